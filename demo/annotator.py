@@ -1,0 +1,83 @@
+"""Label Studio's API as an annotator and a project lead use it: projects, tasks, labels, suggestions, the backend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+from xml.sax.saxutils import quoteattr
+
+import httpx
+
+from demo.processes import DemoError
+
+
+def label_config(labels: Sequence[str]) -> str:
+    """One question about one text."""
+    choices = "".join(f"<Choice value={quoteattr(label)}/>" for label in labels)
+    return (
+        f'<View><Text name="text" value="$text"/><Choices name="intent" toName="text" choice="single">{choices}'
+        "</Choices></View>"
+    )
+
+
+@dataclass
+class Annotator:
+    """A user of one Label Studio."""
+
+    url: str
+    token: str
+    scheme: str = "Token"
+
+    def __post_init__(self) -> None:
+        """One client for all requests; sqlite may keep a writer waiting, hence the long timeout."""
+        self.client = httpx.Client(
+            base_url=self.url, headers={"Authorization": f"{self.scheme} {self.token}"}, timeout=120
+        )
+
+    def call(self, method: str, path: str, **options: Any) -> Any:
+        """A request; its JSON. Raises DemoError with Label Studio's words."""
+        response = self.client.request(method, path, **options)
+        if response.is_error:
+            raise DemoError(f"Label Studio answered {response.status_code} to {method} {path}: {response.text[:500]}")
+        return response.json() if response.content else None
+
+    def create_project(self, title: str, config: str, **settings: Any) -> int:
+        """A new project's id."""
+        return int(self.call("POST", "/api/projects/", json={"title": title, "label_config": config, **settings})["id"])
+
+    def import_texts(self, project: int, texts: Sequence[str], field: str = "text") -> list[int]:
+        """The ids of the new tasks, in the order of the texts."""
+        body = [{field: text} for text in texts]
+        path = f"/api/projects/{project}/import?return_task_ids=true"
+        return [int(task) for task in self.call("POST", path, json=body)["task_ids"]]
+
+    def connect(self, project: int, backend: str, **settings: Any) -> int:
+        """Connect the ML backend by its URL; its id."""
+        body = {"url": backend, "project": project, "title": "Fitloop", **settings}
+        return int(self.call("POST", "/api/ml/", json=body)["id"])
+
+    def press_train(self, backend: int) -> None:
+        """The "Start training" button."""
+        self.call("POST", f"/api/ml/{backend}/train", json={})
+
+    def label(self, task: int, choice: str, from_name: str = "intent", to_name: str = "text", **more: Any) -> int:
+        """Submit an annotation; its id."""
+        region = {"from_name": from_name, "to_name": to_name, "type": "choices", "value": {"choices": [choice]}}
+        body = {"result": [region], "lead_time": 2.0, **more}
+        return int(self.call("POST", f"/api/tasks/{task}/annotations/", json=body)["id"])
+
+    def label_all(self, answers: Sequence[tuple[int, str]], hands: int = 2, **names: str) -> None:
+        """Submit many annotations, as `hands` annotators side by side."""
+        with ThreadPoolExecutor(hands) as pool:
+            for _ in pool.map(lambda answer: self.label(*answer, **names), answers):
+                pass
+
+    def suggestions(self, project: int, version: str) -> dict[int, str]:
+        """What Label Studio has stored from that version: task id to suggested label."""
+        found = {}
+        for row in self.call("GET", "/api/predictions/", params={"project": project}):
+            if row["model_version"] == version and row["result"]:
+                found[int(row["task"])] = str(row["result"][0]["value"]["choices"][0])
+        return found

@@ -1,0 +1,69 @@
+"""What the adapter knows, in memory: the supervisor writes it, routes read it without waiting for anything.
+
+Views are frozen and replaced whole, so a reader sees one consistent state.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from services.core.domain import LabelSpace, Project, RunStatus, Served
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectView:
+    """One project as people and Label Studio are told of it."""
+
+    project: Project
+    space: LabelSpace | None = None
+    """None: the label config offers nothing to predict, and `problem` says what is missing."""
+    served: Served = field(default_factory=Served)
+    labelled: int = 0
+    """Tasks with a usable annotation, when Label Studio was last read."""
+    changed: int = 0
+    """Labelled tasks changed since the snapshot of the last run."""
+    needed: int = 0
+    """Changes that launch a run."""
+    sentence: str = ""
+    """The state in one sentence: "waiting: 6 of 10 labels changed"."""
+    problem: str = ""
+    """What is wrong and what to do; "" when nothing is."""
+    active: RunStatus | None = None
+    last: RunStatus | None = None
+    pending: bool = False
+    """A run was asked for while one is active."""
+    paused: bool = False
+    checked_at: float = 0.0
+    """When Label Studio last answered for this project."""
+
+
+class Board:
+    """All views, by Label Studio's project id."""
+
+    def __init__(self) -> None:
+        """Empty, and not ready: /setup answers 503 until the state has been read once."""
+        self._views: Mapping[int, ProjectView] = MappingProxyType({})
+        self._lock = threading.Lock()
+        self.ready = threading.Event()
+
+    @property
+    def views(self) -> Mapping[int, ProjectView]:
+        """A consistent picture of all projects."""
+        return self._views
+
+    def view(self, project_id: int) -> ProjectView | None:
+        """One project, or None before it is known."""
+        return self._views.get(project_id)
+
+    def put(self, view: ProjectView) -> None:
+        """Replace a project's view."""
+        with self._lock:
+            self._views = MappingProxyType({**self._views, view.project.id: view})
+
+    def drop(self, project_id: int) -> None:
+        """Forget a project that Label Studio no longer has."""
+        with self._lock:
+            self._views = MappingProxyType({key: view for key, view in self._views.items() if key != project_id})

@@ -1,0 +1,1 @@
+"""What every process shares: documents, stores, settings, Label Studio's API. Imports no other room."""

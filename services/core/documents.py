@@ -1,0 +1,51 @@
+"""Frozen dataclasses to JSON and back: everything that the bucket holds and a person may read.
+
+Every document carries a `format` number. A reader accepts its own number and lower ones (new fields have defaults)
+and refuses a higher one with a sentence, so that an old process never misreads what a newer one wrote.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from services.core.errors import StoreError, UnknownFormat
+
+FORMAT = 1
+T = TypeVar("T")
+
+
+@cache
+def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def dump(document: object) -> bytes:
+    """The document as indented UTF-8 JSON."""
+    return _adapter(type(document)).dump_json(document, indent=1)
+
+
+def plain(document: object) -> Any:
+    """The document as dicts, lists, strings and numbers."""
+    return _adapter(type(document)).dump_python(document, mode="json")
+
+
+def load(kind: type[T], data: bytes, name: str) -> T:
+    """Read `kind` from JSON; `name` (a key) is for the error's sentence.
+
+    Raises UnknownFormat for a newer format, StoreError for anything that is not such a document.
+    """
+    try:
+        found = json.loads(data)
+        number = found.get("format", FORMAT) if isinstance(found, dict) else FORMAT
+        if isinstance(number, int) and number > FORMAT:
+            raise UnknownFormat(
+                f"{name} has format {number}, and this release knows formats up to {FORMAT}: upgrade Fitloop."
+            )
+        document: T = _adapter(kind).validate_python(found)
+    except (ValueError, ValidationError) as error:
+        raise StoreError(f"{name} is not a readable {kind.__name__}: {error}") from error
+    return document

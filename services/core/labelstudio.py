@@ -1,0 +1,197 @@
+"""Label Studio's API, by label-studio-sdk's HTTP client (which refreshes personal access tokens) and raw JSON.
+
+Raw because the SDK's models parse every field of every annotation, in this process, and the filters of the Data Manager
+(`query=`), which spare Label Studio from sending unlabelled tasks, are not among its typed arguments.
+Blocking: call it in a thread, since Label Studio calls our backend while it answers (a title change asks /setup).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+import httpx
+from label_studio_sdk import LabelStudio as Sdk
+from label_studio_sdk.core.api_error import ApiError
+
+from services.core.domain import Project
+from services.core.errors import LabelStudioError, LabelStudioUnreachable, TokenRefused
+from services.core.labels import label_config_hash
+from services.core.settings import LabelStudioSettings
+
+_PUSH = 500
+"""Predictions a request: Label Studio inserts them in batches of this size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What Label Studio counts cheaply; any edit, deletion or addition of a label changes one of them."""
+
+    annotated_tasks: int
+    annotations: int
+    skipped: int
+    newest_change: str
+    """`updated_at` of the task that was changed last, ISO 8601; "" where there is no task."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """An ML backend that is connected to a project."""
+
+    id: int
+    url: str
+    title: str
+    basic_auth_user: str = ""
+
+
+@dataclass(frozen=True)
+class LabelStudio:
+    """A client for one Label Studio. Raises LabelStudioUnreachable, TokenRefused or LabelStudioError."""
+
+    settings: LabelStudioSettings
+
+    def project(self, project_id: int) -> tuple[Project, Counts]:
+        """The project as it is now, and how much is labelled in it."""
+        row = self._get(f"api/projects/{project_id}/")
+        created = datetime.fromisoformat(str(row["created_at"]))
+        project = Project(
+            key=f"{project_id}-{int(created.timestamp())}",
+            id=project_id,
+            title=str(row.get("title") or ""),
+            label_config=str(row.get("label_config") or ""),
+            label_config_hash=label_config_hash(str(row.get("label_config") or "")),
+            created_at=str(row["created_at"]),
+        )
+        newest = self._page(project_id, 1, 1, ordering=["-tasks:updated_at"], include="id,updated_at")
+        counts = Counts(
+            annotated_tasks=int(row.get("num_tasks_with_annotations") or 0),
+            annotations=int(row.get("total_annotations_number") or 0),
+            skipped=int(row.get("skipped_annotations_number") or 0),
+            newest_change=str(newest[0]["updated_at"]) if newest else "",
+        )
+        return project, counts
+
+    def annotated_tasks(self, project_id: int, since: str | None = None) -> Iterator[dict[str, Any]]:
+        """Tasks with annotations, by id: `id`, `data`, `annotations`. With `since`, any task changed from then on."""
+        if since is None:
+            item = _filter("total_annotations", "greater", "Number", 0)
+        else:
+            item = _filter("updated_at", "greater_or_equal", "Datetime", since)
+        yield from self._tasks(project_id, item, fields="all", include="id,data,annotations,updated_at")
+
+    def unlabelled_tasks(self, project_id: int) -> Iterator[dict[str, Any]]:
+        """Tasks that nobody has labelled, by id: `id`, `data`."""
+        item = _filter("total_annotations", "equal", "Number", 0)
+        yield from self._tasks(project_id, item, fields="task_only", include="id,data")
+
+    def push_predictions(self, project_id: int, predictions: Sequence[dict[str, Any]]) -> None:
+        """Store predictions, `{"task", "result", "score", "model_version"}` each; not idempotent."""
+        for start in range(0, len(predictions), _PUSH):
+            body = list(predictions[start : start + _PUSH])
+            self._request("POST", f"api/projects/{project_id}/import/predictions", json=body)
+
+    def predicted_tasks(self, project_id: int, version: str) -> set[int]:
+        """Ids of the unlabelled tasks that hold a prediction of that version already."""
+        item = _filter("total_annotations", "equal", "Number", 0)
+        rows = self._tasks(project_id, item, fields="all", include="id,predictions_model_versions,predictions")
+        return {row["id"] for row in rows if any(p["model_version"] == version for p in row["predictions"])}
+
+    def backends(self, project_id: int) -> list[Backend]:
+        """The project's ML backends. Label Studio asks each for /health and /setup before it answers."""
+        rows = self._get("api/ml/", project=project_id)
+        return [Backend(row["id"], row["url"], row["title"] or "", row.get("basic_auth_user") or "") for row in rows]
+
+    def set_backend_title(self, project_id: int, backend: Backend, title: str, auth: dict[str, str]) -> None:
+        """Rename the backend; its URL, project and Basic credentials must be said again with it."""
+        body = {"title": title, "url": backend.url, "project": project_id, **auth}
+        self._request("PATCH", f"api/ml/{backend.id}", json=body)
+
+    def _tasks(self, project_id: int, item: dict[str, Any], fields: str, include: str) -> Iterator[dict[str, Any]]:
+        size = self.settings.page_size
+        number = 1
+        while True:
+            page = self._page(project_id, number, size, [item], ["tasks:id"], fields=fields, include=include)
+            yield from page
+            if len(page) < size:
+                return
+            number += 1
+
+    def _page(
+        self,
+        project_id: int,
+        number: int,
+        size: int,
+        items: Sequence[dict[str, Any]] = (),
+        ordering: Sequence[str] = (),
+        fields: str = "task_only",
+        include: str = "id",
+    ) -> list[dict[str, Any]]:
+        query = {"filters": {"conjunction": "and", "items": list(items)}, "ordering": list(ordering)}
+        try:
+            answer = self._get(
+                "api/tasks/",
+                project=project_id,
+                query=json.dumps(query),
+                fields=fields,
+                include=include,
+                page=number,
+                page_size=size,
+            )
+        except Missing:
+            return []  # a page past the last one is a 404
+        tasks: list[dict[str, Any]] = answer["tasks"]
+        return tasks
+
+    def _get(self, path: str, **params: object) -> Any:
+        return self._request("GET", path, params=params)
+
+    def _request(self, method: str, path: str, **options: Any) -> Any:
+        url = self.settings.url
+        try:
+            response = self._client.request(path, method=method, **options)
+        except httpx.HTTPError as error:
+            raise LabelStudioUnreachable(f"Label Studio at {url} does not answer: {type(error).__name__}.") from error
+        except ApiError as error:  # the refresh of a personal access token
+            raise TokenRefused(_refused(url, error.status_code)) from error
+        if response.status_code in (401, 403):
+            raise TokenRefused(_refused(url, response.status_code))
+        if response.status_code == httpx.codes.NOT_FOUND:
+            raise Missing(f"Label Studio at {url} has no {path!r} that this token may see.")
+        if response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
+            raise LabelStudioUnreachable(f"Label Studio at {url} answered {response.status_code} to {method} {path}.")
+        if response.status_code >= httpx.codes.BAD_REQUEST:
+            raise LabelStudioError(f"Label Studio at {url} answered {response.status_code} to {method} {path}.")
+        try:
+            return response.json() if response.content else None
+        except ValueError as error:
+            raise LabelStudioError(f"{url} answered {method} {path} without JSON: is it a Label Studio?") from error
+
+    @cached_property
+    def _client(self) -> Any:
+        key = self.settings.api_key.get_secret_value()
+        if not key:
+            raise TokenRefused("LABEL_STUDIO_API_KEY is not set: give a token of Label Studio's Account & Settings page.")
+        try:
+            sdk = Sdk(base_url=self.settings.url, api_key=key, timeout=self.settings.timeout_seconds)
+        except ApiError as error:
+            raise TokenRefused(f"LABEL_STUDIO_API_KEY has expired or is no token: {error.body}.") from error
+        return sdk._client_wrapper.httpx_client  # noqa: SLF001 - the SDK's only way to raw JSON with its token refresh
+
+
+class Missing(LabelStudioError):
+    """Label Studio has no such thing, or hides it from this token (404)."""
+
+
+def _filter(column: str, operator: str, kind: str, value: object) -> dict[str, Any]:
+    return {"filter": f"filter:tasks:{column}", "operator": operator, "type": kind, "value": value}
+
+
+def _refused(url: str, status: int | None) -> str:
+    return (
+        f"Label Studio at {url} refused LABEL_STUDIO_API_KEY ({status}): use a personal access token of a user who may "
+        "see the project, or switch legacy tokens on."
+    )

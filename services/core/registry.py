@@ -1,0 +1,160 @@
+"""Versions and what is served: projects/<key>/versions/<version>/ and serving.json in the bucket.
+
+A version is immutable and exists once its manifest does, which is written last and names every file with its sha256.
+What is read is checked against it. `serving.json` alone changes; the leader alone writes it, and each generation is
+kept beside it, so that the greatest that was ever written is found again after any crash.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from services.core import documents
+from services.core.domain import FileEntry, Manifest, OutOfSample, Project, Serving
+from services.core.errors import CorruptVersion, NotFound, StoreError
+from services.core.store import ObjectStore
+
+_SERVING = "serving.json"
+_PRINTABLE = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """All versions in a store."""
+
+    store: ObjectStore
+
+    def projects(self) -> list[Project]:
+        """Every project that was ever connected."""
+        keys = (f"projects/{key}/project.json" for key in self.store.folders("projects/"))
+        return [project for key in keys if (project := self._project(key))]
+
+    def write_project(self, project: Project) -> None:
+        """Keep what Label Studio's API said."""
+        self.store.write(f"projects/{project.key}/project.json", documents.dump(project))
+
+    def versions(self, project_key: str) -> list[str]:
+        """The project's versions, oldest first (by manifest time)."""
+        folder = f"projects/{project_key}/versions/"
+        found = []
+        for name in self.store.folders(folder):
+            with contextlib.suppress(NotFound):
+                found.append((self.manifest(project_key, name).created_at, name))
+        return [name for _, name in sorted(found)]
+
+    def manifest(self, project_key: str, version: str) -> Manifest:
+        """The version's manifest. Raises NotFound where the version does not exist."""
+        key = _key(project_key, version, "manifest.json")
+        return documents.load(Manifest, self.store.read(key), key)
+
+    def out_of_sample(self, project_key: str, version: str) -> OutOfSample:
+        """The version's out-of-sample answers, checked."""
+        path = self.file(project_key, version, "oos.json")
+        return documents.load(OutOfSample, path.read_bytes(), f"{version}/oos.json")
+
+    def file(self, project_key: str, version: str, name: str) -> Path:
+        """A local path to one of the version's files, its size and sha256 checked. Raises CorruptVersion."""
+        return self._checked(self.manifest(project_key, version), name)
+
+    def folder(self, project_key: str, version: str, prefix: str = "") -> Path:
+        """A local folder with the version's files whose names begin with `prefix`, each checked."""
+        manifest = self.manifest(project_key, version)
+        names = [name for name in manifest.files if name.startswith(prefix)]
+        if not names:
+            raise CorruptVersion(f"Version {version} has no file that begins with {prefix!r}.")
+        paths = [self._checked(manifest, name) for name in names]
+        return paths[0].parents[names[0].count("/")]
+
+    def publish(self, folder: Path, manifest: Manifest) -> Manifest:
+        """Copy every file of `folder` into the bucket, then write the manifest. What an earlier attempt left goes first.
+
+        Raises StoreError; the version does not exist then.
+        """
+        if not _PRINTABLE.match(manifest.version):
+            raise StoreError(f"{manifest.version!r} cannot name a version: use letters, digits, '.', '_' and '-'.")
+        self.delete(manifest.project_key, manifest.version)
+        paths = sorted(path for path in folder.rglob("*") if path.is_file())
+        files = {}
+        for path in paths:
+            name = path.relative_to(folder).as_posix()
+            files[name] = FileEntry(_sha256(path), path.stat().st_size)
+            self.store.upload(path, _key(manifest.project_key, manifest.version, name))
+        complete = replace(manifest, files=files)
+        key = _key(manifest.project_key, manifest.version, "manifest.json")
+        self.store.write(key, documents.dump(complete))
+        return complete
+
+    def delete(self, project_key: str, version: str) -> None:
+        """Remove the version, its manifest first, so that no half version is ever read."""
+        self.store.delete(_key(project_key, version, "manifest.json"))
+        for key in list(self.store.keys(_key(project_key, version, ""))):
+            self.store.delete(key)
+
+    def serving(self) -> Serving:
+        """The newest table that was ever written, whatever a late or broken write left in serving.json."""
+        tables = [self._table(key) for key in (_SERVING, *self._generations()[-3:])]
+        known = [table for table in tables if table is not None]
+        return max(known, key=lambda table: (table.term, table.generation), default=Serving())
+
+    def write_serving(self, serving: Serving) -> None:
+        """Keep the generation, then make it the table. Only the leader may call this."""
+        data = documents.dump(serving)
+        self.store.write(f"serving/{serving.term:08d}-{serving.generation:08d}.json", data)
+        self.store.write(_SERVING, data)
+        for key in self._generations()[:-100]:
+            self.store.delete(key)
+
+    def _generations(self) -> list[str]:
+        return list(self.store.keys("serving/"))
+
+    def _table(self, key: str) -> Serving | None:
+        try:
+            return documents.load(Serving, self.store.read(key), key)
+        except NotFound:
+            return None
+
+    def _project(self, key: str) -> Project | None:
+        try:
+            return documents.load(Project, self.store.read(key), key)
+        except NotFound:
+            return None
+
+    def _checked(self, manifest: Manifest, name: str) -> Path:
+        entry = manifest.files.get(name)
+        if entry is None:
+            raise CorruptVersion(f"Version {manifest.version} has no file {name!r}: train again.")
+        try:
+            path = self.store.local(_key(manifest.project_key, manifest.version, name))
+        except NotFound as error:
+            raise CorruptVersion(f"Version {manifest.version} has lost its file {name!r}: train again.") from error
+        if path.stat().st_size != entry.size or _sha256(path) != entry.sha256:
+            raise CorruptVersion(
+                f"File {name!r} of version {manifest.version} differs from its manifest: roll back or train again."
+            )
+        return path
+
+
+def doomed_versions(
+    manifests: Iterable[Manifest], kept: frozenset[str], keep_versions: int, keep_days: float, now: float
+) -> list[str]:
+    """Which of a project's versions may go: beyond the newest `keep_versions`, older than `keep_days`, not in `kept`."""
+    newest_first = sorted(manifests, key=lambda manifest: manifest.created_at, reverse=True)
+    return [
+        manifest.version
+        for manifest in newest_first[keep_versions:]
+        if manifest.version not in kept and now - manifest.created_at > keep_days * 86_400
+    ]
+
+
+def _key(project_key: str, version: str, name: str) -> str:
+    return f"projects/{project_key}/versions/{version}/{name}"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,127 @@
+"""A folder as an ObjectStore: each object a file, written beside its place, synced, and moved in by rename."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+from services.core.errors import NotFound, StoreError
+
+_PARTIAL = ".partial-"
+"""Begins the name of a file that is still being written; such names are never listed."""
+
+
+class FileStore:
+    """An ObjectStore over the folder `root`, which is made on the first write."""
+
+    def __init__(self, root: Path) -> None:
+        """Nothing is read or made yet."""
+        self.root = root
+        self.url = root.as_uri()
+
+    def read(self, key: str) -> bytes:
+        """The object's bytes. Raises NotFound."""
+        try:
+            return self._path(key).read_bytes()
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+            raise NotFound(f"{self.url} holds no {key!r}.") from error
+        except OSError as error:
+            raise StoreError(f"{key!r} cannot be read from {self.url}: {error}") from error
+
+    def write(self, key: str, data: bytes) -> None:
+        """Put the object in one step."""
+        self._place(key, lambda file: file.write(data))
+
+    def upload(self, source: Path, key: str) -> None:
+        """Put a local file in one step, however large."""
+
+        def copy(file: IO[bytes]) -> None:
+            with source.open("rb") as original:
+                shutil.copyfileobj(original, file, 1 << 20)
+
+        self._place(key, copy)
+
+    def local(self, key: str) -> Path:
+        """The object's own path. Raises NotFound."""
+        path = self._path(key)
+        if not path.is_file():
+            raise NotFound(f"{self.url} holds no {key!r}.")
+        return path
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        """Every key that begins with `prefix`, in order."""
+        start = self.root / prefix.rpartition("/")[0]
+        found = (
+            (Path(folder) / name).relative_to(self.root).as_posix()
+            for folder, _, names in os.walk(start)
+            for name in names
+            if not name.startswith(_PARTIAL)
+        )
+        return iter(sorted(key for key in found if key.startswith(prefix)))
+
+    def folders(self, prefix: str) -> list[str]:
+        """The names right below `prefix` that hold objects, in order."""
+        try:
+            with os.scandir(self.root / prefix) as entries:
+                names = [entry.name for entry in entries if entry.is_dir()]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted(name for name in names if any(self.keys(f"{prefix}{name}/")))
+
+    def delete(self, key: str) -> None:
+        """Remove the object, and the folders that are empty without it."""
+        path = self._path(key)
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+            for folder in path.parents:
+                if folder == self.root:
+                    break
+                folder.rmdir()
+        if path.exists():
+            raise StoreError(f"{key!r} cannot be deleted from {self.url}: check the folder's rights.")
+
+    def _path(self, key: str) -> Path:
+        path = self.root / key
+        if not key or os.path.isabs(key) or ".." in Path(key).parts:
+            raise StoreError(f"{key!r} is not a key: keys are relative and hold no '..'.")
+        return path
+
+    def _place(self, key: str, fill: Callable[[IO[bytes]], object]) -> None:
+        path = self._path(key)
+        partial: str | None = None
+        try:
+            handle, partial = _open_beside(path)
+            with os.fdopen(handle, "wb") as file:
+                fill(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+            _sync_folder(path.parent)
+        except OSError as error:
+            if partial is not None:
+                Path(partial).unlink(missing_ok=True)
+            raise StoreError(f"{key!r} cannot be written to {self.url}: {error.strerror or error}.") from error
+
+
+def _open_beside(path: Path) -> tuple[int, str]:
+    """A new file in the folder of `path`; twice, because a delete elsewhere may just have removed that folder."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return tempfile.mkstemp(prefix=_PARTIAL, dir=path.parent)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return tempfile.mkstemp(prefix=_PARTIAL, dir=path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """A rename lasts through a power cut only once its folder is synced."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

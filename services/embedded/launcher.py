@@ -1,0 +1,240 @@
+"""The Launcher port over child processes: `python -P child.py … services.trainer --run <store>/runs/<run>`.
+
+Each run has a thread that starts its process, waits for the end and decides what follows: exit 0 is DONE; 75 and death
+by a signal are tried again after 5, 30 and 120 s and are FAILED then; any other code is FAILED at once. launch.json is
+written here alone. An attempt that this process ended itself, or whose end it never saw because it died, has no exit
+code and does not count among the three. After a run's end its status.json may be stale: the outcome here is what holds.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from enum import Enum
+from pathlib import Path
+
+import structlog
+
+from services.core.domain import Attempt, Launch, RunRequest, RunState
+from services.core.errors import Preempted, StoreError
+from services.core.runs import Runs
+from services.core.store import ObjectStore
+from services.embedded.process import Process
+
+RETRY_DELAYS = (5.0, 30.0, 120.0)
+"""Seconds before the second, third and fourth try."""
+LINES = 200
+"""Lines of a run's log that are kept."""
+LOG_SECONDS = 1.0
+"""Seconds between two writes of log.txt."""
+_NOT_STARTED = 71
+
+log = structlog.get_logger()
+
+
+class Wish(Enum):
+    """Why we end a process ourselves."""
+
+    CANCEL = "cancel"
+    CLOSE = "close"
+
+
+def verdict(
+    attempts: Sequence[Attempt], wish: Wish | None, delays: Sequence[float] = RETRY_DELAYS
+) -> RunState | float | None:
+    """What follows the last attempt: a final state, the seconds until the next try, or None: it goes on at the next launch."""
+    codes = [attempt.exit_code for attempt in attempts if attempt.exit_code is not None]
+    last = attempts[-1].exit_code if attempts else None
+    if wish is Wish.CANCEL:
+        return RunState.CANCELLED
+    if last == 0:
+        return RunState.DONE
+    if last is not None and not _is_passing(last):
+        return RunState.FAILED
+    if wish is Wish.CLOSE:
+        return None
+    failures = sum(_is_passing(code) for code in codes)
+    if last is None or failures == 0:
+        return 0.0
+    return delays[failures - 1] if failures <= len(delays) else RunState.FAILED
+
+
+def _is_passing(code: int) -> bool:
+    """Whether the same process may succeed at another time."""
+    return code < 0 or code == Preempted.exit_code
+
+
+class _Run:
+    """A run that is active here, and its thread."""
+
+    def __init__(self, launcher: ChildLauncher, run: str, known: Launch) -> None:
+        self.name = run
+        self.launch = known
+        self._launcher = launcher
+        self._lock = threading.Lock()
+        self._wish: Wish | None = None
+        self._wished = threading.Event()
+        self._process: Process | None = None
+        self._lines = deque(launcher.runs.log(run).splitlines(), maxlen=LINES)
+        self._unwritten = False
+        self._written_at = 0.0
+        self.thread = threading.Thread(target=self._work, name=f"run {run}", daemon=True)
+
+    def end(self, wish: Wish) -> None:
+        """Ask the process to end, or keep it from starting. A cancelled run stays cancelled."""
+        with self._lock:
+            self._wish = self._wish if self._wish is Wish.CANCEL else wish
+            self._wished.set()
+            if self._process:
+                self._process.terminate()
+
+    def kill(self) -> None:
+        """End the process now."""
+        with self._lock:
+            if self._process:
+                self._process.kill()
+
+    def _work(self) -> None:
+        follows: RunState | float | None = 0.0
+        while isinstance(follows, float):
+            self._wished.wait(follows)
+            self._attempt()
+            follows = verdict(self.launch.attempts, self._wish, self._launcher.delays)
+            log.info("a trainer ended", run=self.name, follows=follows)
+        self._launcher.ended(self, replace(self.launch, outcome=follows))
+
+    def _attempt(self) -> None:
+        started = time.time()
+        with self._lock:
+            if self._wished.is_set():
+                return
+            self._record(Attempt(self._next_number(), started))
+            try:
+                self._process = self._launcher.start(self.name, self._heard)
+            except OSError as error:
+                self._heard([f"The trainer could not be started: {error}."])
+        code = self._process.wait() if self._process else _NOT_STARTED
+        with self._lock:
+            self._process = None
+            ours = self._wished.is_set() and _is_passing(code)
+        self._write_log()
+        number = self.launch.attempts[-1].number
+        self._record(Attempt(number, started, time.time(), None if ours else code))
+
+    def _next_number(self) -> int:
+        return self.launch.attempts[-1].number + 1 if self.launch.attempts else 1
+
+    def _record(self, attempt: Attempt) -> None:
+        others = tuple(known for known in self.launch.attempts if known.number != attempt.number)
+        self.launch = replace(self.launch, attempts=(*others, attempt))
+        self._launcher.keep(self.launch)
+
+    def _heard(self, lines: list[str]) -> None:
+        for line in lines:
+            log.debug("trainer", run=self.name, line=line)
+        self._lines.extend(lines)
+        self._unwritten = self._unwritten or bool(lines)
+        if self._unwritten and time.monotonic() - self._written_at >= LOG_SECONDS:
+            self._write_log()
+
+    def _write_log(self) -> None:
+        self._unwritten, self._written_at = False, time.monotonic()
+        text = "".join(f"{line}\n" for line in self._lines)
+        try:
+            self._launcher.runs.store.write(f"runs/{self.name}/log.txt", text.encode())
+        except StoreError as error:
+            log.warning("a run's log could not be kept", run=self.name, error=str(error))
+
+
+class ChildLauncher:
+    """Runs trainers as children of this process."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        locks: Path,
+        on_change: Callable[[], None],
+        *,
+        program: str = "services.trainer",
+        delays: Sequence[float] = RETRY_DELAYS,
+        cancel_seconds: float = 10.0,
+        close_seconds: float = 15.0,
+    ) -> None:
+        """`locks`: a local folder for one lock file a run. `on_change`: called after each start and end, from threads."""
+        self.runs = Runs(store)
+        self.delays = tuple(delays)
+        self._locks = locks
+        self._on_change = on_change
+        self._program = program
+        self._cancel_seconds = cancel_seconds
+        self._close_seconds = close_seconds
+        self._active: dict[str, _Run] = {}
+        self._closed = False
+        self._lock = threading.Lock()
+
+    def launch(self, request: RunRequest) -> None:
+        """Start the run's process; nothing happens while it is active, once it has an outcome, or after `close`."""
+        with self._lock:
+            known = self.runs.launch(request.run) or Launch(request.run)
+            if self._closed or request.run in self._active or known.outcome is not None:
+                return
+            run = _Run(self, request.run, known)
+            self._active[request.run] = run
+            run.thread.start()
+
+    def cancel(self, run: str) -> None:
+        """End the run for good: SIGTERM, and SIGKILL 10 s later. Returns at once; `on_change` tells of the end."""
+        with self._lock:
+            active = self._active.get(run)
+            known = self.runs.launch(run) or Launch(run)
+        if active:
+            active.end(Wish.CANCEL)
+            timer = threading.Timer(self._cancel_seconds, active.kill)
+            timer.daemon = True
+            timer.start()
+        elif known.outcome is None:
+            self.keep(replace(known, outcome=RunState.CANCELLED))
+
+    def observe(self, run: str) -> Launch | None:
+        """The run's attempts and outcome."""
+        with self._lock:
+            active = self._active.get(run)
+        return active.launch if active else self.runs.launch(run)
+
+    def close(self) -> None:
+        """SIGTERM to all, SIGKILL to those that are there 15 s later."""
+        with self._lock:
+            self._closed = True
+            active = list(self._active.values())
+        for run in active:
+            run.end(Wish.CLOSE)
+        deadline = time.monotonic() + self._close_seconds
+        for run in active:
+            run.thread.join(max(0.0, deadline - time.monotonic()))
+            run.kill()
+            run.thread.join()
+
+    def start(self, run: str, on_lines: Callable[[list[str]], None]) -> Process:
+        """A process for the run. Raises OSError."""
+        arguments = ("--run", f"{self.runs.store.url}/runs/{run}")
+        return Process(self._locks / f"{run}.lock", self._program, arguments, on_lines)
+
+    def keep(self, launch: Launch) -> None:
+        """Write launch.json and tell of it. A full disk is logged: the run goes on, and its end is seen all the same."""
+        try:
+            self.runs.write(launch)
+        except StoreError as error:
+            log.error("a run's launch.json could not be written", run=launch.run, error=str(error))
+        self._on_change()
+
+    def ended(self, run: _Run, launch: Launch) -> None:
+        """The run's thread is at its end."""
+        run.launch = launch
+        with self._lock:
+            self._active.pop(run.name, None)
+        if launch.outcome is not None:
+            (self._locks / f"{run.name}.lock").unlink(missing_ok=True)
+        self.keep(launch)

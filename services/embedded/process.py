@@ -1,0 +1,89 @@
+"""One trainer process: started, heard, ended. `services.embedded.launcher` decides; this only does.
+
+Its end is noticed at once, by whoever waits in `wait()`. What it prints is handed over line by line, and a moment of
+silence too, so that the log can be kept without a line waiting for the next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO
+
+_CHILD = Path(__file__).with_name("child.py")
+_LONGEST_LINE = 2_000
+"""Characters of a printed line that are kept."""
+
+
+class Process:
+    """A running child. `on_lines` is called from a thread of this object, with [] after a second of silence."""
+
+    def __init__(self, lock: Path, program: str, arguments: Sequence[str], on_lines: Callable[[list[str]], None]) -> None:
+        """Start it. Raises OSError."""
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        self._popen = subprocess.Popen(  # noqa: S603  # our own program, no shell
+            [sys.executable, "-P", str(_CHILD), str(lock), program, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            start_new_session=True,  # Ctrl-C is for us: we then ask children to end with SIGTERM
+        )
+        self._ended = threading.Event()
+        self._on_lines = on_lines
+        self._reader = threading.Thread(target=self._read, name=f"log of {self._popen.pid}", daemon=True)
+        self._reader.start()
+
+    def wait(self) -> int:
+        """Wait for the end and for the last line: the exit code, or minus the signal that ended it."""
+        code = self._popen.wait()
+        self._ended.set()
+        self._reader.join()
+        if self._popen.stdin:
+            self._popen.stdin.close()
+        return code
+
+    def terminate(self) -> None:
+        """Ask it to keep what it has and end."""
+        self._popen.terminate()
+
+    def kill(self) -> None:
+        """End it and all that it started."""
+        if self._popen.returncode is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._popen.pid, signal.SIGKILL)
+
+    def _read(self) -> None:
+        """Lines until the pipe ends, or until the process has and nothing more is there: a grandchild may hold the pipe."""
+        stdout: IO[bytes] | None = self._popen.stdout
+        if stdout is None:
+            return
+        rest = b""
+        with stdout, selectors.DefaultSelector() as selector:
+            selector.register(stdout, selectors.EVENT_READ)
+            while True:
+                ended = self._ended.is_set()
+                if selector.select(0 if ended else 1.0):
+                    chunk = os.read(stdout.fileno(), 1 << 16)
+                    *lines, rest = (rest + chunk).split(b"\n")
+                    self._on_lines([_text(line) for line in lines])
+                    if not chunk:
+                        break
+                elif ended:
+                    break
+                else:
+                    self._on_lines([])
+        if rest:
+            self._on_lines([_text(rest)])
+
+
+def _text(line: bytes) -> str:
+    """A line as a person would see it: of a progress bar, the last state."""
+    return line.decode("utf-8", "replace").rstrip("\r").rpartition("\r")[2][:_LONGEST_LINE]

@@ -1,0 +1,129 @@
+"""core.labels: the question that a config asks, the text that a task holds, the labels that a result gives."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.core.domain import LabelSpace
+from services.core.errors import NoLabelSpace
+from services.core.labels import is_usable, label_config_hash, labels_of, parse_label_space, region_of, signature, text_of
+
+PLAIN = '<View><Text name="t" value="$body"/><Choices name="c" toName="t"><Choice value="A"/><Choice value="B"/></Choices></View>'
+NESTED = (
+    '<View><Text name="t" value="$body"/><Choices name="c" toName="t" {more}><Choice value="A" alias="a1"/>'
+    '<Choice value="B"><Choice value="B1"/><Choice value="B2" alias="bb"/></Choice></Choices></View>'
+)
+SPACE = LabelSpace("c", "t", "$body", ("A", "B"))
+
+
+def test_a_plain_config_gives_its_names_and_labels() -> None:
+    space = parse_label_space(PLAIN)
+    assert (space.from_name, space.to_name, space.text_value) == ("c", "t", "$body")
+    assert space.labels == ("A", "B")
+    assert space.paths is None
+
+
+def test_an_alias_is_the_label() -> None:
+    assert parse_label_space(NESTED.format(more="")).labels == ("a1", "B", "B1", "bb")
+
+
+def test_nested_choices_are_flat_labels_unless_results_are_paths() -> None:
+    space = parse_label_space(NESTED.format(more='allowNested="true"'))
+    assert space.paths == (("a1",), ("B",), ("B", "B1"), ("B", "bb"))
+    assert region_of(space, "bb", 0.5)["value"] == {"choices": [["B", "bb"]]}
+    assert labels_of(space, [region_of(space, "bb", 0.5)]) == ("bb",)
+
+
+def test_the_first_single_choice_that_reads_a_text_is_taken_and_said() -> None:
+    space = parse_label_space(
+        '<View><Image name="i" value="$img"/><Text name="t" value="$x"/><Choices name="i1" toName="i"><Choice value="Q"/>'
+        '</Choices><Choices name="m" toName="t" choice="multiple"><Choice value="M"/></Choices><Choices name="s" toName="t" '
+        'choice="single-radio"><Choice value="S"/></Choices><Choices name="z" toName="t"><Choice value="Z"/></Choices></View>'
+    )
+    assert space.from_name == "s"
+    for name in ("'i1'", "'m'", "'z'"):
+        assert name in space.note
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ("", "cannot be read"),
+        ("not xml", "cannot be read"),
+        ('<View><Text name="t" value="$x"/></View>', "has no Choices"),
+        ('<View><Image name="i" value="$x"/><Choices name="c" toName="i"><Choice value="A"/></Choices></View>', "reads no Text"),
+        (PLAIN.replace('toName="t"', 'toName="t" choice="multiple"'), 'choice="multiple"'),
+        ('<View><Text name="t" value="$x"/><Choices name="c" toName="t" value="$o"/></View>', "no Choice of its own"),
+        ('<View><Text name="t" value="$x"/><Taxonomy name="c" toName="t"><Choice value="A"/></Taxonomy></View>', "Taxonomy"),
+        (PLAIN.replace('value="$body"', 'value="$body" valueType="url"'), "reads no Text"),
+    ],
+)
+def test_what_is_missing_is_said(config: str, words: str) -> None:
+    with pytest.raises(NoLabelSpace, match=words):
+        parse_label_space(config)
+
+
+@pytest.mark.parametrize(
+    ("value", "data", "text"),
+    [
+        ("$body", {"body": "hello"}, "hello"),
+        ("$a.b", {"a": {"b": "deep"}}, "deep"),
+        ("$a.b", {"a.b": "flat"}, "flat"),
+        ("$a[1]", {"a": ["x", "y"]}, "y"),
+        ("$a[7]", {"a": ["x"]}, None),
+        ("$a.b", {"a": 3}, None),
+        ("Title: $t, body: $b", {"t": "one", "b": "two"}, "Title: one, body: two"),
+        ("Title: $t, body: $b", {"t": "one"}, None),
+        ("no variable", {"body": "x"}, None),
+        ("$body", {}, None),
+        ("$body", {"body": None}, None),
+        ("$body", {"body": 3}, None),
+        ("$body", {"body": "  \x00 … "}, None),
+        ("$body", None, None),
+        ("$body", ["body"], None),
+    ],
+)
+def test_the_text_is_what_the_text_tag_shows(value: str, data: object, text: str | None) -> None:
+    assert text_of(LabelSpace("c", "t", value, ("A",)), data) == text
+
+
+@pytest.mark.parametrize(
+    ("result", "labels"),
+    [
+        ([{"from_name": "c", "value": {"choices": ["A", "B"]}}], ("A", "B")),
+        ([{"from_name": "c", "value": {"choices": ["A"]}}, {"from_name": "c", "value": {"choices": ["B", "A"]}}], ("A", "B")),
+        ([{"from_name": "other", "value": {"choices": ["A"]}}], ()),
+        ([{"from_name": "c"}, None, 3, {"from_name": "c", "value": {"choices": "A"}}], ()),
+        (None, ()),
+        ("text", ()),
+    ],
+)
+def test_labels_are_read_from_one_region_or_several(result: object, labels: tuple[str, ...]) -> None:
+    assert labels_of(SPACE, result) == labels
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+def test_no_shape_of_result_or_data_raises(junk: object) -> None:
+    labels_of(SPACE, junk)
+    text_of(SPACE, junk)
+
+
+def test_a_signature_changes_with_every_edit_and_ignores_order() -> None:
+    one = {"id": 1, "updated_at": "t1", "result": [1]}
+    two = {"id": 2, "updated_at": "t1", "result": [1]}
+    assert signature([one, two]) == signature([two, one])
+    assert signature([one, two]) != signature([one])
+    assert signature([{**one, "updated_at": "t2"}]) != signature([one])
+
+
+def test_skipped_and_empty_annotations_are_no_label() -> None:
+    assert signature([{"id": 1, "updated_at": "t", "result": []}]) is None
+    assert signature([{"id": 1, "updated_at": "t", "result": [1], "was_cancelled": True}]) is None
+    assert not is_usable({"result": None})
+
+
+def test_a_config_hash_is_short_and_stable() -> None:
+    assert label_config_hash(PLAIN) == label_config_hash(PLAIN)
+    assert label_config_hash(PLAIN) != label_config_hash(PLAIN + " ")

@@ -1,0 +1,156 @@
+"""core.registry: a version exists when its manifest does, is checked when read, and the newest table wins."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.core.domain import Manifest, Project, Served, Serving
+from services.core.errors import CorruptVersion, NotFound, StoreError, UnknownFormat
+from services.core.registry import Registry, doomed_versions
+from services.core.store.files import FileStore
+from tests.samples import manifest
+
+
+class FailingStore(FileStore):
+    """A disk that is full from the n-th write on."""
+
+    def __init__(self, root: Path, writes: int) -> None:
+        super().__init__(root)
+        self.left = writes
+
+    def _place(self, key: str, fill: object) -> None:
+        if self.left == 0:
+            raise StoreError(f"{key!r} cannot be written: No space left on device.")
+        self.left -= 1
+        super()._place(key, fill)  # type: ignore[arg-type]  # passed through
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "made"
+    (made / "ct2").mkdir(parents=True)
+    (made / "model.safetensors").write_bytes(b"weights" * 100)
+    (made / "ct2" / "model.bin").write_bytes(b"small")
+    (made / "ct2" / "head.json").write_bytes(b"{}")
+    return made
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    return Registry(FileStore(tmp_path / "store"))
+
+
+def test_what_was_published_is_read_back(registry: Registry, folder: Path) -> None:
+    published = registry.publish(folder, manifest("v-1"))
+    assert registry.manifest("5-1", "v-1") == published
+    assert set(published.files) == {"model.safetensors", "ct2/model.bin", "ct2/head.json"}
+    assert registry.versions("5-1") == ["v-1"]
+    assert registry.file("5-1", "v-1", "ct2/model.bin").read_bytes() == b"small"
+
+
+def test_a_folder_of_some_files_is_the_versions_own(registry: Registry, folder: Path) -> None:
+    registry.publish(folder, manifest("v-1"))
+    found = registry.folder("5-1", "v-1", "ct2/")
+    assert (found / "ct2" / "model.bin").read_bytes() == b"small"
+    with pytest.raises(CorruptVersion, match="no file that begins"):
+        registry.folder("5-1", "v-1", "onnx/")
+
+
+@pytest.mark.parametrize("writes", range(4))
+def test_a_disk_that_fills_up_leaves_no_version(tmp_path: Path, folder: Path, writes: int) -> None:
+    registry = Registry(FailingStore(tmp_path / "store", writes))
+    with pytest.raises(StoreError, match="No space left"):
+        registry.publish(folder, manifest("v-1"))
+    assert registry.versions("5-1") == []
+    with pytest.raises(NotFound):
+        registry.manifest("5-1", "v-1")
+
+
+def test_a_retry_empties_the_half_version_first(tmp_path: Path, folder: Path) -> None:
+    store = FailingStore(tmp_path / "store", 2)
+    with pytest.raises(StoreError):
+        Registry(store).publish(folder, manifest("v-1"))
+    (folder / "model.safetensors").unlink()
+    store.left = -1
+    Registry(store).publish(folder, manifest("v-1"))
+    assert not [key for key in store.keys() if key.endswith("model.safetensors")]
+
+
+def test_a_flipped_byte_is_refused(registry: Registry, folder: Path) -> None:
+    registry.publish(folder, manifest("v-1"))
+    path = registry.file("5-1", "v-1", "ct2/model.bin")
+    path.write_bytes(b"smalL")
+    with pytest.raises(CorruptVersion, match="differs from its manifest"):
+        registry.file("5-1", "v-1", "ct2/model.bin")
+
+
+def test_a_lost_or_unknown_file_is_refused(registry: Registry, folder: Path) -> None:
+    registry.publish(folder, manifest("v-1"))
+    registry.file("5-1", "v-1", "ct2/model.bin").unlink()
+    with pytest.raises(CorruptVersion, match="has lost"):
+        registry.file("5-1", "v-1", "ct2/model.bin")
+    with pytest.raises(CorruptVersion, match="has no file"):
+        registry.file("5-1", "v-1", "nothing")
+
+
+def test_a_version_needs_a_printable_name(registry: Registry, folder: Path) -> None:
+    with pytest.raises(StoreError, match="cannot name a version"):
+        registry.publish(folder, manifest("../x"))
+
+
+def test_a_deleted_version_is_gone(registry: Registry, folder: Path) -> None:
+    registry.publish(folder, manifest("v-1"))
+    registry.delete("5-1", "v-1")
+    assert registry.versions("5-1") == []
+    assert list(registry.store.keys("projects/")) == []
+
+
+def test_projects_are_listed_by_key(registry: Registry) -> None:
+    assert registry.projects() == []
+    project = Project("5-1", 5, "Support", "<View/>", "abc", "2026-01-01T00:00:00Z")
+    registry.write_project(project)
+    registry.store.write("projects/9-9/versions/x/model.bin", b"")
+    assert registry.projects() == [project]
+
+
+def test_the_greatest_table_wins_over_a_late_write(registry: Registry) -> None:
+    assert registry.serving() == Serving()
+    newer = Serving(term=2, generation=7, projects={"5-1": Served(current="v-2")})
+    registry.write_serving(replace(newer, generation=6))
+    registry.write_serving(newer)
+    late = Serving(term=1, generation=9, projects={"5-1": Served(current="v-1")})
+    registry.write_serving(late)
+    assert registry.serving() == newer
+
+
+def test_old_generations_are_swept(registry: Registry) -> None:
+    for generation in range(105):
+        registry.write_serving(Serving(term=1, generation=generation))
+    assert len(list(registry.store.keys("serving/"))) == 100
+    assert registry.serving().generation == 104
+
+
+def test_a_newer_releases_table_is_refused_with_a_sentence(registry: Registry) -> None:
+    registry.store.write("serving.json", b'{"format": 99}')
+    with pytest.raises(UnknownFormat, match="upgrade Fitloop"):
+        registry.serving()
+
+
+def _manifests(ages: list[float], now: float) -> list[Manifest]:
+    return [replace(manifest(f"v-{number}"), created_at=now - age * 86_400) for number, age in enumerate(ages)]
+
+
+@given(st.lists(st.floats(0, 100), max_size=30), st.integers(1, 10), st.sets(st.integers(0, 29)))
+def test_retention_keeps_the_newest_the_young_and_the_served(ages: list[float], keep: int, served: set[int]) -> None:
+    manifests = _manifests(ages, 1e9)
+    kept = frozenset(f"v-{number}" for number in served)
+    doomed = set(doomed_versions(manifests, kept, keep, 30, 1e9))
+    survivors = [found for found in manifests if found.version not in doomed]
+    assert not doomed & kept
+    assert len(survivors) >= min(keep, len(manifests))
+    assert all(1e9 - found.created_at > 30 * 86_400 for found in manifests if found.version in doomed)

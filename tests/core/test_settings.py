@@ -1,0 +1,84 @@
+"""core.settings: known names work, empty means unset, and every problem is said at once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from services.core.domain import Method, Parameters
+from services.core.errors import BadConfig
+from services.core.settings import GROUPS, Settings, variables
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for group in GROUPS.values():
+        for name in group.model_fields:
+            for variable in variables(group, name):
+                monkeypatch.delenv(variable, raising=False)
+
+
+def test_nothing_set_gives_the_defaults_of_the_example_backend() -> None:
+    settings = Settings.load()
+    assert settings.label_studio.url == "http://localhost:8080"
+    assert settings.training.base_model == "bert-base-multilingual-cased"
+    assert settings.trigger.every_n_updates == 10
+    assert settings.training.parameters() == Parameters()
+    assert settings.serving.workers == len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "group", "field", "expected"),
+    [
+        ("LABEL_STUDIO_HOST", "https://a.example/", "label_studio", "url", "https://a.example"),
+        ("LABEL_STUDIO_URL", "http://b", "label_studio", "url", "http://b"),
+        ("BASIC_AUTH_USER", "u", "auth", "username", "u"),
+        ("LOG_LEVEL", "debug", "logging", "level", "DEBUG"),
+        ("WORKERS", "3", "serving", "workers", 3),
+        ("THREADS", "2", "serving", "threads", 2),
+        ("BASELINE_MODEL_NAME", "/m", "training", "base_model", "/m"),
+        ("FINETUNED_MODEL_NAME", "mine", "training", "model_name", "mine"),
+        ("START_TRAINING_EACH_N_UPDATES", "5", "trigger", "every_n_updates", 5),
+        ("LEARNING_RATE", "3e-5", "training", "learning_rate", 3e-5),
+        ("NUM_TRAIN_EPOCHS", "2", "training", "num_train_epochs", 2.0),
+        ("WEIGHT_DECAY", "0", "training", "weight_decay", 0.0),
+        ("METHOD", "finetune", "training", "method", Method.FINETUNE),
+        ("MODEL_DIR", "/data", "storage", "model_dir", Path("/data")),
+    ],
+)
+def test_each_known_name_sets_its_field(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, group: str, field: str, expected: object
+) -> None:
+    monkeypatch.setenv(variable, value)
+    assert getattr(getattr(Settings.load(), group), field) == expected
+
+
+def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "hush")
+    monkeypatch.setenv("BASIC_AUTH_PASS", "hush")
+    settings = Settings.load()
+    assert "hush" not in repr(settings)
+    assert settings.auth.password.get_secret_value() == "hush"
+
+
+def test_an_empty_variable_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEARNING_RATE", "")
+    assert Settings.load().training.learning_rate is None
+
+
+def test_every_problem_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    bad = {"LABEL_STUDIO_HOST": "ftp:x", "START_TRAINING_EACH_N_UPDATES": "0", "LOG_LEVEL": "loud", "METHOD": "magic"}
+    for variable, value in bad.items():
+        monkeypatch.setenv(variable, value)
+    with pytest.raises(BadConfig) as raised:
+        Settings.load()
+    for variable in bad:
+        assert variable in str(raised.value)
+
+
+def test_every_field_says_its_unit_and_reason() -> None:
+    for group in GROUPS.values():
+        for name, field in group.model_fields.items():
+            assert field.description, f"{group.__name__}.{name}"
