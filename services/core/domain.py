@@ -79,6 +79,8 @@ class RunRequest:
     created_at: float
     commands: tuple[str, ...] = ()
     """Ids of the inbox commands that this run answers, so that a crash cannot answer one twice."""
+    fingerprint: str = ""
+    """Of the labels, label config and parameters at launch: a run that failed is not repeated on the same ones."""
     format: int = FORMAT
 
 

@@ -129,8 +129,10 @@ class _Run:
 
     def _record(self, attempt: Attempt) -> None:
         others = tuple(known for known in self.launch.attempts if known.number != attempt.number)
-        self.launch = replace(self.launch, attempts=(*others, attempt))
-        self._launcher.keep(self.launch)
+        launch = replace(self.launch, attempts=(*others, attempt))
+        self._launcher.write(launch)
+        self.launch = launch
+        self._launcher.on_change()
 
     def _heard(self, lines: list[str]) -> None:
         for line in lines:
@@ -167,7 +169,7 @@ class ChildLauncher:
         self.runs = Runs(store)
         self.delays = tuple(delays)
         self._locks = locks
-        self._on_change = on_change
+        self.on_change = on_change
         self._program = program
         self._cancel_seconds = cancel_seconds
         self._close_seconds = close_seconds
@@ -196,7 +198,8 @@ class ChildLauncher:
             timer.daemon = True
             timer.start()
         elif known.outcome is None:
-            self.keep(replace(known, outcome=RunState.CANCELLED))
+            self.write(replace(known, outcome=RunState.CANCELLED))
+            self.on_change()
 
     def observe(self, run: str) -> Launch | None:
         """The run's attempts and outcome."""
@@ -222,19 +225,22 @@ class ChildLauncher:
         arguments = ("--run", f"{self.runs.store.url}/runs/{run}")
         return Process(self._locks / f"{run}.lock", self._program, arguments, on_lines)
 
-    def keep(self, launch: Launch) -> None:
-        """Write launch.json and tell of it. A full disk is logged: the run goes on, and its end is seen all the same."""
+    def write(self, launch: Launch) -> bool:
+        """Write launch.json. A full disk is logged: the run goes on, and its end is seen all the same."""
         try:
             self.runs.write(launch)
         except StoreError as error:
             log.error("a run's launch.json could not be written", run=launch.run, error=str(error))
-        self._on_change()
+            return False
+        return True
 
     def ended(self, run: _Run, launch: Launch) -> None:
-        """The run's thread is at its end."""
-        run.launch = launch
-        with self._lock:
-            self._active.pop(run.name, None)
+        """The run's thread is at its end. An outcome that could not be written is remembered here, or it would run again."""
         if launch.outcome is not None:
             (self._locks / f"{run.name}.lock").unlink(missing_ok=True)
-        self.keep(launch)
+        kept = self.write(launch)
+        with self._lock:
+            run.launch = launch
+            if kept:
+                self._active.pop(run.name, None)
+        self.on_change()

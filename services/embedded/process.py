@@ -25,7 +25,9 @@ _LONGEST_LINE = 2_000
 class Process:
     """A running child. `on_lines` is called from a thread of this object, with [] after a second of silence."""
 
-    def __init__(self, lock: Path, program: str, arguments: Sequence[str], on_lines: Callable[[list[str]], None]) -> None:
+    def __init__(
+        self, lock: Path, program: str, arguments: Sequence[str], on_lines: Callable[[list[str]], None]
+    ) -> None:
         """Start it. Raises OSError."""
         lock.parent.mkdir(parents=True, exist_ok=True)
         self._popen = subprocess.Popen(  # noqa: S603  # our own program, no shell

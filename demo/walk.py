@@ -1,0 +1,116 @@
+"""The steps of the walk: label some texts, wait until Fitloop has answered with better suggestions, compare with the key."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from demo.annotator import Annotator
+from demo.processes import DemoError
+
+TEXTS = Path(__file__).parent / "texts"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one batch of labels led to."""
+
+    labels: int
+    version: str
+    gate: str
+    """The gate's sentence on the last version that was made."""
+    judged: int
+    estimate: float | None
+    """Share right, out of sample; None before the first version."""
+    low: float
+    high: float
+    truth: float
+    """Share of the 150 texts with a key whose stored suggestion is right; a text without a suggestion is wrong."""
+    seconds: float
+    """From the last label to the new version's suggestions in Label Studio."""
+
+
+def read_texts(name: str) -> list[tuple[str, str]]:
+    """(text, label) of `pool` or `held_out`."""
+    lines = (TEXTS / f"{name}.jsonl").read_text("utf-8").splitlines()
+    return [(row["text"], row["label"]) for row in map(json.loads, lines)]
+
+
+@dataclass
+class Walk:
+    """One project in a real Label Studio with a real Fitloop behind it."""
+
+    annotator: Annotator
+    fitloop: str
+    project: int
+    backend: int
+    pool: Sequence[tuple[int, str]]
+    """(task, label), in the order in which they will be labelled."""
+    key: dict[int, str]
+    """Task to label for the texts that are never labelled."""
+    patience: float = 300.0
+
+    def run(self, steps: Sequence[int]) -> Iterator[Step]:
+        """Label up to each number in `steps`; yields what became of it."""
+        done = 0
+        for goal in steps:
+            self.annotator.label_all(self.pool[done:goal])
+            done = goal
+            yield self._settle(done)
+
+    def _settle(self, labels: int) -> Step:
+        """Wait until nothing runs, every label has been read, and the served version's suggestions are stored."""
+        begun = time.monotonic()
+        pressed = False
+        while time.monotonic() - begun < self.patience:
+            state = self.state()
+            resting = state["labelled"] == labels and not state["active"] and not state["pending"]
+            if resting and state["changed"] == 0:
+                suggestions = self._suggestions(state)
+                if suggestions is not None:
+                    return self._step(labels, state, suggestions, time.monotonic() - begun)
+            elif resting and not pressed:
+                self.annotator.press_train(self.backend)
+                pressed = True
+            time.sleep(0.5)
+        raise DemoError(f"Nothing new after {self.patience:.0f} s. Fitloop says: {self.state()['sentence']}")
+
+    def state(self) -> dict[str, Any]:
+        """What Fitloop says of the project."""
+        response = httpx.get(f"{self.fitloop}/api/projects/{self.project}", timeout=30)
+        if response.is_error:
+            raise DemoError(f"fitloop local answered {response.status_code}: {response.text[:300]}")
+        answer: dict[str, Any] = response.json()
+        return answer
+
+    def _suggestions(self, state: dict[str, Any]) -> dict[int, str] | None:
+        """The stored suggestions of the served version, once every text of the key has one; {} before any version."""
+        version = state["served"]["current"]
+        if version is None:
+            return {}
+        found = self.annotator.suggestions(self.project, version)
+        return found if self.key.keys() <= found.keys() else None
+
+    def _step(self, labels: int, state: dict[str, Any], suggestions: dict[int, str], seconds: float) -> Step:
+        current = state["served"]["current"]
+        versions = state["versions"]
+        serving = next((row for row in versions if row["version"] == current), None)
+        estimate = serving["estimate"] if serving else None
+        right = sum(suggestions.get(task) == label for task, label in self.key.items())
+        return Step(
+            labels=labels,
+            version=current or "none yet",
+            gate=" ".join(versions[0]["gate"]["reasons"]) if versions else state["sentence"],
+            judged=estimate["judged"] if estimate else 0,
+            estimate=estimate["right"] / max(estimate["judged"], 1) if estimate else None,
+            low=estimate["low"] if estimate else 0.0,
+            high=estimate["high"] if estimate else 1.0,
+            truth=right / len(self.key),
+            seconds=seconds,
+        )

@@ -1,0 +1,86 @@
+"""What the supervisor keeps of a project beside its versions and runs: how it is connected, and what became of versions.
+
+connection.json is replaced whole; a verdict is written once, after what it tells of was done. Both are read again after
+a restart, so that every published version is taken up exactly once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from services.core import documents
+from services.core.documents import FORMAT
+from services.core.errors import NotFound
+from services.core.store import ObjectStore
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """projects/<key>/connection.json."""
+
+    overrides: dict[str, str] = field(default_factory=dict)
+    """Run parameters from /setup's extra_params."""
+    seen_url: str = ""
+    """The URL by which Label Studio reaches us: which of a project's backends we are."""
+    paused: bool = False
+    refreshed: str | None = None
+    """The version whose predictions and title Label Studio has."""
+    format: int = FORMAT
+
+
+class Fate(StrEnum):
+    """What became of a published version."""
+
+    PROMOTED = "promoted"
+    HELD = "held"
+    STALE = "stale"
+    """Held, because it was compared with a version that no longer serves."""
+    REFUSED = "refused"
+    """It cannot be loaded, or failed its smoke test."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """projects/<key>/verdicts/<version>.json."""
+
+    version: str
+    fate: Fate
+    sentence: str
+    at: float
+    format: int = FORMAT
+
+
+@dataclass(frozen=True, slots=True)
+class Notebook:
+    """The pages of one project."""
+
+    store: ObjectStore
+    project_key: str
+
+    def connection(self) -> Connection:
+        """How the project is connected; the defaults where nothing was kept."""
+        key = self._key("connection")
+        try:
+            return documents.load(Connection, self.store.read(key), key)
+        except NotFound:
+            return Connection()
+
+    def write_connection(self, connection: Connection) -> None:
+        """Replace it."""
+        self.store.write(self._key("connection"), documents.dump(connection))
+
+    def verdict(self, version: str) -> Verdict | None:
+        """What became of a version; None for one that was not taken up yet."""
+        key = self._key(f"verdicts/{version}")
+        try:
+            return documents.load(Verdict, self.store.read(key), key)
+        except NotFound:
+            return None
+
+    def write_verdict(self, verdict: Verdict) -> None:
+        """Say that the version is dealt with."""
+        self.store.write(self._key(f"verdicts/{verdict.version}"), documents.dump(verdict))
+
+    def _key(self, name: str) -> str:
+        return f"projects/{self.project_key}/{name}.json"

@@ -1,0 +1,165 @@
+"""One project's labels and runs: when to look at Label Studio, what the trigger says of it, and the start of a run.
+
+A decision is only ever made on labels that were read after the last run was seen to end; otherwise what a run has read
+already would count as changed once more. Events only bring a look nearer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from services.adapter import trigger
+from services.adapter.history import History
+from services.adapter.watch import Reading, Watch
+from services.core.annotations import why_not_trainable
+from services.core.domain import Command, Parameters, RunRequest
+from services.core.errors import BadRequest
+from services.core.inbox import Inbox
+from services.core.parameters import apply
+from services.core.settings import TriggerSettings
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Planner:
+    """Looks, decides and starts."""
+
+    settings: TriggerSettings
+    defaults: Parameters
+    watch: Watch
+    history: History
+    inbox: Inbox
+    reading: Reading | None = None
+    """What Label Studio said last."""
+    seen: trigger.Observation | None = None
+    reason: str = ""
+    """The last decision's, for people."""
+    problem: str = ""
+    """What is wrong with the parameters that were asked for; "" when nothing is."""
+    _look_at: float = 0.0
+    _burst: trigger.Burst | None = None
+    _considered: frozenset[str] = field(default_factory=frozenset)
+
+    @property
+    def policy(self) -> trigger.Policy:
+        """The settings that decide."""
+        return trigger.Policy(self.settings.every_n_updates, self.settings.debounce_seconds)
+
+    def hear(self, at: float) -> None:
+        """Something happened to the labels."""
+        self._burst = trigger.Burst(self._burst.first if self._burst else at, at)
+
+    def look_soon(self) -> None:
+        """Look in the next step."""
+        self._look_at = 0.0
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether no burst of events is going on."""
+        return self._burst is None
+
+    def due_at(self) -> float:
+        """When the next look is due."""
+        return min(self._look_at, trigger.quiet_at(self._burst, self.policy)) if self._burst else self._look_at
+
+    def plan(self, trains: Sequence[Command], overrides: Mapping[str, str], now: float, *, paused: bool) -> bool:
+        """Look and decide, if that is due; whether it was. Raises Missing and StoreError."""
+        if now < self.due_at() and all(command.id in self._considered for command in trains):
+            return False
+        reading = self.watch.look(now)
+        if reading is None:
+            self._burst, self._look_at = None, self.watch.backoff.until
+            return False
+        self.reading = reading
+        if self._burst and now >= trigger.quiet_at(self._burst, self.policy):
+            self._burst = None
+        self._decide(reading, trains, overrides, now, paused=paused)
+        self._look_at = now + self.settings.reconcile_seconds
+        self._considered = frozenset(command.id for command in trains)
+        return True
+
+    def _decide(
+        self, reading: Reading, trains: Sequence[Command], overrides: Mapping[str, str], now: float, *, paused: bool
+    ) -> None:
+        parameters, good = self._parameters(trains, overrides)
+        self.seen = self._observe(reading, parameters)
+        situation = trigger.Situation(
+            commands=tuple(command.id for command in good),
+            active=self.history.active.run if self.history.active else None,
+            past=self.history.past,
+            burst=self._burst,
+            paused=paused,
+        )
+        decision = trigger.decide(self.seen, situation, self.policy, now)
+        self._tell(decision)
+        if isinstance(decision, trigger.Launch):
+            self._start(decision, parameters, now)
+        elif isinstance(decision, trigger.Ignore):
+            self._dismiss(good)
+
+    def _parameters(self, trains: Sequence[Command], overrides: Mapping[str, str]) -> tuple[Parameters, list[Command]]:
+        """Settings, then the project's overrides, then the commands' in turn; and the commands that can be understood."""
+        self.problem, good = "", []
+        parameters = self._apply(self.defaults, overrides, "the backend's extra parameters")
+        for command in trains:
+            changed = self._apply(parameters, command.parameters, "train")
+            if self.problem and changed is parameters and command.parameters:
+                self.inbox.done(command.id)
+            else:
+                parameters = changed
+                good.append(command)
+        return parameters, good
+
+    def _apply(self, parameters: Parameters, overrides: Mapping[str, str], source: str) -> Parameters:
+        try:
+            return apply(parameters, overrides) if overrides else parameters
+        except BadRequest as error:
+            self.problem = f"Not taken from {source}: {error}"
+            log.warning("parameters refused", project=self.watch.project_id, source=source, reason=str(error))
+            return parameters
+
+    def _observe(self, reading: Reading, parameters: Parameters) -> trigger.Observation:
+        baseline = self.history.baseline
+        snapshot = baseline.snapshot if baseline else None
+        tasks = {str(task): signature for task, signature in reading.tasks.items()}
+        config = reading.project.label_config_hash
+        return trigger.Observation(
+            changed=trigger.changed_tasks(reading.tasks, snapshot),
+            lost_labels=trigger.lost_labels(reading.space.labels, snapshot) if reading.space else (),
+            not_trainable=why_not_trainable(reading.counts) if reading.space else reading.why_no_space,
+            fingerprint=trigger.fingerprint(tasks, config, parameters),
+        )
+
+    def _tell(self, decision: trigger.Decision) -> None:
+        said = decision.cause if isinstance(decision, trigger.Launch) else decision.reason
+        if said != self.reason or isinstance(decision, trigger.Launch):
+            kind = type(decision).__name__.lower()
+            log.info("decision", project=self.watch.project_id, decision=kind, reason=said)
+        self.reason = said
+
+    def _start(self, launch: trigger.Launch, parameters: Parameters, now: float) -> None:
+        """Write the request, which is the start: whoever finds it launches it. The commands go afterwards."""
+        project, seen = self.history.project, self.seen
+        request = RunRequest(
+            run=self.history.runs.next_name(project.id),
+            project_key=project.key,
+            project_id=project.id,
+            cause=launch.cause,
+            parameters=parameters,
+            created_at=now,
+            commands=launch.commands,
+            fingerprint=seen.fingerprint if seen else "",
+        )
+        self.history.runs.write(request)
+        self.history.add(request)
+        for command in launch.commands:
+            self.inbox.done(command)
+
+    def _dismiss(self, trains: Sequence[Command]) -> None:
+        for command in trains:
+            self.inbox.done(command.id)
+            log.info("a command", project=self.watch.project_id, action=command.action, reason=self.reason)

@@ -1,0 +1,76 @@
+"""A project as the board shows it, put together from what its steward knows. Reads manifests, changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from services.adapter import refresh, sentences
+from services.adapter.board import ProjectView
+from services.adapter.history import History, Record
+from services.adapter.notebook import Fate, Verdict
+from services.adapter.planner import Planner
+from services.core.domain import LabelSpace, Manifest, Project, RunState, RunStatus, Served
+from services.core.errors import StoreError
+from services.core.registry import Registry
+from services.core.runs import FINAL
+
+
+@dataclass(slots=True)
+class Portrait:
+    """Draws views of one project."""
+
+    registry: Registry
+    history: History
+    planner: Planner
+    _manifest: Manifest | None = None
+
+    def draw(
+        self,
+        project: Project,
+        space: LabelSpace | None,
+        served: Served,
+        verdict: Verdict | None,
+        progress: refresh.Progress | None,
+        problems: tuple[str, ...],
+        *,
+        pending: bool,
+        paused: bool,
+    ) -> ProjectView:
+        """The view now."""
+        active, last, planner = self.history.active, self.history.last, self.planner
+        return ProjectView(
+            project=project,
+            space=space,
+            served=served,
+            labelled=planner.reading.labelled if planner.reading else 0,
+            changed=planner.seen.changed if planner.seen else 0,
+            needed=planner.settings.every_n_updates,
+            sentence=sentences.joined(
+                self._serving(project, served),
+                verdict.sentence if verdict and verdict.fate is not Fate.PROMOTED else "",
+                sentences.training(project, active) if active else planner.reason,
+                refresh.sentence(progress),
+            ),
+            problem=" ".join(problem for problem in (*problems, sentences.failure(last) if last else "") if problem),
+            active=_status(active) if active else None,
+            last=_status(last) if last else None,
+            pending=pending and active is not None,
+            paused=paused,
+            checked_at=planner.reading.taken_at if planner.reading else 0.0,
+        )
+
+    def _serving(self, project: Project, served: Served) -> str:
+        if served.current and (self._manifest is None or self._manifest.version != served.current):
+            try:
+                self._manifest = self.registry.manifest(project.key, served.current)
+            except StoreError:
+                self._manifest = None  # it is said elsewhere that the version is broken
+        return sentences.serving(served.current, self._manifest, served.why, pinned=served.pinned)
+
+
+def _status(record: Record) -> RunStatus:
+    """What the run says of itself, with the outcome that its launcher knows better."""
+    said = record.status or RunStatus(record.run, RunState.WAITING)
+    if record.outcome is None or said.state in FINAL:
+        return said
+    return replace(said, state=record.outcome, exit_code=record.exit_code)

@@ -1,0 +1,258 @@
+"""After a promotion or a rollback: fresh predictions for the unlabelled tasks, then the backend's title (DESIGN-learning §6).
+
+Label Studio's uncertainty sampling sees only predictions whose version is the backend's title, so the title comes last.
+One thread works on one project at a time; the newest version of a project wins, a version that no longer serves is
+given up, and trouble is retried with back-off. Tasks that hold a prediction of the version are passed over, so doing
+it again, after a restart or new tasks, pushes only what is missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import structlog
+
+from services.adapter.ports import Inference
+from services.adapter.predictions import build
+from services.adapter.watch import Backoff
+from services.core.domain import LabelSpace
+from services.core.errors import FitloopError
+from services.core.labels import text_of
+from services.core.labelstudio import Backend
+from services.core.settings import AuthSettings
+
+log = structlog.get_logger()
+CHUNK = 200
+"""Texts that are scored and pushed at a time: annotators' own requests come in between."""
+_IDLE_SECONDS = 0.5
+
+
+class Source(Protocol):
+    """The part of LabelStudio that a refresh speaks to."""
+
+    def unlabelled_tasks(self, project_id: int) -> Iterator[dict[str, Any]]:
+        """Tasks that nobody has labelled."""
+        ...
+
+    def predicted_tasks(self, project_id: int, version: str) -> set[int]:
+        """Those that hold a prediction of that version."""
+        ...
+
+    def push_predictions(self, project_id: int, predictions: Sequence[dict[str, Any]]) -> None:
+        """Store predictions."""
+        ...
+
+    def backends(self, project_id: int) -> list[Backend]:
+        """The project's ML backends."""
+        ...
+
+    def set_backend_title(self, project_id: int, backend: Backend, title: str, auth: dict[str, str]) -> None:
+        """Rename one."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be refreshed."""
+
+    project_id: int
+    project_key: str
+    version: str
+    space: LabelSpace
+    seen_url: str
+    round: int = 0
+    """One more each time that the same version is to be refreshed again: new tasks, another backend."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a job has come."""
+
+    job: Job
+    pushed: int = 0
+    wanted: int | None = None
+    """Tasks without a prediction of the version; None until they are counted."""
+    done: bool = False
+    problem: str = ""
+
+
+@dataclass(slots=True)
+class _Desk:
+    """The newest job of each project, and when it may be tried."""
+
+    progress: dict[int, Progress] = field(default_factory=dict)
+    backoff: dict[int, Backoff] = field(default_factory=dict)
+
+
+class Refresher:
+    """Keeps Label Studio's predictions and titles up with what is served."""
+
+    def __init__(
+        self,
+        source: Source,
+        inference: Inference,
+        auth: AuthSettings,
+        max_tasks: int,
+        is_current: Callable[[Job], bool],
+        clock: Callable[[], float],
+    ) -> None:
+        """Nothing runs until `start`. `is_current`: whether a job's version still serves."""
+        self._source = source
+        self._inference = inference
+        self._auth = auth
+        self._max_tasks = max_tasks
+        self._is_current = is_current
+        self._clock = clock
+        self._desk = _Desk()
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Work in a thread of its own."""
+        self._thread = threading.Thread(target=self._loop, name="refresh", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Give up what is being done; it is begun again after the next start."""
+        self._stop.set()
+        self._wake.set()
+        if self._thread:
+            self._thread.join()
+
+    def want(self, job: Job) -> None:
+        """Do this job in place of the project's earlier one; nothing happens where it is the same."""
+        with self._lock:
+            known = self._desk.progress.get(job.project_id)
+            if known and known.job == job:
+                return
+            self._desk.progress[job.project_id] = Progress(job)
+            self._desk.backoff[job.project_id] = Backoff()
+        self._wake.set()
+
+    def progress(self, project_id: int) -> Progress | None:
+        """Of the project's newest job."""
+        return self._desk.progress.get(project_id)
+
+    def work(self, now: float) -> bool:
+        """Do one job that is due; whether there was one."""
+        with self._lock:
+            open_jobs = [known for known in self._desk.progress.values() if not known.done]
+            due = [known for known in open_jobs if self._desk.backoff[known.job.project_id].until <= now]
+        for known in due[:1]:
+            self._try(known)
+        return bool(due)
+
+    def _loop(self) -> None:
+        while not self._stop.is_set():
+            try:
+                busy = self.work(self._clock())
+            except Exception:  # a slip of ours in one job must not end the thread that all projects share
+                log.exception("a refresh failed unexpectedly")
+                busy = False
+            if not busy:
+                self._wake.wait(_IDLE_SECONDS)
+                self._wake.clear()
+
+    def _try(self, known: Progress) -> None:
+        job = known.job
+        try:
+            if self._push(known):
+                self._rename(job)
+                self._tell(known, done=True, problem="")
+        except FitloopError as error:
+            with self._lock:
+                delay = self._desk.backoff[job.project_id].failed(self._clock())
+            self._tell(known, problem=f"Suggestions of {job.version} could not be refreshed: {error}")
+            log.warning("not refreshed", project=job.project_id, version=job.version, reason=str(error), retry_seconds=delay)
+        else:
+            log.info("refreshed", project=job.project_id, version=job.version)
+
+    def _push(self, known: Progress) -> bool:
+        """Predict what lacks a prediction; whether the version still serves at the end."""
+        job = known.job
+        tasks = self._lacking(job)
+        self._tell(known, wanted=len(tasks), pushed=0)
+        with asyncio.Runner() as runner:
+            for start in range(0, len(tasks), CHUNK):
+                if not self._goes_on(known):
+                    return self._give_up(known)
+                self._source.push_predictions(job.project_id, runner.run(self._predict(job, tasks[start : start + CHUNK])))
+                self._tell(known, pushed=min(start + CHUNK, len(tasks)))
+        return self._goes_on(known) or self._give_up(known)
+
+    def _lacking(self, job: Job) -> list[tuple[int, str]]:
+        """Ids and texts of unlabelled tasks without a prediction of the version."""
+        if self._max_tasks == 0:
+            return []
+        have = self._source.predicted_tasks(job.project_id, job.version)
+        lack = (task for task in self._source.unlabelled_tasks(job.project_id) if task["id"] not in have)
+        texts = ((int(task["id"]), text_of(job.space, task.get("data"))) for task in lack)
+        room = max(0, self._max_tasks - len(have))
+        return [(task, text) for task, text in islice(texts, room) if text is not None]
+
+    async def _predict(self, job: Job, tasks: Sequence[tuple[int, str]]) -> list[dict[str, Any]]:
+        scores = await self._inference.scores(job.project_key, job.version, [text for _, text in tasks])
+        found = ((task, build(job.space, scores, row, job.version)) for row, (task, _) in enumerate(tasks))
+        return [{"task": task, **prediction} for task, prediction in found if prediction is not None]
+
+    def _rename(self, job: Job) -> None:
+        backend = ours(self._source.backends(job.project_id), job.seen_url)
+        if backend and backend.title != job.version:
+            self._source.set_backend_title(job.project_id, backend, job.version, self._credentials(backend))
+
+    def _credentials(self, backend: Backend) -> dict[str, str]:
+        if not backend.basic_auth_user:
+            return {}
+        return {
+            "auth_method": "BASIC_AUTH",
+            "basic_auth_user": self._auth.username,
+            "basic_auth_pass": self._auth.password.get_secret_value(),
+        }
+
+    def _goes_on(self, known: Progress) -> bool:
+        newest = self._desk.progress.get(known.job.project_id)
+        return not self._stop.is_set() and newest is not None and newest.job == known.job and self._is_current(known.job)
+
+    def _give_up(self, known: Progress) -> bool:
+        """Forget a job whose version no longer serves, unless a newer one stands in its place already."""
+        with self._lock:
+            newest = self._desk.progress.get(known.job.project_id)
+            if newest and newest.job == known.job:
+                del self._desk.progress[known.job.project_id]
+        return False
+
+    def _tell(self, known: Progress, **changes: Any) -> None:
+        with self._lock:
+            newest = self._desk.progress.get(known.job.project_id)
+            if newest and newest.job == known.job:
+                self._desk.progress[known.job.project_id] = replace(newest, **changes)
+
+
+def ours(backends: Sequence[Backend], seen_url: str) -> Backend | None:
+    """Which backend we are: the one whose URL Label Studio used; else the only one."""
+    same = [backend for backend in backends if seen_url and _place(backend.url) == _place(seen_url)]
+    if same:
+        return same[0]
+    return backends[0] if len(backends) == 1 else None
+
+
+def _place(url: str) -> tuple[str, str]:
+    """Host with port, and path: what tells backends apart; credentials and a final slash do not."""
+    parts = urlsplit(url)
+    port = parts.port or {"https": 443}.get(parts.scheme, 80)
+    return f"{parts.hostname}:{port}", parts.path.rstrip("/")
+
+
+def sentence(progress: Progress | None) -> str:
+    """How far, for people; "" where there is nothing to say."""
+    if progress is None or progress.done or progress.wanted is None:
+        return ""
+    return f"refreshing suggestions in Label Studio: {progress.pushed} of {progress.wanted}"

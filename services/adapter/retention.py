@@ -1,0 +1,53 @@
+"""What goes once it is of no more use: old versions, checkpoints of ended runs, old runs (DESIGN-cluster §3).
+
+Never a version that is served, was served last or is about to be, and never the run that labels are counted from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import structlog
+
+from services.adapter.history import History, Record
+from services.core.domain import Project, Served
+from services.core.registry import Registry, doomed_versions
+from services.core.settings import StorageSettings
+
+log = structlog.get_logger()
+_DAY = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """Deletes by the settings' rules."""
+
+    registry: Registry
+    settings: StorageSettings
+
+    def sweep(self, project: Project, served: Served, history: History, now: float) -> None:
+        """After a run has ended. Raises StoreError; what was left is found by the next sweep."""
+        self._sweep_versions(project, served, now)
+        self._sweep_runs(history, now)
+
+    def _sweep_versions(self, project: Project, served: Served, now: float) -> None:
+        manifests = [self.registry.manifest(project.key, name) for name in self.registry.versions(project.key)]
+        kept = frozenset(name for name in (served.current, served.previous, served.target) if name)
+        for version in doomed_versions(manifests, kept, self.settings.keep_versions, self.settings.keep_days, now):
+            self.registry.delete(project.key, version)
+            log.info("a version was deleted", project=project.id, version=version, reason="beyond those that are kept")
+
+    def _sweep_runs(self, history: History, now: float) -> None:
+        ended = [record for record in history.records if record.outcome is not None]
+        counted_from = history.baseline
+        for record in ended:
+            self._drop_checkpoints(record)
+        for record in ended[:-1]:
+            if record is not counted_from and now - record.ended_at > self.settings.keep_runs_days * _DAY:
+                history.runs.delete(record.run)
+                history.forget(record.run)
+                log.info("a run was deleted", run=record.run, reason=f"older than {self.settings.keep_runs_days:g} days")
+
+    def _drop_checkpoints(self, record: Record) -> None:
+        for key in list(self.registry.store.keys(f"runs/{record.run}/checkpoints/")):
+            self.registry.store.delete(key)

@@ -1,0 +1,176 @@
+"""Label Studio's labels of one project, read cheaply and kept in memory.
+
+Each look asks for the project and its counts. Only when these changed are tasks read, those changed since the newest
+change known; what is then known must add up to the counts again, or everything is read (a task was deleted, or this
+process has just started). Trouble is retried with back-off and told in one sentence; what was read stays.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import structlog
+
+from services.core.annotations import resolve
+from services.core.domain import LabelSpace, Project
+from services.core.errors import FitloopError, NoLabelSpace
+from services.core.labels import is_usable, parse_label_space, signature
+from services.core.labelstudio import Counts, Missing
+
+log = structlog.get_logger()
+
+
+class Source(Protocol):
+    """The part of LabelStudio that a watch reads."""
+
+    def project(self, project_id: int) -> tuple[Project, Counts]:
+        """The project and what is counted in it."""
+        ...
+
+    def annotated_tasks(self, project_id: int, since: str | None = None) -> Iterator[dict[str, Any]]:
+        """Tasks with annotations, or all that changed since."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """What is kept of a task with annotations."""
+
+    signature: str | None
+    label: str | None
+    annotations: int
+    """Not cancelled, as Label Studio counts them."""
+    counted: bool
+    """Whether Label Studio counts the task as annotated: it passes over ground truth."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A project as Label Studio last said."""
+
+    project: Project
+    space: LabelSpace | None
+    why_no_space: str
+    tasks: Mapping[int, str]
+    """Task id to the signature of its annotations, for tasks that say anything."""
+    counts: Mapping[str, int]
+    """Examples of each label of the space."""
+    taken_at: float
+
+    @property
+    def labelled(self) -> int:
+        """Tasks with a usable label."""
+        return sum(self.counts.values())
+
+
+@dataclass(slots=True)
+class Backoff:
+    """Seconds until the next try, doubling with each failure in a row."""
+
+    first: float = 1.0
+    most: float = 60.0
+    until: float = 0.0
+    _delay: float = 0.0
+
+    def failed(self, now: float) -> float:
+        """Wait longer than last time; the seconds."""
+        self._delay = min(self._delay * 2 or self.first, self.most)
+        self.until = now + self._delay
+        return self._delay
+
+    def worked(self) -> None:
+        """Begin anew."""
+        self.until = self._delay = 0.0
+
+
+@dataclass(slots=True)
+class Watch:
+    """Looks at one project of Label Studio."""
+
+    source: Source
+    project_id: int
+    backoff: Backoff = field(default_factory=Backoff)
+    problem: str = ""
+    """Why the last look failed; "" after one that worked."""
+    _counts: Counts | None = None
+    _config: str = ""
+    _known: dict[int, Labelled] = field(default_factory=dict)
+
+    def look(self, now: float) -> Reading | None:
+        """Read what changed; None where Label Studio is in trouble. Raises Missing for a project that it has no more."""
+        if now < self.backoff.until:
+            return None
+        try:
+            reading = self._read(now)
+        except Missing:
+            raise
+        except FitloopError as error:
+            self._forget_counts()
+            delay = self.backoff.failed(now)
+            self.problem = str(error)
+            log.warning("label studio not read", project=self.project_id, reason=str(error), retry_seconds=delay)
+            return None
+        self.backoff.worked()
+        self.problem = ""
+        return reading
+
+    def _read(self, now: float) -> Reading:
+        project, counts = self.source.project(self.project_id)
+        space, why_not = space_of(project)
+        if project.label_config_hash != self._config:
+            self._known, self._counts = {}, None  # the same annotation may mean another label now
+        if counts != self._counts:
+            self._merge(space, counts)
+        self._counts, self._config = counts, project.label_config_hash
+        tasks = {task: known.signature for task, known in self._known.items() if known.signature}
+        return Reading(project, space, why_not, tasks, self._examples(space), now)
+
+    def _merge(self, space: LabelSpace | None, counts: Counts) -> None:
+        if self._known and self._counts:
+            self._take(space, self.source.annotated_tasks(self.project_id, since=self._counts.newest_change or None))
+        if not self._adds_up(counts):
+            self._known = {}
+            self._take(space, self.source.annotated_tasks(self.project_id))
+
+    def _take(self, space: LabelSpace | None, tasks: Iterable[Mapping[str, Any]]) -> None:
+        for task in tasks:
+            annotations = task.get("annotations") or []
+            if annotations:
+                self._known[int(task["id"])] = _labelled(space, annotations)
+            else:
+                self._known.pop(int(task["id"]), None)
+
+    def _adds_up(self, counts: Counts) -> bool:
+        tasks = sum(known.counted for known in self._known.values())
+        annotations = sum(known.annotations for known in self._known.values())
+        return (tasks, annotations) == (counts.annotated_tasks, counts.annotations)
+
+    def _forget_counts(self) -> None:
+        """What was merged half is read again in full."""
+        self._counts, self._known = None, {}
+
+    def _examples(self, space: LabelSpace | None) -> dict[str, int]:
+        found = Counter(known.label for known in self._known.values())
+        return {label: found[label] for label in space.labels} if space else {}
+
+
+def space_of(project: Project) -> tuple[LabelSpace | None, str]:
+    """What its label config asks, or why that cannot be predicted."""
+    try:
+        return parse_label_space(project.label_config), ""
+    except NoLabelSpace as error:
+        return None, str(error)
+
+
+def _labelled(space: LabelSpace | None, annotations: list[dict[str, Any]]) -> Labelled:
+    kept = [annotation for annotation in annotations if not annotation.get("was_cancelled")]
+    usable = [annotation for annotation in kept if is_usable(annotation)]
+    return Labelled(
+        signature=signature(annotations),
+        label=resolve(space, annotations).label if space and usable else None,
+        annotations=len(kept),
+        counted=any(not annotation.get("ground_truth") for annotation in kept),
+    )

@@ -1,0 +1,89 @@
+"""HTTP to a running adapter, for the commands of `services.cli.admin`. Every failure is a FitloopError with a sentence."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from services.core.errors import BadConfig, BadRequest, FitloopError
+
+_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """The adapter at `url`, asked with Basic auth where there is a password."""
+
+    url: str
+    user: str = ""
+    password: str = ""
+
+    def projects(self) -> list[dict[str, Any]]:
+        """All projects that it knows, by id."""
+        found = self._ask("GET", "/api/projects")
+        rows = found["projects"] if isinstance(found, dict) else found
+        return sorted(rows, key=lambda row: int(row["id"]))
+
+    def project(self, project: int) -> dict[str, Any]:
+        """One project, with its versions and runs."""
+        return dict(self._ask("GET", f"/api/projects/{project}"))
+
+    def act(self, project: int, action: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Ask for an action; the answer comes when the wish is stored, before it is carried out."""
+        return dict(self._ask("POST", f"/api/projects/{project}/{action}", body))
+
+    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        auth = (self.user, self.password) if self.password else None
+        try:
+            answer = httpx.request(
+                method, self.url.rstrip("/") + path, json=body, auth=auth, timeout=_SECONDS
+            )
+        except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+            raise BadConfig(f"{self.url!r} is no address: write --url http://host:9090.") from error
+        except httpx.HTTPError as error:
+            raise FitloopError(
+                f"Fitloop at {self.url} does not answer ({error}): start it with `fitloop local`, or name its address "
+                "with --url or FITLOOP_URL."
+            ) from error
+        if answer.is_success:
+            return self._json(answer)
+        raise _refusal(self.url, answer)
+
+    def _json(self, answer: httpx.Response) -> Any:
+        try:
+            return answer.json()
+        except json.JSONDecodeError as error:
+            raise FitloopError(
+                f"What answers at {self.url} is not Fitloop: check --url and FITLOOP_URL."
+            ) from error
+
+
+def _refusal(url: str, answer: httpx.Response) -> FitloopError:
+    if answer.status_code in {401, 403}:
+        return BadConfig(
+            f"Fitloop at {url} refused the credentials: set BASIC_AUTH_USER and BASIC_AUTH_PASS as they are set there."
+        )
+    sentence = _sentence(answer)
+    if answer.status_code == 404:
+        return BadRequest(
+            sentence or f"Fitloop at {url} knows nothing of that: `fitloop status` lists its projects."
+        )
+    if answer.status_code == 503:
+        return FitloopError(sentence or f"Fitloop at {url} is still starting: try again in a few seconds.")
+    return FitloopError(
+        sentence or f"Fitloop at {url} answered with status {answer.status_code}: see its log."
+    )
+
+
+def _sentence(answer: httpx.Response) -> str:
+    """What the adapter says is wrong, where it says something."""
+    try:
+        found = answer.json()
+    except json.JSONDecodeError:
+        return ""
+    detail = (found.get("detail") or found.get("error")) if isinstance(found, dict) else ""
+    # A bare "Not Found" is a router's, and helps nobody.
+    return detail if isinstance(detail, str) and " " in detail and detail != "Not Found" else ""

@@ -1,0 +1,160 @@
+"""`fitloop local`: the adapter, the models and the trainers on this machine, until Ctrl-C or SIGTERM.
+
+Its end is in order: no more requests, trainers told to keep what they have, the folder's lock given back, exit code 0.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from services.core.errors import BadConfig
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from services.core.settings import Settings
+
+_GRACE_SECONDS = 5
+"""Seconds that requests which are being answered get at the end."""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the command."""
+    app.command("local")(local)
+
+
+def local(
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
+    ] = 9090,
+    host: Annotated[
+        str | None,
+        typer.Option(
+            help="Address to listen on. Default: 127.0.0.1 (this machine alone), and 0.0.0.0 (all of its networks) once "
+            "BASIC_AUTH_USER and BASIC_AUTH_PASS are set. A Label Studio in a container needs the latter."
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder of everything that it knows. Default: MODEL_DIR, or ./fitloop-data."),
+    ] = None,
+) -> None:
+    """Run the whole loop on this machine."""
+    from services.core import logs
+    from services.core.settings import Settings, StorageSettings
+    from services.embedded.lock import data_lock
+
+    settings = Settings.load()
+    if data is not None:
+        storage = settings.storage.model_copy(update={"model_dir": data})
+        settings = replace(settings, storage=StorageSettings.model_validate(storage.model_dump()))
+    logs.configure(settings.logging)
+    folder = settings.storage.model_dir.expanduser().resolve()
+    with data_lock(folder), closing(_listen(host or _default_host(settings), port)) as listener:
+        _say_hello(settings, listener, folder)
+        _serve(settings, listener)
+
+
+def _default_host(settings: Settings) -> str:
+    """All networks only where a password is asked for: whoever reaches the port may train and promote."""
+    return "0.0.0.0" if settings.auth.password.get_secret_value() else "127.0.0.1"  # noqa: S104  # see the docstring
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise BadConfig(
+            f"{host!r} is no address of this machine ({error.strerror or error}): try --host 127.0.0.1."
+        ) from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise BadConfig(
+            f"Port {port} of {host} cannot be used ({error.strerror}): stop what listens there, or choose another "
+            f"one with --port {min(port + 1, 65535)}."
+        ) from error
+    return listener
+
+
+def _say_hello(settings: Settings, listener: socket.socket, folder: Path) -> None:
+    host, port = listener.getsockname()[:2]
+    prefix = f"/{settings.auth.secret_path}" if settings.auth.secret_path else ""
+    everywhere = host in {"0.0.0.0", "::"}  # noqa: S104  # compared, not bound
+    name = socket.gethostname() if everywhere else host
+    typer.echo(f"Fitloop keeps everything in {folder}")
+    typer.echo(
+        f"Connect Label Studio (Settings > Model) to http://{'localhost' if everywhere else host}:{port}{prefix}"
+    )
+    if everywhere:
+        typer.echo(f"  from a container or another machine: http://{name}:{port}{prefix}")
+    else:
+        typer.echo(
+            "  A Label Studio in a container or on another machine cannot reach that: see `fitloop local --help`, --host."
+        )
+    for warning in warnings(settings, open_to_all=everywhere):
+        typer.secho(f"Warning: {warning}", err=True, fg=typer.colors.YELLOW)
+
+
+def warnings(settings: Settings, *, open_to_all: bool) -> list[str]:
+    """What will not work, or is not safe, with these settings."""
+    found = []
+    if not settings.label_studio.api_key.get_secret_value():
+        found.append(
+            f"LABEL_STUDIO_API_KEY is not set, so labels cannot be read from {settings.label_studio.url} and nothing will "
+            "be trained: copy a token from Label Studio (Account & Settings), set it, and start again."
+        )
+    if open_to_all and not settings.auth.password.get_secret_value():
+        found.append(
+            "Everybody who reaches this port may train and promote models: set BASIC_AUTH_USER and BASIC_AUTH_PASS."
+        )
+    if settings.auth.password.get_secret_value() and not settings.auth.secret_path:
+        found.append(
+            "Label Studio's webhooks carry no password and will be refused, so labels are noticed at the next look "
+            f"({settings.trigger.reconcile_seconds:.0f} s): set FITLOOP_SECRET_PATH, and connect to the address with it."
+        )
+    return found
+
+
+def _serve(settings: Settings, listener: socket.socket) -> None:
+    import uvicorn
+
+    from services.wiring import embedded
+
+    parts = embedded(settings)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            parts.app,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=_GRACE_SECONDS,
+            server_header=False,
+        )
+    )
+    _end_on_signals(server)
+    try:
+        parts.start()
+        server.run(sockets=[listener])
+    finally:
+        typer.echo("Ending: trainers keep what they have, and go on at the next start.")
+        parts.stop()
+
+
+def _end_on_signals(server: uvicorn.Server) -> None:
+    """Our own handlers, before and after uvicorn's: it raises the signal again once it has ended, and we are not done then."""
+
+    def end(_number: int, _frame: object) -> None:
+        server.should_exit = True
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)

@@ -1,0 +1,79 @@
+"""docs/configuration.md from `services.core.settings`: `python -m services.cli.reference [--check] docs/configuration.md`."""
+
+from __future__ import annotations
+
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+
+from services.core.settings import GROUPS, variables
+
+_HEAD = """\
+# Configuration
+
+Every setting is an environment variable, read once at start; an empty one counts as unset. A wrong value stops the start
+with a sentence, and all wrong ones are named at once. This page is generated from `services/core/settings.py`: change the
+settings there and run `make docs`.
+"""
+_UNSET_WORDS = {"workers": "one for each core"}
+"""What stands for a default that is computed at start."""
+
+
+def reference() -> str:
+    """The page, in Markdown: a table for each group of settings."""
+    return "\n".join([_HEAD, *(_group(name, group.__doc__ or "", group) for name, group in GROUPS.items())])
+
+
+def _group(name: str, doc: str, group: Any) -> str:
+    title = name.replace("_", " ").capitalize().replace("studio", "Studio")
+    rows = [
+        f"| {_cell(' or '.join(f'`{variable}`' for variable in variables(group, field)))} "
+        f"| {_default(field, info)} | {_cell(info.description or '')} |"
+        for field, info in group.model_fields.items()
+    ]
+    return "\n".join(
+        [f"## {title}", "", doc.strip(), "", "| Variable | Default | Meaning |", "|---|---|---|", *rows, ""]
+    )
+
+
+def _default(name: str, info: FieldInfo) -> str:
+    if info.default_factory is not None:
+        return _UNSET_WORDS.get(name, "computed at start")
+    value = info.default
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
+    if isinstance(value, Enum):
+        value = value.value
+    if value is None or value == "":
+        return "unset"
+    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+
+
+def main(arguments: list[str]) -> int:
+    """Write the page, or with --check compare it: 1 where it is stale, 2 for wrong usage."""
+    check = "--check" in arguments
+    paths = [Path(argument) for argument in arguments if argument != "--check"]
+    if len(paths) != 1:
+        print("Usage: python -m services.cli.reference [--check] docs/configuration.md", file=sys.stderr)
+        return 2
+    page = reference()
+    if not check:
+        paths[0].parent.mkdir(parents=True, exist_ok=True)
+        paths[0].write_text(page, encoding="utf-8")
+        return 0
+    if paths[0].is_file() and paths[0].read_text(encoding="utf-8") == page:
+        return 0
+    print(f"{paths[0]} is not what the settings say: run `make docs` and commit it.", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

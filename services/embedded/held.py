@@ -1,0 +1,131 @@
+"""The models in memory: each loaded once, counted while requests use it, and closed when it has left and is unused.
+
+A load runs in the one loading thread, beside the requests that are answered meanwhile; whoever needs the version waits
+for that same load. A refusal is remembered for a minute, so that a broken version is not read again for each request.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from services.core.errors import EngineError, FitloopError
+from services.engine.model import Model
+
+REFUSED_SECONDS = 60.0
+Name = tuple[str, str]
+"""Project key and version."""
+
+
+class Held:
+    """One version's model, or its load. `use` and `release` come in pairs."""
+
+    def __init__(self) -> None:
+        self.loaded: Future[Model] = Future()
+        self.loaded.set_running_or_notify_cancel()  # a request that is given up cancels no load
+        self._uses = 0
+        self._left = False
+        self._lock = threading.Lock()
+
+    def use(self) -> None:
+        """Keep the model from being closed. Raises EngineError where it is already."""
+        with self._lock:
+            if self._left and self._uses == 0:
+                raise EngineError("The model has just left memory: ask again.")
+            self._uses += 1
+
+    def release(self) -> None:
+        """One use less."""
+        with self._lock:
+            self._uses -= 1
+            last = self._left and self._uses == 0
+        if last:
+            self._close()
+
+    def leave(self) -> None:
+        """Close the model as soon as nobody uses it."""
+        with self._lock:
+            unused = not self._left and self._uses == 0
+            self._left = True
+        if unused:
+            self._close()
+
+    def _close(self) -> None:
+        self.loaded.add_done_callback(lambda loaded: None if loaded.exception() else loaded.result().close())
+
+
+class Models:
+    """At most `limit` versions, the least recently used leave first."""
+
+    def __init__(
+        self, load: Callable[[Name], Model], limit: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`load` blocks and raises FitloopError."""
+        self._load = load
+        self._limit = limit
+        self._clock = clock
+        self._held: OrderedDict[Name, Held] = OrderedDict()
+        self._refused: dict[Name, tuple[float, FitloopError]] = {}
+        self._lock = threading.Lock()
+        self._loading = ThreadPoolExecutor(1, thread_name_prefix="load")
+
+    def use(self, name: Name, *, afresh: bool = False) -> Held:
+        """The version's model, in use, its load begun where it is not there. Raises what refused it a moment ago.
+
+        `afresh`: try once more, whatever was refused.
+        """
+        with self._lock:
+            self._forget_refusals(name if afresh else None)
+            if name in self._refused:
+                raise self._refused[name][1]
+            held = self._held.get(name) or self._begin(name)
+            self._held.move_to_end(name)
+            held.use()
+            leaving = [self._held.popitem(last=False)[1] for _ in range(len(self._held) - self._limit)]
+        for other in leaving:
+            other.leave()
+        return held
+
+    def get(self, name: Name) -> Model | None:
+        """The model where it is loaded."""
+        held = self._held.get(name)
+        ready = held is not None and held.loaded.done() and not held.loaded.exception()
+        return held.loaded.result() if held is not None and ready else None
+
+    def close(self) -> None:
+        """Let all models go."""
+        with self._lock:
+            leaving = list(self._held.values())
+            self._held.clear()
+        self._loading.shutdown(cancel_futures=False)
+        for held in leaving:
+            held.leave()
+
+    def _begin(self, name: Name) -> Held:
+        held = self._held[name] = Held()
+        self._loading.submit(self._fill, name, held)
+        return held
+
+    def _fill(self, name: Name, held: Held) -> None:
+        try:
+            model = self._load(name)
+        except FitloopError as error:
+            self._refuse(name, held, error)
+        except Exception as error:  # noqa: BLE001  # whatever a library raises: the requests that wait must hear of it
+            self._refuse(name, held, EngineError(f"Version {name[1]} could not be loaded: {error!r}."))
+        else:
+            held.loaded.set_result(model)
+
+    def _refuse(self, name: Name, held: Held, error: FitloopError) -> None:
+        with self._lock:
+            self._refused[name] = (self._clock(), error)
+            if self._held.get(name) is held:
+                del self._held[name]
+        held.loaded.set_exception(error)
+
+    def _forget_refusals(self, name: Name | None) -> None:
+        old = self._clock() - REFUSED_SECONDS
+        self._refused = {key: value for key, value in self._refused.items() if value[0] > old and key != name}

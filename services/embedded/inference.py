@@ -1,0 +1,104 @@
+"""The Inference port in this process: versions from the registry, checked and kept in memory, behind one scheduler.
+
+The event loop never computes: texts become token ids in threads of this object, and logits in the scheduler's streams.
+A version is loaded when it is first asked for or prepared, beside what is held, and only once it has answered a warm-up
+of several lengths and its smoke test. Of an int8 version the fp32 weights are not read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from services.core.domain import Manifest
+from services.core.registry import Registry
+from services.core.settings import ServingSettings
+from services.embedded.held import Held, Models, Name
+from services.engine.loader import load_model
+from services.engine.model import Model
+from services.engine.protocol import Scores
+from services.engine.scheduler import Scheduler
+
+_WARM_UP = ("a", "a text of a few words", "a longer text, " * 20, "a text that is cut, " * 200)
+_FOR_PEOPLE = ("oos.json", "report.json")
+"""Files of a version that no engine reads."""
+
+
+class LocalInference:
+    """Answers for texts by versions in this process's memory."""
+
+    def __init__(self, registry: Registry, settings: ServingSettings) -> None:
+        """Nothing is loaded yet."""
+        self._registry = registry
+        self._settings = settings
+        self._models = Models(self._load, settings.loaded_models)
+        self._scheduler = Scheduler(settings.workers, settings.queue_texts)
+        self._tokenising = ThreadPoolExecutor(max(2, settings.workers), thread_name_prefix="tokenise")
+
+    async def scores(self, project_key: str, version: str, texts: Sequence[str]) -> Scores:
+        """One row a text, in order. Raises Overloaded, EngineError, StoreError."""
+        held = self._models.use((project_key, version))
+        try:
+            model = await asyncio.shield(asyncio.wrap_future(held.loaded))
+            loop = asyncio.get_running_loop()
+            answer = await loop.run_in_executor(self._tokenising, self._submit, held, model, texts)
+            # Shielded: a request that is given up must not let the model be closed while it computes for it.
+            return await asyncio.shield(asyncio.wrap_future(answer))
+        finally:
+            held.release()
+
+    def prepare(self, project_key: str, version: str) -> None:
+        """Load, warm and smoke-test a version, refused before or not. Raises EngineError, StoreError."""
+        held = self._models.use((project_key, version), afresh=True)
+        try:
+            held.loaded.result()
+        finally:
+            held.release()
+
+    def engine_kind(self, project_key: str, version: str) -> str | None:
+        """`ct2-int8` or `torch-fp32` where the version is held."""
+        model = self._models.get((project_key, version))
+        return model.engine.kind if model else None
+
+    def close(self) -> None:
+        """Answer what is asked, then free everything."""
+        self._tokenising.shutdown()
+        self._scheduler.close()
+        self._models.close()
+
+    def _submit(self, held: Held, model: Model, texts: Sequence[str]) -> Future[Scores]:
+        held.use()
+        try:
+            answer = self._scheduler.submit(model, texts)
+        except BaseException:
+            held.release()
+            raise
+        answer.add_done_callback(lambda _: held.release())
+        return answer
+
+    def _load(self, name: Name) -> Model:
+        manifest = self._registry.manifest(*name)
+        model = load_model(
+            self._folder(manifest),
+            manifest.artefact,
+            manifest.labels,
+            self._settings.workers,
+            self._settings.threads,
+        )
+        model.logits_of(_WARM_UP)
+        model.smoke_test()
+        return model
+
+    def _folder(self, manifest: Manifest) -> Path:
+        """The version's folder, each file that its engine reads checked. Raises CorruptVersion."""
+        names = [name for name in manifest.files if needed(name, manifest.artefact.engine)]
+        paths = [self._registry.file(manifest.project_key, manifest.version, name) for name in names]
+        return paths[0].parents[names[0].count("/")]
+
+
+def needed(name: str, engine: str) -> bool:
+    """Whether that engine reads the file: the int8 engine has its own weights below `ct2/`."""
+    is_fp32_weights = "/" not in name and name.endswith(".safetensors")
+    return name not in _FOR_PEOPLE and not (is_fp32_weights and engine == "ct2-int8")

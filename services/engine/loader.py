@@ -1,0 +1,39 @@
+"""A version's folder to a Model: the one place that chooses the engine, by what the manifest says.
+
+torch and transformers (some seconds, some hundred MB) are imported only where the manifest asks for `torch-fp32`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from services.core.domain import Artefact
+from services.core.errors import EngineError
+from services.engine.model import Model
+from services.engine.protocol import Engine
+from services.engine.tokenise import open_tokenizer, pad_id_of, read_config
+
+
+def load_model(
+    folder: Path, artefact: Artefact, labels: tuple[str, ...], streams: int, threads: int
+) -> Model:
+    """Load the version in `folder`, to be computed in `streams` batches at once by `threads` threads each.
+
+    Raises EngineError, with a sentence, for whatever is wrong with the files; the caller runs `smoke_test`.
+    """
+    tokenizer = open_tokenizer(folder, artefact.max_length)
+    pad_id = pad_id_of(read_config(folder), tokenizer)
+    engine = _engine(folder, artefact, len(labels), pad_id, streams, threads)
+    return Model(labels, engine, tokenizer, artefact.temperature)
+
+
+def _engine(folder: Path, artefact: Artefact, labels: int, pad_id: int, streams: int, threads: int) -> Engine:
+    if artefact.engine == "ct2-int8":
+        from services.engine.ct2 import Ct2Engine
+
+        return Ct2Engine(folder / "ct2", labels, streams, threads)
+    if artefact.engine == "torch-fp32":
+        from services.engine.torch import TorchEngine
+
+        return TorchEngine(folder, artefact.layout, labels, pad_id, threads)
+    raise EngineError(f"The engine {artefact.engine!r} is unknown to this release: upgrade Fitloop.")

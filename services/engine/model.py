@@ -1,0 +1,79 @@
+"""One version in memory, ready to answer: tokenizer, engine, labels, temperature.
+
+Engines give raw logits. The manifest's temperature divides them here, in `scores`, and nowhere else; it is 1.0 where it
+is folded into the last layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from services.core.errors import EngineError
+from services.engine.batches import plan
+from services.engine.protocol import Engine, Logits, Scores, TokenIds
+from services.engine.tokenise import encode, max_tokens
+
+_SMOKE_TEXTS = ("ok", "When will my order arrive?", "", "Привет, мир! 你好 🙂", "a long text " * 40)
+
+
+class Model:
+    """Safe to use from several threads; `close` when no request for it waits any more."""
+
+    def __init__(
+        self, labels: tuple[str, ...], engine: Engine, tokenizer: Tokenizer, temperature: float = 1.0
+    ) -> None:
+        self.labels = labels
+        self.engine = engine
+        self.temperature = temperature
+        self.max_length = max_tokens(tokenizer)
+        self._tokenizer = tokenizer
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, at least one and at most `max_length` each."""
+        return encode(self._tokenizer, texts)
+
+    def logits_of(self, texts: Sequence[str]) -> Logits:
+        """Logits (texts, labels) in this thread: for trainers and tests. Servers go through the Scheduler."""
+        return compute(self.engine, self.encode(texts), len(self.labels))
+
+    def scores(self, logits: Logits) -> Scores:
+        """Calibrated probabilities of these logits."""
+        return Scores(self.labels, softmax(logits, self.temperature))
+
+    def smoke_test(self) -> None:
+        """Raises EngineError unless a few fixed texts get finite logits, one for each label."""
+        logits = self.logits_of(_SMOKE_TEXTS)
+        if not np.isfinite(logits).all():
+            raise EngineError("The model failed its smoke test: it answers numbers that are not finite.")
+
+    def close(self) -> None:
+        """Free the memory."""
+        self.engine.close()
+
+
+def compute(engine: Engine, encoded: Sequence[TokenIds], labels: int) -> Logits:
+    """Logits (texts, labels) of texts in their order, computed in sorted batches. Raises EngineError."""
+    logits = np.empty((len(encoded), labels), np.float32)
+    for rows in plan([len(ids) for ids in encoded]):
+        logits[rows] = forward(engine, [encoded[row] for row in rows], labels)
+    return logits
+
+
+def forward(engine: Engine, batch: Sequence[TokenIds], labels: int) -> Logits:
+    """`engine.forward`, with its answer's shape checked. Raises EngineError."""
+    logits = engine.forward(batch)
+    if logits.shape != (len(batch), labels):
+        raise EngineError(
+            f"The model answered {logits.shape} numbers for {len(batch)} texts and {labels} labels."
+        )
+    return logits
+
+
+def softmax(logits: Logits, temperature: float = 1.0) -> Logits:
+    """Rows that sum to 1."""
+    scaled = logits / np.float32(temperature)
+    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True, initial=-np.inf))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)

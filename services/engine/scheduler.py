@@ -1,0 +1,217 @@
+"""All requests' texts in one place, computed in batches across requests by N streams; no timer.
+
+Requests take turns: each turn anchors a batch at the longest waiting text of the next request, and neighbours in length
+from every request for the same model fill it (`batches.window`). So a lone text waits for at most one turn of each
+request before it, a large request is computed in sorted order, and nobody starves. `submit` tokenises in the thread
+that calls it: never call it on an event loop.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from itertools import count
+from threading import Condition, Thread
+from typing import NamedTuple
+
+import numpy as np
+
+from services.core.errors import EngineError, Overloaded
+from services.engine.batches import share, window
+from services.engine.model import Model, forward
+from services.engine.protocol import Logits, Scores, TokenIds
+
+
+class _Item(NamedTuple):
+    length: int
+    serial: int
+    """Unique, so that comparing two items never looks further."""
+    ids: TokenIds
+    request: _Request
+    row: int
+
+
+class _Request:
+    __slots__ = ("failed", "future", "items", "left", "logits", "model", "taken")
+
+    def __init__(self, model: Model, encoded: Sequence[TokenIds], serials: Iterator[int]) -> None:
+        self.model = model
+        self.future: Future[Scores] = Future()
+        self.failed = False
+        self.items = sorted(_Item(len(ids), next(serials), ids, self, row) for row, ids in enumerate(encoded))
+        self.taken = bytearray(len(encoded))
+        self.left = len(encoded)
+        """Rows without an answer."""
+        self.logits = np.empty((len(encoded), len(model.labels)), np.float32)
+
+    def anchor(self) -> _Item | None:
+        """The longest text that nobody has taken yet."""
+        while self.items and self.taken[self.items[-1].row]:
+            self.items.pop()
+        return self.items[-1] if self.items else None
+
+
+class Scheduler:
+    """Computes for any number of models. `queue_texts` may wait; a larger request is accepted when nothing waits."""
+
+    def __init__(self, streams: int, queue_texts: int) -> None:
+        self._streams = streams
+        self._queue_texts = queue_texts
+        self._condition = Condition()
+        self._turns: deque[_Request] = deque()
+        self._lines: dict[Model, list[_Item]] = {}
+        self._accepted = 0
+        self._tokens = 0
+        self._serials = count()
+        self._closed = False
+        self._threads = [
+            Thread(target=self._work, name=f"fitloop-stream-{n}", daemon=True) for n in range(streams)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Texts that were accepted and are not being computed yet."""
+        return self._accepted
+
+    def submit(self, model: Model, texts: Sequence[str]) -> Future[Scores]:
+        """The scores of `texts`, in their order; cancelling the future gives its place back.
+
+        Raises Overloaded at once when the queue is full or closed. The future raises EngineError.
+        """
+        self._accept(len(texts))
+        try:
+            request = _Request(model, model.encode(texts), self._serials)
+        except BaseException:
+            self._give_back(len(texts))
+            raise
+        if texts:
+            self._enqueue(request)
+        else:
+            request.future.set_result(model.scores(request.logits))
+        return request.future
+
+    def close(self) -> None:
+        """End the streams after the batches in work; whatever waits gets Overloaded."""
+        with self._condition:
+            self._closed = True
+            self._condition.notify_all()
+        for thread in self._threads:
+            thread.join()
+        self._fail({request for line in self._lines.values() for _, _, _, request, _ in line}, _closing())
+
+    def _accept(self, texts: int) -> None:
+        with self._condition:
+            if self._closed:
+                raise _closing()
+            if self._accepted and self._accepted + texts > self._queue_texts:
+                raise Overloaded(
+                    f"{self._accepted} texts wait already, and at most {self._queue_texts} may: try again in a moment."
+                )
+            self._accepted += texts
+
+    def _give_back(self, texts: int) -> None:
+        with self._condition:
+            self._accepted -= texts
+
+    def _enqueue(self, request: _Request) -> None:
+        with self._condition:
+            if self._closed:
+                raise _closing()
+            line = self._lines.setdefault(request.model, [])
+            line.extend(request.items)
+            line.sort()
+            self._tokens += sum(item.length for item in request.items)
+            self._turns.append(request)
+            self._condition.notify(self._streams)
+        request.future.add_done_callback(
+            lambda future: self._forget({request}) if future.cancelled() else None
+        )
+
+    def _work(self) -> None:
+        while batch := self._next():
+            self._compute(batch)
+
+    def _next(self) -> list[_Item]:
+        """The next batch, or none when the scheduler is closed."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._closed or self._lines)
+            if self._closed:
+                return []
+            while (anchor := self._turns[0].anchor()) is None:
+                self._turns.popleft()
+            self._turns.rotate(-1)
+            return self._take(anchor)
+
+    def _take(self, anchor: _Item) -> list[_Item]:
+        model = anchor.request.model
+        line = self._lines[model]
+        start, stop = window(
+            line, bisect_left(line, anchor), lambda item: item.length, share(self._tokens, self._streams)
+        )
+        batch = line[start:stop]
+        del line[start:stop]
+        self._leave(model, batch)
+        return batch
+
+    def _leave(self, model: Model, gone: Iterable[_Item]) -> None:
+        for item in gone:
+            item.request.taken[item.row] = 1
+            self._accepted -= 1
+            self._tokens -= item.length
+        # Neither models nor requests are kept alive by what no longer waits.
+        if not self._lines[model]:
+            del self._lines[model]
+        if not self._lines:
+            self._turns.clear()
+
+    def _compute(self, batch: list[_Item]) -> None:
+        model = batch[0].request.model
+        try:
+            logits = forward(model.engine, [item.ids for item in batch], len(model.labels))
+        except Exception as error:  # noqa: BLE001  # whatever a library raises reaches those who asked, and no other
+            self._fail({item.request for item in batch}, _as_engine_error(error))
+        else:
+            self._answer(batch, logits)
+
+    def _answer(self, batch: list[_Item], logits: Logits) -> None:
+        with self._condition:
+            for item, row in zip(batch, logits, strict=True):
+                item.request.logits[item.row] = row
+                item.request.left -= 1
+            done = {item.request for item in batch if item.request.left == 0}
+        for request in done:
+            if request.future.set_running_or_notify_cancel():
+                request.future.set_result(request.model.scores(request.logits))
+
+    def _fail(self, requests: set[_Request], error: Exception) -> None:
+        self._forget(requests)
+        for request in requests:
+            with self._condition:
+                first, request.failed = not request.failed, True
+            if first and request.future.set_running_or_notify_cancel():
+                request.future.set_exception(error)
+
+    def _forget(self, requests: set[_Request]) -> None:
+        """Take what these requests still have waiting out of the queue."""
+        with self._condition:
+            for model in {request.model for request in requests} & self._lines.keys():
+                line = self._lines[model]
+                gone = [item for item in line if item.request in requests]
+                line[:] = [item for item in line if item.request not in requests]
+                self._leave(model, gone)
+
+
+def _closing() -> Overloaded:
+    return Overloaded("This process is about to end: try again in a moment.")
+
+
+def _as_engine_error(error: Exception) -> EngineError:
+    if isinstance(error, EngineError):
+        return error
+    wrapped = EngineError(f"The model could not compute a batch: {type(error).__name__}: {error}")
+    wrapped.__cause__ = error
+    return wrapped

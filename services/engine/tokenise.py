@@ -1,0 +1,88 @@
+"""Texts to token ids, with the raw `tokenizers` library: no transformers, no padding, one call for all texts.
+
+`tokenizer.json` carries whatever padding and truncation its author left in it (all-MiniLM-L6-v2: padded to 128), so
+both are always set afresh here. Texts are cut to a bounded number of characters first: a megabyte costs nothing.
+Trainer and engines call the same `encode`, so that a model is served with the ids that it was trained on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from services.core.errors import EngineError
+
+CHARACTERS_PER_TOKEN = 16
+"""Characters of a text that are looked at for each token that may be read; English has about four a token."""
+
+# These count positions from pad_token_id + 1, so that many rows of their table stand for no token.
+_SHIFTED_POSITIONS = ("roberta", "camembert", "data2vec-text", "mpnet", "longformer", "xmod", "esm")
+
+
+def most_tokens(config: Mapping[str, Any], max_length: int) -> int:
+    """`max_length`, or fewer where the model (its config.json) has fewer positions."""
+    table = config.get("max_position_embeddings") or config.get("n_positions")
+    if not isinstance(table, int) or table < 1:
+        return max_length
+    shifted = any(name in str(config.get("model_type", "")) for name in _SHIFTED_POSITIONS)
+    return min(max_length, table - (config.get("pad_token_id") or 0) - 1 if shifted else table)
+
+
+def pad_id_of(config: Mapping[str, Any], tokenizer: Tokenizer) -> int:
+    """The id that fills up short rows: the config's, else the tokenizer's, else 0 (it is masked anyway)."""
+    found = config.get("pad_token_id")
+    if not isinstance(found, int):
+        found = next((i for t in ("[PAD]", "<pad>") if (i := tokenizer.token_to_id(t)) is not None), 0)
+    return found
+
+
+def prepare(tokenizer: Tokenizer, max_length: int) -> Tokenizer:
+    """The same tokenizer, set to cut at `max_length` tokens and not to pad."""
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(max_length)
+    return tokenizer
+
+
+def max_tokens(tokenizer: Tokenizer) -> int:
+    """Where a prepared tokenizer cuts."""
+    truncation = tokenizer.truncation
+    if truncation is None:
+        raise EngineError("The tokenizer does not say where to cut: prepare it first.")
+    return int(truncation["max_length"])
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The model's config.json. Raises EngineError."""
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise EngineError(f"{path.name} of the model cannot be read: {error}") from error
+    if not isinstance(config, dict):
+        raise EngineError(f"{path.name} of the model is no JSON object.")
+    return config
+
+
+def open_tokenizer(folder: Path, max_length: int) -> Tokenizer:
+    """The tokenizer of a model's folder, cutting at `max_length` or at the model's positions. Raises EngineError."""
+    length = most_tokens(read_config(folder), max_length)
+    try:
+        return prepare(Tokenizer.from_file(str(folder / "tokenizer.json")), length)
+    except Exception as error:  # the library raises bare Exception
+        raise EngineError(f"tokenizer.json of the model cannot be read: {error}") from error
+
+
+def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of each text, special tokens included, cut where `prepare` said; never an empty row."""
+    limit = CHARACTERS_PER_TOKEN * max_tokens(tokenizer)
+    found = tokenizer.encode_batch_fast([_clean(text[:limit]) for text in texts])
+    return [encoding.ids or [0] for encoding in found]
+
+
+def _clean(text: str) -> str:
+    # Half a surrogate pair is a str of Python's and valid JSON, but no Unicode text: the library would raise.
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,120 @@
+"""Candidate against current, on texts that neither was trained on, with today's labels (DESIGN-learning §2).
+
+What is current is read when the candidate is ready, because another version may have been promoted meanwhile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import structlog
+
+from services.core.domain import Estimate, GateDecision, LabelSpace, Manifest, OutOfSample
+from services.core.errors import EngineError, StoreError
+from services.core.registry import Registry
+from services.engine.loader import load_model
+from services.trainer.calibrate import fit_temperature, softmax
+from services.trainer.dataset import Dataset
+from services.trainer.evaluate import estimate, near_duplicates
+from services.trainer.features import Features
+from services.trainer.gate import decide, decide_first, pair_up
+from services.trainer.methods import Fitted, Floats, Rows
+
+log = structlog.get_logger()
+_DIGITS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What is known of a fitted model before the gate."""
+
+    fitted: Fitted
+    temperature: float
+    rows: Rows
+    """(judged,) which texts have an out-of-sample answer."""
+    probabilities: Floats
+    """(judged, labels), calibrated."""
+    estimate: Estimate
+    answers: OutOfSample
+
+
+def judge(fitted: Fitted, dataset: Dataset, features: Features) -> Candidate:
+    """Calibrate on out-of-sample logits, then estimate with what came out."""
+    found = fitted.out_of_sample
+    targets = dataset.targets[found.rows]
+    # A label without an example in training cannot be answered; the model that is served has seen every label.
+    temperature = fit_temperature(found.logits[found.learnable], targets[found.learnable])
+    probabilities = softmax(found.logits, temperature)
+    near = near_duplicates(features.X, found.parts)[found.rows]
+    answers = OutOfSample(
+        labels=dataset.labels,
+        source=found.source,
+        answers={
+            dataset.keys[row]: tuple(np.round(given.astype(float), _DIGITS).tolist())
+            for row, given in zip(found.rows, probabilities, strict=True)
+        },
+        trained_keys=tuple(key for key, used in zip(dataset.keys, fitted.trained, strict=True) if used),
+    )
+    judged = estimate(probabilities, targets, found.source, near)
+    return Candidate(fitted, temperature, found.rows, probabilities, judged, answers)
+
+
+def opponent_of(registry: Registry, project_key: str, version: str | None) -> Manifest | None:
+    """The version to compare with, or None where there is none that can be read."""
+    if version is None:
+        return None
+    try:
+        return registry.manifest(project_key, version)
+    except StoreError as error:
+        log.warning("current cannot be read", version=version, error=str(error))
+        return None
+
+
+def compare(
+    candidate: Candidate, current: Manifest | None, registry: Registry, dataset: Dataset, space: LabelSpace
+) -> GateDecision:
+    """The gate's decision; a current version that cannot be read or loaded counts as none."""
+    truth = {example.key: example.label for example in dataset.examples}
+    if current is None:
+        return decide_first(candidate.answers, truth)
+    try:
+        answers = registry.out_of_sample(current.project_key, current.version)
+        fresh = _answers_now(current, answers, candidate, registry, dataset)
+    except (StoreError, EngineError) as error:
+        log.warning("current cannot be judged", version=current.version, error=str(error))
+        return decide_first(candidate.answers, truth)
+    return decide(
+        pair_up(candidate.answers, answers, truth, fresh),
+        same_method=current.method is candidate.fitted.method,
+        labels_removed=tuple(label for label in current.labels if label not in space.labels),
+        compared_with=current.version,
+    )
+
+
+def _answers_now(
+    current: Manifest, answers: OutOfSample, candidate: Candidate, registry: Registry, dataset: Dataset
+) -> dict[str, tuple[float, ...]]:
+    """Current's answers for the candidate's texts that it never saw."""
+    known = answers.answers.keys() | set(answers.trained_keys)
+    wanted = candidate.answers.answers.keys() - known
+    unseen = [example for example in dataset.examples if example.key in wanted]
+    if not unseen:
+        return {}
+    model = load_model(
+        registry.folder(current.project_key, current.version), current.artefact, current.labels, 1, _threads()
+    )
+    try:
+        probabilities = model.scores(model.logits_of([example.text for example in unseen])).probabilities
+    finally:
+        model.close()
+    return {
+        example.key: tuple(given.astype(float).tolist())
+        for example, given in zip(unseen, probabilities, strict=True)
+    }
+
+
+def _threads() -> int:
+    import torch
+
+    return torch.get_num_threads()

@@ -1,0 +1,166 @@
+"""A judged model to a version in the registry: model files, int8, equality check, report, manifest last.
+
+What is written first goes into a temporary folder and is read back, loaded and compared there; the store sees only what
+passed. A store that fails for a while is tried again; one that is full is not.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import tempfile
+
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import stamina
+
+from services.core import documents
+from services.core.domain import Artefact, GateDecision, Lineage, Manifest, Project
+from services.core.errors import EngineError, NotFound, StoreError
+from services.core.registry import Registry
+from services.engine.loader import load_model
+from services.trainer.base import Base
+from services.trainer.dataset import Dataset
+from services.trainer.export import attach_int8
+from services.trainer.judging import Candidate
+from services.trainer.methods import Fitted, Written
+from services.trainer.preemption import Stop
+from services.trainer.report import build_report
+
+_RETRY_SECONDS = 600.0
+_CHECKED_TEXTS = 32
+_FOR_GOOD = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG})
+"""What waiting does not mend."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a version is made of and for; with a candidate and a decision it becomes a manifest."""
+
+    run: str
+    project: Project
+    base: Base
+    dataset: Dataset
+
+
+def export(folder: Path, origin: Origin, candidate: Candidate) -> Artefact:
+    """Write the model into `folder`, with its int8 engine where that is equal. Raises EngineError, StoreError."""
+    fitted, texts = candidate.fitted, origin.dataset.texts
+    try:
+        written = fitted.write(folder, candidate.temperature)
+        engine, reason = attach_int8(
+            folder, fitted.layout, origin.base.max_length, written.temperature, texts, logits=written.logits
+        )
+    except OSError as error:
+        raise StoreError(f"The new version cannot be written to {folder}: {error.strerror or error}.") from error
+    artefact = Artefact(fitted.layout, engine, reason, origin.base.max_length, written.temperature)
+    _check(folder, artefact, origin.dataset, written)
+    return artefact
+
+
+def manifest_of(
+    version: str,
+    origin: Origin,
+    candidate: Candidate,
+    artefact: Artefact,
+    decision: GateDecision,
+    now: float,
+) -> Manifest:
+    """The manifest of a version that is about to be published."""
+    return Manifest(
+        version=version,
+        project_key=origin.project.key,
+        method=candidate.fitted.method,
+        labels=origin.dataset.labels,
+        artefact=artefact,
+        estimate=candidate.estimate,
+        gate=decision,
+        lineage=_lineage(origin, candidate.fitted, decision.compared_with),
+        created_at=now,
+    )
+
+
+def publish(
+    registry: Registry, folder: Path, manifest: Manifest, origin: Origin, candidate: Candidate, stop: Stop
+) -> Manifest:
+    """Add oos.json and report.json to `folder` and hand all of it to the registry. Raises StoreError."""
+    try:
+        (folder / "oos.json").write_bytes(documents.dump(candidate.answers))
+        (folder / "report.json").write_text(json.dumps(_report(origin, candidate), indent=1), encoding="utf-8")
+    except OSError as error:
+        raise StoreError(f"The new version cannot be written to {folder}: {error.strerror or error}.") from error
+
+    def worth_another_try(error: Exception) -> bool:
+        return is_transient(error) and not stop.asked
+
+    for attempt in stamina.retry_context(
+        on=worth_another_try, timeout=_RETRY_SECONDS, attempts=None, wait_initial=0.5, wait_max=30.0
+    ):
+        with attempt:
+            return registry.publish(folder, manifest)
+    raise AssertionError("stamina ends with the last error")  # pragma: no cover - it raises
+
+
+def is_transient(error: Exception) -> bool:
+    """Whether the store may take it later."""
+    if not isinstance(error, StoreError) or isinstance(error, NotFound):
+        return False
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno not in _FOR_GOOD
+
+
+def temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    """Where a version is put together."""
+    return tempfile.TemporaryDirectory(prefix="fitloop-version-", ignore_cleanup_errors=True)
+
+
+def _check(folder: Path, artefact: Artefact, dataset: Dataset, written: Written) -> None:
+    """What will be loaded for serving answers, and an fp32 engine answers as the model in memory did."""
+    model = load_model(folder, artefact, dataset.labels, 1, 1)
+    try:
+        model.smoke_test()
+        if artefact.engine == "torch-fp32":
+            expected = written.logits[:_CHECKED_TEXTS]
+            found = model.logits_of(dataset.texts[:_CHECKED_TEXTS])
+            worst = float(np.abs(found - expected).max(initial=0.0))
+            if not worst <= 1e-2:
+                raise EngineError(f"The written model answers other numbers than the trained one (by {worst:.3g}).")
+    finally:
+        model.close()
+
+
+def _lineage(origin: Origin, fitted: Fitted, parent: str | None) -> Lineage:
+    examples = origin.dataset.examples
+    ids = sorted({id_ for example in examples for id_ in example.annotation_ids})
+    signatures = "\n".join(f"{task}:{mark}" for task, mark in sorted(origin.dataset.snapshot.tasks.items()))
+    return Lineage(
+        run=origin.run,
+        annotation_ids=tuple(ids),
+        annotations_hash=hashlib.sha256(signatures.encode()).hexdigest(),
+        label_config_hash=origin.project.label_config_hash,
+        base_model=fitted.parameters.base_model,
+        base_digest=origin.base.digest,
+        code_version=_code_version(),
+        parameters=fitted.parameters,
+        parent=parent,
+        texts=int(fitted.trained.sum()),
+        trained_on_everything=bool(fitted.trained.all()),
+        resumed_from=fitted.resumed_from,
+    )
+
+
+def _report(origin: Origin, candidate: Candidate) -> dict[str, object]:
+    return build_report(origin.dataset, candidate.rows, candidate.probabilities, candidate.estimate, candidate.temperature)
+
+
+def _code_version() -> str:
+    try:
+        return metadata.version("fitloop")
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+

@@ -1,0 +1,126 @@
+"""A run's surroundings: its request, the store that it writes to, Label Studio, and what it had done before.
+
+`open_run` alone reads the outside world's settings; the parameters of training come from request.json and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from services.core.domain import LabelSpace, Method, Project, Published, RunRequest, Snapshot
+from services.core.domain import Manifest
+from services.core.errors import BadData, BadRequest, NoLabelSpace, NotFound
+from services.core.labels import parse_label_space, signature
+from services.core.registry import Registry
+from services.core.runs import Runs, version_name
+from services.core.store import open_store
+from services.trainer.preemption import Stop
+from services.trainer.progress import Progress
+
+
+class Labels(Protocol):
+    """What a run asks of Label Studio."""
+
+    def project(self, project_id: int) -> tuple[Project, Any]:
+        """The project as it is now, and its counts."""
+        ...
+
+    def annotated_tasks(self, project_id: int) -> Iterator[dict[str, Any]]:
+        """Tasks with annotations, by id."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One process's work on one run."""
+
+    request: RunRequest
+    runs: Runs
+    registry: Registry
+    labels: Labels
+    progress: Progress
+    stop: Stop
+    checkpoint_seconds: float = 60.0
+
+    @property
+    def name(self) -> str:
+        """`<project id>-<n>`."""
+        return self.request.run
+
+
+def parse_run_url(url: str) -> tuple[Runs, Registry, str]:
+    """The store and the run's name of `<store>/runs/<run>`. Raises BadRequest, BadConfig."""
+    store_url, found, name = url.rstrip("/").rpartition("/runs/")
+    if not found or not name or "/" in name:
+        raise BadRequest(f"--run {url!r} names no run: give a store's URL that ends in /runs/<project>-<n>.")
+    store = open_store(store_url)
+    return Runs(store), Registry(store), name
+
+
+def read_request(runs: Runs, name: str) -> RunRequest:
+    """What was asked of the run. Raises BadRequest where nothing was."""
+    request = runs.request(name)
+    if request is None:
+        raise BadRequest(f"{runs.store.url}/runs/{name}/request.json is missing: a run is requested before it is started.")
+    return request
+
+
+def read_project(run: Run) -> tuple[Project, LabelSpace]:
+    """Project and label config as they are now. Raises BadRequest when the id belongs to another project now."""
+    project, _ = run.labels.project(run.request.project_id)
+    if project.key != run.request.project_key:
+        raise BadRequest(
+            f"Project {project.id} is not the one that run {run.name} was asked for ({project.key}, not "
+            f"{run.request.project_key}): it was deleted and its id used again."
+        )
+    try:
+        return project, parse_label_space(project.label_config)
+    except NoLabelSpace as error:
+        raise BadData(str(error)) from error
+
+
+def read_tasks(run: Run, resumed: Snapshot | None) -> list[dict[str, Any]]:
+    """Annotated tasks; with a snapshot whose labels all stand unchanged, its tasks alone, so that a checkpoint fits."""
+    tasks = []
+    for task in run.labels.annotated_tasks(run.request.project_id):
+        run.stop.check()
+        tasks.append(task)
+    if resumed is None:
+        return tasks
+    now = {str(task["id"]): signature(task.get("annotations") or ()) for task in tasks}
+    if any(now.get(task) != mark for task, mark in resumed.tasks.items()):
+        return tasks
+    return [task for task in tasks if str(task["id"]) in resumed.tasks]
+
+
+def methods_of(method: Method) -> tuple[Method, ...]:
+    """The methods that a run tries, in order: one version each at most."""
+    return (Method.LINEAR_PROBE, Method.LP_FT) if method is Method.AUTO else (method,)
+
+
+def version_names(run: Run, project: Project) -> tuple[str, ...]:
+    """A version's name for each method of the run; the second gets a letter."""
+    count = len(methods_of(run.request.parameters.method))
+    names = (version_name(project, run.request.parameters.model_name, run.name, letter) for letter in ("", "b"))
+    return tuple(names)[:count]
+
+
+def published_before(run: Run, project: Project) -> tuple[Manifest, ...]:
+    """Versions that an earlier process of this run has published: a crash may have come right after."""
+    found = []
+    for name in version_names(run, project):
+        try:
+            found.append(run.registry.manifest(project.key, name))
+        except NotFound:
+            break
+    return tuple(manifest for manifest in found if manifest.lineage.run == run.name)
+
+
+def as_published(manifest: Manifest, pinned_to: str | None = None) -> Published:
+    """What people read of a version; a pinned project serves what it is pinned to, whatever the gate says."""
+    sentence = " ".join(manifest.gate.reasons)
+    if pinned_to is not None:
+        sentence += f" Held because the project is pinned to {pinned_to}: `fitloop unpin` lets versions through again."
+    return Published(manifest.version, manifest.gate.promote, sentence)

@@ -1,0 +1,203 @@
+"""What every Launcher does. Trainers are small scripts, told what to do by their run's name."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from services.adapter.ports import Launcher
+from services.core.domain import Launch, Parameters, RunRequest, RunState
+from services.core.runs import Runs
+from services.core.store.files import FileStore
+from services.embedded.launcher import ChildLauncher
+
+SCRIPT = Path(__file__).with_name("trainer_script.py")
+Make = Callable[[], Launcher]
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    """Until it holds; the pause only spares the processor."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def request(runs: Runs, run: str, behaviour: str) -> RunRequest:
+    found = RunRequest(run, "1-x", 1, behaviour, Parameters(), 0.0)
+    runs.write(found)
+    return found
+
+
+def codes(launch: Launch | None) -> list[int | None]:
+    assert launch is not None
+    return [attempt.exit_code for attempt in launch.attempts]
+
+
+class LauncherContract:
+    """Subclasses give `runs` and `make`: each call makes a launcher over the same state, as a new leader would."""
+
+    runs: Runs
+    make: Make
+
+    def _outcome(self, launcher: Launcher, run: str) -> RunState:
+        def outcome() -> RunState | None:
+            seen = launcher.observe(run)
+            return seen.outcome if seen else None
+
+        wait_for(outcome)
+        found = outcome()
+        assert found is not None
+        return found
+
+    def _marks(self, run: str, number: int) -> bool:
+        return self.runs.log(run).count("started") >= number
+
+    def test_what_was_never_launched_is_unknown(self) -> None:
+        assert self.make().observe("1-1") is None
+
+    def test_exit_0_is_done_and_is_written(self) -> None:
+        launcher = self.make()
+        launcher.launch(request(self.runs, "1-1", "exit 0"))
+        assert self._outcome(launcher, "1-1") is RunState.DONE
+        written = self.runs.launch("1-1")
+        assert codes(written) == [0]
+        assert written is not None
+        assert written.outcome is RunState.DONE
+        assert "started" in self.runs.log("1-1")
+
+    @pytest.mark.parametrize("code", [1, 64, 65, 78])
+    def test_bad_data_and_bugs_fail_at_once(self, code: int) -> None:
+        launcher = self.make()
+        launcher.launch(request(self.runs, "1-1", f"exit {code}"))
+        assert self._outcome(launcher, "1-1") is RunState.FAILED
+        assert codes(launcher.observe("1-1")) == [code]
+
+    @pytest.mark.parametrize("behaviour", ["exit 75", "die"])
+    def test_preemption_and_death_by_signal_are_tried_again_three_times(self, behaviour: str) -> None:
+        launcher = self.make()
+        launcher.launch(request(self.runs, "1-1", behaviour))
+        assert self._outcome(launcher, "1-1") is RunState.FAILED
+        launch = launcher.observe("1-1")
+        assert codes(launch) == [75 if behaviour == "exit 75" else -signal.SIGKILL] * 4
+        assert launch is not None
+        assert [attempt.number for attempt in launch.attempts] == [1, 2, 3, 4]
+
+    def test_a_later_try_may_succeed(self) -> None:
+        launcher = self.make()
+        launcher.launch(request(self.runs, "1-1", "exit 75 then 0"))
+        assert self._outcome(launcher, "1-1") is RunState.DONE
+        assert codes(launcher.observe("1-1")) == [75, 0]
+
+    def test_launching_what_is_active_or_over_does_nothing(self) -> None:
+        launcher = self.make()
+        wanted = request(self.runs, "1-1", "wait")
+        launcher.launch(wanted)
+        launcher.launch(wanted)
+        wait_for(lambda: self._marks("1-1", 1))
+        launcher.cancel("1-1")
+        assert self._outcome(launcher, "1-1") is RunState.CANCELLED
+        launcher.launch(wanted)
+        self.make().launch(wanted)
+        assert len(codes(launcher.observe("1-1"))) == 1
+
+    def test_cancel_lets_the_process_keep_what_it_has(self) -> None:
+        launcher = self.make()
+        launcher.launch(request(self.runs, "1-1", "wait"))
+        wait_for(lambda: self._marks("1-1", 1))
+        launcher.cancel("1-1")
+        assert self._outcome(launcher, "1-1") is RunState.CANCELLED
+        assert "kept" in self.runs.log("1-1")
+
+    def test_cancel_ends_a_process_that_does_not_listen(self) -> None:
+        launcher = self.make()
+        launcher.launch(request(self.runs, "1-1", "stubborn"))
+        wait_for(lambda: self._marks("1-1", 1))
+        launcher.cancel("1-1")
+        assert self._outcome(launcher, "1-1") is RunState.CANCELLED
+
+    def test_cancel_of_a_run_that_is_not_active_holds(self) -> None:
+        launcher = self.make()
+        wanted = request(self.runs, "1-1", "exit 0")
+        launcher.cancel("1-1")
+        launcher.launch(wanted)
+        launch = launcher.observe("1-1")
+        assert launch == Launch("1-1", (), RunState.CANCELLED)
+
+    def test_cancel_after_the_end_changes_nothing(self) -> None:
+        launcher = self.make()
+        launcher.launch(request(self.runs, "1-1", "exit 0"))
+        assert self._outcome(launcher, "1-1") is RunState.DONE
+        launcher.cancel("1-1")
+        assert self._outcome(launcher, "1-1") is RunState.DONE
+
+    def test_a_closed_launcher_leaves_the_run_to_the_next(self) -> None:
+        """The interruption is no failure: the next leader goes on with the next number, and no outcome was written."""
+        first = self.make()
+        wanted = request(self.runs, "1-1", "wait then 0")
+        first.launch(wanted)
+        wait_for(lambda: self._marks("1-1", 1))
+        first.close()
+        left = self.runs.launch("1-1")
+        assert left is not None
+        assert left.outcome is None
+        assert codes(left) == [None]
+        first.launch(wanted)
+        second = self.make()
+        assert second.observe("1-1") == left
+        second.launch(wanted)
+        assert self._outcome(second, "1-1") is RunState.DONE
+        assert codes(second.observe("1-1")) == [None, 0]
+
+    def test_interruptions_do_not_count_among_the_tries(self) -> None:
+        for number in range(1, 6):
+            launcher = self.make()
+            launcher.launch(request(self.runs, "1-1", "wait"))
+            wait_for(lambda number=number: self._marks("1-1", number))
+            launcher.close()
+        launcher = self.make()
+        launcher.launch(request(self.runs, "1-1", "exit 75"))
+        assert self._outcome(launcher, "1-1") is RunState.FAILED
+        assert codes(launcher.observe("1-1")) == [None] * 5 + [75] * 4
+
+    def test_two_runs_are_side_by_side(self) -> None:
+        launcher = self.make()
+        for run in ("1-1", "2-1"):
+            launcher.launch(request(self.runs, run, "wait"))
+        wait_for(lambda: self._marks("1-1", 1) and self._marks("2-1", 1))
+        launcher.cancel("1-1")
+        assert self._outcome(launcher, "1-1") is RunState.CANCELLED
+        other = launcher.observe("2-1")
+        assert other is not None
+        assert other.outcome is None
+
+
+class TestChildLauncher(LauncherContract):
+    @pytest.fixture(autouse=True)
+    def _launchers(self, tmp_path: Path) -> Iterator[None]:
+        store = FileStore(tmp_path / "data")
+        self.runs = Runs(store)
+        made: list[ChildLauncher] = []
+
+        def make() -> Launcher:
+            made.append(
+                ChildLauncher(
+                    store,
+                    tmp_path / "data" / "locks",
+                    lambda: None,
+                    program=str(SCRIPT),
+                    delays=(0.0, 0.0, 0.0),
+                    cancel_seconds=0.5,
+                    close_seconds=10.0,
+                )
+            )
+            return made[-1]
+
+        self.make = make
+        yield
+        for launcher in made:
+            launcher.close()

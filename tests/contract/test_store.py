@@ -1,0 +1,181 @@
+"""What every ObjectStore does, a crash in the middle of anything included."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from services.core.errors import BadConfig, NotFound, StoreError
+from services.core.store import ObjectStore, open_store
+from services.core.store.files import FileStore
+
+
+class StoreContract:
+    """Subclasses give `store`: empty, and other instances of it see the same objects."""
+
+    store: ObjectStore
+
+    def test_what_was_written_is_read(self) -> None:
+        self.store.write("a/b.json", b"one")
+        assert self.store.read("a/b.json") == b"one"
+        self.store.write("a/b.json", b"")
+        assert self.store.read("a/b.json") == b""
+
+    def test_nothing_is_not_found(self) -> None:
+        self.store.write("a/b", b"x")
+        for key in ("c", "a", "a/b/c"):
+            with pytest.raises(NotFound, match="holds no"):
+                self.store.read(key)
+            with pytest.raises(NotFound):
+                self.store.local(key)
+
+    def test_a_file_is_uploaded_and_read_locally(self, tmp_path: Path) -> None:
+        source = tmp_path / "weights"
+        source.write_bytes(b"w" * 3_000_000)
+        self.store.upload(source, "versions/v-1/weights")
+        assert self.store.local("versions/v-1/weights").read_bytes() == source.read_bytes()
+
+    def test_keys_are_listed_in_order_by_prefix(self) -> None:
+        for key in ("runs/2-1/b", "runs/10-1/a", "runs/2-1/a", "other", "runs/2-10/a"):
+            self.store.write(key, b"x")
+        assert list(self.store.keys("runs/2-1")) == ["runs/2-1/a", "runs/2-1/b", "runs/2-10/a"]
+        assert list(self.store.keys("runs/2-1/")) == ["runs/2-1/a", "runs/2-1/b"]
+        assert list(self.store.keys("absent/")) == []
+        assert len(list(self.store.keys())) == 5
+
+    def test_folders_are_those_that_hold_objects(self) -> None:
+        self.store.write("runs/2-1/a/b", b"x")
+        self.store.write("runs/file", b"x")
+        self.store.write("runs/3-1/a", b"x")
+        self.store.delete("runs/3-1/a")
+        assert self.store.folders("runs/") == ["2-1"]
+        assert self.store.folders("absent/") == []
+
+    def test_delete_is_final_and_may_be_repeated(self) -> None:
+        self.store.write("a/b", b"x")
+        self.store.delete("a/b")
+        self.store.delete("a/b")
+        with pytest.raises(NotFound):
+            self.store.read("a/b")
+        assert list(self.store.keys()) == []
+
+    @pytest.mark.parametrize("key", ["", "../a", "a/../../b", "/etc/passwd"])
+    def test_keys_outside_are_refused(self, key: str, tmp_path: Path) -> None:
+        source = tmp_path / "source"
+        source.write_bytes(b"x")
+        with pytest.raises(StoreError, match="not a key"):
+            self.store.write(key, b"x")
+        with pytest.raises(StoreError, match="not a key"):
+            self.store.upload(source, key)
+        with pytest.raises(StoreError):
+            self.store.read(key)
+        with pytest.raises(StoreError):
+            self.store.delete(key)
+
+    def test_a_reader_sees_the_old_bytes_or_the_new(self) -> None:
+        small, large = b"a" * 1_000, b"b" * 400_000
+        self.store.write("serving.json", small)
+        over = threading.Event()
+        seen: set[bytes] = set()
+
+        def read() -> None:
+            while not over.is_set():
+                seen.add(self.store.read("serving.json"))
+
+        readers = [threading.Thread(target=read) for _ in range(2)]
+        for reader in readers:
+            reader.start()
+        for _ in range(20):
+            self.store.write("serving.json", large)
+            self.store.write("serving.json", small)
+        over.set()
+        for reader in readers:
+            reader.join()
+        assert seen <= {small, large}
+
+    def test_writing_beside_a_delete_in_the_same_folder_loses_nothing(self) -> None:
+        over = threading.Event()
+
+        def make_and_delete() -> None:
+            while not over.is_set():
+                self.store.write("inbox/other", b"x")
+                self.store.delete("inbox/other")
+
+        other = threading.Thread(target=make_and_delete)
+        other.start()
+        try:
+            for number in range(100):
+                self.store.write(f"inbox/cmd-{number}", b"x")
+                assert self.store.read(f"inbox/cmd-{number}") == b"x"
+                self.store.delete(f"inbox/cmd-{number}")
+        finally:
+            over.set()
+            other.join()
+
+    def test_a_failed_upload_leaves_nothing(self, tmp_path: Path) -> None:
+        with pytest.raises(StoreError, match=r"versions/v-1/weights.*cannot be written"):
+            self.store.upload(tmp_path / "absent", "versions/v-1/weights")
+        assert list(self.store.keys()) == []
+
+
+KILLED_WHILE_WRITING = """
+import os, signal, sys
+from services.core.store import open_store
+os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)  # the moment before the rename
+open_store(sys.argv[1]).write("versions/v-1/manifest.json", b"new")
+"""
+
+
+class TestFileStore(StoreContract):
+    @pytest.fixture(autouse=True)
+    def _store(self, tmp_path: Path) -> None:
+        self.root = tmp_path / "a folder"
+        self.store = open_store(self.root.as_uri())
+
+    @pytest.mark.parametrize("before", [None, b"old"])
+    def test_a_write_that_was_killed_never_counts(self, before: bytes | None) -> None:
+        """The partial file is there, and neither read nor listed."""
+        if before:
+            self.store.write("versions/v-1/manifest.json", before)
+        ended = subprocess.run([sys.executable, "-c", KILLED_WHILE_WRITING, self.store.url], check=False)
+        assert ended.returncode == -signal.SIGKILL
+        assert len([path for path in self.root.rglob("*") if path.name.startswith(".partial-")]) == 1
+        assert list(self.store.keys()) == (["versions/v-1/manifest.json"] if before else [])
+        assert self.store.folders("versions/") == (["v-1"] if before else [])
+        if before:
+            assert self.store.read("versions/v-1/manifest.json") == before
+
+    def test_a_full_disk_leaves_nothing_half(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def full(_handle: int) -> None:
+            raise OSError(28, "No space left on device")
+
+        self.store.write("a", b"old")
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(StoreError, match="'a' cannot be written to .*: No space left on device"):
+            self.store.write("a", b"new")
+        assert self.store.read("a") == b"old"
+        assert [path.name for path in self.root.iterdir()] == ["a"]
+
+    def test_what_cannot_be_read_or_deleted_says_so(self) -> None:
+        self.store.write("a/b", b"x")
+        (self.root / "loop").symlink_to(self.root / "loop")
+        with pytest.raises(StoreError, match="cannot be read"):
+            self.store.read("loop")
+        with pytest.raises(StoreError, match="cannot be deleted"):
+            self.store.delete("a")
+
+    def test_the_url_names_the_folder(self) -> None:
+        assert isinstance(self.store, FileStore)
+        assert self.store.root == self.root
+        assert "%20" in self.store.url
+
+    @pytest.mark.parametrize("url", ["s3://bucket/x", "file:relative", "/a/folder", ""])
+    def test_other_stores_are_unknown(self, url: str) -> None:
+        with pytest.raises(BadConfig, match="names no store"):
+            open_store(url)

@@ -1,0 +1,137 @@
+"""A real Label Studio for the whole session, a real `fitloop local` for each test, MiniLM as the base model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from demo.__main__ import base_model
+from demo.annotator import Annotator, label_config
+from demo.processes import Server
+from demo.servers import TOKEN, address, fitloop, label_studio
+from demo.walk import read_texts
+from tests.waiting import eventually
+
+LABELS = ("Cancel order", "Damaged item", "Invoice request")
+
+
+@pytest.fixture(scope="session")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Label Studio from the environment that FITLOOP_LABEL_STUDIO names."""
+    executable = os.environ.get("FITLOOP_LABEL_STUDIO", "")
+    if not executable or not Path(executable).exists():
+        pytest.skip("FITLOOP_LABEL_STUDIO names no Label Studio: run `make test`")
+    server = label_studio(Path(executable).absolute(), tmp_path_factory.mktemp("label-studio"), 28080)
+    server.start()
+    try:
+        server.wait(400)
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture(scope="session")
+def annotator(studio: Server) -> Annotator:
+    """The admin of that Label Studio."""
+    return Annotator(address(studio), TOKEN)
+
+
+@dataclass
+class Fitloop:
+    """A `fitloop local` with a data folder that outlives its process."""
+
+    studio: str
+    folder: Path
+    environment: dict[str, str] = field(default_factory=dict)
+    server: Server | None = None
+
+    def start(self) -> None:
+        """Start it, again if need be; the same port, because Label Studio knows it by its URL."""
+        port = int(self.url.rpartition(":")[2]) if self.server else 29090
+        self.server = fitloop(self.folder, self.studio, self.environment, port)
+        self.server.start()
+        self.server.wait(60)
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        assert self.server is not None
+        return address(self.server)
+
+    def state(self, project: int) -> dict[str, Any]:
+        """What it says of the project; {} before it knows it."""
+        response = httpx.get(f"{self.url}/api/projects/{project}", timeout=30)
+        return dict(response.json()) if response.status_code == httpx.codes.OK else {}
+
+    def ask(self, project: int, action: str, **body: Any) -> None:
+        """Leave a command."""
+        httpx.post(f"{self.url}/api/projects/{project}/{action}", json=body, timeout=30).raise_for_status()
+
+    def setup_version(self, project: int) -> str:
+        """What /setup tells Label Studio."""
+        return str(httpx.post(f"{self.url}/setup", json={"project": f"{project}.1"}, timeout=5).json()["model_version"])
+
+    def served(self, project: int, other_than: str | None = None, seconds: float = 90) -> str:
+        """The version that is served, once there is one that is not `other_than`."""
+
+        def version() -> str | None:
+            current = (self.state(project).get("served") or {}).get("current")
+            return current if current != other_than else None
+
+        return str(eventually(version, seconds, what=f"a version other than {other_than}: {self.state(project)}"))
+
+
+@pytest.fixture
+def start_fitloop(studio: Server, tmp_path: Path) -> Iterator[Callable[..., Fitloop]]:
+    """Start a `fitloop local` with more environment."""
+    made: list[Fitloop] = []
+
+    def start(**environment: str) -> Fitloop:
+        defaults = {"BASELINE_MODEL_NAME": str(base_model()), "FITLOOP_RECONCILE_SECONDS": "5", "METHOD": "linear-probe"}
+        found = Fitloop(address(studio), tmp_path / f"fitloop-{len(made)}", {**defaults, **environment})
+        made.append(found)
+        found.start()
+        return found
+
+    yield start
+    for one in made:
+        assert one.server is not None
+        one.server.stop()
+
+
+@dataclass
+class Labelled:
+    """A project whose texts' labels are known."""
+
+    annotator: Annotator
+    project: int
+    backend: int
+    tasks: list[tuple[int, str]]
+
+    def label(self, start: int, end: int) -> None:
+        """Label that part of the tasks."""
+        self.annotator.label_all(self.tasks[start:end])
+
+    def suggestions(self, version: str) -> dict[int, str]:
+        """What Label Studio has stored of a version."""
+        return self.annotator.suggestions(self.project, version)
+
+
+@pytest.fixture
+def connect(annotator: Annotator) -> Callable[..., Labelled]:
+    """Make a project of three intents, import `texts` texts, connect a backend."""
+
+    def make(backend: Fitloop, texts: int = 90, **settings: Any) -> Labelled:
+        pool = [(text, label) for text, label in read_texts("pool") if label in LABELS][:texts]
+        project = annotator.create_project("Shop messages", label_config(LABELS), **settings)
+        tasks = annotator.import_texts(project, [text for text, _ in pool])
+        connected = annotator.connect(project, backend.url)
+        return Labelled(annotator, project, connected, list(zip(tasks, [label for _, label in pool], strict=True)))
+
+    return make

@@ -1,0 +1,178 @@
+"""The loop with a real Label Studio: what annotators see follows what they label."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from demo.annotator import Annotator
+from tests.e2e.conftest import LABELS, Fitloop, Labelled
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.labelstudio
+Start = Callable[..., Fitloop]
+Connect = Callable[..., Labelled]
+
+
+def _backend(annotator: Annotator, labelled: Labelled) -> dict[str, Any]:
+    return dict(annotator.call("GET", f"/api/ml/{labelled.backend}"))
+
+
+def _version_file(fitloop: Fitloop, version: str, name: str) -> dict[str, Any]:
+    (path,) = fitloop.folder.glob(f"projects/*/versions/{version}/{name}")
+    return dict(json.loads(path.read_text()))
+
+
+def test_labels_become_suggestions(start_fitloop: Start, connect: Connect, annotator: Annotator) -> None:
+    """Connect, label, and the webhook leads to a version that /setup says and Label Studio holds suggestions of."""
+    fitloop = start_fitloop()
+    labelled = connect(fitloop, sampling="Uncertainty sampling")
+    assert fitloop.setup_version(labelled.project) == "untrained"
+    untouched = labelled.tasks[-1][0]
+    assert annotator.call("GET", f"/api/tasks/{untouched}")["predictions"] == []
+
+    labelled.label(0, 30)
+    version = fitloop.served(labelled.project)
+    labels_read = eventually(lambda: fitloop.state(labelled.project)["labelled"] == 30, what="all labels are read")
+    assert labels_read
+    version = eventually(
+        lambda: (
+            version
+            if (version := fitloop.setup_version(labelled.project)) == _backend(annotator, labelled)["title"]
+            and len(labelled.suggestions(version)) >= 60
+            and not fitloop.state(labelled.project)["active"]
+            else None
+        ),
+        what="suggestions of the served version for all unlabelled tasks, under a title that is that version",
+    )
+
+    task = annotator.call("GET", f"/api/tasks/{untouched}")
+    shown = [prediction for prediction in task["predictions"] if prediction["model_version"] == version]
+    assert shown[0]["result"][0]["value"]["choices"][0] in LABELS
+    assert 0 <= shown[0]["score"] <= 1
+
+    rows = annotator.call("GET", "/api/predictions/", params={"project": labelled.project})
+    scores = {row["task"]: row["score"] for row in rows if row["model_version"] == version}
+    unlabelled = {task: scores[task] for task, _ in labelled.tasks[30:]}
+    following = annotator.call("GET", f"/api/projects/{labelled.project}/next")
+    assert following["id"] == min(unlabelled, key=lambda one: unlabelled[one])
+
+    truth = dict(labelled.tasks)
+    found = labelled.suggestions(version)
+    right = sum(found[task] == truth[task] for task in unlabelled)
+    assert right / len(unlabelled) > 0.7
+    assert len(_version_file(fitloop, version, "manifest.json")["lineage"]["annotation_ids"]) >= 20
+
+
+def test_retrieve_predictions_stores_all(start_fitloop: Start, connect: Connect, annotator: Annotator) -> None:
+    """The Data Manager's action asks /predict for every task at once; each gets a suggestion of the served version."""
+    fitloop = start_fitloop(FITLOOP_REFRESH_MAX_TASKS="0")
+    labelled = connect(fitloop)
+    labelled.label(0, 20)
+    version = fitloop.served(labelled.project)
+    eventually(lambda: not fitloop.state(labelled.project)["active"], what="the run is over")
+    version = fitloop.setup_version(labelled.project)
+    path = f"/api/dm/actions?id=retrieve_tasks_predictions&project={labelled.project}"
+    annotator.call("POST", path, json={"selectedItems": {"all": True, "excluded": []}})
+    assert labelled.suggestions(version).keys() == dict(labelled.tasks).keys()
+
+
+def test_a_renamed_label_is_learnt(start_fitloop: Start, connect: Connect, annotator: Annotator) -> None:
+    """Labels renamed mid-way: the version that knows the old name gives way, and nothing suggests it any more."""
+    fitloop = start_fitloop()
+    labelled = connect(fitloop)
+    labelled.label(0, 30)
+    first = fitloop.served(labelled.project)
+    eventually(lambda: fitloop.state(labelled.project)["changed"] == 0, what="all labels are trained on")
+    first = fitloop.setup_version(labelled.project)
+
+    config = annotator.call("GET", f"/api/projects/{labelled.project}")["label_config"]
+    both = config.replace("</Choices>", '<Choice value="Bill please"/></Choices>')
+    annotator.call("PATCH", f"/api/projects/{labelled.project}", json={"label_config": both})
+    for task, label in labelled.tasks[:30]:
+        if label == "Invoice request":
+            (annotation,) = annotator.call("GET", f"/api/tasks/{task}/annotations/")
+            region = annotation["result"][0] | {"value": {"choices": ["Bill please"]}}
+            annotator.call("PATCH", f"/api/annotations/{annotation['id']}/", json={"result": [region]})
+    renamed = both.replace('<Choice value="Invoice request"/>', "")
+    annotator.call("PATCH", f"/api/projects/{labelled.project}", json={"label_config": renamed})
+
+    def learnt() -> str | None:
+        version = fitloop.setup_version(labelled.project)
+        labels = _version_file(fitloop, version, "manifest.json")["labels"]
+        return version if "Bill please" in labels and "Invoice request" not in labels else None
+
+    version = eventually(learnt, 120, what="a version with the new name is served")
+    assert version != first
+    found = eventually(lambda: labelled.suggestions(version), what="its suggestions are stored")
+    assert "Invoice request" not in found.values()
+
+
+def test_a_killed_fitloop_goes_on_with_its_run(start_fitloop: Start, connect: Connect) -> None:
+    """SIGKILL in the middle of a fine-tune: the same run is finished after the restart, from its checkpoint."""
+    fitloop = start_fitloop(START_TRAINING_EACH_N_UPDATES="1000", FITLOOP_CHECKPOINT_SECONDS="2")
+    labelled = connect(fitloop)
+    labelled.label(0, 40)
+    fitloop.ask(labelled.project, "train", parameters={"method": "finetune", "num_train_epochs": "60"})
+
+    def training() -> bool:
+        active = fitloop.state(labelled.project).get("active") or {}
+        return bool(active.get("loss") is not None and active.get("step", 0) >= 5)
+
+    eventually(training, 90, what="the fine-tune is under way")
+    assert fitloop.server is not None
+    fitloop.server.process.kill()  # type: ignore[union-attr]  # it runs
+    labelled.label(40, 45)
+    fitloop.start()
+    version = fitloop.served(labelled.project, seconds=240)
+    assert version.endswith("-1")
+    manifest = _version_file(fitloop, version, "manifest.json")
+    assert manifest["lineage"]["resumed_from"]
+    state = fitloop.state(labelled.project)
+    assert state["labelled"] == 45
+    assert len(list(fitloop.folder.glob("runs/*/request.json"))) == 1
+
+
+def test_a_rollback_shows_in_label_studio(start_fitloop: Start, connect: Connect, annotator: Annotator) -> None:
+    """After a rollback /setup, the backend's title and the stored suggestions are those of the version before."""
+    fitloop = start_fitloop()
+    labelled = connect(fitloop, 60)
+    labelled.label(0, 20)
+    first = fitloop.served(labelled.project)
+    eventually(lambda: fitloop.state(labelled.project)["changed"] == 0, what="all labels are trained on")
+    first = fitloop.setup_version(labelled.project)
+    annotator.press_train(labelled.backend)
+    second = fitloop.served(labelled.project, other_than=first)
+    eventually(lambda: _backend(annotator, labelled)["title"] == second, what="the title is the second version")
+    fitloop.ask(labelled.project, "rollback")
+    eventually(lambda: fitloop.setup_version(labelled.project) == first, what="/setup says the first version")
+    eventually(lambda: _backend(annotator, labelled)["title"] == first, what="the title is the first version again")
+    eventually(lambda: len(labelled.suggestions(first)) >= 40, what="its suggestions are stored")
+
+    annotator.press_train(labelled.backend)
+    eventually(lambda: "pinned" in fitloop.state(labelled.project)["sentence"], 60, what="a new version is held: pinned")
+    assert fitloop.setup_version(labelled.project) == first
+    fitloop.ask(labelled.project, "unpin")
+    eventually(lambda: not fitloop.state(labelled.project)["served"]["pinned"], what="unpinned")
+
+
+def test_credentials_in_the_url_cover_webhooks(start_fitloop: Start, annotator: Annotator, connect: Connect) -> None:
+    """With Basic auth, a backend URL that carries the credentials gets requests and events; others get 401."""
+    fitloop = start_fitloop(BASIC_AUTH_USER="ann", BASIC_AUTH_PASS="secret")
+    assert httpx.post(f"{fitloop.url}/setup", json={"project": "1.1"}).status_code == httpx.codes.UNAUTHORIZED
+    assert httpx.get(f"{fitloop.url}/health").status_code == httpx.codes.OK
+    project = annotator.create_project("Secured", '<View><Text name="text" value="$text"/><Choices name="intent" toName="text">'
+                                       '<Choice value="A"/><Choice value="B"/></Choices></View>')
+    tasks = annotator.import_texts(project, [f"{word} {number}" for number in range(6) for word in ("yes", "no")])
+    annotator.connect(project, fitloop.url.replace("http://", "http://ann:secret@"))
+    annotator.label_all([(task, "AB"[number % 2]) for number, task in enumerate(tasks)])
+
+    def version() -> str | None:
+        answer = httpx.get(f"{fitloop.url}/api/projects/{project}", auth=("ann", "secret"))
+        return (answer.json().get("served") or {}).get("current") if answer.is_success else None
+
+    eventually(version, 60, what="a version after webhooks with credentials")

@@ -1,0 +1,297 @@
+"""What children add to the contract: they end with their parent, are polite, and their last lines are kept."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.core.domain import Attempt, Launch, Parameters, RunRequest, RunState
+from services.core.errors import StoreError
+from services.core.runs import Runs
+from services.core.store.files import FileStore
+from services.embedded.launcher import RETRY_DELAYS, ChildLauncher, Wish, verdict
+
+REQUEST = RunRequest("1-1", "1-x", 1, "test", Parameters(), 0.0)
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    """Until it holds; the pause only spares the processor."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+class World:
+    """A data folder with a launcher whose trainers run `code`."""
+
+    def __init__(self, folder: Path, code: str) -> None:
+        self.folder = folder
+        self.store = FileStore(folder / "data")
+        self.runs = Runs(self.store)
+        self.script = folder / "trainer.py"
+        self.script.write_text(code)
+        self.changed = threading.Event()
+        self.launcher = self.make()
+
+    def make(self, **options: float) -> ChildLauncher:
+        return ChildLauncher(
+            self.store,
+            self.folder / "data" / "locks",
+            self.changed.set,
+            program=str(self.script),
+            delays=(0.0,) * 3,
+            **options,
+        )
+
+    def end(self) -> Launch:
+        self.launcher.launch(REQUEST)
+        wait_for(self.outcome)
+        launch = self.launcher.observe("1-1")
+        assert launch is not None
+        return launch
+
+    def outcome(self) -> RunState | None:
+        launch = self.launcher.observe("1-1")
+        return launch.outcome if launch else None
+
+
+def test_the_last_200_lines_are_kept(tmp_path: Path) -> None:
+    world = World(tmp_path, "import sys\nfor n in range(300): print(n)\nprint('of stderr', file=sys.stderr)")
+    world.end()
+    assert world.runs.log("1-1").splitlines() == [*map(str, range(101, 300)), "of stderr"]
+
+
+def test_lines_are_seen_while_the_run_goes_on(tmp_path: Path) -> None:
+    """The second one as well, which comes at once after the first: no line waits for the next."""
+    world = World(tmp_path, "import threading\nprint(1)\nprint(2)\nthreading.Event().wait(60)")
+    world.launcher.launch(REQUEST)
+    wait_for(lambda: world.runs.log("1-1") == "1\n2\n")
+    assert world.outcome() is None
+    world.launcher.close()
+
+
+def test_a_progress_bar_is_its_last_state_and_bytes_do_no_harm(tmp_path: Path) -> None:
+    world = World(tmp_path, r"import os; os.write(1, b'10 %\r90 %\r\n\xff' + b'x' * 5000)")
+    world.end()
+    first, second = world.runs.log("1-1").splitlines()
+    assert first == "90 %"
+    assert second == "�" + "x" * 1999
+
+
+def test_the_log_of_earlier_attempts_stays(tmp_path: Path) -> None:
+    world = World(tmp_path, "import os, sys\nprint('try')\nsys.exit(75)")
+    world.end()
+    assert world.runs.log("1-1") == "try\n" * 4
+    world.runs.write(Launch("1-1"))
+    world.end()
+    assert world.runs.log("1-1") == "try\n" * 8
+
+
+def test_a_trainer_is_nice_and_gets_the_runs_address(tmp_path: Path) -> None:
+    world = World(tmp_path, "import os, sys\nprint(os.nice(0), sys.argv[1:], __name__)")
+    before = os.nice(0)
+    world.end()
+    assert (
+        world.runs.log("1-1") == f"{min(before + 10, 19)} ['--run', '{world.store.url}/runs/1-1'] __main__\n"
+    )
+
+
+def test_a_folder_named_services_in_the_current_directory_shadows_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "services").mkdir()
+    (tmp_path / "services" / "__init__.py").write_text("raise SystemExit(3)")
+    monkeypatch.chdir(tmp_path)
+    world = World(tmp_path, "import services.core.errors")
+    assert world.end().outcome is RunState.DONE
+
+
+def test_the_program_may_be_a_module(tmp_path: Path) -> None:
+    world = World(tmp_path, "")
+    world.launcher = ChildLauncher(world.store, tmp_path / "locks", world.changed.set, program="platform")
+    assert world.end().outcome is RunState.DONE
+    assert world.runs.log("1-1").strip()
+
+
+def test_a_child_of_the_trainer_that_lives_on_holds_up_nothing(tmp_path: Path) -> None:
+    code = "import subprocess, sys\nprint(subprocess.Popen([sys.executable, '-c', 'input()'], stdin=subprocess.PIPE).pid)"
+    world = World(tmp_path, code + "\nimport os; os._exit(0)")
+    assert world.end().outcome is RunState.DONE
+
+
+def test_the_end_is_told(tmp_path: Path) -> None:
+    world = World(tmp_path, "")
+    world.launcher.launch(REQUEST)
+    assert world.changed.wait(20)
+    wait_for(world.outcome)
+    assert not list((tmp_path / "data" / "locks").iterdir())
+
+
+def test_a_trainer_that_cannot_be_started_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python"))
+    world = World(tmp_path, "")
+    assert world.end().outcome is RunState.FAILED
+    assert "could not be started" in world.runs.log("1-1")
+
+
+def test_an_outcome_that_a_full_disk_refuses_is_known_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path, "print(1)")
+
+    def full(key: str, _data: bytes) -> None:
+        raise StoreError(f"{key} cannot be written")
+
+    monkeypatch.setattr(world.store, "write", full)
+    assert world.end().outcome is RunState.DONE
+    world.launcher.launch(REQUEST)
+    assert world.outcome() is RunState.DONE
+    world.launcher.close()
+
+
+def test_close_kills_what_does_not_listen(tmp_path: Path) -> None:
+    code = "import signal, threading\nsignal.signal(15, signal.SIG_IGN)\nprint(1)\nthreading.Event().wait(60)"
+    world = World(tmp_path, code)
+    world.launcher = world.make(close_seconds=0.2)
+    world.launcher.launch(REQUEST)
+    wait_for(lambda: world.runs.log("1-1"))
+    world.launcher.close()
+    launch = world.runs.launch("1-1")
+    assert launch is not None
+    assert (launch.outcome, launch.attempts[0].exit_code) == (None, None)
+
+
+@pytest.mark.parametrize("wish", ["cancel", "close"])
+def test_a_run_that_waits_for_its_next_try_is_ended_too(tmp_path: Path, wish: str) -> None:
+    world = World(tmp_path, "raise SystemExit(75)")
+    world.launcher = ChildLauncher(
+        world.store, tmp_path / "locks", world.changed.set, program=str(world.script), delays=(600.0,) * 3
+    )
+    world.launcher.launch(REQUEST)
+
+    def ended_once() -> bool:
+        launch = world.launcher.observe("1-1")
+        return bool(launch and launch.attempts and launch.attempts[0].exit_code == 75)
+
+    wait_for(ended_once)
+    if wish == "cancel":
+        world.launcher.cancel("1-1")
+        wait_for(world.outcome)
+        assert world.outcome() is RunState.CANCELLED
+    else:
+        world.launcher.close()
+        assert world.outcome() is None
+
+
+PARENT = """
+import sys, threading
+from pathlib import Path
+from services.core.domain import Parameters, RunRequest
+from services.core.store import open_store
+from services.embedded.launcher import ChildLauncher
+folder = Path(sys.argv[1])
+launcher = ChildLauncher(open_store((folder / "data").as_uri()), folder / "data" / "locks", lambda: None,
+                         program=str(folder / "trainer.py"))
+launcher.launch(RunRequest("1-1", "1-x", 1, "test", Parameters(), 0.0))
+threading.Event().wait(60)
+"""
+TRAINER = """
+import os, signal, sys, threading
+from pathlib import Path
+folder = Path(__file__).parent
+def end(number, frame):
+    if (folder / "hold").exists():
+        (folder / "holding").touch()
+        while (folder / "hold").exists():
+            threading.Event().wait(0.01)
+    (folder / "signal").write_text(str(number))
+    sys.exit(75)
+signal.signal(signal.SIGTERM, end)
+(folder / "pid").write_text(str(os.getpid()))
+(folder / "started").rename(folder / "again") if (folder / "started").exists() else None
+(folder / "started").touch()
+threading.Event().wait(60)
+"""
+
+
+def killed_parent(world: World) -> None:
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(world.folder)])
+    try:
+        wait_for((world.folder / "started").exists)
+    finally:
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return b"State:\tZ" not in Path(f"/proc/{pid}/status").read_bytes()
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="reads /proc")
+def test_a_child_gets_sigterm_when_its_parent_is_killed(tmp_path: Path) -> None:
+    world = World(tmp_path, TRAINER)
+    killed_parent(world)
+    wait_for((tmp_path / "signal").exists)
+    assert (tmp_path / "signal").read_text() == str(int(signal.SIGTERM))
+    wait_for(lambda: not is_alive(int((tmp_path / "pid").read_text())))
+    launch = world.runs.launch("1-1")
+    assert launch is not None
+    assert launch.outcome is None
+
+
+def test_the_next_attempt_waits_until_an_orphan_has_ended(tmp_path: Path) -> None:
+    """Two trainers never work on one run, however their parent died."""
+    world = World(tmp_path, TRAINER)
+    (tmp_path / "hold").touch()
+    killed_parent(world)
+    wait_for((tmp_path / "holding").exists)
+    world.launcher.launch(REQUEST)
+
+    def second_attempt() -> bool:
+        launch = world.launcher.observe("1-1")
+        return bool(launch and [attempt.number for attempt in launch.attempts] == [1, 2])
+
+    wait_for(second_attempt)
+    assert not (tmp_path / "again").exists()
+    (tmp_path / "hold").unlink()
+    wait_for((tmp_path / "again").exists)
+    assert (tmp_path / "signal").exists()
+    world.launcher.close()
+
+
+CODES = st.none() | st.sampled_from([75, -9, -15, -11])
+
+
+@given(st.lists(CODES, max_size=8), st.sampled_from([0, 1, 64, 65, 78, 75, -9, None]))
+def test_the_verdict_depends_on_counted_failures_alone(
+    earlier: Sequence[int | None], last: int | None
+) -> None:
+    attempts = [Attempt(number, 0.0, 1.0, code) for number, code in enumerate([*earlier, last], 1)]
+    follows = verdict(attempts, None)
+    failures = sum(attempt.exit_code is not None for attempt in attempts)
+    if last == 0:
+        assert follows is RunState.DONE
+    elif last is None:
+        assert follows == 0.0
+    elif last in {75, -9} and failures <= 3:
+        assert follows == RETRY_DELAYS[failures - 1]
+    else:
+        assert follows is RunState.FAILED
+    assert verdict(attempts, Wish.CANCEL) is RunState.CANCELLED
+    closed = verdict(attempts, Wish.CLOSE)
+    assert closed is (follows if last in {0, 1, 64, 65, 78} else None)

