@@ -45,11 +45,18 @@ def running(console: Console, folder: Path, executable: Path) -> Iterator[tuple[
     """Both servers, up; ended on the way out, Fitloop first."""
     studio = label_studio(executable, folder / "label-studio")
     first = not (folder / "label-studio" / "label_studio.sqlite3").exists()
-    console.print(f"Label Studio starts at {address(studio)}" + (" (its first start takes about a minute)" if first else ""))
+    console.print(
+        f"Label Studio starts at {address(studio)}"
+        + (" (its first start takes about a minute)" if first else "")
+    )
     own = fitloop(
         folder / "fitloop",
         address(studio),
-        {"BASELINE_MODEL_NAME": str(base_model()), "START_TRAINING_EACH_N_UPDATES": "20", "FITLOOP_LOG_FORMAT": "console"},
+        {
+            "BASELINE_MODEL_NAME": str(base_model()),
+            "START_TRAINING_EACH_N_UPDATES": "20",
+            "FITLOOP_LOG_FORMAT": "console",
+        },
     )
     try:
         studio.start()
@@ -81,7 +88,7 @@ def begin(studio: Server, own: Server) -> Walk:
 def show(console: Console, step: Step) -> None:
     """One step in three lines."""
     estimate = "too few labels to say"
-    if step.estimate is not None and step.judged >= 20:  # noqa: PLR2004 - DESIGN-learning: fewer say nothing
+    if step.estimate is not None and step.judged >= 20:
         estimate = f"{step.estimate:.0%} ({step.low:.0%}–{step.high:.0%})"
     console.print(
         f"\n[bold]{step.labels} labels[/]  serving [bold]{step.version}[/], {step.seconds:.1f} s after the last label\n"
@@ -98,9 +105,13 @@ def conclude(console: Console, steps: list[Step]) -> bool:
         table.add_row(str(step.labels), step.version, estimate, f"{step.truth:.0%}", f"{step.seconds:.1f}")
     console.print(table)
     estimates = [(step.labels, step.estimate) for step in steps if step.estimate is not None]
-    console.print(draw([(step.labels, step.truth) for step in steps], estimates), highlight=False, markup=False)
+    console.print(
+        draw([(step.labels, step.truth) for step in steps], estimates), highlight=False, markup=False
+    )
     gained = steps[-1].truth - steps[0].truth
-    console.print(f"From {steps[0].truth:.0%} to {steps[-1].truth:.0%}: {100 * gained:+.0f} points.", highlight=False)
+    console.print(
+        f"From {steps[0].truth:.0%} to {steps[-1].truth:.0%}: {100 * gained:+.0f} points.", highlight=False
+    )
     return gained >= CLIMB
 
 
@@ -121,7 +132,9 @@ def walk_through(console: Console, arguments: argparse.Namespace) -> int:
     begun = time.monotonic()
     with running(console, arguments.folder, arguments.label_studio) as (studio, own):
         walk = begin(studio, own)
-        console.print(f"project {walk.project} has {len(walk.pool) + len(walk.key)} texts; labelling as an annotator would")
+        console.print(
+            f"project {walk.project} has {len(walk.pool) + len(walk.key)} texts; labelling as an annotator would"
+        )
         steps = []
         for step in walk.run(STEPS):
             show(console, step)
@@ -135,8 +148,12 @@ def walk_through(console: Console, arguments: argparse.Namespace) -> int:
 
 def main() -> int:
     """Parse the command line and walk."""
-    parser = argparse.ArgumentParser(prog="demo", description="A real Label Studio and a real Fitloop, side by side.")
-    parser.add_argument("--once", action="store_true", default=bool(os.environ.get("ONCE")), help="end by itself")
+    parser = argparse.ArgumentParser(
+        prog="demo", description="A real Label Studio and a real Fitloop, side by side."
+    )
+    parser.add_argument(
+        "--once", action="store_true", default=bool(os.environ.get("ONCE")), help="end by itself"
+    )
     parser.add_argument("--folder", type=Path, default=Path(".demo"), help="where both keep their data")
     studio = Path(os.environ.get("FITLOOP_LABEL_STUDIO", ".ls-venv/bin/label-studio"))
     parser.add_argument("--label-studio", type=Path, default=studio, help="Label Studio's executable")

@@ -40,12 +40,18 @@ class Annotator:
         """A request; its JSON. Raises DemoError with Label Studio's words."""
         response = self.client.request(method, path, **options)
         if response.is_error:
-            raise DemoError(f"Label Studio answered {response.status_code} to {method} {path}: {response.text[:500]}")
+            raise DemoError(
+                f"Label Studio answered {response.status_code} to {method} {path}: {response.text[:500]}"
+            )
         return response.json() if response.content else None
 
     def create_project(self, title: str, config: str, **settings: Any) -> int:
         """A new project's id."""
-        return int(self.call("POST", "/api/projects/", json={"title": title, "label_config": config, **settings})["id"])
+        return int(
+            self.call("POST", "/api/projects/", json={"title": title, "label_config": config, **settings})[
+                "id"
+            ]
+        )
 
     def import_texts(self, project: int, texts: Sequence[str], field: str = "text") -> list[int]:
         """The ids of the new tasks, in the order of the texts."""
@@ -62,16 +68,23 @@ class Annotator:
         """The "Start training" button."""
         self.call("POST", f"/api/ml/{backend}/train", json={})
 
-    def label(self, task: int, choice: str, from_name: str = "intent", to_name: str = "text", **more: Any) -> int:
+    def label(
+        self, task: int, choice: str, from_name: str = "intent", to_name: str = "text", **more: Any
+    ) -> int:
         """Submit an annotation; its id."""
-        region = {"from_name": from_name, "to_name": to_name, "type": "choices", "value": {"choices": [choice]}}
+        region = {
+            "from_name": from_name,
+            "to_name": to_name,
+            "type": "choices",
+            "value": {"choices": [choice]},
+        }
         body = {"result": [region], "lead_time": 2.0, **more}
         return int(self.call("POST", f"/api/tasks/{task}/annotations/", json=body)["id"])
 
-    def label_all(self, answers: Sequence[tuple[int, str]], hands: int = 2, **names: str) -> None:
+    def label_all(self, answers: Sequence[tuple[int, str]], hands: int = 2) -> None:
         """Submit many annotations, as `hands` annotators side by side."""
         with ThreadPoolExecutor(hands) as pool:
-            for _ in pool.map(lambda answer: self.label(*answer, **names), answers):
+            for _ in pool.map(lambda answer: self.label(*answer), answers):
                 pass
 
     def suggestions(self, project: int, version: str) -> dict[int, str]:

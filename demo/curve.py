@@ -15,11 +15,13 @@ def draw(points: Sequence[tuple[int, float]], estimates: Sequence[tuple[int, flo
     grid = [[" "] * (_WIDTH + 1) for _ in range(_HEIGHT + 1)]
     for series, mark in ((estimates, "○"), (points, "●")):
         for labels, share in series:
-            row = _HEIGHT - round(min(max(share, 0.0), 1.0) * _HEIGHT)
-            grid[row][round(labels / furthest * _WIDTH)] = mark
+            height = _HEIGHT - round(min(max(share, 0.0), 1.0) * _HEIGHT)
+            grid[height][round(labels / furthest * _WIDTH)] = mark
     lines = []
     for number, row in enumerate(grid):
         scale = f"{100 * (_HEIGHT - number) / _HEIGHT:4.0f} % ┤" if number % 3 == 0 else "       │"
         lines.append(scale + "".join(row).rstrip())
     ruler = "       └" + "─" * (_WIDTH + 1)
-    return "\n".join([*lines, ruler, f"        0{furthest:>{_WIDTH}} labels", "        ● right on the 150   ○ estimate"])
+    return "\n".join(
+        [*lines, ruler, f"        0{furthest:>{_WIDTH}} labels", "        ● right on the 150   ○ estimate"]
+    )

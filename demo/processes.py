@@ -63,7 +63,9 @@ class Server:
                     return
             tick(passed)
             time.sleep(0.3)
-        raise DemoError(f"{self.name} was not up after {seconds:.0f} s. The end of {self.log}:\n{self.tail()}")
+        raise DemoError(
+            f"{self.name} was not up after {seconds:.0f} s. The end of {self.log}:\n{self.tail()}"
+        )
 
     def stop(self, seconds: float = 30) -> int | None:
         """SIGTERM, then SIGKILL; the exit code."""

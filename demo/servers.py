@@ -8,7 +8,7 @@ from pathlib import Path
 
 from demo.processes import Server, free_port
 
-EMAIL, PASSWORD = "demo@example.com", "fitloop-demo"  # noqa: S105 - printed for the newcomer to log in with
+EMAIL, PASSWORD = "demo@example.com", "fitloop-demo"
 TOKEN = "f17100bdec0de5eed0f17100bdec0de5eed0f171"  # noqa: S105 - of a throw-away Label Studio on this machine
 
 
@@ -34,14 +34,26 @@ def label_studio(executable: Path, folder: Path, port: int = 8080) -> Server:
         "FRONTEND_SENTRY_DSN": "",
     }
     command = [str(executable), "start", "--no-browser", "--internal-host", "127.0.0.1", "--port", str(port)]
-    return Server("Label Studio", command, environment, f"http://127.0.0.1:{port}/health", folder / "server.log")
+    return Server(
+        "Label Studio", command, environment, f"http://127.0.0.1:{port}/health", folder / "server.log"
+    )
 
 
 def fitloop(folder: Path, label_studio_url: str, environment: Mapping[str, str], port: int = 9090) -> Server:
     """`fitloop local` with its data in `folder`; port 9090 or, if taken, a free one."""
     port = free_port(port)
     own = {"LABEL_STUDIO_URL": label_studio_url, "LABEL_STUDIO_API_KEY": TOKEN, **environment}
-    command = [sys.executable, "-P", "-m", "services.cli", "local", "--port", str(port), "--data", str(folder)]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "services.cli",
+        "local",
+        "--port",
+        str(port),
+        "--data",
+        str(folder),
+    ]
     return Server("fitloop local", command, own, f"http://127.0.0.1:{port}/health", folder / "server.log")
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from services.core.settings import Settings
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
+    from starlette.applications import Starlette
 
     from services.adapter.board import Board
     from services.adapter.supervisor import Supervisor
@@ -29,7 +29,7 @@ class Parts:
     inference: LocalInference
     board: Board
     supervisor: Supervisor
-    app: FastAPI
+    app: Starlette
 
     def start(self) -> None:
         """Begin to look after the projects; returns at once."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
-ARCHITECTURES = ("bert", "distilbert", "roberta", "xlm-roberta", "deberta-v2")
+ARCHITECTURES = ("bert", "distilbert", "roberta", "xlm-roberta", "camembert", "deberta-v2")
 TEXTS = (
     "when will my order arrive and who brings it",
     "the screen is broken and the box was crushed",

@@ -55,7 +55,9 @@ class Record:
         """Of what it read; of what was there at launch, where it never came to reading."""
         if self.snapshot is None:
             return self.request.fingerprint
-        return trigger.fingerprint(self.snapshot.tasks, self.snapshot.label_config_hash, self.request.parameters)
+        return trigger.fingerprint(
+            self.snapshot.tasks, self.snapshot.label_config_hash, self.request.parameters
+        )
 
     def past(self) -> trigger.Past:
         """For the trigger. The run must have ended."""
@@ -95,7 +97,9 @@ class History:
 
     def mark_stale(self, run: str) -> None:
         """Its version was compared with one that no longer serves."""
-        self.records = [replace(record, stale=True) if record.run == run else record for record in self.records]
+        self.records = [
+            replace(record, stale=True) if record.run == run else record for record in self.records
+        ]
         self._past.pop(run, None)
 
     def forget(self, run: str) -> None:
@@ -115,7 +119,9 @@ class History:
     @property
     def baseline(self) -> Record | None:
         """The run whose snapshot is counted from: the last one carried through or cancelled."""
-        found = (record for record in reversed(self.records) if record.outcome in _BASELINES and record.snapshot)
+        found = (
+            record for record in reversed(self.records) if record.outcome in _BASELINES and record.snapshot
+        )
         return next(found, None)
 
     @property

@@ -41,7 +41,13 @@ class Orders:
         except (BadRequest, *UNUSABLE) as error:
             refusal = f"{command.action.value} was not done: {error}"
         self.inbox.done(command.id)
-        log.info("a command", project=project.id, action=command.action, version=command.version, reason=refusal or "done")
+        log.info(
+            "a command",
+            project=project.id,
+            action=command.action,
+            version=command.version,
+            reason=refusal or "done",
+        )
         return refusal
 
     def _do(self, project: Project, command: Command, now: float) -> None:

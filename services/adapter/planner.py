@@ -18,10 +18,15 @@ from services.core.annotations import why_not_trainable
 from services.core.domain import Command, Parameters, RunRequest
 from services.core.errors import BadRequest
 from services.core.inbox import Inbox
+from services.core.labelstudio import Missing
 from services.core.parameters import apply
 from services.core.settings import TriggerSettings
 
 log = structlog.get_logger()
+
+
+class Reborn(Missing):
+    """Label Studio has another project under this id: its key differs, so it starts afresh."""
 
 
 @dataclass(slots=True)
@@ -64,9 +69,13 @@ class Planner:
 
     def due_at(self) -> float:
         """When the next look is due."""
-        return min(self._look_at, trigger.quiet_at(self._burst, self.policy)) if self._burst else self._look_at
+        return (
+            min(self._look_at, trigger.quiet_at(self._burst, self.policy)) if self._burst else self._look_at
+        )
 
-    def plan(self, trains: Sequence[Command], overrides: Mapping[str, str], now: float, *, paused: bool) -> bool:
+    def plan(
+        self, trains: Sequence[Command], overrides: Mapping[str, str], now: float, *, paused: bool
+    ) -> bool:
         """Look and decide, if that is due; whether it was. Raises Missing and StoreError."""
         if now < self.due_at() and all(command.id in self._considered for command in trains):
             return False
@@ -74,6 +83,8 @@ class Planner:
         if reading is None:
             self._burst, self._look_at = None, self.watch.backoff.until
             return False
+        if reading.project.key != self.history.project.key:
+            raise Reborn(f"Project {reading.project.id} was deleted, and its number given to another one.")
         self.reading = reading
         if self._burst and now >= trigger.quiet_at(self._burst, self.policy):
             self._burst = None
@@ -83,7 +94,13 @@ class Planner:
         return True
 
     def _decide(
-        self, reading: Reading, trains: Sequence[Command], overrides: Mapping[str, str], now: float, *, paused: bool
+        self,
+        reading: Reading,
+        trains: Sequence[Command],
+        overrides: Mapping[str, str],
+        now: float,
+        *,
+        paused: bool,
     ) -> None:
         parameters, good = self._parameters(trains, overrides)
         self.seen = self._observe(reading, parameters)
@@ -101,7 +118,9 @@ class Planner:
         elif isinstance(decision, trigger.Ignore):
             self._dismiss(good)
 
-    def _parameters(self, trains: Sequence[Command], overrides: Mapping[str, str]) -> tuple[Parameters, list[Command]]:
+    def _parameters(
+        self, trains: Sequence[Command], overrides: Mapping[str, str]
+    ) -> tuple[Parameters, list[Command]]:
         """Settings, then the project's overrides, then the commands' in turn; and the commands that can be understood."""
         self.problem, good = "", []
         parameters = self._apply(self.defaults, overrides, "the backend's extra parameters")

@@ -51,7 +51,9 @@ class Portrait:
                 sentences.training(project, active) if active else planner.reason,
                 refresh.sentence(progress),
             ),
-            problem=" ".join(problem for problem in (*problems, sentences.failure(last) if last else "") if problem),
+            problem=" ".join(
+                problem for problem in (*problems, sentences.failure(last) if last else "") if problem
+            ),
             active=_status(active) if active else None,
             last=_status(last) if last else None,
             pending=pending and active is not None,

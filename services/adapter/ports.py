@@ -5,7 +5,7 @@ Implementations stand in higher rooms and are chosen in services.wiring.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from services.core.domain import Command, Launch, RunRequest
@@ -57,4 +57,8 @@ class Desk(Protocol):
 
     def submit(self, command: Command) -> None:
         """Store a command (blocking, milliseconds). Raises StoreError, and then it was not taken."""
+        ...
+
+    def remember(self, project_id: int, overrides: Mapping[str, str], seen_url: str) -> None:
+        """Keep what /setup said: a project's run parameters, and the URL by which Label Studio reached us. Never blocks."""
         ...

@@ -14,26 +14,25 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 import structlog
 
+from services.adapter.backends import Titles, rename
 from services.adapter.ports import Inference
-from services.adapter.predictions import build
+from services.adapter.predictions import build, readable
 from services.adapter.watch import Backoff
 from services.core.domain import LabelSpace
 from services.core.errors import FitloopError
-from services.core.labels import text_of
-from services.core.labelstudio import Backend
 from services.core.settings import AuthSettings
 
 log = structlog.get_logger()
 CHUNK = 200
 """Texts that are scored and pushed at a time: annotators' own requests come in between."""
 _IDLE_SECONDS = 0.5
+_STOP_SECONDS = 10.0
 
 
-class Source(Protocol):
+class Source(Titles, Protocol):
     """The part of LabelStudio that a refresh speaks to."""
 
     def unlabelled_tasks(self, project_id: int) -> Iterator[dict[str, Any]]:
@@ -46,14 +45,6 @@ class Source(Protocol):
 
     def push_predictions(self, project_id: int, predictions: Sequence[dict[str, Any]]) -> None:
         """Store predictions."""
-        ...
-
-    def backends(self, project_id: int) -> list[Backend]:
-        """The project's ML backends."""
-        ...
-
-    def set_backend_title(self, project_id: int, backend: Backend, title: str, auth: dict[str, str]) -> None:
-        """Rename one."""
         ...
 
 
@@ -125,7 +116,7 @@ class Refresher:
         self._stop.set()
         self._wake.set()
         if self._thread:
-            self._thread.join()
+            self._thread.join(_STOP_SECONDS)
 
     def want(self, job: Job) -> None:
         """Do this job in place of the project's earlier one; nothing happens where it is the same."""
@@ -165,13 +156,19 @@ class Refresher:
         job = known.job
         try:
             if self._push(known):
-                self._rename(job)
+                rename(self._source, self._auth, job.project_id, job.seen_url, job.version)
                 self._tell(known, done=True, problem="")
         except FitloopError as error:
             with self._lock:
                 delay = self._desk.backoff[job.project_id].failed(self._clock())
             self._tell(known, problem=f"Suggestions of {job.version} could not be refreshed: {error}")
-            log.warning("not refreshed", project=job.project_id, version=job.version, reason=str(error), retry_seconds=delay)
+            log.warning(
+                "not refreshed",
+                project=job.project_id,
+                version=job.version,
+                reason=str(error),
+                retry_seconds=delay,
+            )
         else:
             log.info("refreshed", project=job.project_id, version=job.version)
 
@@ -184,7 +181,9 @@ class Refresher:
             for start in range(0, len(tasks), CHUNK):
                 if not self._goes_on(known):
                     return self._give_up(known)
-                self._source.push_predictions(job.project_id, runner.run(self._predict(job, tasks[start : start + CHUNK])))
+                self._source.push_predictions(
+                    job.project_id, runner.run(self._predict(job, tasks[start : start + CHUNK]))
+                )
                 self._tell(known, pushed=min(start + CHUNK, len(tasks)))
         return self._goes_on(known) or self._give_up(known)
 
@@ -194,7 +193,7 @@ class Refresher:
             return []
         have = self._source.predicted_tasks(job.project_id, job.version)
         lack = (task for task in self._source.unlabelled_tasks(job.project_id) if task["id"] not in have)
-        texts = ((int(task["id"]), text_of(job.space, task.get("data"))) for task in lack)
+        texts = ((int(task["id"]), readable(job.space, task)) for task in lack)
         room = max(0, self._max_tasks - len(have))
         return [(task, text) for task, text in islice(texts, room) if text is not None]
 
@@ -203,23 +202,14 @@ class Refresher:
         found = ((task, build(job.space, scores, row, job.version)) for row, (task, _) in enumerate(tasks))
         return [{"task": task, **prediction} for task, prediction in found if prediction is not None]
 
-    def _rename(self, job: Job) -> None:
-        backend = ours(self._source.backends(job.project_id), job.seen_url)
-        if backend and backend.title != job.version:
-            self._source.set_backend_title(job.project_id, backend, job.version, self._credentials(backend))
-
-    def _credentials(self, backend: Backend) -> dict[str, str]:
-        if not backend.basic_auth_user:
-            return {}
-        return {
-            "auth_method": "BASIC_AUTH",
-            "basic_auth_user": self._auth.username,
-            "basic_auth_pass": self._auth.password.get_secret_value(),
-        }
-
     def _goes_on(self, known: Progress) -> bool:
         newest = self._desk.progress.get(known.job.project_id)
-        return not self._stop.is_set() and newest is not None and newest.job == known.job and self._is_current(known.job)
+        return (
+            not self._stop.is_set()
+            and newest is not None
+            and newest.job == known.job
+            and self._is_current(known.job)
+        )
 
     def _give_up(self, known: Progress) -> bool:
         """Forget a job whose version no longer serves, unless a newer one stands in its place already."""
@@ -234,21 +224,6 @@ class Refresher:
             newest = self._desk.progress.get(known.job.project_id)
             if newest and newest.job == known.job:
                 self._desk.progress[known.job.project_id] = replace(newest, **changes)
-
-
-def ours(backends: Sequence[Backend], seen_url: str) -> Backend | None:
-    """Which backend we are: the one whose URL Label Studio used; else the only one."""
-    same = [backend for backend in backends if seen_url and _place(backend.url) == _place(seen_url)]
-    if same:
-        return same[0]
-    return backends[0] if len(backends) == 1 else None
-
-
-def _place(url: str) -> tuple[str, str]:
-    """Host with port, and path: what tells backends apart; credentials and a final slash do not."""
-    parts = urlsplit(url)
-    port = parts.port or {"https": 443}.get(parts.scheme, 80)
-    return f"{parts.hostname}:{port}", parts.path.rstrip("/")
 
 
 def sentence(progress: Progress | None) -> str:

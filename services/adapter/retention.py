@@ -31,11 +31,20 @@ class Retention:
         self._sweep_runs(history, now)
 
     def _sweep_versions(self, project: Project, served: Served, now: float) -> None:
-        manifests = [self.registry.manifest(project.key, name) for name in self.registry.versions(project.key)]
+        manifests = [
+            self.registry.manifest(project.key, name) for name in self.registry.versions(project.key)
+        ]
         kept = frozenset(name for name in (served.current, served.previous, served.target) if name)
-        for version in doomed_versions(manifests, kept, self.settings.keep_versions, self.settings.keep_days, now):
+        for version in doomed_versions(
+            manifests, kept, self.settings.keep_versions, self.settings.keep_days, now
+        ):
             self.registry.delete(project.key, version)
-            log.info("a version was deleted", project=project.id, version=version, reason="beyond those that are kept")
+            log.info(
+                "a version was deleted",
+                project=project.id,
+                version=version,
+                reason="beyond those that are kept",
+            )
 
     def _sweep_runs(self, history: History, now: float) -> None:
         ended = [record for record in history.records if record.outcome is not None]
@@ -46,7 +55,11 @@ class Retention:
             if record is not counted_from and now - record.ended_at > self.settings.keep_runs_days * _DAY:
                 history.runs.delete(record.run)
                 history.forget(record.run)
-                log.info("a run was deleted", run=record.run, reason=f"older than {self.settings.keep_runs_days:g} days")
+                log.info(
+                    "a run was deleted",
+                    run=record.run,
+                    reason=f"older than {self.settings.keep_runs_days:g} days",
+                )
 
     def _drop_checkpoints(self, record: Record) -> None:
         for key in list(self.registry.store.keys(f"runs/{record.run}/checkpoints/")):

@@ -40,7 +40,13 @@ class Rollout:
         fate, sentence = self._deal_with(project, published, now)
         verdict = Verdict(published.version, fate, sentence, now)
         notebook.write_verdict(verdict)
-        log.info("a version was taken up", project=project.id, version=published.version, fate=fate, reason=sentence)
+        log.info(
+            "a version was taken up",
+            project=project.id,
+            version=published.version,
+            fate=fate,
+            reason=sentence,
+        )
         return verdict
 
     def force(self, project: Project, version: str, why: str, now: float) -> None:
@@ -71,7 +77,9 @@ class Rollout:
         try:
             self.inference.prepare(project.key, served.current)
         except UNUSABLE as error:
-            log.error("the served version is broken", project=project.id, version=served.current, reason=str(error))
+            log.error(
+                "the served version is broken", project=project.id, version=served.current, reason=str(error)
+            )
             return self._fall_back(project, served, f"{served.current} cannot be served: {error}", now)
         return ""
 
@@ -92,16 +100,29 @@ class Rollout:
         if not published.promote:
             return Fate.HELD, sentence
         if served.pinned:
-            return Fate.HELD, f"held because pinned: {served.current} stays until `fitloop unpin {project.id}`"
+            return (
+                Fate.HELD,
+                f"held because pinned: {served.current} stays until `fitloop unpin {project.id}`",
+            )
         try:
             compared_with = self.registry.manifest(project.key, version).gate.compared_with
-            if compared_with != served.current:
+            if compared_with != served.current and not self._is_excused(project, compared_with, served):
                 return Fate.STALE, _stale(version, compared_with, served.current)
             self._flip(project.key, version, sentence, now, pinned=False)
         except UNUSABLE as error:
             stays = f"{served.current} serves on" if served.current else "nothing is served yet"
             return Fate.REFUSED, f"{version} was refused: {error} {stays}."
         return Fate.PROMOTED, sentence
+
+    def _is_excused(self, project: Project, compared_with: str | None, served: Served) -> bool:
+        """Compared with nothing, because what is served is broken: then nothing else can ever take its place."""
+        if compared_with is not None or served.current is None:
+            return False
+        try:
+            self.inference.prepare(project.key, served.current)
+        except UNUSABLE:
+            return True
+        return False
 
     def _flip(self, project_key: str, version: str, why: str, now: float, *, pinned: bool) -> None:
         """`target`, then load, warm and smoke-test, then `current`. Raises what `prepare` raises; `target` is empty then."""
@@ -120,7 +141,9 @@ class Rollout:
         table = self._serving()
         projects = {**table.projects, project_key: change(table.projects.get(project_key, Served()))}
         changed = replace(table, generation=table.generation + 1, projects=projects)
-        self._table = None  # a write that fails half-way may still have made a generation: then it is read again
+        self._table = (
+            None  # a write that fails half-way may still have made a generation: then it is read again
+        )
         self.registry.write_serving(changed)
         self._table = changed
 

@@ -44,4 +44,6 @@ def joined(*parts: str) -> str:
 
 
 def _right(estimate: Estimate) -> str:
-    return f"right {estimate.right} of {estimate.judged} ({100 * estimate.low:.0f}–{100 * estimate.high:.0f} %)"
+    return (
+        f"right {estimate.right} of {estimate.judged} ({100 * estimate.low:.0f}–{100 * estimate.high:.0f} %)"
+    )

@@ -25,16 +25,11 @@ from services.adapter.rollout import Rollout
 from services.adapter.watch import Source, Watch, space_of
 from services.core.domain import Action, Command, Project
 from services.core.inbox import Inbox
-from services.core.labelstudio import Missing
 from services.core.registry import Registry
 from services.core.runs import Runs
 from services.core.settings import Settings
 
 log = structlog.get_logger()
-
-
-class Reborn(Missing):
-    """Label Studio has another project under this id: its key differs, so it starts afresh."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +89,7 @@ class Steward:
         """One that reads the store again, because what was half written may be there all the same."""
         steward = Steward(self.project, self.tools)
         steward.problems["store"] = problem
-        steward._new_tasks = self._new_tasks  # noqa: SLF001 - its own kind
+        steward._new_tasks = self._new_tasks
         return steward
 
     def begin(self) -> None:
@@ -132,7 +127,9 @@ class Steward:
         self._show()
         self._refresh()
         if self._sweep_due and self.history.last:
-            self.tools.retention.sweep(self.project, self.tools.rollout.served(self.project.key), self.history, now)
+            self.tools.retention.sweep(
+                self.project, self.tools.rollout.served(self.project.key), self.history, now
+            )
             self._sweep_due = False
 
     def _keep_connection(self) -> None:
@@ -142,7 +139,9 @@ class Steward:
         overrides, url = dict(remembered[0]), remembered[1] or self._connection.seen_url
         if (overrides, url) == (self._connection.overrides, self._connection.seen_url):
             return
-        self._new_tasks = self._new_tasks or url != self._connection.seen_url  # another backend's title is to be set
+        self._new_tasks = (
+            self._new_tasks or url != self._connection.seen_url
+        )  # another backend's title is to be set
         self._write_connection(replace(self._connection, overrides=overrides, seen_url=url))
 
     def _write_connection(self, connection: Connection) -> None:
@@ -164,6 +163,8 @@ class Steward:
         self._dealt.add(verdict.version)
         self._verdict = verdict
         self.problems["version"] = verdict.sentence if verdict.fate is Fate.REFUSED else ""
+        if verdict.fate is Fate.PROMOTED:
+            self.problems["served"] = ""
         if verdict.fate is Fate.STALE:
             self.history.mark_stale(record.run)
 
@@ -195,8 +196,6 @@ class Steward:
             self._take_over(planner.reading.project)
 
     def _take_over(self, project: Project) -> None:
-        if project.key != self.project.key:
-            raise Reborn(f"Project {project.id} was deleted, and its number given to another one.")
         if project != self.project:
             self.tools.registry.write_project(project)
             self.project = self.history.project = project
@@ -209,7 +208,9 @@ class Steward:
         if active and active.run not in self._launched:
             self.tools.launcher.launch(active.request)
             self._launched.add(active.run)
-            log.info("a run was launched", project=self.project.id, run=active.run, reason=active.request.cause)
+            log.info(
+                "a run was launched", project=self.project.id, run=active.run, reason=active.request.cause
+            )
 
     def _refresh(self) -> None:
         """Have Label Studio's predictions and title follow what is served."""

@@ -11,17 +11,17 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
 
 from services.adapter.board import Board, ProjectView
+from services.adapter.planner import Reborn
 from services.adapter.ports import Inference, Launcher
 from services.adapter.refresh import Job, Refresher
 from services.adapter.retention import Retention
 from services.adapter.rollout import Rollout
-from services.adapter.steward import Reborn, Steward, Tools
+from services.adapter.steward import Steward, Tools
 from services.adapter.watch import Backoff
 from services.core.domain import Command, Project
 from services.core.errors import FitloopError, StoreError
@@ -36,13 +36,10 @@ log = structlog.get_logger()
 _ACTIVE_SECONDS: Final = 0.5
 """Between looks at a run that goes on."""
 _IDLE_SECONDS: Final = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Event:
-    project_id: int
-    action: str
-    at: float
+_STOP_SECONDS: Final = 10.0
+"""That a step may take to end when asked; Label Studio may let it wait longer, and nothing of it is lost."""
+_SAID: Final = 1000
+"""Projects of which /setup's words are held in memory."""
 
 
 class Supervisor:
@@ -59,15 +56,14 @@ class Supervisor:
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Nothing is read and no thread runs yet."""
-        registry, inbox = Registry(store), Inbox(store)
-        most = settings.serving.refresh_max_tasks
+        registry, most = Registry(store), settings.serving.refresh_max_tasks
         self.refresher = Refresher(label_studio, inference, settings.auth, most, self._is_current, clock)
         self._label_studio = label_studio
         self._tools = Tools(
             settings=settings,
             registry=registry,
             runs=Runs(store),
-            inbox=inbox,
+            inbox=Inbox(store),
             source=label_studio,
             launcher=launcher,
             rollout=Rollout(registry, inference),
@@ -76,7 +72,7 @@ class Supervisor:
             board=board,
         )
         self._clock = clock
-        self._events: deque[_Event] = deque()
+        self._events: deque[tuple[int, str, float]] = deque()
         self._said: dict[int, tuple[Mapping[str, str], str]] = {}
         self._stewards: dict[int, Steward] = {}
         self._unknown: dict[int, Backoff] = {}
@@ -96,7 +92,7 @@ class Supervisor:
         self._stopping.set()
         self._wake.set()
         if self._thread:
-            self._thread.join()
+            self._thread.join(_STOP_SECONDS)
         self.refresher.stop()
 
     def wake(self) -> None:
@@ -105,7 +101,7 @@ class Supervisor:
 
     def notify(self, project_id: int, action: str) -> None:
         """Something happened in the project."""
-        self._events.append(_Event(project_id, action, self._clock()))
+        self._events.append((project_id, action, self._clock()))
         if action != "SETUP" or project_id not in self._stewards:
             self.wake()
 
@@ -117,6 +113,8 @@ class Supervisor:
     def remember(self, project_id: int, overrides: Mapping[str, str], seen_url: str) -> None:
         """Keep what /setup said: run parameters, and the URL by which Label Studio reached us."""
         if self._said.get(project_id) != (overrides, seen_url):
+            if len(self._said) >= _SAID:
+                self._said.clear()
             self._said[project_id] = (dict(overrides), seen_url)
             self.wake()
 
@@ -167,12 +165,12 @@ class Supervisor:
 
     def _hear(self, now: float) -> None:
         while self._events:
-            event = self._events.popleft()
-            steward = self._stewards.get(event.project_id)
+            project_id, action, at = self._events.popleft()
+            steward = self._stewards.get(project_id)
             if steward:
-                steward.hear(event.action, min(event.at, now))
+                steward.hear(action, min(at, now))
             else:
-                self._unknown.setdefault(event.project_id, Backoff())
+                self._unknown.setdefault(project_id, Backoff())
 
     def _commands(self) -> dict[int, list[Command]]:
         found: dict[int, list[Command]] = {}
@@ -196,7 +194,9 @@ class Supervisor:
             delay = backoff.failed(now)
             nameless = Project(f"{project_id}-unknown", project_id, f"Project {project_id}", "", "", "")
             self._tools.board.put(ProjectView(nameless, problem=str(error)))
-            log.warning("a project cannot be read", project=project_id, reason=str(error), retry_seconds=delay)
+            log.warning(
+                "a project cannot be read", project=project_id, reason=str(error), retry_seconds=delay
+            )
 
     def _step(self, steward: Steward, commands: list[Command], now: float) -> None:
         project_id = steward.project.id
@@ -223,7 +223,9 @@ class Supervisor:
         try:
             anew.begin()
         except FitloopError as error:
-            log.error("a project cannot be read from the store", project=steward.project.id, reason=str(error))
+            log.error(
+                "a project cannot be read from the store", project=steward.project.id, reason=str(error)
+            )
 
     def _forget(self, project_id: int, reason: str) -> None:
         """Label Studio no longer has it, or hides it. What was learnt stays in the store."""
@@ -240,7 +242,11 @@ class Supervisor:
 
     def _until_next(self, now: float) -> float:
         stewards = self._stewards.values()
-        if any(steward.is_busy for steward in stewards) or any(item.until > now for item in self._trouble.values()):
+        if any(steward.is_busy for steward in stewards) or any(
+            item.until > now for item in self._trouble.values()
+        ):
             return _ACTIVE_SECONDS
-        due = [steward.planner.due_at() for steward in stewards] + [item.until for item in self._unknown.values()]
+        due = [steward.planner.due_at() for steward in stewards] + [
+            item.until for item in self._unknown.values()
+        ]
         return max(0.0, min([_IDLE_SECONDS, *(at - now for at in due)]))

@@ -109,15 +109,17 @@ class Situation:
 def decide(seen: Observation, situation: Situation, policy: Policy, now: float) -> Decision:
     """Launch, Wait or Ignore."""
     if situation.active:
-        return Wait(f"run {situation.active} is going on" + (", one more waits" if situation.commands else ""))
+        return Wait(
+            f"run {situation.active} is going on" + (", one more waits" if situation.commands else "")
+        )
     if situation.paused:
         return Wait("paused: no run begins until `fitloop resume`")
     if seen.not_trainable:
         return Wait(seen.not_trainable)
     same = _carried_through(seen, situation.past)
     if same:
-        more = ": label more, or give other parameters" if situation.commands else ""
-        return Ignore(f"nothing has changed since run {same.run}{more}")
+        asked = f"nothing has changed since run {same.run}: label more, or give other parameters"
+        return Ignore(asked if situation.commands else _so_far(seen, policy))
     if situation.commands:
         return Launch("asked for", situation.commands)
     return _by_itself(seen, situation, policy, now)
@@ -202,7 +204,11 @@ def _cause(seen: Observation, past: tuple[Past, ...], policy: Policy) -> str | W
         return f"run {past[-1].run} failed"
     if past and past[-1].outcome is RunState.DONE and _to_be_judged_afresh(past):
         return f"the version of run {past[-1].run} was compared with one that no longer serves"
-    return Wait(f"waiting: {seen.changed} of {policy.every_n_updates} labelled tasks changed")
+    return Wait(_so_far(seen, policy))
+
+
+def _so_far(seen: Observation, policy: Policy) -> str:
+    return f"waiting: {seen.changed} of {policy.every_n_updates} labelled tasks changed"
 
 
 def _after_failure(seen: Observation, past: tuple[Past, ...], last: Past, now: float) -> Wait | None:

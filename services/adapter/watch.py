@@ -111,7 +111,9 @@ class Watch:
             self._forget_counts()
             delay = self.backoff.failed(now)
             self.problem = str(error)
-            log.warning("label studio not read", project=self.project_id, reason=str(error), retry_seconds=delay)
+            log.warning(
+                "label studio not read", project=self.project_id, reason=str(error), retry_seconds=delay
+            )
             return None
         self.backoff.worked()
         self.problem = ""
@@ -130,7 +132,9 @@ class Watch:
 
     def _merge(self, space: LabelSpace | None, counts: Counts) -> None:
         if self._known and self._counts:
-            self._take(space, self.source.annotated_tasks(self.project_id, since=self._counts.newest_change or None))
+            self._take(
+                space, self.source.annotated_tasks(self.project_id, since=self._counts.newest_change or None)
+            )
         if not self._adds_up(counts):
             self._known = {}
             self._take(space, self.source.annotated_tasks(self.project_id))

@@ -55,7 +55,7 @@ def status(
 
 def versions(project: Project, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     """List a project's versions, with how often each is right and what the gate said."""
-    rows = _adapter(url).project(project).get("versions", [])
+    rows = _adapter(url).project(project)["versions"]
     if as_json:
         _print_json(rows)
     elif not rows:
@@ -124,25 +124,19 @@ def _assignment(text: str) -> tuple[str, str]:
 
 
 def _status_row(row: dict[str, Any]) -> list[str]:
-    served = row.get("served") or {}
+    served = row["served"]
     return [
         str(row["id"]),
-        str(row.get("title", "")),
-        f"{served.get('current') or 'untrained'}{' (pinned)' if served.get('pinned') else ''}",
-        str(row.get("labelled", "")),
-        " ".join(str(row[key]) for key in ("sentence", "problem") if row.get(key)),
+        row["title"],
+        f"{served['current'] or 'untrained'}{' (pinned)' if served['pinned'] else ''}",
+        str(row["labelled"]),
+        ". ".join(row[key] for key in ("sentence", "problem") if row[key]),
     ]
 
 
 def _version_row(row: dict[str, Any]) -> list[str]:
-    reasons = row.get("reasons") or []
-    return [
-        str(row["version"]),
-        "yes" if row.get("served") else "",
-        str(row.get("method", "")),
-        str(row.get("right", "")),
-        " ".join(reasons) if isinstance(reasons, list) else str(reasons),
-    ]
+    served = "pinned" if row.get("pinned") else "yes" if row.get("served") else ""
+    return [str(row["version"]), served, str(row["method"]), str(row["right"]), " ".join(row["reasons"])]
 
 
 def _print_json(value: Any) -> None:

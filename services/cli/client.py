@@ -23,19 +23,20 @@ class Adapter:
 
     def projects(self) -> list[dict[str, Any]]:
         """All projects that it knows, by id."""
-        found = self._ask("GET", "/api/projects")
-        rows = found["projects"] if isinstance(found, dict) else found
-        return sorted(rows, key=lambda row: int(row["id"]))
+        found = self._ask("GET", "/api/projects").get("projects")
+        if not isinstance(found, list):
+            raise self._is_another()
+        return found
 
     def project(self, project: int) -> dict[str, Any]:
         """One project, with its versions and runs."""
-        return dict(self._ask("GET", f"/api/projects/{project}"))
+        return self._ask("GET", f"/api/projects/{project}")
 
     def act(self, project: int, action: str, body: dict[str, Any]) -> dict[str, Any]:
         """Ask for an action; the answer comes when the wish is stored, before it is carried out."""
-        return dict(self._ask("POST", f"/api/projects/{project}/{action}", body))
+        return self._ask("POST", f"/api/projects/{project}/{action}", body)
 
-    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         auth = (self.user, self.password) if self.password else None
         try:
             answer = httpx.request(
@@ -52,13 +53,17 @@ class Adapter:
             return self._json(answer)
         raise _refusal(self.url, answer)
 
-    def _json(self, answer: httpx.Response) -> Any:
+    def _json(self, answer: httpx.Response) -> dict[str, Any]:
         try:
-            return answer.json()
+            found = answer.json()
         except json.JSONDecodeError as error:
-            raise FitloopError(
-                f"What answers at {self.url} is not Fitloop: check --url and FITLOOP_URL."
-            ) from error
+            raise self._is_another() from error
+        if not isinstance(found, dict):
+            raise self._is_another()
+        return found
+
+    def _is_another(self) -> FitloopError:
+        return FitloopError(f"What answers at {self.url} is not Fitloop: check --url and FITLOOP_URL.")
 
 
 def _refusal(url: str, answer: httpx.Response) -> FitloopError:
@@ -84,6 +89,6 @@ def _sentence(answer: httpx.Response) -> str:
         found = answer.json()
     except json.JSONDecodeError:
         return ""
-    detail = (found.get("detail") or found.get("error")) if isinstance(found, dict) else ""
+    detail = found.get("detail") if isinstance(found, dict) else ""
     # A bare "Not Found" is a router's, and helps nobody.
     return detail if isinstance(detail, str) and " " in detail and detail != "Not Found" else ""

@@ -120,8 +120,9 @@ def warnings(settings: Settings, *, open_to_all: bool) -> list[str]:
         )
     if settings.auth.password.get_secret_value() and not settings.auth.secret_path:
         found.append(
-            "Label Studio's webhooks carry no password and will be refused, so labels are noticed at the next look "
-            f"({settings.trigger.reconcile_seconds:.0f} s): set FITLOOP_SECRET_PATH, and connect to the address with it."
+            "Label Studio's webhooks carry a password only where the address does: connect http://<user>:<password>@… , "
+            "or set FITLOOP_SECRET_PATH and connect to the address with it. Else labels are noticed at the next look "
+            f"({settings.trigger.reconcile_seconds:.0f} s)."
         )
     return found
 
@@ -146,7 +147,12 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
         parts.start()
         server.run(sockets=[listener])
     finally:
-        typer.echo("Ending: trainers keep what they have, and go on at the next start.")
+        typer.echo(
+            "Ending: trainers keep what they have, and go on at the next start. Ctrl-C again ends at once."
+        )
+        signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        )  # harmless: children notice it, and the store bears any crash
         parts.stop()
 
 

@@ -18,6 +18,9 @@ _HEAD = """\
 Every setting is an environment variable, read once at start; an empty one counts as unset. A wrong value stops the start
 with a sentence, and all wrong ones are named at once. This page is generated from `services/core/settings.py`: change the
 settings there and run `make docs`.
+
+`fitloop local` also takes `--host`, `--port` and `--data`. The commands that speak to it (`fitloop status`, `train`, …) read
+its address from `FITLOOP_URL` (`http://127.0.0.1:9090`), and `BASIC_AUTH_USER` and `BASIC_AUTH_PASS` as below.
 """
 _UNSET_WORDS = {"workers": "one for each core"}
 """What stands for a default that is computed at start."""

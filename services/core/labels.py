@@ -38,8 +38,9 @@ def parse_label_space(label_config: str) -> LabelSpace:
     if taken is None:
         detail = "; ".join(passed_over) or "it has no Choices"
         raise NoLabelSpace(
-            f"The label config needs a single-choice <Choices> that reads a <Text>, for example <Text name=\"text\" "
-            f'value="$text"/><Choices name="label" toName="text">…</Choices>: {detail}.'
+            "The label config needs a single-choice <Choices> that reads a <Text>, for example "
+            '<Text name="text" value="$text"/><Choices name="label" toName="text">…</Choices>: '
+            f"{detail}."
         )
     text = next(name for name in taken.to_name if _reads_text(objects.get(name)))
     note = f"Choices {taken.name!r} over Text {text!r}"
@@ -48,7 +49,9 @@ def parse_label_space(label_config: str) -> LabelSpace:
         to_name=text,
         text_value=objects[text].value,
         labels=tuple(taken.labels),
-        paths=_paths(label_config, taken) if str(taken.attr.get("allowNested", "")).lower() == "true" else None,
+        paths=_paths(label_config, taken)
+        if str(taken.attr.get("allowNested", "")).lower() == "true"
+        else None,
         note=note + (f" (passed over: {'; '.join(passed_over)})" if passed_over else ""),
     )
 
@@ -110,7 +113,9 @@ def is_usable(annotation: Mapping[str, Any]) -> bool:
 def signature(annotations: Iterable[Mapping[str, Any]]) -> str | None:
     """Twelve hex digits that change with any edit, deletion or addition; None for a task without a label."""
     stamps = sorted(
-        f"{annotation.get('id')}@{annotation.get('updated_at')}" for annotation in annotations if is_usable(annotation)
+        f"{annotation.get('id')}@{annotation.get('updated_at')}"
+        for annotation in annotations
+        if is_usable(annotation)
     )
     return hashlib.sha256("|".join(stamps).encode()).hexdigest()[:12] if stamps else None
 
@@ -136,7 +141,7 @@ def _paths(label_config: str, control: Any) -> tuple[tuple[str, ...], ...]:
     tree = etree.fromstring(label_config.encode(), etree.XMLParser(resolve_entities=False))
     paths = {}
     for choice in tree.iter("Choice"):
-        above = [element for element in choice.iterancestors("Choice")]
+        above = list(choice.iterancestors("Choice"))
         names = [element.get("alias") or element.get("value") for element in (choice, *above)]
         paths[names[0]] = tuple(reversed(names))
     return tuple(paths.get(label, (label,)) for label in control.labels)

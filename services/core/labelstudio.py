@@ -23,6 +23,8 @@ from services.core.errors import LabelStudioError, LabelStudioUnreachable, Token
 from services.core.labels import label_config_hash
 from services.core.settings import LabelStudioSettings
 
+# `include` names the fields of annotations and predictions inside a task as well.
+_ANNOTATED = "id,data,annotations,updated_at,created_at,result,was_cancelled,ground_truth,completed_by"
 _PUSH = 500
 """Predictions a request: Label Studio inserts them in batches of this size."""
 
@@ -81,7 +83,7 @@ class LabelStudio:
             item = _filter("total_annotations", "greater", "Number", 0)
         else:
             item = _filter("updated_at", "greater_or_equal", "Datetime", since)
-        yield from self._tasks(project_id, item, fields="all", include="id,data,annotations,updated_at")
+        yield from self._tasks(project_id, item, fields="all", include=_ANNOTATED)
 
     def unlabelled_tasks(self, project_id: int) -> Iterator[dict[str, Any]]:
         """Tasks that nobody has labelled, by id: `id`, `data`."""
@@ -97,20 +99,27 @@ class LabelStudio:
     def predicted_tasks(self, project_id: int, version: str) -> set[int]:
         """Ids of the unlabelled tasks that hold a prediction of that version already."""
         item = _filter("total_annotations", "equal", "Number", 0)
-        rows = self._tasks(project_id, item, fields="all", include="id,predictions_model_versions,predictions")
+        rows = self._tasks(
+            project_id, item, fields="all", include="id,predictions,model_version"
+        )
         return {row["id"] for row in rows if any(p["model_version"] == version for p in row["predictions"])}
 
     def backends(self, project_id: int) -> list[Backend]:
         """The project's ML backends. Label Studio asks each for /health and /setup before it answers."""
         rows = self._get("api/ml/", project=project_id)
-        return [Backend(row["id"], row["url"], row["title"] or "", row.get("basic_auth_user") or "") for row in rows]
+        return [
+            Backend(row["id"], row["url"], row["title"] or "", row.get("basic_auth_user") or "")
+            for row in rows
+        ]
 
     def set_backend_title(self, project_id: int, backend: Backend, title: str, auth: dict[str, str]) -> None:
         """Rename the backend; its URL, project and Basic credentials must be said again with it."""
         body = {"title": title, "url": backend.url, "project": project_id, **auth}
         self._request("PATCH", f"api/ml/{backend.id}", json=body)
 
-    def _tasks(self, project_id: int, item: dict[str, Any], fields: str, include: str) -> Iterator[dict[str, Any]]:
+    def _tasks(
+        self, project_id: int, item: dict[str, Any], fields: str, include: str
+    ) -> Iterator[dict[str, Any]]:
         size = self.settings.page_size
         number = 1
         while True:
@@ -154,7 +163,9 @@ class LabelStudio:
         try:
             response = self._client.request(path, method=method, **options)
         except httpx.HTTPError as error:
-            raise LabelStudioUnreachable(f"Label Studio at {url} does not answer: {type(error).__name__}.") from error
+            raise LabelStudioUnreachable(
+                f"Label Studio at {url} does not answer: {type(error).__name__}."
+            ) from error
         except ApiError as error:  # the refresh of a personal access token
             raise TokenRefused(_refused(url, error.status_code)) from error
         if response.status_code in (401, 403):
@@ -162,19 +173,27 @@ class LabelStudio:
         if response.status_code == httpx.codes.NOT_FOUND:
             raise Missing(f"Label Studio at {url} has no {path!r} that this token may see.")
         if response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
-            raise LabelStudioUnreachable(f"Label Studio at {url} answered {response.status_code} to {method} {path}.")
+            raise LabelStudioUnreachable(
+                f"Label Studio at {url} answered {response.status_code} to {method} {path}."
+            )
         if response.status_code >= httpx.codes.BAD_REQUEST:
-            raise LabelStudioError(f"Label Studio at {url} answered {response.status_code} to {method} {path}.")
+            raise LabelStudioError(
+                f"Label Studio at {url} answered {response.status_code} to {method} {path}."
+            )
         try:
             return response.json() if response.content else None
         except ValueError as error:
-            raise LabelStudioError(f"{url} answered {method} {path} without JSON: is it a Label Studio?") from error
+            raise LabelStudioError(
+                f"{url} answered {method} {path} without JSON: is it a Label Studio?"
+            ) from error
 
     @cached_property
     def _client(self) -> Any:
         key = self.settings.api_key.get_secret_value()
         if not key:
-            raise TokenRefused("LABEL_STUDIO_API_KEY is not set: give a token of Label Studio's Account & Settings page.")
+            raise TokenRefused(
+                "LABEL_STUDIO_API_KEY is not set: give a token of Label Studio's Account & Settings page."
+            )
         try:
             sdk = Sdk(base_url=self.settings.url, api_key=key, timeout=self.settings.timeout_seconds)
         except ApiError as error:

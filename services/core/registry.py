@@ -76,7 +76,9 @@ class Registry:
         Raises StoreError; the version does not exist then.
         """
         if not _PRINTABLE.match(manifest.version):
-            raise StoreError(f"{manifest.version!r} cannot name a version: use letters, digits, '.', '_' and '-'.")
+            raise StoreError(
+                f"{manifest.version!r} cannot name a version: use letters, digits, '.', '_' and '-'."
+            )
         self.delete(manifest.project_key, manifest.version)
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
         files = {}
@@ -131,7 +133,9 @@ class Registry:
         try:
             path = self.store.local(_key(manifest.project_key, manifest.version, name))
         except NotFound as error:
-            raise CorruptVersion(f"Version {manifest.version} has lost its file {name!r}: train again.") from error
+            raise CorruptVersion(
+                f"Version {manifest.version} has lost its file {name!r}: train again."
+            ) from error
         if path.stat().st_size != entry.size or _sha256(path) != entry.sha256:
             raise CorruptVersion(
                 f"File {name!r} of version {manifest.version} differs from its manifest: roll back or train again."

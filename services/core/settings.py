@@ -19,7 +19,9 @@ from services.core.errors import BadConfig
 
 
 class _Group(BaseSettings):
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, populate_by_name=True)
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", env_ignore_empty=True, populate_by_name=True
+    )
 
 
 def _named(*names: str) -> AliasChoices:
@@ -305,7 +307,9 @@ class Settings:
 def variables(group: type[_Group], name: str) -> tuple[str, ...]:
     """The environment variables that set a field, the first one preferred."""
     alias = group.model_fields[name].validation_alias
-    return tuple(str(choice) for choice in alias.choices) if isinstance(alias, AliasChoices) else (str(alias),)
+    return (
+        tuple(str(choice) for choice in alias.choices) if isinstance(alias, AliasChoices) else (str(alias),)
+    )
 
 
 def _variable(group: type[_Group], location: tuple[int | str, ...]) -> str:

@@ -80,7 +80,10 @@ class Models:
         with self._lock:
             self._forget_refusals(name if afresh else None)
             if name in self._refused:
-                raise self._refused[name][1]
+                error = self._refused[name][1]
+                raise type(error)(
+                    str(error)
+                )  # a new one: an error that is raised again and again keeps every frame
             held = self._held.get(name) or self._begin(name)
             self._held.move_to_end(name)
             held.use()

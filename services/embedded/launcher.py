@@ -103,7 +103,8 @@ class _Run:
             self._wished.wait(follows)
             self._attempt()
             follows = verdict(self.launch.attempts, self._wish, self._launcher.delays)
-            log.info("a trainer ended", run=self.name, follows=follows)
+            codes = [attempt.exit_code for attempt in self.launch.attempts]
+            log.info("a trainer ended", run=self.name, exit_codes=codes, follows=follows)
         self._launcher.ended(self, replace(self.launch, outcome=follows))
 
     def _attempt(self) -> None:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tokenizers import Tokenizer
+
 from services.core.domain import Artefact
 from services.core.errors import EngineError
 from services.engine.model import Model
 from services.engine.protocol import Engine
-from services.engine.tokenise import open_tokenizer, pad_id_of, read_config
+from services.engine.tokenise import check_vocabulary, open_tokenizer, pad_id_of, read_config
 
 
 def load_model(
@@ -22,18 +24,21 @@ def load_model(
     Raises EngineError, with a sentence, for whatever is wrong with the files; the caller runs `smoke_test`.
     """
     tokenizer = open_tokenizer(folder, artefact.max_length)
-    pad_id = pad_id_of(read_config(folder), tokenizer)
-    engine = _engine(folder, artefact, len(labels), pad_id, streams, threads)
+    engine = _engine(folder, artefact, tokenizer, len(labels), streams, threads)
     return Model(labels, engine, tokenizer, artefact.temperature)
 
 
-def _engine(folder: Path, artefact: Artefact, labels: int, pad_id: int, streams: int, threads: int) -> Engine:
+def _engine(
+    folder: Path, artefact: Artefact, tokenizer: Tokenizer, labels: int, streams: int, threads: int
+) -> Engine:
+    config = read_config(folder)
     if artefact.engine == "ct2-int8":
         from services.engine.ct2 import Ct2Engine
 
+        check_vocabulary(config, tokenizer)
         return Ct2Engine(folder / "ct2", labels, streams, threads)
     if artefact.engine == "torch-fp32":
         from services.engine.torch import TorchEngine
 
-        return TorchEngine(folder, artefact.layout, labels, pad_id, threads)
+        return TorchEngine(folder, artefact.layout, labels, pad_id_of(config, tokenizer), threads)
     raise EngineError(f"The engine {artefact.engine!r} is unknown to this release: upgrade Fitloop.")

@@ -34,12 +34,12 @@ class _Item(NamedTuple):
 
 
 class _Request:
-    __slots__ = ("failed", "future", "items", "left", "logits", "model", "taken")
+    __slots__ = ("finished", "future", "items", "left", "logits", "model", "taken")
 
     def __init__(self, model: Model, encoded: Sequence[TokenIds], serials: Iterator[int]) -> None:
         self.model = model
         self.future: Future[Scores] = Future()
-        self.failed = False
+        self.finished = False
         self.items = sorted(_Item(len(ids), next(serials), ids, self, row) for row, ids in enumerate(encoded))
         self.taken = bytearray(len(encoded))
         self.left = len(encoded)
@@ -171,11 +171,9 @@ class Scheduler:
     def _compute(self, batch: list[_Item]) -> None:
         model = batch[0].request.model
         try:
-            logits = forward(model.engine, [item.ids for item in batch], len(model.labels))
+            self._answer(batch, forward(model.engine, [item.ids for item in batch], len(model.labels)))
         except Exception as error:  # noqa: BLE001  # whatever a library raises reaches those who asked, and no other
             self._fail({item.request for item in batch}, _as_engine_error(error))
-        else:
-            self._answer(batch, logits)
 
     def _answer(self, batch: list[_Item], logits: Logits) -> None:
         with self._condition:
@@ -184,16 +182,21 @@ class Scheduler:
                 item.request.left -= 1
             done = {item.request for item in batch if item.request.left == 0}
         for request in done:
-            if request.future.set_running_or_notify_cancel():
-                request.future.set_result(request.model.scores(request.logits))
+            scores = request.model.scores(request.logits)
+            if self._is_first(request):
+                request.future.set_result(scores)
 
     def _fail(self, requests: set[_Request], error: Exception) -> None:
         self._forget(requests)
         for request in requests:
-            with self._condition:
-                first, request.failed = not request.failed, True
-            if first and request.future.set_running_or_notify_cancel():
+            if self._is_first(request):
                 request.future.set_exception(error)
+
+    def _is_first(self, request: _Request) -> bool:
+        """Whether this call may settle the future: two batches of one request may fail, and it may be given up."""
+        with self._condition:
+            first, request.finished = not request.finished, True
+        return first and request.future.set_running_or_notify_cancel()
 
     def _forget(self, requests: set[_Request]) -> None:
         """Take what these requests still have waiting out of the queue."""

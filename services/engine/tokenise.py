@@ -55,6 +55,13 @@ def max_tokens(tokenizer: Tokenizer) -> int:
     return int(truncation["max_length"])
 
 
+def check_vocabulary(config: Mapping[str, Any], tokenizer: Tokenizer) -> None:
+    """Raises EngineError where an id may lie beyond the model's table, which not every engine notices."""
+    known, table = tokenizer.get_vocab_size(), config.get("vocab_size")
+    if isinstance(table, int) and known > table:
+        raise EngineError(f"The tokenizer knows {known} tokens, more than the {table} of the model.")
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """The model's config.json. Raises EngineError."""
     path = folder / "config.json"

@@ -9,46 +9,47 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import structlog
 
-from services.core.domain import LabelSpace, Manifest, Method, RunState
+from services.core.domain import Parameters, RunState
 from services.core.errors import FitloopError, Preempted, StoreError
 from services.core.labelstudio import LabelStudio
 from services.core.logs import configure
 from services.core.settings import Settings
+from services.trainer.checkpoints import Checkpoints
 from services.trainer.preemption import Stop
 from services.trainer.progress import Progress, first_status
 from services.trainer.run import (
+    Origin,
     Run,
     as_published,
     methods_of,
     parse_run_url,
     published_before,
+    read_dataset,
     read_project,
     read_request,
-    read_tasks,
-    version_names,
 )
+from services.trainer.versions import make_versions
 
 if TYPE_CHECKING:
     from services.trainer.base import Base
-    from services.trainer.features import Features
-    from services.trainer.methods import Work
-    from services.trainer.plan import Plan
-    from services.trainer.publish import Origin
 
 log = structlog.get_logger()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The process: everything that can go wrong becomes an exit code and a sentence."""
-    parser = argparse.ArgumentParser("services.trainer", description="One run, from labels to published versions.")
-    parser.add_argument("--run", required=True, metavar="URL", help="the run: file:///<data>/runs/<project>-<n>")
+    parser = argparse.ArgumentParser(
+        "services.trainer", description="One run, from labels to published versions."
+    )
+    parser.add_argument(
+        "--run", required=True, metavar="URL", help="the run: file:///<data>/runs/<project>-<n>"
+    )
     url = parser.parse_args(arguments).run
     stop = Stop()
     stop.listen()
@@ -58,7 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FitloopError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
-    with Progress(runs, first_status(runs, name)) as progress, structlog.contextvars.bound_contextvars(run=name):
+    with (
+        Progress(runs, first_status(runs, name)) as progress,
+        structlog.contextvars.bound_contextvars(run=name),
+    ):
         try:
             settings = Settings.load()
             configure(settings.logging)
@@ -69,28 +73,54 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except Preempted as error:
             state, code, message = RunState.PREEMPTED, error.exit_code, str(error)
         except FitloopError as error:
-            log.error("the run failed", reason=str(error))  # noqa: TRY400 - the sentence is all that a person needs
+            log.error("the run failed", reason=str(error))
             state, code, message = RunState.FAILED, error.exit_code, str(error)
-        except Exception as error:  # whatever a library raises: the log has the traceback, the status a sentence
+        except (
+            Exception
+        ) as error:  # whatever a library raises: the log has the traceback, the status a sentence
             log.exception("the run crashed")
-            state, code, message = RunState.FAILED, 1, f"The run crashed ({type(error).__name__}): see its log."
+            state, code, message = (
+                RunState.FAILED,
+                1,
+                f"The run crashed ({type(error).__name__}): see its log.",
+            )
         return _end(progress, state, code, message)
 
 
 def train(run: Run) -> None:
-    """The story of a run: labels, base model, features, then a version for each method."""
-    parameters = run.request.parameters
+    """The story of a run: project, labels, base model, then a version by each method that has none yet."""
     run.progress.stage("reading")
+    checkpoints = Checkpoints(run.runs.store, run.name, run.progress.status.attempt, run.checkpoint_seconds)
     with ThreadPoolExecutor(1, "base") as pool:
-        loading = pool.submit(_load_base, parameters.base_model, parameters.max_length)
+        loading = pool.submit(
+            _load_base, run.request.parameters
+        )  # seconds of imports, while Label Studio answers
         project, space = read_project(run)
         before = published_before(run, project)
         for manifest in before:
             run.progress.published(as_published(manifest))
-        if len(before) == len(version_names(run, project)):
-            return
-        checkpoints = open_checkpoints(run)
-        dataset = ...
-    
+        if len(before) < len(methods_of(run.request.parameters.method)):
+            dataset = read_dataset(run, project, space, resuming=checkpoints.exist())
+            run.progress.stage("loading")
+            origin = Origin(run.name, project, space, loading.result(), dataset)
+            make_versions(run, origin, checkpoints, before)
+    checkpoints.clear()
+
+
+def _load_base(parameters: Parameters) -> Base:
+    from services.trainer.base import load_base
+
+    return load_base(parameters.base_model, parameters.max_length)
+
+
+def _end(progress: Progress, state: RunState, code: int, message: str | None) -> int:
+    try:
+        progress.finish(state, code, message)
+    except StoreError as error:
+        log.error("the last status was not written", reason=str(error))
+        return code or 1
+    return code
+
+
 if __name__ == "__main__":
     sys.exit(main())

@@ -42,8 +42,8 @@ class Base:
 def load_base(name: str, max_length: int) -> Base:
     """Load the base model. Raises BadConfig, which says what to set, when it is not there or not readable."""
     source = _transformer_of(_locate(name))
-    weights = sorted(source.glob("model*.safetensors"))
-    if not (source / "config.json").is_file() or not weights:
+    weights = _weights(source)
+    if not weights:
         raise _unusable(name, "config.json and model.safetensors are not both there")
     try:
         encoder = load_pretrained(transformers.AutoModel.from_pretrained, source)
@@ -67,16 +67,18 @@ def _download(name: str) -> Path:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=_FILES, local_files_only=True))
+        cached = Path(huggingface_hub.snapshot_download(name, allow_patterns=_FILES, local_files_only=True))
+        if _weights(_transformer_of(cached)):
+            return cached
     except HFValidationError as error:
         raise _unusable(name, "there is no such folder, and it is no hub id either") from error
     except (OSError, ValueError):
-        pass  # not in the cache: ask the hub
+        pass  # not in the cache
     try:
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=_FILES))
     except Exception as error:  # the hub's client raises errors of several HTTP libraries
         raise _unusable(
-            name, f"there is no such folder, and the hub could not be asked ({type(error).__name__})"
+            name, f"there is no such folder, and the hub did not give it ({type(error).__name__})"
         ) from error
 
 
@@ -88,6 +90,11 @@ def _transformer_of(folder: Path) -> Path:
     except (OSError, ValueError, KeyError, IndexError, TypeError):
         return folder
     return path
+
+
+def _weights(source: Path) -> list[Path]:
+    """The files of weights, or none where config.json is not beside them."""
+    return sorted(source.glob("model*.safetensors")) if (source / "config.json").is_file() else []
 
 
 def _tokenizer(name: str, source: Path) -> Tokenizer:

@@ -6,9 +6,11 @@ Computed once a run; `auto` hands them on to the second method, and near-duplica
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,32 +45,55 @@ class Features:
 
 def compute_features(base: Base, texts: Sequence[str], progress: Progress, stop: Stop) -> Features:
     """Tokenise and encode all texts. Raises Preempted between two batches."""
-    import torch
-
     device = device_of()
-    encoder = base.encoder.to(device)
+    base.encoder.to(device)
     ids = encode(base.tokenizer, texts)
-    batches = plan([len(row) for row in ids])
     progress.stage("features", steps=len(texts))
-    X, done = np.empty((len(ids), base.config.hidden_size), np.float32), 0
-    started = time.perf_counter()
-    with torch.inference_mode():
-        for batch in batches:
-            stop.check()
-            tokens, mask = padded([ids[row] for row in batch], base.pad_id)
-            hidden = encoder(input_ids=tokens.to(device), attention_mask=mask.to(device)).last_hidden_state
-            X[batch] = mean_pooled(hidden, mask.to(device)).float().cpu().numpy()
+    X, done, started = np.empty((len(ids), base.config.hidden_size), np.float32), 0, time.perf_counter()
+
+    def encoded(batch: list[int]) -> tuple[list[int], NDArray[np.float32]]:
+        stop.check()
+        return batch, _encode(base, [ids[row] for row in batch], device)
+
+    with streams(device) as pool:
+        for batch, found in pool.map(encoded, plan([len(row) for row in ids])):
+            X[batch] = found
             done += len(batch)
             progress.step(done, texts_per_second=done / (time.perf_counter() - started))
     seconds = time.perf_counter() - started
     return Features(ids, X, seconds / max(1, sum(map(len, ids))))
 
 
+def _encode(base: Base, rows: Sequence[Sequence[int]], device: torch.device) -> NDArray[np.float32]:
+    import torch
+
+    tokens, mask = padded(rows, base.pad_id)
+    mask = mask.to(device)
+    with torch.inference_mode():
+        hidden = base.encoder(input_ids=tokens.to(device), attention_mask=mask).last_hidden_state
+        found: NDArray[np.float32] = mean_pooled(hidden, mask).float().cpu().numpy()
+    return found
+
+
+@contextmanager
+def streams(device: torch.device) -> Iterator[Executor]:
+    """Threads that compute a batch each, on one core each: two cores that share a batch wait for each other."""
+    import torch
+
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(1 if device.type == "cuda" else threads, "stream", torch.set_num_threads, (1,)) as pool:
+        try:
+            yield pool
+        finally:
+            torch.set_num_threads(threads)
+
+
 def mean_pooled(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """(texts, tokens, d) and the mask of real tokens, to the mean's direction (texts, d)."""
     weights = mask.unsqueeze(-1).to(hidden.dtype)
     mean = (hidden * weights).sum(1) / weights.sum(1)
-    return mean / mean.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    normalised: torch.Tensor = mean / mean.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    return normalised
 
 
 def padded(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -81,7 +106,7 @@ def padded(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[torch.Tensor, to
     return ids, mask
 
 
-def device_of() -> Any:
+def device_of() -> torch.device:
     """The first CUDA device where there is one, else the CPU."""
     import torch
 

@@ -6,7 +6,6 @@ differ by 0.02 at most on average. Else fp32 is served, and the reason goes into
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,16 +13,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from services.core.errors import EngineError
 from services.engine.ct2 import Ct2Engine
 from services.engine.head import Layer, PooledHead
 from services.engine.model import compute, softmax
-from services.engine.tokenise import encode, open_tokenizer, pad_id_of, read_config
+from services.engine.tokenise import check_vocabulary, encode, open_tokenizer, pad_id_of, read_config
 from services.engine.torch import TorchEngine
 
 CT2, TORCH = "ct2-int8", "torch-fp32"
+QUANTIZATION = "int8"
 MOST_TEXTS = 500
 MOST_TOKENS = 24_000
 """Tokens of the texts compared: with a large base, 500 long texts in fp32 would take longer than the training did."""
@@ -64,8 +65,9 @@ def attach_int8(
     if logits is None:
         logits = compute(reference, encoded, labels)
     try:
+        check_vocabulary(config, tokenizer)
         convert(reference, kind, folder / "ct2")
-        engine = Ct2Engine(folder / "ct2", labels, 1, len(os.sched_getaffinity(0)))
+        engine = Ct2Engine(folder / "ct2", labels, 1, torch.get_num_threads())
         refusal, measured = compare(logits[: len(encoded)], compute(engine, encoded, labels), temperature)
     except EngineError as error:
         refusal, measured = str(error), ""
@@ -118,7 +120,7 @@ def convert(reference: TorchEngine, kind: str, folder: Path) -> None:
         loader.set_config(spec.config, encoder, SimpleNamespace(unk_token="0"))  # noqa: S106  # ids are handed over
         spec.register_vocabulary([str(number) for number in range(encoder.config.vocab_size)])
         spec.validate()
-        spec.optimize(quantization="int8")
+        spec.optimize(quantization=QUANTIZATION)
         spec.save(str(folder))
     except Exception as error:  # the converter asserts and raises what it likes
         raise EngineError(f"CTranslate2 cannot convert it ({type(error).__name__}: {error}).") from error

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import structlog
 
-from services.core.domain import Estimate, GateDecision, LabelSpace, Manifest, OutOfSample
+from services.core.domain import Estimate, GateDecision, Manifest, OutOfSample
 from services.core.errors import EngineError, StoreError
 from services.core.registry import Registry
 from services.engine.loader import load_model
@@ -20,6 +20,7 @@ from services.trainer.evaluate import estimate, near_duplicates
 from services.trainer.features import Features
 from services.trainer.gate import decide, decide_first, pair_up
 from services.trainer.methods import Fitted, Floats, Rows
+from services.trainer.run import Origin
 
 log = structlog.get_logger()
 _DIGITS = 6
@@ -72,22 +73,22 @@ def opponent_of(registry: Registry, project_key: str, version: str | None) -> Ma
 
 
 def compare(
-    candidate: Candidate, current: Manifest | None, registry: Registry, dataset: Dataset, space: LabelSpace
+    candidate: Candidate, current: Manifest | None, registry: Registry, origin: Origin
 ) -> GateDecision:
     """The gate's decision; a current version that cannot be read or loaded counts as none."""
-    truth = {example.key: example.label for example in dataset.examples}
+    truth = {example.key: example.label for example in origin.dataset.examples}
     if current is None:
         return decide_first(candidate.answers, truth)
     try:
         answers = registry.out_of_sample(current.project_key, current.version)
-        fresh = _answers_now(current, answers, candidate, registry, dataset)
+        fresh = _answers_now(current, answers, candidate, registry, origin.dataset)
     except (StoreError, EngineError) as error:
         log.warning("current cannot be judged", version=current.version, error=str(error))
         return decide_first(candidate.answers, truth)
     return decide(
         pair_up(candidate.answers, answers, truth, fresh),
         same_method=current.method is candidate.fitted.method,
-        labels_removed=tuple(label for label in current.labels if label not in space.labels),
+        labels_removed=tuple(label for label in current.labels if label not in origin.space.labels),
         compared_with=current.version,
     )
 

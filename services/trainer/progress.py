@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import structlog
 
@@ -39,7 +39,7 @@ class Progress:
     _resumed_at: int = 0
     _bar: Bar | None = None
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Self:
         """Write the first status and go on writing."""
         self._update(state=RunState.RUNNING)
         self._write()
@@ -61,7 +61,9 @@ class Progress:
         with self._lock:
             self._settled = self._seconds()
             self._since, self._resumed_at = time.monotonic(), done
-            self._update(stage=name, step=done, steps=steps, loss=None, texts_per_second=None, seconds_left=None)
+            self._update(
+                stage=name, step=done, steps=steps, loss=None, texts_per_second=None, seconds_left=None
+            )
         log.info("stage", stage=name, seconds=round(sum(self._settled.values()), 2))
         if self._bar is not None:
             self._bar.reset(self._bar.task_ids[0], total=steps or None, description=name)
@@ -90,7 +92,9 @@ class Progress:
         self._ended.set()
         with self._lock:
             kept = self.status.message if message is None else message
-            self._update(state=state, exit_code=exit_code, message=kept, seconds=self._seconds(), seconds_left=None)
+            self._update(
+                state=state, exit_code=exit_code, message=kept, seconds=self._seconds(), seconds_left=None
+            )
             self.runs.write(self.status)
 
     def _tick(self) -> None:

@@ -10,8 +10,6 @@ import errno
 import hashlib
 import json
 import tempfile
-
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
@@ -19,32 +17,24 @@ import numpy as np
 import stamina
 
 from services.core import documents
-from services.core.domain import Artefact, GateDecision, Lineage, Manifest, Project
+from services.core.domain import Artefact, GateDecision, Lineage, Manifest
 from services.core.errors import EngineError, NotFound, StoreError
 from services.core.registry import Registry
 from services.engine.loader import load_model
-from services.trainer.base import Base
 from services.trainer.dataset import Dataset
 from services.trainer.export import attach_int8
 from services.trainer.judging import Candidate
 from services.trainer.methods import Fitted, Written
 from services.trainer.preemption import Stop
 from services.trainer.report import build_report
+from services.trainer.run import Origin
 
 _RETRY_SECONDS = 600.0
 _CHECKED_TEXTS = 32
-_FOR_GOOD = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG})
+_FOR_GOOD = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
+)
 """What waiting does not mend."""
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """What a version is made of and for; with a candidate and a decision it becomes a manifest."""
-
-    run: str
-    project: Project
-    base: Base
-    dataset: Dataset
 
 
 def export(folder: Path, origin: Origin, candidate: Candidate) -> Artefact:
@@ -56,7 +46,9 @@ def export(folder: Path, origin: Origin, candidate: Candidate) -> Artefact:
             folder, fitted.layout, origin.base.max_length, written.temperature, texts, logits=written.logits
         )
     except OSError as error:
-        raise StoreError(f"The new version cannot be written to {folder}: {error.strerror or error}.") from error
+        raise StoreError(
+            f"The new version cannot be written to {folder}: {error.strerror or error}."
+        ) from error
     artefact = Artefact(fitted.layout, engine, reason, origin.base.max_length, written.temperature)
     _check(folder, artefact, origin.dataset, written)
     return artefact
@@ -90,9 +82,13 @@ def publish(
     """Add oos.json and report.json to `folder` and hand all of it to the registry. Raises StoreError."""
     try:
         (folder / "oos.json").write_bytes(documents.dump(candidate.answers))
-        (folder / "report.json").write_text(json.dumps(_report(origin, candidate), indent=1), encoding="utf-8")
+        (folder / "report.json").write_text(
+            json.dumps(_report(origin, candidate), indent=1), encoding="utf-8"
+        )
     except OSError as error:
-        raise StoreError(f"The new version cannot be written to {folder}: {error.strerror or error}.") from error
+        raise StoreError(
+            f"The new version cannot be written to {folder}: {error.strerror or error}."
+        ) from error
 
     def worth_another_try(error: Exception) -> bool:
         return is_transient(error) and not stop.asked
@@ -128,7 +124,9 @@ def _check(folder: Path, artefact: Artefact, dataset: Dataset, written: Written)
             found = model.logits_of(dataset.texts[:_CHECKED_TEXTS])
             worst = float(np.abs(found - expected).max(initial=0.0))
             if not worst <= 1e-2:
-                raise EngineError(f"The written model answers other numbers than the trained one (by {worst:.3g}).")
+                raise EngineError(
+                    f"The written model answers other numbers than the trained one (by {worst:.3g})."
+                )
     finally:
         model.close()
 
@@ -154,7 +152,9 @@ def _lineage(origin: Origin, fitted: Fitted, parent: str | None) -> Lineage:
 
 
 def _report(origin: Origin, candidate: Candidate) -> dict[str, object]:
-    return build_report(origin.dataset, candidate.rows, candidate.probabilities, candidate.estimate, candidate.temperature)
+    return build_report(
+        origin.dataset, candidate.rows, candidate.probabilities, candidate.estimate, candidate.temperature
+    )
 
 
 def _code_version() -> str:
@@ -162,5 +162,3 @@ def _code_version() -> str:
         return metadata.version("fitloop")
     except metadata.PackageNotFoundError:
         return "unknown"
-
-

@@ -5,19 +5,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from services.core.domain import LabelSpace, Method, Project, Published, RunRequest, Snapshot
-from services.core.domain import Manifest
+from services.core.domain import LabelSpace, Manifest, Method, Project, Published, RunRequest, Snapshot
 from services.core.errors import BadData, BadRequest, NoLabelSpace, NotFound
 from services.core.labels import parse_label_space, signature
 from services.core.registry import Registry
 from services.core.runs import Runs, version_name
 from services.core.store import open_store
+from services.trainer.dataset import Dataset, build_dataset, check_trainable
 from services.trainer.preemption import Stop
 from services.trainer.progress import Progress
+
+if TYPE_CHECKING:
+    from services.trainer.base import Base
 
 
 class Labels(Protocol):
@@ -50,6 +54,17 @@ class Run:
         return self.request.run
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What versions are made of."""
+
+    run: str
+    project: Project
+    space: LabelSpace
+    base: Base
+    dataset: Dataset
+
+
 def parse_run_url(url: str) -> tuple[Runs, Registry, str]:
     """The store and the run's name of `<store>/runs/<run>`. Raises BadRequest, BadConfig."""
     store_url, found, name = url.rstrip("/").rpartition("/runs/")
@@ -63,7 +78,9 @@ def read_request(runs: Runs, name: str) -> RunRequest:
     """What was asked of the run. Raises BadRequest where nothing was."""
     request = runs.request(name)
     if request is None:
-        raise BadRequest(f"{runs.store.url}/runs/{name}/request.json is missing: a run is requested before it is started.")
+        raise BadRequest(
+            f"{runs.store.url}/runs/{name}/request.json is missing: a run is requested before it is started."
+        )
     return request
 
 
@@ -81,18 +98,31 @@ def read_project(run: Run) -> tuple[Project, LabelSpace]:
         raise BadData(str(error)) from error
 
 
-def read_tasks(run: Run, resumed: Snapshot | None) -> list[dict[str, Any]]:
-    """Annotated tasks; with a snapshot whose labels all stand unchanged, its tasks alone, so that a checkpoint fits."""
+def read_dataset(run: Run, project: Project, space: LabelSpace, *, resuming: bool) -> Dataset:
+    """Texts and labels; what was read is kept first, so that the trigger knows it even where it cannot be trained on.
+
+    A run that goes on from a checkpoint reads the labels that it read before, while none of them has changed.
+    Raises BadData.
+    """
+    before = run.runs.snapshot(run.name) if resuming else None
     tasks = []
     for task in run.labels.annotated_tasks(run.request.project_id):
         run.stop.check()
         tasks.append(task)
-    if resumed is None:
-        return tasks
+    if before is not None:
+        tasks = as_before(tasks, before)
+    dataset = build_dataset(tasks, space, project.label_config_hash, time.time())
+    run.runs.write_snapshot(run.name, dataset.snapshot)
+    check_trainable(dataset)
+    return dataset
+
+
+def as_before(tasks: list[dict[str, Any]], before: Snapshot) -> list[dict[str, Any]]:
+    """The snapshot's tasks alone, if all stand as they were; else all tasks."""
     now = {str(task["id"]): signature(task.get("annotations") or ()) for task in tasks}
-    if any(now.get(task) != mark for task, mark in resumed.tasks.items()):
+    if any(now.get(task) != mark for task, mark in before.tasks.items()):
         return tasks
-    return [task for task in tasks if str(task["id"]) in resumed.tasks]
+    return [task for task in tasks if str(task["id"]) in before.tasks]
 
 
 def methods_of(method: Method) -> tuple[Method, ...]:
@@ -103,7 +133,9 @@ def methods_of(method: Method) -> tuple[Method, ...]:
 def version_names(run: Run, project: Project) -> tuple[str, ...]:
     """A version's name for each method of the run; the second gets a letter."""
     count = len(methods_of(run.request.parameters.method))
-    names = (version_name(project, run.request.parameters.model_name, run.name, letter) for letter in ("", "b"))
+    names = (
+        version_name(project, run.request.parameters.model_name, run.name, letter) for letter in ("", "b")
+    )
     return tuple(names)[:count]
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,17 +14,10 @@ from services.core.domain import Launch, Parameters, RunRequest, RunState
 from services.core.runs import Runs
 from services.core.store.files import FileStore
 from services.embedded.launcher import ChildLauncher
+from tests.waiting import eventually
 
 SCRIPT = Path(__file__).with_name("trainer_script.py")
 Make = Callable[[], Launcher]
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    """Until it holds; the pause only spares the processor."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
 
 
 def request(runs: Runs, run: str, behaviour: str) -> RunRequest:
@@ -49,7 +42,7 @@ class LauncherContract:
             seen = launcher.observe(run)
             return seen.outcome if seen else None
 
-        wait_for(outcome)
+        eventually(outcome)
         found = outcome()
         assert found is not None
         return found
@@ -98,7 +91,7 @@ class LauncherContract:
         wanted = request(self.runs, "1-1", "wait")
         launcher.launch(wanted)
         launcher.launch(wanted)
-        wait_for(lambda: self._marks("1-1", 1))
+        eventually(lambda: self._marks("1-1", 1))
         launcher.cancel("1-1")
         assert self._outcome(launcher, "1-1") is RunState.CANCELLED
         launcher.launch(wanted)
@@ -108,7 +101,7 @@ class LauncherContract:
     def test_cancel_lets_the_process_keep_what_it_has(self) -> None:
         launcher = self.make()
         launcher.launch(request(self.runs, "1-1", "wait"))
-        wait_for(lambda: self._marks("1-1", 1))
+        eventually(lambda: self._marks("1-1", 1))
         launcher.cancel("1-1")
         assert self._outcome(launcher, "1-1") is RunState.CANCELLED
         assert "kept" in self.runs.log("1-1")
@@ -116,7 +109,7 @@ class LauncherContract:
     def test_cancel_ends_a_process_that_does_not_listen(self) -> None:
         launcher = self.make()
         launcher.launch(request(self.runs, "1-1", "stubborn"))
-        wait_for(lambda: self._marks("1-1", 1))
+        eventually(lambda: self._marks("1-1", 1))
         launcher.cancel("1-1")
         assert self._outcome(launcher, "1-1") is RunState.CANCELLED
 
@@ -140,7 +133,7 @@ class LauncherContract:
         first = self.make()
         wanted = request(self.runs, "1-1", "wait then 0")
         first.launch(wanted)
-        wait_for(lambda: self._marks("1-1", 1))
+        eventually(lambda: self._marks("1-1", 1))
         first.close()
         left = self.runs.launch("1-1")
         assert left is not None
@@ -157,7 +150,7 @@ class LauncherContract:
         for number in range(1, 6):
             launcher = self.make()
             launcher.launch(request(self.runs, "1-1", "wait"))
-            wait_for(lambda number=number: self._marks("1-1", number))
+            eventually(partial(self._marks, "1-1", number))
             launcher.close()
         launcher = self.make()
         launcher.launch(request(self.runs, "1-1", "exit 75"))
@@ -168,7 +161,7 @@ class LauncherContract:
         launcher = self.make()
         for run in ("1-1", "2-1"):
             launcher.launch(request(self.runs, run, "wait"))
-        wait_for(lambda: self._marks("1-1", 1) and self._marks("2-1", 1))
+        eventually(lambda: self._marks("1-1", 1) and self._marks("2-1", 1))
         launcher.cancel("1-1")
         assert self._outcome(launcher, "1-1") is RunState.CANCELLED
         other = launcher.observe("2-1")

@@ -15,7 +15,7 @@ def test_commands_wait_in_order_until_done(tmp_path: Path) -> None:
     for one in ids:
         inbox.put(Command(one, 5, Action.TRAIN))
     assert [command.id for command in inbox.commands()] == sorted(ids)
-    inbox.done(sorted(ids)[0])
+    inbox.done(min(ids))
     inbox.done("never-there")
     assert [command.id for command in inbox.commands()] == sorted(ids)[1:]
 

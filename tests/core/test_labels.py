@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 
 from services.core.domain import LabelSpace
 from services.core.errors import NoLabelSpace
-from services.core.labels import is_usable, label_config_hash, labels_of, parse_label_space, region_of, signature, text_of
+from services.core.labels import (
+    is_usable,
+    label_config_hash,
+    labels_of,
+    parse_label_space,
+    region_of,
+    signature,
+    text_of,
+)
 
 PLAIN = '<View><Text name="t" value="$body"/><Choices name="c" toName="t"><Choice value="A"/><Choice value="B"/></Choices></View>'
 NESTED = (
@@ -53,10 +61,19 @@ def test_the_first_single_choice_that_reads_a_text_is_taken_and_said() -> None:
         ("", "cannot be read"),
         ("not xml", "cannot be read"),
         ('<View><Text name="t" value="$x"/></View>', "has no Choices"),
-        ('<View><Image name="i" value="$x"/><Choices name="c" toName="i"><Choice value="A"/></Choices></View>', "reads no Text"),
+        (
+            '<View><Image name="i" value="$x"/><Choices name="c" toName="i"><Choice value="A"/></Choices></View>',
+            "reads no Text",
+        ),
         (PLAIN.replace('toName="t"', 'toName="t" choice="multiple"'), 'choice="multiple"'),
-        ('<View><Text name="t" value="$x"/><Choices name="c" toName="t" value="$o"/></View>', "no Choice of its own"),
-        ('<View><Text name="t" value="$x"/><Taxonomy name="c" toName="t"><Choice value="A"/></Taxonomy></View>', "Taxonomy"),
+        (
+            '<View><Text name="t" value="$x"/><Choices name="c" toName="t" value="$o"/></View>',
+            "no Choice of its own",
+        ),
+        (
+            '<View><Text name="t" value="$x"/><Taxonomy name="c" toName="t"><Choice value="A"/></Taxonomy></View>',
+            "Taxonomy",
+        ),
         (PLAIN.replace('value="$body"', 'value="$body" valueType="url"'), "reads no Text"),
     ],
 )
@@ -93,7 +110,13 @@ def test_the_text_is_what_the_text_tag_shows(value: str, data: object, text: str
     ("result", "labels"),
     [
         ([{"from_name": "c", "value": {"choices": ["A", "B"]}}], ("A", "B")),
-        ([{"from_name": "c", "value": {"choices": ["A"]}}, {"from_name": "c", "value": {"choices": ["B", "A"]}}], ("A", "B")),
+        (
+            [
+                {"from_name": "c", "value": {"choices": ["A"]}},
+                {"from_name": "c", "value": {"choices": ["B", "A"]}},
+            ],
+            ("A", "B"),
+        ),
         ([{"from_name": "other", "value": {"choices": ["A"]}}], ()),
         ([{"from_name": "c"}, None, 3, {"from_name": "c", "value": {"choices": "A"}}], ()),
         (None, ()),
@@ -104,7 +127,12 @@ def test_labels_are_read_from_one_region_or_several(result: object, labels: tupl
     assert labels_of(SPACE, result) == labels
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
 def test_no_shape_of_result_or_data_raises(junk: object) -> None:
     labels_of(SPACE, junk)
     text_of(SPACE, junk)

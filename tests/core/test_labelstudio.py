@@ -30,7 +30,9 @@ ROW = {
 
 def _client(key: str = "0" * 40, page_size: int = 2) -> LabelStudio:
     return LabelStudio(
-        LabelStudioSettings(LABEL_STUDIO_URL=URL, LABEL_STUDIO_API_KEY=key, FITLOOP_LABEL_STUDIO_PAGE_SIZE=page_size)
+        LabelStudioSettings(
+            LABEL_STUDIO_URL=URL, LABEL_STUDIO_API_KEY=key, FITLOOP_LABEL_STUDIO_PAGE_SIZE=page_size
+        )
     )
 
 
@@ -41,7 +43,9 @@ def studio() -> Iterator[respx.MockRouter]:
 
 
 def _page(*ids: int) -> httpx.Response:
-    return httpx.Response(200, json={"tasks": [{"id": one, "updated_at": "2026-11-25T00:00:00Z"} for one in ids]})
+    return httpx.Response(
+        200, json={"tasks": [{"id": one, "updated_at": "2026-11-25T00:00:00Z"} for one in ids]}
+    )
 
 
 def test_a_projects_key_is_its_id_and_creation_time(studio: respx.MockRouter) -> None:
@@ -88,7 +92,9 @@ def test_predictions_are_pushed_in_parts(studio: respx.MockRouter) -> None:
 
 
 def test_a_backend_is_renamed_with_what_label_studio_wants_to_hear_again(studio: respx.MockRouter) -> None:
-    studio.get("/api/ml/").respond(json=[{"id": 3, "url": "http://f:9090", "title": "t", "basic_auth_user": "u"}])
+    studio.get("/api/ml/").respond(
+        json=[{"id": 3, "url": "http://f:9090", "title": "t", "basic_auth_user": "u"}]
+    )
     route = studio.patch("/api/ml/3").respond(json={})
     backend = _client().backends(1)[0]
     assert backend == Backend(3, "http://f:9090", "t", "u")
@@ -114,7 +120,9 @@ def test_a_backend_is_renamed_with_what_label_studio_wants_to_hear_again(studio:
         (httpx.ReadTimeout("slow"), LabelStudioUnreachable, "does not answer"),
     ],
 )
-def test_each_failure_has_its_sentence(studio: respx.MockRouter, answer: Any, error: type[Exception], words: str) -> None:
+def test_each_failure_has_its_sentence(
+    studio: respx.MockRouter, answer: Any, error: type[Exception], words: str
+) -> None:
     route = studio.get("/api/ml/")
     route.side_effect = answer if isinstance(answer, Exception) else [answer] * 9
     with pytest.raises(error, match=words):

@@ -24,7 +24,9 @@ def _restore() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(("level", "lines"), [("DEBUG", 3), ("INFO", 2), ("ERROR", 0)])
-def test_the_level_decides_what_is_written(level: str, lines: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_level_decides_what_is_written(
+    level: str, lines: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     configure(LoggingSettings(LOG_LEVEL=level))
     log = structlog.get_logger()
     log.debug("counted")
@@ -33,7 +35,12 @@ def test_the_level_decides_what_is_written(level: str, lines: int, capsys: pytes
     written = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert len(written) == lines
     if level == "INFO":
-        assert written[0] | {"timestamp": ""} == {"event": "launched", "run": "5-1", "level": "info", "timestamp": ""}
+        assert written[0] | {"timestamp": ""} == {
+            "event": "launched",
+            "run": "5-1",
+            "level": "info",
+            "timestamp": "",
+        }
 
 
 def test_a_console_gets_words(capsys: pytest.CaptureFixture[str]) -> None:

@@ -78,7 +78,7 @@ def test_a_retry_empties_the_half_version_first(tmp_path: Path, folder: Path) ->
     (folder / "model.safetensors").unlink()
     store.left = -1
     Registry(store).publish(folder, manifest("v-1"))
-    assert not [key for key in store.keys() if key.endswith("model.safetensors")]
+    assert not [key for key in store.keys("") if key.endswith("model.safetensors")]
 
 
 def test_a_flipped_byte_is_refused(registry: Registry, folder: Path) -> None:
@@ -142,11 +142,15 @@ def test_a_newer_releases_table_is_refused_with_a_sentence(registry: Registry) -
 
 
 def _manifests(ages: list[float], now: float) -> list[Manifest]:
-    return [replace(manifest(f"v-{number}"), created_at=now - age * 86_400) for number, age in enumerate(ages)]
+    return [
+        replace(manifest(f"v-{number}"), created_at=now - age * 86_400) for number, age in enumerate(ages)
+    ]
 
 
 @given(st.lists(st.floats(0, 100), max_size=30), st.integers(1, 10), st.sets(st.integers(0, 29)))
-def test_retention_keeps_the_newest_the_young_and_the_served(ages: list[float], keep: int, served: set[int]) -> None:
+def test_retention_keeps_the_newest_the_young_and_the_served(
+    ages: list[float], keep: int, served: set[int]
+) -> None:
     manifests = _manifests(ages, 1e9)
     kept = frozenset(f"v-{number}" for number in served)
     doomed = set(doomed_versions(manifests, kept, keep, 30, 1e9))

@@ -64,7 +64,9 @@ def test_a_deleted_run_is_gone(runs: Runs) -> None:
         ("Support", "my-model", "", "my-model-7"),
     ],
 )
-def test_versions_are_named_after_the_project_or_the_setting(title: str, name: str | None, letter: str, expected: str) -> None:
+def test_versions_are_named_after_the_project_or_the_setting(
+    title: str, name: str | None, letter: str, expected: str
+) -> None:
     project = Project("5-1", 5, title, "", "", "")
     assert version_name(project, name, "5-7", letter) == expected
     assert number_of("5-7") == 7

@@ -69,7 +69,12 @@ def test_an_empty_variable_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_problem_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    bad = {"LABEL_STUDIO_HOST": "ftp:x", "START_TRAINING_EACH_N_UPDATES": "0", "LOG_LEVEL": "loud", "METHOD": "magic"}
+    bad = {
+        "LABEL_STUDIO_HOST": "ftp:x",
+        "START_TRAINING_EACH_N_UPDATES": "0",
+        "LOG_LEVEL": "loud",
+        "METHOD": "magic",
+    }
     for variable, value in bad.items():
         monkeypatch.setenv(variable, value)
     with pytest.raises(BadConfig) as raised:

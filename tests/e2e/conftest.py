@@ -75,7 +75,11 @@ class Fitloop:
 
     def setup_version(self, project: int) -> str:
         """What /setup tells Label Studio."""
-        return str(httpx.post(f"{self.url}/setup", json={"project": f"{project}.1"}, timeout=5).json()["model_version"])
+        return str(
+            httpx.post(f"{self.url}/setup", json={"project": f"{project}.1"}, timeout=5).json()[
+                "model_version"
+            ]
+        )
 
     def served(self, project: int, other_than: str | None = None, seconds: float = 90) -> str:
         """The version that is served, once there is one that is not `other_than`."""
@@ -84,7 +88,9 @@ class Fitloop:
             current = (self.state(project).get("served") or {}).get("current")
             return current if current != other_than else None
 
-        return str(eventually(version, seconds, what=f"a version other than {other_than}: {self.state(project)}"))
+        return str(
+            eventually(version, seconds, what=f"a version other than {other_than}: {self.state(project)}")
+        )
 
 
 @pytest.fixture
@@ -93,7 +99,11 @@ def start_fitloop(studio: Server, tmp_path: Path) -> Iterator[Callable[..., Fitl
     made: list[Fitloop] = []
 
     def start(**environment: str) -> Fitloop:
-        defaults = {"BASELINE_MODEL_NAME": str(base_model()), "FITLOOP_RECONCILE_SECONDS": "5", "METHOD": "linear-probe"}
+        defaults = {
+            "BASELINE_MODEL_NAME": str(base_model()),
+            "FITLOOP_RECONCILE_SECONDS": "5",
+            "METHOD": "linear-probe",
+        }
         found = Fitloop(address(studio), tmp_path / f"fitloop-{len(made)}", {**defaults, **environment})
         made.append(found)
         found.start()
@@ -132,6 +142,8 @@ def connect(annotator: Annotator) -> Callable[..., Labelled]:
         project = annotator.create_project("Shop messages", label_config(LABELS), **settings)
         tasks = annotator.import_texts(project, [text for text, _ in pool])
         connected = annotator.connect(project, backend.url)
-        return Labelled(annotator, project, connected, list(zip(tasks, [label for _, label in pool], strict=True)))
+        return Labelled(
+            annotator, project, connected, list(zip(tasks, [label for _, label in pool], strict=True))
+        )
 
     return make

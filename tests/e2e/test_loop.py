@@ -36,18 +36,17 @@ def test_labels_become_suggestions(start_fitloop: Start, connect: Connect, annot
     assert annotator.call("GET", f"/api/tasks/{untouched}")["predictions"] == []
 
     labelled.label(0, 30)
-    version = fitloop.served(labelled.project)
-    labels_read = eventually(lambda: fitloop.state(labelled.project)["labelled"] == 30, what="all labels are read")
-    assert labels_read
+    fitloop.served(labelled.project)
+    eventually(lambda: fitloop.state(labelled.project)["labelled"] == 30, what="all labels are read")
+
+    def settled() -> str:
+        version = fitloop.setup_version(labelled.project)
+        titled = version == _backend(annotator, labelled)["title"]
+        stored = len(labelled.suggestions(version)) >= 60
+        return version if titled and stored and not fitloop.state(labelled.project)["active"] else ""
+
     version = eventually(
-        lambda: (
-            version
-            if (version := fitloop.setup_version(labelled.project)) == _backend(annotator, labelled)["title"]
-            and len(labelled.suggestions(version)) >= 60
-            and not fitloop.state(labelled.project)["active"]
-            else None
-        ),
-        what="suggestions of the served version for all unlabelled tasks, under a title that is that version",
+        settled, what="suggestions for all unlabelled tasks, under a title that is their version"
     )
 
     task = annotator.call("GET", f"/api/tasks/{untouched}")
@@ -68,7 +67,9 @@ def test_labels_become_suggestions(start_fitloop: Start, connect: Connect, annot
     assert len(_version_file(fitloop, version, "manifest.json")["lineage"]["annotation_ids"]) >= 20
 
 
-def test_retrieve_predictions_stores_all(start_fitloop: Start, connect: Connect, annotator: Annotator) -> None:
+def test_retrieve_predictions_stores_all(
+    start_fitloop: Start, connect: Connect, annotator: Annotator
+) -> None:
     """The Data Manager's action asks /predict for every task at once; each gets a suggestion of the served version."""
     fitloop = start_fitloop(FITLOOP_REFRESH_MAX_TASKS="0")
     labelled = connect(fitloop)
@@ -101,10 +102,10 @@ def test_a_renamed_label_is_learnt(start_fitloop: Start, connect: Connect, annot
     renamed = both.replace('<Choice value="Invoice request"/>', "")
     annotator.call("PATCH", f"/api/projects/{labelled.project}", json={"label_config": renamed})
 
-    def learnt() -> str | None:
+    def learnt() -> str:
         version = fitloop.setup_version(labelled.project)
         labels = _version_file(fitloop, version, "manifest.json")["labels"]
-        return version if "Bill please" in labels and "Invoice request" not in labels else None
+        return version if "Bill please" in labels and "Invoice request" not in labels else ""
 
     version = eventually(learnt, 120, what="a version with the new name is served")
     assert version != first
@@ -137,7 +138,9 @@ def test_a_killed_fitloop_goes_on_with_its_run(start_fitloop: Start, connect: Co
     assert len(list(fitloop.folder.glob("runs/*/request.json"))) == 1
 
 
-def test_a_rollback_shows_in_label_studio(start_fitloop: Start, connect: Connect, annotator: Annotator) -> None:
+def test_a_rollback_shows_in_label_studio(
+    start_fitloop: Start, connect: Connect, annotator: Annotator
+) -> None:
     """After a rollback /setup, the backend's title and the stored suggestions are those of the version before."""
     fitloop = start_fitloop()
     labelled = connect(fitloop, 60)
@@ -147,32 +150,47 @@ def test_a_rollback_shows_in_label_studio(start_fitloop: Start, connect: Connect
     first = fitloop.setup_version(labelled.project)
     annotator.press_train(labelled.backend)
     second = fitloop.served(labelled.project, other_than=first)
-    eventually(lambda: _backend(annotator, labelled)["title"] == second, what="the title is the second version")
+    eventually(
+        lambda: _backend(annotator, labelled)["title"] == second, what="the title is the second version"
+    )
     fitloop.ask(labelled.project, "rollback")
     eventually(lambda: fitloop.setup_version(labelled.project) == first, what="/setup says the first version")
-    eventually(lambda: _backend(annotator, labelled)["title"] == first, what="the title is the first version again")
+    eventually(
+        lambda: _backend(annotator, labelled)["title"] == first, what="the title is the first version again"
+    )
     eventually(lambda: len(labelled.suggestions(first)) >= 40, what="its suggestions are stored")
 
     annotator.press_train(labelled.backend)
-    eventually(lambda: "pinned" in fitloop.state(labelled.project)["sentence"], 60, what="a new version is held: pinned")
+    eventually(
+        lambda: "pinned" in fitloop.state(labelled.project)["sentence"],
+        60,
+        what="a new version is held: pinned",
+    )
     assert fitloop.setup_version(labelled.project) == first
     fitloop.ask(labelled.project, "unpin")
     eventually(lambda: not fitloop.state(labelled.project)["served"]["pinned"], what="unpinned")
 
 
-def test_credentials_in_the_url_cover_webhooks(start_fitloop: Start, annotator: Annotator, connect: Connect) -> None:
+def test_credentials_in_the_url_cover_webhooks(
+    start_fitloop: Start, annotator: Annotator, connect: Connect
+) -> None:
     """With Basic auth, a backend URL that carries the credentials gets requests and events; others get 401."""
     fitloop = start_fitloop(BASIC_AUTH_USER="ann", BASIC_AUTH_PASS="secret")
     assert httpx.post(f"{fitloop.url}/setup", json={"project": "1.1"}).status_code == httpx.codes.UNAUTHORIZED
     assert httpx.get(f"{fitloop.url}/health").status_code == httpx.codes.OK
-    project = annotator.create_project("Secured", '<View><Text name="text" value="$text"/><Choices name="intent" toName="text">'
-                                       '<Choice value="A"/><Choice value="B"/></Choices></View>')
-    tasks = annotator.import_texts(project, [f"{word} {number}" for number in range(6) for word in ("yes", "no")])
+    project = annotator.create_project(
+        "Secured",
+        '<View><Text name="text" value="$text"/><Choices name="intent" toName="text">'
+        '<Choice value="A"/><Choice value="B"/></Choices></View>',
+    )
+    tasks = annotator.import_texts(
+        project, [f"{word} {number}" for number in range(6) for word in ("yes", "no")]
+    )
     annotator.connect(project, fitloop.url.replace("http://", "http://ann:secret@"))
     annotator.label_all([(task, "AB"[number % 2]) for number, task in enumerate(tasks)])
 
-    def version() -> str | None:
+    def version() -> str:
         answer = httpx.get(f"{fitloop.url}/api/projects/{project}", auth=("ann", "secret"))
-        return (answer.json().get("served") or {}).get("current") if answer.is_success else None
+        return str((answer.json().get("served") or {}).get("current") or "") if answer.is_success else ""
 
     eventually(version, 60, what="a version after webhooks with credentials")

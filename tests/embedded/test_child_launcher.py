@@ -7,8 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -20,16 +19,9 @@ from services.core.errors import StoreError
 from services.core.runs import Runs
 from services.core.store.files import FileStore
 from services.embedded.launcher import RETRY_DELAYS, ChildLauncher, Wish, verdict
+from tests.waiting import eventually
 
 REQUEST = RunRequest("1-1", "1-x", 1, "test", Parameters(), 0.0)
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    """Until it holds; the pause only spares the processor."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
 
 
 class World:
@@ -56,7 +48,7 @@ class World:
 
     def end(self) -> Launch:
         self.launcher.launch(REQUEST)
-        wait_for(self.outcome)
+        eventually(self.outcome)
         launch = self.launcher.observe("1-1")
         assert launch is not None
         return launch
@@ -76,7 +68,7 @@ def test_lines_are_seen_while_the_run_goes_on(tmp_path: Path) -> None:
     """The second one as well, which comes at once after the first: no line waits for the next."""
     world = World(tmp_path, "import threading\nprint(1)\nprint(2)\nthreading.Event().wait(60)")
     world.launcher.launch(REQUEST)
-    wait_for(lambda: world.runs.log("1-1") == "1\n2\n")
+    eventually(lambda: world.runs.log("1-1") == "1\n2\n")
     assert world.outcome() is None
     world.launcher.close()
 
@@ -134,7 +126,7 @@ def test_the_end_is_told(tmp_path: Path) -> None:
     world = World(tmp_path, "")
     world.launcher.launch(REQUEST)
     assert world.changed.wait(20)
-    wait_for(world.outcome)
+    eventually(world.outcome)
     assert not list((tmp_path / "data" / "locks").iterdir())
 
 
@@ -165,7 +157,7 @@ def test_close_kills_what_does_not_listen(tmp_path: Path) -> None:
     world = World(tmp_path, code)
     world.launcher = world.make(close_seconds=0.2)
     world.launcher.launch(REQUEST)
-    wait_for(lambda: world.runs.log("1-1"))
+    eventually(lambda: world.runs.log("1-1"))
     world.launcher.close()
     launch = world.runs.launch("1-1")
     assert launch is not None
@@ -184,10 +176,10 @@ def test_a_run_that_waits_for_its_next_try_is_ended_too(tmp_path: Path, wish: st
         launch = world.launcher.observe("1-1")
         return bool(launch and launch.attempts and launch.attempts[0].exit_code == 75)
 
-    wait_for(ended_once)
+    eventually(ended_once)
     if wish == "cancel":
         world.launcher.cancel("1-1")
-        wait_for(world.outcome)
+        eventually(world.outcome)
         assert world.outcome() is RunState.CANCELLED
     else:
         world.launcher.close()
@@ -228,7 +220,7 @@ threading.Event().wait(60)
 def killed_parent(world: World) -> None:
     parent = subprocess.Popen([sys.executable, "-c", PARENT, str(world.folder)])
     try:
-        wait_for((world.folder / "started").exists)
+        eventually((world.folder / "started").exists)
     finally:
         parent.send_signal(signal.SIGKILL)
         parent.wait()
@@ -246,9 +238,9 @@ def is_alive(pid: int) -> bool:
 def test_a_child_gets_sigterm_when_its_parent_is_killed(tmp_path: Path) -> None:
     world = World(tmp_path, TRAINER)
     killed_parent(world)
-    wait_for((tmp_path / "signal").exists)
+    eventually((tmp_path / "signal").exists)
     assert (tmp_path / "signal").read_text() == str(int(signal.SIGTERM))
-    wait_for(lambda: not is_alive(int((tmp_path / "pid").read_text())))
+    eventually(lambda: not is_alive(int((tmp_path / "pid").read_text())))
     launch = world.runs.launch("1-1")
     assert launch is not None
     assert launch.outcome is None
@@ -259,17 +251,17 @@ def test_the_next_attempt_waits_until_an_orphan_has_ended(tmp_path: Path) -> Non
     world = World(tmp_path, TRAINER)
     (tmp_path / "hold").touch()
     killed_parent(world)
-    wait_for((tmp_path / "holding").exists)
+    eventually((tmp_path / "holding").exists)
     world.launcher.launch(REQUEST)
 
     def second_attempt() -> bool:
         launch = world.launcher.observe("1-1")
         return bool(launch and [attempt.number for attempt in launch.attempts] == [1, 2])
 
-    wait_for(second_attempt)
+    eventually(second_attempt)
     assert not (tmp_path / "again").exists()
     (tmp_path / "hold").unlink()
-    wait_for((tmp_path / "again").exists)
+    eventually((tmp_path / "again").exists)
     assert (tmp_path / "signal").exists()
     world.launcher.close()
 

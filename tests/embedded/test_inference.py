@@ -132,10 +132,13 @@ def test_which_files_an_engine_reads() -> None:
     assert not needed("report.json", "torch-fp32")
 
 
-async def test_a_fp32_version_is_served_too(inference: LocalInference, registry: Registry) -> None:
+async def test_a_fp32_version_is_served_too(
+    inference: LocalInference, registry: Registry, exported: tuple[Path, Artefact]
+) -> None:
     known = registry.manifest(KEY, "v-1")
-    folder = registry.folder(KEY, "v-1")
-    registry.publish(folder, replace(known, version="t-1", artefact=replace(known.artefact, engine="torch-fp32")))
+    registry.publish(
+        exported[0], replace(known, version="t-1", artefact=replace(known.artefact, engine="torch-fp32"))
+    )
     fp32 = await inference.scores(KEY, "t-1", TEXTS)
     int8 = await inference.scores(KEY, "v-1", TEXTS)
     assert inference.engine_kind(KEY, "t-1") == "torch-fp32"
@@ -182,7 +185,9 @@ async def test_a_failure_of_a_library_reaches_who_waits(
         await inference.scores(KEY, "v-1", ["text"])
 
 
-async def test_the_least_recently_used_version_leaves(inference: LocalInference, loads: list[Manifest]) -> None:
+async def test_the_least_recently_used_version_leaves(
+    inference: LocalInference, loads: list[Manifest]
+) -> None:
     for version in ("v-1", "v-2", "v-1", "v-3"):
         await inference.scores(KEY, version, ["text"])
     held = {version: inference.engine_kind(KEY, version) for version in ("v-1", "v-2", "v-3")}
@@ -226,3 +231,14 @@ async def test_too_many_texts_are_refused_and_the_next_request_is_answered(infer
     )
     assert {type(answer).__name__ for answer in answers} <= {"Scores", Overloaded.__name__}
     assert (await inference.scores(KEY, "v-1", ["text"])).probabilities.shape == (1, 2)
+
+
+async def test_no_texts_get_no_rows(inference: LocalInference) -> None:
+    assert (await inference.scores(KEY, "v-1", [])).probabilities.shape == (0, 2)
+
+
+async def test_closing_frees_all_models(registry: Registry) -> None:
+    inference = LocalInference(registry, ServingSettings(workers=1))
+    await inference.scores(KEY, "v-1", ["text"])
+    inference.close()
+    assert inference.engine_kind(KEY, "v-1") is None

@@ -87,7 +87,7 @@ class FileStore:
 
     def _path(self, key: str) -> Path:
         path = self.root / key
-        if not key or os.path.isabs(key) or ".." in Path(key).parts:
+        if not key or Path(key).is_absolute() or ".." in Path(key).parts:
             raise StoreError(f"{key!r} is not a key: keys are relative and hold no '..'.")
         return path
 
@@ -100,12 +100,14 @@ class FileStore:
                 fill(file)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(partial, path)
+            Path(partial).replace(path)
             _sync_folder(path.parent)
         except OSError as error:
             if partial is not None:
                 Path(partial).unlink(missing_ok=True)
-            raise StoreError(f"{key!r} cannot be written to {self.url}: {error.strerror or error}.") from error
+            raise StoreError(
+                f"{key!r} cannot be written to {self.url}: {error.strerror or error}."
+            ) from error
 
 
 def _open_beside(path: Path) -> tuple[int, str]:

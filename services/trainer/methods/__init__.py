@@ -22,7 +22,6 @@ from services.trainer.progress import Progress
 if TYPE_CHECKING:
     from services.trainer.base import Base
     from services.trainer.checkpoints import Checkpoints
-    from services.trainer.methods.linear_probe import Probe
     from services.trainer.plan import Plan
 
 Floats = NDArray[np.float32]
@@ -38,12 +37,10 @@ class Work:
     dataset: Dataset
     features: Features
     parameters: Parameters
+    plan: Plan
     progress: Progress
     stop: Stop
     checkpoints: Checkpoints
-    plan: Plan
-    probe: Probe | None = None
-    """The probe of this run, where one was fitted already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +82,6 @@ class Fitted:
     """Writes the fp32 model of record into a folder, given the temperature."""
     parameters: Parameters
     """As they took effect."""
-    probe: Probe | None = None
     resumed_from: str | None = None
 
 

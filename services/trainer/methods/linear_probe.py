@@ -45,7 +45,6 @@ def linear_probe(work: Work) -> Fitted:
         trained=np.ones(len(work.dataset.examples), np.bool_),
         write=lambda folder, temperature: _write(work, probe.head, folder, temperature),
         parameters=work.parameters,
-        probe=probe,
     )
 
 
@@ -117,7 +116,9 @@ def _minimise(
             return float(-(log_p * truth).sum() / len(X) + (penalty * W * W).sum() / 2)
 
     threads = torch.get_num_threads()
-    torch.set_num_threads(1 if X.size < 2_000_000 else threads)  # matrices too small to share: 5 times slower by two
+    torch.set_num_threads(
+        1 if X.size < 2_000_000 else threads
+    )  # matrices too small to share: 5 times slower by two
     try:
         optimiser.step(loss)
     finally:

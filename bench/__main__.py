@@ -1,0 +1,117 @@
+"""`python -m bench [name ...]`: run all benches or the named ones, print their tables, keep and write the results.
+
+Results are kept in .bench/, one file each, so that benches can be run one by one and still make one page. A bench whose data
+or servers are missing is skipped and says so. Exit code 1: a goal was missed, or a bench broke.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.document import ORDER, document, verdict
+from bench.machine import describe
+from bench.result import Options, Result, Skip, read_json, say, write_json
+from bench.rig import Rig
+
+KEPT = Path(".bench")
+
+
+def main() -> int:
+    """Parse, run, show, write."""
+    arguments = _parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    options = Options(
+        data=Path(os.environ.get("FITLOOP_DATA", "../shared/data")),
+        label_studio=Path(os.environ.get("FITLOOP_LABEL_STUDIO", ".ls-venv/bin/label-studio")),
+        rounds=arguments.rounds,
+        seeds=arguments.seeds,
+        full=arguments.full,
+    )
+    results = [] if arguments.only_write else run_all(arguments.names or ORDER, options)
+    if arguments.write:
+        kept = [read_json(path) for name in ORDER if (path := KEPT / f"{name}.json").exists()]
+        arguments.write.write_text(document(kept), encoding="utf-8")
+    return 1 if any(result is None or result.met is False for result in results) else 0
+
+
+def run_all(names: Sequence[str], options: Options) -> list[Result | None]:
+    """One after the other; None for one that broke."""
+    machine = describe(options.label_studio)
+    console = Console()
+    results = []
+    with Rig(options) as rig:
+        for name in names:
+            result = run_one(name, options, rig)
+            results.append(result)
+            if result is not None:
+                keep(replace(result, machine=machine))
+                show(console, result)
+    return results
+
+
+def run_one(name: str, options: Options, rig: Rig) -> Result | None:
+    """A result, perhaps that it was skipped; None where it broke: the others still run."""
+    say(f"{name}: begins")
+    begun = time.monotonic()
+    try:
+        found: Result = importlib.import_module(f"bench.{name}").run(options, rig)
+    except Skip as skip:
+        return Result(name, (), f"Skipped: {skip}", None, skipped=True)
+    except Exception:  # noqa: BLE001 - the other benches still have something to say
+        traceback.print_exc()
+        return None
+    return replace(found, seconds=time.monotonic() - begun)
+
+
+def keep(result: Result) -> None:
+    """As .bench/<name>.json; a skipped bench leaves what was measured before."""
+    KEPT.mkdir(exist_ok=True)
+    (KEPT / ".gitignore").write_text("*\n", encoding="utf-8")
+    path = KEPT / f"{result.name}.json"
+    if not (result.skipped and path.exists()):
+        write_json(result, path)
+
+
+def show(console: Console, result: Result) -> None:
+    if result.rows:
+        table = Table(*result.rows[0], title=result.name)
+        for row in result.rows[1:]:
+            table.add_row(*row)
+        console.print(table)
+    console.print(result.sentence, highlight=False)
+    if not result.skipped:
+        goal = f"Goal: {result.goal}. Met: {verdict(result)}. " if result.goal else ""
+        console.print(f"{goal}({result.seconds:.0f} s)\n", highlight=False)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench", description="What Fitloop costs and gives, measured.")
+    parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(ORDER)}; none: all")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="write the page from all kept results")
+    parser.add_argument("--only-write", action="store_true", help="run nothing")
+    parser.add_argument("--rounds", type=int, default=5, help="of loop and predict (5)")
+    parser.add_argument("--seeds", type=int, default=3, help="random draws of accuracy (3)")
+    parser.add_argument(
+        "--full", action="store_true", help="extrapolate nothing, leave nothing out: much longer"
+    )
+    arguments = parser.parse_args()
+    unknown = [name for name in arguments.names if name not in ORDER]
+    if unknown:
+        parser.error(f"there is no bench {', '.join(unknown)}: take {', '.join(ORDER)}")
+    return arguments
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""A fine-tune of a stock classifier by `services.trainer.loop`, as the method `finetune` calls it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+
+from bench.labels import new_run
+from bench.rig import base
+from services.engine.tokenise import encode
+from services.trainer import loop
+from services.trainer.base import Base, load_base
+from services.trainer.checkpoints import Checkpoints
+from services.trainer.methods.finetune import Classifier
+from services.trainer.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What a fit needs: MiniLM, token ids, and the numbers of their labels."""
+
+    base: Base
+    ids: list[list[int]]
+    targets: Any
+    """(texts,) int64."""
+    labels: int
+
+
+def material(rows: Sequence[tuple[str, str]], intents: Sequence[str]) -> Material:
+    found = load_base(str(base()), 256)
+    ids = encode(found.tokenizer, [text for text, _ in rows])
+    targets = np.array([intents.index(label) for _, label in rows], np.int64)
+    return Material(found, ids, targets, len(intents))
+
+
+def new_model(given: Material) -> Any:
+    """The base with a new [CLS] head."""
+    auto = transformers.AutoModelForSequenceClassification
+    return auto.from_pretrained(given.base.source, num_labels=given.labels)
+
+
+def fit(given: Material, recipe: Recipe, texts: Sequence[str] = ()) -> tuple[float, Any]:
+    """Seconds of the training alone, and the logits of these texts afterwards."""
+    torch.manual_seed(recipe.seed)
+    model = Classifier(new_model(given))
+    with new_run([], []) as own:
+        checkpoint = Checkpoints(own.runs.store, own.name, 1, 3_600.0).part("everything")
+        begun = time.perf_counter()
+        loop.train(
+            model,
+            model.head(),
+            given.ids,
+            given.targets,
+            given.base.pad_id,
+            recipe,
+            checkpoint,
+            own.progress,
+            own.stop,
+        )
+        seconds = time.perf_counter() - begun
+        asked = encode(given.base.tokenizer, texts)
+        return seconds, loop.logits_of(model, asked, given.labels, given.base.pad_id, own.stop)

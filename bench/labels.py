@@ -1,0 +1,69 @@
+"""A Label Studio in memory, for what is measured of the trainer alone: labelled tasks, as the API gives them."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.rig import base
+from demo.annotator import label_config
+from services.core.domain import Method, Parameters, Project, RunRequest
+from services.core.labels import label_config_hash
+from services.core.registry import Registry
+from services.core.runs import Runs
+from services.core.store import open_store
+from services.trainer.preemption import Stop
+from services.trainer.progress import Progress, first_status
+from services.trainer.run import Run
+
+_STAMP = "2026-11-23T22:35:54.338274Z"
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What a run asks of Label Studio: `services.trainer.run.Labels`."""
+
+    texts: Sequence[tuple[str, str]]
+    intents: Sequence[str]
+
+    def project(self, project_id: int) -> tuple[Project, Any]:
+        config = label_config(self.intents)
+        return Project("1-1", project_id, "Bench", config, label_config_hash(config), _STAMP), None
+
+    def annotated_tasks(self, project_id: int) -> Iterator[dict[str, Any]]:
+        for number, (text, label) in enumerate(self.texts, 1):
+            region = {
+                "from_name": "intent",
+                "to_name": "text",
+                "type": "choices",
+                "value": {"choices": [label]},
+            }
+            annotation = {
+                "id": number,
+                "result": [region],
+                "was_cancelled": False,
+                "ground_truth": False,
+                "created_at": _STAMP,
+                "updated_at": _STAMP,
+                "completed_by": 1,
+            }
+            yield {"id": number, "project": project_id, "data": {"text": text}, "annotations": [annotation]}
+
+
+@contextlib.contextmanager
+def new_run(
+    texts: Sequence[tuple[str, str]], intents: Sequence[str], parameters: Parameters | None = None
+) -> Iterator[Run]:
+    """A run over these labels, with a store of its own that is gone afterwards; no checkpoints within the hour."""
+    with tempfile.TemporaryDirectory(prefix="fitloop-bench-") as folder:
+        store = open_store(Path(folder).as_uri())
+        runs, wanted = Runs(store), parameters or Parameters(Method.AUTO, str(base()))
+        request = RunRequest("1-1", "1-1", 1, "bench", wanted, time.time())
+        runs.write(request)
+        with Progress(runs, first_status(runs, "1-1")) as progress:
+            yield Run(request, runs, Registry(store), Labels(texts, intents), progress, Stop(), 3_600.0)

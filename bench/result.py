@@ -1,0 +1,73 @@
+"""What a bench hands back, how it says that it cannot run, and what it is told."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+class Skip(Exception):
+    """The bench cannot run here; its text says what is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line says."""
+
+    data: Path
+    """Folder with banking77/ and nlupp/."""
+    label_studio: Path
+    """Label Studio's executable."""
+    rounds: int = 5
+    seeds: int = 3
+    full: bool = False
+    """Nothing is extrapolated, and the slow comparisons run as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One bench's figures: a table whose first row is its header, a sentence, and whether the goal is met."""
+
+    name: str
+    rows: tuple[tuple[str, ...], ...]
+    sentence: str
+    met: bool | None
+    """None: there is no goal, or the bench was skipped."""
+    goal: str = ""
+    how: str = ""
+    """What was done, so that the figures can be judged."""
+    seconds: float = 0.0
+    """How long the bench took."""
+    machine: dict[str, str] = field(default_factory=dict)
+    skipped: bool = False
+
+
+def write_json(result: Result, path: Path) -> None:
+    path.write_text(json.dumps(asdict(result), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Result:
+    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return Result(**{**found, "rows": tuple(tuple(row) for row in found["rows"])})
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The smallest value that `share` of the values do not exceed."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def median_and_range(values: Sequence[float], digits: int = 2) -> str:
+    """`8.12 (7.90–9.31)`."""
+    low, middle, high = min(values), statistics.median(values), max(values)
+    return f"{middle:,.{digits}f} ({low:,.{digits}f}–{high:,.{digits}f})"
+
+
+def say(text: str) -> None:
+    """Progress, with the time, for whoever watches."""
+    print(f"{time.strftime('%H:%M:%S')}  {text}", flush=True)

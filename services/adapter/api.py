@@ -1,0 +1,126 @@
+"""/api/projects: what people and the command line see of a project, and what they may ask of it.
+
+An action is stored as a command before it is answered; the supervisor carries it out. All reads of the registry are in threads.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from anyio import to_thread
+from starlette.requests import Request
+from starlette.responses import Response
+
+from services.adapter.board import Board, ProjectView
+from services.adapter.bodies import NotReady, Unknown, json_response, read_object
+from services.adapter.catalogue import manifests
+from services.adapter.connection import Connection
+from services.adapter.events import Filing
+from services.adapter.identity import project_id
+from services.adapter.summaries import project_summary, run_summary, version_summary
+from services.core.domain import Action, Command
+from services.core.errors import BadRequest
+from services.core.inbox import command_id
+from services.core.parameters import parse_parameters
+from services.core.registry import Registry
+from services.core.runs import Runs
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """The routes."""
+
+    board: Board
+    filing: Filing
+    registry: Registry
+    runs: Runs
+    connection: Connection
+
+    async def projects(self, _: Request) -> Response:
+        """All projects, by id."""
+        return json_response({"projects": self.summaries()})
+
+    async def project(self, request: Request) -> Response:
+        """One project with its versions (newest first) and its newest run."""
+        view = self._view(request)
+        return json_response(await to_thread.run_sync(self.detail, view))
+
+    async def act(self, request: Request) -> Response:
+        """Take a command."""
+        view = self._view(request)
+        action = _action(request.path_params["action"])
+        said = await read_object(request, may_be_empty=True)
+        version = await self._version(view, action, said.get("version"))
+        now = time.time()
+        command = Command(
+            id=command_id(now),
+            project_id=view.project.id,
+            action=action,
+            version=version,
+            parameters=_parameters(action, said.get("parameters")),
+            created_at=now,
+        )
+        await self.filing.submit(command)
+        return json_response({"command": command.id})
+
+    def summaries(self) -> list[dict[str, Any]]:
+        """All projects, without versions."""
+        self._check_ready()
+        views = sorted(self.board.views.values(), key=lambda view: view.project.id)
+        return [self._summary(view) for view in views]
+
+    def detail(self, view: ProjectView) -> dict[str, Any]:
+        """One project, with versions and runs; blocking. Raises StoreError."""
+        found = manifests(self.registry, [view.project.key])
+        status = view.active or view.last
+        runs = [run_summary(status, self.runs.log(status.run))] if status else []
+        versions = [version_summary(manifest, view.served) for manifest in found]
+        return {**self._summary(view), "versions": versions, "runs": runs}
+
+    def _summary(self, view: ProjectView) -> dict[str, Any]:
+        return project_summary(view, self.connection.refused.get(view.project.id, ()))
+
+    def _view(self, request: Request) -> ProjectView:
+        self._check_ready()
+        asked = request.path_params["id"]
+        number = project_id(asked)
+        view = None if number is None else self.board.view(number)
+        if view is None:
+            raise Unknown(
+                f"Fitloop knows no project {asked[:20]!r}: connect it in Label Studio (Settings > Model), or look at "
+                "/api/projects for those that it knows."
+            )
+        return view
+
+    def _check_ready(self) -> None:
+        if not self.board.ready.is_set():
+            raise NotReady("Fitloop is still reading its state: ask again in a few seconds.")
+
+    async def _version(self, view: ProjectView, action: Action, version: object) -> str | None:
+        if version is None and action is not Action.PROMOTE:
+            return None
+        if not isinstance(version, str) or not version:
+            raise BadRequest(f'{action.value} needs "version": the name of one of the project\'s versions.')
+        known = await to_thread.run_sync(self.registry.versions, view.project.key)
+        if version not in known:
+            newest = f"; the newest is {known[-1]}" if known else ""
+            raise Unknown(f"Project {view.project.id} has no version {version[:80]!r}{newest}.")
+        return version
+
+
+def _action(name: str) -> Action:
+    try:
+        return Action(name)
+    except ValueError as error:
+        raise Unknown(f"{name[:20]!r} is no action: use one of {', '.join(Action)}.") from error
+
+
+def _parameters(action: Action, raw: object) -> dict[str, str]:
+    parameters, problems = parse_parameters(raw)
+    if problems:
+        raise BadRequest(" ".join(problems))
+    if parameters and action is not Action.TRAIN:
+        raise BadRequest(f"{action.value} takes no parameters: only train does.")
+    return parameters

@@ -1,0 +1,129 @@
+"""The adapter's HTTP side, put together: routes, who may call them, and what an error becomes.
+
+Everything that Label Studio waits for is answered from memory; files, models and large bodies are dealt with in threads.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+
+import structlog
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from services.adapter import metrics
+from services.adapter.api import Api
+from services.adapter.auth import Gate, Guard
+from services.adapter.board import Board
+from services.adapter.bodies import NotReady, TooLarge, Unknown, json_response
+from services.adapter.connection import Connection
+from services.adapter.events import Events, Filing
+from services.adapter.home import Home
+from services.adapter.ports import Desk, Inference
+from services.adapter.predictions import Predictions
+from services.core.errors import BadRequest, EngineError, FitloopError, Overloaded, StoreError
+from services.core.registry import Registry
+from services.core.runs import Runs
+from services.core.settings import Settings
+
+log = structlog.get_logger()
+Handler = Callable[[Request], Awaitable[Response]]
+
+_STATUSES: dict[type[FitloopError], int] = {
+    BadRequest: 400,
+    Unknown: 404,
+    TooLarge: 413,
+    NotReady: 503,
+    Overloaded: 503,
+    EngineError: 503,
+    StoreError: 503,
+}
+
+
+def create_app(
+    settings: Settings, board: Board, desk: Desk, inference: Inference, registry: Registry, runs: Runs
+) -> Starlette:
+    """The ASGI application; nothing runs beside its requests."""
+    filing = Filing(desk)
+    connection = Connection(board, desk, registry)
+    api = Api(board, filing, registry, runs, connection)
+    home = Home(api)
+    routes = [
+        _route("GET", "/", home.index),
+        _route("GET", "/health", connection.health),
+        _route("POST", "/setup", connection.setup),
+        _route("POST", "/predict", Predictions(board, inference).predict),
+        _route("POST", "/webhook", Events(desk, filing).webhook),
+        _route("GET", "/versions", connection.versions),
+        _route("GET", "/livez", connection.live),
+        _route("GET", "/readyz", connection.ready),
+        _route("GET", "/metrics", home.metrics),
+        _route("GET", "/api/projects", api.projects),
+        _route("GET", "/api/projects/{id}", api.project),
+        _route("POST", "/api/projects/{id}/{action}", api.act),
+    ]
+    return Starlette(
+        routes=routes,
+        middleware=[Middleware(Gate, guard=Guard.of(settings.auth))],
+        exception_handlers={HTTPException: _no_such_route},
+    )
+
+
+def error_response(error: FitloopError) -> Response:
+    """The error's sentence, with the status that fits it."""
+    status = next((code for kind, code in _STATUSES.items() if isinstance(error, kind)), 500)
+    headers = {"Retry-After": "2"} if status == 503 else {}
+    return _problem(status, str(error), headers)
+
+
+def _route(method: str, path: str, handler: Handler) -> Route:
+    return Route(path, _answering(path, handler), methods=[method])
+
+
+def _answering(path: str, handler: Handler) -> Handler:
+    """The handler, with errors as answers and its time counted."""
+
+    async def endpoint(request: Request) -> Response:
+        started = time.perf_counter()
+        response = await _safely(path, handler, request)
+        metrics.answered(path, response.status_code, time.perf_counter() - started)
+        return response
+
+    return endpoint
+
+
+async def _safely(path: str, handler: Handler, request: Request) -> Response:
+    try:
+        return await handler(request)
+    except FitloopError as error:
+        return error_response(error)
+    except ClientDisconnect:
+        return _problem(400, "The body was not sent to its end.", {})
+    except Exception as error:  # noqa: BLE001  # a slip of ours: the caller gets a sentence, the log the place
+        # Its message may hold a text or a token, so the log gets its kind and place alone.
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        log.error(  # not `exception`, for the same reason
+            "a request failed unexpectedly",
+            route=path,
+            kind=type(error).__name__,
+            place=f"{place.filename}:{place.lineno}",
+        )
+        return _problem(500, "Fitloop failed unexpectedly: its log says where.", {})
+
+
+async def _no_such_route(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    sentence = f"{request.method} is not answered here: {HTTPStatus(status).phrase}."
+    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+    return _problem(status, sentence, headers)
+
+
+def _problem(status: int, sentence: str, headers: dict[str, str]) -> Response:
+    return json_response({"detail": sentence, "status": status}, status, headers)

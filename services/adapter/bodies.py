@@ -1,0 +1,85 @@
+"""Bodies in and out: JSON by orjson, large ones in a thread, because the event loop never computes.
+
+Label Studio's JSON is Python's: it may hold NaN and halves of surrogate pairs, which orjson refuses and `json` reads.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
+
+import orjson
+from anyio import to_thread
+from starlette.requests import Request
+from starlette.responses import Response
+
+from services.core.errors import BadRequest, FitloopError
+
+LARGE: Final = 64 * 1024
+"""Bytes of a body beyond which it is read in a thread."""
+MOST: Final = 256 * 1024 * 1024
+"""Bytes of a body that are taken at all: some half a million short tasks."""
+T = TypeVar("T")
+
+
+class Unknown(FitloopError):
+    """There is no such project, version or action; the answer is 404."""
+
+
+class NotReady(FitloopError):
+    """The state has not been read yet; the answer is 503 with Retry-After."""
+
+
+class TooLarge(FitloopError):
+    """The body has more than `MOST` bytes; the answer is 413."""
+
+
+async def read(request: Request) -> bytes:
+    """The whole body. Raises TooLarge as soon as it is."""
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > MOST:
+            raise TooLarge(f"The body has more than {MOST >> 20} MB: send fewer tasks at once.")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+async def read_object(request: Request, *, may_be_empty: bool = False) -> dict[str, Any]:
+    """The body as a JSON object. Raises BadRequest, TooLarge."""
+    body = await read(request)
+    if may_be_empty and not body.strip():
+        return {}
+    return await compute(len(body), parse_object, body)
+
+
+async def compute(size: int, work: Callable[..., T], *arguments: object) -> T:
+    """`work(*arguments)`: here for a small body, in a thread for a large one."""
+    return work(*arguments) if size <= LARGE else await to_thread.run_sync(work, *arguments)
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """The object. Raises BadRequest with a sentence that repeats nothing of the body."""
+    try:
+        found = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        found = _parse_as_python_writes(body)
+    if not isinstance(found, dict):
+        raise BadRequest(f"The body must be a JSON object, and is {_KINDS.get(type(found), 'a number')}.")
+    return found
+
+
+def json_response(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """`content` as JSON."""
+    return Response(orjson.dumps(content), status, headers, media_type="application/json")
+
+
+_KINDS: Final = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+
+
+def _parse_as_python_writes(body: bytes) -> Any:
+    try:
+        return json.loads(body.decode("utf-8", "replace"))
+    except (ValueError, RecursionError) as error:
+        raise BadRequest("The body is not JSON: send a JSON object.") from error

@@ -1,0 +1,95 @@
+"""What Label Studio asks before every task that it shows: /health, /setup and /versions. From memory, and at once.
+
+/setup's `access_token` and `hostname` are not used: the one is a person's token, the other is often wrong.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import structlog
+from anyio import to_thread
+from starlette.requests import Request
+from starlette.responses import Response
+
+from services import __version__
+from services.adapter.board import Board
+from services.adapter.bodies import NotReady, json_response, read_object
+from services.adapter.catalogue import manifests
+from services.adapter.identity import project_id
+from services.adapter.ports import Desk
+from services.core.errors import BadRequest
+from services.core.parameters import parse_parameters
+from services.core.registry import Registry
+
+log = structlog.get_logger()
+UNTRAINED: Final = "untrained"
+_REMEMBERED: Final = 1000
+"""Projects whose refused parameters are kept to be shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """The routes."""
+
+    board: Board
+    desk: Desk
+    registry: Registry
+    refused: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    """By project: what of /setup's extra_params was not taken, for the status."""
+
+    async def health(self, _: Request) -> Response:
+        """The process answers."""
+        return json_response({"status": "UP", "model_class": "Fitloop", "version": __version__})
+
+    async def live(self, _: Request) -> Response:
+        """As /health, for a container's probe."""
+        return json_response({"status": "alive"})
+
+    async def ready(self, _: Request) -> Response:
+        """Whether the state has been read, so that /setup can be answered."""
+        if not self.board.ready.is_set():
+            raise NotReady("Fitloop is still reading its state.")
+        return json_response({"status": "ready"})
+
+    async def setup(self, request: Request) -> Response:
+        """The version that the project serves."""
+        said = await read_object(request)
+        number = project_id(said.get("project"))
+        if number is None:
+            raise BadRequest(
+                'The body needs "project": Label Studio\'s id of the project, as "5.1795473352".'
+            )
+        self._remember(number, said.get("extra_params"), request)
+        if not self.board.ready.is_set():
+            raise NotReady("Fitloop is still reading its state: ask again in a few seconds.")
+        view = self.board.view(number)
+        if view is None:
+            self.desk.notify(number, "SETUP")
+        return json_response({"model_version": (view.served.current if view else None) or UNTRAINED})
+
+    async def versions(self, request: Request) -> Response:
+        """All versions, newest first: Label Studio does not say of which project."""
+        wanted = request.query_params.get("project")
+        number = None if wanted is None else project_id(wanted)
+        if wanted is not None and number is None:
+            raise BadRequest("?project= must be Label Studio's id of a project.")
+        keys = [view.project.key for key, view in self.board.views.items() if number is None or key == number]
+        found = await to_thread.run_sync(manifests, self.registry, keys)
+        return json_response({"versions": [manifest.version for manifest in found]})
+
+    def _remember(self, number: int, extra_params: Any, request: Request) -> None:
+        overrides, problems = parse_parameters(extra_params)
+        if tuple(problems) != self.refused.get(number, ()):
+            log.warning("extra parameters were not all taken", project=number, reasons=problems)
+            if len(self.refused) >= _REMEMBERED:
+                self.refused.clear()
+            self.refused[number] = tuple(problems)
+        self.desk.remember(number, overrides, seen_url(request))
+
+
+def seen_url(request: Request) -> str:
+    """The backend's URL as Label Studio has it, without credentials: scheme, host and path prefix."""
+    host = request.headers.get("host") or request.url.netloc
+    return f"{request.scope['scheme']}://{host}{request.scope['path'].removesuffix('/setup')}"

@@ -1,0 +1,160 @@
+"""POST /predict: a prediction for each task, in order; a task that cannot be predicted gets [], and the others theirs.
+
+What is asked for is the version that /setup tells Label Studio, so both always name the same. Reading texts and writing
+regions are pure; large requests do both in a thread.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from services.adapter import metrics
+from services.adapter.board import Board, ProjectView
+from services.adapter.bodies import NotReady, compute, parse_object, read
+from services.adapter.identity import project_id
+from services.adapter.metrics import PredictionOutcome
+from services.adapter.ports import Inference
+from services.core.domain import LabelSpace
+from services.core.errors import BadRequest, EngineError, Overloaded, StoreError
+from services.core.labels import region_of, text_of
+from services.engine.protocol import Scores
+
+LONGEST: Final = 500_000
+"""Bytes of a text beyond which it is no text to label: nobody reads it, and a model would see its beginning alone."""
+_LOOKED_AT: Final = 1000
+_JUNK: Final = 0.1
+"""Share of unprintable characters at which a text is taken for bytes of something else."""
+_MEMORY = 200
+"""Bytes of an answer for one task: by this its size is known before it is made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The tasks of a request that can be predicted."""
+
+    tasks: int
+    view: ProjectView | None
+    positions: tuple[int, ...] = ()
+    """Where each text's answer goes."""
+    texts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """The route."""
+
+    board: Board
+    inference: Inference
+
+    async def predict(self, request: Request) -> Response:
+        """One list of predictions a task."""
+        if not self.board.ready.is_set():
+            raise NotReady("Fitloop is still reading its state: ask again in a few seconds.")
+        body = await read(request)
+        asked = await compute(len(body), self._understand, body)
+        if not asked.texts:
+            return _respond(orjson.dumps({"results": [[]] * asked.tasks}))
+        scores = await self._scores(asked)
+        return _respond(await compute(len(asked.texts) * _MEMORY, answer, asked, scores))
+
+    def _understand(self, body: bytes) -> Asked:
+        request = parse_object(body)
+        tasks = request.get("tasks")
+        if not isinstance(tasks, list):
+            raise BadRequest('The body needs "tasks": a list of Label Studio tasks.')
+        number = project_id(request.get("project"))
+        return understand(tasks, None if number is None else self.board.view(number))
+
+    async def _scores(self, asked: Asked) -> Scores:
+        assert asked.view is not None and asked.view.served.current is not None  # noqa: PT018, S101  # for the type checker: there are texts only then
+        try:
+            return await self.inference.scores(asked.view.project.key, asked.view.served.current, asked.texts)
+        except Overloaded:
+            metrics.predictions(PredictionOutcome.OVERLOADED, len(asked.texts))
+            raise
+        except (EngineError, StoreError):
+            metrics.predictions(PredictionOutcome.FAILED, len(asked.texts))
+            raise
+
+
+def understand(tasks: Sequence[object], view: ProjectView | None) -> Asked:
+    """Which tasks can be predicted: none where the project has no model or no question to answer."""
+    if view is None or view.space is None or view.served.current is None:
+        metrics.predictions(PredictionOutcome.NO_MODEL, len(tasks))
+        return Asked(len(tasks), view)
+    texts = {position: text for position, task in enumerate(tasks) if (text := readable(view.space, task))}
+    metrics.predictions(PredictionOutcome.NO_TEXT, len(tasks) - len(texts))
+    return Asked(len(tasks), view, tuple(texts), tuple(texts.values()))
+
+
+def readable(space: LabelSpace, task: object) -> str | None:
+    """The task's text, if a person could read and label it."""
+    text = text_of(space, task.get("data")) if isinstance(task, dict) else None
+    if text is None or len(text) > LONGEST:
+        return None
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:  # half of a surrogate pair: no tokenizer takes it
+        return None
+    return text if size <= LONGEST and not _is_junk(text[:_LOOKED_AT]) else None
+
+
+def answer(asked: Asked, scores: Scores) -> bytes:
+    """The response's JSON. Raises EngineError where the scores are not one row a text."""
+    assert asked.view is not None and asked.view.space is not None  # noqa: PT018, S101  # for the type checker, as above
+    if scores.probabilities.shape != (len(asked.texts), len(scores.labels)):
+        raise EngineError(f"Version {asked.view.served.current} did not answer for each text: see the log.")
+    version = asked.view.served.current or ""
+    results: list[Any] = [[]] * asked.tasks
+    outcomes: Counter[PredictionOutcome] = Counter()
+    for row, position in enumerate(asked.positions):
+        found = build(asked.view.space, scores, row, version)
+        outcomes[_outcome(found, scores, row)] += 1
+        results[position] = found or []
+    for outcome, tasks in outcomes.items():
+        metrics.predictions(outcome, tasks)
+    return orjson.dumps({"results": results})
+
+
+def build(space: LabelSpace, scores: Scores, row: int, version: str) -> dict[str, Any] | None:
+    """Label Studio's prediction for a text; None for figures that are none, or a label that the config no longer has."""
+    if not _is_sound(scores, row):
+        return None
+    label, probability, score = scores.best(row)
+    if label not in space.labels:
+        return None
+    return {
+        "result": [region_of(space, label, min(probability, 1.0))],
+        "score": min(score, 1.0),
+        "model_version": version,
+    }
+
+
+def _is_sound(scores: Scores, row: int) -> bool:
+    """Whether these are probabilities; a broken model may give anything. Rounding may pass 1 by a little."""
+    probabilities = scores.probabilities[row]
+    return bool(probabilities.min() >= 0 and 0 < probabilities.max() < 1.001)  # false for NaN as well
+
+
+def _outcome(found: dict[str, Any] | None, scores: Scores, row: int) -> PredictionOutcome:
+    if found:
+        return PredictionOutcome.PREDICTED
+    return PredictionOutcome.STALE_LABEL if _is_sound(scores, row) else PredictionOutcome.NOT_FINITE
+
+
+def _is_junk(text: str) -> bool:
+    strange = text.count("\N{REPLACEMENT CHARACTER}")
+    if not text.isprintable():
+        strange += sum(not (character.isprintable() or character.isspace()) for character in text)
+    return "\0" in text or strange > _JUNK * len(text)
+
+
+def _respond(body: bytes) -> Response:
+    return Response(body, media_type="application/json")

@@ -1,0 +1,58 @@
+"""Projects, versions and runs as the API and the page show them: plain dicts, figures in words beside the figures. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from services.adapter.board import ProjectView
+from services.core.documents import plain
+from services.core.domain import Estimate, Manifest, RunStatus, Served
+
+LOG_LINES: Final = 200
+"""Lines of a run's log that are shown."""
+_FEW: Final = 20
+
+
+def project_summary(view: ProjectView, refused: Sequence[str] = ()) -> dict[str, Any]:
+    """A project's state; `refused` says what of /setup's extra_params was not taken."""
+    found: dict[str, Any] = plain(view)
+    project = found.pop("project")
+    del project["format"]
+    return {**project, **found, "problem": " ".join(filter(None, (view.problem, *refused)))}
+
+
+def version_summary(manifest: Manifest, served: Served) -> dict[str, Any]:
+    """A version, how good it is, what the gate said, and whether it serves."""
+    is_served = manifest.version == served.current
+    return {
+        "version": manifest.version,
+        "method": manifest.method.value,
+        "created_at": manifest.created_at,
+        "labels": list(manifest.labels),
+        "texts": manifest.lineage.texts,
+        "run": manifest.lineage.run,
+        "base_model": manifest.lineage.base_model,
+        "engine": manifest.artefact.engine,
+        "estimate": plain(manifest.estimate),
+        "right": right(manifest.estimate),
+        "gate": plain(manifest.gate),
+        "reasons": list(manifest.gate.reasons),
+        "served": is_served,
+        "previous": manifest.version == served.previous,
+        "pinned": is_served and served.pinned,
+    }
+
+
+def run_summary(status: RunStatus, log: str) -> dict[str, Any]:
+    """A run, what it last said, and the end of its log."""
+    return {**plain(status), "log": log.splitlines()[-LOG_LINES:]}
+
+
+def right(estimate: Estimate) -> str:
+    """How often a version is right: "16 of 34 (47 %, likely 33 to 61 %), an estimate, usually low"."""
+    if estimate.judged < _FEW:
+        return f"{estimate.right} of {estimate.judged}: too few labels to say"
+    percent = 100 * estimate.right / estimate.judged
+    interval = f"likely {100 * estimate.low:.0f} to {100 * estimate.high:.0f} %"
+    return f"{estimate.right} of {estimate.judged} ({percent:.0f} %, {interval}), an estimate, usually low"

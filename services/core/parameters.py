@@ -1,0 +1,90 @@
+"""Parameters of a run as people write them: names and texts, checked against the fields of `Parameters`.
+
+They come from /setup's extra_params, the command line and the adapter's API. What a value may be is said once, in the
+settings (`TrainingSettings`), so that a parameter and its environment variable never differ. Pure.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from functools import cache
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from services.core.domain import Parameters
+from services.core.errors import BadRequest
+from services.core.settings import TrainingSettings
+
+NAMES = tuple(field.name for field in fields(Parameters))
+_MOST_CHARACTERS = 300
+
+
+def parse_parameters(raw: object) -> tuple[dict[str, str], list[str]]:
+    """What of an object, or of a JSON text of one, can be used, and a sentence about each thing that cannot.
+
+    Nothing (None, "" or {}) is no problem. A sentence repeats values of known names alone: others may be secrets.
+    """
+    try:
+        given = _object(raw)
+    except BadRequest as error:
+        return {}, [str(error)]
+    taken: dict[str, str] = {}
+    problems = []
+    for name, value in given.items():
+        try:
+            taken[name] = _text(name, value)
+        except BadRequest as error:
+            problems.append(str(error))
+    return taken, problems
+
+
+def apply(parameters: Parameters, overrides: Mapping[str, str]) -> Parameters:
+    """`parameters` with the overrides in their places. Raises BadRequest that names the first wrong one."""
+    return replace(parameters, **{name: _value(name, text) for name, text in overrides.items()})
+
+
+def _object(raw: object) -> Mapping[str, object]:
+    sentence = 'Parameters must be a JSON object, as {"method": "finetune"}.'
+    try:
+        found = json.loads(raw.strip() or "null") if isinstance(raw, str) else raw
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(sentence) from error
+    if found is None:
+        return {}
+    if not isinstance(found, Mapping):
+        raise BadRequest(sentence)
+    return found
+
+
+def _text(name: str, value: object) -> str:
+    """The value as text, once it is known to be good."""
+    if name in NAMES and (isinstance(value, bool) or not isinstance(value, str | int | float)):
+        raise BadRequest(f"Parameter {name} must be a text or a number.")
+    text = str(value) if name in NAMES else ""
+    _value(name, text)
+    return text
+
+
+def _value(name: str, text: str) -> Any:
+    if name not in NAMES:
+        raise BadRequest(f"{name[:40]!r} is no parameter of a run: it may be {', '.join(NAMES)}.")
+    if not text.strip() or len(text) > _MOST_CHARACTERS or not text.isprintable():
+        raise BadRequest(f"Parameter {name} must be a text of 1 to {_MOST_CHARACTERS} printable characters.")
+    try:
+        value = _adapters()[name].validate_python(text)
+    except ValidationError as error:
+        raise BadRequest(f"Parameter {name} cannot be {text!r}: {error.errors()[0]['msg']}.") from error
+    if isinstance(value, float) and not math.isfinite(value):
+        raise BadRequest(f"Parameter {name} cannot be {text!r}: it must be a finite number.")
+    return value
+
+
+@cache
+def _adapters() -> dict[str, TypeAdapter[Any]]:
+    settings = TrainingSettings.model_fields
+    found = {name: TypeAdapter(settings[name].rebuild_annotation()) for name in NAMES if name in settings}
+    return {"seed": TypeAdapter(Annotated[int, Field(ge=0, lt=2**32)]), **found}

@@ -1,0 +1,196 @@
+"""Tasks to examples: one text key, one label; what leaves is counted (DESIGN-learning §5).
+
+Pure: the same tasks in any order give the same data set. Malformed tasks are counted and never raise.
+`dropped` counts annotations (cancelled, empty, draft, other_control, foreign_label, several_labels, malformed, superseded,
+outvoted) and tasks (malformed_task, repeated_task, no_text, tie, duplicate_text, outvoted_duplicate,
+conflicting_duplicates).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.core.annotations import Vote, counted, decide, moment, resolve, why_not_trainable
+from services.core.domain import LabelSpace, Snapshot
+from services.core.errors import BadData
+from services.core.labels import signature, text_of
+from services.trainer.split import text_key
+
+_SAID = {
+    "cancelled": ("annotation", "skipped"),
+    "empty": ("annotation", "without an answer"),
+    "draft": ("annotation", "not submitted"),
+    "other_control": ("annotation", "for another question of the label config"),
+    "foreign_label": ("annotation", "with a label that the label config does not have"),
+    "several_labels": ("annotation", "with several labels"),
+    "malformed": ("annotation", "not readable"),
+    "malformed_task": ("task", "not readable"),
+    "no_text": ("task", "without a text"),
+    "tie": ("task", "with as many votes for one label as for another"),
+    "conflicting_duplicates": ("task", "with a text that other tasks give another label"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A text and its label."""
+
+    key: str
+    text: str
+    label: str
+    task_id: int
+    """The lowest id of the tasks that hold this text with this label."""
+    annotation_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What a run learns from."""
+
+    examples: tuple[Example, ...]
+    """One a text key, sorted by key."""
+    labels: tuple[str, ...]
+    """Those with an example, in the label config's order."""
+    snapshot: Snapshot
+    dropped: dict[str, int]
+    third_opinion: tuple[int, ...]
+    """Ids of the tasks whose votes, or whose duplicates' labels, are a tie."""
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """The text key of each example."""
+        return [example.key for example in self.examples]
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """The text of each example."""
+        return [example.text for example in self.examples]
+
+    @cached_property
+    def targets(self) -> NDArray[np.int64]:
+        """(examples,) the index of each label in `labels`."""
+        index = {label: number for number, label in enumerate(self.labels)}
+        return np.array([index[example.label] for example in self.examples], np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A task with a text and a label."""
+
+    task_id: int
+    key: str
+    text: str
+    vote: Vote
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What the tasks come to, task by task."""
+
+    dropped: Counter[str] = field(default_factory=Counter)
+    third_opinion: set[int] = field(default_factory=set)
+    signatures: dict[str, str] = field(default_factory=dict)
+    by_key: defaultdict[str, list[_Candidate]] = field(default_factory=lambda: defaultdict(list))
+
+    def take(self, space: LabelSpace, task_id: int, task: Mapping[str, Any]) -> None:
+        """One task: its signature, and its label where it has a text and a label."""
+        annotations = _annotations(task, self.dropped)
+        mark = signature(annotation for annotation in annotations if isinstance(annotation, Mapping))
+        if mark:
+            self.signatures[str(task_id)] = mark
+        resolved, text = resolve(space, annotations), text_of(space, task.get("data"))
+        self.dropped.update(resolved.dropped)
+        if text is None:
+            self.dropped["no_text"] += 1
+        elif resolved.label is not None:
+            vote = Vote(resolved.label, resolved.ground_truth, resolved.annotation_ids)
+            self.by_key[key := text_key(text)].append(_Candidate(task_id, key, text, vote))
+        elif resolved.reason == "tie":
+            self.dropped["tie"] += 1
+            self.third_opinion.add(task_id)
+
+    def merge(self) -> tuple[Example, ...]:
+        """One example a key, by key."""
+        merged = ((self.by_key[key], _merge(self.by_key[key], self.dropped)) for key in sorted(self.by_key))
+        examples = []
+        for candidates, example in merged:
+            if example:
+                examples.append(example)
+            else:
+                self.third_opinion.update(candidate.task_id for candidate in candidates)
+        return tuple(examples)
+
+
+def build_dataset(
+    tasks: Iterable[Mapping[str, Any]], space: LabelSpace, label_config_hash: str, now: float
+) -> Dataset:
+    """Examples of all tasks, and the snapshot of all annotations, of those that were dropped as well."""
+    tally = _Tally()
+    for task_id, task in _distinct(tasks, tally.dropped):
+        tally.take(space, task_id, task)
+    examples = tally.merge()
+    found = {example.label for example in examples}
+    return Dataset(
+        examples=examples,
+        labels=tuple(label for label in space.labels if label in found),
+        snapshot=Snapshot(tally.signatures, label_config_hash, space.labels, now),
+        dropped=dict(sorted((+tally.dropped).items())),
+        third_opinion=tuple(sorted(tally.third_opinion)),
+    )
+
+
+def check_trainable(dataset: Dataset) -> None:
+    """Raises BadData, with the figures, where the labels do not allow a model."""
+    counts = Counter(example.label for example in dataset.examples)
+    reason = why_not_trainable({label: counts[label] for label in dataset.labels})
+    if reason:
+        said = [
+            f"{counted(dataset.dropped[name], noun)} {what}"
+            for name, (noun, what) in _SAID.items()
+            if name in dataset.dropped
+        ]
+        raise BadData(f"{reason} Not counted: {'; '.join(said)}." if said else reason)
+
+
+def _distinct(tasks: Iterable[Any], dropped: Counter[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Each task once, by id: a page that shifts while it is read brings a task twice."""
+    found: dict[int, Mapping[str, Any]] = {}
+    for task in tasks:
+        number = task.get("id") if isinstance(task, Mapping) else None
+        if not isinstance(number, int):
+            dropped["malformed_task"] += 1
+            continue
+        dropped["repeated_task"] += number in found
+        found[number] = max(found.get(number, task), task, key=_age)
+    yield from sorted(found.items())
+
+
+def _age(task: Mapping[str, Any]) -> tuple[float, str]:
+    return moment(task.get("updated_at")), repr(task)
+
+
+def _annotations(task: Mapping[str, Any], dropped: Counter[str]) -> Sequence[Any]:
+    drafts, annotations = task.get("drafts"), task.get("annotations")
+    dropped["draft"] += len(drafts) if isinstance(drafts, list) else 0
+    return annotations if isinstance(annotations, list) else ()
+
+
+def _merge(candidates: list[_Candidate], dropped: Counter[str]) -> Example | None:
+    """One example of equal texts: each task is one vote, by the rule for annotations; None in a tie."""
+    winners = decide([candidate.vote for candidate in candidates])
+    if not winners:
+        dropped["conflicting_duplicates"] += len(candidates)
+        return None
+    agreeing = [candidate for candidate in candidates if candidate.vote.label == winners[0].label]
+    dropped["duplicate_text"] += len(agreeing) - 1
+    dropped["outvoted_duplicate"] += len(candidates) - len(agreeing)
+    ids = sorted({id_ for vote in winners for id_ in vote.annotation_ids})
+    first = min(agreeing, key=lambda candidate: candidate.task_id)
+    return Example(first.key, first.text, winners[0].label, first.task_id, tuple(ids))

@@ -1,0 +1,106 @@
+"""How often a version is right, out of sample: an estimate, its interval, and the same without near-duplicates.
+
+numpy alone: importing scikit-learn for macro-F1 and a confusion matrix costs a run 1.3 s, and they are six lines.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.core.domain import Estimate
+
+LEAST_JUDGED: Final = 20
+"""Judged texts below which no figure is shown to people."""
+LEAST_EXAMPLES: Final = 5
+"""Judged texts of a label below which its own figures say nothing."""
+_CHUNK: Final = 1024
+
+
+def wilson(right: int, judged: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson's interval of right / judged, 95 % by default; (0, 1) for nothing judged."""
+    if judged == 0:
+        return 0.0, 1.0
+    share, spread = right / judged, z * z / judged
+    centre = share + spread / 2
+    half = z * math.sqrt(share * (1 - share) / judged + spread / (4 * judged))
+    low, high = (centre - half) / (1 + spread), (centre + half) / (1 + spread)
+    return max(0.0, min(low, share)), min(1.0, max(high, share))  # rounding may leave the edge by 1e-17
+
+
+def confusion(predicted: NDArray[np.int64], targets: NDArray[np.int64], labels: int) -> NDArray[np.int64]:
+    """(labels, labels) counts: true labels are rows, predicted ones columns."""
+    found = np.bincount(targets * labels + predicted, minlength=labels * labels)
+    return found.reshape(labels, labels).astype(np.int64)
+
+
+def f1(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(labels,) F1 of each; 0 where a label was neither true nor predicted."""
+    both = matrix.sum(axis=0) + matrix.sum(axis=1)
+    scores: NDArray[np.float64] = 2 * matrix.diagonal() / np.maximum(both, 1)
+    return scores
+
+
+def estimate(
+    probabilities: NDArray[np.floating[Any]],
+    targets: NDArray[np.int64],
+    source: str,
+    near_duplicate: NDArray[np.bool_] | None,
+) -> Estimate:
+    """Of out-of-sample probabilities (n, labels) and true labels (n,); macro-F1 over labels with a judged text.
+
+    Without `near_duplicate` (n,) both figures without near-duplicates are 0: nobody looked.
+    """
+    predicted = probabilities.argmax(axis=1)
+    right = predicted == targets
+    apart = np.zeros(len(targets), np.bool_) if near_duplicate is None else ~near_duplicate
+    matrix = confusion(predicted, targets, probabilities.shape[1])
+    judged_labels = matrix.sum(axis=1) > 0
+    low, high = wilson(int(right.sum()), len(targets))
+    return Estimate(
+        judged=len(targets),
+        right=int(right.sum()),
+        low=low,
+        high=high,
+        macro_f1=float(f1(matrix)[judged_labels].mean()) if judged_labels.any() else 0.0,
+        source=source,
+        judged_without_near_duplicates=int(apart.sum()),
+        right_without_near_duplicates=int((right & apart).sum()),
+    )
+
+
+def near_duplicates(
+    features: NDArray[np.float32], folds: NDArray[np.int64], threshold: float = 0.95
+) -> NDArray[np.bool_]:
+    """(n,) whether a row of `features` (n, d), each of length 1, has another fold's row at cosine >= `threshold`.
+
+    Compares each pair of folds once, in blocks of 1,024 rows: 40 % of n² products for 5 folds, 1,024 n floats at a time.
+    """
+    found = np.zeros(len(features), np.bool_)
+    numbers = np.unique(folds)
+    for fold in numbers[:-1]:
+        others = np.flatnonzero(folds > fold)
+        beyond = features[others].T
+        rows = np.flatnonzero(folds == fold)
+        for start in range(0, len(rows), _CHUNK):
+            block = rows[start : start + _CHUNK]
+            close = features[block] @ beyond >= threshold
+            found[block] |= close.any(axis=1)
+            found[others] |= close.any(axis=0)
+    return found
+
+
+def words(found: Estimate) -> str:
+    """What people read: `47 % (33–61)`, or that there are too few labels."""
+    return share_in_words(found.right, found.judged)
+
+
+def share_in_words(right: int, judged: int) -> str:
+    """A share with its interval, in per cent."""
+    if judged < LEAST_JUDGED:
+        return "too few labels to say"
+    low, high = wilson(right, judged)
+    return f"{100 * right / judged:.0f} % ({100 * low:.0f}–{100 * high:.0f})"

@@ -1,0 +1,79 @@
+"""`finetune`: AutoModelForSequenceClassification, all weights trained; what LEARNING_RATE and its like are obeyed in.
+
+Works for every architecture that transformers can classify with. The head starts from nothing, so that it needs more
+texts, or more passes, than the probe.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+
+from services.core.domain import Method
+from services.core.errors import BadConfig, EngineError
+from services.engine.torch import load_pretrained
+from services.trainer.export import write_sequence_classification
+from services.trainer.methods import Fitted, Work, Written
+from services.trainer.methods.parts import Part, fit_parts
+from services.trainer.recipe import as_taken, recipe_for
+
+
+class Classifier(nn.Module):
+    """(ids, mask) to logits."""
+
+    def __init__(self, model: Any) -> None:
+        """Wrap a model of transformers."""
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """(texts, tokens) twice, to (texts, labels)."""
+        logits: torch.Tensor = self.model(input_ids=ids, attention_mask=mask).logits
+        return logits
+
+    def head(self) -> nn.Module:
+        """What was not there in the base: everything beside the encoder."""
+        parts = [part for name, part in self.model.named_children() if name != self.model.base_model_prefix]
+        pooler = getattr(self.model.base_model, "pooler", None)
+        return nn.ModuleList([*parts, *([pooler] if pooler is not None else [])])
+
+
+def finetune(work: Work) -> Fitted:
+    """See MakesModel."""
+    labels = len(work.dataset.labels)
+    recipe = recipe_for(
+        Method.FINETUNE, len(work.dataset.examples), work.base.config.hidden_size, work.parameters
+    )
+
+    def build(_: Part) -> tuple[nn.Module, nn.Module]:
+        def load(source: Path, **options: Any) -> Any:
+            auto = transformers.AutoModelForSequenceClassification
+            return auto.from_pretrained(source, num_labels=labels, **options)
+
+        try:
+            model = Classifier(load_pretrained(load, work.base.source))
+        except EngineError as error:
+            raise BadConfig(f"{error} Set BASELINE_MODEL_NAME to a model that can be fine-tuned.") from error
+        return model, model.head()
+
+    found = fit_parts(work, recipe, build)
+
+    def write(folder: Path, temperature: float) -> Written:
+        model = found.model.cpu()
+        assert isinstance(model, Classifier)  # noqa: S101 - what `build` made
+        write_sequence_classification(folder, model.model, work.base, work.dataset.labels)
+        return Written(temperature, found.logits)
+
+    return Fitted(
+        method=Method.FINETUNE,
+        layout="sequence-classification",
+        out_of_sample=found.out_of_sample,
+        trained=found.trained,
+        write=write,
+        parameters=as_taken(work.parameters, recipe),
+        resumed_from=work.checkpoints.resumed_from,
+    )

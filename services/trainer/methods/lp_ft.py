@@ -1,0 +1,77 @@
+"""`lp-ft`: fine-tuning that starts from the probe: its head on mean-pooled features, then all weights together.
+
+Starting from a good head, the encoder moves little and keeps what it knew. Each part starts from the probe of its own
+texts: a head that had seen the judged texts would flatter itself.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from services.core.domain import Method
+from services.trainer.export import Head, write_sentence_transformers
+from services.trainer.features import mean_pooled
+from services.trainer.methods import Fitted, Work, Written
+from services.trainer.methods.linear_probe import fit_head
+from services.trainer.methods.parts import Part, fit_parts
+from services.trainer.recipe import as_taken, recipe_for
+
+
+class MeanPooled(nn.Module):
+    """(ids, mask) to logits: mean of the encoder's last hidden states, normalised, one linear layer."""
+
+    def __init__(self, encoder: nn.Module, head: Head) -> None:
+        """Both are trained on from where they are."""
+        super().__init__()
+        self.encoder = encoder
+        self.head = nn.Linear(head.weight.shape[1], head.weight.shape[0])
+        self.head.weight.data = torch.from_numpy(head.weight.copy())
+        self.head.bias.data = torch.from_numpy(head.bias.copy())
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """(texts, tokens) twice, to (texts, labels)."""
+        hidden = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+        logits: torch.Tensor = self.head(mean_pooled(hidden, mask))
+        return logits
+
+
+def lp_ft(work: Work) -> Fitted:
+    """See MakesModel."""
+    recipe = recipe_for(
+        Method.LP_FT, len(work.dataset.examples), work.base.config.hidden_size, work.parameters
+    )
+
+    def build(part: Part) -> tuple[nn.Module, nn.Module]:
+        rows = np.flatnonzero(part.trained)
+        start = fit_head(
+            work.features.X[rows],
+            work.dataset.targets[rows],
+            len(work.dataset.labels),
+            check=work.stop.check,
+        )
+        model = MeanPooled(copy.deepcopy(work.base.encoder), start)
+        return model, model.head
+
+    found = fit_parts(work, recipe, build)
+
+    def write(folder: Path, temperature: float) -> Written:
+        model = found.model.cpu()
+        assert isinstance(model, MeanPooled)  # noqa: S101 - what `build` made
+        weight, bias = (tensor.detach().numpy() / np.float32(temperature) for tensor in model.head.parameters())
+        write_sentence_transformers(folder, work.base, model.encoder, Head(weight, bias), work.dataset.labels)
+        return Written(1.0, found.logits / np.float32(temperature))
+
+    return Fitted(
+        method=Method.LP_FT,
+        layout="sentence-transformers",
+        out_of_sample=found.out_of_sample,
+        trained=found.trained,
+        write=write,
+        parameters=as_taken(work.parameters, recipe),
+        resumed_from=work.checkpoints.resumed_from,
+    )

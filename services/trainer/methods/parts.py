@@ -1,0 +1,123 @@
+"""Fine-tuning in parts: models that never saw some texts answer those; one more, trained on everything, is served.
+
+A part that is done keeps its answers in the checkpoint, one in work its weights: a run that is ended goes on where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from services.trainer.features import device_of
+from services.trainer.loop import logits_of, train
+from services.trainer.methods import Flags, Floats, OutOfSampleLogits, Rows, Work
+from services.trainer.plan import CROSS_FIT
+from services.trainer.recipe import Recipe
+from services.trainer.split import fold_of, is_held_out
+
+if TYPE_CHECKING:
+    from torch import nn
+
+FOLDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One model to be trained."""
+
+    name: str
+    trained: Flags
+    """(texts,) what it is trained on."""
+    judged: Flags
+    """(texts,) what it answers out of sample."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """The model that is to be served, and what was learnt about it."""
+
+    model: nn.Module
+    trained: Flags
+    out_of_sample: OutOfSampleLogits
+    logits: Floats
+    """(texts, labels) of the served model on all texts, for the equality check."""
+
+
+Build = Callable[[Part], tuple["nn.Module", "nn.Module"]]
+"""Makes the untrained model of a part, (ids, mask) to logits, and names its head."""
+
+
+def parts_of(work: Work) -> tuple[list[Part], Rows]:
+    """The parts in order, the served one last, and for each text which of them judges it."""
+    keys, n = work.dataset.keys, len(work.dataset.examples)
+    everything = Part("everything", np.ones(n, np.bool_), np.zeros(n, np.bool_))
+    if work.plan.source == CROSS_FIT:
+        folds = np.array([fold_of(key) for key in keys], np.int64)
+        flags = [folds == fold for fold in range(FOLDS)]
+        names = [f"fold-{fold + 1}" for fold in range(FOLDS)]
+    else:
+        flags = [np.array([is_held_out(key, n) for key in keys], np.bool_)]
+        names, folds = ["holdout"], flags[0].astype(np.int64)
+    judged = [
+        Part(name, ~inside, inside)
+        for name, inside in zip(names, flags, strict=True)
+        if inside.any() and not inside.all()
+    ]
+    return ([*judged, everything] if work.plan.refit or not judged else judged), folds
+
+
+def fit_parts(work: Work, recipe: Recipe, build: Build) -> Trained:
+    """Train every part, or take its answers from the checkpoint. Raises Preempted."""
+    parts, folds = parts_of(work)
+    n, labels = len(work.dataset.examples), len(work.dataset.labels)
+    logits, learnable, judged = (
+        np.zeros((n, labels), np.float32),
+        np.zeros(n, np.bool_),
+        np.zeros(n, np.bool_),
+    )
+    for part in parts[:-1]:
+        found = work.checkpoints.finished(part.name)
+        if found is None:
+            found = _answers(work, _fit(work, recipe, part, build), part.judged)
+            work.checkpoints.finish(part.name, found)
+        logits[part.judged] = found
+    served = _fit(work, recipe, parts[-1], build)
+    everything = _answers(work, served, np.ones(n, np.bool_))
+    logits[parts[-1].judged] = everything[parts[-1].judged]
+    for part in parts:
+        judged |= part.judged
+        learnable[part.judged] = np.isin(
+            work.dataset.targets[part.judged], work.dataset.targets[part.trained]
+        )
+    rows = np.flatnonzero(judged)
+    answers = OutOfSampleLogits(rows, logits[rows], learnable[rows], folds, work.plan.source)
+    return Trained(served, parts[-1].trained, answers, everything)
+
+
+def _fit(work: Work, recipe: Recipe, part: Part, build: Build) -> nn.Module:
+    import torch
+
+    torch.manual_seed(recipe.seed)
+    model, head = build(part)
+    model.to(device_of())
+    rows = np.flatnonzero(part.trained)
+    train(
+        model,
+        head,
+        [work.features.ids[row] for row in rows],
+        work.dataset.targets[rows],
+        work.base.pad_id,
+        recipe,
+        work.checkpoints.part(part.name),
+        work.progress,
+        work.stop,
+    )
+    return model
+
+
+def _answers(work: Work, model: nn.Module, wanted: Flags) -> Floats:
+    ids = [work.features.ids[row] for row in np.flatnonzero(wanted)]
+    return logits_of(model, ids, len(work.dataset.labels), work.base.pad_id, work.stop)

@@ -1,0 +1,113 @@
+"""report.json: what a person may want to know of a version beyond one figure. It holds no text of a task.
+
+All figures are out of sample, by calibrated probabilities. Shares are in [0, 1]; null where nothing can be said.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.core import documents
+from services.core.domain import Estimate
+from services.trainer.calibrate import BINS, expected_calibration_error, reliability
+from services.trainer.dataset import Dataset
+from services.trainer.evaluate import LEAST_EXAMPLES, confusion, f1, share_in_words, words
+
+FORMAT: Final = 1
+MOST_WRONG: Final = 50
+_DIGITS: Final = 4
+
+
+def build_report(
+    dataset: Dataset,
+    rows: NDArray[np.int64],
+    probabilities: NDArray[np.floating[Any]],
+    estimate: Estimate,
+    temperature: float,
+) -> dict[str, object]:
+    """JSON-able; `probabilities` (judged, labels) are the answers for the examples that `rows` (judged,) names."""
+    targets = dataset.targets[rows]
+    predicted = probabilities.argmax(axis=1)
+    matrix = confusion(predicted, targets, len(dataset.labels))
+    return {
+        "format": FORMAT,
+        "texts": len(dataset.examples),
+        "estimate": _estimate(estimate),
+        "temperature": temperature,
+        "expected_calibration_error": round(expected_calibration_error(probabilities, targets), _DIGITS),
+        "labels": list(dataset.labels),
+        "confusion": matrix.tolist(),
+        "per_label": _per_label(dataset, matrix),
+        "reliability": _reliability(probabilities, targets),
+        "wrong": _wrong(dataset, rows, probabilities),
+        "dropped": dict(dataset.dropped),
+        "third_opinion": list(dataset.third_opinion),
+    }
+
+
+def _estimate(estimate: Estimate) -> dict[str, object]:
+    found: dict[str, object] = documents.plain(estimate)
+    judged = estimate.judged_without_near_duplicates
+    without = share_in_words(estimate.right_without_near_duplicates, judged)
+    return {**found, "in_words": words(estimate), "without_near_duplicates_in_words": without}
+
+
+def _per_label(dataset: Dataset, matrix: NDArray[np.int64]) -> list[dict[str, object]]:
+    examples = np.bincount(dataset.targets, minlength=len(dataset.labels))
+    scores = f1(matrix)
+    table = []
+    for number, label in enumerate(dataset.labels):
+        judged, answered, right = matrix[number].sum(), matrix[:, number].sum(), matrix[number, number]
+        table.append(
+            {
+                "label": label,
+                "examples": int(examples[number]),
+                "judged": int(judged),
+                "precision": _share(right, answered),
+                "recall": _share(right, judged),
+                "f1": round(float(scores[number]), _DIGITS) if judged else None,
+                "note": "too few to judge" if judged < LEAST_EXAMPLES else "",
+            }
+        )
+    return table
+
+
+def _reliability(
+    probabilities: NDArray[np.floating[Any]], targets: NDArray[np.int64]
+) -> list[dict[str, object]]:
+    rows = zip(*reliability(probabilities, targets), strict=True)
+    return [
+        {
+            "from": round(number / BINS, _DIGITS),
+            "to": round((number + 1) / BINS, _DIGITS),
+            "texts": int(texts),
+            "probability": _share(said, texts),
+            "right": _share(right, texts),
+        }
+        for number, (texts, said, right) in enumerate(rows)
+    ]
+
+
+def _wrong(
+    dataset: Dataset, rows: NDArray[np.int64], probabilities: NDArray[np.floating[Any]]
+) -> list[dict[str, object]]:
+    """Wrong answers by task, the surest first: there the label itself may be wrong."""
+    predicted, top = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    wrong = np.flatnonzero(predicted != dataset.targets[rows])
+    surest = wrong[np.argsort(-top[wrong], kind="stable")][:MOST_WRONG]
+    return [
+        {
+            "task_id": dataset.examples[rows[place]].task_id,
+            "true": dataset.examples[rows[place]].label,
+            "predicted": dataset.labels[predicted[place]],
+            "probability": round(float(top[place]), _DIGITS),
+        }
+        for place in surest
+    ]
+
+
+def _share(part: float, whole: float) -> float | None:
+    return round(float(part / whole), _DIGITS) if whole else None

@@ -1,0 +1,116 @@
+"""A version by each method of a run: fit, judge, gate, export, publish. What `train` in __main__ tells in one line.
+
+The first version is published whatever the gate says, because people may want to promote it; the second of `auto` only if
+the gate lets it through (DESIGN-learning \u00a73).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from services.core import documents
+from services.core.domain import Manifest, Method, Served
+from services.trainer.plan import CROSS_FIT, Plan, fit_seconds, plan_explicit, plan_second
+from services.trainer.recipe import recipe_for
+from services.trainer.run import Origin, Run, as_published, methods_of, version_names
+from services.trainer.split import is_held_out
+
+if TYPE_CHECKING:
+    from services.trainer.checkpoints import Checkpoints
+    from services.trainer.features import Features
+    from services.trainer.methods import Fitted
+
+log = structlog.get_logger()
+
+
+def make_versions(run: Run, origin: Origin, checkpoints: Checkpoints, before: tuple[Manifest, ...]) -> None:
+    """A version by each method that has none yet. Raises whatever FitloopError ends the run."""
+    from services.trainer.features import compute_features
+    from services.trainer.methods import Work, method_of
+
+    features = compute_features(origin.base, origin.dataset.texts, run.progress, run.stop)
+    made = before[-1] if before else None
+    steps = zip(methods_of(run.request.parameters.method), version_names(run, origin.project), strict=True)
+    for method, name in list(steps)[len(before) :]:
+        run.stop.check()
+        fingerprint = fingerprint_of(method, origin, run)
+        plan = checkpoints.resume(fingerprint) or plan_of(
+            run, method, origin, features, second=made is not None
+        )
+        if isinstance(plan, str):
+            _add_sentence(run, plan)
+            return
+        checkpoints.begin(fingerprint, plan)
+        work = Work(
+            base=origin.base,
+            dataset=origin.dataset,
+            features=features,
+            parameters=run.request.parameters,
+            plan=plan,
+            progress=run.progress,
+            stop=run.stop,
+            checkpoints=checkpoints,
+        )
+        made = make_version(run, origin, name, method_of(method)(work), features, made)
+
+
+def make_version(
+    run: Run, origin: Origin, name: str, fitted: Fitted, features: Features, made: Manifest | None
+) -> Manifest | None:
+    """Judge and publish; `made` is the version that this run has published already. None: not kept."""
+    from services.trainer.judging import compare, judge, opponent_of
+    from services.trainer.publish import export, manifest_of, publish, temporary_folder
+
+    run.progress.stage("judging")
+    candidate = judge(fitted, origin.dataset, features)
+    served = run.registry.serving().projects.get(origin.project.key, Served())
+    current = opponent_of(run.registry, origin.project.key, served.current)
+    if made is not None and made.gate.promote and not served.pinned:
+        current = made  # will be served by then
+    decision = compare(candidate, current, run.registry, origin)
+    if made is not None and not decision.promote:
+        _add_sentence(run, f"Fine-tuning was tried and not kept. {' '.join(decision.reasons)}")
+        return None
+    with temporary_folder() as folder:
+        run.progress.stage("exporting")
+        artefact = export(Path(folder), origin, candidate)
+        run.progress.stage("publishing")
+        manifest = manifest_of(name, origin, candidate, artefact, decision, time.time())
+        manifest = publish(run.registry, Path(folder), manifest, origin, candidate, run.stop)
+    run.progress.published(as_published(manifest, served.current if served.pinned else None))
+    log.info("published", version=name, promote=decision.promote, engine=artefact.engine)
+    return manifest
+
+
+def plan_of(run: Run, method: Method, origin: Origin, features: Features, *, second: bool) -> Plan | str:
+    """How the method judges itself within its time; for the second method of `auto`, perhaps why it is left out."""
+    texts, parameters = len(origin.dataset.examples), run.request.parameters
+    if method is Method.LINEAR_PROBE:
+        return Plan(CROSS_FIT, refit=True, seconds=0.0)
+    recipe = recipe_for(method, texts, origin.base.config.hidden_size, parameters)
+    one_fit = fit_seconds(sum(features.lengths), recipe.epochs, features.seconds_per_token)
+    if not second:
+        return plan_explicit(texts, one_fit, parameters.budget_seconds)
+    held_out = sum(is_held_out(key, texts) for key in origin.dataset.keys)
+    return plan_second(texts, held_out, one_fit, parameters.budget_seconds)
+
+
+def fingerprint_of(method: Method, origin: Origin, run: Run) -> str:
+    """Changes with all that the weights of a method depend on."""
+    dataset = origin.dataset
+    parameters = documents.plain(replace(run.request.parameters, model_name=None))
+    examples = [(example.key, example.label) for example in dataset.examples]
+    everything = [method, origin.base.digest, parameters, dataset.labels, examples]
+    return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
+
+
+def _add_sentence(run: Run, sentence: str) -> None:
+    log.info("second method", outcome=sentence)
+    run.progress.say(f"{run.progress.status.message} {sentence}".strip())

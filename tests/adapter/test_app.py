@@ -1,0 +1,67 @@
+"""What errors become, and that every route is measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from starlette.requests import ClientDisconnect
+from starlette.routing import Route
+
+from services.adapter import metrics
+from services.adapter.app import error_response
+from services.core.errors import BadConfig
+from tests.fakes import World
+
+
+def test_every_route_has_its_metrics(world: World) -> None:
+    assert {route.path for route in world.app.routes if isinstance(route, Route)} == set(metrics.ROUTES)
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nothing", 404), ("GET", "/predict", 405)])
+async def test_what_is_not_there_is_json_too(world: World, method: str, path: str, status: int) -> None:
+    answer = await world.client.request(method, path)
+    assert answer.status_code == status
+    assert answer.json()["status"] == status
+    assert answer.json()["detail"].startswith("GET is not answered here")
+
+
+async def test_a_slip_of_ours_is_500_without_a_trace_and_logged_without_its_message(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.serve()
+    world.inference.error = KeyError("a text that somebody wrote")
+    answer = await world.client.post("/predict", json={"project": 5, "tasks": [{"data": {"text": "abc"}}]})
+    assert answer.status_code == 500
+    assert answer.json() == {"detail": "Fitloop failed unexpectedly: its log says where.", "status": 500}
+    printed = "".join(capsys.readouterr())
+    assert "KeyError" in printed
+    assert "fakes.py" in printed
+    assert "somebody wrote" not in printed
+
+
+async def test_a_caller_who_leaves_is_no_error_of_ours(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def leaves(_: object) -> bytes:
+        raise ClientDisconnect
+
+    monkeypatch.setattr("services.adapter.predictions.read", leaves)
+    assert (await world.client.post("/predict", json={})).status_code == 400
+
+
+def test_an_error_of_another_kind_is_500_with_its_sentence() -> None:
+    answer = error_response(BadConfig("Set MODEL_DIR."))
+    assert answer.status_code == 500
+    assert b"Set MODEL_DIR." in bytes(answer.body)
+
+
+async def test_what_is_not_http_passes_the_gate(world: World) -> None:
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, str]:
+        return {"type": "lifespan.startup"} if not sent else {"type": "lifespan.shutdown"}
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+
+    await world.app({"type": "lifespan", "asgi": {"version": "3.0"}}, receive, send)
+    assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]

@@ -1,0 +1,117 @@
+"""GET / and /metrics: JSON for programs, a page for browsers, figures for Prometheus."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from services.adapter import metrics
+from services.adapter.pages import prefers_html
+from services.core.domain import RunState, RunStatus, Served
+from services.core.errors import StoreError
+from tests.fakes import World, metric
+from tests.samples import manifest
+
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+
+
+@pytest.mark.parametrize("accept", [BROWSER, "text/html", "TEXT/HTML;q=0.9, application/json;q=0.1"])
+def test_a_browser_prefers_html(accept: str) -> None:
+    assert prefers_html(accept)
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "",
+        "*/*",
+        "application/json",
+        "application/json, text/html;q=0.5",
+        "text/html;q=x",
+        "text/html;q=0",
+        "application/json,text/html",
+    ],
+)
+def test_label_studio_and_other_programs_do_not(accept: str) -> None:
+    assert not prefers_html(accept)
+
+
+async def test_a_program_gets_json(world: World) -> None:
+    world.serve("v-3")
+    answer = await world.client.get("/", headers={"Accept": "*/*"})
+    found = answer.json()
+    assert (found["status"], found["model_class"], found["ready"]) == ("UP", "Fitloop", True)
+    assert found["projects"] == [{"id": 5, "served": "v-3"}]
+
+
+async def test_the_page_shows_state_problem_and_versions_and_escapes_all(
+    world: World, tmp_path: Path
+) -> None:
+    (tmp_path / "made").mkdir()
+    view = world.serve(
+        served=Served("v-2", "v-1", pinned=True),
+        sentence="waiting: 6 of 10 <b>labels</b> changed",
+        problem="Label Studio does not answer.",
+        active=RunStatus("5-3", RunState.RUNNING, stage="fit", step=3, steps=10),
+        paused=True,
+    )
+    for version in ("v-1", "v-2"):
+        world.registry.publish(tmp_path / "made", manifest(version, view.project.key))
+    answer = await world.client.get("/", headers={"Accept": BROWSER})
+    assert answer.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    page = answer.text
+    assert "Reviews &lt;1&gt;" in page
+    assert "6 of 10 &lt;b&gt;labels&lt;/b&gt; changed; paused" in page
+    assert "Label Studio does not answer." in page
+    assert "<strong>v-2</strong> (serves)" in page
+    assert "v-1 (before)" in page
+    assert '<progress value="3" max="10">' in page
+    assert "30 of 40 (75 %, likely 60 to 86 %)" in page
+    assert "First version." in page
+    assert "pinned until unpin" in page
+
+
+async def test_the_page_of_nothing_says_what_to_do(world: World) -> None:
+    assert "No project yet" in (await world.client.get("/", headers={"Accept": BROWSER})).text
+
+
+async def test_the_page_is_there_before_the_state_is_read(tmp_path: Path) -> None:
+    async with World(tmp_path, ready=False) as world:
+        answer = await world.client.get("/", headers={"Accept": BROWSER})
+        assert answer.status_code == 200
+        assert "still reading its state" in answer.text
+
+
+async def test_the_page_shows_what_is_known_though_the_store_fails(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.serve(None, sentence="waiting")
+
+    def broken(_: object, __: object) -> object:
+        raise StoreError("The disk is gone.")
+
+    monkeypatch.setattr("services.adapter.api.manifests", broken)
+    page = (await world.client.get("/", headers={"Accept": BROWSER})).text
+    assert "The disk is gone." in page
+    assert "waiting" in page
+
+
+async def test_every_figure_exists_from_the_start(world: World) -> None:
+    text = (await world.client.get("/metrics")).text
+    for action in metrics.ACTIONS:
+        assert f'fitloop_webhook_events_total{{action="{action}",outcome="noted"}}' in text
+    for outcome in metrics.PredictionOutcome:
+        assert f'fitloop_predictions_total{{outcome="{outcome}"}}' in text
+    for route in metrics.ROUTES:
+        assert f'fitloop_request_seconds_count{{route="{route}"}}' in text
+
+
+async def test_each_answer_is_counted_with_its_time(world: World) -> None:
+    seconds = metric("fitloop_request_seconds_count", route="/health")
+    failed = metric("fitloop_responses_total", route="/setup", status="4xx")
+    await world.client.get("/health")
+    await world.client.post("/setup", content=b"x")
+    assert metric("fitloop_request_seconds_count", route="/health") == seconds + 1
+    assert metric("fitloop_responses_total", route="/setup", status="4xx") == failed + 1

@@ -1,0 +1,214 @@
+"""From labels, events and commands to runs, with everything around the supervisor in memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from services.core.domain import Action, RunState
+from tests.fakes_labelstudio import URL
+from tests.fakes_supervisor import World
+
+
+@pytest.fixture
+def world() -> World:
+    """A project that is connected, with no labels yet."""
+    made = World()
+    made.connect()
+    return made
+
+
+@pytest.fixture
+def serving(world: World) -> World:
+    """A project that serves support-1, made from 6 labels."""
+    world.label_studio.label_many(6)
+    world.settle()
+    world.carry_through("1-1")
+    assert world.current == "support-1"
+    return world
+
+
+def test_thirty_events_at_once_make_one_look_and_one_run(world: World) -> None:
+    world.label_studio.label_many(30)
+    world.label_studio.reads.clear()
+    for _ in range(30):
+        world.event()
+    for _ in range(10):
+        world.tick(0.5)
+    assert world.launcher.launched == ["1-1"]
+    assert world.label_studio.reads.count("all") == 1
+
+
+def test_a_steady_stream_of_events_still_launches(world: World) -> None:
+    for _ in range(12):
+        world.label_studio.label_many(1)
+        world.event()
+        world.tick(1.0)
+    assert world.launcher.launched == ["1-1"]
+
+
+def test_few_labels_wait_and_the_board_says_how_many(world: World) -> None:
+    world.label_studio.label_many(5)
+    world.settle()
+    assert world.view.sentence == "waiting: 5 of 6 labelled tasks changed"
+    assert (world.view.labelled, world.view.changed, world.view.needed) == (5, 5, 6)
+
+
+def test_a_lost_event_is_mended_by_the_reconcile(world: World) -> None:
+    world.label_studio.label_many(6)
+    world.tick(14.0)
+    assert world.launcher.launched == []
+    world.tick(1.0)
+    assert world.launcher.launched == ["1-1"]
+
+
+def test_one_label_alone_starts_nothing_and_says_why(world: World) -> None:
+    for _ in range(8):
+        world.label_studio.label(world.label_studio.add_task(), "card")
+    world.command(Action.TRAIN)
+    world.settle()
+    assert world.launcher.launched == []
+    assert "label" in world.view.sentence
+    assert len(world.inbox.commands()) == 1
+
+
+def test_edits_and_deletions_count(serving: World) -> None:
+    for task, label in ((1, "card"), (2, "loan"), (3, "loan")):
+        serving.label_studio.label(task, label)
+    serving.label_studio.unlabel(4)
+    serving.label_studio.delete_task(5)
+    serving.settle()
+    assert serving.launcher.launched == ["1-1"]
+    assert "waiting: 5 of 6" in serving.view.sentence
+    serving.label_studio.label_many(1)
+    serving.settle()
+    assert serving.launcher.launched == ["1-1", "1-2"]
+
+
+def test_labels_made_while_a_run_goes_on_are_counted_from_its_snapshot(world: World) -> None:
+    world.label_studio.label_many(6)
+    world.settle()
+    world.label_studio.label_many(4)
+    world.train("1-1")
+    world.label_studio.label_many(2)
+    world.end("1-1")
+    world.settle()
+    assert world.launcher.launched == ["1-1"]
+    assert "waiting: 2 of 6" in world.view.sentence
+
+
+def test_a_second_command_waits_as_the_one_pending_run_and_several_fold_into_it(serving: World) -> None:
+    serving.label_studio.label_many(1)
+    serving.command(Action.TRAIN)
+    serving.tick()
+    assert serving.launcher.launched == ["1-1", "1-2"]
+    serving.label_studio.label_many(1)
+    commands = [serving.command(Action.TRAIN) for _ in range(3)]
+    serving.tick(0.5)
+    assert serving.view.pending
+    serving.train("1-2", compared_with="support-1")
+    serving.label_studio.label_many(1)
+    serving.end("1-2")
+    serving.settle()
+    assert serving.launcher.launched == ["1-1", "1-2", "1-3"]
+    assert serving.requests()[-1].commands == tuple(commands)
+    assert serving.inbox.commands() == []
+
+
+def test_a_command_on_labels_that_a_run_was_made_from_is_answered_by_a_sentence(serving: World) -> None:
+    serving.command(Action.TRAIN)
+    serving.tick()
+    assert serving.launcher.launched == ["1-1"]
+    assert "nothing has changed since run 1-1" in serving.view.sentence
+    assert serving.inbox.commands() == []
+
+
+def test_parameters_come_from_settings_then_the_backend_then_the_command(world: World) -> None:
+    world.supervisor.remember(1, {"learning_rate": "0.25", "seed": "3"}, URL)
+    world.label_studio.label_many(5)
+    world.command(Action.TRAIN, learning_rate="0.5")
+    world.settle()
+    parameters = world.requests()[0].parameters
+    assert (parameters.base_model, parameters.learning_rate, int(parameters.seed)) == ("tiny", 0.5, 3)
+
+
+def test_a_command_with_a_wrong_parameter_is_dropped_and_its_sentence_shown(world: World) -> None:
+    world.label_studio.label_many(5)
+    world.command(Action.TRAIN, nonsense="1")
+    world.tick()
+    assert world.launcher.launched == []
+    assert world.inbox.commands() == []
+    assert "nonsense" in world.view.problem
+
+
+def test_a_renamed_label_launches_a_run(serving: World) -> None:
+    serving.label_studio.labels[1] = ("card", "credit", "other")
+    serving.event("PROJECT_UPDATED")
+    serving.settle()
+    assert "'loan'" in serving.requests()[-1].cause
+    serving.carry_through("1-2")
+    assert len(serving.requests()) == 2
+    assert serving.registry.projects()[0].label_config == serving.view.project.label_config
+
+
+def test_a_config_that_cannot_be_predicted_is_connected_and_says_what_is_missing(world: World) -> None:
+    world.label_studio.labels[1] = ()
+    world.settle()
+    assert world.view.space is None
+    assert "single-choice <Choices>" in world.view.problem
+    world.restart()
+    world.tick()
+    assert "single-choice <Choices>" in world.view.problem
+
+
+def test_cancel_ends_the_run_and_what_was_asked_for_before_it(world: World) -> None:
+    world.label_studio.label_many(6)
+    world.settle()
+    world.command(Action.TRAIN)
+    world.command(Action.CANCEL)
+    world.settle()
+    assert world.launcher.launched == ["1-1"]
+    assert world.inbox.commands() == []
+    assert "was cancelled" in world.view.sentence
+    world.label_studio.label_many(1)
+    world.settle()
+    assert world.launcher.launched == ["1-1", "1-2"]
+
+
+def test_a_failed_run_is_told_and_tried_again_and_the_old_version_serves_on(serving: World) -> None:
+    serving.label_studio.label_many(6)
+    serving.settle()
+    serving.end("1-2", RunState.FAILED, 1, "The disk is full.")
+    serving.tick(0.5)
+    assert serving.current == "support-1"
+    assert serving.view.problem == "Run 1-2 failed: The disk is full."
+    serving.tick(15.0)
+    assert len(serving.requests()) == 2
+    for _ in range(4):
+        serving.tick(15.0)
+    assert len(serving.requests()) == 3
+
+
+def test_a_run_that_died_without_a_word_is_told_with_its_code(serving: World) -> None:
+    serving.label_studio.label_many(6)
+    serving.settle()
+    serving.launcher.end("1-2", RunState.FAILED, -9, serving.now)
+    serving.tick(0.5)
+    assert serving.view.problem == "Run 1-2 ended with exit code -9: its log tells why."
+    assert serving.view.last
+    assert serving.view.last.state is RunState.FAILED
+
+
+def test_a_base_model_that_is_not_there_waits_for_other_settings(world: World) -> None:
+    world.label_studio.label_many(6)
+    world.settle()
+    world.end("1-1", RunState.FAILED, 78, "No base model: set BASELINE_MODEL_NAME.")
+    world.settle(300)
+    assert world.launcher.launched == ["1-1"]
+    assert "set BASELINE_MODEL_NAME" in world.view.problem
+    training = world.settings.training.model_copy(update={"base_model": "there"})
+    world.settings = replace(world.settings, training=training)
+    world.restart()
+    world.settle()
+    assert world.launcher.launched == ["1-1", "1-2"]

@@ -1,0 +1,272 @@
+"""Fresh predictions for all unlabelled tasks, then the title; again only what is missing."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.adapter.backends import ours
+from services.adapter.refresh import Job, Refresher, sentence
+from services.core.domain import Action
+from services.core.errors import LabelStudioUnreachable, Overloaded
+from services.core.labels import parse_label_space
+from services.core.labelstudio import Backend
+from services.core.settings import AuthSettings
+from tests.fakes_labelstudio import START, URL, LabelStudioFake
+from tests.fakes_supervisor import InferenceFake, World
+
+
+class Bench:
+    """A refresher over a project with tasks."""
+
+    def __init__(self, tasks: int, max_tasks: int = 10_000) -> None:
+        self.label_studio, self.inference = LabelStudioFake(), InferenceFake()
+        self.label_studio.add_project()
+        self.tasks = [self.label_studio.add_task() for _ in range(tasks)]
+        self.current = "support-1"
+        self.now = START
+        auth = AuthSettings(username="fitloop", password="secret")
+        self.refresher = Refresher(
+            self.label_studio,
+            self.inference,
+            auth,
+            max_tasks,
+            lambda job: job.version == self.current,
+            lambda: self.now,
+        )
+
+    def job(self, version: str = "support-1", round_: int = 0) -> Job:
+        project, _ = self.label_studio.project(1)
+        return Job(1, project.key, version, parse_label_space(project.label_config), URL, round_)
+
+    def work(self, job: Job) -> None:
+        self.refresher.want(job)
+        while self.refresher.work(self.now):
+            pass
+
+    @property
+    def pushed(self) -> list[int]:
+        return [row["task"] for row in self.label_studio.predictions]
+
+    @property
+    def title(self) -> str:
+        return self.label_studio.titles[1][0].title
+
+
+def test_all_unlabelled_tasks_get_a_prediction_and_then_the_backend_its_title() -> None:
+    bench = Bench(450)
+    bench.label_studio.label(1, "card")
+    bench.work(bench.job())
+    assert bench.pushed == bench.tasks[1:]
+    prediction = bench.label_studio.predictions[0]
+    assert (prediction["model_version"], prediction["score"]) == ("support-1", pytest.approx(0.7 / 0.9))
+    assert prediction["result"][0]["value"]["choices"] == ["card"]
+    assert bench.title == "support-1"
+    order = [what for what in bench.label_studio.reads if what in {"push", "title"}]
+    assert order == ["push", "push", "push", "title"]
+    assert bench.inference.asked == [200, 200, 49]
+
+
+def test_tasks_without_text_are_passed_over() -> None:
+    bench = Bench(2)
+    bench.label_studio.tasks[1][1]["data"] = {"text": None}
+    bench.work(bench.job())
+    assert bench.pushed == [2]
+
+
+def test_no_more_tasks_than_the_setting_hold_fresh_predictions() -> None:
+    bench = Bench(30, max_tasks=10)
+    bench.work(bench.job())
+    assert len(bench.pushed) == 10
+    bench.work(bench.job(round_=1))
+    assert len(bench.pushed) == 10
+
+
+def test_zero_pushes_none_and_sets_the_title() -> None:
+    bench = Bench(3, max_tasks=0)
+    bench.work(bench.job())
+    assert bench.pushed == []
+    assert bench.title == "support-1"
+
+
+def test_again_pushes_only_what_is_missing() -> None:
+    bench = Bench(5)
+    bench.work(bench.job())
+    bench.work(bench.job())
+    new = bench.label_studio.add_task()
+    bench.work(bench.job(round_=1))
+    assert bench.pushed == [*bench.tasks, new]
+    assert bench.label_studio.reads.count("title") == 1
+
+
+def test_a_version_that_no_longer_serves_is_given_up_before_its_title() -> None:
+    bench = Bench(450)
+    whole = bench.label_studio.push_predictions
+
+    def flips(project_id: int, predictions: list[dict[str, object]]) -> None:
+        whole(project_id, predictions)
+        bench.current = "support-2"
+
+    bench.label_studio.push_predictions = flips  # type: ignore[method-assign, assignment]
+    bench.work(bench.job())
+    assert len(bench.pushed) == 200
+    assert bench.title == "fitloop"
+    assert bench.refresher.progress(1) is None
+
+
+def test_the_newest_version_wins() -> None:
+    bench = Bench(3)
+    whole = bench.inference.scores
+
+    async def newer(*args: object) -> object:
+        bench.current = "support-2"
+        bench.refresher.want(bench.job("support-2"))
+        bench.inference.scores = whole  # type: ignore[method-assign]
+        return await whole(*args)  # type: ignore[arg-type]
+
+    bench.inference.scores = newer  # type: ignore[method-assign, assignment]
+    bench.work(bench.job())
+    assert bench.title == "support-2"
+    progress = bench.refresher.progress(1)
+    assert progress
+    assert (progress.job.version, progress.done) == ("support-2", True)
+
+
+@pytest.mark.parametrize(
+    "error", [LabelStudioUnreachable("Label Studio is down."), Overloaded("The queue is full.")]
+)
+def test_trouble_is_told_and_tried_again_later_from_where_it_stood(error: Exception) -> None:
+    bench = Bench(250)
+    whole = bench.label_studio.push_predictions
+    calls = []
+
+    def breaks(project_id: int, predictions: list[dict[str, object]]) -> None:
+        calls.append(len(predictions))
+        if len(calls) == 2:
+            raise error
+        whole(project_id, predictions)
+
+    bench.label_studio.push_predictions = breaks  # type: ignore[method-assign, assignment]
+    bench.work(bench.job())
+    progress = bench.refresher.progress(1)
+    assert progress
+    assert progress.problem == f"Suggestions of support-1 could not be refreshed: {error}"
+    assert sentence(progress) == "refreshing suggestions in Label Studio: 200 of 250"
+    assert bench.title == "fitloop"
+    bench.now += 1.0
+    bench.work(bench.job())
+    assert calls == [200, 50, 50]
+    assert bench.title == "support-1"
+    assert sentence(bench.refresher.progress(1)) == ""
+
+
+def test_basic_credentials_are_said_again_where_the_backend_has_them() -> None:
+    bench = Bench(0)
+    bench.work(bench.job())
+    assert bench.label_studio.auth == {}
+    bench.label_studio.titles[1] = [Backend(7, URL, "old", "fitloop")]
+    bench.work(bench.job(round_=1))
+    assert bench.label_studio.auth == {
+        "auth_method": "BASIC_AUTH",
+        "basic_auth_user": "fitloop",
+        "basic_auth_pass": "secret",
+    }
+
+
+@pytest.mark.parametrize(
+    ("urls", "seen", "found"),
+    [
+        (["http://a:9090/", "http://b:9090"], "http://user:pw@a:9090", 0),
+        (["http://a:9090/one", "http://a:9090/two"], "http://a:9090/two/", 1),
+        (["http://a", "https://a"], "https://a:443", 1),
+        (["http://localhost:9090"], "http://127.0.0.1:9090", 0),
+        (["http://a:9090", "http://b:9090"], "", None),
+        ([], "http://a:9090", None),
+    ],
+)
+def test_ours_is_the_backend_whose_url_label_studio_used_or_the_only_one(
+    urls: list[str], seen: str, found: int | None
+) -> None:
+    backends = [Backend(number, url, "title") for number, url in enumerate(urls)]
+    one = ours(backends, seen)
+    assert (one.id if one else None) == found
+
+
+def test_a_slip_in_a_job_does_not_end_the_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(1)
+    whole = bench.label_studio.predicted_tasks
+    slips = [ValueError("a slip")]
+
+    def slip(project_id: int, version: str) -> set[int]:
+        if slips:
+            raise slips.pop()
+        bench.refresher._stop.set()
+        return whole(project_id, version)
+
+    bench.label_studio.predicted_tasks = slip  # type: ignore[method-assign]
+    monkeypatch.setattr("services.adapter.refresh._IDLE_SECONDS", 0.01)
+    bench.refresher.want(bench.job())
+    bench.refresher._loop()
+    assert bench.title == "fitloop"
+
+
+def serving() -> World:
+    world = World()
+    world.connect()
+    world.label_studio.label_many(6)
+    world.settle()
+    world.carry_through("1-1")
+    return world
+
+
+def test_a_promotion_and_a_rollback_are_followed_by_predictions_and_title() -> None:
+    world = serving()
+    task = world.label_studio.add_task()
+    world.label_studio.label_many(6)
+    world.settle()
+    world.carry_through("1-2")
+    assert world.label_studio.titles[1][0].title == "support-2"
+    world.command(Action.ROLLBACK)
+    world.settle()
+    assert world.label_studio.titles[1][0].title == "support-1"
+    assert [row["model_version"] for row in world.label_studio.predictions if row["task"] == task] == [
+        "support-2",
+        "support-1",
+    ]
+
+
+def test_new_tasks_get_their_predictions_once_the_burst_is_over() -> None:
+    world = serving()
+    tasks = [world.label_studio.add_task() for _ in range(3)]
+    for _ in tasks:
+        world.event("TASKS_CREATED")
+    world.tick()
+    assert not world.supervisor.refresher.work(world.now)
+    world.settle()
+    assert [row["task"] for row in world.label_studio.predictions] == tasks
+    assert world.label_studio.reads.count("unlabelled") == 2
+
+
+def test_a_refresh_that_a_restart_cut_off_is_made_and_a_finished_one_is_not() -> None:
+    world = World()
+    world.connect()
+    world.label_studio.label_many(6)
+    world.settle()
+    task = world.label_studio.add_task()
+    world.train("1-1")
+    world.tick(0.5)
+    assert world.label_studio.predictions == []
+    world.restart()
+    world.settle()
+    assert [row["task"] for row in world.label_studio.predictions] == [task]
+    world.label_studio.reads.clear()
+    world.restart()
+    world.settle()
+    assert "unlabelled" not in world.label_studio.reads
+
+
+def test_another_backend_url_gets_the_title_as_well() -> None:
+    world = serving()
+    world.label_studio.titles[1] = [Backend(7, URL, "support-1"), Backend(8, "http://other:9090", "new")]
+    world.supervisor.remember(1, {}, "http://other:9090/")
+    world.settle()
+    assert [backend.title for backend in world.label_studio.titles[1]] == ["support-1", "support-1"]

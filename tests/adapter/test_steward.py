@@ -1,0 +1,178 @@
+"""What becomes of versions that runs publish, and of people's commands about them."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.adapter.notebook import Fate, Notebook
+from services.core.domain import Action
+from services.core.errors import CorruptVersion, StoreError
+from tests.fakes_supervisor import World, broken
+
+
+@pytest.fixture
+def world() -> World:
+    """A project that is connected, with no labels yet."""
+    made = World()
+    made.connect()
+    return made
+
+
+@pytest.fixture
+def serving(world: World) -> World:
+    """A project that serves support-1, made from 6 labels."""
+    world.label_studio.label_many(6)
+    world.settle()
+    world.carry_through("1-1")
+    assert world.current == "support-1"
+    return world
+
+
+def test_a_held_version_is_told_and_not_served(serving: World) -> None:
+    serving.label_studio.label_many(6)
+    serving.settle()
+    serving.carry_through("1-2", promote=False)
+    assert serving.current == "support-1"
+    assert "Gate of support-2." in serving.view.sentence
+
+
+def test_both_versions_of_one_run_are_taken_up_while_it_goes_on(serving: World) -> None:
+    serving.label_studio.label_many(6)
+    serving.settle()
+    serving.train("1-2")
+    serving.tick(0.5)
+    serving.train("1-2", letter="b")
+    serving.tick(0.5)
+    assert (serving.view.served.current, serving.view.served.previous) == ("support-2b", "support-2")
+
+
+def test_a_broken_version_is_refused_and_the_old_one_serves_on(serving: World) -> None:
+    serving.inference.broken["support-2"] = broken("support-2")
+    serving.label_studio.label_many(6)
+    serving.settle()
+    serving.carry_through("1-2")
+    assert serving.current == "support-1"
+    assert serving.view.problem.startswith("support-2 was refused: support-2 gives other answers")
+    verdict = Notebook(serving.store, serving.view.project.key).verdict("support-2")
+    assert verdict
+    assert verdict.fate is Fate.REFUSED
+    serving.inference.broken.clear()
+    serving.restart()
+    serving.settle()
+    assert serving.current == "support-1"
+
+
+def test_trouble_of_the_store_while_loading_is_no_verdict(serving: World) -> None:
+    serving.inference.broken["support-2"] = StoreError("The disk is slow.")
+    serving.label_studio.label_many(6)
+    serving.settle()
+    serving.train("1-2")
+    serving.end("1-2")
+    serving.tick(0.5)
+    assert serving.view.problem == "The disk is slow."
+    serving.inference.broken.clear()
+    serving.settle()
+    assert serving.current == "support-2"
+    assert serving.view.problem == ""
+
+
+def test_a_version_that_was_compared_with_another_is_held_and_judged_afresh(serving: World) -> None:
+    serving.label_studio.label_many(6)
+    serving.settle()
+    serving.train("1-2", compared_with="support-0")
+    serving.end("1-2")
+    serving.tick(0.5)
+    assert serving.current == "support-1"
+    assert "held: support-2 was compared with support-0" in serving.view.sentence
+    assert serving.launcher.launched[-1] == "1-3"
+    serving.carry_through("1-3")
+    assert serving.current == "support-3"
+    assert len(serving.requests()) == 3
+
+
+def test_two_stale_judgements_do_not_make_a_third(serving: World) -> None:
+    serving.label_studio.label_many(6)
+    serving.settle()
+    serving.carry_through("1-2", compared_with="support-0")
+    serving.carry_through("1-3", compared_with="support-0")
+    serving.restart()
+    serving.settle()
+    assert len(serving.requests()) == 3
+
+
+def test_promote_pins_rollback_goes_back_and_unpin_lets_the_gate_decide(serving: World) -> None:
+    serving.label_studio.label_many(6)
+    serving.settle()
+    serving.carry_through("1-2")
+    serving.command(Action.ROLLBACK)
+    serving.settle()
+    served = serving.view.served
+    assert (served.current, served.previous, served.pinned) == ("support-1", "support-2", True)
+    assert served.why == "rolled back by hand from support-2"
+    assert "serving support-1 (pinned: rolled back by hand from support-2)" in serving.view.sentence
+    serving.label_studio.label_many(6)
+    serving.settle()
+    serving.carry_through("1-3")
+    assert serving.current == "support-1"
+    assert "held because pinned" in serving.view.sentence
+    serving.command(Action.PROMOTE, "support-3")
+    serving.settle()
+    assert (serving.current, serving.view.served.why) == ("support-3", "promoted by hand")
+    serving.command(Action.UNPIN)
+    serving.tick()
+    assert not serving.view.served.pinned
+
+
+def test_promoting_what_is_served_pins_it(serving: World) -> None:
+    serving.command(Action.PROMOTE, "support-1")
+    serving.tick()
+    assert serving.view.served.pinned
+    assert serving.view.served.previous is None
+
+
+@pytest.mark.parametrize(
+    ("action", "version", "sentence"),
+    [
+        (Action.PROMOTE, "support-9", "promote was not done: Project 1 has no version 'support-9'"),
+        (Action.PROMOTE, None, "promote was not done: Say which version"),
+        (Action.ROLLBACK, None, "rollback was not done: There is no earlier version"),
+        (Action.CANCEL, None, "cancel was not done: No run is going on."),
+    ],
+)
+def test_a_command_that_cannot_be_done_is_dropped_with_its_sentence(
+    serving: World, action: Action, version: str | None, sentence: str
+) -> None:
+    serving.command(action, version)
+    serving.tick()
+    assert serving.view.problem.startswith(sentence)
+    assert serving.inbox.commands() == []
+    assert serving.current == "support-1"
+
+
+def test_a_forced_version_that_is_broken_leaves_the_old_one(serving: World) -> None:
+    serving.publish(serving.view.project, "support-7", None)
+    serving.inference.broken["support-7"] = broken("support-7")
+    serving.command(Action.PROMOTE, "support-7")
+    serving.tick()
+    assert (serving.current, serving.view.served.target) == ("support-1", None)
+    assert "promote was not done: support-7 gives other answers" in serving.view.problem
+
+
+def test_a_broken_only_version_gives_way_to_one_that_could_not_be_compared_with_it(serving: World) -> None:
+    serving.inference.broken["support-1"] = CorruptVersion("File 'x' differs.")
+    serving.label_studio.label_many(6)
+    serving.settle()
+    serving.restart()
+    serving.tick()
+    assert "cannot be served" in serving.view.problem
+    serving.carry_through("1-2", compared_with=None)
+    assert serving.current == "support-2"
+    assert serving.view.problem == ""
+
+
+def test_a_version_compared_with_nothing_does_not_replace_a_good_one(serving: World) -> None:
+    serving.label_studio.label_many(6)
+    serving.settle()
+    serving.train("1-2", compared_with=None)
+    serving.tick(0.5)
+    assert serving.current == "support-1"

@@ -1,0 +1,241 @@
+"""The supervisor from labels to a flipped version, with everything around it in memory."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from services.adapter.notebook import Notebook
+from services.core.domain import Action, Command
+from services.core.errors import CorruptVersion, LabelStudioUnreachable, StoreError
+from tests.fakes_labelstudio import LABELS, URL
+from tests.fakes_supervisor import World, broken, settings
+from tests.waiting import eventually
+
+
+@pytest.fixture
+def world() -> World:
+    """A project that is connected, with no labels yet."""
+    made = World()
+    made.connect()
+    return made
+
+
+@pytest.fixture
+def serving(world: World) -> World:
+    """A project that serves support-1, made from 6 labels."""
+    world.label_studio.label_many(6)
+    world.settle()
+    world.carry_through("1-1")
+    assert world.current == "support-1"
+    return world
+
+
+def test_labels_become_a_run_and_its_version_is_served(world: World) -> None:
+    world.label_studio.label_many(6)
+    world.event()
+    world.tick()
+    assert world.launcher.launched == []
+    world.tick(2.0)
+    assert world.launcher.launched == ["1-1"]
+    world.train("1-1")
+    world.tick(0.5)
+    assert world.current == "support-1"
+    assert "training support-1: linear-probe, step 40 of 120, 12 s left" in world.view.sentence
+    world.end("1-1")
+    world.settle()
+    assert world.view.sentence.startswith("serving support-1: right 61 of 120 (42–59 %)")
+    assert world.launcher.launched == ["1-1"]
+
+
+def test_pause_lasts_over_a_restart(world: World) -> None:
+    world.command(Action.PAUSE)
+    world.tick()
+    world.label_studio.label_many(6)
+    world.restart()
+    world.settle()
+    assert world.view.paused
+    assert "paused" in world.view.sentence
+    assert world.launcher.launched == []
+    world.command(Action.RESUME)
+    world.tick()
+    assert world.launcher.launched == ["1-1"]
+
+
+def test_a_restart_in_the_middle_of_a_run_goes_on_with_it(world: World) -> None:
+    world.label_studio.label_many(6)
+    world.settle()
+    world.restart()
+    assert not world.board.ready.is_set()
+    world.tick()
+    assert world.board.ready.is_set()
+    assert world.launcher.launched == ["1-1", "1-1"]
+    world.carry_through("1-1")
+    assert world.current == "support-1"
+
+
+def test_after_a_restart_the_board_is_there_before_label_studio_answers(serving: World) -> None:
+    serving.label_studio.down = LabelStudioUnreachable("Label Studio does not answer.")
+    serving.restart()
+    serving.tick()
+    assert serving.current == "support-1"
+    assert serving.view.space
+    assert serving.view.space.labels == LABELS
+    assert serving.view.problem == "Label Studio does not answer."
+    assert serving.inference.prepared[-1] == "support-1"
+    serving.label_studio.label_many(6)
+    serving.label_studio.down = None
+    serving.settle()
+    assert serving.view.problem == ""
+    assert serving.launcher.launched == ["1-1", "1-2"]
+
+
+def test_a_served_version_that_broke_on_the_disk_falls_back_to_the_one_before(serving: World) -> None:
+    serving.label_studio.label_many(6)
+    serving.settle()
+    serving.carry_through("1-2")
+    serving.inference.broken["support-2"] = CorruptVersion("File 'x' differs.")
+    serving.restart()
+    serving.tick()
+    assert serving.current == "support-1"
+    assert serving.view.problem == "support-2 cannot be served: File 'x' differs. support-1 serves instead."
+    serving.inference.broken["support-1"] = broken("support-1")
+    serving.restart()
+    serving.tick()
+    assert serving.current == "support-1"
+    assert "Nor can support-2" in serving.view.problem
+
+
+def test_a_broken_only_version_is_told(serving: World) -> None:
+    serving.inference.broken["support-1"] = CorruptVersion("File 'x' differs.")
+    serving.restart()
+    serving.tick()
+    assert serving.view.problem.endswith("There is no version before it: train again.")
+
+
+def test_a_project_that_label_studio_no_longer_has_leaves_the_board(serving: World) -> None:
+    del serving.label_studio.labels[1]
+    serving.command(Action.TRAIN)
+    serving.settle()
+    assert serving.board.views == {}
+    assert serving.inbox.commands() == []
+
+
+def test_a_number_that_label_studio_gives_again_starts_afresh(serving: World) -> None:
+    serving.label_studio.add_project(1)
+    serving.label_studio.label_many(6)
+    serving.settle()
+    assert serving.current is None
+    assert serving.requests()[-1].project_key == serving.view.project.key
+    assert len(serving.requests()) == 2
+    assert len(serving.registry.projects()) == 2
+    serving.restart()
+    serving.tick()
+    assert serving.current is None
+
+
+def test_an_unknown_project_with_label_studio_down_is_shown_with_the_problem() -> None:
+    world = World()
+    world.label_studio.add_project()
+    world.label_studio.down = LabelStudioUnreachable("Label Studio does not answer.")
+    world.event("SETUP")
+    world.tick()
+    assert world.view.problem == "Label Studio does not answer."
+    world.label_studio.down = None
+    world.settle()
+    assert world.view.project.title == "Support"
+    assert world.view.problem == ""
+
+
+def test_an_event_of_a_project_that_is_not_there_is_dropped() -> None:
+    world = World()
+    world.event()
+    world.tick()
+    assert world.board.views == {}
+
+
+def test_setup_does_not_look_at_labels(world: World) -> None:
+    world.settle()
+    world.label_studio.reads.clear()
+    world.event("SETUP")
+    world.tick(3.0)
+    assert world.label_studio.reads == []
+
+
+def test_what_setup_said_is_kept(world: World) -> None:
+    world.supervisor.remember(1, {"seed": "3"}, URL)
+    world.tick()
+    kept = Notebook(world.store, world.view.project.key).connection()
+    assert (kept.overrides, kept.seen_url) == ({"seed": "3"}, URL)
+
+
+def test_a_command_that_could_not_be_stored_was_not_taken(world: World) -> None:
+    command = Command("1", 1, Action.TRAIN)
+    world.own.fail_at, world.own.error = world.own.changes + 1, StoreError("The disk is full.")
+    with pytest.raises(StoreError):
+        world.supervisor.submit(command)
+    world.supervisor.submit(command)
+    assert world.inbox.commands() == [command]
+
+
+def test_a_full_disk_is_told_and_the_work_is_done_once_there_is_room(world: World) -> None:
+    world.label_studio.label_many(6)
+    world.own.fail_at, world.own.error = world.own.changes + 1, StoreError("The disk is full.")
+    world.tick(20.0)
+    assert world.launcher.launched == []
+    assert world.view.problem == "The disk is full."
+    world.tick(1.0)
+    world.tick(1.0)
+    assert world.launcher.launched == ["1-1"]
+    assert world.view.problem == ""
+
+
+def test_the_next_tick_is_soon_while_a_run_goes_on_and_later_otherwise(world: World) -> None:
+    world.settle()
+    assert world.tick() > 0.5
+    world.label_studio.label_many(6)
+    world.settle()
+    assert world.tick() == 0.5
+
+
+def test_the_threads_do_all_this_by_themselves() -> None:
+    world = World(settings(debounce_seconds=0.0, reconcile_seconds=0.1))
+    world.supervisor._clock = time.time
+    world.label_studio.add_project()
+    world.label_studio.label_many(6)
+    unlabelled = [world.label_studio.add_task() for _ in range(3)]
+    world.supervisor.start()
+    try:
+        world.event("SETUP")
+        eventually(lambda: world.launcher.launched, every=0.01)
+        world.train("1-1")
+        world.end("1-1")
+        world.supervisor.wake()
+        eventually(lambda: world.label_studio.titles[1][0].title == "support-1", every=0.01)
+        assert {row["task"] for row in world.label_studio.predictions} == set(unlabelled)
+    finally:
+        world.supervisor.stop()
+    assert not [thread for thread in threading.enumerate() if thread.name in ("supervisor", "refresh")]
+
+
+def test_a_slip_in_a_tick_does_not_end_the_thread(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = [StoreError("The disk is gone."), ValueError("a slip")]
+    monkeypatch.setattr("services.adapter.supervisor._ACTIVE_SECONDS", 0.01)
+    monkeypatch.setattr("services.adapter.supervisor._IDLE_SECONDS", 0.01)
+    whole = world.supervisor._read
+
+    def fails() -> None:
+        if errors:
+            raise errors.pop()
+        whole()
+
+    world.restart()
+    whole = world.supervisor._read
+    monkeypatch.setattr(world.supervisor, "_read", fails)
+    world.supervisor.start()
+    try:
+        eventually(world.board.ready.is_set, every=0.01)
+    finally:
+        world.supervisor.stop()

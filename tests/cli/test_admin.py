@@ -1,0 +1,238 @@
+"""The commands for people: what they ask of the adapter, what they print, and one sentence for each thing that is wrong."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from typing import Any
+
+import httpx
+import pytest
+import respx
+
+from services import __version__
+from services.cli.__main__ import main
+
+URL = "http://fitloop.test:9090"
+PROJECT: dict[str, Any] = {
+    "id": 5,
+    "title": "Support [mail]",
+    "served": {"current": "support-3", "previous": "support-2", "pinned": True},
+    "labelled": 120,
+    "sentence": "waiting: 6 of 10 labels changed",
+    "problem": "",
+    "versions": [
+        {
+            "version": "support-3",
+            "served": True,
+            "pinned": True,
+            "method": "linear-probe",
+            "right": "97 of 120 (81 %, likely 73 to 87 %)",
+            "reasons": ["It is better: 12 fixed, 2 broken."],
+        },
+        {"version": "support-2", "method": "linear-probe", "right": "", "reasons": []},
+    ],
+}
+
+
+class Terminal:
+    """Runs `fitloop …` in this process."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch = monkeypatch
+        self._capsys = capsys
+
+    def run(self, *arguments: str) -> tuple[int, str, str]:
+        """Exit code, stdout, stderr."""
+        self._monkeypatch.setattr(sys, "argv", ["fitloop", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = self._capsys.readouterr()
+        code = ended.value.code
+        return code if isinstance(code, int) else 0, printed.out, printed.err
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Terminal:
+    monkeypatch.setenv("FITLOOP_URL", URL)
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.delenv("BASIC_AUTH_USER", raising=False)
+    monkeypatch.delenv("BASIC_AUTH_PASS", raising=False)
+    return Terminal(monkeypatch, capsys)
+
+
+@respx.mock
+def test_status_of_all_projects_is_a_table(terminal: Terminal) -> None:
+    respx.get(f"{URL}/api/projects").respond(json={"projects": [PROJECT]})
+    code, out, _ = terminal.run("status")
+    assert code == 0
+    for cell in ("5", "Support [mail]", "support-3 (pinned)", "120", "waiting: 6 of 10 labels changed"):
+        assert cell in out
+
+
+@respx.mock
+def test_status_of_one_project(terminal: Terminal) -> None:
+    respx.get(f"{URL}/api/projects/5").respond(json=PROJECT)
+    code, out, _ = terminal.run("status", "5")
+    assert code == 0
+    assert "support-3 (pinned)" in out
+    assert json.loads(terminal.run("status", "5", "--json")[1]) == PROJECT
+
+
+@respx.mock
+def test_status_without_projects_says_how_to_connect_one(terminal: Terminal) -> None:
+    respx.get(f"{URL}/api/projects").respond(json={"projects": []})
+    assert f"connect one in Label Studio (Settings > Model) to {URL}" in terminal.run("status")[1]
+    assert json.loads(terminal.run("status", "--json")[1]) == []
+
+
+@respx.mock
+def test_versions_are_a_table(terminal: Terminal) -> None:
+    respx.get(f"{URL}/api/projects/5").respond(json=PROJECT)
+    code, out, _ = terminal.run("versions", "5")
+    assert code == 0
+    for cell in (
+        "support-3",
+        "pinned",
+        "linear-probe",
+        "97 of 120 (81 %",
+        "It is better: 12 fixed, 2 broken.",
+        "support-2",
+    ):
+        assert cell in out
+    assert json.loads(terminal.run("versions", "5", "--json")[1]) == PROJECT["versions"]
+
+
+@respx.mock
+def test_a_project_without_versions_says_where_to_look(terminal: Terminal) -> None:
+    respx.get(f"{URL}/api/projects/6").respond(json={"id": 6, "versions": []})
+    assert "Project 6 has no version yet: `fitloop status 6`" in terminal.run("versions", "6")[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "action", "body"),
+    [
+        (["promote", "5", "support-2"], "promote", {"version": "support-2"}),
+        (["rollback", "5"], "rollback", {}),
+        (["unpin", "5"], "unpin", {}),
+        (["cancel", "5"], "cancel", {}),
+        (["pause", "5"], "pause", {}),
+        (["resume", "5"], "resume", {}),
+        (["train", "5"], "train", {"parameters": {}}),
+        (
+            ["train", "5", "--set", "method=finetune", "--set", "learning_rate = 5e-5"],
+            "train",
+            {"parameters": {"method": "finetune", "learning_rate": "5e-5"}},
+        ),
+    ],
+)
+@respx.mock
+def test_actions_are_posted(
+    terminal: Terminal, arguments: list[str], action: str, body: dict[str, Any]
+) -> None:
+    route = respx.post(f"{URL}/api/projects/5/{action}").respond(202, json={"command": "17"})
+    code, out, _ = terminal.run(*arguments)
+    assert code == 0
+    assert json.loads(route.calls.last.request.content) == body
+    assert f"Taken: {action} of project 5." in out
+    assert json.loads(terminal.run(*arguments, "--json")[1]) == {"command": "17"}
+
+
+@respx.mock
+def test_credentials_are_those_of_the_environment(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    route = respx.get(f"{URL}/api/projects").respond(json={"projects": []})
+    terminal.run("status")
+    assert "authorization" not in route.calls.last.request.headers
+    monkeypatch.setenv("BASIC_AUTH_USER", "ann")
+    monkeypatch.setenv("BASIC_AUTH_PASS", "secret")
+    terminal.run("status")
+    assert route.calls.last.request.headers["authorization"] == httpx.BasicAuth("ann", "secret")._auth_header
+
+
+@respx.mock
+def test_url_names_another_adapter(terminal: Terminal) -> None:
+    route = respx.get("http://other.test/api/projects").respond(json={"projects": []})
+    assert terminal.run("status", "--url", "http://other.test/")[0] == 0
+    assert route.called
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        (httpx.Response(401), "refused the credentials: set BASIC_AUTH_USER and BASIC_AUTH_PASS"),
+        (httpx.Response(404, json={"detail": "Not Found"}), "`fitloop status` lists its projects"),
+        (httpx.Response(404, json={"detail": "Project 5 is unknown here."}), "Project 5 is unknown here."),
+        (
+            httpx.Response(400, json={"detail": "'x' is no parameter: use method."}),
+            "'x' is no parameter: use method.",
+        ),
+        (httpx.Response(503), "is still starting: try again"),
+        (httpx.Response(500, text="oops"), "answered with status 500: see its log"),
+        (httpx.Response(200, text="<html>"), "is not Fitloop: check --url"),
+    ],
+)
+@respx.mock
+def test_each_refusal_is_one_sentence(terminal: Terminal, answer: httpx.Response, sentence: str) -> None:
+    respx.get(f"{URL}/api/projects/5").mock(return_value=answer)
+    code, out, err = terminal.run("status", "5")
+    assert (code, out) == (1, "")
+    assert sentence in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("body", [[], {}, {"projects": "none"}])
+@respx.mock
+def test_json_of_something_else_is_a_sentence(terminal: Terminal, body: object) -> None:
+    respx.get(f"{URL}/api/projects").respond(json=body)
+    code, _, err = terminal.run("status")
+    assert code == 1
+    assert "is not Fitloop" in err
+
+
+@respx.mock
+def test_an_adapter_that_is_not_there_is_a_sentence(terminal: Terminal) -> None:
+    respx.get(f"{URL}/api/projects").mock(side_effect=httpx.ConnectError("Connection refused"))
+    code, _, err = terminal.run("status")
+    assert code == 1
+    assert "does not answer (Connection refused): start it with `fitloop local`" in err
+
+
+def test_an_address_that_is_none_is_a_sentence(terminal: Terminal) -> None:
+    code, _, err = terminal.run("status", "--url", "localhost:9090")
+    assert code == 1
+    assert "is no address: write --url http://host:9090" in err
+
+
+def test_an_assignment_without_a_value_is_a_sentence(terminal: Terminal) -> None:
+    code, _, err = terminal.run("train", "5", "--set", "finetune")
+    assert code == 1
+    assert "'finetune' is no assignment: write --set name=value" in err
+
+
+@pytest.mark.parametrize("arguments", [["promote", "5"], ["status", "x"], ["nonsense"], ["rollback", "0"]])
+def test_wrong_usage_is_2(terminal: Terminal, arguments: list[str]) -> None:
+    code, _, err = terminal.run(*arguments)
+    assert code == 2
+    assert "Usage" in err
+
+
+def test_the_version_is_printed(terminal: Terminal) -> None:
+    assert terminal.run("--version")[:2] == (0, f"fitloop {__version__}\n")
+
+
+def test_help_answers_at_once() -> None:
+    """Nothing heavy is imported. Seconds of processor, because other work may be going on here."""
+    code = (
+        "import sys; sys.argv = ['fitloop', '--help']\nfrom services.cli.__main__ import main\n"
+        "try: main()\nexcept SystemExit: print('modules:', *sys.modules)"
+    )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    heavy = {"pydantic", "httpx", "fastapi", "uvicorn", "numpy", "structlog", "label_studio_sdk", "torch"}
+    assert heavy.isdisjoint(ended.stdout.partition("modules:")[2].split())
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.6

@@ -1,0 +1,152 @@
+"""`fitloop local`: it starts, says what people need, refuses with sentences, and ends in order."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from services.cli.local import _default_host, _listen, warnings
+from services.core.errors import BadConfig
+from services.core.settings import AuthSettings, LabelStudioSettings, Settings
+from tests.waiting import eventually
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Without what the tester has set."""
+    ours = ("LABEL_STUDIO", "BASIC_AUTH", "FITLOOP", "MODEL_DIR", "LOG_LEVEL")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)} | more
+
+
+class Local:
+    """A `fitloop local` in a process of its own, which listens on a free port."""
+
+    def __init__(self, folder: Path, *arguments: str, **more: str) -> None:
+        self._output = (folder / f"output-{len(list(folder.iterdir()))}").open("w+")
+        command = [sys.executable, "-m", "services.cli", "local", "--data", str(folder / "data"), *arguments]
+        self.process = subprocess.Popen(
+            command,
+            stdout=self._output,
+            stderr=subprocess.STDOUT,
+            env=environment(PYTHONUNBUFFERED="1", **more),
+        )
+
+    def output(self) -> str:
+        return Path(self._output.name).read_text()
+
+    def url(self) -> str:
+        """Its address, once it answers there."""
+        found = eventually(lambda: re.search(r"\(Settings > Model\) to (http://\S+)", self.output()), 90)
+        assert found
+
+        def answers() -> bool:
+            assert self.process.poll() is None, self.output()
+            try:
+                return httpx.get(f"{found[1]}/health").is_success
+            except httpx.HTTPError:
+                return False
+
+        eventually(answers, 90)
+        return str(found[1])
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(90)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self._output.close()
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[list[Local]]:
+    made: list[Local] = []
+    yield made
+    for local in made:
+        local.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_answers_and_ends_with_0_on_a_signal(tmp_path: Path, started: list[Local], number: int) -> None:
+    local = Local(tmp_path, "--port", "0")
+    started.append(local)
+    url = local.url()
+    assert httpx.get(f"{url}/health").json()["status"] == "UP"
+    assert local.end(number) == 0, local.output()
+    assert "Traceback" not in local.output()
+    assert "Warning: LABEL_STUDIO_API_KEY is not set" in local.output()
+    assert "Ending: trainers keep what they have" in local.output()
+
+
+def test_the_second_on_one_folder_is_refused_and_a_killed_one_holds_nothing(
+    tmp_path: Path, started: list[Local]
+) -> None:
+    first = Local(tmp_path, "--port", "0")
+    started.append(first)
+    first.url()
+    second = Local(tmp_path, "--port", "0")
+    started.append(second)
+    assert second.process.wait(90) == 1
+    assert f"(process {first.process.pid}) works on {tmp_path / 'data'}" in second.output()
+    assert len(second.output().splitlines()) == 1
+    first.end(signal.SIGKILL)
+    third = Local(tmp_path, "--port", "0")
+    started.append(third)
+    third.url()
+    assert third.end() == 0
+
+
+def test_a_port_in_use_is_a_sentence(tmp_path: Path, started: list[Local]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        local = Local(tmp_path, "--port", str(port))
+        started.append(local)
+        assert local.process.wait(90) == 1
+    assert f"Port {port} of 127.0.0.1 cannot be used (Address already in use)" in local.output()
+    assert len(local.output().splitlines()) == 1
+
+
+def test_wrong_settings_are_one_sentence(tmp_path: Path, started: list[Local]) -> None:
+    local = Local(tmp_path, START_TRAINING_EACH_N_UPDATES="0", LOG_LEVEL="LOUD")
+    started.append(local)
+    assert local.process.wait(90) == 1
+    assert "START_TRAINING_EACH_N_UPDATES" in local.output()
+    assert "LOG_LEVEL" in local.output()
+    assert "Traceback" not in local.output()
+
+
+def test_an_unknown_host_is_a_sentence() -> None:
+    with pytest.raises(BadConfig, match=r"no address of this machine .* try --host 127\.0\.0\.1"):
+        _listen("no.such.host.invalid", 0)
+
+
+def settings(user: str = "", password: str = "", path: str = "", key: str = "key") -> Settings:
+    return Settings(
+        label_studio=LabelStudioSettings(api_key=SecretStr(key)),
+        auth=AuthSettings(username=user, password=SecretStr(password), secret_path=path),
+    )
+
+
+def test_it_is_open_to_other_machines_only_with_a_password() -> None:
+    assert _default_host(settings()) == "127.0.0.1"
+    assert _default_host(settings("ann", "secret")) == "0.0.0.0"  # noqa: S104  # compared, not bound
+
+
+def test_warnings_say_what_to_set() -> None:
+    assert warnings(settings(), open_to_all=False) == []
+    assert "LABEL_STUDIO_API_KEY is not set" in warnings(settings(key=""), open_to_all=False)[0]
+    assert "set BASIC_AUTH_USER and BASIC_AUTH_PASS" in warnings(settings(), open_to_all=True)[0]
+    assert "FITLOOP_SECRET_PATH" in warnings(settings("ann", "secret"), open_to_all=True)[0]
+    assert warnings(settings("ann", "secret", "path"), open_to_all=True) == []

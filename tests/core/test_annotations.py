@@ -1,0 +1,198 @@
+"""core.annotations: what several annotations come to, and whether labels allow a model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.core.annotations import Vote, counted, decide, moment, resolve, why_dropped, why_not_trainable
+from services.core.domain import LabelSpace
+
+SPACE = LabelSpace("c", "t", "$body", ("A", "B", "C"))
+
+
+def said(label: str, number: int = 1, **more: Any) -> dict[str, Any]:
+    """An annotation as Label Studio sends it; each by another annotator unless said otherwise."""
+    region = {"from_name": "c", "to_name": "t", "type": "choices", "value": {"choices": [label]}}
+    times = {"created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z"}
+    return {"id": number, "completed_by": number, "result": [region], "was_cancelled": False, **times, **more}
+
+
+def at(second: str) -> str:
+    return f"2026-01-01T00:00:{second}Z"
+
+
+def test_one_annotation_is_the_label() -> None:
+    found = resolve(SPACE, [said("A", 7)])
+    assert (found.label, found.reason, found.annotation_ids, found.dropped) == ("A", "", (7,), {})
+
+
+def test_nothing_said_is_no_label() -> None:
+    assert resolve(SPACE, []).reason == "nothing"
+    assert resolve(SPACE, [said("A", was_cancelled=True)]).reason == "nothing"
+
+
+@pytest.mark.parametrize(
+    ("annotation", "reason"),
+    [
+        (said("A"), ""),
+        (said("A", was_cancelled=True), "cancelled"),
+        (said("A", result=[]), "empty"),
+        (said("A", result=None), "empty"),
+        (said("A", result="A"), "other_control"),
+        (said("A", result=[{"from_name": "other", "value": {"choices": ["A"]}}]), "other_control"),
+        (said("gone"), "foreign_label"),
+        (said("A", result=[{"from_name": "c", "value": {"choices": ["A", "B"]}}]), "several_labels"),
+        (said("A", result=[{"from_name": "c", "value": {"choices": ["A", "gone"]}}]), "several_labels"),
+        (None, "malformed"),
+        ("A", "malformed"),
+        (7, "malformed"),
+    ],
+)
+def test_what_says_nothing_is_dropped_with_its_reason(annotation: Any, reason: str) -> None:
+    assert why_dropped(SPACE, annotation) == reason
+    found = resolve(SPACE, [annotation, said("B", 2)])
+    assert found.dropped == ({reason: 1} if reason else {})
+
+
+def test_an_annotator_s_latest_word_counts() -> None:
+    earlier, later = (
+        said("A", 1, completed_by=5, updated_at=at("54.3")),
+        said("B", 2, completed_by=5, updated_at=at("55")),
+    )
+    found = resolve(SPACE, [later, earlier])
+    assert (found.label, found.annotation_ids, found.dropped) == ("B", (2,), {"superseded": 1})
+
+
+def test_a_whole_second_comes_before_its_fractions() -> None:
+    """Label Studio leaves `.000000` out, so that times do not sort as strings."""
+    earlier, later = (
+        said("A", 1, completed_by=5, updated_at=at("54")),
+        said("B", 2, completed_by=5, updated_at=at("54.3")),
+    )
+    assert resolve(SPACE, [later, earlier]).label == "B"
+
+
+def test_at_one_time_the_higher_id_is_later() -> None:
+    assert resolve(SPACE, [said("B", 10, completed_by=5), said("A", 9, completed_by=5)]).label == "B"
+
+
+def test_a_skip_does_not_take_back_an_annotator_s_label() -> None:
+    skip = said("B", 2, completed_by=1, was_cancelled=True, updated_at=at("59"))
+    assert resolve(SPACE, [said("A", 1), skip]).label == "A"
+
+
+@pytest.mark.parametrize("who", [5, {"id": 5}, {"id": 5, "email": "a@example.com"}, "5"])
+def test_an_annotator_is_the_same_however_label_studio_writes_it(who: Any) -> None:
+    assert resolve(SPACE, [said("A", 1, completed_by=5), said("B", 2, completed_by=who)]).label == "B"
+
+
+@pytest.mark.parametrize("who", [None, {}, {"id": None}])
+def test_unknown_annotators_are_several(who: Any) -> None:
+    annotations = [said("A", 1, completed_by=who), said("A", 2, completed_by=who), said("B", 3)]
+    assert resolve(SPACE, annotations).label == "A"
+
+
+def test_the_majority_wins_and_the_others_are_counted() -> None:
+    found = resolve(SPACE, [said("A", 1), said("B", 2), said("A", 3)])
+    assert (found.label, found.annotation_ids, found.dropped) == ("A", (1, 3), {"outvoted": 1})
+
+
+def test_a_tie_needs_a_third_opinion() -> None:
+    found = resolve(SPACE, [said("A", 1), said("B", 2)])
+    assert (found.label, found.reason, found.annotation_ids) == (None, "tie", ())
+
+
+def test_ground_truth_wins_against_any_majority() -> None:
+    found = resolve(SPACE, [said("A", 1), said("A", 2), said("B", 3, ground_truth=True)])
+    assert (found.label, found.annotation_ids, found.ground_truth) == ("B", (3,), True)
+
+
+def test_contradicting_ground_truths_are_a_tie() -> None:
+    annotations = [said("A", 1, ground_truth=True), said("B", 2, ground_truth=True), said("B", 3)]
+    assert resolve(SPACE, annotations).reason == "tie"
+
+
+def test_ids_that_are_no_numbers_are_left_out_of_the_lineage() -> None:
+    assert resolve(SPACE, [said("A", id="x", updated_at=None), said("A", 2)]).annotation_ids == (2,)
+
+
+ANNOTATIONS = st.lists(
+    st.builds(
+        said,
+        label=st.sampled_from(["A", "B", "C", "gone"]),
+        number=st.integers(1, 6),
+        completed_by=st.sampled_from([1, 2, 3, None, {"id": 1}, {"id": 2}]),
+        was_cancelled=st.booleans(),
+        ground_truth=st.booleans(),
+        updated_at=st.sampled_from([at("01"), at("01.5"), at("02"), None, "never"]),
+    )
+    | st.sampled_from([None, 7, "junk", {}, {"result": [7]}, {"result": {"a": 1}}]),
+    max_size=6,
+)
+
+
+@given(ANNOTATIONS, st.randoms())
+def test_the_order_of_annotations_does_not_matter(annotations: list[Any], random: Any) -> None:
+    shuffled = list(annotations)
+    random.shuffle(shuffled)
+    assert resolve(SPACE, shuffled) == resolve(SPACE, annotations)
+
+
+@given(ANNOTATIONS)
+def test_every_annotation_gives_the_label_or_is_counted(annotations: list[Any]) -> None:
+    found = resolve(SPACE, annotations)
+    assert found.label in (*SPACE.labels, None)
+    if found.label is not None:
+        giving = len(annotations) - sum(found.dropped.values())
+        assert giving >= len(found.annotation_ids)
+        assert giving >= 1
+
+
+@given(st.lists(st.builds(Vote, st.sampled_from("AB"), st.booleans(), st.just(())), max_size=7))
+def test_one_more_vote_for_the_winner_changes_nothing(votes: list[Vote]) -> None:
+    winners = decide(votes)
+    if winners:
+        assert decide([*votes, winners[0]])[0].label == winners[0].label
+
+
+@pytest.mark.parametrize(
+    ("counts", "sentence"),
+    [
+        ({}, "Nobody has labelled a text yet: 2 labels with 2 examples each are needed."),
+        ({"A": 0, "B": 0}, "Nobody has labelled a text yet: 2 labels with 2 examples each are needed."),
+        ({"refund": 14, "B": 0}, "2 labels with examples are needed, and only 'refund' has any (14 texts)."),
+        ({"A": 1}, "2 labels with examples are needed, and only 'A' has any (1 text)."),
+        (
+            {"A": 14, "B": 1},
+            "2 labels with 2 examples each are needed, and only 'A' has as many (14 texts); 'B' has one text.",
+        ),
+        (
+            {"A": 5, "B": 1, "C": 1},
+            "2 labels with 2 examples each are needed, and only 'A' has as many (5 texts); 2 others have one text each.",
+        ),
+        (
+            {"A": 1, "B": 1},
+            "2 labels with 2 examples each are needed, and none has as many; 2 labels have one text each.",
+        ),
+    ],
+)
+def test_too_few_labels_are_said_with_figures(counts: dict[str, int], sentence: str) -> None:
+    assert why_not_trainable(counts) == sentence
+
+
+@given(st.dictionaries(st.text(min_size=1, max_size=3), st.integers(0, 5), max_size=6))
+def test_two_labels_with_two_examples_are_enough_and_less_is_not(counts: dict[str, int]) -> None:
+    assert (why_not_trainable(counts) is None) == (sum(count >= 2 for count in counts.values()) >= 2)
+
+
+def test_a_time_without_a_zone_is_utc_and_junk_is_the_beginning() -> None:
+    assert moment("2026-01-01T00:00:00") == moment("2026-01-01T01:00:00+01:00") > 0
+    assert moment(None) == moment("soon") == moment(7) == 0.0
+
+
+def test_figures_are_written_in_numbers() -> None:
+    assert (counted(0), counted(1), counted(2, "task")) == ("0 texts", "1 text", "2 tasks")

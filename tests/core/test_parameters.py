@@ -1,0 +1,110 @@
+"""Parameters of a run as people write them."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.core.domain import Method, Parameters
+from services.core.errors import BadRequest
+from services.core.parameters import NAMES, apply, parse_parameters
+
+
+@pytest.mark.parametrize("raw", [None, "", "  ", "null", {}, "{}"])
+def test_nothing_given_is_no_problem(raw: object) -> None:
+    assert parse_parameters(raw) == ({}, [])
+
+
+@pytest.mark.parametrize("raw", [{"method": "finetune", "seed": 7}, '{"method": "finetune", "seed": 7}'])
+def test_an_object_and_the_json_of_one_are_the_same(raw: object) -> None:
+    assert parse_parameters(raw) == ({"method": "finetune", "seed": "7"}, [])
+
+
+@pytest.mark.parametrize("raw", ["finetune", "[1]", [], 3, True, "[" * 100_000])
+def test_anything_but_an_object_is_a_problem_in_a_sentence(raw: object) -> None:
+    overrides, problems = parse_parameters(raw)
+    assert overrides == {}
+    assert problems == ['Parameters must be a JSON object, as {"method": "finetune"}.']
+
+
+def test_good_values_are_taken_though_others_are_not() -> None:
+    overrides, problems = parse_parameters({"model": "x", "num_train_epochs": 3, "weight_decay": -1})
+    assert overrides == {"num_train_epochs": "3"}
+    assert problems == [
+        f"'model' is no parameter of a run: it may be {', '.join(NAMES)}.",
+        "Parameter weight_decay cannot be '-1': Input should be greater than or equal to 0.",
+    ]
+
+
+def test_values_of_unknown_names_are_repeated_nowhere() -> None:
+    assert "hunter2" not in " ".join(parse_parameters({"password": "hunter2"})[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("method", "magic"),
+        ("base_model", ""),
+        ("base_model", "a\nb"),
+        ("base_model", "a" * 301),
+        ("model_name", "../up"),
+        ("learning_rate", "0"),
+        ("learning_rate", "nan"),
+        ("num_train_epochs", "inf"),
+        ("budget_seconds", "-3"),
+        ("max_length", "7"),
+        ("max_length", "2.5"),
+        ("seed", "-1"),
+        ("nonsense", "1"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_name(name: str, value: str) -> None:
+    with pytest.raises(BadRequest, match=name):
+        apply(Parameters(), {name: value})
+
+
+@pytest.mark.parametrize("value", [True, None, [1], {"a": 1}])
+def test_a_value_is_a_text_or_a_number(value: Any) -> None:
+    assert parse_parameters({"seed": value}) == ({}, ["Parameter seed must be a text or a number."])
+
+
+def test_overrides_take_their_places_and_types() -> None:
+    given = {
+        "method": "linear-probe",
+        "base_model": "a/b",
+        "model_name": "mails",
+        "learning_rate": "3e-5",
+        "num_train_epochs": "2",
+        "weight_decay": "0",
+        "budget_seconds": "10",
+        "max_length": "64",
+        "seed": "3",
+    }
+    assert set(given) == set(NAMES) == {field.name for field in fields(Parameters)}
+    assert apply(Parameters(), given) == Parameters(
+        Method.LINEAR_PROBE, "a/b", "mails", 3e-5, 2.0, 0.0, 10.0, 64, 3
+    )
+
+
+def test_no_overrides_change_nothing() -> None:
+    assert apply(Parameters(seed=4), {}) == Parameters(seed=4)
+
+
+_json: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES) | st.text(), inner, max_size=5)
+    ),
+    max_leaves=10,
+)
+
+
+@given(_json)
+def test_whatever_is_parsed_can_be_applied(raw: Any) -> None:
+    overrides, problems = parse_parameters(raw)
+    apply(Parameters(), overrides)
+    assert all(problem.endswith(".") for problem in problems)

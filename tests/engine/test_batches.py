@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.engine.batches import LEAST_BUDGET, STREAM_BUDGET, padding_allowed, plan, share, window
+
+LENGTHS = st.lists(st.integers(1, 512), min_size=1, max_size=80)
+
+
+def _holds(lengths: list[int], budget: int) -> bool:
+    padded = max(lengths) * len(lengths)
+    return len(lengths) == 1 or (padded <= budget and padded - sum(lengths) <= padding_allowed(sum(lengths)))
+
+
+@given(LENGTHS, st.integers(1, 2048))
+def test_every_row_is_planned_once_and_every_batch_keeps_the_bounds(lengths: list[int], budget: int) -> None:
+    batches = plan(lengths, budget)
+    assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
+    assert all(_holds([lengths[row] for row in batch], budget) for batch in batches)
+
+
+@given(LENGTHS)
+def test_the_longest_come_first(lengths: list[int]) -> None:
+    longest = [max(lengths[row] for row in batch) for batch in plan(lengths)]
+    assert longest == sorted(longest, reverse=True)
+
+
+@given(LENGTHS, st.data(), st.integers(1, 2048))
+def test_a_window_holds_its_anchor_and_keeps_the_bounds(
+    lengths: list[int], data: st.DataObject, budget: int
+) -> None:
+    ordered = sorted(lengths)
+    anchor = data.draw(st.integers(0, len(ordered) - 1))
+    start, stop = window(ordered, anchor, int, budget)
+    assert 0 <= start <= anchor < stop <= len(ordered)
+    assert _holds(ordered[start:stop], budget)
+
+
+def test_a_window_grows_to_both_sides_where_lengths_are_near() -> None:
+    assert window([1, 90, 100, 110, 400], 2, int, budget=1000) == (1, 4)
+
+
+def test_nothing_is_planned_for_nothing() -> None:
+    assert plan([]) == []
+
+
+def test_what_waits_is_divided_among_the_streams_within_limits() -> None:
+    assert share(200, 2) == 100
+    assert share(10, 2) == LEAST_BUDGET
+    assert share(1_000_000, 2) == STREAM_BUDGET

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer
+
+from services.core.domain import Artefact
+from services.core.errors import EngineError
+from services.engine.loader import load_model
+from services.engine.model import Model
+from services.trainer.base import load_base
+from services.trainer.export import Head, attach_int8, write_sentence_transformers
+from tests.tiny import TEXTS, tiny_base
+
+LABELS = ("a", "b", "c")
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A linear probe's version with both engines."""
+    folder = tmp_path_factory.mktemp("version")
+    base = load_base(str(tiny_base(tmp_path_factory.mktemp("base"))), 32)
+    random = np.random.default_rng(0)
+    head = Head(random.normal(size=(3, 32)).astype(np.float32), np.zeros(3, np.float32))
+    write_sentence_transformers(folder, base, base.encoder, head, LABELS)
+    assert attach_int8(folder, "sentence-transformers", 32, 1.0, TEXTS)[0] == "ct2-int8"
+    return folder
+
+
+def _load(
+    folder: Path,
+    engine: str,
+    *,
+    labels: tuple[str, ...] = LABELS,
+    layout: str = "sentence-transformers",
+    temperature: float = 1.0,
+) -> Model:
+    return load_model(folder, Artefact(layout, engine, "", 32, temperature), labels, 2, 1)
+
+
+@pytest.mark.parametrize("engine", ["ct2-int8", "torch-fp32"])
+def test_both_engines_pass_the_smoke_test_and_say_what_they_are(version: Path, engine: str) -> None:
+    model = _load(version, engine)
+    model.smoke_test()
+    assert (model.engine.kind, model.labels, model.max_length) == (engine, LABELS, 32)
+    model.close()
+    with pytest.raises(EngineError, match="closed"):
+        model.logits_of(TEXTS)
+
+
+@pytest.mark.parametrize("engine", ["ct2-int8", "torch-fp32"])
+def test_a_text_gets_the_same_answer_alone_and_among_others(version: Path, engine: str) -> None:
+    model = _load(version, engine)
+    together = model.logits_of([*TEXTS, "", "order " * 100])
+    alone = np.concatenate([model.logits_of([text]) for text in [*TEXTS, "", "order " * 100]])
+    assert np.abs(together - alone).max() < 1e-4
+
+
+def test_the_temperature_divides_the_logits_once(version: Path) -> None:
+    cold, warm = _load(version, "torch-fp32"), _load(version, "torch-fp32", temperature=2.0)
+    logits = cold.logits_of(TEXTS)
+    assert np.array_equal(warm.logits_of(TEXTS), logits), "engines give raw logits"
+    powers = np.exp(logits / 2)
+    assert np.allclose(
+        warm.scores(logits).probabilities, powers / powers.sum(axis=1, keepdims=True), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("engine", ["ct2-int8", "torch-fp32"])
+def test_labels_that_do_not_match_the_head_are_refused(version: Path, engine: str) -> None:
+    with pytest.raises(EngineError, match="answers 3 labels, and its manifest names 2"):
+        _load(version, engine, labels=("a", "b"))
+
+
+def test_an_engine_or_layout_of_a_later_release_is_refused(version: Path) -> None:
+    with pytest.raises(EngineError, match="engine 'onnx-int8' is unknown"):
+        _load(version, "onnx-int8")
+    with pytest.raises(EngineError, match="layout 'packed' is unknown"):
+        _load(version, "torch-fp32", layout="packed")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no model", "half"])
+def test_a_broken_int8_model_is_an_engine_error(
+    version: Path, tmp_path: Path, content: bytes | str | None
+) -> None:
+    folder = Path(shutil.copytree(version, tmp_path / "broken"))
+    path = folder / "ct2" / "model.bin"
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content if isinstance(content, bytes) else path.read_bytes()[:20_000])
+    with pytest.raises(EngineError, match="CTranslate2 cannot load"):
+        _load(folder, "ct2-int8")
+
+
+def test_broken_weights_are_an_engine_error(version: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(version, tmp_path / "broken"))
+    (folder / "model.safetensors").write_bytes(b"\0" * 100)
+    with pytest.raises(EngineError, match="transformers cannot load"):
+        _load(folder, "torch-fp32")
+
+
+def test_what_the_library_refuses_to_compute_is_an_engine_error(version: Path) -> None:
+    with pytest.raises(EngineError, match="torch could not compute a batch of 1 texts"):
+        _load(version, "torch-fp32").engine.forward([[10_000]])
+    with pytest.raises(EngineError, match="CTranslate2 could not compute a batch of 1 texts"):
+        _load(version, "ct2-int8").engine.forward([[1] * 1000])
+
+
+def test_int8_is_refused_where_the_tokenizer_knows_more_tokens_than_the_model(
+    version: Path, tmp_path: Path
+) -> None:
+    """CTranslate2 would read beyond its table without a word."""
+    folder = Path(shutil.copytree(version, tmp_path / "broken"))
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.add_tokens(["zzz"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    with pytest.raises(EngineError, match="more than the"):
+        _load(folder, "ct2-int8")
+
+
+def test_a_model_whose_answers_are_not_finite_fails_the_smoke_test(version: Path) -> None:
+    model = _load(version, "torch-fp32")
+    model.engine.forward = lambda batch: np.full((len(batch), 3), np.nan, np.float32)  # type: ignore[method-assign]
+    with pytest.raises(EngineError, match="not finite"):
+        model.smoke_test()
+
+
+def test_serving_int8_imports_neither_torch_nor_transformers(version: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from services.core.domain import Artefact;"
+        "from services.engine.loader import load_model; from services.engine.scheduler import Scheduler;"
+        f"model = load_model(Path({str(version)!r}), Artefact('sentence-transformers', 'ct2-int8', '', 32, 1.0),"
+        "('a', 'b', 'c'), 1, 1); model.smoke_test(); scheduler = Scheduler(1, 10);"
+        "scheduler.submit(model, ['my order']).result(10); scheduler.close();"
+        "print({'torch', 'transformers'} & sys.modules.keys())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "set()"

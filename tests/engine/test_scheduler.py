@@ -1,0 +1,264 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from services.core.errors import EngineError, Overloaded
+from services.engine.model import Model
+from services.engine.protocol import Logits, Scores, TokenIds
+from services.engine.scheduler import Scheduler
+from services.engine.tokenise import prepare
+from tests.waiting import eventually
+
+WORDS = {f"w{n}": n for n in range(50)}
+LABELS = ("first", "second")
+
+
+class Arithmetic:
+    """Logits are the sum of a text's ids and its length: an answer for another text would show."""
+
+    kind = "arithmetic"
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.go = threading.Event()
+        self.go.set()
+        self.started = threading.Event()
+        self.fails_on: int | None = None
+
+    def forward(self, batch: Sequence[TokenIds]) -> Logits:
+        self.batches.append([len(ids) for ids in batch])
+        self.started.set()
+        self.go.wait(10)
+        if any(self.fails_on in ids for ids in batch):
+            raise ZeroDivisionError("made to fail")
+        return np.array([[sum(ids) / 100, len(ids) / 100] for ids in batch], np.float32)
+
+    def close(self) -> None:
+        pass
+
+
+def _model(engine: Arithmetic) -> Model:
+    tokenizer = Tokenizer(models.WordLevel(WORDS, unk_token="w0"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return Model(LABELS, engine, prepare(tokenizer, 300))
+
+
+def _answers(answer: Future[Scores]) -> int:
+    return len(answer.result(10).probabilities)
+
+
+@contextmanager
+def _scheduler(streams: int = 2, queue_texts: int = 1000) -> Iterator[Scheduler]:
+    scheduler = Scheduler(streams, queue_texts)
+    try:
+        yield scheduler
+    finally:
+        scheduler.close()
+
+
+TEXT = st.lists(st.integers(0, 49), min_size=1, max_size=40).map(lambda ids: " ".join(f"w{n}" for n in ids))
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(st.tuples(st.integers(0, 1), st.lists(TEXT, max_size=30)), min_size=1, max_size=8),
+    st.integers(1, 3),
+)
+def test_every_text_is_answered_once_in_its_requests_order_by_its_own_model(
+    requests: list[tuple[int, list[str]]], streams: int
+) -> None:
+    engines = [Arithmetic(), Arithmetic()]
+    held = [_model(engine) for engine in engines]
+    with _scheduler(streams) as scheduler, ThreadPoolExecutor(4) as clients:
+        submitted = clients.map(lambda request: scheduler.submit(held[request[0]], request[1]), requests)
+        for (number, texts), answer in zip(requests, submitted, strict=True):
+            scores = answer.result(10)
+            expected = held[number].scores(held[number].logits_of(texts))
+            assert scores.labels == LABELS
+            assert np.allclose(scores.probabilities, expected.probabilities)
+        assert scheduler.waiting == 0
+
+
+def test_texts_of_several_requests_are_computed_in_one_batch() -> None:
+    engine = Arithmetic()
+    model = _model(engine)
+    with _scheduler(streams=1) as scheduler:
+        engine.go.clear()
+        first = scheduler.submit(model, ["w1"])
+        engine.started.wait(10)
+        others = [scheduler.submit(model, [f"w{n} w{n}"]) for n in range(5)]
+        engine.go.set()
+        assert sum(map(_answers, [first, *others])) == 6
+    assert engine.batches == [[1], [2] * 5]
+
+
+def test_a_lone_text_does_not_wait_for_a_large_request() -> None:
+    engine = Arithmetic()
+    model = _model(engine)
+    with _scheduler(streams=1) as scheduler:
+        engine.go.clear()
+        large = scheduler.submit(model, ["w1 " * 200] * 50)
+        engine.started.wait(10)
+        lone = scheduler.submit(model, ["w1"])
+        engine.go.set()
+        assert _answers(lone) == 1
+        large.result(10)
+    assert [1] in engine.batches[:3]
+
+
+def test_beyond_the_queue_a_request_is_refused_at_once_and_room_comes_back() -> None:
+    engine = Arithmetic()
+    model = _model(engine)
+    with _scheduler(streams=1, queue_texts=10) as scheduler:
+        engine.go.clear()
+        blocking = scheduler.submit(model, ["w1"])
+        engine.started.wait(10)
+        waiting = scheduler.submit(model, ["w2"] * 8)
+        with pytest.raises(Overloaded, match="8 texts wait already, and at most 10 may"):
+            scheduler.submit(model, ["w3"] * 3)
+        engine.go.set()
+        assert len(waiting.result(10).probabilities) == 8
+        assert _answers(blocking) == 1
+        assert len(scheduler.submit(model, ["w3"] * 3).result(10).probabilities) == 3
+
+
+def test_a_request_larger_than_the_queue_is_accepted_when_nothing_waits() -> None:
+    with _scheduler(queue_texts=10) as scheduler:
+        model = _model(Arithmetic())
+        assert len(scheduler.submit(model, ["w1"] * 25).result(10).probabilities) == 25
+
+
+def test_no_texts_get_no_scores() -> None:
+    with _scheduler() as scheduler:
+        assert scheduler.submit(_model(Arithmetic()), []).result(10).probabilities.shape == (0, 2)
+
+
+def test_an_engines_error_reaches_those_of_its_batch_and_nobody_else() -> None:
+    engine = Arithmetic()
+    model = _model(engine)
+    engine.fails_on = 49
+    with _scheduler(streams=1) as scheduler:
+        engine.go.clear()
+        fine = scheduler.submit(model, ["w1"])
+        engine.started.wait(10)
+        broken = scheduler.submit(model, ["w49 " * 250, "w2", "w3"])
+        later = scheduler.submit(model, ["w4 w5 w6"])
+        engine.go.set()
+        with pytest.raises(EngineError, match="ZeroDivisionError: made to fail"):
+            broken.result(10)
+        assert _answers(fine) == 1
+        assert _answers(later) == 1
+        assert scheduler.waiting == 0
+        assert _answers(scheduler.submit(model, ["w1"])) == 1, "the stream lives on"
+
+
+def test_an_answer_of_the_wrong_shape_is_an_engine_error() -> None:
+    model = _model(Arithmetic())
+    model.labels = ("one", "two", "three")
+    with _scheduler() as scheduler, pytest.raises(EngineError, match="3 labels"):
+        scheduler.submit(model, ["w1"]).result(10)
+
+
+def test_a_request_that_is_given_up_leaves_the_queue() -> None:
+    engine = Arithmetic()
+    model = _model(engine)
+    with _scheduler(streams=1, queue_texts=10) as scheduler:
+        engine.go.clear()
+        first = scheduler.submit(model, ["w1"])
+        engine.started.wait(10)
+        given_up = scheduler.submit(model, ["w2 w2"] * 10)
+        assert given_up.cancel()
+        assert scheduler.waiting == 0
+        engine.go.set()
+        assert _answers(first) == 1
+    assert engine.batches == [[1]]
+
+
+def test_a_request_given_up_while_it_is_computed_harms_nobody() -> None:
+    engine = Arithmetic()
+    model = _model(engine)
+    with _scheduler(streams=1) as scheduler:
+        engine.go.clear()
+        given_up = scheduler.submit(model, ["w1"])
+        engine.started.wait(10)
+        assert given_up.cancel()
+        engine.go.set()
+        assert _answers(scheduler.submit(model, ["w2"])) == 1
+
+
+def test_texts_that_cannot_be_encoded_give_their_place_back() -> None:
+    with _scheduler() as scheduler:
+        with pytest.raises(TypeError):
+            scheduler.submit(_model(Arithmetic()), [3])  # type: ignore[list-item]  # the mistake is the point
+        assert scheduler.waiting == 0
+
+
+def test_close_ends_the_threads_and_tells_those_who_wait() -> None:
+    engine = Arithmetic()
+    model = _model(engine)
+    before = threading.active_count()
+    scheduler = Scheduler(2, 100)
+    engine.go.clear()
+    working = [scheduler.submit(model, ["w1 " * 200]) for _ in range(2)]
+    eventually(lambda: len(engine.batches) == 2)
+    waiting = scheduler.submit(model, ["w2"])
+    closing = threading.Thread(target=scheduler.close)
+    closing.start()
+    engine.go.set()
+    closing.join(10)
+    assert sum(map(_answers, working)) == 2
+    with pytest.raises(Overloaded, match="about to end"):
+        waiting.result(10)
+    with pytest.raises(Overloaded, match="about to end"):
+        scheduler.submit(model, ["w1"])
+    assert threading.active_count() == before
+
+
+def test_many_threads_may_ask_at_once() -> None:
+    model = _model(Arithmetic())
+    with _scheduler(streams=2) as scheduler, ThreadPoolExecutor(16) as clients:
+        asked = [[f"w{n % 50} " * (1 + n % 7)] for n in range(300)]
+        answers = list(clients.map(lambda texts: scheduler.submit(model, texts).result(10), asked))
+    expected = [model.scores(model.logits_of(texts)).probabilities for texts in asked]
+    assert np.allclose([answer.probabilities for answer in answers], expected)
+
+
+def test_models_are_not_kept_alive_by_what_was_computed() -> None:
+    with _scheduler() as scheduler:
+        scheduler.submit(_model(Arithmetic()), ["w1"] * 20).result(10)
+        assert not scheduler._lines
+        assert not scheduler._turns
+
+
+def test_two_batches_of_one_request_may_fail_at_once() -> None:
+    engine = Arithmetic()
+    model = _model(engine)
+    engine.fails_on = 49
+    with _scheduler(streams=2) as scheduler:
+        engine.go.clear()
+        broken = scheduler.submit(model, ["w49 " * 250, "w49"])
+        eventually(lambda: len(engine.batches) == 2)
+        engine.go.set()
+        with pytest.raises(EngineError, match="made to fail"):
+            broken.result(10)
+        engine.fails_on = None
+        assert sum(_answers(scheduler.submit(model, ["w1"])) for _ in range(4)) == 4
+
+
+def test_scores_that_cannot_be_computed_end_no_stream() -> None:
+    model = _model(Arithmetic())
+    fine, model.scores = model.scores, None  # type: ignore[method-assign,assignment]  # broken on purpose
+    with _scheduler(streams=1) as scheduler:
+        with pytest.raises(EngineError, match="TypeError"):
+            scheduler.submit(model, ["w1"]).result(10)
+        model.scores = fine  # type: ignore[method-assign]  # and mended
+        assert _answers(scheduler.submit(model, ["w1"])) == 1

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer
+
+from services.core.errors import EngineError
+from services.engine.tokenise import encode, max_tokens, most_tokens, open_tokenizer, pad_id_of
+from tests.tiny import tiny_base
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_base(tmp_path_factory.mktemp("base"))
+
+
+def test_texts_are_cut_at_max_length_and_never_padded(folder: Path) -> None:
+    tokenizer = open_tokenizer(folder, 16)
+    assert max_tokens(tokenizer) == 16
+    assert [len(ids) for ids in encode(tokenizer, ["my order", "order " * 100, ""])] == [4, 16, 2]
+
+
+def test_what_the_tokenizers_author_set_is_not_kept(folder: Path, tmp_path: Path) -> None:
+    """all-MiniLM-L6-v2's tokenizer.json pads every text to 128 tokens and cuts there."""
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.enable_padding(length=50)
+    tokenizer.enable_truncation(5)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "config.json").write_text("{}")
+    assert [len(ids) for ids in encode(open_tokenizer(tmp_path, 16), ["my order", "order " * 100])] == [4, 16]
+
+
+def test_a_megabyte_of_text_costs_nothing(folder: Path) -> None:
+    tokenizer = open_tokenizer(folder, 16)
+    before = time.process_time()
+    assert [len(ids) for ids in encode(tokenizer, ["a very long text " * 600_000])] == [16]
+    assert time.process_time() - before < 0.2
+
+
+def test_half_a_surrogate_pair_is_a_text_like_any_other(folder: Path) -> None:
+    assert encode(open_tokenizer(folder, 16), ["my order \ud83d"])
+
+
+def test_no_text_gets_an_empty_row(folder: Path) -> None:
+    """Some tokenizers add no special tokens, and no engine computes nothing."""
+    tokenizer = open_tokenizer(folder, 16)
+    tokenizer.post_processor = None
+    assert encode(tokenizer, [""]) == [[0]]
+
+
+@pytest.mark.parametrize(
+    ("config", "most"),
+    [
+        ({}, 256),
+        ({"max_position_embeddings": 512, "model_type": "bert"}, 256),
+        ({"max_position_embeddings": 128, "model_type": "bert"}, 128),
+        ({"max_position_embeddings": 130, "model_type": "xlm-roberta", "pad_token_id": 1}, 128),
+        ({"max_position_embeddings": -1, "model_type": "xlnet"}, 256),
+        ({"n_positions": 100}, 100),
+    ],
+)
+def test_positions_bound_the_length(config: dict[str, object], most: int) -> None:
+    assert most_tokens(config, 256) == most
+
+
+def test_the_pad_id_is_the_configs_else_the_tokenizers_else_0(folder: Path) -> None:
+    tokenizer = open_tokenizer(folder, 16)
+    assert pad_id_of({"pad_token_id": 7}, tokenizer) == 7
+    assert pad_id_of({}, tokenizer) == tokenizer.token_to_id("[PAD]")
+    assert pad_id_of({}, Tokenizer.from_str(tokenizer.to_str().replace("[PAD]", "[NOT]"))) == 0
+
+
+def test_an_unprepared_tokenizer_is_refused(folder: Path) -> None:
+    with pytest.raises(EngineError, match="prepare"):
+        encode(Tokenizer.from_file(str(folder / "tokenizer.json")), ["a"])
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]"])
+def test_a_missing_or_broken_config_is_an_engine_error(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+    with pytest.raises(EngineError, match=r"config\.json"):
+        open_tokenizer(tmp_path, 16)
+
+
+def test_a_broken_tokenizer_is_an_engine_error(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"version": "1.0"}))
+    with pytest.raises(EngineError, match=r"tokenizer\.json"):
+        open_tokenizer(tmp_path, 16)

@@ -1,0 +1,145 @@
+"""A Label Studio in memory for tests: projects, tasks, annotations, predictions, backends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from services.core.domain import Project
+from services.core.errors import FitloopError
+from services.core.labels import label_config_hash
+from services.core.labelstudio import Backend, Counts, Missing
+
+START = 1_790_000_000.0
+LABELS = ("card", "loan", "other")
+URL = "http://fitloop:9090"
+
+
+@dataclass
+class LabelStudioFake:
+    """Projects with tasks and annotations; every change moves its clock by a second."""
+
+    labels: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    created: dict[int, float] = field(default_factory=dict)
+    tasks: dict[int, dict[int, dict[str, Any]]] = field(default_factory=dict)
+    titles: dict[int, list[Backend]] = field(default_factory=dict)
+    predictions: list[dict[str, Any]] = field(default_factory=list)
+    auth: dict[str, str] = field(default_factory=dict)
+    down: FitloopError | None = None
+    reads: list[str] = field(default_factory=list)
+    ticks: int = 0
+
+    def add_project(self, project_id: int = 1, labels: tuple[str, ...] = LABELS) -> None:
+        self.labels[project_id] = labels
+        self.ticks += 1
+        self.created[project_id] = START + self.ticks
+        self.tasks[project_id] = {}
+        self.titles[project_id] = [Backend(7, URL, "fitloop")]
+
+    def add_task(self, project_id: int = 1) -> int:
+        number = 1 + max((task for tasks in self.tasks.values() for task in tasks), default=0)
+        self.tasks[project_id][number] = {
+            "id": number,
+            "data": {"text": f"text number {number}"},
+            "annotations": [],
+            "updated_at": self._stamp(),
+        }
+        return number
+
+    def label(self, task: int, label: str, project_id: int = 1, **more: Any) -> None:
+        """Add an annotation, in place of what is there."""
+        row = self.tasks[project_id][task]
+        stamp = self._stamp()
+        value = {"from_name": "label", "to_name": "text", "type": "choices", "value": {"choices": [label]}}
+        annotation = {
+            "id": row["annotations"][0]["id"] if row["annotations"] else self.ticks,
+            "result": [value],
+            "was_cancelled": False,
+            "ground_truth": False,
+            "completed_by": 1,
+            "created_at": stamp,
+            "updated_at": stamp,
+            **more,
+        }
+        row.update(annotations=[annotation], updated_at=stamp)
+
+    def unlabel(self, task: int, project_id: int = 1) -> None:
+        self.tasks[project_id][task].update(annotations=[], updated_at=self._stamp())
+
+    def delete_task(self, task: int, project_id: int = 1) -> None:
+        del self.tasks[project_id][task]
+
+    def label_many(self, count: int, project_id: int = 1) -> list[int]:
+        numbers = [self.add_task(project_id) for _ in range(count)]
+        for number in numbers:
+            self.label(number, self.labels[project_id][number % len(self.labels[project_id])], project_id)
+        return numbers
+
+    def project(self, project_id: int) -> tuple[Project, Counts]:
+        self._answer("project")
+        if project_id not in self.labels:
+            raise Missing(f"no project {project_id}")
+        choices = "".join(f'<Choice value="{label}"/>' for label in self.labels[project_id])
+        config = (
+            '<View><Text name="text" value="$text"/>'
+            f'<Choices name="label" toName="text">{choices}</Choices></View>'
+        )
+        if not self.labels[project_id]:
+            config = '<View><Text name="text" value="$text"/></View>'
+        created = self.created[project_id]
+        rows = self.tasks[project_id].values()
+        kept = [(row, one) for row in rows for one in row["annotations"] if not one["was_cancelled"]]
+        project = Project(
+            key=f"{project_id}-{int(created)}",
+            id=project_id,
+            title="Support",
+            label_config=config,
+            label_config_hash=label_config_hash(config),
+            created_at=datetime.fromtimestamp(created, UTC).isoformat(),
+        )
+        return project, Counts(
+            annotated_tasks=len({row["id"] for row, one in kept if not one["ground_truth"]}),
+            annotations=len(kept),
+            skipped=sum(one["was_cancelled"] for row in rows for one in row["annotations"]),
+            newest_change=max((row["updated_at"] for row in rows), default=""),
+        )
+
+    def annotated_tasks(self, project_id: int, since: str | None = None) -> Iterator[dict[str, Any]]:
+        self._answer("all" if since is None else "since")
+        for row in list(self.tasks[project_id].values()):
+            kept = [one for one in row["annotations"] if not one["was_cancelled"]]
+            if kept if since is None else row["updated_at"] >= since:
+                yield row
+
+    def unlabelled_tasks(self, project_id: int) -> Iterator[dict[str, Any]]:
+        self._answer("unlabelled")
+        yield from [row for row in self.tasks[project_id].values() if not row["annotations"]]
+
+    def predicted_tasks(self, project_id: int, version: str) -> set[int]:
+        self._answer("predicted")
+        return {row["task"] for row in self.predictions if row["model_version"] == version}
+
+    def push_predictions(self, project_id: int, predictions: Sequence[dict[str, Any]]) -> None:
+        self._answer("push")
+        self.predictions.extend(predictions)
+
+    def backends(self, project_id: int) -> list[Backend]:
+        self._answer("backends")
+        return self.titles[project_id]
+
+    def set_backend_title(self, project_id: int, backend: Backend, title: str, auth: dict[str, str]) -> None:
+        self._answer("title")
+        self.auth = auth
+        rows = self.titles[project_id]
+        self.titles[project_id] = [replace(row, title=title) if row.id == backend.id else row for row in rows]
+
+    def _answer(self, what: str) -> None:
+        self.reads.append(what)
+        if self.down:
+            raise self.down
+
+    def _stamp(self) -> str:
+        self.ticks += 1
+        return datetime.fromtimestamp(START + self.ticks, UTC).isoformat()

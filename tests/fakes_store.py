@@ -1,0 +1,60 @@
+"""A store in memory for tests, which can be told to fail at any change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from services.core.errors import NotFound
+
+
+class Killed(BaseException):
+    """The process ends here: nothing may catch it."""
+
+
+class MemoryStore:
+    """An ObjectStore in memory. `fail_at`: the number of the change that fails; `after`: it is made all the same."""
+
+    url = "memory:///"
+
+    def __init__(self, data: dict[str, bytes] | None = None) -> None:
+        self.data: dict[str, bytes] = {} if data is None else data
+        self.changes = 0
+        self.fail_at: int | None = None
+        self.after = False
+        self.error: BaseException = Killed()
+
+    def read(self, key: str) -> bytes:
+        try:
+            return self.data[key]
+        except KeyError:
+            raise NotFound(key) from None
+
+    def write(self, key: str, data: bytes) -> None:
+        self._maybe_fail(before=True)
+        self.data[key] = data
+        self._maybe_fail(before=False)
+
+    def delete(self, key: str) -> None:
+        if key not in self.data:
+            return
+        self._maybe_fail(before=True)
+        del self.data[key]
+        self._maybe_fail(before=False)
+
+    def upload(self, source: Path, key: str) -> None:
+        self.write(key, source.read_bytes())
+
+    def local(self, key: str) -> Path:
+        raise NotImplementedError(key)
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        return iter(sorted(key for key in self.data if key.startswith(prefix)))
+
+    def folders(self, prefix: str) -> list[str]:
+        return sorted({key[len(prefix) :].split("/")[0] for key in self.data if key.startswith(prefix)})
+
+    def _maybe_fail(self, *, before: bool) -> None:
+        self.changes += before
+        if self.fail_at is not None and self.changes == self.fail_at and before is not self.after:
+            raise self.error

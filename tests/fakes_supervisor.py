@@ -1,0 +1,246 @@
+"""What stands around the supervisor in tests: trainers and models that do as they are told, and a world of all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from services.adapter.board import Board, ProjectView
+from services.adapter.supervisor import Supervisor
+from services.core import documents
+from services.core.domain import (
+    Action,
+    Artefact,
+    Attempt,
+    Command,
+    Estimate,
+    GateDecision,
+    Launch,
+    Lineage,
+    Manifest,
+    Method,
+    Project,
+    Published,
+    RunRequest,
+    RunState,
+    RunStatus,
+    Snapshot,
+)
+from services.core.errors import EngineError
+from services.core.inbox import Inbox, command_id
+from services.core.labels import parse_label_space, signature
+from services.core.registry import Registry
+from services.core.runs import Runs, version_name
+from services.core.settings import Settings, StorageSettings, TrainingSettings, TriggerSettings
+from services.engine.protocol import Scores
+from tests.fakes_labelstudio import LABELS, START, URL, LabelStudioFake
+from tests.fakes_store import MemoryStore
+
+
+class LauncherFake:
+    """Trainers that wait to be told how they end. What it knows is in the store, as the real one's is."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.runs = Runs(store)
+        self.launched: list[str] = []
+
+    def launch(self, request: RunRequest) -> None:
+        known = self.runs.launch(request.run)
+        if known and known.outcome:
+            return
+        self.launched.append(request.run)
+        self.runs.write(Launch(request.run, (Attempt(1, request.created_at),)))
+
+    def cancel(self, run: str) -> None:
+        self.end(run, RunState.CANCELLED, None, 0.0)
+
+    def observe(self, run: str) -> Launch | None:
+        return self.runs.launch(run)
+
+    def close(self) -> None:
+        """Nothing runs."""
+
+    def end(self, run: str, outcome: RunState, code: int | None, now: float) -> None:
+        """The run's process ends so."""
+        self.runs.write(Launch(run, (Attempt(1, now, now, code),), outcome))
+
+
+class InferenceFake:
+    """Models that answer the first label, except broken ones."""
+
+    def __init__(self) -> None:
+        self.broken: dict[str, Exception] = {}
+        self.prepared: list[str] = []
+        self.asked: list[int] = []
+
+    async def scores(self, project_key: str, version: str, texts: Sequence[str]) -> Scores:
+        self.asked.append(len(texts))
+        row = np.array([0.7, 0.2, 0.1], dtype=np.float32)
+        return Scores(LABELS, np.tile(row, (len(texts), 1)))
+
+    def prepare(self, project_key: str, version: str) -> None:
+        if version in self.broken:
+            raise self.broken[version]
+        self.prepared.append(version)
+
+    def engine_kind(self, project_key: str, version: str) -> str | None:
+        return "torch-fp32" if version in self.prepared else None
+
+
+def settings(**trigger: Any) -> Settings:
+    given = {"every_n_updates": 6, "debounce_seconds": 2.0, "reconcile_seconds": 15.0, **trigger}
+    return Settings(
+        trigger=TriggerSettings(**given),
+        training=TrainingSettings(base_model="tiny"),
+        storage=StorageSettings(keep_versions=2, keep_days=0.0, keep_runs_days=1.0),
+    )
+
+
+class World:
+    """A supervisor and all that stands around it, at a time that tests move."""
+
+    def __init__(self, chosen: Settings | None = None) -> None:
+        self.settings = chosen or settings()
+        self.now = START
+        self.store = MemoryStore()
+        self.own = MemoryStore(self.store.data)
+        """The supervisor's hands on the same bytes: what it changes may fail, what others do does not."""
+        self.registry, self.runs, self.inbox = Registry(self.store), Runs(self.store), Inbox(self.store)
+        self.label_studio = LabelStudioFake()
+        self.launcher = LauncherFake(self.store)
+        self.inference = InferenceFake()
+        self.restart()
+
+    def restart(self) -> None:
+        """The process ended, and a new one begins: only the store is left."""
+        self.board = Board()
+        self.supervisor = Supervisor(
+            self.settings,
+            self.own,
+            self.label_studio,  # type: ignore[arg-type]  # it answers all that the supervisor asks
+            self.launcher,
+            self.inference,
+            self.board,
+            clock=lambda: self.now,
+        )
+
+    def tick(self, seconds: float = 0.0) -> float:
+        """Let time pass, then tick."""
+        self.now += seconds
+        return self.supervisor.tick(self.now)
+
+    def settle(self, ticks: int = 4) -> None:
+        """Tick until every look and debounce is over."""
+        for _ in range(ticks):
+            self.tick(20.0)
+            while self.supervisor.refresher.work(self.now):
+                pass
+        self.tick()
+
+    def connect(self, project_id: int = 1) -> None:
+        """Label Studio calls /setup for a project of three labels."""
+        if project_id not in self.label_studio.labels:
+            self.label_studio.add_project(project_id)
+        self.supervisor.notify(project_id, "SETUP")
+        self.supervisor.remember(project_id, {}, URL)
+        self.tick()
+
+    def event(self, action: str = "ANNOTATION_CREATED", project_id: int = 1) -> None:
+        self.supervisor.notify(project_id, action)
+
+    def command(self, action: Action, version: str | None = None, **parameters: str) -> str:
+        """A command as the routes leave it; its id."""
+        self.now += 0.001
+        command = Command(command_id(self.now), 1, action, version, parameters, self.now)
+        self.inbox.put(command)
+        self.supervisor.wake()
+        return command.id
+
+    def train(
+        self, run: str, *, promote: bool = True, compared_with: str | None = "", letter: str = ""
+    ) -> str:
+        """The run's trainer reads the labels and publishes a version; its name. `compared_with` "": what serves now."""
+        request = self.runs.request(run)
+        assert request
+        project, _ = self.label_studio.project(request.project_id)
+        rows = self.label_studio.annotated_tasks(request.project_id)
+        tasks = {str(row["id"]): sign for row in rows if (sign := signature(row["annotations"]))}
+        labels = parse_label_space(project.label_config).labels
+        self.runs.write_snapshot(run, Snapshot(tasks, project.label_config_hash, labels, self.now))
+        if compared_with == "":
+            served = self.registry.serving().projects.get(project.key)
+            compared_with = served.current if served else None
+        version = version_name(project, request.parameters.model_name, run, letter)
+        self.publish(project, version, compared_with, run)
+        status = self.runs.status(run)
+        published = (
+            *(status.published if status else ()),
+            Published(version, promote, f"Gate of {version}."),
+        )
+        self.runs.write(
+            RunStatus(run, RunState.RUNNING, "linear-probe", 40, 120, seconds_left=12.0, published=published)
+        )
+        return version
+
+    def publish(self, project: Project, version: str, compared_with: str | None, run: str = "1-1") -> None:
+        """A version, as a trainer would leave it."""
+        manifest = Manifest(
+            version=version,
+            project_key=project.key,
+            method=Method.LINEAR_PROBE,
+            labels=LABELS,
+            artefact=Artefact("sentence-transformers", "torch-fp32", "", 256, 1.0),
+            estimate=Estimate(120, 61, 0.42, 0.59, 0.5, "cross-fit"),
+            gate=GateDecision(True, "first", (), compared_with),
+            lineage=Lineage(
+                run,
+                (),
+                "",
+                project.label_config_hash,
+                "tiny",
+                "",
+                "",
+                TrainingSettings().parameters(),
+                None,
+                9,
+                True,
+            ),
+            created_at=self.now,
+        )
+        self.store.write(f"projects/{project.key}/versions/{version}/manifest.json", documents.dump(manifest))
+
+    def end(
+        self, run: str, outcome: RunState = RunState.DONE, code: int | None = 0, message: str = ""
+    ) -> None:
+        """The run's process ends."""
+        status = self.runs.status(run) or RunStatus(run, RunState.RUNNING)
+        self.runs.write(replace(status, state=outcome, message=message, exit_code=code))
+        self.launcher.end(run, outcome, code, self.now)
+
+    def carry_through(self, run: str, **options: Any) -> str:
+        """The run publishes and ends, and the supervisor sees it."""
+        version = self.train(run, **options)
+        self.end(run)
+        self.settle()
+        return version
+
+    @property
+    def view(self) -> ProjectView:
+        found = self.board.view(1)
+        assert found
+        return found
+
+    @property
+    def current(self) -> str | None:
+        return self.view.served.current
+
+    def requests(self) -> list[RunRequest]:
+        """Of all runs of project 1, oldest first."""
+        return [request for name in self.runs.names(1) if (request := self.runs.request(name))]
+
+
+def broken(version: str) -> EngineError:
+    return EngineError(f"{version} gives other answers than its smoke test.")

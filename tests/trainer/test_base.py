@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from services.core.errors import BadConfig
+from services.engine.tokenise import encode
+from services.engine.torch import padded
+from services.trainer.base import load_base
+from tests.tiny import ARCHITECTURES, TEXTS, minilm, tiny_base
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_base(tmp_path_factory.mktemp("base"))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_architecture_loads_and_reads_texts_of_any_length(tmp_path: Path, architecture: str) -> None:
+    base = load_base(str(tiny_base(tmp_path, architecture)), 256)
+    assert base.max_length == (64 if base.pad_id == 1 else 66), "66 positions, of which 2 may be no token's"
+    ids, mask = padded(encode(base.tokenizer, [*TEXTS, "order " * 500]), base.pad_id)
+    assert ids.shape[1] == base.max_length
+    with torch.inference_mode():
+        hidden = base.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+    assert hidden.isfinite().all()
+    assert hidden.dtype == torch.float32
+    assert not base.encoder.training
+
+
+def test_the_digest_is_of_the_weights_file(folder: Path) -> None:
+    assert (
+        load_base(str(folder), 32).digest
+        == hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    )
+
+
+def test_a_sentence_transformers_folder_names_its_transformer(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "0_Transformer")
+    (tmp_path / "modules.json").write_text(json.dumps([{"path": "0_Transformer"}]))
+    assert load_base(str(tmp_path), 32).source == tmp_path / "0_Transformer"
+
+
+def test_a_slow_tokenizer_is_converted(folder: Path, tmp_path: Path) -> None:
+    base = Path(shutil.copytree(folder, tmp_path / "slow"))
+    (base / "tokenizer.json").unlink()
+    (base / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nmy\norder")
+    (base / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer"}))
+    assert encode(load_base(str(base), 32).tokenizer, ["My order"]) == [[2, 5, 6, 3]]
+
+
+@pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
+def test_an_incomplete_folder_is_refused_with_what_to_set(folder: Path, tmp_path: Path, missing: str) -> None:
+    base = Path(shutil.copytree(folder, tmp_path / "base"))
+    (base / missing).unlink()
+    with pytest.raises(BadConfig, match=r"not both there\. Set BASELINE_MODEL_NAME to"):
+        load_base(str(base), 32)
+
+
+@pytest.mark.parametrize("broken", ["model.safetensors", "tokenizer.json"])
+def test_broken_files_are_refused(folder: Path, tmp_path: Path, broken: str) -> None:
+    base = Path(shutil.copytree(folder, tmp_path / "base"))
+    (base / broken).write_bytes(b"broken")
+    with pytest.raises(BadConfig, match="cannot be used"):
+        load_base(str(base), 32)
+
+
+def test_a_name_that_is_neither_folder_nor_hub_id_is_refused() -> None:
+    with pytest.raises(BadConfig, match="'/no/such/folder' cannot be used: there is no such folder"):
+        load_base("/no/such/folder", 32)
+
+
+def test_the_hub_is_asked_only_for_what_the_cache_lacks(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def snapshot_download(name: str, *, allow_patterns: list[str], local_files_only: bool = False) -> str:
+        assert name == "someone/model"
+        assert not any("bin" in pattern for pattern in allow_patterns)
+        asked.append(local_files_only)
+        if local_files_only:
+            raise FileNotFoundError
+        return str(folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    assert load_base("someone/model", 32).source == folder
+    assert asked == [True, False]
+
+
+def test_a_complete_cache_is_enough_and_an_incomplete_one_is_not(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cached = folder
+
+    def snapshot_download(_: str, *, local_files_only: bool = False, **_options: Any) -> str:
+        assert local_files_only or cached != folder, "the hub is asked"
+        return str(cached if local_files_only else folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    assert load_base("someone/model", 32).source == folder
+    cached = tmp_path
+    assert load_base("someone/model", 32).source == folder
+
+
+def test_a_hub_that_cannot_be_reached_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def snapshot_download(_: str, **_options: Any) -> str:
+        raise ConnectionError
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    with pytest.raises(BadConfig, match=r"the hub did not give it \(ConnectionError\)"):
+        load_base("someone/model", 32)
+
+
+@pytest.mark.skipif(minilm() is None, reason="the package with all-MiniLM-L6-v2's weights is not installed")
+def test_minilm_loads() -> None:
+    base = load_base(str(minilm()), 256)
+    assert (base.max_length, base.pad_id, base.config.hidden_size) == (256, 0, 384)
+    assert [len(ids) for ids in encode(base.tokenizer, ["hello"])] == [3], "its file pads to 128"

@@ -1,0 +1,119 @@
+"""trainer.calibrate: a known temperature is found again, answers stay, and nothing makes it fail."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from services.trainer.calibrate import (
+    HIGHEST,
+    LOWEST,
+    expected_calibration_error,
+    fit_temperature,
+    reliability,
+    softmax,
+)
+
+
+def drawn(
+    seed: int, texts: int, labels: int, temperature: float
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Logits that are `temperature` times too large, and labels drawn by the true probabilities."""
+    random = np.random.default_rng(seed)
+    true = random.normal(0, 2, (texts, labels))
+    targets = (true + random.gumbel(size=true.shape)).argmax(axis=1)
+    return (true * temperature).astype(np.float32), targets.astype(np.int64)
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 10_000), st.integers(2, 12), st.sampled_from([0.2, 0.5, 1.0, 2.0, 8.0]))
+def test_a_known_temperature_is_found_again(seed: int, labels: int, temperature: float) -> None:
+    logits, targets = drawn(seed, 2_000, labels, temperature)
+    assert fit_temperature(logits, targets) == pytest.approx(temperature, rel=0.25)
+
+
+def test_the_temperature_makes_the_labels_likeliest() -> None:
+    """But for the one imagined text, which 5,000 texts outweigh."""
+    logits, targets = drawn(1, 5_000, 5, 3.0)
+
+    def loss(temperature: float) -> float:
+        return -float(np.log(softmax(logits, temperature)[np.arange(len(targets)), targets]).mean())
+
+    found = fit_temperature(logits, targets)
+    assert loss(found) <= min(loss(found * 0.97), loss(found * 1.03))
+    assert expected_calibration_error(softmax(logits, found), targets) < 0.03
+
+
+@given(st.integers(0, 1_000), st.integers(20, 60), st.integers(2, 5), st.floats(-20, 20))
+def test_answers_stay_and_the_temperature_does_not_depend_on_a_shift(
+    seed: int, texts: int, labels: int, shift: float
+) -> None:
+    logits, targets = drawn(seed, texts, labels, 2.0)
+    found = fit_temperature(logits, targets)
+    assert LOWEST <= found <= HIGHEST
+    assert (softmax(logits, found).argmax(axis=1) == logits.argmax(axis=1)).all()
+    assert fit_temperature(logits + np.float32(shift), targets) == pytest.approx(found, rel=1e-2)
+
+
+def test_right_answers_alone_do_not_make_every_probability_one() -> None:
+    """Scores that are all 1.0 could not be sorted by."""
+    targets = np.arange(20) % 2
+    logits = np.eye(2, dtype=np.float32)[targets] * np.linspace(1, 3, 20, dtype=np.float32)[:, None]
+    top = softmax(logits, fit_temperature(logits, targets)).max(axis=1)
+    assert 0.9 < top.mean() < 0.99
+    assert len(np.unique(top)) == 20
+
+
+def test_answers_at_random_are_made_as_flat_as_allowed() -> None:
+    logits, _ = drawn(3, 400, 4, 1.0)
+    targets = np.random.default_rng(4).integers(0, 4, 400)
+    assert softmax(logits, fit_temperature(logits, targets)).max(axis=1).mean() < 0.45
+
+
+@pytest.mark.parametrize(
+    ("logits", "targets"),
+    [
+        (np.zeros((0, 3)), np.zeros(0)),
+        (np.ones((19, 2)), np.arange(19) % 2),
+        (np.eye(2)[[0] * 30], np.zeros(30)),
+        (np.where(np.eye(2)[[0, 1] * 20] > 0, np.inf, 0.0), np.arange(40) % 2),
+        (np.full((40, 2), np.nan), np.arange(40) % 2),
+    ],
+    ids=["nothing", "19 texts", "one class", "infinite", "no numbers"],
+)
+def test_what_cannot_be_fitted_is_left_as_it_is(
+    logits: NDArray[np.float64], targets: NDArray[np.float64]
+) -> None:
+    assert fit_temperature(logits.astype(np.float32), targets.astype(np.int64)) == 1.0
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-30, 1e30])
+def test_extreme_logits_give_a_temperature_within_bounds(scale: float) -> None:
+    logits, targets = drawn(5, 50, 3, 1.0)
+    assert LOWEST <= fit_temperature(logits * np.float32(scale), targets) <= HIGHEST
+
+
+def test_probabilities_are_float32_and_sum_to_one() -> None:
+    logits, _ = drawn(6, 100, 7, 500.0)
+    found = softmax(logits, 0.05)
+    assert found.dtype == np.float32
+    assert found.sum(axis=1) == pytest.approx(np.ones(100), abs=1e-6)
+    assert softmax(np.zeros((0, 3), np.float32)).shape == (0, 3)
+
+
+def test_the_calibration_error_is_the_distance_to_the_diagonal() -> None:
+    probabilities = np.array([[0.9, 0.1]] * 10, np.float32)
+    assert expected_calibration_error(probabilities, np.array([0] * 9 + [1])) == pytest.approx(0.0, abs=1e-6)
+    assert expected_calibration_error(probabilities, np.array([1] * 10)) == pytest.approx(0.9)
+    assert expected_calibration_error(np.zeros((0, 2), np.float32), np.zeros(0, np.int64)) == 0.0
+
+
+def test_bins_hold_their_upper_edge() -> None:
+    probabilities = np.array([[1.0, 0.0], [0.5, 0.5], [0.6, 0.4]])
+    texts, said, right = reliability(probabilities, np.array([0, 1, 0]), bins=2)
+    assert texts.tolist() == [1, 2]
+    assert said.tolist() == pytest.approx([0.5, 1.6])
+    assert right.tolist() == [0.0, 2.0]

@@ -1,0 +1,237 @@
+"""trainer.dataset: one example a text, whatever the order; what leaves is counted; malformed tasks never raise."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.core.domain import LabelSpace
+from services.core.errors import BadData
+from services.core.labels import signature
+from services.trainer.dataset import Dataset, build_dataset, check_trainable
+from services.trainer.split import text_key
+
+SPACE = LabelSpace("c", "t", "$body", ("B", "A", "unused"))
+
+
+def said(label: str, number: int = 1, **more: Any) -> dict[str, Any]:
+    region = {"from_name": "c", "to_name": "t", "type": "choices", "value": {"choices": [label]}}
+    return {
+        "id": number,
+        "completed_by": number,
+        "result": [region],
+        "updated_at": "2026-01-01T00:00:00Z",
+        **more,
+    }
+
+
+def task(number: int, text: Any, *annotations: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"id": number, "data": {"body": text}, "annotations": list(annotations), **more}
+
+
+def build(*tasks: Any) -> Dataset:
+    return build_dataset(tasks, SPACE, "hash", 7.0)
+
+
+def labels_of(dataset: Dataset) -> dict[str, str]:
+    return {example.text: example.label for example in dataset.examples}
+
+
+def test_examples_are_sorted_by_key_and_labels_by_the_config() -> None:
+    dataset = build(
+        task(1, "one", said("A", 11)), task(2, "two", said("B", 12)), task(3, "three", said("A", 13))
+    )
+    assert dataset.keys == sorted(text_key(text) for text in ("one", "two", "three"))
+    assert dataset.labels == ("B", "A")
+    assert dataset.texts == [example.text for example in dataset.examples]
+    assert dataset.targets.dtype == np.int64
+    assert [dataset.labels[target] for target in dataset.targets] == [
+        example.label for example in dataset.examples
+    ]
+    assert dataset.dropped == {}
+    assert {(example.task_id, example.annotation_ids) for example in dataset.examples} == {
+        (1, (11,)),
+        (2, (12,)),
+        (3, (13,)),
+    }
+
+
+def test_the_snapshot_signs_every_task_with_a_usable_annotation() -> None:
+    """Of what was dropped as well: an edit of it must count as a change."""
+    tasks = [
+        task(1, "one", said("A")),
+        task(2, "two", said("gone")),
+        task(3, None, said("A")),
+        task(4, "four", said("A", was_cancelled=True)),
+        task(5, "five", said("A", 1), said("B", 2)),
+    ]
+    snapshot = build(*tasks).snapshot
+    assert snapshot.tasks == {
+        str(number): signature(tasks[number - 1]["annotations"]) for number in (1, 2, 3, 5)
+    }
+    assert (snapshot.label_config_hash, snapshot.labels, snapshot.taken_at) == ("hash", SPACE.labels, 7.0)
+
+
+def test_what_is_dropped_is_counted_by_reason() -> None:
+    dataset = build(
+        task(1, "one", said("A", 1), said("B", 2, was_cancelled=True), said("B", 3, result=[])),
+        task(2, "two", said("gone"), drafts=[{"id": 1}, {"id": 2}]),
+        task(3, "three", said("A", 1), said("B", 2)),
+        task(4, "four", said("A", 1), said("A", 2), said("B", 3)),
+        task(5, 7, said("A")),
+    )
+    assert labels_of(dataset) == {"one": "A", "four": "A"}
+    assert dataset.third_opinion == (3,)
+    assert dataset.dropped == {
+        "cancelled": 1,
+        "draft": 2,
+        "empty": 1,
+        "foreign_label": 1,
+        "no_text": 1,
+        "outvoted": 1,
+        "tie": 1,
+    }
+
+
+@pytest.mark.parametrize("text", [None, 7, 1.5, True, ["a"], {"a": "b"}, "", "  ", "\x00\x01\ufffd", "?!"])
+def test_a_task_without_a_text_is_counted(text: Any) -> None:
+    dataset = build(task(1, text, said("A")))
+    assert dataset.examples == ()
+    assert dataset.dropped == {"no_text": 1}
+
+
+@pytest.mark.parametrize(
+    "junk", [None, 7, "task", [], {}, {"id": None}, {"id": "x", "data": {"body": "one"}}]
+)
+def test_a_task_without_an_id_is_counted(junk: Any) -> None:
+    assert build(junk).dropped == {"malformed_task": 1}
+
+
+@pytest.mark.parametrize("data", [None, 7, "text", [], {"other": "text"}])
+def test_data_that_is_none_is_counted(data: Any) -> None:
+    assert build({"id": 1, "data": data, "annotations": [said("A")]}).dropped == {"no_text": 1}
+
+
+@pytest.mark.parametrize("annotations", [None, 7, "x", {}, [None], [7], [[]], [{"result": 7}]])
+def test_malformed_annotations_never_raise(annotations: Any) -> None:
+    assert build({"id": 1, "data": {"body": "one"}, "annotations": annotations}).examples == ()
+
+
+def test_equal_texts_are_one_example_of_the_first_task_with_all_their_annotations() -> None:
+    dataset = build(task(9, "One!", said("A", 19)), task(3, "one", said("A", 13)))
+    (example,) = dataset.examples
+    assert (example.task_id, example.text, example.annotation_ids) == (3, "one", (13, 19))
+    assert dataset.dropped == {"duplicate_text": 1}
+
+
+def test_a_task_is_one_vote_among_equal_texts() -> None:
+    dataset = build(
+        task(1, "one", said("A", 1), said("A", 2), said("A", 3)),
+        task(2, "one", said("B", 4)),
+        task(3, "one", said("B", 5)),
+    )
+    (example,) = dataset.examples
+    assert (example.label, example.task_id, example.annotation_ids) == ("B", 2, (4, 5))
+    assert dataset.dropped == {"duplicate_text": 1, "outvoted_duplicate": 1}
+
+
+def test_ground_truth_wins_among_equal_texts() -> None:
+    dataset = build(
+        task(1, "one", said("A", 1, ground_truth=True)),
+        task(2, "one", said("B", 2)),
+        task(3, "one", said("B", 3)),
+    )
+    assert labels_of(dataset) == {"one": "A"}
+
+
+def test_equal_texts_with_as_many_labels_each_need_a_third_opinion() -> None:
+    dataset = build(task(1, "one", said("A")), task(2, "ONE", said("B")), task(3, "three", said("B")))
+    assert labels_of(dataset) == {"three": "B"}
+    assert dataset.third_opinion == (1, 2)
+    assert dataset.dropped == {"conflicting_duplicates": 2}
+
+
+def test_a_task_that_comes_twice_counts_once_as_it_was_last() -> None:
+    """A page that shifts while it is read brings a task twice."""
+    old = task(1, "one", said("A"), updated_at="2026-01-01T00:00:00Z")
+    new = task(1, "one", said("B"), updated_at="2026-01-01T00:00:00.5Z")
+    for tasks in ((old, new), (new, old)):
+        dataset = build(*tasks)
+        assert labels_of(dataset) == {"one": "B"}
+        assert dataset.dropped == {"repeated_task": 1}
+
+
+TASKS = st.lists(
+    st.builds(
+        task,
+        st.integers(1, 8),
+        st.sampled_from(["one", "One", "two", "three", None, 7, "?"]),
+        st.builds(said, st.sampled_from(["A", "B", "gone"]), st.integers(1, 4), ground_truth=st.booleans()),
+        st.builds(said, st.sampled_from(["A", "B"]), st.integers(1, 4), was_cancelled=st.booleans()),
+    )
+    | st.sampled_from([None, {}, {"id": 3}]),
+    max_size=8,
+)
+
+
+@given(TASKS, st.randoms())
+def test_the_order_of_tasks_does_not_matter(tasks: list[Any], random: Any) -> None:
+    shuffled = list(tasks)
+    random.shuffle(shuffled)
+    assert build(*shuffled) == build(*tasks)
+
+
+@given(TASKS)
+def test_every_task_is_an_example_or_counted(tasks: list[Any]) -> None:
+    dataset = build(*tasks)
+    by_task = (
+        "malformed_task",
+        "repeated_task",
+        "no_text",
+        "tie",
+        "duplicate_text",
+        "outvoted_duplicate",
+        "conflicting_duplicates",
+    )
+    counted = sum(dataset.dropped.get(name, 0) for name in by_task)
+    unlabelled = len(tasks) - counted - len(dataset.examples)
+    assert 0 <= unlabelled <= len(tasks)
+    assert len(set(dataset.keys)) == len(dataset.examples)
+    json.dumps([dataset.dropped, dataset.third_opinion])
+
+
+def test_two_labels_with_two_examples_are_trained() -> None:
+    check_trainable(build(*(task(number, f"text {number}", said("AB"[number % 2])) for number in range(4))))
+
+
+@pytest.mark.parametrize(
+    ("tasks", "sentence"),
+    [
+        ([], "Nobody has labelled a text yet: 2 labels with 2 examples each are needed."),
+        (
+            [task(1, "one", said("A", was_cancelled=True)), task(2, None, said("A"))],
+            (
+                "Nobody has labelled a text yet: 2 labels with 2 examples each are needed. "
+                "Not counted: 1 annotation skipped; 1 task without a text."
+            ),
+        ),
+        (
+            [task(1, "one", said("A")), task(2, "two", said("A")), task(3, "three", said("gone"))],
+            (
+                "2 labels with examples are needed, and only 'A' has any (2 texts). "
+                "Not counted: 1 annotation with a label that the label config does not have."
+            ),
+        ),
+    ],
+)
+def test_why_labels_do_not_allow_a_model_is_said_with_what_was_left_out(
+    tasks: list[Any], sentence: str
+) -> None:
+    with pytest.raises(BadData) as caught:
+        check_trainable(build(*tasks))
+    assert str(caught.value) == sentence

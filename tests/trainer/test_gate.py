@@ -1,0 +1,320 @@
+"""trainer.gate: the table of promotions, its sentences, and properties that no figures break."""
+
+from __future__ import annotations
+
+from itertools import product
+from math import comb
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from scipy.stats import binom
+
+from services.core.domain import GateDecision, OutOfSample
+from services.trainer.gate import LEAST_LABEL_PAIRS, Pairs, decide, decide_first, pair_up, sign_test
+
+
+def pairs_of(**per_label: tuple[int, int, int]) -> Pairs:
+    """(fixed, broken, total) of each label."""
+    fixed, broken, total = (sum(row[place] for row in per_label.values()) for place in range(3))
+    return Pairs(fixed, broken, total, per_label)
+
+
+def judged(pairs: Pairs, *, same_method: bool = True, removed: tuple[str, ...] = ()) -> GateDecision:
+    return decide(pairs, same_method=same_method, labels_removed=removed, compared_with="shop-3")
+
+
+def answers(labels: str, given_by_key: dict[str, str], **more: Any) -> OutOfSample:
+    """Answers that are sure of one label: key to label."""
+    rows = {key: tuple(float(label == name) for name in labels) for key, label in given_by_key.items()}
+    return OutOfSample(tuple(labels), "cross-fit", rows, **more)
+
+
+# ------------------------------------------------------------------------------------------------------ the sign test
+@given(st.integers(0, 3_000), st.integers(0, 3_000))
+def test_the_sign_test_is_the_binomial_s(b: int, c: int) -> None:
+    assert sign_test(b, c) == pytest.approx(float(binom.cdf(b, b + c, 0.5)), rel=1e-9, abs=1e-300)
+
+
+@given(st.integers(0, 300), st.integers(0, 300))
+def test_the_sign_test_is_symmetric_and_right_at_its_ends(b: int, c: int) -> None:
+    both = comb(b + c, b) / 2 ** (b + c)
+    assert sign_test(b, c) + sign_test(c, b) == pytest.approx(1 + both)
+    assert sign_test(b, 0) == 1.0
+    assert sign_test(0, c) == 0.5**c
+
+
+@given(st.integers(0, 200), st.integers(0, 200))
+def test_more_fixed_is_likelier_and_more_broken_less_likely(b: int, c: int) -> None:
+    assert sign_test(b + 1, c) >= sign_test(b, c) >= sign_test(b, c + 1)
+
+
+# ----------------------------------------------------------------------------------------------------- the properties
+ROWS = st.integers(0, 60).flatmap(
+    lambda n: st.integers(0, n).flatmap(lambda b: st.tuples(st.just(b), st.integers(0, n - b), st.just(n)))
+)
+PAIRS = st.dictionaries(st.sampled_from("ABCDE"), ROWS, max_size=5).map(lambda rows: pairs_of(**rows))
+
+
+def changed(pairs: Pairs, label: str, fixed: int, broken: int) -> Pairs:
+    b, c, n = pairs.per_label[label]
+    assume(b + fixed >= 0 <= c + broken and b + c + fixed + broken <= n)
+    return pairs_of(**{**pairs.per_label, label: (b + fixed, c + broken, n)})
+
+
+@given(PAIRS, st.booleans(), st.data())
+def test_one_more_fixed_never_turns_promote_into_hold(pairs: Pairs, same: bool, data: st.DataObject) -> None:
+    assume(pairs.per_label)
+    label = data.draw(st.sampled_from(sorted(pairs.per_label)))
+    better = changed(pairs, label, *data.draw(st.sampled_from([(1, 0), (0, -1), (1, -1)])))
+    assert judged(better, same_method=same).promote >= judged(pairs, same_method=same).promote
+
+
+@given(PAIRS, st.booleans(), st.data())
+def test_one_more_broken_never_turns_hold_into_promote(pairs: Pairs, same: bool, data: st.DataObject) -> None:
+    assume(pairs.per_label)
+    label = data.draw(st.sampled_from(sorted(pairs.per_label)))
+    worse = changed(pairs, label, *data.draw(st.sampled_from([(0, 1), (-1, 0), (-1, 1)])))
+    assert judged(worse, same_method=same).promote <= judged(pairs, same_method=same).promote
+
+
+@given(PAIRS)
+def test_the_same_method_is_never_held_without_more_broken_but_for_one_label(pairs: Pairs) -> None:
+    decision = judged(pairs)
+    if pairs.fixed >= pairs.broken:
+        assert decision.promote or decision.kind == "label-worse"
+
+
+@given(PAIRS)
+def test_another_method_is_never_promoted_under_100_pairs_or_without_more_fixed(pairs: Pairs) -> None:
+    if judged(pairs, same_method=False).promote:
+        assert pairs.total >= 100
+        assert pairs.fixed > pairs.broken
+
+
+@given(PAIRS)
+def test_what_another_method_may_the_same_may(pairs: Pairs) -> None:
+    assert judged(pairs, same_method=True).promote >= judged(pairs, same_method=False).promote
+
+
+@given(PAIRS, st.booleans())
+def test_labels_that_are_gone_promote_whatever_the_figures(pairs: Pairs, same: bool) -> None:
+    decision = judged(pairs, same_method=same, removed=("old",))
+    assert (decision.promote, decision.kind) == (True, "labels-changed")
+
+
+@given(PAIRS, st.booleans())
+def test_a_decision_says_its_figures_in_whole_sentences(pairs: Pairs, same: bool) -> None:
+    decision = judged(pairs, same_method=same)
+    assert (decision.pairs, decision.fixed, decision.broken) == (pairs.total, pairs.fixed, pairs.broken)
+    assert decision.compared_with == "shop-3"
+    assert decision.kind in ("not-worse", "better", "worse", "label-worse", "not-better", "too-few")
+    for reason in decision.reasons:
+        assert reason.startswith("Promoted: " if decision.promote else "Held: ")
+        assert reason.endswith(".")
+
+
+@given(st.integers(0, 9), st.integers(0, 9), st.booleans())
+def test_a_label_of_under_ten_pairs_is_not_judged_alone(fixed: int, broken: int, same: bool) -> None:
+    assume(fixed + broken < LEAST_LABEL_PAIRS)
+    assert judged(pairs_of(A=(fixed, broken, 9), B=(60, 0, 200)), same_method=same).promote
+
+
+# ------------------------------------------------------------------------------------------------ the table, in words
+@pytest.mark.parametrize(
+    ("pairs", "same", "removed", "kind", "reasons"),
+    [
+        (
+            pairs_of(refund=(1, 9, 26), other=(13, 22, 376)),
+            True,
+            (),
+            "worse",
+            ["Held: 31 texts broke and 14 were fixed, of 402; worst: 'refund', 9 of 26 broke."],
+        ),
+        (
+            pairs_of(A=(1, 7, 30), B=(0, 0, 5)),
+            True,
+            (),
+            "worse",
+            ["Held: 7 texts broke and 1 was fixed, of 35; worst: 'A', 7 of 30 broke."],
+        ),
+        (pairs_of(A=(12, 5, 240)), True, (), "better", ["Promoted: 12 fixed, 5 broken of 240 texts."]),
+        (pairs_of(A=(5, 5, 60)), True, (), "not-worse", ["Promoted: 5 fixed, 5 broken of 60 texts."]),
+        (pairs_of(A=(8, 13, 60)), True, (), "not-worse", ["Promoted: 8 fixed, 13 broken of 60 texts."]),
+        (
+            pairs_of(A=(0, 0, 0)),
+            True,
+            (),
+            "not-worse",
+            ["Promoted: no text could be compared with shop-3, so nothing speaks against it."],
+        ),
+        (
+            pairs_of(refund=(1, 9, 26), other=(12, 5, 376)),
+            True,
+            (),
+            "label-worse",
+            [
+                "Held: 'refund' got worse: 9 of 26 texts broke and 1 was fixed; in all 13 fixed, 14 broken of 402 texts."
+            ],
+        ),
+        (
+            pairs_of(A=(60, 9, 99)),
+            False,
+            (),
+            "too-few",
+            ["Held: another method is judged on 100 texts or more: 60 fixed, 9 broken of 99 texts."],
+        ),
+        (
+            pairs_of(A=(9, 9, 100)),
+            False,
+            (),
+            "not-better",
+            ["Held: the other method is not better than shop-3: 9 fixed, 9 broken of 100 texts."],
+        ),
+        (pairs_of(A=(10, 9, 100)), False, (), "better", ["Promoted: 10 fixed, 9 broken of 100 texts."]),
+        (
+            pairs_of(A=(0, 40, 100)),
+            True,
+            ("old",),
+            "labels-changed",
+            ["Promoted: 'old' is no longer in the label config, and shop-3 still answers it."],
+        ),
+        (
+            pairs_of(A=(0, 40, 100)),
+            False,
+            ("old", "older"),
+            "labels-changed",
+            ["Promoted: 'old', 'older' are no longer in the label config, and shop-3 still answers them."],
+        ),
+    ],
+)
+def test_the_table(pairs: Pairs, same: bool, removed: tuple[str, ...], kind: str, reasons: list[str]) -> None:
+    decision = judged(pairs, same_method=same, removed=removed)
+    assert (decision.kind, list(decision.reasons)) == (kind, reasons)
+
+
+def test_a_label_s_bound_is_shared_among_all_labels() -> None:
+    """0 of 5 is .031: under .05, and over .05 / 2. The other label keeps the sum from being worse."""
+    row = (0, 5, 20)
+    assert sign_test(0, 5) < 0.05
+    assert judged(pairs_of(A=row)).kind == "worse"
+    assert judged(pairs_of(A=row, B=(5, 0, 20))).promote
+    assert judged(pairs_of(A=(0, 6, 20), B=(6, 0, 20))).kind == "label-worse"
+    assert judged(pairs_of(A=(0, 6, 20), B=(6, 0, 20), C=(0, 0, 0), D=(0, 0, 0))).promote
+
+
+def test_every_label_that_got_worse_is_named_the_worst_first() -> None:
+    reasons = judged(pairs_of(A=(0, 8, 30), B=(0, 12, 30), C=(40, 0, 90))).reasons
+    assert [reason.split("'")[1] for reason in reasons] == ["B", "A"]
+
+
+# ------------------------------------------------------------------------------------------------------------ pairing
+TRUTH = {"k1": "A", "k2": "A", "k3": "B", "k4": "B"}
+
+
+def test_pairs_are_texts_that_both_answered_by_today_s_labels() -> None:
+    candidate = answers("AB", {"k1": "A", "k2": "B", "k3": "B", "k4": "B", "gone": "A"})
+    current = answers("AB", {"k1": "B", "k2": "A", "k3": "B", "gone": "A"}, trained_keys=tuple(TRUTH))
+    assert pair_up(candidate, current, TRUTH, None) == Pairs(1, 1, 3, {"A": (1, 1, 2), "B": (0, 0, 1)})
+
+
+def test_current_s_answer_now_counts_for_what_it_never_saw() -> None:
+    candidate, current = answers("AB", {"k4": "B"}), answers("BA", {})
+    assert pair_up(candidate, current, TRUTH, {"k4": (0.2, 0.8)}).fixed == 1
+    assert pair_up(candidate, current, TRUTH, {"k4": (0.8, 0.2)}).fixed == 0
+    assert pair_up(candidate, current, TRUTH, {}).total == 0
+
+
+def test_current_is_never_judged_afresh_on_its_own_lineage() -> None:
+    candidate, current = answers("AB", {"k4": "B"}), answers("AB", {}, trained_keys=("k4",))
+    assert pair_up(candidate, current, TRUTH, {"k4": (0.9, 0.1)}).total == 0
+
+
+@pytest.mark.parametrize(
+    "current", [answers("AC", {"k3": "C"}), answers("AC", {}), answers("A", {}, trained_keys=("k3",))]
+)
+def test_current_is_wrong_where_the_label_is_new_to_it(current: OutOfSample) -> None:
+    assert pair_up(answers("AB", {"k3": "B"}), current, TRUTH, None) == Pairs(
+        1, 0, 1, {"A": (0, 0, 0), "B": (1, 0, 1)}
+    )
+
+
+def test_orders_of_labels_may_differ_between_versions() -> None:
+    candidate, current = answers("AB", {"k1": "A", "k3": "A"}), answers("CBA", {"k1": "A", "k3": "B"})
+    assert pair_up(candidate, current, TRUTH, None) == Pairs(0, 1, 2, {"A": (0, 0, 1), "B": (0, 1, 1)})
+
+
+def test_a_true_label_that_the_candidate_does_not_know_is_a_wrong_answer() -> None:
+    assert pair_up(answers("A", {"k3": "A"}), answers("AB", {"k3": "B"}), TRUTH, None).broken == 1
+
+
+def test_an_answer_without_probabilities_is_wrong() -> None:
+    current = OutOfSample(("A", "B"), "cross-fit", {"k1": ()})
+    assert pair_up(answers("AB", {"k1": "A"}), current, TRUTH, None).fixed == 1
+
+
+@given(st.lists(st.tuples(st.sampled_from("AB"), st.sampled_from("AB"), st.sampled_from("AB")), max_size=30))
+def test_swapping_both_versions_swaps_fixed_and_broken(rows: list[tuple[str, str, str]]) -> None:
+    truth = {f"k{number}": row[0] for number, row in enumerate(rows)}
+    one, other = (answers("AB", {f"k{n}": row[place] for n, row in enumerate(rows)}) for place in (1, 2))
+    forth, back = pair_up(one, other, truth, None), pair_up(other, one, truth, None)
+    assert (forth.fixed, forth.broken, forth.total) == (back.broken, back.fixed, len(rows))
+    assert pair_up(one, one, truth, None).fixed == pair_up(one, one, truth, None).broken == 0
+
+
+# --------------------------------------------------------------------------------------------------- the first version
+def first(counts: dict[tuple[str, str], int], labels: str = "ABC") -> GateDecision:
+    """A decision on texts: (true label, answer) to how many."""
+    rows = [pair for pair, count in counts.items() for _ in range(count)]
+    keys = [f"k{number}" for number in range(len(rows))]
+    candidate = answers(labels, {key: answer for key, (_, answer) in zip(keys, rows, strict=True)})
+    return decide_first(candidate, {key: true for key, (true, _) in zip(keys, rows, strict=True)})
+
+
+def test_a_first_version_has_to_beat_the_commonest_label() -> None:
+    counts = {("A", "A"): 15, ("A", "B"): 5, ("B", "B"): 12, ("B", "A"): 3}
+    assert first(counts) == GateDecision(
+        True,
+        "first",
+        ("Promoted: first version: right 27 of 35, always saying 'A' would be right 20 times.",),
+        None,
+        35,
+        12,
+        5,
+    )
+
+
+def test_a_first_version_that_does_not_is_held() -> None:
+    decision = first({("A", "A"): 18, ("A", "B"): 2, ("B", "B"): 2, ("B", "A"): 8})
+    assert (decision.promote, decision.kind) == (False, "too-few")
+    assert decision.reasons == (
+        "Held: 30 labels are not enough yet: right 20 of 30, always saying 'A' would be right 20 times.",
+    )
+
+
+def test_small_figures_are_said_in_good_english() -> None:
+    assert first({("A", "A"): 1}).reasons == (
+        "Held: 1 label is not enough yet: right 1 of 1, always saying 'A' would be right once.",
+    )
+
+
+def test_of_two_commonest_labels_the_first_is_taken() -> None:
+    assert "'B'" in first({("A", "A"): 3, ("B", "B"): 3}, labels="CBA").reasons[0]
+    assert "'Z'" in first({("Z", "A"): 3, ("A", "A"): 2}, labels="A").reasons[0]
+
+
+def test_nothing_judged_is_not_enough() -> None:
+    decision = decide_first(answers("AB", {"other": "A"}), TRUTH)
+    assert (decision.promote, decision.kind, decision.pairs) == (False, "too-few", 0)
+    assert decision.reasons == (
+        "Held: 4 labels are not enough yet: no text could be judged by a model that had not learnt it.",
+    )
+
+
+def test_three_more_right_than_wrong_are_no_proof_and_four_of_four_are() -> None:
+    for fixed, broken in product(range(8), range(8)):
+        decision = first({("A", "A"): 10, ("B", "B"): fixed, ("A", "B"): broken})
+        assert decision.promote == (sign_test(broken, fixed) < 0.1)
+    assert first({("A", "A"): 10, ("B", "B"): 4}).promote
+    assert not first({("A", "A"): 10, ("B", "B"): 3}).promote

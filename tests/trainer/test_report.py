@@ -1,0 +1,104 @@
+"""trainer.report: figures that a person can check, in JSON, without a text of a task."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from services.core.domain import Snapshot
+from services.trainer.dataset import Dataset, Example
+from services.trainer.evaluate import estimate
+from services.trainer.report import MOST_WRONG, build_report
+
+SECRET = "a text that must not leave"
+
+
+def dataset_of(labels: list[str], names: tuple[str, ...] = ("A", "B")) -> Dataset:
+    examples = tuple(
+        Example(f"{number:064x}", f"{SECRET} {number}", label, 100 + number, (number,))
+        for number, label in enumerate(labels)
+    )
+    return Dataset(examples, names, Snapshot({}, "hash", names, 0.0), {"cancelled": 2}, (5, 6))
+
+
+def report_of(dataset: Dataset, rows: list[int], probabilities: list[list[float]]) -> dict[str, Any]:
+    judged: NDArray[np.int64] = np.array(rows, np.int64)
+    answers = np.array(probabilities, np.float32).reshape(-1, len(dataset.labels))
+    found = estimate(answers, dataset.targets[judged], "cross-fit", np.zeros(len(rows), np.bool_))
+    report: dict[str, Any] = json.loads(
+        json.dumps(build_report(dataset, judged, answers, found, 1.5), allow_nan=False)
+    )
+    return report
+
+
+def test_a_report_counts_what_was_judged() -> None:
+    report = report_of(dataset_of(["A", "A", "B", "B"]), [0, 1, 2], [[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]])
+    assert (report["format"], report["texts"], report["temperature"]) == (1, 4, 1.5)
+    assert report["labels"] == ["A", "B"]
+    assert report["confusion"] == [[1, 1], [0, 1]]
+    assert report["dropped"] == {"cancelled": 2}
+    assert report["third_opinion"] == [5, 6]
+    assert report["estimate"]["right"] == 2
+    assert report["estimate"]["in_words"] == "too few labels to say"
+    assert report["expected_calibration_error"] == pytest.approx((0.1 + 0.6 + 0.2) / 3, abs=1e-4)
+
+
+def test_a_label_with_under_five_judged_texts_is_too_few_to_judge() -> None:
+    dataset = dataset_of(["A"] * 5 + ["B"] * 4)
+    report = report_of(dataset, list(range(9)), [[0.9, 0.1]] * 5 + [[0.3, 0.7]] * 4)
+    few, enough = report["per_label"][1], report["per_label"][0]
+    assert few == {
+        "label": "B", "examples": 4, "judged": 4, "precision": 1.0, "recall": 1.0, "f1": 1.0, "note": "too few to judge"
+    }  # fmt: skip
+    assert (enough["judged"], enough["note"]) == (5, "")
+
+
+def test_a_label_that_was_not_judged_has_no_figures() -> None:
+    row = report_of(dataset_of(["A", "B"]), [0], [[0.9, 0.1]])["per_label"][1]
+    assert (row["examples"], row["judged"], row["precision"], row["recall"], row["f1"]) == (
+        1,
+        0,
+        None,
+        None,
+        None,
+    )
+
+
+def test_reliability_has_fifteen_steps_that_hold_every_judged_text() -> None:
+    steps = report_of(dataset_of(["A", "B", "B"]), [0, 1, 2], [[0.9, 0.1], [0.45, 0.55], [1.0, 0.0]])[
+        "reliability"
+    ]
+    assert len(steps) == 15
+    assert (steps[0]["from"], steps[-1]["to"]) == (0.0, 1.0)
+    assert sum(step["texts"] for step in steps) == 3
+    assert (steps[-1]["probability"], steps[-1]["right"]) == (1.0, 0.0)
+    assert (steps[0]["probability"], steps[0]["right"]) == (None, None)
+
+
+def test_wrong_answers_are_named_by_task_the_surest_first() -> None:
+    report = report_of(dataset_of(["A", "A", "B"]), [0, 1, 2], [[0.4, 0.6], [0.1, 0.9], [0.2, 0.8]])
+    assert report["wrong"] == [
+        {"task_id": 101, "true": "A", "predicted": "B", "probability": 0.9},
+        {"task_id": 100, "true": "A", "predicted": "B", "probability": 0.6},
+    ]
+
+
+def test_at_most_fifty_wrong_answers_are_named() -> None:
+    assert (
+        len(report_of(dataset_of(["A"] * 60 + ["B"]), list(range(60)), [[0.1, 0.9]] * 60)["wrong"])
+        == MOST_WRONG
+    )
+
+
+def test_a_report_holds_no_text() -> None:
+    assert SECRET not in json.dumps(report_of(dataset_of(["A", "B"]), [0, 1], [[0.1, 0.9], [0.9, 0.1]]))
+
+
+def test_nothing_judged_is_a_report_as_well() -> None:
+    report = report_of(dataset_of(["A", "B"]), [], [])
+    assert report["wrong"] == []
+    assert report["confusion"] == [[0, 0], [0, 0]]

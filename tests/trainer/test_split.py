@@ -1,0 +1,81 @@
+"""trainer.split: stateless, the same for equal texts, and of the size that was promised."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.trainer.split import FOLDS, fold_of, hold_percent, is_held_out, text_key
+
+KEYS = st.integers(0, 2**256 - 1).map(lambda number: f"{number:064x}")
+
+
+def test_the_key_is_the_documented_hash() -> None:
+    assert text_key("Where IS my order, no. 7?") == hashlib.sha256(b"fitloop1whereismyorderno7").hexdigest()
+
+
+@given(st.text())
+def test_any_text_has_a_key_of_64_hex_digits(text: str) -> None:
+    assert len(bytes.fromhex(text_key(text))) == 32
+
+
+def test_half_a_surrogate_pair_has_a_key() -> None:
+    assert text_key("a\ud800b") == text_key("ab")
+
+
+@given(
+    st.text(alphabet="abcdefghijklmnopqrstuvwxyz0123456789äéñ漢字"),
+    st.sampled_from([" ", "  \n", "!", "…", "'-", "🙂"]),
+)
+def test_duplicates_stand_on_one_side(text: str, noise: str) -> None:
+    """Case, spaces, punctuation and full-width forms make no other text."""
+    other = noise + noise.join(text.upper()) + noise
+    assert text_key(other) == text_key(text)
+    assert text_key("".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in text)) == text_key(text)
+
+
+@given(KEYS, st.integers(1, 10_000), st.integers(1, 10_000))
+def test_below_10_000_texts_more_of_them_move_none(key: str, before: int, after: int) -> None:
+    assert is_held_out(key, before) == is_held_out(key, after)
+
+
+@given(KEYS, st.integers(1, 100_000), st.integers(0, 100_000))
+def test_growing_data_never_brings_a_text_into_the_holdout(key: str, texts: int, more: int) -> None:
+    assert is_held_out(key, texts) or not is_held_out(key, texts + more)
+
+
+@pytest.mark.parametrize(
+    ("texts", "percent"), [(1, 20), (10_000, 20), (10_001, 10), (40_000, 10), (40_001, 5), (10**7, 5)]
+)
+def test_the_share_falls_with_the_number_of_texts(texts: int, percent: int) -> None:
+    assert hold_percent(texts) == percent
+    edge = (percent * 2**256) // 100
+    assert is_held_out(f"{edge - 1:064x}", texts)
+    assert not is_held_out(f"{edge + 1:064x}", texts)
+
+
+@given(st.integers(0, 1_000))
+@settings(max_examples=20)
+def test_shares_of_many_texts_are_as_promised(seed: int) -> None:
+    """Within five standard deviations of the binomial."""
+    numbers = random.Random(seed)
+    keys = [text_key(f"{numbers.random()}") for _ in range(500)]
+    held = sum(is_held_out(key, len(keys)) for key in keys)
+    assert abs(held - 100) < 5 * (500 * 0.2 * 0.8) ** 0.5
+    for fold in range(FOLDS):
+        assert abs(sum(fold_of(key) == fold for key in keys) - 100) < 5 * (500 * 0.2 * 0.8) ** 0.5
+
+
+@given(KEYS)
+def test_a_fold_is_one_of_five(key: str) -> None:
+    assert fold_of(key) in range(FOLDS)
+
+
+def test_folds_divide_the_holdout_as_well() -> None:
+    held = [key for key in (text_key(str(number)) for number in range(3_000)) if is_held_out(key, 3_000)]
+    shares = [sum(fold_of(key) == fold for key in held) / len(held) for fold in range(FOLDS)]
+    assert min(shares) > 0.15

@@ -1,0 +1,129 @@
+"""Every request that a real Label Studio 1.23.2 sent to a backend, replayed, and the answers held against what it demands."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from services.adapter import metrics
+from tests.fakes import LABELS, World, metric
+
+CAPTURE: list[dict[str, Any]] = json.loads(
+    (Path(__file__).parent / "label_studio_capture.json").read_text(encoding="utf-8")
+)
+_CONNECTION = {"host", "content-length", "connection"}
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with World(tmp_path) as built:
+        built.serve("reviews-3")
+        yield built
+
+
+async def replay(world: World, request: dict[str, Any]) -> httpx.Response:
+    """The request as it was sent: the same headers, and the same JSON that `requests` writes."""
+    headers = {key: value for key, value in request["headers"].items() if key.lower() not in _CONNECTION}
+    content = None if request["body"] is None else json.dumps(request["body"])
+    return await world.client.request(request["method"], request["path"], headers=headers, content=content)
+
+
+def requests(path: str) -> list[Any]:
+    """The captured requests to a path."""
+    return [
+        pytest.param(request, id=f"{request['case']}-{number}")
+        for number, request in enumerate(CAPTURE)
+        if request["path"] == path
+    ]
+
+
+def test_the_capture_holds_every_route_and_no_secret() -> None:
+    text = json.dumps(CAPTURE)
+    assert {request["path"] for request in CAPTURE} == {
+        "/health",
+        "/setup",
+        "/predict",
+        "/webhook",
+        "/versions",
+    }
+    assert len(CAPTURE) == 53
+    assert text.count('"token"') == text.count('"token": "' + "x" * 40)
+    assert text.count('"access_token"') == text.count('"access_token": "' + "x" * 40)
+
+
+@pytest.mark.parametrize("request_", requests("/health"))
+async def test_health_is_a_json_object(world: World, request_: dict[str, Any]) -> None:
+    answer = await replay(world, request_)
+    assert answer.status_code == 200
+    assert answer.json()["status"] == "UP"
+
+
+@pytest.mark.parametrize("request_", requests("/setup"))
+async def test_setup_says_which_version_is_served(world: World, request_: dict[str, Any]) -> None:
+    answer = await replay(world, request_)
+    assert answer.status_code == 200
+    assert answer.json() == {"model_version": "reviews-3"}
+
+
+@pytest.mark.parametrize("request_", requests("/versions"))
+async def test_versions_is_a_list(world: World, request_: dict[str, Any]) -> None:
+    answer = await replay(world, request_)
+    assert answer.status_code == 200
+    assert answer.json() == {"versions": []}
+
+
+@pytest.mark.parametrize("request_", requests("/predict"))
+async def test_predict_gives_each_task_what_label_studio_can_store(
+    world: World, request_: dict[str, Any]
+) -> None:
+    answer = await replay(world, request_)
+    assert answer.status_code == 200
+    results = answer.json()["results"]
+    assert len(results) == len(request_["body"]["tasks"])
+    for prediction in results:
+        check_prediction(prediction, "reviews-3")
+
+
+@pytest.mark.parametrize("request_", requests("/webhook"))
+async def test_each_event_is_a_2xx_with_an_object_and_reaches_the_desk(
+    world: World, request_: dict[str, Any]
+) -> None:
+    action = request_["body"]["action"]
+    assert action in metrics.ACTIONS
+    outcome = "stored" if action == "START_TRAINING" else "noted"
+    before = metric("fitloop_webhook_events_total", action=action, outcome=outcome)
+    answer = await replay(world, request_)
+    assert answer.status_code == 200
+    assert answer.json()["status"] == "ok"
+    assert metric("fitloop_webhook_events_total", action=action, outcome=outcome) == before + 1
+    if action == "START_TRAINING":
+        assert [command.id for command in world.desk.commands] == [answer.json()["job"]]
+        assert world.desk.commands[0].project_id == 5
+    else:
+        assert world.desk.notified == [(5, action)]
+
+
+async def test_the_whole_capture_in_order_leaves_one_command_and_no_parameters(world: World) -> None:
+    for request in CAPTURE:
+        answer = await replay(world, request)
+        assert answer.status_code == 200, request["case"]
+        assert isinstance(answer.json(), dict)
+    assert len(world.desk.commands) == 1
+    assert world.desk.remembered[5] == ({}, "http://fitloop.test:9090")
+
+
+def check_prediction(prediction: dict[str, Any], version: str) -> None:
+    """What Label Studio stores without an error, and uncertainty sampling can sort by."""
+    assert prediction["model_version"] == version
+    assert math.isfinite(prediction["score"])
+    assert 0 <= prediction["score"] <= 1
+    (region,) = prediction["result"]
+    assert (region["from_name"], region["to_name"], region["type"]) == ("sentiment", "text", "choices")
+    assert region["value"]["choices"][0] in LABELS
+    assert 0 <= region["score"] <= 1
