@@ -24,6 +24,8 @@ from bench.document import ORDER, document, verdict
 from bench.machine import describe
 from bench.result import Options, Result, Skip, read_json, say, write_json
 from bench.rig import Rig
+from services.core.logs import configure
+from services.core.settings import LoggingSettings
 
 KEPT = Path(".bench")
 
@@ -49,6 +51,7 @@ def main() -> int:
 def run_all(names: Sequence[str], options: Options) -> list[Result | None]:
     """One after the other; None for one that broke."""
     machine = describe(options.label_studio)
+    configure(LoggingSettings(level="WARNING"))
     console = Console()
     results = []
     with Rig(options) as rig:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from services.trainer.__main__ import train
 from services.trainer.recipe import Recipe
 
 EACH = (4, 16, 64)
+EXAMPLE = "bs 8, lr 2e-5, 3 epochs"
 _SEED_EACH = (4, 16)
 """The seed's parameters are slow: 64 a class only with --full."""
 
@@ -39,6 +41,8 @@ class Score:
     estimate: float | None
     seconds: float
     """The whole run, up to this version's manifest."""
+    method: str
+    """What it was made by."""
 
 
 def run(options: Options, rig: Rig) -> Result:  # noqa: ARG001 - one signature for all
@@ -54,8 +58,8 @@ def run(options: Options, rig: Rig) -> Result:  # noqa: ARG001 - one signature f
                 _tell(each, seed, name, score)
             if each in _SEED_EACH or options.full:
                 score = seeds_parameters(some, test, intents, seed)
-                found.setdefault((each, "bs 8, lr 2e-5, 3 epochs"), []).append(score)
-                _tell(each, seed, "bs 8, lr 2e-5, 3 epochs", score)
+                found.setdefault((each, EXAMPLE), []).append(score)
+                _tell(each, seed, EXAMPLE, score)
     return _result(found, options)
 
 
@@ -84,7 +88,7 @@ def judge(manifest: Manifest, folder: Path, test: texts.Labelled, seconds: float
         model.close()
     answers = [manifest.labels[number] for number in logits.argmax(axis=1)]
     estimate = manifest.estimate.right / max(1, manifest.estimate.judged)
-    return score_of(answers, [label for _, label in test], estimate, seconds)
+    return score_of(answers, [label for _, label in test], estimate, seconds, manifest.method.value)
 
 
 def seeds_parameters(some: texts.Labelled, test: texts.Labelled, intents: Sequence[str], seed: int) -> Score:
@@ -92,12 +96,14 @@ def seeds_parameters(some: texts.Labelled, test: texts.Labelled, intents: Sequen
     recipe = Recipe(3.0, 2e-5, 2e-5, 0.01, seed, warm_up=0.0, batch_tokens=8 * 512, batch_texts=8)
     seconds, logits = fit(material(some, intents), recipe, [text for text, _ in test])
     answers = [intents[number] for number in logits.argmax(axis=1)]
-    return score_of(answers, [label for _, label in test], None, seconds)
+    return score_of(answers, [label for _, label in test], None, seconds, "finetune")
 
 
-def score_of(answers: Sequence[str], truth: Sequence[str], estimate: float | None, seconds: float) -> Score:
+def score_of(
+    answers: Sequence[str], truth: Sequence[str], estimate: float | None, seconds: float, method: str
+) -> Score:
     macro = f1_score(truth, answers, average="macro", zero_division=0)
-    return Score(float(accuracy_score(truth, answers)), float(macro), estimate, seconds)
+    return Score(float(accuracy_score(truth, answers)), float(macro), estimate, seconds, method)
 
 
 def _tell(each: int, seed: int, name: str, score: Score) -> None:
@@ -111,6 +117,7 @@ def _result(found: dict[tuple[int, str], list[Score]], options: Options) -> Resu
     header = (
         "texts a class",
         "method",
+        "served",
         "accuracy, %",
         "macro-F1, %",
         "estimate, %",
@@ -118,16 +125,13 @@ def _result(found: dict[tuple[int, str], list[Score]], options: Options) -> Resu
         "seconds",
     )
     rows = [header, *(_row(each, name, scores) for (each, name), scores in found.items())]
-    best = statistics.median([score.accuracy for score in found[16, "auto"]])
-    theirs = statistics.median([score.accuracy for score in found[16, "bs 8, lr 2e-5, 3 epochs"]])
-    few = statistics.median([score.accuracy for score in found[4, "auto"]])
-    few_theirs = statistics.median([score.accuracy for score in found[4, "bs 8, lr 2e-5, 3 epochs"]])
+    few, more = (f"{_median(found, each, 'auto')} ({_median(found, each, EXAMPLE)})" for each in (4, 16))
     return Result(
         name="accuracy",
         rows=tuple(rows),
         sentence=(
-            f"With 4 labels a class `auto` is right on {few:.1%} of the test set (an example backend's parameters: {few_theirs:.1%}), "
-            f"with 16 on {best:.1%} ({theirs:.1%})."
+            "What `auto` serves, and in brackets an example backend's parameters, is right on the test set at 4 labels a class "
+            f"on {few}, at 16 on {more}."
         ),
         met=None,
         how=(
@@ -140,12 +144,19 @@ def _result(found: dict[tuple[int, str], list[Score]], options: Options) -> Resu
     )
 
 
+def _median(found: dict[tuple[int, str], list[Score]], each: int, name: str) -> str:
+    return f"{statistics.median(score.accuracy for score in found[each, name]):.1%}"
+
+
 def _row(each: int, name: str, scores: Sequence[Score]) -> tuple[str, ...]:
     estimates = [score.estimate for score in scores if score.estimate is not None]
     gaps = [abs(score.estimate - score.accuracy) for score in scores if score.estimate is not None]
     return (
         str(each),
         name,
+        ", ".join(
+            f"{method} ({count})" for method, count in Counter(score.method for score in scores).items()
+        ),
         _shares([score.accuracy for score in scores]),
         _shares([score.macro_f1 for score in scores]),
         _shares(estimates) if estimates else "",

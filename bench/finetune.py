@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from bench import texts
 from bench.fits import Material, fit, material, new_model
@@ -123,6 +123,7 @@ def trainer_seconds(given: Material, *, full: bool) -> float:
             data_collator=lambda batch: collate(batch, given.base.pad_id),
             callbacks=[Clock()],
         )
+        trainer.remove_callback(PrinterCallback)  # it prints a dict of its own at the end
         begun = time.perf_counter()
         trainer.train()
         seconds = time.perf_counter() - begun

@@ -16,7 +16,7 @@ from bench.result import Options, Result, percentile, say
 from bench.rig import Backend, Connected, Rig, until
 
 GOAL = 50.0
-CLIENTS, RATE, SECONDS = 8, 10.0, 20.0
+CLIENTS, RATE, SECONDS, AT_REST = 8, 10.0, 20.0, 10.0
 _TEXTS, _EPOCHS = 2_000, 50
 """Enough that the fit goes on as long as we ask; it is cancelled then."""
 
@@ -32,13 +32,13 @@ def run(options: Options, rig: Rig) -> Result:
             "/setup": ("POST", json.dumps(connected.setup_body())),
             "/webhook": ("POST", json.dumps(annotation_created(connected, train[0]))),
         }
-        quiet = {path: measure(backend, path, *request) for path, request in asked.items()}
+        quiet = {path: measure(backend, path, *request, AT_REST) for path, request in asked.items()}
         rig.annotator.press_train(connected.backend)
         say("latency: waiting for the fit")
         until(lambda: _fitting(backend, connected), 180, "the fine-tune to begin")
         busy = {}
         for path, request in asked.items():
-            busy[path] = measure(backend, path, *request)
+            busy[path] = measure(backend, path, *request, SECONDS)
             assert _fitting(backend, connected), "the fit ended while the clients were asking"
         httpx.post(
             f"{backend.url}/api/projects/{connected.id}/cancel", json={}, timeout=30
@@ -47,7 +47,7 @@ def run(options: Options, rig: Rig) -> Result:
     return _result(quiet, busy)
 
 
-def measure(backend: Backend, path: str, method: str, body: str) -> list[float]:
+def measure(backend: Backend, path: str, method: str, body: str, seconds: float) -> list[float]:
     """Milliseconds of each request, from a process of its own. Every answer must be a 200."""
     parts = urlsplit(backend.url)
     job = {
@@ -58,7 +58,7 @@ def measure(backend: Backend, path: str, method: str, body: str) -> list[float]:
         "body": body,
         "clients": CLIENTS,
         "rate": RATE,
-        "seconds": SECONDS,
+        "seconds": seconds,
     }
     command = [sys.executable, "-m", "bench.client"]
     done = subprocess.run(command, input=json.dumps(job), capture_output=True, text=True, check=True)
@@ -129,6 +129,6 @@ def _result(quiet: dict[str, list[float]], busy: dict[str, list[float]]) -> Resu
         how=(
             f"{CLIENTS} clients for {SECONDS:.0f} s a route, each {RATE:.0f} requests a second on new connections (as Label Studio "
             f"does), from a process of its own on the same cores, while METHOD=finetune trains on {_TEXTS:,} texts; the same "
-            "before the fit began, at rest. Milliseconds from connecting to the last byte."
+            f"for {AT_REST:.0f} s before the fit began, at rest. Milliseconds from connecting to the last byte."
         ),
     )

@@ -36,6 +36,14 @@ class Annotator:
             base_url=self.url, headers={"Authorization": f"{self.scheme} {self.token}"}, timeout=120
         )
 
+    def __enter__(self) -> Annotator:
+        """For `with`."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the connections."""
+        self.client.close()
+
     def call(self, method: str, path: str, **options: Any) -> Any:
         """A request; its JSON. Raises DemoError with Label Studio's words."""
         response = self.client.request(method, path, **options)

@@ -157,14 +157,14 @@ class Steward:
                 if known is None:
                     self._show()  # loading takes seconds, and the run may have ended meanwhile
                     known = self.tools.rollout.take_up(self.project, published, self.notebook, now)
+                    if known.fate is Fate.PROMOTED:
+                        self.problems["served"] = ""
                 self._take_note(record, known)
 
     def _take_note(self, record: Record, verdict: Verdict) -> None:
         self._dealt.add(verdict.version)
         self._verdict = verdict
         self.problems["version"] = verdict.sentence if verdict.fate is Fate.REFUSED else ""
-        if verdict.fate is Fate.PROMOTED:
-            self.problems["served"] = ""
         if verdict.fate is Fate.STALE:
             self.history.mark_stale(record.run)
 

@@ -36,10 +36,8 @@ log = structlog.get_logger()
 _ACTIVE_SECONDS: Final = 0.5
 """Between looks at a run that goes on."""
 _IDLE_SECONDS: Final = 5.0
-_STOP_SECONDS: Final = 10.0
-"""That a step may take to end when asked; Label Studio may let it wait longer, and nothing of it is lost."""
-_SAID: Final = 1000
-"""Projects of which /setup's words are held in memory."""
+_STOP_SECONDS: Final = 10.0  # for the step that is being taken: Label Studio may let it wait longer
+_SAID: Final = 1000  # projects of which /setup's words are held in memory
 
 
 class Supervisor:

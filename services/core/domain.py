@@ -89,7 +89,7 @@ class Snapshot:
     """runs/<run>/snapshot.json: the labels that the run read; the trigger counts from here."""
 
     tasks: dict[str, str]
-    """Task id to the signature of its annotations (`signature` in core.annotations)."""
+    """Task id to the signature of its annotations (`core.labels.signature`)."""
     label_config_hash: str
     labels: tuple[str, ...]
     taken_at: float

@@ -60,7 +60,9 @@ class LabelStudioError(FitloopError):
 
 
 class LabelStudioUnreachable(LabelStudioError):
-    """Label Studio did not answer."""
+    """Label Studio did not answer (exit 75: it may be back in a moment)."""
+
+    exit_code = 75
 
 
 class TokenRefused(LabelStudioError):

@@ -99,9 +99,7 @@ class LabelStudio:
     def predicted_tasks(self, project_id: int, version: str) -> set[int]:
         """Ids of the unlabelled tasks that hold a prediction of that version already."""
         item = _filter("total_annotations", "equal", "Number", 0)
-        rows = self._tasks(
-            project_id, item, fields="all", include="id,predictions,model_version"
-        )
+        rows = self._tasks(project_id, item, fields="all", include="id,predictions,model_version")
         return {row["id"] for row in rows if any(p["model_version"] == version for p in row["predictions"])}
 
     def backends(self, project_id: int) -> list[Backend]:

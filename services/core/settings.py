@@ -24,6 +24,13 @@ class _Group(BaseSettings):
     )
 
 
+def _cores() -> int:
+    """Cores that this process may use; macOS cannot say, and gives all."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _named(*names: str) -> AliasChoices:
     return AliasChoices(*names)
 
@@ -213,7 +220,7 @@ class ServingSettings(_Group):
     """How predictions are computed."""
 
     workers: int = Field(
-        default_factory=lambda: len(os.sched_getaffinity(0)),
+        default_factory=_cores,
         ge=1,
         validation_alias=_named("WORKERS"),
         description="Streams that compute side by side; unset: one for each core that this process may use.",

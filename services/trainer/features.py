@@ -81,7 +81,9 @@ def streams(device: torch.device) -> Iterator[Executor]:
     import torch
 
     threads = torch.get_num_threads()
-    with ThreadPoolExecutor(1 if device.type == "cuda" else threads, "stream", torch.set_num_threads, (1,)) as pool:
+    with ThreadPoolExecutor(
+        1 if device.type == "cuda" else threads, "stream", torch.set_num_threads, (1,)
+    ) as pool:
         try:
             yield pool
         finally:

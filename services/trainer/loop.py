@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from services.core.errors import BadConfig
 from services.engine.batches import plan
 from services.trainer.checkpoints import PartCheckpoint
 from services.trainer.features import padded
@@ -93,7 +94,7 @@ def train(
 ) -> None:
     """Train `model`, which maps (ids, mask) to logits, in place; continues from the part's checkpoint where there is one.
 
-    Raises Preempted after a checkpoint was written.
+    Raises Preempted after a checkpoint was written, OutOfTime without one, BadConfig when it diverges.
     """
     device = next(model.parameters()).device
     truth = torch.from_numpy(targets).to(device)
@@ -115,11 +116,16 @@ def train(
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
         optimiser.step()
+        if not math.isfinite(lost := loss.item()):
+            raise BadConfig(
+                f"Training left all numbers at step {step + 1} of {len(batches)}: set a LEARNING_RATE below "
+                f"{recipe.learning_rate:g}, or none."
+            )
         texts += len(rows)
-        progress.step(step + 1, loss.item(), texts / (time.perf_counter() - started))
+        progress.step(step + 1, lost, texts / (time.perf_counter() - started))
         if stop.asked or checkpoint.due():
             checkpoint.save(model, optimiser, step + 1)
-            stop.check()
+        stop.check()
     model.eval()
 
 

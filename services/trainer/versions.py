@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ import structlog
 from services.core import documents
 from services.core.domain import Manifest, Method, Served
 from services.trainer.plan import CROSS_FIT, Plan, fit_seconds, plan_explicit, plan_second
+from services.trainer.preemption import OutOfTime
 from services.trainer.recipe import recipe_for
 from services.trainer.run import Origin, Run, as_published, methods_of, version_names
 from services.trainer.split import is_held_out
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from services.trainer.methods import Fitted
 
 log = structlog.get_logger()
+_PATIENCE = 1.5
+"""How many times its budget the second method of `auto` may take, once it was begun."""
 
 
 def make_versions(run: Run, origin: Origin, checkpoints: Checkpoints, before: tuple[Manifest, ...]) -> None:
@@ -58,7 +62,19 @@ def make_versions(run: Run, origin: Origin, checkpoints: Checkpoints, before: tu
             stop=run.stop,
             checkpoints=checkpoints,
         )
-        made = make_version(run, origin, name, method_of(method)(work), features, made)
+        run.stop.deadline = deadline_of(run, second=made is not None)
+        try:
+            fitted = method_of(method)(work)
+        except OutOfTime:
+            allowed = run.request.parameters.budget_seconds
+            _add_sentence(
+                run,
+                f"Fine-tuning was given up: the machine is busy, and it took far more than {allowed:.0f} s.",
+            )
+            return
+        finally:
+            run.stop.deadline = math.inf
+        made = make_version(run, origin, name, fitted, features, made)
 
 
 def make_version(
@@ -100,6 +116,11 @@ def plan_of(run: Run, method: Method, origin: Origin, features: Features, *, sec
         return plan_explicit(texts, one_fit, parameters.budget_seconds)
     held_out = sum(is_held_out(key, texts) for key in origin.dataset.keys)
     return plan_second(texts, held_out, one_fit, parameters.budget_seconds)
+
+
+def deadline_of(run: Run, *, second: bool) -> float:
+    """When `auto` gives its second method up; the plan was made from how fast the machine was then."""
+    return time.monotonic() + _PATIENCE * run.request.parameters.budget_seconds if second else math.inf
 
 
 def fingerprint_of(method: Method, origin: Origin, run: Run) -> str:

@@ -37,9 +37,10 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def annotator(studio: Server) -> Annotator:
+def annotator(studio: Server) -> Iterator[Annotator]:
     """The admin of that Label Studio."""
-    return Annotator(address(studio), TOKEN)
+    with Annotator(address(studio), TOKEN) as admin:
+        yield admin
 
 
 @dataclass
@@ -57,6 +58,13 @@ class Fitloop:
         self.server = fitloop(self.folder, self.studio, self.environment, port)
         self.server.start()
         self.server.wait(60)
+
+    def kill(self) -> None:
+        """SIGKILL to it alone: its children are left to notice."""
+        assert self.server is not None
+        assert self.server.process is not None
+        self.server.process.kill()
+        self.server.process.wait()
 
     @property
     def url(self) -> str:

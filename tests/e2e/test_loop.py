@@ -118,15 +118,9 @@ def test_a_killed_fitloop_goes_on_with_its_run(start_fitloop: Start, connect: Co
     fitloop = start_fitloop(START_TRAINING_EACH_N_UPDATES="1000", FITLOOP_CHECKPOINT_SECONDS="2")
     labelled = connect(fitloop)
     labelled.label(0, 40)
-    fitloop.ask(labelled.project, "train", parameters={"method": "finetune", "num_train_epochs": "60"})
-
-    def training() -> bool:
-        active = fitloop.state(labelled.project).get("active") or {}
-        return bool(active.get("loss") is not None and active.get("step", 0) >= 5)
-
-    eventually(training, 90, what="the fine-tune is under way")
-    assert fitloop.server is not None
-    fitloop.server.process.kill()  # type: ignore[union-attr]  # it runs
+    fitloop.ask(labelled.project, "train", parameters={"method": "finetune", "num_train_epochs": "12"})
+    eventually(lambda: list(fitloop.folder.glob("runs/*/checkpoints/*/*")), 90, what="a checkpoint is kept")
+    fitloop.kill()
     labelled.label(40, 45)
     fitloop.start()
     version = fitloop.served(labelled.project, seconds=240)
@@ -148,7 +142,7 @@ def test_a_rollback_shows_in_label_studio(
     first = fitloop.served(labelled.project)
     eventually(lambda: fitloop.state(labelled.project)["changed"] == 0, what="all labels are trained on")
     first = fitloop.setup_version(labelled.project)
-    annotator.press_train(labelled.backend)
+    labelled.label(20, 30)
     second = fitloop.served(labelled.project, other_than=first)
     eventually(
         lambda: _backend(annotator, labelled)["title"] == second, what="the title is the second version"
@@ -158,7 +152,7 @@ def test_a_rollback_shows_in_label_studio(
     eventually(
         lambda: _backend(annotator, labelled)["title"] == first, what="the title is the first version again"
     )
-    eventually(lambda: len(labelled.suggestions(first)) >= 40, what="its suggestions are stored")
+    eventually(lambda: len(labelled.suggestions(first)) >= 30, what="its suggestions are stored")
 
     annotator.press_train(labelled.backend)
     eventually(

@@ -62,9 +62,11 @@ def lp_ft(work: Work) -> Fitted:
     def write(folder: Path, temperature: float) -> Written:
         model = found.model.cpu()
         assert isinstance(model, MeanPooled)  # noqa: S101 - what `build` made
-        weight, bias = (tensor.detach().numpy() / np.float32(temperature) for tensor in model.head.parameters())
+        divisor = np.float32(temperature)
+        weight = np.asarray(model.head.weight.detach().numpy() / divisor, np.float32)
+        bias = np.asarray(model.head.bias.detach().numpy() / divisor, np.float32)
         write_sentence_transformers(folder, work.base, model.encoder, Head(weight, bias), work.dataset.labels)
-        return Written(1.0, found.logits / np.float32(temperature))
+        return Written(1.0, found.logits / divisor)
 
     return Fitted(
         method=Method.LP_FT,

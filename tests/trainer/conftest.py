@@ -1,0 +1,20 @@
+"""A tiny base model once for all tests of the trainer, and a world for each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.tiny import tiny_base
+from tests.trainer.world import World
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_base(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture
+def world(tmp_path: Path, tiny: Path) -> World:
+    return World(tmp_path / "data", tiny)

@@ -1,0 +1,54 @@
+"""Features of the frozen encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from services.core.domain import RunState, RunStatus
+from services.core.errors import Preempted
+from services.core.runs import Runs
+from services.core.store.files import FileStore
+from services.trainer.base import Base, load_base
+from services.trainer.features import Features, compute_features, mean_pooled, padded
+from services.trainer.preemption import Stop
+from services.trainer.progress import Progress
+from tests.tiny import TEXTS
+
+
+def features(base: Base, folder: Path, texts: list[str], stop: Stop | None = None) -> Features:
+    with Progress(Runs(FileStore(folder)), RunStatus("1-1", RunState.RUNNING)) as progress:
+        return compute_features(base, texts, progress, stop or Stop())
+
+
+def test_a_text_has_the_same_features_alone_and_among_others(tmp_path: Path, tiny: Path) -> None:
+    base = load_base(str(tiny), 32)
+    together = features(base, tmp_path, list(TEXTS))
+    assert together.X.shape == (len(TEXTS), 32)
+    assert np.allclose(np.linalg.norm(together.X, axis=1), 1.0, atol=1e-5)
+    alone = np.vstack([features(base, tmp_path, [text]).X for text in TEXTS])
+    assert np.abs(together.X - alone).max() < 1e-5
+    assert together.lengths == [len(ids) for ids in together.ids]
+    assert together.seconds_per_token > 0
+
+
+def test_padding_does_not_count() -> None:
+    hidden = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [9.0, 9.0]]])
+    pooled = mean_pooled(hidden, torch.tensor([[1, 1, 0]]))
+    assert torch.allclose(pooled, torch.tensor([[0.5, 0.5]]) / 0.5**0.5)
+
+
+def test_short_rows_are_filled_up_on_the_right() -> None:
+    ids, mask = padded([[5], [6, 7]], 1)
+    assert ids.tolist() == [[5, 1], [6, 7]]
+    assert mask.tolist() == [[1, 0], [1, 1]]
+
+
+def test_torch_keeps_its_threads_and_the_work_can_be_ended(tmp_path: Path, tiny: Path) -> None:
+    threads = torch.get_num_threads()
+    with pytest.raises(Preempted):
+        features(load_base(str(tiny), 32), tmp_path, list(TEXTS), Stop(asked=True))
+    assert torch.get_num_threads() == threads

@@ -1,0 +1,115 @@
+"""What the store is asked again for, and what a written model must answer."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+import stamina
+
+from services.core.domain import Method
+from services.core.errors import BadData, CorruptVersion, EngineError, NotFound, StoreError
+from services.core.registry import Registry
+from services.core.store.files import FileStore
+from services.trainer import publish as module
+from services.trainer.publish import is_transient
+from tests.trainer.world import World
+
+
+def caused(number: int) -> StoreError:
+    error = StoreError("it failed")
+    error.__cause__ = OSError(number, "it failed")
+    return error
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EAGAIN, errno.ETIMEDOUT])
+def test_a_store_that_fails_for_a_while_is_asked_again(number: int) -> None:
+    assert is_transient(caused(number))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
+def test_what_waiting_does_not_mend_is_not_tried_again(number: int) -> None:
+    assert not is_transient(caused(number))
+
+
+def test_other_errors_are_not_tried_again() -> None:
+    for error in (
+        StoreError("bad name"),
+        NotFound("gone"),
+        CorruptVersion("bad"),
+        BadData("few"),
+        ValueError("x"),
+    ):
+        assert not is_transient(error)
+
+
+def test_a_publication_goes_through_at_last(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    upload, failures = FileStore.upload, iter([caused(errno.EIO), caused(errno.EIO)])
+
+    def flaky(self: FileStore, source: Path, key: str) -> None:
+        for error in failures:
+            raise error
+        upload(self, source, key)
+
+    world.label(30)
+    monkeypatch.setattr(FileStore, "upload", flaky)
+    with stamina.set_testing(True, attempts=5):
+        world.train(world.request())
+    assert world.registry.versions(world.key) == ["support-1"]
+
+
+def test_a_process_that_was_asked_to_end_does_not_wait_for_the_store(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = []
+
+    def failing(self: Registry, *_: object) -> None:
+        tries.append(1)
+        world.stop.asked = True
+        raise caused(errno.EIO)
+
+    world.label(30)
+    monkeypatch.setattr(Registry, "publish", failing)
+    with stamina.set_testing(True, attempts=5), pytest.raises(StoreError):
+        world.train(world.request())
+    assert len(tries) == 1
+
+
+def test_a_folder_for_exports_that_is_full_is_an_error_of_the_store(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    world.label(30)
+    monkeypatch.setattr(module, "attach_int8", full)
+    with pytest.raises(StoreError, match="cannot be written to .*: No space left on device"):
+        world.train(world.request())
+
+
+def test_a_written_model_that_answers_otherwise_is_not_published(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def swapped(folder: Path, *_: object, **__: object) -> tuple[str, str]:
+        from safetensors.numpy import load_file, save_file
+
+        path = folder / "3_Dense" / "model.safetensors"
+        save_file({name: tensor + 1 for name, tensor in load_file(path).items()}, path)
+        return "torch-fp32", "no int8 here"
+
+    world.label(30)
+    monkeypatch.setattr(module, "attach_int8", swapped)
+    with pytest.raises(EngineError, match="answers other numbers"):
+        world.train(world.request())
+    assert world.registry.versions(world.key) == []
+
+
+@pytest.mark.parametrize("method", [Method.FINETUNE, Method.LP_FT, Method.LINEAR_PROBE])
+def test_fp32_is_served_where_int8_is_not_offered(
+    world: World, method: Method, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "attach_int8", lambda *_, **__: ("torch-fp32", "no int8 here"))
+    world.label(30)
+    world.train(world.request(method, num_train_epochs=1.0))
+    assert world.manifest("support-1").artefact.engine_reason == "no int8 here"

@@ -1,0 +1,340 @@
+"""Whole runs, from labels in a Label Studio in memory to versions, with a tiny model."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from services.core.domain import Method
+from services.core.errors import BadConfig, BadData, BadRequest, Preempted, StoreError
+from services.core.store.files import FileStore
+from services.engine.loader import load_model
+from services.trainer import versions
+from services.trainer.preemption import Stop
+from services.trainer.split import is_held_out
+from tests.tiny import ARCHITECTURES, tiny_base
+from tests.trainer.world import WORDS, StopAfter, World, a_text
+
+
+def test_a_probe_is_published_with_all_that_a_version_has(world: World) -> None:
+    world.label(90)
+    run = world.request()
+    world.train(run)
+    manifest = world.manifest("support-1")
+    assert manifest.method is Method.LINEAR_PROBE
+    assert manifest.labels == tuple(WORDS)
+    assert manifest.artefact.layout == "sentence-transformers"
+    assert manifest.artefact.temperature == 1.0
+    assert (manifest.estimate.source, manifest.estimate.judged) == ("cross-fit", 90)
+    assert manifest.estimate.right > 60
+    assert manifest.gate.promote
+    assert manifest.gate.kind == "first"
+    lineage = manifest.lineage
+    assert (lineage.run, lineage.texts, lineage.trained_on_everything, lineage.parent) == (
+        run,
+        90,
+        True,
+        None,
+    )
+    assert len(lineage.annotation_ids) == 90
+    assert {"oos.json", "report.json", "config.json", "tokenizer.json"} <= manifest.files.keys()
+    answers = world.registry.out_of_sample(world.key, "support-1")
+    assert answers.answers.keys() == set(answers.trained_keys)
+    assert all(abs(sum(given) - 1) < 1e-4 for given in answers.answers.values())
+    report = json.loads(world.registry.file(world.key, "support-1", "report.json").read_text())
+    assert report["texts"] == 90
+    snapshot = world.runs.snapshot(run)
+    assert snapshot is not None
+    assert len(snapshot.tasks) == 90
+    assert [one.version for one in world.status(run).published] == ["support-1"]
+
+
+def test_what_is_published_answers_right(world: World) -> None:
+    world.label(90)
+    world.train(world.request())
+    manifest = world.manifest("support-1")
+    model = load_model(
+        world.registry.folder(world.key, "support-1"), manifest.artefact, manifest.labels, 1, 1
+    )
+    texts = [(label, a_text(label, world.random)) for label in WORDS for _ in range(10)]
+    scores = model.scores(model.logits_of([text for _, text in texts]))
+    assert np.mean([scores.best(row)[0] == label for row, (label, _) in enumerate(texts)]) > 0.6
+
+
+def test_a_second_version_is_compared_with_the_one_that_is_served(world: World) -> None:
+    world.label(60)
+    world.train(world.request())
+    world.serve("support-1")
+    world.label(60)
+    world.train(world.request())
+    manifest = world.manifest("support-2")
+    assert manifest.gate.compared_with == manifest.lineage.parent == "support-1"
+    assert manifest.gate.pairs == 120, "for texts that it never saw, what it answers now"
+
+
+def test_a_current_version_that_is_broken_counts_as_none(world: World) -> None:
+    world.label(60)
+    world.train(world.request())
+    world.serve("support-1")
+    (world.folder / f"projects/{world.key}/versions/support-1/oos.json").write_text("{}")
+    world.train(world.request())
+    assert world.manifest("support-2").gate.kind == "first"
+    world.serve("never-was")
+    world.train(world.request())
+    assert world.manifest("support-3").gate.kind == "first"
+
+
+def test_a_label_that_is_gone_promotes(world: World) -> None:
+    world.label(90)
+    world.train(world.request())
+    world.serve("support-1")
+    world.labelstudio.labels[1] = ("order", "money")
+    world.train(world.request())
+    manifest = world.manifest("support-2")
+    assert manifest.gate.kind == "labels-changed"
+    assert manifest.labels == ("order", "money")
+
+
+def test_a_pinned_project_gets_versions_and_says_that_they_wait(world: World) -> None:
+    world.label(60)
+    world.train(world.request())
+    world.serve("support-1", pinned=True)
+    run = world.request()
+    world.train(run)
+    assert "pinned to support-1" in world.status(run).published[0].sentence
+
+
+@pytest.mark.parametrize(
+    ("method", "layout"),
+    [(Method.FINETUNE, "sequence-classification"), (Method.LP_FT, "sentence-transformers")],
+)
+def test_a_fine_tune_is_cross_fitted_when_that_is_cheap(world: World, method: Method, layout: str) -> None:
+    world.label(60)
+    world.train(world.request(method, budget_seconds=1e6, num_train_epochs=8.0, learning_rate=5e-3))
+    manifest = world.manifest("support-1")
+    assert (manifest.method, manifest.artefact.layout) == (method, layout)
+    assert (manifest.estimate.source, manifest.estimate.judged) == ("cross-fit", 60)
+    assert manifest.estimate.right > 25
+    assert manifest.lineage.trained_on_everything
+    taken = manifest.lineage.parameters
+    assert (taken.learning_rate, taken.num_train_epochs, taken.weight_decay) == (5e-3, 8.0, 0.01)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_architecture_can_be_fine_tuned_and_served(
+    world: World, tmp_path: Path, architecture: str
+) -> None:
+    world.label(30)
+    world.base = tiny_base(tmp_path / architecture, architecture)
+    for method in (Method.FINETUNE, Method.LP_FT):
+        world.train(world.request(method, budget_seconds=1e-6, num_train_epochs=1.0))
+    for version in ("support-1", "support-2"):
+        manifest = world.manifest(version)
+        folder = world.registry.folder(world.key, version)
+        load_model(folder, manifest.artefact, manifest.labels, 1, 1).smoke_test()
+        assert (manifest.artefact.engine == "torch-fp32") == (architecture == "deberta-v2")
+
+
+def test_a_learning_rate_that_diverges_says_so(world: World) -> None:
+    world.label(30)
+    with pytest.raises(BadConfig, match="set a LEARNING_RATE below"):
+        world.train(world.request(Method.FINETUNE, learning_rate=1e38, num_train_epochs=5.0))
+
+
+def test_a_fine_tune_that_is_dear_is_judged_on_a_holdout_that_it_never_sees(world: World) -> None:
+    world.label(60)
+    world.train(world.request(Method.FINETUNE, budget_seconds=1e-6, num_train_epochs=1.0))
+    manifest = world.manifest("support-1")
+    assert manifest.estimate.source == "holdout"
+    assert not manifest.lineage.trained_on_everything
+    answers = world.registry.out_of_sample(world.key, "support-1")
+    assert all(is_held_out(key, 60) for key in answers.answers)
+    assert not any(is_held_out(key, 60) for key in answers.trained_keys)
+    assert manifest.lineage.texts == len(answers.trained_keys) == 60 - len(answers.answers)
+
+
+def test_each_setting_of_a_fine_tune_changes_what_comes_out(world: World) -> None:
+    world.label(30)
+    cheap = {"num_train_epochs": 1.0, "learning_rate": 1e-3, "weight_decay": 0.0, "budget_seconds": 1e-6}
+    weights = []
+    for change in ({}, {}, {"learning_rate": 5e-3}, {"num_train_epochs": 2.0}, {"weight_decay": 0.9}):
+        run = world.request(Method.FINETUNE, **(cheap | change))
+        world.train(run)
+        name = world.status(run).published[0].version
+        weights.append(world.registry.file(world.key, name, "model.safetensors").read_bytes())
+    assert weights[0] == weights[1], "the same settings give the same model"
+    assert len(set(weights)) == 4
+
+
+def test_auto_publishes_the_probe_and_says_why_it_did_no_more(world: World) -> None:
+    world.label(60)
+    run = world.request(Method.AUTO)
+    world.train(run)
+    status = world.status(run)
+    assert [one.version for one in status.published] == ["support-1"]
+    assert status.message.endswith("Fine-tuning is tried from 300 labelled texts on; there are 60.")
+    assert world.manifest("support-1").method is Method.LINEAR_PROBE
+
+
+def test_auto_keeps_a_fine_tune_only_if_the_gate_lets_it_through(world: World) -> None:
+    world.label(300)
+    run = world.request(Method.AUTO, budget_seconds=1e6, num_train_epochs=1.0, learning_rate=1e-9)
+    world.train(run)
+    assert world.registry.versions(world.key) == ["support-1"]
+    assert "Fine-tuning was tried and not kept." in world.status(run).message
+
+
+def test_auto_publishes_a_better_fine_tune_under_the_second_letter(world: World) -> None:
+    world.label(300)
+    run = world.request(Method.AUTO, budget_seconds=1e6, num_train_epochs=6.0, learning_rate=5e-3)
+    world.train(run)
+    second = world.manifest("support-1b")
+    assert second.method is Method.LP_FT
+    assert second.gate.promote
+    assert second.gate.compared_with == "support-1", "what will be served by then"
+    assert [one.version for one in world.status(run).published] == ["support-1", "support-1b"]
+
+
+def test_auto_gives_a_fine_tune_up_that_takes_far_longer_than_planned(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(versions, "_PATIENCE", 0.0)
+    world.label(300)
+    run = world.request(Method.AUTO, budget_seconds=1e6)
+    world.train(run)
+    assert world.registry.versions(world.key) == ["support-1"]
+    assert "given up" in world.status(run).message
+    assert not list(world.store.keys(f"runs/{run}/checkpoints/"))
+
+
+def test_a_run_that_had_published_ends_at_once(world: World) -> None:
+    world.label(30)
+    run = world.request()
+    world.train(run)
+    created = world.manifest("support-1").created_at
+    world.train(run)
+    assert world.manifest("support-1").created_at == created
+    assert [one.version for one in world.status(run).published] == ["support-1"]
+    assert world.status(run).attempt == 2
+
+
+def test_auto_goes_on_with_its_second_method(world: World) -> None:
+    world.label(30)
+    run = world.request(Method.AUTO)
+    world.train(run)
+    created = world.manifest("support-1").created_at
+    world.train(run)
+    assert world.manifest("support-1").created_at == created
+    assert world.status(run).message.endswith("there are 30.")
+
+
+def test_a_fine_tune_that_was_ended_goes_on_and_reads_the_labels_that_it_had_read(world: World) -> None:
+    world.label(60)
+    settings = {"budget_seconds": 1e6, "num_train_epochs": 3.0, "learning_rate": 5e-3}
+    unbroken = world.request(Method.FINETUNE, **settings)
+    world.train(unbroken)
+    broken = world.request(Method.FINETUNE, **settings)
+    world.stop = StopAfter(60 + 20)
+    with pytest.raises(Preempted):
+        world.train(broken)
+    assert list(world.store.keys(f"runs/{broken}/checkpoints/"))
+    world.label(12)
+    world.stop = Stop()
+    world.train(broken)
+    one, other = world.manifest("support-1"), world.manifest("support-2")
+    assert other.lineage.resumed_from is not None
+    assert other.lineage.texts == 60
+    assert other.lineage.annotations_hash == one.lineage.annotations_hash
+    before, after = (world.registry.out_of_sample(world.key, name) for name in ("support-1", "support-2"))
+    for key, given in before.answers.items():
+        assert np.abs(np.array(given) - np.array(after.answers[key])).max() < 0.02
+    assert not list(world.store.keys(f"runs/{broken}/checkpoints/")), "nothing is resumed after the end"
+
+
+def test_labels_that_changed_meanwhile_start_the_fine_tune_afresh(world: World) -> None:
+    tasks = world.label(60)
+    run = world.request(Method.FINETUNE, budget_seconds=1e6, num_train_epochs=1.0)
+    world.stop = StopAfter(60 + 6)
+    with pytest.raises(Preempted):
+        world.train(run)
+    world.labelstudio.label(tasks[0], "money")
+    world.label(6)
+    world.stop = Stop()
+    world.train(run)
+    lineage = world.manifest("support-1").lineage
+    assert (lineage.texts, lineage.resumed_from) == (66, None)
+
+
+def test_a_probe_that_is_ended_publishes_nothing(world: World) -> None:
+    world.label(30)
+    world.stop = Stop(asked=True)
+    with pytest.raises(Preempted):
+        world.train(world.request())
+    assert world.registry.versions(world.key) == []
+
+
+def test_labels_that_cannot_be_trained_on_are_remembered_as_read(world: World) -> None:
+    task = world.labelstudio.add_task()
+    world.labelstudio.label(task, "order")
+    run = world.request()
+    with pytest.raises(BadData):
+        world.train(run)
+    assert world.runs.snapshot(run) is not None
+
+
+def test_a_label_config_without_choices_is_bad_data(world: World) -> None:
+    world.label(30)
+    world.labelstudio.labels[1] = ()
+    with pytest.raises(BadData, match="single-choice"):
+        world.train(world.request())
+
+
+def test_a_deleted_project_whose_id_is_used_again_is_refused(world: World) -> None:
+    world.label(30)
+    run = world.request()
+    world.labelstudio.add_project(1, tuple(WORDS))
+    with pytest.raises(BadRequest, match="its id used again"):
+        world.train(run)
+
+
+def test_a_base_model_that_is_not_there_says_what_to_set(world: World) -> None:
+    world.label(30)
+    world.base = world.folder / "no such model"
+    with pytest.raises(BadConfig, match="BASELINE_MODEL_NAME"):
+        world.train(world.request())
+
+
+def test_a_disk_that_is_full_leaves_no_half_version(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    upload = FileStore.upload
+
+    def full(self: FileStore, source: object, key: str) -> None:
+        if key.endswith("model.safetensors"):
+            raise StoreError("no space left") from OSError(28, "No space left on device")
+        upload(self, source, key)  # type: ignore[arg-type]
+
+    world.label(30)
+    monkeypatch.setattr(FileStore, "upload", full)
+    with pytest.raises(StoreError, match="no space"):
+        world.train(world.request())
+    assert world.registry.versions(world.key) == []
+
+
+def test_the_versions_name_is_the_settings(world: World) -> None:
+    world.label(30)
+    world.train(world.request(model_name="my-model"))
+    assert world.registry.versions(world.key) == ["my-model-1"]
+
+
+def test_another_runs_version_of_that_name_is_not_ours(world: World) -> None:
+    world.label(30)
+    run = world.request(model_name="support")
+    world.train(run)
+    manifest = world.manifest("support-1")
+    other = replace(manifest, lineage=replace(manifest.lineage, run="9-1"))
+    world.registry.publish(world.registry.folder(world.key, "support-1").parent / "none", other)
+    world.train(run)
+    assert world.manifest("support-1").lineage.run == run

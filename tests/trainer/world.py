@@ -1,0 +1,126 @@
+"""A project with labels that can be learnt, a store and a tiny base model: what a run needs, in a temporary folder."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from services.core.domain import (
+    Manifest,
+    Method,
+    Parameters,
+    RunRequest,
+    RunState,
+    RunStatus,
+    Served,
+    Serving,
+)
+from services.core.registry import Registry
+from services.core.runs import Runs
+from services.core.store.files import FileStore
+from services.trainer.__main__ import train
+from services.trainer.preemption import Stop
+from services.trainer.progress import Progress, first_status
+from services.trainer.run import Run
+from tests.fakes_labelstudio import LabelStudioFake
+from tests.tiny import TEXTS
+
+WORDS = {
+    "order": "order arrive parcel friday",
+    "money": "money back shoes invoice",
+    "account": "password change address account",
+}
+FILLER = " ".join(TEXTS).split()
+
+
+def a_text(label: str, random_: random.Random) -> str:
+    """Nine words of the label's and one of anybody's."""
+    words = [*random_.choices(WORDS[label].split(), k=9), random_.choice(FILLER)]
+    random_.shuffle(words)
+    return " ".join(words)
+
+
+class StopAfter(Stop):
+    """Asked to end after so many looks."""
+
+    def __init__(self, looks: int) -> None:
+        self.looks = looks
+
+    @property
+    def asked(self) -> bool:
+        self.looks -= 1
+        return self.looks < 0
+
+    @asked.setter
+    def asked(self, value: bool) -> None:
+        raise AssertionError
+
+
+@dataclass
+class World:
+    """Project 1 and its runs."""
+
+    folder: Path
+    base: Path
+    labelstudio: LabelStudioFake = field(default_factory=LabelStudioFake)
+    random: random.Random = field(default_factory=lambda: random.Random(0))
+    stop: Stop = field(default_factory=Stop)
+    checkpoint_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        self.labelstudio.add_project(1, tuple(WORDS))
+        self.store = FileStore(self.folder)
+        self.runs, self.registry = Runs(self.store), Registry(self.store)
+
+    @property
+    def key(self) -> str:
+        return self.labelstudio.project(1)[0].key
+
+    def label(self, count: int) -> list[int]:
+        """So many new texts, each with its true label."""
+        numbers = []
+        for place in range(count):
+            label = tuple(WORDS)[place % len(WORDS)]
+            number = self.labelstudio.add_task()
+            self.labelstudio.tasks[1][number]["data"] = {"text": a_text(label, self.random)}
+            self.labelstudio.label(number, label)
+            numbers.append(number)
+        return numbers
+
+    def request(self, method: Method = Method.LINEAR_PROBE, **parameters: Any) -> str:
+        name = self.runs.next_name(1)
+        given = Parameters(method=method, base_model=str(self.base), max_length=32, **parameters)
+        self.runs.write(RunRequest(name, self.key, 1, "test", given, 1.0))
+        return name
+
+    def train(self, run: str) -> None:
+        """What the process does between its first status and its last."""
+        request = self.runs.request(run)
+        assert request is not None
+        with Progress(self.runs, first_status(self.runs, run)) as progress:
+            train(
+                Run(
+                    request,
+                    self.runs,
+                    self.registry,
+                    self.labelstudio,
+                    progress,
+                    self.stop,
+                    self.checkpoint_seconds,
+                )
+            )
+            progress.finish(RunState.DONE, 0)
+
+    def status(self, run: str) -> RunStatus:
+        status = self.runs.status(run)
+        assert status is not None
+        return status
+
+    def manifest(self, version: str) -> Manifest:
+        return self.registry.manifest(self.key, version)
+
+    def serve(self, version: str, *, pinned: bool = False) -> None:
+        """As the supervisor would."""
+        self.registry.write_serving(Serving(1, 1, {self.key: Served(current=version, pinned=pinned)}))
