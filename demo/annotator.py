@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 from xml.sax.saxutils import quoteattr
 
 import httpx
@@ -36,7 +36,7 @@ class Annotator:
             base_url=self.url, headers={"Authorization": f"{self.scheme} {self.token}"}, timeout=120
         )
 
-    def __enter__(self) -> Annotator:
+    def __enter__(self) -> Self:
         """For `with`."""
         return self
 

@@ -66,4 +66,6 @@ class Board:
     def drop(self, project_id: int) -> None:
         """Forget a project that Label Studio no longer has."""
         with self._lock:
-            self._views = MappingProxyType({key: view for key, view in self._views.items() if key != project_id})
+            self._views = MappingProxyType(
+                {key: view for key, view in self._views.items() if key != project_id}
+            )

@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--run", required=True, metavar="URL", help="the run: file:///<data>/runs/<project>-<n>"
     )
     url = parser.parse_args(arguments).run
-    # Before torch is imported: threads that spin while they wait for each other are five times slower on busy cores.
+    # Before torch is imported: threads that spin while they wait for each other are 2 to 4 times slower on busy cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     stop = Stop()
     stop.listen()
