@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.document import ORDER, document, verdict
-from bench.machine import describe
+from bench.machine import describe, disturbance
 from bench.result import Options, Result, Skip, read_json, say, write_json
 from bench.rig import Rig
 from services.core.logs import configure
@@ -66,7 +66,8 @@ def run_all(names: Sequence[str], options: Options) -> list[Result | None]:
 
 def run_one(name: str, options: Options, rig: Rig) -> Result | None:
     """A result, perhaps that it was skipped; None where it broke: the others still run."""
-    say(f"{name}: begins")
+    disturbed = disturbance()
+    say(f"{name}: begins. {disturbed}".rstrip())
     begun = time.monotonic()
     try:
         found: Result = importlib.import_module(f"bench.{name}").run(options, rig)
@@ -75,7 +76,7 @@ def run_one(name: str, options: Options, rig: Rig) -> Result | None:
     except Exception:  # noqa: BLE001 - the other benches still have something to say
         traceback.print_exc()
         return None
-    return replace(found, seconds=time.monotonic() - begun)
+    return replace(found, seconds=time.monotonic() - begun, disturbed=disturbed)
 
 
 def keep(result: Result) -> None:

@@ -17,7 +17,7 @@ _TITLES = {
 ORDER = tuple(_TITLES)
 _INTRODUCTION = """\
 # Benchmarks
-Written by `make bench` from what it measured, on the machine that each part names; do not edit. Figures of other machines
+Written by `python -m bench --write` from what it measured; do not edit. Figures of other machines
 differ; ratios within a part were taken in the same run and travel better. `bench/README.md` says how to run them.
 """
 
@@ -43,7 +43,7 @@ def section(result: Result, *, with_machine: bool) -> str:
     if result.how:
         lines.append(result.how)
     if not result.skipped:
-        lines.append(f"This took {result.seconds:.0f} s.")
+        lines.append(f"This took {result.seconds:.0f} s. {result.disturbed}".rstrip())
     if with_machine:
         lines += ["", _machine(result)]
     return "\n".join(lines) + "\n"

@@ -14,7 +14,6 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from bench import texts
 from bench.fits import Material, fit, material, new_model
-from bench.machine import cores
 from bench.result import Options, Result, Skip, say
 from bench.rig import Rig
 from services.core.domain import Method, Parameters
@@ -152,7 +151,7 @@ def _result(ours: float, steps: int, theirs: float, *, full: bool) -> Result:
         met=times >= GOAL,
         goal=f"at least {GOAL:.0f} times as fast",
         how=(
-            f"{TEXTS:,} random banking77 texts, MiniLM with a classification head, fp32 on {cores()} cores, in one process. Ours: "
+            f"{TEXTS:,} random banking77 texts, MiniLM with a classification head, fp32 by {torch.get_num_threads()} threads, in one process. Ours: "
             "batches by length of up to 1,024 tokens, all steps. The Trainer of transformers: batches of 8, each text padded to "
             f"the longest of its 1,000 as `map(padding=True, batched=True)` leaves it, {part}."
         ),

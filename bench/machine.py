@@ -11,13 +11,12 @@ from importlib import metadata
 from pathlib import Path
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "ctranslate2", "accelerate")
-_BUSY = 0.5
-"""Load average from which on the figures are said to be disturbed."""
+_BUSY, _LISTEN = 0.2, 3.0
+"""Cores kept busy by others from which on figures are said to be disturbed, and the seconds in which that is seen."""
 
 
 def describe(label_studio: Path) -> dict[str, str]:
-    """Processor, cores, memory, system and versions; take it before the bench loads the machine itself."""
-    load = os.getloadavg()[0]
+    """Processor, cores, memory, system and versions."""
     return {
         "measured": time.strftime("%Y-%m-%d", time.gmtime()),
         "processor": processor(),
@@ -27,8 +26,24 @@ def describe(label_studio: Path) -> dict[str, str]:
         "Python": platform.python_version(),
         **{package: version for package in _PACKAGES if (version := _version(package))},
         **({"Label Studio": found} if (found := _label_studio_version(label_studio)) else {}),
-        **({"disturbed": f"other programs kept {load:.1f} cores busy at the start"} if load > _BUSY else {}),
     }
+
+
+def disturbance() -> str:
+    """Whether others use the cores now, as a sentence; "" where nothing is seen. Takes three seconds."""
+    before, begun = _busy_seconds(), time.monotonic()
+    time.sleep(_LISTEN)
+    busy = (_busy_seconds() - before) / (time.monotonic() - begun)
+    return f"Disturbed: other programs kept {busy:.1f} cores busy when this began." if busy > _BUSY else ""
+
+
+def _busy_seconds() -> float:
+    """Of all cores, since the start; 0 where the system does not tell."""
+    try:
+        user, nice, system = Path("/proc/stat").read_text("utf-8").split(maxsplit=4)[1:4]
+    except OSError:
+        return 0.0
+    return (int(user) + int(nice) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def cores() -> int:

@@ -44,6 +44,8 @@ class Result:
     seconds: float = 0.0
     """How long the bench took."""
     machine: dict[str, str] = field(default_factory=dict)
+    disturbed: str = ""
+    """That others used the cores, where they did."""
     skipped: bool = False
 
 

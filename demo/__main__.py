@@ -169,6 +169,9 @@ def main() -> int:
     arguments.label_studio = arguments.label_studio.absolute()
     console = Console(soft_wrap=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell that starts us in the background has it ignored
     try:
         return walk_through(console, arguments)
     except DemoError as error:

@@ -16,6 +16,8 @@ from services.core.errors import EngineError, FitloopError
 from services.engine.model import Model
 
 REFUSED_SECONDS = 60.0
+PER_PROJECT = 2
+"""Versions of a project in memory: what serves, and what comes or goes."""
 Name = tuple[str, str]
 """Project key and version."""
 
@@ -58,7 +60,7 @@ class Held:
 
 
 class Models:
-    """At most `limit` versions, the least recently used leave first."""
+    """At most `limit` versions, and two of a project; the least recently used leave first."""
 
     def __init__(
         self, load: Callable[[Name], Model], limit: int, clock: Callable[[], float] = time.monotonic
@@ -87,7 +89,7 @@ class Models:
             held = self._held.get(name) or self._begin(name)
             self._held.move_to_end(name)
             held.use()
-            leaving = [self._held.popitem(last=False)[1] for _ in range(len(self._held) - self._limit)]
+            leaving = [self._held.pop(other) for other in self._surplus(name[0])]
         for other in leaving:
             other.leave()
         return held
@@ -106,6 +108,12 @@ class Models:
         self._loading.shutdown(cancel_futures=False)
         for held in leaving:
             held.leave()
+
+    def _surplus(self, project_key: str) -> list[Name]:
+        """Versions of one project beyond the newest two, then the least recently used of all beyond the limit."""
+        own = [name for name in self._held if name[0] == project_key][:-PER_PROJECT]
+        rest = [name for name in self._held if name not in own]
+        return own + rest[: max(0, len(rest) - self._limit)]
 
     def _begin(self, name: Name) -> Held:
         held = self._held[name] = Held()

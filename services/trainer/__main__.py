@@ -22,12 +22,13 @@ from services.core.labelstudio import LabelStudio
 from services.core.logs import configure
 from services.core.settings import Settings
 from services.trainer.checkpoints import Checkpoints
+from services.trainer.crash import frames_of
 from services.trainer.preemption import Stop
 from services.trainer.progress import Progress, first_status
 from services.trainer.run import (
     Origin,
     Run,
-    as_published,
+    as_found,
     methods_of,
     parse_run_url,
     published_before,
@@ -35,7 +36,8 @@ from services.trainer.run import (
     read_project,
     read_request,
 )
-from services.trainer.versions import make_versions
+from services.trainer.scratch import scratch
+from services.trainer.versions import give_up_second, make_versions
 
 if TYPE_CHECKING:
     from services.trainer.base import Base
@@ -52,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--run", required=True, metavar="URL", help="the run: file:///<data>/runs/<project>-<n>"
     )
     url = parser.parse_args(arguments).run
-    # Before torch is imported: threads that spin while they wait for each other are 2 to 4 times slower on busy cores.
+    # Before torch is imported: threads that sleep while they wait leave busy cores to others, and cost nothing on idle ones.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     stop = Stop()
     stop.listen()
@@ -71,17 +73,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             configure(settings.logging)
             labels = LabelStudio(settings.label_studio)
             seconds = settings.training.checkpoint_seconds
-            train(Run(request, runs, registry, labels, progress, stop, seconds))
+            with scratch():
+                train(Run(request, runs, registry, labels, progress, stop, seconds))
             state, code, message = RunState.DONE, 0, None
         except Preempted as error:
             state, code, message = RunState.PREEMPTED, error.exit_code, str(error)
         except FitloopError as error:
             log.error("the run failed", reason=str(error))
             state, code, message = RunState.FAILED, error.exit_code, str(error)
-        except (
-            Exception
-        ) as error:  # whatever a library raises: the log has the traceback, the status a sentence
-            log.exception("the run crashed")
+        except Exception as error:  # noqa: BLE001 - whatever a library raises: log its stack, say a sentence
+            log.error("the run crashed", stack=frames_of(error))
             state, code, message = (
                 RunState.FAILED,
                 1,
@@ -100,13 +101,20 @@ def train(run: Run) -> None:
         )  # seconds of imports, while Label Studio answers
         project, space = read_project(run)
         before = published_before(run, project)
-        for manifest in before:
-            run.progress.published(as_published(manifest))
-        if len(before) < len(methods_of(run.request.parameters.method)):
-            dataset = read_dataset(run, project, space, resuming=checkpoints.exist())
-            run.progress.stage("loading")
-            origin = Origin(run.name, project, space, loading.result(), dataset)
-            make_versions(run, origin, checkpoints, before)
+        run.progress.found(as_found(before, run.progress.status.published))
+        try:
+            if len(before) < len(methods_of(run.request.parameters.method)):
+                resuming, published = checkpoints.exist(), bool(before)
+                dataset = read_dataset(run, project, space, resuming=resuming, published=published)
+                run.progress.stage("loading")
+                origin = Origin(run.name, project, space, loading.result(), dataset)
+                make_versions(run, origin, checkpoints, before)
+        except Preempted:
+            raise
+        except Exception as error:  # whatever a library raises: a run that has a version has not failed
+            if not run.progress.status.published:
+                raise
+            give_up_second(run, error)
     checkpoints.clear()
 
 

@@ -20,7 +20,7 @@ from services.core import documents
 from services.core.documents import FORMAT
 from services.core.errors import NotFound, StoreError
 from services.core.store import ObjectStore
-from services.trainer.methods import Floats
+from services.trainer.arrays import Floats
 from services.trainer.plan import Plan
 
 if TYPE_CHECKING:
@@ -109,9 +109,12 @@ class Checkpoints:
         return PartCheckpoint(self, part)
 
     def clear(self) -> None:
-        """The run has ended: nothing is resumed any more."""
-        for key in list(self.store.keys(self._folder)):
-            self.store.delete(key)
+        """The run has ended: nothing is resumed any more. A store that fails is logged: what is left harms nobody."""
+        try:
+            for key in list(self.store.keys(self._folder)):
+                self.store.delete(key)
+        except StoreError as error:
+            log.warning("checkpoints not removed", error=str(error))
 
     def keep(self, part: str, step: int, path: Path) -> None:
         """Put a part's state; what it replaces goes after state.json names it. Raises StoreError."""

@@ -14,13 +14,14 @@ from services.core.domain import Estimate, GateDecision, Manifest, OutOfSample
 from services.core.errors import EngineError, StoreError
 from services.core.registry import Registry
 from services.engine.loader import load_model
+from services.trainer.arrays import Floats, Rows
 from services.trainer.calibrate import fit_temperature, softmax
 from services.trainer.dataset import Dataset
 from services.trainer.evaluate import estimate, near_duplicates
 from services.trainer.features import Features
 from services.trainer.gate import decide, decide_first, pair_up
-from services.trainer.methods import Fitted, Floats, Rows
 from services.trainer.run import Origin
+from services.trainer.work import Fitted
 
 log = structlog.get_logger()
 _DIGITS = 6

@@ -20,9 +20,9 @@ from torch.nn.functional import cross_entropy
 
 from services.core.errors import BadConfig
 from services.engine.batches import plan
+from services.trainer.arrays import Floats, Rows
 from services.trainer.checkpoints import PartCheckpoint
 from services.trainer.features import padded
-from services.trainer.methods import Floats, Rows
 from services.trainer.preemption import Stop
 from services.trainer.progress import Progress
 from services.trainer.recipe import Recipe

@@ -82,6 +82,11 @@ class Progress:
         """A sentence for people."""
         self._update(message=message)
 
+    def found(self, versions: tuple[Published, ...]) -> None:
+        """Exactly these versions exist, of this run's earlier processes."""
+        self._update(published=versions, message=versions[-1].sentence if versions else "")
+        self._write()
+
     def published(self, version: Published) -> None:
         """A version exists now."""
         self._update(published=(*self.status.published, version), message=version.sentence)
@@ -130,7 +135,8 @@ def first_status(runs: Runs, run: str) -> RunStatus:
     launched = launch.attempts[-1].number if launch and launch.attempts else 1
     if last is None:
         return RunStatus(run, RunState.RUNNING, attempt=launched)
-    return RunStatus(run, RunState.RUNNING, attempt=max(last.attempt + 1, launched))
+    attempt = max(last.attempt + 1, launched)
+    return RunStatus(run, RunState.RUNNING, attempt=attempt, published=last.published)
 
 
 def _open_bar() -> Bar:

@@ -17,17 +17,17 @@ import numpy as np
 import stamina
 
 from services.core import documents
-from services.core.domain import Artefact, GateDecision, Lineage, Manifest
+from services.core.domain import Artefact, GateDecision, Lineage, Manifest, Snapshot
 from services.core.errors import EngineError, NotFound, StoreError
 from services.core.registry import Registry
 from services.engine.loader import load_model
 from services.trainer.dataset import Dataset
 from services.trainer.export import attach_int8
 from services.trainer.judging import Candidate
-from services.trainer.methods import Fitted, Written
 from services.trainer.preemption import Stop
 from services.trainer.report import build_report
 from services.trainer.run import Origin
+from services.trainer.work import Fitted, Written
 
 _RETRY_SECONDS = 600.0
 _CHECKED_TEXTS = 32
@@ -114,6 +114,12 @@ def temporary_folder() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="fitloop-version-", ignore_cleanup_errors=True)
 
 
+def annotations_hash(snapshot: Snapshot) -> str:
+    """Changes with every annotation that a run has read: lower-case hex."""
+    signatures = "\n".join(f"{task}:{mark}" for task, mark in sorted(snapshot.tasks.items()))
+    return hashlib.sha256(signatures.encode()).hexdigest()
+
+
 def _check(folder: Path, artefact: Artefact, dataset: Dataset, written: Written) -> None:
     """What will be loaded for serving answers, and an fp32 engine answers as the model in memory did."""
     model = load_model(folder, artefact, dataset.labels, 1, 1)
@@ -134,11 +140,10 @@ def _check(folder: Path, artefact: Artefact, dataset: Dataset, written: Written)
 def _lineage(origin: Origin, fitted: Fitted, parent: str | None) -> Lineage:
     examples = origin.dataset.examples
     ids = sorted({id_ for example in examples for id_ in example.annotation_ids})
-    signatures = "\n".join(f"{task}:{mark}" for task, mark in sorted(origin.dataset.snapshot.tasks.items()))
     return Lineage(
         run=origin.run,
         annotation_ids=tuple(ids),
-        annotations_hash=hashlib.sha256(signatures.encode()).hexdigest(),
+        annotations_hash=annotations_hash(origin.dataset.snapshot),
         label_config_hash=origin.project.label_config_hash,
         base_model=fitted.parameters.base_model,
         base_digest=origin.base.digest,

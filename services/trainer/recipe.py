@@ -7,9 +7,11 @@ LEARNING_RATE was set, which then holds for all weights.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from services.core.domain import Method, Parameters
+from services.core.errors import BadConfig
 
 WEIGHT_DECAY = 0.01
 SMALL_ENCODER = 512
@@ -45,7 +47,8 @@ class Recipe:
 
 
 def recipe_for(method: Method, texts: int, hidden_size: int, parameters: Parameters) -> Recipe:
-    """The settings of a fine-tune on so many texts with an encoder of that width."""
+    """The settings of a fine-tune on so many texts with an encoder of that width. Raises BadConfig."""
+    _check_finite(parameters)
     small, large = _LEARNING_RATE[method]
     by_rule = small if hidden_size <= SMALL_ENCODER else large
     rate = by_rule if parameters.learning_rate is None else parameters.learning_rate
@@ -58,6 +61,13 @@ def recipe_for(method: Method, texts: int, hidden_size: int, parameters: Paramet
         weight_decay=WEIGHT_DECAY if parameters.weight_decay is None else parameters.weight_decay,
         seed=parameters.seed,
     )
+
+
+def _check_finite(parameters: Parameters) -> None:
+    for name in ("learning_rate", "num_train_epochs", "weight_decay"):
+        value = getattr(parameters, name)
+        if value is not None and not math.isfinite(value):
+            raise BadConfig(f"{name.upper()} is {value}: set it to a finite number, or not at all.")
 
 
 def as_taken(parameters: Parameters, recipe: Recipe) -> Parameters:

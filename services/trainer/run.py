@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from services.core.domain import LabelSpace, Manifest, Method, Project, Published, RunRequest, Snapshot
 from services.core.errors import BadData, BadRequest, NoLabelSpace, NotFound
 from services.core.labels import parse_label_space, signature
+from services.core.labelstudio import Missing
 from services.core.registry import Registry
 from services.core.runs import Runs, version_name
 from services.core.store import open_store
@@ -85,8 +86,11 @@ def read_request(runs: Runs, name: str) -> RunRequest:
 
 
 def read_project(run: Run) -> tuple[Project, LabelSpace]:
-    """Project and label config as they are now. Raises BadRequest when the id belongs to another project now."""
-    project, _ = run.labels.project(run.request.project_id)
+    """Project and label config as they are now. Raises BadRequest when there is no such project any more."""
+    try:
+        project, _ = run.labels.project(run.request.project_id)
+    except Missing as error:
+        raise _deleted(run) from error
     if project.key != run.request.project_key:
         raise BadRequest(
             f"Project {project.id} is not the one that run {run.name} was asked for ({project.key}, not "
@@ -98,23 +102,42 @@ def read_project(run: Run) -> tuple[Project, LabelSpace]:
         raise BadData(str(error)) from error
 
 
-def read_dataset(run: Run, project: Project, space: LabelSpace, *, resuming: bool) -> Dataset:
+def read_dataset(
+    run: Run, project: Project, space: LabelSpace, *, resuming: bool, published: bool
+) -> Dataset:
     """Texts and labels; what was read is kept first, so that the trigger knows it even where it cannot be trained on.
 
-    A run that goes on from a checkpoint reads the labels that it read before, while none of them has changed.
-    Raises BadData.
+    A run that goes on from a checkpoint, or has a version, reads the labels that it read before, while none of them has
+    changed. Once it has a version the snapshot stays as it is: what came later, no version may ever have learnt.
+    Raises BadData, BadRequest.
     """
-    before = run.runs.snapshot(run.name) if resuming else None
-    tasks = []
-    for task in run.labels.annotated_tasks(run.request.project_id):
-        run.stop.check()
-        tasks.append(task)
+    before = run.runs.snapshot(run.name) if resuming or published else None
+    tasks = _read_tasks(run)
     if before is not None:
         tasks = as_before(tasks, before)
     dataset = build_dataset(tasks, space, project.label_config_hash, time.time())
-    run.runs.write_snapshot(run.name, dataset.snapshot)
+    if not published:
+        run.runs.write_snapshot(run.name, dataset.snapshot)
     check_trainable(dataset)
     return dataset
+
+
+def _read_tasks(run: Run) -> list[dict[str, Any]]:
+    tasks = []
+    try:
+        for task in run.labels.annotated_tasks(run.request.project_id):
+            run.stop.check()
+            tasks.append(task)
+    except Missing as error:
+        raise _deleted(run) from error
+    return tasks
+
+
+def _deleted(run: Run) -> BadRequest:
+    return BadRequest(
+        f"Label Studio has no project {run.request.project_id}, or hides it from this token: run {run.name} cannot read "
+        "its labels. If the project was deleted, nothing is left to do."
+    )
 
 
 def as_before(tasks: list[dict[str, Any]], before: Snapshot) -> list[dict[str, Any]]:
@@ -148,6 +171,12 @@ def published_before(run: Run, project: Project) -> tuple[Manifest, ...]:
         except NotFound:
             break
     return tuple(manifest for manifest in found if manifest.lineage.run == run.name)
+
+
+def as_found(manifests: tuple[Manifest, ...], said: tuple[Published, ...]) -> tuple[Published, ...]:
+    """What people read of versions that exist already: as it was said when they were published, where that was written."""
+    sentences = {published.version: published for published in said}
+    return tuple(sentences.get(manifest.version) or as_published(manifest) for manifest in manifests)
 
 
 def as_published(manifest: Manifest, pinned_to: str | None = None) -> Published:

@@ -18,6 +18,8 @@ import structlog
 
 from services.core import documents
 from services.core.domain import Manifest, Method, Served
+from services.core.errors import FitloopError
+from services.trainer.crash import frames_of
 from services.trainer.plan import CROSS_FIT, Plan, fit_seconds, plan_explicit, plan_second
 from services.trainer.preemption import OutOfTime
 from services.trainer.recipe import recipe_for
@@ -27,7 +29,7 @@ from services.trainer.split import is_held_out
 if TYPE_CHECKING:
     from services.trainer.checkpoints import Checkpoints
     from services.trainer.features import Features
-    from services.trainer.methods import Fitted
+    from services.trainer.work import Fitted
 
 log = structlog.get_logger()
 _PATIENCE = 1.5
@@ -37,7 +39,8 @@ _PATIENCE = 1.5
 def make_versions(run: Run, origin: Origin, checkpoints: Checkpoints, before: tuple[Manifest, ...]) -> None:
     """A version by each method that has none yet. Raises whatever FitloopError ends the run."""
     from services.trainer.features import compute_features
-    from services.trainer.methods import Work, method_of
+    from services.trainer.methods import method_of
+    from services.trainer.work import Work
 
     features = compute_features(origin.base, origin.dataset.texts, run.progress, run.stop)
     made = before[-1] if before else None
@@ -116,6 +119,17 @@ def plan_of(run: Run, method: Method, origin: Origin, features: Features, *, sec
         return plan_explicit(texts, one_fit, parameters.budget_seconds)
     held_out = sum(is_held_out(key, texts) for key in origin.dataset.keys)
     return plan_second(texts, held_out, one_fit, parameters.budget_seconds)
+
+
+def give_up_second(run: Run, error: Exception) -> None:
+    """Say why there is no second version: the first stands, and people have it already."""
+    why = (
+        str(error)
+        if isinstance(error, FitloopError)
+        else f"it crashed ({type(error).__name__}), see the run's log."
+    )
+    log.error("the second method failed", stack=frames_of(error))
+    _add_sentence(run, f"Fine-tuning failed: {why}")
 
 
 def deadline_of(run: Run, *, second: bool) -> float:

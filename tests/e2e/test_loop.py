@@ -123,13 +123,17 @@ def test_a_killed_fitloop_goes_on_with_its_run(start_fitloop: Start, connect: Co
     fitloop.kill()
     labelled.label(40, 45)
     fitloop.start()
-    version = fitloop.served(labelled.project, seconds=240)
-    assert version.endswith("-1")
-    manifest = _version_file(fitloop, version, "manifest.json")
-    assert manifest["lineage"]["resumed_from"]
-    state = fitloop.state(labelled.project)
-    assert state["labelled"] == 45
+    made: list[dict[str, Any]] = eventually(
+        lambda: list(fitloop.state(labelled.project).get("versions") or []), 240, what="the run publishes"
+    )
+    assert [row["run"] for row in made] == [f"{labelled.project}-1"]
+    assert _version_file(fitloop, made[0]["version"], "manifest.json")["lineage"]["resumed_from"]
     assert len(list(fitloop.folder.glob("runs/*/request.json"))) == 1
+    eventually(
+        lambda: fitloop.state(labelled.project)["labelled"] == 45, what="labels given meanwhile are seen"
+    )
+    fitloop.ask(labelled.project, "promote", version=made[0]["version"])
+    assert fitloop.served(labelled.project) == made[0]["version"]
 
 
 def test_a_rollback_shows_in_label_studio(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from services.trainer.preemption import Stop
 from tests.tiny import tiny_base
 from tests.trainer.world import World
 
@@ -18,3 +19,10 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def world(tmp_path: Path, tiny: Path) -> World:
     return World(tmp_path / "data", tiny)
+
+
+@pytest.fixture
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """main() in this process: it must not take the tests' signals."""
+    monkeypatch.setattr(Stop, "listen", lambda _: None)
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "secret")

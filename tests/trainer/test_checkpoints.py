@@ -100,6 +100,19 @@ def test_nothing_is_pickled_and_all_goes_at_the_end(tmp_path: Path) -> None:
     assert not checkpoints.exist()
 
 
+def test_checkpoints_that_cannot_be_removed_do_not_fail_a_run_that_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise StoreError("read-only")
+
+    checkpoints = opened(tmp_path)
+    checkpoints.finish("fold-1", np.zeros((1, 2), np.float32))
+    monkeypatch.setattr(FileStore, "delete", refused)
+    checkpoints.clear()
+    assert checkpoints.exist()
+
+
 def test_a_store_that_fails_costs_the_checkpoint_and_not_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

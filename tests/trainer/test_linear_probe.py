@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from services.core.errors import Preempted
+from services.trainer.arrays import Floats, Rows
 from services.trainer.calibrate import softmax
 from services.trainer.export import Head
-from services.trainer.methods import Floats, Rows
 from services.trainer.methods.linear_probe import C, fit_head
 from services.trainer.preemption import Stop
 

@@ -86,6 +86,19 @@ def test_every_process_is_an_attempt_of_its_own(tmp_path: Path) -> None:
     assert first_status(runs, "1-1").attempt == 3
 
 
+def test_the_next_process_begins_with_the_versions_of_the_last(tmp_path: Path) -> None:
+    runs = Runs(FileStore(tmp_path))
+    versions = (Published("v-1", True, "Promoted."), Published("v-1b", False, "Held."))
+    runs.write(RunStatus("1-1", RunState.PREEMPTED, published=versions))
+    with Progress(runs, first_status(runs, "1-1")) as progress:
+        assert status(runs).published == versions, "people see them while the labels are read"
+        progress.found(versions[:1])
+        assert status(runs).published == versions[:1], "and then what the store holds"
+        assert status(runs).message == "Promoted."
+        progress.found(())
+    assert (status(runs).published, status(runs).message) == ((), "")
+
+
 def test_a_terminal_sees_a_bar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     runs = Runs(FileStore(tmp_path))

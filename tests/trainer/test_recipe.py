@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
+import pytest
+
 from services.core.domain import Method, Parameters
+from services.core.errors import BadConfig
 from services.trainer.recipe import as_taken, recipe_for
 
 
@@ -20,6 +26,13 @@ def test_few_texts_get_more_passes_and_small_encoders_larger_steps() -> None:
     assert few.epochs > many.epochs == 3.0
     assert few.learning_rate > many.learning_rate
     assert few.head_learning_rate == 10 * few.learning_rate
+
+
+@pytest.mark.parametrize("name", ["num_train_epochs", "learning_rate", "weight_decay"])
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_a_number_that_is_not_finite_is_a_wrong_setting(name: str, value: float) -> None:
+    with pytest.raises(BadConfig, match=f"{name.upper()} is {value}: set it to a finite number"):
+        recipe_for(Method.FINETUNE, 30, 384, replace(Parameters(), **{name: value}))  # type: ignore[arg-type]
 
 
 def test_a_probes_head_is_no_new_head() -> None:

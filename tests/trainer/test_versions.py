@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from services.core.domain import Method
+from services.core.domain import Method, RunState
 from services.core.errors import BadConfig, BadData, BadRequest, Preempted, StoreError
 from services.core.store.files import FileStore
 from services.engine.loader import load_model
@@ -197,6 +197,54 @@ def test_auto_publishes_a_better_fine_tune_under_the_second_letter(world: World)
     assert second.gate.promote
     assert second.gate.compared_with == "support-1", "what will be served by then"
     assert [one.version for one in world.status(run).published] == ["support-1", "support-1b"]
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_second_method_that_fails_leaves_the_first_version_and_a_run_that_is_done(
+    world: World, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    def broken(_: object) -> None:
+        raise RuntimeError("can't allocate memory for a text of a customer")
+
+    world.label(300)
+    run = world.request(Method.AUTO, budget_seconds=1e6)
+    with monkeypatch.context() as patch:
+        patch.setattr("services.trainer.methods.lp_ft.lp_ft", broken)
+        world.train(run)
+    if again:  # and what fails before a second method is begun, in a process that found the first version
+        world.labelstudio.tasks[1].clear()
+        world.train(run)
+    status = world.status(run)
+    assert status.state is RunState.DONE
+    assert [one.version for one in status.published] == ["support-1"]
+    if again:
+        assert "Fine-tuning failed: Nobody has labelled a text yet" in status.message
+    else:
+        assert status.message.endswith("Fine-tuning failed: it crashed (RuntimeError), see the run's log.")
+        assert status.message.startswith(status.published[0].sentence)
+    assert not list(world.store.keys(f"runs/{run}/checkpoints/"))
+
+
+def test_a_second_method_that_is_asked_to_end_is_no_failure(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(_: object) -> None:
+        raise Preempted("asked to end")
+
+    world.label(300)
+    monkeypatch.setattr("services.trainer.methods.lp_ft.lp_ft", ended)
+    with pytest.raises(Preempted):
+        world.train(world.request(Method.AUTO, budget_seconds=1e6))
+
+
+def test_a_crash_before_any_version_is_the_runs(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: object) -> None:
+        raise RuntimeError
+
+    world.label(30)
+    monkeypatch.setattr("services.trainer.methods.linear_probe.linear_probe", broken)
+    with pytest.raises(RuntimeError):
+        world.train(world.request(Method.AUTO))
 
 
 def test_auto_gives_a_fine_tune_up_that_takes_far_longer_than_planned(

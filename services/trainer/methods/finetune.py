@@ -17,9 +17,9 @@ from services.core.domain import Method
 from services.core.errors import BadConfig, EngineError
 from services.engine.torch import load_pretrained
 from services.trainer.export import write_sequence_classification
-from services.trainer.methods import Fitted, Work, Written
 from services.trainer.methods.parts import Part, fit_parts
 from services.trainer.recipe import as_taken, recipe_for
+from services.trainer.work import Fitted, Work, Written
 
 
 class Classifier(nn.Module):

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from services.core.domain import Method
+from services.trainer.arrays import Floats, Rows
 from services.trainer.export import Head, write_sentence_transformers
-from services.trainer.methods import Fitted, Floats, OutOfSampleLogits, Rows, Work, Written
 from services.trainer.split import fold_of
+from services.trainer.work import Fitted, OutOfSampleLogits, Work, Written
 
 C = 20.0
 FOLDS = 5

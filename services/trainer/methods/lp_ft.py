@@ -16,10 +16,10 @@ from torch import nn
 from services.core.domain import Method
 from services.trainer.export import Head, write_sentence_transformers
 from services.trainer.features import mean_pooled
-from services.trainer.methods import Fitted, Work, Written
 from services.trainer.methods.linear_probe import fit_head
 from services.trainer.methods.parts import Part, fit_parts
 from services.trainer.recipe import as_taken, recipe_for
+from services.trainer.work import Fitted, Work, Written
 
 
 class MeanPooled(nn.Module):

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from services.trainer.arrays import Flags, Floats, Rows
 from services.trainer.features import device_of
 from services.trainer.loop import logits_of, train
-from services.trainer.methods import Flags, Floats, OutOfSampleLogits, Rows, Work
 from services.trainer.plan import CROSS_FIT
 from services.trainer.recipe import Recipe
 from services.trainer.split import fold_of, is_held_out
+from services.trainer.work import OutOfSampleLogits, Work
 
 if TYPE_CHECKING:
     from torch import nn

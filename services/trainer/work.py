@@ -1,0 +1,87 @@
+"""What a method gets and gives: Work, and a Fitted model with out-of-sample logits and a way to write it.
+
+Below the methods, which `services.trainer.methods` chooses among.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from services.core.domain import Method, Parameters
+from services.trainer.arrays import Flags, Floats, Rows
+from services.trainer.dataset import Dataset
+from services.trainer.features import Features
+from services.trainer.preemption import Stop
+from services.trainer.progress import Progress
+
+if TYPE_CHECKING:
+    from services.trainer.base import Base
+    from services.trainer.checkpoints import Checkpoints
+    from services.trainer.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """All that a method may use."""
+
+    base: Base
+    dataset: Dataset
+    features: Features
+    parameters: Parameters
+    plan: Plan
+    progress: Progress
+    stop: Stop
+    checkpoints: Checkpoints
+
+
+@dataclass(frozen=True, slots=True)
+class OutOfSampleLogits:
+    """Answers of models that never saw the text."""
+
+    rows: Rows
+    """(judged,) which texts of the data set have such an answer."""
+    logits: Floats
+    """(judged, labels)."""
+    learnable: Flags
+    """(judged,) False where the text's label had no example in what its model was trained on."""
+    parts: Rows
+    """(texts,) texts of one part were never used to judge each other: near-duplicates are looked for across."""
+    source: str
+    """`cross-fit` or `holdout`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was written, for the equality check."""
+
+    temperature: float
+    """What is left for the engine to divide logits by."""
+    logits: Floats
+    """(texts, labels) of all texts by the model in memory, as the written one must give them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A model that is ready to be judged and written."""
+
+    method: Method
+    layout: str
+    out_of_sample: OutOfSampleLogits
+    trained: Flags
+    """(texts,) which texts the model that is served was trained on."""
+    write: Callable[[Path, float], Written]
+    """Writes the fp32 model of record into a folder, given the temperature."""
+    parameters: Parameters
+    """As they took effect."""
+    resumed_from: str | None = None
+
+
+class MakesModel(Protocol):
+    """A way to make a model."""
+
+    def __call__(self, work: Work) -> Fitted:
+        """Train, with out-of-sample answers on the way. Raises Preempted after a checkpoint."""
+        ...

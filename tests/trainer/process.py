@@ -1,0 +1,144 @@
+"""The trainer as a process of its own, against a server that answers like Label Studio; and main() in this process."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from services.trainer import __main__ as module
+from services.trainer.__main__ import main
+from tests.trainer.world import World
+
+ROOT = Path(__file__).parents[2]
+_WATCH = """
+import os
+import re
+import sys
+
+PLACE, EXISTS, SAYS, SIGNAL = {rule!r}
+
+
+def hook(event, arguments):
+    if event != "os.rename" or not re.search(PLACE, os.fsdecode(arguments[1])):
+        return
+    if EXISTS and not os.path.exists(EXISTS):
+        return
+    if SAYS:
+        with open(arguments[0], "rb") as file:
+            if not re.search(SAYS, file.read()):
+                return
+    os.kill(os.getpid(), SIGNAL)
+
+
+sys.addaudithook(hook)
+"""
+
+
+@contextmanager
+def served(world: World) -> Iterator[str]:
+    """Label Studio's address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            address = urlsplit(self.path)
+            query = {name: values[0] for name, values in parse_qs(address.query).items()}
+            if address.path == "/api/projects/1/":
+                project, counts = world.labelstudio.project(1)
+                body: object = {
+                    "id": 1,
+                    "title": project.title,
+                    "label_config": project.label_config,
+                    "created_at": project.created_at,
+                    "num_tasks_with_annotations": counts.annotated_tasks,
+                }
+            else:
+                filters = json.loads(query["query"])["filters"]["items"]
+                after = max(
+                    (int(row["value"]) for row in filters if row["filter"] == "filter:tasks:id"), default=0
+                )
+                rows = [row for row in world.labelstudio.annotated_tasks(1) if row["id"] > after]
+                body = {"tasks": rows[: int(query["page_size"])], "total": len(rows)}
+            data = json.dumps(body).encode()
+            self.send_response(200 if self.headers["Authorization"] == "Token secret" else 401)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, format: str, *_: object) -> None:  # noqa: A002 - the base class's name
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def environment(url: str, **more: str) -> dict[str, str]:
+    given = {"LABEL_STUDIO_URL": url, "LABEL_STUDIO_API_KEY": "secret", "FITLOOP_LOG_FORMAT": "json"}
+    return os.environ | given | {"PYTHONPATH": str(ROOT)} | more
+
+
+def command(world: World, run: str) -> list[str]:
+    return [sys.executable, "-P", "-m", "services.trainer", "--run", f"{world.store.url}/runs/{run}"]
+
+
+def temporary(world: World) -> Path:
+    """Where `struck` lets its process put temporary files."""
+    return world.folder.parent / "temporary"
+
+
+def temporary_files(world: World) -> Iterator[Path]:
+    """All that is there."""
+    return temporary(world).rglob("*")
+
+
+def struck(
+    world: World,
+    run: str,
+    place: str,
+    *,
+    exists: str = "",
+    says: bytes = b"",
+    by: signal.Signals = signal.SIGKILL,
+    **more: str,
+) -> subprocess.CompletedProcess[str]:
+    """A trainer's process that gets a signal at one exact moment of its work; its end.
+
+    Everything is put into the store by renaming. The moment is right before a file would get a name that `place`
+    matches, while there is a file `exists` and what is to be named matches `says`: an audit hook of Python watches for
+    it, loaded by the interpreter before any of our modules.
+    """
+    hooks = world.folder.parent / "hooks"
+    hooks.mkdir(exist_ok=True)
+    temporary(world).mkdir(exist_ok=True)
+    rule = (place, str(world.folder / exists) if exists else "", says, int(by))
+    (hooks / "sitecustomize.py").write_text(_WATCH.format(rule=rule))
+    with served(world) as url:
+        given = environment(
+            url, PYTHONPATH=f"{hooks}{os.pathsep}{ROOT}", TMPDIR=str(temporary(world)), **more
+        )
+        return subprocess.run(
+            command(world, run), env=given, capture_output=True, text=True, check=False, timeout=120
+        )
+
+
+def in_process(world: World, run: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(module, "LabelStudio", lambda _: world.labelstudio)
+    return main(["--run", f"{world.store.url}/runs/{run}"])
