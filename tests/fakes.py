@@ -50,8 +50,9 @@ class FakeDesk:
             raise self.error
         self.commands.append(command)
 
-    def remember(self, project_id: int, overrides: Mapping[str, str], seen_url: str) -> None:
-        self.remembered[project_id] = (dict(overrides), seen_url)
+    def remember(self, project_id: int, overrides: Mapping[str, str] | None, seen_url: str) -> None:
+        known, _ = self.remembered.get(project_id, ({}, ""))
+        self.remembered[project_id] = (known if overrides is None else dict(overrides), seen_url)
 
 
 @dataclass
@@ -73,9 +74,6 @@ class FakeInference:
 
     def prepare(self, project_key: str, version: str) -> None:
         """Nothing to load."""
-
-    def engine_kind(self, project_key: str, version: str) -> str | None:
-        return "torch-fp32"
 
     def _row(self, text: str) -> list[float]:
         weights = np.ones(len(self.labels))

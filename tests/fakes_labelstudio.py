@@ -104,6 +104,7 @@ class LabelStudioFake:
             annotations=len(kept),
             skipped=sum(one["was_cancelled"] for row in rows for one in row["annotations"]),
             newest_change=max((row["updated_at"] for row in rows), default=""),
+            tasks=len(rows),
         )
 
     def annotated_tasks(self, project_id: int, since: str | None = None) -> Iterator[dict[str, Any]]:

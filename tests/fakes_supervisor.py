@@ -86,9 +86,6 @@ class InferenceFake:
             raise self.broken[version]
         self.prepared.append(version)
 
-    def engine_kind(self, project_key: str, version: str) -> str | None:
-        return "torch-fp32" if version in self.prepared else None
-
 
 def settings(**trigger: Any) -> Settings:
     given = {"every_n_updates": 6, "debounce_seconds": 2.0, "reconcile_seconds": 15.0, **trigger}

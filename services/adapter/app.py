@@ -6,7 +6,6 @@ Everything that Label Studio waits for is answered from memory; files, models an
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
@@ -28,6 +27,7 @@ from services.adapter.events import Events, Filing
 from services.adapter.home import Home
 from services.adapter.ports import Desk, Inference
 from services.adapter.predictions import Predictions
+from services.adapter.slips import slip
 from services.core.errors import BadRequest, EngineError, FitloopError, Overloaded, StoreError
 from services.core.registry import Registry
 from services.core.runs import Runs
@@ -107,14 +107,7 @@ async def _safely(path: str, handler: Handler, request: Request) -> Response:
     except ClientDisconnect:
         return _problem(400, "The body was not sent to its end.", {})
     except Exception as error:  # noqa: BLE001  # a slip of ours: the caller gets a sentence, the log the place
-        # Its message may hold a text or a token, so the log gets its kind and place alone.
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        log.error(  # not `exception`, for the same reason
-            "a request failed unexpectedly",
-            route=path,
-            kind=type(error).__name__,
-            place=f"{place.filename}:{place.lineno}",
-        )
+        log.error("a request failed unexpectedly", route=path, **slip(error))  # not `exception`: see slips
         return _problem(500, "Fitloop failed unexpectedly: its log says where.", {})
 
 

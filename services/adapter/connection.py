@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -61,7 +62,7 @@ class Connection:
             raise BadRequest(
                 'The body needs "project": Label Studio\'s id of the project, as "5.1795473352".'
             )
-        self._remember(number, said.get("extra_params"), request)
+        self._remember(number, said, request)
         if not self.board.ready.is_set():
             raise NotReady("Fitloop is still reading its state: ask again in a few seconds.")
         view = self.board.view(number)
@@ -79,8 +80,12 @@ class Connection:
         found = await to_thread.run_sync(manifests, self.registry, keys)
         return json_response({"versions": [manifest.version for manifest in found]})
 
-    def _remember(self, number: int, extra_params: Any, request: Request) -> None:
-        overrides, problems = parse_parameters(extra_params)
+    def _remember(self, number: int, said: Mapping[str, Any], request: Request) -> None:
+        """Label Studio always names extra_params, null for none; who does not says nothing about them."""
+        if "extra_params" not in said:
+            self.desk.remember(number, None, seen_url(request))
+            return
+        overrides, problems = parse_parameters(said["extra_params"])
         if tuple(problems) != self.refused.get(number, ()):
             log.warning("extra parameters were not all taken", project=number, reasons=problems)
             if len(self.refused) >= _REMEMBERED:

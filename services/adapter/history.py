@@ -28,6 +28,8 @@ class Record:
     status: RunStatus | None = None
     snapshot: Snapshot | None = None
     stale: bool = False
+    read: str = ""
+    """Fingerprint of what it read; "" where it never came to reading. It stays when the snapshot goes from memory."""
 
     @property
     def run(self) -> str:
@@ -53,15 +55,24 @@ class Record:
     @property
     def fingerprint(self) -> str:
         """Of what it read; of what was there at launch, where it never came to reading."""
-        if self.snapshot is None:
-            return self.request.fingerprint
+        if self.read or self.snapshot is None:
+            return self.read or self.request.fingerprint
         return trigger.fingerprint(
             self.snapshot.tasks, self.snapshot.label_config_hash, self.request.parameters
         )
 
+    @property
+    def counts_from(self) -> bool:
+        """Whether labels are counted from what it read: it ended in good order, or with a version to show for it."""
+        has_version = bool(self.status and self.status.published)
+        in_order = self.outcome in _BASELINES or (self.outcome is RunState.FAILED and has_version)
+        return in_order and bool(self.read or self.snapshot)
+
     def past(self) -> trigger.Past:
-        """For the trigger. The run must have ended."""
+        """For the trigger. The run must have ended; one that failed after it had published has done its work."""
         outcome = self.outcome or RunState.FAILED
+        if outcome is RunState.FAILED and self.counts_from:
+            outcome = RunState.DONE
         return trigger.Past(self.run, self.fingerprint, outcome, self.exit_code, self.ended_at, self.stale)
 
 
@@ -78,8 +89,11 @@ class History:
     def read(self) -> None:
         """From the store, once."""
         requests = [self.runs.request(name) for name in self.runs.names(self.project.id)[-_REMEMBERED:]]
-        mine = [request for request in requests if request and request.project_key == self.project.key]
-        self.records = [self._now(Record(request)) for request in mine]
+        self.records = []
+        for request in requests:
+            if request and request.project_key == self.project.key:
+                self.records.append(self._now(Record(request)))
+                self._shed()
 
     def update(self) -> list[Record]:
         """Read what goes on; the runs that ended since the last time."""
@@ -89,6 +103,7 @@ class History:
                 self.records[place] = self._now(record)
                 if self.records[place].outcome is not None:
                     ended.append(self.records[place])
+        self._shed()
         return ended
 
     def add(self, request: RunRequest) -> None:
@@ -118,11 +133,8 @@ class History:
 
     @property
     def baseline(self) -> Record | None:
-        """The run whose snapshot is counted from: the last one carried through or cancelled."""
-        found = (
-            record for record in reversed(self.records) if record.outcome in _BASELINES and record.snapshot
-        )
-        return next(found, None)
+        """The run whose snapshot is counted from: the last one carried through or cancelled, or that has published."""
+        return next((record for record in reversed(self.records) if record.counts_from), None)
 
     @property
     def past(self) -> tuple[trigger.Past, ...]:
@@ -137,8 +149,17 @@ class History:
         """Whether a run was already made for the command."""
         return any(command_id in record.request.commands for record in self.records)
 
+    def _shed(self) -> None:
+        """Only the baseline's snapshot is read again: the others would fill the memory with every run."""
+        baseline = self.baseline
+        for place, record in enumerate(self.records):
+            if record.snapshot and record is not baseline:
+                self.records[place] = replace(record, snapshot=None)
+
     def _now(self, record: Record) -> Record:
         launch = self.launcher.observe(record.run)  # before the status: a final one is complete then
         ended = launch is not None and launch.outcome is not None
         snapshot = self.runs.snapshot(record.run) if ended else None
-        return replace(record, launch=launch, status=self.runs.status(record.run), snapshot=snapshot)
+        status = self.runs.status(record.run)
+        known = replace(record, launch=launch, status=status, snapshot=snapshot)
+        return replace(known, read=known.fingerprint) if snapshot else known

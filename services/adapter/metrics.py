@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 ACTIONS: Final = (
     "ANNOTATION_CREATED",
@@ -67,6 +67,10 @@ _events = Counter("fitloop_webhook_events", "Events that Label Studio sent.", ["
 _predictions = Counter("fitloop_predictions", "Tasks that /predict was asked for.", ["outcome"])
 _refused = Counter("fitloop_refused_requests", "Requests without the right credentials.", ["route"])
 _responses = Counter("fitloop_responses", "Answers by route and class of status.", ["route", "status"])
+_engines = Gauge(
+    "fitloop_served_engine", "1 for the engine that computes what a project serves.", ["project", "engine"]
+)
+_engine_of: dict[int, str] = {}
 _seconds = Histogram(
     "fitloop_request_seconds",
     "Seconds from a request's head to its answer.",
@@ -95,6 +99,16 @@ def event(action: object, outcome: EventOutcome) -> None:
 def predictions(outcome: PredictionOutcome, tasks: int = 1) -> None:
     """Count tasks of a /predict."""
     _predictions.labels(outcome).inc(tasks)
+
+
+def serves(project_id: int, engine: str | None) -> None:
+    """Say which engine computes what the project serves; None: it serves nothing."""
+    before = _engine_of.pop(project_id, None)
+    if before:
+        _engines.remove(str(project_id), before)
+    if engine:
+        _engine_of[project_id] = engine
+        _engines.labels(str(project_id), engine).set(1)
 
 
 def refused(route: str) -> None:

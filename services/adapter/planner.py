@@ -7,12 +7,13 @@ already would count as changed once more. Events only bring a look nearer.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
 from services.adapter import trigger
 from services.adapter.history import History
+from services.adapter.turns import Turns
 from services.adapter.watch import Reading, Watch
 from services.core.annotations import why_not_trainable
 from services.core.domain import Command, Parameters, RunRequest
@@ -20,6 +21,7 @@ from services.core.errors import BadRequest
 from services.core.inbox import Inbox
 from services.core.labelstudio import Missing
 from services.core.parameters import apply
+from services.core.runs import version_stem
 from services.core.settings import TriggerSettings
 
 log = structlog.get_logger()
@@ -38,6 +40,7 @@ class Planner:
     watch: Watch
     history: History
     inbox: Inbox
+    turns: Turns
     reading: Reading | None = None
     """What Label Studio said last."""
     seen: trigger.Observation | None = None
@@ -48,6 +51,8 @@ class Planner:
     _look_at: float = 0.0
     _burst: trigger.Burst | None = None
     _considered: frozenset[str] = field(default_factory=frozenset)
+    _answer: tuple[Mapping[int, str], str] | None = None
+    """The labels on which a command was dismissed, and the sentence that says why."""
 
     @property
     def policy(self) -> trigger.Policy:
@@ -69,6 +74,8 @@ class Planner:
 
     def due_at(self) -> float:
         """When the next look is due."""
+        if self.turns.is_next(self.watch.project_id):
+            return self.watch.backoff.until
         return (
             min(self._look_at, trigger.quiet_at(self._burst, self.policy)) if self._burst else self._look_at
         )
@@ -82,6 +89,7 @@ class Planner:
         reading = self.watch.look(now)
         if reading is None:
             self._burst, self._look_at = None, self.watch.backoff.until
+            self.turns.give_up(self.watch.project_id)
             return False
         if reading.project.key != self.history.project.key:
             raise Reborn(f"Project {reading.project.id} was deleted, and its number given to another one.")
@@ -111,8 +119,8 @@ class Planner:
             burst=self._burst,
             paused=paused,
         )
-        decision = trigger.decide(self.seen, situation, self.policy, now)
-        self._tell(decision)
+        decision = self._in_turn(trigger.decide(self.seen, situation, self.policy, now), now)
+        self._tell(decision, reading, good)
         if isinstance(decision, trigger.Launch):
             self._start(decision, parameters, now)
         elif isinstance(decision, trigger.Ignore):
@@ -153,12 +161,30 @@ class Planner:
             fingerprint=trigger.fingerprint(tasks, config, parameters),
         )
 
-    def _tell(self, decision: trigger.Decision) -> None:
+    def _in_turn(self, decision: trigger.Decision, now: float) -> trigger.Decision:
+        """Not before other projects that have waited longer, nor beside more runs than the settings allow."""
+        if not isinstance(decision, trigger.Launch):
+            self.turns.give_up(self.watch.project_id)
+            return decision
+        others = self.turns.ask(self.watch.project_id, now)
+        return trigger.Wait(f"{decision.cause}; {others}") if others else decision
+
+    def _tell(self, decision: trigger.Decision, reading: Reading, trains: Sequence[Command]) -> None:
         said = decision.cause if isinstance(decision, trigger.Launch) else decision.reason
+        if isinstance(decision, trigger.Ignore) and trains:
+            self._answer = (reading.tasks, said)
+        said = self._answered(said, reading)
         if said != self.reason or isinstance(decision, trigger.Launch):
             kind = type(decision).__name__.lower()
             log.info("decision", project=self.watch.project_id, decision=kind, reason=said)
         self.reason = said
+
+    def _answered(self, said: str, reading: Reading) -> str:
+        """Who asked for a run sees why there was none until labels change; else the next look would say less."""
+        if self._answer and self._answer[0] != reading.tasks:
+            self._answer = None
+        nothing_new = self.seen is not None and said == trigger.so_far(self.seen, self.policy)
+        return self._answer[1] if self._answer and nothing_new else said
 
     def _start(self, launch: trigger.Launch, parameters: Parameters, now: float) -> None:
         """Write the request, which is the start: whoever finds it launches it. The commands go afterwards."""
@@ -168,13 +194,14 @@ class Planner:
             project_key=project.key,
             project_id=project.id,
             cause=launch.cause,
-            parameters=parameters,
+            parameters=replace(parameters, model_name=version_stem(project, parameters.model_name)),
             created_at=now,
             commands=launch.commands,
             fingerprint=seen.fingerprint if seen else "",
         )
         self.history.runs.write(request)
         self.history.add(request)
+        self.turns.running(project.id, request.run)
         for command in launch.commands:
             self.inbox.done(command)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from services.adapter import refresh, sentences
+from services.adapter import metrics, refresh, sentences
 from services.adapter.board import ProjectView
 from services.adapter.history import History, Record
 from services.adapter.notebook import Fate, Verdict
@@ -67,6 +67,7 @@ class Portrait:
                 self._manifest = self.registry.manifest(project.key, served.current)
             except StoreError:
                 self._manifest = None  # it is said elsewhere that the version is broken
+            metrics.serves(project.id, self._manifest.artefact.engine if self._manifest else None)
         return sentences.serving(served.current, self._manifest, served.why, pinned=served.pinned)
 
 

@@ -43,10 +43,6 @@ class Inference(Protocol):
         """Load, warm and smoke-test a version beside what is held (blocking). Raises EngineError, StoreError."""
         ...
 
-    def engine_kind(self, project_key: str, version: str) -> str | None:
-        """`ct2-int8` or `torch-fp32` where the version is held; else None."""
-        ...
-
 
 class Desk(Protocol):
     """Where routes leave what they were told; the supervisor implements it."""
@@ -59,6 +55,9 @@ class Desk(Protocol):
         """Store a command (blocking, milliseconds). Raises StoreError, and then it was not taken."""
         ...
 
-    def remember(self, project_id: int, overrides: Mapping[str, str], seen_url: str) -> None:
-        """Keep what /setup said: a project's run parameters, and the URL by which Label Studio reached us. Never blocks."""
+    def remember(self, project_id: int, overrides: Mapping[str, str] | None, seen_url: str) -> None:
+        """Keep what /setup said: a project's run parameters, and the URL by which Label Studio reached us. Never blocks.
+
+        None: it said nothing about parameters, and those that are known stay.
+        """
         ...

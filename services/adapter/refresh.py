@@ -20,6 +20,8 @@ import structlog
 from services.adapter.backends import Titles, rename
 from services.adapter.ports import Inference
 from services.adapter.predictions import build, readable
+from services.adapter.slips import sentence as sentence_of
+from services.adapter.slips import slip
 from services.adapter.watch import Backoff
 from services.core.domain import LabelSpace
 from services.core.errors import FitloopError
@@ -59,6 +61,8 @@ class Job:
     seen_url: str
     round: int = 0
     """One more each time that the same version is to be refreshed again: new tasks, another backend."""
+    title_only: bool = False
+    """The predictions are there: only the backend may be another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +149,8 @@ class Refresher:
         while not self._stop.is_set():
             try:
                 busy = self.work(self._clock())
-            except Exception:  # a slip of ours in one job must not end the thread that all projects share
-                log.exception("a refresh failed unexpectedly")
+            except Exception as error:  # noqa: BLE001  # the thread that all projects share must not end
+                log.error("a refresh failed unexpectedly", **slip(error))  # not `exception`: see slips
                 busy = False
             if not busy:
                 self._wake.wait(_IDLE_SECONDS)
@@ -155,22 +159,24 @@ class Refresher:
     def _try(self, known: Progress) -> None:
         job = known.job
         try:
-            if self._push(known):
+            if job.title_only or self._push(known):
                 rename(self._source, self._auth, job.project_id, job.seen_url, job.version)
                 self._tell(known, done=True, problem="")
+                log.info("refreshed", project=job.project_id, version=job.version)
         except FitloopError as error:
-            with self._lock:
-                delay = self._desk.backoff[job.project_id].failed(self._clock())
-            self._tell(known, problem=f"Suggestions of {job.version} could not be refreshed: {error}")
-            log.warning(
-                "not refreshed",
-                project=job.project_id,
-                version=job.version,
-                reason=str(error),
-                retry_seconds=delay,
-            )
-        else:
-            log.info("refreshed", project=job.project_id, version=job.version)
+            self._failed(known, str(error))
+        except Exception as error:  # noqa: BLE001  # a slip of ours: other projects' jobs come all the same
+            log.error("a refresh failed unexpectedly", **slip(error))  # not `exception`: see slips
+            self._failed(known, sentence_of(error))
+
+    def _failed(self, known: Progress, reason: str) -> None:
+        job = known.job
+        with self._lock:
+            delay = self._desk.backoff[job.project_id].failed(self._clock())
+        self._tell(known, problem=f"Suggestions of {job.version} could not be refreshed: {reason}")
+        log.warning(
+            "not refreshed", project=job.project_id, version=job.version, reason=reason, retry_seconds=delay
+        )
 
     def _push(self, known: Progress) -> bool:
         """Predict what lacks a prediction; whether the version still serves at the end."""
@@ -189,7 +195,7 @@ class Refresher:
 
     def _lacking(self, job: Job) -> list[tuple[int, str]]:
         """Ids and texts of unlabelled tasks without a prediction of the version."""
-        if self._max_tasks == 0:
+        if self._max_tasks == 0 or job.title_only:
             return []
         have = self._source.predicted_tasks(job.project_id, job.version)
         lack = (task for task in self._source.unlabelled_tasks(job.project_id) if task["id"] not in have)

@@ -11,6 +11,7 @@ import structlog
 
 from services.adapter.history import History, Record
 from services.core.domain import Project, Served
+from services.core.errors import StoreError
 from services.core.registry import Registry, doomed_versions
 from services.core.settings import StorageSettings
 
@@ -29,6 +30,7 @@ class Retention:
         """After a run has ended. Raises StoreError; what was left is found by the next sweep."""
         self._sweep_versions(project, served, now)
         self._sweep_runs(history, now)
+        self._sweep_forgotten(project, history, now)
 
     def _sweep_versions(self, project: Project, served: Served, now: float) -> None:
         manifests = [
@@ -53,14 +55,32 @@ class Retention:
             self._drop_checkpoints(record)
         for record in ended[:-1]:
             if record is not counted_from and now - record.ended_at > self.settings.keep_runs_days * _DAY:
-                history.runs.delete(record.run)
+                self._delete(history, record)
                 history.forget(record.run)
-                log.info(
-                    "a run was deleted",
-                    run=record.run,
-                    reason=f"older than {self.settings.keep_runs_days:g} days",
-                )
+
+    def _sweep_forgotten(self, project: Project, history: History, now: float) -> None:
+        """Runs that are in the store and too far back to be remembered, or of a project that had the number before."""
+        known = {record.run for record in history.records}
+        for run in history.runs.names(project.id):
+            record = None if run in known else _forgotten(history, run)
+            if record and now - record.ended_at > self.settings.keep_runs_days * _DAY:
+                self._delete(history, record)
+
+    def _delete(self, history: History, record: Record) -> None:
+        history.runs.delete(record.run)
+        reason = f"older than {self.settings.keep_runs_days:g} days"
+        log.info("a run was deleted", run=record.run, reason=reason)
 
     def _drop_checkpoints(self, record: Record) -> None:
         for key in list(self.registry.store.keys(f"runs/{record.run}/checkpoints/")):
             self.registry.store.delete(key)
+
+
+def _forgotten(history: History, run: str) -> Record | None:
+    """What tells the age of a run; None where that cannot be read, for then it stays."""
+    try:
+        request = history.runs.request(run)
+        return Record(request, history.runs.launch(run)) if request else None
+    except StoreError as error:
+        log.warning("an old run cannot be read", run=run, reason=str(error))
+        return None

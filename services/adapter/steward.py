@@ -7,29 +7,34 @@ anywhere is simply taken again.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
 
-from services.adapter.board import Board
+from services.adapter.board import Board, ProjectView
 from services.adapter.history import History, Record
-from services.adapter.notebook import Connection, Fate, Notebook, Verdict
+from services.adapter.link import Link
+from services.adapter.notebook import Fate, Notebook, Verdict
 from services.adapter.orders import Orders
 from services.adapter.planner import Planner
 from services.adapter.portrait import Portrait
 from services.adapter.ports import Launcher
-from services.adapter.refresh import Job, Refresher
+from services.adapter.refresh import Refresher
 from services.adapter.retention import Retention
 from services.adapter.rollout import Rollout
+from services.adapter.turns import Turns
 from services.adapter.watch import Source, Watch, space_of
 from services.core.domain import Action, Command, Project
+from services.core.errors import StoreError
 from services.core.inbox import Inbox
 from services.core.registry import Registry
 from services.core.runs import Runs
 from services.core.settings import Settings
 
 log = structlog.get_logger()
+_SERVES = frozenset({Action.PROMOTE, Action.ROLLBACK})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,7 @@ class Tools:
     rollout: Rollout
     refresher: Refresher
     retention: Retention
+    turns: Turns
     board: Board
 
 
@@ -57,6 +63,7 @@ class Steward:
         self.tools = tools
         self.problems: dict[str, str] = {}
         self.notebook = Notebook(tools.registry.store, project.key)
+        self.link = Link(self.notebook, tools.refresher)
         self.history = History(tools.runs, tools.launcher, project)
         self.orders = Orders(tools.inbox, tools.rollout, tools.launcher, self.notebook, self.history)
         self.planner = Planner(
@@ -65,59 +72,72 @@ class Steward:
             Watch(tools.source, project.id),
             self.history,
             tools.inbox,
+            tools.turns,
         )
         self._portrait = Portrait(tools.registry, self.history, self.planner)
-        self._connection = Connection()
-        self._remembered: tuple[Mapping[str, str], str] | None = None
         self._space, self._why_no_space = space_of(project)
         self._trains: tuple[Command, ...] = ()
         self._verdict: Verdict | None = None
         self._dealt: set[str] = set()
         self._launched: set[str] = set()
+        self._begun = False
         self._restored = False
         self._sweep_due = True
-        self._new_tasks = False
-        self._round = 0
 
     @property
     def is_busy(self) -> bool:
         """Whether figures on the board are moving."""
-        progress = self.tools.refresher.progress(self.project.id)
+        progress = self.link.progress(self.project.id)
         return self.history.active is not None or (progress is not None and not progress.done)
 
     def anew(self, problem: str) -> Steward:
         """One that reads the store again, because what was half written may be there all the same."""
         steward = Steward(self.project, self.tools)
         steward.problems["store"] = problem
-        steward._new_tasks = self._new_tasks
+        steward.link.new_tasks = self.link.new_tasks
         return steward
 
     def begin(self) -> None:
         """Read the store and show the project. Raises StoreError."""
-        self._connection = self.notebook.connection()
+        self.link.read()
         self.history.read()
         self._dealt.clear()
+        self._take_turn()
         self._show()
+        self._begun = True
 
-    def remember(self, overrides: Mapping[str, str], seen_url: str) -> None:
+    def cannot(self, problem: str) -> None:
+        """Show why nothing goes on, with what served last, whose predictions are given on."""
+        self.problems["store"] = problem
+        known = self.tools.board.view(self.project.id)
+        if known is None or known.project.key != self.project.key:
+            known = ProjectView(self.project, self._space)
+            with contextlib.suppress(StoreError):  # then nothing is known of it
+                known = replace(known, served=self.tools.rollout.served(self.project.key))
+        self.tools.board.put(replace(known, problem=problem))
+
+    def remember(self, overrides: Mapping[str, str] | None, seen_url: str) -> None:
         """Keep what /setup said, in the next step. From any thread."""
-        self._remembered = (overrides, seen_url)
+        self.link.remember(overrides, seen_url)
 
     def hear(self, action: str, at: float) -> None:
         """An event; /setup comes before every task that is shown, and says nothing about labels."""
         if action != "SETUP":
             self.planner.hear(at)
-        self._new_tasks = self._new_tasks or action == "TASKS_CREATED"
+        self.link.new_tasks = self.link.new_tasks or action == "TASKS_CREATED"
 
     def step(self, commands: Sequence[Command], now: float) -> None:
         """Do what is due. Raises Missing for a project that Label Studio no longer has, StoreError to be tried again."""
+        if not self._begun:
+            self.begin()
         if not self._restored:
             self.problems["served"] = self.tools.rollout.restore(self.project, now)
             self._restored = True
-        self._keep_connection()
+        self.link.keep()
         if self.history.update():
             self._sweep_due = True
             self.planner.look_soon()
+        self._take_turn()
         self._take_up(now)
         self._trains = tuple(self._obey(commands, now))
         self._keep_running()
@@ -131,22 +151,6 @@ class Steward:
                 self.project, self.tools.rollout.served(self.project.key), self.history, now
             )
             self._sweep_due = False
-
-    def _keep_connection(self) -> None:
-        remembered, self._remembered = self._remembered, None
-        if remembered is None:
-            return
-        overrides, url = dict(remembered[0]), remembered[1] or self._connection.seen_url
-        if (overrides, url) == (self._connection.overrides, self._connection.seen_url):
-            return
-        self._new_tasks = (
-            self._new_tasks or url != self._connection.seen_url
-        )  # another backend's title is to be set
-        self._write_connection(replace(self._connection, overrides=overrides, seen_url=url))
-
-    def _write_connection(self, connection: Connection) -> None:
-        self.notebook.write_connection(connection)
-        self._connection = connection
 
     def _take_up(self, now: float) -> None:
         for record in self.history.records:
@@ -181,18 +185,23 @@ class Steward:
                     for dropped in trains:
                         self.tools.inbox.done(dropped.id)
                     trains = []
-                self.problems["command"] = self.orders.carry_out(self.project, command, now)
-                self._connection = self.notebook.connection()
+                refusal = self.problems["command"] = self.orders.carry_out(self.project, command, now)
+                if not refusal and command.action in _SERVES:
+                    self.problems["served"] = ""
+                self.link.read()
                 self.planner.look_soon()
         return trains
 
     def _plan(self, now: float) -> None:
         planner = self.planner
-        looked = planner.plan(self._trains, self._connection.overrides, now, paused=self._connection.paused)
+        looked = planner.plan(
+            self._trains, self.link.connection.overrides, now, paused=self.link.connection.paused
+        )
         self.problems["label studio"] = planner.watch.problem
         if planner.problem or looked:
             self.problems["parameters"] = planner.problem
         if looked and planner.reading:
+            self.link.count(planner.reading.task_number)
             self._take_over(planner.reading.project)
 
     def _take_over(self, project: Project) -> None:
@@ -215,19 +224,15 @@ class Steward:
     def _refresh(self) -> None:
         """Have Label Studio's predictions and title follow what is served."""
         current = self.tools.rollout.served(self.project.key).current
-        progress = self.tools.refresher.progress(self.project.id)
+        progress = self.link.progress(self.project.id)
         self.problems["refresh"] = progress.problem if progress else ""
-        if current is None or self._space is None:
-            return
-        if progress and progress.done and progress.job.version == current != self._connection.refreshed:
-            self._write_connection(replace(self._connection, refreshed=current))
-        again = self._new_tasks and self.planner.is_quiet
-        if self._connection.refreshed != current or again:
-            self._round += again
-            self._new_tasks = self._new_tasks and not again
-            url = self._connection.seen_url
-            job = Job(self.project.id, self.project.key, current, self._space, url, self._round)
-            self.tools.refresher.want(job)
+        if current is not None and self._space is not None:
+            self.link.follow(self.project, self._space, current, is_quiet=self.planner.is_quiet)
+
+    def _take_turn(self) -> None:
+        """Other projects wait for the run that goes on here."""
+        active = self.history.active
+        self.tools.turns.running(self.project.id, active.run if active else None)
 
     def _show(self) -> None:
         view = self._portrait.draw(
@@ -235,10 +240,10 @@ class Steward:
             self._space,
             self.tools.rollout.served(self.project.key),
             self._verdict,
-            self.tools.refresher.progress(self.project.id),
+            self.link.progress(self.project.id),
             (self._why_no_space, *self.problems.values()),
             pending=bool(self._trains),
-            paused=self._connection.paused,
+            paused=self.link.connection.paused,
         )
         if view != self.tools.board.view(self.project.id):
             self.tools.board.put(view)

@@ -15,16 +15,20 @@ from typing import Final
 
 import structlog
 
+from services.adapter import metrics
+from services.adapter.arrivals import Arrivals
 from services.adapter.board import Board, ProjectView
 from services.adapter.planner import Reborn
 from services.adapter.ports import Inference, Launcher
 from services.adapter.refresh import Job, Refresher
 from services.adapter.retention import Retention
 from services.adapter.rollout import Rollout
+from services.adapter.slips import sentence, slip
 from services.adapter.steward import Steward, Tools
+from services.adapter.turns import Turns
 from services.adapter.watch import Backoff
-from services.core.domain import Command, Project
-from services.core.errors import FitloopError, StoreError
+from services.core.domain import Action, Command, Project
+from services.core.errors import FitloopError, LabelStudioUnreachable, StoreError
 from services.core.inbox import Inbox
 from services.core.labelstudio import LabelStudio, Missing
 from services.core.registry import Registry
@@ -67,13 +71,14 @@ class Supervisor:
             rollout=Rollout(registry, inference),
             refresher=self.refresher,
             retention=Retention(registry, settings.storage),
+            turns=Turns(settings.trigger.max_active_runs),
             board=board,
         )
         self._clock = clock
         self._events: deque[tuple[int, str, float]] = deque()
-        self._said: dict[int, tuple[Mapping[str, str], str]] = {}
+        self._said: dict[int, tuple[Mapping[str, str] | None, str]] = {}
         self._stewards: dict[int, Steward] = {}
-        self._unknown: dict[int, Backoff] = {}
+        self._arrivals = Arrivals()
         self._trouble: dict[int, Backoff] = {}
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -108,12 +113,14 @@ class Supervisor:
         self._tools.inbox.put(command)
         self.wake()
 
-    def remember(self, project_id: int, overrides: Mapping[str, str], seen_url: str) -> None:
-        """Keep what /setup said: run parameters, and the URL by which Label Studio reached us."""
-        if self._said.get(project_id) != (overrides, seen_url):
+    def remember(self, project_id: int, overrides: Mapping[str, str] | None, seen_url: str) -> None:
+        """Keep what /setup said: run parameters (None: nothing), and the URL by which Label Studio reached us."""
+        known = self._said.get(project_id, (None, ""))
+        said = (known[0] if overrides is None else dict(overrides), seen_url)
+        if known != said:
             if len(self._said) >= _SAID:
                 self._said.clear()
-            self._said[project_id] = (dict(overrides), seen_url)
+            self._said[project_id] = said
             self.wake()
 
     def tick(self, now: float) -> float:
@@ -122,8 +129,10 @@ class Supervisor:
             self._read()
         self._hear(now)
         commands = self._commands()
-        for project_id in {*self._unknown, *commands.keys()} - self._stewards.keys():
-            self._open(project_id, now)
+        self._arrivals.ask(commands.keys() - self._stewards.keys(), now)
+        for project_id in self._arrivals.due(now):
+            if not self._open(project_id, commands.get(project_id, []), now):
+                break
         for project_id, steward in list(self._stewards.items()):
             if said := self._said.get(project_id):
                 steward.remember(*said)
@@ -137,14 +146,15 @@ class Supervisor:
             except StoreError as error:
                 log.error("the store cannot be read or written", reason=str(error))
                 wait = _ACTIVE_SECONDS
-            except Exception:  # a slip of ours about one project must not end the thread that serves them all
-                log.exception("a tick failed unexpectedly")
+            except Exception as error:  # noqa: BLE001  # a slip of ours must not end the thread that serves all projects
+                log.error("a tick failed unexpectedly", **slip(error))  # not `exception`: see slips
                 wait = _IDLE_SECONDS
             self._wake.wait(wait)
             self._wake.clear()
 
     def _read(self) -> None:
-        """The state that outlived the last process."""
+        """The state that outlived the last process. A project that cannot be read is shown so, and tried again."""
+        self._tools.registry.serving()  # raises: without the table, nothing may be said of any project
         newest: dict[int, Project] = {}
         for project in self._tools.registry.projects():
             known = newest.get(project.id)
@@ -156,10 +166,8 @@ class Supervisor:
         log.info("ready", projects=len(newest))
 
     def _adopt(self, project: Project) -> None:
-        steward = Steward(project, self._tools)
-        steward.begin()
-        self._stewards[project.id] = steward
-        self._unknown.pop(project.id, None)
+        self._begin(Steward(project, self._tools))
+        self._arrivals.arrived(project.id)
 
     def _hear(self, now: float) -> None:
         while self._events:
@@ -168,33 +176,49 @@ class Supervisor:
             if steward:
                 steward.hear(action, min(at, now))
             else:
-                self._unknown.setdefault(project_id, Backoff())
+                self._arrivals.add(project_id)
 
     def _commands(self) -> dict[int, list[Command]]:
+        """What waits in the inbox, by project. Of TRAINs with the same parameters the newest stands for all."""
         found: dict[int, list[Command]] = {}
         for command in self._tools.inbox.commands():
             found.setdefault(command.project_id, []).append(command)
-        return found
+        return {project_id: self._folded(commands) for project_id, commands in found.items()}
 
-    def _open(self, project_id: int, now: float) -> None:
-        """Get to know a project that Label Studio has told of."""
-        backoff = self._unknown.setdefault(project_id, Backoff())
-        if now < backoff.until:
-            return
+    def _folded(self, commands: list[Command]) -> list[Command]:
+        trains = [command for command in commands if command.action is Action.TRAIN]
+        newest = {tuple(sorted(command.parameters.items())): command.id for command in trains}
+        spare = {command.id for command in trains} - set(newest.values())
+        for command_id in spare:
+            self._tools.inbox.done(command_id)
+        return [command for command in commands if command.id not in spare]
+
+    def _open(self, project_id: int, commands: list[Command], now: float) -> bool:
+        """Get to know a project that Label Studio has told of; whether Label Studio answers."""
         try:
             project, _ = self._label_studio.project(project_id)
             self._tools.registry.write_project(project)
             self._adopt(project)
             log.info("a project", project=project_id, key=project.key)
         except Missing as error:
-            self._forget(project_id, str(error))
+            self._arrivals.failed(project_id, now, missing=True)
+            if self._arrivals.is_missing(project_id):
+                if not self._arrivals.was_known(project_id):
+                    self._drop(commands)
+                self._forget(project_id, str(error))
         except FitloopError as error:
-            delay = backoff.failed(now)
-            nameless = Project(f"{project_id}-unknown", project_id, f"Project {project_id}", "", "", "")
-            self._tools.board.put(ProjectView(nameless, problem=str(error)))
-            log.warning(
-                "a project cannot be read", project=project_id, reason=str(error), retry_seconds=delay
-            )
+            self._not_opened(project_id, str(error), now)
+            return not isinstance(error, LabelStudioUnreachable)
+        except Exception as error:  # noqa: BLE001  # a slip of ours about one project must not keep the others waiting
+            log.error("a project cannot be read", project=project_id, **slip(error))
+            self._not_opened(project_id, sentence(error), now)
+        return True
+
+    def _not_opened(self, project_id: int, problem: str, now: float) -> None:
+        delay = self._arrivals.failed(project_id, now)
+        nameless = Project(f"{project_id}-unknown", project_id, f"Project {project_id}", "", "", "")
+        self._tools.board.put(ProjectView(nameless, problem=problem))
+        log.warning("a project cannot be read", project=project_id, reason=problem, retry_seconds=delay)
 
     def _step(self, steward: Steward, commands: list[Command], now: float) -> None:
         project_id = steward.project.id
@@ -205,33 +229,54 @@ class Supervisor:
             steward.step(commands, now)
             trouble.worked()
             steward.problems["store"] = ""
+        except Reborn as error:
+            self._drop(commands)  # they were meant for the project that had the number before
+            self._forget(project_id, str(error))
+            self._arrivals.add(project_id)
         except Missing as error:
             self._forget(project_id, str(error))
-            if isinstance(error, Reborn):
-                self._unknown[project_id] = Backoff()
+            self._arrivals.lost(project_id, now)
         except FitloopError as error:
-            delay = trouble.failed(now)
-            log.error("a project's step failed", project=project_id, reason=str(error), retry_seconds=delay)
-            self._begin_anew(steward, str(error))
+            self._failed(steward, str(error), now)
+        except Exception as error:  # noqa: BLE001  # a slip of ours about one project must not keep the others waiting
+            log.error(
+                "a project's step failed", project=project_id, **slip(error)
+            )  # not `exception`: see slips
+            self._failed(steward, sentence(error), now)
 
-    def _begin_anew(self, steward: Steward, problem: str) -> None:
+    def _failed(self, steward: Steward, problem: str, now: float) -> None:
         """What was half written may be there all the same: only the store knows."""
-        anew = steward.anew(problem)
-        self._stewards[steward.project.id] = anew
+        delay = self._trouble[steward.project.id].failed(now)
+        log.error("a step failed", project=steward.project.id, reason=problem, retry_seconds=delay)
+        self._tools.turns.give_up(steward.project.id)
+        self._begin(steward.anew(problem))
+
+    def _begin(self, steward: Steward) -> None:
+        """Look after the project; where it cannot be read, that is shown, and the next step tries again."""
+        self._stewards[steward.project.id] = steward
         try:
-            anew.begin()
+            steward.begin()
         except FitloopError as error:
             log.error(
                 "a project cannot be read from the store", project=steward.project.id, reason=str(error)
             )
+            steward.cannot(str(error))
+        except Exception as error:  # noqa: BLE001  # a slip of ours about one project must not keep the others waiting
+            log.error("a project cannot be read from the store", project=steward.project.id, **slip(error))
+            steward.cannot(sentence(error))
 
     def _forget(self, project_id: int, reason: str) -> None:
-        """Label Studio no longer has it, or hides it. What was learnt stays in the store."""
+        """Label Studio no longer has it, or hides it. What was learnt and asked for stays in the store."""
         log.warning("a project is gone", project=project_id, reason=reason)
         self._stewards.pop(project_id, None)
-        self._unknown.pop(project_id, None)
+        self._trouble.pop(project_id, None)
+        self._arrivals.leave(project_id)
+        self._tools.turns.leave(project_id)
         self._tools.board.drop(project_id)
-        for command in self._commands().get(project_id, []):
+        metrics.serves(project_id, None)
+
+    def _drop(self, commands: list[Command]) -> None:
+        for command in commands:
             self._tools.inbox.done(command.id)
 
     def _is_current(self, job: Job) -> bool:
@@ -244,7 +289,5 @@ class Supervisor:
             item.until > now for item in self._trouble.values()
         ):
             return _ACTIVE_SECONDS
-        due = [steward.planner.due_at() for steward in stewards] + [
-            item.until for item in self._unknown.values()
-        ]
+        due = [steward.planner.due_at() for steward in stewards] + self._arrivals.next_at()
         return max(0.0, min([_IDLE_SECONDS, *(at - now for at in due)]))

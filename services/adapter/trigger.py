@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from services.core import documents
@@ -119,7 +119,7 @@ def decide(seen: Observation, situation: Situation, policy: Policy, now: float) 
     same = _carried_through(seen, situation.past)
     if same:
         asked = f"nothing has changed since run {same.run}: label more, or give other parameters"
-        return Ignore(asked if situation.commands else _so_far(seen, policy))
+        return Ignore(asked if situation.commands else so_far(seen, policy))
     if situation.commands:
         return Launch("asked for", situation.commands)
     return _by_itself(seen, situation, policy, now)
@@ -143,8 +143,9 @@ def lost_labels(labels: tuple[str, ...], baseline: Snapshot | None) -> tuple[str
 
 
 def fingerprint(tasks: Mapping[str, str], label_config_hash: str, parameters: Parameters) -> str:
-    """Sixteen hex digits of all that a run is made from."""
-    parts = [sorted(tasks.items()), label_config_hash, documents.plain(parameters)]
+    """Sixteen hex digits of all that a run is made from; what its versions are called makes no other model."""
+    nameless = documents.plain(replace(parameters, model_name=None))
+    parts = [sorted(tasks.items()), label_config_hash, nameless]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -204,10 +205,11 @@ def _cause(seen: Observation, past: tuple[Past, ...], policy: Policy) -> str | W
         return f"run {past[-1].run} failed"
     if past and past[-1].outcome is RunState.DONE and _to_be_judged_afresh(past):
         return f"the version of run {past[-1].run} was compared with one that no longer serves"
-    return Wait(_so_far(seen, policy))
+    return Wait(so_far(seen, policy))
 
 
-def _so_far(seen: Observation, policy: Policy) -> str:
+def so_far(seen: Observation, policy: Policy) -> str:
+    """How many changes there are of those that launch a run."""
     return f"waiting: {seen.changed} of {policy.every_n_updates} labelled tasks changed"
 
 

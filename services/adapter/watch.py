@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Protocol
 
 import structlog
 
@@ -21,6 +22,8 @@ from services.core.labels import is_usable, parse_label_space, signature
 from services.core.labelstudio import Counts, Missing
 
 log = structlog.get_logger()
+_LATE: Final = timedelta(seconds=60)
+"""A change bears the time at which its request began, and shows once that is stored: others may have overtaken it."""
 
 
 class Source(Protocol):
@@ -59,6 +62,8 @@ class Reading:
     counts: Mapping[str, int]
     """Examples of each label of the space."""
     taken_at: float
+    task_number: int = 0
+    """All tasks, labelled or not."""
 
     @property
     def labelled(self) -> int:
@@ -95,19 +100,21 @@ class Watch:
     backoff: Backoff = field(default_factory=Backoff)
     problem: str = ""
     """Why the last look failed; "" after one that worked."""
+    _missed: bool = False
     _counts: Counts | None = None
     _config: str = ""
     _known: dict[int, Labelled] = field(default_factory=dict)
 
     def look(self, now: float) -> Reading | None:
-        """Read what changed; None where Label Studio is in trouble. Raises Missing for a project that it has no more."""
+        """Read what changed; None where Label Studio is in trouble. Raises Missing for a project that it twice said to have no more."""
         if now < self.backoff.until:
             return None
         try:
             reading = self._read(now)
-        except Missing:
-            raise
         except FitloopError as error:
+            missed, self._missed = self._missed, isinstance(error, Missing)
+            if missed and self._missed:
+                raise
             self._forget_counts()
             delay = self.backoff.failed(now)
             self.problem = str(error)
@@ -116,7 +123,7 @@ class Watch:
             )
             return None
         self.backoff.worked()
-        self.problem = ""
+        self.problem, self._missed = "", False
         return reading
 
     def _read(self, now: float) -> Reading:
@@ -128,13 +135,12 @@ class Watch:
             self._merge(space, counts)
         self._counts, self._config = counts, project.label_config_hash
         tasks = {task: known.signature for task, known in self._known.items() if known.signature}
-        return Reading(project, space, why_not, tasks, self._examples(space), now)
+        return Reading(project, space, why_not, tasks, self._examples(space), now, counts.tasks)
 
     def _merge(self, space: LabelSpace | None, counts: Counts) -> None:
         if self._known and self._counts:
-            self._take(
-                space, self.source.annotated_tasks(self.project_id, since=self._counts.newest_change or None)
-            )
+            since = _a_little_before(self._counts.newest_change)
+            self._take(space, self.source.annotated_tasks(self.project_id, since))
         if not self._adds_up(counts):
             self._known = {}
             self._take(space, self.source.annotated_tasks(self.project_id))
@@ -167,6 +173,13 @@ def space_of(project: Project) -> tuple[LabelSpace | None, str]:
         return parse_label_space(project.label_config), ""
     except NoLabelSpace as error:
         return None, str(error)
+
+
+def _a_little_before(stamp: str) -> str | None:
+    """An ISO 8601 time, earlier by what a change may come late; None for none."""
+    if not stamp:
+        return None
+    return f"{(datetime.fromisoformat(stamp) - _LATE).astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
 
 
 def _labelled(space: LabelSpace | None, annotations: list[dict[str, Any]]) -> Labelled:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import time
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -49,6 +50,7 @@ def local(
     """Run the whole loop on this machine."""
     from services.core import logs
     from services.core.settings import Settings, StorageSettings
+    from services.core.store.files import FileStore
     from services.embedded.lock import data_lock
 
     settings = Settings.load()
@@ -58,6 +60,7 @@ def local(
     logs.configure(settings.logging)
     folder = settings.storage.model_dir.expanduser().resolve()
     with data_lock(folder), closing(_listen(host or _default_host(settings), port)) as listener:
+        FileStore(folder).sweep(time.time())
         _say_hello(settings, listener, folder)
         _serve(settings, listener)
 

@@ -16,7 +16,7 @@ _HEAD = """\
 # Configuration
 
 Every setting is an environment variable, read once at start; an empty one counts as unset. A wrong value stops the start
-with a sentence, and all wrong ones are named at once. This page is generated from `services/core/settings.py`: change the
+with a sentence, and all wrong ones are named at once. This page is generated from `services/core/settings/`: change the
 settings there and run `make docs`.
 
 `fitloop local` also takes `--host`, `--port` and `--data`. The commands that speak to it (`fitloop status`, `train`, …) read

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -44,14 +45,13 @@ def parse_label_space(label_config: str) -> LabelSpace:
         )
     text = next(name for name in taken.to_name if _reads_text(objects.get(name)))
     note = f"Choices {taken.name!r} over Text {text!r}"
+    paths = _paths(label_config, taken)
     return LabelSpace(
         from_name=taken.name,
         to_name=text,
         text_value=objects[text].value,
-        labels=tuple(taken.labels),
-        paths=_paths(label_config, taken)
-        if str(taken.attr.get("allowNested", "")).lower() == "true"
-        else None,
+        labels=tuple(taken.labels) if paths is None else _names(paths),
+        paths=paths,
         note=note + (f" (passed over: {'; '.join(passed_over)})" if passed_over else ""),
     )
 
@@ -78,6 +78,7 @@ def text_of(space: LabelSpace, data: object) -> str | None:
 
 def labels_of(space: LabelSpace, result: object) -> tuple[str, ...]:
     """The labels that an annotation's result gives under `from_name`, in order, known ones or not."""
+    by_path = dict(zip(space.paths or (), space.labels, strict=False))
     found: list[str] = []
     for region in result if isinstance(result, Sequence) and not isinstance(result, str) else ():
         if not isinstance(region, Mapping) or region.get("from_name") != space.from_name:
@@ -85,9 +86,9 @@ def labels_of(space: LabelSpace, result: object) -> tuple[str, ...]:
         value = region.get("value")
         choices = value.get("choices") if isinstance(value, Mapping) else None
         for choice in choices if isinstance(choices, list) else ():
-            leaf = choice[-1] if isinstance(choice, list) and choice else choice
-            if isinstance(leaf, str) and leaf not in found:
-                found.append(leaf)
+            label = _label(choice, by_path)
+            if label is not None and label not in found:
+                found.append(label)
     return tuple(found)
 
 
@@ -136,15 +137,41 @@ def _reads_text(tag: Any) -> bool:
     return tag is not None and tag.tag == "Text" and str(tag.attr.get("valueType", "text")) == "text"
 
 
-def _paths(label_config: str, control: Any) -> tuple[tuple[str, ...], ...]:
-    """Each label's path from the root: the SDK lists nested choices flat, so their parents come from the XML."""
+def _paths(label_config: str, control: Any) -> tuple[tuple[str, ...], ...] | None:
+    """With `allowNested`, each choice's path from the root: the SDK lists them flat, so their parents come from the XML."""
+    if str(control.attr.get("allowNested", "")).lower() != "true":
+        return None
     tree = etree.fromstring(label_config.encode(), etree.XMLParser(resolve_entities=False))
-    paths = {}
-    for choice in tree.iter("Choice"):
-        above = list(choice.iterancestors("Choice"))
-        names = [element.get("alias") or element.get("value") for element in (choice, *above)]
-        paths[names[0]] = tuple(reversed(names))
-    return tuple(paths.get(label, (label,)) for label in control.labels)
+    own = next(element for element in tree.iter("Choices") if element.get("name") == control.name)
+    paths = []
+    for choice in own.iter("Choice"):
+        names = [
+            element.get("alias") or element.get("value")
+            for element in (choice, *choice.iterancestors("Choice"))
+        ]
+        paths.append(tuple(reversed(names)))
+    return tuple(dict.fromkeys(path for path in paths if all(path)))
+
+
+def _names(paths: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
+    """A label for each path: its last choice, or the whole path where several end in the same."""
+    ends = Counter(path[-1] for path in paths)
+    labels = tuple(path[-1] if ends[path[-1]] == 1 else " > ".join(path) for path in paths)
+    twice = [label for label, count in Counter(labels).items() if count > 1]
+    if twice:
+        raise NoLabelSpace(
+            f"The label config has several choices that read {twice[0]!r}: rename one of them."
+        )
+    return labels
+
+
+def _label(choice: object, by_path: Mapping[tuple[str, ...], str]) -> str | None:
+    """The label of one entry of a result: a text, or a path from the root where the config nests."""
+    if not isinstance(choice, list):
+        return choice if isinstance(choice, str) else None
+    if not choice or not all(isinstance(name, str) for name in choice):
+        return None
+    return by_path.get(tuple(choice), choice[-1])
 
 
 def _look_up(data: Mapping[str, Any], name: str) -> Any:

@@ -7,12 +7,13 @@ Blocking: call it in a thread, since Label Studio calls our backend while it ans
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import httpx
 from label_studio_sdk import LabelStudio as Sdk
@@ -27,6 +28,8 @@ from services.core.settings import LabelStudioSettings
 _ANNOTATED = "id,data,annotations,updated_at,created_at,result,was_cancelled,ground_truth,completed_by"
 _PUSH = 500
 """Predictions a request: Label Studio inserts them in batches of this size."""
+_NO_RETRIES: Final = {"max_retries": 0}
+"""Whoever asks knows when to ask again: the SDK would store predictions twice, and wait as long as Retry-After says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,8 @@ class Counts:
     skipped: int
     newest_change: str
     """`updated_at` of the task that was changed last, ISO 8601; "" where there is no task."""
+    tasks: int = 0
+    """All tasks, labelled or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,25 +62,11 @@ class LabelStudio:
     settings: LabelStudioSettings
 
     def project(self, project_id: int) -> tuple[Project, Counts]:
-        """The project as it is now, and how much is labelled in it."""
+        """The project as it is now, and how much is labelled in it. Raises Missing where there is none."""
         row = self._get(f"api/projects/{project_id}/")
-        created = datetime.fromisoformat(str(row["created_at"]))
-        project = Project(
-            key=f"{project_id}-{int(created.timestamp())}",
-            id=project_id,
-            title=str(row.get("title") or ""),
-            label_config=str(row.get("label_config") or ""),
-            label_config_hash=label_config_hash(str(row.get("label_config") or "")),
-            created_at=str(row["created_at"]),
-        )
-        newest = self._page(project_id, 1, 1, ordering=["-tasks:updated_at"], include="id,updated_at")
-        counts = Counts(
-            annotated_tasks=int(row.get("num_tasks_with_annotations") or 0),
-            annotations=int(row.get("total_annotations_number") or 0),
-            skipped=int(row.get("skipped_annotations_number") or 0),
-            newest_change=str(newest[0]["updated_at"]) if newest else "",
-        )
-        return project, counts
+        newest = self._page(project_id, 1, ordering="-tasks:updated_at", include="id,updated_at").tasks
+        with self._understood(f"project {project_id}"):
+            return _project(project_id, row), _counts(row, newest)
 
     def annotated_tasks(self, project_id: int, since: str | None = None) -> Iterator[dict[str, Any]]:
         """Tasks with annotations, by id: `id`, `data`, `annotations`. With `since`, any task changed from then on."""
@@ -100,15 +91,20 @@ class LabelStudio:
         """Ids of the unlabelled tasks that hold a prediction of that version already."""
         item = _filter("total_annotations", "equal", "Number", 0)
         rows = self._tasks(project_id, item, fields="all", include="id,predictions,model_version")
-        return {row["id"] for row in rows if any(p["model_version"] == version for p in row["predictions"])}
+        return {
+            row["id"]
+            for row in rows
+            if any(one.get("model_version") == version for one in row.get("predictions") or ())
+        }
 
     def backends(self, project_id: int) -> list[Backend]:
         """The project's ML backends. Label Studio asks each for /health and /setup before it answers."""
         rows = self._get("api/ml/", project=project_id)
-        return [
-            Backend(row["id"], row["url"], row["title"] or "", row.get("basic_auth_user") or "")
-            for row in rows
-        ]
+        with self._understood(f"the ML backends of project {project_id}"):
+            return [
+                Backend(row["id"], row["url"], row["title"] or "", row.get("basic_auth_user") or "")
+                for row in rows
+            ]
 
     def set_backend_title(self, project_id: int, backend: Backend, title: str, auth: dict[str, str]) -> None:
         """Rename the backend; its URL, project and Basic credentials must be said again with it."""
@@ -118,71 +114,90 @@ class LabelStudio:
     def _tasks(
         self, project_id: int, item: dict[str, Any], fields: str, include: str
     ) -> Iterator[dict[str, Any]]:
-        size = self.settings.page_size
-        number = 1
+        """Page by id, not by page number: a task that leaves the filter meanwhile would move others to a page before."""
+        items = [item]
         while True:
-            page = self._page(project_id, number, size, [item], ["tasks:id"], fields=fields, include=include)
-            yield from page
-            if len(page) < size:
+            page = self._page(project_id, self.settings.page_size, items, fields=fields, include=include)
+            yield from page.tasks
+            if not page.tasks or len(page.tasks) >= page.total:
                 return
-            number += 1
+            items = [item, _filter("id", "greater", "Number", page.tasks[-1]["id"])]
 
     def _page(
         self,
         project_id: int,
-        number: int,
         size: int,
         items: Sequence[dict[str, Any]] = (),
-        ordering: Sequence[str] = (),
+        *,
+        ordering: str = "tasks:id",
         fields: str = "task_only",
         include: str = "id",
-    ) -> list[dict[str, Any]]:
-        query = {"filters": {"conjunction": "and", "items": list(items)}, "ordering": list(ordering)}
-        try:
-            answer = self._get(
-                "api/tasks/",
-                project=project_id,
-                query=json.dumps(query),
-                fields=fields,
-                include=include,
-                page=number,
-                page_size=size,
-            )
-        except Missing:
-            return []  # a page past the last one is a 404
-        tasks: list[dict[str, Any]] = answer["tasks"]
-        return tasks
+    ) -> _Page:
+        query = {"filters": {"conjunction": "and", "items": list(items)}, "ordering": [ordering]}
+        answer = self._get(
+            "api/tasks/",
+            project=project_id,
+            query=json.dumps(query),
+            fields=fields,
+            include=include,
+            page=1,
+            page_size=size,
+        )
+        with self._understood(f"the tasks of project {project_id}"):
+            return _Page([_task(row) for row in answer["tasks"]], int(answer["total"]))
 
     def _get(self, path: str, **params: object) -> Any:
         return self._request("GET", path, params=params)
 
     def _request(self, method: str, path: str, **options: Any) -> Any:
-        url = self.settings.url
-        try:
-            response = self._client.request(path, method=method, **options)
-        except httpx.HTTPError as error:
-            raise LabelStudioUnreachable(
-                f"Label Studio at {url} does not answer: {type(error).__name__}."
-            ) from error
-        except ApiError as error:  # the refresh of a personal access token
-            raise TokenRefused(_refused(url, error.status_code)) from error
-        if response.status_code in (401, 403):
-            raise TokenRefused(_refused(url, response.status_code))
-        if response.status_code == httpx.codes.NOT_FOUND:
+        response = self._send(method, path, options)
+        url, status = self.settings.url, response.status_code
+        if status in (401, 403):
+            raise TokenRefused(_refused(url, status))
+        if status == httpx.codes.NOT_FOUND and _is_its_own(response):
             raise Missing(f"Label Studio at {url} has no {path!r} that this token may see.")
-        if response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
-            raise LabelStudioUnreachable(
-                f"Label Studio at {url} answered {response.status_code} to {method} {path}."
-            )
-        if response.status_code >= httpx.codes.BAD_REQUEST:
-            raise LabelStudioError(
-                f"Label Studio at {url} answered {response.status_code} to {method} {path}."
-            )
+        if status >= httpx.codes.INTERNAL_SERVER_ERROR:
+            raise LabelStudioUnreachable(f"Label Studio at {url} answered {status} to {method} {path}.")
+        if status >= httpx.codes.BAD_REQUEST:
+            raise LabelStudioError(f"Label Studio at {url} answered {status} to {method} {path}.")
         try:
             return response.json() if response.content else None
         except ValueError as error:
             raise LabelStudioError(
                 f"{url} answered {method} {path} without JSON: is it a Label Studio?"
+            ) from error
+
+    def _send(self, method: str, path: str, options: dict[str, Any]) -> httpx.Response:
+        url = self.settings.url
+        try:
+            response: httpx.Response = self._client.request(
+                path, method=method, request_options=_NO_RETRIES, **options
+            )
+        except httpx.HTTPError as error:
+            raise LabelStudioUnreachable(
+                f"Label Studio at {url} does not answer: {type(error).__name__}."
+            ) from error
+        except ApiError as error:  # the refresh of a personal access token
+            if (error.status_code or 0) >= httpx.codes.INTERNAL_SERVER_ERROR:
+                raise LabelStudioUnreachable(
+                    f"Label Studio at {url} answered {error.status_code} to the refresh of the token."
+                ) from error
+            raise TokenRefused(_refused(url, error.status_code)) from error
+        except ValueError as error:  # the same refresh, answered by something that is no Label Studio
+            raise LabelStudioUnreachable(
+                f"{url} answered the refresh of the token without JSON: is it a Label Studio?"
+            ) from error
+        return response
+
+    @contextlib.contextmanager
+    def _understood(self, what: str) -> Iterator[None]:
+        """Whatever an answer of another shape breaks becomes a LabelStudioError."""
+        try:
+            yield
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise LabelStudioError(
+                f"Label Studio at {self.settings.url} described {what} in a way that this release does not know "
+                f"({type(error).__name__}): is it a Label Studio?"
             ) from error
 
     @cached_property
@@ -200,7 +215,54 @@ class LabelStudio:
 
 
 class Missing(LabelStudioError):
-    """Label Studio has no such thing, or hides it from this token (404)."""
+    """Label Studio itself says that it has no such thing, or hides it from this token (404)."""
+
+
+class _Page(NamedTuple):
+    tasks: list[dict[str, Any]]
+    total: int
+    """Tasks that pass the filter, on this page or not."""
+
+
+def _project(project_id: int, row: dict[str, Any]) -> Project:
+    created = datetime.fromisoformat(str(row["created_at"]))
+    label_config = str(row.get("label_config") or "")
+    return Project(
+        key=f"{project_id}-{int(created.timestamp())}",
+        id=project_id,
+        title=str(row.get("title") or ""),
+        label_config=label_config,
+        label_config_hash=label_config_hash(label_config),
+        created_at=str(row["created_at"]),
+    )
+
+
+def _counts(row: dict[str, Any], newest: list[dict[str, Any]]) -> Counts:
+    return Counts(
+        annotated_tasks=int(row.get("num_tasks_with_annotations") or 0),
+        annotations=int(row.get("total_annotations_number") or 0),
+        skipped=int(row.get("skipped_annotations_number") or 0),
+        newest_change=str(newest[0]["updated_at"]) if newest else "",
+        tasks=int(row.get("task_number") or 0),
+    )
+
+
+def _task(row: Any) -> dict[str, Any]:
+    """The row, if it has the shape that everybody above relies on. Raises TypeError."""
+    found: dict[str, Any] = {**row}
+    nested = [one for name in ("annotations", "predictions") for one in found.get(name) or ()]
+    if not isinstance(found.get("id"), int) or not all(isinstance(one, dict) for one in nested):
+        raise TypeError("no task")
+    return found
+
+
+def _is_its_own(response: httpx.Response) -> bool:
+    """Whether Label Studio wrote this 404 about one of its things: a proxy's, or an address's that it lacks, is HTML."""
+    try:
+        body = response.json()
+    except ValueError:
+        return False
+    return isinstance(body, dict) and body.get("status_code") == httpx.codes.NOT_FOUND and "detail" in body
 
 
 def _filter(column: str, operator: str, kind: str, value: object) -> dict[str, Any]:

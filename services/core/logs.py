@@ -12,9 +12,12 @@ import structlog
 
 from services.core.settings import LoggingSettings
 
+_OURS = ("services", "__main__")
+"""What LOG_LEVEL=DEBUG is about: a library's lines at that level are many, and say what they like of texts and tokens."""
+
 
 def configure(settings: LoggingSettings) -> None:
-    """Set the level and the shape of all log lines, those of libraries included; they go to stderr."""
+    """Set the level and the shape of all log lines, those of libraries (at INFO or above) included; they go to stderr."""
     console = settings.format == "console" or (settings.format == "auto" and sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -43,6 +46,9 @@ def configure(settings: LoggingSettings) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(settings.level)
+    level = logging.getLevelNamesMapping()[settings.level]
+    root.setLevel(max(level, logging.INFO))
+    for ours in _OURS:
+        logging.getLogger(ours).setLevel(level)
     for chatty in ("httpx", "httpcore", "uvicorn.access"):
         logging.getLogger(chatty).setLevel("WARNING")

@@ -13,12 +13,17 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
+
+import structlog
 
 from services.core import documents
 from services.core.domain import FileEntry, Manifest, OutOfSample, Project, Serving
-from services.core.errors import CorruptVersion, NotFound, StoreError
+from services.core.errors import CorruptVersion, NotFound, StoreError, UnknownFormat
 from services.core.store import ObjectStore
 
+log = structlog.get_logger()
+_Document = TypeVar("_Document")
 _SERVING = "serving.json"
 _PRINTABLE = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
 
@@ -32,7 +37,7 @@ class Registry:
     def projects(self) -> list[Project]:
         """Every project that was ever connected."""
         keys = (f"projects/{key}/project.json" for key in self.store.folders("projects/"))
-        return [project for key in keys if (project := self._project(key))]
+        return [project for key in keys if (project := self._readable(Project, key))]
 
     def write_project(self, project: Project) -> None:
         """Keep what Label Studio's API said."""
@@ -40,12 +45,14 @@ class Registry:
 
     def versions(self, project_key: str) -> list[str]:
         """The project's versions, oldest first (by manifest time)."""
-        folder = f"projects/{project_key}/versions/"
-        found = []
-        for name in self.store.folders(folder):
-            with contextlib.suppress(NotFound):
-                found.append((self.manifest(project_key, name).created_at, name))
-        return [name for _, name in sorted(found)]
+        names = self.store.folders(f"projects/{project_key}/versions/")
+        manifests = (
+            (self._readable(Manifest, _key(project_key, name, "manifest.json")), name) for name in names
+        )
+        return [
+            name
+            for _, name in sorted((manifest.created_at, name) for manifest, name in manifests if manifest)
+        ]
 
     def manifest(self, project_key: str, version: str) -> Manifest:
         """The version's manifest. Raises NotFound where the version does not exist."""
@@ -73,23 +80,19 @@ class Registry:
     def publish(self, folder: Path, manifest: Manifest) -> Manifest:
         """Copy every file of `folder` into the bucket, then write the manifest. What an earlier attempt left goes first.
 
-        Raises StoreError; the version does not exist then.
+        Raises StoreError; the version does not exist then, and what was copied is gone where the store still deletes.
         """
         if not _PRINTABLE.match(manifest.version):
             raise StoreError(
                 f"{manifest.version!r} cannot name a version: use letters, digits, '.', '_' and '-'."
             )
         self.delete(manifest.project_key, manifest.version)
-        paths = sorted(path for path in folder.rglob("*") if path.is_file())
-        files = {}
-        for path in paths:
-            name = path.relative_to(folder).as_posix()
-            files[name] = FileEntry(_sha256(path), path.stat().st_size)
-            self.store.upload(path, _key(manifest.project_key, manifest.version, name))
-        complete = replace(manifest, files=files)
-        key = _key(manifest.project_key, manifest.version, "manifest.json")
-        self.store.write(key, documents.dump(complete))
-        return complete
+        try:
+            return self._publish(folder, manifest)
+        except Exception:  # whatever it was: weights without a manifest are never read, and fill the disk
+            with contextlib.suppress(StoreError):
+                self.delete(manifest.project_key, manifest.version)
+            raise
 
     def delete(self, project_key: str, version: str) -> None:
         """Remove the version, its manifest first, so that no half version is ever read."""
@@ -98,9 +101,17 @@ class Registry:
             self.store.delete(key)
 
     def serving(self) -> Serving:
-        """The newest table that was ever written, whatever a late or broken write left in serving.json."""
-        tables = [self._table(key) for key in (_SERVING, *self._generations()[-3:])]
-        known = [table for table in tables if table is not None]
+        """The newest table that was ever written, whatever a late or broken write left in serving.json.
+
+        Raises UnknownFormat where a newer release wrote it, StoreError where tables are there and none can be read.
+        """
+        keys = (_SERVING, *self._generations()[-3:])
+        known = [table for key in keys if (table := self._readable(Serving, key))]
+        if not known and any(self._exists(key) for key in keys):
+            raise StoreError(
+                f"{self.store.url} holds no readable table of what is served ({', '.join(keys)}): bring one of these "
+                "back from a backup, or delete them and promote a version by hand."
+            )
         return max(known, key=lambda table: (table.term, table.generation), default=Serving())
 
     def write_serving(self, serving: Serving) -> None:
@@ -114,17 +125,40 @@ class Registry:
     def _generations(self) -> list[str]:
         return list(self.store.keys("serving/"))
 
-    def _table(self, key: str) -> Serving | None:
+    def _exists(self, key: str) -> bool:
         try:
-            return documents.load(Serving, self.store.read(key), key)
+            self.store.read(key)
         except NotFound:
+            return False
+        return True
+
+    def _readable(self, kind: type[_Document], key: str) -> _Document | None:
+        """The document; None where there is none, or where it is broken and so must not stop the others."""
+        try:
+            data = self.store.read(key)
+        except NotFound:
+            return None
+        try:
+            return documents.load(kind, data, key)
+        except UnknownFormat:
+            raise
+        except StoreError as error:
+            log.error(
+                "a document is passed over: it is broken", key=key, reason=type(error.__cause__).__name__
+            )
             return None
 
-    def _project(self, key: str) -> Project | None:
-        try:
-            return documents.load(Project, self.store.read(key), key)
-        except NotFound:
-            return None
+    def _publish(self, folder: Path, manifest: Manifest) -> Manifest:
+        paths = sorted(path for path in folder.rglob("*") if path.is_file())
+        files = {}
+        for path in paths:
+            name = path.relative_to(folder).as_posix()
+            files[name] = FileEntry(_sha256(path), path.stat().st_size)
+            self.store.upload(path, _key(manifest.project_key, manifest.version, name))
+        complete = replace(manifest, files=files)
+        key = _key(manifest.project_key, manifest.version, "manifest.json")
+        self.store.write(key, documents.dump(complete))
+        return complete
 
     def _checked(self, manifest: Manifest, name: str) -> Path:
         entry = manifest.files.get(name)

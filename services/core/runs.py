@@ -89,6 +89,11 @@ def number_of(run: str) -> int:
 
 
 def version_name(project: Project, model_name: str | None, run: str, letter: str = "") -> str:
-    """`<stem>-<n><letter>`: the stem is FINETUNED_MODEL_NAME or the project's title in ASCII, n the run's number."""
+    """`<stem>-<n><letter>`, n the run's number."""
+    return f"{version_stem(project, model_name)}-{number_of(run)}{letter}"
+
+
+def version_stem(project: Project, model_name: str | None) -> str:
+    """FINETUNED_MODEL_NAME, or the project's title in ASCII; in a request, so that a new title renames no run half-way."""
     slug = re.sub(r"[^a-z0-9]+", "-", project.title.lower()).strip("-")[:40].strip("-")
-    return f"{model_name or slug or f'project-{project.id}'}-{number_of(run)}{letter}"
+    return model_name or slug or f"project-{project.id}"

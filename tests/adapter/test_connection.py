@@ -80,6 +80,14 @@ async def test_extra_params_are_kept_where_they_are_known_and_shown_where_not(
     assert (await world.client.get("/api/projects/5")).json()["problem"] == ""
 
 
+async def test_a_body_without_extra_params_changes_nothing(world: World) -> None:
+    world.serve()
+    await world.client.post("/setup", json={"project": 5, "extra_params": {"seed": "3", "model": "x"}})
+    await world.client.post("/setup", json={"project": 5})
+    assert world.desk.remembered[5][0] == {"seed": "3"}
+    assert "'model' is no parameter" in (await world.client.get("/api/projects/5")).json()["problem"]
+
+
 @pytest.mark.parametrize("extra", ["not json", [1], 7])
 async def test_extra_params_of_another_kind_do_not_keep_label_studio_from_connecting(
     world: World, extra: object

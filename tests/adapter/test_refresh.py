@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from services.adapter.backends import ours
-from services.adapter.refresh import Job, Refresher, sentence
+from services.adapter.refresh import Job, Progress, Refresher, sentence
 from services.core.domain import Action
 from services.core.errors import LabelStudioUnreachable, Overloaded
 from services.core.labels import parse_label_space
@@ -191,6 +193,53 @@ def test_ours_is_the_backend_whose_url_label_studio_used_or_the_only_one(
     assert (one.id if one else None) == found
 
 
+def test_a_slip_in_a_job_is_tried_again_later_and_holds_up_no_other(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    bench = Bench(1)
+    bench.label_studio.add_project(2)
+    whole = bench.label_studio.predicted_tasks
+
+    def slip(project_id: int, version: str) -> set[int]:
+        if project_id == 1:
+            raise ValueError("the text of a task")
+        return whole(project_id, version)
+
+    bench.label_studio.predicted_tasks = slip  # type: ignore[method-assign]
+    bench.refresher.want(bench.job())
+    bench.work(replace(bench.job(), project_id=2))
+    assert bench.label_studio.titles[2][0].title == "support-1"
+    assert "ValueError" in progress_of(bench).problem
+    assert "the text of a task" not in capsys.readouterr().out
+    bench.label_studio.predicted_tasks = whole  # type: ignore[method-assign]
+    bench.now += 1.0
+    bench.work(bench.job())
+    assert bench.title == "support-1"
+
+
+def progress_of(bench: Bench) -> Progress:
+    found = bench.refresher.progress(1)
+    assert found
+    return found
+
+
+def test_a_job_that_was_given_up_is_not_told_as_done(capsys: pytest.CaptureFixture[str]) -> None:
+    bench = Bench(1)
+    bench.current = "support-2"
+    bench.work(bench.job())
+    assert "refreshed" not in capsys.readouterr().out
+    bench.current = "support-1"
+    bench.work(bench.job())
+    assert "refreshed" in capsys.readouterr().out
+
+
+def test_where_only_the_title_is_wanted_no_task_is_listed() -> None:
+    bench = Bench(1)
+    bench.work(replace(bench.job(), title_only=True))
+    assert bench.title == "support-1"
+    assert "unlabelled" not in bench.label_studio.reads
+
+
 def test_a_slip_in_a_job_does_not_end_the_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(1)
     whole = bench.label_studio.predicted_tasks
@@ -203,6 +252,8 @@ def test_a_slip_in_a_job_does_not_end_the_thread(monkeypatch: pytest.MonkeyPatch
         return whole(project_id, version)
 
     bench.label_studio.predicted_tasks = slip  # type: ignore[method-assign]
+    times = iter(range(1000))
+    bench.refresher._clock = lambda: START + 2.0 * next(times)
     monkeypatch.setattr("services.adapter.refresh._IDLE_SECONDS", 0.01)
     bench.refresher.want(bench.job())
     bench.refresher._loop()
@@ -229,8 +280,8 @@ def test_a_promotion_and_a_rollback_are_followed_by_predictions_and_title() -> N
     world.settle()
     assert world.label_studio.titles[1][0].title == "support-1"
     assert [row["model_version"] for row in world.label_studio.predictions if row["task"] == task] == [
-        "support-2",
         "support-1",
+        "support-2",
     ]
 
 
@@ -260,8 +311,9 @@ def test_a_refresh_that_a_restart_cut_off_is_made_and_a_finished_one_is_not() ->
     assert [row["task"] for row in world.label_studio.predictions] == [task]
     world.label_studio.reads.clear()
     world.restart()
-    world.settle()
-    assert "unlabelled" not in world.label_studio.reads
+    world.settle(8)
+    assert world.label_studio.reads.count("unlabelled") == 1  # for tasks that came while nobody looked
+    assert [row["task"] for row in world.label_studio.predictions] == [task]
 
 
 def test_another_backend_url_gets_the_title_as_well() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from services.core.domain import Action, RunState
 from tests.fakes_supervisor import World
 
@@ -58,6 +60,18 @@ def test_old_runs_go_but_never_the_one_that_labels_are_counted_from() -> None:
     world.settle()
     assert world.launcher.launched[-1] == "1-3"
     assert world.runs.next_name(1) == "1-4"
+
+
+def test_old_runs_beyond_those_that_are_remembered_go_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.adapter.history._REMEMBERED", 2)
+    world = connected()
+    for _ in range(5):
+        one_more(world)
+    world.store.data["runs/1-2/request.json"] = b"not JSON"
+    world.now += 2 * DAY
+    world.restart()
+    world.settle()
+    assert world.runs.names(1) == ["1-2", "1-5"]
 
 
 def test_a_sweep_that_was_cut_off_is_made_at_the_next_start() -> None:

@@ -120,7 +120,7 @@ def test_a_project_that_label_studio_no_longer_has_leaves_the_board(serving: Wor
     serving.command(Action.TRAIN)
     serving.settle()
     assert serving.board.views == {}
-    assert serving.inbox.commands() == []
+    assert len(serving.inbox.commands()) == 1
 
 
 def test_a_number_that_label_studio_gives_again_starts_afresh(serving: World) -> None:

@@ -206,7 +206,7 @@ class AnyLife(RuleBasedStateMachine):
             )
             for request in self.world.requests()
         ]
-        done = [record for record in records if record.outcome is RunState.DONE]
+        done = [record for record in records if record.past().outcome is RunState.DONE and record.outcome]
         stale = {run for run in (record.run for record in done) if self._is_stale(run)}
         for before, after in pairwise(done):
             assert before.fingerprint != after.fingerprint or before.run in stale
@@ -245,9 +245,16 @@ class AnyLife(RuleBasedStateMachine):
 
     def _last_snapshot(self) -> Snapshot:
         seen = [(name, self.world.launcher.observe(name)) for name in self.world.runs.names(1)]
-        names = [name for name, launch in seen if launch and launch.outcome is RunState.DONE]
+        ended = [name for name, launch in seen if launch and launch.outcome]
+        names = [name for name in ended if self._has_done_its_work(name)]
         found = self.world.runs.snapshot(names[-1]) if names else None
         return found or Snapshot({}, "", (), 0.0)
+
+    def _has_done_its_work(self, name: str) -> bool:
+        launch, status = self.world.launcher.observe(name), self.world.runs.status(name)
+        published = bool(status and status.published) and self.world.runs.snapshot(name) is not None
+        failed = bool(launch and launch.outcome is RunState.FAILED)
+        return bool(launch and launch.outcome is RunState.DONE) or (failed and published)
 
 
 TestAnyLife = AnyLife.TestCase

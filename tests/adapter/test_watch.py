@@ -140,8 +140,38 @@ def test_a_read_that_breaks_off_in_the_middle_is_made_again_in_full() -> None:
 
 
 def test_a_project_that_is_gone_is_told_apart_from_trouble() -> None:
+    watch = Watch(LabelStudioFake(), 1)
+    assert watch.look(0.0) is None
     with pytest.raises(Missing):
-        Watch(LabelStudioFake(), 1).look(0.0)
+        watch.look(1.0)
+
+
+def test_a_404_between_good_answers_is_trouble_that_passes() -> None:
+    source, watch = LabelStudioFake(), Watch(LabelStudioFake(), 1)
+    watch.source = source
+    for at in range(0, 40, 10):
+        assert watch.look(float(at)) is None
+        source.add_project()
+        assert watch.look(at + 5.0)
+        del source.labels[1]
+
+
+def test_a_change_that_was_stored_late_under_an_earlier_time_is_read() -> None:
+    source = LabelStudioFake()
+    source.add_project()
+    first, late = source.label_many(2)
+    watch = Watch(source, 1)
+    seen = watch.look(0.0)
+    assert seen
+    began = source._stamp()
+    source.label(first, "other")
+    assert watch.look(1.0)
+    source.label(late, "other")
+    source.tasks[1][late]["updated_at"] = began
+    source.label(first, "card")
+    now = watch.look(2.0)
+    assert now
+    assert now.tasks[late] != seen.tasks[late]
 
 
 def test_the_back_off_doubles_to_a_minute_and_begins_anew() -> None:

@@ -108,6 +108,20 @@ def test_the_second_on_one_folder_is_refused_and_a_killed_one_holds_nothing(
     assert third.end() == 0
 
 
+def test_what_a_killed_write_left_is_gone_once_the_folder_is_held(
+    tmp_path: Path, started: list[Local]
+) -> None:
+    partial = tmp_path / "data" / "projects" / ".partial-x"
+    partial.parent.mkdir(parents=True)
+    partial.write_bytes(b"half")
+    os.utime(partial, (1.0, 1.0))
+    local = Local(tmp_path, "--port", "0")
+    started.append(local)
+    local.url()
+    assert not partial.exists()
+    assert local.end() == 0
+
+
 def test_a_port_in_use_is_a_sentence(tmp_path: Path, started: list[Local]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

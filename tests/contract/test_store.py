@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -169,6 +170,48 @@ class TestFileStore(StoreContract):
             self.store.read("loop")
         with pytest.raises(StoreError, match="cannot be deleted"):
             self.store.delete("a")
+
+    def test_what_cannot_be_listed_is_an_error_and_not_empty(self) -> None:
+        self.store.write("runs/1-1/request.json", b"x")
+        (self.root / "loop").symlink_to(self.root / "loop")
+        for prefix in ("loop/", "n" * 300 + "/"):
+            with pytest.raises(StoreError, match="cannot be listed"):
+                self.store.keys(prefix)
+            with pytest.raises(StoreError, match="cannot be listed"):
+                self.store.folders(prefix)
+        with pytest.raises(StoreError, match="cannot be"):
+            self.store.local("n" * 300)
+
+    def test_a_folder_below_that_cannot_be_listed_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.store.write("runs/1-1/request.json", b"x")
+        scan = os.scandir
+
+        def no_more_handles(path: str) -> Any:
+            if str(path).endswith("1-1"):
+                raise OSError(24, "Too many open files")
+            return scan(path)
+
+        monkeypatch.setattr(os, "scandir", no_more_handles)
+        with pytest.raises(StoreError, match="cannot be listed in .*: Too many open files"):
+            self.store.keys("runs/")
+        with pytest.raises(StoreError, match="Too many open files"):
+            self.store.folders("runs/")
+
+    def test_a_sweep_removes_what_killed_writes_left_and_nothing_that_is_written_now(self) -> None:
+        assert isinstance(self.store, FileStore)
+        assert self.store.sweep(0.0) == 0
+        self.store.write("versions/v-1/weights", b"x")
+        old, dead = (self.root / "versions" / folder / ".partial-a" for folder in ("v-1", "v-2"))
+        young = self.root / ".partial-b"
+        dead.parent.mkdir()
+        for partial in (old, dead, young):
+            partial.write_bytes(b"half")
+        now = young.stat().st_mtime
+        for partial in (old, dead):
+            os.utime(partial, (now - 61, now - 61))
+        assert self.store.sweep(now) == 2
+        assert [path.exists() for path in (old, dead, dead.parent, young)] == [False, False, False, True]
+        assert list(self.store.keys()) == ["versions/v-1/weights"]
 
     def test_the_url_names_the_folder(self) -> None:
         assert isinstance(self.store, FileStore)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from structlog.testing import capture_logs
+
 from services.core.domain import Action, Command
 from services.core.inbox import Inbox, command_id
 from services.core.store.files import FileStore
@@ -22,3 +24,17 @@ def test_commands_wait_in_order_until_done(tmp_path: Path) -> None:
 
 def test_ids_of_one_instant_differ() -> None:
     assert command_id(1.0) != command_id(1.0)
+
+
+def test_a_command_that_cannot_be_read_holds_up_no_other_and_stays(tmp_path: Path) -> None:
+    store = FileStore(tmp_path)
+    inbox = Inbox(store)
+    store.write("inbox/cmd-0.json", b'{"format": 99, "id": "0"}')
+    store.write("inbox/cmd-1.json", b"{")
+    inbox.put(Command("2", 5, Action.TRAIN))
+    with capture_logs() as lines:
+        for _ in range(3):
+            assert [command.id for command in inbox.commands()] == ["2"]
+    assert [line["key"] for line in lines] == ["inbox/cmd-0.json", "inbox/cmd-1.json"]
+    assert "upgrade Fitloop" in lines[0]["reason"]
+    assert len(list(store.keys("inbox/"))) == 3

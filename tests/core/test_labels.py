@@ -44,6 +44,40 @@ def test_nested_choices_are_flat_labels_unless_results_are_paths() -> None:
     assert labels_of(space, [region_of(space, "bb", 0.5)]) == ("bb",)
 
 
+TWICE = (
+    '<View><Text name="t" value="$t"/><Choices name="c" toName="t" allowNested="true"><Choice value="Billing">'
+    '<Choice value="Other"/><Choice value="Late"/></Choice><Choice value="Shipping"><Choice value="Other"/></Choice>'
+    '</Choices><Choices name="more" toName="t"><Choice value="Late"/><Choice value="Q"/></Choices></View>'
+)
+
+
+def test_choices_of_one_name_below_different_parents_are_different_labels() -> None:
+    space = parse_label_space(TWICE)
+    assert space.labels == ("Billing", "Billing > Other", "Late", "Shipping", "Shipping > Other")
+    for path, label in zip(space.paths or (), space.labels, strict=True):
+        annotation = [{"from_name": "c", "value": {"choices": [list(path)]}}]
+        assert labels_of(space, annotation) == (label,)
+        assert region_of(space, label, 0.5)["value"] == {"choices": [list(path)]}
+
+
+def test_the_choices_of_another_question_do_not_name_a_labels_parents() -> None:
+    space = parse_label_space(TWICE)
+    assert dict(zip(space.labels, space.paths or (), strict=True))["Late"] == ("Billing", "Late")
+
+
+def test_a_choice_that_has_moved_below_another_parent_keeps_its_label() -> None:
+    moved = [{"from_name": "c", "value": {"choices": [["Shipping", "Late"]]}}]
+    assert labels_of(parse_label_space(TWICE), moved) == ("Late",)
+
+
+def test_paths_that_read_alike_are_refused() -> None:
+    config = TWICE.replace(
+        '<Choice value="Late"/></Choice>', '</Choice><Choice value="Billing &gt; Other"/>', 1
+    )
+    with pytest.raises(NoLabelSpace, match="several choices that read 'Billing > Other'"):
+        parse_label_space(config)
+
+
 def test_the_first_single_choice_that_reads_a_text_is_taken_and_said() -> None:
     space = parse_label_space(
         '<View><Image name="i" value="$img"/><Text name="t" value="$x"/><Choices name="i1" toName="i"><Choice value="Q"/>'

@@ -6,10 +6,11 @@ The wire is faked with respx at httpx's own level; tests/e2e speaks to a real La
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
+import jwt
 import pytest
 import respx
 
@@ -25,6 +26,7 @@ ROW = {
     "num_tasks_with_annotations": 4,
     "total_annotations_number": 5,
     "skipped_annotations_number": 1,
+    "task_number": 9,
 }
 
 
@@ -42,10 +44,38 @@ def studio() -> Iterator[respx.MockRouter]:
         yield router
 
 
-def _page(*ids: int) -> httpx.Response:
-    return httpx.Response(
-        200, json={"tasks": [{"id": one, "updated_at": "2026-11-25T00:00:00Z"} for one in ids]}
-    )
+def _page(*ids: int, total: int | None = None) -> httpx.Response:
+    rows = [{"id": one, "updated_at": "2026-11-25T00:00:00Z"} for one in ids]
+    return httpx.Response(200, json={"tasks": rows, "total": len(ids) if total is None else total})
+
+
+def _items(request: httpx.Request) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(request.url.params["query"])["filters"]["items"]
+    return found
+
+
+class _Tasks:
+    """Label Studio's `/api/tasks/` over a set of unlabelled tasks, which somebody may change between two pages."""
+
+    def __init__(self, ids: range, between: Callable[[set[int]], None]) -> None:
+        self.ids = set(ids)
+        self.between = between
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        after = max([item["value"] for item in _items(request) if item["filter"].endswith(":id")], default=0)
+        rest = sorted(one for one in self.ids if one > after)
+        number, size = (int(request.url.params[name]) for name in ("page", "page_size"))
+        page = rest[(number - 1) * size : number * size]
+        self.between(self.ids)
+        return _page(*page, total=len(rest))
+
+
+OWN_404 = {
+    "id": "x",
+    "status_code": 404,
+    "version": "1.23.2",
+    "detail": "No Project matches the given query.",
+}
 
 
 def test_a_projects_key_is_its_id_and_creation_time(studio: respx.MockRouter) -> None:
@@ -53,7 +83,7 @@ def test_a_projects_key_is_its_id_and_creation_time(studio: respx.MockRouter) ->
     studio.get("/api/tasks/").mock(return_value=_page(7))
     project, counts = _client().project(1)
     assert project.key == "1-1795573434"
-    assert (counts.annotated_tasks, counts.annotations, counts.skipped) == (4, 5, 1)
+    assert (counts.annotated_tasks, counts.annotations, counts.skipped, counts.tasks) == (4, 5, 1, 9)
     assert counts.newest_change == "2026-11-25T00:00:00Z"
 
 
@@ -63,11 +93,37 @@ def test_a_project_without_tasks_has_no_newest_change(studio: respx.MockRouter) 
     assert _client().project(1)[1].newest_change == ""
 
 
-def test_tasks_come_page_by_page_until_one_is_short_or_missing(studio: respx.MockRouter) -> None:
-    route = studio.get("/api/tasks/").mock(side_effect=[_page(1, 2), _page(3, 4), httpx.Response(404)])
-    assert [row["id"] for row in _client().annotated_tasks(1)] == [1, 2, 3, 4]
-    item = json.loads(route.calls[0].request.url.params["query"])["filters"]["items"][0]
-    assert item["filter"] == "filter:tasks:total_annotations"
+def test_tasks_come_page_by_page_from_the_last_id_on(studio: respx.MockRouter) -> None:
+    route = studio.get("/api/tasks/").mock(side_effect=_Tasks(range(1, 6), lambda _: None))
+    assert [row["id"] for row in _client().annotated_tasks(1)] == [1, 2, 3, 4, 5]
+    items = [_items(call.request) for call in route.calls]
+    assert [item[0]["filter"] for item in items] == ["filter:tasks:total_annotations"] * 3
+    assert [item[1:] for item in items] == [
+        [],
+        [{"filter": "filter:tasks:id", "operator": "greater", "type": "Number", "value": 2}],
+        [{"filter": "filter:tasks:id", "operator": "greater", "type": "Number", "value": 4}],
+    ]
+
+
+def test_no_task_is_passed_over_while_others_leave_the_filter(studio: respx.MockRouter) -> None:
+    def label_the_first(unlabelled: set[int]) -> None:
+        unlabelled.discard(min(unlabelled))
+
+    tasks = _Tasks(range(1, 11), label_the_first)
+    studio.get("/api/tasks/").mock(side_effect=tasks)
+    found = {row["id"] for row in _client(page_size=3).unlabelled_tasks(1)}
+    assert tasks.ids <= found
+
+
+def test_a_page_that_label_studio_makes_shorter_than_asked_is_not_the_last(studio: respx.MockRouter) -> None:
+    studio.get("/api/tasks/").mock(side_effect=[_page(1, 2, total=3), _page(3, total=1)])
+    assert [row["id"] for row in _client(page_size=100).unlabelled_tasks(1)] == [1, 2, 3]
+
+
+def test_a_404_in_the_middle_is_an_error_and_no_end(studio: respx.MockRouter) -> None:
+    studio.get("/api/tasks/").mock(side_effect=[_page(1, 2, total=4), httpx.Response(404, json=OWN_404)])
+    with pytest.raises(Missing):
+        list(_client().annotated_tasks(1))
 
 
 def test_tasks_since_a_change_are_asked_by_their_time(studio: respx.MockRouter) -> None:
@@ -79,7 +135,7 @@ def test_tasks_since_a_change_are_asked_by_their_time(studio: respx.MockRouter) 
 
 def test_unlabelled_and_predicted_tasks(studio: respx.MockRouter) -> None:
     rows = [{"id": 1, "predictions": [{"model_version": "v-1"}]}, {"id": 2, "predictions": []}]
-    studio.get("/api/tasks/").respond(json={"tasks": rows})
+    studio.get("/api/tasks/").respond(json={"tasks": rows, "total": 2})
     client = _client(page_size=9)
     assert [row["id"] for row in client.unlabelled_tasks(1)] == [1, 2]
     assert client.predicted_tasks(1, "v-1") == {1}
@@ -112,7 +168,7 @@ def test_a_backend_is_renamed_with_what_label_studio_wants_to_hear_again(studio:
     [
         (httpx.Response(401), TokenRefused, "refused LABEL_STUDIO_API_KEY"),
         (httpx.Response(403), TokenRefused, "may see the project"),
-        (httpx.Response(404), Missing, "has no"),
+        (httpx.Response(404, json=OWN_404), Missing, "has no"),
         (httpx.Response(400), LabelStudioError, "answered 400"),
         (httpx.Response(501), LabelStudioUnreachable, "answered 501"),
         (httpx.Response(200, text="<html>"), LabelStudioError, "without JSON"),
@@ -127,6 +183,88 @@ def test_each_failure_has_its_sentence(
     route.side_effect = answer if isinstance(answer, Exception) else [answer] * 9
     with pytest.raises(error, match=words):
         _client().backends(1)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(404),
+        httpx.Response(404, text="<h1>default backend - 404</h1>"),
+        httpx.Response(404, json={"message": "no Route matched"}),
+        httpx.Response(404, json=["nothing"]),
+    ],
+)
+def test_a_404_of_anybody_else_does_not_say_that_a_project_is_gone(
+    studio: respx.MockRouter, answer: httpx.Response
+) -> None:
+    studio.get("/api/projects/1/").mock(return_value=answer)
+    with pytest.raises(LabelStudioError, match="answered 404") as raised:
+        _client().project(1)
+    assert not isinstance(raised.value, Missing)
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [httpx.Response(504, headers={"Retry-After": "60"}), httpx.Response(429), httpx.ConnectError("no")],
+)
+def test_nothing_is_sent_twice_nor_waited_for(studio: respx.MockRouter, failure: Any) -> None:
+    route = studio.post("/api/projects/1/import/predictions")
+    route.side_effect = failure if isinstance(failure, Exception) else [failure] * 9
+    with pytest.raises(LabelStudioError):
+        _client().push_predictions(1, [{"task": 1}])
+    assert route.call_count == 1
+
+
+@pytest.mark.parametrize("row", [None, [], "text", {}, {"created_at": None}, {**ROW, "task_number": "many"}])
+def test_a_project_of_another_shape_is_label_studios_error(studio: respx.MockRouter, row: Any) -> None:
+    studio.get("/api/projects/1/").respond(json=row)
+    studio.get("/api/tasks/").mock(return_value=_page())
+    with pytest.raises(LabelStudioError, match="is it a Label Studio"):
+        _client().project(1)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        [],
+        {"tasks": None, "total": 0},
+        {"tasks": [3], "total": 1},
+        {"tasks": [{"data": {}}], "total": 1},
+        {"tasks": [{"id": 1, "annotations": [7]}], "total": 1},
+        {"tasks": [{"id": 1, "annotations": 7}], "total": 1},
+        {"tasks": []},
+    ],
+)
+def test_tasks_of_another_shape_are_label_studios_error(studio: respx.MockRouter, answer: Any) -> None:
+    studio.get("/api/tasks/").respond(json=answer)
+    with pytest.raises(LabelStudioError, match="the tasks of project 1"):
+        list(_client().annotated_tasks(1))
+
+
+def test_backends_of_another_shape_are_label_studios_error(studio: respx.MockRouter) -> None:
+    studio.get("/api/ml/").respond(json={"results": []})
+    with pytest.raises(LabelStudioError, match="the ML backends of project 1"):
+        _client().backends(1)
+
+
+@pytest.mark.filterwarnings("ignore:The `parse_obj` method is deprecated")  # the SDK's own
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (httpx.Response(401, json={"detail": "revoked"}), TokenRefused),
+        (httpx.Response(502, json={}), LabelStudioUnreachable),
+        (httpx.Response(502, text="<html>"), LabelStudioUnreachable),
+        (httpx.Response(200, json={"odd": 1}), LabelStudioUnreachable),
+    ],
+)
+def test_a_token_that_cannot_be_refreshed_is_refused_only_where_label_studio_says_so(
+    studio: respx.MockRouter, answer: httpx.Response, error: type[Exception]
+) -> None:
+    studio.post("/api/token/refresh/").mock(return_value=answer)
+    personal = jwt.encode({"exp": 4_000_000_000, "token_type": "refresh"}, "k" * 32)
+    with pytest.raises(error):
+        _client(key=personal).backends(1)
 
 
 def test_no_token_is_said_before_anything_is_asked() -> None:

@@ -69,16 +69,14 @@ def test_a_disk_that_fills_up_leaves_no_version(tmp_path: Path, folder: Path, wr
     assert registry.versions("5-1") == []
     with pytest.raises(NotFound):
         registry.manifest("5-1", "v-1")
+    assert not [path for path in (tmp_path / "store").rglob("*") if path.is_file()]
 
 
-def test_a_retry_empties_the_half_version_first(tmp_path: Path, folder: Path) -> None:
-    store = FailingStore(tmp_path / "store", 2)
-    with pytest.raises(StoreError):
-        Registry(store).publish(folder, manifest("v-1"))
-    (folder / "model.safetensors").unlink()
-    store.left = -1
-    Registry(store).publish(folder, manifest("v-1"))
-    assert not [key for key in store.keys("") if key.endswith("model.safetensors")]
+def test_a_retry_empties_the_half_version_first(registry: Registry, folder: Path) -> None:
+    """What a killed attempt has left."""
+    registry.store.write("projects/5-1/versions/v-1/model.safetensors.index", b"of the killed attempt")
+    registry.publish(folder, manifest("v-1"))
+    assert not [key for key in registry.store.keys("") if key.endswith(".index")]
 
 
 def test_a_flipped_byte_is_refused(registry: Registry, folder: Path) -> None:
@@ -139,6 +137,38 @@ def test_a_newer_releases_table_is_refused_with_a_sentence(registry: Registry) -
     registry.store.write("serving.json", b'{"format": 99}')
     with pytest.raises(UnknownFormat, match="upgrade Fitloop"):
         registry.serving()
+
+
+@pytest.mark.parametrize("junk", [b"", b"{", b"[]", b'{"term": "x"}', b"\xff"])
+def test_a_broken_table_is_passed_over_where_a_generation_is_whole(registry: Registry, junk: bytes) -> None:
+    table = Serving(term=1, generation=2, projects={"5-1": Served(current="v-2")})
+    registry.write_serving(replace(table, generation=1))
+    registry.write_serving(table)
+    registry.store.write("serving.json", junk)
+    assert registry.serving() == table
+
+
+def test_a_newer_releases_table_is_refused_even_beside_a_readable_one(registry: Registry) -> None:
+    registry.write_serving(Serving(term=1, generation=2))
+    registry.store.write("serving.json", b'{"format": 99}')
+    with pytest.raises(UnknownFormat):
+        registry.serving()
+
+
+def test_no_readable_table_is_not_taken_for_nothing_served(registry: Registry) -> None:
+    registry.store.write("serving.json", b"{")
+    with pytest.raises(StoreError, match=r"no readable table of what is served \(serving\.json\)"):
+        registry.serving()
+
+
+def test_one_broken_document_hides_no_other_project_or_version(registry: Registry, folder: Path) -> None:
+    project = Project("5-1", 5, "Support", "<View/>", "abc", "2026-01-01T00:00:00Z")
+    registry.write_project(project)
+    registry.store.write("projects/4-1/project.json", b"{")
+    registry.publish(folder, manifest("v-1"))
+    registry.store.write("projects/5-1/versions/v-0/manifest.json", b"{")
+    assert registry.projects() == [project]
+    assert registry.versions("5-1") == ["v-1"]
 
 
 def _manifests(ages: list[float], now: float) -> list[Manifest]:

@@ -34,7 +34,6 @@ def test_nothing_set_gives_the_defaults_of_the_example_backend() -> None:
     [
         ("LABEL_STUDIO_HOST", "https://a.example/", "label_studio", "url", "https://a.example"),
         ("LABEL_STUDIO_URL", "http://b", "label_studio", "url", "http://b"),
-        ("BASIC_AUTH_USER", "u", "auth", "username", "u"),
         ("LOG_LEVEL", "debug", "logging", "level", "DEBUG"),
         ("WORKERS", "3", "serving", "workers", 3),
         ("THREADS", "2", "serving", "threads", 2),
@@ -57,10 +56,45 @@ def test_each_known_name_sets_its_field(
 
 def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", "hush")
+    monkeypatch.setenv("BASIC_AUTH_USER", "ann")
     monkeypatch.setenv("BASIC_AUTH_PASS", "hush")
     settings = Settings.load()
     assert "hush" not in repr(settings)
+    assert settings.auth.username == "ann"
     assert settings.auth.password.get_secret_value() == "hush"
+
+
+@pytest.mark.parametrize(
+    ("there", "absent"), [("BASIC_AUTH_USER", "BASIC_AUTH_PASS"), ("BASIC_AUTH_PASS", "BASIC_AUTH_USER")]
+)
+def test_half_a_login_is_refused_and_not_open_to_everybody(
+    monkeypatch: pytest.MonkeyPatch, there: str, absent: str
+) -> None:
+    monkeypatch.setenv(there, "something")
+    monkeypatch.setenv(absent, "")
+    with pytest.raises(BadConfig, match=f"{there} is set and {absent} is not: set both") as raised:
+        Settings.load()
+    assert "something" not in str(raised.value)
+
+
+NUMBERS = [
+    variables(group, name)[0]
+    for group in GROUPS.values()
+    for name, field in group.model_fields.items()
+    if "float" in str(field.annotation)
+]
+
+
+@pytest.mark.parametrize("variable", NUMBERS)
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan", "1e999"])
+def test_numbers_are_finite(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(BadConfig, match=variable):
+        Settings.load()
+
+
+def test_the_numbers_of_a_fine_tune_are_among_them() -> None:
+    assert {"LEARNING_RATE", "NUM_TRAIN_EPOCHS", "WEIGHT_DECAY"} <= set(NUMBERS)
 
 
 def test_an_empty_variable_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,9 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import ctranslate2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 from services.core.domain import Artefact, Manifest
 from services.core.errors import CorruptVersion, EngineError, NotFound, Overloaded
 from services.core.registry import Registry
-from services.core.settings import ServingSettings
+from services.core.settings import ServingSettings, Settings
 from services.core.store.files import FileStore
 from services.embedded.inference import LocalInference, needed
 from services.trainer.base import load_base
@@ -72,6 +74,28 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[Manifest]:
 
 def weights(registry: Registry, version: str, name: str) -> Path:
     return registry.store.local(f"projects/{KEY}/versions/{version}/{name}")
+
+
+@pytest.mark.parametrize(("workers", "threads"), [(1, 2), (3, 1)])
+def test_workers_and_threads_of_the_environment_reach_scheduler_and_engine(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, workers: int, threads: int
+) -> None:
+    original, given = ctranslate2.Encoder, []
+
+    def recording(*arguments: Any, **options: Any) -> Any:
+        given.append((options["inter_threads"], options["intra_threads"]))
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(ctranslate2, "Encoder", recording)
+    monkeypatch.setenv("WORKERS", str(workers))
+    monkeypatch.setenv("THREADS", str(threads))
+    found = LocalInference(registry, Settings.load().serving)
+    try:
+        found.prepare(KEY, "v-1")
+        alive = [thread for thread in threading.enumerate() if thread.name.startswith("fitloop-stream-")]
+        assert (len(alive), given) == (workers, [(workers, threads)])
+    finally:
+        found.close()
 
 
 async def test_answers_come_in_order_from_the_named_version(inference: LocalInference) -> None:

@@ -4,9 +4,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import ctranslate2
 import numpy as np
 import pytest
+import torch
 from tokenizers import Tokenizer
 
 from services.core.domain import Artefact
@@ -52,6 +55,35 @@ def test_both_engines_pass_the_smoke_test_and_say_what_they_are(version: Path, e
     model.close()
     with pytest.raises(EngineError, match="closed"):
         model.logits_of(TEXTS)
+
+
+@pytest.mark.parametrize(("streams", "threads"), [(1, 1), (3, 1), (1, 2), (2, 3)])
+def test_the_int8_engine_has_as_many_streams_and_threads_as_it_is_given(
+    version: Path, monkeypatch: pytest.MonkeyPatch, streams: int, threads: int
+) -> None:
+    original, given = ctranslate2.Encoder, []
+
+    def recording(*arguments: Any, **options: Any) -> Any:
+        given.append((options["inter_threads"], options["intra_threads"]))
+        encoder = original(*arguments, **options)
+        assert encoder.num_encoders == streams
+        return encoder
+
+    monkeypatch.setattr(ctranslate2, "Encoder", recording)
+    artefact = Artefact("sentence-transformers", "ct2-int8", "", 32, 1.0)
+    load_model(version, artefact, LABELS, streams, threads).close()
+    assert given == [(streams, threads)]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_fp32_engine_computes_with_as_many_threads_as_it_is_given(version: Path, threads: int) -> None:
+    before = torch.get_num_threads()
+    artefact = Artefact("sentence-transformers", "torch-fp32", "", 32, 1.0)
+    try:
+        load_model(version, artefact, LABELS, 1, threads).close()
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("engine", ["ct2-int8", "torch-fp32"])

@@ -101,6 +101,22 @@ def test_texts_of_several_requests_are_computed_in_one_batch() -> None:
     assert engine.batches == [[1], [2] * 5]
 
 
+@pytest.mark.parametrize("streams", [1, 2, 3])
+def test_as_many_batches_are_computed_at_once_as_there_are_streams(streams: int) -> None:
+    engines = [Arithmetic() for _ in range(4)]
+    for engine in engines:
+        engine.go.clear()
+    with _scheduler(streams) as scheduler:
+        answers = [scheduler.submit(_model(engine), ["w1"]) for engine in engines]
+        eventually(lambda: sum(engine.started.is_set() for engine in engines) >= streams)
+        alive = [thread for thread in threading.enumerate() if thread.name.startswith("fitloop-stream-")]
+        assert len(alive) == streams
+        assert scheduler.waiting == len(engines) - streams
+        for engine in engines:
+            engine.go.set()
+        assert sum(map(_answers, answers)) == len(engines)
+
+
 def test_a_lone_text_does_not_wait_for_a_large_request() -> None:
     engine = Arithmetic()
     model = _model(engine)

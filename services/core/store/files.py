@@ -14,6 +14,7 @@ from services.core.errors import NotFound, StoreError
 
 _PARTIAL = ".partial-"
 """Begins the name of a file that is still being written; such names are never listed."""
+_QUIET_SECONDS = 60.0
 
 
 class FileStore:
@@ -49,27 +50,27 @@ class FileStore:
     def local(self, key: str) -> Path:
         """The object's own path. Raises NotFound."""
         path = self._path(key)
-        if not path.is_file():
+        with self._wrapped(key, "read from"):
+            is_there = path.is_file()
+        if not is_there:
             raise NotFound(f"{self.url} holds no {key!r}.")
         return path
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         """Every key that begins with `prefix`, in order."""
-        start = self.root / prefix.rpartition("/")[0]
         found = (
-            (Path(folder) / name).relative_to(self.root).as_posix()
-            for folder, _, names in os.walk(start)
-            for name in names
-            if not name.startswith(_PARTIAL)
+            path.relative_to(self.root).as_posix()
+            for path in self._walk(prefix)
+            if not path.name.startswith(_PARTIAL)
         )
         return iter(sorted(key for key in found if key.startswith(prefix)))
 
     def folders(self, prefix: str) -> list[str]:
         """The names right below `prefix` that hold objects, in order."""
         try:
-            with os.scandir(self.root / prefix) as entries:
+            with self._wrapped(prefix, "listed in"), os.scandir(self.root / prefix) as entries:
                 names = [entry.name for entry in entries if entry.is_dir()]
-        except (FileNotFoundError, NotADirectoryError):
+        except NotFound:
             return []
         return sorted(name for name in names if any(self.keys(f"{prefix}{name}/")))
 
@@ -78,12 +79,54 @@ class FileStore:
         path = self._path(key)
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
-            for folder in path.parents:
-                if folder == self.root:
-                    break
-                folder.rmdir()
-        if path.exists():
+            self._remove_empty(path.parent)
+        with self._wrapped(key, "deleted from"):
+            is_there = path.exists()
+        if is_there:
             raise StoreError(f"{key!r} cannot be deleted from {self.url}: check the folder's rights.")
+
+    def sweep(self, now: float) -> int:
+        """Remove what killed writes have left, and say how many. Only while nobody else starts to write here.
+
+        A file that was written to in the last minute stays: a trainer whose parent was killed may still be at it.
+        """
+        old = [path for path in self._walk("") if path.name.startswith(_PARTIAL)]
+        swept = 0
+        for path in old:
+            with contextlib.suppress(OSError):
+                if now - path.stat().st_mtime > _QUIET_SECONDS:
+                    path.unlink()
+                    swept += 1
+                    self._remove_empty(path.parent)
+        return swept
+
+    def _remove_empty(self, folder: Path) -> None:
+        """The folder and those above it, up to the first that holds something. Raises OSError there."""
+        while folder != self.root:
+            folder.rmdir()
+            folder = folder.parent
+
+    def _walk(self, prefix: str) -> Iterator[Path]:
+        """Every file below the folder that `prefix` begins with; a folder that cannot be listed is no empty one."""
+
+        def failed(error: OSError) -> None:
+            if not isinstance(error, FileNotFoundError | NotADirectoryError):
+                raise StoreError(
+                    f"{prefix!r} cannot be listed in {self.url}: {error.strerror or error}."
+                ) from error
+
+        start = self.root / prefix.rpartition("/")[0]
+        for folder, _, names in os.walk(start, onerror=failed):
+            yield from (Path(folder) / name for name in names)
+
+    @contextlib.contextmanager
+    def _wrapped(self, key: str, verb: str) -> Iterator[None]:
+        try:
+            yield
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise NotFound(f"{self.url} holds no {key!r}.") from error
+        except OSError as error:
+            raise StoreError(f"{key!r} cannot be {verb} {self.url}: {error.strerror or error}.") from error
 
     def _path(self, key: str) -> Path:
         path = self.root / key

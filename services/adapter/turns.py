@@ -1,0 +1,54 @@
+"""Whose turn it is to train: at most so many runs go on at once over all projects, and who waits longest is next.
+
+Only the supervisor's thread may call this. Nothing is kept: after a restart the runs that go on are told again, and who
+waits asks again. A project that cannot ask at the moment gives up its place, so that nobody waits for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Turns:
+    """The runs that go on and the projects that wait, by project id."""
+
+    most: int
+    _running: dict[int, str] = field(default_factory=dict)
+    _waiting: dict[int, float] = field(default_factory=dict)
+
+    def running(self, project_id: int, run: str | None) -> None:
+        """The project's run that goes on, if one does."""
+        if run:
+            self._running[project_id] = run
+            self._waiting.pop(project_id, None)
+        else:
+            self._running.pop(project_id, None)
+
+    def ask(self, project_id: int, now: float) -> str:
+        """Get in line: "" where a run may begin now, else a sentence about what the project waits for."""
+        self._waiting.setdefault(project_id, now)
+        if self.is_next(project_id):
+            return ""
+        if not self._is_free():
+            going = " and ".join(f"run {run}" for run in self._running.values())
+            return f"waiting for {going} of another project"
+        return "waiting for the projects that have waited longer"
+
+    def is_next(self, project_id: int) -> bool:
+        """Whether the project is in line and nothing is before it."""
+        in_line = sorted(self._waiting, key=lambda known: (self._waiting[known], known))
+        free = self.most - len(self._running)
+        return project_id in in_line[: max(0, free)]
+
+    def give_up(self, project_id: int) -> None:
+        """It does not want to train, or cannot say."""
+        self._waiting.pop(project_id, None)
+
+    def leave(self, project_id: int) -> None:
+        """The project is gone."""
+        self.give_up(project_id)
+        self.running(project_id, None)
+
+    def _is_free(self) -> bool:
+        return len(self._running) < self.most

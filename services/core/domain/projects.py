@@ -1,0 +1,63 @@
+"""A connected project, the question that it asks, and what a person may ask of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from services.core.documents import FORMAT
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSpace:
+    """The one question of a label config that Fitloop answers: which of `labels` a text has."""
+
+    from_name: str
+    to_name: str
+    text_value: str
+    """The Text tag's value as written: `$body`, `$a.b`, or a sentence with several `$names`."""
+    labels: tuple[str, ...]
+    """As they stand in annotations: a choice's alias where it has one, its path (`a > b`) where the name is not unique."""
+    paths: tuple[tuple[str, ...], ...] | None = None
+    """With `allowNested`, each label's path from the root, because results are then paths; else None."""
+    note: str = ""
+    """Which Choices was taken and which were passed over: a sentence for the log and the status."""
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """project.json: what Label Studio's API last said. `key` is id and creation time (DESIGN §3)."""
+
+    key: str
+    id: int
+    title: str
+    label_config: str
+    label_config_hash: str
+    created_at: str
+    format: int = FORMAT
+
+
+class Action(StrEnum):
+    """What a person may ask of a project."""
+
+    TRAIN = "train"
+    PROMOTE = "promote"
+    ROLLBACK = "rollback"
+    UNPIN = "unpin"
+    CANCEL = "cancel"
+    PAUSE = "pause"
+    RESUME = "resume"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """inbox/cmd-<id>.json: stored before it is answered, carried out by the leader."""
+
+    id: str
+    project_id: int
+    action: Action
+    version: str | None = None
+    parameters: dict[str, str] = field(default_factory=dict)
+    """For TRAIN: overrides of Parameters, checked when the run is made."""
+    created_at: float = 0.0
+    format: int = FORMAT

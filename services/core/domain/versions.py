@@ -1,0 +1,133 @@
+"""A version: how good it is, from what it was made, which files it has; and which one is served."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from services.core.documents import FORMAT
+from services.core.domain.runs import Method, Parameters
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """How often a version is right, out of sample: an estimate, usually low (DESIGN-learning §2)."""
+
+    judged: int
+    right: int
+    low: float
+    high: float
+    """Wilson interval, 95 %."""
+    macro_f1: float
+    source: str
+    """`cross-fit` or `holdout`."""
+    judged_without_near_duplicates: int = 0
+    right_without_near_duplicates: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GateDecision:
+    """Promote or hold, and why in sentences (DESIGN-learning §4)."""
+
+    promote: bool
+    kind: str
+    """Bounded for metrics: first, labels-changed, not-worse, better, worse, label-worse, not-better, too-few."""
+    reasons: tuple[str, ...]
+    compared_with: str | None = None
+    pairs: int = 0
+    fixed: int = 0
+    broken: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """A file of a version: lower-case hex sha256 and size in bytes."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """From which labels, settings and code a version was made."""
+
+    run: str
+    annotation_ids: tuple[int, ...]
+    annotations_hash: str
+    label_config_hash: str
+    base_model: str
+    base_digest: str
+    code_version: str
+    parameters: Parameters
+    parent: str | None
+    texts: int
+    """Texts that it was trained on."""
+    trained_on_everything: bool
+    """False: the holdout was kept out of what is served."""
+    resumed_from: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Artefact:
+    """How a version is to be loaded: the fp32 model of record's layout, and the engine that serves it."""
+
+    layout: str
+    """`sequence-classification` (transformers) or `sentence-transformers` (DESIGN-learning §7)."""
+    engine: str
+    """`ct2-int8` (in the folder `ct2/`) or `torch-fp32`."""
+    engine_reason: str
+    max_length: int
+    temperature: float
+    """Divides the logits; 1.0 where it is folded into the last layer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """versions/<version>/manifest.json: written last; without it the version does not exist."""
+
+    version: str
+    project_key: str
+    method: Method
+    labels: tuple[str, ...]
+    artefact: Artefact
+    estimate: Estimate
+    gate: GateDecision
+    lineage: Lineage
+    created_at: float
+    files: dict[str, FileEntry] = field(default_factory=dict)
+    multi_label: bool = False
+    format: int = FORMAT
+
+
+@dataclass(frozen=True, slots=True)
+class OutOfSample:
+    """oos.json: out-of-sample answers by text key, which versions are compared by; it holds no text."""
+
+    labels: tuple[str, ...]
+    source: str
+    answers: dict[str, tuple[float, ...]]
+    """Text key to one probability a label, calibrated."""
+    trained_keys: tuple[str, ...] = ()
+    """Every key of this version's lineage: it may not be judged afresh on these."""
+    format: int = FORMAT
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What one project serves."""
+
+    current: str | None = None
+    previous: str | None = None
+    target: str | None = None
+    since: float = 0.0
+    why: str = ""
+    pinned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """serving.json: the one object that changes, and the leader alone writes it."""
+
+    term: int = 0
+    generation: int = 0
+    projects: dict[str, Served] = field(default_factory=dict)
+    format: int = FORMAT

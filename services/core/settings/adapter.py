@@ -1,0 +1,149 @@
+"""What the adapter is told: where Label Studio is, who may call, where things are kept, when a run begins, what is logged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, field_validator
+
+from services.core.settings.group import Group, named
+
+
+class LabelStudioSettings(Group):
+    """Where Label Studio is, and how we may speak to it."""
+
+    url: str = Field(
+        "http://localhost:8080",
+        validation_alias=named("LABEL_STUDIO_HOST", "LABEL_STUDIO_URL"),
+        description="Label Studio's address as seen from here. What a request says is not used: it is often wrong.",
+    )
+    api_key: SecretStr = Field(
+        SecretStr(""),
+        validation_alias=named("LABEL_STUDIO_API_KEY"),
+        description="A personal access token or a legacy token of a user who may read and change the projects.",
+    )
+    timeout_seconds: float = Field(
+        30.0,
+        gt=0,
+        validation_alias=named("FITLOOP_LABEL_STUDIO_TIMEOUT_SECONDS"),
+        description="Seconds that one request to Label Studio may take.",
+    )
+    page_size: int = Field(
+        500,
+        ge=1,
+        validation_alias=named("FITLOOP_LABEL_STUDIO_PAGE_SIZE"),
+        description="Tasks a page when labels are read: larger pages are fewer requests and more memory.",
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _is_http(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError(f"{value!r} must begin with http:// or https://")
+        return value.rstrip("/")
+
+
+class AuthSettings(Group):
+    """Who may call the backend."""
+
+    username: str = Field(
+        "",
+        validation_alias=named("BASIC_AUTH_USER"),
+        description="User name of Basic auth; with a password, every route but the probes asks for it.",
+    )
+    password: SecretStr = Field(
+        SecretStr(""), validation_alias=named("BASIC_AUTH_PASS"), description="Password of Basic auth."
+    )
+    secret_path: str = Field(
+        "",
+        validation_alias=named("FITLOOP_SECRET_PATH"),
+        pattern=r"^[A-Za-z0-9_-]*$",
+        description=(
+            "A path prefix that stands for the password: Label Studio's webhooks carry no credentials, so connect "
+            "http://host:9090/<prefix> and both requests and events pass."
+        ),
+    )
+
+
+class StorageSettings(Group):
+    """Where models, runs and state are kept."""
+
+    model_dir: Path = Field(
+        Path("fitloop-data"),
+        validation_alias=named("MODEL_DIR"),
+        description="Folder of `fitloop local`: everything that it knows is here.",
+    )
+    keep_versions: int = Field(
+        10,
+        ge=1,
+        validation_alias=named("FITLOOP_KEEP_VERSIONS"),
+        description=(
+            "Versions kept for each project, beside those that are served, were served last, or are younger than "
+            "`FITLOOP_KEEP_DAYS`."
+        ),
+    )
+    keep_days: float = Field(
+        30.0,
+        ge=0,
+        validation_alias=named("FITLOOP_KEEP_DAYS"),
+        description="Days for which no version is deleted, so that a rollback is always possible.",
+    )
+    keep_runs_days: float = Field(
+        90.0,
+        ge=0,
+        validation_alias=named("FITLOOP_KEEP_RUNS_DAYS"),
+        description="Days for which a run's request, status and log are kept.",
+    )
+
+
+class TriggerSettings(Group):
+    """When a run begins."""
+
+    every_n_updates: int = Field(
+        10,
+        ge=1,
+        validation_alias=named("START_TRAINING_EACH_N_UPDATES"),
+        description="Labelled tasks that must have changed since the last run's snapshot before the next begins.",
+    )
+    debounce_seconds: float = Field(
+        2.0,
+        ge=0,
+        validation_alias=named("FITLOOP_DEBOUNCE_SECONDS"),
+        description="Seconds of quiet after an event before labels are counted, so that a burst makes one run.",
+    )
+    reconcile_seconds: float = Field(
+        15.0,
+        gt=0,
+        validation_alias=named("FITLOOP_RECONCILE_SECONDS"),
+        description="Seconds between looks at Label Studio itself, because a webhook may be lost.",
+    )
+    max_active_runs: int = Field(
+        1,
+        ge=1,
+        validation_alias=named("FITLOOP_MAX_ACTIVE_RUNS"),
+        description="Runs that may go on at once, over all projects; the others wait, the longest waiting first.",
+    )
+
+
+class LoggingSettings(Group):
+    """What is written to the log."""
+
+    level: str = Field(
+        "INFO",
+        validation_alias=named("LOG_LEVEL"),
+        description="DEBUG, INFO, WARNING or ERROR. No level writes texts, tokens or passwords.",
+    )
+    format: Literal["auto", "json", "console"] = Field(
+        "auto",
+        validation_alias=named("FITLOOP_LOG_FORMAT"),
+        description="`auto` is colours on a terminal and JSON elsewhere.",
+    )
+
+    @field_validator("level", mode="before")
+    @classmethod
+    def _is_level(cls, value: object) -> str:
+        level = str(value).upper()
+        if level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+            raise ValueError(f"{value!r} is not one of DEBUG, INFO, WARNING, ERROR")
+        return level

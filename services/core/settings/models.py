@@ -1,0 +1,123 @@
+"""How a model is made, and how its predictions are computed."""
+
+from __future__ import annotations
+
+import os
+
+from pydantic import Field
+
+from services.core.domain import Method, Parameters
+from services.core.settings.group import Group, named
+
+
+def cores() -> int:
+    """Cores that this process may use; macOS cannot say, and gives all."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class TrainingSettings(Group):
+    """How a model is made, unless a project or a command says otherwise."""
+
+    method: Method = Field(
+        Method.AUTO,
+        validation_alias=named("METHOD", "FITLOOP_METHOD"),
+        description="`auto`, `linear-probe`, `finetune` or `lp-ft`.",
+    )
+    base_model: str = Field(
+        "bert-base-multilingual-cased",
+        validation_alias=named("BASELINE_MODEL_NAME"),
+        description=(
+            "The pre-trained encoder: a hub id or a folder. A sentence encoder (all-MiniLM-L6-v2, a multilingual e5) "
+            "needs far fewer labels than the default."
+        ),
+    )
+    model_name: str | None = Field(
+        None,
+        validation_alias=named("FINETUNED_MODEL_NAME"),
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,60}$",
+        description="Stem of version names (`<name>-<n>`), and so of the backend's title; unset: the project's title.",
+    )
+    learning_rate: float | None = Field(
+        None,
+        gt=0,
+        validation_alias=named("LEARNING_RATE"),
+        description="Step size of fine-tuning; unset: by rule.",
+    )
+    num_train_epochs: float | None = Field(
+        None,
+        gt=0,
+        validation_alias=named("NUM_TRAIN_EPOCHS"),
+        description="Passes over the texts in fine-tuning; unset: by rule from how many there are.",
+    )
+    weight_decay: float | None = Field(
+        None, ge=0, validation_alias=named("WEIGHT_DECAY"), description="AdamW's weight decay; unset: 0.01."
+    )
+    budget_seconds: float = Field(
+        60.0,
+        gt=0,
+        validation_alias=named("FITLOOP_TRAINING_BUDGET_SECONDS"),
+        description="Seconds that `auto` may spend on the stronger method after the first version is published.",
+    )
+    max_length: int = Field(
+        256,
+        ge=8,
+        le=8192,
+        validation_alias=named("FITLOOP_MAX_LENGTH"),
+        description="Tokens of a text that are read; the rest is cut off.",
+    )
+    checkpoint_seconds: float = Field(
+        60.0,
+        gt=0,
+        validation_alias=named("FITLOOP_CHECKPOINT_SECONDS"),
+        description="Seconds between checkpoints of a fine-tune: what a killed process may lose.",
+    )
+
+    def parameters(self) -> Parameters:
+        """The parameters of a run that nobody gave others for."""
+        return Parameters(
+            method=self.method,
+            base_model=self.base_model,
+            model_name=self.model_name,
+            learning_rate=self.learning_rate,
+            num_train_epochs=self.num_train_epochs,
+            weight_decay=self.weight_decay,
+            budget_seconds=self.budget_seconds,
+            max_length=self.max_length,
+        )
+
+
+class ServingSettings(Group):
+    """How predictions are computed."""
+
+    workers: int = Field(
+        default_factory=cores,
+        ge=1,
+        validation_alias=named("WORKERS"),
+        description="Streams that compute side by side; unset: one for each core that this process may use.",
+    )
+    threads: int = Field(
+        1,
+        ge=1,
+        validation_alias=named("THREADS"),
+        description="Threads of each stream. Streams of one thread keep their speed beside a busy core.",
+    )
+    queue_texts: int = Field(
+        20_000,
+        ge=1,
+        validation_alias=named("FITLOOP_QUEUE_TEXTS"),
+        description="Texts that may wait; beyond, /predict answers 503 with Retry-After.",
+    )
+    loaded_models: int = Field(
+        8,
+        ge=2,
+        validation_alias=named("FITLOOP_LOADED_MODELS"),
+        description="Versions kept in memory; the least recently used leave.",
+    )
+    refresh_max_tasks: int = Field(
+        10_000,
+        ge=0,
+        validation_alias=named("FITLOOP_REFRESH_MAX_TASKS"),
+        description="Unlabelled tasks that get fresh predictions after a promotion; 0 pushes none.",
+    )
