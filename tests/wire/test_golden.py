@@ -31,7 +31,6 @@ async def test_the_golden_requests_end_in_a_launched_run_whose_version_is_then_s
     )
     client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://fitloop:9090")
     trained = next(place for place, request in enumerate(CAPTURE) if request["case"] == "train")
-    answer: dict[str, Any] = {}
     answer: Any = None
     async with client:
         for request in CAPTURE[: trained + 1]:

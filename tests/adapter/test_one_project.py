@@ -1,0 +1,154 @@
+"""One project over time: failed runs, titles, addresses, tasks that nobody told of, and what is said of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from services.core.domain import Action, RunState
+from services.core.errors import CorruptVersion
+from services.core.runs import version_name
+from tests.fakes import metric
+from tests.fakes_labelstudio import URL
+from tests.fakes_supervisor import World
+
+
+def served() -> World:
+    """One project that serves support-1."""
+    world = World()
+    world.connect()
+    world.label_studio.label_many(6)
+    world.settle()
+    world.carry_through("1-1")
+    return world
+
+
+def test_a_run_that_failed_after_it_published_is_not_made_again_on_the_same_labels() -> None:
+    world = served()
+    world.label_studio.label_many(6)
+    world.settle()
+    world.train("1-2")
+    world.end("1-2", RunState.FAILED, 1, "The run crashed.")
+    for _ in range(3):
+        world.settle()
+        world.tick(4000.0)
+    assert world.runs.names(1) == ["1-1", "1-2"]
+    assert world.current == "support-2"
+    assert "The run crashed." in world.view.problem
+    world.label_studio.label_many(6)
+    world.settle()
+    assert world.runs.names(1)[-1] == "1-3"
+
+
+def test_a_new_title_between_two_attempts_renames_no_version_and_makes_no_new_run() -> None:
+    world = World()
+    world.connect()
+    world.label_studio.label_many(6)
+    world.settle()
+    (request,) = world.requests()
+    assert request.parameters.model_name == "support"
+    renamed = replace(world.view.project, title="Mails")
+    assert version_name(renamed, request.parameters.model_name, "1-1") == "support-1"
+    world.carry_through("1-1")
+    world.command(Action.TRAIN)
+    world.settle()
+    assert world.inbox.commands() == []
+    assert world.launcher.launched == ["1-1"]
+
+
+def test_a_hand_promote_clears_what_was_said_of_a_broken_version() -> None:
+    world = served()
+    world.label_studio.label_many(6)
+    world.settle()
+    world.carry_through("1-2")
+    world.inference.broken["support-2"] = CorruptVersion("File 'x' differs.")
+    world.restart()
+    world.tick()
+    assert "support-2 cannot be served" in world.view.problem
+    world.inference.broken.clear()
+    world.command(Action.PROMOTE, "support-2")
+    world.tick()
+    assert world.view.problem == ""
+
+
+def test_why_a_command_began_no_run_is_seen_until_labels_change() -> None:
+    world = served()
+    world.command(Action.TRAIN)
+    world.settle()
+    assert "nothing has changed since run 1-1" in world.view.sentence
+    world.label_studio.label_many(1)
+    world.settle()
+    assert "waiting: 1 of 6" in world.view.sentence
+
+
+def test_only_the_snapshot_that_is_counted_from_stays_in_memory() -> None:
+    world = served()
+    for number in range(2, 6):
+        world.label_studio.label_many(6)
+        world.settle()
+        world.carry_through(f"1-{number}")
+    world.restart()
+    for _ in range(2):
+        world.settle()
+        records = world.supervisor._stewards[1].history.records
+        assert [record.run for record in records if record.snapshot] == ["1-5"]
+        assert len({record.fingerprint for record in records}) == 5
+
+
+def test_tasks_that_nobody_told_of_get_predictions() -> None:
+    world = served()
+    new = [world.label_studio.add_task() for _ in range(3)]
+    world.settle()
+    assert {row["task"] for row in world.label_studio.predictions} == set(new)
+    more = world.label_studio.add_task()
+    world.event("TASKS_CREATED")
+    world.tick()
+    world.restart()
+    world.settle()
+    assert more in {row["task"] for row in world.label_studio.predictions}
+    world.label_studio.reads.clear()
+    world.settle()
+    assert "unlabelled" not in world.label_studio.reads
+
+
+def test_a_quick_rollback_gives_the_title_back() -> None:
+    world = served()
+    world.label_studio.label_many(6)
+    world.settle()
+    world.train("1-2")
+    world.end("1-2")
+    world.tick()
+    world.tick()
+    while world.supervisor.refresher.work(world.now):
+        pass
+    assert world.label_studio.titles[1][0].title == "support-2"
+    world.command(Action.ROLLBACK)
+    world.settle()
+    assert world.label_studio.titles[1][0].title == "support-1"
+
+
+def test_another_address_lists_no_tasks_and_is_written_down_once() -> None:
+    world = served()
+    world.supervisor.remember(1, {"seed": "3"}, URL)
+    world.settle()
+    world.label_studio.reads.clear()
+    before = world.own.changes
+    for address in ("http://127.0.0.1:9090", URL) * 3:
+        world.supervisor.remember(1, None, address)
+        world.tick(0.1)
+        while world.supervisor.refresher.work(world.now):
+            pass
+    assert world.label_studio.reads.count("backends") == 1
+    assert "unlabelled" not in world.label_studio.reads
+    assert world.own.changes == before + 1
+    assert world.supervisor._stewards[1].link.connection.overrides == {"seed": "3"}
+
+
+def test_a_metric_names_the_engine_of_what_is_served() -> None:
+    world = served()
+    assert metric("fitloop_served_engine", project="1", engine="torch-fp32") == 1
+    del world.label_studio.labels[1]
+    world.settle()
+    with pytest.raises(AssertionError):
+        metric("fitloop_served_engine", project="1", engine="torch-fp32")

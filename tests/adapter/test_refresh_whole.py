@@ -1,0 +1,72 @@
+"""Refreshes as the supervisor has them made: after promotions, new tasks and restarts, for the backend that we are."""
+
+from __future__ import annotations
+
+from services.core.domain import Action
+from services.core.labelstudio import Backend
+from tests.fakes_labelstudio import URL
+from tests.fakes_supervisor import World
+
+
+def serving() -> World:
+    world = World()
+    world.connect()
+    world.label_studio.label_many(6)
+    world.settle()
+    world.carry_through("1-1")
+    return world
+
+
+def test_a_promotion_and_a_rollback_are_followed_by_predictions_and_title() -> None:
+    world = serving()
+    task = world.label_studio.add_task()
+    world.label_studio.label_many(6)
+    world.settle()
+    world.carry_through("1-2")
+    assert world.label_studio.titles[1][0].title == "support-2"
+    world.command(Action.ROLLBACK)
+    world.settle()
+    assert world.label_studio.titles[1][0].title == "support-1"
+    assert [row["model_version"] for row in world.label_studio.predictions if row["task"] == task] == [
+        "support-1",
+        "support-2",
+    ]
+
+
+def test_new_tasks_get_their_predictions_once_the_burst_is_over() -> None:
+    world = serving()
+    tasks = [world.label_studio.add_task() for _ in range(3)]
+    for _ in tasks:
+        world.event("TASKS_CREATED")
+    world.tick()
+    assert not world.supervisor.refresher.work(world.now)
+    world.settle()
+    assert [row["task"] for row in world.label_studio.predictions] == tasks
+    assert world.label_studio.reads.count("unlabelled") == 2
+
+
+def test_a_refresh_that_a_restart_cut_off_is_made_and_a_finished_one_is_not() -> None:
+    world = World()
+    world.connect()
+    world.label_studio.label_many(6)
+    world.settle()
+    task = world.label_studio.add_task()
+    world.train("1-1")
+    world.tick(0.5)
+    assert world.label_studio.predictions == []
+    world.restart()
+    world.settle()
+    assert [row["task"] for row in world.label_studio.predictions] == [task]
+    world.label_studio.reads.clear()
+    world.restart()
+    world.settle(8)
+    assert world.label_studio.reads.count("unlabelled") == 1  # for tasks that came while nobody looked
+    assert [row["task"] for row in world.label_studio.predictions] == [task]
+
+
+def test_another_backend_url_gets_the_title_as_well() -> None:
+    world = serving()
+    world.label_studio.titles[1] = [Backend(7, URL, "support-1"), Backend(8, "http://other:9090", "new")]
+    world.supervisor.remember(1, {}, "http://other:9090/")
+    world.settle()
+    assert [backend.title for backend in world.label_studio.titles[1]] == ["support-1", "support-1"]
