@@ -7,6 +7,7 @@ A run is named `<project id>-<n>`, n one more than the highest that the bucket h
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -95,5 +96,6 @@ def version_name(project: Project, model_name: str | None, run: str, letter: str
 
 def version_stem(project: Project, model_name: str | None) -> str:
     """FINETUNED_MODEL_NAME, or the project's title in ASCII; in a request, so that a new title renames no run half-way."""
-    slug = re.sub(r"[^a-z0-9]+", "-", project.title.lower()).strip("-")[:40].strip("-")
+    plain = unicodedata.normalize("NFKD", project.title.lower()).encode("ascii", "ignore").decode()
+    slug = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:40].strip("-")
     return model_name or slug or f"project-{project.id}"

@@ -59,6 +59,7 @@ def test_a_deleted_run_is_gone(runs: Runs) -> None:
     ("title", "name", "letter", "expected"),
     [
         ("Support – Mails!", None, "", "support-mails-7"),
+        ("Ünïcode – Проект 7", None, "", "unicode-7-7"),
         ("日本語", None, "", "project-5-7"),
         ("x" * 99, None, "b", "x" * 40 + "-7b"),
         ("Support", "my-model", "", "my-model-7"),
