@@ -30,7 +30,7 @@ test: lint $(if $(FAST),,.ls-venv/.stamp)  ## all checks: lint, generated docs, 
 	@$(BIN)/python -m services.cli.reference --check docs/configuration.md
 	@echo "== tests$(if $(FAST), (without Label Studio))"
 	@$(if $(FAST),,FITLOOP_LABEL_STUDIO="$(CURDIR)/$(LABEL_STUDIO)") $(BIN)/python -m pytest \
-		$(if $(FAST),-m "not labelstudio") --cov --cov-report=term
+		$(if $(FAST),-m "not labelstudio" -n 2) --cov --cov-report=term
 
 lint: .venv/.stamp  ## style (ruff), types (mypy) and the arrow (import-linter)
 	@echo "== ruff"

@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             log.error("the run failed", reason=str(error))
             state, code, message = RunState.FAILED, error.exit_code, str(error)
         except Exception as error:  # noqa: BLE001 - whatever a library raises: log its stack, say a sentence
-            log.error("the run crashed", stack=frames_of(error))
+            log.error("the run crashed", frames=frames_of(error))
             state, code, message = (
                 RunState.FAILED,
                 1,

@@ -128,7 +128,7 @@ def give_up_second(run: Run, error: Exception) -> None:
         if isinstance(error, FitloopError)
         else f"it crashed ({type(error).__name__}), see the run's log."
     )
-    log.error("the second method failed", stack=frames_of(error))
+    log.error("the second method failed", frames=frames_of(error))
     _add_sentence(run, f"Fine-tuning failed: {why}")
 
 
