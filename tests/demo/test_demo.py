@@ -1,0 +1,69 @@
+"""demo: the texts are what they say, and ONCE=1 succeeds only where the suggestions got better by enough.
+
+The walk itself runs in tests/e2e's way with `make demo ONCE=1`, which needs a minute of Label Studio alone to start.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from demo.__main__ import conclude
+from demo.annotator import label_config
+from demo.curve import draw
+from demo.processes import DemoError, Server
+from demo.walk import Step, read_texts
+from services.core.labels import parse_label_space
+from services.trainer.split import text_key
+
+
+def _step(labels: int, truth: float, *, served: bool = True) -> Step:
+    return Step(labels, "v" if served else "none yet", "", 40, 0.5 if served else None, 0.4, 0.6, truth, 9.0)
+
+
+def _ends_well(*steps: Step) -> bool:
+    return conclude(Console(file=StringIO()), list(steps))
+
+
+def test_fifteen_points_between_the_first_version_and_the_last_are_enough() -> None:
+    assert _ends_well(_step(60, 0.60), _step(420, 0.75))
+    assert not _ends_well(_step(60, 0.60), _step(420, 0.74))
+
+
+def test_a_step_without_a_version_is_no_start_to_climb_from() -> None:
+    assert not _ends_well(_step(30, 0.0, served=False), _step(60, 0.7), _step(420, 0.8))
+    assert not _ends_well(_step(30, 0.0, served=False))
+
+
+def test_the_held_out_texts_are_in_no_form_among_those_that_are_labelled() -> None:
+    pool, held_out = read_texts("pool"), read_texts("held_out")
+    keys = [text_key(text) for text, _ in pool + held_out]
+    assert len(set(keys)) == len(keys)
+    assert len(held_out) == 150
+    assert Counter(label for _, label in held_out).keys() == Counter(label for _, label in pool).keys()
+
+
+def test_labels_of_any_spelling_make_a_valid_config() -> None:
+    space = parse_label_space(label_config(['"A" & <B>', "C"]))
+    assert space.labels == ('"A" & <B>', "C")
+
+
+def test_the_curve_shows_each_point() -> None:
+    drawn = draw([(30, 0.0), (420, 1.0)], [(420, 0.5)])
+    assert drawn.count("●") == 3  # two points and the legend
+    assert "420 labels" in drawn
+    assert draw([]) == ""
+
+
+def test_a_server_that_ends_while_starting_is_told_with_the_end_of_its_log(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "print('no such option'); raise SystemExit(3)"]
+    server = Server("Label Studio", command, {}, "http://127.0.0.1:1/health", tmp_path / "log")
+    server.start()
+    with pytest.raises(DemoError, match="(?s)ended while starting.*no such option"):
+        server.wait(30)
+    assert server.stop() == 3
