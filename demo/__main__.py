@@ -125,7 +125,7 @@ def stay(console: Console, walk: Walk, studio: Server, own: Server) -> None:
     """Leave both running until Ctrl-C or SIGTERM."""
     console.print(
         f"\nLabel Studio: {address(studio)}/projects/{walk.project}/data  (login {EMAIL} / {PASSWORD})\n"
-        f"Fitloop:      {address(own)}/  or  fitloop status --url {address(own)}\n"
+        f"Fitloop:      {address(own)}/  or  .venv/bin/fitloop status --url {address(own)}\n"
         "Next: open the project, press 'Label All Tasks' and see the suggestion on each text; add texts of your own with\n"
         "Import; relabel some and watch a new version come. Ctrl-C ends both servers.",
         highlight=False,

@@ -31,7 +31,6 @@ class Link:
     _addresses: set[str] = field(default_factory=set)
     _retitle: bool = False
     _counted: int = 0
-    _round: int = 0
 
     def read(self) -> None:
         """From the store. Raises StoreError."""
@@ -81,11 +80,13 @@ class Link:
         is_other = self.connection.refreshed != current
         again = self.new_tasks and is_quiet
         if is_other or again or self._retitle:
-            title_only = self._retitle and not (is_other or again)
-            self._round += again or self._retitle
+            # A push that is not through yet is done again rather than given up for a title.
+            title_only = self._retitle and not (is_other or again) and (progress is None or progress.done)
+            # From what the refresher knows, which outlives this object: a round that it has had would be no job at all.
+            number = (progress.job.round if progress else 0) + (again or self._retitle)
             self.new_tasks, self._retitle = self.new_tasks and not again, False
             url = self.connection.seen_url
-            job = Job(project.id, project.key, current, space, url, self._round, title_only)
+            job = Job(project.id, project.key, current, space, url, number, title_only)
             self.refresher.want(job)
 
     def _write(self, connection: Connection) -> None:

@@ -1,4 +1,4 @@
-"""After a promotion or a rollback: fresh predictions for the unlabelled tasks, then the backend's title (DESIGN-learning §6).
+"""After a promotion or a rollback: fresh predictions for the unlabelled tasks, then the backend's title.
 
 Label Studio's uncertainty sampling sees only predictions whose version is the backend's title, so the title comes last.
 One thread works on one project at a time; the newest version of a project wins, a version that no longer serves is
@@ -158,6 +158,9 @@ class Refresher:
 
     def _try(self, known: Progress) -> None:
         job = known.job
+        if not self._goes_on(known):
+            self._give_up(known)
+            return
         try:
             if job.title_only or self._push(known):
                 rename(self._source, self._auth, job.project_id, job.seen_url, job.version)

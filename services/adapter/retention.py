@@ -1,4 +1,4 @@
-"""What goes once it is of no more use: old versions, checkpoints of ended runs, old runs (DESIGN-cluster §3).
+"""What goes once it is of no more use: old versions, checkpoints of ended runs, old runs.
 
 Never a version that is served, was served last or is about to be, and never the run that labels are counted from.
 """

@@ -1,4 +1,4 @@
-"""When to train: labels, commands, runs and the time in; Launch, Wait or Ignore out. Pure (DESIGN §5).
+"""When to train: labels, commands, runs and the time in; Launch, Wait or Ignore out. Pure.
 
 A webhook is only a hint. What decides is the difference between Label Studio's labels now and the snapshot of the last
 run that was carried through, so a lost event, an edit, a deletion or a restart loses nothing. A run that was carried

@@ -1,6 +1,6 @@
 """Annotations to one label: what a task's annotators decided, and whether the labels so far allow a model.
 
-The trigger and the trainer count by this same rule (DESIGN-learning §5): what says nothing is dropped, then each
+The trigger and the trainer count by this same rule: what says nothing is dropped, then each
 annotator's latest word counts, then ground truth wins, then the majority; a tie needs a third opinion. Everything is
 pure, none of it raises for malformed annotations, and the order in which they come does not matter.
 """

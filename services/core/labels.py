@@ -166,12 +166,15 @@ def _names(paths: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
 
 
 def _label(choice: object, by_path: Mapping[tuple[str, ...], str]) -> str | None:
-    """The label of one entry of a result: a text, or a path from the root where the config nests."""
+    """The label of one entry of a result: a text, or a path from the root where the config nests.
+
+    A path that the config no longer has is a label that it no longer has, whatever else is called like its end.
+    """
     if not isinstance(choice, list):
         return choice if isinstance(choice, str) else None
     if not choice or not all(isinstance(name, str) for name in choice):
         return None
-    return by_path.get(tuple(choice), choice[-1])
+    return by_path.get(tuple(choice), " > ".join(choice) if by_path else choice[-1])
 
 
 def _look_up(data: Mapping[str, Any], name: str) -> Any:

@@ -37,7 +37,7 @@ class Scores:
     """Shape (texts, labels); each row sums to 1."""
 
     def best(self, row: int) -> tuple[str, float, float]:
-        """The likeliest label, its probability p1, and the prediction's score p1 / (p1 + p2) (DESIGN-learning §6)."""
+        """The likeliest label, its probability p1, and the prediction's score p1 / (p1 + p2)."""
         probabilities = self.probabilities[row]
         order = np.argsort(probabilities)[::-1]
         first = float(probabilities[order[0]])

@@ -1,6 +1,6 @@
 """The fp32 engine: what every architecture that transformers knows can be served with. Imported only when needed.
 
-Two layouts: a folder that AutoModelForSequenceClassification loads, and sentence-transformers' (DESIGN-learning §7),
+Two layouts: a folder that AutoModelForSequenceClassification loads, and sentence-transformers',
 where transformers computes the encoder and `head` the rest.
 """
 

@@ -1,4 +1,4 @@
-"""Logits to honest probabilities: one temperature, from answers out of sample (DESIGN-learning §6).
+"""Logits to honest probabilities: one temperature, from answers out of sample.
 
 Own bisection instead of scipy.optimize, whose import costs a run 0.45 s: the loss is convex in 1/T, so the sign of its
 slope finds the minimum in 30 halvings to eight digits, wherever it lies.

@@ -1,4 +1,4 @@
-"""Tasks to examples: one text key, one label; what leaves is counted (DESIGN-learning §5).
+"""Tasks to examples: one text key, one label; what leaves is counted.
 
 Pure: the same tasks in any order give the same data set. Malformed tasks are counted and never raise.
 `dropped` counts annotations (cancelled, empty, draft, other_control, foreign_label, several_labels, malformed, superseded,

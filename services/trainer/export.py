@@ -1,4 +1,4 @@
-"""The model of record on disk, in the two layouts of DESIGN-learning §7: fp32 safetensors and JSON, no code.
+"""The model of record on disk, in its two layouts: fp32 safetensors and JSON, no code.
 
 `attach_int8` (services.trainer.int8) adds the engine that serves it. Every folder has tokenizer.json, whatever the base
 came with, and a config.json that names the labels.

@@ -1,4 +1,4 @@
-"""Promote or hold: the one decision whether annotators see a new version (DESIGN-learning §4). Pure.
+"""Promote or hold: the one decision whether annotators see a new version. Pure.
 
 A veto, not a prize: a version by the same method goes through unless it is clearly worse, on all texts or on one label;
 another method has to be better on 100 texts or more. Reasons are sentences for an annotation lead.

@@ -1,4 +1,4 @@
-"""The int8 engine of a written model: converted, compared with fp32, kept or removed (DESIGN-learning §7).
+"""The int8 engine of a written model: converted, compared with fp32, kept or removed.
 
 It is accepted when, on texts without labels, no answer flips where fp32 is sure by more than 0.1 and the probabilities
 differ by 0.02 at most on average. Else fp32 is served, and the reason goes into the manifest.

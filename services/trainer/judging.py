@@ -1,4 +1,4 @@
-"""Candidate against current, on texts that neither was trained on, with today's labels (DESIGN-learning §2).
+"""Candidate against current, on texts that neither was trained on, with today's labels.
 
 What is current is read when the candidate is ready, because another version may have been promoted meanwhile.
 """

@@ -1,7 +1,7 @@
 """How a fine-tune is judged and whether it fits its time: pure functions of sizes and seconds.
 
 Five cross-fitted parts cost four fits of the whole data set, a holdout less than one; the refit on everything is one more.
-`auto` begins its second method only where the gate could promote it: on 100 pairs or more (DESIGN-learning §4).
+`auto` begins its second method only where the gate could promote it: on 100 pairs or more.
 """
 
 from __future__ import annotations

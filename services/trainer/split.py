@@ -1,4 +1,4 @@
-"""Which texts judge and which teach: a pure function of the text, so that no file remembers it (DESIGN-learning §1).
+"""Which texts judge and which teach: a pure function of the text, so that no file remembers it.
 
 Equal texts get one key, and so stand on one side; growing data, edited labels and new task ids move none of them.
 The share that is held out falls at 10,000 and at 40,000 texts: there texts leave the holdout, and none enters it.

@@ -1,7 +1,7 @@
 """A version by each method of a run: fit, judge, gate, export, publish. What `train` in __main__ tells in one line.
 
 The first version is published whatever the gate says, because people may want to promote it; the second of `auto` only if
-the gate lets it through (DESIGN-learning \u00a73).
+the gate lets it through.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ def live(world: World) -> None:
 
 
 class AnyLife(RuleBasedStateMachine):
-    """Events, edits, deletions, failures, restarts, kills, duplicates and delays in any order (DESIGN §5)."""
+    """Events, edits, deletions, failures, restarts, kills, duplicates and delays in any order."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The rules of DESIGN §5, one by one and for any state."""
+"""The rules of when to train, one by one and for any state."""
 
 from __future__ import annotations
 

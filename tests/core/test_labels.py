@@ -65,9 +65,9 @@ def test_the_choices_of_another_question_do_not_name_a_labels_parents() -> None:
     assert dict(zip(space.labels, space.paths or (), strict=True))["Late"] == ("Billing", "Late")
 
 
-def test_a_choice_that_has_moved_below_another_parent_keeps_its_label() -> None:
+def test_a_path_that_the_config_no_longer_has_is_no_label_of_it() -> None:
     moved = [{"from_name": "c", "value": {"choices": [["Shipping", "Late"]]}}]
-    assert labels_of(parse_label_space(TWICE), moved) == ("Late",)
+    assert labels_of(parse_label_space(TWICE), moved) == ("Shipping > Late",)
 
 
 def test_paths_that_read_alike_are_refused() -> None:

@@ -26,7 +26,7 @@ class LabelSpace:
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """project.json: what Label Studio's API last said. `key` is id and creation time (DESIGN §3)."""
+    """project.json: what Label Studio's API last said. `key` is id and creation time."""
 
     key: str
     id: int

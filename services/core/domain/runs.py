@@ -9,7 +9,7 @@ from services.core.documents import FORMAT
 
 
 class Method(StrEnum):
-    """How a model is made (DESIGN-learning §3)."""
+    """How a model is made."""
 
     AUTO = "auto"
     LINEAR_PROBE = "linear-probe"
@@ -19,7 +19,7 @@ class Method(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """What a run may be told; None means: by rule from the data's size (DESIGN-learning §3)."""
+    """What a run may be told; None means: by rule from the data's size."""
 
     method: Method = Method.AUTO
     base_model: str = "bert-base-multilingual-cased"

@@ -10,7 +10,7 @@ from services.core.domain.runs import Method, Parameters
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """How often a version is right, out of sample: an estimate, usually low (DESIGN-learning §2)."""
+    """How often a version is right, out of sample: an estimate, usually low."""
 
     judged: int
     right: int
@@ -26,7 +26,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class GateDecision:
-    """Promote or hold, and why in sentences (DESIGN-learning §4)."""
+    """Promote or hold, and why in sentences."""
 
     promote: bool
     kind: str
@@ -71,7 +71,7 @@ class Artefact:
     """How a version is to be loaded: the fp32 model of record's layout, and the engine that serves it."""
 
     layout: str
-    """`sequence-classification` (transformers) or `sentence-transformers` (DESIGN-learning §7)."""
+    """`sequence-classification` (transformers) or `sentence-transformers`."""
     engine: str
     """`ct2-int8` (in the folder `ct2/`) or `torch-fp32`."""
     engine_reason: str
