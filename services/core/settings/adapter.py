@@ -61,7 +61,7 @@ class AuthSettings(Group):
         pattern=r"^[A-Za-z0-9_-]*$",
         description=(
             "A path prefix that stands for the password: Label Studio's webhooks carry no credentials, so connect "
-            "http://host:9090/<prefix> and both requests and events pass."
+            "`http://host:9090/<prefix>` and both requests and events pass."
         ),
     )
 
