@@ -85,9 +85,15 @@ def begin(annotator: Annotator, own: Server) -> Walk:
 
 
 def show(console: Console, step: Step) -> None:
-    """One step in three lines."""
+    """One step in three lines; two where nothing is served yet."""
+    if step.estimate is None:
+        console.print(
+            f"\n[bold]{step.labels} labels[/]  no suggestions yet, {step.seconds:.1f} s\n  {step.gate}",
+            highlight=False,
+        )
+        return
     estimate = "too few labels to say"
-    if step.estimate is not None and step.judged >= 20:
+    if step.judged >= 20:
         estimate = f"{step.estimate:.0%} ({step.low:.0%}–{step.high:.0%})"
     console.print(
         f"\n[bold]{step.labels} labels[/]  serving [bold]{step.version}[/], {step.seconds:.1f} s after the last label\n"
@@ -99,19 +105,18 @@ def show(console: Console, step: Step) -> None:
 def conclude(console: Console, steps: list[Step]) -> bool:
     """The table and the curve; whether the suggestions got better by enough."""
     table = Table("labels", "version", "estimate", "truth on the 150", "seconds to suggestions")
-    for step in steps:
-        estimate = "" if step.estimate is None else f"{step.estimate:.0%} ({step.low:.0%}–{step.high:.0%})"
-        table.add_row(str(step.labels), step.version, estimate, f"{step.truth:.0%}", f"{step.seconds:.1f}")
+    served = [(step, step.estimate) for step in steps if step.estimate is not None]
+    for step, estimate in served:
+        interval = f"{estimate:.0%} ({step.low:.0%}–{step.high:.0%})"
+        table.add_row(str(step.labels), step.version, interval, f"{step.truth:.0%}", f"{step.seconds:.1f}")
     console.print(table)
-    estimates = [(step.labels, step.estimate) for step in steps if step.estimate is not None]
-    console.print(
-        draw([(step.labels, step.truth) for step in steps], estimates), highlight=False, markup=False
-    )
-    served = [step for step in steps if step.estimate is not None]
+    truths = [(step.labels, step.truth) for step, _ in served]
+    estimates = [(step.labels, estimate) for step, estimate in served]
+    console.print(draw(truths, estimates), highlight=False, markup=False)
     if not served:
         console.print("[red]No version was good enough to be served.[/]")
         return False
-    first, last = served[0], served[-1]
+    first, last = served[0][0], served[-1][0]
     gained = last.truth - first.truth
     console.print(
         f"From {first.truth:.0%} with {first.labels} labels to {last.truth:.0%} with {last.labels}: "
