@@ -41,7 +41,7 @@ lint: .venv/.stamp  ## style (ruff), types (mypy) and the arrow (import-linter)
 	@echo "== import-linter"
 	@$(BIN)/lint-imports --no-logo
 
-bench: .venv/.stamp .ls-venv/.stamp  ## measure speed, memory and accuracy (about 25 minutes; nothing else should run)
+bench: .venv/.stamp .ls-venv/.stamp  ## measure speed, memory and accuracy (about 20 minutes; nothing else should run)
 	@$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e '.[bench]'
 	@FITLOOP_LABEL_STUDIO="$(CURDIR)/$(LABEL_STUDIO)" $(BIN)/python -m bench --write docs/benchmarks.md
 
