@@ -12,7 +12,7 @@ EMAIL, PASSWORD = "demo@example.com", "fitloop-demo"
 TOKEN = "f17100bdec0de5eed0f17100bdec0de5eed0f171"  # noqa: S105 - of a throw-away Label Studio on this machine
 
 
-def label_studio(executable: Path, folder: Path, port: int = 8080) -> Server:
+def label_studio(executable: Path, folder: Path, port: int = 8080, listen: str = "127.0.0.1") -> Server:
     """A headless Label Studio with its data in `folder`; port 8080 or, if taken, a free one.
 
     It may reach backends on this machine (Label Studio refuses private addresses by default) and calls nobody outside.
@@ -33,7 +33,7 @@ def label_studio(executable: Path, folder: Path, port: int = 8080) -> Server:
         "SENTRY_DSN": "",
         "FRONTEND_SENTRY_DSN": "",
     }
-    command = [str(executable), "start", "--no-browser", "--internal-host", "127.0.0.1", "--port", str(port)]
+    command = [str(executable), "start", "--no-browser", "--internal-host", listen, "--port", str(port)]
     return Server(
         "Label Studio", command, environment, f"http://127.0.0.1:{port}/health", folder / "server.log"
     )

@@ -1,64 +1,158 @@
 """The one place that chooses: which store, launcher and inference stand behind the ports, and what knows what.
 
-`embedded(settings)` builds the whole of `fitloop local`; nothing runs until `Parts.start()`.
+`embedded(settings)` builds the whole of `fitloop local`, `cluster(settings)` an adapter's pod; nothing runs until `Parts.start()`.
 """
 
 from __future__ import annotations
 
+import socket
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from services.core.errors import BadConfig
 from services.core.settings import Settings
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from services.adapter.board import Board
-    from services.adapter.supervisor import Supervisor
+    from services.adapter.guarded import GuardedStore
+    from services.adapter.member import Member
+    from services.adapter.ports import Inference, Launcher, Leadership, Rollout
     from services.core.store import ObjectStore
-    from services.embedded.inference import LocalInference
-    from services.embedded.launcher import ChildLauncher
+
+_WRITE_SECONDS = 60.0
+"""For a change of a store in a folder, which no deadline cuts off; the lock that leads there is never lost."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a process consists of."""
+    """What an adapter consists of."""
 
-    store: ObjectStore
-    launcher: ChildLauncher
-    inference: LocalInference
+    launcher: Launcher
     board: Board
-    supervisor: Supervisor
+    member: Member
     app: Starlette
+    close_inference: Callable[[], None]
 
     def start(self) -> None:
-        """Begin to look after the projects; returns at once."""
-        self.supervisor.start()
+        """Begin to lead or to follow; returns at once. Raises Locked where another process must not lead beside this one."""
+        self.member.start()
 
     def stop(self) -> None:
         """End what runs: trainers first, which keep what they have (up to 15 s), whatever the supervisor waits for."""
         self.launcher.close()
-        self.supervisor.stop()
-        self.inference.close()
+        self.member.stop()
+        self.close_inference()
 
 
-def embedded(settings: Settings) -> Parts:
-    """Everything in this process, over the folder `settings.storage.model_dir`; the caller holds its lock."""
+def embedded(settings: Settings, leadership: Leadership) -> Parts:
+    """Everything in this process; models and runs in the folder `settings.storage.model_dir`, or in the store that is named."""
+    from services.adapter.guarded import GuardedStore
+    from services.core.registry import Registry
+    from services.core.store import open_store
+    from services.embedded.launcher import ChildLauncher
+    from services.embedded.rollout import LocalRollout
+    from services.engine.inference import LocalInference
+
+    folder = settings.storage.model_dir.expanduser().resolve()
+    store = open_store(settings.storage.store or folder.as_uri(), settings.s3, settings.storage)
+    bell = threading.Event()
+    guarded = GuardedStore(store, leadership, _WRITE_SECONDS)
+    inference = LocalInference(Registry(store), settings.serving)
+    return _adapter(
+        settings,
+        store,
+        guarded,
+        bell,
+        launcher=ChildLauncher(guarded, folder / "locks", on_change=bell.set),
+        inference=inference,
+        rollout=lambda: LocalRollout(inference),
+        leadership=leadership,
+        close_inference=inference.close,
+        alone=True,
+    )
+
+
+def cluster(settings: Settings) -> Parts:
+    """An adapter among others, over a bucket, Kubernetes and the predictors. Raises BadConfig, StoreError."""
+    from services.adapter.guarded import GuardedStore
+    from services.cluster.client import connect
+    from services.cluster.events import Events
+    from services.cluster.fleet import Fleet
+    from services.cluster.inference import RemoteInference
+    from services.cluster.jobs import JobLauncher
+    from services.cluster.lease import Lease
+    from services.cluster.rollout import ClusterRollout
+    from services.cluster.template import load_template
+    from services.core.store import check_store, open_store
+
+    known, pod = settings.cluster, settings.cluster.pod_name or socket.gethostname()
+    template = load_template(known.job_template)
+    if not settings.storage.store:
+        raise BadConfig("FITLOOP_STORE is not set: name the bucket, as s3://bucket/prefix/.")
+    store = open_store(settings.storage.store, settings.s3, settings.storage)
+    check_store(store, write=True)
+    kube, bell = connect(known.namespace), threading.Event()
+    leadership = Lease(kube, known.lease, pod)
+    guarded = GuardedStore(store, leadership, settings.s3.write_seconds)
+    events = Events(kube, known.predictor_workload, pod)
+    launcher = JobLauncher(kube, guarded, template, known.release, known.lease, bell.set, events)
+    fleet = Fleet(kube, known.predictor_selector, known.predictor_state_port)
+    events.start()
+    launcher.start()
+    return _adapter(
+        settings,
+        store,
+        guarded,
+        bell,
+        launcher=launcher,
+        inference=RemoteInference(known),
+        rollout=lambda: ClusterRollout(kube, fleet, known.predictor_workload, settings.rollout, events),
+        leadership=leadership,
+        close_inference=lambda: None,
+        alone=False,
+    )
+
+
+def _adapter(
+    settings: Settings,
+    store: ObjectStore,
+    guarded: GuardedStore,
+    bell: threading.Event,
+    *,
+    launcher: Launcher,
+    inference: Inference,
+    rollout: Callable[[], Rollout],
+    leadership: Leadership,
+    close_inference: Callable[[], None],
+    alone: bool,
+) -> Parts:
+    """What both have in common: a desk, a member that leads or follows, and the routes.
+
+    `rollout` makes the one of a new term. `alone`: no other adapter works on the store, and probes answer at the one port that there is.
+    """
     from services.adapter.app import create_app
     from services.adapter.board import Board
+    from services.adapter.desk import FrontDesk
+    from services.adapter.follower import Follower
+    from services.adapter.member import Member
     from services.adapter.supervisor import Supervisor
     from services.core.labelstudio import LabelStudio
     from services.core.registry import Registry
     from services.core.runs import Runs
-    from services.core.store import open_store
-    from services.embedded.inference import LocalInference
-    from services.embedded.launcher import ChildLauncher
 
-    folder = settings.storage.model_dir.expanduser().resolve()
-    store = open_store(folder.as_uri())
-    registry, runs, board = Registry(store), Runs(store), Board()
-    launcher = ChildLauncher(store, folder / "locks", on_change=lambda: supervisor.wake())  # noqa: PLW0108  # made two lines below
-    inference = LocalInference(registry, settings.serving)
-    supervisor = Supervisor(settings, store, LabelStudio(settings.label_studio), launcher, inference, board)
-    app = create_app(settings, board, supervisor, inference, registry, runs)
-    return Parts(store, launcher, inference, board, supervisor, app)
+    board, desk = Board(), FrontDesk(store, bell.set)
+    label_studio = LabelStudio(settings.label_studio)
+
+    def supervise() -> Supervisor:
+        return Supervisor(
+            settings, guarded, label_studio, launcher, inference, rollout(), board, desk.collect, alone=alone
+        )
+
+    follower = Follower(store, board, desk.collect)
+    member = Member(leadership, supervise, follower, bell, write_seconds=guarded.write_seconds)
+    app = create_app(settings, board, desk, inference, Registry(store), Runs(store), management=alone)
+    return Parts(launcher, board, member, app, close_inference)

@@ -72,9 +72,6 @@ class FakeInference:
         rows = self.rows if self.rows is not None else [self._row(text) for text in texts]
         return Scores(self.labels, np.array(rows, dtype=np.float32).reshape(len(rows), -1))
 
-    def prepare(self, project_key: str, version: str) -> None:
-        """Nothing to load."""
-
     def _row(self, text: str) -> list[float]:
         weights = np.ones(len(self.labels))
         weights[len(text) % len(self.labels)] += 3
@@ -88,9 +85,9 @@ class World:
         self.board, self.desk, self.inference = Board(), FakeDesk(), FakeInference()
         store = FileStore(folder)
         self.registry, self.runs = Registry(store), Runs(store)
-        settings = Settings(auth=auth or AuthSettings())
+        self.settings = Settings(auth=auth or AuthSettings())
         self.app: Starlette = create_app(
-            settings, self.board, self.desk, self.inference, self.registry, self.runs
+            self.settings, self.board, self.desk, self.inference, self.registry, self.runs
         )
         self.client = httpx.AsyncClient(
             transport=httpx.ASGITransport(self.app, raise_app_exceptions=True),

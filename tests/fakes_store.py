@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from services.core.errors import NotFound
+from services.core.store import Entry
 
 
 class Killed(BaseException):
@@ -30,6 +32,11 @@ class MemoryStore:
         except KeyError:
             raise NotFound(key) from None
 
+    def read_changed(self, key: str, mark: str = "") -> tuple[bytes, str] | None:
+        data = self.read(key)
+        now = hashlib.sha256(data).hexdigest()
+        return None if now == mark else (data, now)
+
     def write(self, key: str, data: bytes) -> None:
         self._maybe_fail(before=True)
         self.data[key] = data
@@ -47,6 +54,13 @@ class MemoryStore:
 
     def local(self, key: str) -> Path:
         raise NotImplementedError(key)
+
+    def forget(self, key: str) -> bool:
+        del key
+        return False
+
+    def entries(self, prefix: str = "") -> Iterator[Entry]:
+        return iter([Entry(key, len(self.data[key]), 0.0) for key in self.keys(prefix)])
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         return iter(sorted(key for key in self.data if key.startswith(prefix)))

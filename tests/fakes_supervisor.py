@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from services.adapter.board import Board, ProjectView
+from services.adapter.desk import FrontDesk
+from services.adapter.follower import Follower
+from services.adapter.member import Member
+from services.adapter.ports import Standing
 from services.adapter.supervisor import Supervisor
 from services.core import documents
 from services.core.domain import (
@@ -29,12 +35,13 @@ from services.core.domain import (
     RunStatus,
     Snapshot,
 )
-from services.core.errors import EngineError
+from services.core.errors import EngineError, FitloopError
 from services.core.inbox import Inbox, command_id
 from services.core.labels import parse_label_space, signature
 from services.core.registry import Registry
 from services.core.runs import Runs, version_name
 from services.core.settings import Settings, StorageSettings, TrainingSettings, TriggerSettings
+from services.core.store import ObjectStore
 from services.engine.protocol import Scores
 from tests.fakes_labelstudio import LABELS, START, URL, LabelStudioFake
 from tests.fakes_store import MemoryStore
@@ -43,15 +50,20 @@ from tests.fakes_store import MemoryStore
 class LauncherFake:
     """Trainers that wait to be told how they end. What it knows is in the store, as the real one's is."""
 
-    def __init__(self, store: MemoryStore) -> None:
+    def __init__(self, store: ObjectStore) -> None:
         self.runs = Runs(store)
         self.launched: list[str] = []
+        self.active: set[str] = set()
+        self.error: FitloopError | None = None
 
     def launch(self, request: RunRequest) -> None:
+        if self.error:
+            raise self.error
         known = self.runs.launch(request.run)
-        if known and known.outcome:
+        if (known and known.outcome) or request.run in self.active:
             return
         self.launched.append(request.run)
+        self.active.add(request.run)
         self.runs.write(Launch(request.run, (Attempt(1, request.created_at),)))
 
     def cancel(self, run: str) -> None:
@@ -62,6 +74,11 @@ class LauncherFake:
 
     def close(self) -> None:
         """Nothing runs."""
+        self.active.clear()
+
+    def waits(self, run: str, why: str) -> None:
+        """No process works on the run yet."""
+        self.runs.write(Launch(run, (), None, why))
 
     def end(self, run: str, outcome: RunState, code: int | None, now: float) -> None:
         """The run's process ends so."""
@@ -69,11 +86,9 @@ class LauncherFake:
 
 
 class InferenceFake:
-    """Models that answer the first label, except broken ones."""
+    """Models that answer the first label."""
 
     def __init__(self) -> None:
-        self.broken: dict[str, Exception] = {}
-        self.prepared: list[str] = []
         self.asked: list[int] = []
 
     async def scores(self, project_key: str, version: str, texts: Sequence[str]) -> Scores:
@@ -81,10 +96,46 @@ class InferenceFake:
         row = np.array([0.7, 0.2, 0.1], dtype=np.float32)
         return Scores(LABELS, np.tile(row, (len(texts), 1)))
 
-    def prepare(self, project_key: str, version: str) -> None:
+
+class RolloutFake:
+    """Predictors that hold every version at once, except those that are `broken`, or `slow` and so have a standing."""
+
+    def __init__(self) -> None:
+        self.flip_seconds = 0.0
+        self.broken: dict[str, Exception] = {}
+        self.slow: dict[str, Standing] = {}
+        self.asked: list[str] = []
+        self.withdrawn: list[str] = []
+
+    def advance(self, project_key: str, version: str, now: float) -> Standing:
+        self.asked.append(version)
         if version in self.broken:
             raise self.broken[version]
-        self.prepared.append(version)
+        return self.slow.get(version, Standing(done=True))
+
+    def check(self, project_key: str, version: str) -> Standing:
+        return self.advance(project_key, version, 0.0)
+
+    def withdraw(self, project_key: str, version: str) -> None:
+        self.withdrawn.append(version)
+
+
+class Seat:
+    """A Leadership that tests give and take; `margin`: seconds for which it is sure."""
+
+    def __init__(self, *, taken: bool = True) -> None:
+        self.taken = taken
+        self.margin = 15.0
+        self.on_change: Callable[[], None] | None = None
+
+    def start(self, on_change: Callable[[], None]) -> None:
+        self.on_change = on_change
+
+    def leads(self, seconds: float = 0.0) -> bool:
+        return self.taken and seconds <= self.margin
+
+    def stop(self) -> None:
+        self.taken = False
 
 
 def settings(**trigger: Any) -> Settings:
@@ -108,21 +159,40 @@ class World:
         self.registry, self.runs, self.inbox = Registry(self.store), Runs(self.store), Inbox(self.store)
         self.label_studio = LabelStudioFake()
         self.launcher = LauncherFake(self.store)
-        self.inference = InferenceFake()
+        self.inference, self.rollout = InferenceFake(), RolloutFake()
         self.restart()
 
     def restart(self) -> None:
         """The process ended, and a new one begins: only the store is left."""
-        self.board = Board()
-        self.supervisor = Supervisor(
+        self.launcher.close()
+        self.board, self.bell = Board(), threading.Event()
+        self.desk = FrontDesk(self.own, self.bell.set, clock=self.clock)
+        self.supervisor = self.supervise()
+
+    def clock(self) -> float:
+        """The tests' time."""
+        return self.now
+
+    def supervise(self, **options: Any) -> Supervisor:
+        """The supervisor of a new term."""
+        return Supervisor(
             self.settings,
             self.own,
             self.label_studio,  # type: ignore[arg-type]  # it answers all that the supervisor asks
             self.launcher,
             self.inference,
+            self.rollout,
             self.board,
-            clock=lambda: self.now,
+            self.desk.collect,
+            clock=self.clock,
+            **options,
         )
+
+    def member(self) -> Member:
+        """What looks after all this by itself, in the time that passes."""
+        self.clock = time.time  # type: ignore[method-assign]
+        follower = Follower(self.own, self.board, self.desk.collect)
+        return Member(Seat(), self.supervise, follower, self.bell)
 
     def tick(self, seconds: float = 0.0) -> float:
         """Let time pass, then tick."""
@@ -141,19 +211,18 @@ class World:
         """Label Studio calls /setup for a project of three labels."""
         if project_id not in self.label_studio.labels:
             self.label_studio.add_project(project_id)
-        self.supervisor.notify(project_id, "SETUP")
-        self.supervisor.remember(project_id, {}, URL)
+        self.desk.notify(project_id, "SETUP")
+        self.desk.remember(project_id, {}, URL)
         self.tick()
 
     def event(self, action: str = "ANNOTATION_CREATED", project_id: int = 1) -> None:
-        self.supervisor.notify(project_id, action)
+        self.desk.notify(project_id, action)
 
     def command(self, action: Action, version: str | None = None, **parameters: str) -> str:
         """A command as the routes leave it; its id."""
         self.now += 0.001
         command = Command(command_id(self.now), 1, action, version, parameters, self.now)
         self.inbox.put(command)
-        self.supervisor.wake()
         return command.id
 
     def train(

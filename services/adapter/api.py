@@ -13,7 +13,7 @@ from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.adapter.board import Board, ProjectView
+from services.adapter.board import Board, ProjectView, as_told
 from services.adapter.bodies import NotReady, Unknown, json_response, read_object
 from services.adapter.catalogue import manifests
 from services.adapter.connection import Connection
@@ -75,12 +75,13 @@ class Api:
         """One project, with versions and runs; blocking. Raises StoreError."""
         found = manifests(self.registry, [view.project.key])
         status = view.active or view.last
-        runs = [run_summary(status, self.runs.log(status.run))] if status else []
-        versions = [version_summary(manifest, view.served) for manifest in found]
+        runs = [run_summary(status, self.runs.log(status.run), view.waiting)] if status else []
+        served = as_told(view.served, time.time())
+        versions = [version_summary(manifest, served) for manifest in found]
         return {**self._summary(view), "versions": versions, "runs": runs}
 
     def _summary(self, view: ProjectView) -> dict[str, Any]:
-        return project_summary(view, self.connection.refused.get(view.project.id, ()))
+        return project_summary(view, time.time(), self.connection.refused.get(view.project.id, ()))
 
     def _view(self, request: Request) -> ProjectView:
         self._check_ready()

@@ -25,6 +25,7 @@ from services.adapter.bodies import NotReady, TooLarge, Unknown, json_response
 from services.adapter.connection import Connection
 from services.adapter.events import Events, Filing
 from services.adapter.home import Home
+from services.adapter.management import Management
 from services.adapter.ports import Desk, Inference
 from services.adapter.predictions import Predictions
 from services.adapter.slips import slip
@@ -48,32 +49,50 @@ _STATUSES: dict[type[FitloopError], int] = {
 
 
 def create_app(
-    settings: Settings, board: Board, desk: Desk, inference: Inference, registry: Registry, runs: Runs
+    settings: Settings,
+    board: Board,
+    desk: Desk,
+    inference: Inference,
+    registry: Registry,
+    runs: Runs,
+    *,
+    management: bool = True,
 ) -> Starlette:
-    """The ASGI application; nothing runs beside its requests."""
+    """What Label Studio, people and the command line speak to; nothing runs beside its requests.
+
+    `management`: probes and metrics are here as well, and not at a port of their own (`create_management_app`).
+    """
     filing = Filing(desk)
     connection = Connection(board, desk, registry)
     api = Api(board, filing, registry, runs, connection)
-    home = Home(api)
     routes = [
-        _route("GET", "/", home.index),
+        _route("GET", "/", Home(api).index),
         _route("GET", "/health", connection.health),
         _route("POST", "/setup", connection.setup),
         _route("POST", "/predict", Predictions(board, inference).predict),
         _route("POST", "/webhook", Events(desk, filing).webhook),
         _route("GET", "/versions", connection.versions),
-        _route("GET", "/livez", connection.live),
-        _route("GET", "/readyz", connection.ready),
-        _route("GET", "/metrics", home.metrics),
         _route("GET", "/api/projects", api.projects),
         _route("GET", "/api/projects/{id}", api.project),
         _route("POST", "/api/projects/{id}/{action}", api.act),
+        *(_management(board) if management else ()),
     ]
-    return Starlette(
-        routes=routes,
-        middleware=[Middleware(Gate, guard=Guard.of(settings.auth))],
-        exception_handlers={HTTPException: _no_such_route},
-    )
+    gate = Middleware(Gate, guard=Guard.of(settings.auth))
+    return Starlette(routes=routes, middleware=[gate], exception_handlers={HTTPException: _no_such_route})
+
+
+def create_management_app(board: Board) -> Starlette:
+    """/livez, /readyz and /metrics alone, without a password: for a port that no ingress routes to."""
+    return Starlette(routes=_management(board), exception_handlers={HTTPException: _no_such_route})
+
+
+def _management(board: Board) -> list[Route]:
+    management = Management(board)
+    return [
+        _route("GET", "/livez", management.live),
+        _route("GET", "/readyz", management.ready),
+        _route("GET", "/metrics", management.metrics),
+    ]
 
 
 def error_response(error: FitloopError) -> Response:

@@ -1,4 +1,4 @@
-"""What the adapter knows, in memory: the supervisor writes it, routes read it without waiting for anything.
+"""What the adapter knows, in memory: the supervisor (or where another process leads, the follower) writes it, routes read it without waiting for anything.
 
 Views are frozen and replaced whole, so a reader sees one consistent state.
 """
@@ -6,8 +6,8 @@ Views are frozen and replaced whole, so a reader sees one consistent state.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from services.core.domain import LabelSpace, Project, RunStatus, Served
@@ -32,12 +32,21 @@ class ProjectView:
     problem: str = ""
     """What is wrong and what to do; "" when nothing is."""
     active: RunStatus | None = None
+    waiting: str = ""
+    """Why no process works on the active run yet; "" while one does."""
     last: RunStatus | None = None
     pending: bool = False
     """A run was asked for while one is active."""
     paused: bool = False
     checked_at: float = 0.0
     """When Label Studio last answered for this project."""
+
+
+def as_told(served: Served, now: float) -> Served:
+    """What people are told of at this moment: until `since`, a version that takes another's place is its target."""
+    if now >= served.since:
+        return served
+    return replace(served, current=served.previous, previous=None, target=served.current)
 
 
 class Board:
@@ -62,6 +71,11 @@ class Board:
         """Replace a project's view."""
         with self._lock:
             self._views = MappingProxyType({**self._views, view.project.id: view})
+
+    def show(self, views: Iterable[ProjectView]) -> None:
+        """These, and no others."""
+        with self._lock:
+            self._views = MappingProxyType({view.project.id: view for view in views})
 
     def drop(self, project_id: int) -> None:
         """Forget a project that Label Studio no longer has."""

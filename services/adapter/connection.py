@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -44,16 +45,6 @@ class Connection:
         """The process answers."""
         return json_response({"status": "UP", "model_class": "Fitloop", "version": __version__})
 
-    async def live(self, _: Request) -> Response:
-        """As /health, for a container's probe."""
-        return json_response({"status": "alive"})
-
-    async def ready(self, _: Request) -> Response:
-        """Whether the state has been read, so that /setup can be answered."""
-        if not self.board.ready.is_set():
-            raise NotReady("Fitloop is still reading its state.")
-        return json_response({"status": "ready"})
-
     async def setup(self, request: Request) -> Response:
         """The version that the project serves."""
         said = await read_object(request)
@@ -68,7 +59,7 @@ class Connection:
         view = self.board.view(number)
         if view is None:
             self.desk.notify(number, "SETUP")
-        return json_response({"model_version": (view.served.current if view else None) or UNTRAINED})
+        return json_response({"model_version": (view.served.at(time.time()) if view else None) or UNTRAINED})
 
     async def versions(self, request: Request) -> Response:
         """All versions, newest first: Label Studio does not say of which project."""

@@ -42,6 +42,11 @@ class Record:
         return self.launch.outcome if self.launch else None
 
     @property
+    def waiting(self) -> str:
+        """Why no process works on it yet; "" while one does, and once it has ended."""
+        return self.launch.waiting if self.launch and self.outcome is None else ""
+
+    @property
     def exit_code(self) -> int | None:
         """Of its last process."""
         return self.launch.attempts[-1].exit_code if self.launch and self.launch.attempts else None

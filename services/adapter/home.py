@@ -1,11 +1,10 @@
-"""GET /: JSON for programs, a page for browsers; and /metrics."""
+"""GET /: JSON for programs, a page for browsers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-import prometheus_client
 from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -41,11 +40,6 @@ class Home:
             "ready": ready,
         }
         return json_response({**found, "projects": projects}, headers=vary)
-
-    async def metrics(self, _: Request) -> Response:
-        """All metrics of this process, for Prometheus."""
-        body = await to_thread.run_sync(prometheus_client.generate_latest)
-        return Response(body, media_type=prometheus_client.CONTENT_TYPE_LATEST)
 
     def _page(self) -> str:
         try:

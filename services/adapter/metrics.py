@@ -71,6 +71,8 @@ _engines = Gauge(
     "fitloop_served_engine", "1 for the engine that computes what a project serves.", ["project", "engine"]
 )
 _engine_of: dict[int, str] = {}
+_hints = Counter("fitloop_hints", "What was passed on to the adapter that leads.", ["outcome"])
+_leads = Gauge("fitloop_leads", "1 while this adapter leads, which one of them does at a time.")
 _seconds = Histogram(
     "fitloop_request_seconds",
     "Seconds from a request's head to its answer.",
@@ -87,6 +89,8 @@ for _route in ROUTES:
     _seconds.labels(_route)
     for _status in ("2xx", "4xx", "5xx"):
         _responses.labels(_route, _status)
+for _hint_outcome in ("stored", "lost"):
+    _hints.labels(_hint_outcome)
 for _where in ("webhook", "other"):
     _refused.labels(_where)
 
@@ -109,6 +113,16 @@ def serves(project_id: int, engine: str | None) -> None:
     if engine:
         _engine_of[project_id] = engine
         _engines.labels(str(project_id), engine).set(1)
+
+
+def hint(*, stored: bool) -> None:
+    """Count a hint; one that is lost is mended by the next look at Label Studio."""
+    _hints.labels("stored" if stored else "lost").inc()
+
+
+def leads(*, now: bool) -> None:
+    """Say whether this process leads."""
+    _leads.set(now)
 
 
 def refused(route: str) -> None:

@@ -57,7 +57,8 @@ class Planner:
     @property
     def policy(self) -> trigger.Policy:
         """The settings that decide."""
-        return trigger.Policy(self.settings.every_n_updates, self.settings.debounce_seconds)
+        given = self.settings
+        return trigger.Policy(given.every_n_updates, given.debounce_seconds, given.min_seconds_between_runs)
 
     def hear(self, at: float) -> None:
         """Something happened to the labels."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from services.adapter import metrics, refresh, sentences
-from services.adapter.board import ProjectView
+from services.adapter.board import ProjectView, as_told
 from services.adapter.history import History, Record
-from services.adapter.notebook import Fate, Verdict
+from services.adapter.notebook import Fate
 from services.adapter.planner import Planner
-from services.core.domain import LabelSpace, Manifest, Project, RunState, RunStatus, Served
+from services.adapter.versions import Versions
+from services.core.domain import LabelSpace, Manifest, Project, RunState, RunStatus
 from services.core.errors import StoreError
 from services.core.registry import Registry
 from services.core.runs import FINAL
@@ -22,46 +23,52 @@ class Portrait:
     registry: Registry
     history: History
     planner: Planner
+    versions: Versions
     _manifest: Manifest | None = None
 
     def draw(
         self,
         project: Project,
         space: LabelSpace | None,
-        served: Served,
-        verdict: Verdict | None,
         progress: refresh.Progress | None,
         problems: tuple[str, ...],
+        now: float,
         *,
         pending: bool,
         paused: bool,
     ) -> ProjectView:
         """The view now."""
         active, last, planner = self.history.active, self.history.last, self.planner
+        said = (*problems, sentences.failure(last) if last else "")
         return ProjectView(
             project=project,
             space=space,
-            served=served,
+            served=self.versions.served,
             labelled=planner.reading.labelled if planner.reading else 0,
             changed=planner.seen.changed if planner.seen else 0,
             needed=planner.settings.every_n_updates,
-            sentence=sentences.joined(
-                self._serving(project, served),
-                verdict.sentence if verdict and verdict.fate is not Fate.PROMOTED else "",
-                sentences.training(project, active) if active else planner.reason,
-                refresh.sentence(progress),
-            ),
-            problem=" ".join(
-                problem for problem in (*problems, sentences.failure(last) if last else "") if problem
-            ),
+            sentence=self._sentence(project, progress, now),
+            problem=" ".join(problem for problem in said if problem),
             active=_status(active) if active else None,
+            waiting=active.waiting if active else "",
             last=_status(last) if last else None,
             pending=pending and active is not None,
             paused=paused,
             checked_at=planner.reading.taken_at if planner.reading else 0.0,
         )
 
-    def _serving(self, project: Project, served: Served) -> str:
+    def _sentence(self, project: Project, progress: refresh.Progress | None, now: float) -> str:
+        active, verdict, versions = self.history.active, self.versions.verdict, self.versions
+        return sentences.joined(
+            self._serving(project, now),
+            sentences.on_its_way(versions.served.target, versions.standing),
+            verdict.sentence if verdict and verdict.fate is not Fate.PROMOTED else "",
+            sentences.training(project, active) if active else self.planner.reason,
+            refresh.sentence(progress),
+        )
+
+    def _serving(self, project: Project, now: float) -> str:
+        served = as_told(self.versions.served, now)
         if served.current and (self._manifest is None or self._manifest.version != served.current):
             try:
                 self._manifest = self.registry.manifest(project.key, served.current)

@@ -1,11 +1,12 @@
-"""The ports: what the adapter needs from the room that runs it (embedded now, a cluster next), and its own desk.
+"""The ports: what the adapter needs from the room that runs it, `embedded` or `cluster`, and its own desk.
 
 Implementations stand in higher rooms and are chosen in services.wiring.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from services.core.domain import Command, Launch, RunRequest
@@ -39,13 +40,63 @@ class Inference(Protocol):
         """One row a text, in order. Loads the version where it is not held. Raises Overloaded, EngineError, StoreError."""
         ...
 
-    def prepare(self, project_key: str, version: str) -> None:
-        """Load, warm and smoke-test a version beside what is held (blocking). Raises EngineError, StoreError."""
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far a version is on its way to every process that answers for it."""
+
+    done: bool
+    """Every process holds it, warmed."""
+    reason: str = ""
+    """What is waited for, for people: "2 of 3 predictors hold it", "no node has room for a predictor"."""
+    blocked: bool = False
+    """Something other than the version hinders it; it is tried again later."""
+
+
+class Rollout(Protocol):
+    """Brings versions to the processes that answer."""
+
+    flip_seconds: float
+    """Seconds after the table was written at which all replicas begin to tell of its version."""
+
+    def advance(self, project_key: str, version: str, now: float) -> Standing:
+        """Go on bringing a version, which the table names as current or target, to every process; called until done.
+
+        Blocks while it loads where the process is this one; elsewhere it takes milliseconds. Raises EngineError,
+        CorruptVersion or NotFound where a process has refused the version: it is bad. Raises StoreError.
+        """
+        ...
+
+    def check(self, project_key: str, version: str) -> Standing:
+        """Whether the version, which serves already, can be answered for; done as soon as somebody can.
+
+        Moves nothing on a cluster: what is seldom asked for is loaded on demand there. Blocks and raises as `advance` does.
+        """
+        ...
+
+    def withdraw(self, project_key: str, version: str) -> None:
+        """The version is no longer a target: forget how far it was."""
+        ...
+
+
+class Leadership(Protocol):
+    """Which of several processes decides. One leads at a time; the others read and pass on."""
+
+    def start(self, on_change: Callable[[], None]) -> None:
+        """Begin to try; `on_change` is called from any thread when the lead is won or lost. Raises Locked where it must be ours."""
+        ...
+
+    def leads(self, seconds: float = 0.0) -> bool:
+        """Whether this process leads now, and surely for so many seconds more. Never blocks."""
+        ...
+
+    def stop(self) -> None:
+        """Give the lead back, so that another one has it at once."""
         ...
 
 
 class Desk(Protocol):
-    """Where routes leave what they were told; the supervisor implements it."""
+    """Where routes leave what they were told, for whoever leads."""
 
     def notify(self, project_id: int, action: str) -> None:
         """Something happened in the project: look at it soon. Cheap, never blocks."""

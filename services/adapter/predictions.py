@@ -6,6 +6,7 @@ regions are pure; large requests do both in a thread.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,6 +42,8 @@ class Asked:
 
     tasks: int
     view: ProjectView | None
+    version: str = ""
+    """The one that /setup told of when the request came; asked for and named by the answer, whatever is told of meanwhile."""
     positions: tuple[int, ...] = ()
     """Where each text's answer goes."""
     texts: tuple[str, ...] = ()
@@ -70,12 +73,12 @@ class Predictions:
         if not isinstance(tasks, list):
             raise BadRequest('The body needs "tasks": a list of Label Studio tasks.')
         number = project_id(request.get("project"))
-        return understand(tasks, None if number is None else self.board.view(number))
+        return understand(tasks, None if number is None else self.board.view(number), time.time())
 
     async def _scores(self, asked: Asked) -> Scores:
-        assert asked.view is not None and asked.view.served.current is not None  # noqa: PT018, S101  # for the type checker: there are texts only then
+        assert asked.view is not None  # noqa: S101  # for the type checker: there are texts only then
         try:
-            return await self.inference.scores(asked.view.project.key, asked.view.served.current, asked.texts)
+            return await self.inference.scores(asked.view.project.key, asked.version, asked.texts)
         except Overloaded:
             metrics.predictions(PredictionOutcome.OVERLOADED, len(asked.texts))
             raise
@@ -84,14 +87,15 @@ class Predictions:
             raise
 
 
-def understand(tasks: Sequence[object], view: ProjectView | None) -> Asked:
+def understand(tasks: Sequence[object], view: ProjectView | None, now: float) -> Asked:
     """Which tasks can be predicted: none where the project has no model or no question to answer."""
-    if view is None or view.space is None or view.served.current is None:
+    version = view.served.at(now) if view else None
+    if view is None or view.space is None or version is None:
         metrics.predictions(PredictionOutcome.NO_MODEL, len(tasks))
         return Asked(len(tasks), view)
     texts = {position: text for position, task in enumerate(tasks) if (text := readable(view.space, task))}
     metrics.predictions(PredictionOutcome.NO_TEXT, len(tasks) - len(texts))
-    return Asked(len(tasks), view, tuple(texts), tuple(texts.values()))
+    return Asked(len(tasks), view, version, tuple(texts), tuple(texts.values()))
 
 
 def readable(space: LabelSpace, task: object) -> str | None:
@@ -110,12 +114,11 @@ def answer(asked: Asked, scores: Scores) -> bytes:
     """The response's JSON. Raises EngineError where the scores are not one row a text."""
     assert asked.view is not None and asked.view.space is not None  # noqa: PT018, S101  # for the type checker, as above
     if scores.probabilities.shape != (len(asked.texts), len(scores.labels)):
-        raise EngineError(f"Version {asked.view.served.current} did not answer for each text: see the log.")
-    version = asked.view.served.current or ""
+        raise EngineError(f"Version {asked.version} did not answer for each text: see the log.")
     results: list[Any] = [[]] * asked.tasks
     outcomes: Counter[PredictionOutcome] = Counter()
     for row, position in enumerate(asked.positions):
-        found = build(asked.view.space, scores, row, version)
+        found = build(asked.view.space, scores, row, asked.version)
         outcomes[_outcome(found, scores, row)] += 1
         results[position] = found or []
     for outcome, tasks in outcomes.items():

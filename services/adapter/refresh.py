@@ -115,11 +115,11 @@ class Refresher:
         self._thread = threading.Thread(target=self._loop, name="refresh", daemon=True)
         self._thread.start()
 
-    def stop(self) -> None:
-        """Give up what is being done; it is begun again after the next start."""
+    def stop(self, *, wait: bool = True) -> None:
+        """Give up what is being done; another refresher begins it again. `wait`: until the thread has ended."""
         self._stop.set()
         self._wake.set()
-        if self._thread:
+        if self._thread and wait:
             self._thread.join(_STOP_SECONDS)
 
     def want(self, job: Job) -> None:

@@ -33,9 +33,7 @@ class Retention:
         self._sweep_forgotten(project, history, now)
 
     def _sweep_versions(self, project: Project, served: Served, now: float) -> None:
-        manifests = [
-            self.registry.manifest(project.key, name) for name in self.registry.versions(project.key)
-        ]
+        manifests = self.registry.manifests(project.key)
         kept = frozenset(name for name in (served.current, served.previous, served.target) if name)
         for version in doomed_versions(
             manifests, kept, self.settings.keep_versions, self.settings.keep_days, now

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from services.adapter.history import Record
-from services.core.domain import Estimate, Manifest, Project, RunState
+from services.adapter.ports import Standing
+from services.core.domain import Estimate, Manifest, Project, RunState, Served
 from services.core.runs import version_name
 
 
@@ -19,6 +20,8 @@ def training(project: Project, record: Record) -> str:
     """The run that goes on."""
     name = version_name(project, record.request.parameters.model_name, record.run)
     status = record.status
+    if record.waiting:
+        return f"training {name}: waiting, because {record.waiting}"
     if status is None or not status.stage:
         return f"training {name}: starting"
     parts = [status.stage]
@@ -27,6 +30,40 @@ def training(project: Project, record: Record) -> str:
     if status.seconds_left is not None:
         parts.append(f"{status.seconds_left:.0f} s left")
     return f"training {name}: {', '.join(parts)}"
+
+
+def pinned(project: Project, served: Served) -> str:
+    """Why a better version is not served."""
+    return f"held because pinned: {served.current} stays until `fitloop unpin {project.id}`"
+
+
+def stale(version: str, compared_with: str | None, current: str | None) -> str:
+    """Why a version that was found better is not served."""
+    return (
+        f"held: {version} was compared with {compared_with or 'no version'}, and {current or 'none'} serves now; "
+        "it is judged afresh"
+    )
+
+
+def superseded(version: str, current: str | None) -> str:
+    """Why a version that was found better than another is not served."""
+    return f"held: {current} is newer than {version} and serves already"
+
+
+def on_its_way(target: str | None, standing: Standing | None) -> str:
+    """The version that is being brought to those who answer; "" where none is."""
+    if target is None or standing is None:
+        return ""
+    said = f": {standing.reason}" if standing.reason else ""
+    return f"version {target} is being brought to the predictors{said}"
+
+
+def hindered(version: str | None, standing: Standing | None) -> str:
+    """What keeps a version from where it is wanted, though it is not the version's fault; "" where nothing does."""
+    if version is None or standing is None or not standing.blocked:
+        return ""
+    why = standing.reason.rstrip(".") or "no reason is known"
+    return f"Version {version} cannot be brought to the predictors: {why}. It is tried again."
 
 
 def failure(record: Record) -> str:

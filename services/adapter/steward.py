@@ -14,27 +14,29 @@ from dataclasses import dataclass, replace
 import structlog
 
 from services.adapter.board import Board, ProjectView
-from services.adapter.history import History, Record
+from services.adapter.history import History
+from services.adapter.launching import Launching
 from services.adapter.link import Link
-from services.adapter.notebook import Fate, Notebook, Verdict
-from services.adapter.orders import Orders
+from services.adapter.notebook import Notebook
+from services.adapter.orders import SERVES, Orders
 from services.adapter.planner import Planner
 from services.adapter.portrait import Portrait
 from services.adapter.ports import Launcher
+from services.adapter.promotions import Promotions
 from services.adapter.refresh import Refresher
 from services.adapter.retention import Retention
-from services.adapter.rollout import Rollout
 from services.adapter.turns import Turns
+from services.adapter.versions import Versions
 from services.adapter.watch import Source, Watch, space_of
 from services.core.domain import Action, Command, Project
 from services.core.errors import StoreError
 from services.core.inbox import Inbox
+from services.core.parameters import apply
 from services.core.registry import Registry
 from services.core.runs import Runs
 from services.core.settings import Settings
 
 log = structlog.get_logger()
-_SERVES = frozenset({Action.PROMOTE, Action.ROLLBACK})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class Tools:
     inbox: Inbox
     source: Source
     launcher: Launcher
-    rollout: Rollout
+    promotions: Promotions
     refresher: Refresher
     retention: Retention
     turns: Turns
@@ -65,30 +67,28 @@ class Steward:
         self.notebook = Notebook(tools.registry.store, project.key)
         self.link = Link(self.notebook, tools.refresher)
         self.history = History(tools.runs, tools.launcher, project)
-        self.orders = Orders(tools.inbox, tools.rollout, tools.launcher, self.notebook, self.history)
+        self.orders = Orders(tools.inbox, tools.promotions, tools.launcher, self.notebook, self.history)
         self.planner = Planner(
-            tools.settings.trigger,
-            tools.settings.training.parameters(),
+            tools.settings.trigger.of(project.id),
+            apply(tools.settings.training.parameters(), tools.settings.trigger.parameters_of(project.id)),
             Watch(tools.source, project.id),
             self.history,
             tools.inbox,
             tools.turns,
         )
-        self._portrait = Portrait(tools.registry, self.history, self.planner)
+        self.versions = Versions(tools.promotions, self.notebook, self.history)
+        self.launching = Launching(tools.launcher, self.history)
+        self._portrait = Portrait(tools.registry, self.history, self.planner, self.versions)
         self._space, self._why_no_space = space_of(project)
         self._trains: tuple[Command, ...] = ()
-        self._verdict: Verdict | None = None
-        self._dealt: set[str] = set()
-        self._launched: set[str] = set()
         self._begun = False
-        self._restored = False
         self._sweep_due = True
 
-    @property
-    def is_busy(self) -> bool:
+    def is_busy(self, now: float) -> bool:
         """Whether figures on the board are moving."""
         progress = self.link.progress(self.project.id)
-        return self.history.active is not None or (progress is not None and not progress.done)
+        refreshes = progress is not None and not progress.done
+        return self.history.active is not None or refreshes or self.versions.is_moving(now)
 
     def anew(self, problem: str) -> Steward:
         """One that reads the store again, because what was half written may be there all the same."""
@@ -97,13 +97,13 @@ class Steward:
         steward.link.new_tasks = self.link.new_tasks
         return steward
 
-    def begin(self) -> None:
+    def begin(self, now: float) -> None:
         """Read the store and show the project. Raises StoreError."""
         self.link.read()
         self.history.read()
-        self._dealt.clear()
+        self.versions.forget()
         self._take_turn()
-        self._show()
+        self._show(now)
         self._begun = True
 
     def cannot(self, problem: str) -> None:
@@ -113,7 +113,7 @@ class Steward:
         if known is None or known.project.key != self.project.key:
             known = ProjectView(self.project, self._space)
             with contextlib.suppress(StoreError):  # then nothing is known of it
-                known = replace(known, served=self.tools.rollout.served(self.project.key))
+                known = replace(known, served=self.tools.promotions.served(self.project.key))
         self.tools.board.put(replace(known, problem=problem))
 
     def remember(self, overrides: Mapping[str, str] | None, seen_url: str) -> None:
@@ -129,68 +129,64 @@ class Steward:
     def step(self, commands: Sequence[Command], now: float) -> None:
         """Do what is due. Raises Missing for a project that Label Studio no longer has, StoreError to be tried again."""
         if not self._begun:
-            self.begin()
-        if not self._restored:
-            self.problems["served"] = self.tools.rollout.restore(self.project, now)
-            self._restored = True
+            self.begin(now)
         self.link.keep()
         if self.history.update():
             self._sweep_due = True
             self.planner.look_soon()
         self._take_turn()
-        self._take_up(now)
-        self._trains = tuple(self._obey(commands, now))
-        self._keep_running()
-        self._show()  # before Label Studio is asked, which may take its time
+        self._serve(commands, now)
+        self.launching.keep_running(now)
+        self._show(now)  # before Label Studio is asked, which may take its time
         self._plan(now)
-        self._keep_running()
-        self._show()
-        self._refresh()
+        self.launching.keep_running(now)
+        self._show(now)
+        self._refresh(now)
         if self._sweep_due and self.history.last:
             self.tools.retention.sweep(
-                self.project, self.tools.rollout.served(self.project.key), self.history, now
+                self.project, self.tools.promotions.served(self.project.key), self.history, now
             )
             self._sweep_due = False
 
-    def _take_up(self, now: float) -> None:
-        for record in self.history.records:
-            for published in record.status.published if record.status else ():
-                if published.version in self._dealt:
-                    continue
-                known = self.notebook.verdict(published.version)
-                if known is None:
-                    self._show()  # loading takes seconds, and the run may have ended meanwhile
-                    known = self.tools.rollout.take_up(self.project, published, self.notebook, now)
-                    if known.fate is Fate.PROMOTED:
-                        self.problems["served"] = ""
-                self._take_note(record, known)
-
-    def _take_note(self, record: Record, verdict: Verdict) -> None:
-        self._dealt.add(verdict.version)
-        self._verdict = verdict
-        self.problems["version"] = verdict.sentence if verdict.fate is Fate.REFUSED else ""
-        if verdict.fate is Fate.STALE:
-            self.history.mark_stale(record.run)
+    def _serve(self, commands: Sequence[Command], now: float) -> None:
+        """One step towards the version that is to be served. What a person asked for goes before the gate's wishes."""
+        commands = self.orders.folded(self.project, commands)
+        if not any(command.action in SERVES for command in commands):
+            self.versions.restore(self.project, now)
+            self.versions.take_up(self.project, lambda: self._show(now), now)
+        self._trains = tuple(self._obey(commands, now))
+        self.tools.promotions.settle(self.project.key)
 
     def _obey(self, commands: Sequence[Command], now: float) -> list[Command]:
         """Carry out all but TRAIN; the TRAINs that wait. What was asked before a CANCEL is cancelled as well."""
         trains: list[Command] = []
+        goes_on = False
         for command in commands:
             if self.history.answers(command.id):
                 self.tools.inbox.done(command.id)
             elif command.action is Action.TRAIN:
                 trains.append(command)
-            else:
+            elif not (
+                goes_on and command.action is Action.UNPIN
+            ):  # that is about what comes of the promotion
                 if command.action is Action.CANCEL:
                     for dropped in trains:
                         self.tools.inbox.done(dropped.id)
                     trains = []
-                refusal = self.problems["command"] = self.orders.carry_out(self.project, command, now)
-                if not refusal and command.action in _SERVES:
-                    self.problems["served"] = ""
-                self.link.read()
-                self.planner.look_soon()
+                goes_on = not self._carry_out(command, now) or goes_on
         return trains
+
+    def _carry_out(self, command: Command, now: float) -> bool:
+        """Whether it is decided."""
+        refusal = self.orders.carry_out(self.project, command, now)
+        self.problems["command"] = refusal or ""
+        if refusal is None:
+            return False
+        if not refusal and command.action in SERVES:
+            self.versions.are_served()
+        self.link.read()
+        self.planner.look_soon()
+        return True
 
     def _plan(self, now: float) -> None:
         planner = self.planner
@@ -211,37 +207,27 @@ class Steward:
             self._space, self._why_no_space = space_of(project)
             log.info("the project changed", project=project.id, label_config=project.label_config_hash)
 
-    def _keep_running(self) -> None:
-        """A request without an outcome runs: new ones, and after a start those that were cut off."""
-        active = self.history.active
-        if active and active.run not in self._launched:
-            self.tools.launcher.launch(active.request)
-            self._launched.add(active.run)
-            log.info(
-                "a run was launched", project=self.project.id, run=active.run, reason=active.request.cause
-            )
-
-    def _refresh(self) -> None:
+    def _refresh(self, now: float) -> None:
         """Have Label Studio's predictions and title follow what is served."""
-        current = self.tools.rollout.served(self.project.key).current
+        told = self.tools.promotions.served(self.project.key).at(now)
         progress = self.link.progress(self.project.id)
         self.problems["refresh"] = progress.problem if progress else ""
-        if current is not None and self._space is not None:
-            self.link.follow(self.project, self._space, current, is_quiet=self.planner.is_quiet)
+        if told is not None and self._space is not None:
+            self.link.follow(self.project, self._space, told, is_quiet=self.planner.is_quiet)
 
     def _take_turn(self) -> None:
         """Other projects wait for the run that goes on here."""
         active = self.history.active
         self.tools.turns.running(self.project.id, active.run if active else None)
 
-    def _show(self) -> None:
+    def _show(self, now: float) -> None:
+        own = (self.versions.problem, self.versions.refusal, self.versions.hindrance, self.launching.problem)
         view = self._portrait.draw(
             self.project,
             self._space,
-            self.tools.rollout.served(self.project.key),
-            self._verdict,
             self.link.progress(self.project.id),
-            (self._why_no_space, *self.problems.values()),
+            (self._why_no_space, *self.problems.values(), *own),
+            now,
             pending=bool(self._trains),
             paused=self.link.connection.paused,
         )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
-from services.adapter.board import ProjectView
+from services.adapter.board import ProjectView, as_told
 from services.core.documents import plain
 from services.core.domain import Estimate, Manifest, RunStatus, Served
 
@@ -14,16 +15,16 @@ LOG_LINES: Final = 200
 _FEW: Final = 20
 
 
-def project_summary(view: ProjectView, refused: Sequence[str] = ()) -> dict[str, Any]:
-    """A project's state; `refused` says what of /setup's extra_params was not taken."""
-    found: dict[str, Any] = plain(view)
+def project_summary(view: ProjectView, now: float, refused: Sequence[str] = ()) -> dict[str, Any]:
+    """A project's state as it is told now; `refused` says what of /setup's extra_params was not taken."""
+    found: dict[str, Any] = plain(replace(view, served=as_told(view.served, now)))
     project = found.pop("project")
     del project["format"]
     return {**project, **found, "problem": " ".join(filter(None, (view.problem, *refused)))}
 
 
 def version_summary(manifest: Manifest, served: Served) -> dict[str, Any]:
-    """A version, how good it is, what the gate said, and whether it serves."""
+    """A version, how good it is, what the gate said, and whether it serves; `served` as it is told now."""
     is_served = manifest.version == served.current
     return {
         "version": manifest.version,
@@ -44,9 +45,9 @@ def version_summary(manifest: Manifest, served: Served) -> dict[str, Any]:
     }
 
 
-def run_summary(status: RunStatus, log: str) -> dict[str, Any]:
-    """A run, what it last said, and the end of its log."""
-    return {**plain(status), "log": log.splitlines()[-LOG_LINES:]}
+def run_summary(status: RunStatus, log: str, waiting: str = "") -> dict[str, Any]:
+    """A run, what it last said, why no process works on it yet, and the end of its log."""
+    return {**plain(status), "waiting": waiting, "log": log.splitlines()[-LOG_LINES:]}
 
 
 def right(estimate: Estimate) -> str:

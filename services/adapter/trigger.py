@@ -55,6 +55,7 @@ class Policy:
 
     every_n_updates: int
     debounce_seconds: float
+    min_seconds_between_runs: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +191,9 @@ def _by_itself(seen: Observation, situation: Situation, policy: Policy, now: flo
         waits = _after_failure(seen, situation.past, last, now)
         if waits:
             return waits
+    if last and now < last.ended_at + policy.min_seconds_between_runs:
+        left = last.ended_at + policy.min_seconds_between_runs - now
+        return Wait(f"{cause}; the next run begins {left:.0f} s from now at the earliest")
     if situation.burst and now < quiet_at(situation.burst, policy):
         return Wait(f"{cause}; waiting for a quiet moment")
     return Launch(cause)

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from services import __version__
-from services.cli import admin, local
+from services.cli import adapter, admin, gc, local, models
 from services.core.errors import FitloopError
 
 app = typer.Typer(
@@ -23,7 +23,10 @@ app = typer.Typer(
     add_completion=False,
 )
 local.add_to(app)
+adapter.add_to(app)
 admin.add_to(app)
+models.add_to(app)
+gc.add_to(app)
 
 
 def _print_version(wanted: bool) -> None:

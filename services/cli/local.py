@@ -20,6 +20,7 @@ from services.core.errors import BadConfig
 if TYPE_CHECKING:
     import uvicorn
 
+    from services.adapter.ports import Leadership
     from services.core.settings import Settings
 
 _GRACE_SECONDS = 5
@@ -50,8 +51,9 @@ def local(
     """Run the whole loop on this machine."""
     from services.core import logs
     from services.core.settings import Settings, StorageSettings
+    from services.core.store import check_store, open_store
     from services.core.store.files import FileStore
-    from services.embedded.lock import data_lock
+    from services.embedded.leadership import FileLeadership
 
     settings = Settings.load()
     if data is not None:
@@ -59,10 +61,17 @@ def local(
         settings = replace(settings, storage=StorageSettings.model_validate(storage.model_dump()))
     logs.configure(settings.logging)
     folder = settings.storage.model_dir.expanduser().resolve()
-    with data_lock(folder), closing(_listen(host or _default_host(settings), port)) as listener:
-        FileStore(folder).sweep(time.time())
-        _say_hello(settings, listener, folder)
-        _serve(settings, listener)
+    leadership = FileLeadership(folder)
+    leadership.start(lambda: None)  # before anything else is done with the folder; raises Locked
+    try:
+        with closing(_listen(host or _default_host(settings), port)) as listener:
+            FileStore(folder).sweep(time.time())
+            if settings.storage.store:
+                check_store(open_store(settings.storage.store, settings.s3, settings.storage), write=True)
+            _say_hello(settings, listener, settings.storage.store or str(folder))
+            _serve(settings, leadership, listener)
+    finally:
+        leadership.stop()
 
 
 def _default_host(settings: Settings) -> str:
@@ -90,12 +99,12 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _say_hello(settings: Settings, listener: socket.socket, folder: Path) -> None:
+def _say_hello(settings: Settings, listener: socket.socket, place: str) -> None:
     host, port = listener.getsockname()[:2]
     prefix = f"/{settings.auth.secret_path}" if settings.auth.secret_path else ""
     everywhere = host in {"0.0.0.0", "::"}  # noqa: S104  # compared, not bound
     name = socket.gethostname() if everywhere else host
-    typer.echo(f"Fitloop keeps everything in {folder}")
+    typer.echo(f"Fitloop keeps everything in {place}")
     typer.echo(
         f"Connect Label Studio (Settings > Model) to http://{'localhost' if everywhere else host}:{port}{prefix}"
     )
@@ -130,12 +139,12 @@ def warnings(settings: Settings, *, open_to_all: bool) -> list[str]:
     return found
 
 
-def _serve(settings: Settings, listener: socket.socket) -> None:
+def _serve(settings: Settings, leadership: Leadership, listener: socket.socket) -> None:
     import uvicorn
 
     from services.wiring import embedded
 
-    parts = embedded(settings)
+    parts = embedded(settings, leadership)
     server = uvicorn.Server(
         uvicorn.Config(
             parts.app,

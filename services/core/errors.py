@@ -42,6 +42,22 @@ class Preempted(FitloopError):
 class StoreError(FitloopError):
     """The store refused or failed."""
 
+    passing: ClassVar[bool] = False
+    """Whether the same may succeed a little later, with nothing changed by anybody."""
+
+
+class StoreUnreachable(StoreError):
+    """The store did not answer, or is too busy (exit 75: it may be back in a moment)."""
+
+    exit_code = 75
+    passing = True
+
+
+class StoreRefused(StoreError):
+    """The store will refuse this until a person changes a setting, a key or a right (exit 78)."""
+
+    exit_code = 78
+
 
 class NotFound(StoreError):
     """The store holds nothing under that key."""

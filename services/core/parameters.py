@@ -18,6 +18,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from services.core.domain import Parameters
 from services.core.errors import BadRequest
 from services.core.settings import TrainingSettings
+from services.core.settings.adapter import EACH_N_UPDATES
 
 NAMES = tuple(field.name for field in fields(Parameters))
 _MOST_CHARACTERS = 300
@@ -42,9 +43,45 @@ def parse_parameters(raw: object) -> tuple[dict[str, str], list[str]]:
     return taken, problems
 
 
+def parse_project_settings(raw: object) -> dict[int, dict[str, str]]:
+    """Settings of single projects: an object of objects, or a JSON text of one. Raises ValueError that names the first wrong one."""
+    try:
+        return {
+            _project(key): {name: _setting(key, name, value) for name, value in _own(key, given).items()}
+            for key, given in _object(raw).items()
+        }
+    except BadRequest as error:
+        raise ValueError(str(error)) from error
+
+
 def apply(parameters: Parameters, overrides: Mapping[str, str]) -> Parameters:
     """`parameters` with the overrides in their places. Raises BadRequest that names the first wrong one."""
     return replace(parameters, **{name: _value(name, text) for name, text in overrides.items()})
+
+
+def _project(key: object) -> int:
+    text = str(key)
+    if not (text.isascii() and text.isdigit()):
+        raise BadRequest(f"{text[:40]!r} is no project's id in Label Studio: it must be a number.")
+    return int(text)
+
+
+def _own(project: str, given: object) -> Mapping[str, object]:
+    if not isinstance(given, Mapping):
+        raise BadRequest(f'Settings of project {project} must be a JSON object, as {{"method": "finetune"}}.')
+    return given
+
+
+def _setting(project: str, name: str, value: object) -> str:
+    text = str(value)
+    try:
+        if name != EACH_N_UPDATES:
+            return _text(name, value)
+        if not (text.isascii() and text.isdigit() and int(text) > 0):
+            raise BadRequest(f"{EACH_N_UPDATES} cannot be {text[:40]!r}: it must be a whole number from 1.")  # noqa: TRY301  # as `_text` does
+    except BadRequest as error:
+        raise BadRequest(f"Project {project}: {error}") from error
+    return text
 
 
 def _object(raw: object) -> Mapping[str, object]:

@@ -25,6 +25,7 @@ from services.core.store import ObjectStore
 log = structlog.get_logger()
 _Document = TypeVar("_Document")
 _SERVING = "serving.json"
+_GENERATION = re.compile(r"^serving/(\d+)-")
 _PRINTABLE = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
 
 
@@ -45,14 +46,16 @@ class Registry:
 
     def versions(self, project_key: str) -> list[str]:
         """The project's versions, oldest first (by manifest time)."""
+        return [manifest.version for manifest in self.manifests(project_key)]
+
+    def manifests(self, project_key: str) -> list[Manifest]:
+        """Of the project's versions, oldest first. One that cannot be read is passed over."""
         names = self.store.folders(f"projects/{project_key}/versions/")
-        manifests = (
-            (self._readable(Manifest, _key(project_key, name, "manifest.json")), name) for name in names
+        found = (self._readable(Manifest, _key(project_key, name, "manifest.json")) for name in names)
+        return sorted(
+            (manifest for manifest in found if manifest),
+            key=lambda manifest: (manifest.created_at, manifest.version),
         )
-        return [
-            name
-            for _, name in sorted((manifest.created_at, name) for manifest, name in manifests if manifest)
-        ]
 
     def manifest(self, project_key: str, version: str) -> Manifest:
         """The version's manifest. Raises NotFound where the version does not exist."""
@@ -122,6 +125,15 @@ class Registry:
         for key in self._generations()[:-100]:
             self.store.delete(key)
 
+    def written(self) -> Serving | None:
+        """What stands in serving.json now, late writes and all; None where it is missing or broken."""
+        return self._readable(Serving, _SERVING)
+
+    def last_term(self) -> int:
+        """The greatest term that any table was written in, readable or not; 0 before the first."""
+        terms = [int(match[1]) for key in self._generations()[-1:] if (match := _GENERATION.match(key))]
+        return max([self.serving().term, *terms])
+
     def _generations(self) -> list[str]:
         return list(self.store.keys("serving/"))
 
@@ -164,13 +176,17 @@ class Registry:
         entry = manifest.files.get(name)
         if entry is None:
             raise CorruptVersion(f"Version {manifest.version} has no file {name!r}: train again.")
+        key = _key(manifest.project_key, manifest.version, name)
         try:
-            path = self.store.local(_key(manifest.project_key, manifest.version, name))
+            path = self.store.local(key)
+            if not _matches(path, entry) and self.store.forget(key):
+                path = self.store.local(key)  # the copy here may have been at fault, and not the bucket
         except NotFound as error:
             raise CorruptVersion(
                 f"Version {manifest.version} has lost its file {name!r}: train again."
             ) from error
-        if path.stat().st_size != entry.size or _sha256(path) != entry.sha256:
+        if not _matches(path, entry):
+            self.store.forget(key)
             raise CorruptVersion(
                 f"File {name!r} of version {manifest.version} differs from its manifest: roll back or train again."
             )
@@ -191,6 +207,10 @@ def doomed_versions(
 
 def _key(project_key: str, version: str, name: str) -> str:
     return f"projects/{project_key}/versions/{version}/{name}"
+
+
+def _matches(path: Path, entry: FileEntry) -> bool:
+    return path.stat().st_size == entry.size and _sha256(path) == entry.sha256
 
 
 def _sha256(path: Path) -> str:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from services.core.errors import BadConfig, Locked
 
 
-@contextlib.contextmanager
-def data_lock(folder: Path) -> Iterator[None]:
-    """Hold the folder, which is made where it is missing. Raises Locked with the holder's pid, or BadConfig."""
+def take(folder: Path) -> int:
+    """Hold the folder, which is made where it is missing, until the handle is closed.
+
+    Raises Locked with the holder's pid, or BadConfig.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
@@ -22,13 +22,14 @@ def data_lock(folder: Path) -> Iterator[None]:
             f"The data folder {folder} cannot be used: {error.strerror}. Name another one with --data or MODEL_DIR."
         ) from error
     try:
-        _take(handle, folder)
-        yield
-    finally:
+        _lock(handle, folder)
+    except BaseException:
         os.close(handle)
+        raise
+    return handle
 
 
-def _take(handle: int, folder: Path) -> None:
+def _lock(handle: int, folder: Path) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

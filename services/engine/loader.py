@@ -17,28 +17,39 @@ from services.engine.tokenise import check_vocabulary, open_tokenizer, pad_id_of
 
 
 def load_model(
-    folder: Path, artefact: Artefact, labels: tuple[str, ...], streams: int, threads: int
+    folder: Path,
+    artefact: Artefact,
+    labels: tuple[str, ...],
+    streams: int,
+    threads: int,
+    device: str = "cpu",
 ) -> Model:
-    """Load the version in `folder`, to be computed in `streams` batches at once by `threads` threads each.
+    """Load the version in `folder`, to be computed in `streams` batches at once by `threads` threads each, or on `cuda`.
 
     Raises EngineError, with a sentence, for whatever is wrong with the files; the caller runs `smoke_test`.
     """
     tokenizer = open_tokenizer(folder, artefact.max_length)
-    engine = _engine(folder, artefact, tokenizer, len(labels), streams, threads)
+    engine = _engine(folder, artefact, tokenizer, len(labels), streams, threads, device)
     return Model(labels, engine, tokenizer, artefact.temperature)
 
 
 def _engine(
-    folder: Path, artefact: Artefact, tokenizer: Tokenizer, labels: int, streams: int, threads: int
+    folder: Path,
+    artefact: Artefact,
+    tokenizer: Tokenizer,
+    labels: int,
+    streams: int,
+    threads: int,
+    device: str,
 ) -> Engine:
     config = read_config(folder)
-    if artefact.engine == "ct2-int8":
+    if artefact.engine == "ct2-int8" and device == "cpu":
         from services.engine.ct2 import Ct2Engine
 
         check_vocabulary(config, tokenizer)
         return Ct2Engine(folder / "ct2", labels, streams, threads)
-    if artefact.engine == "torch-fp32":
+    if artefact.engine in {"ct2-int8", "torch-fp32"}:
         from services.engine.torch import TorchEngine
 
-        return TorchEngine(folder, artefact.layout, labels, pad_id_of(config, tokenizer), threads)
+        return TorchEngine(folder, artefact.layout, labels, pad_id_of(config, tokenizer), threads, device)
     raise EngineError(f"The engine {artefact.engine!r} is unknown to this release: upgrade Fitloop.")

@@ -23,12 +23,18 @@ SENTENCE_TRANSFORMERS = "sentence-transformers"
 
 
 class TorchEngine:
-    """The model of record. `threads` None leaves torch's number of threads, which is the process's, as it is."""
+    """The model of record, in bf16 on `cuda`. `threads` None leaves torch's number of threads, which is the process's."""
 
     kind = "torch-fp32"
 
     def __init__(
-        self, folder: Path, layout: str, labels: int, pad_id: int, threads: int | None = None
+        self,
+        folder: Path,
+        layout: str,
+        labels: int,
+        pad_id: int,
+        threads: int | None = None,
+        device: str = "cpu",
     ) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
@@ -40,6 +46,10 @@ class TorchEngine:
         auto = transformers.AutoModel if self.head else transformers.AutoModelForSequenceClassification
         self.model: Any = load_pretrained(auto.from_pretrained, folder)
         self._pad_id = pad_id
+        self._device = device_called(device)
+        if self._device.type == "cuda":
+            self.kind = "torch-bf16"
+            self.model = self.model.to(self._device, torch.bfloat16)
         outputs = self.head.outputs if self.head else self.model.config.num_labels
         if outputs != labels:
             raise EngineError(f"The model answers {outputs} labels, and its manifest names {labels}.")
@@ -51,16 +61,25 @@ class TorchEngine:
         ids, mask = padded(batch, self._pad_id)
         try:
             with torch.inference_mode():
-                output = self.model(input_ids=ids, attention_mask=mask)
+                output = self.model(input_ids=ids.to(self._device), attention_mask=mask.to(self._device))
         except (RuntimeError, ValueError, IndexError) as error:
             raise EngineError(f"torch could not compute a batch of {len(batch)} texts: {error}") from error
         if self.head is None:
-            return np.asarray(output.logits.numpy(), dtype=np.float32)
-        return self.head.logits(output.last_hidden_state.numpy(), [len(ids) for ids in batch])
+            return np.asarray(output.logits.float().cpu().numpy(), dtype=np.float32)
+        return self.head.logits(
+            output.last_hidden_state.float().cpu().numpy(), [len(ids) for ids in batch]
+        )
 
     def close(self) -> None:
         """See Engine."""
         self.model = None
+
+
+def device_called(name: str) -> torch.device:
+    """`cpu` or `cuda`. Raises EngineError where a GPU was promised and there is none."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise EngineError("FITLOOP_DEVICE is cuda, and this process finds no GPU: give the pod one, or set it to cpu.")
+    return torch.device(name)
 
 
 def padded(batch: Sequence[TokenIds], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:

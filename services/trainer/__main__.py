@@ -1,29 +1,36 @@
 """`python -P -m services.trainer --run <store>/runs/<run>`: one run, from labels to published versions, top to bottom.
 
-Exit codes: 0 done, 75 asked to end (run it again), 64/65/78 the request, the labels or the settings are wrong (do not),
-1 anything else. status.json of the run says the same in a sentence. A run whose versions are already published ends with
-0; an `auto` run that had published its first goes on with its second.
+Exit codes: 0 done, 75 asked to end or a service is away (run it again), 64/65/78 the request, the labels or the settings are
+wrong (do not), 1 anything else. status.json of the run says the same in a sentence. A run whose versions are already
+published ends with 0; an `auto` run that had published its first goes on with its second. Of several processes (see
+`services.trainer.ranks`) the first one writes, and the others end as it does.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
+import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
-from services.core.domain import Parameters, RunState
+from services.core.domain import Parameters, RunRequest, RunState
 from services.core.errors import FitloopError, Preempted, StoreError
 from services.core.labelstudio import LabelStudio
 from services.core.logs import configure
+from services.core.registry import Registry
+from services.core.runs import Runs
 from services.core.settings import Settings
+from services.core.store import ObjectStore
 from services.trainer.checkpoints import Checkpoints
 from services.trainer.crash import frames_of
+from services.trainer.group import Gang, Group, join, place
+from services.trainer.hardware import check_gpus, mind_the_quota
+from services.trainer.loading import Loading, leave
 from services.trainer.preemption import Stop
+from services.trainer.printed import Printed
 from services.trainer.progress import Progress, first_status
 from services.trainer.run import (
     Origin,
@@ -37,12 +44,23 @@ from services.trainer.run import (
     read_request,
 )
 from services.trainer.scratch import scratch
+from services.trainer.stores import PatientStore, ReadOnlyStore
 from services.trainer.versions import give_up_second, make_versions
 
 if TYPE_CHECKING:
     from services.trainer.base import Base
 
+_FOLLOW_SECONDS = 30.0
+"""For which a process waits to read how rank 0 has ended."""
 log = structlog.get_logger()
+
+
+class Ended(NamedTuple):
+    """How a process ends."""
+
+    state: RunState
+    code: int
+    message: str | None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,70 +69,106 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "services.trainer", description="One run, from labels to published versions."
     )
     parser.add_argument(
-        "--run", required=True, metavar="URL", help="the run: file:///<data>/runs/<project>-<n>"
+        "--run",
+        required=True,
+        metavar="URL",
+        help="the run: file:///<data>/runs/<project>-<n> or s3://<bucket>/<prefix>/runs/<project>-<n>",
     )
-    url = parser.parse_args(arguments).run
-    # Before torch is imported: threads that sleep while they wait leave busy cores to others, and cost nothing on idle ones.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    parser.add_argument(
+        "--keep-log", action="store_true", help="keep the last lines in the run's log.txt (FITLOOP_KEEP_LOG)"
+    )
+    given = parser.parse_args(arguments)
+    mind_the_quota()
     stop = Stop()
     stop.listen()
     try:
-        runs, registry, name = parse_run_url(url)
-        request = read_request(runs, name)
+        leads = place()[0] == 0
+        store, name = parse_run_url(given.run)
+        runs = Runs(store if leads else ReadOnlyStore(store))
+        request, status = read_request(runs, name), first_status(runs, name)
     except FitloopError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
+    printed = Printed(runs, name)
     with (
-        Progress(runs, first_status(runs, name)) as progress,
+        printed.listening(),
+        Progress(runs, status) as progress,
         structlog.contextvars.bound_contextvars(run=name),
     ):
-        try:
-            settings = Settings.load()
-            configure(settings.logging)
-            labels = LabelStudio(settings.label_studio)
-            seconds = settings.training.checkpoint_seconds
-            with scratch():
-                train(Run(request, runs, registry, labels, progress, stop, seconds))
-            state, code, message = RunState.DONE, 0, None
-        except Preempted as error:
-            state, code, message = RunState.PREEMPTED, error.exit_code, str(error)
-        except FitloopError as error:
-            log.error("the run failed", reason=str(error))
-            state, code, message = RunState.FAILED, error.exit_code, str(error)
-        except Exception as error:  # noqa: BLE001 - whatever a library raises: log its stack, say a sentence
-            log.error("the run crashed", frames=frames_of(error))
-            state, code, message = (
-                RunState.FAILED,
-                1,
-                f"The run crashed ({type(error).__name__}): see its log.",
-            )
-        return _end(progress, state, code, message)
+        progress.printed = printed if given.keep_log else None
+        ended = _work(runs.store, request, progress, stop, printed)
+        return _end(progress, ended) if leads else _follow(runs, name, ended)
+
+
+def _work(
+    store: ObjectStore, request: RunRequest, progress: Progress, stop: Stop, printed: Printed
+) -> Ended:
+    """All that is between the first status and the last."""
+    try:
+        settings = Settings.load()
+        if settings.training.keep_log:
+            progress.printed = printed
+        configure(settings.logging)
+        stop.allow(settings.training.run_seconds)
+        if settings.training.require_gpu:
+            check_gpus(settings.training.processes_per_pod)
+        group = join()
+        if group.size > 1:
+            structlog.contextvars.bind_contextvars(rank=group.rank)
+        with scratch():
+            train(_run(store, request, settings, progress, stop, group))
+        if isinstance(group, Gang) and not group.leads:
+            group.follow(stop)
+            return Ended(RunState.PREEMPTED, Preempted.exit_code, None)  # unless rank 0's status says otherwise
+    except FitloopError as error:
+        log.error("the run ended before its end", reason=str(error))
+        again = error.exit_code == Preempted.exit_code
+        return Ended(RunState.PREEMPTED if again else RunState.FAILED, error.exit_code, str(error))
+    except Exception as error:  # noqa: BLE001 - whatever a library raises: log its stack, say a sentence
+        log.error("the run crashed", frames=frames_of(error))
+        return Ended(RunState.FAILED, 1, f"The run crashed ({type(error).__name__}): see its log.")
+    return Ended(RunState.DONE, 0, None)
+
+
+def _run(
+    store: ObjectStore,
+    request: RunRequest,
+    settings: Settings,
+    progress: Progress,
+    stop: Stop,
+    group: Group,
+) -> Run:
+    patient = PatientStore(store, stop)
+    labels = LabelStudio(settings.label_studio)
+    seconds = settings.training.checkpoint_seconds
+    return Run(request, Runs(patient), Registry(patient), labels, progress, stop, seconds, group)
 
 
 def train(run: Run) -> None:
     """The story of a run: project, labels, base model, then a version by each method that has none yet."""
     run.progress.stage("reading")
-    checkpoints = Checkpoints(run.runs.store, run.name, run.progress.status.attempt, run.checkpoint_seconds)
-    with ThreadPoolExecutor(1, "base") as pool:
-        loading = pool.submit(
-            _load_base, run.request.parameters
-        )  # seconds of imports, while Label Studio answers
-        project, space = read_project(run)
-        before = published_before(run, project)
-        run.progress.found(as_found(before, run.progress.status.published))
-        try:
-            if len(before) < len(methods_of(run.request.parameters.method)):
-                resuming, published = checkpoints.exist(), bool(before)
-                dataset = read_dataset(run, project, space, resuming=resuming, published=published)
-                run.progress.stage("loading")
-                origin = Origin(run.name, project, space, loading.result(), dataset)
-                make_versions(run, origin, checkpoints, before)
-        except Preempted:
+    # The store without patience: a checkpoint that cannot be written costs a checkpoint, and no time.
+    checkpoints = Checkpoints(
+        run.progress.runs.store, run.name, run.progress.status.attempt, run.checkpoint_seconds
+    )
+    # Seconds of imports, while Label Studio answers.
+    loading = Loading(lambda: _load_base(run.request.parameters))
+    project, space = read_project(run)
+    before = published_before(run, project)
+    run.progress.found(as_found(before, run.progress.status.published))
+    try:
+        if len(before) < len(methods_of(run.request.parameters.method)):
+            resuming, published = checkpoints.exist(), bool(before)
+            dataset = read_dataset(run, project, space, resuming=resuming, published=published)
+            run.progress.stage("loading")
+            origin = Origin(run.name, project, space, loading.result(run.stop), dataset)
+            make_versions(run, origin, checkpoints, before)
+    except Preempted:
+        raise
+    except Exception as error:  # whatever a library raises: a run that has a version has not failed
+        if not run.progress.status.published:
             raise
-        except Exception as error:  # whatever a library raises: a run that has a version has not failed
-            if not run.progress.status.published:
-                raise
-            give_up_second(run, error)
+        give_up_second(run, error)
     checkpoints.clear()
 
 
@@ -124,14 +178,30 @@ def _load_base(parameters: Parameters) -> Base:
     return load_base(parameters.base_model, parameters.max_length)
 
 
-def _end(progress: Progress, state: RunState, code: int, message: str | None) -> int:
+def _end(progress: Progress, ended: Ended) -> int:
     try:
-        progress.finish(state, code, message)
+        progress.finish(*ended)
     except StoreError as error:
         log.error("the last status was not written", reason=str(error))
-        return code or 1
-    return code
+        return ended.code or error.exit_code
+    return ended.code
+
+
+def _follow(runs: Runs, name: str, ended: Ended) -> int:
+    """A process that lost rank 0 ends as that one did, as soon as its status says so."""
+    if ended.code != Preempted.exit_code:
+        return ended.code
+    until = time.monotonic() + _FOLLOW_SECONDS
+    while time.monotonic() < until:
+        try:
+            status = runs.status(name)
+        except StoreError:
+            status = None
+        if status is not None and status.exit_code is not None:
+            return status.exit_code
+        time.sleep(0.1)
+    return ended.code
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -1,13 +1,13 @@
 """The pre-trained encoder that a run starts from: found, checked and loaded, with its tokenizer.
 
-A name is a folder (plain transformers or sentence-transformers' layout) or a hub id; the hub is asked only when its
-files are not in the local cache. Only safetensors and JSON are read, and no code from the model runs.
+A name is a folder (plain transformers or sentence-transformers' layout), a hub id, or s3://bucket/prefix/ in the object
+storage of the settings; the hub is asked only when its files are not in the local cache. Only safetensors and JSON are
+read, and no code from the model runs.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,13 @@ import torch
 import transformers
 from tokenizers import Tokenizer
 
-from services.core.errors import BadConfig, EngineError
+from services.core.base_models import FILES, is_file_of_a_model, transformer_of, weights_in
+from services.core.errors import BadConfig, EngineError, StoreError
+from services.core.store import open_store
 from services.engine.tokenise import most_tokens, pad_id_of, prepare
 from services.engine.torch import load_pretrained
 
-_FILES = ["*.json", "*.safetensors", "vocab.txt", "merges.txt", "*.model"]
+_FILES = list(FILES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +43,8 @@ class Base:
 
 def load_base(name: str, max_length: int) -> Base:
     """Load the base model. Raises BadConfig, which says what to set, when it is not there or not readable."""
-    source = _transformer_of(_locate(name))
-    weights = _weights(source)
+    source = transformer_of(_locate(name))
+    weights = weights_in(source)
     if not weights:
         raise _unusable(name, "config.json and model.safetensors are not both there")
     try:
@@ -58,8 +60,28 @@ def load_base(name: str, max_length: int) -> Base:
 
 
 def _locate(name: str) -> Path:
+    if name.startswith("s3://"):
+        return _fetch(name)
     folder = Path(name).expanduser()
     return folder if folder.is_dir() else _download(name)
+
+
+def _fetch(url: str) -> Path:
+    """A local folder with the model's files, copied once. Raises StoreUnreachable, which may pass."""
+    try:
+        store = open_store(url)
+        keys = [key for key in store.keys("") if is_file_of_a_model(key)]
+        if not keys:
+            raise _unusable(url, "there is no model below it (`fitloop models push DIR` puts one there)")
+        paths = [store.local(key) for key in keys]
+        folder = paths[0].parents[keys[0].count("/")]
+        for path in {path for path in folder.rglob("*") if path.is_file()} - set(paths):
+            store.forget(path.relative_to(folder).as_posix())  # of another model that was there before
+    except StoreError as error:
+        if error.passing:
+            raise
+        raise _unusable(url, str(error).rstrip(".")) from error
+    return folder
 
 
 def _download(name: str) -> Path:
@@ -68,7 +90,7 @@ def _download(name: str) -> Path:
 
     try:
         cached = Path(huggingface_hub.snapshot_download(name, allow_patterns=_FILES, local_files_only=True))
-        if _weights(_transformer_of(cached)):
+        if weights_in(transformer_of(cached)):
             return cached
     except HFValidationError as error:
         raise _unusable(name, "there is no such folder, and it is no hub id either") from error
@@ -80,21 +102,6 @@ def _download(name: str) -> Path:
         raise _unusable(
             name, f"there is no such folder, and the hub did not give it ({type(error).__name__})"
         ) from error
-
-
-def _transformer_of(folder: Path) -> Path:
-    """The folder of sentence-transformers' first module, where the layout is that."""
-    try:
-        modules = json.loads((folder / "modules.json").read_bytes())
-        path = folder / str(modules[0]["path"])
-    except (OSError, ValueError, KeyError, IndexError, TypeError):
-        return folder
-    return path
-
-
-def _weights(source: Path) -> list[Path]:
-    """The files of weights, or none where config.json is not beside them."""
-    return sorted(source.glob("model*.safetensors")) if (source / "config.json").is_file() else []
 
 
 def _tokenizer(name: str, source: Path) -> Tokenizer:
@@ -119,5 +126,6 @@ def _digest(files: list[Path]) -> str:
 def _unusable(name: str, why: str) -> BadConfig:
     return BadConfig(
         f"The base model {name!r} cannot be used: {why}. "
-        "Set BASELINE_MODEL_NAME to a folder or a hub id that this machine can reach, with model.safetensors."
+        "Set BASELINE_MODEL_NAME to a folder, an s3://bucket/prefix/ or a hub id that this machine can reach, with "
+        "model.safetensors."
     )

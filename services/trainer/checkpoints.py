@@ -95,14 +95,17 @@ class Checkpoints:
         return None if key is None else load(self.store.read(key))["logits"]
 
     def finish(self, part: str, logits: Floats) -> None:
-        """The part is done, and only its logits are still needed. Raises StoreError."""
+        """The part is done, and only its logits are still needed. A store that fails is logged, as in `save`."""
         from safetensors.numpy import save
 
         key = f"{self._folder}{self.attempt}/{part}.safetensors"
-        self.store.write(key, save({"logits": np.ascontiguousarray(logits)}))
-        self._replace(
-            replace(self.state, parts=self.state.parts | {part: key}, current=None, key=None, step=0)
-        )
+        try:
+            self.store.write(key, save({"logits": np.ascontiguousarray(logits)}))
+            self._replace(
+                replace(self.state, parts=self.state.parts | {part: key}, current=None, key=None, step=0)
+            )
+        except StoreError as error:
+            log.warning("answers not kept", part=part, error=str(error))
 
     def part(self, part: str) -> PartCheckpoint:
         """The checkpoint of a part that is to be trained now."""
@@ -130,8 +133,8 @@ class Checkpoints:
             return None
 
     def _replace(self, state: State) -> None:
-        old, self.state = self.state, state
         self.store.write(f"{self._folder}{self.attempt}/state.json", documents.dump(state))
+        old, self.state = self.state, state
         mine = f"{self._folder}{self.attempt}/"
         if old.key is not None and old.key != state.key and old.key.startswith(mine):
             self.store.delete(old.key)

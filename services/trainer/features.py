@@ -109,7 +109,9 @@ def padded(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[torch.Tensor, to
 
 
 def device_of() -> torch.device:
-    """The first CUDA device where there is one, else the CPU."""
+    """This process's CUDA device where there is one, by its number, which other threads need; else the CPU."""
     import torch
 
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")

@@ -4,6 +4,7 @@ Short texts are what annotators label, and on them padding costs most: texts of 
 tokens, which is five to six times faster than batches of eight that are padded to the longest of a thousand.
 The order of batches is a function of (seed, epoch), so that a run that resumes at step n goes on with batch n.
 bf16 only on CUDA: CPUs without instructions for it are four times slower with it.
+Several processes take the same batches, each its share of the rows; their gradients' sum is that of the whole batch.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from services.core.errors import BadConfig
+from services.core.errors import BadConfig, Preempted
 from services.engine.batches import plan
 from services.trainer.arrays import Floats, Rows
 from services.trainer.checkpoints import PartCheckpoint
 from services.trainer.features import padded
+from services.trainer.group import ALONE, Group, PeerLost
 from services.trainer.preemption import Stop
 from services.trainer.progress import Progress
 from services.trainer.recipe import Recipe
@@ -91,42 +93,69 @@ def train(
     checkpoint: PartCheckpoint,
     progress: Progress,
     stop: Stop,
+    group: Group = ALONE,
 ) -> None:
     """Train `model`, which maps (ids, mask) to logits, in place; continues from the part's checkpoint where there is one.
 
     Raises Preempted after a checkpoint was written, OutOfTime without one, BadConfig when it diverges.
     """
-    device = next(model.parameters()).device
-    truth = torch.from_numpy(targets).to(device)
     optimiser = optimiser_for(model, head, recipe)
     batches = schedule([len(row) for row in ids], recipe)
     torch.manual_seed(recipe.seed)
     first = checkpoint.restore(model, optimiser)
+    if not group.leads:
+        torch.manual_seed(hash((recipe.seed, group.rank, first)))  # other weights drop out than those of rank 0
+    group.share(model)
     progress.stage(f"fine-tuning {checkpoint.part}", steps=len(batches), done=first)
     model.train()
-    texts, started = 0, time.perf_counter()
-    for step in range(first, len(batches)):
-        rows = batches[step]
-        for group in optimiser.param_groups:
-            group["lr"] = group["highest_lr"] * rate_at(step, len(batches), recipe.warm_up)
-        tokens, mask = padded([ids[row] for row in rows], pad_id)
-        with precision(device):
-            loss = cross_entropy(model(tokens.to(device), mask.to(device)), truth[rows])
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-        optimiser.step()
-        if not math.isfinite(lost := loss.item()):
-            raise BadConfig(
-                f"Training left all numbers at step {step + 1} of {len(batches)}: set a LEARNING_RATE below "
-                f"{recipe.learning_rate:g}, or none."
-            )
-        texts += len(rows)
-        progress.step(step + 1, lost, texts / (time.perf_counter() - started))
-        if stop.asked or checkpoint.due():
-            checkpoint.save(model, optimiser, step + 1)
-        stop.check()
+    texts, done, started = 0, first, time.perf_counter()
+    try:
+        for rows in batches[first:]:
+            for parameters in optimiser.param_groups:
+                parameters["lr"] = parameters["highest_lr"] * rate_at(done, len(batches), recipe.warm_up)
+            optimiser.zero_grad(set_to_none=True)
+            loss = _gradients_of(model, ids, targets, pad_id, rows, group)
+            nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+            optimiser.step()
+            done += 1
+            if not math.isfinite(lost := loss.item()):
+                raise BadConfig(
+                    f"Training left all numbers at step {done} of {len(batches)}: set a LEARNING_RATE below "
+                    f"{recipe.learning_rate:g}, or none."
+                )
+            texts += len(rows)
+            progress.step(done, lost, texts / (time.perf_counter() - started))
+            end = group.end(stop)
+            if group.leads and (isinstance(end, Preempted) or checkpoint.due()):
+                checkpoint.save(model, optimiser, done)
+            if end:
+                raise end
+    except PeerLost:
+        if group.leads:  # the weights are those after a whole step
+            checkpoint.save(model, optimiser, done)
+        raise
     model.eval()
+
+
+def _gradients_of(
+    model: nn.Module,
+    ids: Sequence[Sequence[int]],
+    targets: Rows,
+    pad_id: int,
+    rows: Sequence[int],
+    group: Group,
+) -> torch.Tensor:
+    """Leave the gradient of the batch's mean loss in the model; that loss. Raises PeerLost."""
+    device = next(model.parameters()).device
+    mine = rows[group.rank :: group.size]
+    share = len(mine) / len(rows)
+    taken = mine or rows[:1]  # a text that counts nothing: gradients of 0, for the same weights as the others'
+    tokens, mask = padded([ids[row] for row in taken], pad_id)
+    truth = torch.from_numpy(targets[taken]).to(device)
+    with precision(device):
+        loss = share * cross_entropy(model(tokens.to(device), mask.to(device)), truth)
+    loss.backward()
+    return group.add_gradients(model, loss)
 
 
 def logits_of(model: nn.Module, ids: Sequence[Sequence[int]], labels: int, pad_id: int, stop: Stop) -> Floats:

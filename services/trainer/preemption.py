@@ -1,7 +1,9 @@
 """SIGTERM: the process has been asked to end, keeps what it has done, and exits with 75 to be run again.
 
-A flag, read between steps, so that nothing is interrupted in the middle of a write. What is being exported and published
-is finished first: that takes seconds, and a version that exists is never made twice.
+A flag, read between steps, so that nothing is interrupted in the middle of a write. Where nothing is written (labels are
+read, a model is loaded, a version is put together in a temporary folder) `at_once` lets the signal end the work where it
+stands. What is being published is finished first: that takes seconds, and a version that exists is never made twice.
+Beside it, two times that may run out: that of work which may be left out, and the run's own.
 """
 
 from __future__ import annotations
@@ -9,14 +11,23 @@ from __future__ import annotations
 import math
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-from services.core.errors import FitloopError, Preempted
+from services.core.errors import BadConfig, FitloopError, Preempted
+
+_SLICE = 0.2
+"""Seconds after which a wait looks whether it should end."""
 
 
 class OutOfTime(FitloopError):
     """Work that may be left out has taken longer than it may."""
+
+
+class RunOutOfTime(BadConfig):
+    """The run has taken all of its time (exit 78): another process of it would not get further."""
 
 
 @dataclass
@@ -26,18 +37,73 @@ class Stop:
     asked: bool = False
     deadline: float = math.inf
     """When work that may be left out has taken too long, by time.monotonic()."""
+    limit: float = math.inf
+    """When the run's own time is over, by time.monotonic()."""
+    allowed: float = 0.0
+    """Seconds that the run was given, for the sentence."""
+    _at_once: bool = False
 
     def listen(self) -> None:
         """Take SIGTERM, and Ctrl-C, as the wish to end. Only in a process's main thread."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._ask)
 
-    def check(self) -> None:
-        """Raises Preempted once the process was asked to end, OutOfTime after the deadline."""
+    def allow(self, seconds: float | None) -> None:
+        """From now on the run has so many seconds; None: as many as it likes."""
+        if seconds:
+            self.allowed, self.limit = seconds, time.monotonic() + seconds
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the run's own time is over."""
+        return time.monotonic() > self.limit
+
+    def why(self) -> FitloopError | None:
+        """Preempted once the process was asked to end, OutOfTime after the deadline, RunOutOfTime after the limit."""
         if self.asked:
-            raise Preempted("The run was asked to end and is continued when it is started again.")
+            return _preempted()
+        if self.is_over:
+            return RunOutOfTime(
+                f"The run was not done within its {self.allowed:.0f} s: give it more (FITLOOP_RUN_SECONDS; in the chart "
+                "trainer.activeDeadlineSeconds), a GPU, or less to do (METHOD=linear-probe, a smaller BASELINE_MODEL_NAME)."
+            )
         if time.monotonic() > self.deadline:
-            raise OutOfTime("It took longer than it may.")
+            return OutOfTime("It took longer than it may.")
+        return None
+
+    def check(self) -> None:
+        """Raises what `why` says."""
+        if error := self.why():
+            raise error
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, or raise sooner what `check` raises."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            self.check()
+            time.sleep(min(_SLICE, left))
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Work that may be broken off anywhere: SIGTERM ends it where it stands. Only in the main thread. Raises Preempted."""
+        self.check()
+        self._at_once = True
+        try:
+            yield
+        except Exception:
+            if self.asked:  # whatever a library made of it
+                raise _preempted() from None
+            raise
+        finally:
+            self._at_once = False
+        self.check()
 
     def _ask(self, _number: int, _frame: FrameType | None) -> None:
         self.asked = True
+        if self._at_once:
+            self._at_once = False  # once: what tidies up is not broken off as well
+            raise _preempted()
+
+
+def _preempted() -> Preempted:
+    return Preempted("The run was asked to end and is continued when it is started again.")

@@ -106,7 +106,7 @@ def is_transient(error: Exception) -> bool:
     if not isinstance(error, StoreError) or isinstance(error, NotFound):
         return False
     cause = error.__cause__
-    return isinstance(cause, OSError) and cause.errno not in _FOR_GOOD
+    return error.passing or (isinstance(cause, OSError) and cause.errno not in _FOR_GOOD)
 
 
 def temporary_folder() -> tempfile.TemporaryDirectory[str]:

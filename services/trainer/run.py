@@ -16,8 +16,9 @@ from services.core.labels import parse_label_space, signature
 from services.core.labelstudio import Missing
 from services.core.registry import Registry
 from services.core.runs import Runs, version_name
-from services.core.store import open_store
+from services.core.store import ObjectStore, open_store
 from services.trainer.dataset import Dataset, build_dataset, check_trainable
+from services.trainer.group import ALONE, Group
 from services.trainer.preemption import Stop
 from services.trainer.progress import Progress
 
@@ -48,6 +49,7 @@ class Run:
     progress: Progress
     stop: Stop
     checkpoint_seconds: float = 60.0
+    group: Group = ALONE
 
     @property
     def name(self) -> str:
@@ -66,13 +68,12 @@ class Origin:
     dataset: Dataset
 
 
-def parse_run_url(url: str) -> tuple[Runs, Registry, str]:
+def parse_run_url(url: str) -> tuple[ObjectStore, str]:
     """The store and the run's name of `<store>/runs/<run>`. Raises BadRequest, BadConfig."""
     store_url, found, name = url.rstrip("/").rpartition("/runs/")
     if not found or not name or "/" in name:
         raise BadRequest(f"--run {url!r} names no run: give a store's URL that ends in /runs/<project>-<n>.")
-    store = open_store(store_url)
-    return Runs(store), Registry(store), name
+    return open_store(store_url), name
 
 
 def read_request(runs: Runs, name: str) -> RunRequest:
@@ -88,7 +89,8 @@ def read_request(runs: Runs, name: str) -> RunRequest:
 def read_project(run: Run) -> tuple[Project, LabelSpace]:
     """Project and label config as they are now. Raises BadRequest when there is no such project any more."""
     try:
-        project, _ = run.labels.project(run.request.project_id)
+        with run.stop.at_once():
+            project, _ = run.labels.project(run.request.project_id)
     except Missing as error:
         raise _deleted(run) from error
     if project.key != run.request.project_key:
@@ -109,15 +111,19 @@ def read_dataset(
 
     A run that goes on from a checkpoint, or has a version, reads the labels that it read before, while none of them has
     changed. Once it has a version the snapshot stays as it is: what came later, no version may ever have learnt.
-    Raises BadData, BadRequest.
+    Ranks that do not lead read what rank 0 has read. Raises BadData, BadRequest, Preempted.
     """
-    before = run.runs.snapshot(run.name) if resuming or published else None
+    if not run.group.leads:
+        run.group.barrier(run.stop)
+    before = run.runs.snapshot(run.name) if resuming or published or not run.group.leads else None
     tasks = _read_tasks(run)
     if before is not None:
         tasks = as_before(tasks, before)
     dataset = build_dataset(tasks, space, project.label_config_hash, time.time())
     if not published:
         run.runs.write_snapshot(run.name, dataset.snapshot)
+    if run.group.leads:
+        run.group.barrier(run.stop)
     check_trainable(dataset)
     return dataset
 
@@ -125,9 +131,10 @@ def read_dataset(
 def _read_tasks(run: Run) -> list[dict[str, Any]]:
     tasks = []
     try:
-        for task in run.labels.annotated_tasks(run.request.project_id):
-            run.stop.check()
-            tasks.append(task)
+        with run.stop.at_once():
+            for task in run.labels.annotated_tasks(run.request.project_id):
+                run.stop.check()
+                tasks.append(task)
     except Missing as error:
         raise _deleted(run) from error
     return tasks

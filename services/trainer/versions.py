@@ -6,19 +6,17 @@ the gate lets it through.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import time
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
 
-from services.core import documents
 from services.core.domain import Manifest, Method, Served
 from services.core.errors import FitloopError
+from services.trainer.agreement import agreed_plan, check_same_start, features_for, fingerprint_of
 from services.trainer.crash import frames_of
 from services.trainer.plan import CROSS_FIT, Plan, fit_seconds, plan_explicit, plan_second
 from services.trainer.preemption import OutOfTime
@@ -29,7 +27,7 @@ from services.trainer.split import is_held_out
 if TYPE_CHECKING:
     from services.trainer.checkpoints import Checkpoints
     from services.trainer.features import Features
-    from services.trainer.work import Fitted
+    from services.trainer.work import Fitted, Work
 
 log = structlog.get_logger()
 _PATIENCE = 1.5
@@ -38,36 +36,29 @@ _PATIENCE = 1.5
 
 def make_versions(run: Run, origin: Origin, checkpoints: Checkpoints, before: tuple[Manifest, ...]) -> None:
     """A version by each method that has none yet. Raises whatever FitloopError ends the run."""
-    from services.trainer.features import compute_features
     from services.trainer.methods import method_of
-    from services.trainer.work import Work
 
-    features = compute_features(origin.base, origin.dataset.texts, run.progress, run.stop)
+    check_same_start(run, origin, len(before))
+    features = features_for(run, origin)
     made = before[-1] if before else None
     steps = zip(methods_of(run.request.parameters.method), version_names(run, origin.project), strict=True)
     for method, name in list(steps)[len(before) :]:
         run.stop.check()
-        fingerprint = fingerprint_of(method, origin, run)
-        plan = checkpoints.resume(fingerprint) or plan_of(
-            run, method, origin, features, second=made is not None
+        second = made is not None
+        plan = agreed_plan(
+            run,
+            checkpoints,
+            fingerprint_of(method, origin, run),
+            partial(plan_of, run, method, origin, features, second=second),
         )
         if isinstance(plan, str):
             _add_sentence(run, plan)
             return
-        checkpoints.begin(fingerprint, plan)
-        work = Work(
-            base=origin.base,
-            dataset=origin.dataset,
-            features=features,
-            parameters=run.request.parameters,
-            plan=plan,
-            progress=run.progress,
-            stop=run.stop,
-            checkpoints=checkpoints,
-        )
-        run.stop.deadline = deadline_of(run, second=made is not None)
+        if method is Method.LINEAR_PROBE and not run.group.leads:
+            continue  # seconds of work, which nobody shares
+        run.stop.deadline = deadline_of(run, second=second)
         try:
-            fitted = method_of(method)(work)
+            fitted = method_of(method)(_work(run, origin, features, plan, checkpoints))
         except OutOfTime:
             allowed = run.request.parameters.budget_seconds
             _add_sentence(
@@ -77,7 +68,24 @@ def make_versions(run: Run, origin: Origin, checkpoints: Checkpoints, before: tu
             return
         finally:
             run.stop.deadline = math.inf
-        made = make_version(run, origin, name, fitted, features, made)
+        if run.group.leads:
+            made = make_version(run, origin, name, fitted, features, made)
+
+
+def _work(run: Run, origin: Origin, features: Features, plan: Plan, checkpoints: Checkpoints) -> Work:
+    from services.trainer.work import Work
+
+    return Work(
+        base=origin.base,
+        dataset=origin.dataset,
+        features=features,
+        parameters=run.request.parameters,
+        plan=plan,
+        progress=run.progress,
+        stop=run.stop,
+        checkpoints=checkpoints,
+        group=run.group,
+    )
 
 
 def make_version(
@@ -88,7 +96,8 @@ def make_version(
     from services.trainer.publish import export, manifest_of, publish, temporary_folder
 
     run.progress.stage("judging")
-    candidate = judge(fitted, origin.dataset, features)
+    with run.stop.at_once():
+        candidate = judge(fitted, origin.dataset, features)
     served = run.registry.serving().projects.get(origin.project.key, Served())
     current = opponent_of(run.registry, origin.project.key, served.current)
     if made is not None and made.gate.promote and not served.pinned:
@@ -99,7 +108,8 @@ def make_version(
         return None
     with temporary_folder() as folder:
         run.progress.stage("exporting")
-        artefact = export(Path(folder), origin, candidate)
+        with run.stop.at_once():
+            artefact = export(Path(folder), origin, candidate)
         run.progress.stage("publishing")
         manifest = manifest_of(name, origin, candidate, artefact, decision, time.time())
         manifest = publish(run.registry, Path(folder), manifest, origin, candidate, run.stop)
@@ -134,16 +144,9 @@ def give_up_second(run: Run, error: Exception) -> None:
 
 def deadline_of(run: Run, *, second: bool) -> float:
     """When `auto` gives its second method up; the plan was made from how fast the machine was then."""
-    return time.monotonic() + _PATIENCE * run.request.parameters.budget_seconds if second else math.inf
-
-
-def fingerprint_of(method: Method, origin: Origin, run: Run) -> str:
-    """Changes with all that the weights of a method depend on."""
-    dataset = origin.dataset
-    parameters = documents.plain(replace(run.request.parameters, model_name=None))
-    examples = [(example.key, example.label) for example in dataset.examples]
-    everything = [method, origin.base.digest, parameters, dataset.labels, examples]
-    return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
+    if not second or not run.group.leads:
+        return math.inf
+    return time.monotonic() + _PATIENCE * run.request.parameters.budget_seconds
 
 
 def _add_sentence(run: Run, sentence: str) -> None:

@@ -14,6 +14,7 @@ from services.core.domain import Method, Parameters
 from services.trainer.arrays import Flags, Floats, Rows
 from services.trainer.dataset import Dataset
 from services.trainer.features import Features
+from services.trainer.group import ALONE, Group
 from services.trainer.preemption import Stop
 from services.trainer.progress import Progress
 
@@ -35,6 +36,7 @@ class Work:
     progress: Progress
     stop: Stop
     checkpoints: Checkpoints
+    group: Group = ALONE
 
 
 @dataclass(frozen=True, slots=True)

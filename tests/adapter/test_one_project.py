@@ -62,11 +62,11 @@ def test_a_hand_promote_clears_what_was_said_of_a_broken_version() -> None:
     world.label_studio.label_many(6)
     world.settle()
     world.carry_through("1-2")
-    world.inference.broken["support-2"] = CorruptVersion("File 'x' differs.")
+    world.rollout.broken["support-2"] = CorruptVersion("File 'x' differs.")
     world.restart()
     world.tick()
     assert "support-2 cannot be served" in world.view.problem
-    world.inference.broken.clear()
+    world.rollout.broken.clear()
     world.command(Action.PROMOTE, "support-2")
     world.tick()
     assert world.view.problem == ""
@@ -91,7 +91,7 @@ def test_only_the_snapshot_that_is_counted_from_stays_in_memory() -> None:
     world.restart()
     for _ in range(2):
         world.settle()
-        records = world.supervisor._stewards[1].history.records
+        records = world.supervisor.roster.stewards[1].history.records
         assert [record.run for record in records if record.snapshot] == ["1-5"]
         assert len({record.fingerprint for record in records}) == 5
 
@@ -130,19 +130,19 @@ def test_a_quick_rollback_gives_the_title_back() -> None:
 
 def test_another_address_lists_no_tasks_and_is_written_down_once() -> None:
     world = served()
-    world.supervisor.remember(1, {"seed": "3"}, URL)
+    world.desk.remember(1, {"seed": "3"}, URL)
     world.settle()
     world.label_studio.reads.clear()
     before = world.own.changes
     for address in ("http://127.0.0.1:9090", URL) * 3:
-        world.supervisor.remember(1, None, address)
+        world.desk.remember(1, None, address)
         world.tick(0.1)
         while world.supervisor.refresher.work(world.now):
             pass
     assert world.label_studio.reads.count("backends") == 1
     assert "unlabelled" not in world.label_studio.reads
     assert world.own.changes == before + 1
-    assert world.supervisor._stewards[1].link.connection.overrides == {"seed": "3"}
+    assert world.supervisor.roster.stewards[1].link.connection.overrides == {"seed": "3"}
 
 
 def test_a_metric_names_the_engine_of_what_is_served() -> None:

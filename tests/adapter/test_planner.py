@@ -125,7 +125,7 @@ def test_a_command_on_labels_that_a_run_was_made_from_is_answered_by_a_sentence(
 
 
 def test_parameters_come_from_settings_then_the_backend_then_the_command(world: World) -> None:
-    world.supervisor.remember(1, {"learning_rate": "0.25", "seed": "3"}, URL)
+    world.desk.remember(1, {"learning_rate": "0.25", "seed": "3"}, URL)
     world.label_studio.label_many(5)
     world.command(Action.TRAIN, learning_rate="0.5")
     world.settle()

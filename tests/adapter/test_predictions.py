@@ -6,6 +6,8 @@ import asyncio
 import json
 import math
 import tempfile
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.adapter.predictions import LONGEST, build, readable
-from services.core.domain import LabelSpace
+from services.core.domain import LabelSpace, Served
 from services.core.errors import CorruptVersion, EngineError, NotFound, Overloaded
 from services.engine.protocol import Scores
 from tests.fakes import LABELS, SPACE, World, metric
@@ -253,3 +255,33 @@ def test_a_single_label_has_score_one() -> None:
     )
     assert found is not None
     assert found["score"] == 1.0
+
+
+async def test_until_its_moment_comes_both_routes_stay_with_the_version_before(world: World) -> None:
+    coming = Served(current="v-8", previous="v-7", since=time.time() + 3600)
+    world.serve(served=coming)
+    assert (await world.client.post("/setup", json={"project": 5})).json() == {"model_version": "v-7"}
+    (prediction,) = await world.predict([task("aaa")])
+    assert prediction["model_version"] == "v-7"
+    assert world.inference.asked[-1][1] == "v-7"
+    served = (await world.client.get("/api/projects")).json()["projects"][0]["served"]
+    assert (served["current"], served["target"]) == ("v-7", "v-8")
+    world.serve(served=replace(coming, since=0.0))
+    assert (await world.client.post("/setup", json={"project": 5})).json() == {"model_version": "v-8"}
+    (prediction,) = await world.predict([task("aaa")])
+    assert prediction["model_version"] == "v-8"
+
+
+async def test_an_answer_names_the_version_that_was_asked_for_whatever_is_told_of_meanwhile(
+    world: World,
+) -> None:
+    world.serve("v-7")
+    scores = world.inference.scores
+
+    async def slow(project_key: str, version: str, texts: Any) -> Scores:
+        world.serve("v-8")
+        return await scores(project_key, version, texts)
+
+    world.inference.scores = slow  # type: ignore[method-assign]
+    (prediction,) = await world.predict([task("aaa")])
+    assert prediction["model_version"] == "v-7"

@@ -67,6 +67,6 @@ def test_a_refresh_that_a_restart_cut_off_is_made_and_a_finished_one_is_not() ->
 def test_another_backend_url_gets_the_title_as_well() -> None:
     world = serving()
     world.label_studio.titles[1] = [Backend(7, URL, "support-1"), Backend(8, "http://other:9090", "new")]
-    world.supervisor.remember(1, {}, "http://other:9090/")
+    world.desk.remember(1, {}, "http://other:9090/")
     world.settle()
     assert [backend.title for backend in world.label_studio.titles[1]] == ["support-1", "support-1"]

@@ -47,7 +47,7 @@ def test_both_versions_of_one_run_are_taken_up_while_it_goes_on(serving: World) 
 
 
 def test_a_broken_version_is_refused_and_the_old_one_serves_on(serving: World) -> None:
-    serving.inference.broken["support-2"] = broken("support-2")
+    serving.rollout.broken["support-2"] = broken("support-2")
     serving.label_studio.label_many(6)
     serving.settle()
     serving.carry_through("1-2")
@@ -56,21 +56,21 @@ def test_a_broken_version_is_refused_and_the_old_one_serves_on(serving: World) -
     verdict = Notebook(serving.store, serving.view.project.key).verdict("support-2")
     assert verdict
     assert verdict.fate is Fate.REFUSED
-    serving.inference.broken.clear()
+    serving.rollout.broken.clear()
     serving.restart()
     serving.settle()
     assert serving.current == "support-1"
 
 
 def test_trouble_of_the_store_while_loading_is_no_verdict(serving: World) -> None:
-    serving.inference.broken["support-2"] = StoreError("The disk is slow.")
+    serving.rollout.broken["support-2"] = StoreError("The disk is slow.")
     serving.label_studio.label_many(6)
     serving.settle()
     serving.train("1-2")
     serving.end("1-2")
     serving.tick(0.5)
     assert serving.view.problem == "The disk is slow."
-    serving.inference.broken.clear()
+    serving.rollout.broken.clear()
     serving.settle()
     assert serving.current == "support-2"
     assert serving.view.problem == ""
@@ -151,7 +151,7 @@ def test_a_command_that_cannot_be_done_is_dropped_with_its_sentence(
 
 def test_a_forced_version_that_is_broken_leaves_the_old_one(serving: World) -> None:
     serving.publish(serving.view.project, "support-7", None)
-    serving.inference.broken["support-7"] = broken("support-7")
+    serving.rollout.broken["support-7"] = broken("support-7")
     serving.command(Action.PROMOTE, "support-7")
     serving.tick()
     assert (serving.current, serving.view.served.target) == ("support-1", None)
@@ -159,7 +159,7 @@ def test_a_forced_version_that_is_broken_leaves_the_old_one(serving: World) -> N
 
 
 def test_a_broken_only_version_gives_way_to_one_that_could_not_be_compared_with_it(serving: World) -> None:
-    serving.inference.broken["support-1"] = CorruptVersion("File 'x' differs.")
+    serving.rollout.broken["support-1"] = CorruptVersion("File 'x' differs.")
     serving.label_studio.label_many(6)
     serving.settle()
     serving.restart()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
 
@@ -84,7 +83,7 @@ def test_after_a_restart_the_board_is_there_before_label_studio_answers(serving:
     assert serving.view.space
     assert serving.view.space.labels == LABELS
     assert serving.view.problem == "Label Studio does not answer."
-    assert serving.inference.prepared[-1] == "support-1"
+    assert serving.rollout.asked[-1] == "support-1"
     serving.label_studio.label_many(6)
     serving.label_studio.down = None
     serving.settle()
@@ -96,12 +95,12 @@ def test_a_served_version_that_broke_on_the_disk_falls_back_to_the_one_before(se
     serving.label_studio.label_many(6)
     serving.settle()
     serving.carry_through("1-2")
-    serving.inference.broken["support-2"] = CorruptVersion("File 'x' differs.")
+    serving.rollout.broken["support-2"] = CorruptVersion("File 'x' differs.")
     serving.restart()
     serving.tick()
     assert serving.current == "support-1"
     assert serving.view.problem == "support-2 cannot be served: File 'x' differs. support-1 serves instead."
-    serving.inference.broken["support-1"] = broken("support-1")
+    serving.rollout.broken["support-1"] = broken("support-1")
     serving.restart()
     serving.tick()
     assert serving.current == "support-1"
@@ -109,7 +108,7 @@ def test_a_served_version_that_broke_on_the_disk_falls_back_to_the_one_before(se
 
 
 def test_a_broken_only_version_is_told(serving: World) -> None:
-    serving.inference.broken["support-1"] = CorruptVersion("File 'x' differs.")
+    serving.rollout.broken["support-1"] = CorruptVersion("File 'x' differs.")
     serving.restart()
     serving.tick()
     assert serving.view.problem.endswith("There is no version before it: train again.")
@@ -165,7 +164,7 @@ def test_setup_does_not_look_at_labels(world: World) -> None:
 
 
 def test_what_setup_said_is_kept(world: World) -> None:
-    world.supervisor.remember(1, {"seed": "3"}, URL)
+    world.desk.remember(1, {"seed": "3"}, URL)
     world.tick()
     kept = Notebook(world.store, world.view.project.key).connection()
     assert (kept.overrides, kept.seen_url) == ({"seed": "3"}, URL)
@@ -175,8 +174,8 @@ def test_a_command_that_could_not_be_stored_was_not_taken(world: World) -> None:
     command = Command("1", 1, Action.TRAIN)
     world.own.fail_at, world.own.error = world.own.changes + 1, StoreError("The disk is full.")
     with pytest.raises(StoreError):
-        world.supervisor.submit(command)
-    world.supervisor.submit(command)
+        world.desk.submit(command)
+    world.desk.submit(command)
     assert world.inbox.commands() == [command]
 
 
@@ -202,40 +201,40 @@ def test_the_next_tick_is_soon_while_a_run_goes_on_and_later_otherwise(world: Wo
 
 def test_the_threads_do_all_this_by_themselves() -> None:
     world = World(settings(debounce_seconds=0.0, reconcile_seconds=0.1))
-    world.supervisor._clock = time.time
     world.label_studio.add_project()
     world.label_studio.label_many(6)
     unlabelled = [world.label_studio.add_task() for _ in range(3)]
-    world.supervisor.start()
+    member = world.member()
+    member.start()
     try:
         world.event("SETUP")
         eventually(lambda: world.launcher.launched, every=0.01)
         world.train("1-1")
         world.end("1-1")
-        world.supervisor.wake()
+        world.bell.set()
         eventually(lambda: world.label_studio.titles[1][0].title == "support-1", every=0.01)
         assert {row["task"] for row in world.label_studio.predictions} == set(unlabelled)
     finally:
-        world.supervisor.stop()
-    assert not [thread for thread in threading.enumerate() if thread.name in ("supervisor", "refresh")]
+        member.stop()
+    assert not [thread for thread in threading.enumerate() if thread.name in ("member", "refresh")]
 
 
 def test_a_slip_in_a_tick_does_not_end_the_thread(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     errors = [StoreError("The disk is gone."), ValueError("a slip")]
-    monkeypatch.setattr("services.adapter.supervisor._ACTIVE_SECONDS", 0.01)
-    monkeypatch.setattr("services.adapter.supervisor._IDLE_SECONDS", 0.01)
-    whole = world.supervisor._read
+    monkeypatch.setattr("services.adapter.member._AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("services.adapter.member._SLIP_SECONDS", 0.01)
+    world.restart()
+    member = world.member()
+    tick = member.tick
 
-    def fails() -> None:
+    def fails(now: float) -> float:
         if errors:
             raise errors.pop()
-        whole()
+        return tick(now)
 
-    world.restart()
-    whole = world.supervisor._read
-    monkeypatch.setattr(world.supervisor, "_read", fails)
-    world.supervisor.start()
+    monkeypatch.setattr(member, "tick", fails)
+    member.start()
     try:
         eventually(world.board.ready.is_set, every=0.01)
     finally:
-        world.supervisor.stop()
+        member.stop()

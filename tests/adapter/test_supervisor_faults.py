@@ -231,7 +231,7 @@ class AnyLife(RuleBasedStateMachine):
             for number, row in world.label_studio.tasks[1].items()
             if (sign := signature(row["annotations"]))
         }
-        counts = world.supervisor._stewards[1].planner.reading.counts  # type: ignore[union-attr]
+        counts = world.supervisor.roster.stewards[1].planner.reading.counts  # type: ignore[union-attr]
         if why_not_trainable(counts):
             return
         taken = self._last_snapshot()

@@ -52,6 +52,16 @@ def test_labels_that_cannot_be_trained_wait_with_the_reason() -> None:
     assert decide(seen, Situation(commands=("a",)), POLICY, NOW) == Wait("2 labels need examples; 1 has.")
 
 
+def test_a_while_passes_between_two_runs() -> None:
+    policy = Policy(every_n_updates=10, debounce_seconds=2.0, min_seconds_between_runs=60.0)
+    before = (past(RunState.DONE, ended=NOW - 20),)
+    assert decide(ENOUGH, Situation(past=before), policy, NOW) == Wait(
+        "10 labelled tasks changed; the next run begins 40 s from now at the earliest"
+    )
+    assert isinstance(decide(ENOUGH, Situation(past=before), policy, NOW + 40), Launch)
+    assert isinstance(decide(ENOUGH, Situation(past=before, commands=("a",)), policy, NOW), Launch)
+
+
 def test_nothing_begins_while_paused() -> None:
     assert isinstance(decide(ENOUGH, Situation(commands=("a",), paused=True), POLICY, NOW), Wait)
 

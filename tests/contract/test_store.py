@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from services.core.errors import BadConfig, NotFound, StoreError
-from services.core.store import ObjectStore, open_store
+from services.core.errors import BadConfig, CorruptVersion, NotFound, StoreError
+from services.core.inbox import Inbox
+from services.core.registry import Registry
+from services.core.runs import Runs
+from services.core.store import ObjectStore, check_store, open_store
 from services.core.store.files import FileStore
+from tests.buckets import bucket, needs_s3, s3_store
+from tests.samples import manifest
 
 
 class StoreContract:
@@ -27,6 +35,71 @@ class StoreContract:
         assert self.store.read("a/b.json") == b"one"
         self.store.write("a/b.json", b"")
         assert self.store.read("a/b.json") == b""
+
+    def test_what_has_not_changed_is_not_read_again(self) -> None:
+        self.store.write("serving.json", b"one")
+        found = self.store.read_changed("serving.json")
+        assert found is not None
+        data, mark = found
+        assert data == b"one"
+        assert self.store.read_changed("serving.json", mark) is None
+        self.store.write("serving.json", b"two")
+        again = self.store.read_changed("serving.json", mark)
+        assert again is not None
+        assert again[0] == b"two"
+        with pytest.raises(NotFound, match="holds no"):
+            self.store.read_changed("absent", mark)
+
+    def test_a_local_file_follows_the_object(self) -> None:
+        self.store.write("a/b", b"one")
+        assert self.store.local("a/b").parts[-2:] == ("a", "b")
+        self.store.write("a/b", b"two")
+        assert self.store.local("a/b").read_bytes() == b"two"
+        self.store.forget("a/b")
+        assert self.store.local("a/b").read_bytes() == b"two"
+        assert not self.store.forget("never-asked-for")
+        self.store.delete("a/b")
+        with pytest.raises(NotFound):
+            self.store.local("a/b")
+
+    def test_entries_have_size_and_time(self) -> None:
+        before = time.time()
+        self.store.write("runs/2-1/b", b"xyz")
+        self.store.write("runs/2-10/a", b"")
+        found = list(self.store.entries("runs/2-1/"))
+        assert [(entry.key, entry.size) for entry in found] == [("runs/2-1/b", 3)]
+        assert abs(found[0].modified - before) < 60
+        assert [entry.key for entry in self.store.entries()] == ["runs/2-1/b", "runs/2-10/a"]
+
+    def test_the_url_opens_the_same_store_again(self) -> None:
+        assert not self.store.url.endswith("/")
+        assert self.again().url == self.store.url
+
+    def again(self) -> ObjectStore:
+        return open_store(self.store.url)
+
+    def test_a_check_leaves_nothing(self) -> None:
+        check_store(self.store, write=False)
+        check_store(self.store, write=True)
+        assert list(self.store.keys()) == []
+
+    def test_a_version_with_a_flipped_byte_is_refused_and_a_mended_one_is_read(self, tmp_path: Path) -> None:
+        registry = Registry(self.store)
+        (tmp_path / "v" / "ct2").mkdir(parents=True)
+        (tmp_path / "v" / "ct2" / "model.bin").write_bytes(b"weights" * 1000)
+        (tmp_path / "v" / "config.json").write_bytes(b"{}")
+        registry.publish(tmp_path / "v", manifest("v-1"))
+        assert registry.versions("5-1") == ["v-1"]
+        folder = registry.folder("5-1", "v-1")
+        assert (folder / "ct2" / "model.bin").read_bytes() == b"weights" * 1000
+        key = "projects/5-1/versions/v-1/ct2/model.bin"
+        whole = self.store.read(key)
+        self.store.write(key, b"W" + whole[1:])
+        for _ in range(2):
+            with pytest.raises(CorruptVersion, match="differs from its manifest"):
+                registry.file("5-1", "v-1", "ct2/model.bin")
+        self.store.write(key, whole)
+        assert registry.file("5-1", "v-1", "ct2/model.bin").read_bytes() == whole
 
     def test_nothing_is_not_found(self) -> None:
         self.store.write("a/b", b"x")
@@ -218,7 +291,82 @@ class TestFileStore(StoreContract):
         assert self.store.root == self.root
         assert "%20" in self.store.url
 
-    @pytest.mark.parametrize("url", ["s3://bucket/x", "file:relative", "/a/folder", ""])
+    @pytest.mark.parametrize("url", ["s3:///x", "s3:", "gs://bucket/x", "file:relative", "/a/folder", ""])
     def test_other_stores_are_unknown(self, url: str) -> None:
         with pytest.raises(BadConfig, match="names no store"):
             open_store(url)
+
+
+@pytest.fixture(scope="module")
+def a_bucket() -> Iterator[str]:
+    with bucket() as name:
+        yield name
+
+
+@needs_s3
+class TestS3Store(StoreContract):
+    @pytest.fixture(autouse=True)
+    def _store(self, a_bucket: str, tmp_path: Path) -> None:
+        self.cache = tmp_path / "cache"
+        self.store = self.s3 = s3_store(f"s3://{a_bucket}/{secrets.token_hex(4)}/a prefix é/", self.cache)
+
+    def again(self) -> ObjectStore:
+        return s3_store(self.store.url, self.cache)
+
+    def test_prefixes_that_begin_alike_are_two_stores(self, a_bucket: str) -> None:
+        one, ten = (s3_store(f"s3://{a_bucket}/models/{name}/", self.cache) for name in ("v1", "v10"))
+        one.write("a/b", b"one")
+        ten.write("a/b", b"ten")
+        assert [list(store.keys()) for store in (one, ten)] == [["a/b"], ["a/b"]]
+        assert [store.local("a/b").read_bytes() for store in (one, ten)] == [b"one", b"ten"]
+
+    def test_a_file_of_many_parts_is_one_object(self, tmp_path: Path) -> None:
+        source = tmp_path / "weights"
+        source.write_bytes(os.urandom(1 << 20) * 35)
+        self.store.upload(source, "weights")
+        assert self.store.local("weights").read_bytes() == source.read_bytes()
+        assert self.store.local("weights") == self.store.local("weights")
+
+    def test_a_copy_that_went_bad_here_is_mended_from_the_bucket(self, tmp_path: Path) -> None:
+        registry = Registry(self.store)
+        (tmp_path / "v").mkdir()
+        (tmp_path / "v" / "model.bin").write_bytes(b"weights")
+        registry.publish(tmp_path / "v", manifest("v-1"))
+        copy = registry.file("5-1", "v-1", "model.bin")
+        copy.write_bytes(b"Weights")
+        assert registry.file("5-1", "v-1", "model.bin").read_bytes() == b"weights"
+
+    def test_what_consoles_make_for_a_folder_is_no_object(self) -> None:
+        self.store.write("runs/2-1/a", b"x")
+        for name in ("runs/", "runs/3-1/", "runs/2-1/"):
+            self.s3._clients.quick._put_object(self.s3.bucket, self.s3.prefix + name, b"")
+        assert list(self.store.keys()) == ["runs/2-1/a"]
+
+    def test_more_objects_than_a_page_are_listed(self) -> None:
+        for number in range(1005):
+            self.store.write(f"many/{number:04d}/a", b"")
+        assert self.store.folders("many/") == [f"{number:04d}" for number in range(1005)]
+        assert len(list(self.store.keys("many/"))) == 1005
+
+    def test_a_listing_costs_one_request(self) -> None:
+        """The leader asks for these twice a second."""
+        for number in range(30):
+            self.store.write(f"runs/5-{number}/request.json", b"x")
+            self.store.write(f"runs/5-{number}/checkpoints/a", b"x")
+        asked = self.requests()
+        assert len(Runs(self.store).names(5)) == 30
+        assert Inbox(self.store).commands() == []
+        assert len(asked) == 2
+
+    def requests(self) -> list[str]:
+        client: Any = self.s3._clients.quick
+        asked: list[str] = []
+        self.store.folders("warm/")  # asks for the region, once
+        send = client._http.urlopen
+
+        def counted(method: str, url: str, **options: Any) -> Any:
+            asked.append(f"{method} {url}")
+            return send(method, url, **options)
+
+        client._http.urlopen = counted
+        return asked

@@ -7,7 +7,7 @@ from pathlib import Path
 from structlog.testing import capture_logs
 
 from services.core.domain import Action, Command
-from services.core.inbox import Inbox, command_id
+from services.core.inbox import Hint, Inbox, command_id
 from services.core.store.files import FileStore
 
 
@@ -38,3 +38,30 @@ def test_a_command_that_cannot_be_read_holds_up_no_other_and_stays(tmp_path: Pat
     assert [line["key"] for line in lines] == ["inbox/cmd-0.json", "inbox/cmd-1.json"]
     assert "upgrade Fitloop" in lines[0]["reason"]
     assert len(list(store.keys("inbox/"))) == 3
+
+
+def test_hints_of_a_project_are_joined_and_taken_away_once(tmp_path: Path) -> None:
+    inbox = Inbox(FileStore(tmp_path))
+    inbox.hint(Hint(5, ("TASKS_CREATED",), {"seed": "1"}, "http://a", 2.0))
+    inbox.hint(Hint(5, ("SETUP", "TASKS_CREATED"), None, "", 1.0))
+    inbox.hint(Hint(6, at=3.0))
+    inbox.put(Command("1", 5, Action.TRAIN))
+    assert inbox.hints() == [
+        Hint(5, ("TASKS_CREATED", "SETUP"), {"seed": "1"}, "http://a", 2.0),
+        Hint(6, at=3.0),
+    ]
+    assert inbox.hints() == []
+    assert len(inbox.commands()) == 1
+
+
+def test_what_was_said_last_holds() -> None:
+    before = Hint(5, (), {"seed": "1"}, "http://a", 1.0)
+    assert before.then(Hint(5, (), {}, "http://b", 2.0)) == Hint(5, (), {}, "http://b", 2.0)
+
+
+def test_a_hint_that_cannot_be_read_is_written_over(tmp_path: Path) -> None:
+    store = FileStore(tmp_path)
+    store.write("inbox/hint-5.json", b"{")
+    assert Inbox(store).hints() == []
+    Inbox(store).hint(Hint(5, ("SETUP",)))
+    assert [hint.actions for hint in Inbox(store).hints()] == [("SETUP",)]

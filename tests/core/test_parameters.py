@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from services.core.domain import Method, Parameters
 from services.core.errors import BadRequest
-from services.core.parameters import NAMES, apply, parse_parameters
+from services.core.parameters import NAMES, apply, parse_parameters, parse_project_settings
 
 
 @pytest.mark.parametrize("raw", [None, "", "  ", "null", {}, "{}"])
@@ -108,3 +109,30 @@ def test_whatever_is_parsed_can_be_applied(raw: Any) -> None:
     overrides, problems = parse_parameters(raw)
     apply(Parameters(), overrides)
     assert all(problem.endswith(".") for problem in problems)
+
+
+def test_settings_of_projects_are_checked_as_parameters_are() -> None:
+    raw = (
+        '{"5": {"method": "finetune", "start_training_each_n_updates": 20, "learning_rate": "5e-5"}, "6": {}}'
+    )
+    found = {"method": "finetune", "start_training_each_n_updates": "20", "learning_rate": "5e-5"}
+    assert parse_project_settings(raw) == {5: found, 6: {}}
+
+
+@pytest.mark.parametrize(
+    ("raw", "sentence"),
+    [
+        ('{"5": {"learning_rte": "1"}}', "Project 5: 'learning_rte' is no parameter of a run"),
+        ('{"5": {"method": "magic"}}', "Project 5: Parameter method cannot be 'magic'"),
+        (
+            '{"5": {"start_training_each_n_updates": 0}}',
+            "Project 5: start_training_each_n_updates cannot be '0'",
+        ),
+        ('{"reviews": {}}', "'reviews' is no project's id in Label Studio"),
+        ('{"5": "finetune"}', "Settings of project 5 must be a JSON object"),
+        ("[]", "Parameters must be a JSON object"),
+    ],
+)
+def test_wrong_settings_of_projects_name_the_key(raw: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        parse_project_settings(raw)

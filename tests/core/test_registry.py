@@ -126,6 +126,24 @@ def test_the_greatest_table_wins_over_a_late_write(registry: Registry) -> None:
     assert registry.serving() == newer
 
 
+def test_what_stands_in_the_table_now_may_be_a_late_write(registry: Registry) -> None:
+    assert registry.written() is None
+    registry.write_serving(Serving(term=2, generation=7))
+    late = Serving(term=1, generation=9)
+    registry.write_serving(late)
+    assert registry.written() == late
+    registry.store.write("serving.json", b"{")
+    assert registry.written() is None
+
+
+def test_the_last_term_counts_a_table_that_nobody_can_read(registry: Registry) -> None:
+    assert registry.last_term() == 0
+    registry.write_serving(Serving(term=2, generation=7))
+    assert registry.last_term() == 2
+    registry.store.write("serving/00000004-00000008.json", b"{")
+    assert registry.last_term() == 4
+
+
 def test_old_generations_are_swept(registry: Registry) -> None:
     for generation in range(105):
         registry.write_serving(Serving(term=1, generation=generation))

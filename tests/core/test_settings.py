@@ -121,3 +121,18 @@ def test_every_field_says_its_unit_and_reason() -> None:
     for group in GROUPS.values():
         for name, field in group.model_fields.items():
             assert field.description, f"{group.__name__}.{name}"
+
+
+def test_settings_of_single_projects_go_before_the_releases(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = '{"5": {"method": "finetune", "start_training_each_n_updates": "20"}}'
+    monkeypatch.setenv("FITLOOP_PROJECTS", own)
+    trigger = Settings.load().trigger
+    assert (trigger.of(5).every_n_updates, trigger.of(6).every_n_updates) == (20, 10)
+    assert (trigger.parameters_of(5), trigger.parameters_of(6)) == ({"method": "finetune"}, {})
+
+
+@pytest.mark.parametrize("value", ["{", '{"5": {"metod": "finetune"}}'])
+def test_wrong_settings_of_single_projects_are_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("FITLOOP_PROJECTS", value)
+    with pytest.raises(BadConfig, match="FITLOOP_PROJECTS"):
+        Settings.load()

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 
 from services.core.errors import BadConfig, Locked
-from services.embedded.lock import data_lock
+from services.embedded.leadership import FileLeadership
 
 HOLDER = """
 import sys
 from pathlib import Path
-from services.embedded.lock import data_lock
-with data_lock(Path(sys.argv[1])):
-    print("held", flush=True)
-    sys.stdin.read()
+from services.embedded.leadership import FileLeadership
+FileLeadership(Path(sys.argv[1])).start(lambda: None)
+print("held", flush=True)
+sys.stdin.read()
 """
 
 
@@ -30,26 +30,29 @@ def test_the_second_is_told_who_holds_the_folder_until_that_one_dies(tmp_path: P
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        with (
-            pytest.raises(Locked, match=rf"process {holder.pid}\) works on {folder}: .*--data"),
-            data_lock(folder),
-        ):
-            pass
+        ours = FileLeadership(folder)
+        with pytest.raises(Locked, match=rf"process {holder.pid}\) works on {folder}: .*--data"):
+            ours.start(lambda: None)
+        assert not ours.leads()
         holder.send_signal(signal.SIGKILL)
-    with data_lock(folder):
-        assert (folder / "lock").read_text() == f"{os.getpid()}\n"
+    ours.start(lambda: None)
+    assert (folder / "lock").read_text() == f"{os.getpid()}\n"
+    ours.stop()
 
 
-def test_it_is_given_back_at_the_end(tmp_path: Path) -> None:
+def test_who_holds_the_folder_leads_until_it_is_given_back(tmp_path: Path) -> None:
+    told: list[bool] = []
+    leadership = FileLeadership(tmp_path)
     for _ in range(2):
-        with data_lock(tmp_path):
-            pass
+        leadership.start(lambda: told.append(leadership.leads(3600)))
+        leadership.start(lambda: None)  # a second time changes nothing
+        leadership.stop()
+        leadership.stop()
+        assert not leadership.leads()
+    assert told == [True, True]
 
 
 def test_a_folder_that_cannot_be_made_is_a_wrong_setting(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with (
-        pytest.raises(BadConfig, match="cannot be used: Not a directory"),
-        data_lock(tmp_path / "file" / "data"),
-    ):
-        pass
+    with pytest.raises(BadConfig, match="cannot be used: Not a directory"):
+        FileLeadership(tmp_path / "file" / "data").start(lambda: None)

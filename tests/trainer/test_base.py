@@ -3,13 +3,15 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from services.core.errors import BadConfig
+from services.core.errors import BadConfig, StoreRefused, StoreUnreachable
+from services.core.store.files import FileStore
 from services.engine.tokenise import encode
 from services.engine.torch import padded
 from services.trainer.base import load_base
@@ -116,6 +118,74 @@ def test_a_hub_that_cannot_be_reached_is_named(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     with pytest.raises(BadConfig, match=r"the hub did not give it \(ConnectionError\)"):
         load_base("someone/model", 32)
+
+
+class Bucket:
+    """Stands for `s3://bucket/prefix/`: a folder that is copied from, as the bucket's store copies it."""
+
+    def __init__(self, root: Path, cache: Path) -> None:
+        self.objects, self.cache = FileStore(root), cache
+        self.forgotten: list[str] = []
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        return self.objects.keys(prefix)
+
+    def local(self, key: str) -> Path:
+        (self.cache / key).parent.mkdir(parents=True, exist_ok=True)
+        return Path(shutil.copy(self.objects.local(key), self.cache / key))
+
+    def forget(self, key: str) -> bool:
+        self.forgotten.append(key)
+        (self.cache / key).unlink()
+        return True
+
+
+@pytest.fixture
+def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    found = Bucket(tmp_path / "bucket", tmp_path / "cache")
+    monkeypatch.setattr("services.trainer.base.open_store", lambda _: found)
+    return found
+
+
+def test_a_bucket_holds_base_models_too(folder: Path, bucket: Bucket) -> None:
+    shutil.copytree(folder, bucket.objects.root / "0_Transformer")
+    bucket.objects.write("modules.json", b'[{"path": "0_Transformer"}]')
+    bucket.objects.write("README.md", b"not a file of a model")
+    bucket.objects.write(".cache/x.json", b"nor this")
+    base = load_base("s3://bucket/models/tiny/", 32)
+    assert base.source == bucket.cache / "0_Transformer"
+    assert base.digest == load_base(str(folder), 32).digest
+    assert not (bucket.cache / "README.md").exists()
+
+
+def test_what_another_model_left_in_the_cache_is_not_read_with_it(folder: Path, bucket: Bucket) -> None:
+    shutil.copytree(folder, bucket.objects.root)
+    bucket.cache.mkdir()
+    (bucket.cache / "model-00002-of-00002.safetensors").write_bytes(b"of another")
+    assert load_base("s3://bucket/models/tiny/", 32).digest == load_base(str(folder), 32).digest
+    assert bucket.forgotten == ["model-00002-of-00002.safetensors"]
+
+
+def test_an_empty_prefix_is_refused_with_what_to_do(bucket: Bucket) -> None:
+    with pytest.raises(
+        BadConfig, match=r"there is no model below it \(`fitloop models push DIR` puts one there\)"
+    ):
+        load_base("s3://bucket/models/", 32)
+
+
+def test_a_bucket_that_does_not_answer_may_do_so_later_and_one_that_refuses_will_not(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = iter([StoreUnreachable("busy."), StoreRefused("No right.")])
+
+    def keys(_prefix: str) -> Iterator[str]:
+        raise next(errors)
+
+    monkeypatch.setattr(bucket, "keys", keys)
+    with pytest.raises(StoreUnreachable):
+        load_base("s3://bucket/models/", 32)
+    with pytest.raises(BadConfig, match="cannot be used: No right. Set BASELINE_MODEL_NAME"):
+        load_base("s3://bucket/models/", 32)
 
 
 @pytest.mark.skipif(minilm() is None, reason="the package with all-MiniLM-L6-v2's weights is not installed")

@@ -9,7 +9,15 @@ import pytest
 import stamina
 
 from services.core.domain import Method
-from services.core.errors import BadData, CorruptVersion, EngineError, NotFound, StoreError
+from services.core.errors import (
+    BadData,
+    CorruptVersion,
+    EngineError,
+    NotFound,
+    StoreError,
+    StoreRefused,
+    StoreUnreachable,
+)
 from services.core.registry import Registry
 from services.core.store.files import FileStore
 from services.trainer import publish as module
@@ -31,6 +39,11 @@ def test_a_store_that_fails_for_a_while_is_asked_again(number: int) -> None:
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
 def test_what_waiting_does_not_mend_is_not_tried_again(number: int) -> None:
     assert not is_transient(caused(number))
+
+
+def test_a_bucket_is_asked_again_where_waiting_may_help_and_not_where_a_right_is_missing() -> None:
+    assert is_transient(StoreUnreachable("busy"))
+    assert not is_transient(StoreRefused("no right"))
 
 
 def test_other_errors_are_not_tried_again() -> None:

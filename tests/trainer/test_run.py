@@ -26,9 +26,9 @@ def tasks_of(states: dict[int, int]) -> list[dict[str, object]]:
 
 
 def test_the_store_is_all_before_runs(tmp_path: Path) -> None:
-    runs, registry, name = parse_run_url(f"{tmp_path.as_uri()}/runs/x/runs/5-1")
+    store, name = parse_run_url(f"{tmp_path.as_uri()}/runs/x/runs/5-1")
     assert name == "5-1"
-    assert runs.store.url == registry.store.url == f"{tmp_path.as_uri()}/runs/x"
+    assert store.url == f"{tmp_path.as_uri()}/runs/x"
 
 
 @pytest.mark.parametrize(

@@ -124,4 +124,6 @@ class Launch:
     attempts: tuple[Attempt, ...] = ()
     outcome: RunState | None = None
     """DONE, FAILED or CANCELLED once nothing more will be tried."""
+    waiting: str = ""
+    """Why no process works on it yet, for people: "no node has a free nvidia.com/gpu"."""
     format: int = FORMAT

@@ -119,8 +119,13 @@ class Served:
     previous: str | None = None
     target: str | None = None
     since: float = 0.0
+    """When `current` serves, a little ahead of the write, so that all replicas change at one moment."""
     why: str = ""
     pinned: bool = False
+
+    def at(self, now: float) -> str | None:
+        """The version that people are told of, and that is asked for, at this moment."""
+        return self.current if now >= self.since else self.previous
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,14 +18,18 @@ from services.core.settings.adapter import (
     StorageSettings,
     TriggerSettings,
 )
+from services.core.settings.cluster import ClusterSettings, RolloutSettings, S3Settings
 from services.core.settings.group import Group, variables
 from services.core.settings.models import ServingSettings, TrainingSettings
 
 __all__ = [
     "GROUPS",
     "AuthSettings",
+    "ClusterSettings",
     "LabelStudioSettings",
     "LoggingSettings",
+    "RolloutSettings",
+    "S3Settings",
     "ServingSettings",
     "Settings",
     "StorageSettings",
@@ -38,10 +42,13 @@ GROUPS: dict[str, type[Group]] = {
     "label_studio": LabelStudioSettings,
     "auth": AuthSettings,
     "storage": StorageSettings,
+    "s3": S3Settings,
     "trigger": TriggerSettings,
     "training": TrainingSettings,
     "serving": ServingSettings,
     "logging": LoggingSettings,
+    "cluster": ClusterSettings,
+    "rollout": RolloutSettings,
 }
 
 
@@ -52,10 +59,13 @@ class Settings:
     label_studio: LabelStudioSettings = field(default_factory=LabelStudioSettings)
     auth: AuthSettings = field(default_factory=AuthSettings)
     storage: StorageSettings = field(default_factory=StorageSettings)
+    s3: S3Settings = field(default_factory=S3Settings)
     trigger: TriggerSettings = field(default_factory=TriggerSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
     serving: ServingSettings = field(default_factory=ServingSettings)
     logging: LoggingSettings = field(default_factory=LoggingSettings)
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
+    rollout: RolloutSettings = field(default_factory=RolloutSettings)
 
     @classmethod
     def load(cls) -> Settings:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import NoDecode
 
 from services.core.settings.group import Group, named
+
+EACH_N_UPDATES: Final = "start_training_each_n_updates"
+"""Of one project, beside the parameters of its runs."""
 
 
 class LabelStudioSettings(Group):
@@ -72,7 +76,26 @@ class StorageSettings(Group):
     model_dir: Path = Field(
         Path("fitloop-data"),
         validation_alias=named("MODEL_DIR"),
-        description="Folder of `fitloop local`: everything that it knows is here.",
+        description="Folder of `fitloop local`: everything that it knows is here, unless `FITLOOP_STORE` names a store.",
+    )
+    store: str = Field(
+        "",
+        validation_alias=named("FITLOOP_STORE"),
+        description="Where versions and runs are kept, as s3://bucket/prefix/; unset: in `MODEL_DIR`.",
+    )
+    cache_dir: Path | None = Field(
+        None,
+        validation_alias=named("FITLOOP_CACHE_DIR"),
+        description="Folder for copies of what is read from a bucket; unset: a temporary one.",
+    )
+    cache_mb: float = Field(
+        4096.0,
+        gt=0,
+        validation_alias=named("FITLOOP_CACHE_MB"),
+        description=(
+            "Megabytes of such copies: beyond it those go that were not asked for longest, but none that was asked for "
+            "in the last ten minutes, because it may just be loaded."
+        ),
     )
     keep_versions: int = Field(
         10,
@@ -124,6 +147,39 @@ class TriggerSettings(Group):
         validation_alias=named("FITLOOP_MAX_ACTIVE_RUNS"),
         description="Runs that may go on at once, over all projects; the others wait, the longest waiting first.",
     )
+    min_seconds_between_runs: float = Field(
+        0.0,
+        ge=0,
+        validation_alias=named("FITLOOP_MIN_SECONDS_BETWEEN_RUNS"),
+        description="Seconds from the end of a project's run to its next one, unless a person asks for it; 0: none.",
+    )
+    projects: Annotated[dict[int, dict[str, str]], NoDecode] = Field(
+        {},
+        validation_alias=named("FITLOOP_PROJECTS"),
+        description=(
+            'Settings of single projects by their ids, as JSON: `{"5": {"method": "finetune", '
+            '"start_training_each_n_updates": "20"}}`. Names are those of a run\'s parameters; what a backend\'s extra '
+            "parameters in Label Studio say goes before."
+        ),
+    )
+
+    @field_validator("projects", mode="before")
+    @classmethod
+    def _is_known(cls, value: object) -> dict[int, dict[str, str]]:
+        # Late: what a parameter may be is said by these settings themselves.
+        from services.core.parameters import parse_project_settings  # noqa: PLC0415
+
+        return parse_project_settings(value)
+
+    def of(self, project_id: int) -> TriggerSettings:
+        """These settings for one project."""
+        own = self.projects.get(project_id, {}).get(EACH_N_UPDATES)
+        return self if own is None else self.model_copy(update={"every_n_updates": int(own)})
+
+    def parameters_of(self, project_id: int) -> dict[str, str]:
+        """Parameters of the project's runs, checked; for `core.parameters.apply`."""
+        own = self.projects.get(project_id, {})
+        return {name: text for name, text in own.items() if name != EACH_N_UPDATES}
 
 
 class LoggingSettings(Group):

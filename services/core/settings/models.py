@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -10,11 +12,24 @@ from services.core.domain import Method, Parameters
 from services.core.settings.group import Group, named
 
 
-def cores() -> int:
-    """Cores that this process may use; macOS cannot say, and gives all."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Cores that this process may use, a container's quota counted; macOS cannot say, and gives all."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(there, int(quota(cgroup) or there)))
+
+
+def quota(cgroup: Path) -> float | None:
+    """Cores that the control group allows (version 2, then 1); None where it sets no limit."""
+    try:
+        most, period = (cgroup / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            most, period = (
+                (cgroup / "cpu" / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period")
+            )
+        except OSError:
+            return None
+    return int(most) / int(period) if most.isdigit() and int(period) > 0 else None
 
 
 class TrainingSettings(Group):
@@ -29,8 +44,8 @@ class TrainingSettings(Group):
         "bert-base-multilingual-cased",
         validation_alias=named("BASELINE_MODEL_NAME"),
         description=(
-            "The pre-trained encoder: a hub id or a folder. A sentence encoder (all-MiniLM-L6-v2, a multilingual e5) "
-            "needs far fewer labels than the default."
+            "The pre-trained encoder: a hub id, a folder, or s3://bucket/prefix/ (`fitloop models push` puts one there). A "
+            "sentence encoder (all-MiniLM-L6-v2, a multilingual e5) needs far fewer labels than the default."
         ),
     )
     model_name: str | None = Field(
@@ -73,6 +88,48 @@ class TrainingSettings(Group):
         validation_alias=named("FITLOOP_CHECKPOINT_SECONDS"),
         description="Seconds between checkpoints of a fine-tune: what a killed process may lose.",
     )
+    run_seconds: float | None = Field(
+        None,
+        gt=0,
+        validation_alias=named("FITLOOP_RUN_SECONDS"),
+        description=(
+            "Seconds that one process may work on a run; less than its pod's deadline, so that it ends with a sentence. "
+            "Unset: as long as it takes."
+        ),
+    )
+    require_gpu: bool = Field(
+        False,
+        validation_alias=named("FITLOOP_REQUIRE_GPU"),
+        description="Whether a run that finds no CUDA device is refused, because it was promised one.",
+    )
+    keep_log: bool = Field(
+        False,
+        validation_alias=named("FITLOOP_KEEP_LOG"),
+        description="Whether a run keeps its last lines in log.txt itself, because no parent process listens to it.",
+    )
+    processes_per_pod: int = Field(
+        1,
+        ge=1,
+        validation_alias=named("FITLOOP_PROCESSES_PER_POD"),
+        description="Processes of a run in one pod, one for each of its GPUs (`python -P -m services.trainer.ranks`).",
+    )
+    pods: int = Field(
+        1,
+        ge=1,
+        validation_alias=named("FITLOOP_PODS"),
+        description="Pods of a run, which is then an Indexed Job.",
+    )
+    pod_index: int = Field(
+        0,
+        ge=0,
+        validation_alias=named("JOB_COMPLETION_INDEX"),
+        description="Which of the run's pods this is, from 0; Kubernetes sets it.",
+    )
+    rendezvous: str = Field(
+        "",
+        validation_alias=named("FITLOOP_RENDEZVOUS"),
+        description="host:port at which the pods of a run meet: that of its pod 0.",
+    )
 
     def parameters(self) -> Parameters:
         """The parameters of a run that nobody gave others for."""
@@ -114,6 +171,20 @@ class ServingSettings(Group):
         ge=2,
         validation_alias=named("FITLOOP_LOADED_MODELS"),
         description="Versions kept in memory; the least recently used leave.",
+    )
+    memory_mb: float = Field(
+        0.0,
+        ge=0,
+        validation_alias=named("FITLOOP_MODEL_MEMORY_MB"),
+        description=(
+            "Megabytes of weights in memory, both versions of a project counted while one takes the other's place; beyond "
+            "it the least recently used leave, and where all are in use the answer is 503. 0: no such limit."
+        ),
+    )
+    device: Literal["cpu", "cuda"] = Field(
+        "cpu",
+        validation_alias=named("FITLOOP_DEVICE"),
+        description="`cpu` computes in int8 where the version has that; `cuda` in bf16, from the fp32 weights.",
     )
     refresh_max_tasks: int = Field(
         10_000,

@@ -6,21 +6,43 @@ No conditional writes: what is unique is immutable, and what changes has one wri
 
 from __future__ import annotations
 
+import contextlib
+import secrets
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote, urlsplit
 
-from services.core.errors import BadConfig
+from services.core.errors import BadConfig, NotFound, StoreError
+
+if TYPE_CHECKING:
+    from services.core.settings import S3Settings, StorageSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An object as it is listed: size in bytes, and when it was written (seconds since the epoch)."""
+
+    key: str
+    size: int
+    modified: float
 
 
 class ObjectStore(Protocol):
-    """Bytes by key. Every method may raise StoreError."""
+    """Bytes by key. Every method may raise StoreError, whose `passing` says whether waiting may help."""
 
-    url: str
+    @property
+    def url(self) -> str:
+        """Without a "/" at its end; `open_store(url)` opens the same store again."""
+        ...
 
     def read(self, key: str) -> bytes:
         """The object's bytes. Raises NotFound."""
+        ...
+
+    def read_changed(self, key: str, mark: str = "") -> tuple[bytes, str] | None:
+        """The object's bytes and a mark of this state of it; None while it is as `mark` says. Raises NotFound."""
         ...
 
     def write(self, key: str, data: bytes) -> None:
@@ -32,7 +54,15 @@ class ObjectStore(Protocol):
         ...
 
     def local(self, key: str) -> Path:
-        """A local path that holds the object's bytes, to be read and not changed. Raises NotFound."""
+        """A local path that ends in the key and holds the object's bytes, to be read and not changed. Raises NotFound."""
+        ...
+
+    def forget(self, key: str) -> bool:
+        """Drop what `local` keeps of the object, because it is not what it should be. False where nothing is kept."""
+        ...
+
+    def entries(self, prefix: str = "") -> Iterator[Entry]:
+        """Every object whose key begins with `prefix`, in the order of keys."""
         ...
 
     def keys(self, prefix: str = "") -> Iterator[str]:
@@ -48,11 +78,43 @@ class ObjectStore(Protocol):
         ...
 
 
-def open_store(url: str) -> ObjectStore:
-    """The store at `file:///a/folder`. Raises BadConfig for any other scheme."""
-    from services.core.store.files import FileStore
+def open_store(url: str, s3: S3Settings | None = None, storage: StorageSettings | None = None) -> ObjectStore:
+    """The store at `file:///a/folder` or `s3://bucket/prefix/`; settings that are not given are the environment's.
 
+    Nothing is read yet: `check_store` says whether it can be. Raises BadConfig for any other URL, and for wrong settings.
+    """
     parts = urlsplit(url)
     if parts.scheme == "file" and parts.path.startswith("/"):
+        from services.core.store.files import FileStore
+
         return FileStore(Path(unquote(parts.path)))
-    raise BadConfig(f"{url!r} names no store that this release knows: use file:///an/absolute/folder.")
+    if parts.scheme == "s3" and parts.netloc:
+        from services.core.settings import Settings
+        from services.core.store.s3 import S3Store
+
+        if s3 is None or storage is None:
+            settings = Settings.load()
+            s3, storage = s3 or settings.s3, storage or settings.storage
+        return S3Store(url, s3, storage)
+    raise BadConfig(
+        f"{url!r} names no store that this release knows: use s3://bucket/prefix/ or file:///an/absolute/folder."
+    )
+
+
+def check_store(store: ObjectStore, *, write: bool) -> None:
+    """Try what a process will do: list, read and, with `write`, write and delete (below runs/, where all writers may).
+
+    Raises BadConfig where a person must change something, StoreError where waiting may help.
+    """
+    try:
+        store.folders("projects/")
+        with contextlib.suppress(NotFound):
+            store.read("serving.json")
+        if write:
+            key = f"runs/.check-{secrets.token_hex(8)}"
+            store.write(key, b"")
+            store.delete(key)
+    except StoreError as error:
+        if error.passing:
+            raise
+        raise BadConfig(str(error)) from error

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from services.core.errors import NotFound, StoreError
+from services.core.store import Entry
 
 _PARTIAL = ".partial-"
 """Begins the name of a file that is still being written; such names are never listed."""
@@ -34,6 +35,13 @@ class FileStore:
         except OSError as error:
             raise StoreError(f"{key!r} cannot be read from {self.url}: {error}") from error
 
+    def read_changed(self, key: str, mark: str = "") -> tuple[bytes, str] | None:
+        """The object's bytes and a mark of this state of it; None while it is as `mark` says. Raises NotFound."""
+        with self._wrapped(key, "read from"):
+            found = self._path(key).stat()
+        now = f"{found.st_ino}-{found.st_mtime_ns}-{found.st_size}"  # a write is a new file that is moved in
+        return None if now == mark else (self.read(key), now)
+
     def write(self, key: str, data: bytes) -> None:
         """Put the object in one step."""
         self._place(key, lambda file: file.write(data))
@@ -55,6 +63,20 @@ class FileStore:
         if not is_there:
             raise NotFound(f"{self.url} holds no {key!r}.")
         return path
+
+    def forget(self, key: str) -> bool:
+        """False: the object itself is what `local` gives."""
+        self._path(key)
+        return False
+
+    def entries(self, prefix: str = "") -> Iterator[Entry]:
+        """Every object whose key begins with `prefix`, in the order of keys; one that goes meanwhile is left out."""
+        found = []
+        for key in self.keys(prefix):
+            with contextlib.suppress(FileNotFoundError):
+                state = (self.root / key).stat()
+                found.append(Entry(key, state.st_size, state.st_mtime))
+        return iter(found)
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         """Every key that begins with `prefix`, in order."""

@@ -115,10 +115,14 @@ def _fit(work: Work, recipe: Recipe, part: Part, build: Build) -> nn.Module:
         work.checkpoints.part(part.name),
         work.progress,
         work.stop,
+        work.group,
     )
     return model
 
 
 def _answers(work: Work, model: nn.Module, wanted: Flags) -> Floats:
-    ids = [work.features.ids[row] for row in np.flatnonzero(wanted)]
-    return logits_of(model, ids, len(work.dataset.labels), work.base.pad_id, work.stop)
+    rows, labels, group = np.flatnonzero(wanted), len(work.dataset.labels), work.group
+    ids = [work.features.ids[row] for row in rows[group.rank :: group.size]]
+    found = np.zeros((len(rows), labels), np.float32)
+    found[group.rank :: group.size] = logits_of(model, ids, labels, work.base.pad_id, work.stop)
+    return group.total(found)

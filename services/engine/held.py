@@ -6,13 +6,14 @@ for that same load. A refusal is remembered for a minute, so that a broken versi
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from services.core.errors import EngineError, FitloopError
+from services.core.errors import EngineError, FitloopError, Overloaded
 from services.engine.model import Model
 
 REFUSED_SECONDS = 60.0
@@ -31,6 +32,11 @@ class Held:
         self._uses = 0
         self._left = False
         self._lock = threading.Lock()
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a request computes with it, or waits for it."""
+        return self._uses > 0
 
     def use(self) -> None:
         """Keep the model from being closed. Raises EngineError where it is already."""
@@ -63,12 +69,20 @@ class Models:
     """At most `limit` versions, and two of a project; the least recently used leave first."""
 
     def __init__(
-        self, load: Callable[[Name], Model], limit: int, clock: Callable[[], float] = time.monotonic
+        self,
+        load: Callable[[Name], Model],
+        limit: int,
+        clock: Callable[[], float] = time.monotonic,
+        size: Callable[[Name], int] = lambda _: 0,
+        budget: float = math.inf,
     ) -> None:
-        """`load` blocks and raises FitloopError."""
+        """`load` and `size` (bytes of a version's weights) block and raise FitloopError; at most `budget` bytes are held."""
         self._load = load
         self._limit = limit
         self._clock = clock
+        self._size = size
+        self._budget = budget
+        self._sizes: dict[Name, int] = {}
         self._held: OrderedDict[Name, Held] = OrderedDict()
         self._refused: dict[Name, tuple[float, FitloopError]] = {}
         self._lock = threading.Lock()
@@ -77,8 +91,9 @@ class Models:
     def use(self, name: Name, *, afresh: bool = False) -> Held:
         """The version's model, in use, its load begun where it is not there. Raises what refused it a moment ago.
 
-        `afresh`: try once more, whatever was refused.
+        `afresh`: try once more, whatever was refused. Raises Overloaded where there is no room beside what is in use.
         """
+        self._measure(name)
         with self._lock:
             self._forget_refusals(name if afresh else None)
             if name in self._refused:
@@ -86,13 +101,33 @@ class Models:
                 raise type(error)(
                     str(error)
                 )  # a new one: an error that is raised again and again keeps every frame
+            room = [] if name in self._held else self._room_for(name)
+            leaving = [self._held.pop(other) for other in room]
             held = self._held.get(name) or self._begin(name)
             self._held.move_to_end(name)
             held.use()
-            leaving = [self._held.pop(other) for other in self._surplus(name[0])]
+            leaving += [self._held.pop(other) for other in self._surplus(name[0])]
         for other in leaving:
             other.leave()
         return held
+
+    def names(self) -> list[Name]:
+        """What is loaded, the least recently used first."""
+        with self._lock:
+            return [name for name, held in self._held.items() if held.loaded.done()]
+
+    def refusals(self) -> dict[Name, str]:
+        """What was refused within the last minute, and why."""
+        with self._lock:
+            self._forget_refusals(None)
+            return {name: str(error) for name, (_, error) in self._refused.items()}
+
+    def drop(self, name: Name) -> None:
+        """Let a version go, as soon as nobody uses it."""
+        with self._lock:
+            held = self._held.pop(name, None)
+        if held:
+            held.leave()
 
     def get(self, name: Name) -> Model | None:
         """The model where it is loaded."""
@@ -114,6 +149,22 @@ class Models:
         own = [name for name in self._held if name[0] == project_key][:-PER_PROJECT]
         rest = [name for name in self._held if name not in own]
         return own + rest[: max(0, len(rest) - self._limit)]
+
+    def _measure(self, name: Name) -> None:
+        if name not in self._sizes and self._budget < math.inf:
+            self._sizes[name] = self._size(name)
+
+    def _room_for(self, name: Name) -> list[Name]:
+        """The least recently used that must leave so that the version fits. Raises Overloaded where in-use ones fill it."""
+        needed = sum(self._sizes.get(held, 0) for held in [*self._held, name]) - self._budget
+        leaving = []
+        for other, held in self._held.items():
+            if needed > 0 and not held.in_use:
+                leaving.append(other)
+                needed -= self._sizes.get(other, 0)
+        if needed > 0:
+            raise Overloaded(f"There is no memory for version {name[1]} beside those in use: try again in a moment.")
+        return leaving
 
     def _begin(self, name: Name) -> Held:
         held = self._held[name] = Held()

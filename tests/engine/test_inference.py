@@ -19,7 +19,7 @@ from services.core.errors import CorruptVersion, EngineError, NotFound, Overload
 from services.core.registry import Registry
 from services.core.settings import ServingSettings, Settings
 from services.core.store.files import FileStore
-from services.embedded.inference import LocalInference, needed
+from services.engine.inference import LocalInference, needed
 from services.trainer.base import load_base
 from services.trainer.export import Head, attach_int8, write_sentence_transformers
 from tests.samples import manifest

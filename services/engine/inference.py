@@ -8,6 +8,7 @@ of several lengths and its smoke test. Of an int8 version the fp32 weights are n
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 from services.core.domain import Manifest
 from services.core.registry import Registry
 from services.core.settings import ServingSettings
-from services.embedded.held import Held, Models, Name
+from services.engine.held import Held, Models, Name
 from services.engine.loader import load_model
 from services.engine.model import Model
 from services.engine.protocol import Scores
@@ -33,7 +34,8 @@ class LocalInference:
         """Nothing is loaded yet."""
         self._registry = registry
         self._settings = settings
-        self._models = Models(self._load, settings.loaded_models)
+        budget = settings.memory_mb * 1e6 or math.inf
+        self._models = Models(self._load, settings.loaded_models, size=self._size, budget=budget)
         self._scheduler = Scheduler(settings.workers, settings.queue_texts)
         self._tokenising = ThreadPoolExecutor(max(2, settings.workers), thread_name_prefix="tokenise")
 
@@ -56,6 +58,14 @@ class LocalInference:
             held.loaded.result()
         finally:
             held.release()
+
+    def held(self) -> list[Name]:
+        """Versions that are loaded and warmed, the least recently used first."""
+        return [name for name in self._models.names() if self._models.get(name)]
+
+    def drop(self, project_key: str, version: str) -> None:
+        """Let a version go, as soon as no request uses it."""
+        self._models.drop((project_key, version))
 
     def engine_kind(self, project_key: str, version: str) -> str | None:
         """`ct2-int8` or `torch-fp32` where the version is held."""
@@ -86,19 +96,28 @@ class LocalInference:
             manifest.labels,
             self._settings.workers,
             self._settings.threads,
+            self._settings.device,
         )
         model.logits_of(_WARM_UP)
         model.smoke_test()
         return model
 
+    def _size(self, name: Name) -> int:
+        manifest = self._registry.manifest(*name)
+        return sum(entry.size for file, entry in manifest.files.items() if needed(file, self._engine(manifest)))
+
+    def _engine(self, manifest: Manifest) -> str:
+        return "torch-bf16" if self._settings.device == "cuda" else manifest.artefact.engine
+
     def _folder(self, manifest: Manifest) -> Path:
         """The version's folder, each file that its engine reads checked. Raises CorruptVersion."""
-        names = [name for name in manifest.files if needed(name, manifest.artefact.engine)]
+        names = [name for name in manifest.files if needed(name, self._engine(manifest))]
         paths = [self._registry.file(manifest.project_key, manifest.version, name) for name in names]
         return paths[0].parents[names[0].count("/")]
 
 
 def needed(name: str, engine: str) -> bool:
-    """Whether that engine reads the file: the int8 engine has its own weights below `ct2/`."""
+    """Whether that engine reads the file: the int8 engine has its own weights below `ct2/`, which only it reads."""
     is_fp32_weights = "/" not in name and name.endswith(".safetensors")
-    return name not in _FOR_PEOPLE and not (is_fp32_weights and engine == "ct2-int8")
+    foreign = is_fp32_weights if engine == "ct2-int8" else name.startswith("ct2/") and engine == "torch-bf16"
+    return name not in _FOR_PEOPLE and not foreign

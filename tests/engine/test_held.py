@@ -1,4 +1,4 @@
-"""embedded.held: of each project two versions stay, and of all the most recently used."""
+"""engine.held: of each project two versions stay, and of all the most recently used."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from services.embedded.held import Models, Name
+from services.engine.held import Models, Name
 from services.engine.model import Model
 
 

@@ -1,0 +1,65 @@
+{{/* All names and labels, in one place. Names are cut so that what is derived from them stays within 63 characters. */}}
+{{- define "fitloop.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "fitloop.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- else if contains (include "fitloop.name" .) .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name (include "fitloop.name" .) | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "fitloop.adapter" -}}{{ include "fitloop.fullname" . }}{{- end -}}
+{{- define "fitloop.models" -}}{{ include "fitloop.fullname" . }}-models{{- end -}}
+{{- define "fitloop.serving" -}}{{ include "fitloop.fullname" . }}-serving{{- end -}}
+{{- define "fitloop.trainers" -}}{{ include "fitloop.fullname" . }}-trainers{{- end -}}
+{{- define "fitloop.job" -}}{{ include "fitloop.fullname" . }}-job{{- end -}}
+{{- define "fitloop.lease" -}}{{ include "fitloop.fullname" . }}{{- end -}}
+{{- define "fitloop.account" -}}{{ include "fitloop.fullname" .root }}-{{ .component }}{{- end -}}
+{{- define "fitloop.workload" -}}
+{{- if .Values.kserve.enabled }}inferenceservice/{{ include "fitloop.fullname" . }}{{ else }}deployment/{{ include "fitloop.serving" . }}{{ end -}}
+{{- end -}}
+
+{{- define "fitloop.selector" -}}
+app.kubernetes.io/name: {{ include "fitloop.name" .root }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end -}}
+
+{{/* Labels of pods: no version and no chart among them, or each upgrade would roll the predictors. */}}
+{{- define "fitloop.podLabels" -}}
+{{ include "fitloop.selector" . }}
+app.kubernetes.io/part-of: fitloop
+{{- with .root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "fitloop.labels" -}}
+{{ include "fitloop.podLabels" . }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{- define "fitloop.image" -}}
+{{- $own := index .root.Values .component -}}
+{{- $name := printf "%s/%s" (trimSuffix "/" .root.Values.image.registry) .component | trimPrefix "/" -}}
+{{- if $own.imageDigest }}{{ $name }}@{{ $own.imageDigest }}{{ else }}{{ $name }}:{{ default .root.Chart.AppVersion .root.Values.image.tag }}{{ end -}}
+{{- end -}}
+
+{{/* Names of Secrets: existing ones, or the chart's own. "" is none. */}}
+{{- define "fitloop.secret.labelStudio" -}}
+{{ default (printf "%s-label-studio" (include "fitloop.fullname" .)) .Values.labelStudio.existingSecret }}
+{{- end -}}
+{{- define "fitloop.secret.auth" -}}
+{{- if .Values.auth.existingSecret }}{{ .Values.auth.existingSecret }}{{ else if or .Values.auth.password .Values.auth.secretPath }}{{ include "fitloop.fullname" . }}-auth{{ end -}}
+{{- end -}}
+{{- define "fitloop.secret.store" -}}
+{{- $own := index .root.Values.store .component -}}
+{{- if $own.existingSecret }}{{ $own.existingSecret }}{{ else if $own.accessKey }}{{ include "fitloop.fullname" .root }}-s3-{{ .component }}{{ end -}}
+{{- end -}}

@@ -1,0 +1,72 @@
+"""The Desk in this process: routes leave here what they were told, and the member's thread comes for it.
+
+Commands are stored before they are answered. Hints stay in memory until they are collected, once for each project: by
+the supervisor where this process leads, else to be passed on to the one that does.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from services.core.domain import Command
+from services.core.inbox import Hint, Inbox
+from services.core.store import ObjectStore
+
+_MOST: Final = 1000
+"""Projects of which something is held in memory: anybody may invent numbers."""
+_AGAIN_SECONDS: Final = 60.0
+"""After which the same words of /setup are passed on once more: elsewhere others may have been said meanwhile."""
+_Said = tuple[Mapping[str, str] | None, str]
+
+
+class FrontDesk:
+    """A Desk over the inbox of `store`, which is written to whoever leads."""
+
+    def __init__(
+        self, store: ObjectStore, wake: Callable[[], None], clock: Callable[[], float] = time.time
+    ) -> None:
+        """`wake`: something lies here."""
+        self._inbox = Inbox(store)
+        self._wake = wake
+        self._clock = clock
+        self._hints: dict[int, Hint] = {}
+        self._said: dict[int, tuple[_Said, float]] = {}
+        self._lock = threading.Lock()
+
+    def notify(self, project_id: int, action: str) -> None:
+        """Something happened in the project."""
+        self._leave(Hint(project_id, (action,), at=self._clock()))
+
+    def submit(self, command: Command) -> None:
+        """Store a command. Raises StoreError, and then it was not taken."""
+        self._inbox.put(command)
+        self._wake()
+
+    def remember(self, project_id: int, overrides: Mapping[str, str] | None, seen_url: str) -> None:
+        """Keep what /setup said: run parameters (None: nothing), and the URL by which Label Studio reached us."""
+        now = self._clock()
+        (before, _), at = self._said.get(project_id, ((None, ""), 0.0))
+        said: _Said = (before if overrides is None else dict(overrides), seen_url)
+        known = self._said.get(project_id)
+        if known and known[0] == said and now - at < _AGAIN_SECONDS:
+            return
+        if len(self._said) >= _MOST:
+            self._said.clear()
+        self._said[project_id] = (said, now)
+        self._leave(Hint(project_id, (), None if overrides is None else dict(overrides), seen_url, now))
+
+    def collect(self) -> list[Hint]:
+        """Take everything away."""
+        with self._lock:
+            found, self._hints = list(self._hints.values()), {}
+        return found
+
+    def _leave(self, hint: Hint) -> None:
+        with self._lock:
+            known = self._hints.get(hint.project_id)
+            if known or len(self._hints) < _MOST:
+                self._hints[hint.project_id] = known.then(hint) if known else hint
+        self._wake()

@@ -1,0 +1,124 @@
+"""An adapter that does not lead: it shows what the leader's board says, and passes on what it is told itself.
+
+Which version serves is read from serving.json, and each version is told of at its moment by this process's clock. What
+was read last is shown for as long as nothing newer can be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import structlog
+
+from services.adapter import metrics
+from services.adapter.board import Board, ProjectView
+from services.adapter.bulletin import KEY, Page
+from services.adapter.watch import space_of
+from services.core import documents
+from services.core.domain import Served
+from services.core.errors import NotFound, StoreError
+from services.core.inbox import Hint, Inbox
+from services.core.registry import Registry
+from services.core.store import ObjectStore
+from services.core.table import ServingTable
+
+log = structlog.get_logger()
+SECONDS: Final = 1.0
+"""Between two looks."""
+_STALE_SECONDS: Final = 10.0
+
+
+@dataclass(slots=True)
+class Follower:
+    """Reads the store and fills the board. `collect` gives what routes have left."""
+
+    store: ObjectStore
+    board: Board
+    collect: Callable[[], list[Hint]]
+    _table: ServingTable = field(init=False)
+    _page: Page | None = None
+    _mark: str = ""
+    _news_at: float = 0.0
+    _said: str = ""
+
+    def __post_init__(self) -> None:
+        """Nothing is read yet."""
+        self._table = ServingTable(self.store)
+
+    def begin(self, now: float) -> None:
+        """This process no longer leads, or never did: what the next leader says is waited for from now on."""
+        self._page, self._mark, self._news_at = None, "", now
+
+    def tick(self, now: float) -> float:
+        """Pass on, read and show; the seconds until the next time."""
+        self._pass_on()
+        try:
+            self._table.read()
+            self._read_page(now)
+            self._say("")
+        except StoreError as error:
+            self._say(str(error))
+        self._show(now)
+        return SECONDS
+
+    def _pass_on(self) -> None:
+        for hint in self.collect():
+            try:
+                Inbox(self.store).hint(hint)
+                metrics.hint(stored=True)
+            except StoreError as error:
+                metrics.hint(stored=False)
+                log.warning("a hint could not be passed on", project=hint.project_id, reason=str(error))
+
+    def _read_page(self, now: float) -> None:
+        try:
+            found = self.store.read_changed(KEY, self._mark)
+        except NotFound:
+            found = None
+        if found:
+            data, self._mark = found
+            self._page, self._news_at = self._loaded(data) or self._page, now
+        if self._page is None:
+            self._page = self._made_here()
+
+    def _loaded(self, data: bytes) -> Page | None:
+        """None for one that a newer release has written: the next upgrade makes this process read it."""
+        try:
+            return documents.load(Page, data, KEY)
+        except StoreError as error:
+            log.warning("the leader's board is passed over", reason=str(error))
+            return None
+
+    def _made_here(self) -> Page:
+        """Before any leader has written one: the projects as they are in the store."""
+        projects = Registry(self.store).projects()
+        return Page(tuple(ProjectView(project, space_of(project)[0]) for project in projects))
+
+    def _show(self, now: float) -> None:
+        if self._page is None:
+            return
+        views = [self._current(view, now) for view in self._page.views]
+        if views != list(self.board.views.values()):
+            self.board.show(views)
+        self.board.ready.set()
+
+    def _current(self, view: ProjectView, now: float) -> ProjectView:
+        served = self._table.last.projects.get(view.project.key, Served())
+        silent = now - self._news_at
+        if silent <= _STALE_SECONDS:
+            return replace(view, served=served)
+        problem = f"The adapter that leads has said nothing for {_in_words(silent)}: predictions go on, training may wait."
+        return replace(view, served=served, problem=" ".join(filter(None, (view.problem, problem))))
+
+    def _say(self, trouble: str) -> None:
+        """Once, and not every second."""
+        if trouble and trouble != self._said:
+            log.warning("what is served cannot be read: the last state stays", reason=trouble)
+        self._said = trouble
+
+
+def _in_words(seconds: float) -> str:
+    """Coarse, so that a view does not change each second."""
+    return f"{seconds // 10 * 10:.0f} s" if seconds < 60 else f"{seconds // 60:.0f} min"

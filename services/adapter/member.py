@@ -1,0 +1,113 @@
+"""One adapter among several: its thread supervises while this process leads, and follows the leader otherwise.
+
+Losing the lead, or the store, or the API by which it is held never ends the process. A lead that was won begins with a
+new supervisor that reads everything from the store.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from services.adapter import metrics
+from services.adapter.follower import Follower
+from services.adapter.guarded import NotLeading
+from services.adapter.ports import Leadership
+from services.adapter.slips import slip
+from services.adapter.supervisor import Supervisor
+from services.core.errors import StoreError
+
+log = structlog.get_logger()
+_AGAIN_SECONDS: Final = 0.5
+_SLIP_SECONDS: Final = 5.0
+_STOP_SECONDS: Final = 10.0  # for the step that is being taken: Label Studio may let it wait longer
+
+
+class Member:
+    """Leads or follows."""
+
+    def __init__(
+        self,
+        leadership: Leadership,
+        supervise: Callable[[], Supervisor],
+        follower: Follower,
+        bell: threading.Event,
+        clock: Callable[[], float] = time.time,
+        *,
+        write_seconds: float = 0.0,
+    ) -> None:
+        """`supervise` makes the supervisor of a new term; `bell` is set when there is something to look at.
+
+        `write_seconds`: the longest that one change of the store may take. Nothing runs yet.
+        """
+        self.leadership = leadership
+        self.supervisor: Supervisor | None = None
+        """The supervisor of this term, while this process leads."""
+        self._supervise = supervise
+        self._follower = follower
+        self._clock = clock
+        self._write_seconds = write_seconds
+        self._bell = bell
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin; returns at once. Raises Locked where the lead must be ours and is not."""
+        self.leadership.start(self._bell.set)
+        self._follower.begin(self._clock())
+        self._thread = threading.Thread(target=self._loop, name="member", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the step that is being taken, and give the lead back. Runs go on until their launcher is closed."""
+        self._stopping.set()
+        self._bell.set()
+        if self._thread:
+            self._thread.join(_STOP_SECONDS)
+        self._resign(wait=True)
+        self.leadership.stop()
+
+    def tick(self, now: float) -> float:
+        """Lead or follow; the seconds until the next time. Raises StoreError."""
+        leads = self.leadership.leads(self._write_seconds)
+        metrics.leads(now=leads)
+        if not leads:
+            if self.supervisor:
+                self._step_down(now)
+            return self._follower.tick(now)
+        if self.supervisor is None:
+            self.supervisor = self._supervise()
+            self.supervisor.start()
+            log.info("this adapter leads")
+        try:
+            return self.supervisor.tick(now)
+        except NotLeading as error:
+            self._step_down(now, str(error))
+            return _AGAIN_SECONDS
+
+    def _step_down(self, now: float, reason: str = "another one leads, or none") -> None:
+        log.warning("this adapter leads no more", reason=reason)
+        self._resign(wait=False)
+        self._follower.begin(now)
+
+    def _resign(self, *, wait: bool) -> None:
+        if self.supervisor:
+            self.supervisor.resign(wait=wait)
+        self.supervisor = None
+
+    def _loop(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                wait = self.tick(self._clock())
+            except StoreError as error:
+                log.error("the store cannot be read or written", reason=str(error))
+                wait = _AGAIN_SECONDS
+            except Exception as error:  # noqa: BLE001  # a slip of ours must not end the thread that serves all projects
+                log.error("a tick failed unexpectedly", **slip(error))  # not `exception`: see slips
+                wait = _SLIP_SECONDS
+            self._bell.wait(wait)
+            self._bell.clear()

@@ -1,0 +1,83 @@
+"""`fitloop adapter`: an adapter's pod on a cluster. Port 9090 for Label Studio and people, 9091 for probes and Prometheus.
+
+At SIGTERM it takes no more requests, gives the lead back so that another adapter has it at once, and ends with 0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import uvicorn
+    from starlette.applications import Starlette
+
+_GRACE_SECONDS = 20
+"""For requests that are being answered at the end."""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the command."""
+    app.command("adapter")(adapter)
+
+
+def adapter(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port for Label Studio and people.")] = 9090,
+    management_port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Port of probes and metrics.")
+    ] = 9091,
+) -> None:
+    """Answer Label Studio from a pod of the chart; it is told everything by its environment."""
+    from services.adapter.app import create_management_app
+    from services.core import logs
+    from services.core.settings import Settings
+    from services.wiring import cluster
+
+    settings = Settings.load()
+    logs.configure(settings.logging)
+    parts = cluster(settings)
+    servers = [_server(parts.app, port), _server(create_management_app(parts.board), management_port)]
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: _end(servers))
+    parts.start()
+    try:
+        asyncio.run(_serve(servers))
+    finally:
+        parts.stop()
+
+
+def _server(app: Starlette, port: int) -> uvicorn.Server:
+    import uvicorn
+
+    config = uvicorn.Config(
+        app,
+        host="0.0.0.0",  # noqa: S104  # a pod's port
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        forwarded_allow_ips="*",  # the ingress says by which scheme it was called
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+        timeout_keep_alive=75,  # longer than an ingress keeps its own, so that it never sends into a closing connection
+    )
+    return uvicorn.Server(config)
+
+
+async def _serve(servers: list[uvicorn.Server]) -> None:
+    """Until all have ended; the first one's end is everybody's."""
+    await asyncio.gather(*(_until_the_end(server, servers) for server in servers))
+
+
+async def _until_the_end(server: uvicorn.Server, servers: list[uvicorn.Server]) -> None:
+    try:
+        await server._serve()  # noqa: SLF001  # `serve` would take the signals, once for each server
+    finally:
+        _end(servers)
+
+
+def _end(servers: list[uvicorn.Server]) -> None:
+    for server in servers:
+        server.should_exit = True

@@ -1,0 +1,96 @@
+"""`fitloop models push` and `list`: base models in the bucket, for a cluster that reaches no hub."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from services.core.errors import BadConfig, BadRequest
+
+if TYPE_CHECKING:
+    from services.core.store import ObjectStore
+
+_PLACE = "base-models/"
+models = typer.Typer(help="Base models in the bucket, for BASELINE_MODEL_NAME.", no_args_is_help=True)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    app.add_typer(models, name="models")
+
+
+@models.command()
+def push(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A folder with config.json and model.safetensors.")
+    ],
+    to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="s3://bucket/prefix/; without it, base-models/<name>/ in FITLOOP_STORE."
+        ),
+    ] = None,
+) -> None:
+    """Copy a pre-trained encoder into the bucket, and print the BASELINE_MODEL_NAME that names it."""
+    from services.core.base_models import is_file_of_a_model, missing_in
+    from services.core.store import open_store
+
+    if why := missing_in(folder):
+        raise BadRequest(f"{str(folder)!r} holds no base model: {why}.")
+    store = open_store(to or f"{_store_url().rstrip('/')}/{_PLACE}{_name_of(folder)}/")
+    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    names = sorted(filter(is_file_of_a_model, names), key=_weights_last)
+    _refuse_another(store, names)
+    for name in names:
+        typer.echo(f"{name}  {(folder / name).stat().st_size / 1e6:.1f} MB", err=True)
+        store.upload(folder / name, name)
+    typer.echo(f"BASELINE_MODEL_NAME={store.url}/")
+
+
+@models.command("list")
+def list_models() -> None:
+    """List the base models in FITLOOP_STORE, each as BASELINE_MODEL_NAME wants it."""
+    from services.core.store import open_store
+
+    store = open_store(_store_url())
+    for name in store.folders(_PLACE):
+        size = sum(entry.size for entry in store.entries(f"{_PLACE}{name}/"))
+        typer.echo(f"{store.url}/{_PLACE}{name}/  {size / 1e6:.1f} MB")
+
+
+def _store_url() -> str:
+    from services.core.settings import Settings
+
+    url = Settings.load().storage.store
+    if not url:
+        raise BadConfig(
+            "No bucket is named: set FITLOOP_STORE=s3://bucket/prefix/, or say --to s3://bucket/prefix/."
+        )
+    return url
+
+
+def _name_of(folder: Path) -> str:
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", folder.resolve().name).strip("-.")
+    if not name:
+        raise BadRequest(f"{str(folder)!r} has no name to store it by: say --to s3://bucket/prefix/.")
+    return name
+
+
+def _weights_last(name: str) -> tuple[bool, str]:
+    """So that a push that was cut off leaves what is refused, and not what is half."""
+    return name.endswith(".safetensors"), name
+
+
+def _refuse_another(store: ObjectStore, names: list[str]) -> None:
+    """Another model's files beside these would be read with them."""
+    from services.core.base_models import is_file_of_a_model
+
+    others = sorted(set(filter(is_file_of_a_model, store.keys())) - set(names))
+    if others:
+        raise BadRequest(
+            f"{store.url}/ already holds {len(others)} other files of a model (as {others[0]}): delete them, or say "
+            "--to another prefix."
+        )

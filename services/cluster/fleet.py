@@ -1,0 +1,93 @@
+"""The predictors' pods as the leader sees them: which are ready, what each holds and has refused, what keeps one from starting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import httpx
+
+from services.cluster.client import Document, Kube
+from services.cluster.reading import pod_waits_for
+
+GENERATION: Final = "fitloop.io/generation"
+_SECONDS: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """One predictor."""
+
+    name: str
+    ready: bool
+    generation: str = ""
+    """The annotation that the last roll gave it."""
+    held: frozenset[tuple[str, str]] = frozenset()
+    refused: dict[tuple[str, str], str] = field(default_factory=dict)
+    answers: bool = False
+    waits: str = ""
+    """Why it does not start."""
+
+
+@dataclass(slots=True)
+class Fleet:
+    """Asks the API for pods, and each pod for its state."""
+
+    kube: Kube
+    selector: str
+    port: int
+
+    def pods(self) -> list[Pod]:
+        """All that are not about to end. Raises ClusterError."""
+        found = [pod for pod in self.kube.pods(self.selector) if "deletionTimestamp" not in pod["metadata"]]
+        with ThreadPoolExecutor(max(1, min(16, len(found)))) as pool:
+            return list(pool.map(self._look, found))
+
+    def _look(self, pod: Document) -> Pod:
+        state = _state(pod["status"].get("podIP"), self.port)
+        return pod_of(pod, state)
+
+
+def pod_of(pod: Document, state: dict[str, Any] | None) -> Pod:
+    """What the API and the pod itself say. Pure."""
+    meta, status = pod["metadata"], pod["status"]
+    ready = any(one["type"] == "Ready" and one["status"] == "True" for one in status.get("conditions") or ())
+    said = state or {}
+    return Pod(
+        name=meta["name"],
+        ready=ready,
+        generation=str((meta.get("annotations") or {}).get(GENERATION, "")),
+        held=frozenset(
+            (key, version) for key, versions in (said.get("held") or {}).items() for version in versions
+        ),
+        refused={
+            (key, version): reason
+            for key, reasons in (said.get("refused") or {}).items()
+            for version, reason in reasons.items()
+        },
+        answers=state is not None,
+        waits="" if ready else pod_waits_for(pod) or _crashing(status.get("containerStatuses") or ()),
+    )
+
+
+def _crashing(containers: Sequence[Document]) -> str:
+    for container in containers:
+        ended = (container.get("lastState") or {}).get("terminated")
+        if ended and not container.get("ready"):
+            return (
+                f"its process ended with {ended.get('exitCode')} ({ended.get('reason')}) and is started again"
+            )
+    return ""
+
+
+def _state(address: str | None, port: int) -> dict[str, Any] | None:
+    if not address:
+        return None
+    host = f"[{address}]" if ":" in address else address
+    try:
+        answer = httpx.get(f"http://{host}:{port}/state", timeout=_SECONDS)
+        return dict(answer.json()) if answer.is_success else None
+    except (httpx.HTTPError, ValueError):
+        return None

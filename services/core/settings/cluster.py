@@ -1,0 +1,158 @@
+"""What pods are told: which bucket, who they are in the cluster, how versions are rolled out. The chart sets all of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+
+from services.core.settings.group import Group, named
+
+
+class S3Settings(Group):
+    """How to reach MinIO, or any other S3, where the store is an `s3://` URL."""
+
+    endpoint: str = Field(
+        "https://s3.amazonaws.com",
+        validation_alias=named("FITLOOP_S3_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
+        description="Address of the object storage, as http://minio.minio.svc:9000.",
+    )
+    region: str = Field(
+        "",
+        validation_alias=named("FITLOOP_S3_REGION", "AWS_REGION", "AWS_DEFAULT_REGION"),
+        description="Region of the bucket; unset: the storage is asked, which needs a right more.",
+    )
+    addressing: Literal["auto", "path", "host"] = Field(
+        "auto",
+        validation_alias=named("FITLOOP_S3_ADDRESSING"),
+        description="`path` puts the bucket into the path, `host` into the host's name; `auto` is host on AWS alone.",
+    )
+    ca_file: Path | None = Field(
+        None,
+        validation_alias=named("FITLOOP_S3_CA_FILE"),
+        description="Certificates (PEM) of the authority that signed the storage's own.",
+    )
+    access_key: SecretStr = Field(
+        SecretStr(""),
+        validation_alias=named("AWS_ACCESS_KEY_ID"),
+        description="Access key; unset: `FITLOOP_S3_CREDENTIALS_DIR`, else the pod's identity.",
+    )
+    secret_key: SecretStr = Field(
+        SecretStr(""), validation_alias=named("AWS_SECRET_ACCESS_KEY"), description="Its secret."
+    )
+    session_token: SecretStr = Field(
+        SecretStr(""),
+        validation_alias=named("AWS_SESSION_TOKEN"),
+        description="Token of temporary keys.",
+    )
+    credentials_dir: Path | None = Field(
+        None,
+        validation_alias=named("FITLOOP_S3_CREDENTIALS_DIR"),
+        description=(
+            "Folder of a mounted Secret whose files are named AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; read again "
+            "when they change, so that keys can be replaced without a restart."
+        ),
+    )
+    timeout_seconds: float = Field(
+        5.0,
+        gt=0,
+        validation_alias=named("FITLOOP_S3_TIMEOUT_SECONDS"),
+        description=(
+            "Seconds that the storage may take to answer one request. With its retries, a document is read or written "
+            "within twice that, or it is an error; an adapter leads only while its lease lasts longer."
+        ),
+    )
+
+    @property
+    def write_seconds(self) -> float:
+        """The longest that a write of a document may take, retries included."""
+        return 2 * self.timeout_seconds
+
+
+class ClusterSettings(Group):
+    """Who a pod is, and whom it speaks to."""
+
+    release: str = Field(
+        "fitloop",
+        validation_alias=named("FITLOOP_RELEASE"),
+        description="Full name of the release: every object of a run begins with it.",
+    )
+    namespace: str = Field(
+        "",
+        validation_alias=named("FITLOOP_NAMESPACE"),
+        description="Namespace of the release; unset: that of the pod's service account.",
+    )
+    pod_name: str = Field(
+        "",
+        validation_alias=named("FITLOOP_POD_NAME"),
+        description="The pod's name, by which it holds the Lease; unset: the host's name.",
+    )
+    lease: str = Field(
+        "fitloop",
+        validation_alias=named("FITLOOP_LEASE"),
+        description="Name of the Lease that the leading adapter holds; runs' Jobs belong to it.",
+    )
+    job_template: Path = Field(
+        Path("/etc/fitloop/job/job.yaml"),
+        validation_alias=named("FITLOOP_JOB_TEMPLATE"),
+        description="The whole manifest of a run's Job, as the chart renders it; name, labels, owner, args and env are set.",
+    )
+    predictor_url: str = Field(
+        "http://fitloop-models",
+        validation_alias=named("FITLOOP_PREDICTOR_URL"),
+        description="Address of the Service that the predictors stand behind.",
+    )
+    predictor_workload: str = Field(
+        "inferenceservice/fitloop",
+        pattern=r"^(inferenceservice|deployment)/[a-z0-9]([a-z0-9.-]*[a-z0-9])?$",
+        validation_alias=named("FITLOOP_PREDICTOR_WORKLOAD"),
+        description="What is patched for a rolling update: `inferenceservice/<name>` or `deployment/<name>`.",
+    )
+    predictor_selector: str = Field(
+        "fitloop.io/predictor=fitloop",
+        validation_alias=named("FITLOOP_PREDICTOR_SELECTOR"),
+        description="Labels of the predictors' pods.",
+    )
+    predictor_state_port: int = Field(
+        8081,
+        validation_alias=named("FITLOOP_PREDICTOR_STATE_PORT"),
+        description="Port at which a predictor's pod answers /state.",
+    )
+    predict_timeout_seconds: float = Field(
+        90.0,
+        gt=0,
+        validation_alias=named("FITLOOP_PREDICT_TIMEOUT_SECONDS"),
+        description="Seconds for an answer of the predictors, a retry included: less than Label Studio's own 100.",
+    )
+
+
+class RolloutSettings(Group):
+    """How a new version reaches the predictors."""
+
+    mode: Literal["rolling", "reload"] = Field(
+        "reload",
+        validation_alias=named("FITLOOP_ROLLOUT_MODE"),
+        description=(
+            "`rolling` starts new pods that load the version before they are ready; `reload` has running pods load it "
+            "beside what they hold."
+        ),
+    )
+    deadline_seconds: float = Field(
+        600.0,
+        gt=0,
+        validation_alias=named("FITLOOP_ROLLOUT_DEADLINE_SECONDS"),
+        description="Seconds after which a rollout that does not come to its end is undone, to be tried again later.",
+    )
+    min_interval_seconds: float = Field(
+        60.0,
+        ge=0,
+        validation_alias=named("FITLOOP_ROLLOUT_MIN_INTERVAL_SECONDS"),
+        description="Seconds between the beginnings of two rolling updates: versions that come meanwhile share the next.",
+    )
+    flip_seconds: float = Field(
+        2.0,
+        ge=0,
+        validation_alias=named("FITLOOP_ROLLOUT_FLIP_SECONDS"),
+        description="Seconds ahead at which all adapters begin to tell Label Studio of the new version: two of their reads.",
+    )

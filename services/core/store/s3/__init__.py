@@ -1,0 +1,232 @@
+"""A bucket as an ObjectStore: MinIO, or any other S3. Plain requests only: no conditional PUT, no versioning needed.
+
+Reads of documents are whole or an error (their length is checked) and end within seconds; files are copied into a cache
+folder, once for each state of the object. The client tries again what may pass, a few times; who can wait longer waits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import stamina
+from minio.error import InvalidResponseError, S3Error, ServerError
+from urllib3.exceptions import HTTPError, IncompleteRead, MaxRetryError, ReadTimeoutError
+
+from services.core.errors import BadConfig, StoreError
+from services.core.settings import S3Settings, StorageSettings
+from services.core.store import Entry, check_store
+from services.core.store.s3.cache import Cache
+from services.core.store.s3.client import connect
+from services.core.store.s3.errors import FAILURES, Place, status_of
+
+if TYPE_CHECKING:
+    from minio import Minio
+    from urllib3 import BaseHTTPResponse
+
+_PART_BYTES = 16 << 20
+"""A larger file goes up in parts of this size, three at a time in memory."""
+_PARTS_AT_ONCE = 2
+_CHUNK = 1 << 20
+_CHANGE_TRIES = 3
+_READ_TRIES = 3
+"""For an answer that broke off in its body."""
+
+
+class S3Store:
+    """An ObjectStore over what begins with `prefix` in one bucket."""
+
+    def __init__(self, url: str, settings: S3Settings, storage: StorageSettings) -> None:
+        """`url` is s3://bucket/prefix/. Nobody is spoken to yet. Raises BadConfig."""
+        self.bucket, self.prefix = _parts(url)
+        self.url = f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+        self._place = Place(self.url, self.bucket, settings)
+        self._clients = connect(settings)
+        self._cache = Cache(storage.cache_dir, f"{settings.endpoint} {self.url}", storage.cache_mb)
+        self._seconds = settings.write_seconds
+
+    def check(self, *, write: bool) -> None:
+        """Try what a process will do. Raises BadConfig, or StoreError where waiting may help."""
+        check_store(self, write=write)
+
+    def read(self, key: str) -> bytes:
+        """The object's bytes. Raises NotFound."""
+        buffer = io.BytesIO()
+        self._get(self._clients.quick, key, "", buffer, self._deadline)
+        return buffer.getvalue()
+
+    def read_changed(self, key: str, mark: str = "") -> tuple[bytes, str] | None:
+        """The object's bytes and its ETag; None while that is `mark`. Raises NotFound."""
+        buffer = io.BytesIO()
+        now = self._get(self._clients.quick, key, mark, buffer, self._deadline)
+        return None if now is None else (buffer.getvalue(), now)
+
+    def write(self, key: str, data: bytes) -> None:
+        """Put the object in one step."""
+        put, size = self._clients.quick.put_object, len(data)
+        part = max(_PART_BYTES, size)  # one part, so one request
+        self._change(
+            key, "written to", lambda name: put(self.bucket, name, io.BytesIO(data), size, part_size=part)
+        )
+
+    def upload(self, source: Path, key: str) -> None:
+        """Put a local file in one step, however large."""
+        put = partial(
+            self._clients.transfers.fput_object,
+            self.bucket,
+            file_path=str(source),
+            part_size=_PART_BYTES,
+            num_parallel_uploads=_PARTS_AT_ONCE,
+        )
+        self._change(key, "written to", put)
+
+    def local(self, key: str) -> Path:
+        """The path of a copy, asked for once for each state of the object. Raises NotFound."""
+        self._name(key)
+        try:
+            return self._copy(key)
+        except OSError as error:
+            raise self._place.error(error, key, "copied from") from error
+
+    def forget(self, key: str) -> bool:
+        """Remove the copy."""
+        self._name(key)
+        return self._cache.forget(key)
+
+    def entries(self, prefix: str = "") -> Iterator[Entry]:
+        """Every object whose key begins with `prefix`, in the order of keys: a request for each thousand."""
+        return iter(self._list(prefix, recursive=True))
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        """Every key that begins with `prefix`, in order."""
+        return (entry.key for entry in self.entries(prefix))
+
+    def folders(self, prefix: str) -> list[str]:
+        """The names right below `prefix`, in order: a request for each thousand names, whatever lies below them."""
+        found = (entry.key for entry in self._list(prefix, recursive=False))
+        return sorted(key.removeprefix(prefix).rstrip("/") for key in found)
+
+    def delete(self, key: str) -> None:
+        """Remove the object, and its copy here."""
+        remove = self._clients.quick.remove_object
+        self._change(key, "deleted from", lambda name: remove(self.bucket, name))
+        with contextlib.suppress(OSError):
+            self._cache.forget(key)
+
+    def _change(self, key: str, verb: str, change: Callable[[str], object]) -> None:
+        name = self._name(key)
+        try:
+            for attempt in stamina.retry_context(
+                on=_is_denied, attempts=_CHANGE_TRIES, timeout=1.0, wait_initial=0.05, wait_jitter=0.05
+            ):
+                with attempt:
+                    change(name)
+        except FAILURES as error:
+            raise self._place.error(error, key, verb) from error
+
+    @property
+    def _deadline(self) -> float:
+        """When a document must have come, by the monotonic clock."""
+        return time.monotonic() + self._seconds
+
+    def _name(self, key: str) -> str:
+        if any(part in {"", ".", ".."} for part in key.split("/")):
+            raise StoreError(f"{key!r} is not a key: keys are relative and hold no '..'.")
+        return self.prefix + key
+
+    def _list(self, prefix: str, *, recursive: bool) -> list[Entry]:
+        """Sorted: all objects, or else what lies right below as folders. What consoles make for a folder is no object."""
+        start = self.prefix + prefix
+        try:
+            found = [
+                Entry(
+                    str(one.object_name).removeprefix(self.prefix),
+                    one.size or 0,
+                    one.last_modified.timestamp() if one.last_modified else 0.0,
+                )
+                for one in self._clients.quick.list_objects(self.bucket, start, recursive=recursive)
+                if one.is_dir is not recursive and one.object_name != start
+            ]
+        except FAILURES as error:
+            raise self._place.error(error, prefix, "listed in") from error
+        return sorted(found, key=lambda entry: entry.key)
+
+    def _copy(self, key: str) -> Path:
+        known = self._cache.mark(key)
+
+        def fill(file: IO[bytes]) -> str:
+            return self._get(self._clients.transfers, key, "", file) or ""
+
+        if known and self._get(self._clients.transfers, key, known, None) is None:
+            return self._cache.touch(key)
+        return self._cache.place(key, fill)
+
+    def _get(
+        self, client: Minio, key: str, mark: str, into: IO[bytes] | None, deadline: float = float("inf")
+    ) -> str | None:
+        """Write the object's bytes, where there is a file for them; its ETag, or None while that is `mark`."""
+        name = self._name(key)
+        headers: dict[str, str | list[str] | tuple[str]] = {"If-None-Match": f'"{mark}"'} if mark else {}
+        try:
+            for attempt in stamina.retry_context(
+                on=_broke_off, attempts=_READ_TRIES, wait_initial=0.2, wait_jitter=0.1
+            ):
+                with attempt:
+                    response = client.get_object(self.bucket, name, request_headers=headers)
+                    try:
+                        return _take(response, into, deadline)
+                    finally:
+                        response.close()
+                        response.release_conn()
+        except FAILURES as error:
+            if mark and _is_unchanged(error):
+                return None
+            raise self._place.error(error, key, "read from") from error
+        raise AssertionError("stamina ends with the last error")  # pragma: no cover - it raises
+
+
+def _take(response: BaseHTTPResponse, into: IO[bytes] | None, deadline: float) -> str:
+    """Write the whole body, or raise one of urllib3's errors; the ETag."""
+    mark = response.headers.get("etag", "").strip('"')
+    if into is None:
+        return mark
+    into.seek(0)
+    into.truncate()
+    while chunk := response.read1(_CHUNK):
+        into.write(chunk)
+        if time.monotonic() > deadline:
+            raise ReadTimeoutError(None, None, "the body came too slowly")  # type: ignore[arg-type]  # no pool here
+    promised = int(response.headers.get("content-length", into.tell()))
+    if into.tell() != promised:
+        raise IncompleteRead(into.tell(), promised - into.tell())
+    return mark
+
+
+def _broke_off(error: Exception) -> bool:
+    """In the body; requests themselves were tried again by urllib3."""
+    return isinstance(error, HTTPError) and not isinstance(error, MaxRetryError | ReadTimeoutError)
+
+
+def _is_denied(error: Exception) -> bool:
+    """A MinIO on one disk says so too when the folder of an object goes at that moment, with its last other object."""
+    return isinstance(error, S3Error) and error.code == "AccessDenied"
+
+
+def _is_unchanged(error: Exception) -> bool:
+    """Status 304, which the client takes for an error."""
+    return isinstance(error, ServerError | InvalidResponseError) and status_of(error) == 304
+
+
+def _parts(url: str) -> tuple[str, str]:
+    """Bucket and prefix; the prefix is empty or ends in "/". Raises BadConfig."""
+    parts = urlsplit(url)
+    prefix = parts.path.strip("/")
+    if parts.scheme != "s3" or not parts.netloc or parts.query or parts.fragment or "//" in prefix:
+        raise BadConfig(f"{url!r} names no bucket: write s3://bucket/prefix/.")
+    return parts.netloc, f"{prefix}/" if prefix else ""

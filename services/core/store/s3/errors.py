@@ -1,0 +1,157 @@
+"""Every way in which an S3 storage fails, as one of our errors with one sentence that says what to do.
+
+StoreRefused: a person must change a setting, a key or a right. StoreUnreachable: it may pass. NotFound: no such object.
+No sentence holds a key, a header or an answer's body.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from dataclasses import dataclass
+from xml.etree.ElementTree import ParseError
+
+from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
+from urllib3 import exceptions as http
+
+from services.core.errors import NotFound, StoreError, StoreRefused, StoreUnreachable
+from services.core.settings.cluster import S3Settings
+
+FAILURES = (MinioException, http.HTTPError, ParseError, ValueError, OSError)
+"""What the client raises."""
+_BUSY = frozenset(
+    [
+        "SlowDown",
+        "InternalError",
+        "ServiceUnavailable",
+        "RequestTimeout",
+        "OperationAborted",
+        "TooManyRequests",
+    ]
+)
+_FULL = frozenset(["XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "QuotaExceeded", "EntityTooLarge"])
+_NO_BUCKET = "there is no bucket {bucket!r} at {at}. Make it, or correct the name in the s3:// address."
+_EXPIRED = "the temporary keys have expired. Get new ones, or use keys that last."
+_REGION = "the bucket is in another region. Set FITLOOP_S3_REGION to the bucket's."
+_DENIED = (
+    "the access key lacks a right. Allow it s3:ListBucket on the bucket {bucket!r} and s3:GetObject below {url}/, "
+    "s3:PutObject and s3:DeleteObject for who writes, and s3:GetBucketLocation unless FITLOOP_S3_REGION is set."
+)
+_WHY = {
+    "NoSuchBucket": _NO_BUCKET,
+    "InvalidBucketName": _NO_BUCKET,
+    "AccessDenied": _DENIED,
+    "AllAccessDisabled": _DENIED,
+    "AccountProblem": _DENIED,
+    "InvalidAccessKeyId": "{at} does not know the access key. Correct AWS_ACCESS_KEY_ID.",
+    "SignatureDoesNotMatch": "the secret is not that of the access key. Correct AWS_SECRET_ACCESS_KEY.",
+    "ExpiredToken": _EXPIRED,
+    "InvalidToken": _EXPIRED,
+    "InvalidTokenId": _EXPIRED,
+    "RequestTimeTooSkewed": "the clock here and that of {at} differ too much. Set the clocks (NTP).",
+    "AuthorizationHeaderMalformed": _REGION,
+    "InvalidRegion": _REGION,
+    "PermanentRedirect": _REGION,
+    "Redirect": _REGION,
+}
+"""By S3's error code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a store is, as sentences name it."""
+
+    url: str
+    bucket: str
+    settings: S3Settings
+
+    def error(self, error: Exception, key: str, verb: str) -> StoreError:
+        """`error` of a request for `key`; `verb` as in "cannot be <read from> s3://…"."""
+        failed = f"{key!r} cannot be {verb} {self.url}"
+        match error:
+            case StoreError():
+                found = error
+            case S3Error():
+                found = self._refusal(error, key, failed)
+            case InvalidResponseError() | ServerError():
+                found = self._strange(error, failed)
+            case http.HTTPError():
+                found = self._broken(error, failed)
+            case ParseError():
+                found = self._is_no_storage()
+            case _:  # of a local file, or of a name that the client refuses
+                found = StoreError(f"{failed}: {getattr(error, 'strerror', None) or error}.")
+        return found
+
+    def _refusal(self, error: S3Error, key: str, failed: str) -> StoreError:
+        code, status = error.code or "", error.response.status
+        if code == "NoSuchKey":
+            return NotFound(f"{self.url} holds no {key!r}.")
+        if status == 429 or code in _BUSY or (status >= 500 and code not in _FULL):
+            return StoreUnreachable(
+                f"{failed}: the storage is busy or starting ({code or status}); it may pass."
+            )
+        if code in _FULL:
+            return StoreError(f"{failed}: the storage or its quota is full ({code}): make room.")
+        why = _WHY.get(code, f"{{at}} answered {code or status}. See the storage's own log.")
+        return StoreRefused(f"{failed}: {why.format(at=self._at, bucket=self.bucket, url=self.url)}")
+
+    def _strange(self, error: InvalidResponseError | ServerError, failed: str) -> StoreError:
+        status = status_of(error)
+        if status == 429 or status >= 500:
+            return StoreUnreachable(
+                f"{failed}: {self._at} is busy or starting (status {status}); it may pass."
+            )
+        if status == 400 and "HTTPS" in str(error):
+            return StoreRefused(
+                f"{self._at} speaks TLS. Write https:// in FITLOOP_S3_ENDPOINT, and its authority's certificate into "
+                "FITLOOP_S3_CA_FILE where it has its own."
+            )
+        if 300 <= status < 400:
+            return StoreRefused(
+                f"{self._at} sends requests elsewhere. Set FITLOOP_S3_ENDPOINT to that address, with https://."
+            )
+        return self._is_no_storage()
+
+    def _broken(self, error: http.HTTPError, failed: str) -> StoreError:
+        reason = error.reason if isinstance(error, http.MaxRetryError) else error
+        if isinstance(reason, http.SSLError):
+            return self._tls(reason)
+        if isinstance(reason, http.NameResolutionError):
+            return StoreUnreachable(
+                f"{failed}: the host of {self._at} is not known. Check FITLOOP_S3_ENDPOINT."
+            )
+        if isinstance(reason, http.NewConnectionError):
+            return StoreUnreachable(
+                f"{failed}: {self._at} takes no connection. Check that the storage runs, and FITLOOP_S3_ENDPOINT."
+            )
+        if isinstance(reason, http.TimeoutError):
+            return StoreUnreachable(
+                f"{failed}: {self._at} did not answer in time ({self.settings.timeout_seconds:g} s for a document)."
+            )
+        return StoreUnreachable(f"{failed}: the connection to {self._at} broke ({type(reason).__name__}).")
+
+    def _tls(self, error: http.SSLError) -> StoreError:
+        cause = error.args[0] if error.args else error
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return StoreRefused(
+                f"The certificate of {self._at} is not trusted ({cause.verify_message}). Set FITLOOP_S3_CA_FILE to the "
+                "certificate of the authority that signed it, and use the host's name that it names."
+            )
+        return StoreRefused(
+            f"{self._at} does not speak TLS as it should ({getattr(cause, 'reason', None) or 'handshake failed'}). "
+            "Write http:// in FITLOOP_S3_ENDPOINT if the storage has no TLS."
+        )
+
+    def _is_no_storage(self) -> StoreError:
+        return StoreRefused(f"What answers at {self._at} is no S3 storage. Correct FITLOOP_S3_ENDPOINT.")
+
+    @property
+    def _at(self) -> str:
+        return self.settings.endpoint
+
+
+def status_of(error: InvalidResponseError | ServerError) -> int:
+    """The HTTP status, which the client gives in words alone; 0 where it gives none."""
+    found = re.search(r"code:? (\d+)", str(error))
+    return int(found[1]) if found else 0

@@ -1,0 +1,30 @@
+"""The Rollout port in one process: a version is brought where it is to answer by being loaded, warmed and tested here."""
+
+from __future__ import annotations
+
+from services.adapter.ports import Standing
+from services.engine.inference import LocalInference
+
+
+class LocalRollout:
+    """Done as soon as this process holds the version."""
+
+    flip_seconds = 0.0
+    """There is nobody to agree with."""
+
+    def __init__(self, inference: LocalInference) -> None:
+        """Nothing is loaded yet."""
+        self._inference = inference
+
+    def advance(self, project_key: str, version: str, now: float) -> Standing:
+        """Load, warm and smoke-test the version; blocks. Raises EngineError, StoreError."""
+        del now
+        return self.check(project_key, version)
+
+    def check(self, project_key: str, version: str) -> Standing:
+        """The same: what serves here is held here."""
+        self._inference.prepare(project_key, version)
+        return Standing(done=True)
+
+    def withdraw(self, project_key: str, version: str) -> None:
+        """Nothing to do: what is not used leaves memory by itself."""

@@ -1,0 +1,182 @@
+"""The predictor's routes, on KServe's own application: they are registered before KServe's, and so win.
+
+KServe's pipeline for the same protocols costs about a millisecond a request, answers 200 for a model that is not ready, and
+lets anybody unload one; what is not named here is KServe's own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+from anyio import to_thread
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from services.core.errors import (
+    BadRequest,
+    CorruptVersion,
+    EngineError,
+    FitloopError,
+    NotFound,
+    Overloaded,
+    StoreError,
+)
+from services.engine.inference import LocalInference
+from services.engine.protocol import Scores
+from services.predictor import metrics
+from services.predictor.keeper import Keeper
+from services.predictor.protocol import PREFIX, Asked, answer_v1, answer_v2, key_of, parse_v1, parse_v2
+
+log = structlog.get_logger()
+LARGE = 100_000
+"""Bytes of a body that is read in a thread."""
+_FATES: tuple[tuple[type[FitloopError], int, str], ...] = (
+    (BadRequest, 400, "bad_request"),
+    (Overloaded, 503, "overloaded"),
+    (NotFound, 404, "unknown"),
+    (CorruptVersion, 424, "refused"),
+    (EngineError, 424, "refused"),
+    (StoreError, 503, "failed"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """All of them."""
+
+    inference: LocalInference
+    keeper: Keeper
+
+    def routes(self) -> list[Route]:
+        """In the order in which they are looked through."""
+        return [
+            Route("/v2/health/live", _live),
+            Route("/v2/health/ready", self.ready),
+            Route("/v2/repository/models/{model}/{action}", _forbidden, methods=["POST"]),
+            Route("/v2/models/{model}/infer", self.infer, methods=["POST"]),
+            Route("/v2/models/{model}/ready", self.model_ready),
+            Route("/v2/models/{model}", self.metadata),
+            Route("/v2/models", self.models),
+            Route("/v1/models", self.models),
+            Route("/v1/models/{model}:predict", self.predict, methods=["POST"]),
+            Route("/v1/models/{model}", self.model_ready),
+        ]
+
+    async def ready(self, _: Request) -> Response:
+        """Whether all that serves is loaded or refused."""
+        return JSONResponse({"ready": self.keeper.ready}, 200 if self.keeper.ready else 503)
+
+    async def models(self, _: Request) -> Response:
+        """The projects that serve a version."""
+        return JSONResponse({"models": [f"{PREFIX}{key}" for key in self.keeper.table.last.projects]})
+
+    async def model_ready(self, request: Request) -> Response:
+        """Whether the project's version is loaded."""
+        model = request.path_params["model"]
+        version = self.keeper.told(key_of(model) or "")
+        if version is None:
+            return _problem(404, f"{model[:80]!r} is no model here.")
+        ready = (key_of(model), version) in self.inference.held()
+        return JSONResponse({"name": model, "ready": ready, "version": version}, 200 if ready else 503)
+
+    async def metadata(self, request: Request) -> Response:
+        """The model's tensors."""
+        model = request.path_params["model"]
+        version = self.keeper.told(key_of(model) or "")
+        if version is None:
+            return _problem(404, f"{model[:80]!r} is no model here.")
+        inputs = [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
+        outputs = [
+            {"name": "probabilities", "datatype": "FP32", "shape": [-1, -1]},
+            {"name": "labels", "datatype": "BYTES", "shape": [-1]},
+        ]
+        said = {
+            "name": model,
+            "versions": [version],
+            "platform": "fitloop",
+            "inputs": inputs,
+            "outputs": outputs,
+        }
+        return JSONResponse(said)
+
+    async def infer(self, request: Request) -> Response:
+        """Protocol v2."""
+
+        def respond(model: str, version: str, asked: Asked, scores: Scores) -> Response:
+            body, headers = answer_v2(model, version, asked, scores)
+            return Response(body, headers=headers)
+
+        return await self._answer(request, parse_v2, respond)
+
+    async def predict(self, request: Request) -> Response:
+        """Protocol v1."""
+
+        def respond(_: str, version: str, asked: Asked, scores: Scores) -> Response:
+            return Response(answer_v1(version, asked, scores), media_type="application/json")
+
+        return await self._answer(request, parse_v1, respond)
+
+    async def _answer(
+        self,
+        request: Request,
+        parse: Callable[[bytes], Asked],
+        respond: Callable[[str, str, Asked, Scores], Response],
+    ) -> Response:
+        began, texts = time.perf_counter(), 0
+        try:
+            body = await request.body()
+            asked = await (to_thread.run_sync(parse, body) if len(body) > LARGE else _now(parse, body))
+            key, version = self._which(request.path_params["model"], asked)
+            scores = await self.inference.scores(key, version, asked.texts)
+            response = respond(request.path_params["model"], version, asked, scores)
+            outcome, texts = "answered", len(asked.texts)
+        except FitloopError as error:
+            response, outcome = _refusal(error)
+        except ClientDisconnect:
+            response, outcome = _problem(400, "The body was not sent to its end."), "bad_request"
+        except Exception as error:  # noqa: BLE001  # a slip of ours: the caller gets a sentence, the log the kind
+            log.error("a request failed unexpectedly", kind=type(error).__name__)
+            response, outcome = (
+                _problem(500, "The predictor failed unexpectedly: its log says where."),
+                "failed",
+            )
+        metrics.answered(outcome, texts, time.perf_counter() - began)
+        return response
+
+    def _which(self, model: str, asked: Asked) -> tuple[str, str]:
+        key = key_of(model)
+        version = asked.version or (self.keeper.told(key) if key else None)
+        if key is None or version is None or not self.keeper.may_serve(key, version):
+            named = f"version {asked.version[:80]!r} of " if asked.version else ""
+            raise NotFound(f"This predictor serves no {named}{model[:80]!r}.")
+        return key, version
+
+
+async def _now(parse: Callable[[bytes], Asked], body: bytes) -> Asked:
+    return parse(body)
+
+
+async def _live(_: Request) -> Response:
+    return JSONResponse({"live": True})
+
+
+async def _forbidden(_: Request) -> Response:
+    return _problem(
+        403, "Which versions are held is the adapter's to say: `fitloop promote` and `fitloop rollback`."
+    )
+
+
+def _refusal(error: FitloopError) -> tuple[Response, str]:
+    status, outcome = next(
+        ((status, outcome) for kind, status, outcome in _FATES if isinstance(error, kind)), (500, "failed")
+    )
+    return _problem(status, str(error)), outcome
+
+
+def _problem(status: int, sentence: str) -> Response:
+    headers = {"Retry-After": "1"} if status == 503 else None
+    return JSONResponse({"error": sentence}, status, headers)

@@ -1,0 +1,94 @@
+"""A run is launched at every step, and what keeps it from running is told and holds up nothing else."""
+
+from __future__ import annotations
+
+from services.core.domain import RunRequest
+from services.core.errors import BadConfig
+from tests.fakes_supervisor import World, settings
+
+
+def asked() -> World:
+    """A project whose run was asked for."""
+    world = World()
+    world.connect()
+    world.label_studio.label_many(6)
+    return world
+
+
+def test_a_run_that_cannot_be_launched_is_told_and_tried_again_and_the_rest_goes_on() -> None:
+    world = asked()
+    world.launcher.error = BadConfig("The Job's manifest has no container named trainer.")
+    world.settle()
+    assert "Run 1-1 cannot be launched: The Job's manifest has no container" in world.view.problem
+    assert world.view.changed == 6
+    world.launcher.error = None
+    world.tick(31.0)
+    assert world.launcher.launched == ["1-1"]
+    assert world.view.problem == ""
+
+
+def test_it_is_tried_again_more_and_more_seldom() -> None:
+    world = asked()
+    calls: list[float] = []
+    world.launcher.error = BadConfig("No.")
+    launch = world.launcher.launch
+
+    def counted(request: RunRequest) -> None:
+        calls.append(world.now)
+        launch(request)
+
+    world.launcher.launch = counted  # type: ignore[method-assign]
+    for _ in range(120):
+        world.tick(0.5)
+    assert 4 < len(calls) < 10
+
+
+def test_a_process_that_was_lost_is_replaced() -> None:
+    world = asked()
+    world.settle()
+    world.launcher.active.clear()
+    world.tick(0.5)
+    assert world.launcher.launched == ["1-1", "1-1"]
+
+
+def test_why_no_process_works_on_a_run_is_told() -> None:
+    world = asked()
+    world.settle()
+    world.launcher.waits("1-1", "no node has a free nvidia.com/gpu")
+    world.tick(0.5)
+    assert "training support-1: waiting, because no node has a free nvidia.com/gpu" in world.view.sentence
+    assert world.view.waiting == "no node has a free nvidia.com/gpu"
+    world.carry_through("1-1")
+    assert world.view.waiting == ""
+
+
+def test_settings_of_one_project_go_before_the_releases_and_behind_the_backends() -> None:
+    own = {"1": {"method": "finetune", "seed": "3", "start_training_each_n_updates": "9"}}
+    world = World(settings(projects=own))
+    world.connect()
+    world.connect(2)
+    world.label_studio.label_many(6)
+    world.label_studio.label_many(6, 2)
+    world.settle()
+    assert world.launcher.launched == ["2-1"]
+    assert world.view.needed == 9
+    world.end("2-1")
+    world.label_studio.label_many(3)
+    world.desk.remember(1, {"seed": "4"}, "http://fitloop:9090")
+    world.settle()
+    (request,) = world.requests()
+    assert (request.parameters.method, request.parameters.seed) == ("finetune", 4)
+
+
+def test_a_while_passes_between_two_runs_unless_a_person_asks() -> None:
+    world = World(settings(min_seconds_between_runs=300.0))
+    world.connect()
+    world.label_studio.label_many(6)
+    world.settle()
+    world.carry_through("1-1")
+    world.label_studio.label_many(6)
+    world.tick(20.0)
+    assert world.launcher.launched == ["1-1"]
+    assert "6 labelled tasks changed; the next run begins" in world.view.sentence
+    world.tick(300.0)
+    assert world.launcher.launched == ["1-1", "1-2"]

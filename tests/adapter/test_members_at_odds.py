@@ -1,0 +1,122 @@
+"""The lead changes hands between any two changes of the store: never do both write, and nothing is lost or done twice."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from services.adapter.ports import Standing
+from services.core.domain import Action, RunState
+from tests.fakes_members import Pair, Replica
+
+LEADERS = st.sampled_from([0, 1, None])
+
+
+@dataclass
+class Handing:
+    """Gives the lead away after so many changes of the one who has it."""
+
+    pair: Pair
+    after: int
+    to: int | None
+    seen: int = field(default=0)
+
+    def __call__(self) -> None:
+        self.seen += 1
+        if self.seen == self.after:
+            for number, replica in enumerate((self.pair.first, self.pair.second)):
+                replica.seat.taken = number == self.to
+                replica.watched.after_change = None
+
+
+def lead(pair: Pair, number: int | None) -> None:
+    for index, replica in enumerate((pair.first, pair.second)):
+        replica.seat.taken = index == number
+
+
+def step(pair: Pair, replica: Replica, number: int) -> None:
+    world = pair.world
+    if number == 0:
+        world.label_studio.label_many(3)
+        replica.desk.notify(1, "ANNOTATION_CREATED")
+    elif number == 1:
+        world.command(Action.TRAIN)
+    elif number == 2:
+        world.command(Action.ROLLBACK)
+    elif number == 3:
+        world.command(Action.UNPIN)
+    elif number == 4:
+        run_ends(pair)
+    elif number == 5:
+        slow = world.rollout.slow
+        for name in (f"support-{one}" for one in range(1, 9)):
+            slow.pop(name, None) or slow.update({name: Standing(done=False, reason="1 of 2 hold it")})
+
+
+def run_ends(pair: Pair) -> None:
+    for name in pair.world.runs.names(1):
+        launch = pair.world.runs.launch(name)
+        if launch is None or launch.outcome is None:
+            pair.world.train(name)
+            pair.world.end(name)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 5), st.booleans(), st.integers(1, 8), LEADERS, st.sampled_from([0.5, 4.0, 16.0])
+        ),
+        min_size=3,
+        max_size=25,
+    )
+)
+def test_two_adapters_never_both_write_and_end_where_one_would(
+    story: list[tuple[int, bool, int, int | None, float]],
+) -> None:
+    pair = Pair()
+    pair.connect()
+    for what, by_second, after, to, seconds in story:
+        step(pair, pair.second if by_second else pair.first, what)
+        handing = Handing(pair, after, to)
+        for replica in (pair.first, pair.second):
+            replica.watched.after_change = handing
+        pair.pass_(seconds, 2)
+        _check(pair)
+    _ends_well(pair)
+
+
+def _check(pair: Pair) -> None:
+    assert pair.first.watched.stolen == pair.second.watched.stolen == []
+    active = [
+        name
+        for name in pair.world.runs.names(1)
+        if (found := pair.world.runs.launch(name)) is None or found.outcome is None
+    ]
+    assert len(active) <= 1
+
+
+def _ends_well(pair: Pair) -> None:
+    for replica in (pair.first, pair.second):
+        replica.watched.after_change = None
+    lead(pair, 1)
+    pair.world.rollout.slow.clear()
+    for _ in range(8):
+        run_ends(pair)
+        pair.pass_(30.0, 3)
+    assert (
+        pair.world.inbox.commands() == []
+        or "waiting" in pair.second.view.sentence
+        or pair.second.view.labelled < 6
+    )
+    assert pair.first.told == pair.second.told
+    assert pair.second.view.served.target is None
+    answered = Counter(command for request in pair.world.requests() for command in request.commands)
+    assert all(times == 1 for times in answered.values())
+    for name in pair.world.runs.names(1):
+        launch = pair.world.runs.launch(name)
+        assert launch
+        assert launch.outcome is RunState.DONE

@@ -1,0 +1,290 @@
+"""A version on its way: brought to everybody before anybody tells of it, withdrawn where it is bad, tried again where it is not."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.adapter.notebook import Fate, Notebook, Verdict
+from services.adapter.ports import Standing
+from services.core.domain import Action, Served
+from services.core.errors import BadConfig
+from tests.fakes_supervisor import World, broken
+
+ON_ITS_WAY = Standing(done=False, reason="1 of 2 predictors hold it")
+BLOCKED = Standing(done=False, reason="no node has room for a predictor", blocked=True)
+
+
+@pytest.fixture
+def serving() -> World:
+    """A project that serves support-1, and has labels for another run."""
+    world = World()
+    world.connect()
+    world.label_studio.label_many(6)
+    world.settle()
+    world.carry_through("1-1")
+    world.label_studio.label_many(6)
+    world.settle()
+    assert world.current == "support-1"
+    return world
+
+
+def verdict(world: World, version: str) -> Verdict | None:
+    return Notebook(world.store, world.view.project.key).verdict(version)
+
+
+def test_a_version_is_a_target_until_everybody_holds_it(serving: World) -> None:
+    serving.rollout.slow["support-2"] = ON_ITS_WAY
+    serving.carry_through("1-2")
+    served = serving.view.served
+    assert (served.current, served.target) == ("support-1", "support-2")
+    assert (
+        "version support-2 is being brought to the predictors: 1 of 2 predictors hold it"
+        in serving.view.sentence
+    )
+    assert serving.view.problem == ""
+    assert verdict(serving, "support-2") is None
+    assert serving.tick() == 0.5
+    serving.rollout.slow.clear()
+    serving.tick(0.5)
+    assert (serving.current, serving.view.served.target) == ("support-2", None)
+    found = verdict(serving, "support-2")
+    assert found
+    assert found.fate is Fate.PROMOTED
+
+
+def test_the_table_is_written_once_however_long_it_takes(serving: World) -> None:
+    serving.rollout.slow["support-2"] = ON_ITS_WAY
+    serving.carry_through("1-2")
+    before = serving.registry.serving().generation
+    for _ in range(5):
+        serving.tick(0.5)
+    assert serving.registry.serving().generation == before
+
+
+def test_what_hinders_a_version_is_told_until_it_is_gone(serving: World) -> None:
+    serving.rollout.slow["support-2"] = BLOCKED
+    serving.carry_through("1-2")
+    assert serving.view.problem == (
+        "Version support-2 cannot be brought to the predictors: no node has room for a predictor. It is tried again."
+    )
+    assert serving.view.served.target == "support-2"
+    serving.rollout.slow.clear()
+    serving.tick(1.0)
+    assert (serving.current, serving.view.problem) == ("support-2", "")
+
+
+def test_other_trouble_than_the_versions_own_is_a_hindrance(serving: World) -> None:
+    serving.rollout.broken["support-2"] = BadConfig("No right to patch the InferenceService.")
+    serving.carry_through("1-2")
+    assert "No right to patch the InferenceService." in serving.view.problem
+    assert verdict(serving, "support-2") is None
+    serving.rollout.broken.clear()
+    serving.tick(1.0)
+    assert serving.current == "support-2"
+
+
+def test_a_target_that_is_refused_is_withdrawn_and_the_other_projects_are_unharmed(serving: World) -> None:
+    serving.connect(2)
+    serving.label_studio.label_many(6, 2)
+    serving.rollout.slow["support-2"] = ON_ITS_WAY
+    serving.carry_through("1-2")
+    serving.rollout.broken["support-2"] = broken("support-2")
+    serving.settle()
+    assert (serving.current, serving.view.served.target) == ("support-1", None)
+    assert serving.view.problem.startswith("support-2 was refused: support-2 gives other answers")
+    assert "support-2" in serving.rollout.withdrawn
+    other = serving.board.view(2)
+    assert other
+    assert other.problem == ""
+    assert serving.launcher.launched[-1] == "2-1"
+
+
+def test_all_adapters_tell_of_it_from_one_moment_on(serving: World) -> None:
+    serving.rollout.flip_seconds = 2.0
+    serving.train("1-2")
+    serving.tick(0.5)
+    served = serving.view.served
+    assert (served.at(serving.now), served.since) == ("support-1", serving.now + 2.0)
+    assert serving.view.sentence.startswith("serving support-1")
+    serving.tick(1.9)
+    assert serving.view.served.at(serving.now) == "support-1"
+    serving.tick(0.2)
+    assert serving.view.served.at(serving.now) == "support-2"
+    assert serving.view.sentence.startswith("serving support-2")
+
+
+def test_the_next_one_waits_for_that_moment(serving: World) -> None:
+    serving.rollout.flip_seconds = 2.0
+    serving.train("1-2")
+    serving.tick(0.5)
+    serving.train("1-2", letter="b")
+    serving.tick(0.5)
+    assert serving.view.served.at(serving.now) == "support-1"
+    assert (serving.current, serving.view.served.target) == ("support-2", "support-2b")
+    serving.tick(2.0)
+    assert serving.view.served.previous == "support-2"
+
+
+def test_a_newer_version_takes_the_place_of_a_target(serving: World) -> None:
+    serving.rollout.slow["support-2"] = ON_ITS_WAY
+    serving.train("1-2")
+    serving.tick(0.5)
+    serving.train("1-2", letter="b")
+    serving.tick(0.5)
+    assert serving.current == "support-2b"
+    assert "support-2" in serving.rollout.withdrawn
+    found = verdict(serving, "support-2")
+    assert found
+    assert (found.fate, found.sentence) == (
+        Fate.HELD,
+        "held: support-2b is newer than support-2 and serves already",
+    )
+    serving.end("1-2")
+    serving.settle()
+    assert len(serving.requests()) == 2
+
+
+def test_a_newer_version_that_is_refused_leaves_the_place_to_the_older_one(serving: World) -> None:
+    serving.rollout.slow["support-2"] = ON_ITS_WAY
+    serving.train("1-2")
+    serving.tick(0.5)
+    serving.rollout.broken["support-2b"] = broken("support-2b")
+    serving.train("1-2", letter="b")
+    serving.tick(0.5)
+    assert serving.view.served.target == "support-2"
+    serving.rollout.slow.clear()
+    serving.tick(0.5)
+    assert serving.current == "support-2"
+
+
+def test_a_version_that_was_compared_with_the_target_waits_for_it(serving: World) -> None:
+    serving.rollout.slow["support-2"] = ON_ITS_WAY
+    serving.train("1-2")
+    serving.tick(0.5)
+    serving.train("1-2", letter="b", compared_with="support-2")
+    serving.tick(0.5)
+    assert serving.view.served.target == "support-2"
+    serving.rollout.slow.clear()
+    serving.tick(0.5)
+    assert (serving.current, serving.view.served.previous) == ("support-2b", "support-2")
+
+
+def test_a_promotion_by_hand_stays_in_the_inbox_until_it_is_decided(serving: World) -> None:
+    serving.publish(serving.view.project, "support-7", None)
+    serving.rollout.slow["support-7"] = ON_ITS_WAY
+    serving.command(Action.PROMOTE, "support-7")
+    serving.command(Action.UNPIN)
+    serving.tick()
+    serving.tick(1.0)
+    assert [command.action for command in serving.inbox.commands()] == [Action.PROMOTE, Action.UNPIN]
+    serving.rollout.slow.clear()
+    serving.tick(1.0)
+    assert serving.inbox.commands() == []
+    assert (serving.current, serving.view.served.pinned) == ("support-7", False)
+
+
+def test_a_person_goes_before_the_gate(serving: World) -> None:
+    serving.rollout.slow["support-2"] = ON_ITS_WAY
+    serving.carry_through("1-2")
+    serving.publish(serving.view.project, "support-7", None)
+    serving.command(Action.PROMOTE, "support-7")
+    serving.settle()
+    assert serving.current == "support-7"
+    assert "held because pinned" in serving.view.sentence
+
+
+def test_of_five_promotions_the_newest_alone_is_carried_out(serving: World) -> None:
+    for number in range(5, 10):
+        serving.publish(serving.view.project, f"support-{number}", None)
+        serving.command(Action.PROMOTE, f"support-{number}")
+    serving.rollout.asked.clear()
+    serving.tick()
+    assert serving.rollout.asked == ["support-9"]
+    assert (serving.current, serving.view.served.previous) == ("support-9", "support-1")
+    assert serving.inbox.commands() == []
+
+
+def test_a_newer_promotion_takes_the_place_of_one_that_is_on_its_way(serving: World) -> None:
+    for number in (7, 8):
+        serving.publish(serving.view.project, f"support-{number}", None)
+    serving.rollout.slow["support-7"] = ON_ITS_WAY
+    serving.command(Action.PROMOTE, "support-7")
+    serving.tick()
+    serving.command(Action.PROMOTE, "support-8")
+    serving.tick()
+    assert serving.current == "support-8"
+    assert serving.inbox.commands() == []
+    assert serving.rollout.withdrawn == ["support-7"]
+
+
+def test_a_rollback_takes_back_a_promotion_that_is_on_its_way_and_twice_is_once(serving: World) -> None:
+    serving.publish(serving.view.project, "support-7", None)
+    serving.rollout.slow["support-7"] = ON_ITS_WAY
+    serving.command(Action.PROMOTE, "support-7")
+    serving.tick()
+    serving.command(Action.ROLLBACK)
+    serving.tick()
+    served = serving.view.served
+    assert (served.current, served.target, served.pinned) == ("support-1", None, True)
+    assert serving.inbox.commands() == []
+
+
+def test_a_rollback_that_is_asked_for_again_goes_back_once(serving: World) -> None:
+    serving.carry_through("1-2")
+    serving.rollout.slow["support-1"] = ON_ITS_WAY
+    serving.command(Action.ROLLBACK)
+    serving.tick()
+    serving.command(Action.ROLLBACK)
+    serving.tick()
+    serving.rollout.slow.clear()
+    serving.settle()
+    assert (serving.current, serving.view.served.previous) == ("support-1", "support-2")
+
+
+def test_a_start_in_the_middle_goes_on_and_nobody_waits_for_what_is_served(serving: World) -> None:
+    serving.rollout.slow = {"support-1": BLOCKED, "support-2": ON_ITS_WAY}
+    serving.carry_through("1-2")
+    serving.restart()
+    serving.tick()
+    assert (serving.current, serving.view.served.target) == ("support-1", "support-2")
+    serving.rollout.slow.pop("support-2")
+    serving.tick(1.0)
+    assert serving.current == "support-2"
+    assert serving.view.problem == ""
+
+
+def test_what_is_served_and_held_by_nobody_is_a_problem_until_it_is(serving: World) -> None:
+    serving.rollout.slow["support-1"] = BLOCKED
+    serving.restart()
+    serving.tick()
+    assert "Version support-1 cannot be brought to the predictors" in serving.view.problem
+    assert serving.tick() == 0.5
+    serving.rollout.slow.clear()
+    serving.tick(1.0)
+    assert serving.view.problem == ""
+
+
+def test_falling_back_takes_its_time_too_and_ends_after_a_restart(serving: World) -> None:
+    serving.carry_through("1-2")
+    serving.rollout.broken["support-2"] = broken("support-2")
+    serving.rollout.slow["support-1"] = ON_ITS_WAY
+    for _ in range(2):
+        serving.restart()
+        serving.tick()
+        assert (serving.current, serving.view.served.target) == ("support-2", "support-1")
+    serving.rollout.slow.clear()
+    serving.rollout.flip_seconds = 2.0
+    serving.tick(1.0)
+    assert serving.view.served.at(serving.now) == "support-1"
+    assert "support-1 serves instead" in serving.view.problem
+
+
+def test_a_target_that_nobody_wants_any_more_is_none(serving: World) -> None:
+    key = serving.view.project.key
+    table = serving.registry.serving()
+    left = Served(current="support-1", target="support-0")
+    serving.restart()
+    serving.registry.write_serving(type(table)(table.term, table.generation + 1, {key: left}))
+    serving.tick()
+    assert (serving.current, serving.view.served.target) == ("support-1", None)
+    assert serving.rollout.withdrawn == ["support-0"]

@@ -1,0 +1,54 @@
+"""A real S3 server for tests: FITLOOP_TEST_S3 (its address), FITLOOP_TEST_S3_KEY and FITLOOP_TEST_S3_SECRET name it.
+
+Tests that need one are skipped, visibly, where these are not set.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from minio import Minio
+from minio.deleteobjects import DeleteObject
+from pydantic import SecretStr
+
+from services.core.settings import S3Settings, StorageSettings
+from services.core.store.s3 import S3Store
+
+ENDPOINT = os.environ.get("FITLOOP_TEST_S3", "")
+KEY = os.environ.get("FITLOOP_TEST_S3_KEY", "")
+SECRET = os.environ.get("FITLOOP_TEST_S3_SECRET", "")
+
+needs_s3 = pytest.mark.skipif(not ENDPOINT, reason="FITLOOP_TEST_S3 names no S3 server")
+
+
+def s3_settings(
+    endpoint: str = ENDPOINT, key: str = KEY, secret: str = SECRET, **others: object
+) -> S3Settings:
+    """Settings, whatever the environment holds."""
+    return S3Settings(endpoint=endpoint, access_key=SecretStr(key), secret_key=SecretStr(secret), **others)  # type: ignore[arg-type]  # by name, for tests
+
+
+def s3_store(url: str, cache: Path, settings: S3Settings | None = None) -> S3Store:
+    """A store whose copies are in `cache`."""
+    return S3Store(url, settings or s3_settings(), StorageSettings(cache_dir=cache))
+
+
+@contextmanager
+def bucket() -> Iterator[str]:
+    """The name of a bucket that exists within."""
+    parts, name = urlsplit(ENDPOINT), f"fitloop-store-{secrets.token_hex(4)}"
+    client = Minio(endpoint=parts.netloc, access_key=KEY, secret_key=SECRET, secure=parts.scheme == "https")
+    client.make_bucket(bucket_name=name)
+    try:
+        yield name
+    finally:
+        found = client.list_objects(bucket_name=name, recursive=True)
+        left = (DeleteObject(str(one.object_name)) for one in found)
+        assert list(client.remove_objects(bucket_name=name, delete_object_list=left)) == []
+        client.remove_bucket(bucket_name=name)

@@ -1,0 +1,164 @@
+"""`fitloop gc`: what nobody needs goes, what somebody may need stays, and a dry run changes nothing."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from services.core import documents
+from services.core.domain import (
+    Attempt,
+    Launch,
+    Parameters,
+    Project,
+    RunRequest,
+    RunState,
+    Served,
+    Serving,
+    Snapshot,
+)
+from services.core.errors import StoreUnreachable
+from services.core.registry import Registry
+from services.core.runs import Runs
+from services.core.store.files import FileStore
+from tests.cli.test_admin import Terminal
+from tests.samples import manifest
+
+DAY = 86_400.0
+
+
+class House:
+    """A store with one project."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = FileStore(folder / "store")
+        self.folder = folder
+        self.registry, self.runs = Registry(self.store), Runs(self.store)
+        self.project(5, "5-1", "2026-01-01")
+
+    def project(self, number: int, key: str, created: str) -> None:
+        self.registry.write_project(Project(key, number, "Support", "<View/>", "h", created))
+
+    def version(self, name: str, days: float) -> None:
+        files = self.folder / name
+        files.mkdir()
+        (files / "model.bin").write_bytes(b"x" * 200_000)
+        self.registry.publish(files, replace(manifest(name), created_at=time.time() - days * DAY))
+
+    def run(self, run: str, days: float, outcome: RunState | None = RunState.DONE, key: str = "5-1") -> None:
+        then = time.time() - days * DAY
+        self.runs.write(RunRequest(run, key, 5, "labels", Parameters(), then))
+        self.runs.write(Launch(run, (Attempt(1, then, then, 0),), outcome))
+        self.runs.write_snapshot(run, Snapshot({"1": "a"}, "h", ("a",), then))
+        self.store.write(f"runs/{run}/checkpoints/1/model.safetensors", b"x")
+
+    def age(self, prefix: str, days: float) -> None:
+        for key in self.store.keys(prefix):
+            os.utime(self.store.local(key), (time.time() - days * DAY,) * 2)
+
+
+@pytest.fixture
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
+    found = House(tmp_path)
+    monkeypatch.setenv("FITLOOP_STORE", found.store.url)
+    monkeypatch.setenv("FITLOOP_KEEP_VERSIONS", "1")
+    return found
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Terminal:
+    return Terminal(monkeypatch, capsys)
+
+
+def test_old_versions_go_and_those_that_the_table_names_stay(house: House, terminal: Terminal) -> None:
+    for number, days in enumerate((50, 49, 48, 47, 46, 10)):
+        house.version(f"v-{number}", days)
+    house.registry.write_serving(Serving(1, 1, {"5-1": Served(current="v-1", previous="v-2", target="v-3")}))
+    before = list(house.store.keys())
+    _, out, _ = terminal.run("gc", "--dry-run")
+    assert "would go: version v-0, 0.2 MB (beyond the newest 1, and old)" in out
+    assert "0.4 MB would be freed." in out
+    assert list(house.store.keys()) == before
+    _, out, _ = terminal.run("gc")
+    assert "  goes: version v-4" in out
+    assert house.registry.versions("5-1") == ["v-1", "v-2", "v-3", "v-5"]
+    assert "0.0 MB freed." in terminal.run("gc")[1]
+
+
+def test_a_version_without_a_manifest_goes_after_a_day(house: House, terminal: Terminal) -> None:
+    for name in ("v-1", "v-10", "v-2"):
+        house.store.write(f"projects/5-1/versions/{name}/model.bin", b"x")
+    house.age("projects/5-1/versions/v-1/", 1.1)
+    house.age("projects/5-1/versions/v-2/", 1.1)
+    house.store.write("projects/5-1/versions/v-2/ct2.bin", b"still being written")
+    assert "half version v-1," in terminal.run("gc")[1]
+    assert house.store.folders("projects/5-1/versions/") == ["v-10", "v-2"]
+
+
+def test_a_version_whose_manifest_is_broken_is_left_to_a_person(house: House, terminal: Terminal) -> None:
+    house.store.write("projects/5-1/versions/v-1/manifest.json", b"{")
+    house.age("projects/5-1/", 100)
+    terminal.run("gc")
+    assert house.store.folders("projects/5-1/versions/") == ["v-1"]
+
+
+def test_old_runs_go_but_not_the_last_nor_the_one_that_labels_are_counted_from(
+    house: House, terminal: Terminal
+) -> None:
+    house.run("5-8", 120)
+    house.run("5-9", 110)
+    house.run("5-10", 100, RunState.FAILED)
+    house.run("5-11", 100, None)
+    _, out, _ = terminal.run("gc")
+    assert "goes: run 5-8" in out
+    assert "checkpoints of run 5-9" in out
+    assert house.runs.names(5) == ["5-9", "5-10", "5-11"]
+    assert [run for run in house.runs.names(5) if list(house.store.keys(f"runs/{run}/checkpoints/"))] == [
+        "5-11"
+    ]
+
+
+def test_the_request_of_a_run_goes_last(
+    house: House, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.run("5-1", 120)
+    house.run("5-2", 100)
+    gone: list[str] = []
+    monkeypatch.setattr(FileStore, "delete", lambda _, key: gone.append(key))
+    terminal.run("gc")
+    assert gone[-2] == "runs/5-1/request.json", "the last is run 5-2's checkpoint"
+
+
+def test_projects_that_nobody_asks_for_are_named_and_left(house: House, terminal: Terminal) -> None:
+    house.project(5, "5-2", "2026-02-01")
+    house.version("v-1", 100)
+    house.version("v-2", 99)
+    house.store.write("projects/7-1/versions/v-1/model.bin", b"x")
+    house.age("projects/7-1/", 100)
+    _, out, _ = terminal.run("gc")
+    assert "is left to you: Label Studio has given its number 5 to another project since" in out
+    assert "is left to you: its project.json is not there. Delete projects/7-1/" in out
+    assert house.registry.versions("5-1") == ["v-1", "v-2"]
+    assert house.store.folders("projects/") == ["5-1", "5-2", "7-1"]
+
+
+def test_runs_that_cannot_be_read_are_left(
+    house: House, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.run("5-1", 120)
+    house.run("5-2", 110)
+    house.store.write("runs/5-1/request.json", b"{")
+    house.store.write("runs/.check-1", b"")
+    house.store.write("runs/other/file", documents.dump(house.registry.projects()[0]))
+    terminal.run("gc")
+    assert house.runs.names(5) == ["5-1", "5-2"]
+
+    def busy(*_: object) -> None:
+        raise StoreUnreachable("The storage is busy.")
+
+    monkeypatch.setattr(Runs, "request", busy)
+    assert terminal.run("gc")[2] == "The storage is busy.\n"

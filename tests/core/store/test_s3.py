@@ -1,0 +1,435 @@
+"""What an S3 storage may answer, and may not: each is one sentence that says what to do, or is tried again and passes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from services.core.errors import BadConfig, NotFound, StoreError, StoreRefused, StoreUnreachable
+from services.core.settings import S3Settings, StorageSettings
+from services.core.store import check_store, open_store
+from services.core.store.s3 import S3Store
+from services.trainer.publish import is_transient
+from tests.buckets import s3_settings, s3_store
+from tests.core.store.faults import Answer, Faults, refusal, serving
+
+OK = Answer(200, b"one", {"ETag": '"e1"'})
+SECRET = "very-secret-key"
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+def store_at(faults: Faults, cache: Path, timeout: float = 0.5) -> S3Store:
+    settings = s3_settings(faults.endpoint, "someone", SECRET, region="us-east-1", timeout_seconds=timeout)
+    return s3_store("s3://bucket/prefix/", cache, settings)
+
+
+@pytest.mark.parametrize(
+    "busy",
+    [refusal("SlowDown", 503), Answer(502, b"<html>bad gateway</html>"), refusal("InternalError", 500)],
+)
+def test_a_storage_that_is_busy_for_a_moment_is_asked_again(cache: Path, busy: Answer) -> None:
+    """And Retry-After, of two minutes, is not waited for."""
+    with serving(busy, busy, OK) as faults:
+        assert store_at(faults, cache).read("a") == b"one"
+    with serving(busy, busy, OK) as faults:
+        store_at(faults, cache).write("a", b"two")
+    assert [method for method, _, _ in faults.asked] == ["PUT"] * 3
+
+
+@pytest.mark.parametrize(
+    "busy", [refusal("SlowDown", 503), Answer(503, b"starting"), refusal("RequestTimeout", 400)]
+)
+def test_a_storage_that_stays_busy_is_an_error_that_may_pass(cache: Path, busy: Answer) -> None:
+    with serving(busy) as faults:
+        store = store_at(faults, cache)
+        with pytest.raises(StoreUnreachable, match="busy or starting") as raised:
+            store.write("a", b"x")
+        assert is_transient(raised.value)
+        assert len(faults.asked) <= 4
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "sentence"),
+    [
+        ("NoSuchBucket", 404, "there is no bucket 'bucket' at http://127.0.0.1:.* Make it"),
+        ("AccessDenied", 403, "the access key lacks a right. Allow it s3:ListBucket on the bucket 'bucket'"),
+        ("InvalidAccessKeyId", 403, "does not know the access key. Correct AWS_ACCESS_KEY_ID"),
+        ("SignatureDoesNotMatch", 403, "Correct AWS_SECRET_ACCESS_KEY"),
+        ("ExpiredToken", 400, "temporary keys have expired"),
+        ("RequestTimeTooSkewed", 403, "the clock here and that of .* differ too much"),
+        ("AuthorizationHeaderMalformed", 400, "Set FITLOOP_S3_REGION"),
+        ("SomethingNew", 400, "answered SomethingNew"),
+    ],
+)
+def test_what_a_person_must_change_is_said_in_a_sentence(
+    cache: Path, code: str, status: int, sentence: str
+) -> None:
+    with serving(refusal(code, status)) as faults:
+        store = store_at(faults, cache)
+        for act in (
+            lambda: store.read("a"),
+            lambda: store.write("a", b""),
+            lambda: store.delete("a"),
+            lambda: store.folders("a/"),
+            lambda: store.local("a"),
+        ):
+            with pytest.raises(StoreRefused, match=sentence) as raised:
+                act()
+            assert not is_transient(raised.value)
+            assert not isinstance(raised.value, NotFound)
+            assert SECRET not in str(raised.value)
+        with pytest.raises(BadConfig, match=sentence):
+            store.check(write=True)
+
+
+def test_a_full_storage_is_neither_waited_for_nor_a_wrong_setting(cache: Path) -> None:
+    with (
+        serving(refusal("XMinioStorageFull", 507)) as faults,
+        pytest.raises(StoreError, match="is full") as raised,
+    ):
+        store_at(faults, cache).write("a", b"x")
+    assert not is_transient(raised.value)
+    assert raised.value.exit_code == 1
+
+
+def test_a_refusal_that_was_a_moment_s_only_is_not_believed(cache: Path) -> None:
+    """MinIO refuses a write while another process removes the folder's last object."""
+    with serving(refusal("AccessDenied", 403), OK) as faults:
+        store_at(faults, cache).write("a", b"x")
+
+
+def test_an_object_that_is_not_there(cache: Path) -> None:
+    with (
+        serving(refusal("NoSuchKey", 404)) as faults,
+        pytest.raises(NotFound, match="s3://bucket/prefix holds no 'a'"),
+    ):
+        store_at(faults, cache).read("a")
+
+
+def test_a_body_that_breaks_off_is_asked_for_again_and_never_believed(cache: Path) -> None:
+    half = Answer(200, b"on", {"ETag": '"e1"'}, promised=3)
+    with serving(half, half, OK) as faults:
+        assert store_at(faults, cache).read("a") == b"one"
+    with serving(half, OK) as faults:
+        assert store_at(faults, cache).local("a").read_bytes() == b"one"
+    with serving(half) as faults:
+        store = store_at(faults, cache)
+        with pytest.raises(StoreUnreachable, match="connection to .* broke"):
+            store.read("b")
+        with pytest.raises(StoreUnreachable):
+            store.local("b")
+    assert not [path for path in cache.rglob("*") if path.is_file() and path.name != "a"]
+
+
+def test_an_answer_that_does_not_come_is_given_up(cache: Path) -> None:
+    never = threading.Event()
+    with serving(Answer(wait=never)) as faults:
+        began = time.monotonic()
+        with pytest.raises(StoreUnreachable, match=r"did not answer in time \(0.2 s for a document\)"):
+            store_at(faults, cache, timeout=0.2).read("serving.json")
+        assert time.monotonic() - began < 2
+        never.set()
+
+
+def test_a_write_takes_no_longer_than_the_settings_say(cache: Path) -> None:
+    """Slow and busy answers in a row: an adapter that leads counts on the bound."""
+    slow = threading.Event()
+    with serving(replace(refusal("SlowDown", 503), wait=slow, longest=0.1)) as faults:
+        store = store_at(faults, cache, timeout=0.3)
+        began = time.monotonic()
+        with pytest.raises(StoreUnreachable):
+            store.write("serving.json", b"x")
+        assert time.monotonic() - began < 0.6
+        assert len(faults.asked) == 2
+        slow.set()
+
+
+def test_nobody_there(cache: Path) -> None:
+    with serving(OK) as faults:
+        pass
+    for endpoint, sentence in (
+        (faults.endpoint, "takes no connection. Check that the storage runs, and FITLOOP_S3_ENDPOINT"),
+        ("http://no.such.host.invalid", "the host of .* is not known. Check FITLOOP_S3_ENDPOINT"),
+    ):
+        store = s3_store("s3://bucket", cache, s3_settings(endpoint, "someone", SECRET))
+        with pytest.raises(StoreUnreachable, match=sentence) as raised:
+            check_store(store, write=False)
+        assert is_transient(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        (Answer(400, b"Client sent an HTTP request to an HTTPS server."), "speaks TLS. Write https://"),
+        (Answer(308, b"", {"Location": "https://elsewhere"}), "sends requests elsewhere"),
+        (Answer(404, b"<html>", {"Content-Type": "text/html"}), "is no S3 storage"),
+        (Answer(200, b"<!doctype html><p>hello", {"Content-Type": "text/html"}), "is no S3 storage"),
+    ],
+)
+def test_another_server_is_told_from_a_storage(cache: Path, answer: Answer, sentence: str) -> None:
+    with serving(answer) as faults, pytest.raises(BadConfig, match=sentence):
+        check_store(store_at(faults, cache), write=False)
+
+
+def test_what_has_not_changed_is_asked_for_by_its_mark(cache: Path) -> None:
+    with serving(OK, Answer(304)) as faults:
+        store = store_at(faults, cache)
+        found = store.read_changed("a")
+        assert found == (b"one", "e1")
+        assert store.read_changed("a", "e1") is None
+        assert faults.asked[1][2]["If-None-Match"] == '"e1"'
+        with pytest.raises(StoreRefused):
+            store.read("a")  # unchanged from what?
+
+
+def test_a_copy_is_kept_until_the_object_changes(cache: Path) -> None:
+    with serving(OK, Answer(304), Answer(200, b"two", {"ETag": '"e2"'})) as faults:
+        store = store_at(faults, cache)
+        path = store.local("a")
+        assert store.local("a") == path
+        assert path.read_bytes() == b"one"
+        assert len(faults.asked) == 2
+        assert store.local("a").read_bytes() == b"two"
+        assert store.forget("a")
+        assert not store.forget("a")
+
+
+def test_a_cache_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with serving(OK) as faults, pytest.raises(StoreError, match="'a' cannot be copied from"):
+        store_at(faults, tmp_path / "file").local("a")
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["minio:9000", "ftp://minio", "http://", "http://minio/path", "http://minio:port"]
+)
+def test_an_endpoint_that_is_no_address_is_refused(endpoint: str, cache: Path) -> None:
+    with pytest.raises(BadConfig, match="FITLOOP_S3_ENDPOINT .* is no address"):
+        s3_store("s3://bucket", cache, s3_settings(endpoint, "a", "b"))
+
+
+@pytest.mark.parametrize("url", ["s3://", "s3:///key", "s3://bucket/a//b", "s3://bucket/x?y", "file:///x"])
+def test_a_url_without_a_bucket_is_refused(url: str, cache: Path) -> None:
+    with pytest.raises(BadConfig, match="names no bucket"):
+        s3_store(url, cache, s3_settings("http://minio", "a", "b"))
+
+
+@pytest.mark.parametrize(("addressing", "path"), [("path", "/bucket/prefix/a"), ("auto", "/bucket/prefix/a")])
+def test_the_bucket_is_in_the_path_outside_aws(addressing: str, path: str, cache: Path) -> None:
+    with serving(OK) as faults:
+        settings = s3_settings(faults.endpoint, "a", "b", region="r", addressing=addressing)
+        s3_store("s3://bucket/prefix", cache, settings).read("a")
+    assert faults.asked[0][1] == path
+
+
+def test_the_bucket_is_in_the_host_where_that_is_set(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    look_up = socket.getaddrinfo
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda _host, *others, **more: look_up("127.0.0.1", *others, **more)
+    )
+    with serving(OK) as faults:
+        endpoint = faults.endpoint.replace("127.0.0.1", "storage.test")
+        settings = s3_settings(endpoint, "a", "b", region="r", addressing="host")
+        s3_store("s3://bucket/prefix", cache, settings).read("a")
+    assert faults.asked[0][1] == "/prefix/a"
+    assert faults.asked[0][2]["Host"].startswith("bucket.storage.test")
+
+
+class TestKeys:
+    def test_settings_come_from_the_environment(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        with serving(OK) as faults:
+            for name, value in {
+                "FITLOOP_S3_ENDPOINT": faults.endpoint,
+                "FITLOOP_S3_REGION": "r",
+                "AWS_ACCESS_KEY_ID": "from-env",
+                "AWS_SECRET_ACCESS_KEY": SECRET,
+                "FITLOOP_CACHE_DIR": str(tmp_path),
+            }.items():
+                monkeypatch.setenv(name, value)
+            store = open_store("s3://bucket/prefix/")
+            assert store.read("a") == b"one"
+            assert tmp_path in store.local("a").parents
+        assert "from-env/" in faults.asked[0][2]["Authorization"]
+
+    def test_a_mounted_secret_is_read_again(self, cache: Path, tmp_path: Path) -> None:
+        def secret(name: str, key: str) -> None:
+            (tmp_path / name).mkdir()
+            for file, text in (("AWS_ACCESS_KEY_ID", key), ("AWS_SECRET_ACCESS_KEY", f"{key}-secret\n")):
+                (tmp_path / name / file).write_text(text)
+
+        secret("..one", "first")
+        secret("..two", "second")
+        (tmp_path / "..two" / "AWS_SESSION_TOKEN").write_text("token")
+        (tmp_path / "..data").symlink_to("..one")
+        with serving(OK) as faults:
+            settings = S3Settings(endpoint=faults.endpoint, region="r", credentials_dir=tmp_path)
+            store = s3_store("s3://bucket", cache, settings)
+            store.read("a")
+            (tmp_path / "..data").unlink()
+            (tmp_path / "..data").symlink_to("..two")
+            store.read("a")
+            assert [
+                "first/" in faults.asked[0][2]["Authorization"],
+                "second/" in faults.asked[1][2]["Authorization"],
+            ] == [True, True]
+            assert faults.asked[1][2]["X-Amz-Security-Token"] == "token"
+            (tmp_path / "..two" / "AWS_SECRET_ACCESS_KEY").write_text(" ")
+            with pytest.raises(StoreRefused, match="is empty in"):
+                store.read("a")
+            shutil.rmtree(tmp_path / "..two")
+            with pytest.raises(StoreRefused, match="cannot be read from .*FITLOOP_S3_CREDENTIALS_DIR"):
+                store.write("a", b"")
+
+    def test_half_a_pair_and_none_are_refused(self, cache: Path) -> None:
+        for key, sentence in (
+            ("someone", "Only one of"),
+            ("", "There are no keys for the object storage: set"),
+        ):
+            with pytest.raises(BadConfig, match=sentence):
+                s3_store("s3://bucket", cache, s3_settings("http://minio", key, ""))
+
+    def test_the_identity_of_the_pod_gives_keys(
+        self,
+        cache: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """And its token is in no log and in no error."""
+        caplog.set_level(logging.DEBUG)
+        token = tmp_path / "token"
+        token.write_text("jwt-of-the-pod")
+        keys = (
+            "<AssumeRoleWithWebIdentityResponse xmlns='https://sts.amazonaws.com/doc/2011-06-15/'><AssumeRoleWithWebIdentityResult>"
+            "<Credentials><AccessKeyId>lent</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken>"
+            "<Expiration>2999-01-01T00:00:00Z</Expiration></Credentials>"
+            "</AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>"
+        )
+        with serving(Answer(200, keys.encode()), OK) as faults:
+            monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(token))
+            monkeypatch.setenv("AWS_ENDPOINT_URL_STS", faults.endpoint)
+            store = s3_store("s3://bucket", cache, s3_settings(faults.endpoint, "", "", region="r"))
+            assert store.read("a") == b"one"
+            assert "lent/" in faults.asked[1][2]["Authorization"]
+        with serving(refusal("AccessDenied", 403)) as faults:
+            monkeypatch.setenv("AWS_ENDPOINT_URL_STS", faults.endpoint)
+            store = s3_store("s3://bucket", cache, s3_settings(faults.endpoint, "", "", region="r"))
+            with pytest.raises(StoreRefused, match="identity gives it no keys"):
+                store.read("a")
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", faults.endpoint)
+        store = s3_store("s3://bucket", cache, s3_settings(faults.endpoint, "", "", region="r"))
+        with pytest.raises(StoreUnreachable, match="gives this pod its keys does not answer") as raised:
+            store.read("a")
+        assert raised.value.__cause__ is None
+        assert "jwt-of-the-pod" not in caplog.text
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed")
+    folder = tmp_path_factory.mktemp("tls")
+    command = [
+        openssl,
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=127.0.0.1",
+    ]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "key.pem", "-out", "ca.pem"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    return folder / "ca.pem"
+
+
+class TestTls:
+    @pytest.fixture
+    def endpoint(self, certificate: Path) -> Iterator[str]:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Length", "3")
+                self.end_headers()
+                self.wfile.write(b"one")
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        class Quiet(HTTPServer):
+            def handle_error(self, *_: object) -> None:
+                pass  # handshakes that fail, as they should
+
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, certificate.with_name("key.pem"))
+        with Quiet(("127.0.0.1", 0), Handler) as server:
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+            thread.start()
+            yield f"https://127.0.0.1:{server.server_address[1]}"
+            server.shutdown()
+            thread.join()
+
+    def test_an_own_authority_is_trusted_where_it_is_named(
+        self, cache: Path, certificate: Path, endpoint: str
+    ) -> None:
+        settings = s3_settings(endpoint, "a", "b", region="r", ca_file=certificate)
+        assert s3_store("s3://bucket", cache, settings).read("a") == b"one"
+        with pytest.raises(
+            StoreRefused, match=r"is not trusted \(self.signed certificate\)\. Set FITLOOP_S3_CA_FILE"
+        ):
+            s3_store("s3://bucket", cache, s3_settings(endpoint, "a", "b", region="r")).read("a")
+
+    def test_http_and_https_are_told_apart(self, cache: Path, endpoint: str) -> None:
+        with serving(OK) as faults:
+            plain = faults.endpoint.replace("http:", "https:")
+            with pytest.raises(StoreRefused, match="does not speak TLS .* Write http://"):
+                s3_store("s3://bucket", cache, s3_settings(plain, "a", "b", region="r")).read("a")
+        with pytest.raises(StoreError, match=r"s3://bucket"):
+            s3_store(
+                "s3://bucket", cache, s3_settings(endpoint.replace("https:", "http:"), "a", "b", region="r")
+            ).read("a")
+
+    @pytest.mark.parametrize("text", [None, "no certificate"])
+    def test_a_file_without_certificates_is_refused(
+        self, cache: Path, tmp_path: Path, text: str | None
+    ) -> None:
+        path = tmp_path / "ca.pem"
+        if text:
+            path.write_text(text)
+        with pytest.raises(BadConfig, match="FITLOOP_S3_CA_FILE .* holds no readable certificate"):
+            s3_store("s3://bucket", cache, s3_settings("https://minio", "a", "b", ca_file=path))
+
+
+def test_a_temporary_cache_is_made_where_none_is_set() -> None:
+    with serving(OK) as faults:
+        settings = S3Settings(
+            endpoint=faults.endpoint, region="r", access_key=SecretStr("a"), secret_key=SecretStr("b")
+        )
+        path = S3Store("s3://bucket", settings, StorageSettings()).local("a")
+        assert path.read_bytes() == b"one"
+        assert os.access(path, os.R_OK)
+        shutil.rmtree(path.parents[2])

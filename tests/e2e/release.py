@@ -1,0 +1,181 @@
+"""A release of the chart, as a platform engineer installs it, and what it says of itself through the ingress."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import yaml
+
+from demo.annotator import Annotator
+from tests.e2e.bucket import Bucket
+from tests.e2e.kubernetes import CHART, Around, Namespace
+from tests.waiting import eventually
+
+
+@dataclass
+class Release:
+    """One `helm install`."""
+
+    around: Around
+    namespace: Namespace
+    bucket: Bucket
+    studio_port: int
+    token: str
+    name: str = "loop"
+    profile: str = "minikube-cpu"
+    values: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def host(self) -> str:
+        """Its name at the ingress; a name of its own, so that several releases may stand side by side."""
+        return f"{self.namespace.name}.localhost"
+
+    @property
+    def url(self) -> str:
+        """What is pasted into Label Studio."""
+        parts = urlsplit(self.around.ingress)
+        return f"{parts.scheme}://{self.host}:{parts.port or 80}"
+
+    def install(self, *more: str) -> None:
+        """Secrets, then `helm install`."""
+        self._make_secrets()
+        self._helm("install", *more)
+
+    def upgrade(self, values: Mapping[str, Any], *more: str) -> None:
+        """`helm upgrade` with changed values."""
+        self.values = merged(self.values, values)
+        self._helm("upgrade", *more)
+
+    def uninstall(self) -> None:
+        """`helm uninstall`."""
+        self.namespace.helm("uninstall", self.name, "--wait")
+
+    def _helm(self, verb: str, *more: str) -> None:
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+            yaml.safe_dump(merged(self._own_values(), self.values), file)
+            file.flush()
+            profile = CHART / "profiles" / f"{self.profile}.yaml"
+            self.namespace.helm(
+                verb,
+                self.name,
+                str(CHART),
+                "-f",
+                str(profile),
+                "-f",
+                file.name,
+                "--wait",
+                "--timeout",
+                "4m",
+                *more,
+            )
+
+    def _own_values(self) -> dict[str, Any]:
+        image = {"registry": self.around.images, "tag": self.around.tag, "pullPolicy": "IfNotPresent"}
+        return {
+            "image": image,
+            "labelStudio": {
+                "url": f"http://{self.around.host}:{self.studio_port}",
+                "existingSecret": f"{self.name}-label-studio",
+            },
+            "store": {
+                "url": self.bucket.url,
+                "endpoint": self.around.storage.endpoint_in_pods,
+                "region": "us-east-1",
+            },
+            "ingress": {"enabled": True, "host": self.host},
+        }
+
+    def _make_secrets(self) -> None:
+        self._make_secret(f"{self.name}-label-studio", {"LABEL_STUDIO_API_KEY": self.token})
+        for process in ("adapter", "predictor", "trainer"):
+            keys = {
+                "AWS_ACCESS_KEY_ID": self.bucket.user(process),
+                "AWS_SECRET_ACCESS_KEY": self.bucket.secret(process),
+            }
+            self._make_secret(f"{self.name}-s3-{process}", keys)
+
+    def _make_secret(self, name: str, data: Mapping[str, str]) -> None:
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": dict(data)}
+        self.namespace.kubectl("apply", "-f", "-", text=json.dumps(secret))
+
+    # ------------------------------------------------------------------------------------------- through the ingress
+    def client(self) -> httpx.Client:
+        """To the ingress, under this release's name."""
+        return httpx.Client(base_url=self.around.ingress, headers={"Host": self.host}, timeout=30)
+
+    def state(self, project: int) -> dict[str, Any]:
+        """What it says of the project; {} before it knows it."""
+        with self.client() as client:
+            answer = client.get(f"/api/projects/{project}")
+        return dict(answer.json()) if answer.status_code == httpx.codes.OK else {}
+
+    def ask(self, project: int, action: str, **body: Any) -> None:
+        """Leave a command."""
+        with self.client() as client:
+            client.post(f"/api/projects/{project}/{action}", json=body).raise_for_status()
+
+    def setup_version(self, project: int) -> str:
+        """What /setup tells Label Studio."""
+        with self.client() as client:
+            answer = client.post("/setup", json={"project": f"{project}.1"})
+        return str(answer.json().get("model_version")) if answer.is_success else ""
+
+    def served(self, project: int, other_than: str = "untrained", seconds: float = 180) -> str:
+        """What /setup says, once it is a version and not `other_than`."""
+
+        def version() -> str:
+            found = self.setup_version(project)
+            return found if found not in {"", "untrained", other_than} else ""
+
+        return eventually(version, seconds, what=f"a version other than {other_than}: {self.state(project)}")
+
+    # ------------------------------------------------------------------------------------------------------ its pods
+    def pods(self, component: str) -> list[dict[str, Any]]:
+        """Pods of adapter, predictor or trainer that are not about to end."""
+        selector = f"app.kubernetes.io/instance={self.name},app.kubernetes.io/component={component}"
+        return [
+            pod
+            for pod in self.namespace.items("pods", selector)
+            if "deletionTimestamp" not in pod["metadata"]
+        ]
+
+    def leader(self) -> str:
+        """The pod that holds the Lease."""
+        holder = str(self.namespace.get("lease", self.fullname)["spec"].get("holderIdentity") or "")
+        return next(
+            (name for pod in self.pods("adapter") if holder.startswith(name := pod["metadata"]["name"])), ""
+        )
+
+    @property
+    def fullname(self) -> str:
+        """Of its objects."""
+        return f"{self.name}-fitloop"
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` laid over `base`, as helm lays one values file over another."""
+    found = dict(base)
+    for key, value in over.items():
+        known = found.get(key)
+        found[key] = (
+            merged(known, value) if isinstance(known, Mapping) and isinstance(value, Mapping) else value
+        )
+    return found
+
+
+def within(seconds: float, look: Callable[[], object], what: str) -> float:
+    """How many seconds it took until `look` found something."""
+    began = time.monotonic()
+    eventually(look, seconds, what=what)
+    return time.monotonic() - began
+
+
+__all__ = ["Annotator", "Path", "Release", "merged", "within"]

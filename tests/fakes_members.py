@@ -1,0 +1,130 @@
+"""Several adapters on one store: each with its own board, desk and hands on the store, and a lead that tests give them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from services.adapter.board import Board, ProjectView
+from services.adapter.desk import FrontDesk
+from services.adapter.follower import Follower
+from services.adapter.guarded import GuardedStore
+from services.adapter.member import Member
+from services.adapter.supervisor import Supervisor
+from services.core.errors import StoreError
+from services.core.settings import Settings
+from tests.fakes_store import MemoryStore
+from tests.fakes_supervisor import LauncherFake, Seat, World
+
+WRITE_SECONDS = 5.0
+
+
+class Watched(MemoryStore):
+    """The guarded hands of one adapter: what it changes without leading is remembered, and `after_change` called."""
+
+    def __init__(self, data: dict[str, bytes], seat: Seat) -> None:
+        super().__init__(data)
+        self.seat = seat
+        self.stolen: list[int] = []
+        self.after_change: Callable[[], None] | None = None
+
+    def _maybe_fail(self, *, before: bool) -> None:
+        super()._maybe_fail(before=before)
+        if before and not self.seat.taken:
+            self.stolen.append(self.changes)
+        if not before and self.after_change:
+            self.after_change()
+
+
+class Replica:
+    """One adapter over the world's store."""
+
+    def __init__(self, world: World, *, leads: bool = False) -> None:
+        self.world = world
+        self.seat = Seat(taken=leads)
+        self.plain = MemoryStore(world.store.data)
+        self.watched = Watched(world.store.data, self.seat)
+        self.guarded = GuardedStore(self.watched, self.seat, WRITE_SECONDS)
+        self.board, self.bell = Board(), threading.Event()
+        self.launcher = LauncherFake(self.guarded)
+        self.desk = FrontDesk(self.plain, self.bell.set, clock=self.clock)
+        follower = Follower(self.plain, self.board, self.desk.collect)
+        self.member = Member(
+            self.seat, self._supervise, follower, self.bell, self.clock, write_seconds=WRITE_SECONDS
+        )
+
+    def clock(self) -> float:
+        return self.world.now
+
+    def tick(self) -> float:
+        """As its thread does, which trouble of the store does not end; its refresher works as well."""
+        try:
+            wait = self.member.tick(self.world.now)
+        except StoreError:
+            return 0.5
+        supervisor = self.member.supervisor
+        while supervisor and supervisor.refresher.work(self.world.now):
+            pass
+        return wait
+
+    @property
+    def view(self) -> ProjectView:
+        found = self.board.view(1)
+        assert found
+        return found
+
+    @property
+    def told(self) -> str | None:
+        """The version that its /setup says now."""
+        return self.view.served.at(self.world.now)
+
+    def _supervise(self) -> Supervisor:
+        world = self.world
+        made = Supervisor(
+            world.settings,
+            self.guarded,
+            world.label_studio,  # type: ignore[arg-type]  # it answers all that the supervisor asks
+            self.launcher,
+            world.inference,
+            world.rollout,
+            self.board,
+            self.desk.collect,
+            clock=self.clock,
+            alone=False,
+        )
+        made.start = lambda: None  # type: ignore[method-assign]  # `tick` here does the refresher's work
+        return made
+
+
+class Pair:
+    """A leader and a follower, and time for both."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.world = World(settings)
+        self.first, self.second = Replica(self.world, leads=True), Replica(self.world)
+
+    def pass_(self, seconds: float = 0.0, ticks: int = 1) -> None:
+        """Let time pass for both, `ticks` times."""
+        for _ in range(ticks):
+            self.world.now += seconds
+            self.first.tick()
+            self.second.tick()
+
+    def connect(self) -> None:
+        """Label Studio knows project 1, and the leader learns of it."""
+        self.world.label_studio.add_project()
+        self.first.desk.notify(1, "SETUP")
+        self.pass_(1.0, 2)
+
+    def hand_over(self) -> None:
+        """The second leads from now on."""
+        self.first.seat.taken, self.second.seat.taken = False, True
+
+    def serve(self) -> None:
+        """Project 1 serves support-1, made from 6 labels."""
+        self.world.label_studio.label_many(6)
+        self.pass_(10.0, 4)
+        self.world.train("1-1")
+        self.world.end("1-1")
+        self.pass_(10.0, 4)
+        assert self.first.told == "support-1"

@@ -1,0 +1,180 @@
+"""A run by several processes: the model of one process, one writer, and the exit code that tells what happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from services.core.domain import Method, RunState, RunStatus
+from services.core.errors import BadConfig
+from services.trainer.ranks import Layout, code_of, config_of, main
+from tests.tiny import tiny_base
+from tests.trainer.process import environment, in_process, served
+from tests.trainer.world import World
+from tests.waiting import eventually
+
+FINE = {"budget_seconds": 1e6, "num_train_epochs": 3.0, "learning_rate": 5e-3}
+
+
+def together(world: World, url: str, run: str, processes: int = 2, **more: str) -> subprocess.Popen[str]:
+    """The run's wrapper, as a pod starts it."""
+    command = [sys.executable, "-P", "-m", "services.trainer.ranks", "--processes", str(processes), "--"]
+    given = environment(url, FITLOOP_CHECKPOINT_SECONDS="0.001", **more)
+    return subprocess.Popen(
+        [*command, "--run", f"{world.store.url}/runs/{run}"], env=given, stderr=subprocess.PIPE, text=True
+    )
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    _, said = process.communicate(timeout=120)
+    return process.returncode, said
+
+
+@pytest.fixture
+def still(tmp_path: Path) -> World:
+    """A world whose base model drops nothing out, so that each process computes the same as all."""
+    base = tiny_base(tmp_path / "base")
+    config = json.loads((base / "config.json").read_text())
+    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (base / "config.json").write_text(json.dumps(config))
+    return World(tmp_path / "data", base)
+
+
+@pytest.mark.usefixtures("quiet")
+def test_two_processes_make_the_model_that_one_makes(still: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    still.label(61)
+    alone, shared = still.request(Method.FINETUNE, **FINE), still.request(Method.FINETUNE, **FINE)
+    assert in_process(still, alone, monkeypatch) == 0
+    with served(still) as url:
+        code, said = ended(together(still, url, shared, FITLOOP_KEEP_LOG="true"))
+    assert code == 0, said
+    versions = ("support-1", "support-2")
+    before, after = (still.registry.out_of_sample(still.key, name).answers for name in versions)
+    assert before.keys() == after.keys()
+    for key, given in before.items():
+        assert np.abs(np.array(given) - np.array(after[key])).max() < 1e-3
+    weights = [
+        load_file(still.registry.file(still.key, name, "model.safetensors")) for name in versions
+    ]
+    for name, tensor in weights[0].items():
+        np.testing.assert_allclose(tensor, weights[1][name], atol=1e-3, err_msg=name)
+    assert still.status(shared).state is RunState.DONE
+    assert not list(still.store.keys(f"runs/{shared}/checkpoints/"))
+    log = still.runs.log(shared)
+    assert '"rank": 0' in log
+    assert '"rank": 1' not in log, "one process writes"
+
+
+def test_processes_that_are_asked_to_end_keep_one_checkpoint_and_go_on_from_it(world: World) -> None:
+    world.label(60)
+    run = world.request(Method.FINETUNE, budget_seconds=600.0, num_train_epochs=40.0)
+    with served(world) as url:
+        process = together(world, url, run)
+        eventually(lambda: _steps(world, run) > 3)
+        process.send_signal(signal.SIGTERM)
+        code, said = ended(process)
+        assert code == 75, said
+        assert world.status(run).state is RunState.PREEMPTED
+        assert list(world.store.keys(f"runs/{run}/checkpoints/"))
+        code, said = ended(together(world, url, run))
+    assert code == 0, said
+    assert world.manifest("support-1").lineage.resumed_from
+
+
+@pytest.mark.parametrize(("code", "texts", "more"), [(65, 1, {}), (78, 30, {"FITLOOP_LOG_FORMAT": "x"})])
+def test_the_exit_code_of_the_process_that_failed_is_that_of_all(
+    world: World, code: int, texts: int, more: dict[str, str]
+) -> None:
+    world.label(texts)
+    run = world.request()
+    with served(world) as url:
+        found, said = ended(together(world, url, run, **more))
+    assert found == code, said
+
+
+def test_a_process_that_is_killed_ends_all_and_its_signal_is_told(world: World, tmp_path: Path) -> None:
+    world.label(60)
+    run = world.request(Method.FINETUNE, budget_seconds=600.0, num_train_epochs=40.0)
+    with served(world) as url:
+        process = together(world, url, run)
+        eventually(lambda: _steps(world, run) > 3)
+        os.kill(_process_of_rank(process.pid, 1), signal.SIGKILL)
+        code, said = ended(process)
+    assert code == 137, said
+    assert world.status(run).state is RunState.PREEMPTED
+    assert list(world.store.keys(f"runs/{run}/checkpoints/"))
+
+
+def test_auto_by_two_processes_publishes_both_versions(world: World) -> None:
+    world.label(300)
+    run = world.request(Method.AUTO, budget_seconds=1e6, num_train_epochs=2.0, learning_rate=5e-3)
+    with served(world) as url:
+        code, said = ended(together(world, url, run))
+    assert code == 0, said
+    assert "support-1" in world.registry.versions(world.key)
+    assert "Fine-tuning" in world.status(run).message or len(world.status(run).published) == 2
+
+
+def test_a_run_that_is_done_is_not_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = world.request()
+    world.runs.write(RunStatus(run, RunState.DONE))
+    monkeypatch.setenv("FITLOOP_PODS", "2")
+    monkeypatch.setenv("JOB_COMPLETION_INDEX", "1")
+    monkeypatch.setenv("FITLOOP_RENDEZVOUS", "pod-0.trainers:29500")
+    assert main(["--run", f"{world.store.url}/runs/{run}"]) == 0
+
+
+def test_one_process_in_all_is_the_trainer_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[list[str]] = []
+
+    def execv(_: str, arguments: list[str]) -> None:
+        called.append(arguments[1:])
+        raise BadConfig("here it would go on")
+
+    monkeypatch.setattr(os, "execv", execv)
+    assert main(["--", "--run", "file:///a/runs/1-1", "--keep-log"]) == 78
+    assert called == [["-P", "-m", "services.trainer", "--run", "file:///a/runs/1-1", "--keep-log"]]
+
+
+@pytest.mark.parametrize(
+    ("layout", "said"),
+    [
+        (Layout(0, 1, 0, ""), "cannot be"),
+        (Layout(1, 2, 2, "a:1"), "cannot be"),
+        (Layout(1, 2, 0, ""), "is no host:port"),
+    ],
+)
+def test_layouts_that_make_no_sense_are_wrong_settings(layout: Layout, said: str) -> None:
+    with pytest.raises(BadConfig, match=said):
+        layout.check()
+
+
+def test_pods_meet_at_pod_0_and_one_pod_at_a_free_port() -> None:
+    several = config_of(Layout(2, 3, 1, "pod-0.trainers:29500"), "file:///a/runs/1-1")
+    assert (several.rdzv_endpoint, several.rdzv_configs["rank"]) == ("pod-0.trainers:29500", 1)
+    assert (several.min_nodes, several.max_nodes, several.nproc_per_node) == (3, 3, 2)
+    assert config_of(Layout(2, 1, 0, ""), "file:///a/runs/1-1").rdzv_endpoint == "localhost:0"
+
+
+def test_a_signal_becomes_a_code_as_shells_say_it() -> None:
+    assert [code_of(code) for code in (-9, -15, 65, 0)] == [137, 143, 65, 0]
+
+
+def _steps(world: World, run: str) -> int:
+    status = world.runs.status(run)
+    return status.step if status is not None and status.stage.startswith("fine-tuning") else 0
+
+
+def _process_of_rank(parent: int, rank: int) -> int:
+    """The child of `parent` with that rank in its environment."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    wanted = f"RANK={rank}".encode()
+    return next(int(one) for one in children if wanted in Path(f"/proc/{one}/environ").read_bytes().split(b"\0"))
