@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench docs clean
+.PHONY: help demo test test-cluster lint bench docs images clean
 
 LABEL_STUDIO_VERSION := 1.23.2
 LABEL_STUDIO := .ls-venv/bin/label-studio
@@ -14,12 +14,21 @@ USABLE := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	if "$$python" -c '$(USABLE)' 2>/dev/null; then echo "$$python"; break; fi; done)
 
+# `make images`: any command that builds Dockerfiles, as `make images DOCKER=podman`.
+DOCKER ?= docker
+IMAGE_PREFIX ?= fitloop
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+TAG ?= $(VERSION)
+BUILD_ARGS ?=
+BUILD = --build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null || echo unknown) $(BUILD_ARGS)
+
 help:  ## this list
-	@sed -n -E 's/^([a-z]+):.*## (.*)/  make \1|\2/p' Makefile | while IFS='|' read -r target text; do \
+	@sed -n -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' Makefile | while IFS='|' read -r target text; do \
 		printf '%-14s %s\n' "$$target" "$$text"; done
 	@echo
 	@echo "  ONCE=1         make demo: end by itself, and fail if the model did not get better"
 	@echo "  FAST=1         make test: without Label Studio"
+	@echo "  BUILD_ARGS=... make images: arguments of docker build; IMAGE_PREFIX, TAG and DOCKER as well"
 	@echo "  PYTHON=...     the Python (3.11 to 3.13) that makes the environments"
 
 demo: .venv/.stamp .ls-venv/.stamp  ## labels in a real Label Studio become better suggestions
@@ -30,7 +39,10 @@ test: lint $(if $(FAST),,.ls-venv/.stamp)  ## all checks: lint, generated docs, 
 	@$(BIN)/python -m services.cli.reference --check docs/configuration.md
 	@echo "== tests$(if $(FAST), (without Label Studio))"
 	@$(if $(FAST),,FITLOOP_LABEL_STUDIO="$(CURDIR)/$(LABEL_STUDIO)") $(BIN)/python -m pytest \
-		$(if $(FAST),-m "not labelstudio" -n 2) --cov --cov-report=term
+		$(if $(FAST),-m "not labelstudio and not wide" -n 2,-m "not wide") --cov --cov-report=term
+
+test-cluster: .venv/.stamp .ls-venv/.stamp  ## every profile and fault on the cluster of KUBECONFIG (about 40 minutes)
+	@FITLOOP_LABEL_STUDIO="$(CURDIR)/$(LABEL_STUDIO)" $(BIN)/python -m pytest tests/e2e tests/chart tests/cluster -m cluster
 
 lint: .venv/.stamp  ## style (ruff), types (mypy) and the arrow (import-linter)
 	@echo "== ruff"
@@ -47,6 +59,11 @@ bench: .venv/.stamp .ls-venv/.stamp  ## measure speed, memory and accuracy (abou
 
 docs: .venv/.stamp  ## write docs/configuration.md from the settings
 	@$(BIN)/python -m services.cli.reference docs/configuration.md
+
+images:  ## build the three images: adapter, predictor and trainer (docs/images.md)
+	$(DOCKER) build -f Dockerfile.predictor --target adapter $(BUILD) -t $(IMAGE_PREFIX)/adapter:$(TAG) .
+	$(DOCKER) build -f Dockerfile.trainer --target trainer $(BUILD) -t $(IMAGE_PREFIX)/trainer:$(TAG) .
+	$(DOCKER) build -f Dockerfile.predictor --target predictor $(BUILD) -t $(IMAGE_PREFIX)/predictor:$(TAG) .
 
 clean:  ## remove environments, caches and builds, but no data
 	@rm -rf .venv .ls-venv build dist ./*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \

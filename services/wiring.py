@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import structlog
+
 from services.core.errors import BadConfig
 from services.core.settings import Settings
 
@@ -21,8 +23,10 @@ if TYPE_CHECKING:
     from services.adapter.guarded import GuardedStore
     from services.adapter.member import Member
     from services.adapter.ports import Inference, Launcher, Leadership, Rollout
+    from services.cluster.client import Document, Kube
     from services.core.store import ObjectStore
 
+log = structlog.get_logger()
 _WRITE_SECONDS = 60.0
 """For a change of a store in a folder, which no deadline cuts off; the lock that leads there is never lost."""
 
@@ -40,6 +44,10 @@ class Parts:
     def start(self) -> None:
         """Begin to lead or to follow; returns at once. Raises Locked where another process must not lead beside this one."""
         self.member.start()
+
+    def resign(self) -> None:
+        """Decide nothing more, so that another adapter does at once; requests are answered on."""
+        self.member.stop()
 
     def stop(self) -> None:
         """End what runs: trainers first, which keep what they have (up to 15 s), whatever the supervisor waits for."""
@@ -96,6 +104,7 @@ def cluster(settings: Settings) -> Parts:
     store = open_store(settings.storage.store, settings.s3, settings.storage)
     check_store(store, write=True)
     kube, bell = connect(known.namespace), threading.Event()
+    _try_out(kube, template, known.release, store.url)
     leadership = Lease(kube, known.lease, pod)
     guarded = GuardedStore(store, leadership, settings.s3.write_seconds)
     events = Events(kube, known.predictor_workload, pod)
@@ -115,6 +124,17 @@ def cluster(settings: Settings) -> Parts:
         close_inference=lambda: None,
         alone=False,
     )
+
+
+def _try_out(kube: Kube, template: Document, release: str, store_url: str) -> None:
+    """A manifest that Kubernetes would refuse is known at start; an API that is away holds up no start. Raises BadConfig."""
+    from services.cluster.client import ClusterError
+    from services.cluster.template import rehearse
+
+    try:
+        rehearse(kube, template, release, store_url)
+    except ClusterError as error:
+        log.warning("the manifest of a run's Job could not be tried out", reason=str(error))
 
 
 def _adapter(

@@ -72,6 +72,8 @@ def failure(record: Record) -> str:
         return ""
     said = record.status.message if record.status and record.status.state is RunState.FAILED else ""
     code = "" if record.exit_code is None else f" with exit code {record.exit_code}"
+    if not said and record.launch and record.launch.reason:
+        return f"Run {record.run} failed{code}: {record.launch.reason}."
     return f"Run {record.run} failed: {said}" if said else f"Run {record.run} ended{code}: its log tells why."
 
 

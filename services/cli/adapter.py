@@ -1,12 +1,13 @@
 """`fitloop adapter`: an adapter's pod on a cluster. Port 9090 for Label Studio and people, 9091 for probes and Prometheus.
 
-At SIGTERM it takes no more requests, gives the lead back so that another adapter has it at once, and ends with 0.
+At SIGTERM it gives the lead back, so that another adapter has it at once, lets requests end, and ends with 0.
 """
 
 from __future__ import annotations
 
 import asyncio
 import signal
+import threading
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -40,8 +41,15 @@ def adapter(
     logs.configure(settings.logging)
     parts = cluster(settings)
     servers = [_server(parts.app, port), _server(create_management_app(parts.board), management_port)]
+    resigning = threading.Thread(target=parts.resign, name="resign")
+
+    def end(*_: object) -> None:
+        if not servers[0].should_exit:
+            resigning.start()
+        _end(servers)
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: _end(servers))
+        signal.signal(number, end)
     parts.start()
     try:
         asyncio.run(_serve(servers))

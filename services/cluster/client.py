@@ -1,6 +1,7 @@
 """The Kubernetes API as this room uses it: plain dicts, a time limit on every call, errors that say what to do.
 
-The client's typed models change with each of its releases; what is sent and read here does not.
+The client's typed models change with each of its releases; what is sent and read here does not. What may be asked twice is
+tried again, for a second at most, where the API is too busy or a connection was cut; a new object is not.
 """
 
 from __future__ import annotations
@@ -14,13 +15,17 @@ from typing import Any, Final
 
 from kubernetes import client, config
 from urllib3.exceptions import HTTPError
+from urllib3.exceptions import TimeoutError as TookTooLong
 
 from services.core.errors import BadConfig, FitloopError
 
 Document = dict[str, Any]
 SECONDS: Final = (3.05, 10.0)
 """To connect, and to answer."""
-WATCH_SECONDS: Final = 240
+WATCH_SECONDS: Final = 60
+"""After which the server ends a watch in good order, and all is listed anew."""
+_SILENCE_SECONDS: Final = 75
+"""Without a word for so long, bookmarks included, a watch has been cut off without our noticing."""
 _NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 KINDS: Final = {
     "job": ("batch", "v1", "jobs"),
@@ -28,9 +33,11 @@ KINDS: Final = {
     "deployment": ("apps", "v1", "deployments"),
     "inferenceservice": ("serving.kserve.io", "v1beta1", "inferenceservices"),
     "event": ("events.k8s.io", "v1", "events"),
+    "pod": ("", "v1", "pods"),
 }
 _BUSY: Final = frozenset({429, 500, 502, 503, 504})
 _TRIES: Final = 3
+_LONGEST_PAUSE: Final = 1.0
 
 
 class ClusterError(FitloopError):
@@ -49,13 +56,13 @@ class Kube:
     namespace: str
     _custom: client.CustomObjectsApi
     _core: client.CoreV1Api
+    seconds: tuple[float, float] = SECONDS
+    tries: int = _TRIES
 
     def get(self, kind: str, name: str) -> Document | None:
         """The object; None where there is none."""
         try:
-            return self._call(
-                f"get {kind} {name}", self._custom.get_namespaced_custom_object, *self._at(kind), name
-            )
+            return self._ask("get", kind, self._custom.get_namespaced_custom_object, name)
         except ClusterError as error:
             if error.status == 404:
                 return None
@@ -63,60 +70,35 @@ class Kube:
 
     def items(self, kind: str, selector: str) -> tuple[list[Document], str]:
         """Objects that the labels choose, and the version of the list, to watch from."""
-        listed = self._call(
-            f"list {kind}s",
-            self._custom.list_namespaced_custom_object,
-            *self._at(kind),
-            label_selector=selector,
-        )
+        answer: Any = self._call("list", kind, self._lister(), label_selector=selector)
+        listed = json.loads(answer.data)
         return list(listed["items"]), str(listed["metadata"]["resourceVersion"])
 
     def pods(self, selector: str) -> list[Document]:
         """Pods that the labels choose."""
-
-        def ask(**options: Any) -> Document:
-            answer: Any = self._core.list_namespaced_pod(
-                self.namespace, label_selector=selector, _preload_content=False, **options
-            )
-            return dict(json.loads(answer.data))
-
-        return list(self._call("list pods", ask)["items"])
+        return self.items("pod", selector)[0]
 
     def create(self, kind: str, body: Document, **options: Any) -> Document:
-        """A new object; status 409 where the name is taken. Not tried again: whoever calls knows what twice would mean."""
-        return self._call(
-            f"create {kind}",
-            self._custom.create_namespaced_custom_object,
-            *self._at(kind),
-            body,
-            tries=1,
-            **options,
+        """A new object; status 409 where the name is taken. Tried once: whoever calls knows what twice would mean."""
+        return self._ask(
+            "create", kind, self._custom.create_namespaced_custom_object, body, tries=1, **options
         )
 
     def replace(self, kind: str, name: str, body: Document) -> Document:
         """The object, if nobody changed it since `body` was read; else status 409."""
-        return self._call(
-            f"update {kind} {name}",
-            self._custom.replace_namespaced_custom_object,
-            *self._at(kind),
-            name,
-            body,
-            tries=1,
-        )
+        return self._ask("update", kind, self._custom.replace_namespaced_custom_object, name, body, tries=1)
 
     def patch(self, kind: str, name: str, body: Document) -> Document:
         """A merge patch."""
-        return self._call(
-            f"patch {kind} {name}", self._custom.patch_namespaced_custom_object, *self._at(kind), name, body
-        )
+        return self._ask("patch", kind, self._custom.patch_namespaced_custom_object, name, body)
 
     def delete(self, kind: str, name: str) -> None:
         """The object and, in the background, what it owns; nothing happens where there is none."""
         try:
             self._call(
-                f"delete {kind} {name}",
+                "delete",
+                kind,
                 self._custom.delete_namespaced_custom_object,
-                *self._at(kind),
                 name,
                 propagation_policy="Background",
             )
@@ -126,49 +108,76 @@ class Kube:
 
     def watch(self, kind: str, selector: str, version: str) -> Iterator[Document]:
         """Events after that version, until the server ends the watch. Status 410 where the version is too old."""
-        options: dict[str, Any] = {
-            "label_selector": selector,
-            "resource_version": version,
-            "watch": True,
-            "allow_watch_bookmarks": True,
-            "timeout_seconds": WATCH_SECONDS,
-            "_preload_content": False,
-            "_request_timeout": (SECONDS[0], WATCH_SECONDS + 30),
-        }
+        answer: Any = self._call(
+            "watch",
+            kind,
+            self._lister(),
+            tries=1,
+            label_selector=selector,
+            resource_version=version,
+            watch=True,
+            allow_watch_bookmarks=True,
+            timeout_seconds=WATCH_SECONDS,
+            _request_timeout=(self.seconds[0], _SILENCE_SECONDS),
+        )
         try:
-            answer: Any = self._custom.list_namespaced_custom_object(*self._at(kind), **options)
             for line in _lines(answer):
                 event = json.loads(line)
                 if event["type"] == "ERROR":
+                    said = event["object"]
                     raise ClusterError(
-                        f"The watch of {kind}s ended: {event['object'].get('message')}",
-                        event["object"].get("code", 0),
+                        f"The watch of {kind}s ended: {said.get('message')}", int(said.get("code") or 0)
                     )
                 yield event
-        except client.ApiException as error:
-            raise _refused(f"watch {kind}s", self.namespace, error) from error
-        except (HTTPError, OSError, ValueError) as error:
-            raise ClusterError(f"The Kubernetes API broke off the watch of {kind}s: {error}") from error
+        except (HTTPError, OSError, ValueError, KeyError) as error:
+            raise ClusterError(
+                f"The Kubernetes API broke off the watch of {kind}s ({type(error).__name__})."
+            ) from error
+        finally:
+            answer.close()  # not back to the pool: it may be in the middle of a line
 
-    def _at(self, kind: str) -> tuple[str, str, str, str]:
-        group, version, plural = KINDS[kind]
-        return group, version, self.namespace, plural
+    def _lister(self) -> Callable[..., Any]:
+        """Lists and watches. The answer comes unread, or the client would look for a model of its release in it."""
+
+        def ask(*place: Any, **options: Any) -> Any:
+            unread: dict[str, Any] = {**options, "_preload_content": False}
+            answer: Any = (
+                self._custom.list_namespaced_custom_object(*place, **unread)
+                if place[0]
+                else self._core.list_namespaced_pod(place[2], **unread)
+            )
+            if answer.status >= 400:  # a client of before 36 raises of itself
+                raise client.ApiException(http_resp=answer)
+            return answer
+
+        return ask
+
+    def _ask(
+        self, verb: str, kind: str, call: Callable[..., Any], *arguments: Any, **options: Any
+    ) -> Document:
+        return dict(self._call(verb, kind, call, *arguments, **options))
 
     def _call(
-        self, what: str, call: Callable[..., Any], *arguments: Any, tries: int = _TRIES, **options: Any
-    ) -> Document:
-        for attempt in range(1, tries + 1):
+        self, verb: str, kind: str, call: Callable[..., Any], *arguments: Any, tries: int = 0, **options: Any
+    ) -> Any:
+        group, version, plural = KINDS[kind]
+        options.setdefault("_request_timeout", self.seconds)
+        left = tries or self.tries
+        while True:
+            left -= 1
             try:
-                return dict(call(*arguments, _request_timeout=SECONDS, **options))
+                return call(group, version, self.namespace, plural, *arguments, **options)
             except client.ApiException as error:
-                if error.status not in _BUSY or attempt == tries:
-                    raise _refused(what, self.namespace, error) from error
+                if error.status not in _BUSY or not left:
+                    raise refusal(verb, kind, self.namespace, error) from error
+                pause = _pause(error, left)
             except (HTTPError, OSError) as error:
-                raise ClusterError(
-                    f"The Kubernetes API does not answer ({what}): {type(error).__name__}."
-                ) from error
-            time.sleep(0.2 * attempt)
-        raise AssertionError("the last try returns or raises")  # pragma: no cover
+                if not left or isinstance(error, TookTooLong | TimeoutError):
+                    raise ClusterError(
+                        f"The Kubernetes API does not answer ({verb} {plural}: {type(error).__name__})."
+                    ) from error
+                pause = 0.2
+            time.sleep(pause)
 
 
 def connect(namespace: str = "", context: str | None = None) -> Kube:
@@ -189,20 +198,38 @@ def connect(namespace: str = "", context: str | None = None) -> Kube:
     return Kube(namespace or "default", client.CustomObjectsApi(api), client.CoreV1Api(api))
 
 
+def refusal(verb: str, kind: str, namespace: str, error: client.ApiException) -> ClusterError:
+    """The API's answer as a sentence that says what to do."""
+    group, _, plural = KINDS[kind]
+    resource, status = f"{plural}.{group}" if group else plural, int(error.status or 0)
+    said = _said(error)
+    if status == 403 and f"cannot {verb} resource" in said:
+        sentence = (
+            f"No right to {verb} {resource} in namespace {namespace}: the Role of this service account must allow it "
+            f"(the chart's does, with rbac.create=true). Kubernetes says: {said}"
+        )
+    else:
+        sentence = f"Kubernetes refused to {verb} {resource} in namespace {namespace} ({status}): {said}"
+    return ClusterError(sentence, status)
+
+
+def _said(error: client.ApiException) -> str:
+    try:
+        return str(json.loads(error.body or "{}").get("message") or error.reason)
+    except (ValueError, AttributeError, TypeError):
+        return str(error.reason)
+
+
+def _pause(error: client.ApiException, left: int) -> float:
+    """Seconds until the next try: what the API asks for, within reason."""
+    try:
+        return min(_LONGEST_PAUSE, float((error.headers or {}).get("Retry-After", "")))
+    except ValueError:
+        return 0.2 * (_TRIES - left)
+
+
 def _lines(answer: Any) -> Iterator[bytes]:
     rest = b""
     for piece in answer.stream(amt=None, decode_content=False):
         *lines, rest = (rest + piece).split(b"\n")
         yield from (line for line in lines if line.strip())
-
-
-def _refused(what: str, namespace: str, error: client.ApiException) -> ClusterError:
-    try:
-        said = str(json.loads(error.body or "{}").get("message") or error.reason)
-    except (ValueError, AttributeError):
-        said = str(error.reason)
-    if error.status == 403:
-        said = f"{said}. The chart's Role allows it: was rbac.create switched off?"
-    return ClusterError(
-        f"Kubernetes refused to {what} in namespace {namespace}: {said}", int(error.status or 0)
-    )

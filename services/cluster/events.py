@@ -1,4 +1,4 @@
-"""Kubernetes Events about the predictors: best effort, from a thread, never waited for."""
+"""Kubernetes Events about the predictors and about runs' Jobs: best effort, from a thread, never waited for."""
 
 from __future__ import annotations
 
@@ -12,56 +12,75 @@ from typing import Final
 
 import structlog
 
-from services.cluster.client import ClusterError, Document, Kube
+from services.cluster.client import KINDS, ClusterError, Document, Kube
 
 log = structlog.get_logger()
 _WAITING: Final = 100
 _AGAIN_SECONDS: Final = 300.0
-_API: Final = {
-    "inferenceservice": ("serving.kserve.io/v1beta1", "InferenceService"),
-    "deployment": ("apps/v1", "Deployment"),
-}
+_REMEMBERED: Final = 1000
+_NAMES: Final = {"inferenceservice": "InferenceService", "deployment": "Deployment", "job": "Job"}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What happened to an object, `<kind>/<name>`."""
+
+    reason: str
+    note: str
+    about: str
+    warning: bool
 
 
 @dataclass
 class Events:
-    """Tells of one object, `inferenceservice/<name>` or `deployment/<name>`."""
+    """Tells of one object, `inferenceservice/<name>` or `deployment/<name>`, unless another one is named."""
 
     kube: Kube
     workload: str
     reporter: str
-    _queue: queue.Queue[tuple[str, str, str]] = field(default_factory=lambda: queue.Queue(_WAITING))
-    _said: dict[tuple[str, str], float] = field(default_factory=dict)
+    _queue: queue.Queue[Event] = field(default_factory=lambda: queue.Queue(_WAITING))
+    _said: dict[Event, float] = field(default_factory=dict)
+    _uids: dict[str, str] = field(default_factory=dict)
 
     def start(self) -> None:
         """Send in a thread; returns at once."""
         threading.Thread(target=self._loop, name="events", daemon=True).start()
 
-    def tell(self, reason: str, note: str, *, warning: bool = False) -> None:
+    def tell(self, reason: str, note: str, *, warning: bool = False, job: str = "") -> None:
         """Something happened; the same again within five minutes is not said. Never blocks, never raises."""
+        event = Event(reason, note, f"job/{job}" if job else self.workload, warning)
         now = time.monotonic()
-        if now - self._said.get((reason, note), -_AGAIN_SECONDS) < _AGAIN_SECONDS:
+        if now - self._said.get(event, -_AGAIN_SECONDS) < _AGAIN_SECONDS:
             return
-        if len(self._said) > 1000:
+        if len(self._said) >= _REMEMBERED:
             self._said.clear()
-        self._said[reason, note] = now
+        self._said[event] = now
         try:
-            self._queue.put_nowait((reason, note, "Warning" if warning else "Normal"))
+            self._queue.put_nowait(event)
         except queue.Full:
             log.warning("an event was dropped", reason=reason)
 
     def _loop(self) -> None:
         while True:
-            said = self._queue.get()
-            try:
-                self.kube.create("event", self._event(*said))
-            except ClusterError as error:
-                log.warning("an event was not taken", reason=str(error))
+            self._send(self._queue.get())
 
-    def _event(self, reason: str, note: str, kind: str) -> Document:
-        workload, _, name = self.workload.partition("/")
-        version, known_as = _API[workload]
-        about = {"apiVersion": version, "kind": known_as, "name": name, "namespace": self.kube.namespace}
+    def _send(self, event: Event) -> None:
+        try:
+            self.kube.create("event", self._document(event))
+        except ClusterError as error:
+            log.warning("an event was not taken", event_reason=event.reason, reason=str(error))
+        except Exception as error:  # noqa: BLE001  # the thread must outlive any slip
+            log.error("an event failed unexpectedly", event_reason=event.reason, slip=type(error).__name__)
+
+    def _document(self, event: Event) -> Document:
+        kind, _, name = event.about.partition("/")
+        group, version, _ = KINDS[kind]
+        about = {
+            "apiVersion": f"{group}/{version}",
+            "kind": _NAMES[kind],
+            "name": name,
+            "namespace": self.kube.namespace,
+        }
         return {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
@@ -69,9 +88,21 @@ class Events:
             "eventTime": datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
             "reportingController": "fitloop.io/adapter",
             "reportingInstance": self.reporter[:128],
-            "action": reason,
-            "reason": reason,
-            "note": note[:1024],
-            "type": kind,
-            "regarding": about,
+            "action": event.reason,
+            "reason": event.reason,
+            "note": event.note[:1024],
+            "type": "Warning" if event.warning else "Normal",
+            "regarding": about | self._uid(event.about, kind, name),
         }
+
+    def _uid(self, about: str, kind: str, name: str) -> dict[str, str]:
+        """By it `kubectl describe` finds the event; nothing where the object is gone."""
+        uid = self._uids.get(about)
+        if uid is None:
+            found = self.kube.get(kind, name)
+            if found is None:
+                return {}
+            uid = str(found["metadata"]["uid"])
+            if kind != "job":  # those come and go
+                self._uids[about] = uid
+        return {"uid": uid}

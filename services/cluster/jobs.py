@@ -1,92 +1,92 @@
 """The Launcher port over `batch/v1` Jobs, made from the manifest that the chart renders.
 
-A run's Job has a name of its own, so whoever launches it twice finds it there. What is known of Jobs and pods is kept by a
-watch, and read whole once a minute; while the API is away, what was known stays true. launch.json remembers it when the
-Job's time to live is over. Jobs outlive this process: they are the cluster's.
+A run's Job has a name of its own, so whoever launches it twice finds it there; it is ours where it carries the run's label
+and the time of its request. What is known of Jobs and pods comes from two watches; while the API is away, what was known
+stays true. launch.json remembers it when the Job's time to live is over. Jobs outlive this process: they are the cluster's.
 """
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Final
+from dataclasses import replace
 
 import structlog
 
 from services.cluster.client import ClusterError, Document, Kube
 from services.cluster.events import Events
-from services.cluster.reading import launch_of
+from services.cluster.reading import is_at_end, is_ending, is_over, last_words, launch_of
 from services.cluster.template import RELEASE, REQUESTED, RUN, fill, mark_of, name_of
+from services.cluster.watch import Mirror
 from services.core.domain import Launch, RunRequest, RunState
-from services.core.errors import StoreError
 from services.core.runs import FINAL, Runs
 from services.core.store import ObjectStore
 
 log = structlog.get_logger()
-RECONCILE_SECONDS: Final = 60.0
-_PAUSE_SECONDS: Final = 2.0
-_PODS_SECONDS: Final = 2.0
-"""Pods are listed while a Job is going on: their watch would be a second one, for figures that a person reads."""
 
 
-@dataclass
 class JobLauncher:
     """Runs trainers as Jobs. `start` begins to watch."""
 
-    kube: Kube
-    store: ObjectStore
-    template: Document
-    release: str
-    lease: str
-    on_change: Callable[[], None]
-    events: Events
-    _jobs: dict[str, Document] = field(default_factory=dict)
-    _pods: dict[str, list[Document]] = field(default_factory=dict)
-    _known: bool = False
-    _ended: dict[str, Launch] = field(default_factory=dict)
-    _over: threading.Event = field(default_factory=threading.Event)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def __post_init__(self) -> None:
-        """Nothing is asked yet."""
-        self.runs = Runs(self.store)
-
-    @property
-    def selector(self) -> str:
-        """Labels of this release's Jobs and their pods."""
-        return f"{RELEASE}={self.release},{RUN}"
+    def __init__(
+        self,
+        kube: Kube,
+        store: ObjectStore,
+        template: Document,
+        release: str,
+        lease: str,
+        on_change: Callable[[], None],
+        events: Events,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`store` refuses changes where this process does not lead. Nothing is asked yet."""
+        self.kube, self.template, self.release, self.lease = kube, template, release, lease
+        self.runs = Runs(store)
+        self.events = events
+        selector = f"{RELEASE}={release},{RUN}"
+        self.jobs = Mirror(kube, "job", selector, on_change, self._sweep)
+        self.pods = Mirror(kube, "pod", selector, on_change)
+        self._clock = clock
+        self._marks: dict[str, str] = {}
+        self._ended: dict[str, Launch] = {}
 
     def start(self) -> None:
-        """Watch in a thread; returns at once."""
-        threading.Thread(target=self._loop, name="jobs", daemon=True).start()
+        """Watch in threads; returns at once."""
+        self.jobs.start()
+        self.pods.start()
 
     def close(self) -> None:
         """Stop watching; Jobs go on."""
-        self._over.set()
+        self.jobs.close()
+        self.pods.close()
 
     def launch(self, request: RunRequest) -> None:
-        """Create the run's Job, unless it is there or the run has ended. Raises ClusterError."""
-        if request.run in self._jobs or not self._known or self._has_ended(request.run):
+        """Create the run's Job, unless it is there or the run has ended. Raises ClusterError, StoreError."""
+        if self._job(request.run) or self._has_ended(request.run):
             return
-        job = fill(self.template, request, self.release, self.store.url, self._owner())
+        if not self.jobs.listed.is_set():
+            raise ClusterError(f"It is not known which Jobs there are: {self.jobs.trouble}")
+        if self._is_in_the_way(request.run):
+            return
+        job = fill(self.template, request, self.release, self.runs.store.url, self._owner())
         try:
             made = self.kube.create("job", job)
         except ClusterError as error:
             if error.status != 409:
                 raise
             made = self._attach(request)
-        with self._lock:
-            self._jobs[request.run] = made
+        self.jobs.put(made)
         log.info("a Job", run=request.run, job=made["metadata"]["name"])
 
     def cancel(self, run: str) -> None:
-        """Delete the Job; the run is CANCELLED."""
+        """The run is CANCELLED, and its Job deleted; while the API is away, as soon as it is back."""
         known = self.observe(run) or Launch(run)
         if known.outcome is None:
             self._write(replace(known, outcome=RunState.CANCELLED, waiting=""))
-        self.kube.delete("job", name_of(self.release, run))
+        try:
+            self._end(run)
+        except ClusterError as error:
+            log.warning("a cancelled run's Job goes on for now", run=run, reason=str(error))
 
     def observe(self, run: str) -> Launch | None:
         """The run's attempts and outcome, as far as they are known."""
@@ -96,18 +96,25 @@ class JobLauncher:
         if written and written.outcome:
             self._ended[run] = written
             return written
-        with self._lock:
-            job, pods = self._jobs.get(run), self._pods.get(run, [])
-        seen = launch_of(run, job, pods, written) if job else self._gone(run, written)
+        seen = self._seen(run, written)
         if seen is not None and seen != written:
             self._write(seen)
         return seen
 
+    def _seen(self, run: str, written: Launch | None) -> Launch | None:
+        job = self._job(run)
+        if job is None:
+            return self._gone(run, written) if self.jobs.listed.is_set() else written
+        pods = self._last_of(run) if is_over(job) else self._pods_of(run)
+        return launch_of(run, job, pods, written, self._clock())
+
     def _gone(self, run: str, written: Launch | None) -> Launch | None:
-        """The run has no Job, or nobody knows: what its own last words say."""
-        status = self.runs.status(run) if self._known and written else None
-        if written and status and status.state in FINAL:
-            return replace(written, outcome=status.state, waiting="")
+        """The run has no Job: what its own last words say."""
+        status = self.runs.status(run)
+        if status and status.state in FINAL:
+            return last_words(status, written)
+        if written and any(not is_at_end(pod) for pod in self._pods_of(run)):
+            return replace(written, waiting="the pods of its Job, which was deleted, still end")
         return written
 
     def _has_ended(self, run: str) -> bool:
@@ -116,11 +123,54 @@ class JobLauncher:
 
     def _write(self, launch: Launch) -> None:
         self.runs.write(launch)
-        if launch.outcome:
-            self._ended[launch.run] = launch
-            self.events.tell(
-                f"Run{launch.outcome.value.capitalize()}", f"Run {launch.run} is {launch.outcome.value}."
-            )
+        if launch.outcome is None:
+            return
+        self._ended[launch.run] = launch
+        failed = launch.outcome is RunState.FAILED
+        why = f": {launch.reason}" if launch.reason else ""
+        about = f"Run {launch.run} is {launch.outcome.value}{why}."
+        name = f"Run{launch.outcome.value.capitalize()}"
+        self.events.tell(name, about, warning=failed, job=name_of(self.release, launch.run))
+
+    # ---------------------------------------------------------------------------------------------- Jobs and their pods
+    def _job(self, run: str) -> Document | None:
+        """The run's Job, as it was last seen."""
+        found = self.jobs.get(name_of(self.release, run))
+        return found if found and self._is_of(found, run) else None
+
+    def _pods_of(self, run: str) -> list[Document]:
+        return [pod for pod in self.pods.all() if self._is_of(pod, run)]
+
+    def _last_of(self, run: str) -> list[Document]:
+        """The pods of a Job that is over, asked afresh: its outcome may be known before their exit codes are."""
+        try:
+            for pod in self.kube.pods(self._selector(run)):
+                self.pods.put(pod)
+        except ClusterError as error:
+            log.warning("the last of a run's pods cannot be seen", run=run, reason=str(error))
+        return self._pods_of(run)
+
+    def _selector(self, run: str) -> str:
+        return f"{RELEASE}={self.release},{RUN}={run}"
+
+    def _is_of(self, found: Document, run: str) -> bool:
+        """Whether it is of this bucket's run, and not of another one's or somebody's own."""
+        return marks(found) == (run, self._mark(run))
+
+    def _mark(self, run: str) -> str:
+        if run not in self._marks:
+            request = self.runs.request(run)
+            if request is None:
+                return ""
+            self._marks[run] = mark_of(request)
+        return self._marks[run]
+
+    def _is_in_the_way(self, run: str) -> bool:
+        """Whether pods of a Job that was deleted still end: two trainers of one run would write the same files.
+
+        Asked afresh, for the watch of pods is not that of Jobs.
+        """
+        return any(not is_at_end(pod) for pod in self.kube.pods(self._selector(run)))
 
     def _attach(self, request: RunRequest) -> Document:
         """The Job that has the name already, where it is this request's. Raises ClusterError."""
@@ -130,99 +180,41 @@ class JobLauncher:
             raise ClusterError(
                 f"Job {name} was there a moment ago, and is gone: it is created in the next step."
             )
-        meta = found["metadata"]
-        ours = (meta.get("labels") or {}).get(RUN), (meta.get("annotations") or {}).get(REQUESTED)
-        if ours != (request.run, mark_of(request)):
+        if marks(found) != (request.run, mark_of(request)):
             raise ClusterError(
                 f"Job {name} exists and belongs to another run (of an earlier bucket, or made by hand): delete it with "
                 f"`kubectl delete job {name}`, and run {request.run} starts."
             )
         return found
 
+    def _end(self, run: str) -> None:
+        """Delete the Job of a run that was cancelled. Raises ClusterError."""
+        name = name_of(self.release, run)
+        job = self._job(run) or self.kube.get("job", name)
+        if job and self._is_of(job, run) and not is_over(job) and not is_ending(job):
+            self.kube.delete("job", name)
+
+    def _sweep(self) -> None:
+        """Jobs of cancelled runs that could not be deleted then. Raises ClusterError, StoreError."""
+        for job in self.jobs.all():
+            run = job["metadata"]["labels"][RUN]
+            if is_over(job) or is_ending(job):
+                continue
+            known = self._ended.get(run) or self.runs.launch(run)
+            if known and known.outcome is RunState.CANCELLED:
+                self._end(run)
+
     def _owner(self) -> Document | None:
         """The Lease, which goes with the release: then so do its Jobs."""
         lease = self.kube.get("lease", self.lease)
         if lease is None:
             return None
-        meta = lease["metadata"]
-        reference = {
-            "apiVersion": "coordination.k8s.io/v1",
-            "kind": "Lease",
-            "name": meta["name"],
-            "uid": meta["uid"],
-        }
-        return {**reference, "controller": False, "blockOwnerDeletion": False}
-
-    # ------------------------------------------------------------------------------------------------------ watching
-    def _loop(self) -> None:
-        while not self._over.is_set():
-            try:
-                version = self._read()
-                self._follow(version)
-            except (ClusterError, StoreError) as error:
-                log.warning("Jobs cannot be watched", reason=str(error))
-            except Exception as error:  # noqa: BLE001  # the thread that watches must outlive any slip
-                log.error("watching Jobs failed unexpectedly", kind=type(error).__name__, reason=str(error))
-            self._over.wait(_PAUSE_SECONDS)
-
-    def _read(self) -> str:
-        jobs, version = self.kube.items("job", self.selector)
-        with self._lock:
-            self._jobs = {job["metadata"]["labels"][RUN]: job for job in jobs}
-        self._read_pods()
-        self._known = True
-        self.on_change()
-        return version
-
-    def _follow(self, version: str) -> None:
-        """Until the list is to be read whole again."""
-        pods = threading.Event()
-        threading.Thread(target=self._follow_pods, args=(pods,), name="pods", daemon=True).start()
-        end = time.monotonic() + RECONCILE_SECONDS
-        try:
-            for event in self.kube.watch("job", self.selector, version):
-                self._take(event)
-                if self._over.is_set() or time.monotonic() > end:
-                    return
-        finally:
-            pods.set()
-
-    def _take(self, event: Document) -> None:
-        if event["type"] == "BOOKMARK":
-            return
-        job = event["object"]
-        run = job["metadata"]["labels"][RUN]
-        with self._lock:
-            if event["type"] == "DELETED":
-                self._jobs.pop(run, None)
-            else:
-                self._jobs[run] = job
-        if job.get("status", {}).get("conditions"):
-            self._read_pods()
-        self.on_change()
-
-    def _follow_pods(self, over: threading.Event) -> None:
-        while not over.wait(_PODS_SECONDS) and not self._over.is_set():
-            try:
-                if any(not _is_over(job) for job in self._jobs.values()):
-                    self._read_pods()
-            except ClusterError as error:
-                log.warning("pods cannot be listed", reason=str(error))
-
-    def _read_pods(self) -> None:
-        found: dict[str, list[Document]] = {}
-        for pod in self.kube.pods(self.selector):
-            found.setdefault(pod["metadata"]["labels"][RUN], []).append(pod)
-        changed = found.keys() != self._pods.keys() or any(
-            [pod["status"] for pod in found[run]] != [pod["status"] for pod in self._pods[run]]
-            for run in found
-        )
-        with self._lock:
-            self._pods = found
-        if changed:
-            self.on_change()
+        named = {key: lease["metadata"][key] for key in ("name", "uid")}
+        kind = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease"}
+        return {**kind, **named, "controller": False, "blockOwnerDeletion": False}
 
 
-def _is_over(job: Document) -> bool:
-    conditions = job.get("status", {}).get("conditions") or ()
-    return any(one["type"] in {"Complete", "Failed"} and one["status"] == "True" for one in conditions)
+def marks(found: Document) -> tuple[str | None, str | None]:
+    """The run that a Job or pod says it is of, and the time of its request."""
+    meta = found["metadata"]
+    return (meta.get("labels") or {}).get(RUN), (meta.get("annotations") or {}).get(REQUESTED)

@@ -10,7 +10,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -23,6 +23,15 @@ DURATION: Final = 15.0
 DEADLINE: Final = 10.0
 """Without a renewal for so long, the holder no longer leads: five seconds before another one may."""
 RETRY: Final = 2.0
+_SECONDS: Final = (2.0, 3.0)
+"""To connect, and to answer: a call that hangs leaves time for another one before the deadline."""
+_NEVER: Final = float("-inf")
+
+
+def uptime() -> float:
+    """Seconds of a clock that goes on while this process is stopped, and its machine sleeps."""
+    boot: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if boot is None else time.clock_gettime(boot)
 
 
 @dataclass
@@ -32,17 +41,23 @@ class Lease:
     kube: Kube
     name: str
     pod: str
-    clock: Callable[[], float] = time.monotonic
-    _renewed: float = float("-inf")
+    clock: Callable[[], float] = uptime
+    _renewed: float = _NEVER
     """When our last successful renewal was sent."""
-    _seen: tuple[str, str, float] = ("", "", 0.0)
-    """Another holder, its last renewal as it wrote it, and when we first saw that."""
+    _other: tuple[str, str] = ("", "")
+    """Another holder, and its last renewal as it wrote it."""
+    _other_at: float = _NEVER
+    """When we first saw that."""
     _over: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
     _led: bool = False
+    _trouble: str = ""
 
     def __post_init__(self) -> None:
         """An identity of this process alone: a pod of the same name may come back."""
         self.identity = f"{self.pod}_{secrets.token_hex(4)}"
+        self.kube = replace(self.kube, seconds=_SECONDS, tries=1)
+        self._on_change: Callable[[], None] = lambda: None
 
     def start(self, on_change: Callable[[], None]) -> None:
         """Try, and go on trying, in a thread."""
@@ -51,22 +66,20 @@ class Lease:
         self._thread.start()
 
     def leads(self, seconds: float = 0.0) -> bool:
-        """Whether we lead now, and nobody else will for so many seconds more."""
+        """Whether we lead now, and nobody else will for so many seconds more. Never blocks."""
         age = self.clock() - self._renewed
         return age < DEADLINE and age + seconds < DURATION
 
     def stop(self) -> None:
-        """Give it back."""
+        """Lead no more, and give the lease back."""
         self._over.set()
-        self._thread.join(DEADLINE)
-        if not self.leads():
+        if self._thread:
+            self._thread.join(DEADLINE)
+        held, self._renewed = self._renewed, _NEVER
+        if held == _NEVER:
             return
-        self._renewed = float("-inf")
         try:
-            found = self.kube.get("lease", self.name)
-            if found and (found.get("spec") or {}).get("holderIdentity") == self.identity:
-                found["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1}
-                self.kube.replace("lease", self.name, found)
+            self._give_back()
         except ClusterError as error:
             log.warning("the lease was not given back", reason=str(error))
 
@@ -79,43 +92,50 @@ class Lease:
         elif self._may_have(found):
             self.kube.replace("lease", self.name, self._ours(found))
         else:
-            self._renewed = float("-inf")
+            self._renewed = _NEVER
             return
         self._renewed = sent
 
+    def _give_back(self) -> None:
+        found = self.kube.get("lease", self.name)
+        if found and (found.get("spec") or {}).get("holderIdentity") == self.identity:
+            spec = {**found["spec"], "holderIdentity": "", "leaseDurationSeconds": 1}
+            self.kube.replace("lease", self.name, {**found, "spec": spec})
+
     def _loop(self) -> None:
         while not self._over.is_set():
-            try:
-                self.turn()
-            except ClusterError as error:
-                if error.status != 409:  # another one was quicker
-                    log.warning("the lease cannot be renewed", reason=str(error))
-            except Exception as error:  # noqa: BLE001  # the thread that leads must outlive any slip
-                log.error(
-                    "renewing the lease failed unexpectedly", kind=type(error).__name__, reason=str(error)
-                )
-            self._tell()
+            self._try()
+            if self.leads() != self._led:
+                self._led = not self._led
+                log.info("leadership", leads=self._led, identity=self.identity)
+                self._on_change()
             self._over.wait(RETRY)
 
-    def _tell(self) -> None:
-        if self.leads() != self._led:
-            self._led = not self._led
-            log.info("leadership", leads=self._led, identity=self.identity)
-            self._on_change()
+    def _try(self) -> None:
+        trouble = ""
+        try:
+            self.turn()
+        except ClusterError as error:
+            if error.status != 409:  # another one was quicker
+                trouble = str(error)
+        except Exception as error:  # noqa: BLE001  # the thread that leads must outlive any slip
+            trouble = f"unexpectedly, {type(error).__name__}: {error}"
+        if trouble and not self._trouble:
+            log.warning("the lease cannot be renewed", reason=trouble)
+        self._trouble = trouble
 
     def _may_have(self, found: Document) -> bool:
         spec = found.get("spec") or {}
-        holder, renewed = str(spec.get("holderIdentity") or ""), str(spec.get("renewTime") or "")
-        if holder in {"", self.identity}:
+        other = str(spec.get("holderIdentity") or ""), str(spec.get("renewTime") or "")
+        if other[0] in {"", self.identity}:
             return True
-        if self._seen[:2] != (holder, renewed):
-            self._seen = (holder, renewed, self.clock())
-        lasts = float(spec.get("leaseDurationSeconds") or DURATION)
-        return self.clock() - self._seen[2] > lasts
+        if self._other != other:
+            self._other, self._other_at = other, self.clock()
+        return self.clock() - self._other_at > float(spec.get("leaseDurationSeconds") or DURATION)
 
     def _ours(self, found: Document) -> Document:
         spec = dict(found.get("spec") or {})
-        now = _stamp()
+        now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
         if spec.get("holderIdentity") != self.identity:
             spec |= {"acquireTime": now, "leaseTransitions": int(spec.get("leaseTransitions") or 0) + 1}
         spec |= {"holderIdentity": self.identity, "renewTime": now, "leaseDurationSeconds": int(DURATION)}
@@ -124,7 +144,3 @@ class Lease:
     def _fresh(self) -> Document:
         meta = {"name": self.name, "namespace": self.kube.namespace}
         return self._ours({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta})
-
-
-def _stamp() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

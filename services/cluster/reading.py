@@ -3,63 +3,112 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
 from services.cluster.client import Document
 from services.cluster.template import CONTAINER
-from services.core.domain import Attempt, Launch, RunState
+from services.core.domain import Attempt, Launch, RunState, RunStatus
 
+_SLOW_SECONDS: Final = 90.0
+"""After which a pod that does not come, or does not start, is something to tell of."""
 _STARTING: Final = frozenset({"ContainerCreating", "PodInitializing"})
 _LACKS: Final = re.compile(r"Insufficient ([\w./-]+)")
 _IMAGE: Final = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
+_REASONS: Final = {
+    "PodFailurePolicy": "its pod failed in a way that another try would not mend",
+    "BackoffLimitExceeded": "its pods failed too often",
+    "DeadlineExceeded": "it took longer than it may",
+}
 
 
-def launch_of(run: str, job: Document, pods: Sequence[Document], known: Launch | None) -> Launch:
-    """The run as its Job shows it; attempts that are no longer to be seen stay as they were known."""
-    attempts = attempts_of(pods, known.attempts if known else ())
-    outcome = outcome_of(job)
-    return Launch(run, attempts, outcome, "" if outcome else waiting_for(job, pods))
+def launch_of(run: str, job: Document, pods: Sequence[Document], known: Launch | None, now: float) -> Launch:
+    """The run as its Job shows it; attempts that are no longer to be seen stay as they were known.
+
+    An outcome that is known already stays, whatever the Job says.
+    """
+    if known and known.outcome:
+        return known
+    outcome, attempts = outcome_of(job), attempts_of(pods, known.attempts if known else ())
+    if outcome is None:
+        return Launch(run, attempts, None, waiting_for(job, pods, now))
+    ended = ended_at(job)
+    reason = why_failed(job) if outcome is RunState.FAILED else ""
+    return Launch(run, tuple(_closed(one, ended) for one in attempts), outcome, reason=reason)
 
 
-def attempts_of(pods: Sequence[Document], known: Sequence[Attempt]) -> tuple[Attempt, ...]:
-    """One for each pod of the first index, by the time at which it started."""
-    seen = sorted(
-        (found for pod in pods if _is_first(pod) and (found := _attempt(pod))),
-        key=lambda found: found.started_at,
-    )
-    earliest = seen[0].started_at if seen else None
-    gone = [one for one in known if earliest is None or one.started_at < earliest]
-    numbered = [*gone, *seen]
-    return tuple(
-        Attempt(number, one.started_at, one.ended_at, one.exit_code)
-        for number, one in enumerate(numbered, start=1)
-    )
+def last_words(status: RunStatus, known: Launch | None) -> Launch:
+    """A run whose Job is gone, as it says of itself that it ended."""
+    *before, last = (known.attempts if known else ()) or (Attempt(status.attempt, status.updated_at),)
+    if last.ended_at is None:
+        last = replace(last, ended_at=status.updated_at, exit_code=status.exit_code)
+    return Launch(status.run, (*before, last), status.state)
+
+
+def attempts_of(pods: Iterable[Document], known: Sequence[Attempt]) -> tuple[Attempt, ...]:
+    """One for each pod of the first index, by the time at which it started: pods of a run are never side by side."""
+    found = {one.started_at: one for one in known}
+    for pod in pods:
+        if _is_first(pod) and (seen := _attempt(pod)):
+            before = found.get(seen.started_at)
+            found[seen.started_at] = seen if before is None or seen.ended_at else before
+    return tuple(replace(found[at], number=number) for number, at in enumerate(sorted(found), start=1))
 
 
 def outcome_of(job: Document) -> RunState | None:
     """DONE or FAILED once the Job is over; None before."""
-    conditions = {
-        one["type"]: one for one in job.get("status", {}).get("conditions") or () if one["status"] == "True"
-    }
+    conditions = _conditions(job)
     if "Complete" in conditions:
         return RunState.DONE
     return RunState.FAILED if "Failed" in conditions else None
 
 
-def waiting_for(job: Document, pods: Sequence[Document]) -> str:
+def is_over(job: Document) -> bool:
+    """Whether nothing more happens to it."""
+    return outcome_of(job) is not None
+
+
+def is_at_end(pod: Document) -> bool:
+    """Whether no process of the pod runs, nor will."""
+    return pod.get("status", {}).get("phase") in {"Succeeded", "Failed"}
+
+
+def is_ending(found: Document) -> bool:
+    """Whether it is being deleted."""
+    return "deletionTimestamp" in found["metadata"]
+
+
+def ended_at(job: Document) -> float:
+    """When a Job that is over ended."""
+    conditions = _conditions(job)
+    return _seconds((conditions.get("Complete") or conditions.get("Failed") or {}).get("lastTransitionTime"))
+
+
+def why_failed(job: Document) -> str:
+    """What Kubernetes says of the failure, for people."""
+    failed = _conditions(job).get("Failed") or {}
+    reason, message = str(failed.get("reason") or ""), str(failed.get("message") or "").rstrip(".")
+    return f"{_REASONS.get(reason, 'its Job failed')} ({reason}{': ' if message else ''}{message})"
+
+
+def waiting_for(job: Document, pods: Sequence[Document], now: float) -> str:
     """Why no process works on the run, for people; "" while one does, or is about to."""
+    if is_ending(job):
+        return "its Job is being deleted; another one follows"
     if job.get("spec", {}).get("suspend"):
         return "its Job is suspended: it waits for its queue"
-    going = [pod for pod in pods if pod["status"].get("phase") in {"Pending", "Running"}]
+    going = [pod for pod in pods if pod.get("status", {}).get("phase") in {"Pending", "Running"}]
     if any(pod["status"]["phase"] == "Running" for pod in going):
         return ""
-    return next((reason for pod in going if (reason := pod_waits_for(pod))), "")
+    if going:
+        return next((reason for pod in going if (reason := pod_waits_for(pod, now))), "")
+    return _no_pod(job, now)
 
 
-def pod_waits_for(pod: Document) -> str:
-    """What keeps a pod from starting."""
+def pod_waits_for(pod: Document, now: float = 0.0) -> str:
+    """What keeps a pod from starting. With `now`, slowness counts as well."""
     status = pod["status"]
     for condition in status.get("conditions") or ():
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
@@ -68,15 +117,34 @@ def pod_waits_for(pod: Document) -> str:
         waiting = container.get("state", {}).get("waiting")
         if waiting and waiting.get("reason") not in _STARTING:
             return _container_waits(container, waiting)
+    meta = pod["metadata"]
+    if (
+        status.get("phase") == "Pending"
+        and now - _seconds(meta.get("creationTimestamp"), now) > _SLOW_SECONDS
+    ):
+        return f"its pod does not start: a volume or a Secret may be missing, see `kubectl describe pod {meta['name']}`"
     return ""
 
 
 def unschedulable(message: str) -> str:
     """The scheduler's message as a reason: "no node has a free nvidia.com/gpu"."""
     lacks = sorted(set(_LACKS.findall(message)))
+    whole = [name for name in lacks if "/" in name]
+    if whole:
+        return f"no node has a free {' and a free '.join(whole)}"
     if lacks:
-        return f"no node has a free {' and a free '.join(lacks)}"
-    return f"no node takes its pod ({message.rstrip('.')})" if message else "no node takes its pod"
+        return f"no node has enough free {' and '.join(lacks)}"
+    said = message.partition(" preemption:")[0].rstrip(". ")
+    return f"no node takes its pod ({said})" if said else "no node takes its pod"
+
+
+def _no_pod(job: Document, now: float) -> str:
+    status, meta = job.get("status", {}), job["metadata"]
+    if status.get("failed") or status.get("terminating"):
+        return ""  # the next try comes after the Job's own pause
+    if now - _seconds(status.get("startTime") or meta.get("creationTimestamp"), now) < _SLOW_SECONDS:
+        return ""
+    return f"no pod comes for its Job: a quota or a policy may refuse it, see `kubectl describe job {meta['name']}`"
 
 
 def _container_waits(container: Document, waiting: Document) -> str:
@@ -86,21 +154,31 @@ def _container_waits(container: Document, waiting: Document) -> str:
     return f"its container cannot start: {reason}{f' ({message})' if message else ''}"
 
 
+def _conditions(job: Document) -> dict[str, Document]:
+    found = job.get("status", {}).get("conditions") or ()
+    return {one["type"]: one for one in found if one["status"] == "True"}
+
+
+def _closed(attempt: Attempt, ended: float) -> Attempt:
+    """An attempt whose pod went before its end was seen ended with its Job at the latest."""
+    return attempt if attempt.ended_at else replace(attempt, ended_at=max(ended, attempt.started_at))
+
+
 def _attempt(pod: Document) -> Attempt | None:
     state = _trainer_state(pod)
-    started = (state.get("running") or {}).get("startedAt") or (state.get("terminated") or {}).get(
-        "startedAt"
-    )
     ended = state.get("terminated") or {}
+    started = (state.get("running") or {}).get("startedAt") or ended.get("startedAt")
     if started is None:
         return None
-    return Attempt(
-        0, _seconds(started), _seconds(ended.get("finishedAt")) if ended else None, ended.get("exitCode")
-    )
+    began = max(
+        _seconds(started), _seconds(pod["metadata"].get("creationTimestamp"))
+    )  # 1970 where it failed to
+    end = max(_seconds(ended.get("finishedAt")), began) if ended else None
+    return Attempt(0, began, end, ended.get("exitCode"))
 
 
 def _trainer_state(pod: Document) -> dict[str, Any]:
-    statuses = pod["status"].get("containerStatuses") or ()
+    statuses = pod.get("status", {}).get("containerStatuses") or ()
     return next((dict(one.get("state") or {}) for one in statuses if one["name"] == CONTAINER), {})
 
 
@@ -109,5 +187,5 @@ def _is_first(pod: Document) -> bool:
     return str(labels.get("batch.kubernetes.io/job-completion-index", "0")) == "0"
 
 
-def _seconds(stamp: str | None) -> float:
-    return datetime.fromisoformat(stamp).timestamp() if stamp else 0.0
+def _seconds(stamp: str | None, otherwise: float = 0.0) -> float:
+    return datetime.fromisoformat(stamp).timestamp() if stamp else otherwise

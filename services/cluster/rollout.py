@@ -104,12 +104,16 @@ class ClusterRollout:
         return standing
 
     def check(self, project_key: str, version: str) -> Standing:
-        """Whether what serves can be answered for: a ready pod loads on demand what it does not hold. Moves nothing."""
-        pods = self._pods()
-        self._raise_refusal(pods, (project_key, version))
+        """Whether what serves can be answered for: a ready pod loads on demand what it does not hold. Moves nothing.
+
+        What one pod refuses and another one holds is not bad. Raises EngineError, ClusterError.
+        """
+        pods, name = self._pods(), (project_key, version)
+        if not any(pod.ready and name in pod.held for pod in pods):
+            self._raise_refusal(pods, name)
         if any(pod.ready for pod in pods):
             return Standing(done=True)
-        return replace(held_by(pods, (project_key, version)), blocked=True)
+        return replace(held_by(pods, name), blocked=True)
 
     def withdraw(self, project_key: str, version: str) -> None:
         """It is no longer wanted."""

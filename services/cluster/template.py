@@ -1,19 +1,20 @@
 """The Job of a run, out of the manifest that the chart renders: every field of it stays the user's.
 
-Set here are name, labels, annotations, owner, the trainer's arguments and a variable or two; `fill` is pure.
+Set here are name, labels, annotations, owner, the trainer's arguments and a variable; `fill` is pure.
 """
 
 from __future__ import annotations
 
 import copy
+import hashlib
 import re
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
-from services.cluster.client import Document
-from services.core.domain import RunRequest
+from services.cluster.client import ClusterError, Document, Kube
+from services.core.domain import Parameters, RunRequest
 from services.core.errors import BadConfig
 
 CONTAINER: Final = "trainer"
@@ -21,15 +22,18 @@ RUN: Final = "fitloop.io/run"
 PROJECT: Final = "fitloop.io/project"
 RELEASE: Final = "fitloop.io/release"
 REQUESTED: Final = "fitloop.io/requested-at"
-_LONGEST: Final = 63
+_LONGEST: Final = 57
+"""Of a name: the pods of an Indexed Job put up to six characters behind it, into a label of DNS of 63."""
+_SET_HERE: Final = ("name", "generateName", "namespace", "ownerReferences", "uid", "resourceVersion")
 
 
 def load_template(path: Path) -> Document:
     """The manifest. Raises BadConfig with the field that is wrong."""
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise BadConfig(f"The manifest of a run's Job cannot be read from {path}: {error}") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        said = " ".join(str(error).split())
+        raise BadConfig(f"The manifest of a run's Job cannot be read from {path}: {said}.") from error
     if problem := problem_of(found):
         raise BadConfig(
             f"The manifest of a run's Job ({path}) cannot be used: {problem}. See trainer.* in the chart's values."
@@ -41,20 +45,42 @@ def problem_of(found: Any) -> str:
     """The field that makes a manifest useless, and why; "" for a good one."""
     if not isinstance(found, dict) or (found.get("apiVersion"), found.get("kind")) != ("batch/v1", "Job"):
         return "apiVersion and kind must be batch/v1 and Job"
-    spec = _at(found, "spec", "template", "spec")
-    if not isinstance(spec, dict):
-        return "spec.template.spec is missing"
-    if spec.get("restartPolicy") != "Never":
-        return f"spec.template.spec.restartPolicy must be Never, and is {spec.get('restartPolicy')!r}"
-    containers = spec.get("containers")
-    if not isinstance(containers, list) or not all(isinstance(one, dict) for one in containers):
+    for path, kind, name in _SHAPES:
+        value, place = _at(found, *path), ".".join(path)
+        if value is None and path in _NEEDED:
+            return f"{place} is missing"
+        if value is not None and not isinstance(value, kind):
+            return f"{place} must be {name}"
+    pod = found["spec"]["template"]["spec"]
+    if pod.get("restartPolicy") != "Never":
+        return f"spec.template.spec.restartPolicy must be Never, and is {pod.get('restartPolicy')!r}"
+    if not all(isinstance(one, dict) for one in pod["containers"]):
         return "spec.template.spec.containers must be a list of containers"
-    named = [one for one in containers if one.get("name") == CONTAINER]
+    return _problem_of_trainer([one for one in pod["containers"] if one.get("name") == CONTAINER])
+
+
+def _problem_of_trainer(named: list[Document]) -> str:
     if len(named) != 1:
         return f"spec.template.spec.containers needs exactly one container named {CONTAINER!r}"
-    if not named[0].get("image"):
-        return f"spec.template.spec.containers[{CONTAINER}].image is missing"
-    return ""
+    place, (trainer,) = f"spec.template.spec.containers[{CONTAINER}]", named
+    if not trainer.get("image"):
+        return f"{place}.image is missing"
+    wrong = [field for field in ("args", "env") if not isinstance(trainer.get(field) or [], list)]
+    return f"{place}.{wrong[0]} must be a list" if wrong else ""
+
+
+def rehearse(kube: Kube, template: Document, release: str, store_url: str) -> None:
+    """Have the API judge a Job that is not kept. Raises BadConfig with the field, ClusterError where it could not judge."""
+    request = RunRequest("0-0", "", 0, "", Parameters(), 0.0)
+    job = fill(template, request, release, store_url, None)
+    try:
+        kube.create("job", job, dry_run="All", field_validation="Strict")
+    except ClusterError as error:
+        if error.status not in {400, 422}:
+            raise
+        raise BadConfig(
+            f"The manifest of a run's Job cannot be used, see trainer.* in the chart's values. {error}"
+        ) from error
 
 
 def fill(
@@ -64,35 +90,49 @@ def fill(
     job = copy.deepcopy(template)
     name = name_of(release, request.run)
     labels = {RUN: request.run, PROJECT: str(request.project_id), RELEASE: release}
-    meta = job.setdefault("metadata", {})
-    meta["name"] = name
-    meta.setdefault("labels", {}).update(labels)
-    meta.setdefault("annotations", {})[REQUESTED] = mark_of(request)
-    if owner is not None:
-        meta["ownerReferences"] = [owner]
+    meta = {key: value for key, value in (job.get("metadata") or {}).items() if key not in _SET_HERE}
+    job["metadata"] = {**meta, "name": name, **({"ownerReferences": [owner]} if owner else {})}
     pod = job["spec"]["template"]
-    pod.setdefault("metadata", {}).setdefault("labels", {}).update(labels)
+    pod["metadata"] = pod.get("metadata") or {}
+    for one in (job["metadata"], pod["metadata"]):
+        one["labels"] = {**(one.get("labels") or {}), **labels}
+        one["annotations"] = {**(one.get("annotations") or {}), REQUESTED: mark_of(request)}
     (container,) = (one for one in pod["spec"]["containers"] if one.get("name") == CONTAINER)
-    container["args"] = [
-        *(container.get("args") or []),
-        "--run",
-        f"{store_url.rstrip('/')}/runs/{request.run}",
-    ]
-    # First, so that `command` and `args` of the template may say $(FITLOOP_JOB_NAME).
+    url = f"{store_url.rstrip('/')}/runs/{request.run}"
+    container["args"] = [*(container.get("args") or []), "--run", url]
+    # First, so that `command`, `args` and variables of the template may say $(FITLOOP_JOB_NAME).
     container["env"] = [{"name": "FITLOOP_JOB_NAME", "value": name}, *(container.get("env") or [])]
     return job
 
 
 def name_of(release: str, run: str) -> str:
-    """`<release>-<project>-<n>`, the release cut where that is too long for a pod's label."""
+    """`<release>-<project>-<n>`; a release that is too long for it, or no such name, is cut and gets a hash of itself."""
     room = _LONGEST - len(run) - 1
-    stem = re.sub(r"[^a-z0-9-]", "-", release.lower())[:room].strip("-") or "fitloop"
+    stem = re.sub(r"[^a-z0-9-]", "-", release.lower()).strip("-")
+    if stem != release or len(stem) > room:
+        digest = hashlib.sha256(release.encode()).hexdigest()[:6]
+        stem = f"{stem[: room - 7].strip('-') or 'fitloop'}-{digest}"
     return f"{stem}-{run}"
 
 
 def mark_of(request: RunRequest) -> str:
     """Tells this request from one of the same name in another bucket."""
     return f"{request.created_at:.6f}"
+
+
+_SHAPES: Final[tuple[tuple[tuple[str, ...], type, str], ...]] = (
+    (("metadata",), dict, "a mapping"),
+    (("metadata", "labels"), dict, "a mapping"),
+    (("metadata", "annotations"), dict, "a mapping"),
+    (("spec",), dict, "a mapping"),
+    (("spec", "template"), dict, "a mapping"),
+    (("spec", "template", "metadata"), dict, "a mapping"),
+    (("spec", "template", "metadata", "labels"), dict, "a mapping"),
+    (("spec", "template", "metadata", "annotations"), dict, "a mapping"),
+    (("spec", "template", "spec"), dict, "a mapping"),
+    (("spec", "template", "spec", "containers"), list, "a list of containers"),
+)
+_NEEDED: Final = frozenset(path for path, _, _ in _SHAPES if path[0] == "spec" and "metadata" not in path)
 
 
 def _at(found: Any, *path: str) -> Any:

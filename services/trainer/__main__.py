@@ -100,16 +100,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _end(progress, ended) if leads else _follow(runs, name, ended)
 
 
-def _work(
-    store: ObjectStore, request: RunRequest, progress: Progress, stop: Stop, printed: Printed
-) -> Ended:
+def _work(store: ObjectStore, request: RunRequest, progress: Progress, stop: Stop, printed: Printed) -> Ended:
     """All that is between the first status and the last."""
     try:
         settings = Settings.load()
         if settings.training.keep_log:
             progress.printed = printed
         configure(settings.logging)
-        stop.allow(settings.training.run_seconds)
+        if place()[0] == 0:  # its clock is everybody's: the others end when it says so
+            stop.allow(settings.training.run_seconds)
         if settings.training.require_gpu:
             check_gpus(settings.training.processes_per_pod)
         group = join()
@@ -119,7 +118,9 @@ def _work(
             train(_run(store, request, settings, progress, stop, group))
         if isinstance(group, Gang) and not group.leads:
             group.follow(stop)
-            return Ended(RunState.PREEMPTED, Preempted.exit_code, None)  # unless rank 0's status says otherwise
+            return Ended(
+                RunState.PREEMPTED, Preempted.exit_code, None
+            )  # unless rank 0's status says otherwise
     except FitloopError as error:
         log.error("the run ended before its end", reason=str(error))
         again = error.exit_code == Preempted.exit_code

@@ -75,8 +75,7 @@ def agreed_plan(
     plan = checkpoints.resume(fingerprint) or make()
     if isinstance(plan, Plan):
         checkpoints.begin(fingerprint, plan)
-    said = (plan, "") if isinstance(plan, Plan) else (None, plan)
-    run.group.broadcast(
-        documents.dump(Agreed(*said, checkpoints.state, checkpoints.resumed_from)), run.stop
-    )
+    made, instead = (plan, "") if isinstance(plan, Plan) else (None, plan)
+    agreed = Agreed(made, instead, checkpoints.state, checkpoints.resumed_from)
+    run.group.broadcast(documents.dump(agreed), run.stop)
     return plan

@@ -1,199 +1,228 @@
-"""The processes that work on one run together: `ALONE`, or as many as WORLD_SIZE says (services.trainer.ranks starts them).
+"""The processes that train one model together: as many as RANK and WORLD_SIZE say, one by default.
 
-All of them go through the same story. The first, the leader, is the only one that writes anything; the others lend it
-their share of each batch's gradient. What they tell each other is numbers, and JSON as bytes in a tensor: nothing is
-unpickled. A process that finds another one gone raises Left; what that means, the leader's status.json says.
-A run of one process imports nothing of torch.distributed.
+Rank 0 decides and is the only one that writes; the others follow it. What is agreed on goes over gloo, gradients over
+nccl on GPUs; nothing is pickled. One process alone imports nothing of torch.distributed. A process that dies is noticed
+by the others, who end as preempted, and all go on from the last checkpoint.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from services.core.errors import FitloopError
+import numpy as np
+
+from services.core.errors import BadConfig, FitloopError, Preempted
+from services.trainer.arrays import Floats
+from services.trainer.preemption import OutOfTime, Stop
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-_PATIENCE = timedelta(minutes=30)
-"""How long one process waits for another: reading labels and publishing a version take minutes where a store is away."""
+_PATIENCE = timedelta(hours=12)
+"""For what rank 0 does alone: a dead peer is noticed at once, a slow one is the run's own time limit's business."""
+_GRADIENTS = timedelta(minutes=10)
+"""For gradients, which all have at the same moment."""
+_LOOK_SECONDS = 0.02
+_ON, _LATE, _ASKED = 0, 1, 2
 
 
-class Left(FitloopError):
-    """Another process of the run has ended (exit 75): all of them are started again."""
+class PeerLost(Preempted):
+    """Another process of the run has ended."""
 
-    exit_code = 75
-
-
-class Apart(FitloopError):
-    """The processes have read different labels (exit 75): somebody labelled in between, and the next attempt reads again."""
-
-    exit_code = 75
+    def __init__(self) -> None:
+        """Always the same sentence."""
+        super().__init__(
+            "Another process of this run has ended: all of them go on from the last checkpoint when they are started again."
+        )
 
 
-@dataclass(frozen=True)
+def place() -> tuple[int, int]:
+    """This process's rank and how many there are. Raises BadConfig."""
+    try:
+        rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    except ValueError as error:
+        raise BadConfig("RANK and WORLD_SIZE must be whole numbers.") from error
+    if not 0 <= rank < size:
+        raise BadConfig(f"RANK {rank} is not below WORLD_SIZE {size}.")
+    return rank, size
+
+
 class Group:
-    """One process, which asks nobody; what several do is in Processes."""
+    """One process alone: every agreement is with itself."""
 
-    rank: int = 0
-    size: int = 1
+    rank = 0
+    size = 1
 
     @property
     def leads(self) -> bool:
-        """Whether this process is the one that writes."""
+        """Whether this process decides and writes."""
         return self.rank == 0
 
-    def share(self, rows: list[int]) -> list[int]:
-        """This process's part of a batch; it may be empty."""
-        return rows[self.rank :: self.size]
+    def barrier(self, stop: Stop) -> None:
+        """Wait until all have come here. Raises Preempted."""
 
-    def barrier(self) -> None:
-        """Returns once all have come here. Raises Left."""
-
-    def any(self, flag: bool) -> bool:  # noqa: PLR6301 - Processes asks the others
-        """Whether it is so in one of them. Raises Left."""
-        return flag
-
-    def tell(self, data: bytes) -> bytes:  # noqa: PLR6301 - Processes asks the leader
-        """What the leader says, whatever the others give. Raises Left."""
+    def broadcast(self, data: bytes, stop: Stop) -> bytes:  # noqa: ARG002 - Gang asks the others
+        """Rank 0's `data`; that of the others is ignored. Raises Preempted."""
         return data
 
-    def start_alike(self, model: nn.Module) -> None:
-        """Give all of them the leader's weights. Raises Left."""
+    def check_same(self, data: bytes, what: str, stop: Stop) -> None:
+        """Raises Preempted where not all have the same."""
 
-    def sum_gradients(self, model: nn.Module, loss: torch.Tensor) -> torch.Tensor:  # noqa: PLR6301 - as above
-        """Add up the gradients of all shares, in place, and their losses, which it returns. Raises Left."""
+    def share(self, model: nn.Module) -> None:
+        """Give everybody rank 0's weights. Raises PeerLost."""
+
+    def add_gradients(self, model: nn.Module, loss: torch.Tensor) -> torch.Tensor:  # noqa: ARG002 - as above
+        """Make each gradient the sum of all; the losses' sum. Raises PeerLost."""
         return loss
 
-    def check_same(self, mark: str) -> None:
-        """Raises Apart in all of them where one has another mark than the leader; Left."""
+    def total(self, array: Floats) -> Floats:
+        """The sum of all arrays, which are of one shape. Raises PeerLost."""
+        return array
+
+    def end(self, stop: Stop) -> FitloopError | None:
+        """Why all end now: any was asked to, or rank 0's time is up. Raises PeerLost."""
+        return stop.why()
 
 
 ALONE = Group()
 
 
-class Processes(Group):
-    """Several of them, by torch.distributed: gloo on CPU, nccl between GPUs; what is said goes by gloo."""
+class Gang(Group):
+    """One of several processes, over torch.distributed; made by `join`."""
 
-    def barrier(self) -> None:
-        """See Group."""
-        self.any(False)
+    def __init__(self, rank: int, size: int) -> None:
+        """Waits until all of them are there. Raises PeerLost."""
+        import torch.distributed as dist
 
-    def any(self, flag: bool) -> bool:
+        self.rank, self.size = rank, size
+        self._dist: Any = dist
+        with _lost():
+            dist.init_process_group("gloo", timeout=_PATIENCE)
+            self._gradients = dist.new_group(backend="nccl", timeout=_GRADIENTS) if _on_gpu() else None
+
+    def barrier(self, stop: Stop) -> None:
+        """See Group; so are all others."""
+        self._wait(lambda: self._dist.barrier(async_op=True), stop)
+
+    def broadcast(self, data: bytes, stop: Stop) -> bytes:
         """See Group."""
         import torch
 
-        told = torch.tensor([int(flag)])
-        self._sum(told)
-        return bool(told.item())
-
-    def tell(self, data: bytes) -> bytes:
-        """See Group."""
-        import torch
-        from torch import distributed
-
-        size = torch.tensor([len(data) if self.leads else 0])
-        self._sum(size)
-        told = torch.zeros(int(size.item()), dtype=torch.uint8)
+        size = torch.tensor([len(data)])
+        self._wait(lambda: self._dist.broadcast(size, 0, async_op=True), stop)
+        body = torch.empty(int(size), dtype=torch.uint8)
         if self.leads and data:
-            told = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-        if len(told):
-            _together(lambda: distributed.broadcast(told, 0))
-        return told.numpy().tobytes()
+            body = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+        if len(body):
+            self._wait(lambda: self._dist.broadcast(body, 0, async_op=True), stop)
+        return body.numpy().tobytes()
 
-    def start_alike(self, model: nn.Module) -> None:
+    def check_same(self, data: bytes, what: str, stop: Stop) -> None:
         """See Group."""
-        from torch import distributed
-
-        with _without_gradients():
-            for tensor in [*model.parameters(), *model.buffers()]:
-                _together(lambda tensor=tensor: distributed.broadcast(tensor.data, 0, _between(tensor)))  # type: ignore[misc]
-
-    def sum_gradients(self, model: nn.Module, loss: torch.Tensor) -> torch.Tensor:
-        """See Group. A weight that no share has touched keeps no gradient, as in one process: the optimiser skips it."""
-        import torch
-
-        weights = [weight for weight in model.parameters() if weight.requires_grad]
-        touched = torch.tensor([float(weight.grad is not None) for weight in weights], device=loss.device)
-        parts = [
-            (torch.zeros_like(weight) if weight.grad is None else weight.grad).reshape(-1).float()
-            for weight in weights
-        ]
-        everything = torch.cat([loss.detach().reshape(1).float(), touched, *parts])
-        self._sum(everything)
-        is_touched, at = everything[1 : 1 + len(weights)].tolist(), 1 + len(weights)
-        for weight, there in zip(weights, is_touched, strict=True):
-            found = everything[at : at + weight.numel()].view_as(weight)
-            weight.grad = found.to(weight.dtype) if there else None
-            at += weight.numel()
-        return everything[0]
-
-    def check_same(self, mark: str) -> None:
-        """See Group."""
-        if self.any(self.tell(mark.encode()) != mark.encode()):
-            raise Apart(
-                "The processes of this run have read different labels: somebody labelled meanwhile. All read again."
+        mine = hashlib.sha256(data).digest()
+        theirs = self.broadcast(mine, stop)
+        if self.total(np.array([mine != theirs], np.float32)).any():
+            raise Preempted(
+                f"The processes of this run do not have the same {what}, because somebody changed them meanwhile: it is "
+                "started again."
             )
 
-    @staticmethod
-    def _sum(tensor: torch.Tensor) -> None:
-        from torch import distributed
+    def share(self, model: nn.Module) -> None:
+        """See Group."""
+        with _lost():
+            for tensor in model.state_dict().values():
+                self._dist.broadcast(tensor, 0, group=self._gradients)
 
-        _together(lambda: distributed.all_reduce(tensor, group=_between(tensor)))
+    def add_gradients(self, model: nn.Module, loss: torch.Tensor) -> torch.Tensor:
+        """See Group. Each process has gradients for the same weights."""
+        import torch
 
+        gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
+        flat = torch.cat([*(one.reshape(-1) for one in gradients), loss.detach().reshape(1)])
+        with _lost():
+            self._dist.all_reduce(flat, group=self._gradients)
+        for one, summed in zip(gradients, flat[:-1].split([one.numel() for one in gradients]), strict=True):
+            one.copy_(summed.view_as(one))
+        return flat[-1]
 
-_devices: list[Any] = []
-"""The nccl group, where there is one: between GPUs of all processes."""
+    def total(self, array: Floats) -> Floats:
+        """See Group."""
+        import torch
+
+        summed = torch.from_numpy(array.copy())
+        with _lost():
+            self._dist.all_reduce(summed)
+        found: Floats = summed.numpy()
+        return found
+
+    def end(self, stop: Stop) -> FitloopError | None:
+        """See Group. Over gloo, where a dead peer is noticed at once, so that nobody waits for it in nccl."""
+        import torch
+
+        mine = stop.why()
+        code = _ON if mine is None else _ASKED if isinstance(mine, Preempted) else _LATE
+        worst = torch.tensor([code])
+        with _lost():
+            self._dist.all_reduce(worst, op=self._dist.ReduceOp.MAX)
+        if int(worst) == _ASKED:
+            return Preempted("The run was asked to end and is continued when it is started again.")
+        return (mine or OutOfTime("It took longer than it may.")) if int(worst) == _LATE else None
+
+    def follow(self, stop: Stop) -> None:
+        """Of a process that does not lead, at its end: wait until rank 0 has ended. Raises Preempted when asked to end."""
+        try:
+            self.broadcast(b"", stop)
+        except PeerLost:
+            return
+
+    def _wait(self, begin: Callable[[], Any], stop: Stop) -> None:
+        """Not blocking: a signal is heard meanwhile, however long the others take."""
+        with _lost():
+            work = begin()
+            while not work.is_completed():
+                stop.check()
+                time.sleep(_LOOK_SECONDS)
+            work.wait()
 
 
 def join() -> Group:
-    """The processes that RANK and WORLD_SIZE name; ALONE without them. Raises Left."""
-    rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    """The group that the environment names, once all of it is there. Raises BadConfig, PeerLost."""
+    rank, size = place()
     if size == 1:
         return ALONE
-    import torch
-    from torch import distributed
-
-    _together(lambda: distributed.init_process_group("gloo", timeout=_PATIENCE))
-    group = Processes(rank, size)
-    local = int(os.environ.get("LOCAL_RANK", "0"))
-    there = local < torch.cuda.device_count()
-    if there:
-        torch.cuda.set_device(local)
-    if not group.any(not there):
-        _devices.append(distributed.new_group(backend="nccl", timeout=_PATIENCE))
-    return group
+    if _on_gpu():
+        _take_gpu()
+    return Gang(rank, size)
 
 
-def lacks_gpu() -> bool:
-    """Whether this process has no GPU for itself."""
+def _on_gpu() -> bool:
     import torch
 
-    return int(os.environ.get("LOCAL_RANK", "0")) >= torch.cuda.device_count()
+    return torch.cuda.is_available()
 
 
-def _between(tensor: torch.Tensor) -> Any:
-    return _devices[0] if _devices and tensor.is_cuda else None
+def _take_gpu() -> None:
+    import torch
 
-
-def _together(act: Callable[[], object]) -> None:
-    try:
-        act()
-    except RuntimeError as error:  # what torch.distributed raises, whatever befell the other side
-        raise Left(
-            "Another process of the run has ended, or cannot be reached: all of them are started again."
-        ) from error
+    local, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if local >= there:
+        raise BadConfig(
+            f"There are {there} GPUs and more processes: set FITLOOP_PROCESSES_PER_POD to {there} at most."
+        )
+    torch.cuda.set_device(local)
 
 
 @contextmanager
-def _without_gradients() -> Iterator[None]:
-    import torch
-
-    with torch.no_grad():
+def _lost() -> Iterator[None]:
+    """What torch.distributed raises when a peer is gone, or never came."""
+    try:
         yield
+    except RuntimeError as error:
+        raise PeerLost from error

@@ -104,7 +104,9 @@ def train(
     torch.manual_seed(recipe.seed)
     first = checkpoint.restore(model, optimiser)
     if not group.leads:
-        torch.manual_seed(hash((recipe.seed, group.rank, first)))  # other weights drop out than those of rank 0
+        torch.manual_seed(
+            hash((recipe.seed, group.rank, first))
+        )  # other weights drop out than those of rank 0
     group.share(model)
     progress.stage(f"fine-tuning {checkpoint.part}", steps=len(batches), done=first)
     model.train()
@@ -149,7 +151,9 @@ def _gradients_of(
     device = next(model.parameters()).device
     mine = rows[group.rank :: group.size]
     share = len(mine) / len(rows)
-    taken = mine or rows[:1]  # a text that counts nothing: gradients of 0, for the same weights as the others'
+    taken = (
+        mine or rows[:1]
+    )  # a text that counts nothing: gradients of 0, for the same weights as the others'
     tokens, mask = padded([ids[row] for row in taken], pad_id)
     truth = torch.from_numpy(targets[taken]).to(device)
     with precision(device):

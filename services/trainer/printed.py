@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TextIO
 
@@ -40,10 +40,8 @@ class Printed:
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Hear what is written to stderr, which gets it as before."""
-        try:
+        with suppress(StoreError):  # what an earlier process said is worth no failure
             self._lines.extend(self.runs.log(self.run).splitlines())
-        except StoreError:
-            pass  # what an earlier process said is worth no failure
         before, sys.stderr = sys.stderr, _Tee(sys.stderr, self)
         try:
             yield

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 
 import structlog
 
-from services.core.domain import Launch, Published, RunState, RunStatus
+from services.core.domain import Published, RunState, RunStatus
 from services.core.errors import StoreError
 from services.core.runs import Runs
 from services.trainer.preemption import Stop
@@ -58,25 +58,18 @@ class Progress:
     def __enter__(self) -> Self:
         """Write the first status and go on writing."""
         self._update(state=RunState.RUNNING)
-        if self.writes and sys.stderr.isatty():
-            self._bar = _open_bar()
-        self._thread = threading.Thread(target=self._work, name="status", daemon=True)
+        self._thread = threading.Thread(target=self._keep_writing, name="status", daemon=True)
         self._thread.start()
-        self._write()
+        self._write_now()
+        if sys.stderr.isatty():
+            self._bar = _open_bar()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Stop writing."""
         self._end()
-        if self._lines is not None:
-            self._lines.close()
         if self._bar is not None:
             self._bar.stop()
-
-    def keep(self, lines: Lines) -> None:
-        """Write log.txt as well, from now on."""
-        self._lines = lines
-        lines.listen()
 
     def stage(self, name: str, steps: int = 0, done: int = 0) -> None:
         """The next stage begins, `done` of its steps by an earlier process; the last stage's seconds are settled."""
@@ -115,47 +108,46 @@ class Progress:
         self._write_now()
 
     def finish(self, state: RunState, exit_code: int, message: str | None = None) -> None:
-        """The last status of this process, which the store must take: raises StoreError."""
+        """The last status of this process, which the store must take within a minute: raises StoreError."""
         self._end()
         with self._lock:
             kept = self.status.message if message is None else message
             self._update(
                 state=state, exit_code=exit_code, message=kept, seconds=self._seconds(), seconds_left=None
             )
-        if self.writes:
-            self._write_log()
-            self.runs.write(self.status)
+        patience = _LAST_HASTE if state is RunState.PREEMPTED else _LAST
+        patiently(lambda: self.runs.write(self.status), Stop(), patience)
+        self._write_log(now=True)
 
     def _end(self) -> None:
-        """No write is under way afterwards, nor begun: an older status never follows the last one."""
-        with self._due:
+        """No more writes, nor one that is still under way."""
+        with self._turn:
             self._ended = True
-            self._due.notify_all()
+            self._turn.notify_all()
         self._thread.join()
 
-    def _write(self) -> None:
-        """Have it written now, by the thread; one that takes long is not waited for."""
-        with self._due:
-            self._asked += 1
-            wanted = self._asked
-            self._due.notify_all()
-            self._due.wait_for(lambda: self._done >= wanted or self._ended, _PATIENCE)
+    def _write_now(self) -> None:
+        """Have the thread write; waited for, unless the store is slow."""
+        with self._turn:
+            self._wanted += 1
+            wanted = self._wanted
+            self._turn.notify_all()
+            self._turn.wait_for(lambda: self._written >= wanted or self._ended, _MOMENT)
 
-    def _work(self) -> None:
+    def _keep_writing(self) -> None:
+        pause = _SECONDS
         while True:
-            with self._due:
-                self._due.wait_for(lambda: self._asked > self._done or self._ended, _SECONDS)
-                asked, ended = self._asked, self._ended
-            if ended and asked == self._done:
-                return
-            self._put()
-            with self._due:
-                self._done = asked
-                self._due.notify_all()
+            with self._turn:
+                self._turn.wait_for(lambda: self._ended or self._wanted > self._written, pause)
+                if self._ended:
+                    return
+                wanted = self._wanted
+            pause = _SECONDS if self._write() else min(2 * pause, _LONGEST_PAUSE)
+            with self._turn:
+                self._written = wanted
+                self._turn.notify_all()
 
-    def _put(self) -> None:
-        if not self.writes:
-            return
+    def _write(self) -> bool:
         with self._lock:
             self._update(seconds=self._seconds())
             status = self.status
@@ -163,13 +155,17 @@ class Progress:
             self.runs.write(status)
         except StoreError as error:
             log.warning("status not written", error=str(error))
-        if time.monotonic() - self._logged_at >= _LOG_SECONDS:
-            self._write_log()
+            return False
+        return self._write_log()
 
-    def _write_log(self) -> None:
-        self._logged_at = time.monotonic()
-        if self._lines is not None:
-            self._lines.write()
+    def _write_log(self, *, now: bool = False) -> bool:
+        try:
+            if self.printed is not None:
+                self.printed.keep(now=now)
+        except StoreError as error:
+            log.warning("log not kept", error=str(error))
+            return False
+        return True
 
     def _seconds(self) -> dict[str, float]:
         stage = self.status.stage
@@ -186,22 +182,15 @@ class Progress:
 def first_status(runs: Runs, run: str) -> RunStatus:
     """The status that this process begins with: one attempt more than the last process's, its versions kept.
 
-    A launcher of children has written this attempt into launch.json; the leader of a cluster learns of it later. Whoever
-    was late, no two processes of a run have one number, and so none writes into another's checkpoints.
+    The leader's launch.json may count later than a process starts, and a process may have died before its first status:
+    the number is above all that any of them has left. Raises StoreError.
     """
-    last = runs.status(run)
-    kept = [int(name) for name in runs.store.folders(f"runs/{run}/checkpoints/") if name.isdigit()]
-    known = max(kept + ([last.attempt] if last else []), default=0)
-    attempt = max(known + 1, _launched(runs.launch(run)))
+    last, launch = runs.status(run), runs.launch(run)
+    newest = launch.attempts[-1] if launch and launch.attempts else None
+    launched = newest.number + (newest.ended_at is not None) if newest else 1
+    checkpoints = (int(name) for name in runs.store.folders(f"runs/{run}/checkpoints/") if name.isdigit())
+    attempt = max(launched, last.attempt + 1 if last else 1, max(checkpoints, default=0) + 1)
     return RunStatus(run, RunState.RUNNING, attempt=attempt, published=last.published if last else ())
-
-
-def _launched(launch: Launch | None) -> int:
-    """The number of the process that the launcher means: its newest attempt, or one more where that has ended."""
-    if launch is None or not launch.attempts:
-        return 1
-    newest = launch.attempts[-1]
-    return newest.number if newest.ended_at is None else newest.number + 1
 
 
 def _open_bar() -> Bar:

@@ -98,7 +98,7 @@ def launch(layout: Layout, run: str, arguments: Sequence[str]) -> int:
 
 
 def config_of(layout: Layout, run: str) -> Any:
-    """torch's LaunchConfig: no restarts, for whoever started the pod does that."""
+    """A LaunchConfig of torch: no restarts, for whoever started the pod does that."""
     from torch.distributed.launcher.api import LaunchConfig
 
     static: dict[str, Any] = {"rank": layout.pod, "timeout": _MEET_SECONDS}

@@ -220,3 +220,20 @@ def test_a_project_that_comes_back_under_its_number_does_not_get_the_old_ones_co
     assert world.inbox.commands() == []
     assert world.launcher.launched == ["1-1"]
     assert world.view.project.key != "1-1790000001"
+
+
+def test_an_event_that_is_not_true_deletes_nothing_later() -> None:
+    world = served()
+    world.event("PROJECT_DELETED")
+    world.settle(5)
+    raising(world, Missing("404"))
+    world.settle()
+    assert world.board.views == {}
+    assert [served.current for served in world.registry.serving().projects.values()] == ["support-1"]
+
+
+def test_a_number_that_is_given_again_serves_nothing_of_the_project_before() -> None:
+    world = served()
+    world.label_studio.add_project(1)
+    world.settle()
+    assert world.registry.serving().projects == {}

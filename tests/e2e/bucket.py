@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import secrets
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from minio import Minio, MinioAdmin
-from minio.credentials import StaticProvider
+from minio.credentials.providers import StaticProvider
 from minio.deleteobjects import DeleteObject
 
 PREFIX = "loop"
@@ -91,6 +92,10 @@ class Bucket:
         finally:
             answer.close()
             answer.release_conn()
+
+    def write(self, key: str, data: bytes) -> None:
+        """Put an object's bytes."""
+        self.client.put_object(self.name, f"{PREFIX}/{key}", io.BytesIO(data), len(data))
 
     def document(self, key: str) -> dict[str, Any]:
         """A JSON object."""

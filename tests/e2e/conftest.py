@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 import pytest
@@ -16,6 +19,9 @@ from demo.annotator import Annotator, label_config
 from demo.processes import Server
 from demo.servers import TOKEN, address, fitloop, label_studio
 from demo.walk import read_texts
+from tests.e2e.bucket import Bucket
+from tests.e2e.kubernetes import Around, Namespace
+from tests.e2e.release import Release
 from tests.waiting import eventually
 
 LABELS = ("Cancel order", "Damaged item", "Invoice request")
@@ -27,13 +33,20 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     executable = os.environ.get("FITLOOP_LABEL_STUDIO", "")
     if not executable or not Path(executable).exists():
         pytest.skip("FITLOOP_LABEL_STUDIO names no Label Studio: run `make test`")
-    server = label_studio(Path(executable).absolute(), tmp_path_factory.mktemp("label-studio"), 28080)
+    server = label_studio(
+        Path(executable).absolute(), tmp_path_factory.mktemp("label-studio"), 28080, _listen()
+    )
     server.start()
     try:
         server.wait(400)
         yield server
     finally:
         server.kill()
+
+
+def _listen() -> str:
+    """Pods of a cluster must reach it, where there is one."""
+    return "0.0.0.0" if os.environ.get("KUBECONFIG") else "127.0.0.1"  # noqa: S104  # a throw-away Label Studio
 
 
 @pytest.fixture(scope="session")
@@ -136,22 +149,101 @@ class Labelled:
         """Label that part of the tasks."""
         self.annotator.label_all(self.tasks[start:end])
 
+    @property
+    def key(self) -> str:
+        """As Fitloop names the project."""
+        row = self.annotator.call("GET", f"/api/projects/{self.project}")
+        return f"{self.project}-{int(datetime.fromisoformat(row['created_at']).timestamp())}"
+
     def suggestions(self, version: str) -> dict[int, str]:
         """What Label Studio has stored of a version."""
         return self.annotator.suggestions(self.project, version)
 
 
 @pytest.fixture
-def connect(annotator: Annotator) -> Callable[..., Labelled]:
+def connect(annotator: Annotator) -> Connect:
     """Make a project of three intents, import `texts` texts, connect a backend."""
+    return partial(_connected, annotator)
 
-    def make(backend: Fitloop, texts: int = 90, **settings: Any) -> Labelled:
-        pool = [(text, label) for text, label in read_texts("pool") if label in LABELS][:texts]
-        project = annotator.create_project("Shop messages", label_config(LABELS), **settings)
-        tasks = annotator.import_texts(project, [text for text, _ in pool])
-        connected = annotator.connect(project, backend.url)
-        return Labelled(
-            annotator, project, connected, list(zip(tasks, [label for _, label in pool], strict=True))
-        )
 
-    return make
+@pytest.fixture(scope="module")
+def connect_once(annotator: Annotator) -> Connect:
+    """As connect, for all tests of a file."""
+    return partial(_connected, annotator)
+
+
+def _connected(
+    annotator: Annotator, backend: Fitloop | Release, texts: int = 90, **settings: Any
+) -> Labelled:
+    pool = [(text, label) for text, label in read_texts("pool") if label in LABELS][:texts]
+    project = annotator.create_project("Shop messages", label_config(LABELS), **settings)
+    tasks = annotator.import_texts(project, [text for text, _ in pool])
+    connected = annotator.connect(project, backend.url)
+    answers = list(zip(tasks, [label for _, label in pool], strict=True))
+    return Labelled(annotator, project, connected, answers)
+
+
+Connect = Callable[..., Labelled]
+
+
+class MakeRelease(Protocol):
+    """Prepares a release in a namespace and a bucket of its own; `install` is the test's."""
+
+    def __call__(self, profile: str = "minikube-cpu", **values: Any) -> Release:
+        """With that profile, and values over it."""
+        ...
+
+
+@pytest.fixture(scope="session")
+def around() -> Around:
+    """The cluster and what stands around it, or a visible skip."""
+    return Around.of_environment()
+
+
+@contextlib.contextmanager
+def _releases(around: Around, studio: Server) -> Iterator[tuple[MakeRelease, list[Release]]]:
+    """Each with a base model in its bucket; all is gone afterwards."""
+    with contextlib.ExitStack() as stack:
+        made: list[Release] = []
+
+        def make(profile: str = "minikube-cpu", **values: Any) -> Release:
+            namespace = stack.enter_context(Namespace())
+            bucket = stack.enter_context(Bucket(around.storage))
+            base = bucket.upload(base_model(), "base-models/minilm")
+            port = int(address(studio).rpartition(":")[2])
+            release = Release(
+                around, namespace, bucket, port, TOKEN, profile=profile, base_model=base, values=values
+            )
+            made.append(release)
+            return release
+
+        yield make, made
+
+
+@pytest.fixture
+def make_release(around: Around, studio: Server, request: pytest.FixtureRequest) -> Iterator[MakeRelease]:
+    """Prepares releases for one test; they are told of where it has failed."""
+    with _releases(around, studio) as (make, made):
+        yield make
+        report = getattr(request.node, "outcome_of_call", None)
+        if report is not None and report.failed:
+            for release in made:
+                print(release.namespace.told())
+
+
+@pytest.fixture(scope="module")
+def make_releases(around: Around, studio: Server) -> Iterator[MakeRelease]:
+    """As make_release, for all tests of a file."""
+    with _releases(around, studio) as (make, made):
+        yield make
+        for release in made:
+            print(release.namespace.told())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Lets fixtures know how their test ended."""
+    report = yield
+    if report.when == "call":
+        item.outcome_of_call = report  # type: ignore[attr-defined]  # read by make_release
+    return report

@@ -7,17 +7,27 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, Protocol
 
 import httpx
 import yaml
 
-from demo.annotator import Annotator
 from tests.e2e.bucket import Bucket
 from tests.e2e.kubernetes import CHART, Around, Namespace
+from tests.e2e.load import Load
 from tests.waiting import eventually
+
+
+class Labelled(Protocol):
+    """A project of Label Studio."""
+
+    @property
+    def key(self) -> str:
+        """`<id>-<created>`."""
+        ...
+
+
+PROCESSES = ("adapter", "predictor", "trainer")
 
 
 @dataclass
@@ -31,18 +41,13 @@ class Release:
     token: str
     name: str = "loop"
     profile: str = "minikube-cpu"
+    base_model: str = ""
     values: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def host(self) -> str:
-        """Its name at the ingress; a name of its own, so that several releases may stand side by side."""
-        return f"{self.namespace.name}.localhost"
-
-    @property
     def url(self) -> str:
-        """What is pasted into Label Studio."""
-        parts = urlsplit(self.around.ingress)
-        return f"{parts.scheme}://{self.host}:{parts.port or 80}"
+        """What is pasted into Label Studio: any name at the ingress is this release's, so one stands there at a time."""
+        return self.around.ingress
 
     def install(self, *more: str) -> None:
         """Secrets, then `helm install`."""
@@ -89,13 +94,15 @@ class Release:
                 "url": self.bucket.url,
                 "endpoint": self.around.storage.endpoint_in_pods,
                 "region": "us-east-1",
+                **{process: {"existingSecret": f"{self.name}-s3-{process}"} for process in PROCESSES},
             },
-            "ingress": {"enabled": True, "host": self.host},
+            "training": {"baseModel": self.base_model},
+            "ingress": {"enabled": True},
         }
 
     def _make_secrets(self) -> None:
         self._make_secret(f"{self.name}-label-studio", {"LABEL_STUDIO_API_KEY": self.token})
-        for process in ("adapter", "predictor", "trainer"):
+        for process in PROCESSES:
             keys = {
                 "AWS_ACCESS_KEY_ID": self.bucket.user(process),
                 "AWS_SECRET_ACCESS_KEY": self.bucket.secret(process),
@@ -109,13 +116,19 @@ class Release:
     # ------------------------------------------------------------------------------------------- through the ingress
     def client(self) -> httpx.Client:
         """To the ingress, under this release's name."""
-        return httpx.Client(base_url=self.around.ingress, headers={"Host": self.host}, timeout=30)
+        return httpx.Client(base_url=self.around.ingress, timeout=30)
 
     def state(self, project: int) -> dict[str, Any]:
         """What it says of the project; {} before it knows it."""
         with self.client() as client:
             answer = client.get(f"/api/projects/{project}")
         return dict(answer.json()) if answer.status_code == httpx.codes.OK else {}
+
+    def state_of_active(self) -> str:
+        """The run that goes on, of whatever project; "" for none."""
+        with self.client() as client:
+            projects = client.get("/api/projects").json().get("projects", [])
+        return next((str(row["active"]["run"]) for row in projects if row.get("active")), "")
 
     def ask(self, project: int, action: str, **body: Any) -> None:
         """Leave a command."""
@@ -136,6 +149,11 @@ class Release:
             return found if found not in {"", "untrained", other_than} else ""
 
         return eventually(version, seconds, what=f"a version other than {other_than}: {self.state(project)}")
+
+    def load(self, labelled: Labelled) -> Load:
+        """Requests about the project as Label Studio sends them, five a second."""
+        texts = ("Where is my order?", "I want my invoice, please.")
+        return Load(self.around.ingress, labelled.key.replace("-", "."), texts)
 
     # ------------------------------------------------------------------------------------------------------ its pods
     def pods(self, component: str) -> list[dict[str, Any]]:
@@ -176,6 +194,3 @@ def within(seconds: float, look: Callable[[], object], what: str) -> float:
     began = time.monotonic()
     eventually(look, seconds, what=what)
     return time.monotonic() - began
-
-
-__all__ = ["Annotator", "Path", "Release", "merged", "within"]

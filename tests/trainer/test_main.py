@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from services.core.domain import RunState
-from services.core.errors import StoreError
+from services.core.errors import LabelStudioUnreachable, StoreError
 from services.core.labelstudio import Missing
 from services.core.store.files import FileStore
 from services.trainer import __main__ as module
 from services.trainer.__main__ import main
-from tests.trainer.process import command, environment, in_process, served
+from services.trainer.preemption import Stop
+from tests.trainer.process import command, environment, in_process, served, struck
 from tests.trainer.world import World
 
 
@@ -135,3 +137,46 @@ def test_a_run_that_does_not_exist_is_a_bad_request_and_leaves_nothing(
     assert main(["--run", f"{tmp_path.as_uri()}/runs/9-9"]) == 64
     assert "request.json is missing" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("quiet")
+def test_a_run_beyond_its_time_has_failed_and_is_not_started_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.label(30)
+    run = world.request()
+    monkeypatch.setenv("FITLOOP_RUN_SECONDS", "0.000001")
+    assert in_process(world, run, monkeypatch) == 78
+    status = world.status(run)
+    assert (status.state, status.exit_code) == (RunState.FAILED, 78)
+    assert "FITLOOP_RUN_SECONDS" in status.message
+
+
+@pytest.mark.usefixtures("quiet")
+def test_a_service_that_is_away_leaves_a_run_that_goes_on_later(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise LabelStudioUnreachable("Label Studio does not answer.")
+
+    run = world.request()
+    monkeypatch.setattr(world.labelstudio, "project", away)
+    assert in_process(world, run, monkeypatch) == 75
+    status = world.status(run)
+    assert (status.state, status.message) == (RunState.PREEMPTED, "Label Studio does not answer.")
+
+
+@pytest.mark.parametrize("stage", ["reading", "loading", "judging", "exporting"])
+def test_a_process_that_is_asked_to_end_in_any_stage_does_so_and_the_next_one_is_whole(
+    world: World, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    world.label(30)
+    run = world.request()
+    done = struck(world, run, r"/status\.json$", says=b'"stage": "%s"' % stage.encode(), by=signal.SIGTERM)
+    assert done.returncode == 75, done.stderr
+    assert world.status(run).state is RunState.PREEMPTED
+    assert world.registry.versions(world.key) == []
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "secret")
+    monkeypatch.setattr(Stop, "listen", lambda _: None)
+    assert in_process(world, run, monkeypatch) == 0
+    assert world.registry.versions(world.key) == ["support-1"]

@@ -1,27 +1,74 @@
-"""SIGTERM is a wish that is read between steps."""
+"""SIGTERM is a wish that is read between steps, and at once where nothing is written; time may run out."""
 
 from __future__ import annotations
 
 import os
 import signal
+import threading
+import time
+from collections.abc import Iterator
 
 import pytest
 
 from services.core.errors import Preempted
-from services.trainer.preemption import Stop
+from services.trainer.preemption import OutOfTime, RunOutOfTime, Stop
 from tests.waiting import eventually
 
 
-def test_the_signal_is_remembered_until_it_is_asked_for() -> None:
+@pytest.fixture
+def stop() -> Iterator[Stop]:
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        stop = Stop()
-        stop.listen()
+    found = Stop()
+    found.listen()
+    yield found
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_the_signal_is_remembered_until_it_is_asked_for(stop: Stop) -> None:
+    stop.check()
+    os.kill(os.getpid(), signal.SIGTERM)
+    eventually(lambda: stop.asked)
+    with pytest.raises(Preempted):
         stop.check()
+
+
+def test_where_nothing_is_written_the_signal_ends_the_work_where_it_stands(stop: Stop) -> None:
+    began = time.monotonic()
+
+    def work() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
-        eventually(lambda: stop.asked)
-        with pytest.raises(Preempted):
-            stop.check()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        threading.Event().wait(30)
+
+    with pytest.raises(Preempted), stop.at_once():
+        work()
+    assert time.monotonic() - began < 10
+
+
+def test_what_a_library_makes_of_it_is_still_the_wish_to_end(stop: Stop) -> None:
+    def work() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            eventually(lambda: stop.asked)
+        except Preempted as error:
+            raise ValueError("request failed") from error
+
+    with pytest.raises(Preempted), stop.at_once():
+        work()
+
+
+def test_other_errors_stay_what_they_are() -> None:
+    with pytest.raises(ValueError, match="x"), Stop().at_once():
+        raise ValueError("x")
+
+
+def test_work_that_may_be_left_out_and_the_whole_run_have_times_of_their_own() -> None:
+    stop = Stop()
+    stop.allow(None)
+    assert stop.why() is None
+    stop.deadline = 0.0
+    assert isinstance(stop.why(), OutOfTime)
+    stop.allow(1e-9)
+    assert isinstance(stop.why(), RunOutOfTime), "which counts more"
+    stop.asked = True
+    assert isinstance(stop.why(), Preempted), "and this most"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from services.core.domain import Attempt, Launch, Published, RunState, RunStatus
-from services.core.errors import StoreError
+from services.core.errors import StoreError, StoreUnreachable
 from services.core.runs import Runs
 from services.core.store.files import FileStore
 from services.trainer import progress as module
@@ -77,6 +79,65 @@ def test_a_status_that_cannot_be_written_does_not_end_the_run_but_the_last_one_i
             progress.finish(RunState.DONE, 0)
 
 
+class Stuck(FileStore):
+    """Does not answer until it is let go."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.go, self.entered = threading.Event(), threading.Event()
+
+    def write(self, key: str, data: bytes) -> None:
+        self.entered.set()
+        assert self.go.wait(60)
+        super().write(key, data)
+
+
+def test_a_store_that_does_not_answer_holds_nobody_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MOMENT", 0.01)
+    store = Stuck(tmp_path)
+    with Progress(Runs(store), RunStatus("1-1", RunState.RUNNING)) as progress:
+        assert store.entered.wait(60)
+        progress.stage("features", steps=2)
+        progress.step(1)
+        progress.published(Published("v-1", True, "Promoted."))
+        store.go.set()
+        progress.finish(RunState.DONE, 0)
+    found = status(Runs(store))
+    assert (found.state, found.step, found.message) == (RunState.DONE, 1, "Promoted."), (
+        "and the last word is last"
+    )
+
+
+def test_a_store_that_is_away_is_asked_ever_more_seldom_and_gets_the_last_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_SECONDS", 0.001)
+    failing, pauses = [1] * 6, []
+    write, wait_for = FileStore.write, threading.Condition.wait_for
+
+    def away(self: FileStore, key: str, data: bytes) -> None:
+        if failing:
+            failing.pop()
+            raise StoreUnreachable("away")
+        write(self, key, data)
+
+    def watched(self: threading.Condition, predicate: Any, timeout: float | None = None) -> Any:
+        if threading.current_thread().name == "status":
+            pauses.append(timeout)
+        return wait_for(self, predicate, timeout)
+
+    monkeypatch.setattr(FileStore, "write", away)
+    monkeypatch.setattr(threading.Condition, "wait_for", watched)
+    runs = Runs(FileStore(tmp_path))
+    with Progress(runs, RunStatus("1-1", RunState.RUNNING)) as progress:
+        eventually(lambda: len(failing) <= 2)
+        progress.finish(RunState.DONE, 0)
+    assert pauses[:4] == [0.001, 0.002, 0.004, 0.008]
+    assert status(runs).state is RunState.DONE
+
+
 def test_every_process_is_an_attempt_of_its_own(tmp_path: Path) -> None:
     runs = Runs(FileStore(tmp_path))
     assert first_status(runs, "1-1").attempt == 1
@@ -84,6 +145,10 @@ def test_every_process_is_an_attempt_of_its_own(tmp_path: Path) -> None:
     assert first_status(runs, "1-1").attempt == 2
     runs.write(Launch("1-1", (Attempt(1, 0.0), Attempt(2, 1.0), Attempt(3, 2.0))))
     assert first_status(runs, "1-1").attempt == 3
+    runs.write(RunStatus("1-1", RunState.PREEMPTED, attempt=3))
+    assert first_status(runs, "1-1").attempt == 4, "the leader may count later than the process starts"
+    runs.store.write("runs/1-1/checkpoints/5/state.json", b"{}")
+    assert first_status(runs, "1-1").attempt == 6, "another may have died before its first status"
 
 
 def test_the_next_process_begins_with_the_versions_of_the_last(tmp_path: Path) -> None:

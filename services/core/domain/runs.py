@@ -126,4 +126,6 @@ class Launch:
     """DONE, FAILED or CANCELLED once nothing more will be tried."""
     waiting: str = ""
     """Why no process works on it yet, for people: "no node has a free nvidia.com/gpu"."""
+    reason: str = ""
+    """What is known of a failure beside what the run said of it itself, for people."""
     format: int = FORMAT

@@ -1,0 +1,16 @@
+#!/bin/sh
+# torch.sh FOLDER: puts torch and transformers there. TORCH says which build: `cpu`, `cuda`, or `any`, which is what pip
+# prefers of the indexes that it knows; TORCH_INDEX names one more of them (where the builds for CPUs are, say).
+set -eu
+version=$(sed -n 's/^torch==//p' docker/torch.txt)
+case $TORCH in
+  any) wanted="torch==$version" ;;
+  cpu) wanted="torch==$version+cpu" ;;
+  cuda) wanted="torch==$version,!=$version+cpu" ;;
+  *) echo "TORCH is '$TORCH', and must be cpu, cuda or any." >&2; exit 64 ;;
+esac
+pip="python3 -m pip --python /opt/fitloop/bin/python"
+$pip install --target "$1" ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} -c docker/torch.txt "$wanted" transformers || {
+  echo "torch: no '$wanted' was found. Name an index that has it: --build-arg TORCH_INDEX=<URL of the index>." >&2; exit 69; }
+rm -rf "$1"/setuptools* "$1"/pkg_resources "$1"/_distutils_hack "$1"/distutils-precedence.pth
+docker/finish.sh "$1"

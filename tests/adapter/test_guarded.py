@@ -1,0 +1,42 @@
+"""The leader's hands on the store: reading is everybody's, changing is the leader's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from services.adapter.guarded import GuardedStore, NotLeading
+from services.core.store.files import FileStore
+from tests.fakes_supervisor import Seat
+
+
+def test_all_is_passed_on_while_the_lead_outlives_a_write_and_reading_always(tmp_path: Path) -> None:
+    below, seat = FileStore(tmp_path / "store"), Seat()
+    store = GuardedStore(below, seat, 5.0)
+    (tmp_path / "file").write_bytes(b"weights")
+    store.write("a/one", b"1")
+    store.upload(tmp_path / "file", "a/two")
+    seat.margin = 4.0
+    changes: list[Callable[[], None]] = [
+        lambda: store.write("a/one", b"2"),
+        lambda: store.upload(tmp_path / "file", "a/one"),
+        lambda: store.delete("a/one"),
+    ]
+    for change in changes:
+        with pytest.raises(NotLeading) as raised:
+            change()
+        assert raised.value.passing
+    assert store.url == below.url
+    assert store.read("a/one") == b"1"
+    found = store.read_changed("a/two")
+    assert found
+    assert found[0] == b"weights"
+    assert store.local("a/two").read_bytes() == b"weights"
+    assert not store.forget("a/two")
+    assert list(store.keys("a/")) == [entry.key for entry in store.entries("a/")] == ["a/one", "a/two"]
+    assert store.folders("") == ["a"]
+    seat.margin = 5.0
+    store.delete("a/one")
+    assert list(store.keys()) == ["a/two"]

@@ -1,0 +1,43 @@
+"""Processes of pods and of the cluster's parts, where they run on this machine: to be stopped, killed and let go on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+def process_of(pod: str) -> int:
+    """The first process of a pod's container. Skips the test where pods run on another machine."""
+    wanted = f"HOSTNAME={pod}".encode()
+    found = []
+    for folder in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if folder.name.isdigit() and wanted in (folder / "environ").read_bytes().split(b"\0"):
+                found.append(int(folder.name))
+    if not found:
+        pytest.skip(f"no process of pod {pod} is to be seen here: the cluster runs on another machine")
+    return min(found)
+
+
+@contextlib.contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """SIGSTOP, and SIGCONT at the end."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+def part(name: str) -> int:
+    """A part of the cluster by FITLOOP_TEST_PIDS. Skips the test where it is not given."""
+    folder = os.environ.get("FITLOOP_TEST_PIDS")
+    if not folder or not (Path(folder) / name).exists():
+        pytest.skip(f"FITLOOP_TEST_PIDS names no process {name}")
+    return int((Path(folder) / name).read_text())

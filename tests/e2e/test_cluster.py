@@ -1,0 +1,64 @@
+"""The loop on a real cluster: `helm install`, labels, a Job, a version in the bucket, suggestions; and no failed request."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from demo.annotator import Annotator
+from tests.e2e.conftest import Connect, MakeRelease
+from tests.waiting import eventually
+
+pytestmark = [pytest.mark.labelstudio, pytest.mark.cluster]
+
+
+def test_labels_become_suggestions_on_a_cluster(
+    make_release: MakeRelease, connect: Connect, annotator: Annotator
+) -> None:
+    """Installed with the rights of its roles and three bucket users, and nothing more; then a second version by a roll."""
+    release = make_release()
+    release.install()
+    release.namespace.helm("test", release.name)
+    labelled = connect(release)
+    assert release.setup_version(labelled.project) == "untrained"
+
+    labelled.label(0, 30)
+    first = release.served(labelled.project)
+    run = eventually(lambda: release.bucket.keys("runs/"), what="the run's documents")[0].split("/")[1]
+    job = release.namespace.get("job", f"{release.fullname}-{run}")
+    assert job["metadata"]["ownerReferences"][0]["kind"] == "Lease"
+    manifest = release.bucket.document(f"projects/{labelled.key}/versions/{first}/manifest.json")
+    assert manifest["artefact"]["engine"] == "ct2-int8"
+    eventually(
+        lambda: len(labelled.suggestions(first)) >= 60, 90, what="suggestions for all unlabelled tasks"
+    )
+    eventually(
+        lambda: annotator.call("GET", f"/api/ml/{labelled.backend}")["title"] == first, what="its title"
+    )
+
+    before = {pod["metadata"]["name"] for pod in release.pods("predictor")}
+    with release.load(labelled) as load:
+        eventually(lambda: not release.state(labelled.project).get("active"), 120, what="the run is over")
+        labelled.label(30, 60)
+        second = release.served(labelled.project, other_than=first)
+        eventually(lambda: len(labelled.suggestions(second)) >= 20, 90, what="its suggestions")
+    print(load.report())
+    assert not load.failures(), load.report()
+    assert {pod["metadata"]["name"] for pod in release.pods("predictor")}.isdisjoint(before), (
+        "no rolling update"
+    )
+
+    release.ask(labelled.project, "rollback")
+    assert release.served(labelled.project, other_than=second) == first
+    release.uninstall()
+    left = json.loads(
+        release.namespace.kubectl("get", "jobs,pods,leases,services,configmaps,secrets", "-o", "json")
+    )
+    names = {item["metadata"]["name"] for item in left["items"] if item["kind"] != "Pod"}
+    own = {
+        f"{release.name}-label-studio",
+        *(f"{release.name}-s3-{one}" for one in ("adapter", "predictor", "trainer")),
+    }
+    assert {name for name in names if name.startswith(release.name)} == own
+    assert release.bucket.keys("projects/")

@@ -1,0 +1,270 @@
+"""What may happen to a cluster, and what is promised all the same. One release for all of it, in the order of the file."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from demo.annotator import Annotator
+from tests.e2e.conftest import Connect, Labelled, MakeRelease
+from tests.e2e.load import Load
+from tests.e2e.processes import part, process_of, stopped
+from tests.e2e.release import Release
+from tests.waiting import eventually
+
+pytestmark = [pytest.mark.labelstudio, pytest.mark.cluster, pytest.mark.wide]
+FINETUNE = {"method": "finetune", "num_train_epochs": "12"}
+
+
+@dataclass
+class Running:
+    """A release that serves a first version."""
+
+    release: Release
+    labelled: Labelled
+    first: str
+
+    def versions(self) -> list[str]:
+        """Names of all versions, the newest first."""
+        return [
+            str(row["version"]) for row in self.release.state(self.labelled.project).get("versions") or ()
+        ]
+
+    def rest(self) -> None:
+        """Until no run goes on or waits."""
+
+        def resting() -> bool:
+            state = self.release.state(self.labelled.project)
+            return bool(state) and not state["active"] and not state["pending"]
+
+        eventually(resting, 240, what="no run goes on")
+
+
+@pytest.fixture(scope="module")
+def running(make_releases: MakeRelease, connect_once: Connect) -> Running:
+    """Installed once for the whole file."""
+    values: dict[str, Any] = {
+        "training": {"method": "linear-probe", "checkpointSeconds": 2},
+        "rollout": {"minIntervalSeconds": 20},
+    }
+    release = make_releases(**values)
+    release.install()
+    labelled = connect_once(release)
+    labelled.label(0, 30)
+    found = Running(release, labelled, release.served(labelled.project))
+    found.rest()
+    return found
+
+
+def _without_failure(load: Load) -> None:
+    print(load.report())
+    assert not load.failures(), load.report()
+
+
+@pytest.mark.parametrize("component", ["adapter", "predictor"])
+def test_a_pod_that_is_deleted_fails_no_request(running: Running, component: str) -> None:
+    release = running.release
+    with release.load(running.labelled) as load:
+        gone = release.pods(component)[0]["metadata"]["name"]
+        release.namespace.kubectl("delete", "pod", gone, "--wait=true")
+        eventually(lambda: _ready(release, component) == 2, 90, what="two are ready again")
+    _without_failure(load)
+
+
+def test_a_predictor_that_is_killed_fails_no_request(running: Running) -> None:
+    release = running.release
+    with release.load(running.labelled) as load:
+        os.kill(process_of(release.pods("predictor")[0]["metadata"]["name"]), signal.SIGKILL)
+        eventually(lambda: _ready(release, "predictor") == 2, 90, what="two are ready again")
+    _without_failure(load)
+
+
+def test_an_adapter_that_is_killed_fails_what_it_had_in_flight(running: Running) -> None:
+    release = running.release
+    with release.load(running.labelled) as load:
+        os.kill(process_of(release.pods("adapter")[0]["metadata"]["name"]), signal.SIGKILL)
+        eventually(lambda: _ready(release, "adapter") == 2, 90, what="two are ready again")
+    print(load.report())
+    assert len(load.failures()) <= 2, load.report()
+
+
+def test_a_leader_that_stands_still_gives_way(running: Running) -> None:
+    """SIGSTOPped for 30 s: another one leads, what is asked meanwhile is done once, and nobody is failed."""
+    release = running.release
+    leader = eventually(release.leader, 60, what="a leader")
+    before = len(running.versions())
+    with release.load(running.labelled) as load:
+        with stopped(process_of(leader)):
+            eventually(lambda: release.leader() not in {"", leader}, 40, what="another leader")
+            running.labelled.label(30, 41)
+            eventually(lambda: len(running.versions()) == before + 1, 120, what="one more version")
+        running.rest()
+    assert len(running.versions()) == before + 1
+    table = release.bucket.document("serving.json")
+    assert table["projects"][running.labelled.key]["current"]
+    _without_failure(load)
+
+
+def test_the_api_server_may_be_away_at_the_moment_of_a_fit(running: Running) -> None:
+    """For 60 s: no label is lost, and one Job is made of them."""
+    release, labelled = running.release, running.labelled
+    before = set(_jobs(release))
+    with stopped(part("kube-apiserver")):
+        labelled.label(41, 52)
+        threading.Event().wait(60)
+    eventually(lambda: len(set(_jobs(release)) - before) == 1, 120, what="one Job")
+    running.rest()
+    assert len(set(_jobs(release)) - before) == 1
+    assert release.state(labelled.project)["changed"] == 0
+
+
+def test_predictions_go_on_without_the_bucket(running: Running) -> None:
+    with running.release.load(running.labelled) as load, stopped(part("minio")):
+        threading.Event().wait(60)
+    asked = [answer for answer in load.answers if answer.path in {"/predict", "/setup", "/health"}]
+    print(load.report())
+    assert asked
+    assert not [answer for answer in load.failures() if answer.path != "/webhook"], load.report()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_run_whose_pod_is_ended_goes_on_from_its_checkpoint(
+    running: Running, number: signal.Signals
+) -> None:
+    release, project = running.release, running.labelled.project
+    before = set(running.versions())
+    release.ask(project, "train", parameters={**FINETUNE, "seed": str(int(number))})
+    run = eventually(lambda: _checkpointed(release), 180, what="a checkpoint")
+    pod = eventually(lambda: _running_pod(release, run), 30, what="its pod")
+    os.kill(process_of(pod), number)
+    (made,) = eventually(lambda: set(running.versions()) - before, 400, what="its version")
+    lineage = release.bucket.document(f"projects/{running.labelled.key}/versions/{made}/manifest.json")[
+        "lineage"
+    ]
+    assert lineage["run"] == run
+    assert lineage["resumed_from"]
+    running.rest()
+
+
+def test_five_promotions_make_at_most_two_rolls(running: Running) -> None:
+    release, project = running.release, running.labelled.project
+    names = running.versions()
+    before = _revisions(release)
+    with release.load(running.labelled) as load:
+        for turn in range(5):
+            release.ask(project, "promote", version=names[turn % 2])
+            threading.Event().wait(2)
+        last = names[4 % 2]
+        eventually(lambda: release.setup_version(project) == last, 180, what=f"{last} is served")
+        eventually(lambda: _ready(release, "predictor") == 2, 120, what="two predictors are ready")
+    assert len(_revisions(release) - before) <= 2
+    _without_failure(load)
+    release.ask(project, "unpin")
+
+
+def test_a_version_with_a_flipped_byte_is_refused_and_others_are_unharmed(
+    running: Running, connect_once: Connect
+) -> None:
+    release, key = running.release, running.labelled.key
+    other = connect_once(release)
+    other.label(0, 30)
+    theirs = release.served(other.project)
+    victim = next(
+        name for name in running.versions() if name != release.setup_version(running.labelled.project)
+    )
+    weights = next(one for one in release.bucket.keys(f"projects/{key}/versions/{victim}/") if "model" in one)
+    data = bytearray(release.bucket.read(weights))
+    data[len(data) // 2] ^= 1
+    release.bucket.write(weights, bytes(data))
+    serving = release.setup_version(running.labelled.project)
+    release.ask(running.labelled.project, "promote", version=victim)
+    eventually(
+        lambda: "differs" in release.state(running.labelled.project)["problem"], 180, what="it is refused"
+    )
+    assert release.setup_version(running.labelled.project) == serving
+    assert release.setup_version(other.project) == theirs
+
+
+def test_upgrade_and_rollback_fail_no_request(running: Running) -> None:
+    release = running.release
+    with release.load(running.labelled) as load:
+        release.upgrade({"logging": {"level": "DEBUG"}})
+        release.namespace.helm("rollback", release.name, "--wait", "--timeout", "4m")
+    _without_failure(load)
+
+
+def test_without_kserve_and_back_fails_no_request(running: Running) -> None:
+    release = running.release
+    with release.load(running.labelled) as load:
+        release.upgrade({"kserve": {"enabled": False}})
+        release.upgrade({"kserve": {"enabled": True}})
+    _without_failure(load)
+
+
+def test_a_version_is_reloaded_in_place(running: Running, annotator: Annotator) -> None:
+    """rollout.mode reload: the same pods load it beside what they hold."""
+    del annotator
+    release, labelled = running.release, running.labelled
+    release.upgrade({"rollout": {"mode": "reload"}})
+    before = {pod["metadata"]["name"] for pod in release.pods("predictor")}
+    serving = release.setup_version(labelled.project)
+    with release.load(labelled) as load:
+        labelled.label(60, 75)
+        release.served(labelled.project, other_than=serving)
+    assert {pod["metadata"]["name"] for pod in release.pods("predictor")} == before
+    _without_failure(load)
+
+
+def test_a_job_that_finds_no_gpu_says_so(running: Running) -> None:
+    """The test cluster's GPU is pretended: a Job that was promised one is scheduled, and ends with 78."""
+    release, project = running.release, running.labelled.project
+    release.upgrade({"trainer": {"allowCpu": False, "gpus": 1}})
+    release.ask(project, "train", parameters={"method": "linear-probe", "seed": "78"})
+
+    def said() -> str:
+        state = release.state(project)
+        return next(
+            (text for text in (state["problem"], state["sentence"]) if "GPU" in text or "nvidia.com" in text),
+            "",
+        )
+
+    assert (
+        "allowCpu" in eventually(said, 180, what="it says that there is no GPU") or "nvidia.com/gpu" in said()
+    )
+
+
+def _ready(release: Release, component: str) -> int:
+    return sum(
+        any(
+            one["type"] == "Ready" and one["status"] == "True"
+            for one in pod["status"].get("conditions") or ()
+        )
+        for pod in release.pods(component)
+    )
+
+
+def _jobs(release: Release) -> list[str]:
+    return [job["metadata"]["name"] for job in release.namespace.items("jobs")]
+
+
+def _revisions(release: Release) -> set[str]:
+    return {
+        one["metadata"]["name"]
+        for one in release.namespace.items("replicasets", "app.kubernetes.io/component=predictor")
+    }
+
+
+def _checkpointed(release: Release) -> str:
+    state = release.state_of_active()
+    keys = release.bucket.keys(f"runs/{state}/checkpoints/") if state else []
+    return state if any(key.endswith(".safetensors") for key in keys) else ""
+
+
+def _running_pod(release: Release, run: str) -> str:
+    pods = release.namespace.items("pods", f"fitloop.io/run={run}")
+    return next((pod["metadata"]["name"] for pod in pods if pod["status"]["phase"] == "Running"), "")

@@ -1,0 +1,82 @@
+"""Imports the modules that are given, and all that is below ours, and prints how that went as one line of JSON; a test's other half.
+
+It runs in a Python of its own: in this environment with `--only LIST`, where packages that LIST (docker/<image>.txt) does not
+name are hidden, or inside an image, by stdin. It uses the standard library alone.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+import re
+import sys
+import time
+from collections.abc import Sequence
+from importlib import metadata
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+from types import ModuleType
+
+STARTED = time.perf_counter()
+
+
+class Listed:
+    """Finds what Python's own finder of files does, but for the packages that are hidden."""
+
+    def __init__(self, hidden: set[str]) -> None:
+        self._hidden = hidden
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        return None if name.partition(".")[0] in self._hidden else PathFinder.find_spec(name, path, target)
+
+    find_distributions = staticmethod(PathFinder.find_distributions)
+
+
+def main(arguments: list[str]) -> None:
+    if arguments[0] == "--only":
+        sys.meta_path[:] = [Listed(hidden(Path(arguments[1]))) if it is PathFinder else it for it in sys.meta_path]
+        arguments = arguments[2:]
+    sys.argv = sys.argv[:1]  # kserve reads the command line when it is imported
+    for name in arguments:
+        module = importlib.import_module(name)
+        if name.startswith("services"):
+            for below in pkgutil.walk_packages(getattr(module, "__path__", []), f"{name}."):
+                importlib.import_module(below.name)
+    seconds = time.perf_counter() - STARTED
+    print(json.dumps({"seconds": round(seconds, 2), "rss_mb": resident_mb(), "uncompiled": uncompiled()}))
+
+
+def hidden(listed: Path) -> set[str]:
+    """Top-level names of installed packages that are not on the list."""
+    lines = [line for line in listed.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    kept = {canonical(line.partition("==")[0]) for line in lines} | {"fitloop"}
+    owners = metadata.packages_distributions()
+    return {top for top, names in owners.items() if not kept & {canonical(name) for name in names}}
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def uncompiled() -> list[str]:
+    """Modules that Python had to compile, because the file system holds no bytecode for them."""
+    sources = {
+        name: spec.cached
+        for name, module in sys.modules.items()
+        if (spec := getattr(module, "__spec__", None)) and spec.cached and str(spec.origin).endswith(".py")
+    }
+    return sorted(name for name, cached in sources.items() if not Path(cached).exists())
+
+
+def resident_mb() -> int:
+    """Resident memory, where the kernel tells it."""
+    status = Path("/proc/self/status")
+    found = re.search(r"VmRSS:\s+(\d+)", status.read_text(encoding="ascii")) if status.exists() else None
+    return int(found.group(1)) // 1000 if found else 0
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

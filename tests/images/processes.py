@@ -1,0 +1,27 @@
+"""What each image's processes import: our own rooms, and what libraries import only once they run."""
+
+from __future__ import annotations
+
+_SERVER = ("uvicorn.loops.uvloop", "uvicorn.protocols.http.httptools_impl", "uvicorn.lifespan.on")
+_ADAPTER = ("services.adapter", "services.core", "services.cli", "services.wiring", "rich.table", *_SERVER)
+
+ADAPTER = (*_ADAPTER, "services.cluster")
+PREDICTOR = (
+    "services.predictor",
+    "services.engine.inference",
+    "services.engine.ct2",
+    "services.core.store",
+    "kserve.model_server",
+    "kserve.protocol.rest.server",
+    *_SERVER,
+)
+TRAINER = (
+    *_ADAPTER,
+    "services.trainer",
+    "services.engine",
+    "services.embedded",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.bert.modeling_bert",
+    "sklearn.linear_model",
+)
+OF = {"adapter": ADAPTER, "predictor": PREDICTOR, "trainer": TRAINER}

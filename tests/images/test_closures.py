@@ -1,0 +1,55 @@
+"""The lists of packages that the images install: up to date, and long enough for what each process imports."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from tests.images.processes import OF
+
+DOCKER = Path(__file__).parents[2] / "docker"
+EVERYTHING = ("kserve", "kubernetes", "minio", "torch", "transformers")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _installed() -> None:
+    for name in EVERYTHING:
+        try:
+            metadata.distribution(name)
+        except metadata.PackageNotFoundError:
+            pytest.skip(f"{name} is not installed here: pip install -c constraints.txt -e '.[local,cluster,predictor,dev]'")
+
+
+def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=DOCKER.parent)
+
+
+def test_the_lists_are_what_the_script_writes() -> None:
+    done = _run("docker/closure.py", "--check")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("image", ["adapter", "predictor", "trainer"])
+def test_a_process_imports_with_nothing_but_its_list(image: str) -> None:
+    done = _run("-m", "tests.images.imports", "--only", f"docker/{image}.txt", *OF[image])
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_a_package_that_is_missing_is_noticed(tmp_path: Path) -> None:
+    """Else the test above would say nothing."""
+    lines = (DOCKER / "adapter.txt").read_text(encoding="utf-8").splitlines()
+    short = tmp_path / "short.txt"
+    short.write_text("\n".join(line for line in lines if not line.startswith("lxml==")), encoding="utf-8")
+    done = _run("-m", "tests.images.imports", "--only", str(short), "services.core.labels")
+    assert "lxml" in done.stderr
+
+
+def test_the_adapter_carries_no_library_of_the_trainer() -> None:
+    listed = re.findall(r"^([\w.-]+)==", (DOCKER / "adapter.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    assert not {"torch", "transformers", "kserve", "scikit-learn", "opencv-python-headless", "pip"} & set(listed)

@@ -1,0 +1,86 @@
+"""log.txt, kept by the run."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from services.core.errors import StoreError
+from services.core.runs import Runs
+from services.core.store.files import FileStore
+from services.trainer.printed import LINES, Printed
+from tests.trainer.process import in_process
+from tests.trainer.world import World
+
+
+def log_of(folder: Path) -> list[str]:
+    return Runs(FileStore(folder)).log("1-1").splitlines()
+
+
+def test_the_last_lines_are_kept_after_those_of_an_earlier_process(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = Runs(FileStore(tmp_path))
+    runs.store.write("runs/1-1/log.txt", b"from before\n")
+    printed = Printed(runs, "1-1")
+    with printed.listening():
+        sys.stderr.write("one\ntw")
+        sys.stderr.write("o\nhalf a bar\rthe bar\r\nnot yet at its end")
+        printed.keep(now=True)
+        assert log_of(tmp_path) == ["from before", "one", "two", "the bar"]
+        sys.stderr.write("\n" + "x\n" * 2 * LINES)
+        printed.keep(now=True)
+    sys.stderr.write("afterwards\n")
+    printed.keep(now=True)
+    assert log_of(tmp_path) == ["x"] * LINES
+    assert capsys.readouterr().err.startswith("one\ntwo\n"), "stderr says it as well"
+
+
+def test_it_is_written_every_few_seconds_and_only_where_lines_have_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([100.0, 100.0, 101.0, 104.0, 104.0])
+    monkeypatch.setattr("services.trainer.printed.time.monotonic", lambda: next(clock))
+    printed = Printed(Runs(FileStore(tmp_path)), "1-1")
+    printed.keep()
+    assert log_of(tmp_path) == [], "nothing was said"
+    printed.hear("a\n")
+    printed.keep()
+    printed.hear("b\n")
+    printed.keep()
+    assert log_of(tmp_path) == ["a"]
+    printed.keep()
+    assert log_of(tmp_path) == ["a", "b"]
+
+
+def test_a_store_that_fails_keeps_the_lines_for_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed = Printed(Runs(FileStore(tmp_path)), "1-1")
+    printed.hear("a\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(FileStore, "write", _full)
+        with pytest.raises(StoreError):
+            printed.keep(now=True)
+    printed.keep(now=True)
+    assert log_of(tmp_path) == ["a"]
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_run_keeps_its_log_where_it_is_told_to(
+    world: World, monkeypatch: pytest.MonkeyPatch, kept: bool
+) -> None:
+    world.label(30)
+    run = world.request()
+    monkeypatch.setenv("FITLOOP_KEEP_LOG", str(kept).lower())
+    assert in_process(world, run, monkeypatch) == 0
+    said = world.runs.log(run)
+    assert ("published" in said) == kept
+    assert not any(row["data"]["text"] in said for row in world.labelstudio.tasks[1].values())
+
+
+def _full(*_: object) -> None:
+    raise StoreError("disk full")

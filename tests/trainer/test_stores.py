@@ -1,0 +1,88 @@
+"""A store that is away for a while costs time and no run; one process of several writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from services.core.errors import Preempted, StoreRefused, StoreUnreachable
+from services.core.store.files import FileStore
+from services.trainer.preemption import RunOutOfTime, Stop
+from services.trainer.stores import PatientStore, ReadOnlyStore
+from tests.contract.test_store import StoreContract
+
+
+class Away(FileStore):
+    """Fails as often as it was told, whatever it is asked."""
+
+    def __init__(self, root: Path, times: int, error: type[Exception] = StoreUnreachable) -> None:
+        super().__init__(root)
+        self.times, self.error = times, error
+
+    def read(self, key: str) -> bytes:
+        if self.times:
+            self.times -= 1
+            raise self.error("away")
+        return super().read(key)
+
+
+def patient(store: FileStore, stop: Stop | None = None, seconds: float = 600.0) -> PatientStore:
+    return PatientStore(store, stop or Stop(), seconds, pause=0.001)
+
+
+class TestPatientStore(StoreContract):
+    @pytest.fixture(autouse=True)
+    def _store(self, tmp_path: Path) -> None:
+        self.store = patient(FileStore(tmp_path))
+
+
+def test_what_may_pass_is_tried_again(tmp_path: Path) -> None:
+    FileStore(tmp_path).write("a", b"one")
+    assert patient(Away(tmp_path, 3)).read("a") == b"one"
+
+
+def test_what_will_not_pass_is_told_at_once(tmp_path: Path) -> None:
+    store = Away(tmp_path, 3, StoreRefused)
+    with pytest.raises(StoreRefused):
+        patient(store).read("a")
+    assert store.times == 2
+
+
+def test_patience_has_an_end(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnreachable):
+        patient(Away(tmp_path, 1_000_000), seconds=0.01).read("a")
+
+
+def test_a_process_that_was_asked_to_end_waits_for_nobody(tmp_path: Path) -> None:
+    store = Away(tmp_path, 1_000_000)
+    with pytest.raises(StoreUnreachable):
+        patient(store, Stop(asked=True)).read("a")
+    assert store.times == 999_999
+
+
+def test_a_wait_ends_with_the_runs_time(tmp_path: Path) -> None:
+    stop = Stop()
+    stop.allow(0.05)
+    with pytest.raises(RunOutOfTime, match=r"FITLOOP_RUN_SECONDS"):
+        patient(Away(tmp_path, 1_000_000), stop).read("a")
+
+
+def test_a_wait_ends_when_the_process_is_asked_to_end() -> None:
+    with pytest.raises(Preempted):
+        Stop(asked=True).wait(60)
+
+
+def test_a_rank_that_does_not_lead_reads_all_and_writes_nothing(tmp_path: Path) -> None:
+    store, source = FileStore(tmp_path / "store"), tmp_path / "source"
+    store.write("a/b", b"one")
+    source.write_bytes(b"two")
+    view = ReadOnlyStore(store)
+    view.write("a/b", b"two")
+    view.upload(source, "a/c")
+    view.delete("a/b")
+    assert (view.read("a/b"), list(view.keys("a/")), view.folders("")) == (b"one", ["a/b"], ["a"])
+    assert view.local("a/b").read_bytes() == b"one"
+    assert [entry.key for entry in view.entries()] == ["a/b"]
+    assert view.read_changed("a/b", "") is not None
+    assert (view.forget("a/b"), view.url) == (False, store.url)
