@@ -1,3 +1,4 @@
+# ruff: noqa: INP001  # a script that images are made with, and no package
 """Writes what each image installs: docker/<image>.txt, exact versions, for `pip install --no-deps`.
 
 A package comes along if it is asked for, directly or by another, and is not named in NEVER, which lists what is asked for

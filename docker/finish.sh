@@ -1,12 +1,9 @@
 #!/bin/sh
-# finish.sh FOLDER…: removes what no process imports, and compiles the rest: a read-only file system takes no bytecode later.
+# finish.sh FOLDER: removes the large things that no process imports, and compiles the rest, because a read-only file
+# system takes no bytecode later. Bytecode is checked against nothing: an image's files do not change, and a layer may lose
+# their times. STRIP is what stands before the path that the folder has in the image, and tracebacks do not show it.
 set -eu
-for folder in "$@"; do
-  find "$folder" -depth -type d \( -path '*/kubernetes/aio' -o -path '*/Crypto/SelfTest' -o -path '*/torch/include' \
-    -o -path '*/torch/share' -o -path '*/pandas/tests' -o -path '*/numpy/*/tests' -o -path '*/sklearn/*/tests' \
-    -o -path '*/scipy/*/tests' -o -path '*/networkx/*/tests' -o -path '*/sympy/*/tests' -o -name '__pycache__' \) \
-    -exec rm -rf {} +
-  # Checked against nothing: an image's files do not change, and layers may lose the time of a file.
-  # -s and -p: the path that a traceback shows is the one in the image. Some packages hold templates that are no Python.
-  python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash -s "${STRIP:-}" -p "${STRIP:+/}" "$folder" >/dev/null || true
-done
+find "$1" -depth -type d \( -path '*/kubernetes/aio' -o -path '*/pandas/tests' -o -path '*/torch/include' -o -path '*/torch/share' \
+  -o -name __pycache__ \) -exec rm -rf {} +
+# Some packages hold templates that are no Python: those are left as they are.
+python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash -s "${STRIP:-}" -p "${STRIP:+/}" "$1" >/dev/null || true

@@ -72,6 +72,9 @@ class FakeInference:
         rows = self.rows if self.rows is not None else [self._row(text) for text in texts]
         return Scores(self.labels, np.array(rows, dtype=np.float32).reshape(len(rows), -1))
 
+    async def ready(self) -> bool:
+        return self.error is None
+
     def _row(self, text: str) -> list[float]:
         weights = np.ones(len(self.labels))
         weights[len(text) % len(self.labels)] += 3

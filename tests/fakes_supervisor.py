@@ -91,6 +91,9 @@ class InferenceFake:
     def __init__(self) -> None:
         self.asked: list[int] = []
 
+    async def ready(self) -> bool:
+        return True
+
     async def scores(self, project_key: str, version: str, texts: Sequence[str]) -> Scores:
         self.asked.append(len(texts))
         row = np.array([0.7, 0.2, 0.1], dtype=np.float32)

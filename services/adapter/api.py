@@ -19,6 +19,7 @@ from services.adapter.catalogue import manifests
 from services.adapter.connection import Connection
 from services.adapter.events import Filing
 from services.adapter.identity import project_id
+from services.adapter.ports import Inference
 from services.adapter.summaries import project_summary, run_summary, version_summary
 from services.core.domain import Action, Command
 from services.core.errors import BadRequest
@@ -37,10 +38,16 @@ class Api:
     registry: Registry
     runs: Runs
     connection: Connection
+    inference: Inference
 
     async def projects(self, _: Request) -> Response:
         """All projects, by id."""
         return json_response({"projects": self.summaries()})
+
+    async def predictors(self, _: Request) -> Response:
+        """Whether predictions can be computed: for whoever has just installed it. 503 where they cannot."""
+        ready = await self.inference.ready()
+        return json_response({"ready": ready}, 200 if ready else 503)
 
     async def project(self, request: Request) -> Response:
         """One project with its versions (newest first) and its newest run."""

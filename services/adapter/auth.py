@@ -34,13 +34,23 @@ class Guard:
     credentials: tuple[bytes, ...]
     """`user:password` in the encodings that clients use; empty: everybody may call."""
     secret: str
+    base: str = ""
+    """Path below which an ingress passes requests on, as /fitloop; without a slash at its end."""
 
     @classmethod
     def of(cls, settings: AuthSettings) -> Guard:
         """Basic auth is asked for once a password is set."""
         password = settings.password.get_secret_value()
         pair = f"{settings.username}:{password}"
-        return cls(_encodings(pair) if password else (), settings.secret_path)
+        return cls(
+            _encodings(pair) if password else (), settings.secret_path, settings.path_prefix.rstrip("/")
+        )
+
+    def place(self, path: str) -> tuple[str, str]:
+        """Where the path stands, `base` or "" (pods call without it), and the rest that begins with a slash."""
+        if self.base and (path == self.base or path.startswith(f"{self.base}/")):
+            return self.base, path.removeprefix(self.base) or "/"
+        return "", path
 
     def admits(self, authorization: bytes) -> bool:
         """Whether the Authorization header (b"" for none) holds the credentials."""
@@ -73,12 +83,14 @@ class Gate:
         """Answer, or pass on; below the secret path with that prefix as the request's root."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
-        elif prefix := self._guard.prefix(scope["path"]):
-            await self._app(_below(scope, prefix), receive, send)
-        elif scope["path"] in OPEN or self._guard.admits(_authorization(scope)):
-            await self._app(scope, receive, send)
+            return
+        base, path = self._guard.place(scope["path"])
+        if prefix := self._guard.prefix(path):
+            await self._app(_below(scope, base + prefix), receive, send)
+        elif path in OPEN or self._guard.admits(_authorization(scope)):
+            await self._app(_below(scope, base) if base else scope, receive, send)
         else:
-            self._count(scope["path"])
+            self._count(path)
             await json_response({"detail": _REFUSED, "status": 401}, 401, _CHALLENGE)(scope, receive, send)
 
     def _count(self, path: str) -> None:

@@ -58,6 +58,7 @@ ROUTES: Final = (
     "/livez",
     "/readyz",
     "/metrics",
+    "/api/predictors",
     "/api/projects",
     "/api/projects/{id}",
     "/api/projects/{id}/{action}",

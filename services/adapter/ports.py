@@ -40,6 +40,10 @@ class Inference(Protocol):
         """One row a text, in order. Loads the version where it is not held. Raises Overloaded, EngineError, StoreError."""
         ...
 
+    async def ready(self) -> bool:
+        """Whether somebody is there to answer."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:

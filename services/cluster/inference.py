@@ -54,6 +54,14 @@ class RemoteInference:
             raise _refusal(answer, version)
         return _scores(answer, version, len(texts))
 
+    async def ready(self) -> bool:
+        """Whether a predictor behind the Service says that it is ready."""
+        try:
+            answer = await self._fresh_client().get(f"{self._url}/v2/health/ready", timeout=_CONNECT_SECONDS)
+        except httpx.HTTPError:
+            return False
+        return answer.status_code == httpx.codes.OK
+
     async def close(self) -> None:
         """Close all connections."""
         if self._client:

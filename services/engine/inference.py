@@ -51,6 +51,10 @@ class LocalInference:
         finally:
             held.release()
 
+    async def ready(self) -> bool:
+        """This process is there."""
+        return True
+
     def prepare(self, project_key: str, version: str) -> None:
         """Load, warm and smoke-test a version, refused before or not. Raises EngineError, StoreError."""
         held = self._models.use((project_key, version), afresh=True)

@@ -48,8 +48,8 @@ class Stop:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._ask)
 
-    def allow(self, seconds: float | None) -> None:
-        """From now on the run has so many seconds; None: as many as it likes."""
+    def allow(self, seconds: float) -> None:
+        """From now on the run has so many seconds; 0: as many as it likes."""
         if seconds:
             self.allowed, self.limit = seconds, time.monotonic() + seconds
 

@@ -13,6 +13,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 from services.core.domain import RunState
@@ -139,6 +140,11 @@ def _read(arguments: Sequence[str] | None) -> tuple[Layout, str, list[str]]:
     return layout, found.run, ["--run", found.run, *rest]
 
 
+def _end(_number: int, _frame: FrameType | None) -> None:
+    """SIGTERM before torch's launcher listens: by default the first process of a container would not hear it."""
+    raise Preempted("The run was asked to end before its processes had met.")
+
+
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, _end)
     sys.exit(main())

@@ -10,7 +10,7 @@ import pytest
 
 from services.adapter.summaries import right
 from services.core.domain import Action, Estimate, RunState, RunStatus, Served
-from services.core.errors import StoreError
+from services.core.errors import Overloaded, StoreError
 from tests.fakes import World
 from tests.samples import manifest
 
@@ -161,3 +161,10 @@ async def test_a_body_that_is_no_object_is_400(world: World, body: bytes) -> Non
 def test_few_judged_texts_say_nothing() -> None:
     assert right(Estimate(19, 15, 0.5, 0.9, 0.7, "cross-fit")) == "15 of 19: too few labels to say"
     assert right(Estimate(0, 0, 0.0, 1.0, 0.0, "cross-fit")) == "0 of 0: too few labels to say"
+
+
+async def test_whether_predictions_can_be_computed_is_told(world: World) -> None:
+    """The test of an installation asks it: 200 where a predictor answers, 503 where none does."""
+    assert (await world.client.get("/api/predictors")).json() == {"ready": True}
+    world.inference.error = Overloaded("nobody is there")
+    assert (await world.client.get("/api/predictors")).status_code == 503

@@ -116,3 +116,28 @@ async def test_refused_events_are_counted(guarded: World) -> None:
     await guarded.client.post("/webhook", json={})
     await guarded.client.post("/webhook", json={})
     assert metric("fitloop_refused_requests_total", route="webhook") == before + 2
+
+
+@pytest.fixture
+async def below(tmp_path: Path) -> AsyncIterator[World]:
+    known = settings().model_copy(update={"path_prefix": "/fitloop/"})
+    async with World(tmp_path, known) as world:
+        world.serve()
+        yield world
+
+
+async def test_an_ingress_may_pass_requests_on_below_a_path(below: World) -> None:
+    """It is taken off before all else: the probes stay open, the secret path stands behind it, the rest asks for the password."""
+    for path in ("/fitloop/health", "/health", "/fitloop/s3cret/versions", "/s3cret/versions"):
+        assert (await below.client.get(path)).status_code == 200, path
+    for path in (
+        "/fitloop",
+        "/fitloop/",
+        "/fitloop/versions",
+        "/fitloopx/s3cret/versions",
+        "/s3cret/fitloop/",
+    ):
+        assert (await below.client.get(path)).status_code in {401, 404}, path
+    assert (await below.client.get("/fitloop", headers=basic("user:pässword"))).status_code == 200
+    await below.client.post("/fitloop/s3cret/setup", json={"project": "5.1"})
+    assert below.desk.remembered[5] == ({}, "http://fitloop.test:9090/fitloop/s3cret")

@@ -37,7 +37,9 @@ class Listed:
 
 def main(arguments: list[str]) -> None:
     if arguments[0] == "--only":
-        sys.meta_path[:] = [Listed(hidden(Path(arguments[1]))) if it is PathFinder else it for it in sys.meta_path]
+        sys.meta_path[:] = [
+            Listed(hidden(Path(arguments[1]))) if it is PathFinder else it for it in sys.meta_path
+        ]
         arguments = arguments[2:]
     sys.argv = sys.argv[:1]  # kserve reads the command line when it is imported
     for name in arguments:

@@ -22,12 +22,16 @@ def _installed() -> None:
         try:
             metadata.distribution(name)
         except metadata.PackageNotFoundError:
-            pytest.skip(f"{name} is not installed here: pip install -c constraints.txt -e '.[local,cluster,predictor,dev]'")
+            pytest.skip(
+                f"{name} is not installed here: pip install -c constraints.txt -e '.[local,cluster,predictor,dev]'"
+            )
 
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=DOCKER.parent)
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=120, check=False, cwd=DOCKER.parent
+    )
 
 
 def test_the_lists_are_what_the_script_writes() -> None:
@@ -52,4 +56,6 @@ def test_a_package_that_is_missing_is_noticed(tmp_path: Path) -> None:
 
 def test_the_adapter_carries_no_library_of_the_trainer() -> None:
     listed = re.findall(r"^([\w.-]+)==", (DOCKER / "adapter.txt").read_text(encoding="utf-8"), re.MULTILINE)
-    assert not {"torch", "transformers", "kserve", "scikit-learn", "opencv-python-headless", "pip"} & set(listed)
+    assert not {"torch", "transformers", "kserve", "scikit-learn", "opencv-python-headless", "pip"} & set(
+        listed
+    )

@@ -83,7 +83,9 @@ def test_a_process_imports_all_that_it_needs_from_bytecode(image: Image) -> None
 
 
 def test_it_holds_no_tools_to_build_with(image: Image) -> None:
-    found = image.run("-c", f"which {TOOLS}; python -m pip --version || python -c 'import setuptools'", entrypoint="sh")
+    found = image.run(
+        "-c", f"which {TOOLS}; python -m pip --version || python -c 'import setuptools'", entrypoint="sh"
+    )
     assert found.stdout == ""
     assert "No module named 'setuptools'" in found.stderr
 
@@ -112,7 +114,9 @@ def test_a_process_without_settings_ends_with_one_sentence(image: Image) -> None
 def test_the_adapter_is_small(image: Image) -> None:
     if image.role != "adapter":
         pytest.skip("only the adapter's size has a limit")
-    ours = sum(size for made_by, size in image.sizes() if made_by.startswith(("COPY", "RUN /bin/sh -c rm -rf")))
+    ours = sum(
+        size for made_by, size in image.sizes() if made_by.startswith(("COPY", "RUN /bin/sh -c rm -rf"))
+    )
     assert ours <= 400_000_000
 
 

@@ -114,7 +114,7 @@ def test_a_run_reads_its_base_model_and_publishes_its_version(in_bucket: World) 
     found = world.manifest("support-1")
     assert found.lineage.base_model == str(world.base)
     assert list(world.store.keys(f"runs/{run}/checkpoints/")) == []
-    assert {key.split("/")[0] for key in world.store.keys()} == {"projects", "runs"}, "where it may write"
+    assert {key.split("/")[0] for key in world.store.keys("")} == {"projects", "runs"}, "where it may write"
 
 
 def test_a_run_that_was_asked_to_end_goes_on_from_its_checkpoint_in_the_bucket(in_bucket: World) -> None:

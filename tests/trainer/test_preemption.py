@@ -64,7 +64,7 @@ def test_other_errors_stay_what_they_are() -> None:
 
 def test_work_that_may_be_left_out_and_the_whole_run_have_times_of_their_own() -> None:
     stop = Stop()
-    stop.allow(None)
+    stop.allow(0)
     assert stop.why() is None
     stop.deadline = 0.0
     assert isinstance(stop.why(), OutOfTime)

@@ -68,6 +68,12 @@ class AuthSettings(Group):
             "`http://host:9090/<prefix>` and both requests and events pass."
         ),
     )
+    path_prefix: str = Field(
+        "",
+        validation_alias=named("FITLOOP_PATH_PREFIX"),
+        pattern=r"^(/.*)?$",
+        description="Path below which an ingress passes requests on, as `/fitloop`: it is taken off.",
+    )
 
 
 class StorageSettings(Group):

@@ -88,13 +88,13 @@ class TrainingSettings(Group):
         validation_alias=named("FITLOOP_CHECKPOINT_SECONDS"),
         description="Seconds between checkpoints of a fine-tune: what a killed process may lose.",
     )
-    run_seconds: float | None = Field(
-        None,
-        gt=0,
+    run_seconds: float = Field(
+        0.0,
+        ge=0,
         validation_alias=named("FITLOOP_RUN_SECONDS"),
         description=(
             "Seconds that one process may work on a run; less than its pod's deadline, so that it ends with a sentence. "
-            "Unset: as long as it takes."
+            "0: as many as it takes."
         ),
     )
     require_gpu: bool = Field(

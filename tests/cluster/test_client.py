@@ -1,0 +1,151 @@
+"""What is asked of the Kubernetes API, and what its faults become."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kubernetes.client import ApiException
+
+from services.cluster import client
+from services.cluster.client import ClusterError, connect, refusal
+from services.core.errors import BadConfig
+from tests.fakes_kubernetes import NAMESPACE, Api, serving
+
+LEASE = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "a", "labels": {"x": "1"}}}
+
+
+@pytest.fixture
+def api() -> Iterator[Api]:
+    with serving(Api()) as running:
+        yield running
+
+
+def test_objects_are_made_read_changed_and_removed(api: Api) -> None:
+    kube = api.kube()
+    made = kube.create("lease", LEASE)
+    assert kube.get("lease", "a") == made
+    assert kube.items("lease", "x=1")[0] == [made]
+    assert kube.items("lease", "x=2")[0] == []
+    assert kube.patch("lease", "a", {"spec": {"holderIdentity": "me"}})["spec"] == {"holderIdentity": "me"}
+    kube.delete("lease", "a")
+    kube.delete("lease", "a")
+    assert kube.get("lease", "a") is None
+
+
+def test_pods_are_of_the_core(api: Api) -> None:
+    api.put("pods", {"kind": "Pod", "metadata": {"name": "p", "labels": {"x": "1"}}})
+    assert [pod["metadata"]["name"] for pod in api.kube().pods("x=1")] == ["p"]
+    assert api.asked[-1][1] == f"/api/v1/namespaces/{NAMESPACE}/pods"
+
+
+def test_a_change_of_what_somebody_changed_is_refused(api: Api) -> None:
+    kube = api.kube()
+    read = kube.create("lease", LEASE)
+    kube.replace("lease", "a", {**read, "spec": {"holderIdentity": "me"}})
+    with pytest.raises(ClusterError, match="modified") as refused:
+        kube.replace("lease", "a", {**read, "spec": {"holderIdentity": "you"}})
+    assert refused.value.status == 409
+
+
+@pytest.mark.parametrize("status", [429, 500, 503, 0])
+def test_reading_is_tried_again_where_the_api_is_busy_or_cuts_off(api: Api, status: int) -> None:
+    api.put("leases", LEASE)
+    api.faults += [("GET", status, {"Retry-After": "0"})] * 2
+    assert api.kube().get("lease", "a")
+    api.faults += [("GET", status, {"Retry-After": "0"})] * 3
+    with pytest.raises(ClusterError) as failed:
+        api.kube().items("lease", "")
+    assert failed.value.status == status
+
+
+def test_a_new_object_is_tried_once(api: Api) -> None:
+    api.faults += [("POST", 500, {})]
+    with pytest.raises(ClusterError):
+        api.kube().create("lease", LEASE)
+    assert api.counted("POST", "leases") == 1
+
+
+def test_an_api_that_is_away_or_silent_is_an_error_within_the_time_limit(api: Api) -> None:
+    api.hold.set()
+    with pytest.raises(ClusterError, match="does not answer") as silent:
+        api.kube((0.2, 0.2)).get("lease", "a")
+    assert silent.value.status == 0
+    assert len(api.asked) == 1
+    api.hold.clear()
+    nowhere = Api(port=9)
+    with pytest.raises(ClusterError, match="does not answer"):
+        nowhere.kube().get("lease", "a")
+
+
+def test_a_watch_tells_what_came_after_a_version_and_ends_in_good_order(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "WATCH_SECONDS", 1)
+    api.put("leases", LEASE)
+    _, version = api.kube().items("lease", "")
+    api.put("leases", {**LEASE, "spec": {}})
+    api.drop("leases", "a")
+    events = list(api.kube().watch("lease", "x=1", version))
+    assert [event["type"] for event in events] == ["MODIFIED", "DELETED"]
+
+
+def test_a_watch_from_too_old_a_version_is_410(api: Api) -> None:
+    api.oldest = 1000
+    with pytest.raises(ClusterError) as gone:
+        list(api.kube().watch("lease", "", "1"))
+    assert gone.value.status == 410
+
+
+def test_a_watch_that_is_cut_off_is_an_error(api: Api) -> None:
+    watch = api.kube().watch("lease", "", "1")
+    api.put("leases", LEASE)
+    next(watch)
+    api.cut += 1
+    with pytest.raises(ClusterError, match="broke off"):
+        next(watch)
+
+
+def _refused(status: int, message: str) -> str:
+    error = ApiException(status=status, reason="No")
+    error.body = json.dumps({"message": message})
+    return str(refusal("create", "job", "here", error))
+
+
+def test_a_missing_right_names_verb_resource_and_role() -> None:
+    sentence = _refused(403, 'jobs.batch is forbidden: User "x" cannot create resource "jobs" in API group "batch"')
+    assert sentence.startswith("No right to create jobs.batch in namespace here: the Role of this service account")
+
+
+def test_a_quota_is_no_missing_right() -> None:
+    sentence = _refused(403, 'jobs.batch "x" is forbidden: exceeded quota')
+    assert sentence == (
+        'Kubernetes refused to create jobs.batch in namespace here (403): jobs.batch "x" is forbidden: exceeded quota'
+    )
+
+
+def test_an_answer_that_is_no_json_gives_its_status() -> None:
+    answer = ApiException(status=502, reason="Bad Gateway")
+    answer.body = "<html>"
+    error = refusal("get", "pod", "here", answer)
+    assert (error.status, str(error)) == (
+        502,
+        "Kubernetes refused to get pods in namespace here (502): Bad Gateway",
+    )
+
+
+def test_without_a_cluster_there_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(client, "_NAMESPACE", tmp_path / "none")
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
+    with pytest.raises(BadConfig, match="There is no cluster to speak to"):
+        connect("here")
+
+
+def test_kubeconfig_names_the_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, api: Api) -> None:
+    path = tmp_path / "kubeconfig"
+    path.write_text(api.kubeconfig())
+    monkeypatch.setattr(client, "_NAMESPACE", tmp_path / "none")
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(path))
+    assert connect("here").get("lease", "a") is None

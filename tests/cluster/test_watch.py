@@ -1,0 +1,144 @@
+"""What is known of objects while the API works, stutters and is away."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from services.cluster import client, watch
+from services.cluster.watch import Mirror
+from services.core.errors import StoreError
+from tests.fakes_kubernetes import Api, serving
+from tests.waiting import eventually
+
+
+@pytest.fixture
+def api() -> Iterator[Api]:
+    with serving(Api()) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "_FIRST_PAUSE", 0.05)
+    monkeypatch.setattr(watch, "_LONGEST_PAUSE", 0.1)
+
+
+def lease(name: str, **spec: object) -> dict[str, object]:
+    return {"kind": "Lease", "metadata": {"name": name, "labels": {"x": "1"}}, "spec": spec}
+
+
+@pytest.fixture
+def bell() -> threading.Event:
+    return threading.Event()
+
+
+@pytest.fixture
+def mirror(api: Api, bell: threading.Event) -> Iterator[Mirror]:
+    made = Mirror(api.kube(), "lease", "x=1", bell.set)
+    yield made
+    made.close()
+
+
+def names(mirror: Mirror) -> set[str]:
+    return {one["metadata"]["name"] for one in mirror.all()}
+
+
+def test_what_is_there_and_what_happens_is_known(api: Api, mirror: Mirror, bell: threading.Event) -> None:
+    api.put("leases", lease("a"))
+    assert not mirror.listed.is_set()
+    mirror.start()
+    assert mirror.listed.wait(5)
+    assert names(mirror) == {"a"}
+    bell.wait(5)
+    bell.clear()
+    api.put("leases", lease("b"))
+    eventually(lambda: names(mirror) == {"a", "b"})
+    assert bell.wait(5)
+    api.put("leases", lease("b", holderIdentity="me"))
+    eventually(lambda: (mirror.get("b") or {}).get("spec"))
+    api.drop("leases", "a")
+    eventually(lambda: names(mirror) == {"b"})
+    assert api.counted("GET", "leases") == 2  # one list, one watch
+    assert mirror.trouble == ""
+
+
+def test_a_watch_that_is_cut_off_goes_on_where_it_was(api: Api, mirror: Mirror) -> None:
+    mirror.start()
+    assert mirror.listed.wait(5)
+    eventually(lambda: api.counted("GET", "leases") == 2)
+    api.cut += 1
+    api.put("leases", lease("a"))
+    eventually(lambda: names(mirror) == {"a"})
+    lists = [query for _, _, query in api.asked if "watch" not in query]
+    assert len(lists) == 1
+
+
+def test_too_old_a_version_lists_anew(api: Api, mirror: Mirror) -> None:
+    mirror.start()
+    assert mirror.listed.wait(5)
+    eventually(lambda: api.counted("GET", "leases") == 2)
+    api.put("leases", lease("a"))
+    eventually(lambda: names(mirror) == {"a"})
+    api.objects.clear()
+    api.version += 1000
+    api.log.clear()
+    api.oldest = api.version
+    api.cut += 1
+    eventually(lambda: names(mirror) == set())
+
+
+def test_while_the_api_is_away_what_was_known_stays(api: Api, bell: threading.Event) -> None:
+    other = Api()
+    with serving(other):
+        mirror = Mirror(other.kube(), "lease", "x=1", bell.set)
+        other.put("leases", lease("a"))
+        mirror.start()
+        assert mirror.listed.wait(5)
+    eventually(lambda: "does not answer" in mirror.trouble)
+    assert names(mirror) == {"a"}
+    other.put("leases", lease("b"))
+    with serving(other):
+        eventually(lambda: names(mirror) == {"a", "b"})
+        eventually(lambda: not mirror.trouble)
+        mirror.close()
+
+
+def test_all_is_listed_once_a_while(api: Api, mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event that never came is made up for."""
+    monkeypatch.setattr(client, "WATCH_SECONDS", 0)
+    monkeypatch.setattr(watch, "WATCH_SECONDS", 0)
+    mirror.start()
+    assert mirror.listed.wait(5)
+    with api.lock:
+        api.put("leases", lease("a"))
+        api.log.clear()
+    eventually(lambda: names(mirror) == {"a"})
+
+
+def test_no_right_is_said_and_tried_again(api: Api, mirror: Mirror) -> None:
+    api.faults += [("GET", 403, {})] * 2
+    mirror.start()
+    eventually(lambda: "refused" in mirror.trouble)
+    assert mirror.listed.wait(5)
+    eventually(lambda: not mirror.trouble)
+
+
+def test_trouble_with_the_store_and_slips_do_not_end_it(api: Api, bell: threading.Event) -> None:
+    failures: list[Exception] = [StoreError("gone"), RuntimeError("slip")]
+    listed: list[int] = []
+
+    def on_list() -> None:
+        listed.append(1)
+        if failures:
+            raise failures.pop(0)
+
+    mirror = Mirror(api.kube(), "lease", "x=1", bell.set, on_list)
+    mirror.start()
+    eventually(lambda: api.counted("GET", "leases") >= 2)
+    api.oldest = 10_000
+    api.cut += 1
+    eventually(lambda: len(listed) >= 3)
+    mirror.close()

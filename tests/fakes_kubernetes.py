@@ -1,0 +1,241 @@
+"""An API server of one namespace in this process, over real HTTP: objects with versions, watches, and the faults that it is told to have."""
+
+from __future__ import annotations
+
+import copy
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from kubernetes import client
+
+from services.cluster.client import Document, Kube
+
+NAMESPACE = "here"
+_TICK = 0.02
+
+
+@dataclass
+class Api:
+    """What the server holds, and how it behaves. Attributes may be changed while it runs."""
+
+    objects: dict[tuple[str, str], Document] = field(default_factory=dict)
+    """By plural and name."""
+    log: list[tuple[int, str, Document]] = field(default_factory=list)
+    """Version, event's type, object: what watches tell."""
+    asked: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+    """Method, path and query of each request."""
+    faults: list[tuple[str, int, dict[str, str]]] = field(default_factory=list)
+    """Method, status, headers: each for the next request with that method; status 0 cuts the connection."""
+    oldest: int = 0
+    """A watch from before this version gets 410."""
+    hold: threading.Event = field(default_factory=threading.Event)
+    """While set, no answer comes."""
+    cut: int = 0
+    """One more cuts all watches."""
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    version: int = 100
+    port: int = 0
+
+    def put(self, plural: str, body: Document, kind: str = "") -> Document:
+        """Add or change an object, as somebody else would."""
+        with self.lock:
+            self.version += 1
+            made = copy.deepcopy(body)
+            meta = made.setdefault("metadata", {})
+            meta.setdefault("uid", f"uid-{self.version}")
+            meta["resourceVersion"] = str(self.version)
+            known = (plural, meta["name"]) in self.objects
+            self.objects[plural, meta["name"]] = made
+            self.log.append((self.version, kind or ("MODIFIED" if known else "ADDED"), made))
+            return copy.deepcopy(made)
+
+    def drop(self, plural: str, name: str) -> None:
+        """Remove an object."""
+        with self.lock:
+            self.version += 1
+            gone = self.objects.pop((plural, name))
+            gone["metadata"]["resourceVersion"] = str(self.version)
+            self.log.append((self.version, "DELETED", gone))
+
+    def counted(self, method: str, plural: str) -> int:
+        """Requests of that kind."""
+        return sum(one[0] == method and f"/{plural}" in one[1] for one in self.asked)
+
+    def of(self, plural: str) -> list[Document]:
+        """All objects of a kind."""
+        with self.lock:
+            return [found for (kind, _), found in self.objects.items() if kind == plural]
+
+    def kube(self, seconds: tuple[float, float] = (1.0, 5.0)) -> Kube:
+        """A client of it."""
+        configuration = client.Configuration()
+        configuration.host = f"http://127.0.0.1:{self.port}"
+        configuration.retries = False
+        api = client.ApiClient(configuration)
+        return Kube(NAMESPACE, client.CustomObjectsApi(api), client.CoreV1Api(api), seconds)
+
+    def kubeconfig(self) -> str:
+        """For a process of its own."""
+        return json.dumps(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "current-context": "c",
+                "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+                "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{self.port}"}}],
+                "users": [{"name": "u", "user": {"token": "t"}}],
+            }
+        )
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    api: Api
+
+    def handle_error(self, *_: Any) -> None:
+        """A client that went away is no news."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def log_message(self, *_: Any) -> None:
+        """Quiet."""
+
+    def _answer(self) -> None:
+        api, url = self.server.api, urlsplit(self.path)
+        query = {key: values[0] for key, values in parse_qs(url.query).items()}
+        api.asked.append((self.command, url.path, query))
+        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or "{}")
+        while api.hold.is_set():
+            time.sleep(_TICK)
+        fault = next((one for one in api.faults if one[0] == self.command), None)
+        if fault:
+            api.faults.remove(fault)
+            if fault[1] == 0:
+                self.close_connection = True
+                self.connection.close()
+                return
+            self._say(fault[1], _status(fault[1], "told to"), fault[2])
+            return
+        plural, _, name = url.path.split(f"/namespaces/{NAMESPACE}/")[1].partition("/")
+        if query.get("watch"):
+            self._watch(api, plural, query)
+            return
+        with api.lock:
+            self._say(*self._act(api, plural, name, query, body))
+
+    def _act(self, api: Api, plural: str, name: str, query: dict[str, str], body: Document) -> tuple[int, Document]:
+        key = plural, name
+        if self.command == "GET" and not name:
+            found = [one for one in api.of(plural) if _chosen(one, query.get("labelSelector", ""))]
+            return 200, {"items": found, "metadata": {"resourceVersion": str(api.version)}}
+        if self.command == "POST":
+            if (plural, body["metadata"]["name"]) in api.objects:
+                return 409, _status(409, "already exists")
+            return 201, body if query.get("dryRun") else api.put(plural, body)
+        if key not in api.objects:
+            return 404, _status(404, f'{plural} "{name}" not found')
+        if self.command == "PUT":
+            if body["metadata"].get("resourceVersion") != api.objects[key]["metadata"]["resourceVersion"]:
+                return 409, _status(409, "the object has been modified")
+            return 200, api.put(plural, body)
+        if self.command == "DELETE":
+            api.drop(plural, name)
+            return 200, _status(200, "deleted")
+        if self.command == "PATCH":
+            return 200, api.put(plural, _merged(api.objects[key], body))
+        return 200, api.objects[key]
+
+    def _watch(self, api: Api, plural: str, query: dict[str, str]) -> None:
+        at, cut = int(query["resourceVersion"]), api.cut
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        if at < api.oldest:
+            gone = {"type": "ERROR", "object": _status(410, "too old resource version")}
+            self._chunk(gone)
+            self.wfile.write(b"0\r\n\r\n")
+            return
+        end = time.monotonic() + float(query.get("timeoutSeconds", 60))
+        while time.monotonic() < end:
+            if api.cut != cut:
+                self.close_connection = True
+                self.connection.close()
+                return
+            with api.lock:
+                due = [one for one in api.log if one[0] > at]
+            for at, kind, found in due:  # noqa: B007  # the last one is where to go on
+                if _is_of(found, plural) and _chosen(found, query.get("labelSelector", "")):
+                    self._chunk({"type": kind, "object": found})
+            time.sleep(_TICK)
+        self.wfile.write(b"0\r\n\r\n")
+
+    def _chunk(self, event: Document) -> None:
+        line = json.dumps(event).encode() + b"\n"
+        self.wfile.write(f"{len(line):x}\r\n".encode() + line + b"\r\n")
+        self.wfile.flush()
+
+    def _say(self, status: int, body: Document, headers: dict[str, str] | None = None) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _answer  # noqa: N815  # http.server's names
+
+
+@contextmanager
+def serving(api: Api) -> Iterator[Api]:
+    """The server at a port of its own, or at the one that it had before it was away."""
+    server = _Server(("127.0.0.1", api.port), _Handler)
+    server.api, api.port = api, server.server_address[1]
+    thread = threading.Thread(target=lambda: server.serve_forever(_TICK), daemon=True)
+    thread.start()
+    try:
+        yield api
+    finally:
+        api.hold.clear()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+        api.cut += 1
+
+
+def _status(code: int, message: str) -> Document:
+    return {"kind": "Status", "code": code, "message": message, "metadata": {}}
+
+
+def _is_of(found: Document, plural: str) -> bool:
+    return f"{str(found.get('kind', '')).lower()}s" == plural
+
+
+def _chosen(found: Document, selector: str) -> bool:
+    labels = found["metadata"].get("labels") or {}
+    for part in filter(None, selector.split(",")):
+        key, _, value = part.partition("=")
+        if key not in labels or (value and labels[key] != value):
+            return False
+    return True
+
+
+def _merged(one: Document, change: Document) -> Document:
+    both = copy.deepcopy(one)
+    for key, value in change.items():
+        if value is None:
+            both.pop(key, None)
+        else:
+            both[key] = _merged(both.get(key) or {}, value) if isinstance(value, dict) else value
+    return both

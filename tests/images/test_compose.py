@@ -1,0 +1,53 @@
+"""compose.yaml: what can be said of it without an engine."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from services.core.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "compose.yaml").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, Any]:
+    return dict(yaml.safe_load(TEXT)["services"])
+
+
+def test_every_password_is_asked_for(services: dict[str, Any]) -> None:
+    """No default that all installations would share: compose ends with a sentence where .env is missing."""
+    for name in ("LABEL_STUDIO_PASSWORD", "LABEL_STUDIO_API_KEY", "MINIO_ROOT_PASSWORD"):
+        assert f"${{{name}:?" in TEXT
+        assert re.search(
+            rf"^{name}=$", (ROOT / "compose.env.example").read_text(encoding="utf-8"), re.MULTILINE
+        )
+
+
+def test_fitloop_takes_its_environment(services: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in services["fitloop"]["environment"].items():
+        default = re.fullmatch(r"\$\{\w+(?::-(.*))?\}", str(value))
+        monkeypatch.setenv(name, (default.group(1) or "") if default else str(value))
+    settings = Settings.load()
+    assert settings.storage.store == "s3://fitloop/"
+    assert settings.label_studio.url == "http://label-studio:8080"
+    assert settings.s3.endpoint == "http://minio:9000"
+
+
+def test_label_studio_may_reach_fitloop_and_call_it_back(services: dict[str, Any]) -> None:
+    """The two traps: private addresses are refused by default, and a host name of one word gets no webhook."""
+    assert services["label-studio"]["environment"]["USE_DEFAULT_BANNED_SUBNETS"] == "false"
+    (alias,) = services["fitloop"]["networks"]["default"]["aliases"]
+    assert "." in alias
+    assert f"http://{alias}:9090" in (ROOT / "docs" / "compose.md").read_text(encoding="utf-8")
+
+
+def test_what_must_be_kept_is_in_volumes(services: dict[str, Any]) -> None:
+    assert services["fitloop"]["environment"]["MODEL_DIR"] == "/data"
+    assert services["fitloop"]["volumes"] == ["fitloop:/data"]
+    assert yaml.safe_load(TEXT)["volumes"].keys() == {"label-studio", "minio", "fitloop"}
