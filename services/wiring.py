@@ -108,6 +108,7 @@ def cluster(settings: Settings) -> Parts:
     leadership = Lease(kube, known.lease, pod)
     guarded = GuardedStore(store, leadership, settings.s3.write_seconds)
     events = Events(kube, known.predictor_workload, pod)
+    inference = RemoteInference(known)
     launcher = JobLauncher(kube, guarded, template, known.release, known.lease, bell.set, events)
     fleet = Fleet(kube, known.predictor_selector, known.predictor_state_port)
     events.start()
@@ -118,10 +119,10 @@ def cluster(settings: Settings) -> Parts:
         guarded,
         bell,
         launcher=launcher,
-        inference=RemoteInference(known),
+        inference=inference,
         rollout=lambda: ClusterRollout(kube, fleet, known.predictor_workload, settings.rollout, events),
         leadership=leadership,
-        close_inference=lambda: None,
+        close_inference=inference.close,
         alone=False,
     )
 

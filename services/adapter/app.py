@@ -65,19 +65,17 @@ def create_app(
     filing = Filing(desk)
     connection = Connection(board, desk, registry)
     api = Api(board, filing, registry, runs, connection, inference)
-    predictions = Predictions(board, inference)
     routes = [
         _route("GET", "/", Home(api).index),
         _route("GET", "/health", connection.health),
         _route("POST", "/setup", connection.setup),
-        _route("POST", "/predict", predictions.predict),
+        _route("POST", "/predict", Predictions(board, inference).predict),
         _route("POST", "/webhook", Events(desk, filing).webhook),
         _route("GET", "/versions", connection.versions),
         _route("GET", "/api/predictors", api.predictors),
         _route("GET", "/api/projects", api.projects),
         _route("GET", "/api/projects/{id}", api.project),
         _route("POST", "/api/projects/{id}/{action}", api.act),
-        _route("GET", "/api/predictors", predictions.reach),
         *(_management(board) if management else ()),
     ]
     gate = Middleware(Gate, guard=Guard.of(settings.auth))

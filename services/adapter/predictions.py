@@ -6,7 +6,6 @@ regions are pure; large requests do both in a thread.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -24,7 +23,7 @@ from services.adapter.identity import project_id
 from services.adapter.metrics import PredictionOutcome
 from services.adapter.ports import Inference
 from services.core.domain import LabelSpace
-from services.core.errors import BadRequest, EngineError, NotFound, Overloaded, StoreError
+from services.core.errors import BadRequest, EngineError, Overloaded, StoreError
 from services.core.labels import region_of, text_of
 from services.engine.protocol import Scores
 
@@ -33,7 +32,6 @@ LONGEST: Final = 500_000
 _LOOKED_AT: Final = 1000
 _JUNK: Final = 0.1
 """Share of unprintable characters at which a text is taken for bytes of something else."""
-_NO_PROJECT: Final = "0-0"
 _MEMORY = 200
 """Bytes of an answer for one task: by this its size is known before it is made."""
 
@@ -68,12 +66,6 @@ class Predictions:
             return _respond(orjson.dumps({"results": [[]] * asked.tasks}))
         scores = await self._scores(asked)
         return _respond(await compute(len(asked.texts) * _MEMORY, answer, asked, scores))
-
-    async def reach(self, _: Request) -> Response:
-        """Whether something answers for predictions: it is asked about a project that cannot be, and knows none such."""
-        with contextlib.suppress(NotFound):
-            await self.inference.scores(_NO_PROJECT, _NO_PROJECT, ("",))
-        return _respond(orjson.dumps({"answers": True}))
 
     def _understand(self, body: bytes) -> Asked:
         request = parse_object(body)

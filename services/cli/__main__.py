@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from services import __version__
-from services.cli import adapter, admin, gc, local, models
+from services.cli import adapter, admin, doctor, gc, local, models
 from services.core.errors import FitloopError
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ adapter.add_to(app)
 admin.add_to(app)
 models.add_to(app)
 gc.add_to(app)
+doctor.add_to(app)
 
 
 def _print_version(wanted: bool) -> None:

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import threading
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from services.cli.ports import listen
+
 if TYPE_CHECKING:
     import uvicorn
     from starlette.applications import Starlette
 
+_EVERYWHERE = "0.0.0.0"  # noqa: S104  # a pod's port
 _GRACE_SECONDS = 20
 """For requests that are being answered at the end."""
 
@@ -39,8 +43,9 @@ def adapter(
 
     settings = Settings.load()
     logs.configure(settings.logging)
+    sockets = [listen(_EVERYWHERE, port), listen(_EVERYWHERE, management_port, "--management-port")]
     parts = cluster(settings)
-    servers = [_server(parts.app, port), _server(create_management_app(parts.board), management_port)]
+    servers = [_server(parts.app), _server(create_management_app(parts.board))]
     resigning = threading.Thread(target=parts.resign, name="resign")
 
     def end(*_: object) -> None:
@@ -52,18 +57,16 @@ def adapter(
         signal.signal(number, end)
     parts.start()
     try:
-        asyncio.run(_serve(servers))
+        asyncio.run(_serve(servers, sockets))
     finally:
         parts.stop()
 
 
-def _server(app: Starlette, port: int) -> uvicorn.Server:
+def _server(app: Starlette) -> uvicorn.Server:
     import uvicorn
 
     config = uvicorn.Config(
         app,
-        host="0.0.0.0",  # noqa: S104  # a pod's port
-        port=port,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -74,14 +77,17 @@ def _server(app: Starlette, port: int) -> uvicorn.Server:
     return uvicorn.Server(config)
 
 
-async def _serve(servers: list[uvicorn.Server]) -> None:
+async def _serve(servers: list[uvicorn.Server], sockets: list[socket.socket]) -> None:
     """Until all have ended; the first one's end is everybody's."""
-    await asyncio.gather(*(_until_the_end(server, servers) for server in servers))
+    pairs = zip(servers, sockets, strict=True)
+    await asyncio.gather(*(_until_the_end(server, listener, servers) for server, listener in pairs))
 
 
-async def _until_the_end(server: uvicorn.Server, servers: list[uvicorn.Server]) -> None:
+async def _until_the_end(
+    server: uvicorn.Server, listener: socket.socket, servers: list[uvicorn.Server]
+) -> None:
     try:
-        await server._serve()  # noqa: SLF001  # `serve` would take the signals, once for each server
+        await server._serve([listener])  # noqa: SLF001  # `serve` would take the signals, once for each server
     finally:
         _end(servers)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from services.core.errors import BadConfig
+from services.cli.ports import listen
 
 if TYPE_CHECKING:
     import uvicorn
@@ -64,7 +64,7 @@ def local(
     leadership = FileLeadership(folder)
     leadership.start(lambda: None)  # before anything else is done with the folder; raises Locked
     try:
-        with closing(_listen(host or _default_host(settings), port)) as listener:
+        with closing(listen(host or _default_host(settings), port)) as listener:
             FileStore(folder).sweep(time.time())
             if settings.storage.store:
                 check_store(open_store(settings.storage.store, settings.s3, settings.storage), write=True)
@@ -77,26 +77,6 @@ def local(
 def _default_host(settings: Settings) -> str:
     """All networks only where a password is asked for: whoever reaches the port may train and promote."""
     return "0.0.0.0" if settings.auth.password.get_secret_value() else "127.0.0.1"  # noqa: S104  # see the docstring
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise BadConfig(
-            f"{host!r} is no address of this machine ({error.strerror or error}): try --host 127.0.0.1."
-        ) from error
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-    except OSError as error:
-        listener.close()
-        raise BadConfig(
-            f"Port {port} of {host} cannot be used ({error.strerror}): stop what listens there, or choose another "
-            f"one with --port {min(port + 1, 65535)}."
-        ) from error
-    return listener
 
 
 def _say_hello(settings: Settings, listener: socket.socket, place: str) -> None:

@@ -26,6 +26,8 @@ class Pod:
     """The annotation that the last roll gave it."""
     held: frozenset[tuple[str, str]] = frozenset()
     refused: dict[tuple[str, str], str] = field(default_factory=dict)
+    delayed: dict[tuple[str, str], str] = field(default_factory=dict)
+    """What it could not load yet, for a reason that may pass."""
     answers: bool = False
     waits: str = ""
     """Why it does not start."""
@@ -62,14 +64,19 @@ def pod_of(pod: Document, state: dict[str, Any] | None) -> Pod:
         held=frozenset(
             (key, version) for key, versions in (said.get("held") or {}).items() for version in versions
         ),
-        refused={
-            (key, version): reason
-            for key, reasons in (said.get("refused") or {}).items()
-            for version, reason in reasons.items()
-        },
+        refused=_reasons(said, "refused"),
+        delayed=_reasons(said, "delayed"),
         answers=state is not None,
         waits="" if ready else pod_waits_for(pod) or _crashing(status.get("containerStatuses") or ()),
     )
+
+
+def _reasons(state: dict[str, Any], what: str) -> dict[tuple[str, str], str]:
+    return {
+        (key, version): str(reason)
+        for key, reasons in (state.get(what) or {}).items()
+        for version, reason in reasons.items()
+    }
 
 
 def _crashing(containers: Sequence[Document]) -> str:
@@ -87,7 +94,7 @@ def _state(address: str | None, port: int) -> dict[str, Any] | None:
         return None
     host = f"[{address}]" if ":" in address else address
     try:
-        answer = httpx.get(f"http://{host}:{port}/state", timeout=_SECONDS)
+        answer = httpx.get(f"http://{host}:{port}/state", timeout=_SECONDS, trust_env=False)
         return dict(answer.json()) if answer.is_success else None
     except (httpx.HTTPError, ValueError):
         return None

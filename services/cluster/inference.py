@@ -1,31 +1,43 @@
 """The Inference port over HTTP: KServe's protocol v2 to the Service that the predictors stand behind.
 
 A request names its version, and an answer that names another is an error. One more try, after a connection error or a
-503. Connections are closed after half a minute, so that new pods get their share of the requests.
+503. Connections are closed after half a minute, so that new pods get their share of the requests; one to a machine that
+has vanished is given up within seconds.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import threading
 import time
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Coroutine, Sequence
+from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 import httpx
 import numpy as np
 import orjson
 
-from services.core.errors import EngineError, NotFound, Overloaded
+from services.core.errors import EngineError, FitloopError, NotFound, Overloaded
 from services.core.settings import ClusterSettings
 from services.engine.protocol import Scores
 
+T = TypeVar("T")
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
 CONNECTION_SECONDS: Final = 30.0
 _CONNECT_SECONDS: Final = 2.0
 _PAUSE_SECONDS: Final = 0.25
-_UNHEALTHY: Final = frozenset({502, 503, 504})
+_NOT_NOW: Final = frozenset({429, 502, 503, 504})
+_DEAD_AFTER: Final = (
+    ("SO_KEEPALIVE", socket.SOL_SOCKET, 1),
+    ("TCP_KEEPIDLE", socket.IPPROTO_TCP, 5),
+    ("TCP_KEEPINTVL", socket.IPPROTO_TCP, 2),
+    ("TCP_KEEPCNT", socket.IPPROTO_TCP, 3),
+    ("TCP_USER_TIMEOUT", socket.IPPROTO_TCP, 10_000),
+)
+"""A machine that answers nothing at all, not even TCP's own questions, for about ten seconds; as far as the system can."""
 
 
 class RemoteInference:
@@ -36,34 +48,58 @@ class RemoteInference:
         self._url = settings.predictor_url.rstrip("/")
         self._seconds = settings.predict_timeout_seconds
         self._transport = transport
+        self._certificates = httpx.create_ssl_context() if self._url.startswith("https:") else False
         self._client: httpx.AsyncClient | None = None
+        self._retiring: set[asyncio.Task[None]] = set()
         self._since = 0.0
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="predictors", daemon=True)
+        self._thread.start()
 
     async def scores(self, project_key: str, version: str, texts: Sequence[str]) -> Scores:
         """One row a text, in order. Raises Overloaded, EngineError, NotFound."""
-        model = f"p{project_key}"
-        body = orjson.dumps(_request(version, texts))
+        return await self._at_home(self._scores(project_key, version, texts))
+
+    async def ready(self) -> bool:
+        """Whether a predictor behind the Service says that it is ready."""
+        return await self._at_home(self._ready())
+
+    def close(self) -> None:
+        """Close all connections; nothing is asked afterwards."""
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(_CONNECT_SECONDS)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(_CONNECT_SECONDS)
+        self._loop.close()
+
+    async def _at_home(self, work: Coroutine[Any, Any, T]) -> T:
+        """Connections belong to one event loop, and requests come from several: the routes', and the refresher's own."""
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+
+    async def _scores(self, project_key: str, version: str, texts: Sequence[str]) -> Scores:
+        url = f"{self._url}/v2/models/{quote(f'p{project_key}', safe='')}/infer"
+        body = _body(version, texts)
         try:
             async with asyncio.timeout(self._seconds):
-                answer = await self._ask(f"{self._url}/v2/models/{quote(model, safe='')}/infer", body)
+                answer = await self._ask(url, body)
         except TimeoutError as error:
             raise Overloaded(
                 f"The predictors did not answer within {self._seconds:g} s: try again in a moment."
             ) from error
         if answer.status_code != httpx.codes.OK:
             raise _refusal(answer, version)
-        return _scores(answer, version, len(texts))
+        return _parsed(answer, version, len(texts))
 
-    async def ready(self) -> bool:
-        """Whether a predictor behind the Service says that it is ready."""
+    async def _ready(self) -> bool:
         try:
             answer = await self._fresh_client().get(f"{self._url}/v2/health/ready", timeout=_CONNECT_SECONDS)
         except httpx.HTTPError:
             return False
         return answer.status_code == httpx.codes.OK
 
-    async def close(self) -> None:
-        """Close all connections."""
+    async def _close(self) -> None:
+        for task in self._retiring:
+            task.cancel()
+        await asyncio.gather(*self._retiring, return_exceptions=True)
         if self._client:
             await self._client.aclose()
 
@@ -71,13 +107,13 @@ class RemoteInference:
         for last in (False, True):
             try:
                 answer = await self._fresh_client().post(url, content=body)
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 if last:
                     raise Overloaded(
                         f"No predictor answers at {self._url} ({type(error).__name__}): `kubectl get pods` shows whether one is ready."
                     ) from error
             else:
-                if last or answer.status_code not in _UNHEALTHY:
+                if last or answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
                     return answer
             await asyncio.sleep(_PAUSE_SECONDS)
         raise AssertionError("the second try returns or raises")  # pragma: no cover
@@ -86,27 +122,50 @@ class RemoteInference:
         """A client whose connections are young; what an older one still carries is let finish."""
         now = time.monotonic()
         if self._client is None or now - self._since > CONNECTION_SECONDS:
-            old, self._since = self._client, now
-            self._client = httpx.AsyncClient(
-                transport=self._transport,
-                headers={"Content-Type": "application/json"},
-                timeout=httpx.Timeout(self._seconds, connect=_CONNECT_SECONDS),
-            )
-            if old:
-                self._retire(old)
+            if self._client:
+                retiring = asyncio.create_task(self._retire(self._client))
+                self._retiring.add(retiring)
+                retiring.add_done_callback(self._retiring.discard)
+            self._client, self._since = self._new_client(), now
         return self._client
 
-    def _retire(self, client: httpx.AsyncClient) -> None:
-        loop = asyncio.get_running_loop()
-        loop.call_later(self._seconds, lambda: loop.create_task(client.aclose()))
+    def _new_client(self) -> httpx.AsyncClient:
+        transport = self._transport or httpx.AsyncHTTPTransport(
+            verify=self._certificates, socket_options=_socket_options()
+        )
+        return httpx.AsyncClient(
+            transport=transport,
+            headers={"Content-Type": "application/json"},
+            timeout=httpx.Timeout(self._seconds, connect=_CONNECT_SECONDS),
+            trust_env=False,  # a proxy for the world outside does not know the cluster's Services
+        )
+
+    async def _retire(self, client: httpx.AsyncClient) -> None:
+        try:
+            await asyncio.sleep(self._seconds)
+        finally:
+            await client.aclose()
 
 
-def _request(version: str, texts: Sequence[str]) -> dict[str, Any]:
+def _socket_options() -> list[tuple[int, int, int]]:
+    return [
+        (level, getattr(socket, name), value) for name, level, value in _DEAD_AFTER if hasattr(socket, name)
+    ]
+
+
+def _body(version: str, texts: Sequence[str]) -> bytes:
     tensor = {"name": "text", "datatype": "BYTES", "shape": [len(texts)], "data": list(texts)}
-    return {"inputs": [tensor], "parameters": {"version": version, "binary_data_output": True}}
+    said = {"inputs": [tensor], "parameters": {"version": version, "binary_data_output": True}}
+    try:
+        return orjson.dumps(said)
+    except (
+        orjson.JSONEncodeError
+    ):  # half a surrogate pair is no Unicode text, and the tokenizer would replace it
+        tensor["data"] = [text.encode("utf-8", "replace").decode() for text in texts]
+        return orjson.dumps(said)
 
 
-def _scores(answer: httpx.Response, version: str, texts: int) -> Scores:
+def _parsed(answer: httpx.Response, version: str, texts: int) -> Scores:
     try:
         length = int(answer.headers[HEADER_LENGTH])
         said = orjson.loads(answer.content[:length])
@@ -120,7 +179,7 @@ def _scores(answer: httpx.Response, version: str, texts: int) -> Scores:
         answered = said["parameters"]["version"]
     except (KeyError, ValueError, TypeError) as error:
         raise EngineError(
-            f"A predictor's answer cannot be read ({type(error).__name__}): is another server behind it?"
+            f"A predictor's answer cannot be read ({type(error).__name__}): is another server behind {answer.url.host}?"
         ) from error
     if answered != version:
         raise EngineError(f"A predictor answered by version {answered}, and was asked for {version}.")
@@ -131,11 +190,11 @@ def _scores(answer: httpx.Response, version: str, texts: int) -> Scores:
     return Scores(names, rows)
 
 
-def _refusal(answer: httpx.Response, version: str) -> Exception:
+def _refusal(answer: httpx.Response, version: str) -> FitloopError:
     try:
         sentence = str(json.loads(answer.content)["error"])
     except (ValueError, KeyError, TypeError):
         sentence = f"A predictor answered {answer.status_code} to a request for version {version}."
     if answer.status_code == 404:
         return NotFound(sentence)
-    return Overloaded(sentence) if answer.status_code in _UNHEALTHY else EngineError(sentence)
+    return Overloaded(sentence) if answer.status_code in _NOT_NOW else EngineError(sentence)

@@ -15,7 +15,7 @@ from services.core.domain import Attempt, Launch, RunState, RunStatus
 _SLOW_SECONDS: Final = 90.0
 """After which a pod that does not come, or does not start, is something to tell of."""
 _STARTING: Final = frozenset({"ContainerCreating", "PodInitializing"})
-_LACKS: Final = re.compile(r"Insufficient ([\w./-]+)")
+_LACKS: Final = re.compile(r"Insufficient ([\w./-]*\w)")
 _IMAGE: Final = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 _REASONS: Final = {
     "PodFailurePolicy": "its pod failed in a way that another try would not mend",
@@ -104,7 +104,7 @@ def waiting_for(job: Document, pods: Sequence[Document], now: float) -> str:
         return ""
     if going:
         return next((reason for pod in going if (reason := pod_waits_for(pod, now))), "")
-    return _no_pod(job, now)
+    return "" if pods else _no_pod(job, now)  # between two of them is the Job's own pause
 
 
 def pod_waits_for(pod: Document, now: float = 0.0) -> str:
@@ -141,7 +141,7 @@ def unschedulable(message: str) -> str:
 def _no_pod(job: Document, now: float) -> str:
     status, meta = job.get("status", {}), job["metadata"]
     if status.get("failed") or status.get("terminating"):
-        return ""  # the next try comes after the Job's own pause
+        return ""
     if now - _seconds(status.get("startTime") or meta.get("creationTimestamp"), now) < _SLOW_SECONDS:
         return ""
     return f"no pod comes for its Job: a quota or a policy may refuse it, see `kubectl describe job {meta['name']}`"

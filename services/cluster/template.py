@@ -109,7 +109,7 @@ def name_of(release: str, run: str) -> str:
     """`<release>-<project>-<n>`; a release that is too long for it, or no such name, is cut and gets a hash of itself."""
     room = _LONGEST - len(run) - 1
     stem = re.sub(r"[^a-z0-9-]", "-", release.lower()).strip("-")
-    if stem != release or len(stem) > room:
+    if stem != release or not 0 < len(stem) <= room:
         digest = hashlib.sha256(release.encode()).hexdigest()[:6]
         stem = f"{stem[: room - 7].strip('-') or 'fitloop'}-{digest}"
     return f"{stem}-{run}"

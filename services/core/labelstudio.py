@@ -111,6 +111,10 @@ class LabelStudio:
         body = {"title": title, "url": backend.url, "project": project_id, **auth}
         self._request("PATCH", f"api/ml/{backend.id}", json=body)
 
+    def ask(self, method: str, path: str, **options: Any) -> Any:
+        """Any other request, as `api/webhooks/`; the answer's JSON. Options are httpx's `params` and `json`."""
+        return self._request(method, path, **options)
+
     def _tasks(
         self, project_id: int, item: dict[str, Any], fields: str, include: str
     ) -> Iterator[dict[str, Any]]:

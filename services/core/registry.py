@@ -58,9 +58,15 @@ class Registry:
         )
 
     def manifest(self, project_key: str, version: str) -> Manifest:
-        """The version's manifest. Raises NotFound where the version does not exist."""
+        """The version's manifest. Raises NotFound where the version does not exist, CorruptVersion for a broken one."""
         key = _key(project_key, version, "manifest.json")
-        return documents.load(Manifest, self.store.read(key), key)
+        data = self.store.read(key)
+        try:
+            return documents.load(Manifest, data, key)
+        except UnknownFormat:
+            raise
+        except StoreError as error:
+            raise CorruptVersion(f"The manifest of version {version} is broken: roll back or train again.") from error
 
     def out_of_sample(self, project_key: str, version: str) -> OutOfSample:
         """The version's out-of-sample answers, checked."""

@@ -1,7 +1,8 @@
 """The models in memory: each loaded once, counted while requests use it, and closed when it has left and is unused.
 
 A load runs in the one loading thread, beside the requests that are answered meanwhile; whoever needs the version waits
-for that same load. A refusal is remembered for a minute, so that a broken version is not read again for each request.
+for that same load. A refusal is remembered for a minute, so that a broken version is not read again for each request;
+trouble of the store for a moment.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from services.core.errors import EngineError, FitloopError, Overloaded
+from services.core.errors import EngineError, FitloopError, Overloaded, StoreError
 from services.engine.model import Model
 
 REFUSED_SECONDS = 60.0
+TROUBLE_SECONDS = 2.0
+"""For which an answer of the store that may be another one in a moment is remembered."""
 PER_PROJECT = 2
 """Versions of a project in memory: what serves, and what comes or goes."""
 Name = tuple[str, str]
@@ -76,24 +79,24 @@ class Models:
         size: Callable[[Name], int] = lambda _: 0,
         budget: float = math.inf,
     ) -> None:
-        """`load` and `size` (bytes of a version's weights) block and raise FitloopError; at most `budget` bytes are held."""
+        """`load` and `size` (bytes of a version's files) block and raise FitloopError; at most `budget` bytes are held."""
         self._load = load
         self._limit = limit
         self._clock = clock
         self._size = size
         self._budget = budget
         self._sizes: dict[Name, int] = {}
+        """Of versions that were to be loaded."""
         self._held: OrderedDict[Name, Held] = OrderedDict()
         self._refused: dict[Name, tuple[float, FitloopError]] = {}
         self._lock = threading.Lock()
         self._loading = ThreadPoolExecutor(1, thread_name_prefix="load")
 
     def use(self, name: Name, *, afresh: bool = False) -> Held:
-        """The version's model, in use, its load begun where it is not there. Raises what refused it a moment ago.
+        """The version's model, in use, its load begun where it is not there. Never blocks. Raises what refused it a moment ago.
 
-        `afresh`: try once more, whatever was refused. Raises Overloaded where there is no room beside what is in use.
+        `afresh`: try once more, whatever was refused. The load raises Overloaded where there is no room beside what is in use.
         """
-        self._measure(name)
         with self._lock:
             self._forget_refusals(name if afresh else None)
             if name in self._refused:
@@ -101,12 +104,10 @@ class Models:
                 raise type(error)(
                     str(error)
                 )  # a new one: an error that is raised again and again keeps every frame
-            room = [] if name in self._held else self._room_for(name)
-            leaving = [self._held.pop(other) for other in room]
             held = self._held.get(name) or self._begin(name)
             self._held.move_to_end(name)
             held.use()
-            leaving += [self._held.pop(other) for other in self._surplus(name[0])]
+            leaving = [self._held.pop(other) for other in self._surplus(name[0])]
         for other in leaving:
             other.leave()
         return held
@@ -116,11 +117,19 @@ class Models:
         with self._lock:
             return [name for name, held in self._held.items() if held.loaded.done()]
 
-    def refusals(self) -> dict[Name, str]:
+    def refusals(self) -> dict[Name, FitloopError]:
         """What was refused within the last minute, and why."""
         with self._lock:
             self._forget_refusals(None)
-            return {name: str(error) for name, (_, error) in self._refused.items()}
+            return {name: error for name, (_, error) in self._refused.items()}
+
+    def has_room(self, name: Name) -> bool:
+        """Whether the version fits beside all that is held, so that none has to leave for it. Blocks; raises FitloopError."""
+        size = self._measured(name)
+        with self._lock:
+            others = [held for held in self._held if held != name]
+            bytes_held = sum(self._sizes.get(other, 0) for other in others)
+        return len(others) < self._limit and bytes_held + size <= self._budget
 
     def drop(self, name: Name) -> None:
         """Let a version go, as soon as nobody uses it."""
@@ -150,20 +159,35 @@ class Models:
         rest = [name for name in self._held if name not in own]
         return own + rest[: max(0, len(rest) - self._limit)]
 
-    def _measure(self, name: Name) -> None:
+    def _measured(self, name: Name) -> int:
         if name not in self._sizes and self._budget < math.inf:
             self._sizes[name] = self._size(name)
+        return self._sizes.get(name, 0)
+
+    def _make_room(self, name: Name) -> None:
+        """Let the least recently used go until the version fits. Raises EngineError where it never does, or Overloaded."""
+        if (size := self._measured(name)) > self._budget:
+            raise EngineError(
+                f"Version {name[1]} has {size / 1e6:.0f} MB, and FITLOOP_MODEL_MEMORY_MB allows {self._budget / 1e6:.0f}: "
+                "allow more, or train from a smaller base model."
+            )
+        with self._lock:
+            leaving = [self._held.pop(other) for other in self._room_for(name)]
+        for other in leaving:
+            other.leave()
 
     def _room_for(self, name: Name) -> list[Name]:
         """The least recently used that must leave so that the version fits. Raises Overloaded where in-use ones fill it."""
-        needed = sum(self._sizes.get(held, 0) for held in [*self._held, name]) - self._budget
+        excess = sum(self._sizes.get(held, 0) for held in self._held.keys() | {name}) - self._budget
         leaving = []
         for other, held in self._held.items():
-            if needed > 0 and not held.in_use:
+            if excess > 0 and other != name and not held.in_use:
                 leaving.append(other)
-                needed -= self._sizes.get(other, 0)
-        if needed > 0:
-            raise Overloaded(f"There is no memory for version {name[1]} beside those in use: try again in a moment.")
+                excess -= self._sizes.get(other, 0)
+        if excess > 0:
+            raise Overloaded(
+                f"There is no memory for version {name[1]} beside those in use: try again in a moment."
+            )
         return leaving
 
     def _begin(self, name: Name) -> Held:
@@ -173,6 +197,7 @@ class Models:
 
     def _fill(self, name: Name, held: Held) -> None:
         try:
+            self._make_room(name)
             model = self._load(name)
         except FitloopError as error:
             self._refuse(name, held, error)
@@ -183,11 +208,21 @@ class Models:
 
     def _refuse(self, name: Name, held: Held, error: FitloopError) -> None:
         with self._lock:
-            self._refused[name] = (self._clock(), error)
+            if not isinstance(error, Overloaded):  # that says nothing of the version
+                self._refused[name] = (self._clock(), error)
             if self._held.get(name) is held:
                 del self._held[name]
         held.loaded.set_exception(error)
 
     def _forget_refusals(self, name: Name | None) -> None:
-        old = self._clock() - REFUSED_SECONDS
-        self._refused = {key: value for key, value in self._refused.items() if value[0] > old and key != name}
+        now = self._clock()
+        self._refused = {
+            key: (since, error)
+            for key, (since, error) in self._refused.items()
+            if key != name and now - since < _remembered(error)
+        }
+
+
+def _remembered(error: FitloopError) -> float:
+    passing = isinstance(error, StoreError) and error.passing
+    return TROUBLE_SECONDS if passing else REFUSED_SECONDS

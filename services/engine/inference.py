@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from services.core.domain import Manifest
+from services.core.errors import FitloopError
 from services.core.registry import Registry
 from services.core.settings import ServingSettings
 from services.engine.held import Held, Models, Name
@@ -30,9 +32,15 @@ _FOR_PEOPLE = ("oos.json", "report.json")
 class LocalInference:
     """Answers for texts by versions in this process's memory."""
 
-    def __init__(self, registry: Registry, settings: ServingSettings) -> None:
-        """Nothing is loaded yet."""
+    def __init__(
+        self,
+        registry: Registry,
+        settings: ServingSettings,
+        watched: Callable[[str, str], AbstractContextManager[None]] = lambda *_: nullcontext(),
+    ) -> None:
+        """Nothing is loaded yet. Within `watched(project_key, version)` its files become a model in memory."""
         self._registry = registry
+        self._watched = watched
         self._settings = settings
         budget = settings.memory_mb * 1e6 or math.inf
         self._models = Models(self._load, settings.loaded_models, size=self._size, budget=budget)
@@ -67,12 +75,24 @@ class LocalInference:
         """Versions that are loaded and warmed, the least recently used first."""
         return [name for name in self._models.names() if self._models.get(name)]
 
+    def refusals(self) -> dict[Name, FitloopError]:
+        """Versions that could not be loaded within the last minute, and why."""
+        return self._models.refusals()
+
+    def has_room(self, project_key: str, version: str) -> bool:
+        """Whether the version fits into memory beside all that is held. Blocks. Raises StoreError."""
+        return self._models.has_room((project_key, version))
+
+    def waiting(self) -> int:
+        """Texts that wait for a stream."""
+        return self._scheduler.waiting
+
     def drop(self, project_key: str, version: str) -> None:
         """Let a version go, as soon as no request uses it."""
         self._models.drop((project_key, version))
 
     def engine_kind(self, project_key: str, version: str) -> str | None:
-        """`ct2-int8` or `torch-fp32` where the version is held."""
+        """`ct2-int8`, `torch-fp32` or `torch-bf16` where the version is held."""
         model = self._models.get((project_key, version))
         return model.engine.kind if model else None
 
@@ -94,21 +114,20 @@ class LocalInference:
 
     def _load(self, name: Name) -> Model:
         manifest = self._registry.manifest(*name)
-        model = load_model(
-            self._folder(manifest),
-            manifest.artefact,
-            manifest.labels,
-            self._settings.workers,
-            self._settings.threads,
-            self._settings.device,
-        )
-        model.logits_of(_WARM_UP)
-        model.smoke_test()
+        folder, given = self._folder(manifest), self._settings
+        with self._watched(*name):
+            model = load_model(
+                folder, manifest.artefact, manifest.labels, given.workers, given.threads, given.device
+            )
+            model.logits_of(_WARM_UP)
+            model.smoke_test()
         return model
 
     def _size(self, name: Name) -> int:
         manifest = self._registry.manifest(*name)
-        return sum(entry.size for file, entry in manifest.files.items() if needed(file, self._engine(manifest)))
+        return sum(
+            entry.size for file, entry in manifest.files.items() if needed(file, self._engine(manifest))
+        )
 
     def _engine(self, manifest: Manifest) -> str:
         return "torch-bf16" if self._settings.device == "cuda" else manifest.artefact.engine

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -23,31 +24,52 @@ class Crashes:
     """What is known of loads that never came to an end."""
 
     folder: Path
+    _loading: dict[Path, int] = field(default_factory=dict)
+    """Loads that go on, and how many came to no end before."""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @contextlib.contextmanager
     def watched(self, project_key: str, version: str) -> Iterator[None]:
         """A load. Raises EngineError, without one, for a version that has ended the process twice."""
         path = self._path(project_key, version)
-        before = self._count(path)
+        before = _count(path)
         if before >= MOST:
-            raise EngineError(f"Version {version} has ended this process {before} times while it was loaded.")
-        self._note(path, before + 1)
+            raise EngineError(
+                f"Loading version {version} ended the predictor's process {before} times: it may need more memory "
+                "than the pod has."
+            )
+        self._begin(path, before)
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)
+            with self._lock:
+                self._loading.pop(path, None)
+                path.unlink(missing_ok=True)
 
-    def _note(self, path: Path, count: int) -> None:
-        with contextlib.suppress(OSError):  # a full disk is said by what needs it
-            self.folder.mkdir(parents=True, exist_ok=True)
-            path.write_text(str(count))
+    def excuse(self) -> None:
+        """The process ends in good order: a load that is cut off by that is no crash."""
+        with self._lock:
+            for path, before in self._loading.items():
+                _note(path, before)
 
-    def _count(self, path: Path) -> int:
-        try:
-            return int(path.read_text())
-        except (OSError, ValueError):
-            return 0
+    def _begin(self, path: Path, before: int) -> None:
+        with self._lock:
+            self._loading[path] = before
+            _note(path, before + 1)
 
     def _path(self, project_key: str, version: str) -> Path:
         name = hashlib.sha256(f"{project_key}/{version}".encode()).hexdigest()[:32]
         return self.folder / f"loading-{name}"
+
+
+def _note(path: Path, count: int) -> None:
+    with contextlib.suppress(OSError):  # a full disk is said by what needs it
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(str(count), encoding="ascii")
+
+
+def _count(path: Path) -> int:
+    try:
+        return int(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return 0

@@ -1,8 +1,9 @@
 """What this process holds: the versions that the table names, loaded before they are asked for.
 
-A thread reads the table every second. When a project gets a target, `reload` loads it beside what is held; `rolling`
-leaves that to the pods that replace this one, which load current and target before they are ready. What cannot be loaded
-is refused, and said; the other projects are served on. Once ready, a process stays so whatever becomes of the bucket.
+One thread reads the table every second, another one loads. When a project gets a target, `reload` loads it beside what is
+held; `rolling` leaves that to the pods that replace this one, which load current and target before they are ready. What
+cannot be loaded is refused, and said; the other projects are served on. Once ready, a process stays so whatever becomes of
+the bucket, and loads on demand what had no room or has left memory.
 """
 
 from __future__ import annotations
@@ -17,36 +18,46 @@ import structlog
 
 from services.core.documents import FORMAT
 from services.core.domain import Serving
-from services.core.errors import CorruptVersion, EngineError, FitloopError, NotFound, Overloaded, StoreError
+from services.core.errors import (
+    CorruptVersion,
+    EngineError,
+    FitloopError,
+    NotFound,
+    Overloaded,
+    UnknownFormat,
+)
 from services.core.table import ServingTable
 from services.engine.held import Name
 from services.engine.inference import LocalInference
 from services.predictor import metrics
-from services.predictor.crashes import Crashes
 
 log = structlog.get_logger()
-UNUSABLE: Final = (EngineError, CorruptVersion, NotFound)
+UNUSABLE: Final = (EngineError, CorruptVersion, NotFound, UnknownFormat)
+"""What says that a version is bad; any other error is trouble that passes."""
 READ_SECONDS: Final = 1.0
 _AGAIN_SECONDS: Final = 60.0
-"""Between tries of a version that was refused: somebody may have mended it."""
+"""Until a version is tried again that was refused, because somebody may have mended it, or that has left memory."""
+Versions = dict[str, frozenset[str]]
+"""By project key."""
 
 
-def named(table: Serving) -> frozenset[Name]:
+def named(table: Serving) -> Versions:
     """Every version that the table names, as current, previous or target."""
-    return frozenset(
-        (key, version)
+    return {
+        key: frozenset(filter(None, (served.current, served.previous, served.target)))
         for key, served in table.projects.items()
-        for version in (served.current, served.previous, served.target)
-        if version
-    )
+    }
 
 
-def wanted(table: Serving, most: int) -> list[Name]:
-    """What is to be loaded before it is asked for: every target, then what serves, the newest first, as far as it fits."""
-    targets = [(key, served.target) for key, served in table.projects.items() if served.target]
+def targets(table: Serving) -> list[Name]:
+    """What is about to be served."""
+    return [(key, served.target) for key, served in table.projects.items() if served.target]
+
+
+def currents(table: Serving) -> list[Name]:
+    """What serves, the newest first."""
     newest = sorted(table.projects.items(), key=lambda item: item[1].since, reverse=True)
-    currents = [(key, served.current) for key, served in newest if served.current]
-    return [*targets, *currents[: max(1, most - len(targets))]]
+    return [(key, served.current) for key, served in newest if served.current]
 
 
 @dataclass
@@ -56,31 +67,37 @@ class Keeper:
     inference: LocalInference
     table: ServingTable
     mode: Literal["rolling", "reload"]
-    most: int
-    crashes: Crashes
     clock: Callable[[], float] = time.monotonic
     ready: bool = False
-    refused: dict[Name, str] = field(default_factory=dict)
-    _tried: dict[Name, float] = field(default_factory=dict)
-    _named: frozenset[Name] = frozenset()
-    _named_before: frozenset[Name] = frozenset()
-    _read: bool = False
+    _refused: dict[Name, str] = field(default_factory=dict)
+    _delayed: dict[Name, str] = field(default_factory=dict)
+    _settled: set[Name] = field(default_factory=set)
+    """Loaded once, refused, or left to be loaded on demand: readiness waits no longer for it."""
+    _due: dict[Name, float] = field(default_factory=dict)
+    _named: Versions = field(default_factory=dict)
+    _named_last: Versions = field(default_factory=dict)
+    _trouble: str = ""
+    _read: threading.Event = field(default_factory=threading.Event)
     _over: threading.Event = field(default_factory=threading.Event)
+    _threads: list[threading.Thread] = field(default_factory=list)
 
     def start(self) -> None:
-        """Read and load in a thread; returns at once."""
-        self._thread = threading.Thread(target=self._loop, name="keeper", daemon=True)
-        self._thread.start()
+        """Read and load in threads; returns at once."""
+        for name, step in (("table", self.look), ("loads", self.load)):
+            thread = threading.Thread(target=self._loop, args=(step,), name=name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
 
     def stop(self) -> None:
-        """End after the load that is going on."""
+        """Begin no load any more."""
         self._over.set()
-        self._thread.join(5)
+        for thread in self._threads:
+            thread.join(1)
 
     def may_serve(self, project_key: str, version: str) -> bool:
         """Whether the table names the version, or named it last: nothing else is loaded for whoever asks."""
-        name = (project_key, version)
-        return name in self._named or name in self._named_before or name in self.inference.held()
+        known = (self._named.get(project_key, frozenset()), self._named_last.get(project_key, frozenset()))
+        return any(version in versions for versions in known)
 
     def told(self, project_key: str) -> str | None:
         """The version that the project serves now."""
@@ -89,76 +106,138 @@ class Keeper:
 
     def state(self) -> dict[str, Any]:
         """What the leader asks for, as JSON."""
-        held: dict[str, list[str]] = {}
-        for key, version in self.inference.held():
-            held.setdefault(key, []).append(version)
-        refused: dict[str, dict[str, str]] = {}
-        for (key, version), reason in dict(self.refused).items():
-            refused.setdefault(key, {})[version] = reason
         last = self.table.last
         return {
             "format": FORMAT,
             "table": [last.term, last.generation],
             "mode": self.mode,
             "ready": self.ready,
-            "held": held,
-            "refused": refused,
+            "held": self._held(),
+            "refused": _by_project(self._refusals()),
+            "delayed": _by_project(dict(self._delayed)),
         }
 
-    def turn(self) -> None:
-        """Read the table, and load what is missing. Raises StoreError where the bucket does not answer."""
-        table = self.table.read()
-        self._read = True
-        self._note(named(table))
-        if self.mode == "rolling" and self.ready:
-            return
-        missing = [name for name in wanted(table, self.most) if self._is_due(name)]
-        for name in missing:
-            self._load(name)
-        if not self.ready and all(self._is_settled(name) for name in wanted(table, self.most)):
-            self.ready = True
-            log.info("ready", held=len(self.inference.held()), refused=len(self.refused))
+    def look(self) -> None:
+        """Read the table. Raises StoreError where the bucket does not answer."""
+        now = named(self.table.read())
+        for key in self._named.keys() | now.keys():
+            versions = now.get(key, frozenset())
+            before = self._named.get(key, frozenset())
+            if versions != before:
+                self._named_last[key] = before if versions else frozenset()
+                self._forget(key, before - versions)
+        self._named = now
+        self._read.set()
 
-    def _loop(self) -> None:
+    def load(self) -> None:
+        """Load what is missing, one after the other, and see whether that is all."""
+        if not self._read.is_set():
+            return
+        if not self.ready or self.mode == "reload":
+            for name in targets(self.table.last):
+                self._bring(name)
+        if not self.ready:
+            for name in currents(self.table.last):
+                self._bring_where_there_is_room(name)
+            wanted = {*targets(self.table.last), *currents(self.table.last)}
+            if wanted <= self._settled:
+                self.ready = True
+                log.info("ready", held=len(self.inference.held()), refused=len(self._refused))
+        metrics.holds(len(self.inference.held()), len(self._refusals()))
+
+    def _loop(self, step: Callable[[], None]) -> None:
         while not self._over.is_set():
             try:
-                self.turn()
+                step()
             except FitloopError as error:
-                log.warning("the table of what is served cannot be read", reason=str(error))
-            except Exception as error:  # noqa: BLE001  # the thread that loads must outlive any slip
+                self._say(str(error))
+            except Exception as error:  # noqa: BLE001  # the threads must outlive any slip
                 log.error("a turn failed unexpectedly", kind=type(error).__name__, reason=str(error))
+            else:
+                if step == self.look:
+                    self._say("")
             self._over.wait(READ_SECONDS)
 
-    def _note(self, now: frozenset[Name]) -> None:
-        if now != self._named:
-            self._named_before, self._named = self._named, now
-            for name in self._named_before - now:
-                self.inference.drop(*name)
-            for name in [name for name in self.refused if name not in now]:
-                del self.refused[name]
-        metrics.holds(len(self.inference.held()), len(self.refused))
+    def _say(self, trouble: str) -> None:
+        """Once for each kind of trouble, not each second."""
+        if trouble and trouble != self._trouble:
+            log.warning("the table of what is served cannot be read", reason=trouble)
+        elif self._trouble and not trouble:
+            log.info("the table of what is served can be read again")
+        self._trouble = trouble
 
-    def _is_due(self, name: Name) -> bool:
-        if name in self.refused:
-            return self.clock() - self._tried.get(name, 0.0) >= _AGAIN_SECONDS
-        return name not in self.inference.held()
+    def _forget(self, key: str, versions: frozenset[str]) -> None:
+        for version in versions:
+            name = (key, version)
+            self.inference.drop(*name)
+            self._settled.discard(name)
+            for known in (self._refused, self._delayed, self._due):
+                known.pop(name, None)
 
-    def _is_settled(self, name: Name) -> bool:
-        return name in self.refused or name in self.inference.held()
+    def _held(self) -> dict[str, list[str]]:
+        held: dict[str, list[str]] = {}
+        for key, version in self.inference.held():
+            held.setdefault(key, []).append(version)
+        return held
 
-    def _load(self, name: Name) -> None:
-        began, self._tried[name] = self.clock(), self.clock()
+    def _refusals(self) -> dict[Name, str]:
+        """What was refused here, and to those who asked for it."""
+        asked = {
+            name: str(error)
+            for name, error in self.inference.refusals().items()
+            if isinstance(error, UNUSABLE) and name[1] in self._named.get(name[0], ())
+        }
+        return asked | dict(self._refused)
+
+    def _bring_where_there_is_room(self, name: Name) -> None:
+        """What serves but has no room beside what is held is left to whoever asks for it."""
         try:
-            with self.crashes.watched(*name):
-                self.inference.prepare(*name)
-        except UNUSABLE as error:
-            self.refused[name] = str(error)
-            metrics.loaded("refused")
-            log.error("a version was refused", project=name[0], version=name[1], reason=str(error))
-        except (StoreError, Overloaded) as error:
-            metrics.loaded("failed")
-            log.warning("a version is not loaded yet", project=name[0], version=name[1], reason=str(error))
+            has_room = name in self._settled or self.inference.has_room(*name)
+        except FitloopError as error:
+            self._note(name, error)
+            return
+        if has_room:
+            self._bring(name)
         else:
-            self.refused.pop(name, None)
-            metrics.loaded("loaded")
-            log.info("loaded", project=name[0], version=name[1], seconds=round(self.clock() - began, 2))
+            self._settled.add(name)
+
+    def _bring(self, name: Name) -> None:
+        now = self.clock()
+        if self._over.is_set() or name in self.inference.held() or now < self._due.get(name, now):
+            return
+        try:
+            self.inference.prepare(*name)
+        except FitloopError as error:
+            self._note(name, error)
+        else:
+            self._refused.pop(name, None)
+            self._delayed.pop(name, None)
+            self._settle(name)
+            metrics.loaded("loaded", self.clock() - now)
+            log.info("loaded", project=name[0], version=name[1], seconds=round(self.clock() - now, 2))
+
+    def _settle(self, name: Name) -> None:
+        self._settled.add(name)
+        self._due[name] = self.clock() + _AGAIN_SECONDS
+
+    def _note(self, name: Name, error: FitloopError) -> None:
+        reason, project, version = str(error), *name
+        if isinstance(error, UNUSABLE):
+            self._refused[name] = reason
+            self._settle(name)
+            metrics.loaded("refused")
+            log.error("a version was refused", project=project, version=version, reason=reason)
+            return
+        if self._delayed.get(name) != reason:
+            log.warning("a version is not loaded yet", project=project, version=version, reason=reason)
+        if isinstance(error, Overloaded):
+            self._settled.add(name)  # it is loaded as soon as there is room
+        self._delayed[name] = reason
+        metrics.loaded("failed")
+
+
+def _by_project(reasons: dict[Name, str]) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for (key, version), reason in reasons.items():
+        found.setdefault(key, {})[version] = reason
+    return found

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import prometheus_client
 import uvicorn
@@ -15,7 +16,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from services.core.errors import BadConfig
 from services.predictor.keeper import Keeper
+
+_CONNECT_SECONDS = 1.0
 
 
 @dataclass
@@ -25,9 +29,7 @@ class Management:
     keeper: Keeper
     port: int
     serves: int
-    """The port of the protocols: nothing is ready before it answers."""
-    ending: threading.Event = field(default_factory=threading.Event)
-    _listening: bool = False
+    """The port of the protocols: nothing is ready that takes no connection there, before the start or in the end."""
 
     def app(self) -> Starlette:
         """The routes."""
@@ -41,10 +43,14 @@ class Management:
         )
 
     def start(self) -> None:
-        """Listen; returns at once."""
-        config = uvicorn.Config(self.app(), host="0.0.0.0", port=self.port, log_config=None, access_log=False)  # noqa: S104  # a pod's own port
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, name="management", daemon=True)
+        """Listen; returns at once. Raises BadConfig where the port is taken."""
+        listener = _listener(self.port)
+        self.port = listener.getsockname()[1]
+        self._server = uvicorn.Server(
+            uvicorn.Config(self.app(), log_config=None, access_log=False, lifespan="off")
+        )
+        serve = self._server.run
+        self._thread = threading.Thread(target=serve, args=([listener],), name="management", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -56,16 +62,16 @@ class Management:
         return JSONResponse({"status": "alive"})
 
     async def _ready(self, _: Request) -> Response:
-        ready = self.keeper.ready and not self.ending.is_set() and await self._listens()
+        ready = self.keeper.ready and await self._listens()
         return JSONResponse({"ready": ready}, 200 if ready else 503)
 
     async def _listens(self) -> bool:
-        if not self._listening:
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(_CONNECT_SECONDS):
                 _, writer = await asyncio.open_connection("127.0.0.1", self.serves)
-                writer.close()
-                self._listening = True
-        return self._listening
+            writer.close()
+            return True
+        return False
 
     async def _state(self, _: Request) -> Response:
         return JSONResponse(self.keeper.state())
@@ -73,3 +79,12 @@ class Management:
     async def _metrics(self, _: Request) -> Response:
         body = await to_thread.run_sync(prometheus_client.generate_latest)
         return Response(body, media_type=prometheus_client.CONTENT_TYPE_LATEST)
+
+
+def _listener(port: int) -> socket.socket:
+    try:
+        return socket.create_server(("", port))
+    except OSError as error:
+        raise BadConfig(
+            f"Port {port} cannot be listened at ({error.strerror}): set FITLOOP_PREDICTOR_STATE_PORT to a free one."
+        ) from error

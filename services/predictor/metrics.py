@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -14,15 +15,23 @@ _seconds = Histogram(
     "Seconds from a request's head to its answer.",
     buckets=(0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 3, 10, 30, 100),
 )
-_loads = Counter("fitloop_predictor_loads", "Versions that were to be loaded.", ["outcome"])
-_held = Gauge("fitloop_predictor_versions", "Versions by what became of them here.", ["state"])
+_loads = Counter(
+    "fitloop_predictor_loads", "Versions that were to be loaded before they were asked for.", ["outcome"]
+)
+_load_seconds = Histogram(
+    "fitloop_predictor_load_seconds",
+    "Seconds from the start of a load to a warmed version.",
+    buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 180, 600),
+)
+_versions = Gauge("fitloop_predictor_versions", "Versions by what became of them here.", ["state"])
+_waiting = Gauge("fitloop_predictor_waiting_texts", "Texts that wait to be computed.")
 
 for _outcome in OUTCOMES:
     _requests.labels(_outcome)
 for _outcome in ("loaded", "refused", "failed"):
     _loads.labels(_outcome)
 for _state in ("held", "refused"):
-    _held.labels(_state)
+    _versions.labels(_state)
 
 
 def answered(outcome: str, texts: int, seconds: float) -> None:
@@ -32,12 +41,19 @@ def answered(outcome: str, texts: int, seconds: float) -> None:
     _seconds.observe(seconds)
 
 
-def loaded(outcome: str) -> None:
+def loaded(outcome: str, seconds: float | None = None) -> None:
     """Count a load."""
     _loads.labels(outcome).inc()
+    if seconds is not None:
+        _load_seconds.observe(seconds)
 
 
 def holds(held: int, refused: int) -> None:
     """Say how many versions are here."""
-    _held.labels("held").set(held)
-    _held.labels("refused").set(refused)
+    _versions.labels("held").set(held)
+    _versions.labels("refused").set(refused)
+
+
+def count_waiting(texts: Callable[[], int]) -> None:
+    """Have the texts that wait counted whenever somebody looks."""
+    _waiting.set_function(texts)

@@ -42,9 +42,10 @@ def parse_v2(body: bytes) -> Asked:
     if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
         raise BadRequest('The body needs "inputs": one tensor of texts (datatype BYTES).')
     if inputs[0].get("datatype") != "BYTES":
-        raise BadRequest(f"datatype is {inputs[0].get('datatype')!r}, and texts are BYTES.")
+        raise BadRequest(f"datatype is {str(inputs[0].get('datatype'))[:40]!r}, and texts are BYTES.")
     parameters = _parameters(said)
     texts = _texts(_flat(inputs[0].get("data")))
+    _check_shape(inputs[0].get("shape"), len(texts))
     name = said.get("id")
     return Asked(
         texts,
@@ -121,6 +122,14 @@ def _version(parameters: dict[str, Any]) -> str | None:
     if version is not None and not isinstance(version, str):
         raise BadRequest('"parameters.version" must be the name of a version.')
     return version or None
+
+
+def _check_shape(shape: object, texts: int) -> None:
+    """[n] or [n, 1], where it is given."""
+    if shape is not None and shape not in ([texts], [texts, 1]):
+        raise BadRequest(
+            f"There are {texts} texts, and the tensor's shape is {str(shape)[:40]}: write [{texts}]."
+        )
 
 
 def _flat(data: object) -> object:

@@ -24,6 +24,7 @@ from services.core.errors import (
     NotFound,
     Overloaded,
     StoreError,
+    UnknownFormat,
 )
 from services.engine.inference import LocalInference
 from services.engine.protocol import Scores
@@ -32,6 +33,7 @@ from services.predictor.keeper import Keeper
 from services.predictor.protocol import PREFIX, Asked, answer_v1, answer_v2, key_of, parse_v1, parse_v2
 
 log = structlog.get_logger()
+_ANY = ["GET", "POST", "PUT", "DELETE"]
 LARGE = 100_000
 """Bytes of a body that is read in a thread."""
 _FATES: tuple[tuple[type[FitloopError], int, str], ...] = (
@@ -40,6 +42,7 @@ _FATES: tuple[tuple[type[FitloopError], int, str], ...] = (
     (NotFound, 404, "unknown"),
     (CorruptVersion, 424, "refused"),
     (EngineError, 424, "refused"),
+    (UnknownFormat, 424, "refused"),
     (StoreError, 503, "failed"),
 )
 
@@ -64,6 +67,10 @@ class Routes:
             Route("/v1/models", self.models),
             Route("/v1/models/{model}:predict", self.predict, methods=["POST"]),
             Route("/v1/models/{model}", self.model_ready),
+            *(
+                Route(f"/{protocol}/models/{{rest:path}}", _unknown, methods=_ANY)
+                for protocol in ("v1", "v2")
+            ),
         ]
 
     async def ready(self, _: Request) -> Response:
@@ -162,6 +169,14 @@ async def _now(parse: Callable[[bytes], Asked], body: bytes) -> Asked:
 
 async def _live(_: Request) -> Response:
     return JSONResponse({"live": True})
+
+
+async def _unknown(_: Request) -> Response:
+    """KServe would write a stack to the log for each of these."""
+    return _problem(
+        404,
+        "There is POST /v1/models/<model>:predict and POST /v2/models/<model>/infer; a version is named in parameters.version.",
+    )
 
 
 async def _forbidden(_: Request) -> Response:

@@ -9,6 +9,7 @@ published ends with 0; an `auto` run that had published its first goes on with i
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -110,7 +111,7 @@ def _work(store: ObjectStore, request: RunRequest, progress: Progress, stop: Sto
         if place()[0] == 0:  # its clock is everybody's: the others end when it says so
             stop.allow(settings.training.run_seconds)
         if settings.training.require_gpu:
-            check_gpus(settings.training.processes_per_pod)
+            check_gpus(int(os.environ.get("LOCAL_WORLD_SIZE", "1")))  # processes in this pod
         group = join()
         if group.size > 1:
             structlog.contextvars.bind_contextvars(rank=group.rank)
@@ -122,8 +123,8 @@ def _work(store: ObjectStore, request: RunRequest, progress: Progress, stop: Sto
                 RunState.PREEMPTED, Preempted.exit_code, None
             )  # unless rank 0's status says otherwise
     except FitloopError as error:
-        log.error("the run ended before its end", reason=str(error))
         again = error.exit_code == Preempted.exit_code
+        (log.warning if again else log.error)("the run ended before its end", reason=str(error))
         return Ended(RunState.PREEMPTED if again else RunState.FAILED, error.exit_code, str(error))
     except Exception as error:  # noqa: BLE001 - whatever a library raises: log its stack, say a sentence
         log.error("the run crashed", frames=frames_of(error))

@@ -285,19 +285,3 @@ async def test_an_answer_names_the_version_that_was_asked_for_whatever_is_told_o
     world.inference.scores = slow  # type: ignore[method-assign]
     (prediction,) = await world.predict([task("aaa")])
     assert prediction["model_version"] == "v-7"
-
-
-@pytest.mark.parametrize(
-    ("error", "status"),
-    [
-        (None, 200),
-        (NotFound("This predictor serves no '0-0'."), 200),
-        (Overloaded("No predictor answers."), 503),
-    ],
-)
-async def test_whether_predictors_answer_can_be_asked_without_a_project(
-    world: World, error: Exception | None, status: int
-) -> None:
-    """`helm test` asks: that the project is unknown is an answer."""
-    world.inference.error = error
-    assert (await world.client.get("/api/predictors")).status_code == status

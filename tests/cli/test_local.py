@@ -15,7 +15,8 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from services.cli.local import _default_host, _listen, warnings
+from services.cli.local import _default_host, warnings
+from services.cli.ports import listen
 from services.core.errors import BadConfig
 from services.core.settings import AuthSettings, LabelStudioSettings, Settings
 from tests.waiting import eventually
@@ -143,7 +144,7 @@ def test_wrong_settings_are_one_sentence(tmp_path: Path, started: list[Local]) -
 
 def test_an_unknown_host_is_a_sentence() -> None:
     with pytest.raises(BadConfig, match=r"no address of this machine .* try --host 127\.0\.0\.1"):
-        _listen("no.such.host.invalid", 0)
+        listen("no.such.host.invalid", 0)
 
 
 def settings(user: str = "", password: str = "", path: str = "", key: str = "key") -> Settings:

@@ -66,7 +66,11 @@ def stamp(at: float) -> str:
 
 
 def job(
-    name: str = "fitloop-1-1", *conditions: tuple[str, str], run: str = "1-1", mark: str = "0.000000", **status: Any
+    name: str = "fitloop-1-1",
+    *conditions: tuple[str, str],
+    run: str = "1-1",
+    mark: str = "0.000000",
+    **status: Any,
 ) -> Document:
     """A Job; conditions are type and reason."""
     told = [
@@ -103,12 +107,19 @@ def pod(
     """A pod of a run."""
     state: dict[str, Any] = {}
     if ended is not None:
-        state = {"terminated": {"startedAt": stamp(started or 0), "finishedAt": stamp(ended), "exitCode": code}}
+        state = {
+            "terminated": {"startedAt": stamp(started or 0), "finishedAt": stamp(ended), "exitCode": code}
+        }
     elif started is not None:
         state = {"running": {"startedAt": stamp(started)}}
     elif waiting is not None:
         state = {"waiting": waiting}
-    scheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": unschedulable}
+    scheduled = {
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": "Unschedulable",
+        "message": unschedulable,
+    }
     labels = {RUN: run, RELEASE: "fitloop"}
     if index is not None:
         labels["batch.kubernetes.io/job-completion-index"] = str(index)

@@ -14,7 +14,11 @@ from services.cluster.client import ClusterError, connect, refusal
 from services.core.errors import BadConfig
 from tests.fakes_kubernetes import NAMESPACE, Api, serving
 
-LEASE = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "a", "labels": {"x": "1"}}}
+LEASE = {
+    "apiVersion": "coordination.k8s.io/v1",
+    "kind": "Lease",
+    "metadata": {"name": "a", "labels": {"x": "1"}},
+}
 
 
 @pytest.fixture
@@ -115,8 +119,12 @@ def _refused(status: int, message: str) -> str:
 
 
 def test_a_missing_right_names_verb_resource_and_role() -> None:
-    sentence = _refused(403, 'jobs.batch is forbidden: User "x" cannot create resource "jobs" in API group "batch"')
-    assert sentence.startswith("No right to create jobs.batch in namespace here: the Role of this service account")
+    sentence = _refused(
+        403, 'jobs.batch is forbidden: User "x" cannot create resource "jobs" in API group "batch"'
+    )
+    assert sentence.startswith(
+        "No right to create jobs.batch in namespace here: the Role of this service account"
+    )
 
 
 def test_a_quota_is_no_missing_right() -> None:

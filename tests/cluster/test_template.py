@@ -117,9 +117,18 @@ POD = ("spec", "template", "spec")
         (_broken("spec", "template", value=None), "spec.template is missing"),
         (_broken(*POD, value="x"), "spec.template.spec must be a mapping"),
         (_broken("metadata", "labels", value=["x"]), "metadata.labels must be a mapping"),
-        (_broken(*POD, "restartPolicy", value="OnFailure"), "restartPolicy must be Never, and is 'OnFailure'"),
-        (_broken(*POD, "containers", value="x"), "spec.template.spec.containers must be a list of containers"),
-        (_broken(*POD, "containers", value=["x"]), "spec.template.spec.containers must be a list of containers"),
+        (
+            _broken(*POD, "restartPolicy", value="OnFailure"),
+            "restartPolicy must be Never, and is 'OnFailure'",
+        ),
+        (
+            _broken(*POD, "containers", value="x"),
+            "spec.template.spec.containers must be a list of containers",
+        ),
+        (
+            _broken(*POD, "containers", value=["x"]),
+            "spec.template.spec.containers must be a list of containers",
+        ),
         (_broken(*POD, "containers", 0, "name", value="train"), "exactly one container named 'trainer'"),
         (_broken(*POD, "containers", 0, "image", value=None), "containers[trainer].image is missing"),
         (_broken(*POD, "containers", 0, "env", value={"A": "b"}), "containers[trainer].env must be a list"),
@@ -155,7 +164,9 @@ def test_the_api_judges_a_job_that_is_not_kept(api: Api) -> None:
     assert api.asked[-1][2] == {"dryRun": "All", "fieldValidation": "Strict"}
 
 
-@pytest.mark.parametrize(("status", "kind"), [(422, BadConfig), (400, BadConfig), (403, ClusterError), (500, ClusterError)])
+@pytest.mark.parametrize(
+    ("status", "kind"), [(422, BadConfig), (400, BadConfig), (403, ClusterError), (500, ClusterError)]
+)
 def test_only_a_wrong_manifest_is_the_manifests_fault(api: Api, status: int, kind: type[Exception]) -> None:
     api.faults.append(("POST", status, {}))
     with pytest.raises(kind):

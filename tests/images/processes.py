@@ -17,6 +17,7 @@ PREDICTOR = (
 )
 TRAINER = (
     *_ADAPTER,
+    "-services.cli.checks.cluster",  # `fitloop doctor` imports it where there is a cluster
     "services.trainer",
     "services.engine",
     "services.embedded",

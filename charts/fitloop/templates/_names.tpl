@@ -20,10 +20,12 @@
 {{- define "fitloop.job" -}}{{ include "fitloop.fullname" . }}-job{{- end -}}
 {{- define "fitloop.lease" -}}{{ include "fitloop.fullname" . }}{{- end -}}
 {{- define "fitloop.account" -}}{{ include "fitloop.fullname" .root }}-{{ .component }}{{- end -}}
+{{- define "fitloop.test" -}}{{ include "fitloop.fullname" .root }}-test-{{ .component }}{{- end -}}
 {{- define "fitloop.workload" -}}
 {{- if .Values.kserve.enabled }}inferenceservice/{{ include "fitloop.fullname" . }}{{ else }}deployment/{{ include "fitloop.serving" . }}{{ end -}}
 {{- end -}}
 
+{{/* Labels by which pods are chosen; takes (dict "root" $ "component" "adapter"), as those below do. */}}
 {{- define "fitloop.selector" -}}
 app.kubernetes.io/name: {{ include "fitloop.name" .root }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
@@ -32,24 +34,27 @@ app.kubernetes.io/component: {{ .component }}
 
 {{/* Labels of pods: no version and no chart among them, or each upgrade would roll the predictors. */}}
 {{- define "fitloop.podLabels" -}}
-{{ include "fitloop.selector" . }}
-app.kubernetes.io/part-of: fitloop
-{{- with .root.Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- $own := get .root.Values .component | default dict -}}
+{{- $fixed := include "fitloop.selector" . | fromYaml -}}
+{{- $_ := set $fixed "app.kubernetes.io/part-of" "fitloop" -}}
+{{- if eq .component "predictor" }}{{ $_ := set $fixed "fitloop.io/predictor" (include "fitloop.fullname" .root) }}{{ end -}}
+{{- merge $fixed (get $own "podLabels" | default dict) .root.Values.commonLabels | toYaml -}}
 {{- end -}}
 
+{{/* Labels of all other objects. */}}
 {{- define "fitloop.labels" -}}
-{{ include "fitloop.podLabels" . }}
-app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .root.Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
+{{- $fixed := include "fitloop.selector" . | fromYaml -}}
+{{- $_ := set $fixed "app.kubernetes.io/part-of" "fitloop" -}}
+{{- $_ := set $fixed "app.kubernetes.io/version" .root.Chart.AppVersion -}}
+{{- $_ := set $fixed "app.kubernetes.io/managed-by" .root.Release.Service -}}
+{{- $_ := set $fixed "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_") -}}
+{{- merge $fixed .root.Values.commonLabels | toYaml -}}
 {{- end -}}
 
 {{- define "fitloop.image" -}}
 {{- $own := index .root.Values .component -}}
 {{- $name := printf "%s/%s" (trimSuffix "/" .root.Values.image.registry) .component | trimPrefix "/" -}}
-{{- if $own.imageDigest }}{{ $name }}@{{ $own.imageDigest }}{{ else }}{{ $name }}:{{ default .root.Chart.AppVersion .root.Values.image.tag }}{{ end -}}
+{{- default (printf "%s:%s" $name (default .root.Chart.AppVersion .root.Values.image.tag)) $own.image | quote -}}
 {{- end -}}
 
 {{/* Names of Secrets: existing ones, or the chart's own. "" is none. */}}

@@ -114,6 +114,11 @@ class ClusterSettings(Group):
         validation_alias=named("FITLOOP_PREDICTOR_SELECTOR"),
         description="Labels of the predictors' pods.",
     )
+    predictor_port: int = Field(
+        8080,
+        validation_alias=named("FITLOOP_PREDICTOR_PORT"),
+        description="Port at which a predictor speaks KServe's protocols.",
+    )
     predictor_state_port: int = Field(
         8081,
         validation_alias=named("FITLOOP_PREDICTOR_STATE_PORT"),

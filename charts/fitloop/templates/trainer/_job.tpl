@@ -1,8 +1,42 @@
-{{/* The whole manifest of a run's Job. The adapter sets name, labels, owner, the run's arguments, and one variable. */}}
+{{/* The whole manifest of a run's Job, what the user lays over it included. The adapter sets name, labels, owner, the run's
+arguments, and one variable. */}}
+{{- define "fitloop.trainer.manifest" -}}
+{{- (include "fitloop.overlay" (dict "base" (include "fitloop.trainer.job" . | fromYaml) "over" .Values.trainer.jobOverrides) | fromJson).value | toYaml -}}
+{{- end -}}
+
+{{- define "fitloop.trainer.processes" -}}
+{{- int (default (max 1 (int .Values.trainer.gpus)) .Values.trainer.processes) -}}
+{{- end -}}
+
+{{/* Not empty where several processes make one model. */}}
+{{- define "fitloop.trainer.several" -}}
+{{- if or (gt (int (include "fitloop.trainer.processes" .)) 1) (gt (int .Values.trainer.pods) 1) }}true{{ end -}}
+{{- end -}}
+
+{{- define "fitloop.trainer.env" -}}
+{{- $t := .Values.trainer -}}
+{{ include "fitloop.env.store" (dict "root" . "component" "trainer") }}
+{{ include "fitloop.env.labelStudio" . }}
+- {name: FITLOOP_CHECKPOINT_SECONDS, value: {{ .Values.training.checkpointSeconds | quote }}}
+- {name: FITLOOP_REQUIRE_GPU, value: {{ not $t.allowCpu | quote }}}
+- {name: FITLOOP_KEEP_LOG, value: "true"}
+- {name: FITLOOP_RUN_SECONDS, value: {{ max 60 (sub (int $t.activeDeadlineSeconds) 120) | quote }}}
+- {name: HF_HOME, value: /cache/hub}
+{{- if include "fitloop.trainer.several" . }}
+- {name: FITLOOP_PROCESSES_PER_POD, value: {{ include "fitloop.trainer.processes" . | quote }}}
+- {name: FITLOOP_PODS, value: {{ int $t.pods | quote }}}
+{{- if gt (int $t.pods) 1 }}
+- {name: FITLOOP_RENDEZVOUS, value: "$(FITLOOP_JOB_NAME)-0.{{ include "fitloop.trainers" . }}:29500"}
+{{- end }}
+{{- end }}
+{{- with $t.hfTokenSecret }}
+- {name: HF_TOKEN, valueFrom: {secretKeyRef: {name: {{ . }}, key: HF_TOKEN}}}
+{{- end }}
+{{- end -}}
+
 {{- define "fitloop.trainer.job" -}}
 {{- $t := .Values.trainer -}}
-{{- $processes := int (default (max 1 (int $t.gpus)) $t.processes) -}}
-{{- $several := or (gt $processes 1) (gt (int $t.pods) 1) -}}
+{{- $who := dict "root" . "component" "trainer" -}}
 {{- $resources := deepCopy $t.resources -}}
 {{- if gt (int $t.gpus) 0 -}}
 {{- $_ := set $resources "limits" (merge (dict $t.gpuResource (int $t.gpus)) (default dict $resources.limits)) -}}
@@ -11,20 +45,20 @@ apiVersion: batch/v1
 kind: Job
 metadata:
   labels:
-    {{- include "fitloop.podLabels" (dict "root" . "component" "trainer") | nindent 4 }}
+    {{- include "fitloop.podLabels" $who | nindent 4 }}
     {{- with $t.queueName }}
     kueue.x-k8s.io/queue-name: {{ . }}
     {{- end }}
 spec:
-  backoffLimit: {{ $t.backoffLimit }}
-  ttlSecondsAfterFinished: {{ $t.ttlSecondsAfterFinished }}
+  backoffLimit: {{ int $t.backoffLimit }}
+  ttlSecondsAfterFinished: {{ int $t.ttlSecondsAfterFinished }}
   podReplacementPolicy: Failed
   {{- if or $t.suspend $t.queueName }}
   suspend: true
   {{- end }}
   {{- if gt (int $t.pods) 1 }}
-  completions: {{ $t.pods }}
-  parallelism: {{ $t.pods }}
+  completions: {{ int $t.pods }}
+  parallelism: {{ int $t.pods }}
   completionMode: Indexed
   {{- end }}
   podFailurePolicy:
@@ -35,70 +69,36 @@ spec:
         onExitCodes: {containerName: trainer, operator: In, values: [64, 65, 78]}
   template:
     metadata:
-      labels:
-        {{- include "fitloop.podLabels" (dict "root" . "component" "trainer") | nindent 8 }}
-        {{- with $t.podLabels }}
-        {{- toYaml . | nindent 8 }}
-        {{- end }}
+      labels: {{- include "fitloop.podLabels" $who | nindent 8 }}
       {{- with $t.podAnnotations }}
       annotations: {{- toYaml . | nindent 8 }}
       {{- end }}
     spec:
       restartPolicy: Never
-      activeDeadlineSeconds: {{ $t.activeDeadlineSeconds }}
-      terminationGracePeriodSeconds: {{ $t.terminationGracePeriodSeconds }}
-      serviceAccountName: {{ include "fitloop.account" (dict "root" . "component" "trainer") }}
+      activeDeadlineSeconds: {{ int $t.activeDeadlineSeconds }}
+      terminationGracePeriodSeconds: {{ int $t.terminationGracePeriodSeconds }}
+      serviceAccountName: {{ include "fitloop.account" $who }}
       automountServiceAccountToken: false
       enableServiceLinks: false
       {{- if gt (int $t.pods) 1 }}
       subdomain: {{ include "fitloop.trainers" . }}
       {{- end }}
       securityContext: {{- include "fitloop.podSecurity" . | nindent 8 }}
-      {{- include "fitloop.placement" (dict "root" . "component" "trainer") | indent 6 }}
+      {{- with (include "fitloop.placement" $who) }}{{ . | indent 6 }}{{ end }}
       containers:
         - name: trainer
-          image: {{ include "fitloop.image" (dict "root" . "component" "trainer") }}
+          image: {{ include "fitloop.image" $who }}
           imagePullPolicy: {{ .Values.image.pullPolicy }}
-          {{- if $several }}
+          {{- if include "fitloop.trainer.several" . }}
           command: [python, -P, -m, services.trainer.ranks]
           {{- end }}
-          env:
-            {{- include "fitloop.env.store" (dict "root" . "component" "trainer") | nindent 12 }}
-            {{- include "fitloop.env.labelStudio" . | nindent 12 }}
-            - {name: FITLOOP_CHECKPOINT_SECONDS, value: {{ .Values.training.checkpointSeconds | quote }}}
-            - {name: FITLOOP_REQUIRE_GPU, value: {{ not $t.allowCpu | quote }}}
-            - {name: FITLOOP_KEEP_LOG, value: "true"}
-            - {name: FITLOOP_RUN_SECONDS, value: {{ max 60 (sub (int $t.activeDeadlineSeconds) 120) | quote }}}
-            - {name: HF_HOME, value: /cache/hub}
-            {{- if $several }}
-            - {name: FITLOOP_PROCESSES_PER_POD, value: {{ $processes | quote }}}
-            - {name: FITLOOP_PODS, value: {{ $t.pods | quote }}}
-            {{- if gt (int $t.pods) 1 }}
-            - {name: FITLOOP_RENDEZVOUS, value: "$(FITLOOP_JOB_NAME)-0.{{ include "fitloop.trainers" . }}:29500"}
-            {{- end }}
-            {{- end }}
-            {{- with $t.hfTokenSecret }}
-            - {name: HF_TOKEN, valueFrom: {secretKeyRef: {name: {{ . }}, key: HF_TOKEN}}}
-            {{- end }}
-            {{- with $t.extraEnv }}
-            {{- toYaml . | nindent 12 }}
-            {{- end }}
+          env: {{- include "fitloop.env" (dict "own" (include "fitloop.trainer.env" .) "extra" $t.extraEnv) | nindent 12 }}
           resources: {{- toYaml $resources | nindent 12 }}
           securityContext: {{- include "fitloop.containerSecurity" . | nindent 12 }}
           volumeMounts:
             - {name: shm, mountPath: /dev/shm}
-            {{- include "fitloop.mounts.store" (dict "root" . "component" "trainer") | nindent 12 }}
-            {{- with $t.extraVolumeMounts }}
-            {{- toYaml . | nindent 12 }}
-            {{- end }}
+            {{- include "fitloop.mounts" $who | nindent 12 }}
       volumes:
-        - {name: tmp, emptyDir: {sizeLimit: {{ $t.scratchSize }}}}
-        - {name: cache, emptyDir: {sizeLimit: {{ $t.scratchSize }}}}
         - {name: shm, emptyDir: {medium: Memory, sizeLimit: {{ $t.shmSize }}}}
-        {{- with (include "fitloop.volumes.store" (dict "root" . "component" "trainer")) }}
-        {{- . | nindent 8 }}
-        {{- end }}
-        {{- with $t.extraVolumes }}
-        {{- toYaml . | nindent 8 }}
-        {{- end }}
+        {{- include "fitloop.volumes" (merge (dict "tmp" $t.scratchSize "cache" $t.scratchSize) $who) | nindent 8 }}
 {{- end -}}

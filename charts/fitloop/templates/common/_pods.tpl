@@ -1,0 +1,196 @@
+{{/* What the pods of all three components have in common. Each takes (dict "root" $ "component" "adapter"). */}}
+
+{{/* The Pod Security Standard "restricted", and a read-only root. */}}
+{{- define "fitloop.podSecurity" -}}
+{{- $who := .Values.podSecurity -}}
+runAsNonRoot: true
+{{- if not (kindIs "invalid" $who.runAsUser) }}
+runAsUser: {{ int $who.runAsUser }}
+runAsGroup: {{ int $who.runAsUser }}
+{{- end }}
+{{- if not (kindIs "invalid" $who.fsGroup) }}
+fsGroup: {{ int $who.fsGroup }}
+{{- end }}
+seccompProfile: {type: RuntimeDefault}
+{{- end -}}
+
+{{- define "fitloop.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+runAsNonRoot: true
+capabilities: {drop: [ALL]}
+seccompProfile: {type: RuntimeDefault}
+{{- end -}}
+
+{{/* Where the pod may run. Begins with a line break, or is empty. */}}
+{{- define "fitloop.placement" -}}
+{{- $own := index .root.Values .component -}}
+{{- with .root.Values.image.pullSecrets }}
+imagePullSecrets: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- range $key := list "nodeSelector" "tolerations" "affinity" }}
+{{- with get $own $key }}
+{{ $key }}: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- range $key := list "priorityClassName" "runtimeClassName" }}
+{{- with get $own $key }}
+{{ $key }}: {{ . }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* Pods of one revision apart from each other. */}}
+{{- define "fitloop.spread" -}}
+{{- $own := index .root.Values .component -}}
+topologySpreadConstraints:
+{{- if $own.topologySpreadConstraints }}
+{{ toYaml $own.topologySpreadConstraints | indent 2 }}
+{{- else }}
+  - maxSkew: 1
+    topologyKey: kubernetes.io/hostname
+    whenUnsatisfiable: ScheduleAnyway
+    matchLabelKeys: [pod-template-hash]
+    labelSelector:
+      matchLabels: {{- include "fitloop.selector" . | nindent 8 }}
+{{- end }}
+{{- end -}}
+
+{{/* `own` (text of a list) and the user's `extra`, which go before those of the same name. */}}
+{{- define "fitloop.env" -}}
+{{- $taken := dict -}}
+{{- range .extra }}{{ $_ := set $taken .name true }}{{ end -}}
+{{- $env := list -}}
+{{- range (fromYamlArray .own) }}{{ if not (hasKey $taken .name) }}{{ $env = append $env . }}{{ end }}{{ end -}}
+{{- concat $env .extra | toYaml -}}
+{{- end -}}
+
+{{/* The bucket, as every process is told of it. */}}
+{{- define "fitloop.env.store" -}}
+{{- $store := .root.Values.store -}}
+- {name: FITLOOP_STORE, value: {{ $store.url | quote }}}
+{{- with $store.endpoint }}
+- {name: FITLOOP_S3_ENDPOINT, value: {{ . | quote }}}
+{{- end }}
+{{- with $store.region }}
+- {name: FITLOOP_S3_REGION, value: {{ . | quote }}}
+{{- end }}
+- {name: FITLOOP_S3_ADDRESSING, value: {{ $store.addressing | quote }}}
+- {name: FITLOOP_S3_TIMEOUT_SECONDS, value: {{ $store.timeoutSeconds | quote }}}
+{{- if $store.ca.configMap }}
+- {name: FITLOOP_S3_CA_FILE, value: /etc/fitloop/ca/ca.crt}
+{{- end }}
+{{- if include "fitloop.secret.store" . }}
+- {name: FITLOOP_S3_CREDENTIALS_DIR, value: /etc/fitloop/s3}
+{{- end }}
+- {name: FITLOOP_CACHE_DIR, value: /cache}
+- {name: LOG_LEVEL, value: {{ .root.Values.logging.level | quote }}}
+- {name: FITLOOP_LOG_FORMAT, value: json}
+{{- end -}}
+
+{{- define "fitloop.env.cache" -}}
+- {name: FITLOOP_CACHE_MB, value: {{ int (index .root.Values .component).cacheMb | quote }}}
+{{- end -}}
+
+{{- define "fitloop.env.labelStudio" -}}
+- {name: LABEL_STUDIO_URL, value: {{ .Values.labelStudio.url | quote }}}
+- name: LABEL_STUDIO_API_KEY
+  valueFrom:
+    secretKeyRef:
+      name: {{ include "fitloop.secret.labelStudio" . }}
+      key: {{ ternary .Values.labelStudio.existingSecretKey "LABEL_STUDIO_API_KEY" (not (empty .Values.labelStudio.existingSecret)) | quote }}
+{{- end -}}
+
+{{- define "fitloop.mounts" -}}
+- {name: tmp, mountPath: /tmp}
+- {name: cache, mountPath: /cache}
+{{- if .root.Values.store.ca.configMap }}
+- {name: ca, mountPath: /etc/fitloop/ca, readOnly: true}
+{{- end }}
+{{- if include "fitloop.secret.store" . }}
+- {name: s3, mountPath: /etc/fitloop/s3, readOnly: true}
+{{- end }}
+{{- with (index .root.Values .component).extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* Takes `tmp` and `cache` as well, the sizes of those folders. A Secret that is missing is said by the process itself. */}}
+{{- define "fitloop.volumes" -}}
+{{- $store := .root.Values.store -}}
+- {name: tmp, emptyDir: {sizeLimit: {{ .tmp }}}}
+- {name: cache, emptyDir: {sizeLimit: {{ .cache }}}}
+{{- with $store.ca.configMap }}
+- name: ca
+  configMap: {name: {{ . }}, items: [{key: {{ $store.ca.key | quote }}, path: ca.crt}]}
+{{- end }}
+{{- with (include "fitloop.secret.store" .) }}
+- name: s3
+  secret:
+    secretName: {{ . }}
+    optional: true
+    defaultMode: 0440
+    {{- if (index $store $.component).existingSecret }}
+    items:
+      - {key: {{ $store.secretKeys.accessKey | quote }}, path: AWS_ACCESS_KEY_ID}
+      - {key: {{ $store.secretKeys.secretKey | quote }}, path: AWS_SECRET_ACCESS_KEY}
+    {{- end }}
+{{- end }}
+{{- with (index .root.Values .component).extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* The size of a folder that holds copies from the bucket. */}}
+{{- define "fitloop.cacheSize" -}}
+{{ add (mul 2 (int (index .root.Values .component).cacheMb)) 1024 }}Mi
+{{- end -}}
+
+{{/* Changes with what a pod reads once from Secrets of the chart. */}}
+{{- define "fitloop.checksum" -}}
+{{- $v := .root.Values -}}
+{{- $known := dict "keys" (index $v.store .component) -}}
+{{- if eq .component "adapter" -}}
+{{- $_ := set $known "token" $v.labelStudio -}}
+{{- $_ := set $known "auth" $v.auth -}}
+{{- $_ := set $known "job" (include "fitloop.trainer.manifest" .root) -}}
+{{- end -}}
+checksum/config: {{ toJson $known | sha256sum }}
+{{- with (index $v .component).podAnnotations }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* `over` laid over `base`, as JSON below "value": maps key by key, containers by name, other named things replaced by name, all else replaced. */}}
+{{- define "fitloop.overlay" -}}
+{{- if and (kindIs "map" .base) (kindIs "map" .over) -}}
+{{- $found := deepCopy .base -}}
+{{- range $key, $value := .over -}}
+{{- $_ := set $found $key (include "fitloop.overlay" (dict "base" (get $.base $key) "over" $value) | fromJson).value -}}
+{{- end -}}
+{{- dict "value" $found | toJson -}}
+{{- else if and (include "fitloop.areNamed" .base) (include "fitloop.areNamed" .over) -}}
+{{- $found := list -}}{{- $taken := dict -}}
+{{- range $item := .base -}}
+{{- range $other := $.over -}}
+{{- if eq (include "fitloop.idOf" $item) (include "fitloop.idOf" $other) -}}
+{{- $_ := set $taken (include "fitloop.idOf" $other) true -}}
+{{- if hasKey $item "image" }}{{ $item = (include "fitloop.overlay" (dict "base" $item "over" $other) | fromJson).value }}{{ else }}{{ $item = $other }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- $found = append $found $item -}}
+{{- end -}}
+{{- range .over }}{{ if not (hasKey $taken (include "fitloop.idOf" .)) }}{{ $found = append $found . }}{{ end }}{{ end -}}
+{{- dict "value" $found | toJson -}}
+{{- else -}}
+{{- dict "value" .over | toJson -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "fitloop.areNamed" -}}
+{{- if kindIs "slice" . }}{{ $all := true }}{{ range . }}{{ if or (not (kindIs "map" .)) (not (include "fitloop.idOf" .)) }}{{ $all = false }}{{ end }}{{ end }}{{ if $all }}true{{ end }}{{ end -}}
+{{- end -}}
+
+{{- define "fitloop.idOf" -}}
+{{- if kindIs "map" . }}{{ default (get . "name") (get . "mountPath") }}{{ end -}}
+{{- end -}}

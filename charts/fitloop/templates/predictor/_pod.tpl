@@ -1,0 +1,62 @@
+{{/* The predictor's pod: the same in an InferenceService and in a Deployment. */}}
+{{- define "fitloop.predictor.env" -}}
+{{ include "fitloop.env.store" (dict "root" . "component" "predictor") }}
+{{ include "fitloop.env.cache" (dict "root" . "component" "predictor") }}
+- {name: FITLOOP_ROLLOUT_MODE, value: {{ .Values.rollout.mode }}}
+- {name: FITLOOP_DEVICE, value: {{ .Values.predictor.device }}}
+- {name: FITLOOP_LOADED_MODELS, value: {{ int .Values.predictor.loadedModels | quote }}}
+- {name: FITLOOP_MODEL_MEMORY_MB, value: {{ .Values.predictor.modelMemoryMb | quote }}}
+- {name: FITLOOP_QUEUE_TEXTS, value: {{ int .Values.predictor.queueTexts | quote }}}
+{{- end -}}
+
+{{- define "fitloop.predictor.resources" -}}
+{{- $resources := deepCopy .Values.predictor.resources -}}
+{{- if eq .Values.predictor.device "cuda" -}}
+{{- $limits := merge (dict .Values.predictor.gpuResource (int .Values.predictor.gpus)) (default dict $resources.limits) -}}
+{{- $_ := set $resources "limits" $limits -}}
+{{- end -}}
+{{ toYaml $resources }}
+{{- end -}}
+
+{{- define "fitloop.predictor.container" -}}
+name: kserve-container
+image: {{ include "fitloop.image" (dict "root" . "component" "predictor") }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+ports:
+  - {name: http1, containerPort: 8080, protocol: TCP}
+env: {{- include "fitloop.env" (dict "own" (include "fitloop.predictor.env" .) "extra" .Values.predictor.extraEnv) | nindent 2 }}
+resources: {{- include "fitloop.predictor.resources" . | nindent 2 }}
+startupProbe:
+  httpGet: {path: /readyz, port: 8081}
+  periodSeconds: 1
+  timeoutSeconds: 3
+  failureThreshold: 580
+readinessProbe:
+  httpGet: {path: /readyz, port: 8081}
+  periodSeconds: 2
+  timeoutSeconds: 3
+livenessProbe:
+  httpGet: {path: /livez, port: 8081}
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 6
+lifecycle:
+  preStop: {sleep: {seconds: {{ int .Values.predictor.drainSeconds }}}}
+securityContext: {{- include "fitloop.containerSecurity" . | nindent 2 }}
+volumeMounts: {{- include "fitloop.mounts" (dict "root" . "component" "predictor") | nindent 2 }}
+{{- end -}}
+
+{{/* All of spec; the container named kserve-container comes first, as KServe demands. */}}
+{{- define "fitloop.predictor.spec" -}}
+{{- $who := dict "root" . "component" "predictor" -}}
+serviceAccountName: {{ include "fitloop.account" $who }}
+automountServiceAccountToken: false
+enableServiceLinks: false
+terminationGracePeriodSeconds: {{ add (int .Values.predictor.drainSeconds) (int .Values.predictor.graceSeconds) }}
+securityContext: {{- include "fitloop.podSecurity" . | nindent 2 }}
+{{ include "fitloop.spread" $who }}
+{{- include "fitloop.placement" $who }}
+containers:
+  - {{- include "fitloop.predictor.container" . | nindent 4 }}
+volumes: {{- include "fitloop.volumes" (merge (dict "tmp" "1Gi" "cache" (include "fitloop.cacheSize" $who)) $who) | nindent 2 }}
+{{- end -}}

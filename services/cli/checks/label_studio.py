@@ -1,0 +1,102 @@
+"""Label Studio itself: that it answers, which one it is, and that our token is one that it takes."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from typing import Final
+
+from services.cli.checks.address import is_of_a_cluster
+from services.cli.checks.context import Context, Where
+from services.cli.checks.finding import Check, Finding, fail, ok, skipped, warn
+from services.core.errors import LabelStudioError, LabelStudioUnreachable, TokenRefused
+
+_NEW_ONE: Final = "In Label Studio, Account & Settings > Personal Access Token, create one, and set LABEL_STUDIO_API_KEY to it."
+_SOON_DAYS: Final = 14.0
+
+
+def beyond_reach(context: Context) -> Finding | None:
+    """Why Label Studio cannot be asked from here at all, though pods may well ask it."""
+    url = context.settings.label_studio.url
+    if context.where is Where.LAPTOP and is_of_a_cluster(url):
+        return skipped(f"{url} is a name within the cluster.", in_a_pod(context))
+    if context.where is Where.LAPTOP and not context.settings.label_studio.api_key.get_secret_value():
+        return skipped(
+            "LABEL_STUDIO_API_KEY is not set here, and Secrets of the cluster are not read.",
+            in_a_pod(context),
+        )
+    return None
+
+
+def in_a_pod(context: Context) -> str:
+    """The command that sees what pods see."""
+    known = context.settings.cluster
+    return f"Run it in a pod: kubectl -n {known.namespace} exec deploy/{known.release} -- fitloop doctor"
+
+
+def reachable(context: Context) -> Finding:
+    """It answers, and says which release it is; no token is needed for that."""
+    url = context.settings.label_studio.url
+    if why := beyond_reach(context):
+        return why
+    try:
+        said = context.label_studio.ask("GET", "api/version/")
+    except TokenRefused:
+        return ok(f"Label Studio at {url} answers.")  # the next check is about the token
+    except LabelStudioUnreachable as error:
+        return fail(str(error), "Start it, or correct LABEL_STUDIO_URL: its address as seen from here.")
+    except LabelStudioError as error:
+        return fail(str(error), "Correct LABEL_STUDIO_URL: Label Studio's own address, without a path.")
+    release = said.get("release") if isinstance(said, dict) else None
+    if not release:
+        return fail(f"What answers at {url} is no Label Studio.", "Correct LABEL_STUDIO_URL.")
+    return ok(f"Label Studio {release} answers at {url}.")
+
+
+def token(context: Context) -> Finding:
+    """It is of a kind that lasts, and Label Studio takes it."""
+    if why := beyond_reach(context):
+        return why
+    key = context.settings.label_studio.api_key.get_secret_value()
+    if not key:
+        return fail("LABEL_STUDIO_API_KEY is not set: no label can be read.", _NEW_ONE)
+    claims = claims_of(key)
+    if claims.get("token_type") == "access":
+        return fail("LABEL_STUDIO_API_KEY is an access token, which lasts for minutes.", _NEW_ONE)
+    try:
+        context.label_studio.ask("GET", "api/projects/", params={"page_size": 1})
+    except TokenRefused as error:
+        return fail(str(error), _why_refused(bool(claims)))
+    return _aged("personal access token" if claims else "legacy token", claims.get("exp"), time.time())
+
+
+def claims_of(key: str) -> dict[str, object]:
+    """What a JWT says of itself; {} for a legacy token. The signature is Label Studio's business."""
+    parts = key.split(".")
+    if len(parts) != 3:
+        return {}
+    try:
+        found = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _why_refused(is_personal: bool) -> str:
+    if is_personal:
+        return f"It was revoked, or is of another Label Studio. {_NEW_ONE}"
+    return (
+        "It is a legacy token, or a part of a token: either is refused where legacy tokens are switched off, as they are "
+        f"in new organizations. {_NEW_ONE}"
+    )
+
+
+def _aged(kind: str, expires: object, now: float) -> Finding:
+    days = (expires - now) / 86_400 if isinstance(expires, int | float) else None
+    if days is not None and days < _SOON_DAYS:
+        return warn(f"The {kind} is taken, and expires in {days:.0f} days.", _NEW_ONE)
+    return ok(f"The {kind} is taken.")
+
+
+CHECKS: Final = (Check("label studio", reachable, 35.0), Check("token", token, 35.0, ("label studio",)))

@@ -1,0 +1,113 @@
+"""What runs beside what: releases of Fitloop, and the versions that predictors hold against the table that decides."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any, Final
+
+from services import __version__
+from services.cli.checks import storage
+from services.cli.checks.context import Context, Where
+from services.cli.checks.finding import Check, Finding, fail, ok, warn
+from services.cluster.client import Document
+from services.core.domain import Serving
+from services.core.errors import FitloopError
+from services.core.registry import Registry
+
+_BEHIND_SECONDS: Final = 3.0
+"""Predictors read the table every second."""
+_UPGRADE: Final = "Wait until the upgrade is through (`kubectl rollout status`), or finish or roll back the one that is stuck."
+
+
+def releases(context: Context) -> Finding:
+    """Every process is of one release of Fitloop, which is the chart's."""
+    assert context.inspector is not None  # noqa: S101  # for the type checker: asked on a cluster alone
+    found = context.adapters.releases()
+    if not found:
+        return fail("No pod of the adapter runs.", "See `kubectl get pods` and `kubectl describe`.")
+    named = set(found.values())
+    if context.where is Where.POD:
+        named.add(__version__)
+    kind, _, name = context.settings.cluster.predictor_workload.partition("/")
+    workload = context.inspector.kube.get(kind, name) or {}
+    chart = (workload.get("metadata", {}).get("labels") or {}).get("app.kubernetes.io/version")
+    if len(named) > 1 or (chart and {chart} != named):
+        said = ", ".join(sorted(named)) + (f"; the chart is of {chart}" if chart else "")
+        return warn(f"Adapters are of release {said}.", _UPGRADE)
+    images = {_image(pod) for pod in _predictors(context)}
+    if len(images) > 1:
+        return warn(f"Predictors run {len(images)} different images: {', '.join(sorted(images))}.", _UPGRADE)
+    return ok(f"{len(found)} adapter{'s' if len(found) > 1 else ''} of release {named.pop()}, as the chart.")
+
+
+def held(context: Context) -> Finding:
+    """Predictors know of the newest table, and none refuses a version that is served."""
+    if why := storage.beyond_reach(context):
+        return why
+    table = Registry(context.store).serving()
+    until = time.monotonic() + _BEHIND_SECONDS
+    pods = _predictors(context)
+    if not pods:
+        return fail("No pod of the predictors runs.", "See `kubectl get pods` and `kubectl describe`.")
+    while (problems := _problems(context, pods, table)) and time.monotonic() < until:
+        time.sleep(0.5)
+        table = Registry(context.store).serving()
+    if problems:
+        return fail(
+            "; ".join(problems) + ".",
+            "See these pods' logs; a version that is refused can be rolled back: fitloop rollback.",
+        )
+    served = sum(one.current is not None for one in table.projects.values())
+    return ok(
+        f"{len(pods)} predictors know of table {table.term}.{table.generation}, which serves {served} projects."
+    )
+
+
+def problem_of(pod: str, state: dict[str, Any], table: Serving, now: float) -> str:
+    """What is wrong with a predictor, by its own /state; "" for nothing. Pure."""
+    if not state:
+        return f"{pod} does not answer"
+    if state.get("table") != [table.term, table.generation]:
+        return f"{pod} knows of table {'.'.join(map(str, state.get('table') or ()))}, not {table.term}.{table.generation}"
+    refused = {
+        f"{version} of project {key}: {reason}"
+        for key, reasons in (state.get("refused") or {}).items()
+        for version, reason in reasons.items()
+        if key in table.projects and table.projects[key].at(now) == version
+    }
+    return f"{pod} refuses {', '.join(sorted(refused))}" if refused else ""
+
+
+CHECKS: Final = (Check("releases", releases), Check("held versions", held, 30.0))
+
+
+def _predictors(context: Context) -> list[Document]:
+    assert context.inspector is not None  # noqa: S101  # as above
+    found = context.inspector.kube.pods(context.settings.cluster.predictor_selector)
+    return [
+        pod
+        for pod in found
+        if pod["status"].get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]
+    ]
+
+
+def _problems(context: Context, pods: list[Document], table: Serving) -> list[str]:
+    states = [(str(pod["metadata"]["name"]), _state(context, pod)) for pod in pods]
+    return [problem for name, state in states if (problem := problem_of(name, state, table, time.time()))]
+
+
+def _state(context: Context, pod: Document) -> dict[str, Any]:
+    try:
+        found = json.loads(
+            context.adapters.fetch(pod, context.settings.cluster.predictor_state_port, "/state")
+        )
+    except (FitloopError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _image(pod: Document) -> str:
+    return str(
+        next((one["image"] for one in pod["spec"]["containers"] if one["name"] == "kserve-container"), "")
+    )

@@ -1,0 +1,121 @@
+"""Rolling updates as they are decided: one at a time, not too often, undone when they do not end. All of it pure.
+
+A roll's generation is the moment at which it began, in milliseconds, and stands in the predictors' annotation: from it and
+from the pods a new leader knows which roll goes on, since when, and what it is undone to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from services.adapter.ports import Standing
+from services.cluster.fleet import Pod
+
+AGAIN_SECONDS: Final = 120.0
+"""After a roll was undone, until it is tried again; doubled each time, to an hour."""
+_LONGEST_SECONDS: Final = 3600.0
+_NEVER: Final = float("-inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Roll:
+    """A rolling update that goes on."""
+
+    generation: str
+    began: float
+    before: str
+    """The annotation that it is undone to; "" for none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Rolls so far: the one that goes on, and when the next may begin."""
+
+    roll: Roll | None = None
+    last_began: float = _NEVER
+    blocked_until: float = _NEVER
+    why_blocked: str = ""
+    undone: int = 0
+
+    def waits(self, now: float, interval: float) -> Standing | None:
+        """Why no roll may begin yet; None where one may."""
+        if now < self.blocked_until:
+            reason = f"{self.why_blocked}; tried again in {self.blocked_until - now:.0f} s"
+            return Standing(done=False, reason=reason, blocked=True)
+        if now < self.last_began + interval:
+            wait = self.last_began + interval - now
+            return Standing(done=False, reason=f"the next rolling update begins in {wait:.0f} s")
+        return None
+
+    def begin(self, before: str, now: float) -> Plan:
+        """A roll begins."""
+        return replace(self, roll=Roll(f"{int(now * 1000)}", now, before), last_began=now)
+
+    def end(self) -> Plan:
+        """It came to its end."""
+        return replace(self, roll=None, undone=0, why_blocked="")
+
+    def fail(self, why: str, now: float) -> Plan:
+        """It did not, or brought nothing."""
+        wait = min(AGAIN_SECONDS * 2.0**self.undone, _LONGEST_SECONDS)
+        return replace(
+            self, roll=None, undone=min(self.undone + 1, 10), blocked_until=now + wait, why_blocked=why
+        )
+
+
+def adopted(annotation: str, pods: Sequence[Pod], now: float) -> Plan:
+    """What a new leader goes on with: a roll whose pods are not all new yet, or one that was just undone."""
+    others = [pod.generation for pod in pods if pod.generation != annotation]
+    newest = max((_began(generation) for generation in others), default=_NEVER)
+    began = min(_began(annotation), now)
+    if others and newest > _began(annotation):
+        return Plan(last_began=min(newest, now)).fail("the last rolling update was undone", now)
+    if others and annotation:
+        return Plan(Roll(annotation, began, max(others, key=_began)), began)
+    return Plan(last_began=began)
+
+
+def held_by(pods: Sequence[Pod], name: tuple[str, str]) -> Standing:
+    """Done once there is a ready pod, and every ready one holds the version."""
+    ready = [pod for pod in pods if pod.ready]
+    holding = [pod for pod in ready if name in pod.held]
+    if not ready:
+        return Standing(done=False, reason=f"no predictor is ready{_because(pods)}")
+    if len(holding) == len(ready):
+        return Standing(done=True)
+    silent = [f"{pod.name} does not answer" for pod in ready if not pod.answers]
+    why = next((pod.delayed[name] for pod in ready if name in pod.delayed), next(iter(silent), ""))
+    return Standing(
+        done=False, reason=f"{len(holding)} of {len(ready)} predictors hold it{f' ({why})' if why else ''}"
+    )
+
+
+def rolled_out(pods: Sequence[Pod], generation: str, replicas: int) -> bool:
+    """Whether all pods are of this generation and ready, and there are enough of them."""
+    return len(pods) >= replicas and all(pod.ready and pod.generation == generation for pod in pods)
+
+
+def under_way(pods: Sequence[Pod], generation: str) -> Standing:
+    """How far a roll is."""
+    new = [pod for pod in pods if pod.generation == generation]
+    ready = [pod for pod in new if pod.ready]
+    reason = f"{len(ready)} of {max(len(pods), 1)} predictors are new and ready{_because(new)}"
+    return Standing(done=False, reason=reason)
+
+
+def hindered(pods: Sequence[Pod], generation: str) -> str:
+    """Why a roll did not end in time."""
+    new = [pod for pod in pods if pod.generation == generation]
+    return f"the new predictors did not become ready in time{_because(new)}"
+
+
+def _because(pods: Sequence[Pod]) -> str:
+    why = next((pod.waits for pod in pods if pod.waits), "")
+    return f": {why}" if why else ""
+
+
+def _began(generation: str) -> float:
+    """Seconds since the epoch; for none, and for what a person wrote there: before all others."""
+    return int(generation) / 1000 if generation.isdecimal() else _NEVER

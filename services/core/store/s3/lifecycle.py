@@ -1,0 +1,56 @@
+"""Which rules of a bucket delete objects of their own accord. Versions, runs and tables are deleted by Fitloop alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from minio.error import MinioException
+from minio.lifecycleconfig import Rule
+from urllib3.exceptions import HTTPError
+
+from services.core.errors import StoreError
+from services.core.store.s3 import S3Store
+
+
+@dataclass(frozen=True, slots=True)
+class Expiry:
+    """A rule that is switched on and deletes objects, or makes them unreadable, after some days."""
+
+    rule: str
+    prefix: str
+    """Of the keys that it deletes, from the bucket's root."""
+    days: int
+    """0: at a date."""
+
+
+def expiries(store: S3Store) -> list[Expiry] | None:
+    """Those that reach objects of the store; None where the key may not read the rules. Raises StoreError."""
+    try:
+        found = store._clients.quick.get_bucket_lifecycle(store.bucket)  # noqa: SLF001  # another part of the same store
+    except (MinioException, HTTPError, ValueError, OSError) as error:
+        if getattr(error, "code", "") in {"AccessDenied", "NotImplemented", "MethodNotAllowed"}:
+            return None
+        raise _error(store, error) from error
+    rules = [_expiry(rule) for rule in (found.rules if found else ())]
+    return [one for one in rules if one and reaches(one.prefix, store.prefix)]
+
+
+def reaches(rule: str, store: str) -> bool:
+    """Whether keys of the store may begin with the rule's prefix."""
+    return rule.startswith(store) or store.startswith(rule)
+
+
+def _expiry(rule: Rule) -> Expiry | None:
+    """Objects carry no tags, so a rule for tagged ones reaches none; a move to a colder class makes them slow, or unreadable."""
+    gone = rule.expiration or rule.transition
+    chosen = rule.rule_filter
+    if rule.status != "Enabled" or gone is None or (gone.days is None and gone.date is None):
+        return None
+    if chosen and (chosen.tag or (chosen.and_operator and chosen.and_operator.tags)):
+        return None
+    prefix = (chosen.prefix or (chosen.and_operator and chosen.and_operator.prefix) or "") if chosen else ""
+    return Expiry(rule.rule_id or "without a name", prefix, gone.days or 0)
+
+
+def _error(store: S3Store, error: Exception) -> StoreError:
+    return store._place.error(error, "the lifecycle rules", "read from")  # noqa: SLF001  # as above

@@ -1,0 +1,299 @@
+"""Single objects: both kinds of predictors, ways in, Secrets, NetworkPolicies, and what makes pods new."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.chart.rendering import Document, Rendered, container, environment, template
+
+ISVC = "InferenceService/loop-fitloop"
+ADAPTER = "Deployment/loop-fitloop"
+PLAIN = {"kserve": {"enabled": False}}
+
+
+def test_both_kinds_of_predictors_have_the_same_pods() -> None:
+    """So the Service, the budget and the adapter need not know which kind it is."""
+    kserve, plain = template(), template(PLAIN)
+    deployment = plain.one("Deployment", "loop-fitloop-serving")["spec"]
+    service = kserve.one("InferenceService", "loop-fitloop")
+    own = {"fitloop.io/workload": "loop-fitloop-serving"}
+    assert deployment["template"]["metadata"]["labels"] == {**service["spec"]["predictor"]["labels"], **own}
+    spec = plain.pod("Deployment/loop-fitloop-serving")
+    theirs = {key: value for key, value in kserve.pod(ISVC).items() if key in spec}
+    assert theirs == spec
+    selector = kserve.one("Service", "loop-fitloop-models")["spec"]["selector"]
+    assert (
+        selector
+        == {"fitloop.io/predictor": "loop-fitloop"}
+        == {key: value for key, value in service["spec"]["predictor"]["labels"].items() if key in selector}
+    )
+    assert not kserve.of("HorizontalPodAutoscaler")
+
+
+def test_the_adapter_is_told_which_kind_it_is() -> None:
+    told = [environment(container(one.pod(ADAPTER))) for one in (template(), template(PLAIN))]
+    assert [one["FITLOOP_PREDICTOR_WORKLOAD"] for one in told] == [
+        "inferenceservice/loop-fitloop",
+        "deployment/loop-fitloop-serving",
+    ]
+    assert {one["FITLOOP_PREDICTOR_URL"] for one in told} == {"http://loop-fitloop-models"}
+    assert {one["FITLOOP_LEASE"] for one in told} == set(template().of("Lease"))
+
+
+def test_kserve_is_told_all_that_it_would_guess() -> None:
+    service = template().one("InferenceService", "loop-fitloop")
+    assert service["metadata"]["annotations"] == {
+        "serving.kserve.io/deploymentMode": "Standard",
+        "serving.kserve.io/autoscalerClass": "none",
+    }
+    assert service["metadata"]["labels"]["networking.kserve.io/visibility"] == "cluster-local"
+    predictor = service["spec"]["predictor"]
+    assert (predictor["minReplicas"], predictor["containers"][0]["name"]) == (2, "kserve-container")
+
+
+def test_the_generation_of_a_roll_is_the_adapters_alone() -> None:
+    """An upgrade that wrote it would roll versions back."""
+    assert "fitloop.io/generation" not in template().text + template(PLAIN).text
+
+
+def test_autoscaling_is_an_autoscaler_in_both_kinds() -> None:
+    scaled = {"predictor": {"autoscaling": {"enabled": True}}}
+    service = template(scaled).one("InferenceService", "loop-fitloop")
+    assert service["metadata"]["annotations"]["serving.kserve.io/autoscalerClass"] == "hpa"
+    assert (service["spec"]["predictor"]["minReplicas"], service["spec"]["predictor"]["maxReplicas"]) == (
+        2,
+        6,
+    )
+    plain = template({**scaled, **PLAIN})
+    scaler = plain.one("HorizontalPodAutoscaler", "loop-fitloop-serving")["spec"]
+    assert scaler["scaleTargetRef"]["name"] == "loop-fitloop-serving"
+    assert "replicas" not in plain.one("Deployment", "loop-fitloop-serving")["spec"]
+
+
+def checksums(rendered: Rendered) -> list[Any]:
+    deployment = rendered.one("Deployment", "loop-fitloop")["spec"]["template"]["metadata"]["annotations"]
+    service = rendered.one("InferenceService", "loop-fitloop")["spec"]["predictor"]["annotations"]
+    return [deployment["checksum/config"], service["checksum/config"]]
+
+
+@pytest.mark.parametrize(
+    ("values", "adapter", "predictor"),
+    [
+        ({"trainer": {"backoffLimit": 2}}, True, False),
+        ({"labelStudio": {"existingSecret": "other"}}, True, False),
+        ({"auth": {"username": "a", "password": "b"}}, True, False),
+        ({"store": {"predictor": {"existingSecret": "", "accessKey": "a", "secretKey": "b"}}}, False, True),
+        ({"ingress": {"enabled": True}}, False, False),
+    ],
+)
+def test_changed_settings_make_new_pods(values: dict[str, Any], adapter: bool, predictor: bool) -> None:
+    before, after = checksums(template()), checksums(template(values))
+    assert [one != other for one, other in zip(before, after, strict=True)] == [adapter, predictor]
+
+
+def test_an_upgrade_of_the_chart_alone_leaves_predictors_as_they_are() -> None:
+    """Neither version nor chart stands in what becomes a label of theirs."""
+    service = template().one("InferenceService", "loop-fitloop")
+    for labels in (service["metadata"]["labels"], service["spec"]["predictor"]["labels"]):
+        assert not {"helm.sh/chart", "app.kubernetes.io/version"} & labels.keys()
+
+
+def test_created_secrets_hold_what_was_given_each_for_its_process() -> None:
+    keys = {"accessKey": "key", "secretKey": "secret", "existingSecret": ""}
+    rendered = template(
+        {
+            "labelStudio": {"apiKey": "token", "existingSecret": ""},
+            "auth": {"username": "ann", "password": "pass", "secretPath": "path"},
+            "store": {
+                one: {**keys, "accessKey": f"{one}-key"} for one in ("adapter", "predictor", "trainer")
+            },
+        }
+    )
+    secrets = {name: one["stringData"] for name, one in rendered.of("Secret").items()}
+    assert secrets.pop("loop-fitloop-label-studio") == {"LABEL_STUDIO_API_KEY": "token"}
+    assert secrets.pop("loop-fitloop-auth") == {
+        "BASIC_AUTH_USER": "ann",
+        "BASIC_AUTH_PASS": "pass",
+        "FITLOOP_SECRET_PATH": "path",
+    }
+    assert secrets == {
+        f"loop-fitloop-s3-{one}": {"AWS_ACCESS_KEY_ID": f"{one}-key", "AWS_SECRET_ACCESS_KEY": "secret"}
+        for one in ("adapter", "predictor", "trainer")
+    }
+    assert "token" not in str(rendered.job)
+    assert not template().of("Secret"), "existing Secrets are not made again"
+
+
+def test_keys_of_an_existing_secret_may_have_other_names() -> None:
+    values = {
+        "store": {"secretKeys": {"accessKey": "user", "secretKey": "word"}},
+        "labelStudio": {"existingSecretKey": "token"},
+    }
+    spec = template(values).pod(ADAPTER)
+    (secret,) = (one["secret"] for one in spec["volumes"] if one["name"] == "s3")
+    assert secret["items"] == [
+        {"key": "user", "path": "AWS_ACCESS_KEY_ID"},
+        {"key": "word", "path": "AWS_SECRET_ACCESS_KEY"},
+    ]
+    assert environment(container(spec))["LABEL_STUDIO_API_KEY"]["secretKeyRef"]["key"] == "token"
+
+
+def test_without_keys_it_is_the_pods_identity() -> None:
+    none = {one: {"existingSecret": ""} for one in ("adapter", "predictor", "trainer")}
+    rendered = template({"store": none, "serviceAccounts": {"trainer": {"role": "arn"}}})
+    for owner, spec in rendered.pods():
+        assert not any("secret" in volume for volume in spec["volumes"]), owner
+        assert "FITLOOP_S3_CREDENTIALS_DIR" not in environment(container(spec))
+    assert rendered.one("ServiceAccount", "loop-fitloop-trainer")["metadata"]["annotations"] == {
+        "role": "arn"
+    }
+
+
+def test_a_variable_of_the_users_goes_before_the_charts() -> None:
+    extra = [{"name": "LOG_LEVEL", "value": "DEBUG"}, {"name": "HTTPS_PROXY", "value": "http://proxy"}]
+    rendered = template({one: {"extraEnv": extra} for one in ("adapter", "predictor", "trainer")})
+    for owner in (ADAPTER, ISVC, "Job/run"):
+        told = environment(container(rendered.pod(owner)))
+        assert (told["LOG_LEVEL"], told["HTTPS_PROXY"]) == ("DEBUG", "http://proxy")
+
+
+def test_pods_take_what_users_bring() -> None:
+    own = {
+        "extraVolumes": [{"name": "more", "emptyDir": {}}],
+        "extraVolumeMounts": [{"name": "more", "mountPath": "/more"}],
+        "podAnnotations": {"note": "a"},
+        "podLabels": {"team": "b"},
+        "priorityClassName": "high",
+        "runtimeClassName": "gvisor",
+        "nodeSelector": {"pool": "x"},
+    }
+    values = dict.fromkeys(("adapter", "predictor", "trainer"), own)
+    rendered = template(
+        {**values, "image": {"pullSecrets": [{"name": "pull"}]}, "commonLabels": {"org": "c"}}
+    )
+    for owner in (ADAPTER, ISVC, "Job/run"):
+        spec = rendered.pod(owner)
+        assert (spec["priorityClassName"], spec["runtimeClassName"]) == ("high", "gvisor")
+        assert (spec["nodeSelector"], spec["imagePullSecrets"]) == ({"pool": "x"}, [{"name": "pull"}])
+        assert {"name": "more", "emptyDir": {}} in spec["volumes"]
+        assert {"name": "more", "mountPath": "/more"} in container(spec)["volumeMounts"]
+    template_of = rendered.one("Deployment", "loop-fitloop")["spec"]["template"]["metadata"]
+    for meta in (template_of, rendered.job["spec"]["template"]["metadata"]):
+        assert {"team": "b", "org": "c"}.items() <= meta["labels"].items()
+        assert meta["annotations"]["note"] == "a"
+    assert all(one["metadata"]["labels"]["org"] == "c" for one in rendered.objects)
+
+
+def test_users_labels_do_not_hide_pods_from_their_services() -> None:
+    own = {"adapter": {"podLabels": {"app.kubernetes.io/component": "mine"}}}
+    meta = template(own).one("Deployment", "loop-fitloop")["spec"]["template"]["metadata"]
+    assert meta["labels"]["app.kubernetes.io/component"] == "adapter"
+
+
+def test_openshift_chooses_users_itself() -> None:
+    rendered = template({"podSecurity": {"runAsUser": None, "fsGroup": None}})
+    for _, spec in rendered.pods():
+        assert spec["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+
+
+# ------------------------------------------------------------------------------------------------------------ ways in
+def test_an_ingress_has_class_host_path_and_certificate() -> None:
+    ingress = {
+        "enabled": True,
+        "className": "nginx",
+        "host": "fitloop.example.test",
+        "path": "/fitloop/",
+        "annotations": {"nginx.ingress.kubernetes.io/proxy-body-size": "9m", "x": "y"},
+        "tls": {"enabled": True},
+    }
+    rendered = template({"ingress": ingress})
+    found = rendered.one("Ingress", "loop-fitloop")
+    assert found["metadata"]["annotations"] == {
+        "nginx.ingress.kubernetes.io/proxy-body-size": "9m",
+        "nginx.ingress.kubernetes.io/proxy-read-timeout": "120",
+        "nginx.ingress.kubernetes.io/proxy-send-timeout": "120",
+        "x": "y",
+    }
+    assert found["spec"]["ingressClassName"] == "nginx"
+    assert found["spec"]["tls"] == [{"hosts": ["fitloop.example.test"], "secretName": "loop-fitloop-tls"}]
+    (rule,) = found["spec"]["rules"]
+    assert (rule["host"], rule["http"]["paths"][0]["path"]) == ("fitloop.example.test", "/fitloop/")
+    assert environment(container(rendered.pod(ADAPTER)))["FITLOOP_PATH_PREFIX"] == "/fitloop"
+    assert "FITLOOP_PATH_PREFIX" not in environment(container(template().pod(ADAPTER)))
+
+
+def test_an_http_route_stands_in_its_place() -> None:
+    route = {"enabled": True, "parentRefs": [{"name": "public"}], "hostnames": ["a.example"], "path": "/f"}
+    more = ("--api-versions=gateway.networking.k8s.io/v1/HTTPRoute",)
+    rendered = template({"httpRoute": route}, "minikube-cpu", *more)
+    assert not rendered.of("Ingress")
+    spec = rendered.one("HTTPRoute", "loop-fitloop")["spec"]
+    (rule,) = spec["rules"]
+    assert rule["matches"] == [{"path": {"type": "PathPrefix", "value": "/f"}}]
+    assert rule["backendRefs"] == [{"name": "loop-fitloop", "port": 80}]
+    assert rule["timeouts"] == {"request": "120s"}
+    plain = template({"httpRoute": {**route, "timeoutSeconds": ""}}, "minikube-cpu", *more)
+    assert "timeouts" not in plain.one("HTTPRoute", "loop-fitloop")["spec"]["rules"][0]
+
+
+# ---------------------------------------------------------------------------------------------------- network policies
+def peers(rendered: Rendered, component: str, port: int) -> list[Document] | None:
+    """Who may come in at the port: None for everybody, [] for nobody."""
+    spec = rendered.one("NetworkPolicy", f"loop-fitloop-{component}")["spec"]
+    assert "Ingress" in spec["policyTypes"]
+    found: list[Document] = []
+    for rule in spec["ingress"]:
+        if port in {one["port"] for one in rule.get("ports", [{"port": port}])}:
+            if "from" not in rule:
+                return None
+            found += rule["from"]
+    return found
+
+
+def components(found: list[Document] | None) -> set[str]:
+    return {one["podSelector"]["matchLabels"]["app.kubernetes.io/component"] for one in found or ()}
+
+
+def test_the_ways_in_are_closed_but_for_those_that_are_needed() -> None:
+    rendered = template()
+    assert peers(rendered, "adapter", 9090) is None
+    assert peers(rendered, "adapter", 9091) == []
+    assert components(peers(rendered, "predictor", 8080)) == {"adapter", "test"}
+    assert components(peers(rendered, "predictor", 8081)) == {"adapter", "test"}
+    assert peers(rendered, "trainer", 29500) == []
+    assert components(peers(template({"trainer": {"pods": 2}}), "trainer", 29500)) == {"trainer"}
+
+
+def test_who_may_call_and_who_may_measure_is_said_by_values() -> None:
+    anyone: Document = {"namespaceSelector": {}}
+    rendered = template({"networkPolicy": {"ingressFrom": [anyone], "metricsFrom": [anyone]}})
+    called = peers(rendered, "adapter", 9090)
+    assert called is not None
+    assert anyone in called
+    assert peers(rendered, "adapter", 9091) == [anyone]
+    assert anyone in (peers(rendered, "predictor", 8081) or ())
+    assert anyone not in (peers(rendered, "predictor", 8080) or ())
+
+
+def test_the_way_out_is_closed_where_it_is_asked_for() -> None:
+    for policy in template().of("NetworkPolicy").values():
+        assert policy["spec"]["policyTypes"] == ["Ingress"]
+    out = [{"ipBlock": {"cidr": "10.0.0.0/8"}}]
+    for policy in template(profile="airgapped").of("NetworkPolicy").values():
+        assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+        assert policy["spec"]["egress"][-1] == {"to": out}
+    assert not template({"networkPolicy": {"enabled": False}}).of("NetworkPolicy")
+
+
+def test_helm_test_calls_adapter_and_predictor() -> None:
+    pods = template({"ingress": {"enabled": True, "path": "/f"}}).of("Pod")
+    scripts = {name: one["spec"]["containers"][0]["args"][0] for name, one in pods.items()}
+    for script in scripts.values():
+        compile(script, "calls", "exec")
+        assert 'adapter = "http://loop-fitloop:80/f"' in script
+    assert "/v2/health/ready" in scripts["loop-fitloop-test-predictor"]
+    assert "/api/predictors" in scripts["loop-fitloop-test-predictor"]
+    assert "/setup" in scripts["loop-fitloop-test-adapter"]
+    assert all(one["metadata"]["annotations"]["helm.sh/hook"] == "test" for one in pods.values())

@@ -1,0 +1,201 @@
+"""Every profile renders, and whatever it renders keeps the promises of a pod, of names and of rights."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.chart.rendering import CHART, PROFILES, Document, container, cores, environment, template
+
+EVERY = pytest.mark.parametrize("profile", PROFILES)
+
+
+def test_the_profiles_are_those_that_people_are_told_of() -> None:
+    assert set(PROFILES) == {"airgapped", "kueue", "minikube-cpu", "no-kserve", "production-gpu"}
+
+
+@EVERY
+def test_every_pod_is_of_the_restricted_standard(profile: str) -> None:
+    pods = list(template(profile=profile).pods())
+    assert len(pods) == 5
+    for _, spec in pods:
+        _is_restricted(spec)
+        assert not spec.get("hostNetwork")
+        assert not spec.get("hostPID")
+        assert all(set(volume) & {"emptyDir", "configMap", "secret"} for volume in spec["volumes"])
+
+
+def _is_restricted(spec: Document) -> None:
+    assert spec["securityContext"] == {
+        "runAsNonRoot": True,
+        "runAsUser": 10001,
+        "runAsGroup": 10001,
+        "fsGroup": 10001,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    assert container(spec)["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "runAsNonRoot": True,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+@EVERY
+def test_only_the_adapter_has_a_token(profile: str) -> None:
+    rendered = template(profile=profile)
+    for owner, spec in rendered.pods():
+        assert spec["automountServiceAccountToken"] is (owner == "Deployment/loop-fitloop"), owner
+    for account in rendered.of("ServiceAccount").values():
+        assert account["automountServiceAccountToken"] is False
+
+
+@EVERY
+def test_every_folder_has_a_limit_and_every_container_asks_for_something(profile: str) -> None:
+    for owner, spec in template(profile=profile).pods():
+        resources = container(spec)["resources"]
+        assert {"cpu", "memory"} <= resources["requests"].keys(), owner
+        assert "memory" in resources["limits"], owner
+        folders = [volume["emptyDir"] for volume in spec["volumes"] if "emptyDir" in volume]
+        assert folders, f"{owner} has no /tmp"
+        assert all(folder["sizeLimit"] for folder in folders), owner
+
+
+@EVERY
+def test_servers_are_probed_at_the_port_that_no_ingress_routes_to(profile: str) -> None:
+    rendered = template(profile=profile)
+    for owner, spec in _servers(rendered.pods()):
+        server = container(spec)
+        for probe, path in (("startup", "/readyz"), ("readiness", "/readyz"), ("liveness", "/livez")):
+            asked = server[f"{probe}Probe"]["httpGet"]
+            assert asked["path"] == path, owner
+            assert asked["port"] in {"management", 8081}, owner
+    routed = {
+        port["targetPort"] for service in rendered.of("Service").values() for port in service["spec"]["ports"]
+    }
+    assert routed == {"http", 8080}
+
+
+@EVERY
+def test_servers_go_on_answering_until_nobody_sends_to_them(profile: str) -> None:
+    for owner, spec in _servers(template(profile=profile).pods()):
+        drains = container(spec)["lifecycle"]["preStop"]["sleep"]["seconds"]
+        assert drains >= 5, owner
+        assert spec["terminationGracePeriodSeconds"] >= drains + 30, owner
+
+
+def _servers(pods: Any) -> list[tuple[str, Document]]:
+    found = [(owner, spec) for owner, spec in pods if not owner.startswith(("Job/", "Pod/"))]
+    assert len(found) == 2
+    return found
+
+
+@EVERY
+def test_nothing_is_taken_away_before_its_successor_is_ready(profile: str) -> None:
+    rendered = template(profile=profile)
+    gentle = {"maxUnavailable": 0, "maxSurge": 1}
+    for deployment in rendered.of("Deployment").values():
+        assert deployment["spec"]["strategy"]["rollingUpdate"] == gentle
+        assert deployment["spec"]["replicas"] == 2
+    for service in rendered.of("InferenceService").values():
+        assert service["spec"]["predictor"]["deploymentStrategy"]["rollingUpdate"] == gentle
+    budgets = rendered.of("PodDisruptionBudget").values()
+    assert [budget["spec"]["maxUnavailable"] for budget in budgets] == [1, 1]
+    for _, spec in _servers(rendered.pods()):
+        assert spec["topologySpreadConstraints"][0]["topologyKey"] == "kubernetes.io/hostname"
+
+
+@EVERY
+@pytest.mark.parametrize("release", ["loop", "a" * 53])
+def test_names_and_labels_fit(profile: str, release: str) -> None:
+    """With what is derived from them: a pod of KServe's Deployment, a Job of project 123456789."""
+    rendered = template(profile=profile, release=release)
+    for one in rendered.objects:
+        name = one["metadata"]["name"]
+        assert re.fullmatch(r"[a-z]([a-z0-9-]*[a-z0-9])?", name)
+        assert len(name) <= 63
+        for value in (one["metadata"].get("labels") or {}).values():
+            assert re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?", value)
+            assert len(value) <= 63
+    (lease,) = rendered.of("Lease")
+    assert len(f"{lease}-predictor-54b8ddbb5f") <= 63
+    assert len(f"{lease}-123456789-1234-0") <= 63
+
+
+@EVERY
+def test_the_rights_are_exactly_these(profile: str) -> None:
+    rendered = template(profile=profile)
+    assert not {"ClusterRole", "ClusterRoleBinding"} & {one["kind"] for one in rendered.objects}
+    kserve = bool(rendered.of("InferenceService"))
+    workload = (
+        ("serving.kserve.io", "inferenceservices", ("loop-fitloop",), ("get", "patch"))
+        if kserve
+        else ("apps", "deployments", ("loop-fitloop-serving",), ("get", "patch"))
+    )
+    rules = {
+        (group, kind, tuple(rule.get("resourceNames", ())), tuple(rule["verbs"]))
+        for rule in rendered.one("Role", "loop-fitloop")["rules"]
+        for group in rule["apiGroups"]
+        for kind in rule["resources"]
+    }
+    assert rules == {
+        ("batch", "jobs", (), ("create", "get", "list", "watch", "delete")),
+        ("", "pods", (), ("get", "list", "watch")),
+        ("events.k8s.io", "events", (), ("create", "patch")),
+        ("coordination.k8s.io", "leases", (), ("create",)),
+        ("coordination.k8s.io", "leases", ("loop-fitloop",), ("get", "update")),
+        workload,
+    }
+    (subject,) = rendered.one("RoleBinding", "loop-fitloop")["subjects"]
+    assert subject["name"] == "loop-fitloop-adapter"
+
+
+@EVERY
+def test_each_process_sees_its_own_keys_alone(profile: str) -> None:
+    names = {"Deployment/loop-fitloop": "adapter", "Job/run": "trainer"}
+    for owner, spec in template(profile=profile).pods():
+        mounted = {volume["secret"]["secretName"] for volume in spec["volumes"] if "secret" in volume}
+        if owner.startswith("Pod/"):
+            assert not mounted
+        else:
+            assert mounted == {f"s3-{names.get(owner, 'predictor')}"}
+        told = environment(container(spec))
+        assert ("LABEL_STUDIO_API_KEY" in told) is (owner in names)
+
+
+@EVERY
+def test_images_come_from_where_the_values_say_and_nowhere_else(profile: str) -> None:
+    rendered = template({"image": {"registry": "images.example.test/mine", "tag": "7"}}, profile)
+    images = {container(spec)["image"] for _, spec in rendered.pods()}
+    assert images == {f"images.example.test/mine/{one}:7" for one in ("adapter", "predictor", "trainer")}
+
+
+def test_no_registry_is_named_in_templates() -> None:
+    for path in (CHART / "templates").rglob("*.*"):
+        assert not re.search(r"\b(docker|quay|ghcr|gcr|registry\.k8s)\.io/", path.read_text()), path
+
+
+def test_a_small_cluster_is_enough() -> None:
+    """Requests of all pods, with one more of each server during an update, a run, and one pod of `helm test`."""
+    rendered = template(profile="minikube-cpu")
+    asked = {owner: cores(container(spec)["resources"]["requests"]["cpu"]) for owner, spec in rendered.pods()}
+    servers = 3 * asked["Deployment/loop-fitloop"] + 3 * asked["InferenceService/loop-fitloop"]
+    assert servers + asked["Job/run"] + asked["Pod/loop-fitloop-test-adapter"] <= 1.5
+
+
+def test_gpus_are_asked_for_where_the_profile_says_so() -> None:
+    rendered = template(profile="production-gpu")
+    for owner in ("InferenceService/loop-fitloop", "Job/run"):
+        assert container(rendered.pod(owner))["resources"]["limits"]["nvidia.com/gpu"] == 1
+    assert environment(container(rendered.pod("Job/run")))["FITLOOP_REQUIRE_GPU"] == "true"
+    told = environment(container(rendered.pod("InferenceService/loop-fitloop")))
+    assert (told["FITLOOP_DEVICE"], told["FITLOOP_ROLLOUT_MODE"]) == ("cuda", "reload")
+
+
+def test_profiles_are_values_alone() -> None:
+    for profile in PROFILES:
+        assert isinstance(yaml.safe_load((CHART / "profiles" / f"{profile}.yaml").read_text()), dict)

@@ -1,0 +1,84 @@
+"""Combinations that cannot be are refused with a sentence that says what to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.chart.rendering import KSERVE, template
+
+GPU = {"predictor": {"device": "cuda"}}
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"labelStudio": {"url": ""}}, "labelStudio.url is empty"),
+        ({"labelStudio": {"url": "http://localhost:8080"}}, "to a pod is the pod itself"),
+        ({"labelStudio": {"existingSecret": ""}}, "labels cannot be read without a token"),
+        ({"labelStudio": {"apiKey": "x"}}, "keep one of them"),
+        ({"store": {"url": ""}}, "store.url is empty"),
+        ({"store": {"endpoint": "http://127.0.0.1:9000"}}, "to a pod is the pod itself"),
+        (
+            {"store": {"adapter": {"accessKey": "a", "secretKey": "b"}}},
+            "store.adapter.existingSecret are both set",
+        ),
+        ({"store": {"trainer": {"existingSecret": "", "accessKey": "a"}}}, "needs accessKey and secretKey"),
+        ({"store": {"predictor": {"existingSecret": ""}}}, "store.predictor has none"),
+        ({"auth": {"username": "ann"}}, "auth.username and auth.password belong together"),
+        ({"auth": {"password": "x"}}, "auth.username and auth.password belong together"),
+        ({"auth": {"existingSecret": "s", "secretPath": "p"}}, "auth.existingSecret is set beside"),
+        (GPU, "set rollout.mode to reload, or rollout.spareGpu to true"),
+        ({"trainer": {"gpus": 1}}, "either needs its GPUs or has none"),
+        ({"trainer": {"allowCpu": False}}, "every run would fail for want of a GPU"),
+        ({"trainer": {"allowCpu": False, "gpus": 2, "processes": 4}}, "each process needs a GPU of its own"),
+        (
+            {"trainer": {"queueName": "q", "jobOverrides": {"spec": {"suspend": False}}}},
+            "leave spec.suspend out",
+        ),
+        ({"predictor": {"autoscaling": {"minReplicas": 9}}}, "is greater than"),
+        (
+            {
+                "predictor": {
+                    "autoscaling": {"enabled": True},
+                    "resources": {"requests": {"cpu": None}, "limits": {"cpu": None}},
+                }
+            },
+            "set predictor.resources.requests.cpu",
+        ),
+        ({"ingress": {"enabled": True}, "httpRoute": {"enabled": True}}, "keep one of them"),
+        ({"ingress": {"enabled": True, "tls": {"enabled": True}}}, "a certificate is for a name"),
+        ({"httpRoute": {"enabled": True}}, "needs httpRoute.parentRefs"),
+        (
+            {"httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}]}},
+            "this cluster has no Gateway API",
+        ),
+        ({"networkPolicy": {"egress": True}}, "name them in networkPolicy.egressTo"),
+        ({"networkPolicy": {"egress": True, "enabled": False}}, "needs networkPolicy.enabled"),
+        ({"fullnameOverride": "9lives"}, "set fullnameOverride"),
+    ],
+)
+def test_it_cannot_be(values: dict[str, Any], sentence: str) -> None:
+    refusal = template(values).refusal
+    assert sentence in refusal, refusal
+
+
+def test_a_release_whose_name_no_service_can_have_is_refused() -> None:
+    assert "set fullnameOverride" in template(release="a.b").refusal
+
+
+def test_nothing_given_is_refused_with_what_to_give() -> None:
+    assert "labelStudio.url is empty" in template(profile="", needed=False).refusal
+
+
+def test_without_kserve_a_cluster_is_told_of_the_plain_deployment() -> None:
+    refusal = template({}, "minikube-cpu", "--without-kserve").refusal
+    assert "set kserve.enabled to false for a plain Deployment" in refusal
+    assert f"--api-versions {KSERVE}" in refusal
+    assert template({"checkCluster": False}, "minikube-cpu", "--without-kserve").of("InferenceService")
+    assert template({"kserve": {"enabled": False}}, "minikube-cpu", "--without-kserve").of("Deployment")
+
+
+def test_rolling_on_gpus_is_allowed_where_one_is_to_spare() -> None:
+    assert not template({**GPU, "rollout": {"spareGpu": True}}).refusal

@@ -1,0 +1,133 @@
+"""Values: each has a comment, the schema says the same of each, and what is wrong is refused with the key's name."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from services.core.parameters import NAMES, parse_project_settings
+from services.core.settings.adapter import EACH_N_UPDATES
+from tests.chart.rendering import CHART, container, environment, template
+
+VALUES = CHART / "values.yaml"
+SCHEMA = json.loads((CHART / "values.schema.json").read_text())
+
+
+def leaves(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every value below a schema, groups included."""
+    for name, found in schema.get("properties", {}).items():
+        yield f"{path}{name}", found
+        yield from leaves(found, f"{path}{name}.")
+
+
+def comments() -> dict[str, str]:
+    """Of each value in values.yaml, by its path."""
+    found: dict[str, str] = {}
+    above: list[str] = []
+    path: list[str] = []
+    for line in VALUES.read_text().splitlines():
+        if line.strip().startswith("#"):
+            above.append(line.strip().lstrip("# "))
+            continue
+        if key := re.match(r"( *)([A-Za-z]+):", line):
+            path = [*path[: len(key[1]) // 2], key[2]]
+            found[".".join(path)] = " ".join(one for one in above if not one.startswith("---")).strip()
+        above = []
+    return found
+
+
+def test_values_are_short_enough_to_be_read() -> None:
+    assert len(VALUES.read_text().splitlines()) <= 500
+
+
+def test_every_value_has_a_comment_and_the_schema_repeats_it() -> None:
+    said = comments()
+    for path, schema in leaves(SCHEMA):
+        assert schema.get("description"), path
+        if path in said and not path.endswith((".requests", ".limits")):
+            assert said[path] == schema["description"], path
+    assert set(said) <= {path for path, _ in leaves(SCHEMA)}
+
+
+def test_no_object_of_our_own_takes_unknown_keys() -> None:
+    for path, schema in leaves(SCHEMA):
+        if "properties" in schema:
+            assert schema["additionalProperties"] is False, path
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"adaptor": {}}, "adaptor"),
+        ({"predictor": {"replica": 2}}, "replica"),
+        ({"predictor": {"replicas": 0}}, "/predictor/replicas"),
+        ({"adapter": {"replicas": "two"}}, "/adapter/replicas"),
+        ({"rollout": {"mode": "recreate"}}, "/rollout/mode"),
+        ({"training": {"method": "bert"}}, "/training/method"),
+        ({"store": {"url": "http://bucket"}}, "/store/url"),
+        ({"store": {"endpoint": "minio:9000"}}, "/store/endpoint"),
+        ({"auth": {"secretPath": "a/b"}}, "/auth/secretPath"),
+        ({"ingress": {"path": "fitloop"}}, "/ingress/path"),
+        ({"trainer": {"scratchSize": "20 GB"}}, "/trainer/scratchSize"),
+        ({"trainer": {"resources": {"request": {}}}}, "request"),
+        ({"trainer": {"activeDeadlineSeconds": 10}}, "/trainer/activeDeadlineSeconds"),
+        ({"adapter": {"extraEnv": [{"value": "x"}]}}, "/adapter/extraEnv/0"),
+        ({"projects": {"twelve": {}}}, "twelve"),
+        ({"projects": {"12": {"lerning_rate": 1}}}, "lerning_rate"),
+        ({"podSecurity": {"runAsUser": 0}}, "/podSecurity/runAsUser"),
+    ],
+)
+def test_a_wrong_value_is_named(values: dict[str, Any], said: str) -> None:
+    refusal = template(values).refusal
+    assert said.replace("/", ".").lstrip(".") in refusal.replace("/", "."), refusal
+
+
+def test_settings_of_projects_arrive_as_the_adapter_reads_them() -> None:
+    projects = {
+        "12": {"method": "finetune", "learning_rate": 3e-5, "start_training_each_n_updates": 20},
+        "7": {"num_train_epochs": "3"},
+    }
+    rendered = template({"projects": projects})
+    told = environment(container(rendered.pod("Deployment/loop-fitloop")))["FITLOOP_PROJECTS"]
+    found = parse_project_settings(told)
+    assert found[12] == {
+        "method": "finetune",
+        "learning_rate": "3e-05",
+        "start_training_each_n_updates": "20",
+    }
+    assert found[7] == {"num_train_epochs": "3"}
+
+
+def test_a_project_may_be_told_what_a_run_may_be_told() -> None:
+    known = SCHEMA["properties"]["projects"]["additionalProperties"]["properties"]
+    assert set(known) == {*NAMES, EACH_N_UPDATES}
+
+
+def test_large_numbers_stay_whole() -> None:
+    """Go writes a million as 1e+06, which is no whole number to those who read it."""
+    values = {"trainer": {"activeDeadlineSeconds": 3000000}, "predictor": {"queueTexts": 2000000}}
+    rendered = template(values)
+    assert rendered.job["spec"]["template"]["spec"]["activeDeadlineSeconds"] == 3000000
+    assert environment(container(rendered.pod("Job/run")))["FITLOOP_RUN_SECONDS"] == "2999880"
+    told = environment(container(rendered.pod("InferenceService/loop-fitloop")))
+    assert told["FITLOOP_QUEUE_TEXTS"] == "2000000"
+
+
+def test_what_is_null_is_by_rule() -> None:
+    told = environment(container(template().pod("Deployment/loop-fitloop")))
+    assert not {"LEARNING_RATE", "NUM_TRAIN_EPOCHS", "WEIGHT_DECAY"} & told.keys()
+    given = template({"training": {"learningRate": 3e-5, "weightDecay": 0}}).pod("Deployment/loop-fitloop")
+    told = environment(container(given))
+    assert (float(told["LEARNING_RATE"]), told["WEIGHT_DECAY"]) == (3e-5, "0")
+    assert "NUM_TRAIN_EPOCHS" not in told
+
+
+def test_the_defaults_are_complete() -> None:
+    """Nothing but what must be given is missing from values.yaml."""
+    assert set(yaml.safe_load(VALUES.read_text())) == set(SCHEMA["properties"]) - {"global"}
+    assert template(profile="").refusal == ""

@@ -1,0 +1,203 @@
+"""`fitloop adapter`: two ports, no need of the API once it runs, one sentence for what is wrong, an end in order."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from tests.cluster.samples import MANIFEST
+from tests.fakes_kubernetes import NAMESPACE, Api, serving
+from tests.waiting import eventually
+
+_MOST_MEGABYTES = 200
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Adapter:
+    """A `fitloop adapter` in a process of its own, with a folder for a bucket."""
+
+    def __init__(self, folder: Path, kubeconfig: str, management_port: int = 0, **changed: str) -> None:
+        self._output = folder / f"output-{len(list(folder.iterdir()))}"
+        (folder / "kubeconfig").write_text(kubeconfig)
+        if not (folder / "job.yaml").exists():
+            (folder / "job.yaml").write_text(yaml.safe_dump(MANIFEST))
+        self.port, self.management_port = _free_port(), management_port or _free_port()
+        known = {name: value for name, value in os.environ.items() if name in {"PATH", "PYTHONPATH", "HOME"}}
+        told = {
+            "KUBECONFIG": str(folder / "kubeconfig"),
+            "FITLOOP_STORE": (folder / "bucket").as_uri(),
+            "FITLOOP_CACHE_DIR": str(folder / "cache"),
+            "FITLOOP_NAMESPACE": NAMESPACE,
+            "FITLOOP_POD_NAME": "pod-a",
+            "FITLOOP_JOB_TEMPLATE": str(folder / "job.yaml"),
+        }
+        ports = ("--port", str(self.port), "--management-port", str(self.management_port))
+        with self._output.open("w") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "services.cli", "adapter", *ports],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=known | told | changed,
+            )
+
+    def output(self) -> str:
+        return self._output.read_text()
+
+    def get(self, path: str, *, management: bool = False) -> int:
+        """The answer's status; 0 where there is none."""
+        port = self.management_port if management else self.port
+        try:
+            return httpx.get(f"http://127.0.0.1:{port}{path}").status_code
+        except httpx.HTTPError:
+            return 0
+
+    def is_ready(self) -> bool:
+        assert self.process.poll() is None, self.output()
+        return self.get("/readyz", management=True) == httpx.codes.OK
+
+    def megabytes(self) -> int:
+        """Resident."""
+        (line,) = (
+            line
+            for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+            if line.startswith("VmRSS")
+        )
+        return int(line.split()[1]) // 1024
+
+    def end(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
+
+
+@pytest.fixture
+def api() -> Iterator[Api]:
+    with serving(Api()) as running:
+        running.put("leases", {"kind": "Lease", "metadata": {"name": "fitloop"}})
+        yield running
+
+
+@pytest.fixture
+def started() -> Iterator[list[Adapter]]:
+    made: list[Adapter] = []
+    yield made
+    for one in made:
+        if one.process.poll() is None:
+            one.process.kill()
+        one.process.wait()
+
+
+def holder(api: Api) -> str:
+    return str((api.objects["leases", "fitloop"].get("spec") or {}).get("holderIdentity", ""))
+
+
+def test_it_answers_at_two_ports_leads_and_gives_the_lead_back(
+    tmp_path: Path, api: Api, started: list[Adapter]
+) -> None:
+    adapter = Adapter(tmp_path, api.kubeconfig())
+    started.append(adapter)
+    eventually(adapter.is_ready, 60)
+    assert adapter.get("/health") == 200
+    assert adapter.get("/metrics") == 404
+    assert adapter.get("/livez") == 404
+    assert adapter.get("/livez", management=True) == 200
+    assert adapter.get("/metrics", management=True) == 200
+    assert adapter.get("/health", management=True) == 404
+    eventually(lambda: holder(api).startswith("pod-a_"))
+    if sys.platform == "linux":
+        assert adapter.megabytes() <= _MOST_MEGABYTES
+    assert adapter.end() == 0, adapter.output()
+    assert holder(api) == ""
+    assert "Traceback" not in adapter.output()
+
+
+def test_it_starts_and_stays_ready_without_the_api(tmp_path: Path, started: list[Adapter]) -> None:
+    away = Api()
+    with serving(away):
+        kubeconfig = away.kubeconfig()
+    adapter = Adapter(tmp_path, kubeconfig)
+    started.append(adapter)
+    eventually(adapter.is_ready, 60)
+    assert adapter.get("/livez", management=True) == 200
+    with serving(away):
+        eventually(lambda: "leases" in {plural for plural, _ in away.objects}, 30)
+        eventually(lambda: holder(away).startswith("pod-a_"))
+    assert adapter.is_ready()
+    assert adapter.end() == 0, adapter.output()
+
+
+def _broken() -> dict[str, Any]:
+    manifest: dict[str, Any] = json.loads(json.dumps(MANIFEST))
+    manifest["spec"]["template"]["spec"]["restartPolicy"] = "Always"
+    return manifest
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"FITLOOP_STORE": ""}, "FITLOOP_STORE is not set: name the bucket"),
+        ({"FITLOOP_STORE": "ftp://x"}, "ftp://x"),
+        ({"KUBECONFIG": "/nowhere"}, "There is no cluster to speak to"),
+        ({"FITLOOP_JOB_TEMPLATE": "/nowhere/job.yaml"}, "The manifest of a run's Job cannot be read from"),
+        ({"FITLOOP_ROLLOUT_MODE": "quickly"}, "FITLOOP_ROLLOUT_MODE"),
+    ],
+)
+def test_what_is_wrong_at_start_is_one_sentence(
+    tmp_path: Path, api: Api, started: list[Adapter], changed: dict[str, str], sentence: str
+) -> None:
+    adapter = Adapter(tmp_path, api.kubeconfig(), **changed)
+    started.append(adapter)
+    assert adapter.process.wait(60) == 1
+    assert sentence in adapter.output()
+    assert "Traceback" not in adapter.output()
+
+
+def test_a_manifest_that_the_user_broke_is_refused_with_its_field(
+    tmp_path: Path, api: Api, started: list[Adapter]
+) -> None:
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(_broken()))
+    adapter = Adapter(tmp_path, api.kubeconfig())
+    started.append(adapter)
+    assert adapter.process.wait(60) == 1
+    assert "spec.template.spec.restartPolicy must be Never, and is 'Always'" in adapter.output()
+
+
+def test_a_manifest_that_kubernetes_refuses_is_refused_too(
+    tmp_path: Path, api: Api, started: list[Adapter]
+) -> None:
+    api.faults.append(("POST", 422, {}))
+    adapter = Adapter(tmp_path, api.kubeconfig())
+    started.append(adapter)
+    assert adapter.process.wait(60) == 1
+    assert (
+        "The manifest of a run's Job cannot be used, see trainer.* in the chart's values." in adapter.output()
+    )
+    assert "Traceback" not in adapter.output()
+
+
+def test_a_port_that_is_taken_is_one_sentence(tmp_path: Path, api: Api, started: list[Adapter]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("0.0.0.0", 0))  # noqa: S104  # what an adapter takes
+        taken.listen()
+        port = taken.getsockname()[1]
+        adapter = Adapter(tmp_path, api.kubeconfig(), management_port=port)
+        started.append(adapter)
+        assert adapter.process.wait(60) == 1
+    assert f"Port {port}" in adapter.output()
+    assert "--management-port" in adapter.output()
+    assert "Traceback" not in adapter.output()

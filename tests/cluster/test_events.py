@@ -1,0 +1,69 @@
+"""Events are told once, in a thread, and their trouble is nobody else's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from services.cluster import events as module
+from services.cluster.events import Events
+from tests.fakes_kubernetes import NAMESPACE, Api, serving
+from tests.waiting import eventually
+
+
+@pytest.fixture
+def api() -> Iterator[Api]:
+    with serving(Api()) as running:
+        running.put(
+            "inferenceservices", {"kind": "InferenceService", "metadata": {"name": "fitloop", "uid": "u1"}}
+        )
+        running.put("jobs", {"kind": "Job", "metadata": {"name": "fitloop-1-1", "uid": "u2"}})
+        yield running
+
+
+def test_an_event_is_about_the_workload_or_a_job_by_its_uid(api: Api) -> None:
+    events = Events(api.kube(), "inferenceservice/fitloop", "pod-a")
+    events.start()
+    events.tell("RolloutStarted", "New predictors load v-1.")
+    events.tell("RunFailed", "Run 1-1 is failed.", warning=True, job="fitloop-1-1")
+    events.tell("RunDone", "Run 1-2 is done.", job="fitloop-1-2")
+    eventually(lambda: len(api.of("events")) == 3)
+    first, second, third = api.of("events")
+    assert first["regarding"] == {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "name": "fitloop",
+        "namespace": NAMESPACE,
+        "uid": "u1",
+    }
+    assert (first["type"], first["reason"], first["action"]) == ("Normal", "RolloutStarted", "RolloutStarted")
+    assert first["reportingInstance"] == "pod-a"
+    assert second["regarding"] == {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "name": "fitloop-1-1",
+        "namespace": NAMESPACE,
+        "uid": "u2",
+    }
+    assert second["type"] == "Warning"
+    assert "uid" not in third["regarding"]
+
+
+def test_the_same_again_is_not_said(api: Api) -> None:
+    events = Events(api.kube(), "inferenceservice/fitloop", "pod-a")
+    for _ in range(5):
+        events.tell("A", "same")
+    events.tell("A", "other")
+    events.start()
+    eventually(lambda: len(api.of("events")) == 2)
+
+
+def test_nobody_waits_for_them(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_REMEMBERED", 10)
+    events = Events(api.kube(), "inferenceservice/fitloop", "pod-a")
+    for number in range(200):
+        events.tell("A", str(number))
+    api.faults += [("POST", 403, {})]
+    events.start()
+    eventually(lambda: len(api.of("events")) == 99)

@@ -1,0 +1,220 @@
+"""Who leads by a Lease, by clocks that tests turn; nothing here waits."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.cluster.client import ClusterError, Document
+from services.cluster.lease import DEADLINE, DURATION, RETRY, Lease, uptime
+
+
+@dataclass
+class KubeFake:
+    """One object with versions; `away` is the fault, `delay` how long an answer takes by the candidates' clock."""
+
+    namespace: str = "here"
+    seconds: tuple[float, float] = (1.0, 1.0)
+    tries: int = 1
+    shared: dict[str, Any] = field(default_factory=lambda: {"lease": None, "version": 0})
+    away: bool = False
+    after_get: Any = None
+
+    def get(self, kind: str, name: str) -> Document | None:
+        self._ask()
+        found = copy.deepcopy(self.shared["lease"])
+        if self.after_get:
+            after, self.after_get = self.after_get, None
+            after()
+        return found  # type: ignore[no-any-return]  # a document
+
+    def create(self, kind: str, body: Document) -> Document:
+        self._ask()
+        if self.shared["lease"]:
+            raise ClusterError("there", 409)
+        return self._put(body)
+
+    def replace(self, kind: str, name: str, body: Document) -> Document:
+        self._ask()
+        if body["metadata"].get("resourceVersion") != self.shared["lease"]["metadata"]["resourceVersion"]:
+            raise ClusterError("changed", 409)
+        return self._put(body)
+
+    def _put(self, body: Document) -> Document:
+        self.shared["version"] += 1
+        made = copy.deepcopy(body)
+        made["metadata"]["resourceVersion"] = str(self.shared["version"])
+        self.shared["lease"] = made
+        return made
+
+    def _ask(self) -> None:
+        if self.away:
+            raise ClusterError("away")
+
+
+class Candidate:
+    """One process with a clock of its own, which started at another time than others'."""
+
+    def __init__(self, shared: dict[str, Any], name: str, began: float = 0.0) -> None:
+        self.now = began
+        self.lease = Lease(KubeFake(shared=shared), "fitloop", name, lambda: self.now)  # type: ignore[arg-type]  # as much of Kube as is used
+        self.kube: KubeFake = self.lease.kube  # type: ignore[assignment]  # a copy of it
+
+    def turn(self) -> bool:
+        with contextlib.suppress(ClusterError):
+            self.lease.turn()
+        return self.lease.leads()
+
+
+@pytest.fixture
+def shared() -> dict[str, Any]:
+    return {"lease": None, "version": 0}
+
+
+def test_the_lease_is_made_where_there_is_none(shared: dict[str, Any]) -> None:
+    one = Candidate(shared, "a")
+    assert not one.lease.leads()
+    assert one.turn()
+    spec = shared["lease"]["spec"]
+    assert spec["holderIdentity"].startswith("a_")
+    assert spec["leaseDurationSeconds"] == 15
+    assert spec["leaseTransitions"] == 1
+
+
+def test_one_that_the_chart_made_without_a_holder_is_taken(shared: dict[str, Any]) -> None:
+    labels = {"x": "1"}
+    shared["lease"] = {
+        "kind": "Lease",
+        "metadata": {"name": "fitloop", "resourceVersion": "0", "labels": labels},
+    }
+    assert Candidate(shared, "a").turn()
+    assert shared["lease"]["metadata"]["labels"] == labels
+
+
+def test_while_one_leads_the_other_waits(shared: dict[str, Any]) -> None:
+    one, other = Candidate(shared, "a"), Candidate(shared, "b", 1e6)
+    assert one.turn()
+    for _ in range(20):
+        one.now += RETRY
+        other.now += RETRY
+        assert one.turn()
+        assert not other.turn()
+
+
+def test_a_holder_that_is_silent_loses_it_by_the_others_clock(shared: dict[str, Any]) -> None:
+    one, other = Candidate(shared, "a"), Candidate(shared, "b", 1e6)
+    one.turn()
+    assert not other.turn()
+    other.now += DURATION
+    assert not other.turn()
+    other.now += 0.1
+    assert other.turn()
+    assert shared["lease"]["spec"]["leaseTransitions"] == 2
+    one.now += 1
+    assert not one.turn()
+
+
+def test_who_cannot_renew_gives_up_before_another_may_lead(shared: dict[str, Any]) -> None:
+    one = Candidate(shared, "a")
+    one.turn()
+    one.kube.away = True
+    one.now = DEADLINE - 0.1
+    assert one.turn()
+    assert one.lease.leads(5.0)
+    assert not one.lease.leads(5.2)
+    one.now = DEADLINE
+    assert not one.turn()
+    one.kube.away = False
+    assert one.turn()
+
+
+def test_the_time_counts_from_before_the_renewal_was_sent(shared: dict[str, Any]) -> None:
+    one = Candidate(shared, "a")
+
+    def slowly() -> None:
+        one.now += 8
+
+    one.kube.after_get = slowly
+    assert one.turn()
+    one.now += DEADLINE - 8
+    assert not one.lease.leads()
+
+
+def test_a_renewal_that_another_one_overtook_changes_nothing(shared: dict[str, Any]) -> None:
+    one, other = Candidate(shared, "a"), Candidate(shared, "b")
+    one.kube.after_get = other.turn
+    assert not one.turn()
+    assert other.lease.leads()
+
+
+def test_a_lease_that_is_given_back_is_taken_at_once(shared: dict[str, Any]) -> None:
+    one, other = Candidate(shared, "a"), Candidate(shared, "b")
+    one.turn()
+    assert not other.turn()
+    one.lease.stop()
+    assert not one.lease.leads()
+    assert shared["lease"]["spec"]["holderIdentity"] == ""
+    assert other.turn()
+    one.lease.stop()
+    assert shared["lease"]["spec"]["holderIdentity"] == other.lease.identity
+
+
+def test_an_api_that_is_away_at_the_end_holds_nothing_up(shared: dict[str, Any]) -> None:
+    one = Candidate(shared, "a")
+    one.turn()
+    one.kube.away = True
+    one.lease.stop()
+    assert not one.lease.leads()
+
+
+def test_a_process_of_the_same_pod_is_another_candidate(shared: dict[str, Any]) -> None:
+    one, again = Candidate(shared, "a"), Candidate(shared, "a")
+    one.turn()
+    assert not again.turn()
+
+
+def test_the_clock_goes_on_while_a_process_is_stopped() -> None:
+    assert uptime() <= uptime()
+
+
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(["a", "b", "c"]),
+        st.floats(0, 6),
+        st.sampled_from(["turn", "turn", "turn", "away", "back", "slow", "stop"]),
+    ),
+    max_size=60,
+)
+
+
+@given(steps)
+def test_never_do_two_lead(script: list[tuple[str, float, str]]) -> None:
+    """Whatever is slow, away, stopped or overtaken; the clocks begin at different times and go equally fast."""
+    shared: dict[str, Any] = {"lease": None, "version": 0}
+    all_of_them = {
+        name: Candidate(shared, name, began) for name, began in (("a", 0.0), ("b", 1e5), ("c", 7e9))
+    }
+
+    def pass_time(seconds: float) -> None:
+        for one in all_of_them.values():
+            one.now += seconds
+        assert sum(one.lease.leads() for one in all_of_them.values()) <= 1
+
+    for name, seconds, action in script:
+        pass_time(seconds)
+        one = all_of_them[name]
+        if action in {"away", "back"}:
+            one.kube.away = action == "away"
+        elif action == "stop":
+            one.lease.stop()
+        else:
+            if action == "slow":
+                one.kube.after_get = lambda: pass_time(4)
+            one.turn()
+        pass_time(0)

@@ -1,0 +1,205 @@
+"""Jobs on a real cluster: what they wait for, their suspension, their end, and the rights that are enough."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kubernetes import client
+
+from services.cluster.client import ClusterError, Document, Kube
+from services.cluster.events import Events
+from services.cluster.jobs import JobLauncher
+from services.cluster.lease import Lease
+from services.cluster.template import name_of, rehearse
+from services.core.domain import Launch, Parameters, RunRequest, RunState
+from services.core.errors import BadConfig
+from services.core.runs import Runs
+from services.core.store.files import FileStore
+from tests.cluster.real import Namespace, manifest, needs_cluster, of_environment
+from tests.waiting import eventually
+
+pytestmark = needs_cluster(pytest.mark.slow)
+REQUEST = RunRequest("1-1", "1-x", 1, "asked for", Parameters(), 0.0)
+RIGHTS = (
+    (["batch"], ["jobs"], ["create", "get", "list", "watch", "delete"]),
+    ([""], ["pods"], ["get", "list", "watch"]),
+    (["", "events.k8s.io"], ["events"], ["create", "patch"]),
+    (["coordination.k8s.io"], ["leases"], ["create", "get", "update"]),
+)
+Make = Callable[..., JobLauncher]
+_numbers = count(1)
+
+
+@pytest.fixture(scope="module")
+def namespace() -> Iterator[Namespace]:
+    with of_environment() as made:
+        yield made
+
+
+@pytest.fixture
+def make(namespace: Namespace, tmp_path: Path) -> Iterator[Make]:
+    release, made = f"r{next(_numbers)}", list[JobLauncher]()
+    store = FileStore(tmp_path)
+    Runs(store).write(REQUEST)
+
+    def make(template: Document, kube: Kube | None = None) -> JobLauncher:
+        kube = kube or namespace.kube
+        events = Events(kube, "deployment/none", "test")
+        events.start()
+        made.append(JobLauncher(kube, store, template, release, "fitloop", lambda: None, events))
+        made[-1].start()
+        assert made[-1].jobs.listed.wait(30)
+        return made[-1]
+
+    yield make
+    for launcher in made:
+        launcher.cancel("1-1")
+        launcher.close()
+
+
+def seen(launcher: JobLauncher) -> Launch:
+    return launcher.observe("1-1") or Launch("1-1")
+
+
+def test_a_pod_that_no_node_has_a_gpu_for_says_so(make: Make) -> None:
+    template = manifest()
+    template["spec"]["template"]["spec"]["containers"][0]["resources"] = {"limits": {"nvidia.com/gpu": 64}}
+    launcher = make(template)
+    launcher.launch(REQUEST)
+    eventually(lambda: seen(launcher).waiting == "no node has a free nvidia.com/gpu", what="the reason")
+    launcher.cancel("1-1")
+    assert seen(launcher).outcome is RunState.CANCELLED
+
+
+def test_a_suspended_job_waits_for_its_queue_and_goes_on(make: Make, namespace: Namespace) -> None:
+    template = manifest()
+    template["spec"]["suspend"] = True
+    launcher = make(template)
+    launcher.launch(REQUEST)
+    eventually(lambda: "waits for its queue" in seen(launcher).waiting)
+    namespace.kube.patch("job", name_of(launcher.release, "1-1"), {"spec": {"suspend": False}})
+    eventually(lambda: seen(launcher).outcome is RunState.DONE)
+    assert [attempt.exit_code for attempt in seen(launcher).attempts] == [0]
+
+
+def test_an_image_that_is_not_there_and_a_missing_secret_are_named(make: Make) -> None:
+    template = manifest()
+    (trainer,) = template["spec"]["template"]["spec"]["containers"]
+    trainer["image"] = "fitloop.invalid/none:1"
+    launcher = make(template)
+    launcher.launch(REQUEST)
+    eventually(lambda: "its image fitloop.invalid/none:1 cannot be pulled" in seen(launcher).waiting)
+
+
+def test_a_missing_secret_is_named(make: Make) -> None:
+    template = manifest()
+    (trainer,) = template["spec"]["template"]["spec"]["containers"]
+    trainer["env"].append({"name": "A", "valueFrom": {"secretKeyRef": {"name": "absent", "key": "A"}}})
+    launcher = make(template)
+    launcher.launch(REQUEST)
+    eventually(lambda: 'CreateContainerConfigError (secret "absent" not found)' in seen(launcher).waiting)
+
+
+def test_what_may_pass_is_tried_again_until_the_jobs_limit(make: Make) -> None:
+    launcher = make(manifest("exit 75"))
+    launcher.launch(REQUEST)
+    eventually(lambda: seen(launcher).outcome is RunState.FAILED, 90)
+    assert [attempt.exit_code for attempt in seen(launcher).attempts] == [75, 75]
+    assert "BackoffLimitExceeded" in seen(launcher).reason
+
+
+def test_a_job_that_somebody_deleted_comes_again(make: Make, namespace: Namespace) -> None:
+    launcher = make(manifest("wait"))
+    launcher.launch(REQUEST)
+    eventually(lambda: seen(launcher).attempts)
+    name = name_of(launcher.release, "1-1")
+    before = namespace.kube.get("job", name)
+    assert before is not None
+    namespace.kube.delete("job", name)
+
+    def again() -> bool:
+        launcher.launch(REQUEST)
+        found = launcher.jobs.get(name)
+        return found is not None and found["metadata"]["uid"] != before["metadata"]["uid"]
+
+    eventually(again)
+    eventually(lambda: len(seen(launcher).attempts) == 2)
+    first, second = seen(launcher).attempts
+    assert second.started_at >= (first.ended_at or 0)
+    assert seen(launcher).outcome is None
+
+
+def test_kubernetes_refuses_a_broken_manifest_by_its_field(namespace: Namespace) -> None:
+    template = manifest(tolerations="none")
+    with pytest.raises(BadConfig, match="tolerations"):
+        rehearse(namespace.kube, template, "fitloop", "s3://b/p/")
+    template = manifest()
+    template["spec"]["template"]["spec"]["containers"][0]["resorces"] = {}
+    with pytest.raises(BadConfig, match=r"containers\[0\].resorces"):
+        rehearse(namespace.kube, template, "fitloop", "s3://b/p/")
+    rehearse(namespace.kube, manifest(), "fitloop", "s3://b/p/")
+
+
+@pytest.fixture
+def adapter(namespace: Namespace) -> Kube:
+    """A client with the adapter's rights and no others."""
+    rbac: Any = client.RbacAuthorizationV1Api(namespace.api)
+    core: Any = client.CoreV1Api(namespace.api)
+    rules = [{"apiGroups": groups, "resources": kinds, "verbs": verbs} for groups, kinds, verbs in RIGHTS]
+    core.create_namespaced_service_account(namespace.name, {"metadata": {"name": "adapter"}})
+    rbac.create_namespaced_role(namespace.name, {"metadata": {"name": "adapter"}, "rules": rules})
+    binding = {
+        "metadata": {"name": "adapter"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "adapter"},
+        "subjects": [{"kind": "ServiceAccount", "name": "adapter", "namespace": namespace.name}],
+    }
+    rbac.create_namespaced_role_binding(namespace.name, binding)
+    token = core.create_namespaced_service_account_token("adapter", namespace.name, {"spec": {}}).status.token
+    known = namespace.api.configuration
+    configuration = client.Configuration()
+    configuration.host, configuration.ssl_ca_cert, configuration.retries = (
+        known.host,
+        known.ssl_ca_cert,
+        False,
+    )
+    configuration.api_key = {"authorization": token, "BearerToken": token}
+    configuration.api_key_prefix = {"authorization": "Bearer", "BearerToken": "Bearer"}
+    api = client.ApiClient(configuration)
+    return Kube(namespace.name, client.CustomObjectsApi(api), client.CoreV1Api(api))
+
+
+def test_the_adapters_rights_are_enough_and_more_are_missed_by_name(
+    make: Make, adapter: Kube, namespace: Namespace
+) -> None:
+    eventually(lambda: _may(adapter), what="the Role is known to the API")
+    lease = Lease(adapter, "fitloop", "pod-a")
+    lease.start(lambda: None)
+    eventually(lease.leads)
+    launcher = make(manifest(), adapter)
+    launcher.launch(REQUEST)
+    eventually(lambda: seen(launcher).outcome is RunState.DONE)
+    found = namespace.kube.get("job", name_of(launcher.release, "1-1"))
+    assert found is not None
+    assert found["metadata"]["ownerReferences"][0]["name"] == "fitloop"
+    eventually(lambda: namespace.kube.items("event", "")[0] and _told(namespace, "RunDone"))
+    lease.stop()
+    with pytest.raises(
+        ClusterError, match=f"No right to get deployments.apps in namespace {namespace.name}: the Role"
+    ):
+        adapter.get("deployment", "fitloop")
+
+
+def _may(kube: Kube) -> bool:
+    try:
+        kube.items("job", "")
+    except ClusterError:
+        return False
+    return True
+
+
+def _told(namespace: Namespace, reason: str) -> bool:
+    return any(event.get("reason") == reason for event in namespace.kube.items("event", "")[0])

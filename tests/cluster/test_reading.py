@@ -1,0 +1,191 @@
+"""What a Job and its pods say of a run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.cluster.reading import (
+    attempts_of,
+    last_words,
+    launch_of,
+    outcome_of,
+    pod_waits_for,
+    unschedulable,
+    waiting_for,
+    why_failed,
+)
+from services.core.domain import Attempt, Launch, RunState, RunStatus
+from tests.cluster.samples import CREATED, job, pod
+
+SOON, LATE = CREATED + 10, CREATED + 1000
+GPU = (
+    "0/3 nodes are available: 1 node(s) had untolerated taint {x: y}, 2 Insufficient nvidia.com/gpu. "
+    "preemption: 0/3 nodes are available: 3 No preemption victims found for incoming pod."
+)
+
+
+def test_a_job_is_done_or_failed_once_its_condition_says_so() -> None:
+    assert outcome_of(job()) is None
+    assert outcome_of(job("a", ("Complete", ""))) is RunState.DONE
+    assert outcome_of(job("a", ("SuccessCriteriaMet", ""))) is None
+    assert outcome_of(job("a", ("FailureTarget", "BackoffLimitExceeded"))) is None
+    assert outcome_of(job("a", ("Failed", "BackoffLimitExceeded"))) is RunState.FAILED
+    untrue = job("a", ("Failed", "x"))
+    untrue["status"]["conditions"][0]["status"] = "False"
+    assert outcome_of(untrue) is None
+
+
+@pytest.mark.parametrize(
+    ("reason", "sentence"),
+    [
+        ("PodFailurePolicy", "its pod failed in a way that another try would not mend (PodFailurePolicy)"),
+        ("BackoffLimitExceeded", "its pods failed too often (BackoffLimitExceeded)"),
+        ("DeadlineExceeded", "it took longer than it may (DeadlineExceeded)"),
+        ("Other", "its Job failed (Other)"),
+    ],
+)
+def test_a_failure_says_why(reason: str, sentence: str) -> None:
+    launch = launch_of("1-1", job("a", ("Failed", reason)), [], None, SOON)
+    assert launch == Launch("1-1", (), RunState.FAILED, reason=sentence)
+    assert why_failed(job("a", ("Failed", reason))) == sentence
+
+
+def test_each_pod_is_an_attempt_with_its_exit_code() -> None:
+    pods = [
+        pod("b", started=CREATED + 40),
+        pod("a", "Failed", started=CREATED + 5, ended=CREATED + 30, code=75),
+        pod("c", "Pending", waiting={"reason": "ContainerCreating"}),
+    ]
+    launch = launch_of("1-1", job(), pods, None, SOON)
+    assert launch.attempts == (
+        Attempt(1, CREATED + 5, CREATED + 30, 75),
+        Attempt(2, CREATED + 40, None, None),
+    )
+    assert launch.waiting == ""
+
+
+def test_of_an_indexed_job_the_first_pod_counts() -> None:
+    pods = [pod("a", started=CREATED + 5, index=0), pod("b", started=CREATED + 6, index=1)]
+    assert len(attempts_of(pods, ())) == 1
+
+
+def test_attempts_whose_pods_are_gone_stay() -> None:
+    known = (Attempt(1, CREATED + 1, CREATED + 2, 75), Attempt(2, CREATED + 20, None, None))
+    pods = [pod("c", started=CREATED + 40)]
+    assert attempts_of(pods, known) == (*known, Attempt(3, CREATED + 40))
+    assert attempts_of([], known) == known
+
+
+def test_an_attempt_whose_end_nobody_saw_ended_with_its_job() -> None:
+    known = Launch("1-1", (Attempt(1, CREATED + 1),))
+    launch = launch_of("1-1", job("a", ("Failed", "DeadlineExceeded")), [], known, LATE)
+    assert launch.attempts == (Attempt(1, CREATED + 1, CREATED + 100, None),)
+
+
+def test_a_container_that_could_not_be_started_began_with_its_pod() -> None:
+    """The runtime says 1970 then."""
+    (attempt,) = attempts_of([pod("a", "Failed", started=0.0, ended=CREATED + 3, code=128)], ())
+    assert attempt == Attempt(1, CREATED, CREATED + 3, 128)
+
+
+def test_an_outcome_that_is_known_stays() -> None:
+    known = Launch("1-1", (), RunState.CANCELLED)
+    assert launch_of("1-1", job("a", ("Complete", "")), [], known, LATE) == known
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (GPU, "no node has a free nvidia.com/gpu"),
+        (
+            "0/1 nodes are available: 1 Insufficient cpu, 1 Insufficient memory.",
+            "no node has enough free cpu and memory",
+        ),
+        (
+            "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. preemption: none.",
+            "no node takes its pod (0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector)",
+        ),
+        ("", "no node takes its pod"),
+    ],
+)
+def test_why_no_node_takes_a_pod(message: str, reason: str) -> None:
+    assert unschedulable(message) == reason
+
+
+@pytest.mark.parametrize(
+    ("waiting", "reason"),
+    [
+        (
+            {"reason": "ImagePullBackOff", "message": "x"},
+            "its image img:1 cannot be pulled (ImagePullBackOff)",
+        ),
+        (
+            {"reason": "CreateContainerConfigError", "message": 'secret "s3" not found'},
+            'its container cannot start: CreateContainerConfigError (secret "s3" not found)',
+        ),
+        ({"reason": "CreateContainerError"}, "its container cannot start: CreateContainerError"),
+        ({"reason": "ContainerCreating"}, ""),
+    ],
+)
+def test_why_a_container_does_not_start(waiting: dict[str, str], reason: str) -> None:
+    pods = [pod("a", "Pending", waiting=waiting)]
+    assert waiting_for(job(), pods, SOON) == reason
+
+
+def test_a_job_waits_for_a_gpu_for_its_queue_or_for_its_end() -> None:
+    pending = [pod("a", "Pending", unschedulable=GPU)]
+    assert waiting_for(job(), pending, SOON) == "no node has a free nvidia.com/gpu"
+    assert waiting_for(job(), [*pending, pod("b", started=1)], SOON) == ""
+    suspended = job()
+    suspended["spec"]["suspend"] = True
+    assert "waits for its queue" in waiting_for(suspended, [], SOON)
+    ending = job()
+    ending["metadata"]["deletionTimestamp"] = "x"
+    assert "is being deleted" in waiting_for(ending, [], SOON)
+
+
+def test_slowness_is_told_of_once_it_is_slow() -> None:
+    creating = pod("a", "Pending", waiting={"reason": "ContainerCreating"})
+    assert waiting_for(job(), [creating], SOON) == ""
+    assert "kubectl describe pod a" in waiting_for(job(), [creating], LATE)
+    assert pod_waits_for(creating) == ""
+    assert waiting_for(job(), [], SOON) == ""
+    assert "a quota or a policy may refuse it" in waiting_for(job(), [], LATE)
+    assert waiting_for(job(failed=1), [], LATE) == ""
+
+
+def test_a_run_whose_job_is_gone_ended_as_it_said() -> None:
+    status = RunStatus("1-1", RunState.FAILED, exit_code=65, attempt=2, updated_at=CREATED + 9)
+    known = Launch("1-1", (Attempt(1, CREATED, CREATED + 1, 75), Attempt(2, CREATED + 2)))
+    assert last_words(status, known) == Launch(
+        "1-1", (known.attempts[0], Attempt(2, CREATED + 2, CREATED + 9, 65)), RunState.FAILED
+    )
+    assert last_words(status, None).attempts == (Attempt(2, CREATED + 9, CREATED + 9, 65),)
+
+
+times = st.integers(0, 50).map(lambda seconds: CREATED + seconds)
+
+
+@given(st.lists(times, unique=True, max_size=6), st.lists(times, unique=True, max_size=6), st.randoms())
+def test_attempts_are_numbered_by_time_and_none_is_lost(
+    known: list[float], seen: list[float], random: object
+) -> None:
+    before = tuple(Attempt(number, at, at + 1, 75) for number, at in enumerate(sorted(known), start=1))
+    found = attempts_of([pod(f"p{at}", started=at, ended=at + 1, code=1) for at in seen], before)
+    assert [one.started_at for one in found] == sorted({*known, *seen})
+    assert [one.number for one in found] == list(range(1, len(found) + 1))
+    assert {one.started_at for one in found if one.exit_code == 1} == set(seen)
+
+
+@given(times, st.booleans())
+def test_seeing_the_same_again_changes_nothing(at: float, over: bool) -> None:
+    told = job("a", ("Failed", "x")) if over else job()
+    pods = [pod("a", "Failed", started=at, ended=at + 1, code=1)]
+    once = launch_of("1-1", told, pods, None, SOON)
+    assert launch_of("1-1", told, pods, once, LATE) == once
+    unseen = launch_of("1-1", told, [], once, SOON)
+    assert replace(unseen, waiting="") == replace(once, waiting="")

@@ -1,0 +1,161 @@
+"""What every Leadership does. Two candidates are two processes, or as good as two."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from services.adapter.ports import Leadership
+from services.cluster import lease
+from services.cluster.lease import Lease
+from services.core.errors import Locked
+from services.embedded.leadership import FileLeadership
+from tests.cluster.real import Namespace, needs_cluster, of_environment
+from tests.fakes_kubernetes import Api, serving
+from tests.waiting import eventually
+
+
+class LeadershipContract:
+    """Subclasses give `make`: each call makes another candidate for the same lead."""
+
+    make: Callable[[], Leadership]
+
+    def _start(self, candidate: Leadership, on_change: Callable[[], None] = lambda: None) -> None:
+        """Where only one may lead beside nobody, the second one's start says so."""
+        with suppress(Locked):
+            candidate.start(on_change)
+
+    def test_nobody_leads_before_the_start(self) -> None:
+        assert not self.make().leads()
+
+    def test_one_that_is_alone_leads_and_for_some_time_to_come(self) -> None:
+        one = self.make()
+        self._start(one)
+        eventually(one.leads)
+        eventually(lambda: one.leads(5.0))
+
+    def test_of_two_one_leads(self) -> None:
+        one, other = self.make(), self.make()
+        self._start(one)
+        eventually(one.leads)
+        self._start(other)
+        assert not other.leads()
+        assert one.leads()
+
+    def test_what_is_given_back_is_anothers(self) -> None:
+        one, other = self.make(), self.make()
+        self._start(one)
+        eventually(one.leads)
+        one.stop()
+        assert not one.leads()
+        self._start(other)
+        eventually(other.leads, 5)
+
+    def test_stopping_twice_or_without_a_start_does_nothing(self) -> None:
+        one, other = self.make(), self.make()
+        one.stop()
+        self._start(other)
+        eventually(other.leads)
+        one.stop()
+        assert other.leads()
+        other.stop()
+        other.stop()
+        assert not other.leads()
+
+
+class TestFileLeadership(LeadershipContract):
+    @pytest.fixture(autouse=True)
+    def _candidates(self, tmp_path: Path) -> Iterator[None]:
+        made: list[FileLeadership] = []
+
+        def make() -> Leadership:
+            made.append(FileLeadership(tmp_path))
+            return made[-1]
+
+        self.make = make
+        yield
+        for one in made:
+            one.stop()
+
+
+class LeaseContract(LeadershipContract):
+    def test_changes_are_told(self) -> None:
+        told = threading.Event()
+        one = self.make()
+        one.start(told.set)
+        assert told.wait(10)
+        assert one.leads()
+
+    def test_a_follower_leads_as_soon_as_the_lead_is_given_back(self) -> None:
+        one, other = self.make(), self.make()
+        one.start(lambda: None)
+        eventually(one.leads)
+        other.start(lambda: None)
+        one.stop()
+        eventually(other.leads, 5)
+        assert not one.leads()
+
+
+class TestLease(LeaseContract):
+    """Over an API server in this process."""
+
+    @pytest.fixture(autouse=True)
+    def _candidates(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        monkeypatch.setattr(lease, "RETRY", 0.1)
+        made: list[Lease] = []
+        with serving(Api()) as self.api:
+
+            def make() -> Leadership:
+                made.append(Lease(self.api.kube(), "fitloop", f"pod-{len(made)}"))
+                return made[-1]
+
+            self.make = make
+            yield
+            for one in made:
+                one.stop()
+
+    def test_losing_the_api_demotes_and_its_return_promotes(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(lease, "DEADLINE", 0.5)
+        changes: list[bool] = []
+        one = self.make()
+        one.start(lambda: changes.append(one.leads()))
+        eventually(one.leads)
+        self.api.faults += [("GET", 500, {})] * 30
+        eventually(lambda: changes == [True, False])
+        self.api.faults.clear()
+        eventually(one.leads)
+
+    def test_one_who_loses_a_race_follows(self) -> None:
+        one, other = self.make(), self.make()
+        self.api.put("leases", {"kind": "Lease", "metadata": {"name": "fitloop"}})
+        one.start(lambda: None)
+        other.start(lambda: None)
+        eventually(lambda: one.leads() or other.leads())
+        assert not (one.leads() and other.leads())
+
+
+@pytest.fixture(scope="module")
+def namespace() -> Iterator[Namespace]:
+    with of_environment() as made:
+        yield made
+
+
+@needs_cluster
+class TestLeaseOnACluster(LeaseContract):
+    @pytest.fixture(autouse=True)
+    def _candidates(self, namespace: Namespace, request: pytest.FixtureRequest) -> Iterator[None]:
+        made: list[Lease] = []
+        name = request.node.name.replace("_", "-")[:60].strip("-")
+
+        def make() -> Leadership:
+            made.append(Lease(namespace.kube, name, f"pod-{len(made)}"))
+            return made[-1]
+
+        self.make = make
+        yield
+        for one in made:
+            one.stop()
