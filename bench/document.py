@@ -12,6 +12,7 @@ _TITLES = {
     "predict": "Many texts in one request",
     "memory": "Memory",
     "finetune": "Fine-tuning",
+    "cluster": "On a cluster",
     "accuracy": "How right, and how near the estimate",
 }
 ORDER = tuple(_TITLES)

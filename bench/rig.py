@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -127,7 +128,7 @@ class Rig:
                 "Label Studio is missing: `make demo` installs it, or set FITLOOP_LABEL_STUDIO to its executable."
             )
         say("Label Studio starts, for the first time with this database: about a minute")
-        studio = label_studio(executable.absolute(), self.folder / "label-studio", 18080)
+        studio = label_studio(executable.absolute(), self.folder / "label-studio", 18080, _listen())
         self.servers.append(studio)
         studio.start()
         studio.wait(600)
@@ -186,6 +187,11 @@ class Rig:
         return until(
             lambda: found if backend.setup_version(connected) == found else None, 10, "/setup to say so"
         )
+
+
+def _listen() -> str:
+    """Pods of a cluster must reach it, where there is one."""
+    return "0.0.0.0" if os.environ.get("KUBECONFIG") else "127.0.0.1"  # noqa: S104  # a throw-away Label Studio
 
 
 def base() -> Path:

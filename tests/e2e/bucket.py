@@ -97,6 +97,12 @@ class Bucket:
         """Put an object's bytes."""
         self.client.put_object(self.name, f"{PREFIX}/{key}", io.BytesIO(data), len(data))
 
+    def modified(self, key: str) -> float:
+        """When an object was written, by the storage's clock: seconds since the epoch."""
+        found = self.client.stat_object(self.name, f"{PREFIX}/{key}").last_modified
+        assert found is not None
+        return found.timestamp()
+
     def document(self, key: str) -> dict[str, Any]:
         """A JSON object."""
         return dict(json.loads(self.read(key)))

@@ -1,7 +1,7 @@
-"""Imports the modules that are given, and all that is below ours, and prints how that went as one line of JSON; a test's other half.
+"""Imports the modules that are given, and all that is below ours, and prints how that went as one line of JSON.
 
-A name after a dash is left out. It runs in a Python of its own: in this environment with `--only LIST`, where packages that LIST (docker/<image>.txt) does not
-name are hidden, or inside an image, by stdin. It uses the standard library alone.
+A name after a dash is left out. It runs in a Python of its own: in this environment with `--only LIST`, where packages
+that LIST (docker/<image>.txt) does not name are hidden, or inside an image, by stdin. It uses the standard library alone.
 """
 
 from __future__ import annotations

@@ -17,7 +17,8 @@ PREDICTOR = (
 )
 TRAINER = (
     *_ADAPTER,
-    "-services.cli.checks.cluster",  # `fitloop doctor` imports it where there is a cluster
+    "-services.cli.checks.cluster",  # `fitloop doctor` imports these two where there is a cluster
+    "-services.cli.checks.versions",
     "services.trainer",
     "services.engine",
     "services.embedded",

@@ -1,0 +1,189 @@
+"""A release on the cluster of KUBECONFIG: from "Start training" to the new version, where each second goes, and memory."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import re
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+import pytest
+
+from bench import texts
+from bench.result import Options, Result, Skip, median_and_range, say
+from bench.rig import Connected, Rig, base, until
+from demo.annotator import label_config
+from demo.servers import TOKEN
+from tests.e2e.bucket import Bucket
+from tests.e2e.kubernetes import Around, Namespace
+from tests.e2e.release import Release
+
+TEXTS = 300
+GOALS = {("linear-probe", "reload"): 30.0, ("linear-probe", "rolling"): 55.0}
+ROLLS = {"reload": 3.0, "rolling": 25.0}
+MEMORY = {"adapter": 200.0, "predictor": 450.0}
+_POLL = 0.1
+_PARTS = (
+    "button to request",
+    "request to Job",
+    "Job to running trainer",
+    "first imports",
+    "trainer",
+    "published to told",
+    "all",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """Seconds by what they were spent on; `all` is their sum."""
+
+    spent: dict[str, float]
+
+
+def run(options: Options, rig: Rig) -> Result:
+    train, intents = texts.banking77(options.data, "train"), texts.intents(options.data)
+    variants = [("linear-probe", "reload", options.rounds), ("linear-probe", "rolling", options.rounds)]
+    variants += [("auto", "reload", 1), ("finetune", "reload", 1)]
+    found: dict[tuple[str, str], list[Round]] = {}
+    memory: dict[str, float] = {}
+    with _release(rig) as release:
+        for method, mode, rounds in variants:
+            release.upgrade(
+                {"rollout": {"mode": mode, "minIntervalSeconds": 0}, "training": {"method": method}}
+            )
+            for number in range(rounds):
+                connected = _connect(rig, release, texts.some(train, TEXTS, seed=number), intents)
+                found.setdefault((method, mode), []).append(_measure(rig, release, connected))
+                say(f"cluster: {method}, {mode}: {found[method, mode][-1].spent['all']:.1f} s")
+            memory = {part: max(memory.get(part, 0.0), _resident(release, part)) for part in MEMORY}
+    return _result(found, memory)
+
+
+@contextlib.contextmanager
+def _release(rig: Rig) -> Iterator[Release]:
+    try:
+        around = Around.of_environment()
+    except pytest.skip.Exception as skipped:
+        raise Skip(str(skipped)) from skipped
+    port = int(rig.annotator.url.rpartition(":")[2])
+    with Namespace() as namespace, Bucket(around.storage) as bucket:
+        model = bucket.upload(base(), "base-models/minilm")
+        release = Release(around, namespace, bucket, port, TOKEN, base_model=model)
+        release.values = {"training": {"everyNUpdates": 100_000}}
+        release.install()
+        yield release
+
+
+def _connect(rig: Rig, release: Release, rows: texts.Labelled, labels: list[str]) -> Connected:
+    config = label_config(labels)
+    project = rig.annotator.create_project("Bench", config)
+    body = [
+        {
+            "data": {"text": text},
+            "annotations": [
+                {
+                    "result": [
+                        {
+                            "from_name": "intent",
+                            "to_name": "text",
+                            "type": "choices",
+                            "value": {"choices": [label]},
+                        }
+                    ]
+                }
+            ],
+        }
+        for text, label in rows
+    ]
+    rig.annotator.call("POST", f"/api/projects/{project}/import", json=body)
+    row = rig.annotator.call("GET", f"/api/projects/{project}/")
+    key = f"{project}.{int(datetime.fromisoformat(row['created_at']).timestamp())}"
+    backend = rig.annotator.connect(project, release.url)
+    until(lambda: release.state(project).get("labelled") or None, 120, "Fitloop to read the labels")
+    return Connected(project, key, config, backend, {})
+
+
+def _measure(rig: Rig, release: Release, connected: Connected) -> Round:
+    run_name = f"{connected.id}-1"
+    pressed, first_status = time.time(), 0.0
+    rig.annotator.press_train(connected.backend)
+    while (version := release.setup_version(connected.id)) in {"", "untrained"}:
+        if not first_status and f"runs/{run_name}/status.json" in release.bucket.keys(
+            f"runs/{run_name}/status"
+        ):
+            first_status = time.time()
+        assert time.time() - pressed < 600, release.state(connected.id)
+        time.sleep(_POLL)
+    told = time.time()
+    until(lambda: _rests(release, connected.id), 600, "the run's end")
+    job = release.namespace.get("job", f"{release.fullname}-{run_name}")
+    launch = release.bucket.document(f"runs/{run_name}/launch.json")
+    manifest = f"projects/{connected.key.replace('.', '-')}/versions/{version}/manifest.json"
+    moments = [
+        pressed,
+        float(release.bucket.document(f"runs/{run_name}/request.json")["created_at"]),
+        datetime.fromisoformat(job["metadata"]["creationTimestamp"]).timestamp(),
+        float(launch["attempts"][0]["started_at"]),
+        first_status or told,
+        release.bucket.modified(manifest),
+        told,
+    ]
+    spent = dict(zip(_PARTS, (b - a for a, b in itertools.pairwise(moments)), strict=False))
+    return Round({**spent, "all": told - pressed})
+
+
+def _rests(release: Release, project: int) -> bool | None:
+    state = release.state(project)
+    return True if state and not state["active"] and not state["pending"] else None
+
+
+def _resident(release: Release, component: str) -> float:
+    """The largest pod's resident memory, in millions of bytes."""
+    sizes = []
+    for pod in release.pods(component):
+        said = release.namespace.kubectl("exec", pod["metadata"]["name"], "--", "cat", "/proc/1/status")
+        match = re.search(r"VmRSS:\s+(\d+) kB", said)
+        sizes.append(int(match[1]) * 1024 / 1e6 if match else 0.0)
+    return max(sizes, default=0.0)
+
+
+def _result(found: dict[tuple[str, str], list[Round]], memory: dict[str, float]) -> Result:
+    head = ("where", *(f"{method}, {mode}" for method, mode in found))
+    rows: list[tuple[str, ...]] = [head]
+    for part in _PARTS:
+        cells = (
+            median_and_range([one.spent.get(part, 0.0) for one in rounds], 1) for rounds in found.values()
+        )
+        rows.append((part, *cells))
+    medians = {name: statistics.median(one.spent["all"] for one in rounds) for name, rounds in found.items()}
+    flips = {
+        mode: statistics.median(one.spent["published to told"] for one in found["linear-probe", mode])
+        for mode in ROLLS
+    }
+    met = (
+        all(medians[name] <= goal for name, goal in GOALS.items())
+        and all(flips[mode] <= goal for mode, goal in ROLLS.items())
+        and all(memory[part] <= goal for part, goal in MEMORY.items())
+    )
+    return Result(
+        name="cluster",
+        rows=tuple(rows),
+        sentence=(
+            f"From the button to the version in /setup on a cluster, {TEXTS} labelled texts: "
+            f"{medians['linear-probe', 'reload']:.1f} s with reload, {medians['linear-probe', 'rolling']:.1f} s with a rolling update "
+            f"(linear-probe). From the manifest to all predictors and /setup: {flips['reload']:.1f} s and {flips['rolling']:.1f} s. "
+            f"Resident: adapter {memory['adapter']:.0f} MB, predictor {memory['predictor']:.0f} MB."
+        ),
+        met=met,
+        goal="at most 30 s and 55 s; 3 s and 25 s; 200 MB and 450 MB",
+        how=(
+            "A real Kubernetes on the same two cores with KServe, MinIO and Traefik; profile minikube-cpu, CPU Jobs; each round a "
+            "new project of random banking77 texts, the base model in the bucket; auto and finetune once. `published to told` "
+            "includes the two seconds by which all adapters change at one moment."
+        ),
+    )
