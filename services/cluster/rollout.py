@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -21,7 +21,9 @@ from services.cluster.fleet import GENERATION, Fleet, Pod
 from services.cluster.rolls import Plan, Roll, adopted, held_by, hindered, rolled_out, under_way
 from services.core.errors import EngineError
 from services.core.settings import RolloutSettings
-from services.engine.held import Name
+
+if TYPE_CHECKING:
+    from services.engine.held import Name  # the adapter's image has none of the engine's libraries
 
 log = structlog.get_logger()
 _LOOK_SECONDS: Final = 0.4

@@ -133,16 +133,15 @@ class Keeper:
         """Load what is missing, one after the other, and see whether that is all."""
         if not self._read.is_set():
             return
+        table = self.table.last
         if not self.ready or self.mode == "reload":
-            for name in targets(self.table.last):
+            for name in targets(table):
                 self._bring(name)
-        if not self.ready:
-            for name in currents(self.table.last):
+            for name in currents(table):
                 self._bring_where_there_is_room(name)
-            wanted = {*targets(self.table.last), *currents(self.table.last)}
-            if wanted <= self._settled:
-                self.ready = True
-                log.info("ready", held=len(self.inference.held()), refused=len(self._refused))
+        if not self.ready and self._settled.issuperset([*targets(table), *currents(table)]):
+            self.ready = True
+            log.info("ready", held=len(self.inference.held()), refused=len(self._refused))
         metrics.holds(len(self.inference.held()), len(self._refusals()))
 
     def _loop(self, step: Callable[[], None]) -> None:
@@ -190,9 +189,11 @@ class Keeper:
         return asked | dict(self._refused)
 
     def _bring_where_there_is_room(self, name: Name) -> None:
-        """What serves but has no room beside what is held is left to whoever asks for it."""
+        """What serves but has no room beside what is held, or has left memory, is left to whoever asks for it."""
+        if name in self._settled and name not in self._refused:
+            return
         try:
-            has_room = name in self._settled or self.inference.has_room(*name)
+            has_room = self.inference.has_room(*name)
         except FitloopError as error:
             self._note(name, error)
             return

@@ -198,12 +198,18 @@ def test_upgrade_and_rollback_fail_no_request(running: Running) -> None:
     _without_failure(load)
 
 
-def test_without_kserve_and_back_fails_no_request(running: Running) -> None:
+def test_without_kserve_and_back(running: Running) -> None:
+    """The same Service before and after; helm takes the old predictors away first, so there may be a gap, and it ends."""
     release = running.release
-    with release.load(running.labelled) as load:
-        release.upgrade({"kserve": {"enabled": False}})
-        release.upgrade({"kserve": {"enabled": True}})
-    _without_failure(load)
+    serving = release.setup_version(running.labelled.project)
+    for enabled in (False, True):
+        release.upgrade({"kserve": {"enabled": enabled}})
+        with release.client() as client:
+            eventually(lambda: client.get("/api/predictors").is_success, 120, what="predictors answer")
+        with release.load(running.labelled) as load:
+            eventually(lambda: len(load.answers) > 30, 60, what="thirty answers")
+        _without_failure(load)
+        assert release.setup_version(running.labelled.project) == serving
 
 
 def test_a_version_is_reloaded_in_place(running: Running, annotator: Annotator) -> None:
@@ -218,6 +224,37 @@ def test_a_version_is_reloaded_in_place(running: Running, annotator: Annotator) 
         release.served(labelled.project, other_than=serving)
     assert {pod["metadata"]["name"] for pod in release.pods("predictor")} == before
     _without_failure(load)
+
+
+def test_a_suspended_job_waits_and_says_so(running: Running) -> None:
+    """As a queue has it: nothing runs before somebody lets it."""
+    release, project = running.release, running.labelled.project
+    release.upgrade({"trainer": {"suspend": True}})
+    before = set(running.versions())
+    release.ask(project, "train", parameters={"seed": "11"})
+    run = eventually(release.state_of_active, 60, what="a run")
+    eventually(lambda: "suspended" in release.state(project)["sentence"], 60, what="it says that it waits")
+    release.namespace.kubectl(
+        "patch", "job", f"{release.fullname}-{run}", "--type=merge", "-p", '{"spec": {"suspend": false}}'
+    )
+    eventually(lambda: set(running.versions()) - before, 180, what="its version")
+    running.rest()
+    release.upgrade({"trainer": {"suspend": False}})
+
+
+def test_a_run_of_two_pods(running: Running) -> None:
+    """An Indexed Job: both pods train one model, and one version comes of it."""
+    release, project = running.release, running.labelled.project
+    release.upgrade({"trainer": {"pods": 2, "resources": {"requests": {"cpu": "100m"}}}})
+    before = set(running.versions())
+    release.ask(project, "train", parameters={"method": "finetune", "num_train_epochs": "2", "seed": "12"})
+    (made,) = eventually(lambda: set(running.versions()) - before, 400, what="its version")
+    running.rest()
+    run = f"{project}-{made.rpartition('-')[2]}"
+    job = release.namespace.get("job", f"{release.fullname}-{run}")
+    assert job["spec"]["completionMode"] == "Indexed"
+    assert job["status"]["succeeded"] == 2
+    release.upgrade({"trainer": {"pods": 1}})
 
 
 def test_a_job_that_finds_no_gpu_says_so(running: Running) -> None:

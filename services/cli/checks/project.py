@@ -71,12 +71,18 @@ def checks(context: Context) -> list[Check]:
         return [Check("projects", _none)]
     asked = beyond_reach(context) is None
     looks = _LOOKS if asked else (("in label studio", _unasked), ("state", state))
-    needs = ("label studio", "token") if asked else ()
     return [
-        Check(f"project {number}: {name}", partial(look, number=number), 45.0, () if look is state else needs)
+        Check(f"project {number}: {name}", partial(look, number=number), 45.0, _needs(number, name))
         for number in context.projects
         for name, look in looks
     ]
+
+
+def _needs(number: int, name: str) -> tuple[str, ...]:
+    """One cause makes one failure."""
+    if name == "state":
+        return ()
+    return ("label studio", "token", *(() if name == "found" else (f"project {number}: found",)))
 
 
 def _none(_: Context) -> Finding:
@@ -87,23 +93,29 @@ def _none(_: Context) -> Finding:
 
 
 def _unasked(context: Context, number: int) -> Finding:
-    return beyond_reach(context) or question(context, number)
+    return beyond_reach(context) or found(context, number)
 
 
-def question(context: Context, number: int) -> Finding:
-    """The project is there, and asks what a text classifier can answer."""
+def found(context: Context, number: int) -> Finding:
+    """The project is there."""
     try:
         project, counts = context.label_studio.project(number)
-        space = parse_label_space(project.label_config)
     except Missing:
         return fail(
             f"Label Studio has no project {number} that the token's user may see.",
             "Correct --project, or let that user into the project's workspace.",
         )
+    return ok(f"It is {project.title!r}, {counts.annotated_tasks} of {counts.tasks} tasks labelled.")
+
+
+def question(context: Context, number: int) -> Finding:
+    """It asks what a text classifier can answer."""
+    project, _ = context.label_studio.project(number)
+    try:
+        space = parse_label_space(project.label_config)
     except NoLabelSpace as error:
         return fail(str(error), "Change the labeling interface in the project's settings.")
-    labelled = f"{counts.annotated_tasks} of {counts.tasks} tasks labelled"
-    return ok(f"{project.title!r}: {space.note}, {len(space.labels)} labels, {labelled}.")
+    return ok(f"{space.note}, {len(space.labels)} labels.")
 
 
 def rights(context: Context, number: int) -> Finding:
@@ -170,10 +182,8 @@ def webhook(context: Context, number: int) -> Finding:
 
 def event(context: Context, number: int) -> Finding:
     """The project is given its own title, which changes nothing, and the event of it must come."""
-    if not any(one.active for one in _our_hooks(context, number)):
-        return skipped(
-            "Without a webhook that is switched on, none can come.", "See the check of its webhook."
-        )
+    if not any(_sends(one, "PROJECT_UPDATED") for one in _our_hooks(context, number)):
+        return skipped("No webhook would send one.", "See the check of its webhook.")
     before = context.adapters.counted()
     try:
         title = context.label_studio.ask("GET", f"api/projects/{number}/")["title"]
@@ -202,16 +212,16 @@ def event(context: Context, number: int) -> Finding:
 
 def state(context: Context, number: int) -> Finding:
     """What Fitloop itself says of the project."""
-    found = context.adapters.ask(f"/api/projects/{number}")
-    if found.get("id") != number:
+    said = context.adapters.ask(f"/api/projects/{number}")
+    if said.get("id") != number:
         return warn(
             "Fitloop does not look after it yet.",
             "Open the project's Settings > Model page in Label Studio, which makes it call; then look again in a minute.",
         )
-    if problem := str(found.get("problem") or ""):
+    if problem := str(said.get("problem") or ""):
         return warn(f"Fitloop says: {problem}", f"`fitloop status {number}` tells more.")
-    served = (found.get("served") or {}).get("current") or "nothing yet"
-    return ok(f"It is served {served}; {found.get('sentence') or 'all is quiet'}.")
+    served = (said.get("served") or {}).get("current") or "nothing yet"
+    return ok(f"It is served {served}; {str(said.get('sentence') or 'all is quiet').rstrip('.')}.")
 
 
 def private_address(context: Context) -> Finding:
@@ -220,7 +230,7 @@ def private_address(context: Context) -> Finding:
     if not host:
         return skipped("The URL is not known.", "Say --url.")
     try:
-        found = sorted({str(row[4][0]) for row in socket.getaddrinfo(host, None)})
+        addresses = sorted({str(row[4][0]) for row in socket.getaddrinfo(host, None)})
     except OSError:
         if context.where is not Where.POD:
             return skipped(
@@ -230,7 +240,7 @@ def private_address(context: Context) -> Finding:
             f"{host!r} has no address.",
             "Correct the URL, or make the name known to the DNS that Label Studio asks.",
         )
-    private = [address for address in found if is_private(address)]
+    private = [address for address in addresses if is_private(address)]
     if not private:
         return ok(f"{host} is a public address.")
     named = host if host == private[0] else f"{host} ({private[0]})"
@@ -247,6 +257,7 @@ _AUTH_ADVICE: Final = (
     "Connect the URL with FITLOOP_SECRET_PATH as its path, or with http://<user>:<password>@ before the host."
 )
 _LOOKS: Final = (
+    ("found", found),
     ("question", question),
     ("rights", rights),
     ("backend", backend),
@@ -303,13 +314,17 @@ def _our_hooks(context: Context, number: int) -> list[Hook]:
     return [one for one in _hooks(context, number) if place(one.url) == wanted]
 
 
+def _sends(hook: Hook, action: str) -> bool:
+    return hook.active and (hook.actions is None or action in hook.actions)
+
+
 def _problem_of_hook(hooks: list[Hook]) -> str:
     on = [one for one in hooks if one.active]
     if not on:
         return "is switched off"
     if not any(one.payload for one in on):
         return "sends no payload, which says of which project it is"
-    missing = [name for name in WANTED if not any(one.actions is None or name in one.actions for one in on)]
+    missing = [name for name in WANTED if not any(_sends(one, name) for one in on)]
     return f"does not send {', '.join(missing)}" if missing else ""
 
 

@@ -25,6 +25,7 @@ _BODYLESS: Final = frozenset({301, 302, 303})
 _SLOW: Final = (
     "Give the adapter more CPU (adapter.resources), and look for what is slow between Label Studio and it."
 )
+_LARGER: Final = "Let the ingress take more: the chart's ingress.bodySize; nginx's proxy-body-size, Traefik's maxRequestBodyBytes."
 _NOT_US: Final = "The ingress, or the URL's path, leads elsewhere: FITLOOP_PATH_PREFIX (the chart's ingress.path) must be the path in the URL."
 
 
@@ -118,12 +119,15 @@ def body_size(context: Context) -> Finding:
     def look() -> Finding:
         text = "x" * (_BODY_BYTES // _TASKS)
         tasks = [{"id": number, "data": {"text": text}} for number in range(_TASKS)]
-        answer = _call(context, "POST", "/predict", json={"tasks": tasks, "project": "0.0"}, seconds=20.0)
+        body = {"tasks": tasks, "project": "0.0"}
+        try:
+            answer = _call(context, "POST", "/predict", json=body, seconds=20.0)
+        except _Unreached:  # small requests were answered
+            return fail("A /predict of 2 MB breaks off before its answer.", _LARGER)
         if answer.status_code == httpx.codes.REQUEST_ENTITY_TOO_LARGE:
             return fail(
                 "A /predict of 2 MB is refused (413), and 'Retrieve predictions' for a few thousand tasks is as large.",
-                "Let the ingress take more: the chart's ingress.bodySize; nginx's proxy-body-size, Traefik's buffering "
-                "maxRequestBodyBytes.",
+                _LARGER,
             )
         if len(_json(answer).get("results") or ()) != _TASKS:
             return _alien(context, answer, "/predict")

@@ -1,0 +1,51 @@
+"""A registry in a folder with small versions of two projects, and a predictor's keeper over it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from services.core.domain import Artefact
+from services.core.registry import Registry
+from services.core.settings import ServingSettings
+from services.core.store.files import FileStore
+from services.core.table import ServingTable
+from services.engine.inference import LocalInference
+from services.predictor.crashes import Crashes
+from services.predictor.keeper import Keeper
+from tests.versions import KEY, publish, tiny_version
+
+MakeKeeper = Callable[..., Keeper]
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Artefact]:
+    return tiny_version(tmp_path_factory.mktemp("made"))
+
+
+@pytest.fixture
+def registry(tmp_path: Path, made: tuple[Path, Artefact]) -> Registry:
+    """Versions v-1, v-2, v-3 of project 5, w-1 of project 6."""
+    found = Registry(FileStore(tmp_path / "store"))
+    publish(found, made, "v-1", "v-2", "v-3")
+    publish(found, made, "w-1", key="6-1")
+    assert KEY == "5-1"
+    return found
+
+
+@pytest.fixture
+def keeper_of(registry: Registry, tmp_path: Path) -> Iterator[MakeKeeper]:
+    """Makes keepers: `mode` of the rollout, and settings of serving."""
+    made: list[LocalInference] = []
+
+    def make(mode: str = "reload", **settings: object) -> Keeper:
+        serving = ServingSettings(workers=1, **settings)  # type: ignore[arg-type]  # by name, for tests
+        made.append(LocalInference(registry, serving, Crashes(tmp_path / "crashes").watched))
+        keeper = Keeper(made[-1], ServingTable(registry.store), mode)  # type: ignore[arg-type]  # one of two words
+        return keeper
+
+    yield make
+    for inference in made:
+        inference.close()
