@@ -77,7 +77,7 @@ def _context(url: str, projects: tuple[int, ...], far: tuple[str, str, str | Non
     """Where we are, and what is to be looked at. Raises BadConfig."""
     from dataclasses import replace
 
-    from services.cli.checks.project import first_backend
+    from services.cli.checks.backend import first_backend
 
     found = _around(far)
     found = replace(found, url=url, projects=projects or _projects(found))

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from services.cli.checks import clocks, label_studio, project, reach, storage
+from services.cli.checks import clocks, label_studio, project, reach, storage, webhook
 from services.cli.checks.context import Context
 from services.cli.checks.finding import Check, Finding, skipped
 
@@ -15,7 +15,7 @@ __all__ = ["checks_of"]
 def checks_of(context: Context) -> list[list[Check]]:
     """Every check that there is for this place and these projects."""
     return [
-        [*label_studio.CHECKS, *project.checks(context), project.PRIVATE_ADDRESS],
+        [*label_studio.CHECKS, *project.checks(context), webhook.PRIVATE_ADDRESS],
         [*reach.CHECKS],
         [*storage.CHECKS, *clocks.CHECKS],
         _of_a_cluster() if context.inspector else [Check("cluster", _no_cluster)],

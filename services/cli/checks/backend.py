@@ -1,0 +1,89 @@
+"""A project's ML backends in Label Studio: that ours is among them, and that Label Studio itself reaches it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from services.cli.checks.address import place, problem_of
+from services.cli.checks.context import Context
+from services.cli.checks.finding import Finding, fail, ok, warn
+from services.cli.checks.label_studio import beyond_reach
+from services.core.errors import FitloopError
+
+CONNECT: Final = "Connect it in Label Studio: the project's Settings > Model > Connect Model."
+URL_ADVICE: Final = "Use the whole name, as http://fitloop.<namespace>.svc.cluster.local, an IP address, or a host of the ingress with a dot in it."
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """A row of /api/ml/: `state` is CO, DI, ER, TR or PR after Label Studio has just asked it for /health and /setup."""
+
+    url: str
+    state: str
+    error: str
+
+
+def backend(context: Context, number: int) -> Finding:
+    """A backend with our URL, the first of the project, which Label Studio itself has just reached."""
+    rows = backends(context, number)
+    if not rows:
+        return fail("It has no ML backend.", CONNECT)
+    ours = ours_of(context, rows)
+    if ours is None:
+        named = ", ".join(context.shown(one.url) for one in rows)
+        return fail(
+            f"Its ML backend is {named}, and not {context.shown(context.url)}.",
+            "Change its URL in Label Studio (remove the backend and connect it anew, for the webhook), or correct --url.",
+        )
+    if problem := problem_of(ours.url):
+        return fail(f"Its backend {context.shown(ours.url)} cannot work: {problem}.", URL_ADVICE)
+    if ours.state in {"DI", "ER"}:
+        return fail(
+            f"Label Studio does not reach {context.shown(ours.url)}{_said(context, ours)}.",
+            "Call that URL's /health from where Label Studio runs: it must answer within 1 s, and /setup within 3 s.",
+        )
+    if ours is not rows[0]:
+        return warn(
+            f"It has {len(rows)} backends, and Label Studio asks only the first for predictions: {context.shown(rows[0].url)}.",
+            "Remove the others.",
+        )
+    return ok(f"Label Studio reaches {context.shown(ours.url)}.")
+
+
+def backends(context: Context, number: int) -> list[Backend]:
+    rows = context.label_studio.ask("GET", "api/ml/", params={"project": number})
+    return [
+        Backend(str(row.get("url") or ""), str(row.get("state") or ""), str(row.get("error_message") or ""))
+        for row in rows
+    ]
+
+
+def ours_of(context: Context, rows: list[Backend]) -> Backend | None:
+    """The one with our URL; where that is not known, the only one."""
+    if not context.url:
+        return rows[0] if len(rows) == 1 else None
+    return next((one for one in rows if place(one.url) == place(context.url)), None)
+
+
+def first_backend(context: Context) -> str:
+    """The URL of the only backend of the first project that has just one; "" where that cannot be told."""
+    if beyond_reach(context):
+        return ""
+    for number in context.projects:
+        try:
+            rows = backends(context, number)
+        except FitloopError:
+            continue
+        if len(rows) == 1:
+            return rows[0].url
+    return ""
+
+
+def _said(context: Context, backend: Backend) -> str:
+    """What Label Studio says went wrong, without what its message may tell of credentials."""
+    said = re.sub(r"//[^/@\s]+@", "//", " ".join(backend.error.split()))
+    secret = context.settings.auth.secret_path
+    said = said.replace(f"/{secret}", "/<secret>") if secret else said
+    return f": {said[:200].rstrip('.')}" if said else ""
