@@ -8,6 +8,7 @@ thread may call this.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -39,6 +40,7 @@ class Promotions:
 
     ledger: Ledger
     rollout: Rollout
+    clock: Callable[[], float] = time.time
     _standings: dict[str, Standing] = field(default_factory=dict)
     _pursued: dict[str, str] = field(default_factory=dict)
     """By project, the target that somebody still wanted in this step."""
@@ -196,6 +198,7 @@ class Promotions:
 
     def _pursue(self, project_key: str, version: str, why: str, now: float, *, pinned: bool) -> bool:
         """One step on the way of `version` to `current`; whether it is there. Raises what refused it; `target` is empty then."""
+        began = self.clock()
         if self.served(project_key).target != version:
             self._withdraw(project_key)
             self.ledger.change(project_key, lambda known: replace(known, target=version))
@@ -208,6 +211,7 @@ class Promotions:
         if not standing.done or now < self.served(project_key).since:
             return False
         # What is broken must not be told of for longer; else all replicas change at one moment, which is still to come.
+        now += max(0.0, self.clock() - began)  # predictors that do not answer take their time
         since = now if project_key in self._falling else now + self.rollout.flip_seconds
         self.ledger.change(
             project_key,

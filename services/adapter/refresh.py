@@ -158,11 +158,10 @@ class Refresher:
 
     def _try(self, known: Progress) -> None:
         job = known.job
-        if not self._goes_on(known):
-            self._give_up(known)
-            return
         try:
-            if job.title_only or self._push(known):
+            if not self._goes_on(known):
+                self._give_up(known)
+            elif job.title_only or self._push(known):
                 rename(self._source, self._auth, job.project_id, job.seen_url, job.version)
                 self._tell(known, done=True, problem="")
                 log.info("refreshed", project=job.project_id, version=job.version)
@@ -190,9 +189,10 @@ class Refresher:
             for start in range(0, len(tasks), CHUNK):
                 if not self._goes_on(known):
                     return self._give_up(known)
-                self._source.push_predictions(
-                    job.project_id, runner.run(self._predict(job, tasks[start : start + CHUNK]))
-                )
+                predictions = runner.run(self._predict(job, tasks[start : start + CHUNK]))
+                if not self._goes_on(known):  # predicting may have taken long
+                    return self._give_up(known)
+                self._source.push_predictions(job.project_id, predictions)
                 self._tell(known, pushed=min(start + CHUNK, len(tasks)))
         return self._goes_on(known) or self._give_up(known)
 

@@ -16,6 +16,7 @@ import structlog
 from services.adapter import metrics
 from services.adapter.board import Board
 from services.adapter.bulletin import Bulletin
+from services.adapter.guarded import NotLeading
 from services.adapter.ledger import Ledger
 from services.adapter.ports import Inference, Launcher, Rollout
 from services.adapter.promotions import Promotions
@@ -56,10 +57,12 @@ class Supervisor:
         clock: Callable[[], float] = time.time,
         *,
         alone: bool = True,
+        leads: Callable[[], bool] = lambda: True,
     ) -> None:
         """Nothing is read and no thread runs yet. `store` refuses changes where this process does not lead.
 
         `collect`: takes what this process's routes have left. `alone`: there are no other adapters to be told of anything.
+        `leads`: whether this process leads at this moment, for what no store guards.
         """
         registry, most = Registry(store), settings.serving.refresh_max_tasks
         self.ledger = Ledger(registry)
@@ -71,7 +74,7 @@ class Supervisor:
             inbox=Inbox(store),
             source=label_studio,
             launcher=launcher,
-            promotions=Promotions(self.ledger, rollout),
+            promotions=Promotions(self.ledger, rollout, clock),
             refresher=self.refresher,
             retention=Retention(registry, settings.storage),
             turns=Turns(settings.trigger.max_active_runs),
@@ -80,6 +83,7 @@ class Supervisor:
         self.roster = Roster(self._tools)
         self._collect = collect
         self._clock = clock
+        self._leads = leads
         self._bulletin = None if alone else Bulletin(store, board)
         self._begun = False
 
@@ -100,9 +104,11 @@ class Supervisor:
         self.ledger.mend(now)
         self.roster.hear(self._hints(), now)
         commands = self._commands()
+        began = self._clock()
         self.roster.open(commands, now)
         for steward in list(self.roster.stewards.values()):
-            self.roster.step(steward, commands.get(steward.project.id, []), now)
+            late = max(0.0, self._clock() - began)  # Label Studio may have let the projects before it wait
+            self.roster.step(steward, commands.get(steward.project.id, []), now + late)
             self._put_up()
         self._put_up()
         return self._until_next(now)
@@ -146,6 +152,9 @@ class Supervisor:
             self._bulletin.put_up(self.ledger.term, self._clock())
 
     def _is_current(self, job: Job) -> bool:
+        """Whether the job's version serves. Raises NotLeading: what goes on after a pause must not undo what another one did."""
+        if not self._leads():
+            raise NotLeading("Another adapter leads, or none: this one tells Label Studio nothing.")
         view = self._tools.board.view(job.project_id)
         told = view and (view.project.key, view.served.at(self._clock()))
         return told == (job.project_key, job.version)

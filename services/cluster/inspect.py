@@ -93,4 +93,4 @@ class Inspector:
 
 
 def _refused(what: str, status: int, reason: str) -> ClusterError:
-    return ClusterError(f"The Kubernetes API does not let you {what} ({status} {reason}).", status)
+    return ClusterError(f"Kubernetes answered {status} ({reason}) to the wish to {what}.", status)

@@ -1,6 +1,7 @@
 """A version's folder to a Model: the one place that chooses the engine, by what the manifest says.
 
-torch and transformers (some seconds, some hundred MB) are imported only where the manifest asks for `torch-fp32`.
+torch and transformers (some seconds, some hundred MB) are imported only where the manifest asks for `torch-fp32`, or where
+the device is a GPU: then every version is computed in bf16 from its fp32 weights.
 """
 
 from __future__ import annotations
@@ -51,5 +52,7 @@ def _engine(
     if artefact.engine in {"ct2-int8", "torch-fp32"}:
         from services.engine.torch import TorchEngine
 
+        if device != "cpu":  # an id beyond the table would end the whole process's use of the GPU
+            check_vocabulary(config, tokenizer)
         return TorchEngine(folder, artefact.layout, labels, pad_id_of(config, tokenizer), threads, device)
     raise EngineError(f"The engine {artefact.engine!r} is unknown to this release: upgrade Fitloop.")

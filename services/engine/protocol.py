@@ -17,7 +17,7 @@ class Engine(Protocol):
     """One version in memory. `forward` may be called from several threads at once."""
 
     kind: str
-    """`ct2-int8` or `torch-fp32`: for status and metrics."""
+    """`ct2-int8`, `torch-fp32` or `torch-bf16`: for status and metrics."""
 
     def forward(self, batch: Sequence[TokenIds]) -> Logits:
         """Logits of shape (len(batch), labels), float32; rows may differ in length and are padded inside."""

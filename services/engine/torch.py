@@ -1,4 +1,4 @@
-"""The fp32 engine: what every architecture that transformers knows can be served with. Imported only when needed.
+"""The fp32 engine, bf16 on a GPU: what every architecture that transformers knows can be served with. Imported only when needed.
 
 Two layouts: a folder that AutoModelForSequenceClassification loads, and sentence-transformers',
 where transformers computes the encoder and `head` the rest.
@@ -47,7 +47,7 @@ class TorchEngine:
         self.model: Any = load_pretrained(auto.from_pretrained, folder)
         self._pad_id = pad_id
         self._device = device_called(device)
-        if self._device.type == "cuda":
+        if device == "cuda":
             self.kind = "torch-bf16"
             self.model = self.model.to(self._device, torch.bfloat16)
         outputs = self.head.outputs if self.head else self.model.config.num_labels
@@ -66,9 +66,7 @@ class TorchEngine:
             raise EngineError(f"torch could not compute a batch of {len(batch)} texts: {error}") from error
         if self.head is None:
             return np.asarray(output.logits.float().cpu().numpy(), dtype=np.float32)
-        return self.head.logits(
-            output.last_hidden_state.float().cpu().numpy(), [len(ids) for ids in batch]
-        )
+        return self.head.logits(output.last_hidden_state.float().cpu().numpy(), [len(ids) for ids in batch])
 
     def close(self) -> None:
         """See Engine."""
@@ -78,7 +76,9 @@ class TorchEngine:
 def device_called(name: str) -> torch.device:
     """`cpu` or `cuda`. Raises EngineError where a GPU was promised and there is none."""
     if name == "cuda" and not torch.cuda.is_available():
-        raise EngineError("FITLOOP_DEVICE is cuda, and this process finds no GPU: give the pod one, or set it to cpu.")
+        raise EngineError(
+            "FITLOOP_DEVICE is cuda, and this process finds no GPU: give the pod one, or set it to cpu."
+        )
     return torch.device(name)
 
 

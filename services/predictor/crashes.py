@@ -42,7 +42,7 @@ class Crashes:
         try:
             yield
         finally:
-            with self._lock:
+            with self._lock, contextlib.suppress(OSError):
                 self._loading.pop(path, None)
                 path.unlink(missing_ok=True)
 

@@ -216,6 +216,8 @@ class Keeper:
             self._settle(name)
             metrics.loaded("loaded", self.clock() - now)
             log.info("loaded", project=name[0], version=name[1], seconds=round(self.clock() - now, 2))
+        if name[1] not in self._named.get(name[0], ()):  # it was withdrawn meanwhile
+            self._forget(name[0], frozenset({name[1]}))
 
     def _settle(self, name: Name) -> None:
         self._settled.add(name)

@@ -160,7 +160,7 @@ def _broken() -> dict[str, Any]:
 def test_what_is_wrong_at_start_is_one_sentence(
     tmp_path: Path, api: Api, started: list[Adapter], changed: dict[str, str], sentence: str
 ) -> None:
-    adapter = Adapter(tmp_path, api.kubeconfig(), **changed)
+    adapter = Adapter(tmp_path, api.kubeconfig(), 0, **changed)
     started.append(adapter)
     assert adapter.process.wait(60) == 1
     assert sentence in adapter.output()

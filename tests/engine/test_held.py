@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from services.core.errors import CorruptVersion, EngineError, FitloopError, Overloaded, StoreUnreachable
 from services.engine.held import Models, Name
 from services.engine.model import Model
 
@@ -52,4 +53,78 @@ def test_a_model_is_what_was_loaded(models: Callable[[int], Models]) -> None:
     loaded: Model = held.loaded.result(10)
     assert found.get(("5-1", "v-1")) is loaded
     held.release()
+    found.close()
+
+
+def _budgeted(budget: float, **sizes: int) -> Models:
+    return Models(
+        lambda _: cast("Any", _Closable()),
+        8,
+        size=lambda name: sizes[name[1].partition("-")[0]],
+        budget=budget,
+    )
+
+
+def test_beyond_the_bytes_the_least_recently_used_leave() -> None:
+    found = _budgeted(100, v=40, w=60)
+    assert _ask(found, ("5-1", "v-1"), ("6-1", "v-1")) == [("5-1", "v-1"), ("6-1", "v-1")]
+    assert _ask(found, ("5-1", "v-1"), ("7-1", "w-1")) == [("5-1", "v-1"), ("7-1", "w-1")]
+    assert found.get(("6-1", "v-1")) is None
+    found.close()
+
+
+def test_what_is_in_use_stays_and_the_load_says_that_there_is_no_room() -> None:
+    found = _budgeted(100, v=60)
+    held = found.use(("5-1", "v-1"))
+    held.loaded.result(10)
+    with pytest.raises(Overloaded, match="no memory for version v-2 beside those in use"):
+        _ask(found, ("5-1", "v-2"))
+    assert found.refusals() == {}, "that says nothing of the version"
+    held.release()
+    assert _ask(found, ("5-1", "v-2")) == [("5-1", "v-2")]
+    found.close()
+
+
+def test_what_is_larger_than_all_room_is_refused_and_nothing_leaves_for_it() -> None:
+    found = _budgeted(100, v=60, w=101)
+    _ask(found, ("5-1", "v-1"))
+    with pytest.raises(EngineError, match="FITLOOP_MODEL_MEMORY_MB"):
+        _ask(found, ("6-1", "w-1"))
+    assert found.names() == [("5-1", "v-1")]
+    assert list(found.refusals()) == [("6-1", "w-1")]
+    found.close()
+
+
+def test_whether_there_is_room_is_known_before() -> None:
+    found = _budgeted(100, v=60, w=30)
+    assert found.has_room(("5-1", "v-1"))
+    _ask(found, ("5-1", "v-1"))
+    assert found.has_room(("5-1", "v-1"))
+    assert found.has_room(("6-1", "w-1"))
+    assert not found.has_room(("6-1", "v-1"))
+    found.close()
+    few = Models(lambda _: cast("Any", _Closable()), 2)
+    _ask(few, ("5-1", "v-1"), ("6-1", "v-1"))
+    assert not few.has_room(("7-1", "v-1"))
+    few.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "seconds"), [(CorruptVersion("broken"), 60), (StoreUnreachable("away"), 2)]
+)
+def test_trouble_of_the_store_is_remembered_for_a_moment_and_a_broken_version_for_a_minute(
+    error: FitloopError, seconds: float
+) -> None:
+    now, tries = [0.0], list[Name]()
+
+    def load(name: Name) -> Model:
+        tries.append(name)
+        raise error
+
+    found = Models(load, 2, lambda: now[0])
+    for moment, expected in ((0.0, 1), (seconds - 0.1, 1), (seconds, 2)):
+        now[0] = moment
+        with pytest.raises(type(error)):
+            _ask(found, ("5-1", "v-1"))
+        assert len(tries) == expected
     found.close()

@@ -154,6 +154,8 @@ def test_which_files_an_engine_reads() -> None:
     assert needed("3_Dense/model.safetensors", "ct2-int8")
     assert needed("tokenizer.json", "ct2-int8")
     assert not needed("report.json", "torch-fp32")
+    assert needed("model.safetensors", "torch-bf16")
+    assert not needed("ct2/model.bin", "torch-bf16")
 
 
 async def test_a_fp32_version_is_served_too(

@@ -43,8 +43,9 @@ def _load(
     labels: tuple[str, ...] = LABELS,
     layout: str = "sentence-transformers",
     temperature: float = 1.0,
+    device: str = "cpu",
 ) -> Model:
-    return load_model(folder, Artefact(layout, engine, "", 32, temperature), labels, 2, 1)
+    return load_model(folder, Artefact(layout, engine, "", 32, temperature), labels, 2, 1, device)
 
 
 @pytest.mark.parametrize("engine", ["ct2-int8", "torch-fp32"])
@@ -177,3 +178,23 @@ def test_serving_int8_imports_neither_torch_nor_transformers(version: Path) -> N
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("engine", ["ct2-int8", "torch-fp32"])
+def test_on_a_gpu_every_version_is_computed_in_bf16_from_its_fp32_weights(
+    version: Path, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fp32 = _load(version, "torch-fp32").logits_of(TEXTS)
+    monkeypatch.setattr("services.engine.torch.device_called", lambda _: torch.device("cpu"))
+    model = _load(version, engine, device="cuda")
+    assert model.engine.kind == "torch-bf16"
+    model.smoke_test()
+    found = model.logits_of(TEXTS)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, fp32, atol=0.05 * float(np.abs(fp32).max()))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_a_sentence(version: Path) -> None:
+    with pytest.raises(EngineError, match="FITLOOP_DEVICE is cuda, and this process finds no GPU"):
+        _load(version, "ct2-int8", device="cuda")

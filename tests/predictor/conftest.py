@@ -43,8 +43,7 @@ def keeper_of(registry: Registry, tmp_path: Path) -> Iterator[MakeKeeper]:
     def make(mode: str = "reload", **settings: object) -> Keeper:
         serving = ServingSettings(workers=1, **settings)  # type: ignore[arg-type]  # by name, for tests
         made.append(LocalInference(registry, serving, Crashes(tmp_path / "crashes").watched))
-        keeper = Keeper(made[-1], ServingTable(registry.store), mode)  # type: ignore[arg-type]  # one of two words
-        return keeper
+        return Keeper(made[-1], ServingTable(registry.store), mode)  # type: ignore[arg-type]  # one of two words
 
     yield make
     for inference in made:

@@ -29,7 +29,14 @@ def megabytes(registry: Registry) -> float:
 
 def test_what_the_table_names() -> None:
     table = Serving(
-        1, 1, {"1": Served("a", "b", "c", since=1.0), "2": Served("d", since=2.0), "3": Served(target="e"), "4": Served()}
+        1,
+        1,
+        {
+            "1": Served("a", "b", "c", since=1.0),
+            "2": Served("d", since=2.0),
+            "3": Served(target="e"),
+            "4": Served(),
+        },
     )
     assert named(table) == {
         "1": frozenset("abc"),
@@ -94,7 +101,8 @@ def test_a_broken_version_is_refused_and_all_others_are_served(
 
 
 @pytest.mark.parametrize(
-    ("manifest", "reason"), [(b"{", "is broken"), (b'{"format": 99}', "upgrade Fitloop"), (None, "holds no|no such|No")]
+    ("manifest", "reason"),
+    [(b"{", "is broken"), (b'{"format": 99}', "upgrade Fitloop"), (None, "holds no|no such|No")],
 )
 def test_a_version_without_a_readable_manifest_is_refused(
     keeper_of: MakeKeeper, registry: Registry, manifest: bytes | None, reason: str
@@ -141,7 +149,9 @@ def test_only_what_the_table_names_or_named_last_for_that_project_may_be_asked_f
     assert not keeper.may_serve(KEY, "v-3"), "a deleted project is served no more"
 
 
-def test_what_serves_but_has_no_room_is_left_to_whoever_asks(keeper_of: MakeKeeper, registry: Registry) -> None:
+def test_what_serves_but_has_no_room_is_left_to_whoever_asks(
+    keeper_of: MakeKeeper, registry: Registry
+) -> None:
     keeper = keeper_of(memory_mb=1.5 * megabytes(registry))
     name(registry, {KEY: Served("v-1", since=1.0), "6-1": Served("w-1", since=2.0)})
     state = turn(keeper)

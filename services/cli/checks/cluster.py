@@ -148,15 +148,16 @@ def newest(jobs: list[Document]) -> list[Document]:
     return list(last.values())
 
 
+_API: Final = ("kubernetes",)
 CHECKS: Final = (
     Check("kubernetes", api),
-    Check("clock: kubernetes", of_kubernetes),
-    Check("rights", rights, 30.0),
-    Check("job", job, 25.0),
-    Check("gpu", gpu),
-    Check("predictors", predictors),
-    Check("lease", lease),
-    Check("runs", runs),
+    Check("clock: kubernetes", of_kubernetes, needs=_API),
+    Check("rights", rights, 30.0, _API),
+    Check("job", job, 25.0, _API),
+    Check("gpu", gpu, needs=_API),
+    Check("predictors", predictors, needs=_API),
+    Check("lease", lease, needs=_API),
+    Check("runs", runs, needs=_API),
 )
 
 

@@ -80,13 +80,15 @@ def examine(groups: Sequence[Sequence[Check]], context: Context) -> Iterator[Fin
 def _all(group: Sequence[Check], context: Context) -> list[Finding]:
     found: dict[str, Finding] = {}
     for check in group:
-        failed = [name for name in check.needs if name in found and found[name].verdict is Verdict.FAIL]
-        if failed:
-            why = skipped(f"The check {failed[0]!r} failed.", "Mend that first.")
-            found[check.name] = replace(why, name=check.name)
-        else:
-            found[check.name] = look(check, context)
+        before = (found[name] for name in check.needs if name in found)
+        lacking = next((one for one in before if one.verdict in {Verdict.FAIL, Verdict.SKIPPED}), None)
+        found[check.name] = look(check, context) if lacking is None else _in_vain(check, lacking)
     return list(found.values())
+
+
+def _in_vain(check: Check, lacking: Finding) -> Finding:
+    ended = "failed" if lacking.verdict is Verdict.FAIL else "was skipped"
+    return Finding(Verdict.SKIPPED, f"The check {lacking.name!r} {ended}.", name=check.name)
 
 
 def look(check: Check, context: Context) -> Finding:

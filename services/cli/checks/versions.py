@@ -79,7 +79,10 @@ def problem_of(pod: str, state: dict[str, Any], table: Serving, now: float) -> s
     return f"{pod} refuses {', '.join(sorted(refused))}" if refused else ""
 
 
-CHECKS: Final = (Check("releases", releases), Check("held versions", held, 30.0))
+CHECKS: Final = (
+    Check("releases", releases, needs=("kubernetes",)),
+    Check("held versions", held, 30.0, ("kubernetes",)),
+)
 
 
 def _predictors(context: Context) -> list[Document]:

@@ -1,0 +1,233 @@
+"""The way from adapter to predictor: what is asked, what is believed, what is tried again, and how long connections live."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import numpy as np
+import orjson
+import pytest
+
+from services.cluster.inference import CONNECTION_SECONDS, RemoteInference
+from services.core.errors import EngineError, NotFound, Overloaded
+from services.core.settings import ClusterSettings
+from services.engine.protocol import Scores
+from services.predictor.protocol import Asked, answer_v2, parse_v2
+
+SCORES = Scores(("A", "B"), np.array([[0.75, 0.25]], np.float32))
+Answer = Callable[[httpx.Request], httpx.Response]
+Make = Callable[..., RemoteInference]
+
+
+def honest(request: httpx.Request) -> httpx.Response:
+    """As the predictor answers."""
+    asked = parse_v2(request.content)
+    scores = Scores(SCORES.labels, np.repeat(SCORES.probabilities, len(asked.texts), axis=0))
+    body, headers = answer_v2("p5-1", str(asked.version), asked, scores)
+    return httpx.Response(200, content=body, headers=headers)
+
+
+class Predictor(httpx.AsyncBaseTransport):
+    """Answers in turn by what it is given, then honestly; an exception is raised."""
+
+    def __init__(self, *answers: Answer | httpx.Response | Exception) -> None:
+        self.answers = list(answers)
+        self.asked: list[httpx.Request] = []
+        self.closed = 0
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(request)
+        answer = self.answers.pop(0) if self.answers else honest
+        if isinstance(answer, Exception):
+            raise answer
+        return answer if isinstance(answer, httpx.Response) else answer(request)
+
+    async def aclose(self) -> None:
+        self.closed += 1
+
+
+@pytest.fixture
+def inference() -> Iterator[Make]:
+    made: list[RemoteInference] = []
+
+    def make(transport: httpx.AsyncBaseTransport | None = None, **settings: Any) -> RemoteInference:
+        known: dict[str, Any] = {
+            "predictor_url": "http://models.test/",
+            "predict_timeout_seconds": 5.0,
+        } | settings
+        made.append(RemoteInference(ClusterSettings(**known), transport))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def refusal(status: int, sentence: str = "why") -> httpx.Response:
+    return httpx.Response(status, json={"error": sentence})
+
+
+async def test_a_request_names_project_and_version_and_asks_for_binary_figures(inference: Make) -> None:
+    predictor = Predictor()
+    scores = await inference(predictor).scores("5-1", "v-1", ["a", "b"])
+    assert scores.labels == ("A", "B")
+    np.testing.assert_array_equal(scores.probabilities, [[0.75, 0.25]] * 2)
+    assert scores.probabilities.flags.writeable
+    (request,) = predictor.asked
+    assert str(request.url) == "http://models.test/v2/models/p5-1/infer"
+    assert parse_v2(request.content) == Asked(("a", "b"), "v-1", "", True)
+
+
+async def test_half_a_surrogate_pair_is_sent_as_the_tokenizer_reads_it(inference: Make) -> None:
+    predictor = Predictor()
+    await inference(predictor).scores("5-1", "v-1", ["a\ud83d", "b"])
+    assert parse_v2(predictor.asked[0].content).texts == ("a?", "b")
+
+
+@pytest.mark.parametrize("trouble", [httpx.ConnectError("x"), httpx.ReadError("x"), refusal(503)])
+async def test_one_more_try_after_a_broken_connection_or_503(inference: Make, trouble: Any) -> None:
+    predictor = Predictor(trouble)
+    await inference(predictor).scores("5-1", "v-1", ["a"])
+    assert len(predictor.asked) == 2
+    again = Predictor(trouble, trouble)
+    with pytest.raises(Overloaded):
+        await inference(again).scores("5-1", "v-1", ["a"])
+    assert len(again.asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (400, EngineError),
+        (404, NotFound),
+        (424, EngineError),
+        (429, Overloaded),
+        (500, EngineError),
+        (504, Overloaded),
+    ],
+)
+async def test_other_answers_are_not_asked_for_again_and_keep_their_sentence(
+    inference: Make, status: int, error: type[Exception]
+) -> None:
+    predictor = Predictor(refusal(status, "File 'x' differs."))
+    with pytest.raises(error, match="File 'x' differs"):
+        await inference(predictor).scores("5-1", "v-1", ["a"])
+    assert len(predictor.asked) == 1
+
+
+async def test_an_answer_without_a_sentence_gets_one(inference: Make) -> None:
+    with pytest.raises(EngineError, match="answered 500 to a request for version v-1"):
+        await inference(Predictor(httpx.Response(500, text="<html>"))).scores("5-1", "v-1", ["a"])
+
+
+def changed(**outputs: Any) -> Answer:
+    def answer(request: httpx.Request) -> httpx.Response:
+        whole = honest(request)
+        length = int(whole.headers["Inference-Header-Content-Length"])
+        said, rest = json.loads(whole.content[:length]), whole.content[length:]
+        said |= outputs
+        head = orjson.dumps(said)
+        return httpx.Response(
+            200, content=head + rest, headers={"Inference-Header-Content-Length": str(len(head))}
+        )
+
+    return answer
+
+
+def rows_of_three(request: httpx.Request) -> httpx.Response:
+    asked = parse_v2(request.content)
+    scores = Scores(("A", "B"), np.full((3, 2), 0.5, np.float32))
+    body, headers = answer_v2("p", "v-1", Asked(("", "", ""), asked.version, "", True), scores)
+    return httpx.Response(200, content=body, headers=headers)
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        (changed(parameters={"version": "v-9"}), "answered by version v-9, and was asked for v-1"),
+        (rows_of_three, r"answered \(3, 2\) figures for 1 texts and 2 labels"),
+        (changed(outputs=[]), "cannot be read"),
+        (httpx.Response(200, text="hello"), "another server"),
+        (
+            httpx.Response(200, text="hello", headers={"Inference-Header-Content-Length": "3"}),
+            "another server",
+        ),
+    ],
+)
+async def test_an_answer_that_is_not_what_was_asked_for_is_an_error(
+    inference: Make, answer: Any, sentence: str
+) -> None:
+    with pytest.raises(EngineError, match=sentence):
+        await inference(Predictor(answer)).scores("5-1", "v-1", ["a"])
+
+
+async def test_the_deadline_holds_for_all_tries_together(inference: Make) -> None:
+    class Slow(Predictor):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            await asyncio.sleep(60)
+            return await super().handle_async_request(request)
+
+    with pytest.raises(Overloaded, match="within 0.2 s"):
+        await inference(Slow(), predict_timeout_seconds=0.2).scores("5-1", "v-1", ["a"])
+
+
+async def test_nobody_there_is_a_sentence_and_not_ready(inference: Make) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        url = f"http://127.0.0.1:{found.getsockname()[1]}"
+    nobody = inference(predictor_url=url)
+    assert not await nobody.ready()
+    with pytest.raises(Overloaded, match=f"No predictor answers at {url}"):
+        await nobody.scores("5-1", "v-1", ["a"])
+
+
+async def test_ready_is_what_a_predictor_says(inference: Make) -> None:
+    assert await inference(Predictor(httpx.Response(200))).ready()
+    assert not await inference(Predictor(httpx.Response(503))).ready()
+
+
+async def test_after_half_a_minute_connections_are_new_and_the_old_ones_end(
+    inference: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("services.cluster.inference.time.monotonic", lambda: now[0])
+    predictor = Predictor()
+    remote = inference(predictor, predict_timeout_seconds=0.1)
+    clients = []
+    for moment in (0.0, CONNECTION_SECONDS, CONNECTION_SECONDS + 1, 2 * CONNECTION_SECONDS):
+        now[0] = moment
+        await remote.scores("5-1", "v-1", ["a"])
+        clients.append(remote._client)
+    assert [one is clients[0] for one in clients] == [True, True, False, False]
+    assert clients[2] is clients[3]
+    while not predictor.closed:  # noqa: ASYNC110  # it is another loop that closes it
+        await asyncio.sleep(0.01)
+    assert predictor.closed == 1
+
+
+def test_requests_come_from_any_event_loop(inference: Make) -> None:
+    remote = inference(Predictor())
+    for _ in range(2):
+        assert asyncio.run(remote.scores("5-1", "v-1", ["a"])).labels == ("A", "B")
+
+
+async def test_a_request_that_is_given_up_is_given_up_there_too(inference: Make) -> None:
+    cancelled = asyncio.Event()
+    here = asyncio.get_running_loop()
+
+    class Slow(Predictor):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            try:
+                await asyncio.sleep(60)
+            finally:
+                here.call_soon_threadsafe(cancelled.set)
+            return await super().handle_async_request(request)
+
+    asked = asyncio.create_task(inference(Slow()).scores("5-1", "v-1", ["a"]))
+    await asyncio.sleep(0.1)
+    asked.cancel()
+    await asyncio.wait_for(cancelled.wait(), 5)

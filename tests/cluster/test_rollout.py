@@ -1,0 +1,265 @@
+"""The rollout over pods that follow the annotation, as a Deployment's do: clock, API and pods are made up."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.adapter.ports import Standing
+from services.cluster.client import ClusterError, Document
+from services.cluster.fleet import Pod
+from services.cluster.rollout import ClusterRollout
+from services.core.errors import EngineError
+from services.core.settings import RolloutSettings
+
+Name = tuple[str, str]
+
+
+@dataclass
+class World:
+    """A workload, its pods and a clock. New pods are ready `start_seconds` after the annotation, with `targets` held."""
+
+    kind: str = "inferenceservice"
+    mode: Literal["rolling", "reload"] = "rolling"
+    replicas: int = 2
+    start_seconds: float = 12.0
+    now: float = 1_000_000.0
+    targets: set[Name] = field(default_factory=set)
+    patches: list[tuple[float, str | None]] = field(default_factory=list)
+    told: list[tuple[str, str]] = field(default_factory=list)
+    pods_now: list[Pod] = field(default_factory=list)
+    waits: str = ""
+    spec: Document = field(default_factory=dict)
+    _born: float = 0.0
+
+    def __post_init__(self) -> None:
+        template: Document = {"predictor": {"minReplicas": self.replicas}}
+        if self.kind == "deployment":
+            template = {"replicas": self.replicas, "template": {"metadata": {}}}
+        self.spec = template
+        self.pods_now = [Pod(f"old-{number}", True, answers=True) for number in range(self.replicas)]
+
+    def settings(self) -> RolloutSettings:
+        return RolloutSettings(mode=self.mode)
+
+    def rollout(self) -> ClusterRollout:
+        """That of a new leader."""
+        this: Any = self
+        return ClusterRollout(this, this, f"{self.kind}/fitloop", self.settings(), this, lambda: self.now)
+
+    # What a Kube does.
+    def get(self, kind: str, name: str) -> Document | None:
+        assert (kind, name) == (self.kind, "fitloop")
+        return {"spec": copy.deepcopy(self.spec)} if self.spec else None
+
+    def patch(self, kind: str, name: str, body: Document) -> None:
+        assert (kind, name) == (self.kind, "fitloop")
+        found = (
+            body["spec"]["predictor"] if kind == "inferenceservice" else body["spec"]["template"]["metadata"]
+        )
+        (generation,) = found["annotations"].values()
+        assert list(found["annotations"]) == ["fitloop.io/generation"]
+        place = self.spec["predictor"] if kind == "inferenceservice" else self.spec["template"]["metadata"]
+        place["annotations"] = {"fitloop.io/generation": generation} if generation else {}
+        self.patches.append((self.now, generation))
+        self._born = self.now
+        generation = generation or ""
+        old = [pod for pod in self.pods_now if pod.generation == generation] or [
+            pod for pod in self.pods_now if pod.ready
+        ]
+        self.pods_now = old
+        if any(pod.generation != generation for pod in old):
+            self.pods_now = [*old, Pod("new", False, generation, waits=self.waits)]
+
+    # What a Fleet does.
+    def pods(self) -> list[Pod]:
+        new = [pod for pod in self.pods_now if not pod.ready]
+        if new and not self.waits and self.now - self._born >= self.start_seconds:
+            generation = new[0].generation
+            self.pods_now = [
+                Pod(f"{generation}-{number}", True, generation, frozenset(self.targets), answers=True)
+                for number in range(self.replicas)
+            ]
+        return self.pods_now
+
+    # What Events do.
+    def tell(self, reason: str, note: str, *, warning: bool = False) -> None:
+        del warning
+        self.told.append((reason, note))
+
+    def until_done(self, rollout: ClusterRollout, name: Name, seconds: float) -> Standing:
+        """Ask every second, as the supervisor does."""
+        self.targets.add(name)
+        end = self.now + seconds
+        while not (standing := rollout.advance(*name, self.now)).done and self.now < end:
+            self.now += 1
+        return standing
+
+
+V2, V3 = ("5-1", "v-2"), ("5-1", "v-3")
+
+
+@pytest.mark.parametrize("kind", ["inferenceservice", "deployment"])
+def test_a_roll_brings_the_version_to_all_pods(kind: str) -> None:
+    world = World(kind)
+    rollout, began = world.rollout(), world.now
+    assert world.until_done(rollout, V2, 60) == Standing(done=True)
+    assert 12 <= world.now - began <= 15
+    assert len(world.patches) == 1
+    assert [reason for reason, _ in world.told] == ["RolloutStarted", "VersionHeld"]
+    assert rollout.flip_seconds == 2.0
+
+
+def test_what_all_pods_hold_needs_no_roll() -> None:
+    world = World()
+    world.pods_now = [replace(pod, held=frozenset({V2})) for pod in world.pods_now]
+    assert world.rollout().advance(*V2, world.now).done
+    assert world.patches == []
+
+
+def test_reload_patches_nothing_and_is_blocked_only_after_its_deadline() -> None:
+    world = World(mode="reload")
+    rollout = world.rollout()
+    assert rollout.advance(*V2, world.now) == Standing(done=False, reason="0 of 2 predictors hold it")
+    world.now += 601
+    assert rollout.advance(*V2, world.now).blocked
+    assert world.told[-1] == ("RolloutBlocked", "0 of 2 predictors hold it")
+    world.pods_now = [replace(pod, held=frozenset({V2})) for pod in world.pods_now]
+    world.now += 1
+    assert rollout.advance(*V2, world.now).done
+    assert world.patches == []
+
+
+@pytest.mark.parametrize("mode", ["rolling", "reload"])
+def test_what_a_pod_refused_is_bad_with_the_pods_reason(mode: Literal["rolling", "reload"]) -> None:
+    world = World(mode=mode)
+    world.pods_now[1] = replace(world.pods_now[1], refused={V2: "its sha256 differs"})
+    with pytest.raises(EngineError, match="its sha256 differs"):
+        world.rollout().advance(*V2, world.now)
+    assert world.told == [("VersionRefused", "v-2: its sha256 differs")]
+
+
+def test_a_refusal_in_the_middle_of_a_roll_leaves_the_roll_to_its_end() -> None:
+    world = World()
+    rollout = world.rollout()
+    rollout.advance(*V2, world.now)
+    world.pods_now[-1] = replace(world.pods_now[-1], refused={V2: "broken"})
+    world.now += 1
+    with pytest.raises(EngineError):
+        rollout.advance(*V2, world.now)
+    rollout.withdraw(*V2)
+    assert not rollout.advance(*V3, world.now).done
+    world.now += 20
+    assert "next rolling update" in rollout.advance(*V3, world.now).reason
+    assert world.until_done(rollout, V3, 120).done
+    assert len(world.patches) == 2
+
+
+def test_a_roll_that_does_not_end_is_undone_and_tried_again_later() -> None:
+    world = World(waits="no node has room for it")
+    rollout = world.rollout()
+    assert not world.until_done(rollout, V2, 610).done
+    assert [generation is None for _, generation in world.patches] == [False, True]
+    blocked = rollout.advance(*V2, world.now)
+    assert blocked.blocked
+    assert "no node has room for it; tried again in" in blocked.reason
+    world.waits = ""
+    assert world.until_done(rollout, V2, 300).done
+    assert len(world.patches) == 3
+
+
+def test_new_pods_that_do_not_hold_it_are_not_rolled_again_at_once() -> None:
+    world = World()
+    rollout = world.rollout()
+    rollout.advance(*V2, world.now)
+    standing = Standing(done=False)
+    for _ in range(100):
+        world.now += 1
+        standing = rollout.advance(*V2, world.now)
+    assert len(world.patches) == 1
+    assert standing.blocked
+    assert "all predictors are new, and 0 of 2 predictors hold it" in standing.reason
+
+
+def test_a_new_leader_goes_on_with_the_roll_and_begins_none() -> None:
+    world = World()
+    world.targets.add(V2)
+    world.rollout().advance(*V2, world.now)
+    world.now += 5
+    assert world.until_done(world.rollout(), V2, 60).done
+    assert len(world.patches) == 1
+
+
+def test_a_new_leader_undoes_a_roll_by_the_deadline_of_its_beginning() -> None:
+    world = World(waits="image pull failed")
+    world.rollout().advance(*V2, world.now)
+    began = world.now
+    while len(world.patches) == 1 and world.now < began + 1000:
+        world.now += 100
+        world.rollout().advance(*V2, world.now)
+    assert world.patches[1:] == [(began + 700, None)]
+
+
+def test_what_serves_is_only_looked_at() -> None:
+    world = World()
+    rollout = world.rollout()
+    assert rollout.check(*V2) == Standing(done=True), "a ready pod loads it on demand"
+    world.now += 1
+    world.pods_now[0] = replace(world.pods_now[0], refused={V2: "broken"})
+    with pytest.raises(EngineError, match="broken"):
+        rollout.check(*V2)
+    world.now += 1
+    world.pods_now[1] = replace(world.pods_now[1], held=frozenset({V2}))
+    assert rollout.check(*V2).done, "what another one holds is not bad"
+    world.now += 1
+    world.pods_now = []
+    assert rollout.check(*V2) == Standing(done=False, reason="no predictor is ready", blocked=True)
+    assert world.patches == []
+
+
+def test_a_workload_that_is_not_there_is_trouble_that_passes() -> None:
+    world = World()
+    world.spec = {}
+    with pytest.raises(ClusterError, match="inferenceservice/fitloop does not exist"):
+        world.rollout().advance(*V2, world.now)
+
+
+@given(
+    moments=st.lists(st.floats(0, 10), min_size=5, max_size=5),
+    start_seconds=st.floats(1, 50),
+    new_leader_at=st.none() | st.floats(0, 100),
+)
+def test_five_promotions_in_ten_seconds_are_at_most_two_rolls(
+    moments: list[float], start_seconds: float, new_leader_at: float | None
+) -> None:
+    world = World(start_seconds=start_seconds)
+    rollout, zero = world.rollout(), world.now
+    waiting = {(f"{number}-1", "v-1"): zero + moment for number, moment in enumerate(moments)}
+    left = set(waiting)
+    while left and world.now < zero + 400:
+        if new_leader_at is not None and world.now - zero >= new_leader_at:
+            rollout, new_leader_at = world.rollout(), None
+        due = {name for name in left if waiting[name] <= world.now}
+        world.targets |= due
+        left -= {name for name in sorted(due) if rollout.advance(*name, world.now).done}
+        world.now += 1
+    assert not left
+    assert len(world.patches) <= 2
+
+
+def test_a_roll_that_another_one_ended_is_seen_by_all_who_wait() -> None:
+    world, done = World(), list[Name]()
+    rollout = world.rollout()
+    advance: Callable[[Name], bool] = lambda name: rollout.advance(*name, world.now).done  # noqa: E731
+    world.targets |= {V2, ("6-1", "w-1")}
+    for _ in range(20):
+        done += [name for name in sorted(world.targets) if name not in done and advance(name)]
+        world.now += 1
+    assert done == sorted(world.targets)
+    assert len(world.patches) == 1

@@ -1,0 +1,142 @@
+"""When a rolling update begins, ends, is undone and is gone on with: pure decisions over what pods say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from services.cluster.fleet import Pod, pod_of
+from services.cluster.rolls import (
+    AGAIN_SECONDS,
+    Plan,
+    Roll,
+    adopted,
+    held_by,
+    hindered,
+    rolled_out,
+    under_way,
+)
+
+NAME = ("5-1", "v-2")
+
+
+def pod(number: int = 1, generation: str = "", *, ready: bool = True, **others: Any) -> Pod:
+    return Pod(f"pod-{number}", ready, generation, **({"answers": ready} | others))
+
+
+def holding(number: int = 1, generation: str = "") -> Pod:
+    return pod(number, generation, held=frozenset({NAME}))
+
+
+def test_a_version_is_there_when_every_ready_pod_holds_it_and_there_is_one() -> None:
+    assert held_by([holding(1), holding(2), pod(3, ready=False)], NAME).done
+    assert held_by([], NAME).reason == "no predictor is ready"
+    assert (
+        held_by([pod(ready=False, waits="no node has room")], NAME).reason
+        == "no predictor is ready: no node has room"
+    )
+    assert held_by([holding(1), pod(2)], NAME).reason == "1 of 2 predictors hold it"
+    assert (
+        held_by([pod(2, answers=False)], NAME).reason == "0 of 1 predictors hold it (pod-2 does not answer)"
+    )
+    assert "(no memory)" in held_by([holding(1), pod(2, delayed={NAME: "no memory"})], NAME).reason
+
+
+def test_a_roll_is_out_when_all_pods_are_new_and_ready_and_there_are_enough() -> None:
+    assert rolled_out([pod(1, "7"), pod(2, "7")], "7", 2)
+    assert not rolled_out([pod(1, "7")], "7", 2)
+    assert not rolled_out([pod(1, "7"), pod(2, "6")], "7", 2)
+    assert not rolled_out([pod(1, "7"), pod(2, "7", ready=False)], "7", 2)
+
+
+def test_how_far_a_roll_is_and_what_hinders_it_is_said() -> None:
+    pods = [pod(1, "6"), pod(2, "7", ready=False, waits="no node has a free nvidia.com/gpu")]
+    assert (
+        under_way(pods, "7").reason
+        == "0 of 2 predictors are new and ready: no node has a free nvidia.com/gpu"
+    )
+    assert hindered(pods, "7").endswith("did not become ready in time: no node has a free nvidia.com/gpu")
+    assert hindered([pod(1, "6")], "7").endswith("in time")
+
+
+def test_one_roll_after_the_other_and_not_too_soon() -> None:
+    plan = Plan()
+    assert plan.waits(1000.0, 60) is None
+    plan = plan.begin("", 1000.0)
+    assert plan.roll == Roll("1000000", 1000.0, "")
+    waits = plan.end().waits(1010.0, 60)
+    assert waits is not None
+    assert waits.reason == "the next rolling update begins in 50 s"
+    assert plan.end().waits(1060.0, 60) is None
+
+
+def test_after_a_failure_the_wait_doubles_to_an_hour_and_a_success_ends_that() -> None:
+    plan, now, waits = Plan(), 0.0, []
+    for _ in range(20):
+        plan = plan.begin("", now).fail("no node has room", now)
+        waits.append(plan.blocked_until - now)
+        standing = plan.waits(now + 1, 60)
+        assert standing is not None
+        assert standing.blocked
+        assert standing.reason.startswith("no node has room; tried again in")
+        now = plan.blocked_until
+    assert waits[:4] == [AGAIN_SECONDS, 2 * AGAIN_SECONDS, 4 * AGAIN_SECONDS, 8 * AGAIN_SECONDS]
+    assert max(waits) == 3600
+    assert plan.begin("", now).end().fail("", now).blocked_until - now == AGAIN_SECONDS
+
+
+def test_a_new_leader_goes_on_with_a_roll_since_it_began() -> None:
+    pods = [pod(1, "500000"), pod(2, "1000000", ready=False)]
+    assert adopted("1000000", pods, 1200.0) == Plan(Roll("1000000", 1000.0, "500000"), 1000.0)
+    assert adopted("1000000", [pod(1), pod(2)], 1200.0).roll == Roll("1000000", 1000.0, "")
+
+
+def test_a_new_leader_knows_when_the_last_roll_began() -> None:
+    plan = adopted("1000000", [pod(1, "1000000")], 1010.0)
+    assert plan == Plan(last_began=1000.0)
+    assert plan.waits(1010.0, 60)
+    assert adopted("", [pod(1)], 1010.0) == Plan()
+    assert adopted("", [], 1010.0) == Plan()
+    assert adopted("written by hand", [pod(1, "written by hand")], 1010.0) == Plan()
+    assert adopted("9000000", [pod(1, "9000000")], 1010.0).last_began == 1010.0, (
+        "a clock that is ahead holds up nothing"
+    )
+
+
+def test_a_new_leader_does_not_go_on_with_a_roll_that_was_undone() -> None:
+    for annotation in ("500000", ""):
+        plan = adopted(annotation, [pod(1, annotation), pod(2, "1000000", ready=False)], 1200.0)
+        assert plan.roll is None
+        assert plan.last_began == 1000.0
+        assert plan.blocked_until == 1200.0 + AGAIN_SECONDS
+
+
+def test_what_the_api_and_the_pod_say_of_it() -> None:
+    meta = {"name": "p-1", "annotations": {"fitloop.io/generation": "7"}}
+    ready = {"conditions": [{"type": "Ready", "status": "True"}]}
+    state = {
+        "held": {"5-1": ["v-1", "v-2"]},
+        "refused": {"5-1": {"v-3": "broken"}},
+        "delayed": {"6-1": {"w-1": "slow"}},
+    }
+    found = pod_of({"metadata": meta, "status": ready}, state)
+    assert found == Pod(
+        "p-1",
+        True,
+        "7",
+        frozenset({("5-1", "v-1"), ("5-1", "v-2")}),
+        {("5-1", "v-3"): "broken"},
+        {("6-1", "w-1"): "slow"},
+        True,
+    )
+    silent = pod_of({"metadata": {"name": "p-1"}, "status": ready}, None)
+    assert (silent.ready, silent.answers, silent.held) == (True, False, frozenset())
+
+
+def test_a_pod_whose_process_ends_again_and_again_says_so() -> None:
+    ended = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
+    status = {
+        "containerStatuses": [
+            {"name": "kserve-container", "ready": False, "lastState": ended, "state": {"running": {}}}
+        ]
+    }
+    assert "137 (OOMKilled)" in pod_of({"metadata": {"name": "p-1"}, "status": status}, None).waits

@@ -1,0 +1,170 @@
+"""What every Rollout does: in this process, and over a predictor's pod in either mode."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.adapter.ports import Rollout, Standing
+from services.cluster.events import Events
+from services.cluster.fleet import GENERATION, Fleet
+from services.cluster.rollout import ClusterRollout
+from services.core.domain import Artefact, Served
+from services.core.errors import CorruptVersion, EngineError, NotFound
+from services.core.registry import Registry
+from services.core.settings import RolloutSettings, ServingSettings
+from services.core.store.files import FileStore
+from services.core.table import ServingTable
+from services.embedded.rollout import LocalRollout
+from services.engine.inference import LocalInference
+from services.predictor.keeper import Keeper
+from services.predictor.management import Management
+from tests.fakes_kubernetes import Api, serving
+from tests.versions import KEY, damage, name, publish, tiny_version
+from tests.waiting import eventually
+
+UNUSABLE = (EngineError, CorruptVersion, NotFound)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Artefact]:
+    return tiny_version(tmp_path_factory.mktemp("made"))
+
+
+class RolloutContract:
+    """Subclasses give `rollout`; project 5 serves v-1, and v-2 can be its target."""
+
+    registry: Registry
+    rollout: Rollout
+
+    @pytest.fixture(autouse=True)
+    def _registry(self, tmp_path: Path, made: tuple[Path, Artefact]) -> None:
+        self.registry = Registry(FileStore(tmp_path))
+        publish(self.registry, made, "v-1", "v-2")
+        publish(self.registry, made, "w-1", key="6-1")
+        name(self.registry, {KEY: Served("v-1")})
+
+    def _advance(self, version: str, key: str = KEY) -> Standing:
+        """Until it is done."""
+
+        def done() -> Standing | None:
+            standing = self.rollout.advance(key, version, time.time())
+            return standing if standing.done else None
+
+        found = eventually(done)
+        assert found is not None
+        return found
+
+    def test_a_target_comes_to_every_process(self) -> None:
+        name(self.registry, {KEY: Served("v-1", target="v-2")})
+        assert self._advance("v-2") == Standing(done=True)
+        assert self._advance("v-2").done, "and is there when it is asked for again"
+
+    def test_targets_of_two_projects_come_side_by_side(self) -> None:
+        name(self.registry, {KEY: Served("v-1", target="v-2"), "6-1": Served(target="w-1")})
+        assert self._advance("w-1", "6-1").done
+        assert self._advance("v-2").done
+
+    def test_a_broken_version_is_refused_with_its_reason(self) -> None:
+        damage(self.registry, "v-2")
+        name(self.registry, {KEY: Served("v-1", target="v-2")})
+        with pytest.raises(UNUSABLE, match="differs from its manifest"):
+            self._advance("v-2")
+        self.rollout.withdraw(KEY, "v-2")
+        name(self.registry, {KEY: Served("v-1")})
+        assert self.rollout.check(KEY, "v-1").done
+
+    def test_what_serves_can_be_answered_for(self) -> None:
+        assert self.rollout.check(KEY, "v-1") == Standing(done=True)
+
+    def test_withdrawing_what_was_never_wanted_does_nothing(self) -> None:
+        self.rollout.withdraw(KEY, "v-9")
+
+    def test_a_flip_is_never_in_the_past(self) -> None:
+        assert self.rollout.flip_seconds >= 0
+
+
+class TestLocalRollout(RolloutContract):
+    @pytest.fixture(autouse=True)
+    def _rollout(self, _registry: None) -> Iterator[None]:
+        inference = LocalInference(self.registry, ServingSettings(workers=1))
+        self.rollout = LocalRollout(inference)
+        yield
+        inference.close()
+
+
+class Pods:
+    """A Deployment of one predictor, whose pods run in this process: a new annotation starts a new one, then ends the old one."""
+
+    def __init__(self, registry: Registry, api: Api, mode: str) -> None:
+        self.registry, self.api, self.mode = registry, api, mode
+        self.port = 0
+        self.over = threading.Event()
+        api.put(
+            "deployments",
+            {
+                "kind": "Deployment",
+                "metadata": {"name": "serving"},
+                "spec": {"replicas": 1, "template": {"metadata": {}}},
+            },
+        )
+        self._start("")
+        self.thread = threading.Thread(target=self._control)
+        self.thread.start()
+
+    def _start(self, generation: str) -> None:
+        self.inference = LocalInference(self.registry, ServingSettings(workers=1))
+        self.keeper = Keeper(self.inference, ServingTable(self.registry.store), self.mode)  # type: ignore[arg-type]  # one of two words
+        self.management = Management(self.keeper, self.port, 0)
+        self.management.start()
+        self.port = self.management.port
+        self.keeper.start()
+        eventually(lambda: self.keeper.ready, every=0.01)
+        meta = {
+            "name": f"pod-{generation}",
+            "labels": {"fitloop.io/predictor": "f"},
+            "annotations": {GENERATION: generation},
+        }
+        status = {"podIP": "127.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]}
+        self.api.put("pods", {"kind": "Pod", "metadata": meta, "status": status})
+
+    def _stop(self) -> None:
+        self.keeper.stop()
+        self.management.stop()
+        self.inference.close()
+        for pod in self.api.of("pods"):
+            self.api.drop("pods", pod["metadata"]["name"])
+
+    def _control(self) -> None:
+        running: Any = None
+        while not self.over.wait(0.05):
+            (deployment,) = self.api.of("deployments")
+            wanted = (deployment["spec"]["template"]["metadata"].get("annotations") or {}).get(GENERATION)
+            if wanted != running:
+                self._stop()
+                self._start(wanted or "")
+                running = wanted
+
+    def close(self) -> None:
+        self.over.set()
+        self.thread.join()
+        self._stop()
+
+
+@pytest.mark.parametrize("mode", ["reload", "rolling"])
+class TestClusterRollout(RolloutContract):
+    @pytest.fixture(autouse=True)
+    def _rollout(self, _registry: None, mode: str) -> Iterator[None]:
+        with serving(Api()) as api:
+            pods, kube = Pods(self.registry, api, mode), api.kube()
+            fleet = Fleet(kube, "fitloop.io/predictor=f", pods.port)
+            settings = RolloutSettings(mode=mode, min_interval_seconds=0.0)
+            events = Events(kube, "deployment/serving", "adapter")
+            self.rollout = ClusterRollout(kube, fleet, "deployment/serving", settings, events)
+            yield
+            pods.close()

@@ -1,0 +1,67 @@
+"""A version in whose load the process died twice is refused without a third try."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from services.core.errors import EngineError
+from services.predictor.crashes import Crashes
+
+KEY = "5-1"
+
+
+_cut_off: list[AbstractContextManager[None]] = []
+"""Kept, because a load that is thrown away ends."""
+
+
+def die_in(crashes: Crashes, version: str) -> None:
+    """As a process that is killed while it loads: nothing after the load runs."""
+    load = crashes.watched(KEY, version)
+    load.__enter__()  # and never __exit__
+    _cut_off.append(load)
+
+
+def test_the_third_try_is_refused_and_another_version_is_not(tmp_path: Path) -> None:
+    for _ in range(2):
+        die_in(Crashes(tmp_path), "v-1")
+    with (
+        pytest.raises(EngineError, match="v-1 ended the predictor's process 2 times"),
+        Crashes(tmp_path).watched(KEY, "v-1"),
+    ):
+        pytest.fail("it was loaded")
+    with Crashes(tmp_path).watched(KEY, "v-2"):
+        pass
+
+
+def test_one_crash_is_forgotten_after_a_load_that_ends_well_or_badly(tmp_path: Path) -> None:
+    for error in (None, EngineError("broken")):
+        die_in(Crashes(tmp_path), "v-1")
+        try:
+            with Crashes(tmp_path).watched(KEY, "v-1"):
+                if error:
+                    raise error
+        except EngineError:
+            pass
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_load_that_the_end_of_the_process_cuts_off_is_no_crash(tmp_path: Path) -> None:
+    for _ in range(5):
+        crashes = Crashes(tmp_path)
+        die_in(crashes, "v-1")
+        crashes.excuse()
+    with Crashes(tmp_path).watched(KEY, "v-1"):
+        pass
+
+
+def test_a_folder_that_cannot_be_written_or_nonsense_in_it_keeps_nothing_from_loading(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    with Crashes(file / "below").watched(KEY, "v-1"):
+        pass
+    Crashes(tmp_path)._path(KEY, "v-1").write_text("nonsense")
+    with Crashes(tmp_path).watched(KEY, "v-1"):
+        pass

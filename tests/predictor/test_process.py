@@ -1,0 +1,217 @@
+"""The predictor as a pod starts it: KServe's server, the management port, its errors in one line, and its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from services.core.domain import Served
+from services.core.registry import Registry
+from services.core.settings import ServingSettings
+from services.core.table import ServingTable
+from services.engine.inference import LocalInference
+from services.predictor.keeper import Keeper
+from services.predictor.management import Management
+from tests.buckets import ENDPOINT, SECRET, needs_s3
+from tests.buckets import KEY as ACCESS_KEY
+from tests.versions import KEY, damage, name
+from tests.waiting import eventually
+
+KEYS = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"}
+COMMAND = [sys.executable, "-m", "services.predictor"]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return int(found.getsockname()[1])
+
+
+def environment(folder: Path, **others: str) -> dict[str, str]:
+    """Of a pod: nothing of ours but what is said here."""
+    known = {
+        key: value
+        for key, value in os.environ.items()
+        if key.startswith(("PATH", "PYTHON", "COVERAGE", "HOME"))
+    }
+    own = {"FITLOOP_CACHE_DIR": str(folder), "WORKERS": "1", "FITLOOP_LOG_FORMAT": "json"}
+    return known | own | others
+
+
+class Predictor:
+    """A process of its own."""
+
+    def __init__(self, folder: Path, **others: str) -> None:
+        self.port, self.state_port = free_port(), free_port()
+        ports = {
+            "FITLOOP_PREDICTOR_PORT": str(self.port),
+            "FITLOOP_PREDICTOR_STATE_PORT": str(self.state_port),
+        }
+        self.log = folder / "log.txt"
+        with self.log.open("w") as log:
+            given = environment(folder, **ports, **others)
+            self.process = subprocess.Popen(COMMAND, env=given, stdout=log, stderr=log)
+
+    def get(self, path: str) -> httpx.Response | None:
+        """From the management port; None where it does not answer."""
+        try:
+            return httpx.get(f"http://127.0.0.1:{self.state_port}{path}", timeout=5)
+        except httpx.HTTPError:
+            return None
+
+    def is_ready(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()
+        answer = self.get("/readyz")
+        return answer is not None and answer.is_success
+
+    def state(self) -> dict[str, Any]:
+        answer = self.get("/state")
+        assert answer is not None
+        return dict(answer.json())
+
+    def post(self, path: str, **body: Any) -> httpx.Response:
+        return httpx.post(f"http://127.0.0.1:{self.port}{path}", json=body, timeout=60)
+
+
+@pytest.fixture
+def started(registry: Registry, tmp_path: Path) -> Iterator[Callable[[], Predictor]]:
+    """Starts predictors over the registry; those that are left are ended."""
+    running: list[Predictor] = []
+
+    def start() -> Predictor:
+        folder = tmp_path / f"pod-{len(running)}"
+        folder.mkdir()
+        running.append(Predictor(folder, FITLOOP_STORE=registry.store.url, FITLOOP_ROLLOUT_MODE="reload"))
+        eventually(running[-1].is_ready)
+        return running[-1]
+
+    yield start
+    for predictor in running:
+        predictor.process.kill()
+        predictor.process.wait()
+
+
+def test_from_start_to_end(registry: Registry, started: Callable[[], Predictor]) -> None:
+    """It speaks v1 and v2, loads a target, refuses a broken one, answers what it was asked before SIGTERM, and exits 0."""
+    name(registry, {KEY: Served("v-1")})
+    predictor = started()
+    answer = predictor.post(f"/v1/models/p{KEY}:predict", instances=["a text"])
+    assert answer.json()["version"] == "v-1"
+    assert predictor.post(f"/v2/repository/models/p{KEY}/unload").status_code == 403
+    assert httpx.get(f"http://127.0.0.1:{predictor.port}/v2").json()["name"] == "kserve"
+
+    name(registry, {KEY: Served("v-1", target="v-2")})
+    eventually(lambda: "v-2" in predictor.state()["held"][KEY])
+    damage(registry, "v-3")
+    name(registry, {KEY: Served("v-1", target="v-3")})
+    eventually(lambda: predictor.state()["refused"])
+    assert predictor.state()["held"] == {KEY: ["v-1"]}
+    assert predictor.is_ready()
+
+    metrics = predictor.get("/metrics")
+    assert metrics is not None
+    assert 'fitloop_predictor_loads_total{outcome="refused"} 1.0' in metrics.text
+    assert "process_resident_memory_bytes" in metrics.text
+
+    _end_while_it_computes(predictor)
+    lines = [json.loads(line) for line in predictor.log.read_text().splitlines()]
+    assert {line["level"] for line in lines} <= {"info", "error"}
+    assert [line["event"] for line in lines if line["level"] == "error"] == ["a version was refused"]
+    assert "/v1/models" not in predictor.log.read_text(), "no line for each request"
+
+
+def _end_while_it_computes(predictor: Predictor) -> None:
+    texts, answers = ["some words that are many " * 20] * 1500, list[httpx.Response]()
+    request = threading.Thread(
+        target=lambda: answers.append(predictor.post(f"/v1/models/p{KEY}:predict", instances=texts))
+    )
+    request.start()
+    eventually(lambda: _waiting(predictor) > 0, every=0.005)
+    predictor.process.send_signal(signal.SIGTERM)
+    request.join(60)
+    assert [len(answer.json()["predictions"]) for answer in answers] == [len(texts)]
+    assert predictor.process.wait(60) == 0
+
+
+def _waiting(predictor: Predictor) -> float:
+    metrics = predictor.get("/metrics")
+    assert metrics is not None
+    line = next(
+        line for line in metrics.text.splitlines() if line.startswith("fitloop_predictor_waiting_texts ")
+    )
+    return float(line.split()[1])
+
+
+def test_a_process_that_listens_no_more_is_not_ready(registry: Registry) -> None:
+    inference = LocalInference(registry, ServingSettings(workers=1))
+    keeper = Keeper(inference, ServingTable(registry.store), "reload", ready=True)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        management = Management(keeper, 0, int(listener.getsockname()[1]))
+        management.start()
+        url = f"http://127.0.0.1:{management.port}"
+        eventually(lambda: httpx.get(f"{url}/livez").is_success)
+        assert httpx.get(f"{url}/readyz").status_code == 200
+    assert httpx.get(f"{url}/readyz").status_code == 503
+    assert httpx.get(f"{url}/livez").status_code == 200
+    management.stop()
+    inference.close()
+
+
+def _run(folder: Path, **others: str) -> tuple[int, str]:
+    found = subprocess.run(
+        COMMAND, env=environment(folder, **others), capture_output=True, text=True, timeout=100, check=False
+    )
+    return found.returncode, found.stderr
+
+
+@pytest.mark.parametrize(
+    ("others", "code", "sentence"),
+    [
+        ({}, 78, "FITLOOP_STORE is not set"),
+        ({"FITLOOP_STORE": "ftp://x"}, 78, "names no store"),
+        ({"FITLOOP_STORE": "s3://b/", "FITLOOP_ROLLOUT_MODE": "never"}, 78, "FITLOOP_ROLLOUT_MODE"),
+        (
+            KEYS | {"FITLOOP_STORE": "s3://bucket/", "FITLOOP_S3_ENDPOINT": "http://127.0.0.1:9"},
+            75,
+            "takes no connection",
+        ),
+    ],
+)
+def test_what_is_wrong_is_one_line(tmp_path: Path, others: dict[str, str], code: int, sentence: str) -> None:
+    status, said = _run(tmp_path, **others)
+    assert status == code
+    assert sentence in said
+    assert len(said.strip().splitlines()) == 1, said
+
+
+@needs_s3
+@pytest.mark.parametrize(
+    ("key", "sentence"), [(ACCESS_KEY, "there is no bucket"), ("nobody", "does not know the access key")]
+)
+def test_a_bucket_that_is_not_there_or_not_ours_is_one_line(tmp_path: Path, key: str, sentence: str) -> None:
+    status, said = _run(
+        tmp_path,
+        FITLOOP_STORE="s3://fitloop-no-such-bucket/x/",
+        FITLOOP_S3_ENDPOINT=ENDPOINT,
+        AWS_ACCESS_KEY_ID=key,
+        AWS_SECRET_ACCESS_KEY=SECRET,
+    )
+    assert (status, sentence in said, len(said.strip().splitlines())) == (78, True, 1), said
+
+
+def test_a_taken_port_is_one_line(tmp_path: Path, registry: Registry) -> None:
+    with socket.create_server(("", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        status, said = _run(tmp_path, FITLOOP_STORE=registry.store.url, FITLOOP_PREDICTOR_STATE_PORT=port)
+    assert status == 78
+    assert f"Port {port}" in said

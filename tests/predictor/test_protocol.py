@@ -1,0 +1,126 @@
+"""KServe's v1 and v2 as bodies: what is understood, what is answered, and a sentence for everything else."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.core.errors import BadRequest
+from services.engine.protocol import Scores
+from services.predictor.protocol import (
+    HEADER_LENGTH,
+    Asked,
+    answer_v1,
+    answer_v2,
+    key_of,
+    parse_v1,
+    parse_v2,
+)
+
+SCORES = Scores(("A", "B"), np.array([[0.75, 0.25], [0.5, 0.5]], np.float32))
+
+
+def v2(data: Any, **others: Any) -> bytes:
+    tensor = {"name": "text", "datatype": "BYTES", "data": data} | others.pop("tensor", {})
+    return json.dumps({"inputs": [tensor], **others}).encode()
+
+
+def test_a_model_is_named_by_its_projects_key() -> None:
+    assert key_of("p5-1795473352") == "5-1795473352"
+    assert [key_of(name) for name in ("p", "", "5-1")] == [None, None, None]
+
+
+def test_v2_in_the_shapes_that_clients_send() -> None:
+    assert parse_v2(v2(["a", "b"])) == Asked(("a", "b"))
+    assert parse_v2(v2(["a", "b"], tensor={"shape": [2]}, id="7")).id == "7"
+    assert parse_v2(v2([["a"], ["b"]], tensor={"shape": [2, 1]})).texts == ("a", "b")
+    assert parse_v2(v2([], parameters={"version": "v-1", "binary_data_output": True})) == Asked(
+        (), "v-1", "", True
+    )
+
+
+def test_v1_in_the_shapes_that_clients_send() -> None:
+    assert parse_v1(b'{"instances": ["a", {"text": "b"}]}').texts == ("a", "b")
+    assert parse_v1(b'{"instances": [], "parameters": {"version": "v-1"}}') == Asked((), "v-1")
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        (b"", "no JSON"),
+        (b"\xff", "no JSON"),
+        (b"[]", "must be a JSON object"),
+        (b"{}", 'needs "inputs"'),
+        (b'{"inputs": [1]}', 'needs "inputs"'),
+        (v2(["a"], tensor={"datatype": "FP32"}), "texts are BYTES"),
+        (v2(["a"], tensor={"shape": [2]}), r"write \[1\]"),
+        (v2("a"), "must be a string"),
+        (v2([1]), "must be a string"),
+        (v2(None), "must be a string"),
+        (v2(["a"], parameters=[1]), "must be an object"),
+        (v2(["a"], parameters={"version": 1}), "name of a version"),
+    ],
+)
+def test_what_is_no_request_of_v2_gets_a_sentence(body: bytes, sentence: str) -> None:
+    with pytest.raises(BadRequest, match=sentence):
+        parse_v2(body)
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"instances": 1}', b'{"instances": [1]}', b'{"instances": [{}]}'])
+def test_what_is_no_request_of_v1_gets_a_sentence(body: bytes) -> None:
+    with pytest.raises(BadRequest, match="text"):
+        parse_v1(body)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(),
+    lambda inner: (
+        st.lists(inner) | st.dictionaries(st.sampled_from(["inputs", "data", "datatype", "x"]), inner)
+    ),
+    max_leaves=10,
+)
+
+
+@given(json_values)
+def test_whatever_is_sent_is_understood_or_refused(value: Any) -> None:
+    for parse in (parse_v1, parse_v2):
+        for body in (json.dumps(value).encode(), v2(value), v2(value, parameters=value, id=value)):
+            with contextlib.suppress(BadRequest):
+                assert all(isinstance(text, str) for text in parse(body).texts)
+
+
+def test_v2_answers_name_the_version_and_repeat_the_id() -> None:
+    body, headers = answer_v2("p5", "v-1", Asked(("a", "b"), "v-1", "7"), SCORES)
+    said = json.loads(body)
+    assert headers == {"Content-Type": "application/json"}
+    assert (said["id"], said["model_name"], said["parameters"]) == ("7", "p5", {"version": "v-1"})
+    figures, labels = said["outputs"]
+    assert (figures["datatype"], figures["shape"], figures["data"]) == (
+        "FP32",
+        [2, 2],
+        [0.75, 0.25, 0.5, 0.5],
+    )
+    assert (labels["datatype"], labels["shape"], labels["data"]) == ("BYTES", [2], ["A", "B"])
+
+
+def test_binary_outputs_follow_the_json_whose_length_the_header_says() -> None:
+    body, headers = answer_v2("p5", "v-1", Asked(("a", "b"), "v-1", "", True), SCORES)
+    length = int(headers[HEADER_LENGTH])
+    figures = json.loads(body[:length])["outputs"][0]
+    assert figures["parameters"] == {"binary_data_size": len(body) - length}
+    assert "data" not in figures
+    np.testing.assert_array_equal(
+        np.frombuffer(body, "<f4", offset=length).reshape(2, 2), SCORES.probabilities
+    )
+
+
+def test_v1_answers_a_label_and_how_sure_it_is() -> None:
+    said = json.loads(answer_v1("v-1", Asked(("a", "b")), SCORES))
+    assert said["version"] == "v-1"
+    assert said["predictions"][0] == {"label": "A", "probability": 0.75, "score": 0.75}

@@ -1,0 +1,166 @@
+"""The predictor's routes: v1, v2, their errors, and what nobody may do."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+
+from services.core.domain import Served
+from services.core.errors import EngineError, Overloaded, StoreUnreachable
+from services.core.registry import Registry
+from services.predictor.keeper import Keeper
+from services.predictor.routes import LARGE, Routes
+from tests.fakes import metric
+from tests.predictor.conftest import MakeKeeper
+from tests.versions import KEY, damage, name
+
+V2 = f"/v2/models/p{KEY}/infer"
+V1 = f"/v1/models/p{KEY}:predict"
+
+
+@pytest.fixture
+def keeper(keeper_of: MakeKeeper, registry: Registry) -> Keeper:
+    """Project 5 serves v-1, before it v-2."""
+    found = keeper_of("rolling")
+    name(registry, {KEY: Served("v-1", "v-2")})
+    found.look()
+    found.load()
+    return found
+
+
+@pytest.fixture
+async def client(keeper: Keeper) -> AsyncIterator[httpx.AsyncClient]:
+    app = Starlette(routes=Routes(keeper.inference, keeper).routes())
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://predictor.test") as found:
+        yield found
+
+
+def v2(*texts: str, **parameters: Any) -> dict[str, Any]:
+    tensor = {"name": "text", "datatype": "BYTES", "shape": [len(texts)], "data": texts}
+    return {"inputs": [tensor], "parameters": parameters}
+
+
+async def test_v2_answers_by_the_served_version_or_by_the_one_that_is_named(
+    client: httpx.AsyncClient,
+) -> None:
+    served = (await client.post(V2, json=v2("a", "b"))).json()
+    assert served["parameters"] == {"version": "v-1"}
+    assert served["outputs"][0]["shape"] == [2, 2]
+    named = (await client.post(V2, json=v2("a", version="v-2"))).json()
+    assert named["parameters"] == {"version": "v-2"}
+
+
+async def test_v1_answers_whatever_the_content_type_says(client: httpx.AsyncClient) -> None:
+    for kind in ("application/json; charset=utf-8", "text/plain", ""):
+        answer = await client.post(V1, content=b'{"instances": ["a"]}', headers={"Content-Type": kind})
+        assert answer.status_code == 200
+        assert answer.json()["predictions"][0]["label"] in {"A", "B"}
+
+
+async def test_a_large_body_is_answered_like_a_small_one(client: httpx.AsyncClient) -> None:
+    texts = ["a text of some words " * 10] * (LARGE // 200)
+    answer = await client.post(V2, json=v2(*texts))
+    assert answer.json()["outputs"][0]["shape"] == [len(texts), 2]
+
+
+@pytest.mark.parametrize("url", [V1, V2])
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b'{"inputs": 1, "instances": 1}'])
+async def test_what_cannot_be_understood_gets_400_and_a_sentence(
+    client: httpx.AsyncClient, url: str, body: bytes
+) -> None:
+    answer = await client.post(url, content=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"].endswith(".")
+
+
+async def test_what_is_not_named_is_not_found(client: httpx.AsyncClient) -> None:
+    for url, version in (
+        (V2, "v-3"),
+        (V2, "../v-1"),
+        ("/v2/models/p7-1/infer", "v-1"),
+        ("/v2/models/x/infer", "v-1"),
+    ):
+        answer = await client.post(url, json=v2("a", version=version))
+        assert answer.status_code == 404
+        assert "serves no version" in answer.json()["error"]
+
+
+async def test_a_broken_version_is_424_with_its_reason(client: httpx.AsyncClient, registry: Registry) -> None:
+    damage(registry, "v-2")
+    answer = await client.post(V2, json=v2("a", version="v-2"))
+    assert answer.status_code == 424
+    assert "differs from its manifest" in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "outcome"),
+    [
+        (Overloaded("full"), 503, "overloaded"),
+        (StoreUnreachable("away"), 503, "failed"),
+        (EngineError("broken"), 424, "refused"),
+        (RuntimeError("a secret"), 500, "failed"),
+    ],
+)
+async def test_each_error_has_its_status_and_is_counted(
+    client: httpx.AsyncClient,
+    keeper: Keeper,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    status: int,
+    outcome: str,
+) -> None:
+    async def fail(*_: object) -> None:
+        await asyncio.sleep(0)
+        raise error
+
+    monkeypatch.setattr(keeper.inference, "scores", fail)
+    before = metric("fitloop_predictor_requests_total", outcome=outcome)
+    answer = await client.post(V2, json=v2("a"))
+    assert answer.status_code == status
+    assert ("Retry-After" in answer.headers) == (status == 503)
+    assert "secret" not in answer.text
+    assert metric("fitloop_predictor_requests_total", outcome=outcome) == before + 1
+
+
+async def test_what_others_ask_of_a_server_of_models(client: httpx.AsyncClient, keeper: Keeper) -> None:
+    async def get(url: str) -> Any:
+        answer = await client.get(url)
+        return answer.status_code, answer.json()
+
+    assert await get("/v2/health/live") == (200, {"live": True})
+    assert await get("/v2/health/ready") == (200, {"ready": True})
+    assert await get("/v1/models") == await get("/v2/models") == (200, {"models": [f"p{KEY}"]})
+    for url in (f"/v1/models/p{KEY}", f"/v2/models/p{KEY}/ready"):
+        assert await get(url) == (200, {"name": f"p{KEY}", "ready": True, "version": "v-1"})
+    status, said = await get(f"/v2/models/p{KEY}")
+    assert (status, said["name"], said["versions"]) == (200, f"p{KEY}", ["v-1"])
+    assert said["inputs"] == [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
+    for url in ("/v1/models/x", "/v2/models/px", "/v2/models/x/ready"):
+        assert (await get(url))[0] == 404
+    keeper.inference.drop(KEY, "v-1")
+    keeper.ready = False
+    assert (await get(f"/v2/models/p{KEY}/ready"))[0] == 503
+    assert (await get("/v2/health/ready"))[0] == 503
+
+
+@pytest.mark.parametrize("action", ["load", "unload"])
+async def test_nobody_loads_or_unloads_through_the_repository_api(
+    client: httpx.AsyncClient, action: str
+) -> None:
+    answer = await client.post(f"/v2/repository/models/p{KEY}/{action}", content=json.dumps({}))
+    assert answer.status_code == 403
+    assert "fitloop promote" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("url", [f"/v1/models/p{KEY}:explain", f"/v2/models/p{KEY}/versions/v-1/infer"])
+async def test_what_is_not_spoken_is_404_with_a_sentence(client: httpx.AsyncClient, url: str) -> None:
+    answer = await client.post(url, json={})
+    assert answer.status_code == 404
+    assert "parameters.version" in answer.json()["error"]
