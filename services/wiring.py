@@ -170,7 +170,16 @@ def _adapter(
 
     def supervise() -> Supervisor:
         return Supervisor(
-            settings, guarded, label_studio, launcher, inference, rollout(), board, desk.collect, alone=alone
+            settings,
+            guarded,
+            label_studio,
+            launcher,
+            inference,
+            rollout(),
+            board,
+            desk.collect,
+            alone=alone,
+            leads=leadership.leads,
         )
 
     follower = Follower(store, board, desk.collect)

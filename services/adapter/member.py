@@ -24,6 +24,8 @@ from services.core.errors import StoreError
 log = structlog.get_logger()
 _AGAIN_SECONDS: Final = 0.5
 _SLIP_SECONDS: Final = 5.0
+_BACK_SECONDS: Final = 5.0
+"""By which a clock may go back without anything that waits for a moment noticing."""
 _STOP_SECONDS: Final = 10.0  # for the step that is being taken: Label Studio may let it wait longer
 
 
@@ -52,6 +54,7 @@ class Member:
         self._clock = clock
         self._write_seconds = write_seconds
         self._bell = bell
+        self._latest = 0.0
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -75,7 +78,11 @@ class Member:
         """Lead or follow; the seconds until the next time. Raises StoreError."""
         leads = self.leadership.leads(self._write_seconds)
         metrics.leads(now=leads)
+        if self._was_set_back(now):
+            self._begin_anew(now)
         if not leads:
+            if self.supervisor and self.leadership.leads():
+                return _AGAIN_SECONDS  # nobody else has it: the API is slow, and a new term would read everything again
             if self.supervisor:
                 self._step_down(now)
             return self._follower.tick(now)
@@ -88,6 +95,16 @@ class Member:
         except NotLeading as error:
             self._step_down(now, str(error))
             return _AGAIN_SECONDS
+
+    def _was_set_back(self, now: float) -> bool:
+        """Whether the clock of this machine went back: then all that waits for a moment would wait for the way back too."""
+        before, self._latest = self._latest, now
+        return now < before - _BACK_SECONDS
+
+    def _begin_anew(self, now: float) -> None:
+        log.warning("the clock was set back: all is read again")
+        self._resign(wait=False)
+        self._follower.begin(now)
 
     def _step_down(self, now: float, reason: str = "another one leads, or none") -> None:
         log.warning("this adapter leads no more", reason=reason)

@@ -97,7 +97,7 @@ class Refresher:
         is_current: Callable[[Job], bool],
         clock: Callable[[], float],
     ) -> None:
-        """Nothing runs until `start`. `is_current`: whether a job's version still serves."""
+        """Nothing runs until `start`. `is_current`: whether a job's version still serves; raises where that is not ours to say."""
         self._source = source
         self._inference = inference
         self._auth = auth

@@ -191,8 +191,9 @@ def _by_itself(seen: Observation, situation: Situation, policy: Policy, now: flo
         waits = _after_failure(seen, situation.past, last, now)
         if waits:
             return waits
-    if last and now < last.ended_at + policy.min_seconds_between_runs:
-        left = last.ended_at + policy.min_seconds_between_runs - now
+    # The end was told by another machine's clock, which may be ahead of this one's.
+    left = min(last.ended_at, now) + policy.min_seconds_between_runs - now if last else 0.0
+    if left > 0:
         return Wait(f"{cause}; the next run begins {left:.0f} s from now at the earliest")
     if situation.burst and now < quiet_at(situation.burst, policy):
         return Wait(f"{cause}; waiting for a quiet moment")

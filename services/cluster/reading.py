@@ -100,8 +100,9 @@ def waiting_for(job: Document, pods: Sequence[Document], now: float) -> str:
     if job.get("spec", {}).get("suspend"):
         return "its Job is suspended: it waits for its queue"
     going = [pod for pod in pods if pod.get("status", {}).get("phase") in {"Pending", "Running"}]
-    if any(pod["status"]["phase"] == "Running" for pod in going):
-        return ""
+    running = [pod for pod in going if pod["status"]["phase"] == "Running"]
+    if running:
+        return next((lost for pod in running if (lost := _lost(pod, now))), "")
     if going:
         return next((reason for pod in going if (reason := pod_waits_for(pod, now))), "")
     return "" if pods else _no_pod(job, now)  # between two of them is the Job's own pause
@@ -136,6 +137,19 @@ def unschedulable(message: str) -> str:
         return f"no node has enough free {' and '.join(lacks)}"
     said = message.partition(" preemption:")[0].rstrip(". ")
     return f"no node takes its pod ({said})" if said else "no node takes its pod"
+
+
+def _lost(pod: Document, now: float) -> str:
+    """A pod that ought to have ended long ago: its node is gone, and holds up what would take its place."""
+    meta = pod["metadata"]
+    end = _seconds(meta.get("deletionTimestamp"), now)  # its time to end in good order is in that
+    if now - end < _SLOW_SECONDS:
+        return ""
+    node = pod.get("spec", {}).get("nodeName") or "its node"
+    return (
+        f"its pod should have ended and does not: {node} may be lost, and until it is back or deleted nothing takes the "
+        f"pod's place, see `kubectl describe pod {meta['name']}`"
+    )
 
 
 def _no_pod(job: Document, now: float) -> str:

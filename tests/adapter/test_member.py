@@ -226,9 +226,11 @@ def test_nothing_is_written_by_who_leads_for_too_short_a_time(pair: Pair) -> Non
         pair.first.guarded.delete("serving.json")
     with pytest.raises(NotLeading):
         pair.first.guarded.upload(Path("a"), "a")
+    term = pair.world.registry.serving().term
     pair.first.seat.margin = 15.0
     pair.pass_(10.0, 3)
     assert pair.world.runs.names(1) == ["1-1", "1-2"]
+    assert pair.world.registry.serving().term == term  # the lead was not lost
 
 
 def test_an_end_gives_the_lead_back(pair: Pair) -> None:
@@ -256,3 +258,13 @@ def test_hints_of_two_followers_are_joined(pair: Pair) -> None:
     third.tick()
     (hint,) = Inbox(pair.world.store).hints()
     assert (hint.actions, hint.overrides, hint.seen_url) == (("TASKS_CREATED",), {"seed": "3"}, URL)
+
+
+def test_a_clock_that_was_set_back_holds_nothing_up(pair: Pair) -> None:
+    pair.world.now -= 3600.0
+    pair.pass_(1.0, 3)
+    assert pair.first.member.supervisor
+    assert abs(json.loads(pair.world.store.data["board.json"])["written_at"] - pair.world.now) < 10.0
+    pair.world.label_studio.label_many(6)
+    pair.pass_(10.0, 3)
+    assert pair.world.runs.names(1) == ["1-1", "1-2"]

@@ -6,8 +6,9 @@ import pytest
 
 from services.adapter.notebook import Fate, Notebook, Verdict
 from services.adapter.ports import Standing
-from services.core.domain import Action, Served
+from services.core.domain import Action, Project, Served
 from services.core.errors import BadConfig
+from services.core.labelstudio import Counts
 from tests.fakes_supervisor import World, broken
 
 ON_ITS_WAY = Standing(done=False, reason="1 of 2 predictors hold it")
@@ -97,6 +98,44 @@ def test_a_target_that_is_refused_is_withdrawn_and_the_other_projects_are_unharm
     assert other
     assert other.problem == ""
     assert serving.launcher.launched[-1] == "2-1"
+
+
+def test_the_moment_is_still_to_come_however_long_predictors_take_to_answer(serving: World) -> None:
+    serving.rollout.flip_seconds = 2.0
+    held = serving.rollout.advance
+
+    def slowly(project_key: str, version: str, now: float) -> Standing:
+        serving.now += 4.0
+        return held(project_key, version, now)
+
+    serving.rollout.advance = slowly  # type: ignore[method-assign]
+    serving.train("1-2")
+    serving.tick(0.5)
+    assert serving.view.served.since == serving.now + 2.0
+
+
+def test_the_moment_is_still_to_come_however_long_label_studio_lets_other_projects_wait(
+    serving: World,
+) -> None:
+    serving.rollout.flip_seconds = 2.0
+    serving.connect(2)
+    serving.settle()
+    supervisor = serving.supervisor
+    stewards = supervisor.roster.stewards
+    first = stewards.pop(1)
+    stewards[1] = first  # after project 2
+    project = serving.label_studio.project
+
+    def slowly(project_id: int) -> tuple[Project, Counts]:
+        serving.now += 5.0 if project_id == 2 else 0.0
+        return project(project_id)
+
+    serving.label_studio.project = slowly  # type: ignore[method-assign]
+    serving.train("1-2")
+    before = serving.now
+    serving.tick(60.0)
+    assert serving.now == before + 65.0
+    assert serving.view.served.since == serving.now + 2.0
 
 
 def test_all_adapters_tell_of_it_from_one_moment_on(serving: World) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
 from services.adapter.backends import ours
+from services.adapter.guarded import NotLeading
 from services.adapter.refresh import Job, Progress, Refresher, sentence
 from services.core.errors import LabelStudioUnreachable, Overloaded
 from services.core.labels import parse_label_space
 from services.core.labelstudio import Backend
 from services.core.settings import AuthSettings
+from services.engine.protocol import Scores
 from tests.fakes_labelstudio import START, URL, LabelStudioFake
 from tests.fakes_supervisor import InferenceFake
 
@@ -257,3 +260,33 @@ def test_a_slip_in_a_job_does_not_end_the_thread(monkeypatch: pytest.MonkeyPatch
     bench.refresher.want(bench.job())
     bench.refresher._loop()
     assert bench.title == "fitloop"
+
+
+def test_who_does_not_lead_tells_label_studio_nothing_until_it_does() -> None:
+    bench = Bench(3)
+    leads = False
+
+    def is_current(job: Job) -> bool:
+        if not leads:
+            raise NotLeading("Another adapter leads.")
+        return job.version == bench.current
+
+    bench.refresher._is_current = is_current
+    bench.work(bench.job())
+    assert (bench.pushed, bench.title) == ([], "fitloop")
+    leads, bench.now = True, bench.now + 2.0
+    assert bench.refresher.work(bench.now)
+    assert (bench.pushed, bench.title) == (bench.tasks, "support-1")
+
+
+def test_what_was_predicted_while_the_lead_was_lost_is_not_pushed() -> None:
+    bench = Bench(3)
+    scores = bench.inference.scores
+
+    async def flips(project_key: str, version: str, texts: Sequence[str]) -> Scores:
+        bench.current = "support-2"
+        return await scores(project_key, version, texts)
+
+    bench.inference.scores = flips  # type: ignore[method-assign]
+    bench.work(bench.job())
+    assert bench.pushed == []

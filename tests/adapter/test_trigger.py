@@ -62,6 +62,11 @@ def test_a_while_passes_between_two_runs() -> None:
     assert isinstance(decide(ENOUGH, Situation(past=before, commands=("a",)), policy, NOW), Launch)
 
 
+def test_a_clock_that_is_ahead_elsewhere_holds_no_run_up() -> None:
+    before = (past(RunState.DONE, ended=NOW + 30),)
+    assert isinstance(decide(ENOUGH, Situation(past=before), POLICY, NOW), Launch)
+
+
 def test_nothing_begins_while_paused() -> None:
     assert isinstance(decide(ENOUGH, Situation(commands=("a",), paused=True), POLICY, NOW), Wait)
 

@@ -19,7 +19,7 @@ from services.cluster.reading import (
     why_failed,
 )
 from services.core.domain import Attempt, Launch, RunState, RunStatus
-from tests.cluster.samples import CREATED, job, pod
+from tests.cluster.samples import CREATED, job, pod, stamp
 
 SOON, LATE = CREATED + 10, CREATED + 1000
 GPU = (
@@ -146,6 +146,16 @@ def test_a_job_waits_for_a_gpu_for_its_queue_or_for_its_end() -> None:
     ending = job()
     ending["metadata"]["deletionTimestamp"] = "x"
     assert "is being deleted" in waiting_for(ending, [], SOON)
+
+
+def test_a_pod_that_does_not_end_is_told_of() -> None:
+    ending = pod("a", started=1)
+    ending["spec"] = {"nodeName": "node-7"}
+    assert waiting_for(job(), [ending], LATE) == ""
+    ending["metadata"]["deletionTimestamp"] = stamp(CREATED + 30)
+    assert waiting_for(job(), [ending], CREATED + 31) == ""
+    assert "node-7 may be lost" in waiting_for(job(), [ending], LATE)
+    assert "kubectl describe pod a" in waiting_for(job(), [ending], LATE)
 
 
 def test_slowness_is_told_of_once_it_is_slow() -> None:

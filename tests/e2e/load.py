@@ -60,6 +60,7 @@ class Load:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._over.wait(2 * TOLERANCE)  # a version that was told of last is asked for once more
         self._over.set()
         self._thread.join()
         self._pool.shutdown()

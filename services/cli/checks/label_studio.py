@@ -7,13 +7,16 @@ import json
 import time
 from typing import Final
 
+import httpx
+
 from services.cli.checks.address import is_of_a_cluster
 from services.cli.checks.context import Context, Where
 from services.cli.checks.finding import Check, Finding, fail, ok, skipped, warn
-from services.core.errors import LabelStudioError, LabelStudioUnreachable, TokenRefused
+from services.core.errors import TokenRefused
 
 _NEW_ONE: Final = "In Label Studio, Account & Settings > Personal Access Token, create one, and set LABEL_STUDIO_API_KEY to it."
 _SOON_DAYS: Final = 14.0
+_SECONDS: Final = 10.0
 
 
 def beyond_reach(context: Context) -> Finding | None:
@@ -41,17 +44,27 @@ def reachable(context: Context) -> Finding:
     if why := beyond_reach(context):
         return why
     try:
-        said = context.label_studio.ask("GET", "api/version/")
-    except TokenRefused:
-        return ok(f"Label Studio at {url} answers.")  # the next check is about the token
-    except LabelStudioUnreachable as error:
-        return fail(str(error), "Start it, or correct LABEL_STUDIO_URL: its address as seen from here.")
-    except LabelStudioError as error:
-        return fail(str(error), "Correct LABEL_STUDIO_URL: Label Studio's own address, without a path.")
-    release = said.get("release") if isinstance(said, dict) else None
+        answer = httpx.get(f"{url}/api/version/", timeout=_SECONDS, follow_redirects=True)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return fail(
+            f"Label Studio at {url} does not answer ({type(error).__name__}).",
+            "Start it, or correct LABEL_STUDIO_URL: its address as seen from here.",
+        )
+    release = _release(answer)
     if not release:
-        return fail(f"What answers at {url} is no Label Studio.", "Correct LABEL_STUDIO_URL.")
+        return fail(
+            f"What answers at {url} is no Label Studio (status {answer.status_code}).",
+            "Correct LABEL_STUDIO_URL: Label Studio's own address, without a path; or wait until it has started.",
+        )
     return ok(f"Label Studio {release} answers at {url}.")
+
+
+def _release(answer: httpx.Response) -> str:
+    try:
+        said = answer.json()
+    except ValueError:
+        return ""
+    return str(said.get("release") or "") if answer.is_success and isinstance(said, dict) else ""
 
 
 def token(context: Context) -> Finding:

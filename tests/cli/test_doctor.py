@@ -1,0 +1,217 @@
+"""`fitloop doctor`: its exit code, its lines, its JSON, and where it learns what it looks at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import respx
+
+from services.cli import doctor
+from services.cli.checks import adapters
+from services.cli.checks.context import Where
+from services.cluster.client import ClusterError
+from services.core.errors import FitloopError
+from tests.cli.test_admin import Terminal
+from tests.fakes_doctor import STUDIO, FakeInspector, FakeKube, Ingress, context, serving
+
+DEPLOYMENT: dict[str, Any] = {
+    "spec": {
+        "template": {
+            "spec": {
+                "containers": [
+                    {
+                        "env": [
+                            {"name": "FITLOOP_STORE", "value": "s3://b/x/"},
+                            {"name": "FITLOOP_CACHE_DIR", "value": "/cache"},
+                            {"name": "LABEL_STUDIO_URL", "value": "http://ls.tools.svc"},
+                            {
+                                "name": "LABEL_STUDIO_API_KEY",
+                                "valueFrom": {"secretKeyRef": {"name": "ls", "key": "k"}},
+                            },
+                        ]
+                    }
+                ]
+            }
+        }
+    }
+}
+
+
+@pytest.fixture
+def ingress(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Ingress]:
+    with serving(Ingress(project={"id": 5})) as found:
+        for name, value in {
+            "FITLOOP_URL": found.url,
+            "LABEL_STUDIO_URL": STUDIO,
+            "LABEL_STUDIO_API_KEY": "",
+            "MODEL_DIR": str(tmp_path),
+        }.items():
+            monkeypatch.setenv(name, value)
+        yield found
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Terminal:
+    return Terminal(monkeypatch, capsys)
+
+
+@pytest.fixture
+def studio() -> Iterator[respx.MockRouter]:
+    with respx.mock(assert_all_called=False) as router:
+        router.route(host="127.0.0.1").pass_through()
+        router.head(f"{STUDIO}/health").respond()
+        router.get(f"{STUDIO}/api/version/").respond(json={"release": "1.23.2"})
+        yield router
+
+
+def test_one_line_a_check_and_1_where_one_fails(
+    ingress: Ingress, terminal: Terminal, studio: respx.MockRouter
+) -> None:
+    code, out, _ = terminal.run("doctor")
+    lines = out.splitlines()
+    assert code == 1
+    assert "FAIL    token: LABEL_STUDIO_API_KEY is not set" in out
+    assert f"ok      url: {ingress.url} is a URL that Label Studio makes a webhook for." in lines
+    assert "skipped project 5: event: The check 'token' failed." in lines
+    assert any(line.startswith("skipped cluster: No cluster was named. -> ") for line in lines)
+
+
+def test_json(ingress: Ingress, terminal: Terminal, studio: respx.MockRouter) -> None:
+    code, out, _ = terminal.run("doctor", "--json", "--project", "7", "--url", "http://fitloop:9090")
+    rows = json.loads(out)
+    assert code == 1
+    assert all(set(row) == {"name", "verdict", "sentence", "advice"} for row in rows)
+    by_name = {row["name"]: row for row in rows}
+    assert by_name["url"]["verdict"] == "fail"
+    assert "project 7: state" in by_name
+
+
+def test_wrong_settings_are_one_sentence(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABEL_STUDIO_URL", "ftp://x")
+    code, _, err = terminal.run("doctor")
+    assert (code, err.count("\n")) == (1, 1)
+
+
+def test_what_the_deployment_tells_its_pods_counts_here_but_for_secrets_and_their_disks() -> None:
+    assert doctor.told(DEPLOYMENT) == {
+        "FITLOOP_STORE": "s3://b/x/",
+        "LABEL_STUDIO_URL": "http://ls.tools.svc",
+    }
+    assert doctor.told({}) == {}
+
+
+def test_this_environment_goes_before_the_deployments(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("FITLOOP_NAMESPACE", "FITLOOP_RELEASE", "FITLOOP_LEASE", "FITLOOP_STORE"):
+        monkeypatch.setenv(name, "before")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("LABEL_STUDIO_URL", "http://here")
+    kube = FakeKube({("deployment", "loop"): DEPLOYMENT})
+    doctor._learn(kube, "loop")  # type: ignore[arg-type]  # a fake
+    import os
+
+    assert [
+        os.environ[name]
+        for name in ("FITLOOP_NAMESPACE", "FITLOOP_LEASE", "FITLOOP_STORE", "LABEL_STUDIO_URL")
+    ] == [
+        "here",
+        "loop",
+        "s3://b/x/",
+        "http://here",
+    ]
+    doctor._learn(FakeKube(), "none")  # type: ignore[arg-type]  # a fake
+    assert "There is no Deployment none in namespace here" in capsys.readouterr().err
+
+    class Refusing(FakeKube):
+        def get(self, kind: str, name: str) -> dict[str, Any] | None:
+            raise ClusterError(f"No right to get {kind} {name}.")
+
+    doctor._learn(Refusing(), "loop")  # type: ignore[arg-type]  # a fake
+    assert "could not be read: No right to get deployment loop." in capsys.readouterr().err
+
+
+def test_the_url_that_nobody_says(tmp_path: Path) -> None:
+    class WithIngress(FakeInspector):
+        def ingress_url(self, name: str) -> str:
+            if name != "fitloop":
+                raise FitloopError("no")
+            return "https://models.example.com/x"
+
+    from dataclasses import replace
+
+    known = replace(context(tmp_path, where=Where.LAPTOP), inspector=WithIngress())  # type: ignore[arg-type]  # a fake
+    assert doctor._own_url(known) == "https://models.example.com/x"
+    settings = replace(
+        known.settings, cluster=known.settings.cluster.model_copy(update={"release": "a", "namespace": "n"})
+    )
+    assert doctor._own_url(replace(known, settings=settings)) == "http://a.n.svc.cluster.local"
+
+
+def test_projects_are_those_that_fitloop_knows(ingress: Ingress, tmp_path: Path) -> None:
+    known = context(tmp_path, ingress.url)
+    assert doctor._projects(known) == (5,)
+    assert doctor._projects(context(tmp_path, "http://127.0.0.1:9")) == ()
+    assert known.adapters.counted()['fitloop_refused_requests_total{route="webhook"}'] == 0
+    ingress.status = 401
+    with pytest.raises(FitloopError, match="refused the credentials"):
+        known.adapters.ask("/api/projects")
+
+
+def test_a_pod_asks_every_adapter_at_its_own_address(
+    ingress: Ingress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = int(ingress.url.rpartition(":")[2])
+    monkeypatch.setattr(adapters, "PORT", port)
+    monkeypatch.setattr(adapters, "MANAGEMENT", port)
+    pods = [
+        {
+            "metadata": {"name": name},
+            "spec": {"serviceAccountName": f"{release}-adapter"},
+            "status": {"phase": "Running", "podIP": "127.0.0.1"},
+        }
+        for name, release in (("a", "fitloop"), ("b", "fitloop"), ("c", "other"))
+    ]
+    ingress.events = 2
+    known = context(tmp_path, where=Where.POD, inspector=FakeInspector(FakeKube(listed={"pod": pods})))
+    assert sum(known.adapters.counted().values()) == 4, "of both pods of this release"
+    assert known.adapters.releases() == {"a": "1.2.3", "b": "1.2.3"}
+    assert doctor._projects(known) == (5,)
+    ingress.is_fitloop = False
+    assert known.adapters.ask("/api/projects") == {"hello": "world"}
+
+
+def test_from_a_laptop_the_release_is_the_one_that_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in (
+        "FITLOOP_NAMESPACE",
+        "FITLOOP_RELEASE",
+        "FITLOOP_LEASE",
+        "FITLOOP_STORE",
+        "LABEL_STUDIO_URL",
+    ):
+        monkeypatch.setenv(name, "before")
+        monkeypatch.delenv(name)
+    asked: list[tuple[str, str | None]] = []
+
+    def connect(namespace: str, context: str | None = None) -> FakeKube:
+        asked.append((namespace, context))
+        return FakeKube({("deployment", "loop"): DEPLOYMENT}, namespace=namespace)
+
+    monkeypatch.setattr("services.cluster.client.connect", connect)
+    found = doctor._around(("team", "loop", "prod"))
+    assert asked == [("team", "prod")]
+    assert (found.where, found.settings.cluster.release, found.settings.storage.store) == (
+        Where.LAPTOP,
+        "loop",
+        "s3://b/x/",
+    )
+    pod = tmp_path / "namespace"
+    pod.write_text("team")
+    monkeypatch.setattr(doctor, "_POD", pod)
+    assert doctor._around(None).where is Where.POD

@@ -1,0 +1,399 @@
+"""Store, clocks, cluster and versions: what each check says of a cluster that is not as it should be."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import respx
+import yaml
+from minio import Minio
+from minio.commonconfig import ENABLED, Filter, Tag
+from minio.error import S3Error
+from minio.lifecycleconfig import AbortIncompleteMultipartUpload, Expiration, LifecycleConfig, Rule
+from pydantic import SecretStr
+
+from services import __version__
+from services.cli.checks import checks_of, clocks, cluster, storage, versions
+from services.cli.checks.context import Context, Where
+from services.cli.checks.finding import Check, Finding, Verdict, examine, look, ok
+from services.cluster.client import ClusterError
+from services.cluster.template import CONTAINER
+from services.core.domain import Served, Serving
+from services.core.errors import FitloopError, StoreRefused
+from services.core.registry import Registry
+from services.core.settings import ClusterSettings, S3Settings, Settings, StorageSettings
+from services.core.store.files import FileStore
+from services.core.store.s3.lifecycle import _expiry, expiries, reaches
+from tests.buckets import ENDPOINT, KEY, SECRET, bucket, needs_s3, s3_settings, s3_store
+from tests.cluster.samples import MANIFEST, job, pod, stamp
+from tests.fakes_doctor import FakeInspector, FakeKube, context
+
+TABLE = Serving(1, 3, {"5-1": Served(current="v-2", previous="v-1")})
+
+
+class BaseHTTPResponseStub:
+    """A refusal."""
+
+    status = 403
+
+
+@pytest.fixture
+def inspector() -> FakeInspector:
+    kube, now = FakeKube(), datetime.now(UTC)
+    kube.objects["lease", "fitloop"] = {
+        "spec": {"holderIdentity": "fitloop-a_12ab", "renewTime": now.isoformat()}
+    }
+    ready = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+    kube.objects["inferenceservice", "fitloop"] = {
+        "metadata": {"labels": {"app.kubernetes.io/version": "1.2.3"}},
+        **ready,
+    }
+    kube.listed["app.kubernetes.io/component=adapter,app.kubernetes.io/part-of=fitloop"] = [
+        _pod("fitloop-a", "adapter")
+    ]
+    kube.listed["fitloop.io/predictor=fitloop"] = [_pod("fitloop-predictor-a", "predictor")]
+    answers = {("fitloop-a", 9090, "/health"): json.dumps({"version": "1.2.3"}), **_state(TABLE)}
+    maps = {"fitloop-job": {"job.yaml": yaml.safe_dump(MANIFEST)}}
+    node = {"metadata": {"labels": {"gpu": "yes"}}, "status": {"allocatable": {"nvidia.com/gpu": "1"}}}
+    return FakeInspector(kube, format_datetime(now, usegmt=True), rows=[node], maps=maps, answers=answers)
+
+
+def _pod(name: str, component: str) -> dict[str, Any]:
+    spec = {
+        "serviceAccountName": f"fitloop-{component}",
+        "containers": [{"name": "kserve-container", "image": "fitloop/predictor:1"}],
+    }
+    return {"metadata": {"name": name}, "spec": spec, "status": {"phase": "Running"}}
+
+
+def _state(table: Serving, **more: Any) -> dict[tuple[str, int, str], str]:
+    said = {"table": [table.term, table.generation], "refused": {}, **more}
+    return {("fitloop-predictor-a", 8081, "/state"): json.dumps(said)}
+
+
+@pytest.fixture
+def known(tmp_path: Path, inspector: FakeInspector) -> Context:
+    found = context(tmp_path, where=Where.LAPTOP, inspector=inspector)
+    return replace(found, inspector=inspector)  # type: ignore[arg-type]  # a fake
+
+
+Look = Callable[[Context], Finding]
+
+
+class TestCluster:
+    def test_a_cluster_in_order(self, known: Context, inspector: FakeInspector) -> None:
+        found = {one.name: one for one in examine([list(cluster.CHECKS), [versions.CHECKS[0]]], known)}
+        assert {name: one.sentence for name, one in found.items() if one.verdict is not Verdict.OK} == {}
+        assert found["releases"].sentence == "1 adapter of release 1.2.3, as the chart."
+        assert found["lease"].sentence == "fitloop-a leads."
+        assert inspector.accounts == {"fitloop-adapter"}, "asked about the adapter, and not about who asks"
+        assert inspector.kube.made[0]["kind"] == "Job"
+
+    def test_a_pod_asks_about_itself_and_not_about_nodes(
+        self, known: Context, inspector: FakeInspector, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "job.yaml"
+        path.write_text(yaml.safe_dump(MANIFEST))
+        inside = replace(
+            known,
+            where=Where.POD,
+            settings=replace(known.settings, cluster=ClusterSettings(job_template=path)),
+        )
+        assert cluster.rights(inside).verdict is Verdict.OK
+        assert inspector.accounts == {""}
+        assert cluster.gpu(inside).verdict is Verdict.SKIPPED
+
+    def test_rights_that_are_missing_are_named(self, known: Context, inspector: FakeInspector) -> None:
+        inspector.lacking = {("delete", "jobs.batch"), ("update", "leases.coordination.k8s.io")}
+        assert (
+            "may not: delete jobs.batch, update leases.coordination.k8s.io fitloop."
+            in cluster.rights(known).sentence
+        )
+
+    def test_a_job_that_kubernetes_would_refuse(self, known: Context, inspector: FakeInspector) -> None:
+        inspector.kube.refuses = ClusterError('unknown field "spec.tolerationz"', 422)
+        assert 'unknown field "spec.tolerationz"' in look(Check("job", cluster.job), known).sentence
+        inspector.maps["fitloop-job"] = {"job.yaml": "kind: Job"}
+        assert "apiVersion and kind" in look(Check("job", cluster.job), known).sentence
+        inspector.maps["fitloop-job"] = {"job.yaml": "{"}
+        assert "no YAML" in look(Check("job", cluster.job), known).sentence
+
+    def test_gpus(self, known: Context, inspector: FakeInspector) -> None:
+        def ask(limits: dict[str, Any], selector: dict[str, str] | None = None) -> Finding:
+            made = copy.deepcopy(MANIFEST)
+            spec = made["spec"]["template"]["spec"]
+            spec["nodeSelector"] = selector or {}
+            spec["containers"][0]["resources"] = {"limits": limits}
+            assert spec["containers"][0]["name"] == CONTAINER
+            inspector.maps["fitloop-job"] = {"job.yaml": yaml.safe_dump(made)}
+            return cluster.gpu(known)
+
+        assert ask({"cpu": "2"}).sentence == "A run asks for no GPU."
+        assert ask({"nvidia.com/gpu": 1}, {"gpu": "yes"}).verdict is Verdict.OK
+        assert "No node offers 2 nvidia.com/gpu:" in ask({"nvidia.com/gpu": "2"}).sentence
+        assert "trainer.nodeSelector" in ask({"nvidia.com/gpu": 1}, {"gpu": "no"}).sentence
+        inspector.rows[0]["spec"] = {"unschedulable": True}
+        assert ask({"nvidia.com/gpu": 1}).verdict is Verdict.FAIL
+
+    def test_predictors_that_are_not_ready(self, known: Context, inspector: FakeInspector) -> None:
+        why = {"type": "Ready", "status": "False", "reason": "Min", "message": "no pods."}
+        inspector.kube.objects["inferenceservice", "fitloop"]["status"]["conditions"] = [why]
+        assert cluster.predictors(known).sentence == "The inferenceservice fitloop is not ready: Min no pods."
+        del inspector.kube.objects["inferenceservice", "fitloop"]
+        assert cluster.predictors(known).sentence == "There is no inferenceservice fitloop."
+
+    def test_a_lease_that_nobody_holds_or_renews(self, known: Context, inspector: FakeInspector) -> None:
+        spec = inspector.kube.objects["lease", "fitloop"]["spec"]
+        spec["renewTime"] = datetime.fromtimestamp(time.time() - 60, UTC).isoformat()
+        assert re.search(r"last renewed (59|60) s ago", cluster.lease(known).sentence)
+        spec["holderIdentity"] = ""
+        assert "Nobody holds" in cluster.lease(known).sentence
+        inspector.kube.objects.clear()
+        assert "Nobody holds" in cluster.lease(known).sentence
+
+    def test_runs_that_wait_or_failed(self, known: Context, inspector: FakeInspector) -> None:
+        waiting = job("fitloop-1-2", run="1-2")
+        failed = job("fitloop-2-1", ("Failed", "DeadlineExceeded"), run="2-1")
+        failed["metadata"]["labels"]["fitloop.io/project"] = "2"
+        failed["status"]["conditions"][0]["lastTransitionTime"] = stamp(time.time() - 60)
+        inspector.kube.listed["job"] = [waiting, failed]
+        inspector.kube.listed["pod"] = [
+            pod("p", "Pending", unschedulable="0/1: 1 Insufficient nvidia.com/gpu.", run="1-2")
+        ]
+        said = cluster.runs(known)
+        assert said.verdict is Verdict.WARN
+        assert "fitloop-1-2 waits: no node has a free nvidia.com/gpu" in said.sentence
+        assert "fitloop-2-1 failed: it took longer than it may" in said.sentence
+        inspector.kube.listed["job"] = [waiting]
+        inspector.kube.listed["pod"] = [pod("p", "Running", run="1-2")]
+        assert cluster.runs(known).sentence.startswith("1 run at work")
+
+    def test_only_the_last_job_of_a_project_counts(self) -> None:
+        first, last = job("a"), job("b")
+        last["metadata"]["creationTimestamp"] = stamp(time.time())
+        assert cluster.newest([last, first]) == [last]
+
+
+class TestVersions:
+    def test_releases_that_differ(self, known: Context, inspector: FakeInspector) -> None:
+        inspector.answers["fitloop-a", 9090, "/health"] = json.dumps({"version": "1.2.2"})
+        assert versions.releases(known).sentence == "Adapters are of release 1.2.2; the chart is of 1.2.3."
+        inspector.answers["fitloop-a", 9090, "/health"] = json.dumps({"version": "1.2.3"})
+        second = _pod("fitloop-predictor-b", "predictor")
+        second["spec"]["containers"][0]["image"] = "fitloop/predictor:2"
+        inspector.kube.listed["fitloop.io/predictor=fitloop"].append(second)
+        assert "2 different images" in versions.releases(known).sentence
+        inside = replace(known, where=Where.POD)
+        del inspector.kube.listed["fitloop.io/predictor=fitloop"][1]
+        assert f"{__version__}, 1.2.3" in versions.releases(inside).sentence, (
+            "the doctor's own release counts in a pod"
+        )
+        inspector.kube.listed.clear()
+        assert versions.releases(known).verdict is Verdict.FAIL
+        with pytest.raises(FitloopError, match="No pod of the adapter of fitloop runs"):
+            known.adapters.counted()
+        assert known.adapters.ask("/api/projects") == {}
+
+    def test_predictors_behind_the_table_or_refusing(
+        self, monkeypatch: pytest.MonkeyPatch, known: Context, inspector: FakeInspector, tmp_path: Path
+    ) -> None:
+        monkeypatch.setattr(versions, "_BEHIND_SECONDS", 0.0)
+        monkeypatch.setattr(storage, "beyond_reach", lambda _: None)
+        Registry(FileStore(tmp_path)).write_serving(TABLE)
+        assert versions.held(known).sentence == "1 predictors know of table 1.3, which serves 1 projects."
+        inspector.answers |= _state(replace(TABLE, generation=2))
+        assert "knows of table 1.2, not 1.3" in versions.held(known).sentence
+        inspector.answers |= _state(
+            TABLE, refused={"5-1": {"v-2": "a byte differs", "v-1": "old"}, "9-9": {"v": ""}}
+        )
+        assert (
+            versions.held(known).sentence == "fitloop-predictor-a refuses v-2 of project 5-1: a byte differs."
+        )
+        inspector.answers |= {("fitloop-predictor-a", 8081, "/state"): "no"}
+        assert versions.held(known).sentence == "fitloop-predictor-a does not answer."
+        inspector.kube.listed.clear()
+        assert versions.held(known).verdict is Verdict.FAIL
+
+
+class TestStorage:
+    def test_a_folder_is_read_and_written_and_left_as_it_was(self, tmp_path: Path) -> None:
+        known = context(tmp_path)
+        said = [check.look(known).verdict for check in storage.CHECKS]
+        assert said == [Verdict.OK, Verdict.OK, Verdict.SKIPPED]
+        assert list(FileStore(tmp_path).keys()) == []
+        assert clocks.of_storage(known).verdict is Verdict.SKIPPED
+
+    def test_little_room_and_a_store_that_refuses(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        known = context(tmp_path)
+        monkeypatch.setattr(storage, "_LITTLE_BYTES", 1 << 60)
+        assert "of room left" in storage.writable(known).sentence
+        monkeypatch.setattr(FileStore, "read", lambda *_: b"other")
+        assert "gives back other bytes" in storage.writable(known).sentence
+
+        def refused(*_: object) -> None:
+            raise StoreRefused("No right to write.")
+
+        monkeypatch.setattr(FileStore, "write", refused)
+        assert storage.writable(known).sentence == "No right to write."
+
+    def test_from_a_laptop(self, tmp_path: Path) -> None:
+        def at(endpoint: str, key: str = "", store: str = "s3://b/x/") -> Finding | None:
+            secret = SecretStr(key)
+            settings = Settings(
+                s3=S3Settings(endpoint=endpoint, access_key=secret, secret_key=secret),
+                storage=StorageSettings(store=store),
+            )
+            return storage.beyond_reach(Context(settings, Where.LAPTOP, "", (), context(tmp_path).adapters))
+
+        for found in (
+            at("http://minio.minio.svc:9000", "k"),
+            at("http://10.0.0.1:9000"),
+            at("http://10.0.0.1", "k", ""),
+        ):
+            assert found is not None
+            assert found.verdict is Verdict.SKIPPED
+        assert at("http://10.0.0.1:9000", "k") is None
+
+    def test_rules_that_reach_versions(self) -> None:
+        assert reaches("", "loop/")
+        assert reaches("loop/projects/", "loop/")
+        assert not reaches("tmp/", "loop/")
+
+        def rule(status: str = ENABLED, tag: Tag | None = None, **action: Any) -> Rule:
+            return Rule(
+                status=status,
+                rule_filter=Filter(tag=tag) if tag else Filter(prefix="x/"),
+                rule_id="r",
+                **action,
+            )
+
+        week = Expiration(days=7)
+        assert _expiry(rule(expiration=week)) is not None
+        assert _expiry(rule("Disabled", expiration=week)) is None
+        assert _expiry(rule(tag=Tag("a", "b"), expiration=week)) is None, "our objects have no tags"
+        left = AbortIncompleteMultipartUpload(days_after_initiation=1)
+        assert _expiry(rule(abort_incomplete_multipart_upload=left)) is None
+
+    @pytest.mark.parametrize("code", ["AccessDenied", "NotImplemented"])
+    def test_rules_that_may_not_be_read_are_left_to_a_person(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
+    ) -> None:
+        known = self._bucket(tmp_path, monkeypatch, code)
+        assert storage.rules(known).verdict is Verdict.SKIPPED
+
+    def test_rules_that_cannot_be_read_are_a_sentence(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        known = self._bucket(tmp_path, monkeypatch, "NoSuchBucket")
+        assert "there is no bucket 'b'" in look(Check("store: rules", storage.rules), known).sentence
+
+    def _bucket(self, folder: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> Context:
+        """A bucket whose rules are answered with that error."""
+
+        def refuse(*_: object) -> None:
+            raise S3Error(BaseHTTPResponseStub(), code, "", "", "", "")  # type: ignore[arg-type]  # its status alone is read
+
+        monkeypatch.setattr(Minio, "get_bucket_lifecycle", refuse)
+        settings = Settings(
+            s3=s3_settings("http://127.0.0.1:9", "k", "s"),
+            storage=StorageSettings(store="s3://b/x/", cache_dir=folder),
+        )
+        return Context(settings, Where.MACHINE, "", (), context(folder).adapters)
+
+    @needs_s3
+    def test_a_bucket_with_a_rule(self, tmp_path: Path) -> None:
+        admin = Minio(
+            endpoint=ENDPOINT.partition("//")[2],
+            access_key=KEY,
+            secret_key=SECRET,
+            secure=ENDPOINT[:5] == "https",
+        )
+        with bucket() as name:
+            store = s3_store(f"s3://{name}/loop/", tmp_path)
+            assert expiries(store) == []
+            eats = Rule(
+                status=ENABLED, rule_filter=Filter(prefix=""), rule_id="tidy", expiration=Expiration(days=7)
+            )
+            admin.set_bucket_lifecycle(name, LifecycleConfig([eats]))
+            settings = Settings(
+                s3=s3_settings(), storage=StorageSettings(store=f"s3://{name}/loop/", cache_dir=tmp_path)
+            )
+            known = Context(settings, Where.MACHINE, "", (), context(tmp_path).adapters)
+            found = {one.name: one for one in examine([list(storage.CHECKS)], known)}
+            assert (found["store: write"].verdict, found["store: rules"].verdict) == (
+                Verdict.OK,
+                Verdict.FAIL,
+            )
+            assert "'tidy' takes what begins with '' after 7 days" in found["store: rules"].sentence
+            assert clocks.of_storage(known).verdict is Verdict.OK
+
+
+class TestClocks:
+    @pytest.mark.parametrize(
+        ("seconds", "verdict"), [(0, Verdict.OK), (-3, Verdict.OK), (30, Verdict.WARN), (-900, Verdict.FAIL)]
+    )
+    def test_how_far_apart(self, seconds: float, verdict: Verdict) -> None:
+        at = datetime.fromtimestamp(1_795_500_000 + seconds, UTC)
+        found = clocks.judged(format_datetime(at, usegmt=True), "the storage", 1_795_500_000.0)
+        assert found.verdict is verdict
+        assert ("behind" in found.sentence) is (verdict is Verdict.FAIL)
+
+    @respx.mock
+    def test_label_studio(self, tmp_path: Path) -> None:
+        route = respx.head("http://studio.example/health")
+        route.respond(headers={"Date": format_datetime(datetime.now(UTC), usegmt=True)})
+        assert clocks.of_label_studio(context(tmp_path)).verdict is Verdict.OK
+        route.respond()
+        assert "does not say what time it is" in clocks.of_label_studio(context(tmp_path)).sentence
+        route.mock(side_effect=OSError)
+        assert "does not answer (OSError)" in clocks.of_label_studio(context(tmp_path)).sentence
+
+
+class TestExamine:
+    def test_one_check_never_stops_another(self, tmp_path: Path) -> None:
+        def crash(_: Context) -> Finding:
+            raise RuntimeError("http://user:secret@host")
+
+        checks = [
+            Check("bad", crash),
+            Check("after", lambda _: ok("fine"), needs=("bad",)),
+            Check("good", lambda _: ok("fine")),
+        ]
+        bad, after, good = examine([checks], context(tmp_path))
+        assert bad.verdict is Verdict.FAIL
+        assert bad.sentence == "The check itself failed unexpectedly (RuntimeError)."
+        assert after.sentence == "The check 'bad' failed."
+        assert good == Finding(Verdict.OK, "fine", name="good")
+
+    def test_a_check_that_hangs_is_left_behind(self, tmp_path: Path) -> None:
+        import threading
+
+        forever = threading.Event()
+
+        def hang(_: Context) -> Finding:
+            forever.wait()
+            return ok("at last")
+
+        found = look(Check("slow", hang, 0.05), context(tmp_path))
+        forever.set()
+        assert found.sentence == "There was no answer within 0.05 s."
+
+    def test_every_check_has_a_name_of_its_own_and_stands_in_the_document(self, known: Context) -> None:
+        names = [check.name for group in checks_of(known) for check in group]
+        names += [check.name for group in checks_of(replace(known, where=Where.MACHINE)) for check in group]
+        assert len(names[: len(names) // 2]) >= 25
+        page = (Path(__file__).parents[2] / "docs/doctor.md").read_text()
+        missing = {name for name in names if f"`{name.replace('project 5', 'project N')}`" not in page}
+        assert missing == set()
