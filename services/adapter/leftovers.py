@@ -132,7 +132,8 @@ def _runs(
         files = entries.get(record.run, [])
         if record.run not in kept and now - record.ended_at > settings.keep_runs_days * _DAY:
             why = f"ended more than {settings.keep_runs_days:g} days ago"
-            gone.append(_leftover(f"run {record.run}", why, files, last="request.json"))
+            # Were its outcome gone and the request there, the run would be launched once more.
+            gone.append(_leftover(f"run {record.run}", why, files, "request.json"))
         elif checkpoints := [entry for entry in files if "/checkpoints/" in entry.key]:
             gone.append(_leftover(f"checkpoints of run {record.run}", "the run has ended", checkpoints))
     return gone
@@ -162,10 +163,9 @@ def _counted_from(runs: Runs, ended: Sequence[Record]) -> str:
     return ""
 
 
-def _leftover(name: str, why: str, entries: list[Entry], first: str = "", last: str = "") -> Leftover:
-    """`first` and `last`: the names of files that go before, or after, all others."""
-    ends = {"": 1, first: 0, last: 2} if first or last else {}
-    ordered = sorted(entries, key=lambda entry: ends.get(entry.key.rpartition("/")[2], 1))
+def _leftover(name: str, why: str, entries: list[Entry], first: str = "") -> Leftover:
+    """`first`: the name of the file that goes before all others."""
+    ordered = sorted(entries, key=lambda entry: entry.key.rpartition("/")[2] != first)
     return Leftover(name, why, tuple(entry.key for entry in ordered), _size(entries))
 
 

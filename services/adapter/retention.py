@@ -60,11 +60,18 @@ class Retention:
         """Runs that are in the store and too far back to be remembered, or of a project that had the number before."""
         known = {record.run for record in history.records}
         for run in history.runs.names(project.id):
-            record = None if run in known else _forgotten(history, run)
+            if run in known:
+                continue
+            if _is_half_deleted(history, run):
+                history.runs.delete(run)
+                continue
+            record = _forgotten(history, run)
             if record and now - record.ended_at > self.settings.keep_runs_days * _DAY:
                 self._delete(history, record)
 
     def _delete(self, history: History, record: Record) -> None:
+        """The request first: were its outcome gone and the request there, the run would be launched once more."""
+        self.registry.store.delete(f"runs/{record.run}/request.json")
         history.runs.delete(record.run)
         reason = f"older than {self.settings.keep_runs_days:g} days"
         log.info("a run was deleted", run=record.run, reason=reason)
@@ -72,6 +79,14 @@ class Retention:
     def _drop_checkpoints(self, record: Record) -> None:
         for key in list(self.registry.store.keys(f"runs/{record.run}/checkpoints/")):
             self.registry.store.delete(key)
+
+
+def _is_half_deleted(history: History, run: str) -> bool:
+    """Whether it has no request, which is written first of all and deleted first of all."""
+    try:
+        return history.runs.request(run) is None
+    except StoreError:  # it is there, and broken
+        return False
 
 
 def _forgotten(history: History, run: str) -> Record | None:

@@ -95,6 +95,7 @@ def _state(address: str | None, port: int) -> dict[str, Any] | None:
     host = f"[{address}]" if ":" in address else address
     try:
         answer = httpx.get(f"http://{host}:{port}/state", timeout=_SECONDS, trust_env=False)
-        return dict(answer.json()) if answer.is_success else None
+        said = answer.json() if answer.is_success else None
     except (httpx.HTTPError, ValueError):
         return None
+    return said if isinstance(said, dict) else None

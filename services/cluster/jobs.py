@@ -18,7 +18,7 @@ from services.cluster.events import Events
 from services.cluster.reading import is_at_end, is_ending, is_over, last_words, launch_of
 from services.cluster.template import RELEASE, REQUESTED, RUN, fill, mark_of, name_of
 from services.cluster.watch import Mirror
-from services.core.domain import Launch, RunRequest, RunState
+from services.core.domain import Launch, RunRequest, RunState, RunStatus
 from services.core.runs import FINAL, Runs
 from services.core.store import ObjectStore
 
@@ -112,10 +112,22 @@ class JobLauncher:
         """The run has no Job: what its own last words say."""
         status = self.runs.status(run)
         if status and status.state in FINAL:
-            return last_words(status, written)
+            return self._last_of_all(run, status, written)
         if written and any(not is_at_end(pod) for pod in self._pods_of(run)):
             return replace(written, waiting="the pods of its Job, which was deleted, still end")
         return written
+
+    def _last_of_all(self, run: str, status: RunStatus, written: Launch | None) -> Launch | None:
+        """Its last words, once the API says so too: of a watch that was cut off unnoticed it may have a Job, which tries again."""
+        try:
+            job = self.kube.get("job", name_of(self.release, run))
+        except ClusterError as error:
+            log.warning("it is not known whether a run's Job is gone", run=run, reason=str(error))
+            return written
+        if job is None or not self._is_of(job, run):
+            return last_words(status, written)
+        self.jobs.put(job)
+        return launch_of(run, job, self._last_of(run), written, self._clock())
 
     def _has_ended(self, run: str) -> bool:
         seen = self.observe(run)

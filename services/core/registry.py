@@ -66,7 +66,9 @@ class Registry:
         except UnknownFormat:
             raise
         except StoreError as error:
-            raise CorruptVersion(f"The manifest of version {version} is broken: roll back or train again.") from error
+            raise CorruptVersion(
+                f"The manifest of version {version} is broken: roll back or train again."
+            ) from error
 
     def out_of_sample(self, project_key: str, version: str) -> OutOfSample:
         """The version's out-of-sample answers, checked."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.core.domain import Action, RunState
+from services.core.errors import StoreError
 from tests.fakes_supervisor import World
 
 DAY = 86_400.0
@@ -85,3 +86,34 @@ def test_a_sweep_that_was_cut_off_is_made_at_the_next_start() -> None:
     world.restart()
     world.settle()
     assert not list(world.store.keys("runs/1-1/checkpoints/"))
+
+
+@pytest.mark.parametrize("after", [1, 2, 3, 4])
+def test_a_deletion_that_was_cut_off_launches_nothing_again(after: int) -> None:
+    world = connected()
+    one_more(world)
+    one_more(world)
+    world.label_studio.label_many(6)
+    world.settle()
+    world.now += 2 * DAY
+    delete, seen = world.own.delete, []
+
+    def cut_off(key: str) -> None:
+        if key.startswith("runs/1-1/"):
+            seen.append(key)
+            if len(seen) == after:
+                raise StoreError("The bucket does not answer.")
+        delete(key)
+
+    world.own.delete = cut_off  # type: ignore[method-assign]
+    world.end("1-3")
+    world.settle()
+    assert len(seen) >= after
+    world.restart()
+    world.settle()
+    assert world.launcher.launched == ["1-1", "1-2", "1-3"]
+    world.label_studio.label_many(6)
+    world.settle()
+    world.end("1-4")
+    world.settle()
+    assert "1-1" not in world.runs.names(1)

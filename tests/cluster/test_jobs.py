@@ -245,6 +245,17 @@ def test_a_run_that_said_its_last_word_is_not_launched_again(api: Api, make: Lau
     assert runs.launch("1-1") == launcher.observe("1-1")
 
 
+def test_a_failure_is_not_the_last_word_while_there_is_a_job_that_the_watch_did_not_tell_of(
+    api: Api, make: Launchers, runs: Runs
+) -> None:
+    launcher = make()
+    launcher.jobs.close()
+    runs.write(RunStatus("1-1", RunState.FAILED, exit_code=1, updated_at=CREATED + 9))
+    api.put("jobs", job())
+    assert outcome(launcher) is None
+    assert launcher.jobs.get(NAME)
+
+
 def test_cancel_deletes_the_job_and_holds(api: Api, make: Launchers, runs: Runs) -> None:
     launcher = make()
     launcher.launch(REQUEST)

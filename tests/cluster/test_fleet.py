@@ -1,0 +1,86 @@
+"""The leader's look at the predictors' pods: what the API says of each, and what each says of itself."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+
+from services.cluster.fleet import Fleet, Pod
+from tests.fakes_kubernetes import Api, serving
+
+STATE = b'{"held": {"5-1": ["v-1"]}}'
+
+
+@pytest.fixture
+def api() -> Iterator[Api]:
+    with serving(Api()) as found:
+        yield found
+
+
+@pytest.fixture
+def answers() -> Iterator[list[bytes]]:
+    """What a pod's /state answers, the last one on and on; the first is the port."""
+    said: list[bytes] = [STATE]
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            assert self.path == "/state"
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(said[-1])
+
+        def log_message(self, *_: Any) -> None:
+            """Quiet."""
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    said.insert(0, str(server.server_address[1]).encode())
+    thread = threading.Thread(target=lambda: server.serve_forever(0.02))
+    thread.start()
+    yield said
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def put(api: Api, name: str, *, ip: str | None = "127.0.0.1", **meta: Any) -> None:
+    status = {"conditions": [{"type": "Ready", "status": "True"}]} | ({"podIP": ip} if ip else {})
+    known = {"name": name, "labels": {"fitloop.io/predictor": "f"}} | meta
+    api.put("pods", {"kind": "Pod", "metadata": known, "status": status})
+
+
+def look(api: Api, port: int) -> list[Pod]:
+    return sorted(Fleet(api.kube(), "fitloop.io/predictor=f", port).pods(), key=lambda pod: pod.name)
+
+
+def test_each_pod_is_asked_and_those_that_end_or_belong_to_others_are_left_out(
+    api: Api, answers: list[bytes]
+) -> None:
+    put(api, "p-1")
+    put(api, "p-2", ip=None)
+    put(api, "p-3", deletionTimestamp="2026-11-25T07:00:00Z")
+    put(api, "p-4", labels={"fitloop.io/predictor": "other"})
+    held = frozenset({("5-1", "v-1")})
+    assert look(api, int(answers[0])) == [Pod("p-1", True, held=held, answers=True), Pod("p-2", True)]
+
+
+@pytest.mark.parametrize("nonsense", [b"", b"<html>", b"[1]"])
+def test_a_pod_that_answers_nonsense_does_not_answer(api: Api, answers: list[bytes], nonsense: bytes) -> None:
+    put(api, "p-1")
+    answers.append(nonsense)
+    assert look(api, int(answers[0])) == [Pod("p-1", True)]
+
+
+def test_a_pod_whose_port_is_closed_does_not_answer(api: Api) -> None:
+    put(api, "p-1")
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port = int(found.getsockname()[1])
+    assert look(api, port) == [Pod("p-1", True)]
+
+
+def test_no_pods_are_no_error(api: Api) -> None:
+    assert look(api, 1) == []
