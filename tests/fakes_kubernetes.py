@@ -134,7 +134,9 @@ class _Handler(BaseHTTPRequestHandler):
         with api.lock:
             self._say(*self._act(api, plural, name, query, body))
 
-    def _act(self, api: Api, plural: str, name: str, query: dict[str, str], body: Document) -> tuple[int, Document]:
+    def _act(
+        self, api: Api, plural: str, name: str, query: dict[str, str], body: Document
+    ) -> tuple[int, Document]:
         key = plural, name
         if self.command == "GET" and not name:
             found = [one for one in api.of(plural) if _chosen(one, query.get("labelSelector", ""))]

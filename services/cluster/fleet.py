@@ -42,14 +42,22 @@ class Fleet:
     port: int
 
     def pods(self) -> list[Pod]:
-        """All that are not about to end. Raises ClusterError."""
-        found = [pod for pod in self.kube.pods(self.selector) if "deletionTimestamp" not in pod["metadata"]]
+        """All that are not about to end, nor have ended: an evicted pod stays to be seen for long. Raises ClusterError."""
+        found = [pod for pod in self.kube.pods(self.selector) if is_alive(pod)]
         with ThreadPoolExecutor(max(1, min(16, len(found)))) as pool:
             return list(pool.map(self._look, found))
 
     def _look(self, pod: Document) -> Pod:
         state = _state(pod["status"].get("podIP"), self.port)
         return pod_of(pod, state)
+
+
+def is_alive(pod: Document) -> bool:
+    """Whether the pod answers, or will. Pure."""
+    return "deletionTimestamp" not in pod["metadata"] and pod["status"].get("phase") not in {
+        "Succeeded",
+        "Failed",
+    }
 
 
 def pod_of(pod: Document, state: dict[str, Any] | None) -> Pod:

@@ -98,11 +98,14 @@ def _servers(pods: Any) -> list[tuple[str, Document]]:
 def test_nothing_is_taken_away_before_its_successor_is_ready(profile: str) -> None:
     rendered = template(profile=profile)
     gentle = {"maxUnavailable": 0, "maxSurge": 1}
+    one_by_one = {"maxUnavailable": 1, "maxSurge": 0}
+    """A pod beside the running ones would wait for a GPU that is not there."""
     for deployment in rendered.of("Deployment").values():
         assert deployment["spec"]["strategy"]["rollingUpdate"] == gentle
         assert deployment["spec"]["replicas"] == 2
     for service in rendered.of("InferenceService").values():
-        assert service["spec"]["predictor"]["deploymentStrategy"]["rollingUpdate"] == gentle
+        strategy = service["spec"]["predictor"]["deploymentStrategy"]["rollingUpdate"]
+        assert strategy == (one_by_one if profile == "production-gpu" else gentle)
     budgets = rendered.of("PodDisruptionBudget").values()
     assert [budget["spec"]["maxUnavailable"] for budget in budgets] == [1, 1]
     for _, spec in _servers(rendered.pods()):

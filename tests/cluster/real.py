@@ -19,6 +19,8 @@ from tests.cluster.samples import MANIFEST
 IMAGES = os.environ.get("FITLOOP_TEST_IMAGES", "")
 _WHY = "no cluster to try it on: KUBECONFIG and FITLOOP_TEST_IMAGES name one, and images (see tests/e2e/README.md)"
 _SKIP = pytest.mark.skipif(not (os.environ.get("KUBECONFIG") and IMAGES), reason=_WHY)
+MARKS = (pytest.mark.cluster, _SKIP)
+"""For the `pytestmark` of a module whose every test needs a cluster."""
 SCRIPT = """
 import os, signal, sys
 words = os.environ["BEHAVIOUR"].split()

@@ -84,3 +84,12 @@ def test_a_pod_whose_port_is_closed_does_not_answer(api: Api) -> None:
 
 def test_no_pods_are_no_error(api: Api) -> None:
     assert look(api, 1) == []
+
+
+@pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
+def test_a_pod_that_has_ended_holds_up_nobody(api: Api, answers: list[bytes], phase: str) -> None:
+    """Kubernetes leaves evicted pods to be seen; a roll that waited for one would never end."""
+    put(api, "one")
+    evicted = {"name": "two", "labels": {"fitloop.io/predictor": "f"}}
+    api.put("pods", {"kind": "Pod", "metadata": evicted, "status": {"phase": phase}})
+    assert [pod.name for pod in look(api, int(answers[0]))] == ["one"]

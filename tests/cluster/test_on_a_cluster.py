@@ -19,10 +19,10 @@ from services.core.domain import Launch, Parameters, RunRequest, RunState
 from services.core.errors import BadConfig
 from services.core.runs import Runs
 from services.core.store.files import FileStore
-from tests.cluster.real import Namespace, manifest, needs_cluster, of_environment
+from tests.cluster.real import MARKS, Namespace, manifest, of_environment
 from tests.waiting import eventually
 
-pytestmark = needs_cluster(pytest.mark.slow)
+pytestmark = [pytest.mark.slow, *MARKS]
 REQUEST = RunRequest("1-1", "1-x", 1, "asked for", Parameters(), 0.0)
 RIGHTS = (
     (["batch"], ["jobs"], ["create", "get", "list", "watch", "delete"]),

@@ -60,3 +60,12 @@ containers:
   - {{- include "fitloop.predictor.container" . | nindent 4 }}
 volumes: {{- include "fitloop.volumes" (merge (dict "tmp" "1Gi" "cache" (include "fitloop.cacheSize" $who)) $who) | nindent 2 }}
 {{- end -}}
+
+{{/* A pod beside the running ones, unless it would need a GPU that is not there: then one after the other. */}}
+{{- define "fitloop.predictor.strategy" -}}
+{{- if and (eq .Values.predictor.device "cuda") (not .Values.rollout.spareGpu) -}}
+{type: RollingUpdate, rollingUpdate: {maxUnavailable: 1, maxSurge: 0}}
+{{- else -}}
+{type: RollingUpdate, rollingUpdate: {maxUnavailable: 0, maxSurge: 1}}
+{{- end -}}
+{{- end -}}
