@@ -147,6 +147,10 @@ class _Handler(BaseHTTPRequestHandler):
             return 201, body if query.get("dryRun") else api.put(plural, body)
         if key not in api.objects:
             return 404, _status(404, f'{plural} "{name}" not found')
+        return self._act_on(api, key, body)
+
+    def _act_on(self, api: Api, key: tuple[str, str], body: Document) -> tuple[int, Document]:
+        plural, name = key
         if self.command == "PUT":
             if body["metadata"].get("resourceVersion") != api.objects[key]["metadata"]["resourceVersion"]:
                 return 409, _status(409, "the object has been modified")

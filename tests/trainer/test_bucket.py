@@ -100,7 +100,7 @@ def started(world: World, url: str, run: str, endpoint: str = ENDPOINT) -> subpr
 
 
 def ended(process: subprocess.Popen[bytes]) -> int:
-    return process.wait(120)
+    return process.wait(300)
 
 
 def test_a_run_reads_its_base_model_and_publishes_its_version(in_bucket: World) -> None:
@@ -123,7 +123,7 @@ def test_a_run_that_was_asked_to_end_goes_on_from_its_checkpoint_in_the_bucket(i
     run = world.request(Method.FINETUNE, num_train_epochs=60.0, budget_seconds=600.0)
     with served(world) as url:
         first = started(world, url, run)
-        eventually(lambda: _is_training(world, run), 60)
+        eventually(lambda: _is_training(world, run), 240, what="a few steps are done")
         first.send_signal(signal.SIGTERM)
         assert ended(first) == 75
         assert list(world.store.keys(f"runs/{run}/checkpoints/"))
@@ -139,10 +139,10 @@ def test_a_bucket_that_is_away_while_a_version_is_published_is_waited_for(
     run = world.request()
     with served(world) as url:
         process = started(world, url, run, line.endpoint)
-        eventually(lambda: (status := world.runs.status(run)) is not None and status.stage == "exporting", 60)
+        eventually(lambda: (status := world.runs.status(run)) is not None and status.stage == "exporting", 240)
         line.cut.set()
         line.hang_up()
-        eventually(lambda: line.refused > 8, 60)
+        eventually(lambda: line.refused > 8, 120)
         line.cut.clear()
         assert ended(process) == 0
     assert world.registry.versions(world.key) == ["support-1"]
