@@ -1,7 +1,7 @@
 """The Inference port over HTTP: KServe's protocol v2 to the Service that the predictors stand behind.
 
-A request names its version, and an answer that names another is an error. One more try, after a connection error or a
-503. Connections are closed after half a minute, so that new pods get their share of the requests; one to a machine that
+A request names its version, and an answer that names another is an error. One more try after a
+broken connection or a 503, and some seconds of tries while nobody can be reached. Connections are closed after half a minute, so that new pods get their share of the requests; one to a machine that
 has vanished is given up within seconds.
 """
 
@@ -27,6 +27,8 @@ from services.engine.protocol import Scores
 T = TypeVar("T")
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
 CONNECTION_SECONDS: Final = 30.0
+UNREACHED_SECONDS: Final = 5.0
+"""By then the Service no longer leads to a predictor that was killed."""
 _CONNECT_SECONDS: Final = 2.0
 _PAUSE_SECONDS: Final = 0.25
 _NOT_NOW: Final = frozenset({429, 502, 503, 504})
@@ -104,19 +106,28 @@ class RemoteInference:
             await self._client.aclose()
 
     async def _ask(self, url: str, body: bytes) -> httpx.Response:
-        for last in (False, True):
+        """An answer. Who could not be reached has done nothing yet, and another predictor is tried for some seconds."""
+        patient_until, again = time.monotonic() + UNREACHED_SECONDS, True
+        while True:
             try:
                 answer = await self._fresh_client().post(url, content=body)
+            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+                if time.monotonic() >= patient_until:
+                    raise self._nobody(error) from error
             except httpx.RequestError as error:
-                if last:
-                    raise Overloaded(
-                        f"No predictor answers at {self._url} ({type(error).__name__}): `kubectl get pods` shows whether one is ready."
-                    ) from error
+                if not again:
+                    raise self._nobody(error) from error
+                again = False
             else:
-                if last or answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                if not again or answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
                     return answer
+                again = False
             await asyncio.sleep(_PAUSE_SECONDS)
-        raise AssertionError("the second try returns or raises")  # pragma: no cover
+
+    def _nobody(self, error: httpx.RequestError) -> Overloaded:
+        return Overloaded(
+            f"No predictor answers at {self._url} ({type(error).__name__}): `kubectl get pods` shows whether one is ready."
+        )
 
     def _fresh_client(self) -> httpx.AsyncClient:
         """A client whose connections are young; what an older one still carries is let finish."""

@@ -89,7 +89,19 @@ async def test_half_a_surrogate_pair_is_sent_as_the_tokenizer_reads_it(inference
     assert parse_v2(predictor.asked[0].content).texts == ("a?", "b")
 
 
-@pytest.mark.parametrize("trouble", [httpx.ConnectError("x"), httpx.ReadError("x"), refusal(503)])
+async def test_who_cannot_be_reached_has_done_nothing_and_another_one_is_tried(
+    inference: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The Service leads to a predictor that was killed for a second or two; whoever still is not there then is given up."""
+    predictor = Predictor(*[httpx.ConnectError("x")] * 4)
+    await inference(predictor).scores("5-1", "v-1", ["a"])
+    assert len(predictor.asked) == 5
+    monkeypatch.setattr("services.cluster.inference.UNREACHED_SECONDS", 0.0)
+    with pytest.raises(Overloaded, match="No predictor answers"):
+        await inference(Predictor(httpx.ConnectError("x"))).scores("5-1", "v-1", ["a"])
+
+
+@pytest.mark.parametrize("trouble", [httpx.ReadError("x"), refusal(503)])
 async def test_one_more_try_after_a_broken_connection_or_503(inference: Make, trouble: Any) -> None:
     predictor = Predictor(trouble)
     await inference(predictor).scores("5-1", "v-1", ["a"])
@@ -176,7 +188,10 @@ async def test_the_deadline_holds_for_all_tries_together(inference: Make) -> Non
         await inference(Slow(), predict_timeout_seconds=0.2).scores("5-1", "v-1", ["a"])
 
 
-async def test_nobody_there_is_a_sentence_and_not_ready(inference: Make) -> None:
+async def test_nobody_there_is_a_sentence_and_not_ready(
+    inference: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.cluster.inference.UNREACHED_SECONDS", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as found:
         url = f"http://127.0.0.1:{found.getsockname()[1]}"
     nobody = inference(predictor_url=url)

@@ -151,9 +151,12 @@ def _problem(response: httpx.Response) -> str:
 
 
 def _was_told(answer: Answer, told: list[Answer]) -> bool:
-    return any(
-        setup.version == answer.version
-        and setup.ended >= answer.began - TOLERANCE
-        and setup.began <= answer.ended + TOLERANCE
+    """By a /setup within the tolerance; where none was answered then, by the last one before or the first one after."""
+    near = [
+        setup
         for setup in told
-    )
+        if setup.ended >= answer.began - TOLERANCE and setup.began <= answer.ended + TOLERANCE
+    ]
+    before = [setup for setup in told if setup.ended < answer.began][-1:]
+    after = [setup for setup in told if setup.began > answer.ended][:1]
+    return any(setup.version == answer.version for setup in near or [*before, *after])

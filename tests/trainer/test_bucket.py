@@ -139,7 +139,9 @@ def test_a_bucket_that_is_away_while_a_version_is_published_is_waited_for(
     run = world.request()
     with served(world) as url:
         process = started(world, url, run, line.endpoint)
-        eventually(lambda: (status := world.runs.status(run)) is not None and status.stage == "exporting", 240)
+        eventually(
+            lambda: (status := world.runs.status(run)) is not None and status.stage == "exporting", 240
+        )
         line.cut.set()
         line.hang_up()
         eventually(lambda: line.refused > 8, 120)

@@ -33,8 +33,8 @@ startupProbe:
   failureThreshold: 580
 readinessProbe:
   httpGet: {path: /readyz, port: 8081}
-  periodSeconds: 2
-  timeoutSeconds: 3
+  periodSeconds: 1
+  timeoutSeconds: 2
 livenessProbe:
   httpGet: {path: /livez, port: 8081}
   periodSeconds: 10
