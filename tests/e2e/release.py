@@ -42,6 +42,7 @@ class Release:
     name: str = "loop"
     profile: str = "minikube-cpu"
     base_model: str = ""
+    every_n_updates: int = 10
     values: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -43,9 +43,10 @@ class Running:
 
         def resting() -> bool:
             state = self.release.state(self.labelled.project)
-            return bool(state) and not state["active"] and not state["pending"]
+            at_rest = bool(state) and not state["active"] and not state["pending"]
+            return at_rest and state["changed"] < self.release.every_n_updates
 
-        eventually(resting, 240, what="no run goes on")
+        eventually(resting, 240, what="no run goes on, nor is about to begin")
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +150,7 @@ def test_a_run_whose_pod_is_ended_goes_on_from_its_checkpoint(
     running: Running, number: signal.Signals
 ) -> None:
     release, project = running.release, running.labelled.project
+    running.rest()
     before = set(running.versions())
     release.ask(project, "train", parameters={**FINETUNE, "seed": str(int(number))})
     run = eventually(lambda: _checkpointed(release), 180, what="a checkpoint")
@@ -165,6 +167,7 @@ def test_a_run_whose_pod_is_ended_goes_on_from_its_checkpoint(
 
 def test_five_promotions_make_at_most_two_rolls(running: Running) -> None:
     release, project = running.release, running.labelled.project
+    running.rest()
     names = running.versions()
     before = _revisions(release)
     with release.load(running.labelled) as load:
