@@ -169,6 +169,7 @@ def _adapter(
     label_studio = LabelStudio(settings.label_studio)
 
     def supervise() -> Supervisor:
+        desk.again()
         return Supervisor(
             settings,
             guarded,

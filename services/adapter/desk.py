@@ -19,6 +19,8 @@ _MOST: Final = 1000
 """Projects of which something is held in memory: anybody may invent numbers."""
 _AGAIN_SECONDS: Final = 60.0
 """After which the same words of /setup are passed on once more: elsewhere others may have been said meanwhile."""
+_KEPT_SECONDS: Final = 120.0
+"""For which what was taken is still known, for the next term."""
 _Said = tuple[Mapping[str, str] | None, str]
 
 
@@ -34,6 +36,7 @@ class FrontDesk:
         self._clock = clock
         self._hints: dict[int, Hint] = {}
         self._said: dict[int, tuple[_Said, float]] = {}
+        self._taken: list[tuple[float, Hint]] = []
         self._lock = threading.Lock()
 
     def notify(self, project_id: int, action: str) -> None:
@@ -60,9 +63,19 @@ class FrontDesk:
 
     def collect(self) -> list[Hint]:
         """Take everything away."""
+        now = self._clock()
         with self._lock:
             found, self._hints = list(self._hints.values()), {}
+            kept = [(at, hint) for at, hint in self._taken if 0 <= now - at < _KEPT_SECONDS]
+            self._taken = [*kept, *((now, hint) for hint in found)][-_MOST:]
         return found
+
+    def again(self) -> None:
+        """Leave once more what was taken lately: whoever took it may have lost the lead over it, and nothing is done twice."""
+        with self._lock:
+            taken, self._taken = self._taken, []
+        for _, hint in taken:
+            self._leave(hint)
 
     def _leave(self, hint: Hint) -> None:
         with self._lock:

@@ -66,3 +66,17 @@ def test_a_command_is_stored_before_it_is_answered() -> None:
     at.desk.submit(command)
     assert Inbox(at.store).commands() == [command]
     assert at.rung == 1
+
+
+def test_what_was_taken_lately_is_left_again_for_a_new_term() -> None:
+    """Whoever took it may have lost the lead over it: a new project's only word would be gone."""
+    at = At()
+    at.desk.notify(5, "SETUP")
+    at.desk.collect()
+    at.now += 100.0
+    at.desk.notify(6, "SETUP")
+    at.desk.collect()
+    at.now += 30.0
+    at.desk.collect()  # forgets what is older than two minutes
+    at.desk.again()
+    assert [hint.project_id for hint in at.desk.collect()] == [6]
