@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from demo.annotator import Annotator
 from tests.e2e.conftest import Connect, Labelled, MakeRelease
 from tests.e2e.load import Load
 from tests.e2e.processes import part, process_of, stopped
@@ -227,16 +226,17 @@ def test_without_kserve_and_back(running: Running) -> None:
         assert release.setup_version(running.labelled.project) == serving
 
 
-def test_a_version_is_reloaded_in_place(running: Running, annotator: Annotator) -> None:
+def test_a_version_is_reloaded_in_place(running: Running) -> None:
     """rollout.mode reload: the same pods load it beside what they hold."""
-    del annotator
     release, labelled = running.release, running.labelled
     release.upgrade({"rollout": {"mode": "reload"}})
     before = {pod["metadata"]["name"] for pod in release.pods("predictor")}
     serving = release.setup_version(labelled.project)
+    other = next(name for name in running.versions() if name != serving)
     with release.load(labelled) as load:
-        labelled.label(60, 75)
-        release.served(labelled.project, other_than=serving)
+        release.ask(labelled.project, "promote", version=other)
+        assert release.served(labelled.project, other_than=serving) == other
+    release.ask(labelled.project, "unpin")
     assert {pod["metadata"]["name"] for pod in release.pods("predictor")} == before
     _without_failure(load)
 
