@@ -35,13 +35,18 @@ class Api:
     """Method, status, headers: each for the next request with that method; status 0 cuts the connection."""
     oldest: int = 0
     """A watch from before this version gets 410."""
-    hold: threading.Event = field(default_factory=threading.Event)
-    """While set, no answer comes."""
+    let_go: threading.Event = field(default_factory=threading.Event)
+    """While clear, no answer comes."""
     cut: int = 0
     """One more cuts all watches."""
-    lock: threading.RLock = field(default_factory=threading.RLock)
+    lock: threading.Condition = field(default_factory=threading.Condition)
+    """Notified of each change."""
     version: int = 100
     port: int = 0
+
+    def __post_init__(self) -> None:
+        """It answers."""
+        self.let_go.set()
 
     def put(self, plural: str, body: Document, kind: str = "") -> Document:
         """Add or change an object, as somebody else would."""
@@ -54,6 +59,7 @@ class Api:
             known = (plural, meta["name"]) in self.objects
             self.objects[plural, meta["name"]] = made
             self.log.append((self.version, kind or ("MODIFIED" if known else "ADDED"), made))
+            self.lock.notify_all()
             return copy.deepcopy(made)
 
     def drop(self, plural: str, name: str) -> None:
@@ -63,6 +69,7 @@ class Api:
             gone = self.objects.pop((plural, name))
             gone["metadata"]["resourceVersion"] = str(self.version)
             self.log.append((self.version, "DELETED", gone))
+            self.lock.notify_all()
 
     def counted(self, method: str, plural: str) -> int:
         """Requests of that kind."""
@@ -116,8 +123,7 @@ class _Handler(BaseHTTPRequestHandler):
         query = {key: values[0] for key, values in parse_qs(url.query).items()}
         api.asked.append((self.command, url.path, query))
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or "{}")
-        while api.hold.is_set():
-            time.sleep(_TICK)
+        api.let_go.wait()
         fault = next((one for one in api.faults if one[0] == self.command), None)
         if fault:
             api.faults.remove(fault)
@@ -178,12 +184,12 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
                 self.connection.close()
                 return
-            with api.lock:
+            with api.lock:  # a cut is no change: it is seen within a tick
+                api.lock.wait_for(lambda seen=at: api.version > seen, _TICK)  # type: ignore[misc]  # bound here: ruff B023
                 due = [one for one in api.log if one[0] > at]
             for at, kind, found in due:  # noqa: B007  # the last one is where to go on
                 if _is_of(found, plural) and _chosen(found, query.get("labelSelector", "")):
                     self._chunk({"type": kind, "object": found})
-            time.sleep(_TICK)
         self.wfile.write(b"0\r\n\r\n")
 
     def _chunk(self, event: Document) -> None:
@@ -213,7 +219,7 @@ def serving(api: Api) -> Iterator[Api]:
     try:
         yield api
     finally:
-        api.hold.clear()
+        api.let_go.set()
         server.shutdown()
         server.server_close()
         thread.join()

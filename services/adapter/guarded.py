@@ -6,13 +6,13 @@ Reading is everybody's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
 from services.adapter.ports import Leadership
 from services.core.errors import StoreError
-from services.core.store import Entry, ObjectStore
+from services.core.store import ObjectStore
+from services.core.store.reading import ReadsThrough
 
 
 class NotLeading(StoreError):
@@ -21,23 +21,14 @@ class NotLeading(StoreError):
     passing: ClassVar[bool] = True
 
 
-class GuardedStore:
+class GuardedStore(ReadsThrough):
     """An ObjectStore over another one."""
 
     def __init__(self, store: ObjectStore, leadership: Leadership, write_seconds: float) -> None:
         """`write_seconds`: the longest that one change may take."""
-        self.url = store.url
-        self.store = store
+        super().__init__(store)
         self.leadership = leadership
         self.write_seconds = write_seconds
-
-    def read(self, key: str) -> bytes:
-        """The object's bytes. Raises NotFound."""
-        return self.store.read(key)
-
-    def read_changed(self, key: str, mark: str = "") -> tuple[bytes, str] | None:
-        """The object's bytes and a mark of this state of it; None while it is as `mark` says. Raises NotFound."""
-        return self.store.read_changed(key, mark)
 
     def write(self, key: str, data: bytes) -> None:
         """Put the object in one step. Raises NotLeading."""
@@ -48,26 +39,6 @@ class GuardedStore:
         """Put a local file in one step. Raises NotLeading."""
         self._check()
         self.store.upload(source, key)
-
-    def local(self, key: str) -> Path:
-        """A local path that ends in the key and holds the object's bytes. Raises NotFound."""
-        return self.store.local(key)
-
-    def forget(self, key: str) -> bool:
-        """Drop what `local` keeps of the object."""
-        return self.store.forget(key)
-
-    def entries(self, prefix: str = "") -> Iterator[Entry]:
-        """Every object whose key begins with `prefix`, in the order of keys."""
-        return self.store.entries(prefix)
-
-    def keys(self, prefix: str = "") -> Iterator[str]:
-        """Every key that begins with `prefix`, in order."""
-        return self.store.keys(prefix)
-
-    def folders(self, prefix: str) -> list[str]:
-        """The names right below `prefix` that hold objects, in order."""
-        return self.store.folders(prefix)
 
     def delete(self, key: str) -> None:
         """Remove the object. Raises NotLeading."""

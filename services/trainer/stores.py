@@ -16,6 +16,7 @@ import structlog
 
 from services.core.errors import StoreError
 from services.core.store import Entry, ObjectStore
+from services.core.store.reading import ReadsThrough
 from services.trainer.preemption import Stop
 
 PATIENCE_SECONDS = 600.0
@@ -72,43 +73,14 @@ class PatientStore:
         return patiently(work, self.stop, self.seconds, self.pause)
 
 
-@dataclass(frozen=True, slots=True)
-class ReadOnlyStore:
+class ReadOnlyStore(ReadsThrough):
     """An ObjectStore whose writes do nothing: rank 0 does them."""
-
-    store: ObjectStore
-
-    @property
-    def url(self) -> str:
-        """See ObjectStore; so are all others."""
-        return self.store.url
-
-    def read(self, key: str) -> bytes:
-        return self.store.read(key)
-
-    def read_changed(self, key: str, mark: str = "") -> tuple[bytes, str] | None:
-        return self.store.read_changed(key, mark)
 
     def write(self, key: str, data: bytes) -> None:
         """Nothing."""
 
     def upload(self, source: Path, key: str) -> None:
         """Nothing."""
-
-    def local(self, key: str) -> Path:
-        return self.store.local(key)
-
-    def forget(self, key: str) -> bool:
-        return self.store.forget(key)
-
-    def entries(self, prefix: str = "") -> Iterator[Entry]:
-        return self.store.entries(prefix)
-
-    def keys(self, prefix: str = "") -> Iterator[str]:
-        return self.store.keys(prefix)
-
-    def folders(self, prefix: str) -> list[str]:
-        return self.store.folders(prefix)
 
     def delete(self, key: str) -> None:
         """Nothing."""

@@ -73,12 +73,12 @@ def test_a_new_object_is_tried_once(api: Api) -> None:
 
 
 def test_an_api_that_is_away_or_silent_is_an_error_within_the_time_limit(api: Api) -> None:
-    api.hold.set()
+    api.let_go.clear()
     with pytest.raises(ClusterError, match="does not answer") as silent:
         api.kube((0.2, 0.2)).get("lease", "a")
     assert silent.value.status == 0
     assert len(api.asked) == 1
-    api.hold.clear()
+    api.let_go.set()
     nowhere = Api(port=9)
     with pytest.raises(ClusterError, match="does not answer"):
         nowhere.kube().get("lease", "a")
