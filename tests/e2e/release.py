@@ -56,9 +56,10 @@ class Release:
         self._helm("install", *more)
 
     def upgrade(self, values: Mapping[str, Any], *more: str) -> None:
-        """`helm upgrade` with changed values."""
+        """`helm upgrade` with changed values; a pod that is about to end leads, by the old ones, until it has drained."""
         self.values = merged(self.values, values)
         self._helm("upgrade", *more)
+        eventually(self.leader, 60, what="one of the new adapters leads")
 
     def uninstall(self) -> None:
         """`helm uninstall`."""

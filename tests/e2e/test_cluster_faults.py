@@ -260,15 +260,15 @@ def test_a_suspended_job_waits_and_says_so(running: Running) -> None:
 def test_a_run_of_two_pods(running: Running) -> None:
     """An Indexed Job: both pods train one model, and one version comes of it."""
     release, project = running.release, running.labelled.project
-    release.upgrade({"trainer": {"pods": 2, "resources": {"requests": {"cpu": "100m"}}}})
-    before = set(running.versions())
-    release.ask(project, "train", parameters={"method": "finetune", "num_train_epochs": "2", "seed": "12"})
-    (made,) = eventually(lambda: set(running.versions()) - before, 400, what="its version")
     running.rest()
-    run = f"{project}-{made.rpartition('-')[2]}"
+    release.upgrade({"trainer": {"pods": 2, "resources": {"requests": {"cpu": "100m"}}}})
+    release.ask(project, "train", parameters={"method": "finetune", "num_train_epochs": "2", "seed": "12"})
+    run = eventually(release.state_of_active, 60, what="a run")
+    running.rest()
     job = release.namespace.get("job", f"{release.fullname}-{run}")
     assert job["spec"]["completionMode"] == "Indexed"
     assert job["status"]["succeeded"] == 2
+    assert release.bucket.document(f"runs/{run}/status.json")["published"]
     release.upgrade({"trainer": {"pods": 1}})
 
 
