@@ -91,11 +91,6 @@ class LocalInference:
         """Let a version go, as soon as no request uses it."""
         self._models.drop((project_key, version))
 
-    def engine_kind(self, project_key: str, version: str) -> str | None:
-        """`ct2-int8`, `torch-fp32` or `torch-bf16` where the version is held."""
-        model = self._models.get((project_key, version))
-        return model.engine.kind if model else None
-
     def close(self) -> None:
         """Answer what is asked, then free everything."""
         self._tokenising.shutdown()

@@ -98,6 +98,12 @@ def test_workers_and_threads_of_the_environment_reach_scheduler_and_engine(
         found.close()
 
 
+def engine_kind(inference: LocalInference, version: str) -> str | None:
+    """Of a version that is held; None for another one."""
+    model = inference._models.get((KEY, version))
+    return model.engine.kind if model else None
+
+
 async def test_answers_come_in_order_from_the_named_version(inference: LocalInference) -> None:
     together = await inference.scores(KEY, "v-1", TEXTS)
     alone = [await inference.scores(KEY, "v-1", [text]) for text in TEXTS]
@@ -127,15 +133,15 @@ async def test_the_event_loop_runs_while_a_version_loads(
     monkeypatch.setattr(LocalInference, "_folder", slow)
     asked = asyncio.create_task(inference.scores(KEY, "v-1", ["text"]))
     await asyncio.sleep(0)
-    assert inference.engine_kind(KEY, "v-1") is None
+    assert engine_kind(inference, "v-1") is None
     may_load.set()
     assert (await asked).probabilities.shape == (1, 2)
 
 
 async def test_prepare_loads_and_tells_the_engine(inference: LocalInference, loads: list[Manifest]) -> None:
-    assert inference.engine_kind(KEY, "v-1") is None
+    assert engine_kind(inference, "v-1") is None
     await asyncio.to_thread(inference.prepare, KEY, "v-1")
-    assert inference.engine_kind(KEY, "v-1") == "ct2-int8"
+    assert engine_kind(inference, "v-1") == "ct2-int8"
     await inference.scores(KEY, "v-1", ["text"])
     assert len(loads) == 1
 
@@ -167,7 +173,7 @@ async def test_a_fp32_version_is_served_too(
     )
     fp32 = await inference.scores(KEY, "t-1", TEXTS)
     int8 = await inference.scores(KEY, "v-1", TEXTS)
-    assert inference.engine_kind(KEY, "t-1") == "torch-fp32"
+    assert engine_kind(inference, "t-1") == "torch-fp32"
     np.testing.assert_allclose(fp32.probabilities, int8.probabilities, atol=0.1)
 
 
@@ -216,7 +222,7 @@ async def test_the_least_recently_used_version_leaves(
 ) -> None:
     for version in ("v-1", "v-2", "v-1", "v-3"):
         await inference.scores(KEY, version, ["text"])
-    held = {version: inference.engine_kind(KEY, version) for version in ("v-1", "v-2", "v-3")}
+    held = {version: engine_kind(inference, version) for version in ("v-1", "v-2", "v-3")}
     assert held == {"v-1": "ct2-int8", "v-2": None, "v-3": "ct2-int8"}
     await inference.scores(KEY, "v-2", ["text"])
     assert [found.version for found in loads] == ["v-1", "v-2", "v-3", "v-2"]
@@ -230,7 +236,7 @@ async def test_a_version_that_leaves_is_closed_when_its_last_request_ends(infere
     model.close = closed.set  # type: ignore[method-assign]  # seen rather than done
     for version in ("v-2", "v-3"):
         await inference.scores(KEY, version, ["text"])
-    assert inference.engine_kind(KEY, "v-1") is None
+    assert engine_kind(inference, "v-1") is None
     assert not closed.is_set()
     held.release()
     assert closed.is_set()
@@ -267,4 +273,4 @@ async def test_closing_frees_all_models(registry: Registry) -> None:
     inference = LocalInference(registry, ServingSettings(workers=1))
     await inference.scores(KEY, "v-1", ["text"])
     inference.close()
-    assert inference.engine_kind(KEY, "v-1") is None
+    assert engine_kind(inference, "v-1") is None
