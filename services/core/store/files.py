@@ -16,6 +16,8 @@ from services.core.store import Entry
 _PARTIAL = ".partial-"
 """Begins the name of a file that is still being written; such names are never listed."""
 _QUIET_SECONDS = 60.0
+_TRIES = 5
+"""To make a folder that others remove."""
 
 
 class FileStore:
@@ -176,13 +178,16 @@ class FileStore:
 
 
 def _open_beside(path: Path) -> tuple[int, str]:
-    """A new file in the folder of `path`; twice, because a delete elsewhere may just have removed that folder."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return tempfile.mkstemp(prefix=_PARTIAL, dir=path.parent)
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return tempfile.mkstemp(prefix=_PARTIAL, dir=path.parent)
+    """A new file in the folder of `path`; tried again where a delete elsewhere has just removed that folder.
+
+    FileExistsError as well: the folder was there when it was to be made, and gone when it was looked at.
+    """
+    for _ in range(_TRIES):
+        with contextlib.suppress(FileNotFoundError, FileExistsError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return tempfile.mkstemp(prefix=_PARTIAL, dir=path.parent)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return tempfile.mkstemp(prefix=_PARTIAL, dir=path.parent)
 
 
 def _sync_folder(folder: Path) -> None:
