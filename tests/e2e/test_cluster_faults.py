@@ -38,6 +38,13 @@ class Running:
             str(row["version"]) for row in self.release.state(self.labelled.project).get("versions") or ()
         ]
 
+    def one_more(self) -> None:
+        """Another version than those that there are, whatever the gate says of it."""
+        before = set(self.versions())
+        self.release.ask(self.labelled.project, "train", parameters={"seed": str(len(before) + 100)})
+        eventually(lambda: set(self.versions()) - before, 240, what="one more version")
+        self.rest()
+
     def rest(self) -> None:
         """Until no run goes on or waits."""
 
@@ -233,6 +240,7 @@ def test_a_version_is_reloaded_in_place(running: Running) -> None:
     release.upgrade({"rollout": {"mode": "reload"}})
     before = {pod["metadata"]["name"] for pod in release.pods("predictor")}
     serving = release.setup_version(labelled.project)
+    running.one_more()
     other = next(name for name in running.versions() if name != serving)
     with release.load(labelled) as load:
         release.ask(labelled.project, "promote", version=other)
@@ -265,11 +273,14 @@ def test_a_run_of_two_pods(running: Running) -> None:
     release.upgrade({"trainer": {"pods": 2, "resources": {"requests": {"cpu": "100m"}}}})
     release.ask(project, "train", parameters={"method": "finetune", "num_train_epochs": "2", "seed": "12"})
     run = eventually(release.state_of_active, 60, what="a run")
-    running.rest()
-    job = release.namespace.get("job", f"{release.fullname}-{run}")
-    assert job["spec"]["completionMode"] == "Indexed"
-    assert job["status"]["succeeded"] == 2
+
+    def job() -> dict[str, Any]:
+        return release.namespace.get("job", f"{release.fullname}-{run}")
+
+    eventually(lambda: job()["status"].get("succeeded") == 2, 300, what="both pods have ended well")
+    assert job()["spec"]["completionMode"] == "Indexed"
     assert release.bucket.document(f"runs/{run}/status.json")["published"]
+    running.rest()
     release.upgrade({"trainer": {"pods": 1}})
 
 
@@ -280,7 +291,7 @@ def test_a_job_that_finds_no_gpu_says_so(running: Running) -> None:
     if not any(int(node["status"]["allocatable"].get("nvidia.com/gpu", 0)) for node in nodes):
         pytest.skip("no node has an nvidia.com/gpu, not even a pretended one")
     running.rest()
-    release.upgrade({"trainer": {"allowCpu": False, "gpus": 1}})
+    release.upgrade({"trainer": {"allowCpu": False, "gpus": 1, "pods": 1}})
     release.ask(project, "train", parameters={"method": "linear-probe", "seed": "78"})
     run = eventually(release.state_of_active, 60, what="a run")
     eventually(
