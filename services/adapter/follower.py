@@ -25,7 +25,7 @@ from services.core.store import ObjectStore
 from services.core.table import ServingTable
 
 log = structlog.get_logger()
-SECONDS: Final = 1.0
+SECONDS: Final = 0.5
 """Between two looks."""
 _STALE_SECONDS: Final = 10.0
 

@@ -100,6 +100,10 @@ class Roster:
             )  # not `exception`: see slips
             self._failed(steward, sentence(error), now)
 
+    def awaits_version(self) -> bool:
+        """Whether a version is on its way to those who answer, unhindered."""
+        return any(steward.versions.is_coming() for steward in self.stewards.values())
+
     def is_busy(self, now: float) -> bool:
         """Whether anything moves, or is to be tried again."""
         return any(steward.is_busy(now) for steward in self.stewards.values()) or any(

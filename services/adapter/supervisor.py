@@ -36,6 +36,8 @@ from services.core.store import ObjectStore
 log = structlog.get_logger()
 _ACTIVE_SECONDS: Final = 0.5
 """Between looks at a run that goes on."""
+_MOVING_SECONDS: Final = 0.25
+"""Between looks at a version that is on its way: annotators wait for it."""
 _IDLE_SECONDS: Final = 5.0
 _INBOX_SECONDS: Final = 1.0
 """Between looks at what other adapters have left."""
@@ -160,6 +162,8 @@ class Supervisor:
         return told == (job.project_key, job.version)
 
     def _until_next(self, now: float) -> float:
+        if self.roster.awaits_version():
+            return _MOVING_SECONDS
         if self.roster.is_busy(now):
             return _ACTIVE_SECONDS
         most = _IDLE_SECONDS if self._bulletin is None else _INBOX_SECONDS

@@ -51,6 +51,10 @@ class Versions:
         """Whether the next step may find another state than this one."""
         return not self._restored or self.promotions.is_moving(self.notebook.project_key, now)
 
+    def is_coming(self) -> bool:
+        """Whether a version is on its way and nothing hinders it. Raises StoreError."""
+        return self.served.target is not None and not (self.standing and self.standing.blocked)
+
     def forget(self) -> None:
         """All verdicts are read from the store again."""
         self._dealt.clear()

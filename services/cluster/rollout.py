@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from services.engine.held import Name  # the adapter's image has none of the engine's libraries
 
 log = structlog.get_logger()
-_LOOK_SECONDS: Final = 0.4
+_LOOK_SECONDS: Final = 0.2
 """What was seen so recently is not asked for again: several projects may wait at once."""
 _PATHS: Final = {
     "inferenceservice": ("spec", "predictor", "annotations"),

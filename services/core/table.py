@@ -1,4 +1,4 @@
-"""serving.json as a reader sees it: asked for every second, never going back to a lower (term, generation).
+"""serving.json as a reader sees it: asked for twice a second, never going back to a lower (term, generation).
 
 Adapters that do not lead and predictors read the table by this; the leader has `Registry`. A late write of a leader that
 was replaced carries a lower term, and is passed over.

@@ -1,6 +1,6 @@
 """What this process holds: the versions that the table names, loaded before they are asked for.
 
-One thread reads the table every second, another one loads. When a project gets a target, `reload` loads it beside what is
+One thread reads the table twice a second, another one loads. When a project gets a target, `reload` loads it beside what is
 held; `rolling` leaves that to the pods that replace this one, which load current and target before they are ready. What
 cannot be loaded is refused, and said; the other projects are served on. Once ready, a process stays so whatever becomes of
 the bucket, and loads on demand what had no room or has left memory.
@@ -34,7 +34,7 @@ from services.predictor import metrics
 log = structlog.get_logger()
 UNUSABLE: Final = (EngineError, CorruptVersion, NotFound, UnknownFormat)
 """What says that a version is bad; any other error is trouble that passes."""
-READ_SECONDS: Final = 1.0
+READ_SECONDS: Final = 0.5
 _AGAIN_SECONDS: Final = 60.0
 """Until a version is tried again that was refused, because somebody may have mended it, or that has left memory."""
 Versions = dict[str, frozenset[str]]

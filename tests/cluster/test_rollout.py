@@ -113,7 +113,7 @@ def test_a_roll_brings_the_version_to_all_pods(kind: str) -> None:
     assert 12 <= world.now - began <= 15
     assert len(world.patches) == 1
     assert [reason for reason, _ in world.told] == ["RolloutStarted", "VersionHeld"]
-    assert rollout.flip_seconds == 2.0
+    assert rollout.flip_seconds == 1.0
 
 
 def test_what_all_pods_hold_needs_no_roll() -> None:

@@ -98,10 +98,10 @@ class Bucket:
         self.client.put_object(self.name, f"{PREFIX}/{key}", io.BytesIO(data), len(data))
 
     def modified(self, key: str) -> float:
-        """When an object was written, by the storage's clock: seconds since the epoch."""
-        found = self.client.stat_object(self.name, f"{PREFIX}/{key}").last_modified
-        assert found is not None
-        return found.timestamp()
+        """When an object was written, by the storage's clock: seconds since the epoch, of which a listing tells parts."""
+        (found,) = self.client.list_objects(self.name, prefix=f"{PREFIX}/{key}")
+        assert found.last_modified is not None
+        return found.last_modified.timestamp()
 
     def document(self, key: str) -> dict[str, Any]:
         """A JSON object."""

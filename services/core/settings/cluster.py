@@ -156,7 +156,7 @@ class RolloutSettings(Group):
         description="Seconds between the beginnings of two rolling updates: versions that come meanwhile share the next.",
     )
     flip_seconds: float = Field(
-        2.0,
+        1.0,
         ge=0,
         validation_alias=named("FITLOOP_ROLLOUT_FLIP_SECONDS"),
         description="Seconds ahead at which all adapters begin to tell Label Studio of the new version: two of their reads.",
