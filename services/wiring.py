@@ -85,7 +85,7 @@ def embedded(settings: Settings, leadership: Leadership) -> Parts:
 
 
 def cluster(settings: Settings) -> Parts:
-    """An adapter among others, over a bucket, Kubernetes and the predictors. Raises BadConfig, StoreError."""
+    """An adapter among others, over a bucket, Kubernetes and the predictors. Raises BadConfig."""
     from services.adapter.guarded import GuardedStore
     from services.cluster.client import connect
     from services.cluster.events import Events
@@ -95,14 +95,15 @@ def cluster(settings: Settings) -> Parts:
     from services.cluster.lease import Lease
     from services.cluster.rollout import ClusterRollout
     from services.cluster.template import load_template
-    from services.core.store import check_store, open_store
+    from services.core.store import open_store, why_unreachable
 
     known, pod = settings.cluster, settings.cluster.pod_name or socket.gethostname()
     template = load_template(known.job_template)
     if not settings.storage.store:
         raise BadConfig("FITLOOP_STORE is not set: name the bucket, as s3://bucket/prefix/.")
     store = open_store(settings.storage.store, settings.s3, settings.storage)
-    check_store(store, write=True)
+    if why := why_unreachable(store, write=True):
+        log.warning("the bucket does not answer: this adapter is not ready until it does", reason=why)
     kube, bell = connect(known.namespace), threading.Event()
     _try_out(kube, template, known.release, store.url)
     leadership = Lease(kube, known.lease, pod)

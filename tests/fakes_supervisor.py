@@ -109,6 +109,7 @@ class RolloutFake:
         self.slow: dict[str, Standing] = {}
         self.asked: list[str] = []
         self.withdrawn: list[str] = []
+        self.tended: list[float] = []
 
     def advance(self, project_key: str, version: str, now: float) -> Standing:
         self.asked.append(version)
@@ -121,6 +122,9 @@ class RolloutFake:
 
     def withdraw(self, project_key: str, version: str) -> None:
         self.withdrawn.append(version)
+
+    def tend(self, now: float) -> None:
+        self.tended.append(now)
 
 
 class Seat:

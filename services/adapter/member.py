@@ -23,6 +23,8 @@ from services.core.errors import StoreError
 
 log = structlog.get_logger()
 _AGAIN_SECONDS: Final = 0.5
+_LONGEST_SECONDS: Final = 4.0
+"""Between two tries of a store that does not answer."""
 _SLIP_SECONDS: Final = 5.0
 _BACK_SECONDS: Final = 5.0
 """By which a clock may go back without anything that waits for a moment noticing."""
@@ -55,6 +57,8 @@ class Member:
         self._write_seconds = write_seconds
         self._bell = bell
         self._latest = 0.0
+        self._trouble = ""
+        self._pause = _AGAIN_SECONDS
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -96,6 +100,19 @@ class Member:
             self._step_down(now, str(error))
             return _AGAIN_SECONDS
 
+    def _failed(self, reason: str) -> float:
+        """Said once, and not at each try; the seconds until the next."""
+        if reason != self._trouble:
+            log.error("the store cannot be read or written", reason=reason)
+        self._trouble, pause = reason, self._pause
+        self._pause = min(2 * pause, _LONGEST_SECONDS)
+        return pause
+
+    def _recovered(self) -> None:
+        if self._trouble:
+            log.info("the store can be read and written again")
+        self._trouble, self._pause = "", _AGAIN_SECONDS
+
     def _was_set_back(self, now: float) -> bool:
         """Whether the clock of this machine went back: then all that waits for a moment would wait for the way back too."""
         before, self._latest = self._latest, now
@@ -120,9 +137,9 @@ class Member:
         while not self._stopping.is_set():
             try:
                 wait = self.tick(self._clock())
+                self._recovered()
             except StoreError as error:
-                log.error("the store cannot be read or written", reason=str(error))
-                wait = _AGAIN_SECONDS
+                wait = self._failed(str(error))
             except Exception as error:  # noqa: BLE001  # a slip of ours must not end the thread that serves all projects
                 log.error("a tick failed unexpectedly", **slip(error))  # not `exception`: see slips
                 wait = _SLIP_SECONDS

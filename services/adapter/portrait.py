@@ -61,7 +61,7 @@ class Portrait:
         active, verdict, versions = self.history.active, self.versions.verdict, self.versions
         return sentences.joined(
             self._serving(project, now),
-            sentences.on_its_way(versions.served.target, versions.standing),
+            sentences.on_its_way(versions.coming, versions.standing),
             verdict.sentence if verdict and verdict.fate is not Fate.PROMOTED else "",
             sentences.training(project, active) if active else self.planner.reason,
             refresh.sentence(progress),

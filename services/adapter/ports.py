@@ -55,6 +55,8 @@ class Standing:
     """What is waited for, for people: "2 of 3 predictors hold it", "no node has room for a predictor"."""
     blocked: bool = False
     """Something other than the version hinders it; it is tried again later."""
+    aside: bool = False
+    """Until then it is to be no target: what the others wait for comes without it."""
 
 
 class Rollout(Protocol):
@@ -65,6 +67,8 @@ class Rollout(Protocol):
 
     def advance(self, project_key: str, version: str, now: float) -> Standing:
         """Go on bringing a version, which the table names as current or target, to every process; called until done.
+
+        The table names none that was set aside; one that is so no more is named right after this.
 
         Blocks while it loads where the process is this one; elsewhere it takes milliseconds. Raises EngineError,
         CorruptVersion or NotFound where a process has refused the version: it is bad. Raises StoreError.
@@ -79,7 +83,11 @@ class Rollout(Protocol):
         ...
 
     def withdraw(self, project_key: str, version: str) -> None:
-        """The version is no longer a target: forget how far it was."""
+        """The version is no longer wanted: forget how far it was."""
+        ...
+
+    def tend(self, now: float) -> None:
+        """Carry to its end what was begun and nobody asks about any more. Called often; raises FitloopError."""
         ...
 
 

@@ -44,6 +44,8 @@ class Promotions:
     _standings: dict[str, Standing] = field(default_factory=dict)
     _pursued: dict[str, str] = field(default_factory=dict)
     """By project, the target that somebody still wanted in this step."""
+    _aside: dict[str, str] = field(default_factory=dict)
+    """By project, a version that is wanted and for a while no target, so that what the others wait for comes without it."""
     _falling: set[str] = field(default_factory=set)
     """Projects whose broken version gives way to the one before."""
     _judgements: Judgements = field(init=False)
@@ -56,9 +58,20 @@ class Promotions:
         """What the project serves. Raises StoreError."""
         return self.ledger.served(project_key)
 
+    def coming(self, project_key: str) -> str | None:
+        """The version that is on its way: the project's target, or one that was set aside."""
+        return self.served(project_key).target or self._aside.get(project_key)
+
     def standing(self, project_key: str) -> Standing | None:
-        """How far the project's target is; None where it has none."""
-        return self._standings.get(project_key) if self.served(project_key).target else None
+        """How far that is; None where there is none."""
+        return self._standings.get(project_key) if self.coming(project_key) else None
+
+    def tend(self, now: float) -> None:
+        """See to rollouts that nobody asks about any more. Trouble passes: the next call looks again."""
+        try:
+            self.rollout.tend(now)
+        except FitloopError as error:
+            log.warning("the rollout cannot be looked after", reason=str(error))
 
     def is_moving(self, project_key: str, now: float) -> bool:
         """Whether a version is on its way, or told of in a moment."""
@@ -135,7 +148,7 @@ class Promotions:
 
     def settle(self, project_key: str) -> None:
         """At the end of a step: a target that nobody wanted in it is none any more."""
-        if self.served(project_key).target != self._pursued.pop(project_key, None):
+        if self.coming(project_key) != self._pursued.pop(project_key, None):
             self._withdraw(project_key)
 
     def _fall_back(self, project: Project, served: Served, problem: str, now: float) -> str | Standing:
@@ -199,8 +212,9 @@ class Promotions:
     def _pursue(self, project_key: str, version: str, why: str, now: float, *, pinned: bool) -> bool:
         """One step on the way of `version` to `current`; whether it is there. Raises what refused it; `target` is empty then."""
         began = self.clock()
-        if self.served(project_key).target != version:
+        if self.coming(project_key) != version:
             self._withdraw(project_key)
+        if self.coming(project_key) is None:
             self.ledger.change(project_key, lambda known: replace(known, target=version))
         self._pursued[project_key] = version
         try:
@@ -208,6 +222,7 @@ class Promotions:
         except UNUSABLE:
             self._withdraw(project_key)
             raise
+        self._put_aside(project_key, version, aside=standing.aside)
         if not standing.done or now < self.served(project_key).since:
             return False
         # What is broken must not be told of for longer; else all replicas change at one moment, which is still to come.
@@ -223,6 +238,16 @@ class Promotions:
         self._falling.discard(project_key)
         return True
 
+    def _put_aside(self, project_key: str, version: str, *, aside: bool) -> None:
+        """Take the target out of the table, or put it back."""
+        if aside:
+            self._aside[project_key] = version
+        else:
+            self._aside.pop(project_key, None)
+        target = None if aside else version
+        if self.served(project_key).target != target:
+            self.ledger.change(project_key, lambda known: replace(known, target=target))
+
     def _ask(self, project_key: str, version: str, now: float) -> Standing:
         """Have the rollout go on. Raises UNUSABLE, StoreError; other trouble passes, and is a standing."""
         return _passing(lambda: self.rollout.advance(project_key, version, now))
@@ -232,10 +257,12 @@ class Promotions:
         return _passing(lambda: self.rollout.check(project_key, version))
 
     def _withdraw(self, project_key: str) -> None:
-        target = self.served(project_key).target
+        coming, is_target = self.coming(project_key), self.served(project_key).target is not None
         self._standings.pop(project_key, None)
-        if target is not None:
-            self.rollout.withdraw(project_key, target)
+        self._aside.pop(project_key, None)
+        if coming is not None:
+            self.rollout.withdraw(project_key, coming)
+        if is_target:
             self.ledger.change(project_key, lambda known: replace(known, target=None))
 
 

@@ -70,8 +70,6 @@ class Retention:
                 self._delete(history, record)
 
     def _delete(self, history: History, record: Record) -> None:
-        """The request first: were its outcome gone and the request there, the run would be launched once more."""
-        self.registry.store.delete(f"runs/{record.run}/request.json")
         history.runs.delete(record.run)
         reason = f"older than {self.settings.keep_runs_days:g} days"
         log.info("a run was deleted", run=record.run, reason=reason)

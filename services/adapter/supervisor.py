@@ -112,6 +112,7 @@ class Supervisor:
             late = max(0.0, self._clock() - began)  # Label Studio may have let the projects before it wait
             self.roster.step(steward, commands.get(steward.project.id, []), now + late)
             self._put_up()
+        self._tools.promotions.tend(now)
         self._put_up()
         return self._until_next(now)
 

@@ -38,6 +38,11 @@ class Versions:
         return self.promotions.served(self.notebook.project_key)
 
     @property
+    def coming(self) -> str | None:
+        """The version that is on its way."""
+        return self.promotions.coming(self.notebook.project_key)
+
+    @property
     def standing(self) -> Standing | None:
         """How far the version is that is on its way."""
         return self.promotions.standing(self.notebook.project_key)
@@ -45,7 +50,7 @@ class Versions:
     @property
     def hindrance(self) -> str:
         """What keeps that one from being served."""
-        return sentences.hindered(self.served.target, self.standing)
+        return sentences.hindered(self.coming, self.standing)
 
     def is_moving(self, now: float) -> bool:
         """Whether the next step may find another state than this one."""
@@ -66,7 +71,7 @@ class Versions:
         found = self.promotions.restore(project, now)
         if isinstance(found, str):
             self.are_served(found)
-        elif self.served.target is None:
+        elif self.coming is None:
             self.problem = sentences.hindered(self.served.current, found)
 
     def are_served(self, problem: str = "") -> None:

@@ -7,8 +7,9 @@ process has just started). Trouble is retried with back-off and told in one sent
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
@@ -22,6 +23,8 @@ from services.core.labels import is_usable, parse_label_space, signature
 from services.core.labelstudio import Counts, Missing
 
 log = structlog.get_logger()
+_LONG_SECONDS: Final = 1.0
+"""A try that takes longer holds the other projects up."""
 _LATE: Final = timedelta(seconds=60)
 """A change bears the time at which its request began, and shows once that is stored: others may have overtaken it."""
 
@@ -80,11 +83,12 @@ class Backoff:
     until: float = 0.0
     _delay: float = 0.0
 
-    def failed(self, now: float) -> float:
-        """Wait longer than last time; the seconds."""
+    def failed(self, now: float, took: float = 0.0) -> float:
+        """Wait longer than last time, and than the try `took`, which began at `now`: others wait for it. The seconds."""
         self._delay = min(self._delay * 2 or self.first, self.most)
-        self.until = now + self._delay
-        return self._delay
+        delay = max(self._delay, took)
+        self.until = now + took + delay
+        return delay
 
     def worked(self) -> None:
         """Begin anew."""
@@ -98,6 +102,7 @@ class Watch:
     source: Source
     project_id: int
     backoff: Backoff = field(default_factory=Backoff)
+    clock: Callable[[], float] = time.monotonic
     problem: str = ""
     """Why the last look failed; "" after one that worked."""
     _missed: bool = False
@@ -109,6 +114,7 @@ class Watch:
         """Read what changed; None where Label Studio is in trouble. Raises Missing for a project that it twice said to have no more."""
         if now < self.backoff.until:
             return None
+        began = self.clock()
         try:
             reading = self._read(now)
         except FitloopError as error:
@@ -116,7 +122,8 @@ class Watch:
             if missed and self._missed:
                 raise
             self._forget_counts()
-            delay = self.backoff.failed(now)
+            took = self.clock() - began
+            delay = self.backoff.failed(now, took if took > _LONG_SECONDS else 0.0)
             self.problem = str(error)
             log.warning(
                 "label studio not read", project=self.project_id, reason=str(error), retry_seconds=delay

@@ -33,6 +33,11 @@ class Pod:
     """Why it does not start."""
 
 
+def _client() -> httpx.Client:
+    """One for all looks, for each builds a TLS context; no connection is kept, since pods come and go."""
+    return httpx.Client(timeout=_SECONDS, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
+
+
 @dataclass(slots=True)
 class Fleet:
     """Asks the API for pods, and each pod for its state."""
@@ -40,6 +45,7 @@ class Fleet:
     kube: Kube
     selector: str
     port: int
+    _client: httpx.Client = field(default_factory=_client, repr=False)
 
     def pods(self) -> list[Pod]:
         """All that are not about to end, nor have ended: an evicted pod stays to be seen for long. Raises ClusterError."""
@@ -48,7 +54,7 @@ class Fleet:
             return list(pool.map(self._look, found))
 
     def _look(self, pod: Document) -> Pod:
-        state = _state(pod["status"].get("podIP"), self.port)
+        state = _state(self._client, pod["status"].get("podIP"), self.port)
         return pod_of(pod, state)
 
 
@@ -97,12 +103,12 @@ def _crashing(containers: Sequence[Document]) -> str:
     return ""
 
 
-def _state(address: str | None, port: int) -> dict[str, Any] | None:
+def _state(client: httpx.Client, address: str | None, port: int) -> dict[str, Any] | None:
     if not address:
         return None
     host = f"[{address}]" if ":" in address else address
     try:
-        answer = httpx.get(f"http://{host}:{port}/state", timeout=_SECONDS, trust_env=False)
+        answer = client.get(f"http://{host}:{port}/state")
         said = answer.json() if answer.is_success else None
     except (httpx.HTTPError, ValueError):
         return None

@@ -2,7 +2,8 @@
 
 `reload`: running pods load it beside what they hold, and there is only to wait. `rolling`: an annotation makes new pods,
 which load it before they are ready; one roll at a time, and what comes meanwhile shares the next. A roll that does not end
-is undone, and tried again later. What is known stands in the annotation and in the pods: a new leader goes on with it.
+is undone; what it did not bring is tried again later, behind the others. What is known stands in the annotation and in the
+pods: a new leader goes on with it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,17 @@ from services.adapter.ports import Standing
 from services.cluster.client import ClusterError, Document, Kube
 from services.cluster.events import Events
 from services.cluster.fleet import GENERATION, Fleet, Pod
-from services.cluster.rolls import Plan, Roll, adopted, held_by, hindered, rolled_out, under_way
+from services.cluster.rolls import (
+    Plan,
+    Roll,
+    Setback,
+    adopted,
+    held_by,
+    hindered,
+    rolled_out,
+    to_blame,
+    under_way,
+)
 from services.core.errors import EngineError
 from services.core.settings import RolloutSettings
 
@@ -28,6 +39,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 _LOOK_SECONDS: Final = 0.2
 """What was seen so recently is not asked for again: several projects may wait at once."""
+_TEND_SECONDS: Final = 5.0
+"""Between looks at a roll that nobody waits for."""
 _PATHS: Final = {
     "inferenceservice": ("spec", "predictor", "annotations"),
     "deployment": ("spec", "template", "metadata", "annotations"),
@@ -47,6 +60,8 @@ class ClusterRollout:
     plan: Plan | None = None
     """None: this leader has not looked yet."""
     _wanted_since: dict[Name, float] = field(default_factory=dict)
+    _setbacks: dict[Name, Setback] = field(default_factory=dict)
+    _tended: float = float("-inf")
     _seen: tuple[float, list[Pod]] = (float("-inf"), [])
 
     def __post_init__(self) -> None:
@@ -56,6 +71,8 @@ class ClusterRollout:
     def advance(self, project_key: str, version: str, now: float) -> Standing:
         """See how far it is, and do what is next. Raises EngineError where a pod refused it, ClusterError."""
         name = (project_key, version)
+        if (setback := self._setbacks.get(name)) and (waits := setback.standing(now)):
+            return waits
         since = self._wanted_since.setdefault(name, now)
         pods = self._pods()
         self._raise_refusal(pods, name)
@@ -64,7 +81,7 @@ class ClusterRollout:
         else:
             standing = self._rolled(pods, name, now)
         if standing.done:
-            self._wanted_since.pop(name, None)
+            self._forget(name)
             self.events.tell("VersionHeld", f"All ready predictors hold {version}.")
         return standing
 
@@ -81,8 +98,20 @@ class ClusterRollout:
         return replace(held_by(pods, name), blocked=True)
 
     def withdraw(self, project_key: str, version: str) -> None:
-        """It is no longer wanted."""
-        self._wanted_since.pop((project_key, version), None)
+        """It is no longer wanted. A roll that goes on for it alone is looked after by `tend`."""
+        self._forget((project_key, version))
+
+    def tend(self, now: float) -> None:
+        """Look after a roll that nobody asks about any more, and, as a new leader, after one that goes on. Raises ClusterError."""
+        is_idle = self.plan is not None and self.plan.roll is None
+        if self.settings.mode == "reload" or is_idle or now < self._tended + _TEND_SECONDS:
+            return
+        self._tended = now
+        self._looked_after(self._pods(), self._workload(), now)
+
+    def _forget(self, name: Name) -> None:
+        self._wanted_since.pop(name, None)
+        self._setbacks.pop(name, None)
 
     def _raise_refusal(self, pods: Sequence[Pod], name: Name) -> None:
         for pod in pods:
@@ -103,18 +132,23 @@ class ClusterRollout:
         return replace(standing, blocked=True)
 
     def _rolled(self, pods: list[Pod], name: Name, now: float) -> Standing:
-        workload = self._workload()
-        if self.plan is None:
-            self.plan = adopted(_annotation(workload, self.workload), pods, now)
-        roll = self.plan.roll
-        if roll is None:
-            return self._begun(self.plan, pods, name, now, workload)
-        if rolled_out(pods, roll.generation, _replicas(workload)):
-            self.plan = self._ended(self.plan, roll, pods, now)
-            return self._begun(self.plan, pods, name, now, workload)
-        if now - roll.began > self.settings.deadline_seconds:
-            return self._undo(self.plan, roll, pods, now)
-        return under_way(pods, roll.generation)
+        workload, self._tended = self._workload(), now
+        plan = self._looked_after(pods, workload, now)
+        if (setback := self._setbacks.get(name)) and (waits := setback.standing(now)):
+            return waits
+        if plan.roll is not None:
+            return under_way(pods, plan.roll.generation)
+        return self._begun(plan, pods, name, now, workload)
+
+    def _looked_after(self, pods: list[Pod], workload: Document, now: float) -> Plan:
+        """What goes on; it is ended, or undone, where it is time."""
+        plan = self.plan or adopted(_annotation(workload, self.workload), pods, now)
+        if plan.roll is not None and rolled_out(pods, plan.roll.generation, _replicas(workload)):
+            plan = self._ended(plan, plan.roll, pods, now)
+        elif plan.roll is not None and now - plan.roll.began > self.settings.deadline_seconds:
+            plan = self._undo(plan, plan.roll, pods, now)
+        self.plan = plan
+        return plan
 
     def _begun(self, plan: Plan, pods: list[Pod], name: Name, now: float, workload: Document) -> Standing:
         """No roll goes on: either none is needed, or one begins, or it must wait."""
@@ -133,18 +167,31 @@ class ClusterRollout:
     def _ended(self, plan: Plan, roll: Roll, pods: list[Pod], now: float) -> Plan:
         """All pods are new. What they were to hold and do not hold, another roll at once would not bring either."""
         log.info("a roll is done", generation=roll.generation, seconds=round(now - roll.began, 1))
-        for name, since in self._wanted_since.items():
-            if since <= roll.began and not (standing := held_by(pods, name)).done:
-                return plan.fail(f"all predictors are new, and {standing.reason}", now)
+        left = [name for name in self._brought_by(roll) if not held_by(pods, name).done]
+        for place, name in enumerate(left):
+            self._set_aside(name, f"all predictors are new, and {held_by(pods, name).reason}", now, place)
         return plan.end()
 
-    def _undo(self, plan: Plan, roll: Roll, pods: list[Pod], now: float) -> Standing:
+    def _undo(self, plan: Plan, roll: Roll, pods: list[Pod], now: float) -> Plan:
         why = hindered(pods, roll.generation)
         self._annotate(roll.before or None)
-        self.plan = plan.fail(why, now)
         log.warning("a roll was undone", generation=roll.generation, reason=why)
         self.events.tell("RolloutBlocked", why, warning=True)
-        return Standing(done=False, reason=why, blocked=True)
+        blamed = to_blame(pods, roll.generation, self._brought_by(roll))
+        for place, name in enumerate(blamed):
+            self._set_aside(name, why, now, place)
+        return plan.end() if blamed else plan.undone(why, now)
+
+    def _brought_by(self, roll: Roll) -> list[Name]:
+        """What was wanted when it began, and still is: that which is wanted for the longest time first."""
+        wanted = sorted(self._wanted_since.items(), key=lambda item: item[1])
+        return [name for name, since in wanted if since <= roll.began]
+
+    def _set_aside(self, name: Name, why: str, now: float, place: int) -> None:
+        """Wanted anew once that is over."""
+        del self._wanted_since[name]
+        setback = self._setbacks[name] = self._setbacks.get(name, Setback()).again(why, now, place)
+        log.warning("a version is set aside", version=name[1], reason=why, seconds=round(setback.until - now))
 
     def _annotate(self, generation: str | None) -> None:
         kind, _, name = self.workload.partition("/")

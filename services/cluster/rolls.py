@@ -1,5 +1,7 @@
 """Rolling updates as they are decided: one at a time, not too often, undone when they do not end. All of it pure.
 
+A version that a roll did not bring is set aside: no target, for longer each time, so that the rolls of the others end.
+
 A roll's generation is the moment at which it began, in milliseconds, and stands in the predictors' annotation: from it and
 from the pods a new leader knows which roll goes on, since when, and what it is undone to.
 """
@@ -14,7 +16,7 @@ from services.adapter.ports import Standing
 from services.cluster.fleet import Pod
 
 AGAIN_SECONDS: Final = 120.0
-"""After a roll was undone, until it is tried again; doubled each time, to an hour."""
+"""After a roll brought a version nowhere, until it is tried again; doubled each time, to an hour."""
 _LONGEST_SECONDS: Final = 3600.0
 _NEVER: Final = float("-inf")
 
@@ -37,7 +39,6 @@ class Plan:
     last_began: float = _NEVER
     blocked_until: float = _NEVER
     why_blocked: str = ""
-    undone: int = 0
 
     def waits(self, now: float, interval: float) -> Standing | None:
         """Why no roll may begin yet; None where one may."""
@@ -54,15 +55,33 @@ class Plan:
         return replace(self, roll=Roll(f"{int(now * 1000)}", now, before), last_began=now)
 
     def end(self) -> Plan:
-        """It came to its end."""
-        return replace(self, roll=None, undone=0, why_blocked="")
+        """It came to its end, or was undone for versions that are set aside."""
+        return replace(self, roll=None)
 
-    def fail(self, why: str, now: float) -> Plan:
-        """It did not, or brought nothing."""
-        wait = min(AGAIN_SECONDS * 2.0**self.undone, _LONGEST_SECONDS)
-        return replace(
-            self, roll=None, undone=min(self.undone + 1, 10), blocked_until=now + wait, why_blocked=why
-        )
+    def undone(self, why: str, now: float) -> Plan:
+        """It was undone, and for which version is not known: all wait."""
+        return Plan(None, self.last_began, now + AGAIN_SECONDS, why)
+
+
+@dataclass(frozen=True, slots=True)
+class Setback:
+    """A version that rolls did not bring."""
+
+    until: float = _NEVER
+    why: str = ""
+    times: int = 0
+
+    def again(self, why: str, now: float, place: int) -> Setback:
+        """Once more. `place` among those of the same roll: the first comes back alone, so that it shows which one it is."""
+        wait = min(AGAIN_SECONDS * 2.0 ** min(self.times, 10), _LONGEST_SECONDS)
+        return Setback(now + wait + AGAIN_SECONDS * place, why, self.times + 1)
+
+    def standing(self, now: float) -> Standing | None:
+        """Why it must wait; None where it need not any more."""
+        if now >= self.until:
+            return None
+        reason = f"{self.why}; tried again in {self.until - now:.0f} s"
+        return Standing(done=False, reason=reason, blocked=True, aside=True)
 
 
 def adopted(annotation: str, pods: Sequence[Pod], now: float) -> Plan:
@@ -71,7 +90,7 @@ def adopted(annotation: str, pods: Sequence[Pod], now: float) -> Plan:
     newest = max((_began(generation) for generation in others), default=_NEVER)
     began = min(_began(annotation), now)
     if others and newest > _began(annotation):
-        return Plan(last_began=min(newest, now)).fail("the last rolling update was undone", now)
+        return Plan(last_began=min(newest, now)).undone("the last rolling update was undone", now)
     if others and annotation:
         return Plan(Roll(annotation, began, max(others, key=_began)), began)
     return Plan(last_began=began)
@@ -103,6 +122,12 @@ def under_way(pods: Sequence[Pod], generation: str) -> Standing:
     ready = [pod for pod in new if pod.ready]
     reason = f"{len(ready)} of {max(len(pods), 1)} predictors are new and ready{_because(new)}"
     return Standing(done=False, reason=reason)
+
+
+def to_blame(pods: Sequence[Pod], generation: str, names: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Which of these a roll failed for: those that a new pod lacks; all, where no new pod tells."""
+    new = [pod for pod in pods if pod.generation == generation and pod.answers]
+    return [name for name in names if any(name not in pod.held for pod in new)] or list(names)
 
 
 def hindered(pods: Sequence[Pod], generation: str) -> str:

@@ -28,6 +28,7 @@ from services.core.settings import LabelStudioSettings
 _ANNOTATED = "id,data,annotations,updated_at,created_at,result,was_cancelled,ground_truth,completed_by"
 _PUSH = 500
 """Predictions a request: Label Studio inserts them in batches of this size."""
+_CONNECT_SECONDS: Final = 5.0
 _NO_RETRIES: Final = {"max_retries": 0}
 """Whoever asks knows when to ask again: the SDK would store predictions twice, and wait as long as Retry-After says."""
 
@@ -212,7 +213,9 @@ class LabelStudio:
                 "LABEL_STUDIO_API_KEY is not set: give a token of Label Studio's Account & Settings page."
             )
         try:
-            sdk = Sdk(base_url=self.settings.url, api_key=key, timeout=self.settings.timeout_seconds)
+            sdk = Sdk(
+                base_url=self.settings.url, api_key=key, timeout=_timeout(self.settings.timeout_seconds)
+            )
         except ApiError as error:
             raise TokenRefused(f"LABEL_STUDIO_API_KEY has expired or is no token: {error.body}.") from error
         return sdk._client_wrapper.httpx_client  # noqa: SLF001 - the SDK's only way to raw JSON with its token refresh
@@ -226,6 +229,11 @@ class _Page(NamedTuple):
     tasks: list[dict[str, Any]]
     total: int
     """Tasks that pass the filter, on this page or not."""
+
+
+def _timeout(seconds: float) -> Any:
+    """A host that swallows connections is known sooner: all projects wait for it. The SDK hands this to httpx as it is."""
+    return httpx.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS))
 
 
 def _project(project_id: int, row: dict[str, Any]) -> Project:

@@ -71,9 +71,9 @@ class Runs:
         self.store.write(f"runs/{run}/snapshot.json", documents.dump(snapshot))
 
     def delete(self, run: str) -> None:
-        """Remove all of the run, its request last, so that a half deleted run is still known."""
-        keys = sorted(self.store.keys(f"runs/{run}/"), key=lambda key: key.endswith("request.json"))
-        for key in keys:
+        """Remove all of the run, its request first: were its outcome gone and the request there, it would be launched again."""
+        self.store.delete(f"runs/{run}/request.json")
+        for key in list(self.store.keys(f"runs/{run}/")):
             self.store.delete(key)
 
     def _read(self, run: str, name: str, kind: type[_Document]) -> _Document | None:

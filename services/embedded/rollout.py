@@ -28,3 +28,6 @@ class LocalRollout:
 
     def withdraw(self, project_key: str, version: str) -> None:
         """Nothing to do: what is not used leaves memory by itself."""
+
+    def tend(self, now: float) -> None:
+        """Nothing to do: nothing goes on between two calls."""

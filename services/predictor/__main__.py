@@ -1,7 +1,7 @@
 """`python -m services.predictor`: a KServe model server that holds the versions of the bucket that the table names.
 
-Exit codes: 0 at the end, 78 where a setting, a key or a right is wrong, 75 where the bucket does not answer. One sentence
-on stderr says which.
+Exit codes: 0 at the end, 78 where a setting, a key or a right is wrong: one sentence on stderr says which. Where the bucket
+does not answer, the process waits for it.
 """
 
 from __future__ import annotations

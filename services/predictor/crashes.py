@@ -1,4 +1,4 @@
-"""A version whose load kills the process twice is refused, so that the pod lives for the others.
+"""A version whose load kills the process twice is refused, so that the pod lives for the others; so is one for another image.
 
 Before each load a file is written into a folder that outlives the container (an emptyDir of the pod), and removed after
 it. A restarted container that finds one knows in which version its predecessor died.
@@ -30,7 +30,7 @@ class Crashes:
 
     @contextlib.contextmanager
     def watched(self, project_key: str, version: str) -> Iterator[None]:
-        """A load. Raises EngineError, without one, for a version that has ended the process twice."""
+        """A load. Raises EngineError for a version that has ended the process twice, or needs a library that is not here."""
         path = self._path(project_key, version)
         before = _count(path)
         if before >= MOST:
@@ -41,6 +41,11 @@ class Crashes:
         self._begin(path, before)
         try:
             yield
+        except ModuleNotFoundError as error:
+            raise EngineError(
+                f"Version {version} needs {error.name}, which this predictor's image was built without: use one that was "
+                "built with WITH_TORCH=true."
+            ) from error
         finally:
             with self._lock, contextlib.suppress(OSError):
                 self._loading.pop(path, None)

@@ -32,7 +32,7 @@ from services.engine.inference import LocalInference
 from services.predictor import metrics
 
 log = structlog.get_logger()
-UNUSABLE: Final = (EngineError, CorruptVersion, NotFound, UnknownFormat)
+UNUSABLE: Final = (EngineError, CorruptVersion, NotFound)
 """What says that a version is bad; any other error is trouble that passes."""
 READ_SECONDS: Final = 0.5
 _AGAIN_SECONDS: Final = 60.0
@@ -225,6 +225,9 @@ class Keeper:
 
     def _note(self, name: Name, error: FitloopError) -> None:
         reason, project, version = str(error), *name
+        if isinstance(error, UnknownFormat):  # the version may be good: a newer predictor knows
+            reason = f"this predictor is older than the version: {reason}"
+            self._settle(name)
         if isinstance(error, UNUSABLE):
             self._refused[name] = reason
             self._settle(name)

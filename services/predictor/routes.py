@@ -24,7 +24,6 @@ from services.core.errors import (
     NotFound,
     Overloaded,
     StoreError,
-    UnknownFormat,
 )
 from services.engine.inference import LocalInference
 from services.engine.protocol import Scores
@@ -42,7 +41,6 @@ _FATES: tuple[tuple[type[FitloopError], int, str], ...] = (
     (NotFound, 404, "unknown"),
     (CorruptVersion, 424, "refused"),
     (EngineError, 424, "refused"),
-    (UnknownFormat, 424, "refused"),
     (StoreError, 503, "failed"),
 )
 

@@ -11,11 +11,13 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from services.core.errors import BadConfig
 from services.core.logs import configure
 from services.core.registry import Registry
 from services.core.settings import Settings
-from services.core.store import ObjectStore, check_store, open_store
+from services.core.store import ObjectStore, open_store, why_unreachable
 from services.core.table import ServingTable
 from services.engine.inference import LocalInference
 from services.predictor import metrics
@@ -24,12 +26,13 @@ from services.predictor.keeper import Keeper
 from services.predictor.management import Management
 from services.predictor.routes import Routes
 
+log = structlog.get_logger()
 _GRACE_SECONDS = 30
 """For requests that are being answered when the process is to end."""
 
 
 def serve(settings: Settings) -> None:
-    """Until SIGTERM. Raises BadConfig where somebody must change something, StoreError where the bucket does not answer."""
+    """Until SIGTERM. Raises BadConfig where somebody must change something; a bucket that does not answer is waited for."""
     configure(settings.logging)
     store = _open(settings)
     crashes = Crashes((settings.storage.cache_dir or Path(tempfile.gettempdir())) / "crashes")
@@ -71,5 +74,6 @@ def _open(settings: Settings) -> ObjectStore:
     if not settings.storage.store:
         raise BadConfig("FITLOOP_STORE is not set: name the bucket, as s3://bucket/prefix/.")
     store = open_store(settings.storage.store, settings.s3, settings.storage)
-    check_store(store, write=False)
+    if why := why_unreachable(store, write=False):  # the keeper tries on
+        log.warning("the bucket does not answer: this predictor is not ready until it does", reason=why)
     return store

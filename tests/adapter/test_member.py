@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from services.adapter.guarded import NotLeading
 from services.adapter.ports import Standing
@@ -118,6 +119,20 @@ def test_while_the_store_does_not_answer_the_last_state_is_shown(
     for _ in range(3):
         pair.second.tick()
     assert pair.second.told == "support-1"
+
+
+def test_a_leader_says_once_that_the_store_does_not_answer_and_asks_less_often(pair: Pair) -> None:
+    member = pair.first.member
+    with capture_logs() as said:
+        waits = [member._failed("It is away.") for _ in range(6)]
+        member._recovered()
+        waits.append(member._failed("It is away."))
+    assert waits == [0.5, 1.0, 2.0, 4.0, 4.0, 4.0, 0.5]
+    assert [line["event"] for line in said] == [
+        "the store cannot be read or written",
+        "the store can be read and written again",
+        "the store cannot be read or written",
+    ]
 
 
 def test_a_board_of_a_newer_release_leaves_the_projects_as_the_store_has_them(pair: Pair) -> None:

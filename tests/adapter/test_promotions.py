@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from services.adapter.notebook import Fate, Notebook, Verdict
@@ -33,6 +35,10 @@ def verdict(world: World, version: str) -> Verdict | None:
     return Notebook(world.store, world.view.project.key).verdict(version)
 
 
+def target_of(world: World) -> str:
+    return world.view.served.target or ""
+
+
 def test_a_version_is_a_target_until_everybody_holds_it(serving: World) -> None:
     serving.rollout.slow["support-2"] = ON_ITS_WAY
     serving.carry_through("1-2")
@@ -44,7 +50,7 @@ def test_a_version_is_a_target_until_everybody_holds_it(serving: World) -> None:
     )
     assert serving.view.problem == ""
     assert verdict(serving, "support-2") is None
-    assert serving.tick() == 0.5
+    assert serving.tick() == 0.25
     serving.rollout.slow.clear()
     serving.tick(0.5)
     assert (serving.current, serving.view.served.target) == ("support-2", None)
@@ -72,6 +78,40 @@ def test_what_hinders_a_version_is_told_until_it_is_gone(serving: World) -> None
     serving.rollout.slow.clear()
     serving.tick(1.0)
     assert (serving.current, serving.view.problem) == ("support-2", "")
+
+
+def test_what_is_set_aside_is_no_target_until_it_is_tried_again(serving: World) -> None:
+    serving.rollout.slow["support-2"] = replace(BLOCKED, aside=True)
+    serving.carry_through("1-2")
+    assert target_of(serving) == ""
+    assert "Version support-2 cannot be brought to the predictors: no node has room" in serving.view.problem
+    assert verdict(serving, "support-2") is None
+    before = serving.registry.serving().generation
+    for _ in range(5):
+        serving.tick(1.0)
+    assert serving.registry.serving().generation == before
+    assert serving.rollout.withdrawn == []
+    serving.rollout.slow["support-2"] = ON_ITS_WAY
+    serving.tick(1.0)
+    assert target_of(serving) == "support-2"
+    serving.rollout.slow.clear()
+    serving.tick(1.0)
+    assert (serving.current, serving.view.problem) == ("support-2", "")
+
+
+def test_what_is_set_aside_gives_way_to_what_a_person_wants(serving: World) -> None:
+    serving.rollout.slow["support-2"] = replace(BLOCKED, aside=True)
+    serving.carry_through("1-2")
+    serving.command(Action.PROMOTE, "support-1")
+    serving.tick(1.0)
+    assert serving.rollout.withdrawn == ["support-2"]
+    assert (serving.current, serving.view.served.target) == ("support-1", None)
+
+
+def test_rollouts_are_tended_in_each_tick(serving: World) -> None:
+    serving.rollout.tended.clear()
+    serving.tick(1.0)
+    assert serving.rollout.tended == [serving.now]
 
 
 def test_other_trouble_than_the_versions_own_is_a_hindrance(serving: World) -> None:

@@ -120,6 +120,17 @@ def test_trouble_is_told_and_retried_ever_later_and_nothing_is_lost() -> None:
     assert watch.problem == ""
 
 
+def test_a_project_that_holds_the_others_up_lets_them_have_as_much_time() -> None:
+    studio, moments = source(), iter([0.0, 30.0, 30.0, 60.0])
+    watch = Watch(studio, 1, clock=lambda: next(moments))
+    studio.down = LabelStudioUnreachable("It does not answer: ReadTimeout.")
+    assert watch.look(100.0) is None
+    assert watch.backoff.until == 160.0, "it ended at 130"
+    assert watch.look(159.0) is None
+    assert watch.look(160.0) is None
+    assert watch.backoff.until == 220.0
+
+
 def test_a_read_that_breaks_off_in_the_middle_is_made_again_in_full() -> None:
     fake = source()
     watch = Watch(fake, 1)

@@ -18,6 +18,7 @@ import yaml
 
 from tests.cluster.samples import MANIFEST
 from tests.fakes_kubernetes import NAMESPACE, Api, serving
+from tests.fakes_s3 import bucket_at
 from tests.waiting import eventually
 
 _MOST_MEGABYTES = 200
@@ -139,6 +140,40 @@ def test_it_starts_and_stays_ready_without_the_api(tmp_path: Path, started: list
         eventually(lambda: holder(away).startswith("pod-a_"))
     assert adapter.is_ready()
     assert adapter.end() == 0, adapter.output()
+
+
+def test_a_bucket_that_answers_late_is_waited_for(tmp_path: Path, api: Api, started: list[Adapter]) -> None:
+    port = _free_port()
+    bucket = {
+        "FITLOOP_STORE": "s3://bucket/loop/",
+        "FITLOOP_S3_ENDPOINT": f"http://127.0.0.1:{port}",
+        "FITLOOP_S3_REGION": "here",
+        "FITLOOP_S3_TIMEOUT_SECONDS": "2",
+        "AWS_ACCESS_KEY_ID": "k",
+        "AWS_SECRET_ACCESS_KEY": "s",
+    }
+    adapter = Adapter(tmp_path, api.kubeconfig(), 0, **bucket)
+    started.append(adapter)
+    eventually(lambda: adapter.get("/livez", management=True) == 200, 60)
+    assert not adapter.is_ready()
+    with bucket_at(port):
+        eventually(adapter.is_ready, 60)
+        assert adapter.end() == 0, adapter.output()
+    said = adapter.output()
+    assert said.count("this adapter is not ready until it does") == 1
+    assert "Traceback" not in said
+
+
+def test_a_bucket_that_is_not_there_is_one_sentence(tmp_path: Path, api: Api, started: list[Adapter]) -> None:
+    port = _free_port()
+    bucket = {"FITLOOP_STORE": "s3://other/", "FITLOOP_S3_ENDPOINT": f"http://127.0.0.1:{port}"}
+    keys = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "FITLOOP_S3_REGION": "here"}
+    with bucket_at(port):
+        adapter = Adapter(tmp_path, api.kubeconfig(), 0, **bucket, **keys)
+        started.append(adapter)
+        assert adapter.process.wait(60) == 1
+    assert "there is no bucket 'other'" in adapter.output()
+    assert "Traceback" not in adapter.output()
 
 
 def _broken() -> dict[str, Any]:

@@ -286,12 +286,15 @@ class TestStorage:
         left = AbortIncompleteMultipartUpload(days_after_initiation=1)
         assert _expiry(rule(abort_incomplete_multipart_upload=left)) is None
 
-    @pytest.mark.parametrize("code", ["AccessDenied", "NotImplemented"])
+    @pytest.mark.parametrize("code", ["AccessDenied", "Forbidden", "NotImplemented"])
     def test_rules_that_may_not_be_read_are_left_to_a_person(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
     ) -> None:
         known = self._bucket(tmp_path, monkeypatch, code)
-        assert storage.rules(known).verdict is Verdict.SKIPPED
+        found = storage.rules(known)
+        assert found.verdict is Verdict.SKIPPED
+        assert found.sentence.startswith("Not checked: ")
+        assert "s3:GetLifecycleConfiguration" in found.advice
 
     def test_rules_that_cannot_be_read_are_a_sentence(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

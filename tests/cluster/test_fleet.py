@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -80,6 +81,17 @@ def test_a_pod_whose_port_is_closed_does_not_answer(api: Api) -> None:
     with socket.create_server(("127.0.0.1", 0)) as found:
         port = int(found.getsockname()[1])
     assert look(api, port) == [Pod("p-1", True)]
+
+
+def test_all_looks_share_one_tls_context(
+    api: Api, answers: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        put(api, f"p-{number}")
+    fleet = Fleet(api.kube(), "fitloop.io/predictor=f", int(answers[0]))
+    monkeypatch.setattr(ssl, "create_default_context", lambda *_, **__: pytest.fail("another one"))
+    for _ in range(2):
+        assert all(pod.answers for pod in fleet.pods())
 
 
 def test_no_pods_are_no_error(api: Api) -> None:

@@ -230,6 +230,80 @@ def test_a_workload_that_is_not_there_is_trouble_that_passes() -> None:
         world.rollout().advance(*V2, world.now)
 
 
+STUCK, OTHER = ("5-1", "v-2"), ("6-1", "w-1")
+
+
+@dataclass
+class StuckWorld(World):
+    """New pods wait for `STUCK` for ever, as long as it is a target, and answer meanwhile."""
+
+    def pods(self) -> list[Pod]:
+        if STUCK in self.targets:
+            held = frozenset(self.targets - {STUCK})
+            return [pod if pod.ready else replace(pod, answers=True, held=held) for pod in self.pods_now]
+        return super().pods()
+
+    def ask(self, rollout: ClusterRollout, name: Name) -> Standing:
+        """As promotions do: what is set aside is no target."""
+        standing = rollout.advance(*name, self.now)
+        (self.targets.discard if standing.aside else self.targets.add)(name)
+        return standing
+
+
+@pytest.mark.parametrize("late", [0, 30])
+def test_a_version_that_never_fits_waits_behind_the_others(late: int) -> None:
+    world, done_at = StuckWorld(targets={STUCK}), 0.0
+    rollout, zero = world.rollout(), world.now
+    while world.now < zero + 3000:
+        assert not world.ask(rollout, STUCK).done
+        if world.now >= zero + late and not done_at and world.ask(rollout, OTHER).done:
+            done_at = world.now - zero
+        world.now += 1
+    assert 600 < done_at < 700, "as soon as the first roll was undone"
+    began = [moment - zero for moment, generation in world.patches if generation == f"{int(moment * 1000)}"]
+    assert began == [0, 601, 721, 1562, 2643], "the second is the other one's"
+
+
+def test_of_versions_that_fail_together_without_a_word_each_is_tried_alone() -> None:
+    world = StuckWorld(targets={STUCK, OTHER})
+    world.waits = "its process ends"
+    rollout, zero, done_at = world.rollout(), world.now, 0.0
+    while not done_at and world.now < zero + 3000:
+        world.ask(rollout, STUCK)
+        world.waits = "its process ends" if STUCK in world.targets else ""
+        done_at = world.now - zero if world.ask(rollout, OTHER).done else 0.0
+        world.now += 1
+    assert 0 < done_at < 1500
+
+
+@pytest.mark.parametrize("waits", ["", "no node has room for it"])
+def test_a_roll_that_nobody_waits_for_is_ended_or_undone_all_the_same(waits: str) -> None:
+    world = World(waits=waits)
+    rollout = world.rollout()
+    rollout.advance(*V2, world.now)
+    rollout.withdraw(*V2)
+    for _ in range(700):
+        world.now += 1
+        rollout.tend(world.now)
+    assert rollout.plan is not None
+    assert rollout.plan.roll is None
+    assert [generation for _, generation in world.patches[1:]] == ([None] if waits else [])
+
+
+def test_a_new_leader_looks_after_a_roll_that_nobody_waits_for() -> None:
+    world = World(waits="image pull failed")
+    world.rollout().advance(*V2, world.now)
+    world.now += 700
+    world.rollout().tend(world.now)
+    assert world.patches[-1] == (world.now, None)
+
+
+def test_reload_has_nothing_to_tend() -> None:
+    world = World(mode="reload")
+    world.spec = {}
+    world.rollout().tend(world.now)
+
+
 @given(
     moments=st.lists(st.floats(0, 10), min_size=5, max_size=5),
     start_seconds=st.floats(1, 50),

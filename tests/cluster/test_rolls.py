@@ -9,10 +9,12 @@ from services.cluster.rolls import (
     AGAIN_SECONDS,
     Plan,
     Roll,
+    Setback,
     adopted,
     held_by,
     hindered,
     rolled_out,
+    to_blame,
     under_way,
 )
 
@@ -69,19 +71,31 @@ def test_one_roll_after_the_other_and_not_too_soon() -> None:
     assert plan.end().waits(1060.0, 60) is None
 
 
-def test_after_a_failure_the_wait_doubles_to_an_hour_and_a_success_ends_that() -> None:
-    plan, now, waits = Plan(), 0.0, []
+def test_a_version_that_is_set_aside_waits_twice_as_long_each_time_to_an_hour() -> None:
+    setback, now, waits = Setback(), 0.0, []
     for _ in range(20):
-        plan = plan.begin("", now).fail("no node has room", now)
-        waits.append(plan.blocked_until - now)
-        standing = plan.waits(now + 1, 60)
+        setback = setback.again("no node has room", now, place=0)
+        waits.append(setback.until - now)
+        standing = setback.standing(now + 1)
         assert standing is not None
-        assert standing.blocked
+        assert (standing.blocked, standing.aside) == (True, True)
         assert standing.reason.startswith("no node has room; tried again in")
-        now = plan.blocked_until
+        now = setback.until
+        assert setback.standing(now) is None
     assert waits[:4] == [AGAIN_SECONDS, 2 * AGAIN_SECONDS, 4 * AGAIN_SECONDS, 8 * AGAIN_SECONDS]
     assert max(waits) == 3600
-    assert plan.begin("", now).end().fail("", now).blocked_until - now == AGAIN_SECONDS
+
+
+def test_of_several_versions_of_one_roll_the_first_comes_back_alone() -> None:
+    assert [Setback().again("", 0.0, place).until / AGAIN_SECONDS for place in range(3)] == [1, 2, 3]
+
+
+def test_a_roll_failed_for_what_a_new_pod_lacks_and_else_for_all() -> None:
+    other = ("6-1", "w-1")
+    pods = [pod(1, "6"), pod(2, "7", ready=False, answers=True, held=frozenset({NAME}))]
+    assert to_blame(pods, "7", [NAME, other]) == [other]
+    assert to_blame(pods[:1], "7", [NAME, other]) == [NAME, other]
+    assert to_blame(pods, "7", [NAME]) == [NAME], "another pod, which does not start, may be its doing"
 
 
 def test_a_new_leader_goes_on_with_a_roll_since_it_began() -> None:

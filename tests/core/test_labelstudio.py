@@ -276,3 +276,10 @@ def test_an_expired_token_is_said() -> None:
     expired = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJleHAiOjF9.c2ln"
     with pytest.raises(TokenRefused, match="expired"):
         _client(key=expired).backends(1)
+
+
+def test_a_host_that_swallows_connections_is_known_soon(studio: respx.MockRouter) -> None:
+    route = studio.get("/api/ml/").respond(json=[])
+    _client().backends(1)
+    timeouts = route.calls.last.request.extensions["timeout"]
+    assert (timeouts["connect"], timeouts["read"]) == (5.0, 30.0)

@@ -1,4 +1,4 @@
-"""core.runs: names count up, each document comes back, and a request is the last thing to go."""
+"""core.runs: names count up, each document comes back, and a request is the first thing to go."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from services.core.domain import Launch, Parameters, Project, RunRequest, RunState, RunStatus, Snapshot
+from services.core.errors import StoreUnreachable
 from services.core.runs import Runs, number_of, version_name
 from services.core.store.files import FileStore
+from tests.fakes_store import MemoryStore
 
 
 @pytest.fixture
@@ -53,6 +55,22 @@ def test_a_deleted_run_is_gone(runs: Runs) -> None:
     runs.store.write("runs/5-1/checkpoints/1/model.safetensors", b"x")
     runs.delete("5-1")
     assert list(runs.store.keys()) == []
+
+
+def test_what_was_half_deleted_has_no_request_and_so_is_never_launched_again() -> None:
+    store = MemoryStore()
+    runs = Runs(store)
+    runs.write(_request("5-1"))
+    for name in ("a.txt", "launch.json", "status.json"):
+        store.write(f"runs/5-1/{name}", b"{}")
+    store.fail_at, store.error = store.changes + 2, StoreUnreachable("It is away.")
+    with pytest.raises(StoreUnreachable):
+        runs.delete("5-1")
+    assert runs.request("5-1") is None
+    assert len(store.data) == 3
+    store.fail_at = None
+    runs.delete("5-1")
+    assert store.data == {}
 
 
 @pytest.mark.parametrize(

@@ -65,3 +65,12 @@ def test_a_folder_that_cannot_be_written_or_nonsense_in_it_keeps_nothing_from_lo
     Crashes(tmp_path)._path(KEY, "v-1").write_text("nonsense")
     with Crashes(tmp_path).watched(KEY, "v-1"):
         pass
+
+
+def test_a_version_that_needs_a_library_of_another_image_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    with (
+        pytest.raises(EngineError, match=r"Version v-1 needs torch, .* built with WITH_TORCH=true\."),
+        Crashes(tmp_path).watched(KEY, "v-1"),
+    ):
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+    assert list(tmp_path.iterdir()) == [], "that is no crash"

@@ -102,7 +102,7 @@ def test_a_broken_version_is_refused_and_all_others_are_served(
 
 @pytest.mark.parametrize(
     ("manifest", "reason"),
-    [(b"{", "is broken"), (b'{"format": 99}', "upgrade Fitloop"), (None, "holds no|no such|No")],
+    [(b"{", "is broken"), (None, "holds no|no such|No")],
 )
 def test_a_version_without_a_readable_manifest_is_refused(
     keeper_of: MakeKeeper, registry: Registry, manifest: bytes | None, reason: str
@@ -116,6 +116,26 @@ def test_a_version_without_a_readable_manifest_is_refused(
     state = turn(keeper_of())
     assert state["ready"]
     assert any(part in state["refused"][KEY]["v-2"] for part in reason.split("|"))
+
+
+def test_a_version_of_a_newer_release_is_not_refused_and_holds_up_nothing(
+    keeper_of: MakeKeeper, registry: Registry
+) -> None:
+    key = f"projects/{KEY}/versions/v-2/manifest.json"
+    whole = registry.store.read(key)
+    registry.store.write(key, b'{"format": 99}')
+    name(registry, {KEY: Served("v-1", target="v-2")})
+    keeper = keeper_of()
+    state = turn(keeper)
+    assert state["ready"]
+    assert state["refused"] == {}
+    assert state["delayed"][KEY]["v-2"].startswith("this predictor is older than the version: ")
+    registry.store.write(key, whole)
+    assert turn(keeper)["delayed"], "it is not tried again each second"
+    later = keeper.clock() + 61
+    keeper.clock = lambda: later
+    state = turn(keeper)
+    assert (sorted(state["held"][KEY]), state["delayed"]) == (["v-1", "v-2"], {})
 
 
 def test_a_withdrawn_target_leaves_and_its_refusal_is_forgotten(

@@ -78,7 +78,7 @@ def rules(context: Context) -> Finding:
     found = expiries(context.store)
     if found is None:
         return skipped(
-            "The key may not read the bucket's lifecycle rules.",
+            "Not checked: the key may not read the bucket's lifecycle rules.",
             "Look yourself that none deletes objects, or allow the key s3:GetLifecycleConfiguration.",
         )
     if not found:

@@ -118,3 +118,12 @@ def check_store(store: ObjectStore, *, write: bool) -> None:
         if error.passing:
             raise
         raise BadConfig(str(error)) from error
+
+
+def why_unreachable(store: ObjectStore, *, write: bool) -> str:
+    """As `check_store`, for a process that can wait: the sentence where the store does not answer, else "". Raises BadConfig."""
+    try:
+        check_store(store, write=write)
+    except StoreError as error:
+        return str(error)
+    return ""

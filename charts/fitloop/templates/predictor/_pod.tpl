@@ -27,7 +27,7 @@ ports:
 env: {{- include "fitloop.env" (dict "own" (include "fitloop.predictor.env" .) "extra" .Values.predictor.extraEnv) | nindent 2 }}
 resources: {{- include "fitloop.predictor.resources" . | nindent 2 }}
 startupProbe:
-  httpGet: {path: /readyz, port: 8081}
+  httpGet: {path: /livez, port: 8081}
   periodSeconds: 1
   timeoutSeconds: 3
   failureThreshold: 580

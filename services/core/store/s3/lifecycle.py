@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from minio.error import MinioException
 from minio.lifecycleconfig import Rule
@@ -10,6 +11,18 @@ from urllib3.exceptions import HTTPError
 
 from services.core.errors import StoreError
 from services.core.store.s3 import S3Store
+
+_NOT_FOR_US: Final = frozenset(
+    [
+        "AccessDenied",
+        "AllAccessDisabled",
+        "Forbidden",
+        "NotImplemented",
+        "MethodNotAllowed",
+        "UnauthorizedAccess",
+    ]
+)
+"""S3's error codes where the key lacks s3:GetLifecycleConfiguration, or the storage knows no rules."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +41,7 @@ def expiries(store: S3Store) -> list[Expiry] | None:
     try:
         found = store._clients.quick.get_bucket_lifecycle(store.bucket)  # noqa: SLF001  # another part of the same store
     except (MinioException, HTTPError, ValueError, OSError) as error:
-        if getattr(error, "code", "") in {"AccessDenied", "NotImplemented", "MethodNotAllowed"}:
+        if getattr(error, "code", "") in _NOT_FOR_US:
             return None
         raise _error(store, error) from error
     rules = [_expiry(rule) for rule in (found.rules if found else ())]
