@@ -11,7 +11,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from services.core.domain import Artefact
-from services.core.errors import EngineError
+from services.core.errors import UnknownFormat
 from services.engine.model import Model
 from services.engine.protocol import Engine
 from services.engine.tokenise import check_vocabulary, open_tokenizer, pad_id_of, read_config
@@ -27,7 +27,8 @@ def load_model(
 ) -> Model:
     """Load the version in `folder`, to be computed in `streams` batches at once by `threads` threads each, or on `cuda`.
 
-    Raises EngineError, with a sentence, for whatever is wrong with the files; the caller runs `smoke_test`.
+    Raises EngineError, with a sentence, for whatever is wrong with the files, UnknownFormat for what a newer release
+    has made; the caller runs `smoke_test`.
     """
     tokenizer = open_tokenizer(folder, artefact.max_length)
     engine = _engine(folder, artefact, tokenizer, len(labels), streams, threads, device)
@@ -55,4 +56,4 @@ def _engine(
         if device != "cpu":  # an id beyond the table would end the whole process's use of the GPU
             check_vocabulary(config, tokenizer)
         return TorchEngine(folder, artefact.layout, labels, pad_id_of(config, tokenizer), threads, device)
-    raise EngineError(f"The engine {artefact.engine!r} is unknown to this release: upgrade Fitloop.")
+    raise UnknownFormat(f"The engine {artefact.engine!r} is unknown to this release: upgrade Fitloop.")

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import transformers
 
-from services.core.errors import EngineError
+from services.core.errors import EngineError, UnknownFormat
 from services.engine.head import PooledHead, read_sentence_transformers
 from services.engine.protocol import Logits, TokenIds
 
@@ -42,7 +42,7 @@ class TorchEngine:
         if layout == SENTENCE_TRANSFORMERS:
             self.head = read_sentence_transformers(folder)
         elif layout != SEQUENCE_CLASSIFICATION:
-            raise EngineError(f"The layout {layout!r} is unknown to this release: upgrade Fitloop.")
+            raise UnknownFormat(f"The layout {layout!r} is unknown to this release: upgrade Fitloop.")
         auto = transformers.AutoModel if self.head else transformers.AutoModelForSequenceClassification
         self.model: Any = load_pretrained(auto.from_pretrained, folder)
         self._pad_id = pad_id

@@ -101,7 +101,7 @@ class Bucket:
         """When an object was written, by the storage's clock: seconds since the epoch, of which a listing tells parts."""
         (found,) = self.client.list_objects(self.name, prefix=f"{PREFIX}/{key}")
         assert found.last_modified is not None
-        return found.last_modified.timestamp()
+        return float(found.last_modified.timestamp())
 
     def document(self, key: str) -> dict[str, Any]:
         """A JSON object."""
