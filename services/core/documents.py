@@ -50,6 +50,13 @@ def load(kind: type[T], data: bytes, name: str) -> T:
                 f"{name} has format {number}, and this release knows formats up to {FORMAT}: upgrade Fitloop."
             )
         document: T = _adapter(kind).validate_python(found)
-    except (ValueError, ValidationError) as error:
+    except ValidationError as error:
+        raise StoreError(f"{name} is not a readable {kind.__name__}: {_wrong(error)}") from error
+    except ValueError as error:
         raise StoreError(f"{name} is not a readable {kind.__name__}: {error}") from error
     return document
+
+
+def _wrong(error: ValidationError) -> str:
+    """Which fields, and not what they hold."""
+    return "; ".join(f"{'.'.join(map(str, one['loc'])) or 'all'}: {one['msg']}" for one in error.errors())

@@ -85,6 +85,10 @@ class TokenRefused(LabelStudioError):
     """Label Studio refused our token."""
 
 
+class Missing(LabelStudioError):
+    """Label Studio itself says that it has no such thing, or hides it from this token (404)."""
+
+
 class NoLabelSpace(FitloopError):
     """The label config offers no single-choice `Choices` that reads a `Text`."""
 
@@ -95,6 +99,10 @@ class EngineError(FitloopError):
 
 class Overloaded(FitloopError):
     """The queue of texts is full; the answer is 503 with Retry-After."""
+
+
+class PredictorsUnreachable(Overloaded):
+    """No predictor answers, or not in time; for whoever asked it is the same 503."""
 
 
 class Locked(FitloopError):

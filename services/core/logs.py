@@ -1,46 +1,71 @@
-"""structlog, once for every process: colours on a terminal, one JSON object a line elsewhere.
+"""structlog, once for every process: colours on a terminal, one JSON object a line elsewhere; all of it goes to stderr.
 
-Whoever logs binds ids (project, run, version) and never a text, a token or a password.
+Whoever logs binds ids (request, project, run, version) and never a text, a token or a password. A library may have any of
+them in its lines: those below WARNING are dropped, of the others the first line is kept, and of an exception its kind and
+its frames, for its message repeats what it was given. What the settings keep secret is struck out of every line at last.
 """
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 import sys
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import structlog
 
+from services.core.frames import frames_of
 from services.core.settings import LoggingSettings
 
-_OURS = ("services", "__main__")
-"""What LOG_LEVEL=DEBUG is about: a library's lines at that level are many, and say what they like of texts and tokens."""
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, Processor
+
+_OURS: Final = ("services", "__main__")
+"""What LOG_LEVEL=DEBUG is about: libraries need not even make such lines."""
+_LONGEST: Final = 300
+"""Characters of a library's line that are kept."""
+_SHORTEST: Final = 8
+"""Characters of a secret that is struck out; a shorter one is part of many words."""
+_HIDDEN: Final = "[hidden]"
+_NOTHING: Final[Mapping[str, object]] = {}
+_LOGIN: Final = re.compile(r"(?<=://)[^/\s@\"']+@")
 
 
-def configure(settings: LoggingSettings) -> None:
-    """Set the level and the shape of all log lines, those of libraries (at INFO or above) included; they go to stderr."""
+def configure(
+    settings: LoggingSettings, *, hidden: Iterable[str] = (), always: Mapping[str, object] = _NOTHING
+) -> None:
+    """Set the level and the shape of all log lines.
+
+    `hidden`: what no line may hold (`Settings.secrets`). `always`: ids of what the whole process is about, in any thread.
+    """
     console = settings.format == "console" or (settings.format == "auto" and sys.stderr.isatty())
-    shared: list[structlog.typing.Processor] = [
+    shared: list[Processor] = [
+        lambda _, __, event: {**always, **event},
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
-    )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(settings.level)),
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    renderer: Callable[..., Any] = (
+        structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
+    )
+    handler = _Handler(sys.stderr)
+    handler.addFilter(_may_speak)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[*shared, _first_line],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
-                renderer,
+                _places,
+                _without(hidden, renderer),
             ],
         )
     )
@@ -50,5 +75,77 @@ def configure(settings: LoggingSettings) -> None:
     root.setLevel(max(level, logging.INFO))
     for ours in _OURS:
         logging.getLogger(ours).setLevel(level)
-    for chatty in ("httpx", "httpcore", "uvicorn.access"):
-        logging.getLogger(chatty).setLevel("WARNING")
+
+
+def adopt(*names: str) -> None:
+    """Loggers for which a library has set up lines of its own shape: they speak as all others do."""
+    for name in names:
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+
+
+def catch_all() -> None:
+    """Have what ends a thread or the process unforeseen logged as everything is: Python itself would print its message."""
+    log = structlog.get_logger("services.core.logs")
+
+    def ended(kind: type[BaseException], error: BaseException | None, *_: object) -> None:
+        if not issubclass(kind, KeyboardInterrupt | SystemExit):
+            frames = frames_of(error) if error else []
+            log.critical("ended unexpectedly", kind=kind.__name__, frames=frames)
+
+    def thread_ended(given: threading.ExceptHookArgs) -> None:
+        ended(given.exc_type, given.exc_value)
+
+    def unraisable(given: Any) -> None:
+        ended(given.exc_type, given.exc_value)
+
+    sys.excepthook, threading.excepthook, sys.unraisablehook = ended, thread_ended, unraisable
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """To stderr; where that cannot be written to, there is nobody to be told."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # the base class's name
+        """Nothing: the base class prints the error that is being dealt with, message and all."""
+
+
+def _may_speak(record: logging.LogRecord) -> bool:
+    """Our own lines come from structlog; of a library only what is a warning at least."""
+    return isinstance(record.msg, dict) or record.levelno >= logging.WARNING
+
+
+def _first_line(_: object, __: str, event: EventDict) -> EventDict:
+    """asyncio, for one, says in the second what a task was given."""
+    event["event"] = str(event.get("event", "")).partition("\n")[0][:_LONGEST]
+    return event
+
+
+def _places(_: object, __: str, event: EventDict) -> EventDict:
+    """An exception's kind and frames in place of its message."""
+    event.pop("stack_info", None)
+    given = event.pop("exc_info", None)
+    found = sys.exc_info() if given is True else given
+    error = found[1] if isinstance(found, tuple) else found
+    if isinstance(error, BaseException):
+        event["kind"], event["frames"] = type(error).__name__, frames_of(error)
+    return event
+
+
+def _without(hidden: Iterable[str], renderer: Callable[..., Any]) -> Processor:
+    """The renderer, and no secret in what it gives, nor a login in front of a host."""
+    long = [one for one in hidden if len(one) >= _SHORTEST]
+    secrets = sorted({shape for one in long for shape in _shapes(one)}, key=len, reverse=True)
+
+    def render(logger: Any, name: str, event: EventDict) -> str:
+        line = str(renderer(logger, name, event))
+        for secret in secrets:
+            line = line.replace(secret, _HIDDEN)
+        return _LOGIN.sub(f"{_HIDDEN}@", line)
+
+    return render
+
+
+def _shapes(secret: str) -> tuple[str, ...]:
+    """As a line may hold it: as it is, as JSON writes it (quotes, backslashes, other letters than ASCII), and as Python does."""
+    return secret, json.dumps(secret)[1:-1], repr(secret)[1:-1]

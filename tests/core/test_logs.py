@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import json
 import logging
+import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import structlog
 
-from services.core.logs import configure
+from services.core.logs import adopt, catch_all, configure
 from services.core.settings import LoggingSettings
 
 
@@ -51,9 +55,10 @@ def test_debug_is_for_our_own_lines_and_no_librarys(module: str, capsys: pytest.
         logging.getLogger(library).debug("a flood")
     logging.getLogger("library").info("moved in")
     structlog.get_logger(module).debug("ours")
+    logging.getLogger("library").warning("careful")
     assert [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()] == [
-        "moved in",
         "ours",
+        "careful",
     ]
 
 
@@ -71,3 +76,135 @@ def test_a_console_gets_words(capsys: pytest.CaptureFixture[str]) -> None:
     configure(LoggingSettings(FITLOOP_LOG_FORMAT="console"))
     structlog.get_logger().info("launched", run="5-1")
     assert "launched" in capsys.readouterr().err
+
+
+_SECRET = "a text that a customer wrote"
+
+
+def _lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+
+def _raise() -> None:
+    raise ValueError(_SECRET)
+
+
+def test_a_librarys_level_opens_no_door(capsys: pytest.CaptureFixture[str]) -> None:
+    """Some set their loggers to DEBUG themselves."""
+    configure(LoggingSettings(LOG_LEVEL="DEBUG"))
+    library = logging.getLogger("library.noisy")
+    library.setLevel("DEBUG")
+    library.debug(_SECRET)
+    library.info(_SECRET)
+    assert _lines(capsys) == []
+
+
+def test_of_an_exception_its_place_is_said_and_its_message_not(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(LoggingSettings())
+    try:
+        _raise()
+    except ValueError:
+        logging.getLogger("uvicorn.error").exception("Exception in ASGI application\n")
+        structlog.get_logger("services.somewhere").exception("failed")
+    library, ours = _lines(capsys)
+    assert _SECRET not in f"{library}{ours}"
+    for line in (library, ours):
+        assert line["kind"] == "ValueError"
+        assert "_raise" in line["frames"][-1]
+    assert library["event"] == "Exception in ASGI application"
+
+
+def test_what_asyncio_says_of_a_task_is_its_first_line(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(LoggingSettings())
+
+    async def main() -> None:
+        async def fail() -> None:
+            _raise()
+
+        task = asyncio.create_task(fail())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        del task
+
+    asyncio.run(main())
+    (line,) = _lines(capsys)
+    assert line["event"] == "Task exception was never retrieved"
+    assert _SECRET not in str(line)
+
+
+def test_secrets_of_the_settings_are_struck_out_of_every_line(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(LoggingSettings(), hidden=["a-long-password", "short", ""])
+    log = structlog.get_logger("services.somewhere")
+    log.error("said", reason="https://user:pass@host/a-long-password is away, in short")
+    (line,) = _lines(capsys)
+    assert line["reason"] == "https://[hidden]@host/[hidden] is away, in short"
+
+
+@pytest.mark.parametrize("shape", ["json", "console"])
+def test_a_secret_is_found_however_a_line_writes_it(shape: str, capsys: pytest.CaptureFixture[str]) -> None:
+    secret = "pass\"wörd\\'s"
+    configure(LoggingSettings(FITLOOP_LOG_FORMAT=shape), hidden=[secret])
+    structlog.get_logger("services.somewhere").error("said", reason=f"{secret} again", given=[secret])
+    logging.getLogger("library").warning(secret)
+    said = capsys.readouterr().err
+    assert said.count("[hidden]") == 3
+    assert "wörd" not in said
+    assert "rd" not in said.replace("[hidden]", "")
+
+
+def test_what_a_process_is_about_stands_on_the_lines_of_all_its_threads(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure(LoggingSettings(), always={"run": "5-1", "project": 5})
+    log = structlog.get_logger("services.trainer.somewhere")
+    thread = threading.Thread(target=log.info, args=("kept",))
+    thread.start()
+    thread.join()
+    (line,) = _lines(capsys)
+    assert (line["run"], line["project"]) == ("5-1", 5)
+
+
+def test_a_librarys_own_handlers_are_taken_away(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(LoggingSettings())
+    library = logging.getLogger("library.with.handlers")
+    library.addHandler(logging.StreamHandler(sys.stderr))
+    library.propagate = False
+    adopt("library.with.handlers")
+    library.warning("careful")
+    assert [line["event"] for line in _lines(capsys)] == ["careful"]
+
+
+def test_what_ends_a_thread_or_the_process_is_a_line_like_others(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for owner, name in ((sys, "excepthook"), (threading, "excepthook"), (sys, "unraisablehook")):
+        monkeypatch.setattr(owner, name, getattr(owner, name))
+    configure(LoggingSettings())
+    catch_all()
+    thread = threading.Thread(target=_raise)
+    thread.start()
+    thread.join()
+    sys.excepthook(ValueError, ValueError(_SECRET), None)
+    sys.excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
+    threading.excepthook(threading.ExceptHookArgs((UnicodeDecodeError, None, None, None)))
+    lines = _lines(capsys)
+    assert [line["event"] for line in lines] == ["ended unexpectedly"] * 3
+    assert (lines[2]["kind"], lines[2]["frames"]) == ("UnicodeDecodeError", [])
+    assert "_raise" in lines[0]["frames"][-1]
+    assert _SECRET not in str(lines)
+
+
+def test_a_stream_that_takes_no_more_is_no_reason_to_say_what_went_wrong(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python's own handler would print the error in whose `except` a line was to be written."""
+    with monkeypatch.context() as patched:
+        closed = io.StringIO()
+        patched.setattr(sys, "stderr", closed)
+        configure(LoggingSettings())
+    closed.close()
+    try:
+        _raise()
+    except ValueError:
+        structlog.get_logger("services.somewhere").error("failed")
+    assert capsys.readouterr().err == ""

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from services.core.errors import BadConfig
 from services.core.settings.adapter import (
     AuthSettings,
     LabelStudioSettings,
-    LoggingSettings,
     StorageSettings,
     TriggerSettings,
 )
 from services.core.settings.cluster import ClusterSettings, RolloutSettings, S3Settings
 from services.core.settings.group import Group, variables
 from services.core.settings.models import ServingSettings, TrainingSettings
+from services.core.settings.telemetry import LoggingSettings, MetricsSettings, TracingSettings
 
 __all__ = [
     "GROUPS",
@@ -28,11 +28,13 @@ __all__ = [
     "ClusterSettings",
     "LabelStudioSettings",
     "LoggingSettings",
+    "MetricsSettings",
     "RolloutSettings",
     "S3Settings",
     "ServingSettings",
     "Settings",
     "StorageSettings",
+    "TracingSettings",
     "TrainingSettings",
     "TriggerSettings",
     "variables",
@@ -47,6 +49,8 @@ GROUPS: dict[str, type[Group]] = {
     "training": TrainingSettings,
     "serving": ServingSettings,
     "logging": LoggingSettings,
+    "metrics": MetricsSettings,
+    "tracing": TracingSettings,
     "cluster": ClusterSettings,
     "rollout": RolloutSettings,
 }
@@ -64,8 +68,17 @@ class Settings:
     training: TrainingSettings = field(default_factory=TrainingSettings)
     serving: ServingSettings = field(default_factory=ServingSettings)
     logging: LoggingSettings = field(default_factory=LoggingSettings)
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
+    tracing: TracingSettings = field(default_factory=TracingSettings)
     cluster: ClusterSettings = field(default_factory=ClusterSettings)
     rollout: RolloutSettings = field(default_factory=RolloutSettings)
+
+    def secrets(self) -> tuple[str, ...]:
+        """What no log may hold: every password, token and key, and the path that stands for one."""
+        groups = (getattr(self, name) for name in GROUPS)
+        values = (value for group in groups for value in dict(group).values())
+        found = [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
+        return tuple(filter(None, [*found, self.auth.secret_path]))
 
     @classmethod
     def load(cls) -> Settings:

@@ -1,9 +1,9 @@
-"""What the adapter is told: where Label Studio is, who may call, where things are kept, when a run begins, what is logged."""
+"""What the adapter is told: where Label Studio is, who may call, where things are kept, when a run begins."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
@@ -27,6 +27,11 @@ class LabelStudioSettings(Group):
         validation_alias=named("LABEL_STUDIO_API_KEY"),
         description="A personal access token or a legacy token of a user who may read and change the projects.",
     )
+    public_url: str = Field(
+        "",
+        validation_alias=named("FITLOOP_LABEL_STUDIO_PUBLIC_URL"),
+        description="Label Studio's address as browsers reach it, for links on the status page; unset: the address above.",
+    )
     timeout_seconds: float = Field(
         30.0,
         gt=0,
@@ -40,11 +45,20 @@ class LabelStudioSettings(Group):
         description="Tasks a page when labels are read: larger pages are fewer requests and more memory.",
     )
 
+    @field_validator("public_url")
+    @classmethod
+    def _is_http_where_set(cls, value: str) -> str:
+        return cls._is_http(value) if value else ""
+
     @field_validator("url")
     @classmethod
     def _is_http(cls, value: str) -> str:
         if not value.startswith(("http://", "https://")):
-            raise ValueError(f"{value!r} must begin with http:// or https://")
+            raise ValueError("it must begin with http:// or https://")  # not repeated: it may hold a password
+        if "@" in value.split("/")[2]:  # it would take the token's place
+            raise ValueError(
+                "a user name and a password have no place in it: LABEL_STUDIO_API_KEY is what counts"
+            )
         return value.rstrip("/")
 
 
@@ -62,6 +76,7 @@ class AuthSettings(Group):
     secret_path: str = Field(
         "",
         validation_alias=named("FITLOOP_SECRET_PATH"),
+        repr=False,
         pattern=r"^[A-Za-z0-9_-]*$",
         description=(
             "A path prefix that stands for the password: Label Studio's webhooks carry no credentials, so connect "
@@ -186,26 +201,3 @@ class TriggerSettings(Group):
         """Parameters of the project's runs, checked; for `core.parameters.apply`."""
         own = self.projects.get(project_id, {})
         return {name: text for name, text in own.items() if name != EACH_N_UPDATES}
-
-
-class LoggingSettings(Group):
-    """What is written to the log."""
-
-    level: str = Field(
-        "INFO",
-        validation_alias=named("LOG_LEVEL"),
-        description="DEBUG, INFO, WARNING or ERROR. No level writes texts, tokens or passwords.",
-    )
-    format: Literal["auto", "json", "console"] = Field(
-        "auto",
-        validation_alias=named("FITLOOP_LOG_FORMAT"),
-        description="`auto` is colours on a terminal and JSON elsewhere.",
-    )
-
-    @field_validator("level", mode="before")
-    @classmethod
-    def _is_level(cls, value: object) -> str:
-        level = str(value).upper()
-        if level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
-            raise ValueError(f"{value!r} is not one of DEBUG, INFO, WARNING, ERROR")
-        return level

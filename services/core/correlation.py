@@ -1,0 +1,95 @@
+"""The id of a request, on every line that is written about it, in every process that it goes through.
+
+`RequestIds` is ASGI middleware of both servers: it takes X-Request-ID where that looks like an id, else makes one, binds it
+and returns it with the answer. `headers()` is what a request to the next process carries: the id, and the trace.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+import structlog
+
+from services.core import tracing
+
+HEADER: Final = "X-Request-ID"
+TRACE: Final = "traceparent"
+OURS: Final = "X-Fitloop"
+"""On a predictor's refusal: its sentence is ours, and may be told on; another server's may repeat the texts."""
+_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class RequestIds:
+    """Binds `request_id` while `app` answers."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on, with the id bound."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        name = taken(header(scope, HEADER)) or new_id()
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), (HEADER.lower().encode(), name.encode())]
+            await send(message)
+
+        with bound(request_id=name):
+            await self._app(scope, receive, answer)
+
+
+@contextmanager
+def bound(**ids: object) -> Iterator[None]:
+    """These ids on every line of the block; what it binds itself goes with it."""
+    before = structlog.contextvars.get_contextvars()
+    structlog.contextvars.bind_contextvars(**ids)
+    try:
+        yield
+    finally:
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(**before)
+
+
+def ids(project_key: str, version: str) -> dict[str, int | str]:
+    """`project` (its id, not its key, by which the predictors know it) and `version` of a line."""
+    number = project_key.partition("-")[0]
+    return {"project": int(number) if number.isdecimal() else project_key, "version": version}
+
+
+def taken(given: str) -> str:
+    """The id that a caller gave, if it looks like one; else ""."""
+    return given if _ID.fullmatch(given) else ""
+
+
+def new_id() -> str:
+    """An id of 32 hex digits."""
+    return uuid.uuid4().hex
+
+
+def header(scope: Scope, name: str) -> str:
+    """A request's header; "" where it has none."""
+    wanted = name.lower().encode()
+    return next((value.decode("latin-1") for key, value in scope["headers"] if key == wanted), "")
+
+
+def current() -> str:
+    """The id that is bound; "" where there is none."""
+    return str(structlog.contextvars.get_contextvars().get("request_id") or "")
+
+
+def headers() -> dict[str, str]:
+    """For a request to another process of ours."""
+    found = {HEADER: current(), TRACE: tracing.traceparent()}
+    return {name: value for name, value in found.items() if value}

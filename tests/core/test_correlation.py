@@ -1,0 +1,57 @@
+"""core.correlation: a request has one id, on its lines, in its answer, and in what is asked for its sake."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+import structlog
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from services.core import correlation
+from services.core.correlation import HEADER, RequestIds, bound, ids
+
+
+async def _echo(_: Request) -> JSONResponse:
+    structlog.contextvars.bind_contextvars(project=5)
+    return JSONResponse(correlation.headers())
+
+
+@pytest.fixture
+def client() -> httpx.AsyncClient:
+    app = Starlette(routes=[Route("/", _echo)], middleware=[Middleware(RequestIds)])
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here")
+
+
+async def test_an_id_that_was_given_is_taken_returned_and_passed_on(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/", headers={HEADER: "Made-by.ingress_7"})
+    assert answer.headers[HEADER] == "Made-by.ingress_7"
+    assert answer.json() == {HEADER: "Made-by.ingress_7"}
+
+
+@pytest.mark.parametrize("given", ["", "with space", "x" * 65, '{"a":1}', "-begins", "a/b", "ä"])
+async def test_what_does_not_look_like_one_is_replaced(client: httpx.AsyncClient, given: str) -> None:
+    answer = await client.get("/", headers={HEADER.encode(): given.encode()})
+    assert answer.headers[HEADER] != given
+    assert len(answer.headers[HEADER]) == 32
+
+
+async def test_nothing_of_a_request_stays_bound_after_it(client: httpx.AsyncClient) -> None:
+    await client.get("/")
+    assert structlog.contextvars.get_contextvars() == {}
+    assert correlation.headers() == {}
+
+
+def test_what_a_block_binds_goes_with_it() -> None:
+    with bound(project=5):
+        structlog.contextvars.bind_contextvars(version="v-1")
+        assert structlog.contextvars.get_contextvars() == {"project": 5, "version": "v-1"}
+    assert structlog.contextvars.get_contextvars() == {}
+
+
+def test_a_projects_key_is_logged_as_its_id() -> None:
+    assert ids("5-1700000000", "v-1") == {"project": 5, "version": "v-1"}
+    assert ids("odd", "v-1") == {"project": "odd", "version": "v-1"}

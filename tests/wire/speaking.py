@@ -1,0 +1,134 @@
+"""What must never be in a log, put everywhere where it might get into one; a Label Studio that holds it; a server that repeats it.
+
+`HOOK` is a sitecustomize.py that has every library of a process speak at DEBUG, as loudly as it can.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
+
+from tests.fakes_labelstudio import LabelStudioFake
+
+TEXT: Final = "zitronenbaum"
+"""A word of every text."""
+TOKEN: Final = "marked-token-8c1f07"
+PASSWORD: Final = "marked-password-77aa"
+KEY: Final = "marked-access-key-1b2c"
+PATH: Final = "marked-secret-path-44"
+PERSON: Final = "marked-persons-token-90"
+"""Of whoever opens a task: Label Studio's /setup carries it."""
+SECRETS: Final = (TEXT, TOKEN, PASSWORD, KEY, PATH, PERSON)
+
+LIBRARIES: Final = (
+    "asyncio",
+    "botocore",
+    "httpcore",
+    "httpx",
+    "kserve",
+    "kubernetes",
+    "kubernetes.client.rest",
+    "label_studio_sdk",
+    "minio",
+    "transformers",
+    "urllib3",
+    "uvicorn",
+    "uvicorn.access",
+    "uvicorn.error",
+)
+HOOK: Final = f"import logging\nfor name in {LIBRARIES!r}: logging.getLogger(name).setLevel('DEBUG')\n"
+
+
+def leaks(written: str) -> list[str]:
+    """Lines that hold what they must not."""
+    return [line for line in written.splitlines() if any(secret in line.lower() for secret in SECRETS)]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def _send(self, status: int, body: object) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def _body(self) -> bytes:
+        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+
+    def log_message(self, format: str, *_: object) -> None:  # noqa: A002 - the base class's name
+        """Say nothing."""
+
+
+@contextmanager
+def served(label_studio: LabelStudioFake) -> Iterator[str]:
+    """Label Studio's address; project 1 of it, for whoever has TOKEN."""
+
+    class Handler(_Handler):
+        def do_GET(self) -> None:
+            address = urlsplit(self.path)
+            query = {name: values[0] for name, values in parse_qs(address.query).items()}
+            if self.headers["Authorization"] != f"Token {TOKEN}":
+                self._send(401, {"detail": TEXT})
+            elif address.path == "/api/projects/1/":
+                project, counts = label_studio.project(1)
+                given = {"id": 1, "title": project.title, "label_config": project.label_config}
+                made = {"created_at": project.created_at, "task_number": counts.tasks}
+                labels = {
+                    "num_tasks_with_annotations": counts.annotated_tasks,
+                    "total_annotations_number": counts.annotations,
+                }
+                self._send(200, given | made | labels)
+            elif address.path == "/api/tasks/":
+                rows = self._tasks(json.loads(query["query"])["filters"]["items"])
+                self._send(200, {"tasks": rows[: int(query["page_size"])], "total": len(rows)})
+            else:
+                self._send(200, [])
+
+        def do_POST(self) -> None:
+            self._body()
+            self._send(201, {})
+
+        def _tasks(self, filters: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            after = max(
+                (int(one["value"]) for one in filters if one["filter"] == "filter:tasks:id"), default=0
+            )
+            unlabelled = any(one["operator"] == "equal" for one in filters)
+            source = label_studio.unlabelled_tasks if unlabelled else label_studio.annotated_tasks
+            return [row for row in source(1) if row["id"] > after]
+
+    with _running(Handler) as url:
+        yield url
+
+
+@contextmanager
+def repeating(status: int) -> Iterator[str]:
+    """The address of a server that answers with all that it was told, header for header."""
+
+    class Handler(_Handler):
+        def _repeat(self) -> None:
+            told = f"{self.headers} {self._body()!r}"
+            self._send(status, {"error": told, "detail": told, "message": told, "reason": told})
+
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = _repeat  # noqa: N815 - http.server's names
+
+    with _running(Handler) as url:
+        yield url
+
+
+@contextmanager
+def _running(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -1,0 +1,216 @@
+"""One trace from a request to the predictor that answers it, and from a wish to train to the stages of the run."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from starlette.applications import Starlette
+
+from services.adapter.app import create_app
+from services.adapter.board import Board, ProjectView
+from services.cluster.inference import RemoteInference
+from services.core import tracing
+from services.core.domain import Project, Served
+from services.core.registry import Registry
+from services.core.runs import Runs
+from services.core.settings import AuthSettings, ClusterSettings, ServingSettings, Settings, TracingSettings
+from services.core.store.files import FileStore
+from services.core.table import ServingTable
+from services.engine.inference import LocalInference
+from services.predictor.keeper import Keeper
+from services.predictor.routes import Routes
+from tests.fakes import SPACE, FakeDesk
+from tests.fakes_supervisor import World as Supervised
+from tests.tiny import tiny_base
+from tests.trainer.process import command, environment
+from tests.trainer.process import served as label_studio
+from tests.trainer.world import World
+from tests.versions import KEY, name, publish, tiny_version
+
+PATH = "marked-secret-path-44"
+TEXT = "Dear zitronenbaum"
+CARRIED = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.fixture
+def exporter() -> Iterator[InMemorySpanExporter]:
+    found = InMemorySpanExporter()
+    tracing.configure(TracingSettings(), "test", found)
+    yield found
+    tracing.close()
+
+
+def sent(exporter: InMemorySpanExporter) -> dict[str, ReadableSpan]:
+    tracing.close()
+    return {span.name: span for span in exporter.get_finished_spans()}
+
+
+def is_below(child: ReadableSpan, parent: ReadableSpan) -> bool:
+    own, above = child.parent, parent.context
+    return bool(own and above and (own.trace_id, own.span_id) == (above.trace_id, above.span_id))
+
+
+@pytest.fixture
+def desk() -> FakeDesk:
+    return FakeDesk()
+
+
+@pytest.fixture
+def adapter(tmp_path: Path, desk: FakeDesk) -> Iterator[httpx.AsyncClient]:
+    """The adapter's application, which asks the predictor's; both are the real ones, over a registry in a folder."""
+    registry = Registry(FileStore(tmp_path / "store"))
+    publish(registry, tiny_version(tmp_path / "made"), "v-1")
+    name(registry, {KEY: Served("v-1")})
+    local = LocalInference(registry, ServingSettings(workers=1))
+    keeper = Keeper(local, ServingTable(registry.store), "reload")
+    keeper.look()
+    keeper.load()
+    predictor = httpx.ASGITransport(Starlette(routes=Routes(local, keeper).routes()))
+    remote = RemoteInference(ClusterSettings(FITLOOP_PREDICTOR_URL="http://models.test"), predictor)
+    board = Board()
+    project = Project(KEY, 5, "Reviews", "<View/>", "hash", "2026-11-23T22:35:52Z")
+    board.put(ProjectView(project, replace(SPACE, labels=("A", "B")), Served("v-1")))
+    board.ready.set()
+    settings = Settings(auth=AuthSettings(FITLOOP_SECRET_PATH=PATH))
+    app = create_app(settings, board, desk, remote, registry, Runs(registry.store))
+    yield httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://fitloop.test")
+    remote.close()
+    local.close()
+
+
+async def test_a_prediction_is_one_trace_over_adapter_and_predictor(
+    adapter: httpx.AsyncClient, exporter: InMemorySpanExporter
+) -> None:
+    """Below the caller's own span, where it names one; ids and figures on each, and no text, nor the secret path."""
+    body = {"project": 5, "tasks": [{"data": {"text": TEXT}}, {"data": {"text": f"{TEXT} again"}}]}
+    headers = {"X-Request-ID": "seven", "traceparent": CARRIED}
+    async with adapter:
+        answer = await adapter.post(f"/{PATH}/predict", json=body, headers=headers)
+    assert answer.json()["results"][0]
+    spans = sent(exporter)
+    request, hop, scored = spans["POST /predict"], spans["inference"], spans["score"]
+    assert request.parent is not None
+    assert f"{request.parent.span_id:016x}" == CARRIED.split("-")[2]
+    assert is_below(hop, request)
+    assert is_below(scored, hop)
+    assert request.attributes == {
+        "http.request.method": "POST",
+        "http.route": "/predict",
+        "http.response.status_code": 200,
+        "fitloop.request_id": "seven",
+    }
+    assert hop.attributes == {"fitloop.project": 5, "fitloop.version": "v-1", "fitloop.texts": 2}
+    assert scored.attributes == {
+        "fitloop.project": 5,
+        "fitloop.version": "v-1",
+        "fitloop.texts": 2,
+        "fitloop.request_id": "seven",
+        "http.response.status_code": 200,
+    }
+    everything = "".join(span.to_json() for span in spans.values())
+    assert "zitronenbaum" not in everything
+    assert PATH not in everything
+
+
+async def test_probes_leave_no_spans(adapter: httpx.AsyncClient, exporter: InMemorySpanExporter) -> None:
+    async with adapter:
+        for path in ("/health", "/livez", "/readyz", "/metrics"):
+            await adapter.get(path)
+    assert sent(exporter) == {}
+
+
+async def test_a_wish_to_train_and_its_run_are_of_one_trace(
+    adapter: httpx.AsyncClient, desk: FakeDesk, exporter: InMemorySpanExporter
+) -> None:
+    async with adapter:
+        await adapter.post("/webhook", json={"action": "START_TRAINING", "project": {"id": 5}})
+    (wish,) = desk.commands
+    supervised = Supervised()
+    supervised.connect()
+    supervised.label_studio.label_many(5)  # fewer than begin a run by themselves
+    supervised.inbox.put(replace(wish, project_id=1))
+    supervised.settle()
+    request = supervised.runs.request("1-1")
+    assert request is not None
+    spans = sent(exporter)
+    assert is_below(spans["request run"], spans["POST /webhook"])
+    assert spans["request run"].attributes == {"fitloop.project": 1, "fitloop.run": "1-1"}
+    own = spans["request run"].context
+    assert own is not None
+    # sampled, and its id is random
+    assert request.traceparent == f"00-{own.trace_id:032x}-{own.span_id:016x}-03"
+
+
+class Collector:
+    """An OpenTelemetry collector."""
+
+    def __init__(self) -> None:
+        self.spans: list[Any] = []
+        self.services: set[str] = set()
+
+    def take(self, data: bytes) -> None:
+        for group in ExportTraceServiceRequest.FromString(data).resource_spans:
+            own = {one.key: one.value.string_value for one in group.resource.attributes}
+            self.services.add(own["service.name"])
+            self.spans += [span for scope in group.scope_spans for span in scope.spans]
+
+
+@contextmanager
+def collecting() -> Iterator[tuple[Collector, str]]:
+    collector = Collector()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            assert self.path == "/v1/traces"
+            collector.take(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *_: object) -> None:  # noqa: A002 - the base class's name
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield collector, f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.slow
+def test_a_trainers_process_goes_on_with_the_trace_of_its_request(tmp_path: Path) -> None:
+    """Over OTLP, by the variables that a pod would get; all is sent before the process ends."""
+    world = World(tmp_path / "data", tiny_base(tmp_path / "base"))
+    world.label(30)
+    run = world.request()
+    request = world.runs.request(run)
+    assert request is not None
+    world.runs.write(replace(request, traceparent=CARRIED))
+    with collecting() as (collector, url), label_studio(world) as address:
+        given = environment(address, FITLOOP_TRACES_ENDPOINT=url, LOG_LEVEL="DEBUG")
+        ended = subprocess.run(command(world, run), env=given, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert collector.services == {"fitloop-trainer"}
+    (whole,) = (span for span in collector.spans if span.name == "run")
+    assert (whole.trace_id.hex(), whole.parent_span_id.hex()) == tuple(CARRIED.split("-")[1:3])
+    stages = {span.name: span for span in collector.spans if span is not whole}
+    assert {"stage reading", "stage features", "stage judging", "stage publishing"} <= stages.keys()
+    assert {span.parent_span_id for span in stages.values()} == {whole.span_id}
+    said = {one.key for span in collector.spans for one in span.attributes}
+    assert said == {"fitloop.run", "fitloop.project", "fitloop.attempt", "fitloop.stage"}
