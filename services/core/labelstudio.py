@@ -19,8 +19,9 @@ import httpx
 from label_studio_sdk import LabelStudio as Sdk
 from label_studio_sdk.core.api_error import ApiError
 
+from services.core import metrics
 from services.core.domain import Project
-from services.core.errors import LabelStudioError, LabelStudioUnreachable, TokenRefused
+from services.core.errors import LabelStudioError, LabelStudioUnreachable, Missing, TokenRefused
 from services.core.labels import label_config_hash
 from services.core.settings import LabelStudioSettings
 
@@ -28,6 +29,7 @@ from services.core.settings import LabelStudioSettings
 _ANNOTATED = "id,data,annotations,updated_at,created_at,result,was_cancelled,ground_truth,completed_by"
 _PUSH = 500
 """Predictions a request: Label Studio inserts them in batches of this size."""
+_SUGGESTED = "id,annotations,predictions,result,was_cancelled,parent_prediction,created_at,model_version"
 _CONNECT_SECONDS: Final = 5.0
 _NO_RETRIES: Final = {"max_retries": 0}
 """Whoever asks knows when to ask again: the SDK would store predictions twice, and wait as long as Retry-After says."""
@@ -76,6 +78,12 @@ class LabelStudio:
         else:
             item = _filter("updated_at", "greater_or_equal", "Datetime", since)
         yield from self._tasks(project_id, item, fields="all", include=_ANNOTATED)
+
+    def suggested_tasks(self, project_id: int, most: int) -> list[dict[str, Any]]:
+        """The annotated tasks that changed last: `id`, `annotations`, and the `predictions` that are stored for them."""
+        item = _filter("total_annotations", "greater", "Number", 0)
+        order = "-tasks:updated_at"
+        return self._page(project_id, most, [item], ordering=order, fields="all", include=_SUGGESTED).tasks
 
     def unlabelled_tasks(self, project_id: int) -> Iterator[dict[str, Any]]:
         """Tasks that nobody has labelled, by id: `id`, `data`."""
@@ -155,6 +163,11 @@ class LabelStudio:
         return self._request("GET", path, params=params)
 
     def _request(self, method: str, path: str, **options: Any) -> Any:
+        """The answer's JSON; every request is counted here."""
+        with metrics.label_studio_request(path):
+            return self._answered(method, path, options)
+
+    def _answered(self, method: str, path: str, options: dict[str, Any]) -> Any:
         response = self._send(method, path, options)
         url, status = self.settings.url, response.status_code
         if status in (401, 403):
@@ -219,10 +232,6 @@ class LabelStudio:
         except ApiError as error:
             raise TokenRefused(f"LABEL_STUDIO_API_KEY has expired or is no token: {error.body}.") from error
         return sdk._client_wrapper.httpx_client  # noqa: SLF001 - the SDK's only way to raw JSON with its token refresh
-
-
-class Missing(LabelStudioError):
-    """Label Studio itself says that it has no such thing, or hides it from this token (404)."""
 
 
 class _Page(NamedTuple):

@@ -18,7 +18,7 @@ from typing import TypeVar
 import structlog
 
 from services.core import documents
-from services.core.domain import FileEntry, Manifest, OutOfSample, Project, Serving
+from services.core.domain import FileEntry, Manifest, OutOfSample, Project, Report, Serving
 from services.core.errors import CorruptVersion, NotFound, StoreError, UnknownFormat
 from services.core.store import ObjectStore
 
@@ -48,14 +48,22 @@ class Registry:
         """The project's versions, oldest first (by manifest time)."""
         return [manifest.version for manifest in self.manifests(project_key)]
 
+    def stored_bytes(self, project_key: str) -> int:
+        """Of all that is kept of the project. Raises StoreError."""
+        return sum(entry.size for entry in self.store.entries(f"projects/{project_key}/"))
+
     def manifests(self, project_key: str) -> list[Manifest]:
         """Of the project's versions, oldest first. One that cannot be read is passed over."""
-        names = self.store.folders(f"projects/{project_key}/versions/")
+        names = self.names(project_key)
         found = (self._readable(Manifest, _key(project_key, name, "manifest.json")) for name in names)
         return sorted(
             (manifest for manifest in found if manifest),
             key=lambda manifest: (manifest.created_at, manifest.version),
         )
+
+    def names(self, project_key: str) -> list[str]:
+        """What may be the project's versions, in the order of the alphabet: one that is half written stands here as well."""
+        return self.store.folders(f"projects/{project_key}/versions/")
 
     def manifest(self, project_key: str, version: str) -> Manifest:
         """The version's manifest. Raises NotFound where the version does not exist, CorruptVersion for a broken one."""
@@ -74,6 +82,11 @@ class Registry:
         """The version's out-of-sample answers, checked."""
         path = self.file(project_key, version, "oos.json")
         return documents.load(OutOfSample, path.read_bytes(), f"{version}/oos.json")
+
+    def report(self, project_key: str, version: str) -> Report:
+        """What people may want to know of the version, checked."""
+        path = self.file(project_key, version, "report.json")
+        return documents.load(Report, path.read_bytes(), f"{version}/report.json")
 
     def file(self, project_key: str, version: str, name: str) -> Path:
         """A local path to one of the version's files, its size and sha256 checked. Raises CorruptVersion."""

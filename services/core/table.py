@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.core import documents
+from services.core import documents, metrics
 from services.core.domain import Serving
 from services.core.errors import NotFound
 from services.core.store import ObjectStore
@@ -36,4 +36,5 @@ class ServingTable:
             self._mark = mark
             if (table.term, table.generation) >= (self.last.term, self.last.generation):
                 self.last = table
+                metrics.table_read(table.generation)
         return self.last

@@ -14,8 +14,8 @@ import jwt
 import pytest
 import respx
 
-from services.core.errors import LabelStudioError, LabelStudioUnreachable, TokenRefused
-from services.core.labelstudio import Backend, LabelStudio, Missing
+from services.core.errors import LabelStudioError, LabelStudioUnreachable, Missing, TokenRefused
+from services.core.labelstudio import Backend, LabelStudio
 from services.core.settings import LabelStudioSettings
 
 URL = "http://studio.example"
@@ -139,6 +139,18 @@ def test_unlabelled_and_predicted_tasks(studio: respx.MockRouter) -> None:
     client = _client(page_size=9)
     assert [row["id"] for row in client.unlabelled_tasks(1)] == [1, 2]
     assert client.predicted_tasks(1, "v-1") == {1}
+
+
+def test_suggestions_are_asked_for_with_the_newest_labels_in_one_request(studio: respx.MockRouter) -> None:
+    rows = [{"id": 1, "annotations": [], "predictions": [{"model_version": "v-1"}]}]
+    route = studio.get("/api/tasks/").respond(json={"tasks": rows, "total": 900})
+    assert _client(page_size=9).suggested_tasks(1, 200) == rows
+    asked = route.calls[0].request.url.params
+    assert (asked["page_size"], asked["fields"]) == ("200", "all")
+    assert json.loads(asked["query"])["ordering"] == ["-tasks:updated_at"]
+    assert {"annotations", "predictions", "created_at", "parent_prediction"} <= set(
+        asked["include"].split(",")
+    )
 
 
 def test_predictions_are_pushed_in_parts(studio: respx.MockRouter) -> None:

@@ -89,3 +89,11 @@ def test_versions_are_named_after_the_project_or_the_setting(
     project = Project("5-1", 5, title, "", "", "")
     assert version_name(project, name, "5-7", letter) == expected
     assert number_of("5-7") == 7
+
+
+def test_a_status_of_an_older_release_says_nothing_of_memory_and_gpu(tmp_path: Path) -> None:
+    runs = Runs(FileStore(tmp_path))
+    runs.store.write("runs/1-1/status.json", b'{"run": "1-1", "state": "running", "step": 3, "format": 1}')
+    status = runs.status("1-1")
+    assert status == RunStatus("1-1", RunState.RUNNING, step=3)
+    assert (status.resident_bytes, status.gpu_memory_bytes, status.gpu_utilization) == (None, None, None)

@@ -58,10 +58,19 @@ def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", "hush")
     monkeypatch.setenv("BASIC_AUTH_USER", "ann")
     monkeypatch.setenv("BASIC_AUTH_PASS", "hush")
+    monkeypatch.setenv("FITLOOP_SECRET_PATH", "hush")
+    monkeypatch.setenv("FITLOOP_TRACES_ENDPOINT", "http://me:hush@collector")
     settings = Settings.load()
     assert "hush" not in repr(settings)
     assert settings.auth.username == "ann"
     assert settings.auth.password.get_secret_value() == "hush"
+
+
+def test_an_address_that_is_wrong_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABEL_STUDIO_HOST", "ann:hush@label-studio")
+    with pytest.raises(BadConfig, match="LABEL_STUDIO_HOST: .*http://") as raised:
+        Settings.load()
+    assert "hush" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

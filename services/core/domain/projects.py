@@ -60,4 +60,6 @@ class Command:
     parameters: dict[str, str] = field(default_factory=dict)
     """For TRAIN: overrides of Parameters, checked when the run is made."""
     created_at: float = 0.0
+    traceparent: str = ""
+    """The trace of the request that asked for it; "" where there are none."""
     format: int = FORMAT

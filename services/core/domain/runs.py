@@ -48,6 +48,8 @@ class RunRequest:
     """Ids of the inbox commands that this run answers, so that a crash cannot answer one twice."""
     fingerprint: str = ""
     """Of the labels, label config and parameters at launch: a run that failed is not repeated on the same ones."""
+    traceparent: str = ""
+    """The trace in which it was asked for; "" where there are none."""
     format: int = FORMAT
 
 
@@ -72,6 +74,18 @@ class RunState(StrEnum):
     DONE = "done"
     FAILED = "failed"
     CANCELLED = "cancelled"
+
+
+class Pending(StrEnum):
+    """What a run waits for, as one of a few words."""
+
+    NO_GPU = "no_gpu"
+    NO_NODE = "no_node"
+    SUSPENDED = "suspended"
+    QUOTA = "quota"
+    IMAGE = "image"
+    TURN = "turn"
+    OTHER = "other"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +117,14 @@ class RunStatus:
     updated_at: float = 0.0
     seconds: dict[str, float] = field(default_factory=dict)
     """Seconds spent in each stage so far."""
+    resident_bytes: int | None = None
+    """Memory of the run's process; it and the three that follow are None where the machine does not say."""
+    gpu_memory_bytes: int | None = None
+    """Taken of the GPU, by whatever process."""
+    gpu_memory_limit_bytes: int | None = None
+    """What the GPU, or the slice of one that the run has, holds at most."""
+    gpu_utilization: float | None = None
+    """Share of the last moments in which the GPU computed, 0 to 1."""
     format: int = FORMAT
 
 
@@ -126,6 +148,8 @@ class Launch:
     """DONE, FAILED or CANCELLED once nothing more will be tried."""
     waiting: str = ""
     """Why no process works on it yet, for people: "no node has a free nvidia.com/gpu"."""
+    pending: str = ""
+    """The same as one of a few words, for metrics: see Pending; "" while a process works on it."""
     reason: str = ""
     """What is known of a failure beside what the run said of it itself, for people."""
     format: int = FORMAT

@@ -122,6 +122,8 @@ class Served:
     """When `current` serves, a little ahead of the write, so that all replicas change at one moment."""
     why: str = ""
     pinned: bool = False
+    target_since: float = 0.0
+    """When `target` was written; 0 where there is none, or where an earlier release wrote it."""
 
     def at(self, now: float) -> str | None:
         """The version that people are told of, and that is asked for, at this moment."""

@@ -81,13 +81,15 @@ class ObjectStore(Protocol):
 def open_store(url: str, s3: S3Settings | None = None, storage: StorageSettings | None = None) -> ObjectStore:
     """The store at `file:///a/folder` or `s3://bucket/prefix/`; settings that are not given are the environment's.
 
-    Nothing is read yet: `check_store` says whether it can be. Raises BadConfig for any other URL, and for wrong settings.
+    Its requests are counted. Nothing is read yet: `check_store` says whether it can be. Raises BadConfig for any other URL, and for wrong settings.
     """
+    from services.core.store.counting import CountingStore
+
     parts = urlsplit(url)
     if parts.scheme == "file" and parts.path.startswith("/"):
         from services.core.store.files import FileStore
 
-        return FileStore(Path(unquote(parts.path)))
+        return CountingStore(FileStore(Path(unquote(parts.path))))
     if parts.scheme == "s3" and parts.netloc:
         from services.core.settings import Settings
         from services.core.store.s3 import S3Store
@@ -95,7 +97,7 @@ def open_store(url: str, s3: S3Settings | None = None, storage: StorageSettings 
         if s3 is None or storage is None:
             settings = Settings.load()
             s3, storage = s3 or settings.s3, storage or settings.storage
-        return S3Store(url, s3, storage)
+        return CountingStore(S3Store(url, s3, storage))
     raise BadConfig(
         f"{url!r} names no store that this release knows: use s3://bucket/prefix/ or file:///an/absolute/folder."
     )

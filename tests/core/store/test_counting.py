@@ -1,0 +1,126 @@
+"""A counting store answers as the one behind it does, and counts every request once, by how it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from services.core.errors import NotFound, StoreError, StoreRefused, StoreUnreachable
+from services.core.store import ObjectStore
+from services.core.store.counting import CountingStore, bare
+from services.core.store.files import FileStore
+from tests.fakes import metric
+
+
+def counted(operation: str, outcome: str = "ok") -> float:
+    return metric("fitloop_store_requests_total", operation=operation, outcome=outcome)
+
+
+def timed(operation: str) -> float:
+    return metric("fitloop_store_request_seconds_count", operation=operation)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> CountingStore:
+    return CountingStore(FileStore(tmp_path))
+
+
+ASKS: list[tuple[str, Callable[[ObjectStore], object]]] = [
+    ("read", lambda store: store.read("a/b")),
+    ("read", lambda store: store.read_changed("a/b")),
+    ("read", lambda store: store.local("a/b")),
+    ("write", lambda store: store.write("a/c", b"x")),
+    ("list", lambda store: list(store.keys())),
+    ("list", lambda store: list(store.entries("a/"))),
+    ("list", lambda store: store.folders("a/")),
+    ("delete", lambda store: store.delete("a/b")),
+]
+
+
+@pytest.mark.parametrize(("operation", "ask"), ASKS)
+def test_every_request_is_counted_and_timed_once(
+    store: CountingStore, operation: str, ask: Callable[[ObjectStore], object]
+) -> None:
+    store.write("a/b", b"x")
+    before, seconds = counted(operation), timed(operation)
+    ask(store)
+    assert (counted(operation), timed(operation)) == (before + 1, seconds + 1)
+
+
+def test_an_upload_is_a_write_and_what_is_kept_is_no_request(store: CountingStore, tmp_path: Path) -> None:
+    before = counted("write")
+    source = tmp_path / "source"
+    source.write_bytes(b"x")
+    store.upload(source, "a")
+    assert counted("write") == before + 1
+    assert store.forget("a") is False
+    assert store.url == bare(store).url
+
+
+class Broken(FileStore):
+    """Fails as it is told, at once or on the second page of a listing."""
+
+    error: StoreError
+    at_once = True
+
+    def read(self, key: str) -> bytes:
+        raise self.error
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        if self.at_once:
+            raise self.error
+        return self._pages()
+
+    def _pages(self) -> Iterator[str]:
+        yield "first"
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (NotFound("no"), "not_found"),
+        (StoreUnreachable("away"), "unreachable"),
+        (StoreRefused("key"), "refused"),
+        (StoreError("broken"), "failed"),
+    ],
+)
+def test_a_request_that_fails_is_counted_by_why(tmp_path: Path, error: StoreError, outcome: str) -> None:
+    broken = Broken(tmp_path)
+    broken.error = error
+    store = CountingStore(broken)
+    reads, lists = counted("read", outcome), counted("list", outcome)
+    with pytest.raises(type(error)):
+        store.read("a")
+    with pytest.raises(type(error)):
+        store.keys()
+    broken.at_once = False
+    found = store.keys()
+    assert next(found) == "first"
+    with pytest.raises(type(error)):
+        next(found)
+    assert (counted("read", outcome), counted("list", outcome)) == (reads + 1, lists + 2)
+
+
+def test_the_time_of_whoever_goes_through_a_listing_is_not_the_stores(
+    store: CountingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key in "abc":
+        store.write(key, b"x")
+    before, now = metric("fitloop_store_request_seconds_sum", operation="list"), [0.0]
+    monkeypatch.setattr("services.core.store.counting.time.perf_counter", lambda: now[0])
+    for _ in store.entries():
+        now[0] += 1000.0
+    assert metric("fitloop_store_request_seconds_sum", operation="list") - before < 500
+
+
+def test_a_listing_that_nobody_goes_through_to_its_end_is_one_request(store: CountingStore) -> None:
+    store.write("a", b"x")
+    store.write("b", b"x")
+    before = counted("list")
+    keys = store.keys()
+    assert next(keys) == "a"
+    del keys
+    assert counted("list") == before + 1

@@ -1,0 +1,40 @@
+"""Sentences of the doctor and the status page."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.core.advice import no_token, problem_of
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://localhost:9090",
+        "http://10.0.0.5:9090",
+        "https://fitloop.example.com/secret",
+        "http://fitloop.ns.svc.cluster.local",
+    ],
+)
+def test_an_address_that_brings_events(url: str) -> None:
+    assert problem_of(url) == ""
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://fitloop:9090", "one word"),
+        ("http://fit_loop.example.com", "has a '_'"),
+        ("http://fitloop.svc.8", "does not end as a domain does"),
+        ("ftp://fitloop.example.com", "must be http://"),
+        ("http://fitloop.example.com/webhook", "ends in a route"),
+        ("http://fitloop.example.com/?a=1", "'?'"),
+        ("http://[", "cannot be read"),
+    ],
+)
+def test_an_address_that_does_not(url: str, said: str) -> None:
+    assert said in problem_of(url)
+
+
+def test_a_missing_token_names_label_studio() -> None:
+    assert "http://ls:8080" in no_token("http://ls:8080")

@@ -1,0 +1,76 @@
+"""What every process counts: requests to Label Studio by how they end, its build, the table it read."""
+
+from __future__ import annotations
+
+import pytest
+from prometheus_client import REGISTRY
+
+from services import __version__
+from services.core import metrics
+from services.core.errors import LabelStudioError, LabelStudioUnreachable, Missing, TokenRefused
+from services.core.metrics import Component, label_studio_request
+from services.core.registry import Registry
+from services.core.table import ServingTable
+from tests.fakes import metric
+from tests.fakes_store import MemoryStore
+
+
+def asked(operation: str, outcome: str) -> float:
+    return metric("fitloop_label_studio_requests_total", operation=operation, outcome=outcome)
+
+
+@pytest.mark.parametrize(
+    ("path", "operation"),
+    [
+        ("api/projects/5/", "project"),
+        ("api/projects/5/import/predictions", "import_predictions"),
+        ("api/tasks/", "tasks"),
+        ("api/ml/", "title"),
+        ("api/ml/7", "title"),
+        ("api/webhooks/", "webhooks"),
+        ("api/version", "other"),
+        ("", "other"),
+    ],
+)
+def test_a_request_is_counted_by_what_its_path_is_about(path: str, operation: str) -> None:
+    before = asked(operation, "ok")
+    seconds = metric("fitloop_label_studio_request_seconds_count", operation=operation)
+    with label_studio_request(path):
+        pass
+    assert asked(operation, "ok") == before + 1
+    assert metric("fitloop_label_studio_request_seconds_count", operation=operation) == seconds + 1
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (TokenRefused, "unauthorized"),
+        (LabelStudioUnreachable, "unreachable"),
+        (Missing, "missing"),
+        (LabelStudioError, "failed"),
+        (RuntimeError, "failed"),
+    ],
+)
+def test_a_request_is_counted_by_the_error_that_it_ends_with(error: type[Exception], outcome: str) -> None:
+    before = asked("tasks", outcome)
+    with pytest.raises(error), label_studio_request("api/tasks/"):
+        raise error("so it is")
+    assert asked("tasks", outcome) == before + 1
+
+
+def test_a_process_says_what_it_is_once() -> None:
+    metrics.built(Component.ADAPTER)
+    metrics.built(Component.PREDICTOR)
+    assert metric("fitloop_build_info", version=__version__, component="predictor") == 1
+    assert (
+        REGISTRY.get_sample_value("fitloop_build_info", {"version": __version__, "component": "adapter"})
+        is None
+    )
+
+
+def test_whoever_reads_the_table_tells_its_generation() -> None:
+    store = MemoryStore()
+    table = Registry(store).serving()
+    Registry(store).write_serving(type(table)(term=1, generation=41))
+    ServingTable(store).read()
+    assert metric("fitloop_serving_generation") == 41
