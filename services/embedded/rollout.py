@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 from services.adapter.ports import Standing
+from services.core.errors import FitloopError
 from services.engine.inference import LocalInference
+from services.predictor import metrics
 
 
 class LocalRollout:
@@ -23,7 +27,15 @@ class LocalRollout:
 
     def check(self, project_key: str, version: str) -> Standing:
         """The same: what serves here is held here."""
-        self._inference.prepare(project_key, version)
+        is_load = (project_key, version) not in self._inference.held()
+        began = time.perf_counter()
+        try:
+            self._inference.prepare(project_key, version)
+        except FitloopError as error:
+            metrics.loaded("refused" if metrics.is_refusal(error) else "failed")
+            raise
+        if is_load:
+            metrics.loaded("loaded", time.perf_counter() - began)
         return Standing(done=True)
 
     def withdraw(self, project_key: str, version: str) -> None:

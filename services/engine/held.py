@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from services.core.correlation import bound, ids
 from services.core.errors import EngineError, FitloopError, Overloaded, StoreError
 from services.engine.model import Model
 
@@ -112,6 +113,10 @@ class Models:
             other.leave()
         return held
 
+    def loaded(self) -> dict[Name, tuple[Model, int]]:
+        """The models in memory, each with the bytes of its version's files."""
+        return {name: (model, self._sizes.get(name, 0)) for name in self.names() if (model := self.get(name))}
+
     def names(self) -> list[Name]:
         """What is loaded, the least recently used first."""
         with self._lock:
@@ -160,7 +165,7 @@ class Models:
         return own + rest[: max(0, len(rest) - self._limit)]
 
     def _measured(self, name: Name) -> int:
-        if name not in self._sizes and self._budget < math.inf:
+        if name not in self._sizes:
             self._sizes[name] = self._size(name)
         return self._sizes.get(name, 0)
 
@@ -197,8 +202,9 @@ class Models:
 
     def _fill(self, name: Name, held: Held) -> None:
         try:
-            self._make_room(name)
-            model = self._load(name)
+            with bound(**ids(*name)):
+                self._make_room(name)
+                model = self._load(name)
         except FitloopError as error:
             self._refuse(name, held, error)
         except Exception as error:  # noqa: BLE001  # whatever a library raises: the requests that wait must hear of it

@@ -15,9 +15,10 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from services.core.domain import Manifest
-from services.core.errors import FitloopError
+from services.core.errors import FitloopError, Overloaded
 from services.core.registry import Registry
 from services.core.settings import ServingSettings
+from services.engine import metrics
 from services.engine.held import Held, Models, Name
 from services.engine.loader import load_model
 from services.engine.model import Model
@@ -46,12 +47,15 @@ class LocalInference:
         self._models = Models(self._load, settings.loaded_models, size=self._size, budget=budget)
         self._scheduler = Scheduler(settings.workers, settings.queue_texts)
         self._tokenising = ThreadPoolExecutor(max(2, settings.workers), thread_name_prefix="tokenise")
+        self._gpu_memory: Callable[[], int] | None = None
+        """Known once a version was loaded onto a GPU."""
+        metrics.watch(self)
 
     async def scores(self, project_key: str, version: str, texts: Sequence[str]) -> Scores:
         """One row a text, in order. Raises Overloaded, EngineError, StoreError."""
-        held = self._models.use((project_key, version))
+        held = self._use((project_key, version))
         try:
-            model = await asyncio.shield(asyncio.wrap_future(held.loaded))
+            model = await _loaded(held)
             loop = asyncio.get_running_loop()
             answer = await loop.run_in_executor(self._tokenising, self._submit, held, model, texts)
             # Shielded: a request that is given up must not let the model be closed while it computes for it.
@@ -91,11 +95,30 @@ class LocalInference:
         """Let a version go, as soon as no request uses it."""
         self._models.drop((project_key, version))
 
+    def now(self) -> metrics.Now:
+        """What there is at this moment, for the metrics."""
+        models = self._models.loaded().values()
+        return metrics.Now(
+            self._scheduler.waiting,
+            self._settings.queue_texts,
+            tuple(model.engine.kind for model, _ in models),
+            sum(size for _, size in models),
+            self._gpu_memory() if self._gpu_memory else None,
+        )
+
     def close(self) -> None:
         """Answer what is asked, then free everything."""
         self._tokenising.shutdown()
         self._scheduler.close()
         self._models.close()
+        metrics.forget(self)
+
+    def _use(self, name: Name) -> Held:
+        try:
+            return self._models.use(name)
+        except FitloopError:
+            metrics.asked("refused")
+            raise
 
     def _submit(self, held: Held, model: Model, texts: Sequence[str]) -> Future[Scores]:
         held.use()
@@ -116,6 +139,10 @@ class LocalInference:
             )
             model.logits_of(_WARM_UP)
             model.smoke_test()
+        if given.device == "cuda":
+            from services.engine.torch import gpu_memory
+
+            self._gpu_memory = gpu_memory
         return model
 
     def _size(self, name: Name) -> int:
@@ -132,6 +159,20 @@ class LocalInference:
         names = [name for name in manifest.files if needed(name, self._engine(manifest))]
         paths = [self._registry.file(manifest.project_key, manifest.version, name) for name in names]
         return paths[0].parents[names[0].count("/")]
+
+
+async def _loaded(held: Held) -> Model:
+    """The model, waited for where it is not loaded yet. Raises what refused it."""
+    found: metrics.Asked = "hit" if held.loaded.done() else "load"
+    try:
+        model = await asyncio.shield(asyncio.wrap_future(held.loaded))
+    except FitloopError as error:
+        metrics.asked("refused")
+        if isinstance(error, Overloaded):
+            metrics.rejected("memory")
+        raise
+    metrics.asked(found)
+    return model
 
 
 def needed(name: str, engine: str) -> bool:

@@ -14,14 +14,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from itertools import count
 from threading import Condition, Thread
+from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
+import structlog
 
 from services.core.errors import EngineError, Overloaded
+from services.core.frames import frames_of
+from services.engine import metrics
 from services.engine.batches import share, window
 from services.engine.model import Model, forward
 from services.engine.protocol import Logits, Scores, TokenIds
+
+log = structlog.get_logger()
 
 
 class _Item(NamedTuple):
@@ -34,7 +40,7 @@ class _Item(NamedTuple):
 
 
 class _Request:
-    __slots__ = ("finished", "future", "items", "left", "logits", "model", "taken")
+    __slots__ = ("entered", "finished", "future", "items", "left", "logits", "model", "taken", "waited")
 
     def __init__(self, model: Model, encoded: Sequence[TokenIds], serials: Iterator[int]) -> None:
         self.model = model
@@ -45,6 +51,9 @@ class _Request:
         self.left = len(encoded)
         """Rows without an answer."""
         self.logits = np.empty((len(encoded), len(model.labels)), np.float32)
+        self.entered = perf_counter()
+        self.waited: float | None = None
+        """Seconds until the first batch with a text of it."""
 
     def anchor(self) -> _Item | None:
         """The longest text that nobody has taken yet."""
@@ -83,11 +92,13 @@ class Scheduler:
         Raises Overloaded at once when the queue is full or closed. The future raises EngineError.
         """
         self._accept(len(texts))
+        began = perf_counter()
         try:
             request = _Request(model, model.encode(texts), self._serials)
         except BaseException:
             self._give_back(len(texts))
             raise
+        metrics.tokenised(request.entered - began)
         if texts:
             self._enqueue(request)
         else:
@@ -108,6 +119,7 @@ class Scheduler:
             if self._closed:
                 raise _closing()
             if self._accepted and self._accepted + texts > self._queue_texts:
+                metrics.rejected("queue_full")
                 raise Overloaded(
                     f"{self._accepted} texts wait already, and at most {self._queue_texts} may: try again in a moment."
                 )
@@ -155,6 +167,9 @@ class Scheduler:
         batch = line[start:stop]
         del line[start:stop]
         self._leave(model, batch)
+        now = perf_counter()
+        for request in {item.request for item in batch if item.request.waited is None}:
+            request.waited = now - request.entered
         return batch
 
     def _leave(self, model: Model, gone: Iterable[_Item]) -> None:
@@ -171,7 +186,10 @@ class Scheduler:
     def _compute(self, batch: list[_Item]) -> None:
         model = batch[0].request.model
         try:
-            self._answer(batch, forward(model.engine, [item.ids for item in batch], len(model.labels)))
+            began = perf_counter()
+            logits = forward(model.engine, [item.ids for item in batch], len(model.labels))
+            metrics.computed([item.length for item in batch], perf_counter() - began)
+            self._answer(batch, logits)
         except Exception as error:  # noqa: BLE001  # whatever a library raises reaches those who asked, and no other
             self._fail({item.request for item in batch}, _as_engine_error(error))
 
@@ -183,6 +201,7 @@ class Scheduler:
             done = {item.request for item in batch if item.request.left == 0}
         for request in done:
             scores = request.model.scores(request.logits)
+            metrics.waited(request.waited or 0.0)
             if self._is_first(request):
                 request.future.set_result(scores)
 
@@ -215,6 +234,7 @@ def _closing() -> Overloaded:
 def _as_engine_error(error: Exception) -> EngineError:
     if isinstance(error, EngineError):
         return error
-    wrapped = EngineError(f"The model could not compute a batch: {type(error).__name__}: {error}")
+    log.error("a batch failed unexpectedly", frames=frames_of(error))  # its message may repeat a text
+    wrapped = EngineError(f"The model could not compute a batch ({type(error).__name__}): see the log.")
     wrapped.__cause__ = error
     return wrapped

@@ -82,6 +82,11 @@ def device_called(name: str) -> torch.device:
     return torch.device(name)
 
 
+def gpu_memory() -> int:
+    """Bytes of GPU memory that this process keeps: weights, batches, and what it would reuse. 0 before it uses one."""
+    return torch.cuda.memory_reserved()
+
+
 def padded(batch: Sequence[TokenIds], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Ids filled up on the right, and the mask of the real ones; both int64 (texts, longest)."""
     longest = max(len(ids) for ids in batch)

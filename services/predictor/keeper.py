@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 
 import structlog
 
+from services.core.correlation import ids
 from services.core.documents import FORMAT
 from services.core.domain import Serving
 from services.core.errors import (
@@ -26,6 +27,7 @@ from services.core.errors import (
     Overloaded,
     UnknownFormat,
 )
+from services.core.frames import frames_of
 from services.core.table import ServingTable
 from services.engine.held import Name
 from services.engine.inference import LocalInference
@@ -113,9 +115,18 @@ class Keeper:
             "mode": self.mode,
             "ready": self.ready,
             "held": self._held(),
-            "refused": _by_project(self._refusals()),
+            "refused": _by_project(self.refusals()),
             "delayed": _by_project(dict(self._delayed)),
         }
+
+    def refusals(self) -> dict[Name, str]:
+        """What was refused here, and to those who asked for it."""
+        asked = {
+            name: str(error)
+            for name, error in self.inference.refusals().items()
+            if isinstance(error, UNUSABLE) and name[1] in self._named.get(name[0], ())
+        }
+        return asked | dict(self._refused)
 
     def look(self) -> None:
         """Read the table. Raises StoreError where the bucket does not answer."""
@@ -142,7 +153,6 @@ class Keeper:
         if not self.ready and self._settled.issuperset([*targets(table), *currents(table)]):
             self.ready = True
             log.info("ready", held=len(self.inference.held()), refused=len(self._refused))
-        metrics.holds(len(self.inference.held()), len(self._refusals()))
 
     def _loop(self, step: Callable[[], None]) -> None:
         while not self._over.is_set():
@@ -151,7 +161,7 @@ class Keeper:
             except FitloopError as error:
                 self._say(str(error))
             except Exception as error:  # noqa: BLE001  # the threads must outlive any slip
-                log.error("a turn failed unexpectedly", kind=type(error).__name__, reason=str(error))
+                log.error("a turn failed unexpectedly", frames=frames_of(error))
             else:
                 if step == self.look:
                     self._say("")
@@ -178,15 +188,6 @@ class Keeper:
         for key, version in self.inference.held():
             held.setdefault(key, []).append(version)
         return held
-
-    def _refusals(self) -> dict[Name, str]:
-        """What was refused here, and to those who asked for it."""
-        asked = {
-            name: str(error)
-            for name, error in self.inference.refusals().items()
-            if isinstance(error, UNUSABLE) and name[1] in self._named.get(name[0], ())
-        }
-        return asked | dict(self._refused)
 
     def _bring_where_there_is_room(self, name: Name) -> None:
         """What serves but has no room beside what is held, or has left memory, is left to whoever asks for it."""
@@ -215,7 +216,7 @@ class Keeper:
             self._delayed.pop(name, None)
             self._settle(name)
             metrics.loaded("loaded", self.clock() - now)
-            log.info("loaded", project=name[0], version=name[1], seconds=round(self.clock() - now, 2))
+            log.info("loaded", **ids(*name), seconds=round(self.clock() - now, 2))
         if name[1] not in self._named.get(name[0], ()):  # it was withdrawn meanwhile
             self._forget(name[0], frozenset({name[1]}))
 
@@ -224,7 +225,7 @@ class Keeper:
         self._due[name] = self.clock() + _AGAIN_SECONDS
 
     def _note(self, name: Name, error: FitloopError) -> None:
-        reason, project, version = str(error), *name
+        reason = str(error)
         if isinstance(error, UnknownFormat):  # the version may be good: a newer predictor knows
             reason = f"this predictor is older than the version: {reason}"
             self._settle(name)
@@ -232,10 +233,10 @@ class Keeper:
             self._refused[name] = reason
             self._settle(name)
             metrics.loaded("refused")
-            log.error("a version was refused", project=project, version=version, reason=reason)
+            log.error("a version was refused", **ids(*name), reason=reason)
             return
         if self._delayed.get(name) != reason:
-            log.warning("a version is not loaded yet", project=project, version=version, reason=reason)
+            log.warning("a version is not loaded yet", **ids(*name), reason=reason)
         if isinstance(error, Overloaded):
             self._settled.add(name)  # it is loaded as soon as there is room
         self._delayed[name] = reason

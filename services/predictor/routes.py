@@ -12,19 +12,15 @@ from dataclasses import dataclass
 
 import structlog
 from anyio import to_thread
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from services.core.errors import (
-    BadRequest,
-    CorruptVersion,
-    EngineError,
-    FitloopError,
-    NotFound,
-    Overloaded,
-    StoreError,
-)
+from services.core import correlation, tracing
+from services.core.correlation import RequestIds, ids
+from services.core.errors import FitloopError, NotFound, StoreError
+from services.core.frames import frames_of
 from services.engine.inference import LocalInference
 from services.engine.protocol import Scores
 from services.predictor import metrics
@@ -32,17 +28,13 @@ from services.predictor.keeper import Keeper
 from services.predictor.protocol import PREFIX, Asked, answer_v1, answer_v2, key_of, parse_v1, parse_v2
 
 log = structlog.get_logger()
+Parse = Callable[[bytes], Asked]
+Respond = Callable[[str, str, Asked, Scores], Response]
 _ANY = ["GET", "POST", "PUT", "DELETE"]
+_WITH_ID = [Middleware(RequestIds)]
 LARGE = 100_000
 """Bytes of a body that is read in a thread."""
-_FATES: tuple[tuple[type[FitloopError], int, str], ...] = (
-    (BadRequest, 400, "bad_request"),
-    (Overloaded, 503, "overloaded"),
-    (NotFound, 404, "unknown"),
-    (CorruptVersion, 424, "refused"),
-    (EngineError, 424, "refused"),
-    (StoreError, 503, "failed"),
-)
+_STATUS = {"bad_request": 400, "overloaded": 503, "unknown": 404, "refused": 424}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +50,12 @@ class Routes:
             Route("/v2/health/live", _live),
             Route("/v2/health/ready", self.ready),
             Route("/v2/repository/models/{model}/{action}", _forbidden, methods=["POST"]),
-            Route("/v2/models/{model}/infer", self.infer, methods=["POST"]),
+            Route("/v2/models/{model}/infer", self.infer, methods=["POST"], middleware=_WITH_ID),
             Route("/v2/models/{model}/ready", self.model_ready),
             Route("/v2/models/{model}", self.metadata),
             Route("/v2/models", self.models),
             Route("/v1/models", self.models),
-            Route("/v1/models/{model}:predict", self.predict, methods=["POST"]),
+            Route("/v1/models/{model}:predict", self.predict, methods=["POST"], middleware=_WITH_ID),
             Route("/v1/models/{model}", self.model_ready),
             *(
                 Route(f"/{protocol}/models/{{rest:path}}", _unknown, methods=_ANY)
@@ -115,7 +107,7 @@ class Routes:
             body, headers = answer_v2(model, version, asked, scores)
             return Response(body, headers=headers)
 
-        return await self._answer(request, parse_v2, respond)
+        return await self._traced(request, parse_v2, respond)
 
     async def predict(self, request: Request) -> Response:
         """Protocol v1."""
@@ -123,33 +115,39 @@ class Routes:
         def respond(_: str, version: str, asked: Asked, scores: Scores) -> Response:
             return Response(answer_v1(version, asked, scores), media_type="application/json")
 
-        return await self._answer(request, parse_v1, respond)
+        return await self._traced(request, parse_v1, respond)
 
-    async def _answer(
-        self,
-        request: Request,
-        parse: Callable[[bytes], Asked],
-        respond: Callable[[str, str, Asked, Scores], Response],
-    ) -> Response:
-        began, texts = time.perf_counter(), 0
+    async def _traced(self, request: Request, parse: Parse, respond: Respond) -> Response:
+        parent, said = request.headers.get(correlation.TRACE, ""), {"request_id": correlation.current()}
+        with tracing.span("score", said, kind="server", parent=parent) as span:
+            response = await self._answer(request, parse, respond, span)
+            span.say(status=response.status_code)
+            return response
+
+    async def _answer(self, request: Request, parse: Parse, respond: Respond, span: tracing.Span) -> Response:
+        began = time.perf_counter()
         try:
             body = await request.body()
             asked = await (to_thread.run_sync(parse, body) if len(body) > LARGE else _now(parse, body))
             key, version = self._which(request.path_params["model"], asked)
+            span.say(texts=len(asked.texts), **ids(key, version))
+            structlog.contextvars.bind_contextvars(**ids(key, version))
             scores = await self.inference.scores(key, version, asked.texts)
             response = respond(request.path_params["model"], version, asked, scores)
-            outcome, texts = "answered", len(asked.texts)
+            outcome = "answered"
         except FitloopError as error:
             response, outcome = _refusal(error)
         except ClientDisconnect:
             response, outcome = _problem(400, "The body was not sent to its end."), "bad_request"
         except Exception as error:  # noqa: BLE001  # a slip of ours: the caller gets a sentence, the log the kind
-            log.error("a request failed unexpectedly", kind=type(error).__name__)
+            log.error("a request failed unexpectedly", frames=frames_of(error))
             response, outcome = (
                 _problem(500, "The predictor failed unexpectedly: its log says where."),
                 "failed",
             )
-        metrics.answered(outcome, texts, time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        metrics.answered(outcome, seconds)
+        log.debug("answered", outcome=outcome, status=response.status_code, seconds=round(seconds, 4))
         return response
 
     def _which(self, model: str, asked: Asked) -> tuple[str, str]:
@@ -184,12 +182,13 @@ async def _forbidden(_: Request) -> Response:
 
 
 def _refusal(error: FitloopError) -> tuple[Response, str]:
-    status, outcome = next(
-        ((status, outcome) for kind, status, outcome in _FATES if isinstance(error, kind)), (500, "failed")
-    )
+    outcome = metrics.outcome_of(error)
+    status = _STATUS.get(outcome, 503 if isinstance(error, StoreError) else 500)
+    if outcome not in {"bad_request", "unknown"}:  # their sentences may repeat what was sent
+        log.warning("a request was not answered", status=status, reason=str(error))
     return _problem(status, str(error)), outcome
 
 
 def _problem(status: int, sentence: str) -> Response:
-    headers = {"Retry-After": "1"} if status == 503 else None
+    headers = {correlation.OURS: "error", **({"Retry-After": "1"} if status == 503 else {})}
     return JSONResponse({"error": sentence}, status, headers)

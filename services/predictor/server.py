@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
 import warnings
 from pathlib import Path
@@ -13,8 +12,10 @@ from typing import Any
 
 import structlog
 
+from services.core import tracing
 from services.core.errors import BadConfig
-from services.core.logs import configure
+from services.core.logs import adopt, catch_all, configure
+from services.core.metrics import Component, built
 from services.core.registry import Registry
 from services.core.settings import Settings
 from services.core.store import ObjectStore, open_store, why_unreachable
@@ -33,13 +34,16 @@ _GRACE_SECONDS = 30
 
 def serve(settings: Settings) -> None:
     """Until SIGTERM. Raises BadConfig where somebody must change something; a bucket that does not answer is waited for."""
-    configure(settings.logging)
+    configure(settings.logging, hidden=settings.secrets())
+    catch_all()
+    tracing.configure(settings.tracing, "predictor")
     store = _open(settings)
     crashes = Crashes((settings.storage.cache_dir or Path(tempfile.gettempdir())) / "crashes")
     inference = LocalInference(Registry(store), settings.serving, crashes.watched)
     keeper = Keeper(inference, ServingTable(store), settings.rollout.mode)
     management = Management(keeper, settings.cluster.predictor_state_port, settings.cluster.predictor_port)
-    metrics.count_waiting(inference.waiting)
+    built(Component.PREDICTOR)
+    metrics.watch(inference.held, keeper.refusals)
     management.start()
     keeper.start()
     try:
@@ -49,25 +53,26 @@ def serve(settings: Settings) -> None:
         keeper.stop()
         inference.close()
         management.stop()
+        tracing.close()
 
 
 def model_server(routes: Routes, port: int) -> Any:
     """KServe's server: HTTP alone, two lines a request fewer, and our routes before its own."""
     # What is outdated in KServe is not ours to mend.
     warnings.filterwarnings("ignore", module=r"fastapi|kserve")
-    for chatty in ("kserve", "kserve.trace"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
     from kserve import ModelServer  # noqa: PLC0415  # a second of imports, and it reads the command line
     from kserve.model_server import app  # noqa: PLC0415
 
     app.router.routes[:0] = routes.routes()
-    return ModelServer(
+    server = ModelServer(
         http_port=port,
         enable_grpc=False,
         enable_latency_logging=False,
         workers=1,
         grace_period=_GRACE_SECONDS,
     )
+    adopt("kserve", "kserve.trace", "uvicorn", "uvicorn.error", "uvicorn.access")
+    return server
 
 
 def _open(settings: Settings) -> ObjectStore:

@@ -13,20 +13,22 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
+from services.core import tracing
 from services.core.domain import Parameters, RunRequest, RunState
 from services.core.errors import FitloopError, Preempted, StoreError
+from services.core.frames import frames_of
 from services.core.labelstudio import LabelStudio
-from services.core.logs import configure
+from services.core.logs import catch_all, configure
 from services.core.registry import Registry
 from services.core.runs import Runs
 from services.core.settings import Settings
 from services.core.store import ObjectStore
 from services.trainer.checkpoints import Checkpoints
-from services.trainer.crash import frames_of
 from services.trainer.group import Gang, Group, join, place
 from services.trainer.hardware import check_gpus, mind_the_quota
 from services.trainer.loading import Loading, leave
@@ -94,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with (
         printed.listening(),
         Progress(runs, status) as progress,
-        structlog.contextvars.bound_contextvars(run=name),
+        closing(tracing),
     ):
         progress.printed = printed if given.keep_log else None
         ended = _work(runs.store, request, progress, stop, printed)
@@ -107,15 +109,21 @@ def _work(store: ObjectStore, request: RunRequest, progress: Progress, stop: Sto
         settings = Settings.load()
         if settings.training.keep_log:
             progress.printed = printed
-        configure(settings.logging)
+        ids: dict[str, int | str] = {
+            "run": request.run,
+            "project": request.project_id,
+            "attempt": progress.status.attempt,
+        }
+        configure(settings.logging, hidden=settings.secrets(), always=ids)
         if place()[0] == 0:  # its clock is everybody's: the others end when it says so
             stop.allow(settings.training.run_seconds)
+            tracing.configure(settings.tracing, "trainer")
         if settings.training.require_gpu:
             check_gpus(int(os.environ.get("LOCAL_WORLD_SIZE", "1")))  # processes in this pod
         group = join()
         if group.size > 1:
             structlog.contextvars.bind_contextvars(rank=group.rank)
-        with scratch():
+        with scratch(), tracing.span("run", ids, parent=request.traceparent):
             train(_run(store, request, settings, progress, stop, group))
         if isinstance(group, Gang) and not group.leads:
             group.follow(stop)
@@ -206,4 +214,5 @@ def _follow(runs: Runs, name: str, ended: Ended) -> int:
 
 
 if __name__ == "__main__":
+    catch_all()
     leave(main())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from services.core.annotations import counted
@@ -25,6 +25,17 @@ LEAST_LABEL_PAIRS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """A text on which one of two versions is right and the other wrong."""
+
+    key: str
+    before: str | None
+    """Current's answer; None where the true label is new to it, so that it was not asked."""
+    now: str | None
+    """The candidate's."""
+
+
+@dataclass(frozen=True, slots=True)
 class Pairs:
     """Texts that both versions have answered without having learnt them."""
 
@@ -35,6 +46,8 @@ class Pairs:
     total: int
     per_label: dict[str, tuple[int, int, int]]
     """True label to (fixed, broken, total); labels without a pair stand here as well."""
+    fixed_texts: tuple[Change, ...] = field(default=(), compare=False)
+    broken_texts: tuple[Change, ...] = field(default=(), compare=False)
 
 
 def sign_test(b: int, c: int) -> float:
@@ -59,22 +72,26 @@ def pair_up(
     true label is new to current, current is wrong without being asked.
     """
     counts = {label: [0, 0, 0] for label in candidate.labels}
+    fixed_texts: list[Change] = []
+    broken_texts: list[Change] = []
     lineage = set(current.trained_keys)
-    for key in candidate.answers.keys() & truth.keys():
+    for key in sorted(candidate.answers.keys() & truth.keys()):
         label, given = truth[key], current.answers.get(key)
         if given is None and fresh and key not in lineage:
             given = fresh.get(key)
         if given is None and label in current.labels:
             continue
-        was_right = given is not None and _answer(current.labels, given) == label
-        is_right = _answer(candidate.labels, candidate.answers[key]) == label
+        before = None if given is None else _answer(current.labels, given)
+        change = Change(key, before, _answer(candidate.labels, candidate.answers[key]))
         row = counts.setdefault(label, [0, 0, 0])
-        row[0] += is_right and not was_right
-        row[1] += was_right and not is_right
         row[2] += 1
+        if change.before != change.now and label in {change.before, change.now}:
+            is_fixed = change.now == label
+            row[0 if is_fixed else 1] += 1
+            (fixed_texts if is_fixed else broken_texts).append(change)
     per_label = {label: (row[0], row[1], row[2]) for label, row in counts.items()}
     fixed, broken, total = (sum(row[place] for row in per_label.values()) for place in range(3))
-    return Pairs(fixed, broken, total, per_label)
+    return Pairs(fixed, broken, total, per_label, tuple(fixed_texts), tuple(broken_texts))
 
 
 def decide_first(candidate: OutOfSample, truth: Mapping[str, str]) -> GateDecision:

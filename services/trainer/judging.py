@@ -19,7 +19,7 @@ from services.trainer.calibrate import fit_temperature, softmax
 from services.trainer.dataset import Dataset
 from services.trainer.evaluate import estimate, near_duplicates
 from services.trainer.features import Features
-from services.trainer.gate import decide, decide_first, pair_up
+from services.trainer.gate import Pairs, decide, decide_first, pair_up
 from services.trainer.run import Origin
 from services.trainer.work import Fitted
 
@@ -39,6 +39,15 @@ class Candidate:
     """(judged, labels), calibrated."""
     estimate: Estimate
     answers: OutOfSample
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What the gate says, and the texts by which it does."""
+
+    decision: GateDecision
+    pairs: Pairs | None = None
+    """None: there was no version to compare with."""
 
 
 def judge(fitted: Fitted, dataset: Dataset, features: Features) -> Candidate:
@@ -73,25 +82,25 @@ def opponent_of(registry: Registry, project_key: str, version: str | None) -> Ma
         return None
 
 
-def compare(
-    candidate: Candidate, current: Manifest | None, registry: Registry, origin: Origin
-) -> GateDecision:
+def compare(candidate: Candidate, current: Manifest | None, registry: Registry, origin: Origin) -> Comparison:
     """The gate's decision; a current version that cannot be read or loaded counts as none."""
     truth = {example.key: example.label for example in origin.dataset.examples}
     if current is None:
-        return decide_first(candidate.answers, truth)
+        return Comparison(decide_first(candidate.answers, truth))
     try:
         answers = registry.out_of_sample(current.project_key, current.version)
         fresh = _answers_now(current, answers, candidate, registry, origin.dataset)
     except (StoreError, EngineError) as error:
         log.warning("current cannot be judged", version=current.version, error=str(error))
-        return decide_first(candidate.answers, truth)
-    return decide(
-        pair_up(candidate.answers, answers, truth, fresh),
+        return Comparison(decide_first(candidate.answers, truth))
+    pairs = pair_up(candidate.answers, answers, truth, fresh)
+    decision = decide(
+        pairs,
         same_method=current.method is candidate.fitted.method,
         labels_removed=tuple(label for label in current.labels if label not in origin.space.labels),
         compared_with=current.version,
     )
+    return Comparison(decision, pairs)
 
 
 def _answers_now(

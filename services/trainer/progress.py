@@ -8,25 +8,30 @@ On a terminal the same is shown as a progress bar.
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Self
 
 import structlog
 
+from services.core import tracing
 from services.core.domain import Published, RunState, RunStatus
 from services.core.errors import StoreError
 from services.core.runs import Runs
 from services.trainer.preemption import Stop
 from services.trainer.printed import Printed
 from services.trainer.stores import patiently
+from services.trainer.usage import measured
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
 _SECONDS = 1.0
+_USAGE_SECONDS = 2.0
+"""Between two looks at what the process takes up."""
 _LONGEST_PAUSE = 15.0
 _MOMENT = 2.0
 """Seconds that a change waits to be written: longer than a healthy store needs."""
@@ -53,7 +58,9 @@ class Progress:
     _since: float = field(default_factory=time.monotonic)
     _settled: dict[str, float] = field(default_factory=dict)
     _resumed_at: int = 0
+    _measured_at: float = -math.inf
     _bar: Bar | None = None
+    _span: tracing.Span = tracing.NO_SPAN
 
     def __enter__(self) -> Self:
         """Write the first status and go on writing."""
@@ -80,6 +87,8 @@ class Progress:
                 stage=name, step=done, steps=steps, loss=None, texts_per_second=None, seconds_left=None
             )
         log.info("stage", stage=name, seconds=round(sum(self._settled.values()), 2))
+        self._span.end()
+        self._span = tracing.begin(f"stage {name}", {"stage": name})
         if self._bar is not None:
             self._bar.reset(self._bar.task_ids[0], total=steps or None, description=name)
         self._write_now()
@@ -121,6 +130,7 @@ class Progress:
 
     def _end(self) -> None:
         """No more writes, nor one that is still under way."""
+        self._span.end()
         with self._turn:
             self._ended = True
             self._turn.notify_all()
@@ -148,6 +158,7 @@ class Progress:
                 self._turn.notify_all()
 
     def _write(self) -> bool:
+        self._measure()
         with self._lock:
             self._update(seconds=self._seconds())
             status = self.status
@@ -157,6 +168,12 @@ class Progress:
             log.warning("status not written", error=str(error))
             return False
         return self._write_log()
+
+    def _measure(self) -> None:
+        now = time.monotonic()
+        if now - self._measured_at >= _USAGE_SECONDS:
+            self._measured_at = now
+            self._update(**asdict(measured()))
 
     def _write_log(self, *, now: bool = False) -> bool:
         try:

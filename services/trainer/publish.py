@@ -23,9 +23,10 @@ from services.core.registry import Registry
 from services.engine.loader import load_model
 from services.trainer.dataset import Dataset
 from services.trainer.export import attach_int8
+from services.trainer.gate import Pairs
 from services.trainer.judging import Candidate
 from services.trainer.preemption import Stop
-from services.trainer.report import build_report
+from services.trainer.report import build_report, changed
 from services.trainer.run import Origin
 from services.trainer.work import Fitted, Written
 
@@ -77,14 +78,22 @@ def manifest_of(
 
 
 def publish(
-    registry: Registry, folder: Path, manifest: Manifest, origin: Origin, candidate: Candidate, stop: Stop
+    registry: Registry,
+    folder: Path,
+    manifest: Manifest,
+    origin: Origin,
+    candidate: Candidate,
+    stop: Stop,
+    pairs: Pairs | None = None,
 ) -> Manifest:
-    """Add oos.json and report.json to `folder` and hand all of it to the registry. Raises StoreError."""
+    """Add oos.json and report.json to `folder` and hand all of it to the registry. Raises StoreError.
+
+    `pairs`: how it compares with the version that the gate's decision names.
+    """
+    report = _report(origin, candidate, manifest.gate.compared_with, pairs)
     try:
         (folder / "oos.json").write_bytes(documents.dump(candidate.answers))
-        (folder / "report.json").write_text(
-            json.dumps(_report(origin, candidate), indent=1), encoding="utf-8"
-        )
+        (folder / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
     except OSError as error:
         raise StoreError(
             f"The new version cannot be written to {folder}: {error.strerror or error}."
@@ -156,10 +165,12 @@ def _lineage(origin: Origin, fitted: Fitted, parent: str | None) -> Lineage:
     )
 
 
-def _report(origin: Origin, candidate: Candidate) -> dict[str, object]:
-    return build_report(
-        origin.dataset, candidate.rows, candidate.probabilities, candidate.estimate, candidate.temperature
-    )
+def _report(
+    origin: Origin, candidate: Candidate, compared_with: str | None, pairs: Pairs | None
+) -> dict[str, object]:
+    answers = candidate.probabilities
+    report = build_report(origin.dataset, candidate.rows, answers, candidate.estimate, candidate.temperature)
+    return {**report, "changed": changed(origin.dataset, compared_with, pairs)}
 
 
 def _code_version() -> str:

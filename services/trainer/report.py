@@ -5,6 +5,7 @@ All figures are out of sample, by calibrated probabilities. Shares are in [0, 1]
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -15,9 +16,12 @@ from services.core.domain import Estimate
 from services.trainer.calibrate import BINS, expected_calibration_error, reliability
 from services.trainer.dataset import Dataset
 from services.trainer.evaluate import LEAST_EXAMPLES, confusion, f1, share_in_words, words
+from services.trainer.gate import Change, Pairs
 
 FORMAT: Final = 1
 MOST_WRONG: Final = 50
+MOST_CHANGED: Final = 200
+"""Texts that are named of those that a version fixed, and of those that it broke; the gate's decision has the counts."""
 _DIGITS: Final = 4
 
 
@@ -46,6 +50,24 @@ def build_report(
         "dropped": dict(dataset.dropped),
         "third_opinion": list(dataset.third_opinion),
     }
+
+
+def changed(dataset: Dataset, compared_with: str | None, pairs: Pairs | None) -> dict[str, object] | None:
+    """Which texts a version fixed and broke against the one before, by task; None where there was nothing to compare with."""
+    if pairs is None or compared_with is None:
+        return None
+    fixed, broken = (_tasks(dataset, texts) for texts in (pairs.fixed_texts, pairs.broken_texts))
+    return {"compared_with": compared_with, "texts": pairs.total, "fixed": fixed, "broken": broken}
+
+
+def _tasks(dataset: Dataset, changes: Sequence[Change]) -> list[dict[str, object]]:
+    examples = {example.key: example for example in dataset.examples}
+    rows: list[dict[str, object]] = [
+        {"task_id": example.task_id, "true": example.label, "before": change.before, "now": change.now}
+        for change in changes
+        if (example := examples.get(change.key))
+    ]
+    return sorted(rows, key=lambda row: str(row["task_id"]).zfill(20))[:MOST_CHANGED]
 
 
 def _estimate(estimate: Estimate) -> dict[str, object]:

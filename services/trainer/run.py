@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from services.core.domain import LabelSpace, Manifest, Method, Project, Published, RunRequest, Snapshot
-from services.core.errors import BadData, BadRequest, NoLabelSpace, NotFound
+from services.core.errors import BadData, BadRequest, Missing, NoLabelSpace, NotFound
 from services.core.labels import parse_label_space, signature
-from services.core.labelstudio import Missing
 from services.core.registry import Registry
 from services.core.runs import Runs, version_name
 from services.core.store import ObjectStore, open_store

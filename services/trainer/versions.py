@@ -16,8 +16,8 @@ import structlog
 
 from services.core.domain import Manifest, Method, Served
 from services.core.errors import FitloopError
+from services.core.frames import frames_of
 from services.trainer.agreement import agreed_plan, check_same_start, features_for, fingerprint_of
-from services.trainer.crash import frames_of
 from services.trainer.plan import CROSS_FIT, Plan, fit_seconds, plan_explicit, plan_second
 from services.trainer.preemption import OutOfTime
 from services.trainer.recipe import recipe_for
@@ -102,7 +102,8 @@ def make_version(
     current = opponent_of(run.registry, origin.project.key, served.current)
     if made is not None and made.gate.promote and not served.pinned:
         current = made  # will be served by then
-    decision = compare(candidate, current, run.registry, origin)
+    compared = compare(candidate, current, run.registry, origin)
+    decision = compared.decision
     if made is not None and not decision.promote:
         _add_sentence(run, f"Fine-tuning was tried and not kept. {' '.join(decision.reasons)}")
         return None
@@ -112,9 +113,15 @@ def make_version(
             artefact = export(Path(folder), origin, candidate)
         run.progress.stage("publishing")
         manifest = manifest_of(name, origin, candidate, artefact, decision, time.time())
-        manifest = publish(run.registry, Path(folder), manifest, origin, candidate, run.stop)
+        manifest = publish(run.registry, Path(folder), manifest, origin, candidate, run.stop, compared.pairs)
     run.progress.published(as_published(manifest, served.current if served.pinned else None))
-    log.info("published", version=name, promote=decision.promote, engine=artefact.engine)
+    log.info(
+        "published",
+        version=name,
+        promote=decision.promote,
+        reason=" ".join(decision.reasons),
+        engine=artefact.engine,
+    )
     return manifest
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -128,3 +129,16 @@ def test_trouble_of_the_store_is_remembered_for_a_moment_and_a_broken_version_fo
             _ask(found, ("5-1", "v-1"))
         assert len(tries) == expected
     found.close()
+
+
+def test_what_is_loaded_is_known_with_its_size_budget_or_not() -> None:
+    for budget in (100, math.inf):
+        found = _budgeted(budget, v=40, w=60, x=200)
+        _ask(found, ("5-1", "v-1"), ("6-1", "w-1"))
+        assert {name: size for name, (_, size) in found.loaded().items()} == {
+            ("5-1", "v-1"): 40,
+            ("6-1", "w-1"): 60,
+        }
+        found.drop(("6-1", "w-1"))
+        assert list(found.loaded()) == [("5-1", "v-1")]
+        found.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,15 @@ from services.core.errors import CorruptVersion, EngineError, NotFound, Overload
 from services.core.registry import Registry
 from services.core.settings import ServingSettings, Settings
 from services.core.store.files import FileStore
+from services.engine import inference as module
+from services.engine import torch as torch_engine
 from services.engine.inference import LocalInference, needed
+from services.engine.loader import load_model
+from services.engine.model import Model
 from services.trainer.base import load_base
 from services.trainer.export import Head, attach_int8, write_sentence_transformers
 from tests.samples import manifest
+from tests.scraped import growth
 from tests.tiny import TEXTS, tiny_base
 from tests.waiting import eventually
 
@@ -274,3 +279,83 @@ async def test_closing_frees_all_models(registry: Registry) -> None:
     await inference.scores(KEY, "v-1", ["text"])
     inference.close()
     assert engine_kind(inference, "v-1") is None
+
+
+def outcomes() -> Callable[[], dict[str, float]]:
+    """What requests have found of their versions since now."""
+    found = {
+        kind: growth("fitloop_engine_version_requests_total", outcome=kind)
+        for kind in ("hit", "load", "refused")
+    }
+    return lambda: {kind: grown() for kind, grown in found.items() if grown()}
+
+
+async def test_requests_are_counted_by_whether_their_version_was_in_memory(
+    inference: LocalInference, registry: Registry
+) -> None:
+    seen = outcomes()
+    await asyncio.gather(*(inference.scores(KEY, "v-1", ["text"]) for _ in range(3)))
+    assert seen() == {"load": 3}, "who waits for another's load waits as well"
+    await inference.scores(KEY, "v-1", ["text"])
+    await asyncio.to_thread(inference.prepare, KEY, "v-2")
+    assert seen() == {"load": 3, "hit": 1}, "what is prepared was asked for by nobody"
+    weights(registry, "v-3", "ct2/model.bin").unlink()
+    for _ in range(2):
+        with pytest.raises(CorruptVersion):
+            await inference.scores(KEY, "v-3", ["text"])
+    assert seen() == {"load": 3, "hit": 1, "refused": 2}, "by its load, and by what is remembered of that"
+
+
+async def test_a_request_whose_version_finds_no_memory_is_counted_as_rejected(
+    registry: Registry, exported: tuple[Path, Artefact]
+) -> None:
+    known = registry.manifest(KEY, "v-1")
+    size = sum(entry.size for name, entry in known.files.items() if needed(name, "ct2-int8"))
+    found = LocalInference(registry, ServingSettings(workers=1, memory_mb=1.5 * size / 1e6))
+    rejected = growth("fitloop_engine_rejected_total", reason="memory")
+    try:
+        held = found._models.use((KEY, "v-1"))
+        await asyncio.wrap_future(held.loaded)
+        with pytest.raises(Overloaded, match="no memory"):
+            await found.scores(KEY, "v-2", ["text"])
+        held.release()
+    finally:
+        found.close()
+    assert rejected() == 1
+
+
+async def test_what_is_in_memory_is_exported_until_it_is_closed(registry: Registry) -> None:
+    versions, held_bytes = (
+        growth("fitloop_engine_versions", engine="ct2-int8"),
+        growth("fitloop_engine_held_bytes"),
+    )
+    limit = growth("fitloop_engine_queue_limit_texts")
+    inference = LocalInference(registry, ServingSettings(workers=1, queue_texts=77))
+    await inference.scores(KEY, "v-1", ["text"])
+    files = registry.manifest(KEY, "v-1").files
+    assert (versions(), limit()) == (1, 77)
+    assert held_bytes() == sum(entry.size for name, entry in files.items() if needed(name, "ct2-int8"))
+    assert inference.now().gpu_memory_bytes is None
+    inference.close()
+    assert (versions(), limit(), held_bytes()) == (0, 0, 0)
+
+
+async def test_on_a_gpu_its_memory_is_known_once_a_version_was_loaded(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine without one: what is loaded is computed on the CPU."""
+
+    def on_cpu(folder: Path, artefact: Artefact, labels: tuple[str, ...], *_: object) -> Model:
+        return load_model(folder, artefact, labels, 1, 1)
+
+    monkeypatch.setattr(module, "load_model", on_cpu)
+    assert torch_engine.gpu_memory() >= 0
+    monkeypatch.setattr(torch_engine, "gpu_memory", lambda: 123)
+    inference = LocalInference(registry, ServingSettings(workers=1, device="cuda"))
+    try:
+        assert inference.now().gpu_memory_bytes is None
+        monkeypatch.setattr(LocalInference, "_engine", lambda *_: "ct2-int8")
+        await inference.scores(KEY, "v-1", ["text"])
+        assert inference.now().gpu_memory_bytes == 123
+    finally:
+        inference.close()

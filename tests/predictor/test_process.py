@@ -119,16 +119,36 @@ def test_from_start_to_end(registry: Registry, started: Callable[[], Predictor])
     assert predictor.state()["held"] == {KEY: ["v-1"]}
     assert predictor.is_ready()
 
-    metrics = predictor.get("/metrics")
-    assert metrics is not None
-    assert 'fitloop_predictor_loads_total{outcome="refused"} 1.0' in metrics.text
-    assert "process_resident_memory_bytes" in metrics.text
+    _check_metrics(predictor)
 
     _end_while_it_computes(predictor)
     lines = [json.loads(line) for line in predictor.log.read_text().splitlines()]
     assert {line["level"] for line in lines} <= {"info", "error"}
     assert [line["event"] for line in lines if line["level"] == "error"] == ["a version was refused"]
     assert "/v1/models" not in predictor.log.read_text(), "no line for each request"
+
+
+def _check_metrics(predictor: Predictor) -> None:
+    """It has answered one text, holds v-1 and has refused v-3."""
+    metrics = predictor.get("/metrics")
+    assert metrics is not None
+    lines = metrics.text.splitlines()
+    for line in (
+        'fitloop_predictor_requests_total{outcome="answered"} 1.0',
+        'fitloop_predictor_loads_total{outcome="refused"} 1.0',
+        'fitloop_predictor_versions{state="held"} 1.0',
+        'fitloop_predictor_versions{state="refused"} 1.0',
+        'fitloop_predictor_version_info{project="5",version="v-1"} 1.0',
+        'fitloop_engine_version_requests_total{outcome="hit"} 1.0',
+        'fitloop_engine_versions{engine="ct2-int8"} 1.0',
+        "fitloop_engine_texts_total 1.0",
+        "fitloop_engine_queue_seconds_count 1.0",
+        "fitloop_engine_inference_seconds_count 1.0",
+        "fitloop_engine_queue_limit_texts 20000.0",
+    ):
+        assert line in lines, line
+    assert any(line.startswith("process_resident_memory_bytes ") for line in lines)
+    assert any(line.startswith("fitloop_build_info{") and 'component="predictor"' in line for line in lines)
 
 
 def _end_while_it_computes(predictor: Predictor) -> None:
@@ -148,7 +168,7 @@ def _waiting(predictor: Predictor) -> float:
     metrics = predictor.get("/metrics")
     assert metrics is not None
     line = next(
-        line for line in metrics.text.splitlines() if line.startswith("fitloop_predictor_waiting_texts ")
+        line for line in metrics.text.splitlines() if line.startswith("fitloop_engine_waiting_texts ")
     )
     return float(line.split()[1])
 

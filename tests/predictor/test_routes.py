@@ -16,8 +16,8 @@ from services.core.errors import EngineError, Overloaded, StoreUnreachable
 from services.core.registry import Registry
 from services.predictor.keeper import Keeper
 from services.predictor.routes import LARGE, Routes
-from tests.fakes import metric
 from tests.predictor.conftest import MakeKeeper
+from tests.scraped import value
 from tests.versions import KEY, damage, name
 
 V2 = f"/v2/models/p{KEY}/infer"
@@ -121,12 +121,12 @@ async def test_each_error_has_its_status_and_is_counted(
         raise error
 
     monkeypatch.setattr(keeper.inference, "scores", fail)
-    before = metric("fitloop_predictor_requests_total", outcome=outcome)
+    before = value("fitloop_predictor_requests_total", outcome=outcome)
     answer = await client.post(V2, json=v2("a"))
     assert answer.status_code == status
     assert ("Retry-After" in answer.headers) == (status == 503)
     assert "secret" not in answer.text
-    assert metric("fitloop_predictor_requests_total", outcome=outcome) == before + 1
+    assert value("fitloop_predictor_requests_total", outcome=outcome) == before + 1
 
 
 async def test_what_others_ask_of_a_server_of_models(client: httpx.AsyncClient, keeper: Keeper) -> None:

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from services.core.domain import RunState
-from services.core.errors import LabelStudioUnreachable, StoreError
-from services.core.labelstudio import Missing
+from services.core.errors import LabelStudioUnreachable, Missing, StoreError
 from services.core.store.files import FileStore
 from services.trainer import __main__ as module
 from services.trainer.__main__ import main
@@ -35,6 +34,8 @@ def test_the_command_reads_labels_and_publishes(world: World) -> None:
     status = world.status(run)
     assert (status.state, status.exit_code) == (RunState.DONE, 0)
     assert [one.version for one in status.published] == ["support-1"]
+    assert status.resident_bytes is None or status.resident_bytes > 50e6, "a process with torch in it"
+    assert status.gpu_utilization is None or 0 <= status.gpu_utilization <= 1
     assert {"reading", "features", "fitting", "judging", "exporting", "publishing"} <= status.seconds.keys()
     words = {word for row in world.labelstudio.tasks[1].values() for word in [row["data"]["text"]]}
     assert not any(text in done.stderr for text in words), "no text of a task is logged"

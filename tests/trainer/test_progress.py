@@ -14,6 +14,7 @@ from services.core.runs import Runs
 from services.core.store.files import FileStore
 from services.trainer import progress as module
 from services.trainer.progress import Progress, first_status
+from services.trainer.usage import Usage
 from tests.waiting import eventually
 
 
@@ -52,6 +53,30 @@ def test_each_stage_keeps_its_seconds_and_the_end_is_final(tmp_path: Path) -> No
     assert list(found.seconds) == ["reading", "features"]
     assert (found.state, found.exit_code, found.message) == (RunState.DONE, 0, "Promoted.")
     assert [version.version for version in found.published] == ["v-1"]
+
+
+def test_what_the_process_takes_up_is_looked_at_every_two_seconds_at_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[Usage] = []
+
+    def look() -> Usage:
+        looks.append(Usage(100 + len(looks), 30, 80, 0.5))
+        return looks[-1]
+
+    monkeypatch.setattr(module, "measured", look)
+    monkeypatch.setattr(module, "_SECONDS", 0.001)
+    runs = Runs(FileStore(tmp_path))
+    with Progress(runs, first_status(runs, "1-1")) as progress:
+        written = status(runs).updated_at
+        for stage in ("reading", "features", "fitting"):
+            progress.stage(stage)
+        eventually(lambda: status(runs).updated_at > written)
+        found = status(runs)
+        assert (len(looks), found.resident_bytes) == (1, 100)
+        assert (found.gpu_memory_bytes, found.gpu_memory_limit_bytes, found.gpu_utilization) == (30, 80, 0.5)
+        monkeypatch.setattr(module, "_USAGE_SECONDS", 0.0)
+        eventually(lambda: (status(runs).resident_bytes or 0) > 100)
 
 
 def test_a_resumed_stage_counts_from_where_it_was(tmp_path: Path) -> None:

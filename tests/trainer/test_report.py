@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from services.core.domain import Snapshot
+from services.core import documents
+from services.core.domain import OutOfSample, Report, Snapshot
 from services.trainer.dataset import Dataset, Example
 from services.trainer.evaluate import estimate
-from services.trainer.report import MOST_WRONG, build_report
+from services.trainer.gate import pair_up
+from services.trainer.report import MOST_CHANGED, MOST_WRONG, build_report, changed
 
 SECRET = "a text that must not leave"
 
@@ -102,3 +104,56 @@ def test_nothing_judged_is_a_report_as_well() -> None:
     report = report_of(dataset_of(["A", "B"]), [], [])
     assert report["wrong"] == []
     assert report["confusion"] == [[0, 0], [0, 0]]
+
+
+def answers_of(dataset: Dataset, said: list[str]) -> OutOfSample:
+    rows = zip(dataset.keys, said, strict=True)
+    probabilities = {key: tuple(float(label == name) for name in dataset.labels) for key, label in rows}
+    return OutOfSample(dataset.labels, "cross-fit", probabilities)
+
+
+def changed_of(dataset: Dataset, before: list[str], now: list[str]) -> dict[str, Any]:
+    truth = {example.key: example.label for example in dataset.examples}
+    pairs = pair_up(answers_of(dataset, now), answers_of(dataset, before), truth, None)
+    found = changed(dataset, "v-1", pairs)
+    assert found is not None
+    return dict(found)
+
+
+def test_what_a_version_fixed_and_broke_is_named_by_task() -> None:
+    found = changed_of(dataset_of(["A", "A", "B", "B"]), ["B", "A", "A", "B"], ["A", "B", "A", "B"])
+    assert found == {
+        "compared_with": "v-1",
+        "texts": 4,
+        "fixed": [{"task_id": 100, "true": "A", "before": "B", "now": "A"}],
+        "broken": [{"task_id": 101, "true": "A", "before": "A", "now": "B"}],
+    }
+
+
+def test_at_most_two_hundred_of_each_are_named_the_lowest_tasks_first() -> None:
+    many = MOST_CHANGED + 50
+    found = changed_of(dataset_of(["A"] * many + ["B"]), ["B"] * (many + 1), ["A"] * (many + 1))
+    assert [row["task_id"] for row in found["fixed"]] == list(range(100, 100 + MOST_CHANGED))
+
+
+def test_without_a_version_before_nothing_changed() -> None:
+    assert changed(dataset_of(["A", "B"]), None, None) is None
+
+
+def test_a_report_is_read_as_it_is_written() -> None:
+    dataset = dataset_of(["A", "A", "B"])
+    written = report_of(dataset, [0, 1, 2], [[0.4, 0.6], [0.1, 0.9], [0.2, 0.8]])
+    written["changed"] = changed_of(dataset, ["B", "A", "B"], ["B", "B", "B"])
+    found = documents.load(Report, json.dumps(written).encode(), "report.json")
+    assert found.confusion == ((0, 2), (0, 1))
+    assert found.per_label[0].note == "too few to judge"
+    assert found.wrong[0].task_id == 101
+    assert found.dropped == {"cancelled": 2}
+    assert found.changed is not None
+    assert [one.task_id for one in found.changed.broken] == [101]
+
+
+def test_a_report_of_an_earlier_release_is_read_as_well() -> None:
+    written = report_of(dataset_of(["A", "B"]), [0], [[0.9, 0.1]])
+    assert "changed" not in written
+    assert documents.load(Report, json.dumps(written).encode(), "report.json").changed is None

@@ -74,6 +74,11 @@ def test_a_second_version_is_compared_with_the_one_that_is_served(world: World) 
     manifest = world.manifest("support-2")
     assert manifest.gate.compared_with == manifest.lineage.parent == "support-1"
     assert manifest.gate.pairs == 120, "for texts that it never saw, what it answers now"
+    changed = world.registry.report(world.key, "support-2").changed
+    assert changed is not None
+    assert (changed.compared_with, changed.texts) == ("support-1", 120)
+    assert (len(changed.fixed), len(changed.broken)) == (manifest.gate.fixed, manifest.gate.broken)
+    assert world.registry.report(world.key, "support-1").changed is None, "there was nothing before it"
 
 
 def test_a_current_version_that_is_broken_counts_as_none(world: World) -> None:

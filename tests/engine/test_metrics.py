@@ -1,0 +1,115 @@
+"""The engine's metrics: all that there can be exists from the start, and the state of engines is read when asked for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from prometheus_client import REGISTRY
+
+from services.engine import metrics
+from services.engine.metrics import Now
+from tests.scraped import growth, value
+
+_ALONE = """
+import sys
+import services.engine.metrics
+from prometheus_client import generate_latest
+heavy = {"torch", "numpy", "ctranslate2", "tokenizers", "transformers", "kserve"} & set(sys.modules)
+assert not heavy, heavy
+print(generate_latest().decode())
+"""
+
+
+@pytest.fixture(scope="module")
+def alone() -> str:
+    """What a process exports that has only imported the metrics."""
+    return subprocess.run([sys.executable, "-c", _ALONE], check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "fitloop_engine_texts_total 0.0",
+        "fitloop_engine_tokens_total 0.0",
+        "fitloop_engine_padding_tokens_total 0.0",
+        "fitloop_engine_queue_seconds_count 0.0",
+        "fitloop_engine_tokenise_seconds_count 0.0",
+        "fitloop_engine_inference_seconds_count 0.0",
+        "fitloop_engine_batch_texts_count 0.0",
+        'fitloop_engine_version_requests_total{outcome="hit"} 0.0',
+        'fitloop_engine_version_requests_total{outcome="load"} 0.0',
+        'fitloop_engine_version_requests_total{outcome="refused"} 0.0',
+        'fitloop_engine_rejected_total{reason="queue_full"} 0.0',
+        'fitloop_engine_rejected_total{reason="memory"} 0.0',
+        'fitloop_engine_versions{engine="ct2-int8"} 0.0',
+        'fitloop_engine_versions{engine="torch-fp32"} 0.0',
+        'fitloop_engine_versions{engine="torch-bf16"} 0.0',
+        "fitloop_engine_waiting_texts 0.0",
+        "fitloop_engine_queue_limit_texts 0.0",
+        "fitloop_engine_held_bytes 0.0",
+    ],
+)
+def test_every_known_label_value_exists_at_0_and_nothing_that_computes_is_imported(
+    alone: str, line: str
+) -> None:
+    assert line in alone.splitlines()
+
+
+def test_gpu_memory_is_absent_where_nothing_is_computed_on_one(alone: str) -> None:
+    assert "# TYPE fitloop_engine_gpu_memory_bytes gauge" in alone
+    assert "\nfitloop_engine_gpu_memory_bytes " not in alone
+
+
+class _Engine:
+    def __init__(self, now: Now) -> None:
+        self._now = now
+
+    def now(self) -> Now:
+        return self._now
+
+
+@contextmanager
+def _watched(*states: Now) -> Iterator[None]:
+    engines = [_Engine(state) for state in states]
+    for engine in engines:
+        metrics.watch(engine)
+    try:
+        yield
+    finally:
+        for engine in engines:
+            metrics.forget(engine)
+
+
+def test_the_state_of_all_engines_is_summed_up_until_they_are_closed() -> None:
+    names = ("fitloop_engine_waiting_texts", "fitloop_engine_queue_limit_texts", "fitloop_engine_held_bytes")
+    before = [growth(name) for name in names]
+    int8, fp32 = (growth("fitloop_engine_versions", engine=kind) for kind in ("ct2-int8", "torch-fp32"))
+    with _watched(Now(3, 100, ("ct2-int8", "ct2-int8"), 500), Now(4, 50, ("ct2-int8", "torch-fp32"), 70)):
+        assert [grown() for grown in before] == [7, 150, 570]
+        assert (int8(), fp32()) == (3, 1)
+    assert [grown() for grown in before] == [0, 0, 0]
+    assert (int8(), fp32()) == (0, 0)
+
+
+def test_an_engine_of_another_kind_is_shown_as_well() -> None:
+    with _watched(Now(0, 1, ("onnx",), 0)):
+        assert value("fitloop_engine_versions", engine="onnx") == 1
+
+
+def test_gpu_memory_is_there_where_one_is_used() -> None:
+    with _watched(Now(0, 1, (), 0, 10), Now(0, 1, (), 0)):
+        assert value("fitloop_engine_gpu_memory_bytes") == 10
+    assert REGISTRY.get_sample_value("fitloop_engine_gpu_memory_bytes") is None
+
+
+def test_a_batch_counts_its_texts_their_tokens_and_what_filled_them_up() -> None:
+    names = ("texts_total", "tokens_total", "padding_tokens_total", "batch_texts_sum", "batch_texts_count")
+    grown = [growth(f"fitloop_engine_{name}") for name in names]
+    seconds = growth("fitloop_engine_inference_seconds_sum")
+    metrics.computed([3, 5, 10], 0.25)
+    assert [found() for found in grown] == [3, 18, 12, 3, 1]
+    assert seconds() == pytest.approx(0.25)

@@ -1,0 +1,112 @@
+"""The predictor's metrics: all label values exist from the start; what is in memory is read when asked for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from prometheus_client import REGISTRY
+
+from services.core.domain import Served
+from services.core.errors import (
+    BadRequest,
+    CorruptVersion,
+    EngineError,
+    FitloopError,
+    NotFound,
+    Overloaded,
+    StoreUnreachable,
+    UnknownFormat,
+)
+from services.core.registry import Registry
+from services.predictor import metrics
+from services.predictor.metrics import OUTCOMES
+from tests.predictor.conftest import MakeKeeper
+from tests.scraped import growth, value
+from tests.versions import KEY, damage, name
+
+
+@pytest.fixture(autouse=True)
+def alone() -> Iterator[None]:
+    """Each test says what is watched."""
+    before = metrics._versions.held, metrics._versions.refused
+    yield
+    metrics.watch(*before)
+
+
+def test_every_known_label_value_exists_at_0_and_nothing_that_computes_is_imported() -> None:
+    script = (
+        "import sys, services.predictor.metrics; from prometheus_client import generate_latest; "
+        "assert not {'torch', 'numpy', 'kserve', 'starlette'} & set(sys.modules); print(generate_latest().decode())"
+    )
+    said = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
+    lines = said.splitlines()
+    for outcome in OUTCOMES:
+        assert f'fitloop_predictor_requests_total{{outcome="{outcome}"}} 0.0' in lines
+    for outcome in ("loaded", "refused", "failed"):
+        assert f'fitloop_predictor_loads_total{{outcome="{outcome}"}} 0.0' in lines
+    for state in ("held", "refused"):
+        assert f'fitloop_predictor_versions{{state="{state}"}} 0.0' in lines
+    assert "# TYPE fitloop_predictor_version_info gauge" in lines
+    assert "fitloop_predictor_version_info{" not in said
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome", "is_refusal"),
+    [
+        (BadRequest("x"), "bad_request", False),
+        (Overloaded("x"), "overloaded", False),
+        (NotFound("x"), "unknown", True),
+        (CorruptVersion("x"), "refused", True),
+        (EngineError("x"), "refused", True),
+        (UnknownFormat("x"), "failed", False),
+        (StoreUnreachable("x"), "failed", False),
+        (FitloopError("x"), "failed", False),
+    ],
+)
+def test_each_error_has_its_outcome(error: FitloopError, outcome: str, is_refusal: bool) -> None:
+    assert metrics.outcome_of(error) == outcome
+    assert outcome in OUTCOMES
+    assert metrics.is_refusal(error) is is_refusal
+
+
+def test_a_request_and_a_load_are_counted_with_their_seconds() -> None:
+    names = ("request_seconds_sum", "load_seconds_sum", "load_seconds_count")
+    grown = [growth(f"fitloop_predictor_{name}") for name in names]
+    refused = growth("fitloop_predictor_loads_total", outcome="refused")
+    metrics.answered("answered", 0.5)
+    metrics.loaded("loaded", 2.0)
+    metrics.loaded("refused")
+    assert [found() for found in grown] == [0.5, 2.0, 1]
+    assert refused() == 1
+
+
+def test_versions_in_memory_are_named_by_label_studios_id_of_the_project() -> None:
+    names = [("6-1", "w-1"), ("5-1", "v-1"), ("5-1", "v-2"), ("5-9", "v-1")]
+    metrics.watch(lambda: names, lambda: ("one",))
+    for project, version in (("5", "v-1"), ("5", "v-2"), ("6", "w-1")):
+        assert value("fitloop_predictor_version_info", project=project, version=version) == 1
+    assert value("fitloop_predictor_versions", state="held") == 4
+    assert value("fitloop_predictor_versions", state="refused") == 1
+    samples = [sample for family in REGISTRY.collect() for sample in family.samples]
+    infos = [sample.labels for sample in samples if sample.name == "fitloop_predictor_version_info"]
+    assert len(infos) == 3, (
+        "a project that was made anew under its id makes no second series of the same name"
+    )
+    names.clear()
+    labels = {"project": "6", "version": "w-1"}
+    assert REGISTRY.get_sample_value("fitloop_predictor_version_info", labels) is None
+
+
+def test_what_a_keeper_holds_and_has_refused_is_exported(registry: Registry, keeper_of: MakeKeeper) -> None:
+    keeper = keeper_of()
+    metrics.watch(keeper.inference.held, keeper.refusals)
+    damage(registry, "v-2")
+    name(registry, {KEY: Served("v-1", target="v-2")})
+    keeper.look()
+    keeper.load()
+    assert value("fitloop_predictor_version_info", project="5", version="v-1") == 1
+    assert value("fitloop_predictor_versions", state="held") == 1
+    assert value("fitloop_predictor_versions", state="refused") == 1

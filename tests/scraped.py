@@ -1,0 +1,20 @@
+"""What this process exports now: figures of the whole process, so that tests compare before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import REGISTRY
+
+
+def value(name: str, **labels: str) -> float:
+    """A sample's value; it must exist."""
+    found = REGISTRY.get_sample_value(name, labels)
+    assert found is not None, f"{name}{labels} does not exist"
+    return found
+
+
+def growth(name: str, **labels: str) -> Callable[[], float]:
+    """By how much the sample has grown since now."""
+    before = value(name, **labels)
+    return lambda: value(name, **labels) - before
