@@ -9,13 +9,13 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from anyio import to_thread
+import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
 from services.adapter.board import Board, ProjectView, as_told
-from services.adapter.bodies import NotReady, Unknown, json_response, read_object
-from services.adapter.catalogue import manifests
+from services.adapter.bodies import NotReady, Unknown, json_response, look_up, read_object
+from services.adapter.catalogue import Catalogue
 from services.adapter.connection import Connection
 from services.adapter.events import Filing
 from services.adapter.identity import project_id
@@ -25,7 +25,6 @@ from services.core.domain import Action, Command
 from services.core.errors import BadRequest
 from services.core.inbox import command_id
 from services.core.parameters import parse_parameters
-from services.core.registry import Registry
 from services.core.runs import Runs
 
 
@@ -35,7 +34,7 @@ class Api:
 
     board: Board
     filing: Filing
-    registry: Registry
+    catalogue: Catalogue
     runs: Runs
     connection: Connection
     inference: Inference
@@ -51,47 +50,60 @@ class Api:
 
     async def project(self, request: Request) -> Response:
         """One project with its versions (newest first) and its newest run."""
-        view = self._view(request)
-        return json_response(await to_thread.run_sync(self.detail, view))
+        view = self.view_of(request)
+        return json_response(await look_up(self.detail, view))
 
     async def act(self, request: Request) -> Response:
         """Take a command."""
-        view = self._view(request)
-        action = _action(request.path_params["action"])
+        view = self.view_of(request)
+        action = action_of(request.path_params["action"])
         said = await read_object(request, may_be_empty=True)
-        version = await self._version(view, action, said.get("version"))
+        parameters = _parameters(action, said.get("parameters"))
+        command = await self.store(view, action, said.get("version"), parameters)
+        return json_response({"command": command.id})
+
+    async def store(
+        self,
+        view: ProjectView,
+        action: Action,
+        version: object = None,
+        parameters: dict[str, str] | None = None,
+    ) -> Command:
+        """Store a command, which the adapter that leads will carry out. Raises BadRequest, Unknown, StoreError."""
         now = time.time()
         command = Command(
             id=command_id(now),
             project_id=view.project.id,
             action=action,
-            version=version,
-            parameters=_parameters(action, said.get("parameters")),
+            version=await self.version_of(view, action, version),
+            parameters=parameters or {},
             created_at=now,
         )
         await self.filing.submit(command)
-        return json_response({"command": command.id})
+        return command
 
     def summaries(self) -> list[dict[str, Any]]:
         """All projects, without versions."""
-        self._check_ready()
+        self.check_ready()
         views = sorted(self.board.views.values(), key=lambda view: view.project.id)
-        return [self._summary(view) for view in views]
+        return [self.summary(view) for view in views]
 
     def detail(self, view: ProjectView) -> dict[str, Any]:
         """One project, with versions and runs; blocking. Raises StoreError."""
-        found = manifests(self.registry, [view.project.key])
+        found = self.catalogue.manifests([view.project.key])
         status = view.active or view.last
         runs = [run_summary(status, self.runs.log(status.run), view.waiting)] if status else []
         served = as_told(view.served, time.time())
         versions = [version_summary(manifest, served) for manifest in found]
-        return {**self._summary(view), "versions": versions, "runs": runs}
+        return {**self.summary(view), "versions": versions, "runs": runs}
 
-    def _summary(self, view: ProjectView) -> dict[str, Any]:
+    def summary(self, view: ProjectView) -> dict[str, Any]:
+        """One project, from memory."""
         return project_summary(view, time.time(), self.connection.refused.get(view.project.id, ()))
 
-    def _view(self, request: Request) -> ProjectView:
-        self._check_ready()
+    def view_of(self, request: Request) -> ProjectView:
+        """The project that the path names. Raises Unknown, NotReady."""
+        self.check_ready()
         asked = request.path_params["id"]
         number = project_id(asked)
         view = None if number is None else self.board.view(number)
@@ -100,25 +112,30 @@ class Api:
                 f"Fitloop knows no project {asked[:20]!r}: connect it in Label Studio (Settings > Model), or look at "
                 "/api/projects for those that it knows."
             )
+        structlog.contextvars.bind_contextvars(project=view.project.id)
         return view
 
-    def _check_ready(self) -> None:
+    def check_ready(self) -> None:
+        """Raises NotReady before the state has been read once."""
         if not self.board.ready.is_set():
             raise NotReady("Fitloop is still reading its state: ask again in a few seconds.")
 
-    async def _version(self, view: ProjectView, action: Action, version: object) -> str | None:
+    async def version_of(self, view: ProjectView, action: Action, version: object) -> str | None:
+        """The version that an action is about, where it is about one. Raises BadRequest, Unknown."""
         if version is None and action is not Action.PROMOTE:
             return None
         if not isinstance(version, str) or not version:
             raise BadRequest(f'{action.value} needs "version": the name of one of the project\'s versions.')
-        known = await to_thread.run_sync(self.registry.versions, view.project.key)
+        found = await look_up(self.catalogue.manifests, [view.project.key])
+        known = [manifest.version for manifest in found]
         if version not in known:
-            newest = f"; the newest is {known[-1]}" if known else ""
+            newest = f"; the newest is {known[0]}" if known else ""
             raise Unknown(f"Project {view.project.id} has no version {version[:80]!r}{newest}.")
         return version
 
 
-def _action(name: str) -> Action:
+def action_of(name: str) -> Action:
+    """What a path asks for. Raises Unknown."""
     try:
         return Action(name)
     except ValueError as error:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from http import HTTPStatus
 
 import structlog
@@ -21,14 +22,23 @@ from services.adapter import metrics
 from services.adapter.api import Api
 from services.adapter.auth import Gate, Guard
 from services.adapter.board import Board
-from services.adapter.bodies import NotReady, TooLarge, Unknown, json_response
+from services.adapter.bodies import Forbidden, NotReady, TooLarge, Unknown, json_response
+from services.adapter.catalogue import Catalogue
 from services.adapter.connection import Connection
 from services.adapter.events import Events, Filing
+from services.adapter.exhibits import Exhibits
+from services.adapter.exposition import Everything, Exposition
 from services.adapter.home import Home
 from services.adapter.management import Management
+from services.adapter.notices import Notices, Refusals
+from services.adapter.origins import SameSite, Tokens
+from services.adapter.pages import dressed
 from services.adapter.ports import Desk, Inference
 from services.adapter.predictions import Predictions
 from services.adapter.slips import slip
+from services.adapter.wishes import Wishes
+from services.core import correlation, tracing
+from services.core.correlation import RequestIds
 from services.core.errors import BadRequest, EngineError, FitloopError, Overloaded, StoreError
 from services.core.registry import Registry
 from services.core.runs import Runs
@@ -36,9 +46,12 @@ from services.core.settings import Settings
 
 log = structlog.get_logger()
 Handler = Callable[[Request], Awaitable[Response]]
+_PAGES = frozenset({"/", "/projects/{id}", "/projects/{id}/versions/{version}", "/projects/{id}/{action}"})
+_PROBES = frozenset({"/health", "/livez", "/readyz", "/metrics"})
 
 _STATUSES: dict[type[FitloopError], int] = {
     BadRequest: 400,
+    Forbidden: 403,
     Unknown: 404,
     TooLarge: 413,
     NotReady: 503,
@@ -63,10 +76,18 @@ def create_app(
     `management`: probes and metrics are here as well, and not at a port of their own (`create_management_app`).
     """
     filing = Filing(desk)
-    connection = Connection(board, desk, registry)
-    api = Api(board, filing, registry, runs, connection, inference)
+    catalogue = Catalogue(registry)
+    connection = Connection(board, desk, catalogue)
+    api = Api(board, filing, catalogue, runs, connection, inference)
+    tokens, refusals = Tokens(settings.auth), Refusals()
+    home = Home(api, Exhibits(api), Notices(settings, inference, refusals, board), tokens, settings)
+    wishes = Wishes(api, tokens)
     routes = [
-        _route("GET", "/", Home(api).index),
+        _route("GET", "/", home.index),
+        _route("GET", "/projects/{id}", home.project),
+        _route("GET", "/projects/{id}/versions/{version}", home.version),
+        _route("GET", "/projects/{id}/{action}", wishes.ask),
+        _route("POST", "/projects/{id}/{action}", wishes.take),
         _route("GET", "/health", connection.health),
         _route("POST", "/setup", connection.setup),
         _route("POST", "/predict", Predictions(board, inference).predict),
@@ -78,8 +99,16 @@ def create_app(
         _route("POST", "/api/projects/{id}/{action}", api.act),
         *(_management(board) if management else ()),
     ]
-    gate = Middleware(Gate, guard=Guard.of(settings.auth))
-    return Starlette(routes=routes, middleware=[gate], exception_handlers={HTTPException: _no_such_route})
+    outer = [
+        Middleware(RequestIds),
+        Middleware(Gate, guard=Guard.of(settings.auth), refusals=refusals),
+        Middleware(SameSite),
+    ]
+    app = Starlette(routes=routes, middleware=outer, exception_handlers={HTTPException: _no_such_route})
+    app.router.redirect_slashes = (
+        False  # to a URL made of Host, which loses the prefix that an ingress took off
+    )
+    return app
 
 
 def create_management_app(board: Board) -> Starlette:
@@ -88,7 +117,7 @@ def create_management_app(board: Board) -> Starlette:
 
 
 def _management(board: Board) -> list[Route]:
-    management = Management(board)
+    management = Management(board, Everything(Exposition(board)))
     return [
         _route("GET", "/livez", management.live),
         _route("GET", "/readyz", management.ready),
@@ -112,7 +141,14 @@ def _answering(path: str, handler: Handler) -> Handler:
 
     async def endpoint(request: Request) -> Response:
         started = time.perf_counter()
-        response = await _safely(path, handler, request)
+        with _span(path, request) as span:
+            response = await _safely(path, handler, request)
+            span.say(status=response.status_code)
+        if path not in _PROBES:
+            seconds = round(time.perf_counter() - started, 4)
+            log.debug("answered", route=path, status=response.status_code, seconds=seconds)
+        if path in _PAGES:
+            response = dressed(request, response)
         metrics.answered(path, response.status_code, time.perf_counter() - started)
         return response
 
@@ -123,7 +159,9 @@ async def _safely(path: str, handler: Handler, request: Request) -> Response:
     try:
         return await handler(request)
     except FitloopError as error:
-        return error_response(error)
+        response = error_response(error)
+        _tell(path, response.status_code, error)
+        return response
     except ClientDisconnect:
         return _problem(400, "The body was not sent to its end.", {})
     except Exception as error:  # noqa: BLE001  # a slip of ours: the caller gets a sentence, the log the place
@@ -131,11 +169,26 @@ async def _safely(path: str, handler: Handler, request: Request) -> Response:
         return _problem(500, "Fitloop failed unexpectedly: its log says where.", {})
 
 
+def _span(path: str, request: Request) -> AbstractContextManager[tracing.Span]:
+    """Of the route, never of the path that was asked for, which may hold the secret one; probes have none."""
+    if path in _PROBES:
+        return nullcontext(tracing.NO_SPAN)
+    parent = request.headers.get(correlation.TRACE, "")
+    said = {"method": request.method, "route": path, "request_id": correlation.current()}
+    return tracing.span(f"{request.method} {path}", said, kind="server", parent=parent)
+
+
+def _tell(path: str, status: int, error: FitloopError) -> None:
+    """What could not be answered; what was asked wrongly is told to who asked: its sentence may repeat what was sent."""
+    if status >= 500 and not isinstance(error, NotReady):
+        log.warning("a request was not answered", route=path, status=status, reason=str(error))
+
+
 async def _no_such_route(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     sentence = f"{request.method} is not answered here: {HTTPStatus(status).phrase}."
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
-    return _problem(status, sentence, headers)
+    return dressed(request, _problem(status, sentence, headers))
 
 
 def _problem(status: int, sentence: str, headers: dict[str, str]) -> Response:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import secrets
+import time
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.adapter import metrics
 from services.adapter.bodies import json_response
+from services.adapter.notices import Refusals
 from services.core.settings import AuthSettings
 
 log = structlog.get_logger()
@@ -74,9 +76,10 @@ class Guard:
 class Gate:
     """Lets requests through, or answers 401."""
 
-    def __init__(self, app: ASGIApp, guard: Guard) -> None:
+    def __init__(self, app: ASGIApp, guard: Guard, refusals: Refusals | None = None) -> None:
         self._app = app
         self._guard = guard
+        self._refusals = refusals or Refusals()
         self._warned = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -95,6 +98,8 @@ class Gate:
 
     def _count(self, path: str) -> None:
         is_event = path == "/webhook"
+        if is_event:
+            self._refusals.count(time.time())
         metrics.refused("webhook" if is_event else "other")
         if is_event and not self._warned:
             self._warned = True

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
 import orjson
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -20,11 +20,16 @@ LARGE: Final = 64 * 1024
 """Bytes of a body beyond which it is read in a thread."""
 MOST: Final = 256 * 1024 * 1024
 """Bytes of a body that are taken at all: some half a million short tasks."""
+_READERS: Final = CapacityLimiter(4)
 T = TypeVar("T")
 
 
 class Unknown(FitloopError):
     """There is no such project, version or action; the answer is 404."""
+
+
+class Forbidden(FitloopError):
+    """It may not be asked for in this way; the answer is 403."""
 
 
 class NotReady(FitloopError):
@@ -35,13 +40,13 @@ class TooLarge(FitloopError):
     """The body has more than `MOST` bytes; the answer is 413."""
 
 
-async def read(request: Request) -> bytes:
-    """The whole body. Raises TooLarge as soon as it is."""
-    chunks, size = [], 0
+async def read(request: Request, most: int | None = None) -> bytes:
+    """The whole body. Raises TooLarge as soon as it has more than `most` bytes, or else MOST."""
+    chunks, size, bound = [], 0, MOST if most is None else most
     async for chunk in request.stream():
         size += len(chunk)
-        if size > MOST:
-            raise TooLarge(f"The body has more than {MOST >> 20} MB: send fewer tasks at once.")
+        if size > bound:
+            raise TooLarge(f"The body has more than {_in_words(bound)}: send fewer tasks at once.")
         chunks.append(chunk)
     return b"".join(chunks)
 
@@ -59,6 +64,11 @@ async def compute(size: int, work: Callable[..., T], *arguments: object) -> T:
     return work(*arguments) if size <= LARGE else await to_thread.run_sync(work, *arguments)
 
 
+async def look_up(work: Callable[..., T], *arguments: object) -> T:
+    """`work(*arguments)`, which reads the store: four at a time, so that one that hangs leaves threads to Label Studio's requests."""
+    return await to_thread.run_sync(work, *arguments, limiter=_READERS)
+
+
 def parse_object(body: bytes) -> dict[str, Any]:
     """The object. Raises BadRequest with a sentence that repeats nothing of the body."""
     try:
@@ -73,6 +83,10 @@ def parse_object(body: bytes) -> dict[str, Any]:
 def json_response(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """`content` as JSON."""
     return Response(orjson.dumps(content), status, headers, media_type="application/json")
+
+
+def _in_words(size: int) -> str:
+    return f"{size >> 20} MB" if size >= 1 << 20 else f"{size >> 10} kB"
 
 
 _KINDS: Final = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}

@@ -1,14 +1,88 @@
-"""Versions of the registry, newest first. Blocking: call in a thread."""
+"""Versions of the registry, newest first, read once each: a manifest and a report never change. Blocking: call in a thread."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Final, Generic, TypeVar
 
-from services.core.domain import Manifest
+from services.adapter.notebook import Notebook, Verdict
+from services.core.domain import Manifest, Report
+from services.core.errors import CorruptVersion, NotFound
 from services.core.registry import Registry
 
+T = TypeVar("T")
+_MANIFESTS: Final = 4000
+_REPORTS: Final = 64
 
-def manifests(registry: Registry, project_keys: Iterable[str]) -> list[Manifest]:
-    """The versions of these projects. Raises StoreError."""
-    found = [manifest for key in project_keys for manifest in registry.manifests(key)]
-    return sorted(found, key=lambda manifest: (manifest.created_at, manifest.version), reverse=True)
+
+class Kept(Generic[T]):
+    """The last `most` values that were asked for, by project key and version. From any thread."""
+
+    def __init__(self, read: Callable[[str, str], T], most: int) -> None:
+        """Nothing is read yet."""
+        self._read = read
+        self._most = most
+        self._found: OrderedDict[tuple[str, str], T] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, project_key: str, version: str) -> T:
+        """From memory, or by reading. Raises as reading does, and then it is read again the next time."""
+        place = (project_key, version)
+        with self._lock:
+            if place in self._found:
+                self._found.move_to_end(place)
+                return self._found[place]
+        found = self._read(project_key, version)
+        with self._lock:
+            self._found[place] = found
+            if len(self._found) > self._most:
+                self._found.popitem(last=False)
+        return found
+
+
+class Catalogue:
+    """Manifests come without the ids of their annotations, of which a version may have thousands."""
+
+    def __init__(self, registry: Registry) -> None:
+        """Nothing is read yet."""
+        self._registry = registry
+        self._manifests = Kept(self._manifest, _MANIFESTS)
+        self._reports = Kept(registry.report, _REPORTS)
+        self._verdicts = Kept(self._verdict, _MANIFESTS)
+
+    def manifests(self, project_keys: Iterable[str]) -> list[Manifest]:
+        """The versions of these projects that there are now. Raises StoreError."""
+        named = ((key, name) for key in project_keys for name in self._registry.names(key))
+        found = [manifest for key, name in named if (manifest := self.manifest(key, name))]
+        return sorted(found, key=lambda manifest: (manifest.created_at, manifest.version), reverse=True)
+
+    def manifest(self, project_key: str, version: str) -> Manifest | None:
+        """One version; None where it is half written, deleted or broken. Raises StoreError."""
+        try:
+            return self._manifests.get(project_key, version)
+        except (NotFound, CorruptVersion):
+            return None
+
+    def report(self, project_key: str, version: str) -> Report:
+        """What people may want to know of a version. Raises StoreError, CorruptVersion."""
+        return self._reports.get(project_key, version)
+
+    def verdict(self, project_key: str, version: str) -> Verdict | None:
+        """What became of a version; None while that is not known. Raises StoreError."""
+        try:
+            return self._verdicts.get(project_key, version)
+        except NotFound:
+            return None
+
+    def _manifest(self, project_key: str, version: str) -> Manifest:
+        found = self._registry.manifest(project_key, version)
+        return replace(found, lineage=replace(found.lineage, annotation_ids=()))
+
+    def _verdict(self, project_key: str, version: str) -> Verdict:
+        found = Notebook(self._registry.store, project_key).verdict(version)
+        if found is None:
+            raise NotFound(f"There is no verdict on {version} yet.")
+        return found

@@ -11,19 +11,17 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import structlog
-from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
 from services import __version__
 from services.adapter.board import Board
-from services.adapter.bodies import NotReady, json_response, read_object
-from services.adapter.catalogue import manifests
+from services.adapter.bodies import NotReady, json_response, look_up, read_object
+from services.adapter.catalogue import Catalogue
 from services.adapter.identity import project_id
 from services.adapter.ports import Desk
 from services.core.errors import BadRequest
 from services.core.parameters import parse_parameters
-from services.core.registry import Registry
 
 log = structlog.get_logger()
 UNTRAINED: Final = "untrained"
@@ -37,7 +35,7 @@ class Connection:
 
     board: Board
     desk: Desk
-    registry: Registry
+    catalogue: Catalogue
     refused: dict[int, tuple[str, ...]] = field(default_factory=dict)
     """By project: what of /setup's extra_params was not taken, for the status."""
 
@@ -53,6 +51,7 @@ class Connection:
             raise BadRequest(
                 'The body needs "project": Label Studio\'s id of the project, as "5.1795473352".'
             )
+        structlog.contextvars.bind_contextvars(project=number)
         self._remember(number, said, request)
         if not self.board.ready.is_set():
             raise NotReady("Fitloop is still reading its state: ask again in a few seconds.")
@@ -68,7 +67,7 @@ class Connection:
         if wanted is not None and number is None:
             raise BadRequest("?project= must be Label Studio's id of a project.")
         keys = [view.project.key for key, view in self.board.views.items() if number is None or key == number]
-        found = await to_thread.run_sync(manifests, self.registry, keys)
+        found = await look_up(self.catalogue.manifests, keys)
         return json_response({"versions": [manifest.version for manifest in found]})
 
     def _remember(self, number: int, said: Mapping[str, Any], request: Request) -> None:
@@ -78,7 +77,8 @@ class Connection:
             return
         overrides, problems = parse_parameters(said["extra_params"])
         if tuple(problems) != self.refused.get(number, ()):
-            log.warning("extra parameters were not all taken", project=number, reasons=problems)
+            # How many, and not which: the sentences repeat what was sent, and stand in the status.
+            log.warning("extra parameters were not all taken", project=number, refused=len(problems))
             if len(self.refused) >= _REMEMBERED:
                 self.refused.clear()
             self.refused[number] = tuple(problems)

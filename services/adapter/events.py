@@ -7,7 +7,7 @@ START_TRAINING is a wish of a person: it is stored as a command before it is ans
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import structlog
@@ -20,6 +20,7 @@ from services.adapter.bodies import json_response, read_object
 from services.adapter.identity import project_id
 from services.adapter.metrics import EventOutcome
 from services.adapter.ports import Desk
+from services.core import tracing
 from services.core.domain import Action, Command
 from services.core.errors import BadRequest, StoreError
 from services.core.inbox import command_id
@@ -43,6 +44,7 @@ class Filing:
     async def submit(self, command: Command) -> None:
         """Store the command. Raises StoreError where that failed or took too long; then it may come to be stored later."""
         self._limiter = self._limiter or CapacityLimiter(_STORING)
+        command = replace(command, traceparent=tracing.traceparent())
         try:
             with fail_after(self._seconds):
                 await to_thread.run_sync(
@@ -52,6 +54,9 @@ class Filing:
             raise StoreError(
                 f"The command could not be stored within {self._seconds} s: the store is slow. Try again."
             ) from error
+        log.info(
+            "a command was stored", project=command.project_id, command=command.id, action=command.action
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,7 @@ class Events:
         action, number = event.get("action"), project_id(event.get("project"))
         if number is None:
             return self._passed_over(action, EventOutcome.NO_PROJECT)
+        structlog.contextvars.bind_contextvars(project=number)
         if action == "START_TRAINING":
             return await self._train(number)
         if action not in metrics.ACTIONS:
@@ -84,9 +90,8 @@ class Events:
         command = Command(command_id(now), number, Action.TRAIN, created_at=now)
         try:
             await self.filing.submit(command)
-        except StoreError as error:
+        except StoreError:
             metrics.event("START_TRAINING", EventOutcome.NOT_STORED)
-            log.error("a wish to train could not be stored", project=number, reason=str(error))
             raise
         metrics.event("START_TRAINING", EventOutcome.STORED)
         return json_response({"status": "ok", "job": command.id})

@@ -1,19 +1,28 @@
-"""GET /: JSON for programs, a page for browsers."""
+"""GET /: JSON for programs, pages for browsers: all projects, one project, one version."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from anyio import to_thread
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 
 from services import __version__
 from services.adapter.api import Api
-from services.adapter.bodies import NotReady, json_response
-from services.adapter.pages import HEADERS, prefers_html, status_page
-from services.core.errors import StoreError
+from services.adapter.board import ProjectView
+from services.adapter.bodies import NotReady, json_response, look_up
+from services.adapter.exhibits import Exhibits, is_over
+from services.adapter.notices import Notices
+from services.adapter.origins import Tokens
+from services.adapter.pages import answer, prefers_html, render
+from services.adapter.wishes import CLOSED
+from services.core.advice import AUTH_ADVICE
+from services.core.settings import Settings
+
+BUSY_SECONDS = 2
+"""Between two looks of an open page while a run goes on."""
+QUIET_SECONDS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +30,16 @@ class Home:
     """The routes."""
 
     api: Api
+    exhibits: Exhibits
+    notices: Notices
+    tokens: Tokens
+    settings: Settings
 
     async def index(self, request: Request) -> Response:
         """Label Studio and others that take anything get JSON."""
-        vary = {"Vary": "Accept"}
         if prefers_html(request.headers.get("accept", "")):
-            return HTMLResponse(await to_thread.run_sync(self._page), headers={**HEADERS, **vary})
+            notices = await self.notices.now()
+            return answer(await look_up(self._index, request, notices))
         ready = self.api.board.ready.is_set()
         projects = (
             [{"id": row["id"], "served": row["served"]["current"]} for row in self.api.summaries()]
@@ -39,15 +52,59 @@ class Home:
             "version": __version__,
             "ready": ready,
         }
-        return json_response({**found, "projects": projects}, headers=vary)
+        return json_response({**found, "projects": projects}, headers={"Vary": "Accept"})
 
-    def _page(self) -> str:
+    async def project(self, request: Request) -> Response:
+        """A project's page."""
+        view = self.api.view_of(request)
+        return answer(await look_up(self._project, request, view))
+
+    async def version(self, request: Request) -> Response:
+        """A version's page."""
+        view = self.api.view_of(request)
+        return answer(await look_up(self._version, request, view))
+
+    def _index(self, request: Request, notices: list[str]) -> str:
+        ready = True
         try:
-            rows = self.api.summaries()
+            cards = self.exhibits.cards()
         except NotReady as error:
-            return status_page([], str(error))
-        try:
-            views = [self.api.board.view(row["id"]) for row in rows]
-            return status_page([self.api.detail(view) for view in views if view])
-        except StoreError as error:
-            return status_page(rows, str(error))
+            cards, notices, ready = [], [str(error)], False
+        is_busy = not ready or any(card.view.active for card in cards)
+        return self._render(
+            "index.html",
+            request,
+            pace=BUSY_SECONDS if is_busy else QUIET_SECONDS,
+            cards=cards,
+            notices=notices,
+            ready=ready,
+            advice=AUTH_ADVICE,
+        )
+
+    def _project(self, request: Request, view: ProjectView) -> str:
+        shown = self.exhibits.project(view, all_rows="all" in request.query_params)
+        asked = request.query_params.get("asked", "")
+        return self._render(
+            "project.html",
+            request,
+            pace=BUSY_SECONDS if view.active or asked else QUIET_SECONDS,
+            shown=shown,
+            card=shown.card,
+            over=is_over(shown.run),
+            asked=asked,
+            closed=CLOSED,
+        )
+
+    def _version(self, request: Request, view: ProjectView) -> str:
+        card, row, judged = self.exhibits.version(view, request.path_params["version"])
+        return self._render("version.html", request, pace=0, card=card, row=row, judged=judged)
+
+    def _render(self, template: str, request: Request, **values: Any) -> str:
+        settings = self.settings.label_studio
+        return render(
+            template,
+            request,
+            label_studio=settings.public_url or settings.url,
+            may_act=bool(self.tokens),
+            **values,
+        )

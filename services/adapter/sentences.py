@@ -2,10 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from services.adapter.history import Record
 from services.adapter.ports import Standing
-from services.core.domain import Estimate, Manifest, Project, RunState, Served
+from services.core.advice import URL_ADVICE, problem_of
+from services.core.domain import Estimate, Manifest, Pending, Project, RunState, Served
 from services.core.runs import version_name
+
+_LATER: Final = "Labels are noticed all the same, but not at once."
+
+_AWAITED: Final[dict[str, str]] = {
+    Pending.NO_GPU: "The run waits for a GPU: free one, or let runs ask for fewer (trainer.gpus in the chart's values).",
+    Pending.NO_NODE: (
+        "No node takes the run: give the cluster one with room, or let runs ask for less (trainer.resources, "
+        "trainer.nodeSelector and trainer.tolerations in the chart's values)."
+    ),
+    Pending.SUSPENDED: (
+        "The run waits for its queue: whoever runs the queue sees its place. Without a queue, trainer.suspend in the chart's "
+        "values keeps every run."
+    ),
+    Pending.QUOTA: (
+        "The cluster takes no pod of the run: its namespace's quota is used up, or forbids what runs ask for "
+        "(trainer.resources in the chart's values)."
+    ),
+    Pending.IMAGE: "The trainer's image cannot be pulled: see image and imagePullSecrets in the chart's values.",
+}
+"""By what a run waits for; other runs' turns and what passes need no advice."""
 
 
 def serving(version: str | None, manifest: Manifest | None, why: str, *, pinned: bool) -> str:
@@ -63,7 +86,8 @@ def hindered(version: str | None, standing: Standing | None) -> str:
     if version is None or standing is None or not standing.blocked:
         return ""
     why = standing.reason.rstrip(".") or "no reason is known"
-    return f"Version {version} cannot be brought to the predictors: {why}. It is tried again."
+    again = "" if "tried again" in why else " It is tried again."
+    return f"Version {version} cannot be brought to the predictors: {why}.{again}"
 
 
 def failure(record: Record) -> str:
@@ -77,9 +101,32 @@ def failure(record: Record) -> str:
     return f"Run {record.run} failed: {said}" if said else f"Run {record.run} ended{code}: its log tells why."
 
 
+def awaited(pending: str) -> tuple[str, ...]:
+    """What to do about that for which a run waits."""
+    return (_AWAITED[pending],) if pending in _AWAITED else ()
+
+
+def hints(seen_url: str, *, silent: bool) -> tuple[str, ...]:
+    """What would be better, by the address by which Label Studio reached us; `silent`: labels came and no event told of them."""
+    problem = problem_of(seen_url) if seen_url else ""
+    if problem:
+        said = f"The address by which Label Studio calls Fitloop brings no events: {problem}. {_LATER} {URL_ADVICE}"
+        return (said,)
+    if silent:
+        lost = "Labels came that no event had announced: Label Studio's webhook is missing, or what it sends does not arrive."
+        return (f"{lost} {_LATER} `fitloop doctor` finds out why.",)
+    return ()
+
+
 def joined(*parts: str) -> str:
     """The parts that say something, in one line."""
-    return "; ".join(part for part in parts if part)
+    said = [part.rstrip(".") for part in parts if part]
+    return "; ".join([*said[:1], *(_within(part) for part in said[1:])])
+
+
+def _within(part: str) -> str:
+    """The gate's sentences begin one of their own; names of versions keep their capitals."""
+    return f"held{part[4:]}" if part.startswith("Held:") else part
 
 
 def _right(estimate: Estimate) -> str:

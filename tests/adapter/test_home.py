@@ -45,9 +45,7 @@ async def test_a_program_gets_json(world: World) -> None:
     assert found["projects"] == [{"id": 5, "served": "v-3"}]
 
 
-async def test_the_page_shows_state_problem_and_versions_and_escapes_all(
-    world: World, tmp_path: Path
-) -> None:
+async def test_the_page_shows_state_problem_and_figures_and_escapes_all(world: World, tmp_path: Path) -> None:
     (tmp_path / "made").mkdir()
     view = world.serve(
         served=Served("v-2", "v-1", pinned=True),
@@ -65,12 +63,10 @@ async def test_the_page_shows_state_problem_and_versions_and_escapes_all(
     assert "Reviews &lt;1&gt;" in page
     assert "6 of 10 &lt;b&gt;labels&lt;/b&gt; changed; paused" in page
     assert "Label Studio does not answer." in page
-    assert "<strong>v-2</strong> (serves)" in page
-    assert "v-1 (before)" in page
-    assert '<progress value="3" max="10">' in page
-    assert "30 of 40 (75 %, likely 60 to 86 %)" in page
-    assert "First version." in page
-    assert "pinned until unpin" in page
+    assert '<progress value="3" max="10"' in page
+    assert "75 % (60–86)" in page
+    assert "an estimate, usually low" in page
+    assert ">pinned<" in page
 
 
 async def test_the_page_of_nothing_says_what_to_do(world: World) -> None:
@@ -82,20 +78,23 @@ async def test_the_page_is_there_before_the_state_is_read(tmp_path: Path) -> Non
         answer = await world.client.get("/", headers={"Accept": BROWSER})
         assert answer.status_code == 200
         assert "still reading its state" in answer.text
+        assert "No project yet" not in answer.text
 
 
-async def test_the_page_shows_what_is_known_though_the_store_fails(
+async def test_the_pages_show_what_is_known_though_the_store_fails(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world.serve(None, sentence="waiting")
+    world.serve(sentence="waiting for labels")
 
-    def broken(_: object, __: object) -> object:
+    def broken(*_: object) -> object:
         raise StoreError("The disk is gone.")
 
-    monkeypatch.setattr("services.adapter.api.manifests", broken)
-    page = (await world.client.get("/", headers={"Accept": BROWSER})).text
+    monkeypatch.setattr("services.core.store.files.FileStore.read", broken)
+    monkeypatch.setattr("services.core.store.files.FileStore.folders", broken)
+    assert "Waiting for labels" in (await world.client.get("/", headers={"Accept": BROWSER})).text
+    page = (await world.client.get("/projects/5", headers={"Accept": BROWSER})).text
     assert "The disk is gone." in page
-    assert "waiting" in page
+    assert "Waiting for labels" in page
 
 
 async def test_every_figure_exists_from_the_start(world: World) -> None:

@@ -1,24 +1,81 @@
-"""The status page for browsers: rendered here, without scripts; every value is escaped."""
+"""The pages for browsers: rendered here, and whole without scripts; every value is escaped.
+
+One style sheet and one small script stand in each page, allowed by their hashes; nothing else may run or be loaded.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from importlib import resources
 from typing import Any, Final
 
-from jinja2 import Environment, PackageLoader
+import orjson
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
 
+from services import __version__
+from services.adapter.pages.words import FILTERS
+
+
+def _asset(name: str) -> Markup:
+    text = resources.files(__name__).joinpath(name).read_text(encoding="utf-8")
+    return Markup(text)  # noqa: S704  # our own files
+
+
+def _allowed(asset: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(asset.encode()).digest()).decode()
+    return f"'sha256-{digest}'"
+
+
+_STYLE: Final = _asset("style.css")
+_SCRIPT: Final = _asset("live.js")
 HEADERS: Final = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+    "Content-Security-Policy": (
+        f"default-src 'none'; style-src {_allowed(_STYLE)}; script-src {_allowed(_SCRIPT)}; connect-src 'self'; "
+        "img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",  # with no-referrer a browser would not say that a form is ours
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
+    "Vary": "Accept",
 }
 
 
-def status_page(projects: Sequence[dict[str, Any]], notice: str = "") -> str:
-    """HTML of projects as `services.adapter.summaries` describes them; `notice` stands above. Blocking, milliseconds."""
-    return _environment.get_template("status.html").render(projects=projects, notice=notice)
+def render(template: str, request: Request, **values: Any) -> str:
+    """HTML. Blocking, milliseconds. `root` in a template is the way from this page to the first one."""
+    root = root_of(request)
+    page = _environment.get_template(template)
+    return page.render(root=root, release=__version__, style=_STYLE, script=_SCRIPT, **values)
+
+
+def answer(html: str, status: int = 200) -> Response:
+    """The page as a response."""
+    return HTMLResponse(html, status, headers=HEADERS)
+
+
+def root_of(request: Request) -> str:
+    """The relative way to the first page, which holds behind any proxy, whatever prefix it adds or takes off."""
+    raw = request.scope.get("raw_path") or request.scope["path"].encode()
+    before: str = request.scope.get("root_path", "")
+    path = request.scope["path"].removeprefix(before)
+    if path in {"", "/"}:
+        return "./" if raw.endswith(b"/") else f"{before}/"
+    return "../" * (path.count("/") - 1) or "./"
+
+
+def dressed(request: Request, response: Response) -> Response:
+    """A problem's sentence as a page, for a browser."""
+    is_problem = response.status_code >= 400 and response.media_type == "application/json"
+    if not is_problem or not prefers_html(request.headers.get("accept", "")):
+        return response
+    said = str(orjson.loads(response.body).get("detail", ""))
+    return answer(render("problem.html", request, said=said), response.status_code)
 
 
 def prefers_html(accept: str) -> bool:
@@ -39,11 +96,14 @@ def _weight(parameters: Sequence[str]) -> float:
         return 0.0
 
 
-def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
-
-
 _environment: Final = Environment(
-    loader=PackageLoader(__name__, ""), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    loader=PackageLoader(__name__, ""),
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    undefined=StrictUndefined,
+    auto_reload=False,
 )
-_environment.filters["moment"] = _moment
+_environment.filters.update(FILTERS)
+for _name in _environment.list_templates(extensions=["html"]):
+    _environment.get_template(_name)  # compiled now, and not while somebody waits for a page

@@ -1,0 +1,115 @@
+"""Figures in words, as all pages have them. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from markupsafe import Markup, escape
+
+from services.core.domain import Estimate
+
+FEW: Final = 20
+"""Judged texts below which no figure is shown to people."""
+_DROPPED: Final = {
+    "cancelled": ("annotation", "skipped"),
+    "draft": ("draft", "not submitted"),
+    "empty": ("annotation", "without an answer"),
+    "other_control": ("annotation", "for another question of the label config"),
+    "foreign_label": ("annotation", "with a label that the label config does not have"),
+    "several_labels": ("annotation", "with several labels"),
+    "malformed": ("annotation", "not readable"),
+    "superseded": ("annotation", "followed by a newer one of the same annotator"),
+    "outvoted": ("annotation", "outvoted by others"),
+    "malformed_task": ("task", "not readable"),
+    "repeated_task": ("task", "read twice"),
+    "no_text": ("task", "without a text"),
+    "tie": ("task", "with as many votes for one label as for another"),
+    "duplicate_text": ("task", "with a text that another task has"),
+    "outvoted_duplicate": ("task", "with a text to which more tasks give another label"),
+    "conflicting_duplicates": ("task", "with a text that other tasks give another label"),
+}
+"""What the trainer counts, in words."""
+
+
+def enough(estimate: Estimate) -> bool:
+    """Whether a figure says anything."""
+    return estimate.judged >= FEW
+
+
+def percent(estimate: Estimate) -> str:
+    """`47 % (33–61)`: the estimate, and its 95 % interval."""
+    if not enough(estimate):
+        return "too few labels to say"
+    share = 100 * estimate.right / estimate.judged
+    return f"{share:.0f} % ({100 * estimate.low:.0f}–{100 * estimate.high:.0f})"
+
+
+def without_near_duplicates(estimate: Estimate) -> str:
+    """The same without texts that nearly repeat another one; "" where nobody looked, or too few are left."""
+    judged, right = estimate.judged_without_near_duplicates, estimate.right_without_near_duplicates
+    if judged < FEW or judged == estimate.judged:
+        return ""
+    return f"{100 * right / judged:.0f} % of the {judged} that do not nearly repeat another text"
+
+
+def share(value: float | None) -> str:
+    """A share in per cent; a dash where nothing can be said."""
+    return "–" if value is None else f"{100 * value:.0f} %"
+
+
+def moment(seconds: float) -> str:
+    """A time, as people read it."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def machine_moment(seconds: float) -> str:
+    """A time, as programs read it."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def lasting(seconds: float) -> str:
+    """A span: `40 s`, `3 min`, `2 h 5 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def opening(sentence: str) -> str:
+    """With a capital letter, and the rest as it is."""
+    return sentence[:1].upper() + sentence[1:]
+
+
+def texts(count: int) -> str:
+    """`1 text`, `2 texts`."""
+    return "1 text" if count == 1 else f"{count} texts"
+
+
+def dropped(counts: Mapping[str, int]) -> list[str]:
+    """What was left out, each kind in words; a kind that a newer release counts by its name."""
+    named = (
+        (count, *_DROPPED.get(name, ("case", f"of {name!r}"))) for name, count in counts.items() if count
+    )
+    return [f"{count} {noun}{'' if count == 1 else 's'} {what}" for count, noun, what in named]
+
+
+def prose(sentence: str) -> Markup:
+    """What stands between backticks is to be typed."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(sentence))))  # noqa: S704  # escaped before
+
+
+FILTERS: Final[dict[str, Any]] = {
+    "percent": percent,
+    "without_near_duplicates": without_near_duplicates,
+    "share": share,
+    "moment": moment,
+    "machine_moment": machine_moment,
+    "lasting": lasting,
+    "opening": opening,
+    "texts": texts,
+    "dropped": dropped,
+    "prose": prose,
+}

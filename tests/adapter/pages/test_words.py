@@ -1,0 +1,44 @@
+"""Figures in words."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.adapter.pages import words
+from services.core.domain import Estimate
+
+
+def test_an_estimate_is_said_with_its_interval_and_not_at_all_below_twenty_texts() -> None:
+    assert words.percent(Estimate(34, 16, 0.327, 0.61, 0.4, "holdout")) == "47 % (33–61)"
+    assert words.percent(Estimate(19, 19, 0.8, 1.0, 1.0, "holdout")) == "too few labels to say"
+
+
+def test_near_duplicates_are_told_of_where_they_were_looked_for() -> None:
+    found = Estimate(40, 30, 0.6, 0.86, 0.7, "cross-fit", 36, 26)
+    assert words.without_near_duplicates(found) == "72 % of the 36 that do not nearly repeat another text"
+    assert words.without_near_duplicates(Estimate(40, 30, 0.6, 0.86, 0.7, "cross-fit")) == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (3600, "60 min"), (7500, "2 h 5 min")]
+)
+def test_spans(seconds: float, said: str) -> None:
+    assert words.lasting(seconds) == said
+
+
+def test_what_was_dropped_is_said_in_the_singular_and_plural_and_what_is_new_by_its_name() -> None:
+    counts = {"cancelled": 1, "tie": 2, "no_text": 0, "comet": 3}
+    assert words.dropped(counts) == [
+        "1 annotation skipped",
+        "2 tasks with as many votes for one label as for another",
+        "3 cases of 'comet'",
+    ]
+
+
+def test_nothing_is_a_dash() -> None:
+    assert (words.share(None), words.share(0.456)) == ("–", "46 %")
+
+
+def test_what_is_to_be_typed_stands_out_and_nothing_else_is_markup() -> None:
+    said = words.prose("Run `fitloop doctor` <b>now</b>")
+    assert said == "Run <code>fitloop doctor</code> &lt;b&gt;now&lt;/b&gt;"

@@ -1,0 +1,331 @@
+"""The pages as they are rendered: what stands in them, that nothing in them can do harm, and that they come quickly."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import lxml.html
+import pytest
+
+from services.adapter.agreement import Agreement
+from services.adapter.notebook import Fate, Notebook, Verdict
+from services.core.domain import RunState, RunStatus
+from services.core.settings import AuthSettings, LabelStudioSettings, Settings
+from tests import gallery
+from tests.fakes import World
+
+HTML = {"Accept": "text/html"}
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    """With a password, which the client sends."""
+    auth = AuthSettings(BASIC_AUTH_USER="ann", BASIC_AUTH_PASS="secret", FITLOOP_PATH_PREFIX="/fitloop")
+    async with World(tmp_path, auth) as built:
+        built.client.auth = ("ann", "secret")
+        built.client.headers.update(HTML)
+        yield built
+
+
+def hang(world: World, number: int = 1, title: str = "Shop", count: int = 4, **changes: Any) -> None:
+    """A project with versions."""
+    made = gallery.versions(f"{number}-{number}", count)
+    gallery.publish(world.registry.store, made)
+    world.board.put(gallery.view(number, title, made, **changes))
+
+
+async def page_of(world: World, path: str) -> Any:
+    """The document of that path."""
+    answer = await world.client.get(path)
+    assert answer.status_code == 200, answer.text
+    return lxml.html.fromstring(answer.text)
+
+
+def said(element: Any) -> str:
+    """What a person reads of it."""
+    return " ".join(element.text_content().split())
+
+
+async def test_problems_come_first_then_runs_then_the_others(world: World) -> None:
+    hang(world, 1, "Quiet", 0)
+    hang(world, 2, "Busy", 0, active=gallery.running(2))
+    hang(world, 3, "Troubled", 0, problem="Label Studio refuses the token: make a new one.")
+    titles = [said(link) for link in (await page_of(world, "/")).xpath("//li//h2/a")]
+    assert titles == ["Troubled", "Busy", "Quiet"]
+
+
+async def test_whoever_has_a_password_and_no_project_is_told_how_events_come_through(
+    world: World, tmp_path: Path
+) -> None:
+    assert "FITLOOP_SECRET_PATH" in said((await page_of(world, "/")).xpath("//div[@id='projects']")[0])
+    async with World(tmp_path / "open") as without:
+        without.client.headers.update(HTML)
+        projects = (await page_of(without, "/")).xpath("//div[@id='projects']")[0]
+        assert "No project yet" in said(projects)
+        assert "FITLOOP_SECRET_PATH" not in said(projects)
+
+
+async def test_forty_projects_take_no_longer_than_fifty_milliseconds(world: World) -> None:
+    for number in range(1, 41):
+        hang(world, number, f"Project {number}", 1)
+    page, taken = await page_of(world, "/"), []
+    for _ in range(5):
+        started = time.perf_counter()
+        await world.client.get("/")
+        taken.append(time.perf_counter() - started)
+    assert len(page.xpath("//li[contains(@class, 'card')]")) == 40
+    assert min(taken) < 0.05
+
+
+async def test_a_projects_page_has_curve_labels_matrix_versions_and_links(world: World) -> None:
+    hang(world, 1, "Shop", 4)
+    page = await page_of(world, "/projects/1")
+    assert len(page.xpath("//svg//circle")) == 4
+    assert "4 versions were judged" in page.xpath("string(//desc)")
+    assert page.xpath("//svg/@role") == ["img"]
+    rows = page.xpath("//table[contains(@class, 'versions')]/tbody/tr")
+    assert [row.xpath("string(th/a)") for row in rows] == ["shop-4", "shop-3", "shop-2", "shop-1"]
+    assert "serves" in said(rows[0])
+    assert "Held:" in said(rows[1])
+    assert "before" in said(rows[2])
+    assert "after shop-2" in said(rows[0])
+    assert page.xpath("string(//table[@class='matrix']/tbody/tr[1]/th)") == "1 Cancel order"
+    assert "Refund" in said(page.xpath("//div[@id='labels-table']")[0])
+    assert "an estimate, usually low" in said(page)
+    assert "http://localhost:8080/projects/1/data" in page.xpath("//a/@href")
+
+
+async def test_a_versions_page_names_what_it_fixed_and_broke_with_links_into_label_studio(
+    tmp_path: Path,
+) -> None:
+    async with World(tmp_path) as world:
+        world.client.headers.update(HTML)
+        hang(world, 1, "Shop", 4)
+        page = await page_of(world, "/projects/1/versions/shop-3")
+        broken = page.xpath("//section[@id='changed']//table//a")
+        assert broken
+        assert all(
+            re.fullmatch(r"http://localhost:8080/projects/1/data\?task=\d+", link.get("href"))
+            for link in broken
+        )
+        assert "19 broken" in said(page.xpath("//section[@id='changed']")[0])
+        assert "cross-fit" in said(page)
+        assert "third opinion" in said(page)
+        assert "2 annotations skipped" in said(page)
+        assert "linear-probe" in said(page)
+
+
+async def test_links_go_where_browsers_reach_label_studio(tmp_path: Path) -> None:
+    settings = Settings(
+        label_studio=LabelStudioSettings(
+            LABEL_STUDIO_HOST="http://ls:8080", FITLOOP_LABEL_STUDIO_PUBLIC_URL="https://labels.test/"
+        )
+    )
+    async with World(tmp_path, settings=settings) as world:
+        world.client.headers.update(HTML)
+        hang(world, 1, "Shop", 1)
+        assert "https://labels.test/projects/1/data" in (await page_of(world, "/projects/1")).xpath(
+            "//a/@href"
+        )
+
+
+async def test_a_version_of_an_earlier_release_says_that_its_changes_are_not_known(world: World) -> None:
+    made = [replace(one, report={**one.report, "changed": None}) for one in gallery.versions("1-1", 2)]
+    gallery.publish(world.registry.store, made)
+    world.board.put(gallery.view(1, "Shop", made))
+    assert "an earlier release" in said(await page_of(world, "/projects/1/versions/shop-2"))
+
+
+async def test_a_version_without_a_report_is_shown_all_the_same(world: World) -> None:
+    hang(world, 1, "Shop", 1)
+    world.registry.store.delete("projects/1-1/versions/shop-1/report.json")
+    page = said(await page_of(world, "/projects/1"))
+    assert "The report of shop-1 cannot be shown" in page
+    assert "train again" in page
+
+
+async def test_why_a_version_is_not_served_is_told_beside_what_the_gate_said(world: World) -> None:
+    hang(world, 1, "Shop", 1)
+    verdict = Verdict("shop-1", Fate.REFUSED, "shop-1 was refused: its file differs.", 1.0)
+    Notebook(world.registry.store, "1-1").write_verdict(verdict)
+    assert "Refused: shop-1 was refused" in said(await page_of(world, "/projects/1"))
+
+
+async def test_a_run_is_shown_with_its_progress_and_log(world: World) -> None:
+    run = gallery.running(1)
+    hang(world, 1, "Shop", 2, active=run, sentence="training shop-9: fine-tuning, step 30 of 120, 40 s left")
+    world.registry.store.write("runs/1-9/log.txt", b"first\nlast <line>\n")
+    page = await page_of(world, "/projects/1")
+    assert "40 s left" in said(page.xpath("//section[@id='state']")[0])
+    assert page.xpath("//progress/@value") == ["30"]
+    assert page.xpath("string(//pre)") == "first\nlast <line>"
+    assert page.xpath("//details[@open]")
+    assert page.xpath("//noscript/meta[@http-equiv='refresh']")
+    assert page.body.get("data-pace") == "2"
+
+
+async def test_a_failed_run_says_why_and_a_quiet_page_does_not_reload(world: World) -> None:
+    last = RunStatus("1-2", RunState.FAILED, "judging", message="The disk was full.", exit_code=1, attempt=2)
+    hang(world, 1, "Shop", 0, last=last)
+    page = await page_of(world, "/projects/1")
+    assert "Failed, attempt 2, exit code 1. The disk was full." in said(page.xpath("//section[@id='run']")[0])
+    assert not page.xpath("//meta[@http-equiv='refresh']")
+
+
+async def test_hints_and_agreement_are_shown_and_agreement_is_never_called_accuracy(world: World) -> None:
+    view = gallery.view(1, "Shop", hints=("Its host has one word.",))
+    world.board.put(replace(view, figures=replace(view.figures, agreement=Agreement(41, 50))))
+    page = said(await page_of(world, "/projects/1"))
+    assert "Its host has one word." in page
+    assert "agreed with the suggestion on 41 of the last 50" in page
+    assert "flatters" in page
+
+
+async def test_few_versions_at_first_and_all_when_asked_for(world: World) -> None:
+    hang(world, 1, "Shop", 30)
+    assert (
+        len((await page_of(world, "/projects/1")).xpath("//table[contains(@class, 'versions')]/tbody/tr"))
+        == 25
+    )
+    page = await page_of(world, "/projects/1?all=1")
+    assert len(page.xpath("//table[contains(@class, 'versions')]/tbody/tr")) == 30
+
+
+async def test_before_anything_was_made_the_page_says_so(world: World) -> None:
+    world.board.put(gallery.view(1, ""))
+    page = said(await page_of(world, "/projects/1"))
+    assert "Untitled" in page
+    assert "No version yet." in page
+
+
+async def test_a_first_version_of_few_texts_is_too_few_to_say(world: World) -> None:
+    made = gallery.versions("1-1", 1)
+    few = replace(made[0].manifest, estimate=replace(made[0].manifest.estimate, judged=12, right=9))
+    gallery.publish(world.registry.store, [replace(made[0], manifest=few)])
+    world.board.put(gallery.view(1, "Shop", made))
+    page = said(await page_of(world, "/projects/1"))
+    assert "too few labels to say" in page
+    assert "75 %" not in page
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/projects/2", "/projects/2/versions/shop-3", "/projects/2/promote?version=shop-3"]
+)
+async def test_hostile_names_are_text_and_nothing_else_may_run(world: World, path: str) -> None:
+    labels = (gallery.HOSTILE, '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }}", "'--", "ok")
+    made = gallery.versions("2-2", 3, labels)
+    gallery.publish(world.registry.store, made)
+    hint = f"{gallery.HOSTILE} <b>"
+    world.board.put(
+        gallery.view(
+            2, gallery.HOSTILE, made, problem=hint, sentence=hint, hints=(hint,), active=gallery.running(2)
+        )
+    )
+    answer = await world.client.get(path)
+    page = lxml.html.fromstring(answer.text)
+    assert gallery.HOSTILE in page.text_content()
+    policy = answer.headers["content-security-policy"]
+    for tag in ("script", "style"):
+        for element in page.xpath(f"//{tag}"):
+            digest = base64.b64encode(hashlib.sha256((element.text or "").encode()).digest()).decode()
+            assert f"{tag}-src 'sha256-{digest}'" in policy
+    assert "unsafe" not in policy
+    assert not page.xpath("//@style | //img | //@*[starts-with(name(), 'on')]")
+    assert "49" not in page.xpath("string(//div[@id='labels-table'])")
+
+
+@pytest.mark.parametrize("path", ["/", "/projects/1", "/projects/1/versions/shop-2", "/projects/1/train"])
+async def test_pages_can_be_read_by_a_screen_reader(world: World, path: str) -> None:
+    hang(world, 1, "Shop", 3, active=gallery.running(1), problem="Something is wrong.")
+    page = await page_of(world, path)
+    assert page.get("lang") == "en"
+    assert len(page.xpath("//h1")) == 1
+    assert len(page.xpath("//main")) == 1
+    ids = page.xpath("//@id")
+    assert len(ids) == len(set(ids))
+    for reference in page.xpath("//@aria-labelledby"):
+        assert set(reference.split()) <= set(ids)
+    assert all(table.xpath("thead//th[@scope='col']") for table in page.xpath("//table"))
+    assert all(row.xpath("th[@scope='row']") for row in page.xpath("//tbody/tr"))
+    for element in page.xpath("//progress | //meter | //*[@role='region'] | //nav"):
+        assert element.get("aria-label") or element.get("aria-labelledby")
+    assert all(said(link) for link in page.xpath("//a | //button"))
+    levels = [int(heading.tag[1]) for heading in page.xpath("//h1 | //h2 | //h3")]
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+
+
+@pytest.mark.parametrize(
+    ("path", "root"),
+    [
+        ("/", "./"), ("/projects/1", "../"), ("/projects/1/versions/shop-1", "../../../"), ("/fitloop/projects/1", "../"),
+        ("/fitloop", "/fitloop/"), ("/fitloop/", "./"),
+    ],
+)  # fmt: skip
+async def test_links_are_relative_so_that_they_hold_below_any_prefix(
+    world: World, path: str, root: str
+) -> None:
+    hang(world, 1, "Shop", 1)
+    page = await page_of(world, path)
+    assert page.xpath("//a[@class='brand']/@href") == [root]
+    ours = [href for href in page.xpath("//a/@href") if not href.startswith(("http://localhost:8080", "#"))]
+    assert all(href.startswith(root) for href in ours)
+
+
+async def test_what_is_not_there_is_a_page_for_browsers_and_json_for_programs(world: World) -> None:
+    hang(world, 1, "Shop", 1)
+    for path in ("/projects/9", "/projects/x", "/projects/1/versions/none"):
+        answer = await world.client.get(path)
+        assert answer.status_code == 404
+        assert answer.headers["content-type"].startswith("text/html")
+        program = await world.client.get(path, headers={"Accept": "*/*"})
+        assert program.status_code == 404
+        assert program.json()["status"] == 404
+
+
+async def test_an_address_that_leads_nowhere_is_a_page_for_browsers(world: World) -> None:
+    answer = await world.client.get("/no/such/page")
+    assert answer.status_code == 404
+    assert lxml.html.fromstring(answer.text).xpath("//a[@class='brand']/@href") == ["../../"]
+    program = await world.client.get("/no/such/page", headers={"Accept": "*/*"})
+    assert program.json()["status"] == 404
+
+
+async def test_what_was_asked_for_is_told_once_where_there_are_no_scripts(world: World) -> None:
+    hang(world, 1, "Shop", 1)
+    page = await page_of(world, "/projects/1?asked=train")
+    assert page.xpath("//noscript/meta/@content") == ["5; url=1"]
+
+
+async def test_wrong_answers_that_are_not_named_are_counted(world: World) -> None:
+    hang(world, 1, "Shop", 6)
+    page = await page_of(world, "/projects/1/versions/shop-3")
+    named = len(page.xpath("//section[@aria-labelledby='wrong-heading']//tbody/tr"))
+    assert named == 50
+    estimate = gallery.versions("1-1", 3)[2].manifest.estimate
+    left = estimate.judged - estimate.right - named
+    assert left > 0
+    assert f"{left} more are not named." in said(page.xpath("//section[@aria-labelledby='wrong-heading']")[0])
+
+
+async def test_the_words_of_a_table_do_not_scroll_away_with_it(world: World) -> None:
+    hang(world, 1, "Shop", 3)
+    page = await page_of(world, "/projects/1")
+    assert not page.xpath("//caption")
+    for table in page.xpath("//table[@aria-describedby]"):
+        (words,) = page.xpath(f"//p[@id='{table.get('aria-describedby')}']")
+        assert said(words)
+
+
+async def test_a_hostile_path_is_said_as_text(world: World) -> None:
+    hang(world, 1, "Shop", 1)
+    answer = await world.client.get("/projects/1/versions/%3Cscript%3E")
+    assert answer.status_code == 404
+    assert "<script>" not in answer.text.replace("<script>(", "")

@@ -1,0 +1,205 @@
+"""Promote and the like from a page: asked once more, by a form of ours alone, stored as a command."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import lxml.html
+import pytest
+
+from services.core.domain import Action, RunState, RunStatus, Served
+from services.core.errors import StoreError
+from services.core.settings import AuthSettings
+from tests import gallery
+from tests.fakes import World
+
+HTML = {"Accept": "text/html", "Sec-Fetch-Site": "same-origin"}
+AUTH = AuthSettings(BASIC_AUTH_USER="ann", BASIC_AUTH_PASS="secret", FITLOOP_SECRET_PATH="hush")
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    """Project 5 with four versions, the third held; a browser that has given the password."""
+    async with World(tmp_path, AUTH) as built:
+        built.client.auth = ("ann", "secret")
+        built.client.headers.update(HTML)
+        made = gallery.versions("5-5", 4)
+        gallery.publish(built.registry.store, made)
+        built.board.put(gallery.view(5, "Shop", made))
+        yield built
+
+
+async def asked(world: World, path: str) -> dict[str, str]:
+    """The fields of the form at that path."""
+    answer = await world.client.get(path)
+    assert answer.status_code == 200, answer.text
+    (form,) = lxml.html.fromstring(answer.text).forms
+    assert form.method == "POST"
+    return {str(name): str(value) for name, value in form.form_values()}
+
+
+async def test_a_promotion_is_asked_for_once_more_and_then_stored(world: World) -> None:
+    page = (await world.client.get("/projects/5/promote?version=shop-3")).text
+    assert "Promote shop-3?" in page
+    assert "instead of shop-4" in page
+    assert "an estimate, usually low" in page
+    assert "Held:" in page
+    assert "pinned" in page
+    assert world.desk.commands == []
+    fields = await asked(world, "/projects/5/promote?version=shop-3")
+    answer = await world.client.post("/projects/5/promote?version=shop-3", data=fields)
+    assert (answer.status_code, answer.headers["location"]) == (303, "../5?asked=promote")
+    (command,) = world.desk.commands
+    assert (command.action, command.project_id, command.version) == (Action.PROMOTE, 5, "shop-3")
+    page = (await world.client.get("/projects/5?asked=promote")).text
+    assert "The promotion was asked for." in page
+
+
+@pytest.mark.parametrize("action", [action for action in Action if action is not Action.PROMOTE])
+async def test_every_action_can_be_asked_for(world: World, action: Action) -> None:
+    fields = await asked(world, f"/projects/5/{action.value}")
+    answer = await world.client.post(f"/projects/5/{action.value}", data=fields)
+    assert answer.status_code == 303
+    assert world.desk.commands[-1].action is action
+    assert f"asked={action.value}" in answer.headers["location"]
+
+
+async def test_a_rollback_names_the_version_that_was_shown(world: World) -> None:
+    page = (await world.client.get("/projects/5")).text
+    (link,) = [href for href in lxml.html.fromstring(page).xpath("//a/@href") if "/rollback" in href]
+    fields = await asked(world, link.replace("../", "/"))
+    assert fields["version"] == "shop-2"
+
+
+async def test_a_run_that_goes_on_is_named(world: World) -> None:
+    view = gallery.view(5, "Shop", active=RunStatus("5-3", RunState.RUNNING))
+    world.board.put(view)
+    assert "Run 5-3 ends for good." in (await world.client.get("/projects/5/cancel")).text
+    assert "Run 5-3 is going on" in (await world.client.get("/projects/5/train")).text
+
+
+async def test_without_an_earlier_version_a_rollback_says_so(world: World) -> None:
+    world.board.put(gallery.view(5, "Shop", served=Served("shop-1")))
+    assert "no earlier version" in (await world.client.get("/projects/5/rollback")).text
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": "", "Origin": "http://elsewhere.test"},
+    ],
+)
+async def test_a_form_of_another_site_does_nothing(world: World, headers: dict[str, str]) -> None:
+    fields = await asked(world, "/projects/5/train")
+    answer = await world.client.post("/projects/5/train", data=fields, headers=headers)
+    assert answer.status_code == 403
+    assert world.desk.commands == []
+
+
+async def test_a_form_whose_sender_is_not_known_does_nothing_and_the_page_says_so(world: World) -> None:
+    fields = await asked(world, "/projects/5/train")
+    del world.client.headers["Sec-Fetch-Site"]
+    answer = await world.client.post("/projects/5/train", data=fields)
+    assert answer.status_code == 403
+    assert answer.headers["content-type"].startswith("text/html")
+    assert "not sent by Fitloop&#39;s own page" in answer.text
+    ours = await world.client.post(
+        "/projects/5/train", data=fields, headers={"Origin": "http://fitloop.test:9090"}
+    )
+    assert ours.status_code == 303
+
+
+@pytest.mark.parametrize("fields", [{}, {"token": "x"}, {"token": "9999999999.00"}, {"version": "shop-1"}])
+async def test_a_form_without_its_token_does_nothing(world: World, fields: dict[str, str]) -> None:
+    answer = await world.client.post("/projects/5/train", data=fields)
+    assert answer.status_code == 403
+    assert "open for too long" in answer.text
+    assert world.desk.commands == []
+
+
+async def test_a_token_is_for_one_wish(world: World) -> None:
+    fields = await asked(world, "/projects/5/promote?version=shop-1")
+    answer = await world.client.post("/projects/5/promote", data={**fields, "version": "shop-2"})
+    assert answer.status_code == 403
+
+
+@pytest.mark.parametrize("body", [b"\xff\xfe", b"a&b", b"x" * 5000])
+async def test_a_body_that_is_no_form_is_refused(world: World, body: bytes) -> None:
+    answer = await world.client.post("/projects/5/train", content=body)
+    assert answer.status_code in {403, 413}
+
+
+async def test_what_is_not_there_is_said_as_a_page(world: World) -> None:
+    for path, sentence in {
+        "/projects/9/train": "knows no project",
+        "/projects/5/dance": "no action",
+        "/projects/5/promote?version=shop-99": "has no version",
+        "/projects/5/promote": "needs",
+    }.items():
+        answer = await world.client.get(path)
+        assert answer.status_code in {400, 404}
+        assert sentence in answer.text
+        assert "<h1>" in answer.text
+
+
+async def test_what_cannot_be_stored_is_said_as_a_page(world: World) -> None:
+    fields = await asked(world, "/projects/5/train")
+    world.desk.error = StoreError("The disk is full.")
+    answer = await world.client.post("/projects/5/train", data=fields)
+    assert answer.status_code == 503
+    assert "The disk is full." in answer.text
+
+
+async def test_below_the_secret_path_it_works_as_well_and_no_link_leaves_it(world: World) -> None:
+    world.client.auth = httpx.Auth()  # which sends none
+    fields = await asked(world, "/hush/projects/5/train")
+    answer = await world.client.post("/hush/projects/5/train", data=fields)
+    assert (answer.status_code, answer.headers["location"]) == (303, "../5?asked=train")
+    page = lxml.html.fromstring((await world.client.get("/hush")).text)
+    page.make_links_absolute("http://fitloop.test/hush")
+    ours = [href for href in page.xpath("//a/@href") if href.startswith("http://fitloop.test")]
+    assert ours
+    assert all(href.startswith("http://fitloop.test/hush") for href in ours)
+
+
+async def test_a_version_of_few_texts_is_promoted_without_a_figure(world: World) -> None:
+    (first, *_) = gallery.versions("5-5", 1)
+    few = replace(
+        first.manifest, version="few-1", estimate=replace(first.manifest.estimate, judged=12, right=9)
+    )
+    gallery.publish(world.registry.store, [replace(first, manifest=few)])
+    page = (await world.client.get("/projects/5/promote?version=few-1")).text
+    assert "Too few labels to say how often it is right." in page
+    assert "It is right on" not in page
+
+
+async def test_what_serves_already_is_not_said_to_take_its_own_place(world: World) -> None:
+    for action in ("promote", "rollback"):
+        page = (await world.client.get(f"/projects/5/{action}?version=shop-4")).text
+        assert "shop-4 serves already" in page
+        assert "instead of" not in page
+
+
+async def test_where_nothing_serves_nothing_is_replaced(world: World) -> None:
+    world.board.put(gallery.view(5, "Shop", served=Served()))
+    page = (await world.client.get("/projects/5/rollback?version=shop-1")).text
+    assert "suggestions of shop-1." in page
+    assert "None" not in page
+
+
+async def test_without_a_password_nothing_can_be_asked_for_and_the_page_says_why(tmp_path: Path) -> None:
+    async with World(tmp_path) as world:
+        world.serve(None)
+        page = (await world.client.get("/projects/5", headers=HTML)).text
+        assert "no password is set" in page
+        assert "/train" not in page
+        for method in ("GET", "POST"):
+            answer = await world.client.request(method, "/projects/5/train", headers=HTML)
+            assert answer.status_code == 403
+            assert "BASIC_AUTH_USER" in answer.text
+        assert world.desk.commands == []

@@ -1,0 +1,84 @@
+"""A real adapter on a port of this machine that does not lead: it shows what a leader has left in the store."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import uvicorn
+
+from services.adapter.app import create_app
+from services.adapter.board import Board, ProjectView
+from services.adapter.desk import FrontDesk
+from services.adapter.follower import Follower
+from services.core.domain import Command
+from services.core.inbox import Inbox
+from services.core.registry import Registry
+from services.core.runs import Runs
+from services.core.settings import Settings
+from services.core.store.files import FileStore
+from tests import gallery
+from tests.fakes import FakeInference
+from tests.waiting import eventually
+
+_TICK_SECONDS = 0.1
+_LEADER_SECONDS = 2.0
+
+
+@dataclass
+class Adapter:
+    """The adapter, and the leader's hand in its store."""
+
+    store: FileStore
+    url: str
+    views: list[ProjectView] = field(default_factory=list)
+
+    def hang(self, *views: ProjectView) -> None:
+        """The leader's board from now on; versions are to be published before."""
+        self.views = list(views)
+        gallery.show(self.store, self.views)
+
+    def commands(self) -> list[Command]:
+        """What was asked for and not yet carried out."""
+        return Inbox(self.store).commands()
+
+
+@contextlib.contextmanager
+def adapter(folder: Path, settings: Settings) -> Iterator[Adapter]:
+    """It runs until the end of the block."""
+    store, board, over = FileStore(folder), Board(), threading.Event()
+    desk = FrontDesk(store, lambda: None)
+    app = create_app(settings, board, desk, FakeInference(), Registry(store), Runs(store))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        found = Adapter(store, f"http://localhost:{listener.getsockname()[1]}")
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=2))
+        threads = [
+            threading.Thread(target=lambda: server.run(sockets=[listener])),
+            threading.Thread(target=_follow, args=(found, Follower(store, board, desk.collect), over)),
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            eventually(lambda: server.started, 20, what="the adapter answers")
+            yield found
+        finally:
+            server.should_exit = True
+            over.set()
+            for thread in threads:
+                thread.join(10)
+
+
+def _follow(found: Adapter, follower: Follower, over: threading.Event) -> None:
+    """Reads as a follower does; and from time to time the leader says once more what it said."""
+    follower.begin(time.time())
+    said = time.monotonic()
+    while not over.wait(_TICK_SECONDS):
+        if time.monotonic() - said > _LEADER_SECONDS:
+            said = time.monotonic()
+            gallery.show(found.store, found.views)
+        follower.tick(time.time())

@@ -1,0 +1,295 @@
+"""The status page in a real browser, of a real adapter over a store with real documents.
+
+Needs Debian's chromium (or FITLOOP_TEST_CHROMIUM) and playwright; skipped visibly where either is missing. Pictures are
+kept where FITLOOP_TEST_PICTURES names a folder.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from services.core.domain import Action
+from services.core.settings import AuthSettings, Settings
+from tests import gallery
+from tests.e2e.adapters import Adapter, adapter
+from tests.waiting import eventually
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, ConsoleMessage, HttpCredentials, Page, ViewportSize
+
+PHONE: ViewportSize = {"width": 390, "height": 844}
+DESKTOP: ViewportSize = {"width": 1280, "height": 900}
+SECURED = Settings(
+    auth=AuthSettings(
+        BASIC_AUTH_USER="ann",
+        BASIC_AUTH_PASS="secret",
+        FITLOOP_SECRET_PATH="hush",
+        FITLOOP_PATH_PREFIX="/fitloop",
+    )
+)
+WHO: HttpCredentials = {"username": "ann", "password": "secret"}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Debian's chromium."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    executable = os.environ.get("FITLOOP_TEST_CHROMIUM") or shutil.which("chromium")
+    if not executable:
+        pytest.skip(
+            "there is no chromium on this machine: apt-get install chromium, or FITLOOP_TEST_CHROMIUM"
+        )
+    with playwright.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Adapter]:
+    """Three projects: one that trains, one with a hostile name and labels, one with a long name and a problem."""
+    with adapter(tmp_path_factory.mktemp("store"), SECURED) as found:
+        labels = (gallery.HOSTILE, "<img src=x onerror=alert(2)>", *gallery.INTENTS[:3], "L" * 90)
+        made = {
+            1: gallery.versions("1-1", 8),
+            2: gallery.versions("2-2", 3, labels),
+            3: gallery.versions("3-3", 2),
+        }
+        for versions in made.values():
+            gallery.publish(found.store, versions)
+        found.hang(
+            gallery.view(1, "Shop messages", made[1], active=gallery.running(1), sentence=_training(30)),
+            gallery.view(2, gallery.HOSTILE, made[2]),
+            gallery.view(3, gallery.LONG, made[3], problem="Run 3-3 failed: 'Refund' alone has examples. Label texts with another label."),
+        )  # fmt: skip
+        eventually(lambda: _answers(found), 20, what="the board is read")
+        yield found
+
+
+def _training(step: int) -> str:
+    return f"serving shop-8: right 178 of 236 (70–81 %); training shop-9: fine-tuning, step {step} of 120, 40 s left"
+
+
+def _answers(found: Adapter) -> bool:
+    import httpx
+
+    answer = httpx.get(found.url, auth=("ann", "secret"), headers={"Accept": "text/html"}, timeout=5)
+    return "Shop messages" in answer.text or "No project yet" in answer.text or "Project 40" in answer.text
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page of a desktop's size, whose errors fail the test."""
+    yield from _page(browser, viewport=DESKTOP)
+
+
+def _page(browser: Browser, **options: Any) -> Iterator[Page]:
+    context = browser.new_context(http_credentials=WHO, **options)
+    opened = context.new_page()
+    troubles: list[str] = []
+    opened.on("pageerror", lambda error: troubles.append(str(error)))
+    opened.on("dialog", lambda dialog: troubles.append(dialog.message))
+    opened.on("console", lambda said: troubles.append(said.text) if _is_trouble(said) else None)
+    yield opened
+    context.close()
+    assert troubles == []
+
+
+def _is_trouble(said: ConsoleMessage) -> bool:
+    """What the policy refused, a slip of the script; a network that is away is not."""
+    return said.type == "error" and "net::ERR_INTERNET_DISCONNECTED" not in said.text
+
+
+def _keep(page: Page, name: str) -> None:
+    if folder := os.environ.get("FITLOOP_TEST_PICTURES"):
+        page.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=True)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
+def test_every_page_fits_its_screen_and_runs_nothing_that_a_name_brings(
+    browser: Browser, shop: Adapter, size: ViewportSize, scheme: str
+) -> None:
+    """No page is wider than the screen, no name is run, no colour of the other scheme is left."""
+    paths = {
+        "projects": "/",
+        "project": "/projects/1",
+        "hostile": "/projects/2",
+        "long": "/projects/3",
+        "version": "/projects/2/versions/shop-3",
+        "question": "/projects/1/promote?version=shop-3",
+    }
+    for opened in _page(browser, viewport=size, color_scheme=scheme):
+        for name, path in paths.items():
+            opened.goto(f"{shop.url}{path}")
+            assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth"), (name, size)
+            ground = opened.evaluate("getComputedStyle(document.body).backgroundColor")
+            assert (ground == "rgb(246, 247, 248)") is (scheme == "light")
+            _keep(opened, f"{name}-{size['width']}-{scheme}")
+
+
+def test_an_open_page_follows_the_run_without_being_loaded_again(page: Page, shop: Adapter) -> None:
+    """Progress comes by itself, what the reader has opened and focused stays, and a leader elsewhere is followed."""
+    page.goto(f"{shop.url}/projects/1")
+    page.evaluate("window.untouched = true")
+    page.click("#log summary")
+    page.focus("text=Train now")
+    assert page.get_attribute("progress", "value") == "30"
+    first, *others = shop.views
+    shop.hang(replace(first, active=gallery.running(1, 77), sentence=_training(77)), *others)
+    page.wait_for_selector("progress[value='77']", timeout=15_000)
+    assert "step 77 of 120" in page.inner_text("#state")
+    assert page.evaluate("window.untouched")
+    assert page.get_attribute("#log", "open") is None
+    assert page.evaluate("document.activeElement.textContent") == "Train now"
+
+
+def test_a_page_says_when_fitloop_no_longer_answers(page: Page, shop: Adapter) -> None:
+    """And takes it back once it does."""
+    page.goto(f"{shop.url}/projects/1")
+    assert page.is_hidden("#offline")
+    page.context.set_offline(True)
+    page.wait_for_selector("#offline", state="visible", timeout=15_000)
+    page.context.set_offline(False)
+    page.wait_for_selector("#offline", state="hidden", timeout=15_000)
+
+
+def test_an_open_page_of_a_new_project_gets_its_first_run_and_version(page: Page, tmp_path: Path) -> None:
+    """Parts that were not there come; a part that was there stays, so that a screen reader tells what is new in it."""
+    with adapter(tmp_path, SECURED) as found:
+        found.hang(gallery.view(1, "Shop messages"))
+        eventually(lambda: _answers(found), 20, what="the board is read")
+        page.goto(f"{found.url}/projects/1?asked=train")
+        assert page.url == f"{found.url}/projects/1"
+        assert page.locator("#run, #versions").count() == 0
+        page.evaluate("window.part = document.getElementById('problems')")
+        made = gallery.versions("1-1", 1)
+        gallery.publish(found.store, made)
+        found.hang(
+            gallery.view(1, "Shop messages", made, active=gallery.running(1), problem="Run 1-8 failed: why.")
+        )
+        page.wait_for_selector("#run", timeout=15_000)
+        parts = page.eval_on_selector_all("[data-live]", "found => found.map(one => one.id)")
+        assert parts == ["problems", "state", "curve", "judged", "versions", "run"]
+        assert page.evaluate("part.isConnected && part.innerText.includes('Run 1-8 failed')")
+        page.goto("about:blank")  # or it would ask an adapter that is gone
+
+
+def test_a_page_whose_address_holds_the_password_follows_as_well(browser: Browser, shop: Adapter) -> None:
+    """As it is pasted from Label Studio's settings."""
+    context = browser.new_context()
+    opened = context.new_page()
+    opened.goto(f"{shop.url.replace('://', '://ann:secret@')}/projects/1")
+    with opened.expect_response(lambda answer: answer.request.resource_type == "fetch") as told:
+        pass
+    assert told.value.status == 200
+    assert opened.is_hidden("#offline")
+    context.close()
+
+
+def test_a_tab_that_is_shown_again_looks_at_once(page: Page, shop: Adapter) -> None:
+    """Not when it would have looked next."""
+    page.goto(f"{shop.url}/projects/3")
+    assert page.get_attribute("body", "data-pace") == "10"
+    is_asked = lambda request: request.resource_type == "fetch"  # noqa: E731
+    with page.expect_request(is_asked, timeout=3_000):
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+
+@pytest.mark.parametrize("prefix", ["", "/fitloop", "/hush", "/fitloop/hush"])
+def test_a_version_is_promoted_with_the_keyboard_alone_below_any_prefix(
+    browser: Browser, shop: Adapter, prefix: str
+) -> None:
+    """By links and a confirmation, without scripts; the command waits in the inbox for the leader."""
+    before = {command.id for command in shop.commands()}
+    for opened in _page(browser, viewport=PHONE, java_script_enabled=False):
+        opened.goto(f"{shop.url}{prefix}/")
+        _press(opened, "Shop messages")
+        _press(opened, "Promote shop-3")
+        assert "Promote shop-3?" in opened.inner_text("h1")
+        assert "instead of shop-8" in opened.inner_text("main")
+        _press(opened, "Promote shop-3")
+        assert opened.url == f"{shop.url}{prefix}/projects/1?asked=promote"
+        assert "The promotion was asked for." in opened.inner_text("main")
+    (command,) = [command for command in shop.commands() if command.id not in before]
+    assert (command.action, command.version, command.project_id) == (Action.PROMOTE, "shop-3", 1)
+
+
+def _press(page: Page, name: str) -> None:
+    """Tab to what has that name, and Enter."""
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        if page.locator(":focus").count() and page.locator(":focus").text_content() == name:
+            with page.expect_navigation():
+                page.keyboard.press("Enter")
+            return
+    raise AssertionError(f"{name!r} cannot be reached by the Tab key on {page.url}")
+
+
+def test_a_page_of_another_site_can_ask_for_nothing(browser: Browser, shop: Adapter, tmp_path: Path) -> None:
+    """A browser that knows the password sends it whoever asks; what asks is looked at."""
+    context = browser.new_context(http_credentials=WHO)
+    opened = context.new_page()
+    opened.goto(f"{shop.url}/projects/1")
+    before = len(shop.commands())
+    for path, body in {
+        "/projects/1/train": "",
+        "/api/projects/1/train": "",
+        "/api/projects/1/cancel": "{}",
+    }.items():
+        hostile = tmp_path / "hostile.html"
+        hostile.write_text(
+            f'<form id=f method=post action="{shop.url}{path}" enctype="text/plain"><input name=\'{body}\'></form>'
+            "<script>document.getElementById('f').submit()</script>"
+        )
+        opened.goto(hostile.as_uri())
+        opened.wait_for_url(f"{shop.url}{path}")
+        assert "nothing was done" in opened.inner_text("body")
+    context.close()
+    assert len(shop.commands()) == before
+
+
+def test_without_scripts_a_page_of_a_run_is_loaded_again_by_itself(browser: Browser, shop: Adapter) -> None:
+    """And says all that it says with them."""
+    for opened in _page(browser, viewport=DESKTOP, java_script_enabled=False):
+        opened.goto(f"{shop.url}/projects/1")
+        assert opened.locator("noscript meta[http-equiv=refresh]").count() == 1
+        assert opened.is_visible("svg.curve")
+        assert opened.is_visible("#versions")
+
+
+@pytest.mark.parametrize("count", [0, 1, 40])
+def test_none_one_and_forty_projects(page: Page, tmp_path: Path, count: int) -> None:
+    """The first page is complete, and answered within 50 ms."""
+    with adapter(tmp_path, SECURED) as found:
+        views = []
+        for number in range(1, count + 1):
+            made = gallery.versions(f"{number}-{number}", 2)
+            gallery.publish(found.store, made)
+            views.append(gallery.view(number, f"Project {41 - number}", made))
+        found.hang(*views)
+        eventually(lambda: _answers(found) or count == 1, 20, what="the board is read")
+        eventually(
+            lambda: page.goto(found.url) and page.locator(".card").count() == count, 20, what="all projects"
+        )
+        assert page.is_visible("text=No project yet") is (count == 0)
+        assert _quickest(page, found.url) < 0.05
+        _keep(page, f"projects-{count}")
+
+
+def _quickest(page: Page, url: str) -> float:
+    """Seconds of an answer; others work on this machine as well, so the best of some."""
+    taken = []
+    for _ in range(5):
+        started = time.perf_counter()
+        page.request.get(url, headers={"Accept": "text/html"})
+        taken.append(time.perf_counter() - started)
+    return min(taken)

@@ -1,0 +1,170 @@
+"""Projects as people meet them, for tests of the pages: versions with real manifests and reports, a run, a board.
+
+Reports are built by the trainer's own code from made-up answers; nothing is trained.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.adapter.board import ProjectView
+from services.adapter.bulletin import KEY, Page
+from services.core import documents
+from services.core.domain import (
+    Estimate,
+    GateDecision,
+    LabelSpace,
+    Manifest,
+    OutOfSample,
+    Project,
+    RunState,
+    RunStatus,
+    Served,
+    Serving,
+    Snapshot,
+)
+from services.core.registry import Registry
+from services.core.runs import Runs
+from services.core.store import ObjectStore
+from services.trainer.dataset import Dataset, Example
+from services.trainer.evaluate import estimate
+from services.trainer.gate import decide, decide_first, pair_up
+from services.trainer.report import build_report, changed
+from tests.samples import manifest as sample
+
+INTENTS = (
+    "Cancel order", "Damaged item", "Delivery status", "Invoice request", "Refund", "Return an item", "Something else"
+)  # fmt: skip
+HOSTILE = "<script>alert('title')</script>"
+LONG = "Customer messages of the northern warehouses, " * 6
+NOW = 1_795_600_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A version, and its out-of-sample answers for the one after it."""
+
+    manifest: Manifest
+    answers: OutOfSample
+    report: dict[str, object]
+
+
+def project(number: int, title: str) -> Project:
+    """As Label Studio's API would say."""
+    return Project(f"{number}-{number}", number, title, "<View/>", f"hash-{number}", "2026-11-23T22:35:52Z")
+
+
+def versions(key: str, count: int, labels: Sequence[str] = INTENTS, stem: str = "shop") -> list[Made]:
+    """Oldest first; each knows more than the one before, but for the third, which is worse and was held."""
+    made: list[Made] = []
+    served: Made | None = None
+    for number in range(1, count + 1):
+        texts = 12 + 28 * number
+        skill = 0.2 + 0.62 * (1 - 0.8**number) - (0.35 if number == 3 else 0)
+        found = _version(key, f"{stem}-{number}", number, texts, skill, labels, served)
+        made.append(found)
+        served = found if found.manifest.gate.promote else served
+    return made
+
+
+def publish(store: ObjectStore, made: Sequence[Made]) -> None:
+    """Into the registry, with all files that the pages read."""
+    for one in made:
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "oos.json").write_bytes(documents.dump(one.answers))
+            (Path(folder) / "report.json").write_text(json.dumps(one.report))
+            Registry(store).publish(Path(folder), one.manifest)
+
+
+def view(number: int, title: str, made: Sequence[Made] = (), **changes: Any) -> ProjectView:
+    """The project on the board, which serves the newest version that the gate let through."""
+    through = [one.manifest.version for one in made if one.manifest.gate.promote]
+    served = Served(through[-1], through[-2] if through[1:] else None) if through else Served()
+    space = LabelSpace("intent", "text", "$text", INTENTS, note="Choices 'intent' of the text 'text'")
+    said = f"serving {served.current}; waiting: 6 of 10 labelled tasks changed" if through else "waiting: 6 of 10 labelled tasks changed"  # fmt: skip
+    shown = ProjectView(project(number, title), space, served, 12, 6, 10, said, checked_at=NOW)
+    return replace(shown, **changes)
+
+
+def running(number: int, step: int = 30) -> RunStatus:
+    """A run in the middle of its second stage."""
+    return RunStatus(
+        f"{number}-9", RunState.RUNNING, "fine-tuning", step, 120, 0.4, 85.0, 40.0, updated_at=NOW, seconds={"reading": 1.2}
+    )  # fmt: skip
+
+
+def show(store: ObjectStore, views: Sequence[ProjectView]) -> None:
+    """As the leader does: board.json, serving.json and what each run says."""
+    registry, runs = Registry(store), Runs(store)
+    for one in views:
+        registry.write_project(one.project)
+        if one.active:
+            runs.write(one.active)
+            lines = (f"epoch 2 step {step} loss {1 / step:.3f}" for step in range(1, 61))
+            store.write(f"runs/{one.active.run}/log.txt", "\n".join(lines).encode())
+    registry.write_serving(Serving(1, 1, {one.project.key: one.served for one in views}))
+    store.write(KEY, documents.dump(Page(tuple(views), NOW, 1)))
+
+
+def _version(
+    key: str, name: str, number: int, texts: int, skill: float, labels: Sequence[str], before: Made | None
+) -> Made:
+    dataset = _dataset(texts, labels)
+    probabilities = _answers(dataset, skill)
+    rows: NDArray[np.int64] = np.arange(texts, dtype=np.int64)
+    found = estimate(probabilities, dataset.targets, "cross-fit", np.arange(texts) % 9 == 0)
+    answers = OutOfSample(
+        dataset.labels,
+        "cross-fit",
+        {key: tuple(row.tolist()) for key, row in zip(dataset.keys, probabilities, strict=True)},
+    )
+    truth = {example.key: example.label for example in dataset.examples}
+    compared = pair_up(answers, before.answers, truth, None) if before else None
+    decision = (
+        decide(compared, same_method=True, labels_removed=(), compared_with=before.manifest.version)
+        if compared and before
+        else decide_first(answers, truth)
+    )
+    report = build_report(dataset, rows, probabilities, found, 1.2)
+    named = {**report, "changed": changed(dataset, decision.compared_with, compared)}
+    return Made(_manifest(key, name, number, dataset, found, decision), answers, named)
+
+
+def _manifest(
+    key: str, name: str, number: int, dataset: Dataset, found: Estimate, decision: GateDecision
+) -> Manifest:
+    made = sample(name, key, dataset.labels)
+    lineage = replace(made.lineage, run=f"{key.partition('-')[0]}-{number}", texts=len(dataset.examples), parent=decision.compared_with)  # fmt: skip
+    return replace(made, estimate=found, gate=decision, lineage=lineage, created_at=NOW + 3600 * number)
+
+
+def _dataset(texts: int, labels: Sequence[str]) -> Dataset:
+    examples = tuple(
+        Example(f"{number:064x}", f"text {number}", labels[number % len(labels)], 1000 + number, (number,))
+        for number in range(texts)
+    )
+    names = tuple(labels)
+    return Dataset(
+        examples, names, Snapshot({}, "hash", names, NOW), {"cancelled": 2, "tie": 1}, (1003, 1010)
+    )
+
+
+def _answers(dataset: Dataset, skill: float) -> NDArray[np.float32]:
+    """(texts, labels): right with the probability `skill`, the same text always by the same dice."""
+    size = len(dataset.labels)
+    rows = np.full((len(dataset.targets), size), 0.3 / size, np.float32)
+    for place, target in enumerate(dataset.targets):
+        dice = random.Random(place)
+        luck, other = dice.random(), (target + 1 + dice.randrange(2)) % size
+        rows[place, target if luck < skill else other] += 0.7 - 0.3 * luck
+    rows /= rows.sum(axis=1, keepdims=True)
+    return rows
