@@ -35,8 +35,9 @@ demo: .venv/.stamp .ls-venv/.stamp  ## labels in a real Label Studio become bett
 	@FITLOOP_LABEL_STUDIO="$(CURDIR)/$(LABEL_STUDIO)" ONCE="$(ONCE)" $(BIN)/python -m demo
 
 test: lint $(if $(FAST),,.ls-venv/.stamp)  ## all checks: lint, generated docs, tests, coverage
-	@echo "== docs: is docs/configuration.md what the settings say?"
+	@echo "== docs: are docs/configuration.md and docs/metrics.md what the code says?"
 	@$(BIN)/python -m services.cli.reference --check docs/configuration.md
+	@$(BIN)/python -m services.cli.metrics_reference --check docs/metrics.md
 	@echo "== tests$(if $(FAST), (without Label Studio))"
 	@$(if $(FAST),,FITLOOP_LABEL_STUDIO="$(CURDIR)/$(LABEL_STUDIO)") $(BIN)/python -m pytest \
 		$(if $(FAST),-m "not labelstudio and not wide" -n 2,-m "not wide") --cov --cov-report=term
@@ -57,8 +58,9 @@ bench: .venv/.stamp .ls-venv/.stamp  ## measure speed, memory and accuracy (abou
 	@$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e '.[bench]'
 	@FITLOOP_LABEL_STUDIO="$(CURDIR)/$(LABEL_STUDIO)" $(BIN)/python -m bench --write docs/benchmarks.md
 
-docs: .venv/.stamp  ## write docs/configuration.md from the settings
+docs: .venv/.stamp  ## write docs/configuration.md and docs/metrics.md from the code
 	@$(BIN)/python -m services.cli.reference docs/configuration.md
+	@$(BIN)/python -m services.cli.metrics_reference docs/metrics.md
 
 images:  ## build the three images: adapter, predictor and trainer (docs/images.md)
 	$(DOCKER) build -f Dockerfile.predictor --target adapter $(BUILD) -t $(IMAGE_PREFIX)/adapter:$(TAG) .

@@ -61,6 +61,7 @@ def embedded(settings: Settings, leadership: Leadership) -> Parts:
     from services.adapter.guarded import GuardedStore
     from services.core.registry import Registry
     from services.core.store import open_store
+    from services.embedded.inference import CountedInference
     from services.embedded.launcher import ChildLauncher
     from services.embedded.rollout import LocalRollout
     from services.engine.inference import LocalInference
@@ -76,7 +77,7 @@ def embedded(settings: Settings, leadership: Leadership) -> Parts:
         guarded,
         bell,
         launcher=ChildLauncher(guarded, folder / "locks", on_change=bell.set),
-        inference=inference,
+        inference=CountedInference(inference),
         rollout=lambda: LocalRollout(inference),
         leadership=leadership,
         close_inference=inference.close,
@@ -90,6 +91,7 @@ def cluster(settings: Settings) -> Parts:
     from services.cluster.client import connect
     from services.cluster.events import Events
     from services.cluster.fleet import Fleet
+    from services.cluster.headcount import Headcount
     from services.cluster.inference import RemoteInference
     from services.cluster.jobs import JobLauncher
     from services.cluster.lease import Lease
@@ -112,6 +114,8 @@ def cluster(settings: Settings) -> Parts:
     inference = RemoteInference(known)
     launcher = JobLauncher(kube, guarded, template, known.release, known.lease, bell.set, events)
     fleet = Fleet(kube, known.predictor_selector, known.predictor_state_port)
+    headcount = Headcount(kube, known.predictor_selector)
+    headcount.start()
     events.start()
     launcher.start()
     return _adapter(
@@ -161,11 +165,17 @@ def _adapter(
     from services.adapter.desk import FrontDesk
     from services.adapter.follower import Follower
     from services.adapter.member import Member
+    from services.adapter.metrics import names
     from services.adapter.supervisor import Supervisor
+    from services.adapter.timed import TimedInference
     from services.core.labelstudio import LabelStudio
+    from services.core.metrics import Component, built
     from services.core.registry import Registry
     from services.core.runs import Runs
 
+    names.projects.most = settings.metrics.projects
+    built(Component.LOCAL if alone else Component.ADAPTER)
+    inference = TimedInference(inference)
     board, desk = Board(), FrontDesk(store, bell.set)
     label_studio = LabelStudio(settings.label_studio)
 

@@ -84,11 +84,18 @@ class FakeInference:
 class World:
     """The application, what stands around it, and a client; `async with` closes the client."""
 
-    def __init__(self, folder: Path, auth: AuthSettings | None = None, *, ready: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        auth: AuthSettings | None = None,
+        *,
+        ready: bool = True,
+        settings: Settings | None = None,
+    ) -> None:
         self.board, self.desk, self.inference = Board(), FakeDesk(), FakeInference()
         store = FileStore(folder)
         self.registry, self.runs = Registry(store), Runs(store)
-        self.settings = Settings(auth=auth or AuthSettings())
+        self.settings = settings or Settings(auth=auth or AuthSettings())
         self.app: Starlette = create_app(
             self.settings, self.board, self.desk, self.inference, self.registry, self.runs
         )

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from services.core.domain import Project
-from services.core.errors import FitloopError
+from services.core.errors import FitloopError, Missing
 from services.core.labels import label_config_hash
-from services.core.labelstudio import Backend, Counts, Missing
+from services.core.labelstudio import Backend, Counts
 
 START = 1_790_000_000.0
 LABELS = ("card", "loan", "other")
@@ -113,6 +113,12 @@ class LabelStudioFake:
             kept = [one for one in row["annotations"] if not one["was_cancelled"]]
             if kept if since is None else row["updated_at"] >= since:
                 yield row
+
+    def suggested_tasks(self, project_id: int, most: int) -> list[dict[str, Any]]:
+        rows = [row for row in self.tasks[project_id].values() if row["annotations"]]
+        newest = sorted(rows, key=lambda row: str(row["updated_at"]), reverse=True)[:most]
+        stored = [one for one in self.predictions if one.get("task") in self.tasks[project_id]]
+        return [{**row, "predictions": [one for one in stored if one["task"] == row["id"]]} for row in newest]
 
     def unlabelled_tasks(self, project_id: int) -> Iterator[dict[str, Any]]:
         self._answer("unlabelled")

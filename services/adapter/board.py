@@ -10,7 +10,60 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from services.core.domain import LabelSpace, Project, RunStatus, Served
+from services.adapter.agreement import Agreement
+from services.core.domain import Estimate, LabelSpace, Project, RunStatus, Served
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentVersion:
+    """Of the version that people are told of."""
+
+    version: str
+    method: str
+    engine: str
+    estimate: Estimate
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What the gate decided of the newest version."""
+
+    promote: bool
+    kind: str
+    """See GateDecision.kind."""
+    at: float
+    """When the version was made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What metrics say of a project beside its view. Times are seconds since the epoch; None: there is nothing to say."""
+
+    oldest_waiting_at: float | None = None
+    """When the oldest of the changed labels was made."""
+    last_event_at: float | None = None
+    """When Label Studio last sent an event of it."""
+    stored_bytes: int | None = None
+    """Of all that is kept of it."""
+    failed_in_a_row: int = 0
+    """Runs that failed since the last one that did not."""
+    held_in_a_row: int = 0
+    """Versions that were not promoted since the current one was."""
+    requested_at: float | None = None
+    """When the active run was asked for."""
+    started_at: float | None = None
+    """When the first process of the active run began."""
+    pending: str = ""
+    """What the active run, or one that is to begin, waits for: see Pending."""
+    current: CurrentVersion | None = None
+    rollout: str = "settled"
+    """`settled`, `moving` or `blocked`."""
+    rollout_since: float | None = None
+    agreement: Agreement | None = None
+    """None where Label Studio was not asked yet."""
+    judged: Judged | None = None
+    """None where no version was published yet, or the newest is deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +93,9 @@ class ProjectView:
     paused: bool = False
     checked_at: float = 0.0
     """When Label Studio last answered for this project."""
+    hints: tuple[str, ...] = ()
+    """What works and could be better, and what to do."""
+    figures: Figures = field(default_factory=Figures)
 
 
 def as_told(served: Served, now: float) -> Served:
@@ -57,6 +113,10 @@ class Board:
         self._views: Mapping[int, ProjectView] = MappingProxyType({})
         self._lock = threading.Lock()
         self.ready = threading.Event()
+        self.led_here = False
+        """Whether this process leads and has read the state: then it tells Prometheus of all projects."""
+        self.trouble = ""
+        """Why the store cannot be read or written just now; "" while it can. What is shown is the state before."""
 
     @property
     def views(self) -> Mapping[int, ProjectView]:

@@ -43,6 +43,7 @@ class Bulletin:
     board: Board
     _shown: Mapping[int, ProjectView] | None = None
     _tried_at: float = 0.0
+    _trouble: str = ""
 
     def put_up(self, term: int, now: float) -> None:
         """Write the board, where that is due. Trouble of the store is logged, and tried again. Raises NotLeading."""
@@ -56,6 +57,8 @@ class Bulletin:
         except NotLeading:
             raise
         except StoreError as error:
-            log.warning("the board could not be written", reason=str(error))
+            if str(error) != self._trouble:  # said once, and not every second
+                log.warning("the board could not be written", reason=str(error))
+            self._trouble = str(error)
         else:
-            self._shown = views
+            self._shown, self._trouble = views, ""

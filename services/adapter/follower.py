@@ -28,6 +28,7 @@ log = structlog.get_logger()
 SECONDS: Final = 0.5
 """Between two looks."""
 _STALE_SECONDS: Final = 10.0
+_SILENT_ADVICE: Final = "Another one takes over within seconds; if none does, `fitloop doctor` says why."
 
 
 @dataclass(slots=True)
@@ -100,6 +101,8 @@ class Follower:
         if self._page is None:
             return
         views = [self._current(view, now) for view in self._page.views]
+        for gone in self.board.views.keys() - {view.project.id for view in views}:
+            metrics.leave(gone)
         if views != list(self.board.views.values()):
             self.board.show(views)
         self.board.ready.set()
@@ -109,14 +112,16 @@ class Follower:
         silent = now - self._news_at
         if silent <= _STALE_SECONDS:
             return replace(view, served=served)
-        problem = f"The adapter that leads has said nothing for {_in_words(silent)}: predictions go on, training may wait."
+        problem = f"The adapter that leads has said nothing for {_in_words(silent)}: predictions go on, training may wait. {_SILENT_ADVICE}"
         return replace(view, served=served, problem=" ".join(filter(None, (view.problem, problem))))
 
     def _say(self, trouble: str) -> None:
         """Once, and not every second."""
         if trouble and trouble != self._said:
             log.warning("what is served cannot be read: the last state stays", reason=trouble)
-        self._said = trouble
+        elif self._said and not trouble:
+            log.info("what is served can be read again")
+        self._said = self.board.trouble = trouble
 
 
 def _in_words(seconds: float) -> str:

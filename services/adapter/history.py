@@ -9,11 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+import structlog
+
 from services.adapter import trigger
 from services.adapter.ports import Launcher
 from services.core.domain import Launch, Project, RunRequest, RunState, RunStatus, Snapshot
 from services.core.runs import Runs
 
+log = structlog.get_logger()
 _REMEMBERED: Final = 50
 """Ended runs of a project that decisions look back on."""
 _BASELINES: Final = frozenset({RunState.DONE, RunState.CANCELLED})
@@ -56,6 +59,11 @@ class Record:
         """When its last process ended."""
         last = self.launch.attempts[-1] if self.launch and self.launch.attempts else None
         return (last.ended_at if last else None) or self.request.created_at
+
+    @property
+    def started_at(self) -> float | None:
+        """When its first process began; None before."""
+        return self.launch.attempts[0].started_at if self.launch and self.launch.attempts else None
 
     @property
     def fingerprint(self) -> str:
@@ -108,6 +116,7 @@ class History:
                 self.records[place] = self._now(record)
                 if self.records[place].outcome is not None:
                     ended.append(self.records[place])
+                    _tell_end(self.records[place])
         self._shed()
         return ended
 
@@ -168,3 +177,15 @@ class History:
         status = self.runs.status(record.run)
         known = replace(record, launch=launch, status=status, snapshot=snapshot)
         return replace(known, read=known.fingerprint) if snapshot else known
+
+
+def _tell_end(record: Record) -> None:
+    said = record.status.message if record.status else ""
+    why = record.launch.reason if record.launch else ""
+    log.info(
+        "a run ended",
+        project=record.request.project_id,
+        run=record.run,
+        outcome=record.outcome,
+        reason=" ".join(filter(None, (said, why))),
+    )

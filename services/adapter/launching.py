@@ -45,10 +45,22 @@ class Launching:
         except FitloopError as error:
             self.problem = f"Run {active.run} cannot be launched: {error}"
             delay = self._backoff.failed(now)
-            log.error("a run cannot be launched", run=active.run, reason=str(error), retry_seconds=delay)
+            project = active.request.project_id
+            log.error(
+                "a run cannot be launched",
+                project=project,
+                run=active.run,
+                reason=str(error),
+                retry_seconds=delay,
+            )
             return
         self.problem = ""
         self._backoff.worked()
         if active.run not in self._told:
             self._told.add(active.run)
-            log.info("a run was launched", run=active.run, reason=active.request.cause)
+            log.info(
+                "a run was launched",
+                project=active.request.project_id,
+                run=active.run,
+                reason=active.request.cause,
+            )

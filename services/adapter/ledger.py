@@ -13,6 +13,7 @@ from typing import Final
 import structlog
 
 from services.adapter.guarded import NotLeading
+from services.core import metrics
 from services.core.domain import Served, Serving
 from services.core.errors import StoreError, UnknownFormat
 from services.core.registry import Registry
@@ -34,6 +35,7 @@ class Ledger:
     """0 before the table was read."""
     _table: Serving | None = None
     _mend_at: float = 0.0
+    _trouble: str = ""
 
     def served(self, project_key: str) -> Served:
         """What the project serves. Raises StoreError, Overtaken."""
@@ -49,6 +51,7 @@ class Ledger:
                     f"Another adapter leads in term {found.term}, and this one led in {self.term}."
                 )
             self._table = replace(found, term=self.term)
+            metrics.table_read(found.generation)
         return self._table
 
     def change(self, project_key: str, change: Callable[[Served], Served]) -> None:
@@ -72,6 +75,7 @@ class Ledger:
         if now < self._mend_at:
             return
         self._mend_at = now + _MEND_SECONDS
+        trouble = ""
         try:
             self._mend()
         except NotLeading:
@@ -79,7 +83,10 @@ class Ledger:
         except UnknownFormat as error:
             raise Overtaken(f"Another adapter leads, of a newer release: {error}") from error
         except StoreError as error:
-            log.warning("what is served could not be checked", reason=str(error))
+            trouble = str(error)
+            if trouble != self._trouble:  # said once, and not every few seconds
+                log.warning("what is served could not be checked", reason=trouble)
+        self._trouble = trouble
 
     def _mend(self) -> None:
         own, seen = self.table(), self.registry.written()
@@ -94,3 +101,4 @@ class Ledger:
         self._table = None  # a write that fails half-way may have made a generation: then it is read again
         self.registry.write_serving(changed)
         self._table = changed
+        metrics.table_read(changed.generation)

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from services.adapter.board import Board
 from services.adapter.bodies import NotReady, json_response
+from services.adapter.exposition import Everything
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,7 @@ class Management:
     """The routes. None depends on anything beyond this process once the state has been read."""
 
     board: Board
+    everything: Everything
 
     async def live(self, _: Request) -> Response:
         """The process answers."""
@@ -31,5 +33,5 @@ class Management:
 
     async def metrics(self, _: Request) -> Response:
         """All metrics of this process, for Prometheus."""
-        body = await to_thread.run_sync(prometheus_client.generate_latest)
+        body = await to_thread.run_sync(prometheus_client.generate_latest, self.everything)
         return Response(body, media_type=prometheus_client.CONTENT_TYPE_LATEST)

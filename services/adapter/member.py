@@ -93,7 +93,7 @@ class Member:
         if self.supervisor is None:
             self.supervisor = self._supervise()
             self.supervisor.start()
-            log.info("this adapter leads")
+            log.info("this adapter leads", reason="it has the lead, and nobody else does")
         try:
             return self.supervisor.tick(now)
         except NotLeading as error:
@@ -104,7 +104,8 @@ class Member:
         """Said once, and not at each try; the seconds until the next."""
         if reason != self._trouble:
             log.error("the store cannot be read or written", reason=reason)
-        self._trouble, pause = reason, self._pause
+        self._trouble = self._follower.board.trouble = reason
+        pause = self._pause
         self._pause = min(2 * pause, _LONGEST_SECONDS)
         return pause
 
@@ -112,6 +113,8 @@ class Member:
         if self._trouble:
             log.info("the store can be read and written again")
         self._trouble, self._pause = "", _AGAIN_SECONDS
+        if self.supervisor:  # a follower says so itself
+            self._follower.board.trouble = ""
 
     def _was_set_back(self, now: float) -> bool:
         """Whether the clock of this machine went back: then all that waits for a moment would wait for the way back too."""

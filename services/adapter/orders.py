@@ -16,7 +16,8 @@ import structlog
 from services.adapter.history import History
 from services.adapter.notebook import Notebook
 from services.adapter.ports import Launcher
-from services.adapter.promotions import UNUSABLE, Promotions
+from services.adapter.promotions import Promotions
+from services.adapter.targets import UNUSABLE
 from services.core.domain import Action, Command, Project
 from services.core.errors import BadRequest
 from services.core.inbox import Inbox
@@ -67,7 +68,12 @@ class Orders:
     def _answer(self, project: Project, command: Command, reason: str) -> None:
         self.inbox.done(command.id)
         log.info(
-            "a command", project=project.id, action=command.action, version=command.version, reason=reason
+            "a command",
+            project=project.id,
+            command=command.id,
+            action=command.action,
+            version=command.version,
+            reason=reason,
         )
 
     def _do(self, project: Project, command: Command, now: float) -> bool:

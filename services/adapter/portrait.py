@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from services.adapter import metrics, refresh, sentences
+from services.adapter import refresh, sentences
 from services.adapter.board import ProjectView, as_told
+from services.adapter.figures import figures_of
 from services.adapter.history import History, Record
+from services.adapter.newest import Newest
 from services.adapter.notebook import Fate
 from services.adapter.planner import Planner
 from services.adapter.versions import Versions
@@ -25,6 +27,11 @@ class Portrait:
     planner: Planner
     versions: Versions
     _manifest: Manifest | None = None
+    _newest: Newest = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Nothing is read yet."""
+        self._newest = Newest(self.registry)
 
     def draw(
         self,
@@ -36,10 +43,13 @@ class Portrait:
         *,
         pending: bool,
         paused: bool,
+        stored_bytes: int | None = None,
     ) -> ProjectView:
         """The view now."""
+        sentence = self._sentence(project, progress, now)  # which reads the manifest of what is served
         active, last, planner = self.history.active, self.history.last, self.planner
         said = (*problems, sentences.failure(last) if last else "")
+        judged = self._newest.judged(project.key, self.history.records)
         return ProjectView(
             project=project,
             space=space,
@@ -47,7 +57,7 @@ class Portrait:
             labelled=planner.reading.labelled if planner.reading else 0,
             changed=planner.seen.changed if planner.seen else 0,
             needed=planner.settings.every_n_updates,
-            sentence=self._sentence(project, progress, now),
+            sentence=sentence,
             problem=" ".join(problem for problem in said if problem),
             active=_status(active) if active else None,
             waiting=active.waiting if active else "",
@@ -55,6 +65,7 @@ class Portrait:
             pending=pending and active is not None,
             paused=paused,
             checked_at=planner.reading.taken_at if planner.reading else 0.0,
+            figures=figures_of(self.history, planner, self.versions, self._manifest, stored_bytes, judged),
         )
 
     def _sentence(self, project: Project, progress: refresh.Progress | None, now: float) -> str:
@@ -74,7 +85,6 @@ class Portrait:
                 self._manifest = self.registry.manifest(project.key, served.current)
             except StoreError:
                 self._manifest = None  # it is said elsewhere that the version is broken
-            metrics.serves(project.id, self._manifest.artefact.engine if self._manifest else None)
         return sentences.serving(served.current, self._manifest, served.why, pinned=served.pinned)
 
 

@@ -6,13 +6,15 @@ regions are pure; large requests do both in a thread.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
+import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -22,8 +24,9 @@ from services.adapter.bodies import NotReady, compute, parse_object, read
 from services.adapter.identity import project_id
 from services.adapter.metrics import PredictionOutcome
 from services.adapter.ports import Inference
+from services.core import tracing
 from services.core.domain import LabelSpace
-from services.core.errors import BadRequest, EngineError, Overloaded, StoreError
+from services.core.errors import BadRequest, EngineError, Overloaded
 from services.core.labels import region_of, text_of
 from services.engine.protocol import Scores
 
@@ -64,8 +67,9 @@ class Predictions:
         asked = await compute(len(body), self._understand, body)
         if not asked.texts:
             return _respond(orjson.dumps({"results": [[]] * asked.tasks}))
-        scores = await self._scores(asked)
-        return _respond(await compute(len(asked.texts) * _MEMORY, answer, asked, scores))
+        with _failures_counted(len(asked.texts)):
+            scores = await self._scores(asked)
+            return _respond(await compute(len(asked.texts) * _MEMORY, answer, asked, scores))
 
     def _understand(self, body: bytes) -> Asked:
         request = parse_object(body)
@@ -77,14 +81,23 @@ class Predictions:
 
     async def _scores(self, asked: Asked) -> Scores:
         assert asked.view is not None  # noqa: S101  # for the type checker: there are texts only then
-        try:
+        said: dict[str, int | str] = {"project": asked.view.project.id, "version": asked.version}
+        structlog.contextvars.bind_contextvars(**said)
+        with tracing.span("inference", {"texts": len(asked.texts), **said}, kind="client"):
             return await self.inference.scores(asked.view.project.key, asked.version, asked.texts)
-        except Overloaded:
-            metrics.predictions(PredictionOutcome.OVERLOADED, len(asked.texts))
-            raise
-        except (EngineError, StoreError):
-            metrics.predictions(PredictionOutcome.FAILED, len(asked.texts))
-            raise
+
+
+@contextlib.contextmanager
+def _failures_counted(texts: int) -> Iterator[None]:
+    """Whatever kept them from being answered, a slip of ours included, is in the figures that alerts read."""
+    try:
+        yield
+    except Overloaded:
+        metrics.predictions(PredictionOutcome.OVERLOADED, texts)
+        raise
+    except Exception:
+        metrics.predictions(PredictionOutcome.FAILED, texts)
+        raise
 
 
 def understand(tasks: Sequence[object], view: ProjectView | None, now: float) -> Asked:
@@ -121,6 +134,7 @@ def answer(asked: Asked, scores: Scores) -> bytes:
         found = build(asked.view.space, scores, row, asked.version)
         outcomes[_outcome(found, scores, row)] += 1
         results[position] = found or []
+    metrics.predicted(asked.view.project.id, (found["score"] for found in results if found))
     for outcome, tasks in outcomes.items():
         metrics.predictions(outcome, tasks)
     return orjson.dumps({"results": results})

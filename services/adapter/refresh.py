@@ -23,6 +23,8 @@ from services.adapter.predictions import build, readable
 from services.adapter.slips import sentence as sentence_of
 from services.adapter.slips import slip
 from services.adapter.watch import Backoff
+from services.core import correlation
+from services.core.correlation import bound
 from services.core.domain import LabelSpace
 from services.core.errors import FitloopError
 from services.core.settings import AuthSettings
@@ -142,7 +144,11 @@ class Refresher:
             open_jobs = [known for known in self._desk.progress.values() if not known.done]
             due = [known for known in open_jobs if self._desk.backoff[known.job.project_id].until <= now]
         for known in due[:1]:
-            self._try(known)
+            # With an id of its own, by which its requests are found among the predictors' lines.
+            with bound(
+                project=known.job.project_id, version=known.job.version, request_id=correlation.new_id()
+            ):
+                self._try(known)
         return bool(due)
 
     def _loop(self) -> None:

@@ -19,10 +19,10 @@ from services.adapter.planner import Reborn
 from services.adapter.slips import sentence, slip
 from services.adapter.steward import Steward, Tools
 from services.adapter.watch import Backoff
+from services.core.correlation import bound
 from services.core.domain import Command, Project
-from services.core.errors import FitloopError, LabelStudioUnreachable
+from services.core.errors import FitloopError, LabelStudioUnreachable, Missing
 from services.core.inbox import Hint
-from services.core.labelstudio import Missing
 
 log = structlog.get_logger()
 _SAID: Final = 1000  # projects of which /setup's words are held in memory
@@ -70,6 +70,10 @@ class Roster:
 
     def step(self, steward: Steward, commands: list[Command], now: float) -> None:
         """One step of one project, if none of its troubles forbids it. Raises NotLeading."""
+        with bound(project=steward.project.id):
+            self._step(steward, commands, now)
+
+    def _step(self, steward: Steward, commands: list[Command], now: float) -> None:
         project_id = steward.project.id
         trouble = self._trouble.setdefault(project_id, Backoff(first=0.5))
         if now < trouble.until:
@@ -183,7 +187,7 @@ class Roster:
         self._arrivals.leave(project_id)
         self._tools.turns.leave(project_id)
         self._tools.board.drop(project_id)
-        metrics.serves(project_id, None)
+        metrics.leave(project_id)
         if project_id in self._deleted:
             self._tools.promotions.ledger.drop(project_id)
             del self._deleted[project_id]

@@ -13,10 +13,13 @@ from dataclasses import dataclass, replace
 
 import structlog
 
+from services.adapter import sentences
 from services.adapter.board import Board, ProjectView
+from services.adapter.figures import as_read_last
 from services.adapter.history import History
 from services.adapter.launching import Launching
 from services.adapter.link import Link
+from services.adapter.metrics import leader
 from services.adapter.notebook import Notebook
 from services.adapter.orders import SERVES, Orders
 from services.adapter.planner import Planner
@@ -25,6 +28,7 @@ from services.adapter.ports import Launcher
 from services.adapter.promotions import Promotions
 from services.adapter.refresh import Refresher
 from services.adapter.retention import Retention
+from services.adapter.tally import Tally
 from services.adapter.turns import Turns
 from services.adapter.versions import Versions
 from services.adapter.watch import Source, Watch, space_of
@@ -83,6 +87,10 @@ class Steward:
         self._trains: tuple[Command, ...] = ()
         self._begun = False
         self._sweep_due = True
+        self._tally = Tally(project.id)
+        self._before: ProjectView | None = None
+        self._stored_bytes: int | None = None
+        self._silent_at = 0.0
 
     def is_busy(self, now: float) -> bool:
         """Whether figures on the board are moving."""
@@ -95,6 +103,7 @@ class Steward:
         steward = Steward(self.project, self.tools)
         steward.problems["store"] = problem
         steward.link.new_tasks = self.link.new_tasks
+        steward._tally, steward._stored_bytes = self._tally, self._stored_bytes
         return steward
 
     def begin(self, now: float) -> None:
@@ -102,9 +111,21 @@ class Steward:
         self.link.read()
         self.history.read()
         self.versions.forget()
+        self._recall()
         self._take_turn()
         self._show(now)
         self._begun = True
+
+    def _recall(self) -> None:
+        """What the last leader's board says, so that nothing is counted twice and nothing is forgotten."""
+        before = self.tools.board.view(self.project.id)
+        if before is None or before.project.key != self.project.key:
+            before = None
+        self._before = before
+        self._tally.begin(self.history.records, before)
+        if before:
+            self.planner.announcements.recall(before.figures.last_event_at)
+            self._stored_bytes = self._stored_bytes or before.figures.stored_bytes
 
     def cannot(self, problem: str) -> None:
         """Show why nothing goes on, with what served last, whose predictions are given on."""
@@ -134,6 +155,7 @@ class Steward:
         if self.history.update():
             self._sweep_due = True
             self.planner.look_soon()
+        self._tally.count(self.history.records)
         self._take_turn()
         self._serve(commands, now)
         self.launching.keep_running(now)
@@ -146,6 +168,7 @@ class Steward:
             self.tools.retention.sweep(
                 self.project, self.tools.promotions.served(self.project.key), self.history, now
             )
+            self._stored_bytes = self.tools.registry.stored_bytes(self.project.key)
             self._sweep_due = False
 
     def _serve(self, commands: Sequence[Command], now: float) -> None:
@@ -155,7 +178,7 @@ class Steward:
             self.versions.restore(self.project, now)
             self.versions.take_up(self.project, lambda: self._show(now), now)
         self._trains = tuple(self._obey(commands, now))
-        self.tools.promotions.settle(self.project.key)
+        self.tools.promotions.targets.settle(self.project.key)
 
     def _obey(self, commands: Sequence[Command], now: float) -> list[Command]:
         """Carry out all but TRAIN; the TRAINs that wait. What was asked before a CANCEL is cancelled as well."""
@@ -196,6 +219,9 @@ class Steward:
         self.problems["label studio"] = planner.watch.problem
         if planner.problem or looked:
             self.problems["parameters"] = planner.problem
+        if planner.announcements.is_silent(now):
+            leader.unannounced(self.project.id)
+            self._silent_at = now
         if looked and planner.reading:
             self.link.count(planner.reading.task_number)
             self._take_over(planner.reading.project)
@@ -230,6 +256,15 @@ class Steward:
             now,
             pending=bool(self._trains),
             paused=self.link.connection.paused,
+            stored_bytes=self._stored_bytes,
+        )
+        silent = self._silent_at > (self.planner.announcements.last_event_at or 0.0)
+        view = replace(
+            as_read_last(view, self._before),
+            hints=(
+                *sentences.awaited(view.figures.pending),
+                *sentences.hints(self.link.connection.seen_url, silent=silent),
+            ),
         )
         if view != self.tools.board.view(self.project.id):
             self.tools.board.put(view)

@@ -96,8 +96,7 @@ class Supervisor:
     def resign(self, *, wait: bool) -> None:
         """Do nothing more; `wait`: until the refresher's thread has ended. The board stays as it is."""
         self.refresher.stop(wait=wait)
-        for project_id in self.roster.stewards:
-            metrics.serves(project_id, None)
+        self._tools.board.led_here = False
 
     def tick(self, now: float) -> float:
         """Do all that is due; the seconds until the next tick is. Raises StoreError, NotLeading."""
@@ -112,7 +111,7 @@ class Supervisor:
             late = max(0.0, self._clock() - began)  # Label Studio may have let the projects before it wait
             self.roster.step(steward, commands.get(steward.project.id, []), now + late)
             self._put_up()
-        self._tools.promotions.tend(now)
+        self._tools.promotions.targets.tend(now)
         self._put_up()
         return self._until_next(now)
 
@@ -128,7 +127,9 @@ class Supervisor:
             self.roster.adopt(project, now)
         for project_id in self._tools.board.views.keys() - newest.keys():
             self._tools.board.drop(project_id)
+            metrics.leave(project_id)
         self._begun = True
+        self._tools.board.led_here = True
         self._tools.board.ready.set()
         log.info("ready", projects=len(newest), term=self.ledger.term)
 
@@ -145,10 +146,17 @@ class Supervisor:
     def _folded(self, commands: list[Command]) -> list[Command]:
         trains = [command for command in commands if command.action is Action.TRAIN]
         newest = {tuple(sorted(command.parameters.items())): command.id for command in trains}
-        spare = {command.id for command in trains} - set(newest.values())
-        for command_id in spare:
-            self._tools.inbox.done(command_id)
-        return [command for command in commands if command.id not in spare]
+        spare = [command for command in trains if command.id not in newest.values()]
+        for command in spare:
+            self._tools.inbox.done(command.id)
+            log.info(
+                "a command",
+                project=command.project_id,
+                command=command.id,
+                action=command.action,
+                reason="superseded by a newer one",
+            )
+        return [command for command in commands if command not in spare]
 
     def _put_up(self) -> None:
         if self._bulletin:

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Final
 
 from services.core import documents
@@ -70,6 +71,8 @@ class Observation:
     """Why these labels cannot be trained on; None: they can."""
     fingerprint: str
     """Of labels, label config and parameters: what a run would be made from."""
+    oldest_change: float | None = None
+    """When the oldest of the changed labels was made; None where none waits, or only removed ones do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +134,10 @@ def quiet_at(burst: Burst, policy: Policy) -> float:
     return min(burst.last + policy.debounce_seconds, burst.first + BURST * policy.debounce_seconds)
 
 
-def changed_tasks(tasks: Mapping[int, str], baseline: Snapshot | None) -> int:
+def changed_tasks(tasks: Mapping[int, str], baseline: Snapshot | None) -> set[int]:
     """Tasks (id to signature) added, edited or removed since the baseline."""
-    before = {} if baseline is None else baseline.tasks
-    now = {str(task): signature for task, signature in tasks.items()}
-    return sum(now.get(task) != before.get(task) for task in now.keys() | before.keys())
+    before = {} if baseline is None else {int(task): said for task, said in baseline.tasks.items()}
+    return {task for task in tasks.keys() | before.keys() if tasks.get(task) != before.get(task)}
 
 
 def lost_labels(labels: tuple[str, ...], baseline: Snapshot | None) -> tuple[str, ...]:
@@ -152,14 +154,15 @@ def fingerprint(tasks: Mapping[str, str], label_config_hash: str, parameters: Pa
 
 def retry_at(past: tuple[Past, ...]) -> float:
     """When a failed run may be tried again: a minute after it ended, doubling with each failure in a row to an hour."""
-    failures = 0
-    for ended in reversed(past):
-        if ended.outcome is not RunState.FAILED:
-            break
-        failures += 1
+    failures = failures_in_a_row(past)
     if not failures:
         return 0.0
     return past[-1].ended_at + min(_FIRST_RETRY * 2.0 ** min(failures - 1, 10), _LAST_RETRY)
+
+
+def failures_in_a_row(past: tuple[Past, ...]) -> int:
+    """Runs that failed since the last one that did not."""
+    return sum(1 for _ in takewhile(lambda ended: ended.outcome is RunState.FAILED, reversed(past)))
 
 
 def _carried_through(seen: Observation, past: tuple[Past, ...]) -> Past | None:

@@ -5,15 +5,18 @@ Reads what is needed from the store, or from memory that was read from there. On
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from services.adapter import sentences
 from services.adapter.history import History, Record
+from services.adapter.metrics import leader
 from services.adapter.notebook import Fate, Notebook, Verdict
 from services.adapter.ports import Standing
 from services.adapter.promotions import Promotions
 from services.core.domain import Project, Published, Served
+from services.core.errors import StoreError
 
 
 @dataclass(slots=True)
@@ -30,6 +33,8 @@ class Versions:
     problem: str = ""
     """What is wrong with the version that is served."""
     _dealt: set[str] = field(default_factory=set)
+    _held: list[float] = field(default_factory=list)
+    """When each version was dealt with that was not promoted."""
     _restored: bool = False
 
     @property
@@ -40,21 +45,27 @@ class Versions:
     @property
     def coming(self) -> str | None:
         """The version that is on its way."""
-        return self.promotions.coming(self.notebook.project_key)
+        return self.promotions.targets.coming(self.notebook.project_key)
 
     @property
     def standing(self) -> Standing | None:
         """How far the version is that is on its way."""
-        return self.promotions.standing(self.notebook.project_key)
+        return self.promotions.targets.standing(self.notebook.project_key)
 
     @property
     def hindrance(self) -> str:
         """What keeps that one from being served."""
         return sentences.hindered(self.coming, self.standing)
 
+    @property
+    def held_in_a_row(self) -> int:
+        """Versions that were not promoted since the current one was, by the gate or by hand."""
+        since = self.served.since
+        return sum(at >= since for at in self._held)
+
     def is_moving(self, now: float) -> bool:
         """Whether the next step may find another state than this one."""
-        return not self._restored or self.promotions.is_moving(self.notebook.project_key, now)
+        return not self._restored or self.promotions.targets.is_moving(self.notebook.project_key, now)
 
     def is_coming(self) -> bool:
         """Whether a version is on its way and nothing hinders it. Raises StoreError."""
@@ -63,6 +74,7 @@ class Versions:
     def forget(self) -> None:
         """All verdicts are read from the store again."""
         self._dealt.clear()
+        self._held.clear()
 
     def restore(self, project: Project, now: float) -> None:
         """After a start, until what is served is held, or the version before it serves."""
@@ -89,6 +101,7 @@ class Versions:
         for version, (record, _) in waiting.items():
             if version in verdicts:
                 self._note(record, verdicts[version])
+                self._count(project, version)
                 if verdicts[version].fate is Fate.PROMOTED:
                     self.are_served()
 
@@ -107,7 +120,14 @@ class Versions:
 
     def _note(self, record: Record, verdict: Verdict) -> None:
         self._dealt.add(verdict.version)
+        if verdict.fate is not Fate.PROMOTED:
+            self._held.append(verdict.at)
         self.verdict = verdict
         self.refusal = verdict.sentence if verdict.fate is Fate.REFUSED else ""
         if verdict.fate is Fate.STALE:
             self.history.mark_stale(record.run)
+
+    def _count(self, project: Project, version: str) -> None:
+        """What the gate said, once: a verdict is given once. A version that is gone says nothing."""
+        with contextlib.suppress(StoreError):
+            leader.decided(project.id, self.promotions.ledger.registry.manifest(project.key, version).gate)

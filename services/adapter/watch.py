@@ -16,17 +16,21 @@ from typing import Any, Final, Protocol
 
 import structlog
 
-from services.core.annotations import resolve
+from services.adapter import agreement
+from services.adapter.agreement import Agreement, agreement_of
+from services.core.annotations import moment, resolve
 from services.core.domain import LabelSpace, Project
-from services.core.errors import FitloopError, NoLabelSpace
+from services.core.errors import FitloopError, Missing, NoLabelSpace
 from services.core.labels import is_usable, parse_label_space, signature
-from services.core.labelstudio import Counts, Missing
+from services.core.labelstudio import Counts
 
 log = structlog.get_logger()
 _LONG_SECONDS: Final = 1.0
 """A try that takes longer holds the other projects up."""
 _LATE: Final = timedelta(seconds=60)
 """A change bears the time at which its request began, and shows once that is stored: others may have overtaken it."""
+_AGREEMENT_SECONDS: Final = 60.0
+"""Between two comparisons of labels with suggestions: a request beside those of a look."""
 
 
 class Source(Protocol):
@@ -40,6 +44,10 @@ class Source(Protocol):
         """Tasks with annotations, or all that changed since."""
         ...
 
+    def suggested_tasks(self, project_id: int, most: int) -> list[dict[str, Any]]:
+        """The annotated tasks that changed last, with the predictions that are stored for them."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
@@ -51,6 +59,8 @@ class Labelled:
     """Not cancelled, as Label Studio counts them."""
     counted: bool
     """Whether Label Studio counts the task as annotated: it passes over ground truth."""
+    changed_at: float = 0.0
+    """When the last of them was made or edited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +77,10 @@ class Reading:
     taken_at: float
     task_number: int = 0
     """All tasks, labelled or not."""
+    changed_at: Mapping[int, float] = field(default_factory=dict)
+    """Task id to the time of its last label."""
+    agreement: Agreement | None = None
+    """With suggestions, as it was last looked at."""
 
     @property
     def labelled(self) -> int:
@@ -109,6 +123,9 @@ class Watch:
     _counts: Counts | None = None
     _config: str = ""
     _known: dict[int, Labelled] = field(default_factory=dict)
+    _agreement: Agreement | None = None
+    _agreement_due: bool = True
+    _agreement_at: float = float("-inf")
 
     def look(self, now: float) -> Reading | None:
         """Read what changed; None where Label Studio is in trouble. Raises Missing for a project that it twice said to have no more."""
@@ -140,9 +157,38 @@ class Watch:
             self._known, self._counts = {}, None  # the same annotation may mean another label now
         if counts != self._counts:
             self._merge(space, counts)
+            self._agreement_due = True
+        self._compare(space, now)
         self._counts, self._config = counts, project.label_config_hash
         tasks = {task: known.signature for task, known in self._known.items() if known.signature}
-        return Reading(project, space, why_not, tasks, self._examples(space), now, counts.tasks)
+        changed_at = {task: known.changed_at for task, known in self._known.items() if known.signature}
+        return Reading(
+            project,
+            space,
+            why_not,
+            tasks,
+            self._examples(space),
+            now,
+            counts.tasks,
+            changed_at,
+            self._agreement,
+        )
+
+    def _compare(self, space: LabelSpace | None, now: float) -> None:
+        """Labels with suggestions, now and then where labels changed; no look fails for the want of this figure."""
+        if space is None or not self._agreement_due or now < self._agreement_at + _AGREEMENT_SECONDS:
+            return
+        try:
+            self._agreement = agreement_of(
+                space, self.source.suggested_tasks(self.project_id, agreement.MOST)
+            )
+        except FitloopError as error:
+            self._agreement_at = now
+            log.warning("suggestions not read", project=self.project_id, reason=str(error))
+            return
+        self._agreement_due = False
+        if self._agreement.annotations:  # the first label with a suggestion need not wait
+            self._agreement_at = now
 
     def _merge(self, space: LabelSpace | None, counts: Counts) -> None:
         if self._known and self._counts:
@@ -197,4 +243,5 @@ def _labelled(space: LabelSpace | None, annotations: list[dict[str, Any]]) -> La
         label=resolve(space, annotations).label if space and usable else None,
         annotations=len(kept),
         counted=any(not annotation.get("ground_truth") for annotation in kept),
+        changed_at=max((moment(annotation.get("updated_at")) for annotation in usable), default=0.0),
     )

@@ -37,12 +37,14 @@ def adapter(
 ) -> None:
     """Answer Label Studio from a pod of the chart; it is told everything by its environment."""
     from services.adapter.app import create_management_app
-    from services.core import logs
+    from services.core import logs, tracing
     from services.core.settings import Settings
     from services.wiring import cluster
 
     settings = Settings.load()
-    logs.configure(settings.logging)
+    logs.configure(settings.logging, hidden=settings.secrets())
+    logs.catch_all()
+    tracing.configure(settings.tracing, "adapter")
     sockets = [listen(_EVERYWHERE, port), listen(_EVERYWHERE, management_port, "--management-port")]
     parts = cluster(settings)
     servers = [_server(parts.app), _server(create_management_app(parts.board))]
@@ -60,6 +62,7 @@ def adapter(
         asyncio.run(_serve(servers, sockets))
     finally:
         parts.stop()
+        tracing.close()
 
 
 def _server(app: Starlette) -> uvicorn.Server:

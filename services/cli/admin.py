@@ -149,7 +149,10 @@ def _table(head: list[str], rows: list[list[str]]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(*head, box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column(head[0], no_wrap=True)  # a name that is to be copied; sentences give way
+    for title in head[1:]:
+        table.add_column(title, overflow="fold")
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
     Console().print(table)

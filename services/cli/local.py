@@ -49,7 +49,7 @@ def local(
     ] = None,
 ) -> None:
     """Run the whole loop on this machine."""
-    from services.core import logs
+    from services.core import logs, tracing
     from services.core.settings import Settings, StorageSettings
     from services.core.store import check_store, open_store
     from services.core.store.files import FileStore
@@ -59,7 +59,9 @@ def local(
     if data is not None:
         storage = settings.storage.model_copy(update={"model_dir": data})
         settings = replace(settings, storage=StorageSettings.model_validate(storage.model_dump()))
-    logs.configure(settings.logging)
+    logs.configure(settings.logging, hidden=settings.secrets())
+    logs.catch_all()
+    tracing.configure(settings.tracing, "local")
     folder = settings.storage.model_dir.expanduser().resolve()
     leadership = FileLeadership(folder)
     leadership.start(lambda: None)  # before anything else is done with the folder; raises Locked
@@ -72,6 +74,7 @@ def local(
             _serve(settings, leadership, listener)
     finally:
         leadership.stop()
+        tracing.close()
 
 
 def _default_host(settings: Settings) -> str:
@@ -100,12 +103,11 @@ def _say_hello(settings: Settings, listener: socket.socket, place: str) -> None:
 
 def warnings(settings: Settings, *, open_to_all: bool) -> list[str]:
     """What will not work, or is not safe, with these settings."""
+    from services.core.advice import no_token
+
     found = []
     if not settings.label_studio.api_key.get_secret_value():
-        found.append(
-            f"LABEL_STUDIO_API_KEY is not set, so labels cannot be read from {settings.label_studio.url} and nothing will "
-            "be trained: copy a token from Label Studio (Account & Settings), set it, and start again."
-        )
+        found.append(no_token(settings.label_studio.url))
     if open_to_all and not settings.auth.password.get_secret_value():
         found.append(
             "Everybody who reaches this port may train and promote models: set BASIC_AUTH_USER and BASIC_AUTH_PASS."

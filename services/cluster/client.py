@@ -17,6 +17,7 @@ from kubernetes import client, config
 from urllib3.exceptions import HTTPError
 from urllib3.exceptions import TimeoutError as TookTooLong
 
+from services.cluster import metrics
 from services.core.errors import BadConfig, FitloopError
 
 Document = dict[str, Any]
@@ -159,6 +160,18 @@ class Kube:
 
     def _call(
         self, verb: str, kind: str, call: Callable[..., Any], *arguments: Any, tries: int = 0, **options: Any
+    ) -> Any:
+        """The answer; every request is counted here, by its outcome."""
+        try:
+            answer = self._tried(verb, kind, call, *arguments, tries=tries, **options)
+        except ClusterError as error:
+            metrics.request(error.status)
+            raise
+        metrics.request(200)
+        return answer
+
+    def _tried(
+        self, verb: str, kind: str, call: Callable[..., Any], *arguments: Any, tries: int, **options: Any
     ) -> Any:
         group, version, plural = KINDS[kind]
         options.setdefault("_request_timeout", self.seconds)

@@ -66,10 +66,16 @@ def is_alive(pod: Document) -> bool:
     }
 
 
+def is_ready(pod: Document) -> bool:
+    """Whether the Service leads to it. Pure."""
+    conditions = pod["status"].get("conditions") or ()
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+
 def pod_of(pod: Document, state: dict[str, Any] | None) -> Pod:
     """What the API and the pod itself say. Pure."""
     meta, status = pod["metadata"], pod["status"]
-    ready = any(one["type"] == "Ready" and one["status"] == "True" for one in status.get("conditions") or ())
+    ready = is_ready(pod)
     said = state or {}
     return Pod(
         name=meta["name"],

@@ -8,6 +8,7 @@ has vanished is given up within seconds.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 import threading
@@ -20,7 +21,8 @@ import httpx
 import numpy as np
 import orjson
 
-from services.core.errors import EngineError, FitloopError, NotFound, Overloaded
+from services.core import correlation
+from services.core.errors import EngineError, FitloopError, NotFound, Overloaded, PredictorsUnreachable
 from services.core.settings import ClusterSettings
 from services.engine.protocol import Scores
 
@@ -84,7 +86,7 @@ class RemoteInference:
             async with asyncio.timeout(self._seconds):
                 answer = await self._ask(url, body)
         except TimeoutError as error:
-            raise Overloaded(
+            raise PredictorsUnreachable(
                 f"The predictors did not answer within {self._seconds:g} s: try again in a moment."
             ) from error
         if answer.status_code != httpx.codes.OK:
@@ -110,7 +112,7 @@ class RemoteInference:
         patient_until, again = time.monotonic() + UNREACHED_SECONDS, True
         while True:
             try:
-                answer = await self._fresh_client().post(url, content=body)
+                answer = await self._fresh_client().post(url, content=body, headers=correlation.headers())
             except (httpx.ConnectError, httpx.ConnectTimeout) as error:
                 if time.monotonic() >= patient_until:
                     raise self._nobody(error) from error
@@ -124,8 +126,8 @@ class RemoteInference:
                 again = False
             await asyncio.sleep(_PAUSE_SECONDS)
 
-    def _nobody(self, error: httpx.RequestError) -> Overloaded:
-        return Overloaded(
+    def _nobody(self, error: httpx.RequestError) -> PredictorsUnreachable:
+        return PredictorsUnreachable(
             f"No predictor answers at {self._url} ({type(error).__name__}): `kubectl get pods` shows whether one is ready."
         )
 
@@ -202,10 +204,10 @@ def _parsed(answer: httpx.Response, version: str, texts: int) -> Scores:
 
 
 def _refusal(answer: httpx.Response, version: str) -> FitloopError:
-    try:
-        sentence = str(json.loads(answer.content)["error"])
-    except (ValueError, KeyError, TypeError):
-        sentence = f"A predictor answered {answer.status_code} to a request for version {version}."
+    sentence = f"A predictor answered {answer.status_code} to a request for version {version}."
+    if correlation.OURS in answer.headers:
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            sentence = str(json.loads(answer.content)["error"])
     if answer.status_code == 404:
         return NotFound(sentence)
     return Overloaded(sentence) if answer.status_code in _NOT_NOW else EngineError(sentence)

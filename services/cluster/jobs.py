@@ -18,7 +18,7 @@ from services.cluster.events import Events
 from services.cluster.reading import is_at_end, is_ending, is_over, last_words, launch_of
 from services.cluster.template import RELEASE, REQUESTED, RUN, fill, mark_of, name_of
 from services.cluster.watch import Mirror
-from services.core.domain import Launch, RunRequest, RunState, RunStatus
+from services.core.domain import Launch, Pending, RunRequest, RunState, RunStatus
 from services.core.runs import FINAL, Runs
 from services.core.store import ObjectStore
 
@@ -82,7 +82,7 @@ class JobLauncher:
         """The run is CANCELLED, and its Job deleted; while the API is away, as soon as it is back."""
         known = self.observe(run) or Launch(run)
         if known.outcome is None:
-            self._write(replace(known, outcome=RunState.CANCELLED, waiting=""))
+            self._write(replace(known, outcome=RunState.CANCELLED, waiting="", pending=""))
         try:
             self._end(run)
         except ClusterError as error:
@@ -114,7 +114,8 @@ class JobLauncher:
         if status and status.state in FINAL:
             return self._last_of_all(run, status, written)
         if written and any(not is_at_end(pod) for pod in self._pods_of(run)):
-            return replace(written, waiting="the pods of its Job, which was deleted, still end")
+            waiting = "the pods of its Job, which was deleted, still end"
+            return replace(written, waiting=waiting, pending=Pending.OTHER)
         return written
 
     def _last_of_all(self, run: str, status: RunStatus, written: Launch | None) -> Launch | None:

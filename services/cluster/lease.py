@@ -17,6 +17,7 @@ from typing import Final
 import structlog
 
 from services.cluster.client import ClusterError, Document, Kube
+from services.core.frames import frames_of
 
 log = structlog.get_logger()
 DURATION: Final = 15.0
@@ -112,16 +113,19 @@ class Lease:
             self._over.wait(RETRY)
 
     def _try(self) -> None:
-        trouble = ""
+        trouble, slip = "", dict[str, list[str]]()
         try:
             self.turn()
         except ClusterError as error:
             if error.status != 409:  # another one was quicker
                 trouble = str(error)
         except Exception as error:  # noqa: BLE001  # the thread that leads must outlive any slip
-            trouble = f"unexpectedly, {type(error).__name__}: {error}"
+            trouble = f"unexpectedly, {type(error).__name__}"
+            slip = {"frames": frames_of(error)}
         if trouble and not self._trouble:
-            log.warning("the lease cannot be renewed", reason=trouble)
+            log.warning("the lease cannot be renewed", reason=trouble, **slip)
+        elif self._trouble and not trouble:
+            log.info("the lease is renewed again")
         self._trouble = trouble
 
     def _may_have(self, found: Document) -> bool:

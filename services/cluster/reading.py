@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from services.cluster.client import Document
+from services.cluster.pending import IMAGE, pending_for
 from services.cluster.template import CONTAINER
 from services.core.domain import Attempt, Launch, RunState, RunStatus
 
@@ -16,7 +17,6 @@ _SLOW_SECONDS: Final = 90.0
 """After which a pod that does not come, or does not start, is something to tell of."""
 _STARTING: Final = frozenset({"ContainerCreating", "PodInitializing"})
 _LACKS: Final = re.compile(r"Insufficient ([\w./-]*\w)")
-_IMAGE: Final = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 _REASONS: Final = {
     "PodFailurePolicy": "its pod failed in a way that another try would not mend",
     "BackoffLimitExceeded": "its pods failed too often",
@@ -33,7 +33,8 @@ def launch_of(run: str, job: Document, pods: Sequence[Document], known: Launch |
         return known
     outcome, attempts = outcome_of(job), attempts_of(pods, known.attempts if known else ())
     if outcome is None:
-        return Launch(run, attempts, None, waiting_for(job, pods, now))
+        waiting = waiting_for(job, pods, now)
+        return Launch(run, attempts, None, waiting, pending=pending_for(job, pods) if waiting else "")
     ended = ended_at(job)
     reason = why_failed(job) if outcome is RunState.FAILED else ""
     return Launch(run, tuple(_closed(one, ended) for one in attempts), outcome, reason=reason)
@@ -163,7 +164,7 @@ def _no_pod(job: Document, now: float) -> str:
 
 def _container_waits(container: Document, waiting: Document) -> str:
     reason, message = waiting.get("reason", ""), str(waiting.get("message") or "").rstrip(".")
-    if reason in _IMAGE:
+    if reason in IMAGE:
         return f"its image {container.get('image')} cannot be pulled ({reason})"
     return f"its container cannot start: {reason}{f' ({message})' if message else ''}"
 

@@ -125,7 +125,9 @@ def test_a_leader_says_once_that_the_store_does_not_answer_and_asks_less_often(p
     member = pair.first.member
     with capture_logs() as said:
         waits = [member._failed("It is away.") for _ in range(6)]
+        assert pair.first.board.trouble == "It is away.", "the page says so too"
         member._recovered()
+        assert pair.first.board.trouble == ""
         waits.append(member._failed("It is away."))
     assert waits == [0.5, 1.0, 2.0, 4.0, 4.0, 4.0, 0.5]
     assert [line["event"] for line in said] == [

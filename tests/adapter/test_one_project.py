@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
-
 from services.core.domain import Action, RunState
 from services.core.errors import CorruptVersion
 from services.core.runs import version_name
-from tests.fakes import metric
 from tests.fakes_labelstudio import URL
 from tests.fakes_supervisor import World
 
@@ -143,12 +140,3 @@ def test_another_address_lists_no_tasks_and_is_written_down_once() -> None:
     assert "unlabelled" not in world.label_studio.reads
     assert world.own.changes == before + 1
     assert world.supervisor.roster.stewards[1].link.connection.overrides == {"seed": "3"}
-
-
-def test_a_metric_names_the_engine_of_what_is_served() -> None:
-    world = served()
-    assert metric("fitloop_served_engine", project="1", engine="torch-fp32") == 1
-    del world.label_studio.labels[1]
-    world.settle()
-    with pytest.raises(AssertionError):
-        metric("fitloop_served_engine", project="1", engine="torch-fp32")

@@ -168,8 +168,10 @@ async def test_rounding_above_one_is_one(world: World) -> None:
 async def test_a_model_that_does_not_answer_for_each_text_is_refused(world: World) -> None:
     world.serve()
     world.inference.rows = [[0.5, 0.25, 0.25]]
+    before = metric("fitloop_predictions_total", outcome="failed")
     answer = await world.client.post("/predict", json={"project": 5, "tasks": [task("aaa")] * 2})
     assert answer.status_code == 503
+    assert metric("fitloop_predictions_total", outcome="failed") == before + 2
     assert answer.json()["detail"] == "Version v-1 did not answer for each text: see the log."
 
 
@@ -191,6 +193,15 @@ async def test_what_goes_wrong_is_503_with_its_sentence(world: World, error: Exc
     assert answer.headers["retry-after"]
     assert answer.json()["detail"] == str(error)
     assert metric("fitloop_predictions_total", outcome=outcome) == before + 2
+
+
+async def test_a_slip_of_ours_counts_as_failed_too(world: World) -> None:
+    world.serve()
+    world.inference.error = ZeroDivisionError("x")
+    before = metric("fitloop_predictions_total", outcome="failed")
+    answer = await world.client.post("/predict", json={"project": 5, "tasks": [task("a")]})
+    assert answer.status_code == 500
+    assert metric("fitloop_predictions_total", outcome="failed") == before + 1
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,7 @@ import pytest
 
 from services.adapter.arrivals import MOST
 from services.core.domain import Action, Command, RunState
-from services.core.errors import LabelStudioUnreachable, StoreError
-from services.core.labelstudio import Missing
+from services.core.errors import LabelStudioUnreachable, Missing, StoreError
 from tests.fakes_supervisor import World, settings
 
 

@@ -33,7 +33,7 @@ def test_a_held_version_is_told_and_not_served(serving: World) -> None:
     serving.settle()
     serving.carry_through("1-2", promote=False)
     assert serving.current == "support-1"
-    assert "Gate of support-2." in serving.view.sentence
+    assert "Gate of support-2" in serving.view.sentence
 
 
 def test_both_versions_of_one_run_are_taken_up_while_it_goes_on(serving: World) -> None:

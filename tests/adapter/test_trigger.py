@@ -137,8 +137,8 @@ def test_a_stale_judgement_is_made_afresh_once() -> None:
 
 def test_changed_tasks_are_those_added_edited_or_removed() -> None:
     baseline = Snapshot({"1": "a", "2": "b", "3": "c"}, "hash", ("card", "loan"), 0.0)
-    assert trigger.changed_tasks({1: "a", 2: "edited", 4: "new"}, baseline) == 3
-    assert trigger.changed_tasks({1: "a", 2: "b"}, None) == 2
+    assert trigger.changed_tasks({1: "a", 2: "edited", 4: "new"}, baseline) == {2, 3, 4}
+    assert trigger.changed_tasks({1: "a", 2: "b"}, None) == {1, 2}
     assert trigger.lost_labels(("card",), baseline) == ("loan",)
     assert trigger.lost_labels(("card",), None) == ()
 

@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.adapter.watch import Backoff, Watch
-from services.core.errors import LabelStudioUnreachable, TokenRefused
+from services.core.errors import LabelStudioUnreachable, Missing, TokenRefused
 from services.core.labels import signature
-from services.core.labelstudio import Missing
 from tests.fakes_labelstudio import LabelStudioFake
 
 

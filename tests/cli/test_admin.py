@@ -89,6 +89,16 @@ def test_status_without_projects_says_how_to_connect_one(terminal: Terminal) -> 
 
 
 @respx.mock
+def test_names_of_versions_are_never_cut(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are copied into `fitloop promote`; where the output is no terminal, it is 80 columns wide."""
+    monkeypatch.setenv("COLUMNS", "80")
+    name = "messages-of-customers-in-the-north-12"
+    rows = [{**row, "version": name} for row in PROJECT["versions"]]
+    respx.get(f"{URL}/api/projects/5").respond(json={**PROJECT, "versions": rows})
+    assert name in terminal.run("versions", "5")[1]
+
+
+@respx.mock
 def test_versions_are_a_table(terminal: Terminal) -> None:
     respx.get(f"{URL}/api/projects/5").respond(json=PROJECT)
     code, out, _ = terminal.run("versions", "5")

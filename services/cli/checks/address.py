@@ -6,48 +6,9 @@ import ipaddress
 import re
 from urllib.parse import urlsplit
 
-_PART = r"[a-z0-9\u00a1-\uffff](?:[a-z0-9\u00a1-\uffff-]{0,61}[a-z0-9\u00a1-\uffff])?"
-_HOST = re.compile(
-    rf"(?:{_PART}(?:\.{_PART})*\.(?:[a-z\u00a1-\uffff-]{{2,63}}|xn--[a-z0-9]{{1,59}})\.?|localhost)",
-    re.IGNORECASE,
-)
-"""Django's rule for the host of a URL."""
-_ROUTES = ("/webhook", "/health", "/setup", "/predict", "/versions")
+from services.core.advice import is_address, problem_of
 
-
-def problem_of(url: str) -> str:
-    """Why Label Studio, connected to that URL, would send no events or wrong requests; "" for a good one."""
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        return "it cannot be read"
-    if parts.scheme not in {"http", "https"} or not host:
-        return "it must be http://<host> or https://<host>"
-    if parts.query or parts.fragment:
-        return "it has a '?' or a '#', and Label Studio puts its paths behind that"
-    if parts.path.rstrip("/").endswith(_ROUTES):
-        return "it ends in a route: Label Studio adds /health, /predict and so on of itself"
-    return _problem_of_host(host)
-
-
-def _problem_of_host(host: str) -> str:
-    if is_address(host) or _HOST.fullmatch(host):
-        return ""
-    if "." not in host:
-        return f"its host {host!r} is one word: Label Studio connects to it and then makes no webhook, without a word"
-    if "_" in host:
-        return f"its host {host!r} has a '_': Label Studio makes no webhook for it, without a word"
-    return f"its host {host!r} does not end as a domain does (letters alone): Label Studio makes no webhook for it"
-
-
-def is_address(host: str) -> bool:
-    """Whether it is an IP address."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
+__all__ = ["is_address", "is_of_a_cluster", "is_private", "place", "problem_of", "shown"]
 
 
 def is_private(address: str) -> bool:

@@ -10,10 +10,10 @@ from services.cli.checks.address import place, problem_of
 from services.cli.checks.context import Context
 from services.cli.checks.finding import Finding, fail, ok, warn
 from services.cli.checks.label_studio import beyond_reach
+from services.core.advice import URL_ADVICE
 from services.core.errors import FitloopError
 
 CONNECT: Final = "Connect it in Label Studio: the project's Settings > Model > Connect Model."
-URL_ADVICE: Final = "Use the whole name, as http://fitloop.<namespace>.svc.cluster.local, an IP address, or a host of the ingress with a dot in it."
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from services.cli.checks.address import shown
 from services.core.labelstudio import LabelStudio
 from services.core.settings import Settings
 from services.core.store import ObjectStore, open_store
+from services.core.store.counting import bare
 
 if TYPE_CHECKING:  # `fitloop local` needs no client of Kubernetes
     from services.cluster.inspect import Inspector
@@ -53,7 +54,7 @@ class Context:
         """The one that the settings name. Raises BadConfig."""
         storage = self.settings.storage
         folder = storage.model_dir.expanduser().resolve()
-        return open_store(storage.store or folder.as_uri(), self.settings.s3, storage)
+        return bare(open_store(storage.store or folder.as_uri(), self.settings.s3, storage))
 
     def shown(self, url: str) -> str:
         """A URL as it may be printed."""

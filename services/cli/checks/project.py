@@ -10,9 +10,8 @@ from services.cli.checks.context import Context
 from services.cli.checks.finding import Check, Finding, fail, ok, skipped, warn
 from services.cli.checks.label_studio import beyond_reach
 from services.cli.checks.webhook import event, webhook
-from services.core.errors import LabelStudioError, NoLabelSpace
+from services.core.errors import LabelStudioError, Missing, NoLabelSpace
 from services.core.labels import parse_label_space
-from services.core.labelstudio import Missing
 
 
 def checks(context: Context) -> list[Check]:

@@ -11,10 +11,11 @@ from urllib.parse import urlsplit
 import httpx
 
 from services.cli.checks.address import is_private, place, problem_of
-from services.cli.checks.backend import URL_ADVICE, backends, ours_of
+from services.cli.checks.backend import backends, ours_of
 from services.cli.checks.context import Context, Where
 from services.cli.checks.finding import Check, Finding, fail, ok, skipped, warn
 from services.cli.checks.label_studio import in_a_pod
+from services.core.advice import AUTH_ADVICE, URL_ADVICE
 from services.core.errors import LabelStudioError
 
 WANTED: Final = (
@@ -37,9 +38,6 @@ _UNBLOCK: Final = (
 )
 _RECONNECT: Final = (
     "Remove the backend in Label Studio (Settings > Model) and connect it again: that makes a webhook."
-)
-_AUTH_ADVICE: Final = (
-    "Connect the URL with FITLOOP_SECRET_PATH as its path, or with http://<user>:<password>@ before the host."
 )
 
 
@@ -95,7 +93,7 @@ def event(context: Context, number: int) -> Finding:
             context.seen[number] = True
             return ok("Its event came when its title was set to what it was.")
         if any("fitloop_refused_requests_total" in name and '"webhook"' in name for name in more):
-            return fail("Its event came and was refused: webhooks carry no password.", _AUTH_ADVICE)
+            return fail("Its event came and was refused: webhooks carry no password.", AUTH_ADVICE)
         time.sleep(0.25)
     return fail(
         f"No event came within {_EVENT_SECONDS:g} s when its title was set to what it was.",
@@ -190,7 +188,7 @@ def _let_in(hook: Hook) -> Finding:
         return fine  # `reach` tells of that
     if answer.status_code in {401, 403}:
         return fail(
-            f"Its events are refused ({answer.status_code}): webhooks carry no password.", _AUTH_ADVICE
+            f"Its events are refused ({answer.status_code}): webhooks carry no password.", AUTH_ADVICE
         )
     if answer.status_code >= 300:
         return fail(f"Its URL answers {answer.status_code} to an event.", "See the checks of the URL below.")

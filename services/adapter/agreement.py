@@ -1,0 +1,48 @@
+"""How often annotators agreed with the suggestion that Label Studio had stored for the task. Pure.
+
+It flatters the model: people accept what they see. It is no accuracy, and is never called so; a fall is worth a look all
+the same. Label Studio's API keeps to itself which prediction it noted on an annotation, so the suggestion is the one that
+the annotation says it began from, or else the newest that was stored before the annotation was made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from services.core.annotations import moment, why_dropped
+from services.core.domain import LabelSpace
+from services.core.labels import labels_of
+
+MOST: Final = 200
+"""Annotations that are looked back on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Of the last annotations that had a suggestion."""
+
+    agreed: int
+    annotations: int
+
+
+def agreement_of(space: LabelSpace, tasks: Iterable[Mapping[str, Any]], most: int = MOST) -> Agreement:
+    """Of the newest `most` annotations of these tasks (`annotations`, `predictions`) that had a suggestion."""
+    found = [
+        (moment(annotation.get("created_at")), labels_of(space, annotation["result"]) == suggested)
+        for task in tasks
+        for annotation in task.get("annotations") or ()
+        if not why_dropped(space, annotation) and (suggested := _suggested(space, task, annotation))
+    ]
+    newest = sorted(found, key=lambda one: one[0], reverse=True)[:most]
+    return Agreement(sum(agreed for _, agreed in newest), len(newest))
+
+
+def _suggested(space: LabelSpace, task: Mapping[str, Any], annotation: Mapping[str, Any]) -> tuple[str, ...]:
+    """The labels of the suggestion; () where there was none."""
+    made, origin = moment(annotation.get("created_at")), annotation.get("parent_prediction")
+    stored = [one for one in task.get("predictions") or () if moment(one.get("created_at")) <= made]
+    begun_from = [one for one in stored if origin and one.get("id") == origin]
+    shown = max(begun_from or stored, key=lambda one: moment(one.get("created_at")), default=None)
+    return labels_of(space, shown.get("result")) if shown else ()

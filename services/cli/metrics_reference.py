@@ -1,0 +1,189 @@
+"""docs/metrics.md from the code: `python -m services.cli.metrics_reference [--check] docs/metrics.md`.
+
+Every module of metrics is asked for what it defines: metrics, and collectors that read a process's state when somebody looks.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import Metric
+
+from services.adapter import exposition, gauges
+from services.adapter import metrics as adapter
+from services.adapter.metrics import leader
+from services.adapter.metrics.names import OTHER
+from services.cluster import metrics as cluster
+from services.core import metrics as core
+from services.engine import metrics as engine
+from services.predictor import metrics as predictor
+
+_HEAD: Final = """\
+# Metrics
+
+What Fitloop tells Prometheus: adapters at `/metrics` of port 9091, predictors of port 8081, `fitloop local` of its one port.
+This page is generated from the code, where each package's metrics stand in its own `metrics.py`: change them there and run
+`make docs`.
+
+Each process also exports `process_*` and `python_*` (memory, CPU seconds, open files). Trainers are short-lived and export
+nothing: what a run says of itself reaches Prometheus through the adapter that leads.
+
+- Known values of a label are there from the start, at 0. A gauge of something that is not known, or not there, is absent:
+  a timestamp is never 0, and never an age, so an age is `time() - <the timestamp>`.
+- `project` is Label Studio's id of the project. No label holds the id of a task, a text, or a person's name. Projects beyond
+  `FITLOOP_METRICS_PROJECTS` (200) are summed up as `other` where a sum says something, and left out elsewhere.
+- `title`, `version` and `run` have one value at a time for a project (what a predictor holds: a few), so they add no series.
+- A counter begins at 0 with its process. What only the adapter that leads exports is absent on the others, so a query over
+  all adapters finds it once.
+"""
+OPEN: Final = frozenset({"project", "title", "version", "run"})
+"""Labels whose values are not known beforehand; the page's head says what bounds them."""
+_NONE_OF_OURS: Final = (type, CollectorRegistry)
+"""What a module of metrics imports that can be collected as well."""
+_KNOWN: Final = {
+    ("fitloop_build_info", "component"): tuple(core.Component),
+    ("fitloop_runs_finished", "outcome"): leader.OUTCOMES,
+    ("fitloop_gate_decisions", "decision"): tuple(leader.GATE_KINDS),
+    ("fitloop_gate_decisions", "kind"): (*chain(*leader.GATE_KINDS.values()), OTHER),
+}
+"""Values of labels whose series come with the project or the process."""
+_UNITS: Final = (
+    ("_timestamp_seconds", "seconds since 1970"),
+    ("_texts_per_second", "texts a second"),
+    ("_seconds", "seconds"),
+    ("_seconds_left", "seconds"),
+    ("_bytes", "bytes"),
+    ("_ratio", "0 to 1"),
+    ("_score", "0 to 1"),
+    ("_info", "always 1"),
+    ("_texts", "texts"),
+    ("_tokens", "tokens"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A metric: its name as it is asked for, without the endings of a histogram's series."""
+
+    name: str
+    kind: str
+    help: str
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Each with its possible values; () for one of OPEN."""
+
+    @property
+    def unit(self) -> str:
+        """What its value is."""
+        base = self.name.removesuffix("_total")
+        return next((unit for ending, unit in _UNITS if base.endswith(ending)), "number")
+
+
+def sections() -> dict[str, list[Described]]:
+    """All metrics, by the processes that export them."""
+    return {
+        "Every process": _of_module(core),
+        "Every adapter": [*_of_module(adapter), _plain(exposition.SERVED, {})],
+        "The adapter that leads": [*_of_leader()],
+        "Every adapter on a cluster": _of_module(cluster),
+        "Predictors": _of_module(predictor),
+        "Predictors: the engine": _of_module(engine),
+    }
+
+
+_ALSO_LOCAL: Final = "`fitloop local` exports them too."
+_NOTES: Final = {
+    "The adapter that leads": "`fitloop local` always leads.",
+    "Predictors": _ALSO_LOCAL,
+    "Predictors: the engine": _ALSO_LOCAL,
+}
+
+
+def reference() -> str:
+    """The page, in Markdown: a table for each kind of process."""
+    return "\n".join([_HEAD, *(_section(title, found) for title, found in sections().items())])
+
+
+def _of_leader() -> Iterator[Described]:
+    yield _plain(exposition.PROJECTS, {})
+    yield _plain(exposition.RUNS, {"state": tuple(state.value for state in exposition.GOING_ON)})
+    for gauge in gauges.PROJECT_GAUGES:
+        yield Described(gauge.name, "gauge", gauge.help, {"project": (), **gauge.labels})
+    for counted in leader.OF_LEADER:
+        yield from _of(counted)
+
+
+def _of_module(module: ModuleType) -> list[Described]:
+    """What the module defines for the registry of its process."""
+    found = [
+        one for one in vars(module).values() if hasattr(one, "collect") and not isinstance(one, _NONE_OF_OURS)
+    ]
+    return [described for one in found for described in _of(one)]
+
+
+def _of(collector: Any) -> Iterator[Described]:
+    metrics: Iterable[Metric] = collector.collect()
+    for metric in metrics:
+        names: Iterable[str] = getattr(collector, "_labelnames", ()) or getattr(metric, "_labelnames", ())
+        ending = "_total" if metric.type == "counter" else ""
+        labels = {name: _values(metric, name) for name in names}
+        yield Described(f"{metric.name}{ending}", metric.type, metric.documentation, labels)
+
+
+def _values(metric: Metric, label: str) -> tuple[str, ...]:
+    if label in OPEN:
+        return ()
+    if known := _KNOWN.get((metric.name, label)):
+        return known
+    found = [sample.labels[label] for sample in metric.samples if label in sample.labels]
+    return tuple(dict.fromkeys(str(value) for value in found))
+
+
+def _plain(described: tuple[str, str, tuple[str, ...]], values: Mapping[str, tuple[str, ...]]) -> Described:
+    name, text, labels = described
+    return Described(name, "gauge", text, {label: values.get(label, ()) for label in labels})
+
+
+def _section(title: str, found: Iterable[Described]) -> str:
+    rows = [
+        f"| `{one.name}` | {one.kind} | {_labels(one.labels)} | {one.unit} | {one.help.replace('|', '')} |"
+        for one in found
+    ]
+    note = [_NOTES[title], ""] if title in _NOTES else []
+    head = ["| Metric | Type | Labels | Unit | Meaning |", "|---|---|---|---|---|"]
+    return "\n".join([f"## {title}", "", *note, *head, *rows, ""])
+
+
+def _labels(labels: Mapping[str, tuple[str, ...]]) -> str:
+    said = (
+        f"`{label}`: {', '.join(f'`{value}`' for value in values)}" if values else f"`{label}`"
+        for label, values in labels.items()
+    )
+    return "<br>".join(said)
+
+
+def main(arguments: list[str]) -> int:
+    """Write the page, or with --check compare it: 1 where it is stale, 2 for wrong usage."""
+    check = "--check" in arguments
+    paths = [Path(argument) for argument in arguments if argument != "--check"]
+    if len(paths) != 1:
+        print("Usage: python -m services.cli.metrics_reference [--check] docs/metrics.md", file=sys.stderr)
+        return 2
+    page = reference()
+    if not check:
+        paths[0].write_text(page, encoding="utf-8")
+        return 0
+    if paths[0].is_file() and paths[0].read_text(encoding="utf-8") == page:
+        return 0
+    print(f"{paths[0]} is not what the code exports: run `make docs` and commit it.", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,48 @@
+"""What is counted of Kubernetes, for Prometheus. Every label value that can occur exists from the start, at 0."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Final
+
+from prometheus_client import Counter, Gauge
+
+
+class Outcome(StrEnum):
+    """What became of a request to the Kubernetes API."""
+
+    OK = "ok"
+    CONFLICT = "conflict"
+    NOT_FOUND = "not_found"
+    UNREACHABLE = "unreachable"
+    FAILED = "failed"
+
+
+_requests = Counter(
+    "fitloop_kubernetes_requests",
+    "Requests to the Kubernetes API, each with the tries that it took; a watch counts once it is answered.",
+    ["outcome"],
+)
+_ready = Gauge(
+    "fitloop_predictors_ready", "Predictors that are ready, as Kubernetes last told; NaN before it has."
+)
+_OUTCOMES: Final = {
+    0: Outcome.UNREACHABLE,
+    200: Outcome.OK,
+    404: Outcome.NOT_FOUND,
+    409: Outcome.CONFLICT,
+}
+
+for _outcome in Outcome:
+    _requests.labels(_outcome)
+
+
+def request(status: int) -> None:
+    """Count a request by HTTP's status; 0: nobody answered."""
+    _requests.labels(_OUTCOMES.get(status, Outcome.FAILED)).inc()
+
+
+def count_ready(predictors: Callable[[], float]) -> None:
+    """Have the ready predictors counted whenever somebody looks."""
+    _ready.set_function(predictors)

@@ -1,0 +1,87 @@
+"""Agreement: of the newest annotations that had a suggestion, how many say what it said."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.adapter.agreement import Agreement, agreement_of
+from tests.fakes import LABELS, SPACE
+
+
+def stamp(second: int) -> str:
+    return f"2026-11-25T10:{second // 60:02}:{second % 60:02}Z"
+
+
+def result(label: str) -> list[dict[str, Any]]:
+    return [{"from_name": "sentiment", "to_name": "text", "type": "choices", "value": {"choices": [label]}}]
+
+
+def annotation(label: str, second: int, **more: Any) -> dict[str, Any]:
+    return {
+        "id": second,
+        "result": result(label),
+        "was_cancelled": False,
+        "created_at": stamp(second),
+        **more,
+    }
+
+
+def prediction(label: str, second: int, number: int = 1) -> dict[str, Any]:
+    return {"id": number, "result": result(label), "created_at": stamp(second), "model_version": "v-1"}
+
+
+def task(annotations: list[Any], predictions: list[Any]) -> dict[str, Any]:
+    return {"id": 1, "annotations": annotations, "predictions": predictions}
+
+
+def test_an_annotation_is_compared_with_the_newest_suggestion_before_it() -> None:
+    stored = [prediction("Negative", 1), prediction("Positive", 5, 2), prediction("Neutral", 30, 3)]
+    assert agreement_of(SPACE, [task([annotation("Positive", 10)], stored)]) == Agreement(1, 1)
+    assert agreement_of(SPACE, [task([annotation("Neutral", 10)], stored)]) == Agreement(0, 1)
+
+
+def test_what_an_annotation_says_that_it_began_from_goes_before() -> None:
+    stored = [prediction("Negative", 1), prediction("Positive", 5, 2)]
+    begun = annotation("Negative", 10, parent_prediction=1)
+    assert agreement_of(SPACE, [task([begun], stored)]) == Agreement(1, 1)
+    gone = annotation("Negative", 10, parent_prediction=99)
+    assert agreement_of(SPACE, [task([gone], stored)]) == Agreement(0, 1)
+
+
+def test_what_had_no_suggestion_or_says_nothing_does_not_count() -> None:
+    late = prediction("Positive", 30)
+    cancelled = annotation("Positive", 40, was_cancelled=True)
+    empty = {**annotation("Positive", 40), "result": []}
+    foreign = annotation("Elsewhere", 40)
+    tasks = [
+        task([annotation("Positive", 10)], [late]),
+        task([annotation("Positive", 10)], []),
+        task([cancelled, empty, foreign], [late]),
+        {"id": 2},
+    ]
+    assert agreement_of(SPACE, tasks) == Agreement(0, 0)
+    of_another_question = {**late, "result": [{"from_name": "topic", "value": {"choices": ["x"]}}]}
+    assert agreement_of(SPACE, [task([annotation("Positive", 40)], [of_another_question])]) == Agreement(0, 0)
+
+
+def test_only_the_newest_count() -> None:
+    tasks = [
+        task([annotation("Positive", second)], [prediction("Positive" if second > 50 else "Negative", 1)])
+        for second in range(2, 102)
+    ]
+    assert agreement_of(SPACE, tasks, most=51) == Agreement(51, 51)
+    assert agreement_of(SPACE, tasks, most=100) == Agreement(51, 100)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(LABELS), st.sampled_from(LABELS), st.integers(0, 59), st.integers(0, 59))
+    )
+)
+def test_agreed_is_a_part_of_those_with_a_suggestion(rows: list[tuple[str, str, int, int]]) -> None:
+    tasks = [task([annotation(said, at)], [prediction(shown, before)]) for said, shown, at, before in rows]
+    found = agreement_of(SPACE, tasks)
+    assert 0 <= found.agreed <= found.annotations == sum(before <= at for _, _, at, before in rows)

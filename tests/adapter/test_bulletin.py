@@ -1,0 +1,73 @@
+"""Two releases side by side, as during an upgrade: each reads what the other has written of the same format."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import pytest
+
+from services.adapter.bulletin import Page
+from services.core import documents
+from services.core.domain import Command, Launch, RunRequest, RunStatus, Served, Serving
+from tests.adapter.test_exposition import FULL, NOW
+
+ADDED = {
+    "ProjectView": {"figures", "hints"},
+    "Command": {"traceparent"},
+    "RunStatus": {"resident_bytes", "gpu_memory_bytes", "gpu_memory_limit_bytes", "gpu_utilization"},
+    "Launch": {"pending"},
+    "RunRequest": {"traceparent"},
+    "Served": {"target_since"},
+}
+"""What documents did not have in the release before."""
+TABLE = Serving(3, 4, {"5-1": Served("v-3", "v-2", "v-4", 1.0, "Better.", pinned=True, target_since=9.0)})
+DOCUMENTS = [Page((FULL,), NOW, 3), FULL.active, TABLE]
+
+
+def said(document: Any, *, without: bool = False, later: bool = False) -> Any:
+    """The document as JSON: without what is new, or with fields of a release to come in each of its parts."""
+    if isinstance(document, tuple | list):
+        return [said(one, without=without, later=later) for one in document]
+    if isinstance(document, dict):
+        return {key: said(one, without=without, later=later) for key, one in document.items()}
+    if not is_dataclass(document):
+        return document
+    left = ADDED.get(type(document).__name__, set()) if without else set()
+    found = {
+        one.name: said(getattr(document, one.name), without=without, later=later)
+        for one in fields(document)
+        if one.name not in left
+    }
+    return {**found, "of_a_release_to_come": {"a": [1]}} if later else found
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: type(document).__name__)
+def test_what_the_release_before_wrote_is_read(document: Any) -> None:
+    old = json.dumps(said(document, without=True)).encode()
+    again = documents.load(type(document), old, "old.json")
+    assert said(again, without=True) == said(document, without=True)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: type(document).__name__)
+def test_fields_of_a_release_to_come_are_passed_over(document: Any) -> None:
+    newer = json.dumps(said(document, later=True)).encode()
+    assert documents.load(type(document), newer, "newer.json") == document
+
+
+@pytest.mark.parametrize("kind", [Command, Launch, RunRequest, RunStatus, Served])
+def test_what_is_new_may_be_missing(kind: type[Any]) -> None:
+    new = [one for one in fields(kind) if one.name in ADDED[kind.__name__]]
+    assert len(new) == len(ADDED[kind.__name__])
+    plain = documents.load(kind, _least(kind), "least.json")
+    assert [getattr(plain, one.name) for one in new] == [one.default for one in new]
+
+
+def _least(kind: type[Any]) -> bytes:
+    """A document with nothing but what every release has said."""
+    least: dict[str, Any] = {"run": "5-1", "state": "running", "project_key": "5-1", "project_id": 5}
+    least |= {"id": "a", "action": "train"}
+    least |= {"cause": "asked for", "parameters": {}, "created_at": 1.0}
+    names = {one.name for one in fields(kind)}
+    return json.dumps({name: value for name, value in least.items() if name in names}).encode()

@@ -1,0 +1,33 @@
+"""Requests for scores are counted by how they end, whoever answers."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.adapter.timed import TimedInference
+from services.core.errors import EngineError, NotFound, Overloaded, PredictorsUnreachable
+from tests.fakes import FakeInference, metric
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (None, "ok"),
+        (Overloaded("full"), "overloaded"),
+        (PredictorsUnreachable("nobody"), "unreachable"),
+        (EngineError("broken"), "failed"),
+        (NotFound("gone"), "failed"),
+    ],
+)
+async def test_a_request_is_counted_once_by_its_end(error: Exception | None, outcome: str) -> None:
+    inference = TimedInference(FakeInference(error=error))
+    before = metric("fitloop_inference_requests_total", outcome=outcome)
+    seconds = metric("fitloop_inference_seconds_count")
+    if error:
+        with pytest.raises(type(error)):
+            await inference.scores("5-1", "v-1", ["a"])
+    else:
+        assert len((await inference.scores("5-1", "v-1", ["a"])).probabilities) == 1
+    assert metric("fitloop_inference_requests_total", outcome=outcome) == before + 1
+    assert metric("fitloop_inference_seconds_count") == seconds + 1
+    assert await inference.ready() is (error is None)

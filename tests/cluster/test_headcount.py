@@ -1,0 +1,74 @@
+"""Ready predictors and requests to the API, as Prometheus is told of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import pytest
+
+from services.cluster.client import ClusterError
+from services.cluster.headcount import Headcount
+from tests.fakes import metric
+from tests.fakes_kubernetes import Api, serving
+from tests.waiting import eventually
+
+
+@pytest.fixture
+def api() -> Iterator[Api]:
+    with serving(Api()) as running:
+        yield running
+
+
+def predictor(name: str, *, ready: bool, phase: str = "Running") -> dict[str, object]:
+    return {
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": {"x": "1"}},
+        "status": {
+            "phase": phase,
+            "conditions": [{"type": "Ready", "status": "True" if ready else "False"}],
+        },
+    }
+
+
+def requests(outcome: str) -> float:
+    return metric("fitloop_kubernetes_requests_total", outcome=outcome)
+
+
+def test_ready_predictors_are_counted_as_they_come_and_go(api: Api) -> None:
+    headcount = Headcount(api.kube(), "x=1")
+    assert math.isnan(headcount.ready())
+    api.put("pods", predictor("a", ready=True))
+    api.put("pods", predictor("b", ready=False))
+    api.put("pods", predictor("c", ready=True, phase="Failed"))
+    headcount.start()
+    try:
+        eventually(lambda: metric("fitloop_predictors_ready") == 1)
+        api.put("pods", predictor("b", ready=True))
+        eventually(lambda: metric("fitloop_predictors_ready") == 2)
+        api.drop("pods", "a")
+        eventually(lambda: metric("fitloop_predictors_ready") == 1)
+    finally:
+        headcount.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"), [(404, "not_found"), (409, "conflict"), (403, "failed"), (500, "failed")]
+)
+def test_requests_are_counted_by_outcome(api: Api, status: int, outcome: str) -> None:
+    before = requests(outcome)
+    api.faults.append(("POST", status, {}))
+    with pytest.raises(ClusterError):
+        api.kube().create("lease", {"metadata": {"name": "a"}})
+    assert requests(outcome) == before + 1
+
+
+def test_what_works_is_ok_and_an_api_that_is_away_unreachable(api: Api) -> None:
+    ok, away = requests("ok"), requests("unreachable")
+    api.kube().create("lease", {"metadata": {"name": "a"}})
+    assert requests("ok") == ok + 1
+    with serving(Api()) as other:
+        kube = other.kube()
+    with pytest.raises(ClusterError):
+        kube.get("lease", "a")
+    assert requests("unreachable") == away + 1
