@@ -70,7 +70,7 @@ def test_servers_are_probed_at_the_port_that_no_ingress_routes_to(profile: str) 
     rendered = template(profile=profile)
     for owner, spec in _servers(rendered.pods()):
         server = container(spec)
-        for probe, path in (("startup", "/readyz"), ("readiness", "/readyz"), ("liveness", "/livez")):
+        for probe, path in (("startup", "/livez"), ("readiness", "/readyz"), ("liveness", "/livez")):
             asked = server[f"{probe}Probe"]["httpGet"]
             assert asked["path"] == path, owner
             assert asked["port"] in {"management", 8081}, owner

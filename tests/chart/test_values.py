@@ -118,6 +118,13 @@ def test_large_numbers_stay_whole() -> None:
     assert told["FITLOOP_QUEUE_TEXTS"] == "2000000"
 
 
+def test_the_pages_links_go_where_browsers_reach_label_studio() -> None:
+    name = "FITLOOP_LABEL_STUDIO_PUBLIC_URL"
+    given = template({"labelStudio": {"publicUrl": "https://labels.example.com"}})
+    assert environment(container(given.pod("Deployment/loop-fitloop")))[name] == "https://labels.example.com"
+    assert name not in environment(container(template().pod("Deployment/loop-fitloop")))
+
+
 def test_what_is_null_is_by_rule() -> None:
     told = environment(container(template().pod("Deployment/loop-fitloop")))
     assert not {"LEARNING_RATE", "NUM_TRAIN_EPOCHS", "WEIGHT_DECAY"} & told.keys()

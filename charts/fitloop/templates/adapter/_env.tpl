@@ -4,6 +4,9 @@
 {{ include "fitloop.env.store" (dict "root" . "component" "adapter") }}
 {{ include "fitloop.env.cache" (dict "root" . "component" "adapter") }}
 {{ include "fitloop.env.labelStudio" . }}
+{{- with .Values.labelStudio.publicUrl }}
+- {name: FITLOOP_LABEL_STUDIO_PUBLIC_URL, value: {{ . | quote }}}
+{{- end }}
 {{ include "fitloop.env.training" . }}
 - {name: FITLOOP_KEEP_VERSIONS, value: {{ int .Values.store.retention.versions | quote }}}
 - {name: FITLOOP_KEEP_DAYS, value: {{ .Values.store.retention.days | quote }}}
@@ -19,6 +22,7 @@
 - {name: FITLOOP_ROLLOUT_DEADLINE_SECONDS, value: {{ .Values.rollout.deadlineSeconds | quote }}}
 - {name: FITLOOP_ROLLOUT_MIN_INTERVAL_SECONDS, value: {{ .Values.rollout.minIntervalSeconds | quote }}}
 - {name: FITLOOP_ROLLOUT_FLIP_SECONDS, value: {{ .Values.rollout.flipSeconds | quote }}}
+- {name: FITLOOP_METRICS_PROJECTS, value: {{ int .Values.monitoring.projects | quote }}}
 {{- with (include "fitloop.pathPrefix" .) }}
 - {name: FITLOOP_PATH_PREFIX, value: {{ . | quote }}}
 {{- end }}

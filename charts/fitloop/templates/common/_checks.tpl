@@ -4,6 +4,7 @@
 {{- include "fitloop.checks.store" . -}}
 {{- include "fitloop.checks.pods" . -}}
 {{- include "fitloop.checks.network" . -}}
+{{- include "fitloop.checks.monitoring" . -}}
 {{- end -}}
 
 {{- define "fitloop.checks.who" -}}

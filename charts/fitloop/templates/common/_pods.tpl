@@ -156,7 +156,7 @@ topologySpreadConstraints:
 {{- $_ := set $known "job" (include "fitloop.trainer.manifest" .root) -}}
 {{- end -}}
 checksum/config: {{ toJson $known | sha256sum }}
-{{- with (index $v .component).podAnnotations }}
+{{- with merge dict (index $v .component).podAnnotations (include "fitloop.scraped" . | fromYaml) }}
 {{ toYaml . }}
 {{- end }}
 {{- end -}}

@@ -24,6 +24,7 @@ image: {{ include "fitloop.image" (dict "root" . "component" "predictor") }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 ports:
   - {name: http1, containerPort: 8080, protocol: TCP}
+  - {name: management, containerPort: 8081, protocol: TCP}
 env: {{- include "fitloop.env" (dict "own" (include "fitloop.predictor.env" .) "extra" .Values.predictor.extraEnv) | nindent 2 }}
 resources: {{- include "fitloop.predictor.resources" . | nindent 2 }}
 startupProbe:

@@ -1,0 +1,190 @@
+"""The rules as a whole: promtool takes them, they ask for what the code exports, and each has all that whoever is called needs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.alerts.rules import (
+    FILES,
+    FULL,
+    NAMES,
+    NAMESPACE,
+    RELEASE,
+    RUNBOOKS,
+    alerts,
+    checked,
+    exported,
+    problems_of,
+    rendered,
+    series_of,
+)
+from tests.chart.rendering import CHART, template
+
+EVERY = pytest.mark.parametrize("name", NAMES)
+
+
+def test_promtool_takes_them(tmp_path: Path) -> None:
+    assert not checked("check", rendered()["spec"], tmp_path)
+
+
+def test_every_file_is_one_alert_of_its_name() -> None:
+    assert set(alerts()) == set(NAMES)
+    for name in NAMES:
+        assert (FILES / f"{name}.yaml").read_text().count("alert: ") == 1
+        assert re.fullmatch(r"Fitloop[A-Z][A-Za-z]+", name)
+
+
+def test_what_an_engineer_on_call_is_told_of() -> None:
+    """At least these."""
+    assert {
+        "FitloopLabelsWaiting",
+        "FitloopRunsFailing",
+        "FitloopRunPending",
+        "FitloopGateHolding",
+        "FitloopWebhooksLost",
+        "FitloopTokenRefused",
+        "FitloopStoreErrors",
+        "FitloopRolloutStuck",
+        "FitloopServedVersionDiffers",
+        "FitloopPredictErrors",
+        "FitloopLatencyBurnFast",
+        "FitloopLatencyBurnSlow",
+        "FitloopPredictorQueueFull",
+        "FitloopAdapterLeaderless",
+        "FitloopTwoLeaders",
+        "FitloopAdapterAbsent",
+        "FitloopPredictorAbsent",
+        "FitloopAgreementFalling",
+    } <= set(NAMES)
+
+
+@EVERY
+def test_each_says_what_is_wrong_how_bad_it_is_and_where_to_read_on(name: str) -> None:
+    alert = alerts()[name]
+    assert set(alert["annotations"]) == {"summary", "description", "runbook_url"}
+    assert alert["labels"]["severity"] in {"critical", "warning", "info"}
+    assert alert["labels"]["release"] == FULL
+    assert all(text.endswith(".") for key, text in alert["annotations"].items() if key != "runbook_url")
+    assert alert["annotations"]["runbook_url"] == f"docs/runbooks/{name}.md"
+    assert (RUNBOOKS / f"{name}.md").is_file()
+
+
+@EVERY
+def test_each_asks_for_what_the_code_exports(name: str) -> None:
+    assert not problems_of(alerts()[name]["expr"])
+
+
+def test_a_name_a_label_or_a_value_that_is_not_exported_is_found() -> None:
+    assert problems_of("fitloop_leeder == 1") == ["fitloop_leeder"]
+    assert problems_of('fitloop_leader{task="1"}') == ["fitloop_leader{task=1}"]
+    assert problems_of('fitloop_responses_total{status=~"5xx|6xx"}') == [
+        "fitloop_responses_total{status=~5xx|6xx}"
+    ]
+
+
+@EVERY
+def test_each_looks_at_this_release_alone(name: str) -> None:
+    """Another one may be in the namespace, and other namespaces in the same Prometheus."""
+    for metric, chosen in series_of(alerts()[name]["expr"]):
+        assert ("namespace", "=", NAMESPACE) in chosen, metric
+        assert ("app_kubernetes_io_instance", "=", RELEASE) in chosen, metric
+
+
+@EVERY
+def test_each_outlives_a_change_of_leaders(name: str) -> None:
+    """The leader's series go from pod to pod: none is asked for by its pod, and gauges are looked back for a while."""
+    query = alerts()[name]["expr"]
+    leaders = {one for one, _ in series_of(query) if _is_of_leader(one)}
+    if leaders:
+        assert not re.search(r"by \([^)]*\bpod\b", query)
+    for metric in (one for one in leaders if exported()[one].kind == "gauge"):
+        places = [found.start() for found in re.finditer(rf"\b{metric}\b", query)]
+        for place in places:
+            ended = query.index("}", place) + 1
+            assert query[ended] == "[" or "[7d:10m]" in query[ended:], metric
+
+
+def _is_of_leader(metric: str) -> bool:
+    return metric.startswith(
+        (
+            "fitloop_project",
+            "fitloop_run",
+            "fitloop_rollout",
+            "fitloop_version",
+            "fitloop_agreement",
+            "fitloop_gate",
+        )
+    )
+
+
+def test_thresholds_are_read_and_each_is_used() -> None:
+    given = yaml.safe_load((CHART / "values.yaml").read_text())["monitoring"]["rules"]["thresholds"]
+    texts = "".join((FILES / f"{name}.yaml").read_text() for name in NAMES)
+    for name in given:
+        assert f"${{{name}}}" in texts, name
+    assert "7777" in alerts({"thresholds": {"labelsWaitingSeconds": 7777}})["FitloopLabelsWaiting"]["expr"]
+
+
+def test_a_large_threshold_stays_a_number_that_promtool_reads(tmp_path: Path) -> None:
+    found = rendered({"thresholds": {"uncheckedSeconds": 12000000, "labelsWaitingSeconds": 0.5}})
+    assert "12000000" in str(found)
+    assert not checked("check", found["spec"], tmp_path)
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.1, 0.25, 0.5, 1, 3, 10, 30])
+def test_a_latency_is_one_that_the_histogram_knows(seconds: float) -> None:
+    query = alerts({"thresholds": {"latencySeconds": seconds}})["FitloopLatencyBurnFast"]["expr"]
+    chosen = re.search(r'le=~"([^"]*)"', query)
+    assert chosen
+    from services.adapter import metrics
+
+    bounds = {
+        sample.labels["le"]
+        for metric in metrics._seconds.collect()
+        for sample in metric.samples
+        if sample.labels.get("route") == "/predict" and "le" in sample.labels
+    }
+    assert [bound for bound in bounds if re.fullmatch(chosen[1], bound)] == [str(float(seconds))]
+
+
+def test_alerts_can_be_left_out_and_changed() -> None:
+    found = alerts(
+        {
+            "disabled": ["FitloopGateHolding"],
+            "overrides": {
+                "FitloopRunPending": {"for": "1h", "labels": {"severity": "critical", "team": "ml"}}
+            },
+        }
+    )
+    assert set(NAMES) - set(found) == {"FitloopGateHolding"}
+    changed = found["FitloopRunPending"]
+    assert changed["for"] == "1h"
+    assert changed["labels"] == {"severity": "critical", "team": "ml", "release": FULL}
+    assert changed["expr"] == alerts()["FitloopRunPending"]["expr"]
+
+
+@pytest.mark.parametrize(
+    "rules", [{"disabled": ["FitloopNone"]}, {"overrides": {"FitloopNone": {"for": "1m"}}}]
+)
+def test_an_alert_that_is_not_there_is_refused(rules: dict[str, object]) -> None:
+    said = template({"monitoring": {"rules": {"enabled": True, **rules}}}).refusal
+    assert "monitoring.rules names FitloopNone, and there is no such alert" in said
+
+
+def test_runbooks_are_where_the_values_say() -> None:
+    found = alerts({"runbookUrl": "https://git.example.com/fitloop/docs/runbooks"})["FitloopTwoLeaders"]
+    assert found["annotations"]["runbook_url"] == (
+        "https://git.example.com/fitloop/docs/runbooks/FitloopTwoLeaders.md"
+    )
+
+
+def test_a_queue_of_hours_is_no_alarm_where_kueue_keeps_one() -> None:
+    found = template({"monitoring": {"rules": {"enabled": True}}}, "kueue")
+    (group,) = found.one("PrometheusRule", "loop-fitloop")["spec"]["groups"]
+    asked = {one["alert"]: one["expr"] for one in group["rules"]}
+    assert "> 14400" in asked["FitloopRunPending"]
+    assert "> 21600" in asked["FitloopLabelsWaiting"]

@@ -1,0 +1,149 @@
+"""Runbooks: one an alert, and every command and query in them is one that works."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from services.cli.__main__ import app
+from tests.alerts.rules import NAMES, RUNBOOKS, checked, problems_of
+from tests.chart.rendering import CHART, Document, template
+
+PAGES = tuple(sorted(RUNBOOKS.glob("*.md")))
+OF_ALERTS = tuple(page for page in PAGES if page.stem != "README")
+EVERY = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+WORLD = {"NAMESPACE": "team", "RELEASE": "loop-fitloop", "PROJECT": "7", "VERSION": "mails-3"}
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """Fenced blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """What is typed, in words, with the labels of an alert filled in."""
+    for line in "".join(blocks(page, "console")).splitlines():
+        assert line.startswith("$ "), line
+        text = line.removeprefix("$ ")
+        for name, value in WORLD.items():
+            text = text.replace(f"${name}", value)
+        yield shlex.split(text)
+
+
+@cache
+def objects(kind: str) -> dict[str, Document]:
+    """What the commands meet, by name."""
+    return template(None, "minikube-cpu", "--namespace=team").of(kind)
+
+
+def test_each_alert_has_one_and_the_list_names_them_all() -> None:
+    assert {page.stem for page in OF_ALERTS} == set(NAMES)
+    listed = re.findall(r"^\| \[(\w+)\]\((\w+)\.md\) \|", (RUNBOOKS / "README.md").read_text(), re.MULTILINE)
+    assert listed == [(name, name) for name in NAMES]
+
+
+@pytest.mark.parametrize("page", OF_ALERTS, ids=lambda page: page.stem)
+def test_each_says_what_it_means_how_to_see_it_and_what_to_do(page: Path) -> None:
+    text = page.read_text()
+    assert text.startswith(f"# {page.stem}\n")
+    assert re.findall(r"^## .*$", text, re.MULTILINE) == ["## How to see it", "## What to do"]
+    severity = re.search(r"severity: (\w+)", (CHART / "files" / "alerts" / f"{page.stem}.yaml").read_text())
+    assert severity
+    assert text.splitlines()[1].startswith(f"{severity[1].capitalize()}. ")
+    assert blocks(page, "promql")
+    assert blocks(page, "console")
+
+
+@EVERY
+def test_every_query_is_one(page: Path, tmp_path: Path) -> None:
+    queries = [line for block in blocks(page, "promql") for line in block.splitlines()]
+    rules = [{"record": f"query:{number}", "expr": query} for number, query in enumerate(queries)]
+    assert not checked("check", {"groups": [{"name": "queries", "rules": rules}]}, tmp_path)
+    assert not [problem for query in queries for problem in problems_of(query)]
+
+
+@EVERY
+def test_every_command_of_fitloop_and_its_options_are_there(page: Path) -> None:
+    for words in commands(page):
+        if "fitloop" in words and words[0] == "kubectl":
+            _is_of_the_cli(words[words.index("fitloop") + 1 :])
+    for name in re.findall(r"`fitloop ([a-z]+)", page.read_text()):
+        _is_of_the_cli([name])
+
+
+def _is_of_the_cli(words: list[str]) -> None:
+    """Parsed as they are; an option that is not there is refused before the help is shown."""
+    assert CliRunner().invoke(app, [*words, "--help"]).exit_code == 0, words
+
+
+@EVERY
+def test_every_object_that_kubectl_is_asked_for_is_rendered(page: Path) -> None:
+    for words in commands(page):
+        if words[0] == "kubectl":
+            for kind, name in _named(words):
+                assert name in objects(kind), words
+            for selector in _selectors(words):
+                assert _selects_something(selector), words
+
+
+_KINDS = {"deploy": "Deployment", "svc": "Service", "lease": "Lease", "leases": "Lease"}
+
+
+def _named(words: list[str]) -> Iterator[tuple[str, str]]:
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        kind, _, name = word.partition("/")
+        if kind in _KINDS and name:
+            yield _KINDS[kind], name
+        elif word in _KINDS and following in WORLD.values():
+            yield _KINDS[word], following
+
+
+def _selectors(words: list[str]) -> list[dict[str, str]]:
+    found = [following for word, following in pairwise(words) if word == "-l"]
+    return [dict(part.split("=", 1) for part in selector.split(",")) for selector in found]
+
+
+def _selects_something(selector: dict[str, str]) -> bool:
+    """Pods of the release, or of a run: those have labels that the adapter puts on them."""
+    adapter = objects("Deployment")["loop-fitloop"]["spec"]["template"]["metadata"]["labels"]
+    predictor = objects("InferenceService")["loop-fitloop"]["spec"]["predictor"]["labels"]
+    run = {"fitloop.io/run": "7-1", "fitloop.io/project": "7", "fitloop.io/release": "loop-fitloop"}
+    return any(selector.items() <= labels.items() for labels in (adapter, predictor, run))
+
+
+@EVERY
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]*)(?:#[^)]*)?\)", page.read_text()):
+        assert (page.parent / target).resolve().exists() or target == "../metrics.md", target
+
+
+@EVERY
+def test_every_value_that_is_named_is_one(page: Path) -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    thresholds = values["monitoring"]["rules"]["thresholds"]
+    for said in re.findall(r"`([a-zA-Z.]+)(?:=[^`]*)?`", page.read_text()):
+        first, *rest = said.split(".")
+        if first in values and rest:
+            assert _is_there(values, [first, *rest]), said
+        elif re.fullmatch(r"[a-z]+[A-Z]\w+", said) and said not in _FIELDS:
+            assert said in thresholds or said in values, said
+
+
+_FIELDS = {"holderIdentity", "renewTime"}
+"""Of a Lease."""
+
+
+def _is_there(values: object, path: list[str]) -> bool:
+    for part in path:
+        if not isinstance(values, dict) or part not in values:
+            return False
+        values = values[part]
+    return True
