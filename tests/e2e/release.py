@@ -65,24 +65,22 @@ class Release:
         """`helm uninstall`."""
         self.namespace.helm("uninstall", self.name, "--wait")
 
+    def rendered(self, values: Mapping[str, Any], *templates: str) -> list[dict[str, Any]]:
+        """What those templates would make with more values, for a cluster that may know no such kinds."""
+        known = "--api-versions=serving.kserve.io/v1beta1/InferenceService"
+        only = (argument for one in templates for argument in ("-s", f"templates/{one}"))
+        text = self._chart("template", merged(self.values, values), known, *only)
+        return [found for found in yaml.safe_load_all(text) if found]
+
     def _helm(self, verb: str, *more: str) -> None:
+        self._chart(verb, self.values, "--wait", "--timeout", "4m", *more)
+
+    def _chart(self, verb: str, values: Mapping[str, Any], *more: str) -> str:
         with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
-            yaml.safe_dump(merged(self._own_values(), self.values), file)
+            yaml.safe_dump(merged(self._own_values(), values), file)
             file.flush()
-            profile = CHART / "profiles" / f"{self.profile}.yaml"
-            self.namespace.helm(
-                verb,
-                self.name,
-                str(CHART),
-                "-f",
-                str(profile),
-                "-f",
-                file.name,
-                "--wait",
-                "--timeout",
-                "4m",
-                *more,
-            )
+            profile = str(CHART / "profiles" / f"{self.profile}.yaml")
+            return self.namespace.helm(verb, self.name, str(CHART), "-f", profile, "-f", file.name, *more)
 
     def _own_values(self) -> dict[str, Any]:
         image = {"registry": self.around.images, "tag": self.around.tag, "pullPolicy": "IfNotPresent"}

@@ -3,24 +3,60 @@
 from __future__ import annotations
 
 import json
+import time
+from pathlib import Path
 
 import pytest
 
 from demo.annotator import Annotator
-from tests.e2e.conftest import Connect, MakeRelease
+from tests.e2e.conftest import Connect, Labelled, MakeRelease
+from tests.e2e.panels import GPU, NEEDS_LONG_RUN, Shown, check
+from tests.e2e.release import Release
+from tests.e2e.targets import scraped
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.labelstudio, pytest.mark.cluster]
 
 
 def test_labels_become_suggestions_on_a_cluster(
-    make_release: MakeRelease, connect: Connect, annotator: Annotator
+    make_release: MakeRelease,
+    connect: Connect,
+    annotator: Annotator,
+    tmp_path: Path,
+    subtests: pytest.Subtests,
 ) -> None:
-    """Installed with the rights of its roles and three bucket users, and nothing more; then a second version by a roll."""
+    """Installed with the rights of its roles and three bucket users, and nothing more; then a second version by a roll.
+
+    A Prometheus looks on from the beginning, and every panel of the dashboards must find what it shows.
+    """
+    began = time.time()
     release = make_release()
     release.install()
     release.namespace.helm("test", release.name)
-    labelled = connect(release)
+    with scraped(release, tmp_path) as prometheus:
+        labelled = connect(release)
+        first, second = _two_versions(release, labelled, annotator)
+        with subtests.test("every panel shows something"):
+            shown = Shown(release.namespace.name, str(labelled.project), began)
+            check(prometheus, shown, GPU | NEEDS_LONG_RUN)
+
+    release.ask(labelled.project, "rollback")
+    assert release.served(labelled.project, other_than=second) == first
+    release.uninstall()
+    left = json.loads(
+        release.namespace.kubectl("get", "jobs,pods,leases,services,configmaps,secrets", "-o", "json")
+    )
+    names = {item["metadata"]["name"] for item in left["items"] if item["kind"] != "Pod"}
+    own = {
+        f"{release.name}-label-studio",
+        *(f"{release.name}-s3-{one}" for one in ("adapter", "predictor", "trainer")),
+    }
+    assert {name for name in names if name.startswith(release.name)} == own
+    assert release.bucket.keys("projects/")
+
+
+def _two_versions(release: Release, labelled: Labelled, annotator: Annotator) -> tuple[str, str]:
+    """The second comes while requests are sent, and none of them fails."""
     assert release.setup_version(labelled.project) == "untrained"
 
     labelled.label(0, 30)
@@ -48,17 +84,4 @@ def test_labels_become_suggestions_on_a_cluster(
     assert {pod["metadata"]["name"] for pod in release.pods("predictor")}.isdisjoint(before), (
         "no rolling update"
     )
-
-    release.ask(labelled.project, "rollback")
-    assert release.served(labelled.project, other_than=second) == first
-    release.uninstall()
-    left = json.loads(
-        release.namespace.kubectl("get", "jobs,pods,leases,services,configmaps,secrets", "-o", "json")
-    )
-    names = {item["metadata"]["name"] for item in left["items"] if item["kind"] != "Pod"}
-    own = {
-        f"{release.name}-label-studio",
-        *(f"{release.name}-s3-{one}" for one in ("adapter", "predictor", "trainer")),
-    }
-    assert {name for name in names if name.startswith(release.name)} == own
-    assert release.bucket.keys("projects/")
+    return first, second

@@ -1,0 +1,138 @@
+"""Every panel's query asked of a Prometheus, as Grafana asks it: it must not fail, must find something, and must keep what its legend names."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import pytest
+
+from tests.chart.dashboards import NAMES, Dashboard, Query
+from tests.e2e.prometheus import ABSENT, Document, Prometheus
+from tests.waiting import eventually
+
+STEP = 2.0
+GPU = frozenset(
+    {
+        "serving: GPU memory of versions",
+        "training: GPU memory",
+        "training: GPU utilization",
+    }
+)
+"""Panels that are empty without a GPU; they are asked of stored samples."""
+NEEDS_CLUSTER = frozenset(
+    {
+        "serving: Kubernetes",
+        "serving: Predictors ready",
+        "training: Rollout under way since",
+    }
+)
+"""Panels about what one process on one machine does not have; test_cluster.py asks them."""
+NEEDS_LONG_RUN = frozenset(
+    {
+        "loop: Progress",
+        "loop: Time left",
+        "training: Progress",
+        "training: Speed",
+        "training: Time left",
+        "training: Waiting for",
+    }
+)
+"""Panels about a run that takes long enough to be watched, and about one that waits for it; test_dashboards.py asks them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a person has chosen above the panels."""
+
+    namespace: str
+    project: str
+    """Its id; several with `|` between."""
+    start: float
+    """Seconds since 1970; the end is now."""
+
+    @property
+    def values(self) -> Mapping[str, str]:
+        """By variable."""
+        return {"namespace": self.namespace, "project": self.project}
+
+
+def queries() -> list[Query]:
+    """Of all dashboards."""
+    return [query for name in NAMES for query in Dashboard(name).queries]
+
+
+def problem(prometheus: Prometheus, query: Query, shown: Shown, end: float) -> str:
+    """What is wrong with a query's answer; "" if nothing is."""
+    expression = query.filled(shown.values)
+    try:
+        if query.instant:
+            found = prometheus.instant(expression, end)
+        else:
+            found = prometheus.over(expression, shown.start, end, STEP)
+    except AssertionError as error:
+        return f"{query.panel}: {error}"
+    finite = [series for series in found if _has_figure(series)]
+    if not finite:
+        what = "no figure but NaN" if found else "empty"
+        return f"{query.panel}: {what}: {expression}"
+    unknown = set(re.findall(r"\{\{(\w+)\}\}", query.legend)) - set().union(
+        *(one["metric"] for one in finite)
+    )
+    return f"{query.panel}: its legend names {', '.join(sorted(unknown))}: {expression}" if unknown else ""
+
+
+def _has_figure(series: Document) -> bool:
+    return any(math.isfinite(float(value)) for _, value in series["values"])
+
+
+def problems(prometheus: Prometheus, shown: Shown, without: Collection[str] = ()) -> list[str]:
+    """Of all panels but those that are named; a name that no panel has is one as well."""
+    asked = queries()
+    unknown = set(without) - {query.panel for query in asked}
+    end = time.time()
+    found = [problem(prometheus, query, shown, end) for query in asked if query.panel not in without]
+    return [*(f"no panel {name}" for name in sorted(unknown)), *filter(None, found)]
+
+
+def check(prometheus: Prometheus | None, shown: Shown, without: Collection[str] = ()) -> None:
+    """Fails with every panel's problem. What happened last may not have been scraped yet: it is asked for 15 s."""
+    if prometheus is None:
+        pytest.skip(ABSENT)
+    left: list[str] = []
+
+    def answered() -> bool:
+        left[:] = problems(prometheus, shown, without)
+        return not left
+
+    try:
+        eventually(answered, 15, every=1)
+    except AssertionError:
+        raise AssertionError("\n".join(left)) from None
+    choices(prometheus, shown)
+
+
+def choices(prometheus: Prometheus, shown: Shown) -> None:
+    """Namespace and project can be chosen, by the queries that fill the lists."""
+    for name in NAMES:
+        variables = Dashboard(name).variables
+        namespace = re.fullmatch(r"label_values\((\w+), (\w+)\)", variables["namespace"]["query"]["query"])
+        assert namespace, name
+        assert shown.namespace in prometheus.label_values(namespace[2], namespace[1]), name
+        asked = variables["project"]["query"]["query"].removeprefix("query_result(").removesuffix(")")
+        pattern = re.compile(variables["project"]["regex"].strip("/").replace("(?<", "(?P<"))
+        texts = [
+            _text(one)
+            for one in prometheus.instant(Query(name, asked, "", True).filled(shown.values), time.time())
+        ]
+        offered = {found["value"]: found["text"] for found in map(pattern.search, texts) if found}
+        assert all(map(offered.get, shown.project.split("|"))), f"{name}: {texts}"
+
+
+def _text(series: Document) -> str:
+    """As Grafana writes a series before its pattern is applied."""
+    labels = ", ".join(f'{key}="{value}"' for key, value in sorted(series["metric"].items()))
+    return f"{{{labels}}} {series['value'][0]} {series['value'][1]}"

@@ -1,0 +1,114 @@
+"""Every panel finds what it shows in a Prometheus that scraped the real processes; those about GPUs in stored samples.
+
+On a cluster test_cluster.py does the same with the pods of a release.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.chart.dashboards import Query
+from tests.chart.rendering import template
+from tests.e2e.conftest import Connect, Fitloop
+from tests.e2e.panels import GPU, NEEDS_CLUSTER, NEEDS_LONG_RUN, Shown, check, problem, queries
+from tests.e2e.prometheus import Monitor, Prometheus, monitors, scrape, stored, write_targets
+from tests.e2e.targets import MONITORING
+from tests.waiting import eventually
+
+SAMPLES = Path(__file__).with_name("gpu.prom")
+BEGAN, ENDED = 1795000000.0, 1795000115.0
+"""Times of the samples."""
+
+
+@pytest.fixture(scope="module")
+def on_gpu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """A Prometheus that holds the samples."""
+    folder = tmp_path_factory.mktemp("gpu")
+    stored(SAMPLES, folder)
+    with Prometheus(folder, []) as prometheus:
+        yield prometheus
+
+
+SHOWN = Shown("shop", "12", BEGAN)
+
+
+def test_panels_about_gpus_show_stored_samples(on_gpu: Prometheus) -> None:
+    asked = [query for query in queries() if query.panel in GPU]
+    assert {query.panel for query in asked} == GPU
+    assert [problem(on_gpu, query, SHOWN, ENDED) for query in asked] == [""] * len(asked)
+
+
+@pytest.mark.parametrize(
+    ("expression", "legend", "said"),
+    [
+        ("fitloop_build_info", "{{component}}", ""),
+        ("fitloop_build_info{", "", "parse error"),
+        ("fitloop_biuld_info", "", "empty"),
+        ("fitloop_build_info * NaN", "", "no figure but NaN"),
+        ("sum by (component) (fitloop_build_info)", "{{component}} {{pod}}", "its legend names pod"),
+        ("fitloop_project_info * on (project) fitloop_build_info", "", "many-to-many"),
+    ],
+)
+def test_a_query_that_shows_nothing_is_found(
+    on_gpu: Prometheus, expression: str, legend: str, said: str
+) -> None:
+    for instant in (True, False):
+        found = problem(on_gpu, Query("a: panel", expression, legend, instant), SHOWN, ENDED)
+        assert said in found
+        assert bool(said) == bool(found)
+
+
+def test_monitors_that_the_harness_would_not_obey_are_refused() -> None:
+    for one in template(MONITORING).objects:
+        if one["kind"] == "PodMonitor":
+            one["spec"]["podMetricsEndpoints"][0]["scheme"] = "https"
+            with pytest.raises(AssertionError, match="teach"):
+                Monitor.of(one)
+
+
+def test_each_panel_is_asked_of_real_processes_or_is_about_gpus() -> None:
+    assert not NEEDS_CLUSTER & NEEDS_LONG_RUN
+    assert not GPU & (NEEDS_CLUSTER | NEEDS_LONG_RUN)
+
+
+@pytest.mark.labelstudio
+def test_panels_show_what_fitloop_local_does(
+    start_fitloop: Callable[..., Fitloop], connect: Connect, tmp_path: Path
+) -> None:
+    """Labels, a version, suggestions that people keep, a fine-tune, and another project's run that waits for it."""
+    began = time.time()
+    fitloop = start_fitloop()
+    (monitor,) = (one for one in monitors(template(MONITORING).objects) if one.kind == "PodMonitor")
+    targets = tmp_path / "targets.json"
+    write_targets(targets, [(fitloop.url.removeprefix("http://"), {"namespace": "here", "pod": "local"})])
+    with Prometheus(tmp_path / "prometheus", [scrape(monitor, targets, "1s")]) as prometheus:
+        labelled = connect(fitloop)
+        labelled.label(0, 25)
+        first = fitloop.served(labelled.project)
+        eventually(lambda: len(labelled.suggestions(first)) >= 40, what="suggestions for the others")
+        httpx.post(f"{fitloop.url}/predict", json=_asked(labelled.key, labelled.tasks[60:70]), timeout=60)
+        labelled.label(25, 33)
+        other = connect(fitloop, 30)
+        fitloop.ask(labelled.project, "train", parameters={"method": "finetune", "num_train_epochs": "6"})
+        other.label(0, 12)
+        eventually(lambda: _runs(fitloop, labelled.project) >= 2, 120, what="the fine-tune is over")
+        shown = Shown("here", f"{labelled.project}|{other.project}", began)
+        check(prometheus, shown, GPU | NEEDS_CLUSTER)
+        assert not prometheus.silent()
+
+
+def _asked(key: str, tasks: list[tuple[int, str]]) -> dict[str, object]:
+    """As "Retrieve predictions" asks."""
+    rows = [{"id": task, "data": {"text": f"Where is my order {task}?"}} for task, _ in tasks]
+    return {"project": key.replace("-", "."), "tasks": rows, "params": {"context": None}}
+
+
+def _runs(fitloop: Fitloop, project: int) -> int:
+    """How many are over."""
+    state = fitloop.state(project)
+    return 0 if state.get("active") else len(state.get("versions") or [])
