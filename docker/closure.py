@@ -38,15 +38,15 @@ SKIPPED = SDK_ASKS | UVICORN_ASKS | KUBERNETES_ASKS | {"setuptools"}
 
 # Image: extras of pyproject.toml, packages besides, packages that are never imported. What is in torch.txt is not repeated.
 IMAGES: dict[str, tuple[tuple[str, ...], tuple[str, ...], set[str]]] = {
-    "adapter": (("adapter", "cluster"), (), SKIPPED),
+    "adapter": (("adapter", "cluster", "tracing"), (), SKIPPED),
     "predictor": (
-        ("predictor",),
+        ("predictor", "tracing"),
         (),
         # the SDK and the command line are the adapter's; kserve's client and tools are not used
         (SKIPPED - {"ujson", "watchfiles"}) | {"grpcio-tools", "label-studio-sdk", "lxml"},
     ),
     "torch": ((), ("torch", "transformers"), {"setuptools"}),
-    "trainer": (("trainer", "adapter"), (), SKIPPED),
+    "trainer": (("trainer", "adapter", "tracing"), (), SKIPPED),
 }
 HEAD = "# Written by docker/closure.py; the versions are those of constraints.txt.\n"
 

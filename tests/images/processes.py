@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 _SERVER = ("uvicorn.loops.uvloop", "uvicorn.protocols.http.httptools_impl", "uvicorn.lifespan.on")
-_ADAPTER = ("services.adapter", "services.core", "services.cli", "services.wiring", "rich.table", *_SERVER)
+_TRACES = ("services.core.otel", "opentelemetry.exporter.otlp.proto.http.trace_exporter")
+_ADAPTER = (
+    *("services.adapter", "services.core", "services.cli", "services.wiring", "rich.table"),
+    *_SERVER,
+    *_TRACES,
+)
 
 ADAPTER = (*_ADAPTER, "services.cluster")
 PREDICTOR = (
@@ -14,6 +19,7 @@ PREDICTOR = (
     "kserve.model_server",
     "kserve.protocol.rest.server",
     *_SERVER,
+    *_TRACES,
 )
 TRAINER = (
     *_ADAPTER,
