@@ -48,6 +48,8 @@ class Verdict:
     fate: Fate
     sentence: str
     at: float
+    term: int = 0
+    """Of the leader that gave it; 0 where an earlier release wrote it."""
     format: int = FORMAT
 
 

@@ -6,7 +6,7 @@ already would count as changed once more. Events only bring a look nearer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import structlog
@@ -42,6 +42,7 @@ class Planner:
     history: History
     inbox: Inbox
     turns: Turns
+    term: Callable[[], int]
     reading: Reading | None = None
     """What Label Studio said last."""
     seen: trigger.Observation | None = None
@@ -220,6 +221,7 @@ class Planner:
             created_at=now,
             commands=launch.commands,
             fingerprint=seen.fingerprint if seen else "",
+            term=self.term(),
         )
         asked = next((command.traceparent for command in trains if command.traceparent), "")
         with tracing.span("request run", {"project": project.id, "run": request.run}, parent=asked):

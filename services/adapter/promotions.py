@@ -62,7 +62,7 @@ class Promotions:
             if found is None:
                 break
             left.remove(published)
-            verdict = verdicts[published.version] = Verdict(published.version, *found, now)
+            verdict = verdicts[published.version] = Verdict(published.version, *found, now, self.ledger.term)
             notebook.write_verdict(verdict)
             log.info(
                 "a version was taken up",

@@ -79,6 +79,7 @@ class Steward:
             self.history,
             tools.inbox,
             tools.turns,
+            lambda: tools.promotions.ledger.term,
         )
         self.versions = Versions(tools.promotions, self.notebook, self.history)
         self.launching = Launching(tools.launcher, self.history)

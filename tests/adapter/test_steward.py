@@ -36,6 +36,21 @@ def test_a_held_version_is_told_and_not_served(serving: World) -> None:
     assert "Gate of support-2" in serving.view.sentence
 
 
+def test_requests_and_verdicts_bear_the_term_of_the_leader_that_wrote_them(serving: World) -> None:
+    serving.restart()
+    serving.tick()
+    serving.label_studio.label_many(6)
+    serving.settle()
+    serving.carry_through("1-2")
+    term = serving.registry.serving().term
+    request = serving.runs.request("1-2")
+    verdict = Notebook(serving.store, serving.view.project.key).verdict("support-2")
+    assert request
+    assert verdict
+    assert term > 1
+    assert (request.term, verdict.term) == (term, term)
+
+
 def test_both_versions_of_one_run_are_taken_up_while_it_goes_on(serving: World) -> None:
     serving.label_studio.label_many(6)
     serving.settle()

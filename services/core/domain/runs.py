@@ -48,6 +48,8 @@ class RunRequest:
     """Ids of the inbox commands that this run answers, so that a crash cannot answer one twice."""
     fingerprint: str = ""
     """Of the labels, label config and parameters at launch: a run that failed is not repeated on the same ones."""
+    term: int = 0
+    """Of the leader that asked for it; 0 where an earlier release wrote it."""
     traceparent: str = ""
     """The trace in which it was asked for; "" where there are none."""
     format: int = FORMAT
