@@ -118,7 +118,7 @@ def test_a_killed_fitloop_goes_on_with_its_run(start_fitloop: Start, connect: Co
     fitloop = start_fitloop(START_TRAINING_EACH_N_UPDATES="1000", FITLOOP_CHECKPOINT_SECONDS="2")
     labelled = connect(fitloop)
     labelled.label(0, 40)
-    fitloop.ask(labelled.project, "train", parameters={"method": "finetune", "num_train_epochs": "12"})
+    fitloop.ask(labelled.project, "train", parameters={"method": "finetune", "num_train_epochs": "8"})
     eventually(lambda: list(fitloop.folder.glob("runs/*/checkpoints/*/*")), 90, what="a checkpoint is kept")
     fitloop.kill()
     labelled.label(40, 45)

@@ -120,7 +120,7 @@ def test_a_run_reads_its_base_model_and_publishes_its_version(in_bucket: World) 
 def test_a_run_that_was_asked_to_end_goes_on_from_its_checkpoint_in_the_bucket(in_bucket: World) -> None:
     world = in_bucket
     world.label(60)
-    run = world.request(Method.FINETUNE, num_train_epochs=600.0, budget_seconds=600.0)  # seconds a part
+    run = world.request(Method.FINETUNE, num_train_epochs=200.0, budget_seconds=600.0)  # seconds a part
     with served(world) as url:
         first = started(world, url, run)
         eventually(lambda: _is_training(world, run), 240, what="a few steps are done")
