@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from tests.listening import listening
 
 _MISSING = b"<Error><Code>NoSuchKey</Code><Message>none</Message></Error>"
 _NO_BUCKET = b"<Error><Code>NoSuchBucket</Code><Message>none</Message></Error>"
@@ -56,16 +57,8 @@ def bucket_at(port: int, name: str = "bucket") -> Iterator[dict[str, bytes]]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    with listening(Handler, port):
         yield objects
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def _listed(objects: dict[str, bytes], query: dict[str, list[str]]) -> bytes:

@@ -95,7 +95,7 @@ def _failures_counted(texts: int) -> Iterator[None]:
     except Overloaded:
         metrics.predictions(PredictionOutcome.OVERLOADED, texts)
         raise
-    except Exception:
+    except Exception:  # counted, and raised again
         metrics.predictions(PredictionOutcome.FAILED, texts)
         raise
 

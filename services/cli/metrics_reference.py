@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
-from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
@@ -20,6 +19,7 @@ from services.adapter import exposition, gauges
 from services.adapter import metrics as adapter
 from services.adapter.metrics import leader
 from services.adapter.metrics.names import OTHER
+from services.cli.generated import write_or_check
 from services.cluster import metrics as cluster
 from services.core import metrics as core
 from services.engine import metrics as engine
@@ -169,20 +169,8 @@ def _labels(labels: Mapping[str, tuple[str, ...]]) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Write the page, or with --check compare it: 1 where it is stale, 2 for wrong usage."""
-    check = "--check" in arguments
-    paths = [Path(argument) for argument in arguments if argument != "--check"]
-    if len(paths) != 1:
-        print("Usage: python -m services.cli.metrics_reference [--check] docs/metrics.md", file=sys.stderr)
-        return 2
-    page = reference()
-    if not check:
-        paths[0].write_text(page, encoding="utf-8")
-        return 0
-    if paths[0].is_file() and paths[0].read_text(encoding="utf-8") == page:
-        return 0
-    print(f"{paths[0]} is not what the code exports: run `make docs` and commit it.", file=sys.stderr)
-    return 1
+    """As `write_or_check`."""
+    return write_or_check(arguments, "services.cli.metrics_reference", "docs/metrics.md", reference)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import sys
 from enum import Enum
-from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
+from services.cli.generated import write_or_check
 from services.core.settings import GROUPS, variables
 
 _HEAD = """\
@@ -63,21 +63,8 @@ def _cell(text: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Write the page, or with --check compare it: 1 where it is stale, 2 for wrong usage."""
-    check = "--check" in arguments
-    paths = [Path(argument) for argument in arguments if argument != "--check"]
-    if len(paths) != 1:
-        print("Usage: python -m services.cli.reference [--check] docs/configuration.md", file=sys.stderr)
-        return 2
-    page = reference()
-    if not check:
-        paths[0].parent.mkdir(parents=True, exist_ok=True)
-        paths[0].write_text(page, encoding="utf-8")
-        return 0
-    if paths[0].is_file() and paths[0].read_text(encoding="utf-8") == page:
-        return 0
-    print(f"{paths[0]} is not what the settings say: run `make docs` and commit it.", file=sys.stderr)
-    return 1
+    """As `write_or_check`."""
+    return write_or_check(arguments, "services.cli.reference", "docs/configuration.md", reference)
 
 
 if __name__ == "__main__":

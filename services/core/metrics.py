@@ -141,7 +141,7 @@ def label_studio_request(path: str) -> Iterator[None]:
     began, operation, outcome = time.perf_counter(), _operation(path), LabelStudioOutcome.OK
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # counted, and raised again
         outcome = _outcome_of(error)
         raise
     finally:

@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 from tests.fakes_labelstudio import LabelStudioFake
+from tests.listening import listening
 
 TEXT: Final = "zitronenbaum"
 """A word of every text."""
@@ -102,7 +102,7 @@ def served(label_studio: LabelStudioFake) -> Iterator[str]:
             source = label_studio.unlabelled_tasks if unlabelled else label_studio.annotated_tasks
             return [row for row in source(1) if row["id"] > after]
 
-    with _running(Handler) as url:
+    with listening(Handler) as url:
         yield url
 
 
@@ -117,18 +117,5 @@ def repeating(status: int) -> Iterator[str]:
 
         do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = _repeat  # noqa: N815 - http.server's names
 
-    with _running(Handler) as url:
+    with listening(Handler) as url:
         yield url
-
-
-@contextmanager
-def _running(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

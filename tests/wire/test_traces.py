@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,10 @@ from starlette.applications import Starlette
 from services.adapter.app import create_app
 from services.adapter.board import Board, ProjectView
 from services.cluster.inference import RemoteInference
-from services.core import tracing
 from services.core.domain import Project, Served
 from services.core.registry import Registry
 from services.core.runs import Runs
-from services.core.settings import AuthSettings, ClusterSettings, ServingSettings, Settings, TracingSettings
+from services.core.settings import AuthSettings, ClusterSettings, ServingSettings, Settings
 from services.core.store.files import FileStore
 from services.core.table import ServingTable
 from services.engine.inference import LocalInference
@@ -33,7 +31,9 @@ from services.predictor.keeper import Keeper
 from services.predictor.routes import Routes
 from tests.fakes import SPACE, FakeDesk
 from tests.fakes_supervisor import World as Supervised
+from tests.listening import listening
 from tests.tiny import tiny_base
+from tests.traced import sent, traced
 from tests.trainer.process import command, environment
 from tests.trainer.process import served as label_studio
 from tests.trainer.world import World
@@ -46,15 +46,8 @@ CARRIED = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 @pytest.fixture
 def exporter() -> Iterator[InMemorySpanExporter]:
-    found = InMemorySpanExporter()
-    tracing.configure(TracingSettings(), "test", found)
-    yield found
-    tracing.close()
-
-
-def sent(exporter: InMemorySpanExporter) -> dict[str, ReadableSpan]:
-    tracing.close()
-    return {span.name: span for span in exporter.get_finished_spans()}
+    with traced() as found:
+        yield found
 
 
 def is_below(child: ReadableSpan, parent: ReadableSpan) -> bool:
@@ -182,15 +175,8 @@ def collecting() -> Iterator[tuple[Collector, str]]:
         def log_message(self, format: str, *_: object) -> None:  # noqa: A002 - the base class's name
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield collector, f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with listening(Handler) as url:
+        yield collector, url
 
 
 @pytest.mark.slow

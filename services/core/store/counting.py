@@ -82,7 +82,7 @@ def _counted(operation: StoreOperation, ask: Callable[[], T]) -> T:
     began, outcome = time.perf_counter(), StoreOutcome.OK
     try:
         return ask()
-    except Exception as error:
+    except Exception as error:  # counted, and raised again
         outcome = _outcome(error)
         raise
     finally:
@@ -94,7 +94,7 @@ def _listed(ask: Callable[[], Iterator[T]]) -> Iterator[T]:
     began = time.perf_counter()
     try:
         found = ask()
-    except Exception as error:
+    except Exception as error:  # counted, and raised again
         metrics.store_request(StoreOperation.LIST, _outcome(error), time.perf_counter() - began)
         raise
     return _gone_through(found, time.perf_counter() - began)
@@ -109,7 +109,7 @@ def _gone_through(found: Iterator[T], spent: float) -> Iterator[T]:
             yield one
             began = time.perf_counter()
         spent += time.perf_counter() - began
-    except Exception as error:
+    except Exception as error:  # counted, and raised again
         outcome = _outcome(error)
         spent += time.perf_counter() - began
         raise
