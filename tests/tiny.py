@@ -9,7 +9,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 ARCHITECTURES = ("bert", "distilbert", "roberta", "xlm-roberta", "camembert", "deberta-v2")
 TEXTS = (
@@ -65,15 +65,18 @@ def _settings(architecture: str, tokenizer: Tokenizer) -> dict[str, Any]:
 
 
 def _tokenizer(*, starts_with_pad: bool) -> Tokenizer:
-    """WordPiece over TEXTS; RoBERTa's family counts positions from its pad id, 1 like the real one's."""
+    """WordPiece of the words and letters of TEXTS; RoBERTa's family counts positions from its pad id, 1 like the real one's."""
     special = ["[PAD]", "[UNK]"] if starts_with_pad else ["[UNK]", "[PAD]"]
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=400, special_tokens=[*special, "[CLS]", "[SEP]"], show_progress=False
-    )
-    tokenizer.train_from_iterator(TEXTS, trainer)
+    normalizer, splitter = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    words = [splitter.pre_tokenize_str(normalizer.normalize_str(text)) for text in TEXTS]
+    pieces = sorted({word for text in words for word, _ in text})
+    letters = sorted({letter for word in pieces for letter in word})
+    known = dict.fromkeys([*special, "[CLS]", "[SEP]", *letters, *(f"##{one}" for one in letters), *pieces])
+    # A trained vocabulary would differ from run to run: its trainer breaks ties as they come.
+    vocabulary = {piece: number for number, piece in enumerate(known)}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, splitter
+    tokenizer.add_special_tokens([*special, "[CLS]", "[SEP]"])
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         special_tokens=[(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")],

@@ -195,7 +195,8 @@ def test_a_version_with_a_flipped_byte_is_refused_and_others_are_unharmed(
     release, key = running.release, running.labelled.key
     other = connect_once(release)
     other.label(0, 30)
-    theirs = release.served(other.project)
+    Running(release, other, release.served(other.project)).rest()
+    theirs = release.setup_version(other.project)
     victim = next(
         name for name in running.versions() if name != release.setup_version(running.labelled.project)
     )

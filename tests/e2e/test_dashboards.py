@@ -82,7 +82,8 @@ def test_panels_show_what_fitloop_local_does(
 ) -> None:
     """Labels, a version, suggestions that people keep, a fine-tune, and another project's run that waits for it."""
     began = time.time()
-    fitloop = start_fitloop()
+    # Exactly one run of 25 labels: no other version takes the first one's place while its suggestions are stored.
+    fitloop = start_fitloop(START_TRAINING_EACH_N_UPDATES="25")
     (monitor,) = (one for one in monitors(template(MONITORING).objects) if one.kind == "PodMonitor")
     targets = tmp_path / "targets.json"
     write_targets(targets, [(fitloop.url.removeprefix("http://"), {"namespace": "here", "pod": "local"})])
@@ -95,7 +96,7 @@ def test_panels_show_what_fitloop_local_does(
         labelled.label(25, 33)
         other = connect(fitloop, 30)
         fitloop.ask(labelled.project, "train", parameters={"method": "finetune", "num_train_epochs": "6"})
-        other.label(0, 12)
+        other.label(0, 25)
         eventually(lambda: _runs(fitloop, labelled.project) >= 2, 120, what="the fine-tune is over")
         shown = Shown("here", f"{labelled.project}|{other.project}", began)
         check(prometheus, shown, GPU | NEEDS_CLUSTER)

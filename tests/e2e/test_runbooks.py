@@ -29,7 +29,7 @@ STARTS_ANEW = ("rollout restart", "patch secret", "delete pod")
 
 def test_runbooks_work_word_for_word(make_release: MakeRelease, connect: Connect, tmp_path: Path) -> None:
     executable()
-    release = make_release()
+    release = make_release(training={"everyNUpdates": 30})
     release.install()
     with scraped(release, tmp_path) as prometheus:
         assert prometheus is not None
