@@ -13,7 +13,7 @@ from tests.trainer.world import World
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_base(tmp_path_factory.mktemp("base"))
+    return tiny_base(tmp_path_factory.mktemp("base"), spread=0.3)
 
 
 @pytest.fixture
