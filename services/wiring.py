@@ -166,7 +166,7 @@ def _adapter(
     from services.adapter.follower import Follower
     from services.adapter.member import Member
     from services.adapter.metrics import names
-    from services.adapter.supervisor import Supervisor
+    from services.adapter.supervision.supervisor import Supervisor
     from services.adapter.timed import TimedInference
     from services.core.labelstudio import LabelStudio
     from services.core.metrics import Component, built

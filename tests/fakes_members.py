@@ -10,7 +10,7 @@ from services.adapter.desk import FrontDesk
 from services.adapter.follower import Follower
 from services.adapter.guarded import GuardedStore
 from services.adapter.member import Member
-from services.adapter.supervisor import Supervisor
+from services.adapter.supervision.supervisor import Supervisor
 from services.core.errors import StoreError
 from services.core.settings import Settings
 from tests.fakes_store import MemoryStore

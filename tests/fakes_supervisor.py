@@ -15,7 +15,7 @@ from services.adapter.desk import FrontDesk
 from services.adapter.follower import Follower
 from services.adapter.member import Member
 from services.adapter.ports import Standing
-from services.adapter.supervisor import Supervisor
+from services.adapter.supervision.supervisor import Supervisor
 from services.core import documents
 from services.core.domain import (
     Action,

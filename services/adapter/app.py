@@ -19,24 +19,24 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from services.adapter import metrics
-from services.adapter.api import Api
-from services.adapter.auth import Gate, Guard
 from services.adapter.board import Board
-from services.adapter.bodies import Forbidden, NotReady, TooLarge, Unknown, json_response
-from services.adapter.catalogue import Catalogue
-from services.adapter.connection import Connection
-from services.adapter.events import Events, Filing
-from services.adapter.exhibits import Exhibits
-from services.adapter.exposition import Everything, Exposition
-from services.adapter.home import Home
-from services.adapter.management import Management
-from services.adapter.notices import Notices, Refusals
-from services.adapter.origins import SameSite, Tokens
+from services.adapter.gauges.exposition import Everything, Exposition
 from services.adapter.pages import dressed
 from services.adapter.ports import Desk, Inference
-from services.adapter.predictions import Predictions
+from services.adapter.routes.api import Api
+from services.adapter.routes.auth import Gate, Guard
+from services.adapter.routes.bodies import Forbidden, NotReady, TooLarge, Unknown, json_response
+from services.adapter.routes.catalogue import Catalogue
+from services.adapter.routes.connection import Connection
+from services.adapter.routes.events import Events, Filing
+from services.adapter.routes.exhibits import Exhibits
+from services.adapter.routes.home import Home
+from services.adapter.routes.management import Management
+from services.adapter.routes.notices import Notices, Refusals
+from services.adapter.routes.origins import SameSite, Tokens
+from services.adapter.routes.predictions import Predictions
+from services.adapter.routes.wishes import Wishes
 from services.adapter.slips import slip
-from services.adapter.wishes import Wishes
 from services.core import correlation, tracing
 from services.core.correlation import RequestIds
 from services.core.errors import BadRequest, EngineError, FitloopError, Overloaded, StoreError

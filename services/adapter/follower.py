@@ -15,7 +15,7 @@ import structlog
 from services.adapter import metrics
 from services.adapter.board import Board, ProjectView
 from services.adapter.bulletin import KEY, Page
-from services.adapter.watch import space_of
+from services.adapter.training.watch import space_of
 from services.core import documents
 from services.core.domain import Served
 from services.core.errors import NotFound, StoreError

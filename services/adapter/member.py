@@ -18,7 +18,7 @@ from services.adapter.follower import Follower
 from services.adapter.guarded import NotLeading
 from services.adapter.ports import Leadership
 from services.adapter.slips import slip
-from services.adapter.supervisor import Supervisor
+from services.adapter.supervision.supervisor import Supervisor
 from services.core.errors import StoreError
 
 log = structlog.get_logger()

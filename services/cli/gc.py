@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from services.adapter.leftovers import Holding
+    from services.adapter.training.leftovers import Holding
 
 
 def add_to(app: typer.Typer) -> None:
@@ -24,7 +24,7 @@ def collect(
     The adapter does the same after each run for the projects that it serves; nothing that is served, was served last, or
     is younger than the settings say ever goes.
     """
-    from services.adapter.leftovers import remove, survey
+    from services.adapter.training.leftovers import remove, survey
     from services.core.settings import Settings
     from services.core.store import open_store
 

@@ -15,8 +15,9 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 
-from services.adapter import exposition, gauges
+from services.adapter import gauges
 from services.adapter import metrics as adapter
+from services.adapter.gauges import exposition
 from services.adapter.metrics import leader
 from services.adapter.metrics.names import OTHER
 from services.cli.generated import write_or_check

@@ -44,7 +44,7 @@ async def test_a_caller_who_leaves_is_no_error_of_ours(world: World, monkeypatch
     async def leaves(_: object) -> bytes:
         raise ClientDisconnect
 
-    monkeypatch.setattr("services.adapter.predictions.read", leaves)
+    monkeypatch.setattr("services.adapter.routes.predictions.read", leaves)
     assert (await world.client.post("/predict", json={})).status_code == 400
 
 

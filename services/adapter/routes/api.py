@@ -1,0 +1,151 @@
+"""/api/projects: what people and the command line see of a project, and what they may ask of it.
+
+An action is stored as a command before it is answered; the supervisor carries it out. All reads of the registry are in threads.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+
+from services.adapter.board import Board, ProjectView, as_told
+from services.adapter.ports import Inference
+from services.adapter.routes.bodies import NotReady, Unknown, json_response, look_up, read_object
+from services.adapter.routes.catalogue import Catalogue
+from services.adapter.routes.connection import Connection
+from services.adapter.routes.events import Filing
+from services.adapter.routes.identity import project_id
+from services.adapter.routes.summaries import project_summary, run_summary, version_summary
+from services.core.domain import Action, Command
+from services.core.errors import BadRequest
+from services.core.inbox import command_id
+from services.core.parameters import parse_parameters
+from services.core.runs import Runs
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """The routes."""
+
+    board: Board
+    filing: Filing
+    catalogue: Catalogue
+    runs: Runs
+    connection: Connection
+    inference: Inference
+
+    async def projects(self, _: Request) -> Response:
+        """All projects, by id."""
+        return json_response({"projects": self.summaries()})
+
+    async def predictors(self, _: Request) -> Response:
+        """Whether predictions can be computed: for whoever has just installed it. 503 where they cannot."""
+        ready = await self.inference.ready()
+        return json_response({"ready": ready}, 200 if ready else 503)
+
+    async def project(self, request: Request) -> Response:
+        """One project with its versions (newest first) and its newest run."""
+        view = self.view_of(request)
+        return json_response(await look_up(self.detail, view))
+
+    async def act(self, request: Request) -> Response:
+        """Take a command."""
+        view = self.view_of(request)
+        action = action_of(request.path_params["action"])
+        said = await read_object(request, may_be_empty=True)
+        parameters = _parameters(action, said.get("parameters"))
+        command = await self.store(view, action, said.get("version"), parameters)
+        return json_response({"command": command.id})
+
+    async def store(
+        self,
+        view: ProjectView,
+        action: Action,
+        version: object = None,
+        parameters: dict[str, str] | None = None,
+    ) -> Command:
+        """Store a command, which the adapter that leads will carry out. Raises BadRequest, Unknown, StoreError."""
+        now = time.time()
+        command = Command(
+            id=command_id(now),
+            project_id=view.project.id,
+            action=action,
+            version=await self.version_of(view, action, version),
+            parameters=parameters or {},
+            created_at=now,
+        )
+        await self.filing.submit(command)
+        return command
+
+    def summaries(self) -> list[dict[str, Any]]:
+        """All projects, without versions."""
+        self.check_ready()
+        views = sorted(self.board.views.values(), key=lambda view: view.project.id)
+        return [self.summary(view) for view in views]
+
+    def detail(self, view: ProjectView) -> dict[str, Any]:
+        """One project, with versions and runs; blocking. Raises StoreError."""
+        found = self.catalogue.manifests([view.project.key])
+        status = view.active or view.last
+        runs = [run_summary(status, self.runs.log(status.run), view.waiting)] if status else []
+        served = as_told(view.served, time.time())
+        versions = [version_summary(manifest, served) for manifest in found]
+        return {**self.summary(view), "versions": versions, "runs": runs}
+
+    def summary(self, view: ProjectView) -> dict[str, Any]:
+        """One project, from memory."""
+        return project_summary(view, time.time(), self.connection.refused.get(view.project.id, ()))
+
+    def view_of(self, request: Request) -> ProjectView:
+        """The project that the path names. Raises Unknown, NotReady."""
+        self.check_ready()
+        asked = request.path_params["id"]
+        number = project_id(asked)
+        view = None if number is None else self.board.view(number)
+        if view is None:
+            raise Unknown(
+                f"Fitloop knows no project {asked[:20]!r}: connect it in Label Studio (Settings > Model), or look at "
+                "/api/projects for those that it knows."
+            )
+        structlog.contextvars.bind_contextvars(project=view.project.id)
+        return view
+
+    def check_ready(self) -> None:
+        """Raises NotReady before the state has been read once."""
+        if not self.board.ready.is_set():
+            raise NotReady("Fitloop is still reading its state: ask again in a few seconds.")
+
+    async def version_of(self, view: ProjectView, action: Action, version: object) -> str | None:
+        """The version that an action is about, where it is about one. Raises BadRequest, Unknown."""
+        if version is None and action is not Action.PROMOTE:
+            return None
+        if not isinstance(version, str) or not version:
+            raise BadRequest(f'{action.value} needs "version": the name of one of the project\'s versions.')
+        found = await look_up(self.catalogue.manifests, [view.project.key])
+        known = [manifest.version for manifest in found]
+        if version not in known:
+            newest = f"; the newest is {known[0]}" if known else ""
+            raise Unknown(f"Project {view.project.id} has no version {version[:80]!r}{newest}.")
+        return version
+
+
+def action_of(name: str) -> Action:
+    """What a path asks for. Raises Unknown."""
+    try:
+        return Action(name)
+    except ValueError as error:
+        raise Unknown(f"{name[:20]!r} is no action: use one of {', '.join(Action)}.") from error
+
+
+def _parameters(action: Action, raw: object) -> dict[str, str]:
+    parameters, problems = parse_parameters(raw)
+    if problems:
+        raise BadRequest(" ".join(problems))
+    if parameters and action is not Action.TRAIN:
+        raise BadRequest(f"{action.value} takes no parameters: only train does.")
+    return parameters

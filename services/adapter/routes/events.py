@@ -1,0 +1,101 @@
+"""POST /webhook: what happened in Label Studio. It gives an event one second and never sends it again.
+
+An event is a hint to look at the project soon; its payload is neither kept nor logged, for it holds secrets. Only
+START_TRAINING is a wish of a person: it is stored as a command before it is answered.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import structlog
+from anyio import CapacityLimiter, fail_after, to_thread
+from starlette.requests import Request
+from starlette.responses import Response
+
+from services.adapter import metrics
+from services.adapter.metrics import EventOutcome
+from services.adapter.ports import Desk
+from services.adapter.routes.bodies import json_response, read_object
+from services.adapter.routes.identity import project_id
+from services.core import tracing
+from services.core.domain import Action, Command
+from services.core.errors import BadRequest, StoreError
+from services.core.inbox import command_id
+
+log = structlog.get_logger()
+SECONDS: Final = 0.4
+"""For storing a command: what is left of Label Studio's second belongs to the way here and back."""
+_STORING: Final = 64
+"""Threads that store commands; their own, so that no large /predict is waited for."""
+
+
+class Filing:
+    """Stores commands in threads, within a bound of time."""
+
+    def __init__(self, desk: Desk, seconds: float = SECONDS) -> None:
+        """Nothing is stored yet."""
+        self._desk = desk
+        self._seconds = seconds
+        self._limiter: CapacityLimiter | None = None
+
+    async def submit(self, command: Command) -> None:
+        """Store the command. Raises StoreError where that failed or took too long; then it may come to be stored later."""
+        self._limiter = self._limiter or CapacityLimiter(_STORING)
+        command = replace(command, traceparent=tracing.traceparent())
+        try:
+            with fail_after(self._seconds):
+                await to_thread.run_sync(
+                    self._desk.submit, command, abandon_on_cancel=True, limiter=self._limiter
+                )
+        except TimeoutError as error:
+            raise StoreError(
+                f"The command could not be stored within {self._seconds} s: the store is slow. Try again."
+            ) from error
+        log.info(
+            "a command was stored", project=command.project_id, command=command.id, action=command.action
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """The route."""
+
+    desk: Desk
+    filing: Filing
+
+    async def webhook(self, request: Request) -> Response:
+        """A JSON object, whatever the event."""
+        try:
+            event = await read_object(request)
+        except BadRequest:
+            metrics.event(None, EventOutcome.MALFORMED)
+            raise
+        action, number = event.get("action"), project_id(event.get("project"))
+        if number is None:
+            return self._passed_over(action, EventOutcome.NO_PROJECT)
+        structlog.contextvars.bind_contextvars(project=number)
+        if action == "START_TRAINING":
+            return await self._train(number)
+        if action not in metrics.ACTIONS:
+            return self._passed_over(action, EventOutcome.UNKNOWN_ACTION)
+        self.desk.notify(number, str(action))
+        metrics.event(action, EventOutcome.NOTED)
+        return json_response({"status": "ok"})
+
+    async def _train(self, number: int) -> Response:
+        now = time.time()
+        command = Command(command_id(now), number, Action.TRAIN, created_at=now)
+        try:
+            await self.filing.submit(command)
+        except StoreError:
+            metrics.event("START_TRAINING", EventOutcome.NOT_STORED)
+            raise
+        metrics.event("START_TRAINING", EventOutcome.STORED)
+        return json_response({"status": "ok", "job": command.id})
+
+    def _passed_over(self, action: Any, outcome: EventOutcome) -> Response:
+        metrics.event(action, outcome)
+        return json_response({"status": "passed over", "reason": outcome.value})

@@ -1,0 +1,153 @@
+"""What the pages show of a project, put together from the board, the versions and the reports. Blocking: call in a thread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from services.adapter.board import ProjectView, as_told
+from services.adapter.notebook import Verdict
+from services.adapter.pages.curve import Curve, draw
+from services.adapter.pages.mixups import Mixups, arrange
+from services.adapter.routes.api import Api
+from services.adapter.routes.bodies import Unknown
+from services.adapter.routes.summaries import LOG_LINES
+from services.core.domain import Manifest, Report, RunStatus, Served
+from services.core.errors import StoreError
+from services.core.runs import FINAL
+
+ROWS: Final = 25
+"""Versions in the table of a project, unless all are asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A project on the first page."""
+
+    view: ProjectView
+    served: Served
+    problem: str
+    current: Manifest | None = None
+    """What is served, where it is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A version with its report."""
+
+    manifest: Manifest
+    report: Report | None
+    mixups: Mixups | None
+    problem: str = ""
+    """Why there is no report."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A version in the table of a project, or on its own page."""
+
+    manifest: Manifest
+    verdict: Verdict | None
+    place: str
+    """serves, before, next, or "" """
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A project's own page."""
+
+    card: Card
+    rows: tuple[Row, ...]
+    versions: int
+    curve: Curve | None
+    judged: Judged | None
+    run: RunStatus | None
+    log: tuple[str, ...]
+    trouble: str = ""
+    """Why some of it is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exhibits:
+    """Reads what the API reads."""
+
+    api: Api
+
+    def cards(self) -> list[Card]:
+        """All projects: those with a problem first, then those with a run, then by id. Raises NotReady."""
+        self.api.check_ready()
+        cards = [self._with_current(self.card(view)) for view in self.api.board.views.values()]
+        return sorted(
+            cards, key=lambda card: (not card.problem, card.view.active is None, card.view.project.id)
+        )
+
+    def card(self, view: ProjectView) -> Card:
+        """One project, from memory."""
+        summary = self.api.summary(view)
+        return Card(view, as_told(view.served, time.time()), summary["problem"])
+
+    def project(self, view: ProjectView, *, all_rows: bool) -> Shown:
+        """A project's page: where the store fails, with what is known without it."""
+        card, run = self._with_current(self.card(view)), view.active or view.last
+        try:
+            found = self.api.catalogue.manifests([view.project.key])
+            log = self.api.runs.log(run.run) if run else ""
+            rows = tuple(self._row(one, card.served) for one in (found if all_rows else found[:ROWS]))
+            judged = self._judged(_best_known(found, card.served))
+        except StoreError as error:
+            return Shown(card, (), 0, None, None, run, (), str(error))
+        curve = draw(found[::-1], card.served.current)
+        return Shown(card, rows, len(found), curve, judged, run, _tail(log))
+
+    def version(self, view: ProjectView, name: str) -> tuple[Card, Row, Judged]:
+        """A version's page. Raises Unknown, StoreError."""
+        names = [found.version for found in self.api.catalogue.manifests([view.project.key])]
+        manifest = self.api.catalogue.manifest(view.project.key, name) if name in names else None
+        if manifest is None:
+            raise Unknown(
+                f"Project {view.project.id} has no version {name[:80]!r}: it may have been deleted."
+            )
+        card = self.card(view)
+        judged = self._judged(manifest)
+        assert judged is not None  # noqa: S101  # there is a manifest
+        return card, self._row(manifest, card.served), judged
+
+    def _with_current(self, card: Card) -> Card:
+        if card.served.current is None:
+            return card
+        try:
+            current = self.api.catalogue.manifest(card.view.project.key, card.served.current)
+        except StoreError:
+            return card  # the card says what is known without it
+        return Card(card.view, card.served, card.problem, current)
+
+    def _row(self, manifest: Manifest, served: Served) -> Row:
+        verdict = self.api.catalogue.verdict(manifest.project_key, manifest.version)
+        places = {served.target: "next", served.previous: "before", served.current: "serves"}
+        return Row(manifest, verdict, places.get(manifest.version, ""))
+
+    def _judged(self, manifest: Manifest | None) -> Judged | None:
+        if manifest is None:
+            return None
+        try:
+            report = self.api.catalogue.report(manifest.project_key, manifest.version)
+        except StoreError as error:
+            return Judged(manifest, None, None, str(error))
+        return Judged(manifest, report, arrange(report))
+
+
+def is_over(run: RunStatus | None) -> bool:
+    """Whether nothing goes on."""
+    return run is None or run.state in FINAL
+
+
+def _best_known(found: Sequence[Manifest], served: Served) -> Manifest | None:
+    """What serves, or else the newest."""
+    current = next((manifest for manifest in found if manifest.version == served.current), None)
+    return current or next(iter(found), None)
+
+
+def _tail(log: str) -> tuple[str, ...]:
+    return tuple(log.splitlines()[-LOG_LINES:])

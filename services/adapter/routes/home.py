@@ -1,0 +1,110 @@
+"""GET /: JSON for programs, pages for browsers: all projects, one project, one version."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from services import __version__
+from services.adapter.board import ProjectView
+from services.adapter.pages import answer, prefers_html, render
+from services.adapter.routes.api import Api
+from services.adapter.routes.bodies import NotReady, json_response, look_up
+from services.adapter.routes.exhibits import Exhibits, is_over
+from services.adapter.routes.notices import Notices
+from services.adapter.routes.origins import Tokens
+from services.adapter.routes.wishes import CLOSED
+from services.core.advice import AUTH_ADVICE
+from services.core.settings import Settings
+
+BUSY_SECONDS = 2
+"""Between two looks of an open page while a run goes on."""
+QUIET_SECONDS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The routes."""
+
+    api: Api
+    exhibits: Exhibits
+    notices: Notices
+    tokens: Tokens
+    settings: Settings
+
+    async def index(self, request: Request) -> Response:
+        """Label Studio and others that take anything get JSON."""
+        if prefers_html(request.headers.get("accept", "")):
+            notices = await self.notices.now()
+            return answer(await look_up(self._index, request, notices))
+        ready = self.api.board.ready.is_set()
+        projects = (
+            [{"id": row["id"], "served": row["served"]["current"]} for row in self.api.summaries()]
+            if ready
+            else []
+        )
+        found: dict[str, Any] = {
+            "status": "UP",
+            "model_class": "Fitloop",
+            "version": __version__,
+            "ready": ready,
+        }
+        return json_response({**found, "projects": projects}, headers={"Vary": "Accept"})
+
+    async def project(self, request: Request) -> Response:
+        """A project's page."""
+        view = self.api.view_of(request)
+        return answer(await look_up(self._project, request, view))
+
+    async def version(self, request: Request) -> Response:
+        """A version's page."""
+        view = self.api.view_of(request)
+        return answer(await look_up(self._version, request, view))
+
+    def _index(self, request: Request, notices: list[str]) -> str:
+        ready = True
+        try:
+            cards = self.exhibits.cards()
+        except NotReady as error:
+            cards, notices, ready = [], [str(error)], False
+        is_busy = not ready or any(card.view.active for card in cards)
+        return self._render(
+            "index.html",
+            request,
+            pace=BUSY_SECONDS if is_busy else QUIET_SECONDS,
+            cards=cards,
+            notices=notices,
+            ready=ready,
+            advice=AUTH_ADVICE,
+        )
+
+    def _project(self, request: Request, view: ProjectView) -> str:
+        shown = self.exhibits.project(view, all_rows="all" in request.query_params)
+        asked = request.query_params.get("asked", "")
+        return self._render(
+            "project.html",
+            request,
+            pace=BUSY_SECONDS if view.active or asked else QUIET_SECONDS,
+            shown=shown,
+            card=shown.card,
+            over=is_over(shown.run),
+            asked=asked,
+            closed=CLOSED,
+        )
+
+    def _version(self, request: Request, view: ProjectView) -> str:
+        card, row, judged = self.exhibits.version(view, request.path_params["version"])
+        return self._render("version.html", request, pace=0, card=card, row=row, judged=judged)
+
+    def _render(self, template: str, request: Request, **values: Any) -> str:
+        settings = self.settings.label_studio
+        return render(
+            template,
+            request,
+            label_studio=settings.public_url or settings.url,
+            may_act=bool(self.tokens),
+            **values,
+        )

@@ -1,0 +1,132 @@
+"""POST /predict: a prediction for each task, in order; a task that cannot be predicted gets [], and the others theirs.
+
+What is asked for is the version that /setup tells Label Studio, so both always name the same. Reading texts and writing
+regions are pure (`adapter/suggestions.py`); large requests do both in a thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+
+from services.adapter import metrics
+from services.adapter.board import Board, ProjectView
+from services.adapter.metrics import PredictionOutcome
+from services.adapter.ports import Inference
+from services.adapter.routes.bodies import NotReady, compute, parse_object, read
+from services.adapter.routes.identity import project_id
+from services.adapter.suggestions import build, is_sound, readable
+from services.core import tracing
+from services.core.errors import BadRequest, EngineError, Overloaded
+from services.engine.protocol import Scores
+
+_MEMORY = 200
+"""Bytes of an answer for one task: by this its size is known before it is made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The tasks of a request that can be predicted."""
+
+    tasks: int
+    view: ProjectView | None
+    version: str = ""
+    """The one that /setup told of when the request came; asked for and named by the answer, whatever is told of meanwhile."""
+    positions: tuple[int, ...] = ()
+    """Where each text's answer goes."""
+    texts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """The route."""
+
+    board: Board
+    inference: Inference
+
+    async def predict(self, request: Request) -> Response:
+        """One list of predictions a task."""
+        if not self.board.ready.is_set():
+            raise NotReady("Fitloop is still reading its state: ask again in a few seconds.")
+        body = await read(request)
+        asked = await compute(len(body), self._understand, body)
+        if not asked.texts:
+            return _respond(orjson.dumps({"results": [[]] * asked.tasks}))
+        with _failures_counted(len(asked.texts)):
+            scores = await self._scores(asked)
+            return _respond(await compute(len(asked.texts) * _MEMORY, answer, asked, scores))
+
+    def _understand(self, body: bytes) -> Asked:
+        request = parse_object(body)
+        tasks = request.get("tasks")
+        if not isinstance(tasks, list):
+            raise BadRequest('The body needs "tasks": a list of Label Studio tasks.')
+        number = project_id(request.get("project"))
+        return understand(tasks, None if number is None else self.board.view(number), time.time())
+
+    async def _scores(self, asked: Asked) -> Scores:
+        assert asked.view is not None  # noqa: S101  # for the type checker: there are texts only then
+        said: dict[str, int | str] = {"project": asked.view.project.id, "version": asked.version}
+        structlog.contextvars.bind_contextvars(**said)
+        with tracing.span("inference", {"texts": len(asked.texts), **said}, kind="client"):
+            return await self.inference.scores(asked.view.project.key, asked.version, asked.texts)
+
+
+@contextlib.contextmanager
+def _failures_counted(texts: int) -> Iterator[None]:
+    """Whatever kept them from being answered, a slip of ours included, is in the figures that alerts read."""
+    try:
+        yield
+    except Overloaded:
+        metrics.predictions(PredictionOutcome.OVERLOADED, texts)
+        raise
+    except Exception:  # counted, and raised again
+        metrics.predictions(PredictionOutcome.FAILED, texts)
+        raise
+
+
+def understand(tasks: Sequence[object], view: ProjectView | None, now: float) -> Asked:
+    """Which tasks can be predicted: none where the project has no model or no question to answer."""
+    version = view.served.at(now) if view else None
+    if view is None or view.space is None or version is None:
+        metrics.predictions(PredictionOutcome.NO_MODEL, len(tasks))
+        return Asked(len(tasks), view)
+    texts = {position: text for position, task in enumerate(tasks) if (text := readable(view.space, task))}
+    metrics.predictions(PredictionOutcome.NO_TEXT, len(tasks) - len(texts))
+    return Asked(len(tasks), view, version, tuple(texts), tuple(texts.values()))
+
+
+def answer(asked: Asked, scores: Scores) -> bytes:
+    """The response's JSON. Raises EngineError where the scores are not one row a text."""
+    assert asked.view is not None and asked.view.space is not None  # noqa: PT018, S101  # for the type checker, as above
+    if scores.probabilities.shape != (len(asked.texts), len(scores.labels)):
+        raise EngineError(f"Version {asked.version} did not answer for each text: see the log.")
+    results: list[Any] = [[]] * asked.tasks
+    outcomes: Counter[PredictionOutcome] = Counter()
+    for row, position in enumerate(asked.positions):
+        found = build(asked.view.space, scores, row, asked.version)
+        outcomes[_outcome(found, scores, row)] += 1
+        results[position] = found or []
+    metrics.predicted(asked.view.project.id, (found["score"] for found in results if found))
+    for outcome, tasks in outcomes.items():
+        metrics.predictions(outcome, tasks)
+    return orjson.dumps({"results": results})
+
+
+def _outcome(found: dict[str, Any] | None, scores: Scores, row: int) -> PredictionOutcome:
+    if found:
+        return PredictionOutcome.PREDICTED
+    return PredictionOutcome.STALE_LABEL if is_sound(scores, row) else PredictionOutcome.NOT_FINITE
+
+
+def _respond(body: bytes) -> Response:
+    return Response(body, media_type="application/json")

@@ -1,0 +1,44 @@
+"""What the gate decided of a project's newest version, from the bucket: it outlives the process that made it known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.adapter.board import Judged
+from services.adapter.training.history import Record
+from services.core.errors import CorruptVersion, NotFound, StoreError, UnknownFormat
+from services.core.registry import Registry
+
+
+@dataclass(slots=True)
+class Newest:
+    """Of one project; each manifest is read once."""
+
+    registry: Registry
+    _version: str = ""
+    _judged: Judged | None = None
+
+    def judged(self, project_key: str, records: Sequence[Record]) -> Judged | None:
+        """Of what the runs published last; None where that is nothing, is gone, or cannot be read."""
+        version = newest_published(records)
+        if version != self._version:
+            try:
+                self._judged = self._read(project_key, version) if version else None
+            except StoreError:
+                return None  # it is read again the next time
+            self._version = version
+        return self._judged
+
+    def _read(self, project_key: str, version: str) -> Judged | None:
+        try:
+            manifest = self.registry.manifest(project_key, version)
+        except (NotFound, CorruptVersion, UnknownFormat):
+            return None
+        return Judged(manifest.gate.promote, manifest.gate.kind, manifest.created_at)
+
+
+def newest_published(records: Sequence[Record]) -> str:
+    """The version that was published last; "" for none. `records` are oldest first."""
+    published = (record.status.published for record in reversed(records) if record.status)
+    return next((found[-1].version for found in published if found), "")

@@ -1,0 +1,248 @@
+"""After a promotion or a rollback: fresh predictions for the unlabelled tasks, then the backend's title.
+
+Label Studio's uncertainty sampling sees only predictions whose version is the backend's title, so the title comes last.
+One thread works on one project at a time; the newest version of a project wins, a version that no longer serves is
+given up, and trouble is retried with back-off. Tasks that hold a prediction of the version are passed over, so doing
+it again, after a restart or new tasks, pushes only what is missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any, Protocol
+
+import structlog
+
+from services.adapter.ports import Inference
+from services.adapter.serving.backends import Titles, rename
+from services.adapter.slips import sentence as sentence_of
+from services.adapter.slips import slip
+from services.adapter.suggestions import build, readable
+from services.adapter.training.watch import Backoff
+from services.core import correlation
+from services.core.correlation import bound
+from services.core.domain import LabelSpace
+from services.core.errors import FitloopError
+from services.core.settings import AuthSettings
+
+log = structlog.get_logger()
+CHUNK = 200
+"""Texts that are scored and pushed at a time: annotators' own requests come in between."""
+_IDLE_SECONDS = 0.5
+_STOP_SECONDS = 10.0
+
+
+class Source(Titles, Protocol):
+    """The part of LabelStudio that a refresh speaks to."""
+
+    def unlabelled_tasks(self, project_id: int) -> Iterator[dict[str, Any]]:
+        """Tasks that nobody has labelled."""
+        ...
+
+    def predicted_tasks(self, project_id: int, version: str) -> set[int]:
+        """Those that hold a prediction of that version."""
+        ...
+
+    def push_predictions(self, project_id: int, predictions: Sequence[dict[str, Any]]) -> None:
+        """Store predictions."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be refreshed."""
+
+    project_id: int
+    project_key: str
+    version: str
+    space: LabelSpace
+    seen_url: str
+    round: int = 0
+    """One more each time that the same version is to be refreshed again: new tasks, another backend."""
+    title_only: bool = False
+    """The predictions are there: only the backend may be another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a job has come."""
+
+    job: Job
+    pushed: int = 0
+    wanted: int | None = None
+    """Tasks without a prediction of the version; None until they are counted."""
+    done: bool = False
+    problem: str = ""
+
+
+@dataclass(slots=True)
+class _Desk:
+    """The newest job of each project, and when it may be tried."""
+
+    progress: dict[int, Progress] = field(default_factory=dict)
+    backoff: dict[int, Backoff] = field(default_factory=dict)
+
+
+class Refresher:
+    """Keeps Label Studio's predictions and titles up with what is served."""
+
+    def __init__(
+        self,
+        source: Source,
+        inference: Inference,
+        auth: AuthSettings,
+        max_tasks: int,
+        is_current: Callable[[Job], bool],
+        clock: Callable[[], float],
+    ) -> None:
+        """Nothing runs until `start`. `is_current`: whether a job's version still serves; raises where that is not ours to say."""
+        self._source = source
+        self._inference = inference
+        self._auth = auth
+        self._max_tasks = max_tasks
+        self._is_current = is_current
+        self._clock = clock
+        self._desk = _Desk()
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Work in a thread of its own."""
+        self._thread = threading.Thread(target=self._loop, name="refresh", daemon=True)
+        self._thread.start()
+
+    def stop(self, *, wait: bool = True) -> None:
+        """Give up what is being done; another refresher begins it again. `wait`: until the thread has ended."""
+        self._stop.set()
+        self._wake.set()
+        if self._thread and wait:
+            self._thread.join(_STOP_SECONDS)
+
+    def want(self, job: Job) -> None:
+        """Do this job in place of the project's earlier one; nothing happens where it is the same."""
+        with self._lock:
+            known = self._desk.progress.get(job.project_id)
+            if known and known.job == job:
+                return
+            self._desk.progress[job.project_id] = Progress(job)
+            self._desk.backoff[job.project_id] = Backoff()
+        self._wake.set()
+
+    def progress(self, project_id: int) -> Progress | None:
+        """Of the project's newest job."""
+        return self._desk.progress.get(project_id)
+
+    def work(self, now: float) -> bool:
+        """Do one job that is due; whether there was one."""
+        with self._lock:
+            open_jobs = [known for known in self._desk.progress.values() if not known.done]
+            due = [known for known in open_jobs if self._desk.backoff[known.job.project_id].until <= now]
+        for known in due[:1]:
+            # With an id of its own, by which its requests are found among the predictors' lines.
+            with bound(
+                project=known.job.project_id, version=known.job.version, request_id=correlation.new_id()
+            ):
+                self._try(known)
+        return bool(due)
+
+    def _loop(self) -> None:
+        while not self._stop.is_set():
+            try:
+                busy = self.work(self._clock())
+            except Exception as error:  # noqa: BLE001  # the thread that all projects share must not end
+                log.error("a refresh failed unexpectedly", **slip(error))  # not `exception`: see slips
+                busy = False
+            if not busy:
+                self._wake.wait(_IDLE_SECONDS)
+                self._wake.clear()
+
+    def _try(self, known: Progress) -> None:
+        job = known.job
+        try:
+            if not self._goes_on(known):
+                self._give_up(known)
+            elif job.title_only or self._push(known):
+                rename(self._source, self._auth, job.project_id, job.seen_url, job.version)
+                self._tell(known, done=True, problem="")
+                log.info("refreshed", project=job.project_id, version=job.version)
+        except FitloopError as error:
+            self._failed(known, str(error))
+        except Exception as error:  # noqa: BLE001  # a slip of ours: other projects' jobs come all the same
+            log.error("a refresh failed unexpectedly", **slip(error))  # not `exception`: see slips
+            self._failed(known, sentence_of(error))
+
+    def _failed(self, known: Progress, reason: str) -> None:
+        job = known.job
+        with self._lock:
+            delay = self._desk.backoff[job.project_id].failed(self._clock())
+        self._tell(known, problem=f"Suggestions of {job.version} could not be refreshed: {reason}")
+        log.warning(
+            "not refreshed", project=job.project_id, version=job.version, reason=reason, retry_seconds=delay
+        )
+
+    def _push(self, known: Progress) -> bool:
+        """Predict what lacks a prediction; whether the version still serves at the end."""
+        job = known.job
+        tasks = self._lacking(job)
+        self._tell(known, wanted=len(tasks), pushed=0)
+        with asyncio.Runner() as runner:
+            for start in range(0, len(tasks), CHUNK):
+                if not self._goes_on(known):
+                    return self._give_up(known)
+                predictions = runner.run(self._predict(job, tasks[start : start + CHUNK]))
+                if not self._goes_on(known):  # predicting may have taken long
+                    return self._give_up(known)
+                self._source.push_predictions(job.project_id, predictions)
+                self._tell(known, pushed=min(start + CHUNK, len(tasks)))
+        return self._goes_on(known) or self._give_up(known)
+
+    def _lacking(self, job: Job) -> list[tuple[int, str]]:
+        """Ids and texts of unlabelled tasks without a prediction of the version."""
+        if self._max_tasks == 0 or job.title_only:
+            return []
+        have = self._source.predicted_tasks(job.project_id, job.version)
+        lack = (task for task in self._source.unlabelled_tasks(job.project_id) if task["id"] not in have)
+        texts = ((int(task["id"]), readable(job.space, task)) for task in lack)
+        room = max(0, self._max_tasks - len(have))
+        return [(task, text) for task, text in islice(texts, room) if text is not None]
+
+    async def _predict(self, job: Job, tasks: Sequence[tuple[int, str]]) -> list[dict[str, Any]]:
+        scores = await self._inference.scores(job.project_key, job.version, [text for _, text in tasks])
+        found = ((task, build(job.space, scores, row, job.version)) for row, (task, _) in enumerate(tasks))
+        return [{"task": task, **prediction} for task, prediction in found if prediction is not None]
+
+    def _goes_on(self, known: Progress) -> bool:
+        newest = self._desk.progress.get(known.job.project_id)
+        return (
+            not self._stop.is_set()
+            and newest is not None
+            and newest.job == known.job
+            and self._is_current(known.job)
+        )
+
+    def _give_up(self, known: Progress) -> bool:
+        """Forget a job whose version no longer serves, unless a newer one stands in its place already."""
+        with self._lock:
+            newest = self._desk.progress.get(known.job.project_id)
+            if newest and newest.job == known.job:
+                del self._desk.progress[known.job.project_id]
+        return False
+
+    def _tell(self, known: Progress, **changes: Any) -> None:
+        with self._lock:
+            newest = self._desk.progress.get(known.job.project_id)
+            if newest and newest.job == known.job:
+                self._desk.progress[known.job.project_id] = replace(newest, **changes)
+
+
+def sentence(progress: Progress | None) -> str:
+    """How far, for people; "" where there is nothing to say."""
+    if progress is None or progress.done or progress.wanted is None:
+        return ""
+    return f"refreshing suggestions in Label Studio: {progress.pushed} of {progress.wanted}"

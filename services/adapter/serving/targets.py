@@ -1,0 +1,138 @@
+"""Versions on their way to those who answer: target first, current once the rollout is done with it.
+
+It may take many steps, and nothing here waits. What merely hinders a version is its standing; the table names it as target all
+the while, unless the rollout sets it aside. Only the supervisor's thread may call this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import structlog
+
+from services.adapter.metrics import leader
+from services.adapter.ports import Rollout, Standing
+from services.adapter.serving.ledger import Ledger
+from services.core.domain import Served
+from services.core.errors import CorruptVersion, EngineError, FitloopError, NotFound, StoreError
+
+log = structlog.get_logger()
+UNUSABLE = (EngineError, CorruptVersion, NotFound)
+"""What says that a version is bad; any other error is trouble that passes."""
+
+
+@dataclass(slots=True)
+class Targets:
+    """One a project."""
+
+    ledger: Ledger
+    rollout: Rollout
+    clock: Callable[[], float]
+    _standings: dict[str, Standing] = field(default_factory=dict)
+    _wanted: dict[str, str] = field(default_factory=dict)
+    """By project, the target that somebody still wanted in this step."""
+    _aside: dict[str, str] = field(default_factory=dict)
+    """By project, a version that is wanted and for a while no target, so that what the others wait for comes without it."""
+    _trouble: str = ""
+
+    def coming(self, project_key: str) -> str | None:
+        """The version that is on its way: the project's target, or one that was set aside."""
+        return self.ledger.served(project_key).target or self._aside.get(project_key)
+
+    def standing(self, project_key: str) -> Standing | None:
+        """How far that is; None where there is none."""
+        return self._standings.get(project_key) if self.coming(project_key) else None
+
+    def tend(self, now: float) -> None:
+        """See to rollouts that nobody asks about any more. Trouble passes: the next call looks again."""
+        trouble = ""
+        try:
+            self.rollout.tend(now)
+        except FitloopError as error:
+            trouble = str(error)
+            if trouble != self._trouble:  # said once, and not at each tick
+                log.warning("the rollout cannot be looked after", reason=trouble)
+        self._trouble = trouble
+
+    def is_moving(self, project_key: str, now: float) -> bool:
+        """Whether a version is on its way, or told of in a moment."""
+        served = self.ledger.served(project_key)
+        return served.target is not None or now < served.since
+
+    def settle(self, project_key: str) -> None:
+        """At the end of a step: a target that nobody wanted in it is none any more."""
+        if self.coming(project_key) != self._wanted.pop(project_key, None):
+            self.withdraw(project_key)
+
+    def pursue(
+        self, project_key: str, version: str, why: str, now: float, *, pinned: bool, at_once: bool = False
+    ) -> bool:
+        """One step on the way of `version` to `current`; whether it is there. Raises what refused it; `target` is empty then.
+
+        `at_once`: what serves is broken, and must not be told of for longer; else all replicas change at one moment to come.
+        """
+        began = self.clock()
+        if self.coming(project_key) != version:
+            self.withdraw(project_key)
+        if self.coming(project_key) is None:
+            self.ledger.change(project_key, lambda known: replace(known, target=version, target_since=began))
+        self._wanted[project_key] = version
+        try:
+            standing = self._standings[project_key] = self._ask(project_key, version, now)
+        except UNUSABLE:
+            self.withdraw(project_key)
+            raise
+        self._put_aside(project_key, version, aside=standing.aside)
+        if not standing.done or now < self.ledger.served(project_key).since:
+            return False
+        now += max(0.0, self.clock() - began)  # predictors that do not answer take their time
+        since = now if at_once else now + self.rollout.flip_seconds
+        wanted_since = self.ledger.served(project_key).target_since
+        self.ledger.change(
+            project_key,
+            lambda known: Served(
+                current=version, previous=known.current, since=since, why=why, pinned=pinned
+            ),
+        )
+        if wanted_since:
+            leader.rolled_out(now - wanted_since)
+        self._standings.pop(project_key, None)
+        return True
+
+    def _put_aside(self, project_key: str, version: str, *, aside: bool) -> None:
+        """Take the target out of the table, or put it back."""
+        if aside:
+            self._aside[project_key] = version
+        else:
+            self._aside.pop(project_key, None)
+        target = None if aside else version
+        if self.ledger.served(project_key).target != target:
+            self.ledger.change(project_key, lambda known: replace(known, target=target))
+
+    def _ask(self, project_key: str, version: str, now: float) -> Standing:
+        """Have the rollout go on. Raises UNUSABLE, StoreError; other trouble passes, and is a standing."""
+        return _passing(lambda: self.rollout.advance(project_key, version, now))
+
+    def check(self, project_key: str, version: str) -> Standing:
+        """Whether what serves can be answered for. Raises as `_ask` does."""
+        return _passing(lambda: self.rollout.check(project_key, version))
+
+    def withdraw(self, project_key: str) -> None:
+        """Nothing is on its way to the project any more."""
+        coming, is_target = self.coming(project_key), self.ledger.served(project_key).target is not None
+        self._standings.pop(project_key, None)
+        self._aside.pop(project_key, None)
+        if coming is not None:
+            self.rollout.withdraw(project_key, coming)
+        if is_target:
+            self.ledger.change(project_key, lambda known: replace(known, target=None, target_since=0.0))
+
+
+def _passing(ask: Callable[[], Standing]) -> Standing:
+    try:
+        return ask()
+    except (StoreError, EngineError):
+        raise
+    except FitloopError as error:
+        return Standing(done=False, reason=str(error), blocked=True)

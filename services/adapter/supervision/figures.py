@@ -1,0 +1,78 @@
+"""A project's figures for metrics, drawn from what its steward knows. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from services.adapter.board import CurrentVersion, Figures, Judged, ProjectView
+from services.adapter.serving.versions import Versions
+from services.adapter.training import trigger
+from services.adapter.training.history import History, Record
+from services.adapter.training.planner import Planner
+from services.core.domain import Manifest, Pending
+
+
+def figures_of(
+    history: History,
+    planner: Planner,
+    versions: Versions,
+    told: Manifest | None,
+    stored_bytes: int | None,
+    judged: Judged | None,
+) -> Figures:
+    """The figures now. `told`: the manifest of the version that people are told of."""
+    active = history.active
+    return Figures(
+        oldest_waiting_at=planner.seen.oldest_change if planner.seen else None,
+        last_event_at=planner.announcements.last_event_at,
+        stored_bytes=stored_bytes,
+        failed_in_a_row=trigger.failures_in_a_row(history.past),
+        held_in_a_row=versions.held_in_a_row,
+        requested_at=active.request.created_at if active else None,
+        started_at=active.started_at if active else None,
+        pending=_pending(active, planner),
+        current=_current(told),
+        rollout=_rollout(versions),
+        rollout_since=versions.served.target_since or None if versions.coming else None,
+        agreement=planner.reading.agreement if planner.reading else None,
+        judged=judged,
+    )
+
+
+def as_read_last(view: ProjectView, before: ProjectView | None) -> ProjectView:
+    """The view; until Label Studio was read in this term, with the labels as they were known before it."""
+    if view.checked_at or before is None:
+        return view
+    labels = before.figures
+    figures = replace(view.figures, oldest_waiting_at=labels.oldest_waiting_at, agreement=labels.agreement)
+    return replace(
+        view,
+        labelled=before.labelled,
+        changed=before.changed,
+        checked_at=before.checked_at,
+        figures=figures,
+    )
+
+
+def _pending(active: Record | None, planner: Planner) -> str:
+    if active is None:
+        return Pending.TURN if planner.waits_for_turn else ""
+    if not active.waiting:
+        return ""
+    known = active.launch.pending if active.launch else ""
+    return known or Pending.OTHER
+
+
+def _current(told: Manifest | None) -> CurrentVersion | None:
+    if told is None:
+        return None
+    return CurrentVersion(
+        told.version, told.method.value, told.artefact.engine, told.estimate, told.created_at
+    )
+
+
+def _rollout(versions: Versions) -> str:
+    if versions.coming is None:
+        return "settled"
+    standing = versions.standing
+    return "blocked" if standing and standing.blocked else "moving"

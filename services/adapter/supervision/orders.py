@@ -1,0 +1,121 @@
+"""Commands of people: promote, rollback, unpin, cancel, pause, resume. TRAIN is the trigger's.
+
+Each is carried out so that doing it twice ends the same, because a crash may come before it leaves the inbox; a rollback
+therefore first becomes one that names its version. A promotion takes its time and stays in the inbox until it is decided;
+of several only the newest counts. What cannot be done is answered by the sentence that it leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import structlog
+
+from services.adapter.notebook import Notebook
+from services.adapter.ports import Launcher
+from services.adapter.serving.promotions import Promotions
+from services.adapter.serving.targets import UNUSABLE
+from services.adapter.training.history import History
+from services.core.domain import Action, Command, Project
+from services.core.errors import BadRequest
+from services.core.inbox import Inbox
+
+log = structlog.get_logger()
+SERVES: Final = frozenset({Action.PROMOTE, Action.ROLLBACK})
+"""What changes which version serves, and so may take many steps."""
+_PAUSES: Final = {Action.PAUSE: True, Action.RESUME: False}
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """Carries out the commands for one project."""
+
+    inbox: Inbox
+    promotions: Promotions
+    launcher: Launcher
+    notebook: Notebook
+    history: History
+
+    def folded(self, project: Project, commands: Sequence[Command]) -> list[Command]:
+        """Without the promotions and rollbacks that a newer one makes superfluous. Raises StoreError."""
+        serves = [command for command in commands if command.action in SERVES]
+        if len(serves) < 2:
+            return list(commands)
+        *older, newest = serves
+        wanted = self._meant(project, older[-1], newest)
+        if wanted != newest:
+            self.inbox.put(wanted)
+        for command in older:
+            self._answer(project, command, "superseded by a newer one")
+        return [wanted if command is newest else command for command in commands if command not in older]
+
+    def carry_out(self, project: Project, command: Command, now: float) -> str | None:
+        """Do it and take it from the inbox: why it could not be done, or "". None: it goes on, and is to be asked for again.
+
+        Raises StoreError, and then it stays as well.
+        """
+        try:
+            if not self._do(project, command, now):
+                return None
+            refusal = ""
+        except (BadRequest, *UNUSABLE) as error:
+            refusal = f"{command.action.value} was not done: {error}"
+        self._answer(project, command, refusal or "done")
+        return refusal
+
+    def _answer(self, project: Project, command: Command, reason: str) -> None:
+        self.inbox.done(command.id)
+        log.info(
+            "a command",
+            project=project.id,
+            command=command.id,
+            action=command.action,
+            version=command.version,
+            reason=reason,
+        )
+
+    def _do(self, project: Project, command: Command, now: float) -> bool:
+        if command.action is Action.PROMOTE:
+            if not command.version:
+                raise BadRequest("Say which version is to be served.")
+            return self.promotions.force(project, command.version, "promoted by hand", now)
+        if command.action is Action.ROLLBACK:
+            return self._roll_back(project, command, now)
+        if command.action is Action.UNPIN:
+            self.promotions.unpin(project.key)
+        elif command.action is Action.CANCEL:
+            self._cancel()
+        elif command.action in _PAUSES:
+            known = self.notebook.connection()
+            self.notebook.write_connection(replace(known, paused=_PAUSES[command.action]))
+        return True
+
+    def _meant(self, project: Project, before: Command, command: Command) -> Command:
+        """A rollback with a promotion before it that was not carried out yet takes that one back.
+
+        One with a rollback before it is the same wish once more.
+        """
+        if command.action is not Action.ROLLBACK or command.version:
+            return command
+        served = self.promotions.served(project.key)
+        if before.action is Action.ROLLBACK:
+            return replace(command, version=before.version or served.previous)
+        return replace(command, version=served.current)
+
+    def _roll_back(self, project: Project, command: Command, now: float) -> bool:
+        served = self.promotions.served(project.key)
+        version = command.version or served.previous
+        if version is None:
+            raise BadRequest("There is no earlier version to go back to.")
+        if not command.version:
+            self.inbox.put(replace(command, version=version))
+        why = f"rolled back by hand from {served.current}"
+        return self.promotions.force(project, version, why, now)
+
+    def _cancel(self) -> None:
+        active = self.history.active
+        if active is None:
+            raise BadRequest("No run is going on.")
+        self.launcher.cancel(active.run)

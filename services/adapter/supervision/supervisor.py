@@ -1,0 +1,179 @@
+"""The supervisor: looks after all projects for as long as this process leads; the next term begins with a new one.
+
+Everything happens in `tick(now)`, in the member's thread, and from what the store holds: a term that ends anywhere is
+gone on with by the next leader. Hints are what routes, here and in other adapters, were told; commands are stored before
+they are answered. Only this thread writes serving.json, requests of runs, verdicts and the board.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from services.adapter import metrics
+from services.adapter.board import Board
+from services.adapter.bulletin import Bulletin
+from services.adapter.guarded import NotLeading
+from services.adapter.ports import Inference, Launcher, Rollout
+from services.adapter.serving.ledger import Ledger
+from services.adapter.serving.promotions import Promotions
+from services.adapter.serving.refresh import Job, Refresher
+from services.adapter.supervision.roster import Roster
+from services.adapter.supervision.steward import Tools
+from services.adapter.training.retention import Retention
+from services.adapter.training.turns import Turns
+from services.core.domain import Action, Command, Project
+from services.core.inbox import Hint, Inbox
+from services.core.labelstudio import LabelStudio
+from services.core.registry import Registry
+from services.core.runs import Runs
+from services.core.settings import Settings
+from services.core.store import ObjectStore
+
+log = structlog.get_logger()
+_ACTIVE_SECONDS: Final = 0.5
+"""Between looks at a run that goes on."""
+_MOVING_SECONDS: Final = 0.25
+"""Between looks at a version that is on its way: annotators wait for it."""
+_IDLE_SECONDS: Final = 5.0
+_INBOX_SECONDS: Final = 1.0
+"""Between looks at what other adapters have left."""
+
+
+class Supervisor:
+    """Looks after every project that Label Studio has told of, for one term."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: ObjectStore,
+        label_studio: LabelStudio,
+        launcher: Launcher,
+        inference: Inference,
+        rollout: Rollout,
+        board: Board,
+        collect: Callable[[], list[Hint]],
+        clock: Callable[[], float] = time.time,
+        *,
+        alone: bool = True,
+        leads: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Nothing is read and no thread runs yet. `store` refuses changes where this process does not lead.
+
+        `collect`: takes what this process's routes have left. `alone`: there are no other adapters to be told of anything.
+        `leads`: whether this process leads at this moment, for what no store guards.
+        """
+        registry, most = Registry(store), settings.serving.refresh_max_tasks
+        self.ledger = Ledger(registry)
+        self.refresher = Refresher(label_studio, inference, settings.auth, most, self._is_current, clock)
+        self._tools = Tools(
+            settings=settings,
+            registry=registry,
+            runs=Runs(store),
+            inbox=Inbox(store),
+            source=label_studio,
+            launcher=launcher,
+            promotions=Promotions(self.ledger, rollout, clock),
+            refresher=self.refresher,
+            retention=Retention(registry, settings.storage),
+            turns=Turns(settings.trigger.max_active_runs),
+            board=board,
+        )
+        self.roster = Roster(self._tools)
+        self._collect = collect
+        self._clock = clock
+        self._leads = leads
+        self._bulletin = None if alone else Bulletin(store, board)
+        self._begun = False
+
+    def start(self) -> None:
+        """The refresher begins; all else happens in ticks."""
+        self.refresher.start()
+
+    def resign(self, *, wait: bool) -> None:
+        """Do nothing more; `wait`: until the refresher's thread has ended. The board stays as it is."""
+        self.refresher.stop(wait=wait)
+        self._tools.board.led_here = False
+
+    def tick(self, now: float) -> float:
+        """Do all that is due; the seconds until the next tick is. Raises StoreError, NotLeading."""
+        if not self._begun:
+            self._read(now)
+        self.ledger.mend(now)
+        self.roster.hear(self._hints(), now)
+        commands = self._commands()
+        began = self._clock()
+        self.roster.open(commands, now)
+        for steward in list(self.roster.stewards.values()):
+            late = max(0.0, self._clock() - began)  # Label Studio may have let the projects before it wait
+            self.roster.step(steward, commands.get(steward.project.id, []), now + late)
+            self._put_up()
+        self._tools.promotions.targets.tend(now)
+        self._put_up()
+        return self._until_next(now)
+
+    def _read(self, now: float) -> None:
+        """The state that outlived the last leader. A project that cannot be read is shown so, and tried again."""
+        self.ledger.table()  # raises: without the table, nothing may be said of any project
+        newest: dict[int, Project] = {}
+        for project in self._tools.registry.projects():
+            known = newest.get(project.id)
+            if known is None or known.created_at < project.created_at:
+                newest[project.id] = project
+        for project in newest.values():
+            self.roster.adopt(project, now)
+        for project_id in self._tools.board.views.keys() - newest.keys():
+            self._tools.board.drop(project_id)
+            metrics.leave(project_id)
+        self._begun = True
+        self._tools.board.led_here = True
+        self._tools.board.ready.set()
+        log.info("ready", projects=len(newest), term=self.ledger.term)
+
+    def _hints(self) -> list[Hint]:
+        return [*([] if self._bulletin is None else self._tools.inbox.hints()), *self._collect()]
+
+    def _commands(self) -> dict[int, list[Command]]:
+        """What waits in the inbox, by project. Of TRAINs with the same parameters the newest stands for all."""
+        found: dict[int, list[Command]] = {}
+        for command in self._tools.inbox.commands():
+            found.setdefault(command.project_id, []).append(command)
+        return {project_id: self._folded(commands) for project_id, commands in found.items()}
+
+    def _folded(self, commands: list[Command]) -> list[Command]:
+        trains = [command for command in commands if command.action is Action.TRAIN]
+        newest = {tuple(sorted(command.parameters.items())): command.id for command in trains}
+        spare = [command for command in trains if command.id not in newest.values()]
+        for command in spare:
+            self._tools.inbox.done(command.id)
+            log.info(
+                "a command",
+                project=command.project_id,
+                command=command.id,
+                action=command.action,
+                reason="superseded by a newer one",
+            )
+        return [command for command in commands if command not in spare]
+
+    def _put_up(self) -> None:
+        if self._bulletin:
+            self._bulletin.put_up(self.ledger.term, self._clock())
+
+    def _is_current(self, job: Job) -> bool:
+        """Whether the job's version serves. Raises NotLeading: what goes on after a pause must not undo what another one did."""
+        if not self._leads():
+            raise NotLeading("Another adapter leads, or none: this one tells Label Studio nothing.")
+        view = self._tools.board.view(job.project_id)
+        told = view and (view.project.key, view.served.at(self._clock()))
+        return told == (job.project_key, job.version)
+
+    def _until_next(self, now: float) -> float:
+        if self.roster.awaits_version():
+            return _MOVING_SECONDS
+        if self.roster.is_busy(now):
+            return _ACTIVE_SECONDS
+        most = _IDLE_SECONDS if self._bulletin is None else _INBOX_SECONDS
+        return max(0.0, min([most, *(at - now for at in self.roster.due_at())]))

@@ -1,0 +1,191 @@
+"""The runs of one project as the supervisor sees them: request, processes, status, the labels read.
+
+Read once from the store, then kept: the leader alone makes runs, and an ended run no longer changes. Only the runs that
+go on are read again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import structlog
+
+from services.adapter.ports import Launcher
+from services.adapter.training import trigger
+from services.core.domain import Launch, Project, RunRequest, RunState, RunStatus, Snapshot
+from services.core.runs import Runs
+
+log = structlog.get_logger()
+_REMEMBERED: Final = 50
+"""Ended runs of a project that decisions look back on."""
+_BASELINES: Final = frozenset({RunState.DONE, RunState.CANCELLED})
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One run."""
+
+    request: RunRequest
+    launch: Launch | None = None
+    status: RunStatus | None = None
+    snapshot: Snapshot | None = None
+    stale: bool = False
+    read: str = ""
+    """Fingerprint of what it read; "" where it never came to reading. It stays when the snapshot goes from memory."""
+
+    @property
+    def run(self) -> str:
+        """Its name."""
+        return self.request.run
+
+    @property
+    def outcome(self) -> RunState | None:
+        """DONE, FAILED or CANCELLED; None while it goes on."""
+        return self.launch.outcome if self.launch else None
+
+    @property
+    def waiting(self) -> str:
+        """Why no process works on it yet; "" while one does, and once it has ended."""
+        return self.launch.waiting if self.launch and self.outcome is None else ""
+
+    @property
+    def exit_code(self) -> int | None:
+        """Of its last process."""
+        return self.launch.attempts[-1].exit_code if self.launch and self.launch.attempts else None
+
+    @property
+    def ended_at(self) -> float:
+        """When its last process ended."""
+        last = self.launch.attempts[-1] if self.launch and self.launch.attempts else None
+        return (last.ended_at if last else None) or self.request.created_at
+
+    @property
+    def started_at(self) -> float | None:
+        """When its first process began; None before."""
+        return self.launch.attempts[0].started_at if self.launch and self.launch.attempts else None
+
+    @property
+    def fingerprint(self) -> str:
+        """Of what it read; of what was there at launch, where it never came to reading."""
+        if self.read or self.snapshot is None:
+            return self.read or self.request.fingerprint
+        return trigger.fingerprint(
+            self.snapshot.tasks, self.snapshot.label_config_hash, self.request.parameters
+        )
+
+    @property
+    def counts_from(self) -> bool:
+        """Whether labels are counted from what it read: it ended in good order, or with a version to show for it."""
+        has_version = bool(self.status and self.status.published)
+        in_order = self.outcome in _BASELINES or (self.outcome is RunState.FAILED and has_version)
+        return in_order and bool(self.read or self.snapshot)
+
+    def past(self) -> trigger.Past:
+        """For the trigger. The run must have ended; one that failed after it had published has done its work."""
+        outcome = self.outcome or RunState.FAILED
+        if outcome is RunState.FAILED and self.counts_from:
+            outcome = RunState.DONE
+        return trigger.Past(self.run, self.fingerprint, outcome, self.exit_code, self.ended_at, self.stale)
+
+
+@dataclass(slots=True)
+class History:
+    """All remembered runs of a project, oldest first."""
+
+    runs: Runs
+    launcher: Launcher
+    project: Project
+    records: list[Record] = field(default_factory=list)
+    _past: dict[str, trigger.Past] = field(default_factory=dict)
+
+    def read(self) -> None:
+        """From the store, once."""
+        requests = [self.runs.request(name) for name in self.runs.names(self.project.id)[-_REMEMBERED:]]
+        self.records = []
+        for request in requests:
+            if request and request.project_key == self.project.key:
+                self.records.append(self._now(Record(request)))
+                self._shed()
+
+    def update(self) -> list[Record]:
+        """Read what goes on; the runs that ended since the last time."""
+        ended = []
+        for place, record in enumerate(self.records):
+            if record.outcome is None:
+                self.records[place] = self._now(record)
+                if self.records[place].outcome is not None:
+                    ended.append(self.records[place])
+                    _tell_end(self.records[place])
+        self._shed()
+        return ended
+
+    def add(self, request: RunRequest) -> None:
+        """A new run."""
+        self.records.append(Record(request))
+
+    def mark_stale(self, run: str) -> None:
+        """Its version was compared with one that no longer serves."""
+        self.records = [
+            replace(record, stale=True) if record.run == run else record for record in self.records
+        ]
+        self._past.pop(run, None)
+
+    def forget(self, run: str) -> None:
+        """It was deleted."""
+        self.records = [record for record in self.records if record.run != run]
+
+    @property
+    def active(self) -> Record | None:
+        """The run that goes on."""
+        return next((record for record in self.records if record.outcome is None), None)
+
+    @property
+    def last(self) -> Record | None:
+        """The run that ended last."""
+        return next((record for record in reversed(self.records) if record.outcome is not None), None)
+
+    @property
+    def baseline(self) -> Record | None:
+        """The run whose snapshot is counted from: the last one carried through or cancelled, or that has published."""
+        return next((record for record in reversed(self.records) if record.counts_from), None)
+
+    @property
+    def past(self) -> tuple[trigger.Past, ...]:
+        """Ended runs for the trigger; each fingerprint is computed once."""
+        ended = [record for record in self.records if record.outcome is not None]
+        for record in ended:
+            if record.run not in self._past:
+                self._past[record.run] = record.past()
+        return tuple(self._past[record.run] for record in ended)
+
+    def answers(self, command_id: str) -> bool:
+        """Whether a run was already made for the command."""
+        return any(command_id in record.request.commands for record in self.records)
+
+    def _shed(self) -> None:
+        """Only the baseline's snapshot is read again: the others would fill the memory with every run."""
+        baseline = self.baseline
+        for place, record in enumerate(self.records):
+            if record.snapshot and record is not baseline:
+                self.records[place] = replace(record, snapshot=None)
+
+    def _now(self, record: Record) -> Record:
+        launch = self.launcher.observe(record.run)  # before the status: a final one is complete then
+        ended = launch is not None and launch.outcome is not None
+        snapshot = self.runs.snapshot(record.run) if ended else None
+        status = self.runs.status(record.run)
+        known = replace(record, launch=launch, status=status, snapshot=snapshot)
+        return replace(known, read=known.fingerprint) if snapshot else known
+
+
+def _tell_end(record: Record) -> None:
+    said = record.status.message if record.status else ""
+    why = record.launch.reason if record.launch else ""
+    log.info(
+        "a run ended",
+        project=record.request.project_id,
+        run=record.run,
+        outcome=record.outcome,
+        reason=" ".join(filter(None, (said, why))),
+    )

@@ -1,0 +1,251 @@
+"""One project's labels and runs: when to look at Label Studio, what the trigger says of it, and the start of a run.
+
+A decision is only ever made on labels that were read after the last run was seen to end; otherwise what a run has read
+already would count as changed once more. Events only bring a look nearer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import structlog
+
+from services.adapter.training import trigger
+from services.adapter.training.announcements import Announcements
+from services.adapter.training.history import History
+from services.adapter.training.turns import Turns
+from services.adapter.training.watch import Reading, Watch
+from services.core import tracing
+from services.core.annotations import why_not_trainable
+from services.core.domain import Command, Parameters, RunRequest
+from services.core.errors import BadRequest, Missing
+from services.core.inbox import Inbox
+from services.core.parameters import apply
+from services.core.runs import version_stem
+from services.core.settings import TriggerSettings
+
+log = structlog.get_logger()
+
+
+class Reborn(Missing):
+    """Label Studio has another project under this id: its key differs, so it starts afresh."""
+
+
+@dataclass(slots=True)
+class Planner:
+    """Looks, decides and starts."""
+
+    settings: TriggerSettings
+    defaults: Parameters
+    watch: Watch
+    history: History
+    inbox: Inbox
+    turns: Turns
+    term: Callable[[], int]
+    reading: Reading | None = None
+    """What Label Studio said last."""
+    seen: trigger.Observation | None = None
+    reason: str = ""
+    """The last decision's, for people."""
+    problem: str = ""
+    """What is wrong with the parameters that were asked for; "" when nothing is."""
+    announcements: Announcements = field(default_factory=Announcements)
+    waits_for_turn: bool = False
+    """Whether a run would begin, were it not for those of other projects."""
+    _look_at: float = 0.0
+    _burst: trigger.Burst | None = None
+    _considered: frozenset[str] = field(default_factory=frozenset)
+    _answer: tuple[Mapping[int, str], str] | None = None
+    """The labels on which a command was dismissed, and the sentence that says why."""
+
+    @property
+    def policy(self) -> trigger.Policy:
+        """The settings that decide."""
+        given = self.settings
+        return trigger.Policy(given.every_n_updates, given.debounce_seconds, given.min_seconds_between_runs)
+
+    def hear(self, at: float) -> None:
+        """Something happened to the labels."""
+        self.announcements.hear(at)
+        self._burst = trigger.Burst(self._burst.first if self._burst else at, at)
+
+    def look_soon(self) -> None:
+        """Look in the next step."""
+        self._look_at = 0.0
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether no burst of events is going on."""
+        return self._burst is None
+
+    def due_at(self) -> float:
+        """When the next look is due."""
+        if self.turns.is_next(self.watch.project_id):
+            return self.watch.backoff.until
+        return (
+            min(self._look_at, trigger.quiet_at(self._burst, self.policy)) if self._burst else self._look_at
+        )
+
+    def plan(
+        self, trains: Sequence[Command], overrides: Mapping[str, str], now: float, *, paused: bool
+    ) -> bool:
+        """Look and decide, if that is due; whether it was. Raises Missing and StoreError."""
+        if now < self.due_at() and all(command.id in self._considered for command in trains):
+            return False
+        reading = self.watch.look(now)
+        if reading is None:
+            self._burst, self._look_at, self.waits_for_turn = None, self.watch.backoff.until, False
+            self.turns.give_up(self.watch.project_id)
+            return False
+        if reading.project.key != self.history.project.key:
+            raise Reborn(f"Project {reading.project.id} was deleted, and its number given to another one.")
+        changed = self.reading is not None and self.reading.tasks != reading.tasks
+        self.announcements.looked(now, changed=changed)
+        self.reading = reading
+        if self._burst and now >= trigger.quiet_at(self._burst, self.policy):
+            self._burst = None
+        self._decide(reading, trains, overrides, now, paused=paused)
+        self._look_at = now + self.settings.reconcile_seconds
+        self._considered = frozenset(command.id for command in trains)
+        return True
+
+    def _decide(
+        self,
+        reading: Reading,
+        trains: Sequence[Command],
+        overrides: Mapping[str, str],
+        now: float,
+        *,
+        paused: bool,
+    ) -> None:
+        parameters, good = self._parameters(trains, overrides)
+        self.seen = self._observe(reading, parameters)
+        situation = trigger.Situation(
+            commands=tuple(command.id for command in good),
+            active=self.history.active.run if self.history.active else None,
+            past=self.history.past,
+            burst=self._burst,
+            paused=paused,
+        )
+        decision = self._in_turn(trigger.decide(self.seen, situation, self.policy, now), now)
+        self._tell(decision, reading, good)
+        if isinstance(decision, trigger.Launch):
+            self._start(decision, parameters, good, now)
+        elif isinstance(decision, trigger.Ignore):
+            self._dismiss(good)
+
+    def _parameters(
+        self, trains: Sequence[Command], overrides: Mapping[str, str]
+    ) -> tuple[Parameters, list[Command]]:
+        """Settings, then the project's overrides, then the commands' in turn; and the commands that can be understood."""
+        told, self.problem, good = self.problem, "", []
+        parameters = self._apply(self.defaults, overrides, "the backend's extra parameters", told)
+        for command in trains:
+            changed = self._apply(parameters, command.parameters, "train")
+            if self.problem and changed is parameters and command.parameters:
+                self.inbox.done(command.id)
+            else:
+                parameters = changed
+                good.append(command)
+        return parameters, good
+
+    def _apply(
+        self, parameters: Parameters, overrides: Mapping[str, str], source: str, told: str = ""
+    ) -> Parameters:
+        """`told`: the problem that the log has already, at each look the same."""
+        try:
+            return apply(parameters, overrides) if overrides else parameters
+        except BadRequest as error:
+            self.problem = f"Not taken from {source}: {error}"
+            if self.problem != told:
+                log.warning(
+                    "parameters refused", project=self.watch.project_id, source=source, reason=str(error)
+                )
+            return parameters
+
+    def _observe(self, reading: Reading, parameters: Parameters) -> trigger.Observation:
+        baseline = self.history.baseline
+        snapshot = baseline.snapshot if baseline else None
+        changed = trigger.changed_tasks(reading.tasks, snapshot)
+        tasks = {str(task): signature for task, signature in reading.tasks.items()}
+        config = reading.project.label_config_hash
+        return trigger.Observation(
+            changed=len(changed),
+            lost_labels=trigger.lost_labels(reading.space.labels, snapshot) if reading.space else (),
+            not_trainable=why_not_trainable(reading.counts) if reading.space else reading.why_no_space,
+            fingerprint=trigger.fingerprint(tasks, config, parameters),
+            oldest_change=min((at for task in changed if (at := reading.changed_at.get(task))), default=None),
+        )
+
+    def _in_turn(self, decision: trigger.Decision, now: float) -> trigger.Decision:
+        """Not before other projects that have waited longer, nor beside more runs than the settings allow."""
+        self.waits_for_turn = False
+        if not isinstance(decision, trigger.Launch):
+            self.turns.give_up(self.watch.project_id)
+            return decision
+        others = self.turns.ask(self.watch.project_id, now)
+        self.waits_for_turn = bool(others)
+        return trigger.Wait(f"{decision.cause}; {others}") if others else decision
+
+    def _tell(self, decision: trigger.Decision, reading: Reading, trains: Sequence[Command]) -> None:
+        said = decision.cause if isinstance(decision, trigger.Launch) else decision.reason
+        if isinstance(decision, trigger.Ignore) and trains:
+            self._answer = (reading.tasks, said)
+        said = self._answered(said, reading)
+        if said != self.reason and not isinstance(
+            decision, trigger.Launch
+        ):  # that is told with the run's name
+            kind = type(decision).__name__.lower()
+            log.info("decision", project=self.watch.project_id, decision=kind, reason=said)
+        self.reason = said
+
+    def _answered(self, said: str, reading: Reading) -> str:
+        """Who asked for a run sees why there was none until labels change; else the next look would say less."""
+        if self._answer and self._answer[0] != reading.tasks:
+            self._answer = None
+        nothing_new = self.seen is not None and said == trigger.so_far(self.seen, self.policy)
+        return self._answer[1] if self._answer and nothing_new else said
+
+    def _start(
+        self, launch: trigger.Launch, parameters: Parameters, trains: Sequence[Command], now: float
+    ) -> None:
+        """Write the request, which is the start: whoever finds it launches it. The commands go afterwards."""
+        project, seen = self.history.project, self.seen
+        request = RunRequest(
+            run=self.history.runs.next_name(project.id),
+            project_key=project.key,
+            project_id=project.id,
+            cause=launch.cause,
+            parameters=replace(parameters, model_name=version_stem(project, parameters.model_name)),
+            created_at=now,
+            commands=launch.commands,
+            fingerprint=seen.fingerprint if seen else "",
+            term=self.term(),
+        )
+        asked = next((command.traceparent for command in trains if command.traceparent), "")
+        with tracing.span("request run", {"project": project.id, "run": request.run}, parent=asked):
+            request = replace(request, traceparent=tracing.traceparent())
+            self.history.runs.write(request)
+        self.history.add(request)
+        self.turns.running(project.id, request.run)
+        log.info(
+            "a run was requested",
+            project=project.id,
+            run=request.run,
+            reason=request.cause,
+            commands=launch.commands,
+        )
+        for command in launch.commands:
+            self.inbox.done(command)
+
+    def _dismiss(self, trains: Sequence[Command]) -> None:
+        for command in trains:
+            self.inbox.done(command.id)
+            log.info(
+                "a command",
+                project=self.watch.project_id,
+                command=command.id,
+                action=command.action,
+                reason=self.reason,
+            )

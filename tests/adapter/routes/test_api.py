@@ -1,0 +1,170 @@
+"""/api/projects: what people see of a project, and what they may ask of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.adapter.routes.summaries import right
+from services.core.domain import Action, Estimate, RunState, RunStatus, Served
+from services.core.errors import Overloaded, StoreError
+from tests.fakes import World
+from tests.samples import manifest
+
+
+@pytest.fixture
+def published(world: World, tmp_path: Path) -> World:
+    """Project 5 serves v-2, pinned; v-1 was before."""
+    (tmp_path / "made").mkdir()
+    view = world.serve(served=Served("v-2", "v-1", pinned=True))
+    for age, version in enumerate(("v-1", "v-2")):
+        made = manifest(version, view.project.key, ("Positive", "Negative"))
+        world.registry.publish(tmp_path / "made", replace(made, created_at=float(age)))
+    return world
+
+
+async def test_all_projects_by_id(world: World) -> None:
+    view = world.serve(labelled=12, sentence="waiting: 6 of 10 labels changed")
+    world.board.put(replace(view, project=replace(view.project, id=2, title="First")))
+    rows = (await world.client.get("/api/projects")).json()["projects"]
+    assert [row["id"] for row in rows] == [2, 5]
+    assert rows[1]["title"] == "Reviews <1>"
+    assert (rows[1]["labelled"], rows[1]["served"]["current"]) == (12, "v-1")
+    assert rows[1]["sentence"] == "waiting: 6 of 10 labels changed"
+
+
+async def test_a_project_shows_its_versions_newest_first_with_figures_and_marks(published: World) -> None:
+    found = (await published.client.get("/api/projects/5")).json()
+    newest, oldest = found["versions"]
+    assert (newest["version"], newest["served"], newest["previous"], newest["pinned"]) == (
+        "v-2",
+        True,
+        False,
+        True,
+    )
+    assert (oldest["version"], oldest["served"], oldest["previous"], oldest["pinned"]) == (
+        "v-1",
+        False,
+        True,
+        False,
+    )
+    assert newest["method"] == "linear-probe"
+    assert newest["right"] == "30 of 40 (75 %, likely 60 to 86 %), an estimate, usually low"
+    assert newest["estimate"]["judged"] == 40
+    assert newest["gate"]["promote"] is True
+    assert newest["reasons"] == ["First version."]
+    assert found["runs"] == []
+
+
+async def test_a_project_shows_its_newest_run_with_the_end_of_its_log(world: World) -> None:
+    status = RunStatus("5-3", RunState.RUNNING, stage="fit", step=3, steps=10)
+    world.serve(active=status, last=RunStatus("5-2", RunState.DONE))
+    world.runs.store.write("runs/5-3/log.txt", "\n".join(f"line {number}" for number in range(300)).encode())
+    (run,) = (await world.client.get("/api/projects/5")).json()["runs"]
+    assert (run["run"], run["state"], run["stage"], run["step"]) == ("5-3", "running", "fit", 3)
+    assert run["log"] == [f"line {number}" for number in range(100, 300)]
+
+
+@pytest.mark.parametrize("path", ["/api/projects/77", "/api/projects/five"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_an_unknown_project_is_404_with_a_sentence(world: World, method: str, path: str) -> None:
+    world.serve()
+    answer = await world.client.request(method, path + ("/train" if method == "POST" else ""))
+    assert answer.status_code == 404
+    assert answer.json()["detail"].startswith("Fitloop knows no project '")
+
+
+@pytest.mark.parametrize("action", [action for action in Action if action is not Action.PROMOTE])
+@pytest.mark.parametrize("content", [b"", b"{}"])
+async def test_every_action_becomes_a_stored_command(world: World, action: Action, content: bytes) -> None:
+    world.serve()
+    answer = await world.client.post(f"/api/projects/5/{action.value}", content=content)
+    (command,) = world.desk.commands
+    assert (answer.status_code, answer.json()) == (200, {"command": command.id})
+    assert (command.project_id, command.action, command.version) == (5, action, None)
+
+
+async def test_promote_names_a_version(published: World) -> None:
+    answer = await published.client.post("/api/projects/5/promote", json={"version": "v-1"})
+    assert answer.status_code == 200
+    assert published.desk.commands[0].version == "v-1"
+
+
+@pytest.mark.parametrize("version", ["v-9", "../v-1", "v-1/../v-2"])
+async def test_an_unknown_version_is_404_and_the_newest_is_named(published: World, version: str) -> None:
+    answer = await published.client.post("/api/projects/5/promote", json={"version": version})
+    assert answer.status_code == 404
+    assert answer.json()["detail"] == f"Project 5 has no version {version!r}; the newest is v-2."
+    assert published.desk.commands == []
+
+
+async def test_a_project_without_versions_has_none_to_name(world: World) -> None:
+    world.serve(None)
+    answer = await world.client.post("/api/projects/5/rollback", json={"version": "v-1"})
+    assert answer.json()["detail"] == "Project 5 has no version 'v-1'."
+
+
+@pytest.mark.parametrize("body", [{}, {"version": None}, {"version": ""}, {"version": 3}])
+async def test_promote_without_a_version_is_400(world: World, body: dict[str, Any]) -> None:
+    world.serve()
+    answer = await world.client.post("/api/projects/5/promote", json=body)
+    assert answer.status_code == 400
+    assert answer.json()["detail"].startswith('promote needs "version"')
+
+
+async def test_train_takes_parameters_as_texts(world: World) -> None:
+    world.serve()
+    body = {"parameters": {"method": "finetune", "num_train_epochs": 2}}
+    assert (await world.client.post("/api/projects/5/train", json=body)).status_code == 200
+    assert world.desk.commands[0].parameters == {"method": "finetune", "num_train_epochs": "2"}
+
+
+@pytest.mark.parametrize("parameters", [{"method": "magic"}, {"nonsense": 1}, [1], "x", {"seed": True}])
+async def test_a_bad_parameter_is_400_with_a_sentence(world: World, parameters: object) -> None:
+    world.serve()
+    answer = await world.client.post("/api/projects/5/train", json={"parameters": parameters})
+    assert answer.status_code == 400
+    assert "arameter" in answer.json()["detail"]
+    assert world.desk.commands == []
+
+
+async def test_only_train_takes_parameters(world: World) -> None:
+    world.serve()
+    answer = await world.client.post("/api/projects/5/pause", json={"parameters": {"seed": 1}})
+    assert answer.status_code == 400
+    assert answer.json()["detail"] == "pause takes no parameters: only train does."
+
+
+async def test_an_unknown_action_is_404_with_those_that_there_are(world: World) -> None:
+    world.serve()
+    answer = await world.client.post("/api/projects/5/explode")
+    assert answer.status_code == 404
+    assert answer.json()["detail"].startswith("'explode' is no action: use one of train, promote, rollback")
+
+
+async def test_a_command_that_cannot_be_stored_is_503(world: World) -> None:
+    world.serve()
+    world.desk.error = StoreError("The disk is full.")
+    answer = await world.client.post("/api/projects/5/train")
+    assert (answer.status_code, answer.json()["detail"]) == (503, "The disk is full.")
+
+
+@pytest.mark.parametrize("body", [b"[]", b"x"])
+async def test_a_body_that_is_no_object_is_400(world: World, body: bytes) -> None:
+    world.serve()
+    assert (await world.client.post("/api/projects/5/train", content=body)).status_code == 400
+
+
+def test_few_judged_texts_say_nothing() -> None:
+    assert right(Estimate(19, 15, 0.5, 0.9, 0.7, "cross-fit")) == "15 of 19: too few labels to say"
+    assert right(Estimate(0, 0, 0.0, 1.0, 0.0, "cross-fit")) == "0 of 0: too few labels to say"
+
+
+async def test_whether_predictions_can_be_computed_is_told(world: World) -> None:
+    """The test of an installation asks it: 200 where a predictor answers, 503 where none does."""
+    assert (await world.client.get("/api/predictors")).json() == {"ready": True}
+    world.inference.error = Overloaded("nobody is there")
+    assert (await world.client.get("/api/predictors")).status_code == 503

@@ -1,0 +1,113 @@
+"""Versions are read once each: they never change."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from services.adapter.notebook import Fate, Notebook, Verdict
+from services.adapter.routes.catalogue import Catalogue, Kept
+from services.core.errors import CorruptVersion, StoreError
+from services.core.registry import Registry
+from services.core.store.files import FileStore
+from tests import gallery
+
+
+class CountingStore(FileStore):
+    """Counts what is read."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.reads: Counter[str] = Counter()
+
+    def read(self, key: str) -> bytes:
+        self.reads[key] += 1
+        return super().read(key)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> CountingStore:
+    found = CountingStore(tmp_path)
+    gallery.publish(found, gallery.versions("1-1", 3))
+    found.reads.clear()
+    return found
+
+
+def test_newest_first_and_each_manifest_is_read_once(store: CountingStore) -> None:
+    catalogue = Catalogue(Registry(store))
+    for _ in range(3):
+        assert [found.version for found in catalogue.manifests(["1-1"])] == ["shop-3", "shop-2", "shop-1"]
+    assert set(store.reads.values()) == {1}
+
+
+def test_a_new_version_is_found_and_a_deleted_one_is_not_shown(store: CountingStore) -> None:
+    catalogue = Catalogue(Registry(store))
+    catalogue.manifests(["1-1"])
+    gallery.publish(store, gallery.versions("1-1", 4)[3:])
+    Registry(store).delete("1-1", "shop-1")
+    assert [found.version for found in catalogue.manifests(["1-1"])] == ["shop-4", "shop-3", "shop-2"]
+
+
+def test_a_half_written_or_broken_version_is_passed_over_and_looked_at_again(store: CountingStore) -> None:
+    catalogue = Catalogue(Registry(store))
+    key = "projects/1-1/versions/shop-2/manifest.json"
+    whole = store.read(key)
+    store.write(key, b"{")
+    assert catalogue.manifest("1-1", "shop-2") is None
+    store.delete(key)
+    assert [found.version for found in catalogue.manifests(["1-1"])] == ["shop-3", "shop-1"]
+    store.write(key, whole)
+    assert catalogue.manifest("1-1", "shop-2") is not None
+
+
+def test_ids_of_annotations_are_not_kept(store: CountingStore) -> None:
+    assert Registry(store).manifest("1-1", "shop-1").lineage.annotation_ids
+    found = Catalogue(Registry(store)).manifest("1-1", "shop-1")
+    assert found is not None
+    assert found.lineage.annotation_ids == ()
+
+
+def test_a_report_is_checked_when_it_is_read(store: CountingStore) -> None:
+    catalogue = Catalogue(Registry(store))
+    assert len(catalogue.report("1-1", "shop-1").labels) == 7
+    store.write("projects/1-1/versions/shop-2/report.json", b"{}")
+    with pytest.raises(CorruptVersion):
+        catalogue.report("1-1", "shop-2")
+
+
+def test_a_verdict_is_known_once_there_is_one(store: CountingStore) -> None:
+    catalogue = Catalogue(Registry(store))
+    assert catalogue.verdict("1-1", "shop-3") is None
+    Notebook(store, "1-1").write_verdict(Verdict("shop-3", Fate.HELD, "Held.", 1.0))
+    found = catalogue.verdict("1-1", "shop-3")
+    assert found is not None
+    assert found.fate is Fate.HELD
+
+
+def test_what_was_not_asked_for_longest_goes_first() -> None:
+    asked: list[str] = []
+
+    def read(_: str, version: str) -> str:
+        asked.append(version)
+        return version
+
+    kept: Kept[str] = Kept(read, 2)
+    for version in ("a", "b", "a", "c", "a", "b"):
+        assert kept.get("1-1", version) == version
+    assert asked == ["a", "b", "c", "b"]
+
+
+def test_an_error_is_not_kept() -> None:
+    answers = iter([StoreError("It is away."), None])
+
+    def read(_: str, version: str) -> str:
+        if error := next(answers):
+            raise error
+        return version
+
+    kept: Kept[str] = Kept(read, 2)
+    with pytest.raises(StoreError):
+        kept.get("1-1", "a")
+    assert kept.get("1-1", "a") == "a"

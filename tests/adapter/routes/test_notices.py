@@ -1,0 +1,63 @@
+"""What is wrong for all projects at once."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from services.adapter.board import Board
+from services.adapter.routes.notices import NO_PREDICTOR, STORE_AWAY, Notices, Refusals
+from services.core.settings import AuthSettings, LabelStudioSettings, Settings
+from tests.fakes import FakeInference, World
+
+TOLD = Settings(label_studio=LabelStudioSettings(LABEL_STUDIO_API_KEY="a-token"))
+
+
+async def test_all_is_well() -> None:
+    assert await Notices(TOLD, FakeInference(), Refusals(), Board()).now() == []
+
+
+async def test_a_missing_token_is_said_as_the_command_line_says_it() -> None:
+    (found,) = await Notices(Settings(), FakeInference(), Refusals(), Board()).now()
+    assert "LABEL_STUDIO_API_KEY is not set" in found
+
+
+async def test_predictors_that_do_not_answer_are_told_of() -> None:
+    assert await Notices(TOLD, FakeInference(error=KeyError()), Refusals(), Board()).now() == [NO_PREDICTOR]
+
+
+async def test_a_storage_that_does_not_answer_is_told_of() -> None:
+    board = Board()
+    board.trouble = "The bucket does not answer."
+    (found,) = await Notices(TOLD, FakeInference(), Refusals(), board).now()
+    assert found == f"The bucket does not answer. {STORE_AWAY}"
+
+
+async def test_a_slow_answer_is_waited_for_by_nobody_and_is_there_for_the_next_page() -> None:
+    answers: asyncio.Queue[bool] = asyncio.Queue()
+
+    class Slow(FakeInference):
+        async def ready(self) -> bool:
+            return await answers.get()
+
+    notices = Notices(TOLD, Slow(), Refusals(), Board())
+    assert await notices.now() == []
+    assert await notices.now() == []
+    await answers.put(False)
+    assert await notices.now() == [NO_PREDICTOR]
+
+
+async def test_refused_events_are_told_of_with_what_to_do(tmp_path: Path) -> None:
+    async with World(tmp_path, AuthSettings(BASIC_AUTH_USER="ann", BASIC_AUTH_PASS="secret")) as world:
+        assert "Events of Label Studio were refused" not in await first_page(world)
+        await world.client.post("/webhook", json={})
+        text = await first_page(world)
+        assert "Events of Label Studio were refused" in text
+        assert "FITLOOP_SECRET_PATH" in text
+        assert " UTC" in text
+
+
+async def first_page(world: World) -> str:
+    """As a browser with the password has it."""
+    answer = await world.client.get("/", headers={"Accept": "text/html"}, auth=("ann", "secret"))
+    return answer.text

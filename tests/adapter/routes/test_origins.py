@@ -1,0 +1,73 @@
+"""Whether a request was made by a page of ours, and tokens of forms."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.adapter.routes.origins import Tokens, is_ours
+from services.core.settings import AuthSettings
+from tests.fakes import World
+
+AUTH = AuthSettings(BASIC_AUTH_USER="ann", BASIC_AUTH_PASS="secret")
+TOKENS = Tokens(AUTH)
+
+
+@pytest.mark.parametrize(
+    ("headers", "found"),
+    [
+        ({}, None),
+        ({"sec-fetch-site": "same-origin"}, True),
+        ({"sec-fetch-site": "cross-site"}, False),
+        ({"sec-fetch-site": "same-site", "origin": "http://a.test", "host": "a.test"}, False),
+        ({"sec-fetch-site": "none"}, False),
+        ({"origin": "http://a.test:9090", "host": "A.test:9090"}, True),
+        ({"origin": "https://a.test", "host": "pod:9090", "x-forwarded-host": "a.test"}, True),
+        ({"origin": "https://a.test", "host": "pod:9090", "x-forwarded-host": "a.test, inner.test"}, True),
+        ({"origin": "http://a.test", "host": "a.test:80"}, True),
+        ({"origin": "https://a.test", "host": "pod:9090", "x-forwarded-host": "a.test:443"}, True),
+        ({"origin": "https://a.test", "host": "a.test:80"}, False),
+        ({"origin": "http://", "host": ""}, False),
+        ({"origin": "null", "host": "", "x-forwarded-host": ", "}, False),
+        ({"origin": "http://b.test", "host": "a.test"}, False),
+        ({"origin": "null", "host": "a.test"}, False),
+        ({"origin": "http://a.test"}, False),
+    ],
+)
+def test_what_a_browser_says_decides(headers: dict[str, str], found: bool | None) -> None:
+    assert is_ours(headers) is found
+
+
+async def test_another_sites_page_may_change_nothing_with_the_browsers_password(world: World) -> None:
+    world.serve()
+    answer = await world.client.post("/api/projects/5/train", headers={"Origin": "http://elsewhere.test"})
+    assert answer.status_code == 403
+    assert "page of another site" in answer.json()["detail"]
+    assert world.desk.commands == []
+    assert (await world.client.get("/", headers={"Origin": "http://elsewhere.test"})).status_code == 200
+    assert (await world.client.post("/api/projects/5/train")).status_code == 200
+
+
+def test_a_token_holds_for_its_wish_and_an_hour() -> None:
+    token = TOKENS.make("5-1 promote v-1", 1000.0)
+    assert TOKENS.holds(token, "5-1 promote v-1", 1001.0)
+    assert not TOKENS.holds(token, "5-1 promote v-2", 1001.0)
+    assert not TOKENS.holds(token, "5-1 promote v-1", 4601.0)
+
+
+def test_every_replica_knows_the_tokens_of_the_others_and_no_other_password_does() -> None:
+    token = TOKENS.make("wish", 0.0)
+    assert Tokens(AUTH).holds(token, "wish", 1.0)
+    assert not Tokens(AuthSettings(BASIC_AUTH_USER="ann", BASIC_AUTH_PASS="other")).holds(token, "wish", 1.0)
+
+
+@given(st.text())
+def test_nothing_else_is_a_token(text: str) -> None:
+    assert not TOKENS.holds(text, "wish", 0.0)
+
+
+def test_without_a_password_there_are_none() -> None:
+    none = Tokens(AuthSettings())
+    assert not none
+    assert not none.holds(none.make("wish", 0.0), "wish", 1.0)

@@ -1,0 +1,81 @@
+"""adapter.link: whichever object follows a project, new tasks get predictions and no push is given up for a title."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from services.adapter.notebook import Notebook
+from services.adapter.serving.link import Link
+from services.core.labels import parse_label_space
+from services.core.store.files import FileStore
+from tests.adapter.serving.test_refresh import Bench
+
+VERSION = "support-1"
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench(20)
+
+
+@pytest.fixture
+def notebook(tmp_path: Path) -> Notebook:
+    return Notebook(FileStore(tmp_path), "1-1")
+
+
+def _link(bench: Bench, notebook: Notebook) -> Link:
+    link = Link(notebook, bench.refresher)
+    link.read()
+    return link
+
+
+def _follow(bench: Bench, link: Link) -> None:
+    project, _ = bench.label_studio.project(1)
+    link.follow(project, parse_label_space(project.label_config), VERSION, is_quiet=True)
+
+
+def _work(bench: Bench) -> None:
+    while bench.refresher.work(bench.now):
+        pass
+
+
+def test_tasks_that_came_are_predicted_by_whoever_follows_the_project_next(
+    bench: Bench, notebook: Notebook
+) -> None:
+    first = _link(bench, notebook)
+    first.count(20)
+    _follow(bench, first)
+    _work(bench)
+    _follow(bench, first)
+    bench.tasks.append(bench.label_studio.add_task())
+    second = _link(bench, notebook)
+    second.count(21)
+    _follow(bench, second)
+    _work(bench)
+    assert bench.pushed == bench.tasks
+
+
+def test_a_push_that_is_not_through_is_not_given_up_for_a_title(bench: Bench, notebook: Notebook) -> None:
+    link = _link(bench, notebook)
+    _follow(bench, link)
+    _work(bench)
+    _follow(bench, link)
+    bench.tasks.append(bench.label_studio.add_task())
+    link.count(21)
+    _follow(bench, link)
+    link.remember(None, "http://elsewhere:9090")
+    link.keep()
+    _follow(bench, link)
+    _work(bench)
+    assert bench.pushed == bench.tasks
+
+
+def test_a_job_of_a_project_that_is_gone_is_forgotten_unasked(bench: Bench, notebook: Notebook) -> None:
+    link = _link(bench, notebook)
+    _follow(bench, link)
+    bench.current = "none"
+    bench.label_studio.reads.clear()
+    _work(bench)
+    assert (link.progress(1), bench.label_studio.reads) == (None, [])

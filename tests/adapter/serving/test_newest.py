@@ -1,0 +1,59 @@
+"""What the gate decided of the newest version: of what the runs published last, read once, and again after trouble."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from services.adapter.board import Judged
+from services.adapter.serving.newest import Newest, newest_published
+from services.adapter.training.history import Record
+from services.core.domain import Parameters, Published, RunRequest, RunState, RunStatus
+from services.core.errors import FitloopError, NotFound, StoreUnreachable, UnknownFormat
+from services.core.registry import Registry
+from tests.fakes_supervisor import World
+
+
+def record(run: str, *versions: str) -> Record:
+    """A run that has published these."""
+    published = tuple(Published(version, True, "Better.") for version in versions)
+    request = RunRequest(run, "1-1", 1, "asked for", Parameters(), 100.0)
+    return Record(request, status=RunStatus(run, RunState.DONE, published=published))
+
+
+def test_the_newest_is_the_last_of_the_last_run_that_published() -> None:
+    records = [record("1-1", "a-1"), record("1-2", "a-2", "a-2b"), record("1-3")]
+    assert newest_published(records) == "a-2b"
+    assert newest_published([replace(records[0], status=None)]) == ""
+
+
+def test_a_manifest_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    world.connect()
+    project = world.view.project
+    world.publish(project, "a-1", None)
+    newest, made = Newest(world.registry), world.now
+    assert newest.judged(project.key, [record("1-1")]) is None
+    assert newest.judged(project.key, [record("1-1", "a-1")]) == Judged(True, "first", made)
+    monkeypatch.setattr(Registry, "manifest", None)
+    assert newest.judged(project.key, [record("1-1", "a-1")]) == Judged(True, "first", made)
+
+
+@pytest.mark.parametrize(
+    ("error", "reads"), [(NotFound("gone"), 1), (UnknownFormat("newer"), 1), (StoreUnreachable("away"), 2)]
+)
+def test_only_what_trouble_hid_is_read_again(
+    monkeypatch: pytest.MonkeyPatch, error: FitloopError, reads: int
+) -> None:
+    asked: list[str] = []
+
+    def manifest(_: Registry, __: str, version: str) -> None:
+        asked.append(version)
+        raise error
+
+    monkeypatch.setattr(Registry, "manifest", manifest)
+    newest = Newest(World().registry)
+    for _ in range(2):
+        assert newest.judged("1-1", [record("1-1", "a-1")]) is None
+    assert asked == ["a-1"] * reads

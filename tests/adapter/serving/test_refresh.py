@@ -1,0 +1,292 @@
+"""Fresh predictions for all unlabelled tasks, then the title; again only what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from services.adapter.guarded import NotLeading
+from services.adapter.serving.backends import ours
+from services.adapter.serving.refresh import Job, Progress, Refresher, sentence
+from services.core.errors import LabelStudioUnreachable, Overloaded
+from services.core.labels import parse_label_space
+from services.core.labelstudio import Backend
+from services.core.settings import AuthSettings
+from services.engine.protocol import Scores
+from tests.fakes_labelstudio import START, URL, LabelStudioFake
+from tests.fakes_supervisor import InferenceFake
+
+
+class Bench:
+    """A refresher over a project with tasks."""
+
+    def __init__(self, tasks: int, max_tasks: int = 10_000) -> None:
+        self.label_studio, self.inference = LabelStudioFake(), InferenceFake()
+        self.label_studio.add_project()
+        self.tasks = [self.label_studio.add_task() for _ in range(tasks)]
+        self.current = "support-1"
+        self.now = START
+        auth = AuthSettings(username="fitloop", password="secret")
+        self.refresher = Refresher(
+            self.label_studio,
+            self.inference,
+            auth,
+            max_tasks,
+            lambda job: job.version == self.current,
+            lambda: self.now,
+        )
+
+    def job(self, version: str = "support-1", round_: int = 0) -> Job:
+        project, _ = self.label_studio.project(1)
+        return Job(1, project.key, version, parse_label_space(project.label_config), URL, round_)
+
+    def work(self, job: Job) -> None:
+        self.refresher.want(job)
+        while self.refresher.work(self.now):
+            pass
+
+    @property
+    def pushed(self) -> list[int]:
+        return [row["task"] for row in self.label_studio.predictions]
+
+    @property
+    def title(self) -> str:
+        return self.label_studio.titles[1][0].title
+
+
+def test_all_unlabelled_tasks_get_a_prediction_and_then_the_backend_its_title() -> None:
+    bench = Bench(450)
+    bench.label_studio.label(1, "card")
+    bench.work(bench.job())
+    assert bench.pushed == bench.tasks[1:]
+    prediction = bench.label_studio.predictions[0]
+    assert (prediction["model_version"], prediction["score"]) == ("support-1", pytest.approx(0.7 / 0.9))
+    assert prediction["result"][0]["value"]["choices"] == ["card"]
+    assert bench.title == "support-1"
+    order = [what for what in bench.label_studio.reads if what in {"push", "title"}]
+    assert order == ["push", "push", "push", "title"]
+    assert bench.inference.asked == [200, 200, 49]
+
+
+def test_tasks_without_text_are_passed_over() -> None:
+    bench = Bench(2)
+    bench.label_studio.tasks[1][1]["data"] = {"text": None}
+    bench.work(bench.job())
+    assert bench.pushed == [2]
+
+
+def test_no_more_tasks_than_the_setting_hold_fresh_predictions() -> None:
+    bench = Bench(30, max_tasks=10)
+    bench.work(bench.job())
+    assert len(bench.pushed) == 10
+    bench.work(bench.job(round_=1))
+    assert len(bench.pushed) == 10
+
+
+def test_zero_pushes_none_and_sets_the_title() -> None:
+    bench = Bench(3, max_tasks=0)
+    bench.work(bench.job())
+    assert bench.pushed == []
+    assert bench.title == "support-1"
+
+
+def test_again_pushes_only_what_is_missing() -> None:
+    bench = Bench(5)
+    bench.work(bench.job())
+    bench.work(bench.job())
+    new = bench.label_studio.add_task()
+    bench.work(bench.job(round_=1))
+    assert bench.pushed == [*bench.tasks, new]
+    assert bench.label_studio.reads.count("title") == 1
+
+
+def test_a_version_that_no_longer_serves_is_given_up_before_its_title() -> None:
+    bench = Bench(450)
+    whole = bench.label_studio.push_predictions
+
+    def flips(project_id: int, predictions: list[dict[str, object]]) -> None:
+        whole(project_id, predictions)
+        bench.current = "support-2"
+
+    bench.label_studio.push_predictions = flips  # type: ignore[method-assign, assignment]
+    bench.work(bench.job())
+    assert len(bench.pushed) == 200
+    assert bench.title == "fitloop"
+    assert bench.refresher.progress(1) is None
+
+
+def test_the_newest_version_wins() -> None:
+    bench = Bench(3)
+    whole = bench.inference.scores
+
+    async def newer(*args: object) -> object:
+        bench.current = "support-2"
+        bench.refresher.want(bench.job("support-2"))
+        bench.inference.scores = whole  # type: ignore[method-assign]
+        return await whole(*args)  # type: ignore[arg-type]
+
+    bench.inference.scores = newer  # type: ignore[method-assign, assignment]
+    bench.work(bench.job())
+    assert bench.title == "support-2"
+    progress = bench.refresher.progress(1)
+    assert progress
+    assert (progress.job.version, progress.done) == ("support-2", True)
+
+
+@pytest.mark.parametrize(
+    "error", [LabelStudioUnreachable("Label Studio is down."), Overloaded("The queue is full.")]
+)
+def test_trouble_is_told_and_tried_again_later_from_where_it_stood(error: Exception) -> None:
+    bench = Bench(250)
+    whole = bench.label_studio.push_predictions
+    calls = []
+
+    def breaks(project_id: int, predictions: list[dict[str, object]]) -> None:
+        calls.append(len(predictions))
+        if len(calls) == 2:
+            raise error
+        whole(project_id, predictions)
+
+    bench.label_studio.push_predictions = breaks  # type: ignore[method-assign, assignment]
+    bench.work(bench.job())
+    progress = bench.refresher.progress(1)
+    assert progress
+    assert progress.problem == f"Suggestions of support-1 could not be refreshed: {error}"
+    assert sentence(progress) == "refreshing suggestions in Label Studio: 200 of 250"
+    assert bench.title == "fitloop"
+    bench.now += 1.0
+    bench.work(bench.job())
+    assert calls == [200, 50, 50]
+    assert bench.title == "support-1"
+    assert sentence(bench.refresher.progress(1)) == ""
+
+
+def test_basic_credentials_are_said_again_where_the_backend_has_them() -> None:
+    bench = Bench(0)
+    bench.work(bench.job())
+    assert bench.label_studio.auth == {}
+    bench.label_studio.titles[1] = [Backend(7, URL, "old", "fitloop")]
+    bench.work(bench.job(round_=1))
+    assert bench.label_studio.auth == {
+        "auth_method": "BASIC_AUTH",
+        "basic_auth_user": "fitloop",
+        "basic_auth_pass": "secret",
+    }
+
+
+@pytest.mark.parametrize(
+    ("urls", "seen", "found"),
+    [
+        (["http://a:9090/", "http://b:9090"], "http://user:pw@a:9090", 0),
+        (["http://a:9090/one", "http://a:9090/two"], "http://a:9090/two/", 1),
+        (["http://a", "https://a"], "https://a:443", 1),
+        (["http://localhost:9090"], "http://127.0.0.1:9090", 0),
+        (["http://a:9090", "http://b:9090"], "", None),
+        ([], "http://a:9090", None),
+    ],
+)
+def test_ours_is_the_backend_whose_url_label_studio_used_or_the_only_one(
+    urls: list[str], seen: str, found: int | None
+) -> None:
+    backends = [Backend(number, url, "title") for number, url in enumerate(urls)]
+    one = ours(backends, seen)
+    assert (one.id if one else None) == found
+
+
+def test_a_slip_in_a_job_is_tried_again_later_and_holds_up_no_other(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    bench = Bench(1)
+    bench.label_studio.add_project(2)
+    whole = bench.label_studio.predicted_tasks
+
+    def slip(project_id: int, version: str) -> set[int]:
+        if project_id == 1:
+            raise ValueError("the text of a task")
+        return whole(project_id, version)
+
+    bench.label_studio.predicted_tasks = slip  # type: ignore[method-assign]
+    bench.refresher.want(bench.job())
+    bench.work(replace(bench.job(), project_id=2))
+    assert bench.label_studio.titles[2][0].title == "support-1"
+    assert "ValueError" in progress_of(bench).problem
+    assert "the text of a task" not in capsys.readouterr().out
+    bench.label_studio.predicted_tasks = whole  # type: ignore[method-assign]
+    bench.now += 1.0
+    bench.work(bench.job())
+    assert bench.title == "support-1"
+
+
+def progress_of(bench: Bench) -> Progress:
+    found = bench.refresher.progress(1)
+    assert found
+    return found
+
+
+def test_a_job_that_was_given_up_is_not_told_as_done(capsys: pytest.CaptureFixture[str]) -> None:
+    bench = Bench(1)
+    bench.current = "support-2"
+    bench.work(bench.job())
+    assert "refreshed" not in capsys.readouterr().out
+    bench.current = "support-1"
+    bench.work(bench.job())
+    assert "refreshed" in capsys.readouterr().out
+
+
+def test_where_only_the_title_is_wanted_no_task_is_listed() -> None:
+    bench = Bench(1)
+    bench.work(replace(bench.job(), title_only=True))
+    assert bench.title == "support-1"
+    assert "unlabelled" not in bench.label_studio.reads
+
+
+def test_a_slip_in_a_job_does_not_end_the_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(1)
+    whole = bench.label_studio.predicted_tasks
+    slips = [ValueError("a slip")]
+
+    def slip(project_id: int, version: str) -> set[int]:
+        if slips:
+            raise slips.pop()
+        bench.refresher._stop.set()
+        return whole(project_id, version)
+
+    bench.label_studio.predicted_tasks = slip  # type: ignore[method-assign]
+    times = iter(range(1000))
+    bench.refresher._clock = lambda: START + 2.0 * next(times)
+    monkeypatch.setattr("services.adapter.serving.refresh._IDLE_SECONDS", 0.01)
+    bench.refresher.want(bench.job())
+    bench.refresher._loop()
+    assert bench.title == "fitloop"
+
+
+def test_who_does_not_lead_tells_label_studio_nothing_until_it_does() -> None:
+    bench = Bench(3)
+    leads = False
+
+    def is_current(job: Job) -> bool:
+        if not leads:
+            raise NotLeading("Another adapter leads.")
+        return job.version == bench.current
+
+    bench.refresher._is_current = is_current
+    bench.work(bench.job())
+    assert (bench.pushed, bench.title) == ([], "fitloop")
+    leads, bench.now = True, bench.now + 2.0
+    assert bench.refresher.work(bench.now)
+    assert (bench.pushed, bench.title) == (bench.tasks, "support-1")
+
+
+def test_what_was_predicted_while_the_lead_was_lost_is_not_pushed() -> None:
+    bench = Bench(3)
+    scores = bench.inference.scores
+
+    async def flips(project_key: str, version: str, texts: Sequence[str]) -> Scores:
+        bench.current = "support-2"
+        return await scores(project_key, version, texts)
+
+    bench.inference.scores = flips  # type: ignore[method-assign]
+    bench.work(bench.job())
+    assert bench.pushed == []

@@ -1,0 +1,238 @@
+"""Several projects in one supervisor: trouble of one is no other's, numbers may be invented, and runs take turns."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.adapter.supervision.arrivals import MOST
+from services.core.domain import Action, Command, RunState
+from services.core.errors import LabelStudioUnreachable, Missing, StoreError
+from tests.fakes_supervisor import World, settings
+
+
+def two(active: int = 2) -> World:
+    """Two connected projects without labels."""
+    world = World(settings(max_active_runs=active))
+    world.connect(1)
+    world.connect(2)
+    return world
+
+
+def served() -> World:
+    """One project that serves support-1."""
+    world = World()
+    world.connect()
+    world.label_studio.label_many(6)
+    world.settle()
+    world.carry_through("1-1")
+    return world
+
+
+def raising(world: World, error: Exception, project_id: int = 1) -> None:
+    """Label Studio's answers about the project are of no use."""
+    whole = world.label_studio.project
+
+    def answer(asked: int) -> object:
+        if asked == project_id:
+            raise error
+        return whole(asked)
+
+    world.label_studio.project = answer  # type: ignore[method-assign,assignment]
+
+
+def test_a_slip_about_one_project_holds_up_no_other_and_names_no_text(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    world = two()
+    raising(world, KeyError("the text of a task"))
+    world.label_studio.label_many(6, 2)
+    world.settle()
+    assert world.launcher.launched == ["2-1"]
+    assert "KeyError" in world.view.problem
+    printed = capsys.readouterr()
+    assert "the text of a task" not in printed.out + printed.err
+
+
+def test_a_slip_about_an_unknown_project_holds_up_no_other() -> None:
+    world = World()
+    raising(world, KeyError("created_at"))
+    world.event("SETUP", 1)
+    world.connect(2)
+    assert 2 in world.board.views
+    assert "KeyError" in world.view.problem
+
+
+def test_one_unreadable_run_stops_its_project_alone_whose_version_serves_on() -> None:
+    world = served()
+    world.connect(2)
+    world.label_studio.label_many(6, 2)
+    world.store.data["runs/1-1/status.json"] = b'{"format": 99}'
+    world.restart()
+    world.settle()
+    assert world.board.ready.is_set()
+    assert "runs/1-1/status.json has format 99" in world.view.problem
+    assert world.current == "support-1"
+    assert world.launcher.launched[-1] == "2-1"
+
+
+def test_a_command_of_a_newer_release_holds_up_no_other() -> None:
+    world = two()
+    world.store.data["inbox/cmd-1.json"] = b'{"format": 99}'
+    world.label_studio.label_many(6, 2)
+    world.settle()
+    assert world.launcher.launched == ["2-1"]
+
+
+def test_a_project_that_could_not_be_read_again_after_a_failed_step_is_read_later() -> None:
+    world = World()
+    world.connect()
+    world.label_studio.label_many(6)
+    world.settle()
+    whole = world.own.read
+
+    def read(key: str) -> bytes:
+        if key.startswith("runs/"):
+            raise StoreError("Too many open files.")
+        return whole(key)
+
+    world.own.read = read  # type: ignore[method-assign]
+    world.tick(1.0)
+    world.own.read = whole  # type: ignore[method-assign]
+    world.settle()
+    assert world.runs.names(1) == ["1-1"]
+    assert world.view.problem == ""
+
+
+def test_one_404_forgets_nothing_and_two_keep_the_commands() -> None:
+    world = served()
+    world.label_studio.label_many(2)
+    world.command(Action.TRAIN, seed="5")
+    whole = world.label_studio.project
+    raising(world, Missing("404"))
+    world.tick(20.0)
+    assert world.current == "support-1"
+    world.tick(20.0)
+    assert world.board.views == {}
+    assert len(world.inbox.commands()) == 1
+    world.label_studio.project = whole  # type: ignore[method-assign]
+    world.tick(61.0)
+    world.settle()
+    assert world.launcher.launched[-1] == "1-2"
+
+
+def test_a_command_for_a_number_that_never_was_is_dropped_at_the_second_404() -> None:
+    world = World()
+    world.inbox.put(Command("1", 9, Action.TRAIN))
+    world.tick()
+    assert len(world.inbox.commands()) == 1
+    world.tick(2.0)
+    assert world.inbox.commands() == []
+    assert world.board.views == {}
+
+
+def test_invented_numbers_are_bounded_and_few_are_asked_for_at_a_time() -> None:
+    world = World()
+    world.label_studio.down = LabelStudioUnreachable("Label Studio does not answer.")
+    for number in range(1, 3000):
+        world.event("SETUP", number)
+    world.tick()
+    assert len(world.label_studio.reads) == 1
+    for _ in range(200):
+        world.tick(1.0)
+    assert len(world.board.views) <= MOST
+    world.label_studio.down = None
+    for _ in range(300):
+        world.tick(2.0)
+    assert world.board.views == {}
+    world.connect(5000)
+    assert set(world.board.views) == {5000}
+
+
+def test_trains_that_wait_fold_into_one_for_each_parameters() -> None:
+    world = World()
+    world.connect()
+    for _ in range(19):
+        world.command(Action.TRAIN)
+        world.command(Action.TRAIN, seed="1")
+    world.command(Action.TRAIN)
+    newest = world.command(Action.TRAIN, seed="1")
+    world.command(Action.PAUSE)
+    world.tick()
+    assert len(world.inbox.commands()) == 2
+    assert world.inbox.commands()[-1].id == newest
+
+
+def test_projects_take_turns_and_who_waited_longest_is_next() -> None:
+    world = two(active=1)
+    world.connect(3)
+    world.label_studio.label_many(6, 3)
+    world.settle(2)
+    assert world.launcher.launched == ["3-1"]
+    world.label_studio.label_many(6, 2)
+    world.settle(2)
+    world.label_studio.label_many(6, 1)
+    world.settle(2)
+    assert world.launcher.launched == ["3-1"]
+    assert world.view.sentence == "6 labelled tasks changed; waiting for run 3-1 of another project"
+    world.train("3-1")
+    world.end("3-1")
+    world.tick(0.5)
+    world.tick(0.5)
+    assert world.launcher.launched == ["3-1", "2-1"]
+    world.train("2-1")
+    world.end("2-1", RunState.FAILED, 65)
+    world.tick(0.5)
+    world.tick(0.5)
+    assert world.launcher.launched == ["3-1", "2-1", "1-1"]
+
+
+def test_nobody_waits_for_a_project_that_label_studio_says_nothing_about_or_that_no_longer_wants() -> None:
+    world = two(active=1)
+    world.connect(3)
+    for project_id in (3, 2, 1):
+        world.label_studio.label_many(6, project_id)
+        world.settle(2)
+    raising(world, LabelStudioUnreachable("It does not answer."), 2)
+    world.train("3-1")
+    world.end("3-1")
+    for _ in range(3):
+        assert world.tick(0.5) <= 0.5
+    assert world.launcher.launched == ["3-1", "1-1"]
+
+
+def test_after_a_restart_a_run_that_goes_on_is_still_waited_for() -> None:
+    world = two(active=1)
+    world.label_studio.label_many(6, 2)
+    world.settle(2)
+    world.restart()
+    world.label_studio.label_many(6, 1)
+    world.settle(2)
+    assert world.runs.names(1) == []
+    assert world.supervisor.tick(world.now) <= 0.5
+
+
+def test_a_project_that_comes_back_under_its_number_does_not_get_the_old_ones_commands() -> None:
+    world = served()
+    world.label_studio.add_project(1)
+    world.command(Action.TRAIN)
+    world.settle()
+    assert world.inbox.commands() == []
+    assert world.launcher.launched == ["1-1"]
+    assert world.view.project.key != "1-1790000001"
+
+
+def test_an_event_that_is_not_true_deletes_nothing_later() -> None:
+    world = served()
+    world.event("PROJECT_DELETED")
+    world.settle(5)
+    raising(world, Missing("404"))
+    world.settle()
+    assert world.board.views == {}
+    assert [served.current for served in world.registry.serving().projects.values()] == ["support-1"]
+
+
+def test_a_number_that_is_given_again_serves_nothing_of_the_project_before() -> None:
+    world = served()
+    world.label_studio.add_project(1)
+    world.settle()
+    assert world.registry.serving().projects == {}

@@ -1,0 +1,263 @@
+"""The supervisor is killed between any two changes of the store; another goes on, and the end is as if nothing had been."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from services.adapter.training.history import Record
+from services.core.annotations import why_not_trainable
+from services.core.domain import Action, RunState, Snapshot
+from services.core.errors import LabelStudioUnreachable, StoreError
+from services.core.labels import signature
+from tests.fakes_store import Killed
+from tests.fakes_supervisor import World
+
+
+def labels(world: World) -> None:
+    world.label_studio.label_many(6)
+
+
+def promote(world: World) -> None:
+    world.command(Action.PROMOTE, "support-0")
+
+
+def roll_back(world: World) -> None:
+    world.command(Action.ROLLBACK)
+
+
+def unpin(world: World) -> None:
+    world.command(Action.UNPIN)
+
+
+def pause(world: World) -> None:
+    world.command(Action.PAUSE)
+
+
+def train(world: World) -> None:
+    world.label_studio.label_many(2)
+    world.command(Action.TRAIN, seed="1")
+    world.command(Action.TRAIN)
+
+
+def renamed(world: World) -> None:
+    world.label_studio.labels[1] = ("card", "credit", "other")
+    world.event("PROJECT_UPDATED")
+
+
+def served_before() -> World:
+    """A project that has served support-0 and serves support-1."""
+    world = World()
+    world.connect()
+    world.publish(world.view.project, "support-0", None)
+    world.command(Action.PROMOTE, "support-0")
+    world.command(Action.UNPIN)
+    world.settle()
+    world.label_studio.label_many(6)
+    world.settle()
+    world.carry_through("1-1")
+    return world
+
+
+def outcome(world: World) -> object:
+    """All that must not depend on when the process was killed."""
+    served = world.view.served
+    return (
+        (served.current, served.previous, served.target, served.pinned, served.why),
+        [(request.run, request.cause, request.commands != ()) for request in world.requests()],
+        [key for key in sorted(world.store.data) if "/verdicts/" in key or key.startswith("inbox/")],
+        world.view.paused,
+        world.label_studio.titles[1][0].title,
+    )
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before the change", "after it"])
+@pytest.mark.parametrize("error", [Killed(), StoreError("The disk is full.")], ids=["killed", "disk full"])
+@pytest.mark.parametrize("story", [labels, promote, roll_back, unpin, pause, train, renamed])
+def test_any_change_of_the_store_may_be_the_last_one(
+    story: Callable[[World], None], error: BaseException, after: bool
+) -> None:
+    whole = served_before()
+    story(whole)
+    live(whole)
+    expected = outcome(whole)
+    for change in range(1, 40):
+        world = served_before()
+        world.own.error, world.own.after = error, after
+        world.own.fail_at = world.own.changes + change
+        story(world)
+        live(world)
+        assert outcome(world) == expected, f"cut off at change {change}"
+        if world.own.changes < world.own.fail_at:
+            return
+    pytest.fail("the story never came to its end")
+
+
+def live(world: World) -> None:
+    """Time passes, trainers do their work, and who is killed is started again."""
+    for _ in range(12):
+        try:
+            world.settle(2)
+        except Killed:
+            world.restart()
+        for run in world.runs.names(1):
+            launch = world.launcher.observe(run)
+            if launch and launch.outcome is None:
+                world.train(run)
+                world.end(run)
+
+
+class AnyLife(RuleBasedStateMachine):
+    """Events, edits, deletions, failures, restarts, kills, duplicates and delays in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World()
+        self.world.connect()
+
+    @rule(count=st.integers(1, 7), told=st.booleans())
+    def label(self, count: int, told: bool) -> None:
+        self.world.label_studio.label_many(count)
+        if told:
+            self.world.event()
+
+    @rule(which=st.integers(0, 50), label=st.integers(0, 2))
+    def edit(self, which: int, label: int) -> None:
+        if tasks := list(self.world.label_studio.tasks[1]):
+            self.world.label_studio.label(tasks[which % len(tasks)], self.world.label_studio.labels[1][label])
+
+    @rule(which=st.integers(0, 50), whole=st.booleans())
+    def remove(self, which: int, whole: bool) -> None:
+        if tasks := list(self.world.label_studio.tasks[1]):
+            task = tasks[which % len(tasks)]
+            self.world.label_studio.delete_task(task) if whole else self.world.label_studio.unlabel(task)
+
+    @rule(name=st.sampled_from(["loan", "credit", "debt"]))
+    def rename(self, name: str) -> None:
+        self.world.label_studio.labels[1] = ("card", name, "other")
+
+    @rule(count=st.integers(1, 5))
+    def events(self, count: int) -> None:
+        for _ in range(count):
+            self.world.event()
+
+    @rule(seconds=st.sampled_from([0.0, 0.5, 3.0, 16.0, 200.0]))
+    def wait(self, seconds: float) -> None:
+        self.world.tick(seconds)
+
+    @rule(action=st.sampled_from([Action.TRAIN, Action.TRAIN, Action.CANCEL, Action.ROLLBACK, Action.UNPIN]))
+    def command(self, action: Action) -> None:
+        self.world.command(action)
+
+    @rule(down=st.booleans())
+    def label_studio(self, down: bool) -> None:
+        self.world.label_studio.down = LabelStudioUnreachable("down") if down else None
+
+    @rule()
+    def restart(self) -> None:
+        self.world.restart()
+
+    @rule(change=st.integers(1, 6), after=st.booleans())
+    def killed(self, change: int, after: bool) -> None:
+        store = self.world.own
+        store.fail_at, store.after = store.changes + change, after
+        try:
+            self.world.tick(3.0)
+        except Killed:
+            self.world.restart()
+        store.fail_at = None
+
+    @precondition(lambda self: self.active)
+    @rule(code=st.sampled_from([0, 0, 0, 1, 65]), promote=st.booleans())
+    def run_ends(self, code: int, promote: bool) -> None:
+        down, self.world.label_studio.down = self.world.label_studio.down, None
+        run = self.active[0]
+        if code in {0, 1}:
+            self.world.train(run, promote=promote)
+        self.world.end(run, RunState.FAILED if code else RunState.DONE, code)
+        self.world.label_studio.down = down
+
+    @property
+    def active(self) -> list[str]:
+        found = [(name, self.world.runs.launch(name)) for name in self.world.runs.names(1)]
+        return [name for name, launch in found if launch is None or launch.outcome is None]
+
+    @invariant()
+    def one_run_at_a_time(self) -> None:
+        assert len(self.active) <= 1
+
+    @invariant()
+    def no_command_is_answered_twice(self) -> None:
+        answered = Counter(command for request in self.world.requests() for command in request.commands)
+        assert all(times == 1 for times in answered.values())
+
+    @invariant()
+    def no_labels_are_carried_through_twice_in_a_row(self) -> None:
+        runs, launcher = self.world.runs, self.world.launcher
+        records = [
+            Record(
+                request, launcher.observe(request.run), runs.status(request.run), runs.snapshot(request.run)
+            )
+            for request in self.world.requests()
+        ]
+        done = [record for record in records if record.past().outcome is RunState.DONE and record.outcome]
+        stale = {run for run in (record.run for record in done) if self._is_stale(run)}
+        for before, after in pairwise(done):
+            assert before.fingerprint != after.fingerprint or before.run in stale
+
+    def _is_stale(self, run: str) -> bool:
+        number = run.partition("-")[2]
+        key = f"/verdicts/support-{number}.json"
+        return any(name.endswith(key) and b'"stale"' in data for name, data in self.world.store.data.items())
+
+    def teardown(self) -> None:
+        """Once it is quiet, enough new labels have had their run."""
+        world = self.world
+        world.label_studio.down = None
+        for _ in range(12):
+            for run in self.active:
+                world.train(run)
+                world.end(run)
+            world.settle(2)
+            world.tick(4_000.0)
+        there = {
+            str(number): sign
+            for number, row in world.label_studio.tasks[1].items()
+            if (sign := signature(row["annotations"]))
+        }
+        counts = world.supervisor.roster.stewards[1].planner.reading.counts  # type: ignore[union-attr]
+        if why_not_trainable(counts):
+            return
+        taken = self._last_snapshot()
+        changed = [
+            task for task in there.keys() | taken.tasks.keys() if there.get(task) != taken.tasks.get(task)
+        ]
+        assert len(changed) < world.settings.trigger.every_n_updates
+        assert not set(taken.labels) - set(world.label_studio.labels[1])
+        assert not self.active
+        assert world.inbox.commands() == []
+
+    def _last_snapshot(self) -> Snapshot:
+        seen = [(name, self.world.launcher.observe(name)) for name in self.world.runs.names(1)]
+        ended = [name for name, launch in seen if launch and launch.outcome]
+        names = [name for name in ended if self._has_done_its_work(name)]
+        found = self.world.runs.snapshot(names[-1]) if names else None
+        return found or Snapshot({}, "", (), 0.0)
+
+    def _has_done_its_work(self, name: str) -> bool:
+        launch, status = self.world.launcher.observe(name), self.world.runs.status(name)
+        published = bool(status and status.published) and self.world.runs.snapshot(name) is not None
+        failed = bool(launch and launch.outcome is RunState.FAILED)
+        return bool(launch and launch.outcome is RunState.DONE) or (failed and published)
+
+
+TestAnyLife = AnyLife.TestCase
+TestAnyLife.settings = settings(
+    max_examples=25, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)

@@ -1,0 +1,119 @@
+"""What goes after a run has ended, and what never goes."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.core.domain import Action, RunState
+from services.core.errors import StoreError
+from tests.fakes_supervisor import World
+
+DAY = 86_400.0
+
+
+def one_more(world: World, **options: bool) -> None:
+    """Labels, a run, its version."""
+    world.label_studio.label_many(6)
+    world.settle()
+    world.carry_through(world.launcher.launched[-1], **options)
+
+
+def connected() -> World:
+    world = World()
+    world.connect()
+    return world
+
+
+def test_versions_beyond_those_kept_go_but_never_what_is_served_or_was_served_last() -> None:
+    world = connected()
+    one_more(world)
+    one_more(world)
+    for _ in range(4):
+        one_more(world, promote=False)
+    key = world.view.project.key
+    assert world.registry.versions(key) == ["support-1", "support-2", "support-5", "support-6"]
+    assert (world.current, world.view.served.previous) == ("support-2", "support-1")
+
+
+def test_checkpoints_go_at_the_end_of_a_run() -> None:
+    world = connected()
+    world.label_studio.label_many(6)
+    world.settle()
+    world.store.write("runs/1-1/checkpoints/1/model.safetensors", b"weights")
+    world.tick(0.5)
+    assert list(world.store.keys("runs/1-1/checkpoints/"))
+    world.carry_through("1-1")
+    assert not list(world.store.keys("runs/1-1/checkpoints/"))
+    assert world.runs.snapshot("1-1")
+
+
+def test_old_runs_go_but_never_the_one_that_labels_are_counted_from() -> None:
+    world = connected()
+    one_more(world)
+    one_more(world)
+    world.label_studio.label_many(6)
+    world.settle()
+    world.now += 2 * DAY
+    world.end("1-3", RunState.FAILED, 65, "Bad labels.")
+    world.settle()
+    assert world.runs.names(1) == ["1-2", "1-3"]
+    world.restart()
+    world.settle()
+    assert world.launcher.launched[-1] == "1-3"
+    assert world.runs.next_name(1) == "1-4"
+
+
+def test_old_runs_beyond_those_that_are_remembered_go_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.adapter.training.history._REMEMBERED", 2)
+    world = connected()
+    for _ in range(5):
+        one_more(world)
+    world.store.data["runs/1-2/request.json"] = b"not JSON"
+    world.now += 2 * DAY
+    world.restart()
+    world.settle()
+    assert world.runs.names(1) == ["1-2", "1-5"]
+
+
+def test_a_sweep_that_was_cut_off_is_made_at_the_next_start() -> None:
+    world = connected()
+    world.label_studio.label_many(6)
+    world.settle()
+    world.train("1-1")
+    world.end("1-1")
+    world.store.write("runs/1-1/checkpoints/1/model.safetensors", b"weights")
+    world.command(Action.PAUSE)
+    world.restart()
+    world.settle()
+    assert not list(world.store.keys("runs/1-1/checkpoints/"))
+
+
+@pytest.mark.parametrize("after", [1, 2, 3, 4])
+def test_a_deletion_that_was_cut_off_launches_nothing_again(after: int) -> None:
+    world = connected()
+    one_more(world)
+    one_more(world)
+    world.label_studio.label_many(6)
+    world.settle()
+    world.now += 2 * DAY
+    delete, seen = world.own.delete, []
+
+    def cut_off(key: str) -> None:
+        if key.startswith("runs/1-1/"):
+            seen.append(key)
+            if len(seen) == after:
+                raise StoreError("The bucket does not answer.")
+        delete(key)
+
+    world.own.delete = cut_off  # type: ignore[method-assign]
+    world.end("1-3")
+    world.settle()
+    assert len(seen) >= after
+    world.restart()
+    world.settle()
+    assert world.launcher.launched == ["1-1", "1-2", "1-3"]
+    world.label_studio.label_many(6)
+    world.settle()
+    world.end("1-4")
+    world.settle()
+    assert "1-1" not in world.runs.names(1)

@@ -1,0 +1,227 @@
+"""The rules of when to train, one by one and for any state."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.adapter.training import trigger
+from services.adapter.training.trigger import (
+    Burst,
+    Ignore,
+    Launch,
+    Observation,
+    Past,
+    Policy,
+    Situation,
+    Wait,
+    decide,
+)
+from services.core.domain import Parameters, RunState, Snapshot
+
+POLICY = Policy(every_n_updates=10, debounce_seconds=2.0)
+ENOUGH = Observation(changed=10, lost_labels=(), not_trainable=None, fingerprint="now")
+FEW = Observation(changed=9, lost_labels=(), not_trainable=None, fingerprint="now")
+NOW = 10_000.0
+
+
+def past(
+    outcome: RunState,
+    fingerprint: str = "before",
+    *,
+    code: int | None = 0,
+    ended: float = NOW,
+    stale: bool = False,
+) -> Past:
+    return Past("1-1", fingerprint, outcome, code, ended, stale)
+
+
+def failed(code: int, fingerprint: str = "before", ended: float = NOW) -> Past:
+    return past(RunState.FAILED, fingerprint, code=code, ended=ended)
+
+
+def test_enough_changed_tasks_launch_and_too_few_wait_with_the_figures() -> None:
+    assert decide(ENOUGH, Situation(), POLICY, NOW) == Launch("10 labelled tasks changed")
+    assert decide(FEW, Situation(), POLICY, NOW) == Wait("waiting: 9 of 10 labelled tasks changed")
+
+
+def test_several_commands_launch_one_run_at_once_even_in_a_burst() -> None:
+    situation = Situation(commands=("a", "b"), burst=Burst(NOW, NOW))
+    assert decide(FEW, situation, POLICY, NOW) == Launch("asked for", ("a", "b"))
+
+
+def test_a_command_waits_while_a_run_is_active() -> None:
+    assert decide(ENOUGH, Situation(active="1-1"), POLICY, NOW) == Wait("run 1-1 is going on")
+    waits = decide(ENOUGH, Situation(commands=("a",), active="1-1"), POLICY, NOW)
+    assert waits == Wait("run 1-1 is going on, one more waits")
+
+
+def test_labels_that_cannot_be_trained_wait_with_the_reason() -> None:
+    seen = Observation(20, (), "2 labels need examples; 1 has.", "now")
+    assert decide(seen, Situation(commands=("a",)), POLICY, NOW) == Wait("2 labels need examples; 1 has.")
+
+
+def test_a_while_passes_between_two_runs() -> None:
+    policy = Policy(every_n_updates=10, debounce_seconds=2.0, min_seconds_between_runs=60.0)
+    before = (past(RunState.DONE, ended=NOW - 20),)
+    assert decide(ENOUGH, Situation(past=before), policy, NOW) == Wait(
+        "10 labelled tasks changed; the next run begins 40 s from now at the earliest"
+    )
+    assert isinstance(decide(ENOUGH, Situation(past=before), policy, NOW + 40), Launch)
+    assert isinstance(decide(ENOUGH, Situation(past=before, commands=("a",)), policy, NOW), Launch)
+
+
+def test_a_clock_that_is_ahead_elsewhere_holds_no_run_up() -> None:
+    before = (past(RunState.DONE, ended=NOW + 30),)
+    assert isinstance(decide(ENOUGH, Situation(past=before), POLICY, NOW), Launch)
+
+
+def test_nothing_begins_while_paused() -> None:
+    assert isinstance(decide(ENOUGH, Situation(commands=("a",), paused=True), POLICY, NOW), Wait)
+
+
+def test_a_burst_is_waited_for_but_not_for_ever() -> None:
+    waits = decide(ENOUGH, Situation(burst=Burst(NOW - 3, NOW - 1)), POLICY, NOW)
+    assert waits == Wait("10 labelled tasks changed; waiting for a quiet moment")
+    assert isinstance(decide(ENOUGH, Situation(burst=Burst(NOW - 3, NOW - 2)), POLICY, NOW), Launch)
+    assert isinstance(decide(ENOUGH, Situation(burst=Burst(NOW - 10, NOW)), POLICY, NOW), Launch)
+
+
+def test_the_same_labels_are_carried_through_once() -> None:
+    done = (past(RunState.DONE, "now"),)
+    same = Observation(0, (), None, "now")
+    assert decide(same, Situation(past=done), POLICY, NOW) == Ignore(
+        "waiting: 0 of 10 labelled tasks changed"
+    )
+    ignored = decide(ENOUGH, Situation(past=done, commands=("a",)), POLICY, NOW)
+    assert ignored == Ignore("nothing has changed since run 1-1: label more, or give other parameters")
+
+
+def test_a_label_that_left_the_config_launches_with_few_changes() -> None:
+    seen = Observation(0, ("loan",), None, "now")
+    decision = decide(seen, Situation(past=(past(RunState.DONE),)), POLICY, NOW)
+    assert decision == Launch("removed from the label config or renamed there: 'loan'")
+
+
+@pytest.mark.parametrize("code", [64, 65, 78])
+def test_a_run_that_can_only_fail_again_waits_until_something_changes(code: int) -> None:
+    same = Situation(past=(failed(code, "now", ended=0.0),))
+    assert decide(ENOUGH, same, POLICY, NOW) == Wait(
+        "run 1-1 failed: waiting until labels, label config or settings change"
+    )
+    assert decide(FEW, Situation(past=(failed(code, ended=0.0),)), POLICY, NOW) == Launch("run 1-1 failed")
+    assert isinstance(
+        decide(ENOUGH, Situation(past=(failed(code, "now"),), commands=("a",)), POLICY, NOW), Launch
+    )
+
+
+@pytest.mark.parametrize(("failures", "seconds"), [(1, 60), (2, 120), (3, 240), (7, 3600), (40, 3600)])
+def test_other_failures_are_tried_again_after_a_minute_doubling_to_an_hour(
+    failures: int, seconds: float
+) -> None:
+    situation = Situation(past=(past(RunState.DONE), *[failed(1)] * failures))
+    assert decide(FEW, situation, POLICY, NOW + seconds - 1) == Wait(
+        "run 1-1 failed: it is tried again in 1 s"
+    )
+    assert decide(FEW, situation, POLICY, NOW + seconds) == Launch("run 1-1 failed")
+
+
+def test_nothing_is_retried_after_a_run_that_was_carried_through() -> None:
+    assert trigger.retry_at((failed(1), past(RunState.DONE))) == 0.0
+
+
+def test_a_cancelled_run_is_not_begun_again_until_labels_change_or_it_is_asked_for() -> None:
+    cancelled = (past(RunState.CANCELLED, "now"),)
+    assert isinstance(decide(ENOUGH, Situation(past=cancelled), POLICY, NOW), Wait)
+    assert isinstance(decide(ENOUGH, Situation(past=cancelled, commands=("a",)), POLICY, NOW), Launch)
+    assert isinstance(decide(ENOUGH, Situation(past=(past(RunState.CANCELLED),)), POLICY, NOW), Launch)
+
+
+def test_a_stale_judgement_is_made_afresh_once() -> None:
+    stale = past(RunState.DONE, "now", stale=True)
+    decision = decide(FEW, Situation(past=(past(RunState.DONE), stale)), POLICY, NOW)
+    assert decision == Launch("the version of run 1-1 was compared with one that no longer serves")
+    assert isinstance(decide(FEW, Situation(past=(stale, stale)), POLICY, NOW), Ignore)
+
+
+def test_changed_tasks_are_those_added_edited_or_removed() -> None:
+    baseline = Snapshot({"1": "a", "2": "b", "3": "c"}, "hash", ("card", "loan"), 0.0)
+    assert trigger.changed_tasks({1: "a", 2: "edited", 4: "new"}, baseline) == {2, 3, 4}
+    assert trigger.changed_tasks({1: "a", 2: "b"}, None) == {1, 2}
+    assert trigger.lost_labels(("card",), baseline) == ("loan",)
+    assert trigger.lost_labels(("card",), None) == ()
+
+
+def test_the_fingerprint_tells_labels_config_and_parameters_apart() -> None:
+    prints = {
+        trigger.fingerprint({"1": "a"}, "hash", Parameters()),
+        trigger.fingerprint({"1": "b"}, "hash", Parameters()),
+        trigger.fingerprint({"1": "a"}, "other", Parameters()),
+        trigger.fingerprint({"1": "a"}, "hash", Parameters(seed=1)),
+    }
+    assert len(prints) == 4
+    assert trigger.fingerprint({"2": "b", "1": "a"}, "h", Parameters()) == trigger.fingerprint(
+        {"1": "a", "2": "b"}, "h", Parameters()
+    )
+
+
+PASTS = st.builds(
+    Past,
+    run=st.sampled_from(["1-1", "1-2"]),
+    fingerprint=st.sampled_from(["now", "before"]),
+    outcome=st.sampled_from([RunState.DONE, RunState.FAILED, RunState.CANCELLED]),
+    exit_code=st.sampled_from([None, 0, 1, 64, 65, 75, 78]),
+    ended_at=st.floats(0.0, NOW),
+    stale=st.booleans(),
+)
+BURSTS = st.floats(0.0, 30.0).flatmap(
+    lambda last: st.builds(Burst, st.floats(NOW - 60, NOW - last), st.just(NOW - last))
+)
+SITUATIONS = st.builds(
+    Situation,
+    commands=st.lists(st.sampled_from("abc"), max_size=2, unique=True).map(tuple),
+    active=st.none() | st.just("1-9"),
+    past=st.lists(PASTS, max_size=4).map(tuple),
+    burst=st.none() | BURSTS,
+    paused=st.booleans(),
+)
+SEEN = st.builds(
+    Observation,
+    changed=st.integers(0, 30),
+    lost_labels=st.sampled_from([(), ("loan",)]),
+    not_trainable=st.none() | st.just("too few"),
+    fingerprint=st.just("now"),
+)
+
+
+@given(SEEN, SITUATIONS)
+def test_nothing_is_launched_beside_a_run_while_paused_or_from_labels_that_do_not_train(
+    seen: Observation, situation: Situation
+) -> None:
+    decision = decide(seen, situation, POLICY, NOW)
+    if isinstance(decision, Launch):
+        assert not situation.active
+        assert not situation.paused
+        assert not seen.not_trainable
+        assert decision.commands == situation.commands
+
+
+@given(SEEN, SITUATIONS)
+def test_what_waits_with_enough_changes_waits_for_something_that_comes(
+    seen: Observation, situation: Situation
+) -> None:
+    """With the run ended, the pause over, quiet come and all delays past, only a run on these labels is a reason."""
+    free = Situation(commands=situation.commands, past=situation.past, burst=situation.burst)
+    decision = decide(seen, free, POLICY, NOW + 4_000.0)
+    if seen.changed >= POLICY.every_n_updates and not seen.not_trainable and not isinstance(decision, Launch):
+        assert any(ended.fingerprint == seen.fingerprint for ended in situation.past)
+
+
+@given(st.lists(st.floats(0.01, 1.9), min_size=20, max_size=60))
+def test_a_steady_stream_of_events_is_looked_at_within_five_debounces(gaps: list[float]) -> None:
+    first = last = NOW
+    for gap in gaps:
+        last += gap
+        assert trigger.quiet_at(Burst(first, last), POLICY) <= first + 5 * POLICY.debounce_seconds
+        assert trigger.quiet_at(Burst(first, last), POLICY) <= last + POLICY.debounce_seconds

@@ -1,0 +1,224 @@
+"""Labels are read cheaply, and what is known always equals what Label Studio has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.adapter.training.watch import Backoff, Watch
+from services.core.errors import LabelStudioUnreachable, Missing, TokenRefused
+from services.core.labels import signature
+from tests.fakes_labelstudio import LabelStudioFake
+
+
+def source(labelled: int = 6) -> LabelStudioFake:
+    fake = LabelStudioFake()
+    fake.add_project()
+    fake.label_many(labelled)
+    return fake
+
+
+def test_tasks_are_read_once_and_then_only_when_counts_change() -> None:
+    fake = source()
+    watch = Watch(fake, 1)
+    first = watch.look(0.0)
+    assert first
+    assert (first.labelled, dict(first.counts)) == (6, {"card": 2, "loan": 2, "other": 2})
+    assert fake.reads == ["project", "all"]
+    watch.look(1.0)
+    assert fake.reads == ["project", "all", "project"]
+
+
+def test_new_and_edited_labels_are_merged_without_reading_all() -> None:
+    fake = source()
+    watch = Watch(fake, 1)
+    before = watch.look(0.0)
+    fake.label_many(1)
+    fake.label(1, "other")
+    after = watch.look(1.0)
+    assert before
+    assert after
+    assert fake.reads[2:] == ["project", "since"]
+    assert after.counts == {"card": 2, "loan": 2, "other": 3}
+    assert after.tasks[1] != before.tasks[1]
+
+
+def test_a_deleted_task_is_noticed_by_the_count_and_everything_read() -> None:
+    fake = source()
+    watch = Watch(fake, 1)
+    watch.look(0.0)
+    fake.delete_task(2)
+    after = watch.look(1.0)
+    assert after
+    assert 2 not in after.tasks
+    assert fake.reads[-1] == "all"
+
+
+def test_a_removed_label_leaves_without_reading_all() -> None:
+    fake = source()
+    watch = Watch(fake, 1)
+    watch.look(0.0)
+    fake.unlabel(2)
+    after = watch.look(1.0)
+    assert after
+    assert after.labelled == 5
+    assert fake.reads[-1] == "since"
+
+
+def test_ground_truth_and_skipped_annotations_add_up_as_label_studio_counts_them() -> None:
+    fake = source()
+    fake.label(1, "card", ground_truth=True)
+    fake.label(2, "loan", was_cancelled=True)
+    watch = Watch(fake, 1)
+    watch.look(0.0)
+    fake.label_many(1)
+    after = watch.look(1.0)
+    assert after
+    assert after.labelled == 6
+    assert fake.reads[-1] == "since"
+
+
+def test_another_label_config_reads_everything_anew() -> None:
+    fake = source()
+    watch = Watch(fake, 1)
+    watch.look(0.0)
+    fake.labels[1] = ("card", "credit", "other")
+    after = watch.look(1.0)
+    assert after
+    assert after.counts == {"card": 2, "credit": 0, "other": 2}
+
+
+def test_a_config_without_choices_says_what_is_missing() -> None:
+    fake = source()
+    fake.labels[1] = ()
+    reading = Watch(fake, 1).look(0.0)
+    assert reading
+    assert reading.space is None
+    assert "single-choice <Choices>" in reading.why_no_space
+
+
+def test_trouble_is_told_and_retried_ever_later_and_nothing_is_lost() -> None:
+    fake = source()
+    watch = Watch(fake, 1)
+    watch.look(0.0)
+    fake.down = TokenRefused("Label Studio refused the token.")
+    fake.label_many(1)
+    assert watch.look(1.0) is None
+    assert watch.problem == "Label Studio refused the token."
+    reads = len(fake.reads)
+    assert watch.look(1.5) is None
+    assert len(fake.reads) == reads
+    fake.down = None
+    after = watch.look(2.0)
+    assert after
+    assert after.labelled == 7
+    assert watch.problem == ""
+
+
+def test_a_project_that_holds_the_others_up_lets_them_have_as_much_time() -> None:
+    studio, moments = source(), iter([0.0, 30.0, 30.0, 60.0])
+    watch = Watch(studio, 1, clock=lambda: next(moments))
+    studio.down = LabelStudioUnreachable("It does not answer: ReadTimeout.")
+    assert watch.look(100.0) is None
+    assert watch.backoff.until == 160.0, "it ended at 130"
+    assert watch.look(159.0) is None
+    assert watch.look(160.0) is None
+    assert watch.backoff.until == 220.0
+
+
+def test_a_read_that_breaks_off_in_the_middle_is_made_again_in_full() -> None:
+    fake = source()
+    watch = Watch(fake, 1)
+    watch.look(0.0)
+    fake.label_many(2)
+    whole = fake.annotated_tasks
+
+    def half(project_id: int, since: str | None = None) -> Iterator[dict[str, Any]]:
+        yield next(whole(project_id, since))
+        raise LabelStudioUnreachable("gone")
+
+    fake.annotated_tasks = half  # type: ignore[method-assign]
+    assert watch.look(1.0) is None
+    fake.annotated_tasks = whole  # type: ignore[method-assign]
+    after = watch.look(10.0)
+    assert after
+    assert after.labelled == 8
+
+
+def test_a_project_that_is_gone_is_told_apart_from_trouble() -> None:
+    watch = Watch(LabelStudioFake(), 1)
+    assert watch.look(0.0) is None
+    with pytest.raises(Missing):
+        watch.look(1.0)
+
+
+def test_a_404_between_good_answers_is_trouble_that_passes() -> None:
+    source, watch = LabelStudioFake(), Watch(LabelStudioFake(), 1)
+    watch.source = source
+    for at in range(0, 40, 10):
+        assert watch.look(float(at)) is None
+        source.add_project()
+        assert watch.look(at + 5.0)
+        del source.labels[1]
+
+
+def test_a_change_that_was_stored_late_under_an_earlier_time_is_read() -> None:
+    source = LabelStudioFake()
+    source.add_project()
+    first, late = source.label_many(2)
+    watch = Watch(source, 1)
+    seen = watch.look(0.0)
+    assert seen
+    began = source._stamp()
+    source.label(first, "other")
+    assert watch.look(1.0)
+    source.label(late, "other")
+    source.tasks[1][late]["updated_at"] = began
+    source.label(first, "card")
+    now = watch.look(2.0)
+    assert now
+    assert now.tasks[late] != seen.tasks[late]
+
+
+def test_the_back_off_doubles_to_a_minute_and_begins_anew() -> None:
+    backoff = Backoff()
+    assert [backoff.failed(0.0) for _ in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]
+    backoff.worked()
+    assert backoff.failed(0.0) == 1
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["label", "edit", "unlabel", "delete", "look", "skip"]), st.integers(0, 20)
+        ),
+        max_size=25,
+    )
+)
+def test_what_is_known_equals_what_is_there_after_any_changes(steps: list[tuple[str, int]]) -> None:
+    fake = source(3)
+    watch = Watch(fake, 1)
+    for what, which in steps:
+        known = list(fake.tasks[1])
+        task = known[which % len(known)] if known else fake.add_task()
+        if what == "label":
+            fake.label_many(1)
+        elif what == "edit":
+            fake.label(task, "other")
+        elif what == "skip":
+            fake.label(task, "other", was_cancelled=True)
+        elif what == "unlabel":
+            fake.unlabel(task)
+        elif what == "delete":
+            fake.tasks[1].pop(task, None)
+        else:
+            watch.look(0.0)
+    reading = watch.look(0.0)
+    there = {number: signature(row["annotations"]) for number, row in fake.tasks[1].items()}
+    assert reading
+    assert reading.tasks == {number: sign for number, sign in there.items() if sign}
