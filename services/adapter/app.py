@@ -43,6 +43,7 @@ from services.core.errors import BadRequest, EngineError, FitloopError, Overload
 from services.core.registry import Registry
 from services.core.runs import Runs
 from services.core.settings import Settings
+from services.core.spans import Span
 
 log = structlog.get_logger()
 Handler = Callable[[Request], Awaitable[Response]]
@@ -169,7 +170,7 @@ async def _safely(path: str, handler: Handler, request: Request) -> Response:
         return _problem(500, "Fitloop failed unexpectedly: its log says where.", {})
 
 
-def _span(path: str, request: Request) -> AbstractContextManager[tracing.Span]:
+def _span(path: str, request: Request) -> AbstractContextManager[Span]:
     """Of the route, never of the path that was asked for, which may hold the secret one; probes have none."""
     if path in _PROBES:
         return nullcontext(tracing.NO_SPAN)

@@ -21,6 +21,7 @@ from services.core import correlation, tracing
 from services.core.correlation import RequestIds, ids
 from services.core.errors import FitloopError, NotFound, StoreError
 from services.core.frames import frames_of
+from services.core.spans import Span
 from services.engine.inference import LocalInference
 from services.engine.protocol import Scores
 from services.predictor import metrics
@@ -124,7 +125,7 @@ class Routes:
             span.say(status=response.status_code)
             return response
 
-    async def _answer(self, request: Request, parse: Parse, respond: Respond, span: tracing.Span) -> Response:
+    async def _answer(self, request: Request, parse: Parse, respond: Respond, span: Span) -> Response:
         began = time.perf_counter()
         try:
             body = await request.body()

@@ -21,6 +21,7 @@ from services.core import tracing
 from services.core.domain import Published, RunState, RunStatus
 from services.core.errors import StoreError
 from services.core.runs import Runs
+from services.core.spans import Span
 from services.trainer.preemption import Stop
 from services.trainer.printed import Printed
 from services.trainer.stores import patiently
@@ -60,7 +61,7 @@ class Progress:
     _resumed_at: int = 0
     _measured_at: float = -math.inf
     _bar: Bar | None = None
-    _span: tracing.Span = tracing.NO_SPAN
+    _span: Span = tracing.NO_SPAN
 
     def __enter__(self) -> Self:
         """Write the first status and go on writing."""
