@@ -188,3 +188,28 @@ def test_a_queue_of_hours_is_no_alarm_where_kueue_keeps_one() -> None:
     asked = {one["alert"]: one["expr"] for one in group["rules"]}
     assert "> 14400" in asked["FitloopRunPending"]
     assert "> 21600" in asked["FitloopLabelsWaiting"]
+
+
+def test_the_inhibitions_that_the_documentation_gives_are_of_these_alerts() -> None:
+    """Each of their names is one, none silences itself, and none that someone gets up for gives way to a lesser one alone."""
+    text = (RUNBOOKS.parent / "operations.md").read_text()
+    block = re.search(r"```yaml\n(inhibit_rules:.*?)```", text, re.DOTALL)
+    assert block
+    for rule in yaml.safe_load(block[1])["inhibit_rules"]:
+        sources, targets = (_matched(rule[f"{side}_matchers"]) for side in ("source", "target"))
+        assert not sources & targets
+        assert rule["equal"][:2] == ["namespace", "release"]
+        woken = {alerts()[name]["labels"]["severity"] for name in sources}
+        assert woken == {"critical"} or not any(
+            alerts()[name]["labels"]["severity"] == "critical" for name in targets
+        )
+
+
+def _matched(matchers: list[str]) -> set[str]:
+    """The alerts that a matcher of Alertmanager means; every part of its pattern means one."""
+    (matcher,) = matchers
+    found = re.fullmatch(r'alertname=~?"([^"]+)"', matcher)
+    assert found, matcher
+    parts = {part: {name for name in NAMES if re.fullmatch(part, name)} for part in found[1].split("|")}
+    assert all(parts.values()), parts
+    return set().union(*parts.values())
