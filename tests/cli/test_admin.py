@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 from typing import Any
@@ -235,14 +234,13 @@ def test_the_version_is_printed(terminal: Terminal) -> None:
 
 
 def test_help_answers_at_once() -> None:
-    """Nothing heavy is imported. Seconds of processor, because other work may be going on here."""
+    """Nothing heavy is imported, and little of anything: some 380 modules with those of Python itself."""
     code = (
         "import sys; sys.argv = ['fitloop', '--help']\nfrom services.cli.__main__ import main\n"
         "try: main()\nexcept SystemExit: print('modules:', *sys.modules)"
     )
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    modules = set(ended.stdout.partition("modules:")[2].split())
     heavy = {"pydantic", "httpx", "fastapi", "uvicorn", "numpy", "structlog", "label_studio_sdk", "torch"}
-    assert heavy.isdisjoint(ended.stdout.partition("modules:")[2].split())
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.6
+    assert heavy.isdisjoint(modules)
+    assert len(modules) < 500
