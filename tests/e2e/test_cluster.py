@@ -71,7 +71,8 @@ def _two_versions(release: Release, labelled: Labelled, annotator: Annotator) ->
         lambda: len(labelled.suggestions(first)) >= 60, 90, what="suggestions for all unlabelled tasks"
     )
     eventually(
-        lambda: annotator.call("GET", f"/api/ml/{labelled.backend}")["title"] == first, what="its title"
+        lambda: annotator.call("GET", f"/api/projects/{labelled.project}")["model_version"] == first,
+        what="its title",
     )
 
     before = {pod["metadata"]["name"] for pod in release.pods("predictor")}

@@ -26,11 +26,13 @@ class Titles(Protocol):
         ...
 
 
-def rename(source: Titles, auth: AuthSettings, project_id: int, seen_url: str, title: str) -> None:
-    """Give our backend of the project that title, where it has another. Raises LabelStudioError."""
+def rename(source: Titles, auth: AuthSettings, project_id: int, seen_url: str, title: str) -> bool:
+    """Give our backend of the project that title, where it has another; whether it had. Raises LabelStudioError."""
     backend = ours(source.backends(project_id), seen_url)
-    if backend and backend.title != title:
-        source.set_backend_title(project_id, backend, title, _credentials(auth, backend))
+    if backend is None or backend.title == title:
+        return False
+    source.set_backend_title(project_id, backend, title, _credentials(auth, backend))
+    return True
 
 
 def ours(backends: Sequence[Backend], seen_url: str) -> Backend | None:

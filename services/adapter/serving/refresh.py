@@ -3,7 +3,8 @@
 Label Studio's uncertainty sampling sees only predictions whose version is the backend's title, so the title comes last.
 One thread works on one project at a time; the newest version of a project wins, a version that no longer serves is
 given up, and trouble is retried with back-off. Tasks that hold a prediction of the version are passed over, so doing
-it again, after a restart or new tasks, pushes only what is missing.
+it again, after a restart or new tasks, pushes only what is missing. A new title is looked at once more: Label Studio
+may have put the old one back.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ CHUNK = 200
 """Texts that are scored and pushed at a time: annotators' own requests come in between."""
 _IDLE_SECONDS = 0.5
 _STOP_SECONDS = 10.0
+LOOK_AGAIN_SECONDS = 10.0
+"""After a title was set. Whenever Label Studio asks for our state (a task is opened, its settings are), it reads the backend's
+row, calls /health and /setup, and then saves the whole row: with the old title, where ours came in between."""
 
 
 class Source(Titles, Protocol):
@@ -85,6 +89,8 @@ class _Desk:
 
     progress: dict[int, Progress] = field(default_factory=dict)
     backoff: dict[int, Backoff] = field(default_factory=dict)
+    titled: dict[int, float] = field(default_factory=dict)
+    """When the title of a project is looked at again."""
 
 
 class Refresher:
@@ -149,7 +155,7 @@ class Refresher:
                 project=known.job.project_id, version=known.job.version, request_id=correlation.new_id()
             ):
                 self._try(known)
-        return bool(due)
+        return bool(due) or self._look_again(now)
 
     def _loop(self) -> None:
         while not self._stop.is_set():
@@ -168,7 +174,7 @@ class Refresher:
             if not self._goes_on(known):
                 self._give_up(known)
             elif job.title_only or self._push(known):
-                rename(self._source, self._auth, job.project_id, job.seen_url, job.version)
+                self._entitle(job)
                 self._tell(known, done=True, problem="")
                 log.info("refreshed", project=job.project_id, version=job.version)
         except FitloopError as error:
@@ -176,6 +182,32 @@ class Refresher:
         except Exception as error:  # noqa: BLE001  # a slip of ours: other projects' jobs come all the same
             log.error("a refresh failed unexpectedly", **slip(error))  # not `exception`: see slips
             self._failed(known, sentence_of(error))
+
+    def _entitle(self, job: Job) -> bool:
+        """Whether the title was another one; then it is looked at again."""
+        renamed = rename(self._source, self._auth, job.project_id, job.seen_url, job.version)
+        if renamed:
+            self._desk.titled[job.project_id] = self._clock() + LOOK_AGAIN_SECONDS
+        return renamed
+
+    def _look_again(self, now: float) -> bool:
+        """At one title that was set a while ago; whether there was one."""
+        project = next((number for number, at in self._desk.titled.items() if at <= now), None)
+        if project is None:
+            return False
+        del self._desk.titled[project]
+        known = self.progress(project)
+        if known and known.done:
+            self._check_title(known.job)
+        return True
+
+    def _check_title(self, job: Job) -> None:
+        try:
+            if self._is_current(job) and self._entitle(job):
+                log.info("the title was another one again", project=job.project_id, version=job.version)
+        except FitloopError as error:
+            self._desk.titled[job.project_id] = self._clock() + LOOK_AGAIN_SECONDS
+            log.warning("the title was not looked at", project=job.project_id, reason=str(error))
 
     def _failed(self, known: Progress, reason: str) -> None:
         job = known.job

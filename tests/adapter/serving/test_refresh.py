@@ -9,7 +9,7 @@ import pytest
 
 from services.adapter.guarded import NotLeading
 from services.adapter.serving.backends import ours
-from services.adapter.serving.refresh import Job, Progress, Refresher, sentence
+from services.adapter.serving.refresh import LOOK_AGAIN_SECONDS, Job, Progress, Refresher, sentence
 from services.core.errors import LabelStudioUnreachable, Overloaded
 from services.core.labels import parse_label_space
 from services.core.labelstudio import Backend
@@ -290,3 +290,54 @@ def test_what_was_predicted_while_the_lead_was_lost_is_not_pushed() -> None:
     bench.inference.scores = flips  # type: ignore[method-assign]
     bench.work(bench.job())
     assert bench.pushed == []
+
+
+def _put_back(bench: Bench, title: str) -> None:
+    """As Label Studio does, which saves the row that it had read before it asked /health and /setup."""
+    bench.label_studio.titles[1] = [replace(one, title=title) for one in bench.label_studio.titles[1]]
+
+
+def test_a_title_that_label_studio_put_back_is_set_again_until_it_stays() -> None:
+    bench = Bench(3)
+    bench.work(bench.job())
+    for _ in range(2):
+        _put_back(bench, "fitloop")
+        assert not bench.refresher.work(bench.now), "not at once: what read the old title is still under way"
+        bench.now += LOOK_AGAIN_SECONDS
+        assert bench.refresher.work(bench.now)
+        assert bench.title == "support-1"
+    bench.now += LOOK_AGAIN_SECONDS
+    assert bench.refresher.work(bench.now)
+    bench.now += LOOK_AGAIN_SECONDS
+    assert not bench.refresher.work(bench.now), "it stayed: nobody asks any more"
+    assert bench.label_studio.reads.count("title") == 3
+
+
+def test_a_title_of_a_version_that_no_longer_serves_is_not_set_again() -> None:
+    bench = Bench(3)
+    bench.work(bench.job())
+    bench.current = "support-2"
+    _put_back(bench, "fitloop")
+    bench.now += LOOK_AGAIN_SECONDS
+    assert bench.refresher.work(bench.now)
+    assert bench.title == "fitloop"
+    bench.now += LOOK_AGAIN_SECONDS
+    assert not bench.refresher.work(bench.now)
+
+
+def test_a_label_studio_that_is_away_is_asked_for_the_title_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(3)
+    bench.work(bench.job())
+    _put_back(bench, "fitloop")
+
+    def away(_: int) -> list[Backend]:
+        raise LabelStudioUnreachable("Label Studio does not answer.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.label_studio, "backends", away)
+        bench.now += LOOK_AGAIN_SECONDS
+        assert bench.refresher.work(bench.now)
+    assert bench.title == "fitloop"
+    bench.now += LOOK_AGAIN_SECONDS
+    assert bench.refresher.work(bench.now)
+    assert bench.title == "support-1"
