@@ -169,6 +169,23 @@ class World:
         self.inference, self.rollout = InferenceFake(), RolloutFake()
         self.restart()
 
+    @classmethod
+    def connected(cls) -> World:
+        """With a project that is connected, and has no labels yet."""
+        made = cls()
+        made.connect()
+        return made
+
+    @classmethod
+    def serving(cls) -> World:
+        """With a project that serves support-1, made from 6 labels."""
+        made = cls.connected()
+        made.label_studio.label_many(6)
+        made.settle()
+        made.carry_through("1-1")
+        assert made.current == "support-1"
+        return made
+
     def restart(self) -> None:
         """The process ended, and a new one begins: only the store is left."""
         self.launcher.close()

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from services.adapter.notebook import Connection, Notebook
-from services.adapter.serving.refresh import Job, Progress, Refresher
+from services.adapter.serving.job import Job, Progress
+from services.adapter.serving.refresh import Refresher
 from services.core.domain import LabelSpace, Project
 
 _ADDRESSES: Final = 16

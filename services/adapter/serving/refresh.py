@@ -20,13 +20,13 @@ import structlog
 
 from services.adapter.ports import Inference
 from services.adapter.serving.backends import Titles, rename
+from services.adapter.serving.job import Job, Progress
 from services.adapter.slips import sentence as sentence_of
 from services.adapter.slips import slip
 from services.adapter.suggestions import build, readable
 from services.adapter.training.watch import Backoff
 from services.core import correlation
 from services.core.correlation import bound
-from services.core.domain import LabelSpace
 from services.core.errors import FitloopError
 from services.core.settings import AuthSettings
 
@@ -54,33 +54,6 @@ class Source(Titles, Protocol):
     def push_predictions(self, project_id: int, predictions: Sequence[dict[str, Any]]) -> None:
         """Store predictions."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What is to be refreshed."""
-
-    project_id: int
-    project_key: str
-    version: str
-    space: LabelSpace
-    seen_url: str
-    round: int = 0
-    """One more each time that the same version is to be refreshed again: new tasks, another backend."""
-    title_only: bool = False
-    """The predictions are there: only the backend may be another one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a job has come."""
-
-    job: Job
-    pushed: int = 0
-    wanted: int | None = None
-    """Tasks without a prediction of the version; None until they are counted."""
-    done: bool = False
-    problem: str = ""
 
 
 @dataclass(slots=True)
@@ -271,10 +244,3 @@ class Refresher:
             newest = self._desk.progress.get(known.job.project_id)
             if newest and newest.job == known.job:
                 self._desk.progress[known.job.project_id] = replace(newest, **changes)
-
-
-def sentence(progress: Progress | None) -> str:
-    """How far, for people; "" where there is nothing to say."""
-    if progress is None or progress.done or progress.wanted is None:
-        return ""
-    return f"refreshing suggestions in Label Studio: {progress.pushed} of {progress.wanted}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from services.adapter.board import ProjectView, as_told
 from services.adapter.notebook import Fate
-from services.adapter.serving import refresh, sentences
+from services.adapter.serving import job, sentences
 from services.adapter.serving.newest import Newest
 from services.adapter.serving.versions import Versions
 from services.adapter.supervision.figures import figures_of
@@ -37,7 +37,7 @@ class Portrait:
         self,
         project: Project,
         space: LabelSpace | None,
-        progress: refresh.Progress | None,
+        progress: job.Progress | None,
         problems: tuple[str, ...],
         now: float,
         *,
@@ -68,14 +68,14 @@ class Portrait:
             figures=figures_of(self.history, planner, self.versions, self._manifest, stored_bytes, judged),
         )
 
-    def _sentence(self, project: Project, progress: refresh.Progress | None, now: float) -> str:
+    def _sentence(self, project: Project, progress: job.Progress | None, now: float) -> str:
         active, verdict, versions = self.history.active, self.versions.verdict, self.versions
         return sentences.joined(
             self._serving(project, now),
             sentences.on_its_way(versions.coming, versions.standing),
             verdict.sentence if verdict and verdict.fate is not Fate.PROMOTED else "",
             sentences.training(project, active) if active else self.planner.reason,
-            refresh.sentence(progress),
+            job.sentence(progress),
         )
 
     def _serving(self, project: Project, now: float) -> str:

@@ -18,9 +18,10 @@ from services.adapter.board import Board
 from services.adapter.bulletin import Bulletin
 from services.adapter.guarded import NotLeading
 from services.adapter.ports import Inference, Launcher, Rollout
+from services.adapter.serving.job import Job
 from services.adapter.serving.ledger import Ledger
 from services.adapter.serving.promotions import Promotions
-from services.adapter.serving.refresh import Job, Refresher
+from services.adapter.serving.refresh import Refresher
 from services.adapter.supervision.roster import Roster
 from services.adapter.supervision.steward import Tools
 from services.adapter.training.retention import Retention

@@ -264,8 +264,7 @@ def figures(world: World) -> Figures:
 
 @pytest.fixture
 def world() -> Iterator[World]:
-    made = World()
-    made.connect()
+    made = World.connected()
     yield made
     metrics.leave(1)
 

@@ -20,11 +20,7 @@ BLOCKED = Standing(done=False, reason="no node has room for a predictor", blocke
 @pytest.fixture
 def serving() -> World:
     """A project that serves support-1, and has labels for another run."""
-    world = World()
-    world.connect()
-    world.label_studio.label_many(6)
-    world.settle()
-    world.carry_through("1-1")
+    world = World.serving()
     world.label_studio.label_many(6)
     world.settle()
     assert world.current == "support-1"

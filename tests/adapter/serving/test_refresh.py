@@ -9,7 +9,8 @@ import pytest
 
 from services.adapter.guarded import NotLeading
 from services.adapter.serving.backends import ours
-from services.adapter.serving.refresh import LOOK_AGAIN_SECONDS, Job, Progress, Refresher, sentence
+from services.adapter.serving.job import Job, Progress, sentence
+from services.adapter.serving.refresh import LOOK_AGAIN_SECONDS, Refresher
 from services.core.errors import LabelStudioUnreachable, Overloaded
 from services.core.labels import parse_label_space
 from services.core.labelstudio import Backend

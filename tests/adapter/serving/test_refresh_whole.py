@@ -8,17 +8,8 @@ from tests.fakes_labelstudio import URL
 from tests.fakes_supervisor import World
 
 
-def serving() -> World:
-    world = World()
-    world.connect()
-    world.label_studio.label_many(6)
-    world.settle()
-    world.carry_through("1-1")
-    return world
-
-
 def test_a_promotion_and_a_rollback_are_followed_by_predictions_and_title() -> None:
-    world = serving()
+    world = World.serving()
     task = world.label_studio.add_task()
     world.label_studio.label_many(6)
     world.settle()
@@ -34,7 +25,7 @@ def test_a_promotion_and_a_rollback_are_followed_by_predictions_and_title() -> N
 
 
 def test_new_tasks_get_their_predictions_once_the_burst_is_over() -> None:
-    world = serving()
+    world = World.serving()
     tasks = [world.label_studio.add_task() for _ in range(3)]
     for _ in tasks:
         world.event("TASKS_CREATED")
@@ -65,7 +56,7 @@ def test_a_refresh_that_a_restart_cut_off_is_made_and_a_finished_one_is_not() ->
 
 
 def test_another_backend_url_gets_the_title_as_well() -> None:
-    world = serving()
+    world = World.serving()
     world.label_studio.titles[1] = [Backend(7, URL, "support-1"), Backend(8, "http://other:9090", "new")]
     world.desk.remember(1, {}, "http://other:9090/")
     world.settle()

@@ -11,18 +11,8 @@ from tests.fakes_labelstudio import URL
 from tests.fakes_supervisor import World
 
 
-def served() -> World:
-    """One project that serves support-1."""
-    world = World()
-    world.connect()
-    world.label_studio.label_many(6)
-    world.settle()
-    world.carry_through("1-1")
-    return world
-
-
 def test_a_run_that_failed_after_it_published_is_not_made_again_on_the_same_labels() -> None:
-    world = served()
+    world = World.serving()
     world.label_studio.label_many(6)
     world.settle()
     world.train("1-2")
@@ -55,7 +45,7 @@ def test_a_new_title_between_two_attempts_renames_no_version_and_makes_no_new_ru
 
 
 def test_a_hand_promote_clears_what_was_said_of_a_broken_version() -> None:
-    world = served()
+    world = World.serving()
     world.label_studio.label_many(6)
     world.settle()
     world.carry_through("1-2")
@@ -70,7 +60,7 @@ def test_a_hand_promote_clears_what_was_said_of_a_broken_version() -> None:
 
 
 def test_why_a_command_began_no_run_is_seen_until_labels_change() -> None:
-    world = served()
+    world = World.serving()
     world.command(Action.TRAIN)
     world.settle()
     assert "nothing has changed since run 1-1" in world.view.sentence
@@ -80,7 +70,7 @@ def test_why_a_command_began_no_run_is_seen_until_labels_change() -> None:
 
 
 def test_only_the_snapshot_that_is_counted_from_stays_in_memory() -> None:
-    world = served()
+    world = World.serving()
     for number in range(2, 6):
         world.label_studio.label_many(6)
         world.settle()
@@ -94,7 +84,7 @@ def test_only_the_snapshot_that_is_counted_from_stays_in_memory() -> None:
 
 
 def test_tasks_that_nobody_told_of_get_predictions() -> None:
-    world = served()
+    world = World.serving()
     new = [world.label_studio.add_task() for _ in range(3)]
     world.settle()
     assert {row["task"] for row in world.label_studio.predictions} == set(new)
@@ -110,7 +100,7 @@ def test_tasks_that_nobody_told_of_get_predictions() -> None:
 
 
 def test_a_quick_rollback_gives_the_title_back() -> None:
-    world = served()
+    world = World.serving()
     world.label_studio.label_many(6)
     world.settle()
     world.train("1-2")
@@ -126,7 +116,7 @@ def test_a_quick_rollback_gives_the_title_back() -> None:
 
 
 def test_another_address_lists_no_tasks_and_is_written_down_once() -> None:
-    world = served()
+    world = World.serving()
     world.desk.remember(1, {"seed": "3"}, URL)
     world.settle()
     world.label_studio.reads.clear()

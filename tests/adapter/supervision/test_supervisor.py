@@ -16,20 +16,12 @@ from tests.waiting import eventually
 
 @pytest.fixture
 def world() -> World:
-    """A project that is connected, with no labels yet."""
-    made = World()
-    made.connect()
-    return made
+    return World.connected()
 
 
 @pytest.fixture
-def serving(world: World) -> World:
-    """A project that serves support-1, made from 6 labels."""
-    world.label_studio.label_many(6)
-    world.settle()
-    world.carry_through("1-1")
-    assert world.current == "support-1"
-    return world
+def serving() -> World:
+    return World.serving()
 
 
 def test_labels_become_a_run_and_its_version_is_served(world: World) -> None:

@@ -13,20 +13,12 @@ from tests.fakes_supervisor import World
 
 @pytest.fixture
 def world() -> World:
-    """A project that is connected, with no labels yet."""
-    made = World()
-    made.connect()
-    return made
+    return World.connected()
 
 
 @pytest.fixture
-def serving(world: World) -> World:
-    """A project that serves support-1, made from 6 labels."""
-    world.label_studio.label_many(6)
-    world.settle()
-    world.carry_through("1-1")
-    assert world.current == "support-1"
-    return world
+def serving() -> World:
+    return World.serving()
 
 
 def test_thirty_events_at_once_make_one_look_and_one_run(world: World) -> None:

@@ -1,0 +1,41 @@
+"""What of Label Studio is to be refreshed for a version, and how far that has come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.core.domain import LabelSpace
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be refreshed."""
+
+    project_id: int
+    project_key: str
+    version: str
+    space: LabelSpace
+    seen_url: str
+    round: int = 0
+    """One more each time that the same version is to be refreshed again: new tasks, another backend."""
+    title_only: bool = False
+    """The predictions are there: only the backend may be another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a job has come."""
+
+    job: Job
+    pushed: int = 0
+    wanted: int | None = None
+    """Tasks without a prediction of the version; None until they are counted."""
+    done: bool = False
+    problem: str = ""
+
+
+def sentence(progress: Progress | None) -> str:
+    """How far, for people; "" where there is nothing to say."""
+    if progress is None or progress.done or progress.wanted is None:
+        return ""
+    return f"refreshing suggestions in Label Studio: {progress.pushed} of {progress.wanted}"
