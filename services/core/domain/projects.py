@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -20,6 +21,10 @@ class LabelSpace:
     """As they stand in annotations: a choice's alias where it has one, its path (`a > b`) where the name is not unique."""
     paths: tuple[tuple[str, ...], ...] | None = None
     """With `allowNested`, each label's path from the root, because results are then paths; else None."""
+    text_tag: str = "Text"
+    """The object tag that shows the text: Text, HyperText or Paragraphs."""
+    text_attributes: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Its other attributes as written, by lower-case name: the editor reads them in any case."""
     note: str = ""
     """Which Choices was taken and which were passed over: a sentence for the log and the status."""
 
