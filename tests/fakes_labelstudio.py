@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from services.core.domain import Project
-from services.core.errors import FitloopError, Missing
+from services.core.errors import FitloopError, Missing, Rejected
 from services.core.labels import label_config_hash
 from services.core.labelstudio import Backend, Counts
 
@@ -28,6 +28,8 @@ class LabelStudioFake:
     predictions: list[dict[str, Any]] = field(default_factory=list)
     auth: dict[str, str] = field(default_factory=dict)
     down: FitloopError | None = None
+    refusing: set[int] = field(default_factory=set)
+    """Tasks of which a single prediction is refused."""
     reads: list[str] = field(default_factory=list)
     ticks: int = 0
 
@@ -128,9 +130,25 @@ class LabelStudioFake:
         self._answer("predicted")
         return {row["task"] for row in self.predictions if row["model_version"] == version}
 
-    def push_predictions(self, project_id: int, predictions: Sequence[dict[str, Any]]) -> None:
+    def push_predictions(self, project_id: int, predictions: Sequence[dict[str, Any]]) -> int:
+        """As Label Studio's bulk import: paths of nested choices are passed over, a task that is not there refuses all."""
         self._answer("push")
-        self.predictions.extend(predictions)
+        if any(row["task"] not in self.tasks[project_id] for row in predictions):
+            raise Rejected("no such task")
+        plain = [row for row in predictions if isinstance(row["result"][0]["value"]["choices"][0], str)]
+        self.predictions.extend(plain)
+        return len(plain)
+
+    def push_prediction(self, project_id: int, prediction: dict[str, Any]) -> None:
+        self._answer("push one")
+        if prediction["task"] not in self.tasks[project_id] or prediction["task"] in self.refusing:
+            raise Rejected("no such task")
+        self.predictions.append(prediction)
+
+    def holding(self, project_id: int, version: str, tasks: Sequence[int]) -> dict[int, bool]:
+        self._answer("holding")
+        held = {row["task"] for row in self.predictions if row["model_version"] == version}
+        return {task: task in held for task in tasks if task in self.tasks[project_id]}
 
     def backends(self, project_id: int) -> list[Backend]:
         self._answer("backends")

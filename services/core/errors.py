@@ -85,6 +85,10 @@ class TokenRefused(LabelStudioError):
     """Label Studio refused our token."""
 
 
+class Rejected(LabelStudioError):
+    """Label Studio does not accept what it was sent (400), and has stored nothing of it."""
+
+
 class Missing(LabelStudioError):
     """Label Studio itself says that it has no such thing, or hides it from this token (404)."""
 

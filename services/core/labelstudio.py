@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -21,7 +21,7 @@ from label_studio_sdk.core.api_error import ApiError
 
 from services.core import metrics
 from services.core.domain import Project
-from services.core.errors import LabelStudioError, LabelStudioUnreachable, Missing, TokenRefused
+from services.core.errors import LabelStudioError, LabelStudioUnreachable, Missing, Rejected, TokenRefused
 from services.core.labels import label_config_hash
 from services.core.settings import LabelStudioSettings
 
@@ -90,21 +90,38 @@ class LabelStudio:
         item = _filter("total_annotations", "equal", "Number", 0)
         yield from self._tasks(project_id, item, fields="task_only", include="id,data")
 
-    def push_predictions(self, project_id: int, predictions: Sequence[dict[str, Any]]) -> None:
-        """Store predictions, `{"task", "result", "score", "model_version"}` each; not idempotent."""
+    def push_predictions(self, project_id: int, predictions: Sequence[dict[str, Any]]) -> int:
+        """Store predictions, `{"task", "result", "score", "model_version"}` each; not idempotent.
+
+        How many were stored: Label Studio passes over those that it does not understand, as a nested choice's path.
+        """
+        stored = 0
         for start in range(0, len(predictions), _PUSH):
             body = list(predictions[start : start + _PUSH])
-            self._request("POST", f"api/projects/{project_id}/import/predictions", json=body)
+            answer = self._request("POST", f"api/projects/{project_id}/import/predictions", json=body)
+            with self._understood(f"what it stored in project {project_id}"):
+                stored += int(answer["created"])
+        return stored
+
+    def push_prediction(self, project_id: int, prediction: Mapping[str, Any]) -> None:
+        """Store one prediction of any shape; not idempotent. Raises Rejected."""
+        self._request("POST", "api/predictions/", json={**prediction, "project": project_id})
 
     def predicted_tasks(self, project_id: int, version: str) -> set[int]:
         """Ids of the unlabelled tasks that hold a prediction of that version already."""
         item = _filter("total_annotations", "equal", "Number", 0)
-        rows = self._tasks(project_id, item, fields="all", include="id,predictions,model_version")
-        return {
-            row["id"]
-            for row in rows
-            if any(one.get("model_version") == version for one in row.get("predictions") or ())
-        }
+        return {task for task, holds in self._predicted(project_id, version, item) if holds}
+
+    def holding(self, project_id: int, version: str, tasks: Sequence[int]) -> dict[int, bool]:
+        """Which of these tasks, labelled or not, hold a prediction of that version; a deleted task is not among them."""
+        item = _filter("id", "in", "Number", {"min": min(tasks), "max": max(tasks)})
+        asked = set(tasks)
+        return {task: holds for task, holds in self._predicted(project_id, version, item) if task in asked}
+
+    def _predicted(self, project_id: int, version: str, item: dict[str, Any]) -> Iterator[tuple[int, bool]]:
+        for row in self._tasks(project_id, item, fields="all", include="id,predictions,model_version"):
+            held = (one.get("model_version") for one in row.get("predictions") or ())
+            yield row["id"], version in held
 
     def backends(self, project_id: int) -> list[Backend]:
         """The project's ML backends. Label Studio asks each for /health and /setup before it answers."""
@@ -176,6 +193,8 @@ class LabelStudio:
             raise Missing(f"Label Studio at {url} has no {path!r} that this token may see.")
         if status >= httpx.codes.INTERNAL_SERVER_ERROR:
             raise LabelStudioUnreachable(f"Label Studio at {url} answered {status} to {method} {path}.")
+        if status == httpx.codes.BAD_REQUEST:
+            raise Rejected(f"Label Studio at {url} answered {status} to {method} {path}.")
         if status >= httpx.codes.BAD_REQUEST:
             raise LabelStudioError(f"Label Studio at {url} answered {status} to {method} {path}.")
         try:

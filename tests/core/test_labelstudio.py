@@ -14,7 +14,7 @@ import jwt
 import pytest
 import respx
 
-from services.core.errors import LabelStudioError, LabelStudioUnreachable, Missing, TokenRefused
+from services.core.errors import LabelStudioError, LabelStudioUnreachable, Missing, Rejected, TokenRefused
 from services.core.labelstudio import Backend, LabelStudio
 from services.core.settings import LabelStudioSettings
 
@@ -154,9 +154,35 @@ def test_suggestions_are_asked_for_with_the_newest_labels_in_one_request(studio:
 
 
 def test_predictions_are_pushed_in_parts(studio: respx.MockRouter) -> None:
-    route = studio.post("/api/projects/1/import/predictions").respond(201, json={"created": 1})
-    _client().push_predictions(1, [{"task": number} for number in range(501)])
+    route = studio.post("/api/projects/1/import/predictions")
+    route.side_effect = [httpx.Response(201, json={"created": created}) for created in (499, 1)]
+    assert _client().push_predictions(1, [{"task": number} for number in range(501)]) == 500
     assert [len(json.loads(call.request.content)) for call in route.calls] == [500, 1]
+
+
+def test_an_import_that_does_not_say_how_many_it_stored_is_label_studios_error(
+    studio: respx.MockRouter,
+) -> None:
+    studio.post("/api/projects/1/import/predictions").respond(201, json={})
+    with pytest.raises(LabelStudioError, match="what it stored in project 1"):
+        _client().push_predictions(1, [{"task": 1}])
+
+
+def test_one_prediction_is_pushed_with_its_project(studio: respx.MockRouter) -> None:
+    route = studio.post("/api/predictions/").respond(201, json={"id": 1})
+    _client().push_prediction(4, {"task": 7, "result": []})
+    assert json.loads(route.calls[0].request.content) == {"task": 7, "result": [], "project": 4}
+
+
+def test_of_some_tasks_those_that_hold_a_version_are_known(studio: respx.MockRouter) -> None:
+    rows = [
+        {"id": 3, "predictions": [{"model_version": "v-1"}]},
+        {"id": 4, "predictions": [{"model_version": "v-1"}]},
+        {"id": 5, "predictions": [{"model_version": "v-0"}]},
+    ]
+    route = studio.get("/api/tasks/").respond(json={"tasks": rows, "total": 3})
+    assert _client().holding(1, "v-1", [5, 3, 9]) == {3: True, 5: False}
+    assert _items(route.calls[0].request)[0]["value"] == {"min": 3, "max": 9}
 
 
 def test_a_backend_is_renamed_with_what_label_studio_wants_to_hear_again(studio: respx.MockRouter) -> None:
@@ -181,7 +207,8 @@ def test_a_backend_is_renamed_with_what_label_studio_wants_to_hear_again(studio:
         (httpx.Response(401), TokenRefused, "refused LABEL_STUDIO_API_KEY"),
         (httpx.Response(403), TokenRefused, "may see the project"),
         (httpx.Response(404, json=OWN_404), Missing, "has no"),
-        (httpx.Response(400), LabelStudioError, "answered 400"),
+        (httpx.Response(400), Rejected, "answered 400"),
+        (httpx.Response(409), LabelStudioError, "answered 409"),
         (httpx.Response(501), LabelStudioUnreachable, "answered 501"),
         (httpx.Response(200, text="<html>"), LabelStudioError, "without JSON"),
         (httpx.ConnectError("no"), LabelStudioUnreachable, "does not answer"),

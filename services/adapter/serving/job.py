@@ -30,6 +30,8 @@ class Progress:
     pushed: int = 0
     wanted: int | None = None
     """Tasks without a prediction of the version; None until they are counted."""
+    refused: int = 0
+    """Predictions that Label Studio does not take."""
     done: bool = False
     problem: str = ""
 
@@ -39,3 +41,14 @@ def sentence(progress: Progress | None) -> str:
     if progress is None or progress.done or progress.wanted is None:
         return ""
     return f"refreshing suggestions in Label Studio: {progress.pushed} of {progress.wanted}"
+
+
+def refused(job: Job, count: int) -> str:
+    """What to tell people of predictions that Label Studio does not take; "" for none."""
+    if not count:
+        return ""
+    these = "1 suggestion" if count == 1 else f"{count} suggestions"
+    return (
+        f"Label Studio refuses {these} of {job.version} for {job.space.from_name!r}: annotators get them only where "
+        "Label Studio asks for predictions itself. Its log says why."
+    )

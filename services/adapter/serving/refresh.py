@@ -19,8 +19,9 @@ from typing import Any, Protocol
 import structlog
 
 from services.adapter.ports import Inference
+from services.adapter.serving import pushing
 from services.adapter.serving.backends import Titles, rename
-from services.adapter.serving.job import Job, Progress
+from services.adapter.serving.job import Job, Progress, refused
 from services.adapter.slips import sentence as sentence_of
 from services.adapter.slips import slip
 from services.adapter.suggestions import build, readable
@@ -40,7 +41,7 @@ LOOK_AGAIN_SECONDS = 10.0
 row, calls /health and /setup, and then saves the whole row: with the old title, where ours came in between."""
 
 
-class Source(Titles, Protocol):
+class Source(Titles, pushing.Source, Protocol):
     """The part of LabelStudio that a refresh speaks to."""
 
     def unlabelled_tasks(self, project_id: int) -> Iterator[dict[str, Any]]:
@@ -49,10 +50,6 @@ class Source(Titles, Protocol):
 
     def predicted_tasks(self, project_id: int, version: str) -> set[int]:
         """Those that hold a prediction of that version."""
-        ...
-
-    def push_predictions(self, project_id: int, predictions: Sequence[dict[str, Any]]) -> None:
-        """Store predictions."""
         ...
 
 
@@ -148,13 +145,21 @@ class Refresher:
                 self._give_up(known)
             elif job.title_only or self._push(known):
                 self._entitle(job)
-                self._tell(known, done=True, problem="")
-                log.info("refreshed", project=job.project_id, version=job.version)
+                self._finish(known)
         except FitloopError as error:
             self._failed(known, str(error))
         except Exception as error:  # noqa: BLE001  # a slip of ours: other projects' jobs come all the same
             log.error("a refresh failed unexpectedly", **slip(error))  # not `exception`: see slips
             self._failed(known, sentence_of(error))
+
+    def _finish(self, known: Progress) -> None:
+        job = known.job
+        newest = self._desk.progress.get(job.project_id)
+        left = newest.refused if newest and newest.job == job else 0
+        self._tell(known, done=True, problem=refused(job, left))
+        if left:
+            log.warning("predictions_refused", project=job.project_id, version=job.version, count=left)
+        log.info("refreshed", project=job.project_id, version=job.version)
 
     def _entitle(self, job: Job) -> bool:
         """Whether the title was another one; then it is looked at again."""
@@ -195,7 +200,8 @@ class Refresher:
         """Predict what lacks a prediction; whether the version still serves at the end."""
         job = known.job
         tasks = self._lacking(job)
-        self._tell(known, wanted=len(tasks), pushed=0)
+        self._tell(known, wanted=len(tasks), pushed=0, refused=0)
+        left = 0
         with asyncio.Runner() as runner:
             for start in range(0, len(tasks), CHUNK):
                 if not self._goes_on(known):
@@ -203,8 +209,14 @@ class Refresher:
                 predictions = runner.run(self._predict(job, tasks[start : start + CHUNK]))
                 if not self._goes_on(known):  # predicting may have taken long
                     return self._give_up(known)
-                self._source.push_predictions(job.project_id, predictions)
-                self._tell(known, pushed=min(start + CHUNK, len(tasks)))
+                left += pushing.push(
+                    self._source,
+                    job.project_id,
+                    job.version,
+                    predictions,
+                    lambda: self._goes_on(known),
+                )
+                self._tell(known, pushed=min(start + CHUNK, len(tasks)) - left, refused=left)
         return self._goes_on(known) or self._give_up(known)
 
     def _lacking(self, job: Job) -> list[tuple[int, str]]:

@@ -11,6 +11,7 @@ from services.adapter.guarded import NotLeading
 from services.adapter.serving.backends import ours
 from services.adapter.serving.job import Job, Progress, sentence
 from services.adapter.serving.refresh import LOOK_AGAIN_SECONDS, Refresher
+from services.core.domain import LabelSpace
 from services.core.errors import LabelStudioUnreachable, Overloaded
 from services.core.labels import parse_label_space
 from services.core.labelstudio import Backend
@@ -107,9 +108,9 @@ def test_a_version_that_no_longer_serves_is_given_up_before_its_title() -> None:
     bench = Bench(450)
     whole = bench.label_studio.push_predictions
 
-    def flips(project_id: int, predictions: list[dict[str, object]]) -> None:
-        whole(project_id, predictions)
+    def flips(project_id: int, predictions: list[dict[str, object]]) -> int:
         bench.current = "support-2"
+        return whole(project_id, predictions)
 
     bench.label_studio.push_predictions = flips  # type: ignore[method-assign, assignment]
     bench.work(bench.job())
@@ -144,11 +145,11 @@ def test_trouble_is_told_and_tried_again_later_from_where_it_stood(error: Except
     whole = bench.label_studio.push_predictions
     calls = []
 
-    def breaks(project_id: int, predictions: list[dict[str, object]]) -> None:
+    def breaks(project_id: int, predictions: list[dict[str, object]]) -> int:
         calls.append(len(predictions))
         if len(calls) == 2:
             raise error
-        whole(project_id, predictions)
+        return whole(project_id, predictions)
 
     bench.label_studio.push_predictions = breaks  # type: ignore[method-assign, assignment]
     bench.work(bench.job())
@@ -162,6 +163,32 @@ def test_trouble_is_told_and_tried_again_later_from_where_it_stood(error: Except
     assert calls == [200, 50, 50]
     assert bench.title == "support-1"
     assert sentence(bench.refresher.progress(1)) == ""
+
+
+NESTED = LabelSpace("label", "text", "$text", ("card", "loan"), (("bank", "card"), ("bank", "loan")))
+
+
+def test_paths_of_nested_choices_are_stored_one_by_one() -> None:
+    bench = Bench(3)
+    bench.work(replace(bench.job(), space=NESTED))
+    assert bench.pushed == bench.tasks
+    assert bench.label_studio.predictions[0]["result"][0]["value"]["choices"] == [["bank", "card"]]
+    assert progress_of(bench) == Progress(replace(bench.job(), space=NESTED), 3, 3, done=True)
+    assert bench.title == "support-1"
+
+
+def test_refused_suggestions_are_told_with_their_number() -> None:
+    bench = Bench(3)
+    bench.label_studio.refusing = {2}
+    bench.work(replace(bench.job(), space=NESTED))
+    assert bench.pushed == [1, 3]
+    progress = progress_of(bench)
+    assert (progress.pushed, progress.refused, progress.done) == (2, 1, True)
+    assert progress.problem == (
+        "Label Studio refuses 1 suggestion of support-1 for 'label': annotators get them only where Label Studio asks "
+        "for predictions itself. Its log says why."
+    )
+    assert bench.title == "support-1"
 
 
 def test_basic_credentials_are_said_again_where_the_backend_has_them() -> None:

@@ -1,0 +1,104 @@
+"""Predictions into Label Studio: what the bulk import leaves goes one by one, and nothing twice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from services.adapter.serving.pushing import GIVE_UP, push
+from services.core.errors import LabelStudioUnreachable
+from tests.fakes_labelstudio import LabelStudioFake
+
+
+def prediction(task: int, choice: object = "card") -> dict[str, Any]:
+    region = {"from_name": "label", "to_name": "text", "type": "choices", "value": {"choices": [choice]}}
+    return {"task": task, "result": [region], "score": 0.5, "model_version": "support-1"}
+
+
+def studio(tasks: int) -> LabelStudioFake:
+    found = LabelStudioFake()
+    found.add_project()
+    for _ in range(tasks):
+        found.add_task()
+    return found
+
+
+def stored(found: LabelStudioFake) -> list[int]:
+    return sorted(row["task"] for row in found.predictions)
+
+
+def pushed(found: LabelStudioFake, predictions: Sequence[dict[str, Any]]) -> int:
+    return push(found, 1, "support-1", predictions, lambda: True)
+
+
+def test_where_the_bulk_import_takes_all_nothing_else_is_asked() -> None:
+    found = studio(2)
+    assert pushed(found, [prediction(1), prediction(2)]) == 0
+    assert found.reads == ["push"]
+
+
+def test_no_prediction_is_no_request() -> None:
+    found = studio(0)
+    assert pushed(found, []) == 0
+    assert found.reads == []
+
+
+def test_only_what_the_bulk_import_left_goes_one_by_one() -> None:
+    found = studio(4)
+    given = [prediction(1), prediction(2, ["home", "hearth"]), prediction(3), prediction(4, ["home"])]
+    assert pushed(found, given) == 0
+    assert stored(found) == [1, 2, 3, 4]
+    assert found.reads == ["push", "holding", "push one", "push one"]
+
+
+def test_a_task_that_was_deleted_meanwhile_costs_the_others_nothing() -> None:
+    found = studio(3)
+    found.delete_task(2)
+    assert pushed(found, [prediction(1), prediction(2), prediction(3)]) == 0
+    assert stored(found) == [1, 3]
+
+
+def test_a_task_that_was_labelled_meanwhile_is_not_given_the_same_twice() -> None:
+    found = studio(2)
+    found.label(1, "card")
+    pushed(found, [prediction(1), prediction(2, ["home"])])
+    assert stored(found) == [1, 2]
+
+
+def test_after_many_refusals_in_a_row_no_more_are_tried() -> None:
+    found = studio(50)
+    found.refusing = set(range(1, 51))
+    assert pushed(found, [prediction(number, ["home"]) for number in range(1, 51)]) == 50
+    assert found.reads.count("push one") == GIVE_UP
+
+
+def test_a_few_refusals_hold_up_no_other() -> None:
+    found = studio(50)
+    found.refusing = set(range(2, 51, 2))
+    assert pushed(found, [prediction(number, ["home"]) for number in range(1, 51)]) == 25
+    assert stored(found) == list(range(1, 51, 2))
+
+
+def test_it_ends_early_where_it_no_longer_goes_on() -> None:
+    found = studio(3)
+    goes_on = iter([True, False])
+    assert (
+        push(
+            found,
+            1,
+            "support-1",
+            [prediction(number, ["home"]) for number in (1, 2, 3)],
+            lambda: next(goes_on),
+        )
+        == 0
+    )
+    assert stored(found) == [1]
+
+
+def test_trouble_is_raised() -> None:
+    found = studio(1)
+    found.down = LabelStudioUnreachable("down")
+    with pytest.raises(LabelStudioUnreachable):
+        pushed(found, [prediction(1)])
