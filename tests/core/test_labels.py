@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.core.domain import LabelSpace
-from services.core.errors import NoLabelSpace
 from services.core.labels import (
     is_usable,
     label_config_hash,
@@ -68,52 +67,6 @@ def test_the_choices_of_another_question_do_not_name_a_labels_parents() -> None:
 def test_a_path_that_the_config_no_longer_has_is_no_label_of_it() -> None:
     moved = [{"from_name": "c", "value": {"choices": [["Shipping", "Late"]]}}]
     assert labels_of(parse_label_space(TWICE), moved) == ("Shipping > Late",)
-
-
-def test_paths_that_read_alike_are_refused() -> None:
-    config = TWICE.replace(
-        '<Choice value="Late"/></Choice>', '</Choice><Choice value="Billing &gt; Other"/>', 1
-    )
-    with pytest.raises(NoLabelSpace, match="several choices that read 'Billing > Other'"):
-        parse_label_space(config)
-
-
-def test_the_first_single_choice_that_reads_a_text_is_taken_and_said() -> None:
-    space = parse_label_space(
-        '<View><Image name="i" value="$img"/><Text name="t" value="$x"/><Choices name="i1" toName="i"><Choice value="Q"/>'
-        '</Choices><Choices name="m" toName="t" choice="multiple"><Choice value="M"/></Choices><Choices name="s" toName="t" '
-        'choice="single-radio"><Choice value="S"/></Choices><Choices name="z" toName="t"><Choice value="Z"/></Choices></View>'
-    )
-    assert space.from_name == "s"
-    for name in ("'i1'", "'m'", "'z'"):
-        assert name in space.note
-
-
-@pytest.mark.parametrize(
-    ("config", "words"),
-    [
-        ("", "cannot be read"),
-        ("not xml", "cannot be read"),
-        ('<View><Text name="t" value="$x"/></View>', "has no Choices"),
-        (
-            '<View><Image name="i" value="$x"/><Choices name="c" toName="i"><Choice value="A"/></Choices></View>',
-            "reads no Text",
-        ),
-        (PLAIN.replace('toName="t"', 'toName="t" choice="multiple"'), 'choice="multiple"'),
-        (
-            '<View><Text name="t" value="$x"/><Choices name="c" toName="t" value="$o"/></View>',
-            "no Choice of its own",
-        ),
-        (
-            '<View><Text name="t" value="$x"/><Taxonomy name="c" toName="t"><Choice value="A"/></Taxonomy></View>',
-            "Taxonomy",
-        ),
-        (PLAIN.replace('value="$body"', 'value="$body" valueType="url"'), "reads no Text"),
-    ],
-)
-def test_what_is_missing_is_said(config: str, words: str) -> None:
-    with pytest.raises(NoLabelSpace, match=words):
-        parse_label_space(config)
 
 
 @pytest.mark.parametrize(

@@ -1,97 +1,174 @@
-"""Label configs: which control Fitloop learns, and why the others are not learnt. Pure."""
+"""Label configs: which controls ask what a whole text is, why the others cannot be learnt, and which one is taken. Pure.
+
+What may be classified is a single-choice Choices over one Text, HyperText or Paragraphs that shows a variable of the task.
+Everything else is refused with a sentence that names tag and attribute; a refusal never hides a usable control further down.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
-
-from label_studio_sdk.label_interface import LabelInterface
-from lxml import etree
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from services.core.domain import LabelSpace
 from services.core.errors import NoLabelSpace
+from services.core.labels import refusals
+from services.core.labels.markup import Tag, read_markup
+from services.core.labels.refusals import Objection
 
 
-def parse_label_space(label_config: str) -> LabelSpace:
-    """The first single-choice Choices that reads a Text. Raises NoLabelSpace with what is missing."""
-    try:
-        interface = LabelInterface(label_config)
-        controls, objects = list(interface.controls), {tag.name: tag for tag in interface.objects}
-    except Exception as error:  # the parser raises whatever the XML provokes; each means the same to a person
-        raise NoLabelSpace(f"The label config cannot be read: {error}") from error
-    taken, passed_over = None, []
-    for control in controls:
-        reason = _why_not(control, objects)
-        if reason is None and taken is None:
-            taken = control
-        else:
-            passed_over.append(f"{control.name!r} {reason or 'comes later'}")
-    if taken is None:
-        detail = "; ".join(passed_over) or "it has no Choices"
-        raise NoLabelSpace(
-            "The label config needs a single-choice <Choices> that reads a <Text>, for example "
-            '<Text name="text" value="$text"/><Choices name="label" toName="text">…</Choices>: '
-            f"{detail}."
-        )
-    text = next(name for name in taken.to_name if _reads_text(objects.get(name)))
-    note = f"Choices {taken.name!r} over Text {text!r}"
-    paths = _paths(label_config, taken)
-    return LabelSpace(
-        from_name=taken.name,
-        to_name=text,
-        text_value=objects[text].value,
-        labels=tuple(taken.labels) if paths is None else _names(paths),
-        paths=paths,
-        note=note + (f" (passed over: {'; '.join(passed_over)})" if passed_over else ""),
-    )
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A control that asks which one label a whole text has."""
+
+    space: LabelSpace
+    condition: str = ""
+    """The tag and attribute that show it in some tasks only; such a control is learnt when a setting names it."""
+
+    @property
+    def name(self) -> str:
+        """Under which its answers stand in annotations."""
+        return self.space.from_name
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A control that cannot be learnt."""
+
+    tag: str
+    name: str
+    attribute: str
+    """As written, `perRegion="true"`; "" where the reason is no attribute."""
+    reason: str
+    """For people: what is in the way, and what to do."""
+
+    def __str__(self) -> str:
+        """For people."""
+        named = f' name="{self.name}"' if self.name else ""
+        return f"<{self.tag}{named}> {self.reason}"
+
+
+def parse_label_space(label_config: str, control: str | None = None) -> LabelSpace:
+    """The question that is learnt. Raises NoLabelSpace with what is missing.
+
+    `control`: the name that a setting gives, or several with commas, of which the first usable one is taken; None: the
+    first usable control that is not conditional.
+    """
+    found = controls_of(label_config)
+    taken = _named(found, control) if control else _first(found)
+    others = [_passed_over(other) for other in found if other is not taken]
+    space = taken.space
+    note = f"Choices {space.from_name!r} over {space.text_tag} {space.to_name!r}"
+    return replace(space, note=note + (f" (passed over: {'; '.join(others)})" if others else ""))
+
+
+@lru_cache(maxsize=512)
+def controls_of(label_config: str) -> tuple[Control | Refusal, ...]:
+    """Every control, in the order of the config. Raises NoLabelSpace for a config that cannot be read."""
+    root = read_markup(label_config)
+    tags = (root, *root.below())
+    return tuple(_control(tag, tags) for tag in tags if _is_control(tag))
 
 
 def label_config_hash(label_config: str) -> str:
     """Twelve hex digits that change when the config does."""
-    return hashlib.sha256(label_config.encode()).hexdigest()[:12]
+    return hashlib.sha256(label_config.encode(errors="surrogatepass")).hexdigest()[:12]
 
 
-def _why_not(control: Any, objects: Mapping[str, Any]) -> str | None:
-    if control.tag != "Choices":
-        return f"is a {control.tag}"
-    if not any(_reads_text(objects.get(name)) for name in control.to_name):
-        return "reads no Text with the text in the task itself"
-    if str(control.attr.get("choice", "single")).startswith("multiple"):
-        return 'has choice="multiple", which Fitloop does not learn yet'
-    if not control.labels:
-        return "has no Choice of its own"
-    return None
+def _is_control(tag: Tag) -> bool:
+    return tag.kind == "choices" or bool(tag.get("toname") and tag.kind != "filter")
 
 
-def _reads_text(tag: Any) -> bool:
-    return tag is not None and tag.tag == "Text" and str(tag.attr.get("valueType", "text")) == "text"
+def _control(tag: Tag, tags: tuple[Tag, ...]) -> Control | Refusal:
+    objection = refusals.objection(tag, tags)
+    if objection is not None:
+        return _refused(tag, objection)
+    text = refusals.source_of(tag, tags)
+    paths = _paths(tag)
+    labels = _labels(tag, paths)
+    if not labels:  # with `allowNested`, choices below one without a value
+        return _refused(
+            tag, Objection(tag.written("allownested"), "has no <Choice> whose parents all have a value")
+        )
+    twice = [label for label, count in Counter(labels).items() if count > 1]
+    if twice:
+        reason = f"has several choices that read {twice[0]!r}: rename one of them"
+        return _refused(tag, Objection(tag.written("allownested"), reason))
+    attributes = {name: value for name, (_, value) in text.spelled.items() if name not in {"name", "value"}}
+    space = LabelSpace(
+        from_name=tag.get("name"),
+        to_name=text.get("name"),
+        text_value=text.value,
+        labels=labels,
+        paths=paths,
+        text_tag=refusals.SOURCES[text.kind],
+        text_attributes=attributes,
+    )
+    return Control(space, refusals.condition(tag))
 
 
-def _paths(label_config: str, control: Any) -> tuple[tuple[str, ...], ...] | None:
-    """With `allowNested`, each choice's path from the root: the SDK lists them flat, so their parents come from the XML."""
-    if str(control.attr.get("allowNested", "")).lower() != "true":
+def _refused(tag: Tag, objection: Objection) -> Refusal:
+    return Refusal(tag.name, tag.get("name"), objection.attribute, objection.reason)
+
+
+def _paths(tag: Tag) -> tuple[tuple[str, ...], ...] | None:
+    """With `allowNested`, each choice's path from the root, because annotations hold paths then; else None."""
+    if not tag.is_on("allownested"):
         return None
-    tree = etree.fromstring(label_config.encode(), etree.XMLParser(resolve_entities=False))
-    own = next(element for element in tree.iter("Choices") if element.get("name") == control.name)
     paths = []
-    for choice in own.iter("Choice"):
-        names = [
-            element.get("alias") or element.get("value")
-            for element in (choice, *choice.iterancestors("Choice"))
-        ]
+    for choice in refusals.choices_of(tag):
+        names = [refusals.stored(one) for one in (choice, *choice.above()) if one.kind == "choice"]
         paths.append(tuple(reversed(names)))
     return tuple(dict.fromkeys(path for path in paths if all(path)))
 
 
-def _names(paths: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
-    """A label for each path: its last choice, or the whole path where several end in the same."""
+def _labels(tag: Tag, paths: tuple[tuple[str, ...], ...] | None) -> tuple[str, ...]:
+    """What stands in annotations; for each path its last choice, or the whole path where several end in the same."""
+    if paths is None:
+        names = map(refusals.stored, refusals.choices_of(tag))
+        return tuple(dict.fromkeys(name for name in names if name))
     ends = Counter(path[-1] for path in paths)
-    labels = tuple(path[-1] if ends[path[-1]] == 1 else " > ".join(path) for path in paths)
-    twice = [label for label, count in Counter(labels).items() if count > 1]
-    if twice:
-        raise NoLabelSpace(
-            f"The label config has several choices that read {twice[0]!r}: rename one of them."
+    return tuple(path[-1] if ends[path[-1]] == 1 else " > ".join(path) for path in paths)
+
+
+def _first(found: tuple[Control | Refusal, ...]) -> Control:
+    taken = next((one for one in found if isinstance(one, Control) and not one.condition), None)
+    if taken is not None:
+        return taken
+    detail = "; ".join(_passed_over(one) for one in found) or "it has no <Choices>"
+    raise NoLabelSpace(
+        "The label config needs a single-choice <Choices> over one <Text>, <HyperText> or <Paragraphs>, for example "
+        '<Text name="text" value="$text"/><Choices name="label" toName="text">…</Choices>: '
+        f"{detail}."
+    )
+
+
+def _named(found: tuple[Control | Refusal, ...], wanted: str) -> Control:
+    by_name = {one.name: one for one in reversed(found)}
+    names = [wanted] if wanted in by_name else [name.strip() for name in wanted.split(",") if name.strip()]
+    known = [by_name[name] for name in names if name in by_name]
+    taken = next((one for one in known if isinstance(one, Control)), None)
+    if taken is not None:
+        return taken
+    usable = ", ".join(repr(one.name) for one in found if isinstance(one, Control))
+    advice = f"Name one of {usable}" if usable else "Nothing else in it can be learnt either"
+    asked = ", ".join(map(repr, names)) or repr(wanted)
+    if not known:
+        why = f"the label config has no control of that name. {advice}"
+    else:
+        why = f"that cannot be learnt: {'; '.join(map(str, known))}. {advice}"
+    raise NoLabelSpace(
+        f"FITLOOP_CONTROLS, or `control` of the project or of its backend's extra parameters, names {asked}: {why}."
+    )
+
+
+def _passed_over(one: Control | Refusal) -> str:
+    if isinstance(one, Refusal):
+        return str(one)
+    if one.condition:
+        return (
+            f'<Choices name="{one.name}"> is shown in some tasks only, by {one.condition}: '
+            f"FITLOOP_CONTROLS={one.name} has it learnt all the same"
         )
-    return labels
+    return f'<Choices name="{one.name}"> is not asked for'

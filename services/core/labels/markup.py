@@ -1,0 +1,105 @@
+"""A label config's XML as the editor reads it: names of tags and attributes in any case, a tag's text as its value. Pure."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from lxml import etree
+
+from services.core.errors import NoLabelSpace
+
+
+@dataclass(frozen=True, eq=False)
+class Tag:
+    """One element of a label config."""
+
+    name: str
+    """As written."""
+    spelled: Mapping[str, tuple[str, str]]
+    """Attributes by lower-case name: the name as written, and the value. The last of several spellings counts."""
+    text: str
+    """What stands in it where that is no tag: the editor takes it for the value."""
+    parent: Tag | None = None
+    nested: tuple[Any, ...] = ()
+    """The elements in it that are tags, as parsed."""
+
+    @property
+    def kind(self) -> str:
+        """Its name in lower case."""
+        return self.name.lower()
+
+    def get(self, attribute: str) -> str:
+        """An attribute's value; "" where there is none."""
+        return self.spelled.get(attribute, ("", ""))[1]
+
+    def written(self, attribute: str) -> str:
+        """The attribute as it stands in the config: `visibleWhen="region-selected"`."""
+        name, value = self.spelled.get(attribute, (attribute, ""))
+        return f'{name}="{value}"'
+
+    def is_on(self, attribute: str) -> bool:
+        """Whether a switch is set: the editor takes any text but `false` for yes."""
+        return self.get(attribute).strip().lower() not in {"", "false"}
+
+    @property
+    def value(self) -> str:
+        """What the editor takes for its value."""
+        return self.text or self.get("value")
+
+    @cached_property
+    def children(self) -> tuple[Tag, ...]:
+        """The tags in it."""
+        return tuple(_tag(element, self) for element in self.nested)
+
+    def below(self) -> Iterator[Tag]:
+        """All tags in it, at any depth, in the order of the config."""
+        for child in self.children:
+            yield child
+            yield from child.below()
+
+    def above(self) -> Iterator[Tag]:
+        """The tags around it, the nearest first."""
+        if self.parent is not None:
+            yield self.parent
+            yield from self.parent.above()
+
+    def __str__(self) -> str:
+        """For people: `<Choices name="topic">`."""
+        named = f" {self.written('name')}" if self.get("name") else ""
+        return f"<{self.name}{named}>"
+
+
+def read_markup(label_config: str) -> Tag:
+    """The outermost tag. Raises NoLabelSpace for what is no XML, or declares entities."""
+    parser = etree.XMLParser(
+        resolve_entities=False, no_network=True, remove_pis=True, strip_cdata=False, encoding="utf-8"
+    )
+    try:
+        root = etree.fromstring(label_config.encode(), parser)
+    except (etree.XMLSyntaxError, ValueError) as error:  # ValueError: half of a surrogate pair, a NUL
+        raise NoLabelSpace(f"The label config cannot be read as XML: {error}") from error
+    if root.getroottree().docinfo.internalDTD is not None:
+        raise NoLabelSpace("The label config has a DOCTYPE, which Label Studio refuses: take it out.")
+    return _tag(root, None)
+
+
+def _tag(element: Any, parent: Tag | None) -> Tag:
+    tags = [child for child in element if isinstance(child.tag, str)]
+    name = _qualified(element.prefix, element.tag)
+    is_text = not tags or name.lower() == "hypertext"
+    spelled = {str(key).lower(): (str(key), str(value)) for key, value in element.attrib.items()}
+    return Tag(name, spelled, _inner(element) if is_text else "", parent, () if is_text else tuple(tags))
+
+
+def _qualified(prefix: str | None, tag: str) -> str:
+    local = etree.QName(tag).localname
+    return f"{prefix}:{local}" if prefix else local
+
+
+def _inner(element: Any) -> str:
+    inside = "".join(etree.tostring(child, encoding="unicode") for child in element)
+    return (html.escape(element.text or "", quote=False) + inside).strip()

@@ -1,0 +1,220 @@
+"""Why a control of a label config cannot be learnt as the label of a whole text: one rule each, in the order of asking. Pure.
+
+The rules are those of Label Studio's editor: what it shows, when it shows it, and what it stores.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from services.core.labels.markup import Tag
+
+SOURCES: Final[Mapping[str, str]] = {"text": "Text", "hypertext": "HyperText", "paragraphs": "Paragraphs"}
+"""Tags that show text, by their names in lower case."""
+_VARIABLE: Final = re.compile(r"\$[\[\].{}]*\w", re.ASCII)
+"""As the editor's own: names in other alphabets stay as they are written."""
+_REPLACED: Final = re.compile(r"\$[\w\[\].{}]", re.ASCII)
+"""What the editor takes out of a value, though it may be no name: of `5 US$.` it makes `5 USundefined`."""
+_CONTAINERS: Final = frozenset({"view", "collapse", "panel"})
+"""Tags that do no more than to arrange what is in them."""
+_VALUE_TYPES: Final = {"text": "text", "hypertext": "text", "paragraphs": "json"}
+_CHOICE: Final = frozenset({"", "single", "single-radio"})
+
+
+@dataclass(frozen=True, slots=True)
+class Objection:
+    """What is in the way of one control."""
+
+    attribute: str
+    """As written; "" where it is no attribute."""
+    reason: str
+    """Continues a sentence that begins with the control."""
+
+
+def objection(tag: Tag, tags: tuple[Tag, ...]) -> Objection | None:
+    """The first reason why the control cannot be learnt; None where it can."""
+    if tag.kind != "choices":
+        return Objection("", "is no <Choices>, and no other control is learnt")
+    return next((found for rule in _RULES if (found := rule(tag, tags)) is not None), None)
+
+
+def condition(tag: Tag) -> str:
+    """What hides the control in some tasks: the attribute, with its tag where that is one around it; "" for nothing."""
+    for one in (tag, *tag.above()):
+        for attribute in ("visiblewhen", "whenchoicevalue"):
+            if one.get(attribute):
+                return one.written(attribute) + ("" if one is tag else f" of the {one} around it")
+    return ""
+
+
+def source_of(tag: Tag, tags: tuple[Tag, ...]) -> Tag:
+    """The object that a control without an objection reads."""
+    return next(found for found in _objects(tag, tags) if found.kind in SOURCES)
+
+
+def choices_of(tag: Tag) -> Iterator[Tag]:
+    """Its choices at any depth, in the order of the config."""
+    return (one for one in tag.below() if one.kind == "choice")
+
+
+def stored(choice: Tag) -> str:
+    """What stands in annotations for a choice: its alias, even an empty one, before its value."""
+    return choice.get("alias") if "alias" in choice.spelled else choice.value
+
+
+def _without_name(tag: Tag, _: tuple[Tag, ...]) -> Objection | None:
+    if tag.get("name"):
+        return None
+    return Objection("", "has no name, so its answers cannot be told from others: give it one")
+
+
+def _same_name(tag: Tag, tags: tuple[Tag, ...]) -> Objection | None:
+    if sum(one.get("name") == tag.get("name") and _is_named(one) for one in tags) == 1:
+        return None
+    return Objection(tag.written("name"), "has the name of another tag: rename one of them")
+
+
+def _is_named(tag: Tag) -> bool:
+    return tag.kind not in {"choice", "label", "view", "header", "style"}
+
+
+def _repeated(tag: Tag, _: tuple[Tag, ...]) -> Objection | None:
+    around = next((one for one in tag.above() if one.kind == "repeater"), None)
+    if around is None:
+        return None
+    on = around.written("on")
+    return Objection(
+        on, f"stands in <Repeater {on}>, which makes a control of it for each item: put it outside"
+    )
+
+
+def _enclosed(tag: Tag, _: tuple[Tag, ...]) -> Objection | None:
+    around = next((one for one in tag.above() if one.kind not in _CONTAINERS), None)
+    if around is None:
+        return None
+    return Objection("", f"stands in {around}, which shows no control of its own kind: put it outside")
+
+
+def _of_a_part(tag: Tag, _: tuple[Tag, ...]) -> Objection | None:
+    for attribute, part in (("perregion", "a region"), ("peritem", "an item")):
+        if tag.is_on(attribute):
+            found = tag.written(attribute)
+            return Objection(
+                found, f"has {found}, so it is answered for {part} and not for the whole text: take that out"
+            )
+    return None
+
+
+def _gated(tag: Tag, _: tuple[Tag, ...]) -> Objection | None:
+    for one in (tag, *tag.above()):
+        for attribute in ("visiblewhen", "whenrole"):
+            is_gate = attribute == "whenrole" or one.get(attribute).strip().lower() == "region-selected"
+            if one.get(attribute) and is_gate:
+                found = one.written(attribute)
+                where = f"has {found}" if one is tag else f"stands in {one} with {found}"
+                return Objection(found, f"{where}, so it is shown for a selected region alone: take that out")
+    return None
+
+
+def _multiple(tag: Tag, _: tuple[Tag, ...]) -> Objection | None:
+    given = tag.get("choice").strip().lower()
+    if given in _CHOICE and ("choice" not in tag.spelled or given):
+        return None
+    found = tag.written("choice")
+    why = "which is not learnt yet" if given == "multiple" else "which Label Studio's editor does not know"
+    return Objection(found, f'has {found}, {why}: with choice="single" it is')
+
+
+def _read_only(tag: Tag, _: tuple[Tag, ...]) -> Objection | None:
+    if not tag.is_on("readonly"):
+        return None
+    found = tag.written("readonly")
+    return Objection(found, f"has {found}, so nobody can answer it: take that out")
+
+
+def _labels_of_tasks(tag: Tag, _: tuple[Tag, ...]) -> Objection | None:
+    for one in (tag, *choices_of(tag)):
+        if _REPLACED.search(one.value):
+            found = f'value="{one.value}"' if one.text else one.written("value")
+            where = f"has {found}" if one is tag else f"has <{one.name} {found}>"
+            return Objection(
+                found,
+                f"{where}, so its labels stand in the tasks and differ between them: write each as a <Choice>",
+            )
+    return None
+
+
+def _no_labels(tag: Tag, _: tuple[Tag, ...]) -> Objection | None:
+    if any(stored(choice) for choice in choices_of(tag)):
+        return None
+    return Objection("", "has no <Choice> with a value: write one for each label")
+
+
+def _several_objects(tag: Tag, tags: tuple[Tag, ...]) -> Objection | None:
+    found = tag.written("toname")
+    if "," in tag.get("toname"):
+        return Objection(
+            found, f"has {found}, so it reads several tags, and one text is learnt from: name one of them"
+        )
+    objects = _objects(tag, tags)
+    if tag.get("toname"):
+        why = f"has {found}, and the label config has no such tag" if not objects else ""
+    else:
+        why = "has no toName" if len(objects) != 1 else ""
+    if not why and len(objects) > 1:
+        why = f"has {found}, and several tags have that name"
+    return Objection(found, f"{why}: name the <Text> that it reads") if why else None
+
+
+def _no_text(tag: Tag, tags: tuple[Tag, ...]) -> Objection | None:
+    source = _objects(tag, tags)[0]
+    found = tag.written("toname")
+    if source.kind not in SOURCES:
+        return Objection(
+            found, f"reads {source}, and only <Text>, <HyperText> and <Paragraphs> are learnt from"
+        )
+    if any(one.kind not in _CONTAINERS for one in source.above()):
+        around = next(one for one in source.above() if one.kind not in _CONTAINERS)
+        return Objection(found, f"reads {source}, which stands in {around}: put it outside")
+    given = source.get("valuetype").strip().lower()
+    if given and given != _VALUE_TYPES[source.kind]:
+        said = source.written("valuetype")
+        return Objection(
+            said, f"reads {source} with {said}: the text itself must stand in the task, not its address"
+        )
+    if not _VARIABLE.search(source.value):
+        said = source.written("value")
+        return Objection(
+            said, f"reads {source} with {said}, which is the same in each task: write a $variable there"
+        )
+    return None
+
+
+def _objects(tag: Tag, tags: tuple[Tag, ...]) -> list[Tag]:
+    """What it names; where it names nothing, the editor takes the one object that there is."""
+    wanted = tag.get("toname")
+    named = [one for one in tags if one.get("name") and _is_named(one) and one is not tag]
+    if wanted:
+        return [one for one in named if one.get("name") == wanted]
+    return [one for one in named if one.kind in SOURCES or (one.value and one.kind not in _CONTROLS)]
+
+
+_CONTROLS: Final = frozenset({"choices", "taxonomy", "pairwise", "labels", "filter", "shortcut"})
+"""Controls that may have a value."""
+_RULES: Final[tuple[Callable[[Tag, tuple[Tag, ...]], Objection | None], ...]] = (
+    _without_name,
+    _repeated,
+    _enclosed,
+    _same_name,
+    _of_a_part,
+    _gated,
+    _several_objects,
+    _no_text,
+    _multiple,
+    _read_only,
+    _labels_of_tasks,
+    _no_labels,
+)

@@ -1,0 +1,117 @@
+"""core.labels.config: the question that a label config asks, and why others are not learnt."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.core.errors import NoLabelSpace
+from services.core.labels import Control, Refusal, controls_of, label_config_hash, parse_label_space
+from tests.core.labels.configs import LEARNT, REFUSED, TEXT, Row, choices, over, view
+
+
+@pytest.mark.parametrize("row", LEARNT, ids=[row.name for row in LEARNT])
+def test_what_is_learnt(row: Row) -> None:
+    space = parse_label_space(row.config)
+    assert (space.from_name, space.labels) == (row.control, row.labels)
+    assert [words for words in row.says if words not in space.note] == []
+
+
+@pytest.mark.parametrize("row", REFUSED, ids=[row.name for row in REFUSED])
+def test_what_is_refused(row: Row) -> None:
+    with pytest.raises(NoLabelSpace) as raised:
+        parse_label_space(row.config)
+    assert [words for words in row.says if words not in str(raised.value)] == []
+
+
+def test_half_of_a_surrogate_pair_is_refused() -> None:
+    with pytest.raises(NoLabelSpace, match="cannot be read as XML"):
+        parse_label_space(over(TEXT, inside='<Choice value="\ud83d"/>'))
+
+
+def test_a_refusal_names_tag_control_attribute_and_reason() -> None:
+    (found,) = controls_of(over(TEXT, 'toName="t" PerRegion="true"'))
+    assert isinstance(found, Refusal)
+    assert (found.tag, found.name, found.attribute) == ("Choices", "c", 'PerRegion="true"')
+    assert str(found).startswith('<Choices name="c"> has PerRegion="true", so it is answered for a region')
+
+
+def test_the_text_is_described_for_who_reads_it() -> None:
+    space = parse_label_space(over('<paragraphs NAME="t" Value="$talk" nameKey="who" TEXTKEY="said"/>'))
+    assert (space.text_tag, space.to_name, space.text_value) == ("Paragraphs", "t", "$talk")
+    assert space.text_attributes == {"namekey": "who", "textkey": "said"}
+
+
+def test_the_text_in_a_tag_is_its_value() -> None:
+    space = parse_label_space(over('<HyperText name="t" value="$x"><p>$body</p></HyperText>'))
+    assert (space.text_tag, space.text_value) == ("HyperText", "<p>$body</p>")
+
+
+def test_nested_choices_have_paths() -> None:
+    nested = '<Choice value="A"/><Choice value="B" alias="b"><Choice value="C" alias="c"/></Choice>'
+    space = parse_label_space(over(TEXT, 'toName="t" allownested="true"', nested))
+    assert space.paths == (("A",), ("b",), ("b", "c"))
+    assert parse_label_space(over(TEXT, inside=nested)).paths is None
+
+
+def test_choices_of_another_control_do_not_name_a_labels_parents() -> None:
+    nested = '<Choice value="A"><Choice value="X"/></Choice><Choice value="B"/>'
+    config = view(TEXT, choices("c", 'toName="t" allowNested="true"', nested), choices("d"))
+    space = parse_label_space(config)
+    assert dict(zip(space.labels, space.paths or (), strict=True))["X"] == ("A", "X")
+
+
+TWO = view(
+    TEXT,
+    choices("first"),
+    choices("second", inside='<Choice value="Y"/><Choice value="N"/>'),
+    choices("spans", 'toName="t" perRegion="true"'),
+    choices("why", 'toName="t" visibleWhen="choice-selected" whenTagName="first"'),
+)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "taken"),
+    [
+        (None, "first"),
+        ("second", "second"),
+        ("why", "why"),
+        ("absent, second", "second"),
+        ("spans,second,first", "second"),
+    ],
+)
+def test_a_setting_names_the_control(wanted: str | None, taken: str) -> None:
+    space = parse_label_space(TWO, wanted)
+    assert space.from_name == taken
+    assert space.note.startswith(f"Choices {taken!r} over Text 't' (passed over: ")
+
+
+def test_a_name_with_a_comma_is_a_name() -> None:
+    assert parse_label_space(view(TEXT, choices("a"), choices("b,c")), "b,c").from_name == "b,c"
+
+
+@pytest.mark.parametrize(
+    ("config", "wanted", "words"),
+    [
+        (TWO, "absent", "names 'absent': the label config has no control of that name. Name one of 'first', 'second', 'why'."),
+        (TWO, "spans", 'that cannot be learnt: <Choices name="spans"> has perRegion="true"'),
+        (TWO, "First", "no control of that name"),
+        (view(TEXT), "c", "Nothing else in it can be learnt either"),
+    ],
+)  # fmt: skip
+def test_nothing_else_is_learnt_in_the_place_of_what_a_setting_names(
+    config: str, wanted: str, words: str
+) -> None:
+    with pytest.raises(NoLabelSpace) as raised:
+        parse_label_space(config, wanted)
+    assert words in str(raised.value)
+
+
+def test_every_control_is_told_in_its_order() -> None:
+    found = controls_of(TWO)
+    assert [one.name for one in found] == ["first", "second", "spans", "why"]
+    assert [one.name for one in found if isinstance(one, Control) and one.condition] == ["why"]
+
+
+def test_a_configs_hash_changes_with_it() -> None:
+    assert label_config_hash(TWO) != label_config_hash(TWO + " ")
+    assert len(label_config_hash("\ud83d")) == 12
