@@ -1,7 +1,8 @@
 """Promote or hold: the one decision whether annotators see a new version. Pure.
 
-A veto, not a prize: a version by the same method goes through unless it is clearly worse, on all texts or on one label;
-another method has to be better on 100 texts or more. Reasons are sentences for an annotation lead.
+A veto, not a prize: a version by the same method goes through unless it is clearly worse, on all texts or on one label,
+and so does one that a person asked for; another method has to be better on 100 texts or more. Reasons are sentences for
+an annotation lead.
 """
 
 from __future__ import annotations
@@ -94,8 +95,11 @@ def pair_up(
     return Pairs(fixed, broken, total, per_label, tuple(fixed_texts), tuple(broken_texts))
 
 
-def decide_first(candidate: OutOfSample, truth: Mapping[str, str]) -> GateDecision:
-    """Where nothing is served: it has to be right more often than always saying the commonest label."""
+def decide_first(candidate: OutOfSample, truth: Mapping[str, str], *, asked: bool = False) -> GateDecision:
+    """Where nothing is served: it has to be right more often than always saying the commonest label.
+
+    `asked`: a person asked for this version; then it may not be clearly worse than that.
+    """
     judged = candidate.answers.keys() & truth.keys()
     if not judged:
         reason = f"Held: {_labels(len(truth))} not enough yet: no text could be judged by a model that had not learnt it."
@@ -105,33 +109,46 @@ def decide_first(candidate: OutOfSample, truth: Mapping[str, str]) -> GateDecisi
     right = {key for key in judged if _answer(candidate.labels, candidate.answers[key]) == truth[key]}
     fixed = sum(truth[key] != commonest for key in right)
     broken = sum(truth[key] == commonest for key in judged - right)
-    promote = sign_test(broken, fixed) < WORSE
+    is_better = sign_test(broken, fixed) < WORSE
+    promote = is_better or (asked and sign_test(fixed, broken) >= WORSE)
     figures = (
         f"right {len(right)} of {len(judged)}, always saying {commonest!r} would be right "
         f"{'once' if counts[commonest] == 1 else f'{counts[commonest]} times'}."
     )
-    reason = (
-        f"Promoted: first version: {figures}"
-        if promote
-        else f"Held: {_labels(len(truth))} not enough yet: {figures}"
-    )
+    if is_better:
+        reason = f"Promoted: first version: {figures}"
+    elif promote:
+        reason = (
+            f"Promoted: a person asked for it, and it is not clearly worse than one answer for all: {figures}"
+        )
+    else:
+        reason = f"Held: {_labels(len(truth))} not enough yet: {figures}"
     kind = "first" if promote else "too-few"
     return GateDecision(promote, kind, (reason,), None, len(judged), fixed, broken)
 
 
 def decide(
-    pairs: Pairs, *, same_method: bool, labels_removed: tuple[str, ...], compared_with: str
+    pairs: Pairs,
+    *,
+    same_method: bool,
+    labels_removed: tuple[str, ...],
+    compared_with: str,
+    asked: bool = False,
 ) -> GateDecision:
-    """Where `compared_with` is served; `labels_removed` are those of its labels that the label config has no more."""
+    """Where `compared_with` is served; `labels_removed` are those of its labels that the label config has no more.
+
+    `asked`: a person asked for this version, which then is not held for having been made by another method.
+    """
     b, c = pairs.fixed, pairs.broken
+    only_veto = same_method or asked
     worse_labels = _worse_labels(pairs)
     if labels_removed:
         kind, reasons = "labels-changed", [_removed(labels_removed, compared_with)]
-    elif same_method and c > b and sign_test(b, c) < WORSE:
-        kind, reasons = "worse", [_broke(pairs)]
-    elif not same_method and pairs.total < LEAST_PAIRS:
+    elif only_veto and c > b and sign_test(b, c) < WORSE:
+        kind, reasons = "worse", [_broke(pairs, compared_with)]
+    elif not only_veto and pairs.total < LEAST_PAIRS:
         kind, reasons = "too-few", [_too_few(pairs)]
-    elif not same_method and b <= c:
+    elif not only_veto and b <= c:
         kind, reasons = (
             "not-better",
             [f"Held: the other method is not better than {compared_with}: {_figures(pairs)}"],
@@ -139,7 +156,9 @@ def decide(
     elif worse_labels:
         kind, reasons = "label-worse", [_label_broke(pairs, label) for label in worse_labels]
     else:
-        kind, reasons = "better" if b > c else "not-worse", [_promoted(pairs, compared_with)]
+        of_other_method = not same_method
+        kind = "better" if b > c else "not-worse"
+        reasons = [_promoted(pairs, compared_with, asked=asked and of_other_method)]
     promote = kind in ("labels-changed", "better", "not-worse")
     return GateDecision(promote, kind, tuple(reasons), compared_with, pairs.total, b, c)
 
@@ -177,9 +196,14 @@ def _figures(pairs: Pairs) -> str:
     return f"{pairs.fixed} fixed, {pairs.broken} broken of {counted(pairs.total)}."
 
 
-def _promoted(pairs: Pairs, compared_with: str) -> str:
+def _promoted(pairs: Pairs, compared_with: str, *, asked: bool) -> str:
     if not pairs.total:
         return f"Promoted: no text could be compared with {compared_with}, so nothing speaks against it."
+    if asked:
+        return (
+            f"Promoted: a person asked for it, and it is not clearly worse than {compared_with}, which another method "
+            f"made: {_figures(pairs)}"
+        )
     return f"Promoted: {_figures(pairs)}"
 
 
@@ -193,11 +217,12 @@ def _too_few(pairs: Pairs) -> str:
     return f"Held: another method is judged on {LEAST_PAIRS} texts or more: {_figures(pairs)}"
 
 
-def _broke(pairs: Pairs) -> str:
+def _broke(pairs: Pairs, compared_with: str) -> str:
     worst = min(pairs.per_label, key=lambda label: (sign_test(*pairs.per_label[label][:2]), label))
     _, broken, total = pairs.per_label[worst]
     return (
-        f"Held: {counted(pairs.broken)} broke and {_were(pairs.fixed)} fixed, of {pairs.total}; "
+        f"Held: clearly worse than {compared_with}: {counted(pairs.broken)} broke and {_were(pairs.fixed)} fixed, "
+        f"of {pairs.total}; "
         f"worst: {worst!r}, {broken} of {total} broke."
     )
 

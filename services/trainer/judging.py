@@ -82,23 +82,31 @@ def opponent_of(registry: Registry, project_key: str, version: str | None) -> Ma
         return None
 
 
-def compare(candidate: Candidate, current: Manifest | None, registry: Registry, origin: Origin) -> Comparison:
-    """The gate's decision; a current version that cannot be read or loaded counts as none."""
+def compare(
+    candidate: Candidate,
+    current: Manifest | None,
+    registry: Registry,
+    origin: Origin,
+    *,
+    asked: bool = False,
+) -> Comparison:
+    """The gate's decision; a current version that cannot be read or loaded counts as none. `asked`: by a person."""
     truth = {example.key: example.label for example in origin.dataset.examples}
     if current is None:
-        return Comparison(decide_first(candidate.answers, truth))
+        return Comparison(decide_first(candidate.answers, truth, asked=asked))
     try:
         answers = registry.out_of_sample(current.project_key, current.version)
         fresh = _answers_now(current, answers, candidate, registry, origin.dataset)
     except (StoreError, EngineError) as error:
         log.warning("current cannot be judged", version=current.version, error=str(error))
-        return Comparison(decide_first(candidate.answers, truth))
+        return Comparison(decide_first(candidate.answers, truth, asked=asked))
     pairs = pair_up(candidate.answers, answers, truth, fresh)
     decision = decide(
         pairs,
         same_method=current.method is candidate.fitted.method,
         labels_removed=tuple(label for label in current.labels if label not in origin.space.labels),
         compared_with=current.version,
+        asked=asked,
     )
     return Comparison(decision, pairs)
 

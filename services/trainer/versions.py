@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from services.core.domain import Manifest, Method, Served
+from services.core.domain import Manifest, Method, RunRequest, Served
 from services.core.errors import FitloopError
 from services.core.frames import frames_of
 from services.trainer.agreement import agreed_plan, check_same_start, features_for, fingerprint_of
@@ -102,7 +102,7 @@ def make_version(
     current = opponent_of(run.registry, origin.project.key, served.current)
     if made is not None and made.gate.promote and not served.pinned:
         current = made  # will be served by then
-    compared = compare(candidate, current, run.registry, origin)
+    compared = compare(candidate, current, run.registry, origin, asked=is_asked_for(run.request))
     decision = compared.decision
     if made is not None and not decision.promote:
         _add_sentence(run, f"Fine-tuning was tried and not kept. {' '.join(decision.reasons)}")
@@ -123,6 +123,11 @@ def make_version(
         engine=artefact.engine,
     )
     return manifest
+
+
+def is_asked_for(request: RunRequest) -> bool:
+    """Whether a person asked for what the run makes: they gave it parameters, and the method is not left to the rule."""
+    return bool(request.asked) and request.parameters.method is not Method.AUTO
 
 
 def plan_of(run: Run, method: Method, origin: Origin, features: Features, *, second: bool) -> Plan | str:

@@ -21,8 +21,10 @@ def pairs_of(**per_label: tuple[int, int, int]) -> Pairs:
     return Pairs(fixed, broken, total, per_label)
 
 
-def judged(pairs: Pairs, *, same_method: bool = True, removed: tuple[str, ...] = ()) -> GateDecision:
-    return decide(pairs, same_method=same_method, labels_removed=removed, compared_with="shop-3")
+def judged(
+    pairs: Pairs, *, same_method: bool = True, removed: tuple[str, ...] = (), asked: bool = False
+) -> GateDecision:
+    return decide(pairs, same_method=same_method, labels_removed=removed, compared_with="shop-3", asked=asked)
 
 
 def answers(labels: str, given_by_key: dict[str, str], **more: Any) -> OutOfSample:
@@ -130,14 +132,18 @@ def test_a_label_of_under_ten_pairs_is_not_judged_alone(fixed: int, broken: int,
             True,
             (),
             "worse",
-            ["Held: 31 texts broke and 14 were fixed, of 402; worst: 'refund', 9 of 26 broke."],
+            [
+                "Held: clearly worse than shop-3: 31 texts broke and 14 were fixed, of 402; worst: 'refund', 9 of 26 broke."
+            ],
         ),
         (
             pairs_of(A=(1, 7, 30), B=(0, 0, 5)),
             True,
             (),
             "worse",
-            ["Held: 7 texts broke and 1 was fixed, of 35; worst: 'A', 7 of 30 broke."],
+            [
+                "Held: clearly worse than shop-3: 7 texts broke and 1 was fixed, of 35; worst: 'A', 7 of 30 broke."
+            ],
         ),
         (pairs_of(A=(12, 5, 240)), True, (), "better", ["Promoted: 12 fixed, 5 broken of 240 texts."]),
         (pairs_of(A=(5, 5, 60)), True, (), "not-worse", ["Promoted: 5 fixed, 5 broken of 60 texts."]),
@@ -263,13 +269,53 @@ def test_swapping_both_versions_swaps_fixed_and_broken(rows: list[tuple[str, str
     assert pair_up(one, one, truth, None).fixed == pair_up(one, one, truth, None).broken == 0
 
 
+@pytest.mark.parametrize(
+    ("pairs", "same", "kind", "reason"),
+    [
+        (
+            pairs_of(A=(3, 3, 24)),
+            False,
+            "not-worse",
+            (
+                "Promoted: a person asked for it, and it is not clearly worse than shop-3, which another method made: "
+                "3 fixed, 3 broken of 24 texts."
+            ),
+        ),
+        (pairs_of(A=(3, 3, 24)), True, "not-worse", "Promoted: 3 fixed, 3 broken of 24 texts."),
+        (
+            pairs_of(A=(0, 0, 0)),
+            False,
+            "not-worse",
+            "Promoted: no text could be compared with shop-3, so nothing speaks against it.",
+        ),
+        (
+            pairs_of(A=(1, 9, 24)),
+            False,
+            "worse",
+            "Held: clearly worse than shop-3: 9 texts broke and 1 was fixed, of 24; worst: 'A', 9 of 24 broke.",
+        ),
+    ],
+)
+def test_what_a_person_asked_for_is_promoted_unless_it_is_clearly_worse(
+    pairs: Pairs, same: bool, kind: str, reason: str
+) -> None:
+    decision = judged(pairs, same_method=same, asked=True)
+    assert (decision.kind, decision.reasons) == (kind, (reason,))
+
+
+@given(PAIRS, st.booleans())
+def test_what_a_person_asked_for_is_judged_as_one_by_the_same_method(pairs: Pairs, same: bool) -> None:
+    assert judged(pairs, same_method=same, asked=True).kind == judged(pairs).kind
+
+
 # --------------------------------------------------------------------------------------------------- the first version
-def first(counts: dict[tuple[str, str], int], labels: str = "ABC") -> GateDecision:
+def first(counts: dict[tuple[str, str], int], labels: str = "ABC", *, asked: bool = False) -> GateDecision:
     """A decision on texts: (true label, answer) to how many."""
     rows = [pair for pair, count in counts.items() for _ in range(count)]
     keys = [f"k{number}" for number in range(len(rows))]
     candidate = answers(labels, {key: answer for key, (_, answer) in zip(keys, rows, strict=True)})
-    return decide_first(candidate, {key: true for key, (true, _) in zip(keys, rows, strict=True)})
+    truth = {key: true for key, (true, _) in zip(keys, rows, strict=True)}
+    return decide_first(candidate, truth, asked=asked)
 
 
 def test_a_first_version_has_to_beat_the_commonest_label() -> None:
@@ -291,6 +337,18 @@ def test_a_first_version_that_does_not_is_held() -> None:
     assert decision.reasons == (
         "Held: 30 labels are not enough yet: right 20 of 30, always saying 'A' would be right 20 times.",
     )
+
+
+def test_a_first_version_that_a_person_asked_for_may_not_be_clearly_worse_than_one_answer() -> None:
+    decision = first({("A", "A"): 18, ("A", "B"): 2, ("B", "B"): 2, ("B", "A"): 8}, asked=True)
+    assert (decision.promote, decision.kind) == (True, "first")
+    assert decision.reasons == (
+        (
+            "Promoted: a person asked for it, and it is not clearly worse than one answer for all: right 20 of 30, always "
+            "saying 'A' would be right 20 times."
+        ),
+    )
+    assert not first({("A", "A"): 12, ("A", "B"): 8, ("B", "A"): 10}, asked=True).promote
 
 
 def test_small_figures_are_said_in_good_english() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from services.core.domain import Method, RunState
+from services.core.domain import Method, Parameters, RunRequest, RunState, Served, Serving
 from services.core.errors import BadConfig, BadData, BadRequest, Preempted, StoreError
 from services.core.store.files import FileStore
 from services.engine.loader import load_model
@@ -51,6 +51,34 @@ def test_a_probe_is_published_with_all_that_a_version_has(world: World) -> None:
     assert snapshot is not None
     assert len(snapshot.tasks) == 90
     assert [one.version for one in world.status(run).published] == ["support-1"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "method", "found"),
+    [
+        ({"method": "finetune"}, Method.FINETUNE, True),
+        ({"seed": "3"}, Method.LP_FT, True),
+        ({"seed": "3"}, Method.AUTO, False),
+        ({}, Method.FINETUNE, False),
+    ],
+)
+def test_a_person_asked_for_a_version_where_they_gave_parameters_and_the_method_is_known(
+    asked: dict[str, str], method: Method, found: bool
+) -> None:
+    request = RunRequest("1-1", "1-x", 1, "asked for", Parameters(method=method), 1.0, asked=asked)
+    assert versions.is_asked_for(request) is found
+
+
+def test_another_method_that_a_person_asked_for_is_promoted_on_a_few_texts(world: World) -> None:
+    world.label(90)
+    world.train(world.request())
+    world.registry.write_serving(Serving(projects={world.key: Served(current="support-1")}))
+    world.train(world.request(Method.LP_FT, asked={"method": "lp-ft"}, num_train_epochs=1.0))
+    gate = world.manifest("support-2").gate
+    assert (gate.promote, gate.compared_with, gate.pairs < 100) == (True, "support-1", True)
+    assert gate.reasons[0].startswith(
+        "Promoted: a person asked for it, and it is not clearly worse than support-1"
+    )
 
 
 def test_what_is_published_answers_right(world: World) -> None:

@@ -89,10 +89,10 @@ class World:
             numbers.append(number)
         return numbers
 
-    def request(self, method: Method = Method.LINEAR_PROBE, **parameters: Any) -> str:
+    def request(self, method: Method = Method.LINEAR_PROBE, asked: Any = None, **parameters: Any) -> str:
         name = self.runs.next_name(1)
         given = Parameters(method=method, base_model=str(self.base), max_length=32, **parameters)
-        self.runs.write(RunRequest(name, self.key, 1, "test", given, 1.0))
+        self.runs.write(RunRequest(name, self.key, 1, "test", given, 1.0, asked=asked or {}))
         return name
 
     def train(self, run: str) -> None:

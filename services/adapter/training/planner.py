@@ -220,6 +220,7 @@ class Planner:
             parameters=replace(parameters, model_name=version_stem(project, parameters.model_name)),
             created_at=now,
             commands=launch.commands,
+            asked={name: value for command in trains for name, value in command.parameters.items()},
             fingerprint=seen.fingerprint if seen else "",
             term=self.term(),
         )

@@ -46,6 +46,8 @@ class RunRequest:
     created_at: float
     commands: tuple[str, ...] = ()
     """Ids of the inbox commands that this run answers, so that a crash cannot answer one twice."""
+    asked: dict[str, str] = field(default_factory=dict)
+    """Parameters that a person gave with those commands; empty for a run that came of itself or by the button."""
     fingerprint: str = ""
     """Of the labels, label config and parameters at launch: a run that failed is not repeated on the same ones."""
     term: int = 0

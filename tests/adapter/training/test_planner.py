@@ -123,6 +123,7 @@ def test_parameters_come_from_settings_then_the_backend_then_the_command(world: 
     world.settle()
     parameters = world.requests()[0].parameters
     assert (parameters.base_model, parameters.learning_rate, int(parameters.seed)) == ("tiny", 0.5, 3)
+    assert world.requests()[0].asked == {"learning_rate": "0.5"}
 
 
 def test_a_command_with_a_wrong_parameter_is_dropped_and_its_sentence_shown(world: World) -> None:
