@@ -16,9 +16,12 @@ from services.core.settings import GROUPS, variables
 _HEAD = """\
 # Configuration
 
-Every setting is an environment variable, read once at start; an empty one counts as unset. A wrong value stops the start
-with a sentence, and all wrong ones are named at once. This page is generated from `services/core/settings/`: change the
-settings there and run `make docs`.
+Every setting is an environment variable, read once at start; an empty one counts as unset. White space, line breaks and
+characters that nobody sees (a byte order mark, a zero-width space) are taken off both ends of every value, and one that holds
+nothing else counts as unset. Inside a value they are refused, except for blanks in paths, names of models, user names and
+passwords. A wrong value stops the start with a sentence, and all wrong ones are named at once, without secrets. Where two
+variables set the same thing, the first that is named here is used, and the log says so. This page is generated from
+`services/core/settings/`: change the settings there and run `make docs`.
 
 `fitloop local` also takes `--host`, `--port` and `--data`. The commands that speak to it (`fitloop status`, `train`, …) read
 its address from `FITLOOP_URL` (`http://127.0.0.1:9090`), and `BASIC_AUTH_USER` and `BASIC_AUTH_PASS` as below.

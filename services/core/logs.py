@@ -7,9 +7,7 @@ its frames, for its message repeats what it was given. What the settings keep se
 
 from __future__ import annotations
 
-import json
 import logging
-import re
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -18,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 import structlog
 
 from services.core.frames import frames_of
-from services.core.settings import LoggingSettings
+from services.core.redaction import struck
+from services.core.settings import LoggingSettings, contradictions
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor
@@ -27,11 +26,9 @@ _OURS: Final = ("services", "__main__")
 """What LOG_LEVEL=DEBUG is about: libraries need not even make such lines."""
 _LONGEST: Final = 300
 """Characters of a library's line that are kept."""
-_SHORTEST: Final = 8
-"""Characters of a secret that is struck out; a shorter one is part of many words."""
-_HIDDEN: Final = "[hidden]"
+_OF_OURS: Final = frozenset({"timestamp", "level"})
+"""What no secret gets into, however short it is."""
 _NOTHING: Final[Mapping[str, object]] = {}
-_LOGIN: Final = re.compile(r"(?<=://)[^/\s@\"']+@")
 
 
 def configure(
@@ -65,7 +62,8 @@ def configure(
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 _places,
-                _without(hidden, renderer),
+                _without(hidden),
+                renderer,
             ],
         )
     )
@@ -75,6 +73,8 @@ def configure(
     root.setLevel(max(level, logging.INFO))
     for ours in _OURS:
         logging.getLogger(ours).setLevel(level)
+    for said in contradictions():
+        structlog.get_logger("services.core.logs").warning("setting_given_twice", reason=said)
 
 
 def adopt(*names: str) -> None:
@@ -132,20 +132,20 @@ def _places(_: object, __: str, event: EventDict) -> EventDict:
     return event
 
 
-def _without(hidden: Iterable[str], renderer: Callable[..., Any]) -> Processor:
-    """The renderer, and no secret in what it gives, nor a login in front of a host."""
-    long = [one for one in hidden if len(one) >= _SHORTEST]
-    secrets = sorted({shape for one in long for shape in _shapes(one)}, key=len, reverse=True)
+def _without(hidden: Iterable[str]) -> Processor:
+    """No secret in any text of the line, nor a login in front of a host; what is no text is written as one first."""
+    secrets = tuple(hidden)
 
-    def render(logger: Any, name: str, event: EventDict) -> str:
-        line = str(renderer(logger, name, event))
-        for secret in secrets:
-            line = line.replace(secret, _HIDDEN)
-        return _LOGIN.sub(f"{_HIDDEN}@", line)
+    def clean(value: Any) -> Any:
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        if isinstance(value, Mapping):
+            return {str(clean(name)): clean(one) for name, one in value.items()}
+        if isinstance(value, list | tuple | set | frozenset):
+            return [clean(one) for one in value]
+        return struck(value if isinstance(value, str) else repr(value), secrets)
 
-    return render
+    def strike(_: object, __: str, event: EventDict) -> EventDict:
+        return {name: value if name in _OF_OURS else clean(value) for name, value in event.items()}
 
-
-def _shapes(secret: str) -> tuple[str, ...]:
-    """As a line may hold it: as it is, as JSON writes it (quotes, backslashes, other letters than ASCII), and as Python does."""
-    return secret, json.dumps(secret)[1:-1], repr(secret)[1:-1]
+    return strike

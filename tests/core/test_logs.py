@@ -72,6 +72,17 @@ def test_our_own_modules_need_not_name_their_loggers(module: str, capsys: pytest
     assert "ours" in capsys.readouterr().err
 
 
+def test_a_setting_that_is_given_twice_is_said_in_every_process(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LABEL_STUDIO_HOST", "http://one")
+    monkeypatch.setenv("LABEL_STUDIO_URL", "http://two")
+    configure(LoggingSettings())
+    (line,) = _lines(capsys)
+    assert line["event"] == "setting_given_twice"
+    assert line["reason"].startswith("LABEL_STUDIO_HOST and LABEL_STUDIO_URL are both set")
+
+
 def test_a_console_gets_words(capsys: pytest.CaptureFixture[str]) -> None:
     configure(LoggingSettings(FITLOOP_LOG_FORMAT="console"))
     structlog.get_logger().info("launched", run="5-1")
@@ -133,11 +144,29 @@ def test_what_asyncio_says_of_a_task_is_its_first_line(capsys: pytest.CaptureFix
 
 
 def test_secrets_of_the_settings_are_struck_out_of_every_line(capsys: pytest.CaptureFixture[str]) -> None:
-    configure(LoggingSettings(), hidden=["a-long-password", "short", ""])
+    configure(LoggingSettings(), hidden=["a-long-password", "short", "abc", ""])
     log = structlog.get_logger("services.somewhere")
-    log.error("said", reason="https://user:pass@host/a-long-password is away, in short")
+    log.error(
+        "said",
+        reason="https://user:pass@host/a-long-password is away, in short: shortly, abc",
+        sent=["YS1sb25nLXBhc3N3b3Jk", {"a-long-password": 1}],
+        run=12345678,
+    )
     (line,) = _lines(capsys)
-    assert line["reason"] == "https://[hidden]@host/[hidden] is away, in short"
+    assert line["reason"] == "https://[hidden]@host/[hidden] is away, in [hidden]: shortly, abc"
+    assert line["sent"] == ["[hidden]", {"[hidden]": 1}]
+
+
+@pytest.mark.parametrize("secret", ["12345678", "1234", "info", "2026"])
+def test_a_secret_that_looks_like_a_figure_breaks_no_line(
+    secret: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure(LoggingSettings(), hidden=[secret])
+    structlog.get_logger("services.somewhere").info("said", project=int(secret) if secret.isdigit() else 1)
+    (line,) = _lines(capsys)
+    assert line["level"] == "info"
+    assert line["timestamp"].startswith("20")
+    assert line["project"] == (int(secret) if secret.isdigit() else 1)
 
 
 @pytest.mark.parametrize("shape", ["json", "console"])

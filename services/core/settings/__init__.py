@@ -6,11 +6,14 @@ The names that users of Label Studio's example backends know keep working; all o
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 
 from pydantic import SecretStr, ValidationError
 
 from services.core.errors import BadConfig
+from services.core.redaction import keep_secrets
+from services.core.settings import foreign
 from services.core.settings.adapter import (
     AuthSettings,
     LabelStudioSettings,
@@ -21,6 +24,7 @@ from services.core.settings.cluster import ClusterSettings, RolloutSettings, S3S
 from services.core.settings.group import Group, variables
 from services.core.settings.models import ServingSettings, TrainingSettings
 from services.core.settings.telemetry import LoggingSettings, MetricsSettings, TracingSettings
+from services.core.settings.values import trimmed
 
 __all__ = [
     "GROUPS",
@@ -37,6 +41,7 @@ __all__ = [
     "TracingSettings",
     "TrainingSettings",
     "TriggerSettings",
+    "contradictions",
     "variables",
 ]
 
@@ -78,7 +83,9 @@ class Settings:
         groups = (getattr(self, name) for name in GROUPS)
         values = (value for group in groups for value in dict(group).values())
         found = [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
-        return tuple(filter(None, [*found, self.auth.secret_path]))
+        password = self.auth.password.get_secret_value()
+        pair = f"{self.auth.username}:{password}" if password else ""  # as Basic auth sends it
+        return tuple(filter(None, [*found, self.auth.secret_path, pair]))
 
     @classmethod
     def load(cls) -> Settings:
@@ -89,17 +96,49 @@ class Settings:
             try:
                 groups[name] = group()
             except ValidationError as error:
-                problems += [f"{_variable(group, issue['loc'])}: {issue['msg']}" for issue in error.errors()]
+                problems += [_problem(group, issue["loc"], issue["msg"]) for issue in error.errors()]
+        problems += foreign.tidy(os.environ)
         if half := _half_a_login(groups.get("auth")):
             problems.append(half)
         if problems:
             raise BadConfig("These settings are wrong: " + "; ".join(problems) + ".")
-        return cls(**groups)  # type: ignore[arg-type]  # each group is built by the class of its own name
+        found = cls(**groups)  # type: ignore[arg-type]  # each group is built by the class of its own name
+        keep_secrets(found.secrets())
+        return found
+
+
+def _problem(group: type[Group], location: tuple[int | str, ...], said: str) -> str:
+    return f"{_variable(group, location)}: {said.removeprefix('Value error, ')}"
 
 
 def _variable(group: type[Group], location: tuple[int | str, ...]) -> str:
+    """The one that is set, or the first of those that could be."""
     name = str(location[0])
-    return variables(group, name)[0] if name in group.model_fields else name
+    fields = (field for field in group.model_fields if name in {field, *variables(group, field)})
+    field = next(fields, None)
+    if field is None:
+        return name
+    names = variables(group, field)
+    return next((one for one in names if trimmed(os.environ.get(one, ""))), names[0])
+
+
+def contradictions() -> list[str]:
+    """A sentence for each setting that the environment gives twice, with different values.
+
+    Of our own names: those that begin with AWS_ may say something else to other programs.
+    """
+    found: list[str] = []
+    for group in GROUPS.values():
+        for name in group.model_fields:
+            names = [one for one in variables(group, name) if not one.startswith("AWS_")]
+            given = {one: trimmed(os.environ.get(one, "")).rstrip("/") for one in names}
+            first, *others = [one for one in names if given[one]] or [""]
+            found += [
+                f"{first} and {other} are both set, to different values: {first} is used. Unset one of them."
+                for other in others
+                if given[other] != given[first]
+            ]
+    return found
 
 
 def _half_a_login(auth: Group | None) -> str:

@@ -9,6 +9,8 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
 from services.core.settings.group import Group, named
+from services.core.settings.urls import http_url
+from services.core.settings.values import Inside
 
 EACH_N_UPDATES: Final = "start_training_each_n_updates"
 """Of one project, beside the parameters of its runs."""
@@ -32,6 +34,11 @@ class LabelStudioSettings(Group):
         validation_alias=named("FITLOOP_LABEL_STUDIO_PUBLIC_URL"),
         description="Label Studio's address as browsers reach it, for links on the status page; unset: the address above.",
     )
+    ca_file: Path | None = Field(
+        None,
+        validation_alias=named("FITLOOP_LABEL_STUDIO_CA_FILE"),
+        description="Certificates (PEM) of the authority that signed Label Studio's own, beside the public ones.",
+    )
     timeout_seconds: float = Field(
         30.0,
         gt=0,
@@ -45,33 +52,27 @@ class LabelStudioSettings(Group):
         description="Tasks a page when labels are read: larger pages are fewer requests and more memory.",
     )
 
-    @field_validator("public_url")
-    @classmethod
-    def _is_http_where_set(cls, value: str) -> str:
-        return cls._is_http(value) if value else ""
-
-    @field_validator("url")
+    @field_validator("url", "public_url")
     @classmethod
     def _is_http(cls, value: str) -> str:
-        if not value.startswith(("http://", "https://")):
-            raise ValueError("it must begin with http:// or https://")  # not repeated: it may hold a password
-        if "@" in value.split("/")[2]:  # it would take the token's place
-            raise ValueError(
-                "a user name and a password have no place in it: LABEL_STUDIO_API_KEY is what counts"
-            )
-        return value.rstrip("/")
+        return http_url(value, instead="LABEL_STUDIO_API_KEY is what counts") if value else ""
 
 
 class AuthSettings(Group):
     """Who may call the backend."""
 
-    username: str = Field(
+    username: Annotated[str, Inside.EXACT] = Field(
         "",
         validation_alias=named("BASIC_AUTH_USER"),
         description="User name of Basic auth; with a password, every route but the probes asks for it.",
     )
-    password: SecretStr = Field(
-        SecretStr(""), validation_alias=named("BASIC_AUTH_PASS"), description="Password of Basic auth."
+    password: Annotated[SecretStr, Inside.EXACT] = Field(
+        SecretStr(""),
+        validation_alias=named("BASIC_AUTH_PASS"),
+        description=(
+            "Password of Basic auth. A line break at its end is taken off; one that begins or ends with a blank is "
+            "refused, because Label Studio sends it without."
+        ),
     )
     secret_path: str = Field(
         "",
@@ -99,7 +100,7 @@ class StorageSettings(Group):
         validation_alias=named("MODEL_DIR"),
         description="Folder of `fitloop local`: everything that it knows is here, unless `FITLOOP_STORE` names a store.",
     )
-    store: str = Field(
+    store: Annotated[str, Inside.LINE] = Field(
         "",
         validation_alias=named("FITLOOP_STORE"),
         description="Where versions and runs are kept, as s3://bucket/prefix/; unset: in `MODEL_DIR`.",
@@ -174,7 +175,7 @@ class TriggerSettings(Group):
         validation_alias=named("FITLOOP_MIN_SECONDS_BETWEEN_RUNS"),
         description="Seconds from the end of a project's run to its next one, unless a person asks for it; 0: none.",
     )
-    projects: Annotated[dict[int, dict[str, str]], NoDecode] = Field(
+    projects: Annotated[dict[int, dict[str, str]], NoDecode, Inside.LINES] = Field(
         {},
         validation_alias=named("FITLOOP_PROJECTS"),
         description=(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
 from services.core.settings.group import Group, named
+from services.core.settings.urls import http_url
+from services.core.settings.values import Inside
 
 
 class S3Settings(Group):
@@ -64,6 +66,13 @@ class S3Settings(Group):
         ),
     )
 
+    @field_validator("endpoint")
+    @classmethod
+    def _is_http(cls, value: str) -> str:
+        return http_url(
+            value, path=False, instead="AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are what counts"
+        )
+
     @property
     def write_seconds(self) -> float:
         """The longest that a write of a document may take, retries included."""
@@ -109,7 +118,7 @@ class ClusterSettings(Group):
         validation_alias=named("FITLOOP_PREDICTOR_WORKLOAD"),
         description="What is patched for a rolling update: `inferenceservice/<name>` or `deployment/<name>`.",
     )
-    predictor_selector: str = Field(
+    predictor_selector: Annotated[str, Inside.LINE] = Field(
         "fitloop.io/predictor=fitloop",
         validation_alias=named("FITLOOP_PREDICTOR_SELECTOR"),
         description="Labels of the predictors' pods.",
@@ -130,6 +139,11 @@ class ClusterSettings(Group):
         validation_alias=named("FITLOOP_PREDICT_TIMEOUT_SECONDS"),
         description="Seconds for an answer of the predictors, a retry included: less than Label Studio's own 100.",
     )
+
+    @field_validator("predictor_url")
+    @classmethod
+    def _is_http(cls, value: str) -> str:
+        return http_url(value)
 
 
 class RolloutSettings(Group):

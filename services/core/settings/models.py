@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from services.core.domain import Method, Parameters
 from services.core.settings.group import Group, named
+from services.core.settings.values import Inside
 
 
 def cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
@@ -40,7 +41,7 @@ class TrainingSettings(Group):
         validation_alias=named("METHOD", "FITLOOP_METHOD"),
         description="`auto`, `linear-probe`, `finetune` or `lp-ft`.",
     )
-    base_model: str = Field(
+    base_model: Annotated[str, Inside.LINE] = Field(
         "bert-base-multilingual-cased",
         validation_alias=named("BASELINE_MODEL_NAME"),
         description=(

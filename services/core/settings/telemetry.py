@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from services.core.settings.group import Group, named
+from services.core.settings.urls import http_url
 
 
 class LoggingSettings(Group):
@@ -23,12 +24,12 @@ class LoggingSettings(Group):
         description="`auto` is colours on a terminal and JSON elsewhere.",
     )
 
-    @field_validator("level", mode="before")
+    @field_validator("level")
     @classmethod
-    def _is_level(cls, value: object) -> str:
-        level = str(value).upper()
+    def _is_level(cls, value: str) -> str:
+        level = value.upper()
         if level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
-            raise ValueError(f"{value!r} is not one of DEBUG, INFO, WARNING, ERROR")
+            raise ValueError(f"{value[:40]!r} is not one of DEBUG, INFO, WARNING, ERROR")
         return level
 
 
@@ -52,7 +53,6 @@ class TracingSettings(Group):
     endpoint: str = Field(
         "",
         validation_alias=named("FITLOOP_TRACES_ENDPOINT"),
-        pattern=r"^(https?://.+)?$",
         repr=False,
         description=(
             "The collector's address, as http://collector:4318; unset: no traces. OpenTelemetry's own variables say the "
@@ -64,6 +64,11 @@ class TracingSettings(Group):
         validation_alias=named("OTEL_SDK_DISABLED"),
         description="Whether there are none all the same.",
     )
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_http(cls, value: str) -> str:
+        return http_url(value, login=True) if value else ""
 
     @property
     def on(self) -> bool:

@@ -131,7 +131,7 @@ def test_a_body_that_breaks_off_is_asked_for_again_and_never_believed(cache: Pat
         assert store_at(faults, cache).local("a").read_bytes() == b"one"
     with serving(half) as faults:
         store = store_at(faults, cache)
-        with pytest.raises(StoreUnreachable, match="connection to .* broke"):
+        with pytest.raises(StoreUnreachable, match="closes connections before it answers"):
             store.read("b")
         with pytest.raises(StoreUnreachable):
             store.local("b")
@@ -165,8 +165,11 @@ def test_nobody_there(cache: Path) -> None:
     with serving(OK) as faults:
         pass
     for endpoint, sentence in (
-        (faults.endpoint, "takes no connection. Check that the storage runs, and FITLOOP_S3_ENDPOINT"),
-        ("http://no.such.host.invalid", "the host of .* is not known. Check FITLOOP_S3_ENDPOINT"),
+        (
+            faults.endpoint,
+            "takes no connection: start it, or correct the host and the port in FITLOOP_S3_ENDPOINT",
+        ),
+        ("http://no.such.host.invalid", "The host of .* is not known here: correct FITLOOP_S3_ENDPOINT"),
     ):
         store = s3_store("s3://bucket", cache, s3_settings(endpoint, "someone", SECRET))
         with pytest.raises(StoreUnreachable, match=sentence) as raised:
@@ -215,14 +218,6 @@ def test_a_cache_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with serving(OK) as faults, pytest.raises(StoreError, match="'a' cannot be copied from"):
         store_at(faults, tmp_path / "file").local("a")
-
-
-@pytest.mark.parametrize(
-    "endpoint", ["minio:9000", "ftp://minio", "http://", "http://minio/path", "http://minio:port"]
-)
-def test_an_endpoint_that_is_no_address_is_refused(endpoint: str, cache: Path) -> None:
-    with pytest.raises(BadConfig, match="FITLOOP_S3_ENDPOINT .* is no address"):
-        s3_store("s3://bucket", cache, s3_settings(endpoint, "a", "b"))
 
 
 @pytest.mark.parametrize("url", ["s3://", "s3:///key", "s3://bucket/a//b", "s3://bucket/x?y", "file:///x"])
@@ -298,6 +293,37 @@ class TestKeys:
             shutil.rmtree(tmp_path / "..two")
             with pytest.raises(StoreRefused, match="cannot be read from .*FITLOOP_S3_CREDENTIALS_DIR"):
                 store.write("a", b"")
+
+    @pytest.mark.parametrize("key", ["first\n", "first", " first\r\n", "\ufefffirst\u200b\0"])
+    def test_what_is_pasted_around_a_mounted_key_is_taken_off(
+        self, cache: Path, tmp_path: Path, key: str
+    ) -> None:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            (tmp_path / name).write_text(key, encoding="utf-8", newline="")
+        with serving(OK) as faults:
+            settings = S3Settings(endpoint=faults.endpoint, region="r", credentials_dir=tmp_path)
+            assert s3_store("s3://bucket", cache, settings).read("a") == b"one"
+            assert "Credential=first/" in faults.asked[0][2]["Authorization"]
+
+    @pytest.mark.parametrize("bad", ["in\nside", "in side", "in\u200bside", "kéy"])
+    def test_a_mounted_key_that_holds_more_is_refused_by_its_file_and_not_repeated(
+        self, cache: Path, tmp_path: Path, bad: str
+    ) -> None:
+        for name, text in (("AWS_ACCESS_KEY_ID", "someone"), ("AWS_SECRET_ACCESS_KEY", f"{SECRET}{bad}")):
+            (tmp_path / name).write_text(text, encoding="utf-8")
+        settings = S3Settings(endpoint="http://minio.invalid", region="r", credentials_dir=tmp_path)
+        with pytest.raises(StoreRefused, match="The file AWS_SECRET_ACCESS_KEY in .* it holds") as raised:
+            s3_store("s3://bucket", cache, settings).read("a")
+        assert SECRET not in str(raised.value)
+
+    def test_no_header_is_repeated_where_the_client_refuses_to_send_one(self, cache: Path) -> None:
+        """Whatever got past the settings: http.client's own sentence is the whole header."""
+        settings = s3_settings("http://127.0.0.1:9", "someone", SECRET, region="r")
+        settings = settings.model_copy(update={"access_key": SecretStr("some\none")})
+        store = s3_store("s3://bucket", cache, settings)
+        with pytest.raises(StoreRefused, match="Check s3://bucket, AWS_ACCESS_KEY_ID") as raised:
+            store.read("a")
+        assert "AWS4" not in str(raised.value)
 
     def test_half_a_pair_and_none_are_refused(self, cache: Path) -> None:
         for key, sentence in (
@@ -399,14 +425,16 @@ class TestTls:
         settings = s3_settings(endpoint, "a", "b", region="r", ca_file=certificate)
         assert s3_store("s3://bucket", cache, settings).read("a") == b"one"
         with pytest.raises(
-            StoreRefused, match=r"is not trusted \(self.signed certificate\)\. Set FITLOOP_S3_CA_FILE"
+            StoreRefused, match=r"signed by an authority that is not known here: set FITLOOP_S3_CA_FILE"
         ):
             s3_store("s3://bucket", cache, s3_settings(endpoint, "a", "b", region="r")).read("a")
 
     def test_http_and_https_are_told_apart(self, cache: Path, endpoint: str) -> None:
         with serving(OK) as faults:
             plain = faults.endpoint.replace("http:", "https:")
-            with pytest.raises(StoreRefused, match="does not speak TLS .* Write http://"):
+            with pytest.raises(
+                StoreRefused, match="does not speak TLS: write http:// in FITLOOP_S3_ENDPOINT"
+            ):
                 s3_store("s3://bucket", cache, s3_settings(plain, "a", "b", region="r")).read("a")
         with pytest.raises(StoreError, match=r"s3://bucket"):
             s3_store(

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import logging
 import os
-import ssl
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
-import certifi
 import urllib3
 from minio import Minio
 from minio.credentials.credentials import Credentials
@@ -24,7 +22,10 @@ from urllib3.exceptions import HTTPError
 from urllib3.util import Retry, Timeout
 
 from services.core.errors import BadConfig, StoreRefused, StoreUnreachable
+from services.core.redaction import why
 from services.core.settings.cluster import S3Settings
+from services.core.settings.values import Inside, problem_of, trimmed
+from services.core.tls import trusting
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
@@ -57,7 +58,7 @@ def connect(settings: S3Settings) -> Clients:
     """Clients that have not spoken to anybody yet. Raises BadConfig."""
     # Its warnings of each retry name the whole URL, which is a token's when a pod's identity is asked for keys.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
-    provider, context = provider_of(settings), _certificates(settings.ca_file)
+    provider, context = provider_of(settings), trusting(settings.ca_file, "FITLOOP_S3_CA_FILE")
     seconds = settings.timeout_seconds
     # No try begins after half the time, and each connects within a quarter: all of it takes less than twice the time.
     quick = _Pool(
@@ -140,7 +141,7 @@ class IdentityProvider(Provider):
             raise StoreUnreachable(
                 f"The service that gives this pod its keys does not answer. Without one: {_NO_KEYS}"
             ) from None  # its text holds the token, and so does the next one's
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, OSError):
             raise StoreRefused(
                 "This pod's identity gives it no keys for the object storage: check its ServiceAccount's role, or set "
                 "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
@@ -198,15 +199,15 @@ class _Pool(urllib3.PoolManager):
 
 
 def _word(path: Path) -> str:
-    return path.read_text(encoding="utf-8").strip()
+    """The key in a file. Raises OSError, UnicodeDecodeError, and StoreRefused where it cannot be meant."""
+    text = trimmed(path.read_text(encoding="utf-8"), Inside.TOKEN)
+    if problem := problem_of(text, Inside.TOKEN):
+        raise StoreRefused(f"The file {path.name} in {path.parent} (FITLOOP_S3_CREDENTIALS_DIR): {problem}.")
+    return text
 
 
 def _client(settings: S3Settings, provider: Provider, pool: urllib3.PoolManager) -> Minio:
     parts = urlsplit(settings.endpoint)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path.strip("/"):
-        raise BadConfig(
-            f"FITLOOP_S3_ENDPOINT {settings.endpoint!r} is no address: write http://host:port or https://host."
-        )
     try:
         client = Minio(
             endpoint=parts.netloc,
@@ -216,23 +217,11 @@ def _client(settings: S3Settings, provider: Provider, pool: urllib3.PoolManager)
             http_client=pool,
         )
     except ValueError as error:
-        raise BadConfig(f"FITLOOP_S3_ENDPOINT {settings.endpoint!r} is no address: {error}.") from error
+        raise BadConfig(
+            f"FITLOOP_S3_ENDPOINT {settings.endpoint!r} is no address that the client takes: {why(error)}."
+        ) from error
     if settings.addressing == "path":
         client.disable_virtual_style_endpoint()
     if settings.addressing == "host":
         client.enable_virtual_style_endpoint()
     return client
-
-
-def _certificates(ca_file: Path | None) -> ssl.SSLContext:
-    """The system's authorities, certifi's, and the one of the settings."""
-    context = ssl.create_default_context()
-    context.load_verify_locations(certifi.where())
-    if ca_file:
-        try:
-            context.load_verify_locations(ca_file)
-        except (OSError, ssl.SSLError) as error:
-            raise BadConfig(
-                f"FITLOOP_S3_CA_FILE {str(ca_file)!r} holds no readable certificate (PEM): mount the authority's there."
-            ) from error
-    return context

@@ -7,7 +7,6 @@ No sentence holds a key, a header or an answer's body.
 from __future__ import annotations
 
 import re
-import ssl
 from dataclasses import dataclass
 from xml.etree.ElementTree import ParseError
 
@@ -15,6 +14,8 @@ from minio.error import InvalidResponseError, MinioException, S3Error, ServerErr
 from urllib3 import exceptions as http
 
 from services.core.errors import NotFound, StoreError, StoreRefused, StoreUnreachable
+from services.core.faults import Fault, Server, fault_of, sentence_of
+from services.core.redaction import why
 from services.core.settings.cluster import S3Settings
 
 FAILURES = (MinioException, http.HTTPError, ParseError, ValueError, OSError)
@@ -79,8 +80,13 @@ class Place:
                 found = self._broken(error, failed)
             case ParseError():
                 found = self._is_no_storage()
-            case _:  # of a local file, or of a name that the client refuses
-                found = StoreError(f"{failed}: {getattr(error, 'strerror', None) or error}.")
+            case OSError():  # of a local file
+                found = StoreError(f"{failed}: {why(error)}.")
+            case _:  # its text may be a whole header, signature and all
+                found = StoreRefused(
+                    f"{failed}: the client does not take the key, the bucket's name or the access keys. Check {self.url}, "
+                    "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+                )
         return found
 
     def _refusal(self, error: S3Error, key: str, failed: str) -> StoreError:
@@ -114,34 +120,21 @@ class Place:
         return self._is_no_storage()
 
     def _broken(self, error: http.HTTPError, failed: str) -> StoreError:
-        reason = error.reason if isinstance(error, http.MaxRetryError) else error
-        if isinstance(reason, http.SSLError):
-            return self._tls(reason)
-        if isinstance(reason, http.NameResolutionError):
-            return StoreUnreachable(
-                f"{failed}: the host of {self._at} is not known. Check FITLOOP_S3_ENDPOINT."
-            )
-        if isinstance(reason, http.NewConnectionError):
-            return StoreUnreachable(
-                f"{failed}: {self._at} takes no connection. Check that the storage runs, and FITLOOP_S3_ENDPOINT."
-            )
-        if isinstance(reason, http.TimeoutError):
-            return StoreUnreachable(
-                f"{failed}: {self._at} did not answer in time ({self.settings.timeout_seconds:g} s for a document)."
-            )
-        return StoreUnreachable(f"{failed}: the connection to {self._at} broke ({type(reason).__name__}).")
-
-    def _tls(self, error: http.SSLError) -> StoreError:
-        cause = error.args[0] if error.args else error
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return StoreRefused(
-                f"The certificate of {self._at} is not trusted ({cause.verify_message}). Set FITLOOP_S3_CA_FILE to the "
-                "certificate of the authority that signed it, and use the host's name that it names."
-            )
-        return StoreRefused(
-            f"{self._at} does not speak TLS as it should ({getattr(cause, 'reason', None) or 'handshake failed'}). "
-            "Write http:// in FITLOOP_S3_ENDPOINT if the storage has no TLS."
+        fault = fault_of(error)
+        plain = self._at.startswith("http:")
+        said = sentence_of(
+            error,
+            Server(f"the object storage at {self._at}", "FITLOOP_S3_ENDPOINT", "FITLOOP_S3_CA_FILE"),
+            plain=plain,
         )
+        if fault.is_tls:
+            return StoreRefused(said)
+        if fault is Fault.READ_TIME:
+            said = (
+                f"The object storage at {self._at} did not answer in time ({self.settings.timeout_seconds:g} s for a document): see whether "
+                "it is overloaded."
+            )
+        return StoreUnreachable(f"{failed}. {said}")
 
     def _is_no_storage(self) -> StoreError:
         return StoreRefused(f"What answers at {self._at} is no S3 storage. Correct FITLOOP_S3_ENDPOINT.")

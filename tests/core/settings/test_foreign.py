@@ -1,0 +1,31 @@
+"""core.settings.foreign: what libraries read by themselves is trimmed for them, or refused by name."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.core.settings.foreign import tidy
+
+
+def test_white_space_around_them_is_taken_off_in_place() -> None:
+    names = (
+        "HF_TOKEN",
+        "https_proxy",
+        "NO_PROXY",
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+    )
+    environment = dict.fromkeys(names, " value\r\n") | {"PATH": " untouched ", "HF_HOME": "/a b"}
+    assert tidy(environment) == []
+    assert {environment[name] for name in names} == {"value"}
+    assert (environment["PATH"], environment["HF_HOME"]) == (" untouched ", "/a b")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("HF_TOKEN", "hush never"), ("HF_TOKEN", "hush\nnever"), ("OTEL_EXPORTER_OTLP_HEADERS", "hush\nnever")],
+)
+def test_what_cannot_be_sent_is_refused_and_not_repeated(name: str, value: str) -> None:
+    (said,) = tidy({name: value})
+    assert said.startswith(f"{name}: it holds a ")
+    assert "hush" not in said
