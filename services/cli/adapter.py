@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import uvicorn
     from starlette.applications import Starlette
 
+    from services.core.connections import Bounds
+
 _EVERYWHERE = "0.0.0.0"  # noqa: S104  # a pod's port
 _GRACE_SECONDS = 20
 """For requests that are being answered at the end."""
@@ -38,16 +40,18 @@ def adapter(
     """Answer Label Studio from a pod of the chart; it is told everything by its environment."""
     from services.adapter.app import create_management_app
     from services.core import logs, tracing
+    from services.core.connections import MANAGEMENT, bounds_of, raise_file_limit
     from services.core.settings import Settings
     from services.wiring import cluster
 
     settings = Settings.load()
+    files = raise_file_limit()
     logs.configure(settings.logging, hidden=settings.secrets())
     logs.catch_all()
     tracing.configure(settings.tracing, "adapter")
     sockets = [listen(_EVERYWHERE, port), listen(_EVERYWHERE, management_port, "--management-port")]
     parts = cluster(settings)
-    servers = [_server(parts.app), _server(create_management_app(parts.board))]
+    servers = [_server(parts.app, bounds_of(files)), _server(create_management_app(parts.board), MANAGEMENT)]
     resigning = threading.Thread(target=parts.resign, name="resign")
 
     def end(*_: object) -> None:
@@ -65,11 +69,15 @@ def adapter(
         tracing.close()
 
 
-def _server(app: Starlette) -> uvicorn.Server:
+def _server(app: Starlette, bounds: Bounds) -> uvicorn.Server:
     import uvicorn
+
+    from services.core.connections import protocol
 
     config = uvicorn.Config(
         app,
+        http=protocol(bounds),
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from services.core.connections import MANAGEMENT, protocol
 from services.core.errors import BadConfig
 from services.predictor.keeper import Keeper
 
@@ -47,7 +48,14 @@ class Management:
         listener = _listener(self.port)
         self.port = listener.getsockname()[1]
         self._server = uvicorn.Server(
-            uvicorn.Config(self.app(), log_config=None, access_log=False, lifespan="off")
+            uvicorn.Config(
+                self.app(),
+                http=protocol(MANAGEMENT),
+                ws="none",
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+            )
         )
         serve = self._server.run
         self._thread = threading.Thread(target=serve, args=([listener],), name="management", daemon=True)

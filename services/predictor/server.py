@@ -8,11 +8,12 @@ from __future__ import annotations
 import tempfile
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
 from services.core import tracing
+from services.core.connections import Bounds, bounds_of, protocol, raise_file_limit
 from services.core.errors import BadConfig
 from services.core.logs import adopt, catch_all, configure
 from services.core.metrics import Component, built
@@ -31,12 +32,16 @@ log = structlog.get_logger()
 _GRACE_SECONDS = 30
 """For requests that are being answered when the process is to end."""
 
+BOUNDED: Final = protocol(Bounds())
+"""For the port of the protocols."""
+
 
 def serve(settings: Settings) -> None:
     """Until SIGTERM. Raises BadConfig where somebody must change something; a bucket that does not answer is waited for."""
     configure(settings.logging, hidden=settings.secrets())
     catch_all()
     tracing.configure(settings.tracing, "predictor")
+    BOUNDED.bounds = bounds_of(raise_file_limit())
     store = _open(settings)
     crashes = Crashes((settings.storage.cache_dir or Path(tempfile.gettempdir())) / "crashes")
     inference = LocalInference(Registry(store), settings.serving, crashes.watched)
@@ -60,6 +65,9 @@ def model_server(routes: Routes, port: int) -> Any:
     """KServe's server: HTTP alone, two lines a request fewer, and our routes before its own."""
     # What is outdated in KServe is not ours to mend.
     warnings.filterwarnings("ignore", module=r"fastapi|kserve")
+    import uvicorn.config  # noqa: PLC0415
+
+    uvicorn.config.HTTP_PROTOCOLS["auto"] = f"{__name__}:BOUNDED"  # KServe lets nobody say which
     from kserve import ModelServer  # noqa: PLC0415  # a second of imports, and it reads the command line
     from kserve.model_server import app  # noqa: PLC0415
 

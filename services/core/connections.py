@@ -1,0 +1,209 @@
+"""Time limits and a bound for the connections of a port, as uvicorn's own protocol has none before a request is whole.
+
+A connection that sends no whole head, sends a body too slowly, or takes an answer too slowly is closed. Where there are
+too many, the one that has waited longest without a request goes, so that a new client is always heard.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+import structlog
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+log = structlog.get_logger()
+_RESERVED_FILES: Final = 256
+"""For the other port, the lease, the bucket, Label Studio and the predictors."""
+_MOST_FILES: Final = 65_536
+_ENDINGS: Final = {
+    408: b"HTTP/1.1 408 Request Timeout\r\n",
+    431: b"HTTP/1.1 431 Request Header Fields Too Large\r\n",
+}
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a client must keep to."""
+
+    head_seconds: float = 10.0
+    """For a whole head, from the connection or from the first byte that follows an answer."""
+    head_bytes: int = 64 * 1024
+    window_seconds: float = 10.0
+    """Over which the rate is looked at: so long a pause is allowed."""
+    bytes_per_second: int = 16_000
+    """Of a body that is sent, and of an answer that is taken."""
+    body_seconds: float = 300.0
+    """For a whole body, however steadily it comes."""
+    connections: int = 4096
+    """At most, some 12 kB each."""
+
+
+MANAGEMENT: Final = Bounds(connections=64)
+"""Of a port of probes and metrics, which no ingress routes to."""
+
+
+def raise_file_limit(wanted: int = _MOST_FILES) -> int:
+    """Raise the soft limit of open files as far as the system allows; the limit that holds now."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        return most
+    return wanted if soft == resource.RLIM_INFINITY else soft
+
+
+def bounds_of(files: int) -> Bounds:
+    """The bounds of a public port in a process that may open so many files."""
+    return Bounds(connections=max(64, min(Bounds.connections, files - _RESERVED_FILES)))
+
+
+def protocol(bounds: Bounds) -> type[BoundedProtocol]:
+    """A protocol for one port, as `uvicorn.Config(http=...)` takes it."""
+    return type("PortProtocol", (BoundedProtocol,), {"bounds": bounds, "waiting": {}})
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    bounds: ClassVar[Bounds] = Bounds()
+    waiting: ClassVar[dict[BoundedProtocol, None]] = {}
+    """Connections of the port without a request, the longest waiting first."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        """Nothing has come yet."""
+        super().__init__(*args, **options)
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._pace_timer: asyncio.TimerHandle | None = None
+        self._head_bytes = 0
+        self._body_bytes = 0
+        self._body_since = 0.0
+        self._body_open = False
+        self._unsent = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        """Wait for a head; where there are too many connections, one that waits goes."""
+        super().connection_made(transport)
+        self._wait()
+        self._expect_head()
+        if len(self.connections) > self.bounds.connections:
+            longest = next(iter(self.waiting))
+            del self.waiting[longest]
+            longest.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget it."""
+        self.waiting.pop(self, None)
+        self._stop_head_timer()
+        if self._pace_timer:
+            self._pace_timer.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Pass it on; a head that has begun must be finished, and a body must go on coming."""
+        self._head_bytes += len(data)
+        super().data_received(data)
+        if self.transport.is_closing():
+            return
+        if self._body_open:
+            self._keep_pace()
+        elif self in self.waiting:
+            self._expect_head()
+            if self._head_bytes > self.bounds.head_bytes:
+                self._end(431, "its head is too large")
+
+    def on_headers_complete(self) -> None:
+        """A request: its body is waited for now."""
+        self._stop_head_timer()
+        self.waiting.pop(self, None)
+        self._head_bytes = self._body_bytes = 0
+        self._body_open, self._body_since = True, self.loop.time()
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Count it."""
+        self._body_bytes += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The body is whole."""
+        self._body_open, self._head_bytes = False, 0
+        super().on_message_complete()
+        if self.cycle.response_complete:  # without its body having been needed
+            self._wait()
+
+    def on_response_complete(self) -> None:
+        """The connection waits for the next request, or until what is unsent and unread has gone."""
+        super().on_response_complete()
+        if self.transport.is_closing() or self._body_open:
+            self._keep_pace()
+        elif self.cycle.response_complete:
+            self._wait()
+
+    def pause_writing(self) -> None:
+        """The client takes less than it is sent."""
+        super().pause_writing()
+        self._unsent = self.transport.get_write_buffer_size()
+        self._keep_pace()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close it, whatever is still unsent."""
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            self.transport.close()
+
+    def _wait(self) -> None:
+        """Be the one that has waited for the shortest time."""
+        self.waiting.pop(self, None)
+        self.waiting[self] = None
+
+    def _expect_head(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(
+                self.bounds.head_seconds, self._end, 408, "its head did not come"
+            )
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _keep_pace(self) -> None:
+        if self._pace_timer is None:
+            self._pace_timer = self.loop.call_later(self.bounds.window_seconds, self._look)
+
+    def _look(self) -> None:
+        """Once a window, while a body comes or an answer is being taken."""
+        self._pace_timer = None
+        unsent, before = self.transport.get_write_buffer_size(), self._unsent
+        least = self.bounds.bytes_per_second * self.bounds.window_seconds
+        takes = self.flow.write_paused or self.transport.is_closing()
+        if takes and before - unsent < min(least, before):
+            log.debug("connection_closed", reason="its answer is not taken")
+            self.transport.abort()
+        elif self._body_open and self.cycle.response_complete:
+            self._end(0, "its body goes on after the answer")
+        elif self._body_open and not self.flow.read_paused and self._is_late(least):
+            self._end(408, "its body comes too slowly")
+        elif self._body_open or (takes and unsent):
+            self._unsent, self._body_bytes = unsent, 0
+            self._keep_pace()
+
+    def _is_late(self, least: float) -> bool:
+        return self._body_bytes < least or self.loop.time() - self._body_since > self.bounds.body_seconds
+
+    def _end(self, status: int, reason: str) -> None:
+        """Close the connection; it is told why where it has sent something and nothing was answered."""
+        if self.transport.is_closing():
+            return
+        log.debug("connection_closed", reason=reason)
+        answers = self._body_open and self.cycle.response_started
+        if status and not answers and (self._head_bytes or self._body_open):
+            self.transport.write(_ENDINGS[status] + b"connection: close\r\ncontent-length: 0\r\n\r\n")
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            self.transport.close()
