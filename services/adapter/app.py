@@ -78,7 +78,7 @@ def create_app(
     """
     filing = Filing(desk)
     catalogue = Catalogue(registry)
-    connection = Connection(board, desk, catalogue)
+    connection = Connection(board, desk, catalogue, settings.training)
     api = Api(board, filing, catalogue, runs, connection, inference)
     tokens, refusals = Tokens(settings.auth), Refusals()
     home = Home(api, Exhibits(api), Notices(settings, inference, refusals, board), tokens, settings)

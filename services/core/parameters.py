@@ -21,13 +21,16 @@ from services.core.settings import TrainingSettings
 from services.core.settings.adapter import EACH_N_UPDATES
 
 NAMES = tuple(field.name for field in fields(Parameters))
+BASE_MODEL = "base_model"
 _MOST_CHARACTERS = 300
 
 
-def parse_parameters(raw: object) -> tuple[dict[str, str], list[str]]:
+def parse_parameters(
+    raw: object, training: TrainingSettings | None = None
+) -> tuple[dict[str, str], list[str]]:
     """What of an object, or of a JSON text of one, can be used, and a sentence about each thing that cannot.
 
-    Nothing (None, "" or {}) is no problem. A sentence repeats values of known names alone: others may be secrets.
+    `training` restricts the base models that may be named. Nothing (None, "" or {}) is no problem. A sentence repeats values of known names alone: others may be secrets.
     """
     try:
         given = _object(raw)
@@ -37,7 +40,10 @@ def parse_parameters(raw: object) -> tuple[dict[str, str], list[str]]:
     problems = []
     for name, value in given.items():
         try:
-            taken[name] = _text(name, value)
+            text = _text(name, value)
+            if training is not None and name == BASE_MODEL:
+                training.check_allowed(text)
+            taken[name] = text
         except BadRequest as error:
             problems.append(str(error))
     return taken, problems
@@ -54,8 +60,15 @@ def parse_project_settings(raw: object) -> dict[int, dict[str, str]]:
         raise ValueError(str(error)) from error
 
 
-def apply(parameters: Parameters, overrides: Mapping[str, str]) -> Parameters:
-    """`parameters` with the overrides in their places. Raises BadRequest that names the first wrong one."""
+def apply(
+    parameters: Parameters, overrides: Mapping[str, str], training: TrainingSettings | None = None
+) -> Parameters:
+    """`parameters` with the overrides in their places. Raises BadRequest that names the first wrong one.
+
+    `training` restricts the base models that may be named.
+    """
+    if training is not None and BASE_MODEL in overrides:
+        training.check_allowed(overrides[BASE_MODEL])
     return replace(parameters, **{name: _value(name, text) for name, text in overrides.items()})
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from services.core.domain import Method, Parameters
 from services.core.errors import BadRequest
 from services.core.parameters import NAMES, apply, parse_parameters, parse_project_settings
+from services.core.settings import TrainingSettings
 
 
 @pytest.mark.parametrize("raw", [None, "", "  ", "null", {}, "{}"])
@@ -136,3 +137,29 @@ def test_settings_of_projects_are_checked_as_parameters_are() -> None:
 def test_wrong_settings_of_projects_name_the_key(raw: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=re.escape(sentence)):
         parse_project_settings(raw)
+
+
+_ALLOWED = TrainingSettings(base_model="/opt/base", allowed_base_models="intfloat/*, s3://models/*")
+
+
+@pytest.mark.parametrize("base", ["/opt/base", "intfloat/multilingual-e5-small", "s3://models/a/b/"])
+def test_a_base_model_that_the_operator_allows_may_be_named(base: str) -> None:
+    assert parse_parameters({"base_model": base}, _ALLOWED) == ({"base_model": base}, [])
+    assert apply(Parameters(), {"base_model": base}, _ALLOWED).base_model == base
+
+
+@pytest.mark.parametrize(
+    "base", ["someone/model", "/etc", "s3://other/x/", "s3://models/../other/x/", "INTFLOAT/x"]
+)
+def test_any_other_base_model_is_refused_with_the_setting_that_forbids_it(base: str) -> None:
+    sentence = (
+        f"Base model {base!r} is not allowed here: FITLOOP_ALLOWED_BASE_MODELS is intfloat/*, s3://models/*. "
+        "Choose one that it matches, or leave base_model out to use '/opt/base'."
+    )
+    assert parse_parameters({"base_model": base, "seed": 1}, _ALLOWED) == ({"seed": "1"}, [sentence])
+    with pytest.raises(BadRequest, match="FITLOOP_ALLOWED_BASE_MODELS"):
+        apply(Parameters(), {"base_model": base}, _ALLOWED)
+
+
+def test_without_a_list_any_base_model_may_be_named() -> None:
+    assert parse_parameters({"base_model": "/etc"}, TrainingSettings()) == ({"base_model": "/etc"}, [])

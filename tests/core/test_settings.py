@@ -145,3 +145,12 @@ def test_wrong_settings_of_single_projects_are_refused(monkeypatch: pytest.Monke
     monkeypatch.setenv("FITLOOP_PROJECTS", value)
     with pytest.raises(BadConfig, match="FITLOOP_PROJECTS"):
         Settings.load()
+
+
+def test_a_projects_base_model_is_one_that_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FITLOOP_ALLOWED_BASE_MODELS", " acme/* ,")
+    monkeypatch.setenv("FITLOOP_PROJECTS", '{"5": {"base_model": "acme/a"}, "6": {"seed": "1"}}')
+    assert Settings.load().training.allowed_base_models == ("acme/*",)
+    monkeypatch.setenv("FITLOOP_PROJECTS", '{"7": {"base_model": "other/a"}}')
+    with pytest.raises(BadConfig, match="FITLOOP_PROJECTS, project 7: Base model 'other/a' is not allowed"):
+        Settings.load()

@@ -58,7 +58,7 @@ class Api:
         view = self.view_of(request)
         action = action_of(request.path_params["action"])
         said = await read_object(request, may_be_empty=True)
-        parameters = _parameters(action, said.get("parameters"))
+        parameters = self._parameters(action, said.get("parameters"))
         command = await self.store(view, action, said.get("version"), parameters)
         return json_response({"command": command.id})
 
@@ -133,6 +133,14 @@ class Api:
             raise Unknown(f"Project {view.project.id} has no version {version[:80]!r}{newest}.")
         return version
 
+    def _parameters(self, action: Action, raw: object) -> dict[str, str]:
+        parameters, problems = parse_parameters(raw, self.connection.training)
+        if problems:
+            raise BadRequest(" ".join(problems))
+        if parameters and action is not Action.TRAIN:
+            raise BadRequest(f"{action.value} takes no parameters: only train does.")
+        return parameters
+
 
 def action_of(name: str) -> Action:
     """What a path asks for. Raises Unknown."""
@@ -140,12 +148,3 @@ def action_of(name: str) -> Action:
         return Action(name)
     except ValueError as error:
         raise Unknown(f"{name[:20]!r} is no action: use one of {', '.join(Action)}.") from error
-
-
-def _parameters(action: Action, raw: object) -> dict[str, str]:
-    parameters, problems = parse_parameters(raw)
-    if problems:
-        raise BadRequest(" ".join(problems))
-    if parameters and action is not Action.TRAIN:
-        raise BadRequest(f"{action.value} takes no parameters: only train does.")
-    return parameters

@@ -22,6 +22,7 @@ from services.adapter.routes.catalogue import Catalogue
 from services.adapter.routes.identity import project_id
 from services.core.errors import BadRequest
 from services.core.parameters import parse_parameters
+from services.core.settings import TrainingSettings
 
 log = structlog.get_logger()
 UNTRAINED: Final = "untrained"
@@ -36,6 +37,7 @@ class Connection:
     board: Board
     desk: Desk
     catalogue: Catalogue
+    training: TrainingSettings
     refused: dict[int, tuple[str, ...]] = field(default_factory=dict)
     """By project: what of /setup's extra_params was not taken, for the status."""
 
@@ -75,7 +77,7 @@ class Connection:
         if "extra_params" not in said:
             self.desk.remember(number, None, seen_url(request))
             return
-        overrides, problems = parse_parameters(said["extra_params"])
+        overrides, problems = parse_parameters(said["extra_params"], self.training)
         if tuple(problems) != self.refused.get(number, ()):
             # How many, and not which: the sentences repeat what was sent, and stand in the status.
             log.warning("extra parameters were not all taken", project=number, refused=len(problems))

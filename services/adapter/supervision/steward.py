@@ -75,6 +75,7 @@ class Steward:
         self.planner = Planner(
             tools.settings.trigger.of(project.id),
             apply(tools.settings.training.parameters(), tools.settings.trigger.parameters_of(project.id)),
+            tools.settings.training,
             Watch(tools.source, project.id),
             self.history,
             tools.inbox,

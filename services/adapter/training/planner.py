@@ -23,7 +23,7 @@ from services.core.errors import BadRequest, Missing
 from services.core.inbox import Inbox
 from services.core.parameters import apply
 from services.core.runs import version_stem
-from services.core.settings import TriggerSettings
+from services.core.settings import TrainingSettings, TriggerSettings
 
 log = structlog.get_logger()
 
@@ -38,6 +38,7 @@ class Planner:
 
     settings: TriggerSettings
     defaults: Parameters
+    training: TrainingSettings
     watch: Watch
     history: History
     inbox: Inbox
@@ -155,7 +156,7 @@ class Planner:
     ) -> Parameters:
         """`told`: the problem that the log has already, at each look the same."""
         try:
-            return apply(parameters, overrides) if overrides else parameters
+            return apply(parameters, overrides, self.training) if overrides else parameters
         except BadRequest as error:
             self.problem = f"Not taken from {source}: {error}"
             if self.problem != told:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from pydantic import SecretStr, ValidationError
 
-from services.core.errors import BadConfig
+from services.core.errors import BadConfig, BadRequest
 from services.core.redaction import keep_secrets
 from services.core.settings import foreign
 from services.core.settings.adapter import (
@@ -100,6 +100,7 @@ class Settings:
         problems += foreign.tidy(os.environ)
         if half := _half_a_login(groups.get("auth")):
             problems.append(half)
+        problems += _forbidden_base_models(groups.get("trigger"), groups.get("training"))
         if problems:
             raise BadConfig("These settings are wrong: " + "; ".join(problems) + ".")
         found = cls(**groups)  # type: ignore[arg-type]  # each group is built by the class of its own name
@@ -139,6 +140,19 @@ def contradictions() -> list[str]:
                 if given[other] != given[first]
             ]
     return found
+
+
+def _forbidden_base_models(trigger: Group | None, training: Group | None) -> list[str]:
+    """Projects whose settings name a base model that the settings themselves do not allow."""
+    if not isinstance(trigger, TriggerSettings) or not isinstance(training, TrainingSettings):
+        return []
+    problems = []
+    for number in trigger.projects:
+        try:
+            training.check_allowed(trigger.parameters_of(number).get("base_model", training.base_model))
+        except BadRequest as error:
+            problems.append(f"FITLOOP_PROJECTS, project {number}: {str(error).rstrip('.')}")
+    return problems
 
 
 def _half_a_login(auth: Group | None) -> str:

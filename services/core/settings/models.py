@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode
 
 from services.core.domain import Method, Parameters
+from services.core.errors import BadRequest
 from services.core.settings.group import Group, named
 from services.core.settings.values import Inside
 
@@ -47,6 +50,14 @@ class TrainingSettings(Group):
         description=(
             "The pre-trained encoder: a hub id, a folder, or s3://bucket/prefix/ (`fitloop models push` puts one there). A "
             "sentence encoder (all-MiniLM-L6-v2, a multilingual e5) needs far fewer labels than the default."
+        ),
+    )
+    allowed_base_models: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        validation_alias=named("FITLOOP_ALLOWED_BASE_MODELS"),
+        description=(
+            "Base models that extra parameters, commands and `FITLOOP_PROJECTS` may name: patterns such as "
+            "`intfloat/*, s3://models/*`, separated by commas; `BASELINE_MODEL_NAME` is always allowed. Empty: any."
         ),
     )
     model_name: str | None = Field(
@@ -131,6 +142,23 @@ class TrainingSettings(Group):
         validation_alias=named("FITLOOP_RENDEZVOUS"),
         description="host:port at which the pods of a run meet: that of its pod 0.",
     )
+
+    @field_validator("allowed_base_models", mode="before")
+    @classmethod
+    def _patterns(cls, value: object) -> object:
+        return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
+
+    def check_allowed(self, base_model: str) -> None:
+        """Raises BadRequest where `allowed_base_models` does not let a run start from this base model."""
+        patterns = self.allowed_base_models
+        if not patterns or base_model == self.base_model:
+            return
+        climbs = ".." in base_model.split("/")  # "*" matches "/" and ".." as well
+        if climbs or not any(fnmatchcase(base_model, pattern) for pattern in patterns):
+            raise BadRequest(
+                f"Base model {base_model!r} is not allowed here: FITLOOP_ALLOWED_BASE_MODELS is {', '.join(patterns)}. "
+                f"Choose one that it matches, or leave base_model out to use {self.base_model!r}."
+            )
 
     def parameters(self) -> Parameters:
         """The parameters of a run that nobody gave others for."""

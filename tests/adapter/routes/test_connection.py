@@ -9,6 +9,7 @@ import pytest
 
 from services.adapter.board import ProjectView
 from services.core.domain import Project
+from services.core.settings import Settings, TrainingSettings
 from tests.fakes import World
 from tests.samples import manifest
 
@@ -138,3 +139,15 @@ async def test_versions_are_the_newest_first_of_all_projects_or_of_one(world: Wo
     assert (await world.client.get("/versions?project=5.1")).json() == {"versions": ["new", "old"]}
     assert (await world.client.get("/versions?project=9")).json() == {"versions": []}
     assert (await world.client.get("/versions?project=x")).status_code == 400
+
+
+async def test_extra_params_name_only_base_models_that_are_allowed(tmp_path: Path) -> None:
+    training = TrainingSettings(allowed_base_models=("acme/*",))
+    async with World(tmp_path, settings=Settings(training=training)) as world:
+        world.serve()
+        await world.client.post("/setup", json={"project": 5, "extra_params": {"base_model": "/etc"}})
+        assert world.desk.remembered[5][0] == {}
+        problem = (await world.client.get("/api/projects/5")).json()["problem"]
+        assert "FITLOOP_ALLOWED_BASE_MODELS is acme/*" in problem
+        asked = {"parameters": {"base_model": "/etc"}}
+        assert (await world.client.post("/api/projects/5/train", json=asked)).status_code == 400

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from services.core.domain import Action, RunState
+from services.core.settings import TrainingSettings
 from tests.fakes_labelstudio import URL
-from tests.fakes_supervisor import World
+from tests.fakes_supervisor import World, settings
 
 
 @pytest.fixture
@@ -205,3 +206,17 @@ def test_a_base_model_that_is_not_there_waits_for_other_settings(world: World) -
     world.restart()
     world.settle()
     assert world.launcher.launched == ["1-1", "1-2"]
+
+
+def test_a_base_model_that_is_not_allowed_is_not_taken_whenever_it_was_remembered() -> None:
+    chosen = settings()
+    training = TrainingSettings(base_model="tiny", allowed_base_models=("acme/*",))
+    world = World(replace(chosen, training=training))
+    world.connect()
+    world.desk.remember(1, {"base_model": "/etc"}, URL)
+    world.label_studio.label_many(6)
+    world.settle()
+    request = world.runs.request("1-1")
+    assert request is not None
+    assert request.parameters.base_model == "tiny"
+    assert "Not taken from the backend's extra parameters: Base model '/etc'" in world.view.problem
