@@ -31,6 +31,7 @@ from services.core.domain import (
     Served,
     Serving,
     Snapshot,
+    Uncounted,
 )
 from services.core.registry import Registry
 from services.core.runs import Runs
@@ -154,7 +155,11 @@ def _dataset(texts: int, labels: Sequence[str]) -> Dataset:
     )
     names = tuple(labels)
     return Dataset(
-        examples, names, Snapshot({}, "hash", names, NOW), {"cancelled": 2, "tie": 1}, (1003, 1010)
+        examples,
+        names,
+        Snapshot({}, "hash", names, NOW),
+        (Uncounted("cancelled", 2), Uncounted("no_text", 1)),
+        (1003, 1010),
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from services.core.annotations import moment, why_dropped
+from services.core.annotations import cause_of, moment
 from services.core.domain import LabelSpace
 from services.core.labels import labels_of
 
@@ -33,7 +33,7 @@ def agreement_of(space: LabelSpace, tasks: Iterable[Mapping[str, Any]], most: in
         (moment(annotation.get("created_at")), labels_of(space, annotation["result"]) == suggested)
         for task in tasks
         for annotation in task.get("annotations") or ()
-        if not why_dropped(space, annotation) and (suggested := _suggested(space, task, annotation))
+        if cause_of(space, annotation) is None and (suggested := _suggested(space, task, annotation))
     ]
     newest = sorted(found, key=lambda one: one[0], reverse=True)[:most]
     return Agreement(sum(agreed for _, agreed in newest), len(newest))

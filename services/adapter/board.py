@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from services.adapter.agreement import Agreement
-from services.core.domain import Estimate, LabelSpace, Project, RunStatus, Served
+from services.core.domain import Estimate, LabelSpace, Project, RunStatus, Served, Uncounted
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +96,8 @@ class ProjectView:
     hints: tuple[str, ...] = ()
     """What works and could be better, and what to do."""
     figures: Figures = field(default_factory=Figures)
+    not_counted: tuple[Uncounted, ...] = ()
+    """Annotations that do not count, by reason, when Label Studio was last read."""
 
 
 def as_told(served: Served, now: float) -> Served:

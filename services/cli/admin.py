@@ -130,8 +130,14 @@ def _status_row(row: dict[str, Any]) -> list[str]:
         row["title"],
         f"{served['current'] or 'untrained'}{' (pinned)' if served['pinned'] else ''}",
         str(row["labelled"]),
-        ". ".join(row[key] for key in ("sentence", "problem") if row[key]),
+        ". ".join(part for part in (*_said(row), row["problem"]) if part),
     ]
+
+
+def _said(row: dict[str, Any]) -> list[str]:
+    """The state, and what does not count, unless the state says so already."""
+    not_counted = str(row.get("not_counted_in_words") or "").rstrip(".")
+    return [row["sentence"], "" if not_counted in row["sentence"] else not_counted]
 
 
 def _version_row(row: dict[str, Any]) -> list[str]:

@@ -1,8 +1,9 @@
 """Annotations to one label: what a task's annotators decided, and whether the labels so far allow a model.
 
 The trigger and the trainer count by this same rule: what says nothing is dropped, then each
-annotator's latest word counts, then ground truth wins, then the majority; a tie needs a third opinion. Everything is
-pure, none of it raises for malformed annotations, and the order in which they come does not matter.
+annotator's latest word counts, then ground truth wins, then the majority; a tie needs a third opinion. Every annotation
+counts or has one cause why it does not. Everything is pure, none of it raises for malformed annotations, and the order
+in which they come does not matter.
 """
 
 from __future__ import annotations
@@ -11,15 +12,20 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
-from services.core.domain import LabelSpace
-from services.core.labels import is_usable, labels_of
+from services.core.domain import LabelSpace, Uncounted
+from services.core.labels import answer_of, is_usable, labels_of
+from services.core.uncounted import Cause, bare, counted, sentence
 
 LEAST_LABELS = 2
 """Labels that must be told apart before a model can be made ..."""
 LEAST_EXAMPLES = 2
 """... each with so many examples, so that one can be judged by a model that learnt from the other."""
+
+
+_LONGEST: Final = 80
+"""Characters of a label that are kept as an example."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +39,16 @@ class Resolved:
     annotation_ids: tuple[int, ...] = ()
     """The annotations that gave the label, ascending."""
     ground_truth: bool = False
-    dropped: Mapping[str, int] = field(default_factory=dict)
-    """Annotations that did not count, by reason: cancelled, empty, other_control, foreign_label, several_labels,
-    malformed, superseded (by the same annotator's later word), outvoted."""
+    causes: Mapping[Cause, int] = field(default_factory=dict)
+    """Annotations that did not count, by cause."""
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Annotations that did not count, by reason."""
+        found: Counter[str] = Counter()
+        for cause, count in self.causes.items():
+            found[cause.reason] += count
+        return dict(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +62,23 @@ class Vote:
 
 def resolve(space: LabelSpace, annotations: Iterable[Any]) -> Resolved:
     """The label that a task's annotations agree on."""
-    dropped: Counter[str] = Counter()
+    causes: Counter[Cause] = Counter()
     latest: dict[str, Mapping[str, Any]] = {}
     for number, annotation in enumerate(sorted(annotations, key=_age)):
-        reason = why_dropped(space, annotation)
-        if reason:
-            dropped[reason] += 1
+        cause = cause_of(space, annotation)
+        if cause:
+            causes[cause] += 1
             continue
         annotator = _annotator(annotation) or f"unknown {number}"
-        dropped["superseded"] += annotator in latest
+        causes[Cause("superseded")] += annotator in latest
         latest[annotator] = annotation
     votes = [_vote(space, annotation) for annotation in latest.values()]
     winners = decide(votes)
+    causes[Cause("outvoted" if winners else "tied")] += len(votes) - len(winners)
     if not winners:
-        return Resolved(None, "tie" if votes else "nothing", dropped=dict(+dropped))
-    dropped["outvoted"] += len(votes) - len(winners)
+        return Resolved(None, "tie" if votes else "nothing", causes=dict(+causes))
     ids = tuple(sorted(id_ for vote in winners for id_ in vote.annotation_ids))
-    return Resolved(winners[0].label, "", ids, winners[0].ground_truth, dict(+dropped))
+    return Resolved(winners[0].label, "", ids, winners[0].ground_truth, dict(+causes))
 
 
 def decide(votes: Sequence[Vote]) -> list[Vote]:
@@ -77,25 +90,48 @@ def decide(votes: Sequence[Vote]) -> list[Vote]:
     return [vote for vote in eligible if vote.label == ranked[0][0]]
 
 
-def why_dropped(space: LabelSpace, annotation: Any) -> str:
-    """Why an annotation does not count (see Resolved.dropped); "" where it does."""
+def cause_of(space: LabelSpace, annotation: Any) -> Cause | None:
+    """Why an annotation does not count by itself, whatever others say of the task; None where it does."""
     if not isinstance(annotation, Mapping):
-        return "malformed"
+        return Cause("malformed")
     if not is_usable(annotation):
-        return "cancelled" if annotation.get("was_cancelled") else "empty"
-    labels = labels_of(space, annotation["result"])
-    if not labels:
-        return "other_control"
-    if len(labels) > 1:
-        return "several_labels"
-    return "" if labels[0] in space.labels else "foreign_label"
+        return Cause("cancelled" if annotation.get("was_cancelled") else "empty")
+    answer = answer_of(space, annotation["result"])
+    if not answer.asked:
+        return (
+            Cause("other_control", answer.controls[0][:_LONGEST]) if answer.controls else Cause("malformed")
+        )
+    if not answer.labels:
+        return Cause("malformed" if answer.unreadable else "empty")
+    if len(answer.labels) > 1 or answer.unreadable:
+        return Cause("several_labels")
+    return _not_a_label(space, answer.labels[0])
 
 
-def why_not_trainable(counts: Mapping[str, int]) -> str | None:
-    """The sentence why examples of each label do not allow a model yet, with the figures; None where they do."""
-    found = {label: count for label, count in counts.items() if count > 0}
+def _not_a_label(space: LabelSpace, found: str) -> Cause | None:
+    if found in space.labels:
+        return None
+    if found in space.shown:
+        return Cause("value_for_alias", found[:_LONGEST])
+    alike = any(bare(found) == bare(name) for name in (*space.labels, *space.shown))
+    return Cause("other_spelling" if alike else "foreign_label", found[:_LONGEST])
+
+
+def why_not_trainable(
+    counts: Mapping[str, int], left_out: Sequence[Uncounted] = (), control: str = ""
+) -> str | None:
+    """Why examples of each label do not allow a model yet, with the figures, in sentences; None where they do.
+
+    `left_out` is what does not count, under the Choices that is named `control`.
+    """
+    reason = _too_few({label: count for label, count in counts.items() if count > 0}, left_out)
+    return " ".join(filter(None, (reason, sentence(left_out, control)))) if reason else None
+
+
+def _too_few(found: Mapping[str, int], left_out: Sequence[Uncounted]) -> str | None:
     if not found:
-        return f"Nobody has labelled a text yet: {LEAST_LABELS} labels with {LEAST_EXAMPLES} examples each are needed."
+        opening = "No label counts yet" if left_out else "Nobody has labelled a text yet"
+        return f"{opening}: {LEAST_LABELS} labels with {LEAST_EXAMPLES} examples each are needed."
     if len(found) < LEAST_LABELS:
         ((label, count),) = found.items()
         return (
@@ -109,11 +145,6 @@ def why_not_trainable(counts: Mapping[str, int]) -> str | None:
     if enough and len(found) == LEAST_LABELS:
         singles = f"{next(label for label in found if label not in enough)!r} has one text"
     return f"{LEAST_LABELS} labels with {LEAST_EXAMPLES} examples each are needed, and {has}; {singles}."
-
-
-def counted(count: int, noun: str = "text") -> str:
-    """`1 text`, `14 texts`."""
-    return f"1 {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def moment(value: object) -> float:

@@ -1,9 +1,7 @@
 """Tasks to examples: one text key, one label; what leaves is counted.
 
 Pure: the same tasks in any order give the same data set. Malformed tasks are counted and never raise.
-`dropped` counts annotations (cancelled, empty, draft, other_control, foreign_label, several_labels, malformed, superseded,
-outvoted) and tasks (malformed_task, repeated_task, no_text, tie, duplicate_text, outvoted_duplicate,
-conflicting_duplicates).
+What leaves is counted by the reasons of `core.uncounted`.
 """
 
 from __future__ import annotations
@@ -17,25 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from services.core.annotations import Vote, counted, decide, moment, resolve, why_not_trainable
-from services.core.domain import LabelSpace, Snapshot
+from services.core.annotations import Vote, decide, moment, resolve, why_not_trainable
+from services.core.domain import LabelSpace, Snapshot, Uncounted
 from services.core.errors import BadData
 from services.core.labels import signature, text_of
+from services.core.uncounted import Cause, collect
 from services.trainer.split import text_key
-
-_SAID = {
-    "cancelled": ("annotation", "skipped"),
-    "empty": ("annotation", "without an answer"),
-    "draft": ("annotation", "not submitted"),
-    "other_control": ("annotation", "for another question of the label config"),
-    "foreign_label": ("annotation", "with a label that the label config does not have"),
-    "several_labels": ("annotation", "with several labels"),
-    "malformed": ("annotation", "not readable"),
-    "malformed_task": ("task", "not readable"),
-    "no_text": ("task", "without a text"),
-    "tie": ("task", "with as many votes for one label as for another"),
-    "conflicting_duplicates": ("task", "with a text that other tasks give another label"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +44,15 @@ class Dataset:
     labels: tuple[str, ...]
     """Those with an example, in the label config's order."""
     snapshot: Snapshot
-    dropped: dict[str, int]
+    not_counted: tuple[Uncounted, ...]
+    """Annotations and tasks that are no example, by reason."""
     third_opinion: tuple[int, ...]
     """Ids of the tasks whose votes, or whose duplicates' labels, are a tie."""
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """The same by reason alone."""
+        return {row.reason: row.count for row in self.not_counted}
 
     @cached_property
     def keys(self) -> list[str]:
@@ -95,6 +86,9 @@ class _Tally:
     """What the tasks come to, task by task."""
 
     dropped: Counter[str] = field(default_factory=Counter)
+    """Tasks and drafts."""
+    causes: Counter[Cause] = field(default_factory=Counter)
+    """Annotations."""
     third_opinion: set[int] = field(default_factory=set)
     signatures: dict[str, str] = field(default_factory=dict)
     by_key: defaultdict[str, list[_Candidate]] = field(default_factory=lambda: defaultdict(list))
@@ -106,15 +100,18 @@ class _Tally:
         if mark:
             self.signatures[str(task_id)] = mark
         resolved, text = resolve(space, annotations), text_of(space, task.get("data"))
-        self.dropped.update(resolved.dropped)
+        self.causes.update(resolved.causes)
         if text is None:
             self.dropped["no_text"] += 1
         elif resolved.label is not None:
             vote = Vote(resolved.label, resolved.ground_truth, resolved.annotation_ids)
             self.by_key[key := text_key(text)].append(_Candidate(task_id, key, text, vote))
         elif resolved.reason == "tie":
-            self.dropped["tie"] += 1
             self.third_opinion.add(task_id)
+
+    def left_out(self) -> Counter[Cause]:
+        """Tasks and drafts, as annotations are counted."""
+        return Counter({Cause(name): count for name, count in self.dropped.items()})
 
     def merge(self) -> tuple[Example, ...]:
         """One example a key, by key."""
@@ -141,22 +138,18 @@ def build_dataset(
         examples=examples,
         labels=tuple(label for label in space.labels if label in found),
         snapshot=Snapshot(tally.signatures, label_config_hash, space.labels, now),
-        dropped=dict(sorted((+tally.dropped).items())),
+        not_counted=collect({**tally.causes, **tally.left_out()}, space),
         third_opinion=tuple(sorted(tally.third_opinion)),
     )
 
 
-def check_trainable(dataset: Dataset) -> None:
+def check_trainable(dataset: Dataset, space: LabelSpace) -> None:
     """Raises BadData, with the figures, where the labels do not allow a model."""
     counts = Counter(example.label for example in dataset.examples)
-    reason = why_not_trainable({label: counts[label] for label in dataset.labels})
+    found = {label: counts[label] for label in dataset.labels}
+    reason = why_not_trainable(found, dataset.not_counted, space.from_name)
     if reason:
-        said = [
-            f"{counted(dataset.dropped[name], noun)} {what}"
-            for name, (noun, what) in _SAID.items()
-            if name in dataset.dropped
-        ]
-        raise BadData(f"{reason} Not counted: {'; '.join(said)}." if said else reason)
+        raise BadData(reason)
 
 
 def _distinct(tasks: Iterable[Any], dropped: Counter[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from services.core.annotations import counted
 from services.core.domain import GateDecision, OutOfSample
+from services.core.uncounted import counted
 
 WORSE: Final = 0.10
 """A result this unlikely by chance is a difference, over all texts."""

@@ -47,7 +47,8 @@ def build_report(
         "per_label": _per_label(dataset, matrix),
         "reliability": _reliability(probabilities, targets),
         "wrong": _wrong(dataset, rows, probabilities),
-        "dropped": dict(dataset.dropped),
+        "dropped": dataset.dropped,
+        "not_counted": [documents.plain(row) for row in dataset.not_counted],
         "third_opinion": list(dataset.third_opinion),
     }
 

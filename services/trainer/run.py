@@ -123,7 +123,7 @@ def read_dataset(
         run.runs.write_snapshot(run.name, dataset.snapshot)
     if run.group.leads:
         run.group.barrier(run.stop)
-    check_trainable(dataset)
+    check_trainable(dataset, space)
     return dataset
 
 

@@ -81,6 +81,17 @@ def test_status_of_one_project(terminal: Terminal) -> None:
 
 
 @respx.mock
+def test_status_says_once_what_does_not_count(terminal: Terminal) -> None:
+    words = "3 annotations do not count: skipped."
+    row = {**PROJECT, "sentence": "No label counts yet: 3 annotations do not count: skipped"}
+    respx.get(f"{URL}/api/projects/5").respond(json={**PROJECT, "not_counted_in_words": words})
+    respx.get(f"{URL}/api/projects/6").respond(json={**row, "not_counted_in_words": words})
+    for project in ("5", "6"):
+        out = " ".join(terminal.run("status", project)[1].split())
+        assert out.count("skipped") == 1
+
+
+@respx.mock
 def test_status_without_projects_says_how_to_connect_one(terminal: Terminal) -> None:
     respx.get(f"{URL}/api/projects").respond(json={"projects": []})
     assert f"connect one in Label Studio (Settings > Model) to {URL}" in terminal.run("status")[1]

@@ -8,10 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.core.annotations import Vote, counted, decide, moment, resolve, why_dropped, why_not_trainable
-from services.core.domain import LabelSpace
+from services.core.annotations import Vote, cause_of, decide, moment, resolve, why_not_trainable
+from services.core.domain import LabelSpace, Uncounted
+from services.core.labels import labels_of
+from services.core.uncounted import ANNOTATIONS as WORDS
+from services.core.uncounted import Cause
 
-SPACE = LabelSpace("c", "t", "$body", ("A", "B", "C"))
+SPACE = LabelSpace("c", "t", "$body", ("A", "B", "C"), shown={"Alpha": "A"})
 
 
 def said(label: str, number: int = 1, **more: Any) -> dict[str, Any]:
@@ -42,9 +45,19 @@ def test_nothing_said_is_no_label() -> None:
         (said("A", was_cancelled=True), "cancelled"),
         (said("A", result=[]), "empty"),
         (said("A", result=None), "empty"),
-        (said("A", result="A"), "other_control"),
+        (said("A", result="A"), "malformed"),
+        (said("A", result=[7, {"value": {"choices": ["A"]}}]), "malformed"),
+        (said("A", result=[{"from_name": "c", "value": {"choices": [None]}}]), "malformed"),
+        (said("A", result=[{"from_name": "c", "value": {"choices": [True]}}]), "malformed"),
+        (said("A", result=[{"from_name": "c", "value": {"choices": []}}]), "empty"),
+        (said("A", result=[{"from_name": "c", "value": None}]), "empty"),
         (said("A", result=[{"from_name": "other", "value": {"choices": ["A"]}}]), "other_control"),
         (said("gone"), "foreign_label"),
+        (said("a"), "other_spelling"),
+        (said(" A "), "other_spelling"),
+        (said("\uff21"), "other_spelling"),
+        (said("Alpha"), "value_for_alias"),
+        (said("alpha"), "other_spelling"),
         (said("A", result=[{"from_name": "c", "value": {"choices": ["A", "B"]}}]), "several_labels"),
         (said("A", result=[{"from_name": "c", "value": {"choices": ["A", "gone"]}}]), "several_labels"),
         (None, "malformed"),
@@ -53,9 +66,10 @@ def test_nothing_said_is_no_label() -> None:
     ],
 )
 def test_what_says_nothing_is_dropped_with_its_reason(annotation: Any, reason: str) -> None:
-    assert why_dropped(SPACE, annotation) == reason
-    found = resolve(SPACE, [annotation, said("B", 2)])
-    assert found.dropped == ({reason: 1} if reason else {})
+    cause = cause_of(SPACE, annotation)
+    assert (cause.reason if cause else "") == reason
+    found = resolve(SPACE, [annotation, said("B", 2, ground_truth=True)])
+    assert found.dropped == {reason or "outvoted": 1}
 
 
 def test_an_annotator_s_latest_word_counts() -> None:
@@ -104,6 +118,7 @@ def test_the_majority_wins_and_the_others_are_counted() -> None:
 def test_a_tie_needs_a_third_opinion() -> None:
     found = resolve(SPACE, [said("A", 1), said("B", 2)])
     assert (found.label, found.reason, found.annotation_ids) == (None, "tie", ())
+    assert found.causes == {Cause("tied"): 2}
 
 
 def test_ground_truth_wins_against_any_majority() -> None:
@@ -123,7 +138,7 @@ def test_ids_that_are_no_numbers_are_left_out_of_the_lineage() -> None:
 ANNOTATIONS = st.lists(
     st.builds(
         said,
-        label=st.sampled_from(["A", "B", "C", "gone"]),
+        label=st.sampled_from(["A", "B", "C", "gone", "a", "Alpha"]),
         number=st.integers(1, 6),
         completed_by=st.sampled_from([1, 2, 3, None, {"id": 1}, {"id": 2}]),
         was_cancelled=st.booleans(),
@@ -143,13 +158,45 @@ def test_the_order_of_annotations_does_not_matter(annotations: list[Any], random
 
 
 @given(ANNOTATIONS)
-def test_every_annotation_gives_the_label_or_is_counted(annotations: list[Any]) -> None:
+def test_every_annotation_gives_the_label_or_has_one_cause(annotations: list[Any]) -> None:
     found = resolve(SPACE, annotations)
-    assert found.label in (*SPACE.labels, None)
-    if found.label is not None:
-        giving = len(annotations) - sum(found.dropped.values())
-        assert giving >= len(found.annotation_ids)
-        assert giving >= 1
+    giving = len(annotations) - sum(found.causes.values())
+    assert {cause.reason for cause in found.causes} <= WORDS.keys()
+    assert min(found.causes.values(), default=1) > 0
+    if found.label is None:
+        assert giving == 0
+    else:
+        assert found.label in SPACE.labels
+        saying = [
+            one
+            for one in annotations
+            if not cause_of(SPACE, one) and found.label in labels_of(SPACE, one["result"])
+        ]
+        assert max(1, len(found.annotation_ids)) <= giving <= len(saying)
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.floats()
+    | st.integers()
+    | st.text(max_size=3)
+    | st.sampled_from(["A", "c"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["from_name", "value", "choices", "result", "x"]), inner, max_size=3
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(JSON)
+def test_whatever_an_import_holds_has_a_cause_or_counts(result: Any) -> None:
+    cause = cause_of(SPACE, {"id": 1, "result": result})
+    region = cause_of(SPACE, {"id": 1, "result": [{"from_name": "c", "value": {"choices": result}}]})
+    assert {one.reason for one in (cause, region) if one} <= WORDS.keys()
 
 
 @given(st.lists(st.builds(Vote, st.sampled_from("AB"), st.booleans(), st.just(())), max_size=7))
@@ -194,5 +241,14 @@ def test_a_time_without_a_zone_is_utc_and_junk_is_the_beginning() -> None:
     assert moment(None) == moment("soon") == moment(7) == 0.0
 
 
-def test_figures_are_written_in_numbers() -> None:
-    assert (counted(0), counted(1), counted(2, "task")) == ("0 texts", "1 text", "2 tasks")
+def test_where_annotations_do_not_count_nobody_is_said_not_to_have_labelled() -> None:
+    assert why_not_trainable({}, [Uncounted("cancelled", 24)], "c") == (
+        "No label counts yet: 2 labels with 2 examples each are needed. 24 annotations do not count: skipped."
+    )
+    assert why_not_trainable({"A": 2, "B": 2}, [Uncounted("cancelled", 24)], "c") is None
+
+
+def test_what_was_found_instead_is_kept_cut() -> None:
+    assert cause_of(SPACE, said("x" * 500)) == Cause("foreign_label", "x" * 80)
+    other = [{"from_name": "other", "value": {"choices": ["A"]}}]
+    assert cause_of(SPACE, said("A", result=other)) == Cause("other_control", "other")

@@ -105,7 +105,7 @@ def test_the_text_is_what_the_text_tag_shows(value: str, data: object, text: str
             ("A", "B"),
         ),
         ([{"from_name": "other", "value": {"choices": ["A"]}}], ()),
-        ([{"from_name": "c"}, None, 3, {"from_name": "c", "value": {"choices": "A"}}], ()),
+        ([{"from_name": "c"}, None, 3, {"from_name": "c", "value": {"choices": 4}}], ("4",)),
         (None, ()),
         ("text", ()),
     ],

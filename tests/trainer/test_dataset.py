@@ -94,7 +94,7 @@ def test_what_is_dropped_is_counted_by_reason() -> None:
         "foreign_label": 1,
         "no_text": 1,
         "outvoted": 1,
-        "tie": 1,
+        "tied": 2,
     }
 
 
@@ -193,7 +193,6 @@ def test_every_task_is_an_example_or_counted(tasks: list[Any]) -> None:
         "malformed_task",
         "repeated_task",
         "no_text",
-        "tie",
         "duplicate_text",
         "outvoted_duplicate",
         "conflicting_duplicates",
@@ -206,7 +205,9 @@ def test_every_task_is_an_example_or_counted(tasks: list[Any]) -> None:
 
 
 def test_two_labels_with_two_examples_are_trained() -> None:
-    check_trainable(build(*(task(number, f"text {number}", said("AB"[number % 2])) for number in range(4))))
+    check_trainable(
+        build(*(task(number, f"text {number}", said("AB"[number % 2])) for number in range(4))), SPACE
+    )
 
 
 @pytest.mark.parametrize(
@@ -216,15 +217,17 @@ def test_two_labels_with_two_examples_are_trained() -> None:
         (
             [task(1, "one", said("A", was_cancelled=True)), task(2, None, said("A"))],
             (
-                "Nobody has labelled a text yet: 2 labels with 2 examples each are needed. "
-                "Not counted: 1 annotation skipped; 1 task without a text."
+                "No label counts yet: 2 labels with 2 examples each are needed. 1 annotation does not count: skipped. "
+                "1 task does not count: without a text."
             ),
         ),
         (
             [task(1, "one", said("A")), task(2, "two", said("A")), task(3, "three", said("gone"))],
             (
                 "2 labels with examples are needed, and only 'A' has any (2 texts). "
-                "Not counted: 1 annotation with a label that the label config does not have."
+                '1 annotation does not count: with a label that <Choices name="c"> does not have ("gone"). '
+                "An annotation counts where it holds a choice letter by letter, its alias if it has one: correct the "
+                "annotations or the label config."
             ),
         ),
     ],
@@ -233,5 +236,5 @@ def test_why_labels_do_not_allow_a_model_is_said_with_what_was_left_out(
     tasks: list[Any], sentence: str
 ) -> None:
     with pytest.raises(BadData) as caught:
-        check_trainable(build(*tasks))
+        check_trainable(build(*tasks), SPACE)
     assert str(caught.value) == sentence

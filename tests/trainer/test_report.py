@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from services.core import documents
-from services.core.domain import OutOfSample, Report, Snapshot
+from services.core.domain import OutOfSample, Report, Snapshot, Uncounted
 from services.trainer.dataset import Dataset, Example
 from services.trainer.evaluate import estimate
 from services.trainer.gate import pair_up
@@ -24,7 +24,13 @@ def dataset_of(labels: list[str], names: tuple[str, ...] = ("A", "B")) -> Datase
         Example(f"{number:064x}", f"{SECRET} {number}", label, 100 + number, (number,))
         for number, label in enumerate(labels)
     )
-    return Dataset(examples, names, Snapshot({}, "hash", names, 0.0), {"cancelled": 2}, (5, 6))
+    return Dataset(
+        examples,
+        names,
+        Snapshot({}, "hash", names, 0.0),
+        (Uncounted("cancelled", 2), Uncounted("foreign_label", 1, ('"gone"',))),
+        (5, 6),
+    )
 
 
 def report_of(dataset: Dataset, rows: list[int], probabilities: list[list[float]]) -> dict[str, Any]:
@@ -42,7 +48,8 @@ def test_a_report_counts_what_was_judged() -> None:
     assert (report["format"], report["texts"], report["temperature"]) == (1, 4, 1.5)
     assert report["labels"] == ["A", "B"]
     assert report["confusion"] == [[1, 1], [0, 1]]
-    assert report["dropped"] == {"cancelled": 2}
+    assert report["dropped"] == {"cancelled": 2, "foreign_label": 1}
+    assert report["not_counted"][1] == {"reason": "foreign_label", "count": 1, "examples": ['"gone"']}
     assert report["third_opinion"] == [5, 6]
     assert report["estimate"]["right"] == 2
     assert report["estimate"]["in_words"] == "too few labels to say"
@@ -148,7 +155,8 @@ def test_a_report_is_read_as_it_is_written() -> None:
     assert found.confusion == ((0, 2), (0, 1))
     assert found.per_label[0].note == "too few to judge"
     assert found.wrong[0].task_id == 101
-    assert found.dropped == {"cancelled": 2}
+    assert found.dropped == {"cancelled": 2, "foreign_label": 1}
+    assert found.not_counted == (Uncounted("cancelled", 2), Uncounted("foreign_label", 1, ('"gone"',)))
     assert found.changed is not None
     assert [one.task_id for one in found.changed.broken] == [101]
 

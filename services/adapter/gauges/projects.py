@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import Final
 
 from services.adapter.board import ProjectView
-from services.adapter.gauges.gauge import ProjectGauge, Read, plain
+from services.adapter.gauges.gauge import ProjectGauge, Read, Values, plain
+from services.core.domain import Served
+from services.core.uncounted import ANNOTATIONS
 
 
 def _of_labels(read: Callable[[ProjectView], float]) -> Read:
@@ -17,6 +19,11 @@ def _of_labels(read: Callable[[ProjectView], float]) -> Read:
 def _agreement(view: ProjectView) -> float | None:
     found = view.figures.agreement
     return found.agreed / found.annotations if found and found.annotations else None
+
+
+def _not_counted(view: ProjectView, _: Served) -> Values:
+    """Reasons that there are, and no others: most of a project's would be 0 for ever."""
+    return [((row.reason,), float(row.count)) for row in view.not_counted]
 
 
 PROJECTS: Final = (
@@ -92,6 +99,13 @@ PROJECTS: Final = (
         "fitloop_project_held_versions",
         "Versions in a row that were not promoted, since the one that is served was.",
         plain(lambda view: view.figures.held_in_a_row),
+        adds_up=True,
+    ),
+    ProjectGauge(
+        "fitloop_project_annotations_not_counted",
+        "Annotations that do not count, by the reason why; a reason that there is not is absent.",
+        _not_counted,
+        {"reason": tuple(ANNOTATIONS)},
         adds_up=True,
     ),
     ProjectGauge(

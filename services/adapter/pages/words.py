@@ -3,35 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from markupsafe import Markup, escape
 
-from services.core.domain import Estimate
+from services.core.domain import Estimate, Report, Uncounted
+from services.core.uncounted import of_tasks, phrases
 
 FEW: Final = 20
 """Judged texts below which no figure is shown to people."""
-_DROPPED: Final = {
-    "cancelled": ("annotation", "skipped"),
-    "draft": ("draft", "not submitted"),
-    "empty": ("annotation", "without an answer"),
-    "other_control": ("annotation", "for another question of the label config"),
-    "foreign_label": ("annotation", "with a label that the label config does not have"),
-    "several_labels": ("annotation", "with several labels"),
-    "malformed": ("annotation", "not readable"),
-    "superseded": ("annotation", "followed by a newer one of the same annotator"),
-    "outvoted": ("annotation", "outvoted by others"),
-    "malformed_task": ("task", "not readable"),
-    "repeated_task": ("task", "read twice"),
-    "no_text": ("task", "without a text"),
-    "tie": ("task", "with as many votes for one label as for another"),
-    "duplicate_text": ("task", "with a text that another task has"),
-    "outvoted_duplicate": ("task", "with a text to which more tasks give another label"),
-    "conflicting_duplicates": ("task", "with a text that other tasks give another label"),
-}
-"""What the trainer counts, in words."""
 
 
 def enough(estimate: Estimate) -> bool:
@@ -88,12 +69,11 @@ def texts(count: int) -> str:
     return "1 text" if count == 1 else f"{count} texts"
 
 
-def dropped(counts: Mapping[str, int]) -> list[str]:
-    """What was left out, each kind in words; a kind that a newer release counts by its name."""
-    named = (
-        (count, *_DROPPED.get(name, ("case", f"of {name!r}"))) for name, count in counts.items() if count
+def dropped(report: Report) -> tuple[Uncounted, ...]:
+    """What a run left out; a report of an earlier release counts it by reason alone."""
+    return report.not_counted or tuple(
+        Uncounted(name, count) for name, count in report.dropped.items() if count
     )
-    return [f"{count} {noun}{'' if count == 1 else 's'} {what}" for count, noun, what in named]
 
 
 def prose(sentence: str) -> Markup:
@@ -111,5 +91,7 @@ FILTERS: Final[dict[str, Any]] = {
     "opening": opening,
     "texts": texts,
     "dropped": dropped,
+    "of_tasks": of_tasks,
+    "phrases": phrases,
     "prose": prose,
 }

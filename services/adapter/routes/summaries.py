@@ -9,6 +9,7 @@ from typing import Any, Final
 from services.adapter.board import ProjectView, as_told
 from services.core.documents import plain
 from services.core.domain import Estimate, Manifest, RunStatus, Served
+from services.core.uncounted import sentence
 
 LOG_LINES: Final = 200
 """Lines of a run's log that are shown."""
@@ -20,7 +21,12 @@ def project_summary(view: ProjectView, now: float, refused: Sequence[str] = ()) 
     found: dict[str, Any] = plain(replace(view, served=as_told(view.served, now)))
     project = found.pop("project")
     del project["format"]
-    return {**project, **found, "problem": " ".join(filter(None, (view.problem, *refused)))}
+    return {
+        **project,
+        **found,
+        "problem": " ".join(filter(None, (view.problem, *refused))),
+        "not_counted_in_words": sentence(view.not_counted, view.space.from_name if view.space else ""),
+    }
 
 
 def version_summary(manifest: Manifest, served: Served) -> dict[str, Any]:

@@ -48,6 +48,7 @@ def as_read_last(view: ProjectView, before: ProjectView | None) -> ProjectView:
     return replace(
         view,
         labelled=before.labelled,
+        not_counted=before.not_counted,
         changed=before.changed,
         checked_at=before.checked_at,
         figures=figures,

@@ -174,7 +174,7 @@ class Planner:
         return trigger.Observation(
             changed=len(changed),
             lost_labels=trigger.lost_labels(reading.space.labels, snapshot) if reading.space else (),
-            not_trainable=why_not_trainable(reading.counts) if reading.space else reading.why_no_space,
+            not_trainable=_why_not_trainable(reading),
             fingerprint=trigger.fingerprint(tasks, config, parameters),
             oldest_change=min((at for task in changed if (at := reading.changed_at.get(task))), default=None),
         )
@@ -251,3 +251,9 @@ class Planner:
                 action=command.action,
                 reason=self.reason,
             )
+
+
+def _why_not_trainable(reading: Reading) -> str | None:
+    if reading.space is None:
+        return reading.why_no_space
+    return why_not_trainable(reading.counts, reading.not_counted, reading.space.from_name)

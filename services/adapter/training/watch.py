@@ -19,16 +19,19 @@ import structlog
 from services.adapter import agreement
 from services.adapter.agreement import Agreement, agreement_of
 from services.core.annotations import moment, resolve
-from services.core.domain import LabelSpace, Project
+from services.core.domain import LabelSpace, Project, Uncounted
 from services.core.errors import FitloopError, Missing, NoLabelSpace
 from services.core.labels import is_usable, parse_label_space, signature
 from services.core.labelstudio import Counts
+from services.core.uncounted import Cause, collect
 
 log = structlog.get_logger()
 _LONG_SECONDS: Final = 1.0
 """A try that takes longer holds the other projects up."""
 _LATE: Final = timedelta(seconds=60)
 """A change bears the time at which its request began, and shows once that is stored: others may have overtaken it."""
+_MOST_CAUSES: Final = 1000
+"""Different causes that are held in memory for a project; beyond them examples are left out."""
 _AGREEMENT_SECONDS: Final = 60.0
 """Between two comparisons of labels with suggestions: a request beside those of a look."""
 
@@ -49,6 +52,9 @@ class Source(Protocol):
         ...
 
 
+Causes = tuple[tuple[Cause, int], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Labelled:
     """What is kept of a task with annotations."""
@@ -61,6 +67,8 @@ class Labelled:
     """Whether Label Studio counts the task as annotated: it passes over ground truth."""
     changed_at: float = 0.0
     """When the last of them was made or edited."""
+    causes: Causes = ()
+    """Why annotations of it do not count; one object for all tasks of which the same holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +89,8 @@ class Reading:
     """Task id to the time of its last label."""
     agreement: Agreement | None = None
     """With suggestions, as it was last looked at."""
+    not_counted: tuple[Uncounted, ...] = ()
+    """Annotations that do not count, by reason."""
 
     @property
     def labelled(self) -> int:
@@ -123,6 +133,7 @@ class Watch:
     _counts: Counts | None = None
     _config: str = ""
     _known: dict[int, Labelled] = field(default_factory=dict)
+    _causes: dict[Causes, Causes] = field(default_factory=dict)
     _agreement: Agreement | None = None
     _agreement_due: bool = True
     _agreement_at: float = float("-inf")
@@ -138,7 +149,7 @@ class Watch:
             missed, self._missed = self._missed, isinstance(error, Missing)
             if missed and self._missed:
                 raise
-            self._forget_counts()
+            self._forget()
             took = self.clock() - began
             delay = self.backoff.failed(now, took if took > _LONG_SECONDS else 0.0)
             self.problem = str(error)
@@ -154,7 +165,7 @@ class Watch:
         project, counts = self.source.project(self.project_id)
         space, why_not = space_of(project)
         if project.label_config_hash != self._config:
-            self._known, self._counts = {}, None  # the same annotation may mean another label now
+            self._forget()  # the same annotation may mean another label now
         if counts != self._counts:
             self._merge(space, counts)
             self._agreement_due = True
@@ -172,6 +183,7 @@ class Watch:
             counts.tasks,
             changed_at,
             self._agreement,
+            self._not_counted(space, counts.skipped),
         )
 
     def _compare(self, space: LabelSpace | None, now: float) -> None:
@@ -195,14 +207,14 @@ class Watch:
             since = _a_little_before(self._counts.newest_change)
             self._take(space, self.source.annotated_tasks(self.project_id, since))
         if not self._adds_up(counts):
-            self._known = {}
+            self._forget()
             self._take(space, self.source.annotated_tasks(self.project_id))
 
     def _take(self, space: LabelSpace | None, tasks: Iterable[Mapping[str, Any]]) -> None:
         for task in tasks:
             annotations = task.get("annotations") or []
             if annotations:
-                self._known[int(task["id"])] = _labelled(space, annotations)
+                self._known[int(task["id"])] = self._labelled(space, annotations)
             else:
                 self._known.pop(int(task["id"]), None)
 
@@ -211,9 +223,38 @@ class Watch:
         annotations = sum(known.annotations for known in self._known.values())
         return (tasks, annotations) == (counts.annotated_tasks, counts.annotations)
 
-    def _forget_counts(self) -> None:
-        """What was merged half is read again in full."""
-        self._counts, self._known = None, {}
+    def _forget(self) -> None:
+        """Everything is read again in full."""
+        self._counts, self._known, self._causes = None, {}, {}
+
+    def _labelled(self, space: LabelSpace | None, annotations: list[dict[str, Any]]) -> Labelled:
+        kept = [annotation for annotation in annotations if not annotation.get("was_cancelled")]
+        usable = [annotation for annotation in kept if is_usable(annotation)]
+        resolved = resolve(space, kept) if space else None
+        return Labelled(
+            signature=signature(annotations),
+            label=resolved.label if resolved else None,
+            annotations=len(kept),
+            counted=any(not annotation.get("ground_truth") for annotation in kept),
+            changed_at=max((moment(annotation.get("updated_at")) for annotation in usable), default=0.0),
+            causes=self._shared(tuple(sorted(resolved.causes.items()))) if resolved else (),
+        )
+
+    def _shared(self, causes: Causes) -> Causes:
+        """The one object for causes that are equal; without examples once there are many."""
+        if causes not in self._causes and len(self._causes) >= _MOST_CAUSES:
+            causes = tuple((Cause(cause.reason), count) for cause, count in causes)
+        return self._causes.setdefault(causes, causes)
+
+    def _not_counted(self, space: LabelSpace | None, skipped: int) -> tuple[Uncounted, ...]:
+        """Label Studio counts the skipped ones itself: of a task with no other annotation it does not send them."""
+        if space is None:
+            return ()
+        found = Counter({Cause("cancelled"): skipped})
+        for causes, tasks in Counter(known.causes for known in self._known.values()).items():
+            for cause, count in causes:
+                found[cause] += count * tasks
+        return collect(found, space)
 
     def _examples(self, space: LabelSpace | None) -> dict[str, int]:
         found = Counter(known.label for known in self._known.values())
@@ -233,15 +274,3 @@ def _a_little_before(stamp: str) -> str | None:
     if not stamp:
         return None
     return f"{(datetime.fromisoformat(stamp) - _LATE).astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
-
-
-def _labelled(space: LabelSpace | None, annotations: list[dict[str, Any]]) -> Labelled:
-    kept = [annotation for annotation in annotations if not annotation.get("was_cancelled")]
-    usable = [annotation for annotation in kept if is_usable(annotation)]
-    return Labelled(
-        signature=signature(annotations),
-        label=resolve(space, annotations).label if space and usable else None,
-        annotations=len(kept),
-        counted=any(not annotation.get("ground_truth") for annotation in kept),
-        changed_at=max((moment(annotation.get("updated_at")) for annotation in usable), default=0.0),
-    )

@@ -17,6 +17,7 @@ from services.core.domain.reports import (
     ChangedAnswer,
     LabelFigures,
     Report,
+    Uncounted,
     WrongAnswer,
 )
 from services.core.domain.runs import (
@@ -71,5 +72,6 @@ __all__ = [
     "Served",
     "Serving",
     "Snapshot",
+    "Uncounted",
     "WrongAnswer",
 ]

@@ -25,6 +25,8 @@ class LabelSpace:
     """The object tag that shows the text: Text, HyperText or Paragraphs."""
     text_attributes: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Its other attributes as written, by lower-case name: the editor reads them in any case."""
+    shown: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Label by what the editor shows of its choice, for choices whose annotations hold an alias instead."""
     note: str = ""
     """Which Choices was taken and which were passed over: a sentence for the log and the status."""
 

@@ -11,6 +11,17 @@ from services.core.documents import FORMAT
 
 
 @dataclass(frozen=True, slots=True)
+class Uncounted:
+    """Annotations or tasks that do not count, all for one reason."""
+
+    reason: str
+    """See `core.uncounted`."""
+    count: int
+    examples: tuple[str, ...] = ()
+    """A few of the labels or controls that were found instead, the commonest first."""
+
+
+@dataclass(frozen=True, slots=True)
 class LabelFigures:
     """How a version does on the texts of one label; None where nothing can be said."""
 
@@ -68,6 +79,8 @@ class Report:
     wrong: tuple[WrongAnswer, ...] = ()
     """The surest first."""
     dropped: dict[str, int] = field(default_factory=dict)
+    not_counted: tuple[Uncounted, ...] = ()
+    """The same with examples; a report of an earlier release has `dropped` alone."""
     third_opinion: tuple[int, ...] = ()
     """Tasks on which annotators disagree."""
     changed: Changed | None = None

@@ -104,6 +104,7 @@ def _control(tag: Tag, tags: tuple[Tag, ...]) -> Control | Refusal:
         paths=paths,
         text_tag=refusals.SOURCES[text.kind],
         text_attributes=attributes,
+        shown=_shown(tag, paths, labels),
     )
     return Control(space, refusals.condition(tag))
 
@@ -130,6 +131,19 @@ def _labels(tag: Tag, paths: tuple[tuple[str, ...], ...] | None) -> tuple[str, .
         return tuple(dict.fromkeys(name for name in names if name))
     ends = Counter(path[-1] for path in paths)
     return tuple(path[-1] if ends[path[-1]] == 1 else " > ".join(path) for path in paths)
+
+
+def _shown(tag: Tag, paths: tuple[tuple[str, ...], ...] | None, labels: tuple[str, ...]) -> dict[str, str]:
+    """Label by what the editor shows of its choice, where annotations hold an alias; what two choices show is neither's."""
+    by_path = dict(zip(paths or ((label,) for label in labels), labels, strict=True))
+    found: dict[str, str | None] = {}
+    for choice in refusals.choices_of(tag):
+        above = choice.above() if paths is not None else ()
+        way = [one for one in (choice, *above) if one.kind == "choice"][::-1]
+        shown, stored = tuple(one.value for one in way), tuple(map(refusals.stored, way))
+        name = " > ".join(shown)
+        found[name] = by_path.get(stored) if shown != stored and name not in found else None
+    return {name: label for name, label in found.items() if label and name not in labels}
 
 
 def _first(found: tuple[Control | Refusal, ...]) -> Control:

@@ -4,25 +4,54 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 from services.core.domain import LabelSpace
+
+_EXACT: Final = 2.0**53
+"""Up to which a whole number of JSON is the number that was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a result says, to the question of a label space and beside it."""
+
+    labels: tuple[str, ...] = ()
+    """In order, each once, known ones or not."""
+    unreadable: bool = False
+    """Whether an entry of the question's own is no label at all."""
+    asked: bool = False
+    """Whether there is an answer to the question, be it an empty one."""
+    controls: tuple[str, ...] = ()
+    """Names of the other controls that are answered."""
+
+
+def answer_of(space: LabelSpace, result: object) -> Answer:
+    """What the regions of a result say under `from_name`."""
+    known = frozenset(space.labels)
+    by_path = dict(zip(space.paths or (), space.labels, strict=False))
+    labels: dict[str, None] = {}
+    controls: dict[str, None] = {}
+    asked = unreadable = False
+    for region in _regions(result):
+        if (name := region.get("from_name")) != space.from_name:
+            if isinstance(name, str):
+                controls[name] = None
+            continue
+        asked = True
+        for choice in _choices(region.get("value")):
+            label = _label(choice, by_path, known)
+            if label is None:
+                unreadable = True
+            else:
+                labels[label] = None
+    return Answer(tuple(labels), unreadable, asked, tuple(controls))
 
 
 def labels_of(space: LabelSpace, result: object) -> tuple[str, ...]:
     """The labels that an annotation's result gives under `from_name`, in order, known ones or not."""
-    by_path = dict(zip(space.paths or (), space.labels, strict=False))
-    found: list[str] = []
-    for region in result if isinstance(result, Sequence) and not isinstance(result, str) else ():
-        if not isinstance(region, Mapping) or region.get("from_name") != space.from_name:
-            continue
-        value = region.get("value")
-        choices = value.get("choices") if isinstance(value, Mapping) else None
-        for choice in choices if isinstance(choices, list) else ():
-            label = _label(choice, by_path)
-            if label is not None and label not in found:
-                found.append(label)
-    return tuple(found)
+    return answer_of(space, result).labels
 
 
 def region_of(space: LabelSpace, label: str, score: float) -> dict[str, Any]:
@@ -54,13 +83,39 @@ def signature(annotations: Iterable[Mapping[str, Any]]) -> str | None:
     return hashlib.sha256("|".join(stamps).encode()).hexdigest()[:12] if stamps else None
 
 
-def _label(choice: object, by_path: Mapping[tuple[str, ...], str]) -> str | None:
-    """The label of one entry of a result: a text, or a path from the root where the config nests.
+def _regions(result: object) -> list[Mapping[str, Any]]:
+    if not isinstance(result, Sequence) or isinstance(result, str):
+        return []
+    return [region for region in result if isinstance(region, Mapping)]
+
+
+def _choices(value: object) -> list[Any]:
+    """The entries of a region: a list, or the one entry where an import left the list out, as the editor takes it."""
+    if not isinstance(value, Mapping) or value.get("choices") is None:
+        return []
+    choices = value["choices"]
+    return choices if isinstance(choices, list) else [choices]
+
+
+def _label(choice: object, by_path: Mapping[tuple[str, ...], str], known: frozenset[str]) -> str | None:
+    """The label of one entry of a result: a text, a number, or a path from the root where the config nests.
 
     A path that the config no longer has is a label that it no longer has, whatever else is called like its end.
     """
     if not isinstance(choice, list):
-        return choice if isinstance(choice, str) else None
-    if not choice or not all(isinstance(name, str) for name in choice):
+        return _text(choice, known)
+    names = [_text(name, frozenset()) for name in choice]
+    path = tuple(name for name in names if name is not None)
+    if not path or len(path) < len(names):
         return None
-    return by_path.get(tuple(choice), " > ".join(choice) if by_path else choice[-1])
+    return by_path.get(path, " > ".join(path) if by_path else path[-1])
+
+
+def _text(choice: object, known: frozenset[str]) -> str | None:
+    """A text as it is; a number as the label that it is written as, and a whole one without a fraction: 1.0 is "1"."""
+    if isinstance(choice, str):
+        return choice
+    if isinstance(choice, bool) or not isinstance(choice, int | float) or not abs(choice) <= _EXACT:
+        return None
+    written = repr(choice)
+    return written if written in known or choice != int(choice) else str(int(choice))

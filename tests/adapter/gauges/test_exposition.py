@@ -21,7 +21,7 @@ from services.adapter.metrics import leader, names
 from services.adapter.metrics.names import Names
 from services.adapter.ports import Standing
 from services.core import documents
-from services.core.domain import Action, Estimate, Project, RunState, RunStatus, Served
+from services.core.domain import Action, Estimate, Project, RunState, RunStatus, Served, Uncounted
 from services.core.errors import LabelStudioUnreachable
 from tests.fakes_members import Replica
 from tests.fakes_supervisor import World, settings
@@ -106,6 +106,7 @@ FULL = view(
         agreement=Agreement(30, 40),
         judged=Judged(False, "worse", NOW - 40),
     ),
+    not_counted=(Uncounted("foreign_label", 20, ('"Shipping"',)), Uncounted("cancelled", 4)),
 )
 
 
@@ -173,6 +174,14 @@ def test_a_leader_tells_all_that_is_known_of_a_project() -> None:
 def test_every_gauge_is_told_of_a_project_of_which_all_is_known() -> None:
     series = told(board(FULL))
     assert {gauge.name for gauge in PROJECT_GAUGES} <= series.keys()
+
+
+def test_annotations_that_do_not_count_are_told_by_reason() -> None:
+    series = told(board(FULL))
+    assert series["fitloop_project_annotations_not_counted"] == {
+        frozenset({"project=5", "reason=foreign_label"}): 20,
+        frozenset({"project=5", "reason=cancelled"}): 4,
+    }
 
 
 def test_what_is_not_known_is_absent_and_never_zero() -> None:

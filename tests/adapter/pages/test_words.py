@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.adapter.pages import words
-from services.core.domain import Estimate
+from services.core.domain import Estimate, Report, Uncounted
 
 
 def test_an_estimate_is_said_with_its_interval_and_not_at_all_below_twenty_texts() -> None:
@@ -26,13 +26,10 @@ def test_spans(seconds: float, said: str) -> None:
     assert words.lasting(seconds) == said
 
 
-def test_what_was_dropped_is_said_in_the_singular_and_plural_and_what_is_new_by_its_name() -> None:
-    counts = {"cancelled": 1, "tie": 2, "no_text": 0, "comet": 3}
-    assert words.dropped(counts) == [
-        "1 annotation skipped",
-        "2 tasks with as many votes for one label as for another",
-        "3 cases of 'comet'",
-    ]
+def test_a_report_of_an_earlier_release_counts_by_reason_alone() -> None:
+    assert words.dropped(Report(dropped={"cancelled": 1, "no_text": 0})) == (Uncounted("cancelled", 1),)
+    found = (Uncounted("foreign_label", 2, ('"Shipping"',)),)
+    assert words.dropped(Report(dropped={"foreign_label": 2}, not_counted=found)) == found
 
 
 def test_nothing_is_a_dash() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from services.adapter.routes.summaries import right
-from services.core.domain import Action, Estimate, RunState, RunStatus, Served
+from services.core.domain import Action, Estimate, RunState, RunStatus, Served, Uncounted
 from services.core.errors import Overloaded, StoreError
 from tests.fakes import World
 from tests.samples import manifest
@@ -34,6 +34,17 @@ async def test_all_projects_by_id(world: World) -> None:
     assert rows[1]["title"] == "Reviews <1>"
     assert (rows[1]["labelled"], rows[1]["served"]["current"]) == (12, "v-1")
     assert rows[1]["sentence"] == "waiting: 6 of 10 labels changed"
+
+
+async def test_what_does_not_count_is_told_in_figures_and_in_words(world: World) -> None:
+    world.serve(not_counted=(Uncounted("other_spelling", 20, ('"Shipping" for "shipping"',)),))
+    found = (await world.client.get("/api/projects/5")).json()
+    assert found["not_counted"] == [
+        {"reason": "other_spelling", "count": 20, "examples": ['"Shipping" for "shipping"']}
+    ]
+    assert found["not_counted_in_words"].startswith(
+        "20 annotations do not count: with a label that <Choices name="
+    )
 
 
 async def test_a_project_shows_its_versions_newest_first_with_figures_and_marks(published: World) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from services.adapter.agreement import Agreement
 from services.adapter.notebook import Fate, Notebook, Verdict
-from services.core.domain import RunState, RunStatus
+from services.core.domain import RunState, RunStatus, Uncounted
 from services.core.settings import AuthSettings, LabelStudioSettings, Settings
 from tests import gallery
 from tests.fakes import World
@@ -101,6 +101,21 @@ async def test_a_projects_page_has_curve_labels_matrix_versions_and_links(world:
     assert "Refund" in said(page.xpath("//div[@id='labels-table']")[0])
     assert "an estimate, usually low" in said(page)
     assert "http://localhost:8080/projects/1/data" in page.xpath("//a/@href")
+
+
+async def test_a_projects_page_says_what_does_not_count_with_what_only_the_last_run_knows(
+    world: World,
+) -> None:
+    found = (Uncounted("foreign_label", 2, ('"<b>Shipping</b>"',)), Uncounted("cancelled", 1))
+    hang(world, 1, "Shop", 1, not_counted=found)
+    part = (await page_of(world, "/projects/1")).get_element_by_id("not-counted")
+    assert [said(item) for item in part.iter("li")] == [
+        '2 annotations with a label that <Choices name="intent"> does not have ("<b>Shipping</b>")',
+        "1 annotation skipped",
+        "1 task without a text, when shop-1 was made",
+    ]
+    version = await page_of(world, "/projects/1/versions/shop-1")
+    assert "2 annotations skipped" in said(version)
 
 
 async def test_a_versions_page_names_what_it_fixed_and_broke_with_links_into_label_studio(

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.adapter.training.watch import Backoff, Watch
+from services.core.domain import Uncounted
 from services.core.errors import LabelStudioUnreachable, Missing, TokenRefused
 from services.core.labels import signature
 from tests.fakes_labelstudio import LabelStudioFake
@@ -80,6 +81,52 @@ def test_ground_truth_and_skipped_annotations_add_up_as_label_studio_counts_them
     assert after
     assert after.labelled == 6
     assert fake.reads[-1] == "since"
+
+
+def test_what_does_not_count_is_known_with_its_reasons_and_examples() -> None:
+    fake = source(0)
+    for label in ("Card", "Card", "debit", "card"):
+        fake.label(fake.add_task(), label)
+    fake.label(fake.add_task(), "card", was_cancelled=True)
+    other = [{"from_name": "other", "value": {"choices": ["card"]}}]
+    fake.label(fake.add_task(), "card", result=other)
+    reading = Watch(fake, 1).look(0.0)
+    assert reading
+    assert (reading.labelled, reading.not_counted) == (
+        1,
+        (
+            Uncounted("foreign_label", 1, ('"debit"',)),
+            Uncounted("other_spelling", 2, ('"Card" for "card"',)),
+            Uncounted("other_control", 1, ('"other"',)),
+            Uncounted("cancelled", 1),
+        ),
+    )
+
+
+def test_what_is_corrected_counts_and_its_reason_is_gone() -> None:
+    fake = source(0)
+    fake.label(fake.add_task(), "Card")
+    watch = Watch(fake, 1)
+    watch.look(0.0)
+    fake.label(1, "card")
+    reading = watch.look(1.0)
+    assert reading
+    assert (reading.labelled, reading.not_counted) == (1, ())
+    assert fake.reads[-1] == "since"
+
+
+def test_a_project_of_many_different_labels_keeps_a_bounded_number_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("services.adapter.training.watch._MOST_CAUSES", 5)
+    fake = source(0)
+    for number in range(20):
+        fake.label(fake.add_task(), f"nobody's {number}")
+    watch = Watch(fake, 1)
+    reading = watch.look(0.0)
+    assert reading
+    assert reading.not_counted[0].count == 20
+    assert len(watch._causes) <= 6
 
 
 def test_another_label_config_reads_everything_anew() -> None:
@@ -195,7 +242,8 @@ def test_the_back_off_doubles_to_a_minute_and_begins_anew() -> None:
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(["label", "edit", "unlabel", "delete", "look", "skip"]), st.integers(0, 20)
+            st.sampled_from(["label", "edit", "foreign", "unlabel", "delete", "look", "skip"]),
+            st.integers(0, 20),
         ),
         max_size=25,
     )
@@ -210,6 +258,8 @@ def test_what_is_known_equals_what_is_there_after_any_changes(steps: list[tuple[
             fake.label_many(1)
         elif what == "edit":
             fake.label(task, "other")
+        elif what == "foreign":
+            fake.label(task, "nobody's")
         elif what == "skip":
             fake.label(task, "other", was_cancelled=True)
         elif what == "unlabel":
@@ -222,3 +272,5 @@ def test_what_is_known_equals_what_is_there_after_any_changes(steps: list[tuple[
     there = {number: signature(row["annotations"]) for number, row in fake.tasks[1].items()}
     assert reading
     assert reading.tasks == {number: sign for number, sign in there.items() if sign}
+    made = [one for row in fake.tasks[1].values() for one in row["annotations"]]
+    assert reading.labelled + sum(row.count for row in reading.not_counted) == len(made)

@@ -1,0 +1,162 @@
+"""What does not count, and why, in words: one place for the status, the pages, the reports and the sentences of runs. Pure.
+
+Reasons are stable names, which documents and metrics hold. Examples are labels and names of controls, never a task's text.
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Final, NamedTuple
+
+from services.core.domain import LabelSpace, Uncounted
+
+ANNOTATIONS: Final = {
+    "foreign_label": "with a label that {control} does not have",
+    "other_spelling": "with a label that {control} spells otherwise",
+    "value_for_alias": "with the value of a choice of {control} that has an alias, which annotations hold instead",
+    "other_control": "of another control than {control}",
+    "several_labels": "with several labels",
+    "malformed": "not readable",
+    "empty": "without an answer",
+    "cancelled": "skipped",
+    "tied": "with as many for one label as for another, so that a third opinion is needed",
+    "superseded": "followed by a newer one of the same annotator",
+    "outvoted": "outvoted by others",
+}
+"""Reasons why an annotation does not count."""
+_TASKS: Final = {
+    "malformed_task": "not readable",
+    "repeated_task": "read twice",
+    "no_text": "without a text",
+    "tie": "with as many votes for one label as for another",
+    "duplicate_text": "with a text that another task has",
+    "outvoted_duplicate": "with a text to which more tasks give another label",
+    "conflicting_duplicates": "with a text that other tasks give another label",
+}
+_DRAFTS: Final = {"draft": "not submitted"}
+_NOUNS: Final = {"annotation": ANNOTATIONS, "task": _TASKS, "draft": _DRAFTS}
+_TO_CORRECT: Final = frozenset({"foreign_label", "other_spelling", "value_for_alias"})
+_ADVICE: Final = (
+    "An annotation counts where it holds a choice letter by letter, its alias if it has one: correct the annotations or "
+    "the label config."
+)
+EXAMPLES: Final = 3
+_LONGEST: Final = 40
+_ALIKE: Final = 0.75
+"""Similarity from which another label is offered, as difflib counts it."""
+
+
+class Cause(NamedTuple):
+    """Why an annotation or a task does not count."""
+
+    reason: str
+    """One of ANNOTATIONS, or of the reasons why a task or a draft does not."""
+    found: str = ""
+    """The label or the control that was found instead, where that says more; it may be cut."""
+
+
+def collect(causes: Mapping[Cause, int], space: LabelSpace) -> tuple[Uncounted, ...]:
+    """Counts by (reason, what was found) as counts by reason, in the order of the words, with a few examples."""
+    found: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for (reason, what), count in causes.items():
+        found[reason][what] += count
+    return tuple(
+        Uncounted(reason, found[reason].total(), _examples(reason, found[reason], space))
+        for reason in sorted(found, key=_place)
+        if found[reason].total()
+    )
+
+
+def sentence(found: Iterable[Uncounted], control: str) -> str:
+    """`24 annotations do not count: 20 with a label that …, 4 skipped.`; "" where all count."""
+    rows = list(found)
+    said = [
+        _together(noun, [row for row in rows if _noun(row.reason) == noun], control)
+        for noun in (*_NOUNS, "case")
+    ]
+    if any(row.reason in _TO_CORRECT for row in rows):
+        said.append(_ADVICE)
+    return " ".join(filter(None, said))
+
+
+def phrases(found: Iterable[Uncounted], control: str) -> list[str]:
+    """Each reason by itself: `3 annotations with several labels`."""
+    return [f"{counted(row.count, _noun(row.reason))} {_why(row, control)}" for row in found]
+
+
+def of_tasks(found: Iterable[Uncounted]) -> list[Uncounted]:
+    """Those that only a run can know of: whole tasks, by their texts."""
+    return [row for row in found if row.reason in _TASKS]
+
+
+def counted(count: int, noun: str = "text") -> str:
+    """`1 text`, `14 texts`."""
+    return f"1 {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _together(noun: str, rows: Sequence[Uncounted], control: str) -> str:
+    if not rows:
+        return ""
+    total = sum(row.count for row in rows)
+    verb = "does" if total == 1 else "do"
+    if len(rows) == 1:
+        return f"{counted(total, noun)} {verb} not count: {_why(rows[0], control)}."
+    whys = ", ".join(f"{row.count} {_why(row, control)}" for row in rows)
+    return f"{counted(total, noun)} {verb} not count: {whys}."
+
+
+def _why(row: Uncounted, control: str) -> str:
+    tag = f'<Choices name="{control}">' if control else "the label config"
+    words = _NOUNS.get(_noun(row.reason), {}).get(row.reason, f"for a reason called {row.reason!r}")
+    examples = f" ({'; '.join(row.examples)})" if row.examples else ""
+    return words.format(control=tag) + examples
+
+
+def _noun(reason: str) -> str:
+    """A reason of a newer release is about a case."""
+    return next((noun for noun, reasons in _NOUNS.items() if reason in reasons), "case")
+
+
+def _place(reason: str) -> int:
+    order = [name for reasons in _NOUNS.values() for name in reasons]
+    return order.index(reason) if reason in order else len(order)
+
+
+def _examples(reason: str, found: Mapping[str, int], space: LabelSpace) -> tuple[str, ...]:
+    """The commonest first."""
+    ranked = sorted((what for what in found if what), key=lambda what: (-found[what], what))
+    return tuple(_example(reason, what, space) for what in ranked[:EXAMPLES])
+
+
+def _example(reason: str, what: str, space: LabelSpace) -> str:
+    meant = _meant(what, space) if reason in _TO_CORRECT else None
+    if meant is None:
+        return quoted(what)
+    if reason == "foreign_label":
+        return f"{quoted(what)}: did you mean {quoted(meant)}?"
+    return f"{quoted(what)} for {quoted(meant)}"
+
+
+def _meant(what: str, space: LabelSpace) -> str | None:
+    """The label that is most like what was found."""
+    by_bare = {
+        bare(name): label
+        for name, label in (*space.shown.items(), *((label, label) for label in space.labels))
+    }
+    found = get_close_matches(bare(what), by_bare, n=1, cutoff=_ALIKE)
+    return by_bare[found[0]] if found else None
+
+
+def bare(label: str) -> str:
+    """Without what people and programs write differently: capitals, spaces, composed letters."""
+    return "".join(unicodedata.normalize("NFKC", label).casefold().split())
+
+
+def quoted(text: str) -> str:
+    """Between quotation marks, cut, with line breaks and the like visible."""
+    whole = text.encode("utf-8", "replace").decode()  # half of a surrogate pair is no text that can be sent
+    return json.dumps(whole if len(whole) <= _LONGEST else f"{whole[:_LONGEST]}…", ensure_ascii=False)

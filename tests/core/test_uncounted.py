@@ -1,0 +1,108 @@
+"""core.uncounted: what does not count, in words."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.core.domain import LabelSpace, Uncounted
+from services.core.uncounted import ANNOTATIONS, Cause, collect, counted, of_tasks, phrases, quoted, sentence
+
+SPACE = LabelSpace("topic", "text", "$text", ("shipping", "refund", "ret"), shown={"Return": "ret"})
+ADVICE = (
+    " An annotation counts where it holds a choice letter by letter, its alias if it has one: correct the annotations or "
+    "the label config."
+)
+
+
+def said(causes: dict[Cause, int]) -> str:
+    return sentence(collect(causes, SPACE), SPACE.from_name)
+
+
+@pytest.mark.parametrize(
+    ("causes", "words"),
+    [
+        ({}, ""),
+        ({Cause("cancelled"): 1}, "1 annotation does not count: skipped."),
+        (
+            {Cause("cancelled"): 1, Cause("empty"): 2},
+            "3 annotations do not count: 2 without an answer, 1 skipped.",
+        ),
+        (
+            {Cause("other_spelling", "Shipping"): 20, Cause("other_control", "other"): 4},
+            '24 annotations do not count: 20 with a label that <Choices name="topic"> spells otherwise ("Shipping" for '
+            '"shipping"), 4 of another control than <Choices name="topic"> ("other").' + ADVICE,
+        ),
+        (
+            {Cause("value_for_alias", "Return"): 3},
+            '3 annotations do not count: with the value of a choice of <Choices name="topic"> that has an alias, which '
+            'annotations hold instead ("Return" for "ret").' + ADVICE,
+        ),
+        (
+            {Cause("foreign_label", "refunds"): 1, Cause("foreign_label", "fruit"): 2},
+            '3 annotations do not count: with a label that <Choices name="topic"> does not have ("fruit"; "refunds": did '
+            'you mean "refund"?).' + ADVICE,
+        ),
+        (
+            {Cause("tied"): 2},
+            "2 annotations do not count: with as many for one label as for another, so that a third opinion is needed.",
+        ),
+        (
+            {Cause("cancelled"): 2, Cause("no_text"): 3, Cause("draft"): 1},
+            (
+                "2 annotations do not count: skipped. 3 tasks do not count: without a text. 1 draft does not count: not "
+                "submitted."
+            ),
+        ),
+        ({Cause("comet"): 2}, "2 cases do not count: for a reason called 'comet'."),
+    ],
+)
+def test_the_sentence(causes: dict[Cause, int], words: str) -> None:
+    assert said(causes) == words
+
+
+def test_the_same_reason_by_itself() -> None:
+    found = [Uncounted("foreign_label", 1, ('"gone"',)), Uncounted("no_text", 2)]
+    assert phrases(found, "topic") == [
+        '1 annotation with a label that <Choices name="topic"> does not have ("gone")',
+        "2 tasks without a text",
+    ]
+    assert phrases(found[:1], "") == [
+        '1 annotation with a label that the label config does not have ("gone")'
+    ]
+    assert of_tasks(found) == [found[1]]
+
+
+def test_only_a_few_examples_are_named_the_commonest_first() -> None:
+    causes = {
+        Cause("foreign_label", name): count for name, count in zip("vwxyz", (1, 5, 3, 4, 2), strict=True)
+    }
+    assert collect(causes, SPACE) == (Uncounted("foreign_label", 15, ('"w"', '"y"', '"x"')),)
+
+
+def test_an_example_is_cut_and_shows_line_breaks() -> None:
+    assert quoted("a\nb\x00") == '"a\\nb\\u0000"'
+    assert quoted("दिन") == '"दिन"'
+    assert quoted("x" * 50) == f'"{"x" * 40}…"'
+    assert quoted("\ud83d") == '"?"'
+
+
+CAUSES = st.dictionaries(
+    st.builds(Cause, st.sampled_from([*ANNOTATIONS, "no_text", "comet"]), st.text(max_size=5)),
+    st.integers(0, 9),
+)
+
+
+@given(CAUSES)
+def test_the_sums_are_the_same_in_any_order_and_are_said(causes: dict[Cause, int]) -> None:
+    found = collect(causes, SPACE)
+    assert sum(row.count for row in found) == sum(causes.values())
+    assert collect(dict(reversed(causes.items())), SPACE) == found
+    assert bool(sentence(found, "topic")) == bool(found)
+    for row in found:
+        assert any(str(row.count) in phrase for phrase in phrases(found, "topic"))
+
+
+def test_figures_are_written_in_numbers() -> None:
+    assert (counted(0), counted(1), counted(2, "task")) == ("0 texts", "1 text", "2 tasks")
