@@ -194,7 +194,7 @@ def _adapter(
             leads=leadership.leads,
         )
 
-    follower = Follower(store, board, desk.collect)
+    follower = Follower(store, board, desk.collect, settings.trigger.control_of)
     member = Member(leadership, supervise, follower, bell, write_seconds=guarded.write_seconds)
     app = create_app(settings, board, desk, inference, Registry(store), Runs(store), management=alone)
     return Parts(launcher, board, member, app, close_inference)

@@ -32,6 +32,8 @@ class LabelStudioFake:
     """Tasks of which a single prediction is refused."""
     reads: list[str] = field(default_factory=list)
     ticks: int = 0
+    more_controls: str = ""
+    """Behind the one that is called `label`, in each label config."""
 
     def add_project(self, project_id: int = 1, labels: tuple[str, ...] = LABELS) -> None:
         self.labels[project_id] = labels
@@ -50,11 +52,13 @@ class LabelStudioFake:
         }
         return number
 
-    def label(self, task: int, label: str, project_id: int = 1, **more: Any) -> None:
+    def label(
+        self, task: int, label: str, project_id: int = 1, *, control: str = "label", **more: Any
+    ) -> None:
         """Add an annotation, in place of what is there."""
         row = self.tasks[project_id][task]
         stamp = self._stamp()
-        value = {"from_name": "label", "to_name": "text", "type": "choices", "value": {"choices": [label]}}
+        value = {"from_name": control, "to_name": "text", "type": "choices", "value": {"choices": [label]}}
         annotation = {
             "id": row["annotations"][0]["id"] if row["annotations"] else self.ticks,
             "result": [value],
@@ -86,7 +90,7 @@ class LabelStudioFake:
         choices = "".join(f'<Choice value="{label}"/>' for label in self.labels[project_id])
         config = (
             '<View><Text name="text" value="$text"/>'
-            f'<Choices name="label" toName="text">{choices}</Choices></View>'
+            f'<Choices name="label" toName="text">{choices}</Choices>{self.more_controls}</View>'
         )
         if not self.labels[project_id]:
             config = '<View><Text name="text" value="$text"/></View>'

@@ -258,13 +258,15 @@ class World:
         project, _ = self.label_studio.project(request.project_id)
         rows = self.label_studio.annotated_tasks(request.project_id)
         tasks = {str(row["id"]): sign for row in rows if (sign := signature(row["annotations"]))}
-        labels = parse_label_space(project.label_config).labels
-        self.runs.write_snapshot(run, Snapshot(tasks, project.label_config_hash, labels, self.now))
+        space = parse_label_space(project.label_config, request.parameters.control)
+        self.runs.write_snapshot(
+            run, Snapshot(tasks, project.label_config_hash, space.labels, self.now, space.from_name)
+        )
         if compared_with == "":
             served = self.registry.serving().projects.get(project.key)
             compared_with = served.current if served else None
         version = version_name(project, request.parameters.model_name, run, letter)
-        self.publish(project, version, compared_with, run)
+        self.publish(project, version, compared_with, run, space.from_name)
         status = self.runs.status(run)
         published = (
             *(status.published if status else ()),
@@ -275,7 +277,9 @@ class World:
         )
         return version
 
-    def publish(self, project: Project, version: str, compared_with: str | None, run: str = "1-1") -> None:
+    def publish(
+        self, project: Project, version: str, compared_with: str | None, run: str = "1-1", from_name: str = ""
+    ) -> None:
         """A version, as a trainer would leave it."""
         manifest = Manifest(
             version=version,
@@ -299,6 +303,7 @@ class World:
                 True,
             ),
             created_at=self.now,
+            from_name=from_name,
         )
         self.store.write(f"projects/{project.key}/versions/{version}/manifest.json", documents.dump(manifest))
 

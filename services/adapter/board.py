@@ -98,6 +98,8 @@ class ProjectView:
     figures: Figures = field(default_factory=Figures)
     not_counted: tuple[Uncounted, ...] = ()
     """Annotations that do not count, by reason, when Label Studio was last read."""
+    foreign: tuple[str, ...] = ()
+    """Served versions that were made for another control: nothing is predicted with them."""
 
 
 def as_told(served: Served, now: float) -> Served:

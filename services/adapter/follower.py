@@ -15,9 +15,10 @@ import structlog
 from services.adapter import metrics
 from services.adapter.board import Board, ProjectView
 from services.adapter.bulletin import KEY, Page
+from services.adapter.notebook import Notebook
 from services.adapter.training.watch import space_of
 from services.core import documents
-from services.core.domain import Served
+from services.core.domain import LabelSpace, Project, Served
 from services.core.errors import NotFound, StoreError
 from services.core.inbox import Hint, Inbox
 from services.core.registry import Registry
@@ -38,6 +39,8 @@ class Follower:
     store: ObjectStore
     board: Board
     collect: Callable[[], list[Hint]]
+    control_of: Callable[[int], str | None] = lambda _: None
+    """The control that settings name for a project; None: none does."""
     _table: ServingTable = field(init=False)
     _page: Page | None = None
     _mark: str = ""
@@ -95,7 +98,11 @@ class Follower:
     def _made_here(self) -> Page:
         """Before any leader has written one: the projects as they are in the store."""
         projects = Registry(self.store).projects()
-        return Page(tuple(ProjectView(project, space_of(project)[0]) for project in projects))
+        return Page(tuple(ProjectView(project, self._space_of(project)) for project in projects))
+
+    def _space_of(self, project: Project) -> LabelSpace | None:
+        told = Notebook(self.store, project.key).connection().overrides.get("control")
+        return space_of(project, told or self.control_of(project.id))[0]
 
     def _show(self, now: float) -> None:
         if self._page is None:

@@ -22,6 +22,10 @@ from services.core.settings.adapter import EACH_N_UPDATES
 
 NAMES = tuple(field.name for field in fields(Parameters))
 BASE_MODEL = "base_model"
+NOT_OF_ONE_RUN = (
+    "The control that is learnt is a project's and no run's: set it as `control` in the backend's extra parameters, in "
+    "FITLOOP_PROJECTS or in FITLOOP_CONTROLS."
+)
 _MOST_CHARACTERS = 300
 
 
@@ -58,6 +62,27 @@ def parse_project_settings(raw: object) -> dict[int, dict[str, str]]:
         }
     except BadRequest as error:
         raise ValueError(str(error)) from error
+
+
+def parse_controls(raw: object) -> str | dict[int, str]:
+    """Which controls are learnt: names with commas, or an object of one a project. Raises ValueError that says what is wrong."""
+    text = raw.strip() if isinstance(raw, str) else raw
+    try:
+        if isinstance(text, str) and not text.startswith("{"):
+            return text and _text("control", text)
+        return {_project(key): _text("control", name) for key, name in _object(text).items()}
+    except BadRequest as error:
+        example = '"topic", "topic,intent" or {"5": "topic"}'
+        raise ValueError(f"{error} Give names of controls of label configs, as {example}.") from error
+
+
+def parse_wishes(raw: object, training: TrainingSettings | None = None) -> tuple[dict[str, str], list[str]]:
+    """As parse_parameters, for one run: a run of another control than the project's would make a version that is never served."""
+    taken, problems = parse_parameters(raw, training)
+    return {name: text for name, text in taken.items() if name != "control"}, [
+        *problems,
+        *([NOT_OF_ONE_RUN] if "control" in taken else []),
+    ]
 
 
 def apply(
@@ -116,7 +141,7 @@ def _text(name: str, value: object) -> str:
         raise BadRequest(f"Parameter {name} must be a text or a number.")
     text = str(value) if name in NAMES else ""
     _value(name, text)
-    return text
+    return text.strip() if name == "control" else text
 
 
 def _value(name: str, text: str) -> Any:
@@ -137,4 +162,4 @@ def _value(name: str, text: str) -> Any:
 def _adapters() -> dict[str, TypeAdapter[Any]]:
     settings = TrainingSettings.model_fields
     found = {name: TypeAdapter(settings[name].rebuild_annotation()) for name in NAMES if name in settings}
-    return {"seed": TypeAdapter(Annotated[int, Field(ge=0, lt=2**32)]), **found}
+    return {"seed": TypeAdapter(Annotated[int, Field(ge=0, lt=2**32)]), "control": TypeAdapter(str), **found}

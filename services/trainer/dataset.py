@@ -137,7 +137,7 @@ def build_dataset(
     return Dataset(
         examples=examples,
         labels=tuple(label for label in space.labels if label in found),
-        snapshot=Snapshot(tally.signatures, label_config_hash, space.labels, now),
+        snapshot=Snapshot(tally.signatures, label_config_hash, space.labels, now, space.from_name),
         not_counted=collect({**tally.causes, **tally.left_out()}, space),
         third_opinion=tuple(sorted(tally.third_opinion)),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from services.core.domain import GateDecision, OutOfSample
@@ -125,6 +125,12 @@ def decide_first(candidate: OutOfSample, truth: Mapping[str, str], *, asked: boo
         reason = f"Held: {_labels(len(truth))} not enough yet: {figures}"
     kind = "first" if promote else "too-few"
     return GateDecision(promote, kind, (reason,), None, len(judged), fixed, broken)
+
+
+def of_another_control(first: GateDecision, compared_with: str) -> GateDecision:
+    """Where what is served answers another control: the candidate is judged as a first version, and takes that one's place."""
+    reasons = (*first.reasons, f"{compared_with} was made for another control.")
+    return replace(first, reasons=reasons, compared_with=compared_with)
 
 
 def decide(

@@ -19,7 +19,7 @@ from services.trainer.calibrate import fit_temperature, softmax
 from services.trainer.dataset import Dataset
 from services.trainer.evaluate import estimate, near_duplicates
 from services.trainer.features import Features
-from services.trainer.gate import Pairs, decide, decide_first, pair_up
+from services.trainer.gate import Pairs, decide, decide_first, of_another_control, pair_up
 from services.trainer.run import Origin
 from services.trainer.work import Fitted
 
@@ -94,6 +94,9 @@ def compare(
     truth = {example.key: example.label for example in origin.dataset.examples}
     if current is None:
         return Comparison(decide_first(candidate.answers, truth, asked=asked))
+    if current.from_name not in {"", origin.space.from_name}:
+        first = decide_first(candidate.answers, truth, asked=asked)
+        return Comparison(of_another_control(first, current.version))
     try:
         answers = registry.out_of_sample(current.project_key, current.version)
         fresh = _answers_now(current, answers, candidate, registry, origin.dataset)

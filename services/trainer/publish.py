@@ -74,6 +74,7 @@ def manifest_of(
         gate=decision,
         lineage=_lineage(origin, candidate.fitted, decision.compared_with),
         created_at=now,
+        from_name=origin.space.from_name,
     )
 
 

@@ -98,7 +98,7 @@ def read_project(run: Run) -> tuple[Project, LabelSpace]:
             f"{run.request.project_key}): it was deleted and its id used again."
         )
     try:
-        return project, parse_label_space(project.label_config)
+        return project, parse_label_space(project.label_config, run.request.parameters.control)
     except NoLabelSpace as error:
         raise BadData(str(error)) from error
 

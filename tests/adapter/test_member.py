@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from services.adapter.board import Board
+from services.adapter.follower import Follower
 from services.adapter.guarded import NotLeading
+from services.adapter.notebook import Connection, Notebook
 from services.adapter.ports import Standing
 from services.core.domain import Action, Command, Serving
 from services.core.errors import StoreError
@@ -19,6 +22,10 @@ from tests.fakes_labelstudio import URL
 from tests.fakes_members import Pair, Replica
 from tests.fakes_supervisor import World
 
+TWO_CONTROLS = (
+    '<View><Text name="text" value="$text"/><Choices name="label" toName="text"><Choice value="a"/></Choices>'
+    '<Choices name="mood" toName="text"><Choice value="b"/></Choices></View>'
+)
 ON_ITS_WAY = Standing(done=False, reason="1 of 2 predictors hold it")
 
 
@@ -143,6 +150,27 @@ def test_a_board_of_a_newer_release_leaves_the_projects_as_the_store_has_them(pa
     late.tick()
     assert late.told == "support-1"
     assert late.view.space
+
+
+def test_without_a_board_a_follower_asks_by_the_control_that_settings_name(pair: Pair) -> None:
+    world = pair.world
+    del world.store.data["board.json"]
+    project = replace(world.registry.projects()[0], label_config=TWO_CONTROLS)
+    world.registry.write_project(project)
+    follower = Follower(world.store, Board(), list, {1: "mood"}.get)
+    follower.tick(world.now)
+    assert asked_by(follower) == "mood"
+    Notebook(world.store, project.key).write_connection(Connection(overrides={"control": "label"}))
+    follower = Follower(world.store, Board(), list, {1: "mood"}.get)
+    follower.tick(world.now)
+    assert asked_by(follower) == "label"
+
+
+def asked_by(follower: Follower) -> str:
+    view = follower.board.view(1)
+    assert view is not None
+    assert view.space is not None
+    return view.space.from_name
 
 
 def test_before_anybody_has_led_a_follower_is_ready() -> None:

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from services.cli.checks import backend, label_studio, project, webhook
 from services.cli.checks.context import Context, Where
 from services.cli.checks.finding import Finding, Verdict, examine
-from services.core.settings import LabelStudioSettings, Settings
+from services.core.settings import LabelStudioSettings, Settings, TriggerSettings
 from tests.fakes_doctor import STUDIO, Ingress, context, serving
 
 CONFIG = (
@@ -196,6 +196,18 @@ def test_a_project_that_may_not_be_seen_or_changed(studio: Studio, tmp_path: Pat
 def test_a_question_that_is_none_of_ours(studio: Studio, tmp_path: Path) -> None:
     studio.row["label_config"] = '<View><Image name="i" value="$i"/></View>'
     assert found(context(tmp_path, studio.ingress.url))["question"].verdict is Verdict.FAIL
+
+
+def test_the_question_is_that_of_the_control_that_settings_name(studio: Studio, tmp_path: Path) -> None:
+    studio.row["label_config"] = CONFIG.replace(
+        "</View>", '<Choices name="mood" toName="text"><Choice value="glad"/></Choices></View>'
+    )
+    known = context(tmp_path, studio.ingress.url, trigger=TriggerSettings(controls="mood"))
+    assert project.question(known, 5).sentence.startswith("Choices 'mood' over Text")
+    studio.backends[0]["extra_params"] = {"control": "topic"}
+    assert (
+        "'topic' is to be learnt, and the label config has no control" in project.question(known, 5).sentence
+    )
 
 
 def test_what_fitloop_says_of_the_project(studio: Studio, tmp_path: Path) -> None:

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from services.core.domain import Method, Parameters
 from services.core.errors import BadRequest
-from services.core.parameters import NAMES, apply, parse_parameters, parse_project_settings
+from services.core.parameters import (
+    NAMES,
+    NOT_OF_ONE_RUN,
+    apply,
+    parse_controls,
+    parse_parameters,
+    parse_project_settings,
+    parse_wishes,
+)
 from services.core.settings import TrainingSettings
 
 
@@ -85,10 +93,11 @@ def test_overrides_take_their_places_and_types() -> None:
         "budget_seconds": "10",
         "max_length": "64",
         "seed": "3",
+        "control": "topic",
     }
     assert set(given) == set(NAMES) == {field.name for field in fields(Parameters)}
     assert apply(Parameters(), given) == Parameters(
-        Method.LINEAR_PROBE, "a/b", "mails", 3e-5, 2.0, 0.0, 10.0, 64, 3
+        Method.LINEAR_PROBE, "a/b", "mails", 3e-5, 2.0, 0.0, 10.0, 64, 3, "topic"
     )
 
 
@@ -163,3 +172,39 @@ def test_any_other_base_model_is_refused_with_the_setting_that_forbids_it(base: 
 
 def test_without_a_list_any_base_model_may_be_named() -> None:
     assert parse_parameters({"base_model": "/etc"}, TrainingSettings()) == ({"base_model": "/etc"}, [])
+
+
+@pytest.mark.parametrize(
+    ("raw", "controls"),
+    [
+        ("", ""),
+        (" topic ", "topic"),
+        ("topic,intent", "topic,intent"),
+        ('{"5": "topic", "7": " сорт "}', {5: "topic", 7: "сорт"}),
+        ({"5": "topic"}, {5: "topic"}),
+    ],
+)
+def test_controls_are_named_for_all_projects_or_for_each(raw: object, controls: object) -> None:
+    assert parse_controls(raw) == controls
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        ('{"reviews": "topic"}', "'reviews' is no project's id"),
+        ('{"5": ""}', "Parameter control must be a text"),
+        ('{"5": ["a"]}', "Parameter control must be a text or a number"),
+        ('{"5": "topic"', "must be a JSON object"),
+        ("a\nb", "printable"),
+    ],
+)
+def test_wrong_controls_are_said(raw: object, words: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(words)) as raised:
+        parse_controls(raw)
+    assert '"topic,intent" or {"5": "topic"}' in str(raised.value)
+
+
+def test_a_run_cannot_be_asked_for_another_control() -> None:
+    overrides, problems = parse_wishes({"control": "topic", "seed": 3})
+    assert overrides == {"seed": "3"}
+    assert problems == [NOT_OF_ONE_RUN]

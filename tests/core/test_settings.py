@@ -154,3 +154,22 @@ def test_a_projects_base_model_is_one_that_is_allowed(monkeypatch: pytest.Monkey
     monkeypatch.setenv("FITLOOP_PROJECTS", '{"7": {"base_model": "other/a"}}')
     with pytest.raises(BadConfig, match="FITLOOP_PROJECTS, project 7: Base model 'other/a' is not allowed"):
         Settings.load()
+
+
+@pytest.mark.parametrize(
+    ("controls", "found"),
+    [("", (None, "own")), ("topic", ("topic", "own")), ('{"1": "topic"}', ("topic", "own")), ('{"9": "x"}', (None, "own"))],
+)  # fmt: skip
+def test_the_control_of_a_project_goes_before_that_of_all(
+    monkeypatch: pytest.MonkeyPatch, controls: str, found: tuple[str | None, str]
+) -> None:
+    monkeypatch.setenv("FITLOOP_CONTROLS", controls)
+    monkeypatch.setenv("FITLOOP_PROJECTS", '{"2": {"control": "own"}}')
+    trigger = Settings.load().trigger
+    assert (trigger.control_of(1), trigger.control_of(2)) == found
+
+
+def test_wrong_controls_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FITLOOP_CONTROLS", '{"5"')
+    with pytest.raises(BadConfig, match="FITLOOP_CONTROLS: .*Give names of controls"):
+        Settings.load()

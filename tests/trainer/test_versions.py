@@ -132,6 +132,34 @@ def test_a_label_that_is_gone_promotes(world: World) -> None:
     assert manifest.labels == ("order", "money")
 
 
+def test_a_version_of_another_control_is_none_to_compare_with(world: World) -> None:
+    world.label(60)
+    world.train(world.request())
+    world.serve("support-1")
+    choices = "".join(f'<Choice value="{label}"/>' for label in ("order", "money", "account"))
+    world.labelstudio.more_controls = f'<Choices name="mood" toName="text">{choices}</Choices>'
+    for task, row in world.labelstudio.tasks[1].items():
+        (label,) = row["annotations"][0]["result"][0]["value"]["choices"]
+        world.labelstudio.label(task, label, control="mood")
+    run = world.request(control="mood")
+    world.train(run)
+    manifest = world.manifest("support-2")
+    assert (world.manifest("support-1").from_name, manifest.from_name) == ("label", "mood")
+    snapshot = world.runs.snapshot(run)
+    assert snapshot is not None
+    assert snapshot.from_name == "mood"
+    assert (manifest.gate.kind, manifest.gate.compared_with) == ("first", "support-1")
+    assert manifest.gate.reasons[-1] == "support-1 was made for another control."
+
+
+def test_a_control_that_is_not_there_any_more_ends_the_run(world: World) -> None:
+    world.label(60)
+    with pytest.raises(
+        BadData, match="'topic' is to be learnt, and the label config has no control of that name"
+    ):
+        world.train(world.request(control="topic"))
+
+
 def test_a_pinned_project_gets_versions_and_says_that_they_wait(world: World) -> None:
     world.label(60)
     world.train(world.request())

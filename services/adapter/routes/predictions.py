@@ -95,9 +95,9 @@ def _failures_counted(texts: int) -> Iterator[None]:
 
 
 def understand(tasks: Sequence[object], view: ProjectView | None, now: float) -> Asked:
-    """Which tasks can be predicted: none where the project has no model or no question to answer."""
+    """Which tasks can be predicted: none where the project has no model of the question that it asks."""
     version = view.served.at(now) if view else None
-    if view is None or view.space is None or version is None:
+    if view is None or view.space is None or version is None or version in view.foreign:
         metrics.predictions(PredictionOutcome.NO_MODEL, len(tasks))
         return Asked(len(tasks), view)
     texts = {position: text for position, task in enumerate(tasks) if (text := readable(view.space, task))}

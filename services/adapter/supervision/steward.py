@@ -18,6 +18,7 @@ from services.adapter.metrics import leader
 from services.adapter.notebook import Notebook
 from services.adapter.ports import Launcher
 from services.adapter.serving import sentences
+from services.adapter.serving.answering import Answering, silence
 from services.adapter.serving.link import Link
 from services.adapter.serving.promotions import Promotions
 from services.adapter.serving.refresh import Refresher
@@ -32,7 +33,7 @@ from services.adapter.training.retention import Retention
 from services.adapter.training.tally import Tally
 from services.adapter.training.turns import Turns
 from services.adapter.training.watch import Source, Watch, space_of
-from services.core.domain import Action, Command, Project
+from services.core.domain import Action, Command, LabelSpace, Project
 from services.core.errors import StoreError
 from services.core.inbox import Inbox
 from services.core.parameters import apply
@@ -85,7 +86,9 @@ class Steward:
         self.versions = Versions(tools.promotions, self.notebook, self.history)
         self.launching = Launching(tools.launcher, self.history)
         self._portrait = Portrait(tools.registry, self.history, self.planner, self.versions)
-        self._space, self._why_no_space = space_of(project)
+        self._space: LabelSpace | None = None
+        self._answering = Answering(tools.registry)
+        self._read_space()
         self._trains: tuple[Command, ...] = ()
         self._begun = False
         self._sweep_due = True
@@ -111,6 +114,7 @@ class Steward:
     def begin(self, now: float) -> None:
         """Read the store and show the project. Raises StoreError."""
         self.link.read()
+        self._read_space()
         self.history.read()
         self.versions.forget()
         self._recall()
@@ -154,6 +158,7 @@ class Steward:
         if not self._begun:
             self.begin(now)
         self.link.keep()
+        self._read_space()
         if self.history.update():
             self._sweep_due = True
             self.planner.look_soon()
@@ -232,15 +237,26 @@ class Steward:
         if project != self.project:
             self.tools.registry.write_project(project)
             self.project = self.history.project = project
-            self._space, self._why_no_space = space_of(project)
+            self._read_space()
             log.info("the project changed", project=project.id, label_config=project.label_config_hash)
+
+    def _read_space(self) -> None:
+        """What the label config asks, by the control that settings name now; they may have changed since the last step."""
+        before, control = self._space, self.planner.control(self.link.connection.overrides)
+        self._space, self._why_no_space = space_of(self.project, control)
+        if self._space != before:
+            self.planner.look_soon()
+
+    def _foreign(self) -> tuple[str, ...]:
+        """Served versions that answer another control."""
+        return self._answering.foreign(self.project.key, self._space, self.versions.served)
 
     def _refresh(self, now: float) -> None:
         """Have Label Studio's predictions and title follow what is served."""
         told = self.tools.promotions.served(self.project.key).at(now)
         progress = self.link.progress(self.project.id)
         self.problems["refresh"] = progress.problem if progress else ""
-        if told is not None and self._space is not None:
+        if told is not None and self._space is not None and told not in self._foreign():
             self.link.follow(self.project, self._space, told, is_quiet=self.planner.is_quiet)
 
     def _take_turn(self) -> None:
@@ -249,7 +265,14 @@ class Steward:
         self.tools.turns.running(self.project.id, active.run if active else None)
 
     def _show(self, now: float) -> None:
-        own = (self.versions.problem, self.versions.refusal, self.versions.hindrance, self.launching.problem)
+        served, foreign = self.versions.served, self._foreign()
+        own = (
+            silence(served, self._space, foreign),
+            self.versions.problem,
+            self.versions.refusal,
+            self.versions.hindrance,
+            self.launching.problem,
+        )
         view = self._portrait.draw(
             self.project,
             self._space,
@@ -263,6 +286,7 @@ class Steward:
         silent = self._silent_at > (self.planner.announcements.last_event_at or 0.0)
         view = replace(
             as_read_last(view, self._before),
+            foreign=foreign,
             hints=(
                 *sentences.awaited(view.figures.pending),
                 *sentences.hints(self.link.connection.seen_url, silent=silent),

@@ -70,9 +70,8 @@ class Record:
         """Of what it read; of what was there at launch, where it never came to reading."""
         if self.read or self.snapshot is None:
             return self.read or self.request.fingerprint
-        return trigger.fingerprint(
-            self.snapshot.tasks, self.snapshot.label_config_hash, self.request.parameters
-        )
+        parameters = replace(self.request.parameters, control=self.snapshot.from_name or None)
+        return trigger.fingerprint(self.snapshot.tasks, self.snapshot.label_config_hash, parameters)
 
     @property
     def counts_from(self) -> bool:

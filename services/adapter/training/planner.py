@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 import structlog
 
@@ -21,11 +22,12 @@ from services.core.annotations import why_not_trainable
 from services.core.domain import Command, Parameters, RunRequest
 from services.core.errors import BadRequest, Missing
 from services.core.inbox import Inbox
-from services.core.parameters import apply
+from services.core.parameters import NOT_OF_ONE_RUN, apply
 from services.core.runs import version_stem
 from services.core.settings import TrainingSettings, TriggerSettings
 
 log = structlog.get_logger()
+_TRAIN: Final = "train"
 
 
 class Reborn(Missing):
@@ -88,13 +90,17 @@ class Planner:
             min(self._look_at, trigger.quiet_at(self._burst, self.policy)) if self._burst else self._look_at
         )
 
+    def control(self, overrides: Mapping[str, str]) -> str | None:
+        """The control that settings name; None: none does."""
+        return overrides.get("control") or self.defaults.control
+
     def plan(
         self, trains: Sequence[Command], overrides: Mapping[str, str], now: float, *, paused: bool
     ) -> bool:
         """Look and decide, if that is due; whether it was. Raises Missing and StoreError."""
         if now < self.due_at() and all(command.id in self._considered for command in trains):
             return False
-        reading = self.watch.look(now)
+        reading = self.watch.look(now, self.control(overrides))
         if reading is None:
             self._burst, self._look_at, self.waits_for_turn = None, self.watch.backoff.until, False
             self.turns.give_up(self.watch.project_id)
@@ -143,7 +149,7 @@ class Planner:
         told, self.problem, good = self.problem, "", []
         parameters = self._apply(self.defaults, overrides, "the backend's extra parameters", told)
         for command in trains:
-            changed = self._apply(parameters, command.parameters, "train")
+            changed = self._apply(parameters, command.parameters, _TRAIN)
             if self.problem and changed is parameters and command.parameters:
                 self.inbox.done(command.id)
             else:
@@ -156,6 +162,8 @@ class Planner:
     ) -> Parameters:
         """`told`: the problem that the log has already, at each look the same."""
         try:
+            if source == _TRAIN and "control" in overrides:
+                raise BadRequest(NOT_OF_ONE_RUN)  # noqa: TRY301  # said as what `apply` refuses is
             return apply(parameters, overrides, self.training) if overrides else parameters
         except BadRequest as error:
             self.problem = f"Not taken from {source}: {error}"
@@ -168,14 +176,20 @@ class Planner:
     def _observe(self, reading: Reading, parameters: Parameters) -> trigger.Observation:
         baseline = self.history.baseline
         snapshot = baseline.snapshot if baseline else None
+        space = reading.space
+        control = space.from_name if space else parameters.control
+        switched = trigger.switched(control, snapshot)
+        if switched:
+            snapshot = None  # every label is news to a model of another control
         changed = trigger.changed_tasks(reading.tasks, snapshot)
         tasks = {str(task): signature for task, signature in reading.tasks.items()}
         config = reading.project.label_config_hash
         return trigger.Observation(
             changed=len(changed),
-            lost_labels=trigger.lost_labels(reading.space.labels, snapshot) if reading.space else (),
+            lost_labels=trigger.lost_labels(space.labels, snapshot) if space else (),
             not_trainable=_why_not_trainable(reading),
-            fingerprint=trigger.fingerprint(tasks, config, parameters),
+            fingerprint=trigger.fingerprint(tasks, config, replace(parameters, control=control)),
+            switched=switched,
             oldest_change=min((at for task in changed if (at := reading.changed_at.get(task))), default=None),
         )
 
@@ -213,12 +227,17 @@ class Planner:
     ) -> None:
         """Write the request, which is the start: whoever finds it launches it. The commands go afterwards."""
         project, seen = self.history.project, self.seen
+        space = self.reading.space if self.reading else None
         request = RunRequest(
             run=self.history.runs.next_name(project.id),
             project_key=project.key,
             project_id=project.id,
             cause=launch.cause,
-            parameters=replace(parameters, model_name=version_stem(project, parameters.model_name)),
+            parameters=replace(
+                parameters,
+                control=space.from_name if space else parameters.control,
+                model_name=version_stem(project, parameters.model_name),
+            ),
             created_at=now,
             commands=launch.commands,
             asked={name: value for command in trains for name, value in command.parameters.items()},

@@ -71,6 +71,8 @@ class Observation:
     """Why these labels cannot be trained on; None: they can."""
     fingerprint: str
     """Of labels, label config and parameters: what a run would be made from."""
+    switched: str = ""
+    """"'topic' is learnt now, and 'mood' was before", where the baseline is of another control; else ""."""
     oldest_change: float | None = None
     """When the oldest of the changed labels was made; None where none waits, or only removed ones do."""
 
@@ -145,6 +147,16 @@ def lost_labels(labels: tuple[str, ...], baseline: Snapshot | None) -> tuple[str
     return () if baseline is None else tuple(label for label in baseline.labels if label not in labels)
 
 
+def switched(control: str | None, baseline: Snapshot | None) -> str:
+    """That the baseline's labels were answers to another control; "" where they were not, or where that is not known."""
+    before = baseline.from_name if baseline else ""
+    return (
+        f"{control!r} is learnt now, and {before!r} was before"
+        if control and before not in {"", control}
+        else ""
+    )
+
+
 def fingerprint(tasks: Mapping[str, str], label_config_hash: str, parameters: Parameters) -> str:
     """Sixteen hex digits of all that a run is made from; what its versions are called makes no other model."""
     nameless = documents.plain(replace(parameters, model_name=None))
@@ -204,6 +216,8 @@ def _by_itself(seen: Observation, situation: Situation, policy: Policy, now: flo
 
 
 def _cause(seen: Observation, past: tuple[Past, ...], policy: Policy) -> str | Wait:
+    if seen.switched:
+        return seen.switched
     if seen.lost_labels:
         names = ", ".join(repr(label) for label in seen.lost_labels)
         return f"removed from the label config or renamed there: {names}"

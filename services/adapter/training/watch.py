@@ -131,20 +131,21 @@ class Watch:
     """Why the last look failed; "" after one that worked."""
     _missed: bool = False
     _counts: Counts | None = None
-    _config: str = ""
+    _asked: tuple[str, str | None] = ("", None)
+    """The label config's hash, and the control that settings name."""
     _known: dict[int, Labelled] = field(default_factory=dict)
     _causes: dict[Causes, Causes] = field(default_factory=dict)
     _agreement: Agreement | None = None
     _agreement_due: bool = True
     _agreement_at: float = float("-inf")
 
-    def look(self, now: float) -> Reading | None:
+    def look(self, now: float, control: str | None = None) -> Reading | None:
         """Read what changed; None where Label Studio is in trouble. Raises Missing for a project that it twice said to have no more."""
         if now < self.backoff.until:
             return None
         began = self.clock()
         try:
-            reading = self._read(now)
+            reading = self._read(now, control)
         except FitloopError as error:
             missed, self._missed = self._missed, isinstance(error, Missing)
             if missed and self._missed:
@@ -161,16 +162,18 @@ class Watch:
         self.problem, self._missed = "", False
         return reading
 
-    def _read(self, now: float) -> Reading:
+    def _read(self, now: float, control: str | None) -> Reading:
         project, counts = self.source.project(self.project_id)
-        space, why_not = space_of(project)
-        if project.label_config_hash != self._config:
+        space, why_not = space_of(project, control)
+        asked = (project.label_config_hash, control)
+        if asked != self._asked:
+            self._agreement, self._agreement_at = None, float("-inf")
             self._forget()  # the same annotation may mean another label now
         if counts != self._counts:
             self._merge(space, counts)
             self._agreement_due = True
         self._compare(space, now)
-        self._counts, self._config = counts, project.label_config_hash
+        self._counts, self._asked = counts, asked
         tasks = {task: known.signature for task, known in self._known.items() if known.signature}
         changed_at = {task: known.changed_at for task, known in self._known.items() if known.signature}
         return Reading(
@@ -261,10 +264,10 @@ class Watch:
         return {label: found[label] for label in space.labels} if space else {}
 
 
-def space_of(project: Project) -> tuple[LabelSpace | None, str]:
-    """What its label config asks, or why that cannot be predicted."""
+def space_of(project: Project, control: str | None) -> tuple[LabelSpace | None, str]:
+    """What its label config asks, by the control that settings name; or why that cannot be predicted."""
     try:
-        return parse_label_space(project.label_config), ""
+        return parse_label_space(project.label_config, control), ""
     except NoLabelSpace as error:
         return None, str(error)
 

@@ -23,6 +23,7 @@ class Backend:
     url: str
     state: str
     error: str
+    extra_params: object = None
 
 
 def backend(context: Context, number: int) -> Finding:
@@ -55,7 +56,12 @@ def backend(context: Context, number: int) -> Finding:
 def backends(context: Context, number: int) -> list[Backend]:
     rows = context.label_studio.ask("GET", "api/ml/", params={"project": number})
     return [
-        Backend(str(row.get("url") or ""), str(row.get("state") or ""), str(row.get("error_message") or ""))
+        Backend(
+            str(row.get("url") or ""),
+            str(row.get("state") or ""),
+            str(row.get("error_message") or ""),
+            row.get("extra_params"),
+        )
         for row in rows
     ]
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
-from services.cli.checks.backend import backend
+from services.cli.checks.backend import backend, backends, ours_of
 from services.cli.checks.context import Context
 from services.cli.checks.finding import Check, Finding, fail, ok, skipped, warn
 from services.cli.checks.label_studio import beyond_reach
 from services.cli.checks.webhook import event, webhook
 from services.core.errors import LabelStudioError, Missing, NoLabelSpace
 from services.core.labels import parse_label_space
+from services.core.parameters import parse_parameters
 
 
 def checks(context: Context) -> list[Check]:
@@ -43,10 +44,17 @@ def question(context: Context, number: int) -> Finding:
     """It asks what a text classifier can answer."""
     project, _ = context.label_studio.project(number)
     try:
-        space = parse_label_space(project.label_config)
+        space = parse_label_space(project.label_config, _control(context, number))
     except NoLabelSpace as error:
         return fail(str(error), "Change the labeling interface in the project's settings.")
     return ok(f"{space.note}, {len(space.labels)} labels.")
+
+
+def _control(context: Context, number: int) -> str | None:
+    """The control that the backend's extra parameters name, or else settings; as far as they are the same here."""
+    ours = ours_of(context, backends(context, number))
+    told, _ = parse_parameters(ours.extra_params if ours else None)
+    return told.get("control") or context.settings.trigger.control_of(number)
 
 
 def rights(context: Context, number: int) -> Finding:

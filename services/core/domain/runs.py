@@ -32,6 +32,9 @@ class Parameters:
     max_length: int = 256
     """Tokens of a text that are read; the rest is cut off."""
     seed: int = 0
+    control: str | None = None
+    """The control of the label config whose answers are learnt, or several with commas, of which the first usable one is; in
+    a request the one that was taken. None: by the order of the label config."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,8 @@ class Snapshot:
     label_config_hash: str
     labels: tuple[str, ...]
     taken_at: float
+    from_name: str = ""
+    """The control whose answers it read; "" where an earlier release wrote it."""
     format: int = FORMAT
 
 

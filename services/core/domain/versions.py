@@ -95,6 +95,8 @@ class Manifest:
     created_at: float
     files: dict[str, FileEntry] = field(default_factory=dict)
     multi_label: bool = False
+    from_name: str = ""
+    """The control of the label config that it answers; "" where an earlier release wrote it."""
     format: int = FORMAT
 
 

@@ -166,15 +166,17 @@ def _named(found: tuple[Control | Refusal, ...], wanted: str) -> Control:
     if taken is not None:
         return taken
     usable = ", ".join(repr(one.name) for one in found if isinstance(one, Control))
-    advice = f"Name one of {usable}" if usable else "Nothing else in it can be learnt either"
+    advice = (
+        f"Name one of {usable} in FITLOOP_CONTROLS, or as `control` of the project or of its backend's extra parameters"
+        if usable
+        else "Nothing else in it can be learnt either"
+    )
     asked = ", ".join(map(repr, names)) or repr(wanted)
     if not known:
-        why = f"the label config has no control of that name. {advice}"
+        why = "the label config has no control of that name"
     else:
-        why = f"that cannot be learnt: {'; '.join(map(str, known))}. {advice}"
-    raise NoLabelSpace(
-        f"FITLOOP_CONTROLS, or `control` of the project or of its backend's extra parameters, names {asked}: {why}."
-    )
+        why = f"that cannot be: {'; '.join(map(str, known))}"
+    raise NoLabelSpace(f"By the settings {asked} is to be learnt, and {why}. {advice}.")
 
 
 def _passed_over(one: Control | Refusal) -> str:

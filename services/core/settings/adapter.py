@@ -185,6 +185,23 @@ class TriggerSettings(Group):
         ),
     )
 
+    controls: Annotated[str | dict[int, str], NoDecode] = Field(
+        "",
+        validation_alias=named("FITLOOP_CONTROLS"),
+        description=(
+            "The control of the label config that is learnt: a name, or several with commas, of which the first usable one of "
+            'each label config is; or one for each project by its id, as JSON: `{"5": "topic"}`. Unset: the first usable '
+            "control that is not conditional. `control` of a project, and of its backend's extra parameters, go before."
+        ),
+    )
+
+    @field_validator("controls", mode="before")
+    @classmethod
+    def _are_names(cls, value: object) -> str | dict[int, str]:
+        from services.core.parameters import parse_controls  # noqa: PLC0415  # late, as below
+
+        return parse_controls(value)
+
     @field_validator("projects", mode="before")
     @classmethod
     def _is_known(cls, value: object) -> dict[int, dict[str, str]]:
@@ -198,7 +215,12 @@ class TriggerSettings(Group):
         own = self.projects.get(project_id, {}).get(EACH_N_UPDATES)
         return self if own is None else self.model_copy(update={"every_n_updates": int(own)})
 
+    def control_of(self, project_id: int) -> str | None:
+        """The control that is learnt in a project, as settings name it; None: they do not."""
+        return self.parameters_of(project_id).get("control")
+
     def parameters_of(self, project_id: int) -> dict[str, str]:
         """Parameters of the project's runs, checked; for `core.parameters.apply`."""
-        own = self.projects.get(project_id, {})
+        general = self.controls if isinstance(self.controls, str) else self.controls.get(project_id, "")
+        own = {**({"control": general} if general else {}), **self.projects.get(project_id, {})}
         return {name: text for name, text in own.items() if name != EACH_N_UPDATES}

@@ -104,7 +104,7 @@ async def test_an_unknown_project_gets_nothing_for_each_task(world: World, proje
     assert await world.predict([task("a"), None], project) == [[], []]
 
 
-@pytest.mark.parametrize("changes", [{"version": None}, {"space": None}])
+@pytest.mark.parametrize("changes", [{"version": None}, {"space": None}, {"foreign": ("v-1",)}])
 async def test_without_a_model_or_a_question_there_is_no_noise(world: World, changes: dict[str, Any]) -> None:
     world.serve(**changes)
     before = metric("fitloop_predictions_total", outcome="no_model")

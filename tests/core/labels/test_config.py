@@ -92,8 +92,8 @@ def test_a_name_with_a_comma_is_a_name() -> None:
 @pytest.mark.parametrize(
     ("config", "wanted", "words"),
     [
-        (TWO, "absent", "names 'absent': the label config has no control of that name. Name one of 'first', 'second', 'why'."),
-        (TWO, "spans", 'that cannot be learnt: <Choices name="spans"> has perRegion="true"'),
+        (TWO, "absent", "'absent' is to be learnt, and the label config has no control of that name. Name one of 'first', 'second', 'why' in FITLOOP_CONTROLS, or as"),
+        (TWO, "spans", 'and that cannot be: <Choices name="spans"> has perRegion="true"'),
         (TWO, "First", "no control of that name"),
         (view(TEXT), "c", "Nothing else in it can be learnt either"),
     ],

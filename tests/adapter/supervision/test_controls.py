@@ -1,0 +1,128 @@
+"""Which control of a label config is learnt, when settings name one, and what becomes of versions of another."""
+
+from __future__ import annotations
+
+from services.core.domain import Action, Project
+from tests.fakes_labelstudio import URL
+from tests.fakes_supervisor import World, settings
+
+MOOD = '<Choices name="mood" toName="text"><Choice value="glad"/><Choice value="sad"/></Choices>'
+SPANS = '<Choices name="spans" toName="text" perRegion="true"><Choice value="x"/></Choices>'
+
+
+def moods(world: World, count: int = 6) -> None:
+    for place in range(count):
+        world.label_studio.label(world.label_studio.add_task(), ("glad", "sad")[place % 2], control="mood")
+
+
+def switched() -> World:
+    """A project that serves a version of `label`, and whose backend's extra parameters now name `mood`."""
+    world = World.serving()
+    world.label_studio.more_controls = MOOD + SPANS
+    moods(world, 4)
+    world.settle()
+    assert world.launcher.launched == ["1-1"]
+    world.desk.remember(1, {"control": "mood"}, URL)
+    world.settle()
+    return world
+
+
+def test_another_control_is_trained_at_once() -> None:
+    world = switched()
+    request = world.requests()[-1]
+    assert (request.run, request.parameters.control) == ("1-2", "mood")
+    assert request.cause == "'mood' is learnt now, and 'label' was before"
+    assert world.view.space is not None
+    assert world.view.space.labels == ("glad", "sad")
+    assert world.view.labelled == 4
+
+
+def test_what_was_made_for_another_control_suggests_nothing() -> None:
+    world = switched()
+    assert (world.current, world.view.foreign) == ("support-1", ("support-1",))
+    assert "support-1 was made for another control than 'mood'" in world.view.problem
+    pushed = len(world.label_studio.predictions)
+    world.label_studio.add_task()
+    world.settle()
+    assert len(world.label_studio.predictions) == pushed
+
+
+def test_a_version_of_the_control_takes_its_place() -> None:
+    world = switched()
+    world.carry_through("1-2")
+    assert world.current == "support-2"
+    assert world.current not in world.view.foreign
+    assert "another control" not in world.view.problem
+    world.settle()
+    assert world.launcher.launched == ["1-1", "1-2"]
+
+
+def test_the_first_control_again_is_another_one() -> None:
+    world = switched()
+    world.carry_through("1-2")
+    world.desk.remember(1, {}, URL)
+    world.settle()
+    assert world.launcher.launched[-1] == "1-3"
+    assert world.view.foreign == ("support-2",)
+
+
+def test_an_older_version_of_another_control_serves_no_predictions_after_a_rollback() -> None:
+    world = switched()
+    world.carry_through("1-2")
+    world.command(Action.ROLLBACK)
+    world.settle()
+    assert world.current == "support-1"
+    assert "support-1" in world.view.foreign
+
+
+def test_a_setting_that_names_what_is_learnt_anyway_changes_nothing() -> None:
+    world = World.serving()
+    world.desk.remember(1, {"control": "label"}, URL)
+    world.settle()
+    assert world.launcher.launched == ["1-1"]
+    assert world.view.foreign == ()
+
+
+def test_a_name_that_is_not_there_is_said_and_nothing_else_is_learnt() -> None:
+    world = World.serving()
+    world.desk.remember(1, {"control": "topic"}, URL)
+    world.label_studio.label_many(12)
+    world.settle()
+    assert world.launcher.launched == ["1-1"]
+    assert world.view.space is None
+    assert "'topic'" in world.view.problem
+    assert "'label'" in world.view.problem
+
+
+def test_settings_go_from_the_general_to_the_backends_own() -> None:
+    world = World(settings(controls="mood", projects={2: {"control": "label"}}))
+    world.label_studio.more_controls = MOOD + MOOD.replace("mood", "tone")
+    for project in (1, 2, 3):
+        world.connect(project)
+    world.desk.remember(3, {"control": "tone"}, URL)
+    world.settle()
+    asked = {number: view.space.from_name for number, view in world.board.views.items() if view.space}
+    assert asked == {1: "mood", 2: "label", 3: "tone"}
+
+
+def test_one_run_cannot_be_asked_for_another_control() -> None:
+    world = World.serving()
+    world.label_studio.more_controls = MOOD
+    world.command(Action.TRAIN, control="mood")
+    world.tick()
+    assert "a project's and no run's" in world.view.problem
+    assert world.inbox.commands() == []
+    assert world.launcher.launched == ["1-1"]
+
+
+def test_a_version_of_an_earlier_release_is_known_by_its_labels() -> None:
+    world = World.serving()
+    world.label_studio.more_controls = MOOD
+    project: Project = world.view.project
+    world.publish(project, "support-9", None)  # its manifest names no control
+    world.command(Action.PROMOTE, "support-9")
+    world.settle()
+    assert (world.current, world.view.foreign) == ("support-9", ())
+    world.desk.remember(1, {"control": "mood"}, URL)
+    world.settle()
+    assert "support-9" in world.view.foreign
