@@ -269,8 +269,6 @@ class TestLabelStudio:
         assert said["token"].verdict is Verdict.FAIL
         assert "legacy token" in said["token"].advice
         assert said["found"].sentence == "The check 'token' failed."
-        claims = label_studio.claims_of("a.b.c"), label_studio.claims_of("x")
-        assert claims == ({}, {})
 
     def test_what_answers_is_something_else(self, studio: Studio, tmp_path: Path) -> None:
         studio.router.get("/api/version/").respond(json=["hello"])

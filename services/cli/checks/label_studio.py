@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import time
 from typing import Final
 
@@ -13,6 +11,8 @@ from services.cli.checks.address import is_of_a_cluster
 from services.cli.checks.context import Context, Where
 from services.cli.checks.finding import Check, Finding, fail, ok, skipped, warn
 from services.core.errors import TokenRefused
+from services.core.labelstudio.tokens import claims_of
+from services.core.labelstudio.wire import client, error_of, not_reached
 
 _NEW_ONE: Final = "In Label Studio, Account & Settings > Personal Access Token, create one, and set LABEL_STUDIO_API_KEY to it."
 _SOON_DAYS: Final = 14.0
@@ -43,18 +43,25 @@ def reachable(context: Context) -> Finding:
     url = context.settings.label_studio.url
     if why := beyond_reach(context):
         return why
+    known = context.settings.label_studio
+    asker = client(known.model_copy(update={"timeout_seconds": min(known.timeout_seconds, _SECONDS)}))
     try:
-        answer = httpx.get(f"{url}/api/version/", timeout=_SECONDS, follow_redirects=True)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return fail(
-            f"Label Studio at {url} does not answer ({type(error).__name__}).",
-            "Start it, or correct LABEL_STUDIO_URL: its address as seen from here.",
-        )
+        with asker:
+            answer = asker.get(f"{url}/api/version/")
+    except httpx.HTTPError as error:
+        return fail(not_reached(error, url), "LABEL_STUDIO_URL is its address as seen from here.")
     release = _release(answer)
     if not release:
+        problem = error_of(answer, url, "GET api/version/") if answer.status_code != 404 else None
+        said = (
+            str(problem)
+            if problem
+            else f"What answers at {url} is no Label Studio (status {answer.status_code})."
+        )
         return fail(
-            f"What answers at {url} is no Label Studio (status {answer.status_code}).",
-            "Correct LABEL_STUDIO_URL: Label Studio's own address, without a path; or wait until it has started.",
+            said,
+            "LABEL_STUDIO_URL is Label Studio's own address, with the path that a proxy serves it below; or wait until it "
+            "has started.",
         )
     return ok(f"Label Studio {release} answers at {url}.")
 
@@ -82,18 +89,6 @@ def token(context: Context) -> Finding:
     except TokenRefused as error:
         return fail(str(error), _why_refused(bool(claims)))
     return _aged("personal access token" if claims else "legacy token", claims.get("exp"), time.time())
-
-
-def claims_of(key: str) -> dict[str, object]:
-    """What a JWT says of itself; {} for a legacy token. The signature is Label Studio's business."""
-    parts = key.split(".")
-    if len(parts) != 3:
-        return {}
-    try:
-        found = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _why_refused(is_personal: bool) -> str:

@@ -6,13 +6,10 @@ import logging
 import os
 import shutil
 import socket
-import ssl
-import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -23,8 +20,10 @@ from services.core.settings import S3Settings, StorageSettings
 from services.core.store import check_store, open_store
 from services.core.store.s3 import S3Store
 from services.trainer.publish import is_transient
+from tests.authority import Authority
 from tests.buckets import s3_settings, s3_store
 from tests.core.store.faults import Answer, Faults, refusal, serving
+from tests.listening import listening
 
 OK = Answer(200, b"one", {"ETag": '"e1"'})
 SECRET = "very-secret-key"
@@ -370,76 +369,54 @@ class TestKeys:
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("openssl is not installed")
-    folder = tmp_path_factory.mktemp("tls")
-    command = [
-        openssl,
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=127.0.0.1",
-    ]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "key.pem", "-out", "ca.pem"]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True)
-    return folder / "ca.pem"
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority.new(tmp_path_factory.mktemp("authority"))
 
 
 class TestTls:
-    @pytest.fixture
-    def endpoint(self, certificate: Path) -> Iterator[str]:
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self.send_response(200)
-                self.send_header("Content-Length", "3")
-                self.end_headers()
-                self.wfile.write(b"one")
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "3")
+            self.end_headers()
+            self.wfile.write(b"one")
 
-            def log_message(self, *_: object) -> None:
-                pass
+        def log_message(self, *_: object) -> None:
+            pass
 
-        class Quiet(HTTPServer):
-            def handle_error(self, *_: object) -> None:
-                pass  # handshakes that fail, as they should
+    def test_an_own_authority_is_trusted_where_it_is_named(self, cache: Path, authority: Authority) -> None:
+        with listening(self.Handler, tls=authority.context()) as endpoint:
+            settings = s3_settings(endpoint, "a", "b", region="r", ca_file=authority.path)
+            assert s3_store("s3://bucket", cache, settings).read("a") == b"one"
+            with pytest.raises(StoreRefused, match="not known here: set FITLOOP_S3_CA_FILE"):
+                s3_store("s3://bucket", cache, s3_settings(endpoint, "a", "b", region="r")).read("a")
 
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate, certificate.with_name("key.pem"))
-        with Quiet(("127.0.0.1", 0), Handler) as server:
-            server.socket = context.wrap_socket(server.socket, server_side=True)
-            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-            thread.start()
-            yield f"https://127.0.0.1:{server.server_address[1]}"
-            server.shutdown()
-            thread.join()
-
-    def test_an_own_authority_is_trusted_where_it_is_named(
-        self, cache: Path, certificate: Path, endpoint: str
+    @pytest.mark.parametrize(
+        ("made", "said"),
+        [
+            ({"begins": -3, "ends": -1}, "has expired: renew it"),
+            ({"address": "127.0.0.2"}, "use a name that it holds in FITLOOP_S3_ENDPOINT"),
+        ],
+    )
+    def test_each_fault_of_a_certificate_has_its_sentence(
+        self, cache: Path, authority: Authority, made: dict[str, str | float], said: str
     ) -> None:
-        settings = s3_settings(endpoint, "a", "b", region="r", ca_file=certificate)
-        assert s3_store("s3://bucket", cache, settings).read("a") == b"one"
-        with pytest.raises(
-            StoreRefused, match=r"signed by an authority that is not known here: set FITLOOP_S3_CA_FILE"
-        ):
-            s3_store("s3://bucket", cache, s3_settings(endpoint, "a", "b", region="r")).read("a")
+        with listening(self.Handler, tls=authority.context(**made)) as endpoint:  # type: ignore[arg-type]  # by name
+            settings = s3_settings(endpoint, "a", "b", region="r", ca_file=authority.path)
+            with pytest.raises(StoreRefused, match=said):
+                s3_store("s3://bucket", cache, settings).read("a")
 
-    def test_http_and_https_are_told_apart(self, cache: Path, endpoint: str) -> None:
+    def test_http_and_https_are_told_apart(self, cache: Path, authority: Authority) -> None:
         with serving(OK) as faults:
             plain = faults.endpoint.replace("http:", "https:")
             with pytest.raises(
                 StoreRefused, match="does not speak TLS: write http:// in FITLOOP_S3_ENDPOINT"
             ):
                 s3_store("s3://bucket", cache, s3_settings(plain, "a", "b", region="r")).read("a")
-        with pytest.raises(StoreError, match=r"s3://bucket"):
-            s3_store(
-                "s3://bucket", cache, s3_settings(endpoint.replace("https:", "http:"), "a", "b", region="r")
-            ).read("a")
+        with listening(self.Handler, tls=authority.context()) as endpoint:
+            settings = s3_settings(endpoint.replace("https:", "http:"), "a", "b", region="r")
+            with pytest.raises(StoreError, match="write https:// in FITLOOP_S3_ENDPOINT if it speaks TLS"):
+                s3_store("s3://bucket", cache, settings).read("a")
 
     @pytest.mark.parametrize("text", [None, "no certificate"])
     def test_a_file_without_certificates_is_refused(

@@ -1,4 +1,4 @@
-"""Label Studio's API, by label-studio-sdk's HTTP client (which refreshes personal access tokens) and raw JSON.
+"""Label Studio's API, in raw JSON over `wire`.
 
 Raw because the SDK's models parse every field of every annotation, in this process, and the filters of the Data Manager
 (`query=`), which spare Label Studio from sending unlabelled tasks, are not among its typed arguments.
@@ -12,17 +12,12 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
-import httpx
-from label_studio_sdk import LabelStudio as Sdk
-from label_studio_sdk.core.api_error import ApiError
-
-from services.core import metrics
 from services.core.domain import Project
-from services.core.errors import LabelStudioError, LabelStudioUnreachable, Missing, Rejected, TokenRefused
+from services.core.errors import LabelStudioError
 from services.core.labels import label_config_hash
+from services.core.labelstudio.wire import Wire
 from services.core.settings import LabelStudioSettings
 
 # `include` names the fields of annotations and predictions inside a task as well.
@@ -30,9 +25,6 @@ _ANNOTATED = "id,data,annotations,updated_at,created_at,result,was_cancelled,gro
 _PUSH = 500
 """Predictions a request: Label Studio inserts them in batches of this size."""
 _SUGGESTED = "id,annotations,predictions,result,was_cancelled,parent_prediction,created_at,model_version"
-_CONNECT_SECONDS: Final = 5.0
-_NO_RETRIES: Final = {"max_retries": 0}
-"""Whoever asks knows when to ask again: the SDK would store predictions twice, and wait as long as Retry-After says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +50,13 @@ class Backend:
     basic_auth_user: str = ""
 
 
-@dataclass(frozen=True)
 class LabelStudio:
     """A client for one Label Studio. Raises LabelStudioUnreachable, TokenRefused or LabelStudioError."""
 
-    settings: LabelStudioSettings
+    def __init__(self, settings: LabelStudioSettings) -> None:
+        """Nobody is spoken to yet. Raises BadConfig where the authority's certificates cannot be read."""
+        self.settings = settings
+        self._wire = Wire(settings)
 
     def project(self, project_id: int) -> tuple[Project, Counts]:
         """The project as it is now, and how much is labelled in it. Raises Missing where there is none."""
@@ -98,14 +92,14 @@ class LabelStudio:
         stored = 0
         for start in range(0, len(predictions), _PUSH):
             body = list(predictions[start : start + _PUSH])
-            answer = self._request("POST", f"api/projects/{project_id}/import/predictions", json=body)
+            answer = self._wire.ask("POST", f"api/projects/{project_id}/import/predictions", json=body)
             with self._understood(f"what it stored in project {project_id}"):
                 stored += int(answer["created"])
         return stored
 
     def push_prediction(self, project_id: int, prediction: Mapping[str, Any]) -> None:
         """Store one prediction of any shape; not idempotent. Raises Rejected."""
-        self._request("POST", "api/predictions/", json={**prediction, "project": project_id})
+        self._wire.ask("POST", "api/predictions/", json={**prediction, "project": project_id})
 
     def predicted_tasks(self, project_id: int, version: str) -> set[int]:
         """Ids of the unlabelled tasks that hold a prediction of that version already."""
@@ -135,11 +129,11 @@ class LabelStudio:
     def set_backend_title(self, project_id: int, backend: Backend, title: str, auth: dict[str, str]) -> None:
         """Rename the backend; its URL, project and Basic credentials must be said again with it."""
         body = {"title": title, "url": backend.url, "project": project_id, **auth}
-        self._request("PATCH", f"api/ml/{backend.id}", json=body)
+        self._wire.ask("PATCH", f"api/ml/{backend.id}", json=body)
 
     def ask(self, method: str, path: str, **options: Any) -> Any:
         """Any other request, as `api/webhooks/`; the answer's JSON. Options are httpx's `params` and `json`."""
-        return self._request(method, path, **options)
+        return self._wire.ask(method, path, **options)
 
     def _tasks(
         self, project_id: int, item: dict[str, Any], fields: str, include: str
@@ -177,54 +171,7 @@ class LabelStudio:
             return _Page([_task(row) for row in answer["tasks"]], int(answer["total"]))
 
     def _get(self, path: str, **params: object) -> Any:
-        return self._request("GET", path, params=params)
-
-    def _request(self, method: str, path: str, **options: Any) -> Any:
-        """The answer's JSON; every request is counted here."""
-        with metrics.label_studio_request(path):
-            return self._answered(method, path, options)
-
-    def _answered(self, method: str, path: str, options: dict[str, Any]) -> Any:
-        response = self._send(method, path, options)
-        url, status = self.settings.url, response.status_code
-        if status in (401, 403):
-            raise TokenRefused(_refused(url, status))
-        if status == httpx.codes.NOT_FOUND and _is_its_own(response):
-            raise Missing(f"Label Studio at {url} has no {path!r} that this token may see.")
-        if status >= httpx.codes.INTERNAL_SERVER_ERROR:
-            raise LabelStudioUnreachable(f"Label Studio at {url} answered {status} to {method} {path}.")
-        if status == httpx.codes.BAD_REQUEST:
-            raise Rejected(f"Label Studio at {url} answered {status} to {method} {path}.")
-        if status >= httpx.codes.BAD_REQUEST:
-            raise LabelStudioError(f"Label Studio at {url} answered {status} to {method} {path}.")
-        try:
-            return response.json() if response.content else None
-        except ValueError as error:
-            raise LabelStudioError(
-                f"{url} answered {method} {path} without JSON: is it a Label Studio?"
-            ) from error
-
-    def _send(self, method: str, path: str, options: dict[str, Any]) -> httpx.Response:
-        url = self.settings.url
-        try:
-            response: httpx.Response = self._client.request(
-                path, method=method, request_options=_NO_RETRIES, **options
-            )
-        except httpx.HTTPError as error:
-            raise LabelStudioUnreachable(
-                f"Label Studio at {url} does not answer: {type(error).__name__}."
-            ) from error
-        except ApiError as error:  # the refresh of a personal access token
-            if (error.status_code or 0) >= httpx.codes.INTERNAL_SERVER_ERROR:
-                raise LabelStudioUnreachable(
-                    f"Label Studio at {url} answered {error.status_code} to the refresh of the token."
-                ) from error
-            raise TokenRefused(_refused(url, error.status_code)) from error
-        except ValueError as error:  # the same refresh, answered by something that is no Label Studio
-            raise LabelStudioUnreachable(
-                f"{url} answered the refresh of the token without JSON: is it a Label Studio?"
-            ) from error
-        return response
+        return self._wire.ask("GET", path, params=params)
 
     @contextlib.contextmanager
     def _understood(self, what: str) -> Iterator[None]:
@@ -237,31 +184,11 @@ class LabelStudio:
                 f"({type(error).__name__}): is it a Label Studio?"
             ) from error
 
-    @cached_property
-    def _client(self) -> Any:
-        key = self.settings.api_key.get_secret_value()
-        if not key:
-            raise TokenRefused(
-                "LABEL_STUDIO_API_KEY is not set: give a token of Label Studio's Account & Settings page."
-            )
-        try:
-            sdk = Sdk(
-                base_url=self.settings.url, api_key=key, timeout=_timeout(self.settings.timeout_seconds)
-            )
-        except ApiError as error:
-            raise TokenRefused(f"LABEL_STUDIO_API_KEY has expired or is no token: {error.body}.") from error
-        return sdk._client_wrapper.httpx_client  # noqa: SLF001 - the SDK's only way to raw JSON with its token refresh
-
 
 class _Page(NamedTuple):
     tasks: list[dict[str, Any]]
     total: int
     """Tasks that pass the filter, on this page or not."""
-
-
-def _timeout(seconds: float) -> Any:
-    """A host that swallows connections is known sooner: all projects wait for it. The SDK hands this to httpx as it is."""
-    return httpx.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS))
 
 
 def _project(project_id: int, row: dict[str, Any]) -> Project:
@@ -296,21 +223,5 @@ def _task(row: Any) -> dict[str, Any]:
     return found
 
 
-def _is_its_own(response: httpx.Response) -> bool:
-    """Whether Label Studio wrote this 404 about one of its things: a proxy's, or an address's that it lacks, is HTML."""
-    try:
-        body = response.json()
-    except ValueError:
-        return False
-    return isinstance(body, dict) and body.get("status_code") == httpx.codes.NOT_FOUND and "detail" in body
-
-
 def _filter(column: str, operator: str, kind: str, value: object) -> dict[str, Any]:
     return {"filter": f"filter:tasks:{column}", "operator": operator, "type": kind, "value": value}
-
-
-def _refused(url: str, status: int | None) -> str:
-    return (
-        f"Label Studio at {url} refused LABEL_STUDIO_API_KEY ({status}): use a personal access token of a user who may "
-        "see the project, or switch legacy tokens on."
-    )

@@ -1,0 +1,117 @@
+"""Label Studio's two kinds of token, as httpx sends them: a legacy token as it is, a personal one exchanged for short-lived ones.
+
+A personal access token is a JWT that is sent to nothing but `<url>/api/token/refresh/`, which gives an access token for some
+minutes. The exchange is asked for below the path of the address, where Label Studio may stand behind a proxy.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+import time
+from collections.abc import Callable, Generator
+from typing import Any, Final
+
+import httpx
+
+_REFRESH: Final = "api/token/refresh/"
+_SPARE: Final = 0.2
+"""Part of an access token's life that is left unused: a request may take its time."""
+_LIFE_SECONDS: Final = 60.0
+"""Of an access token that does not say how long it lasts."""
+
+
+class RefreshRefused(Exception):
+    """The exchange was answered with something else than an access token."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        """Keep the answer, whose body is read."""
+        super().__init__(response.status_code)
+        self.response = response
+
+
+class TokenAuth(httpx.Auth):
+    """Puts the token on each request; raises RefreshRefused where a personal one is not exchanged."""
+
+    def __init__(self, key: str, url: str, clock: Callable[[], float] = time.monotonic) -> None:
+        """`url` is Label Studio's address, with its path and no slash at its end."""
+        self._key, self._url, self._clock = key, url, clock
+        self._is_personal = bool(claims_of(key))
+        self._access, self._until = "", 0.0
+        self._lock = threading.Lock()
+
+    def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response]:
+        """A request that is refused with an access token is sent once more with a new one: clocks and keys change."""
+        if not self._is_personal:
+            request.headers["Authorization"] = f"Token {self._key}"
+            yield request
+            return
+        access = yield from self._current()
+        request.headers["Authorization"] = f"Bearer {access}"
+        response = yield request
+        if response.status_code == httpx.codes.UNAUTHORIZED:
+            access = yield from self._current(instead_of=access)
+            request.headers["Authorization"] = f"Bearer {access}"
+            yield request
+
+    def _current(self, instead_of: str = "") -> Generator[httpx.Request, httpx.Response, str]:
+        """An access token that lasts; only one thread asks for it."""
+        with self._lock:
+            if self._access == instead_of or self._clock() >= self._until:
+                asked = httpx.Request("POST", f"{self._url}/{_REFRESH}", json={"refresh": self._key})
+                response = yield asked
+                response.read()
+                self._take(response)
+            return self._access
+
+    def _take(self, response: httpx.Response) -> None:
+        found = _object(response)
+        access = found.get("access") if response.is_success else None
+        if not isinstance(access, str) or not access.isascii() or not access.isprintable():
+            raise RefreshRefused(response)
+        # By its length and not by its end: the clock here and that of Label Studio may differ.
+        self._access, self._until = access, self._clock() + _life(access) * (1 - _SPARE)
+
+
+def claims_of(key: str) -> dict[str, object]:
+    """What a JWT says of itself; {} for a legacy token. The signature is Label Studio's business."""
+    parts = key.split(".")
+    if len(parts) != 3:
+        return {}
+    try:
+        found = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def problem_of_key(key: str, now: float) -> str:
+    """Why no request with the key can succeed, as far as it says so itself; else ""."""
+    if not key:
+        return "LABEL_STUDIO_API_KEY is not set: give a token of Label Studio's Account & Settings page."
+    claims = claims_of(key)
+    expires = claims.get("exp")
+    if claims.get("token_type") == "access":
+        return (
+            "LABEL_STUDIO_API_KEY is an access token, which lasts for minutes: give a personal access token of Label "
+            "Studio's Account & Settings page."
+        )
+    if isinstance(expires, int | float) and expires < now:
+        return "LABEL_STUDIO_API_KEY has expired: give a new token of Label Studio's Account & Settings page."
+    return ""
+
+
+def _life(access: str) -> float:
+    claims = claims_of(access)
+    begins, ends = claims.get("iat"), claims.get("exp")
+    known = isinstance(begins, int | float) and isinstance(ends, int | float) and ends > begins
+    return float(ends) - float(begins) if known else _LIFE_SECONDS  # type: ignore[arg-type]  # numbers, as `known` says
+
+
+def _object(response: httpx.Response) -> dict[str, Any]:
+    try:
+        found = response.json()
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

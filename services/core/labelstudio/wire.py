@@ -1,0 +1,192 @@
+"""Requests to Label Studio and what becomes of each answer: its JSON, or one of our errors with a sentence.
+
+Nothing is sent twice and no redirect is followed: a redirected POST becomes a GET, and a token would go along.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import httpx
+
+from services import __version__
+from services.core import metrics
+from services.core.errors import (
+    LabelStudioError,
+    LabelStudioUnreachable,
+    Missing,
+    Rejected,
+    TokenRefused,
+)
+from services.core.faults import Fault, Server, sentence_of
+from services.core.labelstudio.tokens import RefreshRefused, TokenAuth, problem_of_key
+from services.core.redaction import why
+from services.core.settings import LabelStudioSettings
+from services.core.tls import trusting
+
+URL: Final = "LABEL_STUDIO_URL"
+CA_FILE: Final = "FITLOOP_LABEL_STUDIO_CA_FILE"
+_CONNECT_SECONDS: Final = 5.0
+_LOGINS: Final = ("login", "signin", "sign-in", "sso", "oauth", "saml", "authorize", "/auth")
+_OF_A_PROXY: Final = ("basic", "digest", "negotiate", "ntlm")
+"""Schemes by which Label Studio itself never asks for a login."""
+
+
+@dataclass(frozen=True)
+class Wire:
+    """One Label Studio, asked over kept connections from any thread."""
+
+    settings: LabelStudioSettings
+
+    def __post_init__(self) -> None:
+        """A file of certificates that cannot be read is known at start. Raises BadConfig."""
+        if self.settings.ca_file:
+            trusting(self.settings.ca_file, CA_FILE)
+
+    def ask(self, method: str, path: str, **options: Any) -> Any:
+        """The answer's JSON; every request is counted. Raises LabelStudioError. Options are httpx's `params` and `json`."""
+        with metrics.label_studio_request(path):
+            response = self._send(method, path, options)
+            if error := error_of(response, self.settings.url, f"{method} {path}"):
+                raise error
+            return _json(response, self.settings.url, f"{method} {path}")
+
+    def _send(self, method: str, path: str, options: dict[str, Any]) -> httpx.Response:
+        url = self.settings.url
+        try:
+            return self._client.request(method, f"{url}/{path}", **options)
+        except RefreshRefused as refused:
+            raise _of_refresh(refused.response, url) from refused
+        except httpx.HTTPError as error:
+            raise LabelStudioUnreachable(not_reached(error, url)) from error
+        except (httpx.InvalidURL, ValueError) as error:
+            raise LabelStudioError(
+                f"Label Studio at {url} cannot be asked ({why(error)}): correct {URL} or LABEL_STUDIO_API_KEY."
+            ) from error
+
+    @cached_property
+    def _client(self) -> httpx.Client:
+        known = self.settings
+        key = known.api_key.get_secret_value()
+        if problem := problem_of_key(key, time.time()):
+            raise TokenRefused(problem)
+        return client(known, TokenAuth(key, known.url))
+
+
+def client(settings: LabelStudioSettings, auth: httpx.Auth | None = None) -> httpx.Client:
+    """A client that trusts Label Studio's authority. Raises BadConfig, LabelStudioError."""
+    seconds = settings.timeout_seconds
+    try:
+        return httpx.Client(
+            auth=auth,
+            verify=trusting(settings.ca_file, CA_FILE),
+            # A host that swallows connections is known sooner: all projects wait for it.
+            timeout=httpx.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS)),
+            headers={"User-Agent": f"fitloop/{__version__}"},
+            follow_redirects=False,
+        )
+    except (httpx.InvalidURL, ValueError, ImportError) as error:
+        raise LabelStudioError(
+            f"The proxy that HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names cannot be used ({why(error)}): correct it, or name "
+            "Label Studio's host in NO_PROXY."
+        ) from error
+
+
+def not_reached(error: Exception, url: str) -> str:
+    """The sentence for a request that had no answer."""
+    return sentence_of(error, Server(f"Label Studio at {url}", URL, CA_FILE), plain=url.startswith("http:"))
+
+
+def error_of(response: httpx.Response, url: str, asked: str) -> LabelStudioError | None:
+    """What an answer other than a success means; `asked` as "GET api/projects/"."""
+    status = response.status_code
+    if response.has_redirect_location:
+        return LabelStudioError(_redirected(response, url, asked))
+    if status in (401, 403):
+        return _denied(response, url)
+    if status == httpx.codes.NOT_FOUND and _is_its_own(response):
+        return Missing(f"Label Studio at {url} has no {asked.partition(' ')[2]!r} that this token may see.")
+    return _failure(response, url, asked) if status >= httpx.codes.BAD_REQUEST else None
+
+
+def _failure(response: httpx.Response, url: str, asked: str) -> LabelStudioError:
+    """Of a status of 400 or more that says nothing of the token or of what was asked for."""
+    status, at = response.status_code, f"Label Studio at {url}"
+    said = f"{at} answered {status} to {asked}."
+    if status >= httpx.codes.INTERNAL_SERVER_ERROR:
+        return LabelStudioUnreachable(said)
+    if status == httpx.codes.PROXY_AUTHENTICATION_REQUIRED:
+        return LabelStudioUnreachable(Fault.PROXY.value.format(at=at))
+    if status != httpx.codes.BAD_REQUEST:
+        return LabelStudioError(said)
+    if url.startswith("http:") and "HTTPS" in response.text.upper():
+        return LabelStudioError(Fault.SPEAKS_TLS.value.format(at=at, url=URL))
+    return Rejected(said)
+
+
+def _json(response: httpx.Response, url: str, asked: str) -> Any:
+    try:
+        return response.json() if response.content else None
+    except ValueError as error:
+        page = "html" in response.headers.get("content-type", "").lower()
+        hint = (
+            f" A web page came: a login before it must let {url}/api/ pass, or {URL} lacks its path."
+            if page
+            else ""
+        )
+        raise LabelStudioError(f"{url} answered {asked} without JSON: is it a Label Studio?{hint}") from error
+
+
+def _redirected(response: httpx.Response, url: str, asked: str) -> str:
+    """Where to, without the query, which may hold what a login remembers."""
+    target = response.request.url.join(response.headers["location"])
+    shown = f"{target.scheme}://{target.netloc.decode('ascii').rpartition('@')[2]}{target.path}"
+    said = f"Label Studio at {url} redirects {asked} to {shown}"
+    if any(word in shown.lower() for word in _LOGINS):
+        return f"{said}, a login page: let the proxy that asks for the login pass {url}/api/, or name another address in {URL}."
+    if urlsplit(url).scheme == "http" and target.scheme == "https":
+        return f"{said}: write https:// in {URL}."
+    return f"{said}: set {URL} to the address that answers itself."
+
+
+def _denied(response: httpx.Response, url: str) -> LabelStudioError:
+    asked = response.headers.get("www-authenticate", "").lower()
+    if asked.startswith(_OF_A_PROXY):
+        return LabelStudioError(
+            f"A proxy before Label Studio at {url} asks for a login of its own ({response.status_code}): let it pass "
+            f"{url}/api/, or name another address in {URL}."
+        )
+    return TokenRefused(_refused(url, response.status_code))
+
+
+def _of_refresh(response: httpx.Response, url: str) -> LabelStudioError:
+    """Why a personal access token was not exchanged."""
+    asked, status = "the refresh of the token", response.status_code
+    if response.is_success or status == httpx.codes.NOT_FOUND:
+        return LabelStudioUnreachable(
+            f"{url} answered {asked} without one ({status}): is it a Label Studio, and is its path in {URL}?"
+        )
+    found = error_of(response, url, asked)
+    if found is None or isinstance(found, Rejected):
+        return TokenRefused(_refused(url, status))
+    return found
+
+
+def _is_its_own(response: httpx.Response) -> bool:
+    """Whether Label Studio wrote this 404 about one of its things: a proxy's, or an address's that it lacks, is HTML."""
+    try:
+        body = response.json()
+    except ValueError:
+        return False
+    return isinstance(body, dict) and body.get("status_code") == httpx.codes.NOT_FOUND and "detail" in body
+
+
+def _refused(url: str, status: int | None) -> str:
+    return (
+        f"Label Studio at {url} refused LABEL_STUDIO_API_KEY ({status}): use a personal access token of a user who may "
+        "see the project, or switch legacy tokens on."
+    )

@@ -1,0 +1,278 @@
+"""core.labelstudio.wire over real sockets: TLS, a path, redirects and whatever else stands before a Label Studio."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+import httpx
+import jwt
+import pytest
+
+from services.core.errors import BadConfig, LabelStudioError, LabelStudioUnreachable, TokenRefused
+from services.core.labelstudio import LabelStudio
+from services.core.settings import LabelStudioSettings
+from tests.authority import Authority
+from tests.listening import listening
+
+PERSONAL = jwt.encode({"exp": 4_000_000_000, "token_type": "refresh"}, "k" * 32)
+ACCESS = jwt.encode({"iat": 1000, "exp": 1300, "token_type": "access"}, "k" * 32)
+"""By Label Studio's clock, which is far behind: what counts is that it lasts 300 s."""
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority.new(tmp_path_factory.mktemp("authority"))
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def answer(self, status: int, body: bytes, kind: str = "application/json", **headers: str) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def body(self) -> bytes:
+        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class _Studio(_Handler):
+    """As much of Label Studio as exchanges a personal token and lists backends."""
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.body())
+        if self.path == "/api/token/refresh/" and asked == {"refresh": PERSONAL}:
+            self.answer(200, json.dumps({"access": ACCESS}).encode())
+        else:
+            self.answer(401, b'{"detail": "Token is blacklisted"}')
+
+    def do_GET(self) -> None:
+        if self.headers["Authorization"] == f"Bearer {ACCESS}":
+            self.answer(200, b"[]")
+        else:
+            self.answer(401, b'{"detail": "Invalid token."}')
+
+
+def _answering(
+    status: int, body: bytes, kind: str = "application/json", **headers: str
+) -> type[BaseHTTPRequestHandler]:
+    class Handler(_Handler):
+        def do_GET(self) -> None:
+            self.body()
+            self.answer(status, body, kind, **headers)
+
+        do_POST = do_GET  # noqa: N815 - the name is http.server's
+
+    return Handler
+
+
+@contextmanager
+def _proxied(path: str, tls: ssl.SSLContext | None) -> Iterator[str]:
+    """A reverse proxy that serves a Label Studio below the path, and a page of its own elsewhere."""
+    with listening(_Studio) as inner:
+
+        class Proxy(_Handler):
+            def do_GET(self) -> None:
+                body = self.body()
+                if not self.path.startswith(f"{path}/"):
+                    self.answer(404, b"<h1>nothing here</h1>", "text/html")
+                    return
+                headers = {
+                    name: self.headers[name]
+                    for name in ("Authorization", "Content-Type")
+                    if name in self.headers
+                }
+                found = httpx.request(
+                    self.command, inner + self.path.removeprefix(path), content=body, headers=headers
+                )
+                self.answer(found.status_code, found.content)
+
+            do_POST = do_GET  # noqa: N815 - the name is http.server's
+
+        with listening(Proxy, tls=tls) as outer:
+            yield outer
+
+
+def _client(url: str, ca_file: Path | None = None, key: str = "0" * 40, seconds: float = 5.0) -> LabelStudio:
+    return LabelStudio(LabelStudioSettings(url=url, api_key=key, ca_file=ca_file, timeout_seconds=seconds))
+
+
+@pytest.mark.parametrize("path", ["", "/label-studio", "/a/b-c"])
+@pytest.mark.parametrize("is_tls", [True, False])
+def test_a_personal_token_is_exchanged_below_the_path(
+    authority: Authority, path: str, *, is_tls: bool
+) -> None:
+    with _proxied(path, authority.context() if is_tls else None) as url:
+        studio = _client(f"{url}{path}/", authority.path, PERSONAL)
+        assert studio.backends(1) == []
+        assert studio.backends(1) == []
+
+
+def test_a_path_that_the_address_lacks_is_said() -> None:
+    with (
+        _proxied("/label-studio", None) as url,
+        pytest.raises(LabelStudioUnreachable, match="is its path in LABEL_STUDIO_URL"),
+    ):
+        _client(url, key=PERSONAL).backends(1)
+
+
+@pytest.mark.parametrize(
+    ("made", "trusts", "said"),
+    [
+        ({}, False, "signed by an authority that is not known here: set FITLOOP_LABEL_STUDIO_CA_FILE"),
+        ({"begins": -3, "ends": -1}, True, "has expired: renew it"),
+        ({"begins": 1, "ends": 2}, True, "is not valid yet"),
+        (
+            {"address": "127.0.0.2"},
+            True,
+            "is for other host names: use a name that it holds in LABEL_STUDIO_URL",
+        ),
+    ],
+)
+def test_each_fault_of_a_certificate_has_its_sentence(
+    authority: Authority, made: dict[str, str | float], *, trusts: bool, said: str
+) -> None:
+    context = authority.context("studio.example", **made)  # type: ignore[arg-type]  # by name
+    with listening(_Studio, tls=context) as url:
+        with pytest.raises(LabelStudioUnreachable, match=said) as raised:
+            _client(url, authority.path if trusts else None).backends(1)
+        assert url in str(raised.value)
+
+
+def test_a_certificate_for_another_name_of_the_same_server(authority: Authority) -> None:
+    context = authority.context("studio.example", address="")
+    with (
+        listening(_Studio, tls=context) as url,
+        pytest.raises(LabelStudioUnreachable, match="other host names"),
+    ):
+        _client(url.replace("127.0.0.1", "localhost"), authority.path).backends(1)
+
+
+def test_https_spoken_to_a_plain_port() -> None:
+    with (
+        listening(_Studio) as url,
+        pytest.raises(LabelStudioUnreachable, match="does not speak TLS: write http:// in LABEL_STUDIO_URL"),
+    ):
+        _client(url.replace("http:", "https:")).backends(1)
+
+
+def test_http_spoken_to_a_tls_port(authority: Authority) -> None:
+    with (
+        listening(_Studio, tls=authority.context()) as url,
+        pytest.raises(LabelStudioUnreachable, match="write https:// in LABEL_STUDIO_URL if it speaks TLS"),
+    ):
+        _client(url.replace("https:", "http:")).backends(1)
+    nginx = _answering(400, b"<title>400 The plain HTTP request was sent to HTTPS port</title>", "text/html")
+    with (
+        listening(nginx) as url,
+        pytest.raises(LabelStudioError, match="speaks TLS: write https:// in LABEL_STUDIO_URL"),
+    ):
+        _client(url).backends(1)
+
+
+@pytest.mark.parametrize(
+    ("location", "said"),
+    [
+        (
+            "https://studio.example/api/ml/",
+            "to https://studio.example/api/ml/: write https:// in LABEL_STUDIO_URL",
+        ),
+        ("/user/login/?next=/hush", "to http://127.0.0.1:.*/user/login/, a login page: let the proxy"),
+        (
+            "https://me:hush@idp.example/oauth2/authorize?state=hush",
+            "to https://idp.example/oauth2/authorize, a login page",
+        ),
+        ("http://elsewhere.example/x", "set LABEL_STUDIO_URL to the address that answers itself"),
+    ],
+)
+def test_a_redirect_is_not_followed_but_said(location: str, said: str) -> None:
+    with listening(_answering(302, b"", "text/html", Location=location)) as url:
+        with pytest.raises(LabelStudioError, match=said) as raised:
+            _client(url).backends(1)
+        assert "hush" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "error", "said"),
+    [
+        (
+            401,
+            {"WWW_Authenticate": 'Basic realm="office"'},
+            LabelStudioError,
+            "A proxy before Label Studio at .* asks for a login of its own",
+        ),
+        (401, {"WWW_Authenticate": 'Bearer realm="api"'}, TokenRefused, "refused LABEL_STUDIO_API_KEY"),
+        (407, {}, LabelStudioUnreachable, "The proxy that HTTP_PROXY"),
+        (200, {}, LabelStudioError, "A web page came: a login before it must let"),
+        (502, {}, LabelStudioUnreachable, "answered 502"),
+    ],
+)
+def test_what_stands_before_it_is_told_from_label_studio(
+    status: int, headers: dict[str, str], error: type[Exception], said: str
+) -> None:
+    before = _answering(status, b"<html>", "text/html", **headers)
+    with listening(before) as url, pytest.raises(error, match=said):
+        _client(url).backends(1)
+
+
+def test_nobody_there() -> None:
+    with listening(_Studio) as url:
+        pass
+    with pytest.raises(LabelStudioUnreachable, match="takes no connection: start it"):
+        _client(url).backends(1)
+    with pytest.raises(LabelStudioUnreachable, match="is not known here: correct LABEL_STUDIO_URL"):
+        _client("http://no.such.host.invalid").backends(1)
+
+
+def test_an_answer_that_does_not_come() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(LabelStudioUnreachable, match="takes a connection, and does not answer in time"):
+            _client(url, seconds=0.1).backends(1)
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", "no certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
+)
+def test_a_file_without_certificates_is_said_at_start(tmp_path: Path, text: str | None) -> None:
+    path = tmp_path / "ca.pem"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(BadConfig, match="FITLOOP_LABEL_STUDIO_CA_FILE .* holds no readable certificate"):
+        _client("https://studio.example", path)
+
+
+@pytest.mark.parametrize("proxy", ["socks5://me:hush@proxy:1080", "ftp://me:hush@proxy"])
+def test_a_proxy_that_cannot_be_used_is_said(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    with pytest.raises(LabelStudioError, match="names cannot be used .* correct it") as raised:
+        _client("https://studio.example").backends(1)
+    assert "hush" not in str(raised.value)
+
+
+def test_no_sentence_holds_a_token() -> None:
+    said = []
+    for handler in (
+        _answering(401, b"{}"),
+        _answering(302, b"", Location="/x?token=y"),
+        _answering(400, PERSONAL.encode()),
+    ):
+        with listening(handler) as url:
+            for key in (PERSONAL, "a-legacy-token-of-somebody"):
+                with pytest.raises(LabelStudioError) as raised:
+                    _client(url, key=key).backends(1)
+                said.append(str(raised.value))
+    assert not [one for one in said if PERSONAL[:20] in one or "legacy-token-of" in one]
