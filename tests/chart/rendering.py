@@ -20,6 +20,7 @@ CHART = Path(__file__).resolve().parents[2] / "charts" / "fitloop"
 PROFILES = tuple(sorted(path.stem for path in (CHART / "profiles").glob("*.yaml")))
 NEEDED: Document = {
     "labelStudio": {"url": "http://label-studio.example.test", "existingSecret": "studio"},
+    "auth": {"existingSecret": "door"},
     "store": {
         "url": "s3://bucket/prefix/",
         "endpoint": "http://minio.example.test:9000",

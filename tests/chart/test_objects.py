@@ -1,4 +1,4 @@
-"""Single objects: both kinds of predictors, ways in, Secrets, NetworkPolicies, and what makes pods new."""
+"""Single objects: both kinds of predictors, ways in, Secrets, and what makes pods new."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from tests.chart.rendering import Document, Rendered, container, environment, template
+from tests.chart.rendering import Rendered, container, environment, template
 
 ISVC = "InferenceService/loop-fitloop"
 ADAPTER = "Deployment/loop-fitloop"
 PLAIN = {"kserve": {"enabled": False}}
+SECRET_PATH = "correct-horse-battery-staple"
 
 
 def test_both_kinds_of_predictors_have_the_same_pods() -> None:
@@ -72,6 +73,30 @@ def test_autoscaling_is_an_autoscaler_in_both_kinds() -> None:
     assert "replicas" not in plain.one("Deployment", "loop-fitloop-serving")["spec"]
 
 
+def test_the_number_of_pods_may_be_left_to_another_scaler() -> None:
+    external = {"predictor": {"autoscaling": {"external": True}}}
+    service = template(external).one("InferenceService", "loop-fitloop")
+    assert service["metadata"]["annotations"]["serving.kserve.io/autoscalerClass"] == "external"
+    plain = template({**external, **PLAIN})
+    assert "replicas" not in plain.one("Deployment", "loop-fitloop-serving")["spec"]
+    assert not plain.of("HorizontalPodAutoscaler")
+
+
+def test_certificates_of_label_studio_are_for_those_that_speak_to_it() -> None:
+    rendered = template({"labelStudio": {"ca": {"configMap": "studio-ca", "key": "root.pem"}}})
+    volume = {
+        "name": "label-studio-ca",
+        "configMap": {"name": "studio-ca", "items": [{"key": "root.pem", "path": "ca.crt"}]},
+    }
+    for owner in (ADAPTER, "Job/run"):
+        spec = rendered.pod(owner)
+        told = environment(container(spec))
+        mounts = {one["name"]: one["mountPath"] for one in container(spec)["volumeMounts"]}
+        assert told["FITLOOP_LABEL_STUDIO_CA_FILE"] == f"{mounts['label-studio-ca']}/ca.crt"
+        assert volume in spec["volumes"]
+    assert "studio-ca" not in str(rendered.pod(ISVC))
+
+
 def checksums(rendered: Rendered) -> list[Any]:
     deployment = rendered.one("Deployment", "loop-fitloop")["spec"]["template"]["metadata"]["annotations"]
     service = rendered.one("InferenceService", "loop-fitloop")["spec"]["predictor"]["annotations"]
@@ -83,7 +108,9 @@ def checksums(rendered: Rendered) -> list[Any]:
     [
         ({"trainer": {"backoffLimit": 2}}, True, False),
         ({"labelStudio": {"existingSecret": "other"}}, True, False),
-        ({"auth": {"username": "a", "password": "b"}}, True, False),
+        ({"auth": {"existingSecret": "other"}}, True, False),
+        ({"auth": {"existingSecret": "", "username": "a", "password": "b"}}, True, False),
+        ({"predictor": {"token": {"existingSecret": "token"}}}, True, True),
         ({"store": {"predictor": {"existingSecret": "", "accessKey": "a", "secretKey": "b"}}}, False, True),
         ({"ingress": {"enabled": True}}, False, False),
     ],
@@ -105,25 +132,27 @@ def test_created_secrets_hold_what_was_given_each_for_its_process() -> None:
     rendered = template(
         {
             "labelStudio": {"apiKey": "token", "existingSecret": ""},
-            "auth": {"username": "ann", "password": "pass", "secretPath": "path"},
+            "auth": {"existingSecret": "", "username": "ann", "password": "pass", "secretPath": SECRET_PATH},
             "store": {
                 one: {**keys, "accessKey": f"{one}-key"} for one in ("adapter", "predictor", "trainer")
             },
         }
     )
-    secrets = {name: one["stringData"] for name, one in rendered.of("Secret").items()}
+    secrets = {name: one.get("stringData") for name, one in rendered.of("Secret").items()}
+    assert secrets.pop("loop-fitloop-predictor-token") is None, "it is no value"
     assert secrets.pop("loop-fitloop-label-studio") == {"LABEL_STUDIO_API_KEY": "token"}
     assert secrets.pop("loop-fitloop-auth") == {
         "BASIC_AUTH_USER": "ann",
         "BASIC_AUTH_PASS": "pass",
-        "FITLOOP_SECRET_PATH": "path",
+        "FITLOOP_SECRET_PATH": SECRET_PATH,
     }
     assert secrets == {
         f"loop-fitloop-s3-{one}": {"AWS_ACCESS_KEY_ID": f"{one}-key", "AWS_SECRET_ACCESS_KEY": "secret"}
         for one in ("adapter", "predictor", "trainer")
     }
     assert "token" not in str(rendered.job)
-    assert not template().of("Secret"), "existing Secrets are not made again"
+    given = template({"predictor": {"token": {"existingSecret": "mine"}}})
+    assert not given.of("Secret"), "existing Secrets are not made again"
 
 
 def test_keys_of_an_existing_secret_may_have_other_names() -> None:
@@ -142,13 +171,20 @@ def test_keys_of_an_existing_secret_may_have_other_names() -> None:
 
 def test_without_keys_it_is_the_pods_identity() -> None:
     none = {one: {"existingSecret": ""} for one in ("adapter", "predictor", "trainer")}
-    rendered = template({"store": none, "serviceAccounts": {"trainer": {"role": "arn"}}})
+    own = {
+        "trainer": {"annotations": {"role": "arn"}},
+        "predictor": {"example.com/role": "as 0.1.0 took them"},
+    }
+    rendered = template({"store": none, "serviceAccounts": own})
     for owner, spec in rendered.pods():
         assert not any("secret" in volume for volume in spec["volumes"]), owner
         assert "FITLOOP_S3_CREDENTIALS_DIR" not in environment(container(spec))
-    assert rendered.one("ServiceAccount", "loop-fitloop-trainer")["metadata"]["annotations"] == {
-        "role": "arn"
+    accounts = rendered.of("ServiceAccount")
+    assert accounts["loop-fitloop-trainer"]["metadata"]["annotations"] == {"role": "arn"}
+    assert accounts["loop-fitloop-predictor"]["metadata"]["annotations"] == {
+        "example.com/role": "as 0.1.0 took them"
     }
+    assert "annotations" not in accounts["loop-fitloop-adapter"]["metadata"]
 
 
 def test_a_variable_of_the_users_goes_before_the_charts() -> None:
@@ -184,6 +220,49 @@ def test_pods_take_what_users_bring() -> None:
         assert {"team": "b", "org": "c"}.items() <= meta["labels"].items()
         assert meta["annotations"]["note"] == "a"
     assert all(one["metadata"]["labels"]["org"] == "c" for one in rendered.objects)
+
+
+def test_pods_have_room_for_what_platforms_put_beside_them() -> None:
+    own = {
+        "initContainers": [{"name": "before", "image": "a"}],
+        "extraContainers": [{"name": "beside", "image": "b"}],
+        "hostAliases": [{"ip": "10.0.0.1", "hostnames": ["studio.example.test"]}],
+        "dnsConfig": {"options": [{"name": "ndots", "value": "2"}]},
+        "topologySpreadConstraints": [
+            {"maxSkew": 2, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
+        ],
+    }
+    rendered = template(dict.fromkeys(("adapter", "predictor", "trainer"), own))
+    own["containers"] = own.pop("extraContainers")
+    for owner, first in ((ADAPTER, "adapter"), (ISVC, "kserve-container"), ("Job/run", "trainer")):
+        spec = rendered.pod(owner)
+        assert [one["name"] for one in spec["containers"]] == [first, "beside"], owner
+        assert {key: spec[key] for key in own} == {**own, "containers": spec["containers"]}, owner
+
+
+def test_service_accounts_may_be_the_users() -> None:
+    own = {"adapter": {"create": False, "name": "mine"}, "trainer": {"name": "other"}}
+    rendered = template({"serviceAccounts": own})
+    assert set(rendered.of("ServiceAccount")) == {"loop-fitloop-predictor", "other"}
+    assert rendered.pod(ADAPTER)["serviceAccountName"] == "mine"
+    assert rendered.pod("Job/run")["serviceAccountName"] == "other"
+    assert rendered.one("RoleBinding", "loop-fitloop")["subjects"][0]["name"] == "mine"
+    assert set(rendered.of("NetworkPolicy")) == {
+        f"loop-fitloop-{one}" for one in ("adapter", "predictor", "trainer")
+    }
+
+
+def test_what_is_asked_of_disks_is_what_folders_may_grow_to() -> None:
+    """In /tmp and copies of the bucket; a request of the user's goes before, as that of the profile for small clusters."""
+    values = {"trainer": {"gpus": 0, "allowCpu": True, "scratchSize": "1.5Gi"}, "adapter": {"cacheMb": 100}}
+    rendered = template(values, "no-kserve")
+    owners = (ADAPTER, "Deployment/loop-fitloop-serving", "Job/run")
+    asked = [container(rendered.pod(one))["resources"]["requests"]["ephemeral-storage"] for one in owners]
+    assert asked == ["2248Mi", "10240Mi", "3Gi"]
+    whole = template(profile="").job["spec"]["template"]["spec"]
+    assert container(whole)["resources"]["requests"]["ephemeral-storage"] == "40Gi"
+    for _, spec in template().pods():
+        assert container(spec)["resources"]["requests"]["ephemeral-storage"] == "0"
 
 
 def test_users_labels_do_not_hide_pods_from_their_services() -> None:
@@ -224,6 +303,15 @@ def test_an_ingress_has_class_host_path_and_certificate() -> None:
     assert "FITLOOP_PATH_PREFIX" not in environment(container(template().pod(ADAPTER)))
 
 
+def test_an_ingress_may_have_several_hosts() -> None:
+    ingress = {"enabled": True, "host": "a.example", "extraHosts": ["b.example"], "tls": {"enabled": True}}
+    spec = template({"ingress": ingress}).one("Ingress", "loop-fitloop")["spec"]
+    assert [rule["host"] for rule in spec["rules"]] == ["a.example", "b.example"]
+    assert spec["tls"][0]["hosts"] == ["a.example", "b.example"]
+    (rule,) = template({"ingress": {"enabled": True}}).one("Ingress", "loop-fitloop")["spec"]["rules"]
+    assert "host" not in rule
+
+
 def test_an_http_route_stands_in_its_place() -> None:
     route = {"enabled": True, "parentRefs": [{"name": "public"}], "hostnames": ["a.example"], "path": "/f"}
     more = ("--api-versions=gateway.networking.k8s.io/v1/HTTPRoute",)
@@ -236,55 +324,6 @@ def test_an_http_route_stands_in_its_place() -> None:
     assert rule["timeouts"] == {"request": "120s"}
     plain = template({"httpRoute": {**route, "timeoutSeconds": ""}}, "minikube-cpu", *more)
     assert "timeouts" not in plain.one("HTTPRoute", "loop-fitloop")["spec"]["rules"][0]
-
-
-# ---------------------------------------------------------------------------------------------------- network policies
-def peers(rendered: Rendered, component: str, port: int) -> list[Document] | None:
-    """Who may come in at the port: None for everybody, [] for nobody."""
-    spec = rendered.one("NetworkPolicy", f"loop-fitloop-{component}")["spec"]
-    assert "Ingress" in spec["policyTypes"]
-    found: list[Document] = []
-    for rule in spec["ingress"]:
-        if port in {one["port"] for one in rule.get("ports", [{"port": port}])}:
-            if "from" not in rule:
-                return None
-            found += rule["from"]
-    return found
-
-
-def components(found: list[Document] | None) -> set[str]:
-    return {one["podSelector"]["matchLabels"]["app.kubernetes.io/component"] for one in found or ()}
-
-
-def test_the_ways_in_are_closed_but_for_those_that_are_needed() -> None:
-    rendered = template()
-    assert peers(rendered, "adapter", 9090) is None
-    assert peers(rendered, "adapter", 9091) == []
-    assert components(peers(rendered, "predictor", 8080)) == {"adapter", "test"}
-    assert components(peers(rendered, "predictor", 8081)) == {"adapter", "test"}
-    assert peers(rendered, "trainer", 29500) == []
-    assert components(peers(template({"trainer": {"pods": 2}}), "trainer", 29500)) == {"trainer"}
-
-
-def test_who_may_call_and_who_may_measure_is_said_by_values() -> None:
-    anyone: Document = {"namespaceSelector": {}}
-    rendered = template({"networkPolicy": {"ingressFrom": [anyone], "metricsFrom": [anyone]}})
-    called = peers(rendered, "adapter", 9090)
-    assert called is not None
-    assert anyone in called
-    assert peers(rendered, "adapter", 9091) == [anyone]
-    assert anyone in (peers(rendered, "predictor", 8081) or ())
-    assert anyone not in (peers(rendered, "predictor", 8080) or ())
-
-
-def test_the_way_out_is_closed_where_it_is_asked_for() -> None:
-    for policy in template().of("NetworkPolicy").values():
-        assert policy["spec"]["policyTypes"] == ["Ingress"]
-    out = [{"ipBlock": {"cidr": "10.0.0.0/8"}}]
-    for policy in template(profile="airgapped").of("NetworkPolicy").values():
-        assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
-        assert policy["spec"]["egress"][-1] == {"to": out}
-    assert not template({"networkPolicy": {"enabled": False}}).of("NetworkPolicy")
 
 
 def test_helm_test_calls_adapter_and_predictor() -> None:

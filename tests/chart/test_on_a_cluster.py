@@ -8,13 +8,19 @@ import secrets
 import shutil
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.chart.rendering import PROFILES, Document, template
+from tests.chart.rendering import CHART, NEEDED, PROFILES, Document, helm, laid_over, template
 
 pytestmark = pytest.mark.cluster
+BESIDE: Document = {
+    "name": "beside",
+    "image": "example.test/beside",
+    "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+}
 VARIANTS: dict[str, tuple[str, Document]] = {
     **{profile: (profile, {}) for profile in PROFILES},
     "two pods": ("minikube-cpu", {"trainer": {"pods": 2}}),
@@ -30,6 +36,23 @@ VARIANTS: dict[str, tuple[str, Document]] = {
                 "tls": {"enabled": True},
             }
         },
+    ),
+    "admission policy": ("minikube-cpu", {"admissionPolicy": {"enabled": True}}),
+    "all of the user's": (
+        "no-kserve",
+        {
+            one: {
+                "initContainers": [{**BESIDE, "name": "before"}],
+                "extraContainers": [BESIDE],
+                "hostAliases": [{"ip": "10.0.0.1", "hostnames": ["studio.example.test"]}],
+                "dnsConfig": {"options": [{"name": "ndots", "value": "2"}]},
+            }
+            for one in ("adapter", "predictor", "trainer")
+        },
+    ),
+    "egress": (
+        "airgapped",
+        {"networkPolicy": {"egressPorts": [443], "egressTo": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}},
     ),
     "longest name": ("minikube-cpu", {"fullnameOverride": "a" * 60}),
 }
@@ -66,6 +89,39 @@ def test_the_api_server_takes_it(namespace: str, variant: str) -> None:
     taken = kubectl("-n", namespace, "apply", "--dry-run=server", "-f", "-", text=objects)
     assert taken.returncode == 0, taken.stderr
     assert not taken.stderr, f"with a warning: {taken.stderr}"
+
+
+def test_what_is_made_by_chance_stays_and_what_is_changed_is_seen(namespace: str, tmp_path: Path) -> None:
+    """Over upgrades: the predictors' token is kept, and new pods are made of a new password alone."""
+    values = laid_over(NEEDED, {"auth": {"existingSecret": "", "username": "ann", "password": "one"}})
+    quiet: Document = {"kserve": {"enabled": False}, "adapter": {"replicas": 1}, "predictor": {"replicas": 1}}
+
+    def apply(verb: str, password: str) -> tuple[str, str]:
+        given = laid_over(values, {**quiet, "auth": {"password": password}})
+        (tmp_path / "values.yaml").write_text(yaml.safe_dump(given))
+        profile = CHART / "profiles" / "minikube-cpu.yaml"
+        files = ("-f", str(profile), "-f", str(tmp_path / "values.yaml"))
+        done = subprocess.run(
+            [helm(), "-n", namespace, verb, "kept", str(CHART), *files],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert password not in done.stdout
+        found = [
+            json.loads(kubectl("-n", namespace, "get", *what, "-o", "json").stdout)
+            for what in (("secret", "kept-fitloop-predictor-token"), ("deployment", "kept-fitloop"))
+        ]
+        annotations = found[1]["spec"]["template"]["metadata"]["annotations"]
+        return found[0]["data"]["FITLOOP_PREDICTOR_TOKEN"], annotations["checksum/config"]
+
+    first = apply("install", "one-password")
+    assert apply("upgrade", "one-password") == first
+    token, changed = apply("upgrade", "another-password")
+    assert token == first[0]
+    assert changed != first[1]
+    assert apply("upgrade", "another-password") == (token, changed)
 
 
 def _alone(owner: str, spec: Document) -> Document:

@@ -42,7 +42,7 @@ def comments() -> dict[str, str]:
 
 
 def test_values_are_short_enough_to_be_read() -> None:
-    assert len(VALUES.read_text().splitlines()) <= 500
+    assert len(VALUES.read_text().splitlines()) <= 600
 
 
 def test_every_value_has_a_comment_and_the_schema_repeats_it() -> None:
@@ -69,6 +69,16 @@ def test_no_object_of_our_own_takes_unknown_keys() -> None:
         ({"adapter": {"replicas": "two"}}, "/adapter/replicas"),
         ({"rollout": {"mode": "recreate"}}, "/rollout/mode"),
         ({"training": {"method": "bert"}}, "/training/method"),
+        ({"training": {"maxLength": "8193"}}, "/training/maxLength"),
+        ({"training": {"everyNUpdates": "0"}}, "/training/everyNUpdates"),
+        ({"training": {"allowedBaseModel": ["a"]}}, "allowedBaseModel"),
+        ({"auth": {"anonymus": True}}, "anonymus"),
+        ({"auth": {"existingSecretKeys": {"user": "a"}}}, "user"),
+        ({"admissionPolicy": {"enable": True}}, "enable"),
+        ({"serviceAccounts": {"adapter": {"anotations": {}}}}, "anotations"),
+        ({"networkPolicy": {"dns": {"namespace": "a"}}}, "namespace"),
+        ({"networkPolicy": {"trainerBlocked": ["metadata"]}}, "/networkPolicy/trainerBlocked/0"),
+        ({"trainer": {"initContainers": [{"image": "a"}]}}, "/trainer/initContainers/0"),
         ({"store": {"url": "http://bucket"}}, "/store/url"),
         ({"store": {"endpoint": "minio:9000"}}, "/store/endpoint"),
         ({"auth": {"secretPath": "a/b"}}, "/auth/secretPath"),
@@ -106,6 +116,62 @@ def test_settings_of_projects_arrive_as_the_adapter_reads_them() -> None:
 def test_a_project_may_be_told_what_a_run_may_be_told() -> None:
     known = SCHEMA["properties"]["projects"]["additionalProperties"]["properties"]
     assert set(known) == {*NAMES, EACH_N_UPDATES}
+
+
+def test_a_number_may_be_a_string() -> None:
+    """As `--set` writes one with a point, and `--set-string` every one."""
+    values = {
+        "store": {"timeoutSeconds": "4.5"},
+        "adapter": {"replicas": "3"},
+        "predictor": {"modelMemoryMb": "500"},
+        "training": {"learningRate": "3e-5", "maxLength": "512"},
+        "monitoring": {"rules": {"enabled": True, "thresholds": {"labelsWaitingSeconds": "7200.5"}}},
+        "networkPolicy": {"egressPorts": ["443"]},
+    }
+    rendered = template(values)
+    told = environment(container(rendered.pod("Deployment/loop-fitloop")))
+    assert told["FITLOOP_S3_TIMEOUT_SECONDS"] == "4.5"
+    assert (told["LEARNING_RATE"], told["FITLOOP_MAX_LENGTH"]) == ("3e-5", "512")
+    assert rendered.one("Deployment", "loop-fitloop")["spec"]["replicas"] == 3
+    assert "> 7200.5" in str(rendered.one("PrometheusRule", "loop-fitloop"))
+    given = template(None, "minikube-cpu", "--set=rollout.flipSeconds=0.5,store.timeoutSeconds=5.5")
+    assert (
+        environment(container(given.pod("Deployment/loop-fitloop")))["FITLOOP_ROLLOUT_FLIP_SECONDS"] == "0.5"
+    )
+
+
+def _numbers(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    kinds = schema.get("type", ())
+    if {"integer", "number"} & set([kinds] if isinstance(kinds, str) else kinds):
+        yield path, schema
+    for name, found in schema.get("properties", {}).items():
+        yield from _numbers(found, f"{path}.{name}")
+    for key in ("items", "additionalProperties"):
+        if isinstance(schema.get(key), dict):
+            yield from _numbers(schema[key], f"{path}.{key}")
+
+
+def test_every_number_may_be_a_string_and_only_of_the_numbers_that_it_may_be() -> None:
+    for path, schema in _numbers(SCHEMA):
+        assert "string" in schema["type"], path
+        if "enum" in schema:
+            continue
+        pattern = re.compile(schema["pattern"])
+        assert not pattern.search("many"), path
+        assert not pattern.search("-1"), path
+        if schema.get("exclusiveMinimum") == 0 or schema.get("minimum", 0) >= 1:
+            assert not pattern.search("0"), path
+        for least in (schema.get("minimum"), schema.get("maximum")):
+            assert least is None or pattern.search(str(least)), path
+
+
+def test_what_may_be_learnt_is_said_in_lists() -> None:
+    training = {"controls": ["topic", "intent"], "allowedBaseModels": ["intfloat/*", "s3://models/*"]}
+    told = environment(container(template({"training": training}).pod("Deployment/loop-fitloop")))
+    assert told["FITLOOP_CONTROLS"] == "topic,intent"
+    assert told["FITLOOP_ALLOWED_BASE_MODELS"] == "intfloat/*,s3://models/*"
+    told = environment(container(template().pod("Deployment/loop-fitloop")))
+    assert not {"FITLOOP_CONTROLS", "FITLOOP_ALLOWED_BASE_MODELS"} & told.keys()
 
 
 def test_large_numbers_stay_whole() -> None:

@@ -28,6 +28,9 @@ class Labelled(Protocol):
 
 
 PROCESSES = ("adapter", "predictor", "trainer")
+SECRET_PATH = "a-path-that-nobody-guesses"
+"""What Label Studio calls; pages and /api ask for the password."""
+PASSWORD = ("ann", "a-password-that-nobody-guesses")
 
 
 @dataclass
@@ -48,7 +51,7 @@ class Release:
     @property
     def url(self) -> str:
         """What is pasted into Label Studio: any name at the ingress is this release's, so one stands there at a time."""
-        return self.around.ingress
+        return f"{self.around.ingress}/{SECRET_PATH}"
 
     def install(self, *more: str) -> None:
         """Secrets, then `helm install`."""
@@ -96,12 +99,18 @@ class Release:
                 "region": "us-east-1",
                 **{process: {"existingSecret": f"{self.name}-s3-{process}"} for process in PROCESSES},
             },
+            "auth": {
+                "existingSecret": f"{self.name}-auth",
+                "existingSecretKeys": {"username": "username", "password": "password", "secretPath": "path"},
+            },
             "training": {"baseModel": self.base_model},
             "ingress": {"enabled": True},
         }
 
     def _make_secrets(self) -> None:
         self._make_secret(f"{self.name}-label-studio", {"LABEL_STUDIO_API_KEY": self.token})
+        user, password = PASSWORD
+        self._make_secret(f"{self.name}-auth", {"username": user, "password": password, "path": SECRET_PATH})
         for process in PROCESSES:
             keys = {
                 "AWS_ACCESS_KEY_ID": self.bucket.user(process),
@@ -116,7 +125,7 @@ class Release:
     # ------------------------------------------------------------------------------------------- through the ingress
     def client(self) -> httpx.Client:
         """To the ingress, under this release's name."""
-        return httpx.Client(base_url=self.around.ingress, timeout=30)
+        return httpx.Client(base_url=self.around.ingress, auth=PASSWORD, timeout=30)
 
     def state(self, project: int) -> dict[str, Any]:
         """What it says of the project; {} before it knows it."""
@@ -153,7 +162,7 @@ class Release:
     def load(self, labelled: Labelled) -> Load:
         """Requests about the project as Label Studio sends them, five a second."""
         texts = ("Where is my order?", "I want my invoice, please.")
-        return Load(self.around.ingress, labelled.key.replace("-", "."), texts)
+        return Load(self.url, labelled.key.replace("-", "."), texts)
 
     # ------------------------------------------------------------------------------------------------------ its pods
     def pods(self, component: str) -> list[dict[str, Any]]:

@@ -50,6 +50,7 @@ def test_labels_become_suggestions_on_a_cluster(
     names = {item["metadata"]["name"] for item in left["items"] if item["kind"] != "Pod"}
     own = {
         f"{release.name}-label-studio",
+        f"{release.name}-auth",
         *(f"{release.name}-s3-{one}" for one in ("adapter", "predictor", "trainer")),
     }
     assert {name for name in names if name.startswith(release.name)} == own

@@ -1,15 +1,20 @@
 {{/* All names and labels, in one place. Names are cut so that what is derived from them stays within 63 characters. */}}
 {{- define "fitloop.name" -}}
-{{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" -}}
+{{- include "fitloop.cut" (default .Chart.Name .Values.nameOverride) -}}
+{{- end -}}
+
+{{/* A longer name ends with a hash of the whole, so that two that begin alike stay apart. */}}
+{{- define "fitloop.cut" -}}
+{{- if gt (len .) 40 }}{{ printf "%s-%s" (trunc 33 . | trimSuffix "-") (sha256sum . | trunc 6) }}{{ else }}{{ trimSuffix "-" . }}{{ end -}}
 {{- end -}}
 
 {{- define "fitloop.fullname" -}}
 {{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- include "fitloop.cut" .Values.fullnameOverride -}}
 {{- else if contains (include "fitloop.name" .) .Release.Name -}}
-{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- include "fitloop.cut" .Release.Name -}}
 {{- else -}}
-{{- printf "%s-%s" .Release.Name (include "fitloop.name" .) | trunc 40 | trimSuffix "-" -}}
+{{- include "fitloop.cut" (printf "%s-%s" .Release.Name (include "fitloop.name" .)) -}}
 {{- end -}}
 {{- end -}}
 
@@ -19,7 +24,8 @@
 {{- define "fitloop.trainers" -}}{{ include "fitloop.fullname" . }}-trainers{{- end -}}
 {{- define "fitloop.job" -}}{{ include "fitloop.fullname" . }}-job{{- end -}}
 {{- define "fitloop.lease" -}}{{ include "fitloop.fullname" . }}{{- end -}}
-{{- define "fitloop.account" -}}{{ include "fitloop.fullname" .root }}-{{ .component }}{{- end -}}
+{{- define "fitloop.component" -}}{{ include "fitloop.fullname" .root }}-{{ .component }}{{- end -}}
+{{- define "fitloop.account" -}}{{ default (include "fitloop.component" .) (index .root.Values.serviceAccounts .component).name }}{{- end -}}
 {{- define "fitloop.test" -}}{{ include "fitloop.fullname" .root }}-test-{{ .component }}{{- end -}}
 {{- define "fitloop.workload" -}}
 {{- if .Values.kserve.enabled }}inferenceservice/{{ include "fitloop.fullname" . }}{{ else }}deployment/{{ include "fitloop.serving" . }}{{ end -}}
@@ -63,6 +69,9 @@ app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 {{- define "fitloop.secret.auth" -}}
 {{- if .Values.auth.existingSecret }}{{ .Values.auth.existingSecret }}{{ else if or .Values.auth.password .Values.auth.secretPath }}{{ include "fitloop.fullname" . }}-auth{{ end -}}
+{{- end -}}
+{{- define "fitloop.secret.token" -}}
+{{ default (printf "%s-predictor-token" (include "fitloop.fullname" .)) .Values.predictor.token.existingSecret }}
 {{- end -}}
 {{- define "fitloop.secret.store" -}}
 {{- $own := index .root.Values.store .component -}}

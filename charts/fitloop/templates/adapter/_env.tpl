@@ -1,9 +1,14 @@
-{{/* What the adapter is told beside the password. */}}
+{{/* What the adapter is told. */}}
 {{- define "fitloop.adapter.env" -}}
 {{- $full := include "fitloop.fullname" . -}}
 {{ include "fitloop.env.store" (dict "root" . "component" "adapter") }}
 {{ include "fitloop.env.cache" (dict "root" . "component" "adapter") }}
 {{ include "fitloop.env.labelStudio" . }}
+{{ include "fitloop.env.auth" . }}
+{{ include "fitloop.env.token" . }}
+{{- if .Values.auth.anonymous }}
+- {name: FITLOOP_ALLOWED_HOSTS, value: {{ include "fitloop.hosts" . | quote }}}
+{{- end }}
 {{- with .Values.labelStudio.publicUrl }}
 - {name: FITLOOP_LABEL_STUDIO_PUBLIC_URL, value: {{ . | quote }}}
 {{- end }}
@@ -33,6 +38,12 @@
 {{- $t := .Values.training -}}
 - {name: METHOD, value: {{ $t.method | quote }}}
 - {name: BASELINE_MODEL_NAME, value: {{ $t.baseModel | quote }}}
+{{- with $t.allowedBaseModels }}
+- {name: FITLOOP_ALLOWED_BASE_MODELS, value: {{ join "," . | quote }}}
+{{- end }}
+{{- with $t.controls }}
+- {name: FITLOOP_CONTROLS, value: {{ join "," . | quote }}}
+{{- end }}
 - {name: FINETUNED_MODEL_NAME, value: {{ $t.modelName | quote }}}
 - {name: START_TRAINING_EACH_N_UPDATES, value: {{ int $t.everyNUpdates | quote }}}
 - {name: FITLOOP_DEBOUNCE_SECONDS, value: {{ $t.debounceSeconds | quote }}}
@@ -43,13 +54,28 @@
 - {name: FITLOOP_MAX_LENGTH, value: {{ int $t.maxLength | quote }}}
 {{- range $name, $variable := dict "learningRate" "LEARNING_RATE" "numTrainEpochs" "NUM_TRAIN_EPOCHS" "weightDecay" "WEIGHT_DECAY" }}
 {{- $value := get $t $name }}
-{{- if not (or (kindIs "invalid" $value) (kindIs "string" $value)) }}
+{{- if not (or (kindIs "invalid" $value) (eq (toString $value) "")) }}
 - {name: {{ $variable }}, value: {{ $value | quote }}}
 {{- end }}
 {{- end }}
 {{- with .Values.projects }}
 - {name: FITLOOP_PROJECTS, value: {{ toJson . | quote }}}
 {{- end }}
+{{- end -}}
+
+{{/* The names by which the adapter may be called. */}}
+{{- define "fitloop.hosts" -}}
+{{- $full := include "fitloop.adapter" . -}}
+{{- $found := list $full (printf "%s.%s" $full .Release.Namespace) (printf "%s.%s.svc" $full .Release.Namespace) (printf "%s.%s.svc.cluster.local" $full .Release.Namespace) -}}
+{{- if .Values.ingress.enabled }}{{ $found = concat $found (include "fitloop.ingressHosts" . | fromYamlArray) }}{{ end -}}
+{{- if .Values.httpRoute.enabled }}{{ $found = concat $found .Values.httpRoute.hostnames }}{{ end -}}
+{{- concat $found .Values.allowedHosts | uniq | join "," -}}
+{{- end -}}
+
+{{- define "fitloop.ingressHosts" -}}
+{{- $found := .Values.ingress.extraHosts -}}
+{{- with .Values.ingress.host }}{{ $found = prepend $found . }}{{ end -}}
+{{ toYaml $found }}
 {{- end -}}
 
 {{/* The path below which the Ingress or the HTTPRoute sends requests, as /fitloop; "" is none. */}}

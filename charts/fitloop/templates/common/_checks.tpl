@@ -15,14 +15,24 @@
 {{- if include "fitloop.isOwnHost" $v.labelStudio.url }}{{ fail (printf "labelStudio.url is %s, which to a pod is the pod itself: give an address that pods reach, as http://label-studio.label-studio.svc:8080" $v.labelStudio.url) }}{{ end -}}
 {{- if not (or $v.labelStudio.apiKey $v.labelStudio.existingSecret) }}{{ fail "labelStudio.apiKey and labelStudio.existingSecret are both empty: labels cannot be read without a token" }}{{ end -}}
 {{- if and $v.labelStudio.apiKey $v.labelStudio.existingSecret }}{{ fail "labelStudio.apiKey and labelStudio.existingSecret are both set: keep one of them" }}{{ end -}}
-{{- if ne (empty $v.auth.username) (empty $v.auth.password) }}{{ fail "auth.username and auth.password belong together: set both, or neither to let everybody in" }}{{ end -}}
-{{- if and $v.auth.existingSecret (or $v.auth.username $v.auth.secretPath) }}{{ fail "auth.existingSecret is set beside auth.username or auth.secretPath: keep one of them" }}{{ end -}}
+{{- include "fitloop.checks.auth" . -}}
+{{- end -}}
+
+{{- define "fitloop.checks.auth" -}}
+{{- $auth := .Values.auth -}}
+{{- if ne (empty $auth.username) (empty $auth.password) }}{{ fail "auth.username and auth.password belong together: set both" }}{{ end -}}
+{{- if and $auth.existingSecret (or $auth.username $auth.secretPath) }}{{ fail "auth.existingSecret is set beside auth.username or auth.secretPath: keep one of them" }}{{ end -}}
+{{- if not (regexMatch "^([A-Za-z0-9_-]{16,})?$" $auth.secretPath) }}{{ fail (printf "auth.secretPath has %d characters: it takes at least 16, and letters, digits, - and _ alone (head -c 24 /dev/urandom | base64 | tr +/ -_)" (len $auth.secretPath)) }}{{ end -}}
+{{- $given := include "fitloop.secret.auth" . -}}
+{{- if and $auth.anonymous $given }}{{ fail "auth.anonymous is true beside a password, a secret path or auth.existingSecret: it would let everybody in, so keep one of them" }}{{ end -}}
+{{- if not (or $auth.anonymous $given) }}{{ fail "auth is empty, and whoever reaches the adapter could train, promote and pause: set auth.existingSecret, or auth.username and auth.password, or auth.anonymous to true to let everybody in on purpose" }}{{ end -}}
 {{- end -}}
 
 {{- define "fitloop.checks.store" -}}
 {{- $v := .Values -}}
 {{- if not $v.store.url }}{{ fail "store.url is empty: name the bucket where everything is kept, as s3://bucket/prefix/" }}{{ end -}}
 {{- if include "fitloop.isOwnHost" $v.store.endpoint }}{{ fail (printf "store.endpoint is %s, which to a pod is the pod itself: give an address that pods reach, as http://minio.minio.svc:9000" $v.store.endpoint) }}{{ end -}}
+{{- if ge (float64 $v.store.timeoutSeconds) 6.0 }}{{ fail (printf "store.timeoutSeconds is %v, and with its retries a write to the bucket would outlive the Lease of the adapter that leads (15 s), so none could lead: set it below 6" $v.store.timeoutSeconds) }}{{ end -}}
 {{- $with := list -}}{{- $without := list -}}
 {{- range $name := list "adapter" "predictor" "trainer" -}}
 {{- $keys := index $v.store $name -}}
@@ -40,6 +50,7 @@
 {{- if and (eq $v.rollout.mode "rolling") (eq $v.predictor.device "cuda") (not $v.rollout.spareGpu) }}{{ fail "rollout.mode rolling starts a pod beside the running ones, which needs a GPU that is not there: set rollout.mode to reload, or rollout.spareGpu to true" }}{{ end -}}
 {{- $scaling := $v.predictor.autoscaling -}}
 {{- if gt (int $scaling.minReplicas) (int $scaling.maxReplicas) }}{{ fail "predictor.autoscaling.minReplicas is greater than predictor.autoscaling.maxReplicas" }}{{ end -}}
+{{- if and $scaling.enabled $scaling.external }}{{ fail "predictor.autoscaling.enabled and predictor.autoscaling.external are both true: keep one of them" }}{{ end -}}
 {{- if and $scaling.enabled (not (dig "requests" "cpu" (dig "limits" "cpu" "" $v.predictor.resources) $v.predictor.resources)) }}{{ fail "predictor.autoscaling goes by the share of the requested CPU: set predictor.resources.requests.cpu" }}{{ end -}}
 {{- $gpus := int $v.trainer.gpus -}}
 {{- if and $v.trainer.allowCpu (gt $gpus 0) }}{{ fail "trainer.allowCpu is true and trainer.gpus is not 0: a run either needs its GPUs or has none; set trainer.gpus to 0 or trainer.allowCpu to false" }}{{ end -}}
@@ -52,10 +63,16 @@
 {{- $v := .Values -}}
 {{- if and $v.ingress.enabled $v.httpRoute.enabled }}{{ fail "ingress.enabled and httpRoute.enabled are both true: keep one of them" }}{{ end -}}
 {{- if and $v.ingress.tls.enabled (not $v.ingress.host) }}{{ fail "ingress.tls.enabled needs ingress.host: a certificate is for a name" }}{{ end -}}
+{{- if and $v.ingress.extraHosts (not $v.ingress.host) }}{{ fail "ingress.extraHosts needs ingress.host, which stands first" }}{{ end -}}
 {{- if and $v.httpRoute.enabled (not $v.httpRoute.parentRefs) }}{{ fail "httpRoute.enabled needs httpRoute.parentRefs: the Gateway that routes to it" }}{{ end -}}
 {{- if and $v.httpRoute.enabled $v.checkCluster (not (.Capabilities.APIVersions.Has "gateway.networking.k8s.io/v1/HTTPRoute")) }}{{ fail "httpRoute.enabled is true, and this cluster has no Gateway API (gateway.networking.k8s.io/v1): use ingress.enabled. (Only templating? Say --api-versions gateway.networking.k8s.io/v1/HTTPRoute, or set checkCluster to false.)" }}{{ end -}}
 {{- if and $v.networkPolicy.egress (not $v.networkPolicy.enabled) }}{{ fail "networkPolicy.egress needs networkPolicy.enabled" }}{{ end -}}
 {{- if and $v.networkPolicy.egress (not $v.networkPolicy.egressTo) }}{{ fail "networkPolicy.egress closes the way to Label Studio, the bucket and the API server: name them in networkPolicy.egressTo" }}{{ end -}}
+{{- end -}}
+
+{{/* How the adapter is reached from outside the cluster; "" is not at all. */}}
+{{- define "fitloop.exposed" -}}
+{{- if .Values.ingress.enabled }}an Ingress{{ else if .Values.httpRoute.enabled }}an HTTPRoute{{ else if ne .Values.service.type "ClusterIP" }}a Service of type {{ .Values.service.type }}{{ end -}}
 {{- end -}}
 
 {{/* Not empty for an address that a pod takes for itself. */}}

@@ -28,7 +28,7 @@ seccompProfile: {type: RuntimeDefault}
 {{- with .root.Values.image.pullSecrets }}
 imagePullSecrets: {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- range $key := list "nodeSelector" "tolerations" "affinity" }}
+{{- range $key := list "nodeSelector" "tolerations" "affinity" "hostAliases" "dnsConfig" }}
 {{- with get $own $key }}
 {{ $key }}: {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -38,6 +38,31 @@ imagePullSecrets: {{- toYaml . | nindent 2 }}
 {{ $key }}: {{ . }}
 {{- end }}
 {{- end }}
+{{- end -}}
+
+{{/* Containers of the user's that run before; begins with a line break, or is empty. */}}
+{{- define "fitloop.initContainers" -}}
+{{- with (index .root.Values .component).initContainers }}
+initContainers: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* And those beside the chart's own, as further items of `containers`. */}}
+{{- define "fitloop.extraContainers" -}}
+{{- with (index .root.Values .component).extraContainers }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* What a container may use. Takes `folders` as well, the sizes of its emptyDirs on disk: together they are the request for
+ephemeral-storage, unless the values have one. `limits` are more of them, as GPUs. */}}
+{{- define "fitloop.resources" -}}
+{{- $resources := deepCopy (index .root.Values .component).resources -}}
+{{- $requests := default dict $resources.requests -}}
+{{- if not (hasKey $requests "ephemeral-storage") }}{{ $_ := set $requests "ephemeral-storage" .folders }}{{ end -}}
+{{- $_ := set $resources "requests" $requests -}}
+{{- with .limits }}{{ $_ := set $resources "limits" (merge . (default dict $resources.limits)) }}{{ end -}}
+{{ toYaml $resources }}
 {{- end -}}
 
 {{/* Pods of one revision apart from each other. */}}
@@ -99,6 +124,39 @@ topologySpreadConstraints:
     secretKeyRef:
       name: {{ include "fitloop.secret.labelStudio" . }}
       key: {{ ternary .Values.labelStudio.existingSecretKey "LABEL_STUDIO_API_KEY" (not (empty .Values.labelStudio.existingSecret)) | quote }}
+{{- if .Values.labelStudio.ca.configMap }}
+- {name: FITLOOP_LABEL_STUDIO_CA_FILE, value: /etc/fitloop/label-studio-ca/ca.crt}
+{{- end }}
+{{- end -}}
+
+{{/* By it predictors know adapters. */}}
+{{- define "fitloop.env.token" -}}
+- name: FITLOOP_PREDICTOR_TOKEN
+  valueFrom:
+    secretKeyRef:
+      name: {{ include "fitloop.secret.token" . }}
+      key: {{ ternary .Values.predictor.token.existingSecretKey "FITLOOP_PREDICTOR_TOKEN" (not (empty .Values.predictor.token.existingSecret)) | quote }}
+{{- end -}}
+
+{{/* Who may call. A Secret or a key that is missing is said by the process, which ends for want of credentials. */}}
+{{- define "fitloop.env.auth" -}}
+{{- if .Values.auth.anonymous -}}
+- {name: FITLOOP_ANONYMOUS, value: "true"}
+{{- else -}}
+- {name: FITLOOP_AUTH_REQUIRED, value: "true"}
+{{ include "fitloop.env.credentials" . }}
+{{- end -}}
+{{- end -}}
+
+{{- define "fitloop.env.credentials" -}}
+{{- $keys := dict -}}
+{{- if .Values.auth.existingSecret }}{{ $keys = .Values.auth.existingSecretKeys }}{{ end -}}
+{{- $found := list -}}
+{{- range $value, $variable := dict "username" "BASIC_AUTH_USER" "password" "BASIC_AUTH_PASS" "secretPath" "FITLOOP_SECRET_PATH" -}}
+{{- $key := dict "name" (include "fitloop.secret.auth" $) "key" (default $variable (get $keys $value)) "optional" true -}}
+{{- $found = append $found (dict "name" $variable "valueFrom" (dict "secretKeyRef" $key)) -}}
+{{- end -}}
+{{ toYaml $found }}
 {{- end -}}
 
 {{- define "fitloop.mounts" -}}
@@ -106,6 +164,9 @@ topologySpreadConstraints:
 - {name: cache, mountPath: /cache}
 {{- if .root.Values.store.ca.configMap }}
 - {name: ca, mountPath: /etc/fitloop/ca, readOnly: true}
+{{- end }}
+{{- if and .root.Values.labelStudio.ca.configMap (ne .component "predictor") }}
+- {name: label-studio-ca, mountPath: /etc/fitloop/label-studio-ca, readOnly: true}
 {{- end }}
 {{- if include "fitloop.secret.store" . }}
 - {name: s3, mountPath: /etc/fitloop/s3, readOnly: true}
@@ -123,6 +184,12 @@ topologySpreadConstraints:
 {{- with $store.ca.configMap }}
 - name: ca
   configMap: {name: {{ . }}, items: [{key: {{ $store.ca.key | quote }}, path: ca.crt}]}
+{{- end }}
+{{- if ne .component "predictor" }}
+{{- with .root.Values.labelStudio.ca.configMap }}
+- name: label-studio-ca
+  configMap: {name: {{ . }}, items: [{key: {{ $.root.Values.labelStudio.ca.key | quote }}, path: ca.crt}]}
+{{- end }}
 {{- end }}
 {{- with (include "fitloop.secret.store" .) }}
 - name: s3
@@ -146,13 +213,23 @@ topologySpreadConstraints:
 {{ add (mul 2 (int (index .root.Values .component).cacheMb)) 1024 }}Mi
 {{- end -}}
 
-{{/* Changes with what a pod reads once from Secrets of the chart. */}}
+{{/* That of both folders of a server: 1 GiB of /tmp as well. */}}
+{{- define "fitloop.serverFolders" -}}
+{{ add (mul 2 (int (index .root.Values .component).cacheMb)) 2048 }}Mi
+{{- end -}}
+
+{{/* Changes with what a pod reads once: names of Secrets, the Job's manifest, and the revisions in which the chart's own Secrets
+were given what they hold. Never with a hash of what they hold: whoever may get pods could guess passwords by it. */}}
 {{- define "fitloop.checksum" -}}
 {{- $v := .root.Values -}}
-{{- $known := dict "keys" (index $v.store .component) -}}
+{{- $known := dict "keys" (include "fitloop.secret.store" .) "secretKeys" $v.store.secretKeys -}}
+{{- $_ := set $known "keysSince" (include "fitloop.since" (dict "root" .root "secret" (printf "s3-%s" .component))) -}}
+{{- $_ := set $known "token" (include "fitloop.secret.token" .root) -}}
 {{- if eq .component "adapter" -}}
-{{- $_ := set $known "token" $v.labelStudio -}}
-{{- $_ := set $known "auth" $v.auth -}}
+{{- $_ := set $known "labelStudio" (omit $v.labelStudio "apiKey") -}}
+{{- $_ := set $known "labelStudioSince" (include "fitloop.since" (dict "root" .root "secret" "label-studio")) -}}
+{{- $_ := set $known "auth" (omit $v.auth "username" "password" "secretPath") -}}
+{{- $_ := set $known "authSince" (include "fitloop.since" (dict "root" .root "secret" "auth")) -}}
 {{- $_ := set $known "job" (include "fitloop.trainer.manifest" .root) -}}
 {{- end -}}
 checksum/config: {{ toJson $known | sha256sum }}

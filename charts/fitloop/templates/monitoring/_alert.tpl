@@ -8,7 +8,7 @@ Takes (dict "root" $ "name" "FitloopRunsFailing").
 {{- $text := .root.Files.Get (printf "files/alerts/%s.yaml" .name) -}}
 {{- $series := include "fitloop.series" .root -}}
 {{- $text = $text | replace "${release}" $series | replace "${projects}" (printf "%s,project!=\"other\"" $series) -}}
-{{- range $key, $value := $rules.thresholds }}{{ $text = replace (printf "${%s}" $key) (toJson $value) $text }}{{ end -}}
+{{- range $key, $value := $rules.thresholds }}{{ $text = replace (printf "${%s}" $key) (trimAll "\"" (toJson $value)) $text }}{{ end -}}
 {{- if contains "${" $text }}{{ fail (printf "files/alerts/%s.yaml asks for a value that is not there: %s" .name (regexFind "[$][{][^}]*}?" $text)) }}{{ end -}}
 {{- $alert := $text | fromYaml -}}
 {{- with $alert.Error }}{{ fail (printf "files/alerts/%s.yaml is no YAML: %s" $.name .) }}{{ end -}}

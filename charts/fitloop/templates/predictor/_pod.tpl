@@ -2,6 +2,7 @@
 {{- define "fitloop.predictor.env" -}}
 {{ include "fitloop.env.store" (dict "root" . "component" "predictor") }}
 {{ include "fitloop.env.cache" (dict "root" . "component" "predictor") }}
+{{ include "fitloop.env.token" . }}
 - {name: FITLOOP_ROLLOUT_MODE, value: {{ .Values.rollout.mode }}}
 - {name: FITLOOP_DEVICE, value: {{ .Values.predictor.device }}}
 - {name: FITLOOP_LOADED_MODELS, value: {{ int .Values.predictor.loadedModels | quote }}}
@@ -10,12 +11,10 @@
 {{- end -}}
 
 {{- define "fitloop.predictor.resources" -}}
-{{- $resources := deepCopy .Values.predictor.resources -}}
-{{- if eq .Values.predictor.device "cuda" -}}
-{{- $limits := merge (dict .Values.predictor.gpuResource (int .Values.predictor.gpus)) (default dict $resources.limits) -}}
-{{- $_ := set $resources "limits" $limits -}}
-{{- end -}}
-{{ toYaml $resources }}
+{{- $who := dict "root" . "component" "predictor" -}}
+{{- $limits := dict -}}
+{{- if eq .Values.predictor.device "cuda" }}{{ $limits = dict .Values.predictor.gpuResource (int .Values.predictor.gpus) }}{{ end -}}
+{{ include "fitloop.resources" (merge (dict "folders" (include "fitloop.serverFolders" $who) "limits" $limits) $who) }}
 {{- end -}}
 
 {{- define "fitloop.predictor.container" -}}
@@ -59,6 +58,8 @@ securityContext: {{- include "fitloop.podSecurity" . | nindent 2 }}
 {{- include "fitloop.placement" $who }}
 containers:
   - {{- include "fitloop.predictor.container" . | nindent 4 }}
+  {{- with (include "fitloop.extraContainers" $who) }}{{ . | indent 2 }}{{ end }}
+{{- include "fitloop.initContainers" $who }}
 volumes: {{- include "fitloop.volumes" (merge (dict "tmp" "1Gi" "cache" (include "fitloop.cacheSize" $who)) $who) | nindent 2 }}
 {{- end -}}
 

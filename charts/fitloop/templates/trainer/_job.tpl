@@ -34,13 +34,18 @@ arguments, and one variable. */}}
 {{- end }}
 {{- end -}}
 
+{{/* Twice the scratch: a size, as 1.5Gi, of which the number alone is doubled. */}}
+{{- define "fitloop.trainer.folders" -}}
+{{- $unit := regexFind "[A-Za-z]*$" .Values.trainer.scratchSize -}}
+{{- $number := trimSuffix $unit .Values.trainer.scratchSize -}}
+{{- if contains "." $number }}{{ mulf 2 (float64 $number) }}{{ else }}{{ mul 2 (int64 $number) }}{{ end }}{{ $unit -}}
+{{- end -}}
+
 {{- define "fitloop.trainer.job" -}}
 {{- $t := .Values.trainer -}}
 {{- $who := dict "root" . "component" "trainer" -}}
-{{- $resources := deepCopy $t.resources -}}
-{{- if gt (int $t.gpus) 0 -}}
-{{- $_ := set $resources "limits" (merge (dict $t.gpuResource (int $t.gpus)) (default dict $resources.limits)) -}}
-{{- end -}}
+{{- $limits := dict -}}
+{{- if gt (int $t.gpus) 0 }}{{ $limits = dict $t.gpuResource (int $t.gpus) }}{{ end -}}
 apiVersion: batch/v1
 kind: Job
 metadata:
@@ -85,6 +90,9 @@ spec:
       {{- end }}
       securityContext: {{- include "fitloop.podSecurity" . | nindent 8 }}
       {{- with (include "fitloop.placement" $who) }}{{ . | indent 6 }}{{ end }}
+      {{- with $t.topologySpreadConstraints }}
+      topologySpreadConstraints: {{- toYaml . | nindent 8 }}
+      {{- end }}
       containers:
         - name: trainer
           image: {{ include "fitloop.image" $who }}
@@ -93,11 +101,13 @@ spec:
           command: [python, -P, -m, services.trainer.ranks]
           {{- end }}
           env: {{- include "fitloop.env" (dict "own" (include "fitloop.trainer.env" .) "extra" $t.extraEnv) | nindent 12 }}
-          resources: {{- toYaml $resources | nindent 12 }}
+          resources: {{- include "fitloop.resources" (merge (dict "folders" (include "fitloop.trainer.folders" .) "limits" $limits) $who) | nindent 12 }}
           securityContext: {{- include "fitloop.containerSecurity" . | nindent 12 }}
           volumeMounts:
             - {name: shm, mountPath: /dev/shm}
             {{- include "fitloop.mounts" $who | nindent 12 }}
+        {{- with (include "fitloop.extraContainers" $who) }}{{ . | indent 8 }}{{ end }}
+      {{- with (include "fitloop.initContainers" $who) }}{{ . | indent 6 }}{{ end }}
       volumes:
         - {name: shm, emptyDir: {medium: Memory, sizeLimit: {{ $t.shmSize }}}}
         {{- include "fitloop.volumes" (merge (dict "tmp" $t.scratchSize "cache" $t.scratchSize) $who) | nindent 8 }}

@@ -1,0 +1,116 @@
+"""Who may call: closed unless the values say otherwise, and no hash of a secret anywhere."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+
+from tests.chart.rendering import CHART, Document, container, environment, template
+
+ADAPTER = "Deployment/loop-fitloop"
+SECRET = "correct-horse-battery-staple"
+PASSWORD: Document = {"existingSecret": "", "username": "ann", "password": SECRET}
+ANONYMOUS: Document = {"existingSecret": "", "anonymous": True}
+
+
+def told(auth: Document, **more: Any) -> dict[str, Any]:
+    return environment(container(template({"auth": auth, **more}).pod(ADAPTER)))
+
+
+@pytest.mark.parametrize(
+    ("auth", "name"),
+    [
+        (PASSWORD, "loop-fitloop-auth"),
+        ({"existingSecret": "", "secretPath": SECRET}, "loop-fitloop-auth"),
+        ({"existingSecret": "door"}, "door"),
+    ],
+)
+def test_whatever_is_given_makes_credentials_required(auth: Document, name: str) -> None:
+    """A Secret without these keys starts a process that says so and ends, and never one that is open."""
+    found = told(auth)
+    assert found["FITLOOP_AUTH_REQUIRED"] == "true"
+    assert not {"FITLOOP_ANONYMOUS", "FITLOOP_ALLOWED_HOSTS"} & found.keys()
+    for variable in ("BASIC_AUTH_USER", "BASIC_AUTH_PASS", "FITLOOP_SECRET_PATH"):
+        assert found[variable]["secretKeyRef"] == {"name": name, "key": variable, "optional": True}
+
+
+def test_a_secret_may_call_its_keys_as_kubernetes_does() -> None:
+    keys = {"username": "username", "password": "password", "secretPath": "path"}
+    found = told({"existingSecret": "door", "existingSecretKeys": keys})
+    variables = ("BASIC_AUTH_USER", "BASIC_AUTH_PASS", "FITLOOP_SECRET_PATH")
+    assert [found[one]["secretKeyRef"]["key"] for one in variables] == ["username", "password", "path"]
+    own = told({**PASSWORD, "existingSecretKeys": keys})
+    assert own["BASIC_AUTH_USER"]["secretKeyRef"]["key"] == "BASIC_AUTH_USER", (
+        "the chart's own Secret has its own"
+    )
+
+
+def test_everybody_is_let_in_on_purpose_alone() -> None:
+    found = told(ANONYMOUS)
+    assert found["FITLOOP_ANONYMOUS"] == "true"
+    assert not {"FITLOOP_AUTH_REQUIRED", "BASIC_AUTH_USER", "FITLOOP_SECRET_PATH"} & found.keys()
+
+
+def test_an_adapter_that_is_open_knows_the_names_by_which_it_is_called() -> None:
+    ingress = {"enabled": True, "host": "fitloop.example.test", "extraHosts": ["b.example.test"]}
+    found = told(ANONYMOUS, ingress=ingress, allowedHosts=["10.0.0.7"])
+    assert found["FITLOOP_ALLOWED_HOSTS"].split(",") == [
+        "loop-fitloop",
+        "loop-fitloop.default",
+        "loop-fitloop.default.svc",
+        "loop-fitloop.default.svc.cluster.local",
+        "fitloop.example.test",
+        "b.example.test",
+        "10.0.0.7",
+    ]
+
+
+def test_no_hash_of_a_secret_stands_in_a_manifest() -> None:
+    """Not of a value alone, nor of what held it in 0.1.0: pods' annotations are read by more people than Secrets."""
+    keys = {"existingSecret": "", "accessKey": SECRET, "secretKey": SECRET}
+    processes = ("adapter", "predictor", "trainer")
+    before = template({"auth": PASSWORD, "store": {one: dict(keys) for one in processes}})
+    others = {one: {**keys, "secretKey": "another"} for one in processes}
+    after = template({"auth": {**PASSWORD, "password": "another"}, "store": others})
+    for kind in ("Deployment", "InferenceService", "ConfigMap"):
+        assert before.of(kind) == after.of(kind)
+
+
+def test_the_check_of_helm_test_uses_the_same_credentials() -> None:
+    for pod in template({"auth": PASSWORD}).of("Pod").values():
+        found = environment(container(pod["spec"]))
+        assert found["BASIC_AUTH_PASS"]["secretKeyRef"]["name"] == "loop-fitloop-auth"
+    for pod in template({"auth": ANONYMOUS}).of("Pod").values():
+        assert not environment(container(pod["spec"]))
+
+
+def test_notes_hold_no_secret() -> None:
+    """They end in logs of pipelines: what they say of the secret path is how to read it."""
+    notes = (CHART / "templates" / "NOTES.txt").read_text()
+    assert "{{ .Values.auth.secretPath }}" not in notes
+    assert "$base .Values.auth.secretPath" not in notes
+
+
+# ------------------------------------------------------------------------------------------- adapters and predictors
+def test_adapters_show_predictors_a_token_that_the_chart_makes() -> None:
+    rendered = template()
+    expected = {"name": "loop-fitloop-predictor-token", "key": "FITLOOP_PREDICTOR_TOKEN"}
+    for owner in (ADAPTER, "InferenceService/loop-fitloop"):
+        found = environment(container(rendered.pod(owner)))
+        assert found["FITLOOP_PREDICTOR_TOKEN"]["secretKeyRef"] == expected
+    assert "FITLOOP_PREDICTOR_TOKEN" not in environment(container(rendered.pod("Job/run")))
+    secret = rendered.one("Secret", "loop-fitloop-predictor-token")
+    assert len(base64.b64decode(secret["data"]["FITLOOP_PREDICTOR_TOKEN"])) == 48
+
+
+def test_the_token_may_be_the_users() -> None:
+    own = {"predictor": {"token": {"existingSecret": "mine", "existingSecretKey": "word"}}}
+    for values in (own, {**own, "kserve": {"enabled": False}}):
+        rendered = template(values)
+        for owner, spec in rendered.pods():
+            if not owner.startswith(("Job/", "Pod/")):
+                found = environment(container(spec))["FITLOOP_PREDICTOR_TOKEN"]
+                assert found["secretKeyRef"] == {"name": "mine", "key": "word"}
+        assert "loop-fitloop-predictor-token" not in rendered.of("Secret")

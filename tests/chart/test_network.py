@@ -1,0 +1,104 @@
+"""NetworkPolicies: who may come in, and where pods may go."""
+
+from __future__ import annotations
+
+from tests.chart.rendering import Document, Rendered, template
+
+METADATA = "169.254.169.254/32"
+
+
+def peers(rendered: Rendered, component: str, port: int) -> list[Document] | None:
+    """Who may come in at the port: None for everybody, [] for nobody."""
+    spec = rendered.one("NetworkPolicy", f"loop-fitloop-{component}")["spec"]
+    assert "Ingress" in spec["policyTypes"]
+    found: list[Document] = []
+    for rule in spec["ingress"]:
+        if port in {one["port"] for one in rule.get("ports", [{"port": port}])}:
+            if "from" not in rule:
+                return None
+            found += rule["from"]
+    return found
+
+
+def components(found: list[Document] | None) -> set[str]:
+    return {one["podSelector"]["matchLabels"]["app.kubernetes.io/component"] for one in found or ()}
+
+
+def test_the_ways_in_are_closed_but_for_those_that_are_needed() -> None:
+    rendered = template()
+    assert peers(rendered, "adapter", 9090) is None
+    assert peers(rendered, "adapter", 9091) == []
+    assert components(peers(rendered, "predictor", 8080)) == {"adapter", "test"}
+    assert components(peers(rendered, "predictor", 8081)) == {"adapter", "test"}
+    assert peers(rendered, "trainer", 29500) == []
+    assert components(peers(template({"trainer": {"pods": 2}}), "trainer", 29500)) == {"trainer"}
+
+
+def test_who_may_call_and_who_may_measure_is_said_by_values() -> None:
+    anyone: Document = {"namespaceSelector": {}}
+    rendered = template({"networkPolicy": {"ingressFrom": [anyone], "metricsFrom": [anyone]}})
+    called = peers(rendered, "adapter", 9090)
+    assert called is not None
+    assert anyone in called
+    assert peers(rendered, "adapter", 9091) == [anyone]
+    assert anyone in (peers(rendered, "predictor", 8081) or ())
+    assert anyone not in (peers(rendered, "predictor", 8080) or ())
+
+
+def test_the_way_out_is_closed_where_it_is_asked_for() -> None:
+    for name, policy in template().of("NetworkPolicy").items():
+        assert ("Egress" in policy["spec"]["policyTypes"]) is (name == "loop-fitloop-trainer")
+    out = [{"ipBlock": {"cidr": "10.0.0.0/8"}}]
+    for policy in template(profile="airgapped").of("NetworkPolicy").values():
+        assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+        assert policy["spec"]["egress"][-1] == {"to": out}
+    assert not template({"networkPolicy": {"enabled": False}}).of("NetworkPolicy")
+
+
+def egress(rendered: Rendered, component: str) -> list[Document]:
+    """The ways out."""
+    return list(rendered.one("NetworkPolicy", f"loop-fitloop-{component}")["spec"]["egress"])
+
+
+def test_names_are_asked_of_the_clusters_own_servers_alone() -> None:
+    names, _, _ = egress(template(profile="airgapped"), "adapter")
+    assert names["to"] == [
+        {
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
+            "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
+        }
+    ]
+    assert {(one["port"], one["protocol"]) for one in names["ports"]} == {(53, "UDP"), (53, "TCP")}
+    own: Document = {"to": [{"ipBlock": {"cidr": "169.254.20.10/32"}}], "ports": ["5353"]}
+    names, *_ = egress(template({"networkPolicy": {"dns": own}}, "airgapped"), "adapter")
+    assert (names["to"], {one["port"] for one in names["ports"]}) == (own["to"], {5353})
+
+
+def test_ports_of_the_way_out_are_by_values() -> None:
+    *_, out = egress(template({"networkPolicy": {"egressPorts": [443, 9000]}}, "airgapped"), "predictor")
+    assert out["ports"] == [{"port": 443, "protocol": "TCP"}, {"port": 9000, "protocol": "TCP"}]
+
+
+def test_trainers_do_not_reach_where_a_cloud_tells_a_nodes_credentials() -> None:
+    """Where egress is open, and where it is open to every address; all else stays as it is."""
+    (rule,) = egress(template(), "trainer")
+    assert rule == {
+        "to": [
+            {"namespaceSelector": {}},
+            {"ipBlock": {"cidr": "0.0.0.0/0", "except": [METADATA]}},
+            {"ipBlock": {"cidr": "::/0", "except": ["fd00:ec2::254/128"]}},
+        ]
+    }
+    anywhere = {"egress": True, "egressTo": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}
+    *_, out = egress(template({"networkPolicy": anywhere}), "trainer")
+    assert out["to"] == [{"ipBlock": {"cidr": "0.0.0.0/0", "except": [METADATA]}}]
+    *_, out = egress(template({"networkPolicy": anywhere}), "adapter")
+    assert out["to"] == anywhere["egressTo"]
+
+
+def test_trainers_without_keys_ask_there_for_their_identity() -> None:
+    none = {one: {"existingSecret": ""} for one in ("adapter", "predictor", "trainer")}
+    openings: tuple[Document, ...] = ({"store": none}, {"networkPolicy": {"trainerBlocked": []}})
+    for values in openings:
+        policy = template(values).one("NetworkPolicy", "loop-fitloop-trainer")["spec"]
+        assert policy["policyTypes"] == ["Ingress"]
