@@ -89,13 +89,24 @@ class Lease:
         sent = self.clock()
         found = self.kube.get("lease", self.name)
         if found is None:
-            self.kube.create("lease", self._fresh())
+            self._make()
         elif self._may_have(found):
             self.kube.replace("lease", self.name, self._ours(found))
         else:
             self._renewed = _NEVER
             return
         self._renewed = sent
+
+    def _make(self) -> None:
+        """Where that is allowed: the chart makes the Lease, and gives no right to make one."""
+        try:
+            self.kube.create("lease", self._fresh())
+        except ClusterError as error:
+            if error.status != 403:
+                raise
+            raise ClusterError(
+                f"Lease {self.name} is gone, and so no adapter leads: `helm upgrade` with the same values makes it again."
+            ) from error
 
     def _give_back(self) -> None:
         found = self.kube.get("lease", self.name)

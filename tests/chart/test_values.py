@@ -99,7 +99,12 @@ def test_a_wrong_value_is_named(values: dict[str, Any], said: str) -> None:
 
 def test_settings_of_projects_arrive_as_the_adapter_reads_them() -> None:
     projects = {
-        "12": {"method": "finetune", "learning_rate": 3e-5, "start_training_each_n_updates": 20},
+        "12": {
+            "method": "finetune",
+            "learning_rate": 3e-5,
+            "start_training_each_n_updates": 20,
+            "control": "topic",
+        },
         "7": {"num_train_epochs": "3"},
     }
     rendered = template({"projects": projects})
@@ -109,6 +114,7 @@ def test_settings_of_projects_arrive_as_the_adapter_reads_them() -> None:
         "method": "finetune",
         "learning_rate": "3e-05",
         "start_training_each_n_updates": "20",
+        "control": "topic",
     }
     assert found[7] == {"num_train_epochs": "3"}
 

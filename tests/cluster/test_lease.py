@@ -25,6 +25,7 @@ class KubeFake:
     shared: dict[str, Any] = field(default_factory=lambda: {"lease": None, "version": 0})
     away: bool = False
     after_get: Any = None
+    may_create: bool = True
 
     def get(self, kind: str, name: str) -> Document | None:
         self._ask()
@@ -36,6 +37,8 @@ class KubeFake:
 
     def create(self, kind: str, body: Document) -> Document:
         self._ask()
+        if not self.may_create:
+            raise ClusterError("forbidden", 403)
         if self.shared["lease"]:
             raise ClusterError("there", 409)
         return self._put(body)
@@ -75,6 +78,15 @@ class Candidate:
 @pytest.fixture
 def shared() -> dict[str, Any]:
     return {"lease": None, "version": 0}
+
+
+def test_a_lease_that_is_gone_and_may_not_be_made_is_told_with_what_makes_it(shared: dict[str, Any]) -> None:
+    """As in the chart, which makes it and gives no right to."""
+    one = Candidate(shared, "one")
+    one.kube.may_create = False
+    with pytest.raises(ClusterError, match=r"Lease fitloop is gone.*`helm upgrade`"):
+        one.lease.turn()
+    assert not one.lease.leads()
 
 
 def test_the_lease_is_made_where_there_is_none(shared: dict[str, Any]) -> None:
