@@ -41,5 +41,5 @@ matchConditions:
 {{- define "fitloop.admission.same" -}}
 {{- $map := first . -}}
 {{- $but := "" -}}{{- if gt (len .) 1 }}{{ $but = printf "k == %q || " (last .) }}{{ end -}}
-object.{{ $map }}.all(k, {{ $but }}(k in oldObject.{{ $map }} && object.{{ $map }}[k] == oldObject.{{ $map }}[k])) && oldObject.{{ $map }}.all(k, {{ $but }}k in object.{{ $map }})
+variables.new.{{ $map }}.all(k, {{ $but }}(k in variables.old.{{ $map }} && variables.new.{{ $map }}[k] == variables.old.{{ $map }}[k])) && variables.old.{{ $map }}.all(k, {{ $but }}k in variables.new.{{ $map }})
 {{- end -}}
