@@ -218,6 +218,16 @@ def test_what_fitloop_says_of_the_project(studio: Studio, tmp_path: Path) -> Non
     assert "does not look after it yet" in project.state(known, 5).sentence
 
 
+def test_labels_none_of_which_counts_are_a_warning_and_a_few_are_told(studio: Studio, tmp_path: Path) -> None:
+    known, words = context(tmp_path, studio.ingress.url), "3 annotations do not count: skipped."
+    studio.ingress.project.update(labelled=0, not_counted_in_words=words)
+    said = project.state(known, 5)
+    assert (said.verdict, said.sentence) == (Verdict.WARN, f"No label counts. {words}")
+    studio.ingress.project["labelled"] = 9
+    said = project.state(known, 5)
+    assert (said.verdict, said.sentence) == (Verdict.OK, f"It is served v-1; All is quiet. {words}")
+
+
 def test_a_private_address_needs_an_event_or_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def known_as(address: str) -> None:
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_: [(0, 0, 0, "", (address, 0))])

@@ -139,7 +139,7 @@ class Refresher:
                 self._wake.clear()
 
     def _try(self, known: Progress) -> None:
-        job = known.job
+        job, began = known.job, self._clock()
         try:
             if not self._goes_on(known):
                 self._give_up(known)
@@ -147,10 +147,10 @@ class Refresher:
                 self._entitle(job)
                 self._finish(known)
         except FitloopError as error:
-            self._failed(known, str(error))
+            self._failed(known, str(error), began)
         except Exception as error:  # noqa: BLE001  # a slip of ours: other projects' jobs come all the same
             log.error("a refresh failed unexpectedly", **slip(error))  # not `exception`: see slips
-            self._failed(known, sentence_of(error))
+            self._failed(known, sentence_of(error), began)
 
     def _finish(self, known: Progress) -> None:
         job = known.job
@@ -187,10 +187,11 @@ class Refresher:
             self._desk.titled[job.project_id] = self._clock() + LOOK_AGAIN_SECONDS
             log.warning("the title was not looked at", project=job.project_id, reason=str(error))
 
-    def _failed(self, known: Progress, reason: str) -> None:
-        job = known.job
+    def _failed(self, known: Progress, reason: str, began: float) -> None:
+        """Wait for as long as it took: what was pushed and not answered may still be stored, and would be pushed twice."""
+        job, took = known.job, self._clock() - began
         with self._lock:
-            delay = self._desk.backoff[job.project_id].failed(self._clock())
+            delay = self._desk.backoff[job.project_id].failed(began, took)
         self._tell(known, problem=f"Suggestions of {job.version} could not be refreshed: {reason}")
         log.warning(
             "not refreshed", project=job.project_id, version=job.version, reason=reason, retry_seconds=delay

@@ -83,8 +83,19 @@ def state(context: Context, number: int) -> Finding:
         )
     if problem := str(said.get("problem") or ""):
         return warn(f"Fitloop says: {problem}", f"`fitloop status {number}` tells more.")
+    not_counted = str(said.get("not_counted_in_words") or "")
+    if not_counted and not said.get("labelled"):
+        return warn(
+            f"No label counts. {not_counted}",
+            "Correct them in Label Studio, or the label config; annotations that are only skipped need nothing.",
+        )
     served = (said.get("served") or {}).get("current") or "nothing yet"
-    return ok(f"It is served {served}; {str(said.get('sentence') or 'all is quiet').rstrip('.')}.")
+    quiet = str(said.get("sentence") or "all is quiet").rstrip(".")
+    return ok(" ".join(filter(None, (f"It is served {served}; {quiet}.", _unless_said(not_counted, quiet)))))
+
+
+def _unless_said(words: str, sentence: str) -> str:
+    return "" if words.rstrip(".") in sentence else words
 
 
 _LOOKS: Final = (

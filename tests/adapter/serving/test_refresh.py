@@ -165,6 +165,25 @@ def test_trouble_is_told_and_tried_again_later_from_where_it_stood(error: Except
     assert sentence(bench.refresher.progress(1)) == ""
 
 
+def test_a_push_that_was_not_answered_is_waited_for_before_it_is_looked_for() -> None:
+    bench = Bench(3)
+    whole = bench.label_studio.push_predictions
+
+    def late(project_id: int, predictions: list[dict[str, object]]) -> int:
+        bench.now += 30.0
+        whole(project_id, predictions)
+        raise LabelStudioUnreachable("no answer")
+
+    bench.label_studio.push_predictions = late  # type: ignore[method-assign, assignment]
+    bench.work(bench.job())
+    bench.label_studio.push_predictions = whole  # type: ignore[method-assign]
+    bench.now += 29.0
+    assert not bench.refresher.work(bench.now)
+    bench.now += 1.0
+    bench.work(bench.job())
+    assert (bench.pushed, bench.title) == (bench.tasks, "support-1")
+
+
 NESTED = LabelSpace("label", "text", "$text", ("card", "loan"), (("bank", "card"), ("bank", "loan")))
 
 
