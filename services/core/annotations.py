@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from services.core.domain import LabelSpace, Uncounted
 from services.core.labels import answer_of, is_usable, labels_of
-from services.core.uncounted import Cause, bare, counted, sentence
+from services.core.uncounted import Cause, bare, by_bare, counted, sentence
 
 LEAST_LABELS = 2
 """Labels that must be told apart before a model can be made ..."""
@@ -113,8 +113,8 @@ def _not_a_label(space: LabelSpace, found: str) -> Cause | None:
         return None
     if found in space.shown:
         return Cause("value_for_alias", found[:_LONGEST])
-    alike = any(bare(found) == bare(name) for name in (*space.labels, *space.shown))
-    return Cause("other_spelling" if alike else "foreign_label", found[:_LONGEST])
+    is_alike = bare(found[:_LONGEST]) in by_bare(space)
+    return Cause("other_spelling" if is_alike else "foreign_label", found[:_LONGEST])
 
 
 def why_not_trainable(

@@ -10,6 +10,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from services.core.domain import LabelSpace, Uncounted
@@ -47,7 +48,9 @@ _ADVICE: Final = (
 EXAMPLES: Final = 3
 _LONGEST: Final = 40
 _ALIKE: Final = 0.75
-"""Similarity from which another label is offered, as difflib counts it."""
+"""Similarity from which another label is offered, as difflib counts it ..."""
+_MOST: Final = 1000
+"""... and labels above which none is looked for."""
 
 
 class Cause(NamedTuple):
@@ -141,14 +144,21 @@ def _example(reason: str, what: str, space: LabelSpace) -> str:
     return f"{quoted(what)} for {quoted(meant)}"
 
 
+@lru_cache(maxsize=2048)
 def _meant(what: str, space: LabelSpace) -> str | None:
-    """The label that is most like what was found."""
-    by_bare = {
-        bare(name): label
-        for name, label in (*space.shown.items(), *((label, label) for label in space.labels))
-    }
-    found = get_close_matches(bare(what), by_bare, n=1, cutoff=_ALIKE)
-    return by_bare[found[0]] if found else None
+    """The label that is most like what was found: asked at each look, and slow where there are many labels."""
+    names = by_bare(space)
+    if (name := bare(what)) in names:
+        return names[name]
+    found = get_close_matches(name, names, n=1, cutoff=_ALIKE) if len(names) <= _MOST else []
+    return names[found[0]] if found else None
+
+
+@lru_cache(maxsize=512)
+def by_bare(space: LabelSpace) -> Mapping[str, str]:
+    """Each label by its bare name, and by that of what the editor shows of it."""
+    names = (*space.shown.items(), *((label, label) for label in space.labels))
+    return {bare(name): label for name, label in names}
 
 
 def bare(label: str) -> str:

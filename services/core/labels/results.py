@@ -29,7 +29,6 @@ class Answer:
 
 def answer_of(space: LabelSpace, result: object) -> Answer:
     """What the regions of a result say under `from_name`."""
-    known = frozenset(space.labels)
     by_path = dict(zip(space.paths or (), space.labels, strict=False))
     labels: dict[str, None] = {}
     controls: dict[str, None] = {}
@@ -41,7 +40,7 @@ def answer_of(space: LabelSpace, result: object) -> Answer:
             continue
         asked = True
         for choice in _choices(region.get("value")):
-            label = _label(choice, by_path, known)
+            label = _label(choice, by_path, space.labels)
             if label is None:
                 unreadable = True
             else:
@@ -97,21 +96,21 @@ def _choices(value: object) -> list[Any]:
     return choices if isinstance(choices, list) else [choices]
 
 
-def _label(choice: object, by_path: Mapping[tuple[str, ...], str], known: frozenset[str]) -> str | None:
+def _label(choice: object, by_path: Mapping[tuple[str, ...], str], known: tuple[str, ...]) -> str | None:
     """The label of one entry of a result: a text, a number, or a path from the root where the config nests.
 
     A path that the config no longer has is a label that it no longer has, whatever else is called like its end.
     """
     if not isinstance(choice, list):
         return _text(choice, known)
-    names = [_text(name, frozenset()) for name in choice]
+    names = [_text(name, ()) for name in choice]
     path = tuple(name for name in names if name is not None)
     if not path or len(path) < len(names):
         return None
     return by_path.get(path, " > ".join(path) if by_path else path[-1])
 
 
-def _text(choice: object, known: frozenset[str]) -> str | None:
+def _text(choice: object, known: tuple[str, ...]) -> str | None:
     """A text as it is; a number as the label that it is written as, and a whole one without a fraction: 1.0 is "1"."""
     if isinstance(choice, str):
         return choice
