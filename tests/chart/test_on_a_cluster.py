@@ -25,6 +25,7 @@ VARIANTS: dict[str, tuple[str, Document]] = {
     **{profile: (profile, {}) for profile in PROFILES},
     "two pods": ("minikube-cpu", {"trainer": {"pods": 2}}),
     "autoscaling": ("no-kserve", {"predictor": {"autoscaling": {"enabled": True}}}),
+    "another scaler": ("minikube-cpu", {"predictor": {"autoscaling": {"external": True}}}),
     "autoscaling by KServe": ("minikube-cpu", {"predictor": {"autoscaling": {"enabled": True}}}),
     "ingress": (
         "minikube-cpu",

@@ -34,6 +34,11 @@ GPU = {"predictor": {"device": "cuda"}}
         ({"auth": {"existingSecret": ""}, "service": {"type": "LoadBalancer"}}, "auth is empty"),
         ({"auth": {"anonymous": True}}, "it would let everybody in"),
         ({"auth": {"existingSecret": "", "secretPath": "p" * 15}}, "auth.secretPath has 15 characters"),
+        ({"serviceAccounts": {"adapter": {"create": False}}}, "name the service account that exists"),
+        (
+            {"serviceAccounts": {"adapter": {"name": "mine"}, "trainer": {"name": "mine", "create": False}}},
+            "serviceAccounts.adapter and serviceAccounts.trainer are both mine",
+        ),
         ({"store": {"timeoutSeconds": 6}}, "store.timeoutSeconds is 6"),
         ({"store": {"timeoutSeconds": "7.5"}}, "set it below 6"),
         (

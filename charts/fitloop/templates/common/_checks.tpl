@@ -16,6 +16,19 @@
 {{- if not (or $v.labelStudio.apiKey $v.labelStudio.existingSecret) }}{{ fail "labelStudio.apiKey and labelStudio.existingSecret are both empty: labels cannot be read without a token" }}{{ end -}}
 {{- if and $v.labelStudio.apiKey $v.labelStudio.existingSecret }}{{ fail "labelStudio.apiKey and labelStudio.existingSecret are both set: keep one of them" }}{{ end -}}
 {{- include "fitloop.checks.auth" . -}}
+{{- include "fitloop.checks.accounts" . -}}
+{{- end -}}
+
+{{/* Each process has rights of its own, so an account of its own. */}}
+{{- define "fitloop.checks.accounts" -}}
+{{- $names := dict -}}
+{{- range $component := list "adapter" "predictor" "trainer" -}}
+{{- $account := index $.Values.serviceAccounts $component -}}
+{{- if not (or $account.create $account.name) }}{{ fail (printf "serviceAccounts.%s.create is false, and serviceAccounts.%s.name is empty: name the service account that exists" $component $component) }}{{ end -}}
+{{- $name := include "fitloop.account" (dict "root" $ "component" $component) -}}
+{{- with get $names $name }}{{ fail (printf "serviceAccounts.%s and serviceAccounts.%s are both %s: each process has rights of its own, so name two" . $component $name) }}{{ end -}}
+{{- $_ := set $names $name $component -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "fitloop.checks.auth" -}}
