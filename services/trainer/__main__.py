@@ -163,13 +163,15 @@ def train(run: Run) -> None:
     )
     # Seconds of imports, while Label Studio answers.
     loading = Loading(lambda: _load_base(run.request.parameters))
-    project, space = read_project(run)
+    project, space, skipped = read_project(run)
     before = published_before(run, project)
     run.progress.found(as_found(before, run.progress.status.published))
     try:
         if len(before) < len(methods_of(run.request.parameters.method)):
             resuming, published = checkpoints.exist(), bool(before)
-            dataset = read_dataset(run, project, space, resuming=resuming, published=published)
+            dataset = read_dataset(
+                run, project, space, skipped=skipped, resuming=resuming, published=published
+            )
             run.progress.stage("loading")
             origin = Origin(run.name, project, space, loading.result(run.stop), dataset)
             make_versions(run, origin, checkpoints, before)

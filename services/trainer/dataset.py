@@ -126,12 +126,20 @@ class _Tally:
 
 
 def build_dataset(
-    tasks: Iterable[Mapping[str, Any]], space: LabelSpace, label_config_hash: str, now: float
+    tasks: Iterable[Mapping[str, Any]],
+    space: LabelSpace,
+    label_config_hash: str,
+    now: float,
+    skipped: int = 0,
 ) -> Dataset:
-    """Examples of all tasks, and the snapshot of all annotations, of those that were dropped as well."""
+    """Examples of all tasks, and the snapshot of all annotations, of those that were dropped as well.
+
+    `skipped` is how many annotations Label Studio says were: of a task with no other annotation it does not send them.
+    """
     tally = _Tally()
     for task_id, task in _distinct(tasks, tally.dropped):
         tally.take(space, task_id, task)
+    tally.causes[Cause("cancelled")] = max(skipped, tally.causes[Cause("cancelled")])
     examples = tally.merge()
     found = {example.label for example in examples}
     return Dataset(

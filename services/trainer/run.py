@@ -85,11 +85,11 @@ def read_request(runs: Runs, name: str) -> RunRequest:
     return request
 
 
-def read_project(run: Run) -> tuple[Project, LabelSpace]:
-    """Project and label config as they are now. Raises BadRequest when there is no such project any more."""
+def read_project(run: Run) -> tuple[Project, LabelSpace, int]:
+    """Project, label config and skipped annotations as they are now. Raises BadRequest when there is no such project any more."""
     try:
         with run.stop.at_once():
-            project, _ = run.labels.project(run.request.project_id)
+            project, counts = run.labels.project(run.request.project_id)
     except Missing as error:
         raise _deleted(run) from error
     if project.key != run.request.project_key:
@@ -98,13 +98,14 @@ def read_project(run: Run) -> tuple[Project, LabelSpace]:
             f"{run.request.project_key}): it was deleted and its id used again."
         )
     try:
-        return project, parse_label_space(project.label_config, run.request.parameters.control)
+        space = parse_label_space(project.label_config, run.request.parameters.control)
     except NoLabelSpace as error:
         raise BadData(str(error)) from error
+    return project, space, counts.skipped
 
 
 def read_dataset(
-    run: Run, project: Project, space: LabelSpace, *, resuming: bool, published: bool
+    run: Run, project: Project, space: LabelSpace, *, skipped: int, resuming: bool, published: bool
 ) -> Dataset:
     """Texts and labels; what was read is kept first, so that the trigger knows it even where it cannot be trained on.
 
@@ -118,7 +119,7 @@ def read_dataset(
     tasks = _read_tasks(run)
     if before is not None:
         tasks = as_before(tasks, before)
-    dataset = build_dataset(tasks, space, project.label_config_hash, time.time())
+    dataset = build_dataset(tasks, space, project.label_config_hash, time.time(), skipped)
     if not published:
         run.runs.write_snapshot(run.name, dataset.snapshot)
     if run.group.leads:

@@ -204,6 +204,12 @@ def test_every_task_is_an_example_or_counted(tasks: list[Any]) -> None:
     json.dumps([dataset.dropped, dataset.third_opinion])
 
 
+def test_annotations_that_were_skipped_are_counted_though_their_tasks_are_not_sent() -> None:
+    tasks = [task(1, "one", said("A")), task(2, "two", said("A", was_cancelled=True))]
+    assert build_dataset(tasks, SPACE, "hash", 7.0, skipped=3).dropped == {"cancelled": 3}
+    assert build_dataset(tasks, SPACE, "hash", 7.0, skipped=0).dropped == {"cancelled": 1}
+
+
 def test_two_labels_with_two_examples_are_trained() -> None:
     check_trainable(
         build(*(task(number, f"text {number}", said("AB"[number % 2])) for number in range(4))), SPACE
