@@ -97,8 +97,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Forget it."""
         self.waiting.pop(self, None)
         self._stop_head_timer()
-        if self._pace_timer:
-            self._pace_timer.cancel()
+        self._stop_pace_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -109,7 +108,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         if self._body_open:
             self._keep_pace()
-        elif self in self.waiting:
+        elif self in self.waiting and self._head_bytes:
             self._expect_head()
             if self._head_bytes > self.bounds.head_bytes:
                 self._end(431, "its head is too large")
@@ -117,6 +116,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """A request: its body is waited for now."""
         self._stop_head_timer()
+        if not self.flow.write_paused:  # the window was that of the request before
+            self._stop_pace_timer()
         self.waiting.pop(self, None)
         self._head_bytes = self._body_bytes = 0
         self._body_open, self._body_since = True, self.loop.time()
@@ -170,6 +171,11 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._head_timer:
             self._head_timer.cancel()
             self._head_timer = None
+
+    def _stop_pace_timer(self) -> None:
+        if self._pace_timer:
+            self._pace_timer.cancel()
+            self._pace_timer = None
 
     def _keep_pace(self) -> None:
         if self._pace_timer is None:

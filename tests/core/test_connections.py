@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import resource
+import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -118,6 +119,20 @@ def test_a_body_that_comes_too_slowly_is_refused() -> None:
         client.sendall(ASKED + b"x" * 1000)
         assert until_closed(client).startswith(b"HTTP/1.1 408 ")
         eventually(lambda: not server.server_state.tasks, every=0.01)
+
+
+def test_a_body_is_not_judged_by_the_window_of_the_request_before() -> None:
+    """Head and body come apart, as a proxy sends them; the first request's window ends while the second body is waited for."""
+    with serving(replace(PATIENT, window_seconds=1.5)) as (port, _), connected(port) as client:
+        client.sendall(ASKED)
+        client.sendall(b"x" * 1_000_000)
+        assert client.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+        select.select([client], [], [], 0.75)
+        client.sendall(ASKED)
+        refused, _, _ = select.select([client], [], [], 1.0)
+        assert not refused
+        client.sendall(b"x" * 1_000_000)
+        assert client.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
 
 
 def test_a_body_may_not_take_for_ever_however_fast_it_comes() -> None:
