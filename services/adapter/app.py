@@ -25,7 +25,7 @@ from services.adapter.pages import dressed
 from services.adapter.ports import Desk, Inference
 from services.adapter.routes.api import Api
 from services.adapter.routes.auth import Gate, Guard
-from services.adapter.routes.bodies import Forbidden, NotReady, TooLarge, Unknown, json_response
+from services.adapter.routes.bodies import Forbidden, NotReady, Unknown, json_response
 from services.adapter.routes.catalogue import Catalogue
 from services.adapter.routes.connection import Connection
 from services.adapter.routes.events import Events, Filing
@@ -40,6 +40,8 @@ from services.adapter.slips import slip
 from services.core import correlation, tracing
 from services.core.correlation import RequestIds
 from services.core.errors import BadRequest, EngineError, FitloopError, Overloaded, StoreError
+from services.core.in_flight import SHARE, Budget, Compressed, InFlight, TooLarge
+from services.core.memory import memory_limit
 from services.core.registry import Registry
 from services.core.runs import Runs
 from services.core.settings import Settings
@@ -55,6 +57,7 @@ _STATUSES: dict[type[FitloopError], int] = {
     Forbidden: 403,
     Unknown: 404,
     TooLarge: 413,
+    Compressed: 415,
     NotReady: 503,
     Overloaded: 503,
     EngineError: 503,
@@ -71,10 +74,12 @@ def create_app(
     runs: Runs,
     *,
     management: bool = True,
+    budget: Budget | None = None,
 ) -> Starlette:
     """What Label Studio, people and the command line speak to; nothing runs beside its requests.
 
     `management`: probes and metrics are here as well, and not at a port of their own (`create_management_app`).
+    `budget`: for bytes of requests that are being answered; by default a share of the memory.
     """
     filing = Filing(desk)
     catalogue = Catalogue(registry)
@@ -104,6 +109,7 @@ def create_app(
         Middleware(RequestIds),
         Middleware(Gate, guard=Guard.of(settings.auth), refusals=refusals),
         Middleware(SameSite),
+        Middleware(InFlight, budget=budget or Budget(memory_limit() // SHARE)),
     ]
     app = Starlette(routes=routes, middleware=outer, exception_handlers={HTTPException: _no_such_route})
     app.router.redirect_slashes = (

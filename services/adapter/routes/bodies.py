@@ -15,11 +15,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services.core.errors import BadRequest, FitloopError
+from services.core.in_flight import TooLarge, incoming
 
 LARGE: Final = 64 * 1024
 """Bytes of a body beyond which it is read in a thread."""
-MOST: Final = 256 * 1024 * 1024
-"""Bytes of a body that are taken at all: some half a million short tasks."""
+MOST: Final = 8 << 20
+"""Bytes of an object that is parsed whole: a label config, or what a person asks for. Larger ones are cut: see pieces.py."""
+VALUES: Final = 100_000
+"""Values of such an object, which is parsed in 50 ms then: nothing else of the process goes on meanwhile."""
+NO_JSON: Final = "The body is not JSON: send a JSON object."
 _READERS: Final = CapacityLimiter(4)
 T = TypeVar("T")
 
@@ -36,23 +40,13 @@ class NotReady(FitloopError):
     """The state has not been read yet; the answer is 503 with Retry-After."""
 
 
-class TooLarge(FitloopError):
-    """The body has more than `MOST` bytes; the answer is 413."""
-
-
 async def read(request: Request, most: int | None = None) -> bytes:
-    """The whole body. Raises TooLarge as soon as it has more than `most` bytes, or else MOST."""
-    chunks, size, bound = [], 0, MOST if most is None else most
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > bound:
-            raise TooLarge(f"The body has more than {_in_words(bound)}: send fewer tasks at once.")
-        chunks.append(chunk)
-    return b"".join(chunks)
+    """The whole body. Raises TooLarge, Overloaded, Compressed."""
+    return b"".join([chunk async for chunk in incoming(request, most or MOST, "nothing here needs as much")])
 
 
 async def read_object(request: Request, *, may_be_empty: bool = False) -> dict[str, Any]:
-    """The body as a JSON object. Raises BadRequest, TooLarge."""
+    """The body as a JSON object. Raises BadRequest, TooLarge, Overloaded, Compressed."""
     body = await read(request)
     if may_be_empty and not body.strip():
         return {}
@@ -70,11 +64,15 @@ async def look_up(work: Callable[..., T], *arguments: object) -> T:
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
-    """The object. Raises BadRequest with a sentence that repeats nothing of the body."""
+    """The object. Raises TooLarge, and BadRequest with a sentence that repeats nothing of the body."""
+    if body.count(b",") + body.count(b"[") + body.count(b"{") > VALUES:
+        raise TooLarge(
+            f"The body has more than {VALUES:,} values beside its tasks: nothing here needs as many."
+        )
     try:
         found = orjson.loads(body)
     except orjson.JSONDecodeError:
-        found = _parse_as_python_writes(body)
+        found = parse_as_python_writes(body)
     if not isinstance(found, dict):
         raise BadRequest(f"The body must be a JSON object, and is {_KINDS.get(type(found), 'a number')}.")
     return found
@@ -85,15 +83,12 @@ def json_response(content: object, status: int = 200, headers: Mapping[str, str]
     return Response(orjson.dumps(content), status, headers, media_type="application/json")
 
 
-def _in_words(size: int) -> str:
-    return f"{size >> 20} MB" if size >= 1 << 20 else f"{size >> 10} kB"
-
-
 _KINDS: Final = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}
 
 
-def _parse_as_python_writes(body: bytes) -> Any:
+def parse_as_python_writes(body: bytes) -> Any:
+    """With NaN and halves of surrogate pairs. Raises BadRequest."""
     try:
         return json.loads(body.decode("utf-8", "replace"))
     except (ValueError, RecursionError) as error:
-        raise BadRequest("The body is not JSON: send a JSON object.") from error
+        raise BadRequest(NO_JSON) from error

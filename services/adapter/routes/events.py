@@ -18,16 +18,20 @@ from starlette.responses import Response
 from services.adapter import metrics
 from services.adapter.metrics import EventOutcome
 from services.adapter.ports import Desk
-from services.adapter.routes.bodies import json_response, read_object
+from services.adapter.routes.bodies import compute, json_response
 from services.adapter.routes.identity import project_id
+from services.adapter.routes.pieces import Cutter
 from services.core import tracing
 from services.core.domain import Action, Command
 from services.core.errors import BadRequest, StoreError
+from services.core.in_flight import holding_of, incoming
 from services.core.inbox import command_id
 
 log = structlog.get_logger()
 SECONDS: Final = 0.4
 """For storing a command: what is left of Label Studio's second belongs to the way here and back."""
+LARGEST: Final = 256 << 20
+"""Bytes of an event, of which little is kept: Label Studio puts up to 5,000 tasks into one."""
 _STORING: Final = 64
 """Threads that store commands; their own, so that no large /predict is waited for."""
 
@@ -69,7 +73,7 @@ class Events:
     async def webhook(self, request: Request) -> Response:
         """A JSON object, whatever the event."""
         try:
-            event = await read_object(request)
+            event = await _read(request)
         except BadRequest:
             metrics.event(None, EventOutcome.MALFORMED)
             raise
@@ -99,3 +103,12 @@ class Events:
     def _passed_over(self, action: Any, outcome: EventOutcome) -> Response:
         metrics.event(action, outcome)
         return json_response({"status": "passed over", "reason": outcome.value})
+
+
+async def _read(request: Request) -> dict[str, Any]:
+    """The event without its lists, which may hold thousands of tasks: none of them is kept. Raises BadRequest, TooLarge."""
+    cutter, holding = Cutter(), holding_of(request)
+    async for chunk in incoming(request, LARGEST):
+        await compute(len(chunk), cutter.feed, chunk)
+        holding.give(len(chunk))
+    return cutter.envelope()

@@ -1,34 +1,39 @@
 """POST /predict: a prediction for each task, in order; a task that cannot be predicted gets [], and the others theirs.
 
 What is asked for is the version that /setup tells Label Studio, so both always name the same. Reading texts and writing
-regions are pure (`adapter/suggestions.py`); large requests do both in a thread.
+regions are pure (`adapter/suggestions.py`); large requests do both in a thread, piece by piece: what one needs in memory is
+its own size, and predictors are never asked for more than a piece at once.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import orjson
 import structlog
-from starlette.requests import Request
-from starlette.responses import Response
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response, StreamingResponse
 
 from services.adapter import metrics
 from services.adapter.board import Board, ProjectView
 from services.adapter.metrics import PredictionOutcome
 from services.adapter.ports import Inference
-from services.adapter.routes.bodies import NotReady, compute, parse_object, read
+from services.adapter.routes.bodies import LARGE, NotReady, compute
 from services.adapter.routes.identity import project_id
+from services.adapter.routes.pieces import Cutter, elements
 from services.adapter.suggestions import build, is_sound, readable
 from services.core import tracing
 from services.core.errors import BadRequest, EngineError, Overloaded
+from services.core.in_flight import holding_of, incoming
 from services.engine.protocol import Scores
 
+LARGEST: Final = 256 << 20
+"""Bytes of a request: some half a million short tasks, where the budget of the process allows it."""
 _MEMORY = 200
 """Bytes of an answer for one task: by this its size is known before it is made."""
 
@@ -57,21 +62,26 @@ class Predictions:
         """One list of predictions a task."""
         if not self.board.ready.is_set():
             raise NotReady("Fitloop is still reading its state: ask again in a few seconds.")
-        body = await read(request)
-        asked = await compute(len(body), self._understand, body)
+        envelope, pieces = await _read(request)
+        number = project_id(envelope.get("project"))
+        view, now = None if number is None else self.board.view(number), time.time()
+        answers, holding = list[bytes](), holding_of(request)
+        while pieces:
+            if answers and await request.is_disconnected():
+                raise ClientDisconnect
+            piece = pieces.popleft()
+            asked = await compute(len(piece), _understood, piece, not answers, view, now)
+            answers.append(await self._answered(asked))
+            holding.give(len(piece))
+            holding.take(len(answers[-1]))
+        return _respond(answers)
+
+    async def _answered(self, asked: Asked) -> bytes:
         if not asked.texts:
-            return _respond(orjson.dumps({"results": [[]] * asked.tasks}))
+            return b",".join([b"[]"] * asked.tasks)
         with _failures_counted(len(asked.texts)):
             scores = await self._scores(asked)
-            return _respond(await compute(len(asked.texts) * _MEMORY, answer, asked, scores))
-
-    def _understand(self, body: bytes) -> Asked:
-        request = parse_object(body)
-        tasks = request.get("tasks")
-        if not isinstance(tasks, list):
-            raise BadRequest('The body needs "tasks": a list of Label Studio tasks.')
-        number = project_id(request.get("project"))
-        return understand(tasks, None if number is None else self.board.view(number), time.time())
+            return await compute(len(asked.texts) * _MEMORY, answer, asked, scores)
 
     async def _scores(self, asked: Asked) -> Scores:
         assert asked.view is not None  # noqa: S101  # for the type checker: there are texts only then
@@ -79,6 +89,21 @@ class Predictions:
         structlog.contextvars.bind_contextvars(**said)
         with tracing.span("inference", {"texts": len(asked.texts), **said}, kind="client"):
             return await self.inference.scores(asked.view.project.key, asked.version, asked.texts)
+
+
+async def _read(request: Request) -> tuple[dict[str, Any], deque[bytes]]:
+    """All but the tasks, and these in pieces that are not parsed yet. Raises BadRequest, TooLarge, Overloaded, Compressed."""
+    cutter, pieces = Cutter("tasks"), deque[bytes]()
+    async for chunk in incoming(request, LARGEST):
+        pieces += await compute(len(chunk), cutter.feed, chunk)
+    envelope = cutter.envelope()
+    if not isinstance(envelope.get("tasks"), list):
+        raise BadRequest('The body needs "tasks": a list of Label Studio tasks.')
+    return envelope, pieces
+
+
+def _understood(piece: bytes, first: bool, view: ProjectView | None, now: float) -> Asked:
+    return understand(elements(piece, first=first), view, now)
 
 
 @contextlib.contextmanager
@@ -106,7 +131,7 @@ def understand(tasks: Sequence[object], view: ProjectView | None, now: float) ->
 
 
 def answer(asked: Asked, scores: Scores) -> bytes:
-    """The response's JSON. Raises EngineError where the scores are not one row a text."""
+    """The tasks' answers in JSON, without brackets around them. Raises EngineError where the scores are not one row a text."""
     assert asked.view is not None and asked.view.space is not None  # noqa: PT018, S101  # for the type checker, as above
     if scores.probabilities.shape != (len(asked.texts), len(scores.labels)):
         raise EngineError(f"Version {asked.version} did not answer for each text: see the log.")
@@ -119,7 +144,7 @@ def answer(asked: Asked, scores: Scores) -> bytes:
     metrics.predicted(asked.view.project.id, (found["score"] for found in results if found))
     for outcome, tasks in outcomes.items():
         metrics.predictions(outcome, tasks)
-    return orjson.dumps({"results": results})
+    return orjson.dumps(results)[1:-1]
 
 
 def _outcome(found: dict[str, Any] | None, scores: Scores, row: int) -> PredictionOutcome:
@@ -128,5 +153,18 @@ def _outcome(found: dict[str, Any] | None, scores: Scores, row: int) -> Predicti
     return PredictionOutcome.STALE_LABEL if is_sound(scores, row) else PredictionOutcome.NOT_FINITE
 
 
-def _respond(body: bytes) -> Response:
-    return Response(body, media_type="application/json")
+def _respond(answers: Sequence[bytes]) -> Response:
+    """In parts: a large answer is not worth a copy. An answer is empty for a piece without tasks."""
+    parts = [b'{"results":[']
+    for one in filter(None, answers):
+        parts += [one] if len(parts) == 1 else [b",", one]
+    parts.append(b"]}")
+
+    async def sent() -> AsyncIterator[bytes]:
+        for part in parts:
+            yield part
+
+    size = sum(map(len, parts))
+    if size <= LARGE:
+        return Response(b"".join(parts), media_type="application/json")
+    return StreamingResponse(sent(), headers={"Content-Length": str(size)}, media_type="application/json")

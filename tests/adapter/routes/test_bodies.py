@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import AsyncIterator
 
 import pytest
 
-from services.adapter.routes import bodies
-from services.adapter.routes.bodies import LARGE, compute, parse_object
+from services.adapter.routes import bodies, events, pieces, predictions
+from services.adapter.routes.bodies import LARGE, VALUES, compute, parse_object
 from services.core.errors import BadRequest
+from services.core.in_flight import TooLarge
 from tests.fakes import World
 
 
@@ -18,7 +20,7 @@ def test_what_python_writes_is_read_though_it_is_no_strict_json() -> None:
     assert (found["b"], found["c"]) == ("\ud800", "\N{REPLACEMENT CHARACTER}")
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b'{"a": ' + b"[" * 200_000, b'{"a": ' + b"9" * 5000 + b"x"])
+@pytest.mark.parametrize("body", [b"", b"{", b'{"a": ' + b"[" * 90_000, b'{"a": ' + b"9" * 5000 + b"x"])
 def test_what_is_no_json_is_a_bad_request_that_repeats_nothing(body: bytes) -> None:
     with pytest.raises(BadRequest, match=r"^The body is not JSON: send a JSON object\.$"):
         parse_object(body)
@@ -45,8 +47,43 @@ async def test_large_work_leaves_the_event_loop() -> None:
     assert await compute(LARGE + 1, threading.get_ident) != here
 
 
-async def test_a_body_without_end_is_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "MOST", 1 << 20)
-    answer = await world.client.post("/predict", content=b" " * ((1 << 20) + 1))
+def test_an_object_of_too_many_values_is_not_parsed_because_all_else_would_wait() -> None:
+    with pytest.raises(TooLarge, match=r"^The body has more than 100,000 values beside its tasks"):
+        parse_object(b'{"a": [' + b"1," * VALUES + b"1]}")
+
+
+@pytest.mark.parametrize("route", ["/predict", "/setup", "/webhook"])
+async def test_a_body_without_end_is_refused(
+    world: World, monkeypatch: pytest.MonkeyPatch, route: str
+) -> None:
+    for module in (bodies, pieces, predictions, events):
+        for name in {"MOST", "LARGEST"} & set(vars(module)):
+            monkeypatch.setattr(module, name, 1 << 20)
+
+    async def parts() -> AsyncIterator[bytes]:
+        while True:
+            yield b" " * 100_000
+
+    answer = await world.client.post(route, content=parts())
     assert answer.status_code == 413
-    assert answer.json()["detail"] == "The body has more than 1 MB: send fewer tasks at once."
+    assert answer.json()["detail"].startswith(("The body has more than 1 MB", "What stands beside"))
+
+
+async def test_a_length_beyond_the_limit_is_refused_before_the_body_is_read(world: World) -> None:
+    async def unread() -> AsyncIterator[bytes]:
+        yield b"x"
+
+    size = {"Content-Length": str(300 << 20)}
+    answer = await world.client.post("/predict", content=unread(), headers=size)
+    assert (answer.status_code, answer.json()["detail"]) == (
+        413,
+        "The body has more than 256 MB: send fewer tasks at once.",
+    )
+
+
+async def test_a_compressed_body_is_refused(world: World) -> None:
+    answer = await world.client.post("/predict", content=b"x", headers={"Content-Encoding": "gzip"})
+    assert (answer.status_code, answer.json()["detail"]) == (
+        415,
+        "The body is compressed ('gzip'): send it as it is.",
+    )
