@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from services.cli.tables import table
 from services.core.errors import BadRequest
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def status(
     elif not rows:
         typer.echo(f"No project yet: connect one in Label Studio (Settings > Model) to {url}.")
     else:
-        _table(["project", "title", "serves", "labels", "state"], [_status_row(row) for row in rows])
+        table(["project", "title", "serves", "labels", "state"], [_status_row(row) for row in rows])
 
 
 def versions(project: Project, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
@@ -63,7 +64,7 @@ def versions(project: Project, url: Url = DEFAULT_URL, as_json: AsJson = False) 
             f"Project {project} has no version yet: `fitloop status {project}` says what it waits for."
         )
     else:
-        _table(["version", "served", "method", "right", "gate"], [_version_row(row) for row in rows])
+        table(["version", "served", "method", "right", "gate"], [_version_row(row) for row in rows])
 
 
 def promote(
@@ -147,18 +148,3 @@ def _version_row(row: dict[str, Any]) -> list[str]:
 
 def _print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
-
-
-def _table(head: list[str], rows: list[list[str]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column(head[0], no_wrap=True)  # a name that is to be copied; sentences give way
-    for title in head[1:]:
-        table.add_column(title, overflow="fold")
-    for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
-    Console().print(table)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from services.cli.tables import table
 from services.core.errors import BadConfig, BadRequest
 
 if TYPE_CHECKING:
@@ -56,9 +57,16 @@ def list_models() -> None:
     from services.core.store import open_store
 
     store = open_store(_store_url())
-    for name in store.folders(_PLACE):
-        size = sum(entry.size for entry in store.entries(f"{_PLACE}{name}/"))
-        typer.echo(f"{store.url}/{_PLACE}{name}/  {size / 1e6:.1f} MB")
+    sizes = {
+        name: sum(entry.size for entry in store.entries(f"{_PLACE}{name}/")) for name in store.folders(_PLACE)
+    }
+    if not sizes:
+        typer.echo(f"No base model is in {store.url}/{_PLACE} yet: `fitloop models push DIR` puts one there.")
+        return
+    table(
+        ["model", "megabytes"],
+        [[f"{store.url}/{_PLACE}{name}/", f"{size / 1e6:.1f}"] for name, size in sizes.items()],
+    )
 
 
 def _store_url() -> str:

@@ -12,9 +12,8 @@ from typing import IO
 
 from services.core.errors import NotFound, StoreError
 from services.core.store import Entry
+from services.core.store.keys import PARTIAL, checked, checked_prefix
 
-_PARTIAL = ".partial-"
-"""Begins the name of a file that is still being written; such names are never listed."""
 _QUIET_SECONDS = 60.0
 _TRIES = 5
 """To make a folder that others remove."""
@@ -35,7 +34,7 @@ class FileStore:
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
             raise NotFound(f"{self.url} holds no {key!r}.") from error
         except OSError as error:
-            raise StoreError(f"{key!r} cannot be read from {self.url}: {error}") from error
+            raise StoreError(f"{key!r} cannot be read from {self.url}: {error.strerror or error}.") from error
 
     def read_changed(self, key: str, mark: str = "") -> tuple[bytes, str] | None:
         """The object's bytes and a mark of this state of it; None while it is as `mark` says. Raises NotFound."""
@@ -84,13 +83,14 @@ class FileStore:
         """Every key that begins with `prefix`, in order."""
         found = (
             path.relative_to(self.root).as_posix()
-            for path in self._walk(prefix)
-            if not path.name.startswith(_PARTIAL)
+            for path in self._walk(checked_prefix(prefix))
+            if not path.name.startswith(PARTIAL)
         )
         return iter(sorted(key for key in found if key.startswith(prefix)))
 
     def folders(self, prefix: str) -> list[str]:
         """The names right below `prefix` that hold objects, in order."""
+        checked_prefix(prefix)
         try:
             with self._wrapped(prefix, "listed in"), os.scandir(self.root / prefix) as entries:
                 names = [entry.name for entry in entries if entry.is_dir()]
@@ -114,7 +114,7 @@ class FileStore:
 
         A file that was written to in the last minute stays: a trainer whose parent was killed may still be at it.
         """
-        old = [path for path in self._walk("") if path.name.startswith(_PARTIAL)]
+        old = [path for path in self._walk("") if path.name.startswith(PARTIAL)]
         swept = 0
         for path in old:
             with contextlib.suppress(OSError):
@@ -153,10 +153,7 @@ class FileStore:
             raise StoreError(f"{key!r} cannot be {verb} {self.url}: {error.strerror or error}.") from error
 
     def _path(self, key: str) -> Path:
-        path = self.root / key
-        if not key or Path(key).is_absolute() or ".." in Path(key).parts:
-            raise StoreError(f"{key!r} is not a key: keys are relative and hold no '..'.")
-        return path
+        return self.root / checked(key)
 
     def _place(self, key: str, fill: Callable[[IO[bytes]], object]) -> None:
         path = self._path(key)
@@ -185,9 +182,9 @@ def _open_beside(path: Path) -> tuple[int, str]:
     for _ in range(_TRIES):
         with contextlib.suppress(FileNotFoundError, FileExistsError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            return tempfile.mkstemp(prefix=_PARTIAL, dir=path.parent)
+            return tempfile.mkstemp(prefix=PARTIAL, dir=path.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
-    return tempfile.mkstemp(prefix=_PARTIAL, dir=path.parent)
+    return tempfile.mkstemp(prefix=PARTIAL, dir=path.parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -19,9 +19,10 @@ import stamina
 from minio.error import InvalidResponseError, S3Error, ServerError
 from urllib3.exceptions import HTTPError, IncompleteRead, MaxRetryError, ReadTimeoutError
 
-from services.core.errors import BadConfig, StoreError
+from services.core.errors import BadConfig
 from services.core.settings import S3Settings, StorageSettings
 from services.core.store import Entry, check_store
+from services.core.store.keys import checked, checked_prefix
 from services.core.store.s3.cache import Cache
 from services.core.store.s3.client import connect
 from services.core.store.s3.errors import FAILURES, Place, status_of
@@ -136,13 +137,11 @@ class S3Store:
         return time.monotonic() + self._seconds
 
     def _name(self, key: str) -> str:
-        if any(part in {"", ".", ".."} for part in key.split("/")):
-            raise StoreError(f"{key!r} is not a key: keys are relative and hold no '..'.")
-        return self.prefix + key
+        return self.prefix + checked(key)
 
     def _list(self, prefix: str, *, recursive: bool) -> list[Entry]:
         """Sorted: all objects, or else what lies right below as folders. What consoles make for a folder is no object."""
-        start = self.prefix + prefix
+        start = self.prefix + checked_prefix(prefix)
         try:
             found = [
                 Entry(
