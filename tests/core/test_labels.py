@@ -59,6 +59,18 @@ def test_choices_of_one_name_below_different_parents_are_different_labels() -> N
         assert region_of(space, label, 0.5)["value"] == {"choices": [list(path)]}
 
 
+def test_a_choice_around_the_only_one_in_it_is_no_second_label() -> None:
+    space = parse_label_space(TWICE)
+
+    def said(*paths: list[str]) -> tuple[str, ...]:
+        return labels_of(space, [{"from_name": "c", "value": {"choices": list(paths)}}])
+
+    assert said(["Shipping"], ["Shipping", "Other"]) == ("Shipping > Other",)
+    assert said(["Shipping", "Other"], ["Shipping"]) == ("Shipping > Other",)
+    assert said(["Shipping"], ["Billing", "Other"]) == ("Shipping", "Billing > Other")
+    assert said(["Billing"], ["Billing", "Other"], ["Billing", "Late"]) == ("Billing > Other", "Late")
+
+
 def test_the_choices_of_another_question_do_not_name_a_labels_parents() -> None:
     space = parse_label_space(TWICE)
     assert dict(zip(space.labels, space.paths or (), strict=True))["Late"] == ("Billing", "Late")

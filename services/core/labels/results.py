@@ -45,7 +45,7 @@ def answer_of(space: LabelSpace, result: object) -> Answer:
                 unreadable = True
             else:
                 labels[label] = None
-    return Answer(tuple(labels), unreadable, asked, tuple(controls))
+    return Answer(_deepest(space, tuple(labels)), unreadable, asked, tuple(controls))
 
 
 def labels_of(space: LabelSpace, result: object) -> tuple[str, ...]:
@@ -80,6 +80,20 @@ def signature(annotations: Iterable[Mapping[str, Any]]) -> str | None:
         if is_usable(annotation)
     )
     return hashlib.sha256("|".join(stamps).encode()).hexdigest()[:12] if stamps else None
+
+
+def _deepest(space: LabelSpace, labels: tuple[str, ...]) -> tuple[str, ...]:
+    """Without the choices around another one: the editor stores those as well, where it is the only one in them."""
+    paths = dict(zip(space.labels, space.paths or (), strict=False))
+    given = [paths[label] for label in labels if label in paths]
+    return tuple(
+        label
+        for label in labels
+        if label not in paths
+        or not any(
+            len(path) > len(paths[label]) and path[: len(paths[label])] == paths[label] for path in given
+        )
+    )
 
 
 def _regions(result: object) -> list[Mapping[str, Any]]:
