@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Final
 
 from services.core.domain import LabelSpace
 from services.core.errors import NoLabelSpace
 from services.core.labels import refusals
-from services.core.labels.markup import Tag, read_markup
-from services.core.labels.refusals import Objection
+from services.core.labels.markup import Tag, read_markup, shortened
+from services.core.labels.refusals import Names, Objection
+
+_MOST_TOLD: Final = 12
+"""Controls that a sentence tells of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,7 @@ class Refusal:
 
     def __str__(self) -> str:
         """For people."""
-        named = f' name="{self.name}"' if self.name else ""
+        named = f' name="{shortened(self.name)}"' if self.name else ""
         return f"<{self.tag}{named}> {self.reason}"
 
 
@@ -57,10 +62,10 @@ def parse_label_space(label_config: str, control: str | None = None) -> LabelSpa
     """
     found = controls_of(label_config)
     taken = _named(found, control) if control else _first(found)
-    others = [_passed_over(other) for other in found if other is not taken]
+    others = _listed(other for other in found if other is not taken)
     space = taken.space
     note = f"Choices {space.from_name!r} over {space.text_tag} {space.to_name!r}"
-    return replace(space, note=note + (f" (passed over: {'; '.join(others)})" if others else ""))
+    return replace(space, note=note + (f" (passed over: {others})" if others else ""))
 
 
 @lru_cache(maxsize=512)
@@ -68,7 +73,8 @@ def controls_of(label_config: str) -> tuple[Control | Refusal, ...]:
     """Every control, in the order of the config. Raises NoLabelSpace for a config that cannot be read."""
     root = read_markup(label_config)
     tags = (root, *root.below())
-    return tuple(_control(tag, tags) for tag in tags if _is_control(tag))
+    names = Names.of(tags)
+    return tuple(_control(tag, names) for tag in tags if _is_control(tag))
 
 
 def label_config_hash(label_config: str) -> str:
@@ -80,11 +86,11 @@ def _is_control(tag: Tag) -> bool:
     return tag.kind == "choices" or bool(tag.get("toname") and tag.kind != "filter")
 
 
-def _control(tag: Tag, tags: tuple[Tag, ...]) -> Control | Refusal:
-    objection = refusals.objection(tag, tags)
+def _control(tag: Tag, names: Names) -> Control | Refusal:
+    objection = refusals.objection(tag, names)
     if objection is not None:
         return _refused(tag, objection)
-    text = refusals.source_of(tag, tags)
+    text = refusals.source_of(tag, names)
     paths = _paths(tag)
     labels = _labels(tag, paths)
     if not labels:  # with `allowNested`, choices below one without a value
@@ -150,7 +156,7 @@ def _first(found: tuple[Control | Refusal, ...]) -> Control:
     taken = next((one for one in found if isinstance(one, Control) and not one.condition), None)
     if taken is not None:
         return taken
-    detail = "; ".join(_passed_over(one) for one in found) or "it has no <Choices>"
+    detail = _listed(found) or "it has no <Choices>"
     raise NoLabelSpace(
         "The label config needs a single-choice <Choices> over one <Text>, <HyperText> or <Paragraphs>, for example "
         '<Text name="text" value="$text"/><Choices name="label" toName="text">…</Choices>: '
@@ -165,18 +171,22 @@ def _named(found: tuple[Control | Refusal, ...], wanted: str) -> Control:
     taken = next((one for one in known if isinstance(one, Control)), None)
     if taken is not None:
         return taken
-    usable = ", ".join(repr(one.name) for one in found if isinstance(one, Control))
+    usable = ", ".join([repr(one.name) for one in found if isinstance(one, Control)][:_MOST_TOLD])
     advice = (
         f"Name one of {usable} in FITLOOP_CONTROLS, or as `control` of the project or of its backend's extra parameters"
         if usable
         else "Nothing else in it can be learnt either"
     )
     asked = ", ".join(map(repr, names)) or repr(wanted)
-    if not known:
-        why = "the label config has no control of that name"
-    else:
-        why = f"that cannot be: {'; '.join(map(str, known))}"
+    why = f"that cannot be: {_listed(known)}" if known else "the label config has no control of that name"
     raise NoLabelSpace(f"By the settings {asked} is to be learnt, and {why}. {advice}.")
+
+
+def _listed(controls: Iterable[Control | Refusal]) -> str:
+    """Each control with what is in its way, as far as a person reads on."""
+    said = [_passed_over(one) for one in controls]
+    more = [f"and {len(said) - _MOST_TOLD} more"] if len(said) > _MOST_TOLD else []
+    return "; ".join([*said[:_MOST_TOLD], *more])
 
 
 def _passed_over(one: Control | Refusal) -> str:

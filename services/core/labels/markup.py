@@ -6,11 +6,14 @@ import html
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from lxml import etree
 
 from services.core.errors import NoLabelSpace
+
+_MOST_REPEATED: Final = 80
+"""Characters of a value."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +42,7 @@ class Tag:
     def written(self, attribute: str) -> str:
         """The attribute as it stands in the config: `visibleWhen="region-selected"`."""
         name, value = self.spelled.get(attribute, (attribute, ""))
-        return f'{name}="{value}"'
+        return f'{name}="{shortened(value)}"'
 
     def is_on(self, attribute: str) -> bool:
         """Whether a switch is set: the editor takes any text but `false` for yes."""
@@ -71,6 +74,11 @@ class Tag:
         """For people: `<Choices name="topic">`."""
         named = f" {self.written('name')}" if self.get("name") else ""
         return f"<{self.name}{named}>"
+
+
+def shortened(value: str) -> str:
+    """A value as sentences repeat it: a page of HTML may stand in one."""
+    return value if len(value) <= _MOST_REPEATED else f"{value[:_MOST_REPEATED]}…"
 
 
 def read_markup(label_config: str) -> Tag:

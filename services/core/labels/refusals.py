@@ -6,11 +6,11 @@ The rules are those of Label Studio's editor: what it shows, when it shows it, a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
-from services.core.labels.markup import Tag
+from services.core.labels.markup import Tag, shortened
 
 SOURCES: Final[Mapping[str, str]] = {"text": "Text", "hypertext": "HyperText", "paragraphs": "Paragraphs"}
 """Tags that show text, by their names in lower case."""
@@ -24,6 +24,36 @@ _VALUE_TYPES: Final = {"text": "text", "hypertext": "text", "paragraphs": "json"
 _CHOICE: Final = frozenset({"", "single", "single-radio"})
 
 
+_CONTROLS: Final = frozenset({"choices", "taxonomy", "pairwise", "labels", "filter", "shortcut"})
+"""Controls that may have a value."""
+_NAMELESS: Final = frozenset({"choice", "label", "view", "header", "style"})
+"""Tags whose names nothing refers to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The tags of a label config that others refer to."""
+
+    tags: Mapping[str, tuple[Tag, ...]]
+    """By their names."""
+    objects: tuple[Tag, ...]
+    """Those that show something of a task."""
+
+    @classmethod
+    def of(cls, tags: Iterable[Tag]) -> Self:
+        """Of all tags of a config."""
+        found: dict[str, tuple[Tag, ...]] = {}
+        objects = []
+        for tag in tags:
+            name = tag.get("name")
+            if not name or tag.kind in _NAMELESS:
+                continue
+            found[name] = (*found.get(name, ())[:2], tag)  # two of them say as much as a thousand
+            if tag.kind in SOURCES or (tag.value and not tag.get("toname") and tag.kind not in _CONTROLS):
+                objects.append(tag)
+        return cls(found, tuple(objects))
+
+
 @dataclass(frozen=True, slots=True)
 class Objection:
     """What is in the way of one control."""
@@ -34,11 +64,11 @@ class Objection:
     """Continues a sentence that begins with the control."""
 
 
-def objection(tag: Tag, tags: tuple[Tag, ...]) -> Objection | None:
+def objection(tag: Tag, names: Names) -> Objection | None:
     """The first reason why the control cannot be learnt; None where it can."""
     if tag.kind != "choices":
         return Objection("", "is no <Choices>, and no other control is learnt")
-    return next((found for rule in _RULES if (found := rule(tag, tags)) is not None), None)
+    return next((found for rule in _RULES if (found := rule(tag, names)) is not None), None)
 
 
 def condition(tag: Tag) -> str:
@@ -50,9 +80,9 @@ def condition(tag: Tag) -> str:
     return ""
 
 
-def source_of(tag: Tag, tags: tuple[Tag, ...]) -> Tag:
+def source_of(tag: Tag, names: Names) -> Tag:
     """The object that a control without an objection reads."""
-    return next(found for found in _objects(tag, tags) if found.kind in SOURCES)
+    return next(found for found in _objects(tag, names) if found.kind in SOURCES)
 
 
 def choices_of(tag: Tag) -> Iterator[Tag]:
@@ -65,23 +95,19 @@ def stored(choice: Tag) -> str:
     return choice.get("alias") if "alias" in choice.spelled else choice.value
 
 
-def _without_name(tag: Tag, _: tuple[Tag, ...]) -> Objection | None:
+def _without_name(tag: Tag, _: Names) -> Objection | None:
     if tag.get("name"):
         return None
     return Objection("", "has no name, so its answers cannot be told from others: give it one")
 
 
-def _same_name(tag: Tag, tags: tuple[Tag, ...]) -> Objection | None:
-    if sum(one.get("name") == tag.get("name") and _is_named(one) for one in tags) == 1:
+def _same_name(tag: Tag, names: Names) -> Objection | None:
+    if len(names.tags.get(tag.get("name"), ())) == 1:
         return None
     return Objection(tag.written("name"), "has the name of another tag: rename one of them")
 
 
-def _is_named(tag: Tag) -> bool:
-    return tag.kind not in {"choice", "label", "view", "header", "style"}
-
-
-def _repeated(tag: Tag, _: tuple[Tag, ...]) -> Objection | None:
+def _repeated(tag: Tag, _: Names) -> Objection | None:
     around = next((one for one in tag.above() if one.kind == "repeater"), None)
     if around is None:
         return None
@@ -91,14 +117,14 @@ def _repeated(tag: Tag, _: tuple[Tag, ...]) -> Objection | None:
     )
 
 
-def _enclosed(tag: Tag, _: tuple[Tag, ...]) -> Objection | None:
+def _enclosed(tag: Tag, _: Names) -> Objection | None:
     around = next((one for one in tag.above() if one.kind not in _CONTAINERS), None)
     if around is None:
         return None
     return Objection("", f"stands in {around}, which shows no control of its own kind: put it outside")
 
 
-def _of_a_part(tag: Tag, _: tuple[Tag, ...]) -> Objection | None:
+def _of_a_part(tag: Tag, _: Names) -> Objection | None:
     for attribute, part in (("perregion", "a region"), ("peritem", "an item")):
         if tag.is_on(attribute):
             found = tag.written(attribute)
@@ -108,7 +134,7 @@ def _of_a_part(tag: Tag, _: tuple[Tag, ...]) -> Objection | None:
     return None
 
 
-def _gated(tag: Tag, _: tuple[Tag, ...]) -> Objection | None:
+def _gated(tag: Tag, _: Names) -> Objection | None:
     for one in (tag, *tag.above()):
         for attribute in ("visiblewhen", "whenrole"):
             is_gate = attribute == "whenrole" or one.get(attribute).strip().lower() == "region-selected"
@@ -119,7 +145,7 @@ def _gated(tag: Tag, _: tuple[Tag, ...]) -> Objection | None:
     return None
 
 
-def _multiple(tag: Tag, _: tuple[Tag, ...]) -> Objection | None:
+def _multiple(tag: Tag, _: Names) -> Objection | None:
     given = tag.get("choice").strip().lower()
     if given in _CHOICE and ("choice" not in tag.spelled or given):
         return None
@@ -128,17 +154,17 @@ def _multiple(tag: Tag, _: tuple[Tag, ...]) -> Objection | None:
     return Objection(found, f'has {found}, {why}: with choice="single" it is')
 
 
-def _read_only(tag: Tag, _: tuple[Tag, ...]) -> Objection | None:
+def _read_only(tag: Tag, _: Names) -> Objection | None:
     if not tag.is_on("readonly"):
         return None
     found = tag.written("readonly")
     return Objection(found, f"has {found}, so nobody can answer it: take that out")
 
 
-def _labels_of_tasks(tag: Tag, _: tuple[Tag, ...]) -> Objection | None:
+def _labels_of_tasks(tag: Tag, _: Names) -> Objection | None:
     for one in (tag, *choices_of(tag)):
         if _REPLACED.search(one.value):
-            found = f'value="{one.value}"' if one.text else one.written("value")
+            found = f'value="{shortened(one.value)}"' if one.text else one.written("value")
             where = f"has {found}" if one is tag else f"has <{one.name} {found}>"
             return Objection(
                 found,
@@ -147,19 +173,19 @@ def _labels_of_tasks(tag: Tag, _: tuple[Tag, ...]) -> Objection | None:
     return None
 
 
-def _no_labels(tag: Tag, _: tuple[Tag, ...]) -> Objection | None:
+def _no_labels(tag: Tag, _: Names) -> Objection | None:
     if any(stored(choice) for choice in choices_of(tag)):
         return None
     return Objection("", "has no <Choice> with a value: write one for each label")
 
 
-def _several_objects(tag: Tag, tags: tuple[Tag, ...]) -> Objection | None:
+def _several_objects(tag: Tag, names: Names) -> Objection | None:
     found = tag.written("toname")
     if "," in tag.get("toname"):
         return Objection(
             found, f"has {found}, so it reads several tags, and one text is learnt from: name one of them"
         )
-    objects = _objects(tag, tags)
+    objects = _objects(tag, names)
     if tag.get("toname"):
         why = f"has {found}, and the label config has no such tag" if not objects else ""
     else:
@@ -169,8 +195,8 @@ def _several_objects(tag: Tag, tags: tuple[Tag, ...]) -> Objection | None:
     return Objection(found, f"{why}: name the <Text> that it reads") if why else None
 
 
-def _no_text(tag: Tag, tags: tuple[Tag, ...]) -> Objection | None:
-    source = _objects(tag, tags)[0]
+def _no_text(tag: Tag, names: Names) -> Objection | None:
+    source = _objects(tag, names)[0]
     found = tag.written("toname")
     if source.kind not in SOURCES:
         return Objection(
@@ -193,18 +219,13 @@ def _no_text(tag: Tag, tags: tuple[Tag, ...]) -> Objection | None:
     return None
 
 
-def _objects(tag: Tag, tags: tuple[Tag, ...]) -> list[Tag]:
+def _objects(tag: Tag, names: Names) -> tuple[Tag, ...]:
     """What it names; where it names nothing, the editor takes the one object that there is."""
     wanted = tag.get("toname")
-    named = [one for one in tags if one.get("name") and _is_named(one) and one is not tag]
-    if wanted:
-        return [one for one in named if one.get("name") == wanted]
-    return [one for one in named if one.kind in SOURCES or (one.value and one.kind not in _CONTROLS)]
+    return tuple(one for one in names.tags.get(wanted, ()) if one is not tag) if wanted else names.objects
 
 
-_CONTROLS: Final = frozenset({"choices", "taxonomy", "pairwise", "labels", "filter", "shortcut"})
-"""Controls that may have a value."""
-_RULES: Final[tuple[Callable[[Tag, tuple[Tag, ...]], Objection | None], ...]] = (
+_RULES: Final[tuple[Callable[[Tag, Names], Objection | None], ...]] = (
     _without_name,
     _repeated,
     _enclosed,

@@ -106,6 +106,17 @@ def test_nothing_else_is_learnt_in_the_place_of_what_a_setting_names(
     assert words in str(raised.value)
 
 
+def test_a_config_of_thousands_is_told_of_in_a_few_words() -> None:
+    many = view(TEXT, *(choices(f"c{place}", 'toName="t" perRegion="true"') for place in range(2000)))
+    with pytest.raises(NoLabelSpace, match="and 1988 more") as raised:
+        parse_label_space(many)
+    assert len(str(raised.value)) < 2000
+    page = over('<HyperText name="t">' + "<p>all the same</p>" * 1000 + "</HyperText>")
+    with pytest.raises(NoLabelSpace) as raised:
+        parse_label_space(page)
+    assert len(str(raised.value)) < 600
+
+
 def test_every_control_is_told_in_its_order() -> None:
     found = controls_of(TWO)
     assert [one.name for one in found] == ["first", "second", "spans", "why"]
