@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Any, Final
 
 from services.core.domain import LabelSpace
@@ -48,7 +49,13 @@ def is_sound(scores: Scores, row: int) -> bool:
 
 
 def _is_junk(text: str) -> bool:
+    """Bytes of something else, read as text. Characters that join, hide or turn others are parts of a script's spelling."""
     strange = text.count("\N{REPLACEMENT CHARACTER}")
     if not text.isprintable():
-        strange += sum(not (character.isprintable() or character.isspace()) for character in text)
+        strange += sum(_is_strange(character) for character in text)
     return "\0" in text or strange > _JUNK * len(text)
+
+
+def _is_strange(character: str) -> bool:
+    """Control characters, halves of pairs, and what no version of Unicode that this Python knows has named."""
+    return unicodedata.category(character) in {"Cc", "Cs", "Cn"} and not character.isspace()

@@ -1,4 +1,4 @@
-"""Tasks to examples: one text key, one label; what leaves is counted.
+"""Tasks to examples: one text, one label; what leaves is counted.
 
 Pure: the same tasks in any order give the same data set. Malformed tasks are counted and never raise.
 What leaves is counted by the reasons of `core.uncounted`.
@@ -20,7 +20,7 @@ from services.core.domain import LabelSpace, Snapshot, Uncounted
 from services.core.errors import BadData
 from services.core.labels import signature, text_of
 from services.core.uncounted import Cause, collect
-from services.trainer.split import text_key
+from services.trainer.split import sides_of, text_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,11 @@ class Dataset:
     def keys(self) -> list[str]:
         """The text key of each example."""
         return [example.key for example in self.examples]
+
+    @cached_property
+    def sides(self) -> list[str]:
+        """What decides for each example whether it judges or teaches; nearly equal texts have the same."""
+        return sides_of(self.texts)
 
     @cached_property
     def texts(self) -> list[str]:

@@ -5,7 +5,8 @@ What is current is read when the candidate is ready, because another version may
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 
 import numpy as np
 import structlog
@@ -21,6 +22,7 @@ from services.trainer.evaluate import estimate, near_duplicates
 from services.trainer.features import Features
 from services.trainer.gate import Pairs, decide, decide_first, of_another_control, pair_up
 from services.trainer.run import Origin
+from services.trainer.split import side_key
 from services.trainer.work import Fitted
 
 log = structlog.get_logger()
@@ -98,7 +100,7 @@ def compare(
         first = decide_first(candidate.answers, truth, asked=asked)
         return Comparison(of_another_control(first, current.version))
     try:
-        answers = registry.out_of_sample(current.project_key, current.version)
+        answers = by_text(registry.out_of_sample(current.project_key, current.version), origin.dataset)
         fresh = _answers_now(current, answers, candidate, registry, origin.dataset)
     except (StoreError, EngineError) as error:
         log.warning("current cannot be judged", version=current.version, error=str(error))
@@ -112,6 +114,22 @@ def compare(
         asked=asked,
     )
     return Comparison(decision, pairs)
+
+
+def by_text(answers: OutOfSample, dataset: Dataset) -> OutOfSample:
+    """Also by text key what a version of release 0.1.0 keeps by side key.
+
+    Where several texts share the side key, which of them it had answered is not known: they count as learnt.
+    """
+    counts = Counter(sides := [side_key(text) for text in dataset.texts])
+    learnt = set(answers.trained_keys)
+    found, trained = dict(answers.answers), list(answers.trained_keys)
+    for key, side in zip(dataset.keys, sides, strict=True):
+        if side in learnt or (counts[side] > 1 and side in answers.answers):
+            trained.append(key)
+        if counts[side] == 1 and side in answers.answers:
+            found[key] = answers.answers[side]
+    return replace(answers, answers=found, trained_keys=tuple(trained))
 
 
 def _answers_now(

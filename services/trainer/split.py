@@ -1,6 +1,7 @@
-"""Which texts judge and which teach: a pure function of the text, so that no file remembers it.
+"""What identifies a text, and whether it judges or teaches: pure functions of the text, so that no file remembers them.
 
-Equal texts get one key, and so stand on one side; growing data, edited labels and new task ids move none of them.
+Texts that are nearly equal get one side key, and so stand on one side; growing data, edited labels and new task ids move
+none of them. Whether two tasks hold the same text is another question, and `text_key` answers that one.
 The share that is held out falls at 10,000 and at 40,000 texts: there texts leave the holdout, and none enters it.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
+from collections.abc import Sequence
 from typing import Final
 
 FOLDS: Final = 5
@@ -16,10 +18,32 @@ _BITS: Final = 256
 
 
 def text_key(text: str) -> str:
-    """64 hex digits, the same for texts that differ in case, spaces, punctuation and compatibility forms alone."""
+    """64 hex digits that identify a text: the same for texts that are equal after NFC and trimming, and for no others."""
+    same = unicodedata.normalize("NFC", text.strip())
+    return hashlib.sha256(f"{_SALT} text {same}".encode(errors="surrogatepass")).hexdigest()
+
+
+def side_key(text: str) -> str:
+    """64 hex digits, the same for texts that differ in case, spaces, punctuation and compatibility forms alone.
+
+    A text without a letter or a digit counts with its signs.
+    """
     folded = unicodedata.normalize("NFKC", text).casefold()
-    letters = "".join(character for character in folded if character.isalnum())
-    return hashlib.sha256((_SALT + letters).encode()).hexdigest()
+    letters = "".join(character for character in folded if character.isalnum() or _is_vowel_sign(character))
+    counted = letters or "".join(folded.split())
+    return hashlib.sha256((_SALT + counted).encode(errors="surrogatepass")).hexdigest()
+
+
+def sides_of(texts: Sequence[str]) -> list[str]:
+    """The side key of each text; where they differ in too little for that to divide them, their text keys."""
+    sides = [side_key(text) for text in texts]
+    return sides if len(set(sides)) >= FOLDS else [text_key(text) for text in texts]
+
+
+def _is_vowel_sign(character: str) -> bool:
+    """Marks that spell a word, as vowels of Devanagari, Thai or Hebrew; no accents, which case folding may split off."""
+    is_mark = unicodedata.category(character) in {"Mn", "Mc"}
+    return is_mark and not unicodedata.name(character, "").startswith(("COMBINING", "VARIATION SELECTOR"))
 
 
 def hold_percent(texts: int) -> int:

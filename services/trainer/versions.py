@@ -139,7 +139,7 @@ def plan_of(run: Run, method: Method, origin: Origin, features: Features, *, sec
     one_fit = fit_seconds(sum(features.lengths), recipe.epochs, features.seconds_per_token)
     if not second:
         return plan_explicit(texts, one_fit, parameters.budget_seconds)
-    held_out = sum(is_held_out(key, texts) for key in origin.dataset.keys)
+    held_out = sum(is_held_out(key, texts) for key in origin.dataset.sides)
     return plan_second(texts, held_out, one_fit, parameters.budget_seconds)
 
 

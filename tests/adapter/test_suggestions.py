@@ -16,12 +16,12 @@ def _scores(*row: float, labels: tuple[str, ...] = ("A", "B")) -> Scores:
     return Scores(labels, np.array([row], dtype=np.float32))
 
 
-@pytest.mark.parametrize("text", ["x" * LONGEST, "ä" * (LONGEST // 2), "a\tb\r\nc", "退款在哪里"])
+@pytest.mark.parametrize("text", ["x" * LONGEST, "ä" * (LONGEST // 2), "a\tb\r\nc", "退款在哪里", "👨‍👩‍👧‍👦", "👍", "???", "می‌خواهم", "\u200f\u05e9\u05dc\u200e", "क्‍ष", "so\u00adft", "\ufeffBOM", "❤\ufe0f", "\ue000"])  # fmt: skip
 def test_what_a_person_can_read_is_read(text: str) -> None:
     assert readable(SPACE, {"data": {"text": text}}) == text
 
 
-@pytest.mark.parametrize("text", ["x" * (LONGEST + 1), "ä" * (LONGEST // 2 + 1), "a\0b", "\ud800"])
+@pytest.mark.parametrize("text", ["x" * (LONGEST + 1), "ä" * (LONGEST // 2 + 1), "a\0b", "\ud800", "\ufffd\ufffdPK", "\x01\x02PK", "\u0378\u0379x", "\u200b"])  # fmt: skip
 def test_what_nobody_can_read_is_not(text: str) -> None:
     assert readable(SPACE, {"data": {"text": text}}) is None
 

@@ -14,7 +14,6 @@ from services.core.labels import (
     parse_label_space,
     region_of,
     signature,
-    text_of,
 )
 
 PLAIN = '<View><Text name="t" value="$body"/><Choices name="c" toName="t"><Choice value="A"/><Choice value="B"/></Choices></View>'
@@ -82,30 +81,6 @@ def test_a_path_that_the_config_no_longer_has_is_no_label_of_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "data", "text"),
-    [
-        ("$body", {"body": "hello"}, "hello"),
-        ("$a.b", {"a": {"b": "deep"}}, "deep"),
-        ("$a.b", {"a.b": "flat"}, "flat"),
-        ("$a[1]", {"a": ["x", "y"]}, "y"),
-        ("$a[7]", {"a": ["x"]}, None),
-        ("$a.b", {"a": 3}, None),
-        ("Title: $t, body: $b", {"t": "one", "b": "two"}, "Title: one, body: two"),
-        ("Title: $t, body: $b", {"t": "one"}, None),
-        ("no variable", {"body": "x"}, None),
-        ("$body", {}, None),
-        ("$body", {"body": None}, None),
-        ("$body", {"body": 3}, None),
-        ("$body", {"body": "  \x00 … "}, None),
-        ("$body", None, None),
-        ("$body", ["body"], None),
-    ],
-)
-def test_the_text_is_what_the_text_tag_shows(value: str, data: object, text: str | None) -> None:
-    assert text_of(LabelSpace("c", "t", value, ("A",)), data) == text
-
-
-@pytest.mark.parametrize(
     ("result", "labels"),
     [
         ([{"from_name": "c", "value": {"choices": ["A", "B"]}}], ("A", "B")),
@@ -132,9 +107,8 @@ def test_labels_are_read_from_one_region_or_several(result: object, labels: tupl
         lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     )
 )
-def test_no_shape_of_result_or_data_raises(junk: object) -> None:
+def test_no_shape_of_result_raises(junk: object) -> None:
     labels_of(SPACE, junk)
-    text_of(SPACE, junk)
 
 
 def test_a_signature_changes_with_every_edit_and_ignores_order() -> None:

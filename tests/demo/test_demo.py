@@ -19,7 +19,7 @@ from demo.curve import draw
 from demo.processes import DemoError, Server
 from demo.walk import Step, read_texts
 from services.core.labels import parse_label_space
-from services.trainer.split import text_key
+from services.trainer.split import side_key
 
 
 def _step(labels: int, truth: float, *, served: bool = True) -> Step:
@@ -42,7 +42,7 @@ def test_a_step_without_a_version_is_no_start_to_climb_from() -> None:
 
 def test_the_held_out_texts_are_in_no_form_among_those_that_are_labelled() -> None:
     pool, held_out = read_texts("pool"), read_texts("held_out")
-    keys = [text_key(text) for text, _ in pool + held_out]
+    keys = [side_key(text) for text, _ in pool + held_out]
     assert len(set(keys)) == len(keys)
     assert len(held_out) == 150
     assert Counter(label for _, label in held_out).keys() == Counter(label for _, label in pool).keys()

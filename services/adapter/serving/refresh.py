@@ -227,8 +227,8 @@ class Refresher:
         have = self._source.predicted_tasks(job.project_id, job.version)
         lack = (task for task in self._source.unlabelled_tasks(job.project_id) if task["id"] not in have)
         texts = ((int(task["id"]), readable(job.space, task)) for task in lack)
-        room = max(0, self._max_tasks - len(have))
-        return [(task, text) for task, text in islice(texts, room) if text is not None]
+        with_text = ((task, text) for task, text in texts if text is not None)
+        return list(islice(with_text, max(0, self._max_tasks - len(have))))
 
     async def _predict(self, job: Job, tasks: Sequence[tuple[int, str]]) -> list[dict[str, Any]]:
         scores = await self._inference.scores(job.project_key, job.version, [text for _, text in tasks])

@@ -1,41 +1,96 @@
-"""The text that Label Studio's editor shows for a task. Pure."""
+"""The text that Label Studio's editor shows for a task. Pure.
+
+The editor's rules, with one exception: where a template has a variable without a value, the editor shows `undefined` or
+`null` in its place, which says nothing of the task; here nothing stands there.
+"""
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
-from collections.abc import Mapping
-from typing import Any
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from services.core.domain import LabelSpace
+from services.core.labels.hypertext import visible_text
+from services.core.labels.scripted import as_string, is_missing, look_up
 
-_VARIABLE = re.compile(r"\$(\w+(?:\.\w+|\[\d+\])*)")
-_STEP = re.compile(r"\w+")
+_VARIABLE: Final = re.compile(r"\$([\w[\].{}]+)", re.ASCII)
+"""Names in other alphabets are none: the editor's own expression knows ASCII alone."""
+_UNDEFINED: Final = "$undefined$"
+"""Under which Label Studio keeps a text that was imported without a name, until it knows the config's."""
+_BLANK: Final = frozenset({"Cc", "Cf", "Cs", "Zs", "Zl", "Zp"})
 
 
 def text_of(space: LabelSpace, data: object) -> str | None:
-    """The text that the Text tag shows for a task's data; None where there is none to read."""
+    """The text that the object tag shows for a task's data; None where there is none, or nothing to see in it."""
     if not isinstance(data, Mapping):
         return None
     names = _VARIABLE.findall(space.text_value)
     if not names:
         return None
-    values = [_look_up(data, name) for name in names]
-    if not all(isinstance(value, str) for value in values):
+    if space.text_tag == "Paragraphs":
+        whole = _VARIABLE.fullmatch(space.text_value)
+        text = _paragraphs(_value(data, names[0]), space.text_attributes) if whole else None
+    else:
+        text = _decoded(_substituted(space.text_value, data), space.text_attributes.get("encoding", ""))
+    if text and space.text_tag == "HyperText":
+        text = visible_text(text)
+    return text if text and not is_blank(text) else None
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing in it can be seen."""
+    return all(character.isspace() or unicodedata.category(character) in _BLANK for character in text)
+
+
+def _substituted(value: str, data: Mapping[str, Any]) -> str | None:
+    """None where no variable has a value: what is left is the config's, and the same for each such task."""
+    filled = [as_string(_value(data, name)) for name in _VARIABLE.findall(value)]
+    if all(map(is_blank, filled)):
         return None
-    remaining = iter(values)
-    text = _VARIABLE.sub(lambda _: str(next(remaining)), space.text_value)
-    return text if any(character.isalnum() for character in text) else None
+    remaining = iter(filled)
+    return _VARIABLE.sub(lambda _: next(remaining), value)
 
 
-def _look_up(data: Mapping[str, Any], name: str) -> Any:
-    if name in data:
-        return data[name]
-    value: Any = data
-    for step in _STEP.findall(name):
-        if isinstance(value, Mapping):
-            value = value.get(step)
-        elif isinstance(value, list) and step.isdigit() and int(step) < len(value):
-            value = value[int(step)]
-        else:
-            return None
-    return value
+def _value(data: Mapping[str, Any], name: str) -> Any:
+    found = look_up(data, name)
+    return data.get(_UNDEFINED) if is_missing(found) else found
+
+
+def _decoded(text: str | None, encoding: str) -> str | None:
+    """As the editor decodes: `base64` to one character a byte, `base64unicode` from UTF-8."""
+    if text is None or encoding not in {"base64", "base64unicode"}:
+        return text
+    letters = re.sub(r"[\t\n\f\r ]", "", text)
+    bare = re.sub(r"={1,2}$", "", letters) if len(letters) % 4 == 0 else letters
+    try:
+        found = base64.b64decode(bare + "=" * (-len(bare) % 4), validate=True)
+        return found.decode("utf-8" if encoding == "base64unicode" else "latin-1")
+    except (binascii.Error, ValueError):
+        return None
+
+
+def _paragraphs(value: object, attributes: Mapping[str, str]) -> str | None:
+    """Author and text of each paragraph, in lines of their own. The editor looks for both keys in the first one alone."""
+    keys = attributes.get("namekey", "author"), attributes.get("textkey", "text")
+    if not isinstance(value, Sequence) or isinstance(value, str) or not value:
+        return None
+    if not isinstance(value[0], Mapping) or any(key not in value[0] for key in keys):
+        return None
+    rows = [row for row in value if isinstance(row, Mapping)]
+    lines = [[_shown(row.get(key)) for key in keys] for row in rows]
+    if all(is_blank(text) for _, text in lines):
+        return None
+    return "\n".join(part for line in lines for part in line if part)
+
+
+def _shown(value: object) -> str:
+    """What the editor's pages make of a value between two tags."""
+    if isinstance(value, bool | Mapping):
+        return ""
+    if isinstance(value, list):
+        return "".join(map(_shown, value))
+    return as_string(value)

@@ -53,14 +53,14 @@ Build = Callable[[Part], tuple["nn.Module", "nn.Module"]]
 
 def parts_of(work: Work) -> tuple[list[Part], Rows]:
     """The parts in order, the served one last, and for each text which of them judges it."""
-    keys, n = work.dataset.keys, len(work.dataset.examples)
+    sides, n = work.dataset.sides, len(work.dataset.examples)
     everything = Part("everything", np.ones(n, np.bool_), np.zeros(n, np.bool_))
     if work.plan.source == CROSS_FIT:
-        folds = np.array([fold_of(key) for key in keys], np.int64)
+        folds = np.array([fold_of(key) for key in sides], np.int64)
         flags = [folds == fold for fold in range(FOLDS)]
         names = [f"fold-{fold + 1}" for fold in range(FOLDS)]
     else:
-        flags = [np.array([is_held_out(key, n) for key in keys], np.bool_)]
+        flags = [np.array([is_held_out(key, n) for key in sides], np.bool_)]
         names, folds = ["holdout"], flags[0].astype(np.int64)
     judged = [
         Part(name, ~inside, inside)

@@ -87,6 +87,14 @@ def test_no_more_tasks_than_the_setting_hold_fresh_predictions() -> None:
     assert len(bench.pushed) == 10
 
 
+def test_tasks_without_text_take_no_room_of_the_others() -> None:
+    bench = Bench(6, max_tasks=2)
+    for number in (1, 2, 3):
+        bench.label_studio.tasks[1][number]["data"] = {"text": " "}
+    bench.work(bench.job())
+    assert bench.pushed == [4, 5]
+
+
 def test_zero_pushes_none_and_sets_the_title() -> None:
     bench = Bench(3, max_tasks=0)
     bench.work(bench.job())
