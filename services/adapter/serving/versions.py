@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from services.adapter.metrics import leader
 from services.adapter.notebook import Fate, Notebook, Verdict
@@ -90,13 +90,13 @@ class Versions:
         """What is served is held, or nothing more can be done about it."""
         self.problem, self._restored = problem, True
 
-    def take_up(self, project: Project, show: Callable[[], None], now: float) -> None:
-        """Deal with what was published; `show` is called before that takes time."""
+    def take_up(self, project: Project, control: str | None, show: Callable[[], None], now: float) -> None:
+        """Deal with what was published; `show` is called before that takes time. `control`: the one that is learnt now."""
         waiting = self._waiting()
         if not waiting:
             return
         show()  # loading may take seconds, and the run may have ended meanwhile
-        published = [one for _, one in waiting.values()]
+        published = [_unless_of_another(control, *one) for one in waiting.values()]
         verdicts = self.promotions.take_up(project, published, self.notebook, now)
         for version, (record, _) in waiting.items():
             if version in verdicts:
@@ -131,3 +131,12 @@ class Versions:
         """What the gate said, once: a verdict is given once. A version that is gone says nothing."""
         with contextlib.suppress(StoreError):
             leader.decided(project.id, self.promotions.ledger.registry.manifest(project.key, version).gate)
+
+
+def _unless_of_another(control: str | None, record: Record, published: Published) -> Published:
+    """What a run has published; held where another control has been picked since the run was asked for."""
+    asked = record.request.parameters.control
+    if not published.promote or control is None or asked in {None, control}:
+        return published
+    sentence = f"Held: {published.version} answers {asked!r}, and {control!r} is learnt now."
+    return replace(published, promote=False, sentence=sentence)

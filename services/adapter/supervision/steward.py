@@ -183,7 +183,8 @@ class Steward:
         commands = self.orders.folded(self.project, commands)
         if not any(command.action in SERVES for command in commands):
             self.versions.restore(self.project, now)
-            self.versions.take_up(self.project, lambda: self._show(now), now)
+            control = self._space.from_name if self._space else None
+            self.versions.take_up(self.project, control, lambda: self._show(now), now)
         self._trains = tuple(self._obey(commands, now))
         self.tools.promotions.targets.settle(self.project.key)
 

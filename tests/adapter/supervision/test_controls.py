@@ -57,6 +57,21 @@ def test_a_version_of_the_control_takes_its_place() -> None:
     assert world.launcher.launched == ["1-1", "1-2"]
 
 
+def test_a_run_that_was_asked_for_before_another_control_was_picked_is_held() -> None:
+    world = World.serving()
+    world.label_studio.more_controls = MOOD
+    world.label_studio.label_many(6)
+    world.settle()
+    assert world.launcher.launched[-1] == "1-2"
+    moods(world)
+    world.desk.remember(1, {"control": "mood"}, URL)
+    world.settle()
+    world.carry_through("1-2")
+    assert world.current == "support-1"
+    assert "held: support-2 answers 'label', and 'mood' is learnt now" in world.view.sentence
+    assert (world.launcher.launched[-1], world.requests()[-1].parameters.control) == ("1-3", "mood")
+
+
 def test_the_first_control_again_is_another_one() -> None:
     world = switched()
     world.carry_through("1-2")
