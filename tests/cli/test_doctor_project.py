@@ -14,7 +14,7 @@ import pytest
 import respx
 from pydantic import SecretStr
 
-from services.cli.checks import backend, label_studio, project, webhook
+from services.cli.checks import backend, label_studio, project, reach, webhook
 from services.cli.checks.context import Context, Where
 from services.cli.checks.finding import Finding, Verdict, examine
 from services.core.settings import LabelStudioSettings, Settings, TriggerSettings
@@ -247,6 +247,51 @@ def test_a_private_address_needs_an_event_or_advice(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     assert webhook.private_address(context(tmp_path, "http://a.example")).verdict is Verdict.SKIPPED
     assert webhook.private_address(context(tmp_path, "http://a.example", Where.POD)).verdict is Verdict.FAIL
+
+
+class TestProof:
+    """What Label Studio has proven outranks what can be resolved or reached from here."""
+
+    @pytest.fixture
+    def unknown(self, studio: Studio) -> str:
+        studio.ingress.url = "http://fitloop.invalid"
+        studio.backends = [{"url": studio.ingress.url, "state": "CO", "error_message": None}]
+        studio.router.route(host="fitloop.invalid").mock(side_effect=httpx.ConnectError("no"))
+        return studio.ingress.url
+
+    def test_a_name_that_a_pod_does_not_know_fails_nothing(
+        self, studio: Studio, tmp_path: Path, unknown: str
+    ) -> None:
+        known = context(tmp_path, unknown, Where.POD)
+        said = webhook.private_address(known)
+        assert said.verdict is Verdict.OK
+        assert said.sentence == (
+            "'fitloop.invalid' has no address here, and Label Studio reaches it: that is what counts."
+        )
+        checked = {one.name: one for one in examine([list(reach.CHECKS)], known)}
+        assert checked["reach"].verdict is Verdict.SKIPPED
+        assert "cannot be reached from here, and Label Studio reaches it" in checked["reach"].sentence
+        assert not [one for one in checked.values() if one.verdict is Verdict.FAIL]
+
+    def test_an_event_that_came_is_a_proof(self, studio: Studio, tmp_path: Path, unknown: str) -> None:
+        studio.backends = []
+        known = context(tmp_path, unknown, Where.POD)
+        assert webhook.private_address(known).verdict is Verdict.FAIL
+        known.seen[5] = True
+        assert webhook.private_address(known).verdict is Verdict.OK
+
+    @pytest.mark.parametrize("state", ["DI", "ER", ""])
+    def test_without_a_proof_it_fails(self, studio: Studio, tmp_path: Path, unknown: str, state: str) -> None:
+        studio.backends[0]["state"] = state
+        assert webhook.private_address(context(tmp_path, unknown, Where.POD)).verdict is Verdict.FAIL
+
+    def test_another_server_at_the_name_inside_the_cluster_is_not_believed(
+        self, studio: Studio, tmp_path: Path
+    ) -> None:
+        studio.ingress.is_fitloop = False
+        said = reach.health(context(tmp_path, studio.ingress.url, Where.POD))
+        assert said.verdict is Verdict.SKIPPED
+        assert "Label Studio reaches Fitloop there" in said.sentence
 
 
 class TestLabelStudio:

@@ -13,6 +13,9 @@ from services.cli.checks.label_studio import beyond_reach
 from services.core.advice import URL_ADVICE
 from services.core.errors import FitloopError
 
+_NOT_REACHED: Final = frozenset({"", "DI", "ER"})
+_ENOUGH: Final = 5
+"""Projects that are asked for a proof: each makes Label Studio call all backends of it."""
 CONNECT: Final = "Connect it in Label Studio: the project's Settings > Model > Connect Model."
 
 
@@ -40,7 +43,7 @@ def backend(context: Context, number: int) -> Finding:
         )
     if problem := problem_of(ours.url):
         return fail(f"Its backend {context.shown(ours.url)} cannot work: {problem}.", URL_ADVICE)
-    if ours.state in {"DI", "ER"}:
+    if ours.state in _NOT_REACHED - {""}:
         return fail(
             f"Label Studio does not reach {context.shown(ours.url)}{_said(context, ours)}.",
             "Call that URL's /health from where Label Studio runs: it must answer within 1 s, and /setup within 3 s.",
@@ -71,6 +74,22 @@ def ours_of(context: Context, rows: list[Backend]) -> Backend | None:
     if not context.url:
         return rows[0] if len(rows) == 1 else None
     return next((one for one in rows if place(one.url) == place(context.url)), None)
+
+
+def is_reached(context: Context) -> bool:
+    """Whether Label Studio has proven that it reaches our URL: an event came, or it has just been answered by it."""
+    if any(context.seen.values()):
+        return True
+    if not context.url or beyond_reach(context):
+        return False
+    for number in context.projects[:_ENOUGH]:
+        try:
+            ours = ours_of(context, backends(context, number))
+        except FitloopError:
+            continue
+        if ours is not None and ours.state not in _NOT_REACHED:
+            return True
+    return False
 
 
 def first_backend(context: Context) -> str:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit, urlunsplit
 import httpx
 
 from services.cli.checks.address import is_of_a_cluster, problem_of
+from services.cli.checks.backend import is_reached
 from services.cli.checks.context import Context, Where
 from services.cli.checks.finding import Check, Finding, fail, ok, skipped, warn
 from services.cli.checks.label_studio import in_a_pod
@@ -26,6 +27,7 @@ _SLOW: Final = (
     "Give the adapter more CPU (adapter.resources), and look for what is slow between Label Studio and it."
 )
 _LARGER: Final = "Let the ingress take more: the chart's ingress.bodySize; nginx's proxy-body-size, Traefik's maxRequestBodyBytes."
+_FROM_A_LAPTOP: Final = "From a laptop that reaches it: fitloop doctor --url <URL>."
 _NOT_US: Final = "The ingress, or the URL's path, leads elsewhere: FITLOOP_PATH_PREFIX (the chart's ingress.path) must be the path in the URL."
 
 
@@ -188,6 +190,11 @@ def _send(
 
 def _why(context: Context, request: httpx.Request, error: Exception) -> Finding:
     url, path = context.shown(context.url), request.url.path
+    if is_reached(context):
+        return skipped(
+            f"{url} cannot be reached from here, and Label Studio reaches it: that is what counts.",
+            _FROM_A_LAPTOP,
+        )
     if isinstance(error, httpx.ReadTimeout):
         return fail(
             f"{url} takes a connection, and does not answer {path.rpartition('/')[2]} in time.", _SLOW
@@ -202,7 +209,7 @@ def _why(context: Context, request: httpx.Request, error: Exception) -> Finding:
     if context.where is Where.POD:
         return skipped(
             f"{sentence} A pod may not reach its own ingress: what Label Studio says of the backend is what counts.",
-            "From a laptop that reaches it: fitloop doctor --url <URL>.",
+            _FROM_A_LAPTOP,
         )
     return fail(sentence, advice)
 
@@ -248,6 +255,11 @@ def _alien(context: Context, answer: httpx.Response, path: str) -> Finding:
     if status in {502, 503, 504}:
         return fail(
             f"{url} answers {status} to {path}: no adapter is ready behind it.", "See `kubectl get pods`."
+        )
+    if context.where is Where.POD and is_reached(context):
+        return skipped(
+            f"Another server answers {path} at {url} from here, and Label Studio reaches Fitloop there.",
+            _FROM_A_LAPTOP,
         )
     return fail(f"What answers {path} at {url} is not Fitloop (status {status}).", _NOT_US)
 

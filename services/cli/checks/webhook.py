@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from services.cli.checks.address import is_private, place, problem_of
-from services.cli.checks.backend import backends, ours_of
+from services.cli.checks.backend import backends, is_reached, ours_of
 from services.cli.checks.context import Context, Where
 from services.cli.checks.finding import Check, Finding, fail, ok, skipped, warn
 from services.cli.checks.label_studio import in_a_pod
@@ -109,15 +109,8 @@ def private_address(context: Context) -> Finding:
         return skipped("The URL is not known.", "Say --url.")
     try:
         addresses = sorted({str(row[4][0]) for row in socket.getaddrinfo(host, None)})
-    except OSError:
-        if context.where is not Where.POD:
-            return skipped(
-                f"{host!r} is not known here, though it may be to Label Studio.", in_a_pod(context)
-            )
-        return fail(
-            f"{host!r} has no address.",
-            "Correct the URL, or make the name known to the DNS that Label Studio asks.",
-        )
+    except (OSError, UnicodeError):
+        return _without_address(context, host)
     private = [address for address in addresses if is_private(address)]
     if not private:
         return ok(f"{host} is a public address.")
@@ -127,6 +120,18 @@ def private_address(context: Context) -> Finding:
     return warn(
         f"{named} is a private address, which Label Studio refuses from 1.23.1 on unless it is told otherwise.",
         _UNBLOCK,
+    )
+
+
+def _without_address(context: Context, host: str) -> Finding:
+    """What Label Studio has proven outranks what can be looked up here."""
+    if is_reached(context):
+        return ok(f"{host!r} has no address here, and Label Studio reaches it: that is what counts.")
+    if context.where is not Where.POD:
+        return skipped(f"{host!r} is not known here, though it may be to Label Studio.", in_a_pod(context))
+    return fail(
+        f"{host!r} has no address.",
+        "Correct the URL, or make the name known to the DNS that Label Studio asks.",
     )
 
 
