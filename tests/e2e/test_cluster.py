@@ -25,13 +25,13 @@ def test_labels_become_suggestions_on_a_cluster(
     tmp_path: Path,
     subtests: pytest.Subtests,
 ) -> None:
-    """Installed with the rights of its roles and three bucket users, and nothing more; then a second version by a roll.
+    """Installed with the rights of its roles, its admission policy and three bucket users, and nothing more; then a second version by a roll.
 
     A Prometheus looks on from the beginning, and every panel of the dashboards must find what it shows.
     """
     began = time.time()
     # Thirty labels make exactly one run, however slowly they come: the version before the second is the first.
-    release = make_release(training={"everyNUpdates": 30})
+    release = make_release(training={"everyNUpdates": 30}, admissionPolicy={"enabled": True})
     release.install()
     release.namespace.helm("test", release.name)
     with scraped(release, tmp_path) as prometheus:
