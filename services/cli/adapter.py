@@ -41,10 +41,16 @@ def adapter(
     from services.adapter.app import create_management_app
     from services.core import logs, tracing
     from services.core.connections import MANAGEMENT, bounds_of, raise_file_limit
+    from services.core.errors import BadConfig
     from services.core.settings import Settings
     from services.wiring import cluster
 
     settings = Settings.load()
+    try:
+        settings.auth.check_credentials()
+    except BadConfig as error:  # an exit of its own, by which it is known from one that may be tried again
+        typer.secho(str(error), err=True, fg=typer.colors.RED)
+        raise typer.Exit(error.exit_code) from error
     files = raise_file_limit()
     logs.configure(settings.logging, hidden=settings.secrets())
     logs.catch_all()

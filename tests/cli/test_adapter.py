@@ -202,6 +202,15 @@ def test_what_is_wrong_at_start_is_one_sentence(
     assert "Traceback" not in adapter.output()
 
 
+def test_an_adapter_that_was_promised_credentials_and_finds_none_ends_with_78(
+    tmp_path: Path, api: Api, started: list[Adapter]
+) -> None:
+    adapter = Adapter(tmp_path, api.kubeconfig(), 0, FITLOOP_AUTH_REQUIRED="true")
+    started.append(adapter)
+    assert adapter.process.wait(60) == 78
+    assert "auth.existingSecretKeys names its keys" in adapter.output()
+
+
 def test_a_manifest_that_the_user_broke_is_refused_with_its_field(
     tmp_path: Path, api: Api, started: list[Adapter]
 ) -> None:

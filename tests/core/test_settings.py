@@ -73,6 +73,14 @@ def test_an_address_that_is_wrong_is_not_repeated(monkeypatch: pytest.MonkeyPatc
     assert "hush" not in str(raised.value)
 
 
+def test_credentials_that_were_promised_and_are_missing_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FITLOOP_AUTH_REQUIRED", "true")
+    with pytest.raises(BadConfig, match="FITLOOP_AUTH_REQUIRED is set, and neither BASIC_AUTH_USER"):
+        Settings.load().auth.check_credentials()
+    monkeypatch.setenv("FITLOOP_SECRET_PATH", "correct-horse-battery")
+    Settings.load().auth.check_credentials()
+
+
 @pytest.mark.parametrize(
     ("there", "absent"), [("BASIC_AUTH_USER", "BASIC_AUTH_PASS"), ("BASIC_AUTH_PASS", "BASIC_AUTH_USER")]
 )

@@ -8,6 +8,7 @@ from typing import Annotated, Final
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
+from services.core.errors import BadConfig
 from services.core.settings.group import Group, named
 from services.core.settings.urls import http_url
 from services.core.settings.values import Inside
@@ -84,12 +85,28 @@ class AuthSettings(Group):
             "`http://host:9090/<prefix>` and both requests and events pass."
         ),
     )
+    required: bool = Field(
+        False,
+        validation_alias=named("FITLOOP_AUTH_REQUIRED"),
+        description=(
+            "End at once where there is neither a password nor a secret path. The chart sets it, so that a Secret that is "
+            "missing, or whose keys have other names, opens nothing."
+        ),
+    )
     path_prefix: str = Field(
         "",
         validation_alias=named("FITLOOP_PATH_PREFIX"),
         pattern=r"^(/.*)?$",
         description="Path below which an ingress passes requests on, as `/fitloop`: it is taken off.",
     )
+
+    def check_credentials(self) -> None:
+        """Raises BadConfig where credentials were promised and there are none: it would answer everybody."""
+        if self.required and not (self.password.get_secret_value() or self.secret_path):
+            raise BadConfig(
+                "FITLOOP_AUTH_REQUIRED is set, and neither BASIC_AUTH_USER and BASIC_AUTH_PASS nor FITLOOP_SECRET_PATH is: "
+                "see that the Secret of auth.existingSecret is there, and that auth.existingSecretKeys names its keys."
+            )
 
 
 class StorageSettings(Group):
