@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 
 from services.core.errors import BadConfig, BadRequest, FitloopError
+from services.core.faults import brief_of
 
 _SECONDS = 10.0
 
@@ -46,7 +47,7 @@ class Adapter:
             raise BadConfig(f"{self.url!r} is no address: write --url http://host:9090.") from error
         except httpx.HTTPError as error:
             raise FitloopError(
-                f"Fitloop at {self.url} does not answer ({error}): start it with `fitloop local`, or name its address "
+                f"Fitloop at {self.url} does not answer ({brief_of(error)}): start it with `fitloop local`, or name its address "
                 "with --url or FITLOOP_URL."
             ) from error
         if answer.is_success:

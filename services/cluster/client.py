@@ -19,6 +19,8 @@ from urllib3.exceptions import TimeoutError as TookTooLong
 
 from services.cluster import metrics
 from services.core.errors import BadConfig, FitloopError
+from services.core.faults import brief_of
+from services.core.redaction import redacted, why
 
 Document = dict[str, Any]
 SECONDS: Final = (3.05, 10.0)
@@ -132,7 +134,7 @@ class Kube:
                 yield event
         except (HTTPError, OSError, ValueError, KeyError) as error:
             raise ClusterError(
-                f"The Kubernetes API broke off the watch of {kind}s ({type(error).__name__})."
+                f"The Kubernetes API broke off the watch of {kind}s ({brief_of(error)})."
             ) from error
         finally:
             answer.close()  # not back to the pool: it may be in the middle of a line
@@ -187,7 +189,7 @@ class Kube:
             except (HTTPError, OSError) as error:
                 if not left or isinstance(error, TookTooLong | TimeoutError):
                     raise ClusterError(
-                        f"The Kubernetes API does not answer ({verb} {plural}: {type(error).__name__})."
+                        f"The Kubernetes API does not answer ({verb} {plural}: {brief_of(error)})."
                     ) from error
                 pause = 0.2
             time.sleep(pause)
@@ -205,7 +207,7 @@ def connect(namespace: str = "", context: str | None = None) -> Kube:
             config.load_kube_config(client_configuration=configuration, context=context)
     except (config.ConfigException, OSError) as error:
         raise BadConfig(
-            f"There is no cluster to speak to ({error}): run in a pod with a service account token, or set KUBECONFIG."
+            f"There is no cluster to speak to ({why(error)}): run in a pod with a service account token, or set KUBECONFIG."
         ) from error
     api = client.ApiClient(configuration)
     return Kube(namespace or "default", client.CustomObjectsApi(api), client.CoreV1Api(api))
@@ -228,9 +230,9 @@ def refusal(verb: str, kind: str, namespace: str, error: client.ApiException) ->
 
 def _said(error: client.ApiException) -> str:
     try:
-        return str(json.loads(error.body or "{}").get("message") or error.reason)
+        return redacted(json.loads(error.body or "{}").get("message") or error.reason)
     except (ValueError, AttributeError, TypeError):
-        return str(error.reason)
+        return redacted(error.reason)
 
 
 def _pause(error: client.ApiException, left: int) -> float:

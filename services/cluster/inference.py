@@ -23,6 +23,7 @@ import orjson
 
 from services.core import correlation
 from services.core.errors import EngineError, FitloopError, NotFound, Overloaded, PredictorsUnreachable
+from services.core.faults import brief_of
 from services.core.settings import ClusterSettings
 from services.engine.protocol import Scores
 
@@ -128,7 +129,7 @@ class RemoteInference:
 
     def _nobody(self, error: httpx.RequestError) -> PredictorsUnreachable:
         return PredictorsUnreachable(
-            f"No predictor answers at {self._url} ({type(error).__name__}): `kubectl get pods` shows whether one is ready."
+            f"No predictor answers at {self._url} ({brief_of(error)}): `kubectl get pods` shows whether one is ready."
         )
 
     def _fresh_client(self) -> httpx.AsyncClient:

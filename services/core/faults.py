@@ -100,6 +100,26 @@ _KINDS: Final[tuple[tuple[type[BaseException], Fault], ...]] = (
 """Where nothing better is known, in this order."""
 
 
+_BRIEF: Final = {
+    Fault.UNKNOWN_AUTHORITY: "a certificate of an authority that is not known here",
+    Fault.OTHER_HOST: "a certificate for other host names",
+    Fault.EXPIRED: "a certificate that has expired",
+    Fault.NOT_YET: "a certificate that is not valid yet",
+    Fault.UNTRUSTED: "a certificate that is not accepted",
+    Fault.WANTS_CERTIFICATE: "a certificate of the client is asked for",
+    Fault.SPEAKS_HTTP: "no TLS is spoken there",
+    Fault.HANDSHAKE: "no common TLS",
+    Fault.NO_HOST: "its host is not known",
+    Fault.REFUSED: "connection refused",
+    Fault.NO_ROUTE: "no network leads there",
+    Fault.CONNECT_TIME: "no connection in time",
+    Fault.READ_TIME: "no answer in time",
+    Fault.BROKE_OFF: "the connection broke off",
+    Fault.REDIRECTS: "redirects without end",
+    Fault.PROXY: "a proxy does not pass it on",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
     """A server as a sentence names it."""
@@ -125,6 +145,11 @@ def fault_of(error: BaseException) -> Fault:
         if any(isinstance(cause, kind) for cause in causes):
             return fault
     return Fault.UNKNOWN
+
+
+def brief_of(error: BaseException) -> str:
+    """The cause in a few words, to stand in brackets."""
+    return _BRIEF.get(fault_of(error), "no connection")
 
 
 def sentence_of(error: BaseException, server: Server, *, plain: bool) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from services.core.errors import EngineError
+from services.core.redaction import why
 
 CHARACTERS_PER_TOKEN = 16
 """Characters of a text that are looked at for each token that may be read; English has about four a token."""
@@ -68,7 +69,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise EngineError(f"{path.name} of the model cannot be read: {error}") from error
+        raise EngineError(f"{path.name} of the model cannot be read: {why(error)}") from error
     if not isinstance(config, dict):
         raise EngineError(f"{path.name} of the model is no JSON object.")
     return config
@@ -80,7 +81,7 @@ def open_tokenizer(folder: Path, max_length: int) -> Tokenizer:
     try:
         return prepare(Tokenizer.from_file(str(folder / "tokenizer.json")), length)
     except Exception as error:  # the library raises bare Exception
-        raise EngineError(f"tokenizer.json of the model cannot be read: {error}") from error
+        raise EngineError(f"tokenizer.json of the model cannot be read: {why(error)}") from error
 
 
 def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:

@@ -15,6 +15,7 @@ import torch
 import transformers
 
 from services.core.errors import EngineError, UnknownFormat
+from services.core.redaction import why
 from services.engine.head import PooledHead, read_sentence_transformers
 from services.engine.protocol import Logits, TokenIds
 
@@ -63,7 +64,9 @@ class TorchEngine:
             with torch.inference_mode():
                 output = self.model(input_ids=ids.to(self._device), attention_mask=mask.to(self._device))
         except (RuntimeError, ValueError, IndexError) as error:
-            raise EngineError(f"torch could not compute a batch of {len(batch)} texts: {error}") from error
+            raise EngineError(
+                f"torch could not compute a batch of {len(batch)} texts: {why(error)}"
+            ) from error
         if self.head is None:
             return np.asarray(output.logits.float().cpu().numpy(), dtype=np.float32)
         return self.head.logits(output.last_hidden_state.float().cpu().numpy(), [len(ids) for ids in batch])
@@ -108,5 +111,5 @@ def load_pretrained(load: Callable[..., Any], folder: Path) -> Any:
             folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, trust_remote_code=False
         )
     except Exception as error:  # each architecture raises what it likes
-        raise EngineError(f"transformers cannot load the model: {error}") from error
+        raise EngineError(f"transformers cannot load the model: {why(error)}") from error
     return model.eval()

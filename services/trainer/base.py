@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 
 from services.core.base_models import FILES, is_file_of_a_model, transformer_of, weights_in
 from services.core.errors import BadConfig, EngineError, StoreError
+from services.core.redaction import why
 from services.core.store import open_store
 from services.engine.tokenise import most_tokens, pad_id_of, prepare
 from services.engine.torch import load_pretrained
@@ -100,7 +101,7 @@ def _download(name: str) -> Path:
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=_FILES))
     except Exception as error:  # the hub's client raises errors of several HTTP libraries
         raise _unusable(
-            name, f"there is no such folder, and the hub did not give it ({type(error).__name__})"
+            name, f"there is no such folder, and the hub did not give it ({why(error)})"
         ) from error
 
 
@@ -111,7 +112,7 @@ def _tokenizer(name: str, source: Path) -> Tokenizer:
         # Only the slow format is there: transformers converts it once, and the artefact has tokenizer.json.
         return transformers.AutoTokenizer.from_pretrained(source, local_files_only=True).backend_tokenizer
     except Exception as error:  # `tokenizers` raises bare Exception, transformers what it likes
-        raise _unusable(name, f"its tokenizer cannot be read: {error}") from error
+        raise _unusable(name, f"its tokenizer cannot be read: {why(error)}") from error
 
 
 def _digest(files: list[Path]) -> str:

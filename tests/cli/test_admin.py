@@ -218,7 +218,7 @@ def test_an_adapter_that_is_not_there_is_a_sentence(terminal: Terminal) -> None:
     respx.get(f"{URL}/api/projects").mock(side_effect=httpx.ConnectError("Connection refused"))
     code, _, err = terminal.run("status")
     assert code == 1
-    assert "does not answer (Connection refused): start it with `fitloop local`" in err
+    assert "does not answer (no connection): start it with `fitloop local`" in err
 
 
 def test_an_address_that_is_none_is_a_sentence(terminal: Terminal) -> None:

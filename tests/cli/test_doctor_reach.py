@@ -95,7 +95,7 @@ def test_another_server_and_an_empty_ingress_are_told_apart(ingress: Ingress, tm
 def test_nothing_answers(tmp_path: Path) -> None:
     said = found(context(tmp_path, "http://127.0.0.1:9"))
     assert said["reach"].verdict is Verdict.FAIL
-    assert "cannot be reached from here (ConnectError)" in said["reach"].sentence
+    assert "cannot be reached from here (connection refused)" in said["reach"].sentence
     said = found(context(tmp_path, "http://127.0.0.1:9", Where.POD))
     assert said["reach"].verdict is Verdict.SKIPPED, "a pod may not reach its own ingress"
     assert said["body size"].sentence == "The check 'reach' was skipped."

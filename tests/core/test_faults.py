@@ -9,7 +9,7 @@ import httpx
 import pytest
 import urllib3
 
-from services.core.faults import Fault, Server, fault_of, sentence_of
+from services.core.faults import Fault, Server, brief_of, fault_of, sentence_of
 
 SERVER = Server("a server at https://host", "THE_URL", "THE_CA_FILE")
 
@@ -85,3 +85,8 @@ def test_a_plain_address_that_breaks_off_may_be_one_of_tls() -> None:
     error = httpx.RemoteProtocolError("illegal status line: bytearray(b'\\x15\\x03')")
     assert "write https:// in THE_URL if it speaks TLS" in sentence_of(error, SERVER, plain=True)
     assert sentence_of(error, SERVER, plain=False).startswith("A server at https://host closes connections")
+
+
+def test_a_few_words_for_brackets() -> None:
+    assert brief_of(ConnectionRefusedError()) == "connection refused"
+    assert brief_of(ValueError("hush")) == "no connection"

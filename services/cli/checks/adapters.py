@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from services.core.errors import FitloopError
+from services.core.faults import brief_of
 
 if TYPE_CHECKING:  # `fitloop local` needs no client of Kubernetes
     from services.cluster.client import Document
@@ -92,7 +93,7 @@ def _get(url: str, login: tuple[str, str] | None) -> str:
         answer = httpx.get(url, auth=login, timeout=_SECONDS)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise FitloopError(
-            f"Fitloop does not answer ({type(error).__name__}): does it run, and is FITLOOP_URL its address?"
+            f"Fitloop does not answer ({brief_of(error)}): does it run, and is FITLOOP_URL its address?"
         ) from error
     if answer.status_code in {401, 403}:
         raise FitloopError(

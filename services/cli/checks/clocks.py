@@ -13,7 +13,9 @@ import httpx
 from services.cli.checks import label_studio, storage
 from services.cli.checks.context import Context
 from services.cli.checks.finding import Check, Finding, fail, ok, skipped, warn
-from services.core.settings import S3Settings
+from services.core.faults import brief_of
+from services.core.labelstudio.wire import CA_FILE
+from services.core.tls import trusting
 
 _FINE: Final = 3.0
 """A `Date` is in whole seconds, and it takes a moment to come."""
@@ -40,14 +42,15 @@ def of_storage(context: Context) -> Finding:
     if not context.store.url.startswith("s3://"):
         return skipped("A folder has no clock of its own.")
     s3 = context.settings.s3
-    return _asked(s3.endpoint, "the storage", lambda: _trust(s3))
+    return _asked(s3.endpoint, "the storage", lambda: trusting(s3.ca_file, "FITLOOP_S3_CA_FILE"))
 
 
 def of_label_studio(context: Context) -> Finding:
     """Tokens expire, and the newest change of a label is a time of Label Studio's."""
     if why := label_studio.beyond_reach(context):
         return why
-    return _asked(f"{context.settings.label_studio.url}/health", "Label Studio", ssl.create_default_context)
+    known = context.settings.label_studio
+    return _asked(f"{known.url}/health", "Label Studio", lambda: trusting(known.ca_file, CA_FILE))
 
 
 def of_kubernetes(context: Context) -> Finding:
@@ -67,14 +70,7 @@ def _asked(url: str, whose: str, trust: Callable[[], ssl.SSLContext]) -> Finding
         )  # no TLS there
     except (httpx.HTTPError, OSError) as error:
         return skipped(
-            f"{whose[0].upper()}{whose[1:]} does not answer ({type(error).__name__}).",
+            f"{whose[0].upper()}{whose[1:]} does not answer ({brief_of(error)}).",
             "See the checks above.",
         )
     return judged(answer.headers.get("date", ""), whose, time.time())
-
-
-def _trust(settings: S3Settings) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    if settings.ca_file:
-        context.load_verify_locations(settings.ca_file)
-    return context

@@ -13,6 +13,7 @@ from services.cli.checks.backend import is_reached
 from services.cli.checks.context import Context, Where
 from services.cli.checks.finding import Check, Finding, fail, ok, skipped, warn
 from services.cli.checks.label_studio import in_a_pod
+from services.core.faults import brief_of
 
 HEALTH_SECONDS: Final = 1.0
 SETUP_SECONDS: Final = 3.0
@@ -205,7 +206,7 @@ def _why(context: Context, request: httpx.Request, error: Exception) -> Finding:
             "Where Label Studio runs it must be: REQUESTS_CA_BUNDLE in its environment names the authority's certificate.",
         )
     advice = "Call it from where Label Studio runs. Is the host right, the ingress there, a firewall or NetworkPolicy between?"
-    sentence = f"{url} cannot be reached from here ({type(error).__name__})."
+    sentence = f"{url} cannot be reached from here ({brief_of(error)})."
     if context.where is Where.POD:
         return skipped(
             f"{sentence} A pod may not reach its own ingress: what Label Studio says of the backend is what counts.",

@@ -104,7 +104,7 @@ class Settings:
         if problems:
             raise BadConfig("These settings are wrong: " + "; ".join(problems) + ".")
         found = cls(**groups)  # type: ignore[arg-type]  # each group is built by the class of its own name
-        keep_secrets(found.secrets())
+        keep_secrets([*found.secrets(), *foreign.secrets(os.environ)])
         return found
 
 

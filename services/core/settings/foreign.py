@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Final
 
 from services.core.settings.values import Inside, problem_of, trimmed
@@ -30,3 +30,8 @@ def tidy(environment: MutableMapping[str, str]) -> list[str]:
         elif text != given:
             environment[name] = text
     return problems
+
+
+def secrets(environment: Mapping[str, str]) -> list[str]:
+    """Tokens among them, which no sentence may hold."""
+    return [environment[name] for name in sorted(_TOKENS) if environment.get(name)]

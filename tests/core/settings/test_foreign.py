@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.core.settings.foreign import tidy
+from services.core.settings.foreign import secrets, tidy
 
 
 def test_white_space_around_them_is_taken_off_in_place() -> None:
@@ -29,3 +29,9 @@ def test_what_cannot_be_sent_is_refused_and_not_repeated(name: str, value: str) 
     (said,) = tidy({name: value})
     assert said.startswith(f"{name}: it holds a ")
     assert "hush" not in said
+
+
+def test_tokens_of_libraries_are_secrets() -> None:
+    assert secrets({"HF_TOKEN": "hf_0123", "HF_HOME": "/cache", "AWS_CONTAINER_AUTHORIZATION_TOKEN": ""}) == [
+        "hf_0123"
+    ]
