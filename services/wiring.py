@@ -113,7 +113,7 @@ def cluster(settings: Settings) -> Parts:
     events = Events(kube, known.predictor_workload, pod)
     inference = RemoteInference(known)
     launcher = JobLauncher(kube, guarded, template, known.release, known.lease, bell.set, events)
-    fleet = Fleet(kube, known.predictor_selector, known.predictor_state_port)
+    fleet = Fleet(kube, known.predictor_selector, known.predictor_state_port, known.predictor_token)
     headcount = Headcount(kube, known.predictor_selector)
     headcount.start()
     events.start()

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import httpx
+from pydantic import SecretStr
 
 from services.cluster.client import Document, Kube
 from services.cluster.reading import pod_waits_for
+from services.core.tokens import bearer
 
 GENERATION: Final = "fitloop.io/generation"
 _SECONDS: Final = 2.0
@@ -45,6 +47,8 @@ class Fleet:
     kube: Kube
     selector: str
     port: int
+    token: SecretStr = field(default_factory=lambda: SecretStr(""))
+    """As the predictors ask for it."""
     _client: httpx.Client = field(default_factory=_client, repr=False)
 
     def pods(self) -> list[Pod]:
@@ -54,7 +58,7 @@ class Fleet:
             return list(pool.map(self._look, found))
 
     def _look(self, pod: Document) -> Pod:
-        state = _state(self._client, pod["status"].get("podIP"), self.port)
+        state = _state(self._client, pod["status"].get("podIP"), self.port, bearer(self.token))
         return pod_of(pod, state)
 
 
@@ -109,12 +113,14 @@ def _crashing(containers: Sequence[Document]) -> str:
     return ""
 
 
-def _state(client: httpx.Client, address: str | None, port: int) -> dict[str, Any] | None:
+def _state(
+    client: httpx.Client, address: str | None, port: int, headers: dict[str, str]
+) -> dict[str, Any] | None:
     if not address:
         return None
     host = f"[{address}]" if ":" in address else address
     try:
-        answer = client.get(f"http://{host}:{port}/state")
+        answer = client.get(f"http://{host}:{port}/state", headers=headers)
         said = answer.json() if answer.is_success else None
     except (httpx.HTTPError, ValueError):
         return None

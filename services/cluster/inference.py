@@ -25,6 +25,7 @@ from services.core import correlation
 from services.core.errors import EngineError, FitloopError, NotFound, Overloaded, PredictorsUnreachable
 from services.core.faults import brief_of
 from services.core.settings import ClusterSettings
+from services.core.tokens import bearer
 from services.engine.protocol import Scores
 
 T = TypeVar("T")
@@ -52,6 +53,7 @@ class RemoteInference:
         """Nothing is connected yet."""
         self._url = settings.predictor_url.rstrip("/")
         self._seconds = settings.predict_timeout_seconds
+        self._headers = bearer(settings.predictor_token)
         self._transport = transport
         self._certificates = httpx.create_ssl_context() if self._url.startswith("https:") else False
         self._client: httpx.AsyncClient | None = None
@@ -149,7 +151,7 @@ class RemoteInference:
         )
         return httpx.AsyncClient(
             transport=transport,
-            headers={"Content-Type": "application/json"},
+            headers={"Content-Type": "application/json", **self._headers},
             timeout=httpx.Timeout(self._seconds, connect=_CONNECT_SECONDS),
             trust_env=False,  # a proxy for the world outside does not know the cluster's Services
         )

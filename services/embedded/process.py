@@ -13,11 +13,23 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+from services.core.settings import AuthSettings, ClusterSettings, variables
+
 _CHILD = Path(__file__).with_name("child.py")
+_NOT_FOR_TRAINERS = frozenset(
+    {
+        *(variable for name in AuthSettings.model_fields for variable in variables(AuthSettings, name)),
+        *(
+            variable
+            for name in ("predictor_token", "predictor_token_from")
+            for variable in variables(ClusterSettings, name)
+        ),
+    }
+)
 _LONGEST_LINE = 2_000
 """Characters of a printed line that are kept."""
 
@@ -35,7 +47,7 @@ class Process:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env=trainer_environment(os.environ),
             start_new_session=True,  # Ctrl-C is for us: we then ask children to end with SIGTERM
         )
         self._ended = threading.Event()
@@ -84,6 +96,12 @@ class Process:
                     self._on_lines([])
         if rest:
             self._on_lines([_text(rest)])
+
+
+def trainer_environment(own: Mapping[str, str]) -> dict[str, str]:
+    """Ours, without what opens the adapter and the predictors: a trainer reads Label Studio and the bucket alone."""
+    kept = {name: value for name, value in own.items() if name.upper() not in _NOT_FOR_TRAINERS}
+    return {**kept, "PYTHONUNBUFFERED": "1"}
 
 
 def _text(line: bytes) -> str:

@@ -6,18 +6,21 @@ import asyncio
 import contextlib
 import socket
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import prometheus_client
 import uvicorn
 from anyio import to_thread
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from services.core.connections import MANAGEMENT, protocol
 from services.core.errors import BadConfig
+from services.core.settings import ClusterSettings
+from services.core.tokens import TokenDoor
 from services.predictor.keeper import Keeper
 
 _CONNECT_SECONDS = 1.0
@@ -31,6 +34,8 @@ class Management:
     port: int
     serves: int
     """The port of the protocols: nothing is ready that takes no connection there, before the start or in the end."""
+    settings: ClusterSettings = field(default_factory=ClusterSettings)
+    """With the token that /state asks for."""
 
     def app(self) -> Starlette:
         """The routes."""
@@ -40,7 +45,8 @@ class Management:
                 Route("/readyz", self._ready),
                 Route("/state", self._state),
                 Route("/metrics", self._metrics),
-            ]
+            ],
+            middleware=[Middleware(TokenDoor, settings=self.settings)],
         )
 
     def start(self) -> None:

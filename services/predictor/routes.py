@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 from anyio import to_thread
@@ -21,6 +21,8 @@ from services.core import correlation, tracing
 from services.core.correlation import RequestIds, ids
 from services.core.errors import FitloopError, NotFound, StoreError
 from services.core.frames import frames_of
+from services.core.in_flight import SHARE, Budget, Compressed, InFlight, TooLarge, incoming
+from services.core.memory import memory_limit
 from services.core.spans import Span
 from services.engine.inference import LocalInference
 from services.engine.protocol import Scores
@@ -32,9 +34,10 @@ log = structlog.get_logger()
 Parse = Callable[[bytes], Asked]
 Respond = Callable[[str, str, Asked, Scores], Response]
 _ANY = ["GET", "POST", "PUT", "DELETE"]
-_WITH_ID = [Middleware(RequestIds)]
 LARGE = 100_000
 """Bytes of a body that is read in a thread."""
+LARGEST = 64 << 20
+"""Bytes of a body. An adapter sends pieces of half a megabyte; one of release 0.1.0 sends all texts at once."""
 _STATUS = {"bad_request": 400, "overloaded": 503, "unknown": 404, "refused": 424}
 
 
@@ -44,19 +47,22 @@ class Routes:
 
     inference: LocalInference
     keeper: Keeper
+    budget: Budget = field(default_factory=lambda: Budget(memory_limit() // SHARE))
+    """For bytes of requests that are being answered."""
 
     def routes(self) -> list[Route]:
         """In the order in which they are looked through."""
+        asked = [Middleware(RequestIds), Middleware(InFlight, budget=self.budget)]
         return [
             Route("/v2/health/live", _live),
             Route("/v2/health/ready", self.ready),
             Route("/v2/repository/models/{model}/{action}", _forbidden, methods=["POST"]),
-            Route("/v2/models/{model}/infer", self.infer, methods=["POST"], middleware=_WITH_ID),
+            Route("/v2/models/{model}/infer", self.infer, methods=["POST"], middleware=asked),
             Route("/v2/models/{model}/ready", self.model_ready),
             Route("/v2/models/{model}", self.metadata),
             Route("/v2/models", self.models),
             Route("/v1/models", self.models),
-            Route("/v1/models/{model}:predict", self.predict, methods=["POST"], middleware=_WITH_ID),
+            Route("/v1/models/{model}:predict", self.predict, methods=["POST"], middleware=asked),
             Route("/v1/models/{model}", self.model_ready),
             *(
                 Route(f"/{protocol}/models/{{rest:path}}", _unknown, methods=_ANY)
@@ -128,7 +134,7 @@ class Routes:
     async def _answer(self, request: Request, parse: Parse, respond: Respond, span: Span) -> Response:
         began = time.perf_counter()
         try:
-            body = await request.body()
+            body = b"".join([chunk async for chunk in incoming(request, LARGEST, "send fewer texts at once")])
             asked = await (to_thread.run_sync(parse, body) if len(body) > LARGE else _now(parse, body))
             key, version = self._which(request.path_params["model"], asked)
             span.say(texts=len(asked.texts), **ids(key, version))
@@ -185,6 +191,8 @@ async def _forbidden(_: Request) -> Response:
 def _refusal(error: FitloopError) -> tuple[Response, str]:
     outcome = metrics.outcome_of(error)
     status = _STATUS.get(outcome, 503 if isinstance(error, StoreError) else 500)
+    if isinstance(error, TooLarge | Compressed):
+        status, outcome = (413 if isinstance(error, TooLarge) else 415), "bad_request"
     if outcome not in {"bad_request", "unknown"}:  # their sentences may repeat what was sent
         log.warning("a request was not answered", status=status, reason=str(error))
     return _problem(status, str(error)), outcome

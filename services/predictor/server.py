@@ -18,9 +18,10 @@ from services.core.errors import BadConfig
 from services.core.logs import adopt, catch_all, configure
 from services.core.metrics import Component, built
 from services.core.registry import Registry
-from services.core.settings import Settings
+from services.core.settings import ClusterSettings, Settings
 from services.core.store import ObjectStore, open_store, why_unreachable
 from services.core.table import ServingTable
+from services.core.tokens import TokenDoor
 from services.engine.inference import LocalInference
 from services.predictor import metrics
 from services.predictor.crashes import Crashes
@@ -46,13 +47,15 @@ def serve(settings: Settings) -> None:
     crashes = Crashes((settings.storage.cache_dir or Path(tempfile.gettempdir())) / "crashes")
     inference = LocalInference(Registry(store), settings.serving, crashes.watched)
     keeper = Keeper(inference, ServingTable(store), settings.rollout.mode)
-    management = Management(keeper, settings.cluster.predictor_state_port, settings.cluster.predictor_port)
+    management = Management(
+        keeper, settings.cluster.predictor_state_port, settings.cluster.predictor_port, settings.cluster
+    )
     built(Component.PREDICTOR)
     metrics.watch(inference.held, keeper.refusals)
     management.start()
     keeper.start()
     try:
-        model_server(Routes(inference, keeper), settings.cluster.predictor_port).start([])
+        model_server(Routes(inference, keeper), settings.cluster).start([])
     finally:
         crashes.excuse()
         keeper.stop()
@@ -61,8 +64,8 @@ def serve(settings: Settings) -> None:
         tracing.close()
 
 
-def model_server(routes: Routes, port: int) -> Any:
-    """KServe's server: HTTP alone, two lines a request fewer, and our routes before its own."""
+def model_server(routes: Routes, settings: ClusterSettings) -> Any:
+    """KServe's server: HTTP alone, two lines a request fewer, our routes before its own, and a bound and a token before all."""
     # What is outdated in KServe is not ours to mend.
     warnings.filterwarnings("ignore", module=r"fastapi|kserve")
     import uvicorn.config  # noqa: PLC0415
@@ -72,8 +75,9 @@ def model_server(routes: Routes, port: int) -> Any:
     from kserve.model_server import app  # noqa: PLC0415
 
     app.router.routes[:0] = routes.routes()
+    app.add_middleware(TokenDoor, settings=settings)
     server = ModelServer(
-        http_port=port,
+        http_port=settings.predictor_port,
         enable_grpc=False,
         enable_latency_logging=False,
         workers=1,

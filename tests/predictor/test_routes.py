@@ -13,9 +13,10 @@ from starlette.applications import Starlette
 
 from services.core.domain import Served
 from services.core.errors import EngineError, Overloaded, StoreUnreachable
+from services.core.in_flight import Budget
 from services.core.registry import Registry
 from services.predictor.keeper import Keeper
-from services.predictor.routes import LARGE, Routes
+from services.predictor.routes import LARGE, LARGEST, Routes
 from tests.predictor.conftest import MakeKeeper
 from tests.scraped import value
 from tests.versions import KEY, damage, name
@@ -164,3 +165,13 @@ async def test_what_is_not_spoken_is_404_with_a_sentence(client: httpx.AsyncClie
     answer = await client.post(url, json={})
     assert answer.status_code == 404
     assert "parameters.version" in answer.json()["error"]
+
+
+async def test_a_body_beyond_the_limit_or_the_budget_is_refused(keeper: Keeper) -> None:
+    app = Starlette(routes=Routes(keeper.inference, keeper, Budget(1000)).routes())
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://p.test") as found:
+        large = await found.post(V2, json=v2("a" * 2000))
+        larger = await found.post(V2, content=b"x", headers={"Content-Length": str(LARGEST + 1)})
+        zipped = await found.post(V2, content=b"x", headers={"Content-Encoding": "gzip"})
+    assert [answer.status_code for answer in (large, larger, zipped)] == [413, 413, 415]
+    assert larger.json()["error"] == "The body has more than 64 MB: send fewer texts at once."

@@ -133,6 +133,20 @@ class ClusterSettings(Group):
         validation_alias=named("FITLOOP_PREDICTOR_STATE_PORT"),
         description="Port at which a predictor's pod answers /state.",
     )
+    predictor_token: SecretStr = Field(
+        SecretStr(""),
+        validation_alias=named("FITLOOP_PREDICTOR_TOKEN"),
+        description="Token that adapters send to predictors, and predictors ask for; unset: they answer everybody.",
+    )
+    predictor_token_from: float = Field(
+        0.0,
+        ge=0,
+        validation_alias=named("FITLOOP_PREDICTOR_TOKEN_FROM"),
+        description=(
+            "Unix time before which a predictor answers requests without a token as well: for the minutes of an upgrade "
+            "from a release whose adapters send none. A wrong token is refused at any time."
+        ),
+    )
     predict_timeout_seconds: float = Field(
         90.0,
         gt=0,
