@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 from typing import Any
 
 import pytest
@@ -103,6 +104,22 @@ def test_adapters_show_predictors_a_token_that_the_chart_makes() -> None:
     assert "FITLOOP_PREDICTOR_TOKEN" not in environment(container(rendered.pod("Job/run")))
     secret = rendered.one("Secret", "loop-fitloop-predictor-token")
     assert len(base64.b64decode(secret["data"]["FITLOOP_PREDICTOR_TOKEN"])) == 48
+
+
+@pytest.mark.parametrize(("more", "open_for"), [(("--is-upgrade",), 900), ((), 0)])
+def test_predictors_take_old_adapters_for_some_minutes_of_the_upgrade_that_makes_the_token(
+    more: tuple[str, ...], open_for: int
+) -> None:
+    rendered = template({}, "", *more)
+    secret = rendered.one("Secret", "loop-fitloop-predictor-token")
+    moment = int(base64.b64decode(secret["data"]["FITLOOP_PREDICTOR_TOKEN_FROM"]))
+    assert max(0, moment - time.time()) == pytest.approx(open_for, abs=60)
+    found = environment(container(rendered.pod("InferenceService/loop-fitloop")))
+    assert found["FITLOOP_PREDICTOR_TOKEN_FROM"]["secretKeyRef"] == {
+        "name": "loop-fitloop-predictor-token",
+        "key": "FITLOOP_PREDICTOR_TOKEN_FROM",
+        "optional": True,
+    }
 
 
 def test_the_token_may_be_the_users() -> None:

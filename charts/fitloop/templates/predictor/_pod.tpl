@@ -3,6 +3,8 @@
 {{ include "fitloop.env.store" (dict "root" . "component" "predictor") }}
 {{ include "fitloop.env.cache" (dict "root" . "component" "predictor") }}
 {{ include "fitloop.env.token" . }}
+- name: FITLOOP_PREDICTOR_TOKEN_FROM
+  valueFrom: {secretKeyRef: {name: {{ include "fitloop.secret.token" . }}, key: FITLOOP_PREDICTOR_TOKEN_FROM, optional: true}}
 - {name: FITLOOP_ROLLOUT_MODE, value: {{ .Values.rollout.mode }}}
 - {name: FITLOOP_DEVICE, value: {{ .Values.predictor.device }}}
 - {name: FITLOOP_LOADED_MODELS, value: {{ int .Values.predictor.loadedModels | quote }}}
