@@ -110,9 +110,9 @@ def _act(url: str, project: int, action: str, body: dict[str, Any], *, as_json: 
 
 
 def _adapter(url: str) -> Adapter:
-    from services.cli.client import Adapter
+    from services.cli.client import adapter_of
 
-    return Adapter(url, os.environ.get("BASIC_AUTH_USER", ""), os.environ.get("BASIC_AUTH_PASS", ""))
+    return adapter_of(url, os.environ)
 
 
 def _assignment(text: str) -> tuple[str, str]:

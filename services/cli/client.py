@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import httpx
 
 from services.core.errors import BadConfig, BadRequest, FitloopError
 from services.core.faults import brief_of
+from services.core.redaction import redacted, struck
 
 _SECONDS = 10.0
 
@@ -43,16 +45,18 @@ class Adapter:
             answer = httpx.request(
                 method, self.url.rstrip("/") + path, json=body, auth=auth, timeout=_SECONDS
             )
-        except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
-            raise BadConfig(f"{self.url!r} is no address: write --url http://host:9090.") from error
         except httpx.HTTPError as error:
             raise FitloopError(
-                f"Fitloop at {self.url} does not answer ({brief_of(error)}): start it with `fitloop local`, or name its address "
+                f"Fitloop at {self._shown} does not answer ({brief_of(error)}): start it with `fitloop local`, or name its address "
                 "with --url or FITLOOP_URL."
             ) from error
         if answer.is_success:
             return self._json(answer)
-        raise _refusal(self.url, answer)
+        raise _refusal(self._shown, answer)
+
+    @property
+    def _shown(self) -> str:
+        return struck(self.url)
 
     def _json(self, answer: httpx.Response) -> dict[str, Any]:
         try:
@@ -64,7 +68,31 @@ class Adapter:
         return found
 
     def _is_another(self) -> FitloopError:
-        return FitloopError(f"What answers at {self.url} is not Fitloop: check --url and FITLOOP_URL.")
+        return FitloopError(f"What answers at {self._shown} is not Fitloop: check --url and FITLOOP_URL.")
+
+
+def adapter_of(url: str, environment: Mapping[str, str]) -> Adapter:
+    """The adapter at the address, with the credentials of the environment. Raises BadConfig that repeats no password."""
+    from services.core.settings.urls import http_url
+    from services.core.settings.values import trimmed
+
+    try:
+        found = http_url(trimmed(url), login=True)
+    except ValueError as error:
+        shown = redacted(url)
+        raise BadConfig(f"{shown!r} is no address: write --url http://host:9090 ({error}).") from error
+    return Adapter(
+        found, *(_credential(name, environment) for name in ("BASIC_AUTH_USER", "BASIC_AUTH_PASS"))
+    )
+
+
+def _credential(name: str, environment: Mapping[str, str]) -> str:
+    from services.core.settings.values import Inside, problem_of, trimmed
+
+    found = trimmed(environment.get(name, ""), Inside.EXACT)
+    if problem := problem_of(found, Inside.EXACT):
+        raise BadConfig(f"{name}: {problem}.")
+    return found
 
 
 def _refusal(url: str, answer: httpx.Response) -> FitloopError:

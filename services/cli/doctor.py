@@ -55,12 +55,15 @@ def doctor(
     """Check everything that Fitloop needs, one line each: ok, warn, FAIL or skipped, and what to do."""
     from services.cli.checks import checks_of
     from services.cli.checks.finding import Verdict, examine
+    from services.core.settings.values import trimmed
 
     if kubeconfig:
         os.environ["KUBECONFIG"] = str(kubeconfig)
     is_far = bool(kubeconfig or context or namespace or release) and not _POD.exists()
     known = _context(
-        url or "", tuple(project or ()), (namespace or "", release or "", context) if is_far else None
+        trimmed(url or ""),
+        tuple(project or ()),
+        (namespace or "", release or "", context) if is_far else None,
     )
     found = []
     for finding in examine(checks_of(known), known):
@@ -89,6 +92,7 @@ def _around(far: tuple[str, str, str | None] | None) -> Context:
     from services.cli.checks.adapters import Adapters
     from services.cli.checks.context import Context, Where
     from services.core.settings import Settings
+    from services.core.settings.values import trimmed
 
     if far is None and not _POD.exists():
         settings = Settings.load()
@@ -97,7 +101,7 @@ def _around(far: tuple[str, str, str | None] | None) -> Context:
             Where.MACHINE,
             "",
             (),
-            Adapters(os.environ.get("FITLOOP_URL", DEFAULT_URL), _login(settings)),
+            Adapters(trimmed(os.environ.get("FITLOOP_URL", "")).rstrip("/") or DEFAULT_URL, _login(settings)),
         )
     from services.cluster.client import connect
     from services.cluster.inspect import Inspector

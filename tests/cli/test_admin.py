@@ -227,6 +227,34 @@ def test_an_address_that_is_none_is_a_sentence(terminal: Terminal) -> None:
     assert "is no address: write --url http://host:9090" in err
 
 
+@respx.mock
+def test_white_space_around_the_address_and_the_credentials_is_taken_off(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    route = respx.get(f"{URL}/api/projects").respond(json={"projects": []})
+    monkeypatch.setenv("BASIC_AUTH_USER", "me\n")
+    monkeypatch.setenv("BASIC_AUTH_PASS", "hush\r\n")
+    assert terminal.run("status", "--url", f"\ufeff{URL}/ \n")[0] == 0
+    assert route.calls.last.request.headers["Authorization"] == "Basic bWU6aHVzaA=="
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("BASIC_AUTH_PASS", "hush ", "BASIC_AUTH_PASS: it begins or ends with a blank"),
+        ("FITLOOP_URL", "http://me:hush@host:port", "is no address: write --url"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_and_not_repeated(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    code, _, err = terminal.run("status")
+    assert code == 1
+    assert said in err
+    assert "hush" not in err
+
+
 def test_an_assignment_without_a_value_is_a_sentence(terminal: Terminal) -> None:
     code, _, err = terminal.run("train", "5", "--set", "finetune")
     assert code == 1
