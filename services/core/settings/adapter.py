@@ -100,6 +100,13 @@ class AuthSettings(Group):
         description="Path below which an ingress passes requests on, as `/fitloop`: it is taken off.",
     )
 
+    @field_validator("username")
+    @classmethod
+    def _holds_no_colon(cls, value: str) -> str:
+        if ":" in value:
+            raise ValueError("it holds a ':', which ends a user name in Basic auth: choose another")
+        return value
+
     def check_credentials(self) -> None:
         """Raises BadConfig where credentials were promised and there are none: it would answer everybody."""
         if self.required and not (self.password.get_secret_value() or self.secret_path):

@@ -181,6 +181,13 @@ def test_a_token_that_no_header_can_carry_is_refused(
         _settings()
 
 
+def test_a_user_name_that_basic_auth_would_cut_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BASIC_AUTH_USER", "domain:me")
+    monkeypatch.setenv("BASIC_AUTH_PASS", "hush")
+    with pytest.raises(BadConfig, match="BASIC_AUTH_USER: it holds a ':'"):
+        _settings()
+
+
 def test_paths_and_models_may_hold_blanks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODEL_DIR", "/my data/модели ")
     monkeypatch.setenv("BASELINE_MODEL_NAME", "/my models/bert\n")
