@@ -57,7 +57,7 @@ def test_a_wrong_setting_is_bad_config(world: World, monkeypatch: pytest.MonkeyP
     run = world.request()
     monkeypatch.setenv("LABEL_STUDIO_URL", "nonsense")
     assert in_process(world, run, monkeypatch) == 78
-    assert "LABEL_STUDIO_HOST" in world.status(run).message
+    assert "LABEL_STUDIO_URL" in world.status(run).message
 
 
 @pytest.mark.usefixtures("quiet")
