@@ -63,6 +63,10 @@ class NotFound(StoreError):
     """The store holds nothing under that key."""
 
 
+class ObjectTooLarge(StoreError):
+    """An object has more bytes than are read of its kind: as good as broken."""
+
+
 class CorruptVersion(StoreError):
     """A version's file differs from its manifest, or is missing."""
 

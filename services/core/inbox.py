@@ -16,7 +16,7 @@ import structlog
 from services.core import documents
 from services.core.documents import FORMAT
 from services.core.domain import Command
-from services.core.errors import NotFound, StoreError, UnknownFormat
+from services.core.errors import NotFound, ObjectTooLarge, StoreError, UnknownFormat
 from services.core.store import ObjectStore
 
 log = structlog.get_logger()
@@ -86,7 +86,11 @@ class Inbox:
 
     def _read(self, kind: type[_Document], key: str) -> _Document | None:
         with contextlib.suppress(NotFound):
-            data = self.store.read(key)
+            try:
+                data = self.store.read(key)
+            except ObjectTooLarge as error:
+                self._say(key, error)
+                return None
             try:
                 return documents.load(kind, data, key)
             except StoreError as error:

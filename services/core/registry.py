@@ -19,7 +19,7 @@ import structlog
 
 from services.core import documents
 from services.core.domain import FileEntry, Manifest, OutOfSample, Project, Report, Serving
-from services.core.errors import CorruptVersion, NotFound, StoreError, UnknownFormat
+from services.core.errors import CorruptVersion, NotFound, ObjectTooLarge, StoreError, UnknownFormat
 from services.core.store import ObjectStore
 
 log = structlog.get_logger()
@@ -68,7 +68,10 @@ class Registry:
     def manifest(self, project_key: str, version: str) -> Manifest:
         """The version's manifest. Raises NotFound where the version does not exist, CorruptVersion for a broken one."""
         key = _key(project_key, version, "manifest.json")
-        data = self.store.read(key)
+        try:
+            data = self.store.read(key)
+        except ObjectTooLarge as error:
+            raise CorruptVersion(str(error)) from error
         try:
             return documents.load(Manifest, data, key)
         except UnknownFormat:
@@ -170,6 +173,9 @@ class Registry:
         try:
             data = self.store.read(key)
         except NotFound:
+            return None
+        except ObjectTooLarge as error:
+            log.error("a document is passed over: it is broken", key=key, reason=str(error))
             return None
         try:
             return documents.load(kind, data, key)

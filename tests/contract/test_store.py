@@ -54,6 +54,22 @@ class StoreContract:
         self.store.write("a/b.json", b"")
         assert self.store.read("a/b.json") == b""
 
+    def test_a_document_beyond_its_limit_is_an_error_and_a_file_of_a_model_is_not(
+        self, tmp_path: Path
+    ) -> None:
+        large = tmp_path / "large"
+        large.write_bytes(b"x" * ((1 << 20) + 1))
+        for key in ("runs/5-1/status.json", "inbox/cmd-1.json"):
+            self.store.upload(large, key)
+            said = rf"'{key}' in .* has 1\.0 MB, and no more than 1 MB of such an object are read"
+            with pytest.raises(StoreError, match=said):
+                self.store.read(key)
+            with pytest.raises(StoreError, match=said):
+                self.store.read_changed(key)
+            assert self.store.local(key).stat().st_size == (1 << 20) + 1
+        self.store.upload(large, "projects/a/versions/v/manifest.json")
+        assert len(self.store.read("projects/a/versions/v/manifest.json")) == (1 << 20) + 1
+
     def test_what_has_not_changed_is_not_read_again(self) -> None:
         self.store.write("serving.json", b"one")
         found = self.store.read_changed("serving.json")

@@ -31,13 +31,18 @@ def test_a_command_that_cannot_be_read_holds_up_no_other_and_stays(tmp_path: Pat
     inbox = Inbox(store)
     store.write("inbox/cmd-0.json", b'{"format": 99, "id": "0"}')
     store.write("inbox/cmd-1.json", b"{")
+    store.write("inbox/cmd-11.json", b" " * ((1 << 20) + 1))
     inbox.put(Command("2", 5, Action.TRAIN))
     with capture_logs() as lines:
         for _ in range(3):
             assert [command.id for command in inbox.commands()] == ["2"]
-    assert [line["key"] for line in lines] == ["inbox/cmd-0.json", "inbox/cmd-1.json"]
+    assert [line["key"] for line in lines] == [
+        "inbox/cmd-0.json",
+        "inbox/cmd-1.json",
+        "inbox/cmd-11.json",
+    ]
     assert "upgrade Fitloop" in lines[0]["reason"]
-    assert len(list(store.keys("inbox/"))) == 3
+    assert len(list(store.keys("inbox/"))) == 4
 
 
 def test_hints_of_a_project_are_joined_and_taken_away_once(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import IO
 from services.core.errors import NotFound, StoreError
 from services.core.store import Entry
 from services.core.store.keys import PARTIAL, checked, checked_prefix
+from services.core.store.limits import most_of, too_large
 
 _QUIET_SECONDS = 60.0
 _TRIES = 5
@@ -29,12 +30,18 @@ class FileStore:
 
     def read(self, key: str) -> bytes:
         """The object's bytes. Raises NotFound."""
+        most = most_of(key)
         try:
-            return self._path(key).read_bytes()
+            with self._path(key).open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                data = file.read(most + 1) if size <= most else b""
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
             raise NotFound(f"{self.url} holds no {key!r}.") from error
         except OSError as error:
             raise StoreError(f"{key!r} cannot be read from {self.url}: {error.strerror or error}.") from error
+        if max(size, len(data)) > most:
+            raise too_large(key, self.url, max(size, len(data)))
+        return data
 
     def read_changed(self, key: str, mark: str = "") -> tuple[bytes, str] | None:
         """The object's bytes and a mark of this state of it; None while it is as `mark` says. Raises NotFound."""

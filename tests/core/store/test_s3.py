@@ -15,7 +15,14 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from services.core.errors import BadConfig, NotFound, StoreError, StoreRefused, StoreUnreachable
+from services.core.errors import (
+    BadConfig,
+    NotFound,
+    ObjectTooLarge,
+    StoreError,
+    StoreRefused,
+    StoreUnreachable,
+)
 from services.core.settings import S3Settings, StorageSettings
 from services.core.store import check_store, open_store
 from services.core.store.s3 import S3Store
@@ -37,6 +44,16 @@ def cache(tmp_path: Path) -> Path:
 def store_at(faults: Faults, cache: Path, timeout: float = 0.5) -> S3Store:
     settings = s3_settings(faults.endpoint, "someone", SECRET, region="us-east-1", timeout_seconds=timeout)
     return s3_store("s3://bucket/prefix/", cache, settings)
+
+
+def test_a_document_beyond_its_limit_is_not_read_and_not_asked_for_again(cache: Path) -> None:
+    large = Answer(200, b"x" * ((1 << 20) + 1), {"ETag": '"e1"'})
+    with serving(large, OK) as faults:
+        with pytest.raises(
+            ObjectTooLarge, match=r"^'runs/5-1/status.json' in s3://bucket/prefix has 1\.0 MB"
+        ):
+            store_at(faults, cache).read("runs/5-1/status.json")
+        assert store_at(faults, cache).read("a") == b"one"
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from services.core.errors import BadConfig
 from services.core.settings import S3Settings, StorageSettings
 from services.core.store import Entry, check_store
 from services.core.store.keys import checked, checked_prefix
+from services.core.store.limits import most_of, too_large
 from services.core.store.s3.cache import Cache
 from services.core.store.s3.client import connect
 from services.core.store.s3.errors import FAILURES, Place, status_of
@@ -59,13 +60,13 @@ class S3Store:
     def read(self, key: str) -> bytes:
         """The object's bytes. Raises NotFound."""
         buffer = io.BytesIO()
-        self._get(self._clients.quick, key, "", buffer, self._deadline)
+        self._get(self._clients.quick, key, "", buffer, self._deadline, most_of(key))
         return buffer.getvalue()
 
     def read_changed(self, key: str, mark: str = "") -> tuple[bytes, str] | None:
         """The object's bytes and its ETag; None while that is `mark`. Raises NotFound."""
         buffer = io.BytesIO()
-        now = self._get(self._clients.quick, key, mark, buffer, self._deadline)
+        now = self._get(self._clients.quick, key, mark, buffer, self._deadline, most_of(key))
         return None if now is None else (buffer.getvalue(), now)
 
     def write(self, key: str, data: bytes) -> None:
@@ -167,7 +168,13 @@ class S3Store:
         return self._cache.place(key, fill)
 
     def _get(
-        self, client: Minio, key: str, mark: str, into: IO[bytes] | None, deadline: float = float("inf")
+        self,
+        client: Minio,
+        key: str,
+        mark: str,
+        into: IO[bytes] | None,
+        deadline: float = float("inf"),
+        most: float = float("inf"),
     ) -> str | None:
         """Write the object's bytes, where there is a file for them; its ETag, or None while that is `mark`."""
         name = self._name(key)
@@ -179,10 +186,12 @@ class S3Store:
                 with attempt:
                     response = client.get_object(self.bucket, name, request_headers=headers)
                     try:
-                        return _take(response, into, deadline)
+                        return _take(response, into, deadline, most)
                     finally:
                         response.close()
                         response.release_conn()
+        except _TooLargeError as error:
+            raise too_large(key, self.url, error.size) from error
         except FAILURES as error:
             if mark and _is_unchanged(error):
                 return None
@@ -190,15 +199,27 @@ class S3Store:
         raise AssertionError("stamina ends with the last error")  # pragma: no cover - it raises
 
 
-def _take(response: BaseHTTPResponse, into: IO[bytes] | None, deadline: float) -> str:
-    """Write the whole body, or raise one of urllib3's errors; the ETag."""
+class _TooLargeError(Exception):
+    """The object has more bytes than are read."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.size = size
+
+
+def _take(response: BaseHTTPResponse, into: IO[bytes] | None, deadline: float, most: float) -> str:
+    """Write the whole body, or raise one of urllib3's errors or _TooLargeError; the ETag."""
     mark = response.headers.get("etag", "").strip('"')
     if into is None:
         return mark
     into.seek(0)
     into.truncate()
+    if (size := int(response.headers.get("content-length", 0))) > most:
+        raise _TooLargeError(size)
     while chunk := response.read1(_CHUNK):
         into.write(chunk)
+        if into.tell() > most:
+            raise _TooLargeError(into.tell())
         if time.monotonic() > deadline:
             raise ReadTimeoutError(None, None, "the body came too slowly")  # type: ignore[arg-type]  # no pool here
     promised = int(response.headers.get("content-length", into.tell()))
