@@ -6,6 +6,7 @@ At SIGTERM it gives the lead back, so that another adapter has it at once, lets 
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import socket
 import threading
@@ -68,6 +69,8 @@ def adapter(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
     parts.start()
+    gc.collect()
+    gc.freeze()  # what stands for good is not looked through again, which would hold the event loop each time
     try:
         asyncio.run(_serve(servers, sockets))
     finally:
