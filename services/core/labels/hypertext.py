@@ -108,7 +108,7 @@ def _edge(tag: str) -> str:
 def _is_hidden(element: Any, tag: str) -> bool:
     if tag in _NOTHING or not tag:
         return True
-    return element.get("hidden") is not None or bool(_HIDDEN.search(element.get("style") or ""))
+    return bool(element.get("hidden")) or bool(_HIDDEN.search(element.get("style") or ""))
 
 
 def _text(text: str | None, *, is_kept: bool) -> str:

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final
 
-_LARGEST_WHOLE: Final = 2**53
+_LARGEST_WHOLE: Final = 2**53 - 1
 """Beyond it the editor's numbers are no longer exact."""
+_LEAST_WRITTEN_OUT: Final = 1e-6
 _MISSING: Final = object()
 
 
@@ -43,20 +44,14 @@ def as_string(value: object) -> str:
 
 
 def _number(value: float) -> str:
-    if isinstance(value, int) and abs(value) <= _LARGEST_WHOLE:
+    """Numbers that the editor's language would round are kept as Label Studio wrote them."""
+    if isinstance(value, int) or not math.isfinite(value) or abs(value) > _LARGEST_WHOLE:
         return str(value)
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf if value > 0 else -math.inf
-    if not math.isfinite(number):
-        return "NaN" if math.isnan(number) else ("Infinity" if number > 0 else "-Infinity")
-    if number == 0:
+    if value == 0:
         return "0"
-    if 1e-6 <= abs(number) < 1e21:  # where the language changes to exponents
-        plain = format(Decimal(repr(number)), "f")
-        return plain.removesuffix(".0")
-    digits, _, exponent = repr(number).partition("e")
+    if abs(value) >= _LEAST_WRITTEN_OUT:
+        return format(Decimal(repr(value)), "f").removesuffix(".0")
+    digits, _, exponent = repr(value).partition("e")
     return f"{digits}e{int(exponent):+d}"
 
 
