@@ -32,7 +32,7 @@ SHOWN = """() => {
     const text = document.querySelector('.lsf-richtext__container');
     const phrases = [...document.querySelectorAll('[data-testid^="phrase:"]')];
     if (errors) return 'errors: ' + errors.innerText;
-    if (frame) return frame.contentDocument?.readyState === 'complete' && frame.srcdoc !== null ? frame.contentDocument.body.innerText : null;
+    if (frame) return frame.contentDocument?.readyState === 'complete' && frame.contentDocument.URL === 'about:srcdoc' ? frame.contentDocument.body.innerText : null;
     if (text) return text.innerText;
     if (!phrases.length) return null;
     const own = '[class*="time--"], [class*="__time"], button';

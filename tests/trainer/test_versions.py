@@ -200,6 +200,18 @@ def test_every_architecture_can_be_fine_tuned_and_served(
         assert (manifest.artefact.engine == "torch-fp32") == (architecture == "deberta-v2")
 
 
+def test_texts_that_differ_in_signs_alone_are_all_learnt_and_judged(world: World) -> None:
+    for number in range(24):
+        task = world.labelstudio.add_task()
+        face = chr((0x1F600, 0x1F910)[number % 2] + number // 2)
+        world.labelstudio.tasks[1][task]["data"] = {"text": f"ok {face}"}
+        world.labelstudio.label(task, tuple(WORDS)[number % 2])
+    world.train(world.request())
+    manifest = world.manifest("support-1")
+    assert manifest.lineage.texts == 24
+    assert len(world.registry.out_of_sample(world.key, "support-1").answers) == 24
+
+
 def test_a_learning_rate_that_diverges_says_so(world: World) -> None:
     world.label(30)
     with pytest.raises(BadConfig, match="set a LEARNING_RATE below"):

@@ -74,10 +74,10 @@ class LabelStudio:
         yield from self._tasks(project_id, item, fields="all", include=_ANNOTATED)
 
     def suggested_tasks(self, project_id: int, most: int) -> list[dict[str, Any]]:
-        """The annotated tasks that changed last: `id`, `annotations`, and the `predictions` that are stored for them."""
-        item = _filter("total_annotations", "greater", "Number", 0)
+        """The annotated tasks with suggestions that changed last: `id`, `annotations`, and the `predictions` that are stored."""
+        items = [_filter(name, "greater", "Number", 0) for name in ("total_annotations", "total_predictions")]
         order = "-tasks:updated_at"
-        return self._page(project_id, most, [item], ordering=order, fields="all", include=_SUGGESTED).tasks
+        return self._page(project_id, most, items, ordering=order, fields="all", include=_SUGGESTED).tasks
 
     def unlabelled_tasks(self, project_id: int) -> Iterator[dict[str, Any]]:
         """Tasks that nobody has labelled, by id: `id`, `data`."""
