@@ -128,7 +128,7 @@ async def test_a_wish_to_train_and_its_run_are_of_one_trace(
     adapter: httpx.AsyncClient, desk: FakeDesk, exporter: InMemorySpanExporter
 ) -> None:
     async with adapter:
-        await adapter.post("/webhook", json={"action": "START_TRAINING", "project": {"id": 5}})
+        await adapter.post(f"/{PATH}/webhook", json={"action": "START_TRAINING", "project": {"id": 5}})
     (wish,) = desk.commands
     supervised = Supervised()
     supervised.connect()

@@ -1,6 +1,7 @@
-"""Who may call: Basic credentials, or a secret path prefix that stands for them, because webhooks carry none.
+"""Who may call: Basic credentials open everything, a secret path only what Label Studio calls, whose webhooks carry none.
 
-`Gate` is ASGI middleware before all routes. Below /<secret>/ the same routes are served and nothing more is asked.
+`Gate` is ASGI middleware before all routes, so a route that is added later is closed by default. Below /<secret>/ pages
+and /api ask for the password as elsewhere: Label Studio shows that URL to every user of a project.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from services.core.settings import AuthSettings
 
 log = structlog.get_logger()
 OPEN: Final = frozenset({"/health", "/livez", "/readyz"})
+MACHINE: Final = frozenset({"/health", "/setup", "/predict", "/webhook", "/versions"})
 _CHALLENGE: Final = {"WWW-Authenticate": 'Basic realm="Fitloop", charset="UTF-8"'}
 _REFUSED: Final = (
     "This Fitloop asks for a user name and a password: set them in Label Studio (Settings > Model), or put the secret "
@@ -34,7 +36,7 @@ class Guard:
     """What is compared with; all comparisons take the same time for any input of the same length."""
 
     credentials: tuple[bytes, ...]
-    """`user:password` in the encodings that clients use; empty: everybody may call."""
+    """`user:password` in the encodings that clients use; with neither these nor a secret, everybody may call."""
     secret: str
     base: str = ""
     """Path below which an ingress passes requests on, as /fitloop; without a slash at its end."""
@@ -57,7 +59,7 @@ class Guard:
     def admits(self, authorization: bytes) -> bool:
         """Whether the Authorization header (b"" for none) holds the credentials."""
         if not self.credentials:
-            return True
+            return not self.secret
         scheme, _, encoded = authorization.partition(b" ")
         try:
             given = base64.b64decode(encoded.strip(), validate=True)
@@ -88,7 +90,8 @@ class Gate:
             await self._app(scope, receive, send)
             return
         base, path = self._guard.place(scope["path"])
-        if prefix := self._guard.prefix(path):
+        prefix = self._guard.prefix(path)
+        if prefix and (path.removeprefix(prefix) in MACHINE or self._guard.admits(_authorization(scope))):
             await self._app(_below(scope, base + prefix), receive, send)
         elif path in OPEN or self._guard.admits(_authorization(scope)):
             await self._app(_below(scope, base) if base else scope, receive, send)

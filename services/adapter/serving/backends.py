@@ -36,11 +36,9 @@ def rename(source: Titles, auth: AuthSettings, project_id: int, seen_url: str, t
 
 
 def ours(backends: Sequence[Backend], seen_url: str) -> Backend | None:
-    """Which backend we are: the one whose URL Label Studio used; else the only one."""
+    """Which backend we are: the one whose URL Label Studio used, never a guess, for our password may be sent there."""
     same = [backend for backend in backends if seen_url and _place(backend.url) == _place(seen_url)]
-    if same:
-        return same[0]
-    return backends[0] if len(backends) == 1 else None
+    return same[0] if same else None
 
 
 def _place(url: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Who may call: Basic credentials, the probes for everybody, and a secret path that stands for a password."""
+"""Who may call: Basic credentials, the probes for everybody, and a secret path for what Label Studio calls."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_password_that_latin_1_cannot_write_has_no_shorter_form() -> None:
 
 
 async def test_without_a_password_everybody_may_call(tmp_path: Path) -> None:
-    async with World(tmp_path, settings(user="user", password="")) as world:
+    async with World(tmp_path, settings(user="user", password="", secret="")) as world:
         assert (await world.client.get("/versions", headers={"Authorization": "Bearer x"})).status_code == 200
 
 
@@ -96,8 +96,37 @@ async def test_below_the_secret_path_no_password_is_asked_for(guarded: World) ->
     setup = await guarded.client.post("/s3cret/setup", json={"project": "5.1"})
     assert setup.json() == {"model_version": "v-1"}
     assert guarded.desk.remembered[5] == ({}, "http://fitloop.test:9090/s3cret")
-    for path in ("/s3cret", "/s3cret/", "/s3cret/health", "/s3cret/api/projects/5"):
+    for path in ("/s3cret/health", "/s3cret/versions"):
         assert (await guarded.client.get(path)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/s3cret",
+        "/s3cret/",
+        "/s3cret/api/projects",
+        "/s3cret/api/projects/5",
+        "/s3cret/health/x",
+        "/s3cret/new",
+    ],
+)
+async def test_below_the_secret_path_all_but_the_machines_routes_asks_for_the_password(
+    guarded: World, path: str
+) -> None:
+    assert (await guarded.client.get(path)).status_code == 401
+    assert (await guarded.client.get(path, headers=basic("user:pässword"))).status_code != 401
+
+
+async def test_a_secret_path_without_a_password_closes_all_else(tmp_path: Path) -> None:
+    async with World(tmp_path, settings(user="", password="")) as world:
+        world.serve()
+        for path in ("/", "/versions", "/api/projects", "/s3cret/", "/s3cret/api/projects", "/new"):
+            for headers in ({}, basic(":"), basic("user:")):
+                assert (await world.client.get(path, headers=headers)).status_code == 401, path
+        assert (await world.client.post("/api/projects/5/train", json={})).status_code == 401
+        assert (await world.client.post("/setup", json={"project": 5})).status_code == 401
+        assert (await world.client.post("/s3cret/setup", json={"project": 5})).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
-import httpx
 import lxml.html
 import pytest
 
@@ -155,8 +154,7 @@ async def test_what_cannot_be_stored_is_said_as_a_page(world: World) -> None:
     assert "The disk is full." in answer.text
 
 
-async def test_below_the_secret_path_it_works_as_well_and_no_link_leaves_it(world: World) -> None:
-    world.client.auth = httpx.Auth()  # which sends none
+async def test_below_the_secret_path_the_password_works_as_well_and_no_link_leaves_it(world: World) -> None:
     fields = await asked(world, "/hush/projects/5/train")
     answer = await world.client.post("/hush/projects/5/train", data=fields)
     assert (answer.status_code, answer.headers["location"]) == (303, "../5?asked=train")

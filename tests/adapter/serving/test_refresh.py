@@ -237,12 +237,12 @@ def test_basic_credentials_are_said_again_where_the_backend_has_them() -> None:
         (["http://a:9090/", "http://b:9090"], "http://user:pw@a:9090", 0),
         (["http://a:9090/one", "http://a:9090/two"], "http://a:9090/two/", 1),
         (["http://a", "https://a"], "https://a:443", 1),
-        (["http://localhost:9090"], "http://127.0.0.1:9090", 0),
+        (["http://collector.evil.example"], "http://127.0.0.1:9090", None),
         (["http://a:9090", "http://b:9090"], "", None),
         ([], "http://a:9090", None),
     ],
 )
-def test_ours_is_the_backend_whose_url_label_studio_used_or_the_only_one(
+def test_ours_is_the_backend_whose_url_label_studio_used_and_never_a_guess(
     urls: list[str], seen: str, found: int | None
 ) -> None:
     backends = [Backend(number, url, "title") for number, url in enumerate(urls)]
