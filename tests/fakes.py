@@ -95,7 +95,11 @@ class World:
         self.board, self.desk, self.inference = Board(), FakeDesk(), FakeInference()
         store = FileStore(folder)
         self.registry, self.runs = Registry(store), Runs(store)
-        self.settings = settings or Settings(auth=auth or AuthSettings())
+        given = settings or Settings(auth=auth or AuthSettings(allowed_hosts=("fitloop.test",)))
+        is_bare = auth is None and not given.auth.has_credentials
+        self.settings = (
+            replace(given, auth=AuthSettings(allowed_hosts=("fitloop.test",))) if is_bare else given
+        )
         self.app: Starlette = create_app(
             self.settings, self.board, self.desk, self.inference, self.registry, self.runs
         )

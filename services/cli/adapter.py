@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 import socket
 import threading
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from services.core.connections import Bounds
 
 _EVERYWHERE = "0.0.0.0"  # noqa: S104  # a pod's port
+_PROXIES = (
+    "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,100.64.0.0/10,169.254.0.0/16,127.0.0.0/8,fc00::/7,fe80::/10,::1"
+)
+"""Who may say by X-Forwarded-* for whom and by which scheme an ingress called; uvicorn's FORWARDED_ALLOW_IPS names others."""
 _GRACE_SECONDS = 20
 """For requests that are being answered at the end."""
 
@@ -90,7 +95,7 @@ def _server(app: Starlette, bounds: Bounds) -> uvicorn.Server:
         log_config=None,
         access_log=False,
         server_header=False,
-        forwarded_allow_ips="*",  # the ingress says by which scheme it was called
+        forwarded_allow_ips=os.environ.get("FORWARDED_ALLOW_IPS", _PROXIES),
         timeout_graceful_shutdown=_GRACE_SECONDS,
         timeout_keep_alive=75,  # longer than an ingress keeps its own, so that it never sends into a closing connection
     )

@@ -5,6 +5,7 @@ Its end is in order: no more requests, trainers told to keep what they have, the
 
 from __future__ import annotations
 
+import ipaddress
 import signal
 import socket
 import time
@@ -59,6 +60,7 @@ def local(
     if data is not None:
         storage = settings.storage.model_copy(update={"model_dir": data})
         settings = replace(settings, storage=StorageSettings.model_validate(storage.model_dump()))
+    _check_reach(settings, host)
     logs.configure(settings.logging, hidden=settings.secrets())
     logs.catch_all()
     tracing.configure(settings.tracing, "local")
@@ -80,6 +82,25 @@ def local(
 def _default_host(settings: Settings) -> str:
     """All networks only where a password is asked for: whoever reaches the port may train and promote."""
     return "0.0.0.0" if settings.auth.password.get_secret_value() else "127.0.0.1"  # noqa: S104  # see the docstring
+
+
+def _check_reach(settings: Settings, host: str | None) -> None:
+    """Raises BadConfig where others than this machine would be answered without credentials, and nobody said so."""
+    from services.core.errors import BadConfig
+
+    auth = settings.auth
+    if auth.required or not (host is None or _is_this_machine(host)):
+        try:
+            auth.check_credentials()
+        except BadConfig as error:
+            raise BadConfig(f"{error} Or leave --host out: 127.0.0.1 is this machine alone.") from error
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower().removesuffix(".") == "localhost"
 
 
 def _say_hello(settings: Settings, listener: socket.socket, place: str) -> None:
@@ -108,7 +129,7 @@ def warnings(settings: Settings, *, open_to_all: bool) -> list[str]:
     found = []
     if not settings.label_studio.api_key.get_secret_value():
         found.append(no_token(settings.label_studio.url))
-    if open_to_all and not settings.auth.password.get_secret_value():
+    if open_to_all and not settings.auth.has_credentials:
         found.append(
             "Everybody who reaches this port may train and promote models: set BASIC_AUTH_USER and BASIC_AUTH_PASS."
         )

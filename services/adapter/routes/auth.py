@@ -1,34 +1,47 @@
-"""Who may call: Basic credentials open everything, a secret path only what Label Studio calls, whose webhooks carry none.
+"""Who may call: Basic credentials open everything, a secret path only what Label Studio itself asks for.
 
-`Gate` is ASGI middleware before all routes, so a route that is added later is closed by default. Below /<secret>/ pages
-and /api ask for the password as elsewhere: Label Studio shows that URL to every user of a project.
+The secret path is there because webhooks carry no credentials. Label Studio shows it to all of its users, so pages and the
+API ask for the password below it as well, and are closed where there is none. `Gate` is ASGI middleware before all routes.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import secrets
 import time
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import structlog
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.adapter import metrics
+from services.adapter.routes import hosts
+from services.adapter.routes.attempts import MOST_SECONDS, Attempts
 from services.adapter.routes.bodies import json_response
 from services.adapter.routes.notices import Refusals
 from services.core.settings import AuthSettings
 
 log = structlog.get_logger()
 OPEN: Final = frozenset({"/health", "/livez", "/readyz"})
+"""Probes, which tell nothing."""
 MACHINE: Final = frozenset({"/health", "/setup", "/predict", "/webhook", "/versions"})
+"""What Label Studio asks for, and all that the secret path opens."""
+BASE: Final = "fitloop.base"
+"""In a request's scope: the path below which we are reached, without the secret one."""
 _CHALLENGE: Final = {"WWW-Authenticate": 'Basic realm="Fitloop", charset="UTF-8"'}
 _REFUSED: Final = (
     "This Fitloop asks for a user name and a password: set them in Label Studio (Settings > Model), or put the secret "
     "path into the URL."
 )
+_CLOSED: Final = (
+    "This is closed, because no password is set and the secret path opens only what Label Studio asks for: set "
+    "BASIC_AUTH_USER and BASIC_AUTH_PASS."
+)
+_TOO_MANY: Final = "Too many wrong logins came from this address: wait some seconds, then try the right one."
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +49,12 @@ class Guard:
     """What is compared with; all comparisons take the same time for any input of the same length."""
 
     credentials: tuple[bytes, ...]
-    """`user:password` in the encodings that clients use; with neither these nor a secret, everybody may call."""
+    """`user:password` in the encodings that clients use; empty where no password is set."""
     secret: str
     base: str = ""
     """Path below which an ingress passes requests on, as /fitloop; without a slash at its end."""
+    hosts: frozenset[str] | None = None
+    """Host names that are answered where nobody has to log in; None: any."""
 
     @classmethod
     def of(cls, settings: AuthSettings) -> Guard:
@@ -47,7 +62,10 @@ class Guard:
         password = settings.password.get_secret_value()
         pair = f"{settings.username}:{password}"
         return cls(
-            _encodings(pair) if password else (), settings.secret_path, settings.path_prefix.rstrip("/")
+            _encodings(pair) if password else (),
+            settings.secret_path,
+            settings.path_prefix.rstrip("/"),
+            hosts.known_hosts(settings),
         )
 
     def place(self, path: str) -> tuple[str, str]:
@@ -57,7 +75,7 @@ class Guard:
         return "", path
 
     def admits(self, authorization: bytes) -> bool:
-        """Whether the Authorization header (b"" for none) holds the credentials."""
+        """Whether the Authorization header (b"" for none) opens everything; anything does where nothing is set."""
         if not self.credentials:
             return not self.secret
         scheme, _, encoded = authorization.partition(b" ")
@@ -76,12 +94,13 @@ class Guard:
 
 
 class Gate:
-    """Lets requests through, or answers 401."""
+    """Lets requests through, or answers 401, 421 or 429."""
 
     def __init__(self, app: ASGIApp, guard: Guard, refusals: Refusals | None = None) -> None:
         self._app = app
         self._guard = guard
         self._refusals = refusals or Refusals()
+        self._attempts = Attempts()
         self._warned = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -91,13 +110,48 @@ class Gate:
             return
         base, path = self._guard.place(scope["path"])
         prefix = self._guard.prefix(path)
-        if prefix and (path.removeprefix(prefix) in MACHINE or self._guard.admits(_authorization(scope))):
-            await self._app(_below(scope, base + prefix), receive, send)
-        elif path in OPEN or self._guard.admits(_authorization(scope)):
-            await self._app(_below(scope, base) if base else scope, receive, send)
+        asked = path.removeprefix(prefix) or "/"
+        passed = _below(scope, base, prefix)
+        if (
+            asked not in OPEN
+            and self._guard.hosts is not None
+            and not hosts.is_known(scope, self._guard.hosts)
+        ):
+            answer: ASGIApp = json_response({"detail": hosts.REFUSED, "status": 421}, 421)
+        elif asked in OPEN or (prefix and asked in MACHINE):
+            answer = self._app
         else:
-            self._count(path)
-            await json_response({"detail": _REFUSED, "status": 401}, 401, _CHALLENGE)(scope, receive, send)
+            answer = await self._logged_in(scope, asked) or self._app
+        await answer(passed, receive, send)
+
+    async def _logged_in(self, scope: Scope, path: str) -> Response | None:
+        """None where the credentials are right; else the answer, held back where wrong ones came before."""
+        authorization, peer, now = _authorization(scope), _peer(scope), time.monotonic()
+        is_attempt = bool(
+            authorization or path.count("/") > 1
+        )  # else a browser's first request, or a webhook
+        if is_attempt and self._attempts.is_blocked(peer, now):
+            metrics.refused("other")
+            return _too_many()
+        if self._guard.admits(authorization):
+            if self._guard.credentials:
+                self._attempts.succeed(peer, now)
+            return None
+        self._count(path)
+        delay = self._attempts.fail(peer, now) if is_attempt else 0.0
+        if delay < 0:
+            return _too_many()
+        if delay:
+            await self._hold(peer, delay)
+        sentence = _REFUSED if self._guard.credentials else _CLOSED
+        return json_response({"detail": sentence, "status": 401}, 401, _CHALLENGE)
+
+    async def _hold(self, peer: str, seconds: float) -> None:
+        self._attempts.hold(peer, 1)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self._attempts.hold(peer, -1)
 
     def _count(self, path: str) -> None:
         is_event = path == "/webhook"
@@ -112,9 +166,21 @@ class Gate:
             )
 
 
-def _below(scope: Scope, prefix: str) -> dict[str, Any]:
+def _too_many() -> Response:
+    headers = {"Retry-After": str(int(MOST_SECONDS))}
+    return json_response({"detail": _TOO_MANY, "status": 429}, 429, headers)
+
+
+def _below(scope: Scope, base: str, secret: str) -> Scope:
+    """The scope for the routes: what stands before them in the path is the request's root."""
+    prefix = base + secret
     path = scope["path"] if scope["path"] != prefix else f"{prefix}/"
-    return {**scope, "path": path, "root_path": scope.get("root_path", "") + prefix}
+    return {**scope, "path": path, "root_path": scope.get("root_path", "") + prefix, BASE: base}
+
+
+def _peer(scope: Scope) -> str:
+    """The caller's address, the one that a trusted proxy names where there is one (uvicorn sees to that)."""
+    return str((scope.get("client") or ("unknown",))[0])
 
 
 def _authorization(scope: Scope) -> bytes:

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from services import __version__
 from services.adapter.board import Board
 from services.adapter.ports import Desk
+from services.adapter.routes.auth import BASE
 from services.adapter.routes.bodies import NotReady, json_response, look_up, read_object
 from services.adapter.routes.catalogue import Catalogue
 from services.adapter.routes.identity import project_id
@@ -88,6 +89,6 @@ class Connection:
 
 
 def seen_url(request: Request) -> str:
-    """The backend's URL as Label Studio has it, without credentials: scheme, host and path prefix."""
+    """The backend's URL as Label Studio has it, without credentials and the secret path: scheme, host, and base path."""
     host = request.headers.get("host") or request.url.netloc
-    return f"{request.scope['scheme']}://{host}{request.scope['path'].removesuffix('/setup')}"
+    return f"{request.scope['scheme']}://{host}{request.scope.get(BASE, '')}"

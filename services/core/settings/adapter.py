@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -79,10 +80,10 @@ class AuthSettings(Group):
         "",
         validation_alias=named("FITLOOP_SECRET_PATH"),
         repr=False,
-        pattern=r"^[A-Za-z0-9_-]*$",
         description=(
-            "A path prefix that stands for the password: Label Studio's webhooks carry no credentials, so connect "
-            "`http://host:9090/<prefix>` and both requests and events pass."
+            "A path of 16 or more letters, digits, '-' and '_' that opens what Label Studio asks for (`/health`, `/setup`, "
+            "`/predict`, `/webhook`, `/versions`) and nothing else, because its webhooks carry no credentials: connect "
+            "`http://host:9090/<path>`. Pages and the API ask for the password all the same, and are closed without one."
         ),
     )
     required: bool = Field(
@@ -93,12 +94,53 @@ class AuthSettings(Group):
             "missing, or whose keys have other names, opens nothing."
         ),
     )
+    anonymous: bool = Field(
+        False,
+        validation_alias=named("FITLOOP_ANONYMOUS"),
+        description=(
+            "Answer everybody who reaches the port, without a password: they may train and promote models. `fitloop adapter`, "
+            "and `fitloop local` beyond this machine, do not start without credentials unless this is set."
+        ),
+    )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        validation_alias=named("FITLOOP_ALLOWED_HOSTS"),
+        description=(
+            "Host names, separated by commas, that are answered beside `localhost`, `127.0.0.1` and `::1` where there is no "
+            "password: otherwise any web page could reach a Fitloop on its reader's machine (DNS rebinding). With "
+            "`FITLOOP_ANONYMOUS` and no names, all are answered."
+        ),
+    )
     path_prefix: str = Field(
         "",
         validation_alias=named("FITLOOP_PATH_PREFIX"),
         pattern=r"^(/.*)?$",
         description="Path below which an ingress passes requests on, as `/fitloop`: it is taken off.",
     )
+
+    @property
+    def has_credentials(self) -> bool:
+        """Whether anything has to be known to call at all."""
+        return bool(self.password.get_secret_value() or self.secret_path)
+
+    @field_validator("secret_path")
+    @classmethod
+    def _is_hard_to_guess(cls, value: str) -> str:
+        if value and not re.fullmatch(r"[A-Za-z0-9_-]{16,}", value):  # not repeated: it is a secret
+            raise ValueError(
+                "it must be 16 or more letters, digits, '-' and '_', as `openssl rand -hex 24` makes them"
+            )
+        return value
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _are_names(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        names = tuple(name.strip() for name in value.split(",") if name.strip())
+        if odd := next((name for name in names if not re.fullmatch(r"[\w.:\[\]-]+", name)), ""):
+            raise ValueError(f"{odd[:60]!r} is no host name: write names alone, as fitloop.example,10.0.0.7")
+        return names
 
     @field_validator("username")
     @classmethod
@@ -108,11 +150,18 @@ class AuthSettings(Group):
         return value
 
     def check_credentials(self) -> None:
-        """Raises BadConfig where credentials were promised and there are none: it would answer everybody."""
-        if self.required and not (self.password.get_secret_value() or self.secret_path):
+        """Raises BadConfig where credentials were promised and there are none, or nobody said that none are wanted."""
+        if self.has_credentials:
+            return
+        if self.required:
             raise BadConfig(
                 "FITLOOP_AUTH_REQUIRED is set, and neither BASIC_AUTH_USER and BASIC_AUTH_PASS nor FITLOOP_SECRET_PATH is: "
                 "see that the Secret of auth.existingSecret is there, and that auth.existingSecretKeys names its keys."
+            )
+        if not self.anonymous:
+            raise BadConfig(
+                "Neither BASIC_AUTH_USER and BASIC_AUTH_PASS nor FITLOOP_SECRET_PATH is set, so everybody could train and "
+                "promote models: set them, or FITLOOP_ANONYMOUS=true where that is meant."
             )
 
 

@@ -107,9 +107,9 @@ async def test_refused_parameters_are_kept_for_a_bounded_number_of_projects(
 
 
 async def test_the_url_that_was_reached_is_kept_without_credentials(world: World) -> None:
-    url = "https://user:pw@ml.team-a.svc:8443/setup"
+    url = "https://user:pw@fitloop.test:8443/setup"
     await world.client.post(url, json={"project": 5})
-    assert world.desk.remembered[5][1] == "https://ml.team-a.svc:8443"
+    assert world.desk.remembered[5][1] == "https://fitloop.test:8443"
 
 
 @pytest.mark.parametrize("body", [b"", b"nothing", b"[]", b"{}", b'{"project": null}', b'{"project": "x"}'])

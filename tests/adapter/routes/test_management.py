@@ -24,6 +24,6 @@ async def test_then_the_other_port_lacks_them(world: World) -> None:
     app = create_app(
         world.settings, world.board, world.desk, world.inference, world.registry, world.runs, management=False
     )
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://a") as client:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
         assert [(await client.get(path)).status_code for path in ROUTES] == [404] * 3
         assert (await client.get("/health")).status_code == 200

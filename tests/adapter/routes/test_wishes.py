@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import lxml.html
 import pytest
 
@@ -16,7 +17,9 @@ from tests import gallery
 from tests.fakes import World
 
 HTML = {"Accept": "text/html", "Sec-Fetch-Site": "same-origin"}
-AUTH = AuthSettings(BASIC_AUTH_USER="ann", BASIC_AUTH_PASS="secret", FITLOOP_SECRET_PATH="hush")
+AUTH = AuthSettings(
+    BASIC_AUTH_USER="ann", BASIC_AUTH_PASS="secret", FITLOOP_SECRET_PATH="hush-hush-hush-hush"
+)
 
 
 @pytest.fixture
@@ -154,15 +157,17 @@ async def test_what_cannot_be_stored_is_said_as_a_page(world: World) -> None:
     assert "The disk is full." in answer.text
 
 
-async def test_below_the_secret_path_the_password_works_as_well_and_no_link_leaves_it(world: World) -> None:
-    fields = await asked(world, "/hush/projects/5/train")
-    answer = await world.client.post("/hush/projects/5/train", data=fields)
+async def test_below_the_secret_path_the_password_is_asked_for_and_no_link_leaves_it(world: World) -> None:
+    for path in ("", "/projects/5", "/projects/5/train", "/api/projects"):
+        assert (await world.client.get(f"/hush-hush-hush-hush{path}", auth=httpx.Auth())).status_code == 401
+    fields = await asked(world, "/hush-hush-hush-hush/projects/5/train")
+    answer = await world.client.post("/hush-hush-hush-hush/projects/5/train", data=fields)
     assert (answer.status_code, answer.headers["location"]) == (303, "../5?asked=train")
-    page = lxml.html.fromstring((await world.client.get("/hush")).text)
-    page.make_links_absolute("http://fitloop.test/hush")
+    page = lxml.html.fromstring((await world.client.get("/hush-hush-hush-hush")).text)
+    page.make_links_absolute("http://fitloop.test/hush-hush-hush-hush")
     ours = [href for href in page.xpath("//a/@href") if href.startswith("http://fitloop.test")]
     assert ours
-    assert all(href.startswith("http://fitloop.test/hush") for href in ours)
+    assert all(href.startswith("http://fitloop.test/hush-hush-hush-hush") for href in ours)
 
 
 async def test_a_version_of_few_texts_is_promoted_without_a_figure(world: World) -> None:
