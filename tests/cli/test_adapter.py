@@ -45,6 +45,7 @@ class Adapter:
             "FITLOOP_STORE": (folder / "bucket").as_uri(),
             "FITLOOP_CACHE_DIR": str(folder / "cache"),
             "FITLOOP_NAMESPACE": NAMESPACE,
+            "FITLOOP_ANONYMOUS": "true",
             "FITLOOP_POD_NAME": "pod-a",
             "FITLOOP_JOB_TEMPLATE": str(folder / "job.yaml"),
         }

@@ -128,7 +128,9 @@ class TestCredentials:
         assert "Neither the URL's credentials nor" in said["credentials"].sentence
 
     def test_a_secret_path_stands_for_them(self, ingress: Ingress, tmp_path: Path) -> None:
-        known = context(tmp_path, f"{ingress.url}/hidden", auth=AuthSettings(secret_path="hidden"))
+        known = context(
+            tmp_path, f"{ingress.url}/hidden-path-of-16", auth=AuthSettings(secret_path="hidden-path-of-16")
+        )
         answer = reach._open_door(known)
         assert answer.verdict is Verdict.OK
         assert known.shown(known.url).endswith("/<secret>")

@@ -58,7 +58,7 @@ def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", "hush")
     monkeypatch.setenv("BASIC_AUTH_USER", "ann")
     monkeypatch.setenv("BASIC_AUTH_PASS", "hush")
-    monkeypatch.setenv("FITLOOP_SECRET_PATH", "hush")
+    monkeypatch.setenv("FITLOOP_SECRET_PATH", "hush-hush-hush-hush")
     monkeypatch.setenv("FITLOOP_TRACES_ENDPOINT", "http://me:hush@collector")
     settings = Settings.load()
     assert "hush" not in repr(settings)

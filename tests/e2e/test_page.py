@@ -31,7 +31,7 @@ SECURED = Settings(
     auth=AuthSettings(
         BASIC_AUTH_USER="ann",
         BASIC_AUTH_PASS="secret",
-        FITLOOP_SECRET_PATH="hush",
+        FITLOOP_SECRET_PATH="hush-hush-hush-hush",
         FITLOOP_PATH_PREFIX="/fitloop",
     )
 )
@@ -205,7 +205,7 @@ def test_a_tab_that_is_shown_again_looks_at_once(page: Page, shop: Adapter) -> N
         page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
 
 
-@pytest.mark.parametrize("prefix", ["", "/fitloop", "/hush", "/fitloop/hush"])
+@pytest.mark.parametrize("prefix", ["", "/fitloop", "/hush-hush-hush-hush", "/fitloop/hush-hush-hush-hush"])
 def test_a_version_is_promoted_with_the_keyboard_alone_below_any_prefix(
     browser: Browser, shop: Adapter, prefix: str
 ) -> None:
