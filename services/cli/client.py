@@ -9,11 +9,14 @@ from typing import Any
 
 import httpx
 
+from services.core.answers import TAKEN, AnswerTooLarge, bounded
 from services.core.errors import BadConfig, BadRequest, FitloopError
 from services.core.faults import brief_of
 from services.core.redaction import redacted, struck
 
 _SECONDS = 10.0
+_LARGEST = 64 << 20
+"""Bytes of an answer; 500 projects have 1 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +45,12 @@ class Adapter:
     def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         auth = (self.user, self.password) if self.password else None
         try:
-            answer = httpx.request(
-                method, self.url.rstrip("/") + path, json=body, auth=auth, timeout=_SECONDS
-            )
+            with _client() as client:
+                answer = client.request(method, self.url.rstrip("/") + path, json=body, auth=auth)
+        except AnswerTooLarge as error:
+            raise FitloopError(
+                f"What {self._shown} answered {error}: check --url and FITLOOP_URL."
+            ) from error
         except httpx.HTTPError as error:
             raise FitloopError(
                 f"Fitloop at {self._shown} does not answer ({brief_of(error)}): start it with `fitloop local`, or name its address "
@@ -69,6 +75,10 @@ class Adapter:
 
     def _is_another(self) -> FitloopError:
         return FitloopError(f"What answers at {self._shown} is not Fitloop: check --url and FITLOOP_URL.")
+
+
+def _client() -> httpx.Client:
+    return httpx.Client(timeout=_SECONDS, headers=TAKEN, event_hooks={"response": [bounded(_LARGEST)]})
 
 
 def adapter_of(url: str, environment: Mapping[str, str]) -> Adapter:

@@ -12,10 +12,13 @@ from pydantic import SecretStr
 
 from services.cluster.client import Document, Kube
 from services.cluster.reading import pod_waits_for
+from services.core.answers import TAKEN, bounded
 from services.core.tokens import bearer
 
 GENERATION: Final = "fitloop.io/generation"
 _SECONDS: Final = 2.0
+_LARGEST: Final = 4 << 20
+"""Bytes of what a pod says of itself: some ten thousand versions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,13 @@ class Pod:
 
 def _client() -> httpx.Client:
     """One for all looks, for each builds a TLS context; no connection is kept, since pods come and go."""
-    return httpx.Client(timeout=_SECONDS, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
+    return httpx.Client(
+        timeout=_SECONDS,
+        trust_env=False,
+        limits=httpx.Limits(max_keepalive_connections=0),
+        headers=TAKEN,
+        event_hooks={"response": [bounded(_LARGEST)]},
+    )
 
 
 @dataclass(slots=True)
@@ -122,6 +131,6 @@ def _state(
     try:
         answer = client.get(f"http://{host}:{port}/state", headers=headers)
         said = answer.json() if answer.is_success else None
-    except (httpx.HTTPError, ValueError):
+    except (httpx.HTTPError, ValueError, RecursionError):
         return None
     return said if isinstance(said, dict) else None

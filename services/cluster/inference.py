@@ -22,6 +22,7 @@ import numpy as np
 import orjson
 
 from services.core import correlation
+from services.core.answers import TAKEN, AnswerTooLarge, bounded_async
 from services.core.errors import EngineError, FitloopError, NotFound, Overloaded, PredictorsUnreachable
 from services.core.faults import brief_of
 from services.core.settings import ClusterSettings
@@ -33,6 +34,8 @@ HEADER_LENGTH: Final = "Inference-Header-Content-Length"
 CONNECTION_SECONDS: Final = 30.0
 UNREACHED_SECONDS: Final = 5.0
 """By then the Service no longer leads to a predictor that was killed."""
+LARGEST: Final = 64 << 20
+"""Bytes of an answer: 5,000 texts, as fit into one request, and 3,000 labels."""
 _CONNECT_SECONDS: Final = 2.0
 _PAUSE_SECONDS: Final = 0.25
 _NOT_NOW: Final = frozenset({429, 502, 503, 504})
@@ -119,6 +122,8 @@ class RemoteInference:
             except (httpx.ConnectError, httpx.ConnectTimeout) as error:
                 if time.monotonic() >= patient_until:
                     raise self._nobody(error) from error
+            except AnswerTooLarge as error:
+                raise EngineError(f"What a predictor at {self._url} answered {error}.") from error
             except httpx.RequestError as error:
                 if not again:
                     raise self._nobody(error) from error
@@ -151,7 +156,8 @@ class RemoteInference:
         )
         return httpx.AsyncClient(
             transport=transport,
-            headers={"Content-Type": "application/json", **self._headers},
+            headers={"Content-Type": "application/json", **TAKEN, **self._headers},
+            event_hooks={"response": [bounded_async(LARGEST)]},
             timeout=httpx.Timeout(self._seconds, connect=_CONNECT_SECONDS),
             trust_env=False,  # a proxy for the world outside does not know the cluster's Services
         )

@@ -97,6 +97,10 @@ class Missing(LabelStudioError):
     """Label Studio itself says that it has no such thing, or hides it from this token (404)."""
 
 
+class LargeAnswer(LabelStudioError):
+    """Label Studio's answer has more bytes than are read."""
+
+
 class NoLabelSpace(FitloopError):
     """The label config offers no single-choice `Choices` that reads a `Text`."""
 

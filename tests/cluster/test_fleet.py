@@ -69,7 +69,7 @@ def test_each_pod_is_asked_and_those_that_end_or_belong_to_others_are_left_out(
     assert look(api, int(answers[0])) == [Pod("p-1", True, held=held, answers=True), Pod("p-2", True)]
 
 
-@pytest.mark.parametrize("nonsense", [b"", b"<html>", b"[1]"])
+@pytest.mark.parametrize("nonsense", [b"", b"<html>", b"[1]", b"[" * 100_000, STATE + b" " * (4 << 20)])
 def test_a_pod_that_answers_nonsense_does_not_answer(api: Api, answers: list[bytes], nonsense: bytes) -> None:
     put(api, "p-1")
     answers.append(nonsense)

@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 import pytest
 
-from services.cluster.inference import CONNECTION_SECONDS, RemoteInference
+from services.cluster.inference import CONNECTION_SECONDS, LARGEST, RemoteInference
 from services.core.correlation import OURS
 from services.core.errors import EngineError, NotFound, Overloaded
 from services.core.settings import ClusterSettings
@@ -150,6 +150,14 @@ def changed(**outputs: Any) -> Answer:
         )
 
     return answer
+
+
+def test_no_more_is_read_of_an_answer_than_any_version_needs(inference: Make) -> None:
+    large = httpx.Response(200, headers={"Content-Length": str(LARGEST + 1)}, stream=httpx.ByteStream(b"x"))
+    predictor = Predictor(large)
+    with pytest.raises(EngineError, match="has more than 64 MB"):
+        asyncio.run(inference(predictor).scores("5-1", "v-1", ["a"]))
+    assert len(predictor.asked) == 1
 
 
 def rows_of_three(request: httpx.Request) -> httpx.Response:

@@ -14,12 +14,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
+import structlog
+
 from services.core.domain import Project
-from services.core.errors import LabelStudioError
+from services.core.errors import LabelStudioError, LargeAnswer
 from services.core.labels import label_config_hash
 from services.core.labelstudio.wire import Wire
 from services.core.settings import LabelStudioSettings
 
+log = structlog.get_logger()
 # `include` names the fields of annotations and predictions inside a task as well.
 _ANNOTATED = "id,data,annotations,updated_at,created_at,result,was_cancelled,ground_truth,completed_by"
 _PUSH = 500
@@ -139,10 +142,11 @@ class LabelStudio:
         self, project_id: int, item: dict[str, Any], fields: str, include: str
     ) -> Iterator[dict[str, Any]]:
         """Page by id, not by page number: a task that leaves the filter meanwhile would move others to a page before."""
-        items = [item]
+        items, size = [item], self.settings.page_size
         while True:
-            page = self._page(project_id, self.settings.page_size, items, fields=fields, include=include)
+            page = self._page(project_id, size, items, fields=fields, include=include)
             yield from page.tasks
+            size = page.size
             if not page.tasks or len(page.tasks) >= page.total:
                 return
             items = [item, _filter("id", "greater", "Number", page.tasks[-1]["id"])]
@@ -158,17 +162,22 @@ class LabelStudio:
         include: str = "id",
     ) -> _Page:
         query = {"filters": {"conjunction": "and", "items": list(items)}, "ordering": [ordering]}
-        answer = self._get(
-            "api/tasks/",
-            project=project_id,
-            query=json.dumps(query),
-            fields=fields,
-            include=include,
-            page=1,
-            page_size=size,
-        )
+        said = {"project": project_id, "query": json.dumps(query), "fields": fields, "include": include}
+        answer, size = self._first_of(size, said)
         with self._understood(f"the tasks of project {project_id}"):
-            return _Page([_task(row) for row in answer["tasks"]], int(answer["total"]))
+            return _Page([_task(row) for row in answer["tasks"]], int(answer["total"]), size)
+
+    def _first_of(self, size: int, said: dict[str, object]) -> tuple[Any, int]:
+        """So many tasks, or half as many where these are too large to be read. Raises LargeAnswer for a single one."""
+        while True:
+            try:
+                return self._get("api/tasks/", **said, page=1, page_size=size), size
+            except LargeAnswer:
+                if size == 1:
+                    raise
+                size //= 2
+                advice = f"set FITLOOP_LABEL_STUDIO_PAGE_SIZE to {size} or less"
+                log.warning("page_of_tasks_too_large", project=said["project"], advice=advice)
 
     def _get(self, path: str, **params: object) -> Any:
         return self._wire.ask("GET", path, params=params)
@@ -189,6 +198,8 @@ class _Page(NamedTuple):
     tasks: list[dict[str, Any]]
     total: int
     """Tasks that pass the filter, on this page or not."""
+    size: int
+    """Tasks that fit a page."""
 
 
 def _project(project_id: int, row: dict[str, Any]) -> Project:

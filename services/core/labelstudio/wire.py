@@ -15,15 +15,18 @@ import httpx
 
 from services import __version__
 from services.core import metrics
+from services.core.answers import TAKEN, AnswerTooLarge, bounded
 from services.core.errors import (
     LabelStudioError,
     LabelStudioUnreachable,
+    LargeAnswer,
     Missing,
     Rejected,
     TokenRefused,
 )
 from services.core.faults import Fault, Server, sentence_of
 from services.core.labelstudio.tokens import RefreshRefused, TokenAuth, problem_of_key
+from services.core.memory import memory_limit
 from services.core.redaction import why
 from services.core.settings import LabelStudioSettings
 from services.core.tls import trusting
@@ -31,6 +34,7 @@ from services.core.tls import trusting
 URL: Final = "LABEL_STUDIO_URL"
 CA_FILE: Final = "FITLOOP_LABEL_STUDIO_CA_FILE"
 _CONNECT_SECONDS: Final = 5.0
+_MB: Final = 1 << 20
 _LOGINS: Final = ("login", "signin", "sign-in", "sso", "oauth", "saml", "authorize", "/auth")
 _OF_A_PROXY: Final = ("basic", "digest", "negotiate", "ntlm")
 """Schemes by which Label Studio itself never asks for a login."""
@@ -59,6 +63,8 @@ class Wire:
         url = self.settings.url
         try:
             return self._client.request(method, f"{url}/{path}", **options)
+        except AnswerTooLarge as error:
+            raise LargeAnswer(f"{_large(error, url, f'{method} {path}')}: {_advice(path)}") from error
         except RefreshRefused as refused:
             raise _of_refresh(refused.response, url) from refused
         except httpx.HTTPError as error:
@@ -86,7 +92,8 @@ def client(settings: LabelStudioSettings, auth: httpx.Auth | None = None) -> htt
             verify=trusting(settings.ca_file, CA_FILE),
             # A host that swallows connections is known sooner: all projects wait for it.
             timeout=httpx.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS)),
-            headers={"User-Agent": f"fitloop/{__version__}"},
+            headers={"User-Agent": f"fitloop/{__version__}", **TAKEN},
+            event_hooks={"response": [bounded(most_of(memory_limit()))]},
             follow_redirects=False,
         )
     except (httpx.InvalidURL, ValueError, ImportError) as error:
@@ -96,9 +103,26 @@ def client(settings: LabelStudioSettings, auth: httpx.Auth | None = None) -> htt
         ) from error
 
 
+def most_of(memory: int) -> int:
+    """Bytes of an answer that are read: parsed, it needs some five times as much."""
+    return min(128 * _MB, max(8 * _MB, memory // 16))
+
+
 def not_reached(error: Exception, url: str) -> str:
-    """The sentence for a request that had no answer."""
+    """The sentence for a request that had no answer, or none that is read."""
+    if isinstance(error, AnswerTooLarge):
+        return f"{_large(error, url)}: is it a Label Studio?"
     return sentence_of(error, Server(f"Label Studio at {url}", URL, CA_FILE), plain=url.startswith("http:"))
+
+
+def _large(error: AnswerTooLarge, url: str, asked: str = "") -> str:
+    return f"What Label Studio at {url} answered {f'to {asked} ' if asked else ''}{error}"
+
+
+def _advice(path: str) -> str:
+    if path.startswith("api/tasks"):
+        return "shorten the task that is so large, or raise the memory limit of this process."
+    return "is it a Label Studio?"
 
 
 def error_of(response: httpx.Response, url: str, asked: str) -> LabelStudioError | None:
@@ -131,7 +155,7 @@ def _failure(response: httpx.Response, url: str, asked: str) -> LabelStudioError
 def _json(response: httpx.Response, url: str, asked: str) -> Any:
     try:
         return response.json() if response.content else None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         page = "html" in response.headers.get("content-type", "").lower()
         hint = (
             f" A web page came: a login before it must let {url}/api/ pass, or {URL} lacks its path."
@@ -180,7 +204,7 @@ def _is_its_own(response: httpx.Response) -> bool:
     """Whether Label Studio wrote this 404 about one of its things: a proxy's, or an address's that it lacks, is HTML."""
     try:
         body = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(body, dict) and body.get("status_code") == httpx.codes.NOT_FOUND and "detail" in body
 

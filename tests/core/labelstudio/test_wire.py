@@ -9,13 +9,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import ClassVar
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import jwt
 import pytest
+from structlog.testing import capture_logs
 
-from services.core.errors import BadConfig, LabelStudioError, LabelStudioUnreachable, TokenRefused
-from services.core.labelstudio import LabelStudio
+from services.core.errors import (
+    BadConfig,
+    LabelStudioError,
+    LabelStudioUnreachable,
+    LargeAnswer,
+    TokenRefused,
+)
+from services.core.labelstudio import LabelStudio, wire
 from services.core.settings import LabelStudioSettings
 from tests.authority import Authority
 from tests.listening import listening
@@ -33,7 +42,8 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 class _Handler(BaseHTTPRequestHandler):
     def answer(self, status: int, body: bytes, kind: str = "application/json", **headers: str) -> None:
         self.send_response(status)
-        for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **headers}.items():
+        said = {"Content_Type": kind, "Content_Length": str(len(body)), **headers}
+        for name, value in said.items():
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
         self.wfile.write(body)
@@ -221,6 +231,71 @@ def test_what_stands_before_it_is_told_from_label_studio(
 ) -> None:
     before = _answering(status, b"<html>", "text/html", **headers)
     with listening(before) as url, pytest.raises(error, match=said):
+        _client(url).backends(1)
+
+
+class _LargeTasks(_Handler):
+    """Tasks of which more than three are too much for a page: 1 to 5."""
+
+    most = 3
+    asked: ClassVar[list[int]] = []
+
+    def do_GET(self) -> None:
+        query = {name: one[0] for name, one in parse_qs(urlsplit(self.path).query).items()}
+        size, items = int(query["page_size"]), json.loads(query["query"])["filters"]["items"]
+        self.asked.append(size)
+        if size > self.most:
+            self.answer(200, b"", Content_Length=str((8 << 20) + 1))
+            return
+        left = range(items[1]["value"] + 1 if len(items) > 1 else 1, 6)
+        rows = [{"id": one} for one in left[:size]]
+        self.answer(200, json.dumps({"tasks": rows, "total": len(left)}).encode())
+
+
+@pytest.fixture
+def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "memory_limit", lambda: 1)
+
+
+@pytest.mark.usefixtures("little_memory")
+def test_a_page_that_is_too_large_is_asked_for_in_halves_from_then_on() -> None:
+    with listening(_LargeTasks) as url, capture_logs() as logged:
+        _LargeTasks.asked.clear()
+        found = _client(url).unlabelled_tasks(1)
+        assert [row["id"] for row in found] == [1, 2, 3, 4, 5]
+    assert logged[-1]["advice"] == "set FITLOOP_LABEL_STUDIO_PAGE_SIZE to 3 or less"
+    assert _LargeTasks.asked == [500, 250, 125, 62, 31, 15, 7, 3, 3]
+
+
+@pytest.mark.usefixtures("little_memory")
+def test_an_answer_that_is_too_large_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_LargeTasks, "most", 0)
+    with listening(_LargeTasks) as url, pytest.raises(LargeAnswer) as raised:
+        list(_client(url).unlabelled_tasks(1))
+    assert str(raised.value) == (
+        f"What Label Studio at {url} answered to GET api/tasks/ has more than 8 MB, and no more is read: shorten the "
+        "task that is so large, or raise the memory limit of this process."
+    )
+
+
+@pytest.mark.usefixtures("little_memory")
+@pytest.mark.parametrize("key", ["0" * 40, PERSONAL])
+def test_no_answer_but_one_of_tasks_is_large(key: str) -> None:
+    large = _answering(200, b"", Content_Length=str((8 << 20) + 1))
+    with listening(large) as url, pytest.raises(LargeAnswer, match="more than 8 MB.*: is it a Label Studio"):
+        _client(url, key=key).backends(1)
+
+
+@pytest.mark.parametrize(("memory", "most"), [(64 << 20, 8), (512 << 20, 32), (1 << 40, 128)])
+def test_what_is_read_fits_the_memory(memory: int, most: int) -> None:
+    assert wire.most_of(memory) == most << 20
+
+
+def test_an_answer_that_is_nested_without_end_is_no_label_studios() -> None:
+    with (
+        listening(_answering(200, b"[" * 100_000)) as url,
+        pytest.raises(LabelStudioError, match="without JSON"),
+    ):
         _client(url).backends(1)
 
 
