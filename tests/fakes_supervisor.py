@@ -242,10 +242,12 @@ class World:
     def event(self, action: str = "ANNOTATION_CREATED", project_id: int = 1) -> None:
         self.desk.notify(project_id, action)
 
-    def command(self, action: Action, version: str | None = None, **parameters: str) -> str:
+    def command(
+        self, action: Action, version: str | None = None, *, asked_by: str = "", **parameters: str
+    ) -> str:
         """A command as the routes leave it; its id."""
         self.now += 0.001
-        command = Command(command_id(self.now), 1, action, version, parameters, self.now)
+        command = Command(command_id(self.now), 1, action, version, parameters, self.now, asked_by=asked_by)
         self.inbox.put(command)
         return command.id
 

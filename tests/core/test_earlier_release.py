@@ -9,7 +9,9 @@ import pytest
 
 from services.core import documents
 from services.core.domain import (
+    Action,
     Artefact,
+    Command,
     Estimate,
     GateDecision,
     Lineage,
@@ -28,17 +30,20 @@ _MANIFEST = Manifest("v-1", "1-1", Method.LINEAR_PROBE, ("a", "b"), Artefact("",
 def _without_controls(found: Any) -> Any:
     if isinstance(found, dict):
         return {
-            key: _without_controls(one) for key, one in found.items() if key not in {"control", "from_name"}
+            key: _without_controls(one)
+            for key, one in found.items()
+            if key not in {"control", "from_name", "asked_by"}
         }
     return found
 
 
 @pytest.mark.parametrize(
     "document",
-    [RunRequest("1-1", "1-1", 1, "test", _PARAMETERS, 1.0), Snapshot({"1": "x"}, "hash", ("a", "b"), 1.0), _MANIFEST],
+    [RunRequest("1-1", "1-1", 1, "test", _PARAMETERS, 1.0), Command("1", 1, Action.ROLLBACK, "v-1"), Snapshot({"1": "x"}, "hash", ("a", "b"), 1.0), _MANIFEST],
     ids=lambda document: type(document).__name__,
 )  # fmt: skip
 def test_documents_that_name_no_control_are_read(document: Any) -> None:
     before = json.dumps(_without_controls(documents.plain(document))).encode()
     assert b"control" not in before
+    assert b"asked_by" not in before
     assert documents.load(type(document), before, "key") == document

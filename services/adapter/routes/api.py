@@ -20,6 +20,7 @@ from services.adapter.routes.catalogue import Catalogue
 from services.adapter.routes.connection import Connection
 from services.adapter.routes.events import Filing
 from services.adapter.routes.identity import project_id
+from services.adapter.routes.requester import requester
 from services.adapter.routes.summaries import project_summary, run_summary, version_summary
 from services.core.domain import Action, Command
 from services.core.errors import BadRequest
@@ -59,11 +60,12 @@ class Api:
         action = action_of(request.path_params["action"])
         said = await read_object(request, may_be_empty=True)
         parameters = self._parameters(action, said.get("parameters"))
-        command = await self.store(view, action, said.get("version"), parameters)
+        command = await self.store(request, view, action, said.get("version"), parameters)
         return json_response({"command": command.id})
 
     async def store(
         self,
+        request: Request,
         view: ProjectView,
         action: Action,
         version: object = None,
@@ -78,6 +80,7 @@ class Api:
             version=await self.version_of(view, action, version),
             parameters=parameters or {},
             created_at=now,
+            asked_by=requester(request),
         )
         await self.filing.submit(command)
         return command

@@ -21,6 +21,7 @@ from services.adapter.ports import Desk
 from services.adapter.routes.bodies import compute, json_response
 from services.adapter.routes.identity import project_id
 from services.adapter.routes.pieces import Cutter
+from services.adapter.routes.requester import label_studio
 from services.core import tracing
 from services.core.domain import Action, Command
 from services.core.errors import BadRequest, StoreError
@@ -59,7 +60,11 @@ class Filing:
                 f"The command could not be stored within {self._seconds} s: the store is slow. Try again."
             ) from error
         log.info(
-            "a command was stored", project=command.project_id, command=command.id, action=command.action
+            "a command was stored",
+            project=command.project_id,
+            command=command.id,
+            action=command.action,
+            asked_by=command.asked_by,
         )
 
 
@@ -82,16 +87,16 @@ class Events:
             return self._passed_over(action, EventOutcome.NO_PROJECT)
         structlog.contextvars.bind_contextvars(project=number)
         if action == "START_TRAINING":
-            return await self._train(number)
+            return await self._train(number, label_studio(request))
         if action not in metrics.ACTIONS:
             return self._passed_over(action, EventOutcome.UNKNOWN_ACTION)
         self.desk.notify(number, str(action))
         metrics.event(action, EventOutcome.NOTED)
         return json_response({"status": "ok"})
 
-    async def _train(self, number: int) -> Response:
+    async def _train(self, number: int, asked_by: str) -> Response:
         now = time.time()
-        command = Command(command_id(now), number, Action.TRAIN, created_at=now)
+        command = Command(command_id(now), number, Action.TRAIN, created_at=now, asked_by=asked_by)
         try:
             await self.filing.submit(command)
         except StoreError:

@@ -48,6 +48,7 @@ def version_summary(manifest: Manifest, served: Served) -> dict[str, Any]:
         "served": is_served,
         "previous": manifest.version == served.previous,
         "pinned": is_served and served.pinned,
+        "why": served.why if is_served else "",
     }
 
 

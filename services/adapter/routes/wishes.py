@@ -58,7 +58,7 @@ class Wishes:
         version = form.get("version")
         if not self.tokens.holds(form.get("token", ""), _wish(view, action, version), time.time()):
             raise Forbidden(_OLD)
-        await self.api.store(view, action, version)
+        await self.api.store(request, view, action, version)
         return RedirectResponse(f"../{view.project.id}?asked={action.value}", 303)
 
     def _subject(self, request: Request) -> tuple[ProjectView, Action]:

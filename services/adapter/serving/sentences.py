@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from services.adapter.ports import Standing
@@ -42,6 +43,8 @@ def serving(version: str | None, manifest: Manifest | None, why: str, *, pinned:
 def training(project: Project, record: Record) -> str:
     """The run that goes on."""
     name = version_name(project, record.request.parameters.model_name, record.run)
+    if record.request.asked_by:
+        name = f"{name} (asked for by {_few(record.request.asked_by)})"
     status = record.status
     if record.waiting:
         return f"training {name}: waiting, because {record.waiting}"
@@ -133,3 +136,8 @@ def _right(estimate: Estimate) -> str:
     return (
         f"right {estimate.right} of {estimate.judged} ({100 * estimate.low:.0f}–{100 * estimate.high:.0f} %)"
     )
+
+
+def _few(names: Sequence[str]) -> str:
+    first, *others = names
+    return f"{first} and {len(others)} more" if others else first

@@ -73,6 +73,7 @@ class Orders:
             command=command.id,
             action=command.action,
             version=command.version,
+            asked_by=command.asked_by,
             reason=reason,
         )
 
@@ -80,7 +81,8 @@ class Orders:
         if command.action is Action.PROMOTE:
             if not command.version:
                 raise BadRequest("Say which version is to be served.")
-            return self.promotions.force(project, command.version, "promoted by hand", now)
+            why = f"promoted by {_who(command)}"
+            return self.promotions.force(project, command.version, why, now)
         if command.action is Action.ROLLBACK:
             return self._roll_back(project, command, now)
         if command.action is Action.UNPIN:
@@ -111,7 +113,7 @@ class Orders:
             raise BadRequest("There is no earlier version to go back to.")
         if not command.version:
             self.inbox.put(replace(command, version=version))
-        why = f"rolled back by hand from {served.current}"
+        why = f"rolled back from {served.current} by {_who(command)}"
         return self.promotions.force(project, version, why, now)
 
     def _cancel(self) -> None:
@@ -119,3 +121,7 @@ class Orders:
         if active is None:
             raise BadRequest("No run is going on.")
         self.launcher.cancel(active.run)
+
+
+def _who(command: Command) -> str:
+    return command.asked_by or "hand"

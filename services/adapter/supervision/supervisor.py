@@ -155,6 +155,7 @@ class Supervisor:
                 project=command.project_id,
                 command=command.id,
                 action=command.action,
+                asked_by=command.asked_by,
                 reason="superseded by a newer one",
             )
         return [command for command in commands if command not in spare]

@@ -243,6 +243,7 @@ class Planner:
             asked={name: value for command in trains for name, value in command.parameters.items()},
             fingerprint=seen.fingerprint if seen else "",
             term=self.term(),
+            asked_by=tuple(dict.fromkeys(command.asked_by for command in trains if command.asked_by)),
         )
         asked = next((command.traceparent for command in trains if command.traceparent), "")
         with tracing.span("request run", {"project": project.id, "run": request.run}, parent=asked):
@@ -256,6 +257,7 @@ class Planner:
             run=request.run,
             reason=request.cause,
             commands=launch.commands,
+            asked_by=request.asked_by,
         )
         for command in launch.commands:
             self.inbox.done(command)
@@ -268,6 +270,7 @@ class Planner:
                 project=self.watch.project_id,
                 command=command.id,
                 action=command.action,
+                asked_by=command.asked_by,
                 reason=self.reason,
             )
 

@@ -69,4 +69,6 @@ class Command:
     created_at: float = 0.0
     traceparent: str = ""
     """The trace of the request that asked for it; "" where there are none."""
+    asked_by: str = ""
+    """User name and address, as "anna from 10.0.0.7"; "" where an earlier release wrote it."""
     format: int = FORMAT

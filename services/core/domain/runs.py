@@ -57,6 +57,8 @@ class RunRequest:
     """Of the leader that asked for it; 0 where an earlier release wrote it."""
     traceparent: str = ""
     """The trace in which it was asked for; "" where there are none."""
+    asked_by: tuple[str, ...] = ()
+    """Who gave those commands, each once; empty for a run that came of itself, or of an earlier release."""
     format: int = FORMAT
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from services.adapter.routes.summaries import right
 from services.core.domain import Action, Estimate, RunState, RunStatus, Served, Uncounted
@@ -96,6 +97,22 @@ async def test_every_action_becomes_a_stored_command(world: World, action: Actio
     (command,) = world.desk.commands
     assert (answer.status_code, answer.json()) == (200, {"command": command.id})
     assert (command.project_id, command.action, command.version) == (5, action, None)
+
+
+async def test_a_command_and_the_log_say_who_asked(world: World) -> None:
+    world.serve()
+    with capture_logs() as said:
+        await world.client.post("/api/projects/5/pause", auth=("anna", "any"))
+    (command,) = world.desk.commands
+    assert command.asked_by == "anna from 127.0.0.1"
+    assert [line["asked_by"] for line in said if line.get("command") == command.id] == [command.asked_by]
+
+
+async def test_the_served_version_tells_why_it_serves(published: World) -> None:
+    view = published.board.views[5]
+    published.board.put(replace(view, served=replace(view.served, why="promoted by anna from 10.0.0.7")))
+    rows = (await published.client.get("/api/projects/5")).json()["versions"]
+    assert [row["why"] for row in rows] == ["promoted by anna from 10.0.0.7", ""]
 
 
 async def test_promote_names_a_version(published: World) -> None:

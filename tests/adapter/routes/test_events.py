@@ -35,6 +35,7 @@ async def test_start_training_is_stored_before_it_is_answered(world: World) -> N
     assert answer.json() == {"status": "ok", "job": command.id}
     assert (command.project_id, command.action, command.parameters) == (5, Action.TRAIN, {})
     assert command.created_at > 0
+    assert command.asked_by == "Label Studio from 127.0.0.1"
 
 
 async def test_start_training_that_cannot_be_stored_is_503(world: World) -> None:

@@ -56,6 +56,7 @@ async def test_a_promotion_is_asked_for_once_more_and_then_stored(world: World) 
     assert (answer.status_code, answer.headers["location"]) == (303, "../5?asked=promote")
     (command,) = world.desk.commands
     assert (command.action, command.project_id, command.version) == (Action.PROMOTE, 5, "shop-3")
+    assert command.asked_by == "ann from 127.0.0.1"
     page = (await world.client.get("/projects/5?asked=promote")).text
     assert "The promotion was asked for." in page
 

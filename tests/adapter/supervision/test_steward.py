@@ -107,6 +107,27 @@ def test_two_stale_judgements_do_not_make_a_third(serving: World) -> None:
     assert len(serving.requests()) == 3
 
 
+def test_who_rolled_back_promoted_and_asked_for_a_run_is_told(serving: World) -> None:
+    serving.label_studio.label_many(6)
+    serving.settle()
+    serving.carry_through("1-2")
+    serving.command(Action.ROLLBACK, asked_by="anna from 10.0.0.7")
+    serving.settle()
+    why = "rolled back from support-2 by anna from 10.0.0.7"
+    assert (serving.current, serving.view.served.why) == ("support-1", why)
+    assert f"serving support-1 (pinned: {why})" in serving.view.sentence
+    serving.command(Action.PROMOTE, "support-2", asked_by="Zoë from 2001:db8::1")
+    serving.settle()
+    assert serving.view.served.why == "promoted by Zoë from 2001:db8::1"
+    serving.label_studio.label_many(6)
+    serving.command(Action.TRAIN, asked_by="anna from 10.0.0.7")
+    serving.command(Action.TRAIN, asked_by="Zoë from 2001:db8::1", seed="3")
+    serving.settle()
+    assert serving.requests()[-1].asked_by == ("anna from 10.0.0.7", "Zoë from 2001:db8::1")
+    said = "training support-3 (asked for by anna from 10.0.0.7 and 1 more)"
+    assert said in serving.view.sentence
+
+
 def test_promote_pins_rollback_goes_back_and_unpin_lets_the_gate_decide(serving: World) -> None:
     serving.label_studio.label_many(6)
     serving.settle()
@@ -115,8 +136,8 @@ def test_promote_pins_rollback_goes_back_and_unpin_lets_the_gate_decide(serving:
     serving.settle()
     served = serving.view.served
     assert (served.current, served.previous, served.pinned) == ("support-1", "support-2", True)
-    assert served.why == "rolled back by hand from support-2"
-    assert "serving support-1 (pinned: rolled back by hand from support-2)" in serving.view.sentence
+    assert served.why == "rolled back from support-2 by hand"
+    assert "serving support-1 (pinned: rolled back from support-2 by hand)" in serving.view.sentence
     serving.label_studio.label_many(6)
     serving.settle()
     serving.carry_through("1-3")

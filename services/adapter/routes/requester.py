@@ -1,0 +1,64 @@
+"""Who asked for something: the user name of the request's Basic credentials, and the address that it came from.
+
+What a client writes is bounded, kept to one line of printable characters, and cleaned of secrets, because it is stored,
+logged and shown.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+from typing import Final
+
+from starlette.requests import Request
+
+from services.core.redaction import redacted
+
+LONGEST: Final = 100
+"""Characters."""
+ANONYMOUS: Final = "anonymous"
+_ADDRESS: Final = 46
+"""Characters of the longest IPv6 address; with " from " they leave the rest to the name."""
+
+
+def requester(request: Request) -> str:
+    """As "anna from 10.0.0.7"."""
+    return _signed(_user(request.headers.get("authorization", "")) or ANONYMOUS, request)
+
+
+def label_studio(request: Request) -> str:
+    """Who pressed a button in Label Studio: it calls with credentials of its own, which say nothing of its users."""
+    return _signed("Label Studio", request)
+
+
+def _signed(name: str, request: Request) -> str:
+    shown = "".join(letter for letter in redacted(name) if letter.isprintable())
+    shown = shown[: LONGEST - _ADDRESS - len(" from ")].strip() or ANONYMOUS
+    address = _address(request.client.host if request.client else "")
+    return f"{shown} from {address}" if address else shown
+
+
+def _user(authorization: str) -> str:
+    scheme, _, encoded = authorization.partition(" ")
+    if scheme.lower() != "basic":
+        return ""
+    try:
+        given = base64.b64decode(encoded.strip(), validate=True)
+    except (binascii.Error, ValueError):
+        return ""
+    name, colon, _ = given.partition(b":")
+    if not colon:
+        return ""
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        return name.decode("latin-1")
+
+
+def _address(host: str) -> str:
+    """Nothing but an IP address: behind a proxy it comes from a header."""
+    try:
+        return str(ipaddress.ip_address(host.partition("%")[0]))
+    except ValueError:
+        return ""
