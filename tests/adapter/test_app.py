@@ -41,10 +41,10 @@ async def test_a_slip_of_ours_is_500_without_a_trace_and_logged_without_its_mess
 
 
 async def test_a_caller_who_leaves_is_no_error_of_ours(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def leaves(_: object) -> bytes:
+    async def leaves(_: object) -> None:
         raise ClientDisconnect
 
-    monkeypatch.setattr("services.adapter.routes.predictions.read", leaves)
+    monkeypatch.setattr("services.adapter.routes.predictions._read", leaves)
     assert (await world.client.post("/predict", json={})).status_code == 400
 
 

@@ -179,7 +179,7 @@ def test_an_open_page_of_a_new_project_gets_its_first_run_and_version(page: Page
         )
         page.wait_for_selector("#run", timeout=15_000)
         parts = page.eval_on_selector_all("[data-live]", "found => found.map(one => one.id)")
-        assert parts == ["problems", "state", "curve", "judged", "versions", "run"]
+        assert parts == ["problems", "state", "not-counted", "curve", "judged", "versions", "run"]
         assert page.evaluate("part.isConnected && part.innerText.includes('Run 1-8 failed')")
         page.goto("about:blank")  # or it would ask an adapter that is gone
 

@@ -22,7 +22,13 @@ def services() -> dict[str, Any]:
 
 def test_every_password_is_asked_for(services: dict[str, Any]) -> None:
     """No default that all installations would share: compose ends with a sentence where .env is missing."""
-    for name in ("LABEL_STUDIO_PASSWORD", "LABEL_STUDIO_API_KEY", "MINIO_ROOT_PASSWORD"):
+    for name in (
+        "LABEL_STUDIO_PASSWORD",
+        "LABEL_STUDIO_API_KEY",
+        "MINIO_ROOT_PASSWORD",
+        "BASIC_AUTH_PASS",
+        "FITLOOP_SECRET_PATH",
+    ):
         assert f"${{{name}:?" in TEXT
         assert re.search(
             rf"^{name}=$", (ROOT / "compose.env.example").read_text(encoding="utf-8"), re.MULTILINE
@@ -32,11 +38,20 @@ def test_every_password_is_asked_for(services: dict[str, Any]) -> None:
 def test_fitloop_takes_its_environment(services: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in services["fitloop"]["environment"].items():
         default = re.fullmatch(r"\$\{\w+(?::-(.*))?\}", str(value))
-        monkeypatch.setenv(name, (default.group(1) or "") if default else str(value))
+        is_asked_for = ":?" in str(value)
+        monkeypatch.setenv(
+            name, (default.group(1) or "") if default else "chosen-by-a-user" if is_asked_for else str(value)
+        )
     settings = Settings.load()
     assert settings.storage.store == "s3://fitloop/"
     assert settings.label_studio.url == "http://label-studio:8080"
     assert settings.s3.endpoint == "http://minio:9000"
+
+
+def test_ports_are_published_to_this_machine_alone(services: dict[str, Any]) -> None:
+    ports = [port for service in services.values() for port in service.get("ports", [])]
+    assert len(ports) == 2
+    assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
 def test_label_studio_may_reach_fitloop_and_call_it_back(services: dict[str, Any]) -> None:

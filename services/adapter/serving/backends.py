@@ -6,7 +6,9 @@ version. Changing it makes Label Studio call our /setup before it answers, so th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -26,34 +28,80 @@ class Titles(Protocol):
         ...
 
 
-def rename(source: Titles, auth: AuthSettings, project_id: int, seen_url: str, title: str) -> bool:
-    """Give our backend of the project that title, where it has another; whether it had. Raises LabelStudioError."""
-    backend = ours(source.backends(project_id), seen_url)
-    if backend is None or backend.title == title:
-        return False
-    source.set_backend_title(project_id, backend, title, _credentials(auth, backend))
-    return True
+@dataclass(frozen=True, slots=True)
+class Renamed:
+    """What came of `rename`."""
+
+    changed: bool = False
+    """Whether the backend had another title."""
+    problem: str = ""
+    """Why no title was set, and what to do; "" where one is."""
 
 
-def ours(backends: Sequence[Backend], seen_url: str) -> Backend | None:
-    """Which backend we are: the one whose URL Label Studio used, never a guess, for our password may be sent there."""
-    same = [backend for backend in backends if seen_url and _place(backend.url) == _place(seen_url)]
-    return same[0] if same else None
+def rename(source: Titles, auth: AuthSettings, project_id: int, seen_url: str, title: str) -> Renamed:
+    """Give our backend of the project that title, where it has another. Raises LabelStudioError."""
+    backends = source.backends(project_id)
+    backend = ours(backends, seen_url, auth.secret_path)
+    if backend is None:
+        return Renamed(problem=_not_ours(backends, seen_url))
+    if backend.title == title:
+        return Renamed()
+    source.set_backend_title(project_id, backend, title, _credentials(backend))
+    return Renamed(changed=True)
 
 
-def _place(url: str) -> tuple[str, str]:
-    """Host with port, and path: what tells backends apart; credentials and a final slash do not."""
+def ours(backends: Sequence[Backend], seen_url: str, secret_path: str = "") -> Backend | None:
+    """Which backend we are: the one at the URL by which Label Studio called us, else the only one at its host.
+
+    `seen_url` is without the secret path, and lacks a path that an ingress takes off and the https that it ends.
+    """
+    if not seen_url:
+        return None
+    ways: tuple[Callable[[str, str], object], ...] = (_whole, _place, _host)
+    for known_by in ways:
+        same = [
+            backend for backend in backends if known_by(backend.url, secret_path) == known_by(seen_url, "")
+        ]
+        if same and (known_by is not _host or len(same) == 1):
+            return same[0]
+    return None
+
+
+def _whole(url: str, secret_path: str) -> tuple[str, str, str]:
+    """Scheme and place: credentials do not tell backends apart."""
+    return (urlsplit(url).scheme, *_place(url, secret_path))
+
+
+def _place(url: str, secret_path: str) -> tuple[str, str]:
+    """Host with port, and the path without a final slash and the secret one."""
+    path = urlsplit(url).path.rstrip("/")
+    before, _, last = path.rpartition("/")
+    is_secret = secrets.compare_digest(last.encode(), secret_path.encode())
+    return _host(url, secret_path), before.rstrip("/") if secret_path and is_secret else path
+
+
+def _host(url: str, _: str) -> str:
+    """Host and port; those of http and https are one, because an ingress may end TLS."""
     parts = urlsplit(url)
-    port = parts.port or {"https": 443}.get(parts.scheme, 80)
-    return f"{parts.hostname}:{port}", parts.path.rstrip("/")
+    port = "" if parts.port in {None, 80, 443} else f":{parts.port}"
+    return f"{parts.hostname}{port}"
 
 
-def _credentials(auth: AuthSettings, backend: Backend) -> dict[str, str]:
-    """Basic credentials must be said again with every change, where the backend has them."""
-    if not backend.basic_auth_user:
-        return {}
-    return {
-        "auth_method": "BASIC_AUTH",
-        "basic_auth_user": auth.username,
-        "basic_auth_pass": auth.password.get_secret_value(),
-    }
+def _not_ours(backends: Sequence[Backend], seen_url: str) -> str:
+    if not backends or not seen_url:
+        return ""
+    theirs = ", ".join(sorted({_host(backend.url, "") for backend in backends})[:3])
+    return (
+        f"None of the project's backends in Label Studio (at {theirs}) has the address by which Label Studio called Fitloop "
+        f"({_host(seen_url, '')}), so no title was set, and uncertainty sampling does not follow: connect Fitloop's own "
+        "address (Settings > Model)."
+    )
+
+
+def _credentials(backend: Backend) -> dict[str, str]:
+    """Basic auth must be named again with every change; for an empty password Label Studio keeps the one that it has.
+
+    So ours never travels: whoever may edit a project may give its backend any URL.
+    """
+    user = backend.basic_auth_user
+    return {"auth_method": "BASIC_AUTH", "basic_auth_user": user, "basic_auth_pass": ""} if user else {}

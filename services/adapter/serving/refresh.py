@@ -20,7 +20,7 @@ import structlog
 
 from services.adapter.ports import Inference
 from services.adapter.serving import pushing
-from services.adapter.serving.backends import Titles, rename
+from services.adapter.serving.backends import Renamed, Titles, rename
 from services.adapter.serving.job import Job, Progress, refused
 from services.adapter.slips import sentence as sentence_of
 from services.adapter.slips import slip
@@ -144,27 +144,28 @@ class Refresher:
             if not self._goes_on(known):
                 self._give_up(known)
             elif job.title_only or self._push(known):
-                self._entitle(job)
-                self._finish(known)
+                self._finish(known, self._entitle(job).problem)
         except FitloopError as error:
             self._failed(known, str(error), began)
         except Exception as error:  # noqa: BLE001  # a slip of ours: other projects' jobs come all the same
             log.error("a refresh failed unexpectedly", **slip(error))  # not `exception`: see slips
             self._failed(known, sentence_of(error), began)
 
-    def _finish(self, known: Progress) -> None:
+    def _finish(self, known: Progress, untitled: str) -> None:
         job = known.job
         newest = self._desk.progress.get(job.project_id)
         left = newest.refused if newest and newest.job == job else 0
-        self._tell(known, done=True, problem=refused(job, left))
+        self._tell(known, done=True, problem=" ".join(filter(None, (refused(job, left), untitled))))
+        if untitled:
+            log.warning("backend_not_recognised", project=job.project_id, reason=untitled)
         if left:
             log.warning("predictions_refused", project=job.project_id, version=job.version, count=left)
         log.info("refreshed", project=job.project_id, version=job.version)
 
-    def _entitle(self, job: Job) -> bool:
-        """Whether the title was another one; then it is looked at again."""
+    def _entitle(self, job: Job) -> Renamed:
+        """Set the title; where it was another one it is looked at again."""
         renamed = rename(self._source, self._auth, job.project_id, job.seen_url, job.version)
-        if renamed:
+        if renamed.changed:
             self._desk.titled[job.project_id] = self._clock() + LOOK_AGAIN_SECONDS
         return renamed
 
@@ -181,7 +182,7 @@ class Refresher:
 
     def _check_title(self, job: Job) -> None:
         try:
-            if self._is_current(job) and self._entitle(job):
+            if self._is_current(job) and self._entitle(job).changed:
                 log.info("the title was another one again", project=job.project_id, version=job.version)
         except FitloopError as error:
             self._desk.titled[job.project_id] = self._clock() + LOOK_AGAIN_SECONDS

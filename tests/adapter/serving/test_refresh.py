@@ -20,6 +20,8 @@ from services.engine.protocol import Scores
 from tests.fakes_labelstudio import START, URL, LabelStudioFake
 from tests.fakes_supervisor import InferenceFake
 
+SECRET = "s3cret-path-of-16"
+
 
 class Bench:
     """A refresher over a project with tasks."""
@@ -218,7 +220,7 @@ def test_refused_suggestions_are_told_with_their_number() -> None:
     assert bench.title == "support-1"
 
 
-def test_basic_credentials_are_said_again_where_the_backend_has_them() -> None:
+def test_basic_auth_is_named_again_and_its_password_never_travels() -> None:
     bench = Bench(0)
     bench.work(bench.job())
     assert bench.label_studio.auth == {}
@@ -227,7 +229,7 @@ def test_basic_credentials_are_said_again_where_the_backend_has_them() -> None:
     assert bench.label_studio.auth == {
         "auth_method": "BASIC_AUTH",
         "basic_auth_user": "fitloop",
-        "basic_auth_pass": "secret",
+        "basic_auth_pass": "",
     }
 
 
@@ -239,6 +241,11 @@ def test_basic_credentials_are_said_again_where_the_backend_has_them() -> None:
         (["http://a", "https://a"], "https://a:443", 1),
         (["http://collector.evil.example"], "http://127.0.0.1:9090", None),
         (["http://a:9090", "http://b:9090"], "", None),
+        (["http://127.0.0.1:9090/other", "http://127.0.0.1:9090/more"], "http://127.0.0.1:9090", None),
+        ([f"https://a/{SECRET}"], "http://a", 0),
+        (["https://a/fitloop", f"https://a/fitloop/{SECRET}/"], "https://a/fitloop", 0),
+        ([f"https://a/x/{SECRET}", f"https://a/fitloop/{SECRET}/"], "https://a/fitloop", 1),
+        (["https://b", f"https://a/fitloop/{SECRET}/"], "http://a", 1),
         ([], "http://a:9090", None),
     ],
 )
@@ -246,8 +253,18 @@ def test_ours_is_the_backend_whose_url_label_studio_used_and_never_a_guess(
     urls: list[str], seen: str, found: int | None
 ) -> None:
     backends = [Backend(number, url, "title") for number, url in enumerate(urls)]
-    one = ours(backends, seen)
+    one = ours(backends, seen, SECRET)
     assert (one.id if one else None) == found
+
+
+def test_a_backend_of_another_address_is_left_alone_and_the_status_says_so() -> None:
+    bench = Bench(0)
+    bench.label_studio.titles[1] = [Backend(7, "http://ann:pw@collector.example/path", "old", "fitloop")]
+    bench.work(bench.job())
+    assert bench.title == "old"
+    problem = progress_of(bench).problem
+    assert "(at collector.example) has the address by which Label Studio called Fitloop" in problem
+    assert "pw" not in problem
 
 
 def test_a_slip_in_a_job_is_tried_again_later_and_holds_up_no_other(

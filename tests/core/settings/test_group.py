@@ -64,7 +64,7 @@ def _good(group: type[Group], name: str) -> str:
         return str(choices[-1])
     if kind in {int, float, int | None, float | None}:
         return "9"
-    return str(list(kind)[-1]) if _is_enum(kind) else "word"
+    return str(list(kind)[-1]) if _is_enum(kind) else "a-word-of-seventeen"
 
 
 def _is_enum(kind: Any) -> bool:
