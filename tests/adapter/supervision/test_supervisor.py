@@ -200,6 +200,7 @@ def test_the_threads_do_all_this_by_themselves() -> None:
     member.start()
     try:
         world.event("SETUP")
+        world.desk.remember(1, {}, URL)
         eventually(lambda: world.launcher.launched, every=0.01)
         world.train("1-1")
         world.end("1-1")
