@@ -35,6 +35,11 @@ def weights_in(source: Path) -> list[Path]:
     return sorted(source.glob("model*.safetensors")) if (source / "config.json").is_file() else []
 
 
+def has_tokenizer(source: Path) -> bool:
+    """Whether a tokenizer's vocabulary is in the folder; without one, transformers makes a tokenizer that knows no word."""
+    return any(found for pattern in _TOKENIZERS for found in source.glob(pattern))
+
+
 def missing_in(folder: Path) -> str:
     """Why the folder is no base model, as the end of a sentence; "" where it is one."""
     if not folder.is_dir():
@@ -42,6 +47,6 @@ def missing_in(folder: Path) -> str:
     source = transformer_of(folder)
     if not weights_in(source):
         return "config.json and model.safetensors are not both there"
-    if not any(found for pattern in _TOKENIZERS for found in source.glob(pattern)):
+    if not has_tokenizer(source):
         return "its tokenizer (tokenizer.json or vocab.txt) is not there"
     return ""

@@ -1,22 +1,44 @@
-"""What a log may say of an error that nobody expected: where it was raised, and never its message.
+"""What a log may say of an error that nobody expected: where it was raised and by which line of source, not its message.
 
-Messages of libraries hold what they were given, which may be a text or a token.
+Messages of libraries hold what they were given, which may be a text or a token; a line of source says the reason as well,
+and holds neither. Only what computes on numbers alone may speak for itself.
 """
 
 from __future__ import annotations
 
+import linecache
 import traceback
+
+_MOST_CHARACTERS = 240
+_NUMBERS_ALONE = ("/torch/", "/transformers/models/", "/transformers/modeling_")
+"""Folders and files of libraries that get ids and weights, and no text."""
 
 
 def frames_of(error: BaseException) -> list[str]:
-    """The error's type and its frames, outermost first; then the same of what caused it."""
+    """The error's type and its frames, outermost first, the last with its statement; then the same of what caused it."""
     found: list[str] = []
     seen: set[int] = set()
     cause: BaseException | None = error
     while cause is not None and id(cause) not in seen:
         seen.add(id(cause))
-        found.append(type(cause).__name__)
         frames = traceback.extract_tb(cause.__traceback__)
+        found.append(type(cause).__name__ + _message(cause, frames))
         found += [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in frames]
+        if frames:
+            found[-1] += _statement(frames[-1])
         cause = cause.__cause__ or cause.__context__
     return found
+
+
+def _statement(frame: traceback.FrameSummary) -> str:
+    first = frame.lineno or 0
+    last = frame.end_lineno or first
+    lines = [linecache.getline(frame.filename, number).strip() for number in range(first, last + 1)]
+    source = " ".join(filter(None, lines))[:_MOST_CHARACTERS]
+    return f": {source}" if source else ""
+
+
+def _message(error: BaseException, frames: traceback.StackSummary) -> str:
+    if not frames or not any(part in frames[-1].filename for part in _NUMBERS_ALONE):
+        return ""
+    return ": " + " ".join(str(error).split())[:_MOST_CHARACTERS]

@@ -55,12 +55,17 @@ def window(
     return start, stop
 
 
-def plan(lengths: Sequence[int], budget: int = TOKEN_BUDGET) -> list[list[int]]:
-    """All rows in batches, the longest first, so that too little memory shows at once and the last batches are short."""
+def plan(lengths: Sequence[int], budget: int = TOKEN_BUDGET, *, padded: bool = True) -> list[list[int]]:
+    """All rows in batches, the longest first, so that too little memory shows at once and the last batches are short.
+
+    `padded` False: only rows of one length share a batch.
+    """
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     batches = []
     while order:
         start, _ = window(order, len(order) - 1, lengths.__getitem__, budget)
+        if not padded:
+            start = next(n for n in range(start, len(order)) if lengths[order[n]] == lengths[order[-1]])
         batches.append(order[start:])
         del order[start:]
     return batches

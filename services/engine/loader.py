@@ -55,5 +55,6 @@ def _engine(
 
         if device != "cpu":  # an id beyond the table would end the whole process's use of the GPU
             check_vocabulary(config, tokenizer)
-        return TorchEngine(folder, artefact.layout, labels, pad_id_of(config, tokenizer), threads, device)
+        pad_id = pad_id_of(config, tokenizer)
+        return TorchEngine(folder, artefact.layout, labels, pad_id, threads, device, padded=artefact.padded)
     raise UnknownFormat(f"The engine {artefact.engine!r} is unknown to this release: upgrade Fitloop.")

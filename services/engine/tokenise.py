@@ -21,28 +21,52 @@ CHARACTERS_PER_TOKEN = 16
 """Characters of a text that are looked at for each token that may be read; English has about four a token."""
 
 # These count positions from pad_token_id + 1, so that many rows of their table stand for no token.
-_SHIFTED_POSITIONS = ("roberta", "camembert", "data2vec-text", "mpnet", "longformer", "xmod", "esm")
+_SHIFTED_POSITIONS = (
+    *("roberta", "camembert", "data2vec-text", "mpnet", "longformer", "xmod", "esm"),
+    *("ibert", "layoutlmv3", "lilt", "luke", "markuplm"),
+)
+_TABLES = ("max_position_embeddings", "n_positions")
+_PADS = ("[PAD]", "<pad>")
+_ENDS = ("</s>", "<|endoftext|>", "<eos>")
 
 
 def most_tokens(config: Mapping[str, Any], max_length: int) -> int:
     """`max_length`, or fewer where the model (its config.json) has fewer positions."""
-    table = config.get("max_position_embeddings") or config.get("n_positions")
-    if not isinstance(table, int) or table < 1:
+    table = next((one for name in _TABLES if isinstance(one := _known(config, name), int) and one > 0), None)
+    if table is None:
         return max_length
     shifted = any(name in str(config.get("model_type", "")) for name in _SHIFTED_POSITIONS)
-    return min(max_length, table - (config.get("pad_token_id") or 0) - 1 if shifted else table)
+    return max(1, min(max_length, table - max(0, config.get("pad_token_id") or 0) - 1 if shifted else table))
 
 
 def pad_id_of(config: Mapping[str, Any], tokenizer: Tokenizer) -> int:
-    """The id that fills up short rows: the config's, else the tokenizer's, else 0 (it is masked anyway)."""
-    found = config.get("pad_token_id")
-    if not isinstance(found, int):
-        found = next((i for t in ("[PAD]", "<pad>") if (i := tokenizer.token_to_id(t)) is not None), 0)
-    return found
+    """The id that fills up short rows: the config's, else the tokenizer's, else that of a text's end, else 0.
+
+    Decoders have none of their own, and their classifiers find a text's last token by it. One outside the model's table,
+    as the -1 of old configs, is none.
+    """
+    ends = _known(config, "eos_token_id")
+    candidates = [
+        _known(config, "pad_token_id"),
+        *map(tokenizer.token_to_id, _PADS),
+        *(ends if isinstance(ends, list) else [ends]),
+        *map(tokenizer.token_to_id, _ENDS),
+    ]
+    table = _known(config, "vocab_size")
+    most = table if isinstance(table, int) else tokenizer.get_vocab_size()
+    return next((one for one in candidates if isinstance(one, int) and 0 <= one < most), 0)
+
+
+def _known(config: Mapping[str, Any], name: str) -> Any:
+    """What config.json says, at its top or, for a model of more than texts, in the part about texts."""
+    inner = config.get("text_config")
+    own = config.get(name)
+    return inner.get(name) if own is None and isinstance(inner, Mapping) else own
 
 
 def prepare(tokenizer: Tokenizer, max_length: int) -> Tokenizer:
     """The same tokenizer, set to cut at `max_length` tokens and not to pad."""
+    tokenizer.encode_special_tokens = True  # "</s>" in a text is what somebody wrote, and ends nothing
     tokenizer.no_padding()
     tokenizer.enable_truncation(max_length)
     return tokenizer

@@ -6,7 +6,8 @@ where transformers computes the encoder and `head` the rest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from services.engine.protocol import Logits, TokenIds
 
 SEQUENCE_CLASSIFICATION = "sequence-classification"
 SENTENCE_TRANSFORMERS = "sentence-transformers"
+_SIMPLE = {"use_cache": False, "use_mamba_kernels": False}
 
 
 class TorchEngine:
@@ -36,7 +38,10 @@ class TorchEngine:
         pad_id: int,
         threads: int | None = None,
         device: str = "cpu",
+        *,
+        padded: bool = True,
     ) -> None:
+        """`padded` False: padding would change the answers, so that texts of one length alone share a batch."""
         if threads is not None:
             torch.set_num_threads(threads)
         self.head: PooledHead | None = None
@@ -45,8 +50,9 @@ class TorchEngine:
         elif layout != SEQUENCE_CLASSIFICATION:
             raise UnknownFormat(f"The layout {layout!r} is unknown to this release: upgrade Fitloop.")
         auto = transformers.AutoModel if self.head else transformers.AutoModelForSequenceClassification
-        self.model: Any = load_pretrained(auto.from_pretrained, folder)
+        self.model: Any = load_pretrained(auto, folder, pad_id)
         self._pad_id = pad_id
+        self._padded = padded
         self._device = device_called(device)
         if device == "cuda":
             self.kind = "torch-bf16"
@@ -59,11 +65,19 @@ class TorchEngine:
         """See Engine."""
         if self.model is None:
             raise EngineError("The model was closed.")
-        ids, mask = padded(batch, self._pad_id)
+        if self._padded:
+            return self._logits(self.model, batch)
+        lengths = np.array([len(ids) for ids in batch])
+        parts = [np.flatnonzero(lengths == length) for length in np.unique(lengths)]
+        found = [self._logits(self.model, [batch[row] for row in rows]) for rows in parts]
+        return np.asarray(np.concatenate(found)[np.argsort(np.concatenate(parts))])
+
+    def _logits(self, model: Any, batch: Sequence[TokenIds]) -> Logits:
+        ids, mask = (one.to(self._device) for one in padded(batch, self._pad_id))
         try:
             with torch.inference_mode():
-                output = self.model(input_ids=ids.to(self._device), attention_mask=mask.to(self._device))
-        except (RuntimeError, ValueError, IndexError) as error:
+                output = forward(encoder_of(model) if self.head else model, ids, mask)
+        except Exception as error:  # each architecture raises what it likes
             raise EngineError(
                 f"torch could not compute a batch of {len(batch)} texts: {why(error)}"
             ) from error
@@ -101,15 +115,68 @@ def padded(batch: Sequence[TokenIds], pad_id: int) -> tuple[torch.Tensor, torch.
     return ids, mask
 
 
-def load_pretrained(load: Callable[..., Any], folder: Path) -> Any:
-    """A model in fp32, for inference, from this folder's safetensors alone: no network, no code. Raises EngineError."""
+def encoder_of(model: Any) -> Any:
+    """What reads a text, of a model that would write an answer to it as well."""
+    return model.get_encoder() if getattr(model.config, "is_encoder_decoder", False) else model
+
+
+def forward(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> Any:
+    """The model's output for ids and mask, both (texts, tokens); some architectures take no mask."""
+    taken = signature(model.forward).parameters
+    if "attention_mask" in taken or any(one.kind is Parameter.VAR_KEYWORD for one in taken.values()):
+        return model(input_ids=ids, attention_mask=mask)
+    return model(input_ids=ids)
+
+
+def load_pretrained(auto: Any, folder: Path, pad_id: int | None = None, **changes: Any) -> Any:
+    """A model in fp32, for inference, from this folder's safetensors alone: no network, no code. Raises EngineError.
+
+    `auto`: one of transformers' AutoModel classes. `changes` to its config, as num_labels.
+    """
+    return load_with_gaps(auto, folder, pad_id, **changes)[0]
+
+
+def load_with_gaps(
+    auto: Any, folder: Path, pad_id: int | None = None, **changes: Any
+) -> tuple[Any, frozenset[str]]:
+    """As `load_pretrained`, with the names of the weights that the folder does not hold, which are random."""
     logging: Any = transformers.utils.logging  # its functions have no types
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        model = load(
-            folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, trust_remote_code=False
+        config = transformers.AutoConfig.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+        _simplify(config, pad_id)
+        for name, value in changes.items():
+            setattr(config, name, value)
+        model, found = auto.from_pretrained(
+            folder,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes="num_labels"
+            in changes,  # the head of another question, which is replaced
         )
     except Exception as error:  # each architecture raises what it likes
         raise EngineError(f"transformers cannot load the model: {why(error)}") from error
-    return model.eval()
+    return model.eval(), frozenset(found["missing_keys"])
+
+
+def _simplify(config: Any, pad_id: int | None) -> None:
+    """No cache for texts that are read once, no kernels of other packages, attention that does not depend on the length."""
+    for part in (config, config.get_text_config()):
+        for name, value in _SIMPLE.items():
+            if getattr(part, name, None) is True:
+                setattr(part, name, value)
+        if getattr(part, "attention_type", None) == "block_sparse":
+            part.attention_type = "original_full"
+        if pad_id is not None:
+            part.pad_token_id = pad_id
+    if (
+        config.is_encoder_decoder and getattr(config, "decoder_start_token_id", None) is None
+    ):  # as T5 begins its answers
+        config.decoder_start_token_id = config.pad_token_id

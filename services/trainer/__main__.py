@@ -136,7 +136,13 @@ def _work(store: ObjectStore, request: RunRequest, progress: Progress, stop: Sto
         return Ended(RunState.PREEMPTED if again else RunState.FAILED, error.exit_code, str(error))
     except Exception as error:  # noqa: BLE001 - whatever a library raises: log its stack, say a sentence
         log.error("the run crashed", frames=frames_of(error))
-        return Ended(RunState.FAILED, 1, f"The run crashed ({type(error).__name__}): see its log.")
+        stage = progress.status.stage or "starting"
+        return Ended(
+            RunState.FAILED,
+            1,
+            f"The run ended at stage {stage!r} with an error that Fitloop did not expect. Its log says where: please report it "
+            "with those lines.",
+        )
     return Ended(RunState.DONE, 0, None)
 
 
@@ -187,7 +193,7 @@ def train(run: Run) -> None:
 def _load_base(parameters: Parameters) -> Base:
     from services.trainer.base import load_base
 
-    return load_base(parameters.base_model, parameters.max_length)
+    return load_base(parameters.base_model, parameters.max_length, parameters.method)
 
 
 def _end(progress: Progress, ended: Ended) -> int:

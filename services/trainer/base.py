@@ -8,22 +8,38 @@ read, and no code from the model runs.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import structlog
 import torch
 import transformers
 from tokenizers import Tokenizer
 
-from services.core.base_models import FILES, is_file_of_a_model, transformer_of, weights_in
+from services.core.base_models import FILES, has_tokenizer, is_file_of_a_model, transformer_of, weights_in
+from services.core.domain import Method
 from services.core.errors import BadConfig, EngineError, StoreError
+from services.core.frames import frames_of
 from services.core.redaction import why
 from services.core.store import open_store
-from services.engine.tokenise import most_tokens, pad_id_of, prepare
-from services.engine.torch import load_pretrained
+from services.engine.tokenise import encode, most_tokens, pad_id_of, prepare
+from services.engine.torch import load_pretrained, load_with_gaps
+from services.trainer.base_check import (
+    LABELS,
+    LONG,
+    MOST_TOKENS,
+    SHORT,
+    Subject,
+    check_classifier,
+    check_encoder,
+    no_classifier,
+)
 
 _FILES = list(FILES)
+_OTHER_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.gguf", "*.onnx")
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,24 +56,96 @@ class Base:
     pad_id: int
     max_length: int
     """What was asked for, or fewer where the model has fewer positions."""
+    subject: Subject
+    width: int
+    """Numbers of a token's vector."""
+    padded: bool = True
+    """False: padding would change its answers, so only texts of one length are computed together."""
 
 
-def load_base(name: str, max_length: int) -> Base:
-    """Load the base model. Raises BadConfig, which says what to set, when it is not there or not readable."""
+def load_base(name: str, max_length: int, method: Method = Method.AUTO) -> Base:
+    """Load the base model and try it. Raises BadConfig, which says what to set, where it cannot be read or computed."""
     source = transformer_of(_locate(name))
-    weights = weights_in(source)
-    if not weights:
-        raise _unusable(name, "config.json and model.safetensors are not both there")
+    weights = _weights(name, source)
+    document = _document(name, source)
+    subject = Subject(name, str(document["model_type"]))
+    slow = _tokenizer(name, source)
+    pad_id = pad_id_of(document, slow)
     try:
-        encoder = load_pretrained(transformers.AutoModel.from_pretrained, source)
+        encoder, gaps = load_with_gaps(transformers.AutoModel, source, pad_id)
     except EngineError as error:
-        raise _unusable(name, str(error)) from error
+        raise subject.failed("be loaded", error.__cause__ or error) from error
+    names = set(encoder.state_dict())
+    if len(gaps) > len(names) / 2:
+        raise _unusable(
+            name, f"its weights are not those of the architecture in its config.json, {subject.architecture}"
+        )
     config = encoder.config.to_dict()
     length = most_tokens(config, max_length)
-    tokenizer = prepare(_tokenizer(name, source), length)
-    return Base(
-        encoder.config, encoder, tokenizer, source, _digest(weights), pad_id_of(config, tokenizer), length
-    )
+    tokenizer = prepare(slow, length)
+    base = Base(encoder.config, encoder, tokenizer, source, _digest(weights), pad_id, length, subject, 0)
+    return check_base_model(base, method)
+
+
+def check_base_model(base: Base, method: Method) -> Base:
+    """The base with what a try on two texts says of it. Raises BadConfig where the method cannot work with it."""
+    short, long, full = encode(base.tokenizer, [SHORT, LONG, f"{LONG} " * base.max_length])
+    rows = [short, long]
+    found = check_encoder(base.subject, base.encoder, rows, base.pad_id, trains=method is Method.LP_FT)
+    with base.subject.trying(f"read a text of {len(full)} tokens (FITLOOP_MAX_LENGTH is {base.max_length})"):
+        if len(long) < len(full) <= MOST_TOKENS:
+            check_encoder(base.subject, base.encoder, [short, full], base.pad_id, trains=False)
+    padded = found.padded
+    if method is Method.FINETUNE:
+        padded &= check_classifier(base.subject, load_classifier(base, LABELS), rows, base.pad_id)
+    return replace(base, width=found.width, padded=padded)
+
+
+def load_classifier(base: Base, labels: int) -> Any:
+    """AutoModelForSequenceClassification with a new head for so many labels. Raises BadConfig."""
+    auto = transformers.AutoModelForSequenceClassification
+    if type(base.config) not in auto._model_mapping:  # noqa: SLF001  # transformers has no other way to ask
+        raise no_classifier(base.subject)
+    try:
+        return load_pretrained(auto, base.source, base.pad_id, num_labels=labels)
+    except EngineError as error:
+        raise base.subject.failed("be loaded as a classifier", error.__cause__ or error) from error
+
+
+def _weights(name: str, source: Path) -> list[Path]:
+    found = weights_in(source)
+    if found:
+        return found
+    others = sorted({path.suffix for one in _OTHER_WEIGHTS for path in source.glob(one)})
+    if others:
+        raise _unusable(
+            name,
+            f"its weights are in {', '.join(others)} files, and only safetensors are read, which hold no code",
+        )
+    raise _unusable(name, "config.json and model.safetensors are not both there")
+
+
+def _document(name: str, source: Path) -> dict[str, Any]:
+    """config.json, with an architecture that transformers computes without code or kernels of others."""
+    try:
+        found = json.loads((source / "config.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise _unusable(name, "its config.json cannot be read as JSON") from error
+    kind = found.get("model_type") if isinstance(found, dict) else None
+    if not isinstance(kind, str) or not kind:
+        raise _unusable(name, "its config.json does not say which architecture it is (model_type)")
+    if kind not in transformers.CONFIG_MAPPING:
+        own = "auto_map" in found
+        raise Subject(name, kind).refused(
+            "needs code that comes with the model (auto_map in its config.json), and Fitloop runs no code of a model"
+            if own
+            else f"is not known to transformers {transformers.__version__}"
+        )
+    if found.get("quantization_config"):
+        raise _unusable(
+            name, "its weights are quantized (quantization_config in its config.json): take the original"
+        )
+    return found
 
 
 def _locate(name: str) -> Path:
@@ -106,12 +194,22 @@ def _download(name: str) -> Path:
 
 
 def _tokenizer(name: str, source: Path) -> Tokenizer:
+    if not has_tokenizer(source):
+        raise _unusable(name, "its tokenizer (tokenizer.json or vocab.txt) is not there")
     try:
         if (source / "tokenizer.json").is_file():
             return Tokenizer.from_file(str(source / "tokenizer.json"))
         # Only the slow format is there: transformers converts it once, and the artefact has tokenizer.json.
-        return transformers.AutoTokenizer.from_pretrained(source, local_files_only=True).backend_tokenizer
+        found = transformers.AutoTokenizer.from_pretrained(
+            source, local_files_only=True, trust_remote_code=False
+        )
     except Exception as error:  # `tokenizers` raises bare Exception, transformers what it likes
+        log.warning("tokenizer_not_read", frames=frames_of(error))
+        raise _unusable(name, "its tokenizer cannot be read") from error
+    backend = getattr(found, "backend_tokenizer", None)
+    if not isinstance(backend, Tokenizer):
+        raise _unusable(name, "its tokenizer is Python code, and only those with a tokenizer.json are served")
+    return backend
         raise _unusable(name, f"its tokenizer cannot be read: {why(error)}") from error
 
 

@@ -49,14 +49,14 @@ def compute_features(base: Base, texts: Sequence[str], progress: Progress, stop:
     base.encoder.to(device)
     ids = encode(base.tokenizer, texts)
     progress.stage("features", steps=len(texts))
-    X, done, started = np.empty((len(ids), base.config.hidden_size), np.float32), 0, time.perf_counter()
+    X, done, started = np.empty((len(ids), base.width), np.float32), 0, time.perf_counter()
 
     def encoded(batch: list[int]) -> tuple[list[int], NDArray[np.float32]]:
         stop.check()
         return batch, _encode(base, [ids[row] for row in batch], device)
 
-    with streams(device) as pool:
-        for batch, found in pool.map(encoded, plan([len(row) for row in ids])):
+    with base.subject.trying("read the texts"), streams(device) as pool:
+        for batch, found in pool.map(encoded, plan([len(row) for row in ids], padded=base.padded)):
             X[batch] = found
             done += len(batch)
             progress.step(done, texts_per_second=done / (time.perf_counter() - started))
@@ -67,10 +67,12 @@ def compute_features(base: Base, texts: Sequence[str], progress: Progress, stop:
 def _encode(base: Base, rows: Sequence[Sequence[int]], device: torch.device) -> NDArray[np.float32]:
     import torch
 
+    from services.engine.torch import encoder_of, forward
+
     tokens, mask = padded(rows, base.pad_id)
     mask = mask.to(device)
     with torch.inference_mode():
-        hidden = base.encoder(input_ids=tokens.to(device), attention_mask=mask).last_hidden_state
+        hidden = forward(encoder_of(base.encoder), tokens.to(device), mask).last_hidden_state
         found: NDArray[np.float32] = mean_pooled(hidden, mask).float().cpu().numpy()
     return found
 

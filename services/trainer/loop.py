@@ -43,6 +43,7 @@ def epoch_batches(lengths: Sequence[int], recipe: Recipe, epoch: int) -> list[li
         batch: list[int] = []
         for row in sorted(order[start : start + _POOL].tolist(), key=lengths.__getitem__):
             full = len(batch) == recipe.batch_texts or (len(batch) + 1) * lengths[row] > recipe.batch_tokens
+            full |= not recipe.padded and bool(batch) and lengths[row] != lengths[batch[0]]
             if batch and full:
                 batches.append(batch)
                 batch = []
@@ -162,13 +163,21 @@ def _gradients_of(
     return group.add_gradients(model, loss)
 
 
-def logits_of(model: nn.Module, ids: Sequence[Sequence[int]], labels: int, pad_id: int, stop: Stop) -> Floats:
+def logits_of(
+    model: nn.Module,
+    ids: Sequence[Sequence[int]],
+    labels: int,
+    pad_id: int,
+    stop: Stop,
+    *,
+    padded_rows: bool = True,
+) -> Floats:
     """(texts, labels) by a trained model, in sorted batches. Raises Preempted between two."""
     device = next(model.parameters()).device
     logits = np.empty((len(ids), labels), np.float32)
     model.eval()
     with torch.inference_mode():
-        for rows in plan([len(row) for row in ids]):
+        for rows in plan([len(row) for row in ids], padded=padded_rows):
             stop.check()
             tokens, mask = padded([ids[row] for row in rows], pad_id)
             with precision(device):

@@ -50,7 +50,8 @@ def export(folder: Path, origin: Origin, candidate: Candidate) -> Artefact:
         raise StoreError(
             f"The new version cannot be written to {folder}: {error.strerror or error}."
         ) from error
-    artefact = Artefact(fitted.layout, engine, reason, origin.base.max_length, written.temperature)
+    base = origin.base
+    artefact = Artefact(fitted.layout, engine, reason, base.max_length, written.temperature, base.padded)
     _check(folder, artefact, origin.dataset, written)
     return artefact
 

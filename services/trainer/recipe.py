@@ -44,6 +44,8 @@ class Recipe:
     batch_tokens: int = 1_024
     """Tokens of a batch, padding included."""
     batch_texts: int = 64
+    padded: bool = True
+    """False: only texts of one length share a batch."""
 
 
 def recipe_for(method: Method, texts: int, hidden_size: int, parameters: Parameters) -> Recipe:

@@ -135,7 +135,7 @@ def plan_of(run: Run, method: Method, origin: Origin, features: Features, *, sec
     texts, parameters = len(origin.dataset.examples), run.request.parameters
     if method is Method.LINEAR_PROBE:
         return Plan(CROSS_FIT, refit=True, seconds=0.0)
-    recipe = recipe_for(method, texts, origin.base.config.hidden_size, parameters)
+    recipe = recipe_for(method, texts, origin.base.width, parameters)
     one_fit = fit_seconds(sum(features.lengths), recipe.epochs, features.seconds_per_token)
     if not second:
         return plan_explicit(texts, one_fit, parameters.budget_seconds)
@@ -148,7 +148,7 @@ def give_up_second(run: Run, error: Exception) -> None:
     why = (
         str(error)
         if isinstance(error, FitloopError)
-        else f"it crashed ({type(error).__name__}), see the run's log."
+        else "with an error that Fitloop did not expect. The run's log says where: please report it with those lines."
     )
     log.error("the second method failed", frames=frames_of(error))
     _add_sentence(run, f"Fine-tuning failed: {why}")

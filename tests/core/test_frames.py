@@ -38,3 +38,12 @@ def test_a_crash_is_logged_by_its_kind_and_place_alone(
     assert "RuntimeError" in written
     assert "test_frames.py" in written
     assert _SECRET not in written
+
+
+def test_a_library_that_computes_on_numbers_alone_says_the_reason_itself() -> None:
+    torch = pytest.importorskip("torch")
+    with pytest.raises(RuntimeError) as raised:
+        torch.nn.Linear(5, 4)(torch.zeros(2, 3))
+    first, *_, last = frames_of(raised.value)
+    assert first.startswith("RuntimeError: mat1 and mat2 shapes cannot be multiplied (2x3 and 5x4)")
+    assert last.endswith("in forward: return F.linear(input, self.weight, self.bias)")

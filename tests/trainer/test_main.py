@@ -14,6 +14,7 @@ from services.core.store.files import FileStore
 from services.trainer import __main__ as module
 from services.trainer.__main__ import main
 from services.trainer.preemption import Stop
+from tests.tiny import TEXTS
 from tests.trainer.process import command, environment, in_process, served, struck
 from tests.trainer.world import World
 
@@ -79,7 +80,10 @@ def test_a_crash_is_a_sentence_in_the_status(world: World, monkeypatch: pytest.M
     run = world.request()
     monkeypatch.setattr(module, "train", broken)
     assert in_process(world, run, monkeypatch) == 1
-    assert world.status(run).message == "The run crashed (ZeroDivisionError): see its log."
+    assert world.status(run).message == (
+        "The run ended at stage 'starting' with an error that Fitloop did not expect. Its log says where: please report it with "
+        "those lines."
+    )
 
 
 @pytest.mark.usefixtures("quiet")
@@ -87,17 +91,23 @@ def test_the_log_of_a_crash_says_where_and_nothing_that_a_library_was_given(
     world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def broken(_: object) -> None:
+        text = TEXTS[0]
         try:
-            int("a text of a customer")
+            int(text)
         except ValueError as error:
-            raise RuntimeError("a text of a customer, again") from error
+            raise RuntimeError(text) from error
 
     run = world.request()
     monkeypatch.setattr(module, "train", broken)
     assert in_process(world, run, monkeypatch) == 1
     said = capsys.readouterr().err
-    assert "customer" not in said
-    for part in ("RuntimeError", "ValueError", "in broken", "test_main.py"):
+    assert TEXTS[0] not in said
+    for part in (
+        "RuntimeError",
+        "ValueError",
+        "in broken: raise RuntimeError(text) from error",
+        "test_main.py",
+    ):
         assert part in said
 
 

@@ -78,6 +78,8 @@ class Artefact:
     max_length: int
     temperature: float
     """Divides the logits; 1.0 where it is folded into the last layer."""
+    padded: bool = True
+    """False: padding would change the model's answers, so only texts of one length are computed together."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from torch import nn
 
 from services.core.domain import Method
-from services.core.errors import BadConfig, EngineError
-from services.engine.torch import load_pretrained
+from services.engine.torch import forward
+from services.trainer.base import load_classifier
 from services.trainer.export import write_sequence_classification
 from services.trainer.methods.parts import Part, fit_parts
 from services.trainer.recipe import as_taken, recipe_for
@@ -32,7 +31,7 @@ class Classifier(nn.Module):
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """(texts, tokens) twice, to (texts, labels)."""
-        logits: torch.Tensor = self.model(input_ids=ids, attention_mask=mask).logits
+        logits: torch.Tensor = forward(self.model, ids, mask).logits
         return logits
 
     def head(self) -> nn.Module:
@@ -45,19 +44,10 @@ class Classifier(nn.Module):
 def finetune(work: Work) -> Fitted:
     """See MakesModel."""
     labels = len(work.dataset.labels)
-    recipe = recipe_for(
-        Method.FINETUNE, len(work.dataset.examples), work.base.config.hidden_size, work.parameters
-    )
+    recipe = recipe_for(Method.FINETUNE, len(work.dataset.examples), work.base.width, work.parameters)
 
     def build(_: Part) -> tuple[nn.Module, nn.Module]:
-        def load(source: Path, **options: Any) -> Any:
-            auto = transformers.AutoModelForSequenceClassification
-            return auto.from_pretrained(source, num_labels=labels, **options)
-
-        try:
-            model = Classifier(load_pretrained(load, work.base.source))
-        except EngineError as error:
-            raise BadConfig(f"{error} Set BASELINE_MODEL_NAME to a model that can be fine-tuned.") from error
+        model = Classifier(load_classifier(work.base, labels))
         return model, model.head()
 
     found = fit_parts(work, recipe, build)

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from services.core.domain import Method
+from services.engine.torch import encoder_of, forward
 from services.trainer.export import Head, write_sentence_transformers
 from services.trainer.features import mean_pooled
 from services.trainer.methods.linear_probe import fit_head
@@ -35,16 +36,14 @@ class MeanPooled(nn.Module):
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """(texts, tokens) twice, to (texts, labels)."""
-        hidden = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+        hidden = forward(encoder_of(self.encoder), ids, mask).last_hidden_state
         logits: torch.Tensor = self.head(mean_pooled(hidden, mask))
         return logits
 
 
 def lp_ft(work: Work) -> Fitted:
     """See MakesModel."""
-    recipe = recipe_for(
-        Method.LP_FT, len(work.dataset.examples), work.base.config.hidden_size, work.parameters
-    )
+    recipe = recipe_for(Method.LP_FT, len(work.dataset.examples), work.base.width, work.parameters)
 
     def build(part: Part) -> tuple[nn.Module, nn.Module]:
         rows = np.flatnonzero(part.trained)

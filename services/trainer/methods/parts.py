@@ -6,7 +6,7 @@ A part that is done keeps its answers in the checkpoint, one in work its weights
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -104,19 +104,21 @@ def _fit(work: Work, recipe: Recipe, part: Part, build: Build) -> nn.Module:
     torch.manual_seed(recipe.seed)
     model, head = build(part)
     model.to(device_of())
+    recipe = replace(recipe, padded=work.base.padded)
     rows = np.flatnonzero(part.trained)
-    train(
-        model,
-        head,
-        [work.features.ids[row] for row in rows],
-        work.dataset.targets[rows],
-        work.base.pad_id,
-        recipe,
-        work.checkpoints.part(part.name),
-        work.progress,
-        work.stop,
-        work.group,
-    )
+    with work.base.subject.trying("be trained"):
+        train(
+            model,
+            head,
+            [work.features.ids[row] for row in rows],
+            work.dataset.targets[rows],
+            work.base.pad_id,
+            recipe,
+            work.checkpoints.part(part.name),
+            work.progress,
+            work.stop,
+            work.group,
+        )
     return model
 
 
@@ -124,5 +126,7 @@ def _answers(work: Work, model: nn.Module, wanted: Flags) -> Floats:
     rows, labels, group = np.flatnonzero(wanted), len(work.dataset.labels), work.group
     ids = [work.features.ids[row] for row in rows[group.rank :: group.size]]
     found = np.zeros((len(rows), labels), np.float32)
-    found[group.rank :: group.size] = logits_of(model, ids, labels, work.base.pad_id, work.stop)
+    found[group.rank :: group.size] = logits_of(
+        model, ids, labels, work.base.pad_id, work.stop, padded_rows=work.base.padded
+    )
     return group.total(found)

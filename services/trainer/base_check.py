@@ -1,0 +1,183 @@
+"""Whether a base model can be computed and trained on texts alone, tried on two of our own before the work begins.
+
+transformers knows architectures that want boxes, pictures or kernels beside a text, that answer no vector a token, or
+whose answers change with the padding; what they raise says little to whoever chose the model.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from services.core.errors import BadConfig, FitloopError
+from services.core.frames import frames_of
+from services.engine.torch import encoder_of, forward, padded
+
+LABELS = 2
+SHORT = ""
+"""The shortest that a model is asked: nothing but what the tokenizer adds."""
+LONG = "When will my order arrive, and who brings it? I have been waiting for it since Friday."
+MOST_TOKENS = 512
+"""Tokens of a text of full length that is tried; longer ones would take seconds of a processor."""
+_TOLERANCE = 1e-3
+_MOST_SAID = 120
+"""Characters of a library's own sentence that may stand in ours."""
+_CODE = re.compile(r"`|[a-z][A-Z]|\w\(")
+"""Names of classes and functions, which say nothing to whoever chose a model."""
+_PROBE_INSTEAD = (
+    "Set METHOD to linear-probe or lp-ft, or BASELINE_MODEL_NAME to a model of another architecture, such as bert, roberta or "
+    "modernbert: docs/base-models.md lists what works."
+)
+log = structlog.get_logger()
+Compute = Callable[[list[list[int]]], torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A base model as sentences name it."""
+
+    name: str
+    """As it was set."""
+    architecture: str
+    """`model_type` of its config.json."""
+
+    def refused(self, why: str, advice: str = "") -> BadConfig:
+        """The error that says why, and what to choose instead."""
+        return BadConfig(
+            f"The base model {self.name!r} cannot be used: its architecture, {self.architecture}, {why}. "
+            + (
+                advice
+                or "Set BASELINE_MODEL_NAME to a model of another one, such as bert, roberta, deberta-v2 or modernbert: "
+                "docs/base-models.md lists what works."
+            )
+        )
+
+    @contextmanager
+    def trying(self, to: str, advice: str = "") -> Iterator[None]:
+        """Whatever a library raises within becomes a sentence, and its reason stands in the log."""
+        try:
+            yield
+        except FitloopError:
+            raise
+        except Exception as error:
+            if is_of_the_machine(error):
+                raise
+            raise self.failed(to, error, advice) from error
+
+    def failed(self, to: str, error: BaseException, advice: str = "") -> BadConfig:
+        """The error that says in a sentence what a library raised; the log has where."""
+        log.warning("base_model_failed", architecture=self.architecture, frames=frames_of(error))
+        if is_out_of_memory(error):
+            return BadConfig(
+                f"The memory was too small for the base model {self.name!r} to {to}: give the trainer more, or set a smaller "
+                "BASELINE_MODEL_NAME or FITLOOP_MAX_LENGTH."
+            )
+        return self.refused(f"failed to {to}{_said(error)}", advice)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the check learnt of a model."""
+
+    width: int
+    """Numbers of a token's vector."""
+    padded: bool
+    """Whether texts of different lengths may share a batch."""
+
+
+def check_encoder(subject: Subject, model: Any, rows: list[list[int]], pad_id: int, *, trains: bool) -> Found:
+    """Compute token vectors of `rows`, a short text and a longer one. Raises BadConfig."""
+
+    def vectors(ids: list[list[int]]) -> torch.Tensor:
+        from services.trainer.features import mean_pooled
+
+        tokens, mask = padded(ids, pad_id)
+        hidden = forward(encoder_of(model), tokens, mask).last_hidden_state
+        if hidden.ndim != 3 or hidden.shape[:2] != tokens.shape:
+            raise subject.refused("gives no vector for each token of a text")
+        return mean_pooled(hidden, mask)
+
+    with subject.trying("read a text"):
+        found = _same_in_company(subject, vectors, rows)
+    if trains:
+        with subject.trying("be trained"):
+            _learn(model, lambda: vectors(rows[1:]).square().mean())
+    return Found(int(found[0].shape[1]), found[1])
+
+
+def check_classifier(subject: Subject, model: Any, rows: list[list[int]], pad_id: int) -> bool:
+    """Classify and train on `rows`; whether they may share a batch. Raises BadConfig."""
+
+    def logits(ids: list[list[int]]) -> torch.Tensor:
+        output: torch.Tensor = forward(model, *padded(ids, pad_id)).logits
+        if output.shape != (len(ids), LABELS):
+            raise subject.refused("gives no answer for each text", _PROBE_INSTEAD)
+        return output
+
+    with subject.trying("classify a text", _PROBE_INSTEAD):
+        _, shared = _same_in_company(subject, logits, rows)
+    with subject.trying("be trained", _PROBE_INSTEAD):
+        _learn(model, lambda: cross_entropy(logits(rows[1:]), torch.tensor([0])))
+    return shared
+
+
+def is_of_the_machine(error: BaseException) -> bool:
+    """Whether the GPU or the network between processes failed, which no other model would mend."""
+    return isinstance(error, (torch.AcceleratorError, torch.distributed.DistError)) and not is_out_of_memory(
+        error
+    )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """On a GPU or on a processor."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+
+
+def no_classifier(subject: Subject) -> BadConfig:
+    """The error for a method that needs what the architecture does not have."""
+    return subject.refused("cannot be fine-tuned to classify texts (METHOD=finetune)", _PROBE_INSTEAD)
+
+
+def _same_in_company(subject: Subject, compute: Compute, rows: list[list[int]]) -> tuple[torch.Tensor, bool]:
+    """The answers for the rows, and whether padding leaves them as they are."""
+    with torch.inference_mode():
+        together, alone, again = compute(rows), compute(rows[:1]), compute(rows[:1])
+    if not (together.isfinite().all() and alone.isfinite().all()):
+        raise subject.refused("answers numbers that are not finite")
+    largest = float(alone.abs().max()) or 1.0
+    if float((alone - again).abs().max()) > _TOLERANCE * largest:
+        raise subject.refused("answers the same text differently each time")
+    return together, float((together[:1] - alone).abs().max()) <= _TOLERANCE * largest
+
+
+def _learn(model: nn.Module, loss: Callable[[], torch.Tensor]) -> None:
+    """One backward pass, whose gradients are forgotten."""
+    model.train()
+    try:
+        loss().backward()  # type: ignore[no-untyped-call]
+    finally:
+        model.zero_grad(set_to_none=True)
+        model.eval()
+
+
+def _said(error: BaseException) -> str:
+    """What the library says, where it says it to people."""
+    text = str(error)
+    if isinstance(error, ImportError):
+        named = re.search(r"requires the (\S+) library", text)
+        library = f"the library {named[1]}" if named else "a library"
+        return f": it needs {library}, which is not installed"
+    if not isinstance(error, (ValueError, NotImplementedError)):
+        return ""
+    said = (
+        next((line.strip() for line in text.splitlines() if line.strip()), "").partition(". ")[0].rstrip(".")
+    )
+    return "" if not said or len(said) > _MOST_SAID or _CODE.search(said) else f" ({said})"
