@@ -34,6 +34,8 @@ class Judged:
     """See GateDecision.kind."""
     at: float
     """When the version was made."""
+    truncation: str = ""
+    """That texts were cut, and what to do; "" where none was."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,7 +131,7 @@ def _status_row(row: dict[str, Any]) -> list[str]:
         row["title"],
         f"{served['current'] or 'untrained'}{' (pinned)' if served['pinned'] else ''}",
         str(row["labelled"]),
-        ". ".join(part for part in (*_said(row), row["problem"]) if part),
+        ". ".join(part.rstrip(".") for part in (*_said(row), row["problem"], _cut(row)) if part),
     ]
 
 
@@ -141,9 +141,20 @@ def _said(row: dict[str, Any]) -> list[str]:
     return [row["sentence"], "" if not_counted in row["sentence"] else not_counted]
 
 
+def _cut(row: dict[str, Any]) -> str:
+    """That texts of the newest version were cut."""
+    judged = (row.get("figures") or {}).get("judged") or {}
+    return str(judged.get("truncation") or "")
+
+
 def _version_row(row: dict[str, Any]) -> list[str]:
     served = "pinned" if row.get("pinned") else "yes" if row.get("served") else ""
-    return [str(row["version"]), served, str(row["method"]), str(row["right"]), " ".join(row["reasons"])]
+    said = [
+        *row["reasons"],
+        row.get("truncation_in_words") or "",
+    ]  # which the gate may have given as a reason
+    reasons = " ".join(dict.fromkeys(filter(None, said)))
+    return [str(row["version"]), served, str(row["method"]), str(row["right"]), reasons]
 
 
 def _print_json(value: Any) -> None:

@@ -26,6 +26,7 @@ _SHIFTED_POSITIONS = (
     *("ibert", "layoutlmv3", "lilt", "luke", "markuplm"),
 )
 _TABLES = ("max_position_embeddings", "n_positions")
+_LONGEST = 1_000_000
 _PADS = ("[PAD]", "<pad>")
 _ENDS = ("</s>", "<|endoftext|>", "<eos>")
 
@@ -113,6 +114,14 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     limit = CHARACTERS_PER_TOKEN * max_tokens(tokenizer)
     found = tokenizer.encode_batch_fast([_clean(text[:limit]) for text in texts])
     return [encoding.ids or [0] for encoding in found]
+
+
+def whole_lengths(tokenizer: Tokenizer, texts: Sequence[str]) -> list[int]:
+    """Tokens of each text if it were not cut; of very long ones, of their first million characters."""
+    uncut = Tokenizer.from_str(tokenizer.to_str())
+    uncut.encode_special_tokens = True
+    uncut.no_truncation()
+    return [len(uncut.encode(_clean(text[:_LONGEST])).ids) for text in texts]
 
 
 def _clean(text: str) -> str:

@@ -145,7 +145,7 @@ def _document(name: str, source: Path) -> dict[str, Any]:
         raise _unusable(
             name, "its weights are quantized (quantization_config in its config.json): take the original"
         )
-    return found
+    return dict(found)
 
 
 def _locate(name: str) -> Path:
@@ -210,7 +210,6 @@ def _tokenizer(name: str, source: Path) -> Tokenizer:
     if not isinstance(backend, Tokenizer):
         raise _unusable(name, "its tokenizer is Python code, and only those with a tokenizer.json are served")
     return backend
-        raise _unusable(name, f"its tokenizer cannot be read: {why(error)}") from error
 
 
 def _digest(files: list[Path]) -> str:

@@ -20,6 +20,7 @@ from torch.nn.functional import cross_entropy
 from services.core.errors import BadConfig, FitloopError
 from services.core.frames import frames_of
 from services.engine.torch import encoder_of, forward, padded
+from services.trainer.pooling import mean_pooled
 
 LABELS = 2
 SHORT = ""
@@ -97,8 +98,6 @@ def check_encoder(subject: Subject, model: Any, rows: list[list[int]], pad_id: i
     """Compute token vectors of `rows`, a short text and a longer one. Raises BadConfig."""
 
     def vectors(ids: list[list[int]]) -> torch.Tensor:
-        from services.trainer.features import mean_pooled
-
         tokens, mask = padded(ids, pad_id)
         hidden = forward(encoder_of(model), tokens, mask).last_hidden_state
         if hidden.ndim != 3 or hidden.shape[:2] != tokens.shape:
@@ -162,7 +161,7 @@ def _learn(model: nn.Module, loss: Callable[[], torch.Tensor]) -> None:
     """One backward pass, whose gradients are forgotten."""
     model.train()
     try:
-        loss().backward()  # type: ignore[no-untyped-call]
+        loss().backward()
     finally:
         model.zero_grad(set_to_none=True)
         model.eval()

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from services.engine.batches import plan
 from services.engine.tokenise import encode
+from services.trainer.pooling import mean_pooled
 from services.trainer.preemption import Stop
 from services.trainer.progress import Progress
 
@@ -90,14 +91,6 @@ def streams(device: torch.device) -> Iterator[Executor]:
             yield pool
         finally:
             torch.set_num_threads(threads)
-
-
-def mean_pooled(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """(texts, tokens, d) and the mask of real tokens, to the mean's direction (texts, d)."""
-    weights = mask.unsqueeze(-1).to(hidden.dtype)
-    mean = (hidden * weights).sum(1) / weights.sum(1)
-    normalised: torch.Tensor = mean / mean.norm(dim=1, keepdim=True).clamp_min(1e-12)
-    return normalised
 
 
 def padded(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,6 +10,7 @@ import errno
 import hashlib
 import json
 import tempfile
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -17,9 +18,10 @@ import numpy as np
 import stamina
 
 from services.core import documents
-from services.core.domain import Artefact, GateDecision, Lineage, Manifest, Snapshot
+from services.core.domain import Artefact, GateDecision, Lineage, Manifest, Snapshot, Truncation
 from services.core.errors import EngineError, NotFound, StoreError
 from services.core.registry import Registry
+from services.core.truncation import sentence as truncation_in_words
 from services.engine.loader import load_model
 from services.trainer.dataset import Dataset
 from services.trainer.export import attach_int8
@@ -28,6 +30,7 @@ from services.trainer.judging import Candidate
 from services.trainer.preemption import Stop
 from services.trainer.report import build_report, changed
 from services.trainer.run import Origin
+from services.trainer.truncation import truncation_of
 from services.trainer.work import Fitted, Written
 
 _RETRY_SECONDS = 600.0
@@ -65,6 +68,7 @@ def manifest_of(
     now: float,
 ) -> Manifest:
     """The manifest of a version that is about to be published."""
+    truncation = truncation_of(origin.base, origin.dataset.texts)
     return Manifest(
         version=version,
         project_key=origin.project.key,
@@ -72,11 +76,19 @@ def manifest_of(
         labels=origin.dataset.labels,
         artefact=artefact,
         estimate=candidate.estimate,
-        gate=decision,
+        gate=_with_truncation(decision, truncation),
         lineage=_lineage(origin, candidate.fitted, decision.compared_with),
         created_at=now,
         from_name=origin.space.from_name,
+        truncation=truncation,
     )
+
+
+def _with_truncation(decision: GateDecision, found: Truncation) -> GateDecision:
+    """A version that is held may lack what stands behind the cut: the reason says so where most texts were cut."""
+    if decision.promote or 2 * found.cut < found.texts:
+        return decision
+    return replace(decision, reasons=(*decision.reasons, truncation_in_words(found)))
 
 
 def publish(
@@ -92,7 +104,7 @@ def publish(
 
     `pairs`: how it compares with the version that the gate's decision names.
     """
-    report = _report(origin, candidate, manifest.gate.compared_with, pairs)
+    report = _report(origin, candidate, manifest, pairs)
     try:
         (folder / "oos.json").write_bytes(documents.dump(candidate.answers))
         (folder / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
@@ -168,11 +180,16 @@ def _lineage(origin: Origin, fitted: Fitted, parent: str | None) -> Lineage:
 
 
 def _report(
-    origin: Origin, candidate: Candidate, compared_with: str | None, pairs: Pairs | None
+    origin: Origin, candidate: Candidate, manifest: Manifest, pairs: Pairs | None
 ) -> dict[str, object]:
     answers = candidate.probabilities
     report = build_report(origin.dataset, candidate.rows, answers, candidate.estimate, candidate.temperature)
-    return {**report, "changed": changed(origin.dataset, compared_with, pairs)}
+    return {
+        **report,
+        "truncation": documents.plain(manifest.truncation) if manifest.truncation else None,
+        "truncation_in_words": truncation_in_words(manifest.truncation),
+        "changed": changed(origin.dataset, manifest.gate.compared_with, pairs),
+    }
 
 
 def _code_version() -> str:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from markupsafe import Markup, escape
 
+from services.core import truncation
 from services.core.domain import Estimate, Report, Uncounted
 from services.core.uncounted import of_tasks, phrases
 
@@ -93,5 +94,6 @@ FILTERS: Final[dict[str, Any]] = {
     "dropped": dropped,
     "of_tasks": of_tasks,
     "phrases": phrases,
+    "truncation": truncation.sentence,
     "prose": prose,
 }

@@ -9,6 +9,7 @@ from typing import Any, Final
 from services.adapter.board import ProjectView, as_told
 from services.core.documents import plain
 from services.core.domain import Estimate, Manifest, RunStatus, Served
+from services.core.truncation import sentence as truncation_in_words
 from services.core.uncounted import sentence
 
 LOG_LINES: Final = 200
@@ -45,6 +46,7 @@ def version_summary(manifest: Manifest, served: Served) -> dict[str, Any]:
         "right": right(manifest.estimate),
         "gate": plain(manifest.gate),
         "reasons": list(manifest.gate.reasons),
+        "truncation_in_words": truncation_in_words(manifest.truncation),
         "served": is_served,
         "previous": manifest.version == served.previous,
         "pinned": is_served and served.pinned,

@@ -9,6 +9,7 @@ from services.adapter.board import Judged
 from services.adapter.training.history import Record
 from services.core.errors import CorruptVersion, NotFound, StoreError, UnknownFormat
 from services.core.registry import Registry
+from services.core.truncation import sentence
 
 
 @dataclass(slots=True)
@@ -35,7 +36,8 @@ class Newest:
             manifest = self.registry.manifest(project_key, version)
         except (NotFound, CorruptVersion, UnknownFormat):
             return None
-        return Judged(manifest.gate.promote, manifest.gate.kind, manifest.created_at)
+        cut = sentence(manifest.truncation)
+        return Judged(manifest.gate.promote, manifest.gate.kind, manifest.created_at, cut)
 
 
 def newest_published(records: Sequence[Record]) -> str:

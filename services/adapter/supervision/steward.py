@@ -291,6 +291,7 @@ class Steward:
             hints=(
                 *sentences.awaited(view.figures.pending),
                 *sentences.hints(self.link.connection.seen_url, silent=silent),
+                *filter(None, (view.figures.judged.truncation if view.figures.judged else "",)),
             ),
         )
         if view != self.tools.board.view(self.project.id):

@@ -89,6 +89,12 @@ def state(context: Context, number: int) -> Finding:
             f"No label counts. {not_counted}",
             "Correct them in Label Studio, or the label config; annotations that are only skipped need nothing.",
         )
+    judged = (said.get("figures") or {}).get("judged") or {}
+    if cut := str(judged.get("truncation") or ""):
+        return warn(
+            f"The newest version reads its texts only in part: {cut}",
+            "Leave it where the beginning of a text decides.",
+        )
     served = (said.get("served") or {}).get("current") or "nothing yet"
     quiet = str(said.get("sentence") or "all is quiet").rstrip(".")
     return ok(" ".join(filter(None, (f"It is served {served}; {quiet}.", _unless_said(not_counted, quiet)))))

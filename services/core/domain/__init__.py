@@ -42,6 +42,7 @@ from services.core.domain.versions import (
     OutOfSample,
     Served,
     Serving,
+    Truncation,
 )
 
 __all__ = [
@@ -72,6 +73,7 @@ __all__ = [
     "Served",
     "Serving",
     "Snapshot",
+    "Truncation",
     "Uncounted",
     "WrongAnswer",
 ]

@@ -83,6 +83,21 @@ class Artefact:
 
 
 @dataclass(frozen=True, slots=True)
+class Truncation:
+    """How many of the texts a version was made of were read only in part. Lengths are in tokens."""
+
+    texts: int
+    cut: int
+    longest: int
+    max_length: int
+    """Where they were cut: FITLOOP_MAX_LENGTH, or less where the base model reads less."""
+    most: int = 0
+    """What the base model can read; 0: any number."""
+    cost: float = 1.0
+    """How many times the tokens there would be if nothing, or nothing before `most`, were cut."""
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """versions/<version>/manifest.json: written last; without it the version does not exist."""
 
@@ -99,6 +114,8 @@ class Manifest:
     multi_label: bool = False
     from_name: str = ""
     """The control of the label config that it answers; "" where an earlier release wrote it."""
+    truncation: Truncation | None = None
+    """None where an earlier release wrote it."""
     format: int = FORMAT
 
 

@@ -16,9 +16,9 @@ from torch import nn
 from services.core.domain import Method
 from services.engine.torch import encoder_of, forward
 from services.trainer.export import Head, write_sentence_transformers
-from services.trainer.features import mean_pooled
 from services.trainer.methods.linear_probe import fit_head
 from services.trainer.methods.parts import Part, fit_parts
+from services.trainer.pooling import mean_pooled
 from services.trainer.recipe import as_taken, recipe_for
 from services.trainer.work import Fitted, Work, Written
 

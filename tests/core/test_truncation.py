@@ -1,0 +1,43 @@
+"""What is said of texts that were read only in part."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from services.core.domain import Truncation
+from services.core.truncation import needed, sentence
+
+CUT = Truncation(texts=24, cut=24, longest=610, max_length=256, most=512, cost=1.98)
+
+
+def test_nothing_is_said_where_nothing_was_cut() -> None:
+    assert sentence(None) == ""
+    assert sentence(replace(CUT, cut=0)) == ""
+
+
+def test_the_share_the_longest_and_the_cost_are_said() -> None:
+    assert sentence(CUT) == (
+        "24 of 24 texts were cut at 256 tokens, and what stands behind is not read; the longest has 610. "
+        "FITLOOP_MAX_LENGTH=512 would read as much as the base model can, and take about 2.0 times the computing, in training "
+        "and for suggestions."
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "length", "said"),
+    [
+        ({"most": 1024}, 640, "FITLOOP_MAX_LENGTH=640 would read all of it"),
+        ({"most": 0, "longest": 300}, 320, "FITLOOP_MAX_LENGTH=320 would read all of it"),
+        ({"most": 256}, 256, "the base model reads no more: set BASELINE_MODEL_NAME"),
+        ({"most": 0, "longest": 9000, "max_length": 8192}, 8192, "FITLOOP_MAX_LENGTH can be no more"),
+        ({"texts": 1, "cut": 1}, 512, "1 of 1 text was cut"),
+    ],
+)
+def test_what_to_set_depends_on_what_the_base_model_reads(
+    changed: dict[str, int], length: int, said: str
+) -> None:
+    found = replace(CUT, **changed)
+    assert needed(found) == length
+    assert said in sentence(found)
