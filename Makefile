@@ -58,9 +58,10 @@ bench: .venv/.stamp .ls-venv/.stamp  ## measure speed, memory and accuracy (abou
 	@$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e '.[bench]'
 	@FITLOOP_LABEL_STUDIO="$(CURDIR)/$(LABEL_STUDIO)" $(BIN)/python -m bench --write docs/benchmarks.md
 
-docs: .venv/.stamp  ## write docs/configuration.md and docs/metrics.md from the code
+docs: .venv/.stamp  ## write docs/configuration.md, docs/metrics.md and docs/base-models.md from the code
 	@$(BIN)/python -m services.cli.reference docs/configuration.md
 	@$(BIN)/python -m services.cli.metrics_reference docs/metrics.md
+	@$(BIN)/python -m tests.architectures docs/base-models.md
 
 images:  ## build the three images: adapter, predictor and trainer (docs/images.md)
 	$(DOCKER) build -f Dockerfile.predictor --target adapter $(BUILD) -t $(IMAGE_PREFIX)/adapter:$(TAG) .

@@ -13,7 +13,8 @@ from services.core.errors import Preempted
 from services.core.runs import Runs
 from services.core.store.files import FileStore
 from services.trainer.base import Base, load_base
-from services.trainer.features import Features, compute_features, mean_pooled, padded
+from services.trainer.features import Features, compute_features, padded
+from services.trainer.pooling import mean_pooled
 from services.trainer.preemption import Stop
 from services.trainer.progress import Progress
 from tests.tiny import TEXTS
