@@ -164,12 +164,37 @@ def test_a_rollback_shows_in_label_studio(
     eventually(lambda: not fitloop.state(labelled.project)["served"]["pinned"], what="unpinned")
 
 
-def test_credentials_in_the_url_cover_webhooks(
-    start_fitloop: Start, annotator: Annotator, connect: Connect
+SECRET = "a-path-that-only-label-studio-knows"
+
+
+@pytest.mark.parametrize(
+    ("address", "login"),
+    [
+        ("http://ann:secret@{host}", {}),
+        ("http://{host}/{secret}", {}),
+        (
+            "http://{host}/{secret}",
+            {"auth_method": "BASIC_AUTH", "basic_auth_user": "ann", "basic_auth_pass": "secret"},
+        ),
+        (
+            "http://{host}",
+            {"auth_method": "BASIC_AUTH", "basic_auth_user": "ann", "basic_auth_pass": "secret"},
+        ),
+    ],
+    ids=["url", "secret path", "secret path and login", "login"],
+)
+def test_each_way_to_connect_with_credentials(
+    start_fitloop: Start, annotator: Annotator, address: str, login: dict[str, str]
 ) -> None:
-    """With Basic auth, a backend URL that carries the credentials gets requests and events; others get 401."""
-    fitloop = start_fitloop(BASIC_AUTH_USER="ann", BASIC_AUTH_PASS="secret")
+    """Requests pass, labels become a version, its title is set, and Label Studio keeps the password that it was given."""
+    fitloop = start_fitloop(
+        BASIC_AUTH_USER="ann",
+        BASIC_AUTH_PASS="secret",
+        FITLOOP_SECRET_PATH=SECRET,
+        FITLOOP_RECONCILE_SECONDS="5",
+    )
     assert httpx.post(f"{fitloop.url}/setup", json={"project": "1.1"}).status_code == httpx.codes.UNAUTHORIZED
+    assert httpx.get(f"{fitloop.url}/{SECRET}/api/projects").status_code == httpx.codes.UNAUTHORIZED
     assert httpx.get(f"{fitloop.url}/health").status_code == httpx.codes.OK
     project = annotator.create_project(
         "Secured",
@@ -179,11 +204,23 @@ def test_credentials_in_the_url_cover_webhooks(
     tasks = annotator.import_texts(
         project, [f"{word} {number}" for number in range(6) for word in ("yes", "no")]
     )
-    annotator.connect(project, fitloop.url.replace("http://", "http://ann:secret@"))
+    url = address.format(host=fitloop.url.removeprefix("http://"), secret=SECRET)
+    backend = annotator.connect(project, url, **login)
     annotator.label_all([(task, "AB"[number % 2]) for number, task in enumerate(tasks)])
 
     def version() -> str:
         answer = httpx.get(f"{fitloop.url}/api/projects/{project}", auth=("ann", "secret"))
         return str((answer.json().get("served") or {}).get("current") or "") if answer.is_success else ""
 
-    eventually(version, 60, what="a version after webhooks with credentials")
+    eventually(version, 60, what="a version")
+    eventually(
+        lambda: annotator.call("GET", f"/api/projects/{project}")["model_version"] == version(),
+        30,
+        what="the title is the version",
+    )
+    connected = annotator.call("GET", f"/api/ml/{backend}")
+    assert (connected["state"], connected["url"]) == ("CO", url)
+    assert connected.get("basic_auth_pass_is_set", False) is bool(login)
+    said = httpx.get(f"{fitloop.url}/api/projects/{project}", auth=("ann", "secret")).json()
+    assert SECRET not in str(said)
+    assert not [path for path in fitloop.folder.rglob("*.json") if SECRET in path.read_text()]
