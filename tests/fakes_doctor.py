@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from services.adapter.routes.auth import MACHINE
 from services.cli.checks.adapters import Adapters
 from services.cli.checks.context import Context, Where
 from services.core.settings import AuthSettings, LabelStudioSettings, Settings, StorageSettings
@@ -55,6 +56,10 @@ class Ingress:
     """Bytes of a body beyond which it is refused with 413."""
     authorization: str = ""
     """What must stand in that header."""
+    secret: str = ""
+    """What opens, as the first part of a path, what Label Studio asks for."""
+    open: frozenset[str] = frozenset()
+    """Routes that ask for no login, though they should."""
     is_fitloop: bool = True
     events: int = 0
     refused: int = 0
@@ -69,15 +74,21 @@ class Ingress:
             return self.status or 413, {}
         if not self.is_fitloop:
             return 200, {"hello": "world"}
-        if self.authorization and authorization != self.authorization and path != "/health":
+        first, _, rest = path[1:].partition("/")
+        is_secret = bool(self.secret) and first == self.secret
+        route = f"/{rest}" if is_secret else path
+        is_admitted = bool(self.authorization) and authorization == self.authorization
+        is_free = not (self.authorization or self.secret) or route in self.open or route == "/health"
+        if not (is_free or is_admitted or (is_secret and route in MACHINE)):
             self.refused += path == "/webhook"
             return 401, {}
-        return self._known(path, body)
+        return self._known(route, body)
 
     def _known(self, path: str, body: bytes) -> tuple[int, Any]:
         known: dict[str, tuple[int, Any]] = {
             "/health": (200, {"status": "UP", "model_class": "Fitloop", "version": "1.2.3"}),
             "/setup": (400, {"detail": 'The body needs "project".'}),
+            "/": (200, {"model_class": "Fitloop", "projects": []}),
             "/versions": (200, {"versions": []}),
             "/webhook": (200, {"status": "passed over"}),
             "/api/projects/5": (200, self.project),

@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from services.cli.checks import reach
+from services.cli.checks import doors, reach
 from services.cli.checks.address import is_of_a_cluster, is_private, place, problem_of, shown
 from services.cli.checks.context import Context, Where
 from services.cli.checks.finding import Finding, Verdict, examine
 from services.core.settings import AuthSettings
 from tests.fakes import World
 from tests.fakes_doctor import Ingress, context, serving
+
+SECRET = "hidden-path-of-16"
 
 
 @pytest.fixture
@@ -25,7 +27,7 @@ def ingress() -> Iterator[Ingress]:
 
 
 def found(known: Context) -> dict[str, Finding]:
-    return {one.name: one for one in examine([list(reach.CHECKS)], known)}
+    return {one.name: one for one in examine([[*reach.CHECKS, *doors.CHECKS]], known)}
 
 
 def verdicts(known: Context) -> dict[str, Verdict]:
@@ -34,7 +36,7 @@ def verdicts(known: Context) -> dict[str, Verdict]:
 
 def test_a_good_url_is_good_in_every_way(ingress: Ingress, tmp_path: Path) -> None:
     said = verdicts(context(tmp_path, ingress.url))
-    assert said.pop("credentials") is Verdict.WARN, "nobody is kept out"
+    assert said.pop("open doors") is Verdict.WARN, "nobody is kept out"
     assert set(said.values()) == {Verdict.OK}
 
 
@@ -128,12 +130,10 @@ class TestCredentials:
         assert "Neither the URL's credentials nor" in said["credentials"].sentence
 
     def test_a_secret_path_stands_for_them(self, ingress: Ingress, tmp_path: Path) -> None:
-        known = context(
-            tmp_path, f"{ingress.url}/hidden-path-of-16", auth=AuthSettings(secret_path="hidden-path-of-16")
-        )
-        answer = reach._open_door(known)
-        assert answer.verdict is Verdict.OK
-        assert known.shown(known.url).endswith("/<secret>")
+        ingress.secret = SECRET
+        said = found(context(tmp_path, f"{ingress.url}/{SECRET}", auth=AuthSettings(secret_path=SECRET)))
+        assert {one.verdict for one in said.values()} == {Verdict.OK}
+        assert said["credentials"].sentence.startswith("The secret path in the URL stands for the password")
 
 
 def test_without_a_url_or_with_a_name_that_only_pods_know_nothing_is_called(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from services.cli.checks import clocks, label_studio, project, reach, storage, webhook
+from services.cli.checks import clocks, doors, label_studio, project, reach, storage, webhook
 from services.cli.checks.context import Context
 from services.cli.checks.finding import Check, Finding, skipped
 
@@ -16,7 +16,7 @@ def checks_of(context: Context) -> list[list[Check]]:
     """Every check that there is for this place and these projects."""
     return [
         [*label_studio.CHECKS, *project.checks(context), webhook.PRIVATE_ADDRESS],
-        [*reach.CHECKS],
+        [*reach.CHECKS, *doors.CHECKS],
         [*storage.CHECKS, *clocks.CHECKS],
         _of_a_cluster() if context.inspector else [Check("cluster", _no_cluster)],
     ]

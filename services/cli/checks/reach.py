@@ -4,40 +4,34 @@ from __future__ import annotations
 
 import statistics
 from typing import Any, Final
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import httpx
 
-from services.cli.checks.address import is_of_a_cluster, problem_of
+from services.cli.checks.address import problem_of
 from services.cli.checks.backend import is_reached
+from services.cli.checks.calls import (
+    FROM_A_LAPTOP,
+    SLOW,
+    Unreached,
+    call,
+    json_of,
+    send,
+    tried,
+    without_login,
+)
 from services.cli.checks.context import Context, Where
 from services.cli.checks.finding import Check, Finding, fail, ok, skipped, warn
-from services.cli.checks.label_studio import in_a_pod
-from services.core.faults import brief_of
 
 HEALTH_SECONDS: Final = 1.0
 SETUP_SECONDS: Final = 3.0
 """Label Studio's own, ML_TIMEOUT_HEALTH and ML_TIMEOUT_SETUP."""
-_PATIENCE: Final = 5.0
-"""More than both, so that it can be said how long it took."""
 _BODY_BYTES: Final = 2 << 20
 _TASKS: Final = 8
 _TRIES: Final = 3
 _BODYLESS: Final = frozenset({301, 302, 303})
-_SLOW: Final = (
-    "Give the adapter more CPU (adapter.resources), and look for what is slow between Label Studio and it."
-)
 _LARGER: Final = "Let the ingress take more: the chart's ingress.bodySize; nginx's proxy-body-size, Traefik's maxRequestBodyBytes."
-_FROM_A_LAPTOP: Final = "From a laptop that reaches it: fitloop doctor --url <URL>."
 _NOT_US: Final = "The ingress, or the URL's path, leads elsewhere: FITLOOP_PATH_PREFIX (the chart's ingress.path) must be the path in the URL."
-
-
-class _Unreached(Exception):
-    """Nothing answers; the finding says what follows from that."""
-
-    def __init__(self, finding: Finding) -> None:
-        super().__init__(finding.sentence)
-        self.finding = finding
 
 
 def url_is_valid(context: Context) -> Finding:
@@ -60,12 +54,12 @@ def reached(context: Context) -> Finding:
 
     def look() -> Finding:
         for method, path in (("GET", "/health"), ("POST", "/setup")):
-            answer = _call(context, method, path, json=None if method == "GET" else {})
+            answer = call(context, method, path, json=None if method == "GET" else {})
             if answer.is_redirect:
                 return _redirected(context, method, path, answer)
         return ok("It is reached, and redirects no request.")
 
-    return _tried(context, look)
+    return tried(context, look)
 
 
 def health(context: Context) -> Finding:
@@ -73,11 +67,11 @@ def health(context: Context) -> Finding:
 
     def look() -> Finding:
         answers = _several(context, "GET", "/health", HEALTH_SECONDS)
-        if _json(answers[-1]).get("model_class") != "Fitloop":
+        if json_of(answers[-1]).get("model_class") != "Fitloop":
             return _alien(context, answers[-1], "/health")
         return _timely("/health", answers, HEALTH_SECONDS)
 
-    return _tried(context, look)
+    return tried(context, look)
 
 
 def setup(context: Context) -> Finding:
@@ -86,24 +80,24 @@ def setup(context: Context) -> Finding:
     def look() -> Finding:
         answers = _several(context, "POST", "/setup", SETUP_SECONDS, json={})
         last = answers[-1]
-        if last.status_code != httpx.codes.BAD_REQUEST or not _json(last).get("detail"):
+        if last.status_code != httpx.codes.BAD_REQUEST or not json_of(last).get("detail"):
             return _alien(context, last, "/setup")
         return _timely("/setup", answers, SETUP_SECONDS)
 
-    return _tried(context, look)
+    return tried(context, look)
 
 
 def credentials(context: Context) -> Finding:
-    """Whoever may not is kept out, and Label Studio is let in."""
+    """Label Studio is let in, by its webhooks as well; who is not kept out is another check's."""
 
     def look() -> Finding:
-        bare = _send(context, httpx.Request("GET", _bare(context.url) + "/versions"))
+        bare = send(context, httpx.Request("GET", without_login(context.url) + "/versions"))
         if bare.status_code not in {401, 403}:
-            return _open_door(context) if "versions" in _json(bare) else _alien(context, bare, "/versions")
-        as_in_url = _call(context, "GET", "/versions", login=None)
+            return _let_in(context) if "versions" in json_of(bare) else _alien(context, bare, "/versions")
+        as_in_url = call(context, "GET", "/versions", login=None)
         if as_in_url.status_code not in {401, 403}:
             return ok("The URL's own credentials are taken, by webhooks as well.")
-        if _call(context, "GET", "/versions").status_code in {401, 403}:
+        if call(context, "GET", "/versions").status_code in {401, 403}:
             return fail(
                 "Neither the URL's credentials nor BASIC_AUTH_USER and BASIC_AUTH_PASS are taken.",
                 _CREDENTIALS,
@@ -113,7 +107,7 @@ def credentials(context: Context) -> Finding:
             "Connect the URL with FITLOOP_SECRET_PATH as its path, or with http://<user>:<password>@ before the host.",
         )
 
-    return _tried(context, look)
+    return tried(context, look)
 
 
 def body_size(context: Context) -> Finding:
@@ -124,19 +118,19 @@ def body_size(context: Context) -> Finding:
         tasks = [{"id": number, "data": {"text": text}} for number in range(_TASKS)]
         body = {"tasks": tasks, "project": "0.0"}
         try:
-            answer = _call(context, "POST", "/predict", json=body, seconds=20.0)
-        except _Unreached:  # small requests were answered
+            answer = call(context, "POST", "/predict", json=body, seconds=20.0)
+        except Unreached:  # small requests were answered
             return fail("A /predict of 2 MB breaks off before its answer.", _LARGER)
         if answer.status_code == httpx.codes.REQUEST_ENTITY_TOO_LARGE:
             return fail(
                 "A /predict of 2 MB is refused (413), and 'Retrieve predictions' for a few thousand tasks is as large.",
                 _LARGER,
             )
-        if len(_json(answer).get("results") or ()) != _TASKS:
+        if len(json_of(answer).get("results") or ()) != _TASKS:
             return _alien(context, answer, "/predict")
         return ok("A /predict of 2 MB is taken.")
 
-    return _tried(context, look)
+    return tried(context, look)
 
 
 CHECKS: Final = (
@@ -153,73 +147,11 @@ _CREDENTIALS: Final = (
 )
 
 
-def _tried(context: Context, look: Any) -> Finding:
-    if not context.url or problem_of(context.url).startswith(("it cannot", "it must")):
-        return skipped("There is no URL to call.", "See the check of the URL.")
-    if context.where is Where.LAPTOP and is_of_a_cluster(context.url):
-        return skipped("The URL's host is a name within the cluster.", in_a_pod(context))
-    try:
-        found: Finding = look()
-    except _Unreached as error:
-        return error.finding
-    return found
-
-
-def _call(
-    context: Context, method: str, path: str, login: Any = ..., seconds: float = _PATIENCE, **options: Any
-) -> httpx.Response:
-    """One request over a new connection, with the URL's credentials, else ours unless `login` says otherwise."""
-    url = context.url.rstrip("/")
-    own = urlsplit(url).username is None and login is ...
-    return _send(
-        context, httpx.Request(method, url + path, **options), context.login if own else None, seconds
-    )
-
-
-def _send(
-    context: Context, request: httpx.Request, login: tuple[str, str] | None = None, seconds: float = _PATIENCE
-) -> httpx.Response:
-    client = httpx.Client(
-        timeout=httpx.Timeout(seconds, connect=3.05), follow_redirects=False, trust_env=False
-    )
-    with client:
-        try:
-            return client.send(request, auth=login or httpx.USE_CLIENT_DEFAULT)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise _Unreached(_why(context, request, error)) from error
-
-
-def _why(context: Context, request: httpx.Request, error: Exception) -> Finding:
-    url, path = context.shown(context.url), request.url.path
-    if is_reached(context):
-        return skipped(
-            f"{url} cannot be reached from here, and Label Studio reaches it: that is what counts.",
-            _FROM_A_LAPTOP,
-        )
-    if isinstance(error, httpx.ReadTimeout):
-        return fail(
-            f"{url} takes a connection, and does not answer {path.rpartition('/')[2]} in time.", _SLOW
-        )
-    if "CERTIFICATE" in str(error).upper():
-        return fail(
-            f"The certificate of {url} is not trusted here.",
-            "Where Label Studio runs it must be: REQUESTS_CA_BUNDLE in its environment names the authority's certificate.",
-        )
-    advice = "Call it from where Label Studio runs. Is the host right, the ingress there, a firewall or NetworkPolicy between?"
-    sentence = f"{url} cannot be reached from here ({brief_of(error)})."
-    if context.where is Where.POD:
-        return skipped(
-            f"{sentence} A pod may not reach its own ingress: what Label Studio says of the backend is what counts.",
-            _FROM_A_LAPTOP,
-        )
-    return fail(sentence, advice)
-
-
 def _several(context: Context, method: str, path: str, limit: float, **options: Any) -> list[httpx.Response]:
     """A few answers, or one that is too slow."""
     answers: list[httpx.Response] = []
     while len(answers) < _TRIES:
-        answers.append(_call(context, method, path, **options))
+        answers.append(call(context, method, path, **options))
         if answers[-1].elapsed.total_seconds() > limit:
             break
     return answers
@@ -230,8 +162,8 @@ def _timely(path: str, answers: list[httpx.Response], limit: float) -> Finding:
     middle, worst = statistics.median(seconds), max(seconds)
     said = f"{path} answers within {middle * 1000:.0f} ms; Label Studio waits {limit:g} s."
     if worst > limit:
-        return fail(f"{path} takes {worst:.1f} s, and Label Studio waits {limit:g} s.", _SLOW)
-    return warn(said, _SLOW) if worst > limit / 2 else ok(said)
+        return fail(f"{path} takes {worst:.1f} s, and Label Studio waits {limit:g} s.", SLOW)
+    return warn(said, SLOW) if worst > limit / 2 else ok(said)
 
 
 def _redirected(context: Context, method: str, path: str, answer: httpx.Response) -> Finding:
@@ -260,29 +192,13 @@ def _alien(context: Context, answer: httpx.Response, path: str) -> Finding:
     if context.where is Where.POD and is_reached(context):
         return skipped(
             f"Another server answers {path} at {url} from here, and Label Studio reaches Fitloop there.",
-            _FROM_A_LAPTOP,
+            FROM_A_LAPTOP,
         )
     return fail(f"What answers {path} at {url} is not Fitloop (status {status}).", _NOT_US)
 
 
-def _open_door(context: Context) -> Finding:
+def _let_in(context: Context) -> Finding:
     secret = context.settings.auth.secret_path
     if secret and f"/{secret}" in urlsplit(context.url).path:
         return ok("The secret path in the URL stands for the password, for webhooks as well.")
-    return warn(
-        "No password is asked for: whoever reaches this URL may train and promote models.",
-        "Where others reach it too, set a secret path and a password (the chart's auth.*, or BASIC_AUTH_* and FITLOOP_SECRET_PATH).",
-    )
-
-
-def _bare(url: str) -> str:
-    parts = urlsplit(url.rstrip("/"))
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-
-
-def _json(answer: httpx.Response) -> dict[str, Any]:
-    try:
-        found = answer.json()
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
+    return ok("Label Studio needs no credentials at this URL.")

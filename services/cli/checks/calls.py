@@ -1,0 +1,107 @@
+"""Requests of the doctor to the URL: over new connections, without following redirects, and what it means if none comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+from urllib.parse import urlsplit, urlunsplit
+
+import httpx
+
+from services.cli.checks.address import is_of_a_cluster, problem_of
+from services.cli.checks.backend import is_reached
+from services.cli.checks.context import Context, Where
+from services.cli.checks.finding import Finding, fail, skipped
+from services.cli.checks.label_studio import in_a_pod
+from services.core.faults import brief_of
+
+PATIENCE: Final = 5.0
+"""More than both, so that it can be said how long it took."""
+SLOW: Final = (
+    "Give the adapter more CPU (adapter.resources), and look for what is slow between Label Studio and it."
+)
+FROM_A_LAPTOP: Final = "From a laptop that reaches it: fitloop doctor --url <URL>."
+
+
+class Unreached(Exception):
+    """Nothing answers; the finding says what follows from that."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(finding.sentence)
+        self.finding = finding
+
+
+def tried(context: Context, look: Callable[[], Finding]) -> Finding:
+    """What `look` finds; where the URL cannot be called, or does not answer, what follows from that."""
+    if not context.url or problem_of(context.url).startswith(("it cannot", "it must")):
+        return skipped("There is no URL to call.", "See the check of the URL.")
+    if context.where is Where.LAPTOP and is_of_a_cluster(context.url):
+        return skipped("The URL's host is a name within the cluster.", in_a_pod(context))
+    try:
+        return look()
+    except Unreached as error:
+        return error.finding
+
+
+def call(
+    context: Context, method: str, path: str, login: Any = ..., seconds: float = PATIENCE, **options: Any
+) -> httpx.Response:
+    """One request over a new connection, with the URL's credentials, else ours unless `login` says otherwise."""
+    url = context.url.rstrip("/")
+    own = urlsplit(url).username is None and login is ...
+    return send(
+        context, httpx.Request(method, url + path, **options), context.login if own else None, seconds
+    )
+
+
+def send(
+    context: Context, request: httpx.Request, login: tuple[str, str] | None = None, seconds: float = PATIENCE
+) -> httpx.Response:
+    """The answer, within the time. Raises Unreached."""
+    client = httpx.Client(
+        timeout=httpx.Timeout(seconds, connect=3.05), follow_redirects=False, trust_env=False
+    )
+    with client:
+        try:
+            return client.send(request, auth=login or httpx.USE_CLIENT_DEFAULT)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise Unreached(_why(context, request, error)) from error
+
+
+def _why(context: Context, request: httpx.Request, error: Exception) -> Finding:
+    url, path = context.shown(context.url), request.url.path
+    if is_reached(context):
+        return skipped(
+            f"{url} cannot be reached from here, and Label Studio reaches it: that is what counts.",
+            FROM_A_LAPTOP,
+        )
+    if isinstance(error, httpx.ReadTimeout):
+        return fail(f"{url} takes a connection, and does not answer {path.rpartition('/')[2]} in time.", SLOW)
+    if "CERTIFICATE" in str(error).upper():
+        return fail(
+            f"The certificate of {url} is not trusted here.",
+            "Where Label Studio runs it must be: REQUESTS_CA_BUNDLE in its environment names the authority's certificate.",
+        )
+    advice = "Call it from where Label Studio runs. Is the host right, the ingress there, a firewall or NetworkPolicy between?"
+    sentence = f"{url} cannot be reached from here ({brief_of(error)})."
+    if context.where is Where.POD:
+        return skipped(
+            f"{sentence} A pod may not reach its own ingress: what Label Studio says of the backend is what counts.",
+            FROM_A_LAPTOP,
+        )
+    return fail(sentence, advice)
+
+
+def without_login(url: str) -> str:
+    """The URL without the credentials before its host, and without a slash at its end."""
+    parts = urlsplit(url.rstrip("/"))
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def json_of(answer: httpx.Response) -> dict[str, Any]:
+    """The object in the answer; empty where there is none."""
+    try:
+        found = answer.json()
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
