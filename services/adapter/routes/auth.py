@@ -32,6 +32,8 @@ MACHINE: Final = frozenset({"/health", "/setup", "/predict", "/webhook", "/versi
 """What Label Studio asks for, and all that the secret path opens."""
 BASE: Final = "fitloop.base"
 """In a request's scope: the path below which we are reached, without the secret one."""
+LOGGED_IN: Final = "fitloop.logged-in"
+"""In a request's scope: True where its Basic credentials were asked for and are right."""
 _CHALLENGE: Final = {"WWW-Authenticate": 'Basic realm="Fitloop", charset="UTF-8"'}
 _REFUSED: Final = (
     "This Fitloop asks for a user name and a password: set them in Label Studio (Settings > Model), or put the secret "
@@ -121,6 +123,7 @@ class Gate:
         elif asked in OPEN or (prefix and asked in MACHINE):
             answer = self._app
         else:
+            passed[LOGGED_IN] = bool(self._guard.credentials)
             answer = await self._logged_in(scope, asked) or self._app
         await answer(passed, receive, send)
 

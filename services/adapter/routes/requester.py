@@ -13,6 +13,7 @@ from typing import Final
 
 from starlette.requests import Request
 
+from services.adapter.routes.auth import LOGGED_IN
 from services.core.redaction import redacted
 
 LONGEST: Final = 100
@@ -23,8 +24,9 @@ _ADDRESS: Final = 46
 
 
 def requester(request: Request) -> str:
-    """As "anna from 10.0.0.7"."""
-    return _signed(_user(request.headers.get("authorization", "")) or ANONYMOUS, request)
+    """As "anna from 10.0.0.7"; a name that nothing was compared with is not repeated."""
+    name = _user(request.headers.get("authorization", "")) if request.scope.get(LOGGED_IN) else ""
+    return _signed(name or ANONYMOUS, request)
 
 
 def label_studio(request: Request) -> str:

@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from services.adapter.routes.summaries import right
 from services.core.domain import Action, Estimate, RunState, RunStatus, Served, Uncounted
 from services.core.errors import Overloaded, StoreError
+from services.core.settings import AuthSettings
 from tests.fakes import World
 from tests.samples import manifest
 
@@ -99,10 +100,11 @@ async def test_every_action_becomes_a_stored_command(world: World, action: Actio
     assert (command.project_id, command.action, command.version) == (5, action, None)
 
 
-async def test_a_command_and_the_log_say_who_asked(world: World) -> None:
-    world.serve()
-    with capture_logs() as said:
-        await world.client.post("/api/projects/5/pause", auth=("anna", "any"))
+async def test_a_command_and_the_log_say_who_asked(tmp_path: Path) -> None:
+    async with World(tmp_path, AuthSettings(BASIC_AUTH_USER="anna", BASIC_AUTH_PASS="secret")) as world:
+        world.serve()
+        with capture_logs() as said:
+            await world.client.post("/api/projects/5/pause", auth=("anna", "secret"))
     (command,) = world.desk.commands
     assert command.asked_by == "anna from 127.0.0.1"
     assert [line["asked_by"] for line in said if line.get("command") == command.id] == [command.asked_by]

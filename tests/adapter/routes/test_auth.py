@@ -188,6 +188,10 @@ def test_the_routes_were_found() -> None:
 class TestEveryRoute:
     """Without keys, with wrong ones, with other names, and with each key."""
 
+    @pytest.fixture(autouse=True)
+    def _no_delay(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("services.adapter.routes.attempts.FREE", 1000)
+
     @pytest.mark.parametrize("password", ["pässword", ""])
     async def test_is_closed_without_the_right_key(
         self, method: str, path: str, password: str, tmp_path: Path

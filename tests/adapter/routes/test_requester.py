@@ -7,13 +7,19 @@ import base64
 import pytest
 from starlette.requests import Request
 
+from services.adapter.routes.auth import LOGGED_IN
 from services.adapter.routes.requester import LONGEST, label_studio, requester
 from services.core import redaction
 
 
-def request(authorization: bytes = b"", client: tuple[str, int] | None = ("10.0.0.7", 4711)) -> Request:
+def request(
+    authorization: bytes = b"",
+    client: tuple[str, int] | None = ("10.0.0.7", 4711),
+    *,
+    logged_in: bool = True,
+) -> Request:
     headers = [(b"authorization", authorization)] if authorization else []
-    return Request({"type": "http", "headers": headers, "client": client})
+    return Request({"type": "http", "headers": headers, "client": client, LOGGED_IN: logged_in})
 
 
 def basic(pair: str, encoding: str = "utf-8") -> bytes:
@@ -39,6 +45,10 @@ def basic(pair: str, encoding: str = "utf-8") -> bytes:
 )
 def test_name_and_address(authorization: bytes, said: str) -> None:
     assert requester(request(authorization)) == said
+
+
+def test_a_name_that_nothing_was_compared_with_is_not_repeated() -> None:
+    assert requester(request(basic("root:x"), logged_in=False)) == "anonymous from 10.0.0.7"
 
 
 @pytest.mark.parametrize(
