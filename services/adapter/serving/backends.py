@@ -83,7 +83,10 @@ def _place(url: str, secret_path: str) -> tuple[str, str]:
 def _host(url: str, _: str) -> str:
     """Host and port; those of http and https are one, because an ingress may end TLS."""
     parts = urlsplit(url)
-    port = "" if parts.port in {None, 80, 443} else f":{parts.port}"
+    try:
+        port = "" if parts.port in {None, 80, 443} else f":{parts.port}"
+    except ValueError:  # no number: it is nobody's address
+        port = ":?"
     return f"{parts.hostname}{port}"
 
 

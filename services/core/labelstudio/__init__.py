@@ -124,10 +124,7 @@ class LabelStudio:
         """The project's ML backends. Label Studio asks each for /health and /setup before it answers."""
         rows = self._get("api/ml/", project=project_id)
         with self._understood(f"the ML backends of project {project_id}"):
-            return [
-                Backend(row["id"], row["url"], row["title"] or "", row.get("basic_auth_user") or "")
-                for row in rows
-            ]
+            return [Backend(row["id"], row["url"], row["title"] or "", _login_of(row)) for row in rows]
 
     def set_backend_title(self, project_id: int, backend: Backend, title: str, auth: dict[str, str]) -> None:
         """Rename the backend; its URL, project and Basic credentials must be said again with it."""
@@ -236,3 +233,10 @@ def _task(row: Any) -> dict[str, Any]:
 
 def _filter(column: str, operator: str, kind: str, value: object) -> dict[str, Any]:
     return {"filter": f"filter:tasks:{column}", "operator": operator, "type": kind, "value": value}
+
+
+def _login_of(row: dict[str, Any]) -> str:
+    """The backend's user name where it logs in: one that was set back to no login keeps its old name."""
+    return (
+        str(row.get("basic_auth_user") or "") if row.get("auth_method", "BASIC_AUTH") == "BASIC_AUTH" else ""
+    )

@@ -246,6 +246,7 @@ def test_basic_auth_is_named_again_and_its_password_never_travels() -> None:
         (["https://a/fitloop", f"https://a/fitloop/{SECRET}/"], "https://a/fitloop", 0),
         ([f"https://a/x/{SECRET}", f"https://a/fitloop/{SECRET}/"], "https://a/fitloop", 1),
         (["https://b", f"https://a/fitloop/{SECRET}/"], "http://a", 1),
+        (["http://a:99999", "http://a:abc", "http://a:9090"], "http://a:9090", 2),
         ([], "http://a:9090", None),
     ],
 )

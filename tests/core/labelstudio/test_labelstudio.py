@@ -185,6 +185,15 @@ def test_of_some_tasks_those_that_hold_a_version_are_known(studio: respx.MockRou
     assert _items(route.calls[0].request)[0]["value"] == {"min": 3, "max": 9}
 
 
+@pytest.mark.parametrize(("method", "user"), [("BASIC_AUTH", "u"), ("NONE", ""), (None, "")])
+def test_a_backend_that_no_longer_logs_in_has_no_user(
+    studio: respx.MockRouter, method: str | None, user: str
+) -> None:
+    row = {"id": 3, "url": "http://f:9090", "title": "t", "auth_method": method, "basic_auth_user": "u"}
+    studio.get("/api/ml/").respond(json=[row])
+    assert _client().backends(1)[0].basic_auth_user == user
+
+
 def test_a_backend_is_renamed_with_what_label_studio_wants_to_hear_again(studio: respx.MockRouter) -> None:
     studio.get("/api/ml/").respond(
         json=[{"id": 3, "url": "http://f:9090", "title": "t", "basic_auth_user": "u"}]
