@@ -131,6 +131,9 @@ def test_a_run_that_was_asked_to_end_goes_on_from_its_checkpoint_in_the_bucket(i
     assert world.manifest("support-1").lineage.resumed_from
 
 
+BEFORE_PUBLISHING = {"features", "fitting", "judging", "exporting"}
+
+
 def test_a_bucket_that_is_away_while_a_version_is_published_is_waited_for(
     in_bucket: World, line: Line
 ) -> None:
@@ -139,8 +142,8 @@ def test_a_bucket_that_is_away_while_a_version_is_published_is_waited_for(
     run = world.request()
     with served(world) as url:
         process = started(world, url, run, line.endpoint)
-        eventually(
-            lambda: (status := world.runs.status(run)) is not None and status.stage == "exporting", 240
+        eventually(  # each of them is over in a moment, and all come before the version is stored
+            lambda: (status := world.runs.status(run)) is not None and status.stage in BEFORE_PUBLISHING, 240
         )
         line.cut.set()
         line.hang_up()
