@@ -162,14 +162,14 @@ def _named_and_why(sentence: str) -> tuple[str, str]:
     return named, why
 
 
-def has_own_tokenizer(architecture: str) -> bool:
-    """Whether the architecture's own tokenizer is one that `tokenizers` computes."""
+def needs_tokenizer_file(architecture: str) -> bool:
+    """Whether the architecture's own tokenizer is Python code, of which nothing else can be made."""
     from transformers import PreTrainedTokenizerFast
     from transformers.models.auto import tokenization_auto
 
     name = tokenization_auto.TOKENIZER_MAPPING_NAMES.get(architecture)
     found = tokenization_auto.tokenizer_class_from_name(name) if name else None
-    return found is not None and issubclass(found, PreTrainedTokenizerFast)
+    return found is not None and not issubclass(found, PreTrainedTokenizerFast)
 
 
 def _config(architecture: str, vocabulary: int) -> Any:
@@ -207,7 +207,7 @@ def table(outcomes: Mapping[str, Mapping[Method, Outcome]]) -> str:
 
     rows = [
         f"| `{name}` | {' | '.join(_cell(found[method]) for method in METHODS)} | "
-        f"{'' if has_own_tokenizer(name) else 'needs one'} |"
+        f"{'needs one' if needs_tokenizer_file(name) else ''} |"
         for name, found in outcomes.items()
     ]
     return "\n".join([_HEAD.format(int8=", ".join(f"`{name}`" for name in _LOADERS)), *rows, ""])

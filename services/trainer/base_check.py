@@ -33,6 +33,10 @@ _MOST_SAID = 120
 """Characters of a library's own sentence that may stand in ours."""
 _CODE = re.compile(r"`|[a-z][A-Z]|\w\(")
 """Names of classes and functions, which say nothing to whoever chose a model."""
+_NOT_TRAINED = (
+    "Set METHOD to linear-probe, which leaves the model as it is, or BASELINE_MODEL_NAME to a model of another architecture, "
+    "such as bert, roberta or modernbert: docs/base-models.md lists what works."
+)
 _PROBE_INSTEAD = (
     "Set METHOD to linear-probe or lp-ft, or BASELINE_MODEL_NAME to a model of another architecture, such as bert, roberta or "
     "modernbert: docs/base-models.md lists what works."
@@ -107,7 +111,7 @@ def check_encoder(subject: Subject, model: Any, rows: list[list[int]], pad_id: i
     with subject.trying("read a text"):
         found = _same_in_company(subject, vectors, rows)
     if trains:
-        with subject.trying("be trained"):
+        with subject.trying("be trained", _NOT_TRAINED):
             _learn(model, lambda: vectors(rows[1:]).square().mean())
     return Found(int(found[0].shape[1]), found[1])
 
@@ -123,7 +127,7 @@ def check_classifier(subject: Subject, model: Any, rows: list[list[int]], pad_id
 
     with subject.trying("classify a text", _PROBE_INSTEAD):
         _, shared = _same_in_company(subject, logits, rows)
-    with subject.trying("be trained", _PROBE_INSTEAD):
+    with subject.trying("be trained", _NOT_TRAINED):
         _learn(model, lambda: cross_entropy(logits(rows[1:]), torch.tensor([0])))
     return shared
 

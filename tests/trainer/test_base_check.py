@@ -176,6 +176,15 @@ def test_what_cannot_be_fine_tuned_may_be_probed(base: Path, tmp_path: Path) -> 
     assert "Set METHOD to linear-probe or lp-ft" in sentence
 
 
+@pytest.mark.parametrize("method", [Method.FINETUNE, Method.LP_FT])
+def test_what_cannot_be_trained_may_be_probed_as_it_is(tmp_path: Path, method: Method) -> None:
+    build(tmp_path, "reformer")
+    assert load_base(str(tmp_path), 32, Method.LINEAR_PROBE).width == 64, "two halves of 32"
+    sentence = refusal(tmp_path, method)
+    assert "its architecture, reformer, failed to be trained" in sentence
+    assert "Set METHOD to linear-probe, which leaves the model as it is" in sentence
+
+
 def test_too_little_memory_is_a_sentence_about_memory() -> None:
     with pytest.raises(BadConfig, match="memory was too small for the base model 'm' to be trained"):  # noqa: SIM117
         with Subject("m", "bert").trying("be trained"):
