@@ -133,7 +133,9 @@ class TestCredentials:
         ingress.secret = SECRET
         said = found(context(tmp_path, f"{ingress.url}/{SECRET}", auth=AuthSettings(secret_path=SECRET)))
         assert {one.verdict for one in said.values()} == {Verdict.OK}
-        assert said["credentials"].sentence.startswith("The secret path in the URL stands for the password")
+        assert said["credentials"].sentence.startswith(
+            "The secret path in the URL lets Label Studio in without a password"
+        )
 
 
 def test_without_a_url_or_with_a_name_that_only_pods_know_nothing_is_called(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ LOGGED_IN: Final = "fitloop.logged-in"
 _CHALLENGE: Final = {"WWW-Authenticate": 'Basic realm="Fitloop", charset="UTF-8"'}
 _REFUSED: Final = (
     "This Fitloop asks for a user name and a password: set them in Label Studio (Settings > Model), or put the secret "
-    "path into the URL."
+    "path into the URL that Label Studio calls; pages and the API ask for the password all the same."
 )
 _CLOSED: Final = (
     "This is closed, because no password is set and the secret path opens only what Label Studio asks for: set "

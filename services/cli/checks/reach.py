@@ -200,5 +200,5 @@ def _alien(context: Context, answer: httpx.Response, path: str) -> Finding:
 def _let_in(context: Context) -> Finding:
     secret = context.settings.auth.secret_path
     if secret and f"/{secret}" in urlsplit(context.url).path:
-        return ok("The secret path in the URL stands for the password, for webhooks as well.")
+        return ok("The secret path in the URL lets Label Studio in without a password, its webhooks as well.")
     return ok("Label Studio needs no credentials at this URL.")
