@@ -23,7 +23,7 @@ from services.core.domain import Method
 from services.core.errors import BadConfig
 from services.engine.loader import load_model
 from tests.tiny import tiny_tokenizer
-from tests.trainer.world import WORDS, World, a_text
+from tests.trainer.world import WORDS, World, build_text
 
 METHODS: Final = (Method.FINETUNE, Method.LINEAR_PROBE)
 TEXTS: Final = 24
@@ -148,7 +148,7 @@ def outcome(world: World, method: Method) -> Outcome:
     (version,) = world.registry.versions(world.key)
     artefact = world.manifest(version).artefact
     model = load_model(world.registry.folder(world.key, version), artefact, tuple(WORDS), 1, 1)
-    texts = ["ok", a_text("order", random.Random(1)), "money back " * 40]
+    texts = ["ok", build_text("order", random.Random(1)), "money back " * 40]
     together = model.scores(model.logits_of(texts)).probabilities
     alone = np.concatenate([model.scores(model.logits_of([text])).probabilities for text in texts])
     assert np.abs(together - alone).max() < 1e-2, "a text's answer depends on its company"

@@ -31,21 +31,21 @@ SPACE = LabelSpace("sentiment", "text", "$text", LABELS)
 
 
 @dataclass
-class FakeDesk:
+class FakeEventSink:
     """A Desk that keeps what it was told. `error` is raised by `submit`, which `hold` keeps waiting."""
 
     notified: list[tuple[int, str]] = field(default_factory=list)
     commands: list[Command] = field(default_factory=list)
     remembered: dict[int, tuple[dict[str, str], str]] = field(default_factory=dict)
     error: FitloopError | None = None
-    hold: threading.Event | None = None
+    blocked_until: threading.Event | None = None
 
     def notify(self, project_id: int, action: str) -> None:
         self.notified.append((project_id, action))
 
     def submit(self, command: Command) -> None:
-        if self.hold:
-            self.hold.wait(10)
+        if self.blocked_until:
+            self.blocked_until.wait(10)
         if self.error:
             raise self.error
         self.commands.append(command)
@@ -92,7 +92,7 @@ class World:
         ready: bool = True,
         settings: Settings | None = None,
     ) -> None:
-        self.board, self.desk, self.inference = Board(), FakeDesk(), FakeInference()
+        self.board, self.events, self.inference = Board(), FakeEventSink(), FakeInference()
         store = FileStore(folder)
         self.registry, self.runs = Registry(store), Runs(store)
         given = settings or Settings(auth=auth or AuthSettings(allowed_hosts=("fitloop.test",)))
@@ -101,7 +101,7 @@ class World:
             replace(given, auth=AuthSettings(allowed_hosts=("fitloop.test",))) if is_bare else given
         )
         self.app: Starlette = create_app(
-            self.settings, self.board, self.desk, self.inference, self.registry, self.runs
+            self.settings, self.board, self.events, self.inference, self.registry, self.runs
         )
         self.client = httpx.AsyncClient(
             transport=httpx.ASGITransport(self.app, raise_app_exceptions=True),

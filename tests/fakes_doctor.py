@@ -18,10 +18,10 @@ from services.cli.checks.adapters import Adapters
 from services.cli.checks.context import Context, Where
 from services.core.settings import AuthSettings, LabelStudioSettings, Settings, StorageSettings
 
-STUDIO = "http://studio.example"
+LABEL_STUDIO_URL = "http://studio.example"
 
 
-def context(
+def build_context(
     folder: Path,
     url: str = "",
     where: Where = Where.MACHINE,
@@ -31,7 +31,7 @@ def context(
 ) -> Context:
     """A context whose Label Studio is at STUDIO and whose store is the folder."""
     settings = Settings(
-        label_studio=LabelStudioSettings(url=STUDIO, api_key=SecretStr("0" * 40)),
+        label_studio=LabelStudioSettings(url=LABEL_STUDIO_URL, api_key=SecretStr("0" * 40)),
         auth=auth or AuthSettings(),
         storage=StorageSettings(model_dir=folder),
         **others,
@@ -46,7 +46,7 @@ def context(
 
 
 @dataclass
-class Ingress:
+class FakeIngress:
     """A Fitloop as the doctor sees it. Attributes may be changed while it runs."""
 
     status: int = 0
@@ -108,7 +108,7 @@ class Ingress:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
-    ingress: Ingress
+    ingress: FakeIngress
 
     def handle_error(self, *_: Any) -> None:
         """A client that went away is no news."""
@@ -141,7 +141,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(ingress: Ingress) -> Iterator[Ingress]:
+def serve_ingress(ingress: FakeIngress) -> Iterator[FakeIngress]:
     """The ingress at a port of its own."""
     server = _Server(("127.0.0.1", 0), _Handler)
     server.ingress = ingress

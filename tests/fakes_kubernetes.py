@@ -22,7 +22,7 @@ _TICK = 0.02
 
 
 @dataclass
-class Api:
+class FakeApiServer:
     """What the server holds, and how it behaves. Attributes may be changed while it runs."""
 
     objects: dict[tuple[str, str], Document] = field(default_factory=dict)
@@ -35,7 +35,7 @@ class Api:
     """Method, status, headers: each for the next request with that method; status 0 cuts the connection."""
     oldest: int = 0
     """A watch from before this version gets 410."""
-    let_go: threading.Event = field(default_factory=threading.Event)
+    answering: threading.Event = field(default_factory=threading.Event)
     """While clear, no answer comes."""
     cut: int = 0
     """One more cuts all watches."""
@@ -46,7 +46,7 @@ class Api:
 
     def __post_init__(self) -> None:
         """It answers."""
-        self.let_go.set()
+        self.answering.set()
 
     def put(self, plural: str, body: Document, kind: str = "") -> Document:
         """Add or change an object, as somebody else would."""
@@ -62,7 +62,7 @@ class Api:
             self.lock.notify_all()
             return copy.deepcopy(made)
 
-    def drop(self, plural: str, name: str) -> None:
+    def remove(self, plural: str, name: str) -> None:
         """Remove an object."""
         with self.lock:
             self.version += 1
@@ -71,11 +71,11 @@ class Api:
             self.log.append((self.version, "DELETED", gone))
             self.lock.notify_all()
 
-    def counted(self, method: str, plural: str) -> int:
+    def count_requests(self, method: str, plural: str) -> int:
         """Requests of that kind."""
         return sum(one[0] == method and f"/{plural}" in one[1] for one in self.asked)
 
-    def of(self, plural: str) -> list[Document]:
+    def list_objects(self, plural: str) -> list[Document]:
         """All objects of a kind."""
         with self.lock:
             return [found for (kind, _), found in self.objects.items() if kind == plural]
@@ -105,7 +105,7 @@ class Api:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
-    api: Api
+    api: FakeApiServer
 
     def handle_error(self, *_: Any) -> None:
         """A client that went away is no news."""
@@ -123,7 +123,7 @@ class _Handler(BaseHTTPRequestHandler):
         query = {key: values[0] for key, values in parse_qs(url.query).items()}
         api.asked.append((self.command, url.path, query))
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or "{}")
-        api.let_go.wait()
+        api.answering.wait()
         fault = next((one for one in api.faults if one[0] == self.command), None)
         if fault:
             api.faults.remove(fault)
@@ -141,11 +141,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._say(*self._act(api, plural, name, query, body))
 
     def _act(
-        self, api: Api, plural: str, name: str, query: dict[str, str], body: Document
+        self, api: FakeApiServer, plural: str, name: str, query: dict[str, str], body: Document
     ) -> tuple[int, Document]:
         key = plural, name
         if self.command == "GET" and not name:
-            found = [one for one in api.of(plural) if _chosen(one, query.get("labelSelector", ""))]
+            found = [one for one in api.list_objects(plural) if _chosen(one, query.get("labelSelector", ""))]
             return 200, {"items": found, "metadata": {"resourceVersion": str(api.version)}}
         if self.command == "POST":
             if (plural, body["metadata"]["name"]) in api.objects:
@@ -155,20 +155,20 @@ class _Handler(BaseHTTPRequestHandler):
             return 404, _status(404, f'{plural} "{name}" not found')
         return self._act_on(api, key, body)
 
-    def _act_on(self, api: Api, key: tuple[str, str], body: Document) -> tuple[int, Document]:
+    def _act_on(self, api: FakeApiServer, key: tuple[str, str], body: Document) -> tuple[int, Document]:
         plural, name = key
         if self.command == "PUT":
             if body["metadata"].get("resourceVersion") != api.objects[key]["metadata"]["resourceVersion"]:
                 return 409, _status(409, "the object has been modified")
             return 200, api.put(plural, body)
         if self.command == "DELETE":
-            api.drop(plural, name)
+            api.remove(plural, name)
             return 200, _status(200, "deleted")
         if self.command == "PATCH":
             return 200, api.put(plural, _merged(api.objects[key], body))
         return 200, api.objects[key]
 
-    def _watch(self, api: Api, plural: str, query: dict[str, str]) -> None:
+    def _watch(self, api: FakeApiServer, plural: str, query: dict[str, str]) -> None:
         at, cut = int(query["resourceVersion"]), api.cut
         self.send_response(200)
         self.send_header("Transfer-Encoding", "chunked")
@@ -210,7 +210,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(api: Api) -> Iterator[Api]:
+def serve_api(api: FakeApiServer) -> Iterator[FakeApiServer]:
     """The server at a port of its own, or at the one that it had before it was away."""
     server = _Server(("127.0.0.1", api.port), _Handler)
     server.api, api.port = api, server.server_address[1]
@@ -219,7 +219,7 @@ def serving(api: Api) -> Iterator[Api]:
     try:
         yield api
     finally:
-        api.let_go.set()
+        api.answering.set()
         server.shutdown()
         server.server_close()
         thread.join()

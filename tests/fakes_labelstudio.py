@@ -18,17 +18,17 @@ URL = "http://fitloop:9090"
 
 
 @dataclass
-class LabelStudioFake:
+class FakeLabelStudio:
     """Projects with tasks and annotations; every change moves its clock by a second."""
 
     labels: dict[int, tuple[str, ...]] = field(default_factory=dict)
     created: dict[int, float] = field(default_factory=dict)
     tasks: dict[int, dict[int, dict[str, Any]]] = field(default_factory=dict)
-    titles: dict[int, list[Backend]] = field(default_factory=dict)
+    backend_rows: dict[int, list[Backend]] = field(default_factory=dict)
     predictions: list[dict[str, Any]] = field(default_factory=list)
     auth: dict[str, str] = field(default_factory=dict)
     down: FitloopError | None = None
-    refusing: set[int] = field(default_factory=set)
+    refused_tasks: set[int] = field(default_factory=set)
     """Tasks of which a single prediction is refused."""
     reads: list[str] = field(default_factory=list)
     ticks: int = 0
@@ -40,7 +40,7 @@ class LabelStudioFake:
         self.ticks += 1
         self.created[project_id] = START + self.ticks
         self.tasks[project_id] = {}
-        self.titles[project_id] = [Backend(7, URL, "fitloop")]
+        self.backend_rows[project_id] = [Backend(7, URL, "fitloop")]
 
     def add_task(self, project_id: int = 1) -> int:
         number = 1 + max((task for tasks in self.tasks.values() for task in tasks), default=0)
@@ -145,7 +145,7 @@ class LabelStudioFake:
 
     def push_prediction(self, project_id: int, prediction: dict[str, Any]) -> None:
         self._answer("push one")
-        if prediction["task"] not in self.tasks[project_id] or prediction["task"] in self.refusing:
+        if prediction["task"] not in self.tasks[project_id] or prediction["task"] in self.refused_tasks:
             raise Rejected("no such task")
         self.predictions.append(prediction)
 
@@ -156,13 +156,15 @@ class LabelStudioFake:
 
     def backends(self, project_id: int) -> list[Backend]:
         self._answer("backends")
-        return self.titles[project_id]
+        return self.backend_rows[project_id]
 
     def set_backend_title(self, project_id: int, backend: Backend, title: str, auth: dict[str, str]) -> None:
         self._answer("title")
         self.auth = auth
-        rows = self.titles[project_id]
-        self.titles[project_id] = [replace(row, title=title) if row.id == backend.id else row for row in rows]
+        rows = self.backend_rows[project_id]
+        self.backend_rows[project_id] = [
+            replace(row, title=title) if row.id == backend.id else row for row in rows
+        ]
 
     def _answer(self, what: str) -> None:
         self.reads.append(what)

@@ -14,15 +14,15 @@ from services.adapter.supervision.supervisor import Supervisor
 from services.core.errors import StoreError
 from services.core.settings import Settings
 from tests.fakes_store import MemoryStore
-from tests.fakes_supervisor import LauncherFake, Seat, World
+from tests.fakes_supervisor import FakeLauncher, FakeLeadership, World
 
 WRITE_SECONDS = 5.0
 
 
-class Watched(MemoryStore):
+class RecordingStore(MemoryStore):
     """The guarded hands of one adapter: what it changes without leading is remembered, and `after_change` called."""
 
-    def __init__(self, data: dict[str, bytes], seat: Seat) -> None:
+    def __init__(self, data: dict[str, bytes], seat: FakeLeadership) -> None:
         super().__init__(data)
         self.seat = seat
         self.stolen: list[int] = []
@@ -30,27 +30,27 @@ class Watched(MemoryStore):
 
     def _maybe_fail(self, *, before: bool) -> None:
         super()._maybe_fail(before=before)
-        if before and not self.seat.taken:
+        if before and not self.seat.is_leader:
             self.stolen.append(self.changes)
         if not before and self.after_change:
             self.after_change()
 
 
-class Replica:
+class SimulatedReplica:
     """One adapter over the world's store."""
 
     def __init__(self, world: World, *, leads: bool = False) -> None:
         self.world = world
-        self.seat = Seat(taken=leads)
-        self.plain = MemoryStore(world.store.data)
-        self.watched = Watched(world.store.data, self.seat)
-        self.guarded = GuardedStore(self.watched, self.seat, WRITE_SECONDS)
-        self.board, self.bell = Board(), threading.Event()
-        self.launcher = LauncherFake(self.guarded)
-        self.desk = FrontDesk(self.plain, self.bell.set, clock=self.clock)
-        follower = Follower(self.plain, self.board, self.desk.collect)
-        self.member = Member(
-            self.seat, self._supervise, follower, self.bell, self.clock, write_seconds=WRITE_SECONDS
+        self.leadership = FakeLeadership(taken=leads)
+        self.plain_store = MemoryStore(world.store.data)
+        self.recording_store = RecordingStore(world.store.data, self.leadership)
+        self.guarded = GuardedStore(self.recording_store, self.leadership, WRITE_SECONDS)
+        self.board, self.wakeup = Board(), threading.Event()
+        self.launcher = FakeLauncher(self.guarded)
+        self.events = FrontDesk(self.plain_store, self.wakeup.set, clock=self.clock)
+        follower = Follower(self.plain_store, self.board, self.events.collect)
+        self.replica = Member(
+            self.leadership, self._supervise, follower, self.wakeup, self.clock, write_seconds=WRITE_SECONDS
         )
 
     def clock(self) -> float:
@@ -59,10 +59,10 @@ class Replica:
     def tick(self) -> float:
         """As its thread does, which trouble of the store does not end; its refresher works as well."""
         try:
-            wait = self.member.tick(self.world.now)
+            wait = self.replica.tick(self.world.now)
         except StoreError:
             return 0.5
-        supervisor = self.member.supervisor
+        supervisor = self.replica.supervisor
         while supervisor and supervisor.refresher.work(self.world.now):
             pass
         return wait
@@ -74,7 +74,7 @@ class Replica:
         return found
 
     @property
-    def told(self) -> str | None:
+    def served_version(self) -> str | None:
         """The version that its /setup says now."""
         return self.view.served.at(self.world.now)
 
@@ -88,7 +88,7 @@ class Replica:
             world.inference,
             world.rollout,
             self.board,
-            self.desk.collect,
+            self.events.collect,
             clock=self.clock,
             alone=False,
         )
@@ -96,14 +96,14 @@ class Replica:
         return made
 
 
-class Pair:
+class ReplicaPair:
     """A leader and a follower, and time for both."""
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.world = World(settings)
-        self.first, self.second = Replica(self.world, leads=True), Replica(self.world)
+        self.first, self.second = SimulatedReplica(self.world, leads=True), SimulatedReplica(self.world)
 
-    def pass_(self, seconds: float = 0.0, ticks: int = 1) -> None:
+    def advance(self, seconds: float = 0.0, ticks: int = 1) -> None:
         """Let time pass for both, `ticks` times."""
         for _ in range(ticks):
             self.world.now += seconds
@@ -113,18 +113,18 @@ class Pair:
     def connect(self) -> None:
         """Label Studio knows project 1, and the leader learns of it."""
         self.world.label_studio.add_project()
-        self.first.desk.notify(1, "SETUP")
-        self.pass_(1.0, 2)
+        self.first.events.notify(1, "SETUP")
+        self.advance(1.0, 2)
 
     def hand_over(self) -> None:
         """The second leads from now on."""
-        self.first.seat.taken, self.second.seat.taken = False, True
+        self.first.leadership.is_leader, self.second.leadership.is_leader = False, True
 
     def serve(self) -> None:
         """Project 1 serves support-1, made from 6 labels."""
         self.world.label_studio.label_many(6)
-        self.pass_(10.0, 4)
+        self.advance(10.0, 4)
         self.world.train("1-1")
         self.world.end("1-1")
-        self.pass_(10.0, 4)
-        assert self.first.told == "support-1"
+        self.advance(10.0, 4)
+        assert self.first.served_version == "support-1"

@@ -43,11 +43,11 @@ from services.core.runs import Runs, version_name
 from services.core.settings import Settings, StorageSettings, TrainingSettings, TriggerSettings
 from services.core.store import ObjectStore
 from services.engine.protocol import Scores
-from tests.fakes_labelstudio import LABELS, START, URL, LabelStudioFake
+from tests.fakes_labelstudio import LABELS, START, URL, FakeLabelStudio
 from tests.fakes_store import MemoryStore
 
 
-class LauncherFake:
+class FakeLauncher:
     """Trainers that wait to be told how they end. What it knows is in the store, as the real one's is."""
 
     def __init__(self, store: ObjectStore) -> None:
@@ -76,7 +76,7 @@ class LauncherFake:
         """Nothing runs."""
         self.active.clear()
 
-    def waits(self, run: str, why: str) -> None:
+    def report_waiting(self, run: str, why: str) -> None:
         """No process works on the run yet."""
         self.runs.write(Launch(run, (), None, why))
 
@@ -85,7 +85,7 @@ class LauncherFake:
         self.runs.write(Launch(run, (Attempt(1, now, now, code),), outcome))
 
 
-class InferenceFake:
+class FakeInference:
     """Models that answer the first label."""
 
     def __init__(self) -> None:
@@ -100,7 +100,7 @@ class InferenceFake:
         return Scores(LABELS, np.tile(row, (len(texts), 1)))
 
 
-class RolloutFake:
+class FakeRollout:
     """Predictors that hold every version at once, except those that are `broken`, or `slow` and so have a standing."""
 
     def __init__(self) -> None:
@@ -127,22 +127,22 @@ class RolloutFake:
         self.tended.append(now)
 
 
-class Seat:
+class FakeLeadership:
     """A Leadership that tests give and take; `margin`: seconds for which it is sure."""
 
     def __init__(self, *, taken: bool = True) -> None:
-        self.taken = taken
-        self.margin = 15.0
+        self.is_leader = taken
+        self.certain_seconds = 15.0
         self.on_change: Callable[[], None] | None = None
 
     def start(self, on_change: Callable[[], None]) -> None:
         self.on_change = on_change
 
     def leads(self, seconds: float = 0.0) -> bool:
-        return self.taken and seconds <= self.margin
+        return self.is_leader and seconds <= self.certain_seconds
 
     def stop(self) -> None:
-        self.taken = False
+        self.is_leader = False
 
 
 def settings(**trigger: Any) -> Settings:
@@ -161,12 +161,12 @@ class World:
         self.settings = chosen or settings()
         self.now = START
         self.store = MemoryStore()
-        self.own = MemoryStore(self.store.data)
+        self.leader_store = MemoryStore(self.store.data)
         """The supervisor's hands on the same bytes: what it changes may fail, what others do does not."""
         self.registry, self.runs, self.inbox = Registry(self.store), Runs(self.store), Inbox(self.store)
-        self.label_studio = LabelStudioFake()
-        self.launcher = LauncherFake(self.store)
-        self.inference, self.rollout = InferenceFake(), RolloutFake()
+        self.label_studio = FakeLabelStudio()
+        self.launcher = FakeLauncher(self.store)
+        self.inference, self.rollout = FakeInference(), FakeRollout()
         self.restart()
 
     @classmethod
@@ -189,8 +189,8 @@ class World:
     def restart(self) -> None:
         """The process ended, and a new one begins: only the store is left."""
         self.launcher.close()
-        self.board, self.bell = Board(), threading.Event()
-        self.desk = FrontDesk(self.own, self.bell.set, clock=self.clock)
+        self.board, self.wakeup = Board(), threading.Event()
+        self.events = FrontDesk(self.leader_store, self.wakeup.set, clock=self.clock)
         self.supervisor = self.supervise()
 
     def clock(self) -> float:
@@ -201,22 +201,22 @@ class World:
         """The supervisor of a new term."""
         return Supervisor(
             self.settings,
-            self.own,
+            self.leader_store,
             self.label_studio,  # type: ignore[arg-type]  # it answers all that the supervisor asks
             self.launcher,
             self.inference,
             self.rollout,
             self.board,
-            self.desk.collect,
+            self.events.collect,
             clock=self.clock,
             **options,
         )
 
-    def member(self) -> Member:
+    def build_replica(self) -> Member:
         """What looks after all this by itself, in the time that passes."""
         self.clock = time.time  # type: ignore[method-assign]
-        follower = Follower(self.own, self.board, self.desk.collect)
-        return Member(Seat(), self.supervise, follower, self.bell)
+        follower = Follower(self.leader_store, self.board, self.events.collect)
+        return Member(FakeLeadership(), self.supervise, follower, self.wakeup)
 
     def tick(self, seconds: float = 0.0) -> float:
         """Let time pass, then tick."""
@@ -235,12 +235,12 @@ class World:
         """Label Studio calls /setup for a project of three labels."""
         if project_id not in self.label_studio.labels:
             self.label_studio.add_project(project_id)
-        self.desk.notify(project_id, "SETUP")
-        self.desk.remember(project_id, {}, URL)
+        self.events.notify(project_id, "SETUP")
+        self.events.remember(project_id, {}, URL)
         self.tick()
 
     def event(self, action: str = "ANNOTATION_CREATED", project_id: int = 1) -> None:
-        self.desk.notify(project_id, action)
+        self.events.notify(project_id, action)
 
     def command(
         self, action: Action, version: str | None = None, *, asked_by: str = "", **parameters: str

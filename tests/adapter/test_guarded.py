@@ -9,16 +9,16 @@ import pytest
 
 from services.adapter.guarded import GuardedStore, NotLeading
 from services.core.store.files import FileStore
-from tests.fakes_supervisor import Seat
+from tests.fakes_supervisor import FakeLeadership
 
 
 def test_all_is_passed_on_while_the_lead_outlives_a_write_and_reading_always(tmp_path: Path) -> None:
-    below, seat = FileStore(tmp_path / "store"), Seat()
+    below, seat = FileStore(tmp_path / "store"), FakeLeadership()
     store = GuardedStore(below, seat, 5.0)
     (tmp_path / "file").write_bytes(b"weights")
     store.write("a/one", b"1")
     store.upload(tmp_path / "file", "a/two")
-    seat.margin = 4.0
+    seat.certain_seconds = 4.0
     changes: list[Callable[[], None]] = [
         lambda: store.write("a/one", b"2"),
         lambda: store.upload(tmp_path / "file", "a/one"),
@@ -37,6 +37,6 @@ def test_all_is_passed_on_while_the_lead_outlives_a_write_and_reading_always(tmp
     assert not store.forget("a/two")
     assert list(store.keys("a/")) == [entry.key for entry in store.entries("a/")] == ["a/one", "a/two"]
     assert store.folders("") == ["a"]
-    seat.margin = 5.0
+    seat.certain_seconds = 5.0
     store.delete("a/one")
     assert list(store.keys()) == ["a/two"]

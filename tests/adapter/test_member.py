@@ -19,7 +19,7 @@ from services.core.errors import StoreError
 from services.core.inbox import Inbox, command_id
 from tests.fakes import metric
 from tests.fakes_labelstudio import URL
-from tests.fakes_members import Pair, Replica
+from tests.fakes_members import ReplicaPair, SimulatedReplica
 from tests.fakes_supervisor import World
 
 TWO_CONTROLS = (
@@ -30,106 +30,106 @@ ON_ITS_WAY = Standing(done=False, reason="1 of 2 predictors hold it")
 
 
 @pytest.fixture
-def pair() -> Pair:
+def pair() -> ReplicaPair:
     """Project 1 serves support-1; the first leads."""
-    made = Pair()
+    made = ReplicaPair()
     made.connect()
     made.serve()
     return made
 
 
-def test_a_follower_shows_the_leaders_board(pair: Pair) -> None:
+def test_a_follower_shows_the_leaders_board(pair: ReplicaPair) -> None:
     assert pair.second.board.ready.is_set()
     assert pair.second.view == pair.first.view
     pair.world.label_studio.label_many(6)
-    pair.pass_(10.0, 4)
+    pair.advance(10.0, 4)
     assert pair.second.view.active
     assert pair.second.view.sentence == pair.first.view.sentence
 
 
-def test_both_tell_of_a_new_version_at_the_same_moment(pair: Pair) -> None:
+def test_both_tell_of_a_new_version_at_the_same_moment(pair: ReplicaPair) -> None:
     pair.world.rollout.flip_seconds = 2.0
     pair.world.label_studio.label_many(6)
-    pair.pass_(10.0, 3)
+    pair.advance(10.0, 3)
     pair.world.train("1-2")
-    pair.pass_(1.0)
+    pair.advance(1.0)
     for _ in range(20):
         pair.world.now += 0.2
         pair.second.tick()
-        assert pair.first.told == pair.second.told
-    assert pair.second.told == "support-2"
+        assert pair.first.served_version == pair.second.served_version
+    assert pair.second.served_version == "support-2"
 
 
-def test_a_command_that_a_follower_took_is_carried_out_by_the_leader(pair: Pair) -> None:
+def test_a_command_that_a_follower_took_is_carried_out_by_the_leader(pair: ReplicaPair) -> None:
     command = Command(command_id(pair.world.now), 1, Action.PAUSE, created_at=pair.world.now)
-    pair.second.desk.submit(command)
-    pair.pass_(1.0, 2)
+    pair.second.events.submit(command)
+    pair.advance(1.0, 2)
     assert pair.first.view.paused
     assert pair.second.view.paused
     assert pair.world.inbox.commands() == []
 
 
-def test_events_and_setups_of_a_follower_are_passed_on(pair: Pair) -> None:
+def test_events_and_setups_of_a_follower_are_passed_on(pair: ReplicaPair) -> None:
     pair.world.label_studio.label_many(6)
-    pair.second.desk.notify(1, "ANNOTATION_CREATED")
-    pair.second.desk.remember(1, {"seed": "3"}, URL)
+    pair.second.events.notify(1, "ANNOTATION_CREATED")
+    pair.second.events.remember(1, {"seed": "3"}, URL)
     pair.second.tick()
     key = "inbox/hint-1.json"
     assert json.loads(pair.world.store.data[key])["actions"] == ["ANNOTATION_CREATED"]
-    pair.pass_(1.0)
+    pair.advance(1.0)
     assert key not in pair.world.store.data
-    pair.pass_(2.0, 2)
+    pair.advance(2.0, 2)
     assert pair.world.runs.names(1) == ["1-1", "1-2"]
     assert pair.world.requests()[-1].parameters.seed == 3
 
 
 def test_a_project_that_only_a_follower_heard_of_is_looked_after() -> None:
-    pair = Pair()
-    pair.pass_(1.0, 2)
+    pair = ReplicaPair()
+    pair.advance(1.0, 2)
     pair.world.label_studio.add_project()
-    pair.second.desk.notify(1, "SETUP")
-    pair.pass_(1.0, 3)
+    pair.second.events.notify(1, "SETUP")
+    pair.advance(1.0, 3)
     assert pair.second.view.project.title == "Support"
 
 
-def test_a_hint_that_cannot_be_written_is_counted_and_mended_by_the_next_look(pair: Pair) -> None:
+def test_a_hint_that_cannot_be_written_is_counted_and_mended_by_the_next_look(pair: ReplicaPair) -> None:
     before = metric("fitloop_hints_total", outcome="lost")
-    pair.second.plain.error = StoreError("The bucket does not answer.")
-    pair.second.plain.fail_at = pair.second.plain.changes + 1
+    pair.second.plain_store.error = StoreError("The bucket does not answer.")
+    pair.second.plain_store.fail_at = pair.second.plain_store.changes + 1
     pair.world.label_studio.label_many(6)
-    pair.second.desk.notify(1, "ANNOTATION_CREATED")
+    pair.second.events.notify(1, "ANNOTATION_CREATED")
     pair.second.tick()
     assert metric("fitloop_hints_total", outcome="lost") == before + 1
-    pair.pass_(10.0, 3)
+    pair.advance(10.0, 3)
     assert pair.world.runs.names(1) == ["1-1", "1-2"]
 
 
-def test_a_leader_that_says_nothing_is_told_of(pair: Pair) -> None:
-    pair.first.seat.taken = False
+def test_a_leader_that_says_nothing_is_told_of(pair: ReplicaPair) -> None:
+    pair.first.leadership.is_leader = False
     for _ in range(12):
         pair.world.now += 1.0
         pair.second.tick()
     assert "The adapter that leads has said nothing for 10 s" in pair.second.view.problem
-    assert pair.second.told == "support-1"
-    pair.second.seat.taken = True
-    pair.pass_(1.0, 2)
+    assert pair.second.served_version == "support-1"
+    pair.second.leadership.is_leader = True
+    pair.advance(1.0, 2)
     assert pair.second.view.problem == ""
 
 
 def test_while_the_store_does_not_answer_the_last_state_is_shown(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch
+    pair: ReplicaPair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(key: str, mark: str = "") -> None:
         raise StoreError(f"{key} cannot be read.")
 
-    monkeypatch.setattr(pair.second.plain, "read_changed", fails)
+    monkeypatch.setattr(pair.second.plain_store, "read_changed", fails)
     for _ in range(3):
         pair.second.tick()
-    assert pair.second.told == "support-1"
+    assert pair.second.served_version == "support-1"
 
 
-def test_a_leader_says_once_that_the_store_does_not_answer_and_asks_less_often(pair: Pair) -> None:
-    member = pair.first.member
+def test_a_leader_says_once_that_the_store_does_not_answer_and_asks_less_often(pair: ReplicaPair) -> None:
+    member = pair.first.replica
     with capture_logs() as said:
         waits = [member._failed("It is away.") for _ in range(6)]
         assert pair.first.board.trouble == "It is away.", "the page says so too"
@@ -144,15 +144,15 @@ def test_a_leader_says_once_that_the_store_does_not_answer_and_asks_less_often(p
     ]
 
 
-def test_a_board_of_a_newer_release_leaves_the_projects_as_the_store_has_them(pair: Pair) -> None:
+def test_a_board_of_a_newer_release_leaves_the_projects_as_the_store_has_them(pair: ReplicaPair) -> None:
     pair.world.store.data["board.json"] = b'{"format": 99}'
-    late = Replica(pair.world)
+    late = SimulatedReplica(pair.world)
     late.tick()
-    assert late.told == "support-1"
+    assert late.served_version == "support-1"
     assert late.view.space
 
 
-def test_without_a_board_a_follower_asks_by_the_control_that_settings_name(pair: Pair) -> None:
+def test_without_a_board_a_follower_asks_by_the_control_that_settings_name(pair: ReplicaPair) -> None:
     world = pair.world
     del world.store.data["board.json"]
     project = replace(world.registry.projects()[0], label_config=TWO_CONTROLS)
@@ -174,93 +174,93 @@ def asked_by(follower: Follower) -> str:
 
 
 def test_before_anybody_has_led_a_follower_is_ready() -> None:
-    alone = Replica(World())
+    alone = SimulatedReplica(World())
     alone.tick()
     assert alone.board.ready.is_set()
     assert alone.board.views == {}
 
 
-def test_who_takes_over_in_the_middle_of_a_rollout_finishes_it_once(pair: Pair) -> None:
+def test_who_takes_over_in_the_middle_of_a_rollout_finishes_it_once(pair: ReplicaPair) -> None:
     pair.world.rollout.slow["support-2"] = ON_ITS_WAY
     pair.world.label_studio.label_many(6)
-    pair.pass_(10.0, 3)
+    pair.advance(10.0, 3)
     pair.world.train("1-2")
     pair.world.end("1-2")
-    pair.pass_(1.0, 2)
+    pair.advance(1.0, 2)
     assert pair.first.view.served.target == "support-2"
     term = pair.world.registry.serving().term
     pair.hand_over()
-    pair.pass_(1.0, 2)
+    pair.advance(1.0, 2)
     pair.world.rollout.slow.clear()
-    pair.pass_(1.0, 3)
-    assert pair.first.told == pair.second.told == "support-2"
+    pair.advance(1.0, 3)
+    assert pair.first.served_version == pair.second.served_version == "support-2"
     table = pair.world.registry.serving()
     assert table.term == term + 1
     (served,) = table.projects.values()
     assert (served.previous, served.target) == ("support-1", None)
-    assert pair.first.member.supervisor is None
+    assert pair.first.replica.supervisor is None
 
 
-def test_a_run_goes_on_under_the_next_leader(pair: Pair) -> None:
+def test_a_run_goes_on_under_the_next_leader(pair: ReplicaPair) -> None:
     pair.world.label_studio.label_many(6)
-    pair.pass_(10.0, 3)
+    pair.advance(10.0, 3)
     pair.hand_over()
-    pair.pass_(10.0, 3)
+    pair.advance(10.0, 3)
     assert pair.second.launcher.launched == ["1-2"]
     assert pair.world.runs.names(1) == ["1-1", "1-2"]
 
 
-def test_the_lead_may_come_back(pair: Pair) -> None:
+def test_the_lead_may_come_back(pair: ReplicaPair) -> None:
     for replica in (pair.second, pair.first, pair.second):
-        pair.first.seat.taken = pair.second.seat.taken = False
-        pair.pass_(1.0)
-        replica.seat.taken = True
-        pair.pass_(1.0, 2)
-        assert replica.member.supervisor
+        pair.first.leadership.is_leader = pair.second.leadership.is_leader = False
+        pair.advance(1.0)
+        replica.leadership.is_leader = True
+        pair.advance(1.0, 2)
+        assert replica.replica.supervisor
     assert pair.first.view == pair.second.view
 
 
-def test_a_late_write_of_an_older_term_is_mended_and_passed_over(pair: Pair) -> None:
+def test_a_late_write_of_an_older_term_is_mended_and_passed_over(pair: ReplicaPair) -> None:
     before = pair.world.registry.serving()
     pair.hand_over()
-    pair.pass_(1.0, 2)
+    pair.advance(1.0, 2)
     (key,) = before.projects
     late = Serving(
         before.term, before.generation + 5, {key: replace(before.projects[key], current="support-9")}
     )
     pair.world.registry.write_serving(late)
     pair.first.tick()
-    assert pair.first.told == "support-1"
-    pair.pass_(4.0)
+    assert pair.first.served_version == "support-1"
+    pair.advance(4.0)
     written = pair.world.registry.written()
     assert written
     assert written.term == before.term + 1
     assert written.projects[key].current == "support-1"
 
 
-def test_a_broken_table_is_written_again(pair: Pair) -> None:
+def test_a_broken_table_is_written_again(pair: ReplicaPair) -> None:
     pair.world.store.data["serving.json"] = b"{"
-    pair.pass_(4.0)
+    pair.advance(4.0)
     written = pair.world.registry.written()
     assert written
     assert written == pair.world.registry.serving()
 
 
-def test_who_was_overtaken_begins_anew(pair: Pair) -> None:
+def test_who_was_overtaken_begins_anew(pair: ReplicaPair) -> None:
     table = pair.world.registry.serving()
     pair.world.registry.write_serving(replace(table, term=table.term + 7))
-    pair.pass_(4.0)
-    assert pair.first.member.supervisor is None
-    pair.pass_(1.0)
+    pair.advance(4.0)
+    assert pair.first.replica.supervisor is None
+    pair.advance(1.0)
     assert pair.world.registry.serving().term == table.term + 8
-    assert pair.first.told == "support-1"
+    assert pair.first.served_version == "support-1"
 
 
-def test_nothing_is_written_by_who_leads_for_too_short_a_time(pair: Pair) -> None:
-    pair.first.seat.margin = 3.0  # a write may take 5 s
+def test_nothing_is_written_by_who_leads_for_too_short_a_time(pair: ReplicaPair) -> None:
+    pair.first.leadership.certain_seconds = 3.0  # a write may take 5 s
     before = dict(pair.world.store.data)
     pair.world.label_studio.label_many(6)
-    pair.first.desk.notify(1, "ANNOTATION_CREATED")
+    pair.first.events.notify(1, "ANNOTATION_CREATED")
     pair.world.now += 20.0
     pair.first.tick()
     changed = {key for key, data in pair.world.store.data.items() if before.get(key) != data}
@@ -272,44 +272,46 @@ def test_nothing_is_written_by_who_leads_for_too_short_a_time(pair: Pair) -> Non
     with pytest.raises(NotLeading):
         pair.first.guarded.upload(Path("a"), "a")
     term = pair.world.registry.serving().term
-    pair.first.seat.margin = 15.0
-    pair.pass_(10.0, 3)
+    pair.first.leadership.certain_seconds = 15.0
+    pair.advance(10.0, 3)
     assert pair.world.runs.names(1) == ["1-1", "1-2"]
     assert pair.world.registry.serving().term == term  # the lead was not lost
 
 
-def test_an_end_gives_the_lead_back(pair: Pair) -> None:
-    pair.first.member.stop()
-    assert not pair.first.seat.taken
-    assert pair.first.member.supervisor is None
+def test_an_end_gives_the_lead_back(pair: ReplicaPair) -> None:
+    pair.first.replica.stop()
+    assert not pair.first.leadership.is_leader
+    assert pair.first.replica.supervisor is None
 
 
-def test_a_project_that_was_deleted_serves_no_more_and_one_that_is_hidden_serves_on(pair: Pair) -> None:
+def test_a_project_that_was_deleted_serves_no_more_and_one_that_is_hidden_serves_on(
+    pair: ReplicaPair,
+) -> None:
     del pair.world.label_studio.labels[1]
-    pair.pass_(20.0, 4)
+    pair.advance(20.0, 4)
     assert pair.second.board.views == {}
     assert [served.current for served in pair.world.registry.serving().projects.values()] == ["support-1"]
-    pair.second.desk.notify(1, "PROJECT_DELETED")
-    pair.pass_(20.0, 4)
+    pair.second.events.notify(1, "PROJECT_DELETED")
+    pair.advance(20.0, 4)
     assert pair.world.registry.serving().projects == {}
     assert [key for key in pair.world.store.data if key.endswith("support-1/manifest.json")]
 
 
-def test_hints_of_two_followers_are_joined(pair: Pair) -> None:
-    third = Replica(pair.world)
-    pair.second.desk.remember(1, {"seed": "3"}, URL)
-    third.desk.notify(1, "TASKS_CREATED")
+def test_hints_of_two_followers_are_joined(pair: ReplicaPair) -> None:
+    third = SimulatedReplica(pair.world)
+    pair.second.events.remember(1, {"seed": "3"}, URL)
+    third.events.notify(1, "TASKS_CREATED")
     pair.second.tick()
     third.tick()
     (hint,) = Inbox(pair.world.store).hints()
     assert (hint.actions, hint.overrides, hint.seen_url) == (("TASKS_CREATED",), {"seed": "3"}, URL)
 
 
-def test_a_clock_that_was_set_back_holds_nothing_up(pair: Pair) -> None:
+def test_a_clock_that_was_set_back_holds_nothing_up(pair: ReplicaPair) -> None:
     pair.world.now -= 3600.0
-    pair.pass_(1.0, 3)
-    assert pair.first.member.supervisor
+    pair.advance(1.0, 3)
+    assert pair.first.replica.supervisor
     assert abs(json.loads(pair.world.store.data["board.json"])["written_at"] - pair.world.now) < 10.0
     pair.world.label_studio.label_many(6)
-    pair.pass_(10.0, 3)
+    pair.advance(10.0, 3)
     assert pair.world.runs.names(1) == ["1-1", "1-2"]

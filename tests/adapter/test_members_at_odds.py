@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from services.adapter.ports import Standing
 from services.core.domain import Action, RunState
-from tests.fakes_members import Pair, Replica
+from tests.fakes_members import ReplicaPair, SimulatedReplica
 
 LEADERS = st.sampled_from([0, 1, None])
 
@@ -19,7 +19,7 @@ LEADERS = st.sampled_from([0, 1, None])
 class Handing:
     """Gives the lead away after so many changes of the one who has it."""
 
-    pair: Pair
+    pair: ReplicaPair
     after: int
     to: int | None
     seen: int = field(default=0)
@@ -28,20 +28,20 @@ class Handing:
         self.seen += 1
         if self.seen == self.after:
             for number, replica in enumerate((self.pair.first, self.pair.second)):
-                replica.seat.taken = number == self.to
-                replica.watched.after_change = None
+                replica.leadership.is_leader = number == self.to
+                replica.recording_store.after_change = None
 
 
-def lead(pair: Pair, number: int | None) -> None:
+def lead(pair: ReplicaPair, number: int | None) -> None:
     for index, replica in enumerate((pair.first, pair.second)):
-        replica.seat.taken = index == number
+        replica.leadership.is_leader = index == number
 
 
-def step(pair: Pair, replica: Replica, number: int) -> None:
+def step(pair: ReplicaPair, replica: SimulatedReplica, number: int) -> None:
     world = pair.world
     if number == 0:
         world.label_studio.label_many(3)
-        replica.desk.notify(1, "ANNOTATION_CREATED")
+        replica.events.notify(1, "ANNOTATION_CREATED")
     elif number == 1:
         world.command(Action.TRAIN)
     elif number == 2:
@@ -56,7 +56,7 @@ def step(pair: Pair, replica: Replica, number: int) -> None:
             slow.pop(name, None) or slow.update({name: Standing(done=False, reason="1 of 2 hold it")})
 
 
-def run_ends(pair: Pair) -> None:
+def run_ends(pair: ReplicaPair) -> None:
     for name in pair.world.runs.names(1):
         launch = pair.world.runs.launch(name)
         if launch is None or launch.outcome is None:
@@ -77,20 +77,20 @@ def run_ends(pair: Pair) -> None:
 def test_two_adapters_never_both_write_and_end_where_one_would(
     story: list[tuple[int, bool, int, int | None, float]],
 ) -> None:
-    pair = Pair()
+    pair = ReplicaPair()
     pair.connect()
     for what, by_second, after, to, seconds in story:
         step(pair, pair.second if by_second else pair.first, what)
         handing = Handing(pair, after, to)
         for replica in (pair.first, pair.second):
-            replica.watched.after_change = handing
-        pair.pass_(seconds, 2)
+            replica.recording_store.after_change = handing
+        pair.advance(seconds, 2)
         _check(pair)
     _ends_well(pair)
 
 
-def _check(pair: Pair) -> None:
-    assert pair.first.watched.stolen == pair.second.watched.stolen == []
+def _check(pair: ReplicaPair) -> None:
+    assert pair.first.recording_store.stolen == pair.second.recording_store.stolen == []
     active = [
         name
         for name in pair.world.runs.names(1)
@@ -99,20 +99,20 @@ def _check(pair: Pair) -> None:
     assert len(active) <= 1
 
 
-def _ends_well(pair: Pair) -> None:
+def _ends_well(pair: ReplicaPair) -> None:
     for replica in (pair.first, pair.second):
-        replica.watched.after_change = None
+        replica.recording_store.after_change = None
     lead(pair, 1)
     pair.world.rollout.slow.clear()
     for _ in range(8):
         run_ends(pair)
-        pair.pass_(30.0, 3)
+        pair.advance(30.0, 3)
     assert (
         pair.world.inbox.commands() == []
         or "waiting" in pair.second.view.sentence
         or pair.second.view.labelled < 6
     )
-    assert pair.first.told == pair.second.told
+    assert pair.first.served_version == pair.second.served_version
     assert pair.second.view.served.target is None
     answered = Counter(command for request in pair.world.requests() for command in request.commands)
     assert all(times == 1 for times in answered.values())

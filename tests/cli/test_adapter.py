@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from tests.cluster.samples import MANIFEST
-from tests.fakes_kubernetes import NAMESPACE, Api, serving
+from tests.fakes_kubernetes import NAMESPACE, FakeApiServer, serve_api
 from tests.fakes_s3 import bucket_at
 from tests.waiting import eventually
 
@@ -88,8 +88,8 @@ class Adapter:
 
 
 @pytest.fixture
-def api() -> Iterator[Api]:
-    with serving(Api()) as running:
+def api() -> Iterator[FakeApiServer]:
+    with serve_api(FakeApiServer()) as running:
         running.put("leases", {"kind": "Lease", "metadata": {"name": "fitloop"}})
         yield running
 
@@ -104,12 +104,12 @@ def started() -> Iterator[list[Adapter]]:
         one.process.wait()
 
 
-def holder(api: Api) -> str:
+def holder(api: FakeApiServer) -> str:
     return str((api.objects["leases", "fitloop"].get("spec") or {}).get("holderIdentity", ""))
 
 
 def test_it_answers_at_two_ports_leads_and_gives_the_lead_back(
-    tmp_path: Path, api: Api, started: list[Adapter]
+    tmp_path: Path, api: FakeApiServer, started: list[Adapter]
 ) -> None:
     adapter = Adapter(tmp_path, api.kubeconfig())
     started.append(adapter)
@@ -129,21 +129,23 @@ def test_it_answers_at_two_ports_leads_and_gives_the_lead_back(
 
 
 def test_it_starts_and_stays_ready_without_the_api(tmp_path: Path, started: list[Adapter]) -> None:
-    away = Api()
-    with serving(away):
+    away = FakeApiServer()
+    with serve_api(away):
         kubeconfig = away.kubeconfig()
     adapter = Adapter(tmp_path, kubeconfig)
     started.append(adapter)
     eventually(adapter.is_ready, 60)
     assert adapter.get("/livez", management=True) == 200
-    with serving(away):
+    with serve_api(away):
         eventually(lambda: "leases" in {plural for plural, _ in away.objects}, 30)
         eventually(lambda: holder(away).startswith("pod-a_"))
     assert adapter.is_ready()
     assert adapter.end() == 0, adapter.output()
 
 
-def test_a_bucket_that_answers_late_is_waited_for(tmp_path: Path, api: Api, started: list[Adapter]) -> None:
+def test_a_bucket_that_answers_late_is_waited_for(
+    tmp_path: Path, api: FakeApiServer, started: list[Adapter]
+) -> None:
     port = _free_port()
     bucket = {
         "FITLOOP_STORE": "s3://bucket/loop/",
@@ -165,7 +167,9 @@ def test_a_bucket_that_answers_late_is_waited_for(tmp_path: Path, api: Api, star
     assert "Traceback" not in said
 
 
-def test_a_bucket_that_is_not_there_is_one_sentence(tmp_path: Path, api: Api, started: list[Adapter]) -> None:
+def test_a_bucket_that_is_not_there_is_one_sentence(
+    tmp_path: Path, api: FakeApiServer, started: list[Adapter]
+) -> None:
     port = _free_port()
     bucket = {"FITLOOP_STORE": "s3://other/", "FITLOOP_S3_ENDPOINT": f"http://127.0.0.1:{port}"}
     keys = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "FITLOOP_S3_REGION": "here"}
@@ -194,7 +198,7 @@ def _broken() -> dict[str, Any]:
     ],
 )
 def test_what_is_wrong_at_start_is_one_sentence(
-    tmp_path: Path, api: Api, started: list[Adapter], changed: dict[str, str], sentence: str
+    tmp_path: Path, api: FakeApiServer, started: list[Adapter], changed: dict[str, str], sentence: str
 ) -> None:
     adapter = Adapter(tmp_path, api.kubeconfig(), 0, **changed)
     started.append(adapter)
@@ -204,7 +208,7 @@ def test_what_is_wrong_at_start_is_one_sentence(
 
 
 def test_an_adapter_that_was_promised_credentials_and_finds_none_ends_with_78(
-    tmp_path: Path, api: Api, started: list[Adapter]
+    tmp_path: Path, api: FakeApiServer, started: list[Adapter]
 ) -> None:
     adapter = Adapter(tmp_path, api.kubeconfig(), 0, FITLOOP_AUTH_REQUIRED="true")
     started.append(adapter)
@@ -213,7 +217,7 @@ def test_an_adapter_that_was_promised_credentials_and_finds_none_ends_with_78(
 
 
 def test_a_manifest_that_the_user_broke_is_refused_with_its_field(
-    tmp_path: Path, api: Api, started: list[Adapter]
+    tmp_path: Path, api: FakeApiServer, started: list[Adapter]
 ) -> None:
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(_broken()))
     adapter = Adapter(tmp_path, api.kubeconfig())
@@ -223,7 +227,7 @@ def test_a_manifest_that_the_user_broke_is_refused_with_its_field(
 
 
 def test_a_manifest_that_kubernetes_refuses_is_refused_too(
-    tmp_path: Path, api: Api, started: list[Adapter]
+    tmp_path: Path, api: FakeApiServer, started: list[Adapter]
 ) -> None:
     api.faults.append(("POST", 422, {}))
     adapter = Adapter(tmp_path, api.kubeconfig())
@@ -235,7 +239,9 @@ def test_a_manifest_that_kubernetes_refuses_is_refused_too(
     assert "Traceback" not in adapter.output()
 
 
-def test_a_port_that_is_taken_is_one_sentence(tmp_path: Path, api: Api, started: list[Adapter]) -> None:
+def test_a_port_that_is_taken_is_one_sentence(
+    tmp_path: Path, api: FakeApiServer, started: list[Adapter]
+) -> None:
     with socket.socket() as taken:
         taken.bind(("0.0.0.0", 0))  # noqa: S104  # what an adapter takes
         taken.listen()

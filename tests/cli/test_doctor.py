@@ -16,7 +16,14 @@ from services.cli.checks.context import Where
 from services.cluster.client import ClusterError
 from services.core.errors import FitloopError
 from tests.cli.test_admin import Terminal
-from tests.fakes_doctor import STUDIO, FakeInspector, FakeKube, Ingress, context, serving
+from tests.fakes_doctor import (
+    LABEL_STUDIO_URL,
+    FakeIngress,
+    FakeInspector,
+    FakeKube,
+    build_context,
+    serve_ingress,
+)
 
 DEPLOYMENT: dict[str, Any] = {
     "spec": {
@@ -42,11 +49,11 @@ DEPLOYMENT: dict[str, Any] = {
 
 
 @pytest.fixture
-def ingress(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Ingress]:
-    with serving(Ingress(project={"id": 5})) as found:
+def ingress(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeIngress]:
+    with serve_ingress(FakeIngress(project={"id": 5})) as found:
         for name, value in {
             "FITLOOP_URL": found.url,
-            "LABEL_STUDIO_URL": STUDIO,
+            "LABEL_STUDIO_URL": LABEL_STUDIO_URL,
             "LABEL_STUDIO_API_KEY": "",
             "MODEL_DIR": str(tmp_path),
         }.items():
@@ -63,13 +70,13 @@ def terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 def studio() -> Iterator[respx.MockRouter]:
     with respx.mock(assert_all_called=False) as router:
         router.route(host="127.0.0.1").pass_through()
-        router.head(f"{STUDIO}/health").respond()
-        router.get(f"{STUDIO}/api/version/").respond(json={"release": "1.23.2"})
+        router.head(f"{LABEL_STUDIO_URL}/health").respond()
+        router.get(f"{LABEL_STUDIO_URL}/api/version/").respond(json={"release": "1.23.2"})
         yield router
 
 
 def test_one_line_a_check_and_1_where_one_fails(
-    ingress: Ingress, terminal: Terminal, studio: respx.MockRouter
+    ingress: FakeIngress, terminal: Terminal, studio: respx.MockRouter
 ) -> None:
     code, out, _ = terminal.run("doctor")
     lines = out.splitlines()
@@ -80,7 +87,7 @@ def test_one_line_a_check_and_1_where_one_fails(
     assert any(line.startswith("skipped cluster: No cluster was named. -> ") for line in lines)
 
 
-def test_json(ingress: Ingress, terminal: Terminal, studio: respx.MockRouter) -> None:
+def test_json(ingress: FakeIngress, terminal: Terminal, studio: respx.MockRouter) -> None:
     code, out, _ = terminal.run("doctor", "--json", "--project", "7", "--url", "http://fitloop:9090")
     rows = json.loads(out)
     assert code == 1
@@ -144,7 +151,7 @@ def test_the_url_that_nobody_says(tmp_path: Path) -> None:
 
     from dataclasses import replace
 
-    known = replace(context(tmp_path, where=Where.LAPTOP), inspector=WithIngress())  # type: ignore[arg-type]  # a fake
+    known = replace(build_context(tmp_path, where=Where.LAPTOP), inspector=WithIngress())  # type: ignore[arg-type]  # a fake
     assert doctor._own_url(known) == "https://models.example.com/x"
     settings = replace(
         known.settings, cluster=known.settings.cluster.model_copy(update={"release": "a", "namespace": "n"})
@@ -152,10 +159,10 @@ def test_the_url_that_nobody_says(tmp_path: Path) -> None:
     assert doctor._own_url(replace(known, settings=settings)) == "http://a.n.svc.cluster.local"
 
 
-def test_projects_are_those_that_fitloop_knows(ingress: Ingress, tmp_path: Path) -> None:
-    known = context(tmp_path, ingress.url)
+def test_projects_are_those_that_fitloop_knows(ingress: FakeIngress, tmp_path: Path) -> None:
+    known = build_context(tmp_path, ingress.url)
     assert doctor._projects(known) == (5,)
-    assert doctor._projects(context(tmp_path, "http://127.0.0.1:9")) == ()
+    assert doctor._projects(build_context(tmp_path, "http://127.0.0.1:9")) == ()
     assert known.adapters.counted()['fitloop_refused_requests_total{route="webhook"}'] == 0
     ingress.status = 401
     with pytest.raises(FitloopError, match="refused the credentials"):
@@ -163,7 +170,7 @@ def test_projects_are_those_that_fitloop_knows(ingress: Ingress, tmp_path: Path)
 
 
 def test_a_pod_asks_every_adapter_at_its_own_address(
-    ingress: Ingress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ingress: FakeIngress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port = int(ingress.url.rpartition(":")[2])
     monkeypatch.setattr(adapters, "PORT", port)
@@ -177,7 +184,7 @@ def test_a_pod_asks_every_adapter_at_its_own_address(
         for name, release in (("a", "fitloop"), ("b", "fitloop"), ("c", "other"))
     ]
     ingress.events = 2
-    known = context(tmp_path, where=Where.POD, inspector=FakeInspector(FakeKube(listed={"pod": pods})))
+    known = build_context(tmp_path, where=Where.POD, inspector=FakeInspector(FakeKube(listed={"pod": pods})))
     assert sum(known.adapters.counted().values()) == 4, "of both pods of this release"
     assert known.adapters.releases() == {"a": "1.2.3", "b": "1.2.3"}
     assert doctor._projects(known) == (5,)

@@ -36,7 +36,7 @@ from services.core.store.files import FileStore
 from services.core.store.s3.lifecycle import _expiry, expiries, reaches
 from tests.buckets import ENDPOINT, KEY, SECRET, bucket, needs_s3, s3_settings, s3_store
 from tests.cluster.samples import MANIFEST, job, pod, stamp
-from tests.fakes_doctor import FakeInspector, FakeKube, context
+from tests.fakes_doctor import FakeInspector, FakeKube, build_context
 
 TABLE = Serving(1, 3, {"5-1": Served(current="v-2", previous="v-1")})
 
@@ -83,7 +83,7 @@ def _state(table: Serving, **more: Any) -> dict[tuple[str, int, str], str]:
 
 @pytest.fixture
 def known(tmp_path: Path, inspector: FakeInspector) -> Context:
-    found = context(tmp_path, where=Where.LAPTOP, inspector=inspector)
+    found = build_context(tmp_path, where=Where.LAPTOP, inspector=inspector)
     return replace(found, inspector=inspector)  # type: ignore[arg-type]  # a fake
 
 
@@ -227,7 +227,7 @@ class TestVersions:
 
 class TestStorage:
     def test_a_folder_is_read_and_written_and_left_as_it_was(self, tmp_path: Path) -> None:
-        known = context(tmp_path)
+        known = build_context(tmp_path)
         said = [check.look(known).verdict for check in storage.CHECKS]
         assert said == [Verdict.OK, Verdict.OK, Verdict.SKIPPED]
         assert list(FileStore(tmp_path).keys()) == []
@@ -236,7 +236,7 @@ class TestStorage:
     def test_little_room_and_a_store_that_refuses(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        known = context(tmp_path)
+        known = build_context(tmp_path)
         monkeypatch.setattr(storage, "_LITTLE_BYTES", 1 << 60)
         assert "of room left" in storage.writable(known).sentence
         monkeypatch.setattr(FileStore, "read", lambda *_: b"other")
@@ -255,7 +255,9 @@ class TestStorage:
                 s3=S3Settings(endpoint=endpoint, access_key=secret, secret_key=secret),
                 storage=StorageSettings(store=store),
             )
-            return storage.beyond_reach(Context(settings, Where.LAPTOP, "", (), context(tmp_path).adapters))
+            return storage.beyond_reach(
+                Context(settings, Where.LAPTOP, "", (), build_context(tmp_path).adapters)
+            )
 
         for found in (
             at("http://minio.minio.svc:9000", "k"),
@@ -313,7 +315,7 @@ class TestStorage:
             s3=s3_settings("http://127.0.0.1:9", "k", "s"),
             storage=StorageSettings(store="s3://b/x/", cache_dir=folder),
         )
-        return Context(settings, Where.MACHINE, "", (), context(folder).adapters)
+        return Context(settings, Where.MACHINE, "", (), build_context(folder).adapters)
 
     @needs_s3
     def test_a_bucket_with_a_rule(self, tmp_path: Path) -> None:
@@ -333,7 +335,7 @@ class TestStorage:
             settings = Settings(
                 s3=s3_settings(), storage=StorageSettings(store=f"s3://{name}/loop/", cache_dir=tmp_path)
             )
-            known = Context(settings, Where.MACHINE, "", (), context(tmp_path).adapters)
+            known = Context(settings, Where.MACHINE, "", (), build_context(tmp_path).adapters)
             found = {one.name: one for one in examine([list(storage.CHECKS)], known)}
             assert (found["store: write"].verdict, found["store: rules"].verdict) == (
                 Verdict.OK,
@@ -357,12 +359,13 @@ class TestClocks:
     def test_label_studio(self, tmp_path: Path) -> None:
         route = respx.head("http://studio.example/health")
         route.respond(headers={"Date": format_datetime(datetime.now(UTC), usegmt=True)})
-        assert clocks.of_label_studio(context(tmp_path)).verdict is Verdict.OK
+        assert clocks.of_label_studio(build_context(tmp_path)).verdict is Verdict.OK
         route.respond()
-        assert "does not say what time it is" in clocks.of_label_studio(context(tmp_path)).sentence
+        assert "does not say what time it is" in clocks.of_label_studio(build_context(tmp_path)).sentence
         route.mock(side_effect=OSError)
         assert (
-            "does not answer (no network leads there)" in clocks.of_label_studio(context(tmp_path)).sentence
+            "does not answer (no network leads there)"
+            in clocks.of_label_studio(build_context(tmp_path)).sentence
         )
 
 
@@ -376,7 +379,7 @@ class TestExamine:
             Check("after", lambda _: ok("fine"), needs=("bad",)),
             Check("good", lambda _: ok("fine")),
         ]
-        bad, after, good = examine([checks], context(tmp_path))
+        bad, after, good = examine([checks], build_context(tmp_path))
         assert bad.verdict is Verdict.FAIL
         assert bad.sentence == "The check itself failed unexpectedly (RuntimeError)."
         assert after.sentence == "The check 'bad' failed."
@@ -391,7 +394,7 @@ class TestExamine:
             forever.wait()
             return ok("at last")
 
-        found = look(Check("slow", hang, 0.05), context(tmp_path))
+        found = look(Check("slow", hang, 0.05), build_context(tmp_path))
         forever.set()
         assert found.sentence == "There was no answer within 0.05 s."
 

@@ -14,23 +14,23 @@ from services.cli.checks.doors import open_doors
 from services.cli.checks.finding import Verdict
 from services.core.settings import AuthSettings
 from tests.fakes import World
-from tests.fakes_doctor import Ingress, context, serving
+from tests.fakes_doctor import FakeIngress, build_context, serve_ingress
 
 SECRET = "hidden-path-of-16"
 LOGIN = "Basic " + base64.b64encode(b"u:p").decode()
 
 
 @pytest.fixture
-def ingress() -> Iterator[Ingress]:
-    with serving(Ingress(secret=SECRET)) as found:
+def ingress() -> Iterator[FakeIngress]:
+    with serve_ingress(FakeIngress(secret=SECRET)) as found:
         yield found
 
 
-def secret_only(tmp_path: Path, ingress: Ingress) -> Context:
-    return context(tmp_path, f"{ingress.url}/{SECRET}", auth=AuthSettings(secret_path=SECRET))
+def secret_only(tmp_path: Path, ingress: FakeIngress) -> Context:
+    return build_context(tmp_path, f"{ingress.url}/{SECRET}", auth=AuthSettings(secret_path=SECRET))
 
 
-def test_closed_doors_are_good_and_each_was_tried(ingress: Ingress, tmp_path: Path) -> None:
+def test_closed_doors_are_good_and_each_was_tried(ingress: FakeIngress, tmp_path: Path) -> None:
     assert open_doors(secret_only(tmp_path, ingress)).verdict is Verdict.OK
     assert ingress.asked == [
         ("GET", "/api/projects"),
@@ -52,7 +52,7 @@ def test_closed_doors_are_good_and_each_was_tried(ingress: Ingress, tmp_path: Pa
     ],
 )  # fmt: skip
 def test_an_open_door_is_named_without_the_secret_path(
-    ingress: Ingress, tmp_path: Path, route: str, named: str
+    ingress: FakeIngress, tmp_path: Path, route: str, named: str
 ) -> None:
     ingress.open = frozenset({route})
     said = open_doors(secret_only(tmp_path, ingress))
@@ -62,15 +62,18 @@ def test_an_open_door_is_named_without_the_secret_path(
     assert SECRET not in said.sentence + said.advice
 
 
-def test_a_secret_path_that_nothing_compares_with_is_no_lock(ingress: Ingress, tmp_path: Path) -> None:
+def test_a_secret_path_that_nothing_compares_with_is_no_lock(ingress: FakeIngress, tmp_path: Path) -> None:
     ingress.secret, ingress.open = "", frozenset()
     assert open_doors(secret_only(tmp_path, ingress)).verdict is Verdict.FAIL
 
 
-def test_a_password_in_the_url_is_not_sent(ingress: Ingress, tmp_path: Path) -> None:
+def test_a_password_in_the_url_is_not_sent(ingress: FakeIngress, tmp_path: Path) -> None:
     ingress.secret, ingress.authorization = "", LOGIN
     auth = AuthSettings(username="u", password=SecretStr("p"))
-    assert open_doors(context(tmp_path, ingress.url.replace("//", "//u:p@"), auth=auth)).verdict is Verdict.OK
+    assert (
+        open_doors(build_context(tmp_path, ingress.url.replace("//", "//u:p@"), auth=auth)).verdict
+        is Verdict.OK
+    )
 
 
 @pytest.mark.parametrize(
@@ -82,30 +85,30 @@ def test_a_password_in_the_url_is_not_sent(ingress: Ingress, tmp_path: Path) -> 
     ],
 )
 def test_without_credentials_it_matters_who_reaches_it_and_whether_that_is_meant(
-    ingress: Ingress, tmp_path: Path, where: Where, anonymous: bool, verdict: Verdict, sentence: str
+    ingress: FakeIngress, tmp_path: Path, where: Where, anonymous: bool, verdict: Verdict, sentence: str
 ) -> None:
     ingress.secret = ""
-    said = open_doors(context(tmp_path, ingress.url, where, AuthSettings(anonymous=anonymous)))
+    said = open_doors(build_context(tmp_path, ingress.url, where, AuthSettings(anonymous=anonymous)))
     assert said.verdict is verdict
     assert sentence in said.sentence
 
 
-def test_anonymous_beside_credentials_excuses_nothing(ingress: Ingress, tmp_path: Path) -> None:
+def test_anonymous_beside_credentials_excuses_nothing(ingress: FakeIngress, tmp_path: Path) -> None:
     ingress.open = frozenset({"/setup"})
     auth = AuthSettings(secret_path=SECRET, anonymous=True)
-    assert open_doors(context(tmp_path, f"{ingress.url}/{SECRET}", auth=auth)).verdict is Verdict.FAIL
+    assert open_doors(build_context(tmp_path, f"{ingress.url}/{SECRET}", auth=auth)).verdict is Verdict.FAIL
 
 
-def test_another_server_at_the_origin_is_not_ours_to_close(ingress: Ingress, tmp_path: Path) -> None:
+def test_another_server_at_the_origin_is_not_ours_to_close(ingress: FakeIngress, tmp_path: Path) -> None:
     ingress.is_fitloop = False
     assert open_doors(secret_only(tmp_path, ingress)).verdict is Verdict.OK
 
 
 def test_below_a_prefix_the_prefix_is_kept_and_the_secret_path_left_out(
-    ingress: Ingress, tmp_path: Path
+    ingress: FakeIngress, tmp_path: Path
 ) -> None:
     auth = AuthSettings(secret_path=SECRET, path_prefix="/fit")
-    open_doors(context(tmp_path, f"{ingress.url}/fit/{SECRET}", auth=auth))
+    open_doors(build_context(tmp_path, f"{ingress.url}/fit/{SECRET}", auth=auth))
     assert [path for _, path in ingress.asked[:3]] == ["/fit/api/projects", "/fit/", "/fit/setup"]
     assert ingress.asked[-1] == ("GET", f"/fit/{SECRET}/")
 

@@ -18,7 +18,7 @@ from services.cli.checks import backend, label_studio, project, reach, webhook
 from services.cli.checks.context import Context, Where
 from services.cli.checks.finding import Finding, Verdict, examine
 from services.core.settings import LabelStudioSettings, Settings, TriggerSettings
-from tests.fakes_doctor import STUDIO, Ingress, context, serving
+from tests.fakes_doctor import LABEL_STUDIO_URL, FakeIngress, build_context, serve_ingress
 
 CONFIG = (
     '<View><Text name="text" value="$text"/><Choices name="label" toName="text"><Choice value="a"/><Choice value="b"/>'
@@ -36,7 +36,7 @@ ROW = {
 class Studio:
     """A Label Studio with project 5, whose webhook fires as it is told."""
 
-    def __init__(self, router: respx.MockRouter, ingress: Ingress) -> None:
+    def __init__(self, router: respx.MockRouter, ingress: FakeIngress) -> None:
         self.router, self.ingress = router, ingress
         self.fires = True
         self.backends: list[dict[str, Any]] = [{"url": ingress.url, "state": "CO", "error_message": None}]
@@ -69,10 +69,10 @@ class Studio:
 
 @pytest.fixture
 def studio() -> Iterator[Studio]:
-    ingress = Ingress(
+    ingress = FakeIngress(
         project={"id": 5, "problem": "", "sentence": "All is quiet.", "served": {"current": "v-1"}}
     )
-    with serving(ingress), respx.mock(base_url=STUDIO, assert_all_called=False) as router:
+    with serve_ingress(ingress), respx.mock(base_url=LABEL_STUDIO_URL, assert_all_called=False) as router:
         yield Studio(router, ingress)
 
 
@@ -87,16 +87,16 @@ def found(known: Context) -> dict[str, Finding]:
 
 
 def test_a_project_in_order(studio: Studio, tmp_path: Path) -> None:
-    said = found(context(tmp_path, studio.ingress.url))
+    said = found(build_context(tmp_path, studio.ingress.url))
     assert {one.verdict for one in said.values()} == {Verdict.OK}
-    assert said["label studio"].sentence == f"Label Studio 1.23.2 answers at {STUDIO}."
+    assert said["label studio"].sentence == f"Label Studio 1.23.2 answers at {LABEL_STUDIO_URL}."
     assert said["found"].sentence == "It is 'Support', 0 of 9 tasks labelled."
     assert said["state"].sentence == "It is served v-1; All is quiet."
     assert "calls it all the same" in said["private address"].sentence
 
 
 def test_a_backend_elsewhere_is_not_ours(studio: Studio, tmp_path: Path) -> None:
-    said = found(context(tmp_path, "http://models.example.com"))
+    said = found(build_context(tmp_path, "http://models.example.com"))
     assert said["backend"].verdict is Verdict.FAIL
     assert f"is {studio.ingress.url}, and not http://models.example.com" in said["backend"].sentence
     assert said["webhook"].verdict is Verdict.SKIPPED
@@ -104,7 +104,7 @@ def test_a_backend_elsewhere_is_not_ours(studio: Studio, tmp_path: Path) -> None
 
 def test_no_backend(studio: Studio, tmp_path: Path) -> None:
     studio.backends = []
-    said = found(context(tmp_path, studio.ingress.url))
+    said = found(build_context(tmp_path, studio.ingress.url))
     assert (said["backend"].verdict, said["webhook"].verdict, said["event"].verdict) == (
         Verdict.FAIL,
         Verdict.SKIPPED,
@@ -117,7 +117,7 @@ def test_a_backend_that_label_studio_does_not_reach_says_why_without_credentials
 ) -> None:
     why = "500 Server Error: for url: http://u:pw@127.0.0.1/health"
     studio.backends[0].update(state="DI", error_message=why)
-    said = found(context(tmp_path, studio.ingress.url))["backend"]
+    said = found(build_context(tmp_path, studio.ingress.url))["backend"]
     assert said.verdict is Verdict.FAIL
     assert said.sentence.endswith("500 Server Error: for url: http://127.0.0.1/health.")
 
@@ -125,14 +125,14 @@ def test_a_backend_that_label_studio_does_not_reach_says_why_without_credentials
 def test_a_single_label_host_fails_though_label_studio_reaches_it(studio: Studio, tmp_path: Path) -> None:
     studio.backends = [{"url": "http://fitloop:9090", "state": "CO"}]
     studio.hooks = []
-    said = found(context(tmp_path, "http://fitloop:9090"))
+    said = found(build_context(tmp_path, "http://fitloop:9090"))
     assert "is one word" in said["backend"].sentence
     assert "is one word" in said["webhook"].advice.lower()
 
 
 def test_a_second_backend_gets_no_predictions(studio: Studio, tmp_path: Path) -> None:
     studio.backends.insert(0, {"url": "http://other.example", "state": "CO"})
-    assert found(context(tmp_path, studio.ingress.url))["backend"].verdict is Verdict.WARN
+    assert found(build_context(tmp_path, studio.ingress.url))["backend"].verdict is Verdict.WARN
 
 
 @pytest.mark.parametrize(
@@ -147,25 +147,25 @@ def test_a_webhook_that_is_not_as_it_was_made(
     studio: Studio, tmp_path: Path, change: dict[str, Any], said: str
 ) -> None:
     studio.hooks = [studio.hook(**change)]
-    answer = found(context(tmp_path, studio.ingress.url))["webhook"]
+    answer = found(build_context(tmp_path, studio.ingress.url))["webhook"]
     assert answer.verdict is Verdict.FAIL
     assert said in answer.sentence
 
 
 def test_no_webhook_and_one_that_is_refused(studio: Studio, tmp_path: Path) -> None:
     studio.hooks = []
-    said = found(context(tmp_path, studio.ingress.url))
+    said = found(build_context(tmp_path, studio.ingress.url))
     assert "no label will be noticed at once" in said["webhook"].sentence
     assert "USE_DEFAULT_BANNED_SUBNETS=false" in said["webhook"].advice
     studio.hooks, studio.ingress.authorization = [studio.hook()], "Basic eA=="
-    assert "(401)" in webhook.webhook(context(tmp_path, studio.ingress.url), 5).sentence
+    assert "(401)" in webhook.webhook(build_context(tmp_path, studio.ingress.url), 5).sentence
     studio.hooks = [studio.hook(headers={"Authorization": "Basic eA=="})]
-    assert webhook.webhook(context(tmp_path, studio.ingress.url), 5).verdict is Verdict.OK
+    assert webhook.webhook(build_context(tmp_path, studio.ingress.url), 5).verdict is Verdict.OK
 
 
 def test_an_event_that_does_not_come_and_one_that_is_refused(studio: Studio, tmp_path: Path) -> None:
     studio.fires = False
-    said = found(context(tmp_path, studio.ingress.url))
+    said = found(build_context(tmp_path, studio.ingress.url))
     assert said["event"].verdict is Verdict.FAIL
     assert said["private address"].verdict is Verdict.WARN
     count = studio.patched
@@ -175,12 +175,12 @@ def test_an_event_that_does_not_come_and_one_that_is_refused(studio: Studio, tmp
         return count(request)
 
     studio.router.patch("/api/projects/5/", json={"title": "Support"}).mock(side_effect=refuse)
-    assert "was refused" in webhook.event(context(tmp_path, studio.ingress.url), 5).sentence
+    assert "was refused" in webhook.event(build_context(tmp_path, studio.ingress.url), 5).sentence
 
 
 def test_a_project_that_may_not_be_seen_or_changed(studio: Studio, tmp_path: Path) -> None:
     gone = {"status_code": 404, "detail": "No Project matches the given query."}
-    known = context(tmp_path, studio.ingress.url)
+    known = build_context(tmp_path, studio.ingress.url)
     studio.router.patch("/api/projects/5/", json={"title": "Support"}).respond(403, json={})
     assert "could not be given its own title" in webhook.event(known, 5).sentence
     studio.router.post("/api/projects/5/import/predictions", json=[]).respond(403, json={})
@@ -195,14 +195,14 @@ def test_a_project_that_may_not_be_seen_or_changed(studio: Studio, tmp_path: Pat
 
 def test_a_question_that_is_none_of_ours(studio: Studio, tmp_path: Path) -> None:
     studio.row["label_config"] = '<View><Image name="i" value="$i"/></View>'
-    assert found(context(tmp_path, studio.ingress.url))["question"].verdict is Verdict.FAIL
+    assert found(build_context(tmp_path, studio.ingress.url))["question"].verdict is Verdict.FAIL
 
 
 def test_the_question_is_that_of_the_control_that_settings_name(studio: Studio, tmp_path: Path) -> None:
     studio.row["label_config"] = CONFIG.replace(
         "</View>", '<Choices name="mood" toName="text"><Choice value="glad"/></Choices></View>'
     )
-    known = context(tmp_path, studio.ingress.url, trigger=TriggerSettings(controls="mood"))
+    known = build_context(tmp_path, studio.ingress.url, trigger=TriggerSettings(controls="mood"))
     assert project.question(known, 5).sentence.startswith("Choices 'mood' over Text")
     studio.backends[0]["extra_params"] = {"control": "topic"}
     assert (
@@ -211,7 +211,7 @@ def test_the_question_is_that_of_the_control_that_settings_name(studio: Studio, 
 
 
 def test_what_fitloop_says_of_the_project(studio: Studio, tmp_path: Path) -> None:
-    known = context(tmp_path, studio.ingress.url)
+    known = build_context(tmp_path, studio.ingress.url)
     studio.ingress.project["problem"] = "Its token was refused."
     assert project.state(known, 5).sentence == "Fitloop says: Its token was refused."
     studio.ingress.project.clear()
@@ -219,7 +219,7 @@ def test_what_fitloop_says_of_the_project(studio: Studio, tmp_path: Path) -> Non
 
 
 def test_labels_none_of_which_counts_are_a_warning_and_a_few_are_told(studio: Studio, tmp_path: Path) -> None:
-    known, words = context(tmp_path, studio.ingress.url), "3 annotations do not count: skipped."
+    known, words = build_context(tmp_path, studio.ingress.url), "3 annotations do not count: skipped."
     studio.ingress.project.update(labelled=0, not_counted_in_words=words)
     said = project.state(known, 5)
     assert (said.verdict, said.sentence) == (Verdict.WARN, f"No label counts. {words}")
@@ -233,20 +233,23 @@ def test_a_private_address_needs_an_event_or_advice(tmp_path: Path, monkeypatch:
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_: [(0, 0, 0, "", (address, 0))])
 
     known_as("8.8.8.8")
-    assert webhook.private_address(context(tmp_path, "http://a.example")).verdict is Verdict.OK
+    assert webhook.private_address(build_context(tmp_path, "http://a.example")).verdict is Verdict.OK
     known_as("10.1.2.3")
     assert (
         "a.example (10.1.2.3) is a private address"
-        in webhook.private_address(context(tmp_path, "http://a.example")).sentence
+        in webhook.private_address(build_context(tmp_path, "http://a.example")).sentence
     )
-    assert webhook.private_address(context(tmp_path)).verdict is Verdict.SKIPPED
+    assert webhook.private_address(build_context(tmp_path)).verdict is Verdict.SKIPPED
 
     def unknown(*_: object) -> None:
         raise socket.gaierror
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    assert webhook.private_address(context(tmp_path, "http://a.example")).verdict is Verdict.SKIPPED
-    assert webhook.private_address(context(tmp_path, "http://a.example", Where.POD)).verdict is Verdict.FAIL
+    assert webhook.private_address(build_context(tmp_path, "http://a.example")).verdict is Verdict.SKIPPED
+    assert (
+        webhook.private_address(build_context(tmp_path, "http://a.example", Where.POD)).verdict
+        is Verdict.FAIL
+    )
 
 
 class TestProof:
@@ -262,7 +265,7 @@ class TestProof:
     def test_a_name_that_a_pod_does_not_know_fails_nothing(
         self, studio: Studio, tmp_path: Path, unknown: str
     ) -> None:
-        known = context(tmp_path, unknown, Where.POD)
+        known = build_context(tmp_path, unknown, Where.POD)
         said = webhook.private_address(known)
         assert said.verdict is Verdict.OK
         assert said.sentence == (
@@ -275,7 +278,7 @@ class TestProof:
 
     def test_an_event_that_came_is_a_proof(self, studio: Studio, tmp_path: Path, unknown: str) -> None:
         studio.backends = []
-        known = context(tmp_path, unknown, Where.POD)
+        known = build_context(tmp_path, unknown, Where.POD)
         assert webhook.private_address(known).verdict is Verdict.FAIL
         known.seen[5] = True
         assert webhook.private_address(known).verdict is Verdict.OK
@@ -283,20 +286,22 @@ class TestProof:
     @pytest.mark.parametrize("state", ["DI", "ER", ""])
     def test_without_a_proof_it_fails(self, studio: Studio, tmp_path: Path, unknown: str, state: str) -> None:
         studio.backends[0]["state"] = state
-        assert webhook.private_address(context(tmp_path, unknown, Where.POD)).verdict is Verdict.FAIL
+        assert webhook.private_address(build_context(tmp_path, unknown, Where.POD)).verdict is Verdict.FAIL
 
     def test_another_server_at_the_name_inside_the_cluster_is_not_believed(
         self, studio: Studio, tmp_path: Path
     ) -> None:
         studio.ingress.is_fitloop = False
-        said = reach.health(context(tmp_path, studio.ingress.url, Where.POD))
+        said = reach.health(build_context(tmp_path, studio.ingress.url, Where.POD))
         assert said.verdict is Verdict.SKIPPED
         assert "Label Studio reaches Fitloop there" in said.sentence
 
 
 class TestLabelStudio:
-    def with_key(self, folder: Path, key: str, where: Where = Where.MACHINE, url: str = STUDIO) -> Context:
-        known = context(folder, where=where)
+    def with_key(
+        self, folder: Path, key: str, where: Where = Where.MACHINE, url: str = LABEL_STUDIO_URL
+    ) -> Context:
+        known = build_context(folder, where=where)
         settings = Settings(label_studio=LabelStudioSettings(url=url, api_key=SecretStr(key)))
         return Context(settings, where, "", (5,), known.adapters)
 
@@ -352,6 +357,6 @@ class TestLabelStudio:
 
 
 def test_the_url_is_that_of_the_only_backend(studio: Studio, tmp_path: Path) -> None:
-    assert backend.first_backend(context(tmp_path)) == studio.ingress.url
+    assert backend.first_backend(build_context(tmp_path)) == studio.ingress.url
     studio.backends.append({"url": "http://other.example"})
-    assert backend.first_backend(context(tmp_path)) == ""
+    assert backend.first_backend(build_context(tmp_path)) == ""

@@ -15,14 +15,14 @@ from services.cli.checks.context import Context, Where
 from services.cli.checks.finding import Finding, Verdict, examine
 from services.core.settings import AuthSettings
 from tests.fakes import World
-from tests.fakes_doctor import Ingress, context, serving
+from tests.fakes_doctor import FakeIngress, build_context, serve_ingress
 
 SECRET = "hidden-path-of-16"
 
 
 @pytest.fixture
-def ingress() -> Iterator[Ingress]:
-    with serving(Ingress()) as found:
+def ingress() -> Iterator[FakeIngress]:
+    with serve_ingress(FakeIngress()) as found:
         yield found
 
 
@@ -34,8 +34,8 @@ def verdicts(known: Context) -> dict[str, Verdict]:
     return {name: one.verdict for name, one in found(known).items()}
 
 
-def test_a_good_url_is_good_in_every_way(ingress: Ingress, tmp_path: Path) -> None:
-    said = verdicts(context(tmp_path, ingress.url))
+def test_a_good_url_is_good_in_every_way(ingress: FakeIngress, tmp_path: Path) -> None:
+    said = verdicts(build_context(tmp_path, ingress.url))
     assert said.pop("open doors") is Verdict.WARN, "nobody is kept out"
     assert set(said.values()) == {Verdict.OK}
 
@@ -48,18 +48,18 @@ async def test_fitloop_answers_as_the_checks_take_for_good(tmp_path: Path) -> No
         assert await world.predict([{"id": 1}, {"id": 2}], "0.0") == [[], []]
         assert (await world.client.get("/versions")).json() == {"versions": []}
         assert (await world.client.post("/webhook", json={})).status_code == 200
-        assert world.desk.remembered == {}
-        assert world.desk.notified == []
+        assert world.events.remembered == {}
+        assert world.events.notified == []
 
 
 @pytest.mark.parametrize(
     ("status", "verdict"), [(301, Verdict.FAIL), (302, Verdict.FAIL), (308, Verdict.WARN)]
 )
 def test_a_redirect_is_named_with_its_target(
-    ingress: Ingress, tmp_path: Path, status: int, verdict: Verdict
+    ingress: FakeIngress, tmp_path: Path, status: int, verdict: Verdict
 ) -> None:
     ingress.status, ingress.location = status, "https://models.example.com"
-    said = found(context(tmp_path, ingress.url))
+    said = found(build_context(tmp_path, ingress.url))
     assert said["reach"].verdict is verdict
     assert f"({status}) to https://models.example.com/health" in said["reach"].sentence
     if verdict is Verdict.FAIL:
@@ -68,70 +68,74 @@ def test_a_redirect_is_named_with_its_target(
         assert "is redirected" in said["health"].sentence
 
 
-def test_a_small_limit_of_the_ingress_is_seen(ingress: Ingress, tmp_path: Path) -> None:
+def test_a_small_limit_of_the_ingress_is_seen(ingress: FakeIngress, tmp_path: Path) -> None:
     ingress.most = 1 << 20
-    said = found(context(tmp_path, ingress.url))["body size"]
+    said = found(build_context(tmp_path, ingress.url))["body size"]
     assert said.verdict is Verdict.FAIL
     assert "(413)" in said.sentence
     assert "ingress.bodySize" in said.advice
 
 
 def test_who_is_slower_than_label_studio_waits_fails(
-    ingress: Ingress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ingress: FakeIngress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reach, "HEALTH_SECONDS", 0.0)
-    said = found(context(tmp_path, ingress.url))["health"]
+    said = found(build_context(tmp_path, ingress.url))["health"]
     assert said.verdict is Verdict.FAIL
     assert len([path for _, path in ingress.asked if path == "/health"]) == 2, "too slow once is enough"
 
 
-def test_another_server_and_an_empty_ingress_are_told_apart(ingress: Ingress, tmp_path: Path) -> None:
+def test_another_server_and_an_empty_ingress_are_told_apart(ingress: FakeIngress, tmp_path: Path) -> None:
     ingress.is_fitloop = False
-    said = found(context(tmp_path, ingress.url))
+    said = found(build_context(tmp_path, ingress.url))
     assert {said[name].verdict for name in ("health", "setup", "credentials", "body size")} == {Verdict.FAIL}
     assert "is not Fitloop (status 200)" in said["health"].sentence
     ingress.is_fitloop, ingress.status = True, 503
-    assert "no adapter is ready behind it" in found(context(tmp_path, ingress.url))["health"].sentence
+    assert "no adapter is ready behind it" in found(build_context(tmp_path, ingress.url))["health"].sentence
 
 
 def test_nothing_answers(tmp_path: Path) -> None:
-    said = found(context(tmp_path, "http://127.0.0.1:9"))
+    said = found(build_context(tmp_path, "http://127.0.0.1:9"))
     assert said["reach"].verdict is Verdict.FAIL
     assert "cannot be reached from here (connection refused)" in said["reach"].sentence
-    said = found(context(tmp_path, "http://127.0.0.1:9", Where.POD))
+    said = found(build_context(tmp_path, "http://127.0.0.1:9", Where.POD))
     assert said["reach"].verdict is Verdict.SKIPPED, "a pod may not reach its own ingress"
     assert said["body size"].sentence == "The check 'reach' was skipped."
 
 
 class TestCredentials:
     @pytest.fixture
-    def auth(self, ingress: Ingress) -> AuthSettings:
+    def auth(self, ingress: FakeIngress) -> AuthSettings:
         ingress.authorization = "Basic " + base64.b64encode(b"u:p").decode()
         return AuthSettings(username="u", password=SecretStr("p"))
 
     def test_a_password_without_a_way_for_webhooks_fails(
-        self, ingress: Ingress, auth: AuthSettings, tmp_path: Path
+        self, ingress: FakeIngress, auth: AuthSettings, tmp_path: Path
     ) -> None:
-        said = found(context(tmp_path, ingress.url, auth=auth))
+        said = found(build_context(tmp_path, ingress.url, auth=auth))
         assert said["setup"].verdict is Verdict.OK
         assert said["credentials"].verdict is Verdict.FAIL
         assert "webhooks carry none" in said["credentials"].sentence
 
     def test_in_the_url_they_are_for_webhooks_too(
-        self, ingress: Ingress, auth: AuthSettings, tmp_path: Path
+        self, ingress: FakeIngress, auth: AuthSettings, tmp_path: Path
     ) -> None:
-        said = found(context(tmp_path, ingress.url.replace("//", "//u:p@"), auth=auth))
+        said = found(build_context(tmp_path, ingress.url.replace("//", "//u:p@"), auth=auth))
         assert {one.verdict for one in said.values()} == {Verdict.OK}
         assert not any("u:p" in one.sentence + one.advice for one in said.values())
 
-    def test_wrong_ones_fail(self, ingress: Ingress, auth: AuthSettings, tmp_path: Path) -> None:
-        said = found(context(tmp_path, ingress.url, auth=AuthSettings(username="u", password=SecretStr("q"))))
+    def test_wrong_ones_fail(self, ingress: FakeIngress, auth: AuthSettings, tmp_path: Path) -> None:
+        said = found(
+            build_context(tmp_path, ingress.url, auth=AuthSettings(username="u", password=SecretStr("q")))
+        )
         assert said["setup"].verdict is Verdict.FAIL
         assert "Neither the URL's credentials nor" in said["credentials"].sentence
 
-    def test_a_secret_path_stands_for_them(self, ingress: Ingress, tmp_path: Path) -> None:
+    def test_a_secret_path_stands_for_them(self, ingress: FakeIngress, tmp_path: Path) -> None:
         ingress.secret = SECRET
-        said = found(context(tmp_path, f"{ingress.url}/{SECRET}", auth=AuthSettings(secret_path=SECRET)))
+        said = found(
+            build_context(tmp_path, f"{ingress.url}/{SECRET}", auth=AuthSettings(secret_path=SECRET))
+        )
         assert {one.verdict for one in said.values()} == {Verdict.OK}
         assert said["credentials"].sentence.startswith(
             "The secret path in the URL lets Label Studio in without a password"
@@ -139,8 +143,8 @@ class TestCredentials:
 
 
 def test_without_a_url_or_with_a_name_that_only_pods_know_nothing_is_called(tmp_path: Path) -> None:
-    assert set(verdicts(context(tmp_path)).values()) == {Verdict.SKIPPED}
-    known = context(tmp_path, "http://fitloop.here.svc:80", Where.LAPTOP)
+    assert set(verdicts(build_context(tmp_path)).values()) == {Verdict.SKIPPED}
+    known = build_context(tmp_path, "http://fitloop.here.svc:80", Where.LAPTOP)
     assert found(known)["url"].verdict is Verdict.OK
     assert "kubectl -n" in found(known)["reach"].advice
 
@@ -175,7 +179,7 @@ def test_urls_that_django_takes(url: str) -> None:
 )
 def test_urls_that_django_refuses_or_that_cannot_work(url: str, why: str, tmp_path: Path) -> None:
     assert why in problem_of(url)
-    assert reach.url_is_valid(context(tmp_path, url)).verdict is Verdict.FAIL
+    assert reach.url_is_valid(build_context(tmp_path, url)).verdict is Verdict.FAIL
 
 
 def test_addresses() -> None:

@@ -12,7 +12,7 @@ from kubernetes.client import ApiException
 from services.cluster import client
 from services.cluster.client import ClusterError, connect, refusal
 from services.core.errors import BadConfig
-from tests.fakes_kubernetes import NAMESPACE, Api, serving
+from tests.fakes_kubernetes import NAMESPACE, FakeApiServer, serve_api
 
 LEASE = {
     "apiVersion": "coordination.k8s.io/v1",
@@ -22,12 +22,12 @@ LEASE = {
 
 
 @pytest.fixture
-def api() -> Iterator[Api]:
-    with serving(Api()) as running:
+def api() -> Iterator[FakeApiServer]:
+    with serve_api(FakeApiServer()) as running:
         yield running
 
 
-def test_objects_are_made_read_changed_and_removed(api: Api) -> None:
+def test_objects_are_made_read_changed_and_removed(api: FakeApiServer) -> None:
     kube = api.kube()
     made = kube.create("lease", LEASE)
     assert kube.get("lease", "a") == made
@@ -39,13 +39,13 @@ def test_objects_are_made_read_changed_and_removed(api: Api) -> None:
     assert kube.get("lease", "a") is None
 
 
-def test_pods_are_of_the_core(api: Api) -> None:
+def test_pods_are_of_the_core(api: FakeApiServer) -> None:
     api.put("pods", {"kind": "Pod", "metadata": {"name": "p", "labels": {"x": "1"}}})
     assert [pod["metadata"]["name"] for pod in api.kube().pods("x=1")] == ["p"]
     assert api.asked[-1][1] == f"/api/v1/namespaces/{NAMESPACE}/pods"
 
 
-def test_a_change_of_what_somebody_changed_is_refused(api: Api) -> None:
+def test_a_change_of_what_somebody_changed_is_refused(api: FakeApiServer) -> None:
     kube = api.kube()
     read = kube.create("lease", LEASE)
     kube.replace("lease", "a", {**read, "spec": {"holderIdentity": "me"}})
@@ -55,7 +55,7 @@ def test_a_change_of_what_somebody_changed_is_refused(api: Api) -> None:
 
 
 @pytest.mark.parametrize("status", [429, 500, 503, 0])
-def test_reading_is_tried_again_where_the_api_is_busy_or_cuts_off(api: Api, status: int) -> None:
+def test_reading_is_tried_again_where_the_api_is_busy_or_cuts_off(api: FakeApiServer, status: int) -> None:
     api.put("leases", LEASE)
     api.faults += [("GET", status, {"Retry-After": "0"})] * 2
     assert api.kube().get("lease", "a")
@@ -65,45 +65,45 @@ def test_reading_is_tried_again_where_the_api_is_busy_or_cuts_off(api: Api, stat
     assert failed.value.status == status
 
 
-def test_a_new_object_is_tried_once(api: Api) -> None:
+def test_a_new_object_is_tried_once(api: FakeApiServer) -> None:
     api.faults += [("POST", 500, {})]
     with pytest.raises(ClusterError):
         api.kube().create("lease", LEASE)
-    assert api.counted("POST", "leases") == 1
+    assert api.count_requests("POST", "leases") == 1
 
 
-def test_an_api_that_is_away_or_silent_is_an_error_within_the_time_limit(api: Api) -> None:
-    api.let_go.clear()
+def test_an_api_that_is_away_or_silent_is_an_error_within_the_time_limit(api: FakeApiServer) -> None:
+    api.answering.clear()
     with pytest.raises(ClusterError, match="does not answer") as silent:
         api.kube((0.2, 0.2)).get("lease", "a")
     assert silent.value.status == 0
     assert len(api.asked) == 1
-    api.let_go.set()
-    nowhere = Api(port=9)
+    api.answering.set()
+    nowhere = FakeApiServer(port=9)
     with pytest.raises(ClusterError, match="does not answer"):
         nowhere.kube().get("lease", "a")
 
 
 def test_a_watch_tells_what_came_after_a_version_and_ends_in_good_order(
-    api: Api, monkeypatch: pytest.MonkeyPatch
+    api: FakeApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "WATCH_SECONDS", 1)
     api.put("leases", LEASE)
     _, version = api.kube().items("lease", "")
     api.put("leases", {**LEASE, "spec": {}})
-    api.drop("leases", "a")
+    api.remove("leases", "a")
     events = list(api.kube().watch("lease", "x=1", version))
     assert [event["type"] for event in events] == ["MODIFIED", "DELETED"]
 
 
-def test_a_watch_from_too_old_a_version_is_410(api: Api) -> None:
+def test_a_watch_from_too_old_a_version_is_410(api: FakeApiServer) -> None:
     api.oldest = 1000
     with pytest.raises(ClusterError) as gone:
         list(api.kube().watch("lease", "", "1"))
     assert gone.value.status == 410
 
 
-def test_a_watch_that_is_cut_off_is_an_error(api: Api) -> None:
+def test_a_watch_that_is_cut_off_is_an_error(api: FakeApiServer) -> None:
     watch = api.kube().watch("lease", "", "1")
     api.put("leases", LEASE)
     next(watch)
@@ -151,7 +151,9 @@ def test_without_a_cluster_there_is_one_sentence(monkeypatch: pytest.MonkeyPatch
         connect("here")
 
 
-def test_kubeconfig_names_the_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, api: Api) -> None:
+def test_kubeconfig_names_the_cluster(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, api: FakeApiServer
+) -> None:
     path = tmp_path / "kubeconfig"
     path.write_text(api.kubeconfig())
     monkeypatch.setattr(client, "_NAMESPACE", tmp_path / "none")

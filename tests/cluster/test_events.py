@@ -8,13 +8,13 @@ import pytest
 
 from services.cluster import events as module
 from services.cluster.events import Events
-from tests.fakes_kubernetes import NAMESPACE, Api, serving
+from tests.fakes_kubernetes import NAMESPACE, FakeApiServer, serve_api
 from tests.waiting import eventually
 
 
 @pytest.fixture
-def api() -> Iterator[Api]:
-    with serving(Api()) as running:
+def api() -> Iterator[FakeApiServer]:
+    with serve_api(FakeApiServer()) as running:
         running.put(
             "inferenceservices", {"kind": "InferenceService", "metadata": {"name": "fitloop", "uid": "u1"}}
         )
@@ -22,14 +22,14 @@ def api() -> Iterator[Api]:
         yield running
 
 
-def test_an_event_is_about_the_workload_or_a_job_by_its_uid(api: Api) -> None:
+def test_an_event_is_about_the_workload_or_a_job_by_its_uid(api: FakeApiServer) -> None:
     events = Events(api.kube(), "inferenceservice/fitloop", "pod-a")
     events.start()
     events.tell("RolloutStarted", "New predictors load v-1.")
     events.tell("RunFailed", "Run 1-1 is failed.", warning=True, job="fitloop-1-1")
     events.tell("RunDone", "Run 1-2 is done.", job="fitloop-1-2")
-    eventually(lambda: len(api.of("events")) == 3)
-    first, second, third = api.of("events")
+    eventually(lambda: len(api.list_objects("events")) == 3)
+    first, second, third = api.list_objects("events")
     assert first["regarding"] == {
         "apiVersion": "serving.kserve.io/v1beta1",
         "kind": "InferenceService",
@@ -50,20 +50,20 @@ def test_an_event_is_about_the_workload_or_a_job_by_its_uid(api: Api) -> None:
     assert "uid" not in third["regarding"]
 
 
-def test_the_same_again_is_not_said(api: Api) -> None:
+def test_the_same_again_is_not_said(api: FakeApiServer) -> None:
     events = Events(api.kube(), "inferenceservice/fitloop", "pod-a")
     for _ in range(5):
         events.tell("A", "same")
     events.tell("A", "other")
     events.start()
-    eventually(lambda: len(api.of("events")) == 2)
+    eventually(lambda: len(api.list_objects("events")) == 2)
 
 
-def test_nobody_waits_for_them(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_waits_for_them(api: FakeApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_REMEMBERED", 10)
     events = Events(api.kube(), "inferenceservice/fitloop", "pod-a")
     for number in range(200):
         events.tell("A", str(number))
     api.faults += [("POST", 403, {})]
     events.start()
-    eventually(lambda: len(api.of("events")) == 99)
+    eventually(lambda: len(api.list_objects("events")) == 99)

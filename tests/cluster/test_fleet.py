@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from services.cluster.fleet import Fleet, Pod
-from tests.fakes_kubernetes import Api, serving
+from tests.fakes_kubernetes import FakeApiServer, serve_api
 
 STATE = b'{"held": {"5-1": ["v-1"]}}'
 
 
 @pytest.fixture
-def api() -> Iterator[Api]:
-    with serving(Api()) as found:
+def api() -> Iterator[FakeApiServer]:
+    with serve_api(FakeApiServer()) as found:
         yield found
 
 
@@ -48,18 +48,18 @@ def answers() -> Iterator[list[bytes]]:
     thread.join()
 
 
-def put(api: Api, name: str, *, ip: str | None = "127.0.0.1", **meta: Any) -> None:
+def put(api: FakeApiServer, name: str, *, ip: str | None = "127.0.0.1", **meta: Any) -> None:
     status = {"conditions": [{"type": "Ready", "status": "True"}]} | ({"podIP": ip} if ip else {})
     known = {"name": name, "labels": {"fitloop.io/predictor": "f"}} | meta
     api.put("pods", {"kind": "Pod", "metadata": known, "status": status})
 
 
-def look(api: Api, port: int) -> list[Pod]:
+def look(api: FakeApiServer, port: int) -> list[Pod]:
     return sorted(Fleet(api.kube(), "fitloop.io/predictor=f", port).pods(), key=lambda pod: pod.name)
 
 
 def test_each_pod_is_asked_and_those_that_end_or_belong_to_others_are_left_out(
-    api: Api, answers: list[bytes]
+    api: FakeApiServer, answers: list[bytes]
 ) -> None:
     put(api, "p-1")
     put(api, "p-2", ip=None)
@@ -70,13 +70,15 @@ def test_each_pod_is_asked_and_those_that_end_or_belong_to_others_are_left_out(
 
 
 @pytest.mark.parametrize("nonsense", [b"", b"<html>", b"[1]", b"[" * 100_000, STATE + b" " * (4 << 20)])
-def test_a_pod_that_answers_nonsense_does_not_answer(api: Api, answers: list[bytes], nonsense: bytes) -> None:
+def test_a_pod_that_answers_nonsense_does_not_answer(
+    api: FakeApiServer, answers: list[bytes], nonsense: bytes
+) -> None:
     put(api, "p-1")
     answers.append(nonsense)
     assert look(api, int(answers[0])) == [Pod("p-1", True)]
 
 
-def test_a_pod_whose_port_is_closed_does_not_answer(api: Api) -> None:
+def test_a_pod_whose_port_is_closed_does_not_answer(api: FakeApiServer) -> None:
     put(api, "p-1")
     with socket.create_server(("127.0.0.1", 0)) as found:
         port = int(found.getsockname()[1])
@@ -84,7 +86,7 @@ def test_a_pod_whose_port_is_closed_does_not_answer(api: Api) -> None:
 
 
 def test_all_looks_share_one_tls_context(
-    api: Api, answers: list[bytes], monkeypatch: pytest.MonkeyPatch
+    api: FakeApiServer, answers: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(3):
         put(api, f"p-{number}")
@@ -94,12 +96,12 @@ def test_all_looks_share_one_tls_context(
         assert all(pod.answers for pod in fleet.pods())
 
 
-def test_no_pods_are_no_error(api: Api) -> None:
+def test_no_pods_are_no_error(api: FakeApiServer) -> None:
     assert look(api, 1) == []
 
 
 @pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
-def test_a_pod_that_has_ended_holds_up_nobody(api: Api, answers: list[bytes], phase: str) -> None:
+def test_a_pod_that_has_ended_holds_up_nobody(api: FakeApiServer, answers: list[bytes], phase: str) -> None:
     """Kubernetes leaves evicted pods to be seen; a roll that waited for one would never end."""
     put(api, "one")
     evicted = {"name": "two", "labels": {"fitloop.io/predictor": "f"}}

@@ -10,13 +10,13 @@ import pytest
 from services.cluster.client import ClusterError
 from services.cluster.headcount import Headcount
 from tests.fakes import metric
-from tests.fakes_kubernetes import Api, serving
+from tests.fakes_kubernetes import FakeApiServer, serve_api
 from tests.waiting import eventually
 
 
 @pytest.fixture
-def api() -> Iterator[Api]:
-    with serving(Api()) as running:
+def api() -> Iterator[FakeApiServer]:
+    with serve_api(FakeApiServer()) as running:
         yield running
 
 
@@ -35,7 +35,7 @@ def requests(outcome: str) -> float:
     return metric("fitloop_kubernetes_requests_total", outcome=outcome)
 
 
-def test_ready_predictors_are_counted_as_they_come_and_go(api: Api) -> None:
+def test_ready_predictors_are_counted_as_they_come_and_go(api: FakeApiServer) -> None:
     headcount = Headcount(api.kube(), "x=1")
     assert math.isnan(headcount.ready())
     api.put("pods", predictor("a", ready=True))
@@ -46,7 +46,7 @@ def test_ready_predictors_are_counted_as_they_come_and_go(api: Api) -> None:
         eventually(lambda: metric("fitloop_predictors_ready") == 1)
         api.put("pods", predictor("b", ready=True))
         eventually(lambda: metric("fitloop_predictors_ready") == 2)
-        api.drop("pods", "a")
+        api.remove("pods", "a")
         eventually(lambda: metric("fitloop_predictors_ready") == 1)
     finally:
         headcount.close()
@@ -55,7 +55,7 @@ def test_ready_predictors_are_counted_as_they_come_and_go(api: Api) -> None:
 @pytest.mark.parametrize(
     ("status", "outcome"), [(404, "not_found"), (409, "conflict"), (403, "failed"), (500, "failed")]
 )
-def test_requests_are_counted_by_outcome(api: Api, status: int, outcome: str) -> None:
+def test_requests_are_counted_by_outcome(api: FakeApiServer, status: int, outcome: str) -> None:
     before = requests(outcome)
     api.faults.append(("POST", status, {}))
     with pytest.raises(ClusterError):
@@ -63,11 +63,11 @@ def test_requests_are_counted_by_outcome(api: Api, status: int, outcome: str) ->
     assert requests(outcome) == before + 1
 
 
-def test_what_works_is_ok_and_an_api_that_is_away_unreachable(api: Api) -> None:
+def test_what_works_is_ok_and_an_api_that_is_away_unreachable(api: FakeApiServer) -> None:
     ok, away = requests("ok"), requests("unreachable")
     api.kube().create("lease", {"metadata": {"name": "a"}})
     assert requests("ok") == ok + 1
-    with serving(Api()) as other:
+    with serve_api(FakeApiServer()) as other:
         kube = other.kube()
     with pytest.raises(ClusterError):
         kube.get("lease", "a")

@@ -16,7 +16,7 @@ from services.core.domain import Attempt, Launch, Parameters, RunRequest, RunSta
 from services.core.runs import Runs
 from services.core.store.files import FileStore
 from tests.cluster.samples import CREATED, MANIFEST, job, pod
-from tests.fakes_kubernetes import Api, serving
+from tests.fakes_kubernetes import FakeApiServer, serve_api
 from tests.waiting import eventually
 
 REQUEST = RunRequest("1-1", "1-x", 1, "asked for", Parameters(), 0.0)
@@ -24,8 +24,8 @@ NAME = "fitloop-1-1"
 
 
 @pytest.fixture
-def api() -> Iterator[Api]:
-    with serving(Api()) as running:
+def api() -> Iterator[FakeApiServer]:
+    with serve_api(FakeApiServer()) as running:
         running.put("leases", {"kind": "Lease", "metadata": {"name": "fitloop"}})
         yield running
 
@@ -40,7 +40,7 @@ def runs(tmp_path: Path) -> Runs:
 class Launchers:
     """Makes launchers as processes would, and ends them."""
 
-    def __init__(self, api: Api, runs: Runs) -> None:
+    def __init__(self, api: FakeApiServer, runs: Runs) -> None:
         self.api, self.runs = api, runs
         self.made: list[JobLauncher] = []
 
@@ -59,7 +59,7 @@ class Launchers:
 
 
 @pytest.fixture
-def make(api: Api, runs: Runs, monkeypatch: pytest.MonkeyPatch) -> Iterator[Launchers]:
+def make(api: FakeApiServer, runs: Runs, monkeypatch: pytest.MonkeyPatch) -> Iterator[Launchers]:
     monkeypatch.setattr(watch, "_FIRST_PAUSE", 0.05)
     monkeypatch.setattr(watch, "_LONGEST_PAUSE", 0.1)
     made = Launchers(api, runs)
@@ -73,11 +73,11 @@ def outcome(launcher: JobLauncher) -> RunState | None:
     return launch.outcome if launch else None
 
 
-def test_a_run_becomes_a_job_of_the_lease_once(api: Api, make: Launchers) -> None:
+def test_a_run_becomes_a_job_of_the_lease_once(api: FakeApiServer, make: Launchers) -> None:
     launcher = make()
     for _ in range(3):
         launcher.launch(REQUEST)
-    (found,) = api.of("jobs")
+    (found,) = api.list_objects("jobs")
     assert found["metadata"]["name"] == NAME
     (owner,) = found["metadata"]["ownerReferences"]
     assert owner == {
@@ -88,27 +88,29 @@ def test_a_run_becomes_a_job_of_the_lease_once(api: Api, make: Launchers) -> Non
         "controller": False,
         "blockOwnerDeletion": False,
     }
-    assert api.counted("POST", "jobs") == 1
+    assert api.count_requests("POST", "jobs") == 1
     asked = len(api.asked)
     launcher.launch(REQUEST)
     assert len(api.asked) == asked
 
 
-def test_without_a_lease_the_job_belongs_to_nobody(api: Api, make: Launchers) -> None:
-    api.drop("leases", "fitloop")
+def test_without_a_lease_the_job_belongs_to_nobody(api: FakeApiServer, make: Launchers) -> None:
+    api.remove("leases", "fitloop")
     make().launch(REQUEST)
-    assert "ownerReferences" not in api.of("jobs")[0]["metadata"]
+    assert "ownerReferences" not in api.list_objects("jobs")[0]["metadata"]
 
 
-def test_before_it_is_known_which_jobs_there_are_nothing_is_launched(api: Api, make: Launchers) -> None:
+def test_before_it_is_known_which_jobs_there_are_nothing_is_launched(
+    api: FakeApiServer, make: Launchers
+) -> None:
     launcher = make(start=False)
     with pytest.raises(ClusterError, match="It is not known which Jobs there are"):
         launcher.launch(REQUEST)
     assert launcher.observe("1-1") is None
-    assert api.of("jobs") == []
+    assert api.list_objects("jobs") == []
 
 
-def test_a_job_that_is_there_already_is_attached_to(api: Api, make: Launchers) -> None:
+def test_a_job_that_is_there_already_is_attached_to(api: FakeApiServer, make: Launchers) -> None:
     """As when the answer to its creation was lost, or another leader was quicker."""
     launcher = make()
     with api.lock:
@@ -116,13 +118,13 @@ def test_a_job_that_is_there_already_is_attached_to(api: Api, make: Launchers) -
         api.objects["jobs", NAME]["metadata"]["resourceVersion"] = "1"
     launcher.launch(REQUEST)
     launcher.launch(REQUEST)
-    assert api.counted("POST", "jobs") == 1
+    assert api.count_requests("POST", "jobs") == 1
     assert launcher.observe("1-1") == Launch("1-1")
 
 
 @pytest.mark.parametrize("other", [{"run": "1-2"}, {"mark": "5.000000"}])
 def test_a_job_of_another_request_is_never_taken_for_ours(
-    api: Api, make: Launchers, other: dict[str, str]
+    api: FakeApiServer, make: Launchers, other: dict[str, str]
 ) -> None:
     api.put("jobs", job(NAME, ("Complete", ""), **other))
     launcher = make()
@@ -130,19 +132,21 @@ def test_a_job_of_another_request_is_never_taken_for_ours(
         launcher.launch(REQUEST)
     assert launcher.observe("1-1") is None
     launcher.cancel("1-1")
-    assert len(api.of("jobs")) == 1
+    assert len(api.list_objects("jobs")) == 1
 
 
-def test_a_job_that_went_between_two_looks_is_made_in_the_next_step(api: Api, make: Launchers) -> None:
+def test_a_job_that_went_between_two_looks_is_made_in_the_next_step(
+    api: FakeApiServer, make: Launchers
+) -> None:
     launcher = make()
     api.faults.append(("POST", 409, {}))
     with pytest.raises(ClusterError, match="was there a moment ago"):
         launcher.launch(REQUEST)
     launcher.launch(REQUEST)
-    assert len(api.of("jobs")) == 1
+    assert len(api.list_objects("jobs")) == 1
 
 
-def test_what_happens_is_seen_and_written(api: Api, make: Launchers, runs: Runs) -> None:
+def test_what_happens_is_seen_and_written(api: FakeApiServer, make: Launchers, runs: Runs) -> None:
     launcher = make()
     launcher.launch(REQUEST)
     api.put("pods", pod("p", "Pending", unschedulable="1 Insufficient nvidia.com/gpu."))
@@ -155,15 +159,15 @@ def test_what_happens_is_seen_and_written(api: Api, make: Launchers, runs: Runs)
     eventually(lambda: outcome(launcher))
     done = Launch("1-1", (Attempt(1, CREATED + 1, CREATED + 3, 0),), RunState.DONE)
     assert runs.launch("1-1") == done
-    api.drop("jobs", NAME)
-    api.drop("pods", "p")
+    api.remove("jobs", NAME)
+    api.remove("pods", "p")
     other = make()
     assert other.observe("1-1") == done
     other.launch(REQUEST)
-    assert api.of("jobs") == []
+    assert api.list_objects("jobs") == []
 
 
-def test_exit_codes_are_known_once_the_job_is_over(api: Api, make: Launchers) -> None:
+def test_exit_codes_are_known_once_the_job_is_over(api: FakeApiServer, make: Launchers) -> None:
     """Though the watch of pods may be behind that of Jobs."""
     launcher = make()
     launcher.launch(REQUEST)
@@ -178,7 +182,9 @@ def test_exit_codes_are_known_once_the_job_is_over(api: Api, make: Launchers) ->
     assert "PodFailurePolicy" in launch.reason
 
 
-def test_a_run_whose_pods_cannot_be_listed_has_its_outcome_all_the_same(api: Api, make: Launchers) -> None:
+def test_a_run_whose_pods_cannot_be_listed_has_its_outcome_all_the_same(
+    api: FakeApiServer, make: Launchers
+) -> None:
     launcher = make()
     launcher.launch(REQUEST)
     api.faults += [("GET", 403, {})]
@@ -187,12 +193,12 @@ def test_a_run_whose_pods_cannot_be_listed_has_its_outcome_all_the_same(api: Api
 
 
 def test_while_the_api_is_away_nothing_is_made_up(
-    api: Api, runs: Runs, monkeypatch: pytest.MonkeyPatch
+    api: FakeApiServer, runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch, "_LONGEST_PAUSE", 0.1)
-    other = Api()
+    other = FakeApiServer()
     make = Launchers(other, runs)
-    with serving(other):
+    with serve_api(other):
         launcher = make()
         launcher.launch(REQUEST)
         other.put("pods", pod("p", started=CREATED + 1))
@@ -206,46 +212,50 @@ def test_while_the_api_is_away_nothing_is_made_up(
     with pytest.raises(ClusterError, match="does not answer"):
         launcher.launch(fresh)
     other.put("jobs", job(NAME, ("Complete", "")))
-    with serving(other):
+    with serve_api(other):
         eventually(lambda: outcome(launcher) is RunState.DONE)
         launcher.launch(fresh)
         launcher.close()
-    assert len(other.of("jobs")) == 2
+    assert len(other.list_objects("jobs")) == 2
 
 
-def test_a_job_that_somebody_deleted_is_made_again_once_its_pods_are_gone(api: Api, make: Launchers) -> None:
+def test_a_job_that_somebody_deleted_is_made_again_once_its_pods_are_gone(
+    api: FakeApiServer, make: Launchers
+) -> None:
     launcher = make()
     launcher.launch(REQUEST)
     api.put("pods", pod("p", started=CREATED + 1))
     eventually(lambda: (found := launcher.observe("1-1")) and found.attempts)
-    api.drop("jobs", NAME)
+    api.remove("jobs", NAME)
     eventually(lambda: launcher.jobs.get(NAME) is None)
     launcher.launch(REQUEST)
-    assert api.of("jobs") == []
+    assert api.list_objects("jobs") == []
     launch = launcher.observe("1-1")
     assert launch is not None
     assert launch.waiting == "the pods of its Job, which was deleted, still end"
-    api.drop("pods", "p")
+    api.remove("pods", "p")
     eventually(lambda: not launcher.pods.all())
     launcher.launch(REQUEST)
-    assert len(api.of("jobs")) == 1
+    assert len(api.list_objects("jobs")) == 1
     again = launcher.observe("1-1")
     assert again is not None
     assert (len(again.attempts), again.waiting, again.outcome) == (1, "", None)
 
 
-def test_a_run_that_said_its_last_word_is_not_launched_again(api: Api, make: Launchers, runs: Runs) -> None:
+def test_a_run_that_said_its_last_word_is_not_launched_again(
+    api: FakeApiServer, make: Launchers, runs: Runs
+) -> None:
     """Its Job's time to live was over before anybody looked."""
     runs.write(RunStatus("1-1", RunState.DONE, exit_code=0, updated_at=CREATED + 5))
     launcher = make()
     launcher.launch(REQUEST)
-    assert api.of("jobs") == []
+    assert api.list_objects("jobs") == []
     assert outcome(launcher) is RunState.DONE
     assert runs.launch("1-1") == launcher.observe("1-1")
 
 
 def test_a_failure_is_not_the_last_word_while_there_is_a_job_that_the_watch_did_not_tell_of(
-    api: Api, make: Launchers, runs: Runs
+    api: FakeApiServer, make: Launchers, runs: Runs
 ) -> None:
     launcher = make()
     launcher.jobs.close()
@@ -255,59 +265,59 @@ def test_a_failure_is_not_the_last_word_while_there_is_a_job_that_the_watch_did_
     assert launcher.jobs.get(NAME)
 
 
-def test_cancel_deletes_the_job_and_holds(api: Api, make: Launchers, runs: Runs) -> None:
+def test_cancel_deletes_the_job_and_holds(api: FakeApiServer, make: Launchers, runs: Runs) -> None:
     launcher = make()
     launcher.launch(REQUEST)
     launcher.cancel("1-1")
-    assert api.of("jobs") == []
+    assert api.list_objects("jobs") == []
     assert outcome(launcher) is RunState.CANCELLED
     launcher.launch(REQUEST)
     make().launch(REQUEST)
-    assert api.of("jobs") == []
+    assert api.list_objects("jobs") == []
     launcher.cancel("1-1")
     assert runs.launch("1-1") == Launch("1-1", (), RunState.CANCELLED)
 
 
-def test_cancel_of_what_was_never_launched_holds(api: Api, make: Launchers) -> None:
+def test_cancel_of_what_was_never_launched_holds(api: FakeApiServer, make: Launchers) -> None:
     launcher = make()
     launcher.cancel("1-1")
     launcher.launch(REQUEST)
-    assert api.of("jobs") == []
+    assert api.list_objects("jobs") == []
     assert launcher.observe("1-1") == Launch("1-1", (), RunState.CANCELLED)
 
 
-def test_cancel_after_the_end_changes_nothing(api: Api, make: Launchers) -> None:
+def test_cancel_after_the_end_changes_nothing(api: FakeApiServer, make: Launchers) -> None:
     launcher = make()
     launcher.launch(REQUEST)
     api.put("jobs", job(NAME, ("Complete", "")))
     eventually(lambda: outcome(launcher))
     launcher.cancel("1-1")
     assert outcome(launcher) is RunState.DONE
-    assert len(api.of("jobs")) == 1
+    assert len(api.list_objects("jobs")) == 1
 
 
-def test_a_job_that_could_not_be_deleted_is_deleted_later(api: Api, make: Launchers) -> None:
+def test_a_job_that_could_not_be_deleted_is_deleted_later(api: FakeApiServer, make: Launchers) -> None:
     launcher = make()
     launcher.launch(REQUEST)
     api.faults.append(("DELETE", 403, {}))
     launcher.cancel("1-1")
-    assert len(api.of("jobs")) == 1
+    assert len(api.list_objects("jobs")) == 1
     assert outcome(launcher) is RunState.CANCELLED
     make()  # it looks at all Jobs there are, as each does once a minute
-    eventually(lambda: not api.of("jobs"))
+    eventually(lambda: not api.list_objects("jobs"))
 
 
-def test_jobs_go_on_when_an_adapter_ends(api: Api, make: Launchers) -> None:
+def test_jobs_go_on_when_an_adapter_ends(api: FakeApiServer, make: Launchers) -> None:
     launcher = make()
     launcher.launch(REQUEST)
     launcher.close()
-    assert len(api.of("jobs")) == 1
+    assert len(api.list_objects("jobs")) == 1
     other = make()
     other.launch(REQUEST)
-    assert api.counted("POST", "jobs") == 1
+    assert api.count_requests("POST", "jobs") == 1
 
 
-def test_nobody_waits_for_events_of_runs(api: Api, make: Launchers) -> None:
+def test_nobody_waits_for_events_of_runs(api: FakeApiServer, make: Launchers) -> None:
     launcher = make()
     launcher.launch(REQUEST)
     api.faults += [("POST", 500, {})] * 2
@@ -315,6 +325,6 @@ def test_nobody_waits_for_events_of_runs(api: Api, make: Launchers) -> None:
     launcher.cancel("1-1")
     launcher.events.tell("RolloutStarted", "New predictors load it.")
     launcher.events.tell("RolloutBlocked", "No node.", warning=True)
-    eventually(lambda: api.of("events"))
-    (told,) = copy.deepcopy(api.of("events"))
+    eventually(lambda: api.list_objects("events"))
+    (told,) = copy.deepcopy(api.list_objects("events"))
     assert told["reason"] == "RolloutBlocked"

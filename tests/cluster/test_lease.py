@@ -16,7 +16,7 @@ from services.cluster.lease import DEADLINE, DURATION, RETRY, Lease, uptime
 
 
 @dataclass
-class KubeFake:
+class FakeKube:
     """One object with versions; `away` is the fault, `delay` how long an answer takes by the candidates' clock."""
 
     namespace: str = "here"
@@ -66,8 +66,8 @@ class Candidate:
 
     def __init__(self, shared: dict[str, Any], name: str, began: float = 0.0) -> None:
         self.now = began
-        self.lease = Lease(KubeFake(shared=shared), "fitloop", name, lambda: self.now)  # type: ignore[arg-type]  # as much of Kube as is used
-        self.kube: KubeFake = self.lease.kube  # type: ignore[assignment]  # a copy of it
+        self.lease = Lease(FakeKube(shared=shared), "fitloop", name, lambda: self.now)  # type: ignore[arg-type]  # as much of Kube as is used
+        self.kube: FakeKube = self.lease.kube  # type: ignore[assignment]  # a copy of it
 
     def turn(self) -> bool:
         with contextlib.suppress(ClusterError):

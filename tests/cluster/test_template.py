@@ -17,15 +17,15 @@ from services.cluster.template import fill, load_template, mark_of, name_of, pro
 from services.core.domain import Parameters, RunRequest
 from services.core.errors import BadConfig
 from tests.cluster.samples import MANIFEST
-from tests.fakes_kubernetes import Api, serving
+from tests.fakes_kubernetes import FakeApiServer, serve_api
 
 REQUEST = RunRequest("12-3", "12-x", 12, "asked for", Parameters(), 1700000000.25)
 OWNER = {"kind": "Lease", "name": "fitloop", "uid": "u"}
 
 
 @pytest.fixture
-def api() -> Iterator[Api]:
-    with serving(Api()) as running:
+def api() -> Iterator[FakeApiServer]:
+    with serve_api(FakeApiServer()) as running:
         yield running
 
 
@@ -158,16 +158,18 @@ def test_what_cannot_be_read_is_one_line(text: str | None, tmp_path: Path) -> No
     assert "\n" not in str(refused.value)
 
 
-def test_the_api_judges_a_job_that_is_not_kept(api: Api) -> None:
+def test_the_api_judges_a_job_that_is_not_kept(api: FakeApiServer) -> None:
     rehearse(api.kube(), MANIFEST, "fitloop", "s3://b/p/")
-    assert api.of("jobs") == []
+    assert api.list_objects("jobs") == []
     assert api.asked[-1][2] == {"dryRun": "All", "fieldValidation": "Strict"}
 
 
 @pytest.mark.parametrize(
     ("status", "kind"), [(422, BadConfig), (400, BadConfig), (403, ClusterError), (500, ClusterError)]
 )
-def test_only_a_wrong_manifest_is_the_manifests_fault(api: Api, status: int, kind: type[Exception]) -> None:
+def test_only_a_wrong_manifest_is_the_manifests_fault(
+    api: FakeApiServer, status: int, kind: type[Exception]
+) -> None:
     api.faults.append(("POST", status, {}))
     with pytest.raises(kind):
         rehearse(api.kube(), MANIFEST, "fitloop", "s3://b/p/")

@@ -10,13 +10,13 @@ import pytest
 from services.cluster import client, watch
 from services.cluster.watch import Mirror
 from services.core.errors import StoreError
-from tests.fakes_kubernetes import Api, serving
+from tests.fakes_kubernetes import FakeApiServer, serve_api
 from tests.waiting import eventually
 
 
 @pytest.fixture
-def api() -> Iterator[Api]:
-    with serving(Api()) as running:
+def api() -> Iterator[FakeApiServer]:
+    with serve_api(FakeApiServer()) as running:
         yield running
 
 
@@ -36,7 +36,7 @@ def bell() -> threading.Event:
 
 
 @pytest.fixture
-def mirror(api: Api, bell: threading.Event) -> Iterator[Mirror]:
+def mirror(api: FakeApiServer, bell: threading.Event) -> Iterator[Mirror]:
     made = Mirror(api.kube(), "lease", "x=1", bell.set)
     yield made
     made.close()
@@ -46,7 +46,9 @@ def names(mirror: Mirror) -> set[str]:
     return {one["metadata"]["name"] for one in mirror.all()}
 
 
-def test_what_is_there_and_what_happens_is_known(api: Api, mirror: Mirror, bell: threading.Event) -> None:
+def test_what_is_there_and_what_happens_is_known(
+    api: FakeApiServer, mirror: Mirror, bell: threading.Event
+) -> None:
     api.put("leases", lease("a"))
     assert not mirror.listed.is_set()
     mirror.start()
@@ -59,16 +61,16 @@ def test_what_is_there_and_what_happens_is_known(api: Api, mirror: Mirror, bell:
     assert bell.wait(5)
     api.put("leases", lease("b", holderIdentity="me"))
     eventually(lambda: (mirror.get("b") or {}).get("spec"))
-    api.drop("leases", "a")
+    api.remove("leases", "a")
     eventually(lambda: names(mirror) == {"b"})
-    assert api.counted("GET", "leases") == 2  # one list, one watch
+    assert api.count_requests("GET", "leases") == 2  # one list, one watch
     assert mirror.trouble == ""
 
 
-def test_a_watch_that_is_cut_off_goes_on_where_it_was(api: Api, mirror: Mirror) -> None:
+def test_a_watch_that_is_cut_off_goes_on_where_it_was(api: FakeApiServer, mirror: Mirror) -> None:
     mirror.start()
     assert mirror.listed.wait(5)
-    eventually(lambda: api.counted("GET", "leases") == 2)
+    eventually(lambda: api.count_requests("GET", "leases") == 2)
     api.cut += 1
     api.put("leases", lease("a"))
     eventually(lambda: names(mirror) == {"a"})
@@ -76,10 +78,10 @@ def test_a_watch_that_is_cut_off_goes_on_where_it_was(api: Api, mirror: Mirror) 
     assert len(lists) == 1
 
 
-def test_too_old_a_version_lists_anew(api: Api, mirror: Mirror) -> None:
+def test_too_old_a_version_lists_anew(api: FakeApiServer, mirror: Mirror) -> None:
     mirror.start()
     assert mirror.listed.wait(5)
-    eventually(lambda: api.counted("GET", "leases") == 2)
+    eventually(lambda: api.count_requests("GET", "leases") == 2)
     api.put("leases", lease("a"))
     eventually(lambda: names(mirror) == {"a"})
     api.objects.clear()
@@ -90,9 +92,9 @@ def test_too_old_a_version_lists_anew(api: Api, mirror: Mirror) -> None:
     eventually(lambda: names(mirror) == set())
 
 
-def test_while_the_api_is_away_what_was_known_stays(api: Api, bell: threading.Event) -> None:
-    other = Api()
-    with serving(other):
+def test_while_the_api_is_away_what_was_known_stays(api: FakeApiServer, bell: threading.Event) -> None:
+    other = FakeApiServer()
+    with serve_api(other):
         mirror = Mirror(other.kube(), "lease", "x=1", bell.set)
         other.put("leases", lease("a"))
         mirror.start()
@@ -100,13 +102,15 @@ def test_while_the_api_is_away_what_was_known_stays(api: Api, bell: threading.Ev
     eventually(lambda: "does not answer" in mirror.trouble)
     assert names(mirror) == {"a"}
     other.put("leases", lease("b"))
-    with serving(other):
+    with serve_api(other):
         eventually(lambda: names(mirror) == {"a", "b"})
         eventually(lambda: not mirror.trouble)
         mirror.close()
 
 
-def test_all_is_listed_once_a_while(api: Api, mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_is_listed_once_a_while(
+    api: FakeApiServer, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An event that never came is made up for."""
     monkeypatch.setattr(client, "WATCH_SECONDS", 0)
     monkeypatch.setattr(watch, "WATCH_SECONDS", 0)
@@ -118,7 +122,7 @@ def test_all_is_listed_once_a_while(api: Api, mirror: Mirror, monkeypatch: pytes
     eventually(lambda: names(mirror) == {"a"})
 
 
-def test_no_right_is_said_and_tried_again(api: Api, mirror: Mirror) -> None:
+def test_no_right_is_said_and_tried_again(api: FakeApiServer, mirror: Mirror) -> None:
     api.faults += [("GET", 403, {})] * 2
     mirror.start()
     eventually(lambda: "refused" in mirror.trouble)
@@ -126,7 +130,7 @@ def test_no_right_is_said_and_tried_again(api: Api, mirror: Mirror) -> None:
     eventually(lambda: not mirror.trouble)
 
 
-def test_trouble_with_the_store_and_slips_do_not_end_it(api: Api, bell: threading.Event) -> None:
+def test_trouble_with_the_store_and_slips_do_not_end_it(api: FakeApiServer, bell: threading.Event) -> None:
     failures: list[Exception] = [StoreError("gone"), RuntimeError("slip")]
     listed: list[int] = []
 
@@ -137,7 +141,7 @@ def test_trouble_with_the_store_and_slips_do_not_end_it(api: Api, bell: threadin
 
     mirror = Mirror(api.kube(), "lease", "x=1", bell.set, on_list)
     mirror.start()
-    eventually(lambda: api.counted("GET", "leases") >= 2)
+    eventually(lambda: api.count_requests("GET", "leases") >= 2)
     api.oldest = 10_000
     api.cut += 1
     eventually(lambda: len(listed) >= 3)

@@ -15,7 +15,7 @@ from services.cluster.lease import Lease
 from services.core.errors import Locked
 from services.embedded.leadership import FileLeadership
 from tests.cluster.real import Namespace, needs_cluster, of_environment
-from tests.fakes_kubernetes import Api, serving
+from tests.fakes_kubernetes import FakeApiServer, serve_api
 from tests.waiting import eventually
 
 
@@ -107,7 +107,7 @@ class TestLease(LeaseContract):
     def _candidates(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.setattr(lease, "RETRY", 0.1)
         made: list[Lease] = []
-        with serving(Api()) as self.api:
+        with serve_api(FakeApiServer()) as self.api:
 
             def make() -> Leadership:
                 made.append(Lease(self.api.kube(), "fitloop", f"pod-{len(made)}"))

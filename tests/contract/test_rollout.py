@@ -24,7 +24,7 @@ from services.embedded.rollout import LocalRollout
 from services.engine.inference import LocalInference
 from services.predictor.keeper import Keeper
 from services.predictor.management import Management
-from tests.fakes_kubernetes import Api, serving
+from tests.fakes_kubernetes import FakeApiServer, serve_api
 from tests.versions import KEY, damage, name, publish, tiny_version
 from tests.waiting import eventually
 
@@ -101,7 +101,7 @@ class TestLocalRollout(RolloutContract):
 class Pods:
     """A Deployment of one predictor, whose pods run in this process: a new annotation starts a new one, then ends the old one."""
 
-    def __init__(self, registry: Registry, api: Api, mode: str) -> None:
+    def __init__(self, registry: Registry, api: FakeApiServer, mode: str) -> None:
         self.registry, self.api, self.mode = registry, api, mode
         self.port = 0
         self.over = threading.Event()
@@ -137,13 +137,13 @@ class Pods:
         self.keeper.stop()
         self.management.stop()
         self.inference.close()
-        for pod in self.api.of("pods"):
-            self.api.drop("pods", pod["metadata"]["name"])
+        for pod in self.api.list_objects("pods"):
+            self.api.remove("pods", pod["metadata"]["name"])
 
     def _control(self) -> None:
         running: Any = None
         while not self.over.wait(0.05):
-            (deployment,) = self.api.of("deployments")
+            (deployment,) = self.api.list_objects("deployments")
             wanted = (deployment["spec"]["template"]["metadata"].get("annotations") or {}).get(GENERATION)
             if wanted != running:
                 self._stop()
@@ -160,7 +160,7 @@ class Pods:
 class TestClusterRollout(RolloutContract):
     @pytest.fixture(autouse=True)
     def _rollout(self, _registry: None, mode: str) -> Iterator[None]:
-        with serving(Api()) as api:
+        with serve_api(FakeApiServer()) as api:
             pods, kube = Pods(self.registry, api, mode), api.kube()
             fleet = Fleet(kube, "fitloop.io/predictor=f", pods.port)
             settings = RolloutSettings(mode=mode, min_interval_seconds=0.0)

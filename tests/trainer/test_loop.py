@@ -23,7 +23,7 @@ from services.trainer.plan import Plan
 from services.trainer.preemption import Stop
 from services.trainer.progress import Progress
 from services.trainer.recipe import Recipe
-from tests.trainer.world import StopAfter
+from tests.trainer.world import FakeStop
 
 RECIPE = Recipe(epochs=3.0, learning_rate=0.05, head_learning_rate=0.05, weight_decay=0.01, seed=0)
 LENGTHS = st.lists(st.integers(1, 300), min_size=1, max_size=300)
@@ -119,9 +119,9 @@ def test_it_learns_and_says_how_far_it_is(tmp_path: Path) -> None:
 def test_a_run_that_was_ended_goes_on_to_the_same_result(tmp_path: Path) -> None:
     unbroken = fit(tmp_path / "a", Stop())
     with pytest.raises(Preempted):
-        fit(tmp_path / "b", StopAfter(5))
+        fit(tmp_path / "b", FakeStop(5))
     with pytest.raises(Preempted):
-        fit(tmp_path / "b", StopAfter(3), attempt=2)
+        fit(tmp_path / "b", FakeStop(3), attempt=2)
     resumed = fit(tmp_path / "b", Stop(), attempt=3)
     for one, other in zip(unbroken.parameters(), resumed.parameters(), strict=True):
         torch.testing.assert_close(one, other)

@@ -17,7 +17,7 @@ from services.trainer import versions
 from services.trainer.preemption import Stop
 from services.trainer.split import is_held_out, side_key, text_key
 from tests.tiny import ARCHITECTURES, tiny_base
-from tests.trainer.world import WORDS, StopAfter, World, a_text
+from tests.trainer.world import WORDS, FakeStop, World, build_text
 
 
 def test_a_probe_is_published_with_all_that_a_version_has(world: World) -> None:
@@ -88,7 +88,7 @@ def test_what_is_published_answers_right(world: World) -> None:
     model = load_model(
         world.registry.folder(world.key, "support-1"), manifest.artefact, manifest.labels, 1, 1
     )
-    texts = [(label, a_text(label, world.random)) for label in WORDS for _ in range(10)]
+    texts = [(label, build_text(label, world.random)) for label in WORDS for _ in range(10)]
     scores = model.scores(model.logits_of([text for _, text in texts]))
     assert np.mean([scores.best(row)[0] == label for row, (label, _) in enumerate(texts)]) > 0.6
 
@@ -361,7 +361,7 @@ def test_a_fine_tune_that_was_ended_goes_on_and_reads_the_labels_that_it_had_rea
     unbroken = world.request(Method.FINETUNE, **settings)
     world.train(unbroken)
     broken = world.request(Method.FINETUNE, **settings)
-    world.stop = StopAfter(60 + 20)
+    world.stop = FakeStop(60 + 20)
     with pytest.raises(Preempted):
         world.train(broken)
     assert list(world.store.keys(f"runs/{broken}/checkpoints/"))
@@ -381,7 +381,7 @@ def test_a_fine_tune_that_was_ended_goes_on_and_reads_the_labels_that_it_had_rea
 def test_labels_that_changed_meanwhile_start_the_fine_tune_afresh(world: World) -> None:
     tasks = world.label(60)
     run = world.request(Method.FINETUNE, budget_seconds=1e6, num_train_epochs=1.0)
-    world.stop = StopAfter(60 + 6)
+    world.stop = FakeStop(60 + 6)
     with pytest.raises(Preempted):
         world.train(run)
     world.labelstudio.label(tasks[0], "money")

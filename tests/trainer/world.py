@@ -24,7 +24,7 @@ from services.trainer.__main__ import train
 from services.trainer.preemption import Stop
 from services.trainer.progress import Progress, first_status
 from services.trainer.run import Run
-from tests.fakes_labelstudio import LabelStudioFake
+from tests.fakes_labelstudio import FakeLabelStudio
 from tests.tiny import TEXTS
 
 WORDS = {
@@ -35,14 +35,14 @@ WORDS = {
 FILLER = " ".join(TEXTS).split()
 
 
-def a_text(label: str, random_: random.Random) -> str:
+def build_text(label: str, random_: random.Random) -> str:
     """Nine words of the label's and one of anybody's."""
     words = [*random_.choices(WORDS[label].split(), k=9), random_.choice(FILLER)]
     random_.shuffle(words)
     return " ".join(words)
 
 
-class StopAfter(Stop):
+class FakeStop(Stop):
     """Asked to end after so many looks."""
 
     def __init__(self, looks: int) -> None:
@@ -64,7 +64,7 @@ class World:
 
     folder: Path
     base: Path
-    labelstudio: LabelStudioFake = field(default_factory=LabelStudioFake)
+    labelstudio: FakeLabelStudio = field(default_factory=FakeLabelStudio)
     random: random.Random = field(default_factory=lambda: random.Random(0))
     stop: Stop = field(default_factory=Stop)
     checkpoint_seconds: float = 60.0
@@ -84,7 +84,7 @@ class World:
         for place in range(count):
             label = tuple(WORDS)[place % len(WORDS)]
             number = self.labelstudio.add_task()
-            self.labelstudio.tasks[1][number]["data"] = {"text": a_text(label, self.random)}
+            self.labelstudio.tasks[1][number]["data"] = {"text": build_text(label, self.random)}
             self.labelstudio.label(number, label)
             numbers.append(number)
         return numbers

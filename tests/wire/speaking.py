@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
-from tests.fakes_labelstudio import LabelStudioFake
+from tests.fakes_labelstudio import FakeLabelStudio
 from tests.listening import listening
 
 TEXT: Final = "zitronenbaum"
@@ -66,7 +66,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def served(label_studio: LabelStudioFake) -> Iterator[str]:
+def served(label_studio: FakeLabelStudio) -> Iterator[str]:
     """Label Studio's address; project 1 of it, for whoever has TOKEN."""
 
     class Handler(_Handler):

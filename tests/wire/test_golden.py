@@ -26,7 +26,7 @@ async def test_the_golden_requests_end_in_a_launched_run_whose_version_is_then_s
     world.label_studio.created[5] = _CREATED
     world.label_studio.label_many(5, 5)  # one less than would launch a run by itself
     world.tick()
-    app = create_app(world.settings, world.board, world.desk, world.inference, world.registry, world.runs)
+    app = create_app(world.settings, world.board, world.events, world.inference, world.registry, world.runs)
     client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost:9090")
     trained = next(place for place, request in enumerate(CAPTURE) if request["case"] == "train")
     answer: Any = None

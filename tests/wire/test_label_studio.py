@@ -103,10 +103,10 @@ async def test_each_event_is_a_2xx_with_an_object_and_reaches_the_desk(
     assert answer.json()["status"] == "ok"
     assert metric("fitloop_webhook_events_total", action=action, outcome=outcome) == before + 1
     if action == "START_TRAINING":
-        assert [command.id for command in world.desk.commands] == [answer.json()["job"]]
-        assert world.desk.commands[0].project_id == 5
+        assert [command.id for command in world.events.commands] == [answer.json()["job"]]
+        assert world.events.commands[0].project_id == 5
     else:
-        assert world.desk.notified == [(5, action)]
+        assert world.events.notified == [(5, action)]
 
 
 async def test_the_whole_capture_in_order_leaves_one_command_and_no_parameters(world: World) -> None:
@@ -114,8 +114,8 @@ async def test_the_whole_capture_in_order_leaves_one_command_and_no_parameters(w
         answer = await replay(world, request)
         assert answer.status_code == 200, request["case"]
         assert isinstance(answer.json(), dict)
-    assert len(world.desk.commands) == 1
-    assert world.desk.remembered[5] == ({}, "http://fitloop.test:9090")
+    assert len(world.events.commands) == 1
+    assert world.events.remembered[5] == ({}, "http://fitloop.test:9090")
 
 
 def check_prediction(prediction: dict[str, Any], version: str) -> None:

@@ -37,7 +37,7 @@ from services.core.store.files import FileStore
 from tests.fakes import World
 from tests.tiny import tiny_base
 from tests.trainer.world import World as Labels
-from tests.trainer.world import a_text
+from tests.trainer.world import build_text
 from tests.versions import KEY as PROJECT
 from tests.versions import name, publish, tiny_version
 from tests.waiting import eventually
@@ -174,7 +174,7 @@ def _walk(url: str, own: httpx.Client, run_has_ended: Callable[[], bool]) -> Non
 
     eventually(trained, 90)
     eventually(run_has_ended, 90)
-    texts = [{"data": {"text": a_text("money", random.Random(1))}}, {"data": {"text": A_TEXT}}]
+    texts = [{"data": {"text": build_text("money", random.Random(1))}}, {"data": {"text": A_TEXT}}]
     answer = own.post(
         "/predict", json={"project": 1, "tasks": texts}, headers={"X-Request-ID": "the-predict-1"}
     )

@@ -29,7 +29,7 @@ from services.core.table import ServingTable
 from services.engine.inference import LocalInference
 from services.predictor.keeper import Keeper
 from services.predictor.routes import Routes
-from tests.fakes import SPACE, FakeDesk
+from tests.fakes import SPACE, FakeEventSink
 from tests.fakes_supervisor import World as Supervised
 from tests.listening import listening
 from tests.tiny import tiny_base
@@ -56,12 +56,12 @@ def is_below(child: ReadableSpan, parent: ReadableSpan) -> bool:
 
 
 @pytest.fixture
-def desk() -> FakeDesk:
-    return FakeDesk()
+def desk() -> FakeEventSink:
+    return FakeEventSink()
 
 
 @pytest.fixture
-def adapter(tmp_path: Path, desk: FakeDesk) -> Iterator[httpx.AsyncClient]:
+def adapter(tmp_path: Path, desk: FakeEventSink) -> Iterator[httpx.AsyncClient]:
     """The adapter's application, which asks the predictor's; both are the real ones, over a registry in a folder."""
     registry = Registry(FileStore(tmp_path / "store"))
     publish(registry, tiny_version(tmp_path / "made"), "v-1")
@@ -125,7 +125,7 @@ async def test_probes_leave_no_spans(adapter: httpx.AsyncClient, exporter: InMem
 
 
 async def test_a_wish_to_train_and_its_run_are_of_one_trace(
-    adapter: httpx.AsyncClient, desk: FakeDesk, exporter: InMemorySpanExporter
+    adapter: httpx.AsyncClient, desk: FakeEventSink, exporter: InMemorySpanExporter
 ) -> None:
     async with adapter:
         await adapter.post(f"/{PATH}/webhook", json={"action": "START_TRAINING", "project": {"id": 5}})

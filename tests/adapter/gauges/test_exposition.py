@@ -23,7 +23,7 @@ from services.adapter.ports import Standing
 from services.core import documents
 from services.core.domain import Action, Estimate, Project, RunState, RunStatus, Served, Uncounted
 from services.core.errors import LabelStudioUnreachable
-from tests.fakes_members import Replica
+from tests.fakes_members import SimulatedReplica
 from tests.fakes_supervisor import World, settings
 
 Series = dict[str, dict[frozenset[str], float]]
@@ -369,7 +369,7 @@ def test_what_a_run_waits_for_is_told_as_a_word(world: World) -> None:
     world.label_studio.label_many(6)
     world.event()
     world.settle(1)
-    world.launcher.waits("1-1", "no node has a free nvidia.com/gpu")
+    world.launcher.report_waiting("1-1", "no node has a free nvidia.com/gpu")
     world.tick(1.0)
     assert figures(world).pending == "other"  # a launcher that says no more
 
@@ -397,14 +397,14 @@ def test_agreement_is_read_where_labels_changed(world: World) -> None:
 
 def test_only_who_leads_tells_and_a_new_leader_counts_on(world: World) -> None:
     world.label_studio.label_many(6)
-    first, second = Replica(world, leads=True), Replica(world)
+    first, second = SimulatedReplica(world, leads=True), SimulatedReplica(world)
     for _ in range(4):
         world.now += 20.0
         first.tick()
         second.tick()
     assert counted(told(first.board, world.now), "run_info", run="1-1") == 1
     assert "fitloop_run_info" not in told(second.board, world.now)
-    first.seat.taken, second.seat.taken = False, True
+    first.leadership.is_leader, second.leadership.is_leader = False, True
     for _ in range(2):
         world.now += 2.0
         first.tick()
@@ -415,7 +415,7 @@ def test_only_who_leads_tells_and_a_new_leader_counts_on(world: World) -> None:
 
 def test_a_new_leader_that_cannot_read_the_labels_tells_what_was_known_of_them(world: World) -> None:
     world.label_studio.label_many(4)
-    pair = (Replica(world, leads=True), Replica(world))
+    pair = (SimulatedReplica(world, leads=True), SimulatedReplica(world))
     for _ in range(3):
         world.now += 20.0
         for replica in pair:
@@ -423,7 +423,7 @@ def test_a_new_leader_that_cannot_read_the_labels_tells_what_was_known_of_them(w
     before = told(pair[0].board, world.now)
     assert counted(before, "project_labels_waiting") == 4
     world.label_studio.down = LabelStudioUnreachable("it is away")
-    pair[0].seat.taken, pair[1].seat.taken = False, True
+    pair[0].leadership.is_leader, pair[1].leadership.is_leader = False, True
     for _ in range(2):
         world.now += 20.0
         for replica in pair:
@@ -446,7 +446,7 @@ def test_a_project_whose_steps_fail_says_when_it_was_last_checked(world: World) 
 
 
 def test_a_project_that_is_gone_leaves_its_name_on_followers_too(world: World) -> None:
-    leader, follower = Replica(world, leads=True), Replica(world)
+    leader, follower = SimulatedReplica(world, leads=True), SimulatedReplica(world)
     for replica in (leader, follower):
         replica.tick()
     metrics.predicted(1, [0.5])

@@ -95,7 +95,7 @@ async def test_an_unknown_project_is_404_with_a_sentence(world: World, method: s
 async def test_every_action_becomes_a_stored_command(world: World, action: Action, content: bytes) -> None:
     world.serve()
     answer = await world.client.post(f"/api/projects/5/{action.value}", content=content)
-    (command,) = world.desk.commands
+    (command,) = world.events.commands
     assert (answer.status_code, answer.json()) == (200, {"command": command.id})
     assert (command.project_id, command.action, command.version) == (5, action, None)
 
@@ -105,7 +105,7 @@ async def test_a_command_and_the_log_say_who_asked(tmp_path: Path) -> None:
         world.serve()
         with capture_logs() as said:
             await world.client.post("/api/projects/5/pause", auth=("anna", "secret"))
-    (command,) = world.desk.commands
+    (command,) = world.events.commands
     assert command.asked_by == "anna from 127.0.0.1"
     assert [line["asked_by"] for line in said if line.get("command") == command.id] == [command.asked_by]
 
@@ -120,7 +120,7 @@ async def test_the_served_version_tells_why_it_serves(published: World) -> None:
 async def test_promote_names_a_version(published: World) -> None:
     answer = await published.client.post("/api/projects/5/promote", json={"version": "v-1"})
     assert answer.status_code == 200
-    assert published.desk.commands[0].version == "v-1"
+    assert published.events.commands[0].version == "v-1"
 
 
 @pytest.mark.parametrize("version", ["v-9", "../v-1", "v-1/../v-2"])
@@ -128,7 +128,7 @@ async def test_an_unknown_version_is_404_and_the_newest_is_named(published: Worl
     answer = await published.client.post("/api/projects/5/promote", json={"version": version})
     assert answer.status_code == 404
     assert answer.json()["detail"] == f"Project 5 has no version {version!r}; the newest is v-2."
-    assert published.desk.commands == []
+    assert published.events.commands == []
 
 
 async def test_a_project_without_versions_has_none_to_name(world: World) -> None:
@@ -149,7 +149,7 @@ async def test_train_takes_parameters_as_texts(world: World) -> None:
     world.serve()
     body = {"parameters": {"method": "finetune", "num_train_epochs": 2}}
     assert (await world.client.post("/api/projects/5/train", json=body)).status_code == 200
-    assert world.desk.commands[0].parameters == {"method": "finetune", "num_train_epochs": "2"}
+    assert world.events.commands[0].parameters == {"method": "finetune", "num_train_epochs": "2"}
 
 
 @pytest.mark.parametrize("parameters", [{"method": "magic"}, {"nonsense": 1}, [1], "x", {"seed": True}])
@@ -158,7 +158,7 @@ async def test_a_bad_parameter_is_400_with_a_sentence(world: World, parameters: 
     answer = await world.client.post("/api/projects/5/train", json={"parameters": parameters})
     assert answer.status_code == 400
     assert "arameter" in answer.json()["detail"]
-    assert world.desk.commands == []
+    assert world.events.commands == []
 
 
 async def test_only_train_takes_parameters(world: World) -> None:
@@ -177,7 +177,7 @@ async def test_an_unknown_action_is_404_with_those_that_there_are(world: World) 
 
 async def test_a_command_that_cannot_be_stored_is_503(world: World) -> None:
     world.serve()
-    world.desk.error = StoreError("The disk is full.")
+    world.events.error = StoreError("The disk is full.")
     answer = await world.client.post("/api/projects/5/train")
     assert (answer.status_code, answer.json()["detail"]) == (503, "The disk is full.")
 

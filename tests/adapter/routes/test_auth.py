@@ -22,7 +22,7 @@ from services.core.registry import Registry
 from services.core.runs import Runs
 from services.core.settings import AuthSettings, Settings
 from services.core.store.files import FileStore
-from tests.fakes import FakeDesk, FakeInference, World, metric
+from tests.fakes import FakeEventSink, FakeInference, World, metric
 
 
 def settings(
@@ -98,10 +98,10 @@ def test_a_password_that_latin_1_cannot_write_has_no_shorter_form() -> None:
 async def test_below_the_secret_path_no_password_is_asked_for(guarded: World) -> None:
     event = {"action": "ANNOTATION_CREATED", "project": {"id": 5}}
     assert (await guarded.client.post("/s3cret-path-of-16/webhook", json=event)).status_code == 200
-    assert guarded.desk.notified == [(5, "ANNOTATION_CREATED")]
+    assert guarded.events.notified == [(5, "ANNOTATION_CREATED")]
     setup = await guarded.client.post("/s3cret-path-of-16/setup", json={"project": "5.1"})
     assert setup.json() == {"model_version": "v-1"}
-    assert guarded.desk.remembered[5] == ({}, "http://fitloop.test:9090")  # the secret is stored nowhere
+    assert guarded.events.remembered[5] == ({}, "http://fitloop.test:9090")  # the secret is stored nowhere
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ async def test_an_ingress_may_pass_requests_on_below_a_path(below: World) -> Non
         assert (await below.client.get(path)).status_code in {401, 404}, path
     assert (await below.client.get("/fitloop", headers=basic("user:pässword"))).status_code == 200
     await below.client.post("/fitloop/s3cret-path-of-16/setup", json={"project": "5.1"})
-    assert below.desk.remembered[5] == ({}, "http://fitloop.test:9090/fitloop")
+    assert below.events.remembered[5] == ({}, "http://fitloop.test:9090/fitloop")
 
 
 SECRET = "s3cret-path-of-16"
@@ -165,7 +165,7 @@ ROUTES = sorted(
     for route in create_app(
         Settings(),
         Board(),
-        FakeDesk(),
+        FakeEventSink(),
         FakeInference(),
         Registry(FileStore(Path.cwd())),
         Runs(FileStore(Path.cwd())),

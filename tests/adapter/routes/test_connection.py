@@ -21,7 +21,7 @@ async def test_setup_says_the_served_version(world: World, project: object) -> N
         "/setup", json={"project": project, "schema": "", "hostname": "http://x"}
     )
     assert answer.json() == {"model_version": "reviews-3"}
-    assert world.desk.notified == []
+    assert world.events.notified == []
 
 
 async def test_a_project_without_a_model_is_untrained(world: World) -> None:
@@ -32,7 +32,7 @@ async def test_a_project_without_a_model_is_untrained(world: World) -> None:
 async def test_an_unknown_project_is_untrained_and_looked_at(world: World) -> None:
     answer = await world.client.post("/setup", json={"project": "77.1"})
     assert answer.json() == {"model_version": "untrained"}
-    assert world.desk.notified == [(77, "SETUP")]
+    assert world.events.notified == [(77, "SETUP")]
 
 
 async def test_a_config_without_a_question_still_connects(world: World) -> None:
@@ -62,7 +62,7 @@ async def test_until_the_state_is_read_setup_is_503_and_health_is_up(tmp_path: P
 async def test_extra_params_may_be_nothing(world: World, extra: object) -> None:
     world.serve()
     assert (await world.client.post("/setup", json={"project": 5, "extra_params": extra})).status_code == 200
-    assert world.desk.remembered == {5: ({}, "http://fitloop.test:9090")}
+    assert world.events.remembered == {5: ({}, "http://fitloop.test:9090")}
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ async def test_extra_params_are_kept_where_they_are_known_and_shown_where_not(
     for _ in range(2):
         answer = await world.client.post("/setup", json={"project": 5, "extra_params": extra})
         assert answer.status_code == 200
-    assert world.desk.remembered[5][0] == {"method": "finetune"}
+    assert world.events.remembered[5][0] == {"method": "finetune"}
     assert "'model' is no parameter" in (await world.client.get("/api/projects/5")).json()["problem"]
     await world.client.post("/setup", json={"project": 5, "extra_params": None})
     assert (await world.client.get("/api/projects/5")).json()["problem"] == ""
@@ -85,7 +85,7 @@ async def test_a_body_without_extra_params_changes_nothing(world: World) -> None
     world.serve()
     await world.client.post("/setup", json={"project": 5, "extra_params": {"seed": "3", "model": "x"}})
     await world.client.post("/setup", json={"project": 5})
-    assert world.desk.remembered[5][0] == {"seed": "3"}
+    assert world.events.remembered[5][0] == {"seed": "3"}
     assert "'model' is no parameter" in (await world.client.get("/api/projects/5")).json()["problem"]
 
 
@@ -109,7 +109,7 @@ async def test_refused_parameters_are_kept_for_a_bounded_number_of_projects(
 async def test_the_url_that_was_reached_is_kept_without_credentials(world: World) -> None:
     url = "https://user:pw@fitloop.test:8443/setup"
     await world.client.post(url, json={"project": 5})
-    assert world.desk.remembered[5][1] == "https://fitloop.test:8443"
+    assert world.events.remembered[5][1] == "https://fitloop.test:8443"
 
 
 @pytest.mark.parametrize("body", [b"", b"nothing", b"[]", b"{}", b'{"project": null}', b'{"project": "x"}'])
@@ -146,7 +146,7 @@ async def test_extra_params_name_only_base_models_that_are_allowed(tmp_path: Pat
     async with World(tmp_path, settings=Settings(training=training)) as world:
         world.serve()
         await world.client.post("/setup", json={"project": 5, "extra_params": {"base_model": "/etc"}})
-        assert world.desk.remembered[5][0] == {}
+        assert world.events.remembered[5][0] == {}
         problem = (await world.client.get("/api/projects/5")).json()["problem"]
         assert "FITLOOP_ALLOWED_BASE_MODELS is acme/*" in problem
         asked = {"parameters": {"base_model": "/etc"}}

@@ -13,7 +13,7 @@ from services.adapter.routes import events
 from services.adapter.routes.events import Filing
 from services.core.domain import Action, Command
 from services.core.errors import StoreError
-from tests.fakes import FakeDesk, World, metric
+from tests.fakes import FakeEventSink, World, metric
 
 
 def count(action: str, outcome: str) -> float:
@@ -25,13 +25,13 @@ async def test_every_event_of_label_studio_is_noted(world: World, action: str) -
     before = count(action, "noted")
     answer = await world.client.post("/webhook", json={"action": action, "project": {"id": "5"}})
     assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
-    assert world.desk.notified == [(5, action)]
+    assert world.events.notified == [(5, action)]
     assert count(action, "noted") == before + 1
 
 
 async def test_start_training_is_stored_before_it_is_answered(world: World) -> None:
     answer = await world.client.post("/webhook", json={"action": "START_TRAINING", "project": {"id": 5}})
-    (command,) = world.desk.commands
+    (command,) = world.events.commands
     assert answer.json() == {"status": "ok", "job": command.id}
     assert (command.project_id, command.action, command.parameters) == (5, Action.TRAIN, {})
     assert command.created_at > 0
@@ -40,7 +40,7 @@ async def test_start_training_is_stored_before_it_is_answered(world: World) -> N
 
 async def test_start_training_that_cannot_be_stored_is_503(world: World) -> None:
     before = count("START_TRAINING", "not_stored")
-    world.desk.error = StoreError("The disk is full.")
+    world.events.error = StoreError("The disk is full.")
     answer = await world.client.post("/webhook", json={"action": "START_TRAINING", "project": {"id": 5}})
     assert answer.status_code == 503
     assert answer.headers["retry-after"]
@@ -49,11 +49,11 @@ async def test_start_training_that_cannot_be_stored_is_503(world: World) -> None
 
 
 async def test_a_slow_store_is_not_waited_for_longer_than_label_studio_waits() -> None:
-    desk = FakeDesk(hold=threading.Event())
+    desk = FakeEventSink(blocked_until=threading.Event())
     with pytest.raises(StoreError, match="could not be stored within 0.01 s"):
         await Filing(desk, seconds=0.01).submit(Command("1", 5, Action.TRAIN))
-    assert desk.hold
-    desk.hold.set()
+    assert desk.blocked_until
+    desk.blocked_until.set()
     assert events.SECONDS <= 0.4
 
 
@@ -63,7 +63,7 @@ async def test_an_unknown_action_is_answered_and_counted(world: World, action: A
     answer = await world.client.post("/webhook", json={"action": action, "project": {"id": 5}})
     assert answer.status_code == 200
     assert answer.json() == {"status": "passed over", "reason": "unknown_action"}
-    assert world.desk.notified == []
+    assert world.events.notified == []
     assert count("other", "unknown_action") == before + 1
 
 
@@ -75,7 +75,7 @@ async def test_an_event_of_no_project_is_answered_and_counted(
     before = count(action, "no_project")
     answer = await world.client.post("/webhook", json={"action": action, "project": project})
     assert (answer.status_code, answer.json()["reason"]) == (200, "no_project")
-    assert (world.desk.notified, world.desk.commands) == ([], [])
+    assert (world.events.notified, world.events.commands) == ([], [])
     assert count(action, "no_project") == before + 1
 
 
@@ -94,15 +94,15 @@ async def test_thirty_events_at_once_are_all_taken(world: World) -> None:
     bodies = [wish if number % 3 == 0 else event for number in range(30)]
     answers = await asyncio.gather(*(world.client.post("/webhook", json=body) for body in bodies))
     assert {answer.status_code for answer in answers} == {200}
-    assert len(world.desk.notified) == 20
-    assert len({command.id for command in world.desk.commands}) == 10
+    assert len(world.events.notified) == 20
+    assert len({command.id for command in world.events.commands}) == 10
 
 
 async def test_a_payload_is_logged_nowhere(
     world: World, capsys: pytest.CaptureFixture[str], caplog: Any
 ) -> None:
     secret = "do-not-log-me"
-    world.desk.error = StoreError("The disk is full.")
+    world.events.error = StoreError("The disk is full.")
     for action in ("START_TRAINING", "ANNOTATION_CREATED", secret):
         body = {"action": action, "project": {"id": 5, "token": secret}}
         await world.client.post("/webhook", json=body)

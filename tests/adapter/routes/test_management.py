@@ -22,7 +22,13 @@ async def test_at_a_port_of_their_own_they_are_there_and_nothing_else_is(world: 
 
 async def test_then_the_other_port_lacks_them(world: World) -> None:
     app = create_app(
-        world.settings, world.board, world.desk, world.inference, world.registry, world.runs, management=False
+        world.settings,
+        world.board,
+        world.events,
+        world.inference,
+        world.registry,
+        world.runs,
+        management=False,
     )
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
         assert [(await client.get(path)).status_code for path in ROUTES] == [404] * 3

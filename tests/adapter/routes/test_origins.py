@@ -44,7 +44,7 @@ async def test_another_sites_page_may_change_nothing_with_the_browsers_password(
     answer = await world.client.post("/api/projects/5/train", headers={"Origin": "http://elsewhere.test"})
     assert answer.status_code == 403
     assert "page of another site" in answer.json()["detail"]
-    assert world.desk.commands == []
+    assert world.events.commands == []
     assert (await world.client.get("/", headers={"Origin": "http://elsewhere.test"})).status_code == 200
     assert (await world.client.post("/api/projects/5/train")).status_code == 200
 

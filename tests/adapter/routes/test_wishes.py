@@ -50,11 +50,11 @@ async def test_a_promotion_is_asked_for_once_more_and_then_stored(world: World) 
     assert "an estimate, usually low" in page
     assert "Held:" in page
     assert "pinned" in page
-    assert world.desk.commands == []
+    assert world.events.commands == []
     fields = await asked(world, "/projects/5/promote?version=shop-3")
     answer = await world.client.post("/projects/5/promote?version=shop-3", data=fields)
     assert (answer.status_code, answer.headers["location"]) == (303, "../5?asked=promote")
-    (command,) = world.desk.commands
+    (command,) = world.events.commands
     assert (command.action, command.project_id, command.version) == (Action.PROMOTE, 5, "shop-3")
     assert command.asked_by == "ann from 127.0.0.1"
     page = (await world.client.get("/projects/5?asked=promote")).text
@@ -66,7 +66,7 @@ async def test_every_action_can_be_asked_for(world: World, action: Action) -> No
     fields = await asked(world, f"/projects/5/{action.value}")
     answer = await world.client.post(f"/projects/5/{action.value}", data=fields)
     assert answer.status_code == 303
-    assert world.desk.commands[-1].action is action
+    assert world.events.commands[-1].action is action
     assert f"asked={action.value}" in answer.headers["location"]
 
 
@@ -101,7 +101,7 @@ async def test_a_form_of_another_site_does_nothing(world: World, headers: dict[s
     fields = await asked(world, "/projects/5/train")
     answer = await world.client.post("/projects/5/train", data=fields, headers=headers)
     assert answer.status_code == 403
-    assert world.desk.commands == []
+    assert world.events.commands == []
 
 
 async def test_a_form_whose_sender_is_not_known_does_nothing_and_the_page_says_so(world: World) -> None:
@@ -122,7 +122,7 @@ async def test_a_form_without_its_token_does_nothing(world: World, fields: dict[
     answer = await world.client.post("/projects/5/train", data=fields)
     assert answer.status_code == 403
     assert "open for too long" in answer.text
-    assert world.desk.commands == []
+    assert world.events.commands == []
 
 
 async def test_a_token_is_for_one_wish(world: World) -> None:
@@ -152,7 +152,7 @@ async def test_what_is_not_there_is_said_as_a_page(world: World) -> None:
 
 async def test_what_cannot_be_stored_is_said_as_a_page(world: World) -> None:
     fields = await asked(world, "/projects/5/train")
-    world.desk.error = StoreError("The disk is full.")
+    world.events.error = StoreError("The disk is full.")
     answer = await world.client.post("/projects/5/train", data=fields)
     assert answer.status_code == 503
     assert "The disk is full." in answer.text
@@ -206,4 +206,4 @@ async def test_without_a_password_nothing_can_be_asked_for_and_the_page_says_why
             answer = await world.client.request(method, "/projects/5/train", headers=HTML)
             assert answer.status_code == 403
             assert "BASIC_AUTH_USER" in answer.text
-        assert world.desk.commands == []
+        assert world.events.commands == []

@@ -9,7 +9,7 @@ import pytest
 
 from services.adapter.serving.pushing import GIVE_UP, push
 from services.core.errors import LabelStudioUnreachable
-from tests.fakes_labelstudio import LabelStudioFake
+from tests.fakes_labelstudio import FakeLabelStudio
 
 
 def prediction(task: int, choice: object = "card") -> dict[str, Any]:
@@ -17,19 +17,19 @@ def prediction(task: int, choice: object = "card") -> dict[str, Any]:
     return {"task": task, "result": [region], "score": 0.5, "model_version": "support-1"}
 
 
-def studio(tasks: int) -> LabelStudioFake:
-    found = LabelStudioFake()
+def studio(tasks: int) -> FakeLabelStudio:
+    found = FakeLabelStudio()
     found.add_project()
     for _ in range(tasks):
         found.add_task()
     return found
 
 
-def stored(found: LabelStudioFake) -> list[int]:
+def stored(found: FakeLabelStudio) -> list[int]:
     return sorted(row["task"] for row in found.predictions)
 
 
-def pushed(found: LabelStudioFake, predictions: Sequence[dict[str, Any]]) -> int:
+def pushed(found: FakeLabelStudio, predictions: Sequence[dict[str, Any]]) -> int:
     return push(found, 1, "support-1", predictions, lambda: True)
 
 
@@ -69,14 +69,14 @@ def test_a_task_that_was_labelled_meanwhile_is_not_given_the_same_twice() -> Non
 
 def test_after_many_refusals_in_a_row_no_more_are_tried() -> None:
     found = studio(50)
-    found.refusing = set(range(1, 51))
+    found.refused_tasks = set(range(1, 51))
     assert pushed(found, [prediction(number, ["home"]) for number in range(1, 51)]) == 50
     assert found.reads.count("push one") == GIVE_UP
 
 
 def test_a_few_refusals_hold_up_no_other() -> None:
     found = studio(50)
-    found.refusing = set(range(2, 51, 2))
+    found.refused_tasks = set(range(2, 51, 2))
     assert pushed(found, [prediction(number, ["home"]) for number in range(1, 51)]) == 25
     assert stored(found) == list(range(1, 51, 2))
 

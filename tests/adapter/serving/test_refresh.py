@@ -17,8 +17,8 @@ from services.core.labels import parse_label_space
 from services.core.labelstudio import Backend
 from services.core.settings import AuthSettings
 from services.engine.protocol import Scores
-from tests.fakes_labelstudio import START, URL, LabelStudioFake
-from tests.fakes_supervisor import InferenceFake
+from tests.fakes_labelstudio import START, URL, FakeLabelStudio
+from tests.fakes_supervisor import FakeInference
 
 SECRET = "s3cret-path-of-16"
 
@@ -27,7 +27,7 @@ class Bench:
     """A refresher over a project with tasks."""
 
     def __init__(self, tasks: int, max_tasks: int = 10_000) -> None:
-        self.label_studio, self.inference = LabelStudioFake(), InferenceFake()
+        self.label_studio, self.inference = FakeLabelStudio(), FakeInference()
         self.label_studio.add_project()
         self.tasks = [self.label_studio.add_task() for _ in range(tasks)]
         self.current = "support-1"
@@ -57,7 +57,7 @@ class Bench:
 
     @property
     def title(self) -> str:
-        return self.label_studio.titles[1][0].title
+        return self.label_studio.backend_rows[1][0].title
 
 
 def test_all_unlabelled_tasks_get_a_prediction_and_then_the_backend_its_title() -> None:
@@ -208,7 +208,7 @@ def test_paths_of_nested_choices_are_stored_one_by_one() -> None:
 
 def test_refused_suggestions_are_told_with_their_number() -> None:
     bench = Bench(3)
-    bench.label_studio.refusing = {2}
+    bench.label_studio.refused_tasks = {2}
     bench.work(replace(bench.job(), space=NESTED))
     assert bench.pushed == [1, 3]
     progress = progress_of(bench)
@@ -224,7 +224,7 @@ def test_basic_auth_is_named_again_and_its_password_never_travels() -> None:
     bench = Bench(0)
     bench.work(bench.job())
     assert bench.label_studio.auth == {}
-    bench.label_studio.titles[1] = [Backend(7, URL, "old", "fitloop")]
+    bench.label_studio.backend_rows[1] = [Backend(7, URL, "old", "fitloop")]
     bench.work(bench.job(round_=1))
     assert bench.label_studio.auth == {
         "auth_method": "BASIC_AUTH",
@@ -260,7 +260,9 @@ def test_ours_is_the_backend_whose_url_label_studio_used_and_never_a_guess(
 
 def test_a_backend_of_another_address_is_left_alone_and_the_status_says_so() -> None:
     bench = Bench(0)
-    bench.label_studio.titles[1] = [Backend(7, "http://ann:pw@collector.example/path", "old", "fitloop")]
+    bench.label_studio.backend_rows[1] = [
+        Backend(7, "http://ann:pw@collector.example/path", "old", "fitloop")
+    ]
     bench.work(bench.job())
     assert bench.title == "old"
     problem = progress_of(bench).problem
@@ -283,7 +285,7 @@ def test_a_slip_in_a_job_is_tried_again_later_and_holds_up_no_other(
     bench.label_studio.predicted_tasks = slip  # type: ignore[method-assign]
     bench.refresher.want(bench.job())
     bench.work(replace(bench.job(), project_id=2))
-    assert bench.label_studio.titles[2][0].title == "support-1"
+    assert bench.label_studio.backend_rows[2][0].title == "support-1"
     assert "ValueError" in progress_of(bench).problem
     assert "the text of a task" not in capsys.readouterr().out
     bench.label_studio.predicted_tasks = whole  # type: ignore[method-assign]
@@ -367,7 +369,9 @@ def test_what_was_predicted_while_the_lead_was_lost_is_not_pushed() -> None:
 
 def _put_back(bench: Bench, title: str) -> None:
     """As Label Studio does, which saves the row that it had read before it asked /health and /setup."""
-    bench.label_studio.titles[1] = [replace(one, title=title) for one in bench.label_studio.titles[1]]
+    bench.label_studio.backend_rows[1] = [
+        replace(one, title=title) for one in bench.label_studio.backend_rows[1]
+    ]
 
 
 def test_a_title_that_label_studio_put_back_is_set_again_until_it_stays() -> None:

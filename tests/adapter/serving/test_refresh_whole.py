@@ -14,10 +14,10 @@ def test_a_promotion_and_a_rollback_are_followed_by_predictions_and_title() -> N
     world.label_studio.label_many(6)
     world.settle()
     world.carry_through("1-2")
-    assert world.label_studio.titles[1][0].title == "support-2"
+    assert world.label_studio.backend_rows[1][0].title == "support-2"
     world.command(Action.ROLLBACK)
     world.settle()
-    assert world.label_studio.titles[1][0].title == "support-1"
+    assert world.label_studio.backend_rows[1][0].title == "support-1"
     assert [row["model_version"] for row in world.label_studio.predictions if row["task"] == task] == [
         "support-1",
         "support-2",
@@ -57,7 +57,10 @@ def test_a_refresh_that_a_restart_cut_off_is_made_and_a_finished_one_is_not() ->
 
 def test_another_backend_url_gets_the_title_as_well() -> None:
     world = World.serving()
-    world.label_studio.titles[1] = [Backend(7, URL, "support-1"), Backend(8, "http://other:9090", "new")]
-    world.desk.remember(1, {}, "http://other:9090/")
+    world.label_studio.backend_rows[1] = [
+        Backend(7, URL, "support-1"),
+        Backend(8, "http://other:9090", "new"),
+    ]
+    world.events.remember(1, {}, "http://other:9090/")
     world.settle()
-    assert [backend.title for backend in world.label_studio.titles[1]] == ["support-1", "support-1"]
+    assert [backend.title for backend in world.label_studio.backend_rows[1]] == ["support-1", "support-1"]

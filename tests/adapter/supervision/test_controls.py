@@ -22,7 +22,7 @@ def switched() -> World:
     moods(world, 4)
     world.settle()
     assert world.launcher.launched == ["1-1"]
-    world.desk.remember(1, {"control": "mood"}, URL)
+    world.events.remember(1, {"control": "mood"}, URL)
     world.settle()
     return world
 
@@ -64,7 +64,7 @@ def test_a_run_that_was_asked_for_before_another_control_was_picked_is_held() ->
     world.settle()
     assert world.launcher.launched[-1] == "1-2"
     moods(world)
-    world.desk.remember(1, {"control": "mood"}, URL)
+    world.events.remember(1, {"control": "mood"}, URL)
     world.settle()
     world.carry_through("1-2")
     assert world.current == "support-1"
@@ -75,7 +75,7 @@ def test_a_run_that_was_asked_for_before_another_control_was_picked_is_held() ->
 def test_the_first_control_again_is_another_one() -> None:
     world = switched()
     world.carry_through("1-2")
-    world.desk.remember(1, {}, URL)
+    world.events.remember(1, {}, URL)
     world.settle()
     assert world.launcher.launched[-1] == "1-3"
     assert world.view.foreign == ("support-2",)
@@ -92,7 +92,7 @@ def test_an_older_version_of_another_control_serves_no_predictions_after_a_rollb
 
 def test_a_setting_that_names_what_is_learnt_anyway_changes_nothing() -> None:
     world = World.serving()
-    world.desk.remember(1, {"control": "label"}, URL)
+    world.events.remember(1, {"control": "label"}, URL)
     world.settle()
     assert world.launcher.launched == ["1-1"]
     assert world.view.foreign == ()
@@ -100,7 +100,7 @@ def test_a_setting_that_names_what_is_learnt_anyway_changes_nothing() -> None:
 
 def test_a_name_that_is_not_there_is_said_and_nothing_else_is_learnt() -> None:
     world = World.serving()
-    world.desk.remember(1, {"control": "topic"}, URL)
+    world.events.remember(1, {"control": "topic"}, URL)
     world.label_studio.label_many(12)
     world.settle()
     assert world.launcher.launched == ["1-1"]
@@ -114,7 +114,7 @@ def test_settings_go_from_the_general_to_the_backends_own() -> None:
     world.label_studio.more_controls = MOOD + MOOD.replace("mood", "tone")
     for project in (1, 2, 3):
         world.connect(project)
-    world.desk.remember(3, {"control": "tone"}, URL)
+    world.events.remember(3, {"control": "tone"}, URL)
     world.settle()
     asked = {number: view.space.from_name for number, view in world.board.views.items() if view.space}
     assert asked == {1: "mood", 2: "label", 3: "tone"}
@@ -138,6 +138,6 @@ def test_a_version_of_an_earlier_release_is_known_by_its_labels() -> None:
     world.command(Action.PROMOTE, "support-9")
     world.settle()
     assert (world.current, world.view.foreign) == ("support-9", ())
-    world.desk.remember(1, {"control": "mood"}, URL)
+    world.events.remember(1, {"control": "mood"}, URL)
     world.settle()
     assert "support-9" in world.view.foreign

@@ -109,24 +109,24 @@ def test_a_quick_rollback_gives_the_title_back() -> None:
     world.tick()
     while world.supervisor.refresher.work(world.now):
         pass
-    assert world.label_studio.titles[1][0].title == "support-2"
+    assert world.label_studio.backend_rows[1][0].title == "support-2"
     world.command(Action.ROLLBACK)
     world.settle()
-    assert world.label_studio.titles[1][0].title == "support-1"
+    assert world.label_studio.backend_rows[1][0].title == "support-1"
 
 
 def test_another_address_lists_no_tasks_and_is_written_down_once() -> None:
     world = World.serving()
-    world.desk.remember(1, {"seed": "3"}, URL)
+    world.events.remember(1, {"seed": "3"}, URL)
     world.settle()
     world.label_studio.reads.clear()
-    before = world.own.changes
+    before = world.leader_store.changes
     for address in ("http://127.0.0.1:9090", URL) * 3:
-        world.desk.remember(1, None, address)
+        world.events.remember(1, None, address)
         world.tick(0.1)
         while world.supervisor.refresher.work(world.now):
             pass
     assert world.label_studio.reads.count("backends") == 1
     assert "unlabelled" not in world.label_studio.reads
-    assert world.own.changes == before + 1
+    assert world.leader_store.changes == before + 1
     assert world.supervisor.roster.stewards[1].link.connection.overrides == {"seed": "3"}

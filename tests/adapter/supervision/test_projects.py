@@ -88,16 +88,16 @@ def test_a_project_that_could_not_be_read_again_after_a_failed_step_is_read_late
     world.connect()
     world.label_studio.label_many(6)
     world.settle()
-    whole = world.own.read
+    whole = world.leader_store.read
 
     def read(key: str) -> bytes:
         if key.startswith("runs/"):
             raise StoreError("Too many open files.")
         return whole(key)
 
-    world.own.read = read  # type: ignore[method-assign]
+    world.leader_store.read = read  # type: ignore[method-assign]
     world.tick(1.0)
-    world.own.read = whole  # type: ignore[method-assign]
+    world.leader_store.read = whole  # type: ignore[method-assign]
     world.settle()
     assert world.runs.names(1) == ["1-1"]
     assert world.view.problem == ""

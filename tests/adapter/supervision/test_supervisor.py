@@ -156,7 +156,7 @@ def test_setup_does_not_look_at_labels(world: World) -> None:
 
 
 def test_what_setup_said_is_kept(world: World) -> None:
-    world.desk.remember(1, {"seed": "3"}, URL)
+    world.events.remember(1, {"seed": "3"}, URL)
     world.tick()
     kept = Notebook(world.store, world.view.project.key).connection()
     assert (kept.overrides, kept.seen_url) == ({"seed": "3"}, URL)
@@ -164,16 +164,22 @@ def test_what_setup_said_is_kept(world: World) -> None:
 
 def test_a_command_that_could_not_be_stored_was_not_taken(world: World) -> None:
     command = Command("1", 1, Action.TRAIN)
-    world.own.fail_at, world.own.error = world.own.changes + 1, StoreError("The disk is full.")
+    world.leader_store.fail_at, world.leader_store.error = (
+        world.leader_store.changes + 1,
+        StoreError("The disk is full."),
+    )
     with pytest.raises(StoreError):
-        world.desk.submit(command)
-    world.desk.submit(command)
+        world.events.submit(command)
+    world.events.submit(command)
     assert world.inbox.commands() == [command]
 
 
 def test_a_full_disk_is_told_and_the_work_is_done_once_there_is_room(world: World) -> None:
     world.label_studio.label_many(6)
-    world.own.fail_at, world.own.error = world.own.changes + 1, StoreError("The disk is full.")
+    world.leader_store.fail_at, world.leader_store.error = (
+        world.leader_store.changes + 1,
+        StoreError("The disk is full."),
+    )
     world.tick(20.0)
     assert world.launcher.launched == []
     assert world.view.problem == "The disk is full."
@@ -196,16 +202,16 @@ def test_the_threads_do_all_this_by_themselves() -> None:
     world.label_studio.add_project()
     world.label_studio.label_many(6)
     unlabelled = [world.label_studio.add_task() for _ in range(3)]
-    member = world.member()
+    member = world.build_replica()
     member.start()
     try:
         world.event("SETUP")
-        world.desk.remember(1, {}, URL)
+        world.events.remember(1, {}, URL)
         eventually(lambda: world.launcher.launched, every=0.01)
         world.train("1-1")
         world.end("1-1")
-        world.bell.set()
-        eventually(lambda: world.label_studio.titles[1][0].title == "support-1", every=0.01)
+        world.wakeup.set()
+        eventually(lambda: world.label_studio.backend_rows[1][0].title == "support-1", every=0.01)
         assert {row["task"] for row in world.label_studio.predictions} == set(unlabelled)
     finally:
         member.stop()
@@ -217,7 +223,7 @@ def test_a_slip_in_a_tick_does_not_end_the_thread(world: World, monkeypatch: pyt
     monkeypatch.setattr("services.adapter.member._AGAIN_SECONDS", 0.01)
     monkeypatch.setattr("services.adapter.member._SLIP_SECONDS", 0.01)
     world.restart()
-    member = world.member()
+    member = world.build_replica()
     tick = member.tick
 
     def fails(now: float) -> float:

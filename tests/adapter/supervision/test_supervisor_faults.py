@@ -73,7 +73,7 @@ def outcome(world: World) -> object:
         [(request.run, request.cause, request.commands != ()) for request in world.requests()],
         [key for key in sorted(world.store.data) if "/verdicts/" in key or key.startswith("inbox/")],
         world.view.paused,
-        world.label_studio.titles[1][0].title,
+        world.label_studio.backend_rows[1][0].title,
     )
 
 
@@ -89,12 +89,12 @@ def test_any_change_of_the_store_may_be_the_last_one(
     expected = outcome(whole)
     for change in range(1, 40):
         world = served_before()
-        world.own.error, world.own.after = error, after
-        world.own.fail_at = world.own.changes + change
+        world.leader_store.error, world.leader_store.after = error, after
+        world.leader_store.fail_at = world.leader_store.changes + change
         story(world)
         live(world)
         assert outcome(world) == expected, f"cut off at change {change}"
-        if world.own.changes < world.own.fail_at:
+        if world.leader_store.changes < world.leader_store.fail_at:
             return
     pytest.fail("the story never came to its end")
 
@@ -165,7 +165,7 @@ class AnyLife(RuleBasedStateMachine):
 
     @rule(change=st.integers(1, 6), after=st.booleans())
     def killed(self, change: int, after: bool) -> None:
-        store = self.world.own
+        store = self.world.leader_store
         store.fail_at, store.after = store.changes + change, after
         try:
             self.world.tick(3.0)

@@ -54,7 +54,7 @@ def test_a_process_that_was_lost_is_replaced() -> None:
 def test_why_no_process_works_on_a_run_is_told() -> None:
     world = asked()
     world.settle()
-    world.launcher.waits("1-1", "no node has a free nvidia.com/gpu")
+    world.launcher.report_waiting("1-1", "no node has a free nvidia.com/gpu")
     world.tick(0.5)
     assert "training support-1: waiting, because no node has a free nvidia.com/gpu" in world.view.sentence
     assert world.view.waiting == "no node has a free nvidia.com/gpu"
@@ -74,7 +74,7 @@ def test_settings_of_one_project_go_before_the_releases_and_behind_the_backends(
     assert world.view.needed == 9
     world.end("2-1")
     world.label_studio.label_many(3)
-    world.desk.remember(1, {"seed": "4"}, "http://fitloop:9090")
+    world.events.remember(1, {"seed": "4"}, "http://fitloop:9090")
     world.settle()
     (request,) = world.requests()
     assert (request.parameters.method, request.parameters.seed) == ("finetune", 4)

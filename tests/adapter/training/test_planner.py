@@ -118,7 +118,7 @@ def test_a_command_on_labels_that_a_run_was_made_from_is_answered_by_a_sentence(
 
 
 def test_parameters_come_from_settings_then_the_backend_then_the_command(world: World) -> None:
-    world.desk.remember(1, {"learning_rate": "0.25", "seed": "3"}, URL)
+    world.events.remember(1, {"learning_rate": "0.25", "seed": "3"}, URL)
     world.label_studio.label_many(5)
     world.command(Action.TRAIN, learning_rate="0.5")
     world.settle()
@@ -213,7 +213,7 @@ def test_a_base_model_that_is_not_allowed_is_not_taken_whenever_it_was_remembere
     training = TrainingSettings(base_model="tiny", allowed_base_models=("acme/*",))
     world = World(replace(chosen, training=training))
     world.connect()
-    world.desk.remember(1, {"base_model": "/etc"}, URL)
+    world.events.remember(1, {"base_model": "/etc"}, URL)
     world.label_studio.label_many(6)
     world.settle()
     request = world.runs.request("1-1")

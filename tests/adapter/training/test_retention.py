@@ -96,7 +96,7 @@ def test_a_deletion_that_was_cut_off_launches_nothing_again(after: int) -> None:
     world.label_studio.label_many(6)
     world.settle()
     world.now += 2 * DAY
-    delete, seen = world.own.delete, []
+    delete, seen = world.leader_store.delete, []
 
     def cut_off(key: str) -> None:
         if key.startswith("runs/1-1/"):
@@ -105,7 +105,7 @@ def test_a_deletion_that_was_cut_off_launches_nothing_again(after: int) -> None:
                 raise StoreError("The bucket does not answer.")
         delete(key)
 
-    world.own.delete = cut_off  # type: ignore[method-assign]
+    world.leader_store.delete = cut_off  # type: ignore[method-assign]
     world.end("1-3")
     world.settle()
     assert len(seen) >= after

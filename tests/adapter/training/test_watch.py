@@ -13,11 +13,11 @@ from services.adapter.training.watch import Backoff, Watch
 from services.core.domain import Uncounted
 from services.core.errors import LabelStudioUnreachable, Missing, TokenRefused
 from services.core.labels import signature
-from tests.fakes_labelstudio import LabelStudioFake
+from tests.fakes_labelstudio import FakeLabelStudio
 
 
-def source(labelled: int = 6) -> LabelStudioFake:
-    fake = LabelStudioFake()
+def source(labelled: int = 6) -> FakeLabelStudio:
+    fake = FakeLabelStudio()
     fake.add_project()
     fake.label_many(labelled)
     return fake
@@ -197,14 +197,14 @@ def test_a_read_that_breaks_off_in_the_middle_is_made_again_in_full() -> None:
 
 
 def test_a_project_that_is_gone_is_told_apart_from_trouble() -> None:
-    watch = Watch(LabelStudioFake(), 1)
+    watch = Watch(FakeLabelStudio(), 1)
     assert watch.look(0.0) is None
     with pytest.raises(Missing):
         watch.look(1.0)
 
 
 def test_a_404_between_good_answers_is_trouble_that_passes() -> None:
-    source, watch = LabelStudioFake(), Watch(LabelStudioFake(), 1)
+    source, watch = FakeLabelStudio(), Watch(FakeLabelStudio(), 1)
     watch.source = source
     for at in range(0, 40, 10):
         assert watch.look(float(at)) is None
@@ -214,7 +214,7 @@ def test_a_404_between_good_answers_is_trouble_that_passes() -> None:
 
 
 def test_a_change_that_was_stored_late_under_an_earlier_time_is_read() -> None:
-    source = LabelStudioFake()
+    source = FakeLabelStudio()
     source.add_project()
     first, late = source.label_many(2)
     watch = Watch(source, 1)
