@@ -23,7 +23,7 @@ from services.core.domain import Method
 from services.core.errors import BadConfig
 from services.engine.loader import load_model
 from tests.tiny import tiny_tokenizer
-from tests.trainer.world import WORDS, World, build_text
+from tests.trainer.world import WORDS, TrainerWorld, build_text
 
 METHODS: Final = (Method.FINETUNE, Method.LINEAR_PROBE)
 TEXTS: Final = 24
@@ -128,10 +128,10 @@ def build(folder: Path, architecture: str) -> None:
 def tried(architecture: str, folder: Path) -> dict[Method, Outcome]:
     """Built once; trained by each method, and asked as it is served."""
     build(folder / "base", architecture)
-    return {method: outcome(World(folder / method, folder / "base"), method) for method in METHODS}
+    return {method: outcome(TrainerWorld(folder / method, folder / "base"), method) for method in METHODS}
 
 
-def outcome(world: World, method: Method) -> Outcome:
+def outcome(world: TrainerWorld, method: Method) -> Outcome:
     """How a run by this method ends. Raises AssertionError where what it publishes cannot serve."""
     world.label(TEXTS)
     run = world.request(

@@ -81,7 +81,7 @@ class FakeInference:
         return [float(weight) for weight in weights / weights.sum()]
 
 
-class World:
+class AppWorld:
     """The application, what stands around it, and a client; `async with` closes the client."""
 
     def __init__(

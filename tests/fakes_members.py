@@ -14,7 +14,7 @@ from services.adapter.supervision.supervisor import Supervisor
 from services.core.errors import StoreError
 from services.core.settings import Settings
 from tests.fakes_store import MemoryStore
-from tests.fakes_supervisor import FakeLauncher, FakeLeadership, World
+from tests.fakes_supervisor import ControllerWorld, FakeLauncher, FakeLeadership
 
 WRITE_SECONDS = 5.0
 
@@ -39,7 +39,7 @@ class RecordingStore(MemoryStore):
 class SimulatedReplica:
     """One adapter over the world's store."""
 
-    def __init__(self, world: World, *, leads: bool = False) -> None:
+    def __init__(self, world: ControllerWorld, *, leads: bool = False) -> None:
         self.world = world
         self.leadership = FakeLeadership(taken=leads)
         self.plain_store = MemoryStore(world.store.data)
@@ -100,7 +100,7 @@ class ReplicaPair:
     """A leader and a follower, and time for both."""
 
     def __init__(self, settings: Settings | None = None) -> None:
-        self.world = World(settings)
+        self.world = ControllerWorld(settings)
         self.first, self.second = SimulatedReplica(self.world, leads=True), SimulatedReplica(self.world)
 
     def advance(self, seconds: float = 0.0, ticks: int = 1) -> None:

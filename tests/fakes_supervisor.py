@@ -154,7 +154,7 @@ def settings(**trigger: Any) -> Settings:
     )
 
 
-class World:
+class ControllerWorld:
     """A supervisor and all that stands around it, at a time that tests move."""
 
     def __init__(self, chosen: Settings | None = None) -> None:
@@ -170,19 +170,19 @@ class World:
         self.restart()
 
     @classmethod
-    def connected(cls) -> World:
+    def connected(cls) -> ControllerWorld:
         """With a project that is connected, and has no labels yet."""
         made = cls()
         made.connect()
         return made
 
     @classmethod
-    def serving(cls) -> World:
+    def serving(cls) -> ControllerWorld:
         """With a project that serves support-1, made from 6 labels."""
         made = cls.connected()
         made.label_studio.label_many(6)
         made.settle()
-        made.carry_through("1-1")
+        made.complete_run("1-1")
         assert made.current == "support-1"
         return made
 
@@ -317,7 +317,7 @@ class World:
         self.runs.write(replace(status, state=outcome, message=message, exit_code=code))
         self.launcher.end(run, outcome, code, self.now)
 
-    def carry_through(self, run: str, **options: Any) -> str:
+    def complete_run(self, run: str, **options: Any) -> str:
         """The run publishes and ends, and the supervisor sees it."""
         version = self.train(run, **options)
         self.end(run)

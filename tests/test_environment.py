@@ -23,7 +23,7 @@ from services.core.logs import configure
 from services.core.settings import GROUPS, Settings, variables
 from tests import fakes, fakes_supervisor
 from tests.tiny import tiny_base
-from tests.trainer.world import World
+from tests.trainer.world import TrainerWorld
 
 FINETUNE = {
     "METHOD": "finetune",
@@ -79,7 +79,7 @@ def train(tmp_path: Path, bases: tuple[Path, Path], monkeypatch: pytest.MonkeyPa
 
 
 def _run(folder: Path, base: Path) -> Trained:
-    world = World(folder, base)
+    world = TrainerWorld(folder, base)
     world.label(30)
     name = world.runs.next_name(1)
     world.runs.write(RunRequest(name, world.key, 1, "test", Settings.load().training.parameters(), 1.0))
@@ -149,7 +149,7 @@ def test_it_changes_what_a_fine_tune_makes(
 def test_the_supervisor_tells_a_run_what_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable, value in FINETUNE.items():
         monkeypatch.setenv(variable, value)
-    world = fakes_supervisor.World(Settings.load())
+    world = fakes_supervisor.ControllerWorld(Settings.load())
     world.connect()
     world.label_studio.label_many(12)
     world.settle()
@@ -162,11 +162,11 @@ def test_start_training_each_n_updates_is_how_many_labels_the_next_run_waits_for
     monkeypatch: pytest.MonkeyPatch, updates: int
 ) -> None:
     monkeypatch.setenv("START_TRAINING_EACH_N_UPDATES", str(updates))
-    world = fakes_supervisor.World(Settings.load())
+    world = fakes_supervisor.ControllerWorld(Settings.load())
     world.connect()
     world.label_studio.label_many(12)
     world.settle()
-    world.carry_through("1-1")
+    world.complete_run("1-1")
     world.label_studio.label_many(updates - 1)
     world.settle()
     assert len(world.requests()) == 1
@@ -176,12 +176,12 @@ def test_start_training_each_n_updates_is_how_many_labels_the_next_run_waits_for
 
 
 async def test_basic_auth_asks_for_both_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with fakes.World(tmp_path, Settings.load().auth) as world:
+    async with fakes.AppWorld(tmp_path, Settings.load().auth) as world:
         local = {"Host": "localhost"}  # other names are refused where there is no password
         assert (await world.client.get("/api/projects", headers=local)).status_code == 200
     monkeypatch.setenv("BASIC_AUTH_USER", "ann")
     monkeypatch.setenv("BASIC_AUTH_PASS", "secret")
-    async with fakes.World(tmp_path, Settings.load().auth) as world:
+    async with fakes.AppWorld(tmp_path, Settings.load().auth) as world:
         for pair, status in (
             (None, 401),
             (("ann", "other"), 401),

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes import World
+from tests.fakes import AppWorld
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with World(tmp_path) as built:
+async def world(tmp_path: Path) -> AsyncIterator[AppWorld]:
+    async with AppWorld(tmp_path) as built:
         yield built

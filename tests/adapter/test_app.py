@@ -11,15 +11,15 @@ from starlette.routing import Route
 from services.adapter import metrics
 from services.adapter.app import error_response
 from services.core.errors import BadConfig
-from tests.fakes import World
+from tests.fakes import AppWorld
 
 
-def test_every_route_has_its_metrics(world: World) -> None:
+def test_every_route_has_its_metrics(world: AppWorld) -> None:
     assert {route.path for route in world.app.routes if isinstance(route, Route)} == set(metrics.ROUTES)
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nothing", 404), ("GET", "/predict", 405)])
-async def test_what_is_not_there_is_json_too(world: World, method: str, path: str, status: int) -> None:
+async def test_what_is_not_there_is_json_too(world: AppWorld, method: str, path: str, status: int) -> None:
     answer = await world.client.request(method, path)
     assert answer.status_code == status
     assert answer.json()["status"] == status
@@ -27,7 +27,7 @@ async def test_what_is_not_there_is_json_too(world: World, method: str, path: st
 
 
 async def test_a_slip_of_ours_is_500_without_a_trace_and_logged_without_its_message(
-    world: World, capsys: pytest.CaptureFixture[str]
+    world: AppWorld, capsys: pytest.CaptureFixture[str]
 ) -> None:
     world.serve()
     world.inference.error = KeyError("a text that somebody wrote")
@@ -40,7 +40,9 @@ async def test_a_slip_of_ours_is_500_without_a_trace_and_logged_without_its_mess
     assert "somebody wrote" not in printed
 
 
-async def test_a_caller_who_leaves_is_no_error_of_ours(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_caller_who_leaves_is_no_error_of_ours(
+    world: AppWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def leaves(_: object) -> None:
         raise ClientDisconnect
 
@@ -54,7 +56,7 @@ def test_an_error_of_another_kind_is_500_with_its_sentence() -> None:
     assert b"Set MODEL_DIR." in bytes(answer.body)
 
 
-async def test_what_is_not_http_passes_the_gate(world: World) -> None:
+async def test_what_is_not_http_passes_the_gate(world: AppWorld) -> None:
     sent: list[Any] = []
 
     async def receive() -> dict[str, str]:

@@ -20,7 +20,7 @@ from services.core.inbox import Inbox, command_id
 from tests.fakes import metric
 from tests.fakes_labelstudio import URL
 from tests.fakes_members import ReplicaPair, SimulatedReplica
-from tests.fakes_supervisor import World
+from tests.fakes_supervisor import ControllerWorld
 
 TWO_CONTROLS = (
     '<View><Text name="text" value="$text"/><Choices name="label" toName="text"><Choice value="a"/></Choices>'
@@ -174,7 +174,7 @@ def asked_by(follower: Follower) -> str:
 
 
 def test_before_anybody_has_led_a_follower_is_ready() -> None:
-    alone = SimulatedReplica(World())
+    alone = SimulatedReplica(ControllerWorld())
     alone.tick()
     assert alone.board.ready.is_set()
     assert alone.board.views == {}

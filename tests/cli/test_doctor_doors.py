@@ -13,7 +13,7 @@ from services.cli.checks.context import Context, Where
 from services.cli.checks.doors import open_doors
 from services.cli.checks.finding import Verdict
 from services.core.settings import AuthSettings
-from tests.fakes import World
+from tests.fakes import AppWorld
 from tests.fakes_doctor import FakeIngress, build_context, serve_ingress
 
 SECRET = "hidden-path-of-16"
@@ -114,7 +114,7 @@ def test_below_a_prefix_the_prefix_is_kept_and_the_secret_path_left_out(
 
 
 async def test_fitloop_answers_strangers_as_the_checks_take_for_open(tmp_path: Path) -> None:
-    async with World(tmp_path, AuthSettings(anonymous=True)) as world:
+    async with AppWorld(tmp_path, AuthSettings(anonymous=True)) as world:
         assert (await world.client.get("/")).json()["model_class"] == "Fitloop"
         assert "projects" in (await world.client.get("/api/projects")).json()
         world.board.ready.clear()

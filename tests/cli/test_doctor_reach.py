@@ -14,7 +14,7 @@ from services.cli.checks.address import is_of_a_cluster, is_private, place, prob
 from services.cli.checks.context import Context, Where
 from services.cli.checks.finding import Finding, Verdict, examine
 from services.core.settings import AuthSettings
-from tests.fakes import World
+from tests.fakes import AppWorld
 from tests.fakes_doctor import FakeIngress, build_context, serve_ingress
 
 SECRET = "hidden-path-of-16"
@@ -41,7 +41,7 @@ def test_a_good_url_is_good_in_every_way(ingress: FakeIngress, tmp_path: Path) -
 
 
 async def test_fitloop_answers_as_the_checks_take_for_good(tmp_path: Path) -> None:
-    async with World(tmp_path) as world:
+    async with AppWorld(tmp_path) as world:
         assert (await world.client.get("/health")).json()["model_class"] == "Fitloop"
         refused = await world.client.post("/setup", json={})
         assert (refused.status_code, "detail" in refused.json()) == (400, True)

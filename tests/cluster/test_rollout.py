@@ -22,7 +22,7 @@ Name = tuple[str, str]
 
 
 @dataclass
-class World:
+class RolloutWorld:
     """A workload, its pods and a clock. New pods are ready `start_seconds` after the annotation, with `targets` held."""
 
     kind: str = "inferenceservice"
@@ -107,7 +107,7 @@ V2, V3 = ("5-1", "v-2"), ("5-1", "v-3")
 
 @pytest.mark.parametrize("kind", ["inferenceservice", "deployment"])
 def test_a_roll_brings_the_version_to_all_pods(kind: str) -> None:
-    world = World(kind)
+    world = RolloutWorld(kind)
     rollout, began = world.rollout(), world.now
     assert world.until_done(rollout, V2, 60) == Standing(done=True)
     assert 12 <= world.now - began <= 15
@@ -117,14 +117,14 @@ def test_a_roll_brings_the_version_to_all_pods(kind: str) -> None:
 
 
 def test_what_all_pods_hold_needs_no_roll() -> None:
-    world = World()
+    world = RolloutWorld()
     world.pods_now = [replace(pod, held=frozenset({V2})) for pod in world.pods_now]
     assert world.rollout().advance(*V2, world.now).done
     assert world.patches == []
 
 
 def test_reload_patches_nothing_and_is_blocked_only_after_its_deadline() -> None:
-    world = World(mode="reload")
+    world = RolloutWorld(mode="reload")
     rollout = world.rollout()
     assert rollout.advance(*V2, world.now) == Standing(done=False, reason="0 of 2 predictors hold it")
     world.now += 601
@@ -138,7 +138,7 @@ def test_reload_patches_nothing_and_is_blocked_only_after_its_deadline() -> None
 
 @pytest.mark.parametrize("mode", ["rolling", "reload"])
 def test_what_a_pod_refused_is_bad_with_the_pods_reason(mode: Literal["rolling", "reload"]) -> None:
-    world = World(mode=mode)
+    world = RolloutWorld(mode=mode)
     world.pods_now[1] = replace(world.pods_now[1], refused={V2: "its sha256 differs"})
     with pytest.raises(EngineError, match="its sha256 differs"):
         world.rollout().advance(*V2, world.now)
@@ -146,7 +146,7 @@ def test_what_a_pod_refused_is_bad_with_the_pods_reason(mode: Literal["rolling",
 
 
 def test_a_refusal_in_the_middle_of_a_roll_leaves_the_roll_to_its_end() -> None:
-    world = World()
+    world = RolloutWorld()
     rollout = world.rollout()
     rollout.advance(*V2, world.now)
     world.pods_now[-1] = replace(world.pods_now[-1], refused={V2: "broken"})
@@ -162,7 +162,7 @@ def test_a_refusal_in_the_middle_of_a_roll_leaves_the_roll_to_its_end() -> None:
 
 
 def test_a_roll_that_does_not_end_is_undone_and_tried_again_later() -> None:
-    world = World(waits="no node has room for it")
+    world = RolloutWorld(waits="no node has room for it")
     rollout = world.rollout()
     assert not world.until_done(rollout, V2, 610).done
     assert [generation is None for _, generation in world.patches] == [False, True]
@@ -175,7 +175,7 @@ def test_a_roll_that_does_not_end_is_undone_and_tried_again_later() -> None:
 
 
 def test_new_pods_that_do_not_hold_it_are_not_rolled_again_at_once() -> None:
-    world = World()
+    world = RolloutWorld()
     rollout = world.rollout()
     rollout.advance(*V2, world.now)
     standing = Standing(done=False)
@@ -188,7 +188,7 @@ def test_new_pods_that_do_not_hold_it_are_not_rolled_again_at_once() -> None:
 
 
 def test_a_new_leader_goes_on_with_the_roll_and_begins_none() -> None:
-    world = World()
+    world = RolloutWorld()
     world.targets.add(V2)
     world.rollout().advance(*V2, world.now)
     world.now += 5
@@ -197,7 +197,7 @@ def test_a_new_leader_goes_on_with_the_roll_and_begins_none() -> None:
 
 
 def test_a_new_leader_undoes_a_roll_by_the_deadline_of_its_beginning() -> None:
-    world = World(waits="image pull failed")
+    world = RolloutWorld(waits="image pull failed")
     world.rollout().advance(*V2, world.now)
     began = world.now
     while len(world.patches) == 1 and world.now < began + 1000:
@@ -207,7 +207,7 @@ def test_a_new_leader_undoes_a_roll_by_the_deadline_of_its_beginning() -> None:
 
 
 def test_what_serves_is_only_looked_at() -> None:
-    world = World()
+    world = RolloutWorld()
     rollout = world.rollout()
     assert rollout.check(*V2) == Standing(done=True), "a ready pod loads it on demand"
     world.now += 1
@@ -224,7 +224,7 @@ def test_what_serves_is_only_looked_at() -> None:
 
 
 def test_a_workload_that_is_not_there_is_trouble_that_passes() -> None:
-    world = World()
+    world = RolloutWorld()
     world.spec = {}
     with pytest.raises(ClusterError, match="inferenceservice/fitloop does not exist"):
         world.rollout().advance(*V2, world.now)
@@ -234,7 +234,7 @@ STUCK, OTHER = ("5-1", "v-2"), ("6-1", "w-1")
 
 
 @dataclass
-class StuckWorld(World):
+class StuckRolloutWorld(RolloutWorld):
     """New pods wait for `STUCK` for ever, as long as it is a target, and answer meanwhile."""
 
     def pods(self) -> list[Pod]:
@@ -252,7 +252,7 @@ class StuckWorld(World):
 
 @pytest.mark.parametrize("late", [0, 30])
 def test_a_version_that_never_fits_waits_behind_the_others(late: int) -> None:
-    world, done_at = StuckWorld(targets={STUCK}), 0.0
+    world, done_at = StuckRolloutWorld(targets={STUCK}), 0.0
     rollout, zero = world.rollout(), world.now
     while world.now < zero + 3000:
         assert not world.ask(rollout, STUCK).done
@@ -265,7 +265,7 @@ def test_a_version_that_never_fits_waits_behind_the_others(late: int) -> None:
 
 
 def test_of_versions_that_fail_together_without_a_word_each_is_tried_alone() -> None:
-    world = StuckWorld(targets={STUCK, OTHER})
+    world = StuckRolloutWorld(targets={STUCK, OTHER})
     world.waits = "its process ends"
     rollout, zero, done_at = world.rollout(), world.now, 0.0
     while not done_at and world.now < zero + 3000:
@@ -278,7 +278,7 @@ def test_of_versions_that_fail_together_without_a_word_each_is_tried_alone() -> 
 
 @pytest.mark.parametrize("waits", ["", "no node has room for it"])
 def test_a_roll_that_nobody_waits_for_is_ended_or_undone_all_the_same(waits: str) -> None:
-    world = World(waits=waits)
+    world = RolloutWorld(waits=waits)
     rollout = world.rollout()
     rollout.advance(*V2, world.now)
     rollout.withdraw(*V2)
@@ -291,7 +291,7 @@ def test_a_roll_that_nobody_waits_for_is_ended_or_undone_all_the_same(waits: str
 
 
 def test_a_new_leader_looks_after_a_roll_that_nobody_waits_for() -> None:
-    world = World(waits="image pull failed")
+    world = RolloutWorld(waits="image pull failed")
     world.rollout().advance(*V2, world.now)
     world.now += 700
     world.rollout().tend(world.now)
@@ -299,7 +299,7 @@ def test_a_new_leader_looks_after_a_roll_that_nobody_waits_for() -> None:
 
 
 def test_reload_has_nothing_to_tend() -> None:
-    world = World(mode="reload")
+    world = RolloutWorld(mode="reload")
     world.spec = {}
     world.rollout().tend(world.now)
 
@@ -312,7 +312,7 @@ def test_reload_has_nothing_to_tend() -> None:
 def test_five_promotions_in_ten_seconds_are_at_most_two_rolls(
     moments: list[float], start_seconds: float, new_leader_at: float | None
 ) -> None:
-    world = World(start_seconds=start_seconds)
+    world = RolloutWorld(start_seconds=start_seconds)
     rollout, zero = world.rollout(), world.now
     waiting = {(f"{number}-1", "v-1"): zero + moment for number, moment in enumerate(moments)}
     left = set(waiting)
@@ -328,7 +328,7 @@ def test_five_promotions_in_ten_seconds_are_at_most_two_rolls(
 
 
 def test_a_roll_that_another_one_ended_is_seen_by_all_who_wait() -> None:
-    world, done = World(), list[Name]()
+    world, done = RolloutWorld(), list[Name]()
     rollout = world.rollout()
     advance: Callable[[Name], bool] = lambda name: rollout.advance(*name, world.now).done  # noqa: E731
     world.targets |= {V2, ("6-1", "w-1")}

@@ -24,7 +24,7 @@ from tests.waiting import eventually
 REQUEST = RunRequest("1-1", "1-x", 1, "test", Parameters(), 0.0)
 
 
-class World:
+class LauncherWorld:
     """A data folder with a launcher whose trainers run `code`."""
 
     def __init__(self, folder: Path, code: str) -> None:
@@ -59,14 +59,16 @@ class World:
 
 
 def test_the_last_200_lines_are_kept(tmp_path: Path) -> None:
-    world = World(tmp_path, "import sys\nfor n in range(300): print(n)\nprint('of stderr', file=sys.stderr)")
+    world = LauncherWorld(
+        tmp_path, "import sys\nfor n in range(300): print(n)\nprint('of stderr', file=sys.stderr)"
+    )
     world.end()
     assert world.runs.log("1-1").splitlines() == [*map(str, range(101, 300)), "of stderr"]
 
 
 def test_lines_are_seen_while_the_run_goes_on(tmp_path: Path) -> None:
     """The second one as well, which comes at once after the first: no line waits for the next."""
-    world = World(tmp_path, "import threading\nprint(1)\nprint(2)\nthreading.Event().wait(60)")
+    world = LauncherWorld(tmp_path, "import threading\nprint(1)\nprint(2)\nthreading.Event().wait(60)")
     world.launcher.launch(REQUEST)
     eventually(lambda: world.runs.log("1-1") == "1\n2\n")
     assert world.outcome() is None
@@ -74,7 +76,7 @@ def test_lines_are_seen_while_the_run_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_progress_bar_is_its_last_state_and_bytes_do_no_harm(tmp_path: Path) -> None:
-    world = World(tmp_path, r"import os; os.write(1, b'10 %\r90 %\r\n\xff' + b'x' * 5000)")
+    world = LauncherWorld(tmp_path, r"import os; os.write(1, b'10 %\r90 %\r\n\xff' + b'x' * 5000)")
     world.end()
     first, second = world.runs.log("1-1").splitlines()
     assert first == "90 %"
@@ -82,7 +84,7 @@ def test_a_progress_bar_is_its_last_state_and_bytes_do_no_harm(tmp_path: Path) -
 
 
 def test_the_log_of_earlier_attempts_stays(tmp_path: Path) -> None:
-    world = World(tmp_path, "import os, sys\nprint('try')\nsys.exit(75)")
+    world = LauncherWorld(tmp_path, "import os, sys\nprint('try')\nsys.exit(75)")
     world.end()
     assert world.runs.log("1-1") == "try\n" * 4
     world.runs.write(Launch("1-1"))
@@ -91,7 +93,7 @@ def test_the_log_of_earlier_attempts_stays(tmp_path: Path) -> None:
 
 
 def test_a_trainer_is_nice_and_gets_the_runs_address(tmp_path: Path) -> None:
-    world = World(tmp_path, "import os, sys\nprint(os.nice(0), sys.argv[1:], __name__)")
+    world = LauncherWorld(tmp_path, "import os, sys\nprint(os.nice(0), sys.argv[1:], __name__)")
     before = os.nice(0)
     world.end()
     assert (
@@ -105,12 +107,12 @@ def test_a_folder_named_services_in_the_current_directory_shadows_nothing(
     (tmp_path / "services").mkdir()
     (tmp_path / "services" / "__init__.py").write_text("raise SystemExit(3)")
     monkeypatch.chdir(tmp_path)
-    world = World(tmp_path, "import services.core.errors")
+    world = LauncherWorld(tmp_path, "import services.core.errors")
     assert world.end().outcome is RunState.DONE
 
 
 def test_the_program_may_be_a_module(tmp_path: Path) -> None:
-    world = World(tmp_path, "")
+    world = LauncherWorld(tmp_path, "")
     world.launcher = ChildLauncher(world.store, tmp_path / "locks", world.changed.set, program="platform")
     assert world.end().outcome is RunState.DONE
     assert world.runs.log("1-1").strip()
@@ -118,12 +120,12 @@ def test_the_program_may_be_a_module(tmp_path: Path) -> None:
 
 def test_a_child_of_the_trainer_that_lives_on_holds_up_nothing(tmp_path: Path) -> None:
     code = "import subprocess, sys\nprint(subprocess.Popen([sys.executable, '-c', 'input()'], stdin=subprocess.PIPE).pid)"
-    world = World(tmp_path, code + "\nimport os; os._exit(0)")
+    world = LauncherWorld(tmp_path, code + "\nimport os; os._exit(0)")
     assert world.end().outcome is RunState.DONE
 
 
 def test_the_end_is_told(tmp_path: Path) -> None:
-    world = World(tmp_path, "")
+    world = LauncherWorld(tmp_path, "")
     world.launcher.launch(REQUEST)
     assert world.changed.wait(20)
     eventually(world.outcome)
@@ -132,7 +134,7 @@ def test_the_end_is_told(tmp_path: Path) -> None:
 
 def test_a_trainer_that_cannot_be_started_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python"))
-    world = World(tmp_path, "")
+    world = LauncherWorld(tmp_path, "")
     assert world.end().outcome is RunState.FAILED
     assert "could not be started" in world.runs.log("1-1")
 
@@ -140,7 +142,7 @@ def test_a_trainer_that_cannot_be_started_fails(tmp_path: Path, monkeypatch: pyt
 def test_an_outcome_that_a_full_disk_refuses_is_known_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = World(tmp_path, "print(1)")
+    world = LauncherWorld(tmp_path, "print(1)")
 
     def full(key: str, _data: bytes) -> None:
         raise StoreError(f"{key} cannot be written")
@@ -154,7 +156,7 @@ def test_an_outcome_that_a_full_disk_refuses_is_known_all_the_same(
 
 def test_close_kills_what_does_not_listen(tmp_path: Path) -> None:
     code = "import signal, threading\nsignal.signal(15, signal.SIG_IGN)\nprint(1)\nthreading.Event().wait(60)"
-    world = World(tmp_path, code)
+    world = LauncherWorld(tmp_path, code)
     world.launcher = world.make(close_seconds=0.2)
     world.launcher.launch(REQUEST)
     eventually(lambda: world.runs.log("1-1"))
@@ -166,7 +168,7 @@ def test_close_kills_what_does_not_listen(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wish", ["cancel", "close"])
 def test_a_run_that_waits_for_its_next_try_is_ended_too(tmp_path: Path, wish: str) -> None:
-    world = World(tmp_path, "raise SystemExit(75)")
+    world = LauncherWorld(tmp_path, "raise SystemExit(75)")
     world.launcher = ChildLauncher(
         world.store, tmp_path / "locks", world.changed.set, program=str(world.script), delays=(600.0,) * 3
     )
@@ -217,7 +219,7 @@ threading.Event().wait(60)
 """
 
 
-def killed_parent(world: World) -> None:
+def killed_parent(world: LauncherWorld) -> None:
     parent = subprocess.Popen([sys.executable, "-c", PARENT, str(world.folder)])
     try:
         eventually((world.folder / "started").exists)
@@ -236,7 +238,7 @@ def is_alive(pid: int) -> bool:
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="reads /proc")
 def test_a_child_gets_sigterm_when_its_parent_is_killed(tmp_path: Path) -> None:
-    world = World(tmp_path, TRAINER)
+    world = LauncherWorld(tmp_path, TRAINER)
     killed_parent(world)
     eventually((tmp_path / "signal").exists)
     assert (tmp_path / "signal").read_text() == str(int(signal.SIGTERM))
@@ -248,7 +250,7 @@ def test_a_child_gets_sigterm_when_its_parent_is_killed(tmp_path: Path) -> None:
 
 def test_the_next_attempt_waits_until_an_orphan_has_ended(tmp_path: Path) -> None:
     """Two trainers never work on one run, however their parent died."""
-    world = World(tmp_path, TRAINER)
+    world = LauncherWorld(tmp_path, TRAINER)
     (tmp_path / "hold").touch()
     killed_parent(world)
     eventually((tmp_path / "holding").exists)

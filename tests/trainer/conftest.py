@@ -8,7 +8,7 @@ import pytest
 
 from services.trainer.preemption import Stop
 from tests.tiny import tiny_base
-from tests.trainer.world import World
+from tests.trainer.world import TrainerWorld
 
 
 @pytest.fixture(scope="session")
@@ -17,8 +17,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def world(tmp_path: Path, tiny: Path) -> World:
-    return World(tmp_path / "data", tiny)
+def world(tmp_path: Path, tiny: Path) -> TrainerWorld:
+    return TrainerWorld(tmp_path / "data", tiny)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import pytest
 from services.trainer import __main__ as module
 from services.trainer.__main__ import main
 from tests.listening import listening
-from tests.trainer.world import World
+from tests.trainer.world import TrainerWorld
 
 ROOT = Path(__file__).parents[2]
 _WATCH = """
@@ -46,7 +46,7 @@ sys.addaudithook(hook)
 
 
 @contextmanager
-def served(world: World) -> Iterator[str]:
+def served(world: TrainerWorld) -> Iterator[str]:
     """Label Studio's address."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -88,22 +88,22 @@ def environment(url: str, **more: str) -> dict[str, str]:
     return os.environ | given | {"PYTHONPATH": str(ROOT)} | more
 
 
-def command(world: World, run: str) -> list[str]:
+def command(world: TrainerWorld, run: str) -> list[str]:
     return [sys.executable, "-P", "-m", "services.trainer", "--run", f"{world.store.url}/runs/{run}"]
 
 
-def temporary(world: World) -> Path:
+def temporary(world: TrainerWorld) -> Path:
     """Where `struck` lets its process put temporary files."""
     return world.folder.parent / "temporary"
 
 
-def temporary_files(world: World) -> Iterator[Path]:
+def temporary_files(world: TrainerWorld) -> Iterator[Path]:
     """All that is there."""
     return temporary(world).rglob("*")
 
 
 def struck(
-    world: World,
+    world: TrainerWorld,
     run: str,
     place: str,
     *,
@@ -132,6 +132,6 @@ def struck(
         )
 
 
-def in_process(world: World, run: str, monkeypatch: pytest.MonkeyPatch) -> int:
+def in_process(world: TrainerWorld, run: str, monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr(module, "LabelStudio", lambda _: world.labelstudio)
     return main(["--run", f"{world.store.url}/runs/{run}"])

@@ -16,14 +16,14 @@ from services.core.registry import Registry
 from services.core.runs import Runs
 from tests.buckets import ENDPOINT, KEY, SECRET, bucket, needs_s3, s3_store
 from tests.trainer.process import command, environment, served
-from tests.trainer.world import World
+from tests.trainer.world import TrainerWorld
 from tests.waiting import eventually
 
 pytestmark = needs_s3
 
 
 @pytest.fixture
-def in_bucket(world: World) -> Iterator[World]:
+def in_bucket(world: TrainerWorld) -> Iterator[TrainerWorld]:
     """The world, with its base model and everything else in a bucket."""
     with bucket() as name:
         cache = world.folder.parent / "cache"
@@ -93,7 +93,7 @@ def line() -> Iterator[Line]:
     made.close()
 
 
-def started(world: World, url: str, run: str, endpoint: str = ENDPOINT) -> subprocess.Popen[bytes]:
+def started(world: TrainerWorld, url: str, run: str, endpoint: str = ENDPOINT) -> subprocess.Popen[bytes]:
     keys = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "FITLOOP_S3_ENDPOINT": endpoint}
     given = environment(url, **keys, FITLOOP_S3_TIMEOUT_SECONDS="1")
     return subprocess.Popen(command(world, run), env=given)
@@ -103,7 +103,7 @@ def ended(process: subprocess.Popen[bytes]) -> int:
     return process.wait(300)
 
 
-def test_a_run_reads_its_base_model_and_publishes_its_version(in_bucket: World) -> None:
+def test_a_run_reads_its_base_model_and_publishes_its_version(in_bucket: TrainerWorld) -> None:
     world = in_bucket
     world.label(30)
     run = world.request()
@@ -117,7 +117,9 @@ def test_a_run_reads_its_base_model_and_publishes_its_version(in_bucket: World) 
     assert {key.split("/")[0] for key in world.store.keys("")} == {"projects", "runs"}, "where it may write"
 
 
-def test_a_run_that_was_asked_to_end_goes_on_from_its_checkpoint_in_the_bucket(in_bucket: World) -> None:
+def test_a_run_that_was_asked_to_end_goes_on_from_its_checkpoint_in_the_bucket(
+    in_bucket: TrainerWorld,
+) -> None:
     world = in_bucket
     world.label(60)
     run = world.request(Method.FINETUNE, num_train_epochs=200.0, budget_seconds=600.0)  # seconds a part
@@ -135,7 +137,7 @@ BEFORE_PUBLISHING = {"features", "fitting", "judging", "exporting"}
 
 
 def test_a_bucket_that_is_away_while_a_version_is_published_is_waited_for(
-    in_bucket: World, line: Line
+    in_bucket: TrainerWorld, line: Line
 ) -> None:
     world = in_bucket
     world.label(30)
@@ -153,6 +155,6 @@ def test_a_bucket_that_is_away_while_a_version_is_published_is_waited_for(
     assert world.registry.versions(world.key) == ["support-1"]
 
 
-def _is_training(world: World, run: str) -> bool:
+def _is_training(world: TrainerWorld, run: str) -> bool:
     status = world.runs.status(run)
     return status is not None and status.stage.startswith("fine-tuning") and status.step > 3

@@ -12,7 +12,7 @@ from services.core.errors import BadConfig
 from services.trainer import hardware
 from services.trainer.hardware import check_gpus, mind_the_quota
 from tests.trainer.process import in_process
-from tests.trainer.world import World
+from tests.trainer.world import TrainerWorld
 
 
 def gpus(monkeypatch: pytest.MonkeyPatch, count: int, cuda: str | None = "13.0") -> None:
@@ -44,7 +44,9 @@ def test_gpus_that_are_there_are_enough(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.usefixtures("quiet")
-def test_the_run_says_so_before_it_reads_anything(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_run_says_so_before_it_reads_anything(
+    world: TrainerWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gpus(monkeypatch, 0)
     monkeypatch.setenv("FITLOOP_REQUIRE_GPU", "true")
     world.label(30)

@@ -11,13 +11,13 @@ from safetensors.numpy import load_file
 from services.core.domain import Manifest, Method, RunState
 from services.trainer.publish import annotations_hash
 from tests.trainer.process import in_process, struck, temporary, temporary_files
-from tests.trainer.world import World
+from tests.trainer.world import TrainerWorld
 
 FINE = {"budget_seconds": 1e6, "num_train_epochs": 6.0, "learning_rate": 5e-3}
 VERSION = "projects/{key}/versions/support-1"
 
 
-def killed(world: World, run: str, place: str, exists: str = "", says: bytes = b"") -> None:
+def killed(world: TrainerWorld, run: str, place: str, exists: str = "", says: bytes = b"") -> None:
     """The real process, ended by SIGKILL at that moment."""
     exists = exists.format(key=world.key, run=run)
     done = struck(world, run, place, exists=exists, says=says, FITLOOP_CHECKPOINT_SECONDS="0.001")
@@ -25,7 +25,7 @@ def killed(world: World, run: str, place: str, exists: str = "", says: bytes = b
     assert world.status(run).state is RunState.RUNNING, "it could say nothing"
 
 
-def is_whole(world: World, run: str, versions: list[str]) -> list[Manifest]:
+def is_whole(world: TrainerWorld, run: str, versions: list[str]) -> list[Manifest]:
     """The run's end: these versions and no other, DONE, and the snapshot says what each has learnt."""
     status, snapshot = world.status(run), world.runs.snapshot(run)
     assert (status.state, status.exit_code) == (RunState.DONE, 0), status.message
@@ -54,7 +54,7 @@ def is_whole(world: World, run: str, versions: list[str]) -> list[Manifest]:
     ],
 )
 def test_a_run_that_is_killed_before_its_version_exists_reads_todays_labels(
-    world: World, monkeypatch: pytest.MonkeyPatch, place: str, exists: str
+    world: TrainerWorld, monkeypatch: pytest.MonkeyPatch, place: str, exists: str
 ) -> None:
     world.label(30)
     run = world.request()
@@ -78,7 +78,7 @@ def test_a_run_that_is_killed_before_its_version_exists_reads_todays_labels(
     ],
 )
 def test_a_run_that_is_killed_after_its_first_version_goes_on_with_its_second_on_the_same_labels(
-    world: World, monkeypatch: pytest.MonkeyPatch, place: str, says: bytes
+    world: TrainerWorld, monkeypatch: pytest.MonkeyPatch, place: str, says: bytes
 ) -> None:
     world.label(300)
     run = world.request(Method.AUTO, **FINE)
@@ -97,7 +97,7 @@ def test_a_run_that_is_killed_after_its_first_version_goes_on_with_its_second_on
 
 @pytest.mark.usefixtures("quiet")
 def test_a_fine_tune_that_is_asked_to_end_and_started_again_is_the_one_that_was_never_disturbed(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: TrainerWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.label(60)
     unbroken, broken = world.request(Method.FINETUNE, **FINE), world.request(Method.FINETUNE, **FINE)

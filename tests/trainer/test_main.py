@@ -16,10 +16,10 @@ from services.trainer.__main__ import main
 from services.trainer.preemption import Stop
 from tests.tiny import TEXTS
 from tests.trainer.process import command, environment, in_process, served, struck
-from tests.trainer.world import World
+from tests.trainer.world import TrainerWorld
 
 
-def test_the_command_reads_labels_and_publishes(world: World) -> None:
+def test_the_command_reads_labels_and_publishes(world: TrainerWorld) -> None:
     world.label(60)
     run = world.request()
     with served(world) as url:
@@ -44,7 +44,7 @@ def test_the_command_reads_labels_and_publishes(world: World) -> None:
 
 
 @pytest.mark.usefixtures("quiet")
-def test_too_few_labels_are_bad_data(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_few_labels_are_bad_data(world: TrainerWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     world.label(1)
     run = world.request()
     assert in_process(world, run, monkeypatch) == 65
@@ -54,7 +54,7 @@ def test_too_few_labels_are_bad_data(world: World, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.usefixtures("quiet")
-def test_a_wrong_setting_is_bad_config(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_setting_is_bad_config(world: TrainerWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     run = world.request()
     monkeypatch.setenv("LABEL_STUDIO_URL", "nonsense")
     assert in_process(world, run, monkeypatch) == 78
@@ -62,7 +62,9 @@ def test_a_wrong_setting_is_bad_config(world: World, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.usefixtures("quiet")
-def test_a_run_that_is_asked_to_end_is_preempted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_is_asked_to_end_is_preempted(
+    world: TrainerWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world.label(30)
     run = world.request()
     monkeypatch.setattr(module, "Stop", lambda: world.stop)
@@ -73,7 +75,7 @@ def test_a_run_that_is_asked_to_end_is_preempted(world: World, monkeypatch: pyte
 
 
 @pytest.mark.usefixtures("quiet")
-def test_a_crash_is_a_sentence_in_the_status(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_is_a_sentence_in_the_status(world: TrainerWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_: object) -> None:
         raise ZeroDivisionError
 
@@ -88,7 +90,7 @@ def test_a_crash_is_a_sentence_in_the_status(world: World, monkeypatch: pytest.M
 
 @pytest.mark.usefixtures("quiet")
 def test_the_log_of_a_crash_says_where_and_nothing_that_a_library_was_given(
-    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    world: TrainerWorld, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def broken(_: object) -> None:
         text = TEXTS[0]
@@ -113,7 +115,9 @@ def test_the_log_of_a_crash_says_where_and_nothing_that_a_library_was_given(
 
 @pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize("when", ["at once", "while its tasks are read"])
-def test_a_deleted_project_is_a_bad_request(world: World, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+def test_a_deleted_project_is_a_bad_request(
+    world: TrainerWorld, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
     def gone(*_: object) -> None:
         raise Missing("no project 1")
 
@@ -129,7 +133,7 @@ def test_a_deleted_project_is_a_bad_request(world: World, monkeypatch: pytest.Mo
 
 @pytest.mark.usefixtures("quiet")
 def test_a_last_status_that_cannot_be_written_is_no_success(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: TrainerWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = world.request()
 
@@ -152,7 +156,7 @@ def test_a_run_that_does_not_exist_is_a_bad_request_and_leaves_nothing(
 
 @pytest.mark.usefixtures("quiet")
 def test_a_run_beyond_its_time_has_failed_and_is_not_started_again(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: TrainerWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.label(30)
     run = world.request()
@@ -165,7 +169,7 @@ def test_a_run_beyond_its_time_has_failed_and_is_not_started_again(
 
 @pytest.mark.usefixtures("quiet")
 def test_a_service_that_is_away_leaves_a_run_that_goes_on_later(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: TrainerWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(*_: object) -> None:
         raise LabelStudioUnreachable("Label Studio does not answer.")
@@ -179,7 +183,7 @@ def test_a_service_that_is_away_leaves_a_run_that_goes_on_later(
 
 @pytest.mark.parametrize("stage", ["reading", "loading", "judging", "exporting"])
 def test_a_process_that_is_asked_to_end_in_any_stage_does_so_and_the_next_one_is_whole(
-    world: World, monkeypatch: pytest.MonkeyPatch, stage: str
+    world: TrainerWorld, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
     world.label(30)
     run = world.request()

@@ -12,7 +12,7 @@ from services.core.runs import Runs
 from services.core.store.files import FileStore
 from services.trainer.printed import LINES, Printed
 from tests.trainer.process import in_process
-from tests.trainer.world import World
+from tests.trainer.world import TrainerWorld
 
 
 def log_of(folder: Path) -> list[str]:
@@ -71,7 +71,7 @@ def test_a_store_that_fails_keeps_the_lines_for_the_next_time(
 @pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize("kept", [True, False])
 def test_a_run_keeps_its_log_where_it_is_told_to(
-    world: World, monkeypatch: pytest.MonkeyPatch, kept: bool
+    world: TrainerWorld, monkeypatch: pytest.MonkeyPatch, kept: bool
 ) -> None:
     world.label(30)
     run = world.request()

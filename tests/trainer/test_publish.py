@@ -22,7 +22,7 @@ from services.core.registry import Registry
 from services.core.store.files import FileStore
 from services.trainer import publish as module
 from services.trainer.publish import is_transient
-from tests.trainer.world import World
+from tests.trainer.world import TrainerWorld
 
 
 def caused(number: int) -> StoreError:
@@ -57,7 +57,7 @@ def test_other_errors_are_not_tried_again() -> None:
         assert not is_transient(error)
 
 
-def test_a_publication_goes_through_at_last(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_publication_goes_through_at_last(world: TrainerWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     upload, failures = FileStore.upload, iter([caused(errno.EIO), caused(errno.EIO)])
 
     def flaky(self: FileStore, source: Path, key: str) -> None:
@@ -73,7 +73,7 @@ def test_a_publication_goes_through_at_last(world: World, monkeypatch: pytest.Mo
 
 
 def test_a_process_that_was_asked_to_end_does_not_wait_for_the_store(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: TrainerWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries = []
 
@@ -90,7 +90,7 @@ def test_a_process_that_was_asked_to_end_does_not_wait_for_the_store(
 
 
 def test_a_folder_for_exports_that_is_full_is_an_error_of_the_store(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: TrainerWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -102,7 +102,7 @@ def test_a_folder_for_exports_that_is_full_is_an_error_of_the_store(
 
 
 def test_a_written_model_that_answers_otherwise_is_not_published(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: TrainerWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def swapped(folder: Path, *_: object, **__: object) -> tuple[str, str]:
         from safetensors.numpy import load_file, save_file
@@ -120,7 +120,7 @@ def test_a_written_model_that_answers_otherwise_is_not_published(
 
 @pytest.mark.parametrize("method", [Method.FINETUNE, Method.LP_FT, Method.LINEAR_PROBE])
 def test_fp32_is_served_where_int8_is_not_offered(
-    world: World, method: Method, monkeypatch: pytest.MonkeyPatch
+    world: TrainerWorld, method: Method, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "attach_int8", lambda *_, **__: ("torch-fp32", "no int8 here"))
     world.label(30)

@@ -18,14 +18,16 @@ from services.core.errors import BadConfig
 from services.trainer.ranks import Layout, code_of, config_of, main
 from tests.tiny import tiny_base
 from tests.trainer.process import environment, in_process, served
-from tests.trainer.world import World
+from tests.trainer.world import TrainerWorld
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.slow
 FINE = {"budget_seconds": 1e6, "num_train_epochs": 3.0, "learning_rate": 5e-3}
 
 
-def together(world: World, url: str, run: str, processes: int = 2, **more: str) -> subprocess.Popen[str]:
+def together(
+    world: TrainerWorld, url: str, run: str, processes: int = 2, **more: str
+) -> subprocess.Popen[str]:
     """The run's wrapper, as a pod starts it."""
     command = [sys.executable, "-P", "-m", "services.trainer.ranks", "--processes", str(processes), "--"]
     given = environment(url, **more)
@@ -40,17 +42,19 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 
 @pytest.fixture
-def still(tmp_path: Path) -> World:
+def still(tmp_path: Path) -> TrainerWorld:
     """A world whose base model drops nothing out, so that each process computes the same as all."""
     base = tiny_base(tmp_path / "base")
     config = json.loads((base / "config.json").read_text())
     config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     (base / "config.json").write_text(json.dumps(config))
-    return World(tmp_path / "data", base)
+    return TrainerWorld(tmp_path / "data", base)
 
 
 @pytest.mark.usefixtures("quiet")
-def test_two_processes_make_the_model_that_one_makes(still: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_make_the_model_that_one_makes(
+    still: TrainerWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
     still.label(61)
     alone, shared = still.request(Method.FINETUNE, **FINE), still.request(Method.FINETUNE, **FINE)
     assert in_process(still, alone, monkeypatch) == 0
@@ -75,7 +79,7 @@ def test_two_processes_make_the_model_that_one_makes(still: World, monkeypatch: 
     assert '"rank": 1' not in log, "one process writes"
 
 
-def test_processes_that_are_asked_to_end_keep_one_checkpoint_and_go_on_from_it(world: World) -> None:
+def test_processes_that_are_asked_to_end_keep_one_checkpoint_and_go_on_from_it(world: TrainerWorld) -> None:
     world.label(60)
     run = world.request(Method.FINETUNE, budget_seconds=600.0, num_train_epochs=100.0)
     with served(world) as url:
@@ -93,7 +97,7 @@ def test_processes_that_are_asked_to_end_keep_one_checkpoint_and_go_on_from_it(w
 
 @pytest.mark.parametrize(("code", "texts", "more"), [(65, 1, {}), (78, 30, {"FITLOOP_LOG_FORMAT": "x"})])
 def test_the_exit_code_of_the_process_that_failed_is_that_of_all(
-    world: World, code: int, texts: int, more: dict[str, str]
+    world: TrainerWorld, code: int, texts: int, more: dict[str, str]
 ) -> None:
     world.label(texts)
     run = world.request()
@@ -102,7 +106,7 @@ def test_the_exit_code_of_the_process_that_failed_is_that_of_all(
     assert found == code, said
 
 
-def test_a_process_that_is_killed_ends_all_and_its_signal_is_told(world: World) -> None:
+def test_a_process_that_is_killed_ends_all_and_its_signal_is_told(world: TrainerWorld) -> None:
     world.label(60)
     run = world.request(Method.FINETUNE, budget_seconds=600.0, num_train_epochs=1_000.0)
     with served(world) as url:
@@ -115,7 +119,7 @@ def test_a_process_that_is_killed_ends_all_and_its_signal_is_told(world: World) 
     assert list(world.store.keys(f"runs/{run}/checkpoints/"))
 
 
-def test_auto_by_two_processes_publishes_both_versions(world: World) -> None:
+def test_auto_by_two_processes_publishes_both_versions(world: TrainerWorld) -> None:
     world.label(300)
     run = world.request(Method.AUTO, budget_seconds=1e6, num_train_epochs=2.0, learning_rate=5e-3)
     with served(world) as url:
@@ -125,7 +129,7 @@ def test_auto_by_two_processes_publishes_both_versions(world: World) -> None:
     assert "Fine-tuning" in world.status(run).message or len(world.status(run).published) == 2
 
 
-def test_a_run_that_is_done_is_not_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_is_done_is_not_waited_for(world: TrainerWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     run = world.request()
     world.runs.write(RunStatus(run, RunState.DONE))
     monkeypatch.setenv("FITLOOP_PODS", "2")
@@ -170,7 +174,7 @@ def test_a_signal_becomes_a_code_as_shells_say_it() -> None:
     assert [code_of(code) for code in (-9, -15, 65, 0)] == [137, 143, 65, 0]
 
 
-def _steps(world: World, run: str) -> int:
+def _steps(world: TrainerWorld, run: str) -> int:
     status = world.runs.status(run)
     return status.step if status is not None and status.stage.startswith("fine-tuning") else 0
 

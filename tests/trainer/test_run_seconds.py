@@ -13,7 +13,7 @@ from services.core.settings import TrainingSettings
 from services.trainer import ranks
 from services.trainer.preemption import Stop
 from tests.trainer.process import command, environment, served
-from tests.trainer.world import World
+from tests.trainer.world import TrainerWorld
 
 LONG = {"budget_seconds": 1e6, "num_train_epochs": 1e4}
 
@@ -25,7 +25,7 @@ def test_no_seconds_are_as_many_as_it_takes(monkeypatch: pytest.MonkeyPatch) -> 
     stop.check()
 
 
-def test_the_second_method_of_auto_is_given_up_and_its_first_version_stands(world: World) -> None:
+def test_the_second_method_of_auto_is_given_up_and_its_first_version_stands(world: TrainerWorld) -> None:
     world.label(300)
     run = world.request(Method.AUTO, **LONG)
     with served(world) as url:
@@ -36,7 +36,7 @@ def test_the_second_method_of_auto_is_given_up_and_its_first_version_stands(worl
     assert "was not done within its 30 s" in status.message
 
 
-def test_of_several_processes_the_first_ones_clock_is_that_of_all(world: World) -> None:
+def test_of_several_processes_the_first_ones_clock_is_that_of_all(world: TrainerWorld) -> None:
     """A clock that is ahead must not end the others' run as if it had been done."""
     world.label(30)
     run = world.request(Method.FINETUNE, **LONG)

@@ -17,10 +17,10 @@ from services.trainer import versions
 from services.trainer.preemption import Stop
 from services.trainer.split import is_held_out, side_key, text_key
 from tests.tiny import ARCHITECTURES, tiny_base
-from tests.trainer.world import WORDS, FakeStop, World, build_text
+from tests.trainer.world import WORDS, FakeStop, TrainerWorld, build_text
 
 
-def test_a_probe_is_published_with_all_that_a_version_has(world: World) -> None:
+def test_a_probe_is_published_with_all_that_a_version_has(world: TrainerWorld) -> None:
     world.label(90)
     run = world.request()
     world.train(run)
@@ -69,7 +69,7 @@ def test_a_person_asked_for_a_version_where_they_gave_parameters_and_the_method_
     assert versions.is_asked_for(request) is found
 
 
-def test_another_method_that_a_person_asked_for_is_promoted_on_a_few_texts(world: World) -> None:
+def test_another_method_that_a_person_asked_for_is_promoted_on_a_few_texts(world: TrainerWorld) -> None:
     world.label(90)
     world.train(world.request())
     world.registry.write_serving(Serving(projects={world.key: Served(current="support-1")}))
@@ -81,7 +81,7 @@ def test_another_method_that_a_person_asked_for_is_promoted_on_a_few_texts(world
     )
 
 
-def test_what_is_published_answers_right(world: World) -> None:
+def test_what_is_published_answers_right(world: TrainerWorld) -> None:
     world.label(90)
     world.train(world.request())
     manifest = world.manifest("support-1")
@@ -93,7 +93,7 @@ def test_what_is_published_answers_right(world: World) -> None:
     assert np.mean([scores.best(row)[0] == label for row, (label, _) in enumerate(texts)]) > 0.6
 
 
-def test_a_second_version_is_compared_with_the_one_that_is_served(world: World) -> None:
+def test_a_second_version_is_compared_with_the_one_that_is_served(world: TrainerWorld) -> None:
     world.label(60)
     world.train(world.request())
     world.serve("support-1")
@@ -109,7 +109,7 @@ def test_a_second_version_is_compared_with_the_one_that_is_served(world: World) 
     assert world.registry.report(world.key, "support-1").changed is None, "there was nothing before it"
 
 
-def test_a_current_version_that_is_broken_counts_as_none(world: World) -> None:
+def test_a_current_version_that_is_broken_counts_as_none(world: TrainerWorld) -> None:
     world.label(60)
     world.train(world.request())
     world.serve("support-1")
@@ -121,7 +121,7 @@ def test_a_current_version_that_is_broken_counts_as_none(world: World) -> None:
     assert world.manifest("support-3").gate.kind == "first"
 
 
-def test_a_label_that_is_gone_promotes(world: World) -> None:
+def test_a_label_that_is_gone_promotes(world: TrainerWorld) -> None:
     world.label(90)
     world.train(world.request())
     world.serve("support-1")
@@ -132,7 +132,7 @@ def test_a_label_that_is_gone_promotes(world: World) -> None:
     assert manifest.labels == ("order", "money")
 
 
-def test_a_version_of_another_control_is_none_to_compare_with(world: World) -> None:
+def test_a_version_of_another_control_is_none_to_compare_with(world: TrainerWorld) -> None:
     world.label(60)
     world.train(world.request())
     world.serve("support-1")
@@ -152,7 +152,7 @@ def test_a_version_of_another_control_is_none_to_compare_with(world: World) -> N
     assert manifest.gate.reasons[-1] == "support-1 was made for another control."
 
 
-def test_a_control_that_is_not_there_any_more_ends_the_run(world: World) -> None:
+def test_a_control_that_is_not_there_any_more_ends_the_run(world: TrainerWorld) -> None:
     world.label(60)
     with pytest.raises(
         BadData, match="'topic' is to be learnt, and the label config has no control of that name"
@@ -160,7 +160,7 @@ def test_a_control_that_is_not_there_any_more_ends_the_run(world: World) -> None
         world.train(world.request(control="topic"))
 
 
-def test_a_pinned_project_gets_versions_and_says_that_they_wait(world: World) -> None:
+def test_a_pinned_project_gets_versions_and_says_that_they_wait(world: TrainerWorld) -> None:
     world.label(60)
     world.train(world.request())
     world.serve("support-1", pinned=True)
@@ -173,7 +173,9 @@ def test_a_pinned_project_gets_versions_and_says_that_they_wait(world: World) ->
     ("method", "layout"),
     [(Method.FINETUNE, "sequence-classification"), (Method.LP_FT, "sentence-transformers")],
 )
-def test_a_fine_tune_is_cross_fitted_when_that_is_cheap(world: World, method: Method, layout: str) -> None:
+def test_a_fine_tune_is_cross_fitted_when_that_is_cheap(
+    world: TrainerWorld, method: Method, layout: str
+) -> None:
     world.label(60)
     world.train(world.request(method, budget_seconds=1e6, num_train_epochs=8.0, learning_rate=5e-3))
     manifest = world.manifest("support-1")
@@ -187,7 +189,7 @@ def test_a_fine_tune_is_cross_fitted_when_that_is_cheap(world: World, method: Me
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_architecture_can_be_fine_tuned_and_served(
-    world: World, tmp_path: Path, architecture: str
+    world: TrainerWorld, tmp_path: Path, architecture: str
 ) -> None:
     world.label(30)
     world.base = tiny_base(tmp_path / architecture, architecture)
@@ -200,7 +202,7 @@ def test_every_architecture_can_be_fine_tuned_and_served(
         assert (manifest.artefact.engine == "torch-fp32") == (architecture == "deberta-v2")
 
 
-def test_texts_that_differ_in_signs_alone_are_all_learnt_and_judged(world: World) -> None:
+def test_texts_that_differ_in_signs_alone_are_all_learnt_and_judged(world: TrainerWorld) -> None:
     for number in range(24):
         task = world.labelstudio.add_task()
         face = chr((0x1F600, 0x1F910)[number % 2] + number // 2)
@@ -212,13 +214,13 @@ def test_texts_that_differ_in_signs_alone_are_all_learnt_and_judged(world: World
     assert len(world.registry.out_of_sample(world.key, "support-1").answers) == 24
 
 
-def test_a_learning_rate_that_diverges_says_so(world: World) -> None:
+def test_a_learning_rate_that_diverges_says_so(world: TrainerWorld) -> None:
     world.label(30)
     with pytest.raises(BadConfig, match="set a LEARNING_RATE below"):
         world.train(world.request(Method.FINETUNE, learning_rate=1e38, num_train_epochs=5.0))
 
 
-def test_a_fine_tune_that_is_dear_is_judged_on_a_holdout_that_it_never_sees(world: World) -> None:
+def test_a_fine_tune_that_is_dear_is_judged_on_a_holdout_that_it_never_sees(world: TrainerWorld) -> None:
     world.label(60)
     world.train(world.request(Method.FINETUNE, budget_seconds=1e-6, num_train_epochs=1.0))
     manifest = world.manifest("support-1")
@@ -232,7 +234,7 @@ def test_a_fine_tune_that_is_dear_is_judged_on_a_holdout_that_it_never_sees(worl
     assert manifest.lineage.texts == len(answers.trained_keys) == 60 - len(answers.answers)
 
 
-def test_each_setting_of_a_fine_tune_changes_what_comes_out(world: World) -> None:
+def test_each_setting_of_a_fine_tune_changes_what_comes_out(world: TrainerWorld) -> None:
     world.label(30)
     cheap = {"num_train_epochs": 1.0, "learning_rate": 1e-3, "weight_decay": 0.0, "budget_seconds": 1e-6}
     weights = []
@@ -245,7 +247,7 @@ def test_each_setting_of_a_fine_tune_changes_what_comes_out(world: World) -> Non
     assert len(set(weights)) == 4
 
 
-def test_auto_publishes_the_probe_and_says_why_it_did_no_more(world: World) -> None:
+def test_auto_publishes_the_probe_and_says_why_it_did_no_more(world: TrainerWorld) -> None:
     world.label(60)
     run = world.request(Method.AUTO)
     world.train(run)
@@ -255,7 +257,7 @@ def test_auto_publishes_the_probe_and_says_why_it_did_no_more(world: World) -> N
     assert world.manifest("support-1").method is Method.LINEAR_PROBE
 
 
-def test_auto_keeps_a_fine_tune_only_if_the_gate_lets_it_through(world: World) -> None:
+def test_auto_keeps_a_fine_tune_only_if_the_gate_lets_it_through(world: TrainerWorld) -> None:
     world.label(300)
     run = world.request(Method.AUTO, budget_seconds=1e6, num_train_epochs=1.0, learning_rate=1e-9)
     world.train(run)
@@ -263,7 +265,7 @@ def test_auto_keeps_a_fine_tune_only_if_the_gate_lets_it_through(world: World) -
     assert "Fine-tuning was tried and not kept." in world.status(run).message
 
 
-def test_auto_publishes_a_better_fine_tune_under_the_second_letter(world: World) -> None:
+def test_auto_publishes_a_better_fine_tune_under_the_second_letter(world: TrainerWorld) -> None:
     world.label(300)
     run = world.request(Method.AUTO, budget_seconds=1e6, num_train_epochs=6.0, learning_rate=5e-3)
     world.train(run)
@@ -276,7 +278,7 @@ def test_auto_publishes_a_better_fine_tune_under_the_second_letter(world: World)
 
 @pytest.mark.parametrize("again", [False, True])
 def test_a_second_method_that_fails_leaves_the_first_version_and_a_run_that_is_done(
-    world: World, monkeypatch: pytest.MonkeyPatch, again: bool
+    world: TrainerWorld, monkeypatch: pytest.MonkeyPatch, again: bool
 ) -> None:
     def broken(_: object) -> None:
         raise RuntimeError("can't allocate memory for a text of a customer")
@@ -301,7 +303,7 @@ def test_a_second_method_that_fails_leaves_the_first_version_and_a_run_that_is_d
 
 
 def test_a_second_method_that_is_asked_to_end_is_no_failure(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: TrainerWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def ended(_: object) -> None:
         raise Preempted("asked to end")
@@ -312,7 +314,7 @@ def test_a_second_method_that_is_asked_to_end_is_no_failure(
         world.train(world.request(Method.AUTO, budget_seconds=1e6))
 
 
-def test_a_crash_before_any_version_is_the_runs(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_before_any_version_is_the_runs(world: TrainerWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_: object) -> None:
         raise RuntimeError
 
@@ -323,7 +325,7 @@ def test_a_crash_before_any_version_is_the_runs(world: World, monkeypatch: pytes
 
 
 def test_auto_gives_a_fine_tune_up_that_takes_far_longer_than_planned(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: TrainerWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(versions, "_PATIENCE", 0.0)
     world.label(300)
@@ -334,7 +336,7 @@ def test_auto_gives_a_fine_tune_up_that_takes_far_longer_than_planned(
     assert not list(world.store.keys(f"runs/{run}/checkpoints/"))
 
 
-def test_a_run_that_had_published_ends_at_once(world: World) -> None:
+def test_a_run_that_had_published_ends_at_once(world: TrainerWorld) -> None:
     world.label(30)
     run = world.request()
     world.train(run)
@@ -345,7 +347,7 @@ def test_a_run_that_had_published_ends_at_once(world: World) -> None:
     assert world.status(run).attempt == 2
 
 
-def test_auto_goes_on_with_its_second_method(world: World) -> None:
+def test_auto_goes_on_with_its_second_method(world: TrainerWorld) -> None:
     world.label(30)
     run = world.request(Method.AUTO)
     world.train(run)
@@ -355,7 +357,9 @@ def test_auto_goes_on_with_its_second_method(world: World) -> None:
     assert world.status(run).message.endswith("there are 30.")
 
 
-def test_a_fine_tune_that_was_ended_goes_on_and_reads_the_labels_that_it_had_read(world: World) -> None:
+def test_a_fine_tune_that_was_ended_goes_on_and_reads_the_labels_that_it_had_read(
+    world: TrainerWorld,
+) -> None:
     world.label(60)
     settings = {"budget_seconds": 1e6, "num_train_epochs": 3.0, "learning_rate": 5e-3}
     unbroken = world.request(Method.FINETUNE, **settings)
@@ -378,7 +382,7 @@ def test_a_fine_tune_that_was_ended_goes_on_and_reads_the_labels_that_it_had_rea
     assert not list(world.store.keys(f"runs/{broken}/checkpoints/")), "nothing is resumed after the end"
 
 
-def test_labels_that_changed_meanwhile_start_the_fine_tune_afresh(world: World) -> None:
+def test_labels_that_changed_meanwhile_start_the_fine_tune_afresh(world: TrainerWorld) -> None:
     tasks = world.label(60)
     run = world.request(Method.FINETUNE, budget_seconds=1e6, num_train_epochs=1.0)
     world.stop = FakeStop(60 + 6)
@@ -392,7 +396,7 @@ def test_labels_that_changed_meanwhile_start_the_fine_tune_afresh(world: World) 
     assert (lineage.texts, lineage.resumed_from) == (66, None)
 
 
-def test_a_probe_that_is_ended_publishes_nothing(world: World) -> None:
+def test_a_probe_that_is_ended_publishes_nothing(world: TrainerWorld) -> None:
     world.label(30)
     world.stop = Stop(asked=True)
     with pytest.raises(Preempted):
@@ -400,7 +404,7 @@ def test_a_probe_that_is_ended_publishes_nothing(world: World) -> None:
     assert world.registry.versions(world.key) == []
 
 
-def test_labels_that_cannot_be_trained_on_are_remembered_as_read(world: World) -> None:
+def test_labels_that_cannot_be_trained_on_are_remembered_as_read(world: TrainerWorld) -> None:
     task = world.labelstudio.add_task()
     world.labelstudio.label(task, "order")
     run = world.request()
@@ -409,14 +413,14 @@ def test_labels_that_cannot_be_trained_on_are_remembered_as_read(world: World) -
     assert world.runs.snapshot(run) is not None
 
 
-def test_a_label_config_without_choices_is_bad_data(world: World) -> None:
+def test_a_label_config_without_choices_is_bad_data(world: TrainerWorld) -> None:
     world.label(30)
     world.labelstudio.labels[1] = ()
     with pytest.raises(BadData, match="single-choice"):
         world.train(world.request())
 
 
-def test_a_deleted_project_whose_id_is_used_again_is_refused(world: World) -> None:
+def test_a_deleted_project_whose_id_is_used_again_is_refused(world: TrainerWorld) -> None:
     world.label(30)
     run = world.request()
     world.labelstudio.add_project(1, tuple(WORDS))
@@ -424,14 +428,16 @@ def test_a_deleted_project_whose_id_is_used_again_is_refused(world: World) -> No
         world.train(run)
 
 
-def test_a_base_model_that_is_not_there_says_what_to_set(world: World) -> None:
+def test_a_base_model_that_is_not_there_says_what_to_set(world: TrainerWorld) -> None:
     world.label(30)
     world.base = world.folder / "no such model"
     with pytest.raises(BadConfig, match="BASELINE_MODEL_NAME"):
         world.train(world.request())
 
 
-def test_a_disk_that_is_full_leaves_no_half_version(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_full_leaves_no_half_version(
+    world: TrainerWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
     upload = FileStore.upload
 
     def full(self: FileStore, source: object, key: str) -> None:
@@ -446,13 +452,13 @@ def test_a_disk_that_is_full_leaves_no_half_version(world: World, monkeypatch: p
     assert world.registry.versions(world.key) == []
 
 
-def test_the_versions_name_is_the_settings(world: World) -> None:
+def test_the_versions_name_is_the_settings(world: TrainerWorld) -> None:
     world.label(30)
     world.train(world.request(model_name="my-model"))
     assert world.registry.versions(world.key) == ["my-model-1"]
 
 
-def test_another_runs_version_of_that_name_is_not_ours(world: World) -> None:
+def test_another_runs_version_of_that_name_is_not_ours(world: TrainerWorld) -> None:
     world.label(30)
     run = world.request(model_name="support")
     world.train(run)

@@ -59,7 +59,7 @@ class FakeStop(Stop):
 
 
 @dataclass
-class World:
+class TrainerWorld:
     """Project 1 and its runs."""
 
     folder: Path

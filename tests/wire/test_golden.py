@@ -11,7 +11,7 @@ from anyio import to_thread
 
 from services.adapter.app import create_app
 from tests.fakes_labelstudio import LABELS
-from tests.fakes_supervisor import World
+from tests.fakes_supervisor import ControllerWorld
 
 CAPTURE: list[dict[str, Any]] = json.loads(
     (Path(__file__).parent / "label_studio_capture.json").read_text(encoding="utf-8")
@@ -21,7 +21,7 @@ _CREATED = 1_795_473_352.0
 
 
 async def test_the_golden_requests_end_in_a_launched_run_whose_version_is_then_served() -> None:
-    world = World()
+    world = ControllerWorld()
     world.label_studio.add_project(5)
     world.label_studio.created[5] = _CREATED
     world.label_studio.label_many(5, 5)  # one less than would launch a run by itself
@@ -44,7 +44,7 @@ async def test_the_golden_requests_end_in_a_launched_run_whose_version_is_then_s
         assert list(request_.commands) == [answer["job"]]
         assert world.inbox.commands() == []
 
-        await to_thread.run_sync(world.carry_through, "5-1")  # its refresh has an event loop of its own
+        await to_thread.run_sync(world.complete_run, "5-1")  # its refresh has an event loop of its own
         for request in CAPTURE[trained + 1 :]:
             answer = await _replay(client, request)
             world.tick(1.0)

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from services.adapter import metrics
-from tests.fakes import LABELS, World, metric
+from tests.fakes import LABELS, AppWorld, metric
 
 CAPTURE: list[dict[str, Any]] = json.loads(
     (Path(__file__).parent / "label_studio_capture.json").read_text(encoding="utf-8")
@@ -21,13 +21,13 @@ _CONNECTION = {"host", "content-length", "connection"}
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with World(tmp_path) as built:
+async def world(tmp_path: Path) -> AsyncIterator[AppWorld]:
+    async with AppWorld(tmp_path) as built:
         built.serve("reviews-3")
         yield built
 
 
-async def replay(world: World, request: dict[str, Any]) -> httpx.Response:
+async def replay(world: AppWorld, request: dict[str, Any]) -> httpx.Response:
     """The request as it was sent: the same headers, and the same JSON that `requests` writes."""
     headers = {key: value for key, value in request["headers"].items() if key.lower() not in _CONNECTION}
     content = None if request["body"] is None else json.dumps(request["body"])
@@ -58,21 +58,21 @@ def test_the_capture_holds_every_route_and_no_secret() -> None:
 
 
 @pytest.mark.parametrize("request_", requests("/health"))
-async def test_health_is_a_json_object(world: World, request_: dict[str, Any]) -> None:
+async def test_health_is_a_json_object(world: AppWorld, request_: dict[str, Any]) -> None:
     answer = await replay(world, request_)
     assert answer.status_code == 200
     assert answer.json()["status"] == "UP"
 
 
 @pytest.mark.parametrize("request_", requests("/setup"))
-async def test_setup_says_which_version_is_served(world: World, request_: dict[str, Any]) -> None:
+async def test_setup_says_which_version_is_served(world: AppWorld, request_: dict[str, Any]) -> None:
     answer = await replay(world, request_)
     assert answer.status_code == 200
     assert answer.json() == {"model_version": "reviews-3"}
 
 
 @pytest.mark.parametrize("request_", requests("/versions"))
-async def test_versions_is_a_list(world: World, request_: dict[str, Any]) -> None:
+async def test_versions_is_a_list(world: AppWorld, request_: dict[str, Any]) -> None:
     answer = await replay(world, request_)
     assert answer.status_code == 200
     assert answer.json() == {"versions": []}
@@ -80,7 +80,7 @@ async def test_versions_is_a_list(world: World, request_: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize("request_", requests("/predict"))
 async def test_predict_gives_each_task_what_label_studio_can_store(
-    world: World, request_: dict[str, Any]
+    world: AppWorld, request_: dict[str, Any]
 ) -> None:
     answer = await replay(world, request_)
     assert answer.status_code == 200
@@ -92,7 +92,7 @@ async def test_predict_gives_each_task_what_label_studio_can_store(
 
 @pytest.mark.parametrize("request_", requests("/webhook"))
 async def test_each_event_is_a_2xx_with_an_object_and_reaches_the_desk(
-    world: World, request_: dict[str, Any]
+    world: AppWorld, request_: dict[str, Any]
 ) -> None:
     action = request_["body"]["action"]
     assert action in metrics.ACTIONS
@@ -109,7 +109,7 @@ async def test_each_event_is_a_2xx_with_an_object_and_reaches_the_desk(
         assert world.events.notified == [(5, action)]
 
 
-async def test_the_whole_capture_in_order_leaves_one_command_and_no_parameters(world: World) -> None:
+async def test_the_whole_capture_in_order_leaves_one_command_and_no_parameters(world: AppWorld) -> None:
     for request in CAPTURE:
         answer = await replay(world, request)
         assert answer.status_code == 200, request["case"]

@@ -34,9 +34,9 @@ from services.core.settings import (
 )
 from services.core.store import open_store
 from services.core.store.files import FileStore
-from tests.fakes import World
+from tests.fakes import AppWorld
 from tests.tiny import tiny_base
-from tests.trainer.world import World as Labels
+from tests.trainer.world import TrainerWorld as Labels
 from tests.trainer.world import build_text
 from tests.versions import KEY as PROJECT
 from tests.versions import name, publish, tiny_version
@@ -329,7 +329,7 @@ async def test_an_error_that_holds_a_text_is_told_by_its_place(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     be_loud()
-    async with World(tmp_path, AuthSettings(BASIC_AUTH_USER="", FITLOOP_SECRET_PATH=PATH)) as world:
+    async with AppWorld(tmp_path, AuthSettings(BASIC_AUTH_USER="", FITLOOP_SECRET_PATH=PATH)) as world:
         world.serve()
         world.inference.error = ValueError(A_TEXT)
         body = {"project": 5, "tasks": [{"data": {"text": A_TEXT}}]}

@@ -30,13 +30,13 @@ from services.engine.inference import LocalInference
 from services.predictor.keeper import Keeper
 from services.predictor.routes import Routes
 from tests.fakes import SPACE, FakeEventSink
-from tests.fakes_supervisor import World as Supervised
+from tests.fakes_supervisor import ControllerWorld as Supervised
 from tests.listening import listening
 from tests.tiny import tiny_base
 from tests.traced import sent, traced
 from tests.trainer.process import command, environment
 from tests.trainer.process import served as label_studio
-from tests.trainer.world import World
+from tests.trainer.world import TrainerWorld
 from tests.versions import KEY, name, publish, tiny_version
 
 PATH = "marked-secret-path-44"
@@ -182,7 +182,7 @@ def collecting() -> Iterator[tuple[Collector, str]]:
 @pytest.mark.slow
 def test_a_trainers_process_goes_on_with_the_trace_of_its_request(tmp_path: Path) -> None:
     """Over OTLP, by the variables that a pod would get; all is sent before the process ends."""
-    world = World(tmp_path / "data", tiny_base(tmp_path / "base"))
+    world = TrainerWorld(tmp_path / "data", tiny_base(tmp_path / "base"))
     world.label(30)
     run = world.request()
     request = world.runs.request(run)

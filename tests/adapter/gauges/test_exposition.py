@@ -24,7 +24,7 @@ from services.core import documents
 from services.core.domain import Action, Estimate, Project, RunState, RunStatus, Served, Uncounted
 from services.core.errors import LabelStudioUnreachable
 from tests.fakes_members import SimulatedReplica
-from tests.fakes_supervisor import World, settings
+from tests.fakes_supervisor import ControllerWorld, settings
 
 Series = dict[str, dict[frozenset[str], float]]
 NOW = 1_000_000.0
@@ -267,13 +267,13 @@ def test_beside_it_stands_all_that_the_process_counts() -> None:
     assert len(names) == len(set(names))
 
 
-def figures(world: World) -> Figures:
+def figures(world: ControllerWorld) -> Figures:
     return world.view.figures
 
 
 @pytest.fixture
-def world() -> Iterator[World]:
-    made = World.connected()
+def world() -> Iterator[ControllerWorld]:
+    made = ControllerWorld.connected()
     yield made
     metrics.leave(1)
 
@@ -282,7 +282,7 @@ def counted(series: Series, name: str, **labels: str) -> float | None:
     return of(series, name, project="1", **labels)
 
 
-def test_a_whole_loop_as_prometheus_sees_it(world: World) -> None:
+def test_a_whole_loop_as_prometheus_sees_it(world: ControllerWorld) -> None:
     labelled = world.label_studio.label_many(6)
     world.event()
     world.settle(1)
@@ -295,7 +295,7 @@ def test_a_whole_loop_as_prometheus_sees_it(world: World) -> None:
     assert oldest.startswith(
         time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(figures(world).oldest_waiting_at))
     )
-    version = world.carry_through("1-1")
+    version = world.complete_run("1-1")
     series = told(world.board, world.now)
     assert counted(series, "runs_finished_total", outcome="done") == 1
     assert counted(series, "gate_decisions_total", decision="promote", kind="first") == 1
@@ -314,14 +314,14 @@ def test_a_whole_loop_as_prometheus_sees_it(world: World) -> None:
     assert counted(again, "gate_decided_timestamp_seconds", decision="promote", kind="first") == decided
 
 
-def test_versions_that_are_held_are_counted_until_one_is_promoted_or_chosen(world: World) -> None:
+def test_versions_that_are_held_are_counted_until_one_is_promoted_or_chosen(world: ControllerWorld) -> None:
     world.label_studio.label_many(6)
     world.settle()
-    first = world.carry_through("1-1")
+    first = world.complete_run("1-1")
     for number in (2, 3):
         world.label_studio.label_many(6)
         world.settle()
-        world.carry_through(f"1-{number}", promote=False)
+        world.complete_run(f"1-{number}", promote=False)
         assert figures(world).held_in_a_row == number - 1
     world.restart()
     world.settle()
@@ -332,7 +332,7 @@ def test_versions_that_are_held_are_counted_until_one_is_promoted_or_chosen(worl
     assert figures(world).held_in_a_row == 0
 
 
-def test_failures_in_a_row_end_with_a_run_that_does_not_fail(world: World) -> None:
+def test_failures_in_a_row_end_with_a_run_that_does_not_fail(world: ControllerWorld) -> None:
     world.label_studio.label_many(6)
     world.settle()
     world.end("1-1", RunState.FAILED, 1)
@@ -340,7 +340,7 @@ def test_failures_in_a_row_end_with_a_run_that_does_not_fail(world: World) -> No
     assert figures(world).failed_in_a_row == 1
 
 
-def test_a_rollout_says_since_when_it_moves_and_that_it_is_blocked(world: World) -> None:
+def test_a_rollout_says_since_when_it_moves_and_that_it_is_blocked(world: ControllerWorld) -> None:
     world.label_studio.label_many(6)
     world.settle()
     world.rollout.slow["support-1"] = Standing(done=False, reason="1 of 2 predictors holds it")
@@ -357,7 +357,7 @@ def test_a_rollout_says_since_when_it_moves_and_that_it_is_blocked(world: World)
     assert (figures(world).rollout, figures(world).rollout_since) == ("settled", None)
 
 
-def test_labels_that_no_event_tells_of_are_counted(world: World) -> None:
+def test_labels_that_no_event_tells_of_are_counted(world: ControllerWorld) -> None:
     world.settle()
     world.label_studio.label_many(2)
     world.settle()
@@ -365,7 +365,7 @@ def test_labels_that_no_event_tells_of_are_counted(world: World) -> None:
     assert counted(told(world.board, world.now), "project_unannounced_changes_total") == 1
 
 
-def test_what_a_run_waits_for_is_told_as_a_word(world: World) -> None:
+def test_what_a_run_waits_for_is_told_as_a_word(world: ControllerWorld) -> None:
     world.label_studio.label_many(6)
     world.event()
     world.settle(1)
@@ -375,7 +375,7 @@ def test_what_a_run_waits_for_is_told_as_a_word(world: World) -> None:
 
 
 def test_a_project_that_cannot_ask_for_its_turn_waits_for_none() -> None:
-    world = World(settings(max_active_runs=1))
+    world = ControllerWorld(settings(max_active_runs=1))
     for number in (1, 2):
         world.connect(number)
         world.label_studio.label_many(6, number)
@@ -389,13 +389,13 @@ def test_a_project_that_cannot_ask_for_its_turn_waits_for_none() -> None:
         metrics.leave(number)
 
 
-def test_agreement_is_read_where_labels_changed(world: World) -> None:
+def test_agreement_is_read_where_labels_changed(world: ControllerWorld) -> None:
     world.label_studio.label_many(6)
     world.settle()
     assert figures(world).agreement == Agreement(0, 0)
 
 
-def test_only_who_leads_tells_and_a_new_leader_counts_on(world: World) -> None:
+def test_only_who_leads_tells_and_a_new_leader_counts_on(world: ControllerWorld) -> None:
     world.label_studio.label_many(6)
     first, second = SimulatedReplica(world, leads=True), SimulatedReplica(world)
     for _ in range(4):
@@ -413,7 +413,9 @@ def test_only_who_leads_tells_and_a_new_leader_counts_on(world: World) -> None:
     assert counted(told(second.board, world.now), "run_info", run="1-1") == 1
 
 
-def test_a_new_leader_that_cannot_read_the_labels_tells_what_was_known_of_them(world: World) -> None:
+def test_a_new_leader_that_cannot_read_the_labels_tells_what_was_known_of_them(
+    world: ControllerWorld,
+) -> None:
     world.label_studio.label_many(4)
     pair = (SimulatedReplica(world, leads=True), SimulatedReplica(world))
     for _ in range(3):
@@ -435,7 +437,7 @@ def test_a_new_leader_that_cannot_read_the_labels_tells_what_was_known_of_them(w
     assert counted(after, oldest) == counted(before, oldest) is not None
 
 
-def test_a_project_whose_steps_fail_says_when_it_was_last_checked(world: World) -> None:
+def test_a_project_whose_steps_fail_says_when_it_was_last_checked(world: ControllerWorld) -> None:
     world.label_studio.label_many(4)
     world.settle()
     checked = counted(told(world.board, world.now), "project_checked_timestamp_seconds")
@@ -445,7 +447,7 @@ def test_a_project_whose_steps_fail_says_when_it_was_last_checked(world: World) 
     assert counted(told(world.board, world.now), "project_checked_timestamp_seconds") == checked
 
 
-def test_a_project_that_is_gone_leaves_its_name_on_followers_too(world: World) -> None:
+def test_a_project_that_is_gone_leaves_its_name_on_followers_too(world: ControllerWorld) -> None:
     leader, follower = SimulatedReplica(world, leads=True), SimulatedReplica(world)
     for replica in (leader, follower):
         replica.tick()

@@ -13,12 +13,12 @@ from services.adapter.routes.summaries import right
 from services.core.domain import Action, Estimate, RunState, RunStatus, Served, Uncounted
 from services.core.errors import Overloaded, StoreError
 from services.core.settings import AuthSettings
-from tests.fakes import World
+from tests.fakes import AppWorld
 from tests.samples import manifest
 
 
 @pytest.fixture
-def published(world: World, tmp_path: Path) -> World:
+def published(world: AppWorld, tmp_path: Path) -> AppWorld:
     """Project 5 serves v-2, pinned; v-1 was before."""
     (tmp_path / "made").mkdir()
     view = world.serve(served=Served("v-2", "v-1", pinned=True))
@@ -28,7 +28,7 @@ def published(world: World, tmp_path: Path) -> World:
     return world
 
 
-async def test_all_projects_by_id(world: World) -> None:
+async def test_all_projects_by_id(world: AppWorld) -> None:
     view = world.serve(labelled=12, sentence="waiting: 6 of 10 labels changed")
     world.board.put(replace(view, project=replace(view.project, id=2, title="First")))
     rows = (await world.client.get("/api/projects")).json()["projects"]
@@ -38,7 +38,7 @@ async def test_all_projects_by_id(world: World) -> None:
     assert rows[1]["sentence"] == "waiting: 6 of 10 labels changed"
 
 
-async def test_what_does_not_count_is_told_in_figures_and_in_words(world: World) -> None:
+async def test_what_does_not_count_is_told_in_figures_and_in_words(world: AppWorld) -> None:
     world.serve(not_counted=(Uncounted("other_spelling", 20, ('"Shipping" for "shipping"',)),))
     found = (await world.client.get("/api/projects/5")).json()
     assert found["not_counted"] == [
@@ -49,7 +49,7 @@ async def test_what_does_not_count_is_told_in_figures_and_in_words(world: World)
     )
 
 
-async def test_a_project_shows_its_versions_newest_first_with_figures_and_marks(published: World) -> None:
+async def test_a_project_shows_its_versions_newest_first_with_figures_and_marks(published: AppWorld) -> None:
     found = (await published.client.get("/api/projects/5")).json()
     newest, oldest = found["versions"]
     assert (newest["version"], newest["served"], newest["previous"], newest["pinned"]) == (
@@ -72,7 +72,7 @@ async def test_a_project_shows_its_versions_newest_first_with_figures_and_marks(
     assert found["runs"] == []
 
 
-async def test_a_project_shows_its_newest_run_with_the_end_of_its_log(world: World) -> None:
+async def test_a_project_shows_its_newest_run_with_the_end_of_its_log(world: AppWorld) -> None:
     status = RunStatus("5-3", RunState.RUNNING, stage="fit", step=3, steps=10)
     world.serve(active=status, last=RunStatus("5-2", RunState.DONE))
     world.runs.store.write("runs/5-3/log.txt", "\n".join(f"line {number}" for number in range(300)).encode())
@@ -83,7 +83,7 @@ async def test_a_project_shows_its_newest_run_with_the_end_of_its_log(world: Wor
 
 @pytest.mark.parametrize("path", ["/api/projects/77", "/api/projects/five"])
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_an_unknown_project_is_404_with_a_sentence(world: World, method: str, path: str) -> None:
+async def test_an_unknown_project_is_404_with_a_sentence(world: AppWorld, method: str, path: str) -> None:
     world.serve()
     answer = await world.client.request(method, path + ("/train" if method == "POST" else ""))
     assert answer.status_code == 404
@@ -92,7 +92,7 @@ async def test_an_unknown_project_is_404_with_a_sentence(world: World, method: s
 
 @pytest.mark.parametrize("action", [action for action in Action if action is not Action.PROMOTE])
 @pytest.mark.parametrize("content", [b"", b"{}"])
-async def test_every_action_becomes_a_stored_command(world: World, action: Action, content: bytes) -> None:
+async def test_every_action_becomes_a_stored_command(world: AppWorld, action: Action, content: bytes) -> None:
     world.serve()
     answer = await world.client.post(f"/api/projects/5/{action.value}", content=content)
     (command,) = world.events.commands
@@ -101,7 +101,7 @@ async def test_every_action_becomes_a_stored_command(world: World, action: Actio
 
 
 async def test_a_command_and_the_log_say_who_asked(tmp_path: Path) -> None:
-    async with World(tmp_path, AuthSettings(BASIC_AUTH_USER="anna", BASIC_AUTH_PASS="secret")) as world:
+    async with AppWorld(tmp_path, AuthSettings(BASIC_AUTH_USER="anna", BASIC_AUTH_PASS="secret")) as world:
         world.serve()
         with capture_logs() as said:
             await world.client.post("/api/projects/5/pause", auth=("anna", "secret"))
@@ -110,42 +110,42 @@ async def test_a_command_and_the_log_say_who_asked(tmp_path: Path) -> None:
     assert [line["asked_by"] for line in said if line.get("command") == command.id] == [command.asked_by]
 
 
-async def test_the_served_version_tells_why_it_serves(published: World) -> None:
+async def test_the_served_version_tells_why_it_serves(published: AppWorld) -> None:
     view = published.board.views[5]
     published.board.put(replace(view, served=replace(view.served, why="promoted by anna from 10.0.0.7")))
     rows = (await published.client.get("/api/projects/5")).json()["versions"]
     assert [row["why"] for row in rows] == ["promoted by anna from 10.0.0.7", ""]
 
 
-async def test_promote_names_a_version(published: World) -> None:
+async def test_promote_names_a_version(published: AppWorld) -> None:
     answer = await published.client.post("/api/projects/5/promote", json={"version": "v-1"})
     assert answer.status_code == 200
     assert published.events.commands[0].version == "v-1"
 
 
 @pytest.mark.parametrize("version", ["v-9", "../v-1", "v-1/../v-2"])
-async def test_an_unknown_version_is_404_and_the_newest_is_named(published: World, version: str) -> None:
+async def test_an_unknown_version_is_404_and_the_newest_is_named(published: AppWorld, version: str) -> None:
     answer = await published.client.post("/api/projects/5/promote", json={"version": version})
     assert answer.status_code == 404
     assert answer.json()["detail"] == f"Project 5 has no version {version!r}; the newest is v-2."
     assert published.events.commands == []
 
 
-async def test_a_project_without_versions_has_none_to_name(world: World) -> None:
+async def test_a_project_without_versions_has_none_to_name(world: AppWorld) -> None:
     world.serve(None)
     answer = await world.client.post("/api/projects/5/rollback", json={"version": "v-1"})
     assert answer.json()["detail"] == "Project 5 has no version 'v-1'."
 
 
 @pytest.mark.parametrize("body", [{}, {"version": None}, {"version": ""}, {"version": 3}])
-async def test_promote_without_a_version_is_400(world: World, body: dict[str, Any]) -> None:
+async def test_promote_without_a_version_is_400(world: AppWorld, body: dict[str, Any]) -> None:
     world.serve()
     answer = await world.client.post("/api/projects/5/promote", json=body)
     assert answer.status_code == 400
     assert answer.json()["detail"].startswith('promote needs "version"')
 
 
-async def test_train_takes_parameters_as_texts(world: World) -> None:
+async def test_train_takes_parameters_as_texts(world: AppWorld) -> None:
     world.serve()
     body = {"parameters": {"method": "finetune", "num_train_epochs": 2}}
     assert (await world.client.post("/api/projects/5/train", json=body)).status_code == 200
@@ -153,7 +153,7 @@ async def test_train_takes_parameters_as_texts(world: World) -> None:
 
 
 @pytest.mark.parametrize("parameters", [{"method": "magic"}, {"nonsense": 1}, [1], "x", {"seed": True}])
-async def test_a_bad_parameter_is_400_with_a_sentence(world: World, parameters: object) -> None:
+async def test_a_bad_parameter_is_400_with_a_sentence(world: AppWorld, parameters: object) -> None:
     world.serve()
     answer = await world.client.post("/api/projects/5/train", json={"parameters": parameters})
     assert answer.status_code == 400
@@ -161,21 +161,21 @@ async def test_a_bad_parameter_is_400_with_a_sentence(world: World, parameters: 
     assert world.events.commands == []
 
 
-async def test_only_train_takes_parameters(world: World) -> None:
+async def test_only_train_takes_parameters(world: AppWorld) -> None:
     world.serve()
     answer = await world.client.post("/api/projects/5/pause", json={"parameters": {"seed": 1}})
     assert answer.status_code == 400
     assert answer.json()["detail"] == "pause takes no parameters: only train does."
 
 
-async def test_an_unknown_action_is_404_with_those_that_there_are(world: World) -> None:
+async def test_an_unknown_action_is_404_with_those_that_there_are(world: AppWorld) -> None:
     world.serve()
     answer = await world.client.post("/api/projects/5/explode")
     assert answer.status_code == 404
     assert answer.json()["detail"].startswith("'explode' is no action: use one of train, promote, rollback")
 
 
-async def test_a_command_that_cannot_be_stored_is_503(world: World) -> None:
+async def test_a_command_that_cannot_be_stored_is_503(world: AppWorld) -> None:
     world.serve()
     world.events.error = StoreError("The disk is full.")
     answer = await world.client.post("/api/projects/5/train")
@@ -183,7 +183,7 @@ async def test_a_command_that_cannot_be_stored_is_503(world: World) -> None:
 
 
 @pytest.mark.parametrize("body", [b"[]", b"x"])
-async def test_a_body_that_is_no_object_is_400(world: World, body: bytes) -> None:
+async def test_a_body_that_is_no_object_is_400(world: AppWorld, body: bytes) -> None:
     world.serve()
     assert (await world.client.post("/api/projects/5/train", content=body)).status_code == 400
 
@@ -193,7 +193,7 @@ def test_few_judged_texts_say_nothing() -> None:
     assert right(Estimate(0, 0, 0.0, 1.0, 0.0, "cross-fit")) == "0 of 0: too few labels to say"
 
 
-async def test_whether_predictions_can_be_computed_is_told(world: World) -> None:
+async def test_whether_predictions_can_be_computed_is_told(world: AppWorld) -> None:
     """The test of an installation asks it: 200 where a predictor answers, 503 where none does."""
     assert (await world.client.get("/api/predictors")).json() == {"ready": True}
     world.inference.error = Overloaded("nobody is there")

@@ -22,7 +22,7 @@ from services.core.registry import Registry
 from services.core.runs import Runs
 from services.core.settings import AuthSettings, Settings
 from services.core.store.files import FileStore
-from tests.fakes import FakeEventSink, FakeInference, World, metric
+from tests.fakes import AppWorld, FakeEventSink, FakeInference, metric
 
 
 def settings(
@@ -36,21 +36,21 @@ def basic(pair: str, encoding: str = "utf-8") -> dict[str, str]:
 
 
 @pytest.fixture
-async def guarded(tmp_path: Path) -> AsyncIterator[World]:
-    async with World(tmp_path, settings()) as world:
+async def guarded(tmp_path: Path) -> AsyncIterator[AppWorld]:
+    async with AppWorld(tmp_path, settings()) as world:
         world.serve()
         yield world
 
 
 @pytest.mark.parametrize("path", ["/health", "/livez", "/readyz"])
-async def test_probes_are_open(guarded: World, path: str) -> None:
+async def test_probes_are_open(guarded: AppWorld, path: str) -> None:
     assert (await guarded.client.get(path)).status_code == 200
 
 
 @pytest.mark.parametrize(
     "path", ["/", "/versions", "/metrics", "/api/projects", "/api/projects/5", "/nothing"]
 )
-async def test_all_else_asks_for_a_password(guarded: World, path: str) -> None:
+async def test_all_else_asks_for_a_password(guarded: AppWorld, path: str) -> None:
     answer = await guarded.client.get(path)
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"].startswith("Basic ")
@@ -58,7 +58,7 @@ async def test_all_else_asks_for_a_password(guarded: World, path: str) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
-async def test_the_credentials_open_every_route(guarded: World, encoding: str) -> None:
+async def test_the_credentials_open_every_route(guarded: AppWorld, encoding: str) -> None:
     headers = basic("user:pässword", encoding)
     assert (await guarded.client.get("/versions", headers=headers)).status_code == 200
     assert (await guarded.client.post("/setup", headers=headers, json={"project": 5})).status_code == 200
@@ -78,7 +78,7 @@ async def test_the_credentials_open_every_route(guarded: World, encoding: str) -
         "Basic " + "A" * 5000,
     ],
 )
-async def test_other_headers_are_refused_and_never_an_error(guarded: World, header: str) -> None:
+async def test_other_headers_are_refused_and_never_an_error(guarded: AppWorld, header: str) -> None:
     answer = await guarded.client.post("/webhook", headers={"Authorization": header}, json={"action": "X"})
     assert answer.status_code == 401
 
@@ -95,7 +95,7 @@ def test_a_password_that_latin_1_cannot_write_has_no_shorter_form() -> None:
     assert guard.admits(b"Basic " + base64.b64encode(":пароль".encode()))
 
 
-async def test_below_the_secret_path_no_password_is_asked_for(guarded: World) -> None:
+async def test_below_the_secret_path_no_password_is_asked_for(guarded: AppWorld) -> None:
     event = {"action": "ANNOTATION_CREATED", "project": {"id": 5}}
     assert (await guarded.client.post("/s3cret-path-of-16/webhook", json=event)).status_code == 200
     assert guarded.events.notified == [(5, "ANNOTATION_CREATED")]
@@ -114,15 +114,15 @@ async def test_below_the_secret_path_no_password_is_asked_for(guarded: World) ->
         "/S3CRET-PATH-OF-16/webhook",
     ],
 )
-async def test_another_prefix_is_refused(guarded: World, path: str) -> None:
+async def test_another_prefix_is_refused(guarded: AppWorld, path: str) -> None:
     assert (await guarded.client.post(path, json={})).status_code == 401
 
 
-async def test_a_prefix_without_credentials_is_not_found(world: World) -> None:
+async def test_a_prefix_without_credentials_is_not_found(world: AppWorld) -> None:
     assert (await world.client.post("/s3cret-path-of-16/webhook", json={})).status_code == 404
 
 
-async def test_refused_events_are_counted(guarded: World) -> None:
+async def test_refused_events_are_counted(guarded: AppWorld) -> None:
     before = metric("fitloop_refused_requests_total", route="webhook")
     await guarded.client.post("/webhook", json={})
     await guarded.client.post("/webhook", json={})
@@ -130,14 +130,14 @@ async def test_refused_events_are_counted(guarded: World) -> None:
 
 
 @pytest.fixture
-async def below(tmp_path: Path) -> AsyncIterator[World]:
+async def below(tmp_path: Path) -> AsyncIterator[AppWorld]:
     known = settings().model_copy(update={"path_prefix": "/fitloop/"})
-    async with World(tmp_path, known) as world:
+    async with AppWorld(tmp_path, known) as world:
         world.serve()
         yield world
 
 
-async def test_an_ingress_may_pass_requests_on_below_a_path(below: World) -> None:
+async def test_an_ingress_may_pass_requests_on_below_a_path(below: AppWorld) -> None:
     """It is taken off before all else: the probes stay open, the secret path stands behind it, the rest asks for the password."""
     for path in (
         "/fitloop/health",
@@ -196,7 +196,7 @@ class TestEveryRoute:
     async def test_is_closed_without_the_right_key(
         self, method: str, path: str, password: str, tmp_path: Path
     ) -> None:
-        async with World(tmp_path, settings(password=password)) as world:
+        async with AppWorld(tmp_path, settings(password=password)) as world:
             for headers in ({}, basic("user:wrong"), basic("user:"), basic(":"), {"Host": "localhost"}):
                 for prefix in ("", "/another-path-of-16"):
                     answer = await world.client.request(method, prefix + path, headers=headers, content=b"{}")
@@ -207,12 +207,14 @@ class TestEveryRoute:
     async def test_the_secret_path_opens_it_only_for_label_studio(
         self, method: str, path: str, password: str, tmp_path: Path
     ) -> None:
-        async with World(tmp_path, settings(password=password)) as world:
+        async with AppWorld(tmp_path, settings(password=password)) as world:
             answer = await world.client.request(method, f"/{SECRET}{path}", content=b"{}")
             assert (answer.status_code == 401) == (path not in LABEL_STUDIO | PROBES)
 
     @pytest.mark.parametrize("prefix", ["", f"/{SECRET}"])
-    async def test_the_password_opens_it(self, method: str, path: str, prefix: str, guarded: World) -> None:
+    async def test_the_password_opens_it(
+        self, method: str, path: str, prefix: str, guarded: AppWorld
+    ) -> None:
         headers = basic("user:pässword")
         answer = await guarded.client.request(method, prefix + path, headers=headers, content=b"{}")
         assert answer.status_code not in {401, 403, 421, 429} or (method, path) == ("GET", "/projects/5/5")
@@ -232,7 +234,7 @@ class TestEveryRoute:
     async def test_without_a_password_other_host_names_are_refused(
         self, method: str, path: str, host: str, tmp_path: Path
     ) -> None:
-        async with World(tmp_path, AuthSettings()) as world:
+        async with AppWorld(tmp_path, AuthSettings()) as world:
             headers = {"Host": host, "X-Forwarded-Host": "localhost", "Origin": f"http://{host}"}
             answer = await world.client.request(method, path, headers=headers, content=b"{}")
             assert (answer.status_code == 421) == (path not in PROBES)
@@ -254,12 +256,12 @@ class TestEveryRoute:
 async def test_names_of_this_machine_and_those_that_are_allowed_are_answered(
     tmp_path: Path, host: str
 ) -> None:
-    async with World(tmp_path, AuthSettings(FITLOOP_ALLOWED_HOSTS=" box.lan , 10.0.0.7:9090")) as world:
+    async with AppWorld(tmp_path, AuthSettings(FITLOOP_ALLOWED_HOSTS=" box.lan , 10.0.0.7:9090")) as world:
         assert (await world.client.get("/versions", headers={"Host": host})).status_code == 200
 
 
 async def test_two_host_headers_are_refused(tmp_path: Path) -> None:
-    async with World(tmp_path, AuthSettings()) as world:
+    async with AppWorld(tmp_path, AuthSettings()) as world:
         headers = [("Host", "localhost"), ("Host", "evil.example")]
         assert (await world.client.get("/versions", headers=headers)).status_code == 421
 
@@ -268,12 +270,12 @@ async def test_two_host_headers_are_refused(tmp_path: Path) -> None:
 async def test_anonymous_answers_every_name_unless_some_are_named(
     tmp_path: Path, allowed: tuple[str, ...], status: int
 ) -> None:
-    async with World(tmp_path, AuthSettings(anonymous=True, allowed_hosts=allowed)) as world:
+    async with AppWorld(tmp_path, AuthSettings(anonymous=True, allowed_hosts=allowed)) as world:
         assert (await world.client.get("/versions", headers={"Host": "any.example"})).status_code == status
 
 
 async def test_wrong_logins_are_held_back_and_then_not_looked_at(
-    guarded: World, monkeypatch: pytest.MonkeyPatch
+    guarded: AppWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     delays: list[float] = []
 
@@ -289,7 +291,7 @@ async def test_wrong_logins_are_held_back_and_then_not_looked_at(
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "4")
 
 
-async def test_a_request_without_credentials_is_no_failed_login(guarded: World) -> None:
+async def test_a_request_without_credentials_is_no_failed_login(guarded: AppWorld) -> None:
     """As a browser's first one, or an event of Label Studio: none of them is slowed down."""
     for _ in range(50):
         assert (await guarded.client.post("/webhook", json={})).status_code == 401

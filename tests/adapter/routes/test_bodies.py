@@ -11,7 +11,7 @@ from services.adapter.routes import bodies, events, pieces, predictions
 from services.adapter.routes.bodies import LARGE, VALUES, compute, parse_object
 from services.core.errors import BadRequest
 from services.core.in_flight import TooLarge
-from tests.fakes import World
+from tests.fakes import AppWorld
 
 
 def test_what_python_writes_is_read_though_it_is_no_strict_json() -> None:
@@ -54,7 +54,7 @@ def test_an_object_of_too_many_values_is_not_parsed_because_all_else_would_wait(
 
 @pytest.mark.parametrize("route", ["/predict", "/setup", "/webhook"])
 async def test_a_body_without_end_is_refused(
-    world: World, monkeypatch: pytest.MonkeyPatch, route: str
+    world: AppWorld, monkeypatch: pytest.MonkeyPatch, route: str
 ) -> None:
     for module in (bodies, pieces, predictions, events):
         for name in {"MOST", "LARGEST"} & set(vars(module)):
@@ -69,7 +69,7 @@ async def test_a_body_without_end_is_refused(
     assert answer.json()["detail"].startswith(("The body has more than 1 MB", "What stands beside"))
 
 
-async def test_a_length_beyond_the_limit_is_refused_before_the_body_is_read(world: World) -> None:
+async def test_a_length_beyond_the_limit_is_refused_before_the_body_is_read(world: AppWorld) -> None:
     async def unread() -> AsyncIterator[bytes]:
         yield b"x"
 
@@ -81,7 +81,7 @@ async def test_a_length_beyond_the_limit_is_refused_before_the_body_is_read(worl
     )
 
 
-async def test_a_compressed_body_is_refused(world: World) -> None:
+async def test_a_compressed_body_is_refused(world: AppWorld) -> None:
     answer = await world.client.post("/predict", content=b"x", headers={"Content-Encoding": "gzip"})
     assert (answer.status_code, answer.json()["detail"]) == (
         415,

@@ -10,12 +10,12 @@ import pytest
 from services.adapter.board import ProjectView
 from services.core.domain import Project
 from services.core.settings import Settings, TrainingSettings
-from tests.fakes import World
+from tests.fakes import AppWorld
 from tests.samples import manifest
 
 
 @pytest.mark.parametrize("project", [5, "5", "5.1795473352"])
-async def test_setup_says_the_served_version(world: World, project: object) -> None:
+async def test_setup_says_the_served_version(world: AppWorld, project: object) -> None:
     world.serve("reviews-3")
     answer = await world.client.post(
         "/setup", json={"project": project, "schema": "", "hostname": "http://x"}
@@ -24,24 +24,24 @@ async def test_setup_says_the_served_version(world: World, project: object) -> N
     assert world.events.notified == []
 
 
-async def test_a_project_without_a_model_is_untrained(world: World) -> None:
+async def test_a_project_without_a_model_is_untrained(world: AppWorld) -> None:
     world.serve(None)
     assert (await world.client.post("/setup", json={"project": 5})).json() == {"model_version": "untrained"}
 
 
-async def test_an_unknown_project_is_untrained_and_looked_at(world: World) -> None:
+async def test_an_unknown_project_is_untrained_and_looked_at(world: AppWorld) -> None:
     answer = await world.client.post("/setup", json={"project": "77.1"})
     assert answer.json() == {"model_version": "untrained"}
     assert world.events.notified == [(77, "SETUP")]
 
 
-async def test_a_config_without_a_question_still_connects(world: World) -> None:
+async def test_a_config_without_a_question_still_connects(world: AppWorld) -> None:
     world.serve(None, space=None, problem="The label config needs a Choices.")
     assert (await world.client.post("/setup", json={"project": 5})).status_code == 200
 
 
 async def test_until_the_state_is_read_setup_is_503_and_health_is_up(tmp_path: Path) -> None:
-    async with World(tmp_path, ready=False) as world:
+    async with AppWorld(tmp_path, ready=False) as world:
         for method, path in [
             ("POST", "/setup"),
             ("GET", "/readyz"),
@@ -59,7 +59,7 @@ async def test_until_the_state_is_read_setup_is_503_and_health_is_up(tmp_path: P
 
 
 @pytest.mark.parametrize("extra", [None, "", {}, "{}"])
-async def test_extra_params_may_be_nothing(world: World, extra: object) -> None:
+async def test_extra_params_may_be_nothing(world: AppWorld, extra: object) -> None:
     world.serve()
     assert (await world.client.post("/setup", json={"project": 5, "extra_params": extra})).status_code == 200
     assert world.events.remembered == {5: ({}, "http://fitloop.test:9090")}
@@ -69,7 +69,7 @@ async def test_extra_params_may_be_nothing(world: World, extra: object) -> None:
     "extra", [{"method": "finetune", "model": "x"}, '{"method": "finetune", "model": "x"}']
 )
 async def test_extra_params_are_kept_where_they_are_known_and_shown_where_not(
-    world: World, extra: object
+    world: AppWorld, extra: object
 ) -> None:
     world.serve()
     for _ in range(2):
@@ -81,7 +81,7 @@ async def test_extra_params_are_kept_where_they_are_known_and_shown_where_not(
     assert (await world.client.get("/api/projects/5")).json()["problem"] == ""
 
 
-async def test_a_body_without_extra_params_changes_nothing(world: World) -> None:
+async def test_a_body_without_extra_params_changes_nothing(world: AppWorld) -> None:
     world.serve()
     await world.client.post("/setup", json={"project": 5, "extra_params": {"seed": "3", "model": "x"}})
     await world.client.post("/setup", json={"project": 5})
@@ -91,13 +91,13 @@ async def test_a_body_without_extra_params_changes_nothing(world: World) -> None
 
 @pytest.mark.parametrize("extra", ["not json", [1], 7])
 async def test_extra_params_of_another_kind_do_not_keep_label_studio_from_connecting(
-    world: World, extra: object
+    world: AppWorld, extra: object
 ) -> None:
     assert (await world.client.post("/setup", json={"project": 5, "extra_params": extra})).status_code == 200
 
 
 async def test_refused_parameters_are_kept_for_a_bounded_number_of_projects(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: AppWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.adapter.routes.connection._REMEMBERED", 1)
     for project in (5, 6):
@@ -106,27 +106,31 @@ async def test_refused_parameters_are_kept_for_a_bounded_number_of_projects(
     assert (await world.client.get("/api/projects/5")).json()["problem"] == ""
 
 
-async def test_the_url_that_was_reached_is_kept_without_credentials(world: World) -> None:
+async def test_the_url_that_was_reached_is_kept_without_credentials(world: AppWorld) -> None:
     url = "https://user:pw@fitloop.test:8443/setup"
     await world.client.post(url, json={"project": 5})
     assert world.events.remembered[5][1] == "https://fitloop.test:8443"
 
 
 @pytest.mark.parametrize("body", [b"", b"nothing", b"[]", b"{}", b'{"project": null}', b'{"project": "x"}'])
-async def test_setup_without_a_project_is_400_with_a_sentence(world: World, body: bytes) -> None:
+async def test_setup_without_a_project_is_400_with_a_sentence(world: AppWorld, body: bytes) -> None:
     answer = await world.client.post("/setup", content=body)
     assert answer.status_code == 400
     assert answer.json()["detail"].startswith("The body")
 
 
-async def test_the_access_token_is_logged_nowhere(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_the_access_token_is_logged_nowhere(
+    world: AppWorld, capsys: pytest.CaptureFixture[str]
+) -> None:
     body = {"project": 5, "access_token": "do-not-log-me", "extra_params": {"api_key": "do-not-log-me"}}
     await world.client.post("/setup", json=body)
     printed = capsys.readouterr()
     assert "do-not-log-me" not in printed.out + printed.err
 
 
-async def test_versions_are_the_newest_first_of_all_projects_or_of_one(world: World, tmp_path: Path) -> None:
+async def test_versions_are_the_newest_first_of_all_projects_or_of_one(
+    world: AppWorld, tmp_path: Path
+) -> None:
     (tmp_path / "made").mkdir()
     view = world.serve()
     other = ProjectView(Project("6-1", 6, "Other", "", "", ""))
@@ -143,7 +147,7 @@ async def test_versions_are_the_newest_first_of_all_projects_or_of_one(world: Wo
 
 async def test_extra_params_name_only_base_models_that_are_allowed(tmp_path: Path) -> None:
     training = TrainingSettings(allowed_base_models=("acme/*",))
-    async with World(tmp_path, settings=Settings(training=training)) as world:
+    async with AppWorld(tmp_path, settings=Settings(training=training)) as world:
         world.serve()
         await world.client.post("/setup", json={"project": 5, "extra_params": {"base_model": "/etc"}})
         assert world.events.remembered[5][0] == {}

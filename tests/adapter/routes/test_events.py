@@ -13,7 +13,7 @@ from services.adapter.routes import events
 from services.adapter.routes.events import Filing
 from services.core.domain import Action, Command
 from services.core.errors import StoreError
-from tests.fakes import FakeEventSink, World, metric
+from tests.fakes import AppWorld, FakeEventSink, metric
 
 
 def count(action: str, outcome: str) -> float:
@@ -21,7 +21,7 @@ def count(action: str, outcome: str) -> float:
 
 
 @pytest.mark.parametrize("action", [action for action in metrics.ACTIONS if action != "START_TRAINING"])
-async def test_every_event_of_label_studio_is_noted(world: World, action: str) -> None:
+async def test_every_event_of_label_studio_is_noted(world: AppWorld, action: str) -> None:
     before = count(action, "noted")
     answer = await world.client.post("/webhook", json={"action": action, "project": {"id": "5"}})
     assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
@@ -29,7 +29,7 @@ async def test_every_event_of_label_studio_is_noted(world: World, action: str) -
     assert count(action, "noted") == before + 1
 
 
-async def test_start_training_is_stored_before_it_is_answered(world: World) -> None:
+async def test_start_training_is_stored_before_it_is_answered(world: AppWorld) -> None:
     answer = await world.client.post("/webhook", json={"action": "START_TRAINING", "project": {"id": 5}})
     (command,) = world.events.commands
     assert answer.json() == {"status": "ok", "job": command.id}
@@ -38,7 +38,7 @@ async def test_start_training_is_stored_before_it_is_answered(world: World) -> N
     assert command.asked_by == "Label Studio from 127.0.0.1"
 
 
-async def test_start_training_that_cannot_be_stored_is_503(world: World) -> None:
+async def test_start_training_that_cannot_be_stored_is_503(world: AppWorld) -> None:
     before = count("START_TRAINING", "not_stored")
     world.events.error = StoreError("The disk is full.")
     answer = await world.client.post("/webhook", json={"action": "START_TRAINING", "project": {"id": 5}})
@@ -58,7 +58,7 @@ async def test_a_slow_store_is_not_waited_for_longer_than_label_studio_waits() -
 
 
 @pytest.mark.parametrize("action", ["SOMETHING_NEW", None, 7, ["START_TRAINING"], {"a": 1}])
-async def test_an_unknown_action_is_answered_and_counted(world: World, action: Any) -> None:
+async def test_an_unknown_action_is_answered_and_counted(world: AppWorld, action: Any) -> None:
     before = count("other", "unknown_action")
     answer = await world.client.post("/webhook", json={"action": action, "project": {"id": 5}})
     assert answer.status_code == 200
@@ -70,7 +70,7 @@ async def test_an_unknown_action_is_answered_and_counted(world: World, action: A
 @pytest.mark.parametrize("project", [None, {}, {"id": None}, {"id": "x"}, []])
 @pytest.mark.parametrize("action", ["ANNOTATION_CREATED", "START_TRAINING"])
 async def test_an_event_of_no_project_is_answered_and_counted(
-    world: World, action: str, project: Any
+    world: AppWorld, action: str, project: Any
 ) -> None:
     before = count(action, "no_project")
     answer = await world.client.post("/webhook", json={"action": action, "project": project})
@@ -80,7 +80,7 @@ async def test_an_event_of_no_project_is_answered_and_counted(
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"3", b'"x"', b"null", b"\xff\xfe"])
-async def test_what_is_no_json_object_is_400_with_a_sentence(world: World, body: bytes) -> None:
+async def test_what_is_no_json_object_is_400_with_a_sentence(world: AppWorld, body: bytes) -> None:
     before = count("other", "malformed")
     answer = await world.client.post("/webhook", content=body)
     assert answer.status_code == 400
@@ -88,7 +88,7 @@ async def test_what_is_no_json_object_is_400_with_a_sentence(world: World, body:
     assert count("other", "malformed") == before + 1
 
 
-async def test_thirty_events_at_once_are_all_taken(world: World) -> None:
+async def test_thirty_events_at_once_are_all_taken(world: AppWorld) -> None:
     event = {"action": "ANNOTATION_CREATED", "project": {"id": 5}, "task": {"data": {"text": "x" * 5000}}}
     wish = {"action": "START_TRAINING", "project": {"id": 5}}
     bodies = [wish if number % 3 == 0 else event for number in range(30)]
@@ -99,7 +99,7 @@ async def test_thirty_events_at_once_are_all_taken(world: World) -> None:
 
 
 async def test_a_payload_is_logged_nowhere(
-    world: World, capsys: pytest.CaptureFixture[str], caplog: Any
+    world: AppWorld, capsys: pytest.CaptureFixture[str], caplog: Any
 ) -> None:
     secret = "do-not-log-me"
     world.events.error = StoreError("The disk is full.")

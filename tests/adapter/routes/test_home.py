@@ -10,7 +10,7 @@ from services.adapter import metrics
 from services.adapter.pages import prefers_html
 from services.core.domain import RunState, RunStatus, Served
 from services.core.errors import StoreError
-from tests.fakes import World, metric
+from tests.fakes import AppWorld, metric
 from tests.samples import manifest
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
@@ -37,7 +37,7 @@ def test_label_studio_and_other_programs_do_not(accept: str) -> None:
     assert not prefers_html(accept)
 
 
-async def test_a_program_gets_json(world: World) -> None:
+async def test_a_program_gets_json(world: AppWorld) -> None:
     world.serve("v-3")
     answer = await world.client.get("/", headers={"Accept": "*/*"})
     found = answer.json()
@@ -45,7 +45,9 @@ async def test_a_program_gets_json(world: World) -> None:
     assert found["projects"] == [{"id": 5, "served": "v-3"}]
 
 
-async def test_the_page_shows_state_problem_and_figures_and_escapes_all(world: World, tmp_path: Path) -> None:
+async def test_the_page_shows_state_problem_and_figures_and_escapes_all(
+    world: AppWorld, tmp_path: Path
+) -> None:
     (tmp_path / "made").mkdir()
     view = world.serve(
         served=Served("v-2", "v-1", pinned=True),
@@ -69,12 +71,12 @@ async def test_the_page_shows_state_problem_and_figures_and_escapes_all(world: W
     assert ">pinned<" in page
 
 
-async def test_the_page_of_nothing_says_what_to_do(world: World) -> None:
+async def test_the_page_of_nothing_says_what_to_do(world: AppWorld) -> None:
     assert "No project yet" in (await world.client.get("/", headers={"Accept": BROWSER})).text
 
 
 async def test_the_page_is_there_before_the_state_is_read(tmp_path: Path) -> None:
-    async with World(tmp_path, ready=False) as world:
+    async with AppWorld(tmp_path, ready=False) as world:
         answer = await world.client.get("/", headers={"Accept": BROWSER})
         assert answer.status_code == 200
         assert "still reading its state" in answer.text
@@ -82,7 +84,7 @@ async def test_the_page_is_there_before_the_state_is_read(tmp_path: Path) -> Non
 
 
 async def test_the_pages_show_what_is_known_though_the_store_fails(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: AppWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.serve(sentence="waiting for labels")
 
@@ -97,7 +99,7 @@ async def test_the_pages_show_what_is_known_though_the_store_fails(
     assert "Waiting for labels" in page
 
 
-async def test_every_figure_exists_from_the_start(world: World) -> None:
+async def test_every_figure_exists_from_the_start(world: AppWorld) -> None:
     text = (await world.client.get("/metrics")).text
     for action in metrics.ACTIONS:
         assert f'fitloop_webhook_events_total{{action="{action}",outcome="noted"}}' in text
@@ -107,7 +109,7 @@ async def test_every_figure_exists_from_the_start(world: World) -> None:
         assert f'fitloop_request_seconds_count{{route="{route}"}}' in text
 
 
-async def test_each_answer_is_counted_with_its_time(world: World) -> None:
+async def test_each_answer_is_counted_with_its_time(world: AppWorld) -> None:
     seconds = metric("fitloop_request_seconds_count", route="/health")
     failed = metric("fitloop_responses_total", route="/setup", status="4xx")
     await world.client.get("/health")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import httpx
 
 from services.adapter.app import create_app, create_management_app
-from tests.fakes import World
+from tests.fakes import AppWorld
 
 ROUTES = ("/livez", "/readyz", "/metrics")
 
 
-async def test_at_a_port_of_their_own_they_are_there_and_nothing_else_is(world: World) -> None:
+async def test_at_a_port_of_their_own_they_are_there_and_nothing_else_is(world: AppWorld) -> None:
     app = create_management_app(world.board)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://a") as client:
         assert [(await client.get(path)).status_code for path in ROUTES] == [200] * 3
@@ -20,7 +20,7 @@ async def test_at_a_port_of_their_own_they_are_there_and_nothing_else_is(world: 
         assert (await client.get("/livez")).status_code == 200
 
 
-async def test_then_the_other_port_lacks_them(world: World) -> None:
+async def test_then_the_other_port_lacks_them(world: AppWorld) -> None:
     app = create_app(
         world.settings,
         world.board,

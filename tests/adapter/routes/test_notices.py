@@ -8,7 +8,7 @@ from pathlib import Path
 from services.adapter.board import Board
 from services.adapter.routes.notices import NO_PREDICTOR, STORE_AWAY, Notices, Refusals
 from services.core.settings import AuthSettings, LabelStudioSettings, Settings
-from tests.fakes import FakeInference, World
+from tests.fakes import AppWorld, FakeInference
 
 TOLD = Settings(label_studio=LabelStudioSettings(LABEL_STUDIO_API_KEY="a-token"))
 
@@ -48,7 +48,7 @@ async def test_a_slow_answer_is_waited_for_by_nobody_and_is_there_for_the_next_p
 
 
 async def test_refused_events_are_told_of_with_what_to_do(tmp_path: Path) -> None:
-    async with World(tmp_path, AuthSettings(BASIC_AUTH_USER="ann", BASIC_AUTH_PASS="secret")) as world:
+    async with AppWorld(tmp_path, AuthSettings(BASIC_AUTH_USER="ann", BASIC_AUTH_PASS="secret")) as world:
         assert "Events of Label Studio were refused" not in await first_page(world)
         await world.client.post("/webhook", json={})
         text = await first_page(world)
@@ -57,7 +57,7 @@ async def test_refused_events_are_told_of_with_what_to_do(tmp_path: Path) -> Non
         assert " UTC" in text
 
 
-async def first_page(world: World) -> str:
+async def first_page(world: AppWorld) -> str:
     """As a browser with the password has it."""
     answer = await world.client.get("/", headers={"Accept": "text/html"}, auth=("ann", "secret"))
     return answer.text

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from services.adapter.routes.origins import Tokens, is_ours
 from services.core.settings import AuthSettings
-from tests.fakes import World
+from tests.fakes import AppWorld
 
 AUTH = AuthSettings(BASIC_AUTH_USER="ann", BASIC_AUTH_PASS="secret")
 TOKENS = Tokens(AUTH)
@@ -39,7 +39,7 @@ def test_what_a_browser_says_decides(headers: dict[str, str], found: bool | None
     assert is_ours(headers) is found
 
 
-async def test_another_sites_page_may_change_nothing_with_the_browsers_password(world: World) -> None:
+async def test_another_sites_page_may_change_nothing_with_the_browsers_password(world: AppWorld) -> None:
     world.serve()
     answer = await world.client.post("/api/projects/5/train", headers={"Origin": "http://elsewhere.test"})
     assert answer.status_code == 403

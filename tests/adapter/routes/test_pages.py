@@ -20,29 +20,29 @@ from services.adapter.notebook import Fate, Notebook, Verdict
 from services.core.domain import RunState, RunStatus, Uncounted
 from services.core.settings import AuthSettings, LabelStudioSettings, Settings
 from tests import gallery
-from tests.fakes import World
+from tests.fakes import AppWorld
 
 HTML = {"Accept": "text/html"}
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
+async def world(tmp_path: Path) -> AsyncIterator[AppWorld]:
     """With a password, which the client sends."""
     auth = AuthSettings(BASIC_AUTH_USER="ann", BASIC_AUTH_PASS="secret", FITLOOP_PATH_PREFIX="/fitloop")
-    async with World(tmp_path, auth) as built:
+    async with AppWorld(tmp_path, auth) as built:
         built.client.auth = ("ann", "secret")
         built.client.headers.update(HTML)
         yield built
 
 
-def hang(world: World, number: int = 1, title: str = "Shop", count: int = 4, **changes: Any) -> None:
+def hang(world: AppWorld, number: int = 1, title: str = "Shop", count: int = 4, **changes: Any) -> None:
     """A project with versions."""
     made = gallery.versions(f"{number}-{number}", count)
     gallery.publish(world.registry.store, made)
     world.board.put(gallery.view(number, title, made, **changes))
 
 
-async def page_of(world: World, path: str) -> Any:
+async def page_of(world: AppWorld, path: str) -> Any:
     """The document of that path."""
     answer = await world.client.get(path)
     assert answer.status_code == 200, answer.text
@@ -54,7 +54,7 @@ def said(element: Any) -> str:
     return " ".join(element.text_content().split())
 
 
-async def test_problems_come_first_then_runs_then_the_others(world: World) -> None:
+async def test_problems_come_first_then_runs_then_the_others(world: AppWorld) -> None:
     hang(world, 1, "Quiet", 0)
     hang(world, 2, "Busy", 0, active=gallery.running(2))
     hang(world, 3, "Troubled", 0, problem="Label Studio refuses the token: make a new one.")
@@ -63,17 +63,17 @@ async def test_problems_come_first_then_runs_then_the_others(world: World) -> No
 
 
 async def test_whoever_has_a_password_and_no_project_is_told_how_events_come_through(
-    world: World, tmp_path: Path
+    world: AppWorld, tmp_path: Path
 ) -> None:
     assert "FITLOOP_SECRET_PATH" in said((await page_of(world, "/")).xpath("//div[@id='projects']")[0])
-    async with World(tmp_path / "open") as without:
+    async with AppWorld(tmp_path / "open") as without:
         without.client.headers.update(HTML)
         projects = (await page_of(without, "/")).xpath("//div[@id='projects']")[0]
         assert "No project yet" in said(projects)
         assert "FITLOOP_SECRET_PATH" not in said(projects)
 
 
-async def test_forty_projects_take_no_longer_than_fifty_milliseconds(world: World) -> None:
+async def test_forty_projects_take_no_longer_than_fifty_milliseconds(world: AppWorld) -> None:
     for number in range(1, 41):
         hang(world, number, f"Project {number}", 1)
     page, taken = await page_of(world, "/"), []
@@ -85,7 +85,7 @@ async def test_forty_projects_take_no_longer_than_fifty_milliseconds(world: Worl
     assert min(taken) < 0.05
 
 
-async def test_a_projects_page_has_curve_labels_matrix_versions_and_links(world: World) -> None:
+async def test_a_projects_page_has_curve_labels_matrix_versions_and_links(world: AppWorld) -> None:
     hang(world, 1, "Shop", 4)
     page = await page_of(world, "/projects/1")
     assert len(page.xpath("//svg//circle")) == 4
@@ -104,7 +104,7 @@ async def test_a_projects_page_has_curve_labels_matrix_versions_and_links(world:
 
 
 async def test_a_projects_page_says_what_does_not_count_with_what_only_the_last_run_knows(
-    world: World,
+    world: AppWorld,
 ) -> None:
     found = (Uncounted("foreign_label", 2, ('"<b>Shipping</b>"',)), Uncounted("cancelled", 1))
     hang(world, 1, "Shop", 1, not_counted=found)
@@ -121,7 +121,7 @@ async def test_a_projects_page_says_what_does_not_count_with_what_only_the_last_
 async def test_a_versions_page_names_what_it_fixed_and_broke_with_links_into_label_studio(
     tmp_path: Path,
 ) -> None:
-    async with World(tmp_path) as world:
+    async with AppWorld(tmp_path) as world:
         world.client.headers.update(HTML)
         hang(world, 1, "Shop", 4)
         page = await page_of(world, "/projects/1/versions/shop-3")
@@ -144,7 +144,7 @@ async def test_links_go_where_browsers_reach_label_studio(tmp_path: Path) -> Non
             LABEL_STUDIO_HOST="http://ls:8080", FITLOOP_LABEL_STUDIO_PUBLIC_URL="https://labels.test/"
         )
     )
-    async with World(tmp_path, settings=settings) as world:
+    async with AppWorld(tmp_path, settings=settings) as world:
         world.client.headers.update(HTML)
         hang(world, 1, "Shop", 1)
         assert "https://labels.test/projects/1/data" in (await page_of(world, "/projects/1")).xpath(
@@ -152,14 +152,14 @@ async def test_links_go_where_browsers_reach_label_studio(tmp_path: Path) -> Non
         )
 
 
-async def test_a_version_of_an_earlier_release_says_that_its_changes_are_not_known(world: World) -> None:
+async def test_a_version_of_an_earlier_release_says_that_its_changes_are_not_known(world: AppWorld) -> None:
     made = [replace(one, report={**one.report, "changed": None}) for one in gallery.versions("1-1", 2)]
     gallery.publish(world.registry.store, made)
     world.board.put(gallery.view(1, "Shop", made))
     assert "an earlier release" in said(await page_of(world, "/projects/1/versions/shop-2"))
 
 
-async def test_a_version_without_a_report_is_shown_all_the_same(world: World) -> None:
+async def test_a_version_without_a_report_is_shown_all_the_same(world: AppWorld) -> None:
     hang(world, 1, "Shop", 1)
     world.registry.store.delete("projects/1-1/versions/shop-1/report.json")
     page = said(await page_of(world, "/projects/1"))
@@ -167,14 +167,14 @@ async def test_a_version_without_a_report_is_shown_all_the_same(world: World) ->
     assert "train again" in page
 
 
-async def test_why_a_version_is_not_served_is_told_beside_what_the_gate_said(world: World) -> None:
+async def test_why_a_version_is_not_served_is_told_beside_what_the_gate_said(world: AppWorld) -> None:
     hang(world, 1, "Shop", 1)
     verdict = Verdict("shop-1", Fate.REFUSED, "shop-1 was refused: its file differs.", 1.0)
     Notebook(world.registry.store, "1-1").write_verdict(verdict)
     assert "Refused: shop-1 was refused" in said(await page_of(world, "/projects/1"))
 
 
-async def test_a_run_is_shown_with_its_progress_and_log(world: World) -> None:
+async def test_a_run_is_shown_with_its_progress_and_log(world: AppWorld) -> None:
     run = gallery.running(1)
     hang(world, 1, "Shop", 2, active=run, sentence="training shop-9: fine-tuning, step 30 of 120, 40 s left")
     world.registry.store.write("runs/1-9/log.txt", b"first\nlast <line>\n")
@@ -187,7 +187,7 @@ async def test_a_run_is_shown_with_its_progress_and_log(world: World) -> None:
     assert page.body.get("data-pace") == "2"
 
 
-async def test_a_failed_run_says_why_and_a_quiet_page_does_not_reload(world: World) -> None:
+async def test_a_failed_run_says_why_and_a_quiet_page_does_not_reload(world: AppWorld) -> None:
     last = RunStatus("1-2", RunState.FAILED, "judging", message="The disk was full.", exit_code=1, attempt=2)
     hang(world, 1, "Shop", 0, last=last)
     page = await page_of(world, "/projects/1")
@@ -195,7 +195,7 @@ async def test_a_failed_run_says_why_and_a_quiet_page_does_not_reload(world: Wor
     assert not page.xpath("//meta[@http-equiv='refresh']")
 
 
-async def test_hints_and_agreement_are_shown_and_agreement_is_never_called_accuracy(world: World) -> None:
+async def test_hints_and_agreement_are_shown_and_agreement_is_never_called_accuracy(world: AppWorld) -> None:
     view = gallery.view(1, "Shop", hints=("Its host has one word.",))
     world.board.put(replace(view, figures=replace(view.figures, agreement=Agreement(41, 50))))
     page = said(await page_of(world, "/projects/1"))
@@ -204,7 +204,7 @@ async def test_hints_and_agreement_are_shown_and_agreement_is_never_called_accur
     assert "flatters" in page
 
 
-async def test_few_versions_at_first_and_all_when_asked_for(world: World) -> None:
+async def test_few_versions_at_first_and_all_when_asked_for(world: AppWorld) -> None:
     hang(world, 1, "Shop", 30)
     assert (
         len((await page_of(world, "/projects/1")).xpath("//table[contains(@class, 'versions')]/tbody/tr"))
@@ -214,14 +214,14 @@ async def test_few_versions_at_first_and_all_when_asked_for(world: World) -> Non
     assert len(page.xpath("//table[contains(@class, 'versions')]/tbody/tr")) == 30
 
 
-async def test_before_anything_was_made_the_page_says_so(world: World) -> None:
+async def test_before_anything_was_made_the_page_says_so(world: AppWorld) -> None:
     world.board.put(gallery.view(1, ""))
     page = said(await page_of(world, "/projects/1"))
     assert "Untitled" in page
     assert "No version yet." in page
 
 
-async def test_a_first_version_of_few_texts_is_too_few_to_say(world: World) -> None:
+async def test_a_first_version_of_few_texts_is_too_few_to_say(world: AppWorld) -> None:
     made = gallery.versions("1-1", 1)
     few = replace(made[0].manifest, estimate=replace(made[0].manifest.estimate, judged=12, right=9))
     gallery.publish(world.registry.store, [replace(made[0], manifest=few)])
@@ -234,7 +234,7 @@ async def test_a_first_version_of_few_texts_is_too_few_to_say(world: World) -> N
 @pytest.mark.parametrize(
     "path", ["/", "/projects/2", "/projects/2/versions/shop-3", "/projects/2/promote?version=shop-3"]
 )
-async def test_hostile_names_are_text_and_nothing_else_may_run(world: World, path: str) -> None:
+async def test_hostile_names_are_text_and_nothing_else_may_run(world: AppWorld, path: str) -> None:
     labels = (gallery.HOSTILE, '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }}", "'--", "ok")
     made = gallery.versions("2-2", 3, labels)
     gallery.publish(world.registry.store, made)
@@ -258,7 +258,7 @@ async def test_hostile_names_are_text_and_nothing_else_may_run(world: World, pat
 
 
 @pytest.mark.parametrize("path", ["/", "/projects/1", "/projects/1/versions/shop-2", "/projects/1/train"])
-async def test_pages_can_be_read_by_a_screen_reader(world: World, path: str) -> None:
+async def test_pages_can_be_read_by_a_screen_reader(world: AppWorld, path: str) -> None:
     hang(world, 1, "Shop", 3, active=gallery.running(1), problem="Something is wrong.")
     page = await page_of(world, path)
     assert page.get("lang") == "en"
@@ -285,7 +285,7 @@ async def test_pages_can_be_read_by_a_screen_reader(world: World, path: str) -> 
     ],
 )  # fmt: skip
 async def test_links_are_relative_so_that_they_hold_below_any_prefix(
-    world: World, path: str, root: str
+    world: AppWorld, path: str, root: str
 ) -> None:
     hang(world, 1, "Shop", 1)
     page = await page_of(world, path)
@@ -294,7 +294,7 @@ async def test_links_are_relative_so_that_they_hold_below_any_prefix(
     assert all(href.startswith(root) for href in ours)
 
 
-async def test_what_is_not_there_is_a_page_for_browsers_and_json_for_programs(world: World) -> None:
+async def test_what_is_not_there_is_a_page_for_browsers_and_json_for_programs(world: AppWorld) -> None:
     hang(world, 1, "Shop", 1)
     for path in ("/projects/9", "/projects/x", "/projects/1/versions/none"):
         answer = await world.client.get(path)
@@ -305,7 +305,7 @@ async def test_what_is_not_there_is_a_page_for_browsers_and_json_for_programs(wo
         assert program.json()["status"] == 404
 
 
-async def test_an_address_that_leads_nowhere_is_a_page_for_browsers(world: World) -> None:
+async def test_an_address_that_leads_nowhere_is_a_page_for_browsers(world: AppWorld) -> None:
     answer = await world.client.get("/no/such/page")
     assert answer.status_code == 404
     assert lxml.html.fromstring(answer.text).xpath("//a[@class='brand']/@href") == ["../../"]
@@ -313,13 +313,13 @@ async def test_an_address_that_leads_nowhere_is_a_page_for_browsers(world: World
     assert program.json()["status"] == 404
 
 
-async def test_what_was_asked_for_is_told_once_where_there_are_no_scripts(world: World) -> None:
+async def test_what_was_asked_for_is_told_once_where_there_are_no_scripts(world: AppWorld) -> None:
     hang(world, 1, "Shop", 1)
     page = await page_of(world, "/projects/1?asked=train")
     assert page.xpath("//noscript/meta/@content") == ["5; url=1"]
 
 
-async def test_wrong_answers_that_are_not_named_are_counted(world: World) -> None:
+async def test_wrong_answers_that_are_not_named_are_counted(world: AppWorld) -> None:
     hang(world, 1, "Shop", 6)
     page = await page_of(world, "/projects/1/versions/shop-3")
     named = len(page.xpath("//section[@aria-labelledby='wrong-heading']//tbody/tr"))
@@ -330,7 +330,7 @@ async def test_wrong_answers_that_are_not_named_are_counted(world: World) -> Non
     assert f"{left} more are not named." in said(page.xpath("//section[@aria-labelledby='wrong-heading']")[0])
 
 
-async def test_the_words_of_a_table_do_not_scroll_away_with_it(world: World) -> None:
+async def test_the_words_of_a_table_do_not_scroll_away_with_it(world: AppWorld) -> None:
     hang(world, 1, "Shop", 3)
     page = await page_of(world, "/projects/1")
     assert not page.xpath("//caption")
@@ -339,7 +339,7 @@ async def test_the_words_of_a_table_do_not_scroll_away_with_it(world: World) -> 
         assert said(words)
 
 
-async def test_a_hostile_path_is_said_as_text(world: World) -> None:
+async def test_a_hostile_path_is_said_as_text(world: AppWorld) -> None:
     hang(world, 1, "Shop", 1)
     answer = await world.client.get("/projects/1/versions/%3Cscript%3E")
     assert answer.status_code == 404

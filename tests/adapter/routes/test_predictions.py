@@ -20,14 +20,14 @@ from services.adapter.suggestions import LONGEST, readable
 from services.core.domain import LabelSpace, Served
 from services.core.errors import CorruptVersion, EngineError, NotFound, Overloaded
 from services.engine.protocol import Scores
-from tests.fakes import LABELS, SPACE, World, metric
+from tests.fakes import LABELS, SPACE, AppWorld, metric
 
 
 def task(text: object) -> dict[str, Any]:
     return {"id": 1, "data": {"text": text}}
 
 
-async def test_each_task_gets_its_prediction_in_order(world: World) -> None:
+async def test_each_task_gets_its_prediction_in_order(world: AppWorld) -> None:
     world.serve("v-7")
     first, second, third = await world.predict([task("aaa"), task("aaaa"), task("aaaaa")])
     assert [row["result"][0]["value"]["choices"] for row in (first, second, third)] == [
@@ -72,7 +72,7 @@ BAD: list[Any] = [
 
 @pytest.mark.parametrize("bad", BAD, ids=range(len(BAD)))
 async def test_a_task_that_cannot_be_predicted_gets_nothing_and_the_others_theirs(
-    world: World, bad: Any
+    world: AppWorld, bad: Any
 ) -> None:
     world.serve()
     first, nothing, last = await world.predict([task("aaa"), bad, task("aaaa")])
@@ -80,13 +80,13 @@ async def test_a_task_that_cannot_be_predicted_gets_nothing_and_the_others_their
     assert (first["model_version"], last["model_version"]) == ("v-1", "v-1")
 
 
-async def test_text_of_any_script_and_a_long_one_is_predicted(world: World) -> None:
+async def test_text_of_any_script_and_a_long_one_is_predicted(world: AppWorld) -> None:
     world.serve()
     texts = ["страница", "退款在哪里", "a\tb\r\nc", "🙂 ok", "x" * (LONGEST - 1)]
     assert all(await world.predict([task(text) for text in texts]))
 
 
-async def test_bytes_that_are_no_utf8_and_nan_spoil_only_their_own_task(world: World) -> None:
+async def test_bytes_that_are_no_utf8_and_nan_spoil_only_their_own_task(world: AppWorld) -> None:
     world.serve()
     junk = b'{"data": {"text": "' + b"\xff\xfe\x80" * 20 + b'"}, "meta": {"x": NaN}}'
     body = b'{"project": 5, "tasks": [' + json.dumps(task("aaa")).encode() + b", " + junk + b"]}"
@@ -97,13 +97,15 @@ async def test_bytes_that_are_no_utf8_and_nan_spoil_only_their_own_task(world: W
 
 
 @pytest.mark.parametrize("project", ["77.1", None, "x", 77])
-async def test_an_unknown_project_gets_nothing_for_each_task(world: World, project: object) -> None:
+async def test_an_unknown_project_gets_nothing_for_each_task(world: AppWorld, project: object) -> None:
     world.serve()
     assert await world.predict([task("a"), None], project) == [[], []]
 
 
 @pytest.mark.parametrize("changes", [{"version": None}, {"space": None}, {"foreign": ("v-1",)}])
-async def test_without_a_model_or_a_question_there_is_no_noise(world: World, changes: dict[str, Any]) -> None:
+async def test_without_a_model_or_a_question_there_is_no_noise(
+    world: AppWorld, changes: dict[str, Any]
+) -> None:
     world.serve(**changes)
     before = metric("fitloop_predictions_total", outcome="no_model")
     assert await world.predict([task("a")] * 3) == [[], [], []]
@@ -111,19 +113,19 @@ async def test_without_a_model_or_a_question_there_is_no_noise(world: World, cha
     assert metric("fitloop_predictions_total", outcome="no_model") == before + 3
 
 
-async def test_no_tasks_give_no_results(world: World) -> None:
+async def test_no_tasks_give_no_results(world: AppWorld) -> None:
     world.serve()
     assert await world.predict([]) == []
 
 
-async def test_a_label_that_the_config_no_longer_has_is_not_suggested(world: World) -> None:
+async def test_a_label_that_the_config_no_longer_has_is_not_suggested(world: AppWorld) -> None:
     world.serve(space=LabelSpace("sentiment", "text", "$text", ("Positive", "Neutral", "New")))
     first, second = await world.predict([task("aaa"), task("aaaa")])
     assert first["result"][0]["value"]["choices"] == ["Positive"]
     assert second == []
 
 
-async def test_the_setup_and_the_predictions_name_the_same_version(world: World) -> None:
+async def test_the_setup_and_the_predictions_name_the_same_version(world: AppWorld) -> None:
     for version in ("v-1", "v-2"):
         world.serve(version)
         setup = await world.client.post("/setup", json={"project": "5.1"})
@@ -131,7 +133,7 @@ async def test_the_setup_and_the_predictions_name_the_same_version(world: World)
         assert setup.json()["model_version"] == prediction["model_version"] == version
 
 
-async def test_the_context_of_an_interactive_request_changes_nothing(world: World) -> None:
+async def test_the_context_of_an_interactive_request_changes_nothing(world: AppWorld) -> None:
     world.serve()
     body = {
         "project": 5,
@@ -147,7 +149,7 @@ async def test_the_context_of_an_interactive_request_changes_nothing(world: Worl
     [[math.nan] * 3, [math.inf, 0, 0], [0, 0, 0], [-1, 2, 0], [1.5, 0, 0]],
     ids=str,
 )
-async def test_figures_that_are_no_probabilities_give_nothing(world: World, row: list[float]) -> None:
+async def test_figures_that_are_no_probabilities_give_nothing(world: AppWorld, row: list[float]) -> None:
     world.serve()
     world.inference.rows = [row, [0.5, 0.25, 0.25]]
     nothing, prediction = await world.predict([task("aaa"), task("aaa")])
@@ -155,14 +157,14 @@ async def test_figures_that_are_no_probabilities_give_nothing(world: World, row:
     assert prediction["score"] == pytest.approx(2 / 3)
 
 
-async def test_rounding_above_one_is_one(world: World) -> None:
+async def test_rounding_above_one_is_one(world: AppWorld) -> None:
     world.serve()
     world.inference.rows = [[1.0000002, 0, 0]]
     (prediction,) = await world.predict([task("aaa")])
     assert (prediction["score"], prediction["result"][0]["score"]) == (1.0, 1.0)
 
 
-async def test_a_model_that_does_not_answer_for_each_text_is_refused(world: World) -> None:
+async def test_a_model_that_does_not_answer_for_each_text_is_refused(world: AppWorld) -> None:
     world.serve()
     world.inference.rows = [[0.5, 0.25, 0.25]]
     before = metric("fitloop_predictions_total", outcome="failed")
@@ -181,7 +183,9 @@ async def test_a_model_that_does_not_answer_for_each_text_is_refused(world: Worl
         (NotFound("No manifest."), "failed"),
     ],
 )
-async def test_what_goes_wrong_is_503_with_its_sentence(world: World, error: Exception, outcome: str) -> None:
+async def test_what_goes_wrong_is_503_with_its_sentence(
+    world: AppWorld, error: Exception, outcome: str
+) -> None:
     world.serve()
     world.inference.error = error
     before = metric("fitloop_predictions_total", outcome=outcome)
@@ -192,7 +196,7 @@ async def test_what_goes_wrong_is_503_with_its_sentence(world: World, error: Exc
     assert metric("fitloop_predictions_total", outcome=outcome) == before + 2
 
 
-async def test_a_slip_of_ours_counts_as_failed_too(world: World) -> None:
+async def test_a_slip_of_ours_counts_as_failed_too(world: AppWorld) -> None:
     world.serve()
     world.inference.error = ZeroDivisionError("x")
     before = metric("fitloop_predictions_total", outcome="failed")
@@ -204,13 +208,13 @@ async def test_a_slip_of_ours_counts_as_failed_too(world: World) -> None:
 @pytest.mark.parametrize(
     "body", [b"", b"x", b"[]", b"7", b"{}", b'{"tasks": null}', b'{"tasks": {}}', b'{"tasks": 3}']
 )
-async def test_a_body_without_a_list_of_tasks_is_400_with_a_sentence(world: World, body: bytes) -> None:
+async def test_a_body_without_a_list_of_tasks_is_400_with_a_sentence(world: AppWorld, body: bytes) -> None:
     answer = await world.client.post("/predict", content=body)
     assert answer.status_code == 400
     assert answer.json()["detail"].startswith("The body")
 
 
-async def test_a_thousand_tasks_are_answered_in_order(world: World) -> None:
+async def test_a_thousand_tasks_are_answered_in_order(world: AppWorld) -> None:
     world.serve()
     results = await world.predict([task("a" * (1 + number % 3) + " " * 200) for number in range(1000)])
     found = [row["result"][0]["value"]["choices"][0] for row in results]
@@ -241,7 +245,7 @@ def test_any_tasks_and_any_figures_give_as_many_answers_none_null_all_finite(
 
 async def _predicted(tasks: list[Any], rows: list[list[float]]) -> list[Any]:
     with tempfile.TemporaryDirectory() as folder:
-        async with World(Path(folder)) as world:
+        async with AppWorld(Path(folder)) as world:
             world.serve()
             world.inference.rows = rows[: sum(readable(SPACE, one) is not None for one in tasks)]
             body = json.dumps({"tasks": tasks, "project": 5}).encode()
@@ -250,7 +254,7 @@ async def _predicted(tasks: list[Any], rows: list[list[float]]) -> list[Any]:
             return list(answer.json()["results"])
 
 
-async def test_until_its_moment_comes_both_routes_stay_with_the_version_before(world: World) -> None:
+async def test_until_its_moment_comes_both_routes_stay_with_the_version_before(world: AppWorld) -> None:
     coming = Served(current="v-8", previous="v-7", since=time.time() + 3600)
     world.serve(served=coming)
     assert (await world.client.post("/setup", json={"project": 5})).json() == {"model_version": "v-7"}
@@ -266,7 +270,7 @@ async def test_until_its_moment_comes_both_routes_stay_with_the_version_before(w
 
 
 async def test_an_answer_names_the_version_that_was_asked_for_whatever_is_told_of_meanwhile(
-    world: World,
+    world: AppWorld,
 ) -> None:
     world.serve("v-7")
     scores = world.inference.scores
@@ -281,7 +285,7 @@ async def test_an_answer_names_the_version_that_was_asked_for_whatever_is_told_o
 
 
 async def test_many_tasks_are_asked_for_in_pieces_and_answered_in_one(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: AppWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pieces, "PIECE", 1000)
     world.serve("v-7")

@@ -14,7 +14,7 @@ from services.core.domain import Action, RunState, RunStatus, Served
 from services.core.errors import StoreError
 from services.core.settings import AuthSettings
 from tests import gallery
-from tests.fakes import World
+from tests.fakes import AppWorld
 
 HTML = {"Accept": "text/html", "Sec-Fetch-Site": "same-origin"}
 AUTH = AuthSettings(
@@ -23,9 +23,9 @@ AUTH = AuthSettings(
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
+async def world(tmp_path: Path) -> AsyncIterator[AppWorld]:
     """Project 5 with four versions, the third held; a browser that has given the password."""
-    async with World(tmp_path, AUTH) as built:
+    async with AppWorld(tmp_path, AUTH) as built:
         built.client.auth = ("ann", "secret")
         built.client.headers.update(HTML)
         made = gallery.versions("5-5", 4)
@@ -34,7 +34,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         yield built
 
 
-async def asked(world: World, path: str) -> dict[str, str]:
+async def asked(world: AppWorld, path: str) -> dict[str, str]:
     """The fields of the form at that path."""
     answer = await world.client.get(path)
     assert answer.status_code == 200, answer.text
@@ -43,7 +43,7 @@ async def asked(world: World, path: str) -> dict[str, str]:
     return {str(name): str(value) for name, value in form.form_values()}
 
 
-async def test_a_promotion_is_asked_for_once_more_and_then_stored(world: World) -> None:
+async def test_a_promotion_is_asked_for_once_more_and_then_stored(world: AppWorld) -> None:
     page = (await world.client.get("/projects/5/promote?version=shop-3")).text
     assert "Promote shop-3?" in page
     assert "instead of shop-4" in page
@@ -62,7 +62,7 @@ async def test_a_promotion_is_asked_for_once_more_and_then_stored(world: World) 
 
 
 @pytest.mark.parametrize("action", [action for action in Action if action is not Action.PROMOTE])
-async def test_every_action_can_be_asked_for(world: World, action: Action) -> None:
+async def test_every_action_can_be_asked_for(world: AppWorld, action: Action) -> None:
     fields = await asked(world, f"/projects/5/{action.value}")
     answer = await world.client.post(f"/projects/5/{action.value}", data=fields)
     assert answer.status_code == 303
@@ -70,21 +70,21 @@ async def test_every_action_can_be_asked_for(world: World, action: Action) -> No
     assert f"asked={action.value}" in answer.headers["location"]
 
 
-async def test_a_rollback_names_the_version_that_was_shown(world: World) -> None:
+async def test_a_rollback_names_the_version_that_was_shown(world: AppWorld) -> None:
     page = (await world.client.get("/projects/5")).text
     (link,) = [href for href in lxml.html.fromstring(page).xpath("//a/@href") if "/rollback" in href]
     fields = await asked(world, link.replace("../", "/"))
     assert fields["version"] == "shop-2"
 
 
-async def test_a_run_that_goes_on_is_named(world: World) -> None:
+async def test_a_run_that_goes_on_is_named(world: AppWorld) -> None:
     view = gallery.view(5, "Shop", active=RunStatus("5-3", RunState.RUNNING))
     world.board.put(view)
     assert "Run 5-3 ends for good." in (await world.client.get("/projects/5/cancel")).text
     assert "Run 5-3 is going on" in (await world.client.get("/projects/5/train")).text
 
 
-async def test_without_an_earlier_version_a_rollback_says_so(world: World) -> None:
+async def test_without_an_earlier_version_a_rollback_says_so(world: AppWorld) -> None:
     world.board.put(gallery.view(5, "Shop", served=Served("shop-1")))
     assert "no earlier version" in (await world.client.get("/projects/5/rollback")).text
 
@@ -97,14 +97,14 @@ async def test_without_an_earlier_version_a_rollback_says_so(world: World) -> No
         {"Sec-Fetch-Site": "", "Origin": "http://elsewhere.test"},
     ],
 )
-async def test_a_form_of_another_site_does_nothing(world: World, headers: dict[str, str]) -> None:
+async def test_a_form_of_another_site_does_nothing(world: AppWorld, headers: dict[str, str]) -> None:
     fields = await asked(world, "/projects/5/train")
     answer = await world.client.post("/projects/5/train", data=fields, headers=headers)
     assert answer.status_code == 403
     assert world.events.commands == []
 
 
-async def test_a_form_whose_sender_is_not_known_does_nothing_and_the_page_says_so(world: World) -> None:
+async def test_a_form_whose_sender_is_not_known_does_nothing_and_the_page_says_so(world: AppWorld) -> None:
     fields = await asked(world, "/projects/5/train")
     del world.client.headers["Sec-Fetch-Site"]
     answer = await world.client.post("/projects/5/train", data=fields)
@@ -118,26 +118,26 @@ async def test_a_form_whose_sender_is_not_known_does_nothing_and_the_page_says_s
 
 
 @pytest.mark.parametrize("fields", [{}, {"token": "x"}, {"token": "9999999999.00"}, {"version": "shop-1"}])
-async def test_a_form_without_its_token_does_nothing(world: World, fields: dict[str, str]) -> None:
+async def test_a_form_without_its_token_does_nothing(world: AppWorld, fields: dict[str, str]) -> None:
     answer = await world.client.post("/projects/5/train", data=fields)
     assert answer.status_code == 403
     assert "open for too long" in answer.text
     assert world.events.commands == []
 
 
-async def test_a_token_is_for_one_wish(world: World) -> None:
+async def test_a_token_is_for_one_wish(world: AppWorld) -> None:
     fields = await asked(world, "/projects/5/promote?version=shop-1")
     answer = await world.client.post("/projects/5/promote", data={**fields, "version": "shop-2"})
     assert answer.status_code == 403
 
 
 @pytest.mark.parametrize("body", [b"\xff\xfe", b"a&b", b"x" * 5000])
-async def test_a_body_that_is_no_form_is_refused(world: World, body: bytes) -> None:
+async def test_a_body_that_is_no_form_is_refused(world: AppWorld, body: bytes) -> None:
     answer = await world.client.post("/projects/5/train", content=body)
     assert answer.status_code in {403, 413}
 
 
-async def test_what_is_not_there_is_said_as_a_page(world: World) -> None:
+async def test_what_is_not_there_is_said_as_a_page(world: AppWorld) -> None:
     for path, sentence in {
         "/projects/9/train": "knows no project",
         "/projects/5/dance": "no action",
@@ -150,7 +150,7 @@ async def test_what_is_not_there_is_said_as_a_page(world: World) -> None:
         assert "<h1>" in answer.text
 
 
-async def test_what_cannot_be_stored_is_said_as_a_page(world: World) -> None:
+async def test_what_cannot_be_stored_is_said_as_a_page(world: AppWorld) -> None:
     fields = await asked(world, "/projects/5/train")
     world.events.error = StoreError("The disk is full.")
     answer = await world.client.post("/projects/5/train", data=fields)
@@ -158,7 +158,7 @@ async def test_what_cannot_be_stored_is_said_as_a_page(world: World) -> None:
     assert "The disk is full." in answer.text
 
 
-async def test_below_the_secret_path_the_password_is_asked_for_and_no_link_leaves_it(world: World) -> None:
+async def test_below_the_secret_path_the_password_is_asked_for_and_no_link_leaves_it(world: AppWorld) -> None:
     for path in ("", "/projects/5", "/projects/5/train", "/api/projects"):
         assert (await world.client.get(f"/hush-hush-hush-hush{path}", auth=httpx.Auth())).status_code == 401
     fields = await asked(world, "/hush-hush-hush-hush/projects/5/train")
@@ -171,7 +171,7 @@ async def test_below_the_secret_path_the_password_is_asked_for_and_no_link_leave
     assert all(href.startswith("http://fitloop.test/hush-hush-hush-hush") for href in ours)
 
 
-async def test_a_version_of_few_texts_is_promoted_without_a_figure(world: World) -> None:
+async def test_a_version_of_few_texts_is_promoted_without_a_figure(world: AppWorld) -> None:
     (first, *_) = gallery.versions("5-5", 1)
     few = replace(
         first.manifest, version="few-1", estimate=replace(first.manifest.estimate, judged=12, right=9)
@@ -182,14 +182,14 @@ async def test_a_version_of_few_texts_is_promoted_without_a_figure(world: World)
     assert "It is right on" not in page
 
 
-async def test_what_serves_already_is_not_said_to_take_its_own_place(world: World) -> None:
+async def test_what_serves_already_is_not_said_to_take_its_own_place(world: AppWorld) -> None:
     for action in ("promote", "rollback"):
         page = (await world.client.get(f"/projects/5/{action}?version=shop-4")).text
         assert "shop-4 serves already" in page
         assert "instead of" not in page
 
 
-async def test_where_nothing_serves_nothing_is_replaced(world: World) -> None:
+async def test_where_nothing_serves_nothing_is_replaced(world: AppWorld) -> None:
     world.board.put(gallery.view(5, "Shop", served=Served()))
     page = (await world.client.get("/projects/5/rollback?version=shop-1")).text
     assert "suggestions of shop-1." in page
@@ -197,7 +197,7 @@ async def test_where_nothing_serves_nothing_is_replaced(world: World) -> None:
 
 
 async def test_without_a_password_nothing_can_be_asked_for_and_the_page_says_why(tmp_path: Path) -> None:
-    async with World(tmp_path) as world:
+    async with AppWorld(tmp_path) as world:
         world.serve(None)
         page = (await world.client.get("/projects/5", headers=HTML)).text
         assert "no password is set" in page

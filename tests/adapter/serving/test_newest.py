@@ -12,7 +12,7 @@ from services.adapter.training.history import Record
 from services.core.domain import Parameters, Published, RunRequest, RunState, RunStatus
 from services.core.errors import FitloopError, NotFound, StoreUnreachable, UnknownFormat
 from services.core.registry import Registry
-from tests.fakes_supervisor import World
+from tests.fakes_supervisor import ControllerWorld
 
 
 def record(run: str, *versions: str) -> Record:
@@ -29,7 +29,7 @@ def test_the_newest_is_the_last_of_the_last_run_that_published() -> None:
 
 
 def test_a_manifest_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World()
+    world = ControllerWorld()
     world.connect()
     project = world.view.project
     world.publish(project, "a-1", None)
@@ -53,7 +53,7 @@ def test_only_what_trouble_hid_is_read_again(
         raise error
 
     monkeypatch.setattr(Registry, "manifest", manifest)
-    newest = Newest(World().registry)
+    newest = Newest(ControllerWorld().registry)
     for _ in range(2):
         assert newest.judged("1-1", [record("1-1", "a-1")]) is None
     assert asked == ["a-1"] * reads

@@ -11,33 +11,33 @@ from services.adapter.ports import Standing
 from services.core.domain import Action, Project, Served
 from services.core.errors import BadConfig
 from services.core.labelstudio import Counts
-from tests.fakes_supervisor import World, broken
+from tests.fakes_supervisor import ControllerWorld, broken
 
 ON_ITS_WAY = Standing(done=False, reason="1 of 2 predictors hold it")
 BLOCKED = Standing(done=False, reason="no node has room for a predictor", blocked=True)
 
 
 @pytest.fixture
-def serving() -> World:
+def serving() -> ControllerWorld:
     """A project that serves support-1, and has labels for another run."""
-    world = World.serving()
+    world = ControllerWorld.serving()
     world.label_studio.label_many(6)
     world.settle()
     assert world.current == "support-1"
     return world
 
 
-def verdict(world: World, version: str) -> Verdict | None:
+def verdict(world: ControllerWorld, version: str) -> Verdict | None:
     return Notebook(world.store, world.view.project.key).verdict(version)
 
 
-def target_of(world: World) -> str:
+def target_of(world: ControllerWorld) -> str:
     return world.view.served.target or ""
 
 
-def test_a_version_is_a_target_until_everybody_holds_it(serving: World) -> None:
+def test_a_version_is_a_target_until_everybody_holds_it(serving: ControllerWorld) -> None:
     serving.rollout.slow["support-2"] = ON_ITS_WAY
-    serving.carry_through("1-2")
+    serving.complete_run("1-2")
     served = serving.view.served
     assert (served.current, served.target) == ("support-1", "support-2")
     assert (
@@ -55,18 +55,18 @@ def test_a_version_is_a_target_until_everybody_holds_it(serving: World) -> None:
     assert found.fate is Fate.PROMOTED
 
 
-def test_the_table_is_written_once_however_long_it_takes(serving: World) -> None:
+def test_the_table_is_written_once_however_long_it_takes(serving: ControllerWorld) -> None:
     serving.rollout.slow["support-2"] = ON_ITS_WAY
-    serving.carry_through("1-2")
+    serving.complete_run("1-2")
     before = serving.registry.serving().generation
     for _ in range(5):
         serving.tick(0.5)
     assert serving.registry.serving().generation == before
 
 
-def test_what_hinders_a_version_is_told_until_it_is_gone(serving: World) -> None:
+def test_what_hinders_a_version_is_told_until_it_is_gone(serving: ControllerWorld) -> None:
     serving.rollout.slow["support-2"] = BLOCKED
-    serving.carry_through("1-2")
+    serving.complete_run("1-2")
     assert serving.view.problem == (
         "Version support-2 cannot be brought to the predictors: no node has room for a predictor. It is tried again."
     )
@@ -76,9 +76,9 @@ def test_what_hinders_a_version_is_told_until_it_is_gone(serving: World) -> None
     assert (serving.current, serving.view.problem) == ("support-2", "")
 
 
-def test_what_is_set_aside_is_no_target_until_it_is_tried_again(serving: World) -> None:
+def test_what_is_set_aside_is_no_target_until_it_is_tried_again(serving: ControllerWorld) -> None:
     serving.rollout.slow["support-2"] = replace(BLOCKED, aside=True)
-    serving.carry_through("1-2")
+    serving.complete_run("1-2")
     assert target_of(serving) == ""
     assert "Version support-2 cannot be brought to the predictors: no node has room" in serving.view.problem
     assert verdict(serving, "support-2") is None
@@ -95,24 +95,24 @@ def test_what_is_set_aside_is_no_target_until_it_is_tried_again(serving: World) 
     assert (serving.current, serving.view.problem) == ("support-2", "")
 
 
-def test_what_is_set_aside_gives_way_to_what_a_person_wants(serving: World) -> None:
+def test_what_is_set_aside_gives_way_to_what_a_person_wants(serving: ControllerWorld) -> None:
     serving.rollout.slow["support-2"] = replace(BLOCKED, aside=True)
-    serving.carry_through("1-2")
+    serving.complete_run("1-2")
     serving.command(Action.PROMOTE, "support-1")
     serving.tick(1.0)
     assert serving.rollout.withdrawn == ["support-2"]
     assert (serving.current, serving.view.served.target) == ("support-1", None)
 
 
-def test_rollouts_are_tended_in_each_tick(serving: World) -> None:
+def test_rollouts_are_tended_in_each_tick(serving: ControllerWorld) -> None:
     serving.rollout.tended.clear()
     serving.tick(1.0)
     assert serving.rollout.tended == [serving.now]
 
 
-def test_other_trouble_than_the_versions_own_is_a_hindrance(serving: World) -> None:
+def test_other_trouble_than_the_versions_own_is_a_hindrance(serving: ControllerWorld) -> None:
     serving.rollout.broken["support-2"] = BadConfig("No right to patch the InferenceService.")
-    serving.carry_through("1-2")
+    serving.complete_run("1-2")
     assert "No right to patch the InferenceService." in serving.view.problem
     assert verdict(serving, "support-2") is None
     serving.rollout.broken.clear()
@@ -120,11 +120,13 @@ def test_other_trouble_than_the_versions_own_is_a_hindrance(serving: World) -> N
     assert serving.current == "support-2"
 
 
-def test_a_target_that_is_refused_is_withdrawn_and_the_other_projects_are_unharmed(serving: World) -> None:
+def test_a_target_that_is_refused_is_withdrawn_and_the_other_projects_are_unharmed(
+    serving: ControllerWorld,
+) -> None:
     serving.connect(2)
     serving.label_studio.label_many(6, 2)
     serving.rollout.slow["support-2"] = ON_ITS_WAY
-    serving.carry_through("1-2")
+    serving.complete_run("1-2")
     serving.rollout.broken["support-2"] = broken("support-2")
     serving.settle()
     assert (serving.current, serving.view.served.target) == ("support-1", None)
@@ -136,7 +138,7 @@ def test_a_target_that_is_refused_is_withdrawn_and_the_other_projects_are_unharm
     assert serving.launcher.launched[-1] == "2-1"
 
 
-def test_the_moment_is_still_to_come_however_long_predictors_take_to_answer(serving: World) -> None:
+def test_the_moment_is_still_to_come_however_long_predictors_take_to_answer(serving: ControllerWorld) -> None:
     serving.rollout.flip_seconds = 2.0
     held = serving.rollout.advance
 
@@ -151,7 +153,7 @@ def test_the_moment_is_still_to_come_however_long_predictors_take_to_answer(serv
 
 
 def test_the_moment_is_still_to_come_however_long_label_studio_lets_other_projects_wait(
-    serving: World,
+    serving: ControllerWorld,
 ) -> None:
     serving.rollout.flip_seconds = 2.0
     serving.connect(2)
@@ -174,7 +176,7 @@ def test_the_moment_is_still_to_come_however_long_label_studio_lets_other_projec
     assert serving.view.served.since == serving.now + 2.0
 
 
-def test_all_adapters_tell_of_it_from_one_moment_on(serving: World) -> None:
+def test_all_adapters_tell_of_it_from_one_moment_on(serving: ControllerWorld) -> None:
     serving.rollout.flip_seconds = 2.0
     serving.train("1-2")
     serving.tick(0.5)
@@ -188,7 +190,7 @@ def test_all_adapters_tell_of_it_from_one_moment_on(serving: World) -> None:
     assert serving.view.sentence.startswith("serving support-2")
 
 
-def test_the_next_one_waits_for_that_moment(serving: World) -> None:
+def test_the_next_one_waits_for_that_moment(serving: ControllerWorld) -> None:
     serving.rollout.flip_seconds = 2.0
     serving.train("1-2")
     serving.tick(0.5)
@@ -200,7 +202,7 @@ def test_the_next_one_waits_for_that_moment(serving: World) -> None:
     assert serving.view.served.previous == "support-2"
 
 
-def test_a_newer_version_takes_the_place_of_a_target(serving: World) -> None:
+def test_a_newer_version_takes_the_place_of_a_target(serving: ControllerWorld) -> None:
     serving.rollout.slow["support-2"] = ON_ITS_WAY
     serving.train("1-2")
     serving.tick(0.5)
@@ -219,7 +221,7 @@ def test_a_newer_version_takes_the_place_of_a_target(serving: World) -> None:
     assert len(serving.requests()) == 2
 
 
-def test_a_newer_version_that_is_refused_leaves_the_place_to_the_older_one(serving: World) -> None:
+def test_a_newer_version_that_is_refused_leaves_the_place_to_the_older_one(serving: ControllerWorld) -> None:
     serving.rollout.slow["support-2"] = ON_ITS_WAY
     serving.train("1-2")
     serving.tick(0.5)
@@ -232,7 +234,7 @@ def test_a_newer_version_that_is_refused_leaves_the_place_to_the_older_one(servi
     assert serving.current == "support-2"
 
 
-def test_a_version_that_was_compared_with_the_target_waits_for_it(serving: World) -> None:
+def test_a_version_that_was_compared_with_the_target_waits_for_it(serving: ControllerWorld) -> None:
     serving.rollout.slow["support-2"] = ON_ITS_WAY
     serving.train("1-2")
     serving.tick(0.5)
@@ -244,7 +246,7 @@ def test_a_version_that_was_compared_with_the_target_waits_for_it(serving: World
     assert (serving.current, serving.view.served.previous) == ("support-2b", "support-2")
 
 
-def test_a_promotion_by_hand_stays_in_the_inbox_until_it_is_decided(serving: World) -> None:
+def test_a_promotion_by_hand_stays_in_the_inbox_until_it_is_decided(serving: ControllerWorld) -> None:
     serving.publish(serving.view.project, "support-7", None)
     serving.rollout.slow["support-7"] = ON_ITS_WAY
     serving.command(Action.PROMOTE, "support-7")
@@ -258,9 +260,9 @@ def test_a_promotion_by_hand_stays_in_the_inbox_until_it_is_decided(serving: Wor
     assert (serving.current, serving.view.served.pinned) == ("support-7", False)
 
 
-def test_a_person_goes_before_the_gate(serving: World) -> None:
+def test_a_person_goes_before_the_gate(serving: ControllerWorld) -> None:
     serving.rollout.slow["support-2"] = ON_ITS_WAY
-    serving.carry_through("1-2")
+    serving.complete_run("1-2")
     serving.publish(serving.view.project, "support-7", None)
     serving.command(Action.PROMOTE, "support-7")
     serving.settle()
@@ -268,7 +270,7 @@ def test_a_person_goes_before_the_gate(serving: World) -> None:
     assert "held because pinned" in serving.view.sentence
 
 
-def test_of_five_promotions_the_newest_alone_is_carried_out(serving: World) -> None:
+def test_of_five_promotions_the_newest_alone_is_carried_out(serving: ControllerWorld) -> None:
     for number in range(5, 10):
         serving.publish(serving.view.project, f"support-{number}", None)
         serving.command(Action.PROMOTE, f"support-{number}")
@@ -279,7 +281,7 @@ def test_of_five_promotions_the_newest_alone_is_carried_out(serving: World) -> N
     assert serving.inbox.commands() == []
 
 
-def test_a_newer_promotion_takes_the_place_of_one_that_is_on_its_way(serving: World) -> None:
+def test_a_newer_promotion_takes_the_place_of_one_that_is_on_its_way(serving: ControllerWorld) -> None:
     for number in (7, 8):
         serving.publish(serving.view.project, f"support-{number}", None)
     serving.rollout.slow["support-7"] = ON_ITS_WAY
@@ -292,7 +294,9 @@ def test_a_newer_promotion_takes_the_place_of_one_that_is_on_its_way(serving: Wo
     assert serving.rollout.withdrawn == ["support-7"]
 
 
-def test_a_rollback_takes_back_a_promotion_that_is_on_its_way_and_twice_is_once(serving: World) -> None:
+def test_a_rollback_takes_back_a_promotion_that_is_on_its_way_and_twice_is_once(
+    serving: ControllerWorld,
+) -> None:
     serving.publish(serving.view.project, "support-7", None)
     serving.rollout.slow["support-7"] = ON_ITS_WAY
     serving.command(Action.PROMOTE, "support-7")
@@ -304,8 +308,8 @@ def test_a_rollback_takes_back_a_promotion_that_is_on_its_way_and_twice_is_once(
     assert serving.inbox.commands() == []
 
 
-def test_a_rollback_that_is_asked_for_again_goes_back_once(serving: World) -> None:
-    serving.carry_through("1-2")
+def test_a_rollback_that_is_asked_for_again_goes_back_once(serving: ControllerWorld) -> None:
+    serving.complete_run("1-2")
     serving.rollout.slow["support-1"] = ON_ITS_WAY
     serving.command(Action.ROLLBACK)
     serving.tick()
@@ -316,9 +320,9 @@ def test_a_rollback_that_is_asked_for_again_goes_back_once(serving: World) -> No
     assert (serving.current, serving.view.served.previous) == ("support-1", "support-2")
 
 
-def test_a_start_in_the_middle_goes_on_and_nobody_waits_for_what_is_served(serving: World) -> None:
+def test_a_start_in_the_middle_goes_on_and_nobody_waits_for_what_is_served(serving: ControllerWorld) -> None:
     serving.rollout.slow = {"support-1": BLOCKED, "support-2": ON_ITS_WAY}
-    serving.carry_through("1-2")
+    serving.complete_run("1-2")
     serving.restart()
     serving.tick()
     assert (serving.current, serving.view.served.target) == ("support-1", "support-2")
@@ -328,7 +332,7 @@ def test_a_start_in_the_middle_goes_on_and_nobody_waits_for_what_is_served(servi
     assert serving.view.problem == ""
 
 
-def test_what_is_served_and_held_by_nobody_is_a_problem_until_it_is(serving: World) -> None:
+def test_what_is_served_and_held_by_nobody_is_a_problem_until_it_is(serving: ControllerWorld) -> None:
     serving.rollout.slow["support-1"] = BLOCKED
     serving.restart()
     serving.tick()
@@ -339,8 +343,8 @@ def test_what_is_served_and_held_by_nobody_is_a_problem_until_it_is(serving: Wor
     assert serving.view.problem == ""
 
 
-def test_falling_back_takes_its_time_too_and_ends_after_a_restart(serving: World) -> None:
-    serving.carry_through("1-2")
+def test_falling_back_takes_its_time_too_and_ends_after_a_restart(serving: ControllerWorld) -> None:
+    serving.complete_run("1-2")
     serving.rollout.broken["support-2"] = broken("support-2")
     serving.rollout.slow["support-1"] = ON_ITS_WAY
     for _ in range(2):
@@ -354,7 +358,7 @@ def test_falling_back_takes_its_time_too_and_ends_after_a_restart(serving: World
     assert "support-1 serves instead" in serving.view.problem
 
 
-def test_a_target_that_nobody_wants_any_more_is_none(serving: World) -> None:
+def test_a_target_that_nobody_wants_any_more_is_none(serving: ControllerWorld) -> None:
     key = serving.view.project.key
     table = serving.registry.serving()
     left = Served(current="support-1", target="support-0")

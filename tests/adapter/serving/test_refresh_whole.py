@@ -5,15 +5,15 @@ from __future__ import annotations
 from services.core.domain import Action
 from services.core.labelstudio import Backend
 from tests.fakes_labelstudio import URL
-from tests.fakes_supervisor import World
+from tests.fakes_supervisor import ControllerWorld
 
 
 def test_a_promotion_and_a_rollback_are_followed_by_predictions_and_title() -> None:
-    world = World.serving()
+    world = ControllerWorld.serving()
     task = world.label_studio.add_task()
     world.label_studio.label_many(6)
     world.settle()
-    world.carry_through("1-2")
+    world.complete_run("1-2")
     assert world.label_studio.backend_rows[1][0].title == "support-2"
     world.command(Action.ROLLBACK)
     world.settle()
@@ -25,7 +25,7 @@ def test_a_promotion_and_a_rollback_are_followed_by_predictions_and_title() -> N
 
 
 def test_new_tasks_get_their_predictions_once_the_burst_is_over() -> None:
-    world = World.serving()
+    world = ControllerWorld.serving()
     tasks = [world.label_studio.add_task() for _ in range(3)]
     for _ in tasks:
         world.event("TASKS_CREATED")
@@ -37,7 +37,7 @@ def test_new_tasks_get_their_predictions_once_the_burst_is_over() -> None:
 
 
 def test_a_refresh_that_a_restart_cut_off_is_made_and_a_finished_one_is_not() -> None:
-    world = World()
+    world = ControllerWorld()
     world.connect()
     world.label_studio.label_many(6)
     world.settle()
@@ -56,7 +56,7 @@ def test_a_refresh_that_a_restart_cut_off_is_made_and_a_finished_one_is_not() ->
 
 
 def test_another_backend_url_gets_the_title_as_well() -> None:
-    world = World.serving()
+    world = ControllerWorld.serving()
     world.label_studio.backend_rows[1] = [
         Backend(7, URL, "support-1"),
         Backend(8, "http://other:9090", "new"),

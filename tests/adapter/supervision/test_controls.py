@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from services.core.domain import Action, Project
 from tests.fakes_labelstudio import URL
-from tests.fakes_supervisor import World, settings
+from tests.fakes_supervisor import ControllerWorld, settings
 
 MOOD = '<Choices name="mood" toName="text"><Choice value="glad"/><Choice value="sad"/></Choices>'
 SPANS = '<Choices name="spans" toName="text" perRegion="true"><Choice value="x"/></Choices>'
 
 
-def moods(world: World, count: int = 6) -> None:
+def moods(world: ControllerWorld, count: int = 6) -> None:
     for place in range(count):
         world.label_studio.label(world.label_studio.add_task(), ("glad", "sad")[place % 2], control="mood")
 
 
-def switched() -> World:
+def switched() -> ControllerWorld:
     """A project that serves a version of `label`, and whose backend's extra parameters now name `mood`."""
-    world = World.serving()
+    world = ControllerWorld.serving()
     world.label_studio.more_controls = MOOD + SPANS
     moods(world, 4)
     world.settle()
@@ -49,7 +49,7 @@ def test_what_was_made_for_another_control_suggests_nothing() -> None:
 
 def test_a_version_of_the_control_takes_its_place() -> None:
     world = switched()
-    world.carry_through("1-2")
+    world.complete_run("1-2")
     assert world.current == "support-2"
     assert world.current not in world.view.foreign
     assert "another control" not in world.view.problem
@@ -58,7 +58,7 @@ def test_a_version_of_the_control_takes_its_place() -> None:
 
 
 def test_a_run_that_was_asked_for_before_another_control_was_picked_is_held() -> None:
-    world = World.serving()
+    world = ControllerWorld.serving()
     world.label_studio.more_controls = MOOD
     world.label_studio.label_many(6)
     world.settle()
@@ -66,7 +66,7 @@ def test_a_run_that_was_asked_for_before_another_control_was_picked_is_held() ->
     moods(world)
     world.events.remember(1, {"control": "mood"}, URL)
     world.settle()
-    world.carry_through("1-2")
+    world.complete_run("1-2")
     assert world.current == "support-1"
     assert "held: support-2 answers 'label', and 'mood' is learnt now" in world.view.sentence
     assert (world.launcher.launched[-1], world.requests()[-1].parameters.control) == ("1-3", "mood")
@@ -74,7 +74,7 @@ def test_a_run_that_was_asked_for_before_another_control_was_picked_is_held() ->
 
 def test_the_first_control_again_is_another_one() -> None:
     world = switched()
-    world.carry_through("1-2")
+    world.complete_run("1-2")
     world.events.remember(1, {}, URL)
     world.settle()
     assert world.launcher.launched[-1] == "1-3"
@@ -83,7 +83,7 @@ def test_the_first_control_again_is_another_one() -> None:
 
 def test_an_older_version_of_another_control_serves_no_predictions_after_a_rollback() -> None:
     world = switched()
-    world.carry_through("1-2")
+    world.complete_run("1-2")
     world.command(Action.ROLLBACK)
     world.settle()
     assert world.current == "support-1"
@@ -91,7 +91,7 @@ def test_an_older_version_of_another_control_serves_no_predictions_after_a_rollb
 
 
 def test_a_setting_that_names_what_is_learnt_anyway_changes_nothing() -> None:
-    world = World.serving()
+    world = ControllerWorld.serving()
     world.events.remember(1, {"control": "label"}, URL)
     world.settle()
     assert world.launcher.launched == ["1-1"]
@@ -99,7 +99,7 @@ def test_a_setting_that_names_what_is_learnt_anyway_changes_nothing() -> None:
 
 
 def test_a_name_that_is_not_there_is_said_and_nothing_else_is_learnt() -> None:
-    world = World.serving()
+    world = ControllerWorld.serving()
     world.events.remember(1, {"control": "topic"}, URL)
     world.label_studio.label_many(12)
     world.settle()
@@ -110,7 +110,7 @@ def test_a_name_that_is_not_there_is_said_and_nothing_else_is_learnt() -> None:
 
 
 def test_settings_go_from_the_general_to_the_backends_own() -> None:
-    world = World(settings(controls="mood", projects={2: {"control": "label"}}))
+    world = ControllerWorld(settings(controls="mood", projects={2: {"control": "label"}}))
     world.label_studio.more_controls = MOOD + MOOD.replace("mood", "tone")
     for project in (1, 2, 3):
         world.connect(project)
@@ -121,7 +121,7 @@ def test_settings_go_from_the_general_to_the_backends_own() -> None:
 
 
 def test_one_run_cannot_be_asked_for_another_control() -> None:
-    world = World.serving()
+    world = ControllerWorld.serving()
     world.label_studio.more_controls = MOOD
     world.command(Action.TRAIN, control="mood")
     world.tick()
@@ -131,7 +131,7 @@ def test_one_run_cannot_be_asked_for_another_control() -> None:
 
 
 def test_a_version_of_an_earlier_release_is_known_by_its_labels() -> None:
-    world = World.serving()
+    world = ControllerWorld.serving()
     world.label_studio.more_controls = MOOD
     project: Project = world.view.project
     world.publish(project, "support-9", None)  # its manifest names no control

@@ -8,11 +8,11 @@ from services.core.domain import Action, RunState
 from services.core.errors import CorruptVersion
 from services.core.runs import version_name
 from tests.fakes_labelstudio import URL
-from tests.fakes_supervisor import World
+from tests.fakes_supervisor import ControllerWorld
 
 
 def test_a_run_that_failed_after_it_published_is_not_made_again_on_the_same_labels() -> None:
-    world = World.serving()
+    world = ControllerWorld.serving()
     world.label_studio.label_many(6)
     world.settle()
     world.train("1-2")
@@ -29,7 +29,7 @@ def test_a_run_that_failed_after_it_published_is_not_made_again_on_the_same_labe
 
 
 def test_a_new_title_between_two_attempts_renames_no_version_and_makes_no_new_run() -> None:
-    world = World()
+    world = ControllerWorld()
     world.connect()
     world.label_studio.label_many(6)
     world.settle()
@@ -37,7 +37,7 @@ def test_a_new_title_between_two_attempts_renames_no_version_and_makes_no_new_ru
     assert request.parameters.model_name == "support"
     renamed = replace(world.view.project, title="Mails")
     assert version_name(renamed, request.parameters.model_name, "1-1") == "support-1"
-    world.carry_through("1-1")
+    world.complete_run("1-1")
     world.command(Action.TRAIN)
     world.settle()
     assert world.inbox.commands() == []
@@ -45,10 +45,10 @@ def test_a_new_title_between_two_attempts_renames_no_version_and_makes_no_new_ru
 
 
 def test_a_hand_promote_clears_what_was_said_of_a_broken_version() -> None:
-    world = World.serving()
+    world = ControllerWorld.serving()
     world.label_studio.label_many(6)
     world.settle()
-    world.carry_through("1-2")
+    world.complete_run("1-2")
     world.rollout.broken["support-2"] = CorruptVersion("File 'x' differs.")
     world.restart()
     world.tick()
@@ -60,7 +60,7 @@ def test_a_hand_promote_clears_what_was_said_of_a_broken_version() -> None:
 
 
 def test_why_a_command_began_no_run_is_seen_until_labels_change() -> None:
-    world = World.serving()
+    world = ControllerWorld.serving()
     world.command(Action.TRAIN)
     world.settle()
     assert "nothing has changed since run 1-1" in world.view.sentence
@@ -70,11 +70,11 @@ def test_why_a_command_began_no_run_is_seen_until_labels_change() -> None:
 
 
 def test_only_the_snapshot_that_is_counted_from_stays_in_memory() -> None:
-    world = World.serving()
+    world = ControllerWorld.serving()
     for number in range(2, 6):
         world.label_studio.label_many(6)
         world.settle()
-        world.carry_through(f"1-{number}")
+        world.complete_run(f"1-{number}")
     world.restart()
     for _ in range(2):
         world.settle()
@@ -84,7 +84,7 @@ def test_only_the_snapshot_that_is_counted_from_stays_in_memory() -> None:
 
 
 def test_tasks_that_nobody_told_of_get_predictions() -> None:
-    world = World.serving()
+    world = ControllerWorld.serving()
     new = [world.label_studio.add_task() for _ in range(3)]
     world.settle()
     assert {row["task"] for row in world.label_studio.predictions} == set(new)
@@ -100,7 +100,7 @@ def test_tasks_that_nobody_told_of_get_predictions() -> None:
 
 
 def test_a_quick_rollback_gives_the_title_back() -> None:
-    world = World.serving()
+    world = ControllerWorld.serving()
     world.label_studio.label_many(6)
     world.settle()
     world.train("1-2")
@@ -116,7 +116,7 @@ def test_a_quick_rollback_gives_the_title_back() -> None:
 
 
 def test_another_address_lists_no_tasks_and_is_written_down_once() -> None:
-    world = World.serving()
+    world = ControllerWorld.serving()
     world.events.remember(1, {"seed": "3"}, URL)
     world.settle()
     world.label_studio.reads.clear()

@@ -7,28 +7,28 @@ import pytest
 from services.adapter.supervision.arrivals import MOST
 from services.core.domain import Action, Command, RunState
 from services.core.errors import LabelStudioUnreachable, Missing, StoreError
-from tests.fakes_supervisor import World, settings
+from tests.fakes_supervisor import ControllerWorld, settings
 
 
-def two(active: int = 2) -> World:
+def two(active: int = 2) -> ControllerWorld:
     """Two connected projects without labels."""
-    world = World(settings(max_active_runs=active))
+    world = ControllerWorld(settings(max_active_runs=active))
     world.connect(1)
     world.connect(2)
     return world
 
 
-def served() -> World:
+def served() -> ControllerWorld:
     """One project that serves support-1."""
-    world = World()
+    world = ControllerWorld()
     world.connect()
     world.label_studio.label_many(6)
     world.settle()
-    world.carry_through("1-1")
+    world.complete_run("1-1")
     return world
 
 
-def raising(world: World, error: Exception, project_id: int = 1) -> None:
+def raising(world: ControllerWorld, error: Exception, project_id: int = 1) -> None:
     """Label Studio's answers about the project are of no use."""
     whole = world.label_studio.project
 
@@ -54,7 +54,7 @@ def test_a_slip_about_one_project_holds_up_no_other_and_names_no_text(
 
 
 def test_a_slip_about_an_unknown_project_holds_up_no_other() -> None:
-    world = World()
+    world = ControllerWorld()
     raising(world, KeyError("created_at"))
     world.event("SETUP", 1)
     world.connect(2)
@@ -84,7 +84,7 @@ def test_a_command_of_a_newer_release_holds_up_no_other() -> None:
 
 
 def test_a_project_that_could_not_be_read_again_after_a_failed_step_is_read_later() -> None:
-    world = World()
+    world = ControllerWorld()
     world.connect()
     world.label_studio.label_many(6)
     world.settle()
@@ -121,7 +121,7 @@ def test_one_404_forgets_nothing_and_two_keep_the_commands() -> None:
 
 
 def test_a_command_for_a_number_that_never_was_is_dropped_at_the_second_404() -> None:
-    world = World()
+    world = ControllerWorld()
     world.inbox.put(Command("1", 9, Action.TRAIN))
     world.tick()
     assert len(world.inbox.commands()) == 1
@@ -131,7 +131,7 @@ def test_a_command_for_a_number_that_never_was_is_dropped_at_the_second_404() ->
 
 
 def test_invented_numbers_are_bounded_and_few_are_asked_for_at_a_time() -> None:
-    world = World()
+    world = ControllerWorld()
     world.label_studio.down = LabelStudioUnreachable("Label Studio does not answer.")
     for number in range(1, 3000):
         world.event("SETUP", number)
@@ -149,7 +149,7 @@ def test_invented_numbers_are_bounded_and_few_are_asked_for_at_a_time() -> None:
 
 
 def test_trains_that_wait_fold_into_one_for_each_parameters() -> None:
-    world = World()
+    world = ControllerWorld()
     world.connect()
     for _ in range(19):
         world.command(Action.TRAIN)

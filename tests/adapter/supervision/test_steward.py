@@ -7,33 +7,33 @@ import pytest
 from services.adapter.notebook import Fate, Notebook
 from services.core.domain import Action
 from services.core.errors import CorruptVersion, StoreError
-from tests.fakes_supervisor import World, broken
+from tests.fakes_supervisor import ControllerWorld, broken
 
 
 @pytest.fixture
-def world() -> World:
-    return World.connected()
+def world() -> ControllerWorld:
+    return ControllerWorld.connected()
 
 
 @pytest.fixture
-def serving() -> World:
-    return World.serving()
+def serving() -> ControllerWorld:
+    return ControllerWorld.serving()
 
 
-def test_a_held_version_is_told_and_not_served(serving: World) -> None:
+def test_a_held_version_is_told_and_not_served(serving: ControllerWorld) -> None:
     serving.label_studio.label_many(6)
     serving.settle()
-    serving.carry_through("1-2", promote=False)
+    serving.complete_run("1-2", promote=False)
     assert serving.current == "support-1"
     assert "Gate of support-2" in serving.view.sentence
 
 
-def test_requests_and_verdicts_bear_the_term_of_the_leader_that_wrote_them(serving: World) -> None:
+def test_requests_and_verdicts_bear_the_term_of_the_leader_that_wrote_them(serving: ControllerWorld) -> None:
     serving.restart()
     serving.tick()
     serving.label_studio.label_many(6)
     serving.settle()
-    serving.carry_through("1-2")
+    serving.complete_run("1-2")
     term = serving.registry.serving().term
     request = serving.runs.request("1-2")
     verdict = Notebook(serving.store, serving.view.project.key).verdict("support-2")
@@ -43,7 +43,7 @@ def test_requests_and_verdicts_bear_the_term_of_the_leader_that_wrote_them(servi
     assert (request.term, verdict.term) == (term, term)
 
 
-def test_both_versions_of_one_run_are_taken_up_while_it_goes_on(serving: World) -> None:
+def test_both_versions_of_one_run_are_taken_up_while_it_goes_on(serving: ControllerWorld) -> None:
     serving.label_studio.label_many(6)
     serving.settle()
     serving.train("1-2")
@@ -53,11 +53,11 @@ def test_both_versions_of_one_run_are_taken_up_while_it_goes_on(serving: World) 
     assert (serving.view.served.current, serving.view.served.previous) == ("support-2b", "support-2")
 
 
-def test_a_broken_version_is_refused_and_the_old_one_serves_on(serving: World) -> None:
+def test_a_broken_version_is_refused_and_the_old_one_serves_on(serving: ControllerWorld) -> None:
     serving.rollout.broken["support-2"] = broken("support-2")
     serving.label_studio.label_many(6)
     serving.settle()
-    serving.carry_through("1-2")
+    serving.complete_run("1-2")
     assert serving.current == "support-1"
     assert serving.view.problem.startswith("support-2 was refused: support-2 gives other answers")
     verdict = Notebook(serving.store, serving.view.project.key).verdict("support-2")
@@ -69,7 +69,7 @@ def test_a_broken_version_is_refused_and_the_old_one_serves_on(serving: World) -
     assert serving.current == "support-1"
 
 
-def test_trouble_of_the_store_while_loading_is_no_verdict(serving: World) -> None:
+def test_trouble_of_the_store_while_loading_is_no_verdict(serving: ControllerWorld) -> None:
     serving.rollout.broken["support-2"] = StoreError("The disk is slow.")
     serving.label_studio.label_many(6)
     serving.settle()
@@ -83,7 +83,7 @@ def test_trouble_of_the_store_while_loading_is_no_verdict(serving: World) -> Non
     assert serving.view.problem == ""
 
 
-def test_a_version_that_was_compared_with_another_is_held_and_judged_afresh(serving: World) -> None:
+def test_a_version_that_was_compared_with_another_is_held_and_judged_afresh(serving: ControllerWorld) -> None:
     serving.label_studio.label_many(6)
     serving.settle()
     serving.train("1-2", compared_with="support-0")
@@ -92,25 +92,25 @@ def test_a_version_that_was_compared_with_another_is_held_and_judged_afresh(serv
     assert serving.current == "support-1"
     assert "held: support-2 was compared with support-0" in serving.view.sentence
     assert serving.launcher.launched[-1] == "1-3"
-    serving.carry_through("1-3")
+    serving.complete_run("1-3")
     assert serving.current == "support-3"
     assert len(serving.requests()) == 3
 
 
-def test_two_stale_judgements_do_not_make_a_third(serving: World) -> None:
+def test_two_stale_judgements_do_not_make_a_third(serving: ControllerWorld) -> None:
     serving.label_studio.label_many(6)
     serving.settle()
-    serving.carry_through("1-2", compared_with="support-0")
-    serving.carry_through("1-3", compared_with="support-0")
+    serving.complete_run("1-2", compared_with="support-0")
+    serving.complete_run("1-3", compared_with="support-0")
     serving.restart()
     serving.settle()
     assert len(serving.requests()) == 3
 
 
-def test_who_rolled_back_promoted_and_asked_for_a_run_is_told(serving: World) -> None:
+def test_who_rolled_back_promoted_and_asked_for_a_run_is_told(serving: ControllerWorld) -> None:
     serving.label_studio.label_many(6)
     serving.settle()
-    serving.carry_through("1-2")
+    serving.complete_run("1-2")
     serving.command(Action.ROLLBACK, asked_by="anna from 10.0.0.7")
     serving.settle()
     why = "rolled back from support-2 by anna from 10.0.0.7"
@@ -128,10 +128,10 @@ def test_who_rolled_back_promoted_and_asked_for_a_run_is_told(serving: World) ->
     assert said in serving.view.sentence
 
 
-def test_promote_pins_rollback_goes_back_and_unpin_lets_the_gate_decide(serving: World) -> None:
+def test_promote_pins_rollback_goes_back_and_unpin_lets_the_gate_decide(serving: ControllerWorld) -> None:
     serving.label_studio.label_many(6)
     serving.settle()
-    serving.carry_through("1-2")
+    serving.complete_run("1-2")
     serving.command(Action.ROLLBACK)
     serving.settle()
     served = serving.view.served
@@ -140,7 +140,7 @@ def test_promote_pins_rollback_goes_back_and_unpin_lets_the_gate_decide(serving:
     assert "serving support-1 (pinned: rolled back from support-2 by hand)" in serving.view.sentence
     serving.label_studio.label_many(6)
     serving.settle()
-    serving.carry_through("1-3")
+    serving.complete_run("1-3")
     assert serving.current == "support-1"
     assert "held because pinned" in serving.view.sentence
     serving.command(Action.PROMOTE, "support-3")
@@ -151,7 +151,7 @@ def test_promote_pins_rollback_goes_back_and_unpin_lets_the_gate_decide(serving:
     assert not serving.view.served.pinned
 
 
-def test_promoting_what_is_served_pins_it(serving: World) -> None:
+def test_promoting_what_is_served_pins_it(serving: ControllerWorld) -> None:
     serving.command(Action.PROMOTE, "support-1")
     serving.tick()
     assert serving.view.served.pinned
@@ -168,7 +168,7 @@ def test_promoting_what_is_served_pins_it(serving: World) -> None:
     ],
 )
 def test_a_command_that_cannot_be_done_is_dropped_with_its_sentence(
-    serving: World, action: Action, version: str | None, sentence: str
+    serving: ControllerWorld, action: Action, version: str | None, sentence: str
 ) -> None:
     serving.command(action, version)
     serving.tick()
@@ -177,7 +177,7 @@ def test_a_command_that_cannot_be_done_is_dropped_with_its_sentence(
     assert serving.current == "support-1"
 
 
-def test_a_forced_version_that_is_broken_leaves_the_old_one(serving: World) -> None:
+def test_a_forced_version_that_is_broken_leaves_the_old_one(serving: ControllerWorld) -> None:
     serving.publish(serving.view.project, "support-7", None)
     serving.rollout.broken["support-7"] = broken("support-7")
     serving.command(Action.PROMOTE, "support-7")
@@ -186,19 +186,21 @@ def test_a_forced_version_that_is_broken_leaves_the_old_one(serving: World) -> N
     assert "promote was not done: support-7 gives other answers" in serving.view.problem
 
 
-def test_a_broken_only_version_gives_way_to_one_that_could_not_be_compared_with_it(serving: World) -> None:
+def test_a_broken_only_version_gives_way_to_one_that_could_not_be_compared_with_it(
+    serving: ControllerWorld,
+) -> None:
     serving.rollout.broken["support-1"] = CorruptVersion("File 'x' differs.")
     serving.label_studio.label_many(6)
     serving.settle()
     serving.restart()
     serving.tick()
     assert "cannot be served" in serving.view.problem
-    serving.carry_through("1-2", compared_with=None)
+    serving.complete_run("1-2", compared_with=None)
     assert serving.current == "support-2"
     assert serving.view.problem == ""
 
 
-def test_a_version_compared_with_nothing_does_not_replace_a_good_one(serving: World) -> None:
+def test_a_version_compared_with_nothing_does_not_replace_a_good_one(serving: ControllerWorld) -> None:
     serving.label_studio.label_many(6)
     serving.settle()
     serving.train("1-2", compared_with=None)

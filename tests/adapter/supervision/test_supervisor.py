@@ -10,21 +10,21 @@ from services.adapter.notebook import Notebook
 from services.core.domain import Action, Command
 from services.core.errors import CorruptVersion, LabelStudioUnreachable, StoreError
 from tests.fakes_labelstudio import LABELS, URL
-from tests.fakes_supervisor import World, broken, settings
+from tests.fakes_supervisor import ControllerWorld, broken, settings
 from tests.waiting import eventually
 
 
 @pytest.fixture
-def world() -> World:
-    return World.connected()
+def world() -> ControllerWorld:
+    return ControllerWorld.connected()
 
 
 @pytest.fixture
-def serving() -> World:
-    return World.serving()
+def serving() -> ControllerWorld:
+    return ControllerWorld.serving()
 
 
-def test_labels_become_a_run_and_its_version_is_served(world: World) -> None:
+def test_labels_become_a_run_and_its_version_is_served(world: ControllerWorld) -> None:
     world.label_studio.label_many(6)
     world.event()
     world.tick()
@@ -41,7 +41,7 @@ def test_labels_become_a_run_and_its_version_is_served(world: World) -> None:
     assert world.launcher.launched == ["1-1"]
 
 
-def test_pause_lasts_over_a_restart(world: World) -> None:
+def test_pause_lasts_over_a_restart(world: ControllerWorld) -> None:
     world.command(Action.PAUSE)
     world.tick()
     world.label_studio.label_many(6)
@@ -55,7 +55,7 @@ def test_pause_lasts_over_a_restart(world: World) -> None:
     assert world.launcher.launched == ["1-1"]
 
 
-def test_a_restart_in_the_middle_of_a_run_goes_on_with_it(world: World) -> None:
+def test_a_restart_in_the_middle_of_a_run_goes_on_with_it(world: ControllerWorld) -> None:
     world.label_studio.label_many(6)
     world.settle()
     world.restart()
@@ -63,11 +63,11 @@ def test_a_restart_in_the_middle_of_a_run_goes_on_with_it(world: World) -> None:
     world.tick()
     assert world.board.ready.is_set()
     assert world.launcher.launched == ["1-1", "1-1"]
-    world.carry_through("1-1")
+    world.complete_run("1-1")
     assert world.current == "support-1"
 
 
-def test_after_a_restart_the_board_is_there_before_label_studio_answers(serving: World) -> None:
+def test_after_a_restart_the_board_is_there_before_label_studio_answers(serving: ControllerWorld) -> None:
     serving.label_studio.down = LabelStudioUnreachable("Label Studio does not answer.")
     serving.restart()
     serving.tick()
@@ -83,10 +83,12 @@ def test_after_a_restart_the_board_is_there_before_label_studio_answers(serving:
     assert serving.launcher.launched == ["1-1", "1-2"]
 
 
-def test_a_served_version_that_broke_on_the_disk_falls_back_to_the_one_before(serving: World) -> None:
+def test_a_served_version_that_broke_on_the_disk_falls_back_to_the_one_before(
+    serving: ControllerWorld,
+) -> None:
     serving.label_studio.label_many(6)
     serving.settle()
-    serving.carry_through("1-2")
+    serving.complete_run("1-2")
     serving.rollout.broken["support-2"] = CorruptVersion("File 'x' differs.")
     serving.restart()
     serving.tick()
@@ -99,14 +101,14 @@ def test_a_served_version_that_broke_on_the_disk_falls_back_to_the_one_before(se
     assert "Nor can support-2" in serving.view.problem
 
 
-def test_a_broken_only_version_is_told(serving: World) -> None:
+def test_a_broken_only_version_is_told(serving: ControllerWorld) -> None:
     serving.rollout.broken["support-1"] = CorruptVersion("File 'x' differs.")
     serving.restart()
     serving.tick()
     assert serving.view.problem.endswith("There is no version before it: train again.")
 
 
-def test_a_project_that_label_studio_no_longer_has_leaves_the_board(serving: World) -> None:
+def test_a_project_that_label_studio_no_longer_has_leaves_the_board(serving: ControllerWorld) -> None:
     del serving.label_studio.labels[1]
     serving.command(Action.TRAIN)
     serving.settle()
@@ -114,7 +116,7 @@ def test_a_project_that_label_studio_no_longer_has_leaves_the_board(serving: Wor
     assert len(serving.inbox.commands()) == 1
 
 
-def test_a_number_that_label_studio_gives_again_starts_afresh(serving: World) -> None:
+def test_a_number_that_label_studio_gives_again_starts_afresh(serving: ControllerWorld) -> None:
     serving.label_studio.add_project(1)
     serving.label_studio.label_many(6)
     serving.settle()
@@ -128,7 +130,7 @@ def test_a_number_that_label_studio_gives_again_starts_afresh(serving: World) ->
 
 
 def test_an_unknown_project_with_label_studio_down_is_shown_with_the_problem() -> None:
-    world = World()
+    world = ControllerWorld()
     world.label_studio.add_project()
     world.label_studio.down = LabelStudioUnreachable("Label Studio does not answer.")
     world.event("SETUP")
@@ -141,13 +143,13 @@ def test_an_unknown_project_with_label_studio_down_is_shown_with_the_problem() -
 
 
 def test_an_event_of_a_project_that_is_not_there_is_dropped() -> None:
-    world = World()
+    world = ControllerWorld()
     world.event()
     world.tick()
     assert world.board.views == {}
 
 
-def test_setup_does_not_look_at_labels(world: World) -> None:
+def test_setup_does_not_look_at_labels(world: ControllerWorld) -> None:
     world.settle()
     world.label_studio.reads.clear()
     world.event("SETUP")
@@ -155,14 +157,14 @@ def test_setup_does_not_look_at_labels(world: World) -> None:
     assert world.label_studio.reads == []
 
 
-def test_what_setup_said_is_kept(world: World) -> None:
+def test_what_setup_said_is_kept(world: ControllerWorld) -> None:
     world.events.remember(1, {"seed": "3"}, URL)
     world.tick()
     kept = Notebook(world.store, world.view.project.key).connection()
     assert (kept.overrides, kept.seen_url) == ({"seed": "3"}, URL)
 
 
-def test_a_command_that_could_not_be_stored_was_not_taken(world: World) -> None:
+def test_a_command_that_could_not_be_stored_was_not_taken(world: ControllerWorld) -> None:
     command = Command("1", 1, Action.TRAIN)
     world.leader_store.fail_at, world.leader_store.error = (
         world.leader_store.changes + 1,
@@ -174,7 +176,7 @@ def test_a_command_that_could_not_be_stored_was_not_taken(world: World) -> None:
     assert world.inbox.commands() == [command]
 
 
-def test_a_full_disk_is_told_and_the_work_is_done_once_there_is_room(world: World) -> None:
+def test_a_full_disk_is_told_and_the_work_is_done_once_there_is_room(world: ControllerWorld) -> None:
     world.label_studio.label_many(6)
     world.leader_store.fail_at, world.leader_store.error = (
         world.leader_store.changes + 1,
@@ -189,7 +191,7 @@ def test_a_full_disk_is_told_and_the_work_is_done_once_there_is_room(world: Worl
     assert world.view.problem == ""
 
 
-def test_the_next_tick_is_soon_while_a_run_goes_on_and_later_otherwise(world: World) -> None:
+def test_the_next_tick_is_soon_while_a_run_goes_on_and_later_otherwise(world: ControllerWorld) -> None:
     world.settle()
     assert world.tick() > 0.5
     world.label_studio.label_many(6)
@@ -198,7 +200,7 @@ def test_the_next_tick_is_soon_while_a_run_goes_on_and_later_otherwise(world: Wo
 
 
 def test_the_threads_do_all_this_by_themselves() -> None:
-    world = World(settings(debounce_seconds=0.0, reconcile_seconds=0.1))
+    world = ControllerWorld(settings(debounce_seconds=0.0, reconcile_seconds=0.1))
     world.label_studio.add_project()
     world.label_studio.label_many(6)
     unlabelled = [world.label_studio.add_task() for _ in range(3)]
@@ -218,7 +220,9 @@ def test_the_threads_do_all_this_by_themselves() -> None:
     assert not [thread for thread in threading.enumerate() if thread.name in ("member", "refresh")]
 
 
-def test_a_slip_in_a_tick_does_not_end_the_thread(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slip_in_a_tick_does_not_end_the_thread(
+    world: ControllerWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
     errors = [StoreError("The disk is gone."), ValueError("a slip")]
     monkeypatch.setattr("services.adapter.member._AGAIN_SECONDS", 0.01)
     monkeypatch.setattr("services.adapter.member._SLIP_SECONDS", 0.01)

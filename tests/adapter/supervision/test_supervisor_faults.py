@@ -17,43 +17,43 @@ from services.core.domain import Action, RunState, Snapshot
 from services.core.errors import LabelStudioUnreachable, StoreError
 from services.core.labels import signature
 from tests.fakes_store import Killed
-from tests.fakes_supervisor import World
+from tests.fakes_supervisor import ControllerWorld
 
 
-def labels(world: World) -> None:
+def labels(world: ControllerWorld) -> None:
     world.label_studio.label_many(6)
 
 
-def promote(world: World) -> None:
+def promote(world: ControllerWorld) -> None:
     world.command(Action.PROMOTE, "support-0")
 
 
-def roll_back(world: World) -> None:
+def roll_back(world: ControllerWorld) -> None:
     world.command(Action.ROLLBACK)
 
 
-def unpin(world: World) -> None:
+def unpin(world: ControllerWorld) -> None:
     world.command(Action.UNPIN)
 
 
-def pause(world: World) -> None:
+def pause(world: ControllerWorld) -> None:
     world.command(Action.PAUSE)
 
 
-def train(world: World) -> None:
+def train(world: ControllerWorld) -> None:
     world.label_studio.label_many(2)
     world.command(Action.TRAIN, seed="1")
     world.command(Action.TRAIN)
 
 
-def renamed(world: World) -> None:
+def renamed(world: ControllerWorld) -> None:
     world.label_studio.labels[1] = ("card", "credit", "other")
     world.event("PROJECT_UPDATED")
 
 
-def served_before() -> World:
+def served_before() -> ControllerWorld:
     """A project that has served support-0 and serves support-1."""
-    world = World()
+    world = ControllerWorld()
     world.connect()
     world.publish(world.view.project, "support-0", None)
     world.command(Action.PROMOTE, "support-0")
@@ -61,11 +61,11 @@ def served_before() -> World:
     world.settle()
     world.label_studio.label_many(6)
     world.settle()
-    world.carry_through("1-1")
+    world.complete_run("1-1")
     return world
 
 
-def outcome(world: World) -> object:
+def outcome(world: ControllerWorld) -> object:
     """All that must not depend on when the process was killed."""
     served = world.view.served
     return (
@@ -81,7 +81,7 @@ def outcome(world: World) -> object:
 @pytest.mark.parametrize("error", [Killed(), StoreError("The disk is full.")], ids=["killed", "disk full"])
 @pytest.mark.parametrize("story", [labels, promote, roll_back, unpin, pause, train, renamed])
 def test_any_change_of_the_store_may_be_the_last_one(
-    story: Callable[[World], None], error: BaseException, after: bool
+    story: Callable[[ControllerWorld], None], error: BaseException, after: bool
 ) -> None:
     whole = served_before()
     story(whole)
@@ -99,7 +99,7 @@ def test_any_change_of_the_store_may_be_the_last_one(
     pytest.fail("the story never came to its end")
 
 
-def live(world: World) -> None:
+def live(world: ControllerWorld) -> None:
     """Time passes, trainers do their work, and who is killed is started again."""
     for _ in range(12):
         try:
@@ -118,7 +118,7 @@ class AnyLife(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = World()
+        self.world = ControllerWorld()
         self.world.connect()
 
     @rule(count=st.integers(1, 7), told=st.booleans())

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from services.core.domain import RunRequest
 from services.core.errors import BadConfig
-from tests.fakes_supervisor import World, settings
+from tests.fakes_supervisor import ControllerWorld, settings
 
 
-def asked() -> World:
+def asked() -> ControllerWorld:
     """A project whose run was asked for."""
-    world = World()
+    world = ControllerWorld()
     world.connect()
     world.label_studio.label_many(6)
     return world
@@ -58,13 +58,13 @@ def test_why_no_process_works_on_a_run_is_told() -> None:
     world.tick(0.5)
     assert "training support-1: waiting, because no node has a free nvidia.com/gpu" in world.view.sentence
     assert world.view.waiting == "no node has a free nvidia.com/gpu"
-    world.carry_through("1-1")
+    world.complete_run("1-1")
     assert world.view.waiting == ""
 
 
 def test_settings_of_one_project_go_before_the_releases_and_behind_the_backends() -> None:
     own = {"1": {"method": "finetune", "seed": "3", "start_training_each_n_updates": "9"}}
-    world = World(settings(projects=own))
+    world = ControllerWorld(settings(projects=own))
     world.connect()
     world.connect(2)
     world.label_studio.label_many(6)
@@ -81,11 +81,11 @@ def test_settings_of_one_project_go_before_the_releases_and_behind_the_backends(
 
 
 def test_a_while_passes_between_two_runs_unless_a_person_asks() -> None:
-    world = World(settings(min_seconds_between_runs=300.0))
+    world = ControllerWorld(settings(min_seconds_between_runs=300.0))
     world.connect()
     world.label_studio.label_many(6)
     world.settle()
-    world.carry_through("1-1")
+    world.complete_run("1-1")
     world.label_studio.label_many(6)
     world.tick(20.0)
     assert world.launcher.launched == ["1-1"]

@@ -6,20 +6,20 @@ import pytest
 
 from services.core.domain import Action, RunState
 from services.core.errors import StoreError
-from tests.fakes_supervisor import World
+from tests.fakes_supervisor import ControllerWorld
 
 DAY = 86_400.0
 
 
-def one_more(world: World, **options: bool) -> None:
+def one_more(world: ControllerWorld, **options: bool) -> None:
     """Labels, a run, its version."""
     world.label_studio.label_many(6)
     world.settle()
-    world.carry_through(world.launcher.launched[-1], **options)
+    world.complete_run(world.launcher.launched[-1], **options)
 
 
-def connected() -> World:
-    world = World()
+def connected() -> ControllerWorld:
+    world = ControllerWorld()
     world.connect()
     return world
 
@@ -42,7 +42,7 @@ def test_checkpoints_go_at_the_end_of_a_run() -> None:
     world.store.write("runs/1-1/checkpoints/1/model.safetensors", b"weights")
     world.tick(0.5)
     assert list(world.store.keys("runs/1-1/checkpoints/"))
-    world.carry_through("1-1")
+    world.complete_run("1-1")
     assert not list(world.store.keys("runs/1-1/checkpoints/"))
     assert world.runs.snapshot("1-1")
 
