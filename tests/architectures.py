@@ -22,7 +22,7 @@ from services.cli.generated import write_or_check
 from services.core.domain import Method
 from services.core.errors import BadConfig
 from services.engine.loader import load_model
-from tests.tiny import tiny_tokenizer
+from tests.tiny import build_tiny_tokenizer
 from tests.trainer.world import WORDS, TrainerWorld, build_text
 
 METHODS: Final = (Method.FINETUNE, Method.LINEAR_PROBE)
@@ -106,14 +106,14 @@ def architectures() -> list[str]:
     return sorted(MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES)
 
 
-def build(folder: Path, architecture: str) -> None:
+def build_architecture(folder: Path, architecture: str) -> None:
     """A base model with random weights; of one that transformers needs another library for, what such a folder has."""
     import torch
     import transformers
     from safetensors.torch import save_file
 
     torch.manual_seed(0)
-    tokenizer = tiny_tokenizer(starts_with_pad=True)
+    tokenizer = build_tiny_tokenizer(starts_with_pad=True)
     config = _config(architecture, tokenizer.get_vocab_size())
     folder.mkdir(parents=True, exist_ok=True)
     auto: Any = transformers.AutoModelForSequenceClassification
@@ -127,7 +127,7 @@ def build(folder: Path, architecture: str) -> None:
 
 def tried(architecture: str, folder: Path) -> dict[Method, Outcome]:
     """Built once; trained by each method, and asked as it is served."""
-    build(folder / "base", architecture)
+    build_architecture(folder / "base", architecture)
     return {method: outcome(TrainerWorld(folder / method, folder / "base"), method) for method in METHODS}
 
 

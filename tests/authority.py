@@ -16,7 +16,7 @@ from cryptography.x509.oid import NameOID
 
 
 @dataclass(frozen=True)
-class Authority:
+class CertificateAuthority:
     """Made by `Authority.new(folder)`; `path` is what a client must trust."""
 
     folder: Path
@@ -24,7 +24,7 @@ class Authority:
     certificate: x509.Certificate
 
     @classmethod
-    def new(cls, folder: Path) -> Authority:
+    def create(cls, folder: Path) -> CertificateAuthority:
         """Valid for a day."""
         key, name = ec.generate_private_key(ec.SECP256R1()), _name("An authority of tests")
         builder = _builder(name, name, key, -1, 1).add_extension(
@@ -39,7 +39,7 @@ class Authority:
         """Its certificate, in PEM."""
         return self.folder / "authority.pem"
 
-    def context(
+    def server_context(
         self, *names: str, address: str = "127.0.0.1", begins: float = -1, ends: float = 1
     ) -> ssl.SSLContext:
         """For a server with these names and this address ("": none); valid from so many days from now, and until."""

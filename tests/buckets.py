@@ -27,20 +27,20 @@ SECRET = os.environ.get("FITLOOP_TEST_S3_SECRET", "")
 needs_s3 = pytest.mark.skipif(not ENDPOINT, reason="FITLOOP_TEST_S3 names no S3 server")
 
 
-def s3_settings(
+def build_s3_settings(
     endpoint: str = ENDPOINT, key: str = KEY, secret: str = SECRET, **others: object
 ) -> S3Settings:
     """Settings, whatever the environment holds."""
     return S3Settings(endpoint=endpoint, access_key=SecretStr(key), secret_key=SecretStr(secret), **others)  # type: ignore[arg-type]  # by name, for tests
 
 
-def s3_store(url: str, cache: Path, settings: S3Settings | None = None) -> S3Store:
+def build_s3_store(url: str, cache: Path, settings: S3Settings | None = None) -> S3Store:
     """A store whose copies are in `cache`."""
-    return S3Store(url, settings or s3_settings(), StorageSettings(cache_dir=cache))
+    return S3Store(url, settings or build_s3_settings(), StorageSettings(cache_dir=cache))
 
 
 @contextmanager
-def bucket() -> Iterator[str]:
+def temporary_bucket() -> Iterator[str]:
     """The name of a bucket that exists within."""
     parts, name = urlsplit(ENDPOINT), f"fitloop-store-{secrets.token_hex(4)}"
     client = Minio(endpoint=parts.netloc, access_key=KEY, secret_key=SECRET, secure=parts.scheme == "https")

@@ -132,7 +132,7 @@ class AppWorld:
         await self.client.aclose()
 
 
-def metric(name: str, **labels: str) -> float:
+def metric_value(name: str, **labels: str) -> float:
     """A metric's value now; it exists from the start."""
     value = REGISTRY.get_sample_value(name, labels)
     assert value is not None, f"{name}{labels} does not exist"

@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from tests.listening import listening
+from tests.listening import serve_http
 
 _MISSING = b"<Error><Code>NoSuchKey</Code><Message>none</Message></Error>"
 _NO_BUCKET = b"<Error><Code>NoSuchBucket</Code><Message>none</Message></Error>"
 
 
 @contextmanager
-def bucket_at(port: int, name: str = "bucket") -> Iterator[dict[str, bytes]]:
+def serve_bucket(port: int, name: str = "bucket") -> Iterator[dict[str, bytes]]:
     """The objects of a bucket that is served at the port, within; any other bucket is not there."""
     objects: dict[str, bytes] = {}
 
@@ -57,7 +57,7 @@ def bucket_at(port: int, name: str = "bucket") -> Iterator[dict[str, bytes]]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with listening(Handler, port):
+    with serve_http(Handler, port):
         yield objects
 
 

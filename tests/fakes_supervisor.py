@@ -145,7 +145,7 @@ class FakeLeadership:
         self.is_leader = False
 
 
-def settings(**trigger: Any) -> Settings:
+def build_settings(**trigger: Any) -> Settings:
     given = {"every_n_updates": 6, "debounce_seconds": 2.0, "reconcile_seconds": 15.0, **trigger}
     return Settings(
         trigger=TriggerSettings(**given),
@@ -158,7 +158,7 @@ class ControllerWorld:
     """A supervisor and all that stands around it, at a time that tests move."""
 
     def __init__(self, chosen: Settings | None = None) -> None:
-        self.settings = chosen or settings()
+        self.settings = chosen or build_settings()
         self.now = START
         self.store = MemoryStore()
         self.leader_store = MemoryStore(self.store.data)
@@ -339,5 +339,5 @@ class ControllerWorld:
         return [request for name in self.runs.names(1) if (request := self.runs.request(name))]
 
 
-def broken(version: str) -> EngineError:
+def smoke_test_error(version: str) -> EngineError:
     return EngineError(f"{version} gives other answers than its smoke test.")

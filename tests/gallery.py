@@ -40,7 +40,7 @@ from services.trainer.dataset import Dataset, Example
 from services.trainer.evaluate import estimate
 from services.trainer.gate import decide, decide_first, pair_up
 from services.trainer.report import build_report, changed
-from tests.samples import manifest as sample
+from tests.samples import build_manifest as sample
 
 INTENTS = (
     "Cancel order", "Damaged item", "Delivery status", "Invoice request", "Refund", "Return an item", "Something else"
@@ -51,7 +51,7 @@ NOW = 1_795_600_000.0
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class BuiltVersion:
     """A version, and its out-of-sample answers for the one after it."""
 
     manifest: Manifest
@@ -59,15 +59,17 @@ class Made:
     report: dict[str, object]
 
 
-def project(number: int, title: str) -> Project:
+def build_project(number: int, title: str) -> Project:
     """As Label Studio's API would say."""
     return Project(f"{number}-{number}", number, title, "<View/>", f"hash-{number}", "2026-11-23T22:35:52Z")
 
 
-def versions(key: str, count: int, labels: Sequence[str] = INTENTS, stem: str = "shop") -> list[Made]:
+def build_versions(
+    key: str, count: int, labels: Sequence[str] = INTENTS, stem: str = "shop"
+) -> list[BuiltVersion]:
     """Oldest first; each knows more than the one before, but for the third, which is worse and was held."""
-    made: list[Made] = []
-    served: Made | None = None
+    made: list[BuiltVersion] = []
+    served: BuiltVersion | None = None
     for number in range(1, count + 1):
         texts = 12 + 28 * number
         skill = 0.2 + 0.62 * (1 - 0.8**number) - (0.35 if number == 3 else 0)
@@ -77,7 +79,7 @@ def versions(key: str, count: int, labels: Sequence[str] = INTENTS, stem: str = 
     return made
 
 
-def publish(store: ObjectStore, made: Sequence[Made]) -> None:
+def publish_versions(store: ObjectStore, made: Sequence[BuiltVersion]) -> None:
     """Into the registry, with all files that the pages read."""
     for one in made:
         with tempfile.TemporaryDirectory() as folder:
@@ -86,24 +88,24 @@ def publish(store: ObjectStore, made: Sequence[Made]) -> None:
             Registry(store).publish(Path(folder), one.manifest)
 
 
-def view(number: int, title: str, made: Sequence[Made] = (), **changes: Any) -> ProjectView:
+def build_view(number: int, title: str, made: Sequence[BuiltVersion] = (), **changes: Any) -> ProjectView:
     """The project on the board, which serves the newest version that the gate let through."""
     through = [one.manifest.version for one in made if one.manifest.gate.promote]
     served = Served(through[-1], through[-2] if through[1:] else None) if through else Served()
     space = LabelSpace("intent", "text", "$text", INTENTS, note="Choices 'intent' of the text 'text'")
     said = f"serving {served.current}; waiting: 6 of 10 labelled tasks changed" if through else "waiting: 6 of 10 labelled tasks changed"  # fmt: skip
-    shown = ProjectView(project(number, title), space, served, 12, 6, 10, said, checked_at=NOW)
+    shown = ProjectView(build_project(number, title), space, served, 12, 6, 10, said, checked_at=NOW)
     return replace(shown, **changes)
 
 
-def running(number: int, step: int = 30) -> RunStatus:
+def build_run_status(number: int, step: int = 30) -> RunStatus:
     """A run in the middle of its second stage."""
     return RunStatus(
         f"{number}-9", RunState.RUNNING, "fine-tuning", step, 120, 0.4, 85.0, 40.0, updated_at=NOW, seconds={"reading": 1.2}
     )  # fmt: skip
 
 
-def show(store: ObjectStore, views: Sequence[ProjectView]) -> None:
+def publish_board(store: ObjectStore, views: Sequence[ProjectView]) -> None:
     """As the leader does: board.json, serving.json and what each run says."""
     registry, runs = Registry(store), Runs(store)
     for one in views:
@@ -117,8 +119,14 @@ def show(store: ObjectStore, views: Sequence[ProjectView]) -> None:
 
 
 def _version(
-    key: str, name: str, number: int, texts: int, skill: float, labels: Sequence[str], before: Made | None
-) -> Made:
+    key: str,
+    name: str,
+    number: int,
+    texts: int,
+    skill: float,
+    labels: Sequence[str],
+    before: BuiltVersion | None,
+) -> BuiltVersion:
     dataset = _dataset(texts, labels)
     probabilities = _answers(dataset, skill)
     rows: NDArray[np.int64] = np.arange(texts, dtype=np.int64)
@@ -137,7 +145,7 @@ def _version(
     )
     report = build_report(dataset, rows, probabilities, found, 1.2)
     named = {**report, "changed": changed(dataset, decision.compared_with, compared)}
-    return Made(_manifest(key, name, number, dataset, found, decision), answers, named)
+    return BuiltVersion(_manifest(key, name, number, dataset, found, decision), answers, named)
 
 
 def _manifest(

@@ -15,7 +15,7 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def listening(
+def serve_http(
     handler: type[BaseHTTPRequestHandler], port: int = 0, tls: ssl.SSLContext | None = None
 ) -> Iterator[str]:
     """Its address, until the end of the block; port 0 is any that is free."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from services.core.domain import Artefact, Estimate, GateDecision, Lineage, Manifest, Method, Parameters
 
 
-def manifest(version: str, project_key: str = "5-1", labels: tuple[str, ...] = ("A", "B")) -> Manifest:
+def build_manifest(version: str, project_key: str = "5-1", labels: tuple[str, ...] = ("A", "B")) -> Manifest:
     """A manifest as a run writes it, before its files are known."""
     return Manifest(
         version=version,

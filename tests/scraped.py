@@ -7,14 +7,14 @@ from collections.abc import Callable
 from prometheus_client import REGISTRY
 
 
-def value(name: str, **labels: str) -> float:
+def metric_value(name: str, **labels: str) -> float:
     """A sample's value; it must exist."""
     found = REGISTRY.get_sample_value(name, labels)
     assert found is not None, f"{name}{labels} does not exist"
     return found
 
 
-def growth(name: str, **labels: str) -> Callable[[], float]:
+def metric_growth(name: str, **labels: str) -> Callable[[], float]:
     """By how much the sample has grown since now."""
-    before = value(name, **labels)
-    return lambda: value(name, **labels) - before
+    before = metric_value(name, **labels)
+    return lambda: metric_value(name, **labels) - before

@@ -22,7 +22,7 @@ from services.core.domain import Manifest, RunRequest
 from services.core.logs import configure
 from services.core.settings import GROUPS, Settings, variables
 from tests import fakes, fakes_supervisor
-from tests.tiny import tiny_base
+from tests.tiny import build_tiny_base
 from tests.trainer.world import TrainerWorld
 
 FINETUNE = {
@@ -63,7 +63,7 @@ Train = Callable[..., Trained]
 @pytest.fixture(scope="module")
 def bases(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("bases")
-    return tiny_base(folder / "one", seed=0), tiny_base(folder / "two", seed=1)
+    return build_tiny_base(folder / "one", seed=0), build_tiny_base(folder / "two", seed=1)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ TEXTS = (
 _SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 
 
-def tiny_base(folder: Path, architecture: str = "bert", seed: int = 0, spread: float = 0.05) -> Path:
+def build_tiny_base(folder: Path, architecture: str = "bert", seed: int = 0, spread: float = 0.05) -> Path:
     """Write a base model of `architecture` (see ARCHITECTURES) into `folder`, for BASELINE_MODEL_NAME; returns it.
 
     `spread` is the deviation of its weights. Where it is wide, a probe has little to go by and fine-tuning helps, but int8
@@ -37,7 +37,7 @@ def tiny_base(folder: Path, architecture: str = "bert", seed: int = 0, spread: f
     import transformers
 
     torch.manual_seed(seed)
-    tokenizer = tiny_tokenizer(starts_with_pad=architecture in ("bert", "distilbert", "deberta-v2"))
+    tokenizer = build_tiny_tokenizer(starts_with_pad=architecture in ("bert", "distilbert", "deberta-v2"))
     settings = _settings(architecture, tokenizer) | {"initializer_range": spread}
     config = transformers.AutoConfig.for_model(architecture, **settings)
     auto: Any = transformers.AutoModel
@@ -68,7 +68,7 @@ def _settings(architecture: str, tokenizer: Tokenizer) -> dict[str, Any]:
     return common | _SIZES
 
 
-def tiny_tokenizer(*, starts_with_pad: bool) -> Tokenizer:
+def build_tiny_tokenizer(*, starts_with_pad: bool) -> Tokenizer:
     """WordPiece of the words and letters of TEXTS; RoBERTa's family counts positions from its pad id, 1 like the real one's."""
     special = ["[PAD]", "[UNK]"] if starts_with_pad else ["[UNK]", "[PAD]"]
     normalizer, splitter = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()

@@ -13,7 +13,7 @@ from services.core.settings import TracingSettings
 
 
 @contextmanager
-def traced() -> Iterator[InMemorySpanExporter]:
+def capture_spans() -> Iterator[InMemorySpanExporter]:
     """Traces are on until the end of the block."""
     found = InMemorySpanExporter()
     tracing.configure(TracingSettings(), "test", found)
@@ -21,7 +21,7 @@ def traced() -> Iterator[InMemorySpanExporter]:
     tracing.close()
 
 
-def sent(exporter: InMemorySpanExporter) -> dict[str, ReadableSpan]:
+def finished_spans(exporter: InMemorySpanExporter) -> dict[str, ReadableSpan]:
     """All spans by name; nothing is traced any more."""
     tracing.close()
     return {span.name: span for span in exporter.get_finished_spans()}

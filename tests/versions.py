@@ -12,17 +12,17 @@ from services.core.domain import Artefact, Served, Serving
 from services.core.registry import Registry
 from services.trainer.base import load_base
 from services.trainer.export import Head, attach_int8, write_sentence_transformers
-from tests.samples import manifest
-from tests.tiny import TEXTS, tiny_base
+from tests.samples import build_manifest
+from tests.tiny import TEXTS, build_tiny_base
 
 KEY = "5-1"
 
 
-def tiny_version(folder: Path) -> tuple[Path, Artefact]:
+def build_tiny_version(folder: Path) -> tuple[Path, Artefact]:
     """The files of a version that answers A or B."""
     made = folder / "version"
     made.mkdir(parents=True)
-    base = load_base(str(tiny_base(folder / "base")), 32)
+    base = load_base(str(build_tiny_base(folder / "base")), 32)
     weight: NDArray[np.float32] = np.random.default_rng(0).normal(0, 1, (2, 32)).astype(np.float32)
     write_sentence_transformers(made, base, base.encoder, Head(weight, np.zeros(2, np.float32)), ("A", "B"))
     engine, reason = attach_int8(made, "sentence-transformers", 32, 1.0, TEXTS)
@@ -31,20 +31,20 @@ def tiny_version(folder: Path) -> tuple[Path, Artefact]:
     return made, Artefact("sentence-transformers", engine, reason, 32, 1.0)
 
 
-def publish(registry: Registry, made: tuple[Path, Artefact], *versions: str, key: str = KEY) -> None:
+def publish_versions(registry: Registry, made: tuple[Path, Artefact], *versions: str, key: str = KEY) -> None:
     """These versions of a project, all alike."""
     for version in versions:
-        registry.publish(made[0], replace(manifest(version, key), artefact=made[1]))
+        registry.publish(made[0], replace(build_manifest(version, key), artefact=made[1]))
 
 
-def name(registry: Registry, projects: dict[str, Served], term: int = 1) -> Serving:
+def write_serving_table(registry: Registry, projects: dict[str, Served], term: int = 1) -> Serving:
     """The table of a next generation."""
     table = Serving(term, registry.serving().generation + 1, projects)
     registry.write_serving(table)
     return table
 
 
-def damage(registry: Registry, version: str, key: str = KEY, file: str = "ct2/model.bin") -> bytes:
+def corrupt_file(registry: Registry, version: str, key: str = KEY, file: str = "ct2/model.bin") -> bytes:
     """Flip a bit of a file in the store; the bytes as they were."""
     path = f"projects/{key}/versions/{version}/{file}"
     whole = registry.store.read(path)

@@ -17,7 +17,7 @@ from services.adapter.ports import Standing
 from services.core.domain import Action, Command, Serving
 from services.core.errors import StoreError
 from services.core.inbox import Inbox, command_id
-from tests.fakes import metric
+from tests.fakes import metric_value
 from tests.fakes_labelstudio import URL
 from tests.fakes_members import ReplicaPair, SimulatedReplica
 from tests.fakes_supervisor import ControllerWorld
@@ -93,13 +93,13 @@ def test_a_project_that_only_a_follower_heard_of_is_looked_after() -> None:
 
 
 def test_a_hint_that_cannot_be_written_is_counted_and_mended_by_the_next_look(pair: ReplicaPair) -> None:
-    before = metric("fitloop_hints_total", outcome="lost")
+    before = metric_value("fitloop_hints_total", outcome="lost")
     pair.second.plain_store.error = StoreError("The bucket does not answer.")
     pair.second.plain_store.fail_at = pair.second.plain_store.changes + 1
     pair.world.label_studio.label_many(6)
     pair.second.events.notify(1, "ANNOTATION_CREATED")
     pair.second.tick()
-    assert metric("fitloop_hints_total", outcome="lost") == before + 1
+    assert metric_value("fitloop_hints_total", outcome="lost") == before + 1
     pair.advance(10.0, 3)
     assert pair.world.runs.names(1) == ["1-1", "1-2"]
 

@@ -6,7 +6,7 @@ import pytest
 
 from services.adapter.timed import TimedInference
 from services.core.errors import EngineError, NotFound, Overloaded, PredictorsUnreachable
-from tests.fakes import FakeInference, metric
+from tests.fakes import FakeInference, metric_value
 
 
 @pytest.mark.parametrize(
@@ -21,13 +21,13 @@ from tests.fakes import FakeInference, metric
 )
 async def test_a_request_is_counted_once_by_its_end(error: Exception | None, outcome: str) -> None:
     inference = TimedInference(FakeInference(error=error))
-    before = metric("fitloop_inference_requests_total", outcome=outcome)
-    seconds = metric("fitloop_inference_seconds_count")
+    before = metric_value("fitloop_inference_requests_total", outcome=outcome)
+    seconds = metric_value("fitloop_inference_seconds_count")
     if error:
         with pytest.raises(type(error)):
             await inference.scores("5-1", "v-1", ["a"])
     else:
         assert len((await inference.scores("5-1", "v-1", ["a"])).probabilities) == 1
-    assert metric("fitloop_inference_requests_total", outcome=outcome) == before + 1
-    assert metric("fitloop_inference_seconds_count") == seconds + 1
+    assert metric_value("fitloop_inference_requests_total", outcome=outcome) == before + 1
+    assert metric_value("fitloop_inference_seconds_count") == seconds + 1
     assert await inference.ready() is (error is None)

@@ -18,7 +18,7 @@ import yaml
 
 from tests.cluster.samples import MANIFEST
 from tests.fakes_kubernetes import NAMESPACE, FakeApiServer, serve_api
-from tests.fakes_s3 import bucket_at
+from tests.fakes_s3 import serve_bucket
 from tests.waiting import eventually
 
 _MOST_MEGABYTES = 200
@@ -159,7 +159,7 @@ def test_a_bucket_that_answers_late_is_waited_for(
     started.append(adapter)
     eventually(lambda: adapter.get("/livez", management=True) == 200, 60)
     assert not adapter.is_ready()
-    with bucket_at(port):
+    with serve_bucket(port):
         eventually(adapter.is_ready, 60)
         assert adapter.end() == 0, adapter.output()
     said = adapter.output()
@@ -173,7 +173,7 @@ def test_a_bucket_that_is_not_there_is_one_sentence(
     port = _free_port()
     bucket = {"FITLOOP_STORE": "s3://other/", "FITLOOP_S3_ENDPOINT": f"http://127.0.0.1:{port}"}
     keys = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "FITLOOP_S3_REGION": "here"}
-    with bucket_at(port):
+    with serve_bucket(port):
         adapter = Adapter(tmp_path, api.kubeconfig(), 0, **bucket, **keys)
         started.append(adapter)
         assert adapter.process.wait(60) == 1

@@ -34,7 +34,7 @@ from services.core.registry import Registry
 from services.core.settings import ClusterSettings, S3Settings, Settings, StorageSettings
 from services.core.store.files import FileStore
 from services.core.store.s3.lifecycle import _expiry, expiries, reaches
-from tests.buckets import ENDPOINT, KEY, SECRET, bucket, needs_s3, s3_settings, s3_store
+from tests.buckets import ENDPOINT, KEY, SECRET, build_s3_settings, build_s3_store, needs_s3, temporary_bucket
 from tests.cluster.samples import MANIFEST, job, pod, stamp
 from tests.fakes_doctor import FakeInspector, FakeKube, build_context
 
@@ -312,7 +312,7 @@ class TestStorage:
 
         monkeypatch.setattr(Minio, "get_bucket_lifecycle", refuse)
         settings = Settings(
-            s3=s3_settings("http://127.0.0.1:9", "k", "s"),
+            s3=build_s3_settings("http://127.0.0.1:9", "k", "s"),
             storage=StorageSettings(store="s3://b/x/", cache_dir=folder),
         )
         return Context(settings, Where.MACHINE, "", (), build_context(folder).adapters)
@@ -325,15 +325,16 @@ class TestStorage:
             secret_key=SECRET,
             secure=ENDPOINT[:5] == "https",
         )
-        with bucket() as name:
-            store = s3_store(f"s3://{name}/loop/", tmp_path)
+        with temporary_bucket() as name:
+            store = build_s3_store(f"s3://{name}/loop/", tmp_path)
             assert expiries(store) == []
             eats = Rule(
                 status=ENABLED, rule_filter=Filter(prefix=""), rule_id="tidy", expiration=Expiration(days=7)
             )
             admin.set_bucket_lifecycle(name, LifecycleConfig([eats]))
             settings = Settings(
-                s3=s3_settings(), storage=StorageSettings(store=f"s3://{name}/loop/", cache_dir=tmp_path)
+                s3=build_s3_settings(),
+                storage=StorageSettings(store=f"s3://{name}/loop/", cache_dir=tmp_path),
             )
             known = Context(settings, Where.MACHINE, "", (), build_context(tmp_path).adapters)
             found = {one.name: one for one in examine([list(storage.CHECKS)], known)}

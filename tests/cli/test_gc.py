@@ -26,7 +26,7 @@ from services.core.registry import Registry
 from services.core.runs import Runs
 from services.core.store.files import FileStore
 from tests.cli.test_admin import Terminal
-from tests.samples import manifest
+from tests.samples import build_manifest
 
 DAY = 86_400.0
 
@@ -47,7 +47,7 @@ class House:
         files = self.folder / name
         files.mkdir()
         (files / "model.bin").write_bytes(b"x" * 200_000)
-        self.registry.publish(files, replace(manifest(name), created_at=time.time() - days * DAY))
+        self.registry.publish(files, replace(build_manifest(name), created_at=time.time() - days * DAY))
 
     def run(self, run: str, days: float, outcome: RunState | None = RunState.DONE, key: str = "5-1") -> None:
         then = time.time() - days * DAY

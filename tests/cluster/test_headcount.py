@@ -9,7 +9,7 @@ import pytest
 
 from services.cluster.client import ClusterError
 from services.cluster.headcount import Headcount
-from tests.fakes import metric
+from tests.fakes import metric_value
 from tests.fakes_kubernetes import FakeApiServer, serve_api
 from tests.waiting import eventually
 
@@ -32,7 +32,7 @@ def predictor(name: str, *, ready: bool, phase: str = "Running") -> dict[str, ob
 
 
 def requests(outcome: str) -> float:
-    return metric("fitloop_kubernetes_requests_total", outcome=outcome)
+    return metric_value("fitloop_kubernetes_requests_total", outcome=outcome)
 
 
 def test_ready_predictors_are_counted_as_they_come_and_go(api: FakeApiServer) -> None:
@@ -43,11 +43,11 @@ def test_ready_predictors_are_counted_as_they_come_and_go(api: FakeApiServer) ->
     api.put("pods", predictor("c", ready=True, phase="Failed"))
     headcount.start()
     try:
-        eventually(lambda: metric("fitloop_predictors_ready") == 1)
+        eventually(lambda: metric_value("fitloop_predictors_ready") == 1)
         api.put("pods", predictor("b", ready=True))
-        eventually(lambda: metric("fitloop_predictors_ready") == 2)
+        eventually(lambda: metric_value("fitloop_predictors_ready") == 2)
         api.remove("pods", "a")
-        eventually(lambda: metric("fitloop_predictors_ready") == 1)
+        eventually(lambda: metric_value("fitloop_predictors_ready") == 1)
     finally:
         headcount.close()
 

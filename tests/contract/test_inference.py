@@ -23,12 +23,12 @@ from services.engine.inference import LocalInference
 from services.predictor.keeper import Keeper
 from services.predictor.routes import Routes
 from tests.tiny import TEXTS
-from tests.versions import KEY, damage, name, publish, tiny_version
+from tests.versions import KEY, build_tiny_version, corrupt_file, publish_versions, write_serving_table
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Artefact]:
-    return tiny_version(tmp_path_factory.mktemp("made"))
+    return build_tiny_version(tmp_path_factory.mktemp("made"))
 
 
 class InferenceContract:
@@ -40,8 +40,8 @@ class InferenceContract:
     @pytest.fixture(autouse=True)
     def _registry(self, tmp_path: Path, made: tuple[Path, Artefact]) -> None:
         self.registry = Registry(FileStore(tmp_path))
-        publish(self.registry, made, "v-1", "v-2", "v-3")
-        name(self.registry, {KEY: Served("v-1", "v-2", "v-3")})
+        publish_versions(self.registry, made, "v-1", "v-2", "v-3")
+        write_serving_table(self.registry, {KEY: Served("v-1", "v-2", "v-3")})
 
     async def test_answers_come_in_order_one_row_a_text_each_summing_to_one(self) -> None:
         together = await self.inference.scores(KEY, "v-1", TEXTS)
@@ -65,7 +65,7 @@ class InferenceContract:
         assert (await self.inference.scores(KEY, "v-1", [])).probabilities.shape == (0, 2)
 
     async def test_a_broken_version_is_an_error_with_its_reason_and_the_others_answer_on(self) -> None:
-        damage(self.registry, "v-2")
+        corrupt_file(self.registry, "v-2")
         for _ in range(2):
             with pytest.raises(FitloopError, match="differs from its manifest") as caught:
                 await self.inference.scores(KEY, "v-2", ["a text"])

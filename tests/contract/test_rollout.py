@@ -25,7 +25,7 @@ from services.engine.inference import LocalInference
 from services.predictor.keeper import Keeper
 from services.predictor.management import Management
 from tests.fakes_kubernetes import FakeApiServer, serve_api
-from tests.versions import KEY, damage, name, publish, tiny_version
+from tests.versions import KEY, build_tiny_version, corrupt_file, publish_versions, write_serving_table
 from tests.waiting import eventually
 
 UNUSABLE = (EngineError, CorruptVersion, NotFound)
@@ -33,7 +33,7 @@ UNUSABLE = (EngineError, CorruptVersion, NotFound)
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Artefact]:
-    return tiny_version(tmp_path_factory.mktemp("made"))
+    return build_tiny_version(tmp_path_factory.mktemp("made"))
 
 
 class RolloutContract:
@@ -45,9 +45,9 @@ class RolloutContract:
     @pytest.fixture(autouse=True)
     def _registry(self, tmp_path: Path, made: tuple[Path, Artefact]) -> None:
         self.registry = Registry(FileStore(tmp_path))
-        publish(self.registry, made, "v-1", "v-2")
-        publish(self.registry, made, "w-1", key="6-1")
-        name(self.registry, {KEY: Served("v-1")})
+        publish_versions(self.registry, made, "v-1", "v-2")
+        publish_versions(self.registry, made, "w-1", key="6-1")
+        write_serving_table(self.registry, {KEY: Served("v-1")})
 
     def _advance(self, version: str, key: str = KEY) -> Standing:
         """Until it is done."""
@@ -61,22 +61,22 @@ class RolloutContract:
         return found
 
     def test_a_target_comes_to_every_process(self) -> None:
-        name(self.registry, {KEY: Served("v-1", target="v-2")})
+        write_serving_table(self.registry, {KEY: Served("v-1", target="v-2")})
         assert self._advance("v-2") == Standing(done=True)
         assert self._advance("v-2").done, "and is there when it is asked for again"
 
     def test_targets_of_two_projects_come_side_by_side(self) -> None:
-        name(self.registry, {KEY: Served("v-1", target="v-2"), "6-1": Served(target="w-1")})
+        write_serving_table(self.registry, {KEY: Served("v-1", target="v-2"), "6-1": Served(target="w-1")})
         assert self._advance("w-1", "6-1").done
         assert self._advance("v-2").done
 
     def test_a_broken_version_is_refused_with_its_reason(self) -> None:
-        damage(self.registry, "v-2")
-        name(self.registry, {KEY: Served("v-1", target="v-2")})
+        corrupt_file(self.registry, "v-2")
+        write_serving_table(self.registry, {KEY: Served("v-1", target="v-2")})
         with pytest.raises(UNUSABLE, match="differs from its manifest"):
             self._advance("v-2")
         self.rollout.withdraw(KEY, "v-2")
-        name(self.registry, {KEY: Served("v-1")})
+        write_serving_table(self.registry, {KEY: Served("v-1")})
         assert self.rollout.check(KEY, "v-1").done
 
     def test_what_serves_can_be_answered_for(self) -> None:

@@ -22,8 +22,8 @@ from services.core.runs import Runs
 from services.core.store import ObjectStore, check_store, open_store
 from services.core.store.counting import bare
 from services.core.store.files import FileStore
-from tests.buckets import bucket, needs_s3, s3_store
-from tests.samples import manifest
+from tests.buckets import build_s3_store, needs_s3, temporary_bucket
+from tests.samples import build_manifest
 
 NO_KEYS = (
     *("", "../a", "a/../../b", "/etc/passwd", "./a", "a//b", "a/", "a/./b", "/", ".", "..", "//"),
@@ -122,7 +122,7 @@ class StoreContract:
         (tmp_path / "v" / "ct2").mkdir(parents=True)
         (tmp_path / "v" / "ct2" / "model.bin").write_bytes(b"weights" * 1000)
         (tmp_path / "v" / "config.json").write_bytes(b"{}")
-        registry.publish(tmp_path / "v", manifest("v-1"))
+        registry.publish(tmp_path / "v", build_manifest("v-1"))
         assert registry.versions("5-1") == ["v-1"]
         folder = registry.folder("5-1", "v-1")
         assert (folder / "ct2" / "model.bin").read_bytes() == b"weights" * 1000
@@ -347,7 +347,7 @@ class TestFileStore(StoreContract):
 
 @pytest.fixture(scope="module")
 def a_bucket() -> Iterator[str]:
-    with bucket() as name:
+    with temporary_bucket() as name:
         yield name
 
 
@@ -356,13 +356,15 @@ class TestS3Store(StoreContract):
     @pytest.fixture(autouse=True)
     def _store(self, a_bucket: str, tmp_path: Path) -> None:
         self.cache = tmp_path / "cache"
-        self.store = self.s3 = s3_store(f"s3://{a_bucket}/{secrets.token_hex(4)}/a prefix é/", self.cache)
+        self.store = self.s3 = build_s3_store(
+            f"s3://{a_bucket}/{secrets.token_hex(4)}/a prefix é/", self.cache
+        )
 
     def again(self) -> ObjectStore:
-        return s3_store(self.store.url, self.cache)
+        return build_s3_store(self.store.url, self.cache)
 
     def test_prefixes_that_begin_alike_are_two_stores(self, a_bucket: str) -> None:
-        one, ten = (s3_store(f"s3://{a_bucket}/models/{name}/", self.cache) for name in ("v1", "v10"))
+        one, ten = (build_s3_store(f"s3://{a_bucket}/models/{name}/", self.cache) for name in ("v1", "v10"))
         one.write("a/b", b"one")
         ten.write("a/b", b"ten")
         assert [list(store.keys()) for store in (one, ten)] == [["a/b"], ["a/b"]]
@@ -379,7 +381,7 @@ class TestS3Store(StoreContract):
         registry = Registry(self.store)
         (tmp_path / "v").mkdir()
         (tmp_path / "v" / "model.bin").write_bytes(b"weights")
-        registry.publish(tmp_path / "v", manifest("v-1"))
+        registry.publish(tmp_path / "v", build_manifest("v-1"))
         copy = registry.file("5-1", "v-1", "model.bin")
         copy.write_bytes(b"Weights")
         assert registry.file("5-1", "v-1", "model.bin").read_bytes() == b"weights"

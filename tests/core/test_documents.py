@@ -9,13 +9,13 @@ import pytest
 from services.core import documents
 from services.core.domain import Manifest, Serving
 from services.core.errors import StoreError, UnknownFormat
-from tests.samples import manifest
+from tests.samples import build_manifest
 
 
 def test_a_document_comes_back_as_it_was() -> None:
-    written = documents.dump(manifest("v-1"))
-    assert documents.load(Manifest, written, "manifest.json") == manifest("v-1")
-    assert json.loads(written) == documents.plain(manifest("v-1"))
+    written = documents.dump(build_manifest("v-1"))
+    assert documents.load(Manifest, written, "manifest.json") == build_manifest("v-1")
+    assert json.loads(written) == documents.plain(build_manifest("v-1"))
 
 
 def test_a_document_without_later_fields_is_read() -> None:

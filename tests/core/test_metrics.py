@@ -11,12 +11,12 @@ from services.core.errors import LabelStudioError, LabelStudioUnreachable, Missi
 from services.core.metrics import Component, label_studio_request
 from services.core.registry import Registry
 from services.core.table import ServingTable
-from tests.fakes import metric
+from tests.fakes import metric_value
 from tests.fakes_store import MemoryStore
 
 
 def asked(operation: str, outcome: str) -> float:
-    return metric("fitloop_label_studio_requests_total", operation=operation, outcome=outcome)
+    return metric_value("fitloop_label_studio_requests_total", operation=operation, outcome=outcome)
 
 
 @pytest.mark.parametrize(
@@ -34,11 +34,11 @@ def asked(operation: str, outcome: str) -> float:
 )
 def test_a_request_is_counted_by_what_its_path_is_about(path: str, operation: str) -> None:
     before = asked(operation, "ok")
-    seconds = metric("fitloop_label_studio_request_seconds_count", operation=operation)
+    seconds = metric_value("fitloop_label_studio_request_seconds_count", operation=operation)
     with label_studio_request(path):
         pass
     assert asked(operation, "ok") == before + 1
-    assert metric("fitloop_label_studio_request_seconds_count", operation=operation) == seconds + 1
+    assert metric_value("fitloop_label_studio_request_seconds_count", operation=operation) == seconds + 1
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_a_request_is_counted_by_the_error_that_it_ends_with(error: type[Excepti
 def test_a_process_says_what_it_is_once() -> None:
     metrics.built(Component.ADAPTER)
     metrics.built(Component.PREDICTOR)
-    assert metric("fitloop_build_info", version=__version__, component="predictor") == 1
+    assert metric_value("fitloop_build_info", version=__version__, component="predictor") == 1
     assert (
         REGISTRY.get_sample_value("fitloop_build_info", {"version": __version__, "component": "adapter"})
         is None
@@ -73,4 +73,4 @@ def test_whoever_reads_the_table_tells_its_generation() -> None:
     table = Registry(store).serving()
     Registry(store).write_serving(type(table)(term=1, generation=41))
     ServingTable(store).read()
-    assert metric("fitloop_serving_generation") == 41
+    assert metric_value("fitloop_serving_generation") == 41

@@ -13,7 +13,7 @@ from services.core.domain import Manifest, Project, Served, Serving
 from services.core.errors import CorruptVersion, NotFound, StoreError, UnknownFormat
 from services.core.registry import Registry, doomed_versions
 from services.core.store.files import FileStore
-from tests.samples import manifest
+from tests.samples import build_manifest
 
 
 class FailingStore(FileStore):
@@ -46,7 +46,7 @@ def registry(tmp_path: Path) -> Registry:
 
 
 def test_what_was_published_is_read_back(registry: Registry, folder: Path) -> None:
-    published = registry.publish(folder, manifest("v-1"))
+    published = registry.publish(folder, build_manifest("v-1"))
     assert registry.manifest("5-1", "v-1") == published
     assert set(published.files) == {"model.safetensors", "ct2/model.bin", "ct2/head.json"}
     assert registry.versions("5-1") == ["v-1"]
@@ -54,7 +54,7 @@ def test_what_was_published_is_read_back(registry: Registry, folder: Path) -> No
 
 
 def test_a_folder_of_some_files_is_the_versions_own(registry: Registry, folder: Path) -> None:
-    registry.publish(folder, manifest("v-1"))
+    registry.publish(folder, build_manifest("v-1"))
     found = registry.folder("5-1", "v-1", "ct2/")
     assert (found / "ct2" / "model.bin").read_bytes() == b"small"
     with pytest.raises(CorruptVersion, match="no file that begins"):
@@ -65,7 +65,7 @@ def test_a_folder_of_some_files_is_the_versions_own(registry: Registry, folder: 
 def test_a_disk_that_fills_up_leaves_no_version(tmp_path: Path, folder: Path, writes: int) -> None:
     registry = Registry(FailingStore(tmp_path / "store", writes))
     with pytest.raises(StoreError, match="No space left"):
-        registry.publish(folder, manifest("v-1"))
+        registry.publish(folder, build_manifest("v-1"))
     assert registry.versions("5-1") == []
     with pytest.raises(NotFound):
         registry.manifest("5-1", "v-1")
@@ -75,12 +75,12 @@ def test_a_disk_that_fills_up_leaves_no_version(tmp_path: Path, folder: Path, wr
 def test_a_retry_empties_the_half_version_first(registry: Registry, folder: Path) -> None:
     """What a killed attempt has left."""
     registry.store.write("projects/5-1/versions/v-1/model.safetensors.index", b"of the killed attempt")
-    registry.publish(folder, manifest("v-1"))
+    registry.publish(folder, build_manifest("v-1"))
     assert not [key for key in registry.store.keys("") if key.endswith(".index")]
 
 
 def test_a_flipped_byte_is_refused(registry: Registry, folder: Path) -> None:
-    registry.publish(folder, manifest("v-1"))
+    registry.publish(folder, build_manifest("v-1"))
     path = registry.file("5-1", "v-1", "ct2/model.bin")
     path.write_bytes(b"smalL")
     with pytest.raises(CorruptVersion, match="differs from its manifest"):
@@ -88,7 +88,7 @@ def test_a_flipped_byte_is_refused(registry: Registry, folder: Path) -> None:
 
 
 def test_a_lost_or_unknown_file_is_refused(registry: Registry, folder: Path) -> None:
-    registry.publish(folder, manifest("v-1"))
+    registry.publish(folder, build_manifest("v-1"))
     registry.file("5-1", "v-1", "ct2/model.bin").unlink()
     with pytest.raises(CorruptVersion, match="has lost"):
         registry.file("5-1", "v-1", "ct2/model.bin")
@@ -98,11 +98,11 @@ def test_a_lost_or_unknown_file_is_refused(registry: Registry, folder: Path) -> 
 
 def test_a_version_needs_a_printable_name(registry: Registry, folder: Path) -> None:
     with pytest.raises(StoreError, match="cannot name a version"):
-        registry.publish(folder, manifest("../x"))
+        registry.publish(folder, build_manifest("../x"))
 
 
 def test_a_deleted_version_is_gone(registry: Registry, folder: Path) -> None:
-    registry.publish(folder, manifest("v-1"))
+    registry.publish(folder, build_manifest("v-1"))
     registry.delete("5-1", "v-1")
     assert registry.versions("5-1") == []
     assert list(registry.store.keys("projects/")) == []
@@ -183,7 +183,7 @@ def test_one_broken_document_hides_no_other_project_or_version(registry: Registr
     project = Project("5-1", 5, "Support", "<View/>", "abc", "2026-01-01T00:00:00Z")
     registry.write_project(project)
     registry.store.write("projects/4-1/project.json", b"{")
-    registry.publish(folder, manifest("v-1"))
+    registry.publish(folder, build_manifest("v-1"))
     registry.store.write("projects/5-1/versions/v-0/manifest.json", b"{")
     assert registry.projects() == [project]
     assert registry.versions("5-1") == ["v-1"]
@@ -191,7 +191,8 @@ def test_one_broken_document_hides_no_other_project_or_version(registry: Registr
 
 def _manifests(ages: list[float], now: float) -> list[Manifest]:
     return [
-        replace(manifest(f"v-{number}"), created_at=now - age * 86_400) for number, age in enumerate(ages)
+        replace(build_manifest(f"v-{number}"), created_at=now - age * 86_400)
+        for number, age in enumerate(ages)
     ]
 
 

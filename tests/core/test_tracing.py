@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from services.core import otel, tracing
 from services.core.errors import BadConfig
 from services.core.settings import TracingSettings
-from tests.traced import sent, traced
+from tests.traced import capture_spans, finished_spans
 
 _SECRET = "a text that a customer wrote"
 _ROOT = Path(__file__).parents[2]
@@ -26,7 +26,7 @@ _ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def exporter() -> Iterator[InMemorySpanExporter]:
-    with traced() as found:
+    with capture_spans() as found:
         yield found
 
 
@@ -57,7 +57,7 @@ def test_spans_nest_and_hold_ids(exporter: InMemorySpanExporter) -> None:
     with tracing.span("outer", {"project": 5, "run": "5-1"}) as outer:
         tracing.begin("inner", {"stage": "reading"}, kind="client").end()
         outer.say(status=200)
-    spans = sent(exporter)
+    spans = finished_spans(exporter)
     parent = spans["inner"].parent
     assert parent is not None
     assert parent.span_id == _id(spans["outer"])
@@ -75,7 +75,7 @@ def test_a_trace_goes_on_from_a_traceparent(exporter: InMemorySpanExporter) -> N
         carried = tracing.traceparent()
     with tracing.span("there", parent=carried):
         pass
-    spans = sent(exporter)
+    spans = finished_spans(exporter)
     parent = spans["there"].parent
     assert parent is not None
     assert (parent.trace_id, parent.span_id) == (
@@ -88,13 +88,13 @@ def test_a_trace_goes_on_from_a_traceparent(exporter: InMemorySpanExporter) -> N
 def test_what_is_no_traceparent_begins_a_trace(given: str, exporter: InMemorySpanExporter) -> None:
     with tracing.span("here", parent=given):
         pass
-    assert sent(exporter)["here"].parent is None
+    assert finished_spans(exporter)["here"].parent is None
 
 
 def test_of_an_error_the_kind_alone_issent(exporter: InMemorySpanExporter) -> None:
     with pytest.raises(ValueError, match="customer"), tracing.span("here"):
         raise ValueError(_SECRET)
-    span = sent(exporter)["here"]
+    span = finished_spans(exporter)["here"]
     assert span.attributes == {"error.type": "ValueError"}
     assert span.events == ()
     assert _SECRET not in span.to_json()

@@ -41,7 +41,7 @@ class Adapter:
     def hang(self, *views: ProjectView) -> None:
         """The leader's board from now on; versions are to be published before."""
         self.views = list(views)
-        gallery.show(self.store, self.views)
+        gallery.publish_board(self.store, self.views)
 
     def commands(self) -> list[Command]:
         """What was asked for and not yet carried out."""
@@ -80,5 +80,5 @@ def _follow(found: Adapter, follower: Follower, over: threading.Event) -> None:
     while not over.wait(_TICK_SECONDS):
         if time.monotonic() - said > _LEADER_SECONDS:
             said = time.monotonic()
-            gallery.show(found.store, found.views)
+            gallery.publish_board(found.store, found.views)
         follower.tick(time.time())

@@ -59,16 +59,16 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Adapter]:
     with adapter(tmp_path_factory.mktemp("store"), SECURED) as found:
         labels = (gallery.HOSTILE, "<img src=x onerror=alert(2)>", *gallery.INTENTS[:3], "L" * 90)
         made = {
-            1: gallery.versions("1-1", 8),
-            2: gallery.versions("2-2", 3, labels),
-            3: gallery.versions("3-3", 2),
+            1: gallery.build_versions("1-1", 8),
+            2: gallery.build_versions("2-2", 3, labels),
+            3: gallery.build_versions("3-3", 2),
         }
         for versions in made.values():
-            gallery.publish(found.store, versions)
+            gallery.publish_versions(found.store, versions)
         found.hang(
-            gallery.view(1, "Shop messages", made[1], active=gallery.running(1), sentence=_training(30)),
-            gallery.view(2, gallery.HOSTILE, made[2]),
-            gallery.view(3, gallery.LONG, made[3], problem="Run 3-3 failed: 'Refund' alone has examples. Label texts with another label."),
+            gallery.build_view(1, "Shop messages", made[1], active=gallery.build_run_status(1), sentence=_training(30)),
+            gallery.build_view(2, gallery.HOSTILE, made[2]),
+            gallery.build_view(3, gallery.LONG, made[3], problem="Run 3-3 failed: 'Refund' alone has examples. Label texts with another label."),
         )  # fmt: skip
         eventually(lambda: _answers(found), 20, what="the board is read")
         yield found
@@ -145,7 +145,7 @@ def test_an_open_page_follows_the_run_without_being_loaded_again(page: Page, sho
     page.focus("text=Train now")
     assert page.get_attribute("progress", "value") == "30"
     first, *others = shop.views
-    shop.hang(replace(first, active=gallery.running(1, 77), sentence=_training(77)), *others)
+    shop.hang(replace(first, active=gallery.build_run_status(1, 77), sentence=_training(77)), *others)
     page.wait_for_selector("progress[value='77']", timeout=15_000)
     assert "step 77 of 120" in page.inner_text("#state")
     assert page.evaluate("window.untouched")
@@ -166,16 +166,18 @@ def test_a_page_says_when_fitloop_no_longer_answers(page: Page, shop: Adapter) -
 def test_an_open_page_of_a_new_project_gets_its_first_run_and_version(page: Page, tmp_path: Path) -> None:
     """Parts that were not there come; a part that was there stays, so that a screen reader tells what is new in it."""
     with adapter(tmp_path, SECURED) as found:
-        found.hang(gallery.view(1, "Shop messages"))
+        found.hang(gallery.build_view(1, "Shop messages"))
         eventually(lambda: _answers(found), 20, what="the board is read")
         page.goto(f"{found.url}/projects/1?asked=train")
         assert page.url == f"{found.url}/projects/1"
         assert page.locator("#run, #versions").count() == 0
         page.evaluate("window.part = document.getElementById('problems')")
-        made = gallery.versions("1-1", 1)
-        gallery.publish(found.store, made)
+        made = gallery.build_versions("1-1", 1)
+        gallery.publish_versions(found.store, made)
         found.hang(
-            gallery.view(1, "Shop messages", made, active=gallery.running(1), problem="Run 1-8 failed: why.")
+            gallery.build_view(
+                1, "Shop messages", made, active=gallery.build_run_status(1), problem="Run 1-8 failed: why."
+            )
         )
         page.wait_for_selector("#run", timeout=15_000)
         parts = page.eval_on_selector_all("[data-live]", "found => found.map(one => one.id)")
@@ -273,9 +275,9 @@ def test_none_one_and_forty_projects(page: Page, tmp_path: Path, count: int) -> 
     with adapter(tmp_path, SECURED) as found:
         views = []
         for number in range(1, count + 1):
-            made = gallery.versions(f"{number}-{number}", 2)
-            gallery.publish(found.store, made)
-            views.append(gallery.view(number, f"Project {41 - number}", made))
+            made = gallery.build_versions(f"{number}-{number}", 2)
+            gallery.publish_versions(found.store, made)
+            views.append(gallery.build_view(number, f"Project {41 - number}", made))
         found.hang(*views)
         eventually(lambda: _answers(found), 20, what="the board is read")
         eventually(

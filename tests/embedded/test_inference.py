@@ -15,15 +15,15 @@ from services.embedded.inference import CountedInference
 from services.embedded.rollout import LocalRollout
 from services.engine.inference import LocalInference
 from services.predictor import metrics
-from tests.scraped import growth, value
-from tests.versions import KEY, damage, publish, tiny_version
+from tests.scraped import metric_growth, metric_value
+from tests.versions import KEY, build_tiny_version, corrupt_file, publish_versions
 
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Registry:
     """Versions v-1 and v-2."""
     found = Registry(FileStore(tmp_path / "store"))
-    publish(found, tiny_version(tmp_path), "v-1", "v-2")
+    publish_versions(found, build_tiny_version(tmp_path), "v-1", "v-2")
     return found
 
 
@@ -39,10 +39,11 @@ def local(registry: Registry) -> Iterator[LocalInference]:
 async def test_requests_are_counted_by_what_came_of_them(registry: Registry, local: LocalInference) -> None:
     inference = CountedInference(local)
     grown = {
-        outcome: growth("fitloop_predictor_requests_total", outcome=outcome) for outcome in metrics.OUTCOMES
+        outcome: metric_growth("fitloop_predictor_requests_total", outcome=outcome)
+        for outcome in metrics.OUTCOMES
     }
-    seconds = growth("fitloop_predictor_request_seconds_count")
-    damage(registry, "v-2")
+    seconds = metric_growth("fitloop_predictor_request_seconds_count")
+    corrupt_file(registry, "v-2")
     assert await inference.ready()
     assert (await inference.scores(KEY, "v-1", ["a text"])).probabilities.shape == (1, 2)
     for version in ("v-2", "v-9"):
@@ -51,17 +52,17 @@ async def test_requests_are_counted_by_what_came_of_them(registry: Registry, loc
     found = {outcome: count() for outcome, count in grown.items() if count()}
     assert found == {"answered": 1, "refused": 1, "unknown": 1}
     assert seconds() == 3
-    assert value("fitloop_predictor_version_info", project="5", version="v-1") == 1
-    assert value("fitloop_predictor_versions", state="refused") == 2
+    assert metric_value("fitloop_predictor_version_info", project="5", version="v-1") == 1
+    assert metric_value("fitloop_predictor_versions", state="refused") == 2
 
 
 def test_loads_ahead_of_a_promotion_are_counted_once(registry: Registry, local: LocalInference) -> None:
     rollout = LocalRollout(local)
     grown = {
-        outcome: growth("fitloop_predictor_loads_total", outcome=outcome)
+        outcome: metric_growth("fitloop_predictor_loads_total", outcome=outcome)
         for outcome in ("loaded", "refused", "failed")
     }
-    damage(registry, "v-2")
+    corrupt_file(registry, "v-2")
     for _ in range(3):
         assert rollout.advance(KEY, "v-1", 0.0).done
     with pytest.raises(CorruptVersion):

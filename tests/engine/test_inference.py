@@ -26,9 +26,9 @@ from services.engine.loader import load_model
 from services.engine.model import Model
 from services.trainer.base import load_base
 from services.trainer.export import Head, attach_int8, write_sentence_transformers
-from tests.samples import manifest
-from tests.scraped import growth
-from tests.tiny import TEXTS, tiny_base
+from tests.samples import build_manifest
+from tests.scraped import metric_growth
+from tests.tiny import TEXTS, build_tiny_base
 from tests.waiting import eventually
 
 KEY = "5-1"
@@ -38,7 +38,7 @@ KEY = "5-1"
 def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Artefact]:
     """A version's folder with an int8 engine, as the trainer writes it."""
     folder = tmp_path_factory.mktemp("version")
-    base = load_base(str(tiny_base(tmp_path_factory.mktemp("base"))), 32)
+    base = load_base(str(build_tiny_base(tmp_path_factory.mktemp("base"))), 32)
     weight: NDArray[np.float32] = np.random.default_rng(0).normal(0, 1, (2, 32)).astype(np.float32)
     write_sentence_transformers(folder, base, base.encoder, Head(weight, np.zeros(2, np.float32)), ("A", "B"))
     engine, reason = attach_int8(folder, "sentence-transformers", 32, 1.0, TEXTS)
@@ -52,7 +52,7 @@ def registry(tmp_path: Path, exported: tuple[Path, Artefact]) -> Registry:
     """Versions v-1, v-2, v-3."""
     found = Registry(FileStore(tmp_path))
     for version in ("v-1", "v-2", "v-3"):
-        found.publish(exported[0], replace(manifest(version, KEY), artefact=exported[1]))
+        found.publish(exported[0], replace(build_manifest(version, KEY), artefact=exported[1]))
     return found
 
 
@@ -284,7 +284,7 @@ async def test_closing_frees_all_models(registry: Registry) -> None:
 def outcomes() -> Callable[[], dict[str, float]]:
     """What requests have found of their versions since now."""
     found = {
-        kind: growth("fitloop_engine_version_requests_total", outcome=kind)
+        kind: metric_growth("fitloop_engine_version_requests_total", outcome=kind)
         for kind in ("hit", "load", "refused")
     }
     return lambda: {kind: grown() for kind, grown in found.items() if grown()}
@@ -312,7 +312,7 @@ async def test_a_request_whose_version_finds_no_memory_is_counted_as_rejected(
     known = registry.manifest(KEY, "v-1")
     size = sum(entry.size for name, entry in known.files.items() if needed(name, "ct2-int8"))
     found = LocalInference(registry, ServingSettings(workers=1, memory_mb=1.5 * size / 1e6))
-    rejected = growth("fitloop_engine_rejected_total", reason="memory")
+    rejected = metric_growth("fitloop_engine_rejected_total", reason="memory")
     try:
         held = found._models.use((KEY, "v-1"))
         await asyncio.wrap_future(held.loaded)
@@ -326,10 +326,10 @@ async def test_a_request_whose_version_finds_no_memory_is_counted_as_rejected(
 
 async def test_what_is_in_memory_is_exported_until_it_is_closed(registry: Registry) -> None:
     versions, held_bytes = (
-        growth("fitloop_engine_versions", engine="ct2-int8"),
-        growth("fitloop_engine_held_bytes"),
+        metric_growth("fitloop_engine_versions", engine="ct2-int8"),
+        metric_growth("fitloop_engine_held_bytes"),
     )
-    limit = growth("fitloop_engine_queue_limit_texts")
+    limit = metric_growth("fitloop_engine_queue_limit_texts")
     inference = LocalInference(registry, ServingSettings(workers=1, queue_texts=77))
     await inference.scores(KEY, "v-1", ["text"])
     files = registry.manifest(KEY, "v-1").files

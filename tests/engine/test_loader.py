@@ -18,7 +18,7 @@ from services.engine.loader import load_model
 from services.engine.model import Model
 from services.trainer.base import load_base
 from services.trainer.export import Head, attach_int8, write_sentence_transformers
-from tests.tiny import TEXTS, tiny_base
+from tests.tiny import TEXTS, build_tiny_base
 
 LABELS = ("a", "b", "c")
 ROOT = Path(__file__).parents[2]
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A linear probe's version with both engines."""
     folder = tmp_path_factory.mktemp("version")
-    base = load_base(str(tiny_base(tmp_path_factory.mktemp("base"))), 32)
+    base = load_base(str(build_tiny_base(tmp_path_factory.mktemp("base"))), 32)
     random = np.random.default_rng(0)
     head = Head(random.normal(size=(3, 32)).astype(np.float32), np.zeros(3, np.float32))
     write_sentence_transformers(folder, base, base.encoder, head, LABELS)

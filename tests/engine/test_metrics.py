@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY
 
 from services.engine import metrics
 from services.engine.metrics import Now
-from tests.scraped import growth, value
+from tests.scraped import metric_growth, metric_value
 
 _ALONE = """
 import sys
@@ -86,8 +86,10 @@ def _watched(*states: Now) -> Iterator[None]:
 
 def test_the_state_of_all_engines_is_summed_up_until_they_are_closed() -> None:
     names = ("fitloop_engine_waiting_texts", "fitloop_engine_queue_limit_texts", "fitloop_engine_held_bytes")
-    before = [growth(name) for name in names]
-    int8, fp32 = (growth("fitloop_engine_versions", engine=kind) for kind in ("ct2-int8", "torch-fp32"))
+    before = [metric_growth(name) for name in names]
+    int8, fp32 = (
+        metric_growth("fitloop_engine_versions", engine=kind) for kind in ("ct2-int8", "torch-fp32")
+    )
     with _watched(Now(3, 100, ("ct2-int8", "ct2-int8"), 500), Now(4, 50, ("ct2-int8", "torch-fp32"), 70)):
         assert [grown() for grown in before] == [7, 150, 570]
         assert (int8(), fp32()) == (3, 1)
@@ -97,19 +99,19 @@ def test_the_state_of_all_engines_is_summed_up_until_they_are_closed() -> None:
 
 def test_an_engine_of_another_kind_is_shown_as_well() -> None:
     with _watched(Now(0, 1, ("onnx",), 0)):
-        assert value("fitloop_engine_versions", engine="onnx") == 1
+        assert metric_value("fitloop_engine_versions", engine="onnx") == 1
 
 
 def test_gpu_memory_is_there_where_one_is_used() -> None:
     with _watched(Now(0, 1, (), 0, 10), Now(0, 1, (), 0)):
-        assert value("fitloop_engine_gpu_memory_bytes") == 10
+        assert metric_value("fitloop_engine_gpu_memory_bytes") == 10
     assert REGISTRY.get_sample_value("fitloop_engine_gpu_memory_bytes") is None
 
 
 def test_a_batch_counts_its_texts_their_tokens_and_what_filled_them_up() -> None:
     names = ("texts_total", "tokens_total", "padding_tokens_total", "batch_texts_sum", "batch_texts_count")
-    grown = [growth(f"fitloop_engine_{name}") for name in names]
-    seconds = growth("fitloop_engine_inference_seconds_sum")
+    grown = [metric_growth(f"fitloop_engine_{name}") for name in names]
+    seconds = metric_growth("fitloop_engine_inference_seconds_sum")
     metrics.computed([3, 5, 10], 0.25)
     assert [found() for found in grown] == [3, 18, 12, 3, 1]
     assert seconds() == pytest.approx(0.25)

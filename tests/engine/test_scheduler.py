@@ -16,7 +16,7 @@ from services.engine.model import Model
 from services.engine.protocol import Logits, Scores, TokenIds
 from services.engine.scheduler import Scheduler
 from services.engine.tokenise import prepare
-from tests.scraped import growth
+from tests.scraped import metric_growth
 from tests.waiting import eventually
 
 WORDS = {f"w{n}": n for n in range(50)}
@@ -286,9 +286,9 @@ def test_each_stage_of_a_request_is_counted() -> None:
     engine = Arithmetic()
     model = _model(engine)
     names = ("tokenise_seconds_count", "queue_seconds_count", "inference_seconds_count", "texts_total")
-    grown = [growth(f"fitloop_engine_{name}") for name in names]
-    tokens, padding = (growth(f"fitloop_engine_{name}_total") for name in ("tokens", "padding_tokens"))
-    waited = growth("fitloop_engine_queue_seconds_sum")
+    grown = [metric_growth(f"fitloop_engine_{name}") for name in names]
+    tokens, padding = (metric_growth(f"fitloop_engine_{name}_total") for name in ("tokens", "padding_tokens"))
+    waited = metric_growth("fitloop_engine_queue_seconds_sum")
     with _scheduler(streams=1) as scheduler:
         engine.go.clear()
         first = scheduler.submit(model, ["w1 w1 w1"])
@@ -306,8 +306,8 @@ def test_a_batch_that_fails_is_not_counted_and_a_full_queue_is() -> None:
     model = _model(engine)
     engine.fails_on = 1
     texts, rejected = (
-        growth("fitloop_engine_texts_total"),
-        growth("fitloop_engine_rejected_total", reason="queue_full"),
+        metric_growth("fitloop_engine_texts_total"),
+        metric_growth("fitloop_engine_rejected_total", reason="queue_full"),
     )
     with _scheduler(streams=1, queue_texts=2) as scheduler:
         engine.go.clear()

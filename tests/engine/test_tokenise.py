@@ -16,12 +16,12 @@ from services.engine.tokenise import (
     open_tokenizer,
     pad_id_of,
 )
-from tests.tiny import tiny_base
+from tests.tiny import build_tiny_base
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_base(tmp_path_factory.mktemp("base"))
+    return build_tiny_base(tmp_path_factory.mktemp("base"))
 
 
 def test_texts_are_cut_at_max_length_and_never_padded(folder: Path) -> None:

@@ -15,22 +15,22 @@ from services.core.table import ServingTable
 from services.engine.inference import LocalInference
 from services.predictor.crashes import Crashes
 from services.predictor.keeper import Keeper
-from tests.versions import KEY, publish, tiny_version
+from tests.versions import KEY, build_tiny_version, publish_versions
 
 MakeKeeper = Callable[..., Keeper]
 
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Artefact]:
-    return tiny_version(tmp_path_factory.mktemp("made"))
+    return build_tiny_version(tmp_path_factory.mktemp("made"))
 
 
 @pytest.fixture
 def registry(tmp_path: Path, made: tuple[Path, Artefact]) -> Registry:
     """Versions v-1, v-2, v-3 of project 5, w-1 of project 6."""
     found = Registry(FileStore(tmp_path / "store"))
-    publish(found, made, "v-1", "v-2", "v-3")
-    publish(found, made, "w-1", key="6-1")
+    publish_versions(found, made, "v-1", "v-2", "v-3")
+    publish_versions(found, made, "w-1", key="6-1")
     assert KEY == "5-1"
     return found
 

@@ -11,7 +11,7 @@ from services.core.errors import FitloopError, StoreUnreachable
 from services.core.registry import Registry
 from services.predictor.keeper import Keeper, currents, named, targets
 from tests.predictor.conftest import MakeKeeper
-from tests.versions import KEY, damage, name
+from tests.versions import KEY, corrupt_file, write_serving_table
 from tests.waiting import eventually
 
 
@@ -59,7 +59,7 @@ def test_without_a_table_it_is_ready_and_holds_nothing(keeper_of: MakeKeeper) ->
 def test_it_is_ready_with_current_and_target_of_all_projects(
     keeper_of: MakeKeeper, registry: Registry, mode: str
 ) -> None:
-    name(registry, {KEY: Served("v-1", "v-2", "v-3"), "6-1": Served("w-1")})
+    write_serving_table(registry, {KEY: Served("v-1", "v-2", "v-3"), "6-1": Served("w-1")})
     state = turn(keeper_of(mode))
     assert state["ready"]
     assert state["table"] == [1, 1]
@@ -74,9 +74,9 @@ def test_reload_loads_a_target_beside_what_it_holds_and_rolling_leaves_that_to_n
     keeper_of: MakeKeeper, registry: Registry
 ) -> None:
     reload, rolling = keeper_of("reload"), keeper_of("rolling")
-    name(registry, {KEY: Served("v-1")})
+    write_serving_table(registry, {KEY: Served("v-1")})
     assert turn(reload)["held"] == turn(rolling)["held"] == {KEY: ["v-1"]}
-    name(registry, {KEY: Served("v-1", target="v-2")})
+    write_serving_table(registry, {KEY: Served("v-1", target="v-2")})
     assert sorted(turn(reload)["held"][KEY]) == ["v-1", "v-2"]
     assert turn(rolling)["held"] == {KEY: ["v-1"]}
     assert rolling.may_serve(KEY, "v-2")
@@ -85,8 +85,8 @@ def test_reload_loads_a_target_beside_what_it_holds_and_rolling_leaves_that_to_n
 def test_a_broken_version_is_refused_and_all_others_are_served(
     keeper_of: MakeKeeper, registry: Registry
 ) -> None:
-    whole = damage(registry, "v-2")
-    name(registry, {KEY: Served("v-1", target="v-2"), "6-1": Served("w-1")})
+    whole = corrupt_file(registry, "v-2")
+    write_serving_table(registry, {KEY: Served("v-1", target="v-2"), "6-1": Served("w-1")})
     keeper = keeper_of()
     state = turn(keeper)
     assert state["ready"]
@@ -112,7 +112,7 @@ def test_a_version_without_a_readable_manifest_is_refused(
         registry.store.delete(key)
     else:
         registry.store.write(key, manifest)
-    name(registry, {KEY: Served("v-1", target="v-2")})
+    write_serving_table(registry, {KEY: Served("v-1", target="v-2")})
     state = turn(keeper_of())
     assert state["ready"]
     assert any(part in state["refused"][KEY]["v-2"] for part in reason.split("|"))
@@ -124,7 +124,7 @@ def test_a_version_of_a_newer_release_is_not_refused_and_holds_up_nothing(
     key = f"projects/{KEY}/versions/v-2/manifest.json"
     whole = registry.store.read(key)
     registry.store.write(key, b'{"format": 99}')
-    name(registry, {KEY: Served("v-1", target="v-2")})
+    write_serving_table(registry, {KEY: Served("v-1", target="v-2")})
     keeper = keeper_of()
     state = turn(keeper)
     assert state["ready"]
@@ -141,13 +141,13 @@ def test_a_version_of_a_newer_release_is_not_refused_and_holds_up_nothing(
 def test_a_withdrawn_target_leaves_and_its_refusal_is_forgotten(
     keeper_of: MakeKeeper, registry: Registry
 ) -> None:
-    damage(registry, "v-3")
+    corrupt_file(registry, "v-3")
     keeper = keeper_of()
-    name(registry, {KEY: Served("v-1", target="v-2")})
+    write_serving_table(registry, {KEY: Served("v-1", target="v-2")})
     assert sorted(turn(keeper)["held"][KEY]) == ["v-1", "v-2"]
-    name(registry, {KEY: Served("v-1", target="v-3")})
+    write_serving_table(registry, {KEY: Served("v-1", target="v-3")})
     assert turn(keeper)["held"] == {KEY: ["v-1"]}
-    name(registry, {KEY: Served("v-1")})
+    write_serving_table(registry, {KEY: Served("v-1")})
     assert turn(keeper)["refused"] == {}
 
 
@@ -155,16 +155,16 @@ def test_only_what_the_table_names_or_named_last_for_that_project_may_be_asked_f
     keeper_of: MakeKeeper, registry: Registry
 ) -> None:
     keeper = keeper_of()
-    name(registry, {KEY: Served("v-2", "v-1"), "6-1": Served()})
+    write_serving_table(registry, {KEY: Served("v-2", "v-1"), "6-1": Served()})
     turn(keeper)
-    name(registry, {KEY: Served("v-3", "v-2"), "6-1": Served()})
+    write_serving_table(registry, {KEY: Served("v-3", "v-2"), "6-1": Served()})
     turn(keeper)
-    name(registry, {KEY: Served("v-3", "v-2"), "6-1": Served("w-1")})
+    write_serving_table(registry, {KEY: Served("v-3", "v-2"), "6-1": Served("w-1")})
     turn(keeper)
     assert all(keeper.may_serve(KEY, version) for version in ("v-1", "v-2", "v-3"))
     assert not keeper.may_serve(KEY, "v-4")
     assert not keeper.may_serve("7-1", "v-1")
-    name(registry, {"6-1": Served("w-1")})
+    write_serving_table(registry, {"6-1": Served("w-1")})
     assert turn(keeper)["held"] == {"6-1": ["w-1"]}
     assert not keeper.may_serve(KEY, "v-3"), "a deleted project is served no more"
 
@@ -173,7 +173,7 @@ def test_what_serves_but_has_no_room_is_left_to_whoever_asks(
     keeper_of: MakeKeeper, registry: Registry
 ) -> None:
     keeper = keeper_of(memory_mb=1.5 * megabytes(registry))
-    name(registry, {KEY: Served("v-1", since=1.0), "6-1": Served("w-1", since=2.0)})
+    write_serving_table(registry, {KEY: Served("v-1", since=1.0), "6-1": Served("w-1", since=2.0)})
     state = turn(keeper)
     assert (state["ready"], state["held"]) == (True, {"6-1": ["w-1"]})
     assert turn(keeper)["held"] == {"6-1": ["w-1"]}
@@ -185,14 +185,16 @@ def test_more_projects_than_may_be_held_do_not_keep_it_from_being_ready(
     keeper_of: MakeKeeper, registry: Registry
 ) -> None:
     keeper = keeper_of(loaded_models=2)
-    name(registry, {KEY: Served("v-1", since=1.0), "6-1": Served("w-1"), "7-1": Served("gone", since=2.0)})
+    write_serving_table(
+        registry, {KEY: Served("v-1", since=1.0), "6-1": Served("w-1"), "7-1": Served("gone", since=2.0)}
+    )
     state = turn(keeper)
     assert state["ready"]
     assert set(state["held"]) == {KEY, "6-1"}
 
 
 def test_a_version_larger_than_the_whole_budget_is_refused(keeper_of: MakeKeeper, registry: Registry) -> None:
-    name(registry, {KEY: Served("v-1", target="v-2")})
+    write_serving_table(registry, {KEY: Served("v-1", target="v-2")})
     state = turn(keeper_of(memory_mb=0.5 * megabytes(registry)))
     assert state["ready"]
     assert "FITLOOP_MODEL_MEMORY_MB" in state["refused"][KEY]["v-2"]
@@ -202,10 +204,10 @@ def test_a_target_waits_until_there_is_room_beside_what_is_in_use(
     keeper_of: MakeKeeper, registry: Registry
 ) -> None:
     keeper = keeper_of(memory_mb=1.5 * megabytes(registry))
-    name(registry, {KEY: Served("v-1")})
+    write_serving_table(registry, {KEY: Served("v-1")})
     turn(keeper)
     held = keeper.inference._models.use((KEY, "v-1"))
-    name(registry, {KEY: Served("v-1", target="v-2")})
+    write_serving_table(registry, {KEY: Served("v-1", target="v-2")})
     state = turn(keeper)
     assert (state["held"], state["refused"]) == ({KEY: ["v-1"]}, {})
     assert "no memory for version v-2" in state["delayed"][KEY]["v-2"]
@@ -216,9 +218,9 @@ def test_a_target_waits_until_there_is_room_beside_what_is_in_use(
 
 def test_what_was_refused_to_who_asked_is_said(keeper_of: MakeKeeper, registry: Registry) -> None:
     keeper = keeper_of("rolling")
-    name(registry, {KEY: Served("v-1", "v-2")})
+    write_serving_table(registry, {KEY: Served("v-1", "v-2")})
     turn(keeper)
-    damage(registry, "v-2")
+    corrupt_file(registry, "v-2")
     with pytest.raises(FitloopError):
         keeper.inference._models.use((KEY, "v-2")).loaded.result(20)
     assert list(turn(keeper)["refused"][KEY]) == ["v-2"]
@@ -226,7 +228,7 @@ def test_what_was_refused_to_who_asked_is_said(keeper_of: MakeKeeper, registry: 
 
 def test_before_the_flip_the_version_before_is_told(keeper_of: MakeKeeper, registry: Registry) -> None:
     keeper = keeper_of()
-    name(registry, {KEY: Served("v-2", "v-1", since=4e9), "6-1": Served("w-1", since=1.0)})
+    write_serving_table(registry, {KEY: Served("v-2", "v-1", since=4e9), "6-1": Served("w-1", since=1.0)})
     turn(keeper)
     assert (keeper.told(KEY), keeper.told("6-1"), keeper.told("7-1")) == ("v-1", "w-1", None)
 
@@ -235,7 +237,7 @@ def test_it_stays_ready_and_serves_while_the_bucket_is_away(
     keeper_of: MakeKeeper, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keeper = keeper_of()
-    name(registry, {KEY: Served("v-1")})
+    write_serving_table(registry, {KEY: Served("v-1")})
     away, broken = StoreUnreachable("the bucket is away"), {"is": False}
     original = type(registry.store).read_changed
 
@@ -253,7 +255,7 @@ def test_it_stays_ready_and_serves_while_the_bucket_is_away(
         assert keeper.ready
         assert keeper.state()["held"] == {KEY: ["v-1"]}
         broken["is"] = False
-        name(registry, {KEY: Served("v-1", target="v-2")})
+        write_serving_table(registry, {KEY: Served("v-1", target="v-2")})
         eventually(lambda: len(keeper.state()["held"][KEY]) == 2)
         assert keeper._trouble == ""
     finally:
@@ -263,7 +265,7 @@ def test_it_stays_ready_and_serves_while_the_bucket_is_away(
 def test_a_version_whose_files_cannot_be_reached_keeps_a_new_pod_from_being_ready(
     keeper_of: MakeKeeper, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name(registry, {KEY: Served("v-1")})
+    write_serving_table(registry, {KEY: Served("v-1")})
     keeper = keeper_of()
     with monkeypatch.context() as patched:
 

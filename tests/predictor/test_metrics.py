@@ -24,8 +24,8 @@ from services.core.registry import Registry
 from services.predictor import metrics
 from services.predictor.metrics import OUTCOMES
 from tests.predictor.conftest import MakeKeeper
-from tests.scraped import growth, value
-from tests.versions import KEY, damage, name
+from tests.scraped import metric_growth, metric_value
+from tests.versions import KEY, corrupt_file, write_serving_table
 
 
 @pytest.fixture(autouse=True)
@@ -74,8 +74,8 @@ def test_each_error_has_its_outcome(error: FitloopError, outcome: str, is_refusa
 
 def test_a_request_and_a_load_are_counted_with_their_seconds() -> None:
     names = ("request_seconds_sum", "load_seconds_sum", "load_seconds_count")
-    grown = [growth(f"fitloop_predictor_{name}") for name in names]
-    refused = growth("fitloop_predictor_loads_total", outcome="refused")
+    grown = [metric_growth(f"fitloop_predictor_{name}") for name in names]
+    refused = metric_growth("fitloop_predictor_loads_total", outcome="refused")
     metrics.answered("answered", 0.5)
     metrics.loaded("loaded", 2.0)
     metrics.loaded("refused")
@@ -87,9 +87,9 @@ def test_versions_in_memory_are_named_by_label_studios_id_of_the_project() -> No
     names = [("6-1", "w-1"), ("5-1", "v-1"), ("5-1", "v-2"), ("5-9", "v-1")]
     metrics.watch(lambda: names, lambda: ("one",))
     for project, version in (("5", "v-1"), ("5", "v-2"), ("6", "w-1")):
-        assert value("fitloop_predictor_version_info", project=project, version=version) == 1
-    assert value("fitloop_predictor_versions", state="held") == 4
-    assert value("fitloop_predictor_versions", state="refused") == 1
+        assert metric_value("fitloop_predictor_version_info", project=project, version=version) == 1
+    assert metric_value("fitloop_predictor_versions", state="held") == 4
+    assert metric_value("fitloop_predictor_versions", state="refused") == 1
     samples = [sample for family in REGISTRY.collect() for sample in family.samples]
     infos = [sample.labels for sample in samples if sample.name == "fitloop_predictor_version_info"]
     assert len(infos) == 3, (
@@ -103,10 +103,10 @@ def test_versions_in_memory_are_named_by_label_studios_id_of_the_project() -> No
 def test_what_a_keeper_holds_and_has_refused_is_exported(registry: Registry, keeper_of: MakeKeeper) -> None:
     keeper = keeper_of()
     metrics.watch(keeper.inference.held, keeper.refusals)
-    damage(registry, "v-2")
-    name(registry, {KEY: Served("v-1", target="v-2")})
+    corrupt_file(registry, "v-2")
+    write_serving_table(registry, {KEY: Served("v-1", target="v-2")})
     keeper.look()
     keeper.load()
-    assert value("fitloop_predictor_version_info", project="5", version="v-1") == 1
-    assert value("fitloop_predictor_versions", state="held") == 1
-    assert value("fitloop_predictor_versions", state="refused") == 1
+    assert metric_value("fitloop_predictor_version_info", project="5", version="v-1") == 1
+    assert metric_value("fitloop_predictor_versions", state="held") == 1
+    assert metric_value("fitloop_predictor_versions", state="refused") == 1

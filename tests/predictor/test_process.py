@@ -25,8 +25,8 @@ from services.predictor.keeper import Keeper
 from services.predictor.management import Management
 from tests.buckets import ENDPOINT, SECRET, needs_s3
 from tests.buckets import KEY as ACCESS_KEY
-from tests.fakes_s3 import bucket_at
-from tests.versions import KEY, damage, name
+from tests.fakes_s3 import serve_bucket
+from tests.versions import KEY, corrupt_file, write_serving_table
 from tests.waiting import eventually
 
 KEYS = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"}
@@ -104,17 +104,17 @@ def started(registry: Registry, tmp_path: Path) -> Iterator[Callable[[], Predict
 
 def test_from_start_to_end(registry: Registry, started: Callable[[], Predictor]) -> None:
     """It speaks v1 and v2, loads a target, refuses a broken one, answers what it was asked before SIGTERM, and exits 0."""
-    name(registry, {KEY: Served("v-1")})
+    write_serving_table(registry, {KEY: Served("v-1")})
     predictor = started()
     answer = predictor.post(f"/v1/models/p{KEY}:predict", instances=["a text"])
     assert answer.json()["version"] == "v-1"
     assert predictor.post(f"/v2/repository/models/p{KEY}/unload").status_code == 403
     assert httpx.get(f"http://127.0.0.1:{predictor.port}/v2").json()["name"] == "kserve"
 
-    name(registry, {KEY: Served("v-1", target="v-2")})
+    write_serving_table(registry, {KEY: Served("v-1", target="v-2")})
     eventually(lambda: "v-2" in predictor.state()["held"][KEY])
-    damage(registry, "v-3")
-    name(registry, {KEY: Served("v-1", target="v-3")})
+    corrupt_file(registry, "v-3")
+    write_serving_table(registry, {KEY: Served("v-1", target="v-3")})
     eventually(lambda: predictor.state()["refused"])
     assert predictor.state()["held"] == {KEY: ["v-1"]}
     assert predictor.is_ready()
@@ -198,7 +198,7 @@ def test_a_bucket_that_answers_late_is_waited_for(tmp_path: Path) -> None:
         live = predictor.get("/livez")
         assert live is not None
         assert live.status_code == 200
-        with bucket_at(port):
+        with serve_bucket(port):
             eventually(predictor.is_ready, 60)
             predictor.process.send_signal(signal.SIGTERM)
             assert predictor.process.wait(60) == 0
@@ -212,7 +212,7 @@ def test_a_bucket_that_answers_late_is_waited_for(tmp_path: Path) -> None:
 
 def test_a_bucket_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     port = free_port()
-    with bucket_at(port):
+    with serve_bucket(port):
         status, said = _run(
             tmp_path,
             **KEYS,

@@ -18,8 +18,8 @@ from services.core.registry import Registry
 from services.predictor.keeper import Keeper
 from services.predictor.routes import LARGE, LARGEST, Routes
 from tests.predictor.conftest import MakeKeeper
-from tests.scraped import value
-from tests.versions import KEY, damage, name
+from tests.scraped import metric_value
+from tests.versions import KEY, corrupt_file, write_serving_table
 
 V2 = f"/v2/models/p{KEY}/infer"
 V1 = f"/v1/models/p{KEY}:predict"
@@ -29,7 +29,7 @@ V1 = f"/v1/models/p{KEY}:predict"
 def keeper(keeper_of: MakeKeeper, registry: Registry) -> Keeper:
     """Project 5 serves v-1, before it v-2."""
     found = keeper_of("rolling")
-    name(registry, {KEY: Served("v-1", "v-2")})
+    write_serving_table(registry, {KEY: Served("v-1", "v-2")})
     found.look()
     found.load()
     return found
@@ -94,7 +94,7 @@ async def test_what_is_not_named_is_not_found(client: httpx.AsyncClient) -> None
 
 
 async def test_a_broken_version_is_424_with_its_reason(client: httpx.AsyncClient, registry: Registry) -> None:
-    damage(registry, "v-2")
+    corrupt_file(registry, "v-2")
     answer = await client.post(V2, json=v2("a", version="v-2"))
     assert answer.status_code == 424
     assert "differs from its manifest" in answer.json()["error"]
@@ -122,12 +122,12 @@ async def test_each_error_has_its_status_and_is_counted(
         raise error
 
     monkeypatch.setattr(keeper.inference, "scores", fail)
-    before = value("fitloop_predictor_requests_total", outcome=outcome)
+    before = metric_value("fitloop_predictor_requests_total", outcome=outcome)
     answer = await client.post(V2, json=v2("a"))
     assert answer.status_code == status
     assert ("Retry-After" in answer.headers) == (status == 503)
     assert "secret" not in answer.text
-    assert value("fitloop_predictor_requests_total", outcome=outcome) == before + 1
+    assert metric_value("fitloop_predictor_requests_total", outcome=outcome) == before + 1
 
 
 async def test_what_others_ask_of_a_server_of_models(client: httpx.AsyncClient, keeper: Keeper) -> None:

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from services.trainer.preemption import Stop
-from tests.tiny import tiny_base
+from tests.tiny import build_tiny_base
 from tests.trainer.world import TrainerWorld
 
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_base(tmp_path_factory.mktemp("base"), spread=0.3)
+    return build_tiny_base(tmp_path_factory.mktemp("base"), spread=0.3)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import pytest
 
 from services.trainer import __main__ as module
 from services.trainer.__main__ import main
-from tests.listening import listening
+from tests.listening import serve_http
 from tests.trainer.world import TrainerWorld
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +46,7 @@ sys.addaudithook(hook)
 
 
 @contextmanager
-def served(world: TrainerWorld) -> Iterator[str]:
+def serve_label_studio(world: TrainerWorld) -> Iterator[str]:
     """Label Studio's address."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -79,16 +79,16 @@ def served(world: TrainerWorld) -> Iterator[str]:
         def log_message(self, format: str, *_: object) -> None:  # noqa: A002 - the base class's name
             """Say nothing."""
 
-    with listening(Handler) as url:
+    with serve_http(Handler) as url:
         yield url
 
 
-def environment(url: str, **more: str) -> dict[str, str]:
+def trainer_environment(url: str, **more: str) -> dict[str, str]:
     given = {"LABEL_STUDIO_URL": url, "LABEL_STUDIO_API_KEY": "secret", "FITLOOP_LOG_FORMAT": "json"}
     return os.environ | given | {"PYTHONPATH": str(ROOT)} | more
 
 
-def command(world: TrainerWorld, run: str) -> list[str]:
+def trainer_command(world: TrainerWorld, run: str) -> list[str]:
     return [sys.executable, "-P", "-m", "services.trainer", "--run", f"{world.store.url}/runs/{run}"]
 
 
@@ -102,7 +102,7 @@ def temporary_files(world: TrainerWorld) -> Iterator[Path]:
     return temporary(world).rglob("*")
 
 
-def struck(
+def run_with_signal(
     world: TrainerWorld,
     run: str,
     place: str,
@@ -123,15 +123,15 @@ def struck(
     temporary(world).mkdir(exist_ok=True)
     rule = (place, str(world.folder / exists) if exists else "", says, int(by))
     (hooks / "sitecustomize.py").write_text(_WATCH.format(rule=rule))
-    with served(world) as url:
-        given = environment(
+    with serve_label_studio(world) as url:
+        given = trainer_environment(
             url, PYTHONPATH=f"{hooks}{os.pathsep}{ROOT}", TMPDIR=str(temporary(world)), **more
         )
         return subprocess.run(
-            command(world, run), env=given, capture_output=True, text=True, check=False, timeout=120
+            trainer_command(world, run), env=given, capture_output=True, text=True, check=False, timeout=120
         )
 
 
-def in_process(world: TrainerWorld, run: str, monkeypatch: pytest.MonkeyPatch) -> int:
+def run_in_process(world: TrainerWorld, run: str, monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr(module, "LabelStudio", lambda _: world.labelstudio)
     return main(["--run", f"{world.store.url}/runs/{run}"])

@@ -15,17 +15,17 @@ from services.core.store.files import FileStore
 from services.engine.tokenise import encode
 from services.engine.torch import padded
 from services.trainer.base import load_base
-from tests.tiny import ARCHITECTURES, TEXTS, minilm, tiny_base
+from tests.tiny import ARCHITECTURES, TEXTS, build_tiny_base, minilm
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_base(tmp_path_factory.mktemp("base"))
+    return build_tiny_base(tmp_path_factory.mktemp("base"))
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_architecture_loads_and_reads_texts_of_any_length(tmp_path: Path, architecture: str) -> None:
-    base = load_base(str(tiny_base(tmp_path, architecture)), 256)
+    base = load_base(str(build_tiny_base(tmp_path, architecture)), 256)
     assert base.max_length == (64 if base.pad_id == 1 else 66), "66 positions, of which 2 may be no token's"
     ids, mask = padded(encode(base.tokenizer, [*TEXTS, "order " * 500]), base.pad_id)
     assert ids.shape[1] == base.max_length

@@ -16,13 +16,13 @@ from services.core.domain import Method
 from services.core.errors import BadConfig
 from services.trainer.base import load_base, load_classifier
 from services.trainer.base_check import Subject
-from tests.architectures import build
-from tests.tiny import tiny_base
+from tests.architectures import build_architecture
+from tests.tiny import build_tiny_base
 
 
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_base(tmp_path_factory.mktemp("bert"))
+    return build_tiny_base(tmp_path_factory.mktemp("bert"))
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def test_a_classifier_with_other_labels_gets_a_new_head(base: Path, tmp_path: Pa
 def test_a_decoder_gets_a_padding_token_by_which_batches_change_nothing(
     tmp_path: Path, architecture: str, pad: int | None
 ) -> None:
-    build(tmp_path, architecture)
+    build_architecture(tmp_path, architecture)
     changed(tmp_path, pad_token_id=pad)
     base = load_base(str(tmp_path), 32, Method.FINETUNE)
     assert base.padded
@@ -148,12 +148,12 @@ def test_a_decoder_gets_a_padding_token_by_which_batches_change_nothing(
 
 @pytest.mark.parametrize("architecture", ["fnet", "nystromformer"])
 def test_an_architecture_that_padding_changes_is_known(tmp_path: Path, architecture: str) -> None:
-    build(tmp_path, architecture)
+    build_architecture(tmp_path, architecture)
     assert not load_base(str(tmp_path), 32).padded
 
 
 def test_an_architecture_that_wants_more_than_a_text_is_refused(tmp_path: Path) -> None:
-    build(tmp_path, "perceiver")
+    build_architecture(tmp_path, "perceiver")
     assert "its architecture, perceiver, failed to read a text." in refusal(tmp_path)
 
 
@@ -178,7 +178,7 @@ def test_what_cannot_be_fine_tuned_may_be_probed(base: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("method", [Method.FINETUNE, Method.LP_FT])
 def test_what_cannot_be_trained_may_be_probed_as_it_is(tmp_path: Path, method: Method) -> None:
-    build(tmp_path, "reformer")
+    build_architecture(tmp_path, "reformer")
     assert load_base(str(tmp_path), 32, Method.LINEAR_PROBE).width == 64, "two halves of 32"
     sentence = refusal(tmp_path, method)
     assert "its architecture, reformer, failed to be trained" in sentence

@@ -14,8 +14,8 @@ import pytest
 from services.core.domain import Method, RunState
 from services.core.registry import Registry
 from services.core.runs import Runs
-from tests.buckets import ENDPOINT, KEY, SECRET, bucket, needs_s3, s3_store
-from tests.trainer.process import command, environment, served
+from tests.buckets import ENDPOINT, KEY, SECRET, build_s3_store, needs_s3, temporary_bucket
+from tests.trainer.process import serve_label_studio, trainer_command, trainer_environment
 from tests.trainer.world import TrainerWorld
 from tests.waiting import eventually
 
@@ -25,12 +25,12 @@ pytestmark = needs_s3
 @pytest.fixture
 def in_bucket(world: TrainerWorld) -> Iterator[TrainerWorld]:
     """The world, with its base model and everything else in a bucket."""
-    with bucket() as name:
+    with temporary_bucket() as name:
         cache = world.folder.parent / "cache"
-        base = s3_store(f"s3://{name}/base/", cache)
+        base = build_s3_store(f"s3://{name}/base/", cache)
         for path in world.base.iterdir():
             base.upload(path, path.name)
-        world.store = s3_store(f"s3://{name}/loop/", cache)  # type: ignore[assignment]  # by the same Protocol
+        world.store = build_s3_store(f"s3://{name}/loop/", cache)  # type: ignore[assignment]  # by the same Protocol
         world.runs, world.registry = Runs(world.store), Registry(world.store)
         world.base = f"{base.url}/"  # type: ignore[assignment]  # as BASELINE_MODEL_NAME
         yield world
@@ -95,8 +95,8 @@ def line() -> Iterator[Line]:
 
 def started(world: TrainerWorld, url: str, run: str, endpoint: str = ENDPOINT) -> subprocess.Popen[bytes]:
     keys = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "FITLOOP_S3_ENDPOINT": endpoint}
-    given = environment(url, **keys, FITLOOP_S3_TIMEOUT_SECONDS="1")
-    return subprocess.Popen(command(world, run), env=given)
+    given = trainer_environment(url, **keys, FITLOOP_S3_TIMEOUT_SECONDS="1")
+    return subprocess.Popen(trainer_command(world, run), env=given)
 
 
 def ended(process: subprocess.Popen[bytes]) -> int:
@@ -107,7 +107,7 @@ def test_a_run_reads_its_base_model_and_publishes_its_version(in_bucket: Trainer
     world = in_bucket
     world.label(30)
     run = world.request()
-    with served(world) as url:
+    with serve_label_studio(world) as url:
         assert ended(started(world, url, run)) == 0
     assert world.status(run).state is RunState.DONE
     assert world.registry.versions(world.key) == ["support-1"]
@@ -123,7 +123,7 @@ def test_a_run_that_was_asked_to_end_goes_on_from_its_checkpoint_in_the_bucket(
     world = in_bucket
     world.label(60)
     run = world.request(Method.FINETUNE, num_train_epochs=200.0, budget_seconds=600.0)  # seconds a part
-    with served(world) as url:
+    with serve_label_studio(world) as url:
         first = started(world, url, run)
         eventually(lambda: _is_training(world, run), 240, what="a few steps are done")
         first.send_signal(signal.SIGTERM)
@@ -142,7 +142,7 @@ def test_a_bucket_that_is_away_while_a_version_is_published_is_waited_for(
     world = in_bucket
     world.label(30)
     run = world.request()
-    with served(world) as url:
+    with serve_label_studio(world) as url:
         process = started(world, url, run, line.endpoint)
         eventually(  # each of them is over in a moment, and all come before the version is stored
             lambda: (status := world.runs.status(run)) is not None and status.stage in BEFORE_PUBLISHING, 240

@@ -23,7 +23,7 @@ from services.trainer.export import (
     write_sequence_classification,
 )
 from services.trainer.int8 import compare
-from tests.tiny import ARCHITECTURES, TEXTS, minilm, tiny_base
+from tests.tiny import ARCHITECTURES, TEXTS, build_tiny_base, minilm
 
 LABELS = ("late", "broken", "refund")
 ALL_TEXTS = [*TEXTS, "", "order " * 500]
@@ -59,7 +59,7 @@ def _served(folder: Path, layout: str, engine: str) -> NDArray[np.float32]:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_probe_answers_after_reload_what_it_answered_in_memory(tmp_path: Path, architecture: str) -> None:
-    base = load_base(str(tiny_base(tmp_path / "base", architecture)), 256)
+    base = load_base(str(build_tiny_base(tmp_path / "base", architecture)), 256)
     head = _probe(tmp_path / "model", base)
     output, mask = _hidden(base.encoder, base)
     weights = mask.unsqueeze(-1).float()
@@ -73,7 +73,7 @@ def test_a_probe_answers_after_reload_what_it_answered_in_memory(tmp_path: Path,
 def test_a_classifier_answers_after_reload_what_it_answered_in_memory(
     tmp_path: Path, architecture: str
 ) -> None:
-    base = load_base(str(tiny_base(tmp_path / "base", architecture)), 256)
+    base = load_base(str(build_tiny_base(tmp_path / "base", architecture)), 256)
     model = _classifier(tmp_path / "model", base)
     output, _ = _hidden(model, base)
     assert np.abs(_served(tmp_path / "model", SC, "torch-fp32") - output.logits.numpy()).max() < 1e-4
@@ -82,7 +82,7 @@ def test_a_classifier_answers_after_reload_what_it_answered_in_memory(
 @pytest.mark.parametrize("architecture", CONVERTIBLE)
 @pytest.mark.parametrize("layout", [ST, SC])
 def test_int8_answers_like_fp32(tmp_path: Path, architecture: str, layout: str) -> None:
-    base = load_base(str(tiny_base(tmp_path / "base", architecture)), 256)
+    base = load_base(str(build_tiny_base(tmp_path / "base", architecture)), 256)
     (_probe if layout == ST else _classifier)(tmp_path / "model", base)
     # Random weights at a width of 32 round worse than trained ones at 384: the temperature makes up for it.
     engine, reason = attach_int8(tmp_path / "model", layout, 256, 4.0, TEXTS)
@@ -100,7 +100,7 @@ def test_without_quantisation_the_conversion_is_exact(
 ) -> None:
     """Positions, token types, layer norms, pooling and the head in numpy are torch's; only rounding is int8's."""
     monkeypatch.setattr(int8, "QUANTIZATION", "float32")
-    base = load_base(str(tiny_base(tmp_path / "base", architecture)), 256)
+    base = load_base(str(build_tiny_base(tmp_path / "base", architecture)), 256)
     (_probe if layout == ST else _classifier)(tmp_path / "model", base)
     assert attach_int8(tmp_path / "model", layout, 256, 1.0, TEXTS)[0] == "ct2-int8"
     difference = _served(tmp_path / "model", layout, "torch-fp32") - _served(
@@ -110,7 +110,7 @@ def test_without_quantisation_the_conversion_is_exact(
 
 
 def test_an_architecture_without_int8_is_served_in_fp32_with_the_reason(tmp_path: Path) -> None:
-    base = load_base(str(tiny_base(tmp_path / "base", "deberta-v2")), 256)
+    base = load_base(str(build_tiny_base(tmp_path / "base", "deberta-v2")), 256)
     _probe(tmp_path / "model", base)
     expected = ("torch-fp32", "deberta-v2 has no int8 engine yet: served in fp32.")
     assert attach_int8(tmp_path / "model", ST, 256, 1.0, TEXTS) == expected
@@ -118,7 +118,7 @@ def test_an_architecture_without_int8_is_served_in_fp32_with_the_reason(tmp_path
 
 
 def test_int8_that_differs_is_refused_and_removed(tmp_path: Path) -> None:
-    base = load_base(str(tiny_base(tmp_path / "base")), 256)
+    base = load_base(str(build_tiny_base(tmp_path / "base")), 256)
     _probe(tmp_path / "model", base)
     contrary = (
         np.tile(np.array([[9, 0, 0]], np.float32), (10, 1))
@@ -131,7 +131,7 @@ def test_int8_that_differs_is_refused_and_removed(tmp_path: Path) -> None:
 
 
 def test_what_the_converter_does_not_know_is_served_in_fp32(tmp_path: Path) -> None:
-    base = load_base(str(tiny_base(tmp_path / "base")), 256)
+    base = load_base(str(build_tiny_base(tmp_path / "base")), 256)
     base.config.hidden_act = "silly"
     _probe(tmp_path / "model", base)
     with pytest.raises(EngineError, match="transformers cannot load"):
@@ -146,7 +146,7 @@ def test_what_the_converter_does_not_know_is_served_in_fp32(tmp_path: Path) -> N
 
 def test_a_tokenizer_with_more_tokens_than_the_model_stays_with_fp32(tmp_path: Path) -> None:
     """torch raises for such an id; CTranslate2 would read beyond its table."""
-    base = load_base(str(tiny_base(tmp_path / "base")), 256)
+    base = load_base(str(build_tiny_base(tmp_path / "base")), 256)
     base.tokenizer.add_tokens(["zzz"])
     _probe(tmp_path / "model", base)
     engine, reason = attach_int8(tmp_path / "model", ST, 256, 1.0, TEXTS)
@@ -155,7 +155,7 @@ def test_a_tokenizer_with_more_tokens_than_the_model_stays_with_fp32(tmp_path: P
 
 
 def test_without_texts_int8_is_not_trusted(tmp_path: Path) -> None:
-    base = load_base(str(tiny_base(tmp_path / "base")), 256)
+    base = load_base(str(build_tiny_base(tmp_path / "base")), 256)
     _probe(tmp_path / "model", base)
     assert attach_int8(tmp_path / "model", ST, 256, 1.0, []) == (
         "torch-fp32",
@@ -201,7 +201,7 @@ def test_long_texts_are_compared_up_to_a_bound_of_tokens() -> None:
 
 
 def test_the_folder_says_its_labels_and_stock_transformers_reads_it(tmp_path: Path) -> None:
-    base = load_base(str(tiny_base(tmp_path / "base")), 256)
+    base = load_base(str(build_tiny_base(tmp_path / "base")), 256)
     _classifier(tmp_path / "model", base)
     again = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
     assert again.config.id2label == dict(enumerate(LABELS))
@@ -210,7 +210,7 @@ def test_the_folder_says_its_labels_and_stock_transformers_reads_it(tmp_path: Pa
 
 
 def test_a_folder_holds_safetensors_and_json_alone(tmp_path: Path) -> None:
-    base = load_base(str(tiny_base(tmp_path / "base")), 256)
+    base = load_base(str(build_tiny_base(tmp_path / "base")), 256)
     _probe(tmp_path / "model", base)
     attach_int8(tmp_path / "model", ST, 256, 1.0, TEXTS)
     files = {

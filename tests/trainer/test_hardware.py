@@ -11,7 +11,7 @@ from services.core.domain import RunState
 from services.core.errors import BadConfig
 from services.trainer import hardware
 from services.trainer.hardware import check_gpus, mind_the_quota
-from tests.trainer.process import in_process
+from tests.trainer.process import run_in_process
 from tests.trainer.world import TrainerWorld
 
 
@@ -51,7 +51,7 @@ def test_the_run_says_so_before_it_reads_anything(
     monkeypatch.setenv("FITLOOP_REQUIRE_GPU", "true")
     world.label(30)
     run = world.request()
-    assert in_process(world, run, monkeypatch) == 78
+    assert run_in_process(world, run, monkeypatch) == 78
     status = world.status(run)
     assert (status.state, status.exit_code, status.stage) == (RunState.FAILED, 78, "")
     assert "promised a GPU and finds none" in status.message

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 
 from services.core.domain import Manifest, Method, RunState
 from services.trainer.publish import annotations_hash
-from tests.trainer.process import in_process, struck, temporary, temporary_files
+from tests.trainer.process import run_in_process, run_with_signal, temporary, temporary_files
 from tests.trainer.world import TrainerWorld
 
 FINE = {"budget_seconds": 1e6, "num_train_epochs": 6.0, "learning_rate": 5e-3}
@@ -20,7 +20,7 @@ VERSION = "projects/{key}/versions/support-1"
 def killed(world: TrainerWorld, run: str, place: str, exists: str = "", says: bytes = b"") -> None:
     """The real process, ended by SIGKILL at that moment."""
     exists = exists.format(key=world.key, run=run)
-    done = struck(world, run, place, exists=exists, says=says, FITLOOP_CHECKPOINT_SECONDS="0.001")
+    done = run_with_signal(world, run, place, exists=exists, says=says, FITLOOP_CHECKPOINT_SECONDS="0.001")
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert world.status(run).state is RunState.RUNNING, "it could say nothing"
 
@@ -63,7 +63,7 @@ def test_a_run_that_is_killed_before_its_version_exists_reads_todays_labels(
     assert world.registry.versions(world.key) == []
     world.label(6)
     monkeypatch.setattr("tempfile.tempdir", str(temporary(world)))
-    assert in_process(world, run, monkeypatch) == 0
+    assert run_in_process(world, run, monkeypatch) == 0
     assert not any(temporary_files(world)), "the next process has tidied up after it"
     (version,) = is_whole(world, run, ["support-1"])
     assert version.lineage.texts == 36
@@ -85,7 +85,7 @@ def test_a_run_that_is_killed_after_its_first_version_goes_on_with_its_second_on
     killed(world, run, place, f"{VERSION}/manifest.json", says)
     first = world.manifest("support-1")
     world.label(25)
-    assert in_process(world, run, monkeypatch) == 0
+    assert run_in_process(world, run, monkeypatch) == 0
     found = is_whole(world, run, ["support-1", "support-1b"])
     assert found[0] == first, "a version that exists is never made again"
     assert [one.method for one in found] == [Method.LINEAR_PROBE, Method.LP_FT]
@@ -101,14 +101,14 @@ def test_a_fine_tune_that_is_asked_to_end_and_started_again_is_the_one_that_was_
 ) -> None:
     world.label(60)
     unbroken, broken = world.request(Method.FINETUNE, **FINE), world.request(Method.FINETUNE, **FINE)
-    assert in_process(world, unbroken, monkeypatch) == 0
+    assert run_in_process(world, unbroken, monkeypatch) == 0
     says = rb'(?s)"current": "everything".*"step": 3'
-    done = struck(
+    done = run_with_signal(
         world, broken, r"/state\.json$", says=says, by=signal.SIGTERM, FITLOOP_CHECKPOINT_SECONDS="0.001"
     )
     assert done.returncode == 75, done.stderr
     assert world.status(broken).state is RunState.PREEMPTED
-    assert in_process(world, broken, monkeypatch) == 0
+    assert run_in_process(world, broken, monkeypatch) == 0
     one, other = world.manifest("support-1"), world.manifest("support-2")
     assert other.lineage.resumed_from in ("everything, step 3", "everything, step 4")
     assert (other.lineage.texts, other.lineage.annotations_hash) == (60, one.lineage.annotations_hash)

@@ -15,17 +15,23 @@ from services.trainer import __main__ as module
 from services.trainer.__main__ import main
 from services.trainer.preemption import Stop
 from tests.tiny import TEXTS
-from tests.trainer.process import command, environment, in_process, served, struck
+from tests.trainer.process import (
+    run_in_process,
+    run_with_signal,
+    serve_label_studio,
+    trainer_command,
+    trainer_environment,
+)
 from tests.trainer.world import TrainerWorld
 
 
 def test_the_command_reads_labels_and_publishes(world: TrainerWorld) -> None:
     world.label(60)
     run = world.request()
-    with served(world) as url:
+    with serve_label_studio(world) as url:
         done = subprocess.run(
-            command(world, run),
-            env=environment(url),
+            trainer_command(world, run),
+            env=trainer_environment(url),
             capture_output=True,
             text=True,
             check=False,
@@ -47,7 +53,7 @@ def test_the_command_reads_labels_and_publishes(world: TrainerWorld) -> None:
 def test_too_few_labels_are_bad_data(world: TrainerWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     world.label(1)
     run = world.request()
-    assert in_process(world, run, monkeypatch) == 65
+    assert run_in_process(world, run, monkeypatch) == 65
     status = world.status(run)
     assert (status.state, status.exit_code) == (RunState.FAILED, 65)
     assert status.message
@@ -57,7 +63,7 @@ def test_too_few_labels_are_bad_data(world: TrainerWorld, monkeypatch: pytest.Mo
 def test_a_wrong_setting_is_bad_config(world: TrainerWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     run = world.request()
     monkeypatch.setenv("LABEL_STUDIO_URL", "nonsense")
-    assert in_process(world, run, monkeypatch) == 78
+    assert run_in_process(world, run, monkeypatch) == 78
     assert "LABEL_STUDIO_URL" in world.status(run).message
 
 
@@ -70,7 +76,7 @@ def test_a_run_that_is_asked_to_end_is_preempted(
     monkeypatch.setattr(module, "Stop", lambda: world.stop)
     monkeypatch.setattr(type(world.stop), "listen", lambda _: None)
     world.stop.asked = True
-    assert in_process(world, run, monkeypatch) == 75
+    assert run_in_process(world, run, monkeypatch) == 75
     assert world.status(run).state is RunState.PREEMPTED
 
 
@@ -81,7 +87,7 @@ def test_a_crash_is_a_sentence_in_the_status(world: TrainerWorld, monkeypatch: p
 
     run = world.request()
     monkeypatch.setattr(module, "train", broken)
-    assert in_process(world, run, monkeypatch) == 1
+    assert run_in_process(world, run, monkeypatch) == 1
     assert world.status(run).message == (
         "The run ended at stage 'starting' with an error that Fitloop did not expect. Its log says where: please report it with "
         "those lines."
@@ -101,7 +107,7 @@ def test_the_log_of_a_crash_says_where_and_nothing_that_a_library_was_given(
 
     run = world.request()
     monkeypatch.setattr(module, "train", broken)
-    assert in_process(world, run, monkeypatch) == 1
+    assert run_in_process(world, run, monkeypatch) == 1
     said = capsys.readouterr().err
     assert TEXTS[0] not in said
     for part in (
@@ -125,7 +131,7 @@ def test_a_deleted_project_is_a_bad_request(
     run = world.request()
     name = "project" if when == "at once" else "annotated_tasks"
     monkeypatch.setattr(world.labelstudio, name, gone)
-    assert in_process(world, run, monkeypatch) == 64
+    assert run_in_process(world, run, monkeypatch) == 64
     status = world.status(run)
     assert (status.state, status.exit_code) == (RunState.FAILED, 64)
     assert "has no project 1" in status.message
@@ -142,7 +148,7 @@ def test_a_last_status_that_cannot_be_written_is_no_success(
 
     monkeypatch.setattr(module, "train", lambda _: None)
     monkeypatch.setattr(FileStore, "write", full)
-    assert in_process(world, run, monkeypatch) == 1
+    assert run_in_process(world, run, monkeypatch) == 1
 
 
 @pytest.mark.usefixtures("quiet")
@@ -161,7 +167,7 @@ def test_a_run_beyond_its_time_has_failed_and_is_not_started_again(
     world.label(30)
     run = world.request()
     monkeypatch.setenv("FITLOOP_RUN_SECONDS", "0.000001")
-    assert in_process(world, run, monkeypatch) == 78
+    assert run_in_process(world, run, monkeypatch) == 78
     status = world.status(run)
     assert (status.state, status.exit_code) == (RunState.FAILED, 78)
     assert "FITLOOP_RUN_SECONDS" in status.message
@@ -176,7 +182,7 @@ def test_a_service_that_is_away_leaves_a_run_that_goes_on_later(
 
     run = world.request()
     monkeypatch.setattr(world.labelstudio, "project", away)
-    assert in_process(world, run, monkeypatch) == 75
+    assert run_in_process(world, run, monkeypatch) == 75
     status = world.status(run)
     assert (status.state, status.message) == (RunState.PREEMPTED, "Label Studio does not answer.")
 
@@ -187,11 +193,13 @@ def test_a_process_that_is_asked_to_end_in_any_stage_does_so_and_the_next_one_is
 ) -> None:
     world.label(30)
     run = world.request()
-    done = struck(world, run, r"/status\.json$", says=b'"stage": "%s"' % stage.encode(), by=signal.SIGTERM)
+    done = run_with_signal(
+        world, run, r"/status\.json$", says=b'"stage": "%s"' % stage.encode(), by=signal.SIGTERM
+    )
     assert done.returncode == 75, done.stderr
     assert world.status(run).state is RunState.PREEMPTED
     assert world.registry.versions(world.key) == []
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", "secret")
     monkeypatch.setattr(Stop, "listen", lambda _: None)
-    assert in_process(world, run, monkeypatch) == 0
+    assert run_in_process(world, run, monkeypatch) == 0
     assert world.registry.versions(world.key) == ["support-1"]

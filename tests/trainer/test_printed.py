@@ -11,7 +11,7 @@ from services.core.errors import StoreError
 from services.core.runs import Runs
 from services.core.store.files import FileStore
 from services.trainer.printed import LINES, Printed
-from tests.trainer.process import in_process
+from tests.trainer.process import run_in_process
 from tests.trainer.world import TrainerWorld
 
 
@@ -76,7 +76,7 @@ def test_a_run_keeps_its_log_where_it_is_told_to(
     world.label(30)
     run = world.request()
     monkeypatch.setenv("FITLOOP_KEEP_LOG", str(kept).lower())
-    assert in_process(world, run, monkeypatch) == 0
+    assert run_in_process(world, run, monkeypatch) == 0
     said = world.runs.log(run)
     assert ("published" in said) == kept
     assert not any(row["data"]["text"] in said for row in world.labelstudio.tasks[1].values())

@@ -16,8 +16,8 @@ from safetensors.numpy import load_file
 from services.core.domain import Method, RunState, RunStatus
 from services.core.errors import BadConfig
 from services.trainer.ranks import Layout, code_of, config_of, main
-from tests.tiny import tiny_base
-from tests.trainer.process import environment, in_process, served
+from tests.tiny import build_tiny_base
+from tests.trainer.process import run_in_process, serve_label_studio, trainer_environment
 from tests.trainer.world import TrainerWorld
 from tests.waiting import eventually
 
@@ -30,7 +30,7 @@ def together(
 ) -> subprocess.Popen[str]:
     """The run's wrapper, as a pod starts it."""
     command = [sys.executable, "-P", "-m", "services.trainer.ranks", "--processes", str(processes), "--"]
-    given = environment(url, **more)
+    given = trainer_environment(url, **more)
     return subprocess.Popen(
         [*command, "--run", f"{world.store.url}/runs/{run}"], env=given, stderr=subprocess.PIPE, text=True
     )
@@ -44,7 +44,7 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
 @pytest.fixture
 def still(tmp_path: Path) -> TrainerWorld:
     """A world whose base model drops nothing out, so that each process computes the same as all."""
-    base = tiny_base(tmp_path / "base")
+    base = build_tiny_base(tmp_path / "base")
     config = json.loads((base / "config.json").read_text())
     config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     (base / "config.json").write_text(json.dumps(config))
@@ -57,8 +57,8 @@ def test_two_processes_make_the_model_that_one_makes(
 ) -> None:
     still.label(61)
     alone, shared = still.request(Method.FINETUNE, **FINE), still.request(Method.FINETUNE, **FINE)
-    assert in_process(still, alone, monkeypatch) == 0
-    with served(still) as url:
+    assert run_in_process(still, alone, monkeypatch) == 0
+    with serve_label_studio(still) as url:
         code, said = ended(together(still, url, shared, FITLOOP_KEEP_LOG="true"))
     assert code == 0, said
     versions = ("support-1", "support-2")
@@ -82,7 +82,7 @@ def test_two_processes_make_the_model_that_one_makes(
 def test_processes_that_are_asked_to_end_keep_one_checkpoint_and_go_on_from_it(world: TrainerWorld) -> None:
     world.label(60)
     run = world.request(Method.FINETUNE, budget_seconds=600.0, num_train_epochs=100.0)
-    with served(world) as url:
+    with serve_label_studio(world) as url:
         process = together(world, url, run)
         eventually(lambda: _steps(world, run) > 3)
         process.send_signal(signal.SIGTERM)
@@ -101,7 +101,7 @@ def test_the_exit_code_of_the_process_that_failed_is_that_of_all(
 ) -> None:
     world.label(texts)
     run = world.request()
-    with served(world) as url:
+    with serve_label_studio(world) as url:
         found, said = ended(together(world, url, run, 2, **more))
     assert found == code, said
 
@@ -109,7 +109,7 @@ def test_the_exit_code_of_the_process_that_failed_is_that_of_all(
 def test_a_process_that_is_killed_ends_all_and_its_signal_is_told(world: TrainerWorld) -> None:
     world.label(60)
     run = world.request(Method.FINETUNE, budget_seconds=600.0, num_train_epochs=1_000.0)
-    with served(world) as url:
+    with serve_label_studio(world) as url:
         process = together(world, url, run)
         eventually(lambda: _steps(world, run) > 3)
         os.kill(_process_of_rank(process.pid, 1), signal.SIGKILL)
@@ -122,7 +122,7 @@ def test_a_process_that_is_killed_ends_all_and_its_signal_is_told(world: Trainer
 def test_auto_by_two_processes_publishes_both_versions(world: TrainerWorld) -> None:
     world.label(300)
     run = world.request(Method.AUTO, budget_seconds=1e6, num_train_epochs=2.0, learning_rate=5e-3)
-    with served(world) as url:
+    with serve_label_studio(world) as url:
         code, said = ended(together(world, url, run))
     assert code == 0, said
     assert "support-1" in world.registry.versions(world.key)

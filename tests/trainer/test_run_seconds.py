@@ -12,7 +12,7 @@ from services.core.errors import Preempted
 from services.core.settings import TrainingSettings
 from services.trainer import ranks
 from services.trainer.preemption import Stop
-from tests.trainer.process import command, environment, served
+from tests.trainer.process import serve_label_studio, trainer_command, trainer_environment
 from tests.trainer.world import TrainerWorld
 
 LONG = {"budget_seconds": 1e6, "num_train_epochs": 1e4}
@@ -28,8 +28,8 @@ def test_no_seconds_are_as_many_as_it_takes(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_second_method_of_auto_is_given_up_and_its_first_version_stands(world: TrainerWorld) -> None:
     world.label(300)
     run = world.request(Method.AUTO, **LONG)
-    with served(world) as url:
-        done = _ended(command(world, run), environment(url, FITLOOP_RUN_SECONDS="30"))
+    with serve_label_studio(world) as url:
+        done = _ended(trainer_command(world, run), trainer_environment(url, FITLOOP_RUN_SECONDS="30"))
     status = world.status(run)
     assert (done, status.state) == (0, RunState.DONE), status.message
     assert world.registry.versions(world.key) == ["support-1"]
@@ -40,10 +40,10 @@ def test_of_several_processes_the_first_ones_clock_is_that_of_all(world: Trainer
     """A clock that is ahead must not end the others' run as if it had been done."""
     world.label(30)
     run = world.request(Method.FINETUNE, **LONG)
-    one = command(world, run)
+    one = trainer_command(world, run)
     several = [*one[:3], "services.trainer.ranks", "--processes", "2", *one[4:]]
-    with served(world) as url:
-        code = _ended(several, environment(url, FITLOOP_RUN_SECONDS="12"))
+    with serve_label_studio(world) as url:
+        code = _ended(several, trainer_environment(url, FITLOOP_RUN_SECONDS="12"))
     status = world.status(run)
     assert (code, status.state, status.exit_code) == (78, RunState.FAILED, 78), status.message
     assert "FITLOOP_RUN_SECONDS" in status.message

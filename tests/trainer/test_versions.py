@@ -16,7 +16,7 @@ from services.engine.loader import load_model
 from services.trainer import versions
 from services.trainer.preemption import Stop
 from services.trainer.split import is_held_out, side_key, text_key
-from tests.tiny import ARCHITECTURES, tiny_base
+from tests.tiny import ARCHITECTURES, build_tiny_base
 from tests.trainer.world import WORDS, FakeStop, TrainerWorld, build_text
 
 
@@ -192,7 +192,7 @@ def test_every_architecture_can_be_fine_tuned_and_served(
     world: TrainerWorld, tmp_path: Path, architecture: str
 ) -> None:
     world.label(30)
-    world.base = tiny_base(tmp_path / architecture, architecture)
+    world.base = build_tiny_base(tmp_path / architecture, architecture)
     for method in (Method.FINETUNE, Method.LP_FT):
         world.train(world.request(method, budget_seconds=1e-6, num_train_epochs=1.0))
     for version in ("support-1", "support-2"):

@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 from tests.fakes_labelstudio import FakeLabelStudio
-from tests.listening import listening
+from tests.listening import serve_http
 
 TEXT: Final = "zitronenbaum"
 """A word of every text."""
@@ -102,7 +102,7 @@ def served(label_studio: FakeLabelStudio) -> Iterator[str]:
             source = label_studio.unlabelled_tasks if unlabelled else label_studio.annotated_tasks
             return [row for row in source(1) if row["id"] > after]
 
-    with listening(Handler) as url:
+    with serve_http(Handler) as url:
         yield url
 
 
@@ -117,5 +117,5 @@ def repeating(status: int) -> Iterator[str]:
 
         do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = _repeat  # noqa: N815 - http.server's names
 
-    with listening(Handler) as url:
+    with serve_http(Handler) as url:
         yield url

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from services.adapter import metrics
-from tests.fakes import LABELS, AppWorld, metric
+from tests.fakes import LABELS, AppWorld, metric_value
 
 CAPTURE: list[dict[str, Any]] = json.loads(
     (Path(__file__).parent / "label_studio_capture.json").read_text(encoding="utf-8")
@@ -97,11 +97,11 @@ async def test_each_event_is_a_2xx_with_an_object_and_reaches_the_desk(
     action = request_["body"]["action"]
     assert action in metrics.ACTIONS
     outcome = "stored" if action == "START_TRAINING" else "noted"
-    before = metric("fitloop_webhook_events_total", action=action, outcome=outcome)
+    before = metric_value("fitloop_webhook_events_total", action=action, outcome=outcome)
     answer = await replay(world, request_)
     assert answer.status_code == 200
     assert answer.json()["status"] == "ok"
-    assert metric("fitloop_webhook_events_total", action=action, outcome=outcome) == before + 1
+    assert metric_value("fitloop_webhook_events_total", action=action, outcome=outcome) == before + 1
     if action == "START_TRAINING":
         assert [command.id for command in world.events.commands] == [answer.json()["job"]]
         assert world.events.commands[0].project_id == 5

@@ -35,11 +35,11 @@ from services.core.settings import (
 from services.core.store import open_store
 from services.core.store.files import FileStore
 from tests.fakes import AppWorld
-from tests.tiny import tiny_base
+from tests.tiny import build_tiny_base
 from tests.trainer.world import TrainerWorld as Labels
 from tests.trainer.world import build_text
 from tests.versions import KEY as PROJECT
-from tests.versions import name, publish, tiny_version
+from tests.versions import build_tiny_version, publish_versions, write_serving_table
 from tests.waiting import eventually
 from tests.wire import speaking
 from tests.wire.speaking import HOOK, LIBRARIES, PASSWORD, PATH, PERSON, TEXT, TOKEN, leaks, repeating, served
@@ -130,7 +130,7 @@ def lines_of(written: str) -> list[dict[str, Any]]:
 @pytest.mark.slow
 def test_the_whole_loop_at_debug(tmp_path: Path) -> None:
     """`fitloop local` and its trainers, from the first label to predictions, among requests that nobody should send."""
-    labels = Labels(tmp_path / "labels", tiny_base(tmp_path / "base"))
+    labels = Labels(tmp_path / "labels", build_tiny_base(tmp_path / "base"))
     for number in labels.label(30):
         labels.labelstudio.tasks[1][number]["data"]["text"] += f" {TEXT}"
     unlabelled = labels.labelstudio.add_task()
@@ -224,14 +224,14 @@ def _check_ids(lines: list[dict[str, Any]], log: list[dict[str, Any]]) -> None:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Artefact]:
-    return tiny_version(tmp_path_factory.mktemp("made"))
+    return build_tiny_version(tmp_path_factory.mktemp("made"))
 
 
 @pytest.mark.slow
 def test_a_predictors_process_at_debug(tmp_path: Path, made: tuple[Path, Artefact]) -> None:
     registry = Registry(FileStore(tmp_path / "store"))
-    publish(registry, made, "v-1")
-    name(registry, {PROJECT: Served("v-1")})
+    publish_versions(registry, made, "v-1")
+    write_serving_table(registry, {PROJECT: Served("v-1")})
     port, state = free_port(), free_port()
     process = Process(
         tmp_path,

@@ -31,13 +31,13 @@ from services.predictor.keeper import Keeper
 from services.predictor.routes import Routes
 from tests.fakes import SPACE, FakeEventSink
 from tests.fakes_supervisor import ControllerWorld as Supervised
-from tests.listening import listening
-from tests.tiny import tiny_base
-from tests.traced import sent, traced
-from tests.trainer.process import command, environment
-from tests.trainer.process import served as label_studio
+from tests.listening import serve_http
+from tests.tiny import build_tiny_base
+from tests.traced import capture_spans, finished_spans
+from tests.trainer.process import serve_label_studio as label_studio
+from tests.trainer.process import trainer_command, trainer_environment
 from tests.trainer.world import TrainerWorld
-from tests.versions import KEY, name, publish, tiny_version
+from tests.versions import KEY, build_tiny_version, publish_versions, write_serving_table
 
 PATH = "marked-secret-path-44"
 TEXT = "Dear zitronenbaum"
@@ -46,7 +46,7 @@ CARRIED = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 @pytest.fixture
 def exporter() -> Iterator[InMemorySpanExporter]:
-    with traced() as found:
+    with capture_spans() as found:
         yield found
 
 
@@ -64,8 +64,8 @@ def desk() -> FakeEventSink:
 def adapter(tmp_path: Path, desk: FakeEventSink) -> Iterator[httpx.AsyncClient]:
     """The adapter's application, which asks the predictor's; both are the real ones, over a registry in a folder."""
     registry = Registry(FileStore(tmp_path / "store"))
-    publish(registry, tiny_version(tmp_path / "made"), "v-1")
-    name(registry, {KEY: Served("v-1")})
+    publish_versions(registry, build_tiny_version(tmp_path / "made"), "v-1")
+    write_serving_table(registry, {KEY: Served("v-1")})
     local = LocalInference(registry, ServingSettings(workers=1))
     keeper = Keeper(local, ServingTable(registry.store), "reload")
     keeper.look()
@@ -92,7 +92,7 @@ async def test_a_prediction_is_one_trace_over_adapter_and_predictor(
     async with adapter:
         answer = await adapter.post(f"/{PATH}/predict", json=body, headers=headers)
     assert answer.json()["results"][0]
-    spans = sent(exporter)
+    spans = finished_spans(exporter)
     request, hop, scored = spans["POST /predict"], spans["inference"], spans["score"]
     assert request.parent is not None
     assert f"{request.parent.span_id:016x}" == CARRIED.split("-")[2]
@@ -121,7 +121,7 @@ async def test_probes_leave_no_spans(adapter: httpx.AsyncClient, exporter: InMem
     async with adapter:
         for path in ("/health", "/livez", "/readyz", "/metrics"):
             await adapter.get(path)
-    assert sent(exporter) == {}
+    assert finished_spans(exporter) == {}
 
 
 async def test_a_wish_to_train_and_its_run_are_of_one_trace(
@@ -137,7 +137,7 @@ async def test_a_wish_to_train_and_its_run_are_of_one_trace(
     supervised.settle()
     request = supervised.runs.request("1-1")
     assert request is not None
-    spans = sent(exporter)
+    spans = finished_spans(exporter)
     assert is_below(spans["request run"], spans["POST /webhook"])
     assert spans["request run"].attributes == {"fitloop.project": 1, "fitloop.run": "1-1"}
     own = spans["request run"].context
@@ -175,22 +175,24 @@ def collecting() -> Iterator[tuple[Collector, str]]:
         def log_message(self, format: str, *_: object) -> None:  # noqa: A002 - the base class's name
             """Say nothing."""
 
-    with listening(Handler) as url:
+    with serve_http(Handler) as url:
         yield collector, url
 
 
 @pytest.mark.slow
 def test_a_trainers_process_goes_on_with_the_trace_of_its_request(tmp_path: Path) -> None:
     """Over OTLP, by the variables that a pod would get; all is sent before the process ends."""
-    world = TrainerWorld(tmp_path / "data", tiny_base(tmp_path / "base"))
+    world = TrainerWorld(tmp_path / "data", build_tiny_base(tmp_path / "base"))
     world.label(30)
     run = world.request()
     request = world.runs.request(run)
     assert request is not None
     world.runs.write(replace(request, traceparent=CARRIED))
     with collecting() as (collector, url), label_studio(world) as address:
-        given = environment(address, FITLOOP_TRACES_ENDPOINT=url, LOG_LEVEL="DEBUG")
-        ended = subprocess.run(command(world, run), env=given, capture_output=True, text=True, check=False)
+        given = trainer_environment(address, FITLOOP_TRACES_ENDPOINT=url, LOG_LEVEL="DEBUG")
+        ended = subprocess.run(
+            trainer_command(world, run), env=given, capture_output=True, text=True, check=False
+        )
     assert ended.returncode == 0, ended.stderr
     assert collector.services == {"fitloop-trainer"}
     (whole,) = (span for span in collector.spans if span.name == "run")

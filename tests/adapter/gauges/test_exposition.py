@@ -24,7 +24,7 @@ from services.core import documents
 from services.core.domain import Action, Estimate, Project, RunState, RunStatus, Served, Uncounted
 from services.core.errors import LabelStudioUnreachable
 from tests.fakes_members import SimulatedReplica
-from tests.fakes_supervisor import ControllerWorld, settings
+from tests.fakes_supervisor import ControllerWorld, build_settings
 
 Series = dict[str, dict[frozenset[str], float]]
 NOW = 1_000_000.0
@@ -375,7 +375,7 @@ def test_what_a_run_waits_for_is_told_as_a_word(world: ControllerWorld) -> None:
 
 
 def test_a_project_that_cannot_ask_for_its_turn_waits_for_none() -> None:
-    world = ControllerWorld(settings(max_active_runs=1))
+    world = ControllerWorld(build_settings(max_active_runs=1))
     for number in (1, 2):
         world.connect(number)
         world.label_studio.label_many(6, number)

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from services.adapter.pages.curve import HEIGHT, WIDTH, draw
 from services.core.domain import Estimate, Manifest
 from services.trainer.evaluate import wilson
-from tests.samples import manifest
+from tests.samples import build_manifest
 
 
 def version(number: int, texts: int, right: int, judged: int, *, promote: bool = True) -> Manifest:
-    made = manifest(f"v-{number}")
+    made = build_manifest(f"v-{number}")
     low, high = wilson(right, judged)
     return replace(
         made,

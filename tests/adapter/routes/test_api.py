@@ -14,7 +14,7 @@ from services.core.domain import Action, Estimate, RunState, RunStatus, Served, 
 from services.core.errors import Overloaded, StoreError
 from services.core.settings import AuthSettings
 from tests.fakes import AppWorld
-from tests.samples import manifest
+from tests.samples import build_manifest
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def published(world: AppWorld, tmp_path: Path) -> AppWorld:
     (tmp_path / "made").mkdir()
     view = world.serve(served=Served("v-2", "v-1", pinned=True))
     for age, version in enumerate(("v-1", "v-2")):
-        made = manifest(version, view.project.key, ("Positive", "Negative"))
+        made = build_manifest(version, view.project.key, ("Positive", "Negative"))
         world.registry.publish(tmp_path / "made", replace(made, created_at=float(age)))
     return world
 

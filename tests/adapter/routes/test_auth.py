@@ -22,7 +22,7 @@ from services.core.registry import Registry
 from services.core.runs import Runs
 from services.core.settings import AuthSettings, Settings
 from services.core.store.files import FileStore
-from tests.fakes import AppWorld, FakeEventSink, FakeInference, metric
+from tests.fakes import AppWorld, FakeEventSink, FakeInference, metric_value
 
 
 def settings(
@@ -123,10 +123,10 @@ async def test_a_prefix_without_credentials_is_not_found(world: AppWorld) -> Non
 
 
 async def test_refused_events_are_counted(guarded: AppWorld) -> None:
-    before = metric("fitloop_refused_requests_total", route="webhook")
+    before = metric_value("fitloop_refused_requests_total", route="webhook")
     await guarded.client.post("/webhook", json={})
     await guarded.client.post("/webhook", json={})
-    assert metric("fitloop_refused_requests_total", route="webhook") == before + 2
+    assert metric_value("fitloop_refused_requests_total", route="webhook") == before + 2
 
 
 @pytest.fixture

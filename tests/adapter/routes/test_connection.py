@@ -11,7 +11,7 @@ from services.adapter.board import ProjectView
 from services.core.domain import Project
 from services.core.settings import Settings, TrainingSettings
 from tests.fakes import AppWorld
-from tests.samples import manifest
+from tests.samples import build_manifest
 
 
 @pytest.mark.parametrize("project", [5, "5", "5.1795473352"])
@@ -138,7 +138,7 @@ async def test_versions_are_the_newest_first_of_all_projects_or_of_one(
     for age, (name, key) in enumerate(
         [("old", view.project.key), ("other", "6-1"), ("new", view.project.key)]
     ):
-        world.registry.publish(tmp_path / "made", replace(manifest(name, key), created_at=float(age)))
+        world.registry.publish(tmp_path / "made", replace(build_manifest(name, key), created_at=float(age)))
     assert (await world.client.get("/versions")).json() == {"versions": ["new", "other", "old"]}
     assert (await world.client.get("/versions?project=5.1")).json() == {"versions": ["new", "old"]}
     assert (await world.client.get("/versions?project=9")).json() == {"versions": []}

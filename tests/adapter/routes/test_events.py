@@ -13,11 +13,11 @@ from services.adapter.routes import events
 from services.adapter.routes.events import Filing
 from services.core.domain import Action, Command
 from services.core.errors import StoreError
-from tests.fakes import AppWorld, FakeEventSink, metric
+from tests.fakes import AppWorld, FakeEventSink, metric_value
 
 
 def count(action: str, outcome: str) -> float:
-    return metric("fitloop_webhook_events_total", action=action, outcome=outcome)
+    return metric_value("fitloop_webhook_events_total", action=action, outcome=outcome)
 
 
 @pytest.mark.parametrize("action", [action for action in metrics.ACTIONS if action != "START_TRAINING"])

@@ -10,8 +10,8 @@ from services.adapter import metrics
 from services.adapter.pages import prefers_html
 from services.core.domain import RunState, RunStatus, Served
 from services.core.errors import StoreError
-from tests.fakes import AppWorld, metric
-from tests.samples import manifest
+from tests.fakes import AppWorld, metric_value
+from tests.samples import build_manifest
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
@@ -57,7 +57,7 @@ async def test_the_page_shows_state_problem_and_figures_and_escapes_all(
         paused=True,
     )
     for version in ("v-1", "v-2"):
-        world.registry.publish(tmp_path / "made", manifest(version, view.project.key))
+        world.registry.publish(tmp_path / "made", build_manifest(version, view.project.key))
     answer = await world.client.get("/", headers={"Accept": BROWSER})
     assert answer.headers["content-type"].startswith("text/html")
     assert "default-src 'none'" in answer.headers["content-security-policy"]
@@ -110,9 +110,9 @@ async def test_every_figure_exists_from_the_start(world: AppWorld) -> None:
 
 
 async def test_each_answer_is_counted_with_its_time(world: AppWorld) -> None:
-    seconds = metric("fitloop_request_seconds_count", route="/health")
-    failed = metric("fitloop_responses_total", route="/setup", status="4xx")
+    seconds = metric_value("fitloop_request_seconds_count", route="/health")
+    failed = metric_value("fitloop_responses_total", route="/setup", status="4xx")
     await world.client.get("/health")
     await world.client.post("/setup", content=b"x")
-    assert metric("fitloop_request_seconds_count", route="/health") == seconds + 1
-    assert metric("fitloop_responses_total", route="/setup", status="4xx") == failed + 1
+    assert metric_value("fitloop_request_seconds_count", route="/health") == seconds + 1
+    assert metric_value("fitloop_responses_total", route="/setup", status="4xx") == failed + 1

@@ -20,7 +20,7 @@ from services.adapter.suggestions import LONGEST, readable
 from services.core.domain import LabelSpace, Served
 from services.core.errors import CorruptVersion, EngineError, NotFound, Overloaded
 from services.engine.protocol import Scores
-from tests.fakes import LABELS, SPACE, AppWorld, metric
+from tests.fakes import LABELS, SPACE, AppWorld, metric_value
 
 
 def task(text: object) -> dict[str, Any]:
@@ -107,10 +107,10 @@ async def test_without_a_model_or_a_question_there_is_no_noise(
     world: AppWorld, changes: dict[str, Any]
 ) -> None:
     world.serve(**changes)
-    before = metric("fitloop_predictions_total", outcome="no_model")
+    before = metric_value("fitloop_predictions_total", outcome="no_model")
     assert await world.predict([task("a")] * 3) == [[], [], []]
     assert world.inference.asked == []
-    assert metric("fitloop_predictions_total", outcome="no_model") == before + 3
+    assert metric_value("fitloop_predictions_total", outcome="no_model") == before + 3
 
 
 async def test_no_tasks_give_no_results(world: AppWorld) -> None:
@@ -167,10 +167,10 @@ async def test_rounding_above_one_is_one(world: AppWorld) -> None:
 async def test_a_model_that_does_not_answer_for_each_text_is_refused(world: AppWorld) -> None:
     world.serve()
     world.inference.rows = [[0.5, 0.25, 0.25]]
-    before = metric("fitloop_predictions_total", outcome="failed")
+    before = metric_value("fitloop_predictions_total", outcome="failed")
     answer = await world.client.post("/predict", json={"project": 5, "tasks": [task("aaa")] * 2})
     assert answer.status_code == 503
-    assert metric("fitloop_predictions_total", outcome="failed") == before + 2
+    assert metric_value("fitloop_predictions_total", outcome="failed") == before + 2
     assert answer.json()["detail"] == "Version v-1 did not answer for each text: see the log."
 
 
@@ -188,21 +188,21 @@ async def test_what_goes_wrong_is_503_with_its_sentence(
 ) -> None:
     world.serve()
     world.inference.error = error
-    before = metric("fitloop_predictions_total", outcome=outcome)
+    before = metric_value("fitloop_predictions_total", outcome=outcome)
     answer = await world.client.post("/predict", json={"project": 5, "tasks": [task("a"), task("b"), None]})
     assert answer.status_code == 503
     assert answer.headers["retry-after"]
     assert answer.json()["detail"] == str(error)
-    assert metric("fitloop_predictions_total", outcome=outcome) == before + 2
+    assert metric_value("fitloop_predictions_total", outcome=outcome) == before + 2
 
 
 async def test_a_slip_of_ours_counts_as_failed_too(world: AppWorld) -> None:
     world.serve()
     world.inference.error = ZeroDivisionError("x")
-    before = metric("fitloop_predictions_total", outcome="failed")
+    before = metric_value("fitloop_predictions_total", outcome="failed")
     answer = await world.client.post("/predict", json={"project": 5, "tasks": [task("a")]})
     assert answer.status_code == 500
-    assert metric("fitloop_predictions_total", outcome="failed") == before + 1
+    assert metric_value("fitloop_predictions_total", outcome="failed") == before + 1
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from services.adapter.ports import Standing
 from services.core.domain import Action, Project, Served
 from services.core.errors import BadConfig
 from services.core.labelstudio import Counts
-from tests.fakes_supervisor import ControllerWorld, broken
+from tests.fakes_supervisor import ControllerWorld, smoke_test_error
 
 ON_ITS_WAY = Standing(done=False, reason="1 of 2 predictors hold it")
 BLOCKED = Standing(done=False, reason="no node has room for a predictor", blocked=True)
@@ -127,7 +127,7 @@ def test_a_target_that_is_refused_is_withdrawn_and_the_other_projects_are_unharm
     serving.label_studio.label_many(6, 2)
     serving.rollout.slow["support-2"] = ON_ITS_WAY
     serving.complete_run("1-2")
-    serving.rollout.broken["support-2"] = broken("support-2")
+    serving.rollout.broken["support-2"] = smoke_test_error("support-2")
     serving.settle()
     assert (serving.current, serving.view.served.target) == ("support-1", None)
     assert serving.view.problem.startswith("support-2 was refused: support-2 gives other answers")
@@ -225,7 +225,7 @@ def test_a_newer_version_that_is_refused_leaves_the_place_to_the_older_one(servi
     serving.rollout.slow["support-2"] = ON_ITS_WAY
     serving.train("1-2")
     serving.tick(0.5)
-    serving.rollout.broken["support-2b"] = broken("support-2b")
+    serving.rollout.broken["support-2b"] = smoke_test_error("support-2b")
     serving.train("1-2", letter="b")
     serving.tick(0.5)
     assert serving.view.served.target == "support-2"
@@ -345,7 +345,7 @@ def test_what_is_served_and_held_by_nobody_is_a_problem_until_it_is(serving: Con
 
 def test_falling_back_takes_its_time_too_and_ends_after_a_restart(serving: ControllerWorld) -> None:
     serving.complete_run("1-2")
-    serving.rollout.broken["support-2"] = broken("support-2")
+    serving.rollout.broken["support-2"] = smoke_test_error("support-2")
     serving.rollout.slow["support-1"] = ON_ITS_WAY
     for _ in range(2):
         serving.restart()

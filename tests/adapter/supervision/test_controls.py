@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from services.core.domain import Action, Project
 from tests.fakes_labelstudio import URL
-from tests.fakes_supervisor import ControllerWorld, settings
+from tests.fakes_supervisor import ControllerWorld, build_settings
 
 MOOD = '<Choices name="mood" toName="text"><Choice value="glad"/><Choice value="sad"/></Choices>'
 SPANS = '<Choices name="spans" toName="text" perRegion="true"><Choice value="x"/></Choices>'
@@ -110,7 +110,7 @@ def test_a_name_that_is_not_there_is_said_and_nothing_else_is_learnt() -> None:
 
 
 def test_settings_go_from_the_general_to_the_backends_own() -> None:
-    world = ControllerWorld(settings(controls="mood", projects={2: {"control": "label"}}))
+    world = ControllerWorld(build_settings(controls="mood", projects={2: {"control": "label"}}))
     world.label_studio.more_controls = MOOD + MOOD.replace("mood", "tone")
     for project in (1, 2, 3):
         world.connect(project)

@@ -7,12 +7,12 @@ import pytest
 from services.adapter.supervision.arrivals import MOST
 from services.core.domain import Action, Command, RunState
 from services.core.errors import LabelStudioUnreachable, Missing, StoreError
-from tests.fakes_supervisor import ControllerWorld, settings
+from tests.fakes_supervisor import ControllerWorld, build_settings
 
 
 def two(active: int = 2) -> ControllerWorld:
     """Two connected projects without labels."""
-    world = ControllerWorld(settings(max_active_runs=active))
+    world = ControllerWorld(build_settings(max_active_runs=active))
     world.connect(1)
     world.connect(2)
     return world

@@ -7,7 +7,7 @@ import pytest
 from services.adapter.notebook import Fate, Notebook
 from services.core.domain import Action
 from services.core.errors import CorruptVersion, StoreError
-from tests.fakes_supervisor import ControllerWorld, broken
+from tests.fakes_supervisor import ControllerWorld, smoke_test_error
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_both_versions_of_one_run_are_taken_up_while_it_goes_on(serving: Control
 
 
 def test_a_broken_version_is_refused_and_the_old_one_serves_on(serving: ControllerWorld) -> None:
-    serving.rollout.broken["support-2"] = broken("support-2")
+    serving.rollout.broken["support-2"] = smoke_test_error("support-2")
     serving.label_studio.label_many(6)
     serving.settle()
     serving.complete_run("1-2")
@@ -179,7 +179,7 @@ def test_a_command_that_cannot_be_done_is_dropped_with_its_sentence(
 
 def test_a_forced_version_that_is_broken_leaves_the_old_one(serving: ControllerWorld) -> None:
     serving.publish(serving.view.project, "support-7", None)
-    serving.rollout.broken["support-7"] = broken("support-7")
+    serving.rollout.broken["support-7"] = smoke_test_error("support-7")
     serving.command(Action.PROMOTE, "support-7")
     serving.tick()
     assert (serving.current, serving.view.served.target) == ("support-1", None)

@@ -10,7 +10,7 @@ from services.adapter.notebook import Notebook
 from services.core.domain import Action, Command
 from services.core.errors import CorruptVersion, LabelStudioUnreachable, StoreError
 from tests.fakes_labelstudio import LABELS, URL
-from tests.fakes_supervisor import ControllerWorld, broken, settings
+from tests.fakes_supervisor import ControllerWorld, build_settings, smoke_test_error
 from tests.waiting import eventually
 
 
@@ -94,7 +94,7 @@ def test_a_served_version_that_broke_on_the_disk_falls_back_to_the_one_before(
     serving.tick()
     assert serving.current == "support-1"
     assert serving.view.problem == "support-2 cannot be served: File 'x' differs. support-1 serves instead."
-    serving.rollout.broken["support-1"] = broken("support-1")
+    serving.rollout.broken["support-1"] = smoke_test_error("support-1")
     serving.restart()
     serving.tick()
     assert serving.current == "support-1"
@@ -200,7 +200,7 @@ def test_the_next_tick_is_soon_while_a_run_goes_on_and_later_otherwise(world: Co
 
 
 def test_the_threads_do_all_this_by_themselves() -> None:
-    world = ControllerWorld(settings(debounce_seconds=0.0, reconcile_seconds=0.1))
+    world = ControllerWorld(build_settings(debounce_seconds=0.0, reconcile_seconds=0.1))
     world.label_studio.add_project()
     world.label_studio.label_many(6)
     unlabelled = [world.label_studio.add_task() for _ in range(3)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from services.core.domain import RunRequest
 from services.core.errors import BadConfig
-from tests.fakes_supervisor import ControllerWorld, settings
+from tests.fakes_supervisor import ControllerWorld, build_settings
 
 
 def asked() -> ControllerWorld:
@@ -64,7 +64,7 @@ def test_why_no_process_works_on_a_run_is_told() -> None:
 
 def test_settings_of_one_project_go_before_the_releases_and_behind_the_backends() -> None:
     own = {"1": {"method": "finetune", "seed": "3", "start_training_each_n_updates": "9"}}
-    world = ControllerWorld(settings(projects=own))
+    world = ControllerWorld(build_settings(projects=own))
     world.connect()
     world.connect(2)
     world.label_studio.label_many(6)
@@ -81,7 +81,7 @@ def test_settings_of_one_project_go_before_the_releases_and_behind_the_backends(
 
 
 def test_a_while_passes_between_two_runs_unless_a_person_asks() -> None:
-    world = ControllerWorld(settings(min_seconds_between_runs=300.0))
+    world = ControllerWorld(build_settings(min_seconds_between_runs=300.0))
     world.connect()
     world.label_studio.label_many(6)
     world.settle()

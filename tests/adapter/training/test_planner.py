@@ -9,7 +9,7 @@ import pytest
 from services.core.domain import Action, RunState
 from services.core.settings import TrainingSettings
 from tests.fakes_labelstudio import URL
-from tests.fakes_supervisor import ControllerWorld, settings
+from tests.fakes_supervisor import ControllerWorld, build_settings
 
 
 @pytest.fixture
@@ -215,7 +215,7 @@ def test_a_base_model_that_is_not_there_waits_for_other_settings(world: Controll
 
 
 def test_a_base_model_that_is_not_allowed_is_not_taken_whenever_it_was_remembered() -> None:
-    chosen = settings()
+    chosen = build_settings()
     training = TrainingSettings(base_model="tiny", allowed_base_models=("acme/*",))
     world = ControllerWorld(replace(chosen, training=training))
     world.connect()

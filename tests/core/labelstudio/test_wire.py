@@ -26,8 +26,8 @@ from services.core.errors import (
 )
 from services.core.labelstudio import LabelStudio, wire
 from services.core.settings import LabelStudioSettings
-from tests.authority import Authority
-from tests.listening import listening
+from tests.authority import CertificateAuthority
+from tests.listening import serve_http
 
 PERSONAL = jwt.encode({"exp": 4_000_000_000, "token_type": "refresh"}, "k" * 32)
 ACCESS = jwt.encode({"iat": 1000, "exp": 1300, "token_type": "access"}, "k" * 32)
@@ -35,8 +35,8 @@ ACCESS = jwt.encode({"iat": 1000, "exp": 1300, "token_type": "access"}, "k" * 32
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority.new(tmp_path_factory.mktemp("authority"))
+def authority(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
+    return CertificateAuthority.create(tmp_path_factory.mktemp("authority"))
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -88,7 +88,7 @@ def _answering(
 @contextmanager
 def _proxied(path: str, tls: ssl.SSLContext | None) -> Iterator[str]:
     """A reverse proxy that serves a Label Studio below the path, and a page of its own elsewhere."""
-    with listening(_Studio) as inner:
+    with serve_http(_Studio) as inner:
 
         class Proxy(_Handler):
             def do_GET(self) -> None:
@@ -108,7 +108,7 @@ def _proxied(path: str, tls: ssl.SSLContext | None) -> Iterator[str]:
 
             do_POST = do_GET  # noqa: N815 - the name is http.server's
 
-        with listening(Proxy, tls=tls) as outer:
+        with serve_http(Proxy, tls=tls) as outer:
             yield outer
 
 
@@ -119,9 +119,9 @@ def _client(url: str, ca_file: Path | None = None, key: str = "0" * 40, seconds:
 @pytest.mark.parametrize("path", ["", "/label-studio", "/a/b-c"])
 @pytest.mark.parametrize("is_tls", [True, False])
 def test_a_personal_token_is_exchanged_below_the_path(
-    authority: Authority, path: str, *, is_tls: bool
+    authority: CertificateAuthority, path: str, *, is_tls: bool
 ) -> None:
-    with _proxied(path, authority.context() if is_tls else None) as url:
+    with _proxied(path, authority.server_context() if is_tls else None) as url:
         studio = _client(f"{url}{path}/", authority.path, PERSONAL)
         assert studio.backends(1) == []
         assert studio.backends(1) == []
@@ -149,19 +149,19 @@ def test_a_path_that_the_address_lacks_is_said() -> None:
     ],
 )
 def test_each_fault_of_a_certificate_has_its_sentence(
-    authority: Authority, made: dict[str, str | float], *, trusts: bool, said: str
+    authority: CertificateAuthority, made: dict[str, str | float], *, trusts: bool, said: str
 ) -> None:
-    context = authority.context("studio.example", **made)  # type: ignore[arg-type]  # by name
-    with listening(_Studio, tls=context) as url:
+    context = authority.server_context("studio.example", **made)  # type: ignore[arg-type]  # by name
+    with serve_http(_Studio, tls=context) as url:
         with pytest.raises(LabelStudioUnreachable, match=said) as raised:
             _client(url, authority.path if trusts else None).backends(1)
         assert url in str(raised.value)
 
 
-def test_a_certificate_for_another_name_of_the_same_server(authority: Authority) -> None:
-    context = authority.context("studio.example", address="")
+def test_a_certificate_for_another_name_of_the_same_server(authority: CertificateAuthority) -> None:
+    context = authority.server_context("studio.example", address="")
     with (
-        listening(_Studio, tls=context) as url,
+        serve_http(_Studio, tls=context) as url,
         pytest.raises(LabelStudioUnreachable, match="other host names"),
     ):
         _client(url.replace("127.0.0.1", "localhost"), authority.path).backends(1)
@@ -169,21 +169,21 @@ def test_a_certificate_for_another_name_of_the_same_server(authority: Authority)
 
 def test_https_spoken_to_a_plain_port() -> None:
     with (
-        listening(_Studio) as url,
+        serve_http(_Studio) as url,
         pytest.raises(LabelStudioUnreachable, match="does not speak TLS: write http:// in LABEL_STUDIO_URL"),
     ):
         _client(url.replace("http:", "https:")).backends(1)
 
 
-def test_http_spoken_to_a_tls_port(authority: Authority) -> None:
+def test_http_spoken_to_a_tls_port(authority: CertificateAuthority) -> None:
     with (
-        listening(_Studio, tls=authority.context()) as url,
+        serve_http(_Studio, tls=authority.server_context()) as url,
         pytest.raises(LabelStudioUnreachable, match="write https:// in LABEL_STUDIO_URL if it speaks TLS"),
     ):
         _client(url.replace("https:", "http:")).backends(1)
     nginx = _answering(400, b"<title>400 The plain HTTP request was sent to HTTPS port</title>", "text/html")
     with (
-        listening(nginx) as url,
+        serve_http(nginx) as url,
         pytest.raises(LabelStudioError, match="speaks TLS: write https:// in LABEL_STUDIO_URL"),
     ):
         _client(url).backends(1)
@@ -205,7 +205,7 @@ def test_http_spoken_to_a_tls_port(authority: Authority) -> None:
     ],
 )
 def test_a_redirect_is_not_followed_but_said(location: str, said: str) -> None:
-    with listening(_answering(302, b"", "text/html", Location=location)) as url:
+    with serve_http(_answering(302, b"", "text/html", Location=location)) as url:
         with pytest.raises(LabelStudioError, match=said) as raised:
             _client(url).backends(1)
         assert "hush" not in str(raised.value)
@@ -230,7 +230,7 @@ def test_what_stands_before_it_is_told_from_label_studio(
     status: int, headers: dict[str, str], error: type[Exception], said: str
 ) -> None:
     before = _answering(status, b"<html>", "text/html", **headers)
-    with listening(before) as url, pytest.raises(error, match=said):
+    with serve_http(before) as url, pytest.raises(error, match=said):
         _client(url).backends(1)
 
 
@@ -259,7 +259,7 @@ def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("little_memory")
 def test_a_page_that_is_too_large_is_asked_for_in_halves_from_then_on() -> None:
-    with listening(_LargeTasks) as url, capture_logs() as logged:
+    with serve_http(_LargeTasks) as url, capture_logs() as logged:
         _LargeTasks.asked.clear()
         found = _client(url).unlabelled_tasks(1)
         assert [row["id"] for row in found] == [1, 2, 3, 4, 5]
@@ -270,7 +270,7 @@ def test_a_page_that_is_too_large_is_asked_for_in_halves_from_then_on() -> None:
 @pytest.mark.usefixtures("little_memory")
 def test_an_answer_that_is_too_large_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_LargeTasks, "most", 0)
-    with listening(_LargeTasks) as url, pytest.raises(LargeAnswer) as raised:
+    with serve_http(_LargeTasks) as url, pytest.raises(LargeAnswer) as raised:
         list(_client(url).unlabelled_tasks(1))
     assert str(raised.value) == (
         f"What Label Studio at {url} answered to GET api/tasks/ has more than 8 MB, and no more is read: shorten the "
@@ -282,7 +282,7 @@ def test_an_answer_that_is_too_large_is_named(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("key", ["0" * 40, PERSONAL])
 def test_no_answer_but_one_of_tasks_is_large(key: str) -> None:
     large = _answering(200, b"", Content_Length=str((8 << 20) + 1))
-    with listening(large) as url, pytest.raises(LargeAnswer, match="more than 8 MB.*: is it a Label Studio"):
+    with serve_http(large) as url, pytest.raises(LargeAnswer, match="more than 8 MB.*: is it a Label Studio"):
         _client(url, key=key).backends(1)
 
 
@@ -293,14 +293,14 @@ def test_what_is_read_fits_the_memory(memory: int, most: int) -> None:
 
 def test_an_answer_that_is_nested_without_end_is_no_label_studios() -> None:
     with (
-        listening(_answering(200, b"[" * 100_000)) as url,
+        serve_http(_answering(200, b"[" * 100_000)) as url,
         pytest.raises(LabelStudioError, match="without JSON"),
     ):
         _client(url).backends(1)
 
 
 def test_nobody_there() -> None:
-    with listening(_Studio) as url:
+    with serve_http(_Studio) as url:
         pass
     with pytest.raises(LabelStudioUnreachable, match="takes no connection: start it"):
         _client(url).backends(1)
@@ -345,7 +345,7 @@ def test_no_sentence_holds_a_token() -> None:
         _answering(302, b"", Location="/x?token=y"),
         _answering(400, PERSONAL.encode()),
     ):
-        with listening(handler) as url:
+        with serve_http(handler) as url:
             for key in (PERSONAL, "a-legacy-token-of-somebody"):
                 with pytest.raises(LabelStudioError) as raised:
                     _client(url, key=key).backends(1)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 
-from tests.listening import listening
+from tests.listening import serve_http
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,5 +71,5 @@ def serving(*answers: Answer) -> Iterator[Faults]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with listening(Handler) as faults.endpoint:
+    with serve_http(Handler) as faults.endpoint:
         yield faults

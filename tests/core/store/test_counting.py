@@ -11,15 +11,15 @@ from services.core.errors import NotFound, StoreError, StoreRefused, StoreUnreac
 from services.core.store import ObjectStore
 from services.core.store.counting import CountingStore, bare
 from services.core.store.files import FileStore
-from tests.fakes import metric
+from tests.fakes import metric_value
 
 
 def counted(operation: str, outcome: str = "ok") -> float:
-    return metric("fitloop_store_requests_total", operation=operation, outcome=outcome)
+    return metric_value("fitloop_store_requests_total", operation=operation, outcome=outcome)
 
 
 def timed(operation: str) -> float:
-    return metric("fitloop_store_request_seconds_count", operation=operation)
+    return metric_value("fitloop_store_request_seconds_count", operation=operation)
 
 
 @pytest.fixture
@@ -109,11 +109,11 @@ def test_the_time_of_whoever_goes_through_a_listing_is_not_the_stores(
 ) -> None:
     for key in "abc":
         store.write(key, b"x")
-    before, now = metric("fitloop_store_request_seconds_sum", operation="list"), [0.0]
+    before, now = metric_value("fitloop_store_request_seconds_sum", operation="list"), [0.0]
     monkeypatch.setattr("services.core.store.counting.time.perf_counter", lambda: now[0])
     for _ in store.entries():
         now[0] += 1000.0
-    assert metric("fitloop_store_request_seconds_sum", operation="list") - before < 500
+    assert metric_value("fitloop_store_request_seconds_sum", operation="list") - before < 500
 
 
 def test_a_listing_that_nobody_goes_through_to_its_end_is_one_request(store: CountingStore) -> None:

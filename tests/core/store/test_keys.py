@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from services.core.errors import StoreError
-from tests.buckets import s3_settings, s3_store
+from tests.buckets import build_s3_settings, build_s3_store
 from tests.contract.test_store import NO_KEYS, NO_PREFIXES
 
 
 @pytest.mark.parametrize("key", NO_KEYS)
 def test_a_bucket_is_not_asked_for_what_is_no_key(key: str, tmp_path: Path) -> None:
-    store = s3_store(
-        "s3://bucket/prefix", tmp_path, s3_settings("http://nobody.invalid", "a", "b", region="r")
+    store = build_s3_store(
+        "s3://bucket/prefix", tmp_path, build_s3_settings("http://nobody.invalid", "a", "b", region="r")
     )
     for act in (store.read, store.local, store.forget, store.delete, lambda name: store.write(name, b"x")):
         with pytest.raises(StoreError, match="not a key"):
@@ -23,8 +23,8 @@ def test_a_bucket_is_not_asked_for_what_is_no_key(key: str, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("prefix", NO_PREFIXES)
 def test_nor_for_what_no_key_begins_with(prefix: str, tmp_path: Path) -> None:
-    store = s3_store(
-        "s3://bucket/prefix", tmp_path, s3_settings("http://nobody.invalid", "a", "b", region="r")
+    store = build_s3_store(
+        "s3://bucket/prefix", tmp_path, build_s3_settings("http://nobody.invalid", "a", "b", region="r")
     )
     for act in (store.keys, store.entries, store.folders):
         with pytest.raises(StoreError, match="beginning of no key"):

@@ -27,10 +27,10 @@ from services.core.settings import S3Settings, StorageSettings
 from services.core.store import check_store, open_store
 from services.core.store.s3 import S3Store
 from services.trainer.publish import is_transient
-from tests.authority import Authority
-from tests.buckets import s3_settings, s3_store
+from tests.authority import CertificateAuthority
+from tests.buckets import build_s3_settings, build_s3_store
 from tests.core.store.faults import Answer, Faults, refusal, serving
-from tests.listening import listening
+from tests.listening import serve_http
 
 OK = Answer(200, b"one", {"ETag": '"e1"'})
 SECRET = "very-secret-key"
@@ -42,8 +42,10 @@ def cache(tmp_path: Path) -> Path:
 
 
 def store_at(faults: Faults, cache: Path, timeout: float = 0.5) -> S3Store:
-    settings = s3_settings(faults.endpoint, "someone", SECRET, region="us-east-1", timeout_seconds=timeout)
-    return s3_store("s3://bucket/prefix/", cache, settings)
+    settings = build_s3_settings(
+        faults.endpoint, "someone", SECRET, region="us-east-1", timeout_seconds=timeout
+    )
+    return build_s3_store("s3://bucket/prefix/", cache, settings)
 
 
 def test_a_document_beyond_its_limit_is_not_read_and_not_asked_for_again(cache: Path) -> None:
@@ -187,7 +189,7 @@ def test_nobody_there(cache: Path) -> None:
         ),
         ("http://no.such.host.invalid", "The host of .* is not known here: correct FITLOOP_S3_ENDPOINT"),
     ):
-        store = s3_store("s3://bucket", cache, s3_settings(endpoint, "someone", SECRET))
+        store = build_s3_store("s3://bucket", cache, build_s3_settings(endpoint, "someone", SECRET))
         with pytest.raises(StoreUnreachable, match=sentence) as raised:
             check_store(store, write=False)
         assert is_transient(raised.value)
@@ -239,14 +241,14 @@ def test_a_cache_that_cannot_be_written_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize("url", ["s3://", "s3:///key", "s3://bucket/a//b", "s3://bucket/x?y", "file:///x"])
 def test_a_url_without_a_bucket_is_refused(url: str, cache: Path) -> None:
     with pytest.raises(BadConfig, match="names no bucket"):
-        s3_store(url, cache, s3_settings("http://minio", "a", "b"))
+        build_s3_store(url, cache, build_s3_settings("http://minio", "a", "b"))
 
 
 @pytest.mark.parametrize(("addressing", "path"), [("path", "/bucket/prefix/a"), ("auto", "/bucket/prefix/a")])
 def test_the_bucket_is_in_the_path_outside_aws(addressing: str, path: str, cache: Path) -> None:
     with serving(OK) as faults:
-        settings = s3_settings(faults.endpoint, "a", "b", region="r", addressing=addressing)
-        s3_store("s3://bucket/prefix", cache, settings).read("a")
+        settings = build_s3_settings(faults.endpoint, "a", "b", region="r", addressing=addressing)
+        build_s3_store("s3://bucket/prefix", cache, settings).read("a")
     assert faults.asked[0][1] == path
 
 
@@ -257,8 +259,8 @@ def test_the_bucket_is_in_the_host_where_that_is_set(cache: Path, monkeypatch: p
     )
     with serving(OK) as faults:
         endpoint = faults.endpoint.replace("127.0.0.1", "storage.test")
-        settings = s3_settings(endpoint, "a", "b", region="r", addressing="host")
-        s3_store("s3://bucket/prefix", cache, settings).read("a")
+        settings = build_s3_settings(endpoint, "a", "b", region="r", addressing="host")
+        build_s3_store("s3://bucket/prefix", cache, settings).read("a")
     assert faults.asked[0][1] == "/prefix/a"
     assert faults.asked[0][2]["Host"].startswith("bucket.storage.test")
 
@@ -293,7 +295,7 @@ class TestKeys:
         (tmp_path / "..data").symlink_to("..one")
         with serving(OK) as faults:
             settings = S3Settings(endpoint=faults.endpoint, region="r", credentials_dir=tmp_path)
-            store = s3_store("s3://bucket", cache, settings)
+            store = build_s3_store("s3://bucket", cache, settings)
             store.read("a")
             (tmp_path / "..data").unlink()
             (tmp_path / "..data").symlink_to("..two")
@@ -318,7 +320,7 @@ class TestKeys:
             (tmp_path / name).write_text(key, encoding="utf-8", newline="")
         with serving(OK) as faults:
             settings = S3Settings(endpoint=faults.endpoint, region="r", credentials_dir=tmp_path)
-            assert s3_store("s3://bucket", cache, settings).read("a") == b"one"
+            assert build_s3_store("s3://bucket", cache, settings).read("a") == b"one"
             assert "Credential=first/" in faults.asked[0][2]["Authorization"]
 
     @pytest.mark.parametrize("bad", ["in\nside", "in side", "in\u200bside", "kéy"])
@@ -329,14 +331,14 @@ class TestKeys:
             (tmp_path / name).write_text(text, encoding="utf-8")
         settings = S3Settings(endpoint="http://minio.invalid", region="r", credentials_dir=tmp_path)
         with pytest.raises(StoreRefused, match="The file AWS_SECRET_ACCESS_KEY in .* it holds") as raised:
-            s3_store("s3://bucket", cache, settings).read("a")
+            build_s3_store("s3://bucket", cache, settings).read("a")
         assert SECRET not in str(raised.value)
 
     def test_no_header_is_repeated_where_the_client_refuses_to_send_one(self, cache: Path) -> None:
         """Whatever got past the settings: http.client's own sentence is the whole header."""
-        settings = s3_settings("http://127.0.0.1:9", "someone", SECRET, region="r")
+        settings = build_s3_settings("http://127.0.0.1:9", "someone", SECRET, region="r")
         settings = settings.model_copy(update={"access_key": SecretStr("some\none")})
-        store = s3_store("s3://bucket", cache, settings)
+        store = build_s3_store("s3://bucket", cache, settings)
         with pytest.raises(StoreRefused, match="Check s3://bucket, AWS_ACCESS_KEY_ID") as raised:
             store.read("a")
         assert "AWS4" not in str(raised.value)
@@ -347,7 +349,7 @@ class TestKeys:
             ("", "There are no keys for the object storage: set"),
         ):
             with pytest.raises(BadConfig, match=sentence):
-                s3_store("s3://bucket", cache, s3_settings("http://minio", key, ""))
+                build_s3_store("s3://bucket", cache, build_s3_settings("http://minio", key, ""))
 
     def test_the_identity_of_the_pod_gives_keys(
         self,
@@ -369,16 +371,20 @@ class TestKeys:
         with serving(Answer(200, keys.encode()), OK) as faults:
             monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(token))
             monkeypatch.setenv("AWS_ENDPOINT_URL_STS", faults.endpoint)
-            store = s3_store("s3://bucket", cache, s3_settings(faults.endpoint, "", "", region="r"))
+            store = build_s3_store(
+                "s3://bucket", cache, build_s3_settings(faults.endpoint, "", "", region="r")
+            )
             assert store.read("a") == b"one"
             assert "lent/" in faults.asked[1][2]["Authorization"]
         with serving(refusal("AccessDenied", 403)) as faults:
             monkeypatch.setenv("AWS_ENDPOINT_URL_STS", faults.endpoint)
-            store = s3_store("s3://bucket", cache, s3_settings(faults.endpoint, "", "", region="r"))
+            store = build_s3_store(
+                "s3://bucket", cache, build_s3_settings(faults.endpoint, "", "", region="r")
+            )
             with pytest.raises(StoreRefused, match="identity gives it no keys"):
                 store.read("a")
         monkeypatch.setenv("AWS_ENDPOINT_URL_STS", faults.endpoint)
-        store = s3_store("s3://bucket", cache, s3_settings(faults.endpoint, "", "", region="r"))
+        store = build_s3_store("s3://bucket", cache, build_s3_settings(faults.endpoint, "", "", region="r"))
         with pytest.raises(StoreUnreachable, match="gives this pod its keys does not answer") as raised:
             store.read("a")
         assert raised.value.__cause__ is None
@@ -386,8 +392,8 @@ class TestKeys:
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority.new(tmp_path_factory.mktemp("authority"))
+def authority(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
+    return CertificateAuthority.create(tmp_path_factory.mktemp("authority"))
 
 
 class TestTls:
@@ -401,12 +407,16 @@ class TestTls:
         def log_message(self, *_: object) -> None:
             pass
 
-    def test_an_own_authority_is_trusted_where_it_is_named(self, cache: Path, authority: Authority) -> None:
-        with listening(self.Handler, tls=authority.context()) as endpoint:
-            settings = s3_settings(endpoint, "a", "b", region="r", ca_file=authority.path)
-            assert s3_store("s3://bucket", cache, settings).read("a") == b"one"
+    def test_an_own_authority_is_trusted_where_it_is_named(
+        self, cache: Path, authority: CertificateAuthority
+    ) -> None:
+        with serve_http(self.Handler, tls=authority.server_context()) as endpoint:
+            settings = build_s3_settings(endpoint, "a", "b", region="r", ca_file=authority.path)
+            assert build_s3_store("s3://bucket", cache, settings).read("a") == b"one"
             with pytest.raises(StoreRefused, match="not known here: set FITLOOP_S3_CA_FILE"):
-                s3_store("s3://bucket", cache, s3_settings(endpoint, "a", "b", region="r")).read("a")
+                build_s3_store("s3://bucket", cache, build_s3_settings(endpoint, "a", "b", region="r")).read(
+                    "a"
+                )
 
     @pytest.mark.parametrize(
         ("made", "said"),
@@ -416,24 +426,24 @@ class TestTls:
         ],
     )
     def test_each_fault_of_a_certificate_has_its_sentence(
-        self, cache: Path, authority: Authority, made: dict[str, str | float], said: str
+        self, cache: Path, authority: CertificateAuthority, made: dict[str, str | float], said: str
     ) -> None:
-        with listening(self.Handler, tls=authority.context(**made)) as endpoint:  # type: ignore[arg-type]  # by name
-            settings = s3_settings(endpoint, "a", "b", region="r", ca_file=authority.path)
+        with serve_http(self.Handler, tls=authority.server_context(**made)) as endpoint:  # type: ignore[arg-type]  # by name
+            settings = build_s3_settings(endpoint, "a", "b", region="r", ca_file=authority.path)
             with pytest.raises(StoreRefused, match=said):
-                s3_store("s3://bucket", cache, settings).read("a")
+                build_s3_store("s3://bucket", cache, settings).read("a")
 
-    def test_http_and_https_are_told_apart(self, cache: Path, authority: Authority) -> None:
+    def test_http_and_https_are_told_apart(self, cache: Path, authority: CertificateAuthority) -> None:
         with serving(OK) as faults:
             plain = faults.endpoint.replace("http:", "https:")
             with pytest.raises(
                 StoreRefused, match="does not speak TLS: write http:// in FITLOOP_S3_ENDPOINT"
             ):
-                s3_store("s3://bucket", cache, s3_settings(plain, "a", "b", region="r")).read("a")
-        with listening(self.Handler, tls=authority.context()) as endpoint:
-            settings = s3_settings(endpoint.replace("https:", "http:"), "a", "b", region="r")
+                build_s3_store("s3://bucket", cache, build_s3_settings(plain, "a", "b", region="r")).read("a")
+        with serve_http(self.Handler, tls=authority.server_context()) as endpoint:
+            settings = build_s3_settings(endpoint.replace("https:", "http:"), "a", "b", region="r")
             with pytest.raises(StoreError, match="write https:// in FITLOOP_S3_ENDPOINT if it speaks TLS"):
-                s3_store("s3://bucket", cache, settings).read("a")
+                build_s3_store("s3://bucket", cache, settings).read("a")
 
     @pytest.mark.parametrize("text", [None, "no certificate"])
     def test_a_file_without_certificates_is_refused(
@@ -443,7 +453,7 @@ class TestTls:
         if text:
             path.write_text(text)
         with pytest.raises(BadConfig, match="FITLOOP_S3_CA_FILE .* holds no readable certificate"):
-            s3_store("s3://bucket", cache, s3_settings("https://minio", "a", "b", ca_file=path))
+            build_s3_store("s3://bucket", cache, build_s3_settings("https://minio", "a", "b", ca_file=path))
 
 
 def test_a_temporary_cache_is_made_where_none_is_set() -> None:
