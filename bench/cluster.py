@@ -19,7 +19,7 @@ from bench.rig import Connected, Rig, base, until
 from demo.annotator import label_config
 from demo.servers import TOKEN
 from tests.e2e.bucket import Bucket
-from tests.e2e.kubernetes import Around, Namespace
+from tests.e2e.kubernetes import ClusterEnvironment, Namespace
 from tests.e2e.release import Release
 
 TEXTS = 300
@@ -69,7 +69,7 @@ def run(options: Options, rig: Rig) -> Result:
 @contextlib.contextmanager
 def _release(rig: Rig) -> Iterator[Release]:
     try:
-        around = Around.of_environment()
+        around = ClusterEnvironment.from_environment()
     except pytest.skip.Exception as skipped:
         raise Skip(str(skipped)) from skipped
     port = int(rig.annotator.url.rpartition(":")[2])

@@ -47,7 +47,7 @@ class Namespace:
 
 
 @contextmanager
-def of_environment() -> Iterator[Namespace]:
+def temporary_namespace() -> Iterator[Namespace]:
     """A namespace that is gone, or about to go, afterwards."""
     name = f"fitloop-jobs-{secrets.token_hex(3)}"
     kube = connect(name)

@@ -19,7 +19,7 @@ from services.core.domain import Launch, Parameters, RunRequest, RunState
 from services.core.errors import BadConfig
 from services.core.runs import Runs
 from services.core.store.files import FileStore
-from tests.cluster.real import MARKS, Namespace, manifest, of_environment
+from tests.cluster.real import MARKS, Namespace, manifest, temporary_namespace
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.slow, *MARKS]
@@ -36,7 +36,7 @@ _numbers = count(1)
 
 @pytest.fixture(scope="module")
 def namespace() -> Iterator[Namespace]:
-    with of_environment() as made:
+    with temporary_namespace() as made:
         yield made
 
 

@@ -17,7 +17,7 @@ from services.core.domain import Launch, Parameters, RunRequest, RunState
 from services.core.runs import Runs
 from services.core.store.files import FileStore
 from services.embedded.launcher import ChildLauncher
-from tests.cluster.real import Namespace, manifest, needs_cluster, of_environment
+from tests.cluster.real import Namespace, manifest, needs_cluster, temporary_namespace
 from tests.waiting import eventually
 
 SCRIPT = Path(__file__).with_name("trainer_script.py")
@@ -242,7 +242,7 @@ class TestChildLauncher(LauncherContract):
 
 @pytest.fixture(scope="module")
 def namespace() -> Iterator[Namespace]:
-    with of_environment() as made:
+    with temporary_namespace() as made:
         yield made
 
 

@@ -14,7 +14,7 @@ from services.cluster import lease
 from services.cluster.lease import Lease
 from services.core.errors import Locked
 from services.embedded.leadership import FileLeadership
-from tests.cluster.real import Namespace, needs_cluster, of_environment
+from tests.cluster.real import Namespace, needs_cluster, temporary_namespace
 from tests.fakes_kubernetes import FakeApiServer, serve_api
 from tests.waiting import eventually
 
@@ -140,7 +140,7 @@ class TestLease(LeaseContract):
 
 @pytest.fixture(scope="module")
 def namespace() -> Iterator[Namespace]:
-    with of_environment() as made:
+    with temporary_namespace() as made:
         yield made
 
 

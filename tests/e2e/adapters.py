@@ -31,14 +31,14 @@ _LEADER_SECONDS = 2.0
 
 
 @dataclass
-class Adapter:
+class RunningAdapter:
     """The adapter, and the leader's hand in its store."""
 
     store: FileStore
     url: str
     views: list[ProjectView] = field(default_factory=list)
 
-    def hang(self, *views: ProjectView) -> None:
+    def publish_board(self, *views: ProjectView) -> None:
         """The leader's board from now on; versions are to be published before."""
         self.views = list(views)
         gallery.publish_board(self.store, self.views)
@@ -49,13 +49,13 @@ class Adapter:
 
 
 @contextlib.contextmanager
-def adapter(folder: Path, settings: Settings) -> Iterator[Adapter]:
+def running_adapter(folder: Path, settings: Settings) -> Iterator[RunningAdapter]:
     """It runs until the end of the block."""
     store, board, over = FileStore(folder), Board(), threading.Event()
     desk = FrontDesk(store, lambda: None)
     app = create_app(settings, board, desk, FakeInference(), Registry(store), Runs(store))
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        found = Adapter(store, f"http://localhost:{listener.getsockname()[1]}")
+        found = RunningAdapter(store, f"http://localhost:{listener.getsockname()[1]}")
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=2))
         threads = [
             threading.Thread(target=lambda: server.run(sockets=[listener])),
@@ -73,7 +73,7 @@ def adapter(folder: Path, settings: Settings) -> Iterator[Adapter]:
                 thread.join(10)
 
 
-def _follow(found: Adapter, follower: Follower, over: threading.Event) -> None:
+def _follow(found: RunningAdapter, follower: Follower, over: threading.Event) -> None:
     """Reads as a follower does; and from time to time the leader says once more what it said."""
     follower.begin(time.time())
     said = time.monotonic()

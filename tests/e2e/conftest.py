@@ -20,7 +20,7 @@ from demo.processes import Server
 from demo.servers import TOKEN, address, fitloop, label_studio
 from demo.walk import read_texts
 from tests.e2e.bucket import Bucket
-from tests.e2e.kubernetes import Around, Namespace
+from tests.e2e.kubernetes import ClusterEnvironment, Namespace
 from tests.e2e.release import Release
 from tests.waiting import eventually
 
@@ -57,7 +57,7 @@ def annotator(studio: Server) -> Iterator[Annotator]:
 
 
 @dataclass
-class Fitloop:
+class LocalFitloop:
     """A `fitloop local` with a data folder that outlives its process."""
 
     studio: str
@@ -90,7 +90,7 @@ class Fitloop:
         response = httpx.get(f"{self.url}/api/projects/{project}", timeout=30)
         return dict(response.json()) if response.status_code == httpx.codes.OK else {}
 
-    def ask(self, project: int, action: str, **body: Any) -> None:
+    def send_command(self, project: int, action: str, **body: Any) -> None:
         """Leave a command."""
         httpx.post(f"{self.url}/api/projects/{project}/{action}", json=body, timeout=30).raise_for_status()
 
@@ -115,17 +115,17 @@ class Fitloop:
 
 
 @pytest.fixture
-def start_fitloop(studio: Server, tmp_path: Path) -> Iterator[Callable[..., Fitloop]]:
+def start_fitloop(studio: Server, tmp_path: Path) -> Iterator[Callable[..., LocalFitloop]]:
     """Start a `fitloop local` with more environment."""
-    made: list[Fitloop] = []
+    made: list[LocalFitloop] = []
 
-    def start(**environment: str) -> Fitloop:
+    def start(**environment: str) -> LocalFitloop:
         defaults = {
             "BASELINE_MODEL_NAME": str(base_model()),
             "FITLOOP_RECONCILE_SECONDS": "5",
             "METHOD": "linear-probe",
         }
-        found = Fitloop(address(studio), tmp_path / f"fitloop-{len(made)}", {**defaults, **environment})
+        found = LocalFitloop(address(studio), tmp_path / f"fitloop-{len(made)}", {**defaults, **environment})
         made.append(found)
         found.start()
         return found
@@ -137,7 +137,7 @@ def start_fitloop(studio: Server, tmp_path: Path) -> Iterator[Callable[..., Fitl
 
 
 @dataclass
-class Labelled:
+class LabelledProject:
     """A project whose texts' labels are known."""
 
     annotator: Annotator
@@ -173,17 +173,17 @@ def connect_once(annotator: Annotator) -> Connect:
 
 
 def _connected(
-    annotator: Annotator, backend: Fitloop | Release, texts: int = 90, **settings: Any
-) -> Labelled:
+    annotator: Annotator, backend: LocalFitloop | Release, texts: int = 90, **settings: Any
+) -> LabelledProject:
     pool = [(text, label) for text, label in read_texts("pool") if label in LABELS][:texts]
     project = annotator.create_project("Shop messages", label_config(LABELS), **settings)
     tasks = annotator.import_texts(project, [text for text, _ in pool])
     connected = annotator.connect(project, backend.url)
     answers = list(zip(tasks, [label for _, label in pool], strict=True))
-    return Labelled(annotator, project, connected, answers)
+    return LabelledProject(annotator, project, connected, answers)
 
 
-Connect = Callable[..., Labelled]
+Connect = Callable[..., LabelledProject]
 
 
 class MakeRelease(Protocol):
@@ -195,13 +195,13 @@ class MakeRelease(Protocol):
 
 
 @pytest.fixture(scope="session")
-def around() -> Around:
+def around() -> ClusterEnvironment:
     """The cluster and what stands around it, or a visible skip."""
-    return Around.of_environment()
+    return ClusterEnvironment.from_environment()
 
 
 @contextlib.contextmanager
-def _releases(around: Around, studio: Server) -> Iterator[tuple[MakeRelease, list[Release]]]:
+def _releases(around: ClusterEnvironment, studio: Server) -> Iterator[tuple[MakeRelease, list[Release]]]:
     """Each with a base model in its bucket; all is gone afterwards."""
     with contextlib.ExitStack() as stack:
         made: list[Release] = []
@@ -221,23 +221,25 @@ def _releases(around: Around, studio: Server) -> Iterator[tuple[MakeRelease, lis
 
 
 @pytest.fixture
-def make_release(around: Around, studio: Server, request: pytest.FixtureRequest) -> Iterator[MakeRelease]:
+def make_release(
+    around: ClusterEnvironment, studio: Server, request: pytest.FixtureRequest
+) -> Iterator[MakeRelease]:
     """Prepares releases for one test; they are told of where it has failed."""
     with _releases(around, studio) as (make, made):
         yield make
         report = getattr(request.node, "outcome_of_call", None)
         if report is not None and report.failed:
             for release in made:
-                print(release.namespace.told())
+                print(release.namespace.describe())
 
 
 @pytest.fixture(scope="module")
-def make_releases(around: Around, studio: Server) -> Iterator[MakeRelease]:
+def make_releases(around: ClusterEnvironment, studio: Server) -> Iterator[MakeRelease]:
     """As make_release, for all tests of a file."""
     with _releases(around, studio) as (make, made):
         yield make
         for release in made:
-            print(release.namespace.told())
+            print(release.namespace.describe())
 
 
 @pytest.hookimpl(wrapper=True)

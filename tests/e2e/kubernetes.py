@@ -29,7 +29,7 @@ def run(*command: str, seconds: float = 120, text: str | None = None) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Around:
+class ClusterEnvironment:
     """What a test of the whole needs beside the cluster; each by an environment variable."""
 
     host: str
@@ -42,7 +42,7 @@ class Around:
     storage: Storage
 
     @classmethod
-    def of_environment(cls) -> Around:
+    def from_environment(cls) -> ClusterEnvironment:
         """Skips the test, visibly, where there is no cluster to try it on."""
         missing = [
             name
@@ -108,7 +108,7 @@ class Namespace:
         """helm within it."""
         return run("helm", "-n", self.name, *arguments, seconds=seconds)
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """What is to be seen in it, for a failed test's report."""
         parts = [
             self.kubectl("get", "all,lease,ingress,isvc", "-o", "wide", "--ignore-not-found"),

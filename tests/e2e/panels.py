@@ -45,7 +45,7 @@ NEEDS_LONG_RUN = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class DashboardContext:
     """What a person has chosen above the panels."""
 
     namespace: str
@@ -65,7 +65,7 @@ def queries() -> list[Query]:
     return [query for name in NAMES for query in Dashboard(name).queries]
 
 
-def problem(prometheus: Prometheus, query: Query, shown: Shown, end: float) -> str:
+def problem(prometheus: Prometheus, query: Query, shown: DashboardContext, end: float) -> str:
     """What is wrong with a query's answer; "" if nothing is."""
     expression = query.filled(shown.values)
     try:
@@ -89,7 +89,7 @@ def _has_figure(series: Document) -> bool:
     return any(math.isfinite(float(value)) for _, value in series["values"])
 
 
-def problems(prometheus: Prometheus, shown: Shown, without: Collection[str] = ()) -> list[str]:
+def problems(prometheus: Prometheus, shown: DashboardContext, without: Collection[str] = ()) -> list[str]:
     """Of all panels but those that are named; a name that no panel has is one as well."""
     asked = queries()
     unknown = set(without) - {query.panel for query in asked}
@@ -98,7 +98,7 @@ def problems(prometheus: Prometheus, shown: Shown, without: Collection[str] = ()
     return [*(f"no panel {name}" for name in sorted(unknown)), *filter(None, found)]
 
 
-def check(prometheus: Prometheus | None, shown: Shown, without: Collection[str] = ()) -> None:
+def check(prometheus: Prometheus | None, shown: DashboardContext, without: Collection[str] = ()) -> None:
     """Fails with every panel's problem. What happened last may not have been scraped yet: it is asked for 15 s."""
     if prometheus is None:
         pytest.skip(ABSENT)
@@ -115,7 +115,7 @@ def check(prometheus: Prometheus | None, shown: Shown, without: Collection[str] 
     choices(prometheus, shown)
 
 
-def choices(prometheus: Prometheus, shown: Shown) -> None:
+def choices(prometheus: Prometheus, shown: DashboardContext) -> None:
     """Namespace and project can be chosen, by the queries that fill the lists."""
     for name in NAMES:
         variables = Dashboard(name).variables

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 
-def process_of(pod: str) -> int:
+def pod_process(pod: str) -> int:
     """The first process of a pod's container. Skips the test where pods run on another machine."""
     wanted = f"HOSTNAME={pod}".encode()
     found = []
@@ -25,7 +25,7 @@ def process_of(pod: str) -> int:
 
 
 @contextlib.contextmanager
-def stopped(pid: int) -> Iterator[None]:
+def suspended(pid: int) -> Iterator[None]:
     """SIGSTOP, and SIGCONT at the end."""
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -35,7 +35,7 @@ def stopped(pid: int) -> Iterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
-def part(name: str) -> int:
+def cluster_process(name: str) -> int:
     """A part of the cluster by FITLOOP_TEST_PIDS. Skips the test where it is not given."""
     folder = os.environ.get("FITLOOP_TEST_PIDS")
     if not folder or not (Path(folder) / name).exists():

@@ -13,12 +13,12 @@ import httpx
 import yaml
 
 from tests.e2e.bucket import Bucket
-from tests.e2e.kubernetes import CHART, Around, Namespace
+from tests.e2e.kubernetes import CHART, ClusterEnvironment, Namespace
 from tests.e2e.load import Load
 from tests.waiting import eventually
 
 
-class Labelled(Protocol):
+class HasProjectKey(Protocol):
     """A project of Label Studio."""
 
     @property
@@ -37,7 +37,7 @@ PASSWORD = ("ann", "a-password-that-nobody-guesses")
 class Release:
     """One `helm install`."""
 
-    around: Around
+    around: ClusterEnvironment
     namespace: Namespace
     bucket: Bucket
     studio_port: int
@@ -133,13 +133,13 @@ class Release:
             answer = client.get(f"/api/projects/{project}")
         return dict(answer.json()) if answer.status_code == httpx.codes.OK else {}
 
-    def state_of_active(self) -> str:
+    def active_run(self) -> str:
         """The run that goes on, of whatever project; "" for none."""
         with self.client() as client:
             projects = client.get("/api/projects").json().get("projects", [])
         return next((str(row["active"]["run"]) for row in projects if row.get("active")), "")
 
-    def ask(self, project: int, action: str, **body: Any) -> None:
+    def send_command(self, project: int, action: str, **body: Any) -> None:
         """Leave a command."""
         with self.client() as client:
             client.post(f"/api/projects/{project}/{action}", json=body).raise_for_status()
@@ -159,7 +159,7 @@ class Release:
 
         return eventually(version, seconds, what=f"a version other than {other_than}: {self.state(project)}")
 
-    def load(self, labelled: Labelled) -> Load:
+    def load(self, labelled: HasProjectKey) -> Load:
         """Requests about the project as Label Studio sends them, five a second."""
         texts = ("Where is my order?", "I want my invoice, please.")
         return Load(self.url, labelled.key.replace("-", "."), texts)
@@ -198,7 +198,7 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def within(seconds: float, look: Callable[[], object], what: str) -> float:
+def seconds_until(seconds: float, look: Callable[[], object], what: str) -> float:
     """How many seconds it took until `look` found something."""
     began = time.monotonic()
     eventually(look, seconds, what=what)

@@ -34,7 +34,7 @@ TEMPLATES = ("monitoring/servicemonitor.yaml", "monitoring/podmonitor.yaml")
 
 
 @contextlib.contextmanager
-def scraped(release: Release, folder: Path) -> Iterator[Prometheus | None]:
+def scraping(release: Release, folder: Path) -> Iterator[Prometheus | None]:
     """A Prometheus that looks at a release's pods every second, by the monitors that the chart makes for it; None where there is no Prometheus.
 
     The cluster need not know the operator's kinds: of what the chart makes only Services are created, and taken away at the end.
@@ -48,7 +48,7 @@ def scraped(release: Release, folder: Path) -> Iterator[Prometheus | None]:
     )
     release.namespace.kubectl("apply", "-f", "-", text=services)
     try:
-        with Watching(release.namespace.name, monitors(objects), folder / "targets") as watching:
+        with TargetDiscovery(release.namespace.name, monitors(objects), folder / "targets") as watching:
             jobs = [scrape(monitor, watching.file(monitor), "1s") for monitor in watching.monitors]
             with Prometheus(folder / "prometheus", jobs) as prometheus:
                 for job in jobs:
@@ -60,7 +60,7 @@ def scraped(release: Release, folder: Path) -> Iterator[Prometheus | None]:
 
 
 @dataclass
-class Watching:
+class TargetDiscovery:
     """Keeps a file of targets for each monitor, as pods come and go. A context manager."""
 
     namespace: str

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from demo.annotator import Annotator
-from tests.e2e.conftest import Connect, Labelled, MakeRelease
-from tests.e2e.panels import GPU, NEEDS_LONG_RUN, Shown, check
+from tests.e2e.conftest import Connect, LabelledProject, MakeRelease
+from tests.e2e.panels import GPU, NEEDS_LONG_RUN, DashboardContext, check
 from tests.e2e.release import Release
-from tests.e2e.targets import scraped
+from tests.e2e.targets import scraping
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.labelstudio, pytest.mark.cluster]
@@ -34,14 +34,14 @@ def test_labels_become_suggestions_on_a_cluster(
     release = make_release(training={"everyNUpdates": 30}, admissionPolicy={"enabled": True})
     release.install()
     release.namespace.helm("test", release.name)
-    with scraped(release, tmp_path) as prometheus:
+    with scraping(release, tmp_path) as prometheus:
         labelled = connect(release)
         first, second = _two_versions(release, labelled, annotator)
         with subtests.test("every panel shows something"):
-            shown = Shown(release.namespace.name, str(labelled.project), began)
+            shown = DashboardContext(release.namespace.name, str(labelled.project), began)
             check(prometheus, shown, GPU | NEEDS_LONG_RUN)
 
-    release.ask(labelled.project, "rollback")
+    release.send_command(labelled.project, "rollback")
     assert release.served(labelled.project, other_than=second) == first
     release.uninstall()
     left = json.loads(
@@ -57,7 +57,7 @@ def test_labels_become_suggestions_on_a_cluster(
     assert release.bucket.keys("projects/")
 
 
-def _two_versions(release: Release, labelled: Labelled, annotator: Annotator) -> tuple[str, str]:
+def _two_versions(release: Release, labelled: LabelledProject, annotator: Annotator) -> tuple[str, str]:
     """The second comes while requests are sent, and none of them fails."""
     assert release.setup_version(labelled.project) == "untrained"
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Connect, Labelled, MakeRelease
+from tests.e2e.conftest import Connect, LabelledProject, MakeRelease
 from tests.e2e.load import Load
-from tests.e2e.processes import part, process_of, stopped
+from tests.e2e.processes import cluster_process, pod_process, suspended
 from tests.e2e.release import Release
 from tests.waiting import eventually
 
@@ -29,7 +29,7 @@ class Running:
     """A release that serves a first version."""
 
     release: Release
-    labelled: Labelled
+    labelled: LabelledProject
     first: str
 
     def versions(self) -> list[str]:
@@ -41,7 +41,7 @@ class Running:
     def one_more(self) -> None:
         """Another version than those that there are, whatever the gate says of it."""
         before = set(self.versions())
-        self.release.ask(self.labelled.project, "train", parameters={"seed": str(len(before) + 100)})
+        self.release.send_command(self.labelled.project, "train", parameters={"seed": str(len(before) + 100)})
         eventually(lambda: set(self.versions()) - before, 240, what="one more version")
         self.rest()
 
@@ -90,7 +90,7 @@ def test_a_pod_that_is_deleted_fails_no_request(running: Running, component: str
 def test_a_predictor_that_is_killed_fails_no_request(running: Running) -> None:
     release = running.release
     with release.load(running.labelled) as load:
-        os.kill(process_of(release.pods("predictor")[0]["metadata"]["name"]), signal.SIGKILL)
+        os.kill(pod_process(release.pods("predictor")[0]["metadata"]["name"]), signal.SIGKILL)
         eventually(lambda: _restarts(release, "predictor") > 0, 30, what="its container is started again")
         _settles(load, release, "predictor")
     _without_failure(load)
@@ -99,7 +99,7 @@ def test_a_predictor_that_is_killed_fails_no_request(running: Running) -> None:
 def test_an_adapter_that_is_killed_fails_what_it_had_in_flight(running: Running) -> None:
     release = running.release
     with release.load(running.labelled) as load:
-        os.kill(process_of(release.pods("adapter")[0]["metadata"]["name"]), signal.SIGKILL)
+        os.kill(pod_process(release.pods("adapter")[0]["metadata"]["name"]), signal.SIGKILL)
         eventually(lambda: _restarts(release, "adapter") > 0, 30, what="its container is started again")
         _settles(load, release, "adapter")
     print(load.report())
@@ -115,7 +115,7 @@ def test_a_leader_that_stands_still_gives_way(running: Running) -> None:
     leader = eventually(release.leader, 60, what="a leader")
     before = len(running.versions())
     with release.load(running.labelled) as load:
-        with stopped(process_of(leader)):
+        with suspended(pod_process(leader)):
             began = time.time()
             eventually(lambda: release.leader() not in {"", leader}, 40, what="another leader")
             running.labelled.label(30, 41)
@@ -132,7 +132,7 @@ def test_the_api_server_may_be_away_at_the_moment_of_a_fit(running: Running) -> 
     """For 60 s: no label is lost, and one Job is made of them."""
     release, labelled = running.release, running.labelled
     before = set(_jobs(release))
-    with stopped(part("kube-apiserver")):
+    with suspended(cluster_process("kube-apiserver")):
         labelled.label(41, 52)
         threading.Event().wait(60)
     eventually(lambda: len(set(_jobs(release)) - before) == 1, 120, what="one Job")
@@ -144,7 +144,7 @@ def test_the_api_server_may_be_away_at_the_moment_of_a_fit(running: Running) -> 
 
 
 def test_predictions_go_on_without_the_bucket(running: Running) -> None:
-    with running.release.load(running.labelled) as load, stopped(part("minio")):
+    with running.release.load(running.labelled) as load, suspended(cluster_process("minio")):
         threading.Event().wait(60)
     asked = [answer for answer in load.answers if answer.path in {"/predict", "/setup", "/health"}]
     print(load.report())
@@ -159,10 +159,10 @@ def test_a_run_whose_pod_is_ended_goes_on_from_its_checkpoint(
     release, project = running.release, running.labelled.project
     running.rest()
     before = set(running.versions())
-    release.ask(project, "train", parameters={**FINETUNE, "seed": str(int(number))})
+    release.send_command(project, "train", parameters={**FINETUNE, "seed": str(int(number))})
     run = eventually(lambda: _checkpointed(release), 180, what="a checkpoint")
     pod = eventually(lambda: _running_pod(release, run), 30, what="its pod")
-    os.kill(process_of(pod), number)
+    os.kill(pod_process(pod), number)
     (made,) = eventually(lambda: set(running.versions()) - before, 400, what="its version")
     lineage = release.bucket.document(f"projects/{running.labelled.key}/versions/{made}/manifest.json")[
         "lineage"
@@ -179,12 +179,12 @@ def test_five_promotions_make_at_most_two_rolls(running: Running) -> None:
     before = _revisions(release)
     with release.load(running.labelled) as load:
         for turn in range(5):
-            release.ask(project, "promote", version=names[turn % 2])
+            release.send_command(project, "promote", version=names[turn % 2])
             threading.Event().wait(2)
         last = names[4 % 2]
         eventually(lambda: release.setup_version(project) == last, 180, what=f"{last} is served")
         eventually(lambda: _ready(release, "predictor") == 2, 120, what="two predictors are ready")
-    release.ask(project, "unpin")
+    release.send_command(project, "unpin")
     assert len(_revisions(release) - before) <= 2
     _without_failure(load)
 
@@ -205,7 +205,7 @@ def test_a_version_with_a_flipped_byte_is_refused_and_others_are_unharmed(
     data[len(data) // 2] ^= 1
     release.bucket.write(weights, bytes(data))
     serving = release.setup_version(running.labelled.project)
-    release.ask(running.labelled.project, "promote", version=victim)
+    release.send_command(running.labelled.project, "promote", version=victim)
     eventually(
         lambda: "differs" in release.state(running.labelled.project)["problem"], 180, what="it is refused"
     )
@@ -244,9 +244,9 @@ def test_a_version_is_reloaded_in_place(running: Running) -> None:
     running.one_more()
     other = next(name for name in running.versions() if name != serving)
     with release.load(labelled) as load:
-        release.ask(labelled.project, "promote", version=other)
+        release.send_command(labelled.project, "promote", version=other)
         assert release.served(labelled.project, other_than=serving) == other
-    release.ask(labelled.project, "unpin")
+    release.send_command(labelled.project, "unpin")
     assert {pod["metadata"]["name"] for pod in release.pods("predictor")} == before
     _without_failure(load)
 
@@ -256,8 +256,8 @@ def test_a_suspended_job_waits_and_says_so(running: Running) -> None:
     release, project = running.release, running.labelled.project
     release.upgrade({"trainer": {"suspend": True}})
     before = set(running.versions())
-    release.ask(project, "train", parameters={"seed": "11"})
-    run = eventually(release.state_of_active, 60, what="a run")
+    release.send_command(project, "train", parameters={"seed": "11"})
+    run = eventually(release.active_run, 60, what="a run")
     eventually(lambda: "suspended" in release.state(project)["sentence"], 60, what="it says that it waits")
     release.namespace.kubectl(
         "patch", "job", f"{release.fullname}-{run}", "--type=merge", "-p", '{"spec": {"suspend": false}}'
@@ -272,8 +272,10 @@ def test_a_run_of_two_pods(running: Running) -> None:
     release, project = running.release, running.labelled.project
     running.rest()
     release.upgrade({"trainer": {"pods": 2, "resources": {"requests": {"cpu": "100m"}}}})
-    release.ask(project, "train", parameters={"method": "finetune", "num_train_epochs": "2", "seed": "12"})
-    run = eventually(release.state_of_active, 60, what="a run")
+    release.send_command(
+        project, "train", parameters={"method": "finetune", "num_train_epochs": "2", "seed": "12"}
+    )
+    run = eventually(release.active_run, 60, what="a run")
 
     def job() -> dict[str, Any]:
         return release.namespace.get("job", f"{release.fullname}-{run}")
@@ -293,8 +295,8 @@ def test_a_job_that_finds_no_gpu_says_so(running: Running) -> None:
         pytest.skip("no node has an nvidia.com/gpu, not even a pretended one")
     running.rest()
     release.upgrade({"trainer": {"allowCpu": False, "gpus": 1, "pods": 1}})
-    release.ask(project, "train", parameters={"method": "linear-probe", "seed": "78"})
-    run = eventually(release.state_of_active, 60, what="a run")
+    release.send_command(project, "train", parameters={"method": "linear-probe", "seed": "78"})
+    run = eventually(release.active_run, 60, what="a run")
     eventually(
         lambda: "allowCpu" in release.state(project)["problem"], 180, what="it says that there is no GPU"
     )
@@ -337,7 +339,7 @@ def _revisions(release: Release) -> set[str]:
 
 
 def _checkpointed(release: Release) -> str:
-    state = release.state_of_active()
+    state = release.active_run()
     keys = release.bucket.keys(f"runs/{state}/checkpoints/") if state else []
     return state if any(key.endswith(".safetensors") for key in keys) else ""
 

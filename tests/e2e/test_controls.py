@@ -9,11 +9,11 @@ import pytest
 
 from demo.annotator import Annotator
 from demo.walk import read_texts
-from tests.e2e.conftest import LABELS, Fitloop
+from tests.e2e.conftest import LABELS, LocalFitloop
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.labelstudio
-Start = Callable[..., Fitloop]
+Start = Callable[..., LocalFitloop]
 _CHOICES = "".join(f'<Choice value="{label}"/>' for label in LABELS)
 CONFIG = (
     '<View><Text name="text" value="$text"/>'

@@ -14,8 +14,8 @@ import pytest
 
 from tests.chart.dashboards import Query
 from tests.chart.rendering import template
-from tests.e2e.conftest import Connect, Fitloop
-from tests.e2e.panels import GPU, NEEDS_CLUSTER, NEEDS_LONG_RUN, Shown, check, problem, queries
+from tests.e2e.conftest import Connect, LocalFitloop
+from tests.e2e.panels import GPU, NEEDS_CLUSTER, NEEDS_LONG_RUN, DashboardContext, check, problem, queries
 from tests.e2e.prometheus import Monitor, Prometheus, monitors, scrape, stored, write_targets
 from tests.e2e.targets import MONITORING
 from tests.waiting import eventually
@@ -34,7 +34,7 @@ def on_gpu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
         yield prometheus
 
 
-SHOWN = Shown("shop", "12", BEGAN)
+SHOWN = DashboardContext("shop", "12", BEGAN)
 
 
 def test_panels_about_gpus_show_stored_samples(on_gpu: Prometheus) -> None:
@@ -78,7 +78,7 @@ def test_each_panel_is_asked_of_real_processes_or_is_about_gpus() -> None:
 
 @pytest.mark.labelstudio
 def test_panels_show_what_fitloop_local_does(
-    start_fitloop: Callable[..., Fitloop], connect: Connect, tmp_path: Path
+    start_fitloop: Callable[..., LocalFitloop], connect: Connect, tmp_path: Path
 ) -> None:
     """Labels, a version, suggestions that people keep, a fine-tune, and another project's run that waits for it."""
     began = time.time()
@@ -95,10 +95,12 @@ def test_panels_show_what_fitloop_local_does(
         httpx.post(f"{fitloop.url}/predict", json=_asked(labelled.key, labelled.tasks[60:70]), timeout=60)
         labelled.label(25, 33)
         other = connect(fitloop, 30)
-        fitloop.ask(labelled.project, "train", parameters={"method": "finetune", "num_train_epochs": "6"})
+        fitloop.send_command(
+            labelled.project, "train", parameters={"method": "finetune", "num_train_epochs": "6"}
+        )
         other.label(0, 25)
         eventually(lambda: _runs(fitloop, labelled.project) >= 2, 120, what="the fine-tune is over")
-        shown = Shown("here", f"{labelled.project}|{other.project}", began)
+        shown = DashboardContext("here", f"{labelled.project}|{other.project}", began)
         check(prometheus, shown, GPU | NEEDS_CLUSTER)
         assert not prometheus.silent()
 
@@ -109,7 +111,7 @@ def _asked(key: str, tasks: list[tuple[int, str]]) -> dict[str, object]:
     return {"project": key.replace("-", "."), "tasks": rows, "params": {"context": None}}
 
 
-def _runs(fitloop: Fitloop, project: int) -> int:
+def _runs(fitloop: LocalFitloop, project: int) -> int:
     """How many are over."""
     state = fitloop.state(project)
     return 0 if state.get("active") else len(state.get("versions") or [])

@@ -13,12 +13,12 @@ import pytest
 
 from demo.annotator import Annotator
 from demo.servers import TOKEN
-from tests.e2e.conftest import Fitloop, Labelled
+from tests.e2e.conftest import LabelledProject, LocalFitloop
 
 pytestmark = pytest.mark.labelstudio
 
 
-def _doctor(fitloop: Fitloop, annotator: Annotator, project: int) -> dict[str, str]:
+def _doctor(fitloop: LocalFitloop, annotator: Annotator, project: int) -> dict[str, str]:
     """Verdicts by check, of this project alone."""
     environment = {
         **os.environ,
@@ -46,7 +46,7 @@ def _doctor(fitloop: Fitloop, annotator: Annotator, project: int) -> dict[str, s
 
 
 def test_what_the_doctor_sees(
-    start_fitloop: Callable[..., Fitloop], connect: Callable[..., Labelled], annotator: Annotator
+    start_fitloop: Callable[..., LocalFitloop], connect: Callable[..., LabelledProject], annotator: Annotator
 ) -> None:
     fitloop = start_fitloop()
     labelled = connect(fitloop, texts=5)

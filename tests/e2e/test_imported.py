@@ -9,11 +9,11 @@ import httpx
 import pytest
 
 from demo.annotator import Annotator
-from tests.e2e.conftest import Fitloop
+from tests.e2e.conftest import LocalFitloop
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.labelstudio
-Start = Callable[..., Fitloop]
+Start = Callable[..., LocalFitloop]
 PARCELS = [f"where is parcel {number}, it is late" for number in range(12)]
 REFUNDS = [f"please give me the money back for order {number}" for number in range(12)]
 NESTED = [["home", "hearth"], ["work", "desk"]]
@@ -26,7 +26,9 @@ def choices(names: str, more: str = "") -> str:
     )
 
 
-def imported(annotator: Annotator, backend: Fitloop, config: str, answers: list[tuple[str, Any, str]]) -> int:
+def imported(
+    annotator: Annotator, backend: LocalFitloop, config: str, answers: list[tuple[str, Any, str]]
+) -> int:
     """A project with (text, choice, control) for each task; without an annotation where the choice is None."""
     project = annotator.create_project("Imported", config)
     tasks = []

@@ -10,22 +10,22 @@ import httpx
 import pytest
 
 from demo.annotator import Annotator
-from tests.e2e.conftest import LABELS, Fitloop, Labelled
+from tests.e2e.conftest import LABELS, LabelledProject, LocalFitloop
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.labelstudio
-Start = Callable[..., Fitloop]
-Connect = Callable[..., Labelled]
+Start = Callable[..., LocalFitloop]
+Connect = Callable[..., LabelledProject]
 ONE_RUN_OF_20 = {"START_TRAINING_EACH_N_UPDATES": "20"}
 """No run begins in the middle of twenty labels, so that the version after them is the only one."""
 
 
-def _title(annotator: Annotator, labelled: Labelled) -> str:
+def _title(annotator: Annotator, labelled: LabelledProject) -> str:
     """The backend's title, as sampling goes by it. To read the backend itself would have Label Studio save its whole row."""
     return str(annotator.call("GET", f"/api/projects/{labelled.project}")["model_version"])
 
 
-def _version_file(fitloop: Fitloop, version: str, name: str) -> dict[str, Any]:
+def _version_file(fitloop: LocalFitloop, version: str, name: str) -> dict[str, Any]:
     (path,) = fitloop.folder.glob(f"projects/*/versions/{version}/{name}")
     return dict(json.loads(path.read_text()))
 
@@ -119,7 +119,9 @@ def test_a_killed_fitloop_goes_on_with_its_run(start_fitloop: Start, connect: Co
     fitloop = start_fitloop(START_TRAINING_EACH_N_UPDATES="1000", FITLOOP_CHECKPOINT_SECONDS="2")
     labelled = connect(fitloop)
     labelled.label(0, 40)
-    fitloop.ask(labelled.project, "train", parameters={"method": "finetune", "num_train_epochs": "8"})
+    fitloop.send_command(
+        labelled.project, "train", parameters={"method": "finetune", "num_train_epochs": "8"}
+    )
     eventually(lambda: list(fitloop.folder.glob("runs/*/checkpoints/*/*")), 90, what="a checkpoint is kept")
     fitloop.kill()
     labelled.label(40, 45)
@@ -133,7 +135,7 @@ def test_a_killed_fitloop_goes_on_with_its_run(start_fitloop: Start, connect: Co
     eventually(
         lambda: fitloop.state(labelled.project)["labelled"] == 45, what="labels given meanwhile are seen"
     )
-    fitloop.ask(labelled.project, "promote", version=made[0]["version"])
+    fitloop.send_command(labelled.project, "promote", version=made[0]["version"])
     assert fitloop.served(labelled.project) == made[0]["version"]
 
 
@@ -148,7 +150,7 @@ def test_a_rollback_shows_in_label_studio(
     labelled.label(20, 40)
     second = fitloop.served(labelled.project, other_than=first)
     eventually(lambda: _title(annotator, labelled) == second, what="the title is the second version")
-    fitloop.ask(labelled.project, "rollback")
+    fitloop.send_command(labelled.project, "rollback")
     eventually(lambda: fitloop.setup_version(labelled.project) == first, what="/setup says the first version")
     eventually(lambda: _title(annotator, labelled) == first, what="the title is the first version again")
     eventually(lambda: len(labelled.suggestions(first)) >= 20, what="its suggestions are stored")
@@ -160,7 +162,7 @@ def test_a_rollback_shows_in_label_studio(
         what="a new version is held: pinned",
     )
     assert fitloop.setup_version(labelled.project) == first
-    fitloop.ask(labelled.project, "unpin")
+    fitloop.send_command(labelled.project, "unpin")
     eventually(lambda: not fitloop.state(labelled.project)["served"]["pinned"], what="unpinned")
 
 

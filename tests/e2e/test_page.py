@@ -19,7 +19,7 @@ import pytest
 from services.core.domain import Action
 from services.core.settings import AuthSettings, Settings
 from tests import gallery
-from tests.e2e.adapters import Adapter, adapter
+from tests.e2e.adapters import RunningAdapter, running_adapter
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -54,9 +54,9 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Adapter]:
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAdapter]:
     """Three projects: one that trains, one with a hostile name and labels, one with a long name and a problem."""
-    with adapter(tmp_path_factory.mktemp("store"), SECURED) as found:
+    with running_adapter(tmp_path_factory.mktemp("store"), SECURED) as found:
         labels = (gallery.HOSTILE, "<img src=x onerror=alert(2)>", *gallery.INTENTS[:3], "L" * 90)
         made = {
             1: gallery.build_versions("1-1", 8),
@@ -65,7 +65,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Adapter]:
         }
         for versions in made.values():
             gallery.publish_versions(found.store, versions)
-        found.hang(
+        found.publish_board(
             gallery.build_view(1, "Shop messages", made[1], active=gallery.build_run_status(1), sentence=_training(30)),
             gallery.build_view(2, gallery.HOSTILE, made[2]),
             gallery.build_view(3, gallery.LONG, made[3], problem="Run 3-3 failed: 'Refund' alone has examples. Label texts with another label."),
@@ -78,7 +78,7 @@ def _training(step: int) -> str:
     return f"serving shop-8: right 178 of 236 (70–81 %); training shop-9: fine-tuning, step {step} of 120, 40 s left"
 
 
-def _answers(found: Adapter) -> bool:
+def _answers(found: RunningAdapter) -> bool:
     import httpx
 
     answer = httpx.get(found.url, auth=("ann", "secret"), headers={"Accept": "text/html"}, timeout=5)
@@ -117,7 +117,7 @@ def _keep(page: Page, name: str) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
 def test_every_page_fits_its_screen_and_runs_nothing_that_a_name_brings(
-    browser: Browser, shop: Adapter, size: ViewportSize, scheme: str
+    browser: Browser, shop: RunningAdapter, size: ViewportSize, scheme: str
 ) -> None:
     """No page is wider than the screen, no name is run, no colour of the other scheme is left."""
     paths = {
@@ -137,7 +137,7 @@ def test_every_page_fits_its_screen_and_runs_nothing_that_a_name_brings(
             _keep(opened, f"{name}-{size['width']}-{scheme}")
 
 
-def test_an_open_page_follows_the_run_without_being_loaded_again(page: Page, shop: Adapter) -> None:
+def test_an_open_page_follows_the_run_without_being_loaded_again(page: Page, shop: RunningAdapter) -> None:
     """Progress comes by itself, what the reader has opened and focused stays, and a leader elsewhere is followed."""
     page.goto(f"{shop.url}/projects/1")
     page.evaluate("window.untouched = true")
@@ -145,7 +145,9 @@ def test_an_open_page_follows_the_run_without_being_loaded_again(page: Page, sho
     page.focus("text=Train now")
     assert page.get_attribute("progress", "value") == "30"
     first, *others = shop.views
-    shop.hang(replace(first, active=gallery.build_run_status(1, 77), sentence=_training(77)), *others)
+    shop.publish_board(
+        replace(first, active=gallery.build_run_status(1, 77), sentence=_training(77)), *others
+    )
     page.wait_for_selector("progress[value='77']", timeout=15_000)
     assert "step 77 of 120" in page.inner_text("#state")
     assert page.evaluate("window.untouched")
@@ -153,7 +155,7 @@ def test_an_open_page_follows_the_run_without_being_loaded_again(page: Page, sho
     assert page.evaluate("document.activeElement.textContent") == "Train now"
 
 
-def test_a_page_says_when_fitloop_no_longer_answers(page: Page, shop: Adapter) -> None:
+def test_a_page_says_when_fitloop_no_longer_answers(page: Page, shop: RunningAdapter) -> None:
     """And takes it back once it does."""
     page.goto(f"{shop.url}/projects/1")
     assert page.is_hidden("#offline")
@@ -165,8 +167,8 @@ def test_a_page_says_when_fitloop_no_longer_answers(page: Page, shop: Adapter) -
 
 def test_an_open_page_of_a_new_project_gets_its_first_run_and_version(page: Page, tmp_path: Path) -> None:
     """Parts that were not there come; a part that was there stays, so that a screen reader tells what is new in it."""
-    with adapter(tmp_path, SECURED) as found:
-        found.hang(gallery.build_view(1, "Shop messages"))
+    with running_adapter(tmp_path, SECURED) as found:
+        found.publish_board(gallery.build_view(1, "Shop messages"))
         eventually(lambda: _answers(found), 20, what="the board is read")
         page.goto(f"{found.url}/projects/1?asked=train")
         assert page.url == f"{found.url}/projects/1"
@@ -174,7 +176,7 @@ def test_an_open_page_of_a_new_project_gets_its_first_run_and_version(page: Page
         page.evaluate("window.part = document.getElementById('problems')")
         made = gallery.build_versions("1-1", 1)
         gallery.publish_versions(found.store, made)
-        found.hang(
+        found.publish_board(
             gallery.build_view(
                 1, "Shop messages", made, active=gallery.build_run_status(1), problem="Run 1-8 failed: why."
             )
@@ -186,7 +188,9 @@ def test_an_open_page_of_a_new_project_gets_its_first_run_and_version(page: Page
         page.goto("about:blank")  # or it would ask an adapter that is gone
 
 
-def test_a_page_whose_address_holds_the_password_follows_as_well(browser: Browser, shop: Adapter) -> None:
+def test_a_page_whose_address_holds_the_password_follows_as_well(
+    browser: Browser, shop: RunningAdapter
+) -> None:
     """As it is pasted from Label Studio's settings."""
     context = browser.new_context()
     opened = context.new_page()
@@ -198,7 +202,7 @@ def test_a_page_whose_address_holds_the_password_follows_as_well(browser: Browse
     context.close()
 
 
-def test_a_tab_that_is_shown_again_looks_at_once(page: Page, shop: Adapter) -> None:
+def test_a_tab_that_is_shown_again_looks_at_once(page: Page, shop: RunningAdapter) -> None:
     """Not when it would have looked next."""
     page.goto(f"{shop.url}/projects/3")
     assert page.get_attribute("body", "data-pace") == "10"
@@ -209,7 +213,7 @@ def test_a_tab_that_is_shown_again_looks_at_once(page: Page, shop: Adapter) -> N
 
 @pytest.mark.parametrize("prefix", ["", "/fitloop", "/hush-hush-hush-hush", "/fitloop/hush-hush-hush-hush"])
 def test_a_version_is_promoted_with_the_keyboard_alone_below_any_prefix(
-    browser: Browser, shop: Adapter, prefix: str
+    browser: Browser, shop: RunningAdapter, prefix: str
 ) -> None:
     """By links and a confirmation, without scripts; the command waits in the inbox for the leader."""
     before = {command.id for command in shop.commands()}
@@ -237,7 +241,9 @@ def _press(page: Page, name: str) -> None:
     raise AssertionError(f"{name!r} cannot be reached by the Tab key on {page.url}")
 
 
-def test_a_page_of_another_site_can_ask_for_nothing(browser: Browser, shop: Adapter, tmp_path: Path) -> None:
+def test_a_page_of_another_site_can_ask_for_nothing(
+    browser: Browser, shop: RunningAdapter, tmp_path: Path
+) -> None:
     """A browser that knows the password sends it whoever asks; what asks is looked at."""
     context = browser.new_context(http_credentials=WHO)
     opened = context.new_page()
@@ -260,7 +266,9 @@ def test_a_page_of_another_site_can_ask_for_nothing(browser: Browser, shop: Adap
     assert len(shop.commands()) == before
 
 
-def test_without_scripts_a_page_of_a_run_is_loaded_again_by_itself(browser: Browser, shop: Adapter) -> None:
+def test_without_scripts_a_page_of_a_run_is_loaded_again_by_itself(
+    browser: Browser, shop: RunningAdapter
+) -> None:
     """And says all that it says with them."""
     for opened in _page(browser, viewport=DESKTOP, java_script_enabled=False):
         opened.goto(f"{shop.url}/projects/1")
@@ -272,13 +280,13 @@ def test_without_scripts_a_page_of_a_run_is_loaded_again_by_itself(browser: Brow
 @pytest.mark.parametrize("count", [0, 1, 40])
 def test_none_one_and_forty_projects(page: Page, tmp_path: Path, count: int) -> None:
     """The first page is complete, and answered within 50 ms."""
-    with adapter(tmp_path, SECURED) as found:
+    with running_adapter(tmp_path, SECURED) as found:
         views = []
         for number in range(1, count + 1):
             made = gallery.build_versions(f"{number}-{number}", 2)
             gallery.publish_versions(found.store, made)
             views.append(gallery.build_view(number, f"Project {41 - number}", made))
-        found.hang(*views)
+        found.publish_board(*views)
         eventually(lambda: _answers(found), 20, what="the board is read")
         eventually(
             lambda: page.goto(found.url) and page.locator(".card").count() == count, 20, what="all projects"

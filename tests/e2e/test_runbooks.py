@@ -20,7 +20,7 @@ from tests.alerts.test_runbooks import OF_ALERTS, blocks
 from tests.e2e.conftest import Connect, MakeRelease
 from tests.e2e.prometheus import Prometheus, executable
 from tests.e2e.release import Release
-from tests.e2e.targets import scraped
+from tests.e2e.targets import scraping
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.labelstudio, pytest.mark.cluster, pytest.mark.wide]
@@ -31,7 +31,7 @@ def test_runbooks_work_word_for_word(make_release: MakeRelease, connect: Connect
     executable()
     release = make_release(training={"everyNUpdates": 30})
     release.install()
-    with scraped(release, tmp_path) as prometheus:
+    with scraping(release, tmp_path) as prometheus:
         assert prometheus is not None
         alerts = Alerts(release, prometheus)
         labelled = connect(release)
@@ -45,7 +45,7 @@ def test_runbooks_work_word_for_word(make_release: MakeRelease, connect: Connect
         for command in _all_commands():
             if not any(one in command for one in STARTS_ANEW):
                 desk.type(command)
-        release.ask(labelled.project, "resume")
+        release.send_command(labelled.project, "resume")
 
         desk.give_token("not-a-token")
         eventually(lambda: "FitloopTokenRefused" in alerts.firing(), 120, what="the token is refused")
