@@ -61,7 +61,7 @@ bench: .venv/.stamp .ls-venv/.stamp  ## measure speed, memory and accuracy (abou
 docs: .venv/.stamp  ## write docs/configuration.md, docs/metrics.md and docs/base-models.md from the code
 	@$(BIN)/python -m services.cli.reference docs/configuration.md
 	@$(BIN)/python -m services.cli.metrics_reference docs/metrics.md
-	@$(BIN)/python -m tests.architectures docs/base-models.md
+	@$(BIN)/python -m tests.support.architectures docs/base-models.md
 
 images:  ## build the three images: adapter, predictor and trainer (docs/images.md)
 	$(DOCKER) build -f Dockerfile.predictor --target adapter $(BUILD) -t $(IMAGE_PREFIX)/adapter:$(TAG) .

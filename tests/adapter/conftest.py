@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes import AppWorld
+from tests.support.app import AppWorld
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.adapter.agreement import Agreement, agreement_of
-from tests.fakes import LABELS, SPACE
+from tests.support.app import LABELS, SPACE
 
 
 def stamp(second: int) -> str:

@@ -11,7 +11,7 @@ from starlette.routing import Route
 from services.adapter import metrics
 from services.adapter.app import error_response
 from services.core.errors import BadConfig
-from tests.fakes import AppWorld
+from tests.support.app import AppWorld
 
 
 def test_every_route_has_its_metrics(world: AppWorld) -> None:

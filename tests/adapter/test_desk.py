@@ -8,7 +8,7 @@ from services.adapter.desk import FrontDesk
 from services.core.domain import Action, Command
 from services.core.errors import StoreError
 from services.core.inbox import Hint, Inbox
-from tests.fakes_store import MemoryStore
+from tests.support.store import MemoryStore
 
 
 class At:

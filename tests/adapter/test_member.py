@@ -17,10 +17,10 @@ from services.adapter.ports import Standing
 from services.core.domain import Action, Command, Serving
 from services.core.errors import StoreError
 from services.core.inbox import Inbox, command_id
-from tests.fakes import metric_value
-from tests.fakes_labelstudio import URL
-from tests.fakes_members import ReplicaPair, SimulatedReplica
-from tests.fakes_supervisor import ControllerWorld
+from tests.support.app import metric_value
+from tests.support.controller import ControllerWorld
+from tests.support.labelstudio import URL
+from tests.support.replicas import ReplicaPair, SimulatedReplica
 
 TWO_CONTROLS = (
     '<View><Text name="text" value="$text"/><Choices name="label" toName="text"><Choice value="a"/></Choices>'

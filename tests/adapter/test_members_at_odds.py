@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from services.adapter.ports import Standing
 from services.core.domain import Action, RunState
-from tests.fakes_members import ReplicaPair, SimulatedReplica
+from tests.support.replicas import ReplicaPair, SimulatedReplica
 
 LEADERS = st.sampled_from([0, 1, None])
 

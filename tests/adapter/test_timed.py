@@ -6,7 +6,7 @@ import pytest
 
 from services.adapter.timed import TimedInference
 from services.core.errors import EngineError, NotFound, Overloaded, PredictorsUnreachable
-from tests.fakes import FakeInference, metric_value
+from tests.support.app import FakeInference, metric_value
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import yaml
 from services.cluster.template import fill
 from services.core.domain import Parameters, RunRequest
 from tests.chart.rendering import Document, Rendered, template
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 ON: Document = {"admissionPolicy": {"enabled": True}, "kserve": {"enabled": False}}
 

@@ -17,9 +17,9 @@ import pytest
 import yaml
 
 from tests.cluster.samples import MANIFEST
-from tests.fakes_kubernetes import NAMESPACE, FakeApiServer, serve_api
-from tests.fakes_s3 import serve_bucket
-from tests.waiting import eventually
+from tests.support.api_server import NAMESPACE, FakeApiServer, serve_api
+from tests.support.s3_server import serve_bucket
+from tests.support.waiting import eventually
 
 _MOST_MEGABYTES = 200
 

@@ -16,7 +16,7 @@ from services.cli.checks.context import Where
 from services.cluster.client import ClusterError
 from services.core.errors import FitloopError
 from tests.cli.test_admin import Terminal
-from tests.fakes_doctor import (
+from tests.support.doctor import (
     LABEL_STUDIO_URL,
     FakeIngress,
     FakeInspector,

@@ -34,9 +34,17 @@ from services.core.registry import Registry
 from services.core.settings import ClusterSettings, S3Settings, Settings, StorageSettings
 from services.core.store.files import FileStore
 from services.core.store.s3.lifecycle import _expiry, expiries, reaches
-from tests.buckets import ENDPOINT, KEY, SECRET, build_s3_settings, build_s3_store, needs_s3, temporary_bucket
 from tests.cluster.samples import MANIFEST, job, pod, stamp
-from tests.fakes_doctor import FakeInspector, FakeKube, build_context
+from tests.support.buckets import (
+    ENDPOINT,
+    KEY,
+    SECRET,
+    build_s3_settings,
+    build_s3_store,
+    needs_s3,
+    temporary_bucket,
+)
+from tests.support.doctor import FakeInspector, FakeKube, build_context
 
 TABLE = Serving(1, 3, {"5-1": Served(current="v-2", previous="v-1")})
 

@@ -13,8 +13,8 @@ from services.cli.checks.context import Context, Where
 from services.cli.checks.doors import open_doors
 from services.cli.checks.finding import Verdict
 from services.core.settings import AuthSettings
-from tests.fakes import AppWorld
-from tests.fakes_doctor import FakeIngress, build_context, serve_ingress
+from tests.support.app import AppWorld
+from tests.support.doctor import FakeIngress, build_context, serve_ingress
 
 SECRET = "hidden-path-of-16"
 LOGIN = "Basic " + base64.b64encode(b"u:p").decode()

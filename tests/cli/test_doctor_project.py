@@ -18,7 +18,7 @@ from services.cli.checks import backend, label_studio, project, reach, webhook
 from services.cli.checks.context import Context, Where
 from services.cli.checks.finding import Finding, Verdict, examine
 from services.core.settings import LabelStudioSettings, Settings, TriggerSettings
-from tests.fakes_doctor import LABEL_STUDIO_URL, FakeIngress, build_context, serve_ingress
+from tests.support.doctor import LABEL_STUDIO_URL, FakeIngress, build_context, serve_ingress
 
 CONFIG = (
     '<View><Text name="text" value="$text"/><Choices name="label" toName="text"><Choice value="a"/><Choice value="b"/>'

@@ -14,8 +14,8 @@ from services.cli.checks.address import is_of_a_cluster, is_private, place, prob
 from services.cli.checks.context import Context, Where
 from services.cli.checks.finding import Finding, Verdict, examine
 from services.core.settings import AuthSettings
-from tests.fakes import AppWorld
-from tests.fakes_doctor import FakeIngress, build_context, serve_ingress
+from tests.support.app import AppWorld
+from tests.support.doctor import FakeIngress, build_context, serve_ingress
 
 SECRET = "hidden-path-of-16"
 

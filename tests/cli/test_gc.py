@@ -26,7 +26,7 @@ from services.core.registry import Registry
 from services.core.runs import Runs
 from services.core.store.files import FileStore
 from tests.cli.test_admin import Terminal
-from tests.samples import build_manifest
+from tests.support.manifests import build_manifest
 
 DAY = 86_400.0
 

@@ -19,7 +19,7 @@ from services.cli.local import _check_reach, _default_host, warnings
 from services.cli.ports import listen
 from services.core.errors import BadConfig
 from services.core.settings import AuthSettings, LabelStudioSettings, Settings
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ from kubernetes.client import ApiException
 from services.cluster import client
 from services.cluster.client import ClusterError, connect, refusal
 from services.core.errors import BadConfig
-from tests.fakes_kubernetes import NAMESPACE, FakeApiServer, serve_api
+from tests.support.api_server import NAMESPACE, FakeApiServer, serve_api
 
 LEASE = {
     "apiVersion": "coordination.k8s.io/v1",

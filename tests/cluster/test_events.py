@@ -8,8 +8,8 @@ import pytest
 
 from services.cluster import events as module
 from services.cluster.events import Events
-from tests.fakes_kubernetes import NAMESPACE, FakeApiServer, serve_api
-from tests.waiting import eventually
+from tests.support.api_server import NAMESPACE, FakeApiServer, serve_api
+from tests.support.waiting import eventually
 
 
 @pytest.fixture

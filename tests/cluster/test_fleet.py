@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from services.cluster.fleet import Fleet, Pod
-from tests.fakes_kubernetes import FakeApiServer, serve_api
+from tests.support.api_server import FakeApiServer, serve_api
 
 STATE = b'{"held": {"5-1": ["v-1"]}}'
 

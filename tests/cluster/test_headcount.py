@@ -9,9 +9,9 @@ import pytest
 
 from services.cluster.client import ClusterError
 from services.cluster.headcount import Headcount
-from tests.fakes import metric_value
-from tests.fakes_kubernetes import FakeApiServer, serve_api
-from tests.waiting import eventually
+from tests.support.api_server import FakeApiServer, serve_api
+from tests.support.app import metric_value
+from tests.support.waiting import eventually
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from services.core.domain import Attempt, Launch, Parameters, RunRequest, RunSta
 from services.core.runs import Runs
 from services.core.store.files import FileStore
 from tests.cluster.samples import CREATED, MANIFEST, job, pod
-from tests.fakes_kubernetes import FakeApiServer, serve_api
-from tests.waiting import eventually
+from tests.support.api_server import FakeApiServer, serve_api
+from tests.support.waiting import eventually
 
 REQUEST = RunRequest("1-1", "1-x", 1, "asked for", Parameters(), 0.0)
 NAME = "fitloop-1-1"

@@ -20,7 +20,7 @@ from services.core.errors import BadConfig
 from services.core.runs import Runs
 from services.core.store.files import FileStore
 from tests.cluster.real import MARKS, Namespace, manifest, temporary_namespace
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.slow, *MARKS]
 REQUEST = RunRequest("1-1", "1-x", 1, "asked for", Parameters(), 0.0)

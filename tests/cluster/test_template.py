@@ -17,7 +17,7 @@ from services.cluster.template import fill, load_template, mark_of, name_of, pro
 from services.core.domain import Parameters, RunRequest
 from services.core.errors import BadConfig
 from tests.cluster.samples import MANIFEST
-from tests.fakes_kubernetes import FakeApiServer, serve_api
+from tests.support.api_server import FakeApiServer, serve_api
 
 REQUEST = RunRequest("12-3", "12-x", 12, "asked for", Parameters(), 1700000000.25)
 OWNER = {"kind": "Lease", "name": "fitloop", "uid": "u"}

@@ -10,8 +10,8 @@ import pytest
 from services.cluster import client, watch
 from services.cluster.watch import Mirror
 from services.core.errors import StoreError
-from tests.fakes_kubernetes import FakeApiServer, serve_api
-from tests.waiting import eventually
+from tests.support.api_server import FakeApiServer, serve_api
+from tests.support.waiting import eventually
 
 
 @pytest.fixture

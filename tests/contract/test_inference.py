@@ -22,8 +22,14 @@ from services.core.table import ServingTable
 from services.engine.inference import LocalInference
 from services.predictor.keeper import Keeper
 from services.predictor.routes import Routes
-from tests.tiny import TEXTS
-from tests.versions import KEY, build_tiny_version, corrupt_file, publish_versions, write_serving_table
+from tests.support.base_models import TEXTS
+from tests.support.versions import (
+    KEY,
+    build_tiny_version,
+    corrupt_file,
+    publish_versions,
+    write_serving_table,
+)
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from services.core.runs import Runs
 from services.core.store.files import FileStore
 from services.embedded.launcher import ChildLauncher
 from tests.cluster.real import Namespace, manifest, needs_cluster, temporary_namespace
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 SCRIPT = Path(__file__).with_name("trainer_script.py")
 Make = Callable[[], Launcher]

@@ -15,8 +15,8 @@ from services.cluster.lease import Lease
 from services.core.errors import Locked
 from services.embedded.leadership import FileLeadership
 from tests.cluster.real import Namespace, needs_cluster, temporary_namespace
-from tests.fakes_kubernetes import FakeApiServer, serve_api
-from tests.waiting import eventually
+from tests.support.api_server import FakeApiServer, serve_api
+from tests.support.waiting import eventually
 
 
 class LeadershipContract:

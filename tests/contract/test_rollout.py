@@ -24,9 +24,15 @@ from services.embedded.rollout import LocalRollout
 from services.engine.inference import LocalInference
 from services.predictor.keeper import Keeper
 from services.predictor.management import Management
-from tests.fakes_kubernetes import FakeApiServer, serve_api
-from tests.versions import KEY, build_tiny_version, corrupt_file, publish_versions, write_serving_table
-from tests.waiting import eventually
+from tests.support.api_server import FakeApiServer, serve_api
+from tests.support.versions import (
+    KEY,
+    build_tiny_version,
+    corrupt_file,
+    publish_versions,
+    write_serving_table,
+)
+from tests.support.waiting import eventually
 
 UNUSABLE = (EngineError, CorruptVersion, NotFound)
 

@@ -22,8 +22,8 @@ from services.core.runs import Runs
 from services.core.store import ObjectStore, check_store, open_store
 from services.core.store.counting import bare
 from services.core.store.files import FileStore
-from tests.buckets import build_s3_store, needs_s3, temporary_bucket
-from tests.samples import build_manifest
+from tests.support.buckets import build_s3_store, needs_s3, temporary_bucket
+from tests.support.manifests import build_manifest
 
 NO_KEYS = (
     *("", "../a", "a/../../b", "/etc/passwd", "./a", "a//b", "a/", "a/./b", "/", ".", "..", "//"),

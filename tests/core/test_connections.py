@@ -18,7 +18,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from services.core.connections import Bounds, bounds_of, protocol, raise_file_limit
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 SHORT = Bounds(head_seconds=0.3, window_seconds=0.3, bytes_per_second=100_000)
 PATIENT = Bounds(head_seconds=60, window_seconds=60)

@@ -9,7 +9,7 @@ import pytest
 from services.core import documents
 from services.core.domain import Manifest, Serving
 from services.core.errors import StoreError, UnknownFormat
-from tests.samples import build_manifest
+from tests.support.manifests import build_manifest
 
 
 def test_a_document_comes_back_as_it_was() -> None:

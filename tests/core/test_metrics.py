@@ -11,8 +11,8 @@ from services.core.errors import LabelStudioError, LabelStudioUnreachable, Missi
 from services.core.metrics import Component, label_studio_request
 from services.core.registry import Registry
 from services.core.table import ServingTable
-from tests.fakes import metric_value
-from tests.fakes_store import MemoryStore
+from tests.support.app import metric_value
+from tests.support.store import MemoryStore
 
 
 def asked(operation: str, outcome: str) -> float:

@@ -13,7 +13,7 @@ from services.core.domain import Manifest, Project, Served, Serving
 from services.core.errors import CorruptVersion, NotFound, StoreError, UnknownFormat
 from services.core.registry import Registry, doomed_versions
 from services.core.store.files import FileStore
-from tests.samples import build_manifest
+from tests.support.manifests import build_manifest
 
 
 class FailingStore(FileStore):

@@ -10,7 +10,7 @@ from services.core.domain import Launch, Parameters, Project, RunRequest, RunSta
 from services.core.errors import StoreUnreachable
 from services.core.runs import Runs, number_of, version_name
 from services.core.store.files import FileStore
-from tests.fakes_store import MemoryStore
+from tests.support.store import MemoryStore
 
 
 @pytest.fixture

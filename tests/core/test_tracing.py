@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from services.core import otel, tracing
 from services.core.errors import BadConfig
 from services.core.settings import TracingSettings
-from tests.traced import capture_spans, finished_spans
+from tests.support.tracing import capture_spans, finished_spans
 
 _SECRET = "a text that a customer wrote"
 _ROOT = Path(__file__).parents[2]

@@ -22,9 +22,9 @@ from services.core.registry import Registry
 from services.core.runs import Runs
 from services.core.settings import Settings
 from services.core.store.files import FileStore
-from tests import gallery
-from tests.fakes import FakeInference
-from tests.waiting import eventually
+from tests.support import sample_projects
+from tests.support.app import FakeInference
+from tests.support.waiting import eventually
 
 _TICK_SECONDS = 0.1
 _LEADER_SECONDS = 2.0
@@ -41,7 +41,7 @@ class RunningAdapter:
     def publish_board(self, *views: ProjectView) -> None:
         """The leader's board from now on; versions are to be published before."""
         self.views = list(views)
-        gallery.publish_board(self.store, self.views)
+        sample_projects.publish_board(self.store, self.views)
 
     def commands(self) -> list[Command]:
         """What was asked for and not yet carried out."""
@@ -80,5 +80,5 @@ def _follow(found: RunningAdapter, follower: Follower, over: threading.Event) ->
     while not over.wait(_TICK_SECONDS):
         if time.monotonic() - said > _LEADER_SECONDS:
             said = time.monotonic()
-            gallery.publish_board(found.store, found.views)
+            sample_projects.publish_board(found.store, found.views)
         follower.tick(time.time())

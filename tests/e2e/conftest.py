@@ -22,7 +22,7 @@ from demo.walk import read_texts
 from tests.e2e.bucket import Bucket
 from tests.e2e.kubernetes import ClusterEnvironment, Namespace
 from tests.e2e.release import Release
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 LABELS = ("Cancel order", "Damaged item", "Invoice request")
 

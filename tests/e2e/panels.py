@@ -12,7 +12,7 @@ import pytest
 
 from tests.chart.dashboards import NAMES, Dashboard, Query
 from tests.e2e.prometheus import ABSENT, Document, Prometheus
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 STEP = 2.0
 GPU = frozenset(

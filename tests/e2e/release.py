@@ -15,7 +15,7 @@ import yaml
 from tests.e2e.bucket import Bucket
 from tests.e2e.kubernetes import CHART, ClusterEnvironment, Namespace
 from tests.e2e.load import Load
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 
 class HasProjectKey(Protocol):

@@ -22,7 +22,7 @@ import httpx
 from demo.processes import Server, free_port
 from tests.e2e.prometheus import Monitor, Prometheus, monitors, scrape, write_targets
 from tests.e2e.release import Release
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 Target = tuple[str, Mapping[str, str]]
 MONITORING: Mapping[str, Any] = {

@@ -13,7 +13,7 @@ from tests.e2e.conftest import Connect, LabelledProject, MakeRelease
 from tests.e2e.panels import GPU, NEEDS_LONG_RUN, DashboardContext, check
 from tests.e2e.release import Release
 from tests.e2e.targets import scraping
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.labelstudio, pytest.mark.cluster]
 

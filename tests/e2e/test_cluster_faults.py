@@ -16,7 +16,7 @@ from tests.e2e.conftest import Connect, LabelledProject, MakeRelease
 from tests.e2e.load import Load
 from tests.e2e.processes import cluster_process, pod_process, suspended
 from tests.e2e.release import Release
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.labelstudio, pytest.mark.cluster, pytest.mark.wide]
 PROBES_SECONDS = 6.0

@@ -18,7 +18,7 @@ from tests.e2e.conftest import Connect, LocalFitloop
 from tests.e2e.panels import GPU, NEEDS_CLUSTER, NEEDS_LONG_RUN, DashboardContext, check, problem, queries
 from tests.e2e.prometheus import Monitor, Prometheus, monitors, scrape, stored, write_targets
 from tests.e2e.targets import MONITORING
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 SAMPLES = Path(__file__).with_name("gpu.prom")
 BEGAN, ENDED = 1795000000.0, 1795000115.0

@@ -10,7 +10,7 @@ import pytest
 
 from demo.annotator import Annotator
 from tests.e2e.conftest import LocalFitloop
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.labelstudio
 Start = Callable[..., LocalFitloop]

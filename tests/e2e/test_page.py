@@ -18,9 +18,9 @@ import pytest
 
 from services.core.domain import Action
 from services.core.settings import AuthSettings, Settings
-from tests import gallery
 from tests.e2e.adapters import RunningAdapter, running_adapter
-from tests.waiting import eventually
+from tests.support import sample_projects
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, HttpCredentials, Page, ViewportSize
@@ -57,18 +57,23 @@ def browser() -> Iterator[Browser]:
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAdapter]:
     """Three projects: one that trains, one with a hostile name and labels, one with a long name and a problem."""
     with running_adapter(tmp_path_factory.mktemp("store"), SECURED) as found:
-        labels = (gallery.HOSTILE, "<img src=x onerror=alert(2)>", *gallery.INTENTS[:3], "L" * 90)
+        labels = (
+            sample_projects.HOSTILE,
+            "<img src=x onerror=alert(2)>",
+            *sample_projects.INTENTS[:3],
+            "L" * 90,
+        )
         made = {
-            1: gallery.build_versions("1-1", 8),
-            2: gallery.build_versions("2-2", 3, labels),
-            3: gallery.build_versions("3-3", 2),
+            1: sample_projects.build_versions("1-1", 8),
+            2: sample_projects.build_versions("2-2", 3, labels),
+            3: sample_projects.build_versions("3-3", 2),
         }
         for versions in made.values():
-            gallery.publish_versions(found.store, versions)
+            sample_projects.publish_versions(found.store, versions)
         found.publish_board(
-            gallery.build_view(1, "Shop messages", made[1], active=gallery.build_run_status(1), sentence=_training(30)),
-            gallery.build_view(2, gallery.HOSTILE, made[2]),
-            gallery.build_view(3, gallery.LONG, made[3], problem="Run 3-3 failed: 'Refund' alone has examples. Label texts with another label."),
+            sample_projects.build_view(1, "Shop messages", made[1], active=sample_projects.build_run_status(1), sentence=_training(30)),
+            sample_projects.build_view(2, sample_projects.HOSTILE, made[2]),
+            sample_projects.build_view(3, sample_projects.LONG, made[3], problem="Run 3-3 failed: 'Refund' alone has examples. Label texts with another label."),
         )  # fmt: skip
         eventually(lambda: _answers(found), 20, what="the board is read")
         yield found
@@ -146,7 +151,7 @@ def test_an_open_page_follows_the_run_without_being_loaded_again(page: Page, sho
     assert page.get_attribute("progress", "value") == "30"
     first, *others = shop.views
     shop.publish_board(
-        replace(first, active=gallery.build_run_status(1, 77), sentence=_training(77)), *others
+        replace(first, active=sample_projects.build_run_status(1, 77), sentence=_training(77)), *others
     )
     page.wait_for_selector("progress[value='77']", timeout=15_000)
     assert "step 77 of 120" in page.inner_text("#state")
@@ -168,17 +173,21 @@ def test_a_page_says_when_fitloop_no_longer_answers(page: Page, shop: RunningAda
 def test_an_open_page_of_a_new_project_gets_its_first_run_and_version(page: Page, tmp_path: Path) -> None:
     """Parts that were not there come; a part that was there stays, so that a screen reader tells what is new in it."""
     with running_adapter(tmp_path, SECURED) as found:
-        found.publish_board(gallery.build_view(1, "Shop messages"))
+        found.publish_board(sample_projects.build_view(1, "Shop messages"))
         eventually(lambda: _answers(found), 20, what="the board is read")
         page.goto(f"{found.url}/projects/1?asked=train")
         assert page.url == f"{found.url}/projects/1"
         assert page.locator("#run, #versions").count() == 0
         page.evaluate("window.part = document.getElementById('problems')")
-        made = gallery.build_versions("1-1", 1)
-        gallery.publish_versions(found.store, made)
+        made = sample_projects.build_versions("1-1", 1)
+        sample_projects.publish_versions(found.store, made)
         found.publish_board(
-            gallery.build_view(
-                1, "Shop messages", made, active=gallery.build_run_status(1), problem="Run 1-8 failed: why."
+            sample_projects.build_view(
+                1,
+                "Shop messages",
+                made,
+                active=sample_projects.build_run_status(1),
+                problem="Run 1-8 failed: why.",
             )
         )
         page.wait_for_selector("#run", timeout=15_000)
@@ -283,9 +292,9 @@ def test_none_one_and_forty_projects(page: Page, tmp_path: Path, count: int) -> 
     with running_adapter(tmp_path, SECURED) as found:
         views = []
         for number in range(1, count + 1):
-            made = gallery.build_versions(f"{number}-{number}", 2)
-            gallery.publish_versions(found.store, made)
-            views.append(gallery.build_view(number, f"Project {41 - number}", made))
+            made = sample_projects.build_versions(f"{number}-{number}", 2)
+            sample_projects.publish_versions(found.store, made)
+            views.append(sample_projects.build_view(number, f"Project {41 - number}", made))
         found.publish_board(*views)
         eventually(lambda: _answers(found), 20, what="the board is read")
         eventually(

@@ -21,7 +21,7 @@ from tests.e2e.conftest import Connect, MakeRelease
 from tests.e2e.prometheus import Prometheus, executable
 from tests.e2e.release import Release
 from tests.e2e.targets import scraping
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.labelstudio, pytest.mark.cluster, pytest.mark.wide]
 STARTS_ANEW = ("rollout restart", "patch secret", "delete pod")

@@ -19,7 +19,7 @@ from services.core.errors import StoreError
 from services.core.runs import Runs
 from services.core.store.files import FileStore
 from services.embedded.launcher import RETRY_DELAYS, ChildLauncher, Wish, verdict
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 REQUEST = RunRequest("1-1", "1-x", 1, "test", Parameters(), 0.0)
 

@@ -15,8 +15,8 @@ from services.embedded.inference import CountedInference
 from services.embedded.rollout import LocalRollout
 from services.engine.inference import LocalInference
 from services.predictor import metrics
-from tests.scraped import metric_growth, metric_value
-from tests.versions import KEY, build_tiny_version, corrupt_file, publish_versions
+from tests.support.metrics import metric_growth, metric_value
+from tests.support.versions import KEY, build_tiny_version, corrupt_file, publish_versions
 
 
 @pytest.fixture

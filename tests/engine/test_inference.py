@@ -26,10 +26,10 @@ from services.engine.loader import load_model
 from services.engine.model import Model
 from services.trainer.base import load_base
 from services.trainer.export import Head, attach_int8, write_sentence_transformers
-from tests.samples import build_manifest
-from tests.scraped import metric_growth
-from tests.tiny import TEXTS, build_tiny_base
-from tests.waiting import eventually
+from tests.support.base_models import TEXTS, build_tiny_base
+from tests.support.manifests import build_manifest
+from tests.support.metrics import metric_growth
+from tests.support.waiting import eventually
 
 KEY = "5-1"
 

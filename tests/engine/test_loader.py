@@ -18,7 +18,7 @@ from services.engine.loader import load_model
 from services.engine.model import Model
 from services.trainer.base import load_base
 from services.trainer.export import Head, attach_int8, write_sentence_transformers
-from tests.tiny import TEXTS, build_tiny_base
+from tests.support.base_models import TEXTS, build_tiny_base
 
 LABELS = ("a", "b", "c")
 ROOT = Path(__file__).parents[2]

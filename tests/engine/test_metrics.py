@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY
 
 from services.engine import metrics
 from services.engine.metrics import Now
-from tests.scraped import metric_growth, metric_value
+from tests.support.metrics import metric_growth, metric_value
 
 _ALONE = """
 import sys

@@ -16,8 +16,8 @@ from services.engine.model import Model
 from services.engine.protocol import Logits, Scores, TokenIds
 from services.engine.scheduler import Scheduler
 from services.engine.tokenise import prepare
-from tests.scraped import metric_growth
-from tests.waiting import eventually
+from tests.support.metrics import metric_growth
+from tests.support.waiting import eventually
 
 WORDS = {f"w{n}": n for n in range(50)}
 LABELS = ("first", "second")

@@ -16,7 +16,7 @@ from services.engine.tokenise import (
     open_tokenizer,
     pad_id_of,
 )
-from tests.tiny import build_tiny_base
+from tests.support.base_models import build_tiny_base
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from services.core.table import ServingTable
 from services.engine.inference import LocalInference
 from services.predictor.crashes import Crashes
 from services.predictor.keeper import Keeper
-from tests.versions import KEY, build_tiny_version, publish_versions
+from tests.support.versions import KEY, build_tiny_version, publish_versions
 
 MakeKeeper = Callable[..., Keeper]
 

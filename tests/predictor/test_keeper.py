@@ -11,8 +11,8 @@ from services.core.errors import FitloopError, StoreUnreachable
 from services.core.registry import Registry
 from services.predictor.keeper import Keeper, currents, named, targets
 from tests.predictor.conftest import MakeKeeper
-from tests.versions import KEY, corrupt_file, write_serving_table
-from tests.waiting import eventually
+from tests.support.versions import KEY, corrupt_file, write_serving_table
+from tests.support.waiting import eventually
 
 
 def turn(keeper: Keeper) -> dict[str, Any]:

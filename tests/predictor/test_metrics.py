@@ -24,8 +24,8 @@ from services.core.registry import Registry
 from services.predictor import metrics
 from services.predictor.metrics import OUTCOMES
 from tests.predictor.conftest import MakeKeeper
-from tests.scraped import metric_growth, metric_value
-from tests.versions import KEY, corrupt_file, write_serving_table
+from tests.support.metrics import metric_growth, metric_value
+from tests.support.versions import KEY, corrupt_file, write_serving_table
 
 
 @pytest.fixture(autouse=True)

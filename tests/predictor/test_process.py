@@ -23,11 +23,11 @@ from services.core.table import ServingTable
 from services.engine.inference import LocalInference
 from services.predictor.keeper import Keeper
 from services.predictor.management import Management
-from tests.buckets import ENDPOINT, SECRET, needs_s3
-from tests.buckets import KEY as ACCESS_KEY
-from tests.fakes_s3 import serve_bucket
-from tests.versions import KEY, corrupt_file, write_serving_table
-from tests.waiting import eventually
+from tests.support.buckets import ENDPOINT, SECRET, needs_s3
+from tests.support.buckets import KEY as ACCESS_KEY
+from tests.support.s3_server import serve_bucket
+from tests.support.versions import KEY, corrupt_file, write_serving_table
+from tests.support.waiting import eventually
 
 KEYS = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"}
 COMMAND = [sys.executable, "-m", "services.predictor"]

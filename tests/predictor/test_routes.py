@@ -18,8 +18,8 @@ from services.core.registry import Registry
 from services.predictor.keeper import Keeper
 from services.predictor.routes import LARGE, LARGEST, Routes
 from tests.predictor.conftest import MakeKeeper
-from tests.scraped import metric_value
-from tests.versions import KEY, corrupt_file, write_serving_table
+from tests.support.metrics import metric_value
+from tests.support.versions import KEY, corrupt_file, write_serving_table
 
 V2 = f"/v2/models/p{KEY}/infer"
 V1 = f"/v1/models/p{KEY}:predict"

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from services.trainer.preemption import Stop
-from tests.tiny import build_tiny_base
-from tests.trainer.world import TrainerWorld
+from tests.support.base_models import build_tiny_base
+from tests.support.trainer import TrainerWorld
 
 
 @pytest.fixture(scope="session")

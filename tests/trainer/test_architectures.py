@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from services.core.domain import Method
-from tests import architectures
-from tests.architectures import Outcome
+from tests.support import architectures
+from tests.support.architectures import Outcome
 
 PAGE = Path(__file__).parents[2] / "docs" / "base-models.md"
 

@@ -15,7 +15,7 @@ from services.core.store.files import FileStore
 from services.engine.tokenise import encode
 from services.engine.torch import padded
 from services.trainer.base import load_base
-from tests.tiny import ARCHITECTURES, TEXTS, build_tiny_base, minilm
+from tests.support.base_models import ARCHITECTURES, TEXTS, build_tiny_base, minilm
 
 
 @pytest.fixture(scope="module")

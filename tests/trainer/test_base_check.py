@@ -16,8 +16,8 @@ from services.core.domain import Method
 from services.core.errors import BadConfig
 from services.trainer.base import load_base, load_classifier
 from services.trainer.base_check import Subject
-from tests.architectures import build_architecture
-from tests.tiny import build_tiny_base
+from tests.support.architectures import build_architecture
+from tests.support.base_models import build_tiny_base
 
 
 @pytest.fixture(scope="module")

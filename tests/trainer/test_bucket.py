@@ -14,10 +14,10 @@ import pytest
 from services.core.domain import Method, RunState
 from services.core.registry import Registry
 from services.core.runs import Runs
-from tests.buckets import ENDPOINT, KEY, SECRET, build_s3_store, needs_s3, temporary_bucket
-from tests.trainer.process import serve_label_studio, trainer_command, trainer_environment
-from tests.trainer.world import TrainerWorld
-from tests.waiting import eventually
+from tests.support.buckets import ENDPOINT, KEY, SECRET, build_s3_store, needs_s3, temporary_bucket
+from tests.support.trainer import TrainerWorld
+from tests.support.trainer_process import serve_label_studio, trainer_command, trainer_environment
+from tests.support.waiting import eventually
 
 pytestmark = needs_s3
 

@@ -23,7 +23,7 @@ from services.trainer.export import (
     write_sequence_classification,
 )
 from services.trainer.int8 import compare
-from tests.tiny import ARCHITECTURES, TEXTS, build_tiny_base, minilm
+from tests.support.base_models import ARCHITECTURES, TEXTS, build_tiny_base, minilm
 
 LABELS = ("late", "broken", "refund")
 ALL_TEXTS = [*TEXTS, "", "order " * 500]

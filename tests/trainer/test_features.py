@@ -17,7 +17,7 @@ from services.trainer.features import Features, compute_features, padded
 from services.trainer.pooling import mean_pooled
 from services.trainer.preemption import Stop
 from services.trainer.progress import Progress
-from tests.tiny import TEXTS
+from tests.support.base_models import TEXTS
 
 
 def features(base: Base, folder: Path, texts: list[str], stop: Stop | None = None) -> Features:

@@ -11,8 +11,8 @@ from services.core.domain import RunState
 from services.core.errors import BadConfig
 from services.trainer import hardware
 from services.trainer.hardware import check_gpus, mind_the_quota
-from tests.trainer.process import run_in_process
-from tests.trainer.world import TrainerWorld
+from tests.support.trainer import TrainerWorld
+from tests.support.trainer_process import run_in_process
 
 
 def gpus(monkeypatch: pytest.MonkeyPatch, count: int, cuda: str | None = "13.0") -> None:

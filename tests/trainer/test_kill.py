@@ -10,8 +10,8 @@ from safetensors.numpy import load_file
 
 from services.core.domain import Manifest, Method, RunState
 from services.trainer.publish import annotations_hash
-from tests.trainer.process import run_in_process, run_with_signal, temporary, temporary_files
-from tests.trainer.world import TrainerWorld
+from tests.support.trainer import TrainerWorld
+from tests.support.trainer_process import run_in_process, run_with_signal, temporary, temporary_files
 
 FINE = {"budget_seconds": 1e6, "num_train_epochs": 6.0, "learning_rate": 5e-3}
 VERSION = "projects/{key}/versions/support-1"

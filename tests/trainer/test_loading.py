@@ -11,7 +11,7 @@ import pytest
 from services.core.errors import BadConfig, Preempted
 from services.trainer.loading import Loading
 from services.trainer.preemption import Stop
-from tests.trainer.process import ROOT
+from tests.support.trainer_process import ROOT
 
 
 def test_it_gives_what_was_loaded_or_raised() -> None:

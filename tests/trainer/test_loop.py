@@ -23,7 +23,7 @@ from services.trainer.plan import Plan
 from services.trainer.preemption import Stop
 from services.trainer.progress import Progress
 from services.trainer.recipe import Recipe
-from tests.trainer.world import FakeStop
+from tests.support.trainer import FakeStop
 
 RECIPE = Recipe(epochs=3.0, learning_rate=0.05, head_learning_rate=0.05, weight_decay=0.01, seed=0)
 LENGTHS = st.lists(st.integers(1, 300), min_size=1, max_size=300)

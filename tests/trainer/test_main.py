@@ -14,15 +14,15 @@ from services.core.store.files import FileStore
 from services.trainer import __main__ as module
 from services.trainer.__main__ import main
 from services.trainer.preemption import Stop
-from tests.tiny import TEXTS
-from tests.trainer.process import (
+from tests.support.base_models import TEXTS
+from tests.support.trainer import TrainerWorld
+from tests.support.trainer_process import (
     run_in_process,
     run_with_signal,
     serve_label_studio,
     trainer_command,
     trainer_environment,
 )
-from tests.trainer.world import TrainerWorld
 
 
 def test_the_command_reads_labels_and_publishes(world: TrainerWorld) -> None:

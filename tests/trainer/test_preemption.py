@@ -12,7 +12,7 @@ import pytest
 
 from services.core.errors import Preempted
 from services.trainer.preemption import OutOfTime, RunOutOfTime, Stop
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from services.core.errors import StoreError
 from services.core.runs import Runs
 from services.core.store.files import FileStore
 from services.trainer.printed import LINES, Printed
-from tests.trainer.process import run_in_process
-from tests.trainer.world import TrainerWorld
+from tests.support.trainer import TrainerWorld
+from tests.support.trainer_process import run_in_process
 
 
 def log_of(folder: Path) -> list[str]:

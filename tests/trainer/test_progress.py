@@ -15,7 +15,7 @@ from services.core.store.files import FileStore
 from services.trainer import progress as module
 from services.trainer.progress import Progress, first_status
 from services.trainer.usage import Usage
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 
 def status(runs: Runs) -> RunStatus:

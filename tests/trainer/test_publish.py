@@ -22,7 +22,7 @@ from services.core.registry import Registry
 from services.core.store.files import FileStore
 from services.trainer import publish as module
 from services.trainer.publish import is_transient
-from tests.trainer.world import TrainerWorld
+from tests.support.trainer import TrainerWorld
 
 
 def caused(number: int) -> StoreError:

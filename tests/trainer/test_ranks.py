@@ -16,10 +16,10 @@ from safetensors.numpy import load_file
 from services.core.domain import Method, RunState, RunStatus
 from services.core.errors import BadConfig
 from services.trainer.ranks import Layout, code_of, config_of, main
-from tests.tiny import build_tiny_base
-from tests.trainer.process import run_in_process, serve_label_studio, trainer_environment
-from tests.trainer.world import TrainerWorld
-from tests.waiting import eventually
+from tests.support.base_models import build_tiny_base
+from tests.support.trainer import TrainerWorld
+from tests.support.trainer_process import run_in_process, serve_label_studio, trainer_environment
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.slow
 FINE = {"budget_seconds": 1e6, "num_train_epochs": 3.0, "learning_rate": 5e-3}

@@ -12,8 +12,8 @@ from services.core.errors import Preempted
 from services.core.settings import TrainingSettings
 from services.trainer import ranks
 from services.trainer.preemption import Stop
-from tests.trainer.process import serve_label_studio, trainer_command, trainer_environment
-from tests.trainer.world import TrainerWorld
+from tests.support.trainer import TrainerWorld
+from tests.support.trainer_process import serve_label_studio, trainer_command, trainer_environment
 
 LONG = {"budget_seconds": 1e6, "num_train_epochs": 1e4}
 

@@ -6,7 +6,7 @@ import pytest
 
 from services.engine.tokenise import encode, prepare
 from services.trainer.truncation import measure
-from tests.tiny import build_tiny_tokenizer
+from tests.support.base_models import build_tiny_tokenizer
 
 WORD = "order "
 

@@ -16,8 +16,8 @@ from services.engine.loader import load_model
 from services.trainer import versions
 from services.trainer.preemption import Stop
 from services.trainer.split import is_held_out, side_key, text_key
-from tests.tiny import ARCHITECTURES, build_tiny_base
-from tests.trainer.world import WORDS, FakeStop, TrainerWorld, build_text
+from tests.support.base_models import ARCHITECTURES, build_tiny_base
+from tests.support.trainer import WORDS, FakeStop, TrainerWorld, build_text
 
 
 def test_a_probe_is_published_with_all_that_a_version_has(world: TrainerWorld) -> None:

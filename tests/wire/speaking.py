@@ -12,8 +12,8 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
-from tests.fakes_labelstudio import FakeLabelStudio
-from tests.listening import serve_http
+from tests.support.http_server import serve_http
+from tests.support.labelstudio import FakeLabelStudio
 
 TEXT: Final = "zitronenbaum"
 """A word of every text."""

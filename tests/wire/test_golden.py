@@ -10,8 +10,8 @@ import httpx
 from anyio import to_thread
 
 from services.adapter.app import create_app
-from tests.fakes_labelstudio import LABELS
-from tests.fakes_supervisor import ControllerWorld
+from tests.support.controller import ControllerWorld
+from tests.support.labelstudio import LABELS
 
 CAPTURE: list[dict[str, Any]] = json.loads(
     (Path(__file__).parent / "label_studio_capture.json").read_text(encoding="utf-8")

@@ -34,13 +34,13 @@ from services.core.settings import (
 )
 from services.core.store import open_store
 from services.core.store.files import FileStore
-from tests.fakes import AppWorld
-from tests.tiny import build_tiny_base
-from tests.trainer.world import TrainerWorld as Labels
-from tests.trainer.world import build_text
-from tests.versions import KEY as PROJECT
-from tests.versions import build_tiny_version, publish_versions, write_serving_table
-from tests.waiting import eventually
+from tests.support.app import AppWorld
+from tests.support.base_models import build_tiny_base
+from tests.support.trainer import TrainerWorld as Labels
+from tests.support.trainer import build_text
+from tests.support.versions import KEY as PROJECT
+from tests.support.versions import build_tiny_version, publish_versions, write_serving_table
+from tests.support.waiting import eventually
 from tests.wire import speaking
 from tests.wire.speaking import HOOK, LIBRARIES, PASSWORD, PATH, PERSON, TEXT, TOKEN, leaks, repeating, served
 

@@ -29,15 +29,15 @@ from services.core.table import ServingTable
 from services.engine.inference import LocalInference
 from services.predictor.keeper import Keeper
 from services.predictor.routes import Routes
-from tests.fakes import SPACE, FakeEventSink
-from tests.fakes_supervisor import ControllerWorld as Supervised
-from tests.listening import serve_http
-from tests.tiny import build_tiny_base
-from tests.traced import capture_spans, finished_spans
-from tests.trainer.process import serve_label_studio as label_studio
-from tests.trainer.process import trainer_command, trainer_environment
-from tests.trainer.world import TrainerWorld
-from tests.versions import KEY, build_tiny_version, publish_versions, write_serving_table
+from tests.support.app import SPACE, FakeEventSink
+from tests.support.base_models import build_tiny_base
+from tests.support.controller import ControllerWorld as Supervised
+from tests.support.http_server import serve_http
+from tests.support.tracing import capture_spans, finished_spans
+from tests.support.trainer import TrainerWorld
+from tests.support.trainer_process import serve_label_studio as label_studio
+from tests.support.trainer_process import trainer_command, trainer_environment
+from tests.support.versions import KEY, build_tiny_version, publish_versions, write_serving_table
 
 PATH = "marked-secret-path-44"
 TEXT = "Dear zitronenbaum"

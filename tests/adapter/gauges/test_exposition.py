@@ -23,8 +23,8 @@ from services.adapter.ports import Standing
 from services.core import documents
 from services.core.domain import Action, Estimate, Project, RunState, RunStatus, Served, Uncounted
 from services.core.errors import LabelStudioUnreachable
-from tests.fakes_members import SimulatedReplica
-from tests.fakes_supervisor import ControllerWorld, build_settings
+from tests.support.controller import ControllerWorld, build_settings
+from tests.support.replicas import SimulatedReplica
 
 Series = dict[str, dict[frozenset[str], float]]
 NOW = 1_000_000.0

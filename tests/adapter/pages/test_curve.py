@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from services.adapter.pages.curve import HEIGHT, WIDTH, draw
 from services.core.domain import Estimate, Manifest
 from services.trainer.evaluate import wilson
-from tests.samples import build_manifest
+from tests.support.manifests import build_manifest
 
 
 def version(number: int, texts: int, right: int, judged: int, *, promote: bool = True) -> Manifest:

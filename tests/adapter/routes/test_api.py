@@ -13,8 +13,8 @@ from services.adapter.routes.summaries import right
 from services.core.domain import Action, Estimate, RunState, RunStatus, Served, Uncounted
 from services.core.errors import Overloaded, StoreError
 from services.core.settings import AuthSettings
-from tests.fakes import AppWorld
-from tests.samples import build_manifest
+from tests.support.app import AppWorld
+from tests.support.manifests import build_manifest
 
 
 @pytest.fixture

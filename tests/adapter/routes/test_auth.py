@@ -22,7 +22,7 @@ from services.core.registry import Registry
 from services.core.runs import Runs
 from services.core.settings import AuthSettings, Settings
 from services.core.store.files import FileStore
-from tests.fakes import AppWorld, FakeEventSink, FakeInference, metric_value
+from tests.support.app import AppWorld, FakeEventSink, FakeInference, metric_value
 
 
 def settings(

@@ -11,7 +11,7 @@ from services.adapter.routes import bodies, events, pieces, predictions
 from services.adapter.routes.bodies import LARGE, VALUES, compute, parse_object
 from services.core.errors import BadRequest
 from services.core.in_flight import TooLarge
-from tests.fakes import AppWorld
+from tests.support.app import AppWorld
 
 
 def test_what_python_writes_is_read_though_it_is_no_strict_json() -> None:

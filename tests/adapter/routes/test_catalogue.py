@@ -12,7 +12,7 @@ from services.adapter.routes.catalogue import Catalogue, Kept
 from services.core.errors import CorruptVersion, StoreError
 from services.core.registry import Registry
 from services.core.store.files import FileStore
-from tests import gallery
+from tests.support import sample_projects
 
 
 class CountingStore(FileStore):
@@ -30,7 +30,7 @@ class CountingStore(FileStore):
 @pytest.fixture
 def store(tmp_path: Path) -> CountingStore:
     found = CountingStore(tmp_path)
-    gallery.publish_versions(found, gallery.build_versions("1-1", 3))
+    sample_projects.publish_versions(found, sample_projects.build_versions("1-1", 3))
     found.reads.clear()
     return found
 
@@ -45,7 +45,7 @@ def test_newest_first_and_each_manifest_is_read_once(store: CountingStore) -> No
 def test_a_new_version_is_found_and_a_deleted_one_is_not_shown(store: CountingStore) -> None:
     catalogue = Catalogue(Registry(store))
     catalogue.manifests(["1-1"])
-    gallery.publish_versions(store, gallery.build_versions("1-1", 4)[3:])
+    sample_projects.publish_versions(store, sample_projects.build_versions("1-1", 4)[3:])
     Registry(store).delete("1-1", "shop-1")
     assert [found.version for found in catalogue.manifests(["1-1"])] == ["shop-4", "shop-3", "shop-2"]
 

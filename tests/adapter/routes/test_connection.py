@@ -10,8 +10,8 @@ import pytest
 from services.adapter.board import ProjectView
 from services.core.domain import Project
 from services.core.settings import Settings, TrainingSettings
-from tests.fakes import AppWorld
-from tests.samples import build_manifest
+from tests.support.app import AppWorld
+from tests.support.manifests import build_manifest
 
 
 @pytest.mark.parametrize("project", [5, "5", "5.1795473352"])

@@ -13,7 +13,7 @@ from services.adapter.routes import events
 from services.adapter.routes.events import Filing
 from services.core.domain import Action, Command
 from services.core.errors import StoreError
-from tests.fakes import AppWorld, FakeEventSink, metric_value
+from tests.support.app import AppWorld, FakeEventSink, metric_value
 
 
 def count(action: str, outcome: str) -> float:

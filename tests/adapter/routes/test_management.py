@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 
 from services.adapter.app import create_app, create_management_app
-from tests.fakes import AppWorld
+from tests.support.app import AppWorld
 
 ROUTES = ("/livez", "/readyz", "/metrics")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from services.adapter.board import Board
 from services.adapter.routes.notices import NO_PREDICTOR, STORE_AWAY, Notices, Refusals
 from services.core.settings import AuthSettings, LabelStudioSettings, Settings
-from tests.fakes import AppWorld, FakeInference
+from tests.support.app import AppWorld, FakeInference
 
 TOLD = Settings(label_studio=LabelStudioSettings(LABEL_STUDIO_API_KEY="a-token"))
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from services.adapter.routes.origins import Tokens, is_ours
 from services.core.settings import AuthSettings
-from tests.fakes import AppWorld
+from tests.support.app import AppWorld
 
 AUTH = AuthSettings(BASIC_AUTH_USER="ann", BASIC_AUTH_PASS="secret")
 TOKENS = Tokens(AUTH)

@@ -19,8 +19,8 @@ from services.adapter.agreement import Agreement
 from services.adapter.notebook import Fate, Notebook, Verdict
 from services.core.domain import RunState, RunStatus, Uncounted
 from services.core.settings import AuthSettings, LabelStudioSettings, Settings
-from tests import gallery
-from tests.fakes import AppWorld
+from tests.support import sample_projects
+from tests.support.app import AppWorld
 
 HTML = {"Accept": "text/html"}
 
@@ -37,9 +37,9 @@ async def world(tmp_path: Path) -> AsyncIterator[AppWorld]:
 
 def hang(world: AppWorld, number: int = 1, title: str = "Shop", count: int = 4, **changes: Any) -> None:
     """A project with versions."""
-    made = gallery.build_versions(f"{number}-{number}", count)
-    gallery.publish_versions(world.registry.store, made)
-    world.board.put(gallery.build_view(number, title, made, **changes))
+    made = sample_projects.build_versions(f"{number}-{number}", count)
+    sample_projects.publish_versions(world.registry.store, made)
+    world.board.put(sample_projects.build_view(number, title, made, **changes))
 
 
 async def page_of(world: AppWorld, path: str) -> Any:
@@ -56,7 +56,7 @@ def said(element: Any) -> str:
 
 async def test_problems_come_first_then_runs_then_the_others(world: AppWorld) -> None:
     hang(world, 1, "Quiet", 0)
-    hang(world, 2, "Busy", 0, active=gallery.build_run_status(2))
+    hang(world, 2, "Busy", 0, active=sample_projects.build_run_status(2))
     hang(world, 3, "Troubled", 0, problem="Label Studio refuses the token: make a new one.")
     titles = [said(link) for link in (await page_of(world, "/")).xpath("//li//h2/a")]
     assert titles == ["Troubled", "Busy", "Quiet"]
@@ -153,9 +153,12 @@ async def test_links_go_where_browsers_reach_label_studio(tmp_path: Path) -> Non
 
 
 async def test_a_version_of_an_earlier_release_says_that_its_changes_are_not_known(world: AppWorld) -> None:
-    made = [replace(one, report={**one.report, "changed": None}) for one in gallery.build_versions("1-1", 2)]
-    gallery.publish_versions(world.registry.store, made)
-    world.board.put(gallery.build_view(1, "Shop", made))
+    made = [
+        replace(one, report={**one.report, "changed": None})
+        for one in sample_projects.build_versions("1-1", 2)
+    ]
+    sample_projects.publish_versions(world.registry.store, made)
+    world.board.put(sample_projects.build_view(1, "Shop", made))
     assert "an earlier release" in said(await page_of(world, "/projects/1/versions/shop-2"))
 
 
@@ -175,7 +178,7 @@ async def test_why_a_version_is_not_served_is_told_beside_what_the_gate_said(wor
 
 
 async def test_a_run_is_shown_with_its_progress_and_log(world: AppWorld) -> None:
-    run = gallery.build_run_status(1)
+    run = sample_projects.build_run_status(1)
     hang(world, 1, "Shop", 2, active=run, sentence="training shop-9: fine-tuning, step 30 of 120, 40 s left")
     world.registry.store.write("runs/1-9/log.txt", b"first\nlast <line>\n")
     page = await page_of(world, "/projects/1")
@@ -196,7 +199,7 @@ async def test_a_failed_run_says_why_and_a_quiet_page_does_not_reload(world: App
 
 
 async def test_hints_and_agreement_are_shown_and_agreement_is_never_called_accuracy(world: AppWorld) -> None:
-    view = gallery.build_view(1, "Shop", hints=("Its host has one word.",))
+    view = sample_projects.build_view(1, "Shop", hints=("Its host has one word.",))
     world.board.put(replace(view, figures=replace(view.figures, agreement=Agreement(41, 50))))
     page = said(await page_of(world, "/projects/1"))
     assert "Its host has one word." in page
@@ -215,17 +218,17 @@ async def test_few_versions_at_first_and_all_when_asked_for(world: AppWorld) -> 
 
 
 async def test_before_anything_was_made_the_page_says_so(world: AppWorld) -> None:
-    world.board.put(gallery.build_view(1, ""))
+    world.board.put(sample_projects.build_view(1, ""))
     page = said(await page_of(world, "/projects/1"))
     assert "Untitled" in page
     assert "No version yet." in page
 
 
 async def test_a_first_version_of_few_texts_is_too_few_to_say(world: AppWorld) -> None:
-    made = gallery.build_versions("1-1", 1)
+    made = sample_projects.build_versions("1-1", 1)
     few = replace(made[0].manifest, estimate=replace(made[0].manifest.estimate, judged=12, right=9))
-    gallery.publish_versions(world.registry.store, [replace(made[0], manifest=few)])
-    world.board.put(gallery.build_view(1, "Shop", made))
+    sample_projects.publish_versions(world.registry.store, [replace(made[0], manifest=few)])
+    world.board.put(sample_projects.build_view(1, "Shop", made))
     page = said(await page_of(world, "/projects/1"))
     assert "too few labels to say" in page
     assert "75 %" not in page
@@ -235,24 +238,24 @@ async def test_a_first_version_of_few_texts_is_too_few_to_say(world: AppWorld) -
     "path", ["/", "/projects/2", "/projects/2/versions/shop-3", "/projects/2/promote?version=shop-3"]
 )
 async def test_hostile_names_are_text_and_nothing_else_may_run(world: AppWorld, path: str) -> None:
-    labels = (gallery.HOSTILE, '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }}", "'--", "ok")
-    made = gallery.build_versions("2-2", 3, labels)
-    gallery.publish_versions(world.registry.store, made)
-    hint = f"{gallery.HOSTILE} <b>"
+    labels = (sample_projects.HOSTILE, '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }}", "'--", "ok")
+    made = sample_projects.build_versions("2-2", 3, labels)
+    sample_projects.publish_versions(world.registry.store, made)
+    hint = f"{sample_projects.HOSTILE} <b>"
     world.board.put(
-        gallery.build_view(
+        sample_projects.build_view(
             2,
-            gallery.HOSTILE,
+            sample_projects.HOSTILE,
             made,
             problem=hint,
             sentence=hint,
             hints=(hint,),
-            active=gallery.build_run_status(2),
+            active=sample_projects.build_run_status(2),
         )
     )
     answer = await world.client.get(path)
     page = lxml.html.fromstring(answer.text)
-    assert gallery.HOSTILE in page.text_content()
+    assert sample_projects.HOSTILE in page.text_content()
     policy = answer.headers["content-security-policy"]
     for tag in ("script", "style"):
         for element in page.xpath(f"//{tag}"):
@@ -265,7 +268,7 @@ async def test_hostile_names_are_text_and_nothing_else_may_run(world: AppWorld, 
 
 @pytest.mark.parametrize("path", ["/", "/projects/1", "/projects/1/versions/shop-2", "/projects/1/train"])
 async def test_pages_can_be_read_by_a_screen_reader(world: AppWorld, path: str) -> None:
-    hang(world, 1, "Shop", 3, active=gallery.build_run_status(1), problem="Something is wrong.")
+    hang(world, 1, "Shop", 3, active=sample_projects.build_run_status(1), problem="Something is wrong.")
     page = await page_of(world, path)
     assert page.get("lang") == "en"
     assert len(page.xpath("//h1")) == 1
@@ -330,7 +333,7 @@ async def test_wrong_answers_that_are_not_named_are_counted(world: AppWorld) -> 
     page = await page_of(world, "/projects/1/versions/shop-3")
     named = len(page.xpath("//section[@aria-labelledby='wrong-heading']//tbody/tr"))
     assert named == 50
-    estimate = gallery.build_versions("1-1", 3)[2].manifest.estimate
+    estimate = sample_projects.build_versions("1-1", 3)[2].manifest.estimate
     left = estimate.judged - estimate.right - named
     assert left > 0
     assert f"{left} more are not named." in said(page.xpath("//section[@aria-labelledby='wrong-heading']")[0])

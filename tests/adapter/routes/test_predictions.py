@@ -20,7 +20,7 @@ from services.adapter.suggestions import LONGEST, readable
 from services.core.domain import LabelSpace, Served
 from services.core.errors import CorruptVersion, EngineError, NotFound, Overloaded
 from services.engine.protocol import Scores
-from tests.fakes import LABELS, SPACE, AppWorld, metric_value
+from tests.support.app import LABELS, SPACE, AppWorld, metric_value
 
 
 def task(text: object) -> dict[str, Any]:

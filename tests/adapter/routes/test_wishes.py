@@ -13,8 +13,8 @@ import pytest
 from services.core.domain import Action, RunState, RunStatus, Served
 from services.core.errors import StoreError
 from services.core.settings import AuthSettings
-from tests import gallery
-from tests.fakes import AppWorld
+from tests.support import sample_projects
+from tests.support.app import AppWorld
 
 HTML = {"Accept": "text/html", "Sec-Fetch-Site": "same-origin"}
 AUTH = AuthSettings(
@@ -28,9 +28,9 @@ async def world(tmp_path: Path) -> AsyncIterator[AppWorld]:
     async with AppWorld(tmp_path, AUTH) as built:
         built.client.auth = ("ann", "secret")
         built.client.headers.update(HTML)
-        made = gallery.build_versions("5-5", 4)
-        gallery.publish_versions(built.registry.store, made)
-        built.board.put(gallery.build_view(5, "Shop", made))
+        made = sample_projects.build_versions("5-5", 4)
+        sample_projects.publish_versions(built.registry.store, made)
+        built.board.put(sample_projects.build_view(5, "Shop", made))
         yield built
 
 
@@ -78,14 +78,14 @@ async def test_a_rollback_names_the_version_that_was_shown(world: AppWorld) -> N
 
 
 async def test_a_run_that_goes_on_is_named(world: AppWorld) -> None:
-    view = gallery.build_view(5, "Shop", active=RunStatus("5-3", RunState.RUNNING))
+    view = sample_projects.build_view(5, "Shop", active=RunStatus("5-3", RunState.RUNNING))
     world.board.put(view)
     assert "Run 5-3 ends for good." in (await world.client.get("/projects/5/cancel")).text
     assert "Run 5-3 is going on" in (await world.client.get("/projects/5/train")).text
 
 
 async def test_without_an_earlier_version_a_rollback_says_so(world: AppWorld) -> None:
-    world.board.put(gallery.build_view(5, "Shop", served=Served("shop-1")))
+    world.board.put(sample_projects.build_view(5, "Shop", served=Served("shop-1")))
     assert "no earlier version" in (await world.client.get("/projects/5/rollback")).text
 
 
@@ -172,11 +172,11 @@ async def test_below_the_secret_path_the_password_is_asked_for_and_no_link_leave
 
 
 async def test_a_version_of_few_texts_is_promoted_without_a_figure(world: AppWorld) -> None:
-    (first, *_) = gallery.build_versions("5-5", 1)
+    (first, *_) = sample_projects.build_versions("5-5", 1)
     few = replace(
         first.manifest, version="few-1", estimate=replace(first.manifest.estimate, judged=12, right=9)
     )
-    gallery.publish_versions(world.registry.store, [replace(first, manifest=few)])
+    sample_projects.publish_versions(world.registry.store, [replace(first, manifest=few)])
     page = (await world.client.get("/projects/5/promote?version=few-1")).text
     assert "Too few labels to say how often it is right." in page
     assert "It is right on" not in page
@@ -190,7 +190,7 @@ async def test_what_serves_already_is_not_said_to_take_its_own_place(world: AppW
 
 
 async def test_where_nothing_serves_nothing_is_replaced(world: AppWorld) -> None:
-    world.board.put(gallery.build_view(5, "Shop", served=Served()))
+    world.board.put(sample_projects.build_view(5, "Shop", served=Served()))
     page = (await world.client.get("/projects/5/rollback?version=shop-1")).text
     assert "suggestions of shop-1." in page
     assert "None" not in page

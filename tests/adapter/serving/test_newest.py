@@ -12,7 +12,7 @@ from services.adapter.training.history import Record
 from services.core.domain import Parameters, Published, RunRequest, RunState, RunStatus
 from services.core.errors import FitloopError, NotFound, StoreUnreachable, UnknownFormat
 from services.core.registry import Registry
-from tests.fakes_supervisor import ControllerWorld
+from tests.support.controller import ControllerWorld
 
 
 def record(run: str, *versions: str) -> Record:

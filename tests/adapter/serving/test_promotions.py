@@ -11,7 +11,7 @@ from services.adapter.ports import Standing
 from services.core.domain import Action, Project, Served
 from services.core.errors import BadConfig
 from services.core.labelstudio import Counts
-from tests.fakes_supervisor import ControllerWorld, smoke_test_error
+from tests.support.controller import ControllerWorld, smoke_test_error
 
 ON_ITS_WAY = Standing(done=False, reason="1 of 2 predictors hold it")
 BLOCKED = Standing(done=False, reason="no node has room for a predictor", blocked=True)

@@ -9,7 +9,7 @@ import pytest
 
 from services.adapter.serving.pushing import GIVE_UP, push
 from services.core.errors import LabelStudioUnreachable
-from tests.fakes_labelstudio import FakeLabelStudio
+from tests.support.labelstudio import FakeLabelStudio
 
 
 def prediction(task: int, choice: object = "card") -> dict[str, Any]:

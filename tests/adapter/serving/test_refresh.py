@@ -17,8 +17,8 @@ from services.core.labels import parse_label_space
 from services.core.labelstudio import Backend
 from services.core.settings import AuthSettings
 from services.engine.protocol import Scores
-from tests.fakes_labelstudio import START, URL, FakeLabelStudio
-from tests.fakes_supervisor import FakeInference
+from tests.support.controller import FakeInference
+from tests.support.labelstudio import START, URL, FakeLabelStudio
 
 SECRET = "s3cret-path-of-16"
 

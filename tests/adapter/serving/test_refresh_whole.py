@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from services.core.domain import Action
 from services.core.labelstudio import Backend
-from tests.fakes_labelstudio import URL
-from tests.fakes_supervisor import ControllerWorld
+from tests.support.controller import ControllerWorld
+from tests.support.labelstudio import URL
 
 
 def test_a_promotion_and_a_rollback_are_followed_by_predictions_and_title() -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from services.core.domain import Action, Project
-from tests.fakes_labelstudio import URL
-from tests.fakes_supervisor import ControllerWorld, build_settings
+from tests.support.controller import ControllerWorld, build_settings
+from tests.support.labelstudio import URL
 
 MOOD = '<Choices name="mood" toName="text"><Choice value="glad"/><Choice value="sad"/></Choices>'
 SPANS = '<Choices name="spans" toName="text" perRegion="true"><Choice value="x"/></Choices>'

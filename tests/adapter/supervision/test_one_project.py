@@ -7,8 +7,8 @@ from dataclasses import replace
 from services.core.domain import Action, RunState
 from services.core.errors import CorruptVersion
 from services.core.runs import version_name
-from tests.fakes_labelstudio import URL
-from tests.fakes_supervisor import ControllerWorld
+from tests.support.controller import ControllerWorld
+from tests.support.labelstudio import URL
 
 
 def test_a_run_that_failed_after_it_published_is_not_made_again_on_the_same_labels() -> None:

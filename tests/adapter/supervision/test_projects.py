@@ -7,7 +7,7 @@ import pytest
 from services.adapter.supervision.arrivals import MOST
 from services.core.domain import Action, Command, RunState
 from services.core.errors import LabelStudioUnreachable, Missing, StoreError
-from tests.fakes_supervisor import ControllerWorld, build_settings
+from tests.support.controller import ControllerWorld, build_settings
 
 
 def two(active: int = 2) -> ControllerWorld:

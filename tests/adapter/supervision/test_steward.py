@@ -7,7 +7,7 @@ import pytest
 from services.adapter.notebook import Fate, Notebook
 from services.core.domain import Action
 from services.core.errors import CorruptVersion, StoreError
-from tests.fakes_supervisor import ControllerWorld, smoke_test_error
+from tests.support.controller import ControllerWorld, smoke_test_error
 
 
 @pytest.fixture

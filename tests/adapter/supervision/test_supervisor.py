@@ -9,9 +9,9 @@ import pytest
 from services.adapter.notebook import Notebook
 from services.core.domain import Action, Command
 from services.core.errors import CorruptVersion, LabelStudioUnreachable, StoreError
-from tests.fakes_labelstudio import LABELS, URL
-from tests.fakes_supervisor import ControllerWorld, build_settings, smoke_test_error
-from tests.waiting import eventually
+from tests.support.controller import ControllerWorld, build_settings, smoke_test_error
+from tests.support.labelstudio import LABELS, URL
+from tests.support.waiting import eventually
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from services.core.annotations import why_not_trainable
 from services.core.domain import Action, RunState, Snapshot
 from services.core.errors import LabelStudioUnreachable, StoreError
 from services.core.labels import signature
-from tests.fakes_store import Killed
-from tests.fakes_supervisor import ControllerWorld
+from tests.support.controller import ControllerWorld
+from tests.support.store import Killed
 
 
 def labels(world: ControllerWorld) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from services.core.domain import RunRequest
 from services.core.errors import BadConfig
-from tests.fakes_supervisor import ControllerWorld, build_settings
+from tests.support.controller import ControllerWorld, build_settings
 
 
 def asked() -> ControllerWorld:

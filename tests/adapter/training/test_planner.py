@@ -8,8 +8,8 @@ import pytest
 
 from services.core.domain import Action, RunState
 from services.core.settings import TrainingSettings
-from tests.fakes_labelstudio import URL
-from tests.fakes_supervisor import ControllerWorld, build_settings
+from tests.support.controller import ControllerWorld, build_settings
+from tests.support.labelstudio import URL
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from services.core.domain import Action, RunState
 from services.core.errors import StoreError
-from tests.fakes_supervisor import ControllerWorld
+from tests.support.controller import ControllerWorld
 
 DAY = 86_400.0
 

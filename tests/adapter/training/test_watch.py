@@ -13,7 +13,7 @@ from services.adapter.training.watch import Backoff, Watch
 from services.core.domain import Uncounted
 from services.core.errors import LabelStudioUnreachable, Missing, TokenRefused
 from services.core.labels import signature
-from tests.fakes_labelstudio import FakeLabelStudio
+from tests.support.labelstudio import FakeLabelStudio
 
 
 def source(labelled: int = 6) -> FakeLabelStudio:

@@ -26,8 +26,8 @@ from services.core.errors import (
 )
 from services.core.labelstudio import LabelStudio, wire
 from services.core.settings import LabelStudioSettings
-from tests.authority import CertificateAuthority
-from tests.listening import serve_http
+from tests.support.certificates import CertificateAuthority
+from tests.support.http_server import serve_http
 
 PERSONAL = jwt.encode({"exp": 4_000_000_000, "token_type": "refresh"}, "k" * 32)
 ACCESS = jwt.encode({"iat": 1000, "exp": 1300, "token_type": "access"}, "k" * 32)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 
-from tests.listening import serve_http
+from tests.support.http_server import serve_http
 
 
 @dataclass(frozen=True, slots=True)

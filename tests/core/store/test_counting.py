@@ -11,7 +11,7 @@ from services.core.errors import NotFound, StoreError, StoreRefused, StoreUnreac
 from services.core.store import ObjectStore
 from services.core.store.counting import CountingStore, bare
 from services.core.store.files import FileStore
-from tests.fakes import metric_value
+from tests.support.app import metric_value
 
 
 def counted(operation: str, outcome: str = "ok") -> float:

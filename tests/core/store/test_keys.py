@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from services.core.errors import StoreError
-from tests.buckets import build_s3_settings, build_s3_store
 from tests.contract.test_store import NO_KEYS, NO_PREFIXES
+from tests.support.buckets import build_s3_settings, build_s3_store
 
 
 @pytest.mark.parametrize("key", NO_KEYS)

@@ -27,10 +27,10 @@ from services.core.settings import S3Settings, StorageSettings
 from services.core.store import check_store, open_store
 from services.core.store.s3 import S3Store
 from services.trainer.publish import is_transient
-from tests.authority import CertificateAuthority
-from tests.buckets import build_s3_settings, build_s3_store
 from tests.core.store.faults import Answer, Faults, refusal, serving
-from tests.listening import serve_http
+from tests.support.buckets import build_s3_settings, build_s3_store
+from tests.support.certificates import CertificateAuthority
+from tests.support.http_server import serve_http
 
 OK = Answer(200, b"one", {"ETag": '"e1"'})
 SECRET = "very-secret-key"

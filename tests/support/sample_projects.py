@@ -40,7 +40,7 @@ from services.trainer.dataset import Dataset, Example
 from services.trainer.evaluate import estimate
 from services.trainer.gate import decide, decide_first, pair_up
 from services.trainer.report import build_report, changed
-from tests.samples import build_manifest as sample
+from tests.support.manifests import build_manifest as sample
 
 INTENTS = (
     "Cancel order", "Damaged item", "Delivery status", "Invoice request", "Refund", "Return an item", "Something else"

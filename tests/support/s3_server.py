@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from tests.listening import serve_http
+from tests.support.http_server import serve_http
 
 _MISSING = b"<Error><Code>NoSuchKey</Code><Message>none</Message></Error>"
 _NO_BUCKET = b"<Error><Code>NoSuchBucket</Code><Message>none</Message></Error>"

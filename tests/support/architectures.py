@@ -1,6 +1,6 @@
 """Every architecture that transformers can classify with, built tiny, trained, served, and told of in docs/base-models.md.
 
-    python -m tests.architectures docs/base-models.md
+    python -m tests.support.architectures docs/base-models.md
 
 writes the table; with --check it says whether the table is what was found.
 """
@@ -22,8 +22,8 @@ from services.cli.generated import write_or_check
 from services.core.domain import Method
 from services.core.errors import BadConfig
 from services.engine.loader import load_model
-from tests.tiny import build_tiny_tokenizer
-from tests.trainer.world import WORDS, TrainerWorld, build_text
+from tests.support.base_models import build_tiny_tokenizer
+from tests.support.trainer import WORDS, TrainerWorld, build_text
 
 METHODS: Final = (Method.FINETUNE, Method.LINEAR_PROBE)
 TEXTS: Final = 24
@@ -223,7 +223,7 @@ _HEAD: Final = """\
 # Base models
 
 `BASELINE_MODEL_NAME` may name a model of any architecture in the table: all that transformers can classify texts with. Each was built
-tiny, trained and served by the test that writes this page (`python -m tests.architectures docs/base-models.md`), so that
+tiny, trained and served by the test that writes this page (`python -m tests.support.architectures docs/base-models.md`), so that
 the table says what happens, and not whether the model is a good one. For most projects a sentence encoder of `bert` or `xlm-roberta`
 (all-MiniLM-L6-v2, multilingual-e5-small) needs the fewest labels and is served the fastest.
 
@@ -254,4 +254,4 @@ def document() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(write_or_check(sys.argv[1:], "tests.architectures", "docs/base-models.md", document))
+    sys.exit(write_or_check(sys.argv[1:], "tests.support.architectures", "docs/base-models.md", document))

@@ -17,8 +17,8 @@ import pytest
 
 from services.trainer import __main__ as module
 from services.trainer.__main__ import main
-from tests.listening import serve_http
-from tests.trainer.world import TrainerWorld
+from tests.support.http_server import serve_http
+from tests.support.trainer import TrainerWorld
 
 ROOT = Path(__file__).parents[2]
 _WATCH = """

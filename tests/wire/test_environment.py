@@ -21,9 +21,9 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from services.core.domain import Manifest, RunRequest
 from services.core.logs import configure
 from services.core.settings import GROUPS, Settings, variables
-from tests import fakes, fakes_supervisor
-from tests.tiny import build_tiny_base
-from tests.trainer.world import TrainerWorld
+from tests.support import app, controller
+from tests.support.base_models import build_tiny_base
+from tests.support.trainer import TrainerWorld
 
 FINETUNE = {
     "METHOD": "finetune",
@@ -149,7 +149,7 @@ def test_it_changes_what_a_fine_tune_makes(
 def test_the_supervisor_tells_a_run_what_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable, value in FINETUNE.items():
         monkeypatch.setenv(variable, value)
-    world = fakes_supervisor.ControllerWorld(Settings.load())
+    world = controller.ControllerWorld(Settings.load())
     world.connect()
     world.label_studio.label_many(12)
     world.settle()
@@ -162,7 +162,7 @@ def test_start_training_each_n_updates_is_how_many_labels_the_next_run_waits_for
     monkeypatch: pytest.MonkeyPatch, updates: int
 ) -> None:
     monkeypatch.setenv("START_TRAINING_EACH_N_UPDATES", str(updates))
-    world = fakes_supervisor.ControllerWorld(Settings.load())
+    world = controller.ControllerWorld(Settings.load())
     world.connect()
     world.label_studio.label_many(12)
     world.settle()
@@ -176,12 +176,12 @@ def test_start_training_each_n_updates_is_how_many_labels_the_next_run_waits_for
 
 
 async def test_basic_auth_asks_for_both_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with fakes.AppWorld(tmp_path, Settings.load().auth) as world:
+    async with app.AppWorld(tmp_path, Settings.load().auth) as world:
         local = {"Host": "localhost"}  # other names are refused where there is no password
         assert (await world.client.get("/api/projects", headers=local)).status_code == 200
     monkeypatch.setenv("BASIC_AUTH_USER", "ann")
     monkeypatch.setenv("BASIC_AUTH_PASS", "secret")
-    async with fakes.AppWorld(tmp_path, Settings.load().auth) as world:
+    async with app.AppWorld(tmp_path, Settings.load().auth) as world:
         for pair, status in (
             (None, 401),
             (("ann", "other"), 401),

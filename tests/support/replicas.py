@@ -13,8 +13,8 @@ from services.adapter.member import Member
 from services.adapter.supervision.supervisor import Supervisor
 from services.core.errors import StoreError
 from services.core.settings import Settings
-from tests.fakes_store import MemoryStore
-from tests.fakes_supervisor import ControllerWorld, FakeLauncher, FakeLeadership
+from tests.support.controller import ControllerWorld, FakeLauncher, FakeLeadership
+from tests.support.store import MemoryStore
 
 WRITE_SECONDS = 5.0
 

@@ -24,8 +24,8 @@ from services.trainer.__main__ import train
 from services.trainer.preemption import Stop
 from services.trainer.progress import Progress, first_status
 from services.trainer.run import Run
-from tests.fakes_labelstudio import FakeLabelStudio
-from tests.tiny import TEXTS
+from tests.support.base_models import TEXTS
+from tests.support.labelstudio import FakeLabelStudio
 
 WORDS = {
     "order": "order arrive parcel friday",

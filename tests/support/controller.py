@@ -43,8 +43,8 @@ from services.core.runs import Runs, version_name
 from services.core.settings import Settings, StorageSettings, TrainingSettings, TriggerSettings
 from services.core.store import ObjectStore
 from services.engine.protocol import Scores
-from tests.fakes_labelstudio import LABELS, START, URL, FakeLabelStudio
-from tests.fakes_store import MemoryStore
+from tests.support.labelstudio import LABELS, START, URL, FakeLabelStudio
+from tests.support.store import MemoryStore
 
 
 class FakeLauncher:
