@@ -54,7 +54,7 @@ def doctor(
 ) -> None:
     """Check everything that Fitloop needs, one line each: ok, warn, FAIL or skipped, and what to do."""
     from services.cli.checks import checks_of
-    from services.cli.checks.finding import Verdict, examine
+    from services.cli.checks.finding import Verdict, run_checks
     from services.core.settings.values import trimmed
 
     if kubeconfig:
@@ -66,7 +66,7 @@ def doctor(
         (namespace or "", release or "", context) if is_far else None,
     )
     found = []
-    for finding in examine(checks_of(known), known):
+    for finding in run_checks(checks_of(known), known):
         found.append(finding)
         if not as_json:
             _say(finding)
@@ -90,7 +90,7 @@ def _context(url: str, projects: tuple[int, ...], far: tuple[str, str, str | Non
 def _around(far: tuple[str, str, str | None] | None) -> Context:
     from services.cli.admin import DEFAULT_URL
     from services.cli.checks.adapters import Adapters
-    from services.cli.checks.context import Context, Where
+    from services.cli.checks.context import Context, Location
     from services.core.settings import Settings
     from services.core.settings.values import trimmed
 
@@ -98,7 +98,7 @@ def _around(far: tuple[str, str, str | None] | None) -> Context:
         settings = Settings.load()
         return Context(
             settings,
-            Where.MACHINE,
+            Location.MACHINE,
             "",
             (),
             Adapters(trimmed(os.environ.get("FITLOOP_URL", "")).rstrip("/") or DEFAULT_URL, _login(settings)),
@@ -108,13 +108,15 @@ def _around(far: tuple[str, str, str | None] | None) -> Context:
 
     if far is None:
         settings = Settings.load()
-        kube, where = connect(settings.cluster.namespace), Where.POD
+        kube, where = connect(settings.cluster.namespace), Location.POD
     else:
-        kube, where = connect(far[0], far[2]), Where.LAPTOP
+        kube, where = connect(far[0], far[2]), Location.LAPTOP
         _learn(kube, far[1])
         settings = Settings.load()
     inspector = Inspector(kube)
-    adapters = Adapters("", _login(settings), inspector, settings.cluster.release, inside=where is Where.POD)
+    adapters = Adapters(
+        "", _login(settings), inspector, settings.cluster.release, inside=where is Location.POD
+    )
     return Context(settings, where, "", (), adapters, inspector)
 
 
@@ -164,11 +166,11 @@ def _projects(context: Context) -> tuple[int, ...]:
 
 def _own_url(context: Context) -> str:
     """The one that is printed for Label Studio by the chart's notes, or by `fitloop local`."""
-    from services.cli.checks.context import Where
+    from services.cli.checks.context import Location
 
     auth, known = context.settings.auth, context.settings.cluster
     secret = f"/{auth.secret_path}" if auth.secret_path else ""
-    if context.where is Where.MACHINE:
+    if context.location is Location.MACHINE:
         return context.adapters.url + secret
     return (
         _ingress_url(context)
@@ -178,10 +180,10 @@ def _own_url(context: Context) -> str:
 
 def _ingress_url(context: Context) -> str:
     """From a laptop, where rights to Ingresses are usual and the secret path is not known."""
-    from services.cli.checks.context import Where
+    from services.cli.checks.context import Location
     from services.core.errors import FitloopError
 
-    if context.where is not Where.LAPTOP or context.inspector is None:
+    if context.location is not Location.LAPTOP or context.inspector is None:
         return ""
     try:
         return context.inspector.ingress_url(context.settings.cluster.release)

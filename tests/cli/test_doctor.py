@@ -12,7 +12,7 @@ import respx
 
 from services.cli import doctor
 from services.cli.checks import adapters
-from services.cli.checks.context import Where
+from services.cli.checks.context import Location
 from services.cluster.client import ClusterError
 from services.core.errors import FitloopError
 from tests.cli.test_admin import Terminal
@@ -151,7 +151,7 @@ def test_the_url_that_nobody_says(tmp_path: Path) -> None:
 
     from dataclasses import replace
 
-    known = replace(build_context(tmp_path, where=Where.LAPTOP), inspector=WithIngress())  # type: ignore[arg-type]  # a fake
+    known = replace(build_context(tmp_path, where=Location.LAPTOP), inspector=WithIngress())  # type: ignore[arg-type]  # a fake
     assert doctor._own_url(known) == "https://models.example.com/x"
     settings = replace(
         known.settings, cluster=known.settings.cluster.model_copy(update={"release": "a", "namespace": "n"})
@@ -184,7 +184,9 @@ def test_a_pod_asks_every_adapter_at_its_own_address(
         for name, release in (("a", "fitloop"), ("b", "fitloop"), ("c", "other"))
     ]
     ingress.events = 2
-    known = build_context(tmp_path, where=Where.POD, inspector=FakeInspector(FakeKube(listed={"pod": pods})))
+    known = build_context(
+        tmp_path, where=Location.POD, inspector=FakeInspector(FakeKube(listed={"pod": pods}))
+    )
     assert sum(known.adapters.counted().values()) == 4, "of both pods of this release"
     assert known.adapters.releases() == {"a": "1.2.3", "b": "1.2.3"}
     assert doctor._projects(known) == (5,)
@@ -213,12 +215,12 @@ def test_from_a_laptop_the_release_is_the_one_that_is_named(
     monkeypatch.setattr("services.cluster.client.connect", connect)
     found = doctor._around(("team", "loop", "prod"))
     assert asked == [("team", "prod")]
-    assert (found.where, found.settings.cluster.release, found.settings.storage.store) == (
-        Where.LAPTOP,
+    assert (found.location, found.settings.cluster.release, found.settings.storage.store) == (
+        Location.LAPTOP,
         "loop",
         "s3://b/x/",
     )
     pod = tmp_path / "namespace"
     pod.write_text("team")
     monkeypatch.setattr(doctor, "_POD", pod)
-    assert doctor._around(None).where is Where.POD
+    assert doctor._around(None).location is Location.POD

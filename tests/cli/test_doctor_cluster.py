@@ -24,8 +24,8 @@ from pydantic import SecretStr
 
 from services import __version__
 from services.cli.checks import checks_of, clocks, cluster, storage, versions
-from services.cli.checks.context import Context, Where
-from services.cli.checks.finding import Check, Finding, Verdict, examine, look, ok
+from services.cli.checks.context import Context, Location
+from services.cli.checks.finding import Check, Finding, Verdict, ok, run_check, run_checks
 from services.cluster.client import ClusterError
 from services.cluster.template import CONTAINER
 from services.core.domain import Served, Serving
@@ -91,7 +91,7 @@ def _state(table: Serving, **more: Any) -> dict[tuple[str, int, str], str]:
 
 @pytest.fixture
 def known(tmp_path: Path, inspector: FakeInspector) -> Context:
-    found = build_context(tmp_path, where=Where.LAPTOP, inspector=inspector)
+    found = build_context(tmp_path, where=Location.LAPTOP, inspector=inspector)
     return replace(found, inspector=inspector)  # type: ignore[arg-type]  # a fake
 
 
@@ -100,7 +100,7 @@ Look = Callable[[Context], Finding]
 
 class TestCluster:
     def test_a_cluster_in_order(self, known: Context, inspector: FakeInspector) -> None:
-        found = {one.name: one for one in examine([list(cluster.CHECKS), [versions.CHECKS[0]]], known)}
+        found = {one.name: one for one in run_checks([list(cluster.CHECKS), [versions.CHECKS[0]]], known)}
         assert {name: one.sentence for name, one in found.items() if one.verdict is not Verdict.OK} == {}
         assert found["releases"].sentence == "1 adapter of release 1.2.3, as the chart."
         assert found["lease"].sentence == "fitloop-a leads."
@@ -114,7 +114,7 @@ class TestCluster:
         path.write_text(yaml.safe_dump(MANIFEST))
         inside = replace(
             known,
-            where=Where.POD,
+            location=Location.POD,
             settings=replace(known.settings, cluster=ClusterSettings(job_template=path)),
         )
         assert cluster.rights(inside).verdict is Verdict.OK
@@ -130,11 +130,11 @@ class TestCluster:
 
     def test_a_job_that_kubernetes_would_refuse(self, known: Context, inspector: FakeInspector) -> None:
         inspector.kube.refuses = ClusterError('unknown field "spec.tolerationz"', 422)
-        assert 'unknown field "spec.tolerationz"' in look(Check("job", cluster.job), known).sentence
+        assert 'unknown field "spec.tolerationz"' in run_check(Check("job", cluster.job), known).sentence
         inspector.maps["fitloop-job"] = {"job.yaml": "kind: Job"}
-        assert "apiVersion and kind" in look(Check("job", cluster.job), known).sentence
+        assert "apiVersion and kind" in run_check(Check("job", cluster.job), known).sentence
         inspector.maps["fitloop-job"] = {"job.yaml": "{"}
-        assert "no YAML" in look(Check("job", cluster.job), known).sentence
+        assert "no YAML" in run_check(Check("job", cluster.job), known).sentence
 
     def test_gpus(self, known: Context, inspector: FakeInspector) -> None:
         def ask(limits: dict[str, Any], selector: dict[str, str] | None = None) -> Finding:
@@ -201,7 +201,7 @@ class TestVersions:
         second["spec"]["containers"][0]["image"] = "fitloop/predictor:2"
         inspector.kube.listed["fitloop.io/predictor=fitloop"].append(second)
         assert "2 different images" in versions.releases(known).sentence
-        inside = replace(known, where=Where.POD)
+        inside = replace(known, location=Location.POD)
         del inspector.kube.listed["fitloop.io/predictor=fitloop"][1]
         assert f"{__version__}, 1.2.3" in versions.releases(inside).sentence, (
             "the doctor's own release counts in a pod"
@@ -236,7 +236,7 @@ class TestVersions:
 class TestStorage:
     def test_a_folder_is_read_and_written_and_left_as_it_was(self, tmp_path: Path) -> None:
         known = build_context(tmp_path)
-        said = [check.look(known).verdict for check in storage.CHECKS]
+        said = [check.run(known).verdict for check in storage.CHECKS]
         assert said == [Verdict.OK, Verdict.OK, Verdict.SKIPPED]
         assert list(FileStore(tmp_path).keys()) == []
         assert clocks.of_storage(known).verdict is Verdict.SKIPPED
@@ -264,7 +264,7 @@ class TestStorage:
                 storage=StorageSettings(store=store),
             )
             return storage.beyond_reach(
-                Context(settings, Where.LAPTOP, "", (), build_context(tmp_path).adapters)
+                Context(settings, Location.LAPTOP, "", (), build_context(tmp_path).adapters)
             )
 
         for found in (
@@ -310,7 +310,7 @@ class TestStorage:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         known = self._bucket(tmp_path, monkeypatch, "NoSuchBucket")
-        assert "there is no bucket 'b'" in look(Check("store: rules", storage.rules), known).sentence
+        assert "there is no bucket 'b'" in run_check(Check("store: rules", storage.rules), known).sentence
 
     def _bucket(self, folder: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> Context:
         """A bucket whose rules are answered with that error."""
@@ -323,7 +323,7 @@ class TestStorage:
             s3=build_s3_settings("http://127.0.0.1:9", "k", "s"),
             storage=StorageSettings(store="s3://b/x/", cache_dir=folder),
         )
-        return Context(settings, Where.MACHINE, "", (), build_context(folder).adapters)
+        return Context(settings, Location.MACHINE, "", (), build_context(folder).adapters)
 
     @needs_s3
     def test_a_bucket_with_a_rule(self, tmp_path: Path) -> None:
@@ -344,8 +344,8 @@ class TestStorage:
                 s3=build_s3_settings(),
                 storage=StorageSettings(store=f"s3://{name}/loop/", cache_dir=tmp_path),
             )
-            known = Context(settings, Where.MACHINE, "", (), build_context(tmp_path).adapters)
-            found = {one.name: one for one in examine([list(storage.CHECKS)], known)}
+            known = Context(settings, Location.MACHINE, "", (), build_context(tmp_path).adapters)
+            found = {one.name: one for one in run_checks([list(storage.CHECKS)], known)}
             assert (found["store: write"].verdict, found["store: rules"].verdict) == (
                 Verdict.OK,
                 Verdict.FAIL,
@@ -388,7 +388,7 @@ class TestExamine:
             Check("after", lambda _: ok("fine"), needs=("bad",)),
             Check("good", lambda _: ok("fine")),
         ]
-        bad, after, good = examine([checks], build_context(tmp_path))
+        bad, after, good = run_checks([checks], build_context(tmp_path))
         assert bad.verdict is Verdict.FAIL
         assert bad.sentence == "The check itself failed unexpectedly (RuntimeError)."
         assert after.sentence == "The check 'bad' failed."
@@ -403,13 +403,15 @@ class TestExamine:
             forever.wait()
             return ok("at last")
 
-        found = look(Check("slow", hang, 0.05), build_context(tmp_path))
+        found = run_check(Check("slow", hang, 0.05), build_context(tmp_path))
         forever.set()
         assert found.sentence == "There was no answer within 0.05 s."
 
     def test_every_check_has_a_name_of_its_own_and_stands_in_the_document(self, known: Context) -> None:
         names = [check.name for group in checks_of(known) for check in group]
-        names += [check.name for group in checks_of(replace(known, where=Where.MACHINE)) for check in group]
+        names += [
+            check.name for group in checks_of(replace(known, location=Location.MACHINE)) for check in group
+        ]
         assert len(names[: len(names) // 2]) >= 25
         page = (Path(__file__).parents[2] / "docs/doctor.md").read_text()
         missing = {name for name in names if f"`{name.replace('project 5', 'project N')}`" not in page}

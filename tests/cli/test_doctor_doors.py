@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from services.cli.checks.context import Context, Where
+from services.cli.checks.context import Context, Location
 from services.cli.checks.doors import open_doors
 from services.cli.checks.finding import Verdict
 from services.core.settings import AuthSettings
@@ -79,13 +79,23 @@ def test_a_password_in_the_url_is_not_sent(ingress: FakeIngress, tmp_path: Path)
 @pytest.mark.parametrize(
     ("where", "anonymous", "verdict", "sentence"),
     [
-        (Where.MACHINE, False, Verdict.WARN, "Whoever uses this machine may train"),
-        (Where.POD, False, Verdict.FAIL, "Whoever reaches this address may train and promote models without"),
-        (Where.POD, True, Verdict.WARN, "may train and promote models, as FITLOOP_ANONYMOUS=true asks for."),
+        (Location.MACHINE, False, Verdict.WARN, "Whoever uses this machine may train"),
+        (
+            Location.POD,
+            False,
+            Verdict.FAIL,
+            "Whoever reaches this address may train and promote models without",
+        ),
+        (
+            Location.POD,
+            True,
+            Verdict.WARN,
+            "may train and promote models, as FITLOOP_ANONYMOUS=true asks for.",
+        ),
     ],
 )
 def test_without_credentials_it_matters_who_reaches_it_and_whether_that_is_meant(
-    ingress: FakeIngress, tmp_path: Path, where: Where, anonymous: bool, verdict: Verdict, sentence: str
+    ingress: FakeIngress, tmp_path: Path, where: Location, anonymous: bool, verdict: Verdict, sentence: str
 ) -> None:
     ingress.secret = ""
     said = open_doors(build_context(tmp_path, ingress.url, where, AuthSettings(anonymous=anonymous)))

@@ -15,8 +15,8 @@ import respx
 from pydantic import SecretStr
 
 from services.cli.checks import backend, label_studio, project, reach, webhook
-from services.cli.checks.context import Context, Where
-from services.cli.checks.finding import Finding, Verdict, examine
+from services.cli.checks.context import Context, Location
+from services.cli.checks.finding import Finding, Verdict, run_checks
 from services.core.settings import LabelStudioSettings, Settings, TriggerSettings
 from tests.support.doctor import LABEL_STUDIO_URL, FakeIngress, build_context, serve_ingress
 
@@ -83,7 +83,7 @@ def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def found(known: Context) -> dict[str, Finding]:
     checks = [*label_studio.CHECKS, *project.checks(known), webhook.PRIVATE_ADDRESS]
-    return {one.name.removeprefix("project 5: "): one for one in examine([checks], known)}
+    return {one.name.removeprefix("project 5: "): one for one in run_checks([checks], known)}
 
 
 def test_a_project_in_order(studio: Studio, tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ def test_a_private_address_needs_an_event_or_advice(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     assert webhook.private_address(build_context(tmp_path, "http://a.example")).verdict is Verdict.SKIPPED
     assert (
-        webhook.private_address(build_context(tmp_path, "http://a.example", Where.POD)).verdict
+        webhook.private_address(build_context(tmp_path, "http://a.example", Location.POD)).verdict
         is Verdict.FAIL
     )
 
@@ -265,41 +265,41 @@ class TestProof:
     def test_a_name_that_a_pod_does_not_know_fails_nothing(
         self, studio: Studio, tmp_path: Path, unknown: str
     ) -> None:
-        known = build_context(tmp_path, unknown, Where.POD)
+        known = build_context(tmp_path, unknown, Location.POD)
         said = webhook.private_address(known)
         assert said.verdict is Verdict.OK
         assert said.sentence == (
             "'fitloop.invalid' has no address here, and Label Studio reaches it: that is what counts."
         )
-        checked = {one.name: one for one in examine([list(reach.CHECKS)], known)}
+        checked = {one.name: one for one in run_checks([list(reach.CHECKS)], known)}
         assert checked["reach"].verdict is Verdict.SKIPPED
         assert "cannot be reached from here, and Label Studio reaches it" in checked["reach"].sentence
         assert not [one for one in checked.values() if one.verdict is Verdict.FAIL]
 
     def test_an_event_that_came_is_a_proof(self, studio: Studio, tmp_path: Path, unknown: str) -> None:
         studio.backends = []
-        known = build_context(tmp_path, unknown, Where.POD)
+        known = build_context(tmp_path, unknown, Location.POD)
         assert webhook.private_address(known).verdict is Verdict.FAIL
-        known.seen[5] = True
+        known.events_seen[5] = True
         assert webhook.private_address(known).verdict is Verdict.OK
 
     @pytest.mark.parametrize("state", ["DI", "ER", ""])
     def test_without_a_proof_it_fails(self, studio: Studio, tmp_path: Path, unknown: str, state: str) -> None:
         studio.backends[0]["state"] = state
-        assert webhook.private_address(build_context(tmp_path, unknown, Where.POD)).verdict is Verdict.FAIL
+        assert webhook.private_address(build_context(tmp_path, unknown, Location.POD)).verdict is Verdict.FAIL
 
     def test_another_server_at_the_name_inside_the_cluster_is_not_believed(
         self, studio: Studio, tmp_path: Path
     ) -> None:
         studio.ingress.is_fitloop = False
-        said = reach.health(build_context(tmp_path, studio.ingress.url, Where.POD))
+        said = reach.health(build_context(tmp_path, studio.ingress.url, Location.POD))
         assert said.verdict is Verdict.SKIPPED
         assert "Label Studio reaches Fitloop there" in said.sentence
 
 
 class TestLabelStudio:
     def with_key(
-        self, folder: Path, key: str, where: Where = Where.MACHINE, url: str = LABEL_STUDIO_URL
+        self, folder: Path, key: str, where: Location = Location.MACHINE, url: str = LABEL_STUDIO_URL
     ) -> Context:
         known = build_context(folder, where=where)
         settings = Settings(label_studio=LabelStudioSettings(url=url, api_key=SecretStr(key)))
@@ -342,8 +342,8 @@ class TestLabelStudio:
 
     def test_a_laptop_leaves_to_pods_what_only_pods_can_ask(self, studio: Studio, tmp_path: Path) -> None:
         for known in (
-            self.with_key(tmp_path, "0" * 40, Where.LAPTOP, "http://ls.tools.svc:8080"),
-            self.with_key(tmp_path, "", Where.LAPTOP),
+            self.with_key(tmp_path, "0" * 40, Location.LAPTOP, "http://ls.tools.svc:8080"),
+            self.with_key(tmp_path, "", Location.LAPTOP),
         ):
             said = found(known)
             assert "kubectl -n" in said["label studio"].advice
@@ -352,7 +352,7 @@ class TestLabelStudio:
 
     def test_without_a_project_one_line_says_so(self, studio: Studio, tmp_path: Path) -> None:
         known = self.with_key(tmp_path, "0" * 40)
-        known = Context(known.settings, known.where, "", (), known.adapters)
+        known = Context(known.settings, known.location, "", (), known.adapters)
         assert found(known)["projects"].verdict is Verdict.SKIPPED
 
 

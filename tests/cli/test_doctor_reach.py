@@ -10,9 +10,9 @@ import pytest
 from pydantic import SecretStr
 
 from services.cli.checks import doors, reach
-from services.cli.checks.address import is_of_a_cluster, is_private, place, problem_of, shown
-from services.cli.checks.context import Context, Where
-from services.cli.checks.finding import Finding, Verdict, examine
+from services.cli.checks.address import host_and_path, is_cluster_local, is_private, problem_of, redact_url
+from services.cli.checks.context import Context, Location
+from services.cli.checks.finding import Finding, Verdict, run_checks
 from services.core.settings import AuthSettings
 from tests.support.app import AppWorld
 from tests.support.doctor import FakeIngress, build_context, serve_ingress
@@ -27,7 +27,7 @@ def ingress() -> Iterator[FakeIngress]:
 
 
 def found(known: Context) -> dict[str, Finding]:
-    return {one.name: one for one in examine([[*reach.CHECKS, *doors.CHECKS]], known)}
+    return {one.name: one for one in run_checks([[*reach.CHECKS, *doors.CHECKS]], known)}
 
 
 def verdicts(known: Context) -> dict[str, Verdict]:
@@ -98,7 +98,7 @@ def test_nothing_answers(tmp_path: Path) -> None:
     said = found(build_context(tmp_path, "http://127.0.0.1:9"))
     assert said["reach"].verdict is Verdict.FAIL
     assert "cannot be reached from here (connection refused)" in said["reach"].sentence
-    said = found(build_context(tmp_path, "http://127.0.0.1:9", Where.POD))
+    said = found(build_context(tmp_path, "http://127.0.0.1:9", Location.POD))
     assert said["reach"].verdict is Verdict.SKIPPED, "a pod may not reach its own ingress"
     assert said["body size"].sentence == "The check 'reach' was skipped."
 
@@ -144,7 +144,7 @@ class TestCredentials:
 
 def test_without_a_url_or_with_a_name_that_only_pods_know_nothing_is_called(tmp_path: Path) -> None:
     assert set(verdicts(build_context(tmp_path)).values()) == {Verdict.SKIPPED}
-    known = build_context(tmp_path, "http://fitloop.here.svc:80", Where.LAPTOP)
+    known = build_context(tmp_path, "http://fitloop.here.svc:80", Location.LAPTOP)
     assert found(known)["url"].verdict is Verdict.OK
     assert "kubectl -n" in found(known)["reach"].advice
 
@@ -189,11 +189,11 @@ def test_addresses() -> None:
         True,
         False,
     ]
-    assert [is_of_a_cluster(f"http://{one}") for one in ("a.b.svc", "minio", "a.example", "10.1.1.1")] == [
+    assert [is_cluster_local(f"http://{one}") for one in ("a.b.svc", "minio", "a.example", "10.1.1.1")] == [
         True,
         True,
         False,
         False,
     ]
-    assert place("https://u:p@a.example/x/") == ("a.example:443", "/x")
-    assert shown("http://u:p@a.example/hidden/x?token=1", "hidden") == "http://a.example/<secret>/x"
+    assert host_and_path("https://u:p@a.example/x/") == ("a.example:443", "/x")
+    assert redact_url("http://u:p@a.example/hidden/x?token=1", "hidden") == "http://a.example/<secret>/x"

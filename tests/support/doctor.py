@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from services.adapter.routes.auth import MACHINE
 from services.cli.checks.adapters import Adapters
-from services.cli.checks.context import Context, Where
+from services.cli.checks.context import Context, Location
 from services.core.settings import AuthSettings, LabelStudioSettings, Settings, StorageSettings
 
 LABEL_STUDIO_URL = "http://studio.example"
@@ -24,7 +24,7 @@ LABEL_STUDIO_URL = "http://studio.example"
 def build_context(
     folder: Path,
     url: str = "",
-    where: Where = Where.MACHINE,
+    where: Location = Location.MACHINE,
     auth: AuthSettings | None = None,
     inspector: Any = None,
     **others: Any,
@@ -41,7 +41,7 @@ def build_context(
         if settings.auth.username
         else None
     )
-    adapters = Adapters(url, login, inspector, settings.cluster.release, inside=where is Where.POD)
+    adapters = Adapters(url, login, inspector, settings.cluster.release, inside=where is Location.POD)
     return Context(settings, where, url, (5,), adapters, inspector)
 
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from services.core.advice import is_address, problem_of
 
-__all__ = ["is_address", "is_of_a_cluster", "is_private", "place", "problem_of", "shown"]
+__all__ = ["host_and_path", "is_address", "is_cluster_local", "is_private", "problem_of", "redact_url"]
 
 
 def is_private(address: str) -> bool:
@@ -16,7 +16,7 @@ def is_private(address: str) -> bool:
     return not ipaddress.ip_address(address.partition("%")[0]).is_global
 
 
-def is_of_a_cluster(url: str) -> bool:
+def is_cluster_local(url: str) -> bool:
     """Whether only pods know the host: a Service's name, whole or short."""
     host = urlsplit(url).hostname or ""
     return not is_address(host) and host != "localhost" and bool(_SERVICE.search(host) or "." not in host)
@@ -25,14 +25,14 @@ def is_of_a_cluster(url: str) -> bool:
 _SERVICE = re.compile(r"\.svc(\.|$)")
 
 
-def place(url: str) -> tuple[str, str]:
+def host_and_path(url: str) -> tuple[str, str]:
     """Host with port, and path: what tells two backends apart."""
     parts = urlsplit(url)
     port = parts.port or {"https": 443}.get(parts.scheme, 80)
     return f"{parts.hostname}:{port}", parts.path.rstrip("/")
 
 
-def shown(url: str, *secrets: str) -> str:
+def redact_url(url: str, *secrets: str) -> str:
     """The URL without its credentials, its query and the secret path."""
     parts = urlsplit(url)
     path = parts.path

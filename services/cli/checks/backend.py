@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from services.cli.checks.address import place, problem_of
+from services.cli.checks.address import host_and_path, problem_of
 from services.cli.checks.context import Context
 from services.cli.checks.finding import Finding, fail, ok, warn
 from services.cli.checks.label_studio import beyond_reach
@@ -36,24 +36,24 @@ def backend(context: Context, number: int) -> Finding:
         return fail("It has no ML backend.", CONNECT)
     ours = ours_of(context, rows)
     if ours is None:
-        named = ", ".join(context.shown(one.url) for one in rows)
+        named = ", ".join(context.redact(one.url) for one in rows)
         return fail(
-            f"Its ML backend is {named}, and not {context.shown(context.url)}.",
+            f"Its ML backend is {named}, and not {context.redact(context.url)}.",
             "Change its URL in Label Studio (remove the backend and connect it anew, for the webhook), or correct --url.",
         )
     if problem := problem_of(ours.url):
-        return fail(f"Its backend {context.shown(ours.url)} cannot work: {problem}.", URL_ADVICE)
+        return fail(f"Its backend {context.redact(ours.url)} cannot work: {problem}.", URL_ADVICE)
     if ours.state in _NOT_REACHED - {""}:
         return fail(
-            f"Label Studio does not reach {context.shown(ours.url)}{_said(context, ours)}.",
+            f"Label Studio does not reach {context.redact(ours.url)}{_said(context, ours)}.",
             "Call that URL's /health from where Label Studio runs: it must answer within 1 s, and /setup within 3 s.",
         )
     if ours is not rows[0]:
         return warn(
-            f"It has {len(rows)} backends, and Label Studio asks only the first for predictions: {context.shown(rows[0].url)}.",
+            f"It has {len(rows)} backends, and Label Studio asks only the first for predictions: {context.redact(rows[0].url)}.",
             "Remove the others.",
         )
-    return ok(f"Label Studio reaches {context.shown(ours.url)}.")
+    return ok(f"Label Studio reaches {context.redact(ours.url)}.")
 
 
 def backends(context: Context, number: int) -> list[Backend]:
@@ -73,12 +73,12 @@ def ours_of(context: Context, rows: list[Backend]) -> Backend | None:
     """The one with our URL; where that is not known, the only one."""
     if not context.url:
         return rows[0] if len(rows) == 1 else None
-    return next((one for one in rows if place(one.url) == place(context.url)), None)
+    return next((one for one in rows if host_and_path(one.url) == host_and_path(context.url)), None)
 
 
 def is_reached(context: Context) -> bool:
     """Whether Label Studio has proven that it reaches our URL: an event came, or it has just been answered by it."""
-    if any(context.seen.values()):
+    if any(context.events_seen.values()):
         return True
     if not context.url or beyond_reach(context):
         return False

@@ -8,9 +8,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
-from services.cli.checks.address import is_of_a_cluster, problem_of
+from services.cli.checks.address import is_cluster_local, problem_of
 from services.cli.checks.backend import is_reached
-from services.cli.checks.context import Context, Where
+from services.cli.checks.context import Context, Location
 from services.cli.checks.finding import Finding, fail, skipped
 from services.cli.checks.label_studio import in_a_pod
 from services.core.faults import brief_of
@@ -35,7 +35,7 @@ def tried(context: Context, look: Callable[[], Finding]) -> Finding:
     """What `look` finds; where the URL cannot be called, or does not answer, what follows from that."""
     if not context.url or problem_of(context.url).startswith(("it cannot", "it must")):
         return skipped("There is no URL to call.", "See the check of the URL.")
-    if context.where is Where.LAPTOP and is_of_a_cluster(context.url):
+    if context.location is Location.LAPTOP and is_cluster_local(context.url):
         return skipped("The URL's host is a name within the cluster.", in_a_pod(context))
     try:
         return look()
@@ -69,7 +69,7 @@ def send(
 
 
 def _why(context: Context, request: httpx.Request, error: Exception) -> Finding:
-    url, path = context.shown(context.url), request.url.path
+    url, path = context.redact(context.url), request.url.path
     if is_reached(context):
         return skipped(
             f"{url} cannot be reached from here, and Label Studio reaches it: that is what counts.",
@@ -84,7 +84,7 @@ def _why(context: Context, request: httpx.Request, error: Exception) -> Finding:
         )
     advice = "Call it from where Label Studio runs. Is the host right, the ingress there, a firewall or NetworkPolicy between?"
     sentence = f"{url} cannot be reached from here ({brief_of(error)})."
-    if context.where is Where.POD:
+    if context.location is Location.POD:
         return skipped(
             f"{sentence} A pod may not reach its own ingress: what Label Studio says of the backend is what counts.",
             FROM_A_LAPTOP,

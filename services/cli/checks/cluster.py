@@ -11,7 +11,7 @@ from typing import Any, Final
 import yaml
 
 from services.cli.checks.clocks import of_kubernetes
-from services.cli.checks.context import Context, Where
+from services.cli.checks.context import Context, Location
 from services.cli.checks.finding import Check, Finding, fail, ok, skipped, warn
 from services.cluster.client import Document
 from services.cluster.inspect import Inspector
@@ -42,7 +42,7 @@ def api(context: Context) -> Finding:
 
 def rights(context: Context) -> Finding:
     """What the adapter's service account may: asked of itself in a pod, about it from a laptop."""
-    account = "" if context.where is Where.POD else f"{context.settings.cluster.release}-adapter"
+    account = "" if context.location is Location.POD else f"{context.settings.cluster.release}-adapter"
     missing = [
         f"{verb} {resource}{f' {name}' if name else ''}"
         for resource, verbs, name in _wanted(context)
@@ -67,7 +67,7 @@ def gpu(context: Context) -> Finding:
     if not wanted:
         return ok("A run asks for no GPU.")
     said = " and ".join(f"{count} {name}" for name, count in wanted.items())
-    if context.where is Where.POD:
+    if context.location is Location.POD:
         return skipped(
             f"A run asks for {said}; pods have no right to look at nodes.", _from_a_laptop(context)
         )
@@ -178,7 +178,7 @@ def _wanted(context: Context) -> list[tuple[str, tuple[str, ...], str]]:
 
 def _template(context: Context) -> Document:
     """The mounted file, or its ConfigMap from a laptop. Raises BadConfig, ClusterError."""
-    if context.where is Where.POD:
+    if context.location is Location.POD:
         return load_template(Path(context.settings.cluster.job_template))
     name = f"{context.settings.cluster.release}-job"
     try:

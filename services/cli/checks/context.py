@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from services.cli.checks.adapters import Adapters
-from services.cli.checks.address import shown
+from services.cli.checks.address import redact_url
 from services.core.labelstudio import LabelStudio
 from services.core.settings import Settings
 from services.core.store import ObjectStore, open_store
@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # `fitloop local` needs no client of Kubernetes
 _SECONDS = 10.0
 
 
-class Where(StrEnum):
+class Location(StrEnum):
     """Where the doctor runs."""
 
     POD = "pod"
@@ -34,13 +34,13 @@ class Context:
     """Everything is asked for late, so that what is missing fails only the checks that need it."""
 
     settings: Settings
-    where: Where
+    location: Location
     url: str
     """The URL that Label Studio is, or will be, connected to; "" where it is not known."""
     projects: tuple[int, ...]
     adapters: Adapters
     inspector: Inspector | None = None
-    seen: dict[int, bool] = field(default_factory=dict)
+    events_seen: dict[int, bool] = field(default_factory=dict)
     """By project: whether its event came."""
 
     @cached_property
@@ -56,9 +56,9 @@ class Context:
         folder = storage.model_dir.expanduser().resolve()
         return bare(open_store(storage.store or folder.as_uri(), self.settings.s3, storage))
 
-    def shown(self, url: str) -> str:
+    def redact(self, url: str) -> str:
         """A URL as it may be printed."""
-        return shown(url, self.settings.auth.secret_path)
+        return redact_url(url, self.settings.auth.secret_path)
 
     @property
     def login(self) -> tuple[str, str] | None:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from services.cli.checks.calls import json_of, send, tried, without_login
-from services.cli.checks.context import Context, Where
+from services.cli.checks.context import Context, Location
 from services.cli.checks.finding import Check, Finding, fail, ok, warn
 from services.core.advice import is_address
 
@@ -68,7 +68,7 @@ def _judged(context: Context, answered: str) -> Finding:
 def _is_this_machine(context: Context) -> bool:
     host = urlsplit(context.url).hostname or ""
     is_loopback = host in {"localhost", "::1"} or (is_address(host) and host.startswith("127."))
-    return context.where is Where.MACHINE and is_loopback
+    return context.location is Location.MACHINE and is_loopback
 
 
 def _doors(context: Context) -> list[_Door]:

@@ -15,7 +15,7 @@ from services.core.errors import FitloopError
 if TYPE_CHECKING:
     from services.cli.checks.context import Context
 
-SECONDS = 15.0
+DEFAULT_SECONDS = 15.0
 """For a check that says nothing else."""
 
 
@@ -44,8 +44,8 @@ class Check:
     """A name, and the function that looks. What that raises is a failure of this check alone."""
 
     name: str
-    look: Callable[[Context], Finding]
-    seconds: float = SECONDS
+    run: Callable[[Context], Finding]
+    timeout_seconds: float = DEFAULT_SECONDS
     needs: tuple[str, ...] = ()
     """Checks before it, without which there is nothing to look at: one cause makes one failure."""
 
@@ -70,7 +70,7 @@ def skipped(why: str, advice: str = "") -> Finding:
     return Finding(Verdict.SKIPPED, why, advice)
 
 
-def examine(groups: Sequence[Sequence[Check]], context: Context) -> Iterator[Finding]:
+def run_checks(groups: Sequence[Sequence[Check]], context: Context) -> Iterator[Finding]:
     """The findings, in the order of the checks; a group's come when it is through."""
     with ThreadPoolExecutor(len(groups)) as pool:
         for found in pool.map(lambda group: _all(group, context), groups):
@@ -82,7 +82,7 @@ def _all(group: Sequence[Check], context: Context) -> list[Finding]:
     for check in group:
         before = (found[name] for name in check.needs if name in found)
         lacking = next((one for one in before if one.verdict in {Verdict.FAIL, Verdict.SKIPPED}), None)
-        found[check.name] = look(check, context) if lacking is None else _in_vain(check, lacking)
+        found[check.name] = run_check(check, context) if lacking is None else _in_vain(check, lacking)
     return list(found.values())
 
 
@@ -91,16 +91,16 @@ def _in_vain(check: Check, lacking: Finding) -> Finding:
     return Finding(Verdict.SKIPPED, f"The check {lacking.name!r} {ended}.", name=check.name)
 
 
-def look(check: Check, context: Context) -> Finding:
+def run_check(check: Check, context: Context) -> Finding:
     """What the check finds. One that does not come back in its time is left behind: its thread ends with the process."""
     answers: queue.SimpleQueue[Finding] = queue.SimpleQueue()
     thread = threading.Thread(target=lambda: answers.put(_safely(check, context)), daemon=True)
     thread.start()
     try:
-        found = answers.get(timeout=check.seconds)
+        found = answers.get(timeout=check.timeout_seconds)
     except queue.Empty:
         found = fail(
-            f"There was no answer within {check.seconds:g} s.",
+            f"There was no answer within {check.timeout_seconds:g} s.",
             "See whether what it asks is overloaded, or a firewall swallows the connection.",
         )
     return replace(found, name=check.name)
@@ -108,7 +108,7 @@ def look(check: Check, context: Context) -> Finding:
 
 def _safely(check: Check, context: Context) -> Finding:
     try:
-        return check.look(context)
+        return check.run(context)
     except FitloopError as error:
         return fail(str(error))
     except Exception as error:  # noqa: BLE001  # a slip in one check must not hide what the others find; its text may hold secrets

@@ -7,8 +7,8 @@ from typing import Final
 
 import httpx
 
-from services.cli.checks.address import is_of_a_cluster
-from services.cli.checks.context import Context, Where
+from services.cli.checks.address import is_cluster_local
+from services.cli.checks.context import Context, Location
 from services.cli.checks.finding import Check, Finding, fail, ok, skipped, warn
 from services.core.errors import TokenRefused
 from services.core.labelstudio.tokens import claims_of
@@ -22,9 +22,9 @@ _SECONDS: Final = 10.0
 def beyond_reach(context: Context) -> Finding | None:
     """Why Label Studio cannot be asked from here at all, though pods may well ask it."""
     url = context.settings.label_studio.url
-    if context.where is Where.LAPTOP and is_of_a_cluster(url):
+    if context.location is Location.LAPTOP and is_cluster_local(url):
         return skipped(f"{url} is a name within the cluster.", in_a_pod(context))
-    if context.where is Where.LAPTOP and not context.settings.label_studio.api_key.get_secret_value():
+    if context.location is Location.LAPTOP and not context.settings.label_studio.api_key.get_secret_value():
         return skipped(
             "LABEL_STUDIO_API_KEY is not set here, and Secrets of the cluster are not read.",
             in_a_pod(context),

@@ -20,7 +20,7 @@ from services.cli.checks.calls import (
     tried,
     without_login,
 )
-from services.cli.checks.context import Context, Where
+from services.cli.checks.context import Context, Location
 from services.cli.checks.finding import Check, Finding, fail, ok, skipped, warn
 
 HEALTH_SECONDS: Final = 1.0
@@ -43,10 +43,10 @@ def url_is_valid(context: Context) -> Finding:
         )
     if problem := problem_of(context.url):
         return fail(
-            f"{context.shown(context.url)} is no URL for a backend: {problem}.",
+            f"{context.redact(context.url)} is no URL for a backend: {problem}.",
             "Use a whole name, as http://fitloop.<namespace>.svc.cluster.local, an IP address, or the ingress's host.",
         )
-    return ok(f"{context.shown(context.url)} is a URL that Label Studio makes a webhook for.")
+    return ok(f"{context.redact(context.url)} is a URL that Label Studio makes a webhook for.")
 
 
 def reached(context: Context) -> Finding:
@@ -167,7 +167,7 @@ def _timely(path: str, answers: list[httpx.Response], limit: float) -> Finding:
 
 
 def _redirected(context: Context, method: str, path: str, answer: httpx.Response) -> Finding:
-    target = context.shown(str(answer.url.join(answer.headers.get("location", ""))))
+    target = context.redact(str(answer.url.join(answer.headers.get("location", ""))))
     sentence = f"{method} {path} is redirected ({answer.status_code}) to {target}"
     advice = "Connect Label Studio to the address that it is redirected to (https://, or with the slash), or redirect with 308."
     if answer.status_code in _BODYLESS:
@@ -177,7 +177,7 @@ def _redirected(context: Context, method: str, path: str, answer: httpx.Response
 
 def _alien(context: Context, answer: httpx.Response, path: str) -> Finding:
     """What is wrong where the answer is not Fitloop's."""
-    url, status = context.shown(context.url), answer.status_code
+    url, status = context.redact(context.url), answer.status_code
     if answer.is_redirect:
         return fail(f"{path} is redirected ({status}).", "See the check of reach.")
     if status in {401, 403}:
@@ -189,7 +189,7 @@ def _alien(context: Context, answer: httpx.Response, path: str) -> Finding:
         return fail(
             f"{url} answers {status} to {path}: no adapter is ready behind it.", "See `kubectl get pods`."
         )
-    if context.where is Where.POD and is_reached(context):
+    if context.location is Location.POD and is_reached(context):
         return skipped(
             f"Another server answers {path} at {url} from here, and Label Studio reaches Fitloop there.",
             FROM_A_LAPTOP,

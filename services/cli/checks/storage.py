@@ -6,8 +6,8 @@ import secrets
 import shutil
 from typing import Final
 
-from services.cli.checks.address import is_of_a_cluster
-from services.cli.checks.context import Context, Where
+from services.cli.checks.address import is_cluster_local
+from services.cli.checks.context import Context, Location
 from services.cli.checks.finding import Check, Finding, fail, ok, skipped, warn
 from services.cli.checks.label_studio import in_a_pod
 from services.core.errors import StoreError
@@ -19,14 +19,14 @@ _LITTLE_BYTES: Final = 2_000_000_000
 
 def beyond_reach(context: Context) -> Finding | None:
     """Why the store cannot be asked from here, though pods may well ask it."""
-    if context.where is not Where.LAPTOP:
+    if context.location is not Location.LAPTOP:
         return None
     known = context.settings
     if not known.storage.store:
         return skipped(
             "FITLOOP_STORE is not set here, and the adapter's Deployment does not say it.", in_a_pod(context)
         )
-    if is_of_a_cluster(known.s3.endpoint):
+    if is_cluster_local(known.s3.endpoint):
         return skipped(f"{known.s3.endpoint} is a name within the cluster.", in_a_pod(context))
     if not (known.s3.access_key.get_secret_value() or known.s3.credentials_dir):
         return skipped(

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from services import __version__
 from services.cli.checks import storage
-from services.cli.checks.context import Context, Where
+from services.cli.checks.context import Context, Location
 from services.cli.checks.finding import Check, Finding, fail, ok, warn
 from services.cluster.client import Document
 from services.core.domain import Serving
@@ -27,7 +27,7 @@ def releases(context: Context) -> Finding:
     if not found:
         return fail("No pod of the adapter runs.", "See `kubectl get pods` and `kubectl describe`.")
     named = set(found.values())
-    if context.where is Where.POD:
+    if context.location is Location.POD:
         named.add(__version__)
     kind, _, name = context.settings.cluster.predictor_workload.partition("/")
     workload = context.inspector.kube.get(kind, name) or {}

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from services.cli.checks.address import is_private, place, problem_of
+from services.cli.checks.address import host_and_path, is_private, problem_of
 from services.cli.checks.backend import backends, is_reached, ours_of
-from services.cli.checks.context import Context, Where
+from services.cli.checks.context import Context, Location
 from services.cli.checks.finding import Check, Finding, fail, ok, skipped, warn
 from services.cli.checks.label_studio import in_a_pod
 from services.core.advice import AUTH_ADVICE, URL_ADVICE
@@ -62,7 +62,7 @@ def webhook(context: Context, number: int) -> Finding:
     hooks = _our_hooks(context, number)
     if not hooks:
         return fail(
-            f"It has no webhook to {context.shown(ours.url.rstrip('/'))}/webhook: no label will be noticed at once.",
+            f"It has no webhook to {context.redact(ours.url.rstrip('/'))}/webhook: no label will be noticed at once.",
             _no_hook(ours.url),
         )
     if problem := _problem_of_hook(hooks):
@@ -85,12 +85,12 @@ def event(context: Context, number: int) -> Finding:
             f"The project could not be given its own title. {error}",
             "Fitloop needs a token of a user who may change the project.",
         )
-    context.seen[number] = False
+    context.events_seen[number] = False
     until = time.monotonic() + _EVENT_SECONDS
     while time.monotonic() < until:
         more = context.adapters.counted() - before
         if any("fitloop_webhook_events_total" in name and '"PROJECT_UPDATED"' in name for name in more):
-            context.seen[number] = True
+            context.events_seen[number] = True
             return ok("Its event came when its title was set to what it was.")
         if any("fitloop_refused_requests_total" in name and '"webhook"' in name for name in more):
             return fail("Its event came and was refused: webhooks carry no password.", AUTH_ADVICE)
@@ -115,7 +115,7 @@ def private_address(context: Context) -> Finding:
     if not private:
         return ok(f"{host} is a public address.")
     named = host if host == private[0] else f"{host} ({private[0]})"
-    if any(context.seen.values()):
+    if any(context.events_seen.values()):
         return ok(f"{named} is private, and Label Studio calls it all the same.")
     return warn(
         f"{named} is a private address, which Label Studio refuses from 1.23.1 on unless it is told otherwise.",
@@ -127,7 +127,7 @@ def _without_address(context: Context, host: str) -> Finding:
     """What Label Studio has proven outranks what can be looked up here."""
     if is_reached(context):
         return ok(f"{host!r} has no address here, and Label Studio reaches it: that is what counts.")
-    if context.where is not Where.POD:
+    if context.location is not Location.POD:
         return skipped(f"{host!r} is not known here, though it may be to Label Studio.", in_a_pod(context))
     return fail(
         f"{host!r} has no address.",
@@ -157,8 +157,8 @@ def _our_hooks(context: Context, number: int) -> list[Hook]:
     ours = ours_of(context, backends(context, number))
     if ours is None:
         return []
-    wanted = place(f"{ours.url.rstrip('/')}/webhook")
-    return [one for one in _hooks(context, number) if place(one.url) == wanted]
+    wanted = host_and_path(f"{ours.url.rstrip('/')}/webhook")
+    return [one for one in _hooks(context, number) if host_and_path(one.url) == wanted]
 
 
 def _sends(hook: Hook, action: str) -> bool:
