@@ -80,11 +80,11 @@ def _context(url: str, projects: tuple[int, ...], far: tuple[str, str, str | Non
     """Where we are, and what is to be looked at. Raises BadConfig."""
     from dataclasses import replace
 
-    from services.cli.checks.backend import first_backend
+    from services.cli.checks.backend import sole_backend_url
 
     found = _around(far)
     found = replace(found, url=url, projects=projects or _projects(found))
-    return found if found.url else replace(found, url=first_backend(found) or _own_url(found))
+    return found if found.url else replace(found, url=sole_backend_url(found) or _own_url(found))
 
 
 def _around(far: tuple[str, str, str | None] | None) -> Context:

@@ -216,7 +216,7 @@ class TestVersions:
         self, monkeypatch: pytest.MonkeyPatch, known: Context, inspector: FakeInspector, tmp_path: Path
     ) -> None:
         monkeypatch.setattr(versions, "_BEHIND_SECONDS", 0.0)
-        monkeypatch.setattr(storage, "beyond_reach", lambda _: None)
+        monkeypatch.setattr(storage, "reason_to_skip", lambda _: None)
         Registry(FileStore(tmp_path)).write_serving(TABLE)
         assert versions.held(known).sentence == "1 predictors know of table 1.3, which serves 1 projects."
         inspector.answers |= _state(replace(TABLE, generation=2))
@@ -245,7 +245,7 @@ class TestStorage:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         known = build_context(tmp_path)
-        monkeypatch.setattr(storage, "_LITTLE_BYTES", 1 << 60)
+        monkeypatch.setattr(storage, "_LOW_DISK_BYTES", 1 << 60)
         assert "of room left" in storage.writable(known).sentence
         monkeypatch.setattr(FileStore, "read", lambda *_: b"other")
         assert "gives back other bytes" in storage.writable(known).sentence
@@ -263,7 +263,7 @@ class TestStorage:
                 s3=S3Settings(endpoint=endpoint, access_key=secret, secret_key=secret),
                 storage=StorageSettings(store=store),
             )
-            return storage.beyond_reach(
+            return storage.reason_to_skip(
                 Context(settings, Location.LAPTOP, "", (), build_context(tmp_path).adapters)
             )
 

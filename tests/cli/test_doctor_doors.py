@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from services.cli.checks.context import Context, Location
-from services.cli.checks.doors import open_doors
+from services.cli.checks.doors import anonymous_access
 from services.cli.checks.finding import Verdict
 from services.core.settings import AuthSettings
 from tests.support.app import AppWorld
@@ -31,7 +31,7 @@ def secret_only(tmp_path: Path, ingress: FakeIngress) -> Context:
 
 
 def test_closed_doors_are_good_and_each_was_tried(ingress: FakeIngress, tmp_path: Path) -> None:
-    assert open_doors(secret_only(tmp_path, ingress)).verdict is Verdict.OK
+    assert anonymous_access(secret_only(tmp_path, ingress)).verdict is Verdict.OK
     assert ingress.asked == [
         ("GET", "/api/projects"),
         ("GET", "/"),
@@ -55,7 +55,7 @@ def test_an_open_door_is_named_without_the_secret_path(
     ingress: FakeIngress, tmp_path: Path, route: str, named: str
 ) -> None:
     ingress.open = frozenset({route})
-    said = open_doors(secret_only(tmp_path, ingress))
+    said = anonymous_access(secret_only(tmp_path, ingress))
     assert said.verdict is Verdict.FAIL
     assert said.sentence.endswith(f" without a login. {named}")
     assert "BASIC_AUTH_PASS" in said.advice
@@ -64,14 +64,14 @@ def test_an_open_door_is_named_without_the_secret_path(
 
 def test_a_secret_path_that_nothing_compares_with_is_no_lock(ingress: FakeIngress, tmp_path: Path) -> None:
     ingress.secret, ingress.open = "", frozenset()
-    assert open_doors(secret_only(tmp_path, ingress)).verdict is Verdict.FAIL
+    assert anonymous_access(secret_only(tmp_path, ingress)).verdict is Verdict.FAIL
 
 
 def test_a_password_in_the_url_is_not_sent(ingress: FakeIngress, tmp_path: Path) -> None:
     ingress.secret, ingress.authorization = "", LOGIN
     auth = AuthSettings(username="u", password=SecretStr("p"))
     assert (
-        open_doors(build_context(tmp_path, ingress.url.replace("//", "//u:p@"), auth=auth)).verdict
+        anonymous_access(build_context(tmp_path, ingress.url.replace("//", "//u:p@"), auth=auth)).verdict
         is Verdict.OK
     )
 
@@ -98,7 +98,7 @@ def test_without_credentials_it_matters_who_reaches_it_and_whether_that_is_meant
     ingress: FakeIngress, tmp_path: Path, where: Location, anonymous: bool, verdict: Verdict, sentence: str
 ) -> None:
     ingress.secret = ""
-    said = open_doors(build_context(tmp_path, ingress.url, where, AuthSettings(anonymous=anonymous)))
+    said = anonymous_access(build_context(tmp_path, ingress.url, where, AuthSettings(anonymous=anonymous)))
     assert said.verdict is verdict
     assert sentence in said.sentence
 
@@ -106,19 +106,22 @@ def test_without_credentials_it_matters_who_reaches_it_and_whether_that_is_meant
 def test_anonymous_beside_credentials_excuses_nothing(ingress: FakeIngress, tmp_path: Path) -> None:
     ingress.open = frozenset({"/setup"})
     auth = AuthSettings(secret_path=SECRET, anonymous=True)
-    assert open_doors(build_context(tmp_path, f"{ingress.url}/{SECRET}", auth=auth)).verdict is Verdict.FAIL
+    assert (
+        anonymous_access(build_context(tmp_path, f"{ingress.url}/{SECRET}", auth=auth)).verdict
+        is Verdict.FAIL
+    )
 
 
 def test_another_server_at_the_origin_is_not_ours_to_close(ingress: FakeIngress, tmp_path: Path) -> None:
     ingress.is_fitloop = False
-    assert open_doors(secret_only(tmp_path, ingress)).verdict is Verdict.OK
+    assert anonymous_access(secret_only(tmp_path, ingress)).verdict is Verdict.OK
 
 
 def test_below_a_prefix_the_prefix_is_kept_and_the_secret_path_left_out(
     ingress: FakeIngress, tmp_path: Path
 ) -> None:
     auth = AuthSettings(secret_path=SECRET, path_prefix="/fit")
-    open_doors(build_context(tmp_path, f"{ingress.url}/fit/{SECRET}", auth=auth))
+    anonymous_access(build_context(tmp_path, f"{ingress.url}/fit/{SECRET}", auth=auth))
     assert [path for _, path in ingress.asked[:3]] == ["/fit/api/projects", "/fit/", "/fit/setup"]
     assert ingress.asked[-1] == ("GET", f"/fit/{SECRET}/")
 

@@ -357,6 +357,6 @@ class TestLabelStudio:
 
 
 def test_the_url_is_that_of_the_only_backend(studio: Studio, tmp_path: Path) -> None:
-    assert backend.first_backend(build_context(tmp_path)) == studio.ingress.url
+    assert backend.sole_backend_url(build_context(tmp_path)) == studio.ingress.url
     studio.backends.append({"url": "http://other.example"})
-    assert backend.first_backend(build_context(tmp_path)) == ""
+    assert backend.sole_backend_url(build_context(tmp_path)) == ""

@@ -9,7 +9,7 @@ from typing import Final
 from services.cli.checks.address import host_and_path, problem_of
 from services.cli.checks.context import Context
 from services.cli.checks.finding import Finding, fail, ok, warn
-from services.cli.checks.label_studio import beyond_reach
+from services.cli.checks.label_studio import reason_to_skip
 from services.core.advice import URL_ADVICE
 from services.core.errors import FitloopError
 
@@ -20,7 +20,7 @@ CONNECT: Final = "Connect it in Label Studio: the project's Settings > Model > C
 
 
 @dataclass(frozen=True, slots=True)
-class Backend:
+class MLBackend:
     """A row of /api/ml/: `state` is CO, DI, ER, TR or PR after Label Studio has just asked it for /health and /setup."""
 
     url: str
@@ -31,10 +31,10 @@ class Backend:
 
 def backend(context: Context, number: int) -> Finding:
     """A backend with our URL, the first of the project, which Label Studio itself has just reached."""
-    rows = backends(context, number)
+    rows = list_backends(context, number)
     if not rows:
         return fail("It has no ML backend.", CONNECT)
-    ours = ours_of(context, rows)
+    ours = find_ours(context, rows)
     if ours is None:
         named = ", ".join(context.redact(one.url) for one in rows)
         return fail(
@@ -56,10 +56,10 @@ def backend(context: Context, number: int) -> Finding:
     return ok(f"Label Studio reaches {context.redact(ours.url)}.")
 
 
-def backends(context: Context, number: int) -> list[Backend]:
+def list_backends(context: Context, number: int) -> list[MLBackend]:
     rows = context.label_studio.ask("GET", "api/ml/", params={"project": number})
     return [
-        Backend(
+        MLBackend(
             str(row.get("url") or ""),
             str(row.get("state") or ""),
             str(row.get("error_message") or ""),
@@ -69,22 +69,22 @@ def backends(context: Context, number: int) -> list[Backend]:
     ]
 
 
-def ours_of(context: Context, rows: list[Backend]) -> Backend | None:
+def find_ours(context: Context, rows: list[MLBackend]) -> MLBackend | None:
     """The one with our URL; where that is not known, the only one."""
     if not context.url:
         return rows[0] if len(rows) == 1 else None
     return next((one for one in rows if host_and_path(one.url) == host_and_path(context.url)), None)
 
 
-def is_reached(context: Context) -> bool:
+def label_studio_reaches_url(context: Context) -> bool:
     """Whether Label Studio has proven that it reaches our URL: an event came, or it has just been answered by it."""
     if any(context.events_seen.values()):
         return True
-    if not context.url or beyond_reach(context):
+    if not context.url or reason_to_skip(context):
         return False
     for number in context.projects[:_ENOUGH]:
         try:
-            ours = ours_of(context, backends(context, number))
+            ours = find_ours(context, list_backends(context, number))
         except FitloopError:
             continue
         if ours is not None and ours.state not in _NOT_REACHED:
@@ -92,13 +92,13 @@ def is_reached(context: Context) -> bool:
     return False
 
 
-def first_backend(context: Context) -> str:
+def sole_backend_url(context: Context) -> str:
     """The URL of the only backend of the first project that has just one; "" where that cannot be told."""
-    if beyond_reach(context):
+    if reason_to_skip(context):
         return ""
     for number in context.projects:
         try:
-            rows = backends(context, number)
+            rows = list_backends(context, number)
         except FitloopError:
             continue
         if len(rows) == 1:
@@ -106,7 +106,7 @@ def first_backend(context: Context) -> str:
     return ""
 
 
-def _said(context: Context, backend: Backend) -> str:
+def _said(context: Context, backend: MLBackend) -> str:
     """What Label Studio says went wrong, without what its message may tell of credentials."""
     said = re.sub(r"//[^/@\s]+@", "//", " ".join(backend.error.split()))
     secret = context.settings.auth.secret_path

@@ -9,21 +9,21 @@ from urllib.parse import urlsplit, urlunsplit
 import httpx
 
 from services.cli.checks.address import is_cluster_local, problem_of
-from services.cli.checks.backend import is_reached
+from services.cli.checks.backend import label_studio_reaches_url
 from services.cli.checks.context import Context, Location
 from services.cli.checks.finding import Finding, fail, skipped
-from services.cli.checks.label_studio import in_a_pod
+from services.cli.checks.label_studio import pod_command
 from services.core.faults import brief_of
 
-PATIENCE: Final = 5.0
+TIMEOUT_SECONDS: Final = 5.0
 """More than both, so that it can be said how long it took."""
-SLOW: Final = (
+SLOW_ADVICE: Final = (
     "Give the adapter more CPU (adapter.resources), and look for what is slow between Label Studio and it."
 )
-FROM_A_LAPTOP: Final = "From a laptop that reaches it: fitloop doctor --url <URL>."
+LAPTOP_ADVICE: Final = "From a laptop that reaches it: fitloop doctor --url <URL>."
 
 
-class Unreached(Exception):
+class Unreachable(Exception):
     """Nothing answers; the finding says what follows from that."""
 
     def __init__(self, finding: Finding) -> None:
@@ -31,20 +31,25 @@ class Unreached(Exception):
         self.finding = finding
 
 
-def tried(context: Context, look: Callable[[], Finding]) -> Finding:
+def probe_url(context: Context, look: Callable[[], Finding]) -> Finding:
     """What `look` finds; where the URL cannot be called, or does not answer, what follows from that."""
     if not context.url or problem_of(context.url).startswith(("it cannot", "it must")):
         return skipped("There is no URL to call.", "See the check of the URL.")
     if context.location is Location.LAPTOP and is_cluster_local(context.url):
-        return skipped("The URL's host is a name within the cluster.", in_a_pod(context))
+        return skipped("The URL's host is a name within the cluster.", pod_command(context))
     try:
         return look()
-    except Unreached as error:
+    except Unreachable as error:
         return error.finding
 
 
 def call(
-    context: Context, method: str, path: str, login: Any = ..., seconds: float = PATIENCE, **options: Any
+    context: Context,
+    method: str,
+    path: str,
+    login: Any = ...,
+    seconds: float = TIMEOUT_SECONDS,
+    **options: Any,
 ) -> httpx.Response:
     """One request over a new connection, with the URL's credentials, else ours unless `login` says otherwise."""
     url = context.url.rstrip("/")
@@ -55,7 +60,10 @@ def call(
 
 
 def send(
-    context: Context, request: httpx.Request, login: tuple[str, str] | None = None, seconds: float = PATIENCE
+    context: Context,
+    request: httpx.Request,
+    login: tuple[str, str] | None = None,
+    seconds: float = TIMEOUT_SECONDS,
 ) -> httpx.Response:
     """The answer, within the time. Raises Unreached."""
     client = httpx.Client(
@@ -65,18 +73,20 @@ def send(
         try:
             return client.send(request, auth=login or httpx.USE_CLIENT_DEFAULT)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise Unreached(_why(context, request, error)) from error
+            raise Unreachable(_why(context, request, error)) from error
 
 
 def _why(context: Context, request: httpx.Request, error: Exception) -> Finding:
     url, path = context.redact(context.url), request.url.path
-    if is_reached(context):
+    if label_studio_reaches_url(context):
         return skipped(
             f"{url} cannot be reached from here, and Label Studio reaches it: that is what counts.",
-            FROM_A_LAPTOP,
+            LAPTOP_ADVICE,
         )
     if isinstance(error, httpx.ReadTimeout):
-        return fail(f"{url} takes a connection, and does not answer {path.rpartition('/')[2]} in time.", SLOW)
+        return fail(
+            f"{url} takes a connection, and does not answer {path.rpartition('/')[2]} in time.", SLOW_ADVICE
+        )
     if "CERTIFICATE" in str(error).upper():
         return fail(
             f"The certificate of {url} is not trusted here.",
@@ -87,18 +97,18 @@ def _why(context: Context, request: httpx.Request, error: Exception) -> Finding:
     if context.location is Location.POD:
         return skipped(
             f"{sentence} A pod may not reach its own ingress: what Label Studio says of the backend is what counts.",
-            FROM_A_LAPTOP,
+            LAPTOP_ADVICE,
         )
     return fail(sentence, advice)
 
 
-def without_login(url: str) -> str:
+def without_credentials(url: str) -> str:
     """The URL without the credentials before its host, and without a slash at its end."""
     parts = urlsplit(url.rstrip("/"))
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
-def json_of(answer: httpx.Response) -> dict[str, Any]:
+def json_object(answer: httpx.Response) -> dict[str, Any]:
     """The object in the answer; empty where there is none."""
     try:
         found = answer.json()

@@ -37,7 +37,7 @@ def judged(date: str, whose: str, now: float) -> Finding:
 
 def of_storage(context: Context) -> Finding:
     """Signatures of requests hold the time."""
-    if why := storage.beyond_reach(context):
+    if why := storage.reason_to_skip(context):
         return why
     if not context.store.url.startswith("s3://"):
         return skipped("A folder has no clock of its own.")
@@ -47,7 +47,7 @@ def of_storage(context: Context) -> Finding:
 
 def of_label_studio(context: Context) -> Finding:
     """Tokens expire, and the newest change of a label is a time of Label Studio's."""
-    if why := label_studio.beyond_reach(context):
+    if why := label_studio.reason_to_skip(context):
         return why
     known = context.settings.label_studio
     return _asked(f"{known.url}/health", "Label Studio", lambda: trusting(known.ca_file, CA_FILE))

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from services.cli.checks.calls import json_of, send, tried, without_login
+from services.cli.checks.calls import json_object, probe_url, send, without_credentials
 from services.cli.checks.context import Context, Location
 from services.cli.checks.finding import Check, Finding, fail, ok, warn
 from services.core.advice import is_address
@@ -40,7 +40,7 @@ class _Door:
         return f"{self.method} {where}{self.path} {how}"
 
 
-def open_doors(context: Context) -> Finding:
+def anonymous_access(context: Context) -> Finding:
     """What Fitloop answers to a stranger. The requests change nothing: this /setup names no project."""
 
     def look() -> Finding:
@@ -49,10 +49,10 @@ def open_doors(context: Context) -> Finding:
             return ok("Pages, the API and /setup are closed to whoever has no credentials.")
         return _judged(context, f"{'; '.join(found)}: answered.")
 
-    return tried(context, look)
+    return probe_url(context, look)
 
 
-CHECKS: Final = (Check("open doors", open_doors, 45.0, ("reach",)),)
+CHECKS: Final = (Check("open doors", anonymous_access, 45.0, ("reach",)),)
 
 
 def _judged(context: Context, answered: str) -> Finding:
@@ -88,7 +88,7 @@ def _doors(context: Context) -> list[_Door]:
 
 
 def _is_open(context: Context, door: _Door) -> bool:
-    url = without_login(context.url)
+    url = without_credentials(context.url)
     parts = urlsplit(url)
     base = url if door.below else f"{parts.scheme}://{parts.netloc}{_prefix(context)}"
     body: dict[str, str] | None = {} if door.method == "POST" else None
@@ -104,17 +104,17 @@ def _prefix(context: Context) -> str:
 def _lists_projects(answer: httpx.Response) -> bool:
     """503 is the answer of an adapter that is still reading its state, to whom it let in."""
     is_starting = answer.status_code == httpx.codes.SERVICE_UNAVAILABLE and "Fitloop" in str(
-        json_of(answer).get("detail")
+        json_object(answer).get("detail")
     )
-    return is_starting or (answer.is_success and "projects" in json_of(answer))
+    return is_starting or (answer.is_success and "projects" in json_object(answer))
 
 
 def _is_page(answer: httpx.Response) -> bool:
     """In JSON, because the request names no HTML."""
-    return answer.is_success and json_of(answer).get("model_class") == "Fitloop"
+    return answer.is_success and json_object(answer).get("model_class") == "Fitloop"
 
 
 def _is_setup(answer: httpx.Response) -> bool:
     """400 is the answer to whom it let in: the body names no project."""
-    is_ours = answer.status_code == httpx.codes.BAD_REQUEST and "detail" in json_of(answer)
-    return is_ours or (answer.is_success and "model_version" in json_of(answer))
+    is_ours = answer.status_code == httpx.codes.BAD_REQUEST and "detail" in json_object(answer)
+    return is_ours or (answer.is_success and "model_version" in json_object(answer))

@@ -19,20 +19,20 @@ _SOON_DAYS: Final = 14.0
 _SECONDS: Final = 10.0
 
 
-def beyond_reach(context: Context) -> Finding | None:
+def reason_to_skip(context: Context) -> Finding | None:
     """Why Label Studio cannot be asked from here at all, though pods may well ask it."""
     url = context.settings.label_studio.url
     if context.location is Location.LAPTOP and is_cluster_local(url):
-        return skipped(f"{url} is a name within the cluster.", in_a_pod(context))
+        return skipped(f"{url} is a name within the cluster.", pod_command(context))
     if context.location is Location.LAPTOP and not context.settings.label_studio.api_key.get_secret_value():
         return skipped(
             "LABEL_STUDIO_API_KEY is not set here, and Secrets of the cluster are not read.",
-            in_a_pod(context),
+            pod_command(context),
         )
     return None
 
 
-def in_a_pod(context: Context) -> str:
+def pod_command(context: Context) -> str:
     """The command that sees what pods see."""
     known = context.settings.cluster
     return f"Run it in a pod: kubectl -n {known.namespace} exec deploy/{known.release} -- fitloop doctor"
@@ -41,7 +41,7 @@ def in_a_pod(context: Context) -> str:
 def reachable(context: Context) -> Finding:
     """It answers, and says which release it is; no token is needed for that."""
     url = context.settings.label_studio.url
-    if why := beyond_reach(context):
+    if why := reason_to_skip(context):
         return why
     known = context.settings.label_studio
     asker = client(known.model_copy(update={"timeout_seconds": min(known.timeout_seconds, _SECONDS)}))
@@ -76,7 +76,7 @@ def _release(answer: httpx.Response) -> str:
 
 def token(context: Context) -> Finding:
     """It is of a kind that lasts, and Label Studio takes it."""
-    if why := beyond_reach(context):
+    if why := reason_to_skip(context):
         return why
     key = context.settings.label_studio.api_key.get_secret_value()
     if not key:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
-from services.cli.checks.backend import backend, backends, ours_of
+from services.cli.checks.backend import backend, find_ours, list_backends
 from services.cli.checks.context import Context
 from services.cli.checks.finding import Check, Finding, fail, ok, skipped, warn
-from services.cli.checks.label_studio import beyond_reach
+from services.cli.checks.label_studio import reason_to_skip
 from services.cli.checks.webhook import event, webhook
 from services.core.errors import LabelStudioError, Missing, NoLabelSpace
 from services.core.labels import parse_label_space
@@ -19,7 +19,7 @@ def checks(context: Context) -> list[Check]:
     """Those of each project; one line where none is known, or where Label Studio cannot be asked from here."""
     if not context.projects:
         return [Check("projects", _none)]
-    asked = beyond_reach(context) is None
+    asked = reason_to_skip(context) is None
     looks = _LOOKS if asked else (("in label studio", _unasked), ("state", state))
     return [
         Check(f"project {number}: {name}", partial(look, number=number), 45.0, _needs(number, name))
@@ -52,7 +52,7 @@ def question(context: Context, number: int) -> Finding:
 
 def _control(context: Context, number: int) -> str | None:
     """The control that the backend's extra parameters name, or else settings; as far as they are the same here."""
-    ours = ours_of(context, backends(context, number))
+    ours = find_ours(context, list_backends(context, number))
     told, _ = parse_parameters(ours.extra_params if ours else None)
     return told.get("control") or context.settings.trigger.control_of(number)
 
@@ -130,4 +130,4 @@ def _none(_: Context) -> Finding:
 
 
 def _unasked(context: Context, number: int) -> Finding:
-    return beyond_reach(context) or found(context, number)
+    return reason_to_skip(context) or found(context, number)

@@ -9,16 +9,16 @@ from urllib.parse import urlsplit
 import httpx
 
 from services.cli.checks.address import problem_of
-from services.cli.checks.backend import is_reached
+from services.cli.checks.backend import label_studio_reaches_url
 from services.cli.checks.calls import (
-    FROM_A_LAPTOP,
-    SLOW,
-    Unreached,
+    LAPTOP_ADVICE,
+    SLOW_ADVICE,
+    Unreachable,
     call,
-    json_of,
+    json_object,
+    probe_url,
     send,
-    tried,
-    without_login,
+    without_credentials,
 )
 from services.cli.checks.context import Context, Location
 from services.cli.checks.finding import Check, Finding, fail, ok, skipped, warn
@@ -49,7 +49,7 @@ def url_is_valid(context: Context) -> Finding:
     return ok(f"{context.redact(context.url)} is a URL that Label Studio makes a webhook for.")
 
 
-def reached(context: Context) -> Finding:
+def reachable(context: Context) -> Finding:
     """A redirect of 301 or 302 turns Label Studio's POST into a GET without a body."""
 
     def look() -> Finding:
@@ -59,7 +59,7 @@ def reached(context: Context) -> Finding:
                 return _redirected(context, method, path, answer)
         return ok("It is reached, and redirects no request.")
 
-    return tried(context, look)
+    return probe_url(context, look)
 
 
 def health(context: Context) -> Finding:
@@ -67,11 +67,11 @@ def health(context: Context) -> Finding:
 
     def look() -> Finding:
         answers = _several(context, "GET", "/health", HEALTH_SECONDS)
-        if json_of(answers[-1]).get("model_class") != "Fitloop":
+        if json_object(answers[-1]).get("model_class") != "Fitloop":
             return _alien(context, answers[-1], "/health")
         return _timely("/health", answers, HEALTH_SECONDS)
 
-    return tried(context, look)
+    return probe_url(context, look)
 
 
 def setup(context: Context) -> Finding:
@@ -80,20 +80,20 @@ def setup(context: Context) -> Finding:
     def look() -> Finding:
         answers = _several(context, "POST", "/setup", SETUP_SECONDS, json={})
         last = answers[-1]
-        if last.status_code != httpx.codes.BAD_REQUEST or not json_of(last).get("detail"):
+        if last.status_code != httpx.codes.BAD_REQUEST or not json_object(last).get("detail"):
             return _alien(context, last, "/setup")
         return _timely("/setup", answers, SETUP_SECONDS)
 
-    return tried(context, look)
+    return probe_url(context, look)
 
 
 def credentials(context: Context) -> Finding:
     """Label Studio is let in, by its webhooks as well; who is not kept out is another check's."""
 
     def look() -> Finding:
-        bare = send(context, httpx.Request("GET", without_login(context.url) + "/versions"))
+        bare = send(context, httpx.Request("GET", without_credentials(context.url) + "/versions"))
         if bare.status_code not in {401, 403}:
-            return _let_in(context) if "versions" in json_of(bare) else _alien(context, bare, "/versions")
+            return _let_in(context) if "versions" in json_object(bare) else _alien(context, bare, "/versions")
         as_in_url = call(context, "GET", "/versions", login=None)
         if as_in_url.status_code not in {401, 403}:
             return ok("The URL's own credentials are taken, by webhooks as well.")
@@ -107,7 +107,7 @@ def credentials(context: Context) -> Finding:
             "Connect the URL with FITLOOP_SECRET_PATH as its path, or with http://<user>:<password>@ before the host.",
         )
 
-    return tried(context, look)
+    return probe_url(context, look)
 
 
 def body_size(context: Context) -> Finding:
@@ -119,23 +119,23 @@ def body_size(context: Context) -> Finding:
         body = {"tasks": tasks, "project": "0.0"}
         try:
             answer = call(context, "POST", "/predict", json=body, seconds=20.0)
-        except Unreached:  # small requests were answered
+        except Unreachable:  # small requests were answered
             return fail("A /predict of 2 MB breaks off before its answer.", _LARGER)
         if answer.status_code == httpx.codes.REQUEST_ENTITY_TOO_LARGE:
             return fail(
                 "A /predict of 2 MB is refused (413), and 'Retrieve predictions' for a few thousand tasks is as large.",
                 _LARGER,
             )
-        if len(json_of(answer).get("results") or ()) != _TASKS:
+        if len(json_object(answer).get("results") or ()) != _TASKS:
             return _alien(context, answer, "/predict")
         return ok("A /predict of 2 MB is taken.")
 
-    return tried(context, look)
+    return probe_url(context, look)
 
 
 CHECKS: Final = (
     Check("url", url_is_valid),
-    Check("reach", reached, 20.0),
+    Check("reach", reachable, 20.0),
     Check("health", health, 20.0, ("reach",)),
     Check("setup", setup, 20.0, ("reach",)),
     Check("credentials", credentials, 20.0, ("reach",)),
@@ -162,8 +162,8 @@ def _timely(path: str, answers: list[httpx.Response], limit: float) -> Finding:
     middle, worst = statistics.median(seconds), max(seconds)
     said = f"{path} answers within {middle * 1000:.0f} ms; Label Studio waits {limit:g} s."
     if worst > limit:
-        return fail(f"{path} takes {worst:.1f} s, and Label Studio waits {limit:g} s.", SLOW)
-    return warn(said, SLOW) if worst > limit / 2 else ok(said)
+        return fail(f"{path} takes {worst:.1f} s, and Label Studio waits {limit:g} s.", SLOW_ADVICE)
+    return warn(said, SLOW_ADVICE) if worst > limit / 2 else ok(said)
 
 
 def _redirected(context: Context, method: str, path: str, answer: httpx.Response) -> Finding:
@@ -189,10 +189,10 @@ def _alien(context: Context, answer: httpx.Response, path: str) -> Finding:
         return fail(
             f"{url} answers {status} to {path}: no adapter is ready behind it.", "See `kubectl get pods`."
         )
-    if context.location is Location.POD and is_reached(context):
+    if context.location is Location.POD and label_studio_reaches_url(context):
         return skipped(
             f"Another server answers {path} at {url} from here, and Label Studio reaches Fitloop there.",
-            FROM_A_LAPTOP,
+            LAPTOP_ADVICE,
         )
     return fail(f"What answers {path} at {url} is not Fitloop (status {status}).", _NOT_US)
 

@@ -9,35 +9,37 @@ from typing import Final
 from services.cli.checks.address import is_cluster_local
 from services.cli.checks.context import Context, Location
 from services.cli.checks.finding import Check, Finding, fail, ok, skipped, warn
-from services.cli.checks.label_studio import in_a_pod
+from services.cli.checks.label_studio import pod_command
 from services.core.errors import StoreError
 from services.core.store import ObjectStore, check_store
 from services.core.store.files import FileStore
 
-_LITTLE_BYTES: Final = 2_000_000_000
+_LOW_DISK_BYTES: Final = 2_000_000_000
 
 
-def beyond_reach(context: Context) -> Finding | None:
+def reason_to_skip(context: Context) -> Finding | None:
     """Why the store cannot be asked from here, though pods may well ask it."""
     if context.location is not Location.LAPTOP:
         return None
     known = context.settings
     if not known.storage.store:
         return skipped(
-            "FITLOOP_STORE is not set here, and the adapter's Deployment does not say it.", in_a_pod(context)
+            "FITLOOP_STORE is not set here, and the adapter's Deployment does not say it.",
+            pod_command(context),
         )
     if is_cluster_local(known.s3.endpoint):
-        return skipped(f"{known.s3.endpoint} is a name within the cluster.", in_a_pod(context))
+        return skipped(f"{known.s3.endpoint} is a name within the cluster.", pod_command(context))
     if not (known.s3.access_key.get_secret_value() or known.s3.credentials_dir):
         return skipped(
-            "The bucket's keys are not set here, and Secrets of the cluster are not read.", in_a_pod(context)
+            "The bucket's keys are not set here, and Secrets of the cluster are not read.",
+            pod_command(context),
         )
     return None
 
 
 def readable(context: Context) -> Finding:
     """It exists, and its objects may be listed and read."""
-    if why := beyond_reach(context):
+    if why := reason_to_skip(context):
         return why
     check_store(context.store, write=False)
     return ok(f"{context.store.url} can be read.")
@@ -45,7 +47,7 @@ def readable(context: Context) -> Finding:
 
 def writable(context: Context) -> Finding:
     """An object may be written, read back and deleted."""
-    if why := beyond_reach(context):
+    if why := reason_to_skip(context):
         return why
     store, key, data = context.store, f"doctor/{secrets.token_hex(8)}", secrets.token_bytes(32)
     try:
@@ -67,7 +69,7 @@ def writable(context: Context) -> Finding:
 
 def rules(context: Context) -> Finding:
     """No rule of the bucket deletes versions: Fitloop does that itself, and never one that is served."""
-    if why := beyond_reach(context):
+    if why := reason_to_skip(context):
         return why
     if isinstance(context.store, FileStore):
         return skipped("A folder has no lifecycle rules.")
@@ -103,7 +105,7 @@ CHECKS: Final = (
 def _with_room(store: ObjectStore) -> Finding:
     if isinstance(store, FileStore):
         free = shutil.disk_usage(store.root).free
-        if free < _LITTLE_BYTES:
+        if free < _LOW_DISK_BYTES:
             return warn(
                 f"{store.root} has {free / 1e9:.1f} GB of room left.",
                 "A version takes 0.1 to 0.5 GB: make room.",

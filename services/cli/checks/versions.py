@@ -43,7 +43,7 @@ def releases(context: Context) -> Finding:
 
 def held(context: Context) -> Finding:
     """Predictors know of the newest table, and none refuses a version that is served."""
-    if why := storage.beyond_reach(context):
+    if why := storage.reason_to_skip(context):
         return why
     table = Registry(context.store).serving()
     until = time.monotonic() + _BEHIND_SECONDS

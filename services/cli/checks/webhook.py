@@ -11,14 +11,14 @@ from urllib.parse import urlsplit
 import httpx
 
 from services.cli.checks.address import host_and_path, is_private, problem_of
-from services.cli.checks.backend import backends, is_reached, ours_of
+from services.cli.checks.backend import find_ours, label_studio_reaches_url, list_backends
 from services.cli.checks.context import Context, Location
 from services.cli.checks.finding import Check, Finding, fail, ok, skipped, warn
-from services.cli.checks.label_studio import in_a_pod
+from services.cli.checks.label_studio import pod_command
 from services.core.advice import AUTH_ADVICE, URL_ADVICE
 from services.core.errors import LabelStudioError
 
-WANTED: Final = (
+REQUIRED_ACTIONS: Final = (
     "ANNOTATION_CREATED",
     "ANNOTATION_UPDATED",
     "ANNOTATIONS_CREATED",
@@ -42,7 +42,7 @@ _RECONNECT: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Hook:
+class Webhook:
     """A row of /api/webhooks/."""
 
     url: str
@@ -55,8 +55,8 @@ class Hook:
 
 def webhook(context: Context, number: int) -> Finding:
     """Events go to our URL, are switched on, and will be let in."""
-    rows = backends(context, number)
-    ours = ours_of(context, rows)
+    rows = list_backends(context, number)
+    ours = find_ours(context, rows)
     if ours is None:
         return skipped("Without our ML backend there is none of ours.", "See the check of its backend.")
     hooks = _our_hooks(context, number)
@@ -125,10 +125,10 @@ def private_address(context: Context) -> Finding:
 
 def _without_address(context: Context, host: str) -> Finding:
     """What Label Studio has proven outranks what can be looked up here."""
-    if is_reached(context):
+    if label_studio_reaches_url(context):
         return ok(f"{host!r} has no address here, and Label Studio reaches it: that is what counts.")
     if context.location is not Location.POD:
-        return skipped(f"{host!r} is not known here, though it may be to Label Studio.", in_a_pod(context))
+        return skipped(f"{host!r} is not known here, though it may be to Label Studio.", pod_command(context))
     return fail(
         f"{host!r} has no address.",
         "Correct the URL, or make the name known to the DNS that Label Studio asks.",
@@ -138,10 +138,10 @@ def _without_address(context: Context, host: str) -> Finding:
 PRIVATE_ADDRESS: Final = Check("private address", private_address)
 
 
-def _hooks(context: Context, number: int) -> list[Hook]:
+def _hooks(context: Context, number: int) -> list[Webhook]:
     rows: list[dict[str, Any]] = context.label_studio.ask("GET", "api/webhooks/", params={"project": number})
     return [
-        Hook(
+        Webhook(
             str(row.get("url") or ""),
             bool(row.get("is_active")),
             bool(row.get("send_payload")),
@@ -152,26 +152,26 @@ def _hooks(context: Context, number: int) -> list[Hook]:
     ]
 
 
-def _our_hooks(context: Context, number: int) -> list[Hook]:
+def _our_hooks(context: Context, number: int) -> list[Webhook]:
     """Those to our backend's URL; none without a backend."""
-    ours = ours_of(context, backends(context, number))
+    ours = find_ours(context, list_backends(context, number))
     if ours is None:
         return []
     wanted = host_and_path(f"{ours.url.rstrip('/')}/webhook")
     return [one for one in _hooks(context, number) if host_and_path(one.url) == wanted]
 
 
-def _sends(hook: Hook, action: str) -> bool:
+def _sends(hook: Webhook, action: str) -> bool:
     return hook.active and (hook.actions is None or action in hook.actions)
 
 
-def _problem_of_hook(hooks: list[Hook]) -> str:
+def _problem_of_hook(hooks: list[Webhook]) -> str:
     on = [one for one in hooks if one.active]
     if not on:
         return "is switched off"
     if not any(one.payload for one in on):
         return "sends no payload, which says of which project it is"
-    missing = [name for name in WANTED if not any(_sends(one, name) for one in on)]
+    missing = [name for name in REQUIRED_ACTIONS if not any(_sends(one, name) for one in on)]
     return f"does not send {', '.join(missing)}" if missing else ""
 
 
@@ -184,7 +184,7 @@ def _no_hook(url: str) -> str:
     )
 
 
-def _let_in(hook: Hook) -> Finding:
+def _let_in(hook: Webhook) -> Finding:
     """An event that is none, sent as Label Studio sends one: with what the URL and the webhook's headers hold."""
     fine = ok("It is there, switched on, and sends what is needed.")
     try:
