@@ -100,7 +100,9 @@ Look = Callable[[Context], Finding]
 
 class TestCluster:
     def test_a_cluster_in_order(self, known: Context, inspector: FakeInspector) -> None:
-        found = {one.name: one for one in run_checks([list(cluster.CHECKS), [versions.CHECKS[0]]], known)}
+        found = {
+            one.name: one for one in run_checks([list(cluster.CHECKS), [versions.VERSION_CHECKS[0]]], known)
+        }
         assert {name: one.sentence for name, one in found.items() if one.verdict is not Verdict.OK} == {}
         assert found["releases"].sentence == "1 adapter of release 1.2.3, as the chart."
         assert found["lease"].sentence == "fitloop-a leads."
@@ -189,7 +191,7 @@ class TestCluster:
     def test_only_the_last_job_of_a_project_counts(self) -> None:
         first, last = job("a"), job("b")
         last["metadata"]["creationTimestamp"] = stamp(time.time())
-        assert cluster.newest([last, first]) == [last]
+        assert cluster.latest_jobs([last, first]) == [last]
 
 
 class TestVersions:
@@ -215,22 +217,26 @@ class TestVersions:
     def test_predictors_behind_the_table_or_refusing(
         self, monkeypatch: pytest.MonkeyPatch, known: Context, inspector: FakeInspector, tmp_path: Path
     ) -> None:
-        monkeypatch.setattr(versions, "_BEHIND_SECONDS", 0.0)
+        monkeypatch.setattr(versions, "_LAG_SECONDS", 0.0)
         monkeypatch.setattr(storage, "reason_to_skip", lambda _: None)
         Registry(FileStore(tmp_path)).write_serving(TABLE)
-        assert versions.held(known).sentence == "1 predictors know of table 1.3, which serves 1 projects."
+        assert (
+            versions.served_versions(known).sentence
+            == "1 predictors know of table 1.3, which serves 1 projects."
+        )
         inspector.answers |= _state(replace(TABLE, generation=2))
-        assert "knows of table 1.2, not 1.3" in versions.held(known).sentence
+        assert "knows of table 1.2, not 1.3" in versions.served_versions(known).sentence
         inspector.answers |= _state(
             TABLE, refused={"5-1": {"v-2": "a byte differs", "v-1": "old"}, "9-9": {"v": ""}}
         )
         assert (
-            versions.held(known).sentence == "fitloop-predictor-a refuses v-2 of project 5-1: a byte differs."
+            versions.served_versions(known).sentence
+            == "fitloop-predictor-a refuses v-2 of project 5-1: a byte differs."
         )
         inspector.answers |= {("fitloop-predictor-a", 8081, "/state"): "no"}
-        assert versions.held(known).sentence == "fitloop-predictor-a does not answer."
+        assert versions.served_versions(known).sentence == "fitloop-predictor-a does not answer."
         inspector.kube.listed.clear()
-        assert versions.held(known).verdict is Verdict.FAIL
+        assert versions.served_versions(known).verdict is Verdict.FAIL
 
 
 class TestStorage:
@@ -239,7 +245,7 @@ class TestStorage:
         said = [check.run(known).verdict for check in storage.CHECKS]
         assert said == [Verdict.OK, Verdict.OK, Verdict.SKIPPED]
         assert list(FileStore(tmp_path).keys()) == []
-        assert clocks.of_storage(known).verdict is Verdict.SKIPPED
+        assert clocks.storage_clock(known).verdict is Verdict.SKIPPED
 
     def test_little_room_and_a_store_that_refuses(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -351,7 +357,7 @@ class TestStorage:
                 Verdict.FAIL,
             )
             assert "'tidy' takes what begins with '' after 7 days" in found["store: rules"].sentence
-            assert clocks.of_storage(known).verdict is Verdict.OK
+            assert clocks.storage_clock(known).verdict is Verdict.OK
 
 
 class TestClocks:
@@ -360,7 +366,7 @@ class TestClocks:
     )
     def test_how_far_apart(self, seconds: float, verdict: Verdict) -> None:
         at = datetime.fromtimestamp(1_795_500_000 + seconds, UTC)
-        found = clocks.judged(format_datetime(at, usegmt=True), "the storage", 1_795_500_000.0)
+        found = clocks.clock_offset(format_datetime(at, usegmt=True), "the storage", 1_795_500_000.0)
         assert found.verdict is verdict
         assert ("behind" in found.sentence) is (verdict is Verdict.FAIL)
 
@@ -368,13 +374,13 @@ class TestClocks:
     def test_label_studio(self, tmp_path: Path) -> None:
         route = respx.head("http://studio.example/health")
         route.respond(headers={"Date": format_datetime(datetime.now(UTC), usegmt=True)})
-        assert clocks.of_label_studio(build_context(tmp_path)).verdict is Verdict.OK
+        assert clocks.label_studio_clock(build_context(tmp_path)).verdict is Verdict.OK
         route.respond()
-        assert "does not say what time it is" in clocks.of_label_studio(build_context(tmp_path)).sentence
+        assert "does not say what time it is" in clocks.label_studio_clock(build_context(tmp_path)).sentence
         route.mock(side_effect=OSError)
         assert (
             "does not answer (no network leads there)"
-            in clocks.of_label_studio(build_context(tmp_path)).sentence
+            in clocks.label_studio_clock(build_context(tmp_path)).sentence
         )
 
 

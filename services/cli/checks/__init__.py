@@ -17,7 +17,7 @@ def checks_of(context: Context) -> list[list[Check]]:
     return [
         [*label_studio.CHECKS, *project.checks(context), webhook.PRIVATE_ADDRESS],
         [*reach.CHECKS, *doors.CHECKS],
-        [*storage.CHECKS, *clocks.CHECKS],
+        [*storage.CHECKS, *clocks.CLOCK_CHECKS],
         _of_a_cluster() if context.inspector else [Check("cluster", _no_cluster)],
     ]
 
@@ -25,7 +25,7 @@ def checks_of(context: Context) -> list[list[Check]]:
 def _of_a_cluster() -> list[Check]:
     from services.cli.checks import cluster, versions  # `fitloop local` needs no client of Kubernetes
 
-    return [*cluster.CHECKS, *versions.CHECKS]
+    return [*cluster.CHECKS, *versions.VERSION_CHECKS]
 
 
 def _no_cluster(_: Context) -> Finding:

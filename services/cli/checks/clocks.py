@@ -23,7 +23,7 @@ _MUCH: Final = 60.0
 _ADVICE: Final = "Set the clocks by NTP (chrony, or the hypervisor's), on the machines of both."
 
 
-def judged(date: str, whose: str, now: float) -> Finding:
+def clock_offset(date: str, whose: str, now: float) -> Finding:
     """How far a `Date` header is from now. Pure."""
     try:
         seconds = parsedate_to_datetime(date).timestamp() - now
@@ -35,7 +35,7 @@ def judged(date: str, whose: str, now: float) -> Finding:
     return warn(sentence, _ADVICE) if abs(seconds) <= _MUCH else fail(sentence, _ADVICE)
 
 
-def of_storage(context: Context) -> Finding:
+def storage_clock(context: Context) -> Finding:
     """Signatures of requests hold the time."""
     if why := storage.reason_to_skip(context):
         return why
@@ -45,7 +45,7 @@ def of_storage(context: Context) -> Finding:
     return _asked(s3.endpoint, "the storage", lambda: trusting(s3.ca_file, "FITLOOP_S3_CA_FILE"))
 
 
-def of_label_studio(context: Context) -> Finding:
+def label_studio_clock(context: Context) -> Finding:
     """Tokens expire, and the newest change of a label is a time of Label Studio's."""
     if why := label_studio.reason_to_skip(context):
         return why
@@ -53,14 +53,17 @@ def of_label_studio(context: Context) -> Finding:
     return _asked(f"{known.url}/health", "Label Studio", lambda: trusting(known.ca_file, CA_FILE))
 
 
-def of_kubernetes(context: Context) -> Finding:
+def kubernetes_clock(context: Context) -> Finding:
     """The adapters of all nodes change to a new version at one moment."""
     assert context.inspector is not None  # noqa: S101  # for the type checker: asked on a cluster alone
     _, date = context.inspector.version()
-    return judged(date, "the Kubernetes API", time.time())
+    return clock_offset(date, "the Kubernetes API", time.time())
 
 
-CHECKS: Final = (Check("clock: storage", of_storage), Check("clock: label studio", of_label_studio))
+CLOCK_CHECKS: Final = (
+    Check("clock: storage", storage_clock),
+    Check("clock: label studio", label_studio_clock),
+)
 
 
 def _asked(url: str, whose: str, trust: Callable[[], ssl.SSLContext]) -> Finding:
@@ -73,4 +76,4 @@ def _asked(url: str, whose: str, trust: Callable[[], ssl.SSLContext]) -> Finding
             f"{whose[0].upper()}{whose[1:]} does not answer ({brief_of(error)}).",
             "See the checks above.",
         )
-    return judged(answer.headers.get("date", ""), whose, time.time())
+    return clock_offset(answer.headers.get("date", ""), whose, time.time())

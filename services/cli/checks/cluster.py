@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import yaml
 
-from services.cli.checks.clocks import of_kubernetes
+from services.cli.checks.clocks import kubernetes_clock
 from services.cli.checks.context import Context, Location
 from services.cli.checks.finding import Check, Finding, fail, ok, skipped, warn
 from services.cluster.client import Document
@@ -63,7 +63,7 @@ def job(context: Context) -> Finding:
 
 def gpu(context: Context) -> Finding:
     """A node has what a run's pod asks for."""
-    wanted = gpus_of(_template(context))
+    wanted = requested_gpus(_template(context))
     if not wanted:
         return ok("A run asks for no GPU.")
     said = " and ".join(f"{count} {name}" for name, count in wanted.items())
@@ -119,7 +119,7 @@ def runs(context: Context) -> Finding:
     jobs, _ = kube.items("job", selector)
     pods, now = kube.pods(selector), time.time()
     said = []
-    for one in newest(jobs):
+    for one in latest_jobs(jobs):
         name, own = one["metadata"]["name"], [pod for pod in pods if _is_of(pod, one)]
         if not is_over(one) and (reason := waiting_for(one, own, now)):
             said.append(f"{name} waits: {reason}")
@@ -133,14 +133,14 @@ def runs(context: Context) -> Finding:
     )
 
 
-def gpus_of(template: Document) -> dict[str, int]:
+def requested_gpus(template: Document) -> dict[str, int]:
     """Whole devices that a run's pod asks for, by resource: names of devices have a domain. Pure."""
     (trainer,) = (one for one in _pod_of(template)["containers"] if one.get("name") == CONTAINER)
     limits = (trainer.get("resources") or {}).get("limits") or {}
     return {name: int(count) for name, count in limits.items() if "/" in name and int(count)}
 
 
-def newest(jobs: list[Document]) -> list[Document]:
+def latest_jobs(jobs: list[Document]) -> list[Document]:
     """The last Job of each project: what came of earlier ones is over and done with. Pure."""
     last: dict[str, Document] = {}
     for one in sorted(jobs, key=lambda job: str(job["metadata"].get("creationTimestamp"))):
@@ -151,7 +151,7 @@ def newest(jobs: list[Document]) -> list[Document]:
 _API: Final = ("kubernetes",)
 CHECKS: Final = (
     Check("kubernetes", api),
-    Check("clock: kubernetes", of_kubernetes, needs=_API),
+    Check("clock: kubernetes", kubernetes_clock, needs=_API),
     Check("rights", rights, 30.0, _API),
     Check("job", job, 25.0, _API),
     Check("gpu", gpu, needs=_API),

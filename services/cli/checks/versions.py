@@ -15,7 +15,7 @@ from services.core.domain import Serving
 from services.core.errors import FitloopError
 from services.core.registry import Registry
 
-_BEHIND_SECONDS: Final = 3.0
+_LAG_SECONDS: Final = 3.0
 """Predictors read the table every second."""
 _UPGRADE: Final = "Wait until the upgrade is through (`kubectl rollout status`), or finish or roll back the one that is stuck."
 
@@ -41,12 +41,12 @@ def releases(context: Context) -> Finding:
     return ok(f"{len(found)} adapter{'s' if len(found) > 1 else ''} of release {named.pop()}, as the chart.")
 
 
-def held(context: Context) -> Finding:
+def served_versions(context: Context) -> Finding:
     """Predictors know of the newest table, and none refuses a version that is served."""
     if why := storage.reason_to_skip(context):
         return why
     table = Registry(context.store).serving()
-    until = time.monotonic() + _BEHIND_SECONDS
+    until = time.monotonic() + _LAG_SECONDS
     pods = _predictors(context)
     if not pods:
         return fail("No pod of the predictors runs.", "See `kubectl get pods` and `kubectl describe`.")
@@ -64,7 +64,7 @@ def held(context: Context) -> Finding:
     )
 
 
-def problem_of(pod: str, state: dict[str, Any], table: Serving, now: float) -> str:
+def predictor_problem(pod: str, state: dict[str, Any], table: Serving, now: float) -> str:
     """What is wrong with a predictor, by its own /state; "" for nothing. Pure."""
     if not state:
         return f"{pod} does not answer"
@@ -79,9 +79,9 @@ def problem_of(pod: str, state: dict[str, Any], table: Serving, now: float) -> s
     return f"{pod} refuses {', '.join(sorted(refused))}" if refused else ""
 
 
-CHECKS: Final = (
+VERSION_CHECKS: Final = (
     Check("releases", releases, needs=("kubernetes",)),
-    Check("held versions", held, 30.0, ("kubernetes",)),
+    Check("held versions", served_versions, 30.0, ("kubernetes",)),
 )
 
 
@@ -97,7 +97,9 @@ def _predictors(context: Context) -> list[Document]:
 
 def _problems(context: Context, pods: list[Document], table: Serving) -> list[str]:
     states = [(str(pod["metadata"]["name"]), _state(context, pod)) for pod in pods]
-    return [problem for name, state in states if (problem := problem_of(name, state, table, time.time()))]
+    return [
+        problem for name, state in states if (problem := predictor_problem(name, state, table, time.time()))
+    ]
 
 
 def _state(context: Context, pod: Document) -> dict[str, Any]:
