@@ -22,12 +22,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-local.add_to(app)
-adapter.add_to(app)
-admin.add_to(app)
-models.add_to(app)
-gc.add_to(app)
-doctor.add_to(app)
+local.register(app)
+adapter.register(app)
+admin.register(app)
+models.register_models(app)
+gc.register_gc(app)
+doctor.register(app)
 
 
 def _print_version(wanted: bool) -> None:

@@ -32,7 +32,7 @@ _GRACE_SECONDS = 20
 """For requests that are being answered at the end."""
 
 
-def add_to(app: typer.Typer) -> None:
+def register(app: typer.Typer) -> None:
     """Register the command."""
     app.command("adapter")(adapter)
 

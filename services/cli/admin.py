@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from services.cli.tables import table
+from services.cli.tables import print_table
 from services.core.errors import BadRequest
 
 if TYPE_CHECKING:
-    from services.cli.client import Adapter
+    from services.cli.client import AdapterClient
 
 Project = Annotated[int, typer.Argument(help="The project's id in Label Studio.", min=1)]
 Url = Annotated[str, typer.Option(envvar="FITLOOP_URL", help="Address of the running `fitloop local`.")]
@@ -28,7 +28,7 @@ _ACTIONS = {
 }
 
 
-def add_to(app: typer.Typer) -> None:
+def register(app: typer.Typer) -> None:
     """Register the commands."""
     for command in (status, versions, promote, train):
         app.command()(command)
@@ -51,7 +51,7 @@ def status(
     elif not rows:
         typer.echo(f"No project yet: connect one in Label Studio (Settings > Model) to {url}.")
     else:
-        table(["project", "title", "serves", "labels", "state"], [_status_row(row) for row in rows])
+        print_table(["project", "title", "serves", "labels", "state"], [_status_row(row) for row in rows])
 
 
 def versions(project: Project, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
@@ -64,7 +64,7 @@ def versions(project: Project, url: Url = DEFAULT_URL, as_json: AsJson = False) 
             f"Project {project} has no version yet: `fitloop status {project}` says what it waits for."
         )
     else:
-        table(["version", "served", "method", "right", "gate"], [_version_row(row) for row in rows])
+        print_table(["version", "served", "method", "right", "gate"], [_version_row(row) for row in rows])
 
 
 def promote(
@@ -100,7 +100,7 @@ def _plain_action(action: str) -> Any:
 
 
 def _act(url: str, project: int, action: str, body: dict[str, Any], *, as_json: bool) -> None:
-    answer = _adapter(url).act(project, action, body)
+    answer = _adapter(url).send_command(project, action, body)
     if as_json:
         _print_json(answer)
     else:
@@ -109,10 +109,10 @@ def _act(url: str, project: int, action: str, body: dict[str, Any], *, as_json: 
         )
 
 
-def _adapter(url: str) -> Adapter:
-    from services.cli.client import adapter_of
+def _adapter(url: str) -> AdapterClient:
+    from services.cli.client import connect
 
-    return adapter_of(url, os.environ)
+    return connect(url, os.environ)
 
 
 def _assignment(text: str) -> tuple[str, str]:

@@ -20,7 +20,7 @@ _LARGEST = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Adapter:
+class AdapterClient:
     """The adapter at `url`, asked with Basic auth where there is a password."""
 
     url: str
@@ -38,7 +38,7 @@ class Adapter:
         """One project, with its versions and runs."""
         return self._ask("GET", f"/api/projects/{project}")
 
-    def act(self, project: int, action: str, body: dict[str, Any]) -> dict[str, Any]:
+    def send_command(self, project: int, action: str, body: dict[str, Any]) -> dict[str, Any]:
         """Ask for an action; the answer comes when the wish is stored, before it is carried out."""
         return self._ask("POST", f"/api/projects/{project}/{action}", body)
 
@@ -81,7 +81,7 @@ def _client() -> httpx.Client:
     return httpx.Client(timeout=_SECONDS, headers=TAKEN, event_hooks={"response": [bounded(_LARGEST)]})
 
 
-def adapter_of(url: str, environment: Mapping[str, str]) -> Adapter:
+def connect(url: str, environment: Mapping[str, str]) -> AdapterClient:
     """The adapter at the address, with the credentials of the environment. Raises BadConfig that repeats no password."""
     from services.core.settings.urls import http_url
     from services.core.settings.values import trimmed
@@ -91,7 +91,7 @@ def adapter_of(url: str, environment: Mapping[str, str]) -> Adapter:
     except ValueError as error:
         shown = redacted(url)
         raise BadConfig(f"{shown!r} is no address: write --url http://host:9090 ({error}).") from error
-    return Adapter(
+    return AdapterClient(
         found, *(_credential(name, environment) for name in ("BASIC_AUTH_USER", "BASIC_AUTH_PASS"))
     )
 

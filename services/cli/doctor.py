@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from services.cluster.client import Document, Kube
     from services.core.settings import Settings
 
-_POD = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _OF_PODS_ALONE = ("_DIR", "_FILE", "_TEMPLATE", "_NAMESPACE", "_POD_NAME")
 """Names of variables that say something of a pod's own disk, or of itself."""
 
 
-def add_to(app: typer.Typer) -> None:
+def register(app: typer.Typer) -> None:
     """Register the command."""
     app.command("doctor")(doctor)
 
@@ -59,7 +59,7 @@ def doctor(
 
     if kubeconfig:
         os.environ["KUBECONFIG"] = str(kubeconfig)
-    is_far = bool(kubeconfig or context or namespace or release) and not _POD.exists()
+    is_far = bool(kubeconfig or context or namespace or release) and not _NAMESPACE_FILE.exists()
     known = _context(
         trimmed(url or ""),
         tuple(project or ()),
@@ -82,19 +82,19 @@ def _context(url: str, projects: tuple[int, ...], far: tuple[str, str, str | Non
 
     from services.cli.checks.backend import sole_backend_url
 
-    found = _around(far)
-    found = replace(found, url=url, projects=projects or _projects(found))
-    return found if found.url else replace(found, url=sole_backend_url(found) or _own_url(found))
+    found = _locate(far)
+    found = replace(found, url=url, projects=projects or _known_projects(found))
+    return found if found.url else replace(found, url=sole_backend_url(found) or _default_url(found))
 
 
-def _around(far: tuple[str, str, str | None] | None) -> Context:
+def _locate(far: tuple[str, str, str | None] | None) -> Context:
     from services.cli.admin import DEFAULT_URL
     from services.cli.checks.adapters import Adapters
     from services.cli.checks.context import Context, Location
     from services.core.settings import Settings
     from services.core.settings.values import trimmed
 
-    if far is None and not _POD.exists():
+    if far is None and not _NAMESPACE_FILE.exists():
         settings = Settings.load()
         return Context(
             settings,
@@ -111,16 +111,16 @@ def _around(far: tuple[str, str, str | None] | None) -> Context:
         kube, where = connect(settings.cluster.namespace), Location.POD
     else:
         kube, where = connect(far[0], far[2]), Location.LAPTOP
-        _learn(kube, far[1])
+        _adopt_settings(kube, far[1])
         settings = Settings.load()
     inspector = Inspector(kube)
     adapters = Adapters(
-        "", _login(settings), inspector, settings.cluster.release, inside=where is Location.POD
+        "", _login(settings), inspector, settings.cluster.release, in_pod=where is Location.POD
     )
     return Context(settings, where, "", (), adapters, inspector)
 
 
-def _learn(kube: Kube, release: str) -> None:
+def _adopt_settings(kube: Kube, release: str) -> None:
     """What the adapter's Deployment tells its pods counts here too, where this environment says nothing; no Secret is read."""
     from services.cluster.client import ClusterError
 
@@ -138,11 +138,11 @@ def _learn(kube: Kube, release: str) -> None:
             err=True,
             fg=typer.colors.YELLOW,
         )
-    for variable, value in told(found or {}).items():
+    for variable, value in container_variables(found or {}).items():
         os.environ.setdefault(variable, value)
 
 
-def told(deployment: Document) -> dict[str, str]:
+def container_variables(deployment: Document) -> dict[str, str]:
     """Variables of the adapter's container that are written out and mean the same elsewhere. Pure."""
     pod = deployment.get("spec", {}).get("template", {}).get("spec", {})
     variables = [one for container in pod.get("containers") or () for one in container.get("env") or ()]
@@ -153,18 +153,18 @@ def told(deployment: Document) -> dict[str, str]:
     }
 
 
-def _projects(context: Context) -> tuple[int, ...]:
+def _known_projects(context: Context) -> tuple[int, ...]:
     """Those that the adapters know; none where they cannot be asked, which a check will tell."""
     from services.core.errors import FitloopError
 
     try:
-        rows = context.adapters.ask("/api/projects").get("projects")
+        rows = context.adapters.get_object("/api/projects").get("projects")
     except FitloopError:
         return ()
     return tuple(int(row["id"]) for row in rows or ())
 
 
-def _own_url(context: Context) -> str:
+def _default_url(context: Context) -> str:
     """The one that is printed for Label Studio by the chart's notes, or by `fitloop local`."""
     from services.cli.checks.context import Location
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from services.adapter.training.leftovers import Holding
 
 
-def add_to(app: typer.Typer) -> None:
+def register_gc(app: typer.Typer) -> None:
     """Register the command."""
     app.command("gc")(collect)
 

@@ -28,7 +28,7 @@ _GRACE_SECONDS = 5
 """Seconds that requests which are being answered get at the end."""
 
 
-def add_to(app: typer.Typer) -> None:
+def register(app: typer.Typer) -> None:
     """Register the command."""
     app.command("local")(local)
 
@@ -60,7 +60,7 @@ def local(
     if data is not None:
         storage = settings.storage.model_copy(update={"model_dir": data})
         settings = replace(settings, storage=StorageSettings.model_validate(storage.model_dump()))
-    _check_reach(settings, host)
+    _check_exposure(settings, host)
     logs.configure(settings.logging, hidden=settings.secrets())
     logs.catch_all()
     tracing.configure(settings.tracing, "local")
@@ -84,7 +84,7 @@ def _default_host(settings: Settings) -> str:
     return "0.0.0.0" if settings.auth.password.get_secret_value() else "127.0.0.1"  # noqa: S104  # see the docstring
 
 
-def _check_reach(settings: Settings, host: str | None) -> None:
+def _check_exposure(settings: Settings, host: str | None) -> None:
     """Raises BadConfig where others than this machine would be answered without credentials, and nobody said so."""
     from services.core.errors import BadConfig
 

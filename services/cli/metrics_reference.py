@@ -44,7 +44,7 @@ nothing: what a run says of itself reaches Prometheus through the adapter that l
 - A counter begins at 0 with its process. What only the adapter that leads exports is absent on the others, so a query over
   all adapters finds it once.
 """
-OPEN: Final = frozenset({"project", "title", "version", "run"})
+OPEN_LABELS: Final = frozenset({"project", "title", "version", "run"})
 """Labels whose values are not known beforehand; the page's head says what bounds them."""
 _NONE_OF_OURS: Final = (type, CollectorRegistry)
 """What a module of metrics imports that can be collected as well."""
@@ -70,7 +70,7 @@ _UNITS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Described:
+class MetricDoc:
     """A metric: its name as it is asked for, without the endings of a histogram's series."""
 
     name: str
@@ -86,7 +86,7 @@ class Described:
         return next((unit for ending, unit in _UNITS if base.endswith(ending)), "number")
 
 
-def sections() -> dict[str, list[Described]]:
+def sections() -> dict[str, list[MetricDoc]]:
     """All metrics, by the processes that export them."""
     return {
         "Every process": _of_module(core),
@@ -111,16 +111,16 @@ def reference() -> str:
     return "\n".join([_HEAD, *(_section(title, found) for title, found in sections().items())])
 
 
-def _of_leader() -> Iterator[Described]:
+def _of_leader() -> Iterator[MetricDoc]:
     yield _plain(exposition.PROJECTS, {})
     yield _plain(exposition.RUNS, {"state": tuple(state.value for state in exposition.GOING_ON)})
     for gauge in gauges.PROJECT_GAUGES:
-        yield Described(gauge.name, "gauge", gauge.help, {"project": (), **gauge.labels})
+        yield MetricDoc(gauge.name, "gauge", gauge.help, {"project": (), **gauge.labels})
     for counted in leader.OF_LEADER:
         yield from _of(counted)
 
 
-def _of_module(module: ModuleType) -> list[Described]:
+def _of_module(module: ModuleType) -> list[MetricDoc]:
     """What the module defines for the registry of its process."""
     found = [
         one for one in vars(module).values() if hasattr(one, "collect") and not isinstance(one, _NONE_OF_OURS)
@@ -128,17 +128,17 @@ def _of_module(module: ModuleType) -> list[Described]:
     return [described for one in found for described in _of(one)]
 
 
-def _of(collector: Any) -> Iterator[Described]:
+def _of(collector: Any) -> Iterator[MetricDoc]:
     metrics: Iterable[Metric] = collector.collect()
     for metric in metrics:
         names: Iterable[str] = getattr(collector, "_labelnames", ()) or getattr(metric, "_labelnames", ())
         ending = "_total" if metric.type == "counter" else ""
         labels = {name: _values(metric, name) for name in names}
-        yield Described(f"{metric.name}{ending}", metric.type, metric.documentation, labels)
+        yield MetricDoc(f"{metric.name}{ending}", metric.type, metric.documentation, labels)
 
 
 def _values(metric: Metric, label: str) -> tuple[str, ...]:
-    if label in OPEN:
+    if label in OPEN_LABELS:
         return ()
     if known := _KNOWN.get((metric.name, label)):
         return known
@@ -146,12 +146,12 @@ def _values(metric: Metric, label: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(value) for value in found))
 
 
-def _plain(described: tuple[str, str, tuple[str, ...]], values: Mapping[str, tuple[str, ...]]) -> Described:
+def _plain(described: tuple[str, str, tuple[str, ...]], values: Mapping[str, tuple[str, ...]]) -> MetricDoc:
     name, text, labels = described
-    return Described(name, "gauge", text, {label: values.get(label, ()) for label in labels})
+    return MetricDoc(name, "gauge", text, {label: values.get(label, ()) for label in labels})
 
 
-def _section(title: str, found: Iterable[Described]) -> str:
+def _section(title: str, found: Iterable[MetricDoc]) -> str:
     rows = [
         f"| `{one.name}` | {one.kind} | {_labels(one.labels)} | {one.unit} | {one.help.replace('|', '')} |"
         for one in found

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from services.cli.tables import table
+from services.cli.tables import print_table
 from services.core.errors import BadConfig, BadRequest
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ _PLACE = "base-models/"
 models = typer.Typer(help="Base models in the bucket, for BASELINE_MODEL_NAME.", no_args_is_help=True)
 
 
-def add_to(app: typer.Typer) -> None:
+def register_models(app: typer.Typer) -> None:
     """Register the commands."""
     app.add_typer(models, name="models")
 
@@ -63,7 +63,7 @@ def list_models() -> None:
     if not sizes:
         typer.echo(f"No base model is in {store.url}/{_PLACE} yet: `fitloop models push DIR` puts one there.")
         return
-    table(
+    print_table(
         ["model", "megabytes"],
         [[f"{store.url}/{_PLACE}{name}/", f"{size / 1e6:.1f}"] for name, size in sizes.items()],
     )

@@ -12,15 +12,15 @@ _NOTHING = "-"
 """For an empty cell, so that columns can be told apart by blanks."""
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print them as whoever reads stdout wants them."""
     if sys.stdout.isatty():
         _ruled(head, rows)
     else:
-        typer.echo(plain(head, rows))
+        typer.echo(format_table(head, rows))
 
 
-def plain(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def format_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Aligned columns without rules, never wrapped or cut. Pure."""
     from rich.cells import cell_len
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from services.cli.metrics_reference import Described, sections
+from services.cli.metrics_reference import MetricDoc, sections
 from tests.chart.rendering import CHART, Document, template
 
 FILES = CHART / "files" / "alerts"
@@ -60,9 +60,9 @@ def checked(verb: str, text: Mapping[str, Any], folder: Path) -> str:
 
 
 @cache
-def exported() -> dict[str, Described]:
+def exported() -> dict[str, MetricDoc]:
     """What the code exports, by the names of series as queries say them."""
-    found: dict[str, Described] = {}
+    found: dict[str, MetricDoc] = {}
     for one in (one for section in sections().values() for one in section):
         if one.kind == "histogram":
             found |= {f"{one.name}{ending}": one for ending in ("_bucket", "_sum", "_count")}

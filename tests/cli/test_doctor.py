@@ -104,11 +104,11 @@ def test_wrong_settings_are_one_sentence(terminal: Terminal, monkeypatch: pytest
 
 
 def test_what_the_deployment_tells_its_pods_counts_here_but_for_secrets_and_their_disks() -> None:
-    assert doctor.told(DEPLOYMENT) == {
+    assert doctor.container_variables(DEPLOYMENT) == {
         "FITLOOP_STORE": "s3://b/x/",
         "LABEL_STUDIO_URL": "http://ls.tools.svc",
     }
-    assert doctor.told({}) == {}
+    assert doctor.container_variables({}) == {}
 
 
 def test_this_environment_goes_before_the_deployments(
@@ -119,7 +119,7 @@ def test_this_environment_goes_before_the_deployments(
         monkeypatch.delenv(name)
     monkeypatch.setenv("LABEL_STUDIO_URL", "http://here")
     kube = FakeKube({("deployment", "loop"): DEPLOYMENT})
-    doctor._learn(kube, "loop")  # type: ignore[arg-type]  # a fake
+    doctor._adopt_settings(kube, "loop")  # type: ignore[arg-type]  # a fake
     import os
 
     assert [
@@ -131,14 +131,14 @@ def test_this_environment_goes_before_the_deployments(
         "s3://b/x/",
         "http://here",
     ]
-    doctor._learn(FakeKube(), "none")  # type: ignore[arg-type]  # a fake
+    doctor._adopt_settings(FakeKube(), "none")  # type: ignore[arg-type]  # a fake
     assert "There is no Deployment none in namespace here" in capsys.readouterr().err
 
     class Refusing(FakeKube):
         def get(self, kind: str, name: str) -> dict[str, Any] | None:
             raise ClusterError(f"No right to get {kind} {name}.")
 
-    doctor._learn(Refusing(), "loop")  # type: ignore[arg-type]  # a fake
+    doctor._adopt_settings(Refusing(), "loop")  # type: ignore[arg-type]  # a fake
     assert "could not be read: No right to get deployment loop." in capsys.readouterr().err
 
 
@@ -152,21 +152,21 @@ def test_the_url_that_nobody_says(tmp_path: Path) -> None:
     from dataclasses import replace
 
     known = replace(build_context(tmp_path, where=Location.LAPTOP), inspector=WithIngress())  # type: ignore[arg-type]  # a fake
-    assert doctor._own_url(known) == "https://models.example.com/x"
+    assert doctor._default_url(known) == "https://models.example.com/x"
     settings = replace(
         known.settings, cluster=known.settings.cluster.model_copy(update={"release": "a", "namespace": "n"})
     )
-    assert doctor._own_url(replace(known, settings=settings)) == "http://a.n.svc.cluster.local"
+    assert doctor._default_url(replace(known, settings=settings)) == "http://a.n.svc.cluster.local"
 
 
 def test_projects_are_those_that_fitloop_knows(ingress: FakeIngress, tmp_path: Path) -> None:
     known = build_context(tmp_path, ingress.url)
-    assert doctor._projects(known) == (5,)
-    assert doctor._projects(build_context(tmp_path, "http://127.0.0.1:9")) == ()
-    assert known.adapters.counted()['fitloop_refused_requests_total{route="webhook"}'] == 0
+    assert doctor._known_projects(known) == (5,)
+    assert doctor._known_projects(build_context(tmp_path, "http://127.0.0.1:9")) == ()
+    assert known.adapters.counters()['fitloop_refused_requests_total{route="webhook"}'] == 0
     ingress.status = 401
     with pytest.raises(FitloopError, match="refused the credentials"):
-        known.adapters.ask("/api/projects")
+        known.adapters.get_object("/api/projects")
 
 
 def test_a_pod_asks_every_adapter_at_its_own_address(
@@ -187,11 +187,11 @@ def test_a_pod_asks_every_adapter_at_its_own_address(
     known = build_context(
         tmp_path, where=Location.POD, inspector=FakeInspector(FakeKube(listed={"pod": pods}))
     )
-    assert sum(known.adapters.counted().values()) == 4, "of both pods of this release"
+    assert sum(known.adapters.counters().values()) == 4, "of both pods of this release"
     assert known.adapters.releases() == {"a": "1.2.3", "b": "1.2.3"}
-    assert doctor._projects(known) == (5,)
+    assert doctor._known_projects(known) == (5,)
     ingress.is_fitloop = False
-    assert known.adapters.ask("/api/projects") == {"hello": "world"}
+    assert known.adapters.get_object("/api/projects") == {"hello": "world"}
 
 
 def test_from_a_laptop_the_release_is_the_one_that_is_named(
@@ -213,7 +213,7 @@ def test_from_a_laptop_the_release_is_the_one_that_is_named(
         return FakeKube({("deployment", "loop"): DEPLOYMENT}, namespace=namespace)
 
     monkeypatch.setattr("services.cluster.client.connect", connect)
-    found = doctor._around(("team", "loop", "prod"))
+    found = doctor._locate(("team", "loop", "prod"))
     assert asked == [("team", "prod")]
     assert (found.location, found.settings.cluster.release, found.settings.storage.store) == (
         Location.LAPTOP,
@@ -222,5 +222,5 @@ def test_from_a_laptop_the_release_is_the_one_that_is_named(
     )
     pod = tmp_path / "namespace"
     pod.write_text("team")
-    monkeypatch.setattr(doctor, "_POD", pod)
-    assert doctor._around(None).location is Location.POD
+    monkeypatch.setattr(doctor, "_NAMESPACE_FILE", pod)
+    assert doctor._locate(None).location is Location.POD

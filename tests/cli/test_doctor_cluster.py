@@ -211,8 +211,8 @@ class TestVersions:
         inspector.kube.listed.clear()
         assert versions.releases(known).verdict is Verdict.FAIL
         with pytest.raises(FitloopError, match="No pod of the adapter of fitloop runs"):
-            known.adapters.counted()
-        assert known.adapters.ask("/api/projects") == {}
+            known.adapters.counters()
+        assert known.adapters.get_object("/api/projects") == {}
 
     def test_predictors_behind_the_table_or_refusing(
         self, monkeypatch: pytest.MonkeyPatch, known: Context, inspector: FakeInspector, tmp_path: Path

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from services.cli.local import _check_reach, _default_host, warnings
+from services.cli.local import _check_exposure, _default_host, warnings
 from services.cli.ports import listen
 from services.core.errors import BadConfig
 from services.core.settings import AuthSettings, LabelStudioSettings, Settings
@@ -169,13 +169,13 @@ def test_warnings_say_what_to_set() -> None:
 
 @pytest.mark.parametrize("host", [None, "127.0.0.1", "127.0.0.53", "::1", "localhost", "LOCALHOST."])
 def test_this_machine_alone_needs_no_password(host: str | None) -> None:
-    _check_reach(settings(), host)
+    _check_exposure(settings(), host)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.7", "my-laptop.lan", "localhost.evil.example"])  # noqa: S104  # refused
 def test_other_machines_are_listened_to_only_with_credentials_or_on_purpose(host: str) -> None:
     with pytest.raises(BadConfig, match=r"FITLOOP_ANONYMOUS=true where that is meant\. Or leave --host out"):
-        _check_reach(settings(), host)
+        _check_exposure(settings(), host)
     for auth in (settings("ann", "secret"), settings(path="a-path-of-16-letters")):
-        _check_reach(auth, host)
-    _check_reach(Settings(auth=AuthSettings(anonymous=True)), host)
+        _check_exposure(auth, host)
+    _check_exposure(Settings(auth=AuthSettings(anonymous=True)), host)

@@ -11,7 +11,7 @@ import pytest
 
 from services.adapter import metrics as adapter
 from services.adapter.metrics import leader
-from services.cli.metrics_reference import OPEN, Described, main, reference, sections
+from services.cli.metrics_reference import OPEN_LABELS, MetricDoc, main, reference, sections
 
 PAGE = Path("docs/metrics.md")
 EVERY = [pytest.param(one, id=one.name) for found in sections().values() for one in found]
@@ -26,7 +26,7 @@ def test_there_are_many_and_each_has_a_name_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("metric", EVERY)
-def test_a_name_keeps_the_conventions(metric: Described) -> None:
+def test_a_name_keeps_the_conventions(metric: MetricDoc) -> None:
     """Base units, one prefix, and an ending that says what the number is."""
     assert re.fullmatch(r"fitloop_[a-z][a-z_]*[a-z]", metric.name)
     assert not _NOT_BASE.search(metric.name)
@@ -41,17 +41,17 @@ def test_a_name_keeps_the_conventions(metric: Described) -> None:
 
 
 @pytest.mark.parametrize("metric", EVERY)
-def test_a_help_text_is_a_sentence(metric: Described) -> None:
+def test_a_help_text_is_a_sentence(metric: MetricDoc) -> None:
     assert metric.help.endswith(".")
     assert metric.help[0].isupper() or metric.help[0].isdigit()
     assert 15 <= len(metric.help) <= 240
 
 
 @pytest.mark.parametrize("metric", EVERY)
-def test_labels_are_bounded(metric: Described) -> None:
+def test_labels_are_bounded(metric: MetricDoc) -> None:
     for label, values in metric.labels.items():
         assert label not in _SECRETS
-        assert label in OPEN or 1 < len(values) <= 20, f"{label} is not known beforehand"
+        assert label in OPEN_LABELS or 1 < len(values) <= 20, f"{label} is not known beforehand"
         assert all(re.fullmatch(r"[A-Za-z0-9_/{}-]+", value) for value in values)
 
 
@@ -60,7 +60,7 @@ def test_an_info_has_labels_and_only_an_info_or_the_project_is_open() -> None:
         for one in found:
             assert bool(one.labels) or not one.name.endswith("_info")
             if not one.name.endswith("_info"):
-                assert not (OPEN - {"project"}) & one.labels.keys()
+                assert not (OPEN_LABELS - {"project"}) & one.labels.keys()
 
 
 def test_what_the_page_says_of_the_leaders_counters_is_what_a_project_begins_with() -> None:
@@ -70,7 +70,7 @@ def test_what_the_page_says_of_the_leaders_counters_is_what_a_project_begins_wit
         for family in counted.collect():
             for sample in family.samples:
                 known = said.get(f"{family.name}_total", {})
-                for label in sample.labels.keys() & known.keys() - OPEN:
+                for label in sample.labels.keys() & known.keys() - OPEN_LABELS:
                     assert sample.labels[label] in known[label]
     adapter.leave(779)
 
@@ -85,7 +85,7 @@ def test_in_a_new_process_known_values_stand_at_zero() -> None:
     assert "_created" not in text
     for found in sections().values():
         for one in found:
-            if one.kind == "counter" and not OPEN & one.labels.keys():
+            if one.kind == "counter" and not OPEN_LABELS & one.labels.keys():
                 lines = [line for line in text.splitlines() if re.match(rf"{one.name}[ {{]", line)]
                 assert lines, one.name
                 assert all(line.endswith(" 0.0") for line in lines)

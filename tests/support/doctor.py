@@ -41,7 +41,7 @@ def build_context(
         if settings.auth.username
         else None
     )
-    adapters = Adapters(url, login, inspector, settings.cluster.release, inside=where is Location.POD)
+    adapters = Adapters(url, login, inspector, settings.cluster.release, in_pod=where is Location.POD)
     return Context(settings, where, url, (5,), adapters, inspector)
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # `fitloop local` needs no client of Kubernetes
 PORT, MANAGEMENT = 9090, 9091
 _SELECTOR = "app.kubernetes.io/component=adapter,app.kubernetes.io/part-of=fitloop"
 _SAMPLE = re.compile(r"^(\w+\{[^}]*\}) ([0-9.e+]+)$", re.MULTILINE)
-_SECONDS = 3.0
+_PROBE_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Adapters:
     login: tuple[str, str] | None = None
     inspector: Inspector | None = None
     release: str = ""
-    inside: bool = False
+    in_pod: bool = False
     """Whether pods are reached at their own addresses."""
 
     def pods(self) -> list[Document]:
@@ -46,7 +46,7 @@ class Adapters:
             and "deletionTimestamp" not in pod["metadata"]
         ]
 
-    def counted(self) -> Counter[str]:
+    def counters(self) -> Counter[str]:
         """What all of them have counted, by metric with labels. Raises FitloopError."""
         total: Counter[str] = Counter()
         for text in self._each("/metrics", MANAGEMENT):
@@ -62,9 +62,9 @@ class Adapters:
             for pod in self.pods()
         }
 
-    def ask(self, path: str) -> dict[str, Any]:
+    def get_object(self, path: str) -> dict[str, Any]:
         """A JSON object from one of them; {} where it knows nothing of that. Raises FitloopError."""
-        if self.inspector is None or self.inside:
+        if self.inspector is None or self.in_pod:
             url = self.url if self.inspector is None else f"http://127.0.0.1:{PORT}"
             return _parsed(_get(url + path, self.login))
         pods = self.pods()
@@ -72,7 +72,7 @@ class Adapters:
 
     def fetch(self, pod: Document, port: int, path: str) -> str:
         """What a pod answers. Raises FitloopError."""
-        if self.inside:
+        if self.in_pod:
             address = str(pod["status"].get("podIP") or "")
             host = f"[{address}]" if ":" in address else address
             return _get(f"http://{host}:{port}{path}", self.login if port == PORT else None)
@@ -90,7 +90,7 @@ class Adapters:
 
 def _get(url: str, login: tuple[str, str] | None) -> str:
     try:
-        answer = httpx.get(url, auth=login, timeout=_SECONDS)
+        answer = httpx.get(url, auth=login, timeout=_PROBE_SECONDS)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise FitloopError(
             f"Fitloop does not answer ({brief_of(error)}): does it run, and is FITLOOP_URL its address?"

@@ -75,7 +75,7 @@ def rights(context: Context, number: int) -> Finding:
 
 def state(context: Context, number: int) -> Finding:
     """What Fitloop itself says of the project."""
-    said = context.adapters.ask(f"/api/projects/{number}")
+    said = context.adapters.get_object(f"/api/projects/{number}")
     if said.get("id") != number:
         return warn(
             "Fitloop does not look after it yet.",

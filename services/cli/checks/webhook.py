@@ -76,7 +76,7 @@ def event(context: Context, number: int) -> Finding:
     """The project is given its own title, which changes nothing, and the event of it must come."""
     if not any(_sends(one, "PROJECT_UPDATED") for one in _our_hooks(context, number)):
         return skipped("No webhook would send one.", "See the check of its webhook.")
-    before = context.adapters.counted()
+    before = context.adapters.counters()
     try:
         title = context.label_studio.ask("GET", f"api/projects/{number}/")["title"]
         context.label_studio.ask("PATCH", f"api/projects/{number}/", json={"title": title})
@@ -88,7 +88,7 @@ def event(context: Context, number: int) -> Finding:
     context.events_seen[number] = False
     until = time.monotonic() + _EVENT_SECONDS
     while time.monotonic() < until:
-        more = context.adapters.counted() - before
+        more = context.adapters.counters() - before
         if any("fitloop_webhook_events_total" in name and '"PROJECT_UPDATED"' in name for name in more):
             context.events_seen[number] = True
             return ok("Its event came when its title was set to what it was.")
