@@ -113,7 +113,7 @@ def _connect(rig: Rig, release: Release, rows: texts.Labelled, labels: list[str]
 def _measure(rig: Rig, release: Release, connected: Connected) -> Round:
     run_name = f"{connected.id}-1"
     pressed, first_status = time.time(), 0.0
-    rig.annotator.press_train(connected.backend)
+    rig.annotator.start_training(connected.backend)
     while (version := release.setup_version(connected.id)) in {"", "untrained"}:
         if not first_status and f"runs/{run_name}/status.json" in release.bucket.keys(
             f"runs/{run_name}/status"

@@ -33,7 +33,7 @@ def run(options: Options, rig: Rig) -> Result:
             "/webhook": ("POST", json.dumps(annotation_created(connected, train[0]))),
         }
         quiet = {path: measure(backend, path, *request, AT_REST) for path, request in asked.items()}
-        rig.annotator.press_train(connected.backend)
+        rig.annotator.start_training(connected.backend)
         say("latency: waiting for the fit")
         until(lambda: _fitting(backend, connected), 180, "the fine-tune to begin")
         busy = {}

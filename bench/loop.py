@@ -40,7 +40,7 @@ def measure(rig: Rig, backend: Backend, connected: Connected) -> Round:
     run, first_status, first_publish = f"{connected.id}-1", 0.0, 0.0
     spent: dict[str, float] = {}
     pressed = time.time()
-    rig.annotator.press_train(connected.backend)
+    rig.annotator.start_training(connected.backend)
     answered = time.time()
     while backend.setup_version(connected) == "untrained":
         if not first_publish and (status := backend.document(run, "status")):

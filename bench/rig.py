@@ -175,7 +175,7 @@ class Rig:
 
     def train(self, backend: Backend, connected: Connected, seconds: float = 400) -> str:
         """Press "Start training": the version that is served once nothing runs any more."""
-        self.annotator.press_train(connected.backend)
+        self.annotator.start_training(connected.backend)
 
         def version() -> str | None:
             state = backend.resting(connected.id)

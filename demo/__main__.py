@@ -25,10 +25,10 @@ from demo.annotator import Annotator, label_config
 from demo.curve import draw
 from demo.processes import DemoError, Server
 from demo.servers import EMAIL, PASSWORD, TOKEN, address, fitloop, label_studio
-from demo.walk import Step, Walk, read_texts
+from demo.walkthrough import Step, Walkthrough, read_texts
 
 STEPS = (30, 60, 120, 240, 420)
-CLIMB = 0.15
+MIN_GAIN = 0.15
 """The least that the last version must be better than the first, on the 150 texts with a key."""
 
 
@@ -72,19 +72,21 @@ def running(console: Console, folder: Path, executable: Path) -> Iterator[tuple[
         studio.stop(10)
 
 
-def begin(annotator: Annotator, own: Server) -> Walk:
+def set_up_project(annotator: Annotator, own: Server) -> Walkthrough:
     """A new project with all texts, connected to Fitloop."""
-    pool, held_out = read_texts("pool"), read_texts("held_out")
+    pool, holdout = read_texts("pool"), read_texts("holdout")
     random.Random(7).shuffle(pool)
     config = label_config(sorted({label for _, label in pool}))
     project = annotator.create_project("Shop messages", config, sampling="Uncertainty sampling")
-    tasks = annotator.import_texts(project, [text for text, _ in pool + held_out])
+    tasks = annotator.import_texts(project, [text for text, _ in pool + holdout])
     backend = annotator.connect(project, address(own))
-    answers = list(zip(tasks, [label for _, label in pool + held_out], strict=True))
-    return Walk(annotator, address(own), project, backend, answers[: len(pool)], dict(answers[len(pool) :]))
+    answers = list(zip(tasks, [label for _, label in pool + holdout], strict=True))
+    return Walkthrough(
+        annotator, address(own), project, backend, answers[: len(pool)], dict(answers[len(pool) :])
+    )
 
 
-def show(console: Console, step: Step) -> None:
+def print_step(console: Console, step: Step) -> None:
     """One step in three lines; two where nothing is served yet."""
     if step.estimate is None:
         console.print(
@@ -93,40 +95,42 @@ def show(console: Console, step: Step) -> None:
         )
         return
     estimate = "too few labels to say"
-    if step.judged >= 20:
+    if step.evaluated >= 20:
         estimate = f"{step.estimate:.0%} ({step.low:.0%}–{step.high:.0%})"
     console.print(
         f"\n[bold]{step.labels} labels[/]  serving [bold]{step.version}[/], {step.seconds:.1f} s after the last label\n"
-        f"  estimate {estimate}, truth on the 150: [bold]{step.truth:.0%}[/]\n  {step.gate}",
+        f"  estimate {estimate}, truth on the 150: [bold]{step.test_accuracy:.0%}[/]\n  {step.gate}",
         highlight=False,
     )
 
 
-def conclude(console: Console, steps: list[Step]) -> bool:
+def summarize(console: Console, steps: list[Step]) -> bool:
     """The table and the curve; whether the suggestions got better by enough."""
     table = Table("labels", "version", "estimate", "truth on the 150", "seconds to suggestions")
     served = [(step, step.estimate) for step in steps if step.estimate is not None]
     for step, estimate in served:
         interval = f"{estimate:.0%} ({step.low:.0%}–{step.high:.0%})"
-        table.add_row(str(step.labels), step.version, interval, f"{step.truth:.0%}", f"{step.seconds:.1f}")
+        table.add_row(
+            str(step.labels), step.version, interval, f"{step.test_accuracy:.0%}", f"{step.seconds:.1f}"
+        )
     console.print(table)
-    truths = [(step.labels, step.truth) for step, _ in served]
+    truths = [(step.labels, step.test_accuracy) for step, _ in served]
     estimates = [(step.labels, estimate) for step, estimate in served]
     console.print(draw(truths, estimates), highlight=False, markup=False)
     if not served:
         console.print("[red]No version was good enough to be served.[/]")
         return False
     first, last = served[0][0], served[-1][0]
-    gained = last.truth - first.truth
+    gained = last.test_accuracy - first.test_accuracy
     console.print(
-        f"From {first.truth:.0%} with {first.labels} labels to {last.truth:.0%} with {last.labels}: "
+        f"From {first.test_accuracy:.0%} with {first.labels} labels to {last.test_accuracy:.0%} with {last.labels}: "
         f"{100 * gained:+.0f} points.",
         highlight=False,
     )
-    return gained >= CLIMB
+    return gained >= MIN_GAIN
 
 
-def stay(console: Console, walk: Walk, studio: Server, own: Server) -> None:
+def keep_running(console: Console, walk: Walkthrough, studio: Server, own: Server) -> None:
     """Leave both running until Ctrl-C or SIGTERM."""
     console.print(
         f"\nLabel Studio: {address(studio)}/projects/{walk.project}/data  (login {EMAIL} / {PASSWORD})\n"
@@ -138,23 +142,23 @@ def stay(console: Console, walk: Walk, studio: Server, own: Server) -> None:
     threading.Event().wait()
 
 
-def walk_through(console: Console, arguments: argparse.Namespace) -> int:
+def run_demo(console: Console, arguments: argparse.Namespace) -> int:
     """The whole demo; the exit code."""
     begun = time.monotonic()
     with contextlib.ExitStack() as stack:
         studio, own = stack.enter_context(running(console, arguments.folder, arguments.label_studio))
-        walk = begin(stack.enter_context(Annotator(address(studio), TOKEN)), own)
+        walk = set_up_project(stack.enter_context(Annotator(address(studio), TOKEN)), own)
         console.print(
-            f"project {walk.project} has {len(walk.pool) + len(walk.key)} texts; labelling as an annotator would"
+            f"project {walk.project} has {len(walk.pool) + len(walk.holdout)} texts; labelling as an annotator would"
         )
         steps = []
         for step in walk.run(STEPS):
-            show(console, step)
+            print_step(console, step)
             steps.append(step)
-        climbed = conclude(console, steps)
+        climbed = summarize(console, steps)
         console.print(f"The walk took {time.monotonic() - begun:.0f} s.")
         if not arguments.once:
-            stay(console, walk, studio, own)
+            keep_running(console, walk, studio, own)
         return 0 if climbed else 1
 
 
@@ -178,7 +182,7 @@ def main() -> int:
         signal.SIGINT, signal.default_int_handler
     )  # a shell that starts us in the background has it ignored
     try:
-        return walk_through(console, arguments)
+        return run_demo(console, arguments)
     except DemoError as error:
         console.print(f"[red]{error}[/]", highlight=False)
         return 1

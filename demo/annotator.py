@@ -72,7 +72,7 @@ class Annotator:
         body = {"url": backend, "project": project, "title": "Fitloop", **settings}
         return int(self.call("POST", "/api/ml/", json=body)["id"])
 
-    def press_train(self, backend: int) -> None:
+    def start_training(self, backend: int) -> None:
         """The "Start training" button."""
         self.call("POST", f"/api/ml/{backend}/train", json={})
 
@@ -89,9 +89,9 @@ class Annotator:
         body = {"result": [region], "lead_time": 2.0, **more}
         return int(self.call("POST", f"/api/tasks/{task}/annotations/", json=body)["id"])
 
-    def label_all(self, answers: Sequence[tuple[int, str]], hands: int = 2) -> None:
+    def label_all(self, answers: Sequence[tuple[int, str]], annotators: int = 2) -> None:
         """Submit many annotations, as `hands` annotators side by side."""
-        with ThreadPoolExecutor(hands) as pool:
+        with ThreadPoolExecutor(annotators) as pool:
             for _ in pool.map(lambda answer: self.label(*answer), answers):
                 pass
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from demo.__main__ import conclude
+from demo.__main__ import summarize
 from demo.annotator import label_config
 from demo.curve import draw
 from demo.processes import DemoError, Server
-from demo.walk import Step, read_texts
+from demo.walkthrough import Step, read_texts
 from services.core.labels import parse_label_space
 from services.trainer.split import side_key
 
@@ -27,7 +27,7 @@ def _step(labels: int, truth: float, *, served: bool = True) -> Step:
 
 
 def _ends_well(*steps: Step) -> bool:
-    return conclude(Console(file=StringIO()), list(steps))
+    return summarize(Console(file=StringIO()), list(steps))
 
 
 def test_fifteen_points_between_the_first_version_and_the_last_are_enough() -> None:
@@ -41,11 +41,11 @@ def test_a_step_without_a_version_is_no_start_to_climb_from() -> None:
 
 
 def test_the_held_out_texts_are_in_no_form_among_those_that_are_labelled() -> None:
-    pool, held_out = read_texts("pool"), read_texts("held_out")
-    keys = [side_key(text) for text, _ in pool + held_out]
+    pool, holdout = read_texts("pool"), read_texts("holdout")
+    keys = [side_key(text) for text, _ in pool + holdout]
     assert len(set(keys)) == len(keys)
-    assert len(held_out) == 150
-    assert Counter(label for _, label in held_out).keys() == Counter(label for _, label in pool).keys()
+    assert len(holdout) == 150
+    assert Counter(label for _, label in holdout).keys() == Counter(label for _, label in pool).keys()
 
 
 def test_labels_of_any_spelling_make_a_valid_config() -> None:

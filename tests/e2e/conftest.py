@@ -18,7 +18,7 @@ from demo.__main__ import base_model
 from demo.annotator import Annotator, label_config
 from demo.processes import Server
 from demo.servers import TOKEN, address, fitloop, label_studio
-from demo.walk import read_texts
+from demo.walkthrough import read_texts
 from tests.e2e.bucket import Bucket
 from tests.e2e.kubernetes import ClusterEnvironment, Namespace
 from tests.e2e.release import Release

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from demo.annotator import Annotator
-from demo.walk import read_texts
+from demo.walkthrough import read_texts
 from tests.e2e.conftest import LABELS, LocalFitloop
 from tests.support.waiting import eventually
 

@@ -155,7 +155,7 @@ def test_a_rollback_shows_in_label_studio(
     eventually(lambda: _title(annotator, labelled) == first, what="the title is the first version again")
     eventually(lambda: len(labelled.suggestions(first)) >= 20, what="its suggestions are stored")
 
-    annotator.press_train(labelled.backend)
+    annotator.start_training(labelled.backend)
     eventually(
         lambda: "pinned" in fitloop.state(labelled.project)["sentence"],
         60,

@@ -25,25 +25,25 @@ class Step:
     version: str
     gate: str
     """The gate's sentence on the last version that was made."""
-    judged: int
+    evaluated: int
     estimate: float | None
     """Share right, out of sample; None before the first version."""
     low: float
     high: float
-    truth: float
+    test_accuracy: float
     """Share of the 150 texts with a key whose stored suggestion is right; a text without a suggestion is wrong."""
     seconds: float
     """From the last label to the new version's suggestions in Label Studio."""
 
 
 def read_texts(name: str) -> list[tuple[str, str]]:
-    """(text, label) of `pool` or `held_out`."""
+    """(text, label) of `pool` or `holdout`."""
     lines = (TEXTS / f"{name}.jsonl").read_text("utf-8").splitlines()
     return [(row["text"], row["label"]) for row in map(json.loads, lines)]
 
 
 @dataclass
-class Walk:
+class Walkthrough:
     """One project in a real Label Studio with a real Fitloop behind it."""
 
     annotator: Annotator
@@ -52,9 +52,9 @@ class Walk:
     backend: int
     pool: Sequence[tuple[int, str]]
     """(task, label), in the order in which they will be labelled."""
-    key: dict[int, str]
+    holdout: dict[int, str]
     """Task to label for the texts that are never labelled."""
-    patience: float = 300.0
+    timeout_seconds: float = 300.0
 
     def run(self, steps: Sequence[int]) -> Iterator[Step]:
         """Label up to each number in `steps`; yields what became of it."""
@@ -68,7 +68,7 @@ class Walk:
         """Wait until nothing runs, every label has been read, and the served version's suggestions are stored."""
         begun = time.monotonic()
         pressed = False
-        while time.monotonic() - begun < self.patience:
+        while time.monotonic() - begun < self.timeout_seconds:
             state = self.state()
             resting = state["labelled"] == labels and not state["active"] and not state["pending"]
             if resting and state["changed"] == 0:
@@ -76,10 +76,12 @@ class Walk:
                 if suggestions is not None:
                     return self._step(labels, state, suggestions, time.monotonic() - begun)
             elif resting and not pressed:
-                self.annotator.press_train(self.backend)
+                self.annotator.start_training(self.backend)
                 pressed = True
             time.sleep(0.5)
-        raise DemoError(f"Nothing new after {self.patience:.0f} s. Fitloop says: {self.state()['sentence']}")
+        raise DemoError(
+            f"Nothing new after {self.timeout_seconds:.0f} s. Fitloop says: {self.state()['sentence']}"
+        )
 
     def state(self) -> dict[str, Any]:
         """What Fitloop says of the project."""
@@ -95,22 +97,22 @@ class Walk:
         if version is None:
             return {}
         found = self.annotator.suggestions(self.project, version)
-        return found if self.key.keys() <= found.keys() else None
+        return found if self.holdout.keys() <= found.keys() else None
 
     def _step(self, labels: int, state: dict[str, Any], suggestions: dict[int, str], seconds: float) -> Step:
         current = state["served"]["current"]
         versions = state["versions"]
         serving = next((row for row in versions if row["version"] == current), None)
         estimate = serving["estimate"] if serving else None
-        right = sum(suggestions.get(task) == label for task, label in self.key.items())
+        right = sum(suggestions.get(task) == label for task, label in self.holdout.items())
         return Step(
             labels=labels,
             version=current or "none yet",
             gate=" ".join(versions[0]["gate"]["reasons"]) if versions else state["sentence"],
-            judged=estimate["judged"] if estimate else 0,
+            evaluated=estimate["judged"] if estimate else 0,
             estimate=estimate["right"] / max(estimate["judged"], 1) if estimate else None,
             low=estimate["low"] if estimate else 0.0,
             high=estimate["high"] if estimate else 1.0,
-            truth=right / len(self.key),
+            test_accuracy=right / len(self.holdout),
             seconds=seconds,
         )
