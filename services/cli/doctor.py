@@ -80,7 +80,7 @@ def _context(url: str, projects: tuple[int, ...], far: tuple[str, str, str | Non
     """Where we are, and what is to be looked at. Raises BadConfig."""
     from dataclasses import replace
 
-    from services.cli.checks.backend import sole_backend_url
+    from services.cli.checks.label_studio import sole_backend_url
 
     found = _locate(far)
     found = replace(found, url=url, projects=projects or _known_projects(found))
@@ -89,8 +89,8 @@ def _context(url: str, projects: tuple[int, ...], far: tuple[str, str, str | Non
 
 def _locate(far: tuple[str, str, str | None] | None) -> Context:
     from services.cli.admin import DEFAULT_URL
-    from services.cli.checks.adapters import Adapters
     from services.cli.checks.context import Context, Location
+    from services.cli.client import Adapters
     from services.core.settings import Settings
     from services.core.settings.values import trimmed
 

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 import respx
 
-from services.cli import doctor
-from services.cli.checks import adapters
+from services.cli import client, doctor
 from services.cli.checks.context import Location
 from services.cluster.client import ClusterError
 from services.core.errors import FitloopError
@@ -173,8 +172,8 @@ def test_a_pod_asks_every_adapter_at_its_own_address(
     ingress: FakeIngress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port = int(ingress.url.rpartition(":")[2])
-    monkeypatch.setattr(adapters, "PORT", port)
-    monkeypatch.setattr(adapters, "MANAGEMENT", port)
+    monkeypatch.setattr(client, "PORT", port)
+    monkeypatch.setattr(client, "MANAGEMENT", port)
     pods = [
         {
             "metadata": {"name": name},

@@ -23,7 +23,7 @@ from minio.lifecycleconfig import AbortIncompleteMultipartUpload, Expiration, Li
 from pydantic import SecretStr
 
 from services import __version__
-from services.cli.checks import checks_of, clocks, cluster, storage, versions
+from services.cli.checks import checks_of, cluster, consistency, storage
 from services.cli.checks.context import Context, Location
 from services.cli.checks.finding import Check, Finding, Verdict, ok, run_check, run_checks
 from services.cluster.client import ClusterError
@@ -101,7 +101,8 @@ Look = Callable[[Context], Finding]
 class TestCluster:
     def test_a_cluster_in_order(self, known: Context, inspector: FakeInspector) -> None:
         found = {
-            one.name: one for one in run_checks([list(cluster.CHECKS), [versions.VERSION_CHECKS[0]]], known)
+            one.name: one
+            for one in run_checks([list(cluster.CHECKS), [consistency.VERSION_CHECKS[0]]], known)
         }
         assert {name: one.sentence for name, one in found.items() if one.verdict is not Verdict.OK} == {}
         assert found["releases"].sentence == "1 adapter of release 1.2.3, as the chart."
@@ -197,19 +198,19 @@ class TestCluster:
 class TestVersions:
     def test_releases_that_differ(self, known: Context, inspector: FakeInspector) -> None:
         inspector.answers["fitloop-a", 9090, "/health"] = json.dumps({"version": "1.2.2"})
-        assert versions.releases(known).sentence == "Adapters are of release 1.2.2; the chart is of 1.2.3."
+        assert consistency.releases(known).sentence == "Adapters are of release 1.2.2; the chart is of 1.2.3."
         inspector.answers["fitloop-a", 9090, "/health"] = json.dumps({"version": "1.2.3"})
         second = _pod("fitloop-predictor-b", "predictor")
         second["spec"]["containers"][0]["image"] = "fitloop/predictor:2"
         inspector.kube.listed["fitloop.io/predictor=fitloop"].append(second)
-        assert "2 different images" in versions.releases(known).sentence
+        assert "2 different images" in consistency.releases(known).sentence
         inside = replace(known, location=Location.POD)
         del inspector.kube.listed["fitloop.io/predictor=fitloop"][1]
-        assert f"{__version__}, 1.2.3" in versions.releases(inside).sentence, (
+        assert f"{__version__}, 1.2.3" in consistency.releases(inside).sentence, (
             "the doctor's own release counts in a pod"
         )
         inspector.kube.listed.clear()
-        assert versions.releases(known).verdict is Verdict.FAIL
+        assert consistency.releases(known).verdict is Verdict.FAIL
         with pytest.raises(FitloopError, match="No pod of the adapter of fitloop runs"):
             known.adapters.counters()
         assert known.adapters.get_object("/api/projects") == {}
@@ -217,26 +218,26 @@ class TestVersions:
     def test_predictors_behind_the_table_or_refusing(
         self, monkeypatch: pytest.MonkeyPatch, known: Context, inspector: FakeInspector, tmp_path: Path
     ) -> None:
-        monkeypatch.setattr(versions, "_LAG_SECONDS", 0.0)
+        monkeypatch.setattr(consistency, "_LAG_SECONDS", 0.0)
         monkeypatch.setattr(storage, "reason_to_skip", lambda _: None)
         Registry(FileStore(tmp_path)).write_serving(TABLE)
         assert (
-            versions.served_versions(known).sentence
+            consistency.served_versions(known).sentence
             == "1 predictors know of table 1.3, which serves 1 projects."
         )
         inspector.answers |= _state(replace(TABLE, generation=2))
-        assert "knows of table 1.2, not 1.3" in versions.served_versions(known).sentence
+        assert "knows of table 1.2, not 1.3" in consistency.served_versions(known).sentence
         inspector.answers |= _state(
             TABLE, refused={"5-1": {"v-2": "a byte differs", "v-1": "old"}, "9-9": {"v": ""}}
         )
         assert (
-            versions.served_versions(known).sentence
+            consistency.served_versions(known).sentence
             == "fitloop-predictor-a refuses v-2 of project 5-1: a byte differs."
         )
         inspector.answers |= {("fitloop-predictor-a", 8081, "/state"): "no"}
-        assert versions.served_versions(known).sentence == "fitloop-predictor-a does not answer."
+        assert consistency.served_versions(known).sentence == "fitloop-predictor-a does not answer."
         inspector.kube.listed.clear()
-        assert versions.served_versions(known).verdict is Verdict.FAIL
+        assert consistency.served_versions(known).verdict is Verdict.FAIL
 
 
 class TestStorage:
@@ -245,7 +246,7 @@ class TestStorage:
         said = [check.run(known).verdict for check in storage.CHECKS]
         assert said == [Verdict.OK, Verdict.OK, Verdict.SKIPPED]
         assert list(FileStore(tmp_path).keys()) == []
-        assert clocks.storage_clock(known).verdict is Verdict.SKIPPED
+        assert consistency.storage_clock(known).verdict is Verdict.SKIPPED
 
     def test_little_room_and_a_store_that_refuses(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -357,7 +358,7 @@ class TestStorage:
                 Verdict.FAIL,
             )
             assert "'tidy' takes what begins with '' after 7 days" in found["store: rules"].sentence
-            assert clocks.storage_clock(known).verdict is Verdict.OK
+            assert consistency.storage_clock(known).verdict is Verdict.OK
 
 
 class TestClocks:
@@ -366,7 +367,7 @@ class TestClocks:
     )
     def test_how_far_apart(self, seconds: float, verdict: Verdict) -> None:
         at = datetime.fromtimestamp(1_795_500_000 + seconds, UTC)
-        found = clocks.clock_offset(format_datetime(at, usegmt=True), "the storage", 1_795_500_000.0)
+        found = consistency.clock_offset(format_datetime(at, usegmt=True), "the storage", 1_795_500_000.0)
         assert found.verdict is verdict
         assert ("behind" in found.sentence) is (verdict is Verdict.FAIL)
 
@@ -374,13 +375,15 @@ class TestClocks:
     def test_label_studio(self, tmp_path: Path) -> None:
         route = respx.head("http://studio.example/health")
         route.respond(headers={"Date": format_datetime(datetime.now(UTC), usegmt=True)})
-        assert clocks.label_studio_clock(build_context(tmp_path)).verdict is Verdict.OK
+        assert consistency.label_studio_clock(build_context(tmp_path)).verdict is Verdict.OK
         route.respond()
-        assert "does not say what time it is" in clocks.label_studio_clock(build_context(tmp_path)).sentence
+        assert (
+            "does not say what time it is" in consistency.label_studio_clock(build_context(tmp_path)).sentence
+        )
         route.mock(side_effect=OSError)
         assert (
             "does not answer (no network leads there)"
-            in clocks.label_studio_clock(build_context(tmp_path)).sentence
+            in consistency.label_studio_clock(build_context(tmp_path)).sentence
         )
 
 

@@ -14,7 +14,7 @@ import pytest
 import respx
 from pydantic import SecretStr
 
-from services.cli.checks import backend, label_studio, project, reach, webhook
+from services.cli.checks import label_studio, project, reach, webhook
 from services.cli.checks.context import Context, Location
 from services.cli.checks.finding import Finding, Verdict, run_checks
 from services.core.settings import LabelStudioSettings, Settings, TriggerSettings
@@ -357,6 +357,6 @@ class TestLabelStudio:
 
 
 def test_the_url_is_that_of_the_only_backend(studio: Studio, tmp_path: Path) -> None:
-    assert backend.sole_backend_url(build_context(tmp_path)) == studio.ingress.url
+    assert label_studio.sole_backend_url(build_context(tmp_path)) == studio.ingress.url
     studio.backends.append({"url": "http://other.example"})
-    assert backend.sole_backend_url(build_context(tmp_path)) == ""
+    assert label_studio.sole_backend_url(build_context(tmp_path)) == ""

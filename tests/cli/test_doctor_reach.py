@@ -10,8 +10,15 @@ import pytest
 from pydantic import SecretStr
 
 from services.cli.checks import doors, reach
-from services.cli.checks.address import host_and_path, is_cluster_local, is_private, problem_of, redact_url
-from services.cli.checks.context import Context, Location
+from services.cli.checks.context import (
+    Context,
+    Location,
+    host_and_path,
+    is_cluster_local,
+    is_private,
+    problem_of,
+    redact_url,
+)
 from services.cli.checks.finding import Finding, Verdict, run_checks
 from services.core.settings import AuthSettings
 from tests.support.app import AppWorld

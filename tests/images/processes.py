@@ -24,7 +24,7 @@ PREDICTOR = (
 TRAINER = (
     *_ADAPTER,
     "-services.cli.checks.cluster",  # `fitloop doctor` imports these two where there is a cluster
-    "-services.cli.checks.versions",
+    "-services.cli.checks.consistency",
     "services.trainer",
     "services.engine",
     "services.embedded",

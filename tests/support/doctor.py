@@ -14,8 +14,8 @@ from typing import Any
 from pydantic import SecretStr
 
 from services.adapter.routes.auth import MACHINE
-from services.cli.checks.adapters import Adapters
 from services.cli.checks.context import Context, Location
+from services.cli.client import Adapters
 from services.core.settings import AuthSettings, LabelStudioSettings, Settings, StorageSettings
 
 LABEL_STUDIO_URL = "http://studio.example"

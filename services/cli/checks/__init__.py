@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from services.cli.checks import clocks, doors, label_studio, project, reach, storage, webhook
+from services.cli.checks import consistency, doors, label_studio, project, reach, storage, webhook
 from services.cli.checks.context import Context
 from services.cli.checks.finding import Check, Finding, skipped
 
@@ -17,15 +17,18 @@ def checks_of(context: Context) -> list[list[Check]]:
     return [
         [*label_studio.CHECKS, *project.checks(context), webhook.PRIVATE_ADDRESS],
         [*reach.CHECKS, *doors.CHECKS],
-        [*storage.CHECKS, *clocks.CLOCK_CHECKS],
+        [*storage.CHECKS, *consistency.CLOCK_CHECKS],
         _of_a_cluster() if context.inspector else [Check("cluster", _no_cluster)],
     ]
 
 
 def _of_a_cluster() -> list[Check]:
-    from services.cli.checks import cluster, versions  # `fitloop local` needs no client of Kubernetes
+    from services.cli.checks import (
+        cluster,
+        consistency,  # `fitloop local` needs no client of Kubernetes
+    )
 
-    return [*cluster.CHECKS, *versions.VERSION_CHECKS]
+    return [*cluster.CHECKS, *consistency.VERSION_CHECKS]
 
 
 def _no_cluster(_: Context) -> Finding:

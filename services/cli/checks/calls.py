@@ -8,11 +8,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
-from services.cli.checks.address import is_cluster_local, problem_of
-from services.cli.checks.backend import label_studio_reaches_url
-from services.cli.checks.context import Context, Location
+from services.cli.checks.context import Context, Location, is_cluster_local, problem_of
 from services.cli.checks.finding import Finding, fail, skipped
-from services.cli.checks.label_studio import pod_command
+from services.cli.checks.label_studio import label_studio_reaches_url, pod_command
 from services.core.faults import brief_of
 
 TIMEOUT_SECONDS: Final = 5.0

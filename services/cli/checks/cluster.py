@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import yaml
 
-from services.cli.checks.clocks import kubernetes_clock
+from services.cli.checks.consistency import kubernetes_clock
 from services.cli.checks.context import Context, Location
 from services.cli.checks.finding import Check, Finding, fail, ok, skipped, warn
 from services.cluster.client import Document

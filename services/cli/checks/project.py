@@ -5,10 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
-from services.cli.checks.backend import backend, find_ours, list_backends
 from services.cli.checks.context import Context
 from services.cli.checks.finding import Check, Finding, fail, ok, skipped, warn
-from services.cli.checks.label_studio import reason_to_skip
+from services.cli.checks.label_studio import backend, find_ours, list_backends, reason_to_skip
 from services.cli.checks.webhook import event, webhook
 from services.core.errors import LabelStudioError, Missing, NoLabelSpace
 from services.core.labels import parse_label_space

@@ -8,8 +8,6 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from services.cli.checks.address import problem_of
-from services.cli.checks.backend import label_studio_reaches_url
 from services.cli.checks.calls import (
     LAPTOP_ADVICE,
     SLOW_ADVICE,
@@ -20,8 +18,9 @@ from services.cli.checks.calls import (
     send,
     without_credentials,
 )
-from services.cli.checks.context import Context, Location
+from services.cli.checks.context import Context, Location, problem_of
 from services.cli.checks.finding import Check, Finding, fail, ok, skipped, warn
+from services.cli.checks.label_studio import label_studio_reaches_url
 
 HEALTH_SECONDS: Final = 1.0
 SETUP_SECONDS: Final = 3.0

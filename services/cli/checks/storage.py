@@ -6,8 +6,7 @@ import secrets
 import shutil
 from typing import Final
 
-from services.cli.checks.address import is_cluster_local
-from services.cli.checks.context import Context, Location
+from services.cli.checks.context import Context, Location, is_cluster_local
 from services.cli.checks.finding import Check, Finding, fail, ok, skipped, warn
 from services.cli.checks.label_studio import pod_command
 from services.core.errors import StoreError

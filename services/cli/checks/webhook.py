@@ -10,11 +10,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from services.cli.checks.address import host_and_path, is_private, problem_of
-from services.cli.checks.backend import find_ours, label_studio_reaches_url, list_backends
-from services.cli.checks.context import Context, Location
+from services.cli.checks.context import Context, Location, host_and_path, is_private, problem_of
 from services.cli.checks.finding import Check, Finding, fail, ok, skipped, warn
-from services.cli.checks.label_studio import pod_command
+from services.cli.checks.label_studio import find_ours, label_studio_reaches_url, list_backends, pod_command
 from services.core.advice import AUTH_ADVICE, URL_ADVICE
 from services.core.errors import LabelStudioError
 
