@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from services import __version__
-from services.cli import adapter, admin, doctor, gc, local, models
+from services.cli import adapter, admin, bucket, doctor, local
 from services.core.errors import FitloopError
 
 app = typer.Typer(
@@ -25,8 +25,8 @@ app = typer.Typer(
 local.register(app)
 adapter.register(app)
 admin.register(app)
-models.register_models(app)
-gc.register_gc(app)
+bucket.register_models(app)
+bucket.register_gc(app)
 doctor.register(app)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from services.cli.ports import listen
+from services.core.errors import BadConfig
 
 if TYPE_CHECKING:
     import uvicorn
@@ -23,11 +23,35 @@ if TYPE_CHECKING:
 
     from services.core.connections import Bounds
 
+
+def listen(host: str, port: int, option: str = "--port") -> socket.socket:
+    """A socket at the port; 0 takes a free one. Raises BadConfig."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise BadConfig(
+            f"{host!r} is no address of this machine ({error.strerror or error}): try --host 127.0.0.1."
+        ) from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise BadConfig(
+            f"Port {port} of {host} cannot be used ({error.strerror}): stop what listens there, or choose another "
+            f"one with {option} {min(port + 1, 65535)}."
+        ) from error
+    return listener
+
+
 _EVERYWHERE = "0.0.0.0"  # noqa: S104  # a pod's port
+
 _PROXIES = (
     "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,100.64.0.0/10,169.254.0.0/16,127.0.0.0/8,fc00::/7,fe80::/10,::1"
 )
 """Who may say by X-Forwarded-* for whom and by which scheme an ingress called; uvicorn's FORWARDED_ALLOW_IPS names others."""
+
 _GRACE_SECONDS = 20
 """For requests that are being answered at the end."""
 

@@ -4,19 +4,68 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from services.cli.tables import print_table
 from services.core.errors import BadRequest
 
 if TYPE_CHECKING:
     from services.cli.client import AdapterClient
 
+_GAP = "  "
+
+_NOTHING = "-"
+"""For an empty cell, so that columns can be told apart by blanks."""
+
+
+def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print them as whoever reads stdout wants them."""
+    if sys.stdout.isatty():
+        _ruled(head, rows)
+    else:
+        typer.echo(format_table(head, rows))
+
+
+def format_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Aligned columns without rules, never wrapped or cut. Pure."""
+    from rich.cells import cell_len
+
+    lines = [
+        [" ".join(cell.split()) or _NOTHING for cell in row] for row in ([one.upper() for one in head], *rows)
+    ]
+    widths = [max(cell_len(cell) for cell in column) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        _GAP.join(
+            cell + " " * (width - cell_len(cell)) for cell, width in zip(line, widths, strict=True)
+        ).rstrip()
+        for line in lines
+    )
+
+
+def _ruled(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    found = Table(box=box.SIMPLE_HEAD)
+    found.add_column(head[0], no_wrap=True)  # a name that is to be copied; sentences give way
+    for title in head[1:]:
+        found.add_column(title, overflow="fold")
+    for row in rows:
+        found.add_row(*(escape(cell) for cell in row))
+    Console().print(found)
+
+
 Project = Annotated[int, typer.Argument(help="The project's id in Label Studio.", min=1)]
+
 Url = Annotated[str, typer.Option(envvar="FITLOOP_URL", help="Address of the running `fitloop local`.")]
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
 DEFAULT_URL = "http://127.0.0.1:9090"
 
 _ACTIONS = {

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from services.cli.ports import listen
+from services.cli.adapter import listen
 
 if TYPE_CHECKING:
     import uvicorn

@@ -20,7 +20,7 @@ from services.adapter import metrics as adapter
 from services.adapter.gauges import exposition
 from services.adapter.metrics import leader
 from services.adapter.metrics.names import OTHER
-from services.cli.generated import write_or_check
+from services.cli.reference import write_or_check
 from services.cluster import metrics as cluster
 from services.core import metrics as core
 from services.engine import metrics as engine

@@ -4,14 +4,33 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable, Sequence
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from services.cli.generated import write_or_check
 from services.core.settings import GROUPS, variables
+
+
+def write_or_check(arguments: Sequence[str], module: str, example: str, page: Callable[[], str]) -> int:
+    """Write the page, or with --check compare it: 1 where it is stale, 2 for wrong usage."""
+    paths = [Path(argument) for argument in arguments if argument != "--check"]
+    if len(paths) != 1:
+        print(f"Usage: python -m {module} [--check] {example}", file=sys.stderr)
+        return 2
+    (path,), text = paths, page()
+    if "--check" not in arguments:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return 0
+    if path.is_file() and path.read_text(encoding="utf-8") == text:
+        return 0
+    print(f"{path} is not what the code says: run `make docs` and commit it.", file=sys.stderr)
+    return 1
+
 
 _HEAD = """\
 # Configuration
@@ -26,6 +45,7 @@ variables set the same thing, the first that is named here is used, and the log 
 `fitloop local` also takes `--host`, `--port` and `--data`. The commands that speak to it (`fitloop status`, `train`, …) read
 its address from `FITLOOP_URL` (`http://127.0.0.1:9090`), and `BASIC_AUTH_USER` and `BASIC_AUTH_PASS` as below.
 """
+
 _UNSET_WORDS = {"workers": "one for each core"}
 """What stands for a default that is computed at start."""
 

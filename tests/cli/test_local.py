@@ -15,8 +15,8 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from services.cli.adapter import listen
 from services.cli.local import _check_exposure, _default_host, warnings
-from services.cli.ports import listen
 from services.core.errors import BadConfig
 from services.core.settings import AuthSettings, LabelStudioSettings, Settings
 from tests.support.waiting import eventually

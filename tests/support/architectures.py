@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from services.cli.generated import write_or_check
+from services.cli.reference import write_or_check
 from services.core.domain import Method
 from services.core.errors import BadConfig
 from services.engine.loader import load_model
