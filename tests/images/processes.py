@@ -23,8 +23,7 @@ PREDICTOR = (
 )
 TRAINER = (
     *_ADAPTER,
-    "-services.cli.checks.cluster",  # `fitloop doctor` imports these two where there is a cluster
-    "-services.cli.checks.consistency",
+    "-services.cli.checks.cluster",  # `fitloop doctor` imports it where there is a cluster
     "services.trainer",
     "services.engine",
     "services.embedded",

@@ -7,7 +7,7 @@ import ssl
 import time
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 
@@ -15,13 +15,15 @@ from services import __version__
 from services.cli.checks import label_studio, storage
 from services.cli.checks.context import Context, Location
 from services.cli.checks.finding import Check, Finding, fail, ok, skipped, warn
-from services.cluster.client import Document
 from services.core.domain import Serving
 from services.core.errors import FitloopError
 from services.core.faults import brief_of
 from services.core.labelstudio.wire import CA_FILE
 from services.core.registry import Registry
 from services.core.tls import trusting
+
+if TYPE_CHECKING:  # `fitloop local` needs no client of Kubernetes
+    from services.cluster.client import Document
 
 _FINE: Final = 3.0
 """A `Date` is in whole seconds, and it takes a moment to come."""
