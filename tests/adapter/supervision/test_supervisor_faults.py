@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from services.adapter.training.history import Record
+from services.adapter.training.trigger import NEVER_AGAIN
 from services.core.annotations import why_not_trainable
 from services.core.domain import Action, RunState, Snapshot
 from services.core.errors import LabelStudioUnreachable, StoreError
@@ -220,12 +221,10 @@ class AnyLife(RuleBasedStateMachine):
         """Once it is quiet, enough new labels have had their run."""
         world = self.world
         world.label_studio.down = None
-        for _ in range(12):
-            for run in self.active:
-                world.train(run)
-                world.end(run)
-            world.settle(2)
-            world.tick(4_000.0)
+        self._let_runs_end()
+        if self._last_run_waits_for_labels():
+            world.label_studio.label_many(1)
+            self._let_runs_end()
         there = {
             str(number): sign
             for number, row in world.label_studio.tasks[1].items()
@@ -242,6 +241,20 @@ class AnyLife(RuleBasedStateMachine):
         assert not set(taken.labels) - set(world.label_studio.labels[1])
         assert not self.active
         assert world.inbox.commands() == []
+
+    def _let_runs_end(self) -> None:
+        for _ in range(12):
+            for run in self.active:
+                self.world.train(run)
+                self.world.end(run)
+            self.world.settle(2)
+            self.world.tick(4_000.0)
+
+    def _last_run_waits_for_labels(self) -> bool:
+        """Whether it failed in a way that the same labels would repeat."""
+        launches = [self.world.launcher.observe(name) for name in self.world.runs.names(1)]
+        last = launches[-1] if launches else None
+        return bool(last and last.outcome is RunState.FAILED and last.attempts[-1].exit_code in NEVER_AGAIN)
 
     def _last_snapshot(self) -> Snapshot:
         seen = [(name, self.world.launcher.observe(name)) for name in self.world.runs.names(1)]
