@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-cluster lint bench docs images clean
+.PHONY: help demo test test-cluster lint lint-style lint-types lint-imports bench docs images clean
 
 LABEL_STUDIO_VERSION := 1.23.2
 LABEL_STUDIO := .ls-venv/bin/label-studio
@@ -28,29 +28,39 @@ help:  ## this list
 	@echo
 	@echo "  ONCE=1         make demo: end by itself, and fail if the model did not get better"
 	@echo "  FAST=1         make test: without Label Studio"
+	@echo "  PROCESSES=...  make test: how many processes run tests (3)"
 	@echo "  BUILD_ARGS=... make images: arguments of docker build; IMAGE_PREFIX, TAG and DOCKER as well"
 	@echo "  PYTHON=...     the Python (3.11 to 3.13) that makes the environments"
 
 demo: .venv/.stamp .ls-venv/.stamp  ## labels in a real Label Studio become better suggestions
 	@FITLOOP_LABEL_STUDIO="$(CURDIR)/$(LABEL_STUDIO)" ONCE="$(ONCE)" $(BIN)/python -m demo
 
+# Three processes: two of them begin with the tests that share a Label Studio or a cluster, which mostly wait (tests/conftest.py).
+PROCESSES ?= 3
 test: lint $(if $(FAST),,.ls-venv/.stamp)  ## all checks: lint, generated docs, tests, coverage
 	@echo "== docs: are docs/configuration.md and docs/metrics.md what the code says?"
 	@$(BIN)/python -m services.cli.reference --check docs/configuration.md
 	@$(BIN)/python -m services.cli.metrics_reference --check docs/metrics.md
 	@echo "== tests$(if $(FAST), (without Label Studio))"
 	@$(if $(FAST),,FITLOOP_LABEL_STUDIO="$(CURDIR)/$(LABEL_STUDIO)") $(BIN)/python -m pytest \
-		$(if $(FAST),-m "not labelstudio and not wide" -n 2,-m "not wide") --cov --cov-report=term
+		-m "not wide$(if $(FAST), and not labelstudio)" -n $(PROCESSES) --dist loadgroup --no-loadscope-reorder \
+		--cov --cov-report=term
 
 test-cluster: .venv/.stamp .ls-venv/.stamp  ## every profile and fault on the cluster of KUBECONFIG (about 40 minutes)
 	@FITLOOP_LABEL_STUDIO="$(CURDIR)/$(LABEL_STUDIO)" $(BIN)/python -m pytest tests/e2e tests/chart tests/cluster -m cluster
 
-lint: .venv/.stamp  ## style (ruff), types (mypy) and the arrow (import-linter)
+lint: lint-style lint-types lint-imports  ## style (ruff), types (mypy) and layers (import-linter)
+
+lint-style: .venv/.stamp
 	@echo "== ruff"
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
+
+lint-types: .venv/.stamp
 	@echo "== mypy"
 	@$(BIN)/mypy
+
+lint-imports: .venv/.stamp
 	@echo "== import-linter"
 	@$(BIN)/lint-imports --no-logo
 

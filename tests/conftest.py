@@ -1,6 +1,7 @@
-"""What all tests share: property tests have no deadline, because on a busy machine any example may take a second.
+"""Shared by all tests: property tests without a deadline, no secrets left behind, and which tests share a process.
 
-No test's secrets are struck out of another's sentences.
+`make test` runs three processes. Tests that share a server stay together and start first, because they take longest and
+mostly wait; all others are spread one by one.
 """
 
 from __future__ import annotations
@@ -20,3 +21,23 @@ settings.load_profile("fitloop")
 def _no_secrets() -> Iterator[None]:
     yield
     keep_secrets(())
+
+
+SHARED = ("labelstudio", "cluster")
+"""Marks of tests that share a server: those of one mark run in one process, in order."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Group the tests that share a server, and put them first where several processes run."""
+    for item in items:
+        group = next((mark for mark in SHARED if item.get_closest_marker(mark)), None)
+        if group and not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(group))
+    if config.getoption("dist", "no") == "loadgroup":
+        items.sort(key=_start_order)
+
+
+def _start_order(item: pytest.Item) -> int:
+    group = item.get_closest_marker("xdist_group")
+    return SHARED.index(group.args[0]) if group and group.args[0] in SHARED else len(SHARED)

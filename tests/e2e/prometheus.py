@@ -94,7 +94,7 @@ class Prometheus:
     server: Server | None = None
 
     def __enter__(self) -> Self:
-        config, port = self.folder / "prometheus.yml", free_port(29095)
+        config, port = self.folder / "prometheus.yml", free_port(0)
         self.folder.mkdir(parents=True, exist_ok=True)
         config.write_text(yaml.safe_dump({"scrape_configs": self.jobs}))
         command = [
