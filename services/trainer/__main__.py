@@ -29,7 +29,7 @@ from services.core.runs import Runs
 from services.core.settings import Settings
 from services.core.store import ObjectStore
 from services.trainer.checkpoints import Checkpoints
-from services.trainer.group import Gang, Group, join, place
+from services.trainer.group import Distributed, Single, join, rank_and_world_size
 from services.trainer.hardware import check_gpus, mind_the_quota
 from services.trainer.loading import Loading, leave
 from services.trainer.preemption import Stop
@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stop = Stop()
     stop.listen()
     try:
-        leads = place()[0] == 0
+        leads = rank_and_world_size()[0] == 0
         store, name = parse_run_url(given.run)
         runs = Runs(store if leads else ReadOnlyStore(store))
         request, status = read_request(runs, name), first_status(runs, name)
@@ -115,7 +115,7 @@ def _work(store: ObjectStore, request: RunRequest, progress: Progress, stop: Sto
             "attempt": progress.status.attempt,
         }
         configure(settings.logging, hidden=settings.secrets(), always=ids)
-        if place()[0] == 0:  # its clock is everybody's: the others end when it says so
+        if rank_and_world_size()[0] == 0:  # its clock is everybody's: the others end when it says so
             stop.allow(settings.training.run_seconds)
             tracing.configure(settings.tracing, "trainer")
         if settings.training.require_gpu:
@@ -125,8 +125,8 @@ def _work(store: ObjectStore, request: RunRequest, progress: Progress, stop: Sto
             structlog.contextvars.bind_contextvars(rank=group.rank)
         with scratch(), tracing.span("run", ids, parent=request.traceparent):
             train(_run(store, request, settings, progress, stop, group))
-        if isinstance(group, Gang) and not group.leads:
-            group.follow(stop)
+        if isinstance(group, Distributed) and not group.leads:
+            group.wait_for_leader(stop)
             return Ended(
                 RunState.PREEMPTED, Preempted.exit_code, None
             )  # unless rank 0's status says otherwise
@@ -152,7 +152,7 @@ def _run(
     settings: Settings,
     progress: Progress,
     stop: Stop,
-    group: Group,
+    group: Single,
 ) -> Run:
     patient = PatientStore(store, stop)
     labels = LabelStudio(settings.label_studio)

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-_PATIENCE = timedelta(hours=12)
+_CONTROL_TIMEOUT = timedelta(hours=12)
 """For what rank 0 does alone: a dead peer is noticed at once, a slow one is the run's own time limit's business."""
-_GRADIENTS = timedelta(minutes=10)
+_GRADIENT_TIMEOUT = timedelta(minutes=10)
 """For gradients, which all have at the same moment."""
-_LOOK_SECONDS = 0.02
+_POLL_SECONDS = 0.02
 _ON, _LATE, _ASKED = 0, 1, 2
 
 
@@ -43,7 +43,7 @@ class PeerLost(Preempted):
         )
 
 
-def place() -> tuple[int, int]:
+def rank_and_world_size() -> tuple[int, int]:
     """This process's rank and how many there are. Raises BadConfig."""
     try:
         rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
@@ -54,7 +54,7 @@ def place() -> tuple[int, int]:
     return rank, size
 
 
-class Group:
+class Single:
     """One process alone: every agreement is with itself."""
 
     rank = 0
@@ -75,26 +75,26 @@ class Group:
     def check_same(self, data: bytes, what: str, stop: Stop) -> None:
         """Raises Preempted where not all have the same."""
 
-    def share(self, model: nn.Module) -> None:
+    def broadcast_weights(self, model: nn.Module) -> None:
         """Give everybody rank 0's weights. Raises PeerLost."""
 
-    def add_gradients(self, model: nn.Module, loss: torch.Tensor) -> torch.Tensor:  # noqa: ARG002 - as above
+    def reduce_gradients(self, model: nn.Module, loss: torch.Tensor) -> torch.Tensor:  # noqa: ARG002 - as above
         """Make each gradient the sum of all; the losses' sum. Raises PeerLost."""
         return loss
 
-    def total(self, array: Floats) -> Floats:
+    def reduce(self, array: Floats) -> Floats:
         """The sum of all arrays, which are of one shape. Raises PeerLost."""
         return array
 
-    def end(self, stop: Stop) -> FitloopError | None:
+    def stop_reason(self, stop: Stop) -> FitloopError | None:
         """Why all end now: any was asked to, or rank 0's time is up. Raises PeerLost."""
         return stop.why()
 
 
-ALONE = Group()
+SINGLE = Single()
 
 
-class Gang(Group):
+class Distributed(Single):
     """One of several processes, over torch.distributed; made by `join`."""
 
     def __init__(self, rank: int, size: int) -> None:
@@ -103,9 +103,9 @@ class Gang(Group):
 
         self.rank, self.size = rank, size
         self._dist: Any = dist
-        with _lost():
-            dist.init_process_group("gloo", timeout=_PATIENCE)
-            self._gradients = dist.new_group(backend="nccl", timeout=_GRADIENTS) if _on_gpu() else None
+        with _detect_lost_peer():
+            dist.init_process_group("gloo", timeout=_CONTROL_TIMEOUT)
+            self._gradients = dist.new_group(backend="nccl", timeout=_GRADIENT_TIMEOUT) if _on_gpu() else None
 
     def barrier(self, stop: Stop) -> None:
         """See Group; so are all others."""
@@ -128,54 +128,54 @@ class Gang(Group):
         """See Group."""
         mine = hashlib.sha256(data).digest()
         theirs = self.broadcast(mine, stop)
-        if self.total(np.array([mine != theirs], np.float32)).any():
+        if self.reduce(np.array([mine != theirs], np.float32)).any():
             raise Preempted(
                 f"The processes of this run do not have the same {what}, because somebody changed them meanwhile: it is "
                 "started again."
             )
 
-    def share(self, model: nn.Module) -> None:
+    def broadcast_weights(self, model: nn.Module) -> None:
         """See Group."""
-        with _lost():
+        with _detect_lost_peer():
             for tensor in model.state_dict().values():
                 self._dist.broadcast(tensor, 0, group=self._gradients)
 
-    def add_gradients(self, model: nn.Module, loss: torch.Tensor) -> torch.Tensor:
+    def reduce_gradients(self, model: nn.Module, loss: torch.Tensor) -> torch.Tensor:
         """See Group. Each process has gradients for the same weights."""
         import torch
 
         gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
         flat = torch.cat([*(one.reshape(-1) for one in gradients), loss.detach().reshape(1)])
-        with _lost():
+        with _detect_lost_peer():
             self._dist.all_reduce(flat, group=self._gradients)
         for one, summed in zip(gradients, flat[:-1].split([one.numel() for one in gradients]), strict=True):
             one.copy_(summed.view_as(one))
         return flat[-1]
 
-    def total(self, array: Floats) -> Floats:
+    def reduce(self, array: Floats) -> Floats:
         """See Group."""
         import torch
 
         summed = torch.from_numpy(array.copy())
-        with _lost():
+        with _detect_lost_peer():
             self._dist.all_reduce(summed)
         found: Floats = summed.numpy()
         return found
 
-    def end(self, stop: Stop) -> FitloopError | None:
+    def stop_reason(self, stop: Stop) -> FitloopError | None:
         """See Group. Over gloo, where a dead peer is noticed at once, so that nobody waits for it in nccl."""
         import torch
 
         mine = stop.why()
         code = _ON if mine is None else _ASKED if isinstance(mine, Preempted) else _LATE
         worst = torch.tensor([code])
-        with _lost():
+        with _detect_lost_peer():
             self._dist.all_reduce(worst, op=self._dist.ReduceOp.MAX)
         if int(worst) == _ASKED:
             return Preempted("The run was asked to end and is continued when it is started again.")
         return (mine or OutOfTime("It took longer than it may.")) if int(worst) == _LATE else None
 
-    def follow(self, stop: Stop) -> None:
+    def wait_for_leader(self, stop: Stop) -> None:
         """Of a process that does not lead, at its end: wait until rank 0 has ended. Raises Preempted when asked to end."""
         try:
             self.broadcast(b"", stop)
@@ -184,22 +184,22 @@ class Gang(Group):
 
     def _wait(self, begin: Callable[[], Any], stop: Stop) -> None:
         """Not blocking: a signal is heard meanwhile, however long the others take."""
-        with _lost():
+        with _detect_lost_peer():
             work = begin()
             while not work.is_completed():
                 stop.check()
-                time.sleep(_LOOK_SECONDS)
+                time.sleep(_POLL_SECONDS)
             work.wait()
 
 
-def join() -> Group:
+def join() -> Single:
     """The group that the environment names, once all of it is there. Raises BadConfig, PeerLost."""
-    rank, size = place()
+    rank, size = rank_and_world_size()
     if size == 1:
-        return ALONE
+        return SINGLE
     if _on_gpu():
-        _take_gpu()
-    return Gang(rank, size)
+        _select_gpu()
+    return Distributed(rank, size)
 
 
 def _on_gpu() -> bool:
@@ -208,7 +208,7 @@ def _on_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def _take_gpu() -> None:
+def _select_gpu() -> None:
     import torch
 
     local, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
@@ -220,7 +220,7 @@ def _take_gpu() -> None:
 
 
 @contextmanager
-def _lost() -> Iterator[None]:
+def _detect_lost_peer() -> Iterator[None]:
     """What torch.distributed raises when a peer is gone, or never came."""
     try:
         yield

@@ -24,7 +24,7 @@ from services.engine.batches import plan
 from services.trainer.arrays import Floats, Rows
 from services.trainer.checkpoints import PartCheckpoint
 from services.trainer.features import padded
-from services.trainer.group import ALONE, Group, PeerLost
+from services.trainer.group import SINGLE, PeerLost, Single
 from services.trainer.preemption import Stop
 from services.trainer.progress import Progress
 from services.trainer.recipe import Recipe
@@ -94,7 +94,7 @@ def train(
     checkpoint: PartCheckpoint,
     progress: Progress,
     stop: Stop,
-    group: Group = ALONE,
+    group: Single = SINGLE,
 ) -> None:
     """Train `model`, which maps (ids, mask) to logits, in place; continues from the part's checkpoint where there is one.
 
@@ -108,7 +108,7 @@ def train(
         torch.manual_seed(
             hash((recipe.seed, group.rank, first))
         )  # other weights drop out than those of rank 0
-    group.share(model)
+    group.broadcast_weights(model)
     progress.stage(f"fine-tuning {checkpoint.part}", steps=len(batches), done=first)
     model.train()
     texts, done, started = 0, first, time.perf_counter()
@@ -128,7 +128,7 @@ def train(
                 )
             texts += len(rows)
             progress.step(done, lost, texts / (time.perf_counter() - started))
-            end = group.end(stop)
+            end = group.stop_reason(stop)
             if group.leads and (isinstance(end, Preempted) or checkpoint.due()):
                 checkpoint.save(model, optimiser, done)
             if end:
@@ -146,7 +146,7 @@ def _gradients_of(
     targets: Rows,
     pad_id: int,
     rows: Sequence[int],
-    group: Group,
+    group: Single,
 ) -> torch.Tensor:
     """Leave the gradient of the batch's mean loss in the model; that loss. Raises PeerLost."""
     device = next(model.parameters()).device
@@ -160,7 +160,7 @@ def _gradients_of(
     with precision(device):
         loss = share * cross_entropy(model(tokens.to(device), mask.to(device)), truth)
     loss.backward()
-    return group.add_gradients(model, loss)
+    return group.reduce_gradients(model, loss)
 
 
 def logits_of(

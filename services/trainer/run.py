@@ -17,7 +17,7 @@ from services.core.registry import Registry
 from services.core.runs import Runs, version_name
 from services.core.store import ObjectStore, open_store
 from services.trainer.dataset import Dataset, build_dataset, check_trainable
-from services.trainer.group import ALONE, Group
+from services.trainer.group import SINGLE, Single
 from services.trainer.preemption import Stop
 from services.trainer.progress import Progress
 
@@ -48,7 +48,7 @@ class Run:
     progress: Progress
     stop: Stop
     checkpoint_seconds: float = 60.0
-    group: Group = ALONE
+    group: Single = SINGLE
 
     @property
     def name(self) -> str:

@@ -14,7 +14,7 @@ from services.core.domain import Method, Parameters
 from services.trainer.arrays import Flags, Floats, Rows
 from services.trainer.dataset import Dataset
 from services.trainer.features import Features
-from services.trainer.group import ALONE, Group
+from services.trainer.group import SINGLE, Single
 from services.trainer.preemption import Stop
 from services.trainer.progress import Progress
 
@@ -36,7 +36,7 @@ class Work:
     progress: Progress
     stop: Stop
     checkpoints: Checkpoints
-    group: Group = ALONE
+    group: Single = SINGLE
 
 
 @dataclass(frozen=True, slots=True)

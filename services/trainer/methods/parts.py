@@ -129,4 +129,4 @@ def _answers(work: Work, model: nn.Module, wanted: Flags) -> Floats:
     found[group.rank :: group.size] = logits_of(
         model, ids, labels, work.base.pad_id, work.stop, padded_rows=work.base.padded
     )
-    return group.total(found)
+    return group.reduce(found)
