@@ -24,14 +24,14 @@ from services.core.settings.models import cores
 from services.trainer.run import parse_run_url
 
 _TRAINER = ("-P", "-m", "services.trainer")
-_PATIENCE_SECONDS = 600
+_SHUTDOWN_SECONDS = 600
 """For processes that were asked to end: the pod's own grace period is shorter, and ends them all."""
-_MEET_SECONDS = 900
+_RENDEZVOUS_SECONDS = 900
 """For the other pods to come."""
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class Topology:
     """Which processes there are."""
 
     processes: int
@@ -57,7 +57,7 @@ class Layout:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The wrapper; does not return where one process is enough."""
     try:
-        layout, run, rest = _read(arguments)
+        layout, run, rest = _parse(arguments)
         layout.check()
         if layout.processes * layout.pods == 1:
             os.execv(sys.executable, [sys.executable, *_TRAINER, *rest])  # noqa: S606 - our own program
@@ -76,7 +76,7 @@ def is_done(run: str) -> bool:
     return status is not None and status.state is RunState.DONE
 
 
-def launch(layout: Layout, run: str, arguments: Sequence[str]) -> int:
+def launch(layout: Topology, run: str, arguments: Sequence[str]) -> int:
     """Start this pod's processes and wait for them all; the exit code. Raises Preempted where the others do not come."""
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -85,9 +85,9 @@ def launch(layout: Layout, run: str, arguments: Sequence[str]) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // layout.processes)))
     os.environ.setdefault("PYTHONUNBUFFERED", "1")
     try:
-        elastic_launch(config_of(layout, run), sys.executable)(*_TRAINER, *arguments)
+        elastic_launch(launch_config(layout, run), sys.executable)(*_TRAINER, *arguments)
     except ChildFailedError as error:
-        return code_of(error.get_first_failure()[1].exitcode)
+        return shell_exit_code(error.get_first_failure()[1].exitcode)
     except SignalException as error:
         sys.stderr.write(f"The run was asked to end ({error.sigval.name}).\n")
         return Preempted.exit_code
@@ -98,11 +98,11 @@ def launch(layout: Layout, run: str, arguments: Sequence[str]) -> int:
     return 0
 
 
-def config_of(layout: Layout, run: str) -> Any:
+def launch_config(layout: Topology, run: str) -> Any:
     """A LaunchConfig of torch: no restarts, for whoever started the pod does that."""
     from torch.distributed.launcher.api import LaunchConfig
 
-    static: dict[str, Any] = {"rank": layout.pod, "timeout": _MEET_SECONDS}
+    static: dict[str, Any] = {"rank": layout.pod, "timeout": _RENDEZVOUS_SECONDS}
     several = layout.pods > 1
     return LaunchConfig(
         min_nodes=layout.pods,
@@ -116,16 +116,16 @@ def config_of(layout: Layout, run: str) -> Any:
         monitor_interval=0.1,
         local_addr=None if several else "localhost",
         signals_to_handle="SIGTERM,SIGINT",
-        shutdown_timeout=_PATIENCE_SECONDS,
+        shutdown_timeout=_SHUTDOWN_SECONDS,
     )
 
 
-def code_of(exit_code: int) -> int:
+def shell_exit_code(exit_code: int) -> int:
     """A child's end as a process's own: killed by a signal is 128 and its number, as shells say."""
     return 128 - exit_code if exit_code < 0 else exit_code
 
 
-def _read(arguments: Sequence[str] | None) -> tuple[Layout, str, list[str]]:
+def _parse(arguments: Sequence[str] | None) -> tuple[Topology, str, list[str]]:
     """The layout, the run's URL, and what the trainer is given. Raises BadConfig."""
     defaults = Settings.load().training
     parser = argparse.ArgumentParser("services.trainer.ranks", description="One run by several processes.")
@@ -136,15 +136,15 @@ def _read(arguments: Sequence[str] | None) -> tuple[Layout, str, list[str]]:
     parser.add_argument("--run", required=True, metavar="URL")
     given = [one for one in (sys.argv[1:] if arguments is None else arguments) if one != "--"]
     found, rest = parser.parse_known_args(given)
-    layout = Layout(found.processes, found.pods, found.rank_of_pod, found.rendezvous)
+    layout = Topology(found.processes, found.pods, found.rank_of_pod, found.rendezvous)
     return layout, found.run, ["--run", found.run, *rest]
 
 
-def _end(_number: int, _frame: FrameType | None) -> None:
+def _on_sigterm(_number: int, _frame: FrameType | None) -> None:
     """SIGTERM before torch's launcher listens: by default the first process of a container would not hear it."""
     raise Preempted("The run was asked to end before its processes had met.")
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGTERM, _on_sigterm)
     sys.exit(main())

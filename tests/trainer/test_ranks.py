@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 
 from services.core.domain import Method, RunState, RunStatus
 from services.core.errors import BadConfig
-from services.trainer.ranks import Layout, code_of, config_of, main
+from services.trainer.ranks import Topology, launch_config, main, shell_exit_code
 from tests.support.base_models import build_tiny_base
 from tests.support.trainer import TrainerWorld
 from tests.support.trainer_process import run_in_process, serve_label_studio, trainer_environment
@@ -153,25 +153,25 @@ def test_one_process_in_all_is_the_trainer_itself(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("layout", "said"),
     [
-        (Layout(0, 1, 0, ""), "cannot be"),
-        (Layout(1, 2, 2, "a:1"), "cannot be"),
-        (Layout(1, 2, 0, ""), "is no host:port"),
+        (Topology(0, 1, 0, ""), "cannot be"),
+        (Topology(1, 2, 2, "a:1"), "cannot be"),
+        (Topology(1, 2, 0, ""), "is no host:port"),
     ],
 )
-def test_layouts_that_make_no_sense_are_wrong_settings(layout: Layout, said: str) -> None:
+def test_layouts_that_make_no_sense_are_wrong_settings(layout: Topology, said: str) -> None:
     with pytest.raises(BadConfig, match=said):
         layout.check()
 
 
 def test_pods_meet_at_pod_0_and_one_pod_at_a_free_port() -> None:
-    several = config_of(Layout(2, 3, 1, "pod-0.trainers:29500"), "file:///a/runs/1-1")
+    several = launch_config(Topology(2, 3, 1, "pod-0.trainers:29500"), "file:///a/runs/1-1")
     assert (several.rdzv_endpoint, several.rdzv_configs["rank"]) == ("pod-0.trainers:29500", 1)
     assert (several.min_nodes, several.max_nodes, several.nproc_per_node) == (3, 3, 2)
-    assert config_of(Layout(2, 1, 0, ""), "file:///a/runs/1-1").rdzv_endpoint == "localhost:0"
+    assert launch_config(Topology(2, 1, 0, ""), "file:///a/runs/1-1").rdzv_endpoint == "localhost:0"
 
 
 def test_a_signal_becomes_a_code_as_shells_say_it() -> None:
-    assert [code_of(code) for code in (-9, -15, 65, 0)] == [137, 143, 65, 0]
+    assert [shell_exit_code(code) for code in (-9, -15, 65, 0)] == [137, 143, 65, 0]
 
 
 def _steps(world: TrainerWorld, run: str) -> int:

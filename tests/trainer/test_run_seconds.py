@@ -51,7 +51,7 @@ def test_of_several_processes_the_first_ones_clock_is_that_of_all(world: Trainer
 
 def test_processes_that_have_not_met_end_at_once() -> None:
     with pytest.raises(Preempted):
-        ranks._end(signal.SIGTERM, None)
+        ranks._on_sigterm(signal.SIGTERM, None)
 
 
 def _ended(line: list[str], given: dict[str, str]) -> int:
