@@ -33,7 +33,7 @@ from services.trainer.group import Distributed, Single, join, rank_and_world_siz
 from services.trainer.hardware import check_gpus, mind_the_quota
 from services.trainer.loading import Loading, leave
 from services.trainer.preemption import Stop
-from services.trainer.printed import Printed
+from services.trainer.printed import LogTail
 from services.trainer.progress import Progress, first_status
 from services.trainer.run import (
     Origin,
@@ -92,23 +92,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FitloopError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
-    printed = Printed(runs, name)
+    printed = LogTail(runs, name)
     with (
-        printed.listening(),
+        printed.capturing(),
         Progress(runs, status) as progress,
         closing(tracing),
     ):
-        progress.printed = printed if given.keep_log else None
+        progress.log_tail = printed if given.keep_log else None
         ended = _work(runs.store, request, progress, stop, printed)
         return _end(progress, ended) if leads else _follow(runs, name, ended)
 
 
-def _work(store: ObjectStore, request: RunRequest, progress: Progress, stop: Stop, printed: Printed) -> Ended:
+def _work(store: ObjectStore, request: RunRequest, progress: Progress, stop: Stop, printed: LogTail) -> Ended:
     """All that is between the first status and the last."""
     try:
         settings = Settings.load()
         if settings.training.keep_log:
-            progress.printed = printed
+            progress.log_tail = printed
         ids: dict[str, int | str] = {
             "run": request.run,
             "project": request.project_id,

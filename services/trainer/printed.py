@@ -19,14 +19,14 @@ from services.core.errors import StoreError
 from services.core.runs import Runs
 
 LINES = 200
-_LONGEST_LINE = 2_000
+_MAX_LINE = 2_000
 """Characters of a line that are kept."""
-_SECONDS = 3.0
+_FLUSH_SECONDS = 3.0
 """Between two writes of log.txt."""
 
 
 @dataclass
-class Printed:
+class LogTail:
     """The last lines. `keep` is called from one thread, lines come from any."""
 
     runs: Runs
@@ -35,10 +35,10 @@ class Printed:
     _rest: str = ""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _changed: bool = False
-    _kept_at: float = 0.0
+    _flushed_at: float = 0.0
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
+    def capturing(self) -> Iterator[None]:
         """Hear what is written to stderr, which gets it as before."""
         with suppress(StoreError):  # what an earlier process said is worth no failure
             self._lines.extend(self.runs.log(self.run).splitlines())
@@ -48,20 +48,20 @@ class Printed:
         finally:
             sys.stderr = before
 
-    def hear(self, text: str) -> None:
+    def feed(self, text: str) -> None:
         """Some characters more."""
         with self._lock:
             *lines, self._rest = (self._rest + text).split("\n")
-            self._lines.extend(_as_seen(line) for line in lines)
+            self._lines.extend(_final_state(line) for line in lines)
             self._changed = self._changed or bool(lines)
 
-    def keep(self, *, now: bool = False) -> None:
+    def flush(self, *, now: bool = False) -> None:
         """Write log.txt where lines have come, every few seconds, or `now`. Raises StoreError."""
-        if not self._changed or not (now or time.monotonic() - self._kept_at >= _SECONDS):
+        if not self._changed or not (now or time.monotonic() - self._flushed_at >= _FLUSH_SECONDS):
             return
         with self._lock:
             text, self._changed = "".join(f"{line}\n" for line in self._lines), False
-        self._kept_at = time.monotonic()
+        self._flushed_at = time.monotonic()
         try:
             self.runs.store.write(f"runs/{self.run}/log.txt", text.encode())
         except StoreError:
@@ -72,12 +72,12 @@ class Printed:
 class _Tee(io.TextIOBase):
     """stderr, and somebody who hears it."""
 
-    def __init__(self, stderr: TextIO, printed: Printed) -> None:
+    def __init__(self, stderr: TextIO, printed: LogTail) -> None:
         self._stderr = stderr
         self._printed = printed
 
     def write(self, text: str) -> int:
-        self._printed.hear(text)
+        self._printed.feed(text)
         return self._stderr.write(text)
 
     def flush(self) -> None:
@@ -90,6 +90,6 @@ class _Tee(io.TextIOBase):
         return self._stderr.fileno()
 
 
-def _as_seen(line: str) -> str:
+def _final_state(line: str) -> str:
     """A line as a person would see it: of a progress bar, the last state."""
-    return line.rstrip("\r").rpartition("\r")[2][:_LONGEST_LINE]
+    return line.rstrip("\r").rpartition("\r")[2][:_MAX_LINE]

@@ -23,7 +23,7 @@ from services.core.errors import StoreError
 from services.core.runs import Runs
 from services.core.spans import Span
 from services.trainer.preemption import Stop
-from services.trainer.printed import Printed
+from services.trainer.printed import LogTail
 from services.trainer.stores import patiently
 from services.trainer.usage import measured
 
@@ -49,7 +49,7 @@ class Progress:
 
     runs: Runs
     status: RunStatus
-    printed: Printed | None = None
+    log_tail: LogTail | None = None
     """What is kept as log.txt; None: nothing, or somebody else does."""
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _turn: threading.Condition = field(default_factory=threading.Condition)
@@ -178,8 +178,8 @@ class Progress:
 
     def _write_log(self, *, now: bool = False) -> bool:
         try:
-            if self.printed is not None:
-                self.printed.keep(now=now)
+            if self.log_tail is not None:
+                self.log_tail.flush(now=now)
         except StoreError as error:
             log.warning("log not kept", error=str(error))
             return False

@@ -10,7 +10,7 @@ import pytest
 from services.core.errors import StoreError
 from services.core.runs import Runs
 from services.core.store.files import FileStore
-from services.trainer.printed import LINES, Printed
+from services.trainer.printed import LINES, LogTail
 from tests.support.trainer import TrainerWorld
 from tests.support.trainer_process import run_in_process
 
@@ -24,16 +24,16 @@ def test_the_last_lines_are_kept_after_those_of_an_earlier_process(
 ) -> None:
     runs = Runs(FileStore(tmp_path))
     runs.store.write("runs/1-1/log.txt", b"from before\n")
-    printed = Printed(runs, "1-1")
-    with printed.listening():
+    printed = LogTail(runs, "1-1")
+    with printed.capturing():
         sys.stderr.write("one\ntw")
         sys.stderr.write("o\nhalf a bar\rthe bar\r\nnot yet at its end")
-        printed.keep(now=True)
+        printed.flush(now=True)
         assert log_of(tmp_path) == ["from before", "one", "two", "the bar"]
         sys.stderr.write("\n" + "x\n" * 2 * LINES)
-        printed.keep(now=True)
+        printed.flush(now=True)
     sys.stderr.write("afterwards\n")
-    printed.keep(now=True)
+    printed.flush(now=True)
     assert log_of(tmp_path) == ["x"] * LINES
     assert capsys.readouterr().err.startswith("one\ntwo\n"), "stderr says it as well"
 
@@ -43,28 +43,28 @@ def test_it_is_written_every_few_seconds_and_only_where_lines_have_come(
 ) -> None:
     clock = iter([100.0, 100.0, 101.0, 104.0, 104.0])
     monkeypatch.setattr("services.trainer.printed.time.monotonic", lambda: next(clock))
-    printed = Printed(Runs(FileStore(tmp_path)), "1-1")
-    printed.keep()
+    printed = LogTail(Runs(FileStore(tmp_path)), "1-1")
+    printed.flush()
     assert log_of(tmp_path) == [], "nothing was said"
-    printed.hear("a\n")
-    printed.keep()
-    printed.hear("b\n")
-    printed.keep()
+    printed.feed("a\n")
+    printed.flush()
+    printed.feed("b\n")
+    printed.flush()
     assert log_of(tmp_path) == ["a"]
-    printed.keep()
+    printed.flush()
     assert log_of(tmp_path) == ["a", "b"]
 
 
 def test_a_store_that_fails_keeps_the_lines_for_the_next_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    printed = Printed(Runs(FileStore(tmp_path)), "1-1")
-    printed.hear("a\n")
+    printed = LogTail(Runs(FileStore(tmp_path)), "1-1")
+    printed.feed("a\n")
     with monkeypatch.context() as patch:
         patch.setattr(FileStore, "write", _full)
         with pytest.raises(StoreError):
-            printed.keep(now=True)
-    printed.keep(now=True)
+            printed.flush(now=True)
+    printed.flush(now=True)
     assert log_of(tmp_path) == ["a"]
 
 
