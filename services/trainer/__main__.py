@@ -30,7 +30,7 @@ from services.core.settings import Settings
 from services.core.store import ObjectStore
 from services.trainer.checkpoints import Checkpoints
 from services.trainer.group import Distributed, Single, join, rank_and_world_size
-from services.trainer.hardware import check_gpus, mind_the_quota
+from services.trainer.hardware import check_gpus, limit_threads_to_cgroup
 from services.trainer.loading import Loading, leave
 from services.trainer.preemption import Stop
 from services.trainer.printed import LogTail
@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--keep-log", action="store_true", help="keep the last lines in the run's log.txt (FITLOOP_KEEP_LOG)"
     )
     given = parser.parse_args(arguments)
-    mind_the_quota()
+    limit_threads_to_cgroup()
     stop = Stop()
     stop.listen()
     try:

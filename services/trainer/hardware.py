@@ -8,7 +8,7 @@ from services.core.errors import BadConfig
 from services.core.settings.models import cores
 
 
-def mind_the_quota() -> None:
+def limit_threads_to_cgroup() -> None:
     """Before torch is imported: a thread for each core of the machine would be throttled in a container with a few."""
     # Threads that sleep while they wait leave busy cores to others, and cost nothing on idle ones.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")

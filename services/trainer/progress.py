@@ -25,7 +25,7 @@ from services.core.spans import Span
 from services.trainer.preemption import Stop
 from services.trainer.printed import LogTail
 from services.trainer.stores import patiently
-from services.trainer.usage import measured
+from services.trainer.usage import measure_usage
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -174,7 +174,7 @@ class Progress:
         now = time.monotonic()
         if now - self._measured_at >= _USAGE_SECONDS:
             self._measured_at = now
-            self._update(**asdict(measured()))
+            self._update(**asdict(measure_usage()))
 
     def _write_log(self, *, now: bool = False) -> bool:
         try:

@@ -25,7 +25,7 @@ class Usage:
     gpu_utilization: float | None = None
 
 
-def measured() -> Usage:
+def measure_usage() -> Usage:
     """As things stand."""
     cuda = _cuda()
     if cuda is None:

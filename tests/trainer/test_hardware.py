@@ -10,7 +10,7 @@ import torch
 from services.core.domain import RunState
 from services.core.errors import BadConfig
 from services.trainer import hardware
-from services.trainer.hardware import check_gpus, mind_the_quota
+from services.trainer.hardware import check_gpus, limit_threads_to_cgroup
 from tests.support.trainer import TrainerWorld
 from tests.support.trainer_process import run_in_process
 
@@ -66,5 +66,5 @@ def test_a_quota_of_the_container_bounds_the_threads(
     monkeypatch.setattr(hardware, "cores", lambda: cores)
     monkeypatch.setenv("OMP_NUM_THREADS", "to be removed at the end")
     monkeypatch.delenv("OMP_NUM_THREADS")
-    mind_the_quota()
+    limit_threads_to_cgroup()
     assert os.environ.get("OMP_NUM_THREADS") == threads

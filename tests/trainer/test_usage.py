@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from services.trainer import usage
-from services.trainer.usage import Usage, measured
+from services.trainer.usage import Usage, measure_usage
 
 
 class Cuda(SimpleNamespace):
@@ -41,7 +41,7 @@ def fails(kind: type[Exception]) -> Any:
 def on(monkeypatch: pytest.MonkeyPatch, cuda: object) -> Usage:
     """What is measured beside that torch.cuda."""
     monkeypatch.setitem(sys.modules, "torch.cuda", cuda)
-    return measured()
+    return measure_usage()
 
 
 def test_resident_memory_is_that_of_the_process_and_torch_is_not_imported_for_it() -> None:
