@@ -31,7 +31,7 @@ from services.core.store import ObjectStore
 from services.trainer.checkpoints import Checkpoints
 from services.trainer.group import Distributed, Single, join, rank_and_world_size
 from services.trainer.hardware import check_gpus, limit_threads_to_cgroup
-from services.trainer.loading import Loading, leave
+from services.trainer.loading import BackgroundCall, exit_process
 from services.trainer.preemption import Stop
 from services.trainer.printed import LogTail
 from services.trainer.progress import Progress, first_status
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     limit_threads_to_cgroup()
     stop = Stop()
-    stop.listen()
+    stop.install_handlers()
     try:
         leads = rank_and_world_size()[0] == 0
         store, name = parse_run_url(given.run)
@@ -116,7 +116,7 @@ def _work(store: ObjectStore, request: RunRequest, progress: Progress, stop: Sto
         }
         configure(settings.logging, hidden=settings.secrets(), always=ids)
         if rank_and_world_size()[0] == 0:  # its clock is everybody's: the others end when it says so
-            stop.allow(settings.training.run_seconds)
+            stop.limit_to(settings.training.run_seconds)
             tracing.configure(settings.tracing, "trainer")
         if settings.training.require_gpu:
             check_gpus(int(os.environ.get("LOCAL_WORLD_SIZE", "1")))  # processes in this pod
@@ -168,7 +168,7 @@ def train(run: Run) -> None:
         run.progress.runs.store, run.name, run.progress.status.attempt, run.checkpoint_seconds
     )
     # Seconds of imports, while Label Studio answers.
-    loading = Loading(lambda: _load_base(run.request.parameters))
+    loading = BackgroundCall(lambda: _load_base(run.request.parameters))
     project, space, skipped = read_project(run)
     before = published_before(run, project)
     run.progress.found(as_found(before, run.progress.status.published))
@@ -223,4 +223,4 @@ def _follow(runs: Runs, name: str, ended: Ended) -> int:
 
 if __name__ == "__main__":
     catch_all()
-    leave(main())
+    exit_process(main())

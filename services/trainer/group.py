@@ -19,7 +19,7 @@ import numpy as np
 
 from services.core.errors import BadConfig, FitloopError, Preempted
 from services.trainer.arrays import Floats
-from services.trainer.preemption import OutOfTime, Stop
+from services.trainer.preemption import DeadlinePassed, Stop
 
 if TYPE_CHECKING:
     import torch
@@ -88,7 +88,7 @@ class Single:
 
     def stop_reason(self, stop: Stop) -> FitloopError | None:
         """Why all end now: any was asked to, or rank 0's time is up. Raises PeerLost."""
-        return stop.why()
+        return stop.reason()
 
 
 SINGLE = Single()
@@ -166,14 +166,14 @@ class Distributed(Single):
         """See Group. Over gloo, where a dead peer is noticed at once, so that nobody waits for it in nccl."""
         import torch
 
-        mine = stop.why()
+        mine = stop.reason()
         code = _ON if mine is None else _ASKED if isinstance(mine, Preempted) else _LATE
         worst = torch.tensor([code])
         with _detect_lost_peer():
             self._dist.all_reduce(worst, op=self._dist.ReduceOp.MAX)
         if int(worst) == _ASKED:
             return Preempted("The run was asked to end and is continued when it is started again.")
-        return (mine or OutOfTime("It took longer than it may.")) if int(worst) == _LATE else None
+        return (mine or DeadlinePassed("It took longer than it may.")) if int(worst) == _LATE else None
 
     def wait_for_leader(self, stop: Stop) -> None:
         """Of a process that does not lead, at its end: wait until rank 0 has ended. Raises Preempted when asked to end."""

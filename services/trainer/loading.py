@@ -11,10 +11,10 @@ from typing import Generic, TypeVar
 from services.trainer.preemption import Stop
 
 T = TypeVar("T")
-_NAME = "loading"
+_THREAD_NAME = "loading"
 
 
-class Loading(Generic[T]):
+class BackgroundCall(Generic[T]):
     """A call in a thread of its own."""
 
     def __init__(self, load: Callable[[], T]) -> None:
@@ -22,12 +22,12 @@ class Loading(Generic[T]):
         self._load = load
         self._found: list[T] = []
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, name=_NAME, daemon=True)
+        self._thread = threading.Thread(target=self._work, name=_THREAD_NAME, daemon=True)
         self._thread.start()
 
     def result(self, stop: Stop) -> T:
         """What the call gave or raised; a signal ends the wait. Raises Preempted."""
-        with stop.at_once():
+        with stop.interruptible():
             self._thread.join()
         if self._error is not None:
             raise self._error
@@ -40,9 +40,9 @@ class Loading(Generic[T]):
             self._error = error
 
 
-def leave(code: int) -> None:
+def exit_process(code: int) -> None:
     """End the process; at once where something is still being loaded, which nobody can interrupt."""
-    if any(thread.name == _NAME for thread in threading.enumerate()):
+    if any(thread.name == _THREAD_NAME for thread in threading.enumerate()):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

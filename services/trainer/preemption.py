@@ -18,15 +18,15 @@ from types import FrameType
 
 from services.core.errors import BadConfig, FitloopError, Preempted
 
-_SLICE = 0.2
+_POLL_SECONDS = 0.2
 """Seconds after which a wait looks whether it should end."""
 
 
-class OutOfTime(FitloopError):
+class DeadlinePassed(FitloopError):
     """Work that may be left out has taken longer than it may."""
 
 
-class RunOutOfTime(BadConfig):
+class RunTimeExceeded(BadConfig):
     """The run has taken all of its time (exit 78): another process of it would not get further."""
 
 
@@ -34,46 +34,46 @@ class RunOutOfTime(BadConfig):
 class Stop:
     """Whether the process should end; `check` between steps."""
 
-    asked: bool = False
+    requested: bool = False
     deadline: float = math.inf
     """When work that may be left out has taken too long, by time.monotonic()."""
     limit: float = math.inf
     """When the run's own time is over, by time.monotonic()."""
-    allowed: float = 0.0
+    limit_seconds: float = 0.0
     """Seconds that the run was given, for the sentence."""
-    _at_once: bool = False
+    _interruptible: bool = False
 
-    def listen(self) -> None:
+    def install_handlers(self) -> None:
         """Take SIGTERM, and Ctrl-C, as the wish to end. Only in a process's main thread."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._ask)
+            signal.signal(number, self._on_signal)
 
-    def allow(self, seconds: float) -> None:
+    def limit_to(self, seconds: float) -> None:
         """From now on the run has so many seconds; 0: as many as it likes."""
         if seconds:
-            self.allowed, self.limit = seconds, time.monotonic() + seconds
+            self.limit_seconds, self.limit = seconds, time.monotonic() + seconds
 
     @property
-    def is_over(self) -> bool:
+    def is_out_of_time(self) -> bool:
         """Whether the run's own time is over."""
         return time.monotonic() > self.limit
 
-    def why(self) -> FitloopError | None:
+    def reason(self) -> FitloopError | None:
         """Preempted once the process was asked to end, OutOfTime after the deadline, RunOutOfTime after the limit."""
-        if self.asked:
+        if self.requested:
             return _preempted()
-        if self.is_over:
-            return RunOutOfTime(
-                f"The run was not done within its {self.allowed:.0f} s: give it more (FITLOOP_RUN_SECONDS; in the chart "
+        if self.is_out_of_time:
+            return RunTimeExceeded(
+                f"The run was not done within its {self.limit_seconds:.0f} s: give it more (FITLOOP_RUN_SECONDS; in the chart "
                 "trainer.activeDeadlineSeconds), a GPU, or less to do (METHOD=linear-probe, a smaller BASELINE_MODEL_NAME)."
             )
         if time.monotonic() > self.deadline:
-            return OutOfTime("It took longer than it may.")
+            return DeadlinePassed("It took longer than it may.")
         return None
 
     def check(self) -> None:
         """Raises what `why` says."""
-        if error := self.why():
+        if error := self.reason():
             raise error
 
     def wait(self, seconds: float) -> None:
@@ -81,27 +81,27 @@ class Stop:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             self.check()
-            time.sleep(min(_SLICE, left))
+            time.sleep(min(_POLL_SECONDS, left))
 
     @contextmanager
-    def at_once(self) -> Iterator[None]:
+    def interruptible(self) -> Iterator[None]:
         """Work that may be broken off anywhere: SIGTERM ends it where it stands. Only in the main thread. Raises Preempted."""
         self.check()
-        self._at_once = True
+        self._interruptible = True
         try:
             yield
         except Exception:
-            if self.asked:  # whatever a library made of it
+            if self.requested:  # whatever a library made of it
                 raise _preempted() from None
             raise
         finally:
-            self._at_once = False
+            self._interruptible = False
         self.check()
 
-    def _ask(self, _number: int, _frame: FrameType | None) -> None:
-        self.asked = True
-        if self._at_once:
-            self._at_once = False  # once: what tidies up is not broken off as well
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self.requested = True
+        if self._interruptible:
+            self._interruptible = False  # once: what tidies up is not broken off as well
             raise _preempted()
 
 

@@ -114,7 +114,7 @@ def publish(
         ) from error
 
     def worth_another_try(error: Exception) -> bool:
-        return is_transient(error) and not stop.asked
+        return is_transient(error) and not stop.requested
 
     for attempt in stamina.retry_context(
         on=worth_another_try, timeout=_RETRY_SECONDS, attempts=None, wait_initial=0.5, wait_max=30.0

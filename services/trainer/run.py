@@ -88,7 +88,7 @@ def read_request(runs: Runs, name: str) -> RunRequest:
 def read_project(run: Run) -> tuple[Project, LabelSpace, int]:
     """Project, label config and skipped annotations as they are now. Raises BadRequest when there is no such project any more."""
     try:
-        with run.stop.at_once():
+        with run.stop.interruptible():
             project, counts = run.labels.project(run.request.project_id)
     except Missing as error:
         raise _deleted(run) from error
@@ -131,7 +131,7 @@ def read_dataset(
 def _read_tasks(run: Run) -> list[dict[str, Any]]:
     tasks = []
     try:
-        with run.stop.at_once():
+        with run.stop.interruptible():
             for task in run.labels.annotated_tasks(run.request.project_id):
                 run.stop.check()
                 tasks.append(task)

@@ -19,7 +19,7 @@ from services.core.errors import FitloopError
 from services.core.frames import frames_of
 from services.trainer.agreement import agreed_plan, check_same_start, features_for, fingerprint_of
 from services.trainer.plan import CROSS_FIT, Plan, fit_seconds, plan_explicit, plan_second
-from services.trainer.preemption import OutOfTime
+from services.trainer.preemption import DeadlinePassed
 from services.trainer.recipe import recipe_for
 from services.trainer.run import Origin, Run, as_published, methods_of, version_names
 from services.trainer.split import is_held_out
@@ -59,7 +59,7 @@ def make_versions(run: Run, origin: Origin, checkpoints: Checkpoints, before: tu
         run.stop.deadline = deadline_of(run, second=second)
         try:
             fitted = method_of(method)(_work(run, origin, features, plan, checkpoints))
-        except OutOfTime:
+        except DeadlinePassed:
             allowed = run.request.parameters.budget_seconds
             _add_sentence(
                 run,
@@ -96,7 +96,7 @@ def make_version(
     from services.trainer.publish import export, manifest_of, publish, temporary_folder
 
     run.progress.stage("judging")
-    with run.stop.at_once():
+    with run.stop.interruptible():
         candidate = judge(fitted, origin.dataset, features)
     served = run.registry.serving().projects.get(origin.project.key, Served())
     current = opponent_of(run.registry, origin.project.key, served.current)
@@ -109,7 +109,7 @@ def make_version(
         return None
     with temporary_folder() as folder:
         run.progress.stage("exporting")
-        with run.stop.at_once():
+        with run.stop.interruptible():
             artefact = export(Path(folder), origin, candidate)
         run.progress.stage("publishing")
         manifest = manifest_of(name, origin, candidate, artefact, decision, time.time())

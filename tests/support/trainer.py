@@ -49,12 +49,12 @@ class FakeStop(Stop):
         self.looks = looks
 
     @property
-    def asked(self) -> bool:
+    def requested(self) -> bool:
         self.looks -= 1
         return self.looks < 0
 
-    @asked.setter
-    def asked(self, value: bool) -> None:
+    @requested.setter
+    def requested(self, value: bool) -> None:
         raise AssertionError
 
 

@@ -51,5 +51,5 @@ def test_short_rows_are_filled_up_on_the_right() -> None:
 def test_torch_keeps_its_threads_and_the_work_can_be_ended(tmp_path: Path, tiny: Path) -> None:
     threads = torch.get_num_threads()
     with pytest.raises(Preempted):
-        features(load_base(str(tiny), 32), tmp_path, list(TEXTS), Stop(asked=True))
+        features(load_base(str(tiny), 32), tmp_path, list(TEXTS), Stop(requested=True))
     assert torch.get_num_threads() == threads

@@ -53,4 +53,4 @@ def test_a_label_without_an_example_gets_no_probability() -> None:
 def test_it_can_be_ended_between_two_steps() -> None:
     x, targets = features()
     with pytest.raises(Preempted):
-        fit_head(x, targets, 6, check=Stop(asked=True).check)
+        fit_head(x, targets, 6, check=Stop(requested=True).check)

@@ -9,26 +9,26 @@ import threading
 import pytest
 
 from services.core.errors import BadConfig, Preempted
-from services.trainer.loading import Loading
+from services.trainer.loading import BackgroundCall
 from services.trainer.preemption import Stop
 from tests.support.trainer_process import ROOT
 
 
 def test_it_gives_what_was_loaded_or_raised() -> None:
-    assert Loading(lambda: 3).result(Stop()) == 3
+    assert BackgroundCall(lambda: 3).result(Stop()) == 3
 
     def fail() -> None:
         raise BadConfig("no such model")
 
     with pytest.raises(BadConfig, match="no such model"):
-        Loading(fail).result(Stop())
+        BackgroundCall(fail).result(Stop())
 
 
 def test_a_process_that_was_asked_to_end_does_not_wait() -> None:
     go_on = threading.Event()
-    loading = Loading(go_on.wait)
+    loading = BackgroundCall(go_on.wait)
     with pytest.raises(Preempted):
-        loading.result(Stop(asked=True))
+        loading.result(Stop(requested=True))
     go_on.set()
 
 

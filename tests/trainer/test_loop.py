@@ -136,4 +136,4 @@ def test_a_checkpoint_is_written_whenever_it_is_due(tmp_path: Path) -> None:
 def test_answers_can_be_interrupted() -> None:
     ids, _ = texts()
     with pytest.raises(Preempted):
-        logits_of(Bag(), ids, 2, 0, Stop(asked=True))
+        logits_of(Bag(), ids, 2, 0, Stop(requested=True))

@@ -75,7 +75,7 @@ def test_a_run_that_is_asked_to_end_is_preempted(
     run = world.request()
     monkeypatch.setattr(module, "Stop", lambda: world.stop)
     monkeypatch.setattr(type(world.stop), "listen", lambda _: None)
-    world.stop.asked = True
+    world.stop.requested = True
     assert run_in_process(world, run, monkeypatch) == 75
     assert world.status(run).state is RunState.PREEMPTED
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from services.core.errors import Preempted
-from services.trainer.preemption import OutOfTime, RunOutOfTime, Stop
+from services.trainer.preemption import DeadlinePassed, RunTimeExceeded, Stop
 from tests.support.waiting import eventually
 
 
@@ -19,7 +19,7 @@ from tests.support.waiting import eventually
 def stop() -> Iterator[Stop]:
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     found = Stop()
-    found.listen()
+    found.install_handlers()
     yield found
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -28,7 +28,7 @@ def stop() -> Iterator[Stop]:
 def test_the_signal_is_remembered_until_it_is_asked_for(stop: Stop) -> None:
     stop.check()
     os.kill(os.getpid(), signal.SIGTERM)
-    eventually(lambda: stop.asked)
+    eventually(lambda: stop.requested)
     with pytest.raises(Preempted):
         stop.check()
 
@@ -40,7 +40,7 @@ def test_where_nothing_is_written_the_signal_ends_the_work_where_it_stands(stop:
         os.kill(os.getpid(), signal.SIGTERM)
         threading.Event().wait(30)
 
-    with pytest.raises(Preempted), stop.at_once():
+    with pytest.raises(Preempted), stop.interruptible():
         work()
     assert time.monotonic() - began < 10
 
@@ -49,26 +49,26 @@ def test_what_a_library_makes_of_it_is_still_the_wish_to_end(stop: Stop) -> None
     def work() -> None:
         try:
             os.kill(os.getpid(), signal.SIGTERM)
-            eventually(lambda: stop.asked)
+            eventually(lambda: stop.requested)
         except Preempted as error:
             raise ValueError("request failed") from error
 
-    with pytest.raises(Preempted), stop.at_once():
+    with pytest.raises(Preempted), stop.interruptible():
         work()
 
 
 def test_other_errors_stay_what_they_are() -> None:
-    with pytest.raises(ValueError, match="x"), Stop().at_once():
+    with pytest.raises(ValueError, match="x"), Stop().interruptible():
         raise ValueError("x")
 
 
 def test_work_that_may_be_left_out_and_the_whole_run_have_times_of_their_own() -> None:
     stop = Stop()
-    stop.allow(0)
-    assert stop.why() is None
+    stop.limit_to(0)
+    assert stop.reason() is None
     stop.deadline = 0.0
-    assert isinstance(stop.why(), OutOfTime)
-    stop.allow(1e-9)
-    assert isinstance(stop.why(), RunOutOfTime), "which counts more"
-    stop.asked = True
-    assert isinstance(stop.why(), Preempted), "and this most"
+    assert isinstance(stop.reason(), DeadlinePassed)
+    stop.limit_to(1e-9)
+    assert isinstance(stop.reason(), RunTimeExceeded), "which counts more"
+    stop.requested = True
+    assert isinstance(stop.reason(), Preempted), "and this most"

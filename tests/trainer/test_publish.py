@@ -79,7 +79,7 @@ def test_a_process_that_was_asked_to_end_does_not_wait_for_the_store(
 
     def failing(self: Registry, *_: object) -> None:
         tries.append(1)
-        world.stop.asked = True
+        world.stop.requested = True
         raise caused(errno.EIO)
 
     world.label(30)

@@ -21,7 +21,7 @@ LONG = {"budget_seconds": 1e6, "num_train_epochs": 1e4}
 def test_no_seconds_are_as_many_as_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FITLOOP_RUN_SECONDS", "0")
     stop = Stop()
-    stop.allow(TrainingSettings().run_seconds)
+    stop.limit_to(TrainingSettings().run_seconds)
     stop.check()
 
 

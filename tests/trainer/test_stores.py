@@ -8,7 +8,7 @@ import pytest
 
 from services.core.errors import Preempted, StoreRefused, StoreUnreachable
 from services.core.store.files import FileStore
-from services.trainer.preemption import RunOutOfTime, Stop
+from services.trainer.preemption import RunTimeExceeded, Stop
 from services.trainer.stores import PatientStore, ReadOnlyStore
 from tests.contract.test_store import StoreContract
 
@@ -57,20 +57,20 @@ def test_patience_has_an_end(tmp_path: Path) -> None:
 def test_a_process_that_was_asked_to_end_waits_for_nobody(tmp_path: Path) -> None:
     store = Away(tmp_path, 1_000_000)
     with pytest.raises(StoreUnreachable):
-        patient(store, Stop(asked=True)).read("a")
+        patient(store, Stop(requested=True)).read("a")
     assert store.times == 999_999
 
 
 def test_a_wait_ends_with_the_runs_time(tmp_path: Path) -> None:
     stop = Stop()
-    stop.allow(0.05)
-    with pytest.raises(RunOutOfTime, match=r"FITLOOP_RUN_SECONDS"):
+    stop.limit_to(0.05)
+    with pytest.raises(RunTimeExceeded, match=r"FITLOOP_RUN_SECONDS"):
         patient(Away(tmp_path, 1_000_000), stop).read("a")
 
 
 def test_a_wait_ends_when_the_process_is_asked_to_end() -> None:
     with pytest.raises(Preempted):
-        Stop(asked=True).wait(60)
+        Stop(requested=True).wait(60)
 
 
 def test_a_rank_that_does_not_lead_reads_all_and_writes_nothing(tmp_path: Path) -> None:

@@ -398,7 +398,7 @@ def test_labels_that_changed_meanwhile_start_the_fine_tune_afresh(world: Trainer
 
 def test_a_probe_that_is_ended_publishes_nothing(world: TrainerWorld) -> None:
     world.label(30)
-    world.stop = Stop(asked=True)
+    world.stop = Stop(requested=True)
     with pytest.raises(Preempted):
         world.train(world.request())
     assert world.registry.versions(world.key) == []
