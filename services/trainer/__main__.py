@@ -47,7 +47,7 @@ from services.trainer.run import (
     read_request,
 )
 from services.trainer.scratch import scratch
-from services.trainer.stores import PatientStore, ReadOnlyStore
+from services.trainer.stores import ReadOnlyStore, RetryingStore
 from services.trainer.versions import give_up_second, make_versions
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def _run(
     stop: Stop,
     group: Single,
 ) -> Run:
-    patient = PatientStore(store, stop)
+    patient = RetryingStore(store, stop)
     labels = LabelStudio(settings.label_studio)
     seconds = settings.training.checkpoint_seconds
     return Run(request, Runs(patient), Registry(patient), labels, progress, stop, seconds, group)

@@ -24,7 +24,7 @@ from services.core.runs import Runs
 from services.core.spans import Span
 from services.trainer.preemption import Stop
 from services.trainer.printed import LogTail
-from services.trainer.stores import patiently
+from services.trainer.stores import retry_store
 from services.trainer.usage import measure_usage
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class Progress:
                 state=state, exit_code=exit_code, message=kept, seconds=self._seconds(), seconds_left=None
             )
         patience = _LAST_HASTE if state is RunState.PREEMPTED else _LAST
-        patiently(lambda: self.runs.write(self.status), Stop(), patience)
+        retry_store(lambda: self.runs.write(self.status), Stop(), patience)
         self._write_log(now=True)
 
     def _end(self) -> None:

@@ -19,19 +19,19 @@ from services.core.store import Entry, ObjectStore
 from services.core.store.reading import ReadsThrough
 from services.trainer.preemption import Stop
 
-PATIENCE_SECONDS = 600.0
-_LONGEST_PAUSE = 20.0
+RETRY_SECONDS = 600.0
+_MAX_PAUSE = 20.0
 T = TypeVar("T")
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class PatientStore:
+class RetryingStore:
     """An ObjectStore that tries again for ten minutes what may pass, until the process is asked to end."""
 
     store: ObjectStore
     stop: Stop
-    seconds: float = PATIENCE_SECONDS
+    seconds: float = RETRY_SECONDS
     pause: float = 0.5
 
     @property
@@ -40,37 +40,37 @@ class PatientStore:
         return self.store.url
 
     def read(self, key: str) -> bytes:
-        return self._patiently(lambda: self.store.read(key))
+        return self._retry(lambda: self.store.read(key))
 
     def read_changed(self, key: str, mark: str = "") -> tuple[bytes, str] | None:
-        return self._patiently(lambda: self.store.read_changed(key, mark))
+        return self._retry(lambda: self.store.read_changed(key, mark))
 
     def write(self, key: str, data: bytes) -> None:
-        self._patiently(lambda: self.store.write(key, data))
+        self._retry(lambda: self.store.write(key, data))
 
     def upload(self, source: Path, key: str) -> None:
-        self._patiently(lambda: self.store.upload(source, key))
+        self._retry(lambda: self.store.upload(source, key))
 
     def local(self, key: str) -> Path:
-        return self._patiently(lambda: self.store.local(key))
+        return self._retry(lambda: self.store.local(key))
 
     def forget(self, key: str) -> bool:
         return self.store.forget(key)
 
     def entries(self, prefix: str = "") -> Iterator[Entry]:
-        return iter(self._patiently(lambda: list(self.store.entries(prefix))))
+        return iter(self._retry(lambda: list(self.store.entries(prefix))))
 
     def keys(self, prefix: str = "") -> Iterator[str]:
-        return iter(self._patiently(lambda: list(self.store.keys(prefix))))
+        return iter(self._retry(lambda: list(self.store.keys(prefix))))
 
     def folders(self, prefix: str) -> list[str]:
-        return self._patiently(lambda: self.store.folders(prefix))
+        return self._retry(lambda: self.store.folders(prefix))
 
     def delete(self, key: str) -> None:
-        self._patiently(lambda: self.store.delete(key))
+        self._retry(lambda: self.store.delete(key))
 
-    def _patiently(self, work: Callable[[], T]) -> T:
-        return patiently(work, self.stop, self.seconds, self.pause)
+    def _retry(self, work: Callable[[], T]) -> T:
+        return retry_store(work, self.stop, self.seconds, self.pause)
 
 
 class ReadOnlyStore(ReadsThrough):
@@ -86,7 +86,7 @@ class ReadOnlyStore(ReadsThrough):
         """Nothing."""
 
 
-def patiently(work: Callable[[], T], stop: Stop, seconds: float, pause: float = 0.5) -> T:
+def retry_store(work: Callable[[], T], stop: Stop, seconds: float, pause: float = 0.5) -> T:
     """What `work` gives, once the store lets it; its last StoreError after `seconds`. Raises Preempted, RunOutOfTime."""
     until = time.monotonic() + seconds
     while True:
@@ -97,4 +97,4 @@ def patiently(work: Callable[[], T], stop: Stop, seconds: float, pause: float = 
                 raise
             log.warning("the store is waited for", reason=str(error), seconds=pause)
         stop.wait(pause)
-        pause = min(2 * pause, _LONGEST_PAUSE)
+        pause = min(2 * pause, _MAX_PAUSE)

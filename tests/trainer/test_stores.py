@@ -9,7 +9,7 @@ import pytest
 from services.core.errors import Preempted, StoreRefused, StoreUnreachable
 from services.core.store.files import FileStore
 from services.trainer.preemption import RunTimeExceeded, Stop
-from services.trainer.stores import PatientStore, ReadOnlyStore
+from services.trainer.stores import ReadOnlyStore, RetryingStore
 from tests.contract.test_store import StoreContract
 
 
@@ -27,8 +27,8 @@ class Away(FileStore):
         return super().read(key)
 
 
-def patient(store: FileStore, stop: Stop | None = None, seconds: float = 600.0) -> PatientStore:
-    return PatientStore(store, stop or Stop(), seconds, pause=0.001)
+def patient(store: FileStore, stop: Stop | None = None, seconds: float = 600.0) -> RetryingStore:
+    return RetryingStore(store, stop or Stop(), seconds, pause=0.001)
 
 
 class TestPatientStore(StoreContract):
