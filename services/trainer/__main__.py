@@ -171,7 +171,7 @@ def train(run: Run) -> None:
     loading = BackgroundCall(lambda: _load_base(run.request.parameters))
     project, space, skipped = read_project(run)
     before = published_before(run, project)
-    run.progress.found(as_found(before, run.progress.status.published))
+    run.progress.restore_published(as_found(before, run.progress.status.published))
     try:
         if len(before) < len(methods_of(run.request.parameters.method)):
             resuming, published = checkpoints.exist(), bool(before)

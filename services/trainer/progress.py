@@ -30,15 +30,15 @@ from services.trainer.usage import measure_usage
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-_SECONDS = 1.0
+_WRITE_SECONDS = 1.0
 _USAGE_SECONDS = 2.0
 """Between two looks at what the process takes up."""
-_LONGEST_PAUSE = 15.0
-_MOMENT = 2.0
+_MAX_PAUSE = 15.0
+_WAIT_SECONDS = 2.0
 """Seconds that a change waits to be written: longer than a healthy store needs."""
-_LAST = 60.0
+_FINAL_SECONDS = 60.0
 """Seconds for which the last status is tried."""
-_LAST_HASTE = 10.0
+_FINAL_SECONDS_PREEMPTED = 10.0
 """The same for a process that was asked to end."""
 log = structlog.get_logger()
 
@@ -103,16 +103,16 @@ class Progress:
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=step)
 
-    def say(self, message: str) -> None:
+    def set_message(self, message: str) -> None:
         """A sentence for people."""
         self._update(message=message)
 
-    def found(self, versions: tuple[Published, ...]) -> None:
+    def restore_published(self, versions: tuple[Published, ...]) -> None:
         """Exactly these versions exist, of this run's earlier processes."""
         self._update(published=versions, message=versions[-1].sentence if versions else "")
         self._write_now()
 
-    def published(self, version: Published) -> None:
+    def add_published(self, version: Published) -> None:
         """A version exists now."""
         self._update(published=(*self.status.published, version), message=version.sentence)
         self._write_now()
@@ -125,7 +125,7 @@ class Progress:
             self._update(
                 state=state, exit_code=exit_code, message=kept, seconds=self._seconds(), seconds_left=None
             )
-        patience = _LAST_HASTE if state is RunState.PREEMPTED else _LAST
+        patience = _FINAL_SECONDS_PREEMPTED if state is RunState.PREEMPTED else _FINAL_SECONDS
         retry_store(lambda: self.runs.write(self.status), Stop(), patience)
         self._write_log(now=True)
 
@@ -143,17 +143,17 @@ class Progress:
             self._wanted += 1
             wanted = self._wanted
             self._turn.notify_all()
-            self._turn.wait_for(lambda: self._written >= wanted or self._ended, _MOMENT)
+            self._turn.wait_for(lambda: self._written >= wanted or self._ended, _WAIT_SECONDS)
 
     def _keep_writing(self) -> None:
-        pause = _SECONDS
+        pause = _WRITE_SECONDS
         while True:
             with self._turn:
                 self._turn.wait_for(lambda: self._ended or self._wanted > self._written, pause)
                 if self._ended:
                     return
                 wanted = self._wanted
-            pause = _SECONDS if self._write() else min(2 * pause, _LONGEST_PAUSE)
+            pause = _WRITE_SECONDS if self._write() else min(2 * pause, _MAX_PAUSE)
             with self._turn:
                 self._written = wanted
                 self._turn.notify_all()

@@ -114,7 +114,7 @@ def make_version(
         run.progress.stage("publishing")
         manifest = manifest_of(name, origin, candidate, artefact, decision, time.time())
         manifest = publish(run.registry, Path(folder), manifest, origin, candidate, run.stop, compared.pairs)
-    run.progress.published(as_published(manifest, served.current if served.pinned else None))
+    run.progress.add_published(as_published(manifest, served.current if served.pinned else None))
     log.info(
         "published",
         version=name,
@@ -163,4 +163,4 @@ def deadline_of(run: Run, *, second: bool) -> float:
 
 def _add_sentence(run: Run, sentence: str) -> None:
     log.info("second method", outcome=sentence)
-    run.progress.say(f"{run.progress.status.message} {sentence}".strip())
+    run.progress.set_message(f"{run.progress.status.message} {sentence}".strip())

@@ -46,7 +46,7 @@ def test_each_stage_keeps_its_seconds_and_the_end_is_final(tmp_path: Path) -> No
         progress.stage("reading")
         progress.stage("features", steps=3)
         progress.stage("reading")
-        progress.published(Published("v-1", True, "Promoted."))
+        progress.add_published(Published("v-1", True, "Promoted."))
         progress.finish(RunState.DONE, 0)
         progress.stage("afterwards")
     found = status(runs)
@@ -84,7 +84,7 @@ def test_a_resumed_stage_counts_from_where_it_was(tmp_path: Path) -> None:
     with Progress(runs, first_status(runs, "1-1")) as progress:
         progress.stage("fine-tuning", steps=10, done=6)
         assert status(runs).step == 6
-        progress.say("so far so good")
+        progress.set_message("so far so good")
         progress.step(7)
         assert progress.status.seconds_left is not None
         assert progress.status.seconds_left < 1.0
@@ -126,7 +126,7 @@ def test_a_store_that_does_not_answer_holds_nobody_up(
         assert store.entered.wait(60)
         progress.stage("features", steps=2)
         progress.step(1)
-        progress.published(Published("v-1", True, "Promoted."))
+        progress.add_published(Published("v-1", True, "Promoted."))
         store.go.set()
         progress.finish(RunState.DONE, 0)
     found = status(Runs(store))
@@ -182,10 +182,10 @@ def test_the_next_process_begins_with_the_versions_of_the_last(tmp_path: Path) -
     runs.write(RunStatus("1-1", RunState.PREEMPTED, published=versions))
     with Progress(runs, first_status(runs, "1-1")) as progress:
         assert status(runs).published == versions, "people see them while the labels are read"
-        progress.found(versions[:1])
+        progress.restore_published(versions[:1])
         assert status(runs).published == versions[:1], "and then what the store holds"
         assert status(runs).message == "Promoted."
-        progress.found(())
+        progress.restore_published(())
     assert (status(runs).published, status(runs).message) == ((), "")
 
 
