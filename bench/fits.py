@@ -50,7 +50,7 @@ def fit(given: Material, recipe: Recipe, texts: Sequence[str] = ()) -> tuple[flo
     torch.manual_seed(recipe.seed)
     model = Classifier(new_model(given))
     with new_run([], []) as own:
-        checkpoint = Checkpoints(own.runs.store, own.name, 1, 3_600.0).part("everything")
+        checkpoint = Checkpoints(own.runs.store, own.name, 1, 3_600.0).fold("everything")
         begun = time.perf_counter()
         loop.train(
             model,

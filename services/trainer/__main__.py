@@ -36,8 +36,8 @@ from services.trainer.preemption import Stop
 from services.trainer.printed import LogTail
 from services.trainer.progress import Progress, first_status
 from services.trainer.run import (
-    Origin,
     Run,
+    RunInputs,
     as_found,
     methods_of,
     parse_run_url,
@@ -179,7 +179,7 @@ def train(run: Run) -> None:
                 run, project, space, skipped=skipped, resuming=resuming, published=published
             )
             run.progress.stage("loading")
-            origin = Origin(run.name, project, space, loading.result(run.stop), dataset)
+            origin = RunInputs(run.name, project, space, loading.result(run.stop), dataset)
             make_versions(run, origin, checkpoints, before)
     except Preempted:
         raise

@@ -15,7 +15,7 @@ from services.core.documents import FORMAT
 from services.core.domain import Method
 from services.trainer.checkpoints import Checkpoints, State
 from services.trainer.plan import Plan
-from services.trainer.run import Origin, Run
+from services.trainer.run import Run, RunInputs
 
 if TYPE_CHECKING:
     from services.trainer.features import Features
@@ -33,7 +33,7 @@ class Agreed:
     format: int = FORMAT
 
 
-def fingerprint_of(method: Method, origin: Origin, run: Run) -> str:
+def fingerprint_of(method: Method, origin: RunInputs, run: Run) -> str:
     """Changes with all that the weights of a method depend on."""
     dataset = origin.dataset
     parameters = documents.plain(replace(run.request.parameters, model_name=None))
@@ -42,13 +42,13 @@ def fingerprint_of(method: Method, origin: Origin, run: Run) -> str:
     return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
 
 
-def check_same_start(run: Run, origin: Origin, published: int) -> None:
+def check_same_start(run: Run, origin: RunInputs, published: int) -> None:
     """Raises Preempted where another process has read other labels, or loaded another base model."""
     mine = f"{fingerprint_of(run.request.parameters.method, origin, run)} {published}"
     run.group.check_same(mine.encode(), "labels and base model", run.stop)
 
 
-def features_for(run: Run, origin: Origin) -> Features:
+def features_for(run: Run, origin: RunInputs) -> Features:
     """Rank 0 computes them, and the others get them: to the last bit the same everywhere."""
     from services.engine.tokenise import encode
     from services.trainer.features import Features, compute_features

@@ -107,9 +107,9 @@ class Checkpoints:
         except StoreError as error:
             log.warning("answers not kept", part=part, error=str(error))
 
-    def part(self, part: str) -> PartCheckpoint:
+    def fold(self, part: str) -> FoldCheckpoint:
         """The checkpoint of a part that is to be trained now."""
-        return PartCheckpoint(self, part)
+        return FoldCheckpoint(self, part)
 
     def clear(self) -> None:
         """The run has ended: nothing is resumed any more. A store that fails is logged: what is left harms nobody."""
@@ -119,7 +119,7 @@ class Checkpoints:
         except StoreError as error:
             log.warning("checkpoints not removed", error=str(error))
 
-    def keep(self, part: str, step: int, path: Path) -> None:
+    def upload(self, part: str, step: int, path: Path) -> None:
         """Put a part's state; what it replaces goes after state.json names it. Raises StoreError."""
         key = f"{self._folder}{self.attempt}/{part}-{step}.safetensors"
         self.store.upload(path, key)
@@ -141,11 +141,11 @@ class Checkpoints:
 
 
 @dataclass
-class PartCheckpoint:
+class FoldCheckpoint:
     """Model, optimiser and random state of one part."""
 
     checkpoints: Checkpoints
-    part: str
+    fold: str
     _last: float = field(default_factory=time.monotonic)
 
     def due(self) -> bool:
@@ -160,10 +160,10 @@ class PartCheckpoint:
             with tempfile.TemporaryDirectory(prefix="fitloop-checkpoint-") as folder:
                 path = Path(folder) / "state.safetensors"
                 save_file(_flatten(model, optimiser), path)
-                self.checkpoints.keep(self.part, step, path)
-            log.info("checkpoint", part=self.part, step=step)
+                self.checkpoints.upload(self.fold, step, path)
+            log.info("checkpoint", part=self.fold, step=step)
         except (StoreError, OSError) as error:
-            log.warning("checkpoint not written", part=self.part, step=step, error=str(error))
+            log.warning("checkpoint not written", part=self.fold, step=step, error=str(error))
         self._last = time.monotonic()
 
     def restore(self, model: nn.Module, optimiser: torch.optim.Optimizer) -> int:
@@ -171,7 +171,7 @@ class PartCheckpoint:
         from safetensors.torch import load_file
 
         state = self.checkpoints.state
-        if state.current != self.part or state.key is None:
+        if state.current != self.fold or state.key is None:
             return 0
         _unflatten(load_file(self.checkpoints.store.local(state.key)), model, optimiser)
         return state.step

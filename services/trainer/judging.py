@@ -21,9 +21,9 @@ from services.trainer.dataset import Dataset
 from services.trainer.evaluate import estimate, near_duplicates
 from services.trainer.features import Features
 from services.trainer.gate import Pairs, decide, decide_first, of_another_control, pair_up
-from services.trainer.run import Origin
+from services.trainer.run import RunInputs
 from services.trainer.split import side_key
-from services.trainer.work import Fitted
+from services.trainer.work import TrainedModel
 
 log = structlog.get_logger()
 _DIGITS = 6
@@ -33,7 +33,7 @@ _DIGITS = 6
 class Candidate:
     """What is known of a fitted model before the gate."""
 
-    fitted: Fitted
+    fitted: TrainedModel
     temperature: float
     rows: Rows
     """(judged,) which texts have an out-of-sample answer."""
@@ -52,14 +52,14 @@ class Comparison:
     """None: there was no version to compare with."""
 
 
-def judge(fitted: Fitted, dataset: Dataset, features: Features) -> Candidate:
+def judge(fitted: TrainedModel, dataset: Dataset, features: Features) -> Candidate:
     """Calibrate on out-of-sample logits, then estimate with what came out."""
     found = fitted.out_of_sample
     targets = dataset.targets[found.rows]
     # A label without an example in training cannot be answered; the model that is served has seen every label.
     temperature = fit_temperature(found.logits[found.learnable], targets[found.learnable])
     probabilities = softmax(found.logits, temperature)
-    near = near_duplicates(features.X, found.parts)[found.rows]
+    near = near_duplicates(features.X, found.folds)[found.rows]
     answers = OutOfSample(
         labels=dataset.labels,
         source=found.source,
@@ -88,7 +88,7 @@ def compare(
     candidate: Candidate,
     current: Manifest | None,
     registry: Registry,
-    origin: Origin,
+    origin: RunInputs,
     *,
     asked: bool = False,
 ) -> Comparison:

@@ -22,7 +22,7 @@ from torch.nn.functional import cross_entropy
 from services.core.errors import BadConfig, Preempted
 from services.engine.batches import plan
 from services.trainer.arrays import Floats, Rows
-from services.trainer.checkpoints import PartCheckpoint
+from services.trainer.checkpoints import FoldCheckpoint
 from services.trainer.features import padded
 from services.trainer.group import SINGLE, PeerLost, Single
 from services.trainer.preemption import Stop
@@ -91,7 +91,7 @@ def train(
     targets: Rows,
     pad_id: int,
     recipe: Recipe,
-    checkpoint: PartCheckpoint,
+    checkpoint: FoldCheckpoint,
     progress: Progress,
     stop: Stop,
     group: Single = SINGLE,
@@ -109,7 +109,7 @@ def train(
             hash((recipe.seed, group.rank, first))
         )  # other weights drop out than those of rank 0
     group.broadcast_weights(model)
-    progress.stage(f"fine-tuning {checkpoint.part}", steps=len(batches), done=first)
+    progress.stage(f"fine-tuning {checkpoint.fold}", steps=len(batches), done=first)
     model.train()
     texts, done, started = 0, first, time.perf_counter()
     try:

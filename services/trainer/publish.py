@@ -29,9 +29,9 @@ from services.trainer.gate import Pairs
 from services.trainer.judging import Candidate
 from services.trainer.preemption import Stop
 from services.trainer.report import build_report, changed
-from services.trainer.run import Origin
+from services.trainer.run import RunInputs
 from services.trainer.truncation import truncation_of
-from services.trainer.work import Fitted, Written
+from services.trainer.work import TrainedModel, Written
 
 _RETRY_SECONDS = 600.0
 _CHECKED_TEXTS = 32
@@ -41,7 +41,7 @@ _FOR_GOOD = frozenset(
 """What waiting does not mend."""
 
 
-def export(folder: Path, origin: Origin, candidate: Candidate) -> Artefact:
+def export(folder: Path, origin: RunInputs, candidate: Candidate) -> Artefact:
     """Write the model into `folder`, with its int8 engine where that is equal. Raises EngineError, StoreError."""
     fitted, texts = candidate.fitted, origin.dataset.texts
     try:
@@ -61,7 +61,7 @@ def export(folder: Path, origin: Origin, candidate: Candidate) -> Artefact:
 
 def manifest_of(
     version: str,
-    origin: Origin,
+    origin: RunInputs,
     candidate: Candidate,
     artefact: Artefact,
     decision: GateDecision,
@@ -95,7 +95,7 @@ def publish(
     registry: Registry,
     folder: Path,
     manifest: Manifest,
-    origin: Origin,
+    origin: RunInputs,
     candidate: Candidate,
     stop: Stop,
     pairs: Pairs | None = None,
@@ -160,7 +160,7 @@ def _check(folder: Path, artefact: Artefact, dataset: Dataset, written: Written)
         model.close()
 
 
-def _lineage(origin: Origin, fitted: Fitted, parent: str | None) -> Lineage:
+def _lineage(origin: RunInputs, fitted: TrainedModel, parent: str | None) -> Lineage:
     examples = origin.dataset.examples
     ids = sorted({id_ for example in examples for id_ in example.annotation_ids})
     return Lineage(
@@ -180,7 +180,7 @@ def _lineage(origin: Origin, fitted: Fitted, parent: str | None) -> Lineage:
 
 
 def _report(
-    origin: Origin, candidate: Candidate, manifest: Manifest, pairs: Pairs | None
+    origin: RunInputs, candidate: Candidate, manifest: Manifest, pairs: Pairs | None
 ) -> dict[str, object]:
     answers = candidate.probabilities
     report = build_report(origin.dataset, candidate.rows, answers, candidate.estimate, candidate.temperature)

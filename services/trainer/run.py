@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from services.trainer.base import Base
 
 
-class Labels(Protocol):
+class LabelSource(Protocol):
     """What a run asks of Label Studio."""
 
     def project(self, project_id: int) -> tuple[Project, Any]:
@@ -44,7 +44,7 @@ class Run:
     request: RunRequest
     runs: Runs
     registry: Registry
-    labels: Labels
+    labels: LabelSource
     progress: Progress
     stop: Stop
     checkpoint_seconds: float = 60.0
@@ -57,7 +57,7 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class RunInputs:
     """What versions are made of."""
 
     run: str

@@ -21,20 +21,22 @@ from services.trainer.agreement import agreed_plan, check_same_start, features_f
 from services.trainer.plan import CROSS_FIT, Plan, fit_seconds, plan_explicit, plan_second
 from services.trainer.preemption import DeadlinePassed
 from services.trainer.recipe import recipe_for
-from services.trainer.run import Origin, Run, as_published, methods_of, version_names
+from services.trainer.run import Run, RunInputs, as_published, methods_of, version_names
 from services.trainer.split import is_held_out
 
 if TYPE_CHECKING:
     from services.trainer.checkpoints import Checkpoints
     from services.trainer.features import Features
-    from services.trainer.work import Fitted, Work
+    from services.trainer.work import TrainedModel, TrainingContext
 
 log = structlog.get_logger()
 _PATIENCE = 1.5
 """How many times its budget the second method of `auto` may take, once it was begun."""
 
 
-def make_versions(run: Run, origin: Origin, checkpoints: Checkpoints, before: tuple[Manifest, ...]) -> None:
+def make_versions(
+    run: Run, origin: RunInputs, checkpoints: Checkpoints, before: tuple[Manifest, ...]
+) -> None:
     """A version by each method that has none yet. Raises whatever FitloopError ends the run."""
     from services.trainer.methods import method_of
 
@@ -72,10 +74,12 @@ def make_versions(run: Run, origin: Origin, checkpoints: Checkpoints, before: tu
             made = make_version(run, origin, name, fitted, features, made)
 
 
-def _work(run: Run, origin: Origin, features: Features, plan: Plan, checkpoints: Checkpoints) -> Work:
-    from services.trainer.work import Work
+def _work(
+    run: Run, origin: RunInputs, features: Features, plan: Plan, checkpoints: Checkpoints
+) -> TrainingContext:
+    from services.trainer.work import TrainingContext
 
-    return Work(
+    return TrainingContext(
         base=origin.base,
         dataset=origin.dataset,
         features=features,
@@ -89,7 +93,7 @@ def _work(run: Run, origin: Origin, features: Features, plan: Plan, checkpoints:
 
 
 def make_version(
-    run: Run, origin: Origin, name: str, fitted: Fitted, features: Features, made: Manifest | None
+    run: Run, origin: RunInputs, name: str, fitted: TrainedModel, features: Features, made: Manifest | None
 ) -> Manifest | None:
     """Judge and publish; `made` is the version that this run has published already. None: not kept."""
     from services.trainer.judging import compare, judge, opponent_of
@@ -130,7 +134,7 @@ def is_asked_for(request: RunRequest) -> bool:
     return bool(request.asked) and request.parameters.method is not Method.AUTO
 
 
-def plan_of(run: Run, method: Method, origin: Origin, features: Features, *, second: bool) -> Plan | str:
+def plan_of(run: Run, method: Method, origin: RunInputs, features: Features, *, second: bool) -> Plan | str:
     """How the method judges itself within its time; for the second method of `auto`, perhaps why it is left out."""
     texts, parameters = len(origin.dataset.examples), run.request.parameters
     if method is Method.LINEAR_PROBE:

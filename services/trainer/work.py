@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class TrainingContext:
     """All that a method may use."""
 
     base: Base
@@ -49,7 +49,7 @@ class OutOfSampleLogits:
     """(judged, labels)."""
     learnable: Flags
     """(judged,) False where the text's label had no example in what its model was trained on."""
-    parts: Rows
+    folds: Rows
     """(texts,) texts of one part were never used to judge each other: near-duplicates are looked for across."""
     source: str
     """`cross-fit` or `holdout`."""
@@ -66,7 +66,7 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
+class TrainedModel:
     """A model that is ready to be judged and written."""
 
     method: Method
@@ -81,9 +81,9 @@ class Fitted:
     resumed_from: str | None = None
 
 
-class MakesModel(Protocol):
+class TrainingMethod(Protocol):
     """A way to make a model."""
 
-    def __call__(self, work: Work) -> Fitted:
+    def __call__(self, work: TrainingContext) -> TrainedModel:
         """Train, with out-of-sample answers on the way. Raises Preempted after a checkpoint."""
         ...

@@ -34,11 +34,11 @@ def stepped(model: nn.Module) -> torch.optim.AdamW:
 def test_model_optimiser_and_random_state_come_back(tmp_path: Path) -> None:
     model = nn.Linear(3, 2)
     optimiser = stepped(model)
-    opened(tmp_path).part("fold-1").save(model, optimiser, 7)
+    opened(tmp_path).fold("fold-1").save(model, optimiser, 7)
     expected = torch.rand(3)
     other = nn.Linear(3, 2)
     fresh = torch.optim.AdamW(other.parameters(), fused=True)
-    assert opened(tmp_path, 2).part("fold-1").restore(other, fresh) == 7
+    assert opened(tmp_path, 2).fold("fold-1").restore(other, fresh) == 7
     assert torch.equal(other.weight, model.weight)
     for number, values in optimiser.state_dict()["state"].items():
         for name, value in values.items():
@@ -48,15 +48,15 @@ def test_model_optimiser_and_random_state_come_back(tmp_path: Path) -> None:
 
 def test_another_part_begins_at_its_beginning(tmp_path: Path) -> None:
     model = nn.Linear(3, 2)
-    opened(tmp_path).part("fold-1").save(model, stepped(model), 7)
-    assert opened(tmp_path, 2).part("fold-2").restore(model, torch.optim.AdamW(model.parameters())) == 0
+    opened(tmp_path).fold("fold-1").save(model, stepped(model), 7)
+    assert opened(tmp_path, 2).fold("fold-2").restore(model, torch.optim.AdamW(model.parameters())) == 0
 
 
 def test_a_finished_part_keeps_its_answers_and_drops_its_weights(tmp_path: Path) -> None:
     logits = np.arange(6, dtype=np.float32).reshape(2, 3)
     first = opened(tmp_path)
     model = nn.Linear(3, 2)
-    first.part("fold-1").save(model, stepped(model), 7)
+    first.fold("fold-1").save(model, stepped(model), 7)
     first.finish("fold-1", logits)
     second = opened(tmp_path, 2)
     found = second.finished("fold-1")
@@ -92,7 +92,7 @@ def test_nothing_is_pickled_and_all_goes_at_the_end(tmp_path: Path) -> None:
     checkpoints = opened(tmp_path)
     assert not checkpoints.exist()
     model = nn.Linear(3, 2)
-    checkpoints.part("fold-1").save(model, stepped(model), 7)
+    checkpoints.fold("fold-1").save(model, stepped(model), 7)
     assert checkpoints.exist()
     keys = list(FileStore(tmp_path).keys("runs/1-1/checkpoints/"))
     assert {key.rpartition(".")[2] for key in keys} == {"safetensors", "json"}
@@ -121,5 +121,5 @@ def test_a_store_that_fails_costs_the_checkpoint_and_not_the_run(
 
     monkeypatch.setattr(FileStore, "upload", full)
     checkpoints, model = opened(tmp_path), nn.Linear(3, 2)
-    checkpoints.part("fold-1").save(model, stepped(model), 7)
+    checkpoints.fold("fold-1").save(model, stepped(model), 7)
     assert not checkpoints.exist()

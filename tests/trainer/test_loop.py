@@ -62,7 +62,7 @@ def fit(folder: Path, stop: Stop, *, attempt: int = 1, seconds: float = 1e9, rec
     checkpoints.resume("f")
     checkpoints.begin("f", plan)
     with Progress(Runs(FileStore(folder)), RunStatus("1-1", RunState.RUNNING)) as progress:
-        train(model, model.head, ids, targets, 0, recipe, checkpoints.part("all"), progress, stop)
+        train(model, model.head, ids, targets, 0, recipe, checkpoints.fold("all"), progress, stop)
     return model
 
 

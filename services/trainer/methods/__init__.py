@@ -6,10 +6,10 @@ A method gets Work and gives Fitted (services.trainer.work).
 from __future__ import annotations
 
 from services.core.domain import Method
-from services.trainer.work import MakesModel
+from services.trainer.work import TrainingMethod
 
 
-def method_of(method: Method) -> MakesModel:
+def method_of(method: Method) -> TrainingMethod:
     """The function behind a name."""
     if method is Method.LINEAR_PROBE:
         from services.trainer.methods.linear_probe import linear_probe

@@ -16,9 +16,9 @@ from services.core.domain import Method
 from services.engine.torch import forward
 from services.trainer.base import load_classifier
 from services.trainer.export import write_sequence_classification
-from services.trainer.methods.parts import Part, fit_parts
+from services.trainer.methods.parts import Fold, fit_folds
 from services.trainer.recipe import as_taken, recipe_for
-from services.trainer.work import Fitted, Work, Written
+from services.trainer.work import TrainedModel, TrainingContext, Written
 
 
 class Classifier(nn.Module):
@@ -41,16 +41,16 @@ class Classifier(nn.Module):
         return nn.ModuleList([*parts, *([pooler] if pooler is not None else [])])
 
 
-def finetune(work: Work) -> Fitted:
+def finetune(work: TrainingContext) -> TrainedModel:
     """See MakesModel."""
     labels = len(work.dataset.labels)
     recipe = recipe_for(Method.FINETUNE, len(work.dataset.examples), work.base.width, work.parameters)
 
-    def build(_: Part) -> tuple[nn.Module, nn.Module]:
+    def build(_: Fold) -> tuple[nn.Module, nn.Module]:
         model = Classifier(load_classifier(work.base, labels))
         return model, model.head()
 
-    found = fit_parts(work, recipe, build)
+    found = fit_folds(work, recipe, build)
 
     def write(folder: Path, temperature: float) -> Written:
         model = found.model.cpu()
@@ -58,7 +58,7 @@ def finetune(work: Work) -> Fitted:
         write_sequence_classification(folder, model.model, work.base, work.dataset.labels)
         return Written(temperature, found.logits)
 
-    return Fitted(
+    return TrainedModel(
         method=Method.FINETUNE,
         layout="sequence-classification",
         out_of_sample=found.out_of_sample,

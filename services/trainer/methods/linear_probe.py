@@ -17,7 +17,7 @@ from services.core.domain import Method
 from services.trainer.arrays import Floats, Rows
 from services.trainer.export import Head, write_sentence_transformers
 from services.trainer.split import fold_of
-from services.trainer.work import Fitted, OutOfSampleLogits, Work, Written
+from services.trainer.work import OutOfSampleLogits, TrainedModel, TrainingContext, Written
 
 C = 20.0
 FOLDS = 5
@@ -36,10 +36,10 @@ class Probe:
     out_of_sample: OutOfSampleLogits
 
 
-def linear_probe(work: Work) -> Fitted:
+def linear_probe(work: TrainingContext) -> TrainedModel:
     """See MakesModel."""
     probe = fit_probe(work)
-    return Fitted(
+    return TrainedModel(
         method=Method.LINEAR_PROBE,
         layout="sentence-transformers",
         out_of_sample=probe.out_of_sample,
@@ -49,7 +49,7 @@ def linear_probe(work: Work) -> Fitted:
     )
 
 
-def fit_probe(work: Work) -> Probe:
+def fit_probe(work: TrainingContext) -> Probe:
     """The refit on everything first, because the folds start from it."""
     X, targets, labels = work.features.X, work.dataset.targets, len(work.dataset.labels)
     folds = np.array([fold_of(key) for key in work.dataset.sides], np.int64)
@@ -128,7 +128,7 @@ def _minimise(
     return found[:, :-1], found[:, -1]
 
 
-def _write(work: Work, head: Head, folder: Path, temperature: float) -> Written:
+def _write(work: TrainingContext, head: Head, folder: Path, temperature: float) -> Written:
     folded = Head(head.weight / np.float32(temperature), head.bias / np.float32(temperature))
     write_sentence_transformers(folder, work.base, work.base.encoder, folded, work.dataset.labels)
     return Written(1.0, work.features.X @ folded.weight.T + folded.bias)

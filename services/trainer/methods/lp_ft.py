@@ -17,10 +17,10 @@ from services.core.domain import Method
 from services.engine.torch import encoder_of, forward
 from services.trainer.export import Head, write_sentence_transformers
 from services.trainer.methods.linear_probe import fit_head
-from services.trainer.methods.parts import Part, fit_parts
+from services.trainer.methods.parts import Fold, fit_folds
 from services.trainer.pooling import mean_pooled
 from services.trainer.recipe import as_taken, recipe_for
-from services.trainer.work import Fitted, Work, Written
+from services.trainer.work import TrainedModel, TrainingContext, Written
 
 
 class MeanPooled(nn.Module):
@@ -41,12 +41,12 @@ class MeanPooled(nn.Module):
         return logits
 
 
-def lp_ft(work: Work) -> Fitted:
+def lp_ft(work: TrainingContext) -> TrainedModel:
     """See MakesModel."""
     recipe = recipe_for(Method.LP_FT, len(work.dataset.examples), work.base.width, work.parameters)
 
-    def build(part: Part) -> tuple[nn.Module, nn.Module]:
-        rows = np.flatnonzero(part.trained)
+    def build(part: Fold) -> tuple[nn.Module, nn.Module]:
+        rows = np.flatnonzero(part.training)
         start = fit_head(
             work.features.X[rows],
             work.dataset.targets[rows],
@@ -56,7 +56,7 @@ def lp_ft(work: Work) -> Fitted:
         model = MeanPooled(copy.deepcopy(work.base.encoder), start)
         return model, model.head
 
-    found = fit_parts(work, recipe, build)
+    found = fit_folds(work, recipe, build)
 
     def write(folder: Path, temperature: float) -> Written:
         model = found.model.cpu()
@@ -67,7 +67,7 @@ def lp_ft(work: Work) -> Fitted:
         write_sentence_transformers(folder, work.base, model.encoder, Head(weight, bias), work.dataset.labels)
         return Written(1.0, found.logits / divisor)
 
-    return Fitted(
+    return TrainedModel(
         method=Method.LP_FT,
         layout="sentence-transformers",
         out_of_sample=found.out_of_sample,

@@ -17,7 +17,7 @@ from services.trainer.loop import logits_of, train
 from services.trainer.plan import CROSS_FIT
 from services.trainer.recipe import Recipe
 from services.trainer.split import fold_of, is_held_out
-from services.trainer.work import OutOfSampleLogits, Work
+from services.trainer.work import OutOfSampleLogits, TrainingContext
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,13 +26,13 @@ FOLDS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Fold:
     """One model to be trained."""
 
     name: str
-    trained: Flags
+    training: Flags
     """(texts,) what it is trained on."""
-    judged: Flags
+    evaluated: Flags
     """(texts,) what it answers out of sample."""
 
 
@@ -47,14 +47,14 @@ class Trained:
     """(texts, labels) of the served model on all texts, for the equality check."""
 
 
-Build = Callable[[Part], tuple["nn.Module", "nn.Module"]]
+Build = Callable[[Fold], tuple["nn.Module", "nn.Module"]]
 """Makes the untrained model of a part, (ids, mask) to logits, and names its head."""
 
 
-def parts_of(work: Work) -> tuple[list[Part], Rows]:
+def folds_of(work: TrainingContext) -> tuple[list[Fold], Rows]:
     """The parts in order, the served one last, and for each text which of them judges it."""
     sides, n = work.dataset.sides, len(work.dataset.examples)
-    everything = Part("everything", np.ones(n, np.bool_), np.zeros(n, np.bool_))
+    everything = Fold("everything", np.ones(n, np.bool_), np.zeros(n, np.bool_))
     if work.plan.source == CROSS_FIT:
         folds = np.array([fold_of(key) for key in sides], np.int64)
         flags = [folds == fold for fold in range(FOLDS)]
@@ -63,16 +63,16 @@ def parts_of(work: Work) -> tuple[list[Part], Rows]:
         flags = [np.array([is_held_out(key, n) for key in sides], np.bool_)]
         names, folds = ["holdout"], flags[0].astype(np.int64)
     judged = [
-        Part(name, ~inside, inside)
+        Fold(name, ~inside, inside)
         for name, inside in zip(names, flags, strict=True)
         if inside.any() and not inside.all()
     ]
     return ([*judged, everything] if work.plan.refit or not judged else judged), folds
 
 
-def fit_parts(work: Work, recipe: Recipe, build: Build) -> Trained:
+def fit_folds(work: TrainingContext, recipe: Recipe, build: Build) -> Trained:
     """Train every part, or take its answers from the checkpoint. Raises Preempted."""
-    parts, folds = parts_of(work)
+    parts, folds = folds_of(work)
     n, labels = len(work.dataset.examples), len(work.dataset.labels)
     logits, learnable, judged = (
         np.zeros((n, labels), np.float32),
@@ -82,30 +82,30 @@ def fit_parts(work: Work, recipe: Recipe, build: Build) -> Trained:
     for part in parts[:-1]:
         found = work.checkpoints.finished(part.name)
         if found is None:
-            found = _answers(work, _fit(work, recipe, part, build), part.judged)
+            found = _answers(work, _fit(work, recipe, part, build), part.evaluated)
             work.checkpoints.finish(part.name, found)
-        logits[part.judged] = found
+        logits[part.evaluated] = found
     served = _fit(work, recipe, parts[-1], build)
     everything = _answers(work, served, np.ones(n, np.bool_))
-    logits[parts[-1].judged] = everything[parts[-1].judged]
+    logits[parts[-1].evaluated] = everything[parts[-1].evaluated]
     for part in parts:
-        judged |= part.judged
-        learnable[part.judged] = np.isin(
-            work.dataset.targets[part.judged], work.dataset.targets[part.trained]
+        judged |= part.evaluated
+        learnable[part.evaluated] = np.isin(
+            work.dataset.targets[part.evaluated], work.dataset.targets[part.training]
         )
     rows = np.flatnonzero(judged)
     answers = OutOfSampleLogits(rows, logits[rows], learnable[rows], folds, work.plan.source)
-    return Trained(served, parts[-1].trained, answers, everything)
+    return Trained(served, parts[-1].training, answers, everything)
 
 
-def _fit(work: Work, recipe: Recipe, part: Part, build: Build) -> nn.Module:
+def _fit(work: TrainingContext, recipe: Recipe, part: Fold, build: Build) -> nn.Module:
     import torch
 
     torch.manual_seed(recipe.seed)
     model, head = build(part)
     model.to(device_of())
     recipe = replace(recipe, padded=work.base.padded)
-    rows = np.flatnonzero(part.trained)
+    rows = np.flatnonzero(part.training)
     with work.base.subject.trying("be trained"):
         train(
             model,
@@ -114,7 +114,7 @@ def _fit(work: Work, recipe: Recipe, part: Part, build: Build) -> nn.Module:
             work.dataset.targets[rows],
             work.base.pad_id,
             recipe,
-            work.checkpoints.part(part.name),
+            work.checkpoints.fold(part.name),
             work.progress,
             work.stop,
             work.group,
@@ -122,7 +122,7 @@ def _fit(work: Work, recipe: Recipe, part: Part, build: Build) -> nn.Module:
     return model
 
 
-def _answers(work: Work, model: nn.Module, wanted: Flags) -> Floats:
+def _answers(work: TrainingContext, model: nn.Module, wanted: Flags) -> Floats:
     rows, labels, group = np.flatnonzero(wanted), len(work.dataset.labels), work.group
     ids = [work.features.ids[row] for row in rows[group.rank :: group.size]]
     found = np.zeros((len(rows), labels), np.float32)
