@@ -20,7 +20,7 @@ from services.core.domain import LabelSpace, Snapshot, Uncounted
 from services.core.errors import BadData
 from services.core.labels import signature, text_of
 from services.core.uncounted import Cause, collect
-from services.trainer.split import sides_of, text_key
+from services.trainer.split import split_keys, text_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +60,9 @@ class Dataset:
         return [example.key for example in self.examples]
 
     @cached_property
-    def sides(self) -> list[str]:
+    def split_keys(self) -> list[str]:
         """What decides for each example whether it judges or teaches; nearly equal texts have the same."""
-        return sides_of(self.texts)
+        return split_keys(self.texts)
 
     @cached_property
     def texts(self) -> list[str]:

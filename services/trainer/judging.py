@@ -22,7 +22,7 @@ from services.trainer.evaluate import estimate, near_duplicates
 from services.trainer.features import Features
 from services.trainer.gate import Pairs, decide, decide_first, of_another_control, pair_up
 from services.trainer.run import RunInputs
-from services.trainer.split import side_key
+from services.trainer.split import split_key
 from services.trainer.work import TrainedModel
 
 log = structlog.get_logger()
@@ -121,7 +121,7 @@ def by_text(answers: OutOfSample, dataset: Dataset) -> OutOfSample:
 
     Where several texts share the side key, which of them it had answered is not known: they count as learnt.
     """
-    counts = Counter(sides := [side_key(text) for text in dataset.texts])
+    counts = Counter(sides := [split_key(text) for text in dataset.texts])
     learnt = set(answers.trained_keys)
     found, trained = dict(answers.answers), list(answers.trained_keys)
     for key, side in zip(dataset.keys, sides, strict=True):

@@ -72,7 +72,7 @@ def _check_finite(parameters: Parameters) -> None:
             raise BadConfig(f"{name.upper()} is {value}: set it to a finite number, or not at all.")
 
 
-def as_taken(parameters: Parameters, recipe: Recipe) -> Parameters:
+def effective_parameters(parameters: Parameters, recipe: Recipe) -> Parameters:
     """The parameters with the numbers that took effect, for the manifest."""
     return replace(
         parameters,

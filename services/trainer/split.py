@@ -23,7 +23,7 @@ def text_key(text: str) -> str:
     return hashlib.sha256(f"{_SALT} text {same}".encode(errors="surrogatepass")).hexdigest()
 
 
-def side_key(text: str) -> str:
+def split_key(text: str) -> str:
     """64 hex digits, the same for texts that differ in case, spaces, punctuation and compatibility forms alone.
 
     A text without a letter or a digit counts with its signs.
@@ -34,9 +34,9 @@ def side_key(text: str) -> str:
     return hashlib.sha256((_SALT + counted).encode(errors="surrogatepass")).hexdigest()
 
 
-def sides_of(texts: Sequence[str]) -> list[str]:
+def split_keys(texts: Sequence[str]) -> list[str]:
     """The side key of each text; where they differ in too little for that to divide them, their text keys."""
-    sides = [side_key(text) for text in texts]
+    sides = [split_key(text) for text in texts]
     return sides if len(set(sides)) >= FOLDS else [text_key(text) for text in texts]
 
 
@@ -46,16 +46,16 @@ def _is_vowel_sign(character: str) -> bool:
     return is_mark and not unicodedata.name(character, "").startswith(("COMBINING", "VARIATION SELECTOR"))
 
 
-def hold_percent(texts: int) -> int:
+def holdout_percent(texts: int) -> int:
     """Per cent of `texts` distinct texts that are held out."""
     if texts > 40_000:
         return 5
     return 10 if texts > 10_000 else 20
 
 
-def is_held_out(key: str, texts: int) -> bool:
+def is_in_holdout(key: str, texts: int) -> bool:
     """Whether a text judges what was trained on the others, among `texts` distinct ones."""
-    return int(key, 16) * 100 < hold_percent(texts) << _BITS
+    return int(key, 16) * 100 < holdout_percent(texts) << _BITS
 
 
 def fold_of(key: str) -> int:

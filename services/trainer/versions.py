@@ -18,11 +18,11 @@ from services.core.domain import Manifest, Method, RunRequest, Served
 from services.core.errors import FitloopError
 from services.core.frames import frames_of
 from services.trainer.agreement import agreed_plan, check_same_start, features_for, fingerprint_of
-from services.trainer.plan import CROSS_FIT, Plan, fit_seconds, plan_explicit, plan_second
+from services.trainer.plan import CROSS_FIT, Plan, fit_seconds, plan_explicit, plan_second_method
 from services.trainer.preemption import DeadlinePassed
 from services.trainer.recipe import recipe_for
 from services.trainer.run import Run, RunInputs, as_published, methods_of, version_names
-from services.trainer.split import is_held_out
+from services.trainer.split import is_in_holdout
 
 if TYPE_CHECKING:
     from services.trainer.checkpoints import Checkpoints
@@ -143,8 +143,8 @@ def plan_of(run: Run, method: Method, origin: RunInputs, features: Features, *, 
     one_fit = fit_seconds(sum(features.lengths), recipe.epochs, features.seconds_per_token)
     if not second:
         return plan_explicit(texts, one_fit, parameters.budget_seconds)
-    held_out = sum(is_held_out(key, texts) for key in origin.dataset.sides)
-    return plan_second(texts, held_out, one_fit, parameters.budget_seconds)
+    held_out = sum(is_in_holdout(key, texts) for key in origin.dataset.split_keys)
+    return plan_second_method(texts, held_out, one_fit, parameters.budget_seconds)
 
 
 def give_up_second(run: Run, error: Exception) -> None:

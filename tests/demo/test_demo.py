@@ -19,7 +19,7 @@ from demo.curve import draw
 from demo.processes import DemoError, Server
 from demo.walkthrough import Step, read_texts
 from services.core.labels import parse_label_space
-from services.trainer.split import side_key
+from services.trainer.split import split_key
 
 
 def _step(labels: int, truth: float, *, served: bool = True) -> Step:
@@ -42,7 +42,7 @@ def test_a_step_without_a_version_is_no_start_to_climb_from() -> None:
 
 def test_the_held_out_texts_are_in_no_form_among_those_that_are_labelled() -> None:
     pool, holdout = read_texts("pool"), read_texts("holdout")
-    keys = [side_key(text) for text, _ in pool + holdout]
+    keys = [split_key(text) for text, _ in pool + holdout]
     assert len(set(keys)) == len(keys)
     assert len(holdout) == 150
     assert Counter(label for _, label in holdout).keys() == Counter(label for _, label in pool).keys()

@@ -160,7 +160,7 @@ def test_as_many_examples_as_different_texts(texts: list[str]) -> None:
     dataset = build(*(task(number, text, said("A")) for number, text in enumerate(texts)))
     seen = [text for text in texts if not is_blank(text)]
     assert len(dataset.examples) == len({unicodedata.normalize("NFC", text.strip()) for text in seen})
-    assert len(dataset.sides) == len(dataset.examples)
+    assert len(dataset.split_keys) == len(dataset.examples)
 
 
 def test_a_task_is_one_vote_among_equal_texts() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.trainer.plan import CROSS_FIT, HOLDOUT, Plan, fit_seconds, plan_explicit, plan_second
+from services.trainer.plan import CROSS_FIT, HOLDOUT, Plan, fit_seconds, plan_explicit, plan_second_method
 
 SECONDS = st.floats(0.001, 1e5)
 TEXTS = st.integers(2, 50_000)
@@ -25,7 +25,7 @@ def test_an_explicit_method_always_has_a_plan_and_is_cross_fitted_only_within_it
 def test_a_second_method_never_takes_more_than_the_time_left_and_can_be_judged(
     texts: int, held_out: int, one_fit: float, left: float
 ) -> None:
-    plan = plan_second(texts, held_out, one_fit, left)
+    plan = plan_second_method(texts, held_out, one_fit, left)
     if isinstance(plan, Plan):
         assert plan.seconds <= left
         assert texts >= 300
@@ -35,20 +35,23 @@ def test_a_second_method_never_takes_more_than_the_time_left_and_can_be_judged(
 
 
 def test_a_second_method_prefers_to_be_judged_on_all_texts() -> None:
-    assert plan_second(600, 120, 10.0, 50.0) == Plan(CROSS_FIT, True, 50.0)
-    assert plan_second(600, 120, 10.0, 49.0) == Plan(HOLDOUT, True, 20.0)
-    assert plan_second(600, 120, 10.0, 19.0) == Plan(HOLDOUT, False, 10.0)
+    assert plan_second_method(600, 120, 10.0, 50.0) == Plan(CROSS_FIT, True, 50.0)
+    assert plan_second_method(600, 120, 10.0, 49.0) == Plan(HOLDOUT, True, 20.0)
+    assert plan_second_method(600, 120, 10.0, 19.0) == Plan(HOLDOUT, False, 10.0)
 
 
 def test_a_second_method_that_does_not_fit_says_what_it_would_take() -> None:
-    sentence = plan_second(400, 80, 20.0, 60.0)
+    sentence = plan_second_method(400, 80, 20.0, 60.0)
     assert isinstance(sentence, str)
     assert "about 100 s" in sentence
     assert "60 s are left" in sentence
 
 
 def test_few_texts_are_the_reason_before_time_is() -> None:
-    assert plan_second(40, 8, 1.0, 60.0) == "Fine-tuning is tried from 300 labelled texts on; there are 40."
+    assert (
+        plan_second_method(40, 8, 1.0, 60.0)
+        == "Fine-tuning is tried from 300 labelled texts on; there are 40."
+    )
 
 
 def test_training_costs_a_multiple_of_the_features() -> None:

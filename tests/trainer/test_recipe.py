@@ -9,7 +9,7 @@ import pytest
 
 from services.core.domain import Method, Parameters
 from services.core.errors import BadConfig
-from services.trainer.recipe import as_taken, recipe_for
+from services.trainer.recipe import effective_parameters, recipe_for
 
 
 def test_what_is_set_is_obeyed_to_the_letter() -> None:
@@ -17,7 +17,7 @@ def test_what_is_set_is_obeyed_to_the_letter() -> None:
     recipe = recipe_for(Method.FINETUNE, 10, 768, given)
     assert (recipe.learning_rate, recipe.head_learning_rate) == (1e-3, 1e-3)
     assert (recipe.epochs, recipe.weight_decay) == (2.5, 0.0)
-    assert as_taken(given, recipe) == given
+    assert effective_parameters(given, recipe) == given
 
 
 def test_few_texts_get_more_passes_and_small_encoders_larger_steps() -> None:
@@ -41,5 +41,5 @@ def test_a_probes_head_is_no_new_head() -> None:
 
 
 def test_the_manifest_gets_the_numbers_that_took_effect() -> None:
-    taken = as_taken(Parameters(), recipe_for(Method.LP_FT, 2_000, 384, Parameters()))
+    taken = effective_parameters(Parameters(), recipe_for(Method.LP_FT, 2_000, 384, Parameters()))
     assert (taken.learning_rate, taken.num_train_epochs, taken.weight_decay) == (2e-4, 4.0, 0.01)

@@ -10,22 +10,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.trainer.split import FOLDS, fold_of, hold_percent, is_held_out, side_key, sides_of, text_key
+from services.trainer.split import (
+    FOLDS,
+    fold_of,
+    holdout_percent,
+    is_in_holdout,
+    split_key,
+    split_keys,
+    text_key,
+)
 
 KEYS = st.integers(0, 2**256 - 1).map(lambda number: f"{number:064x}")
 
 
 def test_the_key_is_the_documented_hash() -> None:
-    assert side_key("Where IS my order, no. 7?") == hashlib.sha256(b"fitloop1whereismyorderno7").hexdigest()
+    assert split_key("Where IS my order, no. 7?") == hashlib.sha256(b"fitloop1whereismyorderno7").hexdigest()
 
 
 @given(st.text())
 def test_any_text_has_a_key_of_64_hex_digits(text: str) -> None:
-    assert len(bytes.fromhex(text_key(text))) == len(bytes.fromhex(side_key(text))) == 32
+    assert len(bytes.fromhex(text_key(text))) == len(bytes.fromhex(split_key(text))) == 32
 
 
 def test_half_a_surrogate_pair_has_a_key() -> None:
-    assert side_key("a\ud800b") == side_key("ab")
+    assert split_key("a\ud800b") == split_key("ab")
 
 
 @given(
@@ -35,19 +43,19 @@ def test_half_a_surrogate_pair_has_a_key() -> None:
 def test_duplicates_stand_on_one_side(text: str, noise: str) -> None:
     """Case, spaces, punctuation and full-width forms make no other text."""
     other = noise + noise.join(text.upper()) + noise
-    assert side_key(other) == side_key(text)
-    assert side_key("".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in text)) == side_key(text)
+    assert split_key(other) == split_key(text)
+    assert split_key("".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in text)) == split_key(text)
 
 
 @pytest.mark.parametrize("text", ["İstanbul'da", "ΰ", "ok ❤\ufe0f", "a\u0336b", "Straße"])
 def test_an_accent_or_a_variant_moves_no_text_from_where_0_1_0_had_it(text: str) -> None:
     letters = "".join(filter(str.isalnum, unicodedata.normalize("NFKC", text).casefold()))
-    assert side_key(text) == hashlib.sha256(f"fitloop1{letters}".encode()).hexdigest()
+    assert split_key(text) == hashlib.sha256(f"fitloop1{letters}".encode()).hexdigest()
 
 
 @pytest.mark.parametrize(("one", "other"), [("दिन", "दान"), ("किताब", "कताब"), ("กิน", "กัน"), ("שִׁיר", "שַׁיר"), ("👍", "👎"), ("???", ":)")])  # fmt: skip
 def test_vowel_signs_and_texts_of_signs_alone_have_sides_of_their_own(one: str, other: str) -> None:
-    assert side_key(one) != side_key(other)
+    assert split_key(one) != split_key(other)
 
 
 @given(st.text(), st.text())
@@ -59,28 +67,28 @@ def test_text_keys_are_equal_for_equal_texts_alone(one: str, other: str) -> None
 
 def test_texts_that_differ_in_signs_alone_are_divided_all_the_same() -> None:
     texts = [f"ok {chr(0x1F600 + number)}" for number in range(24)]
-    assert len({fold_of(key) for key in sides_of(texts)}) == FOLDS
-    assert sides_of(["a", "b", "c", "d", "e", "E!"])[-1] == side_key("e")
+    assert len({fold_of(key) for key in split_keys(texts)}) == FOLDS
+    assert split_keys(["a", "b", "c", "d", "e", "E!"])[-1] == split_key("e")
 
 
 @given(KEYS, st.integers(1, 10_000), st.integers(1, 10_000))
 def test_below_10_000_texts_more_of_them_move_none(key: str, before: int, after: int) -> None:
-    assert is_held_out(key, before) == is_held_out(key, after)
+    assert is_in_holdout(key, before) == is_in_holdout(key, after)
 
 
 @given(KEYS, st.integers(1, 100_000), st.integers(0, 100_000))
 def test_growing_data_never_brings_a_text_into_the_holdout(key: str, texts: int, more: int) -> None:
-    assert is_held_out(key, texts) or not is_held_out(key, texts + more)
+    assert is_in_holdout(key, texts) or not is_in_holdout(key, texts + more)
 
 
 @pytest.mark.parametrize(
     ("texts", "percent"), [(1, 20), (10_000, 20), (10_001, 10), (40_000, 10), (40_001, 5), (10**7, 5)]
 )
 def test_the_share_falls_with_the_number_of_texts(texts: int, percent: int) -> None:
-    assert hold_percent(texts) == percent
+    assert holdout_percent(texts) == percent
     edge = (percent * 2**256) // 100
-    assert is_held_out(f"{edge - 1:064x}", texts)
-    assert not is_held_out(f"{edge + 1:064x}", texts)
+    assert is_in_holdout(f"{edge - 1:064x}", texts)
+    assert not is_in_holdout(f"{edge + 1:064x}", texts)
 
 
 @given(st.integers(0, 1_000))
@@ -88,8 +96,8 @@ def test_the_share_falls_with_the_number_of_texts(texts: int, percent: int) -> N
 def test_shares_of_many_texts_are_as_promised(seed: int) -> None:
     """Within five standard deviations of the binomial."""
     numbers = random.Random(seed)
-    keys = [side_key(f"{numbers.random()}") for _ in range(500)]
-    held = sum(is_held_out(key, len(keys)) for key in keys)
+    keys = [split_key(f"{numbers.random()}") for _ in range(500)]
+    held = sum(is_in_holdout(key, len(keys)) for key in keys)
     assert abs(held - 100) < 5 * (500 * 0.2 * 0.8) ** 0.5
     for fold in range(FOLDS):
         assert abs(sum(fold_of(key) == fold for key in keys) - 100) < 5 * (500 * 0.2 * 0.8) ** 0.5
@@ -101,6 +109,6 @@ def test_a_fold_is_one_of_five(key: str) -> None:
 
 
 def test_folds_divide_the_holdout_as_well() -> None:
-    held = [key for key in (side_key(str(number)) for number in range(3_000)) if is_held_out(key, 3_000)]
+    held = [key for key in (split_key(str(number)) for number in range(3_000)) if is_in_holdout(key, 3_000)]
     shares = [sum(fold_of(key) == fold for key in held) / len(held) for fold in range(FOLDS)]
     assert min(shares) > 0.15

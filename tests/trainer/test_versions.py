@@ -15,7 +15,7 @@ from services.core.store.files import FileStore
 from services.engine.loader import load_model
 from services.trainer import versions
 from services.trainer.preemption import Stop
-from services.trainer.split import is_held_out, side_key, text_key
+from services.trainer.split import is_in_holdout, split_key, text_key
 from tests.support.base_models import ARCHITECTURES, build_tiny_base
 from tests.support.trainer import WORDS, FakeStop, TrainerWorld, build_text
 
@@ -228,7 +228,7 @@ def test_a_fine_tune_that_is_dear_is_judged_on_a_holdout_that_it_never_sees(worl
     assert not manifest.lineage.trained_on_everything
     answers = world.registry.out_of_sample(world.key, "support-1")
     texts = [task["data"]["text"] for task in world.labelstudio.tasks[1].values()]
-    held_out = {text_key(text): is_held_out(side_key(text), 60) for text in texts}
+    held_out = {text_key(text): is_in_holdout(split_key(text), 60) for text in texts}
     assert all(held_out[key] for key in answers.answers)
     assert not any(held_out[key] for key in answers.trained_keys)
     assert manifest.lineage.texts == len(answers.trained_keys) == 60 - len(answers.answers)

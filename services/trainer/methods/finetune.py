@@ -17,7 +17,7 @@ from services.engine.torch import forward
 from services.trainer.base import load_classifier
 from services.trainer.export import write_sequence_classification
 from services.trainer.methods.parts import Fold, fit_folds
-from services.trainer.recipe import as_taken, recipe_for
+from services.trainer.recipe import effective_parameters, recipe_for
 from services.trainer.work import TrainedModel, TrainingContext, Written
 
 
@@ -64,6 +64,6 @@ def finetune(work: TrainingContext) -> TrainedModel:
         out_of_sample=found.out_of_sample,
         trained=found.trained,
         write=write,
-        parameters=as_taken(work.parameters, recipe),
+        parameters=effective_parameters(work.parameters, recipe),
         resumed_from=work.checkpoints.resumed_from,
     )

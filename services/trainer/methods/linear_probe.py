@@ -52,7 +52,7 @@ def linear_probe(work: TrainingContext) -> TrainedModel:
 def fit_probe(work: TrainingContext) -> Probe:
     """The refit on everything first, because the folds start from it."""
     X, targets, labels = work.features.X, work.dataset.targets, len(work.dataset.labels)
-    folds = np.array([fold_of(key) for key in work.dataset.sides], np.int64)
+    folds = np.array([fold_of(key) for key in work.dataset.split_keys], np.int64)
     work.progress.stage("fitting", steps=FOLDS + 1)
     head = fit_head(X, targets, labels, check=work.stop.check)
     work.progress.step(1)

@@ -19,7 +19,7 @@ from services.trainer.export import Head, write_sentence_transformers
 from services.trainer.methods.linear_probe import fit_head
 from services.trainer.methods.parts import Fold, fit_folds
 from services.trainer.pooling import mean_pooled
-from services.trainer.recipe import as_taken, recipe_for
+from services.trainer.recipe import effective_parameters, recipe_for
 from services.trainer.work import TrainedModel, TrainingContext, Written
 
 
@@ -73,6 +73,6 @@ def lp_ft(work: TrainingContext) -> TrainedModel:
         out_of_sample=found.out_of_sample,
         trained=found.trained,
         write=write,
-        parameters=as_taken(work.parameters, recipe),
+        parameters=effective_parameters(work.parameters, recipe),
         resumed_from=work.checkpoints.resumed_from,
     )

@@ -16,7 +16,7 @@ from services.trainer.features import device_of
 from services.trainer.loop import logits_of, train
 from services.trainer.plan import CROSS_FIT
 from services.trainer.recipe import Recipe
-from services.trainer.split import fold_of, is_held_out
+from services.trainer.split import fold_of, is_in_holdout
 from services.trainer.work import OutOfSampleLogits, TrainingContext
 
 if TYPE_CHECKING:
@@ -53,14 +53,14 @@ Build = Callable[[Fold], tuple["nn.Module", "nn.Module"]]
 
 def folds_of(work: TrainingContext) -> tuple[list[Fold], Rows]:
     """The parts in order, the served one last, and for each text which of them judges it."""
-    sides, n = work.dataset.sides, len(work.dataset.examples)
+    sides, n = work.dataset.split_keys, len(work.dataset.examples)
     everything = Fold("everything", np.ones(n, np.bool_), np.zeros(n, np.bool_))
     if work.plan.source == CROSS_FIT:
         folds = np.array([fold_of(key) for key in sides], np.int64)
         flags = [folds == fold for fold in range(FOLDS)]
         names = [f"fold-{fold + 1}" for fold in range(FOLDS)]
     else:
-        flags = [np.array([is_held_out(key, n) for key in sides], np.bool_)]
+        flags = [np.array([is_in_holdout(key, n) for key in sides], np.bool_)]
         names, folds = ["holdout"], flags[0].astype(np.int64)
     judged = [
         Fold(name, ~inside, inside)
