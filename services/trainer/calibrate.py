@@ -12,8 +12,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-LOWEST, HIGHEST = 0.05, 20.0
-LEAST_TEXTS: Final = 20
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
+MIN_CALIBRATION_TEXTS: Final = 20
 BINS: Final = 15
 _HALVINGS: Final = 30
 
@@ -34,7 +34,7 @@ def fit_temperature(logits: NDArray[np.floating[Any]], targets: NDArray[np.int64
     3,000 fresh texts of 2 well-told labels, worst of 60 draws: a loss of 0.27 instead of 1.66 from 20 texts, 0.18 instead
     of 0.23 from 150, and the same from 1,000.
     """
-    if len(targets) < LEAST_TEXTS or len(np.unique(targets)) < 2 or not np.isfinite(logits).all():
+    if len(targets) < MIN_CALIBRATION_TEXTS or len(np.unique(targets)) < 2 or not np.isfinite(logits).all():
         return 1.0
     z = (logits - logits.max(axis=1, keepdims=True)).astype(np.float64)
     runner_up = np.sort(z, axis=1)[:, -2]
@@ -44,11 +44,11 @@ def fit_temperature(logits: NDArray[np.floating[Any]], targets: NDArray[np.int64
         weights = np.exp(z * inverse)
         return float(((weights * z).sum(axis=1) / weights.sum(axis=1)).mean() - wanted)
 
-    low, high = math.log(1 / HIGHEST), math.log(1 / LOWEST)
+    low, high = math.log(1 / MAX_TEMPERATURE), math.log(1 / MIN_TEMPERATURE)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         low, high = (middle, high) if slope(math.exp(middle)) < 0 else (low, middle)
-    return min(HIGHEST, max(LOWEST, math.exp(-(low + high) / 2)))
+    return min(MAX_TEMPERATURE, max(MIN_TEMPERATURE, math.exp(-(low + high) / 2)))
 
 
 def reliability(

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from services.core.domain import Estimate
 
-LEAST_JUDGED: Final = 20
+MIN_ESTIMATE_TEXTS: Final = 20
 """Judged texts below which no figure is shown to people."""
-LEAST_EXAMPLES: Final = 5
+MIN_LABEL_TEXTS: Final = 5
 """Judged texts of a label below which its own figures say nothing."""
 _CHUNK: Final = 1024
 
 
-def wilson(right: int, judged: int, z: float = 1.96) -> tuple[float, float]:
+def wilson_interval(right: int, judged: int, z: float = 1.96) -> tuple[float, float]:
     """Wilson's interval of right / judged, 95 % by default; (0, 1) for nothing judged."""
     if judged == 0:
         return 0.0, 1.0
@@ -31,7 +31,9 @@ def wilson(right: int, judged: int, z: float = 1.96) -> tuple[float, float]:
     return max(0.0, min(low, share)), min(1.0, max(high, share))  # rounding may leave the edge by 1e-17
 
 
-def confusion(predicted: NDArray[np.int64], targets: NDArray[np.int64], labels: int) -> NDArray[np.int64]:
+def confusion_matrix(
+    predicted: NDArray[np.int64], targets: NDArray[np.int64], labels: int
+) -> NDArray[np.int64]:
     """(labels, labels) counts: true labels are rows, predicted ones columns."""
     found = np.bincount(targets * labels + predicted, minlength=labels * labels)
     return found.reshape(labels, labels).astype(np.int64)
@@ -57,9 +59,9 @@ def estimate(
     predicted = probabilities.argmax(axis=1)
     right = predicted == targets
     apart = np.zeros(len(targets), np.bool_) if near_duplicate is None else ~near_duplicate
-    matrix = confusion(predicted, targets, probabilities.shape[1])
+    matrix = confusion_matrix(predicted, targets, probabilities.shape[1])
     judged_labels = matrix.sum(axis=1) > 0
-    low, high = wilson(int(right.sum()), len(targets))
+    low, high = wilson_interval(int(right.sum()), len(targets))
     return Estimate(
         judged=len(targets),
         right=int(right.sum()),
@@ -93,14 +95,14 @@ def near_duplicates(
     return found
 
 
-def words(found: Estimate) -> str:
+def accuracy_in_words(found: Estimate) -> str:
     """What people read: `47 % (33–61)`, or that there are too few labels."""
     return share_in_words(found.right, found.judged)
 
 
 def share_in_words(right: int, judged: int) -> str:
     """A share with its interval, in per cent."""
-    if judged < LEAST_JUDGED:
+    if judged < MIN_ESTIMATE_TEXTS:
         return "too few labels to say"
-    low, high = wilson(right, judged)
+    low, high = wilson_interval(right, judged)
     return f"{100 * right / judged:.0f} % ({100 * low:.0f}–{100 * high:.0f})"

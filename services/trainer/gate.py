@@ -15,13 +15,13 @@ from typing import Final
 from services.core.domain import GateDecision, OutOfSample
 from services.core.uncounted import counted
 
-WORSE: Final = 0.10
+SIGNIFICANCE: Final = 0.10
 """A result this unlikely by chance is a difference, over all texts."""
-LABEL_WORSE: Final = 0.05
+LABEL_SIGNIFICANCE: Final = 0.05
 """The same for one label, shared among all labels."""
-LEAST_PAIRS: Final = 100
+MIN_PAIRS: Final = 100
 """Texts on which another method must be better."""
-LEAST_LABEL_PAIRS: Final = 10
+MIN_LABEL_PAIRS: Final = 10
 """Texts of a label below which it is not judged alone."""
 
 
@@ -109,8 +109,8 @@ def decide_first(candidate: OutOfSample, truth: Mapping[str, str], *, asked: boo
     right = {key for key in judged if _answer(candidate.labels, candidate.answers[key]) == truth[key]}
     fixed = sum(truth[key] != commonest for key in right)
     broken = sum(truth[key] == commonest for key in judged - right)
-    is_better = sign_test(broken, fixed) < WORSE
-    promote = is_better or (asked and sign_test(fixed, broken) >= WORSE)
+    is_better = sign_test(broken, fixed) < SIGNIFICANCE
+    promote = is_better or (asked and sign_test(fixed, broken) >= SIGNIFICANCE)
     figures = (
         f"right {len(right)} of {len(judged)}, always saying {commonest!r} would be right "
         f"{'once' if counts[commonest] == 1 else f'{counts[commonest]} times'}."
@@ -127,7 +127,7 @@ def decide_first(candidate: OutOfSample, truth: Mapping[str, str], *, asked: boo
     return GateDecision(promote, kind, (reason,), None, len(judged), fixed, broken)
 
 
-def of_another_control(first: GateDecision, compared_with: str) -> GateDecision:
+def replace_other_control(first: GateDecision, compared_with: str) -> GateDecision:
     """Where what is served answers another control: the candidate is judged as a first version, and takes that one's place."""
     reasons = (*first.reasons, f"{compared_with} was made for another control.")
     return replace(first, reasons=reasons, compared_with=compared_with)
@@ -150,9 +150,9 @@ def decide(
     worse_labels = _worse_labels(pairs)
     if labels_removed:
         kind, reasons = "labels-changed", [_removed(labels_removed, compared_with)]
-    elif only_veto and c > b and sign_test(b, c) < WORSE:
+    elif only_veto and c > b and sign_test(b, c) < SIGNIFICANCE:
         kind, reasons = "worse", [_broke(pairs, compared_with)]
-    elif not only_veto and pairs.total < LEAST_PAIRS:
+    elif not only_veto and pairs.total < MIN_PAIRS:
         kind, reasons = "too-few", [_too_few(pairs)]
     elif not only_veto and b <= c:
         kind, reasons = (
@@ -171,11 +171,11 @@ def decide(
 
 def _worse_labels(pairs: Pairs) -> list[str]:
     """Labels that are clearly worse by themselves, the worst first."""
-    bound = LABEL_WORSE / max(1, len(pairs.per_label))
+    bound = LABEL_SIGNIFICANCE / max(1, len(pairs.per_label))
     found = [
         (sign_test(b, c), label)
         for label, (b, c, total) in pairs.per_label.items()
-        if total >= LEAST_LABEL_PAIRS and c > b
+        if total >= MIN_LABEL_PAIRS and c > b
     ]
     return [label for p, label in sorted(found) if p < bound]
 
@@ -220,7 +220,7 @@ def _removed(labels: Sequence[str], compared_with: str) -> str:
 
 
 def _too_few(pairs: Pairs) -> str:
-    return f"Held: another method is judged on {LEAST_PAIRS} texts or more: {_figures(pairs)}"
+    return f"Held: another method is judged on {MIN_PAIRS} texts or more: {_figures(pairs)}"
 
 
 def _broke(pairs: Pairs, compared_with: str) -> str:

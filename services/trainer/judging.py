@@ -20,7 +20,7 @@ from services.trainer.calibrate import fit_temperature, softmax
 from services.trainer.dataset import Dataset
 from services.trainer.evaluate import estimate, near_duplicates
 from services.trainer.features import Features
-from services.trainer.gate import Pairs, decide, decide_first, of_another_control, pair_up
+from services.trainer.gate import Pairs, decide, decide_first, pair_up, replace_other_control
 from services.trainer.run import RunInputs
 from services.trainer.split import split_key
 from services.trainer.work import TrainedModel
@@ -52,7 +52,7 @@ class Comparison:
     """None: there was no version to compare with."""
 
 
-def judge(fitted: TrainedModel, dataset: Dataset, features: Features) -> Candidate:
+def evaluate(fitted: TrainedModel, dataset: Dataset, features: Features) -> Candidate:
     """Calibrate on out-of-sample logits, then estimate with what came out."""
     found = fitted.out_of_sample
     targets = dataset.targets[found.rows]
@@ -73,7 +73,7 @@ def judge(fitted: TrainedModel, dataset: Dataset, features: Features) -> Candida
     return Candidate(fitted, temperature, found.rows, probabilities, judged, answers)
 
 
-def opponent_of(registry: Registry, project_key: str, version: str | None) -> Manifest | None:
+def read_current(registry: Registry, project_key: str, version: str | None) -> Manifest | None:
     """The version to compare with, or None where there is none that can be read."""
     if version is None:
         return None
@@ -98,9 +98,9 @@ def compare(
         return Comparison(decide_first(candidate.answers, truth, asked=asked))
     if current.from_name not in {"", origin.space.from_name}:
         first = decide_first(candidate.answers, truth, asked=asked)
-        return Comparison(of_another_control(first, current.version))
+        return Comparison(replace_other_control(first, current.version))
     try:
-        answers = by_text(registry.out_of_sample(current.project_key, current.version), origin.dataset)
+        answers = with_text_keys(registry.out_of_sample(current.project_key, current.version), origin.dataset)
         fresh = _answers_now(current, answers, candidate, registry, origin.dataset)
     except (StoreError, EngineError) as error:
         log.warning("current cannot be judged", version=current.version, error=str(error))
@@ -116,7 +116,7 @@ def compare(
     return Comparison(decision, pairs)
 
 
-def by_text(answers: OutOfSample, dataset: Dataset) -> OutOfSample:
+def with_text_keys(answers: OutOfSample, dataset: Dataset) -> OutOfSample:
     """Also by text key what a version of release 0.1.0 keeps by side key.
 
     Where several texts share the side key, which of them it had answered is not known: they count as learnt.

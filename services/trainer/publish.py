@@ -28,7 +28,7 @@ from services.trainer.export import attach_int8
 from services.trainer.gate import Pairs
 from services.trainer.judging import Candidate
 from services.trainer.preemption import Stop
-from services.trainer.report import build_report, changed
+from services.trainer.report import build_report, changed_texts
 from services.trainer.run import RunInputs
 from services.trainer.truncation import truncation_of
 from services.trainer.work import TrainedModel, Written
@@ -188,7 +188,7 @@ def _report(
         **report,
         "truncation": documents.plain(manifest.truncation) if manifest.truncation else None,
         "truncation_in_words": truncation_in_words(manifest.truncation),
-        "changed": changed(origin.dataset, manifest.gate.compared_with, pairs),
+        "changed": changed_texts(origin.dataset, manifest.gate.compared_with, pairs),
     }
 
 

@@ -15,12 +15,12 @@ from services.core import documents
 from services.core.domain import Estimate
 from services.trainer.calibrate import BINS, expected_calibration_error, reliability
 from services.trainer.dataset import Dataset
-from services.trainer.evaluate import LEAST_EXAMPLES, confusion, f1, share_in_words, words
+from services.trainer.evaluate import MIN_LABEL_TEXTS, accuracy_in_words, confusion_matrix, f1, share_in_words
 from services.trainer.gate import Change, Pairs
 
 FORMAT: Final = 1
-MOST_WRONG: Final = 50
-MOST_CHANGED: Final = 200
+MAX_ERRORS: Final = 50
+MAX_CHANGED: Final = 200
 """Texts that are named of those that a version fixed, and of those that it broke; the gate's decision has the counts."""
 _DIGITS: Final = 4
 
@@ -35,7 +35,7 @@ def build_report(
     """JSON-able; `probabilities` (judged, labels) are the answers for the examples that `rows` (judged,) names."""
     targets = dataset.targets[rows]
     predicted = probabilities.argmax(axis=1)
-    matrix = confusion(predicted, targets, len(dataset.labels))
+    matrix = confusion_matrix(predicted, targets, len(dataset.labels))
     return {
         "format": FORMAT,
         "texts": len(dataset.examples),
@@ -53,7 +53,9 @@ def build_report(
     }
 
 
-def changed(dataset: Dataset, compared_with: str | None, pairs: Pairs | None) -> dict[str, object] | None:
+def changed_texts(
+    dataset: Dataset, compared_with: str | None, pairs: Pairs | None
+) -> dict[str, object] | None:
     """Which texts a version fixed and broke against the one before, by task; None where there was nothing to compare with."""
     if pairs is None or compared_with is None:
         return None
@@ -68,14 +70,14 @@ def _tasks(dataset: Dataset, changes: Sequence[Change]) -> list[dict[str, object
         for change in changes
         if (example := examples.get(change.key))
     ]
-    return sorted(rows, key=lambda row: str(row["task_id"]).zfill(20))[:MOST_CHANGED]
+    return sorted(rows, key=lambda row: str(row["task_id"]).zfill(20))[:MAX_CHANGED]
 
 
 def _estimate(estimate: Estimate) -> dict[str, object]:
     found: dict[str, object] = documents.plain(estimate)
     judged = estimate.judged_without_near_duplicates
     without = share_in_words(estimate.right_without_near_duplicates, judged)
-    return {**found, "in_words": words(estimate), "without_near_duplicates_in_words": without}
+    return {**found, "in_words": accuracy_in_words(estimate), "without_near_duplicates_in_words": without}
 
 
 def _per_label(dataset: Dataset, matrix: NDArray[np.int64]) -> list[dict[str, object]]:
@@ -92,7 +94,7 @@ def _per_label(dataset: Dataset, matrix: NDArray[np.int64]) -> list[dict[str, ob
                 "precision": _share(right, answered),
                 "recall": _share(right, judged),
                 "f1": round(float(scores[number]), _DIGITS) if judged else None,
-                "note": "too few to judge" if judged < LEAST_EXAMPLES else "",
+                "note": "too few to judge" if judged < MIN_LABEL_TEXTS else "",
             }
         )
     return table
@@ -120,7 +122,7 @@ def _wrong(
     """Wrong answers by task, the surest first: there the label itself may be wrong."""
     predicted, top = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted != dataset.targets[rows])
-    surest = wrong[np.argsort(-top[wrong], kind="stable")][:MOST_WRONG]
+    surest = wrong[np.argsort(-top[wrong], kind="stable")][:MAX_ERRORS]
     return [
         {
             "task_id": dataset.examples[rows[place]].task_id,

@@ -96,14 +96,14 @@ def make_version(
     run: Run, origin: RunInputs, name: str, fitted: TrainedModel, features: Features, made: Manifest | None
 ) -> Manifest | None:
     """Judge and publish; `made` is the version that this run has published already. None: not kept."""
-    from services.trainer.judging import compare, judge, opponent_of
+    from services.trainer.judging import compare, evaluate, read_current
     from services.trainer.publish import export, manifest_of, publish, temporary_folder
 
     run.progress.stage("judging")
     with run.stop.interruptible():
-        candidate = judge(fitted, origin.dataset, features)
+        candidate = evaluate(fitted, origin.dataset, features)
     served = run.registry.serving().projects.get(origin.project.key, Served())
-    current = opponent_of(run.registry, origin.project.key, served.current)
+    current = read_current(run.registry, origin.project.key, served.current)
     if made is not None and made.gate.promote and not served.pinned:
         current = made  # will be served by then
     compared = compare(candidate, current, run.registry, origin, asked=is_asked_for(run.request))

@@ -39,7 +39,7 @@ from services.core.store import ObjectStore
 from services.trainer.dataset import Dataset, Example
 from services.trainer.evaluate import estimate
 from services.trainer.gate import decide, decide_first, pair_up
-from services.trainer.report import build_report, changed
+from services.trainer.report import build_report, changed_texts
 from tests.support.manifests import build_manifest as sample
 
 INTENTS = (
@@ -144,7 +144,7 @@ def _version(
         else decide_first(answers, truth)
     )
     report = build_report(dataset, rows, probabilities, found, 1.2)
-    named = {**report, "changed": changed(dataset, decision.compared_with, compared)}
+    named = {**report, "changed": changed_texts(dataset, decision.compared_with, compared)}
     return BuiltVersion(_manifest(key, name, number, dataset, found, decision), answers, named)
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from services.trainer.calibrate import (
-    HIGHEST,
-    LOWEST,
+    MAX_TEMPERATURE,
+    MIN_TEMPERATURE,
     expected_calibration_error,
     fit_temperature,
     reliability,
@@ -53,7 +53,7 @@ def test_answers_stay_and_the_temperature_does_not_depend_on_a_shift(
 ) -> None:
     logits, targets = drawn(seed, texts, labels, 2.0)
     found = fit_temperature(logits, targets)
-    assert LOWEST <= found <= HIGHEST
+    assert MIN_TEMPERATURE <= found <= MAX_TEMPERATURE
     assert (softmax(logits, found).argmax(axis=1) == logits.argmax(axis=1)).all()
     assert fit_temperature(logits + np.float32(shift), targets) == pytest.approx(found, rel=1e-2)
 
@@ -93,7 +93,7 @@ def test_what_cannot_be_fitted_is_left_as_it_is(
 @pytest.mark.parametrize("scale", [0.0, 1e-30, 1e30])
 def test_extreme_logits_give_a_temperature_within_bounds(scale: float) -> None:
     logits, targets = drawn(5, 50, 3, 1.0)
-    assert LOWEST <= fit_temperature(logits * np.float32(scale), targets) <= HIGHEST
+    assert MIN_TEMPERATURE <= fit_temperature(logits * np.float32(scale), targets) <= MAX_TEMPERATURE
 
 
 def test_probabilities_are_float32_and_sum_to_one() -> None:

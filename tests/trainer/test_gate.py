@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from services.core.domain import GateDecision, OutOfSample
-from services.trainer.gate import LEAST_LABEL_PAIRS, Pairs, decide, decide_first, pair_up, sign_test
+from services.trainer.gate import MIN_LABEL_PAIRS, Pairs, decide, decide_first, pair_up, sign_test
 
 
 def pairs_of(**per_label: tuple[int, int, int]) -> Pairs:
@@ -119,7 +119,7 @@ def test_a_decision_says_its_figures_in_whole_sentences(pairs: Pairs, same: bool
 
 @given(st.integers(0, 9), st.integers(0, 9), st.booleans())
 def test_a_label_of_under_ten_pairs_is_not_judged_alone(fixed: int, broken: int, same: bool) -> None:
-    assume(fixed + broken < LEAST_LABEL_PAIRS)
+    assume(fixed + broken < MIN_LABEL_PAIRS)
     assert judged(pairs_of(A=(fixed, broken, 9), B=(60, 0, 200)), same_method=same).promote
 
 

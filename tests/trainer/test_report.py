@@ -14,7 +14,7 @@ from services.core.domain import OutOfSample, Report, Snapshot, Uncounted
 from services.trainer.dataset import Dataset, Example
 from services.trainer.evaluate import estimate
 from services.trainer.gate import pair_up
-from services.trainer.report import MOST_CHANGED, MOST_WRONG, build_report, changed
+from services.trainer.report import MAX_CHANGED, MAX_ERRORS, build_report, changed_texts
 
 SECRET = "a text that must not leave"
 
@@ -99,7 +99,7 @@ def test_wrong_answers_are_named_by_task_the_surest_first() -> None:
 def test_at_most_fifty_wrong_answers_are_named() -> None:
     assert (
         len(report_of(dataset_of(["A"] * 60 + ["B"]), list(range(60)), [[0.1, 0.9]] * 60)["wrong"])
-        == MOST_WRONG
+        == MAX_ERRORS
     )
 
 
@@ -122,7 +122,7 @@ def answers_of(dataset: Dataset, said: list[str]) -> OutOfSample:
 def changed_of(dataset: Dataset, before: list[str], now: list[str]) -> dict[str, Any]:
     truth = {example.key: example.label for example in dataset.examples}
     pairs = pair_up(answers_of(dataset, now), answers_of(dataset, before), truth, None)
-    found = changed(dataset, "v-1", pairs)
+    found = changed_texts(dataset, "v-1", pairs)
     assert found is not None
     return dict(found)
 
@@ -138,13 +138,13 @@ def test_what_a_version_fixed_and_broke_is_named_by_task() -> None:
 
 
 def test_at_most_two_hundred_of_each_are_named_the_lowest_tasks_first() -> None:
-    many = MOST_CHANGED + 50
+    many = MAX_CHANGED + 50
     found = changed_of(dataset_of(["A"] * many + ["B"]), ["B"] * (many + 1), ["A"] * (many + 1))
-    assert [row["task_id"] for row in found["fixed"]] == list(range(100, 100 + MOST_CHANGED))
+    assert [row["task_id"] for row in found["fixed"]] == list(range(100, 100 + MAX_CHANGED))
 
 
 def test_without_a_version_before_nothing_changed() -> None:
-    assert changed(dataset_of(["A", "B"]), None, None) is None
+    assert changed_texts(dataset_of(["A", "B"]), None, None) is None
 
 
 def test_a_report_is_read_as_it_is_written() -> None:

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from services.adapter.pages.curve import HEIGHT, WIDTH, draw
 from services.core.domain import Estimate, Manifest
-from services.trainer.evaluate import wilson
+from services.trainer.evaluate import wilson_interval
 from tests.support.manifests import build_manifest
 
 
 def version(number: int, texts: int, right: int, judged: int, *, promote: bool = True) -> Manifest:
     made = build_manifest(f"v-{number}")
-    low, high = wilson(right, judged)
+    low, high = wilson_interval(right, judged)
     return replace(
         made,
         estimate=Estimate(judged, right, low, high, 0.5, "cross-fit"),
