@@ -15,7 +15,7 @@ from bench.labels import new_run
 from bench.rig import base
 from services.engine.tokenise import encode
 from services.trainer import loop
-from services.trainer.base import Base, load_base
+from services.trainer.base import BaseModel, load_base
 from services.trainer.checkpoints import Checkpoints
 from services.trainer.methods.finetune import Classifier
 from services.trainer.recipe import Recipe
@@ -25,7 +25,7 @@ from services.trainer.recipe import Recipe
 class Material:
     """What a fit needs: MiniLM, token ids, and the numbers of their labels."""
 
-    base: Base
+    base: BaseModel
     ids: list[list[int]]
     targets: Any
     """(texts,) int64."""

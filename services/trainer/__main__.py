@@ -51,7 +51,7 @@ from services.trainer.stores import ReadOnlyStore, RetryingStore
 from services.trainer.versions import give_up_second, make_versions
 
 if TYPE_CHECKING:
-    from services.trainer.base import Base
+    from services.trainer.base import BaseModel
 
 _FOLLOW_SECONDS = 30.0
 """For which a process waits to read how rank 0 has ended."""
@@ -190,7 +190,7 @@ def train(run: Run) -> None:
     checkpoints.clear()
 
 
-def _load_base(parameters: Parameters) -> Base:
+def _load_base(parameters: Parameters) -> BaseModel:
     from services.trainer.base import load_base
 
     return load_base(parameters.base_model, parameters.max_length, parameters.method)

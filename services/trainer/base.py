@@ -29,9 +29,9 @@ from services.engine.torch import load_pretrained, load_with_gaps
 from services.trainer.base_check import (
     LABELS,
     LONG,
-    MOST_TOKENS,
+    MAX_TOKENS,
     SHORT,
-    Subject,
+    ModelErrors,
     check_classifier,
     check_encoder,
     no_classifier,
@@ -43,7 +43,7 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Base:
+class BaseModel:
     """`encoder` is an AutoModel in fp32, for inference; `tokenizer` cuts at `max_length` and does not pad."""
 
     config: Any
@@ -56,19 +56,19 @@ class Base:
     pad_id: int
     max_length: int
     """What was asked for, or fewer where the model has fewer positions."""
-    subject: Subject
+    errors: ModelErrors
     width: int
     """Numbers of a token's vector."""
     padded: bool = True
     """False: padding would change its answers, so only texts of one length are computed together."""
 
 
-def load_base(name: str, max_length: int, method: Method = Method.AUTO) -> Base:
+def load_base(name: str, max_length: int, method: Method = Method.AUTO) -> BaseModel:
     """Load the base model and try it. Raises BadConfig, which says what to set, where it cannot be read or computed."""
-    source = transformer_of(_locate(name))
+    source = transformer_of(_find(name))
     weights = _weights(name, source)
     document = _document(name, source)
-    subject = Subject(name, str(document["model_type"]))
+    subject = ModelErrors(name, str(document["model_type"]))
     slow = _tokenizer(name, source)
     pad_id = pad_id_of(document, slow)
     try:
@@ -83,33 +83,35 @@ def load_base(name: str, max_length: int, method: Method = Method.AUTO) -> Base:
     config = encoder.config.to_dict()
     length = most_tokens(config, max_length)
     tokenizer = prepare(slow, length)
-    base = Base(encoder.config, encoder, tokenizer, source, _digest(weights), pad_id, length, subject, 0)
+    base = BaseModel(encoder.config, encoder, tokenizer, source, _digest(weights), pad_id, length, subject, 0)
     return check_base_model(base, method)
 
 
-def check_base_model(base: Base, method: Method) -> Base:
+def check_base_model(base: BaseModel, method: Method) -> BaseModel:
     """The base with what a try on two texts says of it. Raises BadConfig where the method cannot work with it."""
     short, long, full = encode(base.tokenizer, [SHORT, LONG, f"{LONG} " * base.max_length])
     rows = [short, long]
-    found = check_encoder(base.subject, base.encoder, rows, base.pad_id, trains=method is Method.LP_FT)
-    with base.subject.trying(f"read a text of {len(full)} tokens (FITLOOP_MAX_LENGTH is {base.max_length})"):
-        if len(long) < len(full) <= MOST_TOKENS:
-            check_encoder(base.subject, base.encoder, [short, full], base.pad_id, trains=False)
+    found = check_encoder(base.errors, base.encoder, rows, base.pad_id, trains=method is Method.LP_FT)
+    with base.errors.translate(
+        f"read a text of {len(full)} tokens (FITLOOP_MAX_LENGTH is {base.max_length})"
+    ):
+        if len(long) < len(full) <= MAX_TOKENS:
+            check_encoder(base.errors, base.encoder, [short, full], base.pad_id, trains=False)
     padded = found.padded
     if method is Method.FINETUNE:
-        padded &= check_classifier(base.subject, load_classifier(base, LABELS), rows, base.pad_id)
+        padded &= check_classifier(base.errors, load_classifier(base, LABELS), rows, base.pad_id)
     return replace(base, width=found.width, padded=padded)
 
 
-def load_classifier(base: Base, labels: int) -> Any:
+def load_classifier(base: BaseModel, labels: int) -> Any:
     """AutoModelForSequenceClassification with a new head for so many labels. Raises BadConfig."""
     auto = transformers.AutoModelForSequenceClassification
     if type(base.config) not in auto._model_mapping:  # noqa: SLF001  # transformers has no other way to ask
-        raise no_classifier(base.subject)
+        raise no_classifier(base.errors)
     try:
         return load_pretrained(auto, base.source, base.pad_id, num_labels=labels)
     except EngineError as error:
-        raise base.subject.failed("be loaded as a classifier", error.__cause__ or error) from error
+        raise base.errors.failed("be loaded as a classifier", error.__cause__ or error) from error
 
 
 def _weights(name: str, source: Path) -> list[Path]:
@@ -136,7 +138,7 @@ def _document(name: str, source: Path) -> dict[str, Any]:
         raise _unusable(name, "its config.json does not say which architecture it is (model_type)")
     if kind not in transformers.CONFIG_MAPPING:
         own = "auto_map" in found
-        raise Subject(name, kind).refused(
+        raise ModelErrors(name, kind).unsupported(
             "needs code that comes with the model (auto_map in its config.json), and Fitloop runs no code of a model"
             if own
             else f"is not known to transformers {transformers.__version__}"
@@ -148,7 +150,7 @@ def _document(name: str, source: Path) -> dict[str, Any]:
     return dict(found)
 
 
-def _locate(name: str) -> Path:
+def _find(name: str) -> Path:
     if name.startswith("s3://"):
         return _fetch(name)
     folder = Path(name).expanduser()

@@ -26,10 +26,10 @@ LABELS = 2
 SHORT = ""
 """The shortest that a model is asked: nothing but what the tokenizer adds."""
 LONG = "When will my order arrive, and who brings it? I have been waiting for it since Friday."
-MOST_TOKENS = 512
+MAX_TOKENS = 512
 """Tokens of a text of full length that is tried; longer ones would take seconds of a processor."""
 _TOLERANCE = 1e-3
-_MOST_SAID = 120
+_MAX_DETAIL = 120
 """Characters of a library's own sentence that may stand in ours."""
 _CODE = re.compile(r"`|[a-z][A-Z]|\w\(")
 """Names of classes and functions, which say nothing to whoever chose a model."""
@@ -46,7 +46,7 @@ Compute = Callable[[list[list[int]]], torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class ModelErrors:
     """A base model as sentences name it."""
 
     name: str
@@ -54,7 +54,7 @@ class Subject:
     architecture: str
     """`model_type` of its config.json."""
 
-    def refused(self, why: str, advice: str = "") -> BadConfig:
+    def unsupported(self, why: str, advice: str = "") -> BadConfig:
         """The error that says why, and what to choose instead."""
         return BadConfig(
             f"The base model {self.name!r} cannot be used: its architecture, {self.architecture}, {why}. "
@@ -66,14 +66,14 @@ class Subject:
         )
 
     @contextmanager
-    def trying(self, to: str, advice: str = "") -> Iterator[None]:
+    def translate(self, to: str, advice: str = "") -> Iterator[None]:
         """Whatever a library raises within becomes a sentence, and its reason stands in the log."""
         try:
             yield
         except FitloopError:
             raise
         except Exception as error:
-            if is_of_the_machine(error):
+            if is_hardware_failure(error):
                 raise
             raise self.failed(to, error, advice) from error
 
@@ -85,11 +85,11 @@ class Subject:
                 f"The memory was too small for the base model {self.name!r} to {to}: give the trainer more, or set a smaller "
                 "BASELINE_MODEL_NAME or FITLOOP_MAX_LENGTH."
             )
-        return self.refused(f"failed to {to}{_said(error)}", advice)
+        return self.unsupported(f"failed to {to}{_detail(error)}", advice)
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Capabilities:
     """What the check learnt of a model."""
 
     width: int
@@ -98,41 +98,43 @@ class Found:
     """Whether texts of different lengths may share a batch."""
 
 
-def check_encoder(subject: Subject, model: Any, rows: list[list[int]], pad_id: int, *, trains: bool) -> Found:
+def check_encoder(
+    subject: ModelErrors, model: Any, rows: list[list[int]], pad_id: int, *, trains: bool
+) -> Capabilities:
     """Compute token vectors of `rows`, a short text and a longer one. Raises BadConfig."""
 
     def vectors(ids: list[list[int]]) -> torch.Tensor:
         tokens, mask = padded(ids, pad_id)
         hidden = forward(encoder_of(model), tokens, mask).last_hidden_state
         if hidden.ndim != 3 or hidden.shape[:2] != tokens.shape:
-            raise subject.refused("gives no vector for each token of a text")
+            raise subject.unsupported("gives no vector for each token of a text")
         return mean_pooled(hidden, mask)
 
-    with subject.trying("read a text"):
-        found = _same_in_company(subject, vectors, rows)
+    with subject.translate("read a text"):
+        found = _compute_alone_and_padded(subject, vectors, rows)
     if trains:
-        with subject.trying("be trained", _NOT_TRAINED):
-            _learn(model, lambda: vectors(rows[1:]).square().mean())
-    return Found(int(found[0].shape[1]), found[1])
+        with subject.translate("be trained", _NOT_TRAINED):
+            _backward(model, lambda: vectors(rows[1:]).square().mean())
+    return Capabilities(int(found[0].shape[1]), found[1])
 
 
-def check_classifier(subject: Subject, model: Any, rows: list[list[int]], pad_id: int) -> bool:
+def check_classifier(subject: ModelErrors, model: Any, rows: list[list[int]], pad_id: int) -> bool:
     """Classify and train on `rows`; whether they may share a batch. Raises BadConfig."""
 
     def logits(ids: list[list[int]]) -> torch.Tensor:
         output: torch.Tensor = forward(model, *padded(ids, pad_id)).logits
         if output.shape != (len(ids), LABELS):
-            raise subject.refused("gives no answer for each text", _PROBE_INSTEAD)
+            raise subject.unsupported("gives no answer for each text", _PROBE_INSTEAD)
         return output
 
-    with subject.trying("classify a text", _PROBE_INSTEAD):
-        _, shared = _same_in_company(subject, logits, rows)
-    with subject.trying("be trained", _NOT_TRAINED):
-        _learn(model, lambda: cross_entropy(logits(rows[1:]), torch.tensor([0])))
+    with subject.translate("classify a text", _PROBE_INSTEAD):
+        _, shared = _compute_alone_and_padded(subject, logits, rows)
+    with subject.translate("be trained", _NOT_TRAINED):
+        _backward(model, lambda: cross_entropy(logits(rows[1:]), torch.tensor([0])))
     return shared
 
 
-def is_of_the_machine(error: BaseException) -> bool:
+def is_hardware_failure(error: BaseException) -> bool:
     """Whether the GPU or the network between processes failed, which no other model would mend."""
     return isinstance(error, (torch.AcceleratorError, torch.distributed.DistError)) and not is_out_of_memory(
         error
@@ -144,24 +146,26 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
 
 
-def no_classifier(subject: Subject) -> BadConfig:
+def no_classifier(subject: ModelErrors) -> BadConfig:
     """The error for a method that needs what the architecture does not have."""
-    return subject.refused("cannot be fine-tuned to classify texts (METHOD=finetune)", _PROBE_INSTEAD)
+    return subject.unsupported("cannot be fine-tuned to classify texts (METHOD=finetune)", _PROBE_INSTEAD)
 
 
-def _same_in_company(subject: Subject, compute: Compute, rows: list[list[int]]) -> tuple[torch.Tensor, bool]:
+def _compute_alone_and_padded(
+    subject: ModelErrors, compute: Compute, rows: list[list[int]]
+) -> tuple[torch.Tensor, bool]:
     """The answers for the rows, and whether padding leaves them as they are."""
     with torch.inference_mode():
         together, alone, again = compute(rows), compute(rows[:1]), compute(rows[:1])
     if not (together.isfinite().all() and alone.isfinite().all()):
-        raise subject.refused("answers numbers that are not finite")
+        raise subject.unsupported("answers numbers that are not finite")
     largest = float(alone.abs().max()) or 1.0
     if float((alone - again).abs().max()) > _TOLERANCE * largest:
-        raise subject.refused("answers the same text differently each time")
+        raise subject.unsupported("answers the same text differently each time")
     return together, float((together[:1] - alone).abs().max()) <= _TOLERANCE * largest
 
 
-def _learn(model: nn.Module, loss: Callable[[], torch.Tensor]) -> None:
+def _backward(model: nn.Module, loss: Callable[[], torch.Tensor]) -> None:
     """One backward pass, whose gradients are forgotten."""
     model.train()
     try:
@@ -171,7 +175,7 @@ def _learn(model: nn.Module, loss: Callable[[], torch.Tensor]) -> None:
         model.eval()
 
 
-def _said(error: BaseException) -> str:
+def _detail(error: BaseException) -> str:
     """What the library says, where it says it to people."""
     text = str(error)
     if isinstance(error, ImportError):
@@ -183,4 +187,4 @@ def _said(error: BaseException) -> str:
     said = (
         next((line.strip() for line in text.splitlines() if line.strip()), "").partition(". ")[0].rstrip(".")
     )
-    return "" if not said or len(said) > _MOST_SAID or _CODE.search(said) else f" ({said})"
+    return "" if not said or len(said) > _MAX_DETAIL or _CODE.search(said) else f" ({said})"

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from torch import nn
 
-from services.trainer.base import Base
+from services.trainer.base import BaseModel
 from services.trainer.int8 import attach_int8
 
 __all__ = ["Head", "attach_int8", "write_sentence_transformers", "write_sequence_classification"]
@@ -42,7 +42,7 @@ class Head:
 
 
 def write_sentence_transformers(
-    folder: Path, base: Base, encoder: nn.Module, head: Head, labels: Sequence[str]
+    folder: Path, base: BaseModel, encoder: nn.Module, head: Head, labels: Sequence[str]
 ) -> None:
     """Transformer, Pooling (mean), Normalize, Dense: what sentence-transformers would load, and answers logits."""
     _write_model(folder, encoder, base, labels)
@@ -74,7 +74,9 @@ def write_sentence_transformers(
     )
 
 
-def write_sequence_classification(folder: Path, model: nn.Module, base: Base, labels: Sequence[str]) -> None:
+def write_sequence_classification(
+    folder: Path, model: nn.Module, base: BaseModel, labels: Sequence[str]
+) -> None:
     """What AutoModelForSequenceClassification loads, with the labels' names in config.json."""
     _write_model(folder, model, base, labels)
 
@@ -88,7 +90,7 @@ def _module(number: int, path: str, kind: str) -> dict[str, Any]:
     }
 
 
-def _write_model(folder: Path, model: Any, base: Base, labels: Sequence[str]) -> None:
+def _write_model(folder: Path, model: Any, base: BaseModel, labels: Sequence[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     model.config.id2label = dict(enumerate(labels))
     model.config.label2id = {label: number for number, label in enumerate(labels)}

@@ -24,7 +24,7 @@ from services.trainer.progress import Progress
 if TYPE_CHECKING:
     import torch
 
-    from services.trainer.base import Base
+    from services.trainer.base import BaseModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Features:
         return [len(row) for row in self.ids]
 
 
-def compute_features(base: Base, texts: Sequence[str], progress: Progress, stop: Stop) -> Features:
+def compute_features(base: BaseModel, texts: Sequence[str], progress: Progress, stop: Stop) -> Features:
     """Tokenise and encode all texts. Raises Preempted between two batches."""
     device = device_of()
     base.encoder.to(device)
@@ -56,7 +56,7 @@ def compute_features(base: Base, texts: Sequence[str], progress: Progress, stop:
         stop.check()
         return batch, _encode(base, [ids[row] for row in batch], device)
 
-    with base.subject.trying("read the texts"), streams(device) as pool:
+    with base.errors.translate("read the texts"), streams(device) as pool:
         for batch, found in pool.map(encoded, plan([len(row) for row in ids], padded=base.padded)):
             X[batch] = found
             done += len(batch)
@@ -65,7 +65,7 @@ def compute_features(base: Base, texts: Sequence[str], progress: Progress, stop:
     return Features(ids, X, seconds / max(1, sum(map(len, ids))))
 
 
-def _encode(base: Base, rows: Sequence[Sequence[int]], device: torch.device) -> NDArray[np.float32]:
+def _encode(base: BaseModel, rows: Sequence[Sequence[int]], device: torch.device) -> NDArray[np.float32]:
     import torch
 
     from services.engine.torch import encoder_of, forward

@@ -26,11 +26,11 @@ from services.engine.torch import TorchEngine
 
 CT2, TORCH = "ct2-int8", "torch-fp32"
 QUANTIZATION = "int8"
-MOST_TEXTS = 500
-MOST_TOKENS = 24_000
+MAX_TEXTS = 500
+MAX_TOKENS = 24_000
 """Tokens of the texts compared: with a large base, 500 long texts in fp32 would take longer than the training did."""
-SURE_MARGIN = 0.1
-MOST_DIFFERENCE = 0.02
+CONFIDENT_MARGIN = 0.1
+MAX_MEAN_DIFFERENCE = 0.02
 
 _LOADERS = {
     "bert": "BertLoader",
@@ -60,7 +60,7 @@ def attach_int8(
     if kind not in _LOADERS:
         return TORCH, f"{kind} has no int8 engine yet: served in fp32."
     tokenizer = open_tokenizer(folder, max_length)
-    encoded = _sample(encode(tokenizer, texts[:MOST_TEXTS]))
+    encoded = _sample(encode(tokenizer, texts[:MAX_TEXTS]))
     labels = len(config["id2label"])
     reference = TorchEngine(folder, layout, labels, pad_id_of(config, tokenizer))
     if logits is None:
@@ -88,7 +88,7 @@ def compare(fp32: NDArray[np.float32], int8: NDArray[np.float32], temperature: f
     ordered = np.sort(before, axis=1)
     margin = ordered[:, -1] - (ordered[:, -2] if ordered.shape[1] > 1 else 0)
     flips = before.argmax(axis=1) != after.argmax(axis=1)
-    sure = int((flips & (margin > SURE_MARGIN)).sum())
+    sure = int((flips & (margin > CONFIDENT_MARGIN)).sum())
     # Of fp32's answer alone: a mean over all labels would shrink with their number.
     rows, answers = np.arange(len(before)), before.argmax(axis=1)
     difference = float(np.abs(before[rows, answers] - after[rows, answers]).mean())
@@ -96,7 +96,7 @@ def compare(fp32: NDArray[np.float32], int8: NDArray[np.float32], temperature: f
         f"on {len(fp32)} texts {int(flips.sum())} answers differ, {sure} of them where fp32 is sure, "
         f"and their probability by {difference:.4f} on average."
     )
-    if sure or difference > MOST_DIFFERENCE:
+    if sure or difference > MAX_MEAN_DIFFERENCE:
         return figures, figures
     return "", f"int8 was compared with fp32: {figures}"
 
@@ -160,4 +160,4 @@ def _drop_pooler(spec: Any) -> None:
 def _sample(encoded: Sequence[list[int]]) -> list[list[int]]:
     """As many of the first texts as MOST_TOKENS allows, at least one where there is one."""
     tokens = np.cumsum([len(ids) for ids in encoded])
-    return list(encoded[: max(1, int((tokens <= MOST_TOKENS).sum()))])
+    return list(encoded[: max(1, int((tokens <= MAX_TOKENS).sum()))])

@@ -22,7 +22,7 @@ from services.trainer.preemption import Stop
 from services.trainer.progress import Progress
 
 if TYPE_CHECKING:
-    from services.trainer.base import Base
+    from services.trainer.base import BaseModel
 
 
 class LabelSource(Protocol):
@@ -63,7 +63,7 @@ class RunInputs:
     run: str
     project: Project
     space: LabelSpace
-    base: Base
+    base: BaseModel
     dataset: Dataset
 
 

@@ -10,12 +10,12 @@ from tokenizers import Tokenizer
 
 from services.core.domain import Truncation
 from services.engine.tokenise import encode, max_tokens, most_tokens, whole_lengths
-from services.trainer.base import Base
+from services.trainer.base import BaseModel
 
 _ANY: Final = sys.maxsize
 
 
-def truncation_of(base: Base, texts: Sequence[str]) -> Truncation:
+def truncation_of(base: BaseModel, texts: Sequence[str]) -> Truncation:
     """Of the texts as the base model reads them."""
     limit = most_tokens(base.config.to_dict(), _ANY)
     return measure(base.tokenizer, texts, 0 if limit == _ANY else limit)

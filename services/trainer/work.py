@@ -19,7 +19,7 @@ from services.trainer.preemption import Stop
 from services.trainer.progress import Progress
 
 if TYPE_CHECKING:
-    from services.trainer.base import Base
+    from services.trainer.base import BaseModel
     from services.trainer.checkpoints import Checkpoints
     from services.trainer.plan import Plan
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class TrainingContext:
     """All that a method may use."""
 
-    base: Base
+    base: BaseModel
     dataset: Dataset
     features: Features
     parameters: Parameters

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from services.core.domain import Method
 from services.core.errors import BadConfig
 from services.trainer.base import load_base, load_classifier
-from services.trainer.base_check import Subject
+from services.trainer.base_check import ModelErrors
 from tests.support.architectures import build_architecture
 from tests.support.base_models import build_tiny_base
 
@@ -187,13 +187,13 @@ def test_what_cannot_be_trained_may_be_probed_as_it_is(tmp_path: Path, method: M
 
 def test_too_little_memory_is_a_sentence_about_memory() -> None:
     with pytest.raises(BadConfig, match="memory was too small for the base model 'm' to be trained"):  # noqa: SIM117
-        with Subject("m", "bert").trying("be trained"):
+        with ModelErrors("m", "bert").translate("be trained"):
             raise torch.OutOfMemoryError("CUDA out of memory")
 
 
 def test_a_broken_gpu_is_no_fault_of_the_model() -> None:
     with pytest.raises(torch.AcceleratorError):  # noqa: SIM117
-        with Subject("m", "bert").trying("be trained"):
+        with ModelErrors("m", "bert").translate("be trained"):
             raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
 
 

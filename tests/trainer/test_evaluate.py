@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import confusion_matrix, f1_score
+from sklearn import metrics
 
 from services.trainer.evaluate import (
     accuracy_in_words,
@@ -52,14 +52,14 @@ ANSWERS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, 
 def test_confusion_and_macro_f1_are_scikit_learn_s(answers: list[tuple[int, int]]) -> None:
     predicted, targets = (np.array(column, np.int64) for column in zip(*answers, strict=True))
     matrix = confusion_matrix(predicted, targets, 4)
-    assert (matrix == confusion_matrix(targets, predicted, labels=range(4))).all()
+    assert (matrix == metrics.confusion_matrix(targets, predicted, labels=range(4))).all()
     assert f1(matrix) == pytest.approx(
-        f1_score(targets, predicted, labels=range(4), average=None, zero_division=0)
+        metrics.f1_score(targets, predicted, labels=range(4), average=None, zero_division=0)
     )
     found = estimate(one_hot(predicted.tolist(), 4), targets, "cross-fit", None)
     judged = np.unique(targets)
     assert found.macro_f1 == pytest.approx(
-        f1_score(targets, predicted, labels=judged, average="macro", zero_division=0)
+        metrics.f1_score(targets, predicted, labels=judged, average="macro", zero_division=0)
     )
 
 

@@ -15,7 +15,7 @@ from services.engine.loader import load_model
 from services.engine.tokenise import encode
 from services.engine.torch import padded
 from services.trainer import int8
-from services.trainer.base import Base, load_base
+from services.trainer.base import BaseModel, load_base
 from services.trainer.export import (
     Head,
     attach_int8,
@@ -31,7 +31,7 @@ CONVERTIBLE = [name for name in ARCHITECTURES if name != "deberta-v2"]
 ST, SC = "sentence-transformers", "sequence-classification"
 
 
-def _probe(folder: Path, base: Base, scale: float = 3.0) -> Head:
+def _probe(folder: Path, base: BaseModel, scale: float = 3.0) -> Head:
     random = np.random.default_rng(1)
     weight = random.normal(size=(3, base.config.hidden_size)) * scale
     head = Head(weight.astype(np.float32), random.normal(size=3).astype(np.float32))
@@ -39,14 +39,14 @@ def _probe(folder: Path, base: Base, scale: float = 3.0) -> Head:
     return head
 
 
-def _classifier(folder: Path, base: Base) -> Any:
+def _classifier(folder: Path, base: BaseModel) -> Any:
     torch.manual_seed(2)
     model = transformers.AutoModelForSequenceClassification.from_pretrained(base.source, num_labels=3).eval()
     write_sequence_classification(folder, model, base, LABELS)
     return model
 
 
-def _hidden(model: Any, base: Base) -> Any:
+def _hidden(model: Any, base: BaseModel) -> Any:
     ids, mask = padded(encode(base.tokenizer, ALL_TEXTS), base.pad_id)
     with torch.inference_mode():
         return model(input_ids=ids, attention_mask=mask), mask

@@ -12,7 +12,7 @@ from services.core.domain import RunState, RunStatus
 from services.core.errors import Preempted
 from services.core.runs import Runs
 from services.core.store.files import FileStore
-from services.trainer.base import Base, load_base
+from services.trainer.base import BaseModel, load_base
 from services.trainer.features import Features, compute_features, padded
 from services.trainer.pooling import mean_pooled
 from services.trainer.preemption import Stop
@@ -20,7 +20,7 @@ from services.trainer.progress import Progress
 from tests.support.base_models import TEXTS
 
 
-def features(base: Base, folder: Path, texts: list[str], stop: Stop | None = None) -> Features:
+def features(base: BaseModel, folder: Path, texts: list[str], stop: Stop | None = None) -> Features:
     with Progress(Runs(FileStore(folder)), RunStatus("1-1", RunState.RUNNING)) as progress:
         return compute_features(base, texts, progress, stop or Stop())
 

@@ -106,7 +106,7 @@ def _fit(work: TrainingContext, recipe: Recipe, part: Fold, build: Build) -> nn.
     model.to(device_of())
     recipe = replace(recipe, padded=work.base.padded)
     rows = np.flatnonzero(part.training)
-    with work.base.subject.trying("be trained"):
+    with work.base.errors.translate("be trained"):
         train(
             model,
             head,
