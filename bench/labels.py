@@ -17,16 +17,16 @@ from services.core.labels import label_config_hash
 from services.core.registry import Registry
 from services.core.runs import Runs
 from services.core.store import open_store
-from services.trainer.preemption import Stop
-from services.trainer.progress import Progress, first_status
-from services.trainer.run import Run
+from services.trainer.process import Run
+from services.trainer.process.lifecycle import Stop
+from services.trainer.process.progress import Progress, first_status
 
 _STAMP = "2026-11-23T22:35:54.338274Z"
 
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """What a run asks of Label Studio: `services.trainer.run.Labels`."""
+    """What a run asks of Label Studio: `services.trainer.process.Labels`."""
 
     texts: Sequence[tuple[str, str]]
     intents: Sequence[str]

@@ -29,13 +29,7 @@ from services.core.runs import Runs
 from services.core.settings import Settings
 from services.core.store import ObjectStore
 from services.trainer.checkpoints import Checkpoints
-from services.trainer.group import Distributed, Single, join, rank_and_world_size
-from services.trainer.hardware import check_gpus, limit_threads_to_cgroup
-from services.trainer.loading import BackgroundCall, exit_process
-from services.trainer.preemption import Stop
-from services.trainer.printed import LogTail
-from services.trainer.progress import Progress, first_status
-from services.trainer.run import (
+from services.trainer.process import (
     Run,
     RunInputs,
     as_found,
@@ -46,8 +40,12 @@ from services.trainer.run import (
     read_project,
     read_request,
 )
-from services.trainer.scratch import scratch
-from services.trainer.stores import ReadOnlyStore, RetryingStore
+from services.trainer.process.distributed import Distributed, Single, join, rank_and_world_size
+from services.trainer.process.lifecycle import BackgroundCall, Stop, exit_process
+from services.trainer.process.log_tail import LogTail
+from services.trainer.process.progress import Progress, first_status
+from services.trainer.process.resources import check_gpus, limit_threads_to_cgroup, scratch
+from services.trainer.process.stores import ReadOnlyStore, RetryingStore
 from services.trainer.versions import give_up_second, make_versions
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from services.core.documents import FORMAT
 from services.core.domain import Method
 from services.trainer.checkpoints import Checkpoints, State
 from services.trainer.plan import Plan
-from services.trainer.run import Run, RunInputs
+from services.trainer.process import Run, RunInputs
 
 if TYPE_CHECKING:
     from services.trainer.features import Features

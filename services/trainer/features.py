@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from services.engine.batches import plan
 from services.engine.tokenise import encode
 from services.trainer.pooling import mean_pooled
-from services.trainer.preemption import Stop
-from services.trainer.progress import Progress
+from services.trainer.process.lifecycle import Stop
+from services.trainer.process.progress import Progress
 
 if TYPE_CHECKING:
     import torch

@@ -21,7 +21,7 @@ from services.trainer.dataset import Dataset
 from services.trainer.evaluate import estimate, near_duplicates
 from services.trainer.features import Features
 from services.trainer.gate import Pairs, decide, decide_first, pair_up, replace_other_control
-from services.trainer.run import RunInputs
+from services.trainer.process import RunInputs
 from services.trainer.split import split_key
 from services.trainer.work import TrainedModel
 

@@ -24,9 +24,9 @@ from services.engine.batches import plan
 from services.trainer.arrays import Floats, Rows
 from services.trainer.checkpoints import FoldCheckpoint
 from services.trainer.features import padded
-from services.trainer.group import SINGLE, PeerLost, Single
-from services.trainer.preemption import Stop
-from services.trainer.progress import Progress
+from services.trainer.process.distributed import SINGLE, PeerLost, Single
+from services.trainer.process.lifecycle import Stop
+from services.trainer.process.progress import Progress
 from services.trainer.recipe import Recipe
 
 _POOL = 1_024

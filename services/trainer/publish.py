@@ -27,9 +27,9 @@ from services.trainer.dataset import Dataset
 from services.trainer.export import attach_int8
 from services.trainer.gate import Pairs
 from services.trainer.judging import Candidate
-from services.trainer.preemption import Stop
+from services.trainer.process import RunInputs
+from services.trainer.process.lifecycle import Stop
 from services.trainer.report import build_report, changed_texts
-from services.trainer.run import RunInputs
 from services.trainer.truncation import truncation_of
 from services.trainer.work import TrainedModel, Written
 

@@ -21,7 +21,7 @@ from services.core.errors import BadConfig, FitloopError, Preempted
 from services.core.runs import Runs
 from services.core.settings import Settings
 from services.core.settings.models import cores
-from services.trainer.run import parse_run_url
+from services.trainer.process import parse_run_url
 
 _TRAINER = ("-P", "-m", "services.trainer")
 _SHUTDOWN_SECONDS = 600

@@ -14,9 +14,9 @@ from services.core.domain import Method, Parameters
 from services.trainer.arrays import Flags, Floats, Rows
 from services.trainer.dataset import Dataset
 from services.trainer.features import Features
-from services.trainer.group import SINGLE, Single
-from services.trainer.preemption import Stop
-from services.trainer.progress import Progress
+from services.trainer.process.distributed import SINGLE, Single
+from services.trainer.process.lifecycle import Stop
+from services.trainer.process.progress import Progress
 
 if TYPE_CHECKING:
     from services.trainer.base import BaseModel

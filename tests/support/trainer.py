@@ -21,9 +21,9 @@ from services.core.registry import Registry
 from services.core.runs import Runs
 from services.core.store.files import FileStore
 from services.trainer.__main__ import train
-from services.trainer.preemption import Stop
-from services.trainer.progress import Progress, first_status
-from services.trainer.run import Run
+from services.trainer.process import Run
+from services.trainer.process.lifecycle import Stop
+from services.trainer.process.progress import Progress, first_status
 from tests.support.base_models import TEXTS
 from tests.support.labelstudio import FakeLabelStudio
 

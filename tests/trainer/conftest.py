@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.trainer.preemption import Stop
+from services.trainer.process.lifecycle import Stop
 from tests.support.base_models import build_tiny_base
 from tests.support.trainer import TrainerWorld
 

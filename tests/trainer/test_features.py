@@ -15,8 +15,8 @@ from services.core.store.files import FileStore
 from services.trainer.base import BaseModel, load_base
 from services.trainer.features import Features, compute_features, padded
 from services.trainer.pooling import mean_pooled
-from services.trainer.preemption import Stop
-from services.trainer.progress import Progress
+from services.trainer.process.lifecycle import Stop
+from services.trainer.process.progress import Progress
 from tests.support.base_models import TEXTS
 
 

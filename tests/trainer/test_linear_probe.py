@@ -10,7 +10,7 @@ from services.trainer.arrays import Floats, Rows
 from services.trainer.calibrate import softmax
 from services.trainer.export import Head
 from services.trainer.methods.linear_probe import C, fit_head
-from services.trainer.preemption import Stop
+from services.trainer.process.lifecycle import Stop
 
 
 def features(n: int = 240, d: int = 24, labels: int = 6) -> tuple[Floats, Rows]:

@@ -20,8 +20,8 @@ from services.trainer.arrays import Rows
 from services.trainer.checkpoints import Checkpoints
 from services.trainer.loop import epoch_batches, logits_of, optimiser_for, rate_at, schedule, train
 from services.trainer.plan import Plan
-from services.trainer.preemption import Stop
-from services.trainer.progress import Progress
+from services.trainer.process.lifecycle import Stop
+from services.trainer.process.progress import Progress
 from services.trainer.recipe import Recipe
 from tests.support.trainer import FakeStop
 

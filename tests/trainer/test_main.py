@@ -13,7 +13,7 @@ from services.core.errors import LabelStudioUnreachable, Missing, StoreError
 from services.core.store.files import FileStore
 from services.trainer import __main__ as module
 from services.trainer.__main__ import main
-from services.trainer.preemption import Stop
+from services.trainer.process.lifecycle import Stop
 from tests.support.base_models import TEXTS
 from tests.support.trainer import TrainerWorld
 from tests.support.trainer_process import (

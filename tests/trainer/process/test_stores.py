@@ -8,8 +8,8 @@ import pytest
 
 from services.core.errors import Preempted, StoreRefused, StoreUnreachable
 from services.core.store.files import FileStore
-from services.trainer.preemption import RunTimeExceeded, Stop
-from services.trainer.stores import ReadOnlyStore, RetryingStore
+from services.trainer.process.lifecycle import RunTimeExceeded, Stop
+from services.trainer.process.stores import ReadOnlyStore, RetryingStore
 from tests.contract.test_store import StoreContract
 
 

@@ -12,9 +12,9 @@ from services.core.domain import Attempt, Launch, Published, RunState, RunStatus
 from services.core.errors import StoreError, StoreUnreachable
 from services.core.runs import Runs
 from services.core.store.files import FileStore
-from services.trainer import progress as module
-from services.trainer.progress import Progress, first_status
-from services.trainer.usage import Usage
+from services.trainer.process import progress as module
+from services.trainer.process.progress import Progress, first_status
+from services.trainer.process.resources import Usage
 from tests.support.waiting import eventually
 
 

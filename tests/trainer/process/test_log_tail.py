@@ -10,7 +10,7 @@ import pytest
 from services.core.errors import StoreError
 from services.core.runs import Runs
 from services.core.store.files import FileStore
-from services.trainer.printed import LINES, LogTail
+from services.trainer.process.log_tail import LINES, LogTail
 from tests.support.trainer import TrainerWorld
 from tests.support.trainer_process import run_in_process
 
@@ -42,7 +42,7 @@ def test_it_is_written_every_few_seconds_and_only_where_lines_have_come(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter([100.0, 100.0, 101.0, 104.0, 104.0])
-    monkeypatch.setattr("services.trainer.printed.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("services.trainer.process.log_tail.time.monotonic", lambda: next(clock))
     printed = LogTail(Runs(FileStore(tmp_path)), "1-1")
     printed.flush()
     assert log_of(tmp_path) == [], "nothing was said"

@@ -13,7 +13,7 @@ from services.core.errors import BadConfig, BadRequest
 from services.core.labels import signature
 from services.core.runs import Runs
 from services.core.store.files import FileStore
-from services.trainer.run import as_before, methods_of, parse_run_url, read_request
+from services.trainer.process import as_before, methods_of, parse_run_url, read_request
 
 STATES = st.dictionaries(st.integers(1, 20), st.integers(0, 3), max_size=20)
 

@@ -22,10 +22,10 @@ from services.core.domain import Published, RunState, RunStatus
 from services.core.errors import StoreError
 from services.core.runs import Runs
 from services.core.spans import Span
-from services.trainer.preemption import Stop
-from services.trainer.printed import LogTail
-from services.trainer.stores import retry_store
-from services.trainer.usage import measure_usage
+from services.trainer.process.lifecycle import Stop
+from services.trainer.process.log_tail import LogTail
+from services.trainer.process.resources import measure_usage
+from services.trainer.process.stores import retry_store
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar

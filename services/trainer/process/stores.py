@@ -17,7 +17,7 @@ import structlog
 from services.core.errors import StoreError
 from services.core.store import Entry, ObjectStore
 from services.core.store.reading import ReadsThrough
-from services.trainer.preemption import Stop
+from services.trainer.process.lifecycle import Stop
 
 RETRY_SECONDS = 600.0
 _MAX_PAUSE = 20.0

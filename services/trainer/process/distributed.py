@@ -16,10 +16,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from services.core.errors import BadConfig, FitloopError, Preempted
-from services.trainer.arrays import Floats
-from services.trainer.preemption import DeadlinePassed, Stop
+from services.trainer.process.lifecycle import DeadlinePassed, Stop
 
 if TYPE_CHECKING:
     import torch
@@ -82,7 +82,7 @@ class Single:
         """Make each gradient the sum of all; the losses' sum. Raises PeerLost."""
         return loss
 
-    def reduce(self, array: Floats) -> Floats:
+    def reduce(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
         """The sum of all arrays, which are of one shape. Raises PeerLost."""
         return array
 
@@ -152,14 +152,14 @@ class Distributed(Single):
             one.copy_(summed.view_as(one))
         return flat[-1]
 
-    def reduce(self, array: Floats) -> Floats:
+    def reduce(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
         """See Group."""
         import torch
 
         summed = torch.from_numpy(array.copy())
         with _detect_lost_peer():
             self._dist.all_reduce(summed)
-        found: Floats = summed.numpy()
+        found: NDArray[np.float32] = summed.numpy()
         return found
 
     def stop_reason(self, stop: Stop) -> FitloopError | None:

@@ -17,9 +17,9 @@ from services.core.registry import Registry
 from services.core.runs import Runs, version_name
 from services.core.store import ObjectStore, open_store
 from services.trainer.dataset import Dataset, build_dataset, check_trainable
-from services.trainer.group import SINGLE, Single
-from services.trainer.preemption import Stop
-from services.trainer.progress import Progress
+from services.trainer.process.distributed import SINGLE, Single
+from services.trainer.process.lifecycle import Stop
+from services.trainer.process.progress import Progress
 
 if TYPE_CHECKING:
     from services.trainer.base import BaseModel

@@ -11,7 +11,7 @@ from services.core.domain import Method, RunState
 from services.core.errors import Preempted
 from services.core.settings import TrainingSettings
 from services.trainer import ranks
-from services.trainer.preemption import Stop
+from services.trainer.process.lifecycle import Stop
 from tests.support.trainer import TrainerWorld
 from tests.support.trainer_process import serve_label_studio, trainer_command, trainer_environment
 

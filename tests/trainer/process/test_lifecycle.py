@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 
-from services.core.errors import Preempted
-from services.trainer.preemption import DeadlinePassed, RunTimeExceeded, Stop
+from services.core.errors import BadConfig, Preempted
+from services.trainer.process.lifecycle import BackgroundCall, DeadlinePassed, RunTimeExceeded, Stop
+from tests.support.trainer_process import ROOT
 from tests.support.waiting import eventually
 
 
@@ -72,3 +75,31 @@ def test_work_that_may_be_left_out_and_the_whole_run_have_times_of_their_own() -
     assert isinstance(stop.reason(), RunTimeExceeded), "which counts more"
     stop.requested = True
     assert isinstance(stop.reason(), Preempted), "and this most"
+
+
+def test_it_gives_what_was_loaded_or_raised() -> None:
+    assert BackgroundCall(lambda: 3).result(Stop()) == 3
+
+    def fail() -> None:
+        raise BadConfig("no such model")
+
+    with pytest.raises(BadConfig, match="no such model"):
+        BackgroundCall(fail).result(Stop())
+
+
+def test_a_process_that_was_asked_to_end_does_not_wait() -> None:
+    go_on = threading.Event()
+    loading = BackgroundCall(go_on.wait)
+    with pytest.raises(Preempted):
+        loading.result(Stop(requested=True))
+    go_on.set()
+
+
+@pytest.mark.parametrize("loads", [True, False])
+def test_a_process_leaves_with_its_code_whatever_is_still_loaded(loads: bool) -> None:
+    begin = "Loading(threading.Event().wait)" if loads else ""
+    program = (
+        f"import threading\nfrom services.trainer.process.lifecycle import Loading, leave\n{begin}\nleave(75)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=False, timeout=60, cwd=ROOT)
+    assert done.returncode == 75
