@@ -15,8 +15,8 @@ from bench.labels import new_run
 from bench.rig import base
 from services.engine.tokenise import encode
 from services.trainer import loop
-from services.trainer.base import BaseModel, load_base
 from services.trainer.checkpoints import Checkpoints
+from services.trainer.data.base_model import BaseModel, load_base
 from services.trainer.methods.finetune import Classifier
 from services.trainer.recipe import Recipe
 

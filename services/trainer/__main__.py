@@ -49,7 +49,7 @@ from services.trainer.process.stores import ReadOnlyStore, RetryingStore
 from services.trainer.versions import give_up_second, make_versions
 
 if TYPE_CHECKING:
-    from services.trainer.base import BaseModel
+    from services.trainer.data.base_model import BaseModel
 
 _FOLLOW_SECONDS = 30.0
 """For which a process waits to read how rank 0 has ended."""
@@ -189,7 +189,7 @@ def train(run: Run) -> None:
 
 
 def _load_base(parameters: Parameters) -> BaseModel:
-    from services.trainer.base import load_base
+    from services.trainer.data.base_model import load_base
 
     return load_base(parameters.base_model, parameters.max_length, parameters.method)
 

@@ -18,7 +18,7 @@ from services.trainer.plan import Plan
 from services.trainer.process import Run, RunInputs
 
 if TYPE_CHECKING:
-    from services.trainer.features import Features
+    from services.trainer.data.features import Features
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def check_same_start(run: Run, origin: RunInputs, published: int) -> None:
 def features_for(run: Run, origin: RunInputs) -> Features:
     """Rank 0 computes them, and the others get them: to the last bit the same everywhere."""
     from services.engine.tokenise import encode
-    from services.trainer.features import Features, compute_features
+    from services.trainer.data.features import Features, compute_features
 
     texts = origin.dataset.texts
     if run.group.leads:

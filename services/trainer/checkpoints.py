@@ -20,7 +20,7 @@ from services.core import documents
 from services.core.documents import FORMAT
 from services.core.errors import NotFound, StoreError
 from services.core.store import ObjectStore
-from services.trainer.arrays import Floats
+from services.trainer.data.features import Floats
 from services.trainer.plan import Plan
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from torch import nn
 
-from services.trainer.base import BaseModel
+from services.trainer.data.base_model import BaseModel
 from services.trainer.int8 import attach_int8
 
 __all__ = ["Head", "attach_int8", "write_sentence_transformers", "write_sequence_classification"]

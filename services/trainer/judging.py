@@ -15,14 +15,13 @@ from services.core.domain import Estimate, GateDecision, Manifest, OutOfSample
 from services.core.errors import EngineError, StoreError
 from services.core.registry import Registry
 from services.engine.loader import load_model
-from services.trainer.arrays import Floats, Rows
 from services.trainer.calibrate import fit_temperature, softmax
-from services.trainer.dataset import Dataset
+from services.trainer.data.dataset import Dataset
+from services.trainer.data.features import Features, Floats, Rows
+from services.trainer.data.split import split_key
 from services.trainer.evaluate import estimate, near_duplicates
-from services.trainer.features import Features
 from services.trainer.gate import Pairs, decide, decide_first, pair_up, replace_other_control
 from services.trainer.process import RunInputs
-from services.trainer.split import split_key
 from services.trainer.work import TrainedModel
 
 log = structlog.get_logger()

@@ -21,9 +21,8 @@ from torch.nn.functional import cross_entropy
 
 from services.core.errors import BadConfig, Preempted
 from services.engine.batches import plan
-from services.trainer.arrays import Floats, Rows
 from services.trainer.checkpoints import FoldCheckpoint
-from services.trainer.features import padded
+from services.trainer.data.features import Floats, Rows, padded
 from services.trainer.process.distributed import SINGLE, PeerLost, Single
 from services.trainer.process.lifecycle import Stop
 from services.trainer.process.progress import Progress

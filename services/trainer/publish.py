@@ -23,7 +23,7 @@ from services.core.errors import EngineError, NotFound, StoreError
 from services.core.registry import Registry
 from services.core.truncation import sentence as truncation_in_words
 from services.engine.loader import load_model
-from services.trainer.dataset import Dataset
+from services.trainer.data.dataset import Dataset
 from services.trainer.export import attach_int8
 from services.trainer.gate import Pairs
 from services.trainer.judging import Candidate

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 from services.core.domain import Truncation
 from services.engine.tokenise import encode, max_tokens, most_tokens, whole_lengths
-from services.trainer.base import BaseModel
+from services.trainer.data.base_model import BaseModel
 
 _ANY: Final = sys.maxsize
 

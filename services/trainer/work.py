@@ -11,16 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from services.core.domain import Method, Parameters
-from services.trainer.arrays import Flags, Floats, Rows
-from services.trainer.dataset import Dataset
-from services.trainer.features import Features
+from services.trainer.data.dataset import Dataset
+from services.trainer.data.features import Features, Flags, Floats, Rows
 from services.trainer.process.distributed import SINGLE, Single
 from services.trainer.process.lifecycle import Stop
 from services.trainer.process.progress import Progress
 
 if TYPE_CHECKING:
-    from services.trainer.base import BaseModel
     from services.trainer.checkpoints import Checkpoints
+    from services.trainer.data.base_model import BaseModel
     from services.trainer.plan import Plan
 
 

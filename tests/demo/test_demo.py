@@ -19,7 +19,7 @@ from demo.curve import draw
 from demo.processes import DemoError, Server
 from demo.walkthrough import Step, read_texts
 from services.core.labels import parse_label_space
-from services.trainer.split import split_key
+from services.trainer.data.split import split_key
 
 
 def _step(labels: int, truth: float, *, served: bool = True) -> Step:

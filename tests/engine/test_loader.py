@@ -16,7 +16,7 @@ from services.core.domain import Artefact
 from services.core.errors import EngineError, UnknownFormat
 from services.engine.loader import load_model
 from services.engine.model import Model
-from services.trainer.base import load_base
+from services.trainer.data.base_model import load_base
 from services.trainer.export import Head, attach_int8, write_sentence_transformers
 from tests.support.base_models import TEXTS, build_tiny_base
 

@@ -36,7 +36,7 @@ from services.core.domain import (
 from services.core.registry import Registry
 from services.core.runs import Runs
 from services.core.store import ObjectStore
-from services.trainer.dataset import Dataset, Example
+from services.trainer.data.dataset import Dataset, Example
 from services.trainer.evaluate import estimate
 from services.trainer.gate import decide, decide_first, pair_up
 from services.trainer.report import build_report, changed_texts

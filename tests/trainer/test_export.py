@@ -15,7 +15,7 @@ from services.engine.loader import load_model
 from services.engine.tokenise import encode
 from services.engine.torch import padded
 from services.trainer import int8
-from services.trainer.base import BaseModel, load_base
+from services.trainer.data.base_model import BaseModel, load_base
 from services.trainer.export import (
     Head,
     attach_int8,

@@ -16,8 +16,8 @@ from services.core.domain import RunState, RunStatus
 from services.core.errors import Preempted
 from services.core.runs import Runs
 from services.core.store.files import FileStore
-from services.trainer.arrays import Rows
 from services.trainer.checkpoints import Checkpoints
+from services.trainer.data.features import Rows
 from services.trainer.loop import epoch_batches, logits_of, optimiser_for, rate_at, schedule, train
 from services.trainer.plan import Plan
 from services.trainer.process.lifecycle import Stop

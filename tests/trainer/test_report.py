@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from services.core import documents
 from services.core.domain import OutOfSample, Report, Snapshot, Uncounted
-from services.trainer.dataset import Dataset, Example
+from services.trainer.data.dataset import Dataset, Example
 from services.trainer.evaluate import estimate
 from services.trainer.gate import pair_up
 from services.trainer.report import MAX_CHANGED, MAX_ERRORS, build_report, changed_texts

@@ -14,8 +14,8 @@ from services.core.errors import BadConfig, BadData, BadRequest, Preempted, Stor
 from services.core.store.files import FileStore
 from services.engine.loader import load_model
 from services.trainer import versions
+from services.trainer.data.split import is_in_holdout, split_key, text_key
 from services.trainer.process.lifecycle import Stop
-from services.trainer.split import is_in_holdout, split_key, text_key
 from tests.support.base_models import ARCHITECTURES, build_tiny_base
 from tests.support.trainer import WORDS, FakeStop, TrainerWorld, build_text
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from services.core.domain import Method
 from services.engine.torch import forward
-from services.trainer.base import load_classifier
+from services.trainer.data.base_model import load_classifier
 from services.trainer.export import write_sequence_classification
 from services.trainer.methods.parts import Fold, fit_folds
 from services.trainer.recipe import effective_parameters, recipe_for

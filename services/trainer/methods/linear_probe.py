@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from services.core.domain import Method
-from services.trainer.arrays import Floats, Rows
+from services.trainer.data.features import Floats, Rows
+from services.trainer.data.split import fold_of
 from services.trainer.export import Head, write_sentence_transformers
-from services.trainer.split import fold_of
 from services.trainer.work import OutOfSampleLogits, TrainedModel, TrainingContext, Written
 
 C = 20.0

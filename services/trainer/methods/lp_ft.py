@@ -15,10 +15,10 @@ from torch import nn
 
 from services.core.domain import Method
 from services.engine.torch import encoder_of, forward
+from services.trainer.data.features import mean_pooled
 from services.trainer.export import Head, write_sentence_transformers
 from services.trainer.methods.linear_probe import fit_head
 from services.trainer.methods.parts import Fold, fit_folds
-from services.trainer.pooling import mean_pooled
 from services.trainer.recipe import effective_parameters, recipe_for
 from services.trainer.work import TrainedModel, TrainingContext, Written
 

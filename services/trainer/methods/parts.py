@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from services.trainer.arrays import Flags, Floats, Rows
-from services.trainer.features import device_of
+from services.trainer.data.features import Flags, Floats, Rows, device_of
+from services.trainer.data.split import fold_of, is_in_holdout
 from services.trainer.loop import logits_of, train
 from services.trainer.plan import CROSS_FIT
 from services.trainer.recipe import Recipe
-from services.trainer.split import fold_of, is_in_holdout
 from services.trainer.work import OutOfSampleLogits, TrainingContext
 
 if TYPE_CHECKING:

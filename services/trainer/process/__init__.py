@@ -16,13 +16,13 @@ from services.core.labels import parse_label_space, signature
 from services.core.registry import Registry
 from services.core.runs import Runs, version_name
 from services.core.store import ObjectStore, open_store
-from services.trainer.dataset import Dataset, build_dataset, check_trainable
+from services.trainer.data.dataset import Dataset, build_dataset, check_trainable
 from services.trainer.process.distributed import SINGLE, Single
 from services.trainer.process.lifecycle import Stop
 from services.trainer.process.progress import Progress
 
 if TYPE_CHECKING:
-    from services.trainer.base import BaseModel
+    from services.trainer.data.base_model import BaseModel
 
 
 class LabelSource(Protocol):

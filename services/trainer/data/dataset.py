@@ -20,7 +20,7 @@ from services.core.domain import LabelSpace, Snapshot, Uncounted
 from services.core.errors import BadData
 from services.core.labels import signature, text_of
 from services.core.uncounted import Cause, collect
-from services.trainer.split import split_keys, text_key
+from services.trainer.data.split import split_keys, text_key
 
 
 @dataclass(frozen=True, slots=True)

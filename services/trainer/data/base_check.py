@@ -20,7 +20,7 @@ from torch.nn.functional import cross_entropy
 from services.core.errors import BadConfig, FitloopError
 from services.core.frames import frames_of
 from services.engine.torch import encoder_of, forward, padded
-from services.trainer.pooling import mean_pooled
+from services.trainer.data.features import mean_pooled
 
 LABELS = 2
 SHORT = ""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.trainer.split import (
+from services.trainer.data.split import (
     FOLDS,
     fold_of,
     holdout_percent,

@@ -14,7 +14,7 @@ from services.core.errors import BadConfig, StoreRefused, StoreUnreachable
 from services.core.store.files import FileStore
 from services.engine.tokenise import encode
 from services.engine.torch import padded
-from services.trainer.base import load_base
+from services.trainer.data.base_model import load_base
 from tests.support.base_models import ARCHITECTURES, TEXTS, build_tiny_base, minilm
 
 
@@ -143,7 +143,7 @@ class Bucket:
 @pytest.fixture
 def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bucket:
     found = Bucket(tmp_path / "bucket", tmp_path / "cache")
-    monkeypatch.setattr("services.trainer.base.open_store", lambda _: found)
+    monkeypatch.setattr("services.trainer.data.base_model.open_store", lambda _: found)
     return found
 
 

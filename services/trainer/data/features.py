@@ -17,14 +17,21 @@ from numpy.typing import NDArray
 
 from services.engine.batches import plan
 from services.engine.tokenise import encode
-from services.trainer.pooling import mean_pooled
 from services.trainer.process.lifecycle import Stop
 from services.trainer.process.progress import Progress
 
 if TYPE_CHECKING:
     import torch
 
-    from services.trainer.base import BaseModel
+    from services.trainer.data.base_model import BaseModel
+
+
+def mean_pooled(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """(texts, tokens, d) and the mask of real tokens, to the mean's direction (texts, d)."""
+    weights = mask.unsqueeze(-1).to(hidden.dtype)
+    mean = (hidden * weights).sum(1) / weights.sum(1)
+    normalised: torch.Tensor = mean / mean.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    return normalised
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,3 +117,10 @@ def device_of() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("cpu")
+
+
+Floats = NDArray[np.float32]
+
+Rows = NDArray[np.int64]
+
+Flags = NDArray[np.bool_]

@@ -12,9 +12,8 @@ from services.core.domain import RunState, RunStatus
 from services.core.errors import Preempted
 from services.core.runs import Runs
 from services.core.store.files import FileStore
-from services.trainer.base import BaseModel, load_base
-from services.trainer.features import Features, compute_features, padded
-from services.trainer.pooling import mean_pooled
+from services.trainer.data.base_model import BaseModel, load_base
+from services.trainer.data.features import Features, compute_features, mean_pooled, padded
 from services.trainer.process.lifecycle import Stop
 from services.trainer.process.progress import Progress
 from tests.support.base_models import TEXTS

@@ -26,7 +26,7 @@ from services.core.redaction import why
 from services.core.store import open_store
 from services.engine.tokenise import encode, most_tokens, pad_id_of, prepare
 from services.engine.torch import load_pretrained, load_with_gaps
-from services.trainer.base_check import (
+from services.trainer.data.base_check import (
     LABELS,
     LONG,
     MAX_TOKENS,

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from services.core.domain import Method
 from services.core.errors import BadConfig
-from services.trainer.base import load_base, load_classifier
-from services.trainer.base_check import ModelErrors
+from services.trainer.data.base_check import ModelErrors
+from services.trainer.data.base_model import load_base, load_classifier
 from tests.support.architectures import build_architecture
 from tests.support.base_models import build_tiny_base
 
