@@ -24,7 +24,7 @@ from bench.rig import Rig, base
 from services.core.domain import Manifest, Method, Parameters
 from services.engine.loader import load_model
 from services.trainer.__main__ import train
-from services.trainer.recipe import Recipe
+from services.trainer.methods.plan import Recipe
 
 EACH = (4, 16, 64)
 EXAMPLE = "bs 8, lr 2e-5, 3 epochs"

@@ -17,8 +17,8 @@ from bench.fits import Material, fit, material, new_model
 from bench.result import Options, Result, Skip, say
 from bench.rig import Rig
 from services.core.domain import Method, Parameters
-from services.trainer.loop import schedule
-from services.trainer.recipe import recipe_for
+from services.trainer.methods.loop import schedule
+from services.trainer.methods.plan import recipe_for
 
 GOAL = 5.0
 TEXTS, EPOCHS, BATCH, MAP_ROWS = 2_000, 3, 8, 1_000
@@ -43,7 +43,7 @@ def run(options: Options, rig: Rig) -> Result:  # noqa: ARG001 - one signature f
 
 
 def our_seconds(given: Material) -> tuple[float, int]:
-    """All of it, by `services.trainer.loop`: seconds and steps."""
+    """All of it, by `services.trainer.methods.loop`: seconds and steps."""
     parameters = Parameters(num_train_epochs=float(EPOCHS))
     recipe = recipe_for(Method.FINETUNE, len(given.ids), given.base.config.hidden_size, parameters)
     seconds, _ = fit(given, recipe)
@@ -141,7 +141,7 @@ def _result(ours: float, steps: int, theirs: float, *, full: bool) -> Result:
     )
     rows = (
         ("training", "steps", "seconds", "texts/s"),
-        ("services.trainer.loop", f"{steps}", f"{ours:.1f}", f"{TEXTS * EPOCHS / ours:.0f}"),
+        ("services.trainer.methods.loop", f"{steps}", f"{ours:.1f}", f"{TEXTS * EPOCHS / ours:.0f}"),
         (f"Trainer, batches of {BATCH}", f"{STEPS}", f"{theirs:.0f}", f"{TEXTS * EPOCHS / theirs:.0f}"),
     )
     return Result(

@@ -1,4 +1,4 @@
-"""A fine-tune of a stock classifier by `services.trainer.loop`, as the method `finetune` calls it."""
+"""A fine-tune of a stock classifier by `services.trainer.methods.loop`, as the method `finetune` calls it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import transformers
 from bench.labels import new_run
 from bench.rig import base
 from services.engine.tokenise import encode
-from services.trainer import loop
-from services.trainer.checkpoints import Checkpoints
 from services.trainer.data.base_model import BaseModel, load_base
+from services.trainer.methods import loop
+from services.trainer.methods.checkpoints import Checkpoints
 from services.trainer.methods.finetune import Classifier
-from services.trainer.recipe import Recipe
+from services.trainer.methods.plan import Recipe
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from services.core.registry import Registry
 from services.core.runs import Runs
 from services.core.settings import Settings
 from services.core.store import ObjectStore
-from services.trainer.checkpoints import Checkpoints
+from services.trainer.methods.checkpoints import Checkpoints
 from services.trainer.process import (
     Run,
     RunInputs,

@@ -21,8 +21,8 @@ from services.trainer.data.features import Features, Floats, Rows
 from services.trainer.data.split import split_key
 from services.trainer.evaluate import estimate, near_duplicates
 from services.trainer.gate import Pairs, decide, decide_first, pair_up, replace_other_control
+from services.trainer.methods.context import TrainedModel
 from services.trainer.process import RunInputs
-from services.trainer.work import TrainedModel
 
 log = structlog.get_logger()
 _DIGITS = 6

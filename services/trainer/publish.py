@@ -27,11 +27,11 @@ from services.trainer.data.dataset import Dataset
 from services.trainer.export import attach_int8
 from services.trainer.gate import Pairs
 from services.trainer.judging import Candidate
+from services.trainer.methods.context import TrainedModel, Written
 from services.trainer.process import RunInputs
 from services.trainer.process.lifecycle import Stop
 from services.trainer.report import build_report, changed_texts
 from services.trainer.truncation import truncation_of
-from services.trainer.work import TrainedModel, Written
 
 _RETRY_SECONDS = 600.0
 _CHECKED_TEXTS = 32

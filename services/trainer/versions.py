@@ -17,17 +17,23 @@ import structlog
 from services.core.domain import Manifest, Method, RunRequest, Served
 from services.core.errors import FitloopError
 from services.core.frames import frames_of
-from services.trainer.agreement import agreed_plan, check_same_start, features_for, fingerprint_of
 from services.trainer.data.split import is_in_holdout
-from services.trainer.plan import CROSS_FIT, Plan, fit_seconds, plan_explicit, plan_second_method
+from services.trainer.methods.coordination import agreed_plan, check_same_start, features_for, fingerprint_of
+from services.trainer.methods.plan import (
+    CROSS_FIT,
+    Plan,
+    fit_seconds,
+    plan_explicit,
+    plan_second_method,
+    recipe_for,
+)
 from services.trainer.process import Run, RunInputs, as_published, methods_of, version_names
 from services.trainer.process.lifecycle import DeadlinePassed
-from services.trainer.recipe import recipe_for
 
 if TYPE_CHECKING:
-    from services.trainer.checkpoints import Checkpoints
     from services.trainer.data.features import Features
-    from services.trainer.work import TrainedModel, TrainingContext
+    from services.trainer.methods.checkpoints import Checkpoints
+    from services.trainer.methods.context import TrainedModel, TrainingContext
 
 log = structlog.get_logger()
 _PATIENCE = 1.5
@@ -77,7 +83,7 @@ def make_versions(
 def _work(
     run: Run, origin: RunInputs, features: Features, plan: Plan, checkpoints: Checkpoints
 ) -> TrainingContext:
-    from services.trainer.work import TrainingContext
+    from services.trainer.methods.context import TrainingContext
 
     return TrainingContext(
         base=origin.base,

@@ -48,7 +48,7 @@ def test_the_level_decides_what_is_written(
         }
 
 
-@pytest.mark.parametrize("module", ["services.trainer.loop", "__main__"])
+@pytest.mark.parametrize("module", ["services.trainer.methods.loop", "__main__"])
 def test_debug_is_for_our_own_lines_and_no_librarys(module: str, capsys: pytest.CaptureFixture[str]) -> None:
     configure(LoggingSettings(LOG_LEVEL="DEBUG"))
     for library in ("faker.factory", "urllib3.connectionpool", "asyncio", "anything"):

@@ -286,7 +286,7 @@ def test_a_second_method_that_fails_leaves_the_first_version_and_a_run_that_is_d
     world.label(300)
     run = world.request(Method.AUTO, budget_seconds=1e6)
     with monkeypatch.context() as patch:
-        patch.setattr("services.trainer.methods.lp_ft.lp_ft", broken)
+        patch.setattr("services.trainer.methods.finetune.lp_ft", broken)
         world.train(run)
     if again:  # and what fails before a second method is begun, in a process that found the first version
         world.labelstudio.tasks[1].clear()
@@ -309,7 +309,7 @@ def test_a_second_method_that_is_asked_to_end_is_no_failure(
         raise Preempted("asked to end")
 
     world.label(300)
-    monkeypatch.setattr("services.trainer.methods.lp_ft.lp_ft", ended)
+    monkeypatch.setattr("services.trainer.methods.finetune.lp_ft", ended)
     with pytest.raises(Preempted):
         world.train(world.request(Method.AUTO, budget_seconds=1e6))
 

@@ -1,12 +1,12 @@
-"""How a model is made: `method_of` chooses. `auto` is no method but a plan (services.trainer.plan).
+"""How a model is made: `method_of` chooses. `auto` is no method but a plan (services.trainer.methods.plan).
 
-A method gets Work and gives Fitted (services.trainer.work).
+A method gets Work and gives Fitted (services.trainer.methods.context).
 """
 
 from __future__ import annotations
 
 from services.core.domain import Method
-from services.trainer.work import TrainingMethod
+from services.trainer.methods.context import TrainingMethod
 
 
 def method_of(method: Method) -> TrainingMethod:
@@ -19,6 +19,6 @@ def method_of(method: Method) -> TrainingMethod:
         from services.trainer.methods.finetune import finetune
 
         return finetune
-    from services.trainer.methods.lp_ft import lp_ft
+    from services.trainer.methods.finetune import lp_ft
 
     return lp_ft

@@ -21,12 +21,12 @@ from torch.nn.functional import cross_entropy
 
 from services.core.errors import BadConfig, Preempted
 from services.engine.batches import plan
-from services.trainer.checkpoints import FoldCheckpoint
 from services.trainer.data.features import Floats, Rows, padded
+from services.trainer.methods.checkpoints import FoldCheckpoint
+from services.trainer.methods.plan import Recipe
 from services.trainer.process.distributed import SINGLE, PeerLost, Single
 from services.trainer.process.lifecycle import Stop
 from services.trainer.process.progress import Progress
-from services.trainer.recipe import Recipe
 
 _POOL = 1_024
 """Texts among which batches are formed: a pool of random texts, so that neighbours in length differ each epoch."""

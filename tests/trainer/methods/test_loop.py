@@ -16,13 +16,12 @@ from services.core.domain import RunState, RunStatus
 from services.core.errors import Preempted
 from services.core.runs import Runs
 from services.core.store.files import FileStore
-from services.trainer.checkpoints import Checkpoints
 from services.trainer.data.features import Rows
-from services.trainer.loop import epoch_batches, logits_of, optimiser_for, rate_at, schedule, train
-from services.trainer.plan import Plan
+from services.trainer.methods.checkpoints import Checkpoints
+from services.trainer.methods.loop import epoch_batches, logits_of, optimiser_for, rate_at, schedule, train
+from services.trainer.methods.plan import Plan, Recipe
 from services.trainer.process.lifecycle import Stop
 from services.trainer.process.progress import Progress
-from services.trainer.recipe import Recipe
 from tests.support.trainer import FakeStop
 
 RECIPE = Recipe(epochs=3.0, learning_rate=0.05, head_learning_rate=0.05, weight_decay=0.01, seed=0)

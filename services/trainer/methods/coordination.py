@@ -13,8 +13,8 @@ import numpy as np
 from services.core import documents
 from services.core.documents import FORMAT
 from services.core.domain import Method
-from services.trainer.checkpoints import Checkpoints, State
-from services.trainer.plan import Plan
+from services.trainer.methods.checkpoints import Checkpoints, State
+from services.trainer.methods.plan import Plan
 from services.trainer.process import Run, RunInputs
 
 if TYPE_CHECKING:

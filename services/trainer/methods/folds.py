@@ -13,10 +13,9 @@ import numpy as np
 
 from services.trainer.data.features import Flags, Floats, Rows, device_of
 from services.trainer.data.split import fold_of, is_in_holdout
-from services.trainer.loop import logits_of, train
-from services.trainer.plan import CROSS_FIT
-from services.trainer.recipe import Recipe
-from services.trainer.work import OutOfSampleLogits, TrainingContext
+from services.trainer.methods.context import OutOfSampleLogits, TrainingContext
+from services.trainer.methods.loop import logits_of, train
+from services.trainer.methods.plan import CROSS_FIT, Recipe
 
 if TYPE_CHECKING:
     from torch import nn

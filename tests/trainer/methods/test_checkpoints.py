@@ -11,8 +11,8 @@ from torch import nn
 
 from services.core.errors import StoreError
 from services.core.store.files import FileStore
-from services.trainer.checkpoints import Checkpoints
-from services.trainer.plan import Plan
+from services.trainer.methods.checkpoints import Checkpoints
+from services.trainer.methods.plan import Plan
 
 PLAN = Plan("cross-fit", True, 12.0)
 

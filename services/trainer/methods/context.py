@@ -18,9 +18,9 @@ from services.trainer.process.lifecycle import Stop
 from services.trainer.process.progress import Progress
 
 if TYPE_CHECKING:
-    from services.trainer.checkpoints import Checkpoints
     from services.trainer.data.base_model import BaseModel
-    from services.trainer.plan import Plan
+    from services.trainer.methods.checkpoints import Checkpoints
+    from services.trainer.methods.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from services.core.documents import FORMAT
 from services.core.errors import NotFound, StoreError
 from services.core.store import ObjectStore
 from services.trainer.data.features import Floats
-from services.trainer.plan import Plan
+from services.trainer.methods.plan import Plan
 
 if TYPE_CHECKING:
     import torch
