@@ -24,13 +24,13 @@ from services.core.registry import Registry
 from services.core.truncation import sentence as truncation_in_words
 from services.engine.loader import load_model
 from services.trainer.data.dataset import Dataset
+from services.trainer.evaluation import Candidate
+from services.trainer.evaluation.gate import Pairs
+from services.trainer.evaluation.report import build_report, changed_texts
 from services.trainer.export import attach_int8
-from services.trainer.gate import Pairs
-from services.trainer.judging import Candidate
 from services.trainer.methods.context import TrainedModel, Written
 from services.trainer.process import RunInputs
 from services.trainer.process.lifecycle import Stop
-from services.trainer.report import build_report, changed_texts
 from services.trainer.truncation import truncation_of
 
 _RETRY_SECONDS = 600.0

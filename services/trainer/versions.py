@@ -102,7 +102,7 @@ def make_version(
     run: Run, origin: RunInputs, name: str, fitted: TrainedModel, features: Features, made: Manifest | None
 ) -> Manifest | None:
     """Judge and publish; `made` is the version that this run has published already. None: not kept."""
-    from services.trainer.judging import compare, evaluate, read_current
+    from services.trainer.evaluation import compare, evaluate, read_current
     from services.trainer.publish import export, manifest_of, publish, temporary_folder
 
     run.progress.stage("judging")

@@ -37,9 +37,9 @@ from services.core.registry import Registry
 from services.core.runs import Runs
 from services.core.store import ObjectStore
 from services.trainer.data.dataset import Dataset, Example
-from services.trainer.evaluate import estimate
-from services.trainer.gate import decide, decide_first, pair_up
-from services.trainer.report import build_report, changed_texts
+from services.trainer.evaluation.gate import decide, decide_first, pair_up
+from services.trainer.evaluation.metrics import estimate
+from services.trainer.evaluation.report import build_report, changed_texts
 from tests.support.manifests import build_manifest as sample
 
 INTENTS = (

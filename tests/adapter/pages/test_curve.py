@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from services.adapter.pages.curve import HEIGHT, WIDTH, draw
 from services.core.domain import Estimate, Manifest
-from services.trainer.evaluate import wilson_interval
+from services.trainer.evaluation.metrics import wilson_interval
 from tests.support.manifests import build_manifest
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from services.core.errors import Preempted
-from services.trainer.calibrate import softmax
 from services.trainer.data.features import Floats, Rows
+from services.trainer.evaluation.metrics import softmax
 from services.trainer.export import Head
 from services.trainer.methods.linear_probe import C, fit_head
 from services.trainer.process.lifecycle import Stop

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from services.core import documents
 from services.core.domain import OutOfSample, Report, Snapshot, Uncounted
 from services.trainer.data.dataset import Dataset, Example
-from services.trainer.evaluate import estimate
-from services.trainer.gate import pair_up
-from services.trainer.report import MAX_CHANGED, MAX_ERRORS, build_report, changed_texts
+from services.trainer.evaluation.gate import pair_up
+from services.trainer.evaluation.metrics import estimate
+from services.trainer.evaluation.report import MAX_CHANGED, MAX_ERRORS, build_report, changed_texts
 
 SECRET = "a text that must not leave"
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from services.core.domain import GateDecision, OutOfSample
-from services.trainer.gate import MIN_LABEL_PAIRS, Pairs, decide, decide_first, pair_up, sign_test
+from services.trainer.evaluation.gate import MIN_LABEL_PAIRS, Pairs, decide, decide_first, pair_up, sign_test
 
 
 def pairs_of(**per_label: tuple[int, int, int]) -> Pairs:

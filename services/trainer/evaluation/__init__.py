@@ -15,12 +15,11 @@ from services.core.domain import Estimate, GateDecision, Manifest, OutOfSample
 from services.core.errors import EngineError, StoreError
 from services.core.registry import Registry
 from services.engine.loader import load_model
-from services.trainer.calibrate import fit_temperature, softmax
 from services.trainer.data.dataset import Dataset
 from services.trainer.data.features import Features, Floats, Rows
 from services.trainer.data.split import split_key
-from services.trainer.evaluate import estimate, near_duplicates
-from services.trainer.gate import Pairs, decide, decide_first, pair_up, replace_other_control
+from services.trainer.evaluation.gate import Pairs, decide, decide_first, pair_up, replace_other_control
+from services.trainer.evaluation.metrics import estimate, fit_temperature, near_duplicates, softmax
 from services.trainer.methods.context import TrainedModel
 from services.trainer.process import RunInputs
 

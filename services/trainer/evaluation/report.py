@@ -13,10 +13,18 @@ from numpy.typing import NDArray
 
 from services.core import documents
 from services.core.domain import Estimate
-from services.trainer.calibrate import BINS, expected_calibration_error, reliability
 from services.trainer.data.dataset import Dataset
-from services.trainer.evaluate import MIN_LABEL_TEXTS, accuracy_in_words, confusion_matrix, f1, share_in_words
-from services.trainer.gate import Change, Pairs
+from services.trainer.evaluation.gate import Change, Pairs
+from services.trainer.evaluation.metrics import (
+    BINS,
+    MIN_LABEL_TEXTS,
+    accuracy_in_words,
+    confusion_matrix,
+    expected_calibration_error,
+    f1,
+    reliability,
+    share_in_words,
+)
 
 FORMAT: Final = 1
 MAX_ERRORS: Final = 50
