@@ -103,7 +103,7 @@ def make_version(
 ) -> Manifest | None:
     """Judge and publish; `made` is the version that this run has published already. None: not kept."""
     from services.trainer.evaluation import compare, evaluate, read_current
-    from services.trainer.publish import export, manifest_of, publish, temporary_folder
+    from services.trainer.publishing import export, manifest_of, publish, temporary_folder
 
     run.progress.stage("judging")
     with run.stop.interruptible():

@@ -25,7 +25,7 @@ from services.engine.inference import LocalInference, needed
 from services.engine.loader import load_model
 from services.engine.model import Model
 from services.trainer.data.base_model import load_base
-from services.trainer.export import Head, attach_int8, write_sentence_transformers
+from services.trainer.publishing.export import Head, attach_int8, write_sentence_transformers
 from tests.support.base_models import TEXTS, build_tiny_base
 from tests.support.manifests import build_manifest
 from tests.support.metrics import metric_growth

@@ -203,7 +203,7 @@ def _tiny(usual: Mapping[str, Any], kind: Any, vocabulary: int, own: Mapping[str
 
 def table(outcomes: Mapping[str, Mapping[Method, Outcome]]) -> str:
     """docs/base-models.md."""
-    from services.trainer.int8 import _LOADERS
+    from services.trainer.publishing.int8 import _LOADERS
 
     rows = [
         f"| `{name}` | {' | '.join(_cell(found[method]) for method in METHODS)} | "

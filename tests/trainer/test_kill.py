@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from services.core.domain import Manifest, Method, RunState
-from services.trainer.publish import annotations_hash
+from services.trainer.publishing import annotations_hash
 from tests.support.trainer import TrainerWorld
 from tests.support.trainer_process import run_in_process, run_with_signal, temporary, temporary_files
 

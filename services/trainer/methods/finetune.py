@@ -18,11 +18,15 @@ from services.core.domain import Method
 from services.engine.torch import encoder_of, forward
 from services.trainer.data.base_model import load_classifier
 from services.trainer.data.features import mean_pooled
-from services.trainer.export import Head, write_sentence_transformers, write_sequence_classification
 from services.trainer.methods.context import TrainedModel, TrainingContext, Written
 from services.trainer.methods.folds import Fold, fit_folds
 from services.trainer.methods.linear_probe import fit_head
 from services.trainer.methods.plan import effective_parameters, recipe_for
+from services.trainer.publishing.export import (
+    Head,
+    write_sentence_transformers,
+    write_sequence_classification,
+)
 
 
 class Classifier(nn.Module):

@@ -16,8 +16,8 @@ import numpy as np
 from services.core.domain import Method
 from services.trainer.data.features import Floats, Rows
 from services.trainer.data.split import fold_of
-from services.trainer.export import Head, write_sentence_transformers
 from services.trainer.methods.context import OutOfSampleLogits, TrainedModel, TrainingContext, Written
+from services.trainer.publishing.export import Head, write_sentence_transformers
 
 C = 20.0
 FOLDS = 5

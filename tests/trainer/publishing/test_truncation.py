@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.engine.tokenise import encode, prepare
-from services.trainer.truncation import measure
+from services.trainer.publishing import measure
 from tests.support.base_models import build_tiny_tokenizer
 
 WORD = "order "

@@ -1,6 +1,6 @@
 """The model of record on disk, in its two layouts: fp32 safetensors and JSON, no code.
 
-`attach_int8` (services.trainer.int8) adds the engine that serves it. Every folder has tokenizer.json, whatever the base
+`attach_int8` (services.trainer.publishing.int8) adds the engine that serves it. Every folder has tokenizer.json, whatever the base
 came with, and a config.json that names the labels.
 """
 
@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 from torch import nn
 
 from services.trainer.data.base_model import BaseModel
-from services.trainer.int8 import attach_int8
+from services.trainer.publishing.int8 import attach_int8
 
 __all__ = ["Head", "attach_int8", "write_sentence_transformers", "write_sequence_classification"]
 

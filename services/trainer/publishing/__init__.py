@@ -9,13 +9,17 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import stamina
+from tokenizers import Tokenizer
 
 from services.core import documents
 from services.core.domain import Artefact, GateDecision, Lineage, Manifest, Snapshot, Truncation
@@ -23,18 +27,48 @@ from services.core.errors import EngineError, NotFound, StoreError
 from services.core.registry import Registry
 from services.core.truncation import sentence as truncation_in_words
 from services.engine.loader import load_model
+from services.engine.tokenise import encode, max_tokens, most_tokens, whole_lengths
+from services.trainer.data.base_model import BaseModel
 from services.trainer.data.dataset import Dataset
 from services.trainer.evaluation import Candidate
 from services.trainer.evaluation.gate import Pairs
 from services.trainer.evaluation.report import build_report, changed_texts
-from services.trainer.export import attach_int8
 from services.trainer.methods.context import TrainedModel, Written
 from services.trainer.process import RunInputs
 from services.trainer.process.lifecycle import Stop
-from services.trainer.truncation import truncation_of
+from services.trainer.publishing.export import attach_int8
+
+_ANY: Final = sys.maxsize
+
+
+def truncation_of(base: BaseModel, texts: Sequence[str]) -> Truncation:
+    """Of the texts as the base model reads them."""
+    limit = most_tokens(base.config.to_dict(), _ANY)
+    return measure(base.tokenizer, texts, 0 if limit == _ANY else limit)
+
+
+def measure(tokenizer: Tokenizer, texts: Sequence[str], most: int) -> Truncation:
+    """Of the texts with a prepared tokenizer; `most`: tokens that the model can read, 0 for any number."""
+    length = max_tokens(tokenizer)
+    read = [len(ids) for ids in encode(tokenizer, texts)]
+    full = [row for row, tokens in enumerate(read) if tokens >= length]
+    whole = dict(zip(full, whole_lengths(tokenizer, [texts[row] for row in full]), strict=True))
+    cut = [tokens for tokens in whole.values() if tokens > length]
+    readable = [min(whole.get(row, tokens), most or _ANY) for row, tokens in enumerate(read)]
+    return Truncation(
+        texts=len(texts),
+        cut=len(cut),
+        longest=max(cut, default=max(read, default=0)),
+        max_length=length,
+        most=most,
+        cost=round(sum(readable) / max(1, sum(read)), 2),
+    )
+
 
 _RETRY_SECONDS = 600.0
+
 _CHECKED_TEXTS = 32
+
 _FOR_GOOD = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
 )

@@ -20,8 +20,8 @@ from services.core.errors import (
 )
 from services.core.registry import Registry
 from services.core.store.files import FileStore
-from services.trainer import publish as module
-from services.trainer.publish import is_transient
+from services.trainer import publishing as module
+from services.trainer.publishing import is_transient
 from tests.support.trainer import TrainerWorld
 
 

@@ -14,15 +14,15 @@ from services.core.errors import EngineError
 from services.engine.loader import load_model
 from services.engine.tokenise import encode
 from services.engine.torch import padded
-from services.trainer import int8
 from services.trainer.data.base_model import BaseModel, load_base
-from services.trainer.export import (
+from services.trainer.publishing import int8
+from services.trainer.publishing.export import (
     Head,
     attach_int8,
     write_sentence_transformers,
     write_sequence_classification,
 )
-from services.trainer.int8 import compare
+from services.trainer.publishing.int8 import compare
 from tests.support.base_models import ARCHITECTURES, TEXTS, build_tiny_base, minilm
 
 LABELS = ("late", "broken", "refund")
