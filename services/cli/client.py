@@ -210,7 +210,9 @@ class Adapters:
             return [_get(self.url + path, self.login)]
         pods = self.pods()
         if not pods:
-            raise FitloopError(f"No pod of the adapter of {self.release} runs: see `kubectl get pods`.")
+            raise FitloopError(
+                f"No adapter pod of release {self.release} is running: see `kubectl get pods`."
+            )
         return [self.fetch(pod, port, path) for pod in pods]
 
 

@@ -1,4 +1,4 @@
-"""`fitloop doctor`: its exit code, its lines, its JSON, and where it learns what it looks at."""
+"""`fitloop doctor`: its exit code, its lines, its JSON, and how it finds what to check."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import respx
 
 from services.cli import client, doctor
-from services.cli.checks.context import Location
+from services.cli.checks import Location
 from services.cluster.client import ClusterError
 from services.core.errors import FitloopError
 from tests.cli.test_admin import Terminal
@@ -74,19 +74,19 @@ def studio() -> Iterator[respx.MockRouter]:
         yield router
 
 
-def test_one_line_a_check_and_1_where_one_fails(
+def test_one_line_per_check_and_exit_code_1_on_a_failure(
     ingress: FakeIngress, terminal: Terminal, studio: respx.MockRouter
 ) -> None:
     code, out, _ = terminal.run("doctor")
     lines = out.splitlines()
     assert code == 1
-    assert "FAIL    token: LABEL_STUDIO_API_KEY is not set" in out
-    assert f"ok      url: {ingress.url} is a URL that Label Studio makes a webhook for." in lines
+    assert "FAIL    token: LABEL_STUDIO_API_KEY is not set, so labels cannot be read. -> " in out
+    assert f"ok      url: Label Studio creates a webhook for {ingress.url}." in lines
     assert "skipped project 5: event: The check 'token' failed." in lines
-    assert any(line.startswith("skipped cluster: No cluster was named. -> ") for line in lines)
+    assert any(line.startswith("skipped cluster: No cluster was given. -> ") for line in lines)
 
 
-def test_json(ingress: FakeIngress, terminal: Terminal, studio: respx.MockRouter) -> None:
+def test_json_output(ingress: FakeIngress, terminal: Terminal, studio: respx.MockRouter) -> None:
     code, out, _ = terminal.run("doctor", "--json", "--project", "7", "--url", "http://fitloop:9090")
     rows = json.loads(out)
     assert code == 1
@@ -96,13 +96,13 @@ def test_json(ingress: FakeIngress, terminal: Terminal, studio: respx.MockRouter
     assert "project 7: state" in by_name
 
 
-def test_wrong_settings_are_one_sentence(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_settings_are_one_line(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LABEL_STUDIO_URL", "ftp://x")
     code, _, err = terminal.run("doctor")
     assert (code, err.count("\n")) == (1, 1)
 
 
-def test_what_the_deployment_tells_its_pods_counts_here_but_for_secrets_and_their_disks() -> None:
+def test_literal_variables_of_the_deployment_are_used() -> None:
     assert doctor.container_variables(DEPLOYMENT) == {
         "FITLOOP_STORE": "s3://b/x/",
         "LABEL_STUDIO_URL": "http://ls.tools.svc",
@@ -110,7 +110,7 @@ def test_what_the_deployment_tells_its_pods_counts_here_but_for_secrets_and_thei
     assert doctor.container_variables({}) == {}
 
 
-def test_this_environment_goes_before_the_deployments(
+def test_this_environment_overrides_the_deployments(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("FITLOOP_NAMESPACE", "FITLOOP_RELEASE", "FITLOOP_LEASE", "FITLOOP_STORE"):
@@ -138,10 +138,10 @@ def test_this_environment_goes_before_the_deployments(
             raise ClusterError(f"No right to get {kind} {name}.")
 
     doctor._adopt_settings(Refusing(), "loop")  # type: ignore[arg-type]  # a fake
-    assert "could not be read: No right to get deployment loop." in capsys.readouterr().err
+    assert "Deployment loop cannot be read: No right to get deployment loop." in capsys.readouterr().err
 
 
-def test_the_url_that_nobody_says(tmp_path: Path) -> None:
+def test_the_default_url_on_a_laptop(tmp_path: Path) -> None:
     class WithIngress(FakeInspector):
         def ingress_url(self, name: str) -> str:
             if name != "fitloop":
@@ -158,7 +158,7 @@ def test_the_url_that_nobody_says(tmp_path: Path) -> None:
     assert doctor._default_url(replace(known, settings=settings)) == "http://a.n.svc.cluster.local"
 
 
-def test_projects_are_those_that_fitloop_knows(ingress: FakeIngress, tmp_path: Path) -> None:
+def test_default_projects_are_those_that_fitloop_knows(ingress: FakeIngress, tmp_path: Path) -> None:
     known = build_context(tmp_path, ingress.url)
     assert doctor._known_projects(known) == (5,)
     assert doctor._known_projects(build_context(tmp_path, "http://127.0.0.1:9")) == ()
@@ -168,7 +168,7 @@ def test_projects_are_those_that_fitloop_knows(ingress: FakeIngress, tmp_path: P
         known.adapters.get_object("/api/projects")
 
 
-def test_a_pod_asks_every_adapter_at_its_own_address(
+def test_a_pod_asks_every_adapter_of_its_release(
     ingress: FakeIngress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port = int(ingress.url.rpartition(":")[2])
@@ -193,9 +193,7 @@ def test_a_pod_asks_every_adapter_at_its_own_address(
     assert known.adapters.get_object("/api/projects") == {"hello": "world"}
 
 
-def test_from_a_laptop_the_release_is_the_one_that_is_named(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_laptop_uses_the_given_release(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in (
         "FITLOOP_NAMESPACE",
         "FITLOOP_RELEASE",

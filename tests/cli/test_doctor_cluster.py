@@ -1,4 +1,4 @@
-"""Store, clocks, cluster and versions: what each check says of a cluster that is not as it should be."""
+"""Store, clocks, cluster and versions: what the doctor finds; and how checks are run."""
 
 from __future__ import annotations
 
@@ -23,9 +23,20 @@ from minio.lifecycleconfig import AbortIncompleteMultipartUpload, Expiration, Li
 from pydantic import SecretStr
 
 from services import __version__
-from services.cli.checks import checks_of, cluster, consistency, storage
-from services.cli.checks.context import Context, Location
-from services.cli.checks.finding import Check, Finding, Verdict, ok, run_check, run_checks
+from services.cli.checks import (
+    Check,
+    Context,
+    Finding,
+    Location,
+    Verdict,
+    cluster,
+    consistency,
+    ok,
+    run_check,
+    run_checks,
+    storage,
+)
+from services.cli.doctor import checks_of
 from services.cluster.client import ClusterError
 from services.cluster.template import CONTAINER
 from services.core.domain import Served, Serving
@@ -99,18 +110,18 @@ Look = Callable[[Context], Finding]
 
 
 class TestCluster:
-    def test_a_cluster_in_order(self, known: Context, inspector: FakeInspector) -> None:
+    def test_a_healthy_cluster_passes_every_check(self, known: Context, inspector: FakeInspector) -> None:
         found = {
             one.name: one
             for one in run_checks([list(cluster.CHECKS), [consistency.VERSION_CHECKS[0]]], known)
         }
         assert {name: one.sentence for name, one in found.items() if one.verdict is not Verdict.OK} == {}
-        assert found["releases"].sentence == "1 adapter of release 1.2.3, as the chart."
+        assert found["releases"].sentence == "1 adapter runs release 1.2.3, as does the chart."
         assert found["lease"].sentence == "fitloop-a leads."
-        assert inspector.accounts == {"fitloop-adapter"}, "asked about the adapter, and not about who asks"
+        assert inspector.accounts == {"fitloop-adapter"}, "asked about the adapter, not about the caller"
         assert inspector.kube.made[0]["kind"] == "Job"
 
-    def test_a_pod_asks_about_itself_and_not_about_nodes(
+    def test_a_pod_checks_its_own_rights_and_no_nodes(
         self, known: Context, inspector: FakeInspector, tmp_path: Path
     ) -> None:
         path = tmp_path / "job.yaml"
@@ -124,22 +135,23 @@ class TestCluster:
         assert inspector.accounts == {""}
         assert cluster.gpu(inside).verdict is Verdict.SKIPPED
 
-    def test_rights_that_are_missing_are_named(self, known: Context, inspector: FakeInspector) -> None:
+    def test_missing_rights_are_named(self, known: Context, inspector: FakeInspector) -> None:
         inspector.lacking = {("delete", "jobs.batch"), ("update", "leases.coordination.k8s.io")}
-        assert (
-            "may not: delete jobs.batch, update leases.coordination.k8s.io fitloop."
-            in cluster.rights(known).sentence
+        assert cluster.rights(known).sentence == (
+            "The adapter's service account lacks rights: delete jobs.batch, update leases.coordination.k8s.io fitloop."
         )
 
-    def test_a_job_that_kubernetes_would_refuse(self, known: Context, inspector: FakeInspector) -> None:
+    def test_a_job_that_kubernetes_refuses_fails(self, known: Context, inspector: FakeInspector) -> None:
         inspector.kube.refuses = ClusterError('unknown field "spec.tolerationz"', 422)
         assert 'unknown field "spec.tolerationz"' in run_check(Check("job", cluster.job), known).sentence
         inspector.maps["fitloop-job"] = {"job.yaml": "kind: Job"}
         assert "apiVersion and kind" in run_check(Check("job", cluster.job), known).sentence
         inspector.maps["fitloop-job"] = {"job.yaml": "{"}
-        assert "no YAML" in run_check(Check("job", cluster.job), known).sentence
+        assert run_check(Check("job", cluster.job), known).sentence == (
+            "ConfigMap fitloop-job has no valid YAML under job.yaml."
+        )
 
-    def test_gpus(self, known: Context, inspector: FakeInspector) -> None:
+    def test_a_node_must_have_the_requested_gpus(self, known: Context, inspector: FakeInspector) -> None:
         def ask(limits: dict[str, Any], selector: dict[str, str] | None = None) -> Finding:
             made = copy.deepcopy(MANIFEST)
             spec = made["spec"]["template"]["spec"]
@@ -149,30 +161,36 @@ class TestCluster:
             inspector.maps["fitloop-job"] = {"job.yaml": yaml.safe_dump(made)}
             return cluster.gpu(known)
 
-        assert ask({"cpu": "2"}).sentence == "A run asks for no GPU."
+        assert ask({"cpu": "2"}).sentence == "Runs request no GPU."
         assert ask({"nvidia.com/gpu": 1}, {"gpu": "yes"}).verdict is Verdict.OK
-        assert "No node offers 2 nvidia.com/gpu:" in ask({"nvidia.com/gpu": "2"}).sentence
-        assert "trainer.nodeSelector" in ask({"nvidia.com/gpu": 1}, {"gpu": "no"}).sentence
+        assert (
+            ask({"nvidia.com/gpu": "2"}).sentence == "No node has 2 nvidia.com/gpu: runs will wait forever."
+        )
+        assert ask({"nvidia.com/gpu": 1}, {"gpu": "no"}).sentence == (
+            "No node has 1 nvidia.com/gpu and the labels of trainer.nodeSelector: runs will wait forever."
+        )
         inspector.rows[0]["spec"] = {"unschedulable": True}
         assert ask({"nvidia.com/gpu": 1}).verdict is Verdict.FAIL
 
-    def test_predictors_that_are_not_ready(self, known: Context, inspector: FakeInspector) -> None:
+    def test_predictors_that_are_not_ready_fail(self, known: Context, inspector: FakeInspector) -> None:
         why = {"type": "Ready", "status": "False", "reason": "Min", "message": "no pods."}
         inspector.kube.objects["inferenceservice", "fitloop"]["status"]["conditions"] = [why]
         assert cluster.predictors(known).sentence == "The inferenceservice fitloop is not ready: Min no pods."
         del inspector.kube.objects["inferenceservice", "fitloop"]
-        assert cluster.predictors(known).sentence == "There is no inferenceservice fitloop."
+        assert cluster.predictors(known).sentence == "The inferenceservice fitloop does not exist."
 
-    def test_a_lease_that_nobody_holds_or_renews(self, known: Context, inspector: FakeInspector) -> None:
+    def test_a_lease_without_a_holder_or_renewal_fails(
+        self, known: Context, inspector: FakeInspector
+    ) -> None:
         spec = inspector.kube.objects["lease", "fitloop"]["spec"]
         spec["renewTime"] = datetime.fromtimestamp(time.time() - 60, UTC).isoformat()
         assert re.search(r"last renewed (59|60) s ago", cluster.lease(known).sentence)
         spec["holderIdentity"] = ""
-        assert "Nobody holds" in cluster.lease(known).sentence
+        assert cluster.lease(known).sentence == "No adapter holds the Lease fitloop, so no run starts."
         inspector.kube.objects.clear()
-        assert "Nobody holds" in cluster.lease(known).sentence
+        assert cluster.lease(known).verdict is Verdict.FAIL
 
-    def test_runs_that_wait_or_failed(self, known: Context, inspector: FakeInspector) -> None:
+    def test_waiting_and_failed_runs_are_warnings(self, known: Context, inspector: FakeInspector) -> None:
         waiting = job("fitloop-1-2", run="1-2")
         failed = job("fitloop-2-1", ("Failed", "DeadlineExceeded"), run="2-1")
         failed["metadata"]["labels"]["fitloop.io/project"] = "2"
@@ -183,22 +201,29 @@ class TestCluster:
         ]
         said = cluster.runs(known)
         assert said.verdict is Verdict.WARN
-        assert "fitloop-1-2 waits: no node has a free nvidia.com/gpu" in said.sentence
+        assert "fitloop-1-2 is waiting: no node has a free nvidia.com/gpu" in said.sentence
         assert "fitloop-2-1 failed: it took longer than it may" in said.sentence
         inspector.kube.listed["job"] = [waiting]
         inspector.kube.listed["pod"] = [pod("p", "Running", run="1-2")]
-        assert cluster.runs(known).sentence.startswith("1 run at work")
+        assert cluster.runs(known).sentence == (
+            "1 run active; none is waiting, and the latest ones did not fail."
+        )
 
-    def test_only_the_last_job_of_a_project_counts(self) -> None:
+    def test_only_the_latest_job_of_a_project_counts(self) -> None:
         first, last = job("a"), job("b")
         last["metadata"]["creationTimestamp"] = stamp(time.time())
         assert cluster.latest_jobs([last, first]) == [last]
 
 
 class TestVersions:
-    def test_releases_that_differ(self, known: Context, inspector: FakeInspector) -> None:
+    def test_different_releases_or_images_are_warnings(
+        self, known: Context, inspector: FakeInspector
+    ) -> None:
         inspector.answers["fitloop-a", 9090, "/health"] = json.dumps({"version": "1.2.2"})
-        assert consistency.releases(known).sentence == "Adapters are of release 1.2.2; the chart is of 1.2.3."
+        assert (
+            consistency.releases(known).sentence
+            == "Adapters run release 1.2.2, but the chart is release 1.2.3."
+        )
         inspector.answers["fitloop-a", 9090, "/health"] = json.dumps({"version": "1.2.3"})
         second = _pod("fitloop-predictor-b", "predictor")
         second["spec"]["containers"][0]["image"] = "fitloop/predictor:2"
@@ -211,11 +236,11 @@ class TestVersions:
         )
         inspector.kube.listed.clear()
         assert consistency.releases(known).verdict is Verdict.FAIL
-        with pytest.raises(FitloopError, match="No pod of the adapter of fitloop runs"):
+        with pytest.raises(FitloopError, match="No adapter pod of release fitloop is running"):
             known.adapters.counters()
         assert known.adapters.get_object("/api/projects") == {}
 
-    def test_predictors_behind_the_table_or_refusing(
+    def test_predictors_that_lag_or_refuse_a_version_fail(
         self, monkeypatch: pytest.MonkeyPatch, known: Context, inspector: FakeInspector, tmp_path: Path
     ) -> None:
         monkeypatch.setattr(consistency, "_LAG_SECONDS", 0.0)
@@ -223,10 +248,10 @@ class TestVersions:
         Registry(FileStore(tmp_path)).write_serving(TABLE)
         assert (
             consistency.served_versions(known).sentence
-            == "1 predictors know of table 1.3, which serves 1 projects."
+            == "1 predictor up to date with table 1.3, which serves 1 project."
         )
         inspector.answers |= _state(replace(TABLE, generation=2))
-        assert "knows of table 1.2, not 1.3" in consistency.served_versions(known).sentence
+        assert "has read table 1.2, not 1.3" in consistency.served_versions(known).sentence
         inspector.answers |= _state(
             TABLE, refused={"5-1": {"v-2": "a byte differs", "v-1": "old"}, "9-9": {"v": ""}}
         )
@@ -241,21 +266,21 @@ class TestVersions:
 
 
 class TestStorage:
-    def test_a_folder_is_read_and_written_and_left_as_it_was(self, tmp_path: Path) -> None:
+    def test_checks_of_a_folder_leave_nothing_behind(self, tmp_path: Path) -> None:
         known = build_context(tmp_path)
         said = [check.run(known).verdict for check in storage.CHECKS]
         assert said == [Verdict.OK, Verdict.OK, Verdict.SKIPPED]
         assert list(FileStore(tmp_path).keys()) == []
         assert consistency.storage_clock(known).verdict is Verdict.SKIPPED
 
-    def test_little_room_and_a_store_that_refuses(
+    def test_a_full_or_refusing_store_is_reported(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         known = build_context(tmp_path)
         monkeypatch.setattr(storage, "_LOW_DISK_BYTES", 1 << 60)
-        assert "of room left" in storage.writable(known).sentence
+        assert storage.writable(known).verdict is Verdict.WARN
         monkeypatch.setattr(FileStore, "read", lambda *_: b"other")
-        assert "gives back other bytes" in storage.writable(known).sentence
+        assert "returned other bytes than were written." in storage.writable(known).sentence
 
         def refused(*_: object) -> None:
             raise StoreRefused("No right to write.")
@@ -263,7 +288,7 @@ class TestStorage:
         monkeypatch.setattr(FileStore, "write", refused)
         assert storage.writable(known).sentence == "No right to write."
 
-    def test_from_a_laptop(self, tmp_path: Path) -> None:
+    def test_a_laptop_skips_a_store_it_cannot_reach(self, tmp_path: Path) -> None:
         def at(endpoint: str, key: str = "", store: str = "s3://b/x/") -> Finding | None:
             secret = SecretStr(key)
             settings = Settings(
@@ -283,7 +308,7 @@ class TestStorage:
             assert found.verdict is Verdict.SKIPPED
         assert at("http://10.0.0.1:9000", "k") is None
 
-    def test_rules_that_reach_versions(self) -> None:
+    def test_which_lifecycle_rules_apply_to_versions(self) -> None:
         assert reaches("", "loop/")
         assert reaches("loop/projects/", "loop/")
         assert not reaches("tmp/", "loop/")
@@ -304,7 +329,7 @@ class TestStorage:
         assert _expiry(rule(abort_incomplete_multipart_upload=left)) is None
 
     @pytest.mark.parametrize("code", ["AccessDenied", "Forbidden", "NotImplemented"])
-    def test_rules_that_may_not_be_read_are_left_to_a_person(
+    def test_rules_that_the_key_may_not_read_are_skipped(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
     ) -> None:
         known = self._bucket(tmp_path, monkeypatch, code)
@@ -313,9 +338,7 @@ class TestStorage:
         assert found.sentence.startswith("Not checked: ")
         assert "s3:GetLifecycleConfiguration" in found.advice
 
-    def test_rules_that_cannot_be_read_are_a_sentence(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_rules_of_a_missing_bucket_fail(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         known = self._bucket(tmp_path, monkeypatch, "NoSuchBucket")
         assert "there is no bucket 'b'" in run_check(Check("store: rules", storage.rules), known).sentence
 
@@ -357,7 +380,10 @@ class TestStorage:
                 Verdict.OK,
                 Verdict.FAIL,
             )
-            assert "'tidy' takes what begins with '' after 7 days" in found["store: rules"].sentence
+            assert found["store: rules"].sentence == (
+                "Lifecycle rules of the bucket remove versions, even served ones: 'tidy' removes keys that begin with '' "
+                "after 7 days."
+            )
             assert consistency.storage_clock(known).verdict is Verdict.OK
 
 
@@ -365,20 +391,22 @@ class TestClocks:
     @pytest.mark.parametrize(
         ("seconds", "verdict"), [(0, Verdict.OK), (-3, Verdict.OK), (30, Verdict.WARN), (-900, Verdict.FAIL)]
     )
-    def test_how_far_apart(self, seconds: float, verdict: Verdict) -> None:
+    def test_the_verdict_depends_on_the_offset(self, seconds: float, verdict: Verdict) -> None:
         at = datetime.fromtimestamp(1_795_500_000 + seconds, UTC)
         found = consistency.clock_offset(format_datetime(at, usegmt=True), "the storage", 1_795_500_000.0)
         assert found.verdict is verdict
-        assert ("behind" in found.sentence) is (verdict is Verdict.FAIL)
+        if verdict is Verdict.FAIL:
+            assert found.sentence == "The clock of the storage is 900 s behind."
 
     @respx.mock
-    def test_label_studio(self, tmp_path: Path) -> None:
+    def test_the_clock_of_label_studio(self, tmp_path: Path) -> None:
         route = respx.head("http://studio.example/health")
         route.respond(headers={"Date": format_datetime(datetime.now(UTC), usegmt=True)})
         assert consistency.label_studio_clock(build_context(tmp_path)).verdict is Verdict.OK
         route.respond()
         assert (
-            "does not say what time it is" in consistency.label_studio_clock(build_context(tmp_path)).sentence
+            "Label Studio sends no valid Date header."
+            in consistency.label_studio_clock(build_context(tmp_path)).sentence
         )
         route.mock(side_effect=OSError)
         assert (
@@ -388,7 +416,7 @@ class TestClocks:
 
 
 class TestExamine:
-    def test_one_check_never_stops_another(self, tmp_path: Path) -> None:
+    def test_a_bug_in_one_check_fails_that_check_alone(self, tmp_path: Path) -> None:
         def crash(_: Context) -> Finding:
             raise RuntimeError("http://user:secret@host")
 
@@ -399,11 +427,11 @@ class TestExamine:
         ]
         bad, after, good = run_checks([checks], build_context(tmp_path))
         assert bad.verdict is Verdict.FAIL
-        assert bad.sentence == "The check itself failed unexpectedly (RuntimeError)."
+        assert bad.sentence == "The check itself failed with an unexpected error (RuntimeError)."
         assert after.sentence == "The check 'bad' failed."
         assert good == Finding(Verdict.OK, "fine", name="good")
 
-    def test_a_check_that_hangs_is_left_behind(self, tmp_path: Path) -> None:
+    def test_a_check_that_hangs_is_abandoned(self, tmp_path: Path) -> None:
         import threading
 
         forever = threading.Event()
@@ -414,9 +442,9 @@ class TestExamine:
 
         found = run_check(Check("slow", hang, 0.05), build_context(tmp_path))
         forever.set()
-        assert found.sentence == "There was no answer within 0.05 s."
+        assert found.sentence == "No answer within 0.05 s."
 
-    def test_every_check_has_a_name_of_its_own_and_stands_in_the_document(self, known: Context) -> None:
+    def test_every_check_is_documented(self, known: Context) -> None:
         names = [check.name for group in checks_of(known) for check in group]
         names += [
             check.name for group in checks_of(replace(known, location=Location.MACHINE)) for check in group

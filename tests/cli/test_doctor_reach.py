@@ -1,4 +1,4 @@
-"""The URL as Label Studio calls it, over real HTTP with each trap made for real."""
+"""The URL as Label Studio calls it, over real HTTP: each fault of an ingress is found."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from services.cli.checks import doors, reach
-from services.cli.checks.context import (
+from services.cli.checks import (
     Context,
+    Finding,
     Location,
+    Verdict,
+    access,
     host_and_path,
     is_cluster_local,
     is_private,
-    problem_of,
+    reach,
     redact_url,
+    run_checks,
 )
-from services.cli.checks.finding import Finding, Verdict, run_checks
+from services.core.advice import problem_of
 from services.core.settings import AuthSettings
 from tests.support.app import AppWorld
 from tests.support.doctor import FakeIngress, build_context, serve_ingress
@@ -33,21 +36,21 @@ def ingress() -> Iterator[FakeIngress]:
         yield found
 
 
-def found(known: Context) -> dict[str, Finding]:
-    return {one.name: one for one in run_checks([[*reach.CHECKS, *doors.CHECKS]], known)}
+def find(known: Context) -> dict[str, Finding]:
+    checks = [*reach.CHECKS, access.CREDENTIALS, reach.BODY_SIZE, access.ANONYMOUS_ACCESS]
+    return {one.name: one for one in run_checks([checks], known)}
 
 
-def verdicts(known: Context) -> dict[str, Verdict]:
-    return {name: one.verdict for name, one in found(known).items()}
+def test_a_good_url_passes_every_check(ingress: FakeIngress, tmp_path: Path) -> None:
+    found = find(build_context(tmp_path, ingress.url))
+    assert found.pop("open doors").verdict is Verdict.WARN, "it asks for no credentials"
+    assert {one.verdict for one in found.values()} == {Verdict.OK}
+    assert found["reach"].sentence == "It answers and redirects nothing."
+    assert found["body size"].sentence == "A /predict of 2 MB is accepted."
+    assert found["credentials"].sentence == "Label Studio needs no credentials at this URL."
 
 
-def test_a_good_url_is_good_in_every_way(ingress: FakeIngress, tmp_path: Path) -> None:
-    said = verdicts(build_context(tmp_path, ingress.url))
-    assert said.pop("open doors") is Verdict.WARN, "nobody is kept out"
-    assert set(said.values()) == {Verdict.OK}
-
-
-async def test_fitloop_answers_as_the_checks_take_for_good(tmp_path: Path) -> None:
+async def test_the_real_app_answers_as_the_checks_expect(tmp_path: Path) -> None:
     async with AppWorld(tmp_path) as world:
         assert (await world.client.get("/health")).json()["model_class"] == "Fitloop"
         refused = await world.client.post("/setup", json={})
@@ -62,52 +65,56 @@ async def test_fitloop_answers_as_the_checks_take_for_good(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("status", "verdict"), [(301, Verdict.FAIL), (302, Verdict.FAIL), (308, Verdict.WARN)]
 )
-def test_a_redirect_is_named_with_its_target(
+def test_a_redirect_is_reported_with_its_target(
     ingress: FakeIngress, tmp_path: Path, status: int, verdict: Verdict
 ) -> None:
     ingress.status, ingress.location = status, "https://models.example.com"
-    said = found(build_context(tmp_path, ingress.url))
-    assert said["reach"].verdict is verdict
-    assert f"({status}) to https://models.example.com/health" in said["reach"].sentence
+    found = find(build_context(tmp_path, ingress.url))
+    assert found["reach"].verdict is verdict
+    assert f"({status}) to https://models.example.com/health" in found["reach"].sentence
     if verdict is Verdict.FAIL:
-        assert said["health"] == Finding(Verdict.SKIPPED, "The check 'reach' failed.", name="health")
+        assert found["health"] == Finding(Verdict.SKIPPED, "The check 'reach' failed.", name="health")
     else:
-        assert "is redirected" in said["health"].sentence
+        assert found["health"].verdict is Verdict.FAIL
 
 
-def test_a_small_limit_of_the_ingress_is_seen(ingress: FakeIngress, tmp_path: Path) -> None:
+def test_a_small_body_limit_of_the_ingress_is_found(ingress: FakeIngress, tmp_path: Path) -> None:
     ingress.most = 1 << 20
-    said = found(build_context(tmp_path, ingress.url))["body size"]
-    assert said.verdict is Verdict.FAIL
-    assert "(413)" in said.sentence
-    assert "ingress.bodySize" in said.advice
+    found = find(build_context(tmp_path, ingress.url))["body size"]
+    assert found.verdict is Verdict.FAIL
+    assert found.sentence.startswith("A /predict of 2 MB is refused (413); 'Retrieve predictions'")
 
 
-def test_who_is_slower_than_label_studio_waits_fails(
+def test_an_answer_slower_than_label_studios_limit_fails(
     ingress: FakeIngress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reach, "HEALTH_SECONDS", 0.0)
-    said = found(build_context(tmp_path, ingress.url))["health"]
-    assert said.verdict is Verdict.FAIL
+    found = find(build_context(tmp_path, ingress.url))["health"]
+    assert found.verdict is Verdict.FAIL
     assert len([path for _, path in ingress.asked if path == "/health"]) == 2, "too slow once is enough"
 
 
-def test_another_server_and_an_empty_ingress_are_told_apart(ingress: FakeIngress, tmp_path: Path) -> None:
+def test_another_server_and_an_unready_adapter_differ(ingress: FakeIngress, tmp_path: Path) -> None:
     ingress.is_fitloop = False
-    said = found(build_context(tmp_path, ingress.url))
-    assert {said[name].verdict for name in ("health", "setup", "credentials", "body size")} == {Verdict.FAIL}
-    assert "is not Fitloop (status 200)" in said["health"].sentence
+    found = find(build_context(tmp_path, ingress.url))
+    assert {found[name].verdict for name in ("health", "setup", "credentials", "body size")} == {Verdict.FAIL}
+    assert found["health"].sentence == (
+        f"The server that answers /health at {ingress.url} is not Fitloop (status 200)."
+    )
     ingress.is_fitloop, ingress.status = True, 503
-    assert "no adapter is ready behind it" in found(build_context(tmp_path, ingress.url))["health"].sentence
+    found = find(build_context(tmp_path, ingress.url))
+    assert (
+        found["health"].sentence == f"{ingress.url} answers /health with 503: no adapter behind it is ready."
+    )
 
 
-def test_nothing_answers(tmp_path: Path) -> None:
-    said = found(build_context(tmp_path, "http://127.0.0.1:9"))
-    assert said["reach"].verdict is Verdict.FAIL
-    assert "cannot be reached from here (connection refused)" in said["reach"].sentence
-    said = found(build_context(tmp_path, "http://127.0.0.1:9", Location.POD))
-    assert said["reach"].verdict is Verdict.SKIPPED, "a pod may not reach its own ingress"
-    assert said["body size"].sentence == "The check 'reach' was skipped."
+def test_a_url_that_does_not_answer(tmp_path: Path) -> None:
+    found = find(build_context(tmp_path, "http://127.0.0.1:9"))
+    assert found["reach"].verdict is Verdict.FAIL
+    assert found["reach"].sentence == "http://127.0.0.1:9 cannot be reached from here (connection refused)."
+    found = find(build_context(tmp_path, "http://127.0.0.1:9", Location.POD))
+    assert found["reach"].verdict is Verdict.SKIPPED, "a pod may be unable to reach its own ingress"
+    assert found["body size"].verdict is Verdict.SKIPPED
 
 
 class TestCredentials:
@@ -116,44 +123,48 @@ class TestCredentials:
         ingress.authorization = "Basic " + base64.b64encode(b"u:p").decode()
         return AuthSettings(username="u", password=SecretStr("p"))
 
-    def test_a_password_without_a_way_for_webhooks_fails(
+    def test_a_password_that_webhooks_cannot_send_fails(
         self, ingress: FakeIngress, auth: AuthSettings, tmp_path: Path
     ) -> None:
-        said = found(build_context(tmp_path, ingress.url, auth=auth))
-        assert said["setup"].verdict is Verdict.OK
-        assert said["credentials"].verdict is Verdict.FAIL
-        assert "webhooks carry none" in said["credentials"].sentence
+        found = find(build_context(tmp_path, ingress.url, auth=auth))
+        assert found["setup"].verdict is Verdict.OK
+        assert found["credentials"].verdict is Verdict.FAIL
+        assert found["credentials"].sentence == (
+            "A password is required, but Label Studio's webhooks send none: they would be refused."
+        )
 
-    def test_in_the_url_they_are_for_webhooks_too(
+    def test_credentials_in_the_url_serve_webhooks_too(
         self, ingress: FakeIngress, auth: AuthSettings, tmp_path: Path
     ) -> None:
-        said = found(build_context(tmp_path, ingress.url.replace("//", "//u:p@"), auth=auth))
-        assert {one.verdict for one in said.values()} == {Verdict.OK}
-        assert not any("u:p" in one.sentence + one.advice for one in said.values())
+        found = find(build_context(tmp_path, ingress.url.replace("//", "//u:p@"), auth=auth))
+        assert {one.verdict for one in found.values()} == {Verdict.OK}
+        assert not any("u:p" in one.sentence + one.advice for one in found.values())
 
-    def test_wrong_ones_fail(self, ingress: FakeIngress, auth: AuthSettings, tmp_path: Path) -> None:
-        said = found(
+    def test_wrong_credentials_fail(self, ingress: FakeIngress, auth: AuthSettings, tmp_path: Path) -> None:
+        found = find(
             build_context(tmp_path, ingress.url, auth=AuthSettings(username="u", password=SecretStr("q")))
         )
-        assert said["setup"].verdict is Verdict.FAIL
-        assert "Neither the URL's credentials nor" in said["credentials"].sentence
+        assert found["setup"].verdict is Verdict.FAIL
+        assert found["credentials"].sentence == (
+            "Neither the credentials in the URL nor BASIC_AUTH_USER and BASIC_AUTH_PASS are accepted."
+        )
 
-    def test_a_secret_path_stands_for_them(self, ingress: FakeIngress, tmp_path: Path) -> None:
+    def test_a_secret_path_replaces_credentials(self, ingress: FakeIngress, tmp_path: Path) -> None:
         ingress.secret = SECRET
-        said = found(
+        found = find(
             build_context(tmp_path, f"{ingress.url}/{SECRET}", auth=AuthSettings(secret_path=SECRET))
         )
-        assert {one.verdict for one in said.values()} == {Verdict.OK}
-        assert said["credentials"].sentence.startswith(
-            "The secret path in the URL lets Label Studio in without a password"
+        assert {one.verdict for one in found.values()} == {Verdict.OK}
+        assert found["credentials"].sentence == (
+            "The secret path in the URL admits Label Studio and its webhooks without a password."
         )
 
 
-def test_without_a_url_or_with_a_name_that_only_pods_know_nothing_is_called(tmp_path: Path) -> None:
-    assert set(verdicts(build_context(tmp_path)).values()) == {Verdict.SKIPPED}
+def test_an_unknown_or_cluster_local_url_is_not_called(tmp_path: Path) -> None:
+    assert {one.verdict for one in find(build_context(tmp_path)).values()} == {Verdict.SKIPPED}
     known = build_context(tmp_path, "http://fitloop.here.svc:80", Location.LAPTOP)
-    assert found(known)["url"].verdict is Verdict.OK
-    assert "kubectl -n" in found(known)["reach"].advice
+    assert find(known)["url"].verdict is Verdict.OK
+    assert "kubectl -n" in find(known)["reach"].advice
 
 
 @pytest.mark.parametrize(
@@ -168,7 +179,7 @@ def test_without_a_url_or_with_a_name_that_only_pods_know_nothing_is_called(tmp_
         "http://xn--bcher-kva.example",
     ],
 )
-def test_urls_that_django_takes(url: str) -> None:
+def test_urls_that_django_accepts(url: str) -> None:
     assert problem_of(url) == ""
 
 
@@ -184,12 +195,12 @@ def test_urls_that_django_takes(url: str) -> None:
         ("http://a.example:port", "cannot be read"),
     ],
 )
-def test_urls_that_django_refuses_or_that_cannot_work(url: str, why: str, tmp_path: Path) -> None:
+def test_urls_that_django_refuses_fail(url: str, why: str, tmp_path: Path) -> None:
     assert why in problem_of(url)
     assert reach.url_is_valid(build_context(tmp_path, url)).verdict is Verdict.FAIL
 
 
-def test_addresses() -> None:
+def test_hosts_are_classified_and_urls_redacted() -> None:
     assert [is_private(one) for one in ("10.1.2.3", "100.64.0.1", "fe80::1%eth0", "8.8.8.8")] == [
         True,
         True,

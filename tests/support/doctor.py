@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from services.adapter.routes.auth import MACHINE
-from services.cli.checks.context import Context, Location
+from services.cli.checks import Context, Location
 from services.cli.client import Adapters
 from services.core.settings import AuthSettings, LabelStudioSettings, Settings, StorageSettings
 

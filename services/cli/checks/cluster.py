@@ -1,4 +1,4 @@
-"""The cluster: that it lets the adapter do its work, and that Jobs, predictors and the Lease are as they should be."""
+"""The cluster: the adapter has its rights, and Jobs, predictors and the Lease are in order."""
 
 from __future__ import annotations
 
@@ -6,28 +6,26 @@ import time
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import yaml
 
+from services.cli.checks import Check, Context, Finding, Location, fail, ok, skipped, warn
 from services.cli.checks.consistency import kubernetes_clock
-from services.cli.checks.context import Context, Location
-from services.cli.checks.finding import Check, Finding, fail, ok, skipped, warn
 from services.cluster.client import Document
-from services.cluster.inspect import Inspector
 from services.cluster.reading import ended_at, is_over, outcome_of, waiting_for, why_failed
 from services.cluster.template import CONTAINER, PROJECT, RELEASE, RUN, load_template, problem_of, rehearse
 from services.core.domain import RunState
 from services.core.errors import BadConfig
 
 _RECENT_SECONDS: Final = 86_400.0
-_ROLE: Final = "Use the chart's Role (rbac.create=true), or add the right to your own."
+_ROLE: Final = "Use the chart's Role (rbac.create=true), or add what is missing to your own."
 _RIGHTS: Final = (
     ("jobs.batch", ("create", "get", "list", "watch", "delete")),
     ("pods", ("get", "list", "watch")),
     ("events.events.k8s.io", ("create", "patch")),
 )
-_OF_NAMED: Final = {
+_RIGHTS_BY_NAME: Final = {
     "lease": ("leases.coordination.k8s.io", ("get", "update")),
     "inferenceservice": ("inferenceservices.serving.kserve.io", ("get", "patch")),
     "deployment": ("deployments.apps", ("get", "patch")),
@@ -35,113 +33,117 @@ _OF_NAMED: Final = {
 
 
 def api(context: Context) -> Finding:
-    """It answers."""
-    version, _ = _inspector(context).version()
-    return ok(f"Kubernetes {version} answers; namespace {_inspector(context).kube.namespace}.")
+    version, _ = context.kubernetes.version()
+    return ok(f"Kubernetes {version} answers; namespace {context.kubernetes.kube.namespace}.")
 
 
 def rights(context: Context) -> Finding:
-    """What the adapter's service account may: asked of itself in a pod, about it from a laptop."""
+    """Check the rights of the adapter's service account: a pod asks about itself, a laptop about the account."""
     account = "" if context.location is Location.POD else f"{context.settings.cluster.release}-adapter"
     missing = [
         f"{verb} {resource}{f' {name}' if name else ''}"
-        for resource, verbs, name in _wanted(context)
+        for resource, verbs, name in _required_rights(context)
         for verb in verbs
-        if not _inspector(context).may(verb, resource, name, account)
+        if not context.kubernetes.may(verb, resource, name, account)
     ]
     if missing:
-        return fail(f"The adapter's service account may not: {', '.join(missing)}.", _ROLE)
-    return ok("The adapter's service account has the rights that it needs.")
+        return fail(f"The adapter's service account lacks rights: {', '.join(missing)}.", _ROLE)
+    return ok("The adapter's service account has all the rights it needs.")
 
 
 def job(context: Context) -> Finding:
-    """Kubernetes judges a run's Job, which it does not keep."""
+    """Let Kubernetes validate a run's Job without creating it."""
     url = context.settings.storage.store or "s3://bucket"
-    rehearse(_inspector(context).kube, _template(context), context.settings.cluster.release, url)
-    return ok("Kubernetes would take a run's Job.")
+    rehearse(context.kubernetes.kube, _template(context), context.settings.cluster.release, url)
+    return ok("Kubernetes would accept a run's Job.")
 
 
 def gpu(context: Context) -> Finding:
-    """A node has what a run's pod asks for."""
+    """Check that a node has the GPUs that a run's pod requests."""
     wanted = requested_gpus(_template(context))
     if not wanted:
-        return ok("A run asks for no GPU.")
-    said = " and ".join(f"{count} {name}" for name, count in wanted.items())
+        return ok("Runs request no GPU.")
+    gpus = " and ".join(f"{count} {name}" for name, count in wanted.items())
     if context.location is Location.POD:
+        known = context.settings.cluster
         return skipped(
-            f"A run asks for {said}; pods have no right to look at nodes.", _from_a_laptop(context)
+            f"Runs request {gpus}, but pods may not list nodes.",
+            f"On a laptop: fitloop doctor --namespace {known.namespace} --release {known.release}.",
         )
-    selector = _pod_of(_template(context)).get("nodeSelector") or {}
-    if any(_offers(node, wanted, selector) for node in _inspector(context).nodes()):
-        return ok(f"A node offers the {said} that a run asks for.")
+    selector = _pod_spec(_template(context)).get("nodeSelector") or {}
+    if any(_offers(node, wanted, selector) for node in context.kubernetes.nodes()):
+        return ok(f"A node has the {gpus} that runs request.")
     return fail(
-        f"No node offers {said}{' with the labels of trainer.nodeSelector' if selector else ''}: runs will wait for ever.",
+        f"No node has {gpus}{' and the labels of trainer.nodeSelector' if selector else ''}: runs will wait forever.",
         "Add a GPU node and its device plugin, or set trainer.gpus=0 and trainer.allowCpu=true.",
     )
 
 
 def predictors(context: Context) -> Finding:
-    """KServe, or the plain Deployment, says that they serve."""
+    """Check that KServe, or the plain Deployment, reports the predictors as ready."""
     kind, _, name = context.settings.cluster.predictor_workload.partition("/")
-    found = _inspector(context).kube.get(kind, name)
+    found = context.kubernetes.kube.get(kind, name)
     if found is None:
         return fail(
-            f"There is no {kind} {name}.",
+            f"The {kind} {name} does not exist.",
             "Install the chart (and KServe, unless kserve.enabled=false), or correct --release.",
         )
     return _ready(found, kind, name)
 
 
 def lease(context: Context) -> Finding:
-    """One adapter leads, and renews it."""
+    """Check that an adapter holds the Lease and renews it."""
     name = context.settings.cluster.lease
-    found = _inspector(context).kube.get("lease", name)
+    found = context.kubernetes.kube.get("lease", name)
     spec = (found or {}).get("spec") or {}
     holder = str(spec.get("holderIdentity") or "")
     if not holder:
         return fail(
-            f"Nobody holds the Lease {name}: no run begins.",
+            f"No adapter holds the Lease {name}, so no run starts.",
             "See the adapters' logs: `kubectl logs deploy/<release>`.",
         )
-    _, date = _inspector(context).version()
+    _, date = context.kubernetes.version()
     age = parsedate_to_datetime(date).timestamp() - datetime.fromisoformat(str(spec["renewTime"])).timestamp()
     if age > float(spec.get("leaseDurationSeconds") or 15):
         return fail(
             f"The Lease {name} was last renewed {age:.0f} s ago, by {holder}.",
-            "See the adapters' logs, and their clocks.",
+            "See the adapters' logs, and check their clocks.",
         )
     return ok(f"{holder.rpartition('_')[0]} leads.")
 
 
 def runs(context: Context) -> Finding:
-    """What waits, and what failed last."""
-    kube, selector = _inspector(context).kube, f"{RELEASE}={context.settings.cluster.release},{RUN}"
+    """Report runs that are waiting, and a project's last run if it failed."""
+    kube, selector = context.kubernetes.kube, f"{RELEASE}={context.settings.cluster.release},{RUN}"
     jobs, _ = kube.items("job", selector)
     pods, now = kube.pods(selector), time.time()
-    said = []
-    for one in latest_jobs(jobs):
-        name, own = one["metadata"]["name"], [pod for pod in pods if _is_of(pod, one)]
-        if not is_over(one) and (reason := waiting_for(one, own, now)):
-            said.append(f"{name} waits: {reason}")
-        if outcome_of(one) is RunState.FAILED and now - ended_at(one) < _RECENT_SECONDS:
-            said.append(f"{name} failed: {why_failed(one)}")
-    if said:
-        return warn("; ".join(said) + ".", "`fitloop status <project>` shows the run's own last words.")
-    active = sum(not is_over(one) for one in jobs)
+    problems = []
+    for job in latest_jobs(jobs):
+        labels = job["metadata"]["labels"]
+        name, own = job["metadata"]["name"], [pod for pod in pods if _run_label(pod) == labels.get(RUN)]
+        if not is_over(job) and (reason := waiting_for(job, own, now)):
+            problems.append(f"{name} is waiting: {reason}")
+        if outcome_of(job) is RunState.FAILED and now - ended_at(job) < _RECENT_SECONDS:
+            problems.append(f"{name} failed: {why_failed(job)}")
+    if problems:
+        return warn(
+            "; ".join(problems) + ".", "`fitloop status <project>` shows what the run itself reported."
+        )
+    active = sum(not is_over(job) for job in jobs)
     return ok(
-        f"{active or 'No'} run{'s' if active > 1 else ''} at work; none waits, and the last ones did not fail."
+        f"{active or 'No'} run{'s' if active > 1 else ''} active; none is waiting, and the latest ones did not fail."
     )
 
 
 def requested_gpus(template: Document) -> dict[str, int]:
-    """Whole devices that a run's pod asks for, by resource: names of devices have a domain. Pure."""
-    (trainer,) = (one for one in _pod_of(template)["containers"] if one.get("name") == CONTAINER)
+    """Return the devices that a run's pod requests, by resource; device names have a domain. Pure."""
+    (trainer,) = (one for one in _pod_spec(template)["containers"] if one.get("name") == CONTAINER)
     limits = (trainer.get("resources") or {}).get("limits") or {}
     return {name: int(count) for name, count in limits.items() if "/" in name and int(count)}
 
 
 def latest_jobs(jobs: list[Document]) -> list[Document]:
-    """The last Job of each project: what came of earlier ones is over and done with. Pure."""
+    """Return the latest Job of each project. Pure."""
     last: dict[str, Document] = {}
     for one in sorted(jobs, key=lambda job: str(job["metadata"].get("creationTimestamp"))):
         last[one["metadata"]["labels"].get(PROJECT, "")] = one
@@ -161,36 +163,31 @@ CHECKS: Final = (
 )
 
 
-def _inspector(context: Context) -> Inspector:
-    assert context.inspector is not None  # noqa: S101  # for the type checker: these are asked on a cluster alone
-    return context.inspector
-
-
-def _wanted(context: Context) -> list[tuple[str, tuple[str, ...], str]]:
+def _required_rights(context: Context) -> list[tuple[str, tuple[str, ...], str]]:
     known = context.settings.cluster
     kind, _, name = known.predictor_workload.partition("/")
     named = [("lease", known.lease), (kind, name)]
     return [
         *((resource, verbs, "") for resource, verbs in _RIGHTS),
-        *((*_OF_NAMED[kind], name) for kind, name in named),
+        *((*_RIGHTS_BY_NAME[kind], name) for kind, name in named),
     ]
 
 
 def _template(context: Context) -> Document:
-    """The mounted file, or its ConfigMap from a laptop. Raises BadConfig, ClusterError."""
+    """Read the Job's template from the mounted file, or from its ConfigMap on a laptop. Raises BadConfig, ClusterError."""
     if context.location is Location.POD:
         return load_template(Path(context.settings.cluster.job_template))
     name = f"{context.settings.cluster.release}-job"
     try:
-        found = yaml.safe_load(_inspector(context).config_map(name).get("job.yaml", ""))
+        found = yaml.safe_load(context.kubernetes.config_map(name).get("job.yaml", ""))
     except yaml.YAMLError as error:
-        raise BadConfig(f"The ConfigMap {name} holds no YAML under job.yaml.") from error
+        raise BadConfig(f"ConfigMap {name} has no valid YAML under job.yaml.") from error
     if problem := problem_of(found):
         raise BadConfig(f"The manifest of a run's Job (ConfigMap {name}) cannot be used: {problem}.")
     return dict(found)
 
 
-def _pod_of(template: Document) -> Document:
+def _pod_spec(template: Document) -> Document:
     return dict(template["spec"]["template"]["spec"])
 
 
@@ -212,20 +209,15 @@ def _ready(found: Document, kind: str, name: str) -> Finding:
     if wanted.get("status") == "True":
         return ok(f"The {kind} {name} is ready.")
     why = (
-        " ".join(str(wanted.get(key)) for key in ("reason", "message") if wanted.get(key))
-        or "it has not said so yet"
+        " ".join(str(wanted[key]) for key in ("reason", "message") if wanted.get(key))
+        or "no status reported yet"
     )
     return fail(
         f"The {kind} {name} is not ready: {why.rstrip('.')}.",
-        f"kubectl describe {kind} {name}, and its pods.",
+        f"See `kubectl describe {kind} {name}`, and its pods.",
     )
 
 
-def _is_of(pod: Document, job: Document) -> bool:
-    labels: dict[str, Any] = pod["metadata"].get("labels") or {}
-    return bool(labels.get(RUN) == job["metadata"]["labels"].get(RUN))
-
-
-def _from_a_laptop(context: Context) -> str:
-    known = context.settings.cluster
-    return f"From a laptop: fitloop doctor --namespace {known.namespace} --release {known.release}."
+def _run_label(pod: Document) -> str | None:
+    labels: dict[str, str] = pod["metadata"].get("labels") or {}
+    return labels.get(RUN)

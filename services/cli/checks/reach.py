@@ -1,203 +1,248 @@
-"""The URL as Label Studio calls it: over new connections, without following redirects, with its time limits."""
+"""The URL as Label Studio calls it: over new connections, without following redirects, within its time limits."""
 
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import httpx
 
-from services.cli.checks.calls import (
-    LAPTOP_ADVICE,
-    SLOW_ADVICE,
-    Unreachable,
-    call,
+from services.cli.checks import (
+    Check,
+    Context,
+    Finding,
+    Location,
+    fail,
+    is_cluster_local,
     json_object,
-    probe_url,
-    send,
-    without_credentials,
+    ok,
+    skipped,
+    warn,
 )
-from services.cli.checks.context import Context, Location, problem_of
-from services.cli.checks.finding import Check, Finding, fail, ok, skipped, warn
-from services.cli.checks.label_studio import label_studio_reaches_url
+from services.cli.checks.label_studio import label_studio_reaches_url, pod_command
+from services.core.advice import problem_of
+from services.core.faults import brief_of
 
 HEALTH_SECONDS: Final = 1.0
 SETUP_SECONDS: Final = 3.0
-"""Label Studio's own, ML_TIMEOUT_HEALTH and ML_TIMEOUT_SETUP."""
+"""Label Studio's own limits, ML_TIMEOUT_HEALTH and ML_TIMEOUT_SETUP."""
+_TIMEOUT_SECONDS: Final = 5.0
+"""Longer than both, so that a finding can say how long an answer took."""
 _BODY_BYTES: Final = 2 << 20
 _TASKS: Final = 8
-_TRIES: Final = 3
+_ATTEMPTS: Final = 3
 _BODYLESS: Final = frozenset({301, 302, 303})
-_LARGER: Final = "Let the ingress take more: the chart's ingress.bodySize; nginx's proxy-body-size, Traefik's maxRequestBodyBytes."
-_NOT_US: Final = "The ingress, or the URL's path, leads elsewhere: FITLOOP_PATH_PREFIX (the chart's ingress.path) must be the path in the URL."
+_SLOW: Final = "Give the adapter more CPU (adapter.resources), and look for a slow hop to Label Studio."
+_FROM_A_LAPTOP: Final = "Run it on a laptop that reaches the URL: fitloop doctor --url <URL>."
+_BODY_LIMIT: Final = "Raise the ingress's body limit: ingress.bodySize in the chart (nginx: proxy-body-size, Traefik: maxRequestBodyBytes)."
+_WRONG_PATH: Final = (
+    "The URL leads elsewhere: FITLOOP_PATH_PREFIX (the chart's ingress.path) must be the path in the URL."
+)
+CREDENTIALS_ADVICE: Final = (
+    "Put the credentials into the URL, or set BASIC_AUTH_USER and BASIC_AUTH_PASS here and in Label Studio's Settings > Model "
+    "to the values that Fitloop has."
+)
+Login = tuple[str, str] | None
+
+
+class Unreachable(Exception):
+    """No answer; `finding` says what follows from that."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(finding.sentence)
+        self.finding = finding
+
+
+def probe_url(context: Context, probe: Callable[[], Finding]) -> Finding:
+    """Return what `probe` finds, or what follows if the URL cannot be called or does not answer."""
+    if not context.url or problem_of(context.url).startswith(("it cannot", "it must")):
+        return skipped("There is no URL to call.", "See the check `url`.")
+    if context.location is Location.LAPTOP and is_cluster_local(context.url):
+        return skipped("The URL's host resolves only inside the cluster.", pod_command(context))
+    try:
+        return probe()
+    except Unreachable as error:
+        return error.finding
+
+
+def call(context: Context, method: str, path: str, login: Any = ..., **options: Any) -> httpx.Response:
+    """Send a request with the URL's credentials, or else with ours unless `login` is given. Raises Unreachable."""
+    seconds = options.pop("seconds", _TIMEOUT_SECONDS)
+    request = httpx.Request(method, context.url.rstrip("/") + path, **options)
+    use_ours = urlsplit(context.url).username is None and login is ...
+    return send(context, request, context.login if use_ours else None, seconds)
+
+
+def send(
+    context: Context, request: httpx.Request, login: Login = None, seconds: float = _TIMEOUT_SECONDS
+) -> httpx.Response:
+    """Send the request over a new connection. Raises Unreachable."""
+    timeout = httpx.Timeout(seconds, connect=3.05)
+    with httpx.Client(timeout=timeout, follow_redirects=False, trust_env=False) as client:
+        try:
+            return client.send(request, auth=login or httpx.USE_CLIENT_DEFAULT)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise Unreachable(_unreachable(context, request, error)) from error
+
+
+def _unreachable(context: Context, request: httpx.Request, error: Exception) -> Finding:
+    url, route = context.redact(context.url), request.url.path.rpartition("/")[2]
+    if label_studio_reaches_url(context):
+        return skipped(
+            f"{url} cannot be reached from here, but Label Studio reaches it, which is what counts.",
+            _FROM_A_LAPTOP,
+        )
+    if isinstance(error, httpx.ReadTimeout):
+        return fail(f"{url} accepts connections but does not answer /{route} in time.", _SLOW)
+    if "CERTIFICATE" in str(error).upper():
+        return fail(
+            f"The certificate of {url} is not trusted here.",
+            "It must be trusted where Label Studio runs: set REQUESTS_CA_BUNDLE in its environment to the CA's certificate.",
+        )
+    sentence = f"{url} cannot be reached from here ({brief_of(error)})."
+    if context.location is Location.POD:
+        return skipped(
+            f"{sentence} A pod may be unable to reach its own ingress; what counts is what Label Studio says about the backend.",
+            _FROM_A_LAPTOP,
+        )
+    return fail(
+        sentence,
+        "Call it from where Label Studio runs. Check the host name, the ingress, and firewalls or NetworkPolicies in between.",
+    )
 
 
 def url_is_valid(context: Context) -> Finding:
-    """Django takes it for a webhook."""
+    """Check that Django accepts the URL for a webhook."""
     if not context.url:
         return skipped(
-            "It is not known which URL Label Studio is connected to.",
-            "Say --url <the URL pasted into Label Studio>.",
+            "The URL that Label Studio is connected to is unknown.",
+            "Pass --url <the URL pasted into Label Studio>.",
         )
+    url = context.redact(context.url)
     if problem := problem_of(context.url):
         return fail(
-            f"{context.redact(context.url)} is no URL for a backend: {problem}.",
-            "Use a whole name, as http://fitloop.<namespace>.svc.cluster.local, an IP address, or the ingress's host.",
+            f"{url} does not work as the URL of a backend: {problem}.",
+            "Use a full name such as http://fitloop.<namespace>.svc.cluster.local, an IP address, or the ingress's host.",
         )
-    return ok(f"{context.redact(context.url)} is a URL that Label Studio makes a webhook for.")
+    return ok(f"Label Studio creates a webhook for {url}.")
 
 
 def reachable(context: Context) -> Finding:
-    """A redirect of 301 or 302 turns Label Studio's POST into a GET without a body."""
+    """Check for redirects: after a 301 or 302, Label Studio's POST becomes a GET without a body."""
 
-    def look() -> Finding:
+    def probe() -> Finding:
         for method, path in (("GET", "/health"), ("POST", "/setup")):
             answer = call(context, method, path, json=None if method == "GET" else {})
             if answer.is_redirect:
                 return _redirected(context, method, path, answer)
-        return ok("It is reached, and redirects no request.")
+        return ok("It answers and redirects nothing.")
 
-    return probe_url(context, look)
+    return probe_url(context, probe)
 
 
 def health(context: Context) -> Finding:
-    """Within a second, or Label Studio shows the backend as disconnected."""
+    """Check /health: after 1 s, Label Studio shows the backend as disconnected."""
 
-    def look() -> Finding:
+    def probe() -> Finding:
         answers = _several(context, "GET", "/health", HEALTH_SECONDS)
         if json_object(answers[-1]).get("model_class") != "Fitloop":
-            return _alien(context, answers[-1], "/health")
-        return _timely("/health", answers, HEALTH_SECONDS)
+            return not_fitloop(context, answers[-1], "/health")
+        return _timing("/health", answers, HEALTH_SECONDS)
 
-    return probe_url(context, look)
+    return probe_url(context, probe)
 
 
 def setup(context: Context) -> Finding:
-    """Within three seconds. Sent without a project, so that nothing comes of it: our own 400 is a good answer."""
+    """Check /setup without a project, which changes nothing: Fitloop's own 400 is a good answer."""
 
-    def look() -> Finding:
+    def probe() -> Finding:
         answers = _several(context, "POST", "/setup", SETUP_SECONDS, json={})
         last = answers[-1]
         if last.status_code != httpx.codes.BAD_REQUEST or not json_object(last).get("detail"):
-            return _alien(context, last, "/setup")
-        return _timely("/setup", answers, SETUP_SECONDS)
+            return not_fitloop(context, last, "/setup")
+        return _timing("/setup", answers, SETUP_SECONDS)
 
-    return probe_url(context, look)
-
-
-def credentials(context: Context) -> Finding:
-    """Label Studio is let in, by its webhooks as well; who is not kept out is another check's."""
-
-    def look() -> Finding:
-        bare = send(context, httpx.Request("GET", without_credentials(context.url) + "/versions"))
-        if bare.status_code not in {401, 403}:
-            return _let_in(context) if "versions" in json_object(bare) else _alien(context, bare, "/versions")
-        as_in_url = call(context, "GET", "/versions", login=None)
-        if as_in_url.status_code not in {401, 403}:
-            return ok("The URL's own credentials are taken, by webhooks as well.")
-        if call(context, "GET", "/versions").status_code in {401, 403}:
-            return fail(
-                "Neither the URL's credentials nor BASIC_AUTH_USER and BASIC_AUTH_PASS are taken.",
-                _CREDENTIALS,
-            )
-        return fail(
-            "A password is asked for, and Label Studio's webhooks carry none: they would be refused.",
-            "Connect the URL with FITLOOP_SECRET_PATH as its path, or with http://<user>:<password>@ before the host.",
-        )
-
-    return probe_url(context, look)
+    return probe_url(context, probe)
 
 
 def body_size(context: Context) -> Finding:
-    """Retrieve predictions sends all the chosen tasks in one body; nginx takes 1 MB unless it is told otherwise."""
+    """Check that a large /predict gets through; nginx's default limit is 1 MB."""
 
-    def look() -> Finding:
+    def probe() -> Finding:
         text = "x" * (_BODY_BYTES // _TASKS)
         tasks = [{"id": number, "data": {"text": text}} for number in range(_TASKS)]
-        body = {"tasks": tasks, "project": "0.0"}
         try:
-            answer = call(context, "POST", "/predict", json=body, seconds=20.0)
+            answer = call(context, "POST", "/predict", json={"tasks": tasks, "project": "0.0"}, seconds=20.0)
         except Unreachable:  # small requests were answered
-            return fail("A /predict of 2 MB breaks off before its answer.", _LARGER)
+            return fail("A /predict of 2 MB is cut off before it is answered.", _BODY_LIMIT)
         if answer.status_code == httpx.codes.REQUEST_ENTITY_TOO_LARGE:
             return fail(
-                "A /predict of 2 MB is refused (413), and 'Retrieve predictions' for a few thousand tasks is as large.",
-                _LARGER,
+                "A /predict of 2 MB is refused (413); 'Retrieve predictions' for a few thousand tasks is that large.",
+                _BODY_LIMIT,
             )
         if len(json_object(answer).get("results") or ()) != _TASKS:
-            return _alien(context, answer, "/predict")
-        return ok("A /predict of 2 MB is taken.")
+            return not_fitloop(context, answer, "/predict")
+        return ok("A /predict of 2 MB is accepted.")
 
-    return probe_url(context, look)
+    return probe_url(context, probe)
 
 
+BODY_SIZE: Final = Check("body size", body_size, 25.0, ("reach",))
 CHECKS: Final = (
     Check("url", url_is_valid),
     Check("reach", reachable, 20.0),
     Check("health", health, 20.0, ("reach",)),
     Check("setup", setup, 20.0, ("reach",)),
-    Check("credentials", credentials, 20.0, ("reach",)),
-    Check("body size", body_size, 25.0, ("reach",)),
-)
-_CREDENTIALS: Final = (
-    "Put them into the URL, or set BASIC_AUTH_USER and BASIC_AUTH_PASS here and in Label Studio's Settings > Model as they are "
-    "set in Fitloop."
 )
 
 
 def _several(context: Context, method: str, path: str, limit: float, **options: Any) -> list[httpx.Response]:
-    """A few answers, or one that is too slow."""
+    """Return a few answers, up to the first that is too slow."""
     answers: list[httpx.Response] = []
-    while len(answers) < _TRIES:
+    while len(answers) < _ATTEMPTS:
         answers.append(call(context, method, path, **options))
         if answers[-1].elapsed.total_seconds() > limit:
             break
     return answers
 
 
-def _timely(path: str, answers: list[httpx.Response], limit: float) -> Finding:
+def _timing(path: str, answers: list[httpx.Response], limit: float) -> Finding:
     seconds = [answer.elapsed.total_seconds() for answer in answers]
-    middle, worst = statistics.median(seconds), max(seconds)
-    said = f"{path} answers within {middle * 1000:.0f} ms; Label Studio waits {limit:g} s."
+    median, worst = statistics.median(seconds), max(seconds)
     if worst > limit:
-        return fail(f"{path} takes {worst:.1f} s, and Label Studio waits {limit:g} s.", SLOW_ADVICE)
-    return warn(said, SLOW_ADVICE) if worst > limit / 2 else ok(said)
+        return fail(f"{path} takes {worst:.1f} s, but Label Studio waits only {limit:g} s.", _SLOW)
+    sentence = f"{path} answers within {median * 1000:.0f} ms; Label Studio waits {limit:g} s."
+    return warn(sentence, _SLOW) if worst > limit / 2 else ok(sentence)
 
 
 def _redirected(context: Context, method: str, path: str, answer: httpx.Response) -> Finding:
     target = context.redact(str(answer.url.join(answer.headers.get("location", ""))))
     sentence = f"{method} {path} is redirected ({answer.status_code}) to {target}"
-    advice = "Connect Label Studio to the address that it is redirected to (https://, or with the slash), or redirect with 308."
+    advice = "Connect Label Studio to the target of the redirect (https://, or with the slash), or redirect with 308."
     if answer.status_code in _BODYLESS:
-        return fail(f"{sentence}: Label Studio follows, and its POSTs become GETs without a body.", advice)
-    return warn(f"{sentence}, which costs each request another one.", advice)
+        return fail(f"{sentence}. Label Studio's POSTs become GETs without a body.", advice)
+    return warn(f"{sentence}, which doubles the requests.", advice)
 
 
-def _alien(context: Context, answer: httpx.Response, path: str) -> Finding:
-    """What is wrong where the answer is not Fitloop's."""
+def not_fitloop(context: Context, answer: httpx.Response, path: str) -> Finding:
+    """Return what is wrong when the answer is not one of Fitloop's."""
     url, status = context.redact(context.url), answer.status_code
     if answer.is_redirect:
-        return fail(f"{path} is redirected ({status}).", "See the check of reach.")
+        return fail(f"{path} is redirected ({status}).", "See the check `reach`.")
     if status in {401, 403}:
         return fail(
-            f"{url} asks for credentials that neither the URL nor BASIC_AUTH_* holds, for {path}.",
-            _CREDENTIALS,
+            f"{url} requires credentials for {path}, and neither the URL nor BASIC_AUTH_* has them.",
+            CREDENTIALS_ADVICE,
         )
     if status in {502, 503, 504}:
         return fail(
-            f"{url} answers {status} to {path}: no adapter is ready behind it.", "See `kubectl get pods`."
+            f"{url} answers {path} with {status}: no adapter behind it is ready.", "Run `kubectl get pods`."
         )
     if context.location is Location.POD and label_studio_reaches_url(context):
         return skipped(
-            f"Another server answers {path} at {url} from here, and Label Studio reaches Fitloop there.",
-            LAPTOP_ADVICE,
+            f"From here, another server answers {path} at {url}, but Label Studio reaches Fitloop there.",
+            _FROM_A_LAPTOP,
         )
-    return fail(f"What answers {path} at {url} is not Fitloop (status {status}).", _NOT_US)
-
-
-def _let_in(context: Context) -> Finding:
-    secret = context.settings.auth.secret_path
-    if secret and f"/{secret}" in urlsplit(context.url).path:
-        return ok("The secret path in the URL lets Label Studio in without a password, its webhooks as well.")
-    return ok("Label Studio needs no credentials at this URL.")
+    return fail(f"The server that answers {path} at {url} is not Fitloop (status {status}).", _WRONG_PATH)

@@ -1,4 +1,4 @@
-"""The store: that it is there, may be read and written, and that nobody else deletes from it."""
+"""The store: it exists, can be read and written, and nothing else deletes from it."""
 
 from __future__ import annotations
 
@@ -6,48 +6,43 @@ import secrets
 import shutil
 from typing import Final
 
-from services.cli.checks.context import Context, Location, is_cluster_local
-from services.cli.checks.finding import Check, Finding, fail, ok, skipped, warn
+from services.cli.checks import Check, Context, Finding, Location, fail, is_cluster_local, ok, skipped, warn
 from services.cli.checks.label_studio import pod_command
 from services.core.errors import StoreError
-from services.core.store import ObjectStore, check_store
+from services.core.store import check_store
 from services.core.store.files import FileStore
 
 _LOW_DISK_BYTES: Final = 2_000_000_000
 
 
 def reason_to_skip(context: Context) -> Finding | None:
-    """Why the store cannot be asked from here, though pods may well ask it."""
+    """Return why the store cannot be checked from a laptop, or None."""
     if context.location is not Location.LAPTOP:
         return None
     known = context.settings
     if not known.storage.store:
-        return skipped(
-            "FITLOOP_STORE is not set here, and the adapter's Deployment does not say it.",
-            pod_command(context),
-        )
-    if is_cluster_local(known.s3.endpoint):
-        return skipped(f"{known.s3.endpoint} is a name within the cluster.", pod_command(context))
-    if not (known.s3.access_key.get_secret_value() or known.s3.credentials_dir):
-        return skipped(
-            "The bucket's keys are not set here, and Secrets of the cluster are not read.",
-            pod_command(context),
-        )
-    return None
+        reason = "FITLOOP_STORE is not set, neither here nor in the adapter's Deployment."
+    elif is_cluster_local(known.s3.endpoint):
+        reason = f"{known.s3.endpoint} resolves only inside the cluster."
+    elif not (known.s3.access_key.get_secret_value() or known.s3.credentials_dir):
+        reason = "The bucket's keys are not set here, and the cluster's Secrets are not read."
+    else:
+        return None
+    return skipped(reason, pod_command(context))
 
 
 def readable(context: Context) -> Finding:
-    """It exists, and its objects may be listed and read."""
-    if why := reason_to_skip(context):
-        return why
+    """Check that the store exists, and that objects can be listed and read."""
+    if skip := reason_to_skip(context):
+        return skip
     check_store(context.store, write=False)
-    return ok(f"{context.store.url} can be read.")
+    return ok(f"{context.store.url} is readable.")
 
 
 def writable(context: Context) -> Finding:
-    """An object may be written, read back and deleted."""
-    if why := reason_to_skip(context):
-        return why
+    """Write an object, read it back and delete it."""
+    if skip := reason_to_skip(context):
+        return skip
     store, key, data = context.store, f"doctor/{secrets.token_hex(8)}", secrets.token_bytes(32)
     try:
         store.write(key, data)
@@ -60,16 +55,22 @@ def writable(context: Context) -> Finding:
         )
     if not same:
         return fail(
-            f"{store.url} gives back other bytes than were written.",
-            "Look at what stands between: a cache, a proxy.",
+            f"{store.url} returned other bytes than were written.", "Look for a cache or proxy in between."
         )
-    return _with_room(store)
+    if isinstance(store, FileStore):
+        free = shutil.disk_usage(store.root).free
+        if free < _LOW_DISK_BYTES:
+            return warn(
+                f"{store.root} has only {free / 1e9:.1f} GB of free space.",
+                "A version takes 0.1 to 0.5 GB: free some space.",
+            )
+    return ok(f"{store.url} is writable, and objects in it can be deleted.")
 
 
 def rules(context: Context) -> Finding:
-    """No rule of the bucket deletes versions: Fitloop does that itself, and never one that is served."""
-    if why := reason_to_skip(context):
-        return why
+    """Check that no rule of the bucket deletes versions; Fitloop does that itself, and never deletes a served one."""
+    if skip := reason_to_skip(context):
+        return skip
     if isinstance(context.store, FileStore):
         return skipped("A folder has no lifecycle rules.")
     from services.core.store.s3 import S3Store
@@ -80,17 +81,18 @@ def rules(context: Context) -> Finding:
     if found is None:
         return skipped(
             "Not checked: the key may not read the bucket's lifecycle rules.",
-            "Look yourself that none deletes objects, or allow the key s3:GetLifecycleConfiguration.",
+            "Make sure yourself that none deletes objects, or allow the key s3:GetLifecycleConfiguration.",
         )
     if not found:
-        return ok("No lifecycle rule of the bucket reaches versions.")
-    said = "; ".join(
-        f"{one.rule!r} takes what begins with {one.prefix!r} {f'after {one.days} days' if one.days else 'at a date'}"
+        return ok("No lifecycle rule of the bucket applies to versions.")
+    listed = "; ".join(
+        f"{one.rule!r} removes keys that begin with {one.prefix!r} {f'after {one.days} days' if one.days else 'at a date'}"
         for one in found
     )
     return fail(
-        f"Lifecycle rules of the bucket eat versions, even one that is served: {said}.",
-        f"Delete them, or keep them off {context.store.url}/: Fitloop deletes old versions itself (FITLOOP_KEEP_VERSIONS).",
+        f"Lifecycle rules of the bucket remove versions, even served ones: {listed}.",
+        f"Delete these rules, or exclude {context.store.url}/ from them: Fitloop deletes old versions itself "
+        "(FITLOOP_KEEP_VERSIONS).",
     )
 
 
@@ -99,14 +101,3 @@ CHECKS: Final = (
     Check("store: write", writable, 45.0, ("store: read",)),
     Check("store: rules", rules, 30.0, ("store: read",)),
 )
-
-
-def _with_room(store: ObjectStore) -> Finding:
-    if isinstance(store, FileStore):
-        free = shutil.disk_usage(store.root).free
-        if free < _LOW_DISK_BYTES:
-            return warn(
-                f"{store.root} has {free / 1e9:.1f} GB of room left.",
-                "A version takes 0.1 to 0.5 GB: make room.",
-            )
-    return ok(f"{store.url} can be written, and deleted from.")
