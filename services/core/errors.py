@@ -42,7 +42,7 @@ class Preempted(FitloopError):
 class StoreError(FitloopError):
     """The store refused or failed."""
 
-    passing: ClassVar[bool] = False
+    transient: ClassVar[bool] = False
     """Whether the same may succeed a little later, with nothing changed by anybody."""
 
 
@@ -50,7 +50,7 @@ class StoreUnreachable(StoreError):
     """The store did not answer, or is too busy (exit 75: it may be back in a moment)."""
 
     exit_code = 75
-    passing = True
+    transient = True
 
 
 class StoreRefused(StoreError):
@@ -89,15 +89,15 @@ class TokenRefused(LabelStudioError):
     """Label Studio refused our token."""
 
 
-class Rejected(LabelStudioError):
+class LabelStudioRejected(LabelStudioError):
     """Label Studio does not accept what it was sent (400), and has stored nothing of it."""
 
 
-class Missing(LabelStudioError):
+class LabelStudioNotFound(LabelStudioError):
     """Label Studio itself says that it has no such thing, or hides it from this token (404)."""
 
 
-class LargeAnswer(LabelStudioError):
+class LabelStudioAnswerTooLarge(LabelStudioError):
     """Label Studio's answer has more bytes than are read."""
 
 

@@ -15,7 +15,7 @@ from typing import Final
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 
 from services import __version__
-from services.core.errors import LabelStudioError, LabelStudioUnreachable, Missing, TokenRefused
+from services.core.errors import LabelStudioError, LabelStudioNotFound, LabelStudioUnreachable, TokenRefused
 
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 3, 10, 30, 100)
 """Upper ends of the buckets of what takes as long as a request does."""
@@ -105,7 +105,7 @@ _OPERATIONS: Final = {
 _OUTCOMES: Final[dict[type[LabelStudioError], LabelStudioOutcome]] = {
     TokenRefused: LabelStudioOutcome.UNAUTHORIZED,
     LabelStudioUnreachable: LabelStudioOutcome.UNREACHABLE,
-    Missing: LabelStudioOutcome.MISSING,
+    LabelStudioNotFound: LabelStudioOutcome.MISSING,
 }
 
 for _wanted in StoreOperation:

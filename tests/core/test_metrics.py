@@ -7,7 +7,7 @@ from prometheus_client import REGISTRY
 
 from services import __version__
 from services.core import metrics
-from services.core.errors import LabelStudioError, LabelStudioUnreachable, Missing, TokenRefused
+from services.core.errors import LabelStudioError, LabelStudioNotFound, LabelStudioUnreachable, TokenRefused
 from services.core.metrics import Component, label_studio_request
 from services.core.registry import Registry
 from services.core.table import ServingTable
@@ -46,7 +46,7 @@ def test_a_request_is_counted_by_what_its_path_is_about(path: str, operation: st
     [
         (TokenRefused, "unauthorized"),
         (LabelStudioUnreachable, "unreachable"),
-        (Missing, "missing"),
+        (LabelStudioNotFound, "missing"),
         (LabelStudioError, "failed"),
         (RuntimeError, "failed"),
     ],

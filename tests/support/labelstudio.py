@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from services.core.domain import Project
-from services.core.errors import FitloopError, Missing, Rejected
+from services.core.errors import FitloopError, LabelStudioNotFound, LabelStudioRejected
 from services.core.labels import label_config_hash
 from services.core.labelstudio import Backend, Counts
 
@@ -86,7 +86,7 @@ class FakeLabelStudio:
     def project(self, project_id: int) -> tuple[Project, Counts]:
         self._answer("project")
         if project_id not in self.labels:
-            raise Missing(f"no project {project_id}")
+            raise LabelStudioNotFound(f"no project {project_id}")
         choices = "".join(f'<Choice value="{label}"/>' for label in self.labels[project_id])
         config = (
             '<View><Text name="text" value="$text"/>'
@@ -138,7 +138,7 @@ class FakeLabelStudio:
         """As Label Studio's bulk import: paths of nested choices are passed over, a task that is not there refuses all."""
         self._answer("push")
         if any(row["task"] not in self.tasks[project_id] for row in predictions):
-            raise Rejected("no such task")
+            raise LabelStudioRejected("no such task")
         plain = [row for row in predictions if isinstance(row["result"][0]["value"]["choices"][0], str)]
         self.predictions.extend(plain)
         return len(plain)
@@ -146,7 +146,7 @@ class FakeLabelStudio:
     def push_prediction(self, project_id: int, prediction: dict[str, Any]) -> None:
         self._answer("push one")
         if prediction["task"] not in self.tasks[project_id] or prediction["task"] in self.refused_tasks:
-            raise Rejected("no such task")
+            raise LabelStudioRejected("no such task")
         self.predictions.append(prediction)
 
     def holding(self, project_id: int, version: str, tasks: Sequence[int]) -> dict[int, bool]:

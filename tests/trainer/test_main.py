@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from services.core.domain import RunState
-from services.core.errors import LabelStudioUnreachable, Missing, StoreError
+from services.core.errors import LabelStudioNotFound, LabelStudioUnreachable, StoreError
 from services.core.store.files import FileStore
 from services.trainer import __main__ as module
 from services.trainer.__main__ import main
@@ -125,7 +125,7 @@ def test_a_deleted_project_is_a_bad_request(
     world: TrainerWorld, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     def gone(*_: object) -> None:
-        raise Missing("no project 1")
+        raise LabelStudioNotFound("no project 1")
 
     world.label(30)
     run = world.request()

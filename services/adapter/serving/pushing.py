@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
-from services.core.errors import Missing, Rejected
+from services.core.errors import LabelStudioNotFound, LabelStudioRejected
 
 GIVE_UP: Final = 20
 """Predictions that were refused one after another, after which the rest of a chunk is not tried."""
@@ -50,7 +50,7 @@ def _in_bulk(source: Source, project_id: int, predictions: Sequence[dict[str, An
     try:
         return source.push_predictions(project_id, predictions)
     except (
-        Rejected
+        LabelStudioRejected
     ):  # all of them, for the sake of one: of a task that was deleted, or one that it cannot check
         return 0
 
@@ -67,6 +67,6 @@ def _one_by_one(
         try:
             source.push_prediction(project_id, prediction)
             in_a_row = 0
-        except (Rejected, Missing):
+        except (LabelStudioRejected, LabelStudioNotFound):
             refused, in_a_row = refused + 1, in_a_row + 1
     return refused

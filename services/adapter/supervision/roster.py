@@ -21,7 +21,7 @@ from services.adapter.training.planner import Reborn
 from services.adapter.training.watch import Backoff
 from services.core.correlation import bound
 from services.core.domain import Command, Project
-from services.core.errors import FitloopError, LabelStudioUnreachable, Missing
+from services.core.errors import FitloopError, LabelStudioNotFound, LabelStudioUnreachable
 from services.core.inbox import Hint
 
 log = structlog.get_logger()
@@ -93,7 +93,7 @@ class Roster:
             self._drop(commands)  # they were meant for the project that had the number before
             self._forget(project_id, str(error))
             self._arrivals.add(project_id)
-        except Missing as error:
+        except LabelStudioNotFound as error:
             self._forget(project_id, str(error))
             self._arrivals.lost(project_id, now)
         except FitloopError as error:
@@ -132,7 +132,7 @@ class Roster:
             self._tools.promotions.ledger.drop(project_id, but=project.key)
             self.adopt(project, now)
             log.info("a project", project=project_id, key=project.key)
-        except Missing as error:
+        except LabelStudioNotFound as error:
             self._arrivals.failed(project_id, now, missing=True)
             if self._arrivals.is_missing(project_id):
                 if not self._arrivals.was_known(project_id):

@@ -147,7 +147,7 @@ def _records(runs: Runs) -> dict[str, list[Record]]:
             request = runs.request(run)
             record = Record(request, runs.launch(run), runs.status(run)) if request else None
         except StoreError as error:
-            if error.passing:
+            if error.transient:
                 raise
             continue
         if record:

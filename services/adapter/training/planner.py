@@ -20,7 +20,7 @@ from services.adapter.training.watch import Reading, Watch
 from services.core import tracing
 from services.core.annotations import why_not_trainable
 from services.core.domain import Command, Parameters, RunRequest
-from services.core.errors import BadRequest, Missing
+from services.core.errors import BadRequest, LabelStudioNotFound
 from services.core.inbox import Inbox
 from services.core.parameters import NOT_OF_ONE_RUN, apply
 from services.core.runs import version_stem
@@ -30,7 +30,7 @@ log = structlog.get_logger()
 _TRAIN: Final = "train"
 
 
-class Reborn(Missing):
+class Reborn(LabelStudioNotFound):
     """Label Studio has another project under this id: its key differs, so it starts afresh."""
 
 

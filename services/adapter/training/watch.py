@@ -20,7 +20,7 @@ from services.adapter import agreement
 from services.adapter.agreement import Agreement, agreement_of
 from services.core.annotations import moment, resolve
 from services.core.domain import LabelSpace, Project, Uncounted
-from services.core.errors import FitloopError, Missing, NoLabelSpace
+from services.core.errors import FitloopError, LabelStudioNotFound, NoLabelSpace
 from services.core.labels import is_usable, parse_label_space, signature
 from services.core.labelstudio import Counts
 from services.core.uncounted import Cause, collect
@@ -147,7 +147,7 @@ class Watch:
         try:
             reading = self._read(now, control)
         except FitloopError as error:
-            missed, self._missed = self._missed, isinstance(error, Missing)
+            missed, self._missed = self._missed, isinstance(error, LabelStudioNotFound)
             if missed and self._missed:
                 raise
             self._forget()

@@ -8,7 +8,7 @@ from typing import Final
 from services.cli.checks import Check, Context, Finding, fail, ok, skipped, warn
 from services.cli.checks.label_studio import backend, find_ours, list_backends, reason_to_skip
 from services.cli.checks.webhook import event, webhook
-from services.core.errors import LabelStudioError, Missing, NoLabelSpace
+from services.core.errors import LabelStudioError, LabelStudioNotFound, NoLabelSpace
 from services.core.labels import parse_label_space
 from services.core.parameters import parse_parameters
 
@@ -29,7 +29,7 @@ def checks(context: Context) -> list[Check]:
 def found(context: Context, number: int) -> Finding:
     try:
         project, counts = context.label_studio.project(number)
-    except Missing:
+    except LabelStudioNotFound:
         return fail(
             f"Label Studio has no project {number} that the token's user can see.",
             "Correct --project, or give that user access to the project's workspace.",

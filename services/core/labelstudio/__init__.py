@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import structlog
 
 from services.core.domain import Project
-from services.core.errors import LabelStudioError, LargeAnswer
+from services.core.errors import LabelStudioAnswerTooLarge, LabelStudioError
 from services.core.labels import label_config_hash
 from services.core.labelstudio.wire import Wire
 from services.core.settings import LabelStudioSettings
@@ -169,7 +169,7 @@ class LabelStudio:
         while True:
             try:
                 return self._get("api/tasks/", **said, page=1, page_size=size), size
-            except LargeAnswer:
+            except LabelStudioAnswerTooLarge:
                 if size == 1:
                     raise
                 size //= 2

@@ -17,11 +17,11 @@ from services import __version__
 from services.core import metrics
 from services.core.answers import TAKEN, AnswerTooLarge, bounded
 from services.core.errors import (
+    LabelStudioAnswerTooLarge,
     LabelStudioError,
+    LabelStudioNotFound,
+    LabelStudioRejected,
     LabelStudioUnreachable,
-    LargeAnswer,
-    Missing,
-    Rejected,
     TokenRefused,
 )
 from services.core.faults import Fault, Server, sentence_of
@@ -64,7 +64,9 @@ class Wire:
         try:
             return self._client.request(method, f"{url}/{path}", **options)
         except AnswerTooLarge as error:
-            raise LargeAnswer(f"{_large(error, url, f'{method} {path}')}: {_advice(path)}") from error
+            raise LabelStudioAnswerTooLarge(
+                f"{_large(error, url, f'{method} {path}')}: {_advice(path)}"
+            ) from error
         except RefreshRefused as refused:
             raise _of_refresh(refused.response, url) from refused
         except httpx.HTTPError as error:
@@ -133,7 +135,9 @@ def error_of(response: httpx.Response, url: str, asked: str) -> LabelStudioError
     if status in (401, 403):
         return _denied(response, url)
     if status == httpx.codes.NOT_FOUND and _is_its_own(response):
-        return Missing(f"Label Studio at {url} has no {asked.partition(' ')[2]!r} that this token may see.")
+        return LabelStudioNotFound(
+            f"Label Studio at {url} has no {asked.partition(' ')[2]!r} that this token may see."
+        )
     return _failure(response, url, asked) if status >= httpx.codes.BAD_REQUEST else None
 
 
@@ -149,7 +153,7 @@ def _failure(response: httpx.Response, url: str, asked: str) -> LabelStudioError
         return LabelStudioError(said)
     if url.startswith("http:") and "HTTPS" in response.text.upper():
         return LabelStudioError(Fault.SPEAKS_TLS.value.format(at=at, url=URL))
-    return Rejected(said)
+    return LabelStudioRejected(said)
 
 
 def _json(response: httpx.Response, url: str, asked: str) -> Any:
@@ -195,7 +199,7 @@ def _of_refresh(response: httpx.Response, url: str) -> LabelStudioError:
             f"{url} answered {asked} without one ({status}): is it a Label Studio, and is its path in {URL}?"
         )
     found = error_of(response, url, asked)
-    if found is None or isinstance(found, Rejected):
+    if found is None or isinstance(found, LabelStudioRejected):
         return TokenRefused(_refused(url, status))
     return found
 

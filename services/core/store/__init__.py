@@ -117,7 +117,7 @@ def check_store(store: ObjectStore, *, write: bool) -> None:
             store.write(key, b"")
             store.delete(key)
     except StoreError as error:
-        if error.passing:
+        if error.transient:
             raise
         raise BadConfig(str(error)) from error
 

@@ -169,7 +169,7 @@ def _fetch(url: str) -> Path:
         for path in {path for path in folder.rglob("*") if path.is_file()} - set(paths):
             store.forget(path.relative_to(folder).as_posix())  # of another model that was there before
     except StoreError as error:
-        if error.passing:
+        if error.transient:
             raise
         raise _unusable(url, str(error).rstrip(".")) from error
     return folder

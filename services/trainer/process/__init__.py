@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from services.core.domain import LabelSpace, Manifest, Method, Project, Published, RunRequest, Snapshot
-from services.core.errors import BadData, BadRequest, Missing, NoLabelSpace, NotFound
+from services.core.errors import BadData, BadRequest, LabelStudioNotFound, NoLabelSpace, NotFound
 from services.core.labels import parse_label_space, signature
 from services.core.registry import Registry
 from services.core.runs import Runs, version_name
@@ -90,7 +90,7 @@ def read_project(run: Run) -> tuple[Project, LabelSpace, int]:
     try:
         with run.stop.interruptible():
             project, counts = run.labels.project(run.request.project_id)
-    except Missing as error:
+    except LabelStudioNotFound as error:
         raise _deleted(run) from error
     if project.key != run.request.project_key:
         raise BadRequest(
@@ -135,7 +135,7 @@ def _read_tasks(run: Run) -> list[dict[str, Any]]:
             for task in run.labels.annotated_tasks(run.request.project_id):
                 run.stop.check()
                 tasks.append(task)
-    except Missing as error:
+    except LabelStudioNotFound as error:
         raise _deleted(run) from error
     return tasks
 

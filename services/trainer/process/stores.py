@@ -93,7 +93,7 @@ def retry_store(work: Callable[[], T], stop: Stop, seconds: float, pause: float 
         try:
             return work()
         except StoreError as error:
-            if not error.passing or stop.requested or time.monotonic() > until:
+            if not error.transient or stop.requested or time.monotonic() > until:
                 raise
             log.warning("the store is waited for", reason=str(error), seconds=pause)
         stop.wait(pause)

@@ -163,7 +163,7 @@ def is_transient(error: Exception) -> bool:
     if not isinstance(error, StoreError) or isinstance(error, NotFound):
         return False
     cause = error.__cause__
-    return error.passing or (isinstance(cause, OSError) and cause.errno not in _FOR_GOOD)
+    return error.transient or (isinstance(cause, OSError) and cause.errno not in _FOR_GOOD)
 
 
 def temporary_folder() -> tempfile.TemporaryDirectory[str]:

@@ -6,7 +6,7 @@ import pytest
 
 from services.adapter.supervision.arrivals import MOST
 from services.core.domain import Action, Command, RunState
-from services.core.errors import LabelStudioUnreachable, Missing, StoreError
+from services.core.errors import LabelStudioNotFound, LabelStudioUnreachable, StoreError
 from tests.support.controller import ControllerWorld, build_settings
 
 
@@ -108,7 +108,7 @@ def test_one_404_forgets_nothing_and_two_keep_the_commands() -> None:
     world.label_studio.label_many(2)
     world.command(Action.TRAIN, seed="5")
     whole = world.label_studio.project
-    raising(world, Missing("404"))
+    raising(world, LabelStudioNotFound("404"))
     world.tick(20.0)
     assert world.current == "support-1"
     world.tick(20.0)
@@ -225,7 +225,7 @@ def test_an_event_that_is_not_true_deletes_nothing_later() -> None:
     world = served()
     world.event("PROJECT_DELETED")
     world.settle(5)
-    raising(world, Missing("404"))
+    raising(world, LabelStudioNotFound("404"))
     world.settle()
     assert world.board.views == {}
     assert [served.current for served in world.registry.serving().projects.values()] == ["support-1"]

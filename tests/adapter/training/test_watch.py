@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from services.adapter.training.watch import Backoff, Watch
 from services.core.domain import Uncounted
-from services.core.errors import LabelStudioUnreachable, Missing, TokenRefused
+from services.core.errors import LabelStudioNotFound, LabelStudioUnreachable, TokenRefused
 from services.core.labels import signature
 from tests.support.labelstudio import FakeLabelStudio
 
@@ -199,7 +199,7 @@ def test_a_read_that_breaks_off_in_the_middle_is_made_again_in_full() -> None:
 def test_a_project_that_is_gone_is_told_apart_from_trouble() -> None:
     watch = Watch(FakeLabelStudio(), 1)
     assert watch.look(0.0) is None
-    with pytest.raises(Missing):
+    with pytest.raises(LabelStudioNotFound):
         watch.look(1.0)
 
 

@@ -14,7 +14,13 @@ import jwt
 import pytest
 import respx
 
-from services.core.errors import LabelStudioError, LabelStudioUnreachable, Missing, Rejected, TokenRefused
+from services.core.errors import (
+    LabelStudioError,
+    LabelStudioNotFound,
+    LabelStudioRejected,
+    LabelStudioUnreachable,
+    TokenRefused,
+)
 from services.core.labelstudio import Backend, LabelStudio
 from services.core.settings import LabelStudioSettings
 
@@ -122,7 +128,7 @@ def test_a_page_that_label_studio_makes_shorter_than_asked_is_not_the_last(studi
 
 def test_a_404_in_the_middle_is_an_error_and_no_end(studio: respx.MockRouter) -> None:
     studio.get("/api/tasks/").mock(side_effect=[_page(1, 2, total=4), httpx.Response(404, json=OWN_404)])
-    with pytest.raises(Missing):
+    with pytest.raises(LabelStudioNotFound):
         list(_client().annotated_tasks(1))
 
 
@@ -215,8 +221,8 @@ def test_a_backend_is_renamed_with_what_label_studio_wants_to_hear_again(studio:
     [
         (httpx.Response(401), TokenRefused, "refused LABEL_STUDIO_API_KEY"),
         (httpx.Response(403), TokenRefused, "may see the project"),
-        (httpx.Response(404, json=OWN_404), Missing, "has no"),
-        (httpx.Response(400), Rejected, "answered 400"),
+        (httpx.Response(404, json=OWN_404), LabelStudioNotFound, "has no"),
+        (httpx.Response(400), LabelStudioRejected, "answered 400"),
         (httpx.Response(409), LabelStudioError, "answered 409"),
         (httpx.Response(501), LabelStudioUnreachable, "answered 501"),
         (httpx.Response(200, text="<html>"), LabelStudioError, "without JSON"),
@@ -248,7 +254,7 @@ def test_a_404_of_anybody_else_does_not_say_that_a_project_is_gone(
     studio.get("/api/projects/1/").mock(return_value=answer)
     with pytest.raises(LabelStudioError, match="answered 404") as raised:
         _client().project(1)
-    assert not isinstance(raised.value, Missing)
+    assert not isinstance(raised.value, LabelStudioNotFound)
 
 
 @pytest.mark.parametrize(

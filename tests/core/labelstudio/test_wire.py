@@ -19,9 +19,9 @@ from structlog.testing import capture_logs
 
 from services.core.errors import (
     BadConfig,
+    LabelStudioAnswerTooLarge,
     LabelStudioError,
     LabelStudioUnreachable,
-    LargeAnswer,
     TokenRefused,
 )
 from services.core.labelstudio import LabelStudio, wire
@@ -270,7 +270,7 @@ def test_a_page_that_is_too_large_is_asked_for_in_halves_from_then_on() -> None:
 @pytest.mark.usefixtures("little_memory")
 def test_an_answer_that_is_too_large_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_LargeTasks, "most", 0)
-    with serve_http(_LargeTasks) as url, pytest.raises(LargeAnswer) as raised:
+    with serve_http(_LargeTasks) as url, pytest.raises(LabelStudioAnswerTooLarge) as raised:
         list(_client(url).unlabelled_tasks(1))
     assert str(raised.value) == (
         f"What Label Studio at {url} answered to GET api/tasks/ has more than 8 MB, and no more is read: shorten the "
@@ -282,7 +282,10 @@ def test_an_answer_that_is_too_large_is_named(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("key", ["0" * 40, PERSONAL])
 def test_no_answer_but_one_of_tasks_is_large(key: str) -> None:
     large = _answering(200, b"", Content_Length=str((8 << 20) + 1))
-    with serve_http(large) as url, pytest.raises(LargeAnswer, match="more than 8 MB.*: is it a Label Studio"):
+    with (
+        serve_http(large) as url,
+        pytest.raises(LabelStudioAnswerTooLarge, match="more than 8 MB.*: is it a Label Studio"),
+    ):
         _client(url, key=key).backends(1)
 
 
