@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from services.core.domain import Command
-from services.core.inbox import Hint, Inbox
+from services.core.inbox import ChangeNotice, Inbox
 from services.core.store import ObjectStore
 
 _MOST: Final = 1000
@@ -34,18 +34,18 @@ class FrontDesk:
         self._inbox = Inbox(store)
         self._wake = wake
         self._clock = clock
-        self._hints: dict[int, Hint] = {}
+        self._hints: dict[int, ChangeNotice] = {}
         self._said: dict[int, tuple[_Said, float]] = {}
-        self._taken: list[tuple[float, Hint]] = []
+        self._taken: list[tuple[float, ChangeNotice]] = []
         self._lock = threading.Lock()
 
     def notify(self, project_id: int, action: str) -> None:
         """Something happened in the project."""
-        self._leave(Hint(project_id, (action,), at=self._clock()))
+        self._leave(ChangeNotice(project_id, (action,), at=self._clock()))
 
     def submit(self, command: Command) -> None:
         """Store a command. Raises StoreError, and then it was not taken."""
-        self._inbox.put(command)
+        self._inbox.add_command(command)
         self._wake()
 
     def remember(self, project_id: int, overrides: Mapping[str, str] | None, seen_url: str) -> None:
@@ -59,9 +59,11 @@ class FrontDesk:
         if len(self._said) >= _MOST:
             self._said.clear()
         self._said[project_id] = (said, now)
-        self._leave(Hint(project_id, (), None if overrides is None else dict(overrides), seen_url, now))
+        self._leave(
+            ChangeNotice(project_id, (), None if overrides is None else dict(overrides), seen_url, now)
+        )
 
-    def collect(self) -> list[Hint]:
+    def collect(self) -> list[ChangeNotice]:
         """Take everything away."""
         now = self._clock()
         with self._lock:
@@ -77,9 +79,9 @@ class FrontDesk:
         for _, hint in taken:
             self._leave(hint)
 
-    def _leave(self, hint: Hint) -> None:
+    def _leave(self, hint: ChangeNotice) -> None:
         with self._lock:
             known = self._hints.get(hint.project_id)
             if known or len(self._hints) < _MOST:
-                self._hints[hint.project_id] = known.then(hint) if known else hint
+                self._hints[hint.project_id] = known.merge(hint) if known else hint
         self._wake()

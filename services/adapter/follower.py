@@ -20,7 +20,7 @@ from services.adapter.training.watch import space_of
 from services.core import documents
 from services.core.domain import LabelSpace, Project, Served
 from services.core.errors import NotFound, StoreError
-from services.core.inbox import Hint, Inbox
+from services.core.inbox import ChangeNotice, Inbox
 from services.core.registry import Registry
 from services.core.store import ObjectStore
 from services.core.table import ServingTable
@@ -38,7 +38,7 @@ class Follower:
 
     store: ObjectStore
     board: Board
-    collect: Callable[[], list[Hint]]
+    collect: Callable[[], list[ChangeNotice]]
     control_of: Callable[[int], str | None] = lambda _: None
     """The control that settings name for a project; None: none does."""
     _table: ServingTable = field(init=False)
@@ -70,7 +70,7 @@ class Follower:
     def _pass_on(self) -> None:
         for hint in self.collect():
             try:
-                Inbox(self.store).hint(hint)
+                Inbox(self.store).add_notice(hint)
                 metrics.hint(stored=True)
             except StoreError as error:
                 metrics.hint(stored=False)

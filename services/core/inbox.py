@@ -20,12 +20,12 @@ from services.core.errors import NotFound, ObjectTooLarge, StoreError, UnknownFo
 from services.core.store import ObjectStore
 
 log = structlog.get_logger()
-_COMMAND, _HINT = "inbox/cmd-", "inbox/hint-"
+_COMMAND, _NOTICE = "inbox/cmd-", "inbox/hint-"
 _Document = TypeVar("_Document")
 
 
 @dataclass(frozen=True, slots=True)
-class Hint:
+class ChangeNotice:
     """inbox/hint-<project id>.json: events of a project, and what its /setup said."""
 
     project_id: int
@@ -38,7 +38,7 @@ class Hint:
     at: float = 0.0
     format: int = FORMAT
 
-    def then(self, later: Hint) -> Hint:
+    def merge(self, later: ChangeNotice) -> ChangeNotice:
         """Both in one: what was said last holds."""
         return replace(
             self,
@@ -54,9 +54,9 @@ class Inbox:
     """All commands and hints that wait in a store."""
 
     store: ObjectStore
-    _said: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+    _warned: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
-    def put(self, command: Command) -> None:
+    def add_command(self, command: Command) -> None:
         """Store the command. Raises StoreError, and then it must not be answered as taken."""
         self.store.write(f"{_COMMAND}{command.id}.json", documents.dump(command))
 
@@ -64,20 +64,20 @@ class Inbox:
         """The waiting commands, oldest first. One that cannot be read stays where it is and holds up no other."""
         return self._all(Command, _COMMAND)
 
-    def done(self, command_id: str) -> None:
+    def delete_command(self, command_id: str) -> None:
         """The command was carried out, or refused for good."""
         self.store.delete(f"{_COMMAND}{command_id}.json")
 
-    def hint(self, hint: Hint) -> None:
+    def add_notice(self, hint: ChangeNotice) -> None:
         """Leave a hint, joined to one of the project that still lies there. Raises StoreError."""
-        known = self._read(Hint, _key(hint.project_id))
-        self.store.write(_key(hint.project_id), documents.dump(known.then(hint) if known else hint))
+        known = self._read(ChangeNotice, _notice_key(hint.project_id))
+        self.store.write(_notice_key(hint.project_id), documents.dump(known.merge(hint) if known else hint))
 
-    def hints(self) -> list[Hint]:
+    def take_notices(self) -> list[ChangeNotice]:
         """Take all hints away."""
-        found = self._all(Hint, _HINT)
+        found = self._all(ChangeNotice, _NOTICE)
         for hint in found:
-            self.store.delete(_key(hint.project_id))
+            self.store.delete(_notice_key(hint.project_id))
         return found
 
     def _all(self, kind: type[_Document], prefix: str) -> list[_Document]:
@@ -89,18 +89,18 @@ class Inbox:
             try:
                 data = self.store.read(key)
             except ObjectTooLarge as error:
-                self._say(key, error)
+                self._warn_once(key, error)
                 return None
             try:
                 return documents.load(kind, data, key)
             except StoreError as error:
-                self._say(key, error)
+                self._warn_once(key, error)
         return None
 
-    def _say(self, key: str, error: StoreError) -> None:
+    def _warn_once(self, key: str, error: StoreError) -> None:
         """Once a process: the inbox is read every second, and a newer release may still carry the command out."""
-        if key not in self._said:
-            self._said.add(key)
+        if key not in self._warned:
+            self._warned.add(key)
             why = str(error) if isinstance(error, UnknownFormat) else "it is broken: delete it"
             log.error("a command is passed over", key=key, reason=why)
 
@@ -110,5 +110,5 @@ def command_id(now: float) -> str:
     return f"{int(now * 1e6):016d}-{os.urandom(4).hex()}"
 
 
-def _key(project_id: int) -> str:
-    return f"{_HINT}{project_id}.json"
+def _notice_key(project_id: int) -> str:
+    return f"{_NOTICE}{project_id}.json"

@@ -7,7 +7,7 @@ import pytest
 from services.adapter.desk import FrontDesk
 from services.core.domain import Action, Command
 from services.core.errors import StoreError
-from services.core.inbox import Hint, Inbox
+from services.core.inbox import ChangeNotice, Inbox
 from tests.support.store import MemoryStore
 
 
@@ -32,7 +32,7 @@ def test_hints_of_a_project_become_one() -> None:
     at.desk.remember(5, None, "http://b")
     at.desk.notify(6, "SETUP")
     five, six = at.desk.collect()
-    assert five == Hint(5, ("ANNOTATION_CREATED", "TASKS_CREATED"), {"seed": "3"}, "http://b", 103.0)
+    assert five == ChangeNotice(5, ("ANNOTATION_CREATED", "TASKS_CREATED"), {"seed": "3"}, "http://b", 103.0)
     assert six.actions == ("SETUP",)
     assert at.desk.collect() == []
     assert at.rung == 6

@@ -303,7 +303,7 @@ def test_hints_of_two_followers_are_joined(pair: ReplicaPair) -> None:
     third.events.notify(1, "TASKS_CREATED")
     pair.second.tick()
     third.tick()
-    (hint,) = Inbox(pair.world.store).hints()
+    (hint,) = Inbox(pair.world.store).take_notices()
     assert (hint.actions, hint.overrides, hint.seen_url) == (("TASKS_CREATED",), {"seed": "3"}, URL)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from structlog.testing import capture_logs
 
 from services.core.domain import Action, Command
-from services.core.inbox import Hint, Inbox, command_id
+from services.core.inbox import ChangeNotice, Inbox, command_id
 from services.core.store.files import FileStore
 
 
@@ -15,10 +15,10 @@ def test_commands_wait_in_order_until_done(tmp_path: Path) -> None:
     inbox = Inbox(FileStore(tmp_path))
     ids = [command_id(now) for now in (2.0, 1.0, 3.0)]
     for one in ids:
-        inbox.put(Command(one, 5, Action.TRAIN))
+        inbox.add_command(Command(one, 5, Action.TRAIN))
     assert [command.id for command in inbox.commands()] == sorted(ids)
-    inbox.done(min(ids))
-    inbox.done("never-there")
+    inbox.delete_command(min(ids))
+    inbox.delete_command("never-there")
     assert [command.id for command in inbox.commands()] == sorted(ids)[1:]
 
 
@@ -32,7 +32,7 @@ def test_a_command_that_cannot_be_read_holds_up_no_other_and_stays(tmp_path: Pat
     store.write("inbox/cmd-0.json", b'{"format": 99, "id": "0"}')
     store.write("inbox/cmd-1.json", b"{")
     store.write("inbox/cmd-11.json", b" " * ((1 << 20) + 1))
-    inbox.put(Command("2", 5, Action.TRAIN))
+    inbox.add_command(Command("2", 5, Action.TRAIN))
     with capture_logs() as lines:
         for _ in range(3):
             assert [command.id for command in inbox.commands()] == ["2"]
@@ -47,26 +47,26 @@ def test_a_command_that_cannot_be_read_holds_up_no_other_and_stays(tmp_path: Pat
 
 def test_hints_of_a_project_are_joined_and_taken_away_once(tmp_path: Path) -> None:
     inbox = Inbox(FileStore(tmp_path))
-    inbox.hint(Hint(5, ("TASKS_CREATED",), {"seed": "1"}, "http://a", 2.0))
-    inbox.hint(Hint(5, ("SETUP", "TASKS_CREATED"), None, "", 1.0))
-    inbox.hint(Hint(6, at=3.0))
-    inbox.put(Command("1", 5, Action.TRAIN))
-    assert inbox.hints() == [
-        Hint(5, ("TASKS_CREATED", "SETUP"), {"seed": "1"}, "http://a", 2.0),
-        Hint(6, at=3.0),
+    inbox.add_notice(ChangeNotice(5, ("TASKS_CREATED",), {"seed": "1"}, "http://a", 2.0))
+    inbox.add_notice(ChangeNotice(5, ("SETUP", "TASKS_CREATED"), None, "", 1.0))
+    inbox.add_notice(ChangeNotice(6, at=3.0))
+    inbox.add_command(Command("1", 5, Action.TRAIN))
+    assert inbox.take_notices() == [
+        ChangeNotice(5, ("TASKS_CREATED", "SETUP"), {"seed": "1"}, "http://a", 2.0),
+        ChangeNotice(6, at=3.0),
     ]
-    assert inbox.hints() == []
+    assert inbox.take_notices() == []
     assert len(inbox.commands()) == 1
 
 
 def test_what_was_said_last_holds() -> None:
-    before = Hint(5, (), {"seed": "1"}, "http://a", 1.0)
-    assert before.then(Hint(5, (), {}, "http://b", 2.0)) == Hint(5, (), {}, "http://b", 2.0)
+    before = ChangeNotice(5, (), {"seed": "1"}, "http://a", 1.0)
+    assert before.merge(ChangeNotice(5, (), {}, "http://b", 2.0)) == ChangeNotice(5, (), {}, "http://b", 2.0)
 
 
 def test_a_hint_that_cannot_be_read_is_written_over(tmp_path: Path) -> None:
     store = FileStore(tmp_path)
     store.write("inbox/hint-5.json", b"{")
-    assert Inbox(store).hints() == []
-    Inbox(store).hint(Hint(5, ("SETUP",)))
-    assert [hint.actions for hint in Inbox(store).hints()] == [("SETUP",)]
+    assert Inbox(store).take_notices() == []
+    Inbox(store).add_notice(ChangeNotice(5, ("SETUP",)))
+    assert [hint.actions for hint in Inbox(store).take_notices()] == [("SETUP",)]

@@ -248,7 +248,7 @@ class ControllerWorld:
         """A command as the routes leave it; its id."""
         self.now += 0.001
         command = Command(command_id(self.now), 1, action, version, parameters, self.now, asked_by=asked_by)
-        self.inbox.put(command)
+        self.inbox.add_command(command)
         return command.id
 
     def train(

@@ -133,7 +133,7 @@ async def test_a_wish_to_train_and_its_run_are_of_one_trace(
     supervised = Supervised()
     supervised.connect()
     supervised.label_studio.label_many(5)  # fewer than begin a run by themselves
-    supervised.inbox.put(replace(wish, project_id=1))
+    supervised.inbox.add_command(replace(wish, project_id=1))
     supervised.settle()
     request = supervised.runs.request("1-1")
     assert request is not None

@@ -46,7 +46,7 @@ class Orders:
         *older, newest = serves
         wanted = self._meant(project, older[-1], newest)
         if wanted != newest:
-            self.inbox.put(wanted)
+            self.inbox.add_command(wanted)
         for command in older:
             self._answer(project, command, "superseded by a newer one")
         return [wanted if command is newest else command for command in commands if command not in older]
@@ -66,7 +66,7 @@ class Orders:
         return refusal
 
     def _answer(self, project: Project, command: Command, reason: str) -> None:
-        self.inbox.done(command.id)
+        self.inbox.delete_command(command.id)
         log.info(
             "a command",
             project=project.id,
@@ -112,7 +112,7 @@ class Orders:
         if version is None:
             raise BadRequest("There is no earlier version to go back to.")
         if not command.version:
-            self.inbox.put(replace(command, version=version))
+            self.inbox.add_command(replace(command, version=version))
         why = f"rolled back from {served.current} by {_who(command)}"
         return self.promotions.force(project, version, why, now)
 

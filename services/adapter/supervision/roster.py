@@ -22,7 +22,7 @@ from services.adapter.training.watch import Backoff
 from services.core.correlation import bound
 from services.core.domain import Command, Project
 from services.core.errors import FitloopError, LabelStudioNotFound, LabelStudioUnreachable
-from services.core.inbox import Hint
+from services.core.inbox import ChangeNotice
 
 log = structlog.get_logger()
 _SAID: Final = 1000  # projects of which /setup's words are held in memory
@@ -39,7 +39,7 @@ class Roster:
         self._tools = tools
         self._arrivals = Arrivals()
         self._trouble: dict[int, Backoff] = {}
-        self._said: dict[int, Hint] = {}
+        self._said: dict[int, ChangeNotice] = {}
         self._deleted: dict[int, float] = {}
 
     def adopt(self, project: Project, now: float) -> None:
@@ -47,7 +47,7 @@ class Roster:
         self._begin(Steward(project, self._tools), now)
         self._arrivals.arrived(project.id)
 
-    def hear(self, hints: Iterable[Hint], now: float) -> None:
+    def hear(self, hints: Iterable[ChangeNotice], now: float) -> None:
         """What Label Studio has said. Words of /setup are kept until a step has written them down."""
         for hint in hints:
             if _DELETED in hint.actions and len(self._deleted) < _SAID:
@@ -118,11 +118,11 @@ class Roster:
         """When looks are due, and projects that were told of."""
         return [steward.planner.due_at() for steward in self.stewards.values()] + self._arrivals.next_at()
 
-    def _keep(self, hint: Hint) -> None:
+    def _keep(self, hint: ChangeNotice) -> None:
         if len(self._said) >= _SAID:
             self._said.clear()
         known = self._said.get(hint.project_id)
-        self._said[hint.project_id] = known.then(hint) if known else hint
+        self._said[hint.project_id] = known.merge(hint) if known else hint
 
     def _open(self, project_id: int, commands: list[Command], now: float) -> bool:
         """Get to know a project that Label Studio has told of; whether Label Studio answers."""
@@ -201,4 +201,4 @@ class Roster:
 
     def _drop(self, commands: list[Command]) -> None:
         for command in commands:
-            self._tools.inbox.done(command.id)
+            self._tools.inbox.delete_command(command.id)

@@ -194,7 +194,7 @@ class Steward:
         goes_on = False
         for command in commands:
             if self.history.answers(command.id):
-                self.tools.inbox.done(command.id)
+                self.tools.inbox.delete_command(command.id)
             elif command.action is Action.TRAIN:
                 trains.append(command)
             elif not (
@@ -202,7 +202,7 @@ class Steward:
             ):  # that is about what comes of the promotion
                 if command.action is Action.CANCEL:
                     for dropped in trains:
-                        self.tools.inbox.done(dropped.id)
+                        self.tools.inbox.delete_command(dropped.id)
                     trains = []
                 goes_on = not self._carry_out(command, now) or goes_on
         return trains

@@ -27,7 +27,7 @@ from services.adapter.supervision.steward import Tools
 from services.adapter.training.retention import Retention
 from services.adapter.training.turns import Turns
 from services.core.domain import Action, Command, Project
-from services.core.inbox import Hint, Inbox
+from services.core.inbox import ChangeNotice, Inbox
 from services.core.labelstudio import LabelStudio
 from services.core.registry import Registry
 from services.core.runs import Runs
@@ -56,7 +56,7 @@ class Supervisor:
         inference: Inference,
         rollout: Rollout,
         board: Board,
-        collect: Callable[[], list[Hint]],
+        collect: Callable[[], list[ChangeNotice]],
         clock: Callable[[], float] = time.time,
         *,
         alone: bool = True,
@@ -134,8 +134,8 @@ class Supervisor:
         self._tools.board.ready.set()
         log.info("ready", projects=len(newest), term=self.ledger.term)
 
-    def _hints(self) -> list[Hint]:
-        return [*([] if self._bulletin is None else self._tools.inbox.hints()), *self._collect()]
+    def _hints(self) -> list[ChangeNotice]:
+        return [*([] if self._bulletin is None else self._tools.inbox.take_notices()), *self._collect()]
 
     def _commands(self) -> dict[int, list[Command]]:
         """What waits in the inbox, by project. Of TRAINs with the same parameters the newest stands for all."""
@@ -149,7 +149,7 @@ class Supervisor:
         newest = {tuple(sorted(command.parameters.items())): command.id for command in trains}
         spare = [command for command in trains if command.id not in newest.values()]
         for command in spare:
-            self._tools.inbox.done(command.id)
+            self._tools.inbox.delete_command(command.id)
             log.info(
                 "a command",
                 project=command.project_id,

@@ -151,7 +151,7 @@ class Planner:
         for command in trains:
             changed = self._apply(parameters, command.parameters, _TRAIN)
             if self.problem and changed is parameters and command.parameters:
-                self.inbox.done(command.id)
+                self.inbox.delete_command(command.id)
             else:
                 parameters = changed
                 good.append(command)
@@ -260,11 +260,11 @@ class Planner:
             asked_by=request.asked_by,
         )
         for command in launch.commands:
-            self.inbox.done(command)
+            self.inbox.delete_command(command)
 
     def _dismiss(self, trains: Sequence[Command]) -> None:
         for command in trains:
-            self.inbox.done(command.id)
+            self.inbox.delete_command(command.id)
             log.info(
                 "a command",
                 project=self.watch.project_id,

@@ -122,7 +122,7 @@ def test_one_404_forgets_nothing_and_two_keep_the_commands() -> None:
 
 def test_a_command_for_a_number_that_never_was_is_dropped_at_the_second_404() -> None:
     world = ControllerWorld()
-    world.inbox.put(Command("1", 9, Action.TRAIN))
+    world.inbox.add_command(Command("1", 9, Action.TRAIN))
     world.tick()
     assert len(world.inbox.commands()) == 1
     world.tick(2.0)
