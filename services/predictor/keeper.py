@@ -104,7 +104,7 @@ class Keeper:
     def told(self, project_key: str) -> str | None:
         """The version that the project serves now."""
         served = self.table.last.projects.get(project_key)
-        return served.at(time.time()) if served else None
+        return served.effective_version(time.time()) if served else None
 
     def state(self) -> dict[str, Any]:
         """What the leader asks for, as JSON."""

@@ -76,7 +76,7 @@ class SimulatedReplica:
     @property
     def served_version(self) -> str | None:
         """The version that its /setup says now."""
-        return self.view.served.at(self.world.now)
+        return self.view.served.effective_version(self.world.now)
 
     def _supervise(self) -> Supervisor:
         world = self.world

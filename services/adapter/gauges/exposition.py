@@ -80,7 +80,7 @@ def _family(
 
 
 def _served(views: _Views, now: float) -> GaugeMetricFamily:
-    named = ((names.projects.of(view.project.id), view.served.at(now)) for view in views)
+    named = ((names.projects.of(view.project.id), view.served.effective_version(now)) for view in views)
     return _family(SERVED, {(name, told): 1.0 for name, told in named if told and name != names.OTHER})
 
 

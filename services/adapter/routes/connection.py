@@ -61,7 +61,9 @@ class Connection:
         view = self.board.view(number)
         if view is None:
             self.desk.notify(number, "SETUP")
-        return json_response({"model_version": (view.served.at(time.time()) if view else None) or UNTRAINED})
+        return json_response(
+            {"model_version": (view.served.effective_version(time.time()) if view else None) or UNTRAINED}
+        )
 
     async def versions(self, request: Request) -> Response:
         """All versions, newest first: Label Studio does not say of which project."""

@@ -121,7 +121,7 @@ def _failures_counted(texts: int) -> Iterator[None]:
 
 def understand(tasks: Sequence[object], view: ProjectView | None, now: float) -> Asked:
     """Which tasks can be predicted: none where the project has no model of the question that it asks."""
-    version = view.served.at(now) if view else None
+    version = view.served.effective_version(now) if view else None
     if view is None or view.space is None or version is None or version in view.foreign:
         metrics.predictions(PredictionOutcome.NO_MODEL, len(tasks))
         return Asked(len(tasks), view)

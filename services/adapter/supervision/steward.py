@@ -254,7 +254,7 @@ class Steward:
 
     def _refresh(self, now: float) -> None:
         """Have Label Studio's predictions and title follow what is served."""
-        told = self.tools.promotions.served(self.project.key).at(now)
+        told = self.tools.promotions.served(self.project.key).effective_version(now)
         progress = self.link.progress(self.project.id)
         self.problems["refresh"] = progress.problem if progress else ""
         if told is not None and self._space is not None and told not in self._foreign():

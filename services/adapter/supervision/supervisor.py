@@ -169,7 +169,7 @@ class Supervisor:
         if not self._leads():
             raise NotLeading("Another adapter leads, or none: this one tells Label Studio nothing.")
         view = self._tools.board.view(job.project_id)
-        told = view and (view.project.key, view.served.at(self._clock()))
+        told = view and (view.project.key, view.served.effective_version(self._clock()))
         return told == (job.project_key, job.version)
 
     def _until_next(self, now: float) -> float:

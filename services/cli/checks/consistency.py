@@ -143,7 +143,7 @@ def predictor_problem(pod: str, state: dict[str, Any], table: Serving, now: floa
         f"{version} of project {key}: {reason}"
         for key, reasons in (state.get("refused") or {}).items()
         for version, reason in reasons.items()
-        if key in table.projects and table.projects[key].at(now) == version
+        if key in table.projects and table.projects[key].effective_version(now) == version
     }
     return f"{pod} refuses {', '.join(sorted(refused))}" if refused else ""
 

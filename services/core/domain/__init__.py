@@ -13,12 +13,12 @@ from services.core.domain.projects import (
     Project,
 )
 from services.core.domain.reports import (
-    Changed,
-    ChangedAnswer,
-    LabelFigures,
+    ChangedPrediction,
+    ChangedPredictions,
+    LabelMetrics,
     Report,
     Uncounted,
-    WrongAnswer,
+    WrongPrediction,
 )
 from services.core.domain.runs import (
     Attempt,
@@ -49,13 +49,13 @@ __all__ = [
     "Action",
     "Artefact",
     "Attempt",
-    "Changed",
-    "ChangedAnswer",
+    "ChangedPrediction",
+    "ChangedPredictions",
     "Command",
     "Estimate",
     "FileEntry",
     "GateDecision",
-    "LabelFigures",
+    "LabelMetrics",
     "LabelSpace",
     "Launch",
     "Lineage",
@@ -75,5 +75,5 @@ __all__ = [
     "Snapshot",
     "Truncation",
     "Uncounted",
-    "WrongAnswer",
+    "WrongPrediction",
 ]

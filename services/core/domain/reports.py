@@ -22,7 +22,7 @@ class Uncounted:
 
 
 @dataclass(frozen=True, slots=True)
-class LabelFigures:
+class LabelMetrics:
     """How a version does on the texts of one label; None where nothing can be said."""
 
     label: str
@@ -37,7 +37,7 @@ class LabelFigures:
 
 
 @dataclass(frozen=True, slots=True)
-class WrongAnswer:
+class WrongPrediction:
     """A judged text that was answered wrongly."""
 
     task_id: int
@@ -47,7 +47,7 @@ class WrongAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class ChangedAnswer:
+class ChangedPrediction:
     """A text on which a version and the one before it differ, one of them being right."""
 
     task_id: int
@@ -58,14 +58,14 @@ class ChangedAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class Changed:
+class ChangedPredictions:
     """What became better and worse; of each as many as are named, which may be fewer than the gate counted."""
 
     compared_with: str
     texts: int
     """Compared."""
-    fixed: tuple[ChangedAnswer, ...] = ()
-    broken: tuple[ChangedAnswer, ...] = ()
+    fixed: tuple[ChangedPrediction, ...] = ()
+    broken: tuple[ChangedPrediction, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +75,14 @@ class Report:
     labels: tuple[str, ...] = ()
     confusion: tuple[tuple[int, ...], ...] = ()
     """True labels are rows, predicted ones columns, in the order of `labels`."""
-    per_label: tuple[LabelFigures, ...] = ()
-    wrong: tuple[WrongAnswer, ...] = ()
+    per_label: tuple[LabelMetrics, ...] = ()
+    wrong: tuple[WrongPrediction, ...] = ()
     """The surest first."""
     dropped: dict[str, int] = field(default_factory=dict)
     not_counted: tuple[Uncounted, ...] = ()
     """The same with examples; a report of an earlier release has `dropped` alone."""
     third_opinion: tuple[int, ...] = ()
     """Tasks on which annotators disagree."""
-    changed: Changed | None = None
+    changed: ChangedPredictions | None = None
     """None: there was nothing to compare with, or an earlier release wrote it."""
     format: int = FORMAT

@@ -146,7 +146,7 @@ class Served:
     target_since: float = 0.0
     """When `target` was written; 0 where there is none, or where an earlier release wrote it."""
 
-    def at(self, now: float) -> str | None:
+    def effective_version(self, now: float) -> str | None:
         """The version that people are told of, and that is asked for, at this moment."""
         return self.current if now >= self.since else self.previous
 

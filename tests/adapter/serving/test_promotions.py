@@ -181,12 +181,12 @@ def test_all_adapters_tell_of_it_from_one_moment_on(serving: ControllerWorld) ->
     serving.train("1-2")
     serving.tick(0.5)
     served = serving.view.served
-    assert (served.at(serving.now), served.since) == ("support-1", serving.now + 2.0)
+    assert (served.effective_version(serving.now), served.since) == ("support-1", serving.now + 2.0)
     assert serving.view.sentence.startswith("serving support-1")
     serving.tick(1.9)
-    assert serving.view.served.at(serving.now) == "support-1"
+    assert serving.view.served.effective_version(serving.now) == "support-1"
     serving.tick(0.2)
-    assert serving.view.served.at(serving.now) == "support-2"
+    assert serving.view.served.effective_version(serving.now) == "support-2"
     assert serving.view.sentence.startswith("serving support-2")
 
 
@@ -196,7 +196,7 @@ def test_the_next_one_waits_for_that_moment(serving: ControllerWorld) -> None:
     serving.tick(0.5)
     serving.train("1-2", letter="b")
     serving.tick(0.5)
-    assert serving.view.served.at(serving.now) == "support-1"
+    assert serving.view.served.effective_version(serving.now) == "support-1"
     assert (serving.current, serving.view.served.target) == ("support-2", "support-2b")
     serving.tick(2.0)
     assert serving.view.served.previous == "support-2"
@@ -354,7 +354,7 @@ def test_falling_back_takes_its_time_too_and_ends_after_a_restart(serving: Contr
     serving.rollout.slow.clear()
     serving.rollout.flip_seconds = 2.0
     serving.tick(1.0)
-    assert serving.view.served.at(serving.now) == "support-1"
+    assert serving.view.served.effective_version(serving.now) == "support-1"
     assert "support-1 serves instead" in serving.view.problem
 
 
