@@ -32,7 +32,7 @@ def dump(document: object) -> bytes:
     return _adapter(type(document)).dump_json(document, indent=1)
 
 
-def plain(document: object) -> Any:
+def to_plain(document: object) -> Any:
     """The document as dicts, lists, strings and numbers."""
     return _adapter(type(document)).dump_python(document, mode="json")
 
@@ -51,12 +51,12 @@ def load(kind: type[T], data: bytes, name: str) -> T:
             )
         document: T = _adapter(kind).validate_python(found)
     except ValidationError as error:
-        raise StoreError(f"{name} is not a readable {kind.__name__}: {_wrong(error)}") from error
+        raise StoreError(f"{name} is not a readable {kind.__name__}: {_field_errors(error)}") from error
     except ValueError as error:
         raise StoreError(f"{name} is not a readable {kind.__name__}: {error}") from error
     return document
 
 
-def _wrong(error: ValidationError) -> str:
+def _field_errors(error: ValidationError) -> str:
     """Which fields, and not what they hold."""
     return "; ".join(f"{'.'.join(map(str, one['loc'])) or 'all'}: {one['msg']}" for one in error.errors())

@@ -26,7 +26,7 @@ log = structlog.get_logger()
 _Document = TypeVar("_Document")
 _SERVING = "serving.json"
 _GENERATION = re.compile(r"^serving/(\d+)-")
-_PRINTABLE = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+_VERSION_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Registry:
     def projects(self) -> list[Project]:
         """Every project that was ever connected."""
         keys = (f"projects/{key}/project.json" for key in self.store.folders("projects/"))
-        return [project for key in keys if (project := self._readable(Project, key))]
+        return [project for key in keys if (project := self._load_or_none(Project, key))]
 
     def write_project(self, project: Project) -> None:
         """Keep what Label Studio's API said."""
@@ -54,14 +54,14 @@ class Registry:
 
     def manifests(self, project_key: str) -> list[Manifest]:
         """Of the project's versions, oldest first. One that cannot be read is passed over."""
-        names = self.names(project_key)
-        found = (self._readable(Manifest, _key(project_key, name, "manifest.json")) for name in names)
+        names = self.version_names(project_key)
+        found = (self._load_or_none(Manifest, _key(project_key, name, "manifest.json")) for name in names)
         return sorted(
             (manifest for manifest in found if manifest),
             key=lambda manifest: (manifest.created_at, manifest.version),
         )
 
-    def names(self, project_key: str) -> list[str]:
+    def version_names(self, project_key: str) -> list[str]:
         """What may be the project's versions, in the order of the alphabet: one that is half written stands here as well."""
         return self.store.folders(f"projects/{project_key}/versions/")
 
@@ -93,7 +93,7 @@ class Registry:
 
     def file(self, project_key: str, version: str, name: str) -> Path:
         """A local path to one of the version's files, its size and sha256 checked. Raises CorruptVersion."""
-        return self._checked(self.manifest(project_key, version), name)
+        return self._verified_path(self.manifest(project_key, version), name)
 
     def folder(self, project_key: str, version: str, prefix: str = "") -> Path:
         """A local folder with the version's files whose names begin with `prefix`, each checked."""
@@ -101,7 +101,7 @@ class Registry:
         names = [name for name in manifest.files if name.startswith(prefix)]
         if not names:
             raise CorruptVersion(f"Version {version} has no file that begins with {prefix!r}.")
-        paths = [self._checked(manifest, name) for name in names]
+        paths = [self._verified_path(manifest, name) for name in names]
         return paths[0].parents[names[0].count("/")]
 
     def publish(self, folder: Path, manifest: Manifest) -> Manifest:
@@ -109,7 +109,7 @@ class Registry:
 
         Raises StoreError; the version does not exist then, and what was copied is gone where the store still deletes.
         """
-        if not _PRINTABLE.match(manifest.version):
+        if not _VERSION_NAME.match(manifest.version):
             raise StoreError(
                 f"{manifest.version!r} cannot name a version: use letters, digits, '.', '_' and '-'."
             )
@@ -133,7 +133,7 @@ class Registry:
         Raises UnknownFormat where a newer release wrote it, StoreError where tables are there and none can be read.
         """
         keys = (_SERVING, *self._generations()[-3:])
-        known = [table for key in keys if (table := self._readable(Serving, key))]
+        known = [table for key in keys if (table := self._load_or_none(Serving, key))]
         if not known and any(self._exists(key) for key in keys):
             raise StoreError(
                 f"{self.store.url} holds no readable table of what is served ({', '.join(keys)}): bring one of these "
@@ -149,9 +149,9 @@ class Registry:
         for key in self._generations()[:-100]:
             self.store.delete(key)
 
-    def written(self) -> Serving | None:
+    def read_current_table(self) -> Serving | None:
         """What stands in serving.json now, late writes and all; None where it is missing or broken."""
-        return self._readable(Serving, _SERVING)
+        return self._load_or_none(Serving, _SERVING)
 
     def last_term(self) -> int:
         """The greatest term that any table was written in, readable or not; 0 before the first."""
@@ -168,7 +168,7 @@ class Registry:
             return False
         return True
 
-    def _readable(self, kind: type[_Document], key: str) -> _Document | None:
+    def _load_or_none(self, kind: type[_Document], key: str) -> _Document | None:
         """The document; None where there is none, or where it is broken and so must not stop the others."""
         try:
             data = self.store.read(key)
@@ -199,20 +199,20 @@ class Registry:
         self.store.write(key, documents.dump(complete))
         return complete
 
-    def _checked(self, manifest: Manifest, name: str) -> Path:
+    def _verified_path(self, manifest: Manifest, name: str) -> Path:
         entry = manifest.files.get(name)
         if entry is None:
             raise CorruptVersion(f"Version {manifest.version} has no file {name!r}: train again.")
         key = _key(manifest.project_key, manifest.version, name)
         try:
             path = self.store.local(key)
-            if not _matches(path, entry) and self.store.forget(key):
+            if not _is_intact(path, entry) and self.store.forget(key):
                 path = self.store.local(key)  # the copy here may have been at fault, and not the bucket
         except NotFound as error:
             raise CorruptVersion(
                 f"Version {manifest.version} has lost its file {name!r}: train again."
             ) from error
-        if not _matches(path, entry):
+        if not _is_intact(path, entry):
             self.store.forget(key)
             raise CorruptVersion(
                 f"File {name!r} of version {manifest.version} differs from its manifest: roll back or train again."
@@ -220,7 +220,7 @@ class Registry:
         return path
 
 
-def doomed_versions(
+def expired_versions(
     manifests: Iterable[Manifest], kept: frozenset[str], keep_versions: int, keep_days: float, now: float
 ) -> list[str]:
     """Which of a project's versions may go: beyond the newest `keep_versions`, older than `keep_days`, not in `kept`."""
@@ -236,7 +236,7 @@ def _key(project_key: str, version: str, name: str) -> str:
     return f"projects/{project_key}/versions/{version}/{name}"
 
 
-def _matches(path: Path, entry: FileEntry) -> bool:
+def _is_intact(path: Path, entry: FileEntry) -> bool:
     return path.stat().st_size == entry.size and _sha256(path) == entry.sha256
 
 

@@ -36,7 +36,7 @@ class Runs:
     def next_name(self, project_id: int) -> str:
         """A name that no run of the project has had."""
         names = self.names(project_id)
-        return f"{project_id}-{number_of(names[-1]) + 1 if names else 1}"
+        return f"{project_id}-{run_number(names[-1]) + 1 if names else 1}"
 
     def request(self, run: str) -> RunRequest | None:
         """What was asked of the run."""
@@ -84,14 +84,14 @@ class Runs:
             return None
 
 
-def number_of(run: str) -> int:
+def run_number(run: str) -> int:
     """The n of `<project>-<n>`."""
     return int(run.rpartition("-")[2])
 
 
 def version_name(project: Project, model_name: str | None, run: str, letter: str = "") -> str:
     """`<stem>-<n><letter>`, n the run's number."""
-    return f"{version_stem(project, model_name)}-{number_of(run)}{letter}"
+    return f"{version_stem(project, model_name)}-{run_number(run)}{letter}"
 
 
 def version_stem(project: Project, model_name: str | None) -> str:

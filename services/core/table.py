@@ -13,7 +13,7 @@ from services.core.domain import Serving
 from services.core.errors import NotFound
 from services.core.store import ObjectStore
 
-KEY = "serving.json"
+SERVING_KEY = "serving.json"
 
 
 @dataclass(slots=True)
@@ -27,12 +27,12 @@ class ServingTable:
     def read(self) -> Serving:
         """The newest table that was seen. Raises StoreError; `last` stays what it was."""
         try:
-            found = self.store.read_changed(KEY, self._mark)
+            found = self.store.read_changed(SERVING_KEY, self._mark)
         except NotFound:
             return self.last
         if found is not None:
             data, mark = found
-            table = documents.load(Serving, data, KEY)
+            table = documents.load(Serving, data, SERVING_KEY)
             self._mark = mark
             if (table.term, table.generation) >= (self.last.term, self.last.generation):
                 self.last = table

@@ -232,7 +232,7 @@ def test_a_late_write_of_an_older_term_is_mended_and_passed_over(pair: ReplicaPa
     pair.first.tick()
     assert pair.first.served_version == "support-1"
     pair.advance(4.0)
-    written = pair.world.registry.written()
+    written = pair.world.registry.read_current_table()
     assert written
     assert written.term == before.term + 1
     assert written.projects[key].current == "support-1"
@@ -241,7 +241,7 @@ def test_a_late_write_of_an_older_term_is_mended_and_passed_over(pair: ReplicaPa
 def test_a_broken_table_is_written_again(pair: ReplicaPair) -> None:
     pair.world.store.data["serving.json"] = b"{"
     pair.advance(4.0)
-    written = pair.world.registry.written()
+    written = pair.world.registry.read_current_table()
     assert written
     assert written == pair.world.registry.serving()
 

@@ -43,7 +43,7 @@ def _without_controls(found: Any) -> Any:
     ids=lambda document: type(document).__name__,
 )  # fmt: skip
 def test_documents_that_name_no_control_are_read(document: Any) -> None:
-    before = json.dumps(_without_controls(documents.plain(document))).encode()
+    before = json.dumps(_without_controls(documents.to_plain(document))).encode()
     assert b"control" not in before
     assert b"asked_by" not in before
     assert documents.load(type(document), before, "key") == document

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from services.core.domain import Manifest, Project, Served, Serving
 from services.core.errors import CorruptVersion, NotFound, StoreError, UnknownFormat
-from services.core.registry import Registry, doomed_versions
+from services.core.registry import Registry, expired_versions
 from services.core.store.files import FileStore
 from tests.support.manifests import build_manifest
 
@@ -127,13 +127,13 @@ def test_the_greatest_table_wins_over_a_late_write(registry: Registry) -> None:
 
 
 def test_what_stands_in_the_table_now_may_be_a_late_write(registry: Registry) -> None:
-    assert registry.written() is None
+    assert registry.read_current_table() is None
     registry.write_serving(Serving(term=2, generation=7))
     late = Serving(term=1, generation=9)
     registry.write_serving(late)
-    assert registry.written() == late
+    assert registry.read_current_table() == late
     registry.store.write("serving.json", b"{")
-    assert registry.written() is None
+    assert registry.read_current_table() is None
 
 
 def test_the_last_term_counts_a_table_that_nobody_can_read(registry: Registry) -> None:
@@ -202,7 +202,7 @@ def test_retention_keeps_the_newest_the_young_and_the_served(
 ) -> None:
     manifests = _manifests(ages, 1e9)
     kept = frozenset(f"v-{number}" for number in served)
-    doomed = set(doomed_versions(manifests, kept, keep, 30, 1e9))
+    doomed = set(expired_versions(manifests, kept, keep, 30, 1e9))
     survivors = [found for found in manifests if found.version not in doomed]
     assert not doomed & kept
     assert len(survivors) >= min(keep, len(manifests))

@@ -8,7 +8,7 @@ import pytest
 
 from services.core.domain import Launch, Parameters, Project, RunRequest, RunState, RunStatus, Snapshot
 from services.core.errors import StoreUnreachable
-from services.core.runs import Runs, number_of, version_name
+from services.core.runs import Runs, run_number, version_name
 from services.core.store.files import FileStore
 from tests.support.store import MemoryStore
 
@@ -88,7 +88,7 @@ def test_versions_are_named_after_the_project_or_the_setting(
 ) -> None:
     project = Project("5-1", 5, title, "", "", "")
     assert version_name(project, name, "5-7", letter) == expected
-    assert number_of("5-7") == 7
+    assert run_number("5-7") == 7
 
 
 def test_a_status_of_an_older_release_says_nothing_of_memory_and_gpu(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ class Catalogue:
 
     def manifests(self, project_keys: Iterable[str]) -> list[Manifest]:
         """The versions of these projects that there are now. Raises StoreError."""
-        named = ((key, name) for key in project_keys for name in self._registry.names(key))
+        named = ((key, name) for key in project_keys for name in self._registry.version_names(key))
         found = [manifest for key, name in named if (manifest := self.manifest(key, name))]
         return sorted(found, key=lambda manifest: (manifest.created_at, manifest.version), reverse=True)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from services.adapter.board import ProjectView, as_told
-from services.core.documents import plain
+from services.core.documents import to_plain
 from services.core.domain import Estimate, Manifest, RunStatus, Served
 from services.core.truncation import sentence as truncation_in_words
 from services.core.uncounted import sentence
@@ -19,7 +19,7 @@ _FEW: Final = 20
 
 def project_summary(view: ProjectView, now: float, refused: Sequence[str] = ()) -> dict[str, Any]:
     """A project's state as it is told now; `refused` says what of /setup's extra_params was not taken."""
-    found: dict[str, Any] = plain(replace(view, served=as_told(view.served, now)))
+    found: dict[str, Any] = to_plain(replace(view, served=as_told(view.served, now)))
     project = found.pop("project")
     del project["format"]
     return {
@@ -42,9 +42,9 @@ def version_summary(manifest: Manifest, served: Served) -> dict[str, Any]:
         "run": manifest.lineage.run,
         "base_model": manifest.lineage.base_model,
         "engine": manifest.artefact.engine,
-        "estimate": plain(manifest.estimate),
+        "estimate": to_plain(manifest.estimate),
         "right": right(manifest.estimate),
-        "gate": plain(manifest.gate),
+        "gate": to_plain(manifest.gate),
         "reasons": list(manifest.gate.reasons),
         "truncation_in_words": truncation_in_words(manifest.truncation),
         "served": is_served,
@@ -56,7 +56,7 @@ def version_summary(manifest: Manifest, served: Served) -> dict[str, Any]:
 
 def run_summary(status: RunStatus, log: str, waiting: str = "") -> dict[str, Any]:
     """A run, what it last said, why no process works on it yet, and the end of its log."""
-    return {**plain(status), "waiting": waiting, "log": log.splitlines()[-LOG_LINES:]}
+    return {**to_plain(status), "waiting": waiting, "log": log.splitlines()[-LOG_LINES:]}
 
 
 def right(estimate: Estimate) -> str:

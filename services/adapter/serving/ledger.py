@@ -89,7 +89,7 @@ class Ledger:
         self._trouble = trouble
 
     def _mend(self) -> None:
-        own, seen = self.table(), self.registry.written()
+        own, seen = self.table(), self.registry.read_current_table()
         if seen is None or (seen.term, seen.generation) != (own.term, own.generation):
             if seen and seen.term > own.term:
                 raise Overtaken(f"Another adapter leads in term {seen.term}, and this one led in {own.term}.")

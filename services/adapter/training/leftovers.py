@@ -13,8 +13,8 @@ from typing import Final
 from services.adapter.training.history import Record
 from services.core.domain import Project, Served
 from services.core.errors import StoreError
-from services.core.registry import Registry, doomed_versions
-from services.core.runs import Runs, number_of
+from services.core.registry import Registry, expired_versions
+from services.core.runs import Runs, run_number
 from services.core.settings import StorageSettings
 from services.core.store import Entry, ObjectStore
 
@@ -102,7 +102,7 @@ def _versions(
     for entry in entries:
         by_version.setdefault(entry.key.split("/")[3], []).append(entry)
     kept = frozenset(name for name in (served.current, served.previous, served.target) if name)
-    doomed = doomed_versions(registry.manifests(key), kept, settings.keep_versions, settings.keep_days, now)
+    doomed = expired_versions(registry.manifests(key), kept, settings.keep_versions, settings.keep_days, now)
     gone = [
         _leftover(
             f"version {name}",
@@ -152,7 +152,7 @@ def _records(runs: Runs) -> dict[str, list[Record]]:
             continue
         if record:
             found.setdefault(record.request.project_key, []).append(record)
-    return {key: sorted(records, key=lambda record: number_of(record.run)) for key, records in found.items()}
+    return {key: sorted(records, key=lambda record: run_number(record.run)) for key, records in found.items()}
 
 
 def _counted_from(runs: Runs, ended: Sequence[Record]) -> str:

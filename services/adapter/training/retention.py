@@ -12,7 +12,7 @@ import structlog
 from services.adapter.training.history import History, Record
 from services.core.domain import Project, Served
 from services.core.errors import StoreError
-from services.core.registry import Registry, doomed_versions
+from services.core.registry import Registry, expired_versions
 from services.core.settings import StorageSettings
 
 log = structlog.get_logger()
@@ -35,7 +35,7 @@ class Retention:
     def _sweep_versions(self, project: Project, served: Served, now: float) -> None:
         manifests = self.registry.manifests(project.key)
         kept = frozenset(name for name in (served.current, served.previous, served.target) if name)
-        for version in doomed_versions(
+        for version in expired_versions(
             manifests, kept, self.settings.keep_versions, self.settings.keep_days, now
         ):
             self.registry.delete(project.key, version)

@@ -159,7 +159,7 @@ def switched(control: str | None, baseline: Snapshot | None) -> str:
 
 def fingerprint(tasks: Mapping[str, str], label_config_hash: str, parameters: Parameters) -> str:
     """Sixteen hex digits of all that a run is made from; what its versions are called makes no other model."""
-    nameless = documents.plain(replace(parameters, model_name=None))
+    nameless = documents.to_plain(replace(parameters, model_name=None))
     parts = [sorted(tasks.items()), label_config_hash, nameless]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -56,7 +56,7 @@ def build_report(
         "reliability": _reliability(probabilities, targets),
         "wrong": _wrong(dataset, rows, probabilities),
         "dropped": dataset.dropped,
-        "not_counted": [documents.plain(row) for row in dataset.not_counted],
+        "not_counted": [documents.to_plain(row) for row in dataset.not_counted],
         "third_opinion": list(dataset.third_opinion),
     }
 
@@ -82,7 +82,7 @@ def _tasks(dataset: Dataset, changes: Sequence[Change]) -> list[dict[str, object
 
 
 def _estimate(estimate: Estimate) -> dict[str, object]:
-    found: dict[str, object] = documents.plain(estimate)
+    found: dict[str, object] = documents.to_plain(estimate)
     judged = estimate.judged_without_near_duplicates
     without = share_in_words(estimate.right_without_near_duplicates, judged)
     return {**found, "in_words": accuracy_in_words(estimate), "without_near_duplicates_in_words": without}

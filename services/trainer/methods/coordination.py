@@ -36,7 +36,7 @@ class Agreed:
 def fingerprint_of(method: Method, origin: RunInputs, run: Run) -> str:
     """Changes with all that the weights of a method depend on."""
     dataset = origin.dataset
-    parameters = documents.plain(replace(run.request.parameters, model_name=None))
+    parameters = documents.to_plain(replace(run.request.parameters, model_name=None))
     examples = [(example.key, example.label) for example in dataset.examples]
     everything = [method, origin.base.digest, parameters, dataset.labels, examples]
     return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()

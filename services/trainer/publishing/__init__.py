@@ -220,7 +220,7 @@ def _report(
     report = build_report(origin.dataset, candidate.rows, answers, candidate.estimate, candidate.temperature)
     return {
         **report,
-        "truncation": documents.plain(manifest.truncation) if manifest.truncation else None,
+        "truncation": documents.to_plain(manifest.truncation) if manifest.truncation else None,
         "truncation_in_words": truncation_in_words(manifest.truncation),
         "changed": changed_texts(origin.dataset, manifest.gate.compared_with, pairs),
     }
