@@ -97,14 +97,14 @@ def cluster(settings: Settings) -> Parts:
     from services.cluster.lease import Lease
     from services.cluster.rollout import ClusterRollout
     from services.cluster.template import load_template
-    from services.core.store import open_store, why_unreachable
+    from services.core.store import open_store, unavailable_reason
 
     known, pod = settings.cluster, settings.cluster.pod_name or socket.gethostname()
     template = load_template(known.job_template)
     if not settings.storage.store:
         raise BadConfig("FITLOOP_STORE is not set: name the bucket, as s3://bucket/prefix/.")
     store = open_store(settings.storage.store, settings.s3, settings.storage)
-    if why := why_unreachable(store, write=True):
+    if why := unavailable_reason(store, write=True):
         log.warning("the bucket does not answer: this adapter is not ready until it does", reason=why)
     kube, bell = connect(known.namespace), threading.Event()
     _try_out(kube, template, known.release, store.url)

@@ -19,7 +19,7 @@ from services.core.logs import adopt, catch_all, configure
 from services.core.metrics import Component, built
 from services.core.registry import Registry
 from services.core.settings import ClusterSettings, Settings
-from services.core.store import ObjectStore, open_store, why_unreachable
+from services.core.store import ObjectStore, open_store, unavailable_reason
 from services.core.table import ServingTable
 from services.core.tokens import TokenDoor
 from services.engine.inference import LocalInference
@@ -91,6 +91,6 @@ def _open(settings: Settings) -> ObjectStore:
     if not settings.storage.store:
         raise BadConfig("FITLOOP_STORE is not set: name the bucket, as s3://bucket/prefix/.")
     store = open_store(settings.storage.store, settings.s3, settings.storage)
-    if why := why_unreachable(store, write=False):  # the keeper tries on
+    if why := unavailable_reason(store, write=False):  # the keeper tries on
         log.warning("the bucket does not answer: this predictor is not ready until it does", reason=why)
     return store

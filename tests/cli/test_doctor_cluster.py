@@ -44,7 +44,7 @@ from services.core.errors import FitloopError, StoreRefused
 from services.core.registry import Registry
 from services.core.settings import ClusterSettings, S3Settings, Settings, StorageSettings
 from services.core.store.files import FileStore
-from services.core.store.s3.lifecycle import _expiry, expiries, reaches
+from services.core.store.s3.lifecycle import _expiry, expiration_rules, prefixes_overlap
 from tests.cluster.samples import MANIFEST, job, pod, stamp
 from tests.support.buckets import (
     ENDPOINT,
@@ -309,9 +309,9 @@ class TestStorage:
         assert at("http://10.0.0.1:9000", "k") is None
 
     def test_which_lifecycle_rules_apply_to_versions(self) -> None:
-        assert reaches("", "loop/")
-        assert reaches("loop/projects/", "loop/")
-        assert not reaches("tmp/", "loop/")
+        assert prefixes_overlap("", "loop/")
+        assert prefixes_overlap("loop/projects/", "loop/")
+        assert not prefixes_overlap("tmp/", "loop/")
 
         def rule(status: str = ENABLED, tag: Tag | None = None, **action: Any) -> Rule:
             return Rule(
@@ -365,7 +365,7 @@ class TestStorage:
         )
         with temporary_bucket() as name:
             store = build_s3_store(f"s3://{name}/loop/", tmp_path)
-            assert expiries(store) == []
+            assert expiration_rules(store) == []
             eats = Rule(
                 status=ENABLED, rule_filter=Filter(prefix=""), rule_id="tidy", expiration=Expiration(days=7)
             )

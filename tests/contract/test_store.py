@@ -20,7 +20,7 @@ from services.core.inbox import Inbox
 from services.core.registry import Registry
 from services.core.runs import Runs
 from services.core.store import ObjectStore, check_store, open_store
-from services.core.store.counting import bare
+from services.core.store.counting import unwrap
 from services.core.store.files import FileStore
 from tests.support.buckets import build_s3_store, needs_s3, temporary_bucket
 from tests.support.manifests import build_manifest
@@ -317,7 +317,7 @@ class TestFileStore(StoreContract):
             self.store.folders("runs/")
 
     def test_a_sweep_removes_what_killed_writes_left_and_nothing_that_is_written_now(self) -> None:
-        folder = bare(self.store)
+        folder = unwrap(self.store)
         assert isinstance(folder, FileStore)
         assert folder.sweep(0.0) == 0
         self.store.write("versions/v-1/weights", b"x")
@@ -334,7 +334,7 @@ class TestFileStore(StoreContract):
         assert list(self.store.keys()) == ["versions/v-1/weights"]
 
     def test_the_url_names_the_folder(self) -> None:
-        folder = bare(self.store)
+        folder = unwrap(self.store)
         assert isinstance(folder, FileStore)
         assert folder.root == self.root
         assert "%20" in self.store.url
@@ -389,7 +389,7 @@ class TestS3Store(StoreContract):
     def test_what_consoles_make_for_a_folder_is_no_object(self) -> None:
         self.store.write("runs/2-1/a", b"x")
         for name in ("runs/", "runs/3-1/", "runs/2-1/"):
-            self.s3._clients.quick._put_object(self.s3.bucket, self.s3.prefix + name, b"")
+            self.s3._clients.documents._put_object(self.s3.bucket, self.s3.prefix + name, b"")
         assert list(self.store.keys()) == ["runs/2-1/a"]
 
     def test_more_objects_than_a_page_are_listed(self) -> None:
@@ -409,7 +409,7 @@ class TestS3Store(StoreContract):
         assert len(asked) == 2
 
     def requests(self) -> list[str]:
-        client: Any = self.s3._clients.quick
+        client: Any = self.s3._clients.documents
         asked: list[str] = []
         self.store.folders("warm/")  # asks for the region, once
         send = client._http.urlopen

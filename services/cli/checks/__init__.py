@@ -25,7 +25,7 @@ from services.core.errors import FitloopError
 from services.core.labelstudio import LabelStudio
 from services.core.settings import Settings
 from services.core.store import ObjectStore, open_store
-from services.core.store.counting import bare
+from services.core.store.counting import unwrap
 
 if TYPE_CHECKING:  # `fitloop local` works without the Kubernetes client
     from services.cluster.inspect import Inspector
@@ -70,7 +70,7 @@ class Context:
         """Open the configured store. Raises BadConfig."""
         storage = self.settings.storage
         folder = storage.model_dir.expanduser().resolve()
-        return bare(open_store(storage.store or folder.as_uri(), self.settings.s3, storage))
+        return unwrap(open_store(storage.store or folder.as_uri(), self.settings.s3, storage))
 
     @property
     def kubernetes(self) -> Inspector:

@@ -74,10 +74,10 @@ def rules(context: Context) -> Finding:
     if isinstance(context.store, FileStore):
         return skipped("A folder has no lifecycle rules.")
     from services.core.store.s3 import S3Store
-    from services.core.store.s3.lifecycle import expiries
+    from services.core.store.s3.lifecycle import expiration_rules
 
     assert isinstance(context.store, S3Store)  # noqa: S101  # for the type checker: there are two kinds of store
-    found = expiries(context.store)
+    found = expiration_rules(context.store)
     if found is None:
         return skipped(
             "Not checked: the key may not read the bucket's lifecycle rules.",

@@ -122,7 +122,7 @@ def check_store(store: ObjectStore, *, write: bool) -> None:
         raise BadConfig(str(error)) from error
 
 
-def why_unreachable(store: ObjectStore, *, write: bool) -> str:
+def unavailable_reason(store: ObjectStore, *, write: bool) -> str:
     """As `check_store`, for a process that can wait: the sentence where the store does not answer, else "". Raises BadConfig."""
     try:
         check_store(store, write=write)

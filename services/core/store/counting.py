@@ -73,7 +73,7 @@ class CountingStore:
         _counted(StoreOperation.DELETE, lambda: self.store.delete(key))
 
 
-def bare(store: ObjectStore) -> ObjectStore:
+def unwrap(store: ObjectStore) -> ObjectStore:
     """The store that a counting one stands before; any other as it is."""
     return store.store if isinstance(store, CountingStore) else store
 

@@ -12,11 +12,11 @@ from typing import IO
 
 from services.core.errors import NotFound, StoreError
 from services.core.store import Entry
-from services.core.store.keys import PARTIAL, checked, checked_prefix
-from services.core.store.limits import most_of, too_large
+from services.core.store.keys import PARTIAL, check_key, check_prefix
+from services.core.store.limits import max_bytes, object_too_large
 
-_QUIET_SECONDS = 60.0
-_TRIES = 5
+_SWEEP_AGE_SECONDS = 60.0
+_MKDIR_ATTEMPTS = 5
 """To make a folder that others remove."""
 
 
@@ -30,7 +30,7 @@ class FileStore:
 
     def read(self, key: str) -> bytes:
         """The object's bytes. Raises NotFound."""
-        most = most_of(key)
+        most = max_bytes(key)
         try:
             with self._path(key).open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
@@ -40,19 +40,19 @@ class FileStore:
         except OSError as error:
             raise StoreError(f"{key!r} cannot be read from {self.url}: {error.strerror or error}.") from error
         if max(size, len(data)) > most:
-            raise too_large(key, self.url, max(size, len(data)))
+            raise object_too_large(key, self.url, max(size, len(data)))
         return data
 
     def read_changed(self, key: str, mark: str = "") -> tuple[bytes, str] | None:
         """The object's bytes and a mark of this state of it; None while it is as `mark` says. Raises NotFound."""
-        with self._wrapped(key, "read from"):
+        with self._translate_errors(key, "read from"):
             found = self._path(key).stat()
         now = f"{found.st_ino}-{found.st_mtime_ns}-{found.st_size}"  # a write is a new file that is moved in
         return None if now == mark else (self.read(key), now)
 
     def write(self, key: str, data: bytes) -> None:
         """Put the object in one step."""
-        self._place(key, lambda file: file.write(data))
+        self._write_atomically(key, lambda file: file.write(data))
 
     def upload(self, source: Path, key: str) -> None:
         """Put a local file in one step, however large."""
@@ -61,12 +61,12 @@ class FileStore:
             with source.open("rb") as original:
                 shutil.copyfileobj(original, file, 1 << 20)
 
-        self._place(key, copy)
+        self._write_atomically(key, copy)
 
     def local(self, key: str) -> Path:
         """The object's own path. Raises NotFound."""
         path = self._path(key)
-        with self._wrapped(key, "read from"):
+        with self._translate_errors(key, "read from"):
             is_there = path.is_file()
         if not is_there:
             raise NotFound(f"{self.url} holds no {key!r}.")
@@ -90,16 +90,16 @@ class FileStore:
         """Every key that begins with `prefix`, in order."""
         found = (
             path.relative_to(self.root).as_posix()
-            for path in self._walk(checked_prefix(prefix))
+            for path in self._walk(check_prefix(prefix))
             if not path.name.startswith(PARTIAL)
         )
         return iter(sorted(key for key in found if key.startswith(prefix)))
 
     def folders(self, prefix: str) -> list[str]:
         """The names right below `prefix` that hold objects, in order."""
-        checked_prefix(prefix)
+        check_prefix(prefix)
         try:
-            with self._wrapped(prefix, "listed in"), os.scandir(self.root / prefix) as entries:
+            with self._translate_errors(prefix, "listed in"), os.scandir(self.root / prefix) as entries:
                 names = [entry.name for entry in entries if entry.is_dir()]
         except NotFound:
             return []
@@ -111,7 +111,7 @@ class FileStore:
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
             self._remove_empty(path.parent)
-        with self._wrapped(key, "deleted from"):
+        with self._translate_errors(key, "deleted from"):
             is_there = path.exists()
         if is_there:
             raise StoreError(f"{key!r} cannot be deleted from {self.url}: check the folder's rights.")
@@ -125,7 +125,7 @@ class FileStore:
         swept = 0
         for path in old:
             with contextlib.suppress(OSError):
-                if now - path.stat().st_mtime > _QUIET_SECONDS:
+                if now - path.stat().st_mtime > _SWEEP_AGE_SECONDS:
                     path.unlink()
                     swept += 1
                     self._remove_empty(path.parent)
@@ -151,7 +151,7 @@ class FileStore:
             yield from (Path(folder) / name for name in names)
 
     @contextlib.contextmanager
-    def _wrapped(self, key: str, verb: str) -> Iterator[None]:
+    def _translate_errors(self, key: str, verb: str) -> Iterator[None]:
         try:
             yield
         except (FileNotFoundError, NotADirectoryError) as error:
@@ -160,9 +160,9 @@ class FileStore:
             raise StoreError(f"{key!r} cannot be {verb} {self.url}: {error.strerror or error}.") from error
 
     def _path(self, key: str) -> Path:
-        return self.root / checked(key)
+        return self.root / check_key(key)
 
-    def _place(self, key: str, fill: Callable[[IO[bytes]], object]) -> None:
+    def _write_atomically(self, key: str, fill: Callable[[IO[bytes]], object]) -> None:
         path = self._path(key)
         partial: str | None = None
         try:
@@ -186,7 +186,7 @@ def _open_beside(path: Path) -> tuple[int, str]:
 
     FileExistsError as well: the folder was there when it was to be made, and gone when it was looked at.
     """
-    for _ in range(_TRIES):
+    for _ in range(_MKDIR_ATTEMPTS):
         with contextlib.suppress(FileNotFoundError, FileExistsError):
             path.parent.mkdir(parents=True, exist_ok=True)
             return tempfile.mkstemp(prefix=PARTIAL, dir=path.parent)

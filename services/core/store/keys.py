@@ -7,23 +7,23 @@ from typing import Final
 
 from services.core.errors import StoreError
 
-LONGEST: Final = 900
+MAX_KEY_BYTES: Final = 900
 """Bytes of a key: S3 takes 1,024, the store's prefix among them."""
-_LONGEST_PART: Final = 200
+_MAX_PART_BYTES: Final = 200
 """Bytes between two slashes: a file's name takes 255, and one that is being written has more."""
-_NO_PART: Final = frozenset({"", ".", ".."})
+_RESERVED: Final = frozenset({"", ".", ".."})
 PARTIAL: Final = ".partial-"
 """Begins the name of a file that is still being written; such names are never listed."""
 
 
-def checked(key: str) -> str:
+def check_key(key: str) -> str:
     """The key. Raises StoreError where it is none."""
     if problem := _problem(key, key.split("/")):
         raise StoreError(f"{key[:80]!r} is not a key: {problem}.")
     return key
 
 
-def checked_prefix(prefix: str) -> str:
+def check_prefix(prefix: str) -> str:
     """The beginning of keys, "" among them. Raises StoreError where no key begins with it."""
     *parts, _ = prefix.split("/")
     if problem := _problem(prefix, parts):
@@ -32,13 +32,13 @@ def checked_prefix(prefix: str) -> str:
 
 
 def _problem(text: str, parts: list[str]) -> str:
-    if any(part in _NO_PART for part in parts):
+    if any(part in _RESERVED for part in parts):
         return "keys are relative, and no part between two '/' is empty, '.' or '..'"
     if any(part.startswith(PARTIAL) for part in parts):
         return f"no part may begin with {PARTIAL!r}, as files do that are still being written"
     if any(unicodedata.category(one) in {"Cc", "Cs"} for one in text) or "\\" in text:
         return "it holds a control character or a backslash"
     size = max(map(len, (part.encode() for part in parts)), default=0)
-    if len(text.encode()) > LONGEST or size > _LONGEST_PART:
-        return f"it is longer than {LONGEST} bytes, or a part of it than {_LONGEST_PART}"
+    if len(text.encode()) > MAX_KEY_BYTES or size > _MAX_PART_BYTES:
+        return f"it is longer than {MAX_KEY_BYTES} bytes, or a part of it than {_MAX_PART_BYTES}"
     return ""

@@ -11,7 +11,7 @@ from typing import Final
 from services.core.errors import ObjectTooLarge
 
 _MB: Final = 1 << 20
-_OTHERS: Final = 64 * _MB
+_DEFAULT: Final = 64 * _MB
 _LIMITS: Final = (
     (re.compile(r"^runs/[^/]+/(status|launch)\.json$"), 1 * _MB),
     (re.compile(r"^runs/[^/]+/log\.txt$"), 4 * _MB),
@@ -24,14 +24,14 @@ _LIMITS: Final = (
 )
 
 
-def most_of(key: str) -> int:
+def max_bytes(key: str) -> int:
     """Bytes of the object that are read at most."""
-    return next((most for pattern, most in _LIMITS if pattern.match(key)), _OTHERS)
+    return next((most for pattern, most in _LIMITS if pattern.match(key)), _DEFAULT)
 
 
-def too_large(key: str, url: str, size: int) -> ObjectTooLarge:
+def object_too_large(key: str, url: str, size: int) -> ObjectTooLarge:
     """The error that names object, size and limit."""
     return ObjectTooLarge(
-        f"{key!r} in {url} has {size / _MB:.1f} MB, and no more than {most_of(key) // _MB} MB of such an object are read: "
+        f"{key!r} in {url} has {size / _MB:.1f} MB, and no more than {max_bytes(key) // _MB} MB of such an object are read: "
         "delete it, or put back what was there."
     )

@@ -21,7 +21,7 @@ def filled(size: int, mark: str = "e1") -> object:
 
 
 def put(cache: Cache, key: str, size: int = 10, age: float = 0.0) -> Path:
-    path = cache.place(key, filled(size))  # type: ignore[arg-type]
+    path = cache.store(key, filled(size))  # type: ignore[arg-type]
     for mark in (path.parents[len(Path(key).parts)] / "marks").rglob(Path(key).name):
         os.utime(mark, (time.time() - age, time.time() - age))
     return path
@@ -60,7 +60,7 @@ def test_a_copy_that_failed_leaves_the_one_before(tmp_path: Path) -> None:
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space"):
-        cache.place("k", broken)
+        cache.store("k", broken)
     assert path.read_bytes() == b"x" * 10
     assert cache.mark("k") == "e1"
 

@@ -9,7 +9,7 @@ import pytest
 
 from services.core.errors import NotFound, StoreError, StoreRefused, StoreUnreachable
 from services.core.store import ObjectStore
-from services.core.store.counting import CountingStore, bare
+from services.core.store.counting import CountingStore, unwrap
 from services.core.store.files import FileStore
 from tests.support.app import metric_value
 
@@ -56,7 +56,7 @@ def test_an_upload_is_a_write_and_what_is_kept_is_no_request(store: CountingStor
     store.upload(source, "a")
     assert counted("write") == before + 1
     assert store.forget("a") is False
-    assert store.url == bare(store).url
+    assert store.url == unwrap(store).url
 
 
 class Broken(FileStore):

@@ -22,11 +22,11 @@ from urllib3.exceptions import HTTPError, IncompleteRead, MaxRetryError, ReadTim
 from services.core.errors import BadConfig
 from services.core.settings import S3Settings, StorageSettings
 from services.core.store import Entry, check_store
-from services.core.store.keys import checked, checked_prefix
-from services.core.store.limits import most_of, too_large
+from services.core.store.keys import check_key, check_prefix
+from services.core.store.limits import max_bytes, object_too_large
 from services.core.store.s3.cache import Cache
 from services.core.store.s3.client import connect
-from services.core.store.s3.errors import FAILURES, Place, status_of
+from services.core.store.s3.errors import FAILURES, S3Errors, status_of
 
 if TYPE_CHECKING:
     from minio import Minio
@@ -36,8 +36,8 @@ _PART_BYTES = 16 << 20
 """A larger file goes up in parts of this size, three at a time in memory."""
 _PARTS_AT_ONCE = 2
 _CHUNK = 1 << 20
-_CHANGE_TRIES = 3
-_READ_TRIES = 3
+_CHANGE_ATTEMPTS = 3
+_READ_ATTEMPTS = 3
 """For an answer that broke off in its body."""
 
 
@@ -46,9 +46,9 @@ class S3Store:
 
     def __init__(self, url: str, settings: S3Settings, storage: StorageSettings) -> None:
         """`url` is s3://bucket/prefix/. Nobody is spoken to yet. Raises BadConfig."""
-        self.bucket, self.prefix = _parts(url)
+        self.bucket, self.prefix = _parse_url(url)
         self.url = f"s3://{self.bucket}/{self.prefix}".rstrip("/")
-        self._place = Place(self.url, self.bucket, settings)
+        self._errors = S3Errors(self.url, self.bucket, settings)
         self._clients = connect(settings)
         self._cache = Cache(storage.cache_dir, f"{settings.endpoint} {self.url}", storage.cache_mb)
         self._seconds = settings.write_seconds
@@ -60,18 +60,18 @@ class S3Store:
     def read(self, key: str) -> bytes:
         """The object's bytes. Raises NotFound."""
         buffer = io.BytesIO()
-        self._get(self._clients.quick, key, "", buffer, self._deadline, most_of(key))
+        self._get(self._clients.documents, key, "", buffer, self._deadline, max_bytes(key))
         return buffer.getvalue()
 
     def read_changed(self, key: str, mark: str = "") -> tuple[bytes, str] | None:
         """The object's bytes and its ETag; None while that is `mark`. Raises NotFound."""
         buffer = io.BytesIO()
-        now = self._get(self._clients.quick, key, mark, buffer, self._deadline, most_of(key))
+        now = self._get(self._clients.documents, key, mark, buffer, self._deadline, max_bytes(key))
         return None if now is None else (buffer.getvalue(), now)
 
     def write(self, key: str, data: bytes) -> None:
         """Put the object in one step."""
-        put, size = self._clients.quick.put_object, len(data)
+        put, size = self._clients.documents.put_object, len(data)
         part = max(_PART_BYTES, size)  # one part, so one request
         self._change(
             key, "written to", lambda name: put(self.bucket, name, io.BytesIO(data), size, part_size=part)
@@ -94,7 +94,7 @@ class S3Store:
         try:
             return self._copy(key)
         except OSError as error:
-            raise self._place.error(error, key, "copied from") from error
+            raise self._errors.translate(error, key, "copied from") from error
 
     def forget(self, key: str) -> bool:
         """Remove the copy."""
@@ -116,7 +116,7 @@ class S3Store:
 
     def delete(self, key: str) -> None:
         """Remove the object, and its copy here."""
-        remove = self._clients.quick.remove_object
+        remove = self._clients.documents.remove_object
         self._change(key, "deleted from", lambda name: remove(self.bucket, name))
         with contextlib.suppress(OSError):
             self._cache.forget(key)
@@ -125,12 +125,12 @@ class S3Store:
         name = self._name(key)
         try:
             for attempt in stamina.retry_context(
-                on=_is_denied, attempts=_CHANGE_TRIES, timeout=1.0, wait_initial=0.05, wait_jitter=0.05
+                on=_is_denied, attempts=_CHANGE_ATTEMPTS, timeout=1.0, wait_initial=0.05, wait_jitter=0.05
             ):
                 with attempt:
                     change(name)
         except FAILURES as error:
-            raise self._place.error(error, key, verb) from error
+            raise self._errors.translate(error, key, verb) from error
 
     @property
     def _deadline(self) -> float:
@@ -138,11 +138,11 @@ class S3Store:
         return time.monotonic() + self._seconds
 
     def _name(self, key: str) -> str:
-        return self.prefix + checked(key)
+        return self.prefix + check_key(key)
 
     def _list(self, prefix: str, *, recursive: bool) -> list[Entry]:
         """Sorted: all objects, or else what lies right below as folders. What consoles make for a folder is no object."""
-        start = self.prefix + checked_prefix(prefix)
+        start = self.prefix + check_prefix(prefix)
         try:
             found = [
                 Entry(
@@ -150,11 +150,11 @@ class S3Store:
                     one.size or 0,
                     one.last_modified.timestamp() if one.last_modified else 0.0,
                 )
-                for one in self._clients.quick.list_objects(self.bucket, start, recursive=recursive)
+                for one in self._clients.documents.list_objects(self.bucket, start, recursive=recursive)
                 if one.is_dir is not recursive and one.object_name != start
             ]
         except FAILURES as error:
-            raise self._place.error(error, prefix, "listed in") from error
+            raise self._errors.translate(error, prefix, "listed in") from error
         return sorted(found, key=lambda entry: entry.key)
 
     def _copy(self, key: str) -> Path:
@@ -165,7 +165,7 @@ class S3Store:
 
         if known and self._get(self._clients.transfers, key, known, None) is None:
             return self._cache.touch(key)
-        return self._cache.place(key, fill)
+        return self._cache.store(key, fill)
 
     def _get(
         self,
@@ -181,25 +181,25 @@ class S3Store:
         headers: dict[str, str | list[str] | tuple[str]] = {"If-None-Match": f'"{mark}"'} if mark else {}
         try:
             for attempt in stamina.retry_context(
-                on=_broke_off, attempts=_READ_TRIES, wait_initial=0.2, wait_jitter=0.1
+                on=_is_interrupted, attempts=_READ_ATTEMPTS, wait_initial=0.2, wait_jitter=0.1
             ):
                 with attempt:
                     response = client.get_object(self.bucket, name, request_headers=headers)
                     try:
-                        return _take(response, into, deadline, most)
+                        return _read_body(response, into, deadline, most)
                     finally:
                         response.close()
                         response.release_conn()
-        except _TooLargeError as error:
-            raise too_large(key, self.url, error.size) from error
+        except _BodyTooLarge as error:
+            raise object_too_large(key, self.url, error.size) from error
         except FAILURES as error:
             if mark and _is_unchanged(error):
                 return None
-            raise self._place.error(error, key, "read from") from error
+            raise self._errors.translate(error, key, "read from") from error
         raise AssertionError("stamina ends with the last error")  # pragma: no cover - it raises
 
 
-class _TooLargeError(Exception):
+class _BodyTooLarge(Exception):
     """The object has more bytes than are read."""
 
     def __init__(self, size: int) -> None:
@@ -207,7 +207,7 @@ class _TooLargeError(Exception):
         self.size = size
 
 
-def _take(response: BaseHTTPResponse, into: IO[bytes] | None, deadline: float, most: float) -> str:
+def _read_body(response: BaseHTTPResponse, into: IO[bytes] | None, deadline: float, most: float) -> str:
     """Write the whole body, or raise one of urllib3's errors or _TooLargeError; the ETag."""
     mark = response.headers.get("etag", "").strip('"')
     if into is None:
@@ -215,11 +215,11 @@ def _take(response: BaseHTTPResponse, into: IO[bytes] | None, deadline: float, m
     into.seek(0)
     into.truncate()
     if (size := int(response.headers.get("content-length", 0))) > most:
-        raise _TooLargeError(size)
+        raise _BodyTooLarge(size)
     while chunk := response.read1(_CHUNK):
         into.write(chunk)
         if into.tell() > most:
-            raise _TooLargeError(into.tell())
+            raise _BodyTooLarge(into.tell())
         if time.monotonic() > deadline:
             raise ReadTimeoutError(None, None, "the body came too slowly")  # type: ignore[arg-type]  # no pool here
     promised = int(response.headers.get("content-length", into.tell()))
@@ -228,7 +228,7 @@ def _take(response: BaseHTTPResponse, into: IO[bytes] | None, deadline: float, m
     return mark
 
 
-def _broke_off(error: Exception) -> bool:
+def _is_interrupted(error: Exception) -> bool:
     """In the body; requests themselves were tried again by urllib3."""
     return isinstance(error, HTTPError) and not isinstance(error, MaxRetryError | ReadTimeoutError)
 
@@ -243,7 +243,7 @@ def _is_unchanged(error: Exception) -> bool:
     return isinstance(error, ServerError | InvalidResponseError) and status_of(error) == 304
 
 
-def _parts(url: str) -> tuple[str, str]:
+def _parse_url(url: str) -> tuple[str, str]:
     """Bucket and prefix; the prefix is empty or ends in "/". Raises BadConfig."""
     parts = urlsplit(url)
     prefix = parts.path.strip("/")

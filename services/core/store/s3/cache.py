@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-_YOUNG_SECONDS = 600.0
+_RECENT_SECONDS = 600.0
 """What was asked for since may just be loaded, file by file."""
 
 
@@ -47,7 +47,7 @@ class Cache:
         os.utime(self._mark(key))
         return self.path(key)
 
-    def place(self, key: str, fill: Callable[[IO[bytes]], str]) -> Path:
+    def store(self, key: str, fill: Callable[[IO[bytes]], str]) -> Path:
         """Make the copy in one step; `fill` writes the bytes and says their mark."""
         path, mark = self.path(key), self._mark(key)
         for folder in (path.parent, mark.parent):
@@ -86,7 +86,7 @@ class Cache:
                 found.append((asked, size, mark, copy))
         excess = sum(size for _, size, _, _ in found) - self._limit
         for asked, size, mark, copy in sorted(found, key=lambda one: one[0]):
-            if now - asked > _YOUNG_SECONDS and (excess > 0 or copy is None):
+            if now - asked > _RECENT_SECONDS and (excess > 0 or copy is None):
                 mark.unlink(missing_ok=True)
                 if copy:
                     copy.unlink(missing_ok=True)

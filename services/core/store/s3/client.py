@@ -30,7 +30,7 @@ from services.core.tls import trusting
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
 
-_STANDSTILL_SECONDS = 60.0
+_STALL_SECONDS = 60.0
 """For a part of a large file: the storage writes it to its disks before it answers."""
 _BUSY = frozenset({429, 500, 502, 503, 504})
 _CONNECTIONS = 16
@@ -50,7 +50,7 @@ _NO_KEYS = (
 class Clients:
     """Both clients of one storage."""
 
-    quick: Minio
+    documents: Minio
     transfers: Minio
 
 
@@ -69,7 +69,7 @@ def connect(settings: S3Settings) -> Clients:
     )
     patient = _Pool(
         _retry(5, 2, 0.5, within=float("inf")),
-        timeout=Timeout(connect=seconds, read=_STANDSTILL_SECONDS),
+        timeout=Timeout(connect=seconds, read=_STALL_SECONDS),
         maxsize=_CONNECTIONS,
         ssl_context=context,
     )
@@ -104,7 +104,9 @@ class FolderProvider(Provider):
         data = self._folder / "..data"
         folder = data.resolve() if data.exists() else self._folder
         try:
-            key, secret = (_word(folder / name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"))
+            key, secret = (
+                _read_key(folder / name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+            )
         except (OSError, UnicodeDecodeError) as error:
             raise StoreRefused(
                 f"The keys of the object storage cannot be read from {self._folder} (FITLOOP_S3_CREDENTIALS_DIR): mount "
@@ -115,7 +117,7 @@ class FolderProvider(Provider):
                 f"A file with a key of the object storage is empty in {self._folder}: fill the Secret."
             )
         token = folder / "AWS_SESSION_TOKEN"
-        return Credentials(key, secret, _word(token) if token.is_file() else None)
+        return Credentials(key, secret, _read_key(token) if token.is_file() else None)
 
 
 class IdentityProvider(Provider):
@@ -153,16 +155,16 @@ class _Retry(Retry):
 
     def __init__(self, *, within: float, until: float = 0.0, **options: Any) -> None:
         """`until` by the monotonic clock; `options` are urllib3's."""
-        self.within, self.until = within, until
+        self.max_seconds, self.deadline = within, until
         super().__init__(**options)
 
     def new(self, **changes: Any) -> Self:
         """As the base class, which knows nothing of our fields."""
-        return super().new(**({"within": self.within, "until": self.until} | changes))
+        return super().new(**({"within": self.max_seconds, "until": self.deadline} | changes))
 
     def increment(self, *failure: Any, **details: Any) -> Self:
         """The retry that is left. Raises MaxRetryError where none is, or no time."""
-        left = self if time.monotonic() < self.until else self.new(total=0)
+        left = self if time.monotonic() < self.deadline else self.new(total=0)
         return Retry.increment(left, *failure, **details)
 
 
@@ -194,11 +196,11 @@ class _Pool(urllib3.PoolManager):
         self, method: str, url: str, redirect: bool = True, **options: Any
     ) -> BaseHTTPResponse:
         """As the base class."""
-        options.setdefault("retries", self._retry.new(until=time.monotonic() + self._retry.within))
+        options.setdefault("retries", self._retry.new(until=time.monotonic() + self._retry.max_seconds))
         return super().urlopen(method, url, redirect, **options)
 
 
-def _word(path: Path) -> str:
+def _read_key(path: Path) -> str:
     """The key in a file. Raises OSError, UnicodeDecodeError, and StoreRefused where it cannot be meant."""
     text = trimmed(path.read_text(encoding="utf-8"), Inside.TOKEN)
     if problem := problem_of(text, Inside.TOKEN):

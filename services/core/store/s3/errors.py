@@ -38,7 +38,7 @@ _DENIED = (
     "the access key lacks a right. Allow it s3:ListBucket on the bucket {bucket!r} and s3:GetObject below {url}/, "
     "s3:PutObject and s3:DeleteObject for who writes, and s3:GetBucketLocation unless FITLOOP_S3_REGION is set."
 )
-_WHY = {
+_REASONS = {
     "NoSuchBucket": _NO_BUCKET,
     "InvalidBucketName": _NO_BUCKET,
     "AccessDenied": _DENIED,
@@ -59,27 +59,27 @@ _WHY = {
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class S3Errors:
     """Where a store is, as sentences name it."""
 
     url: str
     bucket: str
     settings: S3Settings
 
-    def error(self, error: Exception, key: str, verb: str) -> StoreError:
+    def translate(self, error: Exception, key: str, verb: str) -> StoreError:
         """`error` of a request for `key`; `verb` as in "cannot be <read from> s3://…"."""
         failed = f"{key!r} cannot be {verb} {self.url}"
         match error:
             case StoreError():
                 found = error
             case S3Error():
-                found = self._refusal(error, key, failed)
+                found = self._from_s3(error, key, failed)
             case InvalidResponseError() | ServerError():
-                found = self._strange(error, failed)
+                found = self._from_response(error, failed)
             case http.HTTPError():
-                found = self._broken(error, failed)
+                found = self._from_transport(error, failed)
             case ParseError():
-                found = self._is_no_storage()
+                found = self._not_s3()
             case OSError():  # of a local file
                 found = StoreError(f"{failed}: {why(error)}.")
             case _:  # its text may be a whole header, signature and all
@@ -89,7 +89,7 @@ class Place:
                 )
         return found
 
-    def _refusal(self, error: S3Error, key: str, failed: str) -> StoreError:
+    def _from_s3(self, error: S3Error, key: str, failed: str) -> StoreError:
         code, status = error.code or "", error.response.status
         if code == "NoSuchKey":
             return NotFound(f"{self.url} holds no {key!r}.")
@@ -99,10 +99,10 @@ class Place:
             )
         if code in _FULL:
             return StoreError(f"{failed}: the storage or its quota is full ({code}): make room.")
-        why = _WHY.get(code, f"{{at}} answered {code or status}. See the storage's own log.")
+        why = _REASONS.get(code, f"{{at}} answered {code or status}. See the storage's own log.")
         return StoreRefused(f"{failed}: {why.format(at=self._at, bucket=self.bucket, url=self.url)}")
 
-    def _strange(self, error: InvalidResponseError | ServerError, failed: str) -> StoreError:
+    def _from_response(self, error: InvalidResponseError | ServerError, failed: str) -> StoreError:
         status = status_of(error)
         if status == 429 or status >= 500:
             return StoreUnreachable(
@@ -117,9 +117,9 @@ class Place:
             return StoreRefused(
                 f"{self._at} sends requests elsewhere. Set FITLOOP_S3_ENDPOINT to that address, with https://."
             )
-        return self._is_no_storage()
+        return self._not_s3()
 
-    def _broken(self, error: http.HTTPError, failed: str) -> StoreError:
+    def _from_transport(self, error: http.HTTPError, failed: str) -> StoreError:
         fault = fault_of(error)
         plain = self._at.startswith("http:")
         said = sentence_of(
@@ -136,7 +136,7 @@ class Place:
             )
         return StoreUnreachable(f"{failed}. {said}")
 
-    def _is_no_storage(self) -> StoreError:
+    def _not_s3(self) -> StoreError:
         return StoreRefused(f"What answers at {self._at} is no S3 storage. Correct FITLOOP_S3_ENDPOINT.")
 
     @property

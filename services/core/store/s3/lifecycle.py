@@ -12,7 +12,7 @@ from urllib3.exceptions import HTTPError
 from services.core.errors import StoreError
 from services.core.store.s3 import S3Store
 
-_NOT_FOR_US: Final = frozenset(
+_UNREADABLE: Final = frozenset(
     [
         "AccessDenied",
         "AllAccessDisabled",
@@ -26,7 +26,7 @@ _NOT_FOR_US: Final = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Expiry:
+class ExpirationRule:
     """A rule that is switched on and deletes objects, or makes them unreadable, after some days."""
 
     rule: str
@@ -36,24 +36,24 @@ class Expiry:
     """0: at a date."""
 
 
-def expiries(store: S3Store) -> list[Expiry] | None:
+def expiration_rules(store: S3Store) -> list[ExpirationRule] | None:
     """Those that reach objects of the store; None where the key may not read the rules. Raises StoreError."""
     try:
-        found = store._clients.quick.get_bucket_lifecycle(store.bucket)  # noqa: SLF001  # another part of the same store
+        found = store._clients.documents.get_bucket_lifecycle(store.bucket)  # noqa: SLF001  # another part of the same store
     except (MinioException, HTTPError, ValueError, OSError) as error:
-        if getattr(error, "code", "") in _NOT_FOR_US:
+        if getattr(error, "code", "") in _UNREADABLE:
             return None
         raise _error(store, error) from error
     rules = [_expiry(rule) for rule in (found.rules if found else ())]
-    return [one for one in rules if one and reaches(one.prefix, store.prefix)]
+    return [one for one in rules if one and prefixes_overlap(one.prefix, store.prefix)]
 
 
-def reaches(rule: str, store: str) -> bool:
+def prefixes_overlap(rule: str, store: str) -> bool:
     """Whether keys of the store may begin with the rule's prefix."""
     return rule.startswith(store) or store.startswith(rule)
 
 
-def _expiry(rule: Rule) -> Expiry | None:
+def _expiry(rule: Rule) -> ExpirationRule | None:
     """Objects carry no tags, so a rule for tagged ones reaches none; a move to a colder class makes them slow, or unreadable."""
     gone = rule.expiration or rule.transition
     chosen = rule.rule_filter
@@ -62,8 +62,8 @@ def _expiry(rule: Rule) -> Expiry | None:
     if chosen and (chosen.tag or (chosen.and_operator and chosen.and_operator.tags)):
         return None
     prefix = (chosen.prefix or (chosen.and_operator and chosen.and_operator.prefix) or "") if chosen else ""
-    return Expiry(rule.rule_id or "without a name", prefix, gone.days or 0)
+    return ExpirationRule(rule.rule_id or "without a name", prefix, gone.days or 0)
 
 
 def _error(store: S3Store, error: Exception) -> StoreError:
-    return store._place.error(error, "the lifecycle rules", "read from")  # noqa: SLF001  # as above
+    return store._errors.translate(error, "the lifecycle rules", "read from")  # noqa: SLF001  # as above
