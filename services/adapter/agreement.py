@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from services.core.annotations import cause_of, moment
 from services.core.domain import LabelSpace
-from services.core.labels import labels_of
+from services.core.labels import parse_labels
 
 MOST: Final = 200
 """Annotations that are looked back on."""
@@ -30,7 +30,7 @@ class Agreement:
 def agreement_of(space: LabelSpace, tasks: Iterable[Mapping[str, Any]], most: int = MOST) -> Agreement:
     """Of the newest `most` annotations of these tasks (`annotations`, `predictions`) that had a suggestion."""
     found = [
-        (moment(annotation.get("created_at")), labels_of(space, annotation["result"]) == suggested)
+        (moment(annotation.get("created_at")), parse_labels(space, annotation["result"]) == suggested)
         for task in tasks
         for annotation in task.get("annotations") or ()
         if cause_of(space, annotation) is None and (suggested := _suggested(space, task, annotation))
@@ -45,4 +45,4 @@ def _suggested(space: LabelSpace, task: Mapping[str, Any], annotation: Mapping[s
     stored = [one for one in task.get("predictions") or () if moment(one.get("created_at")) <= made]
     begun_from = [one for one in stored if origin and one.get("id") == origin]
     shown = max(begun_from or stored, key=lambda one: moment(one.get("created_at")), default=None)
-    return labels_of(space, shown.get("result")) if shown else ()
+    return parse_labels(space, shown.get("result")) if shown else ()

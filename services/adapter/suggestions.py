@@ -6,7 +6,7 @@ import unicodedata
 from typing import Any, Final
 
 from services.core.domain import LabelSpace
-from services.core.labels import region_of, text_of
+from services.core.labels import build_region, task_text
 from services.engine.protocol import Scores
 
 LONGEST: Final = 500_000
@@ -18,7 +18,7 @@ _JUNK: Final = 0.1
 
 def readable(space: LabelSpace, task: object) -> str | None:
     """The task's text, if a person could read and label it."""
-    text = text_of(space, task.get("data")) if isinstance(task, dict) else None
+    text = task_text(space, task.get("data")) if isinstance(task, dict) else None
     if text is None or len(text) > LONGEST:
         return None
     try:
@@ -36,7 +36,7 @@ def build(space: LabelSpace, scores: Scores, row: int, version: str) -> dict[str
     if label not in space.labels:
         return None
     return {
-        "result": [region_of(space, label, min(probability, 1.0))],
+        "result": [build_region(space, label, min(probability, 1.0))],
         "score": min(score, 1.0),
         "model_version": version,
     }

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from services.core.domain import LabelSpace, Uncounted
-from services.core.labels import answer_of, is_usable, labels_of
+from services.core.labels import is_usable, parse_answer, parse_labels
 from services.core.uncounted import Cause, bare, by_bare, counted, sentence
 
 LEAST_LABELS = 2
@@ -96,14 +96,16 @@ def cause_of(space: LabelSpace, annotation: Any) -> Cause | None:
         return Cause("malformed")
     if not is_usable(annotation):
         return Cause("cancelled" if annotation.get("was_cancelled") else "empty")
-    answer = answer_of(space, annotation["result"])
-    if not answer.asked:
+    answer = parse_answer(space, annotation["result"])
+    if not answer.is_answered:
         return (
-            Cause("other_control", answer.controls[0][:_LONGEST]) if answer.controls else Cause("malformed")
+            Cause("other_control", answer.other_controls[0][:_LONGEST])
+            if answer.other_controls
+            else Cause("malformed")
         )
     if not answer.labels:
-        return Cause("malformed" if answer.unreadable else "empty")
-    if len(answer.labels) > 1 or answer.unreadable:
+        return Cause("malformed" if answer.has_unreadable else "empty")
+    if len(answer.labels) > 1 or answer.has_unreadable:
         return Cause("several_labels")
     return _not_a_label(space, answer.labels[0])
 
@@ -159,7 +161,7 @@ def moment(value: object) -> float:
 def _vote(space: LabelSpace, annotation: Mapping[str, Any]) -> Vote:
     number = annotation.get("id")
     ids = (number,) if isinstance(number, int) else ()
-    return Vote(labels_of(space, annotation["result"])[0], bool(annotation.get("ground_truth")), ids)
+    return Vote(parse_labels(space, annotation["result"])[0], bool(annotation.get("ground_truth")), ids)
 
 
 def _age(annotation: Any) -> tuple[float, int, str]:

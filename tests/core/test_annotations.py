@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from services.core.annotations import Vote, cause_of, decide, moment, resolve, why_not_trainable
 from services.core.domain import LabelSpace, Uncounted
-from services.core.labels import labels_of
+from services.core.labels import parse_labels
 from services.core.uncounted import ANNOTATIONS as WORDS
 from services.core.uncounted import Cause
 
@@ -170,7 +170,7 @@ def test_every_annotation_gives_the_label_or_has_one_cause(annotations: list[Any
         saying = [
             one
             for one in annotations
-            if not cause_of(SPACE, one) and found.label in labels_of(SPACE, one["result"])
+            if not cause_of(SPACE, one) and found.label in parse_labels(SPACE, one["result"])
         ]
         assert max(1, len(found.annotation_ids)) <= giving <= len(saying)
 

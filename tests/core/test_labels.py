@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from services.core.domain import LabelSpace
 from services.core.labels import (
+    build_region,
     is_usable,
     label_config_hash,
-    labels_of,
     parse_label_space,
-    region_of,
+    parse_labels,
     signature,
 )
 
@@ -38,8 +38,8 @@ def test_an_alias_is_the_label() -> None:
 def test_nested_choices_are_flat_labels_unless_results_are_paths() -> None:
     space = parse_label_space(NESTED.format(more='allowNested="true"'))
     assert space.paths == (("a1",), ("B",), ("B", "B1"), ("B", "bb"))
-    assert region_of(space, "bb", 0.5)["value"] == {"choices": [["B", "bb"]]}
-    assert labels_of(space, [region_of(space, "bb", 0.5)]) == ("bb",)
+    assert build_region(space, "bb", 0.5)["value"] == {"choices": [["B", "bb"]]}
+    assert parse_labels(space, [build_region(space, "bb", 0.5)]) == ("bb",)
 
 
 TWICE = (
@@ -54,15 +54,15 @@ def test_choices_of_one_name_below_different_parents_are_different_labels() -> N
     assert space.labels == ("Billing", "Billing > Other", "Late", "Shipping", "Shipping > Other")
     for path, label in zip(space.paths or (), space.labels, strict=True):
         annotation = [{"from_name": "c", "value": {"choices": [list(path)]}}]
-        assert labels_of(space, annotation) == (label,)
-        assert region_of(space, label, 0.5)["value"] == {"choices": [list(path)]}
+        assert parse_labels(space, annotation) == (label,)
+        assert build_region(space, label, 0.5)["value"] == {"choices": [list(path)]}
 
 
 def test_a_choice_around_the_only_one_in_it_is_no_second_label() -> None:
     space = parse_label_space(TWICE)
 
     def said(*paths: list[str]) -> tuple[str, ...]:
-        return labels_of(space, [{"from_name": "c", "value": {"choices": list(paths)}}])
+        return parse_labels(space, [{"from_name": "c", "value": {"choices": list(paths)}}])
 
     assert said(["Shipping"], ["Shipping", "Other"]) == ("Shipping > Other",)
     assert said(["Shipping", "Other"], ["Shipping"]) == ("Shipping > Other",)
@@ -77,7 +77,7 @@ def test_the_choices_of_another_question_do_not_name_a_labels_parents() -> None:
 
 def test_a_path_that_the_config_no_longer_has_is_no_label_of_it() -> None:
     moved = [{"from_name": "c", "value": {"choices": [["Shipping", "Late"]]}}]
-    assert labels_of(parse_label_space(TWICE), moved) == ("Shipping > Late",)
+    assert parse_labels(parse_label_space(TWICE), moved) == ("Shipping > Late",)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_path_that_the_config_no_longer_has_is_no_label_of_it() -> None:
     ],
 )
 def test_labels_are_read_from_one_region_or_several(result: object, labels: tuple[str, ...]) -> None:
-    assert labels_of(SPACE, result) == labels
+    assert parse_labels(SPACE, result) == labels
 
 
 @given(
@@ -108,7 +108,7 @@ def test_labels_are_read_from_one_region_or_several(result: object, labels: tupl
     )
 )
 def test_no_shape_of_result_raises(junk: object) -> None:
-    labels_of(SPACE, junk)
+    parse_labels(SPACE, junk)
 
 
 def test_a_signature_changes_with_every_edit_and_ignores_order() -> None:

@@ -3,20 +3,26 @@
 Configs are read as Label Studio's editor reads them; its SDK knows attributes in one spelling alone.
 """
 
-from services.core.labels.config import Control, Refusal, controls_of, label_config_hash, parse_label_space
-from services.core.labels.results import answer_of, is_usable, labels_of, region_of, signature
-from services.core.labels.text import text_of
+from services.core.labels.config import (
+    Control,
+    UnusableControl,
+    label_config_hash,
+    list_controls,
+    parse_label_space,
+)
+from services.core.labels.results import build_region, is_usable, parse_answer, parse_labels, signature
+from services.core.labels.text import task_text
 
 __all__ = [
     "Control",
-    "Refusal",
-    "answer_of",
-    "controls_of",
+    "UnusableControl",
+    "build_region",
     "is_usable",
     "label_config_hash",
-    "labels_of",
+    "list_controls",
+    "parse_answer",
     "parse_label_space",
-    "region_of",
+    "parse_labels",
     "signature",
-    "text_of",
+    "task_text",
 ]

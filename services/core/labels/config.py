@@ -16,10 +16,10 @@ from typing import Final
 from services.core.domain import LabelSpace
 from services.core.errors import NoLabelSpace
 from services.core.labels import refusals
-from services.core.labels.markup import Tag, read_markup, shortened
+from services.core.labels.markup import Tag, read_markup, truncate
 from services.core.labels.refusals import Names, Objection
 
-_MOST_TOLD: Final = 12
+_MAX_LISTED: Final = 12
 """Controls that a sentence tells of."""
 
 
@@ -38,7 +38,7 @@ class Control:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class UnusableControl:
     """A control that cannot be learnt."""
 
     tag: str
@@ -50,7 +50,7 @@ class Refusal:
 
     def __str__(self) -> str:
         """For people."""
-        named = f' name="{shortened(self.name)}"' if self.name else ""
+        named = f' name="{truncate(self.name)}"' if self.name else ""
         return f"<{self.tag}{named}> {self.reason}"
 
 
@@ -60,8 +60,8 @@ def parse_label_space(label_config: str, control: str | None = None) -> LabelSpa
     `control`: the name that a setting gives, or several with commas, of which the first usable one is taken; None: the
     first usable control that is not conditional.
     """
-    found = controls_of(label_config)
-    taken = _named(found, control) if control else _first(found)
+    found = list_controls(label_config)
+    taken = _by_name(found, control) if control else _first_usable(found)
     others = _listed(other for other in found if other is not taken)
     space = taken.space
     note = f"Choices {space.from_name!r} over {space.text_tag} {space.to_name!r}"
@@ -69,10 +69,10 @@ def parse_label_space(label_config: str, control: str | None = None) -> LabelSpa
 
 
 @lru_cache(maxsize=512)
-def controls_of(label_config: str) -> tuple[Control | Refusal, ...]:
+def list_controls(label_config: str) -> tuple[Control | UnusableControl, ...]:
     """Every control, in the order of the config. Raises NoLabelSpace for a config that cannot be read."""
     root = read_markup(label_config)
-    tags = (root, *root.below())
+    tags = (root, *root.descendants())
     names = Names.of(tags)
     return tuple(_control(tag, names) for tag in tags if _is_control(tag))
 
@@ -86,46 +86,48 @@ def _is_control(tag: Tag) -> bool:
     return tag.kind == "choices" or bool(tag.get("toname") and tag.kind != "filter")
 
 
-def _control(tag: Tag, names: Names) -> Control | Refusal:
-    objection = refusals.objection(tag, names)
+def _control(tag: Tag, names: Names) -> Control | UnusableControl:
+    objection = refusals.find_objection(tag, names)
     if objection is not None:
-        return _refused(tag, objection)
-    text = refusals.source_of(tag, names)
+        return _unusable(tag, objection)
+    text = refusals.text_tag(tag, names)
     paths = _paths(tag)
     labels = _labels(tag, paths)
     if not labels:  # with `allowNested`, choices below one without a value
-        return _refused(
+        return _unusable(
             tag, Objection(tag.written("allownested"), "has no <Choice> whose parents all have a value")
         )
     twice = [label for label, count in Counter(labels).items() if count > 1]
     if twice:
         reason = f"has several choices that read {twice[0]!r}: rename one of them"
-        return _refused(tag, Objection(tag.written("allownested"), reason))
-    attributes = {name: value for name, (_, value) in text.spelled.items() if name not in {"name", "value"}}
+        return _unusable(tag, Objection(tag.written("allownested"), reason))
+    attributes = {
+        name: value for name, (_, value) in text.attributes.items() if name not in {"name", "value"}
+    }
     space = LabelSpace(
         from_name=tag.get("name"),
         to_name=text.get("name"),
         text_value=text.value,
         labels=labels,
         paths=paths,
-        text_tag=refusals.SOURCES[text.kind],
+        text_tag=refusals.TEXT_TAGS[text.kind],
         text_attributes=attributes,
         shown=_shown(tag, paths, labels),
     )
-    return Control(space, refusals.condition(tag))
+    return Control(space, refusals.visibility_condition(tag))
 
 
-def _refused(tag: Tag, objection: Objection) -> Refusal:
-    return Refusal(tag.name, tag.get("name"), objection.attribute, objection.reason)
+def _unusable(tag: Tag, objection: Objection) -> UnusableControl:
+    return UnusableControl(tag.name, tag.get("name"), objection.attribute, objection.reason)
 
 
 def _paths(tag: Tag) -> tuple[tuple[str, ...], ...] | None:
     """With `allowNested`, each choice's path from the root, because annotations hold paths then; else None."""
-    if not tag.is_on("allownested"):
+    if not tag.is_set("allownested"):
         return None
     paths = []
-    for choice in refusals.choices_of(tag):
-        names = [refusals.stored(one) for one in (choice, *choice.above()) if one.kind == "choice"]
+    for choice in refusals.choices(tag):
+        names = [refusals.stored_value(one) for one in (choice, *choice.ancestors()) if one.kind == "choice"]
         paths.append(tuple(reversed(names)))
     return tuple(dict.fromkeys(path for path in paths if all(path)))
 
@@ -133,7 +135,7 @@ def _paths(tag: Tag) -> tuple[tuple[str, ...], ...] | None:
 def _labels(tag: Tag, paths: tuple[tuple[str, ...], ...] | None) -> tuple[str, ...]:
     """What stands in annotations; for each path its last choice, or the whole path where several end in the same."""
     if paths is None:
-        names = map(refusals.stored, refusals.choices_of(tag))
+        names = map(refusals.stored_value, refusals.choices(tag))
         return tuple(dict.fromkeys(name for name in names if name))
     ends = Counter(path[-1] for path in paths)
     return tuple(path[-1] if ends[path[-1]] == 1 else " > ".join(path) for path in paths)
@@ -143,16 +145,16 @@ def _shown(tag: Tag, paths: tuple[tuple[str, ...], ...] | None, labels: tuple[st
     """Label by what the editor shows of its choice, where annotations hold an alias; what two choices show is neither's."""
     by_path = dict(zip(paths or ((label,) for label in labels), labels, strict=True))
     found: dict[str, str | None] = {}
-    for choice in refusals.choices_of(tag):
-        above = choice.above() if paths is not None else ()
+    for choice in refusals.choices(tag):
+        above = choice.ancestors() if paths is not None else ()
         way = [one for one in (choice, *above) if one.kind == "choice"][::-1]
-        shown, stored = tuple(one.value for one in way), tuple(map(refusals.stored, way))
+        shown, stored = tuple(one.value for one in way), tuple(map(refusals.stored_value, way))
         name = " > ".join(shown)
         found[name] = by_path.get(stored) if shown != stored and name not in found else None
     return {name: label for name, label in found.items() if label and name not in labels}
 
 
-def _first(found: tuple[Control | Refusal, ...]) -> Control:
+def _first_usable(found: tuple[Control | UnusableControl, ...]) -> Control:
     taken = next((one for one in found if isinstance(one, Control) and not one.condition), None)
     if taken is not None:
         return taken
@@ -164,14 +166,14 @@ def _first(found: tuple[Control | Refusal, ...]) -> Control:
     )
 
 
-def _named(found: tuple[Control | Refusal, ...], wanted: str) -> Control:
+def _by_name(found: tuple[Control | UnusableControl, ...], wanted: str) -> Control:
     by_name = {one.name: one for one in reversed(found)}
     names = [wanted] if wanted in by_name else [name.strip() for name in wanted.split(",") if name.strip()]
     known = [by_name[name] for name in names if name in by_name]
     taken = next((one for one in known if isinstance(one, Control)), None)
     if taken is not None:
         return taken
-    usable = ", ".join([repr(one.name) for one in found if isinstance(one, Control)][:_MOST_TOLD])
+    usable = ", ".join([repr(one.name) for one in found if isinstance(one, Control)][:_MAX_LISTED])
     advice = (
         f"Name one of {usable} in FITLOOP_CONTROLS, or as `control` of the project or of its backend's extra parameters"
         if usable
@@ -182,15 +184,15 @@ def _named(found: tuple[Control | Refusal, ...], wanted: str) -> Control:
     raise NoLabelSpace(f"By the settings {asked} is to be learnt, and {why}. {advice}.")
 
 
-def _listed(controls: Iterable[Control | Refusal]) -> str:
+def _listed(controls: Iterable[Control | UnusableControl]) -> str:
     """Each control with what is in its way, as far as a person reads on."""
-    said = [_passed_over(one) for one in controls]
-    more = [f"and {len(said) - _MOST_TOLD} more"] if len(said) > _MOST_TOLD else []
-    return "; ".join([*said[:_MOST_TOLD], *more])
+    said = [_why_not_chosen(one) for one in controls]
+    more = [f"and {len(said) - _MAX_LISTED} more"] if len(said) > _MAX_LISTED else []
+    return "; ".join([*said[:_MAX_LISTED], *more])
 
 
-def _passed_over(one: Control | Refusal) -> str:
-    if isinstance(one, Refusal):
+def _why_not_chosen(one: Control | UnusableControl) -> str:
+    if isinstance(one, UnusableControl):
         return str(one)
     if one.condition:
         return (

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from lxml import etree
 
-_NOTHING: Final = frozenset(
+_INVISIBLE: Final = frozenset(
     "script style head title template noscript iframe textarea option select datalist object audio video canvas svg math".split()  # noqa: SIM905  # a list of words
 )
 _INLINE: Final = frozenset(
@@ -54,7 +54,7 @@ _INLINE: Final = frozenset(
         "wbr",
     ]
 )
-_KEPT: Final = frozenset({"pre", "listing", "xmp"})
+_PREFORMATTED: Final = frozenset({"pre", "listing", "xmp"})
 _SPACES: Final = re.compile(r"[ \t\n\f\r]+")
 _HIDDEN: Final = re.compile(r"(^|;)\s*display\s*:\s*none\b", re.IGNORECASE)
 _EDGES: Final = re.compile(r"[ \t]*\n\s*")
@@ -80,36 +80,36 @@ def _pieces(root: Any) -> list[str]:
         tag = element.tag if isinstance(element.tag, str) else ""
         is_shown = not _is_hidden(element, tag)
         if not is_left:
-            _add(pieces, _edge(tag))
+            _append(pieces, _separator(tag))
             waiting.append((element, is_kept, True))
             if is_shown:
-                keeps = is_kept or tag in _KEPT
-                _add(pieces, _text(element.text, is_kept=keeps))
+                keeps = is_kept or tag in _PREFORMATTED
+                _append(pieces, _collapse(element.text, is_kept=keeps))
                 waiting.extend((child, keeps, False) for child in reversed(element))
             continue
-        _add(pieces, _edge(tag))
-        _add(pieces, _text(element.tail, is_kept=is_kept))
+        _append(pieces, _separator(tag))
+        _append(pieces, _collapse(element.tail, is_kept=is_kept))
     return pieces
 
 
-def _add(pieces: list[str], piece: str) -> None:
+def _append(pieces: list[str], piece: str) -> None:
     """One space at most, whichever tags it stands in."""
     is_doubled = piece.startswith(" ") and pieces and pieces[-1].endswith((" ", "\n"))
     if added := piece[1:] if is_doubled else piece:
         pieces.append(added)
 
 
-def _edge(tag: str) -> str:
+def _separator(tag: str) -> str:
     if tag in {"td", "th", "img", "input", "button"}:
         return " "
-    return "" if not tag or tag in _INLINE or tag in _NOTHING else "\n"
+    return "" if not tag or tag in _INLINE or tag in _INVISIBLE else "\n"
 
 
 def _is_hidden(element: Any, tag: str) -> bool:
-    if tag in _NOTHING or not tag:
+    if tag in _INVISIBLE or not tag:
         return True
     return bool(element.get("hidden")) or bool(_HIDDEN.search(element.get("style") or ""))
 
 
-def _text(text: str | None, *, is_kept: bool) -> str:
+def _collapse(text: str | None, *, is_kept: bool) -> str:
     return (text or "") if is_kept else _SPACES.sub(" ", text or "")

@@ -12,7 +12,7 @@ from lxml import etree
 
 from services.core.errors import NoLabelSpace
 
-_MOST_REPEATED: Final = 80
+_MAX_QUOTED: Final = 80
 """Characters of a value."""
 
 
@@ -22,7 +22,7 @@ class Tag:
 
     name: str
     """As written."""
-    spelled: Mapping[str, tuple[str, str]]
+    attributes: Mapping[str, tuple[str, str]]
     """Attributes by lower-case name: the name as written, and the value. The last of several spellings counts."""
     text: str
     """What stands in it where that is no tag: the editor takes it for the value."""
@@ -37,14 +37,14 @@ class Tag:
 
     def get(self, attribute: str) -> str:
         """An attribute's value; "" where there is none."""
-        return self.spelled.get(attribute, ("", ""))[1]
+        return self.attributes.get(attribute, ("", ""))[1]
 
     def written(self, attribute: str) -> str:
         """The attribute as it stands in the config: `visibleWhen="region-selected"`."""
-        name, value = self.spelled.get(attribute, (attribute, ""))
-        return f'{name}="{shortened(value)}"'
+        name, value = self.attributes.get(attribute, (attribute, ""))
+        return f'{name}="{truncate(value)}"'
 
-    def is_on(self, attribute: str) -> bool:
+    def is_set(self, attribute: str) -> bool:
         """Whether a switch is set: the editor takes any text but `false` for yes."""
         return self.get(attribute).strip().lower() not in {"", "false"}
 
@@ -58,17 +58,17 @@ class Tag:
         """The tags in it."""
         return tuple(_tag(element, self) for element in self.nested)
 
-    def below(self) -> Iterator[Tag]:
+    def descendants(self) -> Iterator[Tag]:
         """All tags in it, at any depth, in the order of the config."""
         for child in self.children:
             yield child
-            yield from child.below()
+            yield from child.descendants()
 
-    def above(self) -> Iterator[Tag]:
+    def ancestors(self) -> Iterator[Tag]:
         """The tags around it, the nearest first."""
         if self.parent is not None:
             yield self.parent
-            yield from self.parent.above()
+            yield from self.parent.ancestors()
 
     def __str__(self) -> str:
         """For people: `<Choices name="topic">`."""
@@ -76,9 +76,9 @@ class Tag:
         return f"<{self.name}{named}>"
 
 
-def shortened(value: str) -> str:
+def truncate(value: str) -> str:
     """A value as sentences repeat it: a page of HTML may stand in one."""
-    return value if len(value) <= _MOST_REPEATED else f"{value[:_MOST_REPEATED]}…"
+    return value if len(value) <= _MAX_QUOTED else f"{value[:_MAX_QUOTED]}…"
 
 
 def read_markup(label_config: str) -> Tag:

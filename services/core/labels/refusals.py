@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
-from services.core.labels.markup import Tag, shortened
+from services.core.labels.markup import Tag, truncate
 
-SOURCES: Final[Mapping[str, str]] = {"text": "Text", "hypertext": "HyperText", "paragraphs": "Paragraphs"}
+TEXT_TAGS: Final[Mapping[str, str]] = {"text": "Text", "hypertext": "HyperText", "paragraphs": "Paragraphs"}
 """Tags that show text, by their names in lower case."""
 _VARIABLE: Final = re.compile(r"\$[\[\].{}]*\w", re.ASCII)
 """As the editor's own: names in other alphabets stay as they are written."""
@@ -21,7 +21,7 @@ _REPLACED: Final = re.compile(r"\$[\w\[\].{}]", re.ASCII)
 _CONTAINERS: Final = frozenset({"view", "collapse", "panel"})
 """Tags that do no more than to arrange what is in them."""
 _VALUE_TYPES: Final = {"text": "text", "hypertext": "text", "paragraphs": "json"}
-_CHOICE: Final = frozenset({"", "single", "single-radio"})
+_SINGLE_CHOICE: Final = frozenset({"", "single", "single-radio"})
 
 
 _CONTROLS: Final = frozenset({"choices", "taxonomy", "pairwise", "labels", "filter", "shortcut"})
@@ -49,7 +49,7 @@ class Names:
             if not name or tag.kind in _NAMELESS:
                 continue
             found[name] = (*found.get(name, ())[:2], tag)  # two of them say as much as a thousand
-            if tag.kind in SOURCES or (tag.value and not tag.get("toname") and tag.kind not in _CONTROLS):
+            if tag.kind in TEXT_TAGS or (tag.value and not tag.get("toname") and tag.kind not in _CONTROLS):
                 objects.append(tag)
         return cls(found, tuple(objects))
 
@@ -64,51 +64,51 @@ class Objection:
     """Continues a sentence that begins with the control."""
 
 
-def objection(tag: Tag, names: Names) -> Objection | None:
+def find_objection(tag: Tag, names: Names) -> Objection | None:
     """The first reason why the control cannot be learnt; None where it can."""
     if tag.kind != "choices":
         return Objection("", "is no <Choices>, and no other control is learnt")
     return next((found for rule in _RULES if (found := rule(tag, names)) is not None), None)
 
 
-def condition(tag: Tag) -> str:
+def visibility_condition(tag: Tag) -> str:
     """What hides the control in some tasks: the attribute, with its tag where that is one around it; "" for nothing."""
-    for one in (tag, *tag.above()):
+    for one in (tag, *tag.ancestors()):
         for attribute in ("visiblewhen", "whenchoicevalue"):
             if one.get(attribute):
                 return one.written(attribute) + ("" if one is tag else f" of the {one} around it")
     return ""
 
 
-def source_of(tag: Tag, names: Names) -> Tag:
+def text_tag(tag: Tag, names: Names) -> Tag:
     """The object that a control without an objection reads."""
-    return next(found for found in _objects(tag, names) if found.kind in SOURCES)
+    return next(found for found in _target_tags(tag, names) if found.kind in TEXT_TAGS)
 
 
-def choices_of(tag: Tag) -> Iterator[Tag]:
+def choices(tag: Tag) -> Iterator[Tag]:
     """Its choices at any depth, in the order of the config."""
-    return (one for one in tag.below() if one.kind == "choice")
+    return (one for one in tag.descendants() if one.kind == "choice")
 
 
-def stored(choice: Tag) -> str:
+def stored_value(choice: Tag) -> str:
     """What stands in annotations for a choice: its alias, even an empty one, before its value."""
-    return choice.get("alias") if "alias" in choice.spelled else choice.value
+    return choice.get("alias") if "alias" in choice.attributes else choice.value
 
 
-def _without_name(tag: Tag, _: Names) -> Objection | None:
+def _has_no_name(tag: Tag, _: Names) -> Objection | None:
     if tag.get("name"):
         return None
     return Objection("", "has no name, so its answers cannot be told from others: give it one")
 
 
-def _same_name(tag: Tag, names: Names) -> Objection | None:
+def _shares_name(tag: Tag, names: Names) -> Objection | None:
     if len(names.tags.get(tag.get("name"), ())) == 1:
         return None
     return Objection(tag.written("name"), "has the name of another tag: rename one of them")
 
 
-def _repeated(tag: Tag, _: Names) -> Objection | None:
-    around = next((one for one in tag.above() if one.kind == "repeater"), None)
+def _is_in_repeater(tag: Tag, _: Names) -> Objection | None:
+    around = next((one for one in tag.ancestors() if one.kind == "repeater"), None)
     if around is None:
         return None
     on = around.written("on")
@@ -117,16 +117,16 @@ def _repeated(tag: Tag, _: Names) -> Objection | None:
     )
 
 
-def _enclosed(tag: Tag, _: Names) -> Objection | None:
-    around = next((one for one in tag.above() if one.kind not in _CONTAINERS), None)
+def _is_in_unknown_tag(tag: Tag, _: Names) -> Objection | None:
+    around = next((one for one in tag.ancestors() if one.kind not in _CONTAINERS), None)
     if around is None:
         return None
     return Objection("", f"stands in {around}, which shows no control of its own kind: put it outside")
 
 
-def _of_a_part(tag: Tag, _: Names) -> Objection | None:
+def _is_per_region(tag: Tag, _: Names) -> Objection | None:
     for attribute, part in (("perregion", "a region"), ("peritem", "an item")):
-        if tag.is_on(attribute):
+        if tag.is_set(attribute):
             found = tag.written(attribute)
             return Objection(
                 found, f"has {found}, so it is answered for {part} and not for the whole text: take that out"
@@ -134,8 +134,8 @@ def _of_a_part(tag: Tag, _: Names) -> Objection | None:
     return None
 
 
-def _gated(tag: Tag, _: Names) -> Objection | None:
-    for one in (tag, *tag.above()):
+def _is_conditional(tag: Tag, _: Names) -> Objection | None:
+    for one in (tag, *tag.ancestors()):
         for attribute in ("visiblewhen", "whenrole"):
             is_gate = attribute == "whenrole" or one.get(attribute).strip().lower() == "region-selected"
             if one.get(attribute) and is_gate:
@@ -145,26 +145,26 @@ def _gated(tag: Tag, _: Names) -> Objection | None:
     return None
 
 
-def _multiple(tag: Tag, _: Names) -> Objection | None:
+def _is_multiple_choice(tag: Tag, _: Names) -> Objection | None:
     given = tag.get("choice").strip().lower()
-    if given in _CHOICE and ("choice" not in tag.spelled or given):
+    if given in _SINGLE_CHOICE and ("choice" not in tag.attributes or given):
         return None
     found = tag.written("choice")
     why = "which is not learnt yet" if given == "multiple" else "which Label Studio's editor does not know"
     return Objection(found, f'has {found}, {why}: with choice="single" it is')
 
 
-def _read_only(tag: Tag, _: Names) -> Objection | None:
-    if not tag.is_on("readonly"):
+def _is_read_only(tag: Tag, _: Names) -> Objection | None:
+    if not tag.is_set("readonly"):
         return None
     found = tag.written("readonly")
     return Objection(found, f"has {found}, so nobody can answer it: take that out")
 
 
-def _labels_of_tasks(tag: Tag, _: Names) -> Objection | None:
-    for one in (tag, *choices_of(tag)):
+def _has_dynamic_labels(tag: Tag, _: Names) -> Objection | None:
+    for one in (tag, *choices(tag)):
         if _REPLACED.search(one.value):
-            found = f'value="{shortened(one.value)}"' if one.text else one.written("value")
+            found = f'value="{truncate(one.value)}"' if one.text else one.written("value")
             where = f"has {found}" if one is tag else f"has <{one.name} {found}>"
             return Objection(
                 found,
@@ -173,19 +173,19 @@ def _labels_of_tasks(tag: Tag, _: Names) -> Objection | None:
     return None
 
 
-def _no_labels(tag: Tag, _: Names) -> Objection | None:
-    if any(stored(choice) for choice in choices_of(tag)):
+def _has_no_choices(tag: Tag, _: Names) -> Objection | None:
+    if any(stored_value(choice) for choice in choices(tag)):
         return None
     return Objection("", "has no <Choice> with a value: write one for each label")
 
 
-def _several_objects(tag: Tag, names: Names) -> Objection | None:
+def _has_no_single_target(tag: Tag, names: Names) -> Objection | None:
     found = tag.written("toname")
     if "," in tag.get("toname"):
         return Objection(
             found, f"has {found}, so it reads several tags, and one text is learnt from: name one of them"
         )
-    objects = _objects(tag, names)
+    objects = _target_tags(tag, names)
     if tag.get("toname"):
         why = f"has {found}, and the label config has no such tag" if not objects else ""
     else:
@@ -195,15 +195,15 @@ def _several_objects(tag: Tag, names: Names) -> Objection | None:
     return Objection(found, f"{why}: name the <Text> that it reads") if why else None
 
 
-def _no_text(tag: Tag, names: Names) -> Objection | None:
-    source = _objects(tag, names)[0]
+def _has_no_text_target(tag: Tag, names: Names) -> Objection | None:
+    source = _target_tags(tag, names)[0]
     found = tag.written("toname")
-    if source.kind not in SOURCES:
+    if source.kind not in TEXT_TAGS:
         return Objection(
             found, f"reads {source}, and only <Text>, <HyperText> and <Paragraphs> are learnt from"
         )
-    if any(one.kind not in _CONTAINERS for one in source.above()):
-        around = next(one for one in source.above() if one.kind not in _CONTAINERS)
+    if any(one.kind not in _CONTAINERS for one in source.ancestors()):
+        around = next(one for one in source.ancestors() if one.kind not in _CONTAINERS)
         return Objection(found, f"reads {source}, which stands in {around}: put it outside")
     given = source.get("valuetype").strip().lower()
     if given and given != _VALUE_TYPES[source.kind]:
@@ -219,23 +219,23 @@ def _no_text(tag: Tag, names: Names) -> Objection | None:
     return None
 
 
-def _objects(tag: Tag, names: Names) -> tuple[Tag, ...]:
+def _target_tags(tag: Tag, names: Names) -> tuple[Tag, ...]:
     """What it names; where it names nothing, the editor takes the one object that there is."""
     wanted = tag.get("toname")
     return tuple(one for one in names.tags.get(wanted, ()) if one is not tag) if wanted else names.objects
 
 
 _RULES: Final[tuple[Callable[[Tag, Names], Objection | None], ...]] = (
-    _without_name,
-    _repeated,
-    _enclosed,
-    _same_name,
-    _of_a_part,
-    _gated,
-    _several_objects,
-    _no_text,
-    _multiple,
-    _read_only,
-    _labels_of_tasks,
-    _no_labels,
+    _has_no_name,
+    _is_in_repeater,
+    _is_in_unknown_tag,
+    _shares_name,
+    _is_per_region,
+    _is_conditional,
+    _has_no_single_target,
+    _has_no_text_target,
+    _is_multiple_choice,
+    _is_read_only,
+    _has_dynamic_labels,
+    _has_no_choices,
 )

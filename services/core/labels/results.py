@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from services.core.domain import LabelSpace
 
-_EXACT: Final = 2.0**53
+_MAX_EXACT: Final = 2.0**53
 """Up to which a whole number of JSON is the number that was written."""
 
 
@@ -19,15 +19,15 @@ class Answer:
 
     labels: tuple[str, ...] = ()
     """In order, each once, known ones or not."""
-    unreadable: bool = False
+    has_unreadable: bool = False
     """Whether an entry of the question's own is no label at all."""
-    asked: bool = False
+    is_answered: bool = False
     """Whether there is an answer to the question, be it an empty one."""
-    controls: tuple[str, ...] = ()
+    other_controls: tuple[str, ...] = ()
     """Names of the other controls that are answered."""
 
 
-def answer_of(space: LabelSpace, result: object) -> Answer:
+def parse_answer(space: LabelSpace, result: object) -> Answer:
     """What the regions of a result say under `from_name`."""
     by_path = dict(zip(space.paths or (), space.labels, strict=False))
     labels: dict[str, None] = {}
@@ -45,15 +45,15 @@ def answer_of(space: LabelSpace, result: object) -> Answer:
                 unreadable = True
             else:
                 labels[label] = None
-    return Answer(_deepest(space, tuple(labels)), unreadable, asked, tuple(controls))
+    return Answer(_drop_ancestors(space, tuple(labels)), unreadable, asked, tuple(controls))
 
 
-def labels_of(space: LabelSpace, result: object) -> tuple[str, ...]:
+def parse_labels(space: LabelSpace, result: object) -> tuple[str, ...]:
     """The labels that an annotation's result gives under `from_name`, in order, known ones or not."""
-    return answer_of(space, result).labels
+    return parse_answer(space, result).labels
 
 
-def region_of(space: LabelSpace, label: str, score: float) -> dict[str, Any]:
+def build_region(space: LabelSpace, label: str, score: float) -> dict[str, Any]:
     """The region that Label Studio stores for a predicted label, with its calibrated probability."""
     choice: Any = label
     if space.paths is not None:
@@ -82,7 +82,7 @@ def signature(annotations: Iterable[Mapping[str, Any]]) -> str | None:
     return hashlib.sha256("|".join(stamps).encode()).hexdigest()[:12] if stamps else None
 
 
-def _deepest(space: LabelSpace, labels: tuple[str, ...]) -> tuple[str, ...]:
+def _drop_ancestors(space: LabelSpace, labels: tuple[str, ...]) -> tuple[str, ...]:
     """Without the choices around another one: the editor stores those as well, where it is the only one in them."""
     paths = dict(zip(space.labels, space.paths or (), strict=False))
     given = [paths[label] for label in labels if label in paths]
@@ -128,7 +128,7 @@ def _text(choice: object, known: tuple[str, ...]) -> str | None:
     """A text as it is; a number as the label that it is written as, and a whole one without a fraction: 1.0 is "1"."""
     if isinstance(choice, str):
         return choice
-    if isinstance(choice, bool) or not isinstance(choice, int | float) or not abs(choice) <= _EXACT:
+    if isinstance(choice, bool) or not isinstance(choice, int | float) or not abs(choice) <= _MAX_EXACT:
         return None
     written = repr(choice)
     return written if written in known or choice != int(choice) else str(int(choice))

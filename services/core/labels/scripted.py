@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final
 
-_LARGEST_WHOLE: Final = 2**53 - 1
+_MAX_SAFE_INTEGER: Final = 2**53 - 1
 """Beyond it the editor's numbers are no longer exact."""
-_LEAST_WRITTEN_OUT: Final = 1e-6
+_MIN_DECIMAL: Final = 1e-6
 _MISSING: Final = object()
 
 
-def look_up(data: Mapping[str, Any], path: str) -> Any:
+def resolve_path(data: Mapping[str, Any], path: str) -> Any:
     """The value at `name`, `a.b` or `a[0].b`; something that `is_missing` says is none."""
     if path in data:
         return data[path]
@@ -30,7 +30,7 @@ def is_missing(value: object) -> bool:
     return value is _MISSING
 
 
-def as_string(value: object) -> str:
+def to_js_string(value: object) -> str:
     """As the editor prints it; nothing for null and for what is missing."""
     if value is None or value is _MISSING:
         return ""
@@ -40,16 +40,16 @@ def as_string(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, int | float):
         return _number(value)
-    return ",".join(map(as_string, value)) if isinstance(value, list) else "[object Object]"
+    return ",".join(map(to_js_string, value)) if isinstance(value, list) else "[object Object]"
 
 
 def _number(value: float) -> str:
     """Numbers that the editor's language would round are kept as Label Studio wrote them."""
-    if isinstance(value, int) or not math.isfinite(value) or abs(value) > _LARGEST_WHOLE:
+    if isinstance(value, int) or not math.isfinite(value) or abs(value) > _MAX_SAFE_INTEGER:
         return str(value)
     if value == 0:
         return "0"
-    if abs(value) >= _LEAST_WRITTEN_OUT:
+    if abs(value) >= _MIN_DECIMAL:
         return format(Decimal(repr(value)), "f").removesuffix(".0")
     digits, _, exponent = repr(value).partition("e")
     return f"{digits}e{int(exponent):+d}"

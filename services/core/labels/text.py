@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from services.core.domain import LabelSpace
 from services.core.labels.hypertext import visible_text
-from services.core.labels.scripted import as_string, is_missing, look_up
+from services.core.labels.scripted import is_missing, resolve_path, to_js_string
 
 _VARIABLE: Final = re.compile(r"\$([\w[\].{}]+)", re.ASCII)
 """Names in other alphabets are none: the editor's own expression knows ASCII alone."""
@@ -24,7 +24,7 @@ _UNDEFINED: Final = "$undefined$"
 _BLANK: Final = frozenset({"Cc", "Cf", "Cs", "Zs", "Zl", "Zp"})
 
 
-def text_of(space: LabelSpace, data: object) -> str | None:
+def task_text(space: LabelSpace, data: object) -> str | None:
     """The text that the object tag shows for a task's data; None where there is none, or nothing to see in it."""
     if not isinstance(data, Mapping):
         return None
@@ -35,7 +35,7 @@ def text_of(space: LabelSpace, data: object) -> str | None:
         whole = _VARIABLE.fullmatch(space.text_value)
         text = _paragraphs(_value(data, names[0]), space.text_attributes) if whole else None
     else:
-        text = _decoded(_substituted(space.text_value, data), space.text_attributes.get("encoding", ""))
+        text = _decode(_substitute(space.text_value, data), space.text_attributes.get("encoding", ""))
     if text and space.text_tag == "HyperText":
         text = visible_text(text)
     return text if text and not is_blank(text) else None
@@ -46,9 +46,9 @@ def is_blank(text: str) -> bool:
     return all(character.isspace() or unicodedata.category(character) in _BLANK for character in text)
 
 
-def _substituted(value: str, data: Mapping[str, Any]) -> str | None:
+def _substitute(value: str, data: Mapping[str, Any]) -> str | None:
     """None where no variable has a value: what is left is the config's, and the same for each such task."""
-    filled = [as_string(_value(data, name)) for name in _VARIABLE.findall(value)]
+    filled = [to_js_string(_value(data, name)) for name in _VARIABLE.findall(value)]
     if all(map(is_blank, filled)):
         return None
     remaining = iter(filled)
@@ -56,11 +56,11 @@ def _substituted(value: str, data: Mapping[str, Any]) -> str | None:
 
 
 def _value(data: Mapping[str, Any], name: str) -> Any:
-    found = look_up(data, name)
+    found = resolve_path(data, name)
     return data.get(_UNDEFINED) if is_missing(found) else found
 
 
-def _decoded(text: str | None, encoding: str) -> str | None:
+def _decode(text: str | None, encoding: str) -> str | None:
     """As the editor decodes: `base64` to one character a byte, `base64unicode` from UTF-8."""
     if text is None or encoding not in {"base64", "base64unicode"}:
         return text
@@ -81,16 +81,16 @@ def _paragraphs(value: object, attributes: Mapping[str, str]) -> str | None:
     if not isinstance(value[0], Mapping) or any(key not in value[0] for key in keys):
         return None
     rows = [row for row in value if isinstance(row, Mapping)]
-    lines = [[_shown(row.get(key)) for key in keys] for row in rows]
+    lines = [[_rendered(row.get(key)) for key in keys] for row in rows]
     if all(is_blank(text) for _, text in lines):
         return None
     return "\n".join(part for line in lines for part in line if part)
 
 
-def _shown(value: object) -> str:
+def _rendered(value: object) -> str:
     """What the editor's pages make of a value between two tags."""
     if isinstance(value, bool | Mapping):
         return ""
     if isinstance(value, list):
-        return "".join(map(_shown, value))
-    return as_string(value)
+        return "".join(map(_rendered, value))
+    return to_js_string(value)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from services.core.annotations import Vote, decide, moment, resolve, why_not_trainable
 from services.core.domain import LabelSpace, Snapshot, Uncounted
 from services.core.errors import BadData
-from services.core.labels import signature, text_of
+from services.core.labels import signature, task_text
 from services.core.uncounted import Cause, collect
 from services.trainer.data.split import split_keys, text_key
 
@@ -104,7 +104,7 @@ class _Tally:
         mark = signature(annotation for annotation in annotations if isinstance(annotation, Mapping))
         if mark:
             self.signatures[str(task_id)] = mark
-        resolved, text = resolve(space, annotations), text_of(space, task.get("data"))
+        resolved, text = resolve(space, annotations), task_text(space, task.get("data"))
         self.causes.update(resolved.causes)
         if text is None:
             self.dropped["no_text"] += 1

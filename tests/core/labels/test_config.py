@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.core.errors import NoLabelSpace
-from services.core.labels import Control, Refusal, controls_of, label_config_hash, parse_label_space
+from services.core.labels import Control, UnusableControl, label_config_hash, list_controls, parse_label_space
 from tests.core.labels.configs import LEARNT, REFUSED, TEXT, Row, choices, over, view
 
 
@@ -29,8 +29,8 @@ def test_half_of_a_surrogate_pair_is_refused() -> None:
 
 
 def test_a_refusal_names_tag_control_attribute_and_reason() -> None:
-    (found,) = controls_of(over(TEXT, 'toName="t" PerRegion="true"'))
-    assert isinstance(found, Refusal)
+    (found,) = list_controls(over(TEXT, 'toName="t" PerRegion="true"'))
+    assert isinstance(found, UnusableControl)
     assert (found.tag, found.name, found.attribute) == ("Choices", "c", 'PerRegion="true"')
     assert str(found).startswith('<Choices name="c"> has PerRegion="true", so it is answered for a region')
 
@@ -118,7 +118,7 @@ def test_a_config_of_thousands_is_told_of_in_a_few_words() -> None:
 
 
 def test_every_control_is_told_in_its_order() -> None:
-    found = controls_of(TWO)
+    found = list_controls(TWO)
     assert [one.name for one in found] == ["first", "second", "spans", "why"]
     assert [one.name for one in found if isinstance(one, Control) and one.condition] == ["why"]
 

@@ -10,7 +10,7 @@ from label_studio_sdk.label_interface import LabelInterface
 from lxml import etree
 
 from services.core.errors import NoLabelSpace
-from services.core.labels import Control, controls_of, parse_label_space, region_of
+from services.core.labels import Control, build_region, list_controls, parse_label_space
 from tests.core.labels.configs import ROWS
 
 _NAMES = ("t", "u", "c", "d", "Überschrift")
@@ -129,7 +129,7 @@ def test_what_label_studio_accepts_is_only_learnt_where_a_whole_text_is_asked_fo
     interface = _accepted(config)
     if interface is None:
         return
-    for found in controls_of(config):
+    for found in list_controls(config):
         if isinstance(found, Control):
             _can_be_answered(config, interface, found)
 
@@ -159,7 +159,7 @@ def _can_be_answered(config: str, interface: LabelInterface, found: Control) -> 
     assert not any("$" in label and label != "5 $" for label in found.space.labels)
     if found.space.paths is None and not control.xpath(".//Choice/Choice"):
         for label in found.space.labels:
-            assert interface.validate_region(region_of(found.space, label, 0.5))
+            assert interface.validate_region(build_region(found.space, label, 0.5))
 
 
 def _by_name(root: Any, name: str) -> Any:

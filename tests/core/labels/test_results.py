@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from services.core.domain import LabelSpace
-from services.core.labels import answer_of, labels_of, parse_label_space, region_of
+from services.core.labels import build_region, parse_answer, parse_label_space, parse_labels
 from services.core.labels.results import Answer
 
 STARS = LabelSpace("stars", "t", "$text", ("1", "2", "1.5", "-3"))
@@ -42,26 +42,26 @@ def choices(given: Any, control: str = "stars") -> list[dict[str, Any]]:
     ],
 )
 def test_a_whole_number_is_the_choice_that_it_is_written_as(given: Any, labels: tuple[str, ...]) -> None:
-    assert labels_of(STARS, choices(given)) == labels
+    assert parse_labels(STARS, choices(given)) == labels
 
 
 def test_a_choice_with_a_fraction_is_kept_apart_from_the_whole_number() -> None:
     space = LabelSpace("stars", "t", "$text", ("1", "1.0"))
-    assert labels_of(space, choices([1])) == ("1",)
-    assert labels_of(space, choices([1.0])) == ("1.0",)
+    assert parse_labels(space, choices([1])) == ("1",)
+    assert parse_labels(space, choices([1.0])) == ("1.0",)
 
 
 def test_numbers_are_read_in_paths_as_well() -> None:
     space = LabelSpace("stars", "t", "$text", ("1", "2"), (("7", "1"), ("7", "2")))
-    assert labels_of(space, choices([[7, 1]])) == ("1",)
-    assert labels_of(space, choices([[7, 9]])) == ("7 > 9",)
-    assert answer_of(space, choices([[7, None]])) == Answer(unreadable=True, asked=True)
-    assert region_of(space, "1", 0.5)["value"] == {"choices": [["7", "1"]]}
+    assert parse_labels(space, choices([[7, 1]])) == ("1",)
+    assert parse_labels(space, choices([[7, 9]])) == ("7 > 9",)
+    assert parse_answer(space, choices([[7, None]])) == Answer(has_unreadable=True, is_answered=True)
+    assert build_region(space, "1", 0.5)["value"] == {"choices": [["7", "1"]]}
 
 
 def test_other_controls_are_known_by_their_names() -> None:
-    found = answer_of(STARS, [*choices(["x"], "topic"), *choices(["1"]), *choices(["y"], "topic")])
-    assert found == Answer(("1",), asked=True, controls=("topic",))
+    found = parse_answer(STARS, [*choices(["x"], "topic"), *choices(["1"]), *choices(["y"], "topic")])
+    assert found == Answer(("1",), is_answered=True, other_controls=("topic",))
 
 
 ALIASES = """<View><Text name="t" value="$text"/><Choices name="stars" toName="t"%s>
@@ -76,7 +76,7 @@ def test_what_the_editor_shows_of_an_alias_is_known() -> None:
 def test_with_nested_choices_it_is_known_by_its_path() -> None:
     space = parse_label_space(ALIASES % ' allowNested="true"')
     assert space.shown == {"One": "1", "Two": "2", "Two > Half": "h"}
-    assert labels_of(space, choices([["Two", "Half"]])) == ("Two > Half",)
+    assert parse_labels(space, choices([["Two", "Half"]])) == ("Two > Half",)
 
 
 def test_what_two_choices_show_is_neither_s_and_a_label_is_nobody_else_s() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.core.domain import LabelSpace
-from services.core.labels import parse_label_space, text_of
+from services.core.labels import parse_label_space, task_text
 from tests.core.labels.texts import ROWS, UNSHOWN, Row
 
 JUNK = st.recursive(
@@ -23,16 +23,16 @@ JUNK = st.recursive(
 
 @pytest.mark.parametrize("row", ROWS + UNSHOWN, ids=lambda row: f"{row.tag} {row.data}"[:90])
 def test_the_text_is_what_the_tag_shows(row: Row) -> None:
-    assert text_of(parse_label_space(row.config), row.data) == row.text
+    assert task_text(parse_label_space(row.config), row.data) == row.text
 
 
 def test_a_tag_without_a_variable_shows_no_text_of_a_task() -> None:
-    assert text_of(LabelSpace("c", "t", "no variable", ("A",)), {"text": "x"}) is None
+    assert task_text(LabelSpace("c", "t", "no variable", ("A",)), {"text": "x"}) is None
 
 
 @pytest.mark.parametrize("data", [None, 7, "text", ["text"]])
 def test_data_of_another_shape_has_no_text(data: object) -> None:
-    assert text_of(LabelSpace("c", "t", "$text", ("A",)), data) is None
+    assert task_text(LabelSpace("c", "t", "$text", ("A",)), data) is None
 
 
 @given(
@@ -43,10 +43,10 @@ def test_data_of_another_shape_has_no_text(data: object) -> None:
 )
 def test_no_shape_of_data_raises(data: object, tag: str, value: str, encoding: str) -> None:
     space = LabelSpace("c", "t", value, ("A",), text_tag=tag, text_attributes={"encoding": encoding})
-    text = text_of(space, data)
+    text = task_text(space, data)
     assert text is None or text.strip()
 
 
 def test_tags_nested_more_deeply_than_calls_are_read() -> None:
     space = replace(LabelSpace("c", "t", "$t", ("A",)), text_tag="HyperText")
-    assert text_of(space, {"t": "<b>" * 1500 + "deep" + "</b>" * 1500}) == "deep"
+    assert task_text(space, {"t": "<b>" * 1500 + "deep" + "</b>" * 1500}) == "deep"
