@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from services.core.annotations import cause_of, moment
+from services.core.annotations import exclusion_cause, parse_timestamp
 from services.core.domain import LabelSpace
 from services.core.labels import parse_labels
 
@@ -30,10 +30,13 @@ class Agreement:
 def agreement_of(space: LabelSpace, tasks: Iterable[Mapping[str, Any]], most: int = MOST) -> Agreement:
     """Of the newest `most` annotations of these tasks (`annotations`, `predictions`) that had a suggestion."""
     found = [
-        (moment(annotation.get("created_at")), parse_labels(space, annotation["result"]) == suggested)
+        (
+            parse_timestamp(annotation.get("created_at")),
+            parse_labels(space, annotation["result"]) == suggested,
+        )
         for task in tasks
         for annotation in task.get("annotations") or ()
-        if cause_of(space, annotation) is None and (suggested := _suggested(space, task, annotation))
+        if exclusion_cause(space, annotation) is None and (suggested := _suggested(space, task, annotation))
     ]
     newest = sorted(found, key=lambda one: one[0], reverse=True)[:most]
     return Agreement(sum(agreed for _, agreed in newest), len(newest))
@@ -41,8 +44,8 @@ def agreement_of(space: LabelSpace, tasks: Iterable[Mapping[str, Any]], most: in
 
 def _suggested(space: LabelSpace, task: Mapping[str, Any], annotation: Mapping[str, Any]) -> tuple[str, ...]:
     """The labels of the suggestion; () where there was none."""
-    made, origin = moment(annotation.get("created_at")), annotation.get("parent_prediction")
-    stored = [one for one in task.get("predictions") or () if moment(one.get("created_at")) <= made]
+    made, origin = parse_timestamp(annotation.get("created_at")), annotation.get("parent_prediction")
+    stored = [one for one in task.get("predictions") or () if parse_timestamp(one.get("created_at")) <= made]
     begun_from = [one for one in stored if origin and one.get("id") == origin]
-    shown = max(begun_from or stored, key=lambda one: moment(one.get("created_at")), default=None)
+    shown = max(begun_from or stored, key=lambda one: parse_timestamp(one.get("created_at")), default=None)
     return parse_labels(space, shown.get("result")) if shown else ()

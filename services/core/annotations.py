@@ -16,15 +16,15 @@ from typing import Any, Final
 
 from services.core.domain import LabelSpace, Uncounted
 from services.core.labels import is_usable, parse_answer, parse_labels
-from services.core.uncounted import Cause, bare, by_bare, counted, sentence
+from services.core.uncounted import Cause, labels_by_normalised, normalise_label, plural, uncounted_sentence
 
-LEAST_LABELS = 2
+MIN_LABELS = 2
 """Labels that must be told apart before a model can be made ..."""
-LEAST_EXAMPLES = 2
+MIN_EXAMPLES = 2
 """... each with so many examples, so that one can be judged by a model that learnt from the other."""
 
 
-_LONGEST: Final = 80
+_MAX_QUOTED: Final = 80
 """Characters of a label that are kept as an example."""
 
 
@@ -64,8 +64,8 @@ def resolve(space: LabelSpace, annotations: Iterable[Any]) -> Resolved:
     """The label that a task's annotations agree on."""
     causes: Counter[Cause] = Counter()
     latest: dict[str, Mapping[str, Any]] = {}
-    for number, annotation in enumerate(sorted(annotations, key=_age)):
-        cause = cause_of(space, annotation)
+    for number, annotation in enumerate(sorted(annotations, key=_sort_key)):
+        cause = exclusion_cause(space, annotation)
         if cause:
             causes[cause] += 1
             continue
@@ -90,7 +90,7 @@ def decide(votes: Sequence[Vote]) -> list[Vote]:
     return [vote for vote in eligible if vote.label == ranked[0][0]]
 
 
-def cause_of(space: LabelSpace, annotation: Any) -> Cause | None:
+def exclusion_cause(space: LabelSpace, annotation: Any) -> Cause | None:
     """Why an annotation does not count by itself, whatever others say of the task; None where it does."""
     if not isinstance(annotation, Mapping):
         return Cause("malformed")
@@ -99,7 +99,7 @@ def cause_of(space: LabelSpace, annotation: Any) -> Cause | None:
     answer = parse_answer(space, annotation["result"])
     if not answer.is_answered:
         return (
-            Cause("other_control", answer.other_controls[0][:_LONGEST])
+            Cause("other_control", answer.other_controls[0][:_MAX_QUOTED])
             if answer.other_controls
             else Cause("malformed")
         )
@@ -107,19 +107,19 @@ def cause_of(space: LabelSpace, annotation: Any) -> Cause | None:
         return Cause("malformed" if answer.has_unreadable else "empty")
     if len(answer.labels) > 1 or answer.has_unreadable:
         return Cause("several_labels")
-    return _not_a_label(space, answer.labels[0])
+    return _unknown_label_cause(space, answer.labels[0])
 
 
-def _not_a_label(space: LabelSpace, found: str) -> Cause | None:
+def _unknown_label_cause(space: LabelSpace, found: str) -> Cause | None:
     if found in space.labels:
         return None
     if found in space.shown:
-        return Cause("value_for_alias", found[:_LONGEST])
-    is_alike = bare(found[:_LONGEST]) in by_bare(space)
-    return Cause("other_spelling" if is_alike else "foreign_label", found[:_LONGEST])
+        return Cause("value_for_alias", found[:_MAX_QUOTED])
+    is_alike = normalise_label(found[:_MAX_QUOTED]) in labels_by_normalised(space)
+    return Cause("other_spelling" if is_alike else "foreign_label", found[:_MAX_QUOTED])
 
 
-def why_not_trainable(
+def untrainable_reason(
     counts: Mapping[str, int], left_out: Sequence[Uncounted] = (), control: str = ""
 ) -> str | None:
     """Why examples of each label do not allow a model yet, with the figures, in sentences; None where they do.
@@ -127,29 +127,27 @@ def why_not_trainable(
     `left_out` is what does not count, under the Choices that is named `control`.
     """
     reason = _too_few({label: count for label, count in counts.items() if count > 0}, left_out)
-    return " ".join(filter(None, (reason, sentence(left_out, control)))) if reason else None
+    return " ".join(filter(None, (reason, uncounted_sentence(left_out, control)))) if reason else None
 
 
 def _too_few(found: Mapping[str, int], left_out: Sequence[Uncounted]) -> str | None:
     if not found:
         opening = "No label counts yet" if left_out else "Nobody has labelled a text yet"
-        return f"{opening}: {LEAST_LABELS} labels with {LEAST_EXAMPLES} examples each are needed."
-    if len(found) < LEAST_LABELS:
+        return f"{opening}: {MIN_LABELS} labels with {MIN_EXAMPLES} examples each are needed."
+    if len(found) < MIN_LABELS:
         ((label, count),) = found.items()
-        return (
-            f"{LEAST_LABELS} labels with examples are needed, and only {label!r} has any ({counted(count)})."
-        )
-    enough = [label for label, count in found.items() if count >= LEAST_EXAMPLES]
-    if len(enough) >= LEAST_LABELS:
+        return f"{MIN_LABELS} labels with examples are needed, and only {label!r} has any ({plural(count)})."
+    enough = [label for label, count in found.items() if count >= MIN_EXAMPLES]
+    if len(enough) >= MIN_LABELS:
         return None
-    has = f"only {enough[0]!r} has as many ({counted(found[enough[0]])})" if enough else "none has as many"
+    has = f"only {enough[0]!r} has as many ({plural(found[enough[0]])})" if enough else "none has as many"
     singles = f"{len(found) - len(enough)} {'others have' if enough else 'labels have'} one text each"
-    if enough and len(found) == LEAST_LABELS:
+    if enough and len(found) == MIN_LABELS:
         singles = f"{next(label for label in found if label not in enough)!r} has one text"
-    return f"{LEAST_LABELS} labels with {LEAST_EXAMPLES} examples each are needed, and {has}; {singles}."
+    return f"{MIN_LABELS} labels with {MIN_EXAMPLES} examples each are needed, and {has}; {singles}."
 
 
-def moment(value: object) -> float:
+def parse_timestamp(value: object) -> float:
     """Seconds since the epoch of an ISO 8601 time, 0 for what is none; as strings, `54Z` would follow `54.3Z`."""
     try:
         time = datetime.fromisoformat(str(value))
@@ -164,12 +162,16 @@ def _vote(space: LabelSpace, annotation: Mapping[str, Any]) -> Vote:
     return Vote(parse_labels(space, annotation["result"])[0], bool(annotation.get("ground_truth")), ids)
 
 
-def _age(annotation: Any) -> tuple[float, int, str]:
+def _sort_key(annotation: Any) -> tuple[float, int, str]:
     """Orders an annotator's words, oldest first; the last element only makes the order a total one."""
     if not isinstance(annotation, Mapping):
         return (0.0, -1, repr(annotation))
     number = annotation.get("id")
-    return (moment(annotation.get("updated_at")), number if isinstance(number, int) else -1, repr(annotation))
+    return (
+        parse_timestamp(annotation.get("updated_at")),
+        number if isinstance(number, int) else -1,
+        repr(annotation),
+    )
 
 
 def _annotator(annotation: Mapping[str, Any]) -> str:

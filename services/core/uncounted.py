@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from services.core.domain import LabelSpace, Uncounted
 
-ANNOTATIONS: Final = {
+ANNOTATION_REASONS: Final = {
     "foreign_label": "with a label that {control} does not have",
     "other_spelling": "with a label that {control} spells otherwise",
     "value_for_alias": "with the value of a choice of {control} that has an alias, which annotations hold instead",
@@ -29,7 +29,7 @@ ANNOTATIONS: Final = {
     "outvoted": "outvoted by others",
 }
 """Reasons why an annotation does not count."""
-_TASKS: Final = {
+_TASK_REASONS: Final = {
     "malformed_task": "not readable",
     "repeated_task": "read twice",
     "no_text": "without a text",
@@ -38,18 +38,18 @@ _TASKS: Final = {
     "outvoted_duplicate": "with a text to which more tasks give another label",
     "conflicting_duplicates": "with a text that other tasks give another label",
 }
-_DRAFTS: Final = {"draft": "not submitted"}
-_NOUNS: Final = {"annotation": ANNOTATIONS, "task": _TASKS, "draft": _DRAFTS}
+_DRAFT_REASONS: Final = {"draft": "not submitted"}
+_REASONS: Final = {"annotation": ANNOTATION_REASONS, "task": _TASK_REASONS, "draft": _DRAFT_REASONS}
 _TO_CORRECT: Final = frozenset({"foreign_label", "other_spelling", "value_for_alias"})
 _ADVICE: Final = (
     "An annotation counts where it holds a choice letter by letter, its alias if it has one: correct the annotations or "
     "the label config."
 )
-EXAMPLES: Final = 3
-_LONGEST: Final = 40
-_ALIKE: Final = 0.75
+MAX_EXAMPLES: Final = 3
+_MAX_QUOTED: Final = 40
+_MIN_SIMILARITY: Final = 0.75
 """Similarity from which another label is offered, as difflib counts it ..."""
-_MOST: Final = 1000
+_MAX_LABELS: Final = 1000
 """... and labels above which none is looked for."""
 
 
@@ -58,115 +58,115 @@ class Cause(NamedTuple):
 
     reason: str
     """One of ANNOTATIONS, or of the reasons why a task or a draft does not."""
-    found: str = ""
+    found_value: str = ""
     """The label or the control that was found instead, where that says more; it may be cut."""
 
 
-def collect(causes: Mapping[Cause, int], space: LabelSpace) -> tuple[Uncounted, ...]:
+def summarise(causes: Mapping[Cause, int], space: LabelSpace) -> tuple[Uncounted, ...]:
     """Counts by (reason, what was found) as counts by reason, in the order of the words, with a few examples."""
     found: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for (reason, what), count in causes.items():
         found[reason][what] += count
     return tuple(
         Uncounted(reason, found[reason].total(), _examples(reason, found[reason], space))
-        for reason in sorted(found, key=_place)
+        for reason in sorted(found, key=_rank)
         if found[reason].total()
     )
 
 
-def sentence(found: Iterable[Uncounted], control: str) -> str:
+def uncounted_sentence(found: Iterable[Uncounted], control: str) -> str:
     """`24 annotations do not count: 20 with a label that …, 4 skipped.`; "" where all count."""
     rows = list(found)
     said = [
-        _together(noun, [row for row in rows if _noun(row.reason) == noun], control)
-        for noun in (*_NOUNS, "case")
+        _noun_sentence(noun, [row for row in rows if _noun(row.reason) == noun], control)
+        for noun in (*_REASONS, "case")
     ]
     if any(row.reason in _TO_CORRECT for row in rows):
         said.append(_ADVICE)
     return " ".join(filter(None, said))
 
 
-def phrases(found: Iterable[Uncounted], control: str) -> list[str]:
+def uncounted_phrases(found: Iterable[Uncounted], control: str) -> list[str]:
     """Each reason by itself: `3 annotations with several labels`."""
-    return [f"{counted(row.count, _noun(row.reason))} {_why(row, control)}" for row in found]
+    return [f"{plural(row.count, _noun(row.reason))} {_reason_words(row, control)}" for row in found]
 
 
-def of_tasks(found: Iterable[Uncounted]) -> list[Uncounted]:
+def task_rows(found: Iterable[Uncounted]) -> list[Uncounted]:
     """Those that only a run can know of: whole tasks, by their texts."""
-    return [row for row in found if row.reason in _TASKS]
+    return [row for row in found if row.reason in _TASK_REASONS]
 
 
-def counted(count: int, noun: str = "text") -> str:
+def plural(count: int, noun: str = "text") -> str:
     """`1 text`, `14 texts`."""
     return f"1 {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _together(noun: str, rows: Sequence[Uncounted], control: str) -> str:
+def _noun_sentence(noun: str, rows: Sequence[Uncounted], control: str) -> str:
     if not rows:
         return ""
     total = sum(row.count for row in rows)
     verb = "does" if total == 1 else "do"
     if len(rows) == 1:
-        return f"{counted(total, noun)} {verb} not count: {_why(rows[0], control)}."
-    whys = ", ".join(f"{row.count} {_why(row, control)}" for row in rows)
-    return f"{counted(total, noun)} {verb} not count: {whys}."
+        return f"{plural(total, noun)} {verb} not count: {_reason_words(rows[0], control)}."
+    whys = ", ".join(f"{row.count} {_reason_words(row, control)}" for row in rows)
+    return f"{plural(total, noun)} {verb} not count: {whys}."
 
 
-def _why(row: Uncounted, control: str) -> str:
+def _reason_words(row: Uncounted, control: str) -> str:
     tag = f'<Choices name="{control}">' if control else "the label config"
-    words = _NOUNS.get(_noun(row.reason), {}).get(row.reason, f"for a reason called {row.reason!r}")
+    words = _REASONS.get(_noun(row.reason), {}).get(row.reason, f"for a reason called {row.reason!r}")
     examples = f" ({'; '.join(row.examples)})" if row.examples else ""
     return words.format(control=tag) + examples
 
 
 def _noun(reason: str) -> str:
     """A reason of a newer release is about a case."""
-    return next((noun for noun, reasons in _NOUNS.items() if reason in reasons), "case")
+    return next((noun for noun, reasons in _REASONS.items() if reason in reasons), "case")
 
 
-def _place(reason: str) -> int:
-    order = [name for reasons in _NOUNS.values() for name in reasons]
+def _rank(reason: str) -> int:
+    order = [name for reasons in _REASONS.values() for name in reasons]
     return order.index(reason) if reason in order else len(order)
 
 
 def _examples(reason: str, found: Mapping[str, int], space: LabelSpace) -> tuple[str, ...]:
     """The commonest first."""
     ranked = sorted((what for what in found if what), key=lambda what: (-found[what], what))
-    return tuple(_example(reason, what, space) for what in ranked[:EXAMPLES])
+    return tuple(_example(reason, what, space) for what in ranked[:MAX_EXAMPLES])
 
 
 def _example(reason: str, what: str, space: LabelSpace) -> str:
-    meant = _meant(what, space) if reason in _TO_CORRECT else None
+    meant = _closest_label(what, space) if reason in _TO_CORRECT else None
     if meant is None:
-        return quoted(what)
+        return quote(what)
     if reason == "foreign_label":
-        return f"{quoted(what)}: did you mean {quoted(meant)}?"
-    return f"{quoted(what)} for {quoted(meant)}"
+        return f"{quote(what)}: did you mean {quote(meant)}?"
+    return f"{quote(what)} for {quote(meant)}"
 
 
 @lru_cache(maxsize=2048)
-def _meant(what: str, space: LabelSpace) -> str | None:
+def _closest_label(what: str, space: LabelSpace) -> str | None:
     """The label that is most like what was found: asked at each look, and slow where there are many labels."""
-    names = by_bare(space)
-    if (name := bare(what)) in names:
+    names = labels_by_normalised(space)
+    if (name := normalise_label(what)) in names:
         return names[name]
-    found = get_close_matches(name, names, n=1, cutoff=_ALIKE) if len(names) <= _MOST else []
+    found = get_close_matches(name, names, n=1, cutoff=_MIN_SIMILARITY) if len(names) <= _MAX_LABELS else []
     return names[found[0]] if found else None
 
 
 @lru_cache(maxsize=512)
-def by_bare(space: LabelSpace) -> Mapping[str, str]:
+def labels_by_normalised(space: LabelSpace) -> Mapping[str, str]:
     """Each label by its bare name, and by that of what the editor shows of it."""
     names = (*space.shown.items(), *((label, label) for label in space.labels))
-    return {bare(name): label for name, label in names}
+    return {normalise_label(name): label for name, label in names}
 
 
-def bare(label: str) -> str:
+def normalise_label(label: str) -> str:
     """Without what people and programs write differently: capitals, spaces, composed letters."""
     return "".join(unicodedata.normalize("NFKC", label).casefold().split())
 
 
-def quoted(text: str) -> str:
+def quote(text: str) -> str:
     """Between quotation marks, cut, with line breaks and the like visible."""
     whole = text.encode("utf-8", "replace").decode()  # half of a surrogate pair is no text that can be sent
-    return json.dumps(whole if len(whole) <= _LONGEST else f"{whole[:_LONGEST]}…", ensure_ascii=False)
+    return json.dumps(whole if len(whole) <= _MAX_QUOTED else f"{whole[:_MAX_QUOTED]}…", ensure_ascii=False)

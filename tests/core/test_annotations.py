@@ -8,10 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.core.annotations import Vote, cause_of, decide, moment, resolve, why_not_trainable
+from services.core.annotations import (
+    Vote,
+    decide,
+    exclusion_cause,
+    parse_timestamp,
+    resolve,
+    untrainable_reason,
+)
 from services.core.domain import LabelSpace, Uncounted
 from services.core.labels import parse_labels
-from services.core.uncounted import ANNOTATIONS as WORDS
+from services.core.uncounted import ANNOTATION_REASONS as WORDS
 from services.core.uncounted import Cause
 
 SPACE = LabelSpace("c", "t", "$body", ("A", "B", "C"), shown={"Alpha": "A"})
@@ -66,7 +73,7 @@ def test_nothing_said_is_no_label() -> None:
     ],
 )
 def test_what_says_nothing_is_dropped_with_its_reason(annotation: Any, reason: str) -> None:
-    cause = cause_of(SPACE, annotation)
+    cause = exclusion_cause(SPACE, annotation)
     assert (cause.reason if cause else "") == reason
     found = resolve(SPACE, [annotation, said("B", 2, ground_truth=True)])
     assert found.dropped == {reason or "outvoted": 1}
@@ -170,7 +177,7 @@ def test_every_annotation_gives_the_label_or_has_one_cause(annotations: list[Any
         saying = [
             one
             for one in annotations
-            if not cause_of(SPACE, one) and found.label in parse_labels(SPACE, one["result"])
+            if not exclusion_cause(SPACE, one) and found.label in parse_labels(SPACE, one["result"])
         ]
         assert max(1, len(found.annotation_ids)) <= giving <= len(saying)
 
@@ -194,8 +201,8 @@ JSON = st.recursive(
 
 @given(JSON)
 def test_whatever_an_import_holds_has_a_cause_or_counts(result: Any) -> None:
-    cause = cause_of(SPACE, {"id": 1, "result": result})
-    region = cause_of(SPACE, {"id": 1, "result": [{"from_name": "c", "value": {"choices": result}}]})
+    cause = exclusion_cause(SPACE, {"id": 1, "result": result})
+    region = exclusion_cause(SPACE, {"id": 1, "result": [{"from_name": "c", "value": {"choices": result}}]})
     assert {one.reason for one in (cause, region) if one} <= WORDS.keys()
 
 
@@ -228,27 +235,27 @@ def test_one_more_vote_for_the_winner_changes_nothing(votes: list[Vote]) -> None
     ],
 )
 def test_too_few_labels_are_said_with_figures(counts: dict[str, int], sentence: str) -> None:
-    assert why_not_trainable(counts) == sentence
+    assert untrainable_reason(counts) == sentence
 
 
 @given(st.dictionaries(st.text(min_size=1, max_size=3), st.integers(0, 5), max_size=6))
 def test_two_labels_with_two_examples_are_enough_and_less_is_not(counts: dict[str, int]) -> None:
-    assert (why_not_trainable(counts) is None) == (sum(count >= 2 for count in counts.values()) >= 2)
+    assert (untrainable_reason(counts) is None) == (sum(count >= 2 for count in counts.values()) >= 2)
 
 
 def test_a_time_without_a_zone_is_utc_and_junk_is_the_beginning() -> None:
-    assert moment("2026-01-01T00:00:00") == moment("2026-01-01T01:00:00+01:00") > 0
-    assert moment(None) == moment("soon") == moment(7) == 0.0
+    assert parse_timestamp("2026-01-01T00:00:00") == parse_timestamp("2026-01-01T01:00:00+01:00") > 0
+    assert parse_timestamp(None) == parse_timestamp("soon") == parse_timestamp(7) == 0.0
 
 
 def test_where_annotations_do_not_count_nobody_is_said_not_to_have_labelled() -> None:
-    assert why_not_trainable({}, [Uncounted("cancelled", 24)], "c") == (
+    assert untrainable_reason({}, [Uncounted("cancelled", 24)], "c") == (
         "No label counts yet: 2 labels with 2 examples each are needed. 24 annotations do not count: skipped."
     )
-    assert why_not_trainable({"A": 2, "B": 2}, [Uncounted("cancelled", 24)], "c") is None
+    assert untrainable_reason({"A": 2, "B": 2}, [Uncounted("cancelled", 24)], "c") is None
 
 
 def test_what_was_found_instead_is_kept_cut() -> None:
-    assert cause_of(SPACE, said("x" * 500)) == Cause("foreign_label", "x" * 80)
+    assert exclusion_cause(SPACE, said("x" * 500)) == Cause("foreign_label", "x" * 80)
     other = [{"from_name": "other", "value": {"choices": ["A"]}}]
-    assert cause_of(SPACE, said("A", result=other)) == Cause("other_control", "other")
+    assert exclusion_cause(SPACE, said("A", result=other)) == Cause("other_control", "other")

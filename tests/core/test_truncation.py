@@ -7,18 +7,18 @@ from dataclasses import replace
 import pytest
 
 from services.core.domain import Truncation
-from services.core.truncation import needed, sentence
+from services.core.truncation import required_length, truncation_sentence
 
 CUT = Truncation(texts=24, cut=24, longest=610, max_length=256, most=512, cost=1.98)
 
 
 def test_nothing_is_said_where_nothing_was_cut() -> None:
-    assert sentence(None) == ""
-    assert sentence(replace(CUT, cut=0)) == ""
+    assert truncation_sentence(None) == ""
+    assert truncation_sentence(replace(CUT, cut=0)) == ""
 
 
 def test_the_share_the_longest_and_the_cost_are_said() -> None:
-    assert sentence(CUT) == (
+    assert truncation_sentence(CUT) == (
         "24 of 24 texts were cut at 256 tokens, and what stands behind is not read; the longest has 610. "
         "FITLOOP_MAX_LENGTH=512 would read as much as the base model can, and take about 2.0 times the computing, in training "
         "and for suggestions."
@@ -39,5 +39,5 @@ def test_what_to_set_depends_on_what_the_base_model_reads(
     changed: dict[str, int], length: int, said: str
 ) -> None:
     found = replace(CUT, **changed)
-    assert needed(found) == length
-    assert said in sentence(found)
+    assert required_length(found) == length
+    assert said in truncation_sentence(found)

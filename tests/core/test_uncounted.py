@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.core.domain import LabelSpace, Uncounted
-from services.core.uncounted import ANNOTATIONS, Cause, collect, counted, of_tasks, phrases, quoted, sentence
+from services.core.uncounted import (
+    ANNOTATION_REASONS,
+    Cause,
+    plural,
+    quote,
+    summarise,
+    task_rows,
+    uncounted_phrases,
+    uncounted_sentence,
+)
 
 SPACE = LabelSpace("topic", "text", "$text", ("shipping", "refund", "ret"), shown={"Return": "ret"})
 ADVICE = (
@@ -17,7 +26,7 @@ ADVICE = (
 
 
 def said(causes: dict[Cause, int]) -> str:
-    return sentence(collect(causes, SPACE), SPACE.from_name)
+    return uncounted_sentence(summarise(causes, SPACE), SPACE.from_name)
 
 
 @pytest.mark.parametrize(
@@ -64,45 +73,45 @@ def test_the_sentence(causes: dict[Cause, int], words: str) -> None:
 
 def test_the_same_reason_by_itself() -> None:
     found = [Uncounted("foreign_label", 1, ('"gone"',)), Uncounted("no_text", 2)]
-    assert phrases(found, "topic") == [
+    assert uncounted_phrases(found, "topic") == [
         '1 annotation with a label that <Choices name="topic"> does not have ("gone")',
         "2 tasks without a text",
     ]
-    assert phrases(found[:1], "") == [
+    assert uncounted_phrases(found[:1], "") == [
         '1 annotation with a label that the label config does not have ("gone")'
     ]
-    assert of_tasks(found) == [found[1]]
+    assert task_rows(found) == [found[1]]
 
 
 def test_only_a_few_examples_are_named_the_commonest_first() -> None:
     causes = {
         Cause("foreign_label", name): count for name, count in zip("vwxyz", (1, 5, 3, 4, 2), strict=True)
     }
-    assert collect(causes, SPACE) == (Uncounted("foreign_label", 15, ('"w"', '"y"', '"x"')),)
+    assert summarise(causes, SPACE) == (Uncounted("foreign_label", 15, ('"w"', '"y"', '"x"')),)
 
 
 def test_an_example_is_cut_and_shows_line_breaks() -> None:
-    assert quoted("a\nb\x00") == '"a\\nb\\u0000"'
-    assert quoted("दिन") == '"दिन"'
-    assert quoted("x" * 50) == f'"{"x" * 40}…"'
-    assert quoted("\ud83d") == '"?"'
+    assert quote("a\nb\x00") == '"a\\nb\\u0000"'
+    assert quote("दिन") == '"दिन"'
+    assert quote("x" * 50) == f'"{"x" * 40}…"'
+    assert quote("\ud83d") == '"?"'
 
 
 CAUSES = st.dictionaries(
-    st.builds(Cause, st.sampled_from([*ANNOTATIONS, "no_text", "comet"]), st.text(max_size=5)),
+    st.builds(Cause, st.sampled_from([*ANNOTATION_REASONS, "no_text", "comet"]), st.text(max_size=5)),
     st.integers(0, 9),
 )
 
 
 @given(CAUSES)
 def test_the_sums_are_the_same_in_any_order_and_are_said(causes: dict[Cause, int]) -> None:
-    found = collect(causes, SPACE)
+    found = summarise(causes, SPACE)
     assert sum(row.count for row in found) == sum(causes.values())
-    assert collect(dict(reversed(causes.items())), SPACE) == found
-    assert bool(sentence(found, "topic")) == bool(found)
+    assert summarise(dict(reversed(causes.items())), SPACE) == found
+    assert bool(uncounted_sentence(found, "topic")) == bool(found)
     for row in found:
-        assert any(str(row.count) in phrase for phrase in phrases(found, "topic"))
+        assert any(str(row.count) in phrase for phrase in uncounted_phrases(found, "topic"))
 
 
 def test_figures_are_written_in_numbers() -> None:
-    assert (counted(0), counted(1), counted(2, "task")) == ("0 texts", "1 text", "2 tasks")
+    assert (plural(0), plural(1), plural(2, "task")) == ("0 texts", "1 text", "2 tasks")

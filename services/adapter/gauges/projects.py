@@ -8,7 +8,7 @@ from typing import Final
 from services.adapter.board import ProjectView
 from services.adapter.gauges.gauge import ProjectGauge, Read, Values, plain
 from services.core.domain import Served
-from services.core.uncounted import ANNOTATIONS
+from services.core.uncounted import ANNOTATION_REASONS
 
 
 def _of_labels(read: Callable[[ProjectView], float]) -> Read:
@@ -105,7 +105,7 @@ PROJECTS: Final = (
         "fitloop_project_annotations_not_counted",
         "Annotations that do not count, by the reason why; a reason that there is not is absent.",
         _not_counted,
-        {"reason": tuple(ANNOTATIONS)},
+        {"reason": tuple(ANNOTATION_REASONS)},
         adds_up=True,
     ),
     ProjectGauge(

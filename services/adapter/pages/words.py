@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 
 from services.core import truncation
 from services.core.domain import Estimate, Report, Uncounted
-from services.core.uncounted import of_tasks, phrases
+from services.core.uncounted import task_rows, uncounted_phrases
 
 FEW: Final = 20
 """Judged texts below which no figure is shown to people."""
@@ -92,8 +92,8 @@ FILTERS: Final[dict[str, Any]] = {
     "opening": opening,
     "texts": texts,
     "dropped": dropped,
-    "of_tasks": of_tasks,
-    "phrases": phrases,
-    "truncation": truncation.sentence,
+    "of_tasks": task_rows,
+    "phrases": uncounted_phrases,
+    "truncation": truncation.truncation_sentence,
     "prose": prose,
 }

@@ -9,8 +9,8 @@ from typing import Any, Final
 from services.adapter.board import ProjectView, as_told
 from services.core.documents import to_plain
 from services.core.domain import Estimate, Manifest, RunStatus, Served
-from services.core.truncation import sentence as truncation_in_words
-from services.core.uncounted import sentence
+from services.core.truncation import truncation_sentence as truncation_in_words
+from services.core.uncounted import uncounted_sentence
 
 LOG_LINES: Final = 200
 """Lines of a run's log that are shown."""
@@ -26,7 +26,9 @@ def project_summary(view: ProjectView, now: float, refused: Sequence[str] = ()) 
         **project,
         **found,
         "problem": " ".join(filter(None, (view.problem, *refused))),
-        "not_counted_in_words": sentence(view.not_counted, view.space.from_name if view.space else ""),
+        "not_counted_in_words": uncounted_sentence(
+            view.not_counted, view.space.from_name if view.space else ""
+        ),
     }
 
 

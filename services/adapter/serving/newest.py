@@ -9,7 +9,7 @@ from services.adapter.board import Judged
 from services.adapter.training.history import Record
 from services.core.errors import CorruptVersion, NotFound, StoreError, UnknownFormat
 from services.core.registry import Registry
-from services.core.truncation import sentence
+from services.core.truncation import truncation_sentence
 
 
 @dataclass(slots=True)
@@ -36,7 +36,7 @@ class Newest:
             manifest = self.registry.manifest(project_key, version)
         except (NotFound, CorruptVersion, UnknownFormat):
             return None
-        cut = sentence(manifest.truncation)
+        cut = truncation_sentence(manifest.truncation)
         return Judged(manifest.gate.promote, manifest.gate.kind, manifest.created_at, cut)
 
 

@@ -18,7 +18,7 @@ from services.adapter.training.history import History
 from services.adapter.training.turns import Turns
 from services.adapter.training.watch import Reading, Watch
 from services.core import tracing
-from services.core.annotations import why_not_trainable
+from services.core.annotations import untrainable_reason
 from services.core.domain import Command, Parameters, RunRequest
 from services.core.errors import BadRequest, LabelStudioNotFound
 from services.core.inbox import Inbox
@@ -278,4 +278,4 @@ class Planner:
 def _why_not_trainable(reading: Reading) -> str | None:
     if reading.space is None:
         return reading.why_no_space
-    return why_not_trainable(reading.counts, reading.not_counted, reading.space.from_name)
+    return untrainable_reason(reading.counts, reading.not_counted, reading.space.from_name)

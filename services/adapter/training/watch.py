@@ -18,12 +18,12 @@ import structlog
 
 from services.adapter import agreement
 from services.adapter.agreement import Agreement, agreement_of
-from services.core.annotations import moment, resolve
+from services.core.annotations import parse_timestamp, resolve
 from services.core.domain import LabelSpace, Project, Uncounted
 from services.core.errors import FitloopError, LabelStudioNotFound, NoLabelSpace
 from services.core.labels import is_usable, parse_label_space, signature
 from services.core.labelstudio import Counts
-from services.core.uncounted import Cause, collect
+from services.core.uncounted import Cause, summarise
 
 log = structlog.get_logger()
 _LONG_SECONDS: Final = 1.0
@@ -239,7 +239,9 @@ class Watch:
             label=resolved.label if resolved else None,
             annotations=len(kept),
             counted=any(not annotation.get("ground_truth") for annotation in kept),
-            changed_at=max((moment(annotation.get("updated_at")) for annotation in usable), default=0.0),
+            changed_at=max(
+                (parse_timestamp(annotation.get("updated_at")) for annotation in usable), default=0.0
+            ),
             causes=self._shared(tuple(sorted(resolved.causes.items()))) if resolved else (),
         )
 
@@ -257,7 +259,7 @@ class Watch:
         for causes, tasks in Counter(known.causes for known in self._known.values()).items():
             for cause, count in causes:
                 found[cause] += count * tasks
-        return collect(found, space)
+        return summarise(found, space)
 
     def _examples(self, space: LabelSpace | None) -> dict[str, int]:
         found = Counter(known.label for known in self._known.values())

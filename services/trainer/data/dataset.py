@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from services.core.annotations import Vote, decide, moment, resolve, why_not_trainable
+from services.core.annotations import Vote, decide, parse_timestamp, resolve, untrainable_reason
 from services.core.domain import LabelSpace, Snapshot, Uncounted
 from services.core.errors import BadData
 from services.core.labels import signature, task_text
-from services.core.uncounted import Cause, collect
+from services.core.uncounted import Cause, summarise
 from services.trainer.data.split import split_keys, text_key
 
 
@@ -151,7 +151,7 @@ def build_dataset(
         examples=examples,
         labels=tuple(label for label in space.labels if label in found),
         snapshot=Snapshot(tally.signatures, label_config_hash, space.labels, now, space.from_name),
-        not_counted=collect({**tally.causes, **tally.left_out()}, space),
+        not_counted=summarise({**tally.causes, **tally.left_out()}, space),
         third_opinion=tuple(sorted(tally.third_opinion)),
     )
 
@@ -160,7 +160,7 @@ def check_trainable(dataset: Dataset, space: LabelSpace) -> None:
     """Raises BadData, with the figures, where the labels do not allow a model."""
     counts = Counter(example.label for example in dataset.examples)
     found = {label: counts[label] for label in dataset.labels}
-    reason = why_not_trainable(found, dataset.not_counted, space.from_name)
+    reason = untrainable_reason(found, dataset.not_counted, space.from_name)
     if reason:
         raise BadData(reason)
 
@@ -179,7 +179,7 @@ def _distinct(tasks: Iterable[Any], dropped: Counter[str]) -> Iterator[tuple[int
 
 
 def _age(task: Mapping[str, Any]) -> tuple[float, str]:
-    return moment(task.get("updated_at")), repr(task)
+    return parse_timestamp(task.get("updated_at")), repr(task)
 
 
 def _annotations(task: Mapping[str, Any], dropped: Counter[str]) -> Sequence[Any]:

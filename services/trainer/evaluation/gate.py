@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from services.core.domain import GateDecision, OutOfSample
-from services.core.uncounted import counted
+from services.core.uncounted import plural
 
 SIGNIFICANCE: Final = 0.10
 """A result this unlikely by chance is a difference, over all texts."""
@@ -199,7 +199,7 @@ def _were(count: int) -> str:
 
 
 def _figures(pairs: Pairs) -> str:
-    return f"{pairs.fixed} fixed, {pairs.broken} broken of {counted(pairs.total)}."
+    return f"{pairs.fixed} fixed, {pairs.broken} broken of {plural(pairs.total)}."
 
 
 def _promoted(pairs: Pairs, compared_with: str, *, asked: bool) -> str:
@@ -227,7 +227,7 @@ def _broke(pairs: Pairs, compared_with: str) -> str:
     worst = min(pairs.per_label, key=lambda label: (sign_test(*pairs.per_label[label][:2]), label))
     _, broken, total = pairs.per_label[worst]
     return (
-        f"Held: clearly worse than {compared_with}: {counted(pairs.broken)} broke and {_were(pairs.fixed)} fixed, "
+        f"Held: clearly worse than {compared_with}: {plural(pairs.broken)} broke and {_were(pairs.fixed)} fixed, "
         f"of {pairs.total}; "
         f"worst: {worst!r}, {broken} of {total} broke."
     )
@@ -235,4 +235,4 @@ def _broke(pairs: Pairs, compared_with: str) -> str:
 
 def _label_broke(pairs: Pairs, label: str) -> str:
     fixed, broken, total = pairs.per_label[label]
-    return f"Held: {label!r} got worse: {broken} of {counted(total)} broke and {_were(fixed)} fixed; in all {_figures(pairs)}"
+    return f"Held: {label!r} got worse: {broken} of {plural(total)} broke and {_were(fixed)} fixed; in all {_figures(pairs)}"

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from services.adapter.training.history import Record
 from services.adapter.training.trigger import NEVER_AGAIN
-from services.core.annotations import why_not_trainable
+from services.core.annotations import untrainable_reason
 from services.core.domain import Action, RunState, Snapshot
 from services.core.errors import LabelStudioUnreachable, StoreError
 from services.core.labels import signature
@@ -231,7 +231,7 @@ class AnyLife(RuleBasedStateMachine):
             if (sign := signature(row["annotations"]))
         }
         counts = world.supervisor.roster.stewards[1].planner.reading.counts  # type: ignore[union-attr]
-        if why_not_trainable(counts):
+        if untrainable_reason(counts):
             return
         taken = self._last_snapshot()
         changed = [
