@@ -40,7 +40,7 @@ from services.adapter.slips import slip
 from services.core import correlation, tracing
 from services.core.correlation import RequestIds
 from services.core.errors import BadRequest, EngineError, FitloopError, Overloaded, StoreError
-from services.core.in_flight import SHARE, Budget, Compressed, InFlight, TooLarge
+from services.core.in_flight import MEMORY_SHARE, BodyTooLarge, Budget, CompressedBody, LimitInFlight
 from services.core.memory import memory_limit
 from services.core.registry import Registry
 from services.core.runs import Runs
@@ -56,8 +56,8 @@ _STATUSES: dict[type[FitloopError], int] = {
     BadRequest: 400,
     Forbidden: 403,
     Unknown: 404,
-    TooLarge: 413,
-    Compressed: 415,
+    BodyTooLarge: 413,
+    CompressedBody: 415,
     NotReady: 503,
     Overloaded: 503,
     EngineError: 503,
@@ -109,7 +109,7 @@ def create_app(
         Middleware(RequestIds),
         Middleware(Gate, guard=Guard.of(settings.auth), refusals=refusals),
         Middleware(SameSite),
-        Middleware(InFlight, budget=budget or Budget(memory_limit() // SHARE)),
+        Middleware(LimitInFlight, budget=budget or Budget(memory_limit() // MEMORY_SHARE)),
     ]
     app = Starlette(routes=routes, middleware=outer, exception_handlers={HTTPException: _no_such_route})
     app.router.redirect_slashes = (

@@ -70,7 +70,7 @@ def adapter(
     """Answer Label Studio from a pod of the chart; it is told everything by its environment."""
     from services.adapter.app import create_management_app
     from services.core import logs, tracing
-    from services.core.connections import MANAGEMENT, bounds_of, raise_file_limit
+    from services.core.connections import MANAGEMENT_BOUNDS, public_bounds, raise_file_limit
     from services.core.errors import BadConfig
     from services.core.settings import Settings
     from services.wiring import cluster
@@ -87,7 +87,10 @@ def adapter(
     tracing.configure(settings.tracing, "adapter")
     sockets = [listen(_EVERYWHERE, port), listen(_EVERYWHERE, management_port, "--management-port")]
     parts = cluster(settings)
-    servers = [_server(parts.app, bounds_of(files)), _server(create_management_app(parts.board), MANAGEMENT)]
+    servers = [
+        _server(parts.app, public_bounds(files)),
+        _server(create_management_app(parts.board), MANAGEMENT_BOUNDS),
+    ]
     resigning = threading.Thread(target=parts.resign, name="resign")
 
     def end(*_: object) -> None:
@@ -110,11 +113,11 @@ def adapter(
 def _server(app: Starlette, bounds: Bounds) -> uvicorn.Server:
     import uvicorn
 
-    from services.core.connections import protocol
+    from services.core.connections import bounded_protocol
 
     config = uvicorn.Config(
         app,
-        http=protocol(bounds),
+        http=bounded_protocol(bounds),
         ws="none",
         log_config=None,
         access_log=False,

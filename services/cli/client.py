@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from services.core.answers import TAKEN, AnswerTooLarge, bounded
+from services.core.answers import GZIP_ONLY, ResponseTooLarge, limit_response
 from services.core.errors import BadConfig, BadRequest, FitloopError
-from services.core.faults import brief_of
+from services.core.faults import describe_fault_briefly
 from services.core.redaction import redacted, struck
 
 if TYPE_CHECKING:
@@ -54,13 +54,13 @@ class AdapterClient:
         try:
             with _client() as client:
                 answer = client.request(method, self.url.rstrip("/") + path, json=body, auth=auth)
-        except AnswerTooLarge as error:
+        except ResponseTooLarge as error:
             raise FitloopError(
                 f"What {self._shown} answered {error}: check --url and FITLOOP_URL."
             ) from error
         except httpx.HTTPError as error:
             raise FitloopError(
-                f"Fitloop at {self._shown} does not answer ({brief_of(error)}): start it with `fitloop local`, or name its address "
+                f"Fitloop at {self._shown} does not answer ({describe_fault_briefly(error)}): start it with `fitloop local`, or name its address "
                 "with --url or FITLOOP_URL."
             ) from error
         if answer.is_success:
@@ -85,7 +85,9 @@ class AdapterClient:
 
 
 def _client() -> httpx.Client:
-    return httpx.Client(timeout=_SECONDS, headers=TAKEN, event_hooks={"response": [bounded(_LARGEST)]})
+    return httpx.Client(
+        timeout=_SECONDS, headers=GZIP_ONLY, event_hooks={"response": [limit_response(_LARGEST)]}
+    )
 
 
 def connect(url: str, environment: Mapping[str, str]) -> AdapterClient:
@@ -221,7 +223,7 @@ def _get(url: str, login: tuple[str, str] | None) -> str:
         answer = httpx.get(url, auth=login, timeout=_PROBE_SECONDS)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise FitloopError(
-            f"Fitloop does not answer ({brief_of(error)}): does it run, and is FITLOOP_URL its address?"
+            f"Fitloop does not answer ({describe_fault_briefly(error)}): does it run, and is FITLOOP_URL its address?"
         ) from error
     if answer.status_code in {401, 403}:
         raise FitloopError(

@@ -145,10 +145,10 @@ def warnings(settings: Settings, *, open_to_all: bool) -> list[str]:
 def _serve(settings: Settings, leadership: Leadership, listener: socket.socket) -> None:
     import uvicorn
 
-    from services.core.connections import bounds_of, protocol, raise_file_limit
+    from services.core.connections import bounded_protocol, public_bounds, raise_file_limit
     from services.wiring import embedded
 
-    port = protocol(bounds_of(raise_file_limit()))
+    port = bounded_protocol(public_bounds(raise_file_limit()))
     parts = embedded(settings, leadership)
     server = uvicorn.Server(
         uvicorn.Config(

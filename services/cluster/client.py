@@ -19,7 +19,7 @@ from urllib3.exceptions import TimeoutError as TookTooLong
 
 from services.cluster import metrics
 from services.core.errors import BadConfig, FitloopError
-from services.core.faults import brief_of
+from services.core.faults import describe_fault_briefly
 from services.core.redaction import redacted, why
 
 Document = dict[str, Any]
@@ -134,7 +134,7 @@ class Kube:
                 yield event
         except (HTTPError, OSError, ValueError, KeyError) as error:
             raise ClusterError(
-                f"The Kubernetes API broke off the watch of {kind}s ({brief_of(error)})."
+                f"The Kubernetes API broke off the watch of {kind}s ({describe_fault_briefly(error)})."
             ) from error
         finally:
             answer.close()  # not back to the pool: it may be in the middle of a line
@@ -189,7 +189,7 @@ class Kube:
             except (HTTPError, OSError) as error:
                 if not left or isinstance(error, TookTooLong | TimeoutError):
                     raise ClusterError(
-                        f"The Kubernetes API does not answer ({verb} {plural}: {brief_of(error)})."
+                        f"The Kubernetes API does not answer ({verb} {plural}: {describe_fault_briefly(error)})."
                     ) from error
                 pause = 0.2
             time.sleep(pause)

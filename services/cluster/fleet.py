@@ -12,8 +12,8 @@ from pydantic import SecretStr
 
 from services.cluster.client import Document, Kube
 from services.cluster.reading import pod_waits_for
-from services.core.answers import TAKEN, bounded
-from services.core.tokens import bearer
+from services.core.answers import GZIP_ONLY, limit_response
+from services.core.tokens import bearer_headers
 
 GENERATION: Final = "fitloop.io/generation"
 _SECONDS: Final = 2.0
@@ -44,8 +44,8 @@ def _client() -> httpx.Client:
         timeout=_SECONDS,
         trust_env=False,
         limits=httpx.Limits(max_keepalive_connections=0),
-        headers=TAKEN,
-        event_hooks={"response": [bounded(_LARGEST)]},
+        headers=GZIP_ONLY,
+        event_hooks={"response": [limit_response(_LARGEST)]},
     )
 
 
@@ -67,7 +67,7 @@ class Fleet:
             return list(pool.map(self._look, found))
 
     def _look(self, pod: Document) -> Pod:
-        state = _state(self._client, pod["status"].get("podIP"), self.port, bearer(self.token))
+        state = _state(self._client, pod["status"].get("podIP"), self.port, bearer_headers(self.token))
         return pod_of(pod, state)
 
 

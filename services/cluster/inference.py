@@ -22,11 +22,11 @@ import numpy as np
 import orjson
 
 from services.core import correlation
-from services.core.answers import TAKEN, AnswerTooLarge, bounded_async
+from services.core.answers import GZIP_ONLY, ResponseTooLarge, limit_response_async
 from services.core.errors import EngineError, FitloopError, NotFound, Overloaded, PredictorsUnreachable
-from services.core.faults import brief_of
+from services.core.faults import describe_fault_briefly
 from services.core.settings import ClusterSettings
-from services.core.tokens import bearer
+from services.core.tokens import bearer_headers
 from services.engine.protocol import Scores
 
 T = TypeVar("T")
@@ -56,7 +56,7 @@ class RemoteInference:
         """Nothing is connected yet."""
         self._url = settings.predictor_url.rstrip("/")
         self._seconds = settings.predict_timeout_seconds
-        self._headers = bearer(settings.predictor_token)
+        self._headers = bearer_headers(settings.predictor_token)
         self._transport = transport
         self._certificates = httpx.create_ssl_context() if self._url.startswith("https:") else False
         self._client: httpx.AsyncClient | None = None
@@ -122,7 +122,7 @@ class RemoteInference:
             except (httpx.ConnectError, httpx.ConnectTimeout) as error:
                 if time.monotonic() >= patient_until:
                     raise self._nobody(error) from error
-            except AnswerTooLarge as error:
+            except ResponseTooLarge as error:
                 raise EngineError(f"What a predictor at {self._url} answered {error}.") from error
             except httpx.RequestError as error:
                 if not again:
@@ -136,7 +136,7 @@ class RemoteInference:
 
     def _nobody(self, error: httpx.RequestError) -> PredictorsUnreachable:
         return PredictorsUnreachable(
-            f"No predictor answers at {self._url} ({brief_of(error)}): `kubectl get pods` shows whether one is ready."
+            f"No predictor answers at {self._url} ({describe_fault_briefly(error)}): `kubectl get pods` shows whether one is ready."
         )
 
     def _fresh_client(self) -> httpx.AsyncClient:
@@ -156,8 +156,8 @@ class RemoteInference:
         )
         return httpx.AsyncClient(
             transport=transport,
-            headers={"Content-Type": "application/json", **TAKEN, **self._headers},
-            event_hooks={"response": [bounded_async(LARGEST)]},
+            headers={"Content-Type": "application/json", **GZIP_ONLY, **self._headers},
+            event_hooks={"response": [limit_response_async(LARGEST)]},
             timeout=httpx.Timeout(self._seconds, connect=_CONNECT_SECONDS),
             trust_env=False,  # a proxy for the world outside does not know the cluster's Services
         )

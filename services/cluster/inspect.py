@@ -14,7 +14,7 @@ from kubernetes import client
 from urllib3.exceptions import HTTPError
 
 from services.cluster.client import ClusterError, Document, Kube
-from services.core.faults import brief_of
+from services.core.faults import describe_fault_briefly
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Inspector:
             raise _refused(what, int(error.status or 0), str(error.reason)) from error
         except (HTTPError, OSError) as error:
             raise ClusterError(
-                f"The Kubernetes API does not answer (to {what}: {brief_of(error)})."
+                f"The Kubernetes API does not answer (to {what}: {describe_fault_briefly(error)})."
             ) from error
         if answer.status >= 400:  # a client of before 36 raises of itself
             raise _refused(what, answer.status, str(answer.reason))

@@ -17,8 +17,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 log = structlog.get_logger()
 _RESERVED_FILES: Final = 256
 """For the other port, the lease, the bucket, Label Studio and the predictors."""
-_MOST_FILES: Final = 65_536
-_ENDINGS: Final = {
+_MAX_FILES: Final = 65_536
+_STATUS_LINES: Final = {
     408: b"HTTP/1.1 408 Request Timeout\r\n",
     431: b"HTTP/1.1 431 Request Header Fields Too Large\r\n",
 }
@@ -31,7 +31,7 @@ class Bounds:
     head_seconds: float = 10.0
     """For a whole head, from the connection or from the first byte that follows an answer."""
     head_bytes: int = 64 * 1024
-    window_seconds: float = 10.0
+    rate_window_seconds: float = 10.0
     """Over which the rate is looked at: so long a pause is allowed."""
     bytes_per_second: int = 16_000
     """Of a body that is sent, and of an answer that is taken."""
@@ -41,11 +41,11 @@ class Bounds:
     """At most, some 12 kB each."""
 
 
-MANAGEMENT: Final = Bounds(connections=64)
+MANAGEMENT_BOUNDS: Final = Bounds(connections=64)
 """Of a port of probes and metrics, which no ingress routes to."""
 
 
-def raise_file_limit(wanted: int = _MOST_FILES) -> int:
+def raise_file_limit(wanted: int = _MAX_FILES) -> int:
     """Raise the soft limit of open files as far as the system allows; the limit that holds now."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
@@ -55,28 +55,28 @@ def raise_file_limit(wanted: int = _MOST_FILES) -> int:
     return wanted if soft == resource.RLIM_INFINITY else soft
 
 
-def bounds_of(files: int) -> Bounds:
+def public_bounds(files: int) -> Bounds:
     """The bounds of a public port in a process that may open so many files."""
     return Bounds(connections=max(64, min(Bounds.connections, files - _RESERVED_FILES)))
 
 
-def protocol(bounds: Bounds) -> type[BoundedProtocol]:
+def bounded_protocol(bounds: Bounds) -> type[BoundedProtocol]:
     """A protocol for one port, as `uvicorn.Config(http=...)` takes it."""
-    return type("PortProtocol", (BoundedProtocol,), {"bounds": bounds, "waiting": {}})
+    return type("PortProtocol", (BoundedProtocol,), {"bounds": bounds, "idle": {}})
 
 
 class BoundedProtocol(HttpToolsProtocol):
     """One connection."""
 
     bounds: ClassVar[Bounds] = Bounds()
-    waiting: ClassVar[dict[BoundedProtocol, None]] = {}
+    idle: ClassVar[dict[BoundedProtocol, None]] = {}
     """Connections of the port without a request, the longest waiting first."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         """Nothing has come yet."""
         super().__init__(*args, **options)
         self._head_timer: asyncio.TimerHandle | None = None
-        self._pace_timer: asyncio.TimerHandle | None = None
+        self._rate_timer: asyncio.TimerHandle | None = None
         self._head_bytes = 0
         self._body_bytes = 0
         self._body_since = 0.0
@@ -86,18 +86,18 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Wait for a head; where there are too many connections, one that waits goes."""
         super().connection_made(transport)
-        self._wait()
-        self._expect_head()
+        self._mark_idle()
+        self._start_head_timer()
         if len(self.connections) > self.bounds.connections:
-            longest = next(iter(self.waiting))
-            del self.waiting[longest]
+            longest = next(iter(self.idle))
+            del self.idle[longest]
             longest.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it."""
-        self.waiting.pop(self, None)
+        self.idle.pop(self, None)
         self._stop_head_timer()
-        self._stop_pace_timer()
+        self._stop_rate_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -107,18 +107,18 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if self._body_open:
-            self._keep_pace()
-        elif self in self.waiting and self._head_bytes:
-            self._expect_head()
+            self._start_rate_timer()
+        elif self in self.idle and self._head_bytes:
+            self._start_head_timer()
             if self._head_bytes > self.bounds.head_bytes:
-                self._end(431, "its head is too large")
+                self._close(431, "its head is too large")
 
     def on_headers_complete(self) -> None:
         """A request: its body is waited for now."""
         self._stop_head_timer()
         if not self.flow.write_paused:  # the window was that of the request before
-            self._stop_pace_timer()
-        self.waiting.pop(self, None)
+            self._stop_rate_timer()
+        self.idle.pop(self, None)
         self._head_bytes = self._body_bytes = 0
         self._body_open, self._body_since = True, self.loop.time()
         super().on_headers_complete()
@@ -133,21 +133,21 @@ class BoundedProtocol(HttpToolsProtocol):
         self._body_open, self._head_bytes = False, 0
         super().on_message_complete()
         if self.cycle.response_complete:  # without its body having been needed
-            self._wait()
+            self._mark_idle()
 
     def on_response_complete(self) -> None:
         """The connection waits for the next request, or until what is unsent and unread has gone."""
         super().on_response_complete()
         if self.transport.is_closing() or self._body_open:
-            self._keep_pace()
+            self._start_rate_timer()
         elif self.cycle.response_complete:
-            self._wait()
+            self._mark_idle()
 
     def pause_writing(self) -> None:
         """The client takes less than it is sent."""
         super().pause_writing()
         self._unsent = self.transport.get_write_buffer_size()
-        self._keep_pace()
+        self._start_rate_timer()
 
     def timeout_keep_alive_handler(self) -> None:
         """Close it, whatever is still unsent."""
@@ -156,15 +156,15 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             self.transport.close()
 
-    def _wait(self) -> None:
+    def _mark_idle(self) -> None:
         """Be the one that has waited for the shortest time."""
-        self.waiting.pop(self, None)
-        self.waiting[self] = None
+        self.idle.pop(self, None)
+        self.idle[self] = None
 
-    def _expect_head(self) -> None:
+    def _start_head_timer(self) -> None:
         if self._head_timer is None:
             self._head_timer = self.loop.call_later(
-                self.bounds.head_seconds, self._end, 408, "its head did not come"
+                self.bounds.head_seconds, self._close, 408, "its head did not come"
             )
 
     def _stop_head_timer(self) -> None:
@@ -172,43 +172,43 @@ class BoundedProtocol(HttpToolsProtocol):
             self._head_timer.cancel()
             self._head_timer = None
 
-    def _stop_pace_timer(self) -> None:
-        if self._pace_timer:
-            self._pace_timer.cancel()
-            self._pace_timer = None
+    def _stop_rate_timer(self) -> None:
+        if self._rate_timer:
+            self._rate_timer.cancel()
+            self._rate_timer = None
 
-    def _keep_pace(self) -> None:
-        if self._pace_timer is None:
-            self._pace_timer = self.loop.call_later(self.bounds.window_seconds, self._look)
+    def _start_rate_timer(self) -> None:
+        if self._rate_timer is None:
+            self._rate_timer = self.loop.call_later(self.bounds.rate_window_seconds, self._check_rate)
 
-    def _look(self) -> None:
+    def _check_rate(self) -> None:
         """Once a window, while a body comes or an answer is being taken."""
-        self._pace_timer = None
+        self._rate_timer = None
         unsent, before = self.transport.get_write_buffer_size(), self._unsent
-        least = self.bounds.bytes_per_second * self.bounds.window_seconds
+        least = self.bounds.bytes_per_second * self.bounds.rate_window_seconds
         takes = self.flow.write_paused or self.transport.is_closing()
         if takes and before - unsent < min(least, before):
             log.debug("connection_closed", reason="its answer is not taken")
             self.transport.abort()
         elif self._body_open and self.cycle.response_complete:
-            self._end(0, "its body goes on after the answer")
-        elif self._body_open and not self.flow.read_paused and self._is_late(least):
-            self._end(408, "its body comes too slowly")
+            self._close(0, "its body goes on after the answer")
+        elif self._body_open and not self.flow.read_paused and self._is_too_slow(least):
+            self._close(408, "its body comes too slowly")
         elif self._body_open or (takes and unsent):
             self._unsent, self._body_bytes = unsent, 0
-            self._keep_pace()
+            self._start_rate_timer()
 
-    def _is_late(self, least: float) -> bool:
+    def _is_too_slow(self, least: float) -> bool:
         return self._body_bytes < least or self.loop.time() - self._body_since > self.bounds.body_seconds
 
-    def _end(self, status: int, reason: str) -> None:
+    def _close(self, status: int, reason: str) -> None:
         """Close the connection; it is told why where it has sent something and nothing was answered."""
         if self.transport.is_closing():
             return
         log.debug("connection_closed", reason=reason)
         answers = self._body_open and self.cycle.response_started
         if status and not answers and (self._head_bytes or self._body_open):
-            self.transport.write(_ENDINGS[status] + b"connection: close\r\ncontent-length: 0\r\n\r\n")
+            self.transport.write(_STATUS_LINES[status] + b"connection: close\r\ncontent-length: 0\r\n\r\n")
         if self.transport.get_write_buffer_size():
             self.transport.abort()
         else:

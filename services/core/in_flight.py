@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 from services.core.errors import FitloopError, Overloaded
 
-SHARE: Final = 6
+MEMORY_SHARE: Final = 6
 """Of the memory, one part in so many; the rest is for the process itself and for what becomes of the bytes."""
 _STATE: Final = "in_flight"
 Scope = MutableMapping[str, Any]
@@ -23,11 +23,11 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-class TooLarge(FitloopError):
+class BodyTooLarge(FitloopError):
     """A body, or a part of it, has more bytes than are taken; the answer is 413."""
 
 
-class Compressed(FitloopError):
+class CompressedBody(FitloopError):
     """The body is compressed; the answer is 415."""
 
 
@@ -35,40 +35,40 @@ class Compressed(FitloopError):
 class Budget:
     """Used from one event loop alone."""
 
-    most: int
+    max_bytes: int
     used: int = 0
 
 
 @dataclass
-class Holding:
+class Reservation:
     """What one request holds of a budget."""
 
     budget: Budget
     size: int = 0
 
-    def take(self, size: int) -> None:
+    def reserve(self, size: int) -> None:
         """Hold so many bytes more. Raises TooLarge where one request may not, Overloaded where others hold the rest."""
-        most = self.budget.most
+        most = self.budget.max_bytes
         if self.size + size > most:
-            raise TooLarge(
-                f"This request needs more than {in_words(most)}, which is all that fits into the memory of this process: "
+            raise BodyTooLarge(
+                f"This request needs more than {format_size(most)}, which is all that fits into the memory of this process: "
                 "send fewer tasks at once, or raise its memory limit."
             )
         if self.budget.used + size > most:
             raise Overloaded(
-                f"Requests of {in_words(self.budget.used)} are being answered, and no more than {in_words(most)} fit into "
+                f"Requests of {format_size(self.budget.used)} are being answered, and no more than {format_size(most)} fit into "
                 "the memory of this process: try again in a moment."
             )
         self.size += size
         self.budget.used += size
 
-    def give(self, size: int) -> None:
+    def release(self, size: int) -> None:
         """Hold so many bytes less."""
         self.size -= size
         self.budget.used -= size
 
 
-class InFlight:
+class LimitInFlight:
     """Gives each request a holding."""
 
     def __init__(self, app: App, budget: Budget) -> None:
@@ -77,42 +77,44 @@ class InFlight:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on; give back all that is held once it is answered."""
-        holding = Holding(self._budget)
+        holding = Reservation(self._budget)
         scope.setdefault("state", {})[_STATE] = holding
         try:
             await self._app(scope, receive, send)
         finally:
-            holding.give(holding.size)
+            holding.release(holding.size)
 
 
-def holding_of(request: Request) -> Holding:
+def reservation_of(request: Request) -> Reservation:
     """What the request holds."""
-    found: Holding = request.state.in_flight
+    found: Reservation = request.state.in_flight
     return found
 
 
-async def incoming(
+async def read_chunks(
     request: Request, most: int, advice: str = "send fewer tasks at once"
 ) -> AsyncIterator[bytes]:
     """The body as it comes, held. Raises TooLarge (before anything is read where its length is said), Overloaded, Compressed."""
     if (encoding := request.headers.get("content-encoding", "identity").lower()) != "identity":
-        raise Compressed(f"The body is compressed ({encoding[:20]!r}): send it as it is.")
-    said, size, holding = request.headers.get("content-length", ""), 0, holding_of(request)
+        raise CompressedBody(f"The body is compressed ({encoding[:20]!r}): send it as it is.")
+    said, size, holding = request.headers.get("content-length", ""), 0, reservation_of(request)
     if said.isdigit() and int(said) > most:
-        raise too_large(most, advice=advice)
+        raise body_too_large(most, advice=advice)
     async for chunk in request.stream():
         size += len(chunk)
         if size > most:
-            raise too_large(most, advice=advice)
-        holding.take(len(chunk))
+            raise body_too_large(most, advice=advice)
+        holding.reserve(len(chunk))
         yield chunk
 
 
-def too_large(most: int, what: str = "The body", advice: str = "send fewer tasks at once") -> TooLarge:
+def body_too_large(
+    most: int, what: str = "The body", advice: str = "send fewer tasks at once"
+) -> BodyTooLarge:
     """The error that names the limit."""
-    return TooLarge(f"{what} has more than {in_words(most)}: {advice}.")
+    return BodyTooLarge(f"{what} has more than {format_size(most)}: {advice}.")
 
 
-def in_words(size: int) -> str:
+def format_size(size: int) -> str:
     """As people write it."""
     return f"{size >> 20} MB" if size >= 1 << 20 else f"{size >> 10} kB"

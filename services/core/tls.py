@@ -10,7 +10,7 @@ import certifi
 from services.core.errors import BadConfig
 
 
-def trusting(ca_file: Path | None, variable: str) -> ssl.SSLContext:
+def client_ssl_context(ca_file: Path | None, variable: str) -> ssl.SSLContext:
     """A client's context. Raises BadConfig that names the variable where its file holds no certificate."""
     context = ssl.create_default_context()
     context.load_verify_locations(certifi.where())

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from services.core.settings import ClusterSettings
 
-OPEN: Final = frozenset({"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
+OPEN_PATHS: Final = frozenset({"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
 _REFUSED: Final = "This predictor asks for a token: set FITLOOP_PREDICTOR_TOKEN to the same value on adapters and predictors."
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -24,31 +24,35 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-def bearer(token: SecretStr) -> dict[str, str]:
+def bearer_headers(token: SecretStr) -> dict[str, str]:
     """Headers of a request to a predictor."""
     value = token.get_secret_value()
     return {"Authorization": f"Bearer {value}"} if value else {}
 
 
-class TokenDoor:
+class RequireToken:
     """Lets requests through, or answers 401."""
 
     def __init__(self, app: App, settings: ClusterSettings, clock: Callable[[], float] = time.time) -> None:
         self._app = app
-        self._expected = bearer(settings.predictor_token).get("Authorization", "").encode()
+        self._expected = bearer_headers(settings.predictor_token).get("Authorization", "").encode()
         self._from = settings.predictor_token_from
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or pass on."""
-        if scope["type"] != "http" or scope["path"] in OPEN or self.admits(_authorization(scope)):
+        if (
+            scope["type"] != "http"
+            or scope["path"] in OPEN_PATHS
+            or self.is_authorized(_authorization(scope))
+        ):
             await self._app(scope, receive, send)
             return
         headers = [(b"content-type", b"application/json"), (b"www-authenticate", b"Bearer")]
         await send({"type": "http.response.start", "status": 401, "headers": headers})
         await send({"type": "http.response.body", "body": json.dumps({"error": _REFUSED}).encode()})
 
-    def admits(self, authorization: bytes) -> bool:
+    def is_authorized(self, authorization: bytes) -> bool:
         """Whether the header (b"" for none) holds the token; none is needed before its time. Always as fast."""
         if not self._expected or (not authorization and self._clock() < self._from):
             return True

@@ -17,10 +17,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from services.core.connections import MANAGEMENT, protocol
+from services.core.connections import MANAGEMENT_BOUNDS, bounded_protocol
 from services.core.errors import BadConfig
 from services.core.settings import ClusterSettings
-from services.core.tokens import TokenDoor
+from services.core.tokens import RequireToken
 from services.predictor.keeper import Keeper
 
 _CONNECT_SECONDS = 1.0
@@ -46,7 +46,7 @@ class Management:
                 Route("/state", self._state),
                 Route("/metrics", self._metrics),
             ],
-            middleware=[Middleware(TokenDoor, settings=self.settings)],
+            middleware=[Middleware(RequireToken, settings=self.settings)],
         )
 
     def start(self) -> None:
@@ -56,7 +56,7 @@ class Management:
         self._server = uvicorn.Server(
             uvicorn.Config(
                 self.app(),
-                http=protocol(MANAGEMENT),
+                http=bounded_protocol(MANAGEMENT_BOUNDS),
                 ws="none",
                 log_config=None,
                 access_log=False,

@@ -21,7 +21,14 @@ from services.core import correlation, tracing
 from services.core.correlation import RequestIds, ids
 from services.core.errors import FitloopError, NotFound, StoreError
 from services.core.frames import frames_of
-from services.core.in_flight import SHARE, Budget, Compressed, InFlight, TooLarge, incoming
+from services.core.in_flight import (
+    MEMORY_SHARE,
+    BodyTooLarge,
+    Budget,
+    CompressedBody,
+    LimitInFlight,
+    read_chunks,
+)
 from services.core.memory import memory_limit
 from services.core.spans import Span
 from services.engine.inference import LocalInference
@@ -47,12 +54,12 @@ class Routes:
 
     inference: LocalInference
     keeper: Keeper
-    budget: Budget = field(default_factory=lambda: Budget(memory_limit() // SHARE))
+    budget: Budget = field(default_factory=lambda: Budget(memory_limit() // MEMORY_SHARE))
     """For bytes of requests that are being answered."""
 
     def routes(self) -> list[Route]:
         """In the order in which they are looked through."""
-        asked = [Middleware(RequestIds), Middleware(InFlight, budget=self.budget)]
+        asked = [Middleware(RequestIds), Middleware(LimitInFlight, budget=self.budget)]
         return [
             Route("/v2/health/live", _live),
             Route("/v2/health/ready", self.ready),
@@ -134,7 +141,9 @@ class Routes:
     async def _answer(self, request: Request, parse: Parse, respond: Respond, span: Span) -> Response:
         began = time.perf_counter()
         try:
-            body = b"".join([chunk async for chunk in incoming(request, LARGEST, "send fewer texts at once")])
+            body = b"".join(
+                [chunk async for chunk in read_chunks(request, LARGEST, "send fewer texts at once")]
+            )
             asked = await (to_thread.run_sync(parse, body) if len(body) > LARGE else _now(parse, body))
             key, version = self._which(request.path_params["model"], asked)
             span.say(texts=len(asked.texts), **ids(key, version))
@@ -191,8 +200,8 @@ async def _forbidden(_: Request) -> Response:
 def _refusal(error: FitloopError) -> tuple[Response, str]:
     outcome = metrics.outcome_of(error)
     status = _STATUS.get(outcome, 503 if isinstance(error, StoreError) else 500)
-    if isinstance(error, TooLarge | Compressed):
-        status, outcome = (413 if isinstance(error, TooLarge) else 415), "bad_request"
+    if isinstance(error, BodyTooLarge | CompressedBody):
+        status, outcome = (413 if isinstance(error, BodyTooLarge) else 415), "bad_request"
     if outcome not in {"bad_request", "unknown"}:  # their sentences may repeat what was sent
         log.warning("a request was not answered", status=status, reason=str(error))
     return _problem(status, str(error)), outcome

@@ -13,7 +13,7 @@ from typing import Any, Final
 import structlog
 
 from services.core import tracing
-from services.core.connections import Bounds, bounds_of, protocol, raise_file_limit
+from services.core.connections import Bounds, bounded_protocol, public_bounds, raise_file_limit
 from services.core.errors import BadConfig
 from services.core.logs import adopt, catch_all, configure
 from services.core.metrics import Component, built
@@ -21,7 +21,7 @@ from services.core.registry import Registry
 from services.core.settings import ClusterSettings, Settings
 from services.core.store import ObjectStore, open_store, unavailable_reason
 from services.core.table import ServingTable
-from services.core.tokens import TokenDoor
+from services.core.tokens import RequireToken
 from services.engine.inference import LocalInference
 from services.predictor import metrics
 from services.predictor.crashes import Crashes
@@ -33,7 +33,7 @@ log = structlog.get_logger()
 _GRACE_SECONDS = 30
 """For requests that are being answered when the process is to end."""
 
-BOUNDED: Final = protocol(Bounds())
+BOUNDED: Final = bounded_protocol(Bounds())
 """For the port of the protocols."""
 
 
@@ -42,7 +42,7 @@ def serve(settings: Settings) -> None:
     configure(settings.logging, hidden=settings.secrets())
     catch_all()
     tracing.configure(settings.tracing, "predictor")
-    BOUNDED.bounds = bounds_of(raise_file_limit())
+    BOUNDED.bounds = public_bounds(raise_file_limit())
     store = _open(settings)
     crashes = Crashes((settings.storage.cache_dir or Path(tempfile.gettempdir())) / "crashes")
     inference = LocalInference(Registry(store), settings.serving, crashes.watched)
@@ -75,7 +75,7 @@ def model_server(routes: Routes, settings: ClusterSettings) -> Any:
     from kserve.model_server import app  # noqa: PLC0415
 
     app.router.routes[:0] = routes.routes()
-    app.add_middleware(TokenDoor, settings=settings)
+    app.add_middleware(RequireToken, settings=settings)
     server = ModelServer(
         http_port=settings.predictor_port,
         enable_grpc=False,

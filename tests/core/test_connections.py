@@ -17,11 +17,11 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from services.core.connections import Bounds, bounds_of, protocol, raise_file_limit
+from services.core.connections import Bounds, bounded_protocol, public_bounds, raise_file_limit
 from tests.support.waiting import eventually
 
-SHORT = Bounds(head_seconds=0.3, window_seconds=0.3, bytes_per_second=100_000)
-PATIENT = Bounds(head_seconds=60, window_seconds=60)
+SHORT = Bounds(head_seconds=0.3, rate_window_seconds=0.3, bytes_per_second=100_000)
+PATIENT = Bounds(head_seconds=60, rate_window_seconds=60)
 LARGE = 32 << 20
 HALF = b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow: "
 WHOLE = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -49,7 +49,7 @@ def serving(bounds: Bounds) -> Iterator[tuple[int, uvicorn.Server]]:
         Route("/much", _much),
     ]
     config = uvicorn.Config(
-        Starlette(routes=routes), http=protocol(bounds), ws="none", log_config=None, lifespan="off"
+        Starlette(routes=routes), http=bounded_protocol(bounds), ws="none", log_config=None, lifespan="off"
     )
     server, listener = uvicorn.Server(config), socket.create_server(("127.0.0.1", 0), backlog=2048)
     thread = threading.Thread(target=server.run, args=([listener],))
@@ -123,7 +123,7 @@ def test_a_body_that_comes_too_slowly_is_refused() -> None:
 
 def test_a_body_is_not_judged_by_the_window_of_the_request_before() -> None:
     """Head and body come apart, as a proxy sends them; the first request's window ends while the second body is waited for."""
-    with serving(replace(PATIENT, window_seconds=1.5)) as (port, _), connected(port) as client:
+    with serving(replace(PATIENT, rate_window_seconds=1.5)) as (port, _), connected(port) as client:
         client.sendall(ASKED)
         client.sendall(b"x" * 1_000_000)
         assert client.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
@@ -191,4 +191,4 @@ def test_the_limit_of_files_is_raised_and_leaves_some_for_others(limits: Callabl
     assert raise_file_limit(1500) == 1500
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 1500
     assert raise_file_limit(1200) == 1500
-    assert [bounds_of(files).connections for files in (256, 1024, 1_000_000)] == [64, 768, 4096]
+    assert [public_bounds(files).connections for files in (256, 1024, 1_000_000)] == [64, 768, 4096]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from services.core.errors import Overloaded
-from services.core.in_flight import Budget, Holding, TooLarge
+from services.core.in_flight import BodyTooLarge, Budget, Reservation
 from services.core.memory import memory_limit
 
 MB = 1 << 20
@@ -15,18 +15,18 @@ MB = 1 << 20
 
 def test_others_wait_for_what_one_holds() -> None:
     budget = Budget(10 * MB)
-    one, other = Holding(budget), Holding(budget)
-    one.take(8 * MB)
+    one, other = Reservation(budget), Reservation(budget)
+    one.reserve(8 * MB)
     with pytest.raises(Overloaded, match=r"^Requests of 8 MB are being answered, and no more than 10 MB fit"):
-        other.take(3 * MB)
-    one.give(8 * MB)
-    other.take(3 * MB)
+        other.reserve(3 * MB)
+    one.release(8 * MB)
+    other.reserve(3 * MB)
     assert (one.size, other.size, budget.used) == (0, 3 * MB, 3 * MB)
 
 
 def test_what_never_fits_is_too_large() -> None:
-    with pytest.raises(TooLarge, match=r"^This request needs more than 10 MB, which is all that fits"):
-        Holding(Budget(10 * MB, used=MB)).take(11 * MB)
+    with pytest.raises(BodyTooLarge, match=r"^This request needs more than 10 MB, which is all that fits"):
+        Reservation(Budget(10 * MB, used=MB)).reserve(11 * MB)
 
 
 @pytest.mark.parametrize(

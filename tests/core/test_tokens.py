@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from services.core.settings import ClusterSettings
-from services.core.tokens import OPEN, TokenDoor, bearer
+from services.core.tokens import OPEN_PATHS, RequireToken, bearer_headers
 
 TOKEN = "a-token-of-the-chart"
 
@@ -23,7 +23,7 @@ async def _answer(_: Request) -> Response:
 
 async def status(path: str, headers: dict[str, str], token: str = TOKEN, since: float = 0.0) -> int:
     known = ClusterSettings(predictor_token=SecretStr(token), predictor_token_from=since)
-    door = Middleware(TokenDoor, settings=known, clock=lambda: 100.0)
+    door = Middleware(RequireToken, settings=known, clock=lambda: 100.0)
     app = Starlette(routes=[Route("/{rest:path}", _answer)], middleware=[door])
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://models.test") as client:
         return (await client.get(path, headers=headers)).status_code
@@ -32,7 +32,7 @@ async def status(path: str, headers: dict[str, str], token: str = TOKEN, since: 
 @pytest.mark.parametrize(
     ("headers", "since", "expected"),
     [
-        (bearer(SecretStr(TOKEN)), 0.0, 200),
+        (bearer_headers(SecretStr(TOKEN)), 0.0, 200),
         ({}, 0.0, 401),
         ({"Authorization": f"Bearer {TOKEN}x"}, 0.0, 401),
         ({"Authorization": f"Basic {TOKEN}"}, 0.0, 401),
@@ -54,11 +54,11 @@ async def test_who_passes(headers: dict[str, str], since: float, expected: int) 
     assert await status("/v2/models/p5-1/infer", headers, since=since) == expected
 
 
-@pytest.mark.parametrize("path", sorted(OPEN))
+@pytest.mark.parametrize("path", sorted(OPEN_PATHS))
 async def test_probes_and_metrics_are_open(path: str) -> None:
     assert await status(path, {}) == 200
 
 
 async def test_without_a_token_everybody_passes() -> None:
-    assert bearer(SecretStr("")) == {}
+    assert bearer_headers(SecretStr("")) == {}
     assert await status("/state", {"Authorization": "Bearer any"}, token="") == 200

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services.core.errors import BadRequest, FitloopError
-from services.core.in_flight import TooLarge, incoming
+from services.core.in_flight import BodyTooLarge, read_chunks
 
 LARGE: Final = 64 * 1024
 """Bytes of a body beyond which it is read in a thread."""
@@ -42,7 +42,9 @@ class NotReady(FitloopError):
 
 async def read(request: Request, most: int | None = None) -> bytes:
     """The whole body. Raises TooLarge, Overloaded, Compressed."""
-    return b"".join([chunk async for chunk in incoming(request, most or MOST, "nothing here needs as much")])
+    return b"".join(
+        [chunk async for chunk in read_chunks(request, most or MOST, "nothing here needs as much")]
+    )
 
 
 async def read_object(request: Request, *, may_be_empty: bool = False) -> dict[str, Any]:
@@ -66,7 +68,7 @@ async def look_up(work: Callable[..., T], *arguments: object) -> T:
 def parse_object(body: bytes) -> dict[str, Any]:
     """The object. Raises TooLarge, and BadRequest with a sentence that repeats nothing of the body."""
     if body.count(b",") + body.count(b"[") + body.count(b"{") > VALUES:
-        raise TooLarge(
+        raise BodyTooLarge(
             f"The body has more than {VALUES:,} values beside its tasks: nothing here needs as many."
         )
     try:

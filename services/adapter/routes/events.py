@@ -25,7 +25,7 @@ from services.adapter.routes.requester import label_studio
 from services.core import tracing
 from services.core.domain import Action, Command
 from services.core.errors import BadRequest, StoreError
-from services.core.in_flight import holding_of, incoming
+from services.core.in_flight import read_chunks, reservation_of
 from services.core.inbox import command_id
 
 log = structlog.get_logger()
@@ -112,8 +112,8 @@ class Events:
 
 async def _read(request: Request) -> dict[str, Any]:
     """The event without its lists, which may hold thousands of tasks: none of them is kept. Raises BadRequest, TooLarge."""
-    cutter, holding = Cutter(), holding_of(request)
-    async for chunk in incoming(request, LARGEST):
+    cutter, holding = Cutter(), reservation_of(request)
+    async for chunk in read_chunks(request, LARGEST):
         await compute(len(chunk), cutter.feed, chunk)
-        holding.give(len(chunk))
+        holding.release(len(chunk))
     return cutter.envelope()

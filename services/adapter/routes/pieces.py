@@ -14,7 +14,7 @@ import orjson
 
 from services.adapter.routes.bodies import MOST, NO_JSON, parse_as_python_writes, parse_object
 from services.core.errors import BadRequest
-from services.core.in_flight import too_large
+from services.core.in_flight import body_too_large
 
 PIECE: Final = 512 * 1024
 """Bytes from which a piece is cut: some thousand tasks, and 15 ms to parse."""
@@ -94,9 +94,11 @@ class Cutter:
 
     def _check(self) -> None:
         if self._in_list and len(self._buffer) > LONGEST + PIECE:
-            raise too_large(LONGEST, "One task of the body", "send the others without it")
+            raise body_too_large(LONGEST, "One task of the body", "send the others without it")
         if not self._in_list and len(self._outside) + len(self._buffer) > MOST:
-            raise too_large(MOST, "What stands beside the tasks in the body", "nothing here needs as much")
+            raise body_too_large(
+                MOST, "What stands beside the tasks in the body", "nothing here needs as much"
+            )
 
 
 def elements(piece: bytes, *, first: bool) -> list[Any]:

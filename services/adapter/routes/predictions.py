@@ -29,7 +29,7 @@ from services.adapter.routes.pieces import Cutter, elements
 from services.adapter.suggestions import build, is_sound, readable
 from services.core import tracing
 from services.core.errors import BadRequest, EngineError, Overloaded
-from services.core.in_flight import holding_of, incoming
+from services.core.in_flight import read_chunks, reservation_of
 from services.engine.protocol import Scores
 
 LARGEST: Final = 256 << 20
@@ -65,15 +65,15 @@ class Predictions:
         envelope, pieces = await _read(request)
         number = project_id(envelope.get("project"))
         view, now = None if number is None else self.board.view(number), time.time()
-        answers, holding = list[bytes](), holding_of(request)
+        answers, holding = list[bytes](), reservation_of(request)
         while pieces:
             if answers and await request.is_disconnected():
                 raise ClientDisconnect
             piece = pieces.popleft()
             asked = await compute(len(piece), _understood, piece, not answers, view, now)
             answers.append(await self._answered(asked))
-            holding.give(len(piece))
-            holding.take(len(answers[-1]))
+            holding.release(len(piece))
+            holding.reserve(len(answers[-1]))
         return _respond(answers)
 
     async def _answered(self, asked: Asked) -> bytes:
@@ -94,7 +94,7 @@ class Predictions:
 async def _read(request: Request) -> tuple[dict[str, Any], deque[bytes]]:
     """All but the tasks, and these in pieces that are not parsed yet. Raises BadRequest, TooLarge, Overloaded, Compressed."""
     cutter, pieces = Cutter("tasks"), deque[bytes]()
-    async for chunk in incoming(request, LARGEST):
+    async for chunk in read_chunks(request, LARGEST):
         pieces += await compute(len(chunk), cutter.feed, chunk)
     envelope = cutter.envelope()
     if not isinstance(envelope.get("tasks"), list):

@@ -26,10 +26,10 @@ from services.cli.checks import (
 )
 from services.core.domain import Serving
 from services.core.errors import FitloopError
-from services.core.faults import brief_of
+from services.core.faults import describe_fault_briefly
 from services.core.labelstudio.wire import CA_FILE
 from services.core.registry import Registry
-from services.core.tls import trusting
+from services.core.tls import client_ssl_context
 
 if TYPE_CHECKING:  # `fitloop local` works without the Kubernetes client
     from services.cluster.client import Document
@@ -65,7 +65,9 @@ def storage_clock(context: Context) -> Finding:
     if not context.store.url.startswith("s3://"):
         return skipped("A folder has no clock of its own.")
     s3 = context.settings.s3
-    return _server_clock(s3.endpoint, "the storage", lambda: trusting(s3.ca_file, "FITLOOP_S3_CA_FILE"))
+    return _server_clock(
+        s3.endpoint, "the storage", lambda: client_ssl_context(s3.ca_file, "FITLOOP_S3_CA_FILE")
+    )
 
 
 def label_studio_clock(context: Context) -> Finding:
@@ -73,7 +75,9 @@ def label_studio_clock(context: Context) -> Finding:
     if skip := label_studio.reason_to_skip(context):
         return skip
     known = context.settings.label_studio
-    return _server_clock(f"{known.url}/health", "Label Studio", lambda: trusting(known.ca_file, CA_FILE))
+    return _server_clock(
+        f"{known.url}/health", "Label Studio", lambda: client_ssl_context(known.ca_file, CA_FILE)
+    )
 
 
 def kubernetes_clock(context: Context) -> Finding:
@@ -163,7 +167,8 @@ def _server_clock(url: str, whose: str, trust: Callable[[], ssl.SSLContext]) -> 
         answer = httpx.head(url, timeout=5.0, verify=trust() if url.startswith("https:") else False)
     except (httpx.HTTPError, OSError) as error:
         return skipped(
-            f"{whose[0].upper()}{whose[1:]} does not answer ({brief_of(error)}).", "See the checks above."
+            f"{whose[0].upper()}{whose[1:]} does not answer ({describe_fault_briefly(error)}).",
+            "See the checks above.",
         )
     return clock_offset(answer.headers.get("date", ""), whose, time.time())
 

@@ -23,7 +23,7 @@ from services.cli.checks import (
 )
 from services.cli.checks.label_studio import label_studio_reaches_url, pod_command
 from services.core.advice import problem_of
-from services.core.faults import brief_of
+from services.core.faults import describe_fault_briefly
 
 HEALTH_SECONDS: Final = 1.0
 SETUP_SECONDS: Final = 3.0
@@ -101,7 +101,7 @@ def _unreachable(context: Context, request: httpx.Request, error: Exception) -> 
             f"The certificate of {url} is not trusted here.",
             "It must be trusted where Label Studio runs: set REQUESTS_CA_BUNDLE in its environment to the CA's certificate.",
         )
-    sentence = f"{url} cannot be reached from here ({brief_of(error)})."
+    sentence = f"{url} cannot be reached from here ({describe_fault_briefly(error)})."
     if context.location is Location.POD:
         return skipped(
             f"{sentence} A pod may be unable to reach its own ingress; what counts is what Label Studio says about the backend.",

@@ -15,7 +15,7 @@ import httpx
 
 from services import __version__
 from services.core import metrics
-from services.core.answers import TAKEN, AnswerTooLarge, bounded
+from services.core.answers import GZIP_ONLY, ResponseTooLarge, limit_response
 from services.core.errors import (
     LabelStudioAnswerTooLarge,
     LabelStudioError,
@@ -24,12 +24,12 @@ from services.core.errors import (
     LabelStudioUnreachable,
     TokenRefused,
 )
-from services.core.faults import Fault, Server, sentence_of
+from services.core.faults import Fault, Server, describe_fault
 from services.core.labelstudio.tokens import RefreshRefused, TokenAuth, problem_of_key
 from services.core.memory import memory_limit
 from services.core.redaction import why
 from services.core.settings import LabelStudioSettings
-from services.core.tls import trusting
+from services.core.tls import client_ssl_context
 
 URL: Final = "LABEL_STUDIO_URL"
 CA_FILE: Final = "FITLOOP_LABEL_STUDIO_CA_FILE"
@@ -49,7 +49,7 @@ class Wire:
     def __post_init__(self) -> None:
         """A file of certificates that cannot be read is known at start. Raises BadConfig."""
         if self.settings.ca_file:
-            trusting(self.settings.ca_file, CA_FILE)
+            client_ssl_context(self.settings.ca_file, CA_FILE)
 
     def ask(self, method: str, path: str, **options: Any) -> Any:
         """The answer's JSON; every request is counted. Raises LabelStudioError. Options are httpx's `params` and `json`."""
@@ -63,7 +63,7 @@ class Wire:
         url = self.settings.url
         try:
             return self._client.request(method, f"{url}/{path}", **options)
-        except AnswerTooLarge as error:
+        except ResponseTooLarge as error:
             raise LabelStudioAnswerTooLarge(
                 f"{_large(error, url, f'{method} {path}')}: {_advice(path)}"
             ) from error
@@ -91,11 +91,11 @@ def client(settings: LabelStudioSettings, auth: httpx.Auth | None = None) -> htt
     try:
         return httpx.Client(
             auth=auth,
-            verify=trusting(settings.ca_file, CA_FILE),
+            verify=client_ssl_context(settings.ca_file, CA_FILE),
             # A host that swallows connections is known sooner: all projects wait for it.
             timeout=httpx.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS)),
-            headers={"User-Agent": f"fitloop/{__version__}", **TAKEN},
-            event_hooks={"response": [bounded(most_of(memory_limit()))]},
+            headers={"User-Agent": f"fitloop/{__version__}", **GZIP_ONLY},
+            event_hooks={"response": [limit_response(most_of(memory_limit()))]},
             follow_redirects=False,
         )
     except (httpx.InvalidURL, ValueError, ImportError) as error:
@@ -112,12 +112,14 @@ def most_of(memory: int) -> int:
 
 def not_reached(error: Exception, url: str) -> str:
     """The sentence for a request that had no answer, or none that is read."""
-    if isinstance(error, AnswerTooLarge):
+    if isinstance(error, ResponseTooLarge):
         return f"{_large(error, url)}: is it a Label Studio?"
-    return sentence_of(error, Server(f"Label Studio at {url}", URL, CA_FILE), plain=url.startswith("http:"))
+    return describe_fault(
+        error, Server(f"Label Studio at {url}", URL, CA_FILE), plain=url.startswith("http:")
+    )
 
 
-def _large(error: AnswerTooLarge, url: str, asked: str = "") -> str:
+def _large(error: ResponseTooLarge, url: str, asked: str = "") -> str:
     return f"What Label Studio at {url} answered {f'to {asked} ' if asked else ''}{error}"
 
 

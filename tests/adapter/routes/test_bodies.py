@@ -10,7 +10,7 @@ import pytest
 from services.adapter.routes import bodies, events, pieces, predictions
 from services.adapter.routes.bodies import LARGE, VALUES, compute, parse_object
 from services.core.errors import BadRequest
-from services.core.in_flight import TooLarge
+from services.core.in_flight import BodyTooLarge
 from tests.support.app import AppWorld
 
 
@@ -48,7 +48,7 @@ async def test_large_work_leaves_the_event_loop() -> None:
 
 
 def test_an_object_of_too_many_values_is_not_parsed_because_all_else_would_wait() -> None:
-    with pytest.raises(TooLarge, match=r"^The body has more than 100,000 values beside its tasks"):
+    with pytest.raises(BodyTooLarge, match=r"^The body has more than 100,000 values beside its tasks"):
         parse_object(b'{"a": [' + b"1," * VALUES + b"1]}")
 
 

@@ -13,7 +13,7 @@ from services.adapter.routes import pieces
 from services.adapter.routes.bodies import MOST
 from services.adapter.routes.pieces import LONGEST, Cutter, elements
 from services.core.errors import BadRequest
-from services.core.in_flight import TooLarge
+from services.core.in_flight import BodyTooLarge
 
 TEXTS = st.text(max_size=8) | st.sampled_from(['"]}', '\\"', "[{", "tasks", '"tasks": ['])
 VALUES = st.recursive(
@@ -95,11 +95,11 @@ def test_every_list_of_the_object_is_cut_where_none_is_named() -> None:
 
 def test_an_element_is_refused_beyond_a_size() -> None:
     with pytest.raises(
-        TooLarge, match=r"^One task of the body has more than 4 MB: send the others without it\.$"
+        BodyTooLarge, match=r"^One task of the body has more than 4 MB: send the others without it\.$"
     ):
         cut(b'{"tasks": ["' + b"x" * (2 * LONGEST), 1 << 20)
 
 
 def test_an_envelope_is_refused_beyond_a_size() -> None:
-    with pytest.raises(TooLarge, match=r"^What stands beside the tasks in the body has more than 8 MB"):
+    with pytest.raises(BodyTooLarge, match=r"^What stands beside the tasks in the body has more than 8 MB"):
         cut(b'{"a": "' + b"x" * (2 * MOST), 1 << 20)

@@ -25,7 +25,7 @@ from services.core.errors import BadConfig, StoreRefused, StoreUnreachable
 from services.core.redaction import why
 from services.core.settings.cluster import S3Settings
 from services.core.settings.values import Inside, problem_of, trimmed
-from services.core.tls import trusting
+from services.core.tls import client_ssl_context
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
@@ -58,7 +58,7 @@ def connect(settings: S3Settings) -> Clients:
     """Clients that have not spoken to anybody yet. Raises BadConfig."""
     # Its warnings of each retry name the whole URL, which is a token's when a pod's identity is asked for keys.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
-    provider, context = provider_of(settings), trusting(settings.ca_file, "FITLOOP_S3_CA_FILE")
+    provider, context = provider_of(settings), client_ssl_context(settings.ca_file, "FITLOOP_S3_CA_FILE")
     seconds = settings.timeout_seconds
     # No try begins after half the time, and each connects within a quarter: all of it takes less than twice the time.
     quick = _Pool(

@@ -14,7 +14,7 @@ from minio.error import InvalidResponseError, MinioException, S3Error, ServerErr
 from urllib3 import exceptions as http
 
 from services.core.errors import NotFound, StoreError, StoreRefused, StoreUnreachable
-from services.core.faults import Fault, Server, fault_of, sentence_of
+from services.core.faults import Fault, Server, describe_fault, find_fault
 from services.core.redaction import why
 from services.core.settings.cluster import S3Settings
 
@@ -120,16 +120,16 @@ class S3Errors:
         return self._not_s3()
 
     def _from_transport(self, error: http.HTTPError, failed: str) -> StoreError:
-        fault = fault_of(error)
+        fault = find_fault(error)
         plain = self._at.startswith("http:")
-        said = sentence_of(
+        said = describe_fault(
             error,
             Server(f"the object storage at {self._at}", "FITLOOP_S3_ENDPOINT", "FITLOOP_S3_CA_FILE"),
             plain=plain,
         )
         if fault.is_tls:
             return StoreRefused(said)
-        if fault is Fault.READ_TIME:
+        if fault is Fault.READ_TIMEOUT:
             said = (
                 f"The object storage at {self._at} did not answer in time ({self.settings.timeout_seconds:g} s for a document): see whether "
                 "it is overloaded."
