@@ -169,12 +169,12 @@ def _adapter(
     from services.adapter.supervision.supervisor import Supervisor
     from services.adapter.timed import TimedInference
     from services.core.labelstudio import LabelStudio
-    from services.core.metrics import Component, built
+    from services.core.metrics import Component, set_build_info
     from services.core.registry import Registry
     from services.core.runs import Runs
 
     names.projects.most = settings.metrics.projects
-    built(Component.LOCAL if alone else Component.ADAPTER)
+    set_build_info(Component.LOCAL if alone else Component.ADAPTER)
     inference = TimedInference(inference)
     board, desk = Board(), FrontDesk(store, bell.set)
     label_studio = LabelStudio(settings.label_studio)

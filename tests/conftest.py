@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from services.core.redaction import keep_secrets
+from services.core.redaction import register_secrets
 
 settings.register_profile("fitloop", deadline=None)
 settings.load_profile("fitloop")
@@ -20,7 +20,7 @@ settings.load_profile("fitloop")
 @pytest.fixture(autouse=True)
 def _no_secrets() -> Iterator[None]:
     yield
-    keep_secrets(())
+    register_secrets(())
 
 
 SHARED = ("labelstudio", "cluster")

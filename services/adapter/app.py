@@ -180,8 +180,8 @@ def _span(path: str, request: Request) -> AbstractContextManager[Span]:
     """Of the route, never of the path that was asked for, which may hold the secret one; probes have none."""
     if path in _PROBES:
         return nullcontext(tracing.NO_SPAN)
-    parent = request.headers.get(correlation.TRACE, "")
-    said = {"method": request.method, "route": path, "request_id": correlation.current()}
+    parent = request.headers.get(correlation.TRACEPARENT_HEADER, "")
+    said = {"method": request.method, "route": path, "request_id": correlation.current_request_id()}
     return tracing.span(f"{request.method} {path}", said, kind="server", parent=parent)
 
 

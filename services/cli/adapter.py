@@ -83,7 +83,7 @@ def adapter(
         raise typer.Exit(error.exit_code) from error
     files = raise_file_limit()
     logs.configure(settings.logging, hidden=settings.secrets())
-    logs.catch_all()
+    logs.log_uncaught()
     tracing.configure(settings.tracing, "adapter")
     sockets = [listen(_EVERYWHERE, port), listen(_EVERYWHERE, management_port, "--management-port")]
     parts = cluster(settings)

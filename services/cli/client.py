@@ -14,7 +14,7 @@ import httpx
 from services.core.answers import GZIP_ONLY, ResponseTooLarge, limit_response
 from services.core.errors import BadConfig, BadRequest, FitloopError
 from services.core.faults import describe_fault_briefly
-from services.core.redaction import redacted, struck
+from services.core.redaction import mask, redact
 
 if TYPE_CHECKING:
     from services.cluster.client import Document
@@ -69,7 +69,7 @@ class AdapterClient:
 
     @property
     def _shown(self) -> str:
-        return struck(self.url)
+        return mask(self.url)
 
     def _json(self, answer: httpx.Response) -> dict[str, Any]:
         try:
@@ -98,7 +98,7 @@ def connect(url: str, environment: Mapping[str, str]) -> AdapterClient:
     try:
         found = http_url(trimmed(url), login=True)
     except ValueError as error:
-        shown = redacted(url)
+        shown = redact(url)
         raise BadConfig(f"{shown!r} is no address: write --url http://host:9090 ({error}).") from error
     return AdapterClient(
         found, *(_credential(name, environment) for name in ("BASIC_AUTH_USER", "BASIC_AUTH_PASS"))

@@ -62,7 +62,7 @@ def local(
         settings = replace(settings, storage=StorageSettings.model_validate(storage.model_dump()))
     _check_exposure(settings, host)
     logs.configure(settings.logging, hidden=settings.secrets())
-    logs.catch_all()
+    logs.log_uncaught()
     tracing.configure(settings.tracing, "local")
     folder = settings.storage.model_dir.expanduser().resolve()
     leadership = FileLeadership(folder)

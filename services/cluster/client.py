@@ -20,7 +20,7 @@ from urllib3.exceptions import TimeoutError as TookTooLong
 from services.cluster import metrics
 from services.core.errors import BadConfig, FitloopError
 from services.core.faults import describe_fault_briefly
-from services.core.redaction import redacted, why
+from services.core.redaction import redact, safe_reason
 
 Document = dict[str, Any]
 SECONDS: Final = (3.05, 10.0)
@@ -207,7 +207,7 @@ def connect(namespace: str = "", context: str | None = None) -> Kube:
             config.load_kube_config(client_configuration=configuration, context=context)
     except (config.ConfigException, OSError) as error:
         raise BadConfig(
-            f"There is no cluster to speak to ({why(error)}): run in a pod with a service account token, or set KUBECONFIG."
+            f"There is no cluster to speak to ({safe_reason(error)}): run in a pod with a service account token, or set KUBECONFIG."
         ) from error
     api = client.ApiClient(configuration)
     return Kube(namespace or "default", client.CustomObjectsApi(api), client.CoreV1Api(api))
@@ -230,9 +230,9 @@ def refusal(verb: str, kind: str, namespace: str, error: client.ApiException) ->
 
 def _said(error: client.ApiException) -> str:
     try:
-        return redacted(json.loads(error.body or "{}").get("message") or error.reason)
+        return redact(json.loads(error.body or "{}").get("message") or error.reason)
     except (ValueError, AttributeError, TypeError):
-        return redacted(error.reason)
+        return redact(error.reason)
 
 
 def _pause(error: client.ApiException, left: int) -> float:

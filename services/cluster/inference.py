@@ -118,7 +118,9 @@ class RemoteInference:
         patient_until, again = time.monotonic() + UNREACHED_SECONDS, True
         while True:
             try:
-                answer = await self._fresh_client().post(url, content=body, headers=correlation.headers())
+                answer = await self._fresh_client().post(
+                    url, content=body, headers=correlation.outgoing_headers()
+                )
             except (httpx.ConnectError, httpx.ConnectTimeout) as error:
                 if time.monotonic() >= patient_until:
                     raise self._nobody(error) from error
@@ -214,7 +216,7 @@ def _parsed(answer: httpx.Response, version: str, texts: int) -> Scores:
 
 def _refusal(answer: httpx.Response, version: str) -> FitloopError:
     sentence = f"A predictor answered {answer.status_code} to a request for version {version}."
-    if correlation.OURS in answer.headers:
+    if correlation.SAFE_ERROR_HEADER in answer.headers:
         with contextlib.suppress(ValueError, KeyError, TypeError):
             sentence = str(json.loads(answer.content)["error"])
     if answer.status_code == 404:

@@ -17,7 +17,7 @@ from typing import Final
 import structlog
 
 from services.cluster.client import ClusterError, Document, Kube
-from services.core.frames import frames_of
+from services.core.frames import safe_traceback
 
 log = structlog.get_logger()
 DURATION: Final = 15.0
@@ -132,7 +132,7 @@ class Lease:
                 trouble = str(error)
         except Exception as error:  # noqa: BLE001  # the thread that leads must outlive any slip
             trouble = f"unexpectedly, {type(error).__name__}"
-            slip = {"frames": frames_of(error)}
+            slip = {"frames": safe_traceback(error)}
         if trouble and not self._trouble:
             log.warning("the lease cannot be renewed", reason=trouble, **slip)
         elif self._trouble and not trouble:

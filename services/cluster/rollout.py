@@ -30,7 +30,7 @@ from services.cluster.rolls import (
     to_blame,
     under_way,
 )
-from services.core.correlation import ids
+from services.core.correlation import log_ids
 from services.core.errors import EngineError
 from services.core.settings import RolloutSettings
 
@@ -161,7 +161,7 @@ class ClusterRollout:
         if begun.roll is not None:
             self._annotate(begun.roll.generation)
         self.plan = begun
-        log.info("a roll begins", **ids(*name), reason="it is wanted, and no ready predictor holds it")
+        log.info("a roll begins", **log_ids(*name), reason="it is wanted, and no ready predictor holds it")
         self.events.tell("RolloutStarted", f"New predictors load {name[1]}.")
         return Standing(done=False, reason="new predictors start")
 
@@ -192,7 +192,9 @@ class ClusterRollout:
         """Wanted anew once that is over."""
         del self._wanted_since[name]
         setback = self._setbacks[name] = self._setbacks.get(name, Setback()).again(why, now, place)
-        log.warning("a version is set aside", **ids(*name), reason=why, seconds=round(setback.until - now))
+        log.warning(
+            "a version is set aside", **log_ids(*name), reason=why, seconds=round(setback.until - now)
+        )
 
     def _annotate(self, generation: str | None) -> None:
         kind, _, name = self.workload.partition("/")

@@ -16,9 +16,9 @@ import structlog
 
 from services.core import tracing
 
-HEADER: Final = "X-Request-ID"
-TRACE: Final = "traceparent"
-OURS: Final = "X-Fitloop"
+REQUEST_ID_HEADER: Final = "X-Request-ID"
+TRACEPARENT_HEADER: Final = "traceparent"
+SAFE_ERROR_HEADER: Final = "X-Fitloop"
 """On a predictor's refusal: its sentence is ours, and may be told on; another server's may repeat the texts."""
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 Scope = MutableMapping[str, Any]
@@ -39,19 +39,22 @@ class RequestIds:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        name = taken(header(scope, HEADER)) or new_id()
+        name = valid_request_id(header(scope, REQUEST_ID_HEADER)) or new_request_id()
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), (HEADER.lower().encode(), name.encode())]
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    (REQUEST_ID_HEADER.lower().encode(), name.encode()),
+                ]
             await send(message)
 
-        with bound(request_id=name):
+        with bind_ids(request_id=name):
             await self._app(scope, receive, answer)
 
 
 @contextmanager
-def bound(**ids: object) -> Iterator[None]:
+def bind_ids(**ids: object) -> Iterator[None]:
     """These ids on every line of the block; what it binds itself goes with it."""
     before = structlog.contextvars.get_contextvars()
     structlog.contextvars.bind_contextvars(**ids)
@@ -62,18 +65,18 @@ def bound(**ids: object) -> Iterator[None]:
         structlog.contextvars.bind_contextvars(**before)
 
 
-def ids(project_key: str, version: str) -> dict[str, int | str]:
+def log_ids(project_key: str, version: str) -> dict[str, int | str]:
     """`project` (its id, not its key, by which the predictors know it) and `version` of a line."""
     number = project_key.partition("-")[0]
     return {"project": int(number) if number.isdecimal() else project_key, "version": version}
 
 
-def taken(given: str) -> str:
+def valid_request_id(given: str) -> str:
     """The id that a caller gave, if it looks like one; else ""."""
     return given if _ID.fullmatch(given) else ""
 
 
-def new_id() -> str:
+def new_request_id() -> str:
     """An id of 32 hex digits."""
     return uuid.uuid4().hex
 
@@ -84,12 +87,12 @@ def header(scope: Scope, name: str) -> str:
     return next((value.decode("latin-1") for key, value in scope["headers"] if key == wanted), "")
 
 
-def current() -> str:
+def current_request_id() -> str:
     """The id that is bound; "" where there is none."""
     return str(structlog.contextvars.get_contextvars().get("request_id") or "")
 
 
-def headers() -> dict[str, str]:
+def outgoing_headers() -> dict[str, str]:
     """For a request to another process of ours."""
-    found = {HEADER: current(), TRACE: tracing.traceparent()}
+    found = {REQUEST_ID_HEADER: current_request_id(), TRACEPARENT_HEADER: tracing.traceparent()}
     return {name: value for name, value in found.items() if value}

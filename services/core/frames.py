@@ -9,12 +9,12 @@ from __future__ import annotations
 import linecache
 import traceback
 
-_MOST_CHARACTERS = 240
-_NUMBERS_ALONE = ("/torch/", "/transformers/models/", "/transformers/modeling_")
+_MAX_CHARACTERS = 240
+_TEXT_FREE_LIBRARIES = ("/torch/", "/transformers/models/", "/transformers/modeling_")
 """Folders and files of libraries that get ids and weights, and no text."""
 
 
-def frames_of(error: BaseException) -> list[str]:
+def safe_traceback(error: BaseException) -> list[str]:
     """The error's type and its frames, outermost first, the last with its statement; then the same of what caused it."""
     found: list[str] = []
     seen: set[int] = set()
@@ -34,11 +34,11 @@ def _statement(frame: traceback.FrameSummary) -> str:
     first = frame.lineno or 0
     last = frame.end_lineno or first
     lines = [linecache.getline(frame.filename, number).strip() for number in range(first, last + 1)]
-    source = " ".join(filter(None, lines))[:_MOST_CHARACTERS]
+    source = " ".join(filter(None, lines))[:_MAX_CHARACTERS]
     return f": {source}" if source else ""
 
 
 def _message(error: BaseException, frames: traceback.StackSummary) -> str:
-    if not frames or not any(part in frames[-1].filename for part in _NUMBERS_ALONE):
+    if not frames or not any(part in frames[-1].filename for part in _TEXT_FREE_LIBRARIES):
         return ""
-    return ": " + " ".join(str(error).split())[:_MOST_CHARACTERS]
+    return ": " + " ".join(str(error).split())[:_MAX_CHARACTERS]

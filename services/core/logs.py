@@ -15,24 +15,24 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import structlog
 
-from services.core.frames import frames_of
-from services.core.redaction import struck
+from services.core.frames import safe_traceback
+from services.core.redaction import mask
 from services.core.settings import LoggingSettings, contradictions
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor
 
-_OURS: Final = ("services", "__main__")
+_OWN_LOGGERS: Final = ("services", "__main__")
 """What LOG_LEVEL=DEBUG is about: libraries need not even make such lines."""
-_LONGEST: Final = 300
+_MAX_LINE: Final = 300
 """Characters of a library's line that are kept."""
-_OF_OURS: Final = frozenset({"timestamp", "level"})
+_UNMASKED: Final = frozenset({"timestamp", "level"})
 """What no secret gets into, however short it is."""
-_NOTHING: Final[Mapping[str, object]] = {}
+_NO_IDS: Final[Mapping[str, object]] = {}
 
 
 def configure(
-    settings: LoggingSettings, *, hidden: Iterable[str] = (), always: Mapping[str, object] = _NOTHING
+    settings: LoggingSettings, *, hidden: Iterable[str] = (), always: Mapping[str, object] = _NO_IDS
 ) -> None:
     """Set the level and the shape of all log lines.
 
@@ -55,14 +55,14 @@ def configure(
         structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
     )
     handler = _Handler(sys.stderr)
-    handler.addFilter(_may_speak)
+    handler.addFilter(_is_logged)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, _first_line],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                _places,
-                _without(hidden),
+                _safe_exception,
+                _mask_secrets(hidden),
                 renderer,
             ],
         )
@@ -71,13 +71,13 @@ def configure(
     root.handlers[:] = [handler]
     level = logging.getLevelNamesMapping()[settings.level]
     root.setLevel(max(level, logging.INFO))
-    for ours in _OURS:
+    for ours in _OWN_LOGGERS:
         logging.getLogger(ours).setLevel(level)
     for said in contradictions():
         structlog.get_logger("services.core.logs").warning("setting_given_twice", reason=said)
 
 
-def adopt(*names: str) -> None:
+def use_root_handler(*names: str) -> None:
     """Loggers for which a library has set up lines of its own shape: they speak as all others do."""
     for name in names:
         logger = logging.getLogger(name)
@@ -85,13 +85,13 @@ def adopt(*names: str) -> None:
         logger.propagate = True
 
 
-def catch_all() -> None:
+def log_uncaught() -> None:
     """Have what ends a thread or the process unforeseen logged as everything is: Python itself would print its message."""
     log = structlog.get_logger("services.core.logs")
 
     def ended(kind: type[BaseException], error: BaseException | None, *_: object) -> None:
         if not issubclass(kind, KeyboardInterrupt | SystemExit):
-            frames = frames_of(error) if error else []
+            frames = safe_traceback(error) if error else []
             log.critical("ended unexpectedly", kind=kind.__name__, frames=frames)
 
     def thread_ended(given: threading.ExceptHookArgs) -> None:
@@ -110,29 +110,29 @@ class _Handler(logging.StreamHandler[TextIO]):
         """Nothing: the base class prints the error that is being dealt with, message and all."""
 
 
-def _may_speak(record: logging.LogRecord) -> bool:
+def _is_logged(record: logging.LogRecord) -> bool:
     """Our own lines come from structlog; of a library only what is a warning at least."""
     return isinstance(record.msg, dict) or record.levelno >= logging.WARNING
 
 
 def _first_line(_: object, __: str, event: EventDict) -> EventDict:
     """asyncio, for one, says in the second what a task was given."""
-    event["event"] = str(event.get("event", "")).partition("\n")[0][:_LONGEST]
+    event["event"] = str(event.get("event", "")).partition("\n")[0][:_MAX_LINE]
     return event
 
 
-def _places(_: object, __: str, event: EventDict) -> EventDict:
+def _safe_exception(_: object, __: str, event: EventDict) -> EventDict:
     """An exception's kind and frames in place of its message."""
     event.pop("stack_info", None)
     given = event.pop("exc_info", None)
     found = sys.exc_info() if given is True else given
     error = found[1] if isinstance(found, tuple) else found
     if isinstance(error, BaseException):
-        event["kind"], event["frames"] = type(error).__name__, frames_of(error)
+        event["kind"], event["frames"] = type(error).__name__, safe_traceback(error)
     return event
 
 
-def _without(hidden: Iterable[str]) -> Processor:
+def _mask_secrets(hidden: Iterable[str]) -> Processor:
     """No secret in any text of the line, nor a login in front of a host; what is no text is written as one first."""
     secrets = tuple(hidden)
 
@@ -143,9 +143,9 @@ def _without(hidden: Iterable[str]) -> Processor:
             return {str(clean(name)): clean(one) for name, one in value.items()}
         if isinstance(value, list | tuple | set | frozenset):
             return [clean(one) for one in value]
-        return struck(value if isinstance(value, str) else repr(value), secrets)
+        return mask(value if isinstance(value, str) else repr(value), secrets)
 
     def strike(_: object, __: str, event: EventDict) -> EventDict:
-        return {name: value if name in _OF_OURS else clean(value) for name, value in event.items()}
+        return {name: value if name in _UNMASKED else clean(value) for name, value in event.items()}
 
     return strike

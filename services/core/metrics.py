@@ -118,25 +118,25 @@ for _asked in LabelStudioOperation:
         _label_studio.labels(_asked, _answer)
 
 
-def built(component: Component) -> None:
+def set_build_info(component: Component) -> None:
     """Say what this process is."""
     _build.clear()
     _build.labels(__version__, component).set(1)
 
 
-def table_read(generation: int) -> None:
+def set_generation(generation: int) -> None:
     """Say which table of what is served is known here."""
     _generation.set(generation)
 
 
-def store_request(operation: StoreOperation, outcome: StoreOutcome, seconds: float) -> None:
+def observe_store_request(operation: StoreOperation, outcome: StoreOutcome, seconds: float) -> None:
     """Count a request to the store."""
     _store.labels(operation, outcome).inc()
     _store_seconds.labels(operation).observe(seconds)
 
 
 @contextmanager
-def label_studio_request(path: str) -> Iterator[None]:
+def observe_label_studio_request(path: str) -> Iterator[None]:
     """Count the request to Label Studio that is made within, by how it ends."""
     began, operation, outcome = time.perf_counter(), _operation(path), LabelStudioOutcome.OK
     try:

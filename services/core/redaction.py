@@ -15,13 +15,13 @@ from typing import Final
 from urllib.parse import quote, quote_plus
 
 HIDDEN: Final = "[hidden]"
-_LONGEST: Final = 200
+_MAX_CHARACTERS: Final = 200
 """Characters of a message that are kept."""
-_PART: Final = 8
+_MIN_SUBSTRING: Final = 8
 """Characters from which a secret is struck out wherever it stands; a shorter one only where it is a word by itself."""
-_ENCODED: Final = 6
+_MIN_ENCODED: Final = 6
 """Characters of base64 that are struck out."""
-_SHORTEST: Final = 4
+_MIN_SECRET: Final = 4
 """Characters below which a secret is a part of too many lines to be told from words: only its headers and logins go."""
 _SPACE: Final = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 _WORD: Final = r"[^\W_]"
@@ -39,28 +39,28 @@ _LOGIN: Final = re.compile(r"(?<=://)[^/\s@\"']+@")
 _secrets: list[str] = []
 
 
-def keep_secrets(secrets: Iterable[str]) -> None:
+def register_secrets(secrets: Iterable[str]) -> None:
     """Register what no sentence of this process may hold, in place of what was registered before."""
     _secrets[:] = filter(None, secrets)
 
 
-def redacted(text: object, *more: str) -> str:
+def redact(text: object, *more: str) -> str:
     """The text on one line, cut where it is long, without the registered secrets and `more`."""
     line = _SPACE.sub(" ", str(text)).strip()
     for header in _HEADERS:
         line = header.sub(lambda found: f"{found[1]} {HIDDEN}", line)
     line = _QUERY.sub(rf"\1{HIDDEN}", line)
-    line = struck(line, (*more, *_secrets))
-    return line if len(line) <= _LONGEST else f"{line[:_LONGEST].rstrip()}…"
+    line = mask(line, (*more, *_secrets))
+    return line if len(line) <= _MAX_CHARACTERS else f"{line[:_MAX_CHARACTERS].rstrip()}…"
 
 
-def why(error: BaseException, *more: str) -> str:
+def safe_reason(error: BaseException, *more: str) -> str:
     """What an error of a library says of its reason, to stand inside a sentence: cleaned, and without a full stop."""
     said = getattr(error, "strerror", None) or str(error)
-    return redacted(said, *more).rstrip(". ") or "no reason was given"
+    return redact(said, *more).rstrip(". ") or "no reason was given"
 
 
-def struck(text: str, secrets: Iterable[str] = ()) -> str:
+def mask(text: str, secrets: Iterable[str] = ()) -> str:
     """The text without the secrets, in any shape, and without logins in front of a host."""
     return _LOGIN.sub(f"{HIDDEN}@", _pattern(frozenset(secrets)).sub(HIDDEN, text))
 
@@ -68,24 +68,24 @@ def struck(text: str, secrets: Iterable[str] = ()) -> str:
 @cache
 def _pattern(secrets: frozenset[str]) -> re.Pattern[str]:
     """Matches each secret, the longest shape first; nothing where there are none."""
-    known = [secret for secret in secrets if len(secret) >= _SHORTEST]
-    found = {shape: _bounded(shape) for secret in known for shape in _written(secret)}
-    found |= {shape: re.escape(shape) for secret in known for shape in _encoded(secret)}
+    known = [secret for secret in secrets if len(secret) >= _MIN_SECRET]
+    found = {shape: _bounded(shape) for secret in known for shape in _text_forms(secret)}
+    found |= {shape: re.escape(shape) for secret in known for shape in _base64_forms(secret)}
     return re.compile("|".join(found[shape] for shape in sorted(found, key=len, reverse=True)) or r"(?!)")
 
 
 def _bounded(shape: str) -> str:
     escaped = re.escape(shape)
-    return escaped if len(shape) >= _PART else rf"(?<!{_WORD}){escaped}(?!{_WORD})"
+    return escaped if len(shape) >= _MIN_SUBSTRING else rf"(?<!{_WORD}){escaped}(?!{_WORD})"
 
 
-def _written(secret: str) -> set[str]:
+def _text_forms(secret: str) -> set[str]:
     """As it is, and as JSON, Python and a URL write it."""
     data = secret.encode("utf-8", "surrogateescape")
     return {secret, json.dumps(secret)[1:-1], repr(secret)[1:-1], quote(data, safe=""), quote_plus(data)}
 
 
-def _encoded(secret: str) -> set[str]:
+def _base64_forms(secret: str) -> set[str]:
     """As it stands in base64, alone or in something longer, where that is long enough to be nothing else."""
     data = secret.encode("utf-8", "surrogateescape")
     shapes = (
@@ -93,7 +93,7 @@ def _encoded(secret: str) -> set[str]:
         for encode in (base64.b64encode, base64.urlsafe_b64encode)
         for before in range(3)
     )
-    return {shape for shape in shapes if len(shape) >= _ENCODED}
+    return {shape for shape in shapes if len(shape) >= _MIN_ENCODED}
 
 
 def _middle(encoded: str, before: int, length: int) -> str:

@@ -36,5 +36,5 @@ class ServingTable:
             self._mark = mark
             if (table.term, table.generation) >= (self.last.term, self.last.generation):
                 self.last = table
-                metrics.table_read(table.generation)
+                metrics.set_generation(table.generation)
         return self.last

@@ -13,7 +13,7 @@ import ctranslate2
 import numpy as np
 
 from services.core.errors import EngineError
-from services.core.redaction import why
+from services.core.redaction import safe_reason
 from services.engine.head import read_head
 from services.engine.protocol import Logits, TokenIds
 
@@ -34,7 +34,7 @@ class Ct2Engine:
                 str(folder), device="cpu", inter_threads=streams, intra_threads=threads
             )
         except (RuntimeError, ValueError) as error:
-            raise EngineError(f"CTranslate2 cannot load the int8 model: {why(error)}") from error
+            raise EngineError(f"CTranslate2 cannot load the int8 model: {safe_reason(error)}") from error
 
     def forward(self, batch: Sequence[TokenIds]) -> Logits:
         """See Engine."""
@@ -46,7 +46,7 @@ class Ct2Engine:
             hidden = np.asarray(output.last_hidden_state)
         except (RuntimeError, ValueError) as error:
             raise EngineError(
-                f"CTranslate2 could not compute a batch of {len(batch)} texts: {why(error)}"
+                f"CTranslate2 could not compute a batch of {len(batch)} texts: {safe_reason(error)}"
             ) from error
         return self._head.logits(hidden, [len(ids) for ids in batch])
 

@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from services.core.correlation import bound, ids
+from services.core.correlation import bind_ids, log_ids
 from services.core.errors import EngineError, FitloopError, Overloaded, StoreError
 from services.engine.model import Model
 
@@ -202,7 +202,7 @@ class Models:
 
     def _fill(self, name: Name, held: Held) -> None:
         try:
-            with bound(**ids(*name)):
+            with bind_ids(**log_ids(*name)):
                 self._make_room(name)
                 model = self._load(name)
         except FitloopError as error:

@@ -21,7 +21,7 @@ import numpy as np
 import structlog
 
 from services.core.errors import EngineError, Overloaded
-from services.core.frames import frames_of
+from services.core.frames import safe_traceback
 from services.engine import metrics
 from services.engine.batches import share, window
 from services.engine.model import Model, forward
@@ -234,7 +234,7 @@ def _closing() -> Overloaded:
 def _as_engine_error(error: Exception) -> EngineError:
     if isinstance(error, EngineError):
         return error
-    log.error("a batch failed unexpectedly", frames=frames_of(error))  # its message may repeat a text
+    log.error("a batch failed unexpectedly", frames=safe_traceback(error))  # its message may repeat a text
     wrapped = EngineError(f"The model could not compute a batch ({type(error).__name__}): see the log.")
     wrapped.__cause__ = error
     return wrapped

@@ -15,7 +15,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from services.core.errors import EngineError
-from services.core.redaction import why
+from services.core.redaction import safe_reason
 
 CHARACTERS_PER_TOKEN = 16
 """Characters of a text that are looked at for each token that may be read; English has about four a token."""
@@ -94,7 +94,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise EngineError(f"{path.name} of the model cannot be read: {why(error)}") from error
+        raise EngineError(f"{path.name} of the model cannot be read: {safe_reason(error)}") from error
     if not isinstance(config, dict):
         raise EngineError(f"{path.name} of the model is no JSON object.")
     return config
@@ -106,7 +106,7 @@ def open_tokenizer(folder: Path, max_length: int) -> Tokenizer:
     try:
         return prepare(Tokenizer.from_file(str(folder / "tokenizer.json")), length)
     except Exception as error:  # the library raises bare Exception
-        raise EngineError(f"tokenizer.json of the model cannot be read: {why(error)}") from error
+        raise EngineError(f"tokenizer.json of the model cannot be read: {safe_reason(error)}") from error
 
 
 def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:

@@ -16,7 +16,7 @@ import torch
 import transformers
 
 from services.core.errors import EngineError, UnknownFormat
-from services.core.redaction import why
+from services.core.redaction import safe_reason
 from services.engine.head import PooledHead, read_sentence_transformers
 from services.engine.protocol import Logits, TokenIds
 
@@ -79,7 +79,7 @@ class TorchEngine:
                 output = forward(encoder_of(model) if self.head else model, ids, mask)
         except Exception as error:  # each architecture raises what it likes
             raise EngineError(
-                f"torch could not compute a batch of {len(batch)} texts: {why(error)}"
+                f"torch could not compute a batch of {len(batch)} texts: {safe_reason(error)}"
             ) from error
         if self.head is None:
             return np.asarray(output.logits.float().cpu().numpy(), dtype=np.float32)
@@ -162,7 +162,7 @@ def load_with_gaps(
             in changes,  # the head of another question, which is replaced
         )
     except Exception as error:  # each architecture raises what it likes
-        raise EngineError(f"transformers cannot load the model: {why(error)}") from error
+        raise EngineError(f"transformers cannot load the model: {safe_reason(error)}") from error
     return model.eval(), frozenset(found["missing_keys"])
 
 

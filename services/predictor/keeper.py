@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 
 import structlog
 
-from services.core.correlation import ids
+from services.core.correlation import log_ids
 from services.core.documents import FORMAT
 from services.core.domain import Serving
 from services.core.errors import (
@@ -27,7 +27,7 @@ from services.core.errors import (
     Overloaded,
     UnknownFormat,
 )
-from services.core.frames import frames_of
+from services.core.frames import safe_traceback
 from services.core.table import ServingTable
 from services.engine.held import Name
 from services.engine.inference import LocalInference
@@ -161,7 +161,7 @@ class Keeper:
             except FitloopError as error:
                 self._say(str(error))
             except Exception as error:  # noqa: BLE001  # the threads must outlive any slip
-                log.error("a turn failed unexpectedly", frames=frames_of(error))
+                log.error("a turn failed unexpectedly", frames=safe_traceback(error))
             else:
                 if step == self.look:
                     self._say("")
@@ -216,7 +216,7 @@ class Keeper:
             self._delayed.pop(name, None)
             self._settle(name)
             metrics.loaded("loaded", self.clock() - now)
-            log.info("loaded", **ids(*name), seconds=round(self.clock() - now, 2))
+            log.info("loaded", **log_ids(*name), seconds=round(self.clock() - now, 2))
         if name[1] not in self._named.get(name[0], ()):  # it was withdrawn meanwhile
             self._forget(name[0], frozenset({name[1]}))
 
@@ -233,10 +233,10 @@ class Keeper:
             self._refused[name] = reason
             self._settle(name)
             metrics.loaded("refused")
-            log.error("a version was refused", **ids(*name), reason=reason)
+            log.error("a version was refused", **log_ids(*name), reason=reason)
             return
         if self._delayed.get(name) != reason:
-            log.warning("a version is not loaded yet", **ids(*name), reason=reason)
+            log.warning("a version is not loaded yet", **log_ids(*name), reason=reason)
         if isinstance(error, Overloaded):
             self._settled.add(name)  # it is loaded as soon as there is room
         self._delayed[name] = reason

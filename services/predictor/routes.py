@@ -18,9 +18,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from services.core import correlation, tracing
-from services.core.correlation import RequestIds, ids
+from services.core.correlation import RequestIds, log_ids
 from services.core.errors import FitloopError, NotFound, StoreError
-from services.core.frames import frames_of
+from services.core.frames import safe_traceback
 from services.core.in_flight import (
     MEMORY_SHARE,
     BodyTooLarge,
@@ -132,7 +132,10 @@ class Routes:
         return await self._traced(request, parse_v1, respond)
 
     async def _traced(self, request: Request, parse: Parse, respond: Respond) -> Response:
-        parent, said = request.headers.get(correlation.TRACE, ""), {"request_id": correlation.current()}
+        parent, said = (
+            request.headers.get(correlation.TRACEPARENT_HEADER, ""),
+            {"request_id": correlation.current_request_id()},
+        )
         with tracing.span("score", said, kind="server", parent=parent) as span:
             response = await self._answer(request, parse, respond, span)
             span.say(status=response.status_code)
@@ -146,8 +149,8 @@ class Routes:
             )
             asked = await (to_thread.run_sync(parse, body) if len(body) > LARGE else _now(parse, body))
             key, version = self._which(request.path_params["model"], asked)
-            span.say(texts=len(asked.texts), **ids(key, version))
-            structlog.contextvars.bind_contextvars(**ids(key, version))
+            span.say(texts=len(asked.texts), **log_ids(key, version))
+            structlog.contextvars.bind_contextvars(**log_ids(key, version))
             scores = await self.inference.scores(key, version, asked.texts)
             response = respond(request.path_params["model"], version, asked, scores)
             outcome = "answered"
@@ -156,7 +159,7 @@ class Routes:
         except ClientDisconnect:
             response, outcome = _problem(400, "The body was not sent to its end."), "bad_request"
         except Exception as error:  # noqa: BLE001  # a slip of ours: the caller gets a sentence, the log the kind
-            log.error("a request failed unexpectedly", frames=frames_of(error))
+            log.error("a request failed unexpectedly", frames=safe_traceback(error))
             response, outcome = (
                 _problem(500, "The predictor failed unexpectedly: its log says where."),
                 "failed",
@@ -208,5 +211,5 @@ def _refusal(error: FitloopError) -> tuple[Response, str]:
 
 
 def _problem(status: int, sentence: str) -> Response:
-    headers = {correlation.OURS: "error", **({"Retry-After": "1"} if status == 503 else {})}
+    headers = {correlation.SAFE_ERROR_HEADER: "error", **({"Retry-After": "1"} if status == 503 else {})}
     return JSONResponse({"error": sentence}, status, headers)

@@ -15,8 +15,8 @@ import structlog
 from services.core import tracing
 from services.core.connections import Bounds, bounded_protocol, public_bounds, raise_file_limit
 from services.core.errors import BadConfig
-from services.core.logs import adopt, catch_all, configure
-from services.core.metrics import Component, built
+from services.core.logs import configure, log_uncaught, use_root_handler
+from services.core.metrics import Component, set_build_info
 from services.core.registry import Registry
 from services.core.settings import ClusterSettings, Settings
 from services.core.store import ObjectStore, open_store, unavailable_reason
@@ -40,7 +40,7 @@ BOUNDED: Final = bounded_protocol(Bounds())
 def serve(settings: Settings) -> None:
     """Until SIGTERM. Raises BadConfig where somebody must change something; a bucket that does not answer is waited for."""
     configure(settings.logging, hidden=settings.secrets())
-    catch_all()
+    log_uncaught()
     tracing.configure(settings.tracing, "predictor")
     BOUNDED.bounds = public_bounds(raise_file_limit())
     store = _open(settings)
@@ -50,7 +50,7 @@ def serve(settings: Settings) -> None:
     management = Management(
         keeper, settings.cluster.predictor_state_port, settings.cluster.predictor_port, settings.cluster
     )
-    built(Component.PREDICTOR)
+    set_build_info(Component.PREDICTOR)
     metrics.watch(inference.held, keeper.refusals)
     management.start()
     keeper.start()
@@ -83,7 +83,7 @@ def model_server(routes: Routes, settings: ClusterSettings) -> Any:
         workers=1,
         grace_period=_GRACE_SECONDS,
     )
-    adopt("kserve", "kserve.trace", "uvicorn", "uvicorn.error", "uvicorn.access")
+    use_root_handler("kserve", "kserve.trace", "uvicorn", "uvicorn.error", "uvicorn.access")
     return server
 
 

@@ -21,9 +21,9 @@ import structlog
 from services.core import tracing
 from services.core.domain import Parameters, RunRequest, RunState
 from services.core.errors import FitloopError, Preempted, StoreError
-from services.core.frames import frames_of
+from services.core.frames import safe_traceback
 from services.core.labelstudio import LabelStudio
-from services.core.logs import catch_all, configure
+from services.core.logs import configure, log_uncaught
 from services.core.registry import Registry
 from services.core.runs import Runs
 from services.core.settings import Settings
@@ -133,7 +133,7 @@ def _work(store: ObjectStore, request: RunRequest, progress: Progress, stop: Sto
         (log.warning if again else log.error)("the run ended before its end", reason=str(error))
         return Ended(RunState.PREEMPTED if again else RunState.FAILED, error.exit_code, str(error))
     except Exception as error:  # noqa: BLE001 - whatever a library raises: log its stack, say a sentence
-        log.error("the run crashed", frames=frames_of(error))
+        log.error("the run crashed", frames=safe_traceback(error))
         stage = progress.status.stage or "starting"
         return Ended(
             RunState.FAILED,
@@ -220,5 +220,5 @@ def _follow(runs: Runs, name: str, ended: Ended) -> int:
 
 
 if __name__ == "__main__":
-    catch_all()
+    log_uncaught()
     exit_process(main())

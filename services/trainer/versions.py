@@ -16,7 +16,7 @@ import structlog
 
 from services.core.domain import Manifest, Method, RunRequest, Served
 from services.core.errors import FitloopError
-from services.core.frames import frames_of
+from services.core.frames import safe_traceback
 from services.trainer.data.split import is_in_holdout
 from services.trainer.methods.coordination import agreed_plan, check_same_start, features_for, fingerprint_of
 from services.trainer.methods.plan import (
@@ -160,7 +160,7 @@ def give_up_second(run: Run, error: Exception) -> None:
         if isinstance(error, FitloopError)
         else "with an error that Fitloop did not expect. The run's log says where: please report it with those lines."
     )
-    log.error("the second method failed", frames=frames_of(error))
+    log.error("the second method failed", frames=safe_traceback(error))
     _add_sentence(run, f"Fine-tuning failed: {why}")
 
 

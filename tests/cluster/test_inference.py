@@ -14,7 +14,7 @@ import orjson
 import pytest
 
 from services.cluster.inference import CONNECTION_SECONDS, LARGEST, RemoteInference
-from services.core.correlation import OURS
+from services.core.correlation import SAFE_ERROR_HEADER
 from services.core.errors import EngineError, NotFound, Overloaded
 from services.core.settings import ClusterSettings
 from services.engine.protocol import Scores
@@ -70,7 +70,7 @@ def inference() -> Iterator[Make]:
 
 
 def refusal(status: int, sentence: str = "why") -> httpx.Response:
-    return httpx.Response(status, json={"error": sentence}, headers={OURS: "error"})
+    return httpx.Response(status, json={"error": sentence}, headers={SAFE_ERROR_HEADER: "error"})
 
 
 async def test_a_request_names_project_and_version_and_asks_for_binary_figures(inference: Make) -> None:

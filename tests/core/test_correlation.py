@@ -12,12 +12,12 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from services.core import correlation
-from services.core.correlation import HEADER, RequestIds, bound, ids
+from services.core.correlation import REQUEST_ID_HEADER, RequestIds, bind_ids, log_ids
 
 
 async def _echo(_: Request) -> JSONResponse:
     structlog.contextvars.bind_contextvars(project=5)
-    return JSONResponse(correlation.headers())
+    return JSONResponse(correlation.outgoing_headers())
 
 
 @pytest.fixture
@@ -27,31 +27,31 @@ def client() -> httpx.AsyncClient:
 
 
 async def test_an_id_that_was_given_is_taken_returned_and_passed_on(client: httpx.AsyncClient) -> None:
-    answer = await client.get("/", headers={HEADER: "Made-by.ingress_7"})
-    assert answer.headers[HEADER] == "Made-by.ingress_7"
-    assert answer.json() == {HEADER: "Made-by.ingress_7"}
+    answer = await client.get("/", headers={REQUEST_ID_HEADER: "Made-by.ingress_7"})
+    assert answer.headers[REQUEST_ID_HEADER] == "Made-by.ingress_7"
+    assert answer.json() == {REQUEST_ID_HEADER: "Made-by.ingress_7"}
 
 
 @pytest.mark.parametrize("given", ["", "with space", "x" * 65, '{"a":1}', "-begins", "a/b", "ä"])
 async def test_what_does_not_look_like_one_is_replaced(client: httpx.AsyncClient, given: str) -> None:
-    answer = await client.get("/", headers={HEADER.encode(): given.encode()})
-    assert answer.headers[HEADER] != given
-    assert len(answer.headers[HEADER]) == 32
+    answer = await client.get("/", headers={REQUEST_ID_HEADER.encode(): given.encode()})
+    assert answer.headers[REQUEST_ID_HEADER] != given
+    assert len(answer.headers[REQUEST_ID_HEADER]) == 32
 
 
 async def test_nothing_of_a_request_stays_bound_after_it(client: httpx.AsyncClient) -> None:
     await client.get("/")
     assert structlog.contextvars.get_contextvars() == {}
-    assert correlation.headers() == {}
+    assert correlation.outgoing_headers() == {}
 
 
 def test_what_a_block_binds_goes_with_it() -> None:
-    with bound(project=5):
+    with bind_ids(project=5):
         structlog.contextvars.bind_contextvars(version="v-1")
         assert structlog.contextvars.get_contextvars() == {"project": 5, "version": "v-1"}
     assert structlog.contextvars.get_contextvars() == {}
 
 
 def test_a_projects_key_is_logged_as_its_id() -> None:
-    assert ids("5-1700000000", "v-1") == {"project": 5, "version": "v-1"}
-    assert ids("odd", "v-1") == {"project": "odd", "version": "v-1"}
+    assert log_ids("5-1700000000", "v-1") == {"project": 5, "version": "v-1"}
+    assert log_ids("odd", "v-1") == {"project": "odd", "version": "v-1"}

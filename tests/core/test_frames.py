@@ -9,7 +9,7 @@ from typing import Literal
 import pytest
 import structlog
 
-from services.core.frames import frames_of
+from services.core.frames import safe_traceback
 from services.core.logs import configure
 from services.core.settings import LoggingSettings
 
@@ -33,7 +33,7 @@ def test_a_crash_is_logged_by_its_kind_and_place_alone(
     configure(LoggingSettings(FITLOOP_LOG_FORMAT=shape))
     with pytest.raises(RuntimeError) as raised:
         raise RuntimeError(_SECRET)
-    structlog.get_logger("services.trainer").error("the run crashed", frames=frames_of(raised.value))
+    structlog.get_logger("services.trainer").error("the run crashed", frames=safe_traceback(raised.value))
     written = capsys.readouterr().err
     assert "RuntimeError" in written
     assert "test_frames.py" in written
@@ -44,6 +44,6 @@ def test_a_library_that_computes_on_numbers_alone_says_the_reason_itself() -> No
     torch = pytest.importorskip("torch")
     with pytest.raises(RuntimeError) as raised:
         torch.nn.Linear(5, 4)(torch.zeros(2, 3))
-    first, *_, last = frames_of(raised.value)
+    first, *_, last = safe_traceback(raised.value)
     assert first.startswith("RuntimeError: mat1 and mat2 shapes cannot be multiplied (2x3 and 5x4)")
     assert last.endswith("in forward: return F.linear(input, self.weight, self.bias)")

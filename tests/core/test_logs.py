@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import structlog
 
-from services.core.logs import adopt, catch_all, configure
+from services.core.logs import configure, log_uncaught, use_root_handler
 from services.core.settings import LoggingSettings
 
 
@@ -198,7 +198,7 @@ def test_a_librarys_own_handlers_are_taken_away(capsys: pytest.CaptureFixture[st
     library = logging.getLogger("library.with.handlers")
     library.addHandler(logging.StreamHandler(sys.stderr))
     library.propagate = False
-    adopt("library.with.handlers")
+    use_root_handler("library.with.handlers")
     library.warning("careful")
     assert [line["event"] for line in _lines(capsys)] == ["careful"]
 
@@ -209,7 +209,7 @@ def test_what_ends_a_thread_or_the_process_is_a_line_like_others(
     for owner, name in ((sys, "excepthook"), (threading, "excepthook"), (sys, "unraisablehook")):
         monkeypatch.setattr(owner, name, getattr(owner, name))
     configure(LoggingSettings())
-    catch_all()
+    log_uncaught()
     thread = threading.Thread(target=_raise)
     thread.start()
     thread.join()

@@ -8,7 +8,7 @@ from prometheus_client import REGISTRY
 from services import __version__
 from services.core import metrics
 from services.core.errors import LabelStudioError, LabelStudioNotFound, LabelStudioUnreachable, TokenRefused
-from services.core.metrics import Component, label_studio_request
+from services.core.metrics import Component, observe_label_studio_request
 from services.core.registry import Registry
 from services.core.table import ServingTable
 from tests.support.app import metric_value
@@ -35,7 +35,7 @@ def asked(operation: str, outcome: str) -> float:
 def test_a_request_is_counted_by_what_its_path_is_about(path: str, operation: str) -> None:
     before = asked(operation, "ok")
     seconds = metric_value("fitloop_label_studio_request_seconds_count", operation=operation)
-    with label_studio_request(path):
+    with observe_label_studio_request(path):
         pass
     assert asked(operation, "ok") == before + 1
     assert metric_value("fitloop_label_studio_request_seconds_count", operation=operation) == seconds + 1
@@ -53,14 +53,14 @@ def test_a_request_is_counted_by_what_its_path_is_about(path: str, operation: st
 )
 def test_a_request_is_counted_by_the_error_that_it_ends_with(error: type[Exception], outcome: str) -> None:
     before = asked("tasks", outcome)
-    with pytest.raises(error), label_studio_request("api/tasks/"):
+    with pytest.raises(error), observe_label_studio_request("api/tasks/"):
         raise error("so it is")
     assert asked("tasks", outcome) == before + 1
 
 
 def test_a_process_says_what_it_is_once() -> None:
-    metrics.built(Component.ADAPTER)
-    metrics.built(Component.PREDICTOR)
+    metrics.set_build_info(Component.ADAPTER)
+    metrics.set_build_info(Component.PREDICTOR)
     assert metric_value("fitloop_build_info", version=__version__, component="predictor") == 1
     assert (
         REGISTRY.get_sample_value("fitloop_build_info", {"version": __version__, "component": "adapter"})

@@ -7,7 +7,7 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from services.core.redaction import keep_secrets, redacted, struck, why
+from services.core.redaction import mask, redact, register_secrets, safe_reason
 
 SECRET = 'p@ss/wörd "of" 9'
 
@@ -26,8 +26,8 @@ SECRET = 'p@ss/wörd "of" 9'
     ],
 )
 def test_a_secret_is_struck_out_in_every_shape(written: str) -> None:
-    keep_secrets([SECRET])
-    found = redacted(f"refused {written} here")
+    register_secrets([SECRET])
+    found = redact(f"refused {written} here")
     assert "[hidden]" in found
     assert not any(part in found for part in (SECRET, written, "w%C3%B6rd", "wörd"))
 
@@ -46,7 +46,7 @@ def test_a_secret_is_struck_out_in_every_shape(written: str) -> None:
     ],
 )
 def test_a_short_secret_goes_only_where_it_is_a_word(secret: str, text: str, found: str) -> None:
-    assert struck(text, [secret]) == found
+    assert mask(text, [secret]) == found
 
 
 @pytest.mark.parametrize(
@@ -71,17 +71,18 @@ def test_a_short_secret_goes_only_where_it_is_a_word(secret: str, text: str, fou
     ],
 )
 def test_headers_logins_and_lines_do_not_stay(said: str, kept: str) -> None:
-    assert redacted(said) == kept
+    assert redact(said) == kept
 
 
 def test_a_long_message_is_cut() -> None:
-    assert len(redacted("word " * 1000)) == 200
+    assert len(redact("word " * 1000)) == 200
 
 
 def test_why_stands_inside_a_sentence() -> None:
     assert (
-        why(FileNotFoundError(2, "No such file or directory", "/secret/path")) == "No such file or directory"
+        safe_reason(FileNotFoundError(2, "No such file or directory", "/secret/path"))
+        == "No such file or directory"
     )
-    assert why(ValueError("it ends with a stop.")) == "it ends with a stop"
-    assert why(ValueError()) == "no reason was given"
-    assert why(ValueError("refused hush-hush"), "hush-hush") == "refused [hidden]"
+    assert safe_reason(ValueError("it ends with a stop.")) == "it ends with a stop"
+    assert safe_reason(ValueError()) == "no reason was given"
+    assert safe_reason(ValueError("refused hush-hush"), "hush-hush") == "refused [hidden]"

@@ -14,7 +14,7 @@ from typing import Final
 from starlette.requests import Request
 
 from services.adapter.routes.auth import LOGGED_IN
-from services.core.redaction import redacted
+from services.core.redaction import redact
 
 LONGEST: Final = 100
 """Characters."""
@@ -35,7 +35,7 @@ def label_studio(request: Request) -> str:
 
 
 def _signed(name: str, request: Request) -> str:
-    shown = "".join(letter for letter in redacted(name) if letter.isprintable())
+    shown = "".join(letter for letter in redact(name) if letter.isprintable())
     shown = shown[: LONGEST - _ADDRESS - len(" from ")].strip() or ANONYMOUS
     address = _address(request.client.host if request.client else "")
     return f"{shown} from {address}" if address else shown

@@ -51,7 +51,7 @@ class Ledger:
                     f"Another adapter leads in term {found.term}, and this one led in {self.term}."
                 )
             self._table = replace(found, term=self.term)
-            metrics.table_read(found.generation)
+            metrics.set_generation(found.generation)
         return self._table
 
     def change(self, project_key: str, change: Callable[[Served], Served]) -> None:
@@ -101,4 +101,4 @@ class Ledger:
         self._table = None  # a write that fails half-way may have made a generation: then it is read again
         self.registry.write_serving(changed)
         self._table = changed
-        metrics.table_read(changed.generation)
+        metrics.set_generation(changed.generation)

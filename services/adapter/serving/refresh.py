@@ -27,7 +27,7 @@ from services.adapter.slips import slip
 from services.adapter.suggestions import build, readable
 from services.adapter.training.watch import Backoff
 from services.core import correlation
-from services.core.correlation import bound
+from services.core.correlation import bind_ids
 from services.core.errors import FitloopError
 from services.core.settings import AuthSettings
 
@@ -121,8 +121,10 @@ class Refresher:
             due = [known for known in open_jobs if self._desk.backoff[known.job.project_id].until <= now]
         for known in due[:1]:
             # With an id of its own, by which its requests are found among the predictors' lines.
-            with bound(
-                project=known.job.project_id, version=known.job.version, request_id=correlation.new_id()
+            with bind_ids(
+                project=known.job.project_id,
+                version=known.job.version,
+                request_id=correlation.new_request_id(),
             ):
                 self._try(known)
         return bool(due) or self._look_again(now)

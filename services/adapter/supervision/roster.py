@@ -19,7 +19,7 @@ from services.adapter.supervision.arrivals import Arrivals
 from services.adapter.supervision.steward import Steward, Tools
 from services.adapter.training.planner import Reborn
 from services.adapter.training.watch import Backoff
-from services.core.correlation import bound
+from services.core.correlation import bind_ids
 from services.core.domain import Command, Project
 from services.core.errors import FitloopError, LabelStudioNotFound, LabelStudioUnreachable
 from services.core.inbox import ChangeNotice
@@ -70,7 +70,7 @@ class Roster:
 
     def step(self, steward: Steward, commands: list[Command], now: float) -> None:
         """One step of one project, if none of its troubles forbids it. Raises NotLeading."""
-        with bound(project=steward.project.id):
+        with bind_ids(project=steward.project.id):
             self._step(steward, commands, now)
 
     def _step(self, steward: Steward, commands: list[Command], now: float) -> None:

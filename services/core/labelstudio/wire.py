@@ -27,7 +27,7 @@ from services.core.errors import (
 from services.core.faults import Fault, Server, describe_fault
 from services.core.labelstudio.tokens import RefreshRefused, TokenAuth, problem_of_key
 from services.core.memory import memory_limit
-from services.core.redaction import why
+from services.core.redaction import safe_reason
 from services.core.settings import LabelStudioSettings
 from services.core.tls import client_ssl_context
 
@@ -53,7 +53,7 @@ class Wire:
 
     def ask(self, method: str, path: str, **options: Any) -> Any:
         """The answer's JSON; every request is counted. Raises LabelStudioError. Options are httpx's `params` and `json`."""
-        with metrics.label_studio_request(path):
+        with metrics.observe_label_studio_request(path):
             response = self._send(method, path, options)
             if error := error_of(response, self.settings.url, f"{method} {path}"):
                 raise error
@@ -73,7 +73,7 @@ class Wire:
             raise LabelStudioUnreachable(not_reached(error, url)) from error
         except (httpx.InvalidURL, ValueError) as error:
             raise LabelStudioError(
-                f"Label Studio at {url} cannot be asked ({why(error)}): correct {URL} or LABEL_STUDIO_API_KEY."
+                f"Label Studio at {url} cannot be asked ({safe_reason(error)}): correct {URL} or LABEL_STUDIO_API_KEY."
             ) from error
 
     @cached_property
@@ -100,7 +100,7 @@ def client(settings: LabelStudioSettings, auth: httpx.Auth | None = None) -> htt
         )
     except (httpx.InvalidURL, ValueError, ImportError) as error:
         raise LabelStudioError(
-            f"The proxy that HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names cannot be used ({why(error)}): correct it, or name "
+            f"The proxy that HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names cannot be used ({safe_reason(error)}): correct it, or name "
             "Label Studio's host in NO_PROXY."
         ) from error
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pydantic import SecretStr, ValidationError
 
 from services.core.errors import BadConfig, BadRequest
-from services.core.redaction import keep_secrets
+from services.core.redaction import register_secrets
 from services.core.settings import foreign
 from services.core.settings.adapter import (
     AuthSettings,
@@ -104,7 +104,7 @@ class Settings:
         if problems:
             raise BadConfig("These settings are wrong: " + "; ".join(problems) + ".")
         found = cls(**groups)  # type: ignore[arg-type]  # each group is built by the class of its own name
-        keep_secrets([*found.secrets(), *foreign.secrets(os.environ)])
+        register_secrets([*found.secrets(), *foreign.secrets(os.environ)])
         return found
 
 

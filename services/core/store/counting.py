@@ -86,7 +86,7 @@ def _counted(operation: StoreOperation, ask: Callable[[], T]) -> T:
         outcome = _outcome(error)
         raise
     finally:
-        metrics.store_request(operation, outcome, time.perf_counter() - began)
+        metrics.observe_store_request(operation, outcome, time.perf_counter() - began)
 
 
 def _listed(ask: Callable[[], Iterator[T]]) -> Iterator[T]:
@@ -95,7 +95,7 @@ def _listed(ask: Callable[[], Iterator[T]]) -> Iterator[T]:
     try:
         found = ask()
     except Exception as error:  # counted, and raised again
-        metrics.store_request(StoreOperation.LIST, _outcome(error), time.perf_counter() - began)
+        metrics.observe_store_request(StoreOperation.LIST, _outcome(error), time.perf_counter() - began)
         raise
     return _gone_through(found, time.perf_counter() - began)
 
@@ -114,7 +114,7 @@ def _gone_through(found: Iterator[T], spent: float) -> Iterator[T]:
         spent += time.perf_counter() - began
         raise
     finally:
-        metrics.store_request(StoreOperation.LIST, outcome, spent)
+        metrics.observe_store_request(StoreOperation.LIST, outcome, spent)
 
 
 def _outcome(error: Exception) -> StoreOutcome:

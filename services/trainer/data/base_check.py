@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from services.core.errors import BadConfig, FitloopError
-from services.core.frames import frames_of
+from services.core.frames import safe_traceback
 from services.engine.torch import encoder_of, forward, padded
 from services.trainer.data.features import mean_pooled
 
@@ -79,7 +79,7 @@ class ModelErrors:
 
     def failed(self, to: str, error: BaseException, advice: str = "") -> BadConfig:
         """The error that says in a sentence what a library raised; the log has where."""
-        log.warning("base_model_failed", architecture=self.architecture, frames=frames_of(error))
+        log.warning("base_model_failed", architecture=self.architecture, frames=safe_traceback(error))
         if is_out_of_memory(error):
             return BadConfig(
                 f"The memory was too small for the base model {self.name!r} to {to}: give the trainer more, or set a smaller "

@@ -21,8 +21,8 @@ from tokenizers import Tokenizer
 from services.core.base_models import FILES, has_tokenizer, is_file_of_a_model, transformer_of, weights_in
 from services.core.domain import Method
 from services.core.errors import BadConfig, EngineError, StoreError
-from services.core.frames import frames_of
-from services.core.redaction import why
+from services.core.frames import safe_traceback
+from services.core.redaction import safe_reason
 from services.core.store import open_store
 from services.engine.tokenise import encode, most_tokens, pad_id_of, prepare
 from services.engine.torch import load_pretrained, load_with_gaps
@@ -191,7 +191,7 @@ def _download(name: str) -> Path:
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=_FILES))
     except Exception as error:  # the hub's client raises errors of several HTTP libraries
         raise _unusable(
-            name, f"there is no such folder, and the hub did not give it ({why(error)})"
+            name, f"there is no such folder, and the hub did not give it ({safe_reason(error)})"
         ) from error
 
 
@@ -206,7 +206,7 @@ def _tokenizer(name: str, source: Path) -> Tokenizer:
             source, local_files_only=True, trust_remote_code=False
         )
     except Exception as error:  # `tokenizers` raises bare Exception, transformers what it likes
-        log.warning("tokenizer_not_read", frames=frames_of(error))
+        log.warning("tokenizer_not_read", frames=safe_traceback(error))
         raise _unusable(name, "its tokenizer cannot be read") from error
     backend = getattr(found, "backend_tokenizer", None)
     if not isinstance(backend, Tokenizer):

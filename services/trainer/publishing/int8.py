@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from services.core.errors import EngineError
-from services.core.redaction import why
+from services.core.redaction import safe_reason
 from services.engine.ct2 import Ct2Engine
 from services.engine.head import Layer, PooledHead
 from services.engine.model import compute, softmax
@@ -124,7 +124,7 @@ def convert(reference: TorchEngine, kind: str, folder: Path) -> None:
         spec.optimize(quantization=QUANTIZATION)
         spec.save(str(folder))
     except Exception as error:  # the converter asserts and raises what it likes
-        raise EngineError(f"CTranslate2 cannot convert it ({why(error)}).") from error
+        raise EngineError(f"CTranslate2 cannot convert it ({safe_reason(error)}).") from error
     finally:
         del encoder.config.position_embedding_type
     (reference.head or head_of(kind, model)).write(folder)

@@ -22,7 +22,7 @@ from urllib3.exceptions import HTTPError
 from urllib3.util import Retry, Timeout
 
 from services.core.errors import BadConfig, StoreRefused, StoreUnreachable
-from services.core.redaction import why
+from services.core.redaction import safe_reason
 from services.core.settings.cluster import S3Settings
 from services.core.settings.values import Inside, problem_of, trimmed
 from services.core.tls import client_ssl_context
@@ -220,7 +220,7 @@ def _client(settings: S3Settings, provider: Provider, pool: urllib3.PoolManager)
         )
     except ValueError as error:
         raise BadConfig(
-            f"FITLOOP_S3_ENDPOINT {settings.endpoint!r} is no address that the client takes: {why(error)}."
+            f"FITLOOP_S3_ENDPOINT {settings.endpoint!r} is no address that the client takes: {safe_reason(error)}."
         ) from error
     if settings.addressing == "path":
         client.disable_virtual_style_endpoint()

@@ -15,7 +15,7 @@ from urllib3 import exceptions as http
 
 from services.core.errors import NotFound, StoreError, StoreRefused, StoreUnreachable
 from services.core.faults import Fault, Server, describe_fault, find_fault
-from services.core.redaction import why
+from services.core.redaction import safe_reason
 from services.core.settings.cluster import S3Settings
 
 FAILURES = (MinioException, http.HTTPError, ParseError, ValueError, OSError)
@@ -81,7 +81,7 @@ class S3Errors:
             case ParseError():
                 found = self._not_s3()
             case OSError():  # of a local file
-                found = StoreError(f"{failed}: {why(error)}.")
+                found = StoreError(f"{failed}: {safe_reason(error)}.")
             case _:  # its text may be a whole header, signature and all
                 found = StoreRefused(
                     f"{failed}: the client does not take the key, the bucket's name or the access keys. Check {self.url}, "
