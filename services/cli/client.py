@@ -93,10 +93,10 @@ def _client() -> httpx.Client:
 def connect(url: str, environment: Mapping[str, str]) -> AdapterClient:
     """The adapter at the address, with the credentials of the environment. Raises BadConfig that repeats no password."""
     from services.core.settings.urls import http_url
-    from services.core.settings.values import trimmed
+    from services.core.settings.values import trim
 
     try:
-        found = http_url(trimmed(url), login=True)
+        found = http_url(trim(url), login=True)
     except ValueError as error:
         shown = redact(url)
         raise BadConfig(f"{shown!r} is no address: write --url http://host:9090 ({error}).") from error
@@ -106,10 +106,10 @@ def connect(url: str, environment: Mapping[str, str]) -> AdapterClient:
 
 
 def _credential(name: str, environment: Mapping[str, str]) -> str:
-    from services.core.settings.values import Inside, problem_of, trimmed
+    from services.core.settings.values import Inside, trim, value_problem
 
-    found = trimmed(environment.get(name, ""), Inside.EXACT)
-    if problem := problem_of(found, Inside.EXACT):
+    found = trim(environment.get(name, ""), Inside.EXACT)
+    if problem := value_problem(found, Inside.EXACT):
         raise BadConfig(f"{name}: {problem}.")
     return found
 

@@ -50,13 +50,13 @@ def doctor(
 ) -> None:
     """Check everything that Fitloop needs. One line each: ok, warn, FAIL or skipped, and what to do."""
     from services.cli.checks import Verdict, run_checks
-    from services.core.settings.values import trimmed
+    from services.core.settings.values import trim
 
     if kubeconfig:
         os.environ["KUBECONFIG"] = str(kubeconfig)
     is_remote = bool(kubeconfig or context or namespace or release) and not _NAMESPACE_FILE.exists()
     known = _build_context(
-        trimmed(url or ""),
+        trim(url or ""),
         tuple(project or ()),
         (namespace or "", release or "", context) if is_remote else None,
     )
@@ -142,11 +142,11 @@ def _locate(remote: tuple[str, str, str | None] | None) -> Context:
     from services.cli.checks import Context, Location, login_of
     from services.cli.client import Adapters
     from services.core.settings import Settings
-    from services.core.settings.values import trimmed
+    from services.core.settings.values import trim
 
     if remote is None and not _NAMESPACE_FILE.exists():
         settings = Settings.load()
-        own_url = trimmed(os.environ.get("FITLOOP_URL", "")).rstrip("/") or DEFAULT_URL
+        own_url = trim(os.environ.get("FITLOOP_URL", "")).rstrip("/") or DEFAULT_URL
         return Context(settings, Location.MACHINE, "", (), Adapters(own_url, login_of(settings)))
     from services.cluster.client import connect
     from services.cluster.inspect import Inspector

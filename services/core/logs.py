@@ -17,7 +17,7 @@ import structlog
 
 from services.core.frames import safe_traceback
 from services.core.redaction import mask
-from services.core.settings import LoggingSettings, contradictions
+from services.core.settings import LoggingSettings, conflicting_variables
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor
@@ -73,7 +73,7 @@ def configure(
     root.setLevel(max(level, logging.INFO))
     for ours in _OWN_LOGGERS:
         logging.getLogger(ours).setLevel(level)
-    for said in contradictions():
+    for said in conflicting_variables():
         structlog.get_logger("services.core.logs").warning("setting_given_twice", reason=said)
 
 

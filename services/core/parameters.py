@@ -20,9 +20,9 @@ from services.core.errors import BadRequest
 from services.core.settings import TrainingSettings
 from services.core.settings.adapter import EACH_N_UPDATES
 
-NAMES = tuple(field.name for field in fields(Parameters))
+PARAMETER_NAMES = tuple(field.name for field in fields(Parameters))
 BASE_MODEL = "base_model"
-NOT_OF_ONE_RUN = (
+CONTROL_IS_PER_PROJECT = (
     "The control that is learnt is a project's and no run's: set it as `control` in the backend's extra parameters, in "
     "FITLOOP_PROJECTS or in FITLOOP_CONTROLS."
 )
@@ -44,7 +44,7 @@ def parse_parameters(
     problems = []
     for name, value in given.items():
         try:
-            text = _text(name, value)
+            text = _checked_text(name, value)
             if training is not None and name == BASE_MODEL:
                 training.check_allowed(text)
             taken[name] = text
@@ -57,7 +57,10 @@ def parse_project_settings(raw: object) -> dict[int, dict[str, str]]:
     """Settings of single projects: an object of objects, or a JSON text of one. Raises ValueError that names the first wrong one."""
     try:
         return {
-            _project(key): {name: _setting(key, name, value) for name, value in _own(key, given).items()}
+            _project_id(key): {
+                name: _project_setting(key, name, value)
+                for name, value in _project_object(key, given).items()
+            }
             for key, given in _object(raw).items()
         }
     except BadRequest as error:
@@ -69,23 +72,25 @@ def parse_controls(raw: object) -> str | dict[int, str]:
     text = raw.strip() if isinstance(raw, str) else raw
     try:
         if isinstance(text, str) and not text.startswith("{"):
-            return text and _text("control", text)
-        return {_project(key): _text("control", name) for key, name in _object(text).items()}
+            return text and _checked_text("control", text)
+        return {_project_id(key): _checked_text("control", name) for key, name in _object(text).items()}
     except BadRequest as error:
         example = '"topic", "topic,intent" or {"5": "topic"}'
         raise ValueError(f"{error} Give names of controls of label configs, as {example}.") from error
 
 
-def parse_wishes(raw: object, training: TrainingSettings | None = None) -> tuple[dict[str, str], list[str]]:
+def parse_run_parameters(
+    raw: object, training: TrainingSettings | None = None
+) -> tuple[dict[str, str], list[str]]:
     """As parse_parameters, for one run: a run of another control than the project's would make a version that is never served."""
     taken, problems = parse_parameters(raw, training)
     return {name: text for name, text in taken.items() if name != "control"}, [
         *problems,
-        *([NOT_OF_ONE_RUN] if "control" in taken else []),
+        *([CONTROL_IS_PER_PROJECT] if "control" in taken else []),
     ]
 
 
-def apply(
+def apply_overrides(
     parameters: Parameters, overrides: Mapping[str, str], training: TrainingSettings | None = None
 ) -> Parameters:
     """`parameters` with the overrides in their places. Raises BadRequest that names the first wrong one.
@@ -94,27 +99,27 @@ def apply(
     """
     if training is not None and BASE_MODEL in overrides:
         training.check_allowed(overrides[BASE_MODEL])
-    return replace(parameters, **{name: _value(name, text) for name, text in overrides.items()})
+    return replace(parameters, **{name: _parse_value(name, text) for name, text in overrides.items()})
 
 
-def _project(key: object) -> int:
+def _project_id(key: object) -> int:
     text = str(key)
     if not (text.isascii() and text.isdigit()):
         raise BadRequest(f"{text[:40]!r} is no project's id in Label Studio: it must be a number.")
     return int(text)
 
 
-def _own(project: str, given: object) -> Mapping[str, object]:
+def _project_object(project: str, given: object) -> Mapping[str, object]:
     if not isinstance(given, Mapping):
         raise BadRequest(f'Settings of project {project} must be a JSON object, as {{"method": "finetune"}}.')
     return given
 
 
-def _setting(project: str, name: str, value: object) -> str:
+def _project_setting(project: str, name: str, value: object) -> str:
     text = str(value)
     try:
         if name != EACH_N_UPDATES:
-            return _text(name, value)
+            return _checked_text(name, value)
         if not (text.isascii() and text.isdigit() and int(text) > 0):
             raise BadRequest(f"{EACH_N_UPDATES} cannot be {text[:40]!r}: it must be a whole number from 1.")  # noqa: TRY301  # as `_text` does
     except BadRequest as error:
@@ -135,18 +140,18 @@ def _object(raw: object) -> Mapping[str, object]:
     return found
 
 
-def _text(name: str, value: object) -> str:
+def _checked_text(name: str, value: object) -> str:
     """The value as text, once it is known to be good."""
-    if name in NAMES and (isinstance(value, bool) or not isinstance(value, str | int | float)):
+    if name in PARAMETER_NAMES and (isinstance(value, bool) or not isinstance(value, str | int | float)):
         raise BadRequest(f"Parameter {name} must be a text or a number.")
-    text = str(value) if name in NAMES else ""
-    _value(name, text)
+    text = str(value) if name in PARAMETER_NAMES else ""
+    _parse_value(name, text)
     return text.strip() if name == "control" else text
 
 
-def _value(name: str, text: str) -> Any:
-    if name not in NAMES:
-        raise BadRequest(f"{name[:40]!r} is no parameter of a run: it may be {', '.join(NAMES)}.")
+def _parse_value(name: str, text: str) -> Any:
+    if name not in PARAMETER_NAMES:
+        raise BadRequest(f"{name[:40]!r} is no parameter of a run: it may be {', '.join(PARAMETER_NAMES)}.")
     if not text.strip() or len(text) > _MOST_CHARACTERS or not text.isprintable():
         raise BadRequest(f"Parameter {name} must be a text of 1 to {_MOST_CHARACTERS} printable characters.")
     try:
@@ -161,5 +166,7 @@ def _value(name: str, text: str) -> Any:
 @cache
 def _adapters() -> dict[str, TypeAdapter[Any]]:
     settings = TrainingSettings.model_fields
-    found = {name: TypeAdapter(settings[name].rebuild_annotation()) for name in NAMES if name in settings}
+    found = {
+        name: TypeAdapter(settings[name].rebuild_annotation()) for name in PARAMETER_NAMES if name in settings
+    }
     return {"seed": TypeAdapter(Annotated[int, Field(ge=0, lt=2**32)]), "control": TypeAdapter(str), **found}

@@ -11,7 +11,7 @@ import sys
 
 from services.core.errors import FitloopError
 from services.core.settings import Settings
-from services.core.settings.models import cores
+from services.core.settings.models import available_cores
 
 _POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
 
@@ -34,7 +34,7 @@ def main() -> int:
 def _mind_the_quota() -> None:
     """Numerical libraries count the machine's cores; a container that may use fewer would be throttled."""
     for pool in _POOLS:
-        os.environ.setdefault(pool, str(cores()))
+        os.environ.setdefault(pool, str(available_cores()))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from services.core.domain import RunState
 from services.core.errors import BadConfig, FitloopError, Preempted
 from services.core.runs import Runs
 from services.core.settings import Settings
-from services.core.settings.models import cores
+from services.core.settings.models import available_cores
 from services.trainer.process import parse_run_url
 
 _TRAINER = ("-P", "-m", "services.trainer")
@@ -82,7 +82,7 @@ def launch(layout: Topology, run: str, arguments: Sequence[str]) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import elastic_launch
 
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // layout.processes)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // layout.processes)))
     os.environ.setdefault("PYTHONUNBUFFERED", "1")
     try:
         elastic_launch(launch_config(layout, run), sys.executable)(*_TRAINER, *arguments)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from services.core.parameters import NAMES, parse_project_settings
+from services.core.parameters import PARAMETER_NAMES, parse_project_settings
 from services.core.settings.adapter import EACH_N_UPDATES
 from tests.chart.rendering import CHART, container, environment, template
 
@@ -121,7 +121,7 @@ def test_settings_of_projects_arrive_as_the_adapter_reads_them() -> None:
 
 def test_a_project_may_be_told_what_a_run_may_be_told() -> None:
     known = SCHEMA["properties"]["projects"]["additionalProperties"]["properties"]
-    assert set(known) == {*NAMES, EACH_N_UPDATES}
+    assert set(known) == {*PARAMETER_NAMES, EACH_N_UPDATES}
 
 
 def test_a_number_may_be_a_string() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.core.settings.models import cores, quota
+from services.core.settings.models import available_cores, cpu_quota
 
 
 def write(folder: Path, **files: str) -> Path:
@@ -29,17 +29,17 @@ def write(folder: Path, **files: str) -> Path:
     ],
 )
 def test_version_2(tmp_path: Path, said: str, expected: float | None) -> None:
-    assert quota(write(tmp_path, cpu_max=said)) == expected
+    assert cpu_quota(write(tmp_path, cpu_max=said)) == expected
 
 
 @pytest.mark.parametrize(("most", "expected"), [("200000\n", 2.0), ("-1\n", None), ("nonsense\n", None)])
 def test_version_1(tmp_path: Path, most: str, expected: float | None) -> None:
     folder = write(tmp_path, cpu__cpu_cfs_quota_us=most, cpu__cpu_cfs_period_us="100000\n")
-    assert quota(folder) == expected
+    assert cpu_quota(folder) == expected
 
 
 def test_no_control_group_sets_no_limit(tmp_path: Path) -> None:
-    assert quota(tmp_path) is None
+    assert cpu_quota(tmp_path) is None
 
 
 @pytest.mark.parametrize(
@@ -50,4 +50,4 @@ def test_a_pod_with_one_cpu_runs_one_thread_on_a_machine_with_many(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, expected: int
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-    assert cores(write(tmp_path, cpu_max=said)) == expected
+    assert available_cores(write(tmp_path, cpu_max=said)) == expected

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from services.core.domain import Method, Parameters
 from services.core.errors import BadRequest
 from services.core.parameters import (
-    NAMES,
-    NOT_OF_ONE_RUN,
-    apply,
+    CONTROL_IS_PER_PROJECT,
+    PARAMETER_NAMES,
+    apply_overrides,
     parse_controls,
     parse_parameters,
     parse_project_settings,
-    parse_wishes,
+    parse_run_parameters,
 )
 from services.core.settings import TrainingSettings
 
@@ -45,7 +45,7 @@ def test_good_values_are_taken_though_others_are_not() -> None:
     overrides, problems = parse_parameters({"model": "x", "num_train_epochs": 3, "weight_decay": -1})
     assert overrides == {"num_train_epochs": "3"}
     assert problems == [
-        f"'model' is no parameter of a run: it may be {', '.join(NAMES)}.",
+        f"'model' is no parameter of a run: it may be {', '.join(PARAMETER_NAMES)}.",
         "Parameter weight_decay cannot be '-1': Input should be greater than or equal to 0.",
     ]
 
@@ -74,7 +74,7 @@ def test_values_of_unknown_names_are_repeated_nowhere() -> None:
 )
 def test_a_wrong_value_is_refused_with_its_name(name: str, value: str) -> None:
     with pytest.raises(BadRequest, match=name):
-        apply(Parameters(), {name: value})
+        apply_overrides(Parameters(), {name: value})
 
 
 @pytest.mark.parametrize("value", [True, None, [1], {"a": 1}])
@@ -95,20 +95,21 @@ def test_overrides_take_their_places_and_types() -> None:
         "seed": "3",
         "control": "topic",
     }
-    assert set(given) == set(NAMES) == {field.name for field in fields(Parameters)}
-    assert apply(Parameters(), given) == Parameters(
+    assert set(given) == set(PARAMETER_NAMES) == {field.name for field in fields(Parameters)}
+    assert apply_overrides(Parameters(), given) == Parameters(
         Method.LINEAR_PROBE, "a/b", "mails", 3e-5, 2.0, 0.0, 10.0, 64, 3, "topic"
     )
 
 
 def test_no_overrides_change_nothing() -> None:
-    assert apply(Parameters(seed=4), {}) == Parameters(seed=4)
+    assert apply_overrides(Parameters(seed=4), {}) == Parameters(seed=4)
 
 
 _json: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES) | st.text(), inner, max_size=5)
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(PARAMETER_NAMES) | st.text(), inner, max_size=5)
     ),
     max_leaves=10,
 )
@@ -117,7 +118,7 @@ _json: st.SearchStrategy[Any] = st.recursive(
 @given(_json)
 def test_whatever_is_parsed_can_be_applied(raw: Any) -> None:
     overrides, problems = parse_parameters(raw)
-    apply(Parameters(), overrides)
+    apply_overrides(Parameters(), overrides)
     assert all(problem.endswith(".") for problem in problems)
 
 
@@ -154,7 +155,7 @@ _ALLOWED = TrainingSettings(base_model="/opt/base", allowed_base_models="intfloa
 @pytest.mark.parametrize("base", ["/opt/base", "intfloat/multilingual-e5-small", "s3://models/a/b/"])
 def test_a_base_model_that_the_operator_allows_may_be_named(base: str) -> None:
     assert parse_parameters({"base_model": base}, _ALLOWED) == ({"base_model": base}, [])
-    assert apply(Parameters(), {"base_model": base}, _ALLOWED).base_model == base
+    assert apply_overrides(Parameters(), {"base_model": base}, _ALLOWED).base_model == base
 
 
 @pytest.mark.parametrize(
@@ -167,7 +168,7 @@ def test_any_other_base_model_is_refused_with_the_setting_that_forbids_it(base: 
     )
     assert parse_parameters({"base_model": base, "seed": 1}, _ALLOWED) == ({"seed": "1"}, [sentence])
     with pytest.raises(BadRequest, match="FITLOOP_ALLOWED_BASE_MODELS"):
-        apply(Parameters(), {"base_model": base}, _ALLOWED)
+        apply_overrides(Parameters(), {"base_model": base}, _ALLOWED)
 
 
 def test_without_a_list_any_base_model_may_be_named() -> None:
@@ -205,6 +206,6 @@ def test_wrong_controls_are_said(raw: object, words: str) -> None:
 
 
 def test_a_run_cannot_be_asked_for_another_control() -> None:
-    overrides, problems = parse_wishes({"control": "topic", "seed": 3})
+    overrides, problems = parse_run_parameters({"control": "topic", "seed": 3})
     assert overrides == {"seed": "3"}
-    assert problems == [NOT_OF_ONE_RUN]
+    assert problems == [CONTROL_IS_PER_PROJECT]

@@ -25,7 +25,7 @@ from services.adapter.routes.summaries import project_summary, run_summary, vers
 from services.core.domain import Action, Command
 from services.core.errors import BadRequest
 from services.core.inbox import command_id
-from services.core.parameters import parse_wishes
+from services.core.parameters import parse_run_parameters
 from services.core.runs import Runs
 
 
@@ -137,7 +137,7 @@ class Api:
         return version
 
     def _parameters(self, action: Action, raw: object) -> dict[str, str]:
-        parameters, problems = parse_wishes(raw, self.connection.training)
+        parameters, problems = parse_run_parameters(raw, self.connection.training)
         if problems:
             raise BadRequest(" ".join(problems))
         if parameters and action is not Action.TRAIN:

@@ -36,7 +36,7 @@ from services.adapter.training.watch import Source, Watch, space_of
 from services.core.domain import Action, Command, LabelSpace, Project
 from services.core.errors import StoreError
 from services.core.inbox import Inbox
-from services.core.parameters import apply
+from services.core.parameters import apply_overrides
 from services.core.registry import Registry
 from services.core.runs import Runs
 from services.core.settings import Settings
@@ -75,7 +75,9 @@ class Steward:
         self.orders = Orders(tools.inbox, tools.promotions, tools.launcher, self.notebook, self.history)
         self.planner = Planner(
             tools.settings.trigger.of(project.id),
-            apply(tools.settings.training.parameters(), tools.settings.trigger.parameters_of(project.id)),
+            apply_overrides(
+                tools.settings.training.parameters(), tools.settings.trigger.parameters_of(project.id)
+            ),
             tools.settings.training,
             Watch(tools.source, project.id),
             self.history,

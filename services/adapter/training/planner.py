@@ -22,7 +22,7 @@ from services.core.annotations import untrainable_reason
 from services.core.domain import Command, Parameters, RunRequest
 from services.core.errors import BadRequest, LabelStudioNotFound
 from services.core.inbox import Inbox
-from services.core.parameters import NOT_OF_ONE_RUN, apply
+from services.core.parameters import CONTROL_IS_PER_PROJECT, apply_overrides
 from services.core.runs import version_stem
 from services.core.settings import TrainingSettings, TriggerSettings
 
@@ -163,8 +163,8 @@ class Planner:
         """`told`: the problem that the log has already, at each look the same."""
         try:
             if source == _TRAIN and "control" in overrides:
-                raise BadRequest(NOT_OF_ONE_RUN)  # noqa: TRY301  # said as what `apply` refuses is
-            return apply(parameters, overrides, self.training) if overrides else parameters
+                raise BadRequest(CONTROL_IS_PER_PROJECT)  # noqa: TRY301  # said as what `apply` refuses is
+            return apply_overrides(parameters, overrides, self.training) if overrides else parameters
         except BadRequest as error:
             self.problem = f"Not taken from {source}: {error}"
             if self.problem != told:

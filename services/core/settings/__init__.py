@@ -24,7 +24,7 @@ from services.core.settings.cluster import ClusterSettings, RolloutSettings, S3S
 from services.core.settings.group import Group, variables
 from services.core.settings.models import ServingSettings, TrainingSettings
 from services.core.settings.telemetry import LoggingSettings, MetricsSettings, TracingSettings
-from services.core.settings.values import trimmed
+from services.core.settings.values import trim
 
 __all__ = [
     "GROUPS",
@@ -41,7 +41,7 @@ __all__ = [
     "TracingSettings",
     "TrainingSettings",
     "TriggerSettings",
-    "contradictions",
+    "conflicting_variables",
     "variables",
 ]
 
@@ -97,14 +97,14 @@ class Settings:
                 groups[name] = group()
             except ValidationError as error:
                 problems += [_problem(group, issue["loc"], issue["msg"]) for issue in error.errors()]
-        problems += foreign.tidy(os.environ)
-        if half := _half_a_login(groups.get("auth")):
+        problems += foreign.trim_foreign_variables(os.environ)
+        if half := _incomplete_login(groups.get("auth")):
             problems.append(half)
-        problems += _forbidden_base_models(groups.get("trigger"), groups.get("training"))
+        problems += _disallowed_base_models(groups.get("trigger"), groups.get("training"))
         if problems:
             raise BadConfig("These settings are wrong: " + "; ".join(problems) + ".")
         found = cls(**groups)  # type: ignore[arg-type]  # each group is built by the class of its own name
-        register_secrets([*found.secrets(), *foreign.secrets(os.environ)])
+        register_secrets([*found.secrets(), *foreign.foreign_secrets(os.environ)])
         return found
 
 
@@ -120,10 +120,10 @@ def _variable(group: type[Group], location: tuple[int | str, ...]) -> str:
     if field is None:
         return name
     names = variables(group, field)
-    return next((one for one in names if trimmed(os.environ.get(one, ""))), names[0])
+    return next((one for one in names if trim(os.environ.get(one, ""))), names[0])
 
 
-def contradictions() -> list[str]:
+def conflicting_variables() -> list[str]:
     """A sentence for each setting that the environment gives twice, with different values.
 
     Of our own names: those that begin with AWS_ may say something else to other programs.
@@ -132,7 +132,7 @@ def contradictions() -> list[str]:
     for group in GROUPS.values():
         for name in group.model_fields:
             names = [one for one in variables(group, name) if not one.startswith("AWS_")]
-            given = {one: trimmed(os.environ.get(one, "")).rstrip("/") for one in names}
+            given = {one: trim(os.environ.get(one, "")).rstrip("/") for one in names}
             first, *others = [one for one in names if given[one]] or [""]
             found += [
                 f"{first} and {other} are both set, to different values: {first} is used. Unset one of them."
@@ -142,7 +142,7 @@ def contradictions() -> list[str]:
     return found
 
 
-def _forbidden_base_models(trigger: Group | None, training: Group | None) -> list[str]:
+def _disallowed_base_models(trigger: Group | None, training: Group | None) -> list[str]:
     """Projects whose settings name a base model that the settings themselves do not allow."""
     if not isinstance(trigger, TriggerSettings) or not isinstance(training, TrainingSettings):
         return []
@@ -155,7 +155,7 @@ def _forbidden_base_models(trigger: Group | None, training: Group | None) -> lis
     return problems
 
 
-def _half_a_login(auth: Group | None) -> str:
+def _incomplete_login(auth: Group | None) -> str:
     """A name without a password would leave the door open to everybody, whoever set it believing it shut."""
     if not isinstance(auth, AuthSettings) or bool(auth.username) == bool(auth.password.get_secret_value()):
         return ""

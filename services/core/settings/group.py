@@ -13,7 +13,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from services.core.settings.values import Inside, inside_of, is_checked, problem_of, trimmed
+from services.core.settings.values import Inside, allowed_inside, is_checked, trim, value_problem
 
 
 class Group(BaseSettings):
@@ -38,7 +38,7 @@ class Group(BaseSettings):
         """Arguments, then the environment, where a variable of white space alone counts as unset."""
         if isinstance(env_settings, EnvSettingsSource):
             given = env_settings.env_vars
-            env_settings.env_vars = {name: text for name, text in given.items() if text and trimmed(text)}
+            env_settings.env_vars = {name: text for name, text in given.items() if text and trim(text)}
         return init_settings, env_settings
 
     @model_validator(mode="before")
@@ -48,7 +48,7 @@ class Group(BaseSettings):
         if not isinstance(given, Mapping):
             return given
         inside = {
-            name: inside_of(field)
+            name: allowed_inside(field)
             for field_name, field in cls.model_fields.items()
             for name in (field_name, *variables(cls, field_name))
         }
@@ -59,7 +59,11 @@ class Group(BaseSettings):
     def _holds_no_white_space(cls, value: Any, info: ValidationInfo) -> Any:
         field = cls.model_fields[info.field_name or ""]
         text = value.get_secret_value() if isinstance(value, SecretStr) else value
-        if isinstance(text, str) and is_checked(field) and (problem := problem_of(text, inside_of(field))):
+        if (
+            isinstance(text, str)
+            and is_checked(field)
+            and (problem := value_problem(text, allowed_inside(field)))
+        ):
             raise ValueError(problem)
         return value
 
@@ -79,5 +83,5 @@ def variables(group: type[Group], name: str) -> tuple[str, ...]:
 
 def _trimmed(value: Any, inside: Inside) -> Any:
     if isinstance(value, SecretStr):
-        return SecretStr(trimmed(value.get_secret_value(), inside))
-    return trimmed(value, inside) if isinstance(value, str) else value
+        return SecretStr(trim(value.get_secret_value(), inside))
+    return trim(value, inside) if isinstance(value, str) else value

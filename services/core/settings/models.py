@@ -16,13 +16,13 @@ from services.core.settings.group import Group, named
 from services.core.settings.values import Inside
 
 
-def cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+def available_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     """Cores that this process may use, a container's quota counted; macOS cannot say, and gives all."""
     there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(there, int(quota(cgroup) or there)))
+    return max(1, min(there, int(cpu_quota(cgroup) or there)))
 
 
-def quota(cgroup: Path) -> float | None:
+def cpu_quota(cgroup: Path) -> float | None:
     """Cores that the control group allows (version 2, then 1); None where it sets no limit."""
     try:
         most, period = (cgroup / "cpu.max").read_text().split()
@@ -178,7 +178,7 @@ class ServingSettings(Group):
     """How predictions are computed."""
 
     workers: int = Field(
-        default_factory=cores,
+        default_factory=available_cores,
         ge=1,
         validation_alias=named("WORKERS"),
         description="Streams that compute side by side; unset: one for each core that this process may use.",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from urllib.parse import SplitResult, urlsplit
 
-_LONGEST_LABEL = 63
+_MAX_LABEL_BYTES = 63
 """Bytes between two dots of a host's name."""
-_BEGIN = "it must begin with http:// or https://"
-_LOGIN = "a user name and a password have no place in it"
+_BAD_SCHEME = "it must begin with http:// or https://"
+_HAS_LOGIN = "a user name and a password have no place in it"
 
 
 def http_url(value: str, *, path: bool = True, login: bool = False, instead: str = "") -> str:
@@ -17,11 +17,11 @@ def http_url(value: str, *, path: bool = True, login: bool = False, instead: str
     """
     scheme, _, rest = value.partition("://")
     if scheme.lower() not in {"http", "https"} or not rest:
-        raise ValueError(_BEGIN)
+        raise ValueError(_BAD_SCHEME)
     value = f"{scheme.lower()}://{rest}".rstrip("/")
-    parts, port = _split(value)
+    parts, port = _split_url(value)
     if "@" in parts.netloc and not login:
-        raise ValueError(f"{_LOGIN}: {instead}" if instead else _LOGIN)
+        raise ValueError(f"{_HAS_LOGIN}: {instead}" if instead else _HAS_LOGIN)
     if "?" in value or "#" in value:
         raise ValueError("a query (?…) or a fragment (#…) has no place in it: leave it out")
     if "\\" in value or "//" in parts.path:
@@ -32,7 +32,7 @@ def http_url(value: str, *, path: bool = True, login: bool = False, instead: str
     return value
 
 
-def _split(value: str) -> tuple[SplitResult, int | None]:
+def _split_url(value: str) -> tuple[SplitResult, int | None]:
     try:
         parts = urlsplit(value)
         port = parts.port
@@ -57,5 +57,5 @@ def _check_host(parts: SplitResult, port: int | None) -> None:
         labels = found.raw_host.rstrip(b".").split(b".") if found.host else []
     except (httpx.InvalidURL, ValueError):
         raise ValueError("its host is not a name that can be looked up") from None
-    if found.port not in {port, None} or not labels or max(map(len, labels)) > _LONGEST_LABEL:
+    if found.port not in {port, None} or not labels or max(map(len, labels)) > _MAX_LABEL_BYTES:
         raise ValueError("its host is not a name that can be looked up")

@@ -16,7 +16,7 @@ from typing import Final
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-_UNSEEN: Final = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp", "Cs"})
+_INVISIBLE: Final = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp", "Cs"})
 """Unicode's categories of control and format characters, of blanks, of line ends, and of bytes that are no text."""
 _BLANKS: Final = frozenset({"Zs"})
 _BREAKS: Final = frozenset({"Cc", "Zl", "Zp", "Cs"})
@@ -36,19 +36,19 @@ class Inside(Enum):
     EXACT = "one line, taken as it is: a blank at an end is refused, since it may be meant and is not sent"
 
 
-def trimmed(text: str, inside: Inside = Inside.WORD) -> str:
+def trim(text: str, inside: Inside = Inside.WORD) -> str:
     """The text without what is never meant at its ends."""
     kept = _BLANKS if inside is Inside.EXACT else frozenset[str]()
     start, end = 0, len(text)
-    while start < end and _is_unseen(text[start], kept):
+    while start < end and _is_invisible(text[start], kept):
         start += 1
-    while start < end and _is_unseen(text[end - 1], kept):
+    while start < end and _is_invisible(text[end - 1], kept):
         end -= 1
     found = text[start:end]
     return found if found.strip() else ""
 
 
-def problem_of(text: str, inside: Inside) -> str:
+def value_problem(text: str, inside: Inside) -> str:
     """What is wrong inside a trimmed text, without repeating it; "" where nothing is."""
     if inside is Inside.LINES:
         return ""
@@ -58,14 +58,14 @@ def problem_of(text: str, inside: Inside) -> str:
         )
     if inside in {Inside.WORD, Inside.TOKEN} and len(text) > 1 and text[0] == text[-1] and text[0] in _QUOTES:
         return "it stands in quotation marks: leave them out"
-    never = _BREAKS if inside in {Inside.LINE, Inside.EXACT} else _UNSEEN
+    never = _BREAKS if inside in {Inside.LINE, Inside.EXACT} else _INVISIBLE
     bad = next((one for one in text if unicodedata.category(one) in never), "")
     if not bad and inside is Inside.TOKEN:
         bad = next((one for one in text if not one.isascii()), "")
-    return f"it holds {_named(bad)}: paste it again, without that" if bad else ""
+    return f"it holds {_character_name(bad)}: paste it again, without that" if bad else ""
 
 
-def inside_of(field: FieldInfo) -> Inside:
+def allowed_inside(field: FieldInfo) -> Inside:
     """What the field says of itself; else by its type."""
     said = next((one for one in field.metadata if isinstance(one, Inside)), None)
     if said is not None:
@@ -84,10 +84,10 @@ def _is_path(field: FieldInfo) -> bool:
     return field.annotation in {Path, Path | None}
 
 
-def _is_unseen(one: str, kept: frozenset[str]) -> bool:
-    return unicodedata.category(one) in _UNSEEN - kept
+def _is_invisible(one: str, kept: frozenset[str]) -> bool:
+    return unicodedata.category(one) in _INVISIBLE - kept
 
 
-def _named(one: str) -> str:
+def _character_name(one: str) -> str:
     known = _NAMES.get(one)
     return known or f"the character U+{ord(one):04X} ({unicodedata.name(one, 'without a name')})"

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from services.core.errors import BadConfig, StoreError
-from services.core.settings.models import cores
+from services.core.settings.models import available_cores
 
 _STATM = Path("/proc/self/statm")
 
@@ -83,8 +83,8 @@ def limit_threads_to_cgroup() -> None:
     # Threads that sleep while they wait leave busy cores to others, and cost nothing on idle ones.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if cores() < there:
-        os.environ.setdefault("OMP_NUM_THREADS", str(cores()))
+    if available_cores() < there:
+        os.environ.setdefault("OMP_NUM_THREADS", str(available_cores()))
 
 
 def check_gpus(wanted: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.core.settings.foreign import secrets, tidy
+from services.core.settings.foreign import foreign_secrets, trim_foreign_variables
 
 
 def test_white_space_around_them_is_taken_off_in_place() -> None:
@@ -16,7 +16,7 @@ def test_white_space_around_them_is_taken_off_in_place() -> None:
         "AWS_WEB_IDENTITY_TOKEN_FILE",
     )
     environment = dict.fromkeys(names, " value\r\n") | {"PATH": " untouched ", "HF_HOME": "/a b"}
-    assert tidy(environment) == []
+    assert trim_foreign_variables(environment) == []
     assert {environment[name] for name in names} == {"value"}
     assert (environment["PATH"], environment["HF_HOME"]) == (" untouched ", "/a b")
 
@@ -26,12 +26,12 @@ def test_white_space_around_them_is_taken_off_in_place() -> None:
     [("HF_TOKEN", "hush never"), ("HF_TOKEN", "hush\nnever"), ("OTEL_EXPORTER_OTLP_HEADERS", "hush\nnever")],
 )
 def test_what_cannot_be_sent_is_refused_and_not_repeated(name: str, value: str) -> None:
-    (said,) = tidy({name: value})
+    (said,) = trim_foreign_variables({name: value})
     assert said.startswith(f"{name}: it holds a ")
     assert "hush" not in said
 
 
 def test_tokens_of_libraries_are_secrets() -> None:
-    assert secrets({"HF_TOKEN": "hf_0123", "HF_HOME": "/cache", "AWS_CONTAINER_AUTHORIZATION_TOKEN": ""}) == [
-        "hf_0123"
-    ]
+    assert foreign_secrets(
+        {"HF_TOKEN": "hf_0123", "HF_HOME": "/cache", "AWS_CONTAINER_AUTHORIZATION_TOKEN": ""}
+    ) == ["hf_0123"]

@@ -10,9 +10,9 @@ import pytest
 from pydantic import SecretStr
 
 from services.core.errors import BadConfig
-from services.core.settings import GROUPS, Settings, contradictions, variables
+from services.core.settings import GROUPS, Settings, conflicting_variables, variables
 from services.core.settings.group import Group
-from services.core.settings.values import Inside, inside_of, is_checked
+from services.core.settings.values import Inside, allowed_inside, is_checked
 
 AROUND = ["\n", "\r\n", "\t", "\0", "\ufeff", "\u200b", "\u2060", "\u2028"]
 BLANKS = [" ", "\u00a0", "\u3000", "  \n"]
@@ -42,7 +42,7 @@ def _fields() -> Iterator[tuple[str, type[Group], str, str]]:
 
 FIELDS = list(_fields())
 TEXTS = [one for one in FIELDS if is_checked(one[1].model_fields[one[2]])]
-WORDS = [one for one in TEXTS if inside_of(one[1].model_fields[one[2]]) in {Inside.WORD, Inside.TOKEN}]
+WORDS = [one for one in TEXTS if allowed_inside(one[1].model_fields[one[2]]) in {Inside.WORD, Inside.TOKEN}]
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +95,7 @@ def test_what_is_pasted_around_a_value_is_taken_off(
     good = _good(group, name)
     monkeypatch.setenv(variable, good)
     expected = _loaded(key, name)
-    exact = inside_of(group.model_fields[name]) is Inside.EXACT
+    exact = allowed_inside(group.model_fields[name]) is Inside.EXACT
     for white in AROUND if exact else [*AROUND, *BLANKS]:
         if "\0" in white:  # no environment holds one, but a file and an argument may
             given, clean = (group.model_validate({name: one}) for one in (f"{white}{good}{white}", good))
@@ -208,8 +208,8 @@ def test_a_setting_that_is_given_twice_is_said(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("LABEL_STUDIO_URL", " http://one")
     monkeypatch.setenv("AWS_REGION", "a")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "b")
-    assert contradictions() == []
+    assert conflicting_variables() == []
     monkeypatch.setenv("LABEL_STUDIO_URL", "http://two")
     assert _settings().label_studio.url == "http://one"
-    (said,) = contradictions()
+    (said,) = conflicting_variables()
     assert said.startswith("LABEL_STUDIO_HOST and LABEL_STUDIO_URL are both set")

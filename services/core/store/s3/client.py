@@ -24,7 +24,7 @@ from urllib3.util import Retry, Timeout
 from services.core.errors import BadConfig, StoreRefused, StoreUnreachable
 from services.core.redaction import safe_reason
 from services.core.settings.cluster import S3Settings
-from services.core.settings.values import Inside, problem_of, trimmed
+from services.core.settings.values import Inside, trim, value_problem
 from services.core.tls import client_ssl_context
 
 if TYPE_CHECKING:
@@ -202,8 +202,8 @@ class _Pool(urllib3.PoolManager):
 
 def _read_key(path: Path) -> str:
     """The key in a file. Raises OSError, UnicodeDecodeError, and StoreRefused where it cannot be meant."""
-    text = trimmed(path.read_text(encoding="utf-8"), Inside.TOKEN)
-    if problem := problem_of(text, Inside.TOKEN):
+    text = trim(path.read_text(encoding="utf-8"), Inside.TOKEN)
+    if problem := value_problem(text, Inside.TOKEN):
         raise StoreRefused(f"The file {path.name} in {path.parent} (FITLOOP_S3_CREDENTIALS_DIR): {problem}.")
     return text
 
