@@ -124,11 +124,11 @@ def _say_hello(settings: Settings, listener: socket.socket, place: str) -> None:
 
 def warnings(settings: Settings, *, open_to_all: bool) -> list[str]:
     """What will not work, or is not safe, with these settings."""
-    from services.core.advice import no_token
+    from services.core.advice import missing_token_message
 
     found = []
     if not settings.label_studio.api_key.get_secret_value():
-        found.append(no_token(settings.label_studio.url))
+        found.append(missing_token_message(settings.label_studio.url))
     if open_to_all and not settings.auth.has_credentials:
         found.append(
             "Everybody who reaches this port may train and promote models: set BASIC_AUTH_USER and BASIC_AUTH_PASS."

@@ -17,16 +17,16 @@ URL_ADVICE: Final = (
 AUTH_ADVICE: Final = (
     "Connect the URL with FITLOOP_SECRET_PATH as its path, or with http://<user>:<password>@ before the host."
 )
-_PART = r"[a-z0-9\u00a1-\uffff](?:[a-z0-9\u00a1-\uffff-]{0,61}[a-z0-9\u00a1-\uffff])?"
+_HOST_LABEL = r"[a-z0-9\u00a1-\uffff](?:[a-z0-9\u00a1-\uffff-]{0,61}[a-z0-9\u00a1-\uffff])?"
 _HOST = re.compile(
-    rf"(?:{_PART}(?:\.{_PART})*\.(?:[a-z\u00a1-\uffff-]{{2,63}}|xn--[a-z0-9]{{1,59}})\.?|localhost)",
+    rf"(?:{_HOST_LABEL}(?:\.{_HOST_LABEL})*\.(?:[a-z\u00a1-\uffff-]{{2,63}}|xn--[a-z0-9]{{1,59}})\.?|localhost)",
     re.IGNORECASE,
 )
 """Django's rule for the host of a URL."""
 _ROUTES = ("/webhook", "/health", "/setup", "/predict", "/versions")
 
 
-def no_token(url: str) -> str:
+def missing_token_message(url: str) -> str:
     """There is no token for Label Studio."""
     return (
         f"LABEL_STUDIO_API_KEY is not set, so labels cannot be read from {url} and nothing will be trained: copy a token "
@@ -34,7 +34,7 @@ def no_token(url: str) -> str:
     )
 
 
-def problem_of(url: str) -> str:
+def backend_url_problem(url: str) -> str:
     """Why Label Studio, connected to that URL, would send no events or wrong requests; "" for a good one."""
     try:
         parts = urlsplit(url)
@@ -47,10 +47,10 @@ def problem_of(url: str) -> str:
         return "it has a '?' or a '#', and Label Studio puts its paths behind that"
     if parts.path.rstrip("/").endswith(_ROUTES):
         return "it ends in a route: Label Studio adds /health, /predict and so on of itself"
-    return _problem_of_host(host)
+    return _host_problem(host)
 
 
-def is_address(host: str) -> bool:
+def is_ip_address(host: str) -> bool:
     """Whether it is an IP address."""
     try:
         ipaddress.ip_address(host)
@@ -59,8 +59,8 @@ def is_address(host: str) -> bool:
     return True
 
 
-def _problem_of_host(host: str) -> str:
-    if is_address(host) or _HOST.fullmatch(host):
+def _host_problem(host: str) -> str:
+    if is_ip_address(host) or _HOST.fullmatch(host):
         return ""
     if "." not in host:
         return f"its host {host!r} is one word: Label Studio connects to it and then makes no webhook, without a word"

@@ -25,7 +25,7 @@ from services.cli.checks import (
     run_checks,
     webhook,
 )
-from services.core.advice import problem_of
+from services.core.advice import backend_url_problem
 from services.core.settings import LabelStudioSettings, Settings, TriggerSettings
 from tests.support.doctor import LABEL_STUDIO_URL, FakeIngress, build_context, serve_ingress
 
@@ -142,7 +142,7 @@ def test_a_host_of_one_word_fails_even_if_it_is_reached(studio: FakeStudio, tmp_
     studio.hooks = []
     said = found(build_context(tmp_path, "http://fitloop:9090"))
     assert said["backend"].verdict is Verdict.FAIL
-    assert problem_of("http://fitloop:9090")[1:] in said["webhook"].advice
+    assert backend_url_problem("http://fitloop:9090")[1:] in said["webhook"].advice
 
 
 def test_a_backend_that_is_not_the_first_is_a_warning(studio: FakeStudio, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from services.cli.checks import (
     redact_url,
     run_checks,
 )
-from services.core.advice import problem_of
+from services.core.advice import backend_url_problem
 from services.core.settings import AuthSettings
 from tests.support.app import AppWorld
 from tests.support.doctor import FakeIngress, build_context, serve_ingress
@@ -180,7 +180,7 @@ def test_an_unknown_or_cluster_local_url_is_not_called(tmp_path: Path) -> None:
     ],
 )
 def test_urls_that_django_accepts(url: str) -> None:
-    assert problem_of(url) == ""
+    assert backend_url_problem(url) == ""
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_urls_that_django_accepts(url: str) -> None:
     ],
 )
 def test_urls_that_django_refuses_fail(url: str, why: str, tmp_path: Path) -> None:
-    assert why in problem_of(url)
+    assert why in backend_url_problem(url)
     assert reach.url_is_valid(build_context(tmp_path, url)).verdict is Verdict.FAIL
 
 

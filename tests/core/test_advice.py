@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.core.advice import no_token, problem_of
+from services.core.advice import backend_url_problem, missing_token_message
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ from services.core.advice import no_token, problem_of
     ],
 )
 def test_an_address_that_brings_events(url: str) -> None:
-    assert problem_of(url) == ""
+    assert backend_url_problem(url) == ""
 
 
 @pytest.mark.parametrize(
@@ -33,8 +33,8 @@ def test_an_address_that_brings_events(url: str) -> None:
     ],
 )
 def test_an_address_that_does_not(url: str, said: str) -> None:
-    assert said in problem_of(url)
+    assert said in backend_url_problem(url)
 
 
 def test_a_missing_token_names_label_studio() -> None:
-    assert "http://ls:8080" in no_token("http://ls:8080")
+    assert "http://ls:8080" in missing_token_message("http://ls:8080")

@@ -10,7 +10,7 @@ from typing import Final
 from services.adapter.board import Board
 from services.adapter.pages.words import moment
 from services.adapter.ports import Inference
-from services.core.advice import AUTH_ADVICE, no_token
+from services.core.advice import AUTH_ADVICE, missing_token_message
 from services.core.settings import Settings
 
 _AGAIN_SECONDS: Final = 10.0
@@ -59,7 +59,7 @@ class Notices:
         if trouble := self.board.trouble:
             found.append(f"{trouble.rstrip('.')}. {STORE_AWAY}")
         if not self.settings.label_studio.api_key.get_secret_value():
-            found.append(no_token(self.settings.label_studio.url))
+            found.append(missing_token_message(self.settings.label_studio.url))
         if not self._ready:
             found.append(NO_PREDICTOR)
         if time.time() - self.refusals.last < _REMEMBERED:

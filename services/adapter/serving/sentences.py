@@ -7,7 +7,7 @@ from typing import Final
 
 from services.adapter.ports import Standing
 from services.adapter.training.history import Record
-from services.core.advice import URL_ADVICE, problem_of
+from services.core.advice import URL_ADVICE, backend_url_problem
 from services.core.domain import Estimate, Manifest, Pending, Project, RunState, Served
 from services.core.runs import version_name
 
@@ -111,7 +111,7 @@ def awaited(pending: str) -> tuple[str, ...]:
 
 def hints(seen_url: str, *, silent: bool) -> tuple[str, ...]:
     """What would be better, by the address by which Label Studio reached us; `silent`: labels came and no event told of them."""
-    problem = problem_of(seen_url) if seen_url else ""
+    problem = backend_url_problem(seen_url) if seen_url else ""
     if problem:
         said = f"The address by which Label Studio calls Fitloop brings no events: {problem}. {_LATER} {URL_ADVICE}"
         return (said,)

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from services.cli.client import Adapters
-from services.core.advice import is_address
+from services.core.advice import is_ip_address
 from services.core.errors import FitloopError
 from services.core.labelstudio import LabelStudio
 from services.core.settings import Settings
@@ -197,7 +197,7 @@ def is_private(address: str) -> bool:
 def is_cluster_local(url: str) -> bool:
     """Return whether only pods can resolve the host: the short or full name of a Service."""
     host = urlsplit(url).hostname or ""
-    return not is_address(host) and host != "localhost" and bool(_SERVICE.search(host) or "." not in host)
+    return not is_ip_address(host) and host != "localhost" and bool(_SERVICE.search(host) or "." not in host)
 
 
 def host_and_path(url: str) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from services.cli.checks.reach import (
     probe_url,
     send,
 )
-from services.core.advice import AUTH_ADVICE, is_address
+from services.core.advice import AUTH_ADVICE, is_ip_address
 
 _SET_CREDENTIALS: Final = (
     "Set BASIC_AUTH_USER, BASIC_AUTH_PASS and FITLOOP_SECRET_PATH (the chart's auth.*), and make sure that no proxy adds a "
@@ -103,7 +103,7 @@ def _exposed(context: Context, answered: str) -> Finding:
 
 def _is_this_machine(context: Context) -> bool:
     host = urlsplit(context.url).hostname or ""
-    is_loopback = host in {"localhost", "::1"} or (is_address(host) and host.startswith("127."))
+    is_loopback = host in {"localhost", "::1"} or (is_ip_address(host) and host.startswith("127."))
     return context.location is Location.MACHINE and is_loopback
 
 

@@ -21,10 +21,10 @@ from services.cli.checks import (
     skipped,
     warn,
 )
-from services.core.advice import URL_ADVICE, problem_of
+from services.core.advice import URL_ADVICE, backend_url_problem
 from services.core.errors import FitloopError, TokenRefused
-from services.core.labelstudio.tokens import claims_of
-from services.core.labelstudio.wire import client, error_of, not_reached
+from services.core.labelstudio.tokens import jwt_claims
+from services.core.labelstudio.wire import client, response_error, unreachable_message
 
 _CREATE_ONE: Final = (
     "In Label Studio, create a personal access token (Account & Settings > Personal Access Token), and set "
@@ -77,11 +77,12 @@ def reachable(context: Context) -> Finding:
             answer = asker.get(f"{url}/api/version/")
     except httpx.HTTPError as error:
         return fail(
-            not_reached(error, url), "LABEL_STUDIO_URL must be Label Studio's address as seen from here."
+            unreachable_message(error, url),
+            "LABEL_STUDIO_URL must be Label Studio's address as seen from here.",
         )
     if release := _release(answer):
         return ok(f"Label Studio {release} answers at {url}.")
-    problem = error_of(answer, url, "GET api/version/") if answer.status_code != 404 else None
+    problem = response_error(answer, url, "GET api/version/") if answer.status_code != 404 else None
     return fail(
         str(problem or f"The server at {url} is not Label Studio (status {answer.status_code})."),
         "LABEL_STUDIO_URL must be Label Studio's own address, with the path that a proxy puts before it. If Label Studio is "
@@ -96,7 +97,7 @@ def token(context: Context) -> Finding:
     key = context.settings.label_studio.api_key.get_secret_value()
     if not key:
         return fail("LABEL_STUDIO_API_KEY is not set, so labels cannot be read.", _CREATE_ONE)
-    claims = claims_of(key)
+    claims = jwt_claims(key)
     if claims.get("token_type") == "access":
         return fail("LABEL_STUDIO_API_KEY is an access token, which expires within minutes.", _CREATE_ONE)
     try:
@@ -126,7 +127,7 @@ def backend(context: Context, number: int) -> Finding:
             "--url.",
         )
     url = context.redact(ours.url)
-    if problem := problem_of(ours.url):
+    if problem := backend_url_problem(ours.url):
         return fail(f"The backend's URL {url} cannot work: {problem}.", URL_ADVICE)
     if ours.state in _UNREACHABLE:
         return fail(

@@ -22,7 +22,7 @@ from services.cli.checks import (
     warn,
 )
 from services.cli.checks.label_studio import label_studio_reaches_url, pod_command
-from services.core.advice import problem_of
+from services.core.advice import backend_url_problem
 from services.core.faults import describe_fault_briefly
 
 HEALTH_SECONDS: Final = 1.0
@@ -57,7 +57,7 @@ class Unreachable(Exception):
 
 def probe_url(context: Context, probe: Callable[[], Finding]) -> Finding:
     """Return what `probe` finds, or what follows if the URL cannot be called or does not answer."""
-    if not context.url or problem_of(context.url).startswith(("it cannot", "it must")):
+    if not context.url or backend_url_problem(context.url).startswith(("it cannot", "it must")):
         return skipped("There is no URL to call.", "See the check `url`.")
     if context.location is Location.LAPTOP and is_cluster_local(context.url):
         return skipped("The URL's host resolves only inside the cluster.", pod_command(context))
@@ -121,7 +121,7 @@ def url_is_valid(context: Context) -> Finding:
             "Pass --url <the URL pasted into Label Studio>.",
         )
     url = context.redact(context.url)
-    if problem := problem_of(context.url):
+    if problem := backend_url_problem(context.url):
         return fail(
             f"{url} does not work as the URL of a backend: {problem}.",
             "Use a full name such as http://fitloop.<namespace>.svc.cluster.local, an IP address, or the ingress's host.",

@@ -23,7 +23,7 @@ from services.cli.checks import (
     warn,
 )
 from services.cli.checks.label_studio import find_ours, label_studio_reaches_url, list_backends, pod_command
-from services.core.advice import AUTH_ADVICE, URL_ADVICE, problem_of
+from services.core.advice import AUTH_ADVICE, URL_ADVICE, backend_url_problem
 from services.core.errors import LabelStudioError
 
 REQUIRED_ACTIONS: Final = (
@@ -68,7 +68,7 @@ def webhook(context: Context, number: int) -> Finding:
         return skipped("Without our ML backend there is no webhook of ours.", "See the check `backend`.")
     hooks = _our_webhooks(context, number)
     if not hooks:
-        url, problem = context.redact(ours.url.rstrip("/")), problem_of(ours.url)
+        url, problem = context.redact(ours.url.rstrip("/")), backend_url_problem(ours.url)
         return fail(
             f"The project has no webhook to {url}/webhook, so new labels are noticed only at the next poll.",
             f"{problem[0].upper()}{problem[1:]}. {URL_ADVICE}"

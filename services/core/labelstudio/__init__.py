@@ -24,10 +24,12 @@ from services.core.settings import LabelStudioSettings
 
 log = structlog.get_logger()
 # `include` names the fields of annotations and predictions inside a task as well.
-_ANNOTATED = "id,data,annotations,updated_at,created_at,result,was_cancelled,ground_truth,completed_by"
-_PUSH = 500
+_ANNOTATED_FIELDS = "id,data,annotations,updated_at,created_at,result,was_cancelled,ground_truth,completed_by"
+_PREDICTIONS_PER_REQUEST = 500
 """Predictions a request: Label Studio inserts them in batches of this size."""
-_SUGGESTED = "id,annotations,predictions,result,was_cancelled,parent_prediction,created_at,model_version"
+_SUGGESTED_FIELDS = (
+    "id,annotations,predictions,result,was_cancelled,parent_prediction,created_at,model_version"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class LabelStudio:
         """The project as it is now, and how much is labelled in it. Raises Missing where there is none."""
         row = self._get(f"api/projects/{project_id}/")
         newest = self._page(project_id, 1, ordering="-tasks:updated_at", include="id,updated_at").tasks
-        with self._understood(f"project {project_id}"):
+        with self._parsing(f"project {project_id}"):
             return _project(project_id, row), _counts(row, newest)
 
     def annotated_tasks(self, project_id: int, since: str | None = None) -> Iterator[dict[str, Any]]:
@@ -74,13 +76,15 @@ class LabelStudio:
             item = _filter("total_annotations", "greater", "Number", 0)
         else:
             item = _filter("updated_at", "greater_or_equal", "Datetime", since)
-        yield from self._tasks(project_id, item, fields="all", include=_ANNOTATED)
+        yield from self._tasks(project_id, item, fields="all", include=_ANNOTATED_FIELDS)
 
     def suggested_tasks(self, project_id: int, most: int) -> list[dict[str, Any]]:
         """The annotated tasks with suggestions that changed last: `id`, `annotations`, and the `predictions` that are stored."""
         items = [_filter(name, "greater", "Number", 0) for name in ("total_annotations", "total_predictions")]
         order = "-tasks:updated_at"
-        return self._page(project_id, most, items, ordering=order, fields="all", include=_SUGGESTED).tasks
+        return self._page(
+            project_id, most, items, ordering=order, fields="all", include=_SUGGESTED_FIELDS
+        ).tasks
 
     def unlabelled_tasks(self, project_id: int) -> Iterator[dict[str, Any]]:
         """Tasks that nobody has labelled, by id: `id`, `data`."""
@@ -93,10 +97,10 @@ class LabelStudio:
         How many were stored: Label Studio passes over those that it does not understand, as a nested choice's path.
         """
         stored = 0
-        for start in range(0, len(predictions), _PUSH):
-            body = list(predictions[start : start + _PUSH])
+        for start in range(0, len(predictions), _PREDICTIONS_PER_REQUEST):
+            body = list(predictions[start : start + _PREDICTIONS_PER_REQUEST])
             answer = self._wire.ask("POST", f"api/projects/{project_id}/import/predictions", json=body)
-            with self._understood(f"what it stored in project {project_id}"):
+            with self._parsing(f"what it stored in project {project_id}"):
                 stored += int(answer["created"])
         return stored
 
@@ -123,8 +127,8 @@ class LabelStudio:
     def backends(self, project_id: int) -> list[Backend]:
         """The project's ML backends. Label Studio asks each for /health and /setup before it answers."""
         rows = self._get("api/ml/", project=project_id)
-        with self._understood(f"the ML backends of project {project_id}"):
-            return [Backend(row["id"], row["url"], row["title"] or "", _login_of(row)) for row in rows]
+        with self._parsing(f"the ML backends of project {project_id}"):
+            return [Backend(row["id"], row["url"], row["title"] or "", _basic_auth_user(row)) for row in rows]
 
     def set_backend_title(self, project_id: int, backend: Backend, title: str, auth: dict[str, str]) -> None:
         """Rename the backend; its URL, project and Basic credentials must be said again with it."""
@@ -160,11 +164,11 @@ class LabelStudio:
     ) -> _Page:
         query = {"filters": {"conjunction": "and", "items": list(items)}, "ordering": [ordering]}
         said = {"project": project_id, "query": json.dumps(query), "fields": fields, "include": include}
-        answer, size = self._first_of(size, said)
-        with self._understood(f"the tasks of project {project_id}"):
+        answer, size = self._get_page(size, said)
+        with self._parsing(f"the tasks of project {project_id}"):
             return _Page([_task(row) for row in answer["tasks"]], int(answer["total"]), size)
 
-    def _first_of(self, size: int, said: dict[str, object]) -> tuple[Any, int]:
+    def _get_page(self, size: int, said: dict[str, object]) -> tuple[Any, int]:
         """So many tasks, or half as many where these are too large to be read. Raises LargeAnswer for a single one."""
         while True:
             try:
@@ -180,7 +184,7 @@ class LabelStudio:
         return self._wire.ask("GET", path, params=params)
 
     @contextlib.contextmanager
-    def _understood(self, what: str) -> Iterator[None]:
+    def _parsing(self, what: str) -> Iterator[None]:
         """Whatever an answer of another shape breaks becomes a LabelStudioError."""
         try:
             yield
@@ -235,7 +239,7 @@ def _filter(column: str, operator: str, kind: str, value: object) -> dict[str, A
     return {"filter": f"filter:tasks:{column}", "operator": operator, "type": kind, "value": value}
 
 
-def _login_of(row: dict[str, Any]) -> str:
+def _basic_auth_user(row: dict[str, Any]) -> str:
     """The backend's user name where it logs in: one that was set back to no login keeps its old name."""
     return (
         str(row.get("basic_auth_user") or "") if row.get("auth_method", "BASIC_AUTH") == "BASIC_AUTH" else ""

@@ -16,9 +16,9 @@ from typing import Any, Final
 import httpx
 
 _REFRESH: Final = "api/token/refresh/"
-_SPARE: Final = 0.2
+_UNUSED_LIFETIME: Final = 0.2
 """Part of an access token's life that is left unused: a request may take its time."""
-_LIFE_SECONDS: Final = 60.0
+_DEFAULT_LIFETIME: Final = 60.0
 """Of an access token that does not say how long it lasts."""
 
 
@@ -37,7 +37,7 @@ class TokenAuth(httpx.Auth):
     def __init__(self, key: str, url: str, clock: Callable[[], float] = time.monotonic) -> None:
         """`url` is Label Studio's address, with its path and no slash at its end."""
         self._key, self._url, self._clock = key, url, clock
-        self._is_personal = bool(claims_of(key))
+        self._is_personal = bool(jwt_claims(key))
         self._access, self._until = "", 0.0
         self._lock = threading.Lock()
 
@@ -66,15 +66,15 @@ class TokenAuth(httpx.Auth):
             return self._access
 
     def _take(self, response: httpx.Response) -> None:
-        found = _object(response)
+        found = _json_object(response)
         access = found.get("access") if response.is_success else None
         if not isinstance(access, str) or not access.isascii() or not access.isprintable():
             raise RefreshRefused(response)
         # By its length and not by its end: the clock here and that of Label Studio may differ.
-        self._access, self._until = access, self._clock() + _life(access) * (1 - _SPARE)
+        self._access, self._until = access, self._clock() + _lifetime(access) * (1 - _UNUSED_LIFETIME)
 
 
-def claims_of(key: str) -> dict[str, object]:
+def jwt_claims(key: str) -> dict[str, object]:
     """What a JWT says of itself; {} for a legacy token. The signature is Label Studio's business."""
     parts = key.split(".")
     if len(parts) != 3:
@@ -86,11 +86,11 @@ def claims_of(key: str) -> dict[str, object]:
     return found if isinstance(found, dict) else {}
 
 
-def problem_of_key(key: str, now: float) -> str:
+def token_problem(key: str, now: float) -> str:
     """Why no request with the key can succeed, as far as it says so itself; else ""."""
     if not key:
         return "LABEL_STUDIO_API_KEY is not set: give a token of Label Studio's Account & Settings page."
-    claims = claims_of(key)
+    claims = jwt_claims(key)
     expires = claims.get("exp")
     if claims.get("token_type") == "access":
         return (
@@ -102,14 +102,14 @@ def problem_of_key(key: str, now: float) -> str:
     return ""
 
 
-def _life(access: str) -> float:
-    claims = claims_of(access)
+def _lifetime(access: str) -> float:
+    claims = jwt_claims(access)
     begins, ends = claims.get("iat"), claims.get("exp")
     known = isinstance(begins, int | float) and isinstance(ends, int | float) and ends > begins
-    return float(ends) - float(begins) if known else _LIFE_SECONDS  # type: ignore[arg-type]  # numbers, as `known` says
+    return float(ends) - float(begins) if known else _DEFAULT_LIFETIME  # type: ignore[arg-type]  # numbers, as `known` says
 
 
-def _object(response: httpx.Response) -> dict[str, Any]:
+def _json_object(response: httpx.Response) -> dict[str, Any]:
     try:
         found = response.json()
     except ValueError:

@@ -25,7 +25,7 @@ from services.core.errors import (
     TokenRefused,
 )
 from services.core.faults import Fault, Server, describe_fault
-from services.core.labelstudio.tokens import RefreshRefused, TokenAuth, problem_of_key
+from services.core.labelstudio.tokens import RefreshRefused, TokenAuth, token_problem
 from services.core.memory import memory_limit
 from services.core.redaction import safe_reason
 from services.core.settings import LabelStudioSettings
@@ -35,8 +35,8 @@ URL: Final = "LABEL_STUDIO_URL"
 CA_FILE: Final = "FITLOOP_LABEL_STUDIO_CA_FILE"
 _CONNECT_SECONDS: Final = 5.0
 _MB: Final = 1 << 20
-_LOGINS: Final = ("login", "signin", "sign-in", "sso", "oauth", "saml", "authorize", "/auth")
-_OF_A_PROXY: Final = ("basic", "digest", "negotiate", "ntlm")
+_LOGIN_WORDS: Final = ("login", "signin", "sign-in", "sso", "oauth", "saml", "authorize", "/auth")
+_PROXY_SCHEMES: Final = ("basic", "digest", "negotiate", "ntlm")
 """Schemes by which Label Studio itself never asks for a login."""
 
 
@@ -55,7 +55,7 @@ class Wire:
         """The answer's JSON; every request is counted. Raises LabelStudioError. Options are httpx's `params` and `json`."""
         with metrics.observe_label_studio_request(path):
             response = self._send(method, path, options)
-            if error := error_of(response, self.settings.url, f"{method} {path}"):
+            if error := response_error(response, self.settings.url, f"{method} {path}"):
                 raise error
             return _json(response, self.settings.url, f"{method} {path}")
 
@@ -65,12 +65,12 @@ class Wire:
             return self._client.request(method, f"{url}/{path}", **options)
         except ResponseTooLarge as error:
             raise LabelStudioAnswerTooLarge(
-                f"{_large(error, url, f'{method} {path}')}: {_advice(path)}"
+                f"{_too_large(error, url, f'{method} {path}')}: {_advice(path)}"
             ) from error
         except RefreshRefused as refused:
-            raise _of_refresh(refused.response, url) from refused
+            raise _refresh_error(refused.response, url) from refused
         except httpx.HTTPError as error:
-            raise LabelStudioUnreachable(not_reached(error, url)) from error
+            raise LabelStudioUnreachable(unreachable_message(error, url)) from error
         except (httpx.InvalidURL, ValueError) as error:
             raise LabelStudioError(
                 f"Label Studio at {url} cannot be asked ({safe_reason(error)}): correct {URL} or LABEL_STUDIO_API_KEY."
@@ -80,7 +80,7 @@ class Wire:
     def _client(self) -> httpx.Client:
         known = self.settings
         key = known.api_key.get_secret_value()
-        if problem := problem_of_key(key, time.time()):
+        if problem := token_problem(key, time.time()):
             raise TokenRefused(problem)
         return client(known, TokenAuth(key, known.url))
 
@@ -95,7 +95,7 @@ def client(settings: LabelStudioSettings, auth: httpx.Auth | None = None) -> htt
             # A host that swallows connections is known sooner: all projects wait for it.
             timeout=httpx.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS)),
             headers={"User-Agent": f"fitloop/{__version__}", **GZIP_ONLY},
-            event_hooks={"response": [limit_response(most_of(memory_limit()))]},
+            event_hooks={"response": [limit_response(max_response_bytes(memory_limit()))]},
             follow_redirects=False,
         )
     except (httpx.InvalidURL, ValueError, ImportError) as error:
@@ -105,21 +105,21 @@ def client(settings: LabelStudioSettings, auth: httpx.Auth | None = None) -> htt
         ) from error
 
 
-def most_of(memory: int) -> int:
+def max_response_bytes(memory: int) -> int:
     """Bytes of an answer that are read: parsed, it needs some five times as much."""
     return min(128 * _MB, max(8 * _MB, memory // 16))
 
 
-def not_reached(error: Exception, url: str) -> str:
+def unreachable_message(error: Exception, url: str) -> str:
     """The sentence for a request that had no answer, or none that is read."""
     if isinstance(error, ResponseTooLarge):
-        return f"{_large(error, url)}: is it a Label Studio?"
+        return f"{_too_large(error, url)}: is it a Label Studio?"
     return describe_fault(
         error, Server(f"Label Studio at {url}", URL, CA_FILE), plain=url.startswith("http:")
     )
 
 
-def _large(error: ResponseTooLarge, url: str, asked: str = "") -> str:
+def _too_large(error: ResponseTooLarge, url: str, asked: str = "") -> str:
     return f"What Label Studio at {url} answered {f'to {asked} ' if asked else ''}{error}"
 
 
@@ -129,14 +129,14 @@ def _advice(path: str) -> str:
     return "is it a Label Studio?"
 
 
-def error_of(response: httpx.Response, url: str, asked: str) -> LabelStudioError | None:
+def response_error(response: httpx.Response, url: str, asked: str) -> LabelStudioError | None:
     """What an answer other than a success means; `asked` as "GET api/projects/"."""
     status = response.status_code
     if response.has_redirect_location:
         return LabelStudioError(_redirected(response, url, asked))
     if status in (401, 403):
-        return _denied(response, url)
-    if status == httpx.codes.NOT_FOUND and _is_its_own(response):
+        return _access_denied(response, url)
+    if status == httpx.codes.NOT_FOUND and _is_label_studio_404(response):
         return LabelStudioNotFound(
             f"Label Studio at {url} has no {asked.partition(' ')[2]!r} that this token may see."
         )
@@ -176,37 +176,37 @@ def _redirected(response: httpx.Response, url: str, asked: str) -> str:
     target = response.request.url.join(response.headers["location"])
     shown = f"{target.scheme}://{target.netloc.decode('ascii').rpartition('@')[2]}{target.path}"
     said = f"Label Studio at {url} redirects {asked} to {shown}"
-    if any(word in shown.lower() for word in _LOGINS):
+    if any(word in shown.lower() for word in _LOGIN_WORDS):
         return f"{said}, a login page: let the proxy that asks for the login pass {url}/api/, or name another address in {URL}."
     if urlsplit(url).scheme == "http" and target.scheme == "https":
         return f"{said}: write https:// in {URL}."
     return f"{said}: set {URL} to the address that answers itself."
 
 
-def _denied(response: httpx.Response, url: str) -> LabelStudioError:
+def _access_denied(response: httpx.Response, url: str) -> LabelStudioError:
     asked = response.headers.get("www-authenticate", "").lower()
-    if asked.startswith(_OF_A_PROXY):
+    if asked.startswith(_PROXY_SCHEMES):
         return LabelStudioError(
             f"A proxy before Label Studio at {url} asks for a login of its own ({response.status_code}): let it pass "
             f"{url}/api/, or name another address in {URL}."
         )
-    return TokenRefused(_refused(url, response.status_code))
+    return TokenRefused(_token_refused(url, response.status_code))
 
 
-def _of_refresh(response: httpx.Response, url: str) -> LabelStudioError:
+def _refresh_error(response: httpx.Response, url: str) -> LabelStudioError:
     """Why a personal access token was not exchanged."""
     asked, status = "the refresh of the token", response.status_code
     if response.is_success or status == httpx.codes.NOT_FOUND:
         return LabelStudioUnreachable(
             f"{url} answered {asked} without one ({status}): is it a Label Studio, and is its path in {URL}?"
         )
-    found = error_of(response, url, asked)
+    found = response_error(response, url, asked)
     if found is None or isinstance(found, LabelStudioRejected):
-        return TokenRefused(_refused(url, status))
+        return TokenRefused(_token_refused(url, status))
     return found
 
 
-def _is_its_own(response: httpx.Response) -> bool:
+def _is_label_studio_404(response: httpx.Response) -> bool:
     """Whether Label Studio wrote this 404 about one of its things: a proxy's, or an address's that it lacks, is HTML."""
     try:
         body = response.json()
@@ -215,7 +215,7 @@ def _is_its_own(response: httpx.Response) -> bool:
     return isinstance(body, dict) and body.get("status_code") == httpx.codes.NOT_FOUND and "detail" in body
 
 
-def _refused(url: str, status: int | None) -> str:
+def _token_refused(url: str, status: int | None) -> str:
     return (
         f"Label Studio at {url} refused LABEL_STUDIO_API_KEY ({status}): use a personal access token of a user who may "
         "see the project, or switch legacy tokens on."

@@ -11,7 +11,7 @@ import httpx
 import jwt
 import pytest
 
-from services.core.labelstudio.tokens import RefreshRefused, TokenAuth, claims_of, problem_of_key
+from services.core.labelstudio.tokens import RefreshRefused, TokenAuth, jwt_claims, token_problem
 
 URL = "https://host/label-studio"
 PERSONAL = jwt.encode({"exp": 4_000_000_000, "token_type": "refresh"}, "k" * 32)
@@ -103,10 +103,10 @@ def test_what_a_key_says_of_itself() -> None:
     def key(**claims: object) -> str:
         return jwt.encode(claims, "k" * 32)
 
-    assert claims_of("0123abc") == {}
-    assert claims_of("a.b.c") == {}
-    assert problem_of_key("0123abc", 9.0) == ""
-    assert problem_of_key(key(exp=10, token_type="refresh"), 9.0) == ""
-    assert "is not set" in problem_of_key("", 9.0)
-    assert "has expired" in problem_of_key(key(exp=8, token_type="refresh"), 9.0)
-    assert "is an access token" in problem_of_key(key(exp=10, token_type="access"), 9.0)
+    assert jwt_claims("0123abc") == {}
+    assert jwt_claims("a.b.c") == {}
+    assert token_problem("0123abc", 9.0) == ""
+    assert token_problem(key(exp=10, token_type="refresh"), 9.0) == ""
+    assert "is not set" in token_problem("", 9.0)
+    assert "has expired" in token_problem(key(exp=8, token_type="refresh"), 9.0)
+    assert "is an access token" in token_problem(key(exp=10, token_type="access"), 9.0)

@@ -291,7 +291,7 @@ def test_no_answer_but_one_of_tasks_is_large(key: str) -> None:
 
 @pytest.mark.parametrize(("memory", "most"), [(64 << 20, 8), (512 << 20, 32), (1 << 40, 128)])
 def test_what_is_read_fits_the_memory(memory: int, most: int) -> None:
-    assert wire.most_of(memory) == most << 20
+    assert wire.max_response_bytes(memory) == most << 20
 
 
 def test_an_answer_that_is_nested_without_end_is_no_label_studios() -> None:
