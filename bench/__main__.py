@@ -24,8 +24,8 @@ from bench.document import ORDER, document, verdict
 from bench.machine import describe, disturbance
 from bench.result import Options, Result, Skip, read_json, say, write_json
 from bench.rig import Rig
-from services.core.logs import configure
 from services.core.settings import LoggingSettings
+from services.core.telemetry.logs import configure
 
 KEPT = Path(".bench")
 

@@ -169,9 +169,9 @@ def _adapter(
     from services.adapter.supervision.supervisor import Supervisor
     from services.adapter.timed import TimedInference
     from services.core.labelstudio import LabelStudio
-    from services.core.metrics import Component, set_build_info
     from services.core.registry import Registry
     from services.core.runs import Runs
+    from services.core.telemetry.metrics import Component, set_build_info
 
     names.projects.most = settings.metrics.projects
     set_build_info(Component.LOCAL if alone else Component.ADAPTER)

@@ -37,15 +37,15 @@ from services.adapter.routes.origins import SameSite, Tokens
 from services.adapter.routes.predictions import Predictions
 from services.adapter.routes.wishes import Wishes
 from services.adapter.slips import slip
-from services.core import correlation, tracing
-from services.core.correlation import RequestIds
 from services.core.errors import BadRequest, EngineError, FitloopError, Overloaded, StoreError
 from services.core.in_flight import MEMORY_SHARE, BodyTooLarge, Budget, CompressedBody, LimitInFlight
 from services.core.memory import memory_limit
 from services.core.registry import Registry
 from services.core.runs import Runs
 from services.core.settings import Settings
-from services.core.spans import Span
+from services.core.telemetry import correlation, tracing
+from services.core.telemetry.correlation import RequestIds
+from services.core.telemetry.spans import Span
 
 log = structlog.get_logger()
 Handler = Callable[[Request], Awaitable[Response]]

@@ -69,10 +69,10 @@ def adapter(
 ) -> None:
     """Answer Label Studio from a pod of the chart; it is told everything by its environment."""
     from services.adapter.app import create_management_app
-    from services.core import logs, tracing
     from services.core.connections import MANAGEMENT_BOUNDS, public_bounds, raise_file_limit
     from services.core.errors import BadConfig
     from services.core.settings import Settings
+    from services.core.telemetry import logs, tracing
     from services.wiring import cluster
 
     settings = Settings.load()

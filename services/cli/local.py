@@ -50,10 +50,10 @@ def local(
     ] = None,
 ) -> None:
     """Run the whole loop on this machine."""
-    from services.core import logs, tracing
     from services.core.settings import Settings, StorageSettings
     from services.core.store import check_store, open_store
     from services.core.store.files import FileStore
+    from services.core.telemetry import logs, tracing
     from services.embedded.leadership import FileLeadership
 
     settings = Settings.load()

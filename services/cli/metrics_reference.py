@@ -22,7 +22,7 @@ from services.adapter.metrics import leader
 from services.adapter.metrics.names import OTHER
 from services.cli.reference import write_or_check
 from services.cluster import metrics as cluster
-from services.core import metrics as core
+from services.core.telemetry import metrics as core
 from services.engine import metrics as engine
 from services.predictor import metrics as predictor
 

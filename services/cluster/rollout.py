@@ -30,9 +30,9 @@ from services.cluster.rolls import (
     to_blame,
     under_way,
 )
-from services.core.correlation import log_ids
 from services.core.errors import EngineError
 from services.core.settings import RolloutSettings
+from services.core.telemetry.correlation import log_ids
 
 if TYPE_CHECKING:
     from services.engine.held import Name  # the adapter's image has none of the engine's libraries

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.core import documents, metrics
+from services.core import documents
 from services.core.domain import Serving
 from services.core.errors import NotFound
 from services.core.store import ObjectStore
+from services.core.telemetry import metrics
 
 SERVING_KEY = "serving.json"
 

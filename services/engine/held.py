@@ -14,8 +14,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from services.core.correlation import bind_ids, log_ids
 from services.core.errors import EngineError, FitloopError, Overloaded, StoreError
+from services.core.telemetry.correlation import bind_ids, log_ids
 from services.engine.model import Model
 
 REFUSED_SECONDS = 60.0

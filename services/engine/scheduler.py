@@ -21,7 +21,7 @@ import numpy as np
 import structlog
 
 from services.core.errors import EngineError, Overloaded
-from services.core.frames import safe_traceback
+from services.core.telemetry.tracebacks import safe_traceback
 from services.engine import metrics
 from services.engine.batches import share, window
 from services.engine.model import Model, forward

@@ -16,7 +16,6 @@ from typing import Any, Final, Literal
 
 import structlog
 
-from services.core.correlation import log_ids
 from services.core.documents import FORMAT
 from services.core.domain import Serving
 from services.core.errors import (
@@ -27,8 +26,9 @@ from services.core.errors import (
     Overloaded,
     UnknownFormat,
 )
-from services.core.frames import safe_traceback
 from services.core.table import ServingTable
+from services.core.telemetry.correlation import log_ids
+from services.core.telemetry.tracebacks import safe_traceback
 from services.engine.held import Name
 from services.engine.inference import LocalInference
 from services.predictor import metrics

@@ -17,10 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from services.core import correlation, tracing
-from services.core.correlation import RequestIds, log_ids
 from services.core.errors import FitloopError, NotFound, StoreError
-from services.core.frames import safe_traceback
 from services.core.in_flight import (
     MEMORY_SHARE,
     BodyTooLarge,
@@ -30,7 +27,10 @@ from services.core.in_flight import (
     read_chunks,
 )
 from services.core.memory import memory_limit
-from services.core.spans import Span
+from services.core.telemetry import correlation, tracing
+from services.core.telemetry.correlation import RequestIds, log_ids
+from services.core.telemetry.spans import Span
+from services.core.telemetry.tracebacks import safe_traceback
 from services.engine.inference import LocalInference
 from services.engine.protocol import Scores
 from services.predictor import metrics

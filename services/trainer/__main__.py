@@ -18,16 +18,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
-from services.core import tracing
 from services.core.domain import Parameters, RunRequest, RunState
 from services.core.errors import FitloopError, Preempted, StoreError
-from services.core.frames import safe_traceback
 from services.core.labelstudio import LabelStudio
-from services.core.logs import configure, log_uncaught
 from services.core.registry import Registry
 from services.core.runs import Runs
 from services.core.settings import Settings
 from services.core.store import ObjectStore
+from services.core.telemetry import tracing
+from services.core.telemetry.logs import configure, log_uncaught
+from services.core.telemetry.tracebacks import safe_traceback
 from services.trainer.methods.checkpoints import Checkpoints
 from services.trainer.process import (
     Run,

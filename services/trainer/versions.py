@@ -16,7 +16,7 @@ import structlog
 
 from services.core.domain import Manifest, Method, RunRequest, Served
 from services.core.errors import FitloopError
-from services.core.frames import safe_traceback
+from services.core.telemetry.tracebacks import safe_traceback
 from services.trainer.data.split import is_in_holdout
 from services.trainer.methods.coordination import agreed_plan, check_same_start, features_for, fingerprint_of
 from services.trainer.methods.plan import (

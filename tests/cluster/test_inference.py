@@ -14,9 +14,9 @@ import orjson
 import pytest
 
 from services.cluster.inference import CONNECTION_SECONDS, LARGEST, RemoteInference
-from services.core.correlation import SAFE_ERROR_HEADER
 from services.core.errors import EngineError, NotFound, Overloaded
 from services.core.settings import ClusterSettings
+from services.core.telemetry.correlation import SAFE_ERROR_HEADER
 from services.engine.protocol import Scores
 from services.predictor.protocol import Asked, answer_v2, parse_v2
 

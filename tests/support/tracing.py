@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from services.core import tracing
 from services.core.settings import TracingSettings
+from services.core.telemetry import tracing
 
 
 @contextmanager

@@ -19,8 +19,8 @@ from safetensors.numpy import load_file
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from services.core.domain import Manifest, RunRequest
-from services.core.logs import configure
 from services.core.settings import GROUPS, Settings, variables
+from services.core.telemetry.logs import configure
 from tests.support import app, controller
 from tests.support.base_models import build_tiny_base
 from tests.support.trainer import TrainerWorld

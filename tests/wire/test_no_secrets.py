@@ -23,7 +23,6 @@ from services.cluster.inference import RemoteInference
 from services.core.domain import Artefact, Served
 from services.core.errors import FitloopError
 from services.core.labelstudio import LabelStudio
-from services.core.logs import configure
 from services.core.registry import Registry
 from services.core.settings import (
     AuthSettings,
@@ -34,6 +33,7 @@ from services.core.settings import (
 )
 from services.core.store import open_store
 from services.core.store.files import FileStore
+from services.core.telemetry.logs import configure
 from tests.support.app import AppWorld
 from tests.support.base_models import build_tiny_base
 from tests.support.trainer import TrainerWorld as Labels

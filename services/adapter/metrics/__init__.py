@@ -13,7 +13,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from services.adapter.metrics import leader, names
 from services.adapter.metrics.names import OTHER
-from services.core.metrics import SECONDS
+from services.core.telemetry.metrics import SECONDS
 
 ACTIONS: Final = (
     "ANNOTATION_CREATED",

@@ -22,11 +22,11 @@ from services.adapter.routes.bodies import compute, json_response
 from services.adapter.routes.identity import project_id
 from services.adapter.routes.pieces import Cutter
 from services.adapter.routes.requester import label_studio
-from services.core import tracing
 from services.core.domain import Action, Command
 from services.core.errors import BadRequest, StoreError
 from services.core.in_flight import read_chunks, reservation_of
 from services.core.inbox import command_id
+from services.core.telemetry import tracing
 
 log = structlog.get_logger()
 SECONDS: Final = 0.4

@@ -13,10 +13,10 @@ from typing import Final
 import structlog
 
 from services.adapter.guarded import NotLeading
-from services.core import metrics
 from services.core.domain import Served, Serving
 from services.core.errors import StoreError, UnknownFormat
 from services.core.registry import Registry
+from services.core.telemetry import metrics
 
 log = structlog.get_logger()
 _MEND_SECONDS: Final = 3.0

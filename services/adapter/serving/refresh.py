@@ -26,10 +26,10 @@ from services.adapter.slips import sentence as sentence_of
 from services.adapter.slips import slip
 from services.adapter.suggestions import build, readable
 from services.adapter.training.watch import Backoff
-from services.core import correlation
-from services.core.correlation import bind_ids
 from services.core.errors import FitloopError
 from services.core.settings import AuthSettings
+from services.core.telemetry import correlation
+from services.core.telemetry.correlation import bind_ids
 
 log = structlog.get_logger()
 CHUNK = 200

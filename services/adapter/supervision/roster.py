@@ -19,10 +19,10 @@ from services.adapter.supervision.arrivals import Arrivals
 from services.adapter.supervision.steward import Steward, Tools
 from services.adapter.training.planner import Reborn
 from services.adapter.training.watch import Backoff
-from services.core.correlation import bind_ids
 from services.core.domain import Command, Project
 from services.core.errors import FitloopError, LabelStudioNotFound, LabelStudioUnreachable
 from services.core.inbox import ChangeNotice
+from services.core.telemetry.correlation import bind_ids
 
 log = structlog.get_logger()
 _SAID: Final = 1000  # projects of which /setup's words are held in memory

@@ -17,7 +17,6 @@ from services.adapter.training.announcements import Announcements
 from services.adapter.training.history import History
 from services.adapter.training.turns import Turns
 from services.adapter.training.watch import Reading, Watch
-from services.core import tracing
 from services.core.annotations import untrainable_reason
 from services.core.domain import Command, Parameters, RunRequest
 from services.core.errors import BadRequest, LabelStudioNotFound
@@ -25,6 +24,7 @@ from services.core.inbox import Inbox
 from services.core.parameters import CONTROL_IS_PER_PROJECT, apply_overrides
 from services.core.runs import version_stem
 from services.core.settings import TrainingSettings, TriggerSettings
+from services.core.telemetry import tracing
 
 log = structlog.get_logger()
 _TRAIN: Final = "train"

@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 import httpx
 
 from services import __version__
-from services.core import metrics
 from services.core.answers import GZIP_ONLY, ResponseTooLarge, limit_response
 from services.core.errors import (
     LabelStudioAnswerTooLarge,
@@ -29,6 +28,7 @@ from services.core.labelstudio.tokens import RefreshRefused, TokenAuth, token_pr
 from services.core.memory import memory_limit
 from services.core.redaction import safe_reason
 from services.core.settings import LabelStudioSettings
+from services.core.telemetry import metrics
 from services.core.tls import client_ssl_context
 
 URL: Final = "LABEL_STUDIO_URL"

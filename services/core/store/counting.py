@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, TypeVar
 
-from services.core import metrics
 from services.core.errors import NotFound, StoreRefused, StoreUnreachable
-from services.core.metrics import StoreOperation, StoreOutcome
 from services.core.store import Entry, ObjectStore
+from services.core.telemetry import metrics
+from services.core.telemetry.metrics import StoreOperation, StoreOutcome
 
 T = TypeVar("T")
 _OUTCOMES: Final = (

@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from services.core.errors import BadConfig, FitloopError
-from services.core.frames import safe_traceback
+from services.core.telemetry.tracebacks import safe_traceback
 from services.engine.torch import encoder_of, forward, padded
 from services.trainer.data.features import mean_pooled
 

@@ -21,9 +21,9 @@ from tokenizers import Tokenizer
 from services.core.base_models import FILES, has_tokenizer, is_file_of_a_model, transformer_of, weights_in
 from services.core.domain import Method
 from services.core.errors import BadConfig, EngineError, StoreError
-from services.core.frames import safe_traceback
 from services.core.redaction import safe_reason
 from services.core.store import open_store
+from services.core.telemetry.tracebacks import safe_traceback
 from services.engine.tokenise import encode, most_tokens, pad_id_of, prepare
 from services.engine.torch import load_pretrained, load_with_gaps
 from services.trainer.data.base_check import (

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Self
 
 import structlog
 
-from services.core import tracing
 from services.core.domain import Published, RunState, RunStatus
 from services.core.errors import StoreError
 from services.core.runs import Runs
-from services.core.spans import Span
+from services.core.telemetry import tracing
+from services.core.telemetry.spans import Span
 from services.trainer.process.lifecycle import Stop
 from services.trainer.process.log_tail import LogTail
 from services.trainer.process.resources import measure_usage

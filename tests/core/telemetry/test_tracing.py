@@ -15,9 +15,9 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from services.core import otel, tracing
 from services.core.errors import BadConfig
 from services.core.settings import TracingSettings
+from services.core.telemetry import otel, tracing
 from tests.support.tracing import capture_spans, finished_spans
 
 _SECRET = "a text that a customer wrote"

@@ -22,7 +22,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from services import __version__
 from services.core.errors import BadConfig
 from services.core.settings import TracingSettings
-from services.core.spans import Kind, Said, Span, Value
+from services.core.telemetry.spans import Kind, Said, Span, Value
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import structlog
 
-from services.core.logs import configure, log_uncaught, use_root_handler
 from services.core.settings import LoggingSettings
+from services.core.telemetry.logs import configure, log_uncaught, use_root_handler
 
 
 @pytest.fixture(autouse=True)

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import structlog
 
-from services.core.frames import safe_traceback
 from services.core.redaction import mask
 from services.core.settings import LoggingSettings, conflicting_variables
+from services.core.telemetry.tracebacks import safe_traceback
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor
@@ -74,7 +74,7 @@ def configure(
     for ours in _OWN_LOGGERS:
         logging.getLogger(ours).setLevel(level)
     for said in conflicting_variables():
-        structlog.get_logger("services.core.logs").warning("setting_given_twice", reason=said)
+        structlog.get_logger("services.core.telemetry.logs").warning("setting_given_twice", reason=said)
 
 
 def use_root_handler(*names: str) -> None:
@@ -87,7 +87,7 @@ def use_root_handler(*names: str) -> None:
 
 def log_uncaught() -> None:
     """Have what ends a thread or the process unforeseen logged as everything is: Python itself would print its message."""
-    log = structlog.get_logger("services.core.logs")
+    log = structlog.get_logger("services.core.telemetry.logs")
 
     def ended(kind: type[BaseException], error: BaseException | None, *_: object) -> None:
         if not issubclass(kind, KeyboardInterrupt | SystemExit):

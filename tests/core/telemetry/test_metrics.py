@@ -6,11 +6,11 @@ import pytest
 from prometheus_client import REGISTRY
 
 from services import __version__
-from services.core import metrics
 from services.core.errors import LabelStudioError, LabelStudioNotFound, LabelStudioUnreachable, TokenRefused
-from services.core.metrics import Component, observe_label_studio_request
 from services.core.registry import Registry
 from services.core.table import ServingTable
+from services.core.telemetry import metrics
+from services.core.telemetry.metrics import Component, observe_label_studio_request
 from tests.support.app import metric_value
 from tests.support.store import MemoryStore
 

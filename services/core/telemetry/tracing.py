@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from services.core.errors import BadConfig
 from services.core.settings import TracingSettings
-from services.core.spans import NOTHING, Kind, Said, Span, Tracer, Value
+from services.core.telemetry.spans import NOTHING, Kind, Said, Span, Tracer, Value
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
@@ -47,7 +47,7 @@ def configure(settings: TracingSettings, component: str, exporter: SpanExporter 
         raise BadConfig(
             "FITLOOP_TRACES_ENDPOINT is set, and OpenTelemetry is not installed: `pip install 'fitloop[tracing]'`, or unset it."
         )
-    from services.core.otel import Otel  # noqa: PLC0415  # a tenth of a second that only those pay who trace
+    from services.core.telemetry.otel import Otel  # noqa: PLC0415  # a tenth of a second that only those pay who trace
 
     _tracers.append(Otel.of(settings, component, exporter))
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import structlog
 
-from services.core import tracing
+from services.core.telemetry import tracing
 
 REQUEST_ID_HEADER: Final = "X-Request-ID"
 TRACEPARENT_HEADER: Final = "traceparent"

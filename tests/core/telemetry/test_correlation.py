@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from services.core import correlation
-from services.core.correlation import REQUEST_ID_HEADER, RequestIds, bind_ids, log_ids
+from services.core.telemetry import correlation
+from services.core.telemetry.correlation import REQUEST_ID_HEADER, RequestIds, bind_ids, log_ids
 
 
 async def _echo(_: Request) -> JSONResponse:

@@ -9,9 +9,9 @@ from typing import Literal
 import pytest
 import structlog
 
-from services.core.frames import safe_traceback
-from services.core.logs import configure
 from services.core.settings import LoggingSettings
+from services.core.telemetry.logs import configure
+from services.core.telemetry.tracebacks import safe_traceback
 
 _SECRET = "text of a customer"
 

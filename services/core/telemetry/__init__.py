@@ -1,0 +1,1 @@
+"""Logs, metrics and traces, which every process writes in the same shape."""
