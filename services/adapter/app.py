@@ -38,8 +38,14 @@ from services.adapter.routes.predictions import Predictions
 from services.adapter.routes.wishes import Wishes
 from services.adapter.slips import slip
 from services.core.errors import BadRequest, EngineError, FitloopError, Overloaded, StoreError
-from services.core.in_flight import MEMORY_SHARE, BodyTooLarge, Budget, CompressedBody, LimitInFlight
-from services.core.memory import memory_limit
+from services.core.http.limits import (
+    MEMORY_SHARE,
+    BodyTooLarge,
+    Budget,
+    CompressedBody,
+    LimitInFlight,
+    memory_limit,
+)
 from services.core.registry import Registry
 from services.core.runs import Runs
 from services.core.settings import Settings

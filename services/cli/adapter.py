@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import uvicorn
     from starlette.applications import Starlette
 
-    from services.core.connections import Bounds
+    from services.core.http.connections import Bounds
 
 
 def listen(host: str, port: int, option: str = "--port") -> socket.socket:
@@ -69,8 +69,8 @@ def adapter(
 ) -> None:
     """Answer Label Studio from a pod of the chart; it is told everything by its environment."""
     from services.adapter.app import create_management_app
-    from services.core.connections import MANAGEMENT_BOUNDS, public_bounds, raise_file_limit
     from services.core.errors import BadConfig
+    from services.core.http.connections import MANAGEMENT_BOUNDS, public_bounds, raise_file_limit
     from services.core.settings import Settings
     from services.core.telemetry import logs, tracing
     from services.wiring import cluster
@@ -113,7 +113,7 @@ def adapter(
 def _server(app: Starlette, bounds: Bounds) -> uvicorn.Server:
     import uvicorn
 
-    from services.core.connections import bounded_protocol
+    from services.core.http.connections import bounded_protocol
 
     config = uvicorn.Config(
         app,

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from services.core.answers import GZIP_ONLY, ResponseTooLarge, limit_response
 from services.core.errors import BadConfig, BadRequest, FitloopError
-from services.core.faults import describe_fault_briefly
+from services.core.http.faults import describe_fault_briefly
+from services.core.http.limits import GZIP_ONLY, ResponseTooLarge, limit_response
 from services.core.redaction import mask, redact
 
 if TYPE_CHECKING:

@@ -145,7 +145,7 @@ def warnings(settings: Settings, *, open_to_all: bool) -> list[str]:
 def _serve(settings: Settings, leadership: Leadership, listener: socket.socket) -> None:
     import uvicorn
 
-    from services.core.connections import bounded_protocol, public_bounds, raise_file_limit
+    from services.core.http.connections import bounded_protocol, public_bounds, raise_file_limit
     from services.wiring import embedded
 
     port = bounded_protocol(public_bounds(raise_file_limit()))

@@ -19,7 +19,7 @@ from urllib3.exceptions import TimeoutError as TookTooLong
 
 from services.cluster import metrics
 from services.core.errors import BadConfig, FitloopError
-from services.core.faults import describe_fault_briefly
+from services.core.http.faults import describe_fault_briefly
 from services.core.redaction import redact, safe_reason
 
 Document = dict[str, Any]

@@ -12,8 +12,8 @@ from pydantic import SecretStr
 
 from services.cluster.client import Document, Kube
 from services.cluster.reading import pod_waits_for
-from services.core.answers import GZIP_ONLY, limit_response
-from services.core.tokens import bearer_headers
+from services.core.http.asgi import bearer_headers
+from services.core.http.limits import GZIP_ONLY, limit_response
 
 GENERATION: Final = "fitloop.io/generation"
 _SECONDS: Final = 2.0

@@ -21,12 +21,12 @@ import httpx
 import numpy as np
 import orjson
 
-from services.core.answers import GZIP_ONLY, ResponseTooLarge, limit_response_async
 from services.core.errors import EngineError, FitloopError, NotFound, Overloaded, PredictorsUnreachable
-from services.core.faults import describe_fault_briefly
+from services.core.http.asgi import bearer_headers
+from services.core.http.faults import describe_fault_briefly
+from services.core.http.limits import GZIP_ONLY, ResponseTooLarge, limit_response_async
 from services.core.settings import ClusterSettings
 from services.core.telemetry import correlation
-from services.core.tokens import bearer_headers
 from services.engine.protocol import Scores
 
 T = TypeVar("T")

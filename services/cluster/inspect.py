@@ -14,7 +14,7 @@ from kubernetes import client
 from urllib3.exceptions import HTTPError
 
 from services.cluster.client import ClusterError, Document, Kube
-from services.core.faults import describe_fault_briefly
+from services.core.http.faults import describe_fault_briefly
 
 
 @dataclass(frozen=True, slots=True)

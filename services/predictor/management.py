@@ -17,10 +17,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from services.core.connections import MANAGEMENT_BOUNDS, bounded_protocol
 from services.core.errors import BadConfig
+from services.core.http.asgi import RequireToken
+from services.core.http.connections import MANAGEMENT_BOUNDS, bounded_protocol
 from services.core.settings import ClusterSettings
-from services.core.tokens import RequireToken
 from services.predictor.keeper import Keeper
 
 _CONNECT_SECONDS = 1.0

@@ -18,15 +18,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from services.core.errors import FitloopError, NotFound, StoreError
-from services.core.in_flight import (
+from services.core.http.limits import (
     MEMORY_SHARE,
     BodyTooLarge,
     Budget,
     CompressedBody,
     LimitInFlight,
+    memory_limit,
     read_chunks,
 )
-from services.core.memory import memory_limit
 from services.core.telemetry import correlation, tracing
 from services.core.telemetry.correlation import RequestIds, log_ids
 from services.core.telemetry.spans import Span

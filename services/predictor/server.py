@@ -12,8 +12,9 @@ from typing import Any, Final
 
 import structlog
 
-from services.core.connections import Bounds, bounded_protocol, public_bounds, raise_file_limit
 from services.core.errors import BadConfig
+from services.core.http.asgi import RequireToken
+from services.core.http.connections import Bounds, bounded_protocol, public_bounds, raise_file_limit
 from services.core.registry import Registry
 from services.core.settings import ClusterSettings, Settings
 from services.core.store import ObjectStore, open_store, unavailable_reason
@@ -21,7 +22,6 @@ from services.core.table import ServingTable
 from services.core.telemetry import tracing
 from services.core.telemetry.logs import configure, log_uncaught, use_root_handler
 from services.core.telemetry.metrics import Component, set_build_info
-from services.core.tokens import RequireToken
 from services.engine.inference import LocalInference
 from services.predictor import metrics
 from services.predictor.crashes import Crashes

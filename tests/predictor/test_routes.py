@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 
 from services.core.domain import Served
 from services.core.errors import EngineError, Overloaded, StoreUnreachable
-from services.core.in_flight import Budget
+from services.core.http.limits import Budget
 from services.core.registry import Registry
 from services.predictor.keeper import Keeper
 from services.predictor.routes import LARGE, LARGEST, Routes

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services.core.errors import BadRequest, FitloopError
-from services.core.in_flight import BodyTooLarge, read_chunks
+from services.core.http.limits import BodyTooLarge, read_chunks
 
 LARGE: Final = 64 * 1024
 """Bytes of a body beyond which it is read in a thread."""

@@ -24,7 +24,7 @@ from services.adapter.routes.pieces import Cutter
 from services.adapter.routes.requester import label_studio
 from services.core.domain import Action, Command
 from services.core.errors import BadRequest, StoreError
-from services.core.in_flight import read_chunks, reservation_of
+from services.core.http.limits import read_chunks, reservation_of
 from services.core.inbox import command_id
 from services.core.telemetry import tracing
 

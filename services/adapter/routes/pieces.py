@@ -14,7 +14,7 @@ import orjson
 
 from services.adapter.routes.bodies import MOST, NO_JSON, parse_as_python_writes, parse_object
 from services.core.errors import BadRequest
-from services.core.in_flight import body_too_large
+from services.core.http.limits import body_too_large
 
 PIECE: Final = 512 * 1024
 """Bytes from which a piece is cut: some thousand tasks, and 15 ms to parse."""

@@ -28,7 +28,7 @@ from services.adapter.routes.identity import project_id
 from services.adapter.routes.pieces import Cutter, elements
 from services.adapter.suggestions import build, is_sound, readable
 from services.core.errors import BadRequest, EngineError, Overloaded
-from services.core.in_flight import read_chunks, reservation_of
+from services.core.http.limits import read_chunks, reservation_of
 from services.core.telemetry import tracing
 from services.engine.protocol import Scores
 

@@ -23,7 +23,7 @@ from services.cli.checks import (
 )
 from services.cli.checks.label_studio import label_studio_reaches_url, pod_command
 from services.core.advice import backend_url_problem
-from services.core.faults import describe_fault_briefly
+from services.core.http.faults import describe_fault_briefly
 
 HEALTH_SECONDS: Final = 1.0
 SETUP_SECONDS: Final = 3.0

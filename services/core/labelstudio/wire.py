@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 import httpx
 
 from services import __version__
-from services.core.answers import GZIP_ONLY, ResponseTooLarge, limit_response
 from services.core.errors import (
     LabelStudioAnswerTooLarge,
     LabelStudioError,
@@ -23,13 +22,12 @@ from services.core.errors import (
     LabelStudioUnreachable,
     TokenRefused,
 )
-from services.core.faults import Fault, Server, describe_fault
+from services.core.http.faults import Fault, Server, client_ssl_context, describe_fault
+from services.core.http.limits import GZIP_ONLY, ResponseTooLarge, limit_response, memory_limit
 from services.core.labelstudio.tokens import RefreshRefused, TokenAuth, token_problem
-from services.core.memory import memory_limit
 from services.core.redaction import safe_reason
 from services.core.settings import LabelStudioSettings
 from services.core.telemetry import metrics
-from services.core.tls import client_ssl_context
 
 URL: Final = "LABEL_STUDIO_URL"
 CA_FILE: Final = "FITLOOP_LABEL_STUDIO_CA_FILE"

@@ -10,7 +10,7 @@ import pytest
 from services.adapter.routes import bodies, events, pieces, predictions
 from services.adapter.routes.bodies import LARGE, VALUES, compute, parse_object
 from services.core.errors import BadRequest
-from services.core.in_flight import BodyTooLarge
+from services.core.http.limits import BodyTooLarge
 from tests.support.app import AppWorld
 
 

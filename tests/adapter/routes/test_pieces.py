@@ -13,7 +13,7 @@ from services.adapter.routes import pieces
 from services.adapter.routes.bodies import MOST
 from services.adapter.routes.pieces import LONGEST, Cutter, elements
 from services.core.errors import BadRequest
-from services.core.in_flight import BodyTooLarge
+from services.core.http.limits import BodyTooLarge
 
 TEXTS = st.text(max_size=8) | st.sampled_from(['"]}', '\\"', "[{", "tasks", '"tasks": ['])
 VALUES = st.recursive(

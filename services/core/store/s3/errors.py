@@ -14,7 +14,7 @@ from minio.error import InvalidResponseError, MinioException, S3Error, ServerErr
 from urllib3 import exceptions as http
 
 from services.core.errors import NotFound, StoreError, StoreRefused, StoreUnreachable
-from services.core.faults import Fault, Server, describe_fault, find_fault
+from services.core.http.faults import Fault, Server, describe_fault, find_fault
 from services.core.redaction import safe_reason
 from services.core.settings.cluster import S3Settings
 

@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from services.core.http.asgi import OPEN_PATHS, RequireToken, bearer_headers
 from services.core.settings import ClusterSettings
-from services.core.tokens import OPEN_PATHS, RequireToken, bearer_headers
 
 TOKEN = "a-token-of-the-chart"
 

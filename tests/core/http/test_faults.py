@@ -9,7 +9,7 @@ import httpx
 import pytest
 import urllib3
 
-from services.core.faults import Fault, Server, describe_fault, describe_fault_briefly, find_fault
+from services.core.http.faults import Fault, Server, describe_fault, describe_fault_briefly, find_fault
 
 SERVER = Server("a server at https://host", "THE_URL", "THE_CA_FILE")
 

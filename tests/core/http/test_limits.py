@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from services.core.errors import Overloaded
-from services.core.in_flight import BodyTooLarge, Budget, Reservation
-from services.core.memory import memory_limit
+from services.core.http.limits import BodyTooLarge, Budget, Reservation, memory_limit
 
 MB = 1 << 20
 

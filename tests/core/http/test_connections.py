@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from services.core.connections import Bounds, bounded_protocol, public_bounds, raise_file_limit
+from services.core.http.connections import Bounds, bounded_protocol, public_bounds, raise_file_limit
 from tests.support.waiting import eventually
 
 SHORT = Bounds(head_seconds=0.3, rate_window_seconds=0.3, bytes_per_second=100_000)

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import httpx
 import pytest
 
-from services.core.answers import GZIP_ONLY, ResponseTooLarge, limit_response, limit_response_async
+from services.core.http.limits import GZIP_ONLY, ResponseTooLarge, limit_response, limit_response_async
 
 Get = Callable[..., httpx.Response]
 MOST = 1 << 20

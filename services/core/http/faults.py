@@ -9,8 +9,13 @@ import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from socket import gaierror
 from typing import Final
+
+import certifi
+
+from services.core.errors import BadConfig
 
 
 class Fault(StrEnum):
@@ -61,6 +66,7 @@ _TLS_FAULTS: Final = frozenset(
         Fault.SPEAKS_TLS,
     }
 )
+
 _VERIFY_CODES: Final = {
     2: Fault.UNKNOWN_AUTHORITY,
     9: Fault.NOT_YET_VALID,
@@ -73,9 +79,11 @@ _VERIFY_CODES: Final = {
     64: Fault.HOST_MISMATCH,
 }
 """OpenSSL's codes of why a certificate is refused."""
+
 _PLAIN_HTTP_REASONS: Final = frozenset(
     {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL", "HTTP_REQUEST"}
 )
+
 _BY_CLASS_NAME: Final = (
     ("TooManyRedirects", Fault.TOO_MANY_REDIRECTS),
     ("ProxyError", Fault.PROXY),
@@ -91,6 +99,7 @@ _BY_CLASS_NAME: Final = (
     ("IncompleteRead", Fault.CONNECTION_LOST),
 )
 """Names of the clients' errors, or parts of them: core imports neither client here."""
+
 _BY_CLASS: Final[tuple[tuple[type[BaseException], Fault], ...]] = (
     (ConnectionError, Fault.CONNECTION_LOST),
     (EOFError, Fault.CONNECTION_LOST),
@@ -98,7 +107,6 @@ _BY_CLASS: Final[tuple[tuple[type[BaseException], Fault], ...]] = (
     (OSError, Fault.NO_ROUTE),
 )
 """Where nothing better is known, in this order."""
-
 
 _BRIEF: Final = {
     Fault.UNKNOWN_AUTHORITY: "a certificate of an authority that is not known here",
@@ -193,3 +201,17 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         yield found
         below = [found.__cause__, found.__context__, getattr(found, "reason", None), *found.args]
         left += [one for one in below if isinstance(one, BaseException)]
+
+
+def client_ssl_context(ca_file: Path | None, variable: str) -> ssl.SSLContext:
+    """A client's context. Raises BadConfig that names the variable where its file holds no certificate."""
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())
+    if ca_file:
+        try:
+            context.load_verify_locations(ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise BadConfig(
+                f"{variable} {str(ca_file)!r} holds no readable certificate (PEM): mount the authority's there."
+            ) from error
+    return context

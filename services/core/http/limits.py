@@ -5,21 +5,31 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+import os
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
+import httpx
 from starlette.requests import Request
 
 from services.core.errors import FitloopError, Overloaded
 
 MEMORY_SHARE: Final = 6
 """Of the memory, one part in so many; the rest is for the process itself and for what becomes of the bytes."""
+
 _STATE: Final = "in_flight"
+
 Scope = MutableMapping[str, Any]
+
 Message = MutableMapping[str, Any]
+
 Receive = Callable[[], Awaitable[Message]]
+
 Send = Callable[[Message], Awaitable[None]]
+
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
@@ -118,3 +128,108 @@ def body_too_large(
 def format_size(size: int) -> str:
     """As people write it."""
     return f"{size >> 20} MB" if size >= 1 << 20 else f"{size >> 10} kB"
+
+
+GZIP_ONLY: Final = {"Accept-Encoding": "gzip"}
+"""Headers of a request whose answer is bounded: a small answer in another encoding may become an endless one."""
+
+_ENCODING: Final = "content-encoding"
+
+_GZIP: Final = 16 + zlib.MAX_WBITS
+
+
+class ResponseTooLarge(httpx.DecodingError):
+    """An answer has more bytes than are read. The message goes on after who answered."""
+
+
+def limit_response(most: int) -> Callable[[httpx.Response], None]:
+    """A hook for a client. Reading, or the hook, raises AnswerTooLarge."""
+
+    def bound(response: httpx.Response) -> None:
+        count = _LimitedDecoder(response, most)
+        if isinstance(response.stream, httpx.SyncByteStream):
+            response.stream = _LimitedStream(response.stream, count)
+
+    return bound
+
+
+def limit_response_async(most: int) -> Callable[[httpx.Response], Awaitable[None]]:
+    """A hook for an asynchronous client. Reading, or the hook, raises AnswerTooLarge."""
+
+    async def bound(response: httpx.Response) -> None:
+        count = _LimitedDecoder(response, most)
+        if isinstance(response.stream, httpx.AsyncByteStream):
+            response.stream = _LimitedAsyncStream(response.stream, count)
+
+    return bound
+
+
+class _LimitedDecoder:
+    """Decompresses what comes, and counts it. httpx finds no encoding left to undo."""
+
+    def __init__(self, response: httpx.Response, most: int) -> None:
+        self._max_bytes, self._size = most, 0
+        encoding = response.headers.get(_ENCODING, "identity").lower()
+        if encoding not in {"identity", "gzip"}:
+            raise ResponseTooLarge(f"is compressed ({encoding[:20]!r}), which was not asked for")
+        said = response.headers.get("content-length", "")
+        if said.isdigit() and int(said) > most:
+            raise self._too_large()
+        self._gzip = zlib.decompressobj(_GZIP) if encoding == "gzip" else None
+        if self._gzip:
+            del response.headers[_ENCODING]
+
+    def decode(self, chunk: bytes) -> bytes:
+        """The chunk, which is small, and at most some thousand times as large as it came."""
+        if self._gzip:
+            try:
+                chunk = self._gzip.decompress(chunk)
+            except zlib.error as error:
+                raise httpx.DecodingError(str(error)) from error
+        self._size += len(chunk)
+        if self._size > self._max_bytes:
+            raise self._too_large()
+        return chunk
+
+    def _too_large(self) -> ResponseTooLarge:
+        return ResponseTooLarge(f"has more than {format_size(self._max_bytes)}, and no more is read")
+
+
+class _LimitedStream(httpx.SyncByteStream):
+    def __init__(self, stream: httpx.SyncByteStream, count: _LimitedDecoder) -> None:
+        self._stream, self._count = stream, count
+
+    def __iter__(self) -> Iterator[bytes]:
+        for chunk in self._stream:
+            yield self._count.decode(chunk)
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+class _LimitedAsyncStream(httpx.AsyncByteStream):
+    def __init__(self, stream: httpx.AsyncByteStream, count: _LimitedDecoder) -> None:
+        self._stream, self._count = stream, count
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self._stream:
+            yield self._count.decode(chunk)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+_V2, _V1 = "memory.max", "memory/memory.limit_in_bytes"
+
+
+def memory_limit(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """In bytes. Version 1 of control groups says no limit as a number larger than any machine."""
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for name in (_V2, _V1):
+        try:
+            said = (cgroup / name).read_text().strip()
+        except OSError:
+            continue
+        if said.isdigit() and int(said) > 0:
+            return min(int(said), machine)
+    return machine
