@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from services.core.annotations import exclusion_cause, parse_timestamp
 from services.core.domain import LabelSpace
 from services.core.labels import parse_labels
+from services.core.labels.annotations import exclusion_cause, parse_timestamp
 
 MOST: Final = 200
 """Annotations that are looked back on."""

@@ -8,7 +8,7 @@ from typing import Final
 from services.adapter.board import ProjectView
 from services.adapter.gauges.gauge import ProjectGauge, Read, Values, plain
 from services.core.domain import Served
-from services.core.uncounted import ANNOTATION_REASONS
+from services.core.labels.uncounted import ANNOTATION_REASONS
 
 
 def _of_labels(read: Callable[[ProjectView], float]) -> Read:

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from markupsafe import Markup, escape
 
-from services.core import truncation
 from services.core.domain import Estimate, Report, Uncounted
-from services.core.uncounted import task_rows, uncounted_phrases
+from services.core.labels import uncounted
+from services.core.labels.uncounted import task_rows, uncounted_phrases
 
 FEW: Final = 20
 """Judged texts below which no figure is shown to people."""
@@ -94,6 +94,6 @@ FILTERS: Final[dict[str, Any]] = {
     "dropped": dropped,
     "of_tasks": task_rows,
     "phrases": uncounted_phrases,
-    "truncation": truncation.truncation_sentence,
+    "truncation": uncounted.truncation_sentence,
     "prose": prose,
 }

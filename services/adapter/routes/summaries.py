@@ -9,8 +9,8 @@ from typing import Any, Final
 from services.adapter.board import ProjectView, as_told
 from services.core.documents import to_plain
 from services.core.domain import Estimate, Manifest, RunStatus, Served
-from services.core.truncation import truncation_sentence as truncation_in_words
-from services.core.uncounted import uncounted_sentence
+from services.core.labels.uncounted import truncation_sentence as truncation_in_words
+from services.core.labels.uncounted import uncounted_sentence
 
 LOG_LINES: Final = 200
 """Lines of a run's log that are shown."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from services.adapter.board import Judged
 from services.adapter.training.history import Record
 from services.core.errors import CorruptVersion, NotFound, StoreError, UnknownFormat
+from services.core.labels.uncounted import truncation_sentence
 from services.core.registry import Registry
-from services.core.truncation import truncation_sentence
 
 
 @dataclass(slots=True)

@@ -17,10 +17,10 @@ from services.adapter.training.announcements import Announcements
 from services.adapter.training.history import History
 from services.adapter.training.turns import Turns
 from services.adapter.training.watch import Reading, Watch
-from services.core.annotations import untrainable_reason
 from services.core.domain import Command, Parameters, RunRequest
 from services.core.errors import BadRequest, LabelStudioNotFound
 from services.core.inbox import Inbox
+from services.core.labels.annotations import untrainable_reason
 from services.core.parameters import CONTROL_IS_PER_PROJECT, apply_overrides
 from services.core.runs import version_stem
 from services.core.settings import TrainingSettings, TriggerSettings

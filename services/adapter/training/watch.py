@@ -18,12 +18,12 @@ import structlog
 
 from services.adapter import agreement
 from services.adapter.agreement import Agreement, agreement_of
-from services.core.annotations import parse_timestamp, resolve
 from services.core.domain import LabelSpace, Project, Uncounted
 from services.core.errors import FitloopError, LabelStudioNotFound, NoLabelSpace
 from services.core.labels import is_usable, parse_label_space, signature
+from services.core.labels.annotations import parse_timestamp, resolve
+from services.core.labels.uncounted import Cause, summarise
 from services.core.labelstudio import Counts
-from services.core.uncounted import Cause, summarise
 
 log = structlog.get_logger()
 _LONG_SECONDS: Final = 1.0

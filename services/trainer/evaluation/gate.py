@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from services.core.domain import GateDecision, OutOfSample
-from services.core.uncounted import plural
+from services.core.labels.uncounted import plural
 
 SIGNIFICANCE: Final = 0.10
 """A result this unlikely by chance is a difference, over all texts."""

@@ -13,10 +13,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from services.adapter.training.history import Record
 from services.adapter.training.trigger import NEVER_AGAIN
-from services.core.annotations import untrainable_reason
 from services.core.domain import Action, RunState, Snapshot
 from services.core.errors import LabelStudioUnreachable, StoreError
 from services.core.labels import signature
+from services.core.labels.annotations import untrainable_reason
 from tests.support.controller import ControllerWorld
 from tests.support.store import Killed
 

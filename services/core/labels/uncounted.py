@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from services.core.domain import LabelSpace, Uncounted
+from services.core.domain import LabelSpace, Truncation, Uncounted
 
 ANNOTATION_REASONS: Final = {
     "foreign_label": "with a label that {control} does not have",
@@ -29,6 +29,7 @@ ANNOTATION_REASONS: Final = {
     "outvoted": "outvoted by others",
 }
 """Reasons why an annotation does not count."""
+
 _TASK_REASONS: Final = {
     "malformed_task": "not readable",
     "repeated_task": "read twice",
@@ -38,17 +39,25 @@ _TASK_REASONS: Final = {
     "outvoted_duplicate": "with a text to which more tasks give another label",
     "conflicting_duplicates": "with a text that other tasks give another label",
 }
+
 _DRAFT_REASONS: Final = {"draft": "not submitted"}
+
 _REASONS: Final = {"annotation": ANNOTATION_REASONS, "task": _TASK_REASONS, "draft": _DRAFT_REASONS}
+
 _TO_CORRECT: Final = frozenset({"foreign_label", "other_spelling", "value_for_alias"})
+
 _ADVICE: Final = (
     "An annotation counts where it holds a choice letter by letter, its alias if it has one: correct the annotations or "
     "the label config."
 )
+
 MAX_EXAMPLES: Final = 3
+
 _MAX_QUOTED: Final = 40
+
 _MIN_SIMILARITY: Final = 0.75
 """Similarity from which another label is offered, as difflib counts it ..."""
+
 _MAX_LABELS: Final = 1000
 """... and labels above which none is looked for."""
 
@@ -170,3 +179,39 @@ def quote(text: str) -> str:
     """Between quotation marks, cut, with line breaks and the like visible."""
     whole = text.encode("utf-8", "replace").decode()  # half of a surrogate pair is no text that can be sent
     return json.dumps(whole if len(whole) <= _MAX_QUOTED else f"{whole[:_MAX_QUOTED]}…", ensure_ascii=False)
+
+
+_STEP: Final = 64
+
+_MAX_LENGTH: Final = 8192
+"""What FITLOOP_MAX_LENGTH may be."""
+
+
+def truncation_sentence(found: Truncation | None) -> str:
+    """How many texts were cut, and what reading more of them takes; "" where none was, or it is not known."""
+    if found is None or not found.cut:
+        return ""
+    were = "was" if found.cut == 1 else "were"
+    said = (
+        f"{found.cut} of {plural(found.texts)} {were} cut at {found.max_length} tokens, and what stands behind is not read; "
+        f"the longest has {found.longest}."
+    )
+    return f"{said} {_length_advice(found)}"
+
+
+def required_length(found: Truncation) -> int:
+    """Tokens that would read every text, in steps of 64, as far as the model and the setting allow."""
+    steps = -(-found.longest // _STEP) * _STEP
+    return min(steps, _MAX_LENGTH, found.most or _MAX_LENGTH)
+
+
+def _length_advice(found: Truncation) -> str:
+    length = required_length(found)
+    if length <= found.max_length:
+        limit = "the base model reads no more" if found.most else "FITLOOP_MAX_LENGTH can be no more"
+        return f"That is all, since {limit}: set BASELINE_MODEL_NAME to one of more positions, or shorten the texts."
+    rest = "all of it" if length >= found.longest else "as much as the base model can"
+    return (
+        f"FITLOOP_MAX_LENGTH={length} would read {rest}, and take about {found.cost:.1f} times the computing, in training and for "
+        "suggestions."
+    )

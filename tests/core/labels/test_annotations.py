@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.core.annotations import (
+from services.core.domain import LabelSpace, Uncounted
+from services.core.labels import parse_labels
+from services.core.labels.annotations import (
     Vote,
     decide,
     exclusion_cause,
@@ -16,10 +18,8 @@ from services.core.annotations import (
     resolve,
     untrainable_reason,
 )
-from services.core.domain import LabelSpace, Uncounted
-from services.core.labels import parse_labels
-from services.core.uncounted import ANNOTATION_REASONS as WORDS
-from services.core.uncounted import Cause
+from services.core.labels.uncounted import ANNOTATION_REASONS as WORDS
+from services.core.labels.uncounted import Cause
 
 SPACE = LabelSpace("c", "t", "$body", ("A", "B", "C"), shown={"Alpha": "A"})
 

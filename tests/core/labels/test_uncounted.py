@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.core.domain import LabelSpace, Uncounted
-from services.core.uncounted import (
+from services.core.labels.uncounted import (
     ANNOTATION_REASONS,
     Cause,
     plural,

@@ -16,7 +16,13 @@ from typing import Any, Final
 
 from services.core.domain import LabelSpace, Uncounted
 from services.core.labels import is_usable, parse_answer, parse_labels
-from services.core.uncounted import Cause, labels_by_normalised, normalise_label, plural, uncounted_sentence
+from services.core.labels.uncounted import (
+    Cause,
+    labels_by_normalised,
+    normalise_label,
+    plural,
+    uncounted_sentence,
+)
 
 MIN_LABELS = 2
 """Labels that must be told apart before a model can be made ..."""

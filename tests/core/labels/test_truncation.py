@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from services.core.domain import Truncation
-from services.core.truncation import required_length, truncation_sentence
+from services.core.labels.uncounted import required_length, truncation_sentence
 
 CUT = Truncation(texts=24, cut=24, longest=610, max_length=256, most=512, cost=1.98)
 
