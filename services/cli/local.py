@@ -124,7 +124,7 @@ def _say_hello(settings: Settings, listener: socket.socket, place: str) -> None:
 
 def warnings(settings: Settings, *, open_to_all: bool) -> list[str]:
     """What will not work, or is not safe, with these settings."""
-    from services.core.advice import missing_token_message
+    from services.core.labelstudio.access import missing_token_message
 
     found = []
     if not settings.label_studio.api_key.get_secret_value():

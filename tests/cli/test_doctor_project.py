@@ -25,7 +25,7 @@ from services.cli.checks import (
     run_checks,
     webhook,
 )
-from services.core.advice import backend_url_problem
+from services.core.labelstudio.access import backend_url_problem
 from services.core.settings import LabelStudioSettings, Settings, TriggerSettings
 from tests.support.doctor import LABEL_STUDIO_URL, FakeIngress, build_context, serve_ingress
 

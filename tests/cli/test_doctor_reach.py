@@ -22,7 +22,7 @@ from services.cli.checks import (
     redact_url,
     run_checks,
 )
-from services.core.advice import backend_url_problem
+from services.core.labelstudio.access import backend_url_problem
 from services.core.settings import AuthSettings
 from tests.support.app import AppWorld
 from tests.support.doctor import FakeIngress, build_context, serve_ingress

@@ -17,7 +17,7 @@ from services.adapter.routes.exhibits import Exhibits, is_over
 from services.adapter.routes.notices import Notices
 from services.adapter.routes.origins import Tokens
 from services.adapter.routes.wishes import CLOSED
-from services.core.advice import AUTH_ADVICE
+from services.core.labelstudio.access import AUTH_ADVICE
 from services.core.settings import Settings
 
 BUSY_SECONDS = 2

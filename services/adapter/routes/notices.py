@@ -10,7 +10,7 @@ from typing import Final
 from services.adapter.board import Board
 from services.adapter.pages.words import moment
 from services.adapter.ports import Inference
-from services.core.advice import AUTH_ADVICE, missing_token_message
+from services.core.labelstudio.access import AUTH_ADVICE, missing_token_message
 from services.core.settings import Settings
 
 _AGAIN_SECONDS: Final = 10.0

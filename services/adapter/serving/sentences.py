@@ -7,8 +7,8 @@ from typing import Final
 
 from services.adapter.ports import Standing
 from services.adapter.training.history import Record
-from services.core.advice import URL_ADVICE, backend_url_problem
 from services.core.domain import Estimate, Manifest, Pending, Project, RunState, Served
+from services.core.labelstudio.access import URL_ADVICE, backend_url_problem
 from services.core.runs import version_name
 
 _LATER: Final = "Labels are noticed all the same, but not at once."

@@ -20,9 +20,9 @@ from urllib.parse import urlsplit
 import httpx
 
 from services.cli.client import Adapters
-from services.core.advice import is_ip_address
 from services.core.errors import FitloopError
 from services.core.labelstudio import LabelStudio
+from services.core.labelstudio.access import is_ip_address
 from services.core.settings import Settings
 from services.core.store import ObjectStore, open_store
 from services.core.store.counting import unwrap

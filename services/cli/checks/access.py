@@ -18,7 +18,7 @@ from services.cli.checks.reach import (
     probe_url,
     send,
 )
-from services.core.advice import AUTH_ADVICE, is_ip_address
+from services.core.labelstudio.access import AUTH_ADVICE, is_ip_address
 
 _SET_CREDENTIALS: Final = (
     "Set BASIC_AUTH_USER, BASIC_AUTH_PASS and FITLOOP_SECRET_PATH (the chart's auth.*), and make sure that no proxy adds a "

@@ -27,7 +27,7 @@ from services.cli.checks import (
 from services.core.domain import Serving
 from services.core.errors import FitloopError
 from services.core.http.faults import client_ssl_context, describe_fault_briefly
-from services.core.labelstudio.wire import CA_FILE
+from services.core.labelstudio.transport import CA_FILE
 from services.core.registry import Registry
 
 if TYPE_CHECKING:  # `fitloop local` works without the Kubernetes client

@@ -21,10 +21,9 @@ from services.cli.checks import (
     skipped,
     warn,
 )
-from services.core.advice import URL_ADVICE, backend_url_problem
 from services.core.errors import FitloopError, TokenRefused
-from services.core.labelstudio.tokens import jwt_claims
-from services.core.labelstudio.wire import client, response_error, unreachable_message
+from services.core.labelstudio.access import URL_ADVICE, backend_url_problem, jwt_claims
+from services.core.labelstudio.transport import client, response_error, unreachable_message
 
 _CREATE_ONE: Final = (
     "In Label Studio, create a personal access token (Account & Settings > Personal Access Token), and set "

@@ -22,8 +22,8 @@ from services.cli.checks import (
     warn,
 )
 from services.cli.checks.label_studio import label_studio_reaches_url, pod_command
-from services.core.advice import backend_url_problem
 from services.core.http.faults import describe_fault_briefly
+from services.core.labelstudio.access import backend_url_problem
 
 HEALTH_SECONDS: Final = 1.0
 SETUP_SECONDS: Final = 3.0

@@ -23,8 +23,8 @@ from services.cli.checks import (
     warn,
 )
 from services.cli.checks.label_studio import find_ours, label_studio_reaches_url, list_backends, pod_command
-from services.core.advice import AUTH_ADVICE, URL_ADVICE, backend_url_problem
 from services.core.errors import LabelStudioError
+from services.core.labelstudio.access import AUTH_ADVICE, URL_ADVICE, backend_url_problem
 
 REQUIRED_ACTIONS: Final = (
     "ANNOTATION_CREATED",

@@ -19,7 +19,7 @@ import structlog
 from services.core.domain import Project
 from services.core.errors import LabelStudioAnswerTooLarge, LabelStudioError
 from services.core.labels import label_config_hash
-from services.core.labelstudio.wire import Wire
+from services.core.labelstudio.transport import Transport
 from services.core.settings import LabelStudioSettings
 
 log = structlog.get_logger()
@@ -61,7 +61,7 @@ class LabelStudio:
     def __init__(self, settings: LabelStudioSettings) -> None:
         """Nobody is spoken to yet. Raises BadConfig where the authority's certificates cannot be read."""
         self.settings = settings
-        self._wire = Wire(settings)
+        self._wire = Transport(settings)
 
     def project(self, project_id: int) -> tuple[Project, Counts]:
         """The project as it is now, and how much is labelled in it. Raises Missing where there is none."""
@@ -99,14 +99,14 @@ class LabelStudio:
         stored = 0
         for start in range(0, len(predictions), _PREDICTIONS_PER_REQUEST):
             body = list(predictions[start : start + _PREDICTIONS_PER_REQUEST])
-            answer = self._wire.ask("POST", f"api/projects/{project_id}/import/predictions", json=body)
+            answer = self._wire.request("POST", f"api/projects/{project_id}/import/predictions", json=body)
             with self._parsing(f"what it stored in project {project_id}"):
                 stored += int(answer["created"])
         return stored
 
     def push_prediction(self, project_id: int, prediction: Mapping[str, Any]) -> None:
         """Store one prediction of any shape; not idempotent. Raises Rejected."""
-        self._wire.ask("POST", "api/predictions/", json={**prediction, "project": project_id})
+        self._wire.request("POST", "api/predictions/", json={**prediction, "project": project_id})
 
     def predicted_tasks(self, project_id: int, version: str) -> set[int]:
         """Ids of the unlabelled tasks that hold a prediction of that version already."""
@@ -133,11 +133,11 @@ class LabelStudio:
     def set_backend_title(self, project_id: int, backend: Backend, title: str, auth: dict[str, str]) -> None:
         """Rename the backend; its URL, project and Basic credentials must be said again with it."""
         body = {"title": title, "url": backend.url, "project": project_id, **auth}
-        self._wire.ask("PATCH", f"api/ml/{backend.id}", json=body)
+        self._wire.request("PATCH", f"api/ml/{backend.id}", json=body)
 
     def ask(self, method: str, path: str, **options: Any) -> Any:
         """Any other request, as `api/webhooks/`; the answer's JSON. Options are httpx's `params` and `json`."""
-        return self._wire.ask(method, path, **options)
+        return self._wire.request(method, path, **options)
 
     def _tasks(
         self, project_id: int, item: dict[str, Any], fields: str, include: str
@@ -181,7 +181,7 @@ class LabelStudio:
                 log.warning("page_of_tasks_too_large", project=said["project"], advice=advice)
 
     def _get(self, path: str, **params: object) -> Any:
-        return self._wire.ask("GET", path, params=params)
+        return self._wire.request("GET", path, params=params)
 
     @contextlib.contextmanager
     def _parsing(self, what: str) -> Iterator[None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.core.advice import backend_url_problem, missing_token_message
+from services.core.labelstudio.access import backend_url_problem, missing_token_message
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from services.core.errors import (
     LabelStudioUnreachable,
     TokenRefused,
 )
-from services.core.labelstudio import LabelStudio, wire
+from services.core.labelstudio import LabelStudio, transport
 from services.core.settings import LabelStudioSettings
 from tests.support.certificates import CertificateAuthority
 from tests.support.http_server import serve_http
@@ -254,7 +254,7 @@ class _LargeTasks(_Handler):
 
 @pytest.fixture
 def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "memory_limit", lambda: 1)
+    monkeypatch.setattr(transport, "memory_limit", lambda: 1)
 
 
 @pytest.mark.usefixtures("little_memory")
@@ -291,7 +291,7 @@ def test_no_answer_but_one_of_tasks_is_large(key: str) -> None:
 
 @pytest.mark.parametrize(("memory", "most"), [(64 << 20, 8), (512 << 20, 32), (1 << 40, 128)])
 def test_what_is_read_fits_the_memory(memory: int, most: int) -> None:
-    assert wire.max_response_bytes(memory) == most << 20
+    assert transport.max_response_bytes(memory) == most << 20
 
 
 def test_an_answer_that_is_nested_without_end_is_no_label_studios() -> None:

@@ -11,7 +11,7 @@ import httpx
 import jwt
 import pytest
 
-from services.core.labelstudio.tokens import RefreshRefused, TokenAuth, jwt_claims, token_problem
+from services.core.labelstudio.access import RefreshRefused, TokenAuth, jwt_claims, token_problem
 
 URL = "https://host/label-studio"
 PERSONAL = jwt.encode({"exp": 4_000_000_000, "token_type": "refresh"}, "k" * 32)

@@ -24,7 +24,7 @@ from services.core.errors import (
 )
 from services.core.http.faults import Fault, Server, client_ssl_context, describe_fault
 from services.core.http.limits import GZIP_ONLY, ResponseTooLarge, limit_response, memory_limit
-from services.core.labelstudio.tokens import RefreshRefused, TokenAuth, token_problem
+from services.core.labelstudio.access import RefreshRefused, TokenAuth, token_problem
 from services.core.redaction import safe_reason
 from services.core.settings import LabelStudioSettings
 from services.core.telemetry import metrics
@@ -39,7 +39,7 @@ _PROXY_SCHEMES: Final = ("basic", "digest", "negotiate", "ntlm")
 
 
 @dataclass(frozen=True)
-class Wire:
+class Transport:
     """One Label Studio, asked over kept connections from any thread."""
 
     settings: LabelStudioSettings
@@ -49,7 +49,7 @@ class Wire:
         if self.settings.ca_file:
             client_ssl_context(self.settings.ca_file, CA_FILE)
 
-    def ask(self, method: str, path: str, **options: Any) -> Any:
+    def request(self, method: str, path: str, **options: Any) -> Any:
         """The answer's JSON; every request is counted. Raises LabelStudioError. Options are httpx's `params` and `json`."""
         with metrics.observe_label_studio_request(path):
             response = self._send(method, path, options)
