@@ -92,8 +92,7 @@ def _client() -> httpx.Client:
 
 def connect(url: str, environment: Mapping[str, str]) -> AdapterClient:
     """The adapter at the address, with the credentials of the environment. Raises BadConfig that repeats no password."""
-    from services.core.settings.urls import http_url
-    from services.core.settings.values import trim
+    from services.core.settings.group import http_url, trim
 
     try:
         found = http_url(trim(url), login=True)
@@ -106,7 +105,7 @@ def connect(url: str, environment: Mapping[str, str]) -> AdapterClient:
 
 
 def _credential(name: str, environment: Mapping[str, str]) -> str:
-    from services.core.settings.values import Inside, trim, value_problem
+    from services.core.settings.group import Inside, trim, value_problem
 
     found = trim(environment.get(name, ""), Inside.EXACT)
     if problem := value_problem(found, Inside.EXACT):

@@ -50,7 +50,7 @@ def doctor(
 ) -> None:
     """Check everything that Fitloop needs. One line each: ok, warn, FAIL or skipped, and what to do."""
     from services.cli.checks import Verdict, run_checks
-    from services.core.settings.values import trim
+    from services.core.settings.group import trim
 
     if kubeconfig:
         os.environ["KUBECONFIG"] = str(kubeconfig)
@@ -142,7 +142,7 @@ def _locate(remote: tuple[str, str, str | None] | None) -> Context:
     from services.cli.checks import Context, Location, login_of
     from services.cli.client import Adapters
     from services.core.settings import Settings
-    from services.core.settings.values import trim
+    from services.core.settings.group import trim
 
     if remote is None and not _NAMESPACE_FILE.exists():
         settings = Settings.load()

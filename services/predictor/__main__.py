@@ -11,7 +11,7 @@ import sys
 
 from services.core.errors import FitloopError
 from services.core.settings import Settings
-from services.core.settings.models import available_cores
+from services.core.settings.training import available_cores
 
 _POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
 

@@ -20,7 +20,7 @@ from services.core.domain import RunState
 from services.core.errors import BadConfig, FitloopError, Preempted
 from services.core.runs import Runs
 from services.core.settings import Settings
-from services.core.settings.models import available_cores
+from services.core.settings.training import available_cores
 from services.trainer.process import parse_run_url
 
 _TRAINER = ("-P", "-m", "services.trainer")

@@ -13,7 +13,7 @@ from pydantic import SecretStr, ValidationError
 
 from services.core.errors import BadConfig, BadRequest
 from services.core.redaction import register_secrets
-from services.core.settings import foreign
+from services.core.settings import group as foreign
 from services.core.settings.adapter import (
     AuthSettings,
     LabelStudioSettings,
@@ -21,10 +21,9 @@ from services.core.settings.adapter import (
     TriggerSettings,
 )
 from services.core.settings.cluster import ClusterSettings, RolloutSettings, S3Settings
-from services.core.settings.group import Group, variables
-from services.core.settings.models import ServingSettings, TrainingSettings
+from services.core.settings.group import Group, trim, variables
 from services.core.settings.telemetry import LoggingSettings, MetricsSettings, TracingSettings
-from services.core.settings.values import trim
+from services.core.settings.training import ServingSettings, TrainingSettings
 
 __all__ = [
     "GROUPS",

@@ -10,9 +10,7 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
 from services.core.errors import BadConfig
-from services.core.settings.group import Group, named
-from services.core.settings.urls import http_url
-from services.core.settings.values import Inside
+from services.core.settings.group import Group, Inside, http_url, named
 
 EACH_N_UPDATES: Final = "start_training_each_n_updates"
 """Of one project, beside the parameters of its runs."""

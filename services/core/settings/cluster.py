@@ -7,9 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator
 
-from services.core.settings.group import Group, named
-from services.core.settings.urls import http_url
-from services.core.settings.values import Inside
+from services.core.settings.group import Group, Inside, http_url, named
 
 
 class S3Settings(Group):

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import re
+import unicodedata
+from collections.abc import Mapping, MutableMapping
+from enum import Enum
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AliasChoices, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -13,7 +20,176 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from services.core.settings.values import Inside, allowed_inside, is_checked, trim, value_problem
+_INVISIBLE: Final = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp", "Cs"})
+"""Unicode's categories of control and format characters, of blanks, of line ends, and of bytes that are no text."""
+
+_BLANKS: Final = frozenset({"Zs"})
+
+_BREAKS: Final = frozenset({"Cc", "Zl", "Zp", "Cs"})
+
+_QUOTES: Final = frozenset("\"'`")
+
+_NAMES: Final[Mapping[str, str]] = MappingProxyType(
+    {"\n": "a line break", "\r": "a line break", "\t": "a tab", " ": "a blank", "\0": "a NUL character"}
+)
+
+
+class Inside(Enum):
+    """What may stand inside a value."""
+
+    WORD = "no white space and nothing that is not seen"
+    TOKEN = "as WORD, and ASCII alone: it is sent in a header"  # noqa: S105  # no password
+    LINE = "one line"
+    LINES = "any white space, as in JSON"
+    EXACT = "one line, taken as it is: a blank at an end is refused, since it may be meant and is not sent"
+
+
+def trim(text: str, inside: Inside = Inside.WORD) -> str:
+    """The text without what is never meant at its ends."""
+    kept = _BLANKS if inside is Inside.EXACT else frozenset[str]()
+    start, end = 0, len(text)
+    while start < end and _is_invisible(text[start], kept):
+        start += 1
+    while start < end and _is_invisible(text[end - 1], kept):
+        end -= 1
+    found = text[start:end]
+    return found if found.strip() else ""
+
+
+def value_problem(text: str, inside: Inside) -> str:
+    """What is wrong inside a trimmed text, without repeating it; "" where nothing is."""
+    if inside is Inside.LINES:
+        return ""
+    if inside is Inside.EXACT and text and (text[0].isspace() or text[-1].isspace()):
+        return (
+            "it begins or ends with a blank, which Label Studio does not send: take it off, or choose another"
+        )
+    if inside in {Inside.WORD, Inside.TOKEN} and len(text) > 1 and text[0] == text[-1] and text[0] in _QUOTES:
+        return "it stands in quotation marks: leave them out"
+    never = _BREAKS if inside in {Inside.LINE, Inside.EXACT} else _INVISIBLE
+    bad = next((one for one in text if unicodedata.category(one) in never), "")
+    if not bad and inside is Inside.TOKEN:
+        bad = next((one for one in text if not one.isascii()), "")
+    return f"it holds {_character_name(bad)}: paste it again, without that" if bad else ""
+
+
+def allowed_inside(field: FieldInfo) -> Inside:
+    """What the field says of itself; else by its type."""
+    said = next((one for one in field.metadata if isinstance(one, Inside)), None)
+    if said is not None:
+        return said
+    if field.annotation is SecretStr:
+        return Inside.TOKEN
+    return Inside.LINE if _is_path(field) else Inside.WORD
+
+
+def is_checked(field: FieldInfo) -> bool:
+    """Whether any text is taken: a number or one of some words is judged by its type, in a better sentence."""
+    return field.annotation in {str, SecretStr, str | None} or _is_path(field)
+
+
+def _is_path(field: FieldInfo) -> bool:
+    return field.annotation in {Path, Path | None}
+
+
+def _is_invisible(one: str, kept: frozenset[str]) -> bool:
+    return unicodedata.category(one) in _INVISIBLE - kept
+
+
+def _character_name(one: str) -> str:
+    known = _NAMES.get(one)
+    return known or f"the character U+{ord(one):04X} ({unicodedata.name(one, 'without a name')})"
+
+
+_FOREIGN: Final = re.compile(
+    r"(?:https?|all|no)_proxy|SSL_CERT_(?:FILE|DIR)|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|KUBECONFIG"
+    r"|AWS_(?:WEB_IDENTITY_TOKEN_FILE|ROLE_ARN|ROLE_SESSION_NAME|CONTAINER_\w+|ENDPOINT_URL_STS)"
+    r"|HF_\w+|HUGGING_FACE_HUB_TOKEN|HUGGINGFACE_HUB_CACHE|TRANSFORMERS_CACHE|OTEL_\w+",
+    re.IGNORECASE,
+)
+"""Addresses, paths and tokens: a blank may stand inside some, and a line break in none."""
+
+_FOREIGN_TOKENS: Final = frozenset(
+    {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN"}
+)
+
+
+def trim_foreign_variables(environment: MutableMapping[str, str]) -> list[str]:
+    """Trim them in place; a sentence about each that cannot be used, by its name and without its value."""
+    problems = []
+    for name in [one for one in environment if _FOREIGN.fullmatch(one)]:
+        given = environment[name]
+        inside = Inside.TOKEN if name in _FOREIGN_TOKENS else Inside.LINE
+        text = trim(given, inside)
+        if problem := value_problem(text, inside):
+            problems.append(f"{name}: {problem}")
+        elif text != given:
+            environment[name] = text
+    return problems
+
+
+def foreign_secrets(environment: Mapping[str, str]) -> list[str]:
+    """Tokens among them, which no sentence may hold."""
+    return [environment[name] for name in sorted(_FOREIGN_TOKENS) if environment.get(name)]
+
+
+_MAX_LABEL_BYTES = 63
+"""Bytes between two dots of a host's name."""
+
+_BAD_SCHEME = "it must begin with http:// or https://"
+
+_HAS_LOGIN = "a user name and a password have no place in it"
+
+
+def http_url(value: str, *, path: bool = True, login: bool = False, instead: str = "") -> str:
+    """The address without "/" at its end. Raises ValueError, which does not repeat it: it may hold a password.
+
+    `path`: whether it may have one. `login`: whether `user:password@` may stand in it. `instead`: what counts in its place.
+    """
+    scheme, _, rest = value.partition("://")
+    if scheme.lower() not in {"http", "https"} or not rest:
+        raise ValueError(_BAD_SCHEME)
+    value = f"{scheme.lower()}://{rest}".rstrip("/")
+    parts, port = _split_url(value)
+    if "@" in parts.netloc and not login:
+        raise ValueError(f"{_HAS_LOGIN}: {instead}" if instead else _HAS_LOGIN)
+    if "?" in value or "#" in value:
+        raise ValueError("a query (?…) or a fragment (#…) has no place in it: leave it out")
+    if "\\" in value or "//" in parts.path:
+        raise ValueError("its path holds an empty part or a backslash: is it two addresses in one?")
+    if parts.path and not path:
+        raise ValueError("it must be a host alone, without a path")
+    _check_host(parts, port)
+    return value
+
+
+def _split_url(value: str) -> tuple[SplitResult, int | None]:
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError as error:
+        raise ValueError("its host or its port cannot be read: a port is a number from 1 to 65535") from error
+    if port == 0:
+        raise ValueError("its port is 0: a port is a number from 1 to 65535")
+    return parts, port
+
+
+def _check_host(parts: SplitResult, port: int | None) -> None:
+    """As the client reads it, which knows names in all scripts. Raises ValueError."""
+    import httpx  # noqa: PLC0415  # a tenth of a second, which only those pay who set an address
+
+    host = parts.hostname or ""
+    if not host or (":" not in host and ("%" in host or host.startswith(".") or ".." in host)):
+        raise ValueError("it names no host")
+    if parts.netloc.endswith(":"):
+        raise ValueError("a port must follow the ':' after its host")
+    try:
+        found = httpx.URL(parts.geturl())
+        labels = found.raw_host.rstrip(b".").split(b".") if found.host else []
+    except (httpx.InvalidURL, ValueError):
+        raise ValueError("its host is not a name that can be looked up") from None
+    if found.port not in {port, None} or not labels or max(map(len, labels)) > _MAX_LABEL_BYTES:
+        raise ValueError("its host is not a name that can be looked up")
 
 
 class Group(BaseSettings):

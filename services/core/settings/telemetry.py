@@ -6,8 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from services.core.settings.group import Group, named
-from services.core.settings.urls import http_url
+from services.core.settings.group import Group, http_url, named
 
 
 class LoggingSettings(Group):

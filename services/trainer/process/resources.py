@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from services.core.errors import BadConfig, StoreError
-from services.core.settings.models import available_cores
+from services.core.settings.training import available_cores
 
 _STATM = Path("/proc/self/statm")
 

@@ -11,8 +11,7 @@ from pydantic import SecretStr
 
 from services.core.errors import BadConfig
 from services.core.settings import GROUPS, Settings, conflicting_variables, variables
-from services.core.settings.group import Group
-from services.core.settings.values import Inside, allowed_inside, is_checked
+from services.core.settings.group import Group, Inside, allowed_inside, is_checked
 
 AROUND = ["\n", "\r\n", "\t", "\0", "\ufeff", "\u200b", "\u2060", "\u2028"]
 BLANKS = [" ", "\u00a0", "\u3000", "  \n"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.core.settings.urls import http_url
+from services.core.settings.group import http_url
 
 
 @pytest.mark.parametrize(

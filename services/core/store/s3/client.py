@@ -25,7 +25,7 @@ from services.core.errors import BadConfig, StoreRefused, StoreUnreachable
 from services.core.http.faults import client_ssl_context
 from services.core.redaction import safe_reason
 from services.core.settings.cluster import S3Settings
-from services.core.settings.values import Inside, trim, value_problem
+from services.core.settings.group import Inside, trim, value_problem
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse

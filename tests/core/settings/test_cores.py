@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.core.settings.models import available_cores, cpu_quota
+from services.core.settings.training import available_cores, cpu_quota
 
 
 def write(folder: Path, **files: str) -> Path:

@@ -12,8 +12,7 @@ from pydantic_settings import NoDecode
 
 from services.core.domain import Method, Parameters
 from services.core.errors import BadRequest
-from services.core.settings.group import Group, named
-from services.core.settings.values import Inside
+from services.core.settings.group import Group, Inside, named
 
 
 def available_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
