@@ -8,24 +8,14 @@ from __future__ import annotations
 
 from services.core.domain.projects import (
     Action,
+    Attempt,
     Command,
     LabelSpace,
-    Project,
-)
-from services.core.domain.reports import (
-    ChangedPrediction,
-    ChangedPredictions,
-    LabelMetrics,
-    Report,
-    Uncounted,
-    WrongPrediction,
-)
-from services.core.domain.runs import (
-    Attempt,
     Launch,
     Method,
     Parameters,
     Pending,
+    Project,
     Published,
     RunRequest,
     RunState,
@@ -34,15 +24,21 @@ from services.core.domain.runs import (
 )
 from services.core.domain.versions import (
     Artefact,
+    ChangedPrediction,
+    ChangedPredictions,
     Estimate,
     FileEntry,
     GateDecision,
+    LabelMetrics,
     Lineage,
     Manifest,
     OutOfSample,
+    Report,
     Served,
     Serving,
     Truncation,
+    Uncounted,
+    WrongPrediction,
 )
 
 __all__ = [

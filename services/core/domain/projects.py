@@ -1,4 +1,4 @@
-"""A connected project, the question that it asks, and what a person may ask of it."""
+"""A run: what it was told, what it read, and where it stands. A request, a snapshot, a status and a launch are files."""
 
 from __future__ import annotations
 
@@ -7,6 +7,164 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from services.core.documents import FORMAT
+
+
+class Method(StrEnum):
+    """How a model is made."""
+
+    AUTO = "auto"
+    LINEAR_PROBE = "linear-probe"
+    LP_FT = "lp-ft"
+    FINETUNE = "finetune"
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """What a run may be told; None means: by rule from the data's size."""
+
+    method: Method = Method.AUTO
+    base_model: str = "bert-base-multilingual-cased"
+    model_name: str | None = None
+    """Stem of version names and the backend's title; None: the project's slug."""
+    learning_rate: float | None = None
+    num_train_epochs: float | None = None
+    weight_decay: float | None = None
+    budget_seconds: float = 60.0
+    max_length: int = 256
+    """Tokens of a text that are read; the rest is cut off."""
+    seed: int = 0
+    control: str | None = None
+    """The control of the label config whose answers are learnt, or several with commas, of which the first usable one is; in
+    a request the one that was taken. None: by the order of the label config."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """runs/<run>/request.json: written by the leader before anything is launched."""
+
+    run: str
+    project_key: str
+    project_id: int
+    cause: str
+    parameters: Parameters
+    created_at: float
+    commands: tuple[str, ...] = ()
+    """Ids of the inbox commands that this run answers, so that a crash cannot answer one twice."""
+    asked: dict[str, str] = field(default_factory=dict)
+    """Parameters that a person gave with those commands; empty for a run that came of itself or by the button."""
+    fingerprint: str = ""
+    """Of the labels, label config and parameters at launch: a run that failed is not repeated on the same ones."""
+    term: int = 0
+    """Of the leader that asked for it; 0 where an earlier release wrote it."""
+    traceparent: str = ""
+    """The trace in which it was asked for; "" where there are none."""
+    asked_by: tuple[str, ...] = ()
+    """Who gave those commands, each once; empty for a run that came of itself, or of an earlier release."""
+    format: int = FORMAT
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """runs/<run>/snapshot.json: the labels that the run read; the trigger counts from here."""
+
+    tasks: dict[str, str]
+    """Task id to the signature of its annotations (`core.labels.signature`)."""
+    label_config_hash: str
+    labels: tuple[str, ...]
+    taken_at: float
+    from_name: str = ""
+    """The control whose answers it read; "" where an earlier release wrote it."""
+    format: int = FORMAT
+
+
+class RunState(StrEnum):
+    """Where a run stands; the last three are final."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    PREEMPTED = "preempted"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Pending(StrEnum):
+    """What a run waits for, as one of a few words."""
+
+    NO_GPU = "no_gpu"
+    NO_NODE = "no_node"
+    SUSPENDED = "suspended"
+    QUOTA = "quota"
+    IMAGE = "image"
+    TURN = "turn"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A version that a run has published, and what the gate said of it."""
+
+    version: str
+    promote: bool
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunStatus:
+    """runs/<run>/status.json: written by the run alone, at least every 2 s."""
+
+    run: str
+    state: RunState
+    stage: str = ""
+    step: int = 0
+    steps: int = 0
+    loss: float | None = None
+    texts_per_second: float | None = None
+    seconds_left: float | None = None
+    message: str = ""
+    """The one sentence for people: what happened, and what to do."""
+    published: tuple[Published, ...] = ()
+    exit_code: int | None = None
+    attempt: int = 1
+    updated_at: float = 0.0
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Seconds spent in each stage so far."""
+    resident_bytes: int | None = None
+    """Memory of the run's process; it and the three that follow are None where the machine does not say."""
+    gpu_memory_bytes: int | None = None
+    """Taken of the GPU, by whatever process."""
+    gpu_memory_limit_bytes: int | None = None
+    """What the GPU, or the slice of one that the run has, holds at most."""
+    gpu_utilization: float | None = None
+    """Share of the last moments in which the GPU computed, 0 to 1."""
+    format: int = FORMAT
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One process that worked on a run."""
+
+    number: int
+    started_at: float
+    ended_at: float | None = None
+    exit_code: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """runs/<run>/launch.json: written by the leader alone."""
+
+    run: str
+    attempts: tuple[Attempt, ...] = ()
+    outcome: RunState | None = None
+    """DONE, FAILED or CANCELLED once nothing more will be tried."""
+    waiting: str = ""
+    """Why no process works on it yet, for people: "no node has a free nvidia.com/gpu"."""
+    pending: str = ""
+    """The same as one of a few words, for metrics: see Pending; "" while a process works on it."""
+    reason: str = ""
+    """What is known of a failure beside what the run said of it itself, for people."""
+    format: int = FORMAT
 
 
 @dataclass(frozen=True, slots=True)

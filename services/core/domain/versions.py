@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from services.core.documents import FORMAT
-from services.core.domain.runs import Method, Parameters
+from services.core.domain.projects import Method, Parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,4 +158,82 @@ class Serving:
     term: int = 0
     generation: int = 0
     projects: dict[str, Served] = field(default_factory=dict)
+    format: int = FORMAT
+
+
+@dataclass(frozen=True, slots=True)
+class Uncounted:
+    """Annotations or tasks that do not count, all for one reason."""
+
+    reason: str
+    """See `core.uncounted`."""
+    count: int
+    examples: tuple[str, ...] = ()
+    """A few of the labels or controls that were found instead, the commonest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelMetrics:
+    """How a version does on the texts of one label; None where nothing can be said."""
+
+    label: str
+    examples: int = 0
+    """Texts that have this label."""
+    judged: int = 0
+    precision: float | None = None
+    recall: float | None = None
+    f1: float | None = None
+    note: str = ""
+    """`too few to judge`, or ""."""
+
+
+@dataclass(frozen=True, slots=True)
+class WrongPrediction:
+    """A judged text that was answered wrongly."""
+
+    task_id: int
+    true: str
+    predicted: str
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedPrediction:
+    """A text on which a version and the one before it differ, one of them being right."""
+
+    task_id: int
+    true: str
+    before: str | None = None
+    """None: the label was new, so the version before could not know it."""
+    now: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedPredictions:
+    """What became better and worse; of each as many as are named, which may be fewer than the gate counted."""
+
+    compared_with: str
+    texts: int
+    """Compared."""
+    fixed: tuple[ChangedPrediction, ...] = ()
+    broken: tuple[ChangedPrediction, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """versions/<version>/report.json."""
+
+    labels: tuple[str, ...] = ()
+    confusion: tuple[tuple[int, ...], ...] = ()
+    """True labels are rows, predicted ones columns, in the order of `labels`."""
+    per_label: tuple[LabelMetrics, ...] = ()
+    wrong: tuple[WrongPrediction, ...] = ()
+    """The surest first."""
+    dropped: dict[str, int] = field(default_factory=dict)
+    not_counted: tuple[Uncounted, ...] = ()
+    """The same with examples; a report of an earlier release has `dropped` alone."""
+    third_opinion: tuple[int, ...] = ()
+    """Tasks on which annotators disagree."""
+    changed: ChangedPredictions | None = None
+    """None: there was nothing to compare with, or an earlier release wrote it."""
     format: int = FORMAT
