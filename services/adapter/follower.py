@@ -21,9 +21,8 @@ from services.core import documents
 from services.core.domain import LabelSpace, Project, Served
 from services.core.errors import NotFound, StoreError
 from services.core.inbox import ChangeNotice, Inbox
-from services.core.registry import Registry
+from services.core.registry import Registry, ServingTable
 from services.core.store import ObjectStore
-from services.core.table import ServingTable
 
 log = structlog.get_logger()
 SECONDS: Final = 0.5

@@ -12,7 +12,7 @@ from typing import ClassVar
 from services.adapter.ports import Leadership
 from services.core.errors import StoreError
 from services.core.store import ObjectStore
-from services.core.store.reading import ReadsThrough
+from services.core.store.wrapped import ReadsThrough
 
 
 class NotLeading(StoreError):

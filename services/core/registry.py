@@ -21,11 +21,16 @@ from services.core import documents
 from services.core.domain import FileEntry, Manifest, OutOfSample, Project, Report, Serving
 from services.core.errors import CorruptVersion, NotFound, ObjectTooLarge, StoreError, UnknownFormat
 from services.core.store import ObjectStore
+from services.core.telemetry import metrics
 
 log = structlog.get_logger()
+
 _Document = TypeVar("_Document")
+
 _SERVING = "serving.json"
+
 _GENERATION = re.compile(r"^serving/(\d+)-")
+
 _VERSION_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
 
 
@@ -243,3 +248,30 @@ def _is_intact(path: Path, entry: FileEntry) -> bool:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+SERVING_KEY = "serving.json"
+
+
+@dataclass(slots=True)
+class ServingTable:
+    """What is served, as last read. One thread may call `read`."""
+
+    store: ObjectStore
+    last: Serving = Serving()  # noqa: RUF009  # frozen
+    _mark: str = ""
+
+    def read(self) -> Serving:
+        """The newest table that was seen. Raises StoreError; `last` stays what it was."""
+        try:
+            found = self.store.read_changed(SERVING_KEY, self._mark)
+        except NotFound:
+            return self.last
+        if found is not None:
+            data, mark = found
+            table = documents.load(Serving, data, SERVING_KEY)
+            self._mark = mark
+            if (table.term, table.generation) >= (self.last.term, self.last.generation):
+                self.last = table
+                metrics.set_generation(table.generation)
+        return self.last

@@ -26,7 +26,7 @@ from services.core.errors import (
     Overloaded,
     UnknownFormat,
 )
-from services.core.table import ServingTable
+from services.core.registry import ServingTable
 from services.core.telemetry.correlation import log_ids
 from services.core.telemetry.tracebacks import safe_traceback
 from services.engine.held import Name

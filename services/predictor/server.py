@@ -15,10 +15,9 @@ import structlog
 from services.core.errors import BadConfig
 from services.core.http.asgi import RequireToken
 from services.core.http.connections import Bounds, bounded_protocol, public_bounds, raise_file_limit
-from services.core.registry import Registry
+from services.core.registry import Registry, ServingTable
 from services.core.settings import ClusterSettings, Settings
 from services.core.store import ObjectStore, open_store, unavailable_reason
-from services.core.table import ServingTable
 from services.core.telemetry import tracing
 from services.core.telemetry.logs import configure, log_uncaught, use_root_handler
 from services.core.telemetry.metrics import Component, set_build_info

@@ -15,10 +15,9 @@ from services.adapter.ports import Inference
 from services.cluster.inference import RemoteInference
 from services.core.domain import Artefact, Served
 from services.core.errors import FitloopError, Overloaded
-from services.core.registry import Registry
+from services.core.registry import Registry, ServingTable
 from services.core.settings import ClusterSettings, ServingSettings
 from services.core.store.files import FileStore
-from services.core.table import ServingTable
 from services.engine.inference import LocalInference
 from services.predictor.keeper import Keeper
 from services.predictor.routes import Routes

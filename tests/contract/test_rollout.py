@@ -16,10 +16,9 @@ from services.cluster.fleet import GENERATION, Fleet
 from services.cluster.rollout import ClusterRollout
 from services.core.domain import Artefact, Served
 from services.core.errors import CorruptVersion, EngineError, NotFound
-from services.core.registry import Registry
+from services.core.registry import Registry, ServingTable
 from services.core.settings import RolloutSettings, ServingSettings
 from services.core.store.files import FileStore
-from services.core.table import ServingTable
 from services.embedded.rollout import LocalRollout
 from services.engine.inference import LocalInference
 from services.predictor.keeper import Keeper

@@ -20,8 +20,8 @@ from services.core.inbox import Inbox
 from services.core.registry import Registry
 from services.core.runs import Runs
 from services.core.store import ObjectStore, check_store, open_store
-from services.core.store.counting import unwrap
 from services.core.store.files import FileStore
+from services.core.store.wrapped import unwrap
 from tests.support.buckets import build_s3_store, needs_s3, temporary_bucket
 from tests.support.manifests import build_manifest
 

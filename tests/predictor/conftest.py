@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from services.core.domain import Artefact
-from services.core.registry import Registry
+from services.core.registry import Registry, ServingTable
 from services.core.settings import ServingSettings
 from services.core.store.files import FileStore
-from services.core.table import ServingTable
 from services.engine.inference import LocalInference
 from services.predictor.crashes import Crashes
 from services.predictor.keeper import Keeper

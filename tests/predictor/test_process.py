@@ -17,9 +17,8 @@ import httpx
 import pytest
 
 from services.core.domain import Served
-from services.core.registry import Registry
+from services.core.registry import Registry, ServingTable
 from services.core.settings import ServingSettings
-from services.core.table import ServingTable
 from services.engine.inference import LocalInference
 from services.predictor.keeper import Keeper
 from services.predictor.management import Management

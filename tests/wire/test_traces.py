@@ -21,11 +21,10 @@ from services.adapter.app import create_app
 from services.adapter.board import Board, ProjectView
 from services.cluster.inference import RemoteInference
 from services.core.domain import Project, Served
-from services.core.registry import Registry
+from services.core.registry import Registry, ServingTable
 from services.core.runs import Runs
 from services.core.settings import AuthSettings, ClusterSettings, ServingSettings, Settings
 from services.core.store.files import FileStore
-from services.core.table import ServingTable
 from services.engine.inference import LocalInference
 from services.predictor.keeper import Keeper
 from services.predictor.routes import Routes

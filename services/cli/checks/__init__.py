@@ -25,7 +25,7 @@ from services.core.labelstudio import LabelStudio
 from services.core.labelstudio.access import is_ip_address
 from services.core.settings import Settings
 from services.core.store import ObjectStore, open_store
-from services.core.store.counting import unwrap
+from services.core.store.wrapped import unwrap
 
 if TYPE_CHECKING:  # `fitloop local` works without the Kubernetes client
     from services.cluster.inspect import Inspector

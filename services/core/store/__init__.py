@@ -83,7 +83,7 @@ def open_store(url: str, s3: S3Settings | None = None, storage: StorageSettings 
 
     Its requests are counted. Nothing is read yet: `check_store` says whether it can be. Raises BadConfig for any other URL, and for wrong settings.
     """
-    from services.core.store.counting import CountingStore
+    from services.core.store.wrapped import CountingStore
 
     parts = urlsplit(url)
     if parts.scheme == "file" and parts.path.startswith("/"):

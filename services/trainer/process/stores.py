@@ -16,7 +16,7 @@ import structlog
 
 from services.core.errors import StoreError
 from services.core.store import Entry, ObjectStore
-from services.core.store.reading import ReadsThrough
+from services.core.store.wrapped import ReadsThrough
 from services.trainer.process.lifecycle import Stop
 
 RETRY_SECONDS = 600.0

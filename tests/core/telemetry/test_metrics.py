@@ -7,8 +7,7 @@ from prometheus_client import REGISTRY
 
 from services import __version__
 from services.core.errors import LabelStudioError, LabelStudioNotFound, LabelStudioUnreachable, TokenRefused
-from services.core.registry import Registry
-from services.core.table import ServingTable
+from services.core.registry import Registry, ServingTable
 from services.core.telemetry import metrics
 from services.core.telemetry.metrics import Component, observe_label_studio_request
 from tests.support.app import metric_value

@@ -9,8 +9,8 @@ import pytest
 
 from services.core.errors import NotFound, StoreError, StoreRefused, StoreUnreachable
 from services.core.store import ObjectStore
-from services.core.store.counting import CountingStore, unwrap
 from services.core.store.files import FileStore
+from services.core.store.wrapped import CountingStore, unwrap
 from tests.support.app import metric_value
 
 
@@ -110,7 +110,7 @@ def test_the_time_of_whoever_goes_through_a_listing_is_not_the_stores(
     for key in "abc":
         store.write(key, b"x")
     before, now = metric_value("fitloop_store_request_seconds_sum", operation="list"), [0.0]
-    monkeypatch.setattr("services.core.store.counting.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("services.core.store.wrapped.time.perf_counter", lambda: now[0])
     for _ in store.entries():
         now[0] += 1000.0
     assert metric_value("fitloop_store_request_seconds_sum", operation="list") - before < 500
