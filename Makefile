@@ -43,7 +43,7 @@ test: lint $(if $(FAST),,.ls-venv/.stamp)  ## all checks: lint, generated docs, 
 	@$(BIN)/python -m services.cli.metrics_reference --check docs/metrics.md
 	@echo "== tests$(if $(FAST), (without Label Studio))"
 	@$(if $(FAST),,FITLOOP_LABEL_STUDIO="$(CURDIR)/$(LABEL_STUDIO)") $(BIN)/python -m pytest \
-		-m "not wide$(if $(FAST), and not labelstudio)" -n $(PROCESSES) --dist loadgroup --no-loadscope-reorder \
+		-m "not wide$(if $(FAST), and not labelstudio)" -n $(PROCESSES) --dist loadfile \
 		--cov --cov-report=term
 
 test-cluster: .venv/.stamp .ls-venv/.stamp  ## every profile and fault on the cluster of KUBECONFIG (about 40 minutes)

@@ -1,12 +1,14 @@
 """Shared by all tests: property tests without a deadline, no secrets left behind, and which tests share a process.
 
-`make test` runs three processes. Tests that share a server stay together and start first, because they take longest and
-mostly wait; all others are spread one by one.
+`make test` runs three processes. Tests that share a server run in one of them, and start first, because they take longest
+and mostly wait.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -23,21 +25,42 @@ def _no_secrets() -> Iterator[None]:
     register_secrets(())
 
 
-SHARED = ("labelstudio", "cluster")
-"""Marks of tests that share a server: those of one mark run in one process, in order."""
+SHARED = (
+    ("label studio", re.compile(r"tests/e2e/test_(?!page)")),
+    (
+        "cluster",
+        re.compile(
+            r"tests/images/test_images|/test_on_a_cluster|/test_admission|contract/test_(launcher|lead)"
+        ),
+    ),
+)
+"""Files whose tests share a server."""
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Group the tests that share a server, and put them first where several processes run."""
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse a test that needs a server outside of the files that share it."""
     for item in items:
-        group = next((mark for mark in SHARED if item.get_closest_marker(mark)), None)
-        if group and not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(group))
-    if config.getoption("dist", "no") == "loadgroup":
-        items.sort(key=_start_order)
+        if any(item.get_closest_marker(mark) for mark in ("labelstudio", "cluster")):
+            assert _group(item.nodeid) != _file(item.nodeid), f"{item.nodeid} belongs to SHARED in {__file__}"
 
 
-def _start_order(item: pytest.Item) -> int:
-    group = item.get_closest_marker("xdist_group")
-    return SHARED.index(group.args[0]) if group and group.args[0] in SHARED else len(SHARED)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """Keep each file in one process, and all files that share a server; the largest groups start first.
+
+    `--dist loadgroup` would do the same by marks, but with pytest 9.2 xdist 3.8 loses them.
+    """
+    from xdist.scheduler import LoadFileScheduling
+
+    scheduler = LoadFileScheduling(config, log)
+    scheduler._split_scope = _group
+    return scheduler
+
+
+def _group(nodeid: str) -> str:
+    file = _file(nodeid)
+    return next((group for group, files in SHARED if files.search(file)), file)
+
+
+def _file(nodeid: str) -> str:
+    return nodeid.partition("::")[0]

@@ -25,7 +25,6 @@ from tests.support.waiting import eventually
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, HttpCredentials, Page, ViewportSize
 
-pytestmark = pytest.mark.xdist_group("browser")
 PHONE: ViewportSize = {"width": 390, "height": 844}
 DESKTOP: ViewportSize = {"width": 1280, "height": 900}
 SECURED = Settings(

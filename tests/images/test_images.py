@@ -21,7 +21,7 @@ from tests.images.processes import OF
 IMPORTS = (Path(__file__).parent / "imports.py").read_text(encoding="utf-8")
 LABELS = ("title", "description", "source", "version", "licenses", "revision")
 TOOLS = "pip pip3 pip3.11 setuptools gcc cc g++ make git curl wget"
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cluster")]
+pytestmark = pytest.mark.slow
 
 
 @dataclass(frozen=True, slots=True)
