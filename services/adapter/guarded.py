@@ -6,23 +6,26 @@ Reading is everybody's.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import ClassVar
+from collections.abc import Callable
+from typing import ClassVar, TypeVar
 
 from services.adapter.ports import Leadership
 from services.core.errors import StoreError
 from services.core.store import ObjectStore
-from services.core.store.wrapped import ReadsThrough
+from services.core.store.wrapped import CHANGES, WrappedStore
+from services.core.telemetry.metrics import StoreOperation
+
+T = TypeVar("T")
 
 
 class NotLeading(StoreError):
     """This process does not lead, or not for long enough; nothing was written."""
 
-    passing: ClassVar[bool] = True
+    transient: ClassVar[bool] = True
 
 
-class GuardedStore(ReadsThrough):
-    """An ObjectStore over another one."""
+class GuardedStore(WrappedStore):
+    """An ObjectStore over another one, whose changes raise NotLeading unless the lead outlives them."""
 
     def __init__(self, store: ObjectStore, leadership: Leadership, write_seconds: float) -> None:
         """`write_seconds`: the longest that one change may take."""
@@ -30,21 +33,7 @@ class GuardedStore(ReadsThrough):
         self.leadership = leadership
         self.write_seconds = write_seconds
 
-    def write(self, key: str, data: bytes) -> None:
-        """Put the object in one step. Raises NotLeading."""
-        self._check()
-        self.store.write(key, data)
-
-    def upload(self, source: Path, key: str) -> None:
-        """Put a local file in one step. Raises NotLeading."""
-        self._check()
-        self.store.upload(source, key)
-
-    def delete(self, key: str) -> None:
-        """Remove the object. Raises NotLeading."""
-        self._check()
-        self.store.delete(key)
-
-    def _check(self) -> None:
-        if not self.leadership.leads(self.write_seconds):
+    def around(self, operation: StoreOperation, call: Callable[[], T]) -> T:
+        if operation in CHANGES and not self.leadership.leads(self.write_seconds):
             raise NotLeading("Another adapter leads, or will in a moment: this one writes nothing.")
+        return call()

@@ -230,5 +230,5 @@ class Models:
 
 
 def _remembered(error: FitloopError) -> float:
-    passing = isinstance(error, StoreError) and error.transient
-    return TROUBLE_SECONDS if passing else REFUSED_SECONDS
+    transient = isinstance(error, StoreError) and error.transient
+    return TROUBLE_SECONDS if transient else REFUSED_SECONDS

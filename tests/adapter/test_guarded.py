@@ -27,7 +27,7 @@ def test_all_is_passed_on_while_the_lead_outlives_a_write_and_reading_always(tmp
     for change in changes:
         with pytest.raises(NotLeading) as raised:
             change()
-        assert raised.value.passing
+        assert raised.value.transient
     assert store.url == below.url
     assert store.read("a/one") == b"1"
     found = store.read_changed("a/two")

@@ -30,7 +30,7 @@ class Entry:
 
 
 class ObjectStore(Protocol):
-    """Bytes by key. Every method may raise StoreError, whose `passing` says whether waiting may help."""
+    """Bytes by key. Every method may raise StoreError, whose `transient` says whether waiting may help."""
 
     @property
     def url(self) -> str:
