@@ -166,7 +166,7 @@ def _adapter(
     from services.adapter.follower import Follower
     from services.adapter.member import Member
     from services.adapter.metrics import names
-    from services.adapter.supervision.supervisor import Supervisor
+    from services.adapter.supervision.supervisor import Controller
     from services.adapter.timed import TimedInference
     from services.core.labelstudio import LabelStudio
     from services.core.registry import Registry
@@ -179,9 +179,9 @@ def _adapter(
     board, desk = Board(), FrontDesk(store, bell.set)
     label_studio = LabelStudio(settings.label_studio)
 
-    def supervise() -> Supervisor:
+    def supervise() -> Controller:
         desk.again()
-        return Supervisor(
+        return Controller(
             settings,
             guarded,
             label_studio,
@@ -191,7 +191,7 @@ def _adapter(
             board,
             desk.collect,
             alone=alone,
-            leads=leadership.leads,
+            is_leading=leadership.leads,
         )
 
     follower = Follower(store, board, desk.collect, settings.trigger.control_of)

@@ -18,7 +18,7 @@ from services.adapter.follower import Follower
 from services.adapter.guarded import NotLeading
 from services.adapter.ports import Leadership
 from services.adapter.slips import slip
-from services.adapter.supervision.supervisor import Supervisor
+from services.adapter.supervision.supervisor import Controller
 from services.core.errors import StoreError
 
 log = structlog.get_logger()
@@ -37,7 +37,7 @@ class Member:
     def __init__(
         self,
         leadership: Leadership,
-        supervise: Callable[[], Supervisor],
+        supervise: Callable[[], Controller],
         follower: Follower,
         bell: threading.Event,
         clock: Callable[[], float] = time.time,
@@ -49,7 +49,7 @@ class Member:
         `write_seconds`: the longest that one change of the store may take. Nothing runs yet.
         """
         self.leadership = leadership
-        self.supervisor: Supervisor | None = None
+        self.supervisor: Controller | None = None
         """The supervisor of this term, while this process leads."""
         self._supervise = supervise
         self._follower = follower

@@ -15,7 +15,7 @@ from services.adapter.desk import FrontDesk
 from services.adapter.follower import Follower
 from services.adapter.member import Member
 from services.adapter.ports import Standing
-from services.adapter.supervision.supervisor import Supervisor
+from services.adapter.supervision.supervisor import Controller
 from services.core import documents
 from services.core.domain import (
     Action,
@@ -197,9 +197,9 @@ class ControllerWorld:
         """The tests' time."""
         return self.now
 
-    def supervise(self, **options: Any) -> Supervisor:
+    def supervise(self, **options: Any) -> Controller:
         """The supervisor of a new term."""
-        return Supervisor(
+        return Controller(
             self.settings,
             self.leader_store,
             self.label_studio,  # type: ignore[arg-type]  # it answers all that the supervisor asks

@@ -10,7 +10,7 @@ from services.adapter.desk import FrontDesk
 from services.adapter.follower import Follower
 from services.adapter.guarded import GuardedStore
 from services.adapter.member import Member
-from services.adapter.supervision.supervisor import Supervisor
+from services.adapter.supervision.supervisor import Controller
 from services.core.errors import StoreError
 from services.core.settings import Settings
 from tests.support.controller import ControllerWorld, FakeLauncher, FakeLeadership
@@ -78,9 +78,9 @@ class SimulatedReplica:
         """The version that its /setup says now."""
         return self.view.served.effective_version(self.world.now)
 
-    def _supervise(self) -> Supervisor:
+    def _supervise(self) -> Controller:
         world = self.world
-        made = Supervisor(
+        made = Controller(
             world.settings,
             self.guarded,
             world.label_studio,  # type: ignore[arg-type]  # it answers all that the supervisor asks

@@ -37,14 +37,14 @@ from services.core.store import ObjectStore
 log = structlog.get_logger()
 _ACTIVE_SECONDS: Final = 0.5
 """Between looks at a run that goes on."""
-_MOVING_SECONDS: Final = 0.25
+_ROLLOUT_SECONDS: Final = 0.25
 """Between looks at a version that is on its way: annotators wait for it."""
 _IDLE_SECONDS: Final = 5.0
 _INBOX_SECONDS: Final = 1.0
 """Between looks at what other adapters have left."""
 
 
-class Supervisor:
+class Controller:
     """Looks after every project that Label Studio has told of, for one term."""
 
     def __init__(
@@ -60,7 +60,7 @@ class Supervisor:
         clock: Callable[[], float] = time.time,
         *,
         alone: bool = True,
-        leads: Callable[[], bool] = lambda: True,
+        is_leading: Callable[[], bool] = lambda: True,
     ) -> None:
         """Nothing is read and no thread runs yet. `store` refuses changes where this process does not lead.
 
@@ -68,27 +68,27 @@ class Supervisor:
         `leads`: whether this process leads at this moment, for what no store guards.
         """
         registry, most = Registry(store), settings.serving.refresh_max_tasks
-        self.ledger = Ledger(registry)
+        self.serving_table = Ledger(registry)
         self.refresher = Refresher(label_studio, inference, settings.auth, most, self._is_current, clock)
-        self._tools = Tools(
+        self._context = Tools(
             settings=settings,
             registry=registry,
             runs=Runs(store),
             inbox=Inbox(store),
             source=label_studio,
             launcher=launcher,
-            promotions=Promotions(self.ledger, rollout, clock),
+            promotions=Promotions(self.serving_table, rollout, clock),
             refresher=self.refresher,
             retention=Retention(registry, settings.storage),
             turns=Turns(settings.trigger.max_active_runs),
             board=board,
         )
-        self.roster = Roster(self._tools)
+        self.projects = Roster(self._context)
         self._collect = collect
         self._clock = clock
-        self._leads = leads
-        self._bulletin = None if alone else Bulletin(store, board)
-        self._begun = False
+        self._is_leading = is_leading
+        self._publisher = None if alone else Bulletin(store, board)
+        self._loaded = False
 
     def start(self) -> None:
         """The refresher begins; all else happens in ticks."""
@@ -97,59 +97,59 @@ class Supervisor:
     def resign(self, *, wait: bool) -> None:
         """Do nothing more; `wait`: until the refresher's thread has ended. The board stays as it is."""
         self.refresher.stop(wait=wait)
-        self._tools.board.led_here = False
+        self._context.board.led_here = False
 
     def tick(self, now: float) -> float:
         """Do all that is due; the seconds until the next tick is. Raises StoreError, NotLeading."""
-        if not self._begun:
-            self._read(now)
-        self.ledger.mend(now)
-        self.roster.hear(self._hints(), now)
-        commands = self._commands()
+        if not self._loaded:
+            self._load(now)
+        self.serving_table.mend(now)
+        self.projects.hear(self._collect_notices(), now)
+        commands = self._waiting_commands()
         began = self._clock()
-        self.roster.open(commands, now)
-        for steward in list(self.roster.stewards.values()):
+        self.projects.open(commands, now)
+        for steward in list(self.projects.stewards.values()):
             late = max(0.0, self._clock() - began)  # Label Studio may have let the projects before it wait
-            self.roster.step(steward, commands.get(steward.project.id, []), now + late)
-            self._put_up()
-        self._tools.promotions.targets.tend(now)
-        self._put_up()
-        return self._until_next(now)
+            self.projects.step(steward, commands.get(steward.project.id, []), now + late)
+            self._publish_board()
+        self._context.promotions.targets.tend(now)
+        self._publish_board()
+        return self._seconds_until_due(now)
 
-    def _read(self, now: float) -> None:
+    def _load(self, now: float) -> None:
         """The state that outlived the last leader. A project that cannot be read is shown so, and tried again."""
-        self.ledger.table()  # raises: without the table, nothing may be said of any project
+        self.serving_table.table()  # raises: without the table, nothing may be said of any project
         newest: dict[int, Project] = {}
-        for project in self._tools.registry.projects():
+        for project in self._context.registry.projects():
             known = newest.get(project.id)
             if known is None or known.created_at < project.created_at:
                 newest[project.id] = project
         for project in newest.values():
-            self.roster.adopt(project, now)
-        for project_id in self._tools.board.views.keys() - newest.keys():
-            self._tools.board.drop(project_id)
+            self.projects.adopt(project, now)
+        for project_id in self._context.board.views.keys() - newest.keys():
+            self._context.board.drop(project_id)
             metrics.leave(project_id)
-        self._begun = True
-        self._tools.board.led_here = True
-        self._tools.board.ready.set()
-        log.info("ready", projects=len(newest), term=self.ledger.term)
+        self._loaded = True
+        self._context.board.led_here = True
+        self._context.board.ready.set()
+        log.info("ready", projects=len(newest), term=self.serving_table.term)
 
-    def _hints(self) -> list[ChangeNotice]:
-        return [*([] if self._bulletin is None else self._tools.inbox.take_notices()), *self._collect()]
+    def _collect_notices(self) -> list[ChangeNotice]:
+        return [*([] if self._publisher is None else self._context.inbox.take_notices()), *self._collect()]
 
-    def _commands(self) -> dict[int, list[Command]]:
+    def _waiting_commands(self) -> dict[int, list[Command]]:
         """What waits in the inbox, by project. Of TRAINs with the same parameters the newest stands for all."""
         found: dict[int, list[Command]] = {}
-        for command in self._tools.inbox.commands():
+        for command in self._context.inbox.commands():
             found.setdefault(command.project_id, []).append(command)
-        return {project_id: self._folded(commands) for project_id, commands in found.items()}
+        return {project_id: self._drop_repeated(commands) for project_id, commands in found.items()}
 
-    def _folded(self, commands: list[Command]) -> list[Command]:
+    def _drop_repeated(self, commands: list[Command]) -> list[Command]:
         trains = [command for command in commands if command.action is Action.TRAIN]
         newest = {tuple(sorted(command.parameters.items())): command.id for command in trains}
         spare = [command for command in trains if command.id not in newest.values()]
         for command in spare:
-            self._tools.inbox.delete_command(command.id)
+            self._context.inbox.delete_command(command.id)
             log.info(
                 "a command",
                 project=command.project_id,
@@ -160,22 +160,22 @@ class Supervisor:
             )
         return [command for command in commands if command not in spare]
 
-    def _put_up(self) -> None:
-        if self._bulletin:
-            self._bulletin.put_up(self.ledger.term, self._clock())
+    def _publish_board(self) -> None:
+        if self._publisher:
+            self._publisher.put_up(self.serving_table.term, self._clock())
 
     def _is_current(self, job: Job) -> bool:
         """Whether the job's version serves. Raises NotLeading: what goes on after a pause must not undo what another one did."""
-        if not self._leads():
+        if not self._is_leading():
             raise NotLeading("Another adapter leads, or none: this one tells Label Studio nothing.")
-        view = self._tools.board.view(job.project_id)
+        view = self._context.board.view(job.project_id)
         told = view and (view.project.key, view.served.effective_version(self._clock()))
         return told == (job.project_key, job.version)
 
-    def _until_next(self, now: float) -> float:
-        if self.roster.awaits_version():
-            return _MOVING_SECONDS
-        if self.roster.is_busy(now):
+    def _seconds_until_due(self, now: float) -> float:
+        if self.projects.awaits_version():
+            return _ROLLOUT_SECONDS
+        if self.projects.is_busy(now):
             return _ACTIVE_SECONDS
-        most = _IDLE_SECONDS if self._bulletin is None else _INBOX_SECONDS
-        return max(0.0, min([most, *(at - now for at in self.roster.due_at())]))
+        most = _IDLE_SECONDS if self._publisher is None else _INBOX_SECONDS
+        return max(0.0, min([most, *(at - now for at in self.projects.due_at())]))
