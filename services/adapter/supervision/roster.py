@@ -15,7 +15,7 @@ from services.adapter import metrics
 from services.adapter.board import ProjectView
 from services.adapter.guarded import NotLeading
 from services.adapter.slips import sentence, slip
-from services.adapter.supervision.arrivals import Arrivals
+from services.adapter.supervision.arrivals import DiscoveryQueue
 from services.adapter.supervision.steward import Steward, Tools
 from services.adapter.training.planner import Reborn
 from services.adapter.training.watch import Backoff
@@ -25,145 +25,147 @@ from services.core.inbox import ChangeNotice
 from services.core.telemetry.correlation import bind_ids
 
 log = structlog.get_logger()
-_SAID: Final = 1000  # projects of which /setup's words are held in memory
+_MAX_REMEMBERED: Final = 1000  # projects of which /setup's words are held in memory
 _DELETED: Final = "PROJECT_DELETED"
-_DOUBT_SECONDS: Final = 60.0
+_STILL_THERE_SECONDS: Final = 60.0
 
 
-class Roster:
+class ProjectSet:
     """All stewards, by Label Studio's project id, and the projects that have none yet."""
 
     def __init__(self, tools: Tools) -> None:
         """Nobody is looked after yet."""
-        self.stewards: dict[int, Steward] = {}
-        self._tools = tools
-        self._arrivals = Arrivals()
-        self._trouble: dict[int, Backoff] = {}
-        self._said: dict[int, ChangeNotice] = {}
+        self.reconcilers: dict[int, Steward] = {}
+        self._context = tools
+        self._discovery = DiscoveryQueue()
+        self._backoffs: dict[int, Backoff] = {}
+        self._setups: dict[int, ChangeNotice] = {}
         self._deleted: dict[int, float] = {}
 
-    def adopt(self, project: Project, now: float) -> None:
+    def add(self, project: Project, now: float) -> None:
         """Look after the project from now on."""
-        self._begin(Steward(project, self._tools), now)
-        self._arrivals.arrived(project.id)
+        self._start(Steward(project, self._context), now)
+        self._discovery.mark_connected(project.id)
 
-    def hear(self, hints: Iterable[ChangeNotice], now: float) -> None:
+    def receive(self, hints: Iterable[ChangeNotice], now: float) -> None:
         """What Label Studio has said. Words of /setup are kept until a step has written them down."""
         for hint in hints:
-            if _DELETED in hint.actions and len(self._deleted) < _SAID:
+            if _DELETED in hint.actions and len(self._deleted) < _MAX_REMEMBERED:
                 self._deleted[hint.project_id] = hint.at
             if hint.seen_url or hint.overrides is not None:
-                self._keep(hint)
-            steward = self.stewards.get(hint.project_id)
+                self._keep_setup(hint)
+            steward = self.reconcilers.get(hint.project_id)
             for action in hint.actions:
                 if steward:
                     steward.hear(action, min(hint.at, now))
                 else:
-                    self._arrivals.add(hint.project_id)
+                    self._discovery.add(hint.project_id)
 
-    def open(self, commands: Mapping[int, list[Command]], now: float) -> None:
+    def discover(self, commands: Mapping[int, list[Command]], now: float) -> None:
         """Get to know a few of the projects that were told of."""
-        self._arrivals.ask(commands.keys() - self.stewards.keys(), now)
-        for project_id in self._arrivals.due(now):
-            if not self._open(project_id, commands.get(project_id, []), now):
+        self._discovery.add_commanded(commands.keys() - self.reconcilers.keys(), now)
+        for project_id in self._discovery.due(now):
+            if not self._discover_one(project_id, commands.get(project_id, []), now):
                 break
 
-    def step(self, steward: Steward, commands: list[Command], now: float) -> None:
+    def reconcile(self, steward: Steward, commands: list[Command], now: float) -> None:
         """One step of one project, if none of its troubles forbids it. Raises NotLeading."""
         with bind_ids(project=steward.project.id):
-            self._step(steward, commands, now)
+            self._reconcile(steward, commands, now)
 
-    def _step(self, steward: Steward, commands: list[Command], now: float) -> None:
+    def _reconcile(self, steward: Steward, commands: list[Command], now: float) -> None:
         project_id = steward.project.id
-        trouble = self._trouble.setdefault(project_id, Backoff(first=0.5))
+        trouble = self._backoffs.setdefault(project_id, Backoff(first=0.5))
         if now < trouble.until:
             return
-        said = self._said.get(project_id)
+        said = self._setups.get(project_id)
         if said:
             steward.remember(said.overrides, said.seen_url)
         try:
             steward.step(commands, now)
             trouble.worked()
             steward.problems["store"] = ""
-            self._said.pop(project_id, None)
-            self._doubt(steward)
+            self._setups.pop(project_id, None)
+            self._clear_deletion(steward)
         except NotLeading:
             raise
         except Reborn as error:
-            self._drop(commands)  # they were meant for the project that had the number before
-            self._forget(project_id, str(error))
-            self._arrivals.add(project_id)
+            self._drop_commands(commands)  # they were meant for the project that had the number before
+            self._remove(project_id, str(error))
+            self._discovery.add(project_id)
         except LabelStudioNotFound as error:
-            self._forget(project_id, str(error))
-            self._arrivals.lost(project_id, now)
+            self._remove(project_id, str(error))
+            self._discovery.mark_gone(project_id, now)
         except FitloopError as error:
-            self._failed(steward, str(error), now)
+            self._restart_later(steward, str(error), now)
         except Exception as error:  # noqa: BLE001  # a slip of ours about one project must not keep the others waiting
             log.error(
                 "a project's step failed", project=project_id, **slip(error)
             )  # not `exception`: see slips
-            self._failed(steward, sentence(error), now)
+            self._restart_later(steward, sentence(error), now)
 
-    def awaits_version(self) -> bool:
+    def is_rolling_out(self) -> bool:
         """Whether a version is on its way to those who answer, unhindered."""
-        return any(steward.versions.is_coming() for steward in self.stewards.values())
+        return any(steward.versions.is_coming() for steward in self.reconcilers.values())
 
     def is_busy(self, now: float) -> bool:
         """Whether anything moves, or is to be tried again."""
-        return any(steward.is_busy(now) for steward in self.stewards.values()) or any(
-            item.until > now for item in self._trouble.values()
+        return any(steward.is_busy(now) for steward in self.reconcilers.values()) or any(
+            item.until > now for item in self._backoffs.values()
         )
 
-    def due_at(self) -> list[float]:
+    def due_times(self) -> list[float]:
         """When looks are due, and projects that were told of."""
-        return [steward.planner.due_at() for steward in self.stewards.values()] + self._arrivals.next_at()
+        return [
+            steward.planner.due_at() for steward in self.reconcilers.values()
+        ] + self._discovery.due_times()
 
-    def _keep(self, hint: ChangeNotice) -> None:
-        if len(self._said) >= _SAID:
-            self._said.clear()
-        known = self._said.get(hint.project_id)
-        self._said[hint.project_id] = known.merge(hint) if known else hint
+    def _keep_setup(self, hint: ChangeNotice) -> None:
+        if len(self._setups) >= _MAX_REMEMBERED:
+            self._setups.clear()
+        known = self._setups.get(hint.project_id)
+        self._setups[hint.project_id] = known.merge(hint) if known else hint
 
-    def _open(self, project_id: int, commands: list[Command], now: float) -> bool:
+    def _discover_one(self, project_id: int, commands: list[Command], now: float) -> bool:
         """Get to know a project that Label Studio has told of; whether Label Studio answers."""
         try:
-            project, _ = self._tools.source.project(project_id)
-            self._tools.registry.write_project(project)
-            self._tools.promotions.ledger.drop(project_id, but=project.key)
-            self.adopt(project, now)
+            project, _ = self._context.source.project(project_id)
+            self._context.registry.write_project(project)
+            self._context.promotions.ledger.drop(project_id, but=project.key)
+            self.add(project, now)
             log.info("a project", project=project_id, key=project.key)
         except LabelStudioNotFound as error:
-            self._arrivals.failed(project_id, now, missing=True)
-            if self._arrivals.is_missing(project_id):
-                if not self._arrivals.was_known(project_id):
-                    self._drop(commands)
-                self._forget(project_id, str(error))
+            self._discovery.failed(project_id, now, missing=True)
+            if self._discovery.is_missing(project_id):
+                if not self._discovery.was_connected(project_id):
+                    self._drop_commands(commands)
+                self._remove(project_id, str(error))
         except NotLeading:
             raise
         except FitloopError as error:
-            self._not_opened(project_id, str(error), now)
+            self._discovery_failed(project_id, str(error), now)
             return not isinstance(error, LabelStudioUnreachable)
         except Exception as error:  # noqa: BLE001  # a slip of ours about one project must not keep the others waiting
             log.error("a project cannot be read", project=project_id, **slip(error))
-            self._not_opened(project_id, sentence(error), now)
+            self._discovery_failed(project_id, sentence(error), now)
         return True
 
-    def _not_opened(self, project_id: int, problem: str, now: float) -> None:
-        delay = self._arrivals.failed(project_id, now)
+    def _discovery_failed(self, project_id: int, problem: str, now: float) -> None:
+        delay = self._discovery.failed(project_id, now)
         nameless = Project(f"{project_id}-unknown", project_id, f"Project {project_id}", "", "", "")
-        self._tools.board.put(ProjectView(nameless, problem=problem))
+        self._context.board.put(ProjectView(nameless, problem=problem))
         log.warning("a project cannot be read", project=project_id, reason=problem, retry_seconds=delay)
 
-    def _failed(self, steward: Steward, problem: str, now: float) -> None:
+    def _restart_later(self, steward: Steward, problem: str, now: float) -> None:
         """What was half written may be there all the same: only the store knows."""
-        delay = self._trouble[steward.project.id].failed(now)
+        delay = self._backoffs[steward.project.id].failed(now)
         log.error("a step failed", project=steward.project.id, reason=problem, retry_seconds=delay)
-        self._tools.turns.give_up(steward.project.id)
-        self._begin(steward.anew(problem), now)
+        self._context.turns.give_up(steward.project.id)
+        self._start(steward.anew(problem), now)
 
-    def _begin(self, steward: Steward, now: float) -> None:
+    def _start(self, steward: Steward, now: float) -> None:
         """Look after the project; where it cannot be read, that is shown, and the next step tries again."""
-        self.stewards[steward.project.id] = steward
+        self.reconcilers[steward.project.id] = steward
         try:
             steward.begin(now)
         except FitloopError as error:
@@ -175,30 +177,30 @@ class Roster:
             log.error("a project cannot be read from the store", project=steward.project.id, **slip(error))
             steward.cannot(sentence(error))
 
-    def _forget(self, project_id: int, reason: str) -> None:
+    def _remove(self, project_id: int, reason: str) -> None:
         """Label Studio no longer has it, or hides it. What was learnt and asked for stays in the store.
 
         It also serves no more where Label Studio said itself that it deleted it: a token that merely may not see it
         any more gets the same answer.
         """
         log.warning("a project is gone", project=project_id, reason=reason)
-        self.stewards.pop(project_id, None)
-        self._trouble.pop(project_id, None)
-        self._arrivals.leave(project_id)
-        self._tools.turns.leave(project_id)
-        self._tools.board.drop(project_id)
+        self.reconcilers.pop(project_id, None)
+        self._backoffs.pop(project_id, None)
+        self._discovery.remove(project_id)
+        self._context.turns.leave(project_id)
+        self._context.board.drop(project_id)
         metrics.leave(project_id)
         if project_id in self._deleted:
-            self._tools.promotions.ledger.drop(project_id)
+            self._context.promotions.ledger.drop(project_id)
             del self._deleted[project_id]
 
-    def _doubt(self, steward: Steward) -> None:
+    def _clear_deletion(self, steward: Steward) -> None:
         """Anybody may send an event: a project that Label Studio still has a minute later was not deleted."""
         told = self._deleted.get(steward.project.id)
         reading = steward.planner.reading
-        if told is not None and reading and reading.taken_at > told + _DOUBT_SECONDS:
+        if told is not None and reading and reading.taken_at > told + _STILL_THERE_SECONDS:
             del self._deleted[steward.project.id]
 
-    def _drop(self, commands: list[Command]) -> None:
+    def _drop_commands(self, commands: list[Command]) -> None:
         for command in commands:
-            self._tools.inbox.delete_command(command.id)
+            self._context.inbox.delete_command(command.id)

@@ -22,7 +22,7 @@ from services.adapter.serving.job import Job
 from services.adapter.serving.ledger import Ledger
 from services.adapter.serving.promotions import Promotions
 from services.adapter.serving.refresh import Refresher
-from services.adapter.supervision.roster import Roster
+from services.adapter.supervision.roster import ProjectSet
 from services.adapter.supervision.steward import Tools
 from services.adapter.training.retention import Retention
 from services.adapter.training.turns import Turns
@@ -83,7 +83,7 @@ class Controller:
             turns=Turns(settings.trigger.max_active_runs),
             board=board,
         )
-        self.projects = Roster(self._context)
+        self.projects = ProjectSet(self._context)
         self._collect = collect
         self._clock = clock
         self._is_leading = is_leading
@@ -104,13 +104,13 @@ class Controller:
         if not self._loaded:
             self._load(now)
         self.serving_table.mend(now)
-        self.projects.hear(self._collect_notices(), now)
+        self.projects.receive(self._collect_notices(), now)
         commands = self._waiting_commands()
         began = self._clock()
-        self.projects.open(commands, now)
-        for steward in list(self.projects.stewards.values()):
+        self.projects.discover(commands, now)
+        for steward in list(self.projects.reconcilers.values()):
             late = max(0.0, self._clock() - began)  # Label Studio may have let the projects before it wait
-            self.projects.step(steward, commands.get(steward.project.id, []), now + late)
+            self.projects.reconcile(steward, commands.get(steward.project.id, []), now + late)
             self._publish_board()
         self._context.promotions.targets.tend(now)
         self._publish_board()
@@ -125,7 +125,7 @@ class Controller:
             if known is None or known.created_at < project.created_at:
                 newest[project.id] = project
         for project in newest.values():
-            self.projects.adopt(project, now)
+            self.projects.add(project, now)
         for project_id in self._context.board.views.keys() - newest.keys():
             self._context.board.drop(project_id)
             metrics.leave(project_id)
@@ -173,9 +173,9 @@ class Controller:
         return told == (job.project_key, job.version)
 
     def _seconds_until_due(self, now: float) -> float:
-        if self.projects.awaits_version():
+        if self.projects.is_rolling_out():
             return _ROLLOUT_SECONDS
         if self.projects.is_busy(now):
             return _ACTIVE_SECONDS
         most = _IDLE_SECONDS if self._publisher is None else _INBOX_SECONDS
-        return max(0.0, min([most, *(at - now for at in self.projects.due_at())]))
+        return max(0.0, min([most, *(at - now for at in self.projects.due_times())]))

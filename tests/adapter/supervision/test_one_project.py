@@ -78,7 +78,7 @@ def test_only_the_snapshot_that_is_counted_from_stays_in_memory() -> None:
     world.restart()
     for _ in range(2):
         world.settle()
-        records = world.supervisor.projects.stewards[1].history.records
+        records = world.supervisor.projects.reconcilers[1].history.records
         assert [record.run for record in records if record.snapshot] == ["1-5"]
         assert len({record.fingerprint for record in records}) == 5
 
@@ -129,4 +129,4 @@ def test_another_address_lists_no_tasks_and_is_written_down_once() -> None:
     assert world.label_studio.reads.count("backends") == 1
     assert "unlabelled" not in world.label_studio.reads
     assert world.leader_store.changes == before + 1
-    assert world.supervisor.projects.stewards[1].link.connection.overrides == {"seed": "3"}
+    assert world.supervisor.projects.reconcilers[1].link.connection.overrides == {"seed": "3"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.adapter.supervision.arrivals import MOST
+from services.adapter.supervision.arrivals import MAX_WAITING
 from services.core.domain import Action, Command, RunState
 from services.core.errors import LabelStudioNotFound, LabelStudioUnreachable, StoreError
 from tests.support.controller import ControllerWorld, build_settings
@@ -139,7 +139,7 @@ def test_invented_numbers_are_bounded_and_few_are_asked_for_at_a_time() -> None:
     assert len(world.label_studio.reads) == 1
     for _ in range(200):
         world.tick(1.0)
-    assert len(world.board.views) <= MOST
+    assert len(world.board.views) <= MAX_WAITING
     world.label_studio.down = None
     for _ in range(300):
         world.tick(2.0)
