@@ -16,7 +16,7 @@ from services.adapter.board import ProjectView
 from services.adapter.guarded import NotLeading
 from services.adapter.slips import sentence, slip
 from services.adapter.supervision.arrivals import DiscoveryQueue
-from services.adapter.supervision.steward import Steward, Tools
+from services.adapter.supervision.steward import ProjectReconciler, ReconcilerContext
 from services.adapter.training.planner import Reborn
 from services.adapter.training.watch import Backoff
 from services.core.domain import Command, Project
@@ -33,9 +33,9 @@ _STILL_THERE_SECONDS: Final = 60.0
 class ProjectSet:
     """All stewards, by Label Studio's project id, and the projects that have none yet."""
 
-    def __init__(self, tools: Tools) -> None:
+    def __init__(self, tools: ReconcilerContext) -> None:
         """Nobody is looked after yet."""
-        self.reconcilers: dict[int, Steward] = {}
+        self.reconcilers: dict[int, ProjectReconciler] = {}
         self._context = tools
         self._discovery = DiscoveryQueue()
         self._backoffs: dict[int, Backoff] = {}
@@ -44,7 +44,7 @@ class ProjectSet:
 
     def add(self, project: Project, now: float) -> None:
         """Look after the project from now on."""
-        self._start(Steward(project, self._context), now)
+        self._start(ProjectReconciler(project, self._context), now)
         self._discovery.mark_connected(project.id)
 
     def receive(self, hints: Iterable[ChangeNotice], now: float) -> None:
@@ -57,7 +57,7 @@ class ProjectSet:
             steward = self.reconcilers.get(hint.project_id)
             for action in hint.actions:
                 if steward:
-                    steward.hear(action, min(hint.at, now))
+                    steward.receive(action, min(hint.at, now))
                 else:
                     self._discovery.add(hint.project_id)
 
@@ -68,21 +68,21 @@ class ProjectSet:
             if not self._discover_one(project_id, commands.get(project_id, []), now):
                 break
 
-    def reconcile(self, steward: Steward, commands: list[Command], now: float) -> None:
+    def reconcile(self, steward: ProjectReconciler, commands: list[Command], now: float) -> None:
         """One step of one project, if none of its troubles forbids it. Raises NotLeading."""
         with bind_ids(project=steward.project.id):
             self._reconcile(steward, commands, now)
 
-    def _reconcile(self, steward: Steward, commands: list[Command], now: float) -> None:
+    def _reconcile(self, steward: ProjectReconciler, commands: list[Command], now: float) -> None:
         project_id = steward.project.id
         trouble = self._backoffs.setdefault(project_id, Backoff(first=0.5))
         if now < trouble.until:
             return
         said = self._setups.get(project_id)
         if said:
-            steward.remember(said.overrides, said.seen_url)
+            steward.remember_setup(said.overrides, said.seen_url)
         try:
-            steward.step(commands, now)
+            steward.reconcile(commands, now)
             trouble.worked()
             steward.problems["store"] = ""
             self._setups.pop(project_id, None)
@@ -129,7 +129,7 @@ class ProjectSet:
     def _discover_one(self, project_id: int, commands: list[Command], now: float) -> bool:
         """Get to know a project that Label Studio has told of; whether Label Studio answers."""
         try:
-            project, _ = self._context.source.project(project_id)
+            project, _ = self._context.label_studio.project(project_id)
             self._context.registry.write_project(project)
             self._context.promotions.ledger.drop(project_id, but=project.key)
             self.add(project, now)
@@ -156,26 +156,26 @@ class ProjectSet:
         self._context.board.put(ProjectView(nameless, problem=problem))
         log.warning("a project cannot be read", project=project_id, reason=problem, retry_seconds=delay)
 
-    def _restart_later(self, steward: Steward, problem: str, now: float) -> None:
+    def _restart_later(self, steward: ProjectReconciler, problem: str, now: float) -> None:
         """What was half written may be there all the same: only the store knows."""
         delay = self._backoffs[steward.project.id].failed(now)
         log.error("a step failed", project=steward.project.id, reason=problem, retry_seconds=delay)
-        self._context.turns.give_up(steward.project.id)
-        self._start(steward.anew(problem), now)
+        self._context.run_queue.give_up(steward.project.id)
+        self._start(steward.restarted(problem), now)
 
-    def _start(self, steward: Steward, now: float) -> None:
+    def _start(self, steward: ProjectReconciler, now: float) -> None:
         """Look after the project; where it cannot be read, that is shown, and the next step tries again."""
         self.reconcilers[steward.project.id] = steward
         try:
-            steward.begin(now)
+            steward.start(now)
         except FitloopError as error:
             log.error(
                 "a project cannot be read from the store", project=steward.project.id, reason=str(error)
             )
-            steward.cannot(str(error))
+            steward.report_unreadable(str(error))
         except Exception as error:  # noqa: BLE001  # a slip of ours about one project must not keep the others waiting
             log.error("a project cannot be read from the store", project=steward.project.id, **slip(error))
-            steward.cannot(sentence(error))
+            steward.report_unreadable(sentence(error))
 
     def _remove(self, project_id: int, reason: str) -> None:
         """Label Studio no longer has it, or hides it. What was learnt and asked for stays in the store.
@@ -187,14 +187,14 @@ class ProjectSet:
         self.reconcilers.pop(project_id, None)
         self._backoffs.pop(project_id, None)
         self._discovery.remove(project_id)
-        self._context.turns.leave(project_id)
+        self._context.run_queue.leave(project_id)
         self._context.board.drop(project_id)
         metrics.leave(project_id)
         if project_id in self._deleted:
             self._context.promotions.ledger.drop(project_id)
             del self._deleted[project_id]
 
-    def _clear_deletion(self, steward: Steward) -> None:
+    def _clear_deletion(self, steward: ProjectReconciler) -> None:
         """Anybody may send an event: a project that Label Studio still has a minute later was not deleted."""
         told = self._deleted.get(steward.project.id)
         reading = steward.planner.reading

@@ -23,7 +23,7 @@ from services.adapter.serving.ledger import Ledger
 from services.adapter.serving.promotions import Promotions
 from services.adapter.serving.refresh import Refresher
 from services.adapter.supervision.roster import ProjectSet
-from services.adapter.supervision.steward import Tools
+from services.adapter.supervision.steward import ReconcilerContext
 from services.adapter.training.retention import Retention
 from services.adapter.training.turns import Turns
 from services.core.domain import Action, Command, Project
@@ -70,17 +70,17 @@ class Controller:
         registry, most = Registry(store), settings.serving.refresh_max_tasks
         self.serving_table = Ledger(registry)
         self.refresher = Refresher(label_studio, inference, settings.auth, most, self._is_current, clock)
-        self._context = Tools(
+        self._context = ReconcilerContext(
             settings=settings,
             registry=registry,
             runs=Runs(store),
             inbox=Inbox(store),
-            source=label_studio,
+            label_studio=label_studio,
             launcher=launcher,
             promotions=Promotions(self.serving_table, rollout, clock),
             refresher=self.refresher,
             retention=Retention(registry, settings.storage),
-            turns=Turns(settings.trigger.max_active_runs),
+            run_queue=Turns(settings.trigger.max_active_runs),
             board=board,
         )
         self.projects = ProjectSet(self._context)

@@ -129,4 +129,4 @@ def test_another_address_lists_no_tasks_and_is_written_down_once() -> None:
     assert world.label_studio.reads.count("backends") == 1
     assert "unlabelled" not in world.label_studio.reads
     assert world.leader_store.changes == before + 1
-    assert world.supervisor.projects.reconcilers[1].link.connection.overrides == {"seed": "3"}
+    assert world.supervisor.projects.reconcilers[1].sync.connection.overrides == {"seed": "3"}
