@@ -23,49 +23,49 @@ from services.core.errors import BadRequest
 from services.core.inbox import Inbox
 
 log = structlog.get_logger()
-SERVES: Final = frozenset({Action.PROMOTE, Action.ROLLBACK})
+SERVING_ACTIONS: Final = frozenset({Action.PROMOTE, Action.ROLLBACK})
 """What changes which version serves, and so may take many steps."""
 _PAUSES: Final = {Action.PAUSE: True, Action.RESUME: False}
 
 
 @dataclass(frozen=True, slots=True)
-class Orders:
+class CommandHandler:
     """Carries out the commands for one project."""
 
     inbox: Inbox
     promotions: Promotions
     launcher: Launcher
-    notebook: Notebook
+    documents: Notebook
     history: History
 
-    def folded(self, project: Project, commands: Sequence[Command]) -> list[Command]:
+    def drop_superseded(self, project: Project, commands: Sequence[Command]) -> list[Command]:
         """Without the promotions and rollbacks that a newer one makes superfluous. Raises StoreError."""
-        serves = [command for command in commands if command.action in SERVES]
+        serves = [command for command in commands if command.action in SERVING_ACTIONS]
         if len(serves) < 2:
             return list(commands)
         *older, newest = serves
-        wanted = self._meant(project, older[-1], newest)
+        wanted = self._resolve_rollback(project, older[-1], newest)
         if wanted != newest:
             self.inbox.add_command(wanted)
         for command in older:
-            self._answer(project, command, "superseded by a newer one")
+            self._finish(project, command, "superseded by a newer one")
         return [wanted if command is newest else command for command in commands if command not in older]
 
-    def carry_out(self, project: Project, command: Command, now: float) -> str | None:
+    def handle(self, project: Project, command: Command, now: float) -> str | None:
         """Do it and take it from the inbox: why it could not be done, or "". None: it goes on, and is to be asked for again.
 
         Raises StoreError, and then it stays as well.
         """
         try:
-            if not self._do(project, command, now):
+            if not self._apply(project, command, now):
                 return None
             refusal = ""
         except (BadRequest, *UNUSABLE) as error:
             refusal = f"{command.action.value} was not done: {error}"
-        self._answer(project, command, refusal or "done")
+        self._finish(project, command, refusal or "done")
         return refusal
 
-    def _answer(self, project: Project, command: Command, reason: str) -> None:
+    def _finish(self, project: Project, command: Command, reason: str) -> None:
         self.inbox.delete_command(command.id)
         log.info(
             "a command",
@@ -77,11 +77,11 @@ class Orders:
             reason=reason,
         )
 
-    def _do(self, project: Project, command: Command, now: float) -> bool:
+    def _apply(self, project: Project, command: Command, now: float) -> bool:
         if command.action is Action.PROMOTE:
             if not command.version:
                 raise BadRequest("Say which version is to be served.")
-            why = f"promoted by {_who(command)}"
+            why = f"promoted by {_requester(command)}"
             return self.promotions.force(project, command.version, why, now)
         if command.action is Action.ROLLBACK:
             return self._roll_back(project, command, now)
@@ -90,11 +90,11 @@ class Orders:
         elif command.action is Action.CANCEL:
             self._cancel()
         elif command.action in _PAUSES:
-            known = self.notebook.connection()
-            self.notebook.write_connection(replace(known, paused=_PAUSES[command.action]))
+            known = self.documents.connection()
+            self.documents.write_connection(replace(known, paused=_PAUSES[command.action]))
         return True
 
-    def _meant(self, project: Project, before: Command, command: Command) -> Command:
+    def _resolve_rollback(self, project: Project, before: Command, command: Command) -> Command:
         """A rollback with a promotion before it that was not carried out yet takes that one back.
 
         One with a rollback before it is the same wish once more.
@@ -113,7 +113,7 @@ class Orders:
             raise BadRequest("There is no earlier version to go back to.")
         if not command.version:
             self.inbox.add_command(replace(command, version=version))
-        why = f"rolled back from {served.current} by {_who(command)}"
+        why = f"rolled back from {served.current} by {_requester(command)}"
         return self.promotions.force(project, version, why, now)
 
     def _cancel(self) -> None:
@@ -123,5 +123,5 @@ class Orders:
         self.launcher.cancel(active.run)
 
 
-def _who(command: Command) -> str:
+def _requester(command: Command) -> str:
     return command.asked_by or "hand"

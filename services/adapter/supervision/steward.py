@@ -24,7 +24,7 @@ from services.adapter.serving.promotions import Promotions
 from services.adapter.serving.refresh import Refresher
 from services.adapter.serving.versions import Versions
 from services.adapter.supervision.figures import as_read_last
-from services.adapter.supervision.orders import SERVES, Orders
+from services.adapter.supervision.orders import SERVING_ACTIONS, CommandHandler
 from services.adapter.supervision.portrait import Portrait
 from services.adapter.training.history import History
 from services.adapter.training.launching import Launching
@@ -72,7 +72,9 @@ class ProjectReconciler:
         self.documents = Notebook(tools.registry.store, project.key)
         self.sync = Link(self.documents, tools.refresher)
         self.history = History(tools.runs, tools.launcher, project)
-        self.commands = Orders(tools.inbox, tools.promotions, tools.launcher, self.documents, self.history)
+        self.commands = CommandHandler(
+            tools.inbox, tools.promotions, tools.launcher, self.documents, self.history
+        )
         self.planner = Planner(
             tools.settings.trigger.of(project.id),
             apply_overrides(
@@ -182,8 +184,8 @@ class ProjectReconciler:
 
     def _reconcile_versions(self, commands: Sequence[Command], now: float) -> None:
         """One step towards the version that is to be served. What a person asked for goes before the gate's wishes."""
-        commands = self.commands.folded(self.project, commands)
-        if not any(command.action in SERVES for command in commands):
+        commands = self.commands.drop_superseded(self.project, commands)
+        if not any(command.action in SERVING_ACTIONS for command in commands):
             self.versions.restore(self.project, now)
             control = self._space.from_name if self._space else None
             self.versions.take_up(self.project, control, lambda: self._publish_status(now), now)
@@ -211,11 +213,11 @@ class ProjectReconciler:
 
     def _handle(self, command: Command, now: float) -> bool:
         """Whether it is decided."""
-        refusal = self.commands.carry_out(self.project, command, now)
+        refusal = self.commands.handle(self.project, command, now)
         self.problems["command"] = refusal or ""
         if refusal is None:
             return False
-        if not refusal and command.action in SERVES:
+        if not refusal and command.action in SERVING_ACTIONS:
             self.versions.are_served()
         self.sync.read()
         self.planner.look_soon()
