@@ -26,7 +26,7 @@ class CurrentVersion:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class LatestDecision:
     """What the gate decided of the newest version."""
 
     promote: bool
@@ -64,7 +64,7 @@ class Figures:
     rollout_since: float | None = None
     agreement: Agreement | None = None
     """None where Label Studio was not asked yet."""
-    judged: Judged | None = None
+    judged: LatestDecision | None = None
     """None where no version was published yet, or the newest is deleted."""
 
 

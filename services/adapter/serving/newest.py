@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.adapter.board import Judged
+from services.adapter.board import LatestDecision
 from services.adapter.training.history import Record
 from services.core.errors import CorruptVersion, NotFound, StoreError, UnknownFormat
 from services.core.labels.uncounted import truncation_sentence
@@ -13,34 +13,34 @@ from services.core.registry import Registry
 
 
 @dataclass(slots=True)
-class Newest:
+class LatestDecisionReader:
     """Of one project; each manifest is read once."""
 
     registry: Registry
     _version: str = ""
-    _judged: Judged | None = None
+    _decision: LatestDecision | None = None
 
-    def judged(self, project_key: str, records: Sequence[Record]) -> Judged | None:
+    def read(self, project_key: str, records: Sequence[Record]) -> LatestDecision | None:
         """Of what the runs published last; None where that is nothing, is gone, or cannot be read."""
-        version = newest_published(records)
+        version = latest_published_version(records)
         if version != self._version:
             try:
-                self._judged = self._read(project_key, version) if version else None
+                self._decision = self._read(project_key, version) if version else None
             except StoreError:
                 return None  # it is read again the next time
             self._version = version
-        return self._judged
+        return self._decision
 
-    def _read(self, project_key: str, version: str) -> Judged | None:
+    def _read(self, project_key: str, version: str) -> LatestDecision | None:
         try:
             manifest = self.registry.manifest(project_key, version)
         except (NotFound, CorruptVersion, UnknownFormat):
             return None
         cut = truncation_sentence(manifest.truncation)
-        return Judged(manifest.gate.promote, manifest.gate.kind, manifest.created_at, cut)
+        return LatestDecision(manifest.gate.promote, manifest.gate.kind, manifest.created_at, cut)
 
 
-def newest_published(records: Sequence[Record]) -> str:
+def latest_published_version(records: Sequence[Record]) -> str:
     """The version that was published last; "" for none. `records` are oldest first."""
     published = (record.status.published for record in reversed(records) if record.status)
     return next((found[-1].version for found in published if found), "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from services.adapter.board import CurrentVersion, Figures, Judged, ProjectView
+from services.adapter.board import CurrentVersion, Figures, LatestDecision, ProjectView
 from services.adapter.serving.versions import Versions
 from services.adapter.training import trigger
 from services.adapter.training.history import History, Record
@@ -12,15 +12,15 @@ from services.adapter.training.planner import Planner
 from services.core.domain import Manifest, Pending
 
 
-def figures_of(
+def build_figures(
     history: History,
     planner: Planner,
     versions: Versions,
-    told: Manifest | None,
+    manifest: Manifest | None,
     stored_bytes: int | None,
-    judged: Judged | None,
+    judged: LatestDecision | None,
 ) -> Figures:
-    """The figures now. `told`: the manifest of the version that people are told of."""
+    """The figures now. `manifest`: that of the version that people are told of."""
     active = history.active
     return Figures(
         oldest_waiting_at=planner.seen.oldest_change if planner.seen else None,
@@ -30,16 +30,16 @@ def figures_of(
         held_in_a_row=versions.held_in_a_row,
         requested_at=active.request.created_at if active else None,
         started_at=active.started_at if active else None,
-        pending=_pending(active, planner),
-        current=_current(told),
-        rollout=_rollout(versions),
+        pending=_pending_kind(active, planner),
+        current=_current_version(manifest),
+        rollout=_rollout_state(versions),
         rollout_since=versions.served.target_since or None if versions.coming else None,
         agreement=planner.reading.agreement if planner.reading else None,
         judged=judged,
     )
 
 
-def as_read_last(view: ProjectView, before: ProjectView | None) -> ProjectView:
+def with_earlier_labels(view: ProjectView, before: ProjectView | None) -> ProjectView:
     """The view; until Label Studio was read in this term, with the labels as they were known before it."""
     if view.checked_at or before is None:
         return view
@@ -55,7 +55,7 @@ def as_read_last(view: ProjectView, before: ProjectView | None) -> ProjectView:
     )
 
 
-def _pending(active: Record | None, planner: Planner) -> str:
+def _pending_kind(active: Record | None, planner: Planner) -> str:
     if active is None:
         return Pending.TURN if planner.waits_for_turn else ""
     if not active.waiting:
@@ -64,7 +64,7 @@ def _pending(active: Record | None, planner: Planner) -> str:
     return known or Pending.OTHER
 
 
-def _current(told: Manifest | None) -> CurrentVersion | None:
+def _current_version(told: Manifest | None) -> CurrentVersion | None:
     if told is None:
         return None
     return CurrentVersion(
@@ -72,7 +72,7 @@ def _current(told: Manifest | None) -> CurrentVersion | None:
     )
 
 
-def _rollout(versions: Versions) -> str:
+def _rollout_state(versions: Versions) -> str:
     if versions.coming is None:
         return "settled"
     standing = versions.standing

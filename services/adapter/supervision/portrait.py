@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from services.adapter.board import ProjectView, as_told
 from services.adapter.notebook import Fate
 from services.adapter.serving import job, sentences
-from services.adapter.serving.newest import Newest
+from services.adapter.serving.newest import LatestDecisionReader
 from services.adapter.serving.versions import Versions
-from services.adapter.supervision.figures import figures_of
+from services.adapter.supervision.figures import build_figures
 from services.adapter.training.history import History, Record
 from services.adapter.training.planner import Planner
 from services.core.domain import LabelSpace, Manifest, Project, RunState, RunStatus
@@ -19,7 +19,7 @@ from services.core.runs import FINAL
 
 
 @dataclass(slots=True)
-class Portrait:
+class StatusBuilder:
     """Draws views of one project."""
 
     registry: Registry
@@ -27,13 +27,13 @@ class Portrait:
     planner: Planner
     versions: Versions
     _manifest: Manifest | None = None
-    _newest: Newest = field(init=False)
+    _latest_decision: LatestDecisionReader = field(init=False)
 
     def __post_init__(self) -> None:
         """Nothing is read yet."""
-        self._newest = Newest(self.registry)
+        self._latest_decision = LatestDecisionReader(self.registry)
 
-    def draw(
+    def build(
         self,
         project: Project,
         space: LabelSpace | None,
@@ -49,7 +49,7 @@ class Portrait:
         sentence = self._sentence(project, progress, now)  # which reads the manifest of what is served
         active, last, planner = self.history.active, self.history.last, self.planner
         said = (*problems, sentences.failure(last) if last else "")
-        judged = self._newest.judged(project.key, self.history.records)
+        judged = self._latest_decision.read(project.key, self.history.records)
         return ProjectView(
             project=project,
             space=space,
@@ -66,7 +66,7 @@ class Portrait:
             pending=pending and active is not None,
             paused=paused,
             checked_at=planner.reading.taken_at if planner.reading else 0.0,
-            figures=figures_of(self.history, planner, self.versions, self._manifest, stored_bytes, judged),
+            figures=build_figures(self.history, planner, self.versions, self._manifest, stored_bytes, judged),
         )
 
     def _sentence(self, project: Project, progress: job.Progress | None, now: float) -> str:

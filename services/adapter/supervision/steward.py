@@ -23,9 +23,9 @@ from services.adapter.serving.link import Link
 from services.adapter.serving.promotions import Promotions
 from services.adapter.serving.refresh import Refresher
 from services.adapter.serving.versions import Versions
-from services.adapter.supervision.figures import as_read_last
+from services.adapter.supervision.figures import with_earlier_labels
 from services.adapter.supervision.orders import SERVING_ACTIONS, CommandHandler
-from services.adapter.supervision.portrait import Portrait
+from services.adapter.supervision.portrait import StatusBuilder
 from services.adapter.training.history import History
 from services.adapter.training.launching import Launching
 from services.adapter.training.planner import Planner
@@ -89,7 +89,7 @@ class ProjectReconciler:
         )
         self.versions = Versions(tools.promotions, self.documents, self.history)
         self.starter = Launching(tools.launcher, self.history)
-        self._status_builder = Portrait(tools.registry, self.history, self.planner, self.versions)
+        self._status_builder = StatusBuilder(tools.registry, self.history, self.planner, self.versions)
         self._space: LabelSpace | None = None
         self._control_check = Answering(tools.registry)
         self._update_label_space()
@@ -278,7 +278,7 @@ class ProjectReconciler:
             self.versions.hindrance,
             self.starter.problem,
         )
-        view = self._status_builder.draw(
+        view = self._status_builder.build(
             self.project,
             self._space,
             self.sync.progress(self.project.id),
@@ -290,7 +290,7 @@ class ProjectReconciler:
         )
         silent = self._webhook_silent_at > (self.planner.announcements.last_event_at or 0.0)
         view = replace(
-            as_read_last(view, self._earlier_view),
+            with_earlier_labels(view, self._earlier_view),
             foreign=foreign,
             hints=(
                 *sentences.awaited(view.figures.pending),

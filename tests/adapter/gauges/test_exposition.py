@@ -13,7 +13,7 @@ from prometheus_client.samples import Sample
 
 from services.adapter import metrics
 from services.adapter.agreement import Agreement
-from services.adapter.board import Board, CurrentVersion, Figures, Judged, ProjectView
+from services.adapter.board import Board, CurrentVersion, Figures, LatestDecision, ProjectView
 from services.adapter.bulletin import KEY, Page
 from services.adapter.gauges import PROJECT_GAUGES
 from services.adapter.gauges.exposition import Everything, Exposition
@@ -104,7 +104,7 @@ FULL = view(
         rollout="blocked",
         rollout_since=NOW - 30,
         agreement=Agreement(30, 40),
-        judged=Judged(False, "worse", NOW - 40),
+        judged=LatestDecision(False, "worse", NOW - 40),
     ),
     not_counted=(Uncounted("foreign_label", 20, ('"Shipping"',)), Uncounted("cancelled", 4)),
 )
@@ -209,7 +209,7 @@ def test_a_run_that_waits_for_another_process_takes_up_nothing() -> None:
 
 
 def test_a_reason_of_the_gate_that_this_release_does_not_know_is_other() -> None:
-    newer = replace(FULL, figures=Figures(judged=Judged(True, "of a newer release", NOW)))
+    newer = replace(FULL, figures=Figures(judged=LatestDecision(True, "of a newer release", NOW)))
     series = told(board(newer))
     decided = of(series, "gate_decided_timestamp_seconds", project="5", decision="promote", kind="other")
     assert decided == NOW

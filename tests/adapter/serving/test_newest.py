@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from services.adapter.board import Judged
-from services.adapter.serving.newest import Newest, newest_published
+from services.adapter.board import LatestDecision
+from services.adapter.serving.newest import LatestDecisionReader, latest_published_version
 from services.adapter.training.history import Record
 from services.core.domain import Parameters, Published, RunRequest, RunState, RunStatus
 from services.core.errors import FitloopError, NotFound, StoreUnreachable, UnknownFormat
@@ -24,8 +24,8 @@ def record(run: str, *versions: str) -> Record:
 
 def test_the_newest_is_the_last_of_the_last_run_that_published() -> None:
     records = [record("1-1", "a-1"), record("1-2", "a-2", "a-2b"), record("1-3")]
-    assert newest_published(records) == "a-2b"
-    assert newest_published([replace(records[0], status=None)]) == ""
+    assert latest_published_version(records) == "a-2b"
+    assert latest_published_version([replace(records[0], status=None)]) == ""
 
 
 def test_a_manifest_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,11 +33,11 @@ def test_a_manifest_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     world.connect()
     project = world.view.project
     world.publish(project, "a-1", None)
-    newest, made = Newest(world.registry), world.now
-    assert newest.judged(project.key, [record("1-1")]) is None
-    assert newest.judged(project.key, [record("1-1", "a-1")]) == Judged(True, "first", made)
+    newest, made = LatestDecisionReader(world.registry), world.now
+    assert newest.read(project.key, [record("1-1")]) is None
+    assert newest.read(project.key, [record("1-1", "a-1")]) == LatestDecision(True, "first", made)
     monkeypatch.setattr(Registry, "manifest", None)
-    assert newest.judged(project.key, [record("1-1", "a-1")]) == Judged(True, "first", made)
+    assert newest.read(project.key, [record("1-1", "a-1")]) == LatestDecision(True, "first", made)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_only_what_trouble_hid_is_read_again(
         raise error
 
     monkeypatch.setattr(Registry, "manifest", manifest)
-    newest = Newest(ControllerWorld().registry)
+    newest = LatestDecisionReader(ControllerWorld().registry)
     for _ in range(2):
-        assert newest.judged("1-1", [record("1-1", "a-1")]) is None
+        assert newest.read("1-1", [record("1-1", "a-1")]) is None
     assert asked == ["a-1"] * reads
