@@ -22,7 +22,7 @@ from services.adapter import metrics
 from services.adapter.board import Board
 from services.adapter.gauges.exposition import Everything, Exposition
 from services.adapter.pages import dressed
-from services.adapter.ports import Desk, Inference
+from services.adapter.ports import EventSink, Inference
 from services.adapter.routes.api import Api
 from services.adapter.routes.auth import Gate, Guard
 from services.adapter.routes.bodies import Forbidden, NotReady, Unknown, json_response
@@ -74,7 +74,7 @@ _STATUSES: dict[type[FitloopError], int] = {
 def create_app(
     settings: Settings,
     board: Board,
-    desk: Desk,
+    desk: EventSink,
     inference: Inference,
     registry: Registry,
     runs: Runs,

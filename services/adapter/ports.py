@@ -46,7 +46,7 @@ class Inference(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class RolloutStatus:
     """How far a version is on its way to every process that answers for it."""
 
     done: bool
@@ -55,7 +55,7 @@ class Standing:
     """What is waited for, for people: "2 of 3 predictors hold it", "no node has room for a predictor"."""
     blocked: bool = False
     """Something other than the version hinders it; it is tried again later."""
-    aside: bool = False
+    deferred: bool = False
     """Until then it is to be no target: what the others wait for comes without it."""
 
 
@@ -65,7 +65,7 @@ class Rollout(Protocol):
     flip_seconds: float
     """Seconds after the table was written at which all replicas begin to tell of its version."""
 
-    def advance(self, project_key: str, version: str, now: float) -> Standing:
+    def advance(self, project_key: str, version: str, now: float) -> RolloutStatus:
         """Go on bringing a version, which the table names as current or target, to every process; called until done.
 
         The table names none that was set aside; one that is so no more is named right after this.
@@ -75,7 +75,7 @@ class Rollout(Protocol):
         """
         ...
 
-    def check(self, project_key: str, version: str) -> Standing:
+    def check(self, project_key: str, version: str) -> RolloutStatus:
         """Whether the version, which serves already, can be answered for; done as soon as somebody can.
 
         Moves nothing on a cluster: what is seldom asked for is loaded on demand there. Blocks and raises as `advance` does.
@@ -86,7 +86,7 @@ class Rollout(Protocol):
         """The version is no longer wanted: forget how far it was."""
         ...
 
-    def tend(self, now: float) -> None:
+    def poll(self, now: float) -> None:
         """Carry to its end what was begun and nobody asks about any more. Called often; raises FitloopError."""
         ...
 
@@ -107,7 +107,7 @@ class Leadership(Protocol):
         ...
 
 
-class Desk(Protocol):
+class EventSink(Protocol):
     """Where routes leave what they were told, for whoever leads."""
 
     def notify(self, project_id: int, action: str) -> None:

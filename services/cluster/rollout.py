@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from services.adapter.ports import Standing
+from services.adapter.ports import RolloutStatus
 from services.cluster.client import ClusterError, Document, Kube
 from services.cluster.events import Events
 from services.cluster.fleet import GENERATION, Fleet, Pod
@@ -69,7 +69,7 @@ class ClusterRollout:
         """Two reads of the table by the other adapters."""
         self.flip_seconds = self.settings.flip_seconds
 
-    def advance(self, project_key: str, version: str, now: float) -> Standing:
+    def advance(self, project_key: str, version: str, now: float) -> RolloutStatus:
         """See how far it is, and do what is next. Raises EngineError where a pod refused it, ClusterError."""
         name = (project_key, version)
         if (setback := self._setbacks.get(name)) and (waits := setback.standing(now)):
@@ -86,7 +86,7 @@ class ClusterRollout:
             self.events.tell("VersionHeld", f"All ready predictors hold {version}.")
         return standing
 
-    def check(self, project_key: str, version: str) -> Standing:
+    def check(self, project_key: str, version: str) -> RolloutStatus:
         """Whether what serves can be answered for: a ready pod loads on demand what it does not hold. Moves nothing.
 
         What one pod refuses and another one holds is not bad. Raises EngineError, ClusterError.
@@ -95,14 +95,14 @@ class ClusterRollout:
         if not any(pod.ready and name in pod.held for pod in pods):
             self._raise_refusal(pods, name)
         if any(pod.ready for pod in pods):
-            return Standing(done=True)
+            return RolloutStatus(done=True)
         return replace(held_by(pods, name), blocked=True)
 
     def withdraw(self, project_key: str, version: str) -> None:
         """It is no longer wanted. A roll that goes on for it alone is looked after by `tend`."""
         self._forget((project_key, version))
 
-    def tend(self, now: float) -> None:
+    def poll(self, now: float) -> None:
         """Look after a roll that nobody asks about any more, and, as a new leader, after one that goes on. Raises ClusterError."""
         is_idle = self.plan is not None and self.plan.roll is None
         if self.settings.mode == "reload" or is_idle or now < self._tended + _TEND_SECONDS:
@@ -125,14 +125,14 @@ class ClusterRollout:
             self._seen = (self.clock(), self.fleet.pods())
         return self._seen[1]
 
-    def _waited(self, pods: list[Pod], name: Name, waited: float) -> Standing:
+    def _waited(self, pods: list[Pod], name: Name, waited: float) -> RolloutStatus:
         standing = held_by(pods, name)
         if standing.done or waited < self.settings.deadline_seconds:
             return standing
         self.events.tell("RolloutBlocked", standing.reason, warning=True)
         return replace(standing, blocked=True)
 
-    def _rolled(self, pods: list[Pod], name: Name, now: float) -> Standing:
+    def _rolled(self, pods: list[Pod], name: Name, now: float) -> RolloutStatus:
         workload, self._tended = self._workload(), now
         plan = self._looked_after(pods, workload, now)
         if (setback := self._setbacks.get(name)) and (waits := setback.standing(now)):
@@ -151,7 +151,9 @@ class ClusterRollout:
         self.plan = plan
         return plan
 
-    def _begun(self, plan: Plan, pods: list[Pod], name: Name, now: float, workload: Document) -> Standing:
+    def _begun(
+        self, plan: Plan, pods: list[Pod], name: Name, now: float, workload: Document
+    ) -> RolloutStatus:
         """No roll goes on: either none is needed, or one begins, or it must wait."""
         if (standing := held_by(pods, name)).done:
             return standing
@@ -163,7 +165,7 @@ class ClusterRollout:
         self.plan = begun
         log.info("a roll begins", **log_ids(*name), reason="it is wanted, and no ready predictor holds it")
         self.events.tell("RolloutStarted", f"New predictors load {name[1]}.")
-        return Standing(done=False, reason="new predictors start")
+        return RolloutStatus(done=False, reason="new predictors start")
 
     def _ended(self, plan: Plan, roll: Roll, pods: list[Pod], now: float) -> Plan:
         """All pods are new. What they were to hold and do not hold, another roll at once would not bring either."""

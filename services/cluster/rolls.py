@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from services.adapter.ports import Standing
+from services.adapter.ports import RolloutStatus
 from services.cluster.fleet import Pod
 
 AGAIN_SECONDS: Final = 120.0
@@ -40,14 +40,14 @@ class Plan:
     blocked_until: float = _NEVER
     why_blocked: str = ""
 
-    def waits(self, now: float, interval: float) -> Standing | None:
+    def waits(self, now: float, interval: float) -> RolloutStatus | None:
         """Why no roll may begin yet; None where one may."""
         if now < self.blocked_until:
             reason = f"{self.why_blocked}; tried again in {self.blocked_until - now:.0f} s"
-            return Standing(done=False, reason=reason, blocked=True)
+            return RolloutStatus(done=False, reason=reason, blocked=True)
         if now < self.last_began + interval:
             wait = self.last_began + interval - now
-            return Standing(done=False, reason=f"the next rolling update begins in {wait:.0f} s")
+            return RolloutStatus(done=False, reason=f"the next rolling update begins in {wait:.0f} s")
         return None
 
     def begin(self, before: str, now: float) -> Plan:
@@ -76,12 +76,12 @@ class Setback:
         wait = min(AGAIN_SECONDS * 2.0 ** min(self.times, 10), _LONGEST_SECONDS)
         return Setback(now + wait + AGAIN_SECONDS * place, why, self.times + 1)
 
-    def standing(self, now: float) -> Standing | None:
+    def standing(self, now: float) -> RolloutStatus | None:
         """Why it must wait; None where it need not any more."""
         if now >= self.until:
             return None
         reason = f"{self.why}; tried again in {self.until - now:.0f} s"
-        return Standing(done=False, reason=reason, blocked=True, aside=True)
+        return RolloutStatus(done=False, reason=reason, blocked=True, deferred=True)
 
 
 def adopted(annotation: str, pods: Sequence[Pod], now: float) -> Plan:
@@ -96,17 +96,17 @@ def adopted(annotation: str, pods: Sequence[Pod], now: float) -> Plan:
     return Plan(last_began=began)
 
 
-def held_by(pods: Sequence[Pod], name: tuple[str, str]) -> Standing:
+def held_by(pods: Sequence[Pod], name: tuple[str, str]) -> RolloutStatus:
     """Done once there is a ready pod, and every ready one holds the version."""
     ready = [pod for pod in pods if pod.ready]
     holding = [pod for pod in ready if name in pod.held]
     if not ready:
-        return Standing(done=False, reason=f"no predictor is ready{_because(pods)}")
+        return RolloutStatus(done=False, reason=f"no predictor is ready{_because(pods)}")
     if len(holding) == len(ready):
-        return Standing(done=True)
+        return RolloutStatus(done=True)
     silent = [f"{pod.name} does not answer" for pod in ready if not pod.answers]
     why = next((pod.delayed[name] for pod in ready if name in pod.delayed), next(iter(silent), ""))
-    return Standing(
+    return RolloutStatus(
         done=False, reason=f"{len(holding)} of {len(ready)} predictors hold it{f' ({why})' if why else ''}"
     )
 
@@ -116,12 +116,12 @@ def rolled_out(pods: Sequence[Pod], generation: str, replicas: int) -> bool:
     return len(pods) >= replicas and all(pod.ready and pod.generation == generation for pod in pods)
 
 
-def under_way(pods: Sequence[Pod], generation: str) -> Standing:
+def under_way(pods: Sequence[Pod], generation: str) -> RolloutStatus:
     """How far a roll is."""
     new = [pod for pod in pods if pod.generation == generation]
     ready = [pod for pod in new if pod.ready]
     reason = f"{len(ready)} of {max(len(pods), 1)} predictors are new and ready{_because(new)}"
-    return Standing(done=False, reason=reason)
+    return RolloutStatus(done=False, reason=reason)
 
 
 def to_blame(pods: Sequence[Pod], generation: str, names: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ from services.adapter.board import Board
 from services.adapter.follower import Follower
 from services.adapter.guarded import NotLeading
 from services.adapter.notebook import Connection, Notebook
-from services.adapter.ports import Standing
+from services.adapter.ports import RolloutStatus
 from services.core.domain import Action, Command, Serving
 from services.core.errors import StoreError
 from services.core.inbox import Inbox, command_id
@@ -26,7 +26,7 @@ TWO_CONTROLS = (
     '<View><Text name="text" value="$text"/><Choices name="label" toName="text"><Choice value="a"/></Choices>'
     '<Choices name="mood" toName="text"><Choice value="b"/></Choices></View>'
 )
-ON_ITS_WAY = Standing(done=False, reason="1 of 2 predictors hold it")
+ON_ITS_WAY = RolloutStatus(done=False, reason="1 of 2 predictors hold it")
 
 
 @pytest.fixture

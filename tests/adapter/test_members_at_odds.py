@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.adapter.ports import Standing
+from services.adapter.ports import RolloutStatus
 from services.core.domain import Action, RunState
 from tests.support.replicas import ReplicaPair, SimulatedReplica
 
@@ -53,7 +53,7 @@ def step(pair: ReplicaPair, replica: SimulatedReplica, number: int) -> None:
     elif number == 5:
         slow = world.rollout.slow
         for name in (f"support-{one}" for one in range(1, 9)):
-            slow.pop(name, None) or slow.update({name: Standing(done=False, reason="1 of 2 hold it")})
+            slow.pop(name, None) or slow.update({name: RolloutStatus(done=False, reason="1 of 2 hold it")})
 
 
 def run_ends(pair: ReplicaPair) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.adapter.ports import Standing
+from services.adapter.ports import RolloutStatus
 from services.cluster.client import ClusterError, Document
 from services.cluster.fleet import Pod
 from services.cluster.rollout import ClusterRollout
@@ -93,7 +93,7 @@ class RolloutWorld:
         del warning
         self.told.append((reason, note))
 
-    def until_done(self, rollout: ClusterRollout, name: Name, seconds: float) -> Standing:
+    def until_done(self, rollout: ClusterRollout, name: Name, seconds: float) -> RolloutStatus:
         """Ask every second, as the supervisor does."""
         self.targets.add(name)
         end = self.now + seconds
@@ -109,7 +109,7 @@ V2, V3 = ("5-1", "v-2"), ("5-1", "v-3")
 def test_a_roll_brings_the_version_to_all_pods(kind: str) -> None:
     world = RolloutWorld(kind)
     rollout, began = world.rollout(), world.now
-    assert world.until_done(rollout, V2, 60) == Standing(done=True)
+    assert world.until_done(rollout, V2, 60) == RolloutStatus(done=True)
     assert 12 <= world.now - began <= 15
     assert len(world.patches) == 1
     assert [reason for reason, _ in world.told] == ["RolloutStarted", "VersionHeld"]
@@ -126,7 +126,7 @@ def test_what_all_pods_hold_needs_no_roll() -> None:
 def test_reload_patches_nothing_and_is_blocked_only_after_its_deadline() -> None:
     world = RolloutWorld(mode="reload")
     rollout = world.rollout()
-    assert rollout.advance(*V2, world.now) == Standing(done=False, reason="0 of 2 predictors hold it")
+    assert rollout.advance(*V2, world.now) == RolloutStatus(done=False, reason="0 of 2 predictors hold it")
     world.now += 601
     assert rollout.advance(*V2, world.now).blocked
     assert world.told[-1] == ("RolloutBlocked", "0 of 2 predictors hold it")
@@ -178,7 +178,7 @@ def test_new_pods_that_do_not_hold_it_are_not_rolled_again_at_once() -> None:
     world = RolloutWorld()
     rollout = world.rollout()
     rollout.advance(*V2, world.now)
-    standing = Standing(done=False)
+    standing = RolloutStatus(done=False)
     for _ in range(100):
         world.now += 1
         standing = rollout.advance(*V2, world.now)
@@ -209,7 +209,7 @@ def test_a_new_leader_undoes_a_roll_by_the_deadline_of_its_beginning() -> None:
 def test_what_serves_is_only_looked_at() -> None:
     world = RolloutWorld()
     rollout = world.rollout()
-    assert rollout.check(*V2) == Standing(done=True), "a ready pod loads it on demand"
+    assert rollout.check(*V2) == RolloutStatus(done=True), "a ready pod loads it on demand"
     world.now += 1
     world.pods_now[0] = replace(world.pods_now[0], refused={V2: "broken"})
     with pytest.raises(EngineError, match="broken"):
@@ -219,7 +219,7 @@ def test_what_serves_is_only_looked_at() -> None:
     assert rollout.check(*V2).done, "what another one holds is not bad"
     world.now += 1
     world.pods_now = []
-    assert rollout.check(*V2) == Standing(done=False, reason="no predictor is ready", blocked=True)
+    assert rollout.check(*V2) == RolloutStatus(done=False, reason="no predictor is ready", blocked=True)
     assert world.patches == []
 
 
@@ -243,10 +243,10 @@ class StuckRolloutWorld(RolloutWorld):
             return [pod if pod.ready else replace(pod, answers=True, held=held) for pod in self.pods_now]
         return super().pods()
 
-    def ask(self, rollout: ClusterRollout, name: Name) -> Standing:
+    def ask(self, rollout: ClusterRollout, name: Name) -> RolloutStatus:
         """As promotions do: what is set aside is no target."""
         standing = rollout.advance(*name, self.now)
-        (self.targets.discard if standing.aside else self.targets.add)(name)
+        (self.targets.discard if standing.deferred else self.targets.add)(name)
         return standing
 
 
@@ -284,7 +284,7 @@ def test_a_roll_that_nobody_waits_for_is_ended_or_undone_all_the_same(waits: str
     rollout.withdraw(*V2)
     for _ in range(700):
         world.now += 1
-        rollout.tend(world.now)
+        rollout.poll(world.now)
     assert rollout.plan is not None
     assert rollout.plan.roll is None
     assert [generation for _, generation in world.patches[1:]] == ([None] if waits else [])
@@ -294,14 +294,14 @@ def test_a_new_leader_looks_after_a_roll_that_nobody_waits_for() -> None:
     world = RolloutWorld(waits="image pull failed")
     world.rollout().advance(*V2, world.now)
     world.now += 700
-    world.rollout().tend(world.now)
+    world.rollout().poll(world.now)
     assert world.patches[-1] == (world.now, None)
 
 
 def test_reload_has_nothing_to_tend() -> None:
     world = RolloutWorld(mode="reload")
     world.spec = {}
-    world.rollout().tend(world.now)
+    world.rollout().poll(world.now)
 
 
 @given(

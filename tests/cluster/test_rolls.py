@@ -78,7 +78,7 @@ def test_a_version_that_is_set_aside_waits_twice_as_long_each_time_to_an_hour() 
         waits.append(setback.until - now)
         standing = setback.standing(now + 1)
         assert standing is not None
-        assert (standing.blocked, standing.aside) == (True, True)
+        assert (standing.blocked, standing.deferred) == (True, True)
         assert standing.reason.startswith("no node has room; tried again in")
         now = setback.until
         assert setback.standing(now) is None

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from services.adapter.ports import Rollout, Standing
+from services.adapter.ports import Rollout, RolloutStatus
 from services.cluster.events import Events
 from services.cluster.fleet import GENERATION, Fleet
 from services.cluster.rollout import ClusterRollout
@@ -54,10 +54,10 @@ class RolloutContract:
         publish_versions(self.registry, made, "w-1", key="6-1")
         write_serving_table(self.registry, {KEY: Served("v-1")})
 
-    def _advance(self, version: str, key: str = KEY) -> Standing:
+    def _advance(self, version: str, key: str = KEY) -> RolloutStatus:
         """Until it is done."""
 
-        def done() -> Standing | None:
+        def done() -> RolloutStatus | None:
             standing = self.rollout.advance(key, version, time.time())
             return standing if standing.done else None
 
@@ -67,7 +67,7 @@ class RolloutContract:
 
     def test_a_target_comes_to_every_process(self) -> None:
         write_serving_table(self.registry, {KEY: Served("v-1", target="v-2")})
-        assert self._advance("v-2") == Standing(done=True)
+        assert self._advance("v-2") == RolloutStatus(done=True)
         assert self._advance("v-2").done, "and is there when it is asked for again"
 
     def test_targets_of_two_projects_come_side_by_side(self) -> None:
@@ -85,7 +85,7 @@ class RolloutContract:
         assert self.rollout.check(KEY, "v-1").done
 
     def test_what_serves_can_be_answered_for(self) -> None:
-        assert self.rollout.check(KEY, "v-1") == Standing(done=True)
+        assert self.rollout.check(KEY, "v-1") == RolloutStatus(done=True)
 
     def test_withdrawing_what_was_never_wanted_does_nothing(self) -> None:
         self.rollout.withdraw(KEY, "v-9")

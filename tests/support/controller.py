@@ -14,7 +14,7 @@ from services.adapter.board import Board, ProjectView
 from services.adapter.desk import FrontDesk
 from services.adapter.follower import Follower
 from services.adapter.member import Member
-from services.adapter.ports import Standing
+from services.adapter.ports import RolloutStatus
 from services.adapter.supervision.supervisor import Controller
 from services.core import documents
 from services.core.domain import (
@@ -106,25 +106,25 @@ class FakeRollout:
     def __init__(self) -> None:
         self.flip_seconds = 0.0
         self.broken: dict[str, Exception] = {}
-        self.slow: dict[str, Standing] = {}
+        self.slow: dict[str, RolloutStatus] = {}
         self.asked: list[str] = []
         self.withdrawn: list[str] = []
-        self.tended: list[float] = []
+        self.polled: list[float] = []
 
-    def advance(self, project_key: str, version: str, now: float) -> Standing:
+    def advance(self, project_key: str, version: str, now: float) -> RolloutStatus:
         self.asked.append(version)
         if version in self.broken:
             raise self.broken[version]
-        return self.slow.get(version, Standing(done=True))
+        return self.slow.get(version, RolloutStatus(done=True))
 
-    def check(self, project_key: str, version: str) -> Standing:
+    def check(self, project_key: str, version: str) -> RolloutStatus:
         return self.advance(project_key, version, 0.0)
 
     def withdraw(self, project_key: str, version: str) -> None:
         self.withdrawn.append(version)
 
-    def tend(self, now: float) -> None:
-        self.tended.append(now)
+    def poll(self, now: float) -> None:
+        self.polled.append(now)
 
 
 class FakeLeadership:

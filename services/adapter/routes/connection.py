@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from services import __version__
 from services.adapter.board import Board
-from services.adapter.ports import Desk
+from services.adapter.ports import EventSink
 from services.adapter.routes.auth import BASE
 from services.adapter.routes.bodies import NotReady, json_response, look_up, read_object
 from services.adapter.routes.catalogue import Catalogue
@@ -36,7 +36,7 @@ class Connection:
     """The routes."""
 
     board: Board
-    desk: Desk
+    desk: EventSink
     catalogue: Catalogue
     training: TrainingSettings
     refused: dict[int, tuple[str, ...]] = field(default_factory=dict)

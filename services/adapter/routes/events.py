@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from services.adapter import metrics
 from services.adapter.metrics import EventOutcome
-from services.adapter.ports import Desk
+from services.adapter.ports import EventSink
 from services.adapter.routes.bodies import compute, json_response
 from services.adapter.routes.identity import project_id
 from services.adapter.routes.pieces import Cutter
@@ -40,7 +40,7 @@ _STORING: Final = 64
 class Filing:
     """Stores commands in threads, within a bound of time."""
 
-    def __init__(self, desk: Desk, seconds: float = SECONDS) -> None:
+    def __init__(self, desk: EventSink, seconds: float = SECONDS) -> None:
         """Nothing is stored yet."""
         self._desk = desk
         self._seconds = seconds
@@ -72,7 +72,7 @@ class Filing:
 class Events:
     """The route."""
 
-    desk: Desk
+    desk: EventSink
     filing: Filing
 
     async def webhook(self, request: Request) -> Response:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from services.adapter.notebook import Fate, Notebook, Verdict
-from services.adapter.ports import Rollout, Standing
+from services.adapter.ports import Rollout, RolloutStatus
 from services.adapter.serving import sentences
 from services.adapter.serving.judgements import Judgements
 from services.adapter.serving.ledger import Ledger
@@ -98,7 +98,7 @@ class Promotions:
         if self.served(project_key).pinned:
             self.ledger.change(project_key, lambda known: replace(known, pinned=False))
 
-    def restore(self, project: Project, now: float) -> str | Standing:
+    def restore(self, project: Project, now: float) -> str | RolloutStatus:
         """After a start: see that what is served is held. A Standing: it is not yet.
 
         Where it is broken the previous one serves; the sentence that says so, or "".
@@ -116,7 +116,7 @@ class Promotions:
         self._falling.discard(project.key)
         return "" if standing.done else standing
 
-    def _fall_back(self, project: Project, served: Served, problem: str, now: float) -> str | Standing:
+    def _fall_back(self, project: Project, served: Served, problem: str, now: float) -> str | RolloutStatus:
         if served.previous is None:
             return f"{problem} There is no version before it: train again."
         self._falling.add(project.key)
@@ -126,7 +126,7 @@ class Promotions:
             self._falling.discard(project.key)
             return f"{problem} Nor can {served.previous}: {error}"
         if not done:
-            return self.targets.standing(project.key) or Standing(done=False)
+            return self.targets.standing(project.key) or RolloutStatus(done=False)
         log.warning(
             "the version before serves instead", project=project.id, version=served.previous, reason=problem
         )

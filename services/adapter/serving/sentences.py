@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from services.adapter.ports import Standing
+from services.adapter.ports import RolloutStatus
 from services.adapter.training.history import Record
 from services.core.domain import Estimate, Manifest, Pending, Project, RunState, Served
 from services.core.labelstudio.access import URL_ADVICE, backend_url_problem
@@ -76,7 +76,7 @@ def superseded(version: str, current: str | None) -> str:
     return f"held: {current} is newer than {version} and serves already"
 
 
-def on_its_way(target: str | None, standing: Standing | None) -> str:
+def on_its_way(target: str | None, standing: RolloutStatus | None) -> str:
     """The version that is being brought to those who answer; "" where none is."""
     if target is None or standing is None:
         return ""
@@ -84,7 +84,7 @@ def on_its_way(target: str | None, standing: Standing | None) -> str:
     return f"version {target} is being brought to the predictors{said}"
 
 
-def hindered(version: str | None, standing: Standing | None) -> str:
+def hindered(version: str | None, standing: RolloutStatus | None) -> str:
     """What keeps a version from where it is wanted, though it is not the version's fault; "" where nothing does."""
     if version is None or standing is None or not standing.blocked:
         return ""

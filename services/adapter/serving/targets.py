@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from services.adapter.metrics import leader
-from services.adapter.ports import Rollout, Standing
+from services.adapter.ports import Rollout, RolloutStatus
 from services.adapter.serving.ledger import Ledger
 from services.core.domain import Served
 from services.core.errors import CorruptVersion, EngineError, FitloopError, NotFound, StoreError
@@ -29,7 +29,7 @@ class Targets:
     ledger: Ledger
     rollout: Rollout
     clock: Callable[[], float]
-    _standings: dict[str, Standing] = field(default_factory=dict)
+    _standings: dict[str, RolloutStatus] = field(default_factory=dict)
     _wanted: dict[str, str] = field(default_factory=dict)
     """By project, the target that somebody still wanted in this step."""
     _aside: dict[str, str] = field(default_factory=dict)
@@ -40,7 +40,7 @@ class Targets:
         """The version that is on its way: the project's target, or one that was set aside."""
         return self.ledger.served(project_key).target or self._aside.get(project_key)
 
-    def standing(self, project_key: str) -> Standing | None:
+    def standing(self, project_key: str) -> RolloutStatus | None:
         """How far that is; None where there is none."""
         return self._standings.get(project_key) if self.coming(project_key) else None
 
@@ -48,7 +48,7 @@ class Targets:
         """See to rollouts that nobody asks about any more. Trouble passes: the next call looks again."""
         trouble = ""
         try:
-            self.rollout.tend(now)
+            self.rollout.poll(now)
         except FitloopError as error:
             trouble = str(error)
             if trouble != self._trouble:  # said once, and not at each tick
@@ -83,7 +83,7 @@ class Targets:
         except UNUSABLE:
             self.withdraw(project_key)
             raise
-        self._put_aside(project_key, version, aside=standing.aside)
+        self._put_aside(project_key, version, deferred=standing.deferred)
         if not standing.done or now < self.ledger.served(project_key).since:
             return False
         now += max(0.0, self.clock() - began)  # predictors that do not answer take their time
@@ -110,11 +110,11 @@ class Targets:
         if self.ledger.served(project_key).target != target:
             self.ledger.change(project_key, lambda known: replace(known, target=target))
 
-    def _ask(self, project_key: str, version: str, now: float) -> Standing:
+    def _ask(self, project_key: str, version: str, now: float) -> RolloutStatus:
         """Have the rollout go on. Raises UNUSABLE, StoreError; other trouble passes, and is a standing."""
         return _passing(lambda: self.rollout.advance(project_key, version, now))
 
-    def check(self, project_key: str, version: str) -> Standing:
+    def check(self, project_key: str, version: str) -> RolloutStatus:
         """Whether what serves can be answered for. Raises as `_ask` does."""
         return _passing(lambda: self.rollout.check(project_key, version))
 
@@ -129,10 +129,10 @@ class Targets:
             self.ledger.change(project_key, lambda known: replace(known, target=None, target_since=0.0))
 
 
-def _passing(ask: Callable[[], Standing]) -> Standing:
+def _passing(ask: Callable[[], RolloutStatus]) -> RolloutStatus:
     try:
         return ask()
     except (StoreError, EngineError):
         raise
     except FitloopError as error:
-        return Standing(done=False, reason=str(error), blocked=True)
+        return RolloutStatus(done=False, reason=str(error), blocked=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from services.adapter.metrics import leader
 from services.adapter.notebook import Fate, Notebook, Verdict
-from services.adapter.ports import Standing
+from services.adapter.ports import RolloutStatus
 from services.adapter.serving import sentences
 from services.adapter.serving.promotions import Promotions
 from services.adapter.training.history import History, Record
@@ -48,7 +48,7 @@ class Versions:
         return self.promotions.targets.coming(self.notebook.project_key)
 
     @property
-    def standing(self) -> Standing | None:
+    def standing(self) -> RolloutStatus | None:
         """How far the version is that is on its way."""
         return self.promotions.targets.standing(self.notebook.project_key)
 

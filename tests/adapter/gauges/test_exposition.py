@@ -19,7 +19,7 @@ from services.adapter.gauges import PROJECT_GAUGES
 from services.adapter.gauges.exposition import Everything, Exposition
 from services.adapter.metrics import leader, names
 from services.adapter.metrics.names import Names
-from services.adapter.ports import Standing
+from services.adapter.ports import RolloutStatus
 from services.core import documents
 from services.core.domain import Action, Estimate, Project, RunState, RunStatus, Served, Uncounted
 from services.core.errors import LabelStudioUnreachable
@@ -343,13 +343,13 @@ def test_failures_in_a_row_end_with_a_run_that_does_not_fail(world: ControllerWo
 def test_a_rollout_says_since_when_it_moves_and_that_it_is_blocked(world: ControllerWorld) -> None:
     world.label_studio.label_many(6)
     world.settle()
-    world.rollout.slow["support-1"] = Standing(done=False, reason="1 of 2 predictors holds it")
+    world.rollout.slow["support-1"] = RolloutStatus(done=False, reason="1 of 2 predictors holds it")
     world.train("1-1")
     world.end("1-1")
     world.tick(1.0)
     began = world.now
     assert (figures(world).rollout, figures(world).rollout_since) == ("moving", began)
-    world.rollout.slow["support-1"] = Standing(done=False, reason="no node", blocked=True)
+    world.rollout.slow["support-1"] = RolloutStatus(done=False, reason="no node", blocked=True)
     world.tick(5.0)
     assert (figures(world).rollout, figures(world).rollout_since) == ("blocked", began)
     del world.rollout.slow["support-1"]

@@ -7,14 +7,14 @@ from dataclasses import replace
 import pytest
 
 from services.adapter.notebook import Fate, Notebook, Verdict
-from services.adapter.ports import Standing
+from services.adapter.ports import RolloutStatus
 from services.core.domain import Action, Project, Served
 from services.core.errors import BadConfig
 from services.core.labelstudio import Counts
 from tests.support.controller import ControllerWorld, smoke_test_error
 
-ON_ITS_WAY = Standing(done=False, reason="1 of 2 predictors hold it")
-BLOCKED = Standing(done=False, reason="no node has room for a predictor", blocked=True)
+ON_ITS_WAY = RolloutStatus(done=False, reason="1 of 2 predictors hold it")
+BLOCKED = RolloutStatus(done=False, reason="no node has room for a predictor", blocked=True)
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_what_hinders_a_version_is_told_until_it_is_gone(serving: ControllerWorl
 
 
 def test_what_is_set_aside_is_no_target_until_it_is_tried_again(serving: ControllerWorld) -> None:
-    serving.rollout.slow["support-2"] = replace(BLOCKED, aside=True)
+    serving.rollout.slow["support-2"] = replace(BLOCKED, deferred=True)
     serving.complete_run("1-2")
     assert target_of(serving) == ""
     assert "Version support-2 cannot be brought to the predictors: no node has room" in serving.view.problem
@@ -96,7 +96,7 @@ def test_what_is_set_aside_is_no_target_until_it_is_tried_again(serving: Control
 
 
 def test_what_is_set_aside_gives_way_to_what_a_person_wants(serving: ControllerWorld) -> None:
-    serving.rollout.slow["support-2"] = replace(BLOCKED, aside=True)
+    serving.rollout.slow["support-2"] = replace(BLOCKED, deferred=True)
     serving.complete_run("1-2")
     serving.command(Action.PROMOTE, "support-1")
     serving.tick(1.0)
@@ -105,9 +105,9 @@ def test_what_is_set_aside_gives_way_to_what_a_person_wants(serving: ControllerW
 
 
 def test_rollouts_are_tended_in_each_tick(serving: ControllerWorld) -> None:
-    serving.rollout.tended.clear()
+    serving.rollout.polled.clear()
     serving.tick(1.0)
-    assert serving.rollout.tended == [serving.now]
+    assert serving.rollout.polled == [serving.now]
 
 
 def test_other_trouble_than_the_versions_own_is_a_hindrance(serving: ControllerWorld) -> None:
@@ -142,7 +142,7 @@ def test_the_moment_is_still_to_come_however_long_predictors_take_to_answer(serv
     serving.rollout.flip_seconds = 2.0
     held = serving.rollout.advance
 
-    def slowly(project_key: str, version: str, now: float) -> Standing:
+    def slowly(project_key: str, version: str, now: float) -> RolloutStatus:
         serving.now += 4.0
         return held(project_key, version, now)
 

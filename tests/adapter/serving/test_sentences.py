@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.adapter.ports import Standing
+from services.adapter.ports import RolloutStatus
 from services.adapter.serving.sentences import awaited, hindered, hints, joined
 from services.core.domain import Pending
 
@@ -33,9 +33,9 @@ def test_parts_make_one_line_whatever_each_is_by_itself() -> None:
 
 
 def test_what_is_tried_again_is_said_once() -> None:
-    later = Standing(done=False, reason="no node has room; tried again in 108 s", blocked=True)
+    later = RolloutStatus(done=False, reason="no node has room; tried again in 108 s", blocked=True)
     assert hindered("v-2", later).count("tried again") == 1
-    assert hindered("v-2", Standing(done=False, reason="no node", blocked=True)).endswith(
+    assert hindered("v-2", RolloutStatus(done=False, reason="no node", blocked=True)).endswith(
         "It is tried again."
     )
 
