@@ -14,14 +14,14 @@ from services.core.registry import Registry
 
 
 @dataclass(slots=True)
-class Answering:
+class ControlCheck:
     """Looks at the manifests of one project's served versions."""
 
     registry: Registry
     _known: dict[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
     """By version: its control and its labels."""
 
-    def foreign(self, project_key: str, space: LabelSpace | None, served: Served) -> tuple[str, ...]:
+    def foreign_versions(self, project_key: str, space: LabelSpace | None, served: Served) -> tuple[str, ...]:
         """Of the versions that people may be told of, those that answer another control."""
         versions = tuple(filter(None, (served.current, served.previous)))
         for gone in self._known.keys() - set(versions):
@@ -41,7 +41,7 @@ class Answering:
         return control != space.from_name if control else not set(labels) & set(space.labels)
 
 
-def silence(served: Served, space: LabelSpace | None, foreign: tuple[str, ...]) -> str:
+def no_suggestions_reason(served: Served, space: LabelSpace | None, foreign: tuple[str, ...]) -> str:
     """Why there are no suggestions of what is served; "" where there are."""
     if space is None or served.current not in foreign:
         return ""

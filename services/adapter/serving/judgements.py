@@ -11,7 +11,7 @@ from services.core.registry import Registry
 
 
 @dataclass(slots=True)
-class Judgements:
+class EvaluationIndex:
     """Of all versions that were asked for."""
 
     registry: Registry
@@ -19,31 +19,36 @@ class Judgements:
 
     def compared_with(self, project_key: str, version: str) -> str | None:
         """The version that it was compared with. Raises StoreError, NotFound."""
-        return self._of(project_key, version)[0]
+        return self._comparison(project_key, version)[0]
 
     def is_newer(self, project_key: str, version: str | None, other: str) -> bool:
         """Whether the version was made after the other one; not where one of them cannot be read."""
         try:
-            return version is not None and self._of(project_key, version)[1] > self._of(project_key, other)[1]
+            return (
+                version is not None
+                and self._comparison(project_key, version)[1] > self._comparison(project_key, other)[1]
+            )
         except StoreError:
             return False
 
-    def next(self, project_key: str, waiting: Sequence[Published]) -> Published:
+    def next_to_decide(self, project_key: str, waiting: Sequence[Published]) -> Published:
         """Which of these (oldest first) is decided on first: the newest, which makes the others superfluous.
 
         But none before the one that it was compared with.
         """
         names = {one.version for one in waiting}
-        free = [one for one in waiting if not one.promote or self._opponent(project_key, one) not in names]
+        free = [
+            one for one in waiting if not one.promote or self._compared_with(project_key, one) not in names
+        ]
         return (free or waiting)[-1]
 
-    def _opponent(self, project_key: str, published: Published) -> str | None:
+    def _compared_with(self, project_key: str, published: Published) -> str | None:
         try:
             return self.compared_with(project_key, published.version)
         except StoreError:  # whoever deals with it finds out
             return None
 
-    def _of(self, project_key: str, version: str) -> tuple[str | None, float]:
+    def _comparison(self, project_key: str, version: str) -> tuple[str | None, float]:
         name = (project_key, version)
         if name not in self._known:
             manifest = self.registry.manifest(*name)

@@ -19,22 +19,22 @@ from services.core.registry import Registry
 from services.core.telemetry import metrics
 
 log = structlog.get_logger()
-_MEND_SECONDS: Final = 3.0
+_REPAIR_SECONDS: Final = 3.0
 
 
-class Overtaken(NotLeading):
+class StaleTerm(NotLeading):
     """Another process has written in a later term: what is known here is of yesterday."""
 
 
 @dataclass(slots=True)
-class Ledger:
+class ServingTableWriter:
     """The table of one term."""
 
     registry: Registry
     term: int = 0
     """0 before the table was read."""
     _table: Serving | None = None
-    _mend_at: float = 0.0
+    _repair_at: float = 0.0
     _trouble: str = ""
 
     def served(self, project_key: str) -> Served:
@@ -47,19 +47,19 @@ class Ledger:
             found = self.registry.serving()
             self.term = self.term or self.registry.last_term() + 1
             if found.term > self.term:
-                raise Overtaken(
+                raise StaleTerm(
                     f"Another adapter leads in term {found.term}, and this one led in {self.term}."
                 )
             self._table = replace(found, term=self.term)
             metrics.set_generation(found.generation)
         return self._table
 
-    def change(self, project_key: str, change: Callable[[Served], Served]) -> None:
+    def propose(self, project_key: str, change: Callable[[Served], Served]) -> None:
         """Write what the project serves. Raises StoreError."""
         projects = self.table().projects
         self._write({**projects, project_key: change(projects.get(project_key, Served()))})
 
-    def drop(self, project_id: int, but: str = "") -> None:
+    def drop_project(self, project_id: int, but: str = "") -> None:
         """Label Studio has deleted the project: nothing is served for it, nor for those that had its number before.
 
         `but`: the key of the project that has the number now. Raises StoreError.
@@ -70,29 +70,29 @@ class Ledger:
             self._write({key: served for key, served in projects.items() if key not in gone})
             log.info("a project is served no more", project=project_id)
 
-    def mend(self, now: float) -> None:
+    def repair(self, now: float) -> None:
         """Every few seconds: have serving.json say what is known here. Raises Overtaken; other trouble is tried again."""
-        if now < self._mend_at:
+        if now < self._repair_at:
             return
-        self._mend_at = now + _MEND_SECONDS
+        self._repair_at = now + _REPAIR_SECONDS
         trouble = ""
         try:
-            self._mend()
+            self._repair()
         except NotLeading:
             raise
         except UnknownFormat as error:
-            raise Overtaken(f"Another adapter leads, of a newer release: {error}") from error
+            raise StaleTerm(f"Another adapter leads, of a newer release: {error}") from error
         except StoreError as error:
             trouble = str(error)
             if trouble != self._trouble:  # said once, and not every few seconds
                 log.warning("what is served could not be checked", reason=trouble)
         self._trouble = trouble
 
-    def _mend(self) -> None:
+    def _repair(self) -> None:
         own, seen = self.table(), self.registry.read_current_table()
         if seen is None or (seen.term, seen.generation) != (own.term, own.generation):
             if seen and seen.term > own.term:
-                raise Overtaken(f"Another adapter leads in term {seen.term}, and this one led in {own.term}.")
+                raise StaleTerm(f"Another adapter leads in term {seen.term}, and this one led in {own.term}.")
             self._write(own.projects)
 
     def _write(self, projects: dict[str, Served]) -> None:

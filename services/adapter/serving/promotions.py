@@ -17,9 +17,9 @@ import structlog
 from services.adapter.notebook import Fate, Notebook, Verdict
 from services.adapter.ports import Rollout, RolloutStatus
 from services.adapter.serving import sentences
-from services.adapter.serving.judgements import Judgements
-from services.adapter.serving.ledger import Ledger
-from services.adapter.serving.targets import UNUSABLE, Targets
+from services.adapter.serving.judgements import EvaluationIndex
+from services.adapter.serving.ledger import ServingTableWriter
+from services.adapter.serving.targets import UNUSABLE, RolloutTracker
 from services.core.domain import Project, Published, Served
 from services.core.errors import BadRequest, NotFound
 
@@ -30,25 +30,25 @@ log = structlog.get_logger()
 class Promotions:
     """Which version each project serves, and which one is on its way."""
 
-    ledger: Ledger
+    table: ServingTableWriter
     rollout: Rollout
     clock: Callable[[], float] = time.time
-    _falling: set[str] = field(default_factory=set)
+    _falling_back: set[str] = field(default_factory=set)
     """Projects whose broken version gives way to the one before."""
-    _judgements: Judgements = field(init=False)
-    targets: Targets = field(init=False)
+    _evaluations: EvaluationIndex = field(init=False)
+    rollouts: RolloutTracker = field(init=False)
     """What is on its way."""
 
     def __post_init__(self) -> None:
         """Judgements are read from the same registry, and targets stand in the same table."""
-        self._judgements = Judgements(self.ledger.registry)
-        self.targets = Targets(self.ledger, self.rollout, self.clock)
+        self._evaluations = EvaluationIndex(self.table.registry)
+        self.rollouts = RolloutTracker(self.table, self.rollout, self.clock)
 
     def served(self, project_key: str) -> Served:
         """What the project serves. Raises StoreError."""
-        return self.ledger.served(project_key)
+        return self.table.served(project_key)
 
-    def take_up(
+    def decide(
         self, project: Project, waiting: Sequence[Published], notebook: Notebook, now: float
     ) -> dict[str, Verdict]:
         """Deal with versions that runs have published, oldest first: the verdicts, each of which is given once.
@@ -57,12 +57,12 @@ class Promotions:
         """
         left, verdicts = list(waiting), dict[str, Verdict]()
         while left:
-            published = self._judgements.next(project.key, left)
-            found = self._deal_with(project, published, now)
+            published = self._evaluations.next_to_decide(project.key, left)
+            found = self._outcome_of(project, published, now)
             if found is None:
                 break
             left.remove(published)
-            verdict = verdicts[published.version] = Verdict(published.version, *found, now, self.ledger.term)
+            verdict = verdicts[published.version] = Verdict(published.version, *found, now, self.table.term)
             notebook.write_verdict(verdict)
             log.info(
                 "a version was taken up",
@@ -76,18 +76,18 @@ class Promotions:
     def force(self, project: Project, version: str, why: str, now: float) -> bool:
         """Serve a version because a person says so, and pin it; whether that is done. Raises BadRequest, EngineError or StoreError."""
         try:
-            self.ledger.registry.manifest(project.key, version)
+            self.table.registry.manifest(project.key, version)
         except NotFound as error:
             raise BadRequest(
                 f"Project {project.id} has no version {version!r}: `fitloop versions {project.id}` lists them."
             ) from error
         served = self.served(project.key)
         if served.current != version:
-            done = self._pursue(project, version, why, now, pinned=True)
+            done = self._advance(project, version, why, now, pinned=True)
         else:
-            self.targets.withdraw(project.key)
+            self.rollouts.withdraw(project.key)
             if not served.pinned:
-                self.ledger.change(project.key, lambda known: replace(known, pinned=True, why=why))
+                self.table.propose(project.key, lambda known: replace(known, pinned=True, why=why))
             done = True
         if done:
             log.info("a version was forced", project=project.id, version=version, reason=why)
@@ -96,9 +96,9 @@ class Promotions:
     def unpin(self, project_key: str) -> None:
         """Let the gate decide again."""
         if self.served(project_key).pinned:
-            self.ledger.change(project_key, lambda known: replace(known, pinned=False))
+            self.table.propose(project_key, lambda known: replace(known, pinned=False))
 
-    def restore(self, project: Project, now: float) -> str | RolloutStatus:
+    def check_served(self, project: Project, now: float) -> str | RolloutStatus:
         """After a start: see that what is served is held. A Standing: it is not yet.
 
         Where it is broken the previous one serves; the sentence that says so, or "".
@@ -107,32 +107,32 @@ class Promotions:
         if served.current is None:
             return ""
         try:
-            standing = self.targets.check(project.key, served.current)
+            standing = self.rollouts.check(project.key, served.current)
         except UNUSABLE as error:
             problem = f"{served.current} cannot be served: {error}"
-            if project.key not in self._falling:
+            if project.key not in self._falling_back:
                 log.error("the served version is broken", project=project.id, reason=problem)
             return self._fall_back(project, served, problem, now)
-        self._falling.discard(project.key)
+        self._falling_back.discard(project.key)
         return "" if standing.done else standing
 
     def _fall_back(self, project: Project, served: Served, problem: str, now: float) -> str | RolloutStatus:
         if served.previous is None:
             return f"{problem} There is no version before it: train again."
-        self._falling.add(project.key)
+        self._falling_back.add(project.key)
         try:
-            done = self._pursue(project, served.previous, problem, now, pinned=served.pinned)
+            done = self._advance(project, served.previous, problem, now, pinned=served.pinned)
         except UNUSABLE as error:
-            self._falling.discard(project.key)
+            self._falling_back.discard(project.key)
             return f"{problem} Nor can {served.previous}: {error}"
         if not done:
-            return self.targets.standing(project.key) or RolloutStatus(done=False)
+            return self.rollouts.status(project.key) or RolloutStatus(done=False)
         log.warning(
             "the version before serves instead", project=project.id, version=served.previous, reason=problem
         )
         return f"{problem} {served.previous} serves instead."
 
-    def _deal_with(self, project: Project, published: Published, now: float) -> tuple[Fate, str] | None:
+    def _outcome_of(self, project: Project, published: Published, now: float) -> tuple[Fate, str] | None:
         """What becomes of it; None: that is not known yet."""
         served = self.served(project.key)
         version, sentence = published.version, published.sentence
@@ -142,44 +142,44 @@ class Promotions:
             return Fate.HELD, sentence
         if served.pinned:
             return Fate.HELD, sentences.pinned(project, served)
-        if project.key in self._falling:
+        if project.key in self._falling_back:
             return None
         try:
-            return self._try(project, published, served, now)
+            return self._try_to_promote(project, published, served, now)
         except UNUSABLE as error:
             stays = f"{served.current} serves on" if served.current else "nothing is served yet"
             return Fate.REFUSED, f"{version} was refused: {error} {stays}."
 
-    def _try(
+    def _try_to_promote(
         self, project: Project, published: Published, served: Served, now: float
     ) -> tuple[Fate, str] | None:
         version = published.version
-        compared_with = self._judgements.compared_with(project.key, version)
+        compared_with = self._evaluations.compared_with(project.key, version)
         if compared_with != served.current:
-            if self._judgements.is_newer(project.key, served.current, version):
+            if self._evaluations.is_newer(project.key, served.current, version):
                 return Fate.HELD, sentences.superseded(version, served.current)
-            excused = self._is_excused(project, compared_with, served)
+            excused = self._replaces_broken(project, compared_with, served)
             if excused is None:
                 return None
             if not excused:
                 return Fate.STALE, sentences.stale(version, compared_with, served.current)
-        if self._pursue(project, version, published.sentence, now, pinned=False):
+        if self._advance(project, version, published.sentence, now, pinned=False):
             return Fate.PROMOTED, published.sentence
         return None
 
-    def _is_excused(self, project: Project, compared_with: str | None, served: Served) -> bool | None:
+    def _replaces_broken(self, project: Project, compared_with: str | None, served: Served) -> bool | None:
         """Compared with nothing, because what is served is broken: then nothing else can ever take its place."""
         if compared_with is not None or served.current is None:
             return False
         try:
-            standing = self.targets.check(project.key, served.current)
+            standing = self.rollouts.check(project.key, served.current)
         except UNUSABLE:
             return True
         return False if standing.done else None
 
-    def _pursue(self, project: Project, version: str, why: str, now: float, *, pinned: bool) -> bool:
-        falls = project.key in self._falling
-        done = self.targets.pursue(project.key, version, why, now, pinned=pinned, at_once=falls)
+    def _advance(self, project: Project, version: str, why: str, now: float, *, pinned: bool) -> bool:
+        falls = project.key in self._falling_back
+        done = self.rollouts.advance(project.key, version, why, now, pinned=pinned, immediately=falls)
         if done:
-            self._falling.discard(project.key)
+            self._falling_back.discard(project.key)
         return done

@@ -13,7 +13,7 @@ import structlog
 
 from services.adapter.metrics import leader
 from services.adapter.ports import Rollout, RolloutStatus
-from services.adapter.serving.ledger import Ledger
+from services.adapter.serving.ledger import ServingTableWriter
 from services.core.domain import Served
 from services.core.errors import CorruptVersion, EngineError, FitloopError, NotFound, StoreError
 
@@ -23,28 +23,28 @@ UNUSABLE = (EngineError, CorruptVersion, NotFound)
 
 
 @dataclass(slots=True)
-class Targets:
+class RolloutTracker:
     """One a project."""
 
-    ledger: Ledger
+    table: ServingTableWriter
     rollout: Rollout
     clock: Callable[[], float]
-    _standings: dict[str, RolloutStatus] = field(default_factory=dict)
+    _statuses: dict[str, RolloutStatus] = field(default_factory=dict)
     _wanted: dict[str, str] = field(default_factory=dict)
     """By project, the target that somebody still wanted in this step."""
-    _aside: dict[str, str] = field(default_factory=dict)
+    _deferred: dict[str, str] = field(default_factory=dict)
     """By project, a version that is wanted and for a while no target, so that what the others wait for comes without it."""
     _trouble: str = ""
 
-    def coming(self, project_key: str) -> str | None:
+    def target(self, project_key: str) -> str | None:
         """The version that is on its way: the project's target, or one that was set aside."""
-        return self.ledger.served(project_key).target or self._aside.get(project_key)
+        return self.table.served(project_key).target or self._deferred.get(project_key)
 
-    def standing(self, project_key: str) -> RolloutStatus | None:
+    def status(self, project_key: str) -> RolloutStatus | None:
         """How far that is; None where there is none."""
-        return self._standings.get(project_key) if self.coming(project_key) else None
+        return self._statuses.get(project_key) if self.target(project_key) else None
 
-    def tend(self, now: float) -> None:
+    def poll(self, now: float) -> None:
         """See to rollouts that nobody asks about any more. Trouble passes: the next call looks again."""
         trouble = ""
         try:
@@ -55,41 +55,41 @@ class Targets:
                 log.warning("the rollout cannot be looked after", reason=trouble)
         self._trouble = trouble
 
-    def is_moving(self, project_key: str, now: float) -> bool:
+    def is_changing(self, project_key: str, now: float) -> bool:
         """Whether a version is on its way, or told of in a moment."""
-        served = self.ledger.served(project_key)
+        served = self.table.served(project_key)
         return served.target is not None or now < served.since
 
-    def settle(self, project_key: str) -> None:
+    def cancel_unwanted(self, project_key: str) -> None:
         """At the end of a step: a target that nobody wanted in it is none any more."""
-        if self.coming(project_key) != self._wanted.pop(project_key, None):
+        if self.target(project_key) != self._wanted.pop(project_key, None):
             self.withdraw(project_key)
 
-    def pursue(
-        self, project_key: str, version: str, why: str, now: float, *, pinned: bool, at_once: bool = False
+    def advance(
+        self, project_key: str, version: str, why: str, now: float, *, pinned: bool, immediately: bool = False
     ) -> bool:
         """One step on the way of `version` to `current`; whether it is there. Raises what refused it; `target` is empty then.
 
         `at_once`: what serves is broken, and must not be told of for longer; else all replicas change at one moment to come.
         """
         began = self.clock()
-        if self.coming(project_key) != version:
+        if self.target(project_key) != version:
             self.withdraw(project_key)
-        if self.coming(project_key) is None:
-            self.ledger.change(project_key, lambda known: replace(known, target=version, target_since=began))
+        if self.target(project_key) is None:
+            self.table.propose(project_key, lambda known: replace(known, target=version, target_since=began))
         self._wanted[project_key] = version
         try:
-            standing = self._standings[project_key] = self._ask(project_key, version, now)
+            standing = self._statuses[project_key] = self._ask(project_key, version, now)
         except UNUSABLE:
             self.withdraw(project_key)
             raise
-        self._put_aside(project_key, version, deferred=standing.deferred)
-        if not standing.done or now < self.ledger.served(project_key).since:
+        self._defer(project_key, version, deferred=standing.deferred)
+        if not standing.done or now < self.table.served(project_key).since:
             return False
         now += max(0.0, self.clock() - began)  # predictors that do not answer take their time
-        since = now if at_once else now + self.rollout.flip_seconds
-        wanted_since = self.ledger.served(project_key).target_since
-        self.ledger.change(
+        since = now if immediately else now + self.rollout.flip_seconds
+        wanted_since = self.table.served(project_key).target_since
+        self.table.propose(
             project_key,
             lambda known: Served(
                 current=version, previous=known.current, since=since, why=why, pinned=pinned
@@ -97,39 +97,39 @@ class Targets:
         )
         if wanted_since:
             leader.rolled_out(now - wanted_since)
-        self._standings.pop(project_key, None)
+        self._statuses.pop(project_key, None)
         return True
 
-    def _put_aside(self, project_key: str, version: str, *, aside: bool) -> None:
+    def _defer(self, project_key: str, version: str, *, deferred: bool) -> None:
         """Take the target out of the table, or put it back."""
-        if aside:
-            self._aside[project_key] = version
+        if deferred:
+            self._deferred[project_key] = version
         else:
-            self._aside.pop(project_key, None)
-        target = None if aside else version
-        if self.ledger.served(project_key).target != target:
-            self.ledger.change(project_key, lambda known: replace(known, target=target))
+            self._deferred.pop(project_key, None)
+        target = None if deferred else version
+        if self.table.served(project_key).target != target:
+            self.table.propose(project_key, lambda known: replace(known, target=target))
 
     def _ask(self, project_key: str, version: str, now: float) -> RolloutStatus:
         """Have the rollout go on. Raises UNUSABLE, StoreError; other trouble passes, and is a standing."""
-        return _passing(lambda: self.rollout.advance(project_key, version, now))
+        return _tolerate_outage(lambda: self.rollout.advance(project_key, version, now))
 
     def check(self, project_key: str, version: str) -> RolloutStatus:
         """Whether what serves can be answered for. Raises as `_ask` does."""
-        return _passing(lambda: self.rollout.check(project_key, version))
+        return _tolerate_outage(lambda: self.rollout.check(project_key, version))
 
     def withdraw(self, project_key: str) -> None:
         """Nothing is on its way to the project any more."""
-        coming, is_target = self.coming(project_key), self.ledger.served(project_key).target is not None
-        self._standings.pop(project_key, None)
-        self._aside.pop(project_key, None)
+        coming, is_target = self.target(project_key), self.table.served(project_key).target is not None
+        self._statuses.pop(project_key, None)
+        self._deferred.pop(project_key, None)
         if coming is not None:
             self.rollout.withdraw(project_key, coming)
         if is_target:
-            self.ledger.change(project_key, lambda known: replace(known, target=None, target_since=0.0))
+            self.table.propose(project_key, lambda known: replace(known, target=None, target_since=0.0))
 
 
-def _passing(ask: Callable[[], RolloutStatus]) -> RolloutStatus:
+def _tolerate_outage(ask: Callable[[], RolloutStatus]) -> RolloutStatus:
     try:
         return ask()
     except (StoreError, EngineError):

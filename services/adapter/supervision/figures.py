@@ -33,7 +33,7 @@ def build_figures(
         pending=_pending_kind(active, planner),
         current=_current_version(manifest),
         rollout=_rollout_state(versions),
-        rollout_since=versions.served.target_since or None if versions.coming else None,
+        rollout_since=versions.served.target_since or None if versions.target else None,
         agreement=planner.reading.agreement if planner.reading else None,
         judged=judged,
     )
@@ -73,7 +73,7 @@ def _current_version(told: Manifest | None) -> CurrentVersion | None:
 
 
 def _rollout_state(versions: Versions) -> str:
-    if versions.coming is None:
+    if versions.target is None:
         return "settled"
-    standing = versions.standing
+    standing = versions.rollout_status
     return "blocked" if standing and standing.blocked else "moving"

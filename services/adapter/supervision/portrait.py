@@ -70,10 +70,10 @@ class StatusBuilder:
         )
 
     def _sentence(self, project: Project, progress: job.Progress | None, now: float) -> str:
-        active, verdict, versions = self.history.active, self.versions.verdict, self.versions
+        active, verdict, versions = self.history.active, self.versions.outcome, self.versions
         return sentences.joined(
             self._serving(project, now),
-            sentences.on_its_way(versions.coming, versions.standing),
+            sentences.on_its_way(versions.target, versions.rollout_status),
             verdict.sentence if verdict and verdict.fate is not Fate.PROMOTED else "",
             sentences.training(project, active) if active else self.planner.reason,
             job.sentence(progress),

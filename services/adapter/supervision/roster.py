@@ -106,7 +106,7 @@ class ProjectSet:
 
     def is_rolling_out(self) -> bool:
         """Whether a version is on its way to those who answer, unhindered."""
-        return any(steward.versions.is_coming() for steward in self.reconcilers.values())
+        return any(steward.versions.is_rolling_out() for steward in self.reconcilers.values())
 
     def is_busy(self, now: float) -> bool:
         """Whether anything moves, or is to be tried again."""
@@ -131,7 +131,7 @@ class ProjectSet:
         try:
             project, _ = self._context.label_studio.project(project_id)
             self._context.registry.write_project(project)
-            self._context.promotions.ledger.drop(project_id, but=project.key)
+            self._context.promotions.table.drop_project(project_id, but=project.key)
             self.add(project, now)
             log.info("a project", project=project_id, key=project.key)
         except LabelStudioNotFound as error:
@@ -191,7 +191,7 @@ class ProjectSet:
         self._context.board.drop(project_id)
         metrics.leave(project_id)
         if project_id in self._deleted:
-            self._context.promotions.ledger.drop(project_id)
+            self._context.promotions.table.drop_project(project_id)
             del self._deleted[project_id]
 
     def _clear_deletion(self, steward: ProjectReconciler) -> None:

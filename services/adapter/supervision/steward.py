@@ -18,7 +18,7 @@ from services.adapter.metrics import leader
 from services.adapter.notebook import Notebook
 from services.adapter.ports import Launcher
 from services.adapter.serving import sentences
-from services.adapter.serving.answering import Answering, silence
+from services.adapter.serving.answering import ControlCheck, no_suggestions_reason
 from services.adapter.serving.link import Link
 from services.adapter.serving.promotions import Promotions
 from services.adapter.serving.refresh import Refresher
@@ -85,13 +85,13 @@ class ProjectReconciler:
             self.history,
             tools.inbox,
             tools.run_queue,
-            lambda: tools.promotions.ledger.term,
+            lambda: tools.promotions.table.term,
         )
         self.versions = Versions(tools.promotions, self.documents, self.history)
         self.starter = Launching(tools.launcher, self.history)
         self._status_builder = StatusBuilder(tools.registry, self.history, self.planner, self.versions)
         self._space: LabelSpace | None = None
-        self._control_check = Answering(tools.registry)
+        self._control_check = ControlCheck(tools.registry)
         self._update_label_space()
         self._train_commands: tuple[Command, ...] = ()
         self._started = False
@@ -105,7 +105,7 @@ class ProjectReconciler:
         """Whether figures on the board are moving."""
         progress = self.sync.progress(self.project.id)
         refreshes = progress is not None and not progress.done
-        return self.history.active is not None or refreshes or self.versions.is_moving(now)
+        return self.history.active is not None or refreshes or self.versions.is_changing(now)
 
     def restarted(self, problem: str) -> ProjectReconciler:
         """One that reads the store again, because what was half written may be there all the same."""
@@ -120,7 +120,7 @@ class ProjectReconciler:
         self.sync.read()
         self._update_label_space()
         self.history.read()
-        self.versions.forget()
+        self.versions.reset()
         self._restore_from_board()
         self._report_active_run()
         self._publish_status(now)
@@ -186,11 +186,11 @@ class ProjectReconciler:
         """One step towards the version that is to be served. What a person asked for goes before the gate's wishes."""
         commands = self.commands.drop_superseded(self.project, commands)
         if not any(command.action in SERVING_ACTIONS for command in commands):
-            self.versions.restore(self.project, now)
+            self.versions.check_served(self.project, now)
             control = self._space.from_name if self._space else None
-            self.versions.take_up(self.project, control, lambda: self._publish_status(now), now)
+            self.versions.decide(self.project, control, lambda: self._publish_status(now), now)
         self._train_commands = tuple(self._handle_commands(commands, now))
-        self.context.promotions.targets.settle(self.project.key)
+        self.context.promotions.rollouts.cancel_unwanted(self.project.key)
 
     def _handle_commands(self, commands: Sequence[Command], now: float) -> list[Command]:
         """Carry out all but TRAIN; the TRAINs that wait. What was asked before a CANCEL is cancelled as well."""
@@ -218,7 +218,7 @@ class ProjectReconciler:
         if refusal is None:
             return False
         if not refusal and command.action in SERVING_ACTIONS:
-            self.versions.are_served()
+            self.versions.mark_served()
         self.sync.read()
         self.planner.look_soon()
         return True
@@ -254,7 +254,7 @@ class ProjectReconciler:
 
     def _foreign_versions(self) -> tuple[str, ...]:
         """Served versions that answer another control."""
-        return self._control_check.foreign(self.project.key, self._space, self.versions.served)
+        return self._control_check.foreign_versions(self.project.key, self._space, self.versions.served)
 
     def _refresh(self, now: float) -> None:
         """Have Label Studio's predictions and title follow what is served."""
@@ -272,10 +272,10 @@ class ProjectReconciler:
     def _publish_status(self, now: float) -> None:
         served, foreign = self.versions.served, self._foreign_versions()
         own = (
-            silence(served, self._space, foreign),
+            no_suggestions_reason(served, self._space, foreign),
             self.versions.problem,
             self.versions.refusal,
-            self.versions.hindrance,
+            self.versions.blocked_reason,
             self.starter.problem,
         )
         view = self._status_builder.build(

@@ -19,7 +19,7 @@ from services.adapter.bulletin import Bulletin
 from services.adapter.guarded import NotLeading
 from services.adapter.ports import Inference, Launcher, Rollout
 from services.adapter.serving.job import Job
-from services.adapter.serving.ledger import Ledger
+from services.adapter.serving.ledger import ServingTableWriter
 from services.adapter.serving.promotions import Promotions
 from services.adapter.serving.refresh import Refresher
 from services.adapter.supervision.roster import ProjectSet
@@ -68,7 +68,7 @@ class Controller:
         `leads`: whether this process leads at this moment, for what no store guards.
         """
         registry, most = Registry(store), settings.serving.refresh_max_tasks
-        self.serving_table = Ledger(registry)
+        self.serving_table = ServingTableWriter(registry)
         self.refresher = Refresher(label_studio, inference, settings.auth, most, self._is_current, clock)
         self._context = ReconcilerContext(
             settings=settings,
@@ -103,7 +103,7 @@ class Controller:
         """Do all that is due; the seconds until the next tick is. Raises StoreError, NotLeading."""
         if not self._loaded:
             self._load(now)
-        self.serving_table.mend(now)
+        self.serving_table.repair(now)
         self.projects.receive(self._collect_notices(), now)
         commands = self._waiting_commands()
         began = self._clock()
@@ -112,7 +112,7 @@ class Controller:
             late = max(0.0, self._clock() - began)  # Label Studio may have let the projects before it wait
             self.projects.reconcile(steward, commands.get(steward.project.id, []), now + late)
             self._publish_board()
-        self._context.promotions.targets.tend(now)
+        self._context.promotions.rollouts.poll(now)
         self._publish_board()
         return self._seconds_until_due(now)
 
