@@ -15,7 +15,7 @@ import structlog
 from services.adapter import metrics
 from services.adapter.board import Board, ProjectView
 from services.adapter.bulletin import KEY, Page
-from services.adapter.notebook import Notebook
+from services.adapter.notebook import ProjectDocuments
 from services.adapter.training.watch import space_of
 from services.core import documents
 from services.core.domain import LabelSpace, Project, Served
@@ -100,7 +100,7 @@ class Follower:
         return Page(tuple(ProjectView(project, self._space_of(project)) for project in projects))
 
     def _space_of(self, project: Project) -> LabelSpace | None:
-        told = Notebook(self.store, project.key).connection().overrides.get("control")
+        told = ProjectDocuments(self.store, project.key).connection().overrides.get("control")
         return space_of(project, told or self.control_of(project.id))[0]
 
     def _show(self, now: float) -> None:

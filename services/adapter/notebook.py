@@ -29,7 +29,7 @@ class Connection:
     format: int = FORMAT
 
 
-class Fate(StrEnum):
+class Outcome(StrEnum):
     """What became of a published version."""
 
     PROMOTED = "promoted"
@@ -41,11 +41,11 @@ class Fate(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class VersionOutcome:
     """projects/<key>/verdicts/<version>.json."""
 
     version: str
-    fate: Fate
+    fate: Outcome
     sentence: str
     at: float
     term: int = 0
@@ -54,7 +54,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Notebook:
+class ProjectDocuments:
     """The pages of one project."""
 
     store: ObjectStore
@@ -72,15 +72,15 @@ class Notebook:
         """Replace it."""
         self.store.write(self._key("connection"), documents.dump(connection))
 
-    def verdict(self, version: str) -> Verdict | None:
+    def outcome(self, version: str) -> VersionOutcome | None:
         """What became of a version; None for one that was not taken up yet."""
         key = self._key(f"verdicts/{version}")
         try:
-            return documents.load(Verdict, self.store.read(key), key)
+            return documents.load(VersionOutcome, self.store.read(key), key)
         except NotFound:
             return None
 
-    def write_verdict(self, verdict: Verdict) -> None:
+    def write_outcome(self, verdict: VersionOutcome) -> None:
         """Say that the version is dealt with."""
         self.store.write(self._key(f"verdicts/{verdict.version}"), documents.dump(verdict))
 

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from services.adapter.board import Board
 from services.adapter.follower import Follower
 from services.adapter.guarded import NotLeading
-from services.adapter.notebook import Connection, Notebook
+from services.adapter.notebook import Connection, ProjectDocuments
 from services.adapter.ports import RolloutStatus
 from services.core.domain import Action, Command, Serving
 from services.core.errors import StoreError
@@ -160,7 +160,7 @@ def test_without_a_board_a_follower_asks_by_the_control_that_settings_name(pair:
     follower = Follower(world.store, Board(), list, {1: "mood"}.get)
     follower.tick(world.now)
     assert asked_by(follower) == "mood"
-    Notebook(world.store, project.key).write_connection(Connection(overrides={"control": "label"}))
+    ProjectDocuments(world.store, project.key).write_connection(Connection(overrides={"control": "label"}))
     follower = Follower(world.store, Board(), list, {1: "mood"}.get)
     follower.tick(world.now)
     assert asked_by(follower) == "label"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final, Generic, TypeVar
 
-from services.adapter.notebook import Notebook, Verdict
+from services.adapter.notebook import ProjectDocuments, VersionOutcome
 from services.core.domain import Manifest, Report
 from services.core.errors import CorruptVersion, NotFound
 from services.core.registry import Registry
@@ -70,7 +70,7 @@ class Catalogue:
         """What people may want to know of a version. Raises StoreError, CorruptVersion."""
         return self._reports.get(project_key, version)
 
-    def verdict(self, project_key: str, version: str) -> Verdict | None:
+    def verdict(self, project_key: str, version: str) -> VersionOutcome | None:
         """What became of a version; None while that is not known. Raises StoreError."""
         try:
             return self._verdicts.get(project_key, version)
@@ -81,8 +81,8 @@ class Catalogue:
         found = self._registry.manifest(project_key, version)
         return replace(found, lineage=replace(found.lineage, annotation_ids=()))
 
-    def _verdict(self, project_key: str, version: str) -> Verdict:
-        found = Notebook(self._registry.store, project_key).verdict(version)
+    def _verdict(self, project_key: str, version: str) -> VersionOutcome:
+        found = ProjectDocuments(self._registry.store, project_key).outcome(version)
         if found is None:
             raise NotFound(f"There is no verdict on {version} yet.")
         return found

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from services.adapter.board import ProjectView, as_told
-from services.adapter.notebook import Verdict
+from services.adapter.notebook import VersionOutcome
 from services.adapter.pages.curve import Curve, draw
 from services.adapter.pages.mixups import Mixups, arrange
 from services.adapter.routes.api import Api
@@ -49,7 +49,7 @@ class Row:
     """A version in the table of a project, or on its own page."""
 
     manifest: Manifest
-    verdict: Verdict | None
+    verdict: VersionOutcome | None
     place: str
     """serves, before, next, or "" """
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from services.adapter.notebook import Connection, Notebook
+from services.adapter.notebook import Connection, ProjectDocuments
 from services.adapter.serving.job import Job, Progress
 from services.adapter.serving.refresh import Refresher
 from services.core.domain import LabelSpace, Project
@@ -23,7 +23,7 @@ _ADDRESSES: Final = 16
 class Link:
     """One project's."""
 
-    notebook: Notebook
+    notebook: ProjectDocuments
     refresher: Refresher
     new_tasks: bool = False
     """There may be tasks without predictions."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from services.adapter.notebook import Fate, Notebook, Verdict
+from services.adapter.notebook import Outcome, ProjectDocuments, VersionOutcome
 from services.adapter.ports import Rollout, RolloutStatus
 from services.adapter.serving import sentences
 from services.adapter.serving.judgements import EvaluationIndex
@@ -49,21 +49,23 @@ class Promotions:
         return self.table.served(project_key)
 
     def decide(
-        self, project: Project, waiting: Sequence[Published], notebook: Notebook, now: float
-    ) -> dict[str, Verdict]:
+        self, project: Project, waiting: Sequence[Published], notebook: ProjectDocuments, now: float
+    ) -> dict[str, VersionOutcome]:
         """Deal with versions that runs have published, oldest first: the verdicts, each of which is given once.
 
         A version without one is on its way, or waits for one that is. Raises StoreError where it must be tried again.
         """
-        left, verdicts = list(waiting), dict[str, Verdict]()
+        left, verdicts = list(waiting), dict[str, VersionOutcome]()
         while left:
             published = self._evaluations.next_to_decide(project.key, left)
             found = self._outcome_of(project, published, now)
             if found is None:
                 break
             left.remove(published)
-            verdict = verdicts[published.version] = Verdict(published.version, *found, now, self.table.term)
-            notebook.write_verdict(verdict)
+            verdict = verdicts[published.version] = VersionOutcome(
+                published.version, *found, now, self.table.term
+            )
+            notebook.write_outcome(verdict)
             log.info(
                 "a version was taken up",
                 project=project.id,
@@ -132,39 +134,39 @@ class Promotions:
         )
         return f"{problem} {served.previous} serves instead."
 
-    def _outcome_of(self, project: Project, published: Published, now: float) -> tuple[Fate, str] | None:
+    def _outcome_of(self, project: Project, published: Published, now: float) -> tuple[Outcome, str] | None:
         """What becomes of it; None: that is not known yet."""
         served = self.served(project.key)
         version, sentence = published.version, published.sentence
         if version == served.current:
-            return Fate.PROMOTED, sentence
+            return Outcome.PROMOTED, sentence
         if not published.promote:
-            return Fate.HELD, sentence
+            return Outcome.HELD, sentence
         if served.pinned:
-            return Fate.HELD, sentences.pinned(project, served)
+            return Outcome.HELD, sentences.pinned(project, served)
         if project.key in self._falling_back:
             return None
         try:
             return self._try_to_promote(project, published, served, now)
         except UNUSABLE as error:
             stays = f"{served.current} serves on" if served.current else "nothing is served yet"
-            return Fate.REFUSED, f"{version} was refused: {error} {stays}."
+            return Outcome.REFUSED, f"{version} was refused: {error} {stays}."
 
     def _try_to_promote(
         self, project: Project, published: Published, served: Served, now: float
-    ) -> tuple[Fate, str] | None:
+    ) -> tuple[Outcome, str] | None:
         version = published.version
         compared_with = self._evaluations.compared_with(project.key, version)
         if compared_with != served.current:
             if self._evaluations.is_newer(project.key, served.current, version):
-                return Fate.HELD, sentences.superseded(version, served.current)
+                return Outcome.HELD, sentences.superseded(version, served.current)
             excused = self._replaces_broken(project, compared_with, served)
             if excused is None:
                 return None
             if not excused:
-                return Fate.STALE, sentences.stale(version, compared_with, served.current)
+                return Outcome.STALE, sentences.stale(version, compared_with, served.current)
         if self._advance(project, version, published.sentence, now, pinned=False):
-            return Fate.PROMOTED, published.sentence
+            return Outcome.PROMOTED, published.sentence
         return None
 
     def _replaces_broken(self, project: Project, compared_with: str | None, served: Served) -> bool | None:

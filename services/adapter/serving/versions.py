@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from services.adapter.metrics import leader
-from services.adapter.notebook import Fate, Notebook, Verdict
+from services.adapter.notebook import Outcome, ProjectDocuments, VersionOutcome
 from services.adapter.ports import RolloutStatus
 from services.adapter.serving import sentences
 from services.adapter.serving.promotions import Promotions
@@ -24,9 +24,9 @@ class Versions:
     """One project's."""
 
     promotions: Promotions
-    documents: Notebook
+    documents: ProjectDocuments
     history: History
-    outcome: Verdict | None = None
+    outcome: VersionOutcome | None = None
     """The last one."""
     refusal: str = ""
     """Why the version of the last verdict is not served, where that is its own fault."""
@@ -104,7 +104,7 @@ class Versions:
             if version in verdicts:
                 self._note(record, verdicts[version])
                 self._count_decision(project, version)
-                if verdicts[version].fate is Fate.PROMOTED:
+                if verdicts[version].fate is Outcome.PROMOTED:
                     self.mark_served()
 
     def _undecided(self) -> dict[str, tuple[Record, Published]]:
@@ -114,19 +114,19 @@ class Versions:
             for published in record.status.published if record.status else ():
                 if published.version in self._decided:
                     continue
-                if known := self.documents.verdict(published.version):
+                if known := self.documents.outcome(published.version):
                     self._note(record, known)
                 else:
                     waiting[published.version] = (record, published)
         return waiting
 
-    def _note(self, record: Record, verdict: Verdict) -> None:
+    def _note(self, record: Record, verdict: VersionOutcome) -> None:
         self._decided.add(verdict.version)
-        if verdict.fate is not Fate.PROMOTED:
+        if verdict.fate is not Outcome.PROMOTED:
             self._held_at.append(verdict.at)
         self.outcome = verdict
-        self.refusal = verdict.sentence if verdict.fate is Fate.REFUSED else ""
-        if verdict.fate is Fate.STALE:
+        self.refusal = verdict.sentence if verdict.fate is Outcome.REFUSED else ""
+        if verdict.fate is Outcome.STALE:
             self.history.mark_stale(record.run)
 
     def _count_decision(self, project: Project, version: str) -> None:

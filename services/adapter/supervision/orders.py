@@ -13,7 +13,7 @@ from typing import Final
 
 import structlog
 
-from services.adapter.notebook import Notebook
+from services.adapter.notebook import ProjectDocuments
 from services.adapter.ports import Launcher
 from services.adapter.serving.promotions import Promotions
 from services.adapter.serving.targets import UNUSABLE
@@ -35,7 +35,7 @@ class CommandHandler:
     inbox: Inbox
     promotions: Promotions
     launcher: Launcher
-    documents: Notebook
+    documents: ProjectDocuments
     history: History
 
     def drop_superseded(self, project: Project, commands: Sequence[Command]) -> list[Command]:

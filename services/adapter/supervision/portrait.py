@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from services.adapter.board import ProjectView, as_told
-from services.adapter.notebook import Fate
+from services.adapter.notebook import Outcome
 from services.adapter.serving import job, sentences
 from services.adapter.serving.newest import LatestDecisionReader
 from services.adapter.serving.versions import Versions
@@ -74,7 +74,7 @@ class StatusBuilder:
         return sentences.joined(
             self._serving(project, now),
             sentences.on_its_way(versions.target, versions.rollout_status),
-            verdict.sentence if verdict and verdict.fate is not Fate.PROMOTED else "",
+            verdict.sentence if verdict and verdict.fate is not Outcome.PROMOTED else "",
             sentences.training(project, active) if active else self.planner.reason,
             job.sentence(progress),
         )

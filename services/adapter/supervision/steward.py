@@ -15,7 +15,7 @@ import structlog
 
 from services.adapter.board import Board, ProjectView
 from services.adapter.metrics import leader
-from services.adapter.notebook import Notebook
+from services.adapter.notebook import ProjectDocuments
 from services.adapter.ports import Launcher
 from services.adapter.serving import sentences
 from services.adapter.serving.answering import ControlCheck, no_suggestions_reason
@@ -69,7 +69,7 @@ class ProjectReconciler:
         self.project = project
         self.context = tools
         self.problems: dict[str, str] = {}
-        self.documents = Notebook(tools.registry.store, project.key)
+        self.documents = ProjectDocuments(tools.registry.store, project.key)
         self.sync = Link(self.documents, tools.refresher)
         self.history = History(tools.runs, tools.launcher, project)
         self.commands = CommandHandler(

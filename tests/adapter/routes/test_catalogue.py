@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.adapter.notebook import Fate, Notebook, Verdict
+from services.adapter.notebook import Outcome, ProjectDocuments, VersionOutcome
 from services.adapter.routes.catalogue import Catalogue, Kept
 from services.core.errors import CorruptVersion, StoreError
 from services.core.registry import Registry
@@ -80,10 +80,10 @@ def test_a_report_is_checked_when_it_is_read(store: CountingStore) -> None:
 def test_a_verdict_is_known_once_there_is_one(store: CountingStore) -> None:
     catalogue = Catalogue(Registry(store))
     assert catalogue.verdict("1-1", "shop-3") is None
-    Notebook(store, "1-1").write_verdict(Verdict("shop-3", Fate.HELD, "Held.", 1.0))
+    ProjectDocuments(store, "1-1").write_outcome(VersionOutcome("shop-3", Outcome.HELD, "Held.", 1.0))
     found = catalogue.verdict("1-1", "shop-3")
     assert found is not None
-    assert found.fate is Fate.HELD
+    assert found.fate is Outcome.HELD
 
 
 def test_what_was_not_asked_for_longest_goes_first() -> None:

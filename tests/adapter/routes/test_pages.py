@@ -16,7 +16,7 @@ import lxml.html
 import pytest
 
 from services.adapter.agreement import Agreement
-from services.adapter.notebook import Fate, Notebook, Verdict
+from services.adapter.notebook import Outcome, ProjectDocuments, VersionOutcome
 from services.core.domain import RunState, RunStatus, Uncounted
 from services.core.settings import AuthSettings, LabelStudioSettings, Settings
 from tests.support import sample_projects
@@ -172,8 +172,8 @@ async def test_a_version_without_a_report_is_shown_all_the_same(world: AppWorld)
 
 async def test_why_a_version_is_not_served_is_told_beside_what_the_gate_said(world: AppWorld) -> None:
     hang(world, 1, "Shop", 1)
-    verdict = Verdict("shop-1", Fate.REFUSED, "shop-1 was refused: its file differs.", 1.0)
-    Notebook(world.registry.store, "1-1").write_verdict(verdict)
+    verdict = VersionOutcome("shop-1", Outcome.REFUSED, "shop-1 was refused: its file differs.", 1.0)
+    ProjectDocuments(world.registry.store, "1-1").write_outcome(verdict)
     assert "Refused: shop-1 was refused" in said(await page_of(world, "/projects/1"))
 
 

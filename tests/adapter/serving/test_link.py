@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.adapter.notebook import Notebook
+from services.adapter.notebook import ProjectDocuments
 from services.adapter.serving.link import Link
 from services.core.labels import parse_label_space
 from services.core.store.files import FileStore
@@ -21,11 +21,11 @@ def bench() -> Bench:
 
 
 @pytest.fixture
-def notebook(tmp_path: Path) -> Notebook:
-    return Notebook(FileStore(tmp_path), "1-1")
+def notebook(tmp_path: Path) -> ProjectDocuments:
+    return ProjectDocuments(FileStore(tmp_path), "1-1")
 
 
-def _link(bench: Bench, notebook: Notebook) -> Link:
+def _link(bench: Bench, notebook: ProjectDocuments) -> Link:
     link = Link(notebook, bench.refresher)
     link.read()
     return link
@@ -42,7 +42,7 @@ def _work(bench: Bench) -> None:
 
 
 def test_tasks_that_came_are_predicted_by_whoever_follows_the_project_next(
-    bench: Bench, notebook: Notebook
+    bench: Bench, notebook: ProjectDocuments
 ) -> None:
     first = _link(bench, notebook)
     first.count(20)
@@ -57,7 +57,9 @@ def test_tasks_that_came_are_predicted_by_whoever_follows_the_project_next(
     assert bench.pushed == bench.tasks
 
 
-def test_a_push_that_is_not_through_is_not_given_up_for_a_title(bench: Bench, notebook: Notebook) -> None:
+def test_a_push_that_is_not_through_is_not_given_up_for_a_title(
+    bench: Bench, notebook: ProjectDocuments
+) -> None:
     link = _link(bench, notebook)
     _follow(bench, link)
     _work(bench)
@@ -72,7 +74,9 @@ def test_a_push_that_is_not_through_is_not_given_up_for_a_title(bench: Bench, no
     assert bench.pushed == bench.tasks
 
 
-def test_a_job_of_a_project_that_is_gone_is_forgotten_unasked(bench: Bench, notebook: Notebook) -> None:
+def test_a_job_of_a_project_that_is_gone_is_forgotten_unasked(
+    bench: Bench, notebook: ProjectDocuments
+) -> None:
     link = _link(bench, notebook)
     _follow(bench, link)
     bench.current = "none"

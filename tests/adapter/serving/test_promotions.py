@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.adapter.notebook import Fate, Notebook, Verdict
+from services.adapter.notebook import Outcome, ProjectDocuments, VersionOutcome
 from services.adapter.ports import RolloutStatus
 from services.core.domain import Action, Project, Served
 from services.core.errors import BadConfig
@@ -27,8 +27,8 @@ def serving() -> ControllerWorld:
     return world
 
 
-def verdict(world: ControllerWorld, version: str) -> Verdict | None:
-    return Notebook(world.store, world.view.project.key).verdict(version)
+def verdict(world: ControllerWorld, version: str) -> VersionOutcome | None:
+    return ProjectDocuments(world.store, world.view.project.key).outcome(version)
 
 
 def target_of(world: ControllerWorld) -> str:
@@ -52,7 +52,7 @@ def test_a_version_is_a_target_until_everybody_holds_it(serving: ControllerWorld
     assert (serving.current, serving.view.served.target) == ("support-2", None)
     found = verdict(serving, "support-2")
     assert found
-    assert found.fate is Fate.PROMOTED
+    assert found.fate is Outcome.PROMOTED
 
 
 def test_the_table_is_written_once_however_long_it_takes(serving: ControllerWorld) -> None:
@@ -213,7 +213,7 @@ def test_a_newer_version_takes_the_place_of_a_target(serving: ControllerWorld) -
     found = verdict(serving, "support-2")
     assert found
     assert (found.fate, found.sentence) == (
-        Fate.HELD,
+        Outcome.HELD,
         "held: support-2b is newer than support-2 and serves already",
     )
     serving.end("1-2")

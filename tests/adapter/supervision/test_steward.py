@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.adapter.notebook import Fate, Notebook
+from services.adapter.notebook import Outcome, ProjectDocuments
 from services.core.domain import Action
 from services.core.errors import CorruptVersion, StoreError
 from tests.support.controller import ControllerWorld, smoke_test_error
@@ -36,7 +36,7 @@ def test_requests_and_verdicts_bear_the_term_of_the_leader_that_wrote_them(servi
     serving.complete_run("1-2")
     term = serving.registry.serving().term
     request = serving.runs.request("1-2")
-    verdict = Notebook(serving.store, serving.view.project.key).verdict("support-2")
+    verdict = ProjectDocuments(serving.store, serving.view.project.key).outcome("support-2")
     assert request
     assert verdict
     assert term > 1
@@ -60,9 +60,9 @@ def test_a_broken_version_is_refused_and_the_old_one_serves_on(serving: Controll
     serving.complete_run("1-2")
     assert serving.current == "support-1"
     assert serving.view.problem.startswith("support-2 was refused: support-2 gives other answers")
-    verdict = Notebook(serving.store, serving.view.project.key).verdict("support-2")
+    verdict = ProjectDocuments(serving.store, serving.view.project.key).outcome("support-2")
     assert verdict
-    assert verdict.fate is Fate.REFUSED
+    assert verdict.fate is Outcome.REFUSED
     serving.rollout.broken.clear()
     serving.restart()
     serving.settle()

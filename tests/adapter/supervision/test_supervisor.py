@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from services.adapter.notebook import Notebook
+from services.adapter.notebook import ProjectDocuments
 from services.core.domain import Action, Command
 from services.core.errors import CorruptVersion, LabelStudioUnreachable, StoreError
 from tests.support.controller import ControllerWorld, build_settings, smoke_test_error
@@ -160,7 +160,7 @@ def test_setup_does_not_look_at_labels(world: ControllerWorld) -> None:
 def test_what_setup_said_is_kept(world: ControllerWorld) -> None:
     world.events.remember(1, {"seed": "3"}, URL)
     world.tick()
-    kept = Notebook(world.store, world.view.project.key).connection()
+    kept = ProjectDocuments(world.store, world.view.project.key).connection()
     assert (kept.overrides, kept.seen_url) == ({"seed": "3"}, URL)
 
 
