@@ -227,7 +227,7 @@ class ControllerWorld:
         """Tick until every look and debounce is over."""
         for _ in range(ticks):
             self.tick(20.0)
-            while self.supervisor.refresher.work(self.now):
+            while self.supervisor.refresher.run_due_job(self.now):
                 pass
         self.tick()
 

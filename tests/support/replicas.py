@@ -63,7 +63,7 @@ class SimulatedReplica:
         except StoreError:
             return 0.5
         supervisor = self.replica.supervisor
-        while supervisor and supervisor.refresher.work(self.world.now):
+        while supervisor and supervisor.refresher.run_due_job(self.world.now):
             pass
         return wait
 

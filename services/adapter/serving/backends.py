@@ -16,7 +16,7 @@ from services.core.labelstudio import Backend
 from services.core.settings import AuthSettings
 
 
-class Titles(Protocol):
+class BackendSource(Protocol):
     """The part of LabelStudio that this needs."""
 
     def backends(self, project_id: int) -> list[Backend]:
@@ -29,7 +29,7 @@ class Titles(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Renamed:
+class TitleResult:
     """What came of `rename`."""
 
     changed: bool = False
@@ -38,26 +38,28 @@ class Renamed:
     """Why no title was set, and what to do; "" where one is."""
 
 
-def rename(source: Titles, auth: AuthSettings, project_id: int, seen_url: str, title: str) -> Renamed:
+def set_title(
+    source: BackendSource, auth: AuthSettings, project_id: int, seen_url: str, title: str
+) -> TitleResult:
     """Give our backend of the project that title, where it has another. Raises LabelStudioError."""
     backends = source.backends(project_id)
-    backend = ours(backends, seen_url, auth.secret_path)
+    backend = find_own_backend(backends, seen_url, auth.secret_path)
     if backend is None:
-        return Renamed(problem=_not_ours(backends, seen_url))
+        return TitleResult(problem=_no_own_backend(backends, seen_url))
     if backend.title == title:
-        return Renamed()
+        return TitleResult()
     source.set_backend_title(project_id, backend, title, _credentials(backend))
-    return Renamed(changed=True)
+    return TitleResult(changed=True)
 
 
-def ours(backends: Sequence[Backend], seen_url: str, secret_path: str = "") -> Backend | None:
+def find_own_backend(backends: Sequence[Backend], seen_url: str, secret_path: str = "") -> Backend | None:
     """Which backend we are: the one at the URL by which Label Studio called us, else the only one at its host.
 
     `seen_url` is without the secret path, and lacks a path that an ingress takes off and the https that it ends.
     """
     if not seen_url:
         return None
-    ways: tuple[Callable[[str, str], object], ...] = (_whole, _place, _host)
+    ways: tuple[Callable[[str, str], object], ...] = (_scheme_host_path, _host_and_path, _host)
     for known_by in ways:
         same = [
             backend for backend in backends if known_by(backend.url, secret_path) == known_by(seen_url, "")
@@ -67,12 +69,12 @@ def ours(backends: Sequence[Backend], seen_url: str, secret_path: str = "") -> B
     return None
 
 
-def _whole(url: str, secret_path: str) -> tuple[str, str, str]:
+def _scheme_host_path(url: str, secret_path: str) -> tuple[str, str, str]:
     """Scheme and place: credentials do not tell backends apart."""
-    return (urlsplit(url).scheme, *_place(url, secret_path))
+    return (urlsplit(url).scheme, *_host_and_path(url, secret_path))
 
 
-def _place(url: str, secret_path: str) -> tuple[str, str]:
+def _host_and_path(url: str, secret_path: str) -> tuple[str, str]:
     """Host with port, and the path without a final slash and the secret one."""
     path = urlsplit(url).path.rstrip("/")
     before, _, last = path.rpartition("/")
@@ -90,7 +92,7 @@ def _host(url: str, _: str) -> str:
     return f"{parts.hostname}{port}"
 
 
-def _not_ours(backends: Sequence[Backend], seen_url: str) -> str:
+def _no_own_backend(backends: Sequence[Backend], seen_url: str) -> str:
     if not backends or not seen_url:
         return ""
     theirs = ", ".join(sorted({_host(backend.url, "") for backend in backends})[:3])

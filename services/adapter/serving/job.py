@@ -8,7 +8,7 @@ from services.core.domain import LabelSpace
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class RefreshJob:
     """What is to be refreshed."""
 
     project_id: int
@@ -23,12 +23,12 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class RefreshProgress:
     """How far a job has come."""
 
-    job: Job
+    job: RefreshJob
     pushed: int = 0
-    wanted: int | None = None
+    total: int | None = None
     """Tasks without a prediction of the version; None until they are counted."""
     refused: int = 0
     """Predictions that Label Studio does not take."""
@@ -36,14 +36,14 @@ class Progress:
     problem: str = ""
 
 
-def sentence(progress: Progress | None) -> str:
+def progress_sentence(progress: RefreshProgress | None) -> str:
     """How far, for people; "" where there is nothing to say."""
-    if progress is None or progress.done or progress.wanted is None:
+    if progress is None or progress.done or progress.total is None:
         return ""
-    return f"refreshing suggestions in Label Studio: {progress.pushed} of {progress.wanted}"
+    return f"refreshing suggestions in Label Studio: {progress.pushed} of {progress.total}"
 
 
-def refused(job: Job, count: int) -> str:
+def refused_sentence(job: RefreshJob, count: int) -> str:
     """What to tell people of predictions that Label Studio does not take; "" for none."""
     if not count:
         return ""

@@ -11,11 +11,11 @@ from typing import Any, Final, Protocol
 
 from services.core.errors import LabelStudioNotFound, LabelStudioRejected
 
-GIVE_UP: Final = 20
+MAX_REFUSED_IN_A_ROW: Final = 20
 """Predictions that were refused one after another, after which the rest of a chunk is not tried."""
 
 
-class Source(Protocol):
+class PredictionSink(Protocol):
     """The part of LabelStudio that takes predictions."""
 
     def push_predictions(self, project_id: int, predictions: Sequence[dict[str, Any]]) -> int:
@@ -31,22 +31,22 @@ class Source(Protocol):
         ...
 
 
-def push(
-    source: Source,
+def push_predictions(
+    source: PredictionSink,
     project_id: int,
     version: str,
     predictions: Sequence[dict[str, Any]],
-    goes_on: Callable[[], bool],
+    is_wanted: Callable[[], bool],
 ) -> int:
     """Store predictions of one version; how many Label Studio refuses. Ends early where it does not go on."""
     if not predictions or _in_bulk(source, project_id, predictions) >= len(predictions):
         return 0
     held = source.holding(project_id, version, [prediction["task"] for prediction in predictions])
     missing = [prediction for prediction in predictions if held.get(prediction["task"]) is False]
-    return _one_by_one(source, project_id, missing, goes_on)
+    return _one_by_one(source, project_id, missing, is_wanted)
 
 
-def _in_bulk(source: Source, project_id: int, predictions: Sequence[dict[str, Any]]) -> int:
+def _in_bulk(source: PredictionSink, project_id: int, predictions: Sequence[dict[str, Any]]) -> int:
     try:
         return source.push_predictions(project_id, predictions)
     except (
@@ -56,11 +56,14 @@ def _in_bulk(source: Source, project_id: int, predictions: Sequence[dict[str, An
 
 
 def _one_by_one(
-    source: Source, project_id: int, predictions: Sequence[dict[str, Any]], goes_on: Callable[[], bool]
+    source: PredictionSink,
+    project_id: int,
+    predictions: Sequence[dict[str, Any]],
+    goes_on: Callable[[], bool],
 ) -> int:
     refused = in_a_row = 0
     for number, prediction in enumerate(predictions):
-        if in_a_row >= GIVE_UP:
+        if in_a_row >= MAX_REFUSED_IN_A_ROW:
             return refused + len(predictions) - number
         if not goes_on():
             break

@@ -20,8 +20,8 @@ import structlog
 
 from services.adapter.ports import Inference
 from services.adapter.serving import pushing
-from services.adapter.serving.backends import Renamed, Titles, rename
-from services.adapter.serving.job import Job, Progress, refused
+from services.adapter.serving.backends import BackendSource, TitleResult, set_title
+from services.adapter.serving.job import RefreshJob, RefreshProgress, refused_sentence
 from services.adapter.slips import sentence as sentence_of
 from services.adapter.slips import slip
 from services.adapter.suggestions import build, readable
@@ -36,12 +36,12 @@ CHUNK = 200
 """Texts that are scored and pushed at a time: annotators' own requests come in between."""
 _IDLE_SECONDS = 0.5
 _STOP_SECONDS = 10.0
-LOOK_AGAIN_SECONDS = 10.0
+RECHECK_SECONDS = 10.0
 """After a title was set. Whenever Label Studio asks for our state (a task is opened, its settings are), it reads the backend's
 row, calls /health and /setup, and then saves the whole row: with the old title, where ours came in between."""
 
 
-class Source(Titles, pushing.Source, Protocol):
+class RefreshSource(BackendSource, pushing.PredictionSink, Protocol):
     """The part of LabelStudio that a refresh speaks to."""
 
     def unlabelled_tasks(self, project_id: int) -> Iterator[dict[str, Any]]:
@@ -54,12 +54,12 @@ class Source(Titles, pushing.Source, Protocol):
 
 
 @dataclass(slots=True)
-class _Desk:
+class _JobQueue:
     """The newest job of each project, and when it may be tried."""
 
-    progress: dict[int, Progress] = field(default_factory=dict)
+    progress: dict[int, RefreshProgress] = field(default_factory=dict)
     backoff: dict[int, Backoff] = field(default_factory=dict)
-    titled: dict[int, float] = field(default_factory=dict)
+    recheck_at: dict[int, float] = field(default_factory=dict)
     """When the title of a project is looked at again."""
 
 
@@ -68,11 +68,11 @@ class Refresher:
 
     def __init__(
         self,
-        source: Source,
+        source: RefreshSource,
         inference: Inference,
         auth: AuthSettings,
         max_tasks: int,
-        is_current: Callable[[Job], bool],
+        is_current: Callable[[RefreshJob], bool],
         clock: Callable[[], float],
     ) -> None:
         """Nothing runs until `start`. `is_current`: whether a job's version still serves; raises where that is not ours to say."""
@@ -82,7 +82,7 @@ class Refresher:
         self._max_tasks = max_tasks
         self._is_current = is_current
         self._clock = clock
-        self._desk = _Desk()
+        self._queue = _JobQueue()
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stop = threading.Event()
@@ -100,25 +100,25 @@ class Refresher:
         if self._thread and wait:
             self._thread.join(_STOP_SECONDS)
 
-    def want(self, job: Job) -> None:
+    def submit(self, job: RefreshJob) -> None:
         """Do this job in place of the project's earlier one; nothing happens where it is the same."""
         with self._lock:
-            known = self._desk.progress.get(job.project_id)
+            known = self._queue.progress.get(job.project_id)
             if known and known.job == job:
                 return
-            self._desk.progress[job.project_id] = Progress(job)
-            self._desk.backoff[job.project_id] = Backoff()
+            self._queue.progress[job.project_id] = RefreshProgress(job)
+            self._queue.backoff[job.project_id] = Backoff()
         self._wake.set()
 
-    def progress(self, project_id: int) -> Progress | None:
+    def progress(self, project_id: int) -> RefreshProgress | None:
         """Of the project's newest job."""
-        return self._desk.progress.get(project_id)
+        return self._queue.progress.get(project_id)
 
-    def work(self, now: float) -> bool:
+    def run_due_job(self, now: float) -> bool:
         """Do one job that is due; whether there was one."""
         with self._lock:
-            open_jobs = [known for known in self._desk.progress.values() if not known.done]
-            due = [known for known in open_jobs if self._desk.backoff[known.job.project_id].until <= now]
+            open_jobs = [known for known in self._queue.progress.values() if not known.done]
+            due = [known for known in open_jobs if self._queue.backoff[known.job.project_id].until <= now]
         for known in due[:1]:
             # With an id of its own, by which its requests are found among the predictors' lines.
             with bind_ids(
@@ -126,13 +126,13 @@ class Refresher:
                 version=known.job.version,
                 request_id=correlation.new_request_id(),
             ):
-                self._try(known)
-        return bool(due) or self._look_again(now)
+                self._run_job(known)
+        return bool(due) or self._recheck_title(now)
 
     def _loop(self) -> None:
         while not self._stop.is_set():
             try:
-                busy = self.work(self._clock())
+                busy = self.run_due_job(self._clock())
             except Exception as error:  # noqa: BLE001  # the thread that all projects share must not end
                 log.error("a refresh failed unexpectedly", **slip(error))  # not `exception`: see slips
                 busy = False
@@ -140,90 +140,92 @@ class Refresher:
                 self._wake.wait(_IDLE_SECONDS)
                 self._wake.clear()
 
-    def _try(self, known: Progress) -> None:
+    def _run_job(self, known: RefreshProgress) -> None:
         job, began = known.job, self._clock()
         try:
-            if not self._goes_on(known):
-                self._give_up(known)
+            if not self._is_wanted(known):
+                self._abandon(known)
             elif job.title_only or self._push(known):
-                self._finish(known, self._entitle(job).problem)
+                self._finish(known, self._set_title(job).problem)
         except FitloopError as error:
             self._failed(known, str(error), began)
         except Exception as error:  # noqa: BLE001  # a slip of ours: other projects' jobs come all the same
             log.error("a refresh failed unexpectedly", **slip(error))  # not `exception`: see slips
             self._failed(known, sentence_of(error), began)
 
-    def _finish(self, known: Progress, untitled: str) -> None:
+    def _finish(self, known: RefreshProgress, untitled: str) -> None:
         job = known.job
-        newest = self._desk.progress.get(job.project_id)
+        newest = self._queue.progress.get(job.project_id)
         left = newest.refused if newest and newest.job == job else 0
-        self._tell(known, done=True, problem=" ".join(filter(None, (refused(job, left), untitled))))
+        self._update(
+            known, done=True, problem=" ".join(filter(None, (refused_sentence(job, left), untitled)))
+        )
         if untitled:
             log.warning("backend_not_recognised", project=job.project_id, reason=untitled)
         if left:
             log.warning("predictions_refused", project=job.project_id, version=job.version, count=left)
         log.info("refreshed", project=job.project_id, version=job.version)
 
-    def _entitle(self, job: Job) -> Renamed:
+    def _set_title(self, job: RefreshJob) -> TitleResult:
         """Set the title; where it was another one it is looked at again."""
-        renamed = rename(self._source, self._auth, job.project_id, job.seen_url, job.version)
+        renamed = set_title(self._source, self._auth, job.project_id, job.seen_url, job.version)
         if renamed.changed:
-            self._desk.titled[job.project_id] = self._clock() + LOOK_AGAIN_SECONDS
+            self._queue.recheck_at[job.project_id] = self._clock() + RECHECK_SECONDS
         return renamed
 
-    def _look_again(self, now: float) -> bool:
+    def _recheck_title(self, now: float) -> bool:
         """At one title that was set a while ago; whether there was one."""
-        project = next((number for number, at in self._desk.titled.items() if at <= now), None)
+        project = next((number for number, at in self._queue.recheck_at.items() if at <= now), None)
         if project is None:
             return False
-        del self._desk.titled[project]
+        del self._queue.recheck_at[project]
         known = self.progress(project)
         if known and known.done:
             self._check_title(known.job)
         return True
 
-    def _check_title(self, job: Job) -> None:
+    def _check_title(self, job: RefreshJob) -> None:
         try:
-            if self._is_current(job) and self._entitle(job).changed:
+            if self._is_current(job) and self._set_title(job).changed:
                 log.info("the title was another one again", project=job.project_id, version=job.version)
         except FitloopError as error:
-            self._desk.titled[job.project_id] = self._clock() + LOOK_AGAIN_SECONDS
+            self._queue.recheck_at[job.project_id] = self._clock() + RECHECK_SECONDS
             log.warning("the title was not looked at", project=job.project_id, reason=str(error))
 
-    def _failed(self, known: Progress, reason: str, began: float) -> None:
+    def _failed(self, known: RefreshProgress, reason: str, began: float) -> None:
         """Wait for as long as it took: what was pushed and not answered may still be stored, and would be pushed twice."""
         job, took = known.job, self._clock() - began
         with self._lock:
-            delay = self._desk.backoff[job.project_id].failed(began, took)
-        self._tell(known, problem=f"Suggestions of {job.version} could not be refreshed: {reason}")
+            delay = self._queue.backoff[job.project_id].failed(began, took)
+        self._update(known, problem=f"Suggestions of {job.version} could not be refreshed: {reason}")
         log.warning(
             "not refreshed", project=job.project_id, version=job.version, reason=reason, retry_seconds=delay
         )
 
-    def _push(self, known: Progress) -> bool:
+    def _push(self, known: RefreshProgress) -> bool:
         """Predict what lacks a prediction; whether the version still serves at the end."""
         job = known.job
-        tasks = self._lacking(job)
-        self._tell(known, wanted=len(tasks), pushed=0, refused=0)
+        tasks = self._tasks_without_prediction(job)
+        self._update(known, total=len(tasks), pushed=0, refused=0)
         left = 0
         with asyncio.Runner() as runner:
             for start in range(0, len(tasks), CHUNK):
-                if not self._goes_on(known):
-                    return self._give_up(known)
+                if not self._is_wanted(known):
+                    return self._abandon(known)
                 predictions = runner.run(self._predict(job, tasks[start : start + CHUNK]))
-                if not self._goes_on(known):  # predicting may have taken long
-                    return self._give_up(known)
-                left += pushing.push(
+                if not self._is_wanted(known):  # predicting may have taken long
+                    return self._abandon(known)
+                left += pushing.push_predictions(
                     self._source,
                     job.project_id,
                     job.version,
                     predictions,
-                    lambda: self._goes_on(known),
+                    lambda: self._is_wanted(known),
                 )
-                self._tell(known, pushed=min(start + CHUNK, len(tasks)) - left, refused=left)
-        return self._goes_on(known) or self._give_up(known)
+                self._update(known, pushed=min(start + CHUNK, len(tasks)) - left, refused=left)
+        return self._is_wanted(known) or self._abandon(known)
 
-    def _lacking(self, job: Job) -> list[tuple[int, str]]:
+    def _tasks_without_prediction(self, job: RefreshJob) -> list[tuple[int, str]]:
         """Ids and texts of unlabelled tasks without a prediction of the version."""
         if self._max_tasks == 0 or job.title_only:
             return []
@@ -233,13 +235,13 @@ class Refresher:
         with_text = ((task, text) for task, text in texts if text is not None)
         return list(islice(with_text, max(0, self._max_tasks - len(have))))
 
-    async def _predict(self, job: Job, tasks: Sequence[tuple[int, str]]) -> list[dict[str, Any]]:
+    async def _predict(self, job: RefreshJob, tasks: Sequence[tuple[int, str]]) -> list[dict[str, Any]]:
         scores = await self._inference.scores(job.project_key, job.version, [text for _, text in tasks])
         found = ((task, build(job.space, scores, row, job.version)) for row, (task, _) in enumerate(tasks))
         return [{"task": task, **prediction} for task, prediction in found if prediction is not None]
 
-    def _goes_on(self, known: Progress) -> bool:
-        newest = self._desk.progress.get(known.job.project_id)
+    def _is_wanted(self, known: RefreshProgress) -> bool:
+        newest = self._queue.progress.get(known.job.project_id)
         return (
             not self._stop.is_set()
             and newest is not None
@@ -247,16 +249,16 @@ class Refresher:
             and self._is_current(known.job)
         )
 
-    def _give_up(self, known: Progress) -> bool:
+    def _abandon(self, known: RefreshProgress) -> bool:
         """Forget a job whose version no longer serves, unless a newer one stands in its place already."""
         with self._lock:
-            newest = self._desk.progress.get(known.job.project_id)
+            newest = self._queue.progress.get(known.job.project_id)
             if newest and newest.job == known.job:
-                del self._desk.progress[known.job.project_id]
+                del self._queue.progress[known.job.project_id]
         return False
 
-    def _tell(self, known: Progress, **changes: Any) -> None:
+    def _update(self, known: RefreshProgress, **changes: Any) -> None:
         with self._lock:
-            newest = self._desk.progress.get(known.job.project_id)
+            newest = self._queue.progress.get(known.job.project_id)
             if newest and newest.job == known.job:
-                self._desk.progress[known.job.project_id] = replace(newest, **changes)
+                self._queue.progress[known.job.project_id] = replace(newest, **changes)

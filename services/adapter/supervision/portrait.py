@@ -37,7 +37,7 @@ class StatusBuilder:
         self,
         project: Project,
         space: LabelSpace | None,
-        progress: job.Progress | None,
+        progress: job.RefreshProgress | None,
         problems: tuple[str, ...],
         now: float,
         *,
@@ -69,14 +69,14 @@ class StatusBuilder:
             figures=build_figures(self.history, planner, self.versions, self._manifest, stored_bytes, judged),
         )
 
-    def _sentence(self, project: Project, progress: job.Progress | None, now: float) -> str:
+    def _sentence(self, project: Project, progress: job.RefreshProgress | None, now: float) -> str:
         active, verdict, versions = self.history.active, self.versions.outcome, self.versions
         return sentences.joined(
             self._serving(project, now),
             sentences.on_its_way(versions.target, versions.rollout_status),
             verdict.sentence if verdict and verdict.fate is not Outcome.PROMOTED else "",
             sentences.training(project, active) if active else self.planner.reason,
-            job.sentence(progress),
+            job.progress_sentence(progress),
         )
 
     def _serving(self, project: Project, now: float) -> str:

@@ -19,7 +19,7 @@ from services.adapter.notebook import ProjectDocuments
 from services.adapter.ports import Launcher
 from services.adapter.serving import sentences
 from services.adapter.serving.answering import ControlCheck, no_suggestions_reason
-from services.adapter.serving.link import Link
+from services.adapter.serving.link import LabelStudioSync
 from services.adapter.serving.promotions import Promotions
 from services.adapter.serving.refresh import Refresher
 from services.adapter.serving.versions import Versions
@@ -70,7 +70,7 @@ class ProjectReconciler:
         self.context = tools
         self.problems: dict[str, str] = {}
         self.documents = ProjectDocuments(tools.registry.store, project.key)
-        self.sync = Link(self.documents, tools.refresher)
+        self.sync = LabelStudioSync(self.documents, tools.refresher)
         self.history = History(tools.runs, tools.launcher, project)
         self.commands = CommandHandler(
             tools.inbox, tools.promotions, tools.launcher, self.documents, self.history
@@ -117,7 +117,7 @@ class ProjectReconciler:
 
     def start(self, now: float) -> None:
         """Read the store and show the project. Raises StoreError."""
-        self.sync.read()
+        self.sync.load()
         self._update_label_space()
         self.history.read()
         self.versions.reset()
@@ -149,7 +149,7 @@ class ProjectReconciler:
 
     def remember_setup(self, overrides: Mapping[str, str] | None, seen_url: str) -> None:
         """Keep what /setup said, in the next step. From any thread."""
-        self.sync.remember(overrides, seen_url)
+        self.sync.remember_setup(overrides, seen_url)
 
     def receive(self, action: str, at: float) -> None:
         """An event; /setup comes before every task that is shown, and says nothing about labels."""
@@ -161,7 +161,7 @@ class ProjectReconciler:
         """Do what is due. Raises Missing for a project that Label Studio no longer has, StoreError to be tried again."""
         if not self._started:
             self.start(now)
-        self.sync.keep()
+        self.sync.save_setup()
         self._update_label_space()
         if self.history.update():
             self._sweep_due = True
@@ -219,7 +219,7 @@ class ProjectReconciler:
             return False
         if not refusal and command.action in SERVING_ACTIONS:
             self.versions.mark_served()
-        self.sync.read()
+        self.sync.load()
         self.planner.look_soon()
         return True
 
@@ -235,7 +235,7 @@ class ProjectReconciler:
             leader.unannounced(self.project.id)
             self._webhook_silent_at = now
         if looked and planner.reading:
-            self.sync.count(planner.reading.task_number)
+            self.sync.note_task_count(planner.reading.task_number)
             self._update_project(planner.reading.project)
 
     def _update_project(self, project: Project) -> None:
@@ -262,7 +262,7 @@ class ProjectReconciler:
         progress = self.sync.progress(self.project.id)
         self.problems["refresh"] = progress.problem if progress else ""
         if told is not None and self._space is not None and told not in self._foreign_versions():
-            self.sync.follow(self.project, self._space, told, is_quiet=self.planner.is_quiet)
+            self.sync.follow_served(self.project, self._space, told, is_quiet=self.planner.is_quiet)
 
     def _report_active_run(self) -> None:
         """Other projects wait for the run that goes on here."""

@@ -18,7 +18,7 @@ from services.adapter.board import Board
 from services.adapter.bulletin import Bulletin
 from services.adapter.guarded import NotLeading
 from services.adapter.ports import Inference, Launcher, Rollout
-from services.adapter.serving.job import Job
+from services.adapter.serving.job import RefreshJob
 from services.adapter.serving.ledger import ServingTableWriter
 from services.adapter.serving.promotions import Promotions
 from services.adapter.serving.refresh import Refresher
@@ -164,7 +164,7 @@ class Controller:
         if self._publisher:
             self._publisher.put_up(self.serving_table.term, self._clock())
 
-    def _is_current(self, job: Job) -> bool:
+    def _is_current(self, job: RefreshJob) -> bool:
         """Whether the job's version serves. Raises NotLeading: what goes on after a pause must not undo what another one did."""
         if not self._is_leading():
             raise NotLeading("Another adapter leads, or none: this one tells Label Studio nothing.")

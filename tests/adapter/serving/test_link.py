@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from services.adapter.notebook import ProjectDocuments
-from services.adapter.serving.link import Link
+from services.adapter.serving.link import LabelStudioSync
 from services.core.labels import parse_label_space
 from services.core.store.files import FileStore
 from tests.adapter.serving.test_refresh import Bench
@@ -25,19 +25,19 @@ def notebook(tmp_path: Path) -> ProjectDocuments:
     return ProjectDocuments(FileStore(tmp_path), "1-1")
 
 
-def _link(bench: Bench, notebook: ProjectDocuments) -> Link:
-    link = Link(notebook, bench.refresher)
-    link.read()
+def _link(bench: Bench, notebook: ProjectDocuments) -> LabelStudioSync:
+    link = LabelStudioSync(notebook, bench.refresher)
+    link.load()
     return link
 
 
-def _follow(bench: Bench, link: Link) -> None:
+def _follow(bench: Bench, link: LabelStudioSync) -> None:
     project, _ = bench.label_studio.project(1)
-    link.follow(project, parse_label_space(project.label_config), VERSION, is_quiet=True)
+    link.follow_served(project, parse_label_space(project.label_config), VERSION, is_quiet=True)
 
 
 def _work(bench: Bench) -> None:
-    while bench.refresher.work(bench.now):
+    while bench.refresher.run_due_job(bench.now):
         pass
 
 
@@ -45,13 +45,13 @@ def test_tasks_that_came_are_predicted_by_whoever_follows_the_project_next(
     bench: Bench, notebook: ProjectDocuments
 ) -> None:
     first = _link(bench, notebook)
-    first.count(20)
+    first.note_task_count(20)
     _follow(bench, first)
     _work(bench)
     _follow(bench, first)
     bench.tasks.append(bench.label_studio.add_task())
     second = _link(bench, notebook)
-    second.count(21)
+    second.note_task_count(21)
     _follow(bench, second)
     _work(bench)
     assert bench.pushed == bench.tasks
@@ -65,10 +65,10 @@ def test_a_push_that_is_not_through_is_not_given_up_for_a_title(
     _work(bench)
     _follow(bench, link)
     bench.tasks.append(bench.label_studio.add_task())
-    link.count(21)
+    link.note_task_count(21)
     _follow(bench, link)
-    link.remember(None, "http://elsewhere:9090")
-    link.keep()
+    link.remember_setup(None, "http://elsewhere:9090")
+    link.save_setup()
     _follow(bench, link)
     _work(bench)
     assert bench.pushed == bench.tasks

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from services.adapter.serving.pushing import GIVE_UP, push
+from services.adapter.serving.pushing import MAX_REFUSED_IN_A_ROW, push_predictions
 from services.core.errors import LabelStudioUnreachable
 from tests.support.labelstudio import FakeLabelStudio
 
@@ -30,7 +30,7 @@ def stored(found: FakeLabelStudio) -> list[int]:
 
 
 def pushed(found: FakeLabelStudio, predictions: Sequence[dict[str, Any]]) -> int:
-    return push(found, 1, "support-1", predictions, lambda: True)
+    return push_predictions(found, 1, "support-1", predictions, lambda: True)
 
 
 def test_where_the_bulk_import_takes_all_nothing_else_is_asked() -> None:
@@ -71,7 +71,7 @@ def test_after_many_refusals_in_a_row_no_more_are_tried() -> None:
     found = studio(50)
     found.refused_tasks = set(range(1, 51))
     assert pushed(found, [prediction(number, ["home"]) for number in range(1, 51)]) == 50
-    assert found.reads.count("push one") == GIVE_UP
+    assert found.reads.count("push one") == MAX_REFUSED_IN_A_ROW
 
 
 def test_a_few_refusals_hold_up_no_other() -> None:
@@ -85,7 +85,7 @@ def test_it_ends_early_where_it_no_longer_goes_on() -> None:
     found = studio(3)
     goes_on = iter([True, False])
     assert (
-        push(
+        push_predictions(
             found,
             1,
             "support-1",

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from services.adapter.guarded import NotLeading
-from services.adapter.serving.backends import ours
-from services.adapter.serving.job import Job, Progress, sentence
-from services.adapter.serving.refresh import LOOK_AGAIN_SECONDS, Refresher
+from services.adapter.serving.backends import find_own_backend
+from services.adapter.serving.job import RefreshJob, RefreshProgress, progress_sentence
+from services.adapter.serving.refresh import RECHECK_SECONDS, Refresher
 from services.core.domain import LabelSpace
 from services.core.errors import LabelStudioUnreachable, Overloaded
 from services.core.labels import parse_label_space
@@ -42,13 +42,13 @@ class Bench:
             lambda: self.now,
         )
 
-    def job(self, version: str = "support-1", round_: int = 0) -> Job:
+    def job(self, version: str = "support-1", round_: int = 0) -> RefreshJob:
         project, _ = self.label_studio.project(1)
-        return Job(1, project.key, version, parse_label_space(project.label_config), URL, round_)
+        return RefreshJob(1, project.key, version, parse_label_space(project.label_config), URL, round_)
 
-    def work(self, job: Job) -> None:
-        self.refresher.want(job)
-        while self.refresher.work(self.now):
+    def work(self, job: RefreshJob) -> None:
+        self.refresher.submit(job)
+        while self.refresher.run_due_job(self.now):
             pass
 
     @property
@@ -135,7 +135,7 @@ def test_the_newest_version_wins() -> None:
 
     async def newer(*args: object) -> object:
         bench.current = "support-2"
-        bench.refresher.want(bench.job("support-2"))
+        bench.refresher.submit(bench.job("support-2"))
         bench.inference.scores = whole  # type: ignore[method-assign]
         return await whole(*args)  # type: ignore[arg-type]
 
@@ -166,13 +166,13 @@ def test_trouble_is_told_and_tried_again_later_from_where_it_stood(error: Except
     progress = bench.refresher.progress(1)
     assert progress
     assert progress.problem == f"Suggestions of support-1 could not be refreshed: {error}"
-    assert sentence(progress) == "refreshing suggestions in Label Studio: 200 of 250"
+    assert progress_sentence(progress) == "refreshing suggestions in Label Studio: 200 of 250"
     assert bench.title == "fitloop"
     bench.now += 1.0
     bench.work(bench.job())
     assert calls == [200, 50, 50]
     assert bench.title == "support-1"
-    assert sentence(bench.refresher.progress(1)) == ""
+    assert progress_sentence(bench.refresher.progress(1)) == ""
 
 
 def test_a_push_that_was_not_answered_is_waited_for_before_it_is_looked_for() -> None:
@@ -188,7 +188,7 @@ def test_a_push_that_was_not_answered_is_waited_for_before_it_is_looked_for() ->
     bench.work(bench.job())
     bench.label_studio.push_predictions = whole  # type: ignore[method-assign]
     bench.now += 29.0
-    assert not bench.refresher.work(bench.now)
+    assert not bench.refresher.run_due_job(bench.now)
     bench.now += 1.0
     bench.work(bench.job())
     assert (bench.pushed, bench.title) == (bench.tasks, "support-1")
@@ -202,7 +202,7 @@ def test_paths_of_nested_choices_are_stored_one_by_one() -> None:
     bench.work(replace(bench.job(), space=NESTED))
     assert bench.pushed == bench.tasks
     assert bench.label_studio.predictions[0]["result"][0]["value"]["choices"] == [["bank", "card"]]
-    assert progress_of(bench) == Progress(replace(bench.job(), space=NESTED), 3, 3, done=True)
+    assert progress_of(bench) == RefreshProgress(replace(bench.job(), space=NESTED), 3, 3, done=True)
     assert bench.title == "support-1"
 
 
@@ -254,7 +254,7 @@ def test_ours_is_the_backend_whose_url_label_studio_used_and_never_a_guess(
     urls: list[str], seen: str, found: int | None
 ) -> None:
     backends = [Backend(number, url, "title") for number, url in enumerate(urls)]
-    one = ours(backends, seen, SECRET)
+    one = find_own_backend(backends, seen, SECRET)
     assert (one.id if one else None) == found
 
 
@@ -283,7 +283,7 @@ def test_a_slip_in_a_job_is_tried_again_later_and_holds_up_no_other(
         return whole(project_id, version)
 
     bench.label_studio.predicted_tasks = slip  # type: ignore[method-assign]
-    bench.refresher.want(bench.job())
+    bench.refresher.submit(bench.job())
     bench.work(replace(bench.job(), project_id=2))
     assert bench.label_studio.backend_rows[2][0].title == "support-1"
     assert "ValueError" in progress_of(bench).problem
@@ -294,7 +294,7 @@ def test_a_slip_in_a_job_is_tried_again_later_and_holds_up_no_other(
     assert bench.title == "support-1"
 
 
-def progress_of(bench: Bench) -> Progress:
+def progress_of(bench: Bench) -> RefreshProgress:
     found = bench.refresher.progress(1)
     assert found
     return found
@@ -332,7 +332,7 @@ def test_a_slip_in_a_job_does_not_end_the_thread(monkeypatch: pytest.MonkeyPatch
     times = iter(range(1000))
     bench.refresher._clock = lambda: START + 2.0 * next(times)
     monkeypatch.setattr("services.adapter.serving.refresh._IDLE_SECONDS", 0.01)
-    bench.refresher.want(bench.job())
+    bench.refresher.submit(bench.job())
     bench.refresher._loop()
     assert bench.title == "fitloop"
 
@@ -341,7 +341,7 @@ def test_who_does_not_lead_tells_label_studio_nothing_until_it_does() -> None:
     bench = Bench(3)
     leads = False
 
-    def is_current(job: Job) -> bool:
+    def is_current(job: RefreshJob) -> bool:
         if not leads:
             raise NotLeading("Another adapter leads.")
         return job.version == bench.current
@@ -350,7 +350,7 @@ def test_who_does_not_lead_tells_label_studio_nothing_until_it_does() -> None:
     bench.work(bench.job())
     assert (bench.pushed, bench.title) == ([], "fitloop")
     leads, bench.now = True, bench.now + 2.0
-    assert bench.refresher.work(bench.now)
+    assert bench.refresher.run_due_job(bench.now)
     assert (bench.pushed, bench.title) == (bench.tasks, "support-1")
 
 
@@ -379,14 +379,16 @@ def test_a_title_that_label_studio_put_back_is_set_again_until_it_stays() -> Non
     bench.work(bench.job())
     for _ in range(2):
         _put_back(bench, "fitloop")
-        assert not bench.refresher.work(bench.now), "not at once: what read the old title is still under way"
-        bench.now += LOOK_AGAIN_SECONDS
-        assert bench.refresher.work(bench.now)
+        assert not bench.refresher.run_due_job(bench.now), (
+            "not at once: what read the old title is still under way"
+        )
+        bench.now += RECHECK_SECONDS
+        assert bench.refresher.run_due_job(bench.now)
         assert bench.title == "support-1"
-    bench.now += LOOK_AGAIN_SECONDS
-    assert bench.refresher.work(bench.now)
-    bench.now += LOOK_AGAIN_SECONDS
-    assert not bench.refresher.work(bench.now), "it stayed: nobody asks any more"
+    bench.now += RECHECK_SECONDS
+    assert bench.refresher.run_due_job(bench.now)
+    bench.now += RECHECK_SECONDS
+    assert not bench.refresher.run_due_job(bench.now), "it stayed: nobody asks any more"
     assert bench.label_studio.reads.count("title") == 3
 
 
@@ -395,11 +397,11 @@ def test_a_title_of_a_version_that_no_longer_serves_is_not_set_again() -> None:
     bench.work(bench.job())
     bench.current = "support-2"
     _put_back(bench, "fitloop")
-    bench.now += LOOK_AGAIN_SECONDS
-    assert bench.refresher.work(bench.now)
+    bench.now += RECHECK_SECONDS
+    assert bench.refresher.run_due_job(bench.now)
     assert bench.title == "fitloop"
-    bench.now += LOOK_AGAIN_SECONDS
-    assert not bench.refresher.work(bench.now)
+    bench.now += RECHECK_SECONDS
+    assert not bench.refresher.run_due_job(bench.now)
 
 
 def test_a_label_studio_that_is_away_is_asked_for_the_title_later(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -412,9 +414,9 @@ def test_a_label_studio_that_is_away_is_asked_for_the_title_later(monkeypatch: p
 
     with monkeypatch.context() as patch:
         patch.setattr(bench.label_studio, "backends", away)
-        bench.now += LOOK_AGAIN_SECONDS
-        assert bench.refresher.work(bench.now)
+        bench.now += RECHECK_SECONDS
+        assert bench.refresher.run_due_job(bench.now)
     assert bench.title == "fitloop"
-    bench.now += LOOK_AGAIN_SECONDS
-    assert bench.refresher.work(bench.now)
+    bench.now += RECHECK_SECONDS
+    assert bench.refresher.run_due_job(bench.now)
     assert bench.title == "support-1"
