@@ -11,9 +11,9 @@ from services.core.domain import Estimate, Manifest, Pending, Project, RunState,
 from services.core.labelstudio.access import URL_ADVICE, backend_url_problem
 from services.core.runs import version_name
 
-_LATER: Final = "Labels are noticed all the same, but not at once."
+_NOTICED_LATER: Final = "Labels are noticed all the same, but not at once."
 
-_AWAITED: Final[dict[str, str]] = {
+_PENDING_ADVICE: Final[dict[str, str]] = {
     Pending.NO_GPU: "The run waits for a GPU: free one, or let runs ask for fewer (trainer.gpus in the chart's values).",
     Pending.NO_NODE: (
         "No node takes the run: give the cluster one with room, or let runs ask for less (trainer.resources, "
@@ -36,7 +36,7 @@ def serving(version: str | None, manifest: Manifest | None, why: str, *, pinned:
     """What annotators see."""
     if version is None:
         return ""
-    how_good = f": {_right(manifest.estimate)}" if manifest and manifest.estimate.judged else ""
+    how_good = f": {_accuracy(manifest.estimate)}" if manifest and manifest.estimate.judged else ""
     return f"serving {version}{f' (pinned: {why})' if pinned else ''}{how_good}"
 
 
@@ -76,7 +76,7 @@ def superseded(version: str, current: str | None) -> str:
     return f"held: {current} is newer than {version} and serves already"
 
 
-def on_its_way(target: str | None, standing: RolloutStatus | None) -> str:
+def rolling_out(target: str | None, standing: RolloutStatus | None) -> str:
     """The version that is being brought to those who answer; "" where none is."""
     if target is None or standing is None:
         return ""
@@ -84,7 +84,7 @@ def on_its_way(target: str | None, standing: RolloutStatus | None) -> str:
     return f"version {target} is being brought to the predictors{said}"
 
 
-def hindered(version: str | None, standing: RolloutStatus | None) -> str:
+def blocked(version: str | None, standing: RolloutStatus | None) -> str:
     """What keeps a version from where it is wanted, though it is not the version's fault; "" where nothing does."""
     if version is None or standing is None or not standing.blocked:
         return ""
@@ -104,24 +104,24 @@ def failure(record: Record) -> str:
     return f"Run {record.run} failed: {said}" if said else f"Run {record.run} ended{code}: its log tells why."
 
 
-def awaited(pending: str) -> tuple[str, ...]:
+def pending_advice(pending: str) -> tuple[str, ...]:
     """What to do about that for which a run waits."""
-    return (_AWAITED[pending],) if pending in _AWAITED else ()
+    return (_PENDING_ADVICE[pending],) if pending in _PENDING_ADVICE else ()
 
 
-def hints(seen_url: str, *, silent: bool) -> tuple[str, ...]:
+def advice(seen_url: str, *, silent: bool) -> tuple[str, ...]:
     """What would be better, by the address by which Label Studio reached us; `silent`: labels came and no event told of them."""
     problem = backend_url_problem(seen_url) if seen_url else ""
     if problem:
-        said = f"The address by which Label Studio calls Fitloop brings no events: {problem}. {_LATER} {URL_ADVICE}"
+        said = f"The address by which Label Studio calls Fitloop brings no events: {problem}. {_NOTICED_LATER} {URL_ADVICE}"
         return (said,)
     if silent:
         lost = "Labels came that no event had announced: Label Studio's webhook is missing, or what it sends does not arrive."
-        return (f"{lost} {_LATER} `fitloop doctor` finds out why.",)
+        return (f"{lost} {_NOTICED_LATER} `fitloop doctor` finds out why.",)
     return ()
 
 
-def joined(*parts: str) -> str:
+def join(*parts: str) -> str:
     """The parts that say something, in one line."""
     said = [part.rstrip(".") for part in parts if part]
     return "; ".join([*said[:1], *(_within(part) for part in said[1:])])
@@ -132,7 +132,7 @@ def _within(part: str) -> str:
     return f"held{part[4:]}" if part.startswith("Held:") else part
 
 
-def _right(estimate: Estimate) -> str:
+def _accuracy(estimate: Estimate) -> str:
     return (
         f"right {estimate.right} of {estimate.judged} ({100 * estimate.low:.0f}–{100 * estimate.high:.0f} %)"
     )

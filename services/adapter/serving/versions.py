@@ -55,7 +55,7 @@ class Versions:
     @property
     def blocked_reason(self) -> str:
         """What keeps that one from being served."""
-        return sentences.hindered(self.target, self.rollout_status)
+        return sentences.blocked(self.target, self.rollout_status)
 
     @property
     def held_in_a_row(self) -> int:
@@ -86,7 +86,7 @@ class Versions:
         if isinstance(found, str):
             self.mark_served(found)
         elif self.target is None:
-            self.problem = sentences.hindered(self.served.current, found)
+            self.problem = sentences.blocked(self.served.current, found)
 
     def mark_served(self, problem: str = "") -> None:
         """What is served is held, or nothing more can be done about it."""

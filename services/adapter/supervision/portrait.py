@@ -71,9 +71,9 @@ class StatusBuilder:
 
     def _sentence(self, project: Project, progress: job.RefreshProgress | None, now: float) -> str:
         active, verdict, versions = self.history.active, self.versions.outcome, self.versions
-        return sentences.joined(
+        return sentences.join(
             self._serving(project, now),
-            sentences.on_its_way(versions.target, versions.rollout_status),
+            sentences.rolling_out(versions.target, versions.rollout_status),
             verdict.sentence if verdict and verdict.fate is not Outcome.PROMOTED else "",
             sentences.training(project, active) if active else self.planner.reason,
             job.progress_sentence(progress),

@@ -293,8 +293,8 @@ class ProjectReconciler:
             with_earlier_labels(view, self._earlier_view),
             foreign=foreign,
             hints=(
-                *sentences.awaited(view.figures.pending),
-                *sentences.hints(self.sync.connection.seen_url, silent=silent),
+                *sentences.pending_advice(view.figures.pending),
+                *sentences.advice(self.sync.connection.seen_url, silent=silent),
                 *filter(None, (view.figures.judged.truncation if view.figures.judged else "",)),
             ),
         )
