@@ -16,7 +16,7 @@ from services.adapter import metrics
 from services.adapter.board import Board, ProjectView
 from services.adapter.bulletin import KEY, Page
 from services.adapter.notebook import ProjectDocuments
-from services.adapter.training.watch import space_of
+from services.adapter.training.watch import label_space_of
 from services.core import documents
 from services.core.domain import LabelSpace, Project, Served
 from services.core.errors import NotFound, StoreError
@@ -101,7 +101,7 @@ class Follower:
 
     def _space_of(self, project: Project) -> LabelSpace | None:
         told = ProjectDocuments(self.store, project.key).connection().overrides.get("control")
-        return space_of(project, told or self.control_of(project.id))[0]
+        return label_space_of(project, told or self.control_of(project.id))[0]
 
     def _show(self, now: float) -> None:
         if self._page is None:

@@ -65,7 +65,7 @@ class StatusBuilder:
             last=_status(last) if last else None,
             pending=pending and active is not None,
             paused=paused,
-            checked_at=planner.reading.taken_at if planner.reading else 0.0,
+            checked_at=planner.reading.read_at if planner.reading else 0.0,
             figures=build_figures(self.history, planner, self.versions, self._manifest, stored_bytes, judged),
         )
 

@@ -198,7 +198,7 @@ class ProjectSet:
         """Anybody may send an event: a project that Label Studio still has a minute later was not deleted."""
         told = self._deleted.get(steward.project.id)
         reading = steward.planner.reading
-        if told is not None and reading and reading.taken_at > told + _STILL_THERE_SECONDS:
+        if told is not None and reading and reading.read_at > told + _STILL_THERE_SECONDS:
             del self._deleted[steward.project.id]
 
     def _drop_commands(self, commands: list[Command]) -> None:

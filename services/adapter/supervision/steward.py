@@ -32,7 +32,7 @@ from services.adapter.training.planner import Planner
 from services.adapter.training.retention import Retention
 from services.adapter.training.tally import Tally
 from services.adapter.training.turns import Turns
-from services.adapter.training.watch import Source, Watch, space_of
+from services.adapter.training.watch import LabelReader, LabelSource, label_space_of
 from services.core.domain import Action, Command, LabelSpace, Project
 from services.core.errors import StoreError
 from services.core.inbox import Inbox
@@ -52,7 +52,7 @@ class ReconcilerContext:
     registry: Registry
     runs: Runs
     inbox: Inbox
-    label_studio: Source
+    label_studio: LabelSource
     launcher: Launcher
     promotions: Promotions
     refresher: Refresher
@@ -81,7 +81,7 @@ class ProjectReconciler:
                 tools.settings.training.parameters(), tools.settings.trigger.parameters_of(project.id)
             ),
             tools.settings.training,
-            Watch(tools.label_studio, project.id),
+            LabelReader(tools.label_studio, project.id),
             self.history,
             tools.inbox,
             tools.run_queue,
@@ -248,7 +248,7 @@ class ProjectReconciler:
     def _update_label_space(self) -> None:
         """What the label config asks, by the control that settings name now; they may have changed since the last step."""
         before, control = self._space, self.planner.control(self.sync.connection.overrides)
-        self._space, self._no_space_reason = space_of(self.project, control)
+        self._space, self._no_space_reason = label_space_of(self.project, control)
         if self._space != before:
             self.planner.look_soon()
 

@@ -16,7 +16,7 @@ from services.adapter.training import trigger
 from services.adapter.training.announcements import Announcements
 from services.adapter.training.history import History
 from services.adapter.training.turns import Turns
-from services.adapter.training.watch import Reading, Watch
+from services.adapter.training.watch import LabelReader, Reading
 from services.core.domain import Command, Parameters, RunRequest
 from services.core.errors import BadRequest, LabelStudioNotFound
 from services.core.inbox import Inbox
@@ -41,7 +41,7 @@ class Planner:
     settings: TriggerSettings
     defaults: Parameters
     training: TrainingSettings
-    watch: Watch
+    watch: LabelReader
     history: History
     inbox: Inbox
     turns: Turns
@@ -100,7 +100,7 @@ class Planner:
         """Look and decide, if that is due; whether it was. Raises Missing and StoreError."""
         if now < self.due_at() and all(command.id in self._considered for command in trains):
             return False
-        reading = self.watch.look(now, self.control(overrides))
+        reading = self.watch.poll(now, self.control(overrides))
         if reading is None:
             self._burst, self._look_at, self.waits_for_turn = None, self.watch.backoff.until, False
             self.turns.give_up(self.watch.project_id)

@@ -26,17 +26,17 @@ from services.core.labels.uncounted import Cause, summarise
 from services.core.labelstudio import Counts
 
 log = structlog.get_logger()
-_LONG_SECONDS: Final = 1.0
+_SLOW_SECONDS: Final = 1.0
 """A try that takes longer holds the other projects up."""
-_LATE: Final = timedelta(seconds=60)
+_COMMIT_DELAY: Final = timedelta(seconds=60)
 """A change bears the time at which its request began, and shows once that is stored: others may have overtaken it."""
-_MOST_CAUSES: Final = 1000
+_MAX_CAUSES: Final = 1000
 """Different causes that are held in memory for a project; beyond them examples are left out."""
 _AGREEMENT_SECONDS: Final = 60.0
 """Between two comparisons of labels with suggestions: a request beside those of a look."""
 
 
-class Source(Protocol):
+class LabelSource(Protocol):
     """The part of LabelStudio that a watch reads."""
 
     def project(self, project_id: int) -> tuple[Project, Counts]:
@@ -56,7 +56,7 @@ Causes = tuple[tuple[Cause, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
+class LabelledTask:
     """What is kept of a task with annotations."""
 
     signature: str | None
@@ -82,7 +82,7 @@ class Reading:
     """Task id to the signature of its annotations, for tasks that say anything."""
     counts: Mapping[str, int]
     """Examples of each label of the space."""
-    taken_at: float
+    read_at: float
     task_number: int = 0
     """All tasks, labelled or not."""
     changed_at: Mapping[int, float] = field(default_factory=dict)
@@ -120,26 +120,26 @@ class Backoff:
 
 
 @dataclass(slots=True)
-class Watch:
+class LabelReader:
     """Looks at one project of Label Studio."""
 
-    source: Source
+    source: LabelSource
     project_id: int
     backoff: Backoff = field(default_factory=Backoff)
     clock: Callable[[], float] = time.monotonic
     problem: str = ""
     """Why the last look failed; "" after one that worked."""
-    _missed: bool = False
+    _was_missing: bool = False
     _counts: Counts | None = None
-    _asked: tuple[str, str | None] = ("", None)
+    _read_for: tuple[str, str | None] = ("", None)
     """The label config's hash, and the control that settings name."""
-    _known: dict[int, Labelled] = field(default_factory=dict)
+    _known: dict[int, LabelledTask] = field(default_factory=dict)
     _causes: dict[Causes, Causes] = field(default_factory=dict)
     _agreement: Agreement | None = None
     _agreement_due: bool = True
     _agreement_at: float = float("-inf")
 
-    def look(self, now: float, control: str | None = None) -> Reading | None:
+    def poll(self, now: float, control: str | None = None) -> Reading | None:
         """Read what changed; None where Label Studio is in trouble. Raises Missing for a project that it twice said to have no more."""
         if now < self.backoff.until:
             return None
@@ -147,33 +147,33 @@ class Watch:
         try:
             reading = self._read(now, control)
         except FitloopError as error:
-            missed, self._missed = self._missed, isinstance(error, LabelStudioNotFound)
-            if missed and self._missed:
+            missed, self._was_missing = self._was_missing, isinstance(error, LabelStudioNotFound)
+            if missed and self._was_missing:
                 raise
-            self._forget()
+            self._reset()
             took = self.clock() - began
-            delay = self.backoff.failed(now, took if took > _LONG_SECONDS else 0.0)
+            delay = self.backoff.failed(now, took if took > _SLOW_SECONDS else 0.0)
             self.problem = str(error)
             log.warning(
                 "label studio not read", project=self.project_id, reason=str(error), retry_seconds=delay
             )
             return None
         self.backoff.worked()
-        self.problem, self._missed = "", False
+        self.problem, self._was_missing = "", False
         return reading
 
     def _read(self, now: float, control: str | None) -> Reading:
         project, counts = self.source.project(self.project_id)
-        space, why_not = space_of(project, control)
+        space, why_not = label_space_of(project, control)
         asked = (project.label_config_hash, control)
-        if asked != self._asked:
+        if asked != self._read_for:
             self._agreement, self._agreement_at = None, float("-inf")
-            self._forget()  # the same annotation may mean another label now
+            self._reset()  # the same annotation may mean another label now
         if counts != self._counts:
             self._merge(space, counts)
             self._agreement_due = True
-        self._compare(space, now)
-        self._counts, self._asked = counts, asked
+        self._update_agreement(space, now)
+        self._counts, self._read_for = counts, asked
         tasks = {task: known.signature for task, known in self._known.items() if known.signature}
         changed_at = {task: known.changed_at for task, known in self._known.items() if known.signature}
         return Reading(
@@ -189,7 +189,7 @@ class Watch:
             self._not_counted(space, counts.skipped),
         )
 
-    def _compare(self, space: LabelSpace | None, now: float) -> None:
+    def _update_agreement(self, space: LabelSpace | None, now: float) -> None:
         """Labels with suggestions, now and then where labels changed; no look fails for the want of this figure."""
         if space is None or not self._agreement_due or now < self._agreement_at + _AGREEMENT_SECONDS:
             return
@@ -207,34 +207,34 @@ class Watch:
 
     def _merge(self, space: LabelSpace | None, counts: Counts) -> None:
         if self._known and self._counts:
-            since = _a_little_before(self._counts.newest_change)
-            self._take(space, self.source.annotated_tasks(self.project_id, since))
-        if not self._adds_up(counts):
-            self._forget()
-            self._take(space, self.source.annotated_tasks(self.project_id))
+            since = _with_margin(self._counts.newest_change)
+            self._store(space, self.source.annotated_tasks(self.project_id, since))
+        if not self._matches(counts):
+            self._reset()
+            self._store(space, self.source.annotated_tasks(self.project_id))
 
-    def _take(self, space: LabelSpace | None, tasks: Iterable[Mapping[str, Any]]) -> None:
+    def _store(self, space: LabelSpace | None, tasks: Iterable[Mapping[str, Any]]) -> None:
         for task in tasks:
             annotations = task.get("annotations") or []
             if annotations:
-                self._known[int(task["id"])] = self._labelled(space, annotations)
+                self._known[int(task["id"])] = self._labelled_task(space, annotations)
             else:
                 self._known.pop(int(task["id"]), None)
 
-    def _adds_up(self, counts: Counts) -> bool:
+    def _matches(self, counts: Counts) -> bool:
         tasks = sum(known.counted for known in self._known.values())
         annotations = sum(known.annotations for known in self._known.values())
         return (tasks, annotations) == (counts.annotated_tasks, counts.annotations)
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         """Everything is read again in full."""
         self._counts, self._known, self._causes = None, {}, {}
 
-    def _labelled(self, space: LabelSpace | None, annotations: list[dict[str, Any]]) -> Labelled:
+    def _labelled_task(self, space: LabelSpace | None, annotations: list[dict[str, Any]]) -> LabelledTask:
         kept = [annotation for annotation in annotations if not annotation.get("was_cancelled")]
         usable = [annotation for annotation in kept if is_usable(annotation)]
         resolved = resolve(space, kept) if space else None
-        return Labelled(
+        return LabelledTask(
             signature=signature(annotations),
             label=resolved.label if resolved else None,
             annotations=len(kept),
@@ -242,12 +242,12 @@ class Watch:
             changed_at=max(
                 (parse_timestamp(annotation.get("updated_at")) for annotation in usable), default=0.0
             ),
-            causes=self._shared(tuple(sorted(resolved.causes.items()))) if resolved else (),
+            causes=self._interned(tuple(sorted(resolved.causes.items()))) if resolved else (),
         )
 
-    def _shared(self, causes: Causes) -> Causes:
+    def _interned(self, causes: Causes) -> Causes:
         """The one object for causes that are equal; without examples once there are many."""
-        if causes not in self._causes and len(self._causes) >= _MOST_CAUSES:
+        if causes not in self._causes and len(self._causes) >= _MAX_CAUSES:
             causes = tuple((Cause(cause.reason), count) for cause, count in causes)
         return self._causes.setdefault(causes, causes)
 
@@ -266,7 +266,7 @@ class Watch:
         return {label: found[label] for label in space.labels} if space else {}
 
 
-def space_of(project: Project, control: str | None) -> tuple[LabelSpace | None, str]:
+def label_space_of(project: Project, control: str | None) -> tuple[LabelSpace | None, str]:
     """What its label config asks, by the control that settings name; or why that cannot be predicted."""
     try:
         return parse_label_space(project.label_config, control), ""
@@ -274,8 +274,8 @@ def space_of(project: Project, control: str | None) -> tuple[LabelSpace | None, 
         return None, str(error)
 
 
-def _a_little_before(stamp: str) -> str | None:
+def _with_margin(stamp: str) -> str | None:
     """An ISO 8601 time, earlier by what a change may come late; None for none."""
     if not stamp:
         return None
-    return f"{(datetime.fromisoformat(stamp) - _LATE).astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+    return f"{(datetime.fromisoformat(stamp) - _COMMIT_DELAY).astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"

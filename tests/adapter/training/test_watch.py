@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.adapter.training.watch import Backoff, Watch
+from services.adapter.training.watch import Backoff, LabelReader
 from services.core.domain import Uncounted
 from services.core.errors import LabelStudioNotFound, LabelStudioUnreachable, TokenRefused
 from services.core.labels import signature
@@ -25,22 +25,22 @@ def source(labelled: int = 6) -> FakeLabelStudio:
 
 def test_tasks_are_read_once_and_then_only_when_counts_change() -> None:
     fake = source()
-    watch = Watch(fake, 1)
-    first = watch.look(0.0)
+    watch = LabelReader(fake, 1)
+    first = watch.poll(0.0)
     assert first
     assert (first.labelled, dict(first.counts)) == (6, {"card": 2, "loan": 2, "other": 2})
     assert fake.reads == ["project", "all"]
-    watch.look(1.0)
+    watch.poll(1.0)
     assert fake.reads == ["project", "all", "project"]
 
 
 def test_new_and_edited_labels_are_merged_without_reading_all() -> None:
     fake = source()
-    watch = Watch(fake, 1)
-    before = watch.look(0.0)
+    watch = LabelReader(fake, 1)
+    before = watch.poll(0.0)
     fake.label_many(1)
     fake.label(1, "other")
-    after = watch.look(1.0)
+    after = watch.poll(1.0)
     assert before
     assert after
     assert fake.reads[2:] == ["project", "since"]
@@ -50,10 +50,10 @@ def test_new_and_edited_labels_are_merged_without_reading_all() -> None:
 
 def test_a_deleted_task_is_noticed_by_the_count_and_everything_read() -> None:
     fake = source()
-    watch = Watch(fake, 1)
-    watch.look(0.0)
+    watch = LabelReader(fake, 1)
+    watch.poll(0.0)
     fake.delete_task(2)
-    after = watch.look(1.0)
+    after = watch.poll(1.0)
     assert after
     assert 2 not in after.tasks
     assert fake.reads[-1] == "all"
@@ -61,10 +61,10 @@ def test_a_deleted_task_is_noticed_by_the_count_and_everything_read() -> None:
 
 def test_a_removed_label_leaves_without_reading_all() -> None:
     fake = source()
-    watch = Watch(fake, 1)
-    watch.look(0.0)
+    watch = LabelReader(fake, 1)
+    watch.poll(0.0)
     fake.unlabel(2)
-    after = watch.look(1.0)
+    after = watch.poll(1.0)
     assert after
     assert after.labelled == 5
     assert fake.reads[-1] == "since"
@@ -74,10 +74,10 @@ def test_ground_truth_and_skipped_annotations_add_up_as_label_studio_counts_them
     fake = source()
     fake.label(1, "card", ground_truth=True)
     fake.label(2, "loan", was_cancelled=True)
-    watch = Watch(fake, 1)
-    watch.look(0.0)
+    watch = LabelReader(fake, 1)
+    watch.poll(0.0)
     fake.label_many(1)
-    after = watch.look(1.0)
+    after = watch.poll(1.0)
     assert after
     assert after.labelled == 6
     assert fake.reads[-1] == "since"
@@ -90,7 +90,7 @@ def test_what_does_not_count_is_known_with_its_reasons_and_examples() -> None:
     fake.label(fake.add_task(), "card", was_cancelled=True)
     other = [{"from_name": "other", "value": {"choices": ["card"]}}]
     fake.label(fake.add_task(), "card", result=other)
-    reading = Watch(fake, 1).look(0.0)
+    reading = LabelReader(fake, 1).poll(0.0)
     assert reading
     assert (reading.labelled, reading.not_counted) == (
         1,
@@ -106,10 +106,10 @@ def test_what_does_not_count_is_known_with_its_reasons_and_examples() -> None:
 def test_what_is_corrected_counts_and_its_reason_is_gone() -> None:
     fake = source(0)
     fake.label(fake.add_task(), "Card")
-    watch = Watch(fake, 1)
-    watch.look(0.0)
+    watch = LabelReader(fake, 1)
+    watch.poll(0.0)
     fake.label(1, "card")
-    reading = watch.look(1.0)
+    reading = watch.poll(1.0)
     assert reading
     assert (reading.labelled, reading.not_counted) == (1, ())
     assert fake.reads[-1] == "since"
@@ -118,12 +118,12 @@ def test_what_is_corrected_counts_and_its_reason_is_gone() -> None:
 def test_a_project_of_many_different_labels_keeps_a_bounded_number_of_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("services.adapter.training.watch._MOST_CAUSES", 5)
+    monkeypatch.setattr("services.adapter.training.watch._MAX_CAUSES", 5)
     fake = source(0)
     for number in range(20):
         fake.label(fake.add_task(), f"nobody's {number}")
-    watch = Watch(fake, 1)
-    reading = watch.look(0.0)
+    watch = LabelReader(fake, 1)
+    reading = watch.poll(0.0)
     assert reading
     assert reading.not_counted[0].count == 20
     assert len(watch._causes) <= 6
@@ -131,10 +131,10 @@ def test_a_project_of_many_different_labels_keeps_a_bounded_number_of_them(
 
 def test_another_label_config_reads_everything_anew() -> None:
     fake = source()
-    watch = Watch(fake, 1)
-    watch.look(0.0)
+    watch = LabelReader(fake, 1)
+    watch.poll(0.0)
     fake.labels[1] = ("card", "credit", "other")
-    after = watch.look(1.0)
+    after = watch.poll(1.0)
     assert after
     assert after.counts == {"card": 2, "credit": 0, "other": 2}
 
@@ -142,7 +142,7 @@ def test_another_label_config_reads_everything_anew() -> None:
 def test_a_config_without_choices_says_what_is_missing() -> None:
     fake = source()
     fake.labels[1] = ()
-    reading = Watch(fake, 1).look(0.0)
+    reading = LabelReader(fake, 1).poll(0.0)
     assert reading
     assert reading.space is None
     assert "single-choice <Choices>" in reading.why_no_space
@@ -150,17 +150,17 @@ def test_a_config_without_choices_says_what_is_missing() -> None:
 
 def test_trouble_is_told_and_retried_ever_later_and_nothing_is_lost() -> None:
     fake = source()
-    watch = Watch(fake, 1)
-    watch.look(0.0)
+    watch = LabelReader(fake, 1)
+    watch.poll(0.0)
     fake.down = TokenRefused("Label Studio refused the token.")
     fake.label_many(1)
-    assert watch.look(1.0) is None
+    assert watch.poll(1.0) is None
     assert watch.problem == "Label Studio refused the token."
     reads = len(fake.reads)
-    assert watch.look(1.5) is None
+    assert watch.poll(1.5) is None
     assert len(fake.reads) == reads
     fake.down = None
-    after = watch.look(2.0)
+    after = watch.poll(2.0)
     assert after
     assert after.labelled == 7
     assert watch.problem == ""
@@ -168,19 +168,19 @@ def test_trouble_is_told_and_retried_ever_later_and_nothing_is_lost() -> None:
 
 def test_a_project_that_holds_the_others_up_lets_them_have_as_much_time() -> None:
     studio, moments = source(), iter([0.0, 30.0, 30.0, 60.0])
-    watch = Watch(studio, 1, clock=lambda: next(moments))
+    watch = LabelReader(studio, 1, clock=lambda: next(moments))
     studio.down = LabelStudioUnreachable("It does not answer: ReadTimeout.")
-    assert watch.look(100.0) is None
+    assert watch.poll(100.0) is None
     assert watch.backoff.until == 160.0, "it ended at 130"
-    assert watch.look(159.0) is None
-    assert watch.look(160.0) is None
+    assert watch.poll(159.0) is None
+    assert watch.poll(160.0) is None
     assert watch.backoff.until == 220.0
 
 
 def test_a_read_that_breaks_off_in_the_middle_is_made_again_in_full() -> None:
     fake = source()
-    watch = Watch(fake, 1)
-    watch.look(0.0)
+    watch = LabelReader(fake, 1)
+    watch.poll(0.0)
     fake.label_many(2)
     whole = fake.annotated_tasks
 
@@ -189,27 +189,27 @@ def test_a_read_that_breaks_off_in_the_middle_is_made_again_in_full() -> None:
         raise LabelStudioUnreachable("gone")
 
     fake.annotated_tasks = half  # type: ignore[method-assign]
-    assert watch.look(1.0) is None
+    assert watch.poll(1.0) is None
     fake.annotated_tasks = whole  # type: ignore[method-assign]
-    after = watch.look(10.0)
+    after = watch.poll(10.0)
     assert after
     assert after.labelled == 8
 
 
 def test_a_project_that_is_gone_is_told_apart_from_trouble() -> None:
-    watch = Watch(FakeLabelStudio(), 1)
-    assert watch.look(0.0) is None
+    watch = LabelReader(FakeLabelStudio(), 1)
+    assert watch.poll(0.0) is None
     with pytest.raises(LabelStudioNotFound):
-        watch.look(1.0)
+        watch.poll(1.0)
 
 
 def test_a_404_between_good_answers_is_trouble_that_passes() -> None:
-    source, watch = FakeLabelStudio(), Watch(FakeLabelStudio(), 1)
+    source, watch = FakeLabelStudio(), LabelReader(FakeLabelStudio(), 1)
     watch.source = source
     for at in range(0, 40, 10):
-        assert watch.look(float(at)) is None
+        assert watch.poll(float(at)) is None
         source.add_project()
-        assert watch.look(at + 5.0)
+        assert watch.poll(at + 5.0)
         del source.labels[1]
 
 
@@ -217,16 +217,16 @@ def test_a_change_that_was_stored_late_under_an_earlier_time_is_read() -> None:
     source = FakeLabelStudio()
     source.add_project()
     first, late = source.label_many(2)
-    watch = Watch(source, 1)
-    seen = watch.look(0.0)
+    watch = LabelReader(source, 1)
+    seen = watch.poll(0.0)
     assert seen
     began = source._stamp()
     source.label(first, "other")
-    assert watch.look(1.0)
+    assert watch.poll(1.0)
     source.label(late, "other")
     source.tasks[1][late]["updated_at"] = began
     source.label(first, "card")
-    now = watch.look(2.0)
+    now = watch.poll(2.0)
     assert now
     assert now.tasks[late] != seen.tasks[late]
 
@@ -250,7 +250,7 @@ def test_the_back_off_doubles_to_a_minute_and_begins_anew() -> None:
 )
 def test_what_is_known_equals_what_is_there_after_any_changes(steps: list[tuple[str, int]]) -> None:
     fake = source(3)
-    watch = Watch(fake, 1)
+    watch = LabelReader(fake, 1)
     for what, which in steps:
         known = list(fake.tasks[1])
         task = known[which % len(known)] if known else fake.add_task()
@@ -267,8 +267,8 @@ def test_what_is_known_equals_what_is_there_after_any_changes(steps: list[tuple[
         elif what == "delete":
             fake.tasks[1].pop(task, None)
         else:
-            watch.look(0.0)
-    reading = watch.look(0.0)
+            watch.poll(0.0)
+    reading = watch.poll(0.0)
     there = {number: signature(row["annotations"]) for number, row in fake.tasks[1].items()}
     assert reading
     assert reading.tasks == {number: sign for number, sign in there.items() if sign}
