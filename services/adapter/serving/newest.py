@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.adapter.board import LatestDecision
-from services.adapter.training.history import Record
+from services.adapter.training.history import RunRecord
 from services.core.errors import CorruptVersion, NotFound, StoreError, UnknownFormat
 from services.core.labels.uncounted import truncation_sentence
 from services.core.registry import Registry
@@ -20,7 +20,7 @@ class LatestDecisionReader:
     _version: str = ""
     _decision: LatestDecision | None = None
 
-    def read(self, project_key: str, records: Sequence[Record]) -> LatestDecision | None:
+    def read(self, project_key: str, records: Sequence[RunRecord]) -> LatestDecision | None:
         """Of what the runs published last; None where that is nothing, is gone, or cannot be read."""
         version = latest_published_version(records)
         if version != self._version:
@@ -40,7 +40,7 @@ class LatestDecisionReader:
         return LatestDecision(manifest.gate.promote, manifest.gate.kind, manifest.created_at, cut)
 
 
-def latest_published_version(records: Sequence[Record]) -> str:
+def latest_published_version(records: Sequence[RunRecord]) -> str:
     """The version that was published last; "" for none. `records` are oldest first."""
     published = (record.status.published for record in reversed(records) if record.status)
     return next((found[-1].version for found in published if found), "")

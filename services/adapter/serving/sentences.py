@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from services.adapter.ports import RolloutStatus
-from services.adapter.training.history import Record
+from services.adapter.training.history import RunRecord
 from services.core.domain import Estimate, Manifest, Pending, Project, RunState, Served
 from services.core.labelstudio.access import URL_ADVICE, backend_url_problem
 from services.core.runs import version_name
@@ -40,14 +40,14 @@ def serving(version: str | None, manifest: Manifest | None, why: str, *, pinned:
     return f"serving {version}{f' (pinned: {why})' if pinned else ''}{how_good}"
 
 
-def training(project: Project, record: Record) -> str:
+def training(project: Project, record: RunRecord) -> str:
     """The run that goes on."""
     name = version_name(project, record.request.parameters.model_name, record.run)
     if record.request.asked_by:
         name = f"{name} (asked for by {_few(record.request.asked_by)})"
     status = record.status
-    if record.waiting:
-        return f"training {name}: waiting, because {record.waiting}"
+    if record.waiting_reason:
+        return f"training {name}: waiting, because {record.waiting_reason}"
     if status is None or not status.stage:
         return f"training {name}: starting"
     parts = [status.stage]
@@ -93,7 +93,7 @@ def blocked(version: str | None, standing: RolloutStatus | None) -> str:
     return f"Version {version} cannot be brought to the predictors: {why}.{again}"
 
 
-def failure(record: Record) -> str:
+def failure(record: RunRecord) -> str:
     """Why the last run gave nothing; "" where it was carried through."""
     if record.outcome is not RunState.FAILED:
         return ""

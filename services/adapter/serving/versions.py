@@ -14,7 +14,7 @@ from services.adapter.notebook import Outcome, ProjectDocuments, VersionOutcome
 from services.adapter.ports import RolloutStatus
 from services.adapter.serving import sentences
 from services.adapter.serving.promotions import Promotions
-from services.adapter.training.history import History, Record
+from services.adapter.training.history import RunHistory, RunRecord
 from services.core.domain import Project, Published, Served
 from services.core.errors import StoreError
 
@@ -25,7 +25,7 @@ class Versions:
 
     promotions: Promotions
     documents: ProjectDocuments
-    history: History
+    history: RunHistory
     outcome: VersionOutcome | None = None
     """The last one."""
     refusal: str = ""
@@ -107,9 +107,9 @@ class Versions:
                 if verdicts[version].fate is Outcome.PROMOTED:
                     self.mark_served()
 
-    def _undecided(self) -> dict[str, tuple[Record, Published]]:
+    def _undecided(self) -> dict[str, tuple[RunRecord, Published]]:
         """Versions without a verdict, oldest first."""
-        waiting: dict[str, tuple[Record, Published]] = {}
+        waiting: dict[str, tuple[RunRecord, Published]] = {}
         for record in self.history.records:
             for published in record.status.published if record.status else ():
                 if published.version in self._decided:
@@ -120,7 +120,7 @@ class Versions:
                     waiting[published.version] = (record, published)
         return waiting
 
-    def _note(self, record: Record, verdict: VersionOutcome) -> None:
+    def _note(self, record: RunRecord, verdict: VersionOutcome) -> None:
         self._decided.add(verdict.version)
         if verdict.fate is not Outcome.PROMOTED:
             self._held_at.append(verdict.at)
@@ -135,7 +135,7 @@ class Versions:
             leader.decided(project.id, self.promotions.table.registry.manifest(project.key, version).gate)
 
 
-def _hold_for_other_control(control: str | None, record: Record, published: Published) -> Published:
+def _hold_for_other_control(control: str | None, record: RunRecord, published: Published) -> Published:
     """What a run has published; held where another control has been picked since the run was asked for."""
     asked = record.request.parameters.control
     if not published.promote or control is None or asked in {None, control}:

@@ -7,13 +7,13 @@ from dataclasses import replace
 from services.adapter.board import CurrentVersion, Figures, LatestDecision, ProjectView
 from services.adapter.serving.versions import Versions
 from services.adapter.training import trigger
-from services.adapter.training.history import History, Record
+from services.adapter.training.history import RunHistory, RunRecord
 from services.adapter.training.planner import Planner
 from services.core.domain import Manifest, Pending
 
 
 def build_figures(
-    history: History,
+    history: RunHistory,
     planner: Planner,
     versions: Versions,
     manifest: Manifest | None,
@@ -26,7 +26,7 @@ def build_figures(
         oldest_waiting_at=planner.seen.oldest_change if planner.seen else None,
         last_event_at=planner.announcements.last_event_at,
         stored_bytes=stored_bytes,
-        failed_in_a_row=trigger.failures_in_a_row(history.past),
+        failed_in_a_row=trigger.failures_in_a_row(history.ended),
         held_in_a_row=versions.held_in_a_row,
         requested_at=active.request.created_at if active else None,
         started_at=active.started_at if active else None,
@@ -55,10 +55,10 @@ def with_earlier_labels(view: ProjectView, before: ProjectView | None) -> Projec
     )
 
 
-def _pending_kind(active: Record | None, planner: Planner) -> str:
+def _pending_kind(active: RunRecord | None, planner: Planner) -> str:
     if active is None:
         return Pending.TURN if planner.waits_for_turn else ""
-    if not active.waiting:
+    if not active.waiting_reason:
         return ""
     known = active.launch.pending if active.launch else ""
     return known or Pending.OTHER

@@ -17,7 +17,7 @@ from services.adapter.notebook import ProjectDocuments
 from services.adapter.ports import Launcher
 from services.adapter.serving.promotions import Promotions
 from services.adapter.serving.targets import UNUSABLE
-from services.adapter.training.history import History
+from services.adapter.training.history import RunHistory
 from services.core.domain import Action, Command, Project
 from services.core.errors import BadRequest
 from services.core.inbox import Inbox
@@ -36,7 +36,7 @@ class CommandHandler:
     promotions: Promotions
     launcher: Launcher
     documents: ProjectDocuments
-    history: History
+    history: RunHistory
 
     def drop_superseded(self, project: Project, commands: Sequence[Command]) -> list[Command]:
         """Without the promotions and rollbacks that a newer one makes superfluous. Raises StoreError."""

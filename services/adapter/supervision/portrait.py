@@ -10,7 +10,7 @@ from services.adapter.serving import job, sentences
 from services.adapter.serving.newest import LatestDecisionReader
 from services.adapter.serving.versions import Versions
 from services.adapter.supervision.figures import build_figures
-from services.adapter.training.history import History, Record
+from services.adapter.training.history import RunHistory, RunRecord
 from services.adapter.training.planner import Planner
 from services.core.domain import LabelSpace, Manifest, Project, RunState, RunStatus
 from services.core.errors import StoreError
@@ -23,7 +23,7 @@ class StatusBuilder:
     """Draws views of one project."""
 
     registry: Registry
-    history: History
+    history: RunHistory
     planner: Planner
     versions: Versions
     _manifest: Manifest | None = None
@@ -61,7 +61,7 @@ class StatusBuilder:
             sentence=sentence,
             problem=" ".join(problem for problem in said if problem),
             active=_status(active) if active else None,
-            waiting=active.waiting if active else "",
+            waiting=active.waiting_reason if active else "",
             last=_status(last) if last else None,
             pending=pending and active is not None,
             paused=paused,
@@ -89,7 +89,7 @@ class StatusBuilder:
         return sentences.serving(served.current, self._manifest, served.why, pinned=served.pinned)
 
 
-def _status(record: Record) -> RunStatus:
+def _status(record: RunRecord) -> RunStatus:
     """What the run says of itself, with the outcome that its launcher knows better."""
     said = record.status or RunStatus(record.run, RunState.WAITING)
     if record.outcome is None or said.state in FINAL:

@@ -26,7 +26,7 @@ from services.adapter.serving.versions import Versions
 from services.adapter.supervision.figures import with_earlier_labels
 from services.adapter.supervision.orders import SERVING_ACTIONS, CommandHandler
 from services.adapter.supervision.portrait import StatusBuilder
-from services.adapter.training.history import History
+from services.adapter.training.history import RunHistory
 from services.adapter.training.launching import Launching
 from services.adapter.training.planner import Planner
 from services.adapter.training.retention import Retention
@@ -71,7 +71,7 @@ class ProjectReconciler:
         self.problems: dict[str, str] = {}
         self.documents = ProjectDocuments(tools.registry.store, project.key)
         self.sync = LabelStudioSync(self.documents, tools.refresher)
-        self.history = History(tools.runs, tools.launcher, project)
+        self.history = RunHistory(tools.runs, tools.launcher, project)
         self.commands = CommandHandler(
             tools.inbox, tools.promotions, tools.launcher, self.documents, self.history
         )
@@ -119,7 +119,7 @@ class ProjectReconciler:
         """Read the store and show the project. Raises StoreError."""
         self.sync.load()
         self._update_label_space()
-        self.history.read()
+        self.history.load()
         self.versions.reset()
         self._restore_from_board()
         self._report_active_run()
@@ -197,7 +197,7 @@ class ProjectReconciler:
         trains: list[Command] = []
         goes_on = False
         for command in commands:
-            if self.history.answers(command.id):
+            if self.history.has_run_for(command.id):
                 self.context.inbox.delete_command(command.id)
             elif command.action is Action.TRAIN:
                 trains.append(command)

@@ -17,13 +17,13 @@ from services.core.domain import Launch, Project, RunRequest, RunState, RunStatu
 from services.core.runs import Runs
 
 log = structlog.get_logger()
-_REMEMBERED: Final = 50
+_MAX_REMEMBERED: Final = 50
 """Ended runs of a project that decisions look back on."""
-_BASELINES: Final = frozenset({RunState.DONE, RunState.CANCELLED})
+_BASELINE_OUTCOMES: Final = frozenset({RunState.DONE, RunState.CANCELLED})
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class RunRecord:
     """One run."""
 
     request: RunRequest
@@ -31,7 +31,7 @@ class Record:
     status: RunStatus | None = None
     snapshot: Snapshot | None = None
     stale: bool = False
-    read: str = ""
+    read_fingerprint: str = ""
     """Fingerprint of what it read; "" where it never came to reading. It stays when the snapshot goes from memory."""
 
     @property
@@ -45,7 +45,7 @@ class Record:
         return self.launch.outcome if self.launch else None
 
     @property
-    def waiting(self) -> str:
+    def waiting_reason(self) -> str:
         """Why no process works on it yet; "" while one does, and once it has ended."""
         return self.launch.waiting if self.launch and self.outcome is None else ""
 
@@ -68,117 +68,119 @@ class Record:
     @property
     def fingerprint(self) -> str:
         """Of what it read; of what was there at launch, where it never came to reading."""
-        if self.read or self.snapshot is None:
-            return self.read or self.request.fingerprint
+        if self.read_fingerprint or self.snapshot is None:
+            return self.read_fingerprint or self.request.fingerprint
         parameters = replace(self.request.parameters, control=self.snapshot.from_name or None)
         return trigger.fingerprint(self.snapshot.tasks, self.snapshot.label_config_hash, parameters)
 
     @property
-    def counts_from(self) -> bool:
+    def can_be_baseline(self) -> bool:
         """Whether labels are counted from what it read: it ended in good order, or with a version to show for it."""
         has_version = bool(self.status and self.status.published)
-        in_order = self.outcome in _BASELINES or (self.outcome is RunState.FAILED and has_version)
-        return in_order and bool(self.read or self.snapshot)
+        in_order = self.outcome in _BASELINE_OUTCOMES or (self.outcome is RunState.FAILED and has_version)
+        return in_order and bool(self.read_fingerprint or self.snapshot)
 
-    def past(self) -> trigger.Past:
+    def as_ended(self) -> trigger.EndedRun:
         """For the trigger. The run must have ended; one that failed after it had published has done its work."""
         outcome = self.outcome or RunState.FAILED
-        if outcome is RunState.FAILED and self.counts_from:
+        if outcome is RunState.FAILED and self.can_be_baseline:
             outcome = RunState.DONE
-        return trigger.Past(self.run, self.fingerprint, outcome, self.exit_code, self.ended_at, self.stale)
+        return trigger.EndedRun(
+            self.run, self.fingerprint, outcome, self.exit_code, self.ended_at, self.stale
+        )
 
 
 @dataclass(slots=True)
-class History:
+class RunHistory:
     """All remembered runs of a project, oldest first."""
 
     runs: Runs
     launcher: Launcher
     project: Project
-    records: list[Record] = field(default_factory=list)
-    _past: dict[str, trigger.Past] = field(default_factory=dict)
+    records: list[RunRecord] = field(default_factory=list)
+    _ended: dict[str, trigger.EndedRun] = field(default_factory=dict)
 
-    def read(self) -> None:
+    def load(self) -> None:
         """From the store, once."""
-        requests = [self.runs.request(name) for name in self.runs.names(self.project.id)[-_REMEMBERED:]]
+        requests = [self.runs.request(name) for name in self.runs.names(self.project.id)[-_MAX_REMEMBERED:]]
         self.records = []
         for request in requests:
             if request and request.project_key == self.project.key:
-                self.records.append(self._now(Record(request)))
-                self._shed()
+                self.records.append(self._read(RunRecord(request)))
+                self._drop_snapshots()
 
-    def update(self) -> list[Record]:
+    def update(self) -> list[RunRecord]:
         """Read what goes on; the runs that ended since the last time."""
         ended = []
         for place, record in enumerate(self.records):
             if record.outcome is None:
-                self.records[place] = self._now(record)
+                self.records[place] = self._read(record)
                 if self.records[place].outcome is not None:
                     ended.append(self.records[place])
-                    _tell_end(self.records[place])
-        self._shed()
+                    _log_end(self.records[place])
+        self._drop_snapshots()
         return ended
 
     def add(self, request: RunRequest) -> None:
         """A new run."""
-        self.records.append(Record(request))
+        self.records.append(RunRecord(request))
 
     def mark_stale(self, run: str) -> None:
         """Its version was compared with one that no longer serves."""
         self.records = [
             replace(record, stale=True) if record.run == run else record for record in self.records
         ]
-        self._past.pop(run, None)
+        self._ended.pop(run, None)
 
-    def forget(self, run: str) -> None:
+    def remove(self, run: str) -> None:
         """It was deleted."""
         self.records = [record for record in self.records if record.run != run]
 
     @property
-    def active(self) -> Record | None:
+    def active(self) -> RunRecord | None:
         """The run that goes on."""
         return next((record for record in self.records if record.outcome is None), None)
 
     @property
-    def last(self) -> Record | None:
+    def last(self) -> RunRecord | None:
         """The run that ended last."""
         return next((record for record in reversed(self.records) if record.outcome is not None), None)
 
     @property
-    def baseline(self) -> Record | None:
+    def baseline(self) -> RunRecord | None:
         """The run whose snapshot is counted from: the last one carried through or cancelled, or that has published."""
-        return next((record for record in reversed(self.records) if record.counts_from), None)
+        return next((record for record in reversed(self.records) if record.can_be_baseline), None)
 
     @property
-    def past(self) -> tuple[trigger.Past, ...]:
+    def ended(self) -> tuple[trigger.EndedRun, ...]:
         """Ended runs for the trigger; each fingerprint is computed once."""
         ended = [record for record in self.records if record.outcome is not None]
         for record in ended:
-            if record.run not in self._past:
-                self._past[record.run] = record.past()
-        return tuple(self._past[record.run] for record in ended)
+            if record.run not in self._ended:
+                self._ended[record.run] = record.as_ended()
+        return tuple(self._ended[record.run] for record in ended)
 
-    def answers(self, command_id: str) -> bool:
+    def has_run_for(self, command_id: str) -> bool:
         """Whether a run was already made for the command."""
         return any(command_id in record.request.commands for record in self.records)
 
-    def _shed(self) -> None:
+    def _drop_snapshots(self) -> None:
         """Only the baseline's snapshot is read again: the others would fill the memory with every run."""
         baseline = self.baseline
         for place, record in enumerate(self.records):
             if record.snapshot and record is not baseline:
                 self.records[place] = replace(record, snapshot=None)
 
-    def _now(self, record: Record) -> Record:
+    def _read(self, record: RunRecord) -> RunRecord:
         launch = self.launcher.observe(record.run)  # before the status: a final one is complete then
         ended = launch is not None and launch.outcome is not None
         snapshot = self.runs.snapshot(record.run) if ended else None
         status = self.runs.status(record.run)
         known = replace(record, launch=launch, status=status, snapshot=snapshot)
-        return replace(known, read=known.fingerprint) if snapshot else known
+        return replace(known, read_fingerprint=known.fingerprint) if snapshot else known
 
 
-def _tell_end(record: Record) -> None:
+def _log_end(record: RunRecord) -> None:
     said = record.status.message if record.status else ""
     why = record.launch.reason if record.launch else ""
     log.info(

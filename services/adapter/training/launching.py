@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from services.adapter.ports import Launcher
-from services.adapter.training.history import History, Record
+from services.adapter.training.history import RunHistory, RunRecord
 from services.adapter.training.watch import Backoff
 from services.core.errors import FitloopError, StoreError
 
@@ -23,7 +23,7 @@ class Launching:
     """Of one project's runs."""
 
     launcher: Launcher
-    history: History
+    history: RunHistory
     problem: str = ""
     """Why the active run cannot be launched; "" where it can."""
     _backoff: Backoff = field(default_factory=Backoff)
@@ -37,7 +37,7 @@ class Launching:
         elif now >= self._backoff.until:
             self._launch(active, now)
 
-    def _launch(self, active: Record, now: float) -> None:
+    def _launch(self, active: RunRecord, now: float) -> None:
         try:
             self.launcher.launch(active.request)
         except StoreError:

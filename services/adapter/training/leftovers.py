@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from services.adapter.training.history import Record
+from services.adapter.training.history import RunRecord
 from services.core.domain import Project, Served
 from services.core.errors import StoreError
 from services.core.registry import Registry, expired_versions
@@ -123,7 +123,11 @@ def _versions(
 
 
 def _runs(
-    runs: Runs, records: list[Record], entries: dict[str, list[Entry]], settings: StorageSettings, now: float
+    runs: Runs,
+    records: list[RunRecord],
+    entries: dict[str, list[Entry]],
+    settings: StorageSettings,
+    now: float,
 ) -> list[Leftover]:
     ended = [record for record in records if record.outcome is not None]
     kept = {_counted_from(runs, ended), ended[-1].run if ended else ""}
@@ -139,13 +143,13 @@ def _runs(
     return gone
 
 
-def _records(runs: Runs) -> dict[str, list[Record]]:
+def _records(runs: Runs) -> dict[str, list[RunRecord]]:
     """Every run that can be read, by its project's key, oldest first. What cannot be read is left alone."""
-    found: dict[str, list[Record]] = {}
+    found: dict[str, list[RunRecord]] = {}
     for run in runs.store.folders("runs/"):
         try:
             request = runs.request(run)
-            record = Record(request, runs.launch(run), runs.status(run)) if request else None
+            record = RunRecord(request, runs.launch(run), runs.status(run)) if request else None
         except StoreError as error:
             if error.transient:
                 raise
@@ -155,10 +159,10 @@ def _records(runs: Runs) -> dict[str, list[Record]]:
     return {key: sorted(records, key=lambda record: run_number(record.run)) for key, records in found.items()}
 
 
-def _counted_from(runs: Runs, ended: Sequence[Record]) -> str:
+def _counted_from(runs: Runs, ended: Sequence[RunRecord]) -> str:
     """The run whose snapshot labels are counted from; "" where there is none."""
     for record in reversed(ended):
-        if replace(record, snapshot=runs.snapshot(record.run)).counts_from:
+        if replace(record, snapshot=runs.snapshot(record.run)).can_be_baseline:
             return record.run
     return ""
 

@@ -14,7 +14,7 @@ import structlog
 
 from services.adapter.training import trigger
 from services.adapter.training.announcements import Announcements
-from services.adapter.training.history import History
+from services.adapter.training.history import RunHistory
 from services.adapter.training.turns import Turns
 from services.adapter.training.watch import LabelReader, Reading
 from services.core.domain import Command, Parameters, RunRequest
@@ -42,7 +42,7 @@ class Planner:
     defaults: Parameters
     training: TrainingSettings
     watch: LabelReader
-    history: History
+    history: RunHistory
     inbox: Inbox
     turns: Turns
     term: Callable[[], int]
@@ -131,7 +131,7 @@ class Planner:
         situation = trigger.Situation(
             commands=tuple(command.id for command in good),
             active=self.history.active.run if self.history.active else None,
-            past=self.history.past,
+            ended=self.history.ended,
             burst=self._burst,
             paused=paused,
         )
@@ -178,7 +178,7 @@ class Planner:
         snapshot = baseline.snapshot if baseline else None
         space = reading.space
         control = space.from_name if space else parameters.control
-        switched = trigger.switched(control, snapshot)
+        switched = trigger.switched_control(control, snapshot)
         if switched:
             snapshot = None  # every label is news to a model of another control
         changed = trigger.changed_tasks(reading.tasks, snapshot)
@@ -189,7 +189,7 @@ class Planner:
             lost_labels=trigger.lost_labels(space.labels, snapshot) if space else (),
             not_trainable=_why_not_trainable(reading),
             fingerprint=trigger.fingerprint(tasks, config, replace(parameters, control=control)),
-            switched=switched,
+            switched_control=switched,
             oldest_change=min((at for task in changed if (at := reading.changed_at.get(task))), default=None),
         )
 
@@ -219,7 +219,7 @@ class Planner:
         """Who asked for a run sees why there was none until labels change; else the next look would say less."""
         if self._answer and self._answer[0] != reading.tasks:
             self._answer = None
-        nothing_new = self.seen is not None and said == trigger.so_far(self.seen, self.policy)
+        nothing_new = self.seen is not None and said == trigger.progress(self.seen, self.policy)
         return self._answer[1] if self._answer and nothing_new else said
 
     def _start(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from services.adapter.training.history import History, Record
+from services.adapter.training.history import RunHistory, RunRecord
 from services.core.domain import Project, Served
 from services.core.errors import StoreError
 from services.core.registry import Registry, expired_versions
@@ -26,7 +26,7 @@ class Retention:
     registry: Registry
     settings: StorageSettings
 
-    def sweep(self, project: Project, served: Served, history: History, now: float) -> None:
+    def sweep(self, project: Project, served: Served, history: RunHistory, now: float) -> None:
         """After a run has ended. Raises StoreError; what was left is found by the next sweep."""
         self._sweep_versions(project, served, now)
         self._sweep_runs(history, now)
@@ -46,7 +46,7 @@ class Retention:
                 reason="beyond those that are kept",
             )
 
-    def _sweep_runs(self, history: History, now: float) -> None:
+    def _sweep_runs(self, history: RunHistory, now: float) -> None:
         ended = [record for record in history.records if record.outcome is not None]
         counted_from = history.baseline
         for record in ended:
@@ -54,9 +54,9 @@ class Retention:
         for record in ended[:-1]:
             if record is not counted_from and now - record.ended_at > self.settings.keep_runs_days * _DAY:
                 self._delete(history, record)
-                history.forget(record.run)
+                history.remove(record.run)
 
-    def _sweep_forgotten(self, project: Project, history: History, now: float) -> None:
+    def _sweep_forgotten(self, project: Project, history: RunHistory, now: float) -> None:
         """Runs that are in the store and too far back to be remembered, or of a project that had the number before."""
         known = {record.run for record in history.records}
         for run in history.runs.names(project.id):
@@ -69,17 +69,17 @@ class Retention:
             if record and now - record.ended_at > self.settings.keep_runs_days * _DAY:
                 self._delete(history, record)
 
-    def _delete(self, history: History, record: Record) -> None:
+    def _delete(self, history: RunHistory, record: RunRecord) -> None:
         history.runs.delete(record.run)
         reason = f"older than {self.settings.keep_runs_days:g} days"
         log.info("a run was deleted", run=record.run, reason=reason)
 
-    def _drop_checkpoints(self, record: Record) -> None:
+    def _drop_checkpoints(self, record: RunRecord) -> None:
         for key in list(self.registry.store.keys(f"runs/{record.run}/checkpoints/")):
             self.registry.store.delete(key)
 
 
-def _is_half_deleted(history: History, run: str) -> bool:
+def _is_half_deleted(history: RunHistory, run: str) -> bool:
     """Whether it has no request, which is written first of all and deleted first of all."""
     try:
         return history.runs.request(run) is None
@@ -87,11 +87,11 @@ def _is_half_deleted(history: History, run: str) -> bool:
         return False
 
 
-def _forgotten(history: History, run: str) -> Record | None:
+def _forgotten(history: RunHistory, run: str) -> RunRecord | None:
     """What tells the age of a run; None where that cannot be read, for then it stays."""
     try:
         request = history.runs.request(run)
-        return Record(request, history.runs.launch(run)) if request else None
+        return RunRecord(request, history.runs.launch(run)) if request else None
     except StoreError as error:
         log.warning("an old run cannot be read", run=run, reason=str(error))
         return None

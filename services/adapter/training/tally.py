@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from services.adapter.board import ProjectView
 from services.adapter.metrics import leader
-from services.adapter.training.history import Record
+from services.adapter.training.history import RunRecord
 
 
 class Tally:
@@ -23,7 +23,7 @@ class Tally:
         self._ended: set[str] = set()
         self._begun = False
 
-    def begin(self, records: Iterable[Record], before: ProjectView | None) -> None:
+    def begin(self, records: Iterable[RunRecord], before: ProjectView | None) -> None:
         """What is not to be counted again; `before`: the project as the last leader showed it."""
         if self._begun:
             return
@@ -37,7 +37,7 @@ class Tally:
             if record.outcome is not None and record.run != went_on:
                 self._ended.add(record.run)
 
-    def count(self, records: Iterable[Record]) -> None:
+    def count(self, records: Iterable[RunRecord]) -> None:
         """Count what is new."""
         for record in records:
             started, outcome = record.started_at, record.outcome
@@ -49,7 +49,7 @@ class Tally:
                 leader.run_ended(self._project_id, outcome, _seconds(record))
 
 
-def _seconds(record: Record) -> float | None:
+def _seconds(record: RunRecord) -> float | None:
     """What it took; None where no process began, or nobody saw the last one end, as where the run was cancelled."""
     started, ended = record.started_at, record.ended_at
     return ended - started if started is not None and ended >= started else None

@@ -18,9 +18,9 @@ from services.core import documents
 from services.core.domain import Parameters, RunState, Snapshot
 from services.core.errors import BadConfig, BadData, BadRequest
 
-BURST: Final = 5
+MAX_BURST: Final = 5
 """A stream of events that never pauses is looked at after this many times the debounce."""
-NEVER_AGAIN: Final = frozenset({BadRequest.exit_code, BadData.exit_code, BadConfig.exit_code})
+PERMANENT_FAILURES: Final = frozenset({BadRequest.exit_code, BadData.exit_code, BadConfig.exit_code})
 """Exit codes that the same labels, config and settings would only meet again."""
 _FIRST_RETRY, _LAST_RETRY = 60.0, 3600.0
 
@@ -71,7 +71,7 @@ class Observation:
     """Why these labels cannot be trained on; None: they can."""
     fingerprint: str
     """Of labels, label config and parameters: what a run would be made from."""
-    switched: str = ""
+    switched_control: str = ""
     """"'topic' is learnt now, and 'mood' was before", where the baseline is of another control; else ""."""
     oldest_change: float | None = None
     """When the oldest of the changed labels was made; None where none waits, or only removed ones do."""
@@ -86,7 +86,7 @@ class Burst:
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class EndedRun:
     """A run that has ended."""
 
     run: str
@@ -106,7 +106,7 @@ class Situation:
     """Ids of waiting TRAIN commands, oldest first."""
     active: str | None = None
     """The run that is going on."""
-    past: tuple[Past, ...] = ()
+    ended: tuple[EndedRun, ...] = ()
     """Ended runs, oldest first."""
     burst: Burst | None = None
     paused: bool = False
@@ -122,18 +122,18 @@ def decide(seen: Observation, situation: Situation, policy: Policy, now: float) 
         return Wait("paused: no run begins until `fitloop resume`")
     if seen.not_trainable:
         return Wait(seen.not_trainable)
-    same = _carried_through(seen, situation.past)
+    same = _same_run(seen, situation.ended)
     if same:
         asked = f"nothing has changed since run {same.run}: label more, or give other parameters"
-        return Ignore(asked if situation.commands else so_far(seen, policy))
+        return Ignore(asked if situation.commands else progress(seen, policy))
     if situation.commands:
         return Launch("asked for", situation.commands)
-    return _by_itself(seen, situation, policy, now)
+    return _decide_automatic(seen, situation, policy, now)
 
 
 def quiet_at(burst: Burst, policy: Policy) -> float:
     """When a burst of events is looked at: after a quiet spell, or after five such spells without one."""
-    return min(burst.last + policy.debounce_seconds, burst.first + BURST * policy.debounce_seconds)
+    return min(burst.last + policy.debounce_seconds, burst.first + MAX_BURST * policy.debounce_seconds)
 
 
 def changed_tasks(tasks: Mapping[int, str], baseline: Snapshot | None) -> set[int]:
@@ -147,7 +147,7 @@ def lost_labels(labels: tuple[str, ...], baseline: Snapshot | None) -> tuple[str
     return () if baseline is None else tuple(label for label in baseline.labels if label not in labels)
 
 
-def switched(control: str | None, baseline: Snapshot | None) -> str:
+def switched_control(control: str | None, baseline: Snapshot | None) -> str:
     """That the baseline's labels were answers to another control; "" where they were not, or where that is not known."""
     before = baseline.from_name if baseline else ""
     return (
@@ -164,7 +164,7 @@ def fingerprint(tasks: Mapping[str, str], label_config_hash: str, parameters: Pa
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def retry_at(past: tuple[Past, ...]) -> float:
+def retry_at(past: tuple[EndedRun, ...]) -> float:
     """When a failed run may be tried again: a minute after it ended, doubling with each failure in a row to an hour."""
     failures = failures_in_a_row(past)
     if not failures:
@@ -172,38 +172,38 @@ def retry_at(past: tuple[Past, ...]) -> float:
     return past[-1].ended_at + min(_FIRST_RETRY * 2.0 ** min(failures - 1, 10), _LAST_RETRY)
 
 
-def failures_in_a_row(past: tuple[Past, ...]) -> int:
+def failures_in_a_row(past: tuple[EndedRun, ...]) -> int:
     """Runs that failed since the last one that did not."""
     return sum(1 for _ in takewhile(lambda ended: ended.outcome is RunState.FAILED, reversed(past)))
 
 
-def _carried_through(seen: Observation, past: tuple[Past, ...]) -> Past | None:
+def _same_run(seen: Observation, past: tuple[EndedRun, ...]) -> EndedRun | None:
     """The last run that was carried through, where it read what one would read now and its judgement holds."""
     carried = _last_done(past)
-    if carried is None or carried.fingerprint != seen.fingerprint or _to_be_judged_afresh(past):
+    if carried is None or carried.fingerprint != seen.fingerprint or _needs_reevaluation(past):
         return None
     return carried
 
 
-def _to_be_judged_afresh(past: tuple[Past, ...]) -> bool:
+def _needs_reevaluation(past: tuple[EndedRun, ...]) -> bool:
     """Whether the last run carried through is stale; once only, so that two stale ones in a row do not make a third."""
     done = [ended for ended in past if ended.outcome is RunState.DONE][-2:]
     return bool(done) and done[-1].stale and not (len(done) > 1 and done[0].stale)
 
 
-def _last_done(past: tuple[Past, ...]) -> Past | None:
+def _last_done(past: tuple[EndedRun, ...]) -> EndedRun | None:
     return next((ended for ended in reversed(past) if ended.outcome is RunState.DONE), None)
 
 
-def _by_itself(seen: Observation, situation: Situation, policy: Policy, now: float) -> Decision:
-    cause = _cause(seen, situation.past, policy)
+def _decide_automatic(seen: Observation, situation: Situation, policy: Policy, now: float) -> Decision:
+    cause = _cause(seen, situation.ended, policy)
     if isinstance(cause, Wait):
         return cause
-    last = situation.past[-1] if situation.past else None
+    last = situation.ended[-1] if situation.ended else None
     if last and last.outcome is RunState.CANCELLED and last.fingerprint == seen.fingerprint:
         return Wait(f"run {last.run} was cancelled: waiting until labels change, or `fitloop train`")
     if last and last.outcome is RunState.FAILED:
-        waits = _after_failure(seen, situation.past, last, now)
+        waits = _wait_after_failure(seen, situation.ended, last, now)
         if waits:
             return waits
     # The end was told by another machine's clock, which may be ahead of this one's.
@@ -215,9 +215,9 @@ def _by_itself(seen: Observation, situation: Situation, policy: Policy, now: flo
     return Launch(cause)
 
 
-def _cause(seen: Observation, past: tuple[Past, ...], policy: Policy) -> str | Wait:
-    if seen.switched:
-        return seen.switched
+def _cause(seen: Observation, past: tuple[EndedRun, ...], policy: Policy) -> str | Wait:
+    if seen.switched_control:
+        return seen.switched_control
     if seen.lost_labels:
         names = ", ".join(repr(label) for label in seen.lost_labels)
         return f"removed from the label config or renamed there: {names}"
@@ -225,18 +225,20 @@ def _cause(seen: Observation, past: tuple[Past, ...], policy: Policy) -> str | W
         return f"{seen.changed} labelled tasks changed"
     if past and past[-1].outcome is RunState.FAILED:
         return f"run {past[-1].run} failed"
-    if past and past[-1].outcome is RunState.DONE and _to_be_judged_afresh(past):
+    if past and past[-1].outcome is RunState.DONE and _needs_reevaluation(past):
         return f"the version of run {past[-1].run} was compared with one that no longer serves"
-    return Wait(so_far(seen, policy))
+    return Wait(progress(seen, policy))
 
 
-def so_far(seen: Observation, policy: Policy) -> str:
+def progress(seen: Observation, policy: Policy) -> str:
     """How many changes there are of those that launch a run."""
     return f"waiting: {seen.changed} of {policy.every_n_updates} labelled tasks changed"
 
 
-def _after_failure(seen: Observation, past: tuple[Past, ...], last: Past, now: float) -> Wait | None:
-    if last.exit_code in NEVER_AGAIN:
+def _wait_after_failure(
+    seen: Observation, past: tuple[EndedRun, ...], last: EndedRun, now: float
+) -> Wait | None:
+    if last.exit_code in PERMANENT_FAILURES:
         if last.fingerprint == seen.fingerprint:
             return Wait(f"run {last.run} failed: waiting until labels, label config or settings change")
         return None

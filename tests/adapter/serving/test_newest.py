@@ -8,18 +8,18 @@ import pytest
 
 from services.adapter.board import LatestDecision
 from services.adapter.serving.newest import LatestDecisionReader, latest_published_version
-from services.adapter.training.history import Record
+from services.adapter.training.history import RunRecord
 from services.core.domain import Parameters, Published, RunRequest, RunState, RunStatus
 from services.core.errors import FitloopError, NotFound, StoreUnreachable, UnknownFormat
 from services.core.registry import Registry
 from tests.support.controller import ControllerWorld
 
 
-def record(run: str, *versions: str) -> Record:
+def record(run: str, *versions: str) -> RunRecord:
     """A run that has published these."""
     published = tuple(Published(version, True, "Better.") for version in versions)
     request = RunRequest(run, "1-1", 1, "asked for", Parameters(), 100.0)
-    return Record(request, status=RunStatus(run, RunState.DONE, published=published))
+    return RunRecord(request, status=RunStatus(run, RunState.DONE, published=published))
 
 
 def test_the_newest_is_the_last_of_the_last_run_that_published() -> None:

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from services.adapter.training.history import Record
-from services.adapter.training.trigger import NEVER_AGAIN
+from services.adapter.training.history import RunRecord
+from services.adapter.training.trigger import PERMANENT_FAILURES
 from services.core.domain import Action, RunState, Snapshot
 from services.core.errors import LabelStudioUnreachable, StoreError
 from services.core.labels import signature
@@ -202,12 +202,12 @@ class AnyLife(RuleBasedStateMachine):
     def no_labels_are_carried_through_twice_in_a_row(self) -> None:
         runs, launcher = self.world.runs, self.world.launcher
         records = [
-            Record(
+            RunRecord(
                 request, launcher.observe(request.run), runs.status(request.run), runs.snapshot(request.run)
             )
             for request in self.world.requests()
         ]
-        done = [record for record in records if record.past().outcome is RunState.DONE and record.outcome]
+        done = [record for record in records if record.as_ended().outcome is RunState.DONE and record.outcome]
         stale = {run for run in (record.run for record in done) if self._is_stale(run)}
         for before, after in pairwise(done):
             assert before.fingerprint != after.fingerprint or before.run in stale
@@ -254,7 +254,9 @@ class AnyLife(RuleBasedStateMachine):
         """Whether it failed in a way that the same labels would repeat."""
         launches = [self.world.launcher.observe(name) for name in self.world.runs.names(1)]
         last = launches[-1] if launches else None
-        return bool(last and last.outcome is RunState.FAILED and last.attempts[-1].exit_code in NEVER_AGAIN)
+        return bool(
+            last and last.outcome is RunState.FAILED and last.attempts[-1].exit_code in PERMANENT_FAILURES
+        )
 
     def _last_snapshot(self) -> Snapshot:
         seen = [(name, self.world.launcher.observe(name)) for name in self.world.runs.names(1)]

@@ -8,15 +8,15 @@ import pytest
 
 from services.adapter.board import Figures, ProjectView
 from services.adapter.metrics import leader
-from services.adapter.training.history import Record
+from services.adapter.training.history import RunRecord
 from services.adapter.training.tally import Tally
 from services.core.domain import Attempt, Launch, Parameters, Project, RunRequest, RunState, RunStatus
 
 PROJECT = Project("31-1", 31, "Support", "<View/>", "hash", "2026-11-23T22:35:52Z")
 REQUEST = RunRequest("31-1", PROJECT.key, 31, "asked for", Parameters(), 100.0)
-WAITING = Record(REQUEST)
-RUNNING = Record(REQUEST, Launch("31-1", (Attempt(1, 130.0),)))
-DONE = Record(REQUEST, Launch("31-1", (Attempt(1, 130.0, 190.0, 0),), RunState.DONE))
+WAITING = RunRecord(REQUEST)
+RUNNING = RunRecord(REQUEST, Launch("31-1", (Attempt(1, 130.0),)))
+DONE = RunRecord(REQUEST, Launch("31-1", (Attempt(1, 130.0, 190.0, 0),), RunState.DONE))
 
 
 @pytest.fixture(autouse=True)

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from services.adapter.training import trigger
 from services.adapter.training.trigger import (
     Burst,
+    EndedRun,
     Ignore,
     Launch,
     Observation,
-    Past,
     Policy,
     Situation,
     Wait,
@@ -33,11 +33,11 @@ def past(
     code: int | None = 0,
     ended: float = NOW,
     stale: bool = False,
-) -> Past:
-    return Past("1-1", fingerprint, outcome, code, ended, stale)
+) -> EndedRun:
+    return EndedRun("1-1", fingerprint, outcome, code, ended, stale)
 
 
-def failed(code: int, fingerprint: str = "before", ended: float = NOW) -> Past:
+def failed(code: int, fingerprint: str = "before", ended: float = NOW) -> EndedRun:
     return past(RunState.FAILED, fingerprint, code=code, ended=ended)
 
 
@@ -65,16 +65,16 @@ def test_labels_that_cannot_be_trained_wait_with_the_reason() -> None:
 def test_a_while_passes_between_two_runs() -> None:
     policy = Policy(every_n_updates=10, debounce_seconds=2.0, min_seconds_between_runs=60.0)
     before = (past(RunState.DONE, ended=NOW - 20),)
-    assert decide(ENOUGH, Situation(past=before), policy, NOW) == Wait(
+    assert decide(ENOUGH, Situation(ended=before), policy, NOW) == Wait(
         "10 labelled tasks changed; the next run begins 40 s from now at the earliest"
     )
-    assert isinstance(decide(ENOUGH, Situation(past=before), policy, NOW + 40), Launch)
-    assert isinstance(decide(ENOUGH, Situation(past=before, commands=("a",)), policy, NOW), Launch)
+    assert isinstance(decide(ENOUGH, Situation(ended=before), policy, NOW + 40), Launch)
+    assert isinstance(decide(ENOUGH, Situation(ended=before, commands=("a",)), policy, NOW), Launch)
 
 
 def test_a_clock_that_is_ahead_elsewhere_holds_no_run_up() -> None:
     before = (past(RunState.DONE, ended=NOW + 30),)
-    assert isinstance(decide(ENOUGH, Situation(past=before), POLICY, NOW), Launch)
+    assert isinstance(decide(ENOUGH, Situation(ended=before), POLICY, NOW), Launch)
 
 
 def test_nothing_begins_while_paused() -> None:
@@ -91,28 +91,28 @@ def test_a_burst_is_waited_for_but_not_for_ever() -> None:
 def test_the_same_labels_are_carried_through_once() -> None:
     done = (past(RunState.DONE, "now"),)
     same = Observation(0, (), None, "now")
-    assert decide(same, Situation(past=done), POLICY, NOW) == Ignore(
+    assert decide(same, Situation(ended=done), POLICY, NOW) == Ignore(
         "waiting: 0 of 10 labelled tasks changed"
     )
-    ignored = decide(ENOUGH, Situation(past=done, commands=("a",)), POLICY, NOW)
+    ignored = decide(ENOUGH, Situation(ended=done, commands=("a",)), POLICY, NOW)
     assert ignored == Ignore("nothing has changed since run 1-1: label more, or give other parameters")
 
 
 def test_a_label_that_left_the_config_launches_with_few_changes() -> None:
     seen = Observation(0, ("loan",), None, "now")
-    decision = decide(seen, Situation(past=(past(RunState.DONE),)), POLICY, NOW)
+    decision = decide(seen, Situation(ended=(past(RunState.DONE),)), POLICY, NOW)
     assert decision == Launch("removed from the label config or renamed there: 'loan'")
 
 
 @pytest.mark.parametrize("code", [64, 65, 78])
 def test_a_run_that_can_only_fail_again_waits_until_something_changes(code: int) -> None:
-    same = Situation(past=(failed(code, "now", ended=0.0),))
+    same = Situation(ended=(failed(code, "now", ended=0.0),))
     assert decide(ENOUGH, same, POLICY, NOW) == Wait(
         "run 1-1 failed: waiting until labels, label config or settings change"
     )
-    assert decide(FEW, Situation(past=(failed(code, ended=0.0),)), POLICY, NOW) == Launch("run 1-1 failed")
+    assert decide(FEW, Situation(ended=(failed(code, ended=0.0),)), POLICY, NOW) == Launch("run 1-1 failed")
     assert isinstance(
-        decide(ENOUGH, Situation(past=(failed(code, "now"),), commands=("a",)), POLICY, NOW), Launch
+        decide(ENOUGH, Situation(ended=(failed(code, "now"),), commands=("a",)), POLICY, NOW), Launch
     )
 
 
@@ -120,7 +120,7 @@ def test_a_run_that_can_only_fail_again_waits_until_something_changes(code: int)
 def test_other_failures_are_tried_again_after_a_minute_doubling_to_an_hour(
     failures: int, seconds: float
 ) -> None:
-    situation = Situation(past=(past(RunState.DONE), *[failed(1)] * failures))
+    situation = Situation(ended=(past(RunState.DONE), *[failed(1)] * failures))
     assert decide(FEW, situation, POLICY, NOW + seconds - 1) == Wait(
         "run 1-1 failed: it is tried again in 1 s"
     )
@@ -133,16 +133,16 @@ def test_nothing_is_retried_after_a_run_that_was_carried_through() -> None:
 
 def test_a_cancelled_run_is_not_begun_again_until_labels_change_or_it_is_asked_for() -> None:
     cancelled = (past(RunState.CANCELLED, "now"),)
-    assert isinstance(decide(ENOUGH, Situation(past=cancelled), POLICY, NOW), Wait)
-    assert isinstance(decide(ENOUGH, Situation(past=cancelled, commands=("a",)), POLICY, NOW), Launch)
-    assert isinstance(decide(ENOUGH, Situation(past=(past(RunState.CANCELLED),)), POLICY, NOW), Launch)
+    assert isinstance(decide(ENOUGH, Situation(ended=cancelled), POLICY, NOW), Wait)
+    assert isinstance(decide(ENOUGH, Situation(ended=cancelled, commands=("a",)), POLICY, NOW), Launch)
+    assert isinstance(decide(ENOUGH, Situation(ended=(past(RunState.CANCELLED),)), POLICY, NOW), Launch)
 
 
 def test_a_stale_judgement_is_made_afresh_once() -> None:
     stale = past(RunState.DONE, "now", stale=True)
-    decision = decide(FEW, Situation(past=(past(RunState.DONE), stale)), POLICY, NOW)
+    decision = decide(FEW, Situation(ended=(past(RunState.DONE), stale)), POLICY, NOW)
     assert decision == Launch("the version of run 1-1 was compared with one that no longer serves")
-    assert isinstance(decide(FEW, Situation(past=(stale, stale)), POLICY, NOW), Ignore)
+    assert isinstance(decide(FEW, Situation(ended=(stale, stale)), POLICY, NOW), Ignore)
 
 
 def test_changed_tasks_are_those_added_edited_or_removed() -> None:
@@ -167,7 +167,7 @@ def test_the_fingerprint_tells_labels_config_and_parameters_apart() -> None:
 
 
 PASTS = st.builds(
-    Past,
+    EndedRun,
     run=st.sampled_from(["1-1", "1-2"]),
     fingerprint=st.sampled_from(["now", "before"]),
     outcome=st.sampled_from([RunState.DONE, RunState.FAILED, RunState.CANCELLED]),
@@ -182,7 +182,7 @@ SITUATIONS = st.builds(
     Situation,
     commands=st.lists(st.sampled_from("abc"), max_size=2, unique=True).map(tuple),
     active=st.none() | st.just("1-9"),
-    past=st.lists(PASTS, max_size=4).map(tuple),
+    ended=st.lists(PASTS, max_size=4).map(tuple),
     burst=st.none() | BURSTS,
     paused=st.booleans(),
 )
@@ -212,10 +212,10 @@ def test_what_waits_with_enough_changes_waits_for_something_that_comes(
     seen: Observation, situation: Situation
 ) -> None:
     """With the run ended, the pause over, quiet come and all delays past, only a run on these labels is a reason."""
-    free = Situation(commands=situation.commands, past=situation.past, burst=situation.burst)
+    free = Situation(commands=situation.commands, ended=situation.ended, burst=situation.burst)
     decision = decide(seen, free, POLICY, NOW + 4_000.0)
     if seen.changed >= POLICY.every_n_updates and not seen.not_trainable and not isinstance(decision, Launch):
-        assert any(ended.fingerprint == seen.fingerprint for ended in situation.past)
+        assert any(ended.fingerprint == seen.fingerprint for ended in situation.ended)
 
 
 @given(st.lists(st.floats(0.01, 1.9), min_size=20, max_size=60))
