@@ -160,7 +160,7 @@ class ProjectSet:
         """What was half written may be there all the same: only the store knows."""
         delay = self._backoffs[steward.project.id].failed(now)
         log.error("a step failed", project=steward.project.id, reason=problem, retry_seconds=delay)
-        self._context.run_queue.give_up(steward.project.id)
+        self._context.run_queue.dequeue(steward.project.id)
         self._start(steward.restarted(problem), now)
 
     def _start(self, steward: ProjectReconciler, now: float) -> None:
@@ -187,7 +187,7 @@ class ProjectSet:
         self.reconcilers.pop(project_id, None)
         self._backoffs.pop(project_id, None)
         self._discovery.remove(project_id)
-        self._context.run_queue.leave(project_id)
+        self._context.run_queue.remove(project_id)
         self._context.board.drop(project_id)
         metrics.leave(project_id)
         if project_id in self._deleted:

@@ -27,11 +27,11 @@ from services.adapter.supervision.figures import with_earlier_labels
 from services.adapter.supervision.orders import SERVING_ACTIONS, CommandHandler
 from services.adapter.supervision.portrait import StatusBuilder
 from services.adapter.training.history import RunHistory
-from services.adapter.training.launching import Launching
+from services.adapter.training.launching import RunStarter
 from services.adapter.training.planner import Planner
 from services.adapter.training.retention import Retention
-from services.adapter.training.tally import Tally
-from services.adapter.training.turns import Turns
+from services.adapter.training.tally import RunMetrics
+from services.adapter.training.turns import RunQueue
 from services.adapter.training.watch import LabelReader, LabelSource, label_space_of
 from services.core.domain import Action, Command, LabelSpace, Project
 from services.core.errors import StoreError
@@ -57,7 +57,7 @@ class ReconcilerContext:
     promotions: Promotions
     refresher: Refresher
     retention: Retention
-    run_queue: Turns
+    run_queue: RunQueue
     board: Board
 
 
@@ -88,7 +88,7 @@ class ProjectReconciler:
             lambda: tools.promotions.table.term,
         )
         self.versions = Versions(tools.promotions, self.documents, self.history)
-        self.starter = Launching(tools.launcher, self.history)
+        self.starter = RunStarter(tools.launcher, self.history)
         self._status_builder = StatusBuilder(tools.registry, self.history, self.planner, self.versions)
         self._space: LabelSpace | None = None
         self._control_check = ControlCheck(tools.registry)
@@ -96,7 +96,7 @@ class ProjectReconciler:
         self._train_commands: tuple[Command, ...] = ()
         self._started = False
         self._sweep_due = True
-        self._run_metrics = Tally(project.id)
+        self._run_metrics = RunMetrics(project.id)
         self._earlier_view: ProjectView | None = None
         self._stored_bytes: int | None = None
         self._webhook_silent_at = 0.0
@@ -134,7 +134,7 @@ class ProjectReconciler:
         self._earlier_view = before
         self._run_metrics.begin(self.history.records, before)
         if before:
-            self.planner.announcements.recall(before.figures.last_event_at)
+            self.planner.announcements.restore(before.figures.last_event_at)
             self._stored_bytes = self._stored_bytes or before.figures.stored_bytes
 
     def report_unreadable(self, problem: str) -> None:
@@ -169,10 +169,10 @@ class ProjectReconciler:
         self._run_metrics.count(self.history.records)
         self._report_active_run()
         self._reconcile_versions(commands, now)
-        self.starter.keep_running(now)
+        self.starter.ensure_running(now)
         self._publish_status(now)  # before Label Studio is asked, which may take its time
         self._reconcile_labels(now)
-        self.starter.keep_running(now)
+        self.starter.ensure_running(now)
         self._publish_status(now)
         self._refresh(now)
         if self._sweep_due and self.history.last:
@@ -267,7 +267,7 @@ class ProjectReconciler:
     def _report_active_run(self) -> None:
         """Other projects wait for the run that goes on here."""
         active = self.history.active
-        self.context.run_queue.running(self.project.id, active.run if active else None)
+        self.context.run_queue.set_running(self.project.id, active.run if active else None)
 
     def _publish_status(self, now: float) -> None:
         served, foreign = self.versions.served, self._foreign_versions()

@@ -25,7 +25,7 @@ from services.adapter.serving.refresh import Refresher
 from services.adapter.supervision.roster import ProjectSet
 from services.adapter.supervision.steward import ReconcilerContext
 from services.adapter.training.retention import Retention
-from services.adapter.training.turns import Turns
+from services.adapter.training.turns import RunQueue
 from services.core.domain import Action, Command, Project
 from services.core.inbox import ChangeNotice, Inbox
 from services.core.labelstudio import LabelStudio
@@ -80,7 +80,7 @@ class Controller:
             promotions=Promotions(self.serving_table, rollout, clock),
             refresher=self.refresher,
             retention=Retention(registry, settings.storage),
-            run_queue=Turns(settings.trigger.max_active_runs),
+            run_queue=RunQueue(settings.trigger.max_active_runs),
             board=board,
         )
         self.projects = ProjectSet(self._context)

@@ -12,26 +12,26 @@ GRACE_SECONDS: Final = 30.0
 
 
 @dataclass(slots=True)
-class Announcements:
+class WebhookMonitor:
     """Of one project."""
 
     last_event_at: float | None = None
     """When Label Studio last sent an event of any kind; None where that is not known."""
-    _looked_at: float | None = None
+    _read_at: float | None = None
     _suspected_at: float | None = None
 
-    def hear(self, at: float) -> None:
+    def event_received(self, at: float) -> None:
         """An event."""
         self.last_event_at = max(at, self.last_event_at or at)
         self._suspected_at = None
 
-    def recall(self, at: float | None) -> None:
+    def restore(self, at: float | None) -> None:
         """When an earlier leader last heard of one."""
         self.last_event_at = self.last_event_at or at
 
-    def looked(self, now: float, *, changed: bool) -> None:
+    def labels_read(self, now: float, *, changed: bool) -> None:
         """A look at Label Studio, and whether it found other labels than the one before. The first finds nothing."""
-        since, self._looked_at = self._looked_at, now
+        since, self._read_at = self._read_at, now
         if since is None or not changed or self._suspected_at is not None:
             return
         if self.last_event_at is None or self.last_event_at < since - GRACE_SECONDS:

@@ -19,7 +19,7 @@ log = structlog.get_logger()
 
 
 @dataclass(slots=True)
-class Launching:
+class RunStarter:
     """Of one project's runs."""
 
     launcher: Launcher
@@ -27,9 +27,9 @@ class Launching:
     problem: str = ""
     """Why the active run cannot be launched; "" where it can."""
     _backoff: Backoff = field(default_factory=Backoff)
-    _told: set[str] = field(default_factory=set)
+    _logged: set[str] = field(default_factory=set)
 
-    def keep_running(self, now: float) -> None:
+    def ensure_running(self, now: float) -> None:
         """Have the active run run. Raises StoreError."""
         active = self.history.active
         if active is None:
@@ -56,8 +56,8 @@ class Launching:
             return
         self.problem = ""
         self._backoff.worked()
-        if active.run not in self._told:
-            self._told.add(active.run)
+        if active.run not in self._logged:
+            self._logged.add(active.run)
             log.info(
                 "a run was launched",
                 project=active.request.project_id,

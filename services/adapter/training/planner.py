@@ -13,9 +13,9 @@ from typing import Final
 import structlog
 
 from services.adapter.training import trigger
-from services.adapter.training.announcements import Announcements
+from services.adapter.training.announcements import WebhookMonitor
 from services.adapter.training.history import RunHistory
-from services.adapter.training.turns import Turns
+from services.adapter.training.turns import RunQueue
 from services.adapter.training.watch import LabelReader, Reading
 from services.core.domain import Command, Parameters, RunRequest
 from services.core.errors import BadRequest, LabelStudioNotFound
@@ -44,7 +44,7 @@ class Planner:
     watch: LabelReader
     history: RunHistory
     inbox: Inbox
-    turns: Turns
+    turns: RunQueue
     term: Callable[[], int]
     reading: Reading | None = None
     """What Label Studio said last."""
@@ -53,7 +53,7 @@ class Planner:
     """The last decision's, for people."""
     problem: str = ""
     """What is wrong with the parameters that were asked for; "" when nothing is."""
-    announcements: Announcements = field(default_factory=Announcements)
+    announcements: WebhookMonitor = field(default_factory=WebhookMonitor)
     waits_for_turn: bool = False
     """Whether a run would begin, were it not for those of other projects."""
     _look_at: float = 0.0
@@ -70,7 +70,7 @@ class Planner:
 
     def hear(self, at: float) -> None:
         """Something happened to the labels."""
-        self.announcements.hear(at)
+        self.announcements.event_received(at)
         self._burst = trigger.Burst(self._burst.first if self._burst else at, at)
 
     def look_soon(self) -> None:
@@ -103,12 +103,12 @@ class Planner:
         reading = self.watch.poll(now, self.control(overrides))
         if reading is None:
             self._burst, self._look_at, self.waits_for_turn = None, self.watch.backoff.until, False
-            self.turns.give_up(self.watch.project_id)
+            self.turns.dequeue(self.watch.project_id)
             return False
         if reading.project.key != self.history.project.key:
             raise Reborn(f"Project {reading.project.id} was deleted, and its number given to another one.")
         changed = self.reading is not None and self.reading.tasks != reading.tasks
-        self.announcements.looked(now, changed=changed)
+        self.announcements.labels_read(now, changed=changed)
         self.reading = reading
         if self._burst and now >= trigger.quiet_at(self._burst, self.policy):
             self._burst = None
@@ -197,9 +197,9 @@ class Planner:
         """Not before other projects that have waited longer, nor beside more runs than the settings allow."""
         self.waits_for_turn = False
         if not isinstance(decision, trigger.Launch):
-            self.turns.give_up(self.watch.project_id)
+            self.turns.dequeue(self.watch.project_id)
             return decision
-        others = self.turns.ask(self.watch.project_id, now)
+        others = self.turns.enqueue(self.watch.project_id, now)
         self.waits_for_turn = bool(others)
         return trigger.Wait(f"{decision.cause}; {others}") if others else decision
 
@@ -250,7 +250,7 @@ class Planner:
             request = replace(request, traceparent=tracing.traceparent())
             self.history.runs.write(request)
         self.history.add(request)
-        self.turns.running(project.id, request.run)
+        self.turns.set_running(project.id, request.run)
         log.info(
             "a run was requested",
             project=project.id,

@@ -13,7 +13,7 @@ from services.adapter.metrics import leader
 from services.adapter.training.history import RunRecord
 
 
-class Tally:
+class RunMetrics:
     """Of one project, for one term."""
 
     def __init__(self, project_id: int) -> None:
@@ -46,10 +46,10 @@ class Tally:
                 leader.run_started(started - record.request.created_at)
             if outcome is not None and record.run not in self._ended:
                 self._ended.add(record.run)
-                leader.run_ended(self._project_id, outcome, _seconds(record))
+                leader.run_ended(self._project_id, outcome, _duration(record))
 
 
-def _seconds(record: RunRecord) -> float | None:
+def _duration(record: RunRecord) -> float | None:
     """What it took; None where no process began, or nobody saw the last one end, as where the run was cancelled."""
     started, ended = record.started_at, record.ended_at
     return ended - started if started is not None and ended >= started else None

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
-class Turns:
+class RunQueue:
     """The runs that go on and the projects that wait, by project id."""
 
-    most: int
+    max_active: int
     _running: dict[int, str] = field(default_factory=dict)
     _waiting: dict[int, float] = field(default_factory=dict)
 
-    def running(self, project_id: int, run: str | None) -> None:
+    def set_running(self, project_id: int, run: str | None) -> None:
         """The project's run that goes on, if one does."""
         if run:
             self._running[project_id] = run
@@ -25,7 +25,7 @@ class Turns:
         else:
             self._running.pop(project_id, None)
 
-    def ask(self, project_id: int, now: float) -> str:
+    def enqueue(self, project_id: int, now: float) -> str:
         """Get in line: "" where a run may begin now, else a sentence about what the project waits for."""
         self._waiting.setdefault(project_id, now)
         if self.is_next(project_id):
@@ -38,17 +38,17 @@ class Turns:
     def is_next(self, project_id: int) -> bool:
         """Whether the project is in line and nothing is before it."""
         in_line = sorted(self._waiting, key=lambda known: (self._waiting[known], known))
-        free = self.most - len(self._running)
+        free = self.max_active - len(self._running)
         return project_id in in_line[: max(0, free)]
 
-    def give_up(self, project_id: int) -> None:
+    def dequeue(self, project_id: int) -> None:
         """It does not want to train, or cannot say."""
         self._waiting.pop(project_id, None)
 
-    def leave(self, project_id: int) -> None:
+    def remove(self, project_id: int) -> None:
         """The project is gone."""
-        self.give_up(project_id)
-        self.running(project_id, None)
+        self.dequeue(project_id)
+        self.set_running(project_id, None)
 
     def _is_free(self) -> bool:
-        return len(self._running) < self.most
+        return len(self._running) < self.max_active

@@ -9,7 +9,7 @@ import pytest
 from services.adapter.board import Figures, ProjectView
 from services.adapter.metrics import leader
 from services.adapter.training.history import RunRecord
-from services.adapter.training.tally import Tally
+from services.adapter.training.tally import RunMetrics
 from services.core.domain import Attempt, Launch, Parameters, Project, RunRequest, RunState, RunStatus
 
 PROJECT = Project("31-1", 31, "Support", "<View/>", "hash", "2026-11-23T22:35:52Z")
@@ -31,7 +31,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
 
 
 def test_a_run_is_counted_once_as_it_starts_and_once_as_it_ends(calls: list[object]) -> None:
-    tally = Tally(31)
+    tally = RunMetrics(31)
     tally.begin([], None)
     for record in (WAITING, RUNNING, RUNNING, DONE, DONE):
         tally.count([record])
@@ -39,7 +39,7 @@ def test_a_run_is_counted_once_as_it_starts_and_once_as_it_ends(calls: list[obje
 
 
 def test_what_had_ended_before_this_leader_began_is_not_counted_again(calls: list[object]) -> None:
-    tally = Tally(31)
+    tally = RunMetrics(31)
     tally.begin([DONE], None)
     tally.count([DONE])
     assert calls == []
@@ -47,7 +47,7 @@ def test_what_had_ended_before_this_leader_began_is_not_counted_again(calls: lis
 
 def test_a_run_that_ended_while_nobody_led_is_counted_by_the_next_leader(calls: list[object]) -> None:
     shown = ProjectView(PROJECT, active=RunStatus("31-1", RunState.WAITING))
-    tally = Tally(31)
+    tally = RunMetrics(31)
     tally.begin([DONE], shown)
     tally.count([DONE])
     assert calls == [("started", 30.0), (31, "done", 60.0)]
@@ -57,7 +57,7 @@ def test_a_start_that_the_last_leader_showed_was_counted_by_it(calls: list[objec
     shown = ProjectView(
         PROJECT, active=RunStatus("31-1", RunState.RUNNING), figures=Figures(started_at=130.0)
     )
-    tally = Tally(31)
+    tally = RunMetrics(31)
     tally.begin([RUNNING], shown)
     tally.count([RUNNING])
     tally.count([DONE])
@@ -65,7 +65,7 @@ def test_a_start_that_the_last_leader_showed_was_counted_by_it(calls: list[objec
 
 
 def test_another_beginning_in_the_same_term_forgets_nothing(calls: list[object]) -> None:
-    tally = Tally(31)
+    tally = RunMetrics(31)
     tally.begin([], None)
     tally.count([DONE])
     tally.begin([DONE], ProjectView(PROJECT, active=RunStatus("31-1", RunState.RUNNING)))
@@ -74,14 +74,14 @@ def test_another_beginning_in_the_same_term_forgets_nothing(calls: list[object])
 
 
 def test_a_run_that_never_had_a_process_took_no_time(calls: list[object]) -> None:
-    tally = Tally(31)
+    tally = RunMetrics(31)
     tally.begin([], None)
     tally.count([replace(WAITING, launch=Launch("31-1", (), RunState.CANCELLED))])
     assert calls == [(31, "cancelled", None)]
 
 
 def test_a_cancelled_run_whose_process_nobody_saw_end_took_no_known_time(calls: list[object]) -> None:
-    tally = Tally(31)
+    tally = RunMetrics(31)
     tally.begin([], None)
     tally.count([replace(RUNNING, launch=Launch("31-1", (Attempt(1, 130.0),), RunState.CANCELLED))])
     assert calls == [("started", 30.0), (31, "cancelled", None)]
