@@ -13,7 +13,7 @@ from services.cli.admin import print_table
 from services.core.errors import BadConfig, BadRequest
 
 if TYPE_CHECKING:
-    from services.adapter.training.leftovers import Holding
+    from services.adapter.training.leftovers import StoredProject
     from services.core.store import ObjectStore
 
 
@@ -49,7 +49,7 @@ def collect(
     typer.echo(f"{store.url}: {_mb(freed)} {'would be freed' if dry_run else 'freed'}.")
 
 
-def _say(holding: Holding, verb: str) -> None:
+def _say(holding: StoredProject, verb: str) -> None:
     typer.echo(
         f"project {holding.project} {holding.title!r}: versions {_mb(holding.versions)}, runs {_mb(holding.runs)}"
     )

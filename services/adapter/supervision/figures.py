@@ -23,8 +23,8 @@ def build_figures(
     """The figures now. `manifest`: that of the version that people are told of."""
     active = history.active
     return Figures(
-        oldest_waiting_at=planner.seen.oldest_change if planner.seen else None,
-        last_event_at=planner.announcements.last_event_at,
+        oldest_waiting_at=planner.observation.oldest_change if planner.observation else None,
+        last_event_at=planner.webhook.last_event_at,
         stored_bytes=stored_bytes,
         failed_in_a_row=trigger.failures_in_a_row(history.ended),
         held_in_a_row=versions.held_in_a_row,
@@ -57,7 +57,7 @@ def with_earlier_labels(view: ProjectView, before: ProjectView | None) -> Projec
 
 def _pending_kind(active: RunRecord | None, planner: Planner) -> str:
     if active is None:
-        return Pending.TURN if planner.waits_for_turn else ""
+        return Pending.TURN if planner.is_queued else ""
     if not active.waiting_reason:
         return ""
     known = active.launch.pending if active.launch else ""

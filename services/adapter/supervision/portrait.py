@@ -56,7 +56,7 @@ class StatusBuilder:
             served=self.versions.served,
             labelled=planner.reading.labelled if planner.reading else 0,
             not_counted=planner.reading.not_counted if planner.reading else (),
-            changed=planner.seen.changed if planner.seen else 0,
+            changed=planner.observation.changed if planner.observation else 0,
             needed=planner.settings.every_n_updates,
             sentence=sentence,
             problem=" ".join(problem for problem in said if problem),

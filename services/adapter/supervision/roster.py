@@ -17,7 +17,7 @@ from services.adapter.guarded import NotLeading
 from services.adapter.slips import sentence, slip
 from services.adapter.supervision.arrivals import DiscoveryQueue
 from services.adapter.supervision.steward import ProjectReconciler, ReconcilerContext
-from services.adapter.training.planner import Reborn
+from services.adapter.training.planner import ProjectReplaced
 from services.adapter.training.watch import Backoff
 from services.core.domain import Command, Project
 from services.core.errors import FitloopError, LabelStudioNotFound, LabelStudioUnreachable
@@ -89,7 +89,7 @@ class ProjectSet:
             self._clear_deletion(steward)
         except NotLeading:
             raise
-        except Reborn as error:
+        except ProjectReplaced as error:
             self._drop_commands(commands)  # they were meant for the project that had the number before
             self._remove(project_id, str(error))
             self._discovery.add(project_id)

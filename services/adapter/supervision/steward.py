@@ -134,7 +134,7 @@ class ProjectReconciler:
         self._earlier_view = before
         self._run_metrics.begin(self.history.records, before)
         if before:
-            self.planner.announcements.restore(before.figures.last_event_at)
+            self.planner.webhook.restore(before.figures.last_event_at)
             self._stored_bytes = self._stored_bytes or before.figures.stored_bytes
 
     def report_unreadable(self, problem: str) -> None:
@@ -154,7 +154,7 @@ class ProjectReconciler:
     def receive(self, action: str, at: float) -> None:
         """An event; /setup comes before every task that is shown, and says nothing about labels."""
         if action != "SETUP":
-            self.planner.hear(at)
+            self.planner.event_received(at)
         self.sync.new_tasks = self.sync.new_tasks or action == "TASKS_CREATED"
 
     def reconcile(self, commands: Sequence[Command], now: float) -> None:
@@ -165,7 +165,7 @@ class ProjectReconciler:
         self._update_label_space()
         if self.history.update():
             self._sweep_due = True
-            self.planner.look_soon()
+            self.planner.poll_soon()
         self._run_metrics.count(self.history.records)
         self._report_active_run()
         self._reconcile_versions(commands, now)
@@ -220,7 +220,7 @@ class ProjectReconciler:
         if not refusal and command.action in SERVING_ACTIONS:
             self.versions.mark_served()
         self.sync.load()
-        self.planner.look_soon()
+        self.planner.poll_soon()
         return True
 
     def _reconcile_labels(self, now: float) -> None:
@@ -228,10 +228,10 @@ class ProjectReconciler:
         looked = planner.plan(
             self._train_commands, self.sync.connection.overrides, now, paused=self.sync.connection.paused
         )
-        self.problems["label studio"] = planner.watch.problem
+        self.problems["label studio"] = planner.reader.problem
         if planner.problem or looked:
             self.problems["parameters"] = planner.problem
-        if planner.announcements.is_silent(now):
+        if planner.webhook.is_silent(now):
             leader.unannounced(self.project.id)
             self._webhook_silent_at = now
         if looked and planner.reading:
@@ -250,7 +250,7 @@ class ProjectReconciler:
         before, control = self._space, self.planner.control(self.sync.connection.overrides)
         self._space, self._no_space_reason = label_space_of(self.project, control)
         if self._space != before:
-            self.planner.look_soon()
+            self.planner.poll_soon()
 
     def _foreign_versions(self) -> tuple[str, ...]:
         """Served versions that answer another control."""
@@ -288,7 +288,7 @@ class ProjectReconciler:
             paused=self.sync.connection.paused,
             stored_bytes=self._stored_bytes,
         )
-        silent = self._webhook_silent_at > (self.planner.announcements.last_event_at or 0.0)
+        silent = self._webhook_silent_at > (self.planner.webhook.last_event_at or 0.0)
         view = replace(
             with_earlier_labels(view, self._earlier_view),
             foreign=foreign,

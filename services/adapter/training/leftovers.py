@@ -18,7 +18,7 @@ from services.core.runs import Runs, run_number
 from services.core.settings import StorageSettings
 from services.core.store import Entry, ObjectStore
 
-_DAY: Final = 86_400.0
+_DAY_SECONDS: Final = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Leftover:
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
+class StoredProject:
     """What one project has in the store, in bytes, and what of it may go."""
 
     project: str
@@ -45,7 +45,7 @@ class Holding:
     """Why nobody asks for this project any more; "" for a connected one."""
 
 
-def survey(store: ObjectStore, settings: StorageSettings, now: float) -> list[Holding]:
+def survey(store: ObjectStore, settings: StorageSettings, now: float) -> list[StoredProject]:
     """All projects, by key. Changes nothing. Raises StoreError."""
     registry, runs = Registry(store), Runs(store)
     projects = {project.key: project for project in registry.projects()}
@@ -58,7 +58,7 @@ def survey(store: ObjectStore, settings: StorageSettings, now: float) -> list[Ho
         run_sizes = sum(_size(run_entries.get(record.run, ())) for record in mine)
         versions = [entry for entry in entries.get(key, ()) if "/versions/" in entry.key]
         title = projects[key].title if key in projects else ""
-        holding = Holding(key, title, _size(versions), run_sizes, orphaned=_orphaned(key, projects))
+        holding = StoredProject(key, title, _size(versions), run_sizes, orphaned=_orphaned(key, projects))
         if not holding.orphaned:
             gone = _versions(registry, key, versions, serving.get(key, Served()), settings, now)
             gone += _runs(runs, mine, run_entries, settings, now)
@@ -130,11 +130,11 @@ def _runs(
     now: float,
 ) -> list[Leftover]:
     ended = [record for record in records if record.outcome is not None]
-    kept = {_counted_from(runs, ended), ended[-1].run if ended else ""}
+    kept = {_baseline_run(runs, ended), ended[-1].run if ended else ""}
     gone = []
     for record in ended:
         files = entries.get(record.run, [])
-        if record.run not in kept and now - record.ended_at > settings.keep_runs_days * _DAY:
+        if record.run not in kept and now - record.ended_at > settings.keep_runs_days * _DAY_SECONDS:
             why = f"ended more than {settings.keep_runs_days:g} days ago"
             # Were its outcome gone and the request there, the run would be launched once more.
             gone.append(_leftover(f"run {record.run}", why, files, "request.json"))
@@ -159,7 +159,7 @@ def _records(runs: Runs) -> dict[str, list[RunRecord]]:
     return {key: sorted(records, key=lambda record: run_number(record.run)) for key, records in found.items()}
 
 
-def _counted_from(runs: Runs, ended: Sequence[RunRecord]) -> str:
+def _baseline_run(runs: Runs, ended: Sequence[RunRecord]) -> str:
     """The run whose snapshot labels are counted from; "" where there is none."""
     for record in reversed(ended):
         if replace(record, snapshot=runs.snapshot(record.run)).can_be_baseline:
@@ -174,7 +174,7 @@ def _leftover(name: str, why: str, entries: list[Entry], first: str = "") -> Lef
 
 
 def _is_quiet(entries: Sequence[Entry], now: float) -> bool:
-    return now - max(entry.modified for entry in entries) > _DAY
+    return now - max(entry.modified for entry in entries) > _DAY_SECONDS
 
 
 def _size(entries: Iterable[Entry]) -> int:

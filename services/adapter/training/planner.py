@@ -30,7 +30,7 @@ log = structlog.get_logger()
 _TRAIN: Final = "train"
 
 
-class Reborn(LabelStudioNotFound):
+class ProjectReplaced(LabelStudioNotFound):
     """Label Studio has another project under this id: its key differs, so it starts afresh."""
 
 
@@ -41,25 +41,25 @@ class Planner:
     settings: TriggerSettings
     defaults: Parameters
     training: TrainingSettings
-    watch: LabelReader
+    reader: LabelReader
     history: RunHistory
     inbox: Inbox
-    turns: RunQueue
+    run_queue: RunQueue
     term: Callable[[], int]
     reading: Reading | None = None
     """What Label Studio said last."""
-    seen: trigger.Observation | None = None
+    observation: trigger.Observation | None = None
     reason: str = ""
     """The last decision's, for people."""
     problem: str = ""
     """What is wrong with the parameters that were asked for; "" when nothing is."""
-    announcements: WebhookMonitor = field(default_factory=WebhookMonitor)
-    waits_for_turn: bool = False
+    webhook: WebhookMonitor = field(default_factory=WebhookMonitor)
+    is_queued: bool = False
     """Whether a run would begin, were it not for those of other projects."""
-    _look_at: float = 0.0
+    _poll_at: float = 0.0
     _burst: trigger.Burst | None = None
-    _considered: frozenset[str] = field(default_factory=frozenset)
-    _answer: tuple[Mapping[int, str], str] | None = None
+    _considered_commands: frozenset[str] = field(default_factory=frozenset)
+    _dismissal: tuple[Mapping[int, str], str] | None = None
     """The labels on which a command was dismissed, and the sentence that says why."""
 
     @property
@@ -68,14 +68,14 @@ class Planner:
         given = self.settings
         return trigger.Policy(given.every_n_updates, given.debounce_seconds, given.min_seconds_between_runs)
 
-    def hear(self, at: float) -> None:
+    def event_received(self, at: float) -> None:
         """Something happened to the labels."""
-        self.announcements.event_received(at)
+        self.webhook.event_received(at)
         self._burst = trigger.Burst(self._burst.first if self._burst else at, at)
 
-    def look_soon(self) -> None:
+    def poll_soon(self) -> None:
         """Look in the next step."""
-        self._look_at = 0.0
+        self._poll_at = 0.0
 
     @property
     def is_quiet(self) -> bool:
@@ -84,10 +84,10 @@ class Planner:
 
     def due_at(self) -> float:
         """When the next look is due."""
-        if self.turns.is_next(self.watch.project_id):
-            return self.watch.backoff.until
+        if self.run_queue.is_next(self.reader.project_id):
+            return self.reader.backoff.until
         return (
-            min(self._look_at, trigger.quiet_at(self._burst, self.policy)) if self._burst else self._look_at
+            min(self._poll_at, trigger.quiet_at(self._burst, self.policy)) if self._burst else self._poll_at
         )
 
     def control(self, overrides: Mapping[str, str]) -> str | None:
@@ -98,23 +98,25 @@ class Planner:
         self, trains: Sequence[Command], overrides: Mapping[str, str], now: float, *, paused: bool
     ) -> bool:
         """Look and decide, if that is due; whether it was. Raises Missing and StoreError."""
-        if now < self.due_at() and all(command.id in self._considered for command in trains):
+        if now < self.due_at() and all(command.id in self._considered_commands for command in trains):
             return False
-        reading = self.watch.poll(now, self.control(overrides))
+        reading = self.reader.poll(now, self.control(overrides))
         if reading is None:
-            self._burst, self._look_at, self.waits_for_turn = None, self.watch.backoff.until, False
-            self.turns.dequeue(self.watch.project_id)
+            self._burst, self._poll_at, self.is_queued = None, self.reader.backoff.until, False
+            self.run_queue.dequeue(self.reader.project_id)
             return False
         if reading.project.key != self.history.project.key:
-            raise Reborn(f"Project {reading.project.id} was deleted, and its number given to another one.")
+            raise ProjectReplaced(
+                f"Project {reading.project.id} was deleted, and its number given to another one."
+            )
         changed = self.reading is not None and self.reading.tasks != reading.tasks
-        self.announcements.labels_read(now, changed=changed)
+        self.webhook.labels_read(now, changed=changed)
         self.reading = reading
         if self._burst and now >= trigger.quiet_at(self._burst, self.policy):
             self._burst = None
         self._decide(reading, trains, overrides, now, paused=paused)
-        self._look_at = now + self.settings.reconcile_seconds
-        self._considered = frozenset(command.id for command in trains)
+        self._poll_at = now + self.settings.reconcile_seconds
+        self._considered_commands = frozenset(command.id for command in trains)
         return True
 
     def _decide(
@@ -126,8 +128,8 @@ class Planner:
         *,
         paused: bool,
     ) -> None:
-        parameters, good = self._parameters(trains, overrides)
-        self.seen = self._observe(reading, parameters)
+        parameters, good = self._resolve_parameters(trains, overrides)
+        self.observation = self._observe(reading, parameters)
         situation = trigger.Situation(
             commands=tuple(command.id for command in good),
             active=self.history.active.run if self.history.active else None,
@@ -135,14 +137,14 @@ class Planner:
             burst=self._burst,
             paused=paused,
         )
-        decision = self._in_turn(trigger.decide(self.seen, situation, self.policy, now), now)
-        self._tell(decision, reading, good)
+        decision = self._enqueue(trigger.decide(self.observation, situation, self.policy, now), now)
+        self._log_decision(decision, reading, good)
         if isinstance(decision, trigger.Launch):
-            self._start(decision, parameters, good, now)
+            self._request_run(decision, parameters, good, now)
         elif isinstance(decision, trigger.Ignore):
             self._dismiss(good)
 
-    def _parameters(
+    def _resolve_parameters(
         self, trains: Sequence[Command], overrides: Mapping[str, str]
     ) -> tuple[Parameters, list[Command]]:
         """Settings, then the project's overrides, then the commands' in turn; and the commands that can be understood."""
@@ -158,7 +160,7 @@ class Planner:
         return parameters, good
 
     def _apply(
-        self, parameters: Parameters, overrides: Mapping[str, str], source: str, told: str = ""
+        self, parameters: Parameters, overrides: Mapping[str, str], source: str, logged: str = ""
     ) -> Parameters:
         """`told`: the problem that the log has already, at each look the same."""
         try:
@@ -167,9 +169,9 @@ class Planner:
             return apply_overrides(parameters, overrides, self.training) if overrides else parameters
         except BadRequest as error:
             self.problem = f"Not taken from {source}: {error}"
-            if self.problem != told:
+            if self.problem != logged:
                 log.warning(
-                    "parameters refused", project=self.watch.project_id, source=source, reason=str(error)
+                    "parameters refused", project=self.reader.project_id, source=source, reason=str(error)
                 )
             return parameters
 
@@ -193,40 +195,40 @@ class Planner:
             oldest_change=min((at for task in changed if (at := reading.changed_at.get(task))), default=None),
         )
 
-    def _in_turn(self, decision: trigger.Decision, now: float) -> trigger.Decision:
+    def _enqueue(self, decision: trigger.Decision, now: float) -> trigger.Decision:
         """Not before other projects that have waited longer, nor beside more runs than the settings allow."""
-        self.waits_for_turn = False
+        self.is_queued = False
         if not isinstance(decision, trigger.Launch):
-            self.turns.dequeue(self.watch.project_id)
+            self.run_queue.dequeue(self.reader.project_id)
             return decision
-        others = self.turns.enqueue(self.watch.project_id, now)
-        self.waits_for_turn = bool(others)
+        others = self.run_queue.enqueue(self.reader.project_id, now)
+        self.is_queued = bool(others)
         return trigger.Wait(f"{decision.cause}; {others}") if others else decision
 
-    def _tell(self, decision: trigger.Decision, reading: Reading, trains: Sequence[Command]) -> None:
+    def _log_decision(self, decision: trigger.Decision, reading: Reading, trains: Sequence[Command]) -> None:
         said = decision.cause if isinstance(decision, trigger.Launch) else decision.reason
         if isinstance(decision, trigger.Ignore) and trains:
-            self._answer = (reading.tasks, said)
-        said = self._answered(said, reading)
+            self._dismissal = (reading.tasks, said)
+        said = self._repeat_dismissal(said, reading)
         if said != self.reason and not isinstance(
             decision, trigger.Launch
         ):  # that is told with the run's name
             kind = type(decision).__name__.lower()
-            log.info("decision", project=self.watch.project_id, decision=kind, reason=said)
+            log.info("decision", project=self.reader.project_id, decision=kind, reason=said)
         self.reason = said
 
-    def _answered(self, said: str, reading: Reading) -> str:
+    def _repeat_dismissal(self, said: str, reading: Reading) -> str:
         """Who asked for a run sees why there was none until labels change; else the next look would say less."""
-        if self._answer and self._answer[0] != reading.tasks:
-            self._answer = None
-        nothing_new = self.seen is not None and said == trigger.progress(self.seen, self.policy)
-        return self._answer[1] if self._answer and nothing_new else said
+        if self._dismissal and self._dismissal[0] != reading.tasks:
+            self._dismissal = None
+        nothing_new = self.observation is not None and said == trigger.progress(self.observation, self.policy)
+        return self._dismissal[1] if self._dismissal and nothing_new else said
 
-    def _start(
+    def _request_run(
         self, launch: trigger.Launch, parameters: Parameters, trains: Sequence[Command], now: float
     ) -> None:
         """Write the request, which is the start: whoever finds it launches it. The commands go afterwards."""
-        project, seen = self.history.project, self.seen
+        project, seen = self.history.project, self.observation
         space = self.reading.space if self.reading else None
         request = RunRequest(
             run=self.history.runs.next_name(project.id),
@@ -250,7 +252,7 @@ class Planner:
             request = replace(request, traceparent=tracing.traceparent())
             self.history.runs.write(request)
         self.history.add(request)
-        self.turns.set_running(project.id, request.run)
+        self.run_queue.set_running(project.id, request.run)
         log.info(
             "a run was requested",
             project=project.id,
@@ -267,7 +269,7 @@ class Planner:
             self.inbox.delete_command(command.id)
             log.info(
                 "a command",
-                project=self.watch.project_id,
+                project=self.reader.project_id,
                 command=command.id,
                 action=command.action,
                 asked_by=command.asked_by,

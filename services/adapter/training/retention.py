@@ -16,7 +16,7 @@ from services.core.registry import Registry, expired_versions
 from services.core.settings import StorageSettings
 
 log = structlog.get_logger()
-_DAY = 86_400.0
+_DAY_SECONDS = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Retention:
         """After a run has ended. Raises StoreError; what was left is found by the next sweep."""
         self._sweep_versions(project, served, now)
         self._sweep_runs(history, now)
-        self._sweep_forgotten(project, history, now)
+        self._sweep_unremembered(project, history, now)
 
     def _sweep_versions(self, project: Project, served: Served, now: float) -> None:
         manifests = self.registry.manifests(project.key)
@@ -52,11 +52,14 @@ class Retention:
         for record in ended:
             self._drop_checkpoints(record)
         for record in ended[:-1]:
-            if record is not counted_from and now - record.ended_at > self.settings.keep_runs_days * _DAY:
+            if (
+                record is not counted_from
+                and now - record.ended_at > self.settings.keep_runs_days * _DAY_SECONDS
+            ):
                 self._delete(history, record)
                 history.remove(record.run)
 
-    def _sweep_forgotten(self, project: Project, history: RunHistory, now: float) -> None:
+    def _sweep_unremembered(self, project: Project, history: RunHistory, now: float) -> None:
         """Runs that are in the store and too far back to be remembered, or of a project that had the number before."""
         known = {record.run for record in history.records}
         for run in history.runs.names(project.id):
@@ -65,8 +68,8 @@ class Retention:
             if _is_half_deleted(history, run):
                 history.runs.delete(run)
                 continue
-            record = _forgotten(history, run)
-            if record and now - record.ended_at > self.settings.keep_runs_days * _DAY:
+            record = _unremembered(history, run)
+            if record and now - record.ended_at > self.settings.keep_runs_days * _DAY_SECONDS:
                 self._delete(history, record)
 
     def _delete(self, history: RunHistory, record: RunRecord) -> None:
@@ -87,7 +90,7 @@ def _is_half_deleted(history: RunHistory, run: str) -> bool:
         return False
 
 
-def _forgotten(history: RunHistory, run: str) -> RunRecord | None:
+def _unremembered(history: RunHistory, run: str) -> RunRecord | None:
     """What tells the age of a run; None where that cannot be read, for then it stays."""
     try:
         request = history.runs.request(run)
