@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from services.adapter.board import Board
-    from services.adapter.guarded import GuardedStore
-    from services.adapter.member import Member
+    from services.adapter.guarded import FencedStore
+    from services.adapter.member import Replica
     from services.adapter.ports import Inference, Launcher, Leadership, Rollout
     from services.cluster.client import Document, Kube
     from services.core.store import ObjectStore
@@ -37,7 +37,7 @@ class Parts:
 
     launcher: Launcher
     board: Board
-    member: Member
+    member: Replica
     app: Starlette
     close_inference: Callable[[], None]
 
@@ -58,7 +58,7 @@ class Parts:
 
 def embedded(settings: Settings, leadership: Leadership) -> Parts:
     """Everything in this process; models and runs in the folder `settings.storage.model_dir`, or in the store that is named."""
-    from services.adapter.guarded import GuardedStore
+    from services.adapter.guarded import FencedStore
     from services.core.registry import Registry
     from services.core.store import open_store
     from services.embedded.inference import CountedInference
@@ -69,7 +69,7 @@ def embedded(settings: Settings, leadership: Leadership) -> Parts:
     folder = settings.storage.model_dir.expanduser().resolve()
     store = open_store(settings.storage.store or folder.as_uri(), settings.s3, settings.storage)
     bell = threading.Event()
-    guarded = GuardedStore(store, leadership, _WRITE_SECONDS)
+    guarded = FencedStore(store, leadership, _WRITE_SECONDS)
     inference = LocalInference(Registry(store), settings.serving)
     return _adapter(
         settings,
@@ -87,7 +87,7 @@ def embedded(settings: Settings, leadership: Leadership) -> Parts:
 
 def cluster(settings: Settings) -> Parts:
     """An adapter among others, over a bucket, Kubernetes and the predictors. Raises BadConfig."""
-    from services.adapter.guarded import GuardedStore
+    from services.adapter.guarded import FencedStore
     from services.cluster.client import connect
     from services.cluster.events import Events
     from services.cluster.fleet import Fleet
@@ -109,7 +109,7 @@ def cluster(settings: Settings) -> Parts:
     kube, bell = connect(known.namespace), threading.Event()
     _try_out(kube, template, known.release, store.url)
     leadership = Lease(kube, known.lease, pod)
-    guarded = GuardedStore(store, leadership, settings.s3.write_seconds)
+    guarded = FencedStore(store, leadership, settings.s3.write_seconds)
     events = Events(kube, known.predictor_workload, pod)
     inference = RemoteInference(known)
     launcher = JobLauncher(kube, guarded, template, known.release, known.lease, bell.set, events)
@@ -146,7 +146,7 @@ def _try_out(kube: Kube, template: Document, release: str, store_url: str) -> No
 def _adapter(
     settings: Settings,
     store: ObjectStore,
-    guarded: GuardedStore,
+    guarded: FencedStore,
     bell: threading.Event,
     *,
     launcher: Launcher,
@@ -162,9 +162,9 @@ def _adapter(
     """
     from services.adapter.app import create_app
     from services.adapter.board import Board
-    from services.adapter.desk import FrontDesk
+    from services.adapter.desk import EventBuffer
     from services.adapter.follower import Follower
-    from services.adapter.member import Member
+    from services.adapter.member import Replica
     from services.adapter.metrics import names
     from services.adapter.supervision.supervisor import Controller
     from services.adapter.timed import TimedInference
@@ -176,11 +176,11 @@ def _adapter(
     names.projects.most = settings.metrics.projects
     set_build_info(Component.LOCAL if alone else Component.ADAPTER)
     inference = TimedInference(inference)
-    board, desk = Board(), FrontDesk(store, bell.set)
+    board, desk = Board(), EventBuffer(store, bell.set)
     label_studio = LabelStudio(settings.label_studio)
 
     def supervise() -> Controller:
-        desk.again()
+        desk.requeue_taken()
         return Controller(
             settings,
             guarded,
@@ -195,6 +195,6 @@ def _adapter(
         )
 
     follower = Follower(store, board, desk.collect, settings.trigger.control_of)
-    member = Member(leadership, supervise, follower, bell, write_seconds=guarded.write_seconds)
+    member = Replica(leadership, supervise, follower, bell, write_seconds=guarded.write_seconds)
     app = create_app(settings, board, desk, inference, Registry(store), Runs(store), management=alone)
     return Parts(launcher, board, member, app, close_inference)

@@ -104,7 +104,7 @@ class ProjectView:
     """Served versions that were made for another control: nothing is predicted with them."""
 
 
-def as_told(served: Served, now: float) -> Served:
+def effective_served(served: Served, now: float) -> Served:
     """What people are told of at this moment: until `since`, a version that takes another's place is its target."""
     if now >= served.since:
         return served
@@ -119,9 +119,9 @@ class Board:
         self._views: Mapping[int, ProjectView] = MappingProxyType({})
         self._lock = threading.Lock()
         self.ready = threading.Event()
-        self.led_here = False
+        self.is_leader = False
         """Whether this process leads and has read the state: then it tells Prometheus of all projects."""
-        self.trouble = ""
+        self.store_problem = ""
         """Why the store cannot be read or written just now; "" while it can. What is shown is the state before."""
 
     @property
@@ -138,12 +138,12 @@ class Board:
         with self._lock:
             self._views = MappingProxyType({**self._views, view.project.id: view})
 
-    def show(self, views: Iterable[ProjectView]) -> None:
+    def replace(self, views: Iterable[ProjectView]) -> None:
         """These, and no others."""
         with self._lock:
             self._views = MappingProxyType({view.project.id: view for view in views})
 
-    def drop(self, project_id: int) -> None:
+    def remove(self, project_id: int) -> None:
         """Forget a project that Label Studio no longer has."""
         with self._lock:
             self._views = MappingProxyType(

@@ -20,13 +20,13 @@ from services.core.errors import StoreError
 from services.core.store import ObjectStore
 
 log = structlog.get_logger()
-KEY: Final = "board.json"
+BOARD_KEY: Final = "board.json"
 _CHANGED_SECONDS: Final = 1.0
 _UNCHANGED_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class BoardDocument:
     """board.json."""
 
     views: tuple[ProjectView, ...] = ()
@@ -36,29 +36,29 @@ class Page:
 
 
 @dataclass(slots=True)
-class Bulletin:
+class BoardPublisher:
     """Where the leader puts it up."""
 
     store: ObjectStore
     board: Board
-    _shown: Mapping[int, ProjectView] | None = None
+    _published: Mapping[int, ProjectView] | None = None
     _tried_at: float = 0.0
-    _trouble: str = ""
+    _error: str = ""
 
-    def put_up(self, term: int, now: float) -> None:
+    def publish(self, term: int, now: float) -> None:
         """Write the board, where that is due. Trouble of the store is logged, and tried again. Raises NotLeading."""
         views = self.board.views
-        if now - self._tried_at < (_UNCHANGED_SECONDS if views is self._shown else _CHANGED_SECONDS):
+        if now - self._tried_at < (_UNCHANGED_SECONDS if views is self._published else _CHANGED_SECONDS):
             return
         self._tried_at = now
-        page = Page(tuple(views.values()), now, term)
+        page = BoardDocument(tuple(views.values()), now, term)
         try:
-            self.store.write(KEY, documents.dump(page))
+            self.store.write(BOARD_KEY, documents.dump(page))
         except NotLeading:
             raise
         except StoreError as error:
-            if str(error) != self._trouble:  # said once, and not every second
+            if str(error) != self._error:  # said once, and not every second
                 log.warning("the board could not be written", reason=str(error))
-            self._trouble = str(error)
+            self._error = str(error)
         else:
-            self._shown, self._trouble = views, ""
+            self._published, self._error = views, ""

@@ -14,7 +14,7 @@ import structlog
 
 from services.adapter import metrics
 from services.adapter.board import Board, ProjectView
-from services.adapter.bulletin import KEY, Page
+from services.adapter.bulletin import BOARD_KEY, BoardDocument
 from services.adapter.notebook import ProjectDocuments
 from services.adapter.training.watch import label_space_of
 from services.core import documents
@@ -25,7 +25,7 @@ from services.core.registry import Registry, ServingTable
 from services.core.store import ObjectStore
 
 log = structlog.get_logger()
-SECONDS: Final = 0.5
+POLL_SECONDS: Final = 0.5
 """Between two looks."""
 _STALE_SECONDS: Final = 10.0
 _SILENT_ADVICE: Final = "Another one takes over within seconds; if none does, `fitloop doctor` says why."
@@ -41,32 +41,32 @@ class Follower:
     control_of: Callable[[int], str | None] = lambda _: None
     """The control that settings name for a project; None: none does."""
     _table: ServingTable = field(init=False)
-    _page: Page | None = None
+    _document: BoardDocument | None = None
     _mark: str = ""
-    _news_at: float = 0.0
-    _said: str = ""
+    _updated_at: float = 0.0
+    _problem: str = ""
 
     def __post_init__(self) -> None:
         """Nothing is read yet."""
         self._table = ServingTable(self.store)
 
-    def begin(self, now: float) -> None:
+    def start(self, now: float) -> None:
         """This process no longer leads, or never did: what the next leader says is waited for from now on."""
-        self._page, self._mark, self._news_at = None, "", now
+        self._document, self._mark, self._updated_at = None, "", now
 
     def tick(self, now: float) -> float:
         """Pass on, read and show; the seconds until the next time."""
-        self._pass_on()
+        self._forward_notices()
         try:
             self._table.read()
-            self._read_page(now)
-            self._say("")
+            self._read_board(now)
+            self._report_problem("")
         except StoreError as error:
-            self._say(str(error))
+            self._report_problem(str(error))
         self._show(now)
-        return SECONDS
+        return POLL_SECONDS
 
-    def _pass_on(self) -> None:
+    def _forward_notices(self) -> None:
         for hint in self.collect():
             try:
                 Inbox(self.store).add_notice(hint)
@@ -75,59 +75,59 @@ class Follower:
                 metrics.hint(stored=False)
                 log.warning("a hint could not be passed on", project=hint.project_id, reason=str(error))
 
-    def _read_page(self, now: float) -> None:
+    def _read_board(self, now: float) -> None:
         try:
-            found = self.store.read_changed(KEY, self._mark)
+            found = self.store.read_changed(BOARD_KEY, self._mark)
         except NotFound:
             found = None
         if found:
             data, self._mark = found
-            self._page, self._news_at = self._loaded(data) or self._page, now
-        if self._page is None:
-            self._page = self._made_here()
+            self._document, self._updated_at = self._parse(data) or self._document, now
+        if self._document is None:
+            self._document = self._board_from_store()
 
-    def _loaded(self, data: bytes) -> Page | None:
+    def _parse(self, data: bytes) -> BoardDocument | None:
         """None for one that a newer release has written: the next upgrade makes this process read it."""
         try:
-            return documents.load(Page, data, KEY)
+            return documents.load(BoardDocument, data, BOARD_KEY)
         except StoreError as error:
             log.warning("the leader's board is passed over", reason=str(error))
             return None
 
-    def _made_here(self) -> Page:
+    def _board_from_store(self) -> BoardDocument:
         """Before any leader has written one: the projects as they are in the store."""
         projects = Registry(self.store).projects()
-        return Page(tuple(ProjectView(project, self._space_of(project)) for project in projects))
+        return BoardDocument(tuple(ProjectView(project, self._space_of(project)) for project in projects))
 
     def _space_of(self, project: Project) -> LabelSpace | None:
         told = ProjectDocuments(self.store, project.key).connection().overrides.get("control")
         return label_space_of(project, told or self.control_of(project.id))[0]
 
     def _show(self, now: float) -> None:
-        if self._page is None:
+        if self._document is None:
             return
-        views = [self._current(view, now) for view in self._page.views]
+        views = [self._current(view, now) for view in self._document.views]
         for gone in self.board.views.keys() - {view.project.id for view in views}:
             metrics.leave(gone)
         if views != list(self.board.views.values()):
-            self.board.show(views)
+            self.board.replace(views)
         self.board.ready.set()
 
     def _current(self, view: ProjectView, now: float) -> ProjectView:
         served = self._table.last.projects.get(view.project.key, Served())
-        silent = now - self._news_at
+        silent = now - self._updated_at
         if silent <= _STALE_SECONDS:
             return replace(view, served=served)
         problem = f"The adapter that leads has said nothing for {_in_words(silent)}: predictions go on, training may wait. {_SILENT_ADVICE}"
         return replace(view, served=served, problem=" ".join(filter(None, (view.problem, problem))))
 
-    def _say(self, trouble: str) -> None:
+    def _report_problem(self, trouble: str) -> None:
         """Once, and not every second."""
-        if trouble and trouble != self._said:
+        if trouble and trouble != self._problem:
             log.warning("what is served cannot be read: the last state stays", reason=trouble)
-        elif self._said and not trouble:
+        elif self._problem and not trouble:
             log.info("what is served can be read again")
-        self._said = self.board.trouble = trouble
+        self._problem = self.board.store_problem = trouble
 
 
 def _in_words(seconds: float) -> str:

@@ -24,7 +24,7 @@ class NotLeading(StoreError):
     transient: ClassVar[bool] = True
 
 
-class GuardedStore(WrappedStore):
+class FencedStore(WrappedStore):
     """An ObjectStore over another one, whose changes raise NotLeading unless the lead outlives them."""
 
     def __init__(self, store: ObjectStore, leadership: Leadership, write_seconds: float) -> None:

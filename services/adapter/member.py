@@ -22,24 +22,24 @@ from services.adapter.supervision.supervisor import Controller
 from services.core.errors import StoreError
 
 log = structlog.get_logger()
-_AGAIN_SECONDS: Final = 0.5
-_LONGEST_SECONDS: Final = 4.0
+_RETRY_SECONDS: Final = 0.5
+_MAX_RETRY_SECONDS: Final = 4.0
 """Between two tries of a store that does not answer."""
-_SLIP_SECONDS: Final = 5.0
-_BACK_SECONDS: Final = 5.0
+_ERROR_SECONDS: Final = 5.0
+_CLOCK_TOLERANCE: Final = 5.0
 """By which a clock may go back without anything that waits for a moment noticing."""
 _STOP_SECONDS: Final = 10.0  # for the step that is being taken: Label Studio may let it wait longer
 
 
-class Member:
+class Replica:
     """Leads or follows."""
 
     def __init__(
         self,
         leadership: Leadership,
-        supervise: Callable[[], Controller],
+        new_controller: Callable[[], Controller],
         follower: Follower,
-        bell: threading.Event,
+        wakeup: threading.Event,
         clock: Callable[[], float] = time.time,
         *,
         write_seconds: float = 0.0,
@@ -49,30 +49,30 @@ class Member:
         `write_seconds`: the longest that one change of the store may take. Nothing runs yet.
         """
         self.leadership = leadership
-        self.supervisor: Controller | None = None
+        self.controller: Controller | None = None
         """The supervisor of this term, while this process leads."""
-        self._supervise = supervise
+        self._new_controller = new_controller
         self._follower = follower
         self._clock = clock
         self._write_seconds = write_seconds
-        self._bell = bell
-        self._latest = 0.0
-        self._trouble = ""
-        self._pause = _AGAIN_SECONDS
+        self._wakeup = wakeup
+        self._last_tick_at = 0.0
+        self._store_problem = ""
+        self._pause = _RETRY_SECONDS
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Begin; returns at once. Raises Locked where the lead must be ours and is not."""
-        self.leadership.start(self._bell.set)
-        self._follower.begin(self._clock())
+        self.leadership.start(self._wakeup.set)
+        self._follower.start(self._clock())
         self._thread = threading.Thread(target=self._loop, name="member", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """End after the step that is being taken, and give the lead back. Runs go on until their launcher is closed."""
         self._stopping.set()
-        self._bell.set()
+        self._wakeup.set()
         if self._thread:
             self._thread.join(_STOP_SECONDS)
         self._resign(wait=True)
@@ -82,59 +82,59 @@ class Member:
         """Lead or follow; the seconds until the next time. Raises StoreError."""
         leads = self.leadership.leads(self._write_seconds)
         metrics.leads(now=leads)
-        if self._was_set_back(now):
-            self._begin_anew(now)
+        if self._clock_went_back(now):
+            self._restart(now)
         if not leads:
-            if self.supervisor and self.leadership.leads():
-                return _AGAIN_SECONDS  # nobody else has it: the API is slow, and a new term would read everything again
-            if self.supervisor:
+            if self.controller and self.leadership.leads():
+                return _RETRY_SECONDS  # nobody else has it: the API is slow, and a new term would read everything again
+            if self.controller:
                 self._step_down(now)
             return self._follower.tick(now)
-        if self.supervisor is None:
-            self.supervisor = self._supervise()
-            self.supervisor.start()
+        if self.controller is None:
+            self.controller = self._new_controller()
+            self.controller.start()
             log.info("this adapter leads", reason="it has the lead, and nobody else does")
         try:
-            return self.supervisor.tick(now)
+            return self.controller.tick(now)
         except NotLeading as error:
             self._step_down(now, str(error))
-            return _AGAIN_SECONDS
+            return _RETRY_SECONDS
 
-    def _failed(self, reason: str) -> float:
+    def _store_failed(self, reason: str) -> float:
         """Said once, and not at each try; the seconds until the next."""
-        if reason != self._trouble:
+        if reason != self._store_problem:
             log.error("the store cannot be read or written", reason=reason)
-        self._trouble = self._follower.board.trouble = reason
+        self._store_problem = self._follower.board.store_problem = reason
         pause = self._pause
-        self._pause = min(2 * pause, _LONGEST_SECONDS)
+        self._pause = min(2 * pause, _MAX_RETRY_SECONDS)
         return pause
 
     def _recovered(self) -> None:
-        if self._trouble:
+        if self._store_problem:
             log.info("the store can be read and written again")
-        self._trouble, self._pause = "", _AGAIN_SECONDS
-        if self.supervisor:  # a follower says so itself
-            self._follower.board.trouble = ""
+        self._store_problem, self._pause = "", _RETRY_SECONDS
+        if self.controller:  # a follower says so itself
+            self._follower.board.store_problem = ""
 
-    def _was_set_back(self, now: float) -> bool:
+    def _clock_went_back(self, now: float) -> bool:
         """Whether the clock of this machine went back: then all that waits for a moment would wait for the way back too."""
-        before, self._latest = self._latest, now
-        return now < before - _BACK_SECONDS
+        before, self._last_tick_at = self._last_tick_at, now
+        return now < before - _CLOCK_TOLERANCE
 
-    def _begin_anew(self, now: float) -> None:
+    def _restart(self, now: float) -> None:
         log.warning("the clock was set back: all is read again")
         self._resign(wait=False)
-        self._follower.begin(now)
+        self._follower.start(now)
 
     def _step_down(self, now: float, reason: str = "another one leads, or none") -> None:
         log.warning("this adapter leads no more", reason=reason)
         self._resign(wait=False)
-        self._follower.begin(now)
+        self._follower.start(now)
 
     def _resign(self, *, wait: bool) -> None:
-        if self.supervisor:
-            self.supervisor.resign(wait=wait)
-        self.supervisor = None
+        if self.controller:
+            self.controller.resign(wait=wait)
+        self.controller = None
 
     def _loop(self) -> None:
         while not self._stopping.is_set():
@@ -142,9 +142,9 @@ class Member:
                 wait = self.tick(self._clock())
                 self._recovered()
             except StoreError as error:
-                wait = self._failed(str(error))
+                wait = self._store_failed(str(error))
             except Exception as error:  # noqa: BLE001  # a slip of ours must not end the thread that serves all projects
                 log.error("a tick failed unexpectedly", **slip(error))  # not `exception`: see slips
-                wait = _SLIP_SECONDS
-            self._bell.wait(wait)
-            self._bell.clear()
+                wait = _ERROR_SECONDS
+            self._wakeup.wait(wait)
+            self._wakeup.clear()

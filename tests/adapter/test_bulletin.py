@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from services.adapter.bulletin import Page
+from services.adapter.bulletin import BoardDocument
 from services.core import documents
 from services.core.domain import Command, Launch, RunRequest, RunStatus, Served, Serving
 from tests.adapter.gauges.test_exposition import FULL, NOW
@@ -23,7 +23,7 @@ ADDED = {
 }
 """What documents did not have in the release before."""
 TABLE = Serving(3, 4, {"5-1": Served("v-3", "v-2", "v-4", 1.0, "Better.", pinned=True, target_since=9.0)})
-DOCUMENTS = [Page((FULL,), NOW, 3), FULL.active, TABLE]
+DOCUMENTS = [BoardDocument((FULL,), NOW, 3), FULL.active, TABLE]
 
 
 def said(document: Any, *, without: bool = False, later: bool = False) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.adapter.desk import FrontDesk
+from services.adapter.desk import EventBuffer
 from services.core.domain import Action, Command
 from services.core.errors import StoreError
 from services.core.inbox import ChangeNotice, Inbox
@@ -17,7 +17,7 @@ class At:
     def __init__(self) -> None:
         self.now, self.rung = 100.0, 0
         self.store = MemoryStore()
-        self.desk = FrontDesk(self.store, self._ring, clock=lambda: self.now)
+        self.desk = EventBuffer(self.store, self._ring, clock=lambda: self.now)
 
     def _ring(self) -> None:
         self.rung += 1
@@ -78,5 +78,5 @@ def test_what_was_taken_lately_is_left_again_for_a_new_term() -> None:
     at.desk.collect()
     at.now += 30.0
     at.desk.collect()  # forgets what is older than two minutes
-    at.desk.again()
+    at.desk.requeue_taken()
     assert [hint.project_id for hint in at.desk.collect()] == [6]

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from services.adapter.guarded import GuardedStore, NotLeading
+from services.adapter.guarded import FencedStore, NotLeading
 from services.core.store.files import FileStore
 from tests.support.controller import FakeLeadership
 
 
 def test_all_is_passed_on_while_the_lead_outlives_a_write_and_reading_always(tmp_path: Path) -> None:
     below, seat = FileStore(tmp_path / "store"), FakeLeadership()
-    store = GuardedStore(below, seat, 5.0)
+    store = FencedStore(below, seat, 5.0)
     (tmp_path / "file").write_bytes(b"weights")
     store.write("a/one", b"1")
     store.upload(tmp_path / "file", "a/two")

@@ -131,11 +131,11 @@ def test_while_the_store_does_not_answer_the_last_state_is_shown(
 def test_a_leader_says_once_that_the_store_does_not_answer_and_asks_less_often(pair: ReplicaPair) -> None:
     member = pair.first.replica
     with capture_logs() as said:
-        waits = [member._failed("It is away.") for _ in range(6)]
-        assert pair.first.board.trouble == "It is away.", "the page says so too"
+        waits = [member._store_failed("It is away.") for _ in range(6)]
+        assert pair.first.board.store_problem == "It is away.", "the page says so too"
         member._recovered()
-        assert pair.first.board.trouble == ""
-        waits.append(member._failed("It is away."))
+        assert pair.first.board.store_problem == ""
+        waits.append(member._store_failed("It is away."))
     assert waits == [0.5, 1.0, 2.0, 4.0, 4.0, 4.0, 0.5]
     assert [line["event"] for line in said] == [
         "the store cannot be read or written",
@@ -198,7 +198,7 @@ def test_who_takes_over_in_the_middle_of_a_rollout_finishes_it_once(pair: Replic
     assert table.term == term + 1
     (served,) = table.projects.values()
     assert (served.previous, served.target) == ("support-1", None)
-    assert pair.first.replica.supervisor is None
+    assert pair.first.replica.controller is None
 
 
 def test_a_run_goes_on_under_the_next_leader(pair: ReplicaPair) -> None:
@@ -216,7 +216,7 @@ def test_the_lead_may_come_back(pair: ReplicaPair) -> None:
         pair.advance(1.0)
         replica.leadership.is_leader = True
         pair.advance(1.0, 2)
-        assert replica.replica.supervisor
+        assert replica.replica.controller
     assert pair.first.view == pair.second.view
 
 
@@ -250,7 +250,7 @@ def test_who_was_overtaken_begins_anew(pair: ReplicaPair) -> None:
     table = pair.world.registry.serving()
     pair.world.registry.write_serving(replace(table, term=table.term + 7))
     pair.advance(4.0)
-    assert pair.first.replica.supervisor is None
+    assert pair.first.replica.controller is None
     pair.advance(1.0)
     assert pair.world.registry.serving().term == table.term + 8
     assert pair.first.served_version == "support-1"
@@ -281,7 +281,7 @@ def test_nothing_is_written_by_who_leads_for_too_short_a_time(pair: ReplicaPair)
 def test_an_end_gives_the_lead_back(pair: ReplicaPair) -> None:
     pair.first.replica.stop()
     assert not pair.first.leadership.is_leader
-    assert pair.first.replica.supervisor is None
+    assert pair.first.replica.controller is None
 
 
 def test_a_project_that_was_deleted_serves_no_more_and_one_that_is_hidden_serves_on(
@@ -310,7 +310,7 @@ def test_hints_of_two_followers_are_joined(pair: ReplicaPair) -> None:
 def test_a_clock_that_was_set_back_holds_nothing_up(pair: ReplicaPair) -> None:
     pair.world.now -= 3600.0
     pair.advance(1.0, 3)
-    assert pair.first.replica.supervisor
+    assert pair.first.replica.controller
     assert abs(json.loads(pair.world.store.data["board.json"])["written_at"] - pair.world.now) < 10.0
     pair.world.label_studio.label_many(6)
     pair.advance(10.0, 3)

@@ -14,7 +14,7 @@ import uvicorn
 
 from services.adapter.app import create_app
 from services.adapter.board import Board, ProjectView
-from services.adapter.desk import FrontDesk
+from services.adapter.desk import EventBuffer
 from services.adapter.follower import Follower
 from services.core.domain import Command
 from services.core.inbox import Inbox
@@ -52,7 +52,7 @@ class RunningAdapter:
 def running_adapter(folder: Path, settings: Settings) -> Iterator[RunningAdapter]:
     """It runs until the end of the block."""
     store, board, over = FileStore(folder), Board(), threading.Event()
-    desk = FrontDesk(store, lambda: None)
+    desk = EventBuffer(store, lambda: None)
     app = create_app(settings, board, desk, FakeInference(), Registry(store), Runs(store))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         found = RunningAdapter(store, f"http://localhost:{listener.getsockname()[1]}")
@@ -75,7 +75,7 @@ def running_adapter(folder: Path, settings: Settings) -> Iterator[RunningAdapter
 
 def _follow(found: RunningAdapter, follower: Follower, over: threading.Event) -> None:
     """Reads as a follower does; and from time to time the leader says once more what it said."""
-    follower.begin(time.time())
+    follower.start(time.time())
     said = time.monotonic()
     while not over.wait(_TICK_SECONDS):
         if time.monotonic() - said > _LEADER_SECONDS:

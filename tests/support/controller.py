@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from services.adapter.board import Board, ProjectView
-from services.adapter.desk import FrontDesk
+from services.adapter.desk import EventBuffer
 from services.adapter.follower import Follower
-from services.adapter.member import Member
+from services.adapter.member import Replica
 from services.adapter.ports import RolloutStatus
 from services.adapter.supervision.supervisor import Controller
 from services.core import documents
@@ -190,7 +190,7 @@ class ControllerWorld:
         """The process ended, and a new one begins: only the store is left."""
         self.launcher.close()
         self.board, self.wakeup = Board(), threading.Event()
-        self.events = FrontDesk(self.leader_store, self.wakeup.set, clock=self.clock)
+        self.events = EventBuffer(self.leader_store, self.wakeup.set, clock=self.clock)
         self.supervisor = self.supervise()
 
     def clock(self) -> float:
@@ -212,11 +212,11 @@ class ControllerWorld:
             **options,
         )
 
-    def build_replica(self) -> Member:
+    def build_replica(self) -> Replica:
         """What looks after all this by itself, in the time that passes."""
         self.clock = time.time  # type: ignore[method-assign]
         follower = Follower(self.leader_store, self.board, self.events.collect)
-        return Member(FakeLeadership(), self.supervise, follower, self.wakeup)
+        return Replica(FakeLeadership(), self.supervise, follower, self.wakeup)
 
     def tick(self, seconds: float = 0.0) -> float:
         """Let time pass, then tick."""

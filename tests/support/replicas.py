@@ -6,10 +6,10 @@ import threading
 from collections.abc import Callable
 
 from services.adapter.board import Board, ProjectView
-from services.adapter.desk import FrontDesk
+from services.adapter.desk import EventBuffer
 from services.adapter.follower import Follower
-from services.adapter.guarded import GuardedStore
-from services.adapter.member import Member
+from services.adapter.guarded import FencedStore
+from services.adapter.member import Replica
 from services.adapter.supervision.supervisor import Controller
 from services.core.errors import StoreError
 from services.core.settings import Settings
@@ -44,12 +44,12 @@ class SimulatedReplica:
         self.leadership = FakeLeadership(taken=leads)
         self.plain_store = MemoryStore(world.store.data)
         self.recording_store = RecordingStore(world.store.data, self.leadership)
-        self.guarded = GuardedStore(self.recording_store, self.leadership, WRITE_SECONDS)
+        self.guarded = FencedStore(self.recording_store, self.leadership, WRITE_SECONDS)
         self.board, self.wakeup = Board(), threading.Event()
         self.launcher = FakeLauncher(self.guarded)
-        self.events = FrontDesk(self.plain_store, self.wakeup.set, clock=self.clock)
+        self.events = EventBuffer(self.plain_store, self.wakeup.set, clock=self.clock)
         follower = Follower(self.plain_store, self.board, self.events.collect)
-        self.replica = Member(
+        self.replica = Replica(
             self.leadership, self._supervise, follower, self.wakeup, self.clock, write_seconds=WRITE_SECONDS
         )
 
@@ -62,7 +62,7 @@ class SimulatedReplica:
             wait = self.replica.tick(self.world.now)
         except StoreError:
             return 0.5
-        supervisor = self.replica.supervisor
+        supervisor = self.replica.controller
         while supervisor and supervisor.refresher.run_due_job(self.world.now):
             pass
         return wait

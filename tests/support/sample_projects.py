@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.adapter.board import ProjectView
-from services.adapter.bulletin import KEY, Page
+from services.adapter.bulletin import BOARD_KEY, BoardDocument
 from services.core import documents
 from services.core.domain import (
     Estimate,
@@ -115,7 +115,7 @@ def publish_board(store: ObjectStore, views: Sequence[ProjectView]) -> None:
             lines = (f"epoch 2 step {step} loss {1 / step:.3f}" for step in range(1, 61))
             store.write(f"runs/{one.active.run}/log.txt", "\n".join(lines).encode())
     registry.write_serving(Serving(1, 1, {one.project.key: one.served for one in views}))
-    store.write(KEY, documents.dump(Page(tuple(views), NOW, 1)))
+    store.write(BOARD_KEY, documents.dump(BoardDocument(tuple(views), NOW, 1)))
 
 
 def _version(

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from prometheus_client import REGISTRY
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
-from services.adapter.board import Board, ProjectView, as_told
+from services.adapter.board import Board, ProjectView, effective_served
 from services.adapter.gauges import PROJECT_GAUGES
 from services.adapter.gauges.gauge import ProjectGauge
 from services.adapter.metrics import leader, names
@@ -45,11 +45,13 @@ class Exposition:
         """All series now."""
         views, now = tuple(self._board.views.values()), self._clock()
         yield _served(views, now)
-        if not self._board.led_here:
+        if not self._board.is_leader:
             return
         yield _family(PROJECTS, {(): float(len(views))})
         yield _family(RUNS, _runs(views))
-        named = [(names.projects.of(view.project.id), view, as_told(view.served, now)) for view in views]
+        named = [
+            (names.projects.of(view.project.id), view, effective_served(view.served, now)) for view in views
+        ]
         for gauge in PROJECT_GAUGES:
             yield _family((gauge.name, gauge.help, ("project", *gauge.labels)), _series(gauge, named))
         for counted in leader.OF_LEADER:

@@ -13,7 +13,7 @@ import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.adapter.board import Board, ProjectView, as_told
+from services.adapter.board import Board, ProjectView, effective_served
 from services.adapter.ports import Inference
 from services.adapter.routes.bodies import NotReady, Unknown, json_response, look_up, read_object
 from services.adapter.routes.catalogue import Catalogue
@@ -96,7 +96,7 @@ class Api:
         found = self.catalogue.manifests([view.project.key])
         status = view.active or view.last
         runs = [run_summary(status, self.runs.log(status.run), view.waiting)] if status else []
-        served = as_told(view.served, time.time())
+        served = effective_served(view.served, time.time())
         versions = [version_summary(manifest, served) for manifest in found]
         return {**self.summary(view), "versions": versions, "runs": runs}
 

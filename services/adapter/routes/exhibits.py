@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from services.adapter.board import ProjectView, as_told
+from services.adapter.board import ProjectView, effective_served
 from services.adapter.notebook import VersionOutcome
 from services.adapter.pages.curve import Curve, draw
 from services.adapter.pages.mixups import Mixups, arrange
@@ -86,7 +86,7 @@ class Exhibits:
     def card(self, view: ProjectView) -> Card:
         """One project, from memory."""
         summary = self.api.summary(view)
-        return Card(view, as_told(view.served, time.time()), summary["problem"])
+        return Card(view, effective_served(view.served, time.time()), summary["problem"])
 
     def project(self, view: ProjectView, *, all_rows: bool) -> Shown:
         """A project's page: where the store fails, with what is known without it."""

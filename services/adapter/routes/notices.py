@@ -56,7 +56,7 @@ class Notices:
         """Sentences that say what to do, the worst first."""
         await self._ask()
         found = []
-        if trouble := self.board.trouble:
+        if trouble := self.board.store_problem:
             found.append(f"{trouble.rstrip('.')}. {STORE_AWAY}")
         if not self.settings.label_studio.api_key.get_secret_value():
             found.append(missing_token_message(self.settings.label_studio.url))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from services.adapter.board import ProjectView, as_told
+from services.adapter.board import ProjectView, effective_served
 from services.core.documents import to_plain
 from services.core.domain import Estimate, Manifest, RunStatus, Served
 from services.core.labels.uncounted import truncation_sentence as truncation_in_words
@@ -19,7 +19,7 @@ _FEW: Final = 20
 
 def project_summary(view: ProjectView, now: float, refused: Sequence[str] = ()) -> dict[str, Any]:
     """A project's state as it is told now; `refused` says what of /setup's extra_params was not taken."""
-    found: dict[str, Any] = to_plain(replace(view, served=as_told(view.served, now)))
+    found: dict[str, Any] = to_plain(replace(view, served=effective_served(view.served, now)))
     project = found.pop("project")
     del project["format"]
     return {

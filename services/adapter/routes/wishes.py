@@ -13,7 +13,7 @@ from urllib.parse import parse_qs
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from services.adapter.board import ProjectView, as_told
+from services.adapter.board import ProjectView, effective_served
 from services.adapter.pages import answer, render
 from services.adapter.pages.questions import Question, question
 from services.adapter.routes.api import Api, action_of
@@ -69,7 +69,7 @@ class Wishes:
 
     def _question(self, view: ProjectView, action: Action, version: str | None) -> Question:
         manifest = self.api.catalogue.manifest(view.project.key, version) if version else None
-        return question(view, as_told(view.served, time.time()), action, manifest)
+        return question(view, effective_served(view.served, time.time()), action, manifest)
 
 
 def _wish(view: ProjectView, action: Action, version: str | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from services.adapter.board import ProjectView, as_told
+from services.adapter.board import ProjectView, effective_served
 from services.adapter.notebook import Outcome
 from services.adapter.serving import job, sentences
 from services.adapter.serving.newest import LatestDecisionReader
@@ -80,7 +80,7 @@ class StatusBuilder:
         )
 
     def _serving(self, project: Project, now: float) -> str:
-        served = as_told(self.versions.served, now)
+        served = effective_served(self.versions.served, now)
         if served.current and (self._manifest is None or self._manifest.version != served.current):
             try:
                 self._manifest = self.registry.manifest(project.key, served.current)

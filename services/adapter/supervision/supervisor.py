@@ -15,7 +15,7 @@ import structlog
 
 from services.adapter import metrics
 from services.adapter.board import Board
-from services.adapter.bulletin import Bulletin
+from services.adapter.bulletin import BoardPublisher
 from services.adapter.guarded import NotLeading
 from services.adapter.ports import Inference, Launcher, Rollout
 from services.adapter.serving.job import RefreshJob
@@ -87,7 +87,7 @@ class Controller:
         self._collect = collect
         self._clock = clock
         self._is_leading = is_leading
-        self._publisher = None if alone else Bulletin(store, board)
+        self._publisher = None if alone else BoardPublisher(store, board)
         self._loaded = False
 
     def start(self) -> None:
@@ -97,7 +97,7 @@ class Controller:
     def resign(self, *, wait: bool) -> None:
         """Do nothing more; `wait`: until the refresher's thread has ended. The board stays as it is."""
         self.refresher.stop(wait=wait)
-        self._context.board.led_here = False
+        self._context.board.is_leader = False
 
     def tick(self, now: float) -> float:
         """Do all that is due; the seconds until the next tick is. Raises StoreError, NotLeading."""
@@ -127,10 +127,10 @@ class Controller:
         for project in newest.values():
             self.projects.add(project, now)
         for project_id in self._context.board.views.keys() - newest.keys():
-            self._context.board.drop(project_id)
+            self._context.board.remove(project_id)
             metrics.leave(project_id)
         self._loaded = True
-        self._context.board.led_here = True
+        self._context.board.is_leader = True
         self._context.board.ready.set()
         log.info("ready", projects=len(newest), term=self.serving_table.term)
 
@@ -162,7 +162,7 @@ class Controller:
 
     def _publish_board(self) -> None:
         if self._publisher:
-            self._publisher.put_up(self.serving_table.term, self._clock())
+            self._publisher.publish(self.serving_table.term, self._clock())
 
     def _is_current(self, job: RefreshJob) -> bool:
         """Whether the job's version serves. Raises NotLeading: what goes on after a pause must not undo what another one did."""

@@ -14,7 +14,7 @@ from prometheus_client.samples import Sample
 from services.adapter import metrics
 from services.adapter.agreement import Agreement
 from services.adapter.board import Board, CurrentVersion, Figures, LatestDecision, ProjectView
-from services.adapter.bulletin import KEY, Page
+from services.adapter.bulletin import BOARD_KEY, BoardDocument
 from services.adapter.gauges import PROJECT_GAUGES
 from services.adapter.gauges.exposition import Everything, Exposition
 from services.adapter.metrics import leader, names
@@ -58,8 +58,8 @@ def view(number: int = 5, **changes: object) -> ProjectView:
 
 def board(*views: ProjectView, leads: bool = True) -> Board:
     made = Board()
-    made.show(views)
-    made.led_here = leads
+    made.replace(views)
+    made.is_leader = leads
     return made
 
 
@@ -454,8 +454,8 @@ def test_a_project_that_is_gone_leaves_its_name_on_followers_too(world: Controll
     for replica in (leader, follower):
         replica.tick()
     metrics.predicted(1, [0.5])
-    page = replace(documents.load(Page, world.store.read(KEY), KEY), views=())
-    world.store.write(KEY, documents.dump(page))
+    page = replace(documents.load(BoardDocument, world.store.read(BOARD_KEY), BOARD_KEY), views=())
+    world.store.write(BOARD_KEY, documents.dump(page))
     assert follower.board.views
     follower.tick()
     assert not follower.board.views

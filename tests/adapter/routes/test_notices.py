@@ -28,7 +28,7 @@ async def test_predictors_that_do_not_answer_are_told_of() -> None:
 
 async def test_a_storage_that_does_not_answer_is_told_of() -> None:
     board = Board()
-    board.trouble = "The bucket does not answer."
+    board.store_problem = "The bucket does not answer."
     (found,) = await Notices(TOLD, FakeInference(), Refusals(), board).now()
     assert found == f"The bucket does not answer. {STORE_AWAY}"
 
