@@ -36,7 +36,6 @@ from services.adapter.routes.notices import Notices, Refusals
 from services.adapter.routes.origins import SameSite, Tokens
 from services.adapter.routes.predictions import Predictions
 from services.adapter.routes.wishes import Wishes
-from services.adapter.slips import slip
 from services.core.errors import BadRequest, EngineError, FitloopError, Overloaded, StoreError
 from services.core.http.limits import (
     MEMORY_SHARE,
@@ -52,6 +51,7 @@ from services.core.settings import Settings
 from services.core.telemetry import correlation, tracing
 from services.core.telemetry.correlation import RequestIds
 from services.core.telemetry.spans import Span
+from services.core.telemetry.tracebacks import safe_traceback
 
 log = structlog.get_logger()
 Handler = Callable[[Request], Awaitable[Response]]
@@ -178,7 +178,7 @@ async def _safely(path: str, handler: Handler, request: Request) -> Response:
     except ClientDisconnect:
         return _problem(400, "The body was not sent to its end.", {})
     except Exception as error:  # noqa: BLE001  # a slip of ours: the caller gets a sentence, the log the place
-        log.error("a request failed unexpectedly", route=path, **slip(error))  # not `exception`: see slips
+        log.error("a request failed unexpectedly", route=path, frames=safe_traceback(error))
         return _problem(500, "Fitloop failed unexpectedly: its log says where.", {})
 
 

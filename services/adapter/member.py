@@ -17,9 +17,9 @@ from services.adapter import metrics
 from services.adapter.follower import Follower
 from services.adapter.guarded import NotLeading
 from services.adapter.ports import Leadership
-from services.adapter.slips import slip
 from services.adapter.supervision.supervisor import Controller
 from services.core.errors import StoreError
+from services.core.telemetry.tracebacks import safe_traceback
 
 log = structlog.get_logger()
 _RETRY_SECONDS: Final = 0.5
@@ -144,7 +144,7 @@ class Replica:
             except StoreError as error:
                 wait = self._store_failed(str(error))
             except Exception as error:  # noqa: BLE001  # a slip of ours must not end the thread that serves all projects
-                log.error("a tick failed unexpectedly", **slip(error))  # not `exception`: see slips
+                log.error("a tick failed unexpectedly", frames=safe_traceback(error))
                 wait = _ERROR_SECONDS
             self._wakeup.wait(wait)
             self._wakeup.clear()

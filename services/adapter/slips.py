@@ -2,16 +2,7 @@
 
 from __future__ import annotations
 
-import traceback
 
-
-def slip(error: BaseException) -> dict[str, str]:
-    """`kind` and `place` of an error that nobody foresaw: the last frames, innermost last."""
-    frames = traceback.extract_tb(error.__traceback__)[-4:]
-    places = (f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames)
-    return {"kind": type(error).__name__, "place": " > ".join(places)}
-
-
-def sentence(error: BaseException) -> str:
+def unexpected_error_sentence(error: BaseException) -> str:
     """For people."""
     return f"Fitloop failed unexpectedly ({type(error).__name__}): its log says where. It tries again."

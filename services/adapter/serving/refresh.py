@@ -22,14 +22,14 @@ from services.adapter.ports import Inference
 from services.adapter.serving import pushing
 from services.adapter.serving.backends import BackendSource, TitleResult, set_title
 from services.adapter.serving.job import RefreshJob, RefreshProgress, refused_sentence
-from services.adapter.slips import sentence as sentence_of
-from services.adapter.slips import slip
+from services.adapter.slips import unexpected_error_sentence as sentence_of
 from services.adapter.suggestions import build, readable
 from services.adapter.training.watch import Backoff
 from services.core.errors import FitloopError
 from services.core.settings import AuthSettings
 from services.core.telemetry import correlation
 from services.core.telemetry.correlation import bind_ids
+from services.core.telemetry.tracebacks import safe_traceback
 
 log = structlog.get_logger()
 CHUNK = 200
@@ -134,7 +134,7 @@ class Refresher:
             try:
                 busy = self.run_due_job(self._clock())
             except Exception as error:  # noqa: BLE001  # the thread that all projects share must not end
-                log.error("a refresh failed unexpectedly", **slip(error))  # not `exception`: see slips
+                log.error("a refresh failed unexpectedly", frames=safe_traceback(error))
                 busy = False
             if not busy:
                 self._wake.wait(_IDLE_SECONDS)
@@ -150,7 +150,7 @@ class Refresher:
         except FitloopError as error:
             self._failed(known, str(error), began)
         except Exception as error:  # noqa: BLE001  # a slip of ours: other projects' jobs come all the same
-            log.error("a refresh failed unexpectedly", **slip(error))  # not `exception`: see slips
+            log.error("a refresh failed unexpectedly", frames=safe_traceback(error))
             self._failed(known, sentence_of(error), began)
 
     def _finish(self, known: RefreshProgress, untitled: str) -> None:

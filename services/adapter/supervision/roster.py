@@ -14,7 +14,7 @@ import structlog
 from services.adapter import metrics
 from services.adapter.board import ProjectView
 from services.adapter.guarded import NotLeading
-from services.adapter.slips import sentence, slip
+from services.adapter.slips import unexpected_error_sentence
 from services.adapter.supervision.arrivals import DiscoveryQueue
 from services.adapter.supervision.steward import ProjectReconciler, ReconcilerContext
 from services.adapter.training.planner import ProjectReplaced
@@ -23,6 +23,7 @@ from services.core.domain import Command, Project
 from services.core.errors import FitloopError, LabelStudioNotFound, LabelStudioUnreachable
 from services.core.inbox import ChangeNotice
 from services.core.telemetry.correlation import bind_ids
+from services.core.telemetry.tracebacks import safe_traceback
 
 log = structlog.get_logger()
 _MAX_REMEMBERED: Final = 1000  # projects of which /setup's words are held in memory
@@ -99,10 +100,8 @@ class ProjectSet:
         except FitloopError as error:
             self._restart_later(steward, str(error), now)
         except Exception as error:  # noqa: BLE001  # a slip of ours about one project must not keep the others waiting
-            log.error(
-                "a project's step failed", project=project_id, **slip(error)
-            )  # not `exception`: see slips
-            self._restart_later(steward, sentence(error), now)
+            log.error("a project's step failed", project=project_id, frames=safe_traceback(error))
+            self._restart_later(steward, unexpected_error_sentence(error), now)
 
     def is_rolling_out(self) -> bool:
         """Whether a version is on its way to those who answer, unhindered."""
@@ -146,8 +145,8 @@ class ProjectSet:
             self._discovery_failed(project_id, str(error), now)
             return not isinstance(error, LabelStudioUnreachable)
         except Exception as error:  # noqa: BLE001  # a slip of ours about one project must not keep the others waiting
-            log.error("a project cannot be read", project=project_id, **slip(error))
-            self._discovery_failed(project_id, sentence(error), now)
+            log.error("a project cannot be read", project=project_id, frames=safe_traceback(error))
+            self._discovery_failed(project_id, unexpected_error_sentence(error), now)
         return True
 
     def _discovery_failed(self, project_id: int, problem: str, now: float) -> None:
@@ -174,8 +173,12 @@ class ProjectSet:
             )
             steward.report_unreadable(str(error))
         except Exception as error:  # noqa: BLE001  # a slip of ours about one project must not keep the others waiting
-            log.error("a project cannot be read from the store", project=steward.project.id, **slip(error))
-            steward.report_unreadable(sentence(error))
+            log.error(
+                "a project cannot be read from the store",
+                project=steward.project.id,
+                frames=safe_traceback(error),
+            )
+            steward.report_unreadable(unexpected_error_sentence(error))
 
     def _remove(self, project_id: int, reason: str) -> None:
         """Label Studio no longer has it, or hides it. What was learnt and asked for stays in the store.
