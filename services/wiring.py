@@ -19,10 +19,10 @@ from services.core.settings import Settings
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
-    from services.adapter.board import Board
-    from services.adapter.guarded import FencedStore
     from services.adapter.member import Replica
     from services.adapter.ports import Inference, Launcher, Leadership, Rollout
+    from services.adapter.state.board import Board
+    from services.adapter.state.documents import FencedStore
     from services.cluster.client import Document, Kube
     from services.core.store import ObjectStore
 
@@ -58,7 +58,7 @@ class Parts:
 
 def embedded(settings: Settings, leadership: Leadership) -> Parts:
     """Everything in this process; models and runs in the folder `settings.storage.model_dir`, or in the store that is named."""
-    from services.adapter.guarded import FencedStore
+    from services.adapter.state.documents import FencedStore
     from services.core.registry import Registry
     from services.core.store import open_store
     from services.embedded.inference import CountedInference
@@ -87,7 +87,7 @@ def embedded(settings: Settings, leadership: Leadership) -> Parts:
 
 def cluster(settings: Settings) -> Parts:
     """An adapter among others, over a bucket, Kubernetes and the predictors. Raises BadConfig."""
-    from services.adapter.guarded import FencedStore
+    from services.adapter.state.documents import FencedStore
     from services.cluster.client import connect
     from services.cluster.events import Events
     from services.cluster.fleet import Fleet
@@ -161,11 +161,11 @@ def _adapter(
     `rollout` makes the one of a new term. `alone`: no other adapter works on the store, and probes answer at the one port that there is.
     """
     from services.adapter.app import create_app
-    from services.adapter.board import Board
-    from services.adapter.desk import EventBuffer
     from services.adapter.follower import Follower
     from services.adapter.member import Replica
     from services.adapter.metrics import names
+    from services.adapter.state.board import Board
+    from services.adapter.state.events import EventBuffer
     from services.adapter.supervision.supervisor import Controller
     from services.adapter.timed import TimedInference
     from services.core.labelstudio import LabelStudio

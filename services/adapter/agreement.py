@@ -8,26 +8,20 @@ the annotation says it began from, or else the newest that was stored before the
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
+from services.adapter.state.board import Agreement
 from services.core.domain import LabelSpace
 from services.core.labels import parse_labels
 from services.core.labels.annotations import exclusion_cause, parse_timestamp
 
-MOST: Final = 200
+MAX_ANNOTATIONS: Final = 200
 """Annotations that are looked back on."""
 
 
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """Of the last annotations that had a suggestion."""
-
-    agreed: int
-    annotations: int
-
-
-def agreement_of(space: LabelSpace, tasks: Iterable[Mapping[str, Any]], most: int = MOST) -> Agreement:
+def agreement_of(
+    space: LabelSpace, tasks: Iterable[Mapping[str, Any]], most: int = MAX_ANNOTATIONS
+) -> Agreement:
     """Of the newest `most` annotations of these tasks (`annotations`, `predictions`) that had a suggestion."""
     found = [
         (

@@ -19,7 +19,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from services.adapter import metrics
-from services.adapter.board import Board
 from services.adapter.gauges.exposition import Everything, Exposition
 from services.adapter.pages import dressed
 from services.adapter.ports import EventSink, Inference
@@ -36,6 +35,7 @@ from services.adapter.routes.notices import Notices, Refusals
 from services.adapter.routes.origins import SameSite, Tokens
 from services.adapter.routes.predictions import Predictions
 from services.adapter.routes.wishes import Wishes
+from services.adapter.state.board import Board
 from services.core.errors import BadRequest, EngineError, FitloopError, Overloaded, StoreError
 from services.core.http.limits import (
     MEMORY_SHARE,

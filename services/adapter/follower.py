@@ -13,9 +13,8 @@ from typing import Final
 import structlog
 
 from services.adapter import metrics
-from services.adapter.board import Board, ProjectView
-from services.adapter.bulletin import BOARD_KEY, BoardDocument
-from services.adapter.notebook import ProjectDocuments
+from services.adapter.state.board import BOARD_KEY, Board, BoardDocument, ProjectView
+from services.adapter.state.documents import ProjectDocuments
 from services.adapter.training.watch import label_space_of
 from services.core import documents
 from services.core.domain import LabelSpace, Project, Served

@@ -7,7 +7,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.adapter.agreement import Agreement, agreement_of
+from services.adapter.agreement import agreement_of
+from services.adapter.state.board import Agreement
 from tests.support.app import LABELS, SPACE
 
 

@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from services.adapter.board import Board
 from services.adapter.follower import Follower
-from services.adapter.guarded import NotLeading
-from services.adapter.notebook import Connection, ProjectDocuments
 from services.adapter.ports import RolloutStatus
+from services.adapter.state.board import Board
+from services.adapter.state.documents import Connection, NotLeading, ProjectDocuments
 from services.core.domain import Action, Command, Serving
 from services.core.errors import StoreError
 from services.core.inbox import Inbox, command_id

@@ -13,9 +13,9 @@ from pathlib import Path
 import uvicorn
 
 from services.adapter.app import create_app
-from services.adapter.board import Board, ProjectView
-from services.adapter.desk import EventBuffer
 from services.adapter.follower import Follower
+from services.adapter.state.board import Board, ProjectView
+from services.adapter.state.events import EventBuffer
 from services.core.domain import Command
 from services.core.inbox import Inbox
 from services.core.registry import Registry

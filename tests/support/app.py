@@ -17,7 +17,7 @@ from prometheus_client import REGISTRY
 from starlette.applications import Starlette
 
 from services.adapter.app import create_app
-from services.adapter.board import Board, ProjectView
+from services.adapter.state.board import Board, ProjectView
 from services.core.domain import Command, LabelSpace, Project, Served
 from services.core.errors import FitloopError
 from services.core.registry import Registry

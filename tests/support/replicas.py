@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from services.adapter.board import Board, ProjectView
-from services.adapter.desk import EventBuffer
 from services.adapter.follower import Follower
-from services.adapter.guarded import FencedStore
 from services.adapter.member import Replica
+from services.adapter.state.board import Board, ProjectView
+from services.adapter.state.documents import FencedStore
+from services.adapter.state.events import EventBuffer
 from services.adapter.supervision.supervisor import Controller
 from services.core.errors import StoreError
 from services.core.settings import Settings

@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from services.adapter.board import ProjectView
-from services.adapter.bulletin import BOARD_KEY, BoardDocument
+from services.adapter.state.board import BOARD_KEY, BoardDocument, ProjectView
 from services.core import documents
 from services.core.domain import (
     Estimate,

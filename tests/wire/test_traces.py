@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from starlette.applications import Starlette
 
 from services.adapter.app import create_app
-from services.adapter.board import Board, ProjectView
+from services.adapter.state.board import Board, ProjectView
 from services.cluster.inference import RemoteInference
 from services.core.domain import Project, Served
 from services.core.registry import Registry, ServingTable

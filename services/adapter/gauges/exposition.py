@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from prometheus_client import REGISTRY
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
-from services.adapter.board import Board, ProjectView, effective_served
 from services.adapter.gauges import PROJECT_GAUGES
 from services.adapter.gauges.gauge import ProjectGauge
 from services.adapter.metrics import leader, names
+from services.adapter.state.board import Board, ProjectView, effective_served
 from services.core.domain import RunState, Served
 
 SERVED = (

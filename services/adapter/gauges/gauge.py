@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from services.adapter.board import ProjectView
+from services.adapter.state.board import ProjectView
 from services.core.domain import Served
 
 Values = Iterable[tuple[tuple[str, ...], float | None]]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from services.adapter.board import ProjectView
 from services.adapter.gauges.gauge import ProjectGauge, Read, Values, plain
+from services.adapter.state.board import ProjectView
 from services.core.domain import Served
 from services.core.labels.uncounted import ANNOTATION_REASONS
 

@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Final
 
-from services.adapter.board import ProjectView
 from services.adapter.gauges.gauge import ProjectGauge, Read, Values, plain
+from services.adapter.state.board import ProjectView
 from services.core.domain import Pending, RunStatus, Served
 
 STAGES: Final = (

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from itertools import chain
 from typing import Final
 
-from services.adapter.board import CurrentVersion, ProjectView
 from services.adapter.gauges.gauge import ProjectGauge, Read, Values, plain
 from services.adapter.metrics import leader, names
+from services.adapter.state.board import CurrentVersion, ProjectView
 from services.core.domain import Estimate, Served
 
 ROLLOUTS: Final = ("settled", "moving", "blocked")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from services.adapter.board import ProjectView
 from services.adapter.pages.words import enough, percent
+from services.adapter.state.board import ProjectView
 from services.core.domain import Action, Estimate, Manifest, Served
 
 

@@ -13,7 +13,6 @@ import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.adapter.board import Board, ProjectView, effective_served
 from services.adapter.ports import Inference
 from services.adapter.routes.bodies import NotReady, Unknown, json_response, look_up, read_object
 from services.adapter.routes.catalogue import Catalogue
@@ -22,6 +21,7 @@ from services.adapter.routes.events import Filing
 from services.adapter.routes.identity import project_id
 from services.adapter.routes.requester import requester
 from services.adapter.routes.summaries import project_summary, run_summary, version_summary
+from services.adapter.state.board import Board, ProjectView, effective_served
 from services.core.domain import Action, Command
 from services.core.errors import BadRequest
 from services.core.inbox import command_id

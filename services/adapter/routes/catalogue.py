@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final, Generic, TypeVar
 
-from services.adapter.notebook import ProjectDocuments, VersionOutcome
+from services.adapter.state.documents import ProjectDocuments, VersionOutcome
 from services.core.domain import Manifest, Report
 from services.core.errors import CorruptVersion, NotFound
 from services.core.registry import Registry

@@ -15,12 +15,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services import __version__
-from services.adapter.board import Board
 from services.adapter.ports import EventSink
 from services.adapter.routes.auth import BASE
 from services.adapter.routes.bodies import NotReady, json_response, look_up, read_object
 from services.adapter.routes.catalogue import Catalogue
 from services.adapter.routes.identity import project_id
+from services.adapter.state.board import Board
 from services.core.errors import BadRequest
 from services.core.parameters import parse_parameters
 from services.core.settings import TrainingSettings

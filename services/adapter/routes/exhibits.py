@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from services.adapter.board import ProjectView, effective_served
-from services.adapter.notebook import VersionOutcome
 from services.adapter.pages.curve import Curve, draw
 from services.adapter.pages.mixups import Mixups, arrange
 from services.adapter.routes.api import Api
 from services.adapter.routes.bodies import Unknown
 from services.adapter.routes.summaries import LOG_LINES
+from services.adapter.state.board import ProjectView, effective_served
+from services.adapter.state.documents import VersionOutcome
 from services.core.domain import Manifest, Report, RunStatus, Served
 from services.core.errors import StoreError
 from services.core.runs import FINAL

@@ -9,7 +9,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services import __version__
-from services.adapter.board import ProjectView
 from services.adapter.pages import answer, prefers_html, render
 from services.adapter.routes.api import Api
 from services.adapter.routes.bodies import NotReady, json_response, look_up
@@ -17,6 +16,7 @@ from services.adapter.routes.exhibits import Exhibits, is_over
 from services.adapter.routes.notices import Notices
 from services.adapter.routes.origins import Tokens
 from services.adapter.routes.wishes import CLOSED
+from services.adapter.state.board import ProjectView
 from services.core.labelstudio.access import AUTH_ADVICE
 from services.core.settings import Settings
 

@@ -9,9 +9,9 @@ from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.adapter.board import Board
 from services.adapter.gauges.exposition import Everything
 from services.adapter.routes.bodies import NotReady, json_response
+from services.adapter.state.board import Board
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ import time
 from dataclasses import dataclass, field
 from typing import Final
 
-from services.adapter.board import Board
 from services.adapter.pages.words import moment
 from services.adapter.ports import Inference
+from services.adapter.state.board import Board
 from services.core.labelstudio.access import AUTH_ADVICE, missing_token_message
 from services.core.settings import Settings
 

@@ -20,12 +20,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
 from services.adapter import metrics
-from services.adapter.board import Board, ProjectView
 from services.adapter.metrics import PredictionOutcome
 from services.adapter.ports import Inference
 from services.adapter.routes.bodies import LARGE, NotReady, compute
 from services.adapter.routes.identity import project_id
 from services.adapter.routes.pieces import Cutter, elements
+from services.adapter.state.board import Board, ProjectView
 from services.adapter.suggestions import build, is_sound, readable
 from services.core.errors import BadRequest, EngineError, Overloaded
 from services.core.http.limits import read_chunks, reservation_of

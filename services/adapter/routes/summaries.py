@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from services.adapter.board import ProjectView, effective_served
+from services.adapter.state.board import ProjectView, effective_served
 from services.core.documents import to_plain
 from services.core.domain import Estimate, Manifest, RunStatus, Served
 from services.core.labels.uncounted import truncation_sentence as truncation_in_words

@@ -13,12 +13,12 @@ from urllib.parse import parse_qs
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from services.adapter.board import ProjectView, effective_served
 from services.adapter.pages import answer, render
 from services.adapter.pages.questions import Question, question
 from services.adapter.routes.api import Api, action_of
 from services.adapter.routes.bodies import Forbidden, look_up, read
 from services.adapter.routes.origins import Tokens, is_ours
+from services.adapter.state.board import ProjectView, effective_served
 from services.core.domain import Action
 
 CLOSED: Final = (

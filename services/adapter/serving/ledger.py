@@ -12,7 +12,7 @@ from typing import Final
 
 import structlog
 
-from services.adapter.guarded import NotLeading
+from services.adapter.state.documents import NotLeading
 from services.core.domain import Served, Serving
 from services.core.errors import StoreError, UnknownFormat
 from services.core.registry import Registry

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from services.adapter.notebook import Connection, ProjectDocuments
 from services.adapter.serving.job import RefreshJob, RefreshProgress
 from services.adapter.serving.refresh import Refresher
+from services.adapter.state.documents import Connection, ProjectDocuments
 from services.core.domain import LabelSpace, Project
 
 _MAX_URLS: Final = 16

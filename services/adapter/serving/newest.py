@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.adapter.board import LatestDecision
+from services.adapter.state.board import LatestDecision
 from services.adapter.training.history import RunRecord
 from services.core.errors import CorruptVersion, NotFound, StoreError, UnknownFormat
 from services.core.labels.uncounted import truncation_sentence

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from services.adapter.notebook import Outcome, ProjectDocuments, VersionOutcome
 from services.adapter.ports import Rollout, RolloutStatus
 from services.adapter.serving import sentences
 from services.adapter.serving.judgements import EvaluationIndex
 from services.adapter.serving.ledger import ServingTableWriter
 from services.adapter.serving.targets import UNUSABLE, RolloutTracker
+from services.adapter.state.documents import Outcome, ProjectDocuments, VersionOutcome
 from services.core.domain import Project, Published, Served
 from services.core.errors import BadRequest, NotFound
 

@@ -22,7 +22,6 @@ from services.adapter.ports import Inference
 from services.adapter.serving import pushing
 from services.adapter.serving.backends import BackendSource, TitleResult, set_title
 from services.adapter.serving.job import RefreshJob, RefreshProgress, refused_sentence
-from services.adapter.slips import unexpected_error_sentence as sentence_of
 from services.adapter.suggestions import build, readable
 from services.adapter.training.watch import Backoff
 from services.core.errors import FitloopError
@@ -30,6 +29,7 @@ from services.core.settings import AuthSettings
 from services.core.telemetry import correlation
 from services.core.telemetry.correlation import bind_ids
 from services.core.telemetry.tracebacks import safe_traceback
+from services.core.telemetry.tracebacks import unexpected_error_sentence as sentence_of
 
 log = structlog.get_logger()
 CHUNK = 200

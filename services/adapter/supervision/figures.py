@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from services.adapter.board import CurrentVersion, Figures, LatestDecision, ProjectView
 from services.adapter.serving.versions import Versions
+from services.adapter.state.board import CurrentVersion, Figures, LatestDecision, ProjectView
 from services.adapter.training import trigger
 from services.adapter.training.history import RunHistory, RunRecord
 from services.adapter.training.planner import Planner

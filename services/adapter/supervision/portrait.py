@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from services.adapter.board import ProjectView, effective_served
-from services.adapter.notebook import Outcome
 from services.adapter.serving import job, sentences
 from services.adapter.serving.newest import LatestDecisionReader
 from services.adapter.serving.versions import Versions
+from services.adapter.state.board import ProjectView, effective_served
+from services.adapter.state.documents import Outcome
 from services.adapter.supervision.figures import build_figures
 from services.adapter.training.history import RunHistory, RunRecord
 from services.adapter.training.planner import Planner

@@ -12,9 +12,8 @@ from typing import Final
 import structlog
 
 from services.adapter import metrics
-from services.adapter.board import ProjectView
-from services.adapter.guarded import NotLeading
-from services.adapter.slips import unexpected_error_sentence
+from services.adapter.state.board import ProjectView
+from services.adapter.state.documents import NotLeading
 from services.adapter.supervision.arrivals import DiscoveryQueue
 from services.adapter.supervision.steward import ProjectReconciler, ReconcilerContext
 from services.adapter.training.planner import ProjectReplaced
@@ -23,7 +22,7 @@ from services.core.domain import Command, Project
 from services.core.errors import FitloopError, LabelStudioNotFound, LabelStudioUnreachable
 from services.core.inbox import ChangeNotice
 from services.core.telemetry.correlation import bind_ids
-from services.core.telemetry.tracebacks import safe_traceback
+from services.core.telemetry.tracebacks import safe_traceback, unexpected_error_sentence
 
 log = structlog.get_logger()
 _MAX_REMEMBERED: Final = 1000  # projects of which /setup's words are held in memory

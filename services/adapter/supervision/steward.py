@@ -13,9 +13,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from services.adapter.board import Board, ProjectView
 from services.adapter.metrics import leader
-from services.adapter.notebook import ProjectDocuments
 from services.adapter.ports import Launcher
 from services.adapter.serving import sentences
 from services.adapter.serving.answering import ControlCheck, no_suggestions_reason
@@ -23,6 +21,8 @@ from services.adapter.serving.link import LabelStudioSync
 from services.adapter.serving.promotions import Promotions
 from services.adapter.serving.refresh import Refresher
 from services.adapter.serving.versions import Versions
+from services.adapter.state.board import Board, ProjectView
+from services.adapter.state.documents import ProjectDocuments
 from services.adapter.supervision.figures import with_earlier_labels
 from services.adapter.supervision.orders import SERVING_ACTIONS, CommandHandler
 from services.adapter.supervision.portrait import StatusBuilder

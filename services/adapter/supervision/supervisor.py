@@ -14,14 +14,13 @@ from typing import Final
 import structlog
 
 from services.adapter import metrics
-from services.adapter.board import Board
-from services.adapter.bulletin import BoardPublisher
-from services.adapter.guarded import NotLeading
 from services.adapter.ports import Inference, Launcher, Rollout
 from services.adapter.serving.job import RefreshJob
 from services.adapter.serving.ledger import ServingTableWriter
 from services.adapter.serving.promotions import Promotions
 from services.adapter.serving.refresh import Refresher
+from services.adapter.state.board import Board, BoardPublisher
+from services.adapter.state.documents import NotLeading
 from services.adapter.supervision.roster import ProjectSet
 from services.adapter.supervision.steward import ReconcilerContext
 from services.adapter.training.retention import Retention

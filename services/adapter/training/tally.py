@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from services.adapter.board import ProjectView
 from services.adapter.metrics import leader
+from services.adapter.state.board import ProjectView
 from services.adapter.training.history import RunRecord
 
 

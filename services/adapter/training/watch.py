@@ -17,7 +17,8 @@ from typing import Any, Final, Protocol
 import structlog
 
 from services.adapter import agreement
-from services.adapter.agreement import Agreement, agreement_of
+from services.adapter.agreement import agreement_of
+from services.adapter.state.board import Agreement
 from services.core.domain import LabelSpace, Project, Uncounted
 from services.core.errors import FitloopError, LabelStudioNotFound, NoLabelSpace
 from services.core.labels import is_usable, parse_label_space, signature
@@ -195,7 +196,7 @@ class LabelReader:
             return
         try:
             self._agreement = agreement_of(
-                space, self.source.suggested_tasks(self.project_id, agreement.MOST)
+                space, self.source.suggested_tasks(self.project_id, agreement.MAX_ANNOTATIONS)
             )
         except FitloopError as error:
             self._agreement_at = now

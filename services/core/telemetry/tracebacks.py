@@ -10,6 +10,7 @@ import linecache
 import traceback
 
 _MAX_CHARACTERS = 240
+
 _TEXT_FREE_LIBRARIES = ("/torch/", "/transformers/models/", "/transformers/modeling_")
 """Folders and files of libraries that get ids and weights, and no text."""
 
@@ -42,3 +43,8 @@ def _message(error: BaseException, frames: traceback.StackSummary) -> str:
     if not frames or not any(part in frames[-1].filename for part in _TEXT_FREE_LIBRARIES):
         return ""
     return ": " + " ".join(str(error).split())[:_MAX_CHARACTERS]
+
+
+def unexpected_error_sentence(error: BaseException) -> str:
+    """For people."""
+    return f"Fitloop failed unexpectedly ({type(error).__name__}): its log says where. It tries again."

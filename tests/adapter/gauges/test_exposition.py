@@ -12,14 +12,21 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from services.adapter import metrics
-from services.adapter.agreement import Agreement
-from services.adapter.board import Board, CurrentVersion, Figures, LatestDecision, ProjectView
-from services.adapter.bulletin import BOARD_KEY, BoardDocument
 from services.adapter.gauges import PROJECT_GAUGES
 from services.adapter.gauges.exposition import Everything, Exposition
 from services.adapter.metrics import leader, names
 from services.adapter.metrics.names import Names
 from services.adapter.ports import RolloutStatus
+from services.adapter.state.board import (
+    BOARD_KEY,
+    Agreement,
+    Board,
+    BoardDocument,
+    CurrentVersion,
+    Figures,
+    LatestDecision,
+    ProjectView,
+)
 from services.core import documents
 from services.core.domain import Action, Estimate, Project, RunState, RunStatus, Served, Uncounted
 from services.core.errors import LabelStudioUnreachable

@@ -15,8 +15,8 @@ from pydantic import SecretStr
 from starlette.routing import Route
 
 from services.adapter.app import create_app
-from services.adapter.board import Board
 from services.adapter.routes.auth import Guard
+from services.adapter.state.board import Board
 from services.core.errors import BadConfig
 from services.core.registry import Registry
 from services.core.runs import Runs

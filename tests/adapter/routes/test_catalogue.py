@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from services.adapter.notebook import Outcome, ProjectDocuments, VersionOutcome
 from services.adapter.routes.catalogue import Catalogue, Kept
+from services.adapter.state.documents import Outcome, ProjectDocuments, VersionOutcome
 from services.core.errors import CorruptVersion, StoreError
 from services.core.registry import Registry
 from services.core.store.files import FileStore

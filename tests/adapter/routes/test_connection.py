@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.adapter.board import ProjectView
+from services.adapter.state.board import ProjectView
 from services.core.domain import Project
 from services.core.settings import Settings, TrainingSettings
 from tests.support.app import AppWorld

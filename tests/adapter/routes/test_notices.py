@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from services.adapter.board import Board
 from services.adapter.routes.notices import NO_PREDICTOR, STORE_AWAY, Notices, Refusals
+from services.adapter.state.board import Board
 from services.core.settings import AuthSettings, LabelStudioSettings, Settings
 from tests.support.app import AppWorld, FakeInference
 

@@ -15,8 +15,8 @@ from typing import Any
 import lxml.html
 import pytest
 
-from services.adapter.agreement import Agreement
-from services.adapter.notebook import Outcome, ProjectDocuments, VersionOutcome
+from services.adapter.state.board import Agreement
+from services.adapter.state.documents import Outcome, ProjectDocuments, VersionOutcome
 from services.core.domain import RunState, RunStatus, Uncounted
 from services.core.settings import AuthSettings, LabelStudioSettings, Settings
 from tests.support import sample_projects

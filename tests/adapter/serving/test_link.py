@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from services.adapter.notebook import ProjectDocuments
 from services.adapter.serving.link import LabelStudioSync
+from services.adapter.state.documents import ProjectDocuments
 from services.core.labels import parse_label_space
 from services.core.store.files import FileStore
 from tests.adapter.serving.test_refresh import Bench

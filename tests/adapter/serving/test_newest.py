@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from services.adapter.board import LatestDecision
 from services.adapter.serving.newest import LatestDecisionReader, latest_published_version
+from services.adapter.state.board import LatestDecision
 from services.adapter.training.history import RunRecord
 from services.core.domain import Parameters, Published, RunRequest, RunState, RunStatus
 from services.core.errors import FitloopError, NotFound, StoreUnreachable, UnknownFormat

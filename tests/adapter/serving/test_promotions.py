@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from services.adapter.notebook import Outcome, ProjectDocuments, VersionOutcome
 from services.adapter.ports import RolloutStatus
+from services.adapter.state.documents import Outcome, ProjectDocuments, VersionOutcome
 from services.core.domain import Action, Project, Served
 from services.core.errors import BadConfig
 from services.core.labelstudio import Counts

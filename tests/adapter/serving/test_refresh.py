@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from services.adapter.guarded import NotLeading
 from services.adapter.serving.backends import find_own_backend
 from services.adapter.serving.job import RefreshJob, RefreshProgress, progress_sentence
 from services.adapter.serving.refresh import RECHECK_SECONDS, Refresher
+from services.adapter.state.documents import NotLeading
 from services.core.domain import LabelSpace
 from services.core.errors import LabelStudioUnreachable, Overloaded
 from services.core.labels import parse_label_space

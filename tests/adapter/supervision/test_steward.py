@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.adapter.notebook import Outcome, ProjectDocuments
+from services.adapter.state.documents import Outcome, ProjectDocuments
 from services.core.domain import Action
 from services.core.errors import CorruptVersion, StoreError
 from tests.support.controller import ControllerWorld, smoke_test_error

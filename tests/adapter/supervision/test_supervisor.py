@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from services.adapter.notebook import ProjectDocuments
+from services.adapter.state.documents import ProjectDocuments
 from services.core.domain import Action, Command
 from services.core.errors import CorruptVersion, LabelStudioUnreachable, StoreError
 from tests.support.controller import ControllerWorld, build_settings, smoke_test_error

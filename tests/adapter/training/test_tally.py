@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from services.adapter.board import Figures, ProjectView
 from services.adapter.metrics import leader
+from services.adapter.state.board import Figures, ProjectView
 from services.adapter.training.history import RunRecord
 from services.adapter.training.tally import RunMetrics
 from services.core.domain import Attempt, Launch, Parameters, Project, RunRequest, RunState, RunStatus

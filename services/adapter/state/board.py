@@ -9,9 +9,26 @@ import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import Final
 
-from services.adapter.agreement import Agreement
+import structlog
+
+from services.adapter.state.documents import NotLeading
+from services.core import documents
+from services.core.documents import FORMAT
 from services.core.domain import Estimate, LabelSpace, Project, RunStatus, Served, Uncounted
+from services.core.errors import StoreError
+from services.core.store import ObjectStore
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How many of the last annotations that had a suggestion agreed with it."""
+
+    agreed: int
+    annotations: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,3 +166,49 @@ class Board:
             self._views = MappingProxyType(
                 {key: view for key, view in self._views.items() if key != project_id}
             )
+
+
+BOARD_KEY: Final = "board.json"
+
+_CHANGED_SECONDS: Final = 1.0
+
+_UNCHANGED_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class BoardDocument:
+    """board.json."""
+
+    views: tuple[ProjectView, ...] = ()
+    written_at: float = 0.0
+    term: int = 0
+    format: int = FORMAT
+
+
+@dataclass(slots=True)
+class BoardPublisher:
+    """Where the leader puts it up."""
+
+    store: ObjectStore
+    board: Board
+    _published: Mapping[int, ProjectView] | None = None
+    _tried_at: float = 0.0
+    _error: str = ""
+
+    def publish(self, term: int, now: float) -> None:
+        """Write the board, where that is due. Trouble of the store is logged, and tried again. Raises NotLeading."""
+        views = self.board.views
+        if now - self._tried_at < (_UNCHANGED_SECONDS if views is self._published else _CHANGED_SECONDS):
+            return
+        self._tried_at = now
+        page = BoardDocument(tuple(views.values()), now, term)
+        try:
+            self.store.write(BOARD_KEY, documents.dump(page))
+        except NotLeading:
+            raise
+        except StoreError as error:
+            if str(error) != self._error:  # said once, and not every second
+                log.warning("the board could not be written", reason=str(error))
+            self._error = str(error)
+        else:
+            self._published, self._error = views, ""

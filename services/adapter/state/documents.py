@@ -6,13 +6,18 @@ a restart, so that every published version is taken up exactly once.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import ClassVar, TypeVar
 
+from services.adapter.ports import Leadership
 from services.core import documents
 from services.core.documents import FORMAT
-from services.core.errors import NotFound
+from services.core.errors import NotFound, StoreError
 from services.core.store import ObjectStore
+from services.core.store.wrapped import CHANGES, WrappedStore
+from services.core.telemetry.metrics import StoreOperation
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,3 +91,27 @@ class ProjectDocuments:
 
     def _key(self, name: str) -> str:
         return f"projects/{self.project_key}/{name}.json"
+
+
+T = TypeVar("T")
+
+
+class NotLeading(StoreError):
+    """This process does not lead, or not for long enough; nothing was written."""
+
+    transient: ClassVar[bool] = True
+
+
+class FencedStore(WrappedStore):
+    """An ObjectStore over another one, whose changes raise NotLeading unless the lead outlives them."""
+
+    def __init__(self, store: ObjectStore, leadership: Leadership, write_seconds: float) -> None:
+        """`write_seconds`: the longest that one change may take."""
+        super().__init__(store)
+        self.leadership = leadership
+        self.write_seconds = write_seconds
+
+    def around(self, operation: StoreOperation, call: Callable[[], T]) -> T:
+        if operation in CHANGES and not self.leadership.leads(self.write_seconds):
+            raise NotLeading("Another adapter leads, or will in a moment: this one writes nothing.")
+        return call()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.adapter.desk import EventBuffer
+from services.adapter.state.events import EventBuffer
 from services.core.domain import Action, Command
 from services.core.errors import StoreError
 from services.core.inbox import ChangeNotice, Inbox

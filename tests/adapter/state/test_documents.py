@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.adapter.guarded import FencedStore, NotLeading
+from services.adapter.state.documents import FencedStore, NotLeading
 from services.core.store.files import FileStore
 from tests.support.controller import FakeLeadership
 
