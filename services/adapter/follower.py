@@ -15,7 +15,7 @@ import structlog
 from services.adapter import metrics
 from services.adapter.state.board import BOARD_KEY, Board, BoardDocument, ProjectView
 from services.adapter.state.documents import ProjectDocuments
-from services.adapter.training.watch import label_space_of
+from services.adapter.training.label_reader import label_space_of
 from services.core import documents
 from services.core.domain import LabelSpace, Project, Served
 from services.core.errors import NotFound, StoreError

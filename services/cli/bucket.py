@@ -13,7 +13,7 @@ from services.cli.admin import print_table
 from services.core.errors import BadConfig, BadRequest
 
 if TYPE_CHECKING:
-    from services.adapter.training.leftovers import StoredProject
+    from services.adapter.training.retention import StoredProject
     from services.core.store import ObjectStore
 
 
@@ -30,7 +30,7 @@ def collect(
     The adapter does the same after each run for the projects that it serves; nothing that is served, was served last, or
     is younger than the settings say ever goes.
     """
-    from services.adapter.training.leftovers import remove, survey
+    from services.adapter.training.retention import remove, survey
     from services.core.settings import Settings
     from services.core.store import open_store
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.adapter.state.board import LatestDecision
-from services.adapter.training.history import RunRecord
+from services.adapter.training.runs import RunRecord
 from services.core.errors import CorruptVersion, NotFound, StoreError, UnknownFormat
 from services.core.labels.uncounted import truncation_sentence
 from services.core.registry import Registry

@@ -23,7 +23,7 @@ from services.adapter.serving import pushing
 from services.adapter.serving.backends import BackendSource, TitleResult, set_title
 from services.adapter.serving.job import RefreshJob, RefreshProgress, refused_sentence
 from services.adapter.suggestions import build, readable
-from services.adapter.training.watch import Backoff
+from services.adapter.training.label_reader import Backoff
 from services.core.errors import FitloopError
 from services.core.settings import AuthSettings
 from services.core.telemetry import correlation

@@ -14,7 +14,7 @@ from services.adapter.ports import RolloutStatus
 from services.adapter.serving import sentences
 from services.adapter.serving.promotions import Promotions
 from services.adapter.state.documents import Outcome, ProjectDocuments, VersionOutcome
-from services.adapter.training.history import RunHistory, RunRecord
+from services.adapter.training.runs import RunHistory, RunRecord
 from services.core.domain import Project, Published, Served
 from services.core.errors import StoreError
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from services.adapter.training.watch import Backoff
+from services.adapter.training.label_reader import Backoff
 
 MAX_WAITING: Final = 100
 _MAX_AT_ONCE: Final = 3

@@ -7,8 +7,8 @@ from dataclasses import replace
 from services.adapter.serving.versions import Versions
 from services.adapter.state.board import CurrentVersion, Figures, LatestDecision, ProjectView
 from services.adapter.training import trigger
-from services.adapter.training.history import RunHistory, RunRecord
 from services.adapter.training.planner import Planner
+from services.adapter.training.runs import RunHistory, RunRecord
 from services.core.domain import Manifest, Pending
 
 

@@ -17,7 +17,7 @@ from services.adapter.ports import Launcher
 from services.adapter.serving.promotions import Promotions
 from services.adapter.serving.targets import UNUSABLE
 from services.adapter.state.documents import ProjectDocuments
-from services.adapter.training.history import RunHistory
+from services.adapter.training.runs import RunHistory
 from services.core.domain import Action, Command, Project
 from services.core.errors import BadRequest
 from services.core.inbox import Inbox

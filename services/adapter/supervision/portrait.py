@@ -10,8 +10,8 @@ from services.adapter.serving.versions import Versions
 from services.adapter.state.board import ProjectView, effective_served
 from services.adapter.state.documents import Outcome
 from services.adapter.supervision.figures import build_figures
-from services.adapter.training.history import RunHistory, RunRecord
 from services.adapter.training.planner import Planner
+from services.adapter.training.runs import RunHistory, RunRecord
 from services.core.domain import LabelSpace, Manifest, Project, RunState, RunStatus
 from services.core.errors import StoreError
 from services.core.registry import Registry

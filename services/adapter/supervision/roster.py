@@ -16,8 +16,8 @@ from services.adapter.state.board import ProjectView
 from services.adapter.state.documents import NotLeading
 from services.adapter.supervision.arrivals import DiscoveryQueue
 from services.adapter.supervision.steward import ProjectReconciler, ReconcilerContext
+from services.adapter.training.label_reader import Backoff
 from services.adapter.training.planner import ProjectReplaced
-from services.adapter.training.watch import Backoff
 from services.core.domain import Command, Project
 from services.core.errors import FitloopError, LabelStudioNotFound, LabelStudioUnreachable
 from services.core.inbox import ChangeNotice

@@ -26,13 +26,11 @@ from services.adapter.state.documents import ProjectDocuments
 from services.adapter.supervision.figures import with_earlier_labels
 from services.adapter.supervision.orders import SERVING_ACTIONS, CommandHandler
 from services.adapter.supervision.portrait import StatusBuilder
-from services.adapter.training.history import RunHistory
-from services.adapter.training.launching import RunStarter
+from services.adapter.training.label_reader import LabelReader, LabelSource, label_space_of
 from services.adapter.training.planner import Planner
 from services.adapter.training.retention import Retention
-from services.adapter.training.tally import RunMetrics
-from services.adapter.training.turns import RunQueue
-from services.adapter.training.watch import LabelReader, LabelSource, label_space_of
+from services.adapter.training.run_queue import RunQueue, RunStarter
+from services.adapter.training.runs import RunHistory, RunMetrics
 from services.core.domain import Action, Command, LabelSpace, Project
 from services.core.errors import StoreError
 from services.core.inbox import Inbox

@@ -24,7 +24,7 @@ from services.adapter.state.documents import NotLeading
 from services.adapter.supervision.roster import ProjectSet
 from services.adapter.supervision.steward import ReconcilerContext
 from services.adapter.training.retention import Retention
-from services.adapter.training.turns import RunQueue
+from services.adapter.training.run_queue import RunQueue
 from services.core.domain import Action, Command, Project
 from services.core.inbox import ChangeNotice, Inbox
 from services.core.labelstudio import LabelStudio

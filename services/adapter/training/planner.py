@@ -13,10 +13,10 @@ from typing import Final
 import structlog
 
 from services.adapter.training import trigger
-from services.adapter.training.announcements import WebhookMonitor
-from services.adapter.training.history import RunHistory
-from services.adapter.training.turns import RunQueue
-from services.adapter.training.watch import LabelReader, Reading
+from services.adapter.training.label_reader import LabelReader, Reading
+from services.adapter.training.monitoring import WebhookMonitor
+from services.adapter.training.run_queue import RunQueue
+from services.adapter.training.runs import RunHistory
 from services.core.domain import Command, Parameters, RunRequest
 from services.core.errors import BadRequest, LabelStudioNotFound
 from services.core.inbox import Inbox

@@ -64,7 +64,7 @@ def test_old_runs_go_but_never_the_one_that_labels_are_counted_from() -> None:
 
 
 def test_old_runs_beyond_those_that_are_remembered_go_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.adapter.training.history._MAX_REMEMBERED", 2)
+    monkeypatch.setattr("services.adapter.training.runs._MAX_REMEMBERED", 2)
     world = connected()
     for _ in range(5):
         one_more(world)

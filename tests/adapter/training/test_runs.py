@@ -8,8 +8,7 @@ import pytest
 
 from services.adapter.metrics import leader
 from services.adapter.state.board import Figures, ProjectView
-from services.adapter.training.history import RunRecord
-from services.adapter.training.tally import RunMetrics
+from services.adapter.training.runs import RunMetrics, RunRecord
 from services.core.domain import Attempt, Launch, Parameters, Project, RunRequest, RunState, RunStatus
 
 PROJECT = Project("31-1", 31, "Support", "<View/>", "hash", "2026-11-23T22:35:52Z")

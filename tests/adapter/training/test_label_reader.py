@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.adapter.training.watch import Backoff, LabelReader
+from services.adapter.training.label_reader import Backoff, LabelReader
 from services.core.domain import Uncounted
 from services.core.errors import LabelStudioNotFound, LabelStudioUnreachable, TokenRefused
 from services.core.labels import signature
@@ -118,7 +118,7 @@ def test_what_is_corrected_counts_and_its_reason_is_gone() -> None:
 def test_a_project_of_many_different_labels_keeps_a_bounded_number_of_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("services.adapter.training.watch._MAX_CAUSES", 5)
+    monkeypatch.setattr("services.adapter.training.label_reader._MAX_CAUSES", 5)
     fake = source(0)
     for number in range(20):
         fake.label(fake.add_task(), f"nobody's {number}")

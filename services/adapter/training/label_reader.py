@@ -16,9 +16,9 @@ from typing import Any, Final, Protocol
 
 import structlog
 
-from services.adapter import agreement
-from services.adapter.agreement import agreement_of
 from services.adapter.state.board import Agreement
+from services.adapter.training import monitoring
+from services.adapter.training.monitoring import agreement_of
 from services.core.domain import LabelSpace, Project, Uncounted
 from services.core.errors import FitloopError, LabelStudioNotFound, NoLabelSpace
 from services.core.labels import is_usable, parse_label_space, signature
@@ -196,7 +196,7 @@ class LabelReader:
             return
         try:
             self._agreement = agreement_of(
-                space, self.source.suggested_tasks(self.project_id, agreement.MAX_ANNOTATIONS)
+                space, self.source.suggested_tasks(self.project_id, monitoring.MAX_ANNOTATIONS)
             )
         except FitloopError as error:
             self._agreement_at = now

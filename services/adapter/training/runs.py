@@ -6,19 +6,24 @@ go on are read again.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 import structlog
 
+from services.adapter.metrics import leader
 from services.adapter.ports import Launcher
+from services.adapter.state.board import ProjectView
 from services.adapter.training import trigger
 from services.core.domain import Launch, Project, RunRequest, RunState, RunStatus, Snapshot
 from services.core.runs import Runs
 
 log = structlog.get_logger()
+
 _MAX_REMEMBERED: Final = 50
 """Ended runs of a project that decisions look back on."""
+
 _BASELINE_OUTCOMES: Final = frozenset({RunState.DONE, RunState.CANCELLED})
 
 
@@ -190,3 +195,45 @@ def _log_end(record: RunRecord) -> None:
         outcome=record.outcome,
         reason=" ".join(filter(None, (said, why))),
     )
+
+
+class RunMetrics:
+    """Of one project, for one term."""
+
+    def __init__(self, project_id: int) -> None:
+        """Nothing is counted yet."""
+        self._project_id = project_id
+        self._started: set[str] = set()
+        self._ended: set[str] = set()
+        self._begun = False
+
+    def begin(self, records: Iterable[RunRecord], before: ProjectView | None) -> None:
+        """What is not to be counted again; `before`: the project as the last leader showed it."""
+        if self._begun:
+            return
+        self._begun = True
+        went_on = before.active.run if before and before.active else ""
+        had_started = before is not None and before.figures.started_at is not None
+        leader.begin(self._project_id)
+        for record in records:
+            if record.started_at is not None and (record.run != went_on or had_started):
+                self._started.add(record.run)
+            if record.outcome is not None and record.run != went_on:
+                self._ended.add(record.run)
+
+    def count(self, records: Iterable[RunRecord]) -> None:
+        """Count what is new."""
+        for record in records:
+            started, outcome = record.started_at, record.outcome
+            if started is not None and record.run not in self._started:
+                self._started.add(record.run)
+                leader.run_started(started - record.request.created_at)
+            if outcome is not None and record.run not in self._ended:
+                self._ended.add(record.run)
+                leader.run_ended(self._project_id, outcome, _duration(record))
+
+
+def _duration(record: RunRecord) -> float | None:
+    """What it took; None where no process began, or nobody saw the last one end, as where the run was cancelled."""
+    started, ended = record.started_at, record.ended_at
+    return ended - started if started is not None and ended >= started else None
