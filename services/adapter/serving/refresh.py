@@ -19,9 +19,15 @@ from typing import Any, Protocol
 import structlog
 
 from services.adapter.ports import Inference
-from services.adapter.serving import pushing
-from services.adapter.serving.backends import BackendSource, TitleResult, set_title
-from services.adapter.serving.job import RefreshJob, RefreshProgress, refused_sentence
+from services.adapter.serving import label_studio
+from services.adapter.serving.label_studio import (
+    BackendSource,
+    RefreshJob,
+    RefreshProgress,
+    TitleResult,
+    refused_sentence,
+    set_title,
+)
 from services.adapter.suggestions import build, readable
 from services.adapter.training.label_reader import Backoff
 from services.core.errors import FitloopError
@@ -41,7 +47,7 @@ RECHECK_SECONDS = 10.0
 row, calls /health and /setup, and then saves the whole row: with the old title, where ours came in between."""
 
 
-class RefreshSource(BackendSource, pushing.PredictionSink, Protocol):
+class RefreshSource(BackendSource, label_studio.PredictionSink, Protocol):
     """The part of LabelStudio that a refresh speaks to."""
 
     def unlabelled_tasks(self, project_id: int) -> Iterator[dict[str, Any]]:
@@ -215,7 +221,7 @@ class Refresher:
                 predictions = runner.run(self._predict(job, tasks[start : start + CHUNK]))
                 if not self._is_wanted(known):  # predicting may have taken long
                     return self._abandon(known)
-                left += pushing.push_predictions(
+                left += label_studio.push_predictions(
                     self._source,
                     job.project_id,
                     job.version,

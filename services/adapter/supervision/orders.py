@@ -15,7 +15,7 @@ import structlog
 
 from services.adapter.ports import Launcher
 from services.adapter.serving.promotions import Promotions
-from services.adapter.serving.targets import UNUSABLE
+from services.adapter.serving.table import UNUSABLE
 from services.adapter.state.documents import ProjectDocuments
 from services.adapter.training.runs import RunHistory
 from services.core.domain import Action, Command, Project

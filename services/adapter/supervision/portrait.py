@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from services.adapter.serving import job, sentences
+from services.adapter.serving import label_studio, sentences
 from services.adapter.serving.newest import LatestDecisionReader
 from services.adapter.serving.versions import Versions
 from services.adapter.state.board import ProjectView, effective_served
@@ -37,7 +37,7 @@ class StatusBuilder:
         self,
         project: Project,
         space: LabelSpace | None,
-        progress: job.RefreshProgress | None,
+        progress: label_studio.RefreshProgress | None,
         problems: tuple[str, ...],
         now: float,
         *,
@@ -69,14 +69,14 @@ class StatusBuilder:
             figures=build_figures(self.history, planner, self.versions, self._manifest, stored_bytes, judged),
         )
 
-    def _sentence(self, project: Project, progress: job.RefreshProgress | None, now: float) -> str:
+    def _sentence(self, project: Project, progress: label_studio.RefreshProgress | None, now: float) -> str:
         active, verdict, versions = self.history.active, self.versions.outcome, self.versions
         return sentences.join(
             self._serving(project, now),
             sentences.rolling_out(versions.target, versions.rollout_status),
             verdict.sentence if verdict and verdict.fate is not Outcome.PROMOTED else "",
             sentences.training(project, active) if active else self.planner.reason,
-            job.progress_sentence(progress),
+            label_studio.progress_sentence(progress),
         )
 
     def _serving(self, project: Project, now: float) -> str:

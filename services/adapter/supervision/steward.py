@@ -16,11 +16,10 @@ import structlog
 from services.adapter.metrics import leader
 from services.adapter.ports import Launcher
 from services.adapter.serving import sentences
-from services.adapter.serving.answering import ControlCheck, no_suggestions_reason
-from services.adapter.serving.link import LabelStudioSync
 from services.adapter.serving.promotions import Promotions
 from services.adapter.serving.refresh import Refresher
-from services.adapter.serving.versions import Versions
+from services.adapter.serving.sync import LabelStudioSync
+from services.adapter.serving.versions import ControlCheck, Versions, no_suggestions_reason
 from services.adapter.state.board import Board, ProjectView
 from services.adapter.state.documents import ProjectDocuments
 from services.adapter.supervision.figures import with_earlier_labels

@@ -15,10 +15,10 @@ import structlog
 
 from services.adapter import metrics
 from services.adapter.ports import Inference, Launcher, Rollout
-from services.adapter.serving.job import RefreshJob
-from services.adapter.serving.ledger import ServingTableWriter
+from services.adapter.serving.label_studio import RefreshJob
 from services.adapter.serving.promotions import Promotions
 from services.adapter.serving.refresh import Refresher
+from services.adapter.serving.table import ServingTableWriter
 from services.adapter.state.board import Board, BoardPublisher
 from services.adapter.state.documents import NotLeading
 from services.adapter.supervision.roster import ProjectSet

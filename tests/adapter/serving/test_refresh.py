@@ -7,8 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from services.adapter.serving.backends import find_own_backend
-from services.adapter.serving.job import RefreshJob, RefreshProgress, progress_sentence
+from services.adapter.serving.label_studio import (
+    RefreshJob,
+    RefreshProgress,
+    find_own_backend,
+    progress_sentence,
+)
 from services.adapter.serving.refresh import RECHECK_SECONDS, Refresher
 from services.adapter.state.documents import NotLeading
 from services.core.domain import LabelSpace

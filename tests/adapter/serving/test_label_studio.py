@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from services.adapter.serving.pushing import MAX_REFUSED_IN_A_ROW, push_predictions
+from services.adapter.serving.label_studio import MAX_REFUSED_IN_A_ROW, push_predictions
 from services.core.errors import LabelStudioUnreachable
 from tests.support.labelstudio import FakeLabelStudio
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.adapter.serving.link import LabelStudioSync
+from services.adapter.serving.sync import LabelStudioSync
 from services.adapter.state.documents import ProjectDocuments
 from services.core.labels import parse_label_space
 from services.core.store.files import FileStore

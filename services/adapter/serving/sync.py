@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from services.adapter.serving.job import RefreshJob, RefreshProgress
+from services.adapter.serving.label_studio import RefreshJob, RefreshProgress
 from services.adapter.serving.refresh import Refresher
 from services.adapter.state.documents import Connection, ProjectDocuments
 from services.core.domain import LabelSpace, Project

@@ -9,9 +9,11 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
+from services.core.domain import LabelSpace
+from services.core.errors import LabelStudioNotFound, LabelStudioRejected
 from services.core.labelstudio import Backend
 from services.core.settings import AuthSettings
 
@@ -110,3 +112,114 @@ def _credentials(backend: Backend) -> dict[str, str]:
     """
     user = backend.basic_auth_user
     return {"auth_method": "BASIC_AUTH", "basic_auth_user": user, "basic_auth_pass": ""} if user else {}
+
+
+MAX_REFUSED_IN_A_ROW: Final = 20
+"""Predictions that were refused one after another, after which the rest of a chunk is not tried."""
+
+
+class PredictionSink(Protocol):
+    """The part of LabelStudio that takes predictions."""
+
+    def push_predictions(self, project_id: int, predictions: Sequence[dict[str, Any]]) -> int:
+        """Store predictions; how many were stored."""
+        ...
+
+    def push_prediction(self, project_id: int, prediction: dict[str, Any]) -> None:
+        """Store one. Raises Rejected."""
+        ...
+
+    def holding(self, project_id: int, version: str, tasks: Sequence[int]) -> dict[int, bool]:
+        """Which of these tasks hold a prediction of the version; a deleted one is not among them."""
+        ...
+
+
+def push_predictions(
+    source: PredictionSink,
+    project_id: int,
+    version: str,
+    predictions: Sequence[dict[str, Any]],
+    is_wanted: Callable[[], bool],
+) -> int:
+    """Store predictions of one version; how many Label Studio refuses. Ends early where it does not go on."""
+    if not predictions or _in_bulk(source, project_id, predictions) >= len(predictions):
+        return 0
+    held = source.holding(project_id, version, [prediction["task"] for prediction in predictions])
+    missing = [prediction for prediction in predictions if held.get(prediction["task"]) is False]
+    return _one_by_one(source, project_id, missing, is_wanted)
+
+
+def _in_bulk(source: PredictionSink, project_id: int, predictions: Sequence[dict[str, Any]]) -> int:
+    try:
+        return source.push_predictions(project_id, predictions)
+    except (
+        LabelStudioRejected
+    ):  # all of them, for the sake of one: of a task that was deleted, or one that it cannot check
+        return 0
+
+
+def _one_by_one(
+    source: PredictionSink,
+    project_id: int,
+    predictions: Sequence[dict[str, Any]],
+    goes_on: Callable[[], bool],
+) -> int:
+    refused = in_a_row = 0
+    for number, prediction in enumerate(predictions):
+        if in_a_row >= MAX_REFUSED_IN_A_ROW:
+            return refused + len(predictions) - number
+        if not goes_on():
+            break
+        try:
+            source.push_prediction(project_id, prediction)
+            in_a_row = 0
+        except (LabelStudioRejected, LabelStudioNotFound):
+            refused, in_a_row = refused + 1, in_a_row + 1
+    return refused
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshJob:
+    """What is to be refreshed."""
+
+    project_id: int
+    project_key: str
+    version: str
+    space: LabelSpace
+    seen_url: str
+    round: int = 0
+    """One more each time that the same version is to be refreshed again: new tasks, another backend."""
+    title_only: bool = False
+    """The predictions are there: only the backend may be another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshProgress:
+    """How far a job has come."""
+
+    job: RefreshJob
+    pushed: int = 0
+    total: int | None = None
+    """Tasks without a prediction of the version; None until they are counted."""
+    refused: int = 0
+    """Predictions that Label Studio does not take."""
+    done: bool = False
+    problem: str = ""
+
+
+def progress_sentence(progress: RefreshProgress | None) -> str:
+    """How far, for people; "" where there is nothing to say."""
+    if progress is None or progress.done or progress.total is None:
+        return ""
+    return f"refreshing suggestions in Label Studio: {progress.pushed} of {progress.total}"
+
+
+def refused_sentence(job: RefreshJob, count: int) -> str:
+    """What to tell people of predictions that Label Studio does not take; "" for none."""
+    if not count:
+        return ""
+    these = "1 suggestion" if count == 1 else f"{count} suggestions"
+    return (
+        f"Label Studio refuses {these} of {job.version} for {job.space.from_name!r}: annotators get them only where "
+        "Label Studio asks for predictions itself. Its log says why."
+    )
