@@ -19,8 +19,8 @@ from services.core.settings import Settings
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
-    from services.adapter.member import Replica
     from services.adapter.ports import Inference, Launcher, Leadership, Rollout
+    from services.adapter.replica import Replica
     from services.adapter.state.board import Board
     from services.adapter.state.documents import FencedStore
     from services.cluster.client import Document, Kube
@@ -162,11 +162,11 @@ def _adapter(
     """
     from services.adapter.app import create_app
     from services.adapter.follower import Follower
-    from services.adapter.member import Replica
+    from services.adapter.leader.controller import Controller
     from services.adapter.metrics import names
+    from services.adapter.replica import Replica
     from services.adapter.state.board import Board
     from services.adapter.state.events import EventBuffer
-    from services.adapter.supervision.supervisor import Controller
     from services.adapter.timed import TimedInference
     from services.core.labelstudio import LabelStudio
     from services.core.registry import Registry

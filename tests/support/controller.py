@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from services.adapter.follower import Follower
-from services.adapter.member import Replica
+from services.adapter.leader.controller import Controller
 from services.adapter.ports import RolloutStatus
+from services.adapter.replica import Replica
 from services.adapter.state.board import Board, ProjectView
 from services.adapter.state.events import EventBuffer
-from services.adapter.supervision.supervisor import Controller
 from services.core import documents
 from services.core.domain import (
     Action,

@@ -6,11 +6,11 @@ import threading
 from collections.abc import Callable
 
 from services.adapter.follower import Follower
-from services.adapter.member import Replica
+from services.adapter.leader.controller import Controller
+from services.adapter.replica import Replica
 from services.adapter.state.board import Board, ProjectView
 from services.adapter.state.documents import FencedStore
 from services.adapter.state.events import EventBuffer
-from services.adapter.supervision.supervisor import Controller
 from services.core.errors import StoreError
 from services.core.settings import Settings
 from tests.support.controller import ControllerWorld, FakeLauncher, FakeLeadership

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.adapter.serving.newest import LatestDecisionReader, latest_published_version
+from services.adapter.leader.status import LatestDecisionReader, latest_published_version
 from services.adapter.state.board import LatestDecision
 from services.adapter.training.runs import RunRecord
 from services.core.domain import Parameters, Published, RunRequest, RunState, RunStatus

@@ -14,6 +14,8 @@ from typing import Final
 import structlog
 
 from services.adapter import metrics
+from services.adapter.leader.projects import ProjectSet
+from services.adapter.leader.reconciler import ReconcilerContext
 from services.adapter.ports import Inference, Launcher, Rollout
 from services.adapter.serving.label_studio import RefreshJob
 from services.adapter.serving.promotions import Promotions
@@ -21,8 +23,6 @@ from services.adapter.serving.refresh import Refresher
 from services.adapter.serving.table import ServingTableWriter
 from services.adapter.state.board import Board, BoardPublisher
 from services.adapter.state.documents import NotLeading
-from services.adapter.supervision.roster import ProjectSet
-from services.adapter.supervision.steward import ReconcilerContext
 from services.adapter.training.retention import Retention
 from services.adapter.training.run_queue import RunQueue
 from services.core.domain import Action, Command, Project

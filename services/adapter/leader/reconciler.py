@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 
 import structlog
 
+from services.adapter.leader.commands import SERVING_ACTIONS, CommandHandler
+from services.adapter.leader.status import StatusBuilder, with_earlier_labels
 from services.adapter.metrics import leader
 from services.adapter.ports import Launcher
 from services.adapter.serving import sentences
@@ -22,9 +24,6 @@ from services.adapter.serving.sync import LabelStudioSync
 from services.adapter.serving.versions import ControlCheck, Versions, no_suggestions_reason
 from services.adapter.state.board import Board, ProjectView
 from services.adapter.state.documents import ProjectDocuments
-from services.adapter.supervision.figures import with_earlier_labels
-from services.adapter.supervision.orders import SERVING_ACTIONS, CommandHandler
-from services.adapter.supervision.portrait import StatusBuilder
 from services.adapter.training.label_reader import LabelReader, LabelSource, label_space_of
 from services.adapter.training.planner import Planner
 from services.adapter.training.retention import Retention

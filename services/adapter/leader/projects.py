@@ -12,10 +12,10 @@ from typing import Final
 import structlog
 
 from services.adapter import metrics
+from services.adapter.leader.discovery import DiscoveryQueue
+from services.adapter.leader.reconciler import ProjectReconciler, ReconcilerContext
 from services.adapter.state.board import ProjectView
 from services.adapter.state.documents import NotLeading
-from services.adapter.supervision.arrivals import DiscoveryQueue
-from services.adapter.supervision.steward import ProjectReconciler, ReconcilerContext
 from services.adapter.training.label_reader import Backoff
 from services.adapter.training.planner import ProjectReplaced
 from services.core.domain import Command, Project

@@ -15,9 +15,9 @@ import structlog
 
 from services.adapter import metrics
 from services.adapter.follower import Follower
+from services.adapter.leader.controller import Controller
 from services.adapter.ports import Leadership
 from services.adapter.state.documents import NotLeading
-from services.adapter.supervision.supervisor import Controller
 from services.core.errors import StoreError
 from services.core.telemetry.tracebacks import safe_traceback
 

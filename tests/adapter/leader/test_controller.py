@@ -224,8 +224,8 @@ def test_a_slip_in_a_tick_does_not_end_the_thread(
     world: ControllerWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     errors = [StoreError("The disk is gone."), ValueError("a slip")]
-    monkeypatch.setattr("services.adapter.member._RETRY_SECONDS", 0.01)
-    monkeypatch.setattr("services.adapter.member._ERROR_SECONDS", 0.01)
+    monkeypatch.setattr("services.adapter.replica._RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("services.adapter.replica._ERROR_SECONDS", 0.01)
     world.restart()
     member = world.build_replica()
     tick = member.tick

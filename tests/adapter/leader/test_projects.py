@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.adapter.supervision.arrivals import MAX_WAITING
+from services.adapter.leader.discovery import MAX_WAITING
 from services.core.domain import Action, Command, RunState
 from services.core.errors import LabelStudioNotFound, LabelStudioUnreachable, StoreError
 from tests.support.controller import ControllerWorld, build_settings
