@@ -54,7 +54,7 @@ def test_each_alert_has_one_and_the_list_names_them_all() -> None:
 def test_each_says_what_it_means_how_to_see_it_and_what_to_do(page: Path) -> None:
     text = page.read_text()
     assert text.startswith(f"# {page.stem}\n")
-    assert re.findall(r"^## .*$", text, re.MULTILINE) == ["## How to see it", "## What to do"]
+    assert re.findall(r"^## .*$", text, re.MULTILINE) == ["## Diagnosis", "## Remediation"]
     severity = re.search(r"severity: (\w+)", (CHART / "files" / "alerts" / f"{page.stem}.yaml").read_text())
     assert severity
     assert text.splitlines()[1].startswith(f"{severity[1].capitalize()}. ")
