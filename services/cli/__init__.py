@@ -1,1 +1,1 @@
-"""`fitloop …`: the highest room of the arrow, for people at a terminal."""
+"""The command line, `fitloop …`."""

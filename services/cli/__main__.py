@@ -1,7 +1,7 @@
-"""The console script `fitloop`: its commands, and how it ends.
+"""The console script `fitloop`: its commands and exit codes.
 
-Exit codes: 0, 1 with one sentence on stderr that says what to do, 2 for wrong usage. Heavy imports happen in the commands
-that need them, so that `fitloop --help` answers at once.
+Exit codes: 0; 1 with an error on stderr that says what to do; 2 for wrong usage. Commands import heavy modules themselves, so
+that `fitloop --help` stays fast.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from services.core.errors import FitloopError
 
 app = typer.Typer(
     name="fitloop",
-    help="Labels from Label Studio become better text classifiers.",
+    help="Train text classifiers from Label Studio's labels, and serve their suggestions.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -25,8 +25,7 @@ app = typer.Typer(
 local.register(app)
 adapter.register(app)
 admin.register(app)
-bucket.register_models(app)
-bucket.register_gc(app)
+bucket.register(app)
 doctor.register(app)
 
 
@@ -40,14 +39,14 @@ def _print_version(wanted: bool) -> None:
 def _root(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end."),
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
-    """Labels from Label Studio become better text classifiers."""
+    """Train text classifiers from Label Studio's labels, and serve their suggestions."""
 
 
 def main() -> None:
-    """Run the command line; an error that a person can act on is its sentence, without a traceback."""
+    """Run the command line. Print a FitloopError without a traceback."""
     try:
         app()
     except FitloopError as error:

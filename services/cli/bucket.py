@@ -1,4 +1,4 @@
-"""`fitloop gc`: what lies in the store, in megabytes by project, and what of it may go."""
+"""Commands for the store: `fitloop models` for base models, and `fitloop gc` to delete what is no longer needed."""
 
 from __future__ import annotations
 
@@ -17,18 +17,106 @@ if TYPE_CHECKING:
     from services.core.store import ObjectStore
 
 
-def register_gc(app: typer.Typer) -> None:
-    """Register the command."""
-    app.command("gc")(collect)
+_BASE_MODELS = "base-models/"
+models = typer.Typer(help="Base models in the bucket, for BASELINE_MODEL_NAME.", no_args_is_help=True)
 
 
-def collect(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+def register(app: typer.Typer) -> None:
+    app.add_typer(models, name="models")
+    app.command("gc")(collect_garbage)
+
+
+@models.command()
+def push(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder with config.json and model.safetensors.")
+    ],
+    to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="s3://bucket/prefix/. Default: base-models/<name>/ in FITLOOP_STORE."
+        ),
+    ] = None,
 ) -> None:
-    """Delete what nobody needs: old versions and runs, checkpoints of ended runs, what cut off runs have left.
+    """Upload a pre-trained encoder to the bucket, and print its BASELINE_MODEL_NAME."""
+    from services.core.base_models import is_file_of_a_model, missing_in
+    from services.core.store import open_store
 
-    The adapter does the same after each run for the projects that it serves; nothing that is served, was served last, or
-    is younger than the settings say ever goes.
+    if why := missing_in(folder):
+        raise BadRequest(f"{str(folder)!r} is not a base model: {why}.")
+    store = open_store(to or f"{_store_url().rstrip('/')}/{_BASE_MODELS}{_name_of(folder)}/")
+    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    names = sorted(filter(is_file_of_a_model, names), key=_weights_last)
+    _refuse_other_models(store, names)
+    for name in names:
+        typer.echo(f"{name}  {(folder / name).stat().st_size / 1e6:.1f} MB", err=True)
+        store.upload(folder / name, name)
+    typer.echo(f"BASELINE_MODEL_NAME={store.url}/")
+
+
+@models.command("list")
+def list_models() -> None:
+    """List the base models in FITLOOP_STORE, by their BASELINE_MODEL_NAME."""
+    from services.core.store import open_store
+
+    store = open_store(_store_url())
+    sizes = {
+        name: sum(entry.size for entry in store.entries(f"{_BASE_MODELS}{name}/"))
+        for name in store.folders(_BASE_MODELS)
+    }
+    if not sizes:
+        typer.echo(
+            f"There is no base model in {store.url}/{_BASE_MODELS} yet. Upload one with `fitloop models push DIR`."
+        )
+        return
+    print_table(
+        ["model", "megabytes"],
+        [[f"{store.url}/{_BASE_MODELS}{name}/", f"{size / 1e6:.1f}"] for name, size in sizes.items()],
+    )
+
+
+def _store_url() -> str:
+    from services.core.settings import Settings
+
+    url = Settings.load().storage.store
+    if not url:
+        raise BadConfig(
+            "No bucket is configured: set FITLOOP_STORE=s3://bucket/prefix/, or pass --to s3://bucket/prefix/."
+        )
+    return url
+
+
+def _name_of(folder: Path) -> str:
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", folder.resolve().name).strip("-.")
+    if not name:
+        raise BadRequest(f"{str(folder)!r} has no usable name: pass --to s3://bucket/prefix/.")
+    return name
+
+
+def _weights_last(name: str) -> tuple[bool, str]:
+    """Sort weights last, so that an interrupted push leaves a model that is refused."""
+    return name.endswith(".safetensors"), name
+
+
+def _refuse_other_models(store: ObjectStore, names: list[str]) -> None:
+    """Refuse a folder with files of another model, since they would be read together. Raises BadRequest."""
+    from services.core.base_models import is_file_of_a_model
+
+    others = sorted(set(filter(is_file_of_a_model, store.keys())) - set(names))
+    if others:
+        raise BadRequest(
+            f"{store.url}/ already has {len(others)} other model files (such as {others[0]}): delete them, or pass another "
+            "prefix with --to."
+        )
+
+
+def collect_garbage(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be deleted.")] = False,
+) -> None:
+    """Delete what is no longer needed: old versions and runs, checkpoints of ended runs, remains of interrupted runs.
+
+    The adapter does the same after each run, for the projects that it serves. It never deletes what is served, was served
+    last, or is younger than the retention settings say.
     """
     from services.adapter.training.retention import remove, survey
     from services.core.settings import Settings
@@ -40,117 +128,26 @@ def collect(
         settings.s3,
         settings.storage,
     )
-    holdings = survey(store, settings.storage, time.time())
-    for holding in holdings:
-        _say(holding, "would go" if dry_run else "goes")
-        for leftover in () if dry_run else holding.leftovers:
+    projects = survey(store, settings.storage, time.time())
+    for stored in projects:
+        _print_project(stored, "would delete" if dry_run else "deleting")
+        for leftover in () if dry_run else stored.leftovers:
             remove(store, leftover)
-    freed = sum(leftover.size for holding in holdings for leftover in holding.leftovers)
+    freed = sum(leftover.size for stored in projects for leftover in stored.leftovers)
     typer.echo(f"{store.url}: {_mb(freed)} {'would be freed' if dry_run else 'freed'}.")
 
 
-def _say(holding: StoredProject, verb: str) -> None:
+def _print_project(stored: StoredProject, verb: str) -> None:
     typer.echo(
-        f"project {holding.project} {holding.title!r}: versions {_mb(holding.versions)}, runs {_mb(holding.runs)}"
+        f"project {stored.project} {stored.title!r}: versions {_mb(stored.versions)}, runs {_mb(stored.runs)}"
     )
-    if holding.orphaned:
+    if stored.orphaned:
         typer.echo(
-            f"  is left to you: {holding.orphaned}. Delete projects/{holding.project}/ if nobody misses it."
+            f"  kept: {stored.orphaned}. Delete projects/{stored.project}/ by hand if it is no longer needed."
         )
-    for leftover in holding.leftovers:
+    for leftover in stored.leftovers:
         typer.echo(f"  {verb}: {leftover.name}, {_mb(leftover.size)} ({leftover.why})")
 
 
 def _mb(size: int) -> str:
     return f"{size / 1e6:.1f} MB"
-
-
-_PLACE = "base-models/"
-
-models = typer.Typer(help="Base models in the bucket, for BASELINE_MODEL_NAME.", no_args_is_help=True)
-
-
-def register_models(app: typer.Typer) -> None:
-    """Register the commands."""
-    app.add_typer(models, name="models")
-
-
-@models.command()
-def push(
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="A folder with config.json and model.safetensors.")
-    ],
-    to: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL", help="s3://bucket/prefix/; without it, base-models/<name>/ in FITLOOP_STORE."
-        ),
-    ] = None,
-) -> None:
-    """Copy a pre-trained encoder into the bucket, and print the BASELINE_MODEL_NAME that names it."""
-    from services.core.base_models import is_file_of_a_model, missing_in
-    from services.core.store import open_store
-
-    if why := missing_in(folder):
-        raise BadRequest(f"{str(folder)!r} holds no base model: {why}.")
-    store = open_store(to or f"{_store_url().rstrip('/')}/{_PLACE}{_name_of(folder)}/")
-    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
-    names = sorted(filter(is_file_of_a_model, names), key=_weights_last)
-    _refuse_another(store, names)
-    for name in names:
-        typer.echo(f"{name}  {(folder / name).stat().st_size / 1e6:.1f} MB", err=True)
-        store.upload(folder / name, name)
-    typer.echo(f"BASELINE_MODEL_NAME={store.url}/")
-
-
-@models.command("list")
-def list_models() -> None:
-    """List the base models in FITLOOP_STORE, each as BASELINE_MODEL_NAME wants it."""
-    from services.core.store import open_store
-
-    store = open_store(_store_url())
-    sizes = {
-        name: sum(entry.size for entry in store.entries(f"{_PLACE}{name}/")) for name in store.folders(_PLACE)
-    }
-    if not sizes:
-        typer.echo(f"No base model is in {store.url}/{_PLACE} yet: `fitloop models push DIR` puts one there.")
-        return
-    print_table(
-        ["model", "megabytes"],
-        [[f"{store.url}/{_PLACE}{name}/", f"{size / 1e6:.1f}"] for name, size in sizes.items()],
-    )
-
-
-def _store_url() -> str:
-    from services.core.settings import Settings
-
-    url = Settings.load().storage.store
-    if not url:
-        raise BadConfig(
-            "No bucket is named: set FITLOOP_STORE=s3://bucket/prefix/, or say --to s3://bucket/prefix/."
-        )
-    return url
-
-
-def _name_of(folder: Path) -> str:
-    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", folder.resolve().name).strip("-.")
-    if not name:
-        raise BadRequest(f"{str(folder)!r} has no name to store it by: say --to s3://bucket/prefix/.")
-    return name
-
-
-def _weights_last(name: str) -> tuple[bool, str]:
-    """So that a push that was cut off leaves what is refused, and not what is half."""
-    return name.endswith(".safetensors"), name
-
-
-def _refuse_another(store: ObjectStore, names: list[str]) -> None:
-    """Another model's files beside these would be read with them."""
-    from services.core.base_models import is_file_of_a_model
-
-    others = sorted(set(filter(is_file_of_a_model, store.keys())) - set(names))
-    if others:
-        raise BadRequest(
-            f"{store.url}/ already holds {len(others)} other files of a model (as {others[0]}): delete them, or say "
-            "--to another prefix."
-        )

@@ -1,6 +1,6 @@
-"""`fitloop local`: the adapter, the models and the trainers on this machine, until Ctrl-C or SIGTERM.
+"""`fitloop local`: adapter, models and training on this machine, until Ctrl-C or SIGTERM.
 
-Its end is in order: no more requests, trainers told to keep what they have, the folder's lock given back, exit code 0.
+It shuts down in order: no more requests, trainers write a checkpoint, the lock on the data directory is released, exit code 0.
 """
 
 from __future__ import annotations
@@ -16,40 +16,37 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from services.cli.adapter import listen
+from services.cli.adapter import build_server, listen
 
 if TYPE_CHECKING:
-    import uvicorn
-
     from services.adapter.ports import Leadership
     from services.core.settings import Settings
 
 _GRACE_SECONDS = 5
-"""Seconds that requests which are being answered get at the end."""
+"""For requests in flight at shutdown."""
 
 
 def register(app: typer.Typer) -> None:
-    """Register the command."""
     app.command("local")(local)
 
 
 def local(
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")
     ] = 9090,
     host: Annotated[
         str | None,
         typer.Option(
-            help="Address to listen on. Default: 127.0.0.1 (this machine alone), and 0.0.0.0 (all of its networks) once "
-            "BASIC_AUTH_USER and BASIC_AUTH_PASS are set. A Label Studio in a container needs the latter."
+            help="Address to listen on. Default: 127.0.0.1 (this machine only), or 0.0.0.0 (all interfaces) if "
+            "BASIC_AUTH_USER and BASIC_AUTH_PASS are set. Label Studio in a container needs 0.0.0.0."
         ),
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="Folder of everything that it knows. Default: MODEL_DIR, or ./fitloop-data."),
+        typer.Option(help="Data directory. Default: MODEL_DIR, or ./fitloop-data."),
     ] = None,
 ) -> None:
-    """Run the whole loop on this machine."""
+    """Run everything on this machine: adapter, models and training."""
     from services.core.settings import Settings, StorageSettings
     from services.core.store import check_store, open_store
     from services.core.store.files import FileStore
@@ -66,13 +63,13 @@ def local(
     tracing.configure(settings.tracing, "local")
     folder = settings.storage.model_dir.expanduser().resolve()
     leadership = FileLeadership(folder)
-    leadership.start(lambda: None)  # before anything else is done with the folder; raises Locked
+    leadership.start(lambda: None)  # before anything else touches the folder; raises Locked
     try:
         with closing(listen(host or _default_host(settings), port)) as listener:
             FileStore(folder).sweep(time.time())
             if settings.storage.store:
                 check_store(open_store(settings.storage.store, settings.s3, settings.storage), write=True)
-            _say_hello(settings, listener, settings.storage.store or str(folder))
+            _print_addresses(settings, listener, folder)
             _serve(settings, leadership, listener)
     finally:
         leadership.stop()
@@ -80,12 +77,12 @@ def local(
 
 
 def _default_host(settings: Settings) -> str:
-    """All networks only where a password is asked for: whoever reaches the port may train and promote."""
+    """Return all interfaces only if there is a password: anyone who can reach the port can train and promote."""
     return "0.0.0.0" if settings.auth.password.get_secret_value() else "127.0.0.1"  # noqa: S104  # see the docstring
 
 
 def _check_exposure(settings: Settings, host: str | None) -> None:
-    """Raises BadConfig where others than this machine would be answered without credentials, and nobody said so."""
+    """Refuse to serve other machines without credentials unless that is intended. Raises BadConfig."""
     from services.core.errors import BadConfig
 
     auth = settings.auth
@@ -93,7 +90,9 @@ def _check_exposure(settings: Settings, host: str | None) -> None:
         try:
             auth.check_credentials()
         except BadConfig as error:
-            raise BadConfig(f"{error} Or leave --host out: 127.0.0.1 is this machine alone.") from error
+            raise BadConfig(
+                f"{error} Or omit --host to listen on 127.0.0.1, which only this machine can reach."
+            ) from error
 
 
 def _is_this_machine(host: str) -> bool:
@@ -103,12 +102,13 @@ def _is_this_machine(host: str) -> bool:
         return host.lower().removesuffix(".") == "localhost"
 
 
-def _say_hello(settings: Settings, listener: socket.socket, place: str) -> None:
+def _print_addresses(settings: Settings, listener: socket.socket, folder: Path) -> None:
     host, port = listener.getsockname()[:2]
     prefix = f"/{settings.auth.secret_path}" if settings.auth.secret_path else ""
     everywhere = host in {"0.0.0.0", "::"}  # noqa: S104  # compared, not bound
     name = socket.gethostname() if everywhere else host
-    typer.echo(f"Fitloop keeps everything in {place}")
+    store = settings.storage.store
+    typer.echo(f"Bucket: {store}" if store else f"Data directory: {folder}")
     typer.echo(
         f"Connect Label Studio (Settings > Model) to http://{'localhost' if everywhere else host}:{port}{prefix}"
     )
@@ -116,14 +116,14 @@ def _say_hello(settings: Settings, listener: socket.socket, place: str) -> None:
         typer.echo(f"  from a container or another machine: http://{name}:{port}{prefix}")
     else:
         typer.echo(
-            "  A Label Studio in a container or on another machine cannot reach that: see `fitloop local --help`, --host."
+            "  Label Studio in a container or on another machine cannot reach this address: see --host in `fitloop local --help`."
         )
     for warning in warnings(settings, open_to_all=everywhere):
         typer.secho(f"Warning: {warning}", err=True, fg=typer.colors.YELLOW)
 
 
 def warnings(settings: Settings, *, open_to_all: bool) -> list[str]:
-    """What will not work, or is not safe, with these settings."""
+    """Return what will not work, or is unsafe, with these settings."""
     from services.core.labelstudio.access import missing_token_message
 
     found = []
@@ -131,55 +131,41 @@ def warnings(settings: Settings, *, open_to_all: bool) -> list[str]:
         found.append(missing_token_message(settings.label_studio.url))
     if open_to_all and not settings.auth.has_credentials:
         found.append(
-            "Everybody who reaches this port may train and promote models: set BASIC_AUTH_USER and BASIC_AUTH_PASS."
+            "Anyone who can reach this port can train and promote models: set BASIC_AUTH_USER and BASIC_AUTH_PASS."
         )
     if settings.auth.password.get_secret_value() and not settings.auth.secret_path:
         found.append(
-            "Label Studio's webhooks carry a password only where the address does: connect http://<user>:<password>@… , "
-            "or set FITLOOP_SECRET_PATH and connect to the address with it. Else labels are noticed at the next look "
-            f"({settings.trigger.reconcile_seconds:.0f} s)."
+            "Label Studio's webhooks send a password only if the URL contains it: connect http://<user>:<password>@… , or set "
+            "FITLOOP_SECRET_PATH and connect the URL with that path. Otherwise new labels are noticed only at the next poll "
+            f"(every {settings.trigger.reconcile_seconds:.0f} s)."
         )
     return found
 
 
 def _serve(settings: Settings, leadership: Leadership, listener: socket.socket) -> None:
-    import uvicorn
-
-    from services.core.http.connections import bounded_protocol, public_bounds, raise_file_limit
+    from services.core.http.connections import public_bounds, raise_file_limit
     from services.wiring import embedded
 
-    port = bounded_protocol(public_bounds(raise_file_limit()))
+    bounds = public_bounds(raise_file_limit())
     parts = embedded(settings, leadership)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            parts.app,
-            http=port,
-            ws="none",
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=_GRACE_SECONDS,
-            server_header=False,
-        )
-    )
-    _end_on_signals(server)
+    server = build_server(parts.app, bounds, _GRACE_SECONDS)
+
+    def shut_down(*_: object) -> None:
+        server.should_exit = True
+
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # uvicorn restores these and raises the signal again when it stops
+        signal.signal(number, shut_down)
     try:
         parts.start()
         server.run(sockets=[listener])
     finally:
         typer.echo(
-            "Ending: trainers keep what they have, and go on at the next start. Ctrl-C again ends at once."
+            "Shutting down; training resumes from its checkpoint at the next start. Press Ctrl-C again to quit now."
         )
         signal.signal(
             signal.SIGINT, signal.SIG_DFL
-        )  # harmless: children notice it, and the store bears any crash
+        )  # harmless: child processes notice, and the store survives crashes
         parts.stop()
-
-
-def _end_on_signals(server: uvicorn.Server) -> None:
-    """Our own handlers, before and after uvicorn's: it raises the signal again once it has ended, and we are not done then."""
-
-    def end(_number: int, _frame: object) -> None:
-        server.should_exit = True
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)

@@ -1,6 +1,6 @@
-"""docs/metrics.md from the code: `python -m services.cli.metrics_reference [--check] docs/metrics.md`.
+"""Generate docs/metrics.md from the code: `python -m services.cli.metrics_reference [--check] docs/metrics.md`.
 
-Every module of metrics is asked for what it defines: metrics, and collectors that read a process's state when somebody looks.
+The page lists what each module of metrics defines: metrics, and collectors that read a process's state at every scrape.
 """
 
 from __future__ import annotations
@@ -29,35 +29,36 @@ from services.predictor import metrics as predictor
 _HEAD: Final = """\
 # Metrics
 
-What Fitloop tells Prometheus: adapters at `/metrics` of port 9091, predictors of port 8081, `fitloop local` of its one port.
-This page is generated from the code, where each package's metrics stand in its own `metrics.py`: change them there and run
+Adapters export metrics at `/metrics` on port 9091, predictors on port 8081, and `fitloop local` on its only port. This page is
+generated from the code, where each package defines its metrics in its own `metrics` module: change them there and run
 `make docs`.
 
 Each process also exports `process_*` and `python_*` (memory, CPU seconds, open files). Trainers are short-lived and export
-nothing: what a run says of itself reaches Prometheus through the adapter that leads.
+nothing: the leader exports what a run reports.
 
-- Known values of a label are there from the start, at 0. A gauge of something that is not known, or not there, is absent:
-  a timestamp is never 0, and never an age, so an age is `time() - <the timestamp>`.
-- `project` is Label Studio's id of the project. No label holds the id of a task, a text, or a person's name. Projects beyond
-  `FITLOOP_METRICS_PROJECTS` (200) are summed up as `other` where a sum says something, and left out elsewhere.
-- `title`, `version` and `run` have one value at a time for a project (what a predictor holds: a few), so they add no series.
-- A counter begins at 0 with its process. What only the adapter that leads exports is absent on the others, so a query over
-  all adapters finds it once.
+- Known values of a label are exported from the start, at 0. A gauge whose value is unknown is absent. Times are exported as
+  timestamps, never 0 and never as an age: an age is `time() - <the timestamp>`.
+- `project` is the project's id in Label Studio. No label contains a task's id, a text or a person's name. Projects beyond
+  `FITLOOP_METRICS_PROJECTS` (200) are summed up as `other` if a sum makes sense, and omitted otherwise.
+- `title`, `version` and `run` have one value at a time per project (a few on a predictor, which keeps several versions
+  loaded), so they add no series.
+- A counter starts at 0 with its process. Metrics of the leader are absent on followers, so a query over all adapters finds
+  them once.
 """
 OPEN_LABELS: Final = frozenset({"project", "title", "version", "run"})
-"""Labels whose values are not known beforehand; the page's head says what bounds them."""
-_NONE_OF_OURS: Final = (type, CollectorRegistry)
-"""What a module of metrics imports that can be collected as well."""
-_KNOWN: Final = {
+"""Labels whose values are not known in advance; the page's introduction says what bounds them."""
+_IMPORTED: Final = (type, CollectorRegistry)
+"""Collectable objects that modules of metrics import but do not define."""
+_KNOWN_VALUES: Final = {
     ("fitloop_build_info", "component"): tuple(core.Component),
     ("fitloop_runs_finished", "outcome"): leader.OUTCOMES,
     ("fitloop_gate_decisions", "decision"): tuple(leader.GATE_KINDS),
     ("fitloop_gate_decisions", "kind"): (*chain(*leader.GATE_KINDS.values()), OTHER),
 }
-"""Values of labels whose series come with the project or the process."""
+"""Values of labels whose series exist only once there is a project or a process."""
 _UNITS: Final = (
     ("_timestamp_seconds", "seconds since 1970"),
-    ("_texts_per_second", "texts a second"),
+    ("_texts_per_second", "texts per second"),
     ("_seconds", "seconds"),
     ("_seconds_left", "seconds"),
     ("_bytes", "bytes"),
@@ -71,27 +72,26 @@ _UNITS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class MetricDoc:
-    """A metric: its name as it is asked for, without the endings of a histogram's series."""
+    """A metric, under the name used in queries, without the suffixes of a histogram's series."""
 
     name: str
     kind: str
     help: str
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Each with its possible values; () for one of OPEN."""
+    """Label names with their possible values; () for one of OPEN_LABELS."""
 
     @property
     def unit(self) -> str:
-        """What its value is."""
         base = self.name.removesuffix("_total")
         return next((unit for ending, unit in _UNITS if base.endswith(ending)), "number")
 
 
 def sections() -> dict[str, list[MetricDoc]]:
-    """All metrics, by the processes that export them."""
+    """Return all metrics, by the processes that export them."""
     return {
         "Every process": _of_module(core),
-        "Every adapter": [*_of_module(adapter), _plain(exposition.SERVED, {})],
-        "The adapter that leads": [*_of_leader()],
+        "Every adapter": [*_of_module(adapter), _gauge(exposition.SERVED, {})],
+        "The leader": [*_of_leader()],
         "Every adapter on a cluster": _of_module(cluster),
         "Predictors": _of_module(predictor),
         "Predictors: the engine": _of_module(engine),
@@ -100,35 +100,35 @@ def sections() -> dict[str, list[MetricDoc]]:
 
 _ALSO_LOCAL: Final = "`fitloop local` exports them too."
 _NOTES: Final = {
-    "The adapter that leads": "`fitloop local` always leads.",
+    "The leader": "`fitloop local` always leads.",
     "Predictors": _ALSO_LOCAL,
     "Predictors: the engine": _ALSO_LOCAL,
 }
 
 
 def reference() -> str:
-    """The page, in Markdown: a table for each kind of process."""
+    """Return the page in Markdown, with a table for each kind of process."""
     return "\n".join([_HEAD, *(_section(title, found) for title, found in sections().items())])
 
 
 def _of_leader() -> Iterator[MetricDoc]:
-    yield _plain(exposition.PROJECTS, {})
-    yield _plain(exposition.RUNS, {"state": tuple(state.value for state in exposition.GOING_ON)})
+    yield _gauge(exposition.PROJECTS, {})
+    yield _gauge(exposition.RUNS, {"state": tuple(state.value for state in exposition.GOING_ON)})
     for gauge in gauges.PROJECT_GAUGES:
         yield MetricDoc(gauge.name, "gauge", gauge.help, {"project": (), **gauge.labels})
     for counted in leader.OF_LEADER:
-        yield from _of(counted)
+        yield from _describe(counted)
 
 
 def _of_module(module: ModuleType) -> list[MetricDoc]:
-    """What the module defines for the registry of its process."""
+    """Return the metrics that the module defines."""
     found = [
-        one for one in vars(module).values() if hasattr(one, "collect") and not isinstance(one, _NONE_OF_OURS)
+        one for one in vars(module).values() if hasattr(one, "collect") and not isinstance(one, _IMPORTED)
     ]
-    return [described for one in found for described in _of(one)]
+    return [described for one in found for described in _describe(one)]
 
 
-def _of(collector: Any) -> Iterator[MetricDoc]:
+def _describe(collector: Any) -> Iterator[MetricDoc]:
     metrics: Iterable[Metric] = collector.collect()
     for metric in metrics:
         names: Iterable[str] = getattr(collector, "_labelnames", ()) or getattr(metric, "_labelnames", ())
@@ -140,13 +140,13 @@ def _of(collector: Any) -> Iterator[MetricDoc]:
 def _values(metric: Metric, label: str) -> tuple[str, ...]:
     if label in OPEN_LABELS:
         return ()
-    if known := _KNOWN.get((metric.name, label)):
+    if known := _KNOWN_VALUES.get((metric.name, label)):
         return known
     found = [sample.labels[label] for sample in metric.samples if label in sample.labels]
     return tuple(dict.fromkeys(str(value) for value in found))
 
 
-def _plain(described: tuple[str, str, tuple[str, ...]], values: Mapping[str, tuple[str, ...]]) -> MetricDoc:
+def _gauge(described: tuple[str, str, tuple[str, ...]], values: Mapping[str, tuple[str, ...]]) -> MetricDoc:
     name, text, labels = described
     return MetricDoc(name, "gauge", text, {label: values.get(label, ()) for label in labels})
 
@@ -162,15 +162,14 @@ def _section(title: str, found: Iterable[MetricDoc]) -> str:
 
 
 def _labels(labels: Mapping[str, tuple[str, ...]]) -> str:
-    said = (
+    cells = (
         f"`{label}`: {', '.join(f'`{value}`' for value in values)}" if values else f"`{label}`"
         for label, values in labels.items()
     )
-    return "<br>".join(said)
+    return "<br>".join(cells)
 
 
 def main(arguments: list[str]) -> int:
-    """As `write_or_check`."""
     return write_or_check(arguments, "services.cli.metrics_reference", "docs/metrics.md", reference)
 
 

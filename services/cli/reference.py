@@ -1,4 +1,4 @@
-"""docs/configuration.md from `services.core.settings`: `python -m services.cli.reference [--check] docs/configuration.md`."""
+"""Generate docs/configuration.md from the settings: `python -m services.cli.reference [--check] docs/configuration.md`."""
 
 from __future__ import annotations
 
@@ -14,44 +14,25 @@ from pydantic.fields import FieldInfo
 
 from services.core.settings import GROUPS, variables
 
-
-def write_or_check(arguments: Sequence[str], module: str, example: str, page: Callable[[], str]) -> int:
-    """Write the page, or with --check compare it: 1 where it is stale, 2 for wrong usage."""
-    paths = [Path(argument) for argument in arguments if argument != "--check"]
-    if len(paths) != 1:
-        print(f"Usage: python -m {module} [--check] {example}", file=sys.stderr)
-        return 2
-    (path,), text = paths, page()
-    if "--check" not in arguments:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-        return 0
-    if path.is_file() and path.read_text(encoding="utf-8") == text:
-        return 0
-    print(f"{path} is not what the code says: run `make docs` and commit it.", file=sys.stderr)
-    return 1
-
-
 _HEAD = """\
 # Configuration
 
-Every setting is an environment variable, read once at start; an empty one counts as unset. White space, line breaks and
-characters that nobody sees (a byte order mark, a zero-width space) are taken off both ends of every value, and one that holds
-nothing else counts as unset. Inside a value they are refused, except for blanks in paths, names of models, user names and
-passwords. A wrong value stops the start with a sentence, and all wrong ones are named at once, without secrets. Where two
-variables set the same thing, the first that is named here is used, and the log says so. This page is generated from
-`services/core/settings/`: change the settings there and run `make docs`.
+Every setting is an environment variable, read once at startup; an empty one counts as unset. White space, line breaks and
+invisible characters (a byte order mark, a zero-width space) are stripped from both ends of every value; a value of nothing
+else counts as unset. Inside a value they are refused, except for blanks in paths, model names, user names and passwords. An
+invalid value prevents startup; all invalid values are reported at once, without secrets. Where two variables set the same
+thing, the one listed first wins, and the log says so. This page is generated from `services/core/settings/`: change the
+settings there and run `make docs`.
 
-`fitloop local` also takes `--host`, `--port` and `--data`. The commands that speak to it (`fitloop status`, `train`, …) read
-its address from `FITLOOP_URL` (`http://127.0.0.1:9090`), and `BASIC_AUTH_USER` and `BASIC_AUTH_PASS` as below.
+`fitloop local` also takes `--host`, `--port` and `--data`. The commands that talk to it (`fitloop status`, `train`, …) read
+its address from `FITLOOP_URL` (default `http://127.0.0.1:9090`), and `BASIC_AUTH_USER` and `BASIC_AUTH_PASS` as below.
 """
 
-_UNSET_WORDS = {"workers": "one for each core"}
-"""What stands for a default that is computed at start."""
+_COMPUTED_DEFAULTS = {"workers": "one per core"}
 
 
 def reference() -> str:
-    """The page, in Markdown: a table for each group of settings."""
+    """Return the page in Markdown, with a table for each group of settings."""
     return "\n".join([_HEAD, *(_group(name, group.__doc__ or "", group) for name, group in GROUPS.items())])
 
 
@@ -69,7 +50,7 @@ def _group(name: str, doc: str, group: Any) -> str:
 
 def _default(name: str, info: FieldInfo) -> str:
     if info.default_factory is not None:
-        return _UNSET_WORDS.get(name, "computed at start")
+        return _COMPUTED_DEFAULTS.get(name, "computed at startup")
     value = info.default
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
@@ -85,8 +66,24 @@ def _cell(text: str) -> str:
     return "".join(part if part.startswith("`") else part.replace("<", "&lt;") for part in parts)
 
 
+def write_or_check(arguments: Sequence[str], module: str, example: str, page: Callable[[], str]) -> int:
+    """Write a generated page, or compare it if --check is given. Return the exit code: 1 if it is stale, 2 for wrong usage."""
+    paths = [Path(argument) for argument in arguments if argument != "--check"]
+    if len(paths) != 1:
+        print(f"Usage: python -m {module} [--check] {example}", file=sys.stderr)
+        return 2
+    (path,), text = paths, page()
+    if "--check" not in arguments:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return 0
+    if path.is_file() and path.read_text(encoding="utf-8") == text:
+        return 0
+    print(f"{path} is out of date: run `make docs` and commit it.", file=sys.stderr)
+    return 1
+
+
 def main(arguments: list[str]) -> int:
-    """As `write_or_check`."""
     return write_or_check(arguments, "services.cli.reference", "docs/configuration.md", reference)
 
 

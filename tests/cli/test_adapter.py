@@ -1,4 +1,4 @@
-"""`fitloop adapter`: two ports, no need of the API once it runs, one sentence for what is wrong, an end in order."""
+"""`fitloop adapter`: two ports, startup without the Kubernetes API, one line for each bad setting, orderly shutdown."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.api_server import NAMESPACE, FakeApiServer, serve_api
 from tests.support.s3_server import serve_bucket
 from tests.support.waiting import eventually
 
-_MOST_MEGABYTES = 200
+_MAX_MEGABYTES = 200
 
 
 def _free_port() -> int:
@@ -108,7 +108,7 @@ def holder(api: FakeApiServer) -> str:
     return str((api.objects["leases", "fitloop"].get("spec") or {}).get("holderIdentity", ""))
 
 
-def test_it_answers_at_two_ports_leads_and_gives_the_lead_back(
+def test_it_serves_two_ports_leads_and_releases_the_lease(
     tmp_path: Path, api: FakeApiServer, started: list[Adapter]
 ) -> None:
     adapter = Adapter(tmp_path, api.kubeconfig())
@@ -122,13 +122,13 @@ def test_it_answers_at_two_ports_leads_and_gives_the_lead_back(
     assert adapter.get("/health", management=True) == 404
     eventually(lambda: holder(api).startswith("pod-a_"))
     if sys.platform == "linux":
-        assert adapter.megabytes() <= _MOST_MEGABYTES
+        assert adapter.megabytes() <= _MAX_MEGABYTES
     assert adapter.end() == 0, adapter.output()
     assert holder(api) == ""
     assert "Traceback" not in adapter.output()
 
 
-def test_it_starts_and_stays_ready_without_the_api(tmp_path: Path, started: list[Adapter]) -> None:
+def test_it_is_ready_without_the_kubernetes_api(tmp_path: Path, started: list[Adapter]) -> None:
     away = FakeApiServer()
     with serve_api(away):
         kubeconfig = away.kubeconfig()
@@ -143,7 +143,7 @@ def test_it_starts_and_stays_ready_without_the_api(tmp_path: Path, started: list
     assert adapter.end() == 0, adapter.output()
 
 
-def test_a_bucket_that_answers_late_is_waited_for(
+def test_it_waits_for_a_bucket_that_answers_late(
     tmp_path: Path, api: FakeApiServer, started: list[Adapter]
 ) -> None:
     port = _free_port()
@@ -167,9 +167,7 @@ def test_a_bucket_that_answers_late_is_waited_for(
     assert "Traceback" not in said
 
 
-def test_a_bucket_that_is_not_there_is_one_sentence(
-    tmp_path: Path, api: FakeApiServer, started: list[Adapter]
-) -> None:
+def test_a_missing_bucket_is_an_error(tmp_path: Path, api: FakeApiServer, started: list[Adapter]) -> None:
     port = _free_port()
     bucket = {"FITLOOP_STORE": "s3://other/", "FITLOOP_S3_ENDPOINT": f"http://127.0.0.1:{port}"}
     keys = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "FITLOOP_S3_REGION": "here"}
@@ -197,7 +195,7 @@ def _broken() -> dict[str, Any]:
         ({"FITLOOP_ROLLOUT_MODE": "quickly"}, "FITLOOP_ROLLOUT_MODE"),
     ],
 )
-def test_what_is_wrong_at_start_is_one_sentence(
+def test_each_invalid_setting_is_an_error(
     tmp_path: Path, api: FakeApiServer, started: list[Adapter], changed: dict[str, str], sentence: str
 ) -> None:
     adapter = Adapter(tmp_path, api.kubeconfig(), 0, **changed)
@@ -207,7 +205,7 @@ def test_what_is_wrong_at_start_is_one_sentence(
     assert "Traceback" not in adapter.output()
 
 
-def test_an_adapter_that_was_promised_credentials_and_finds_none_ends_with_78(
+def test_missing_required_credentials_exit_with_78(
     tmp_path: Path, api: FakeApiServer, started: list[Adapter]
 ) -> None:
     adapter = Adapter(tmp_path, api.kubeconfig(), 0, FITLOOP_AUTH_REQUIRED="true")
@@ -216,7 +214,7 @@ def test_an_adapter_that_was_promised_credentials_and_finds_none_ends_with_78(
     assert "auth.existingSecretKeys names its keys" in adapter.output()
 
 
-def test_a_manifest_that_the_user_broke_is_refused_with_its_field(
+def test_an_invalid_job_template_is_refused_by_its_field(
     tmp_path: Path, api: FakeApiServer, started: list[Adapter]
 ) -> None:
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(_broken()))
@@ -226,7 +224,7 @@ def test_a_manifest_that_the_user_broke_is_refused_with_its_field(
     assert "spec.template.spec.restartPolicy must be Never, and is 'Always'" in adapter.output()
 
 
-def test_a_manifest_that_kubernetes_refuses_is_refused_too(
+def test_a_job_template_that_kubernetes_refuses_is_an_error(
     tmp_path: Path, api: FakeApiServer, started: list[Adapter]
 ) -> None:
     api.faults.append(("POST", 422, {}))
@@ -239,9 +237,7 @@ def test_a_manifest_that_kubernetes_refuses_is_refused_too(
     assert "Traceback" not in adapter.output()
 
 
-def test_a_port_that_is_taken_is_one_sentence(
-    tmp_path: Path, api: FakeApiServer, started: list[Adapter]
-) -> None:
+def test_a_port_in_use_is_an_error(tmp_path: Path, api: FakeApiServer, started: list[Adapter]) -> None:
     with socket.socket() as taken:
         taken.bind(("0.0.0.0", 0))  # noqa: S104  # what an adapter takes
         taken.listen()

@@ -1,4 +1,4 @@
-"""The commands for people: what they ask of the adapter, what they print, and one sentence for each thing that is wrong."""
+"""The commands to a running adapter: what they send, what they print, and their errors; and tables."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 
 
 @respx.mock
-def test_status_of_all_projects_is_a_table(terminal: Terminal) -> None:
+def test_status_prints_all_projects_in_a_table(terminal: Terminal) -> None:
     respx.get(f"{URL}/api/projects").respond(json={"projects": [PROJECT]})
     code, out, _ = terminal.run("status")
     assert code == 0
@@ -74,7 +74,7 @@ def test_status_of_all_projects_is_a_table(terminal: Terminal) -> None:
 
 
 @respx.mock
-def test_status_of_one_project(terminal: Terminal) -> None:
+def test_status_prints_one_project(terminal: Terminal) -> None:
     respx.get(f"{URL}/api/projects/5").respond(json=PROJECT)
     code, out, _ = terminal.run("status", "5")
     assert code == 0
@@ -83,7 +83,7 @@ def test_status_of_one_project(terminal: Terminal) -> None:
 
 
 @respx.mock
-def test_status_says_once_what_does_not_count(terminal: Terminal) -> None:
+def test_status_names_uncounted_labels_once(terminal: Terminal) -> None:
     words = "3 annotations do not count: skipped."
     row = {**PROJECT, "sentence": "No label counts yet: 3 annotations do not count: skipped"}
     respx.get(f"{URL}/api/projects/5").respond(json={**PROJECT, "not_counted_in_words": words})
@@ -96,13 +96,15 @@ def test_status_says_once_what_does_not_count(terminal: Terminal) -> None:
 @respx.mock
 def test_status_without_projects_says_how_to_connect_one(terminal: Terminal) -> None:
     respx.get(f"{URL}/api/projects").respond(json={"projects": []})
-    assert f"connect one in Label Studio (Settings > Model) to {URL}" in terminal.run("status")[1]
+    assert terminal.run("status")[1] == (
+        f"No project is connected yet. Connect one in Label Studio (Settings > Model) to {URL}.\n"
+    )
     assert json.loads(terminal.run("status", "--json")[1]) == []
 
 
 @respx.mock
-def test_names_of_versions_are_never_cut(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are copied into `fitloop promote`; where the output is no terminal, it is 80 columns wide."""
+def test_version_names_are_never_cut(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are copied into `fitloop promote`. Output to a pipe is 80 columns wide."""
     monkeypatch.setenv("COLUMNS", "80")
     name = "messages-of-customers-in-the-north-12"
     rows = [{**row, "version": name} for row in PROJECT["versions"]]
@@ -111,7 +113,7 @@ def test_names_of_versions_are_never_cut(terminal: Terminal, monkeypatch: pytest
 
 
 @respx.mock
-def test_versions_are_a_table(terminal: Terminal) -> None:
+def test_versions_prints_a_table(terminal: Terminal) -> None:
     respx.get(f"{URL}/api/projects/5").respond(json=PROJECT)
     code, out, _ = terminal.run("versions", "5")
     assert code == 0
@@ -128,9 +130,11 @@ def test_versions_are_a_table(terminal: Terminal) -> None:
 
 
 @respx.mock
-def test_a_project_without_versions_says_where_to_look(terminal: Terminal) -> None:
+def test_a_project_without_versions_refers_to_status(terminal: Terminal) -> None:
     respx.get(f"{URL}/api/projects/6").respond(json={"id": 6, "versions": []})
-    assert "Project 6 has no version yet: `fitloop status 6`" in terminal.run("versions", "6")[1]
+    assert terminal.run("versions", "6")[1] == (
+        "Project 6 has no version yet. `fitloop status 6` shows what it is waiting for.\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -151,21 +155,19 @@ def test_a_project_without_versions_says_where_to_look(terminal: Terminal) -> No
     ],
 )
 @respx.mock
-def test_actions_are_posted(
+def test_commands_are_posted(
     terminal: Terminal, arguments: list[str], action: str, body: dict[str, Any]
 ) -> None:
     route = respx.post(f"{URL}/api/projects/5/{action}").respond(202, json={"command": "17"})
     code, out, _ = terminal.run(*arguments)
     assert code == 0
     assert json.loads(route.calls.last.request.content) == body
-    assert f"Taken: {action} of project 5." in out
+    assert out == f"Queued: {action} project 5. Follow it with `fitloop status 5`.\n"
     assert json.loads(terminal.run(*arguments, "--json")[1]) == {"command": "17"}
 
 
 @respx.mock
-def test_credentials_are_those_of_the_environment(
-    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_credentials_come_from_the_environment(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     route = respx.get(f"{URL}/api/projects").respond(json={"projects": []})
     terminal.run("status")
     assert "authorization" not in route.calls.last.request.headers
@@ -176,7 +178,7 @@ def test_credentials_are_those_of_the_environment(
 
 
 @respx.mock
-def test_url_names_another_adapter(terminal: Terminal) -> None:
+def test_url_selects_another_adapter(terminal: Terminal) -> None:
     route = respx.get("http://other.test/api/projects").respond(json={"projects": []})
     assert terminal.run("status", "--url", "http://other.test/")[0] == 0
     assert route.called
@@ -185,7 +187,10 @@ def test_url_names_another_adapter(terminal: Terminal) -> None:
 @pytest.mark.parametrize(
     ("answer", "sentence"),
     [
-        (httpx.Response(401), "refused the credentials: set BASIC_AUTH_USER and BASIC_AUTH_PASS"),
+        (
+            httpx.Response(401),
+            "refused the credentials: set BASIC_AUTH_USER and BASIC_AUTH_PASS to the values",
+        ),
         (httpx.Response(404, json={"detail": "Not Found"}), "`fitloop status` lists its projects"),
         (httpx.Response(404, json={"detail": "Project 5 is unknown here."}), "Project 5 is unknown here."),
         (
@@ -194,11 +199,14 @@ def test_url_names_another_adapter(terminal: Terminal) -> None:
         ),
         (httpx.Response(503), "is still starting: try again"),
         (httpx.Response(500, text="oops"), "answered with status 500: see its log"),
-        (httpx.Response(200, text="<html>"), "is not Fitloop: check --url"),
+        (
+            httpx.Response(200, text="<html>"),
+            f"The server at {URL} is not Fitloop: check --url and FITLOOP_URL.",
+        ),
     ],
 )
 @respx.mock
-def test_each_refusal_is_one_sentence(terminal: Terminal, answer: httpx.Response, sentence: str) -> None:
+def test_each_error_answer_is_one_line(terminal: Terminal, answer: httpx.Response, sentence: str) -> None:
     respx.get(f"{URL}/api/projects/5").mock(return_value=answer)
     code, out, err = terminal.run("status", "5")
     assert (code, out) == (1, "")
@@ -208,7 +216,7 @@ def test_each_refusal_is_one_sentence(terminal: Terminal, answer: httpx.Response
 
 @pytest.mark.parametrize("body", [[], {}, {"projects": "none"}])
 @respx.mock
-def test_json_of_something_else_is_a_sentence(terminal: Terminal, body: object) -> None:
+def test_json_of_another_server_is_an_error(terminal: Terminal, body: object) -> None:
     respx.get(f"{URL}/api/projects").respond(json=body)
     code, _, err = terminal.run("status")
     assert code == 1
@@ -216,23 +224,21 @@ def test_json_of_something_else_is_a_sentence(terminal: Terminal, body: object) 
 
 
 @respx.mock
-def test_an_adapter_that_is_not_there_is_a_sentence(terminal: Terminal) -> None:
+def test_an_unreachable_adapter_is_an_error(terminal: Terminal) -> None:
     respx.get(f"{URL}/api/projects").mock(side_effect=httpx.ConnectError("Connection refused"))
     code, _, err = terminal.run("status")
     assert code == 1
     assert "does not answer (no connection): start it with `fitloop local`" in err
 
 
-def test_an_address_that_is_none_is_a_sentence(terminal: Terminal) -> None:
+def test_an_invalid_address_is_an_error(terminal: Terminal) -> None:
     code, _, err = terminal.run("status", "--url", "localhost:9090")
     assert code == 1
-    assert "is no address: write --url http://host:9090" in err
+    assert "'localhost:9090' is not a valid address: use --url http://host:9090 (" in err
 
 
 @respx.mock
-def test_white_space_around_the_address_and_the_credentials_is_taken_off(
-    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_address_and_credentials_are_stripped(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     route = respx.get(f"{URL}/api/projects").respond(json={"projects": []})
     monkeypatch.setenv("BASIC_AUTH_USER", "me\n")
     monkeypatch.setenv("BASIC_AUTH_PASS", "hush\r\n")
@@ -244,10 +250,10 @@ def test_white_space_around_the_address_and_the_credentials_is_taken_off(
     ("variable", "value", "said"),
     [
         ("BASIC_AUTH_PASS", "hush ", "BASIC_AUTH_PASS: it begins or ends with a blank"),
-        ("FITLOOP_URL", "http://me:hush@host:port", "is no address: write --url"),
+        ("FITLOOP_URL", "http://me:hush@host:port", "is not a valid address"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_and_not_repeated(
+def test_invalid_values_are_refused_but_not_repeated(
     terminal: Terminal, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str
 ) -> None:
     monkeypatch.setenv(variable, value)
@@ -257,25 +263,25 @@ def test_what_cannot_be_meant_is_refused_and_not_repeated(
     assert "hush" not in err
 
 
-def test_an_assignment_without_a_value_is_a_sentence(terminal: Terminal) -> None:
+def test_an_assignment_without_a_value_is_an_error(terminal: Terminal) -> None:
     code, _, err = terminal.run("train", "5", "--set", "finetune")
     assert code == 1
-    assert "'finetune' is no assignment: write --set name=value" in err
+    assert "--set 'finetune' is not an assignment: use --set name=value" in err
 
 
 @pytest.mark.parametrize("arguments", [["promote", "5"], ["status", "x"], ["nonsense"], ["rollback", "0"]])
-def test_wrong_usage_is_2(terminal: Terminal, arguments: list[str]) -> None:
+def test_wrong_usage_exits_with_2(terminal: Terminal, arguments: list[str]) -> None:
     code, _, err = terminal.run(*arguments)
     assert code == 2
     assert "Usage" in err
 
 
-def test_the_version_is_printed(terminal: Terminal) -> None:
+def test_version_is_printed(terminal: Terminal) -> None:
     assert terminal.run("--version")[:2] == (0, f"fitloop {__version__}\n")
 
 
-def test_help_answers_at_once() -> None:
-    """Nothing heavy is imported, and little of anything: some 380 modules with those of Python itself."""
+def test_help_imports_nothing_heavy() -> None:
+    """It imports some 380 modules, with those of Python itself."""
     code = (
         "import sys; sys.argv = ['fitloop', '--help']\nfrom services.cli.__main__ import main\n"
         "try: main()\nexcept SystemExit: print('modules:', *sys.modules)"
@@ -294,14 +300,14 @@ LONG = "Held: " + "right 9 of 24, and the one that is served is right more often
 ROWS = [["support-1", "", LONG], ["支持-12", "yes", "two\nlines\tand [brackets]"]]
 
 
-def test_columns_are_aligned_and_nothing_is_cut_or_wrapped() -> None:
+def test_columns_are_aligned_and_never_cut_or_wrapped() -> None:
     head, first, second = format_table(HEAD, ROWS).splitlines()
     assert head == "VERSION    SERVED  GATE"
     assert first == f"support-1  -       {LONG.strip()}"
     assert second == "支持-12    yes     two lines and [brackets]"
 
 
-def test_a_pipe_gets_plain_lines_and_a_terminal_a_ruled_table(
+def test_only_a_terminal_gets_a_ruled_table(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")

@@ -1,4 +1,4 @@
-"""`fitloop gc`: what nobody needs goes, what somebody may need stays, and a dry run changes nothing."""
+"""`fitloop gc` deletes only what is no longer needed; `fitloop models push` uploads a base model whole or refuses it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.support.manifests import build_manifest
 DAY = 86_400.0
 
 
-class House:
+class StoreWorld:
     """A store with one project."""
 
     def __init__(self, folder: Path) -> None:
@@ -63,8 +63,8 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
-    found = House(tmp_path)
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StoreWorld:
+    found = StoreWorld(tmp_path)
     monkeypatch.setenv("FITLOOP_STORE", found.store.url)
     monkeypatch.setenv("FITLOOP_KEEP_VERSIONS", "1")
     return found
@@ -75,88 +75,88 @@ def terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     return Terminal(monkeypatch, capsys)
 
 
-def test_old_versions_go_and_those_that_the_table_names_stay(house: House, terminal: Terminal) -> None:
+def test_old_versions_are_deleted_unless_served(world: StoreWorld, terminal: Terminal) -> None:
     for number, days in enumerate((50, 49, 48, 47, 46, 10)):
-        house.version(f"v-{number}", days)
-    house.registry.write_serving(Serving(1, 1, {"5-1": Served(current="v-1", previous="v-2", target="v-3")}))
-    before = list(house.store.keys())
+        world.version(f"v-{number}", days)
+    world.registry.write_serving(Serving(1, 1, {"5-1": Served(current="v-1", previous="v-2", target="v-3")}))
+    before = list(world.store.keys())
     _, out, _ = terminal.run("gc", "--dry-run")
-    assert "would go: version v-0, 0.2 MB (beyond the newest 1, and old)" in out
+    assert "would delete: version v-0, 0.2 MB (beyond the newest 1, and old)" in out
     assert "0.4 MB would be freed." in out
-    assert list(house.store.keys()) == before
+    assert list(world.store.keys()) == before
     _, out, _ = terminal.run("gc")
-    assert "  goes: version v-4" in out
-    assert house.registry.versions("5-1") == ["v-1", "v-2", "v-3", "v-5"]
+    assert "  deleting: version v-4" in out
+    assert world.registry.versions("5-1") == ["v-1", "v-2", "v-3", "v-5"]
     assert "0.0 MB freed." in terminal.run("gc")[1]
 
 
-def test_a_version_without_a_manifest_goes_after_a_day(house: House, terminal: Terminal) -> None:
+def test_an_incomplete_version_is_deleted_after_a_day(world: StoreWorld, terminal: Terminal) -> None:
     for name in ("v-1", "v-10", "v-2"):
-        house.store.write(f"projects/5-1/versions/{name}/model.bin", b"x")
-    house.age("projects/5-1/versions/v-1/", 1.1)
-    house.age("projects/5-1/versions/v-2/", 1.1)
-    house.store.write("projects/5-1/versions/v-2/ct2.bin", b"still being written")
+        world.store.write(f"projects/5-1/versions/{name}/model.bin", b"x")
+    world.age("projects/5-1/versions/v-1/", 1.1)
+    world.age("projects/5-1/versions/v-2/", 1.1)
+    world.store.write("projects/5-1/versions/v-2/ct2.bin", b"still being written")
     assert "half version v-1," in terminal.run("gc")[1]
-    assert house.store.folders("projects/5-1/versions/") == ["v-10", "v-2"]
+    assert world.store.folders("projects/5-1/versions/") == ["v-10", "v-2"]
 
 
-def test_a_version_whose_manifest_is_broken_is_left_to_a_person(house: House, terminal: Terminal) -> None:
-    house.store.write("projects/5-1/versions/v-1/manifest.json", b"{")
-    house.age("projects/5-1/", 100)
+def test_a_version_with_a_broken_manifest_is_kept(world: StoreWorld, terminal: Terminal) -> None:
+    world.store.write("projects/5-1/versions/v-1/manifest.json", b"{")
+    world.age("projects/5-1/", 100)
     terminal.run("gc")
-    assert house.store.folders("projects/5-1/versions/") == ["v-1"]
+    assert world.store.folders("projects/5-1/versions/") == ["v-1"]
 
 
-def test_old_runs_go_but_not_the_last_nor_the_one_that_labels_are_counted_from(
-    house: House, terminal: Terminal
-) -> None:
-    house.run("5-8", 120)
-    house.run("5-9", 110)
-    house.run("5-10", 100, RunState.FAILED)
-    house.run("5-11", 100, None)
+def test_old_runs_are_deleted_except_the_last_and_the_baseline(world: StoreWorld, terminal: Terminal) -> None:
+    world.run("5-8", 120)
+    world.run("5-9", 110)
+    world.run("5-10", 100, RunState.FAILED)
+    world.run("5-11", 100, None)
     _, out, _ = terminal.run("gc")
-    assert "goes: run 5-8" in out
+    assert "deleting: run 5-8" in out
     assert "checkpoints of run 5-9" in out
-    assert house.runs.names(5) == ["5-9", "5-10", "5-11"]
-    assert [run for run in house.runs.names(5) if list(house.store.keys(f"runs/{run}/checkpoints/"))] == [
+    assert world.runs.names(5) == ["5-9", "5-10", "5-11"]
+    assert [run for run in world.runs.names(5) if list(world.store.keys(f"runs/{run}/checkpoints/"))] == [
         "5-11"
     ]
 
 
-def test_the_request_of_a_run_goes_first_so_that_no_half_deleted_run_is_launched_again(
-    house: House, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+def test_a_runs_request_is_deleted_first(
+    world: StoreWorld, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    house.run("5-1", 120)
-    house.run("5-2", 100)
+    world.run("5-1", 120)
+    world.run("5-2", 100)
     gone: list[str] = []
     monkeypatch.setattr(FileStore, "delete", lambda _, key: gone.append(key))
     terminal.run("gc")
     assert gone[0] == "runs/5-1/request.json"
 
 
-def test_projects_that_nobody_asks_for_are_named_and_left(house: House, terminal: Terminal) -> None:
-    house.project(5, "5-2", "2026-02-01")
-    house.version("v-1", 100)
-    house.version("v-2", 99)
-    house.store.write("projects/7-1/versions/v-1/model.bin", b"x")
-    house.age("projects/7-1/", 100)
+def test_orphaned_projects_are_listed_but_kept(world: StoreWorld, terminal: Terminal) -> None:
+    world.project(5, "5-2", "2026-02-01")
+    world.version("v-1", 100)
+    world.version("v-2", 99)
+    world.store.write("projects/7-1/versions/v-1/model.bin", b"x")
+    world.age("projects/7-1/", 100)
     _, out, _ = terminal.run("gc")
-    assert "is left to you: Label Studio has given its number 5 to another project since" in out
-    assert "is left to you: its project.json is not there. Delete projects/7-1/" in out
-    assert house.registry.versions("5-1") == ["v-1", "v-2"]
-    assert house.store.folders("projects/") == ["5-1", "5-2", "7-1"]
+    assert "kept: Label Studio has given its number 5 to another project since" in out
+    assert (
+        "kept: its project.json is not there. Delete projects/7-1/ by hand if it is no longer needed." in out
+    )
+    assert world.registry.versions("5-1") == ["v-1", "v-2"]
+    assert world.store.folders("projects/") == ["5-1", "5-2", "7-1"]
 
 
-def test_runs_that_cannot_be_read_are_left(
-    house: House, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+def test_unreadable_runs_are_kept(
+    world: StoreWorld, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    house.run("5-1", 120)
-    house.run("5-2", 110)
-    house.store.write("runs/5-1/request.json", b"{")
-    house.store.write("runs/.check-1", b"")
-    house.store.write("runs/other/file", documents.dump(house.registry.projects()[0]))
+    world.run("5-1", 120)
+    world.run("5-2", 110)
+    world.store.write("runs/5-1/request.json", b"{")
+    world.store.write("runs/.check-1", b"")
+    world.store.write("runs/other/file", documents.dump(world.registry.projects()[0]))
     terminal.run("gc")
-    assert house.runs.names(5) == ["5-1", "5-2"]
+    assert world.runs.names(5) == ["5-1", "5-2"]
 
     def busy(*_: object) -> None:
         raise StoreUnreachable("The storage is busy.")
@@ -185,7 +185,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FileStore:
     return found
 
 
-def test_a_model_is_pushed_and_its_name_printed(terminal: Terminal, folder: Path, store: FileStore) -> None:
+def test_push_uploads_a_model_and_prints_its_name(terminal: Terminal, folder: Path, store: FileStore) -> None:
     code, out, _ = terminal.run("models", "push", str(folder))
     assert (code, out) == (0, f"BASELINE_MODEL_NAME={store.url}/base-models/my-model/\n")
     assert list(store.keys()) == sorted(f"base-models/my-model/{name}" for name in FILES)
@@ -195,7 +195,7 @@ def test_a_model_is_pushed_and_its_name_printed(terminal: Terminal, folder: Path
     assert row.split() == [f"{store.url}/base-models/my-model/", "0.0"]
 
 
-def test_weights_go_last(
+def test_weights_are_uploaded_last(
     terminal: Terminal, folder: Path, store: FileStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uploaded: list[str] = []
@@ -220,7 +220,7 @@ def test_weights_go_last(
         ("", "there is no such folder"),
     ],
 )
-def test_half_a_model_is_refused(
+def test_an_incomplete_model_is_refused(
     terminal: Terminal, folder: Path, store: FileStore, missing: str, why: str
 ) -> None:
     (folder / missing).unlink() if missing else shutil.rmtree(folder)
@@ -230,23 +230,26 @@ def test_half_a_model_is_refused(
     assert list(store.keys()) == []
 
 
-def test_another_model_in_the_same_place_is_refused(
-    terminal: Terminal, folder: Path, store: FileStore
-) -> None:
+def test_push_refuses_a_prefix_with_another_model(terminal: Terminal, folder: Path, store: FileStore) -> None:
     store.write("base-models/my-model/model-00002-of-00002.safetensors", b"x")
     store.write("base-models/my-model/notes.txt", b"x")
     code, _, err = terminal.run("models", "push", str(folder))
     assert code == 1
-    assert "already holds 1 other files of a model (as model-00002-of-00002.safetensors)" in err
+    assert "already has 1 other model files (such as model-00002-of-00002.safetensors)" in err
 
 
-def test_a_place_must_be_named(terminal: Terminal, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_push_needs_a_bucket_and_a_name(
+    terminal: Terminal, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("FITLOOP_STORE", raising=False)
-    assert "set FITLOOP_STORE=s3://bucket/prefix/" in terminal.run("models", "push", str(folder))[2]
+    assert (
+        "No bucket is configured: set FITLOOP_STORE=s3://bucket/prefix/"
+        in terminal.run("models", "push", str(folder))[2]
+    )
     monkeypatch.setenv("FITLOOP_STORE", "file:///nowhere")
     monkeypatch.chdir(folder)
     odd = folder / "--"
     shutil.copytree(folder / "1_Pooling", odd)
     for name in FILES[:3]:
         shutil.copy(folder / name, odd)
-    assert "has no name to store it by" in terminal.run("models", "push", "./--")[2]
+    assert "has no usable name: pass --to s3://bucket/prefix/." in terminal.run("models", "push", "./--")[2]

@@ -172,8 +172,8 @@ def test_a_pod_asks_every_adapter_of_its_release(
     ingress: FakeIngress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port = int(ingress.url.rpartition(":")[2])
-    monkeypatch.setattr(client, "PORT", port)
-    monkeypatch.setattr(client, "MANAGEMENT", port)
+    monkeypatch.setattr(client, "ADAPTER_PORT", port)
+    monkeypatch.setattr(client, "MANAGEMENT_PORT", port)
     pods = [
         {
             "metadata": {"name": name},

@@ -1,4 +1,4 @@
-"""`fitloop local`: it starts, says what people need, refuses with sentences, and ends in order."""
+"""`fitloop local`: it starts, prints its addresses, refuses bad settings, and shuts down in order."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.waiting import eventually
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Without what the tester has set."""
+    """The environment without the variables of Fitloop that are set here."""
     ours = ("LABEL_STUDIO", "BASIC_AUTH", "FITLOOP", "MODEL_DIR", "LOG_LEVEL")
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)} | more
 
@@ -80,7 +80,7 @@ def started(tmp_path: Path) -> Iterator[list[Local]]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_answers_and_ends_with_0_on_a_signal(tmp_path: Path, started: list[Local], number: int) -> None:
+def test_it_serves_and_exits_with_0_on_a_signal(tmp_path: Path, started: list[Local], number: int) -> None:
     local = Local(tmp_path, "--port", "0")
     started.append(local)
     url = local.url()
@@ -88,12 +88,13 @@ def test_it_answers_and_ends_with_0_on_a_signal(tmp_path: Path, started: list[Lo
     assert local.end(number) == 0, local.output()
     assert "Traceback" not in local.output()
     assert "Warning: LABEL_STUDIO_API_KEY is not set" in local.output()
-    assert "Ending: trainers keep what they have" in local.output()
+    assert (
+        "Shutting down; training resumes from its checkpoint at the next start. Press Ctrl-C again to quit now."
+        in local.output()
+    )
 
 
-def test_the_second_on_one_folder_is_refused_and_a_killed_one_holds_nothing(
-    tmp_path: Path, started: list[Local]
-) -> None:
+def test_only_one_process_may_use_a_data_directory(tmp_path: Path, started: list[Local]) -> None:
     first = Local(tmp_path, "--port", "0")
     started.append(first)
     first.url()
@@ -109,9 +110,7 @@ def test_the_second_on_one_folder_is_refused_and_a_killed_one_holds_nothing(
     assert third.end() == 0
 
 
-def test_what_a_killed_write_left_is_gone_once_the_folder_is_held(
-    tmp_path: Path, started: list[Local]
-) -> None:
+def test_remains_of_an_interrupted_write_are_deleted(tmp_path: Path, started: list[Local]) -> None:
     partial = tmp_path / "data" / "projects" / ".partial-x"
     partial.parent.mkdir(parents=True)
     partial.write_bytes(b"half")
@@ -123,17 +122,17 @@ def test_what_a_killed_write_left_is_gone_once_the_folder_is_held(
     assert local.end() == 0
 
 
-def test_a_port_in_use_is_a_sentence(tmp_path: Path, started: list[Local]) -> None:
+def test_a_port_in_use_is_one_line(tmp_path: Path, started: list[Local]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         local = Local(tmp_path, "--port", str(port))
         started.append(local)
         assert local.process.wait(90) == 1
-    assert f"Port {port} of 127.0.0.1 cannot be used (Address already in use)" in local.output()
+    assert f"Port {port} on 127.0.0.1 cannot be used (Address already in use)" in local.output()
     assert len(local.output().splitlines()) == 1
 
 
-def test_wrong_settings_are_one_sentence(tmp_path: Path, started: list[Local]) -> None:
+def test_invalid_settings_are_reported_together(tmp_path: Path, started: list[Local]) -> None:
     local = Local(tmp_path, START_TRAINING_EACH_N_UPDATES="0", LOG_LEVEL="LOUD")
     started.append(local)
     assert local.process.wait(90) == 1
@@ -142,8 +141,8 @@ def test_wrong_settings_are_one_sentence(tmp_path: Path, started: list[Local]) -
     assert "Traceback" not in local.output()
 
 
-def test_an_unknown_host_is_a_sentence() -> None:
-    with pytest.raises(BadConfig, match=r"no address of this machine .* try --host 127\.0\.0\.1"):
+def test_an_unknown_host_is_an_error() -> None:
+    with pytest.raises(BadConfig, match=r"is not an address of this machine .* try --host 127\.0\.0\.1"):
         listen("no.such.host.invalid", 0)
 
 
@@ -154,12 +153,12 @@ def settings(user: str = "", password: str = "", path: str = "", key: str = "key
     )
 
 
-def test_it_is_open_to_other_machines_only_with_a_password() -> None:
+def test_the_default_host_is_public_only_with_a_password() -> None:
     assert _default_host(settings()) == "127.0.0.1"
     assert _default_host(settings("ann", "secret")) == "0.0.0.0"  # noqa: S104  # compared, not bound
 
 
-def test_warnings_say_what_to_set() -> None:
+def test_warnings_name_the_settings_to_change() -> None:
     assert warnings(settings(), open_to_all=False) == []
     assert "LABEL_STUDIO_API_KEY is not set" in warnings(settings(key=""), open_to_all=False)[0]
     assert "set BASIC_AUTH_USER and BASIC_AUTH_PASS" in warnings(settings(), open_to_all=True)[0]
@@ -168,13 +167,15 @@ def test_warnings_say_what_to_set() -> None:
 
 
 @pytest.mark.parametrize("host", [None, "127.0.0.1", "127.0.0.53", "::1", "localhost", "LOCALHOST."])
-def test_this_machine_alone_needs_no_password(host: str | None) -> None:
-    _check_exposure(settings(), host)
+def test_loopback_hosts_need_no_password(host: str | None) -> None:
+    _check_exposure(settings(), host)  # must not raise
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.7", "my-laptop.lan", "localhost.evil.example"])  # noqa: S104  # refused
-def test_other_machines_are_listened_to_only_with_credentials_or_on_purpose(host: str) -> None:
-    with pytest.raises(BadConfig, match=r"FITLOOP_ANONYMOUS=true where that is meant\. Or leave --host out"):
+def test_other_hosts_need_credentials_or_anonymous_access(host: str) -> None:
+    with pytest.raises(
+        BadConfig, match=r"Or omit --host to listen on 127\.0\.0\.1, which only this machine can reach\."
+    ):
         _check_exposure(settings(), host)
     for auth in (settings("ann", "secret"), settings(path="a-path-of-16-letters")):
         _check_exposure(auth, host)

@@ -1,4 +1,4 @@
-"""Every metric keeps Prometheus' conventions and is in docs/metrics.md; known values of labels are there from the start."""
+"""Every metric follows Prometheus' conventions and is in docs/metrics.md; known values of labels exist from the start."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _NOT_BASE = re.compile(r"_(ms|millis\w*|minutes?|hours?|days?|kb|mb|gb|kib|mib|g
 _SECRETS = {"task", "text", "user", "annotator", "email", "token", "key"}
 
 
-def test_there_are_many_and_each_has_a_name_of_its_own() -> None:
+def test_names_are_unique() -> None:
     names = [one.name for found in sections().values() for one in found]
     assert len(names) > 80
     assert len(names) == len(set(names))
 
 
 @pytest.mark.parametrize("metric", EVERY)
-def test_a_name_keeps_the_conventions(metric: MetricDoc) -> None:
+def test_a_name_follows_the_conventions(metric: MetricDoc) -> None:
     """Base units, one prefix, and an ending that says what the number is."""
     assert re.fullmatch(r"fitloop_[a-z][a-z_]*[a-z]", metric.name)
     assert not _NOT_BASE.search(metric.name)
@@ -55,7 +55,7 @@ def test_labels_are_bounded(metric: MetricDoc) -> None:
         assert all(re.fullmatch(r"[A-Za-z0-9_/{}-]+", value) for value in values)
 
 
-def test_an_info_has_labels_and_only_an_info_or_the_project_is_open() -> None:
+def test_only_info_metrics_have_open_labels_beside_project() -> None:
     for found in sections().values():
         for one in found:
             assert bool(one.labels) or not one.name.endswith("_info")
@@ -63,9 +63,9 @@ def test_an_info_has_labels_and_only_an_info_or_the_project_is_open() -> None:
                 assert not (OPEN_LABELS - {"project"}) & one.labels.keys()
 
 
-def test_what_the_page_says_of_the_leaders_counters_is_what_a_project_begins_with() -> None:
+def test_the_leaders_counters_start_with_the_documented_labels() -> None:
     leader.begin(779)
-    said = {one.name: one.labels for one in sections()["The adapter that leads"]}
+    said = {one.name: one.labels for one in sections()["The leader"]}
     for counted in leader.OF_LEADER:
         for family in counted.collect():
             for sample in family.samples:
@@ -75,7 +75,7 @@ def test_what_the_page_says_of_the_leaders_counters_is_what_a_project_begins_wit
     adapter.leave(779)
 
 
-def test_in_a_new_process_known_values_stand_at_zero() -> None:
+def test_known_values_are_exported_at_zero_in_a_new_process() -> None:
     """Counters without an open label: all of their series are there before anything happened."""
     program = (
         "from services.cli.metrics_reference import sections; from prometheus_client import generate_latest; "
@@ -93,20 +93,18 @@ def test_in_a_new_process_known_values_stand_at_zero() -> None:
                     assert {value for value in values if f'{label}="{value}"' in text} == set(values)
 
 
-def test_the_page_is_what_the_code_exports() -> None:
+def test_the_committed_page_is_up_to_date() -> None:
     program = [sys.executable, "-m", "services.cli.metrics_reference", "--check", str(PAGE)]
     ended = subprocess.run(program, check=False, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
 
 
-def test_the_page_says_what_flatters() -> None:
+def test_the_page_warns_of_a_flattering_metric() -> None:
     assert "It flatters the model" in reference()
     assert "fitloop_agreement_ratio" in reference()
 
 
-def test_check_says_that_a_page_is_stale_and_writing_mends_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_check_reports_a_stale_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "metrics.md"
     assert main(["--check", str(page)]) == 1
     assert "run `make docs`" in capsys.readouterr().err
