@@ -7,7 +7,7 @@ import math
 from services.cluster import metrics
 from services.cluster.client import Kube
 from services.cluster.fleet import is_alive, is_ready
-from services.cluster.watch import Mirror
+from services.cluster.informer import Informer
 
 
 class Headcount:
@@ -15,7 +15,7 @@ class Headcount:
 
     def __init__(self, kube: Kube, selector: str) -> None:
         """Nothing is asked yet."""
-        self._pods = Mirror(kube, "pod", selector, lambda: None)
+        self._pods = Informer(kube, "pod", selector, lambda: None)
 
     def start(self) -> None:
         """Watch in a thread; returns at once."""

@@ -15,9 +15,9 @@ import structlog
 
 from services.cluster.client import ClusterError, Document, Kube
 from services.cluster.events import Events
+from services.cluster.informer import Informer
 from services.cluster.reading import is_at_end, is_ending, is_over, last_words, launch_of
 from services.cluster.template import RELEASE, REQUESTED, RUN, fill, mark_of, name_of
-from services.cluster.watch import Mirror
 from services.core.domain import Launch, Pending, RunRequest, RunState, RunStatus
 from services.core.runs import FINAL, Runs
 from services.core.store import ObjectStore
@@ -44,8 +44,8 @@ class JobLauncher:
         self.runs = Runs(store)
         self.events = events
         selector = f"{RELEASE}={release},{RUN}"
-        self.jobs = Mirror(kube, "job", selector, on_change, self._sweep)
-        self.pods = Mirror(kube, "pod", selector, on_change)
+        self.jobs = Informer(kube, "job", selector, on_change, self._sweep)
+        self.pods = Informer(kube, "pod", selector, on_change)
         self._clock = clock
         self._marks: dict[str, str] = {}
         self._ended: dict[str, Launch] = {}
@@ -65,7 +65,7 @@ class JobLauncher:
         if self._job(request.run) or self._has_ended(request.run):
             return
         if not self.jobs.listed.is_set():
-            raise ClusterError(f"It is not known which Jobs there are: {self.jobs.trouble}")
+            raise ClusterError(f"It is not known which Jobs there are: {self.jobs.error}")
         if self._is_in_the_way(request.run):
             return
         job = fill(self.template, request, self.release, self.runs.store.url, self._owner())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from services.cluster import watch
+from services.cluster import informer
 from services.cluster.client import ClusterError
 from services.cluster.events import Events
 from services.cluster.jobs import JobLauncher
@@ -60,8 +60,8 @@ class Launchers:
 
 @pytest.fixture
 def make(api: FakeApiServer, runs: Runs, monkeypatch: pytest.MonkeyPatch) -> Iterator[Launchers]:
-    monkeypatch.setattr(watch, "_FIRST_PAUSE", 0.05)
-    monkeypatch.setattr(watch, "_LONGEST_PAUSE", 0.1)
+    monkeypatch.setattr(informer, "_MIN_PAUSE", 0.05)
+    monkeypatch.setattr(informer, "_MAX_PAUSE", 0.1)
     made = Launchers(api, runs)
     yield made
     for launcher in made.made:
@@ -195,7 +195,7 @@ def test_a_run_whose_pods_cannot_be_listed_has_its_outcome_all_the_same(
 def test_while_the_api_is_away_nothing_is_made_up(
     api: FakeApiServer, runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "_LONGEST_PAUSE", 0.1)
+    monkeypatch.setattr(informer, "_MAX_PAUSE", 0.1)
     other = FakeApiServer()
     make = Launchers(other, runs)
     with serve_api(other):
@@ -204,7 +204,7 @@ def test_while_the_api_is_away_nothing_is_made_up(
         other.put("pods", pod("p", started=CREATED + 1))
         eventually(lambda: (found := launcher.observe("1-1")) and found.attempts)
         known = launcher.observe("1-1")
-    eventually(lambda: launcher.jobs.trouble)
+    eventually(lambda: launcher.jobs.error)
     assert launcher.observe("1-1") == known
     launcher.launch(REQUEST)
     fresh = RunRequest("2-1", "2-x", 2, "asked for", Parameters(), 0.0)

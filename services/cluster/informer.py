@@ -18,13 +18,13 @@ from services.cluster.client import WATCH_SECONDS, ClusterError, Document, Kube
 from services.core.errors import StoreError
 
 log = structlog.get_logger()
-_FIRST_PAUSE: Final = 0.5
-_LONGEST_PAUSE: Final = 10.0
-NOT_YET: Final = "the Kubernetes API has not been asked yet"
+_MIN_PAUSE: Final = 0.5
+_MAX_PAUSE: Final = 10.0
+NOT_LISTED_YET: Final = "the Kubernetes API has not been asked yet"
 
 
 @dataclass
-class Mirror:
+class Informer:
     """One kind's objects that the labels choose, by name. Objects are never changed here, only taken in another's place."""
 
     kube: Kube
@@ -37,7 +37,7 @@ class Mirror:
     clock: Callable[[], float] = time.monotonic
     listed: threading.Event = field(default_factory=threading.Event)
     """Set once all have been listed: what is not here then did not exist a moment ago."""
-    trouble: str = NOT_YET
+    error: str = NOT_LISTED_YET
     """Why what is known may be old; "" while it is not."""
     _objects: dict[str, Document] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -69,19 +69,19 @@ class Mirror:
             self._objects[found["metadata"]["name"]] = found
 
     def _loop(self) -> None:
-        pause = _FIRST_PAUSE
+        pause = _MIN_PAUSE
         while not self._over.is_set():
             try:
                 self._step()
-                pause = _FIRST_PAUSE
+                pause = _MIN_PAUSE
             except ClusterError as error:
                 self._failed(error)
                 self._over.wait(pause)
-                pause = min(_LONGEST_PAUSE, 2 * pause)
+                pause = min(_MAX_PAUSE, 2 * pause)
             except Exception as error:  # noqa: BLE001  # the thread that watches must outlive any slip
                 log.error("watching failed unexpectedly", kind=self.kind, slip=type(error).__name__)
                 self._version = ""
-                self._over.wait(_LONGEST_PAUSE)
+                self._over.wait(_MAX_PAUSE)
 
     def _step(self) -> None:
         """List where that is due, then follow until the watch ends. Raises ClusterError."""
@@ -130,14 +130,14 @@ class Mirror:
             self._version = ""  # to go on from there would be refused again
         if error.status == 410:
             return
-        if not self.trouble or self.trouble == NOT_YET:
+        if not self.error or self.error == NOT_LISTED_YET:
             log.warning("the API cannot be watched", kind=self.kind, reason=str(error))
-        self.trouble = str(error)
+        self.error = str(error)
 
     def _worked(self) -> None:
-        if self.trouble:
+        if self.error:
             log.info("the API is watched", kind=self.kind, number=len(self._objects))
-        self.trouble = ""
+        self.error = ""
 
 
 def _slim(found: Document) -> Document:

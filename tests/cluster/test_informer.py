@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from services.cluster import client, watch
-from services.cluster.watch import Mirror
+from services.cluster import client, informer
+from services.cluster.informer import Informer
 from services.core.errors import StoreError
 from tests.support.api_server import FakeApiServer, serve_api
 from tests.support.waiting import eventually
@@ -22,8 +22,8 @@ def api() -> Iterator[FakeApiServer]:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "_FIRST_PAUSE", 0.05)
-    monkeypatch.setattr(watch, "_LONGEST_PAUSE", 0.1)
+    monkeypatch.setattr(informer, "_MIN_PAUSE", 0.05)
+    monkeypatch.setattr(informer, "_MAX_PAUSE", 0.1)
 
 
 def lease(name: str, **spec: object) -> dict[str, object]:
@@ -36,18 +36,18 @@ def bell() -> threading.Event:
 
 
 @pytest.fixture
-def mirror(api: FakeApiServer, bell: threading.Event) -> Iterator[Mirror]:
-    made = Mirror(api.kube(), "lease", "x=1", bell.set)
+def mirror(api: FakeApiServer, bell: threading.Event) -> Iterator[Informer]:
+    made = Informer(api.kube(), "lease", "x=1", bell.set)
     yield made
     made.close()
 
 
-def names(mirror: Mirror) -> set[str]:
+def names(mirror: Informer) -> set[str]:
     return {one["metadata"]["name"] for one in mirror.all()}
 
 
 def test_what_is_there_and_what_happens_is_known(
-    api: FakeApiServer, mirror: Mirror, bell: threading.Event
+    api: FakeApiServer, mirror: Informer, bell: threading.Event
 ) -> None:
     api.put("leases", lease("a"))
     assert not mirror.listed.is_set()
@@ -64,10 +64,10 @@ def test_what_is_there_and_what_happens_is_known(
     api.remove("leases", "a")
     eventually(lambda: names(mirror) == {"b"})
     assert api.count_requests("GET", "leases") == 2  # one list, one watch
-    assert mirror.trouble == ""
+    assert mirror.error == ""
 
 
-def test_a_watch_that_is_cut_off_goes_on_where_it_was(api: FakeApiServer, mirror: Mirror) -> None:
+def test_a_watch_that_is_cut_off_goes_on_where_it_was(api: FakeApiServer, mirror: Informer) -> None:
     mirror.start()
     assert mirror.listed.wait(5)
     eventually(lambda: api.count_requests("GET", "leases") == 2)
@@ -78,7 +78,7 @@ def test_a_watch_that_is_cut_off_goes_on_where_it_was(api: FakeApiServer, mirror
     assert len(lists) == 1
 
 
-def test_too_old_a_version_lists_anew(api: FakeApiServer, mirror: Mirror) -> None:
+def test_too_old_a_version_lists_anew(api: FakeApiServer, mirror: Informer) -> None:
     mirror.start()
     assert mirror.listed.wait(5)
     eventually(lambda: api.count_requests("GET", "leases") == 2)
@@ -95,25 +95,25 @@ def test_too_old_a_version_lists_anew(api: FakeApiServer, mirror: Mirror) -> Non
 def test_while_the_api_is_away_what_was_known_stays(api: FakeApiServer, bell: threading.Event) -> None:
     other = FakeApiServer()
     with serve_api(other):
-        mirror = Mirror(other.kube(), "lease", "x=1", bell.set)
+        mirror = Informer(other.kube(), "lease", "x=1", bell.set)
         other.put("leases", lease("a"))
         mirror.start()
         assert mirror.listed.wait(5)
-    eventually(lambda: "does not answer" in mirror.trouble)
+    eventually(lambda: "does not answer" in mirror.error)
     assert names(mirror) == {"a"}
     other.put("leases", lease("b"))
     with serve_api(other):
         eventually(lambda: names(mirror) == {"a", "b"})
-        eventually(lambda: not mirror.trouble)
+        eventually(lambda: not mirror.error)
         mirror.close()
 
 
 def test_all_is_listed_once_a_while(
-    api: FakeApiServer, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+    api: FakeApiServer, mirror: Informer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An event that never came is made up for."""
     monkeypatch.setattr(client, "WATCH_SECONDS", 0)
-    monkeypatch.setattr(watch, "WATCH_SECONDS", 0)
+    monkeypatch.setattr(informer, "WATCH_SECONDS", 0)
     mirror.start()
     assert mirror.listed.wait(5)
     with api.lock:
@@ -122,12 +122,12 @@ def test_all_is_listed_once_a_while(
     eventually(lambda: names(mirror) == {"a"})
 
 
-def test_no_right_is_said_and_tried_again(api: FakeApiServer, mirror: Mirror) -> None:
+def test_no_right_is_said_and_tried_again(api: FakeApiServer, mirror: Informer) -> None:
     api.faults += [("GET", 403, {})] * 2
     mirror.start()
-    eventually(lambda: "refused" in mirror.trouble)
+    eventually(lambda: "refused" in mirror.error)
     assert mirror.listed.wait(5)
-    eventually(lambda: not mirror.trouble)
+    eventually(lambda: not mirror.error)
 
 
 def test_trouble_with_the_store_and_slips_do_not_end_it(api: FakeApiServer, bell: threading.Event) -> None:
@@ -139,7 +139,7 @@ def test_trouble_with_the_store_and_slips_do_not_end_it(api: FakeApiServer, bell
         if failures:
             raise failures.pop(0)
 
-    mirror = Mirror(api.kube(), "lease", "x=1", bell.set, on_list)
+    mirror = Informer(api.kube(), "lease", "x=1", bell.set, on_list)
     mirror.start()
     eventually(lambda: api.count_requests("GET", "leases") >= 2)
     api.oldest = 10_000
