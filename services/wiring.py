@@ -90,11 +90,10 @@ def cluster(settings: Settings) -> Parts:
     from services.adapter.state.documents import FencedStore
     from services.cluster.client import connect
     from services.cluster.events import Events
-    from services.cluster.fleet import Fleet
-    from services.cluster.headcount import Headcount
     from services.cluster.inference import RemoteInference
     from services.cluster.jobs import JobLauncher
     from services.cluster.lease import Lease
+    from services.cluster.pods import PredictorPods, ReadyPredictors
     from services.cluster.rollout import ClusterRollout
     from services.cluster.template import load_template
     from services.core.store import open_store, unavailable_reason
@@ -113,9 +112,9 @@ def cluster(settings: Settings) -> Parts:
     events = Events(kube, known.predictor_workload, pod)
     inference = RemoteInference(known)
     launcher = JobLauncher(kube, guarded, template, known.release, known.lease, bell.set, events)
-    fleet = Fleet(kube, known.predictor_selector, known.predictor_state_port, known.predictor_token)
-    headcount = Headcount(kube, known.predictor_selector)
-    headcount.start()
+    fleet = PredictorPods(kube, known.predictor_selector, known.predictor_state_port, known.predictor_token)
+    ready_predictors = ReadyPredictors(kube, known.predictor_selector)
+    ready_predictors.start()
     events.start()
     launcher.start()
     return _adapter(

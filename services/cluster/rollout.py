@@ -18,7 +18,7 @@ import structlog
 from services.adapter.ports import RolloutStatus
 from services.cluster.client import ClusterError, Document, Kube
 from services.cluster.events import Events
-from services.cluster.fleet import GENERATION, Fleet, Pod
+from services.cluster.pods import GENERATION, PredictorPod, PredictorPods
 from services.cluster.rolls import (
     Plan,
     Roll,
@@ -53,7 +53,7 @@ class ClusterRollout:
     """Brings versions to the predictors."""
 
     kube: Kube
-    fleet: Fleet
+    fleet: PredictorPods
     workload: str
     settings: RolloutSettings
     events: Events
@@ -63,7 +63,7 @@ class ClusterRollout:
     _wanted_since: dict[Name, float] = field(default_factory=dict)
     _setbacks: dict[Name, Setback] = field(default_factory=dict)
     _tended: float = float("-inf")
-    _seen: tuple[float, list[Pod]] = (float("-inf"), [])
+    _seen: tuple[float, list[PredictorPod]] = (float("-inf"), [])
 
     def __post_init__(self) -> None:
         """Two reads of the table by the other adapters."""
@@ -92,7 +92,7 @@ class ClusterRollout:
         What one pod refuses and another one holds is not bad. Raises EngineError, ClusterError.
         """
         pods, name = self._pods(), (project_key, version)
-        if not any(pod.ready and name in pod.held for pod in pods):
+        if not any(pod.ready and name in pod.loaded for pod in pods):
             self._raise_refusal(pods, name)
         if any(pod.ready for pod in pods):
             return RolloutStatus(done=True)
@@ -114,25 +114,25 @@ class ClusterRollout:
         self._wanted_since.pop(name, None)
         self._setbacks.pop(name, None)
 
-    def _raise_refusal(self, pods: Sequence[Pod], name: Name) -> None:
+    def _raise_refusal(self, pods: Sequence[PredictorPod], name: Name) -> None:
         for pod in pods:
             if reason := pod.refused.get(name):
                 self.events.tell("VersionRefused", f"{name[1]}: {reason}", warning=True)
                 raise EngineError(reason)
 
-    def _pods(self) -> list[Pod]:
+    def _pods(self) -> list[PredictorPod]:
         if self.clock() - self._seen[0] > _LOOK_SECONDS:
-            self._seen = (self.clock(), self.fleet.pods())
+            self._seen = (self.clock(), self.fleet.read())
         return self._seen[1]
 
-    def _waited(self, pods: list[Pod], name: Name, waited: float) -> RolloutStatus:
+    def _waited(self, pods: list[PredictorPod], name: Name, waited: float) -> RolloutStatus:
         standing = held_by(pods, name)
         if standing.done or waited < self.settings.deadline_seconds:
             return standing
         self.events.tell("RolloutBlocked", standing.reason, warning=True)
         return replace(standing, blocked=True)
 
-    def _rolled(self, pods: list[Pod], name: Name, now: float) -> RolloutStatus:
+    def _rolled(self, pods: list[PredictorPod], name: Name, now: float) -> RolloutStatus:
         workload, self._tended = self._workload(), now
         plan = self._looked_after(pods, workload, now)
         if (setback := self._setbacks.get(name)) and (waits := setback.standing(now)):
@@ -141,7 +141,7 @@ class ClusterRollout:
             return under_way(pods, plan.roll.generation)
         return self._begun(plan, pods, name, now, workload)
 
-    def _looked_after(self, pods: list[Pod], workload: Document, now: float) -> Plan:
+    def _looked_after(self, pods: list[PredictorPod], workload: Document, now: float) -> Plan:
         """What goes on; it is ended, or undone, where it is time."""
         plan = self.plan or adopted(_annotation(workload, self.workload), pods, now)
         if plan.roll is not None and rolled_out(pods, plan.roll.generation, _replicas(workload)):
@@ -152,7 +152,7 @@ class ClusterRollout:
         return plan
 
     def _begun(
-        self, plan: Plan, pods: list[Pod], name: Name, now: float, workload: Document
+        self, plan: Plan, pods: list[PredictorPod], name: Name, now: float, workload: Document
     ) -> RolloutStatus:
         """No roll goes on: either none is needed, or one begins, or it must wait."""
         if (standing := held_by(pods, name)).done:
@@ -167,7 +167,7 @@ class ClusterRollout:
         self.events.tell("RolloutStarted", f"New predictors load {name[1]}.")
         return RolloutStatus(done=False, reason="new predictors start")
 
-    def _ended(self, plan: Plan, roll: Roll, pods: list[Pod], now: float) -> Plan:
+    def _ended(self, plan: Plan, roll: Roll, pods: list[PredictorPod], now: float) -> Plan:
         """All pods are new. What they were to hold and do not hold, another roll at once would not bring either."""
         log.info("a roll is done", generation=roll.generation, seconds=round(now - roll.began, 1))
         left = [name for name in self._brought_by(roll) if not held_by(pods, name).done]
@@ -175,7 +175,7 @@ class ClusterRollout:
             self._set_aside(name, f"all predictors are new, and {held_by(pods, name).reason}", now, place)
         return plan.end()
 
-    def _undo(self, plan: Plan, roll: Roll, pods: list[Pod], now: float) -> Plan:
+    def _undo(self, plan: Plan, roll: Roll, pods: list[PredictorPod], now: float) -> Plan:
         why = hindered(pods, roll.generation)
         self._annotate(roll.before or None)
         log.warning("a roll was undone", generation=roll.generation, reason=why)

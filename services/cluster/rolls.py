@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from services.adapter.ports import RolloutStatus
-from services.cluster.fleet import Pod
+from services.cluster.pods import PredictorPod
 
 AGAIN_SECONDS: Final = 120.0
 """After a roll brought a version nowhere, until it is tried again; doubled each time, to an hour."""
@@ -84,7 +84,7 @@ class Setback:
         return RolloutStatus(done=False, reason=reason, blocked=True, deferred=True)
 
 
-def adopted(annotation: str, pods: Sequence[Pod], now: float) -> Plan:
+def adopted(annotation: str, pods: Sequence[PredictorPod], now: float) -> Plan:
     """What a new leader goes on with: a roll whose pods are not all new yet, or one that was just undone."""
     others = [pod.generation for pod in pods if pod.generation != annotation]
     newest = max((_began(generation) for generation in others), default=_NEVER)
@@ -96,27 +96,27 @@ def adopted(annotation: str, pods: Sequence[Pod], now: float) -> Plan:
     return Plan(last_began=began)
 
 
-def held_by(pods: Sequence[Pod], name: tuple[str, str]) -> RolloutStatus:
+def held_by(pods: Sequence[PredictorPod], name: tuple[str, str]) -> RolloutStatus:
     """Done once there is a ready pod, and every ready one holds the version."""
     ready = [pod for pod in pods if pod.ready]
-    holding = [pod for pod in ready if name in pod.held]
+    holding = [pod for pod in ready if name in pod.loaded]
     if not ready:
         return RolloutStatus(done=False, reason=f"no predictor is ready{_because(pods)}")
     if len(holding) == len(ready):
         return RolloutStatus(done=True)
-    silent = [f"{pod.name} does not answer" for pod in ready if not pod.answers]
+    silent = [f"{pod.name} does not answer" for pod in ready if not pod.responds]
     why = next((pod.delayed[name] for pod in ready if name in pod.delayed), next(iter(silent), ""))
     return RolloutStatus(
         done=False, reason=f"{len(holding)} of {len(ready)} predictors hold it{f' ({why})' if why else ''}"
     )
 
 
-def rolled_out(pods: Sequence[Pod], generation: str, replicas: int) -> bool:
+def rolled_out(pods: Sequence[PredictorPod], generation: str, replicas: int) -> bool:
     """Whether all pods are of this generation and ready, and there are enough of them."""
     return len(pods) >= replicas and all(pod.ready and pod.generation == generation for pod in pods)
 
 
-def under_way(pods: Sequence[Pod], generation: str) -> RolloutStatus:
+def under_way(pods: Sequence[PredictorPod], generation: str) -> RolloutStatus:
     """How far a roll is."""
     new = [pod for pod in pods if pod.generation == generation]
     ready = [pod for pod in new if pod.ready]
@@ -124,20 +124,22 @@ def under_way(pods: Sequence[Pod], generation: str) -> RolloutStatus:
     return RolloutStatus(done=False, reason=reason)
 
 
-def to_blame(pods: Sequence[Pod], generation: str, names: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+def to_blame(
+    pods: Sequence[PredictorPod], generation: str, names: Sequence[tuple[str, str]]
+) -> list[tuple[str, str]]:
     """Which of these a roll failed for: those that a new pod lacks; all, where no new pod tells."""
-    new = [pod for pod in pods if pod.generation == generation and pod.answers]
-    return [name for name in names if any(name not in pod.held for pod in new)] or list(names)
+    new = [pod for pod in pods if pod.generation == generation and pod.responds]
+    return [name for name in names if any(name not in pod.loaded for pod in new)] or list(names)
 
 
-def hindered(pods: Sequence[Pod], generation: str) -> str:
+def hindered(pods: Sequence[PredictorPod], generation: str) -> str:
     """Why a roll did not end in time."""
     new = [pod for pod in pods if pod.generation == generation]
     return f"the new predictors did not become ready in time{_because(new)}"
 
 
-def _because(pods: Sequence[Pod]) -> str:
-    why = next((pod.waits for pod in pods if pod.waits), "")
+def _because(pods: Sequence[PredictorPod]) -> str:
+    why = next((pod.waiting_reason for pod in pods if pod.waiting_reason), "")
     return f": {why}" if why else ""
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from services.cluster.client import ClusterError
-from services.cluster.headcount import Headcount
+from services.cluster.pods import ReadyPredictors
 from tests.support.api_server import FakeApiServer, serve_api
 from tests.support.app import metric_value
 from tests.support.waiting import eventually
@@ -36,12 +36,12 @@ def requests(outcome: str) -> float:
 
 
 def test_ready_predictors_are_counted_as_they_come_and_go(api: FakeApiServer) -> None:
-    headcount = Headcount(api.kube(), "x=1")
-    assert math.isnan(headcount.ready())
+    ready_predictors = ReadyPredictors(api.kube(), "x=1")
+    assert math.isnan(ready_predictors.count())
     api.put("pods", predictor("a", ready=True))
     api.put("pods", predictor("b", ready=False))
     api.put("pods", predictor("c", ready=True, phase="Failed"))
-    headcount.start()
+    ready_predictors.start()
     try:
         eventually(lambda: metric_value("fitloop_predictors_ready") == 1)
         api.put("pods", predictor("b", ready=True))
@@ -49,7 +49,7 @@ def test_ready_predictors_are_counted_as_they_come_and_go(api: FakeApiServer) ->
         api.remove("pods", "a")
         eventually(lambda: metric_value("fitloop_predictors_ready") == 1)
     finally:
-        headcount.close()
+        ready_predictors.close()
 
 
 @pytest.mark.parametrize(

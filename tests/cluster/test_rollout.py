@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from services.adapter.ports import RolloutStatus
 from services.cluster.client import ClusterError, Document
-from services.cluster.fleet import Pod
+from services.cluster.pods import PredictorPod
 from services.cluster.rollout import ClusterRollout
 from services.core.errors import EngineError
 from services.core.settings import RolloutSettings
@@ -33,7 +33,7 @@ class RolloutWorld:
     targets: set[Name] = field(default_factory=set)
     patches: list[tuple[float, str | None]] = field(default_factory=list)
     told: list[tuple[str, str]] = field(default_factory=list)
-    pods_now: list[Pod] = field(default_factory=list)
+    pods_now: list[PredictorPod] = field(default_factory=list)
     waits: str = ""
     spec: Document = field(default_factory=dict)
     _born: float = 0.0
@@ -43,7 +43,9 @@ class RolloutWorld:
         if self.kind == "deployment":
             template = {"replicas": self.replicas, "template": {"metadata": {}}}
         self.spec = template
-        self.pods_now = [Pod(f"old-{number}", True, answers=True) for number in range(self.replicas)]
+        self.pods_now = [
+            PredictorPod(f"old-{number}", True, responds=True) for number in range(self.replicas)
+        ]
 
     def settings(self) -> RolloutSettings:
         return RolloutSettings(mode=self.mode)
@@ -75,15 +77,17 @@ class RolloutWorld:
         ]
         self.pods_now = old
         if any(pod.generation != generation for pod in old):
-            self.pods_now = [*old, Pod("new", False, generation, waits=self.waits)]
+            self.pods_now = [*old, PredictorPod("new", False, generation, waiting_reason=self.waits)]
 
     # What a Fleet does.
-    def pods(self) -> list[Pod]:
+    def pods(self) -> list[PredictorPod]:
         new = [pod for pod in self.pods_now if not pod.ready]
         if new and not self.waits and self.now - self._born >= self.start_seconds:
             generation = new[0].generation
             self.pods_now = [
-                Pod(f"{generation}-{number}", True, generation, frozenset(self.targets), answers=True)
+                PredictorPod(
+                    f"{generation}-{number}", True, generation, frozenset(self.targets), responds=True
+                )
                 for number in range(self.replicas)
             ]
         return self.pods_now
@@ -118,7 +122,7 @@ def test_a_roll_brings_the_version_to_all_pods(kind: str) -> None:
 
 def test_what_all_pods_hold_needs_no_roll() -> None:
     world = RolloutWorld()
-    world.pods_now = [replace(pod, held=frozenset({V2})) for pod in world.pods_now]
+    world.pods_now = [replace(pod, loaded=frozenset({V2})) for pod in world.pods_now]
     assert world.rollout().advance(*V2, world.now).done
     assert world.patches == []
 
@@ -130,7 +134,7 @@ def test_reload_patches_nothing_and_is_blocked_only_after_its_deadline() -> None
     world.now += 601
     assert rollout.advance(*V2, world.now).blocked
     assert world.told[-1] == ("RolloutBlocked", "0 of 2 predictors hold it")
-    world.pods_now = [replace(pod, held=frozenset({V2})) for pod in world.pods_now]
+    world.pods_now = [replace(pod, loaded=frozenset({V2})) for pod in world.pods_now]
     world.now += 1
     assert rollout.advance(*V2, world.now).done
     assert world.patches == []
@@ -215,7 +219,7 @@ def test_what_serves_is_only_looked_at() -> None:
     with pytest.raises(EngineError, match="broken"):
         rollout.check(*V2)
     world.now += 1
-    world.pods_now[1] = replace(world.pods_now[1], held=frozenset({V2}))
+    world.pods_now[1] = replace(world.pods_now[1], loaded=frozenset({V2}))
     assert rollout.check(*V2).done, "what another one holds is not bad"
     world.now += 1
     world.pods_now = []
@@ -237,10 +241,10 @@ STUCK, OTHER = ("5-1", "v-2"), ("6-1", "w-1")
 class StuckRolloutWorld(RolloutWorld):
     """New pods wait for `STUCK` for ever, as long as it is a target, and answer meanwhile."""
 
-    def pods(self) -> list[Pod]:
+    def pods(self) -> list[PredictorPod]:
         if STUCK in self.targets:
             held = frozenset(self.targets - {STUCK})
-            return [pod if pod.ready else replace(pod, answers=True, held=held) for pod in self.pods_now]
+            return [pod if pod.ready else replace(pod, responds=True, loaded=held) for pod in self.pods_now]
         return super().pods()
 
     def ask(self, rollout: ClusterRollout, name: Name) -> RolloutStatus:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.cluster.fleet import Pod, pod_of
+from services.cluster.pods import PredictorPod, pod_of
 from services.cluster.rolls import (
     AGAIN_SECONDS,
     Plan,
@@ -21,11 +21,11 @@ from services.cluster.rolls import (
 NAME = ("5-1", "v-2")
 
 
-def pod(number: int = 1, generation: str = "", *, ready: bool = True, **others: Any) -> Pod:
-    return Pod(f"pod-{number}", ready, generation, **({"answers": ready} | others))
+def pod(number: int = 1, generation: str = "", *, ready: bool = True, **others: Any) -> PredictorPod:
+    return PredictorPod(f"pod-{number}", ready, generation, **({"answers": ready} | others))
 
 
-def holding(number: int = 1, generation: str = "") -> Pod:
+def holding(number: int = 1, generation: str = "") -> PredictorPod:
     return pod(number, generation, held=frozenset({NAME}))
 
 
@@ -133,7 +133,7 @@ def test_what_the_api_and_the_pod_say_of_it() -> None:
         "delayed": {"6-1": {"w-1": "slow"}},
     }
     found = pod_of({"metadata": meta, "status": ready}, state)
-    assert found == Pod(
+    assert found == PredictorPod(
         "p-1",
         True,
         "7",
@@ -143,7 +143,7 @@ def test_what_the_api_and_the_pod_say_of_it() -> None:
         True,
     )
     silent = pod_of({"metadata": {"name": "p-1"}, "status": ready}, None)
-    assert (silent.ready, silent.answers, silent.held) == (True, False, frozenset())
+    assert (silent.ready, silent.responds, silent.loaded) == (True, False, frozenset())
 
 
 def test_a_pod_whose_process_ends_again_and_again_says_so() -> None:
@@ -153,4 +153,4 @@ def test_a_pod_whose_process_ends_again_and_again_says_so() -> None:
             {"name": "kserve-container", "ready": False, "lastState": ended, "state": {"running": {}}}
         ]
     }
-    assert "137 (OOMKilled)" in pod_of({"metadata": {"name": "p-1"}, "status": status}, None).waits
+    assert "137 (OOMKilled)" in pod_of({"metadata": {"name": "p-1"}, "status": status}, None).waiting_reason

@@ -12,7 +12,7 @@ import pytest
 
 from services.adapter.ports import Rollout, RolloutStatus
 from services.cluster.events import Events
-from services.cluster.fleet import GENERATION, Fleet
+from services.cluster.pods import GENERATION, PredictorPods
 from services.cluster.rollout import ClusterRollout
 from services.core.domain import Artefact, Served
 from services.core.errors import CorruptVersion, EngineError, NotFound
@@ -167,7 +167,7 @@ class TestClusterRollout(RolloutContract):
     def _rollout(self, _registry: None, mode: str) -> Iterator[None]:
         with serve_api(FakeApiServer()) as api:
             pods, kube = Pods(self.registry, api, mode), api.kube()
-            fleet = Fleet(kube, "fitloop.io/predictor=f", pods.port)
+            fleet = PredictorPods(kube, "fitloop.io/predictor=f", pods.port)
             settings = RolloutSettings(mode=mode, min_interval_seconds=0.0)
             events = Events(kube, "deployment/serving", "adapter")
             self.rollout = ClusterRollout(kube, fleet, "deployment/serving", settings, events)

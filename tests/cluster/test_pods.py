@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from services.cluster.fleet import Fleet, Pod
+from services.cluster.pods import PredictorPod, PredictorPods
 from tests.support.api_server import FakeApiServer, serve_api
 
 STATE = b'{"held": {"5-1": ["v-1"]}}'
@@ -54,8 +54,8 @@ def put(api: FakeApiServer, name: str, *, ip: str | None = "127.0.0.1", **meta: 
     api.put("pods", {"kind": "Pod", "metadata": known, "status": status})
 
 
-def look(api: FakeApiServer, port: int) -> list[Pod]:
-    return sorted(Fleet(api.kube(), "fitloop.io/predictor=f", port).pods(), key=lambda pod: pod.name)
+def look(api: FakeApiServer, port: int) -> list[PredictorPod]:
+    return sorted(PredictorPods(api.kube(), "fitloop.io/predictor=f", port).read(), key=lambda pod: pod.name)
 
 
 def test_each_pod_is_asked_and_those_that_end_or_belong_to_others_are_left_out(
@@ -66,7 +66,10 @@ def test_each_pod_is_asked_and_those_that_end_or_belong_to_others_are_left_out(
     put(api, "p-3", deletionTimestamp="2026-11-25T07:00:00Z")
     put(api, "p-4", labels={"fitloop.io/predictor": "other"})
     held = frozenset({("5-1", "v-1")})
-    assert look(api, int(answers[0])) == [Pod("p-1", True, held=held, answers=True), Pod("p-2", True)]
+    assert look(api, int(answers[0])) == [
+        PredictorPod("p-1", True, loaded=held, responds=True),
+        PredictorPod("p-2", True),
+    ]
 
 
 @pytest.mark.parametrize("nonsense", [b"", b"<html>", b"[1]", b"[" * 100_000, STATE + b" " * (4 << 20)])
@@ -75,14 +78,14 @@ def test_a_pod_that_answers_nonsense_does_not_answer(
 ) -> None:
     put(api, "p-1")
     answers.append(nonsense)
-    assert look(api, int(answers[0])) == [Pod("p-1", True)]
+    assert look(api, int(answers[0])) == [PredictorPod("p-1", True)]
 
 
 def test_a_pod_whose_port_is_closed_does_not_answer(api: FakeApiServer) -> None:
     put(api, "p-1")
     with socket.create_server(("127.0.0.1", 0)) as found:
         port = int(found.getsockname()[1])
-    assert look(api, port) == [Pod("p-1", True)]
+    assert look(api, port) == [PredictorPod("p-1", True)]
 
 
 def test_all_looks_share_one_tls_context(
@@ -90,10 +93,10 @@ def test_all_looks_share_one_tls_context(
 ) -> None:
     for number in range(3):
         put(api, f"p-{number}")
-    fleet = Fleet(api.kube(), "fitloop.io/predictor=f", int(answers[0]))
+    fleet = PredictorPods(api.kube(), "fitloop.io/predictor=f", int(answers[0]))
     monkeypatch.setattr(ssl, "create_default_context", lambda *_, **__: pytest.fail("another one"))
     for _ in range(2):
-        assert all(pod.answers for pod in fleet.pods())
+        assert all(pod.responds for pod in fleet.read())
 
 
 def test_no_pods_are_no_error(api: FakeApiServer) -> None:

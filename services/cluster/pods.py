@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -10,47 +11,51 @@ from typing import Any, Final
 import httpx
 from pydantic import SecretStr
 
+from services.cluster import metrics
 from services.cluster.client import Document, Kube
+from services.cluster.informer import Informer
 from services.cluster.reading import pod_waits_for
 from services.core.http.asgi import bearer_headers
 from services.core.http.limits import GZIP_ONLY, limit_response
 
 GENERATION: Final = "fitloop.io/generation"
-_SECONDS: Final = 2.0
-_LARGEST: Final = 4 << 20
+
+_TIMEOUT_SECONDS: Final = 2.0
+
+_MAX_STATE_BYTES: Final = 4 << 20
 """Bytes of what a pod says of itself: some ten thousand versions."""
 
 
 @dataclass(frozen=True, slots=True)
-class Pod:
+class PredictorPod:
     """One predictor."""
 
     name: str
     ready: bool
     generation: str = ""
     """The annotation that the last roll gave it."""
-    held: frozenset[tuple[str, str]] = frozenset()
+    loaded: frozenset[tuple[str, str]] = frozenset()
     refused: dict[tuple[str, str], str] = field(default_factory=dict)
     delayed: dict[tuple[str, str], str] = field(default_factory=dict)
     """What it could not load yet, for a reason that may pass."""
-    answers: bool = False
-    waits: str = ""
+    responds: bool = False
+    waiting_reason: str = ""
     """Why it does not start."""
 
 
-def _client() -> httpx.Client:
+def _new_client() -> httpx.Client:
     """One for all looks, for each builds a TLS context; no connection is kept, since pods come and go."""
     return httpx.Client(
-        timeout=_SECONDS,
+        timeout=_TIMEOUT_SECONDS,
         trust_env=False,
         limits=httpx.Limits(max_keepalive_connections=0),
         headers=GZIP_ONLY,
-        event_hooks={"response": [limit_response(_LARGEST)]},
+        event_hooks={"response": [limit_response(_MAX_STATE_BYTES)]},
     )
 
 
 @dataclass(slots=True)
-class Fleet:
+class PredictorPods:
     """Asks the API for pods, and each pod for its state."""
 
     kube: Kube
@@ -58,16 +63,16 @@ class Fleet:
     port: int
     token: SecretStr = field(default_factory=lambda: SecretStr(""))
     """As the predictors ask for it."""
-    _client: httpx.Client = field(default_factory=_client, repr=False)
+    _client: httpx.Client = field(default_factory=_new_client, repr=False)
 
-    def pods(self) -> list[Pod]:
+    def read(self) -> list[PredictorPod]:
         """All that are not about to end, nor have ended: an evicted pod stays to be seen for long. Raises ClusterError."""
         found = [pod for pod in self.kube.pods(self.selector) if is_alive(pod)]
         with ThreadPoolExecutor(max(1, min(16, len(found)))) as pool:
             return list(pool.map(self._look, found))
 
-    def _look(self, pod: Document) -> Pod:
-        state = _state(self._client, pod["status"].get("podIP"), self.port, bearer_headers(self.token))
+    def _look(self, pod: Document) -> PredictorPod:
+        state = _read_state(self._client, pod["status"].get("podIP"), self.port, bearer_headers(self.token))
         return pod_of(pod, state)
 
 
@@ -85,26 +90,28 @@ def is_ready(pod: Document) -> bool:
     return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
-def pod_of(pod: Document, state: dict[str, Any] | None) -> Pod:
+def pod_of(pod: Document, state: dict[str, Any] | None) -> PredictorPod:
     """What the API and the pod itself say. Pure."""
     meta, status = pod["metadata"], pod["status"]
     ready = is_ready(pod)
     said = state or {}
-    return Pod(
+    return PredictorPod(
         name=meta["name"],
         ready=ready,
         generation=str((meta.get("annotations") or {}).get(GENERATION, "")),
-        held=frozenset(
+        loaded=frozenset(
             (key, version) for key, versions in (said.get("held") or {}).items() for version in versions
         ),
-        refused=_reasons(said, "refused"),
-        delayed=_reasons(said, "delayed"),
-        answers=state is not None,
-        waits="" if ready else pod_waits_for(pod) or _crashing(status.get("containerStatuses") or ()),
+        refused=_reasons_of(said, "refused"),
+        delayed=_reasons_of(said, "delayed"),
+        responds=state is not None,
+        waiting_reason=""
+        if ready
+        else pod_waits_for(pod) or _crash_reason(status.get("containerStatuses") or ()),
     )
 
 
-def _reasons(state: dict[str, Any], what: str) -> dict[tuple[str, str], str]:
+def _reasons_of(state: dict[str, Any], what: str) -> dict[tuple[str, str], str]:
     return {
         (key, version): str(reason)
         for key, reasons in (state.get(what) or {}).items()
@@ -112,7 +119,7 @@ def _reasons(state: dict[str, Any], what: str) -> dict[tuple[str, str], str]:
     }
 
 
-def _crashing(containers: Sequence[Document]) -> str:
+def _crash_reason(containers: Sequence[Document]) -> str:
     for container in containers:
         ended = (container.get("lastState") or {}).get("terminated")
         if ended and not container.get("ready"):
@@ -122,7 +129,7 @@ def _crashing(containers: Sequence[Document]) -> str:
     return ""
 
 
-def _state(
+def _read_state(
     client: httpx.Client, address: str | None, port: int, headers: dict[str, str]
 ) -> dict[str, Any] | None:
     if not address:
@@ -134,3 +141,26 @@ def _state(
     except (httpx.HTTPError, ValueError, RecursionError):
         return None
     return said if isinstance(said, dict) else None
+
+
+class ReadyPredictors:
+    """Watches the predictors' pods, from `start` to the end of the process."""
+
+    def __init__(self, kube: Kube, selector: str) -> None:
+        """Nothing is asked yet."""
+        self._pods = Informer(kube, "pod", selector, lambda: None)
+
+    def start(self) -> None:
+        """Watch in a thread; returns at once."""
+        metrics.count_ready(self.count)
+        self._pods.start()
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._pods.close()
+
+    def count(self) -> float:
+        """Ready predictors, as they were last told of; NaN before the first time."""
+        if not self._pods.listed.is_set():
+            return math.nan
+        return float(sum(is_alive(pod) and is_ready(pod) for pod in self._pods.all()))
