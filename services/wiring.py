@@ -89,7 +89,7 @@ def cluster(settings: Settings) -> Parts:
     """An adapter among others, over a bucket, Kubernetes and the predictors. Raises BadConfig."""
     from services.adapter.state.documents import FencedStore
     from services.cluster.client import connect
-    from services.cluster.events import Events
+    from services.cluster.events import EventRecorder
     from services.cluster.inference import RemoteInference
     from services.cluster.jobs import JobLauncher
     from services.cluster.lease import Lease
@@ -109,7 +109,7 @@ def cluster(settings: Settings) -> Parts:
     _try_out(kube, template, known.release, store.url)
     leadership = Lease(kube, known.lease, pod)
     guarded = FencedStore(store, leadership, settings.s3.write_seconds)
-    events = Events(kube, known.predictor_workload, pod)
+    events = EventRecorder(kube, known.predictor_workload, pod)
     inference = RemoteInference(known)
     launcher = JobLauncher(kube, guarded, template, known.release, known.lease, bell.set, events)
     fleet = PredictorPods(kube, known.predictor_selector, known.predictor_state_port, known.predictor_token)

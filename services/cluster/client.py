@@ -167,9 +167,9 @@ class Kube:
         try:
             answer = self._tried(verb, kind, call, *arguments, tries=tries, **options)
         except ClusterError as error:
-            metrics.request(error.status)
+            metrics.count_request(error.status)
             raise
-        metrics.request(200)
+        metrics.count_request(200)
         return answer
 
     def _tried(

@@ -15,10 +15,10 @@ import structlog
 from services.cluster.client import KINDS, ClusterError, Document, Kube
 
 log = structlog.get_logger()
-_WAITING: Final = 100
-_AGAIN_SECONDS: Final = 300.0
-_REMEMBERED: Final = 1000
-_NAMES: Final = {"inferenceservice": "InferenceService", "deployment": "Deployment", "job": "Job"}
+_QUEUE_SIZE: Final = 100
+_REPEAT_SECONDS: Final = 300.0
+_MAX_REMEMBERED: Final = 1000
+_KIND_NAMES: Final = {"inferenceservice": "InferenceService", "deployment": "Deployment", "job": "Job"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,29 +32,29 @@ class Event:
 
 
 @dataclass
-class Events:
+class EventRecorder:
     """Tells of one object, `inferenceservice/<name>` or `deployment/<name>`, unless another one is named."""
 
     kube: Kube
     workload: str
     reporter: str
-    _queue: queue.Queue[Event] = field(default_factory=lambda: queue.Queue(_WAITING))
-    _said: dict[Event, float] = field(default_factory=dict)
+    _queue: queue.Queue[Event] = field(default_factory=lambda: queue.Queue(_QUEUE_SIZE))
+    _recorded: dict[Event, float] = field(default_factory=dict)
     _uids: dict[str, str] = field(default_factory=dict)
 
     def start(self) -> None:
         """Send in a thread; returns at once."""
         threading.Thread(target=self._loop, name="events", daemon=True).start()
 
-    def tell(self, reason: str, note: str, *, warning: bool = False, job: str = "") -> None:
+    def record(self, reason: str, note: str, *, warning: bool = False, job: str = "") -> None:
         """Something happened; the same again within five minutes is not said. Never blocks, never raises."""
         event = Event(reason, note, f"job/{job}" if job else self.workload, warning)
         now = time.monotonic()
-        if now - self._said.get(event, -_AGAIN_SECONDS) < _AGAIN_SECONDS:
+        if now - self._recorded.get(event, -_REPEAT_SECONDS) < _REPEAT_SECONDS:
             return
-        if len(self._said) >= _REMEMBERED:
-            self._said.clear()
-        self._said[event] = now
+        if len(self._recorded) >= _MAX_REMEMBERED:
+            self._recorded.clear()
+        self._recorded[event] = now
         try:
             self._queue.put_nowait(event)
         except queue.Full:
@@ -77,7 +77,7 @@ class Events:
         group, version, _ = KINDS[kind]
         about = {
             "apiVersion": f"{group}/{version}",
-            "kind": _NAMES[kind],
+            "kind": _KIND_NAMES[kind],
             "name": name,
             "namespace": self.kube.namespace,
         }

@@ -14,7 +14,7 @@ from dataclasses import replace
 import structlog
 
 from services.cluster.client import ClusterError, Document, Kube
-from services.cluster.events import Events
+from services.cluster.events import EventRecorder
 from services.cluster.informer import Informer
 from services.cluster.reading import is_at_end, is_ending, is_over, last_words, launch_of
 from services.cluster.template import RELEASE, REQUESTED, RUN, fill, mark_of, name_of
@@ -36,7 +36,7 @@ class JobLauncher:
         release: str,
         lease: str,
         on_change: Callable[[], None],
-        events: Events,
+        events: EventRecorder,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`store` refuses changes where this process does not lead. Nothing is asked yet."""
@@ -143,7 +143,7 @@ class JobLauncher:
         why = f": {launch.reason}" if launch.reason else ""
         about = f"Run {launch.run} is {launch.outcome.value}{why}."
         name = f"Run{launch.outcome.value.capitalize()}"
-        self.events.tell(name, about, warning=failed, job=name_of(self.release, launch.run))
+        self.events.record(name, about, warning=failed, job=name_of(self.release, launch.run))
 
     # ---------------------------------------------------------------------------------------------- Jobs and their pods
     def _job(self, run: str) -> Document | None:

@@ -9,7 +9,7 @@ from typing import Final
 from prometheus_client import Counter, Gauge
 
 
-class Outcome(StrEnum):
+class RequestOutcome(StrEnum):
     """What became of a request to the Kubernetes API."""
 
     OK = "ok"
@@ -28,21 +28,21 @@ _ready = Gauge(
     "fitloop_predictors_ready", "Predictors that are ready, as Kubernetes last told; NaN before it has."
 )
 _OUTCOMES: Final = {
-    0: Outcome.UNREACHABLE,
-    200: Outcome.OK,
-    404: Outcome.NOT_FOUND,
-    409: Outcome.CONFLICT,
+    0: RequestOutcome.UNREACHABLE,
+    200: RequestOutcome.OK,
+    404: RequestOutcome.NOT_FOUND,
+    409: RequestOutcome.CONFLICT,
 }
 
-for _outcome in Outcome:
+for _outcome in RequestOutcome:
     _requests.labels(_outcome)
 
 
-def request(status: int) -> None:
+def count_request(status: int) -> None:
     """Count a request by HTTP's status; 0: nobody answered."""
-    _requests.labels(_OUTCOMES.get(status, Outcome.FAILED)).inc()
+    _requests.labels(_OUTCOMES.get(status, RequestOutcome.FAILED)).inc()
 
 
-def count_ready(predictors: Callable[[], float]) -> None:
+def export_ready_predictors(predictors: Callable[[], float]) -> None:
     """Have the ready predictors counted whenever somebody looks."""
     _ready.set_function(predictors)

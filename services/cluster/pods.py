@@ -152,7 +152,7 @@ class ReadyPredictors:
 
     def start(self) -> None:
         """Watch in a thread; returns at once."""
-        metrics.count_ready(self.count)
+        metrics.export_ready_predictors(self.count)
         self._pods.start()
 
     def close(self) -> None:

@@ -17,7 +17,7 @@ import structlog
 
 from services.adapter.ports import RolloutStatus
 from services.cluster.client import ClusterError, Document, Kube
-from services.cluster.events import Events
+from services.cluster.events import EventRecorder
 from services.cluster.pods import GENERATION, PredictorPod, PredictorPods
 from services.cluster.rolls import (
     Plan,
@@ -56,7 +56,7 @@ class ClusterRollout:
     fleet: PredictorPods
     workload: str
     settings: RolloutSettings
-    events: Events
+    events: EventRecorder
     clock: Callable[[], float] = time.monotonic
     plan: Plan | None = None
     """None: this leader has not looked yet."""
@@ -83,7 +83,7 @@ class ClusterRollout:
             standing = self._rolled(pods, name, now)
         if standing.done:
             self._forget(name)
-            self.events.tell("VersionHeld", f"All ready predictors hold {version}.")
+            self.events.record("VersionHeld", f"All ready predictors hold {version}.")
         return standing
 
     def check(self, project_key: str, version: str) -> RolloutStatus:
@@ -117,7 +117,7 @@ class ClusterRollout:
     def _raise_refusal(self, pods: Sequence[PredictorPod], name: Name) -> None:
         for pod in pods:
             if reason := pod.refused.get(name):
-                self.events.tell("VersionRefused", f"{name[1]}: {reason}", warning=True)
+                self.events.record("VersionRefused", f"{name[1]}: {reason}", warning=True)
                 raise EngineError(reason)
 
     def _pods(self) -> list[PredictorPod]:
@@ -129,7 +129,7 @@ class ClusterRollout:
         standing = held_by(pods, name)
         if standing.done or waited < self.settings.deadline_seconds:
             return standing
-        self.events.tell("RolloutBlocked", standing.reason, warning=True)
+        self.events.record("RolloutBlocked", standing.reason, warning=True)
         return replace(standing, blocked=True)
 
     def _rolled(self, pods: list[PredictorPod], name: Name, now: float) -> RolloutStatus:
@@ -164,7 +164,7 @@ class ClusterRollout:
             self._annotate(begun.roll.generation)
         self.plan = begun
         log.info("a roll begins", **log_ids(*name), reason="it is wanted, and no ready predictor holds it")
-        self.events.tell("RolloutStarted", f"New predictors load {name[1]}.")
+        self.events.record("RolloutStarted", f"New predictors load {name[1]}.")
         return RolloutStatus(done=False, reason="new predictors start")
 
     def _ended(self, plan: Plan, roll: Roll, pods: list[PredictorPod], now: float) -> Plan:
@@ -179,7 +179,7 @@ class ClusterRollout:
         why = hindered(pods, roll.generation)
         self._annotate(roll.before or None)
         log.warning("a roll was undone", generation=roll.generation, reason=why)
-        self.events.tell("RolloutBlocked", why, warning=True)
+        self.events.record("RolloutBlocked", why, warning=True)
         blamed = to_blame(pods, roll.generation, self._brought_by(roll))
         for place, name in enumerate(blamed):
             self._set_aside(name, why, now, place)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from services.cluster import events as module
-from services.cluster.events import Events
+from services.cluster.events import EventRecorder
 from tests.support.api_server import NAMESPACE, FakeApiServer, serve_api
 from tests.support.waiting import eventually
 
@@ -23,11 +23,11 @@ def api() -> Iterator[FakeApiServer]:
 
 
 def test_an_event_is_about_the_workload_or_a_job_by_its_uid(api: FakeApiServer) -> None:
-    events = Events(api.kube(), "inferenceservice/fitloop", "pod-a")
+    events = EventRecorder(api.kube(), "inferenceservice/fitloop", "pod-a")
     events.start()
-    events.tell("RolloutStarted", "New predictors load v-1.")
-    events.tell("RunFailed", "Run 1-1 is failed.", warning=True, job="fitloop-1-1")
-    events.tell("RunDone", "Run 1-2 is done.", job="fitloop-1-2")
+    events.record("RolloutStarted", "New predictors load v-1.")
+    events.record("RunFailed", "Run 1-1 is failed.", warning=True, job="fitloop-1-1")
+    events.record("RunDone", "Run 1-2 is done.", job="fitloop-1-2")
     eventually(lambda: len(api.list_objects("events")) == 3)
     first, second, third = api.list_objects("events")
     assert first["regarding"] == {
@@ -51,19 +51,19 @@ def test_an_event_is_about_the_workload_or_a_job_by_its_uid(api: FakeApiServer) 
 
 
 def test_the_same_again_is_not_said(api: FakeApiServer) -> None:
-    events = Events(api.kube(), "inferenceservice/fitloop", "pod-a")
+    events = EventRecorder(api.kube(), "inferenceservice/fitloop", "pod-a")
     for _ in range(5):
-        events.tell("A", "same")
-    events.tell("A", "other")
+        events.record("A", "same")
+    events.record("A", "other")
     events.start()
     eventually(lambda: len(api.list_objects("events")) == 2)
 
 
 def test_nobody_waits_for_them(api: FakeApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_REMEMBERED", 10)
-    events = Events(api.kube(), "inferenceservice/fitloop", "pod-a")
+    monkeypatch.setattr(module, "_MAX_REMEMBERED", 10)
+    events = EventRecorder(api.kube(), "inferenceservice/fitloop", "pod-a")
     for number in range(200):
-        events.tell("A", str(number))
+        events.record("A", str(number))
     api.faults += [("POST", 403, {})]
     events.start()
     eventually(lambda: len(api.list_objects("events")) == 99)

@@ -10,7 +10,7 @@ import pytest
 
 from services.cluster import informer
 from services.cluster.client import ClusterError
-from services.cluster.events import Events
+from services.cluster.events import EventRecorder
 from services.cluster.jobs import JobLauncher
 from services.core.domain import Attempt, Launch, Parameters, RunRequest, RunState, RunStatus
 from services.core.runs import Runs
@@ -46,7 +46,7 @@ class Launchers:
 
     def __call__(self, *, start: bool = True) -> JobLauncher:
         kube = self.api.kube()
-        events = Events(kube, "deployment/fitloop-serving", "test")
+        events = EventRecorder(kube, "deployment/fitloop-serving", "test")
         made = JobLauncher(
             kube, self.runs.store, MANIFEST, "fitloop", "fitloop", lambda: None, events, lambda: CREATED + 10
         )
@@ -323,8 +323,8 @@ def test_nobody_waits_for_events_of_runs(api: FakeApiServer, make: Launchers) ->
     api.faults += [("POST", 500, {})] * 2
     launcher.events.start()
     launcher.cancel("1-1")
-    launcher.events.tell("RolloutStarted", "New predictors load it.")
-    launcher.events.tell("RolloutBlocked", "No node.", warning=True)
+    launcher.events.record("RolloutStarted", "New predictors load it.")
+    launcher.events.record("RolloutBlocked", "No node.", warning=True)
     eventually(lambda: api.list_objects("events"))
     (told,) = copy.deepcopy(api.list_objects("events"))
     assert told["reason"] == "RolloutBlocked"

@@ -11,7 +11,7 @@ import pytest
 from kubernetes import client
 
 from services.cluster.client import ClusterError, Document, Kube
-from services.cluster.events import Events
+from services.cluster.events import EventRecorder
 from services.cluster.jobs import JobLauncher
 from services.cluster.lease import Lease
 from services.cluster.template import name_of, rehearse
@@ -48,7 +48,7 @@ def make(namespace: Namespace, tmp_path: Path) -> Iterator[Make]:
 
     def make(template: Document, kube: Kube | None = None) -> JobLauncher:
         kube = kube or namespace.kube
-        events = Events(kube, "deployment/none", "test")
+        events = EventRecorder(kube, "deployment/none", "test")
         events.start()
         made.append(JobLauncher(kube, store, template, release, "fitloop", lambda: None, events))
         made[-1].start()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from services.adapter.ports import Launcher
-from services.cluster.events import Events
+from services.cluster.events import EventRecorder
 from services.cluster.jobs import JobLauncher
 from services.core.domain import Launch, Parameters, RunRequest, RunState
 from services.core.runs import Runs
@@ -265,7 +265,7 @@ class TestJobLauncher(LauncherContract):
 
         def make() -> Launcher:
             kube = namespace.kube
-            events = Events(kube, "deployment/none", "test")
+            events = EventRecorder(kube, "deployment/none", "test")
             made.append(Behaving(kube, store, {}, release, "none", lambda: None, events))
             made[-1].start()
             assert made[-1].jobs.listed.wait(30)

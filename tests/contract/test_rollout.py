@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from services.adapter.ports import Rollout, RolloutStatus
-from services.cluster.events import Events
+from services.cluster.events import EventRecorder
 from services.cluster.pods import GENERATION, PredictorPods
 from services.cluster.rollout import ClusterRollout
 from services.core.domain import Artefact, Served
@@ -169,7 +169,7 @@ class TestClusterRollout(RolloutContract):
             pods, kube = Pods(self.registry, api, mode), api.kube()
             fleet = PredictorPods(kube, "fitloop.io/predictor=f", pods.port)
             settings = RolloutSettings(mode=mode, min_interval_seconds=0.0)
-            events = Events(kube, "deployment/serving", "adapter")
+            events = EventRecorder(kube, "deployment/serving", "adapter")
             self.rollout = ClusterRollout(kube, fleet, "deployment/serving", settings, events)
             yield
             pods.close()
