@@ -191,7 +191,7 @@ class Adapters:
             host = f"[{address}]" if ":" in address else address
             return _get(f"http://{host}:{port}{path}", self.login if port == ADAPTER_PORT else None)
         assert self.inspector is not None  # noqa: S101  # as above
-        return self.inspector.proxied(str(pod["metadata"]["name"]), port, path)
+        return self.inspector.get_from_pod(str(pod["metadata"]["name"]), port, path)
 
     def _each(self, path: str, port: int) -> list[str]:
         if self.inspector is None:

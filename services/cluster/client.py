@@ -23,11 +23,11 @@ from services.core.http.faults import describe_fault_briefly
 from services.core.redaction import redact, safe_reason
 
 Document = dict[str, Any]
-SECONDS: Final = (3.05, 10.0)
+TIMEOUT_SECONDS: Final = (3.05, 10.0)
 """To connect, and to answer."""
 WATCH_SECONDS: Final = 60
 """After which the server ends a watch in good order, and all is listed anew."""
-_SILENCE_SECONDS: Final = 75
+_WATCH_TIMEOUT_SECONDS: Final = 75
 """Without a word for so long, bookmarks included, a watch has been cut off without our noticing."""
 _NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 KINDS: Final = {
@@ -38,17 +38,17 @@ KINDS: Final = {
     "event": ("events.k8s.io", "v1", "events"),
     "pod": ("", "v1", "pods"),
 }
-_BUSY: Final = frozenset({429, 500, 502, 503, 504})
+_RETRYABLE: Final = frozenset({429, 500, 502, 503, 504})
 _TRIES: Final = 3
-_LONGEST_PAUSE: Final = 1.0
+_MAX_PAUSE: Final = 1.0
 
 
 class ClusterError(FitloopError):
     """The Kubernetes API refused, or did not answer (status 0)."""
 
-    def __init__(self, sentence: str, status: int = 0) -> None:
+    def __init__(self, message: str, status: int = 0) -> None:
         """`status` is HTTP's."""
-        super().__init__(sentence)
+        super().__init__(message)
         self.status = status
 
 
@@ -59,13 +59,13 @@ class Kube:
     namespace: str
     _custom: client.CustomObjectsApi
     _core: client.CoreV1Api
-    seconds: tuple[float, float] = SECONDS
+    timeout: tuple[float, float] = TIMEOUT_SECONDS
     tries: int = _TRIES
 
     def get(self, kind: str, name: str) -> Document | None:
         """The object; None where there is none."""
         try:
-            return self._ask("get", kind, self._custom.get_namespaced_custom_object, name)
+            return self._request_object("get", kind, self._custom.get_namespaced_custom_object, name)
         except ClusterError as error:
             if error.status == 404:
                 return None
@@ -73,7 +73,7 @@ class Kube:
 
     def items(self, kind: str, selector: str) -> tuple[list[Document], str]:
         """Objects that the labels choose, and the version of the list, to watch from."""
-        answer: Any = self._call("list", kind, self._lister(), label_selector=selector)
+        answer: Any = self._request("list", kind, self._lister(), label_selector=selector)
         listed = json.loads(answer.data)
         return list(listed["items"]), str(listed["metadata"]["resourceVersion"])
 
@@ -83,22 +83,24 @@ class Kube:
 
     def create(self, kind: str, body: Document, **options: Any) -> Document:
         """A new object; status 409 where the name is taken. Tried once: whoever calls knows what twice would mean."""
-        return self._ask(
+        return self._request_object(
             "create", kind, self._custom.create_namespaced_custom_object, body, tries=1, **options
         )
 
     def replace(self, kind: str, name: str, body: Document) -> Document:
         """The object, if nobody changed it since `body` was read; else status 409."""
-        return self._ask("update", kind, self._custom.replace_namespaced_custom_object, name, body, tries=1)
+        return self._request_object(
+            "update", kind, self._custom.replace_namespaced_custom_object, name, body, tries=1
+        )
 
     def patch(self, kind: str, name: str, body: Document) -> Document:
         """A merge patch."""
-        return self._ask("patch", kind, self._custom.patch_namespaced_custom_object, name, body)
+        return self._request_object("patch", kind, self._custom.patch_namespaced_custom_object, name, body)
 
     def delete(self, kind: str, name: str) -> None:
         """The object and, in the background, what it owns; nothing happens where there is none."""
         try:
-            self._call(
+            self._request(
                 "delete",
                 kind,
                 self._custom.delete_namespaced_custom_object,
@@ -111,7 +113,7 @@ class Kube:
 
     def watch(self, kind: str, selector: str, version: str) -> Iterator[Document]:
         """Events after that version, until the server ends the watch. Status 410 where the version is too old."""
-        answer: Any = self._call(
+        answer: Any = self._request(
             "watch",
             kind,
             self._lister(),
@@ -121,7 +123,7 @@ class Kube:
             watch=True,
             allow_watch_bookmarks=True,
             timeout_seconds=WATCH_SECONDS,
-            _request_timeout=(self.seconds[0], _SILENCE_SECONDS),
+            _request_timeout=(self.timeout[0], _WATCH_TIMEOUT_SECONDS),
         )
         try:
             for line in _lines(answer):
@@ -155,36 +157,36 @@ class Kube:
 
         return ask
 
-    def _ask(
+    def _request_object(
         self, verb: str, kind: str, call: Callable[..., Any], *arguments: Any, **options: Any
     ) -> Document:
-        return dict(self._call(verb, kind, call, *arguments, **options))
+        return dict(self._request(verb, kind, call, *arguments, **options))
 
-    def _call(
+    def _request(
         self, verb: str, kind: str, call: Callable[..., Any], *arguments: Any, tries: int = 0, **options: Any
     ) -> Any:
         """The answer; every request is counted here, by its outcome."""
         try:
-            answer = self._tried(verb, kind, call, *arguments, tries=tries, **options)
+            answer = self._request_with_retries(verb, kind, call, *arguments, tries=tries, **options)
         except ClusterError as error:
             metrics.count_request(error.status)
             raise
         metrics.count_request(200)
         return answer
 
-    def _tried(
+    def _request_with_retries(
         self, verb: str, kind: str, call: Callable[..., Any], *arguments: Any, tries: int, **options: Any
     ) -> Any:
         group, version, plural = KINDS[kind]
-        options.setdefault("_request_timeout", self.seconds)
+        options.setdefault("_request_timeout", self.timeout)
         left = tries or self.tries
         while True:
             left -= 1
             try:
                 return call(group, version, self.namespace, plural, *arguments, **options)
             except client.ApiException as error:
-                if error.status not in _BUSY or not left:
-                    raise refusal(verb, kind, self.namespace, error) from error
+                if error.status not in _RETRYABLE or not left:
+                    raise api_error(verb, kind, self.namespace, error) from error
                 pause = _pause(error, left)
             except (HTTPError, OSError) as error:
                 if not left or isinstance(error, TookTooLong | TimeoutError):
@@ -213,11 +215,11 @@ def connect(namespace: str = "", context: str | None = None) -> Kube:
     return Kube(namespace or "default", client.CustomObjectsApi(api), client.CoreV1Api(api))
 
 
-def refusal(verb: str, kind: str, namespace: str, error: client.ApiException) -> ClusterError:
+def api_error(verb: str, kind: str, namespace: str, error: client.ApiException) -> ClusterError:
     """The API's answer as a sentence that says what to do."""
     group, _, plural = KINDS[kind]
     resource, status = f"{plural}.{group}" if group else plural, int(error.status or 0)
-    said = _said(error)
+    said = _message_of(error)
     if status == 403 and f"cannot {verb} resource" in said:
         sentence = (
             f"No right to {verb} {resource} in namespace {namespace}: the Role of this service account must allow it "
@@ -228,7 +230,7 @@ def refusal(verb: str, kind: str, namespace: str, error: client.ApiException) ->
     return ClusterError(sentence, status)
 
 
-def _said(error: client.ApiException) -> str:
+def _message_of(error: client.ApiException) -> str:
     try:
         return redact(json.loads(error.body or "{}").get("message") or error.reason)
     except (ValueError, AttributeError, TypeError):
@@ -238,7 +240,7 @@ def _said(error: client.ApiException) -> str:
 def _pause(error: client.ApiException, left: int) -> float:
     """Seconds until the next try: what the API asks for, within reason."""
     try:
-        return min(_LONGEST_PAUSE, float((error.headers or {}).get("Retry-After", "")))
+        return min(_MAX_PAUSE, float((error.headers or {}).get("Retry-After", "")))
     except ValueError:
         return 0.2 * (_TRIES - left)
 

@@ -26,10 +26,10 @@ class Inspector:
     def version(self) -> tuple[str, str]:
         """Kubernetes' version, and its `Date` (as HTTP writes it)."""
         api = client.VersionApi(self.kube._core.api_client)  # noqa: SLF001  # a second half of Kube, for the doctor alone
-        answer = self._ask("read the version", api.get_code)
+        answer = self._request("read the version", api.get_code)
         return str(json.loads(answer.data).get("gitVersion")), str(answer.headers.get("Date", ""))
 
-    def may(self, verb: str, resource: str, name: str = "", account: str = "") -> bool:
+    def is_allowed(self, verb: str, resource: str, name: str = "", account: str = "") -> bool:
         """Whether that service account (without one: whoever asks) may. `resource` is plural.group, as jobs.batch."""
         plural, _, group = resource.partition(".")
         wanted = {
@@ -47,14 +47,14 @@ class Inspector:
         body = {"apiVersion": "authorization.k8s.io/v1", "kind": kind, "spec": spec}
         plurals = f"{kind.lower()}s"
         create = self.kube._custom.create_cluster_custom_object  # noqa: SLF001  # as above
-        answer = self._ask("ask for rights", create, "authorization.k8s.io", "v1", plurals, body)
+        answer = self._request("ask for rights", create, "authorization.k8s.io", "v1", plurals, body)
         return bool(json.loads(answer.data)["status"].get("allowed"))
 
     def ingress_url(self, name: str) -> str:
         """The address that an Ingress with a host gives to the outside; "" without one."""
         get = self.kube._custom.get_namespaced_custom_object  # noqa: SLF001  # as above
         place = ("networking.k8s.io", "v1", self.kube.namespace, "ingresses", name)
-        spec = json.loads(self._ask(f"read the Ingress {name}", get, *place).data)["spec"]
+        spec = json.loads(self._request(f"read the Ingress {name}", get, *place).data)["spec"]
         rule = (spec.get("rules") or [{}])[0]
         if not rule.get("host"):
             return ""
@@ -64,34 +64,36 @@ class Inspector:
 
     def nodes(self) -> list[Document]:
         """All nodes."""
-        answer = self._ask("list nodes", self.kube._core.list_node)  # noqa: SLF001  # as above
+        answer = self._request("list nodes", self.kube._core.list_node)  # noqa: SLF001  # as above
         return list(json.loads(answer.data)["items"])
 
     def config_map(self, name: str) -> dict[str, str]:
         """Its data."""
         read = self.kube._core.read_namespaced_config_map  # noqa: SLF001  # as above
-        answer = self._ask(f"read the ConfigMap {name}", read, name, self.kube.namespace)
+        answer = self._request(f"read the ConfigMap {name}", read, name, self.kube.namespace)
         return dict(json.loads(answer.data).get("data") or {})
 
-    def proxied(self, pod: str, port: int, path: str) -> str:
+    def get_from_pod(self, pod: str, port: int, path: str) -> str:
         """What a pod's port answers, through the API server: needs the right to get pods/proxy."""
         get = self.kube._core.connect_get_namespaced_pod_proxy_with_path  # noqa: SLF001  # as above
-        answer = self._ask(f"reach pod {pod}", get, f"{pod}:{port}", self.kube.namespace, path.lstrip("/"))
+        answer = self._request(
+            f"reach pod {pod}", get, f"{pod}:{port}", self.kube.namespace, path.lstrip("/")
+        )
         return bytes(answer.data).decode("utf-8", "replace")
 
-    def _ask(self, what: str, call: Callable[..., Any], *arguments: Any) -> Any:
+    def _request(self, what: str, call: Callable[..., Any], *arguments: Any) -> Any:
         try:
-            answer = call(*arguments, _preload_content=False, _request_timeout=self.kube.seconds)
+            answer = call(*arguments, _preload_content=False, _request_timeout=self.kube.timeout)
         except client.ApiException as error:
-            raise _refused(what, int(error.status or 0), str(error.reason)) from error
+            raise _error(what, int(error.status or 0), str(error.reason)) from error
         except (HTTPError, OSError) as error:
             raise ClusterError(
                 f"The Kubernetes API does not answer (to {what}: {describe_fault_briefly(error)})."
             ) from error
         if answer.status >= 400:  # a client of before 36 raises of itself
-            raise _refused(what, answer.status, str(answer.reason))
+            raise _error(what, answer.status, str(answer.reason))
         return answer
 
 
-def _refused(what: str, status: int, reason: str) -> ClusterError:
+def _error(what: str, status: int, reason: str) -> ClusterError:
     return ClusterError(f"Kubernetes answered {status} ({reason}) to the wish to {what}.", status)

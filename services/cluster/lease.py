@@ -57,7 +57,7 @@ class Lease:
     def __post_init__(self) -> None:
         """An identity of this process alone: a pod of the same name may come back."""
         self.identity = f"{self.pod}_{secrets.token_hex(4)}"
-        self.kube = replace(self.kube, seconds=_SECONDS, tries=1)
+        self.kube = replace(self.kube, timeout=_SECONDS, tries=1)
         self._on_change: Callable[[], None] = lambda: None
 
     def start(self, on_change: Callable[[], None]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from kubernetes.client import ApiException
 
 from services.cluster import client
-from services.cluster.client import ClusterError, connect, refusal
+from services.cluster.client import ClusterError, api_error, connect
 from services.core.errors import BadConfig
 from tests.support.api_server import NAMESPACE, FakeApiServer, serve_api
 
@@ -115,7 +115,7 @@ def test_a_watch_that_is_cut_off_is_an_error(api: FakeApiServer) -> None:
 def _refused(status: int, message: str) -> str:
     error = ApiException(status=status, reason="No")
     error.body = json.dumps({"message": message})
-    return str(refusal("create", "job", "here", error))
+    return str(api_error("create", "job", "here", error))
 
 
 def test_a_missing_right_names_verb_resource_and_role() -> None:
@@ -137,7 +137,7 @@ def test_a_quota_is_no_missing_right() -> None:
 def test_an_answer_that_is_no_json_gives_its_status() -> None:
     answer = ApiException(status=502, reason="Bad Gateway")
     answer.body = "<html>"
-    error = refusal("get", "pod", "here", answer)
+    error = api_error("get", "pod", "here", answer)
     assert (error.status, str(error)) == (
         502,
         "Kubernetes refused to get pods in namespace here (502): Bad Gateway",

@@ -71,16 +71,16 @@ def test_what_kubernetes_says(inspector: Inspector) -> None:
     assert date.endswith("GMT")
     assert inspector.nodes()[0]["metadata"]["name"] == "node"
     assert inspector.config_map("fitloop-job") == {"job.yaml": "kind: Job"}
-    assert inspector.proxied("a", 9091, "/metrics") == "a_total 1"
+    assert inspector.get_from_pod("a", 9091, "/metrics") == "a_total 1"
     assert inspector.ingress_url("fitloop") == "https://m.example/x"
     assert inspector.ingress_url("bare") == ""
 
 
 def test_rights_of_oneself_and_of_another(inspector: Inspector) -> None:
-    assert inspector.may("create", "jobs.batch")
-    assert not inspector.may("create", "pods")
-    assert inspector.may("create", "jobs.batch", account="fitloop-adapter")
-    assert not inspector.may("create", "jobs.batch", account="other")
+    assert inspector.is_allowed("create", "jobs.batch")
+    assert not inspector.is_allowed("create", "pods")
+    assert inspector.is_allowed("create", "jobs.batch", account="fitloop-adapter")
+    assert not inspector.is_allowed("create", "jobs.batch", account="other")
 
 
 def test_a_refusal_is_a_sentence(inspector: Inspector) -> None:

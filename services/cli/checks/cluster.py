@@ -44,7 +44,7 @@ def rights(context: Context) -> Finding:
         f"{verb} {resource}{f' {name}' if name else ''}"
         for resource, verbs, name in _required_rights(context)
         for verb in verbs
-        if not context.kubernetes.may(verb, resource, name, account)
+        if not context.kubernetes.is_allowed(verb, resource, name, account)
     ]
     if missing:
         return fail(f"The adapter's service account lacks rights: {', '.join(missing)}.", _ROLE)
