@@ -92,7 +92,7 @@ def cluster(settings: Settings) -> Parts:
     from services.cluster.events import EventRecorder
     from services.cluster.inference import RemoteInference
     from services.cluster.jobs import JobLauncher
-    from services.cluster.lease import Lease
+    from services.cluster.lease import LeaseLeadership
     from services.cluster.pods import PredictorPods, ReadyPredictors
     from services.cluster.rollout import ClusterRollout
     from services.cluster.template import load_template
@@ -107,7 +107,7 @@ def cluster(settings: Settings) -> Parts:
         log.warning("the bucket does not answer: this adapter is not ready until it does", reason=why)
     kube, bell = connect(known.namespace), threading.Event()
     _try_out(kube, template, known.release, store.url)
-    leadership = Lease(kube, known.lease, pod)
+    leadership = LeaseLeadership(kube, known.lease, pod)
     guarded = FencedStore(store, leadership, settings.s3.write_seconds)
     events = EventRecorder(kube, known.predictor_workload, pod)
     inference = RemoteInference(known)

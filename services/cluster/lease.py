@@ -20,44 +20,44 @@ from services.cluster.client import ClusterError, Document, Kube
 from services.core.telemetry.tracebacks import safe_traceback
 
 log = structlog.get_logger()
-DURATION: Final = 15.0
-DEADLINE: Final = 10.0
+LEASE_SECONDS: Final = 15.0
+RENEW_DEADLINE: Final = 10.0
 """Without a renewal for so long, the holder no longer leads: five seconds before another one may."""
-RETRY: Final = 2.0
-_SECONDS: Final = (2.0, 3.0)
+RETRY_SECONDS: Final = 2.0
+_TIMEOUT_SECONDS: Final = (2.0, 3.0)
 """To connect, and to answer: a call that hangs leaves time for another one before the deadline."""
 _NEVER: Final = float("-inf")
 
 
-def uptime() -> float:
+def boot_time() -> float:
     """Seconds of a clock that goes on while this process is stopped, and its machine sleeps."""
     boot: int | None = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if boot is None else time.clock_gettime(boot)
 
 
 @dataclass
-class Lease:
+class LeaseLeadership:
     """One candidate."""
 
     kube: Kube
     name: str
     pod: str
-    clock: Callable[[], float] = uptime
-    _renewed: float = _NEVER
+    clock: Callable[[], float] = boot_time
+    _renewed_at: float = _NEVER
     """When our last successful renewal was sent."""
-    _other: tuple[str, str] = ("", "")
+    _other_holder: tuple[str, str] = ("", "")
     """Another holder, and its last renewal as it wrote it."""
-    _other_at: float = _NEVER
+    _other_seen_at: float = _NEVER
     """When we first saw that."""
-    _over: threading.Event = field(default_factory=threading.Event)
+    _stopped: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
-    _led: bool = False
-    _trouble: str = ""
+    _was_leading: bool = False
+    _error: str = ""
 
     def __post_init__(self) -> None:
         """An identity of this process alone: a pod of the same name may come back."""
         self.identity = f"{self.pod}_{secrets.token_hex(4)}"
-        self.kube = replace(self.kube, timeout=_SECONDS, tries=1)
+        self.kube = replace(self.kube, timeout=_TIMEOUT_SECONDS, tries=1)
         self._on_change: Callable[[], None] = lambda: None
 
     def start(self, on_change: Callable[[], None]) -> None:
@@ -68,39 +68,39 @@ class Lease:
 
     def leads(self, seconds: float = 0.0) -> bool:
         """Whether we lead now, and nobody else will for so many seconds more. Never blocks."""
-        age = self.clock() - self._renewed
-        return age < DEADLINE and age + seconds < DURATION
+        age = self.clock() - self._renewed_at
+        return age < RENEW_DEADLINE and age + seconds < LEASE_SECONDS
 
     def stop(self) -> None:
         """Lead no more, and give the lease back."""
-        self._over.set()
+        self._stopped.set()
         if self._thread:
-            self._thread.join(DEADLINE)
-        held, self._renewed = self._renewed, _NEVER
+            self._thread.join(RENEW_DEADLINE)
+        held, self._renewed_at = self._renewed_at, _NEVER
         if held == _NEVER:
             return
         try:
-            self._give_back()
+            self._release()
         except ClusterError as error:
             log.warning("the lease was not given back", reason=str(error))
 
-    def turn(self) -> None:
+    def acquire_or_renew(self) -> None:
         """Take or renew the lease, where that may be. Raises ClusterError."""
         sent = self.clock()
         found = self.kube.get("lease", self.name)
         if found is None:
-            self._make()
-        elif self._may_have(found):
-            self.kube.replace("lease", self.name, self._ours(found))
+            self._create()
+        elif self._can_acquire(found):
+            self.kube.replace("lease", self.name, self._renewed_lease(found))
         else:
-            self._renewed = _NEVER
+            self._renewed_at = _NEVER
             return
-        self._renewed = sent
+        self._renewed_at = sent
 
-    def _make(self) -> None:
+    def _create(self) -> None:
         """Where that is allowed: the chart makes the Lease, and gives no right to make one."""
         try:
-            self.kube.create("lease", self._fresh())
+            self.kube.create("lease", self._new_lease())
         except ClusterError as error:
             if error.status != 403:
                 raise
@@ -108,54 +108,60 @@ class Lease:
                 f"Lease {self.name} is gone, and so no adapter leads: `helm upgrade` with the same values makes it again."
             ) from error
 
-    def _give_back(self) -> None:
+    def _release(self) -> None:
         found = self.kube.get("lease", self.name)
         if found and (found.get("spec") or {}).get("holderIdentity") == self.identity:
             spec = {**found["spec"], "holderIdentity": "", "leaseDurationSeconds": 1}
             self.kube.replace("lease", self.name, {**found, "spec": spec})
 
     def _loop(self) -> None:
-        while not self._over.is_set():
+        while not self._stopped.is_set():
             self._try()
-            if self.leads() != self._led:
-                self._led = not self._led
-                log.info("leadership", leads=self._led, identity=self.identity)
+            if self.leads() != self._was_leading:
+                self._was_leading = not self._was_leading
+                log.info("leadership", leads=self._was_leading, identity=self.identity)
                 self._on_change()
-            self._over.wait(RETRY)
+            self._stopped.wait(RETRY_SECONDS)
 
     def _try(self) -> None:
         trouble, slip = "", dict[str, list[str]]()
         try:
-            self.turn()
+            self.acquire_or_renew()
         except ClusterError as error:
             if error.status != 409:  # another one was quicker
                 trouble = str(error)
         except Exception as error:  # noqa: BLE001  # the thread that leads must outlive any slip
             trouble = f"unexpectedly, {type(error).__name__}"
             slip = {"frames": safe_traceback(error)}
-        if trouble and not self._trouble:
+        if trouble and not self._error:
             log.warning("the lease cannot be renewed", reason=trouble, **slip)
-        elif self._trouble and not trouble:
+        elif self._error and not trouble:
             log.info("the lease is renewed again")
-        self._trouble = trouble
+        self._error = trouble
 
-    def _may_have(self, found: Document) -> bool:
+    def _can_acquire(self, found: Document) -> bool:
         spec = found.get("spec") or {}
         other = str(spec.get("holderIdentity") or ""), str(spec.get("renewTime") or "")
         if other[0] in {"", self.identity}:
             return True
-        if self._other != other:
-            self._other, self._other_at = other, self.clock()
-        return self.clock() - self._other_at > float(spec.get("leaseDurationSeconds") or DURATION)
+        if self._other_holder != other:
+            self._other_holder, self._other_seen_at = other, self.clock()
+        return self.clock() - self._other_seen_at > float(spec.get("leaseDurationSeconds") or LEASE_SECONDS)
 
-    def _ours(self, found: Document) -> Document:
+    def _renewed_lease(self, found: Document) -> Document:
         spec = dict(found.get("spec") or {})
         now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
         if spec.get("holderIdentity") != self.identity:
             spec |= {"acquireTime": now, "leaseTransitions": int(spec.get("leaseTransitions") or 0) + 1}
-        spec |= {"holderIdentity": self.identity, "renewTime": now, "leaseDurationSeconds": int(DURATION)}
+        spec |= {
+            "holderIdentity": self.identity,
+            "renewTime": now,
+            "leaseDurationSeconds": int(LEASE_SECONDS),
+        }
         return {**found, "spec": spec}
 
-    def _fresh(self) -> Document:
+    def _new_lease(self) -> Document:
         meta = {"name": self.name, "namespace": self.kube.namespace}
-        return self._ours({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta})
+        return self._renewed_lease(
+            {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta}
+        )

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.cluster.client import ClusterError, Document
-from services.cluster.lease import DEADLINE, DURATION, RETRY, Lease, uptime
+from services.cluster.lease import LEASE_SECONDS, RENEW_DEADLINE, RETRY_SECONDS, LeaseLeadership, boot_time
 
 
 @dataclass
@@ -66,12 +66,12 @@ class Candidate:
 
     def __init__(self, shared: dict[str, Any], name: str, began: float = 0.0) -> None:
         self.now = began
-        self.lease = Lease(FakeKube(shared=shared), "fitloop", name, lambda: self.now)  # type: ignore[arg-type]  # as much of Kube as is used
+        self.lease = LeaseLeadership(FakeKube(shared=shared), "fitloop", name, lambda: self.now)  # type: ignore[arg-type]  # as much of Kube as is used
         self.kube: FakeKube = self.lease.kube  # type: ignore[assignment]  # a copy of it
 
     def turn(self) -> bool:
         with contextlib.suppress(ClusterError):
-            self.lease.turn()
+            self.lease.acquire_or_renew()
         return self.lease.leads()
 
 
@@ -85,7 +85,7 @@ def test_a_lease_that_is_gone_and_may_not_be_made_is_told_with_what_makes_it(sha
     one = Candidate(shared, "one")
     one.kube.may_create = False
     with pytest.raises(ClusterError, match=r"Lease fitloop is gone.*`helm upgrade`"):
-        one.lease.turn()
+        one.lease.acquire_or_renew()
     assert not one.lease.leads()
 
 
@@ -113,8 +113,8 @@ def test_while_one_leads_the_other_waits(shared: dict[str, Any]) -> None:
     one, other = Candidate(shared, "a"), Candidate(shared, "b", 1e6)
     assert one.turn()
     for _ in range(20):
-        one.now += RETRY
-        other.now += RETRY
+        one.now += RETRY_SECONDS
+        other.now += RETRY_SECONDS
         assert one.turn()
         assert not other.turn()
 
@@ -123,7 +123,7 @@ def test_a_holder_that_is_silent_loses_it_by_the_others_clock(shared: dict[str, 
     one, other = Candidate(shared, "a"), Candidate(shared, "b", 1e6)
     one.turn()
     assert not other.turn()
-    other.now += DURATION
+    other.now += LEASE_SECONDS
     assert not other.turn()
     other.now += 0.1
     assert other.turn()
@@ -136,11 +136,11 @@ def test_who_cannot_renew_gives_up_before_another_may_lead(shared: dict[str, Any
     one = Candidate(shared, "a")
     one.turn()
     one.kube.away = True
-    one.now = DEADLINE - 0.1
+    one.now = RENEW_DEADLINE - 0.1
     assert one.turn()
     assert one.lease.leads(5.0)
     assert not one.lease.leads(5.2)
-    one.now = DEADLINE
+    one.now = RENEW_DEADLINE
     assert not one.turn()
     one.kube.away = False
     assert one.turn()
@@ -154,7 +154,7 @@ def test_the_time_counts_from_before_the_renewal_was_sent(shared: dict[str, Any]
 
     one.kube.after_get = slowly
     assert one.turn()
-    one.now += DEADLINE - 8
+    one.now += RENEW_DEADLINE - 8
     assert not one.lease.leads()
 
 
@@ -192,7 +192,7 @@ def test_a_process_of_the_same_pod_is_another_candidate(shared: dict[str, Any]) 
 
 
 def test_the_clock_goes_on_while_a_process_is_stopped() -> None:
-    assert uptime() <= uptime()
+    assert boot_time() <= boot_time()
 
 
 steps = st.lists(

@@ -13,7 +13,7 @@ from kubernetes import client
 from services.cluster.client import ClusterError, Document, Kube
 from services.cluster.events import EventRecorder
 from services.cluster.jobs import JobLauncher
-from services.cluster.lease import Lease
+from services.cluster.lease import LeaseLeadership
 from services.cluster.template import name_of, rehearse
 from services.core.domain import Launch, Parameters, RunRequest, RunState
 from services.core.errors import BadConfig
@@ -176,7 +176,7 @@ def test_the_adapters_rights_are_enough_and_more_are_missed_by_name(
     make: Make, adapter: Kube, namespace: Namespace
 ) -> None:
     eventually(lambda: _may(adapter), what="the Role is known to the API")
-    lease = Lease(adapter, "fitloop", "pod-a")
+    lease = LeaseLeadership(adapter, "fitloop", "pod-a")
     lease.start(lambda: None)
     eventually(lease.leads)
     launcher = make(manifest(), adapter)

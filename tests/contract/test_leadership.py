@@ -11,7 +11,7 @@ import pytest
 
 from services.adapter.ports import Leadership
 from services.cluster import lease
-from services.cluster.lease import Lease
+from services.cluster.lease import LeaseLeadership
 from services.core.errors import Locked
 from services.embedded.leadership import FileLeadership
 from tests.cluster.real import Namespace, needs_cluster, temporary_namespace
@@ -105,12 +105,12 @@ class TestLease(LeaseContract):
 
     @pytest.fixture(autouse=True)
     def _candidates(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-        monkeypatch.setattr(lease, "RETRY", 0.1)
-        made: list[Lease] = []
+        monkeypatch.setattr(lease, "RETRY_SECONDS", 0.1)
+        made: list[LeaseLeadership] = []
         with serve_api(FakeApiServer()) as self.api:
 
             def make() -> Leadership:
-                made.append(Lease(self.api.kube(), "fitloop", f"pod-{len(made)}"))
+                made.append(LeaseLeadership(self.api.kube(), "fitloop", f"pod-{len(made)}"))
                 return made[-1]
 
             self.make = make
@@ -119,7 +119,7 @@ class TestLease(LeaseContract):
                 one.stop()
 
     def test_losing_the_api_demotes_and_its_return_promotes(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(lease, "DEADLINE", 0.5)
+        monkeypatch.setattr(lease, "RENEW_DEADLINE", 0.5)
         changes: list[bool] = []
         one = self.make()
         one.start(lambda: changes.append(one.leads()))
@@ -148,11 +148,11 @@ def namespace() -> Iterator[Namespace]:
 class TestLeaseOnACluster(LeaseContract):
     @pytest.fixture(autouse=True)
     def _candidates(self, namespace: Namespace, request: pytest.FixtureRequest) -> Iterator[None]:
-        made: list[Lease] = []
+        made: list[LeaseLeadership] = []
         name = request.node.name.replace("_", "-")[:60].strip("-")
 
         def make() -> Leadership:
-            made.append(Lease(namespace.kube, name, f"pod-{len(made)}"))
+            made.append(LeaseLeadership(namespace.kube, name, f"pod-{len(made)}"))
             return made[-1]
 
         self.make = make
