@@ -19,16 +19,16 @@ from services.adapter.ports import RolloutStatus
 from services.cluster.client import ClusterError, Document, Kube
 from services.cluster.events import EventRecorder
 from services.cluster.pods import GENERATION, PredictorPod, PredictorPods
-from services.cluster.rolls import (
-    Plan,
-    Roll,
-    Setback,
-    adopted,
-    held_by,
-    hindered,
-    rolled_out,
-    to_blame,
-    under_way,
+from services.cluster.rolling_update import (
+    FailedRollout,
+    RollingUpdate,
+    RolloutPlan,
+    is_rolled_out,
+    loading_status,
+    progress_status,
+    resume_plan,
+    suspects,
+    timeout_reason,
 )
 from services.core.errors import EngineError
 from services.core.settings import RolloutSettings
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     from services.engine.held import Name  # the adapter's image has none of the engine's libraries
 
 log = structlog.get_logger()
-_LOOK_SECONDS: Final = 0.2
+_CACHE_SECONDS: Final = 0.2
 """What was seen so recently is not asked for again: several projects may wait at once."""
-_TEND_SECONDS: Final = 5.0
+_POLL_SECONDS: Final = 5.0
 """Between looks at a roll that nobody waits for."""
-_PATHS: Final = {
+_ANNOTATION_PATHS: Final = {
     "inferenceservice": ("spec", "predictor", "annotations"),
     "deployment": ("spec", "template", "metadata", "annotations"),
 }
@@ -53,17 +53,17 @@ class ClusterRollout:
     """Brings versions to the predictors."""
 
     kube: Kube
-    fleet: PredictorPods
+    predictors: PredictorPods
     workload: str
     settings: RolloutSettings
-    events: EventRecorder
+    recorder: EventRecorder
     clock: Callable[[], float] = time.monotonic
-    plan: Plan | None = None
+    plan: RolloutPlan | None = None
     """None: this leader has not looked yet."""
     _wanted_since: dict[Name, float] = field(default_factory=dict)
-    _setbacks: dict[Name, Setback] = field(default_factory=dict)
-    _tended: float = float("-inf")
-    _seen: tuple[float, list[PredictorPod]] = (float("-inf"), [])
+    _failed: dict[Name, FailedRollout] = field(default_factory=dict)
+    _polled_at: float = float("-inf")
+    _cached_pods: tuple[float, list[PredictorPod]] = (float("-inf"), [])
 
     def __post_init__(self) -> None:
         """Two reads of the table by the other adapters."""
@@ -72,18 +72,18 @@ class ClusterRollout:
     def advance(self, project_key: str, version: str, now: float) -> RolloutStatus:
         """See how far it is, and do what is next. Raises EngineError where a pod refused it, ClusterError."""
         name = (project_key, version)
-        if (setback := self._setbacks.get(name)) and (waits := setback.standing(now)):
+        if (setback := self._failed.get(name)) and (waits := setback.wait_status(now)):
             return waits
         since = self._wanted_since.setdefault(name, now)
         pods = self._pods()
         self._raise_refusal(pods, name)
         if self.settings.mode == "reload":
-            standing = self._waited(pods, name, now - since)
+            standing = self._reload_status(pods, name, now - since)
         else:
-            standing = self._rolled(pods, name, now)
+            standing = self._rolling_status(pods, name, now)
         if standing.done:
             self._forget(name)
-            self.events.record("VersionHeld", f"All ready predictors hold {version}.")
+            self.recorder.record("VersionHeld", f"All ready predictors hold {version}.")
         return standing
 
     def check(self, project_key: str, version: str) -> RolloutStatus:
@@ -96,7 +96,7 @@ class ClusterRollout:
             self._raise_refusal(pods, name)
         if any(pod.ready for pod in pods):
             return RolloutStatus(done=True)
-        return replace(held_by(pods, name), blocked=True)
+        return replace(loading_status(pods, name), blocked=True)
 
     def withdraw(self, project_key: str, version: str) -> None:
         """It is no longer wanted. A roll that goes on for it alone is looked after by `tend`."""
@@ -104,96 +104,100 @@ class ClusterRollout:
 
     def poll(self, now: float) -> None:
         """Look after a roll that nobody asks about any more, and, as a new leader, after one that goes on. Raises ClusterError."""
-        is_idle = self.plan is not None and self.plan.roll is None
-        if self.settings.mode == "reload" or is_idle or now < self._tended + _TEND_SECONDS:
+        is_idle = self.plan is not None and self.plan.update is None
+        if self.settings.mode == "reload" or is_idle or now < self._polled_at + _POLL_SECONDS:
             return
-        self._tended = now
-        self._looked_after(self._pods(), self._workload(), now)
+        self._polled_at = now
+        self._update_plan(self._pods(), self._workload(), now)
 
     def _forget(self, name: Name) -> None:
         self._wanted_since.pop(name, None)
-        self._setbacks.pop(name, None)
+        self._failed.pop(name, None)
 
     def _raise_refusal(self, pods: Sequence[PredictorPod], name: Name) -> None:
         for pod in pods:
             if reason := pod.refused.get(name):
-                self.events.record("VersionRefused", f"{name[1]}: {reason}", warning=True)
+                self.recorder.record("VersionRefused", f"{name[1]}: {reason}", warning=True)
                 raise EngineError(reason)
 
     def _pods(self) -> list[PredictorPod]:
-        if self.clock() - self._seen[0] > _LOOK_SECONDS:
-            self._seen = (self.clock(), self.fleet.read())
-        return self._seen[1]
+        if self.clock() - self._cached_pods[0] > _CACHE_SECONDS:
+            self._cached_pods = (self.clock(), self.predictors.read())
+        return self._cached_pods[1]
 
-    def _waited(self, pods: list[PredictorPod], name: Name, waited: float) -> RolloutStatus:
-        standing = held_by(pods, name)
+    def _reload_status(self, pods: list[PredictorPod], name: Name, waited: float) -> RolloutStatus:
+        standing = loading_status(pods, name)
         if standing.done or waited < self.settings.deadline_seconds:
             return standing
-        self.events.record("RolloutBlocked", standing.reason, warning=True)
+        self.recorder.record("RolloutBlocked", standing.reason, warning=True)
         return replace(standing, blocked=True)
 
-    def _rolled(self, pods: list[PredictorPod], name: Name, now: float) -> RolloutStatus:
-        workload, self._tended = self._workload(), now
-        plan = self._looked_after(pods, workload, now)
-        if (setback := self._setbacks.get(name)) and (waits := setback.standing(now)):
+    def _rolling_status(self, pods: list[PredictorPod], name: Name, now: float) -> RolloutStatus:
+        workload, self._polled_at = self._workload(), now
+        plan = self._update_plan(pods, workload, now)
+        if (setback := self._failed.get(name)) and (waits := setback.wait_status(now)):
             return waits
-        if plan.roll is not None:
-            return under_way(pods, plan.roll.generation)
-        return self._begun(plan, pods, name, now, workload)
+        if plan.update is not None:
+            return progress_status(pods, plan.update.generation)
+        return self._start_update(plan, pods, name, now, workload)
 
-    def _looked_after(self, pods: list[PredictorPod], workload: Document, now: float) -> Plan:
+    def _update_plan(self, pods: list[PredictorPod], workload: Document, now: float) -> RolloutPlan:
         """What goes on; it is ended, or undone, where it is time."""
-        plan = self.plan or adopted(_annotation(workload, self.workload), pods, now)
-        if plan.roll is not None and rolled_out(pods, plan.roll.generation, _replicas(workload)):
-            plan = self._ended(plan, plan.roll, pods, now)
-        elif plan.roll is not None and now - plan.roll.began > self.settings.deadline_seconds:
-            plan = self._undo(plan, plan.roll, pods, now)
+        plan = self.plan or resume_plan(_generation_of(workload, self.workload), pods, now)
+        if plan.update is not None and is_rolled_out(pods, plan.update.generation, _replicas(workload)):
+            plan = self._finish_update(plan, plan.update, pods, now)
+        elif plan.update is not None and now - plan.update.started > self.settings.deadline_seconds:
+            plan = self._roll_back(plan, plan.update, pods, now)
         self.plan = plan
         return plan
 
-    def _begun(
-        self, plan: Plan, pods: list[PredictorPod], name: Name, now: float, workload: Document
+    def _start_update(
+        self, plan: RolloutPlan, pods: list[PredictorPod], name: Name, now: float, workload: Document
     ) -> RolloutStatus:
         """No roll goes on: either none is needed, or one begins, or it must wait."""
-        if (standing := held_by(pods, name)).done:
+        if (standing := loading_status(pods, name)).done:
             return standing
-        if waits := plan.waits(now, self.settings.min_interval_seconds):
+        if waits := plan.wait_status(now, self.settings.min_interval_seconds):
             return waits
-        begun = plan.begin(_annotation(workload, self.workload), now)
-        if begun.roll is not None:
-            self._annotate(begun.roll.generation)
+        begun = plan.start(_generation_of(workload, self.workload), now)
+        if begun.update is not None:
+            self._annotate(begun.update.generation)
         self.plan = begun
         log.info("a roll begins", **log_ids(*name), reason="it is wanted, and no ready predictor holds it")
-        self.events.record("RolloutStarted", f"New predictors load {name[1]}.")
+        self.recorder.record("RolloutStarted", f"New predictors load {name[1]}.")
         return RolloutStatus(done=False, reason="new predictors start")
 
-    def _ended(self, plan: Plan, roll: Roll, pods: list[PredictorPod], now: float) -> Plan:
+    def _finish_update(
+        self, plan: RolloutPlan, roll: RollingUpdate, pods: list[PredictorPod], now: float
+    ) -> RolloutPlan:
         """All pods are new. What they were to hold and do not hold, another roll at once would not bring either."""
-        log.info("a roll is done", generation=roll.generation, seconds=round(now - roll.began, 1))
-        left = [name for name in self._brought_by(roll) if not held_by(pods, name).done]
+        log.info("a roll is done", generation=roll.generation, seconds=round(now - roll.started, 1))
+        left = [name for name in self._versions_of(roll) if not loading_status(pods, name).done]
         for place, name in enumerate(left):
-            self._set_aside(name, f"all predictors are new, and {held_by(pods, name).reason}", now, place)
-        return plan.end()
+            self._defer(name, f"all predictors are new, and {loading_status(pods, name).reason}", now, place)
+        return plan.finish()
 
-    def _undo(self, plan: Plan, roll: Roll, pods: list[PredictorPod], now: float) -> Plan:
-        why = hindered(pods, roll.generation)
-        self._annotate(roll.before or None)
+    def _roll_back(
+        self, plan: RolloutPlan, roll: RollingUpdate, pods: list[PredictorPod], now: float
+    ) -> RolloutPlan:
+        why = timeout_reason(pods, roll.generation)
+        self._annotate(roll.previous or None)
         log.warning("a roll was undone", generation=roll.generation, reason=why)
-        self.events.record("RolloutBlocked", why, warning=True)
-        blamed = to_blame(pods, roll.generation, self._brought_by(roll))
+        self.recorder.record("RolloutBlocked", why, warning=True)
+        blamed = suspects(pods, roll.generation, self._versions_of(roll))
         for place, name in enumerate(blamed):
-            self._set_aside(name, why, now, place)
-        return plan.end() if blamed else plan.undone(why, now)
+            self._defer(name, why, now, place)
+        return plan.finish() if blamed else plan.roll_back(why, now)
 
-    def _brought_by(self, roll: Roll) -> list[Name]:
+    def _versions_of(self, roll: RollingUpdate) -> list[Name]:
         """What was wanted when it began, and still is: that which is wanted for the longest time first."""
         wanted = sorted(self._wanted_since.items(), key=lambda item: item[1])
-        return [name for name, since in wanted if since <= roll.began]
+        return [name for name, since in wanted if since <= roll.started]
 
-    def _set_aside(self, name: Name, why: str, now: float, place: int) -> None:
+    def _defer(self, name: Name, why: str, now: float, place: int) -> None:
         """Wanted anew once that is over."""
         del self._wanted_since[name]
-        setback = self._setbacks[name] = self._setbacks.get(name, Setback()).again(why, now, place)
+        setback = self._failed[name] = self._failed.get(name, FailedRollout()).fail(why, now, place)
         log.warning(
             "a version is set aside", **log_ids(*name), reason=why, seconds=round(setback.until - now)
         )
@@ -218,15 +222,15 @@ def _replicas(workload: Document) -> int:
     return int(spec.get("replicas") or (spec.get("predictor") or {}).get("minReplicas") or 1)
 
 
-def _annotation(workload: Document, kind: str) -> str:
+def _generation_of(workload: Document, kind: str) -> str:
     found: object = workload
-    for key in _PATHS[kind.partition("/")[0]]:
+    for key in _ANNOTATION_PATHS[kind.partition("/")[0]]:
         found = found.get(key) if isinstance(found, dict) else None
     return str(found.get(GENERATION) or "") if isinstance(found, dict) else ""
 
 
 def _patch(kind: str, generation: str | None) -> Document:
     body: Document = {GENERATION: generation}
-    for key in reversed(_PATHS[kind.partition("/")[0]]):
+    for key in reversed(_ANNOTATION_PATHS[kind.partition("/")[0]]):
         body = {key: body}
     return body

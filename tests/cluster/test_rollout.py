@@ -290,7 +290,7 @@ def test_a_roll_that_nobody_waits_for_is_ended_or_undone_all_the_same(waits: str
         world.now += 1
         rollout.poll(world.now)
     assert rollout.plan is not None
-    assert rollout.plan.roll is None
+    assert rollout.plan.update is None
     assert [generation for _, generation in world.patches[1:]] == ([None] if waits else [])
 
 

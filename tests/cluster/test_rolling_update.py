@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from services.cluster.pods import PredictorPod, pod_of
-from services.cluster.rolls import (
-    AGAIN_SECONDS,
-    Plan,
-    Roll,
-    Setback,
-    adopted,
-    held_by,
-    hindered,
-    rolled_out,
-    to_blame,
-    under_way,
+from services.cluster.rolling_update import (
+    RETRY_SECONDS,
+    FailedRollout,
+    RollingUpdate,
+    RolloutPlan,
+    is_rolled_out,
+    loading_status,
+    progress_status,
+    resume_plan,
+    suspects,
+    timeout_reason,
 )
 
 NAME = ("5-1", "v-2")
@@ -30,98 +30,103 @@ def holding(number: int = 1, generation: str = "") -> PredictorPod:
 
 
 def test_a_version_is_there_when_every_ready_pod_holds_it_and_there_is_one() -> None:
-    assert held_by([holding(1), holding(2), pod(3, ready=False)], NAME).done
-    assert held_by([], NAME).reason == "no predictor is ready"
+    assert loading_status([holding(1), holding(2), pod(3, ready=False)], NAME).done
+    assert loading_status([], NAME).reason == "no predictor is ready"
     assert (
-        held_by([pod(ready=False, waits="no node has room")], NAME).reason
+        loading_status([pod(ready=False, waits="no node has room")], NAME).reason
         == "no predictor is ready: no node has room"
     )
-    assert held_by([holding(1), pod(2)], NAME).reason == "1 of 2 predictors hold it"
+    assert loading_status([holding(1), pod(2)], NAME).reason == "1 of 2 predictors hold it"
     assert (
-        held_by([pod(2, answers=False)], NAME).reason == "0 of 1 predictors hold it (pod-2 does not answer)"
+        loading_status([pod(2, answers=False)], NAME).reason
+        == "0 of 1 predictors hold it (pod-2 does not answer)"
     )
-    assert "(no memory)" in held_by([holding(1), pod(2, delayed={NAME: "no memory"})], NAME).reason
+    assert "(no memory)" in loading_status([holding(1), pod(2, delayed={NAME: "no memory"})], NAME).reason
 
 
 def test_a_roll_is_out_when_all_pods_are_new_and_ready_and_there_are_enough() -> None:
-    assert rolled_out([pod(1, "7"), pod(2, "7")], "7", 2)
-    assert not rolled_out([pod(1, "7")], "7", 2)
-    assert not rolled_out([pod(1, "7"), pod(2, "6")], "7", 2)
-    assert not rolled_out([pod(1, "7"), pod(2, "7", ready=False)], "7", 2)
+    assert is_rolled_out([pod(1, "7"), pod(2, "7")], "7", 2)
+    assert not is_rolled_out([pod(1, "7")], "7", 2)
+    assert not is_rolled_out([pod(1, "7"), pod(2, "6")], "7", 2)
+    assert not is_rolled_out([pod(1, "7"), pod(2, "7", ready=False)], "7", 2)
 
 
 def test_how_far_a_roll_is_and_what_hinders_it_is_said() -> None:
     pods = [pod(1, "6"), pod(2, "7", ready=False, waits="no node has a free nvidia.com/gpu")]
     assert (
-        under_way(pods, "7").reason
+        progress_status(pods, "7").reason
         == "0 of 2 predictors are new and ready: no node has a free nvidia.com/gpu"
     )
-    assert hindered(pods, "7").endswith("did not become ready in time: no node has a free nvidia.com/gpu")
-    assert hindered([pod(1, "6")], "7").endswith("in time")
+    assert timeout_reason(pods, "7").endswith(
+        "did not become ready in time: no node has a free nvidia.com/gpu"
+    )
+    assert timeout_reason([pod(1, "6")], "7").endswith("in time")
 
 
 def test_one_roll_after_the_other_and_not_too_soon() -> None:
-    plan = Plan()
-    assert plan.waits(1000.0, 60) is None
-    plan = plan.begin("", 1000.0)
-    assert plan.roll == Roll("1000000", 1000.0, "")
-    waits = plan.end().waits(1010.0, 60)
+    plan = RolloutPlan()
+    assert plan.wait_status(1000.0, 60) is None
+    plan = plan.start("", 1000.0)
+    assert plan.update == RollingUpdate("1000000", 1000.0, "")
+    waits = plan.finish().wait_status(1010.0, 60)
     assert waits is not None
     assert waits.reason == "the next rolling update begins in 50 s"
-    assert plan.end().waits(1060.0, 60) is None
+    assert plan.finish().wait_status(1060.0, 60) is None
 
 
 def test_a_version_that_is_set_aside_waits_twice_as_long_each_time_to_an_hour() -> None:
-    setback, now, waits = Setback(), 0.0, []
+    setback, now, waits = FailedRollout(), 0.0, []
     for _ in range(20):
-        setback = setback.again("no node has room", now, place=0)
+        setback = setback.fail("no node has room", now, position=0)
         waits.append(setback.until - now)
-        standing = setback.standing(now + 1)
+        standing = setback.wait_status(now + 1)
         assert standing is not None
         assert (standing.blocked, standing.deferred) == (True, True)
         assert standing.reason.startswith("no node has room; tried again in")
         now = setback.until
-        assert setback.standing(now) is None
-    assert waits[:4] == [AGAIN_SECONDS, 2 * AGAIN_SECONDS, 4 * AGAIN_SECONDS, 8 * AGAIN_SECONDS]
+        assert setback.wait_status(now) is None
+    assert waits[:4] == [RETRY_SECONDS, 2 * RETRY_SECONDS, 4 * RETRY_SECONDS, 8 * RETRY_SECONDS]
     assert max(waits) == 3600
 
 
 def test_of_several_versions_of_one_roll_the_first_comes_back_alone() -> None:
-    assert [Setback().again("", 0.0, place).until / AGAIN_SECONDS for place in range(3)] == [1, 2, 3]
+    assert [FailedRollout().fail("", 0.0, place).until / RETRY_SECONDS for place in range(3)] == [1, 2, 3]
 
 
 def test_a_roll_failed_for_what_a_new_pod_lacks_and_else_for_all() -> None:
     other = ("6-1", "w-1")
     pods = [pod(1, "6"), pod(2, "7", ready=False, answers=True, held=frozenset({NAME}))]
-    assert to_blame(pods, "7", [NAME, other]) == [other]
-    assert to_blame(pods[:1], "7", [NAME, other]) == [NAME, other]
-    assert to_blame(pods, "7", [NAME]) == [NAME], "another pod, which does not start, may be its doing"
+    assert suspects(pods, "7", [NAME, other]) == [other]
+    assert suspects(pods[:1], "7", [NAME, other]) == [NAME, other]
+    assert suspects(pods, "7", [NAME]) == [NAME], "another pod, which does not start, may be its doing"
 
 
 def test_a_new_leader_goes_on_with_a_roll_since_it_began() -> None:
     pods = [pod(1, "500000"), pod(2, "1000000", ready=False)]
-    assert adopted("1000000", pods, 1200.0) == Plan(Roll("1000000", 1000.0, "500000"), 1000.0)
-    assert adopted("1000000", [pod(1), pod(2)], 1200.0).roll == Roll("1000000", 1000.0, "")
+    assert resume_plan("1000000", pods, 1200.0) == RolloutPlan(
+        RollingUpdate("1000000", 1000.0, "500000"), 1000.0
+    )
+    assert resume_plan("1000000", [pod(1), pod(2)], 1200.0).update == RollingUpdate("1000000", 1000.0, "")
 
 
 def test_a_new_leader_knows_when_the_last_roll_began() -> None:
-    plan = adopted("1000000", [pod(1, "1000000")], 1010.0)
-    assert plan == Plan(last_began=1000.0)
-    assert plan.waits(1010.0, 60)
-    assert adopted("", [pod(1)], 1010.0) == Plan()
-    assert adopted("", [], 1010.0) == Plan()
-    assert adopted("written by hand", [pod(1, "written by hand")], 1010.0) == Plan()
-    assert adopted("9000000", [pod(1, "9000000")], 1010.0).last_began == 1010.0, (
+    plan = resume_plan("1000000", [pod(1, "1000000")], 1010.0)
+    assert plan == RolloutPlan(last_started=1000.0)
+    assert plan.wait_status(1010.0, 60)
+    assert resume_plan("", [pod(1)], 1010.0) == RolloutPlan()
+    assert resume_plan("", [], 1010.0) == RolloutPlan()
+    assert resume_plan("written by hand", [pod(1, "written by hand")], 1010.0) == RolloutPlan()
+    assert resume_plan("9000000", [pod(1, "9000000")], 1010.0).last_started == 1010.0, (
         "a clock that is ahead holds up nothing"
     )
 
 
 def test_a_new_leader_does_not_go_on_with_a_roll_that_was_undone() -> None:
     for annotation in ("500000", ""):
-        plan = adopted(annotation, [pod(1, annotation), pod(2, "1000000", ready=False)], 1200.0)
-        assert plan.roll is None
-        assert plan.last_began == 1000.0
-        assert plan.blocked_until == 1200.0 + AGAIN_SECONDS
+        plan = resume_plan(annotation, [pod(1, annotation), pod(2, "1000000", ready=False)], 1200.0)
+        assert plan.update is None
+        assert plan.last_started == 1000.0
+        assert plan.blocked_until == 1200.0 + RETRY_SECONDS
 
 
 def test_what_the_api_and_the_pod_say_of_it() -> None:
