@@ -91,11 +91,11 @@ def cluster(settings: Settings) -> Parts:
     from services.cluster.client import connect
     from services.cluster.events import EventRecorder
     from services.cluster.inference import RemoteInference
+    from services.cluster.job_template import load_template
     from services.cluster.jobs import JobLauncher
     from services.cluster.lease import LeaseLeadership
     from services.cluster.pods import PredictorPods, ReadyPredictors
     from services.cluster.rollout import ClusterRollout
-    from services.cluster.template import load_template
     from services.core.store import open_store, unavailable_reason
 
     known, pod = settings.cluster, settings.cluster.pod_name or socket.gethostname()
@@ -134,10 +134,10 @@ def cluster(settings: Settings) -> Parts:
 def _try_out(kube: Kube, template: Document, release: str, store_url: str) -> None:
     """A manifest that Kubernetes would refuse is known at start; an API that is away holds up no start. Raises BadConfig."""
     from services.cluster.client import ClusterError
-    from services.cluster.template import rehearse
+    from services.cluster.job_template import dry_run
 
     try:
-        rehearse(kube, template, release, store_url)
+        dry_run(kube, template, release, store_url)
     except ClusterError as error:
         log.warning("the manifest of a run's Job could not be tried out", reason=str(error))
 

@@ -16,8 +16,15 @@ import structlog
 from services.cluster.client import ClusterError, Document, Kube
 from services.cluster.events import EventRecorder
 from services.cluster.informer import Informer
-from services.cluster.reading import is_at_end, is_ending, is_over, last_words, launch_of
-from services.cluster.template import RELEASE, REQUESTED, RUN, fill, mark_of, name_of
+from services.cluster.job_status import is_deleting, is_finished, is_terminated, launch_from_status, launch_of
+from services.cluster.job_template import (
+    RELEASE_LABEL,
+    REQUESTED_ANNOTATION,
+    RUN_LABEL,
+    job_name,
+    render_job,
+    request_id,
+)
 from services.core.domain import Launch, Pending, RunRequest, RunState, RunStatus
 from services.core.runs import FINAL, Runs
 from services.core.store import ObjectStore
@@ -36,18 +43,18 @@ class JobLauncher:
         release: str,
         lease: str,
         on_change: Callable[[], None],
-        events: EventRecorder,
+        recorder: EventRecorder,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`store` refuses changes where this process does not lead. Nothing is asked yet."""
         self.kube, self.template, self.release, self.lease = kube, template, release, lease
         self.runs = Runs(store)
-        self.events = events
-        selector = f"{RELEASE}={release},{RUN}"
-        self.jobs = Informer(kube, "job", selector, on_change, self._sweep)
+        self.recorder = recorder
+        selector = f"{RELEASE_LABEL}={release},{RUN_LABEL}"
+        self.jobs = Informer(kube, "job", selector, on_change, self._delete_cancelled)
         self.pods = Informer(kube, "pod", selector, on_change)
         self._clock = clock
-        self._marks: dict[str, str] = {}
+        self._request_ids: dict[str, str] = {}
         self._ended: dict[str, Launch] = {}
 
     def start(self) -> None:
@@ -66,9 +73,9 @@ class JobLauncher:
             return
         if not self.jobs.listed.is_set():
             raise ClusterError(f"It is not known which Jobs there are: {self.jobs.error}")
-        if self._is_in_the_way(request.run):
+        if self._has_running_pods(request.run):
             return
-        job = fill(self.template, request, self.release, self.runs.store.url, self._owner())
+        job = render_job(self.template, request, self.release, self.runs.store.url, self._owner())
         try:
             made = self.kube.create("job", job)
         except ClusterError as error:
@@ -84,7 +91,7 @@ class JobLauncher:
         if known.outcome is None:
             self._write(replace(known, outcome=RunState.CANCELLED, waiting="", pending=""))
         try:
-            self._end(run)
+            self._delete_job(run)
         except ClusterError as error:
             log.warning("a cancelled run's Job goes on for now", run=run, reason=str(error))
 
@@ -96,39 +103,39 @@ class JobLauncher:
         if written and written.outcome:
             self._ended[run] = written
             return written
-        seen = self._seen(run, written)
+        seen = self._observe_job(run, written)
         if seen is not None and seen != written:
             self._write(seen)
         return seen
 
-    def _seen(self, run: str, written: Launch | None) -> Launch | None:
+    def _observe_job(self, run: str, written: Launch | None) -> Launch | None:
         job = self._job(run)
         if job is None:
-            return self._gone(run, written) if self.jobs.listed.is_set() else written
-        pods = self._last_of(run) if is_over(job) else self._pods_of(run)
+            return self._observe_without_job(run, written) if self.jobs.listed.is_set() else written
+        pods = self._final_pods(run) if is_finished(job) else self._pods_of(run)
         return launch_of(run, job, pods, written, self._clock())
 
-    def _gone(self, run: str, written: Launch | None) -> Launch | None:
+    def _observe_without_job(self, run: str, written: Launch | None) -> Launch | None:
         """The run has no Job: what its own last words say."""
         status = self.runs.status(run)
         if status and status.state in FINAL:
-            return self._last_of_all(run, status, written)
-        if written and any(not is_at_end(pod) for pod in self._pods_of(run)):
+            return self._confirm_gone(run, status, written)
+        if written and any(not is_terminated(pod) for pod in self._pods_of(run)):
             waiting = "the pods of its Job, which was deleted, still end"
             return replace(written, waiting=waiting, pending=Pending.OTHER)
         return written
 
-    def _last_of_all(self, run: str, status: RunStatus, written: Launch | None) -> Launch | None:
+    def _confirm_gone(self, run: str, status: RunStatus, written: Launch | None) -> Launch | None:
         """Its last words, once the API says so too: of a watch that was cut off unnoticed it may have a Job, which tries again."""
         try:
-            job = self.kube.get("job", name_of(self.release, run))
+            job = self.kube.get("job", job_name(self.release, run))
         except ClusterError as error:
             log.warning("it is not known whether a run's Job is gone", run=run, reason=str(error))
             return written
         if job is None or not self._is_of(job, run):
-            return last_words(status, written)
+            return launch_from_status(status, written)
         self.jobs.put(job)
-        return launch_of(run, job, self._last_of(run), written, self._clock())
+        return launch_of(run, job, self._final_pods(run), written, self._clock())
 
     def _has_ended(self, run: str) -> bool:
         seen = self.observe(run)
@@ -143,18 +150,18 @@ class JobLauncher:
         why = f": {launch.reason}" if launch.reason else ""
         about = f"Run {launch.run} is {launch.outcome.value}{why}."
         name = f"Run{launch.outcome.value.capitalize()}"
-        self.events.record(name, about, warning=failed, job=name_of(self.release, launch.run))
+        self.recorder.record(name, about, warning=failed, job=job_name(self.release, launch.run))
 
     # ---------------------------------------------------------------------------------------------- Jobs and their pods
     def _job(self, run: str) -> Document | None:
         """The run's Job, as it was last seen."""
-        found = self.jobs.get(name_of(self.release, run))
+        found = self.jobs.get(job_name(self.release, run))
         return found if found and self._is_of(found, run) else None
 
     def _pods_of(self, run: str) -> list[Document]:
         return [pod for pod in self.pods.all() if self._is_of(pod, run)]
 
-    def _last_of(self, run: str) -> list[Document]:
+    def _final_pods(self, run: str) -> list[Document]:
         """The pods of a Job that is over, asked afresh: its outcome may be known before their exit codes are."""
         try:
             for pod in self.kube.pods(self._selector(run)):
@@ -164,58 +171,58 @@ class JobLauncher:
         return self._pods_of(run)
 
     def _selector(self, run: str) -> str:
-        return f"{RELEASE}={self.release},{RUN}={run}"
+        return f"{RELEASE_LABEL}={self.release},{RUN_LABEL}={run}"
 
     def _is_of(self, found: Document, run: str) -> bool:
         """Whether it is of this bucket's run, and not of another one's or somebody's own."""
-        return marks(found) == (run, self._mark(run))
+        return run_and_request(found) == (run, self._request_id(run))
 
-    def _mark(self, run: str) -> str:
-        if run not in self._marks:
+    def _request_id(self, run: str) -> str:
+        if run not in self._request_ids:
             request = self.runs.request(run)
             if request is None:
                 return ""
-            self._marks[run] = mark_of(request)
-        return self._marks[run]
+            self._request_ids[run] = request_id(request)
+        return self._request_ids[run]
 
-    def _is_in_the_way(self, run: str) -> bool:
+    def _has_running_pods(self, run: str) -> bool:
         """Whether pods of a Job that was deleted still end: two trainers of one run would write the same files.
 
         Asked afresh, for the watch of pods is not that of Jobs.
         """
-        return any(not is_at_end(pod) for pod in self.kube.pods(self._selector(run)))
+        return any(not is_terminated(pod) for pod in self.kube.pods(self._selector(run)))
 
     def _attach(self, request: RunRequest) -> Document:
         """The Job that has the name already, where it is this request's. Raises ClusterError."""
-        name = name_of(self.release, request.run)
+        name = job_name(self.release, request.run)
         found = self.kube.get("job", name)
         if found is None:
             raise ClusterError(
                 f"Job {name} was there a moment ago, and is gone: it is created in the next step."
             )
-        if marks(found) != (request.run, mark_of(request)):
+        if run_and_request(found) != (request.run, request_id(request)):
             raise ClusterError(
                 f"Job {name} exists and belongs to another run (of an earlier bucket, or made by hand): delete it with "
                 f"`kubectl delete job {name}`, and run {request.run} starts."
             )
         return found
 
-    def _end(self, run: str) -> None:
+    def _delete_job(self, run: str) -> None:
         """Delete the Job of a run that was cancelled. Raises ClusterError."""
-        name = name_of(self.release, run)
+        name = job_name(self.release, run)
         job = self._job(run) or self.kube.get("job", name)
-        if job and self._is_of(job, run) and not is_over(job) and not is_ending(job):
+        if job and self._is_of(job, run) and not is_finished(job) and not is_deleting(job):
             self.kube.delete("job", name)
 
-    def _sweep(self) -> None:
+    def _delete_cancelled(self) -> None:
         """Jobs of cancelled runs that could not be deleted then. Raises ClusterError, StoreError."""
         for job in self.jobs.all():
-            run = job["metadata"]["labels"][RUN]
-            if is_over(job) or is_ending(job):
+            run = job["metadata"]["labels"][RUN_LABEL]
+            if is_finished(job) or is_deleting(job):
                 continue
             known = self._ended.get(run) or self.runs.launch(run)
             if known and known.outcome is RunState.CANCELLED:
-                self._end(run)
+                self._delete_job(run)
 
     def _owner(self) -> Document | None:
         """The Lease, which goes with the release: then so do its Jobs."""
@@ -227,7 +234,9 @@ class JobLauncher:
         return {**kind, **named, "controller": False, "blockOwnerDeletion": False}
 
 
-def marks(found: Document) -> tuple[str | None, str | None]:
+def run_and_request(found: Document) -> tuple[str | None, str | None]:
     """The run that a Job or pod says it is of, and the time of its request."""
     meta = found["metadata"]
-    return (meta.get("labels") or {}).get(RUN), (meta.get("annotations") or {}).get(REQUESTED)
+    return (meta.get("labels") or {}).get(RUN_LABEL), (meta.get("annotations") or {}).get(
+        REQUESTED_ANNOTATION
+    )

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from services.cluster import metrics
 from services.cluster.client import Document, Kube
 from services.cluster.informer import Informer
-from services.cluster.reading import pod_waits_for
+from services.cluster.job_status import pod_waiting_reason
 from services.core.http.asgi import bearer_headers
 from services.core.http.limits import GZIP_ONLY, limit_response
 
@@ -107,7 +107,7 @@ def pod_of(pod: Document, state: dict[str, Any] | None) -> PredictorPod:
         responds=state is not None,
         waiting_reason=""
         if ready
-        else pod_waits_for(pod) or _crash_reason(status.get("containerStatuses") or ()),
+        else pod_waiting_reason(pod) or _crash_reason(status.get("containerStatuses") or ()),
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from services.cluster.template import fill
+from services.cluster.job_template import render_job
 from services.core.domain import Parameters, RunRequest
 from tests.chart.rendering import Document, Rendered, template
 from tests.support.waiting import eventually
@@ -52,7 +52,9 @@ class Judge:
     def create(self, change: Callable[[Document], object] = lambda job: None) -> str:
         """A run's Job as the launcher fills it in, with a change."""
         request = RunRequest("12-3", "12-1", 12, "a person asked", Parameters(), 1.0)
-        job = copy.deepcopy(fill(self.rendered.job, request, "loop-fitloop", "s3://bucket/prefix", None))
+        job = copy.deepcopy(
+            render_job(self.rendered.job, request, "loop-fitloop", "s3://bucket/prefix", None)
+        )
         change(job)
         return self.asked("create", "-f", "-", text=json.dumps(job))
 

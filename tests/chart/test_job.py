@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from services.cluster.template import fill, load_template
+from services.cluster.job_template import load_template, render_job
 from services.core.domain import Parameters, RunRequest
 from tests.chart.rendering import PROFILES, Document, container, environment, template
 
@@ -22,7 +22,7 @@ def test_the_launcher_takes_it(profile: str, tmp_path: Path) -> None:
     path = tmp_path / "job.yaml"
     path.write_text(yaml.safe_dump(template(profile=profile).job))
     request = RunRequest("12-3", "12-1", 12, "a person asked", Parameters(), 1.0)
-    job = fill(load_template(path), request, "loop-fitloop", "s3://bucket/prefix", None)
+    job = render_job(load_template(path), request, "loop-fitloop", "s3://bucket/prefix", None)
     assert job["metadata"]["name"] == "loop-fitloop-12-3"
     assert container(spec_of(job))["args"] == ["--run", "s3://bucket/prefix/runs/12-3"]
 

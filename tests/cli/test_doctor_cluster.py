@@ -38,7 +38,7 @@ from services.cli.checks import (
 )
 from services.cli.doctor import checks_of
 from services.cluster.client import ClusterError
-from services.cluster.template import CONTAINER
+from services.cluster.job_template import CONTAINER
 from services.core.domain import Served, Serving
 from services.core.errors import FitloopError, StoreRefused
 from services.core.registry import Registry

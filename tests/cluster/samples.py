@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from services.cluster.client import Document
-from services.cluster.template import RELEASE, REQUESTED, RUN
+from services.cluster.job_template import RELEASE_LABEL, REQUESTED_ANNOTATION, RUN_LABEL
 
 MANIFEST: Document = {
     "apiVersion": "batch/v1",
@@ -83,8 +83,8 @@ def job(
             "name": name,
             "uid": f"uid-{name}",
             "creationTimestamp": stamp(CREATED),
-            "labels": {RUN: run, RELEASE: "fitloop"},
-            "annotations": {REQUESTED: mark},
+            "labels": {RUN_LABEL: run, RELEASE_LABEL: "fitloop"},
+            "annotations": {REQUESTED_ANNOTATION: mark},
         },
         "spec": {},
         "status": {"conditions": told, **status},
@@ -120,7 +120,7 @@ def pod(
         "reason": "Unschedulable",
         "message": unschedulable,
     }
-    labels = {RUN: run, RELEASE: "fitloop"}
+    labels = {RUN_LABEL: run, RELEASE_LABEL: "fitloop"}
     if index is not None:
         labels["batch.kubernetes.io/job-completion-index"] = str(index)
     return {
@@ -129,7 +129,7 @@ def pod(
             "name": name,
             "creationTimestamp": stamp(CREATED),
             "labels": labels,
-            "annotations": {REQUESTED: mark},
+            "annotations": {REQUESTED_ANNOTATION: mark},
         },
         "status": {
             "phase": phase,

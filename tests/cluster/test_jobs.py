@@ -321,10 +321,10 @@ def test_nobody_waits_for_events_of_runs(api: FakeApiServer, make: Launchers) ->
     launcher = make()
     launcher.launch(REQUEST)
     api.faults += [("POST", 500, {})] * 2
-    launcher.events.start()
+    launcher.recorder.start()
     launcher.cancel("1-1")
-    launcher.events.record("RolloutStarted", "New predictors load it.")
-    launcher.events.record("RolloutBlocked", "No node.", warning=True)
+    launcher.recorder.record("RolloutStarted", "New predictors load it.")
+    launcher.recorder.record("RolloutBlocked", "No node.", warning=True)
     eventually(lambda: api.list_objects("events"))
     (told,) = copy.deepcopy(api.list_objects("events"))
     assert told["reason"] == "RolloutBlocked"

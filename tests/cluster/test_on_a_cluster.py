@@ -12,9 +12,9 @@ from kubernetes import client
 
 from services.cluster.client import ClusterError, Document, Kube
 from services.cluster.events import EventRecorder
+from services.cluster.job_template import dry_run, job_name
 from services.cluster.jobs import JobLauncher
 from services.cluster.lease import LeaseLeadership
-from services.cluster.template import name_of, rehearse
 from services.core.domain import Launch, Parameters, RunRequest, RunState
 from services.core.errors import BadConfig
 from services.core.runs import Runs
@@ -81,7 +81,7 @@ def test_a_suspended_job_waits_for_its_queue_and_goes_on(make: Make, namespace: 
     launcher = make(template)
     launcher.launch(REQUEST)
     eventually(lambda: "waits for its queue" in seen(launcher).waiting)
-    namespace.kube.patch("job", name_of(launcher.release, "1-1"), {"spec": {"suspend": False}})
+    namespace.kube.patch("job", job_name(launcher.release, "1-1"), {"spec": {"suspend": False}})
     eventually(lambda: seen(launcher).outcome is RunState.DONE)
     assert [attempt.exit_code for attempt in seen(launcher).attempts] == [0]
 
@@ -116,7 +116,7 @@ def test_a_job_that_somebody_deleted_comes_again(make: Make, namespace: Namespac
     launcher = make(manifest("wait"))
     launcher.launch(REQUEST)
     eventually(lambda: seen(launcher).attempts)
-    name = name_of(launcher.release, "1-1")
+    name = job_name(launcher.release, "1-1")
     before = namespace.kube.get("job", name)
     assert before is not None
     namespace.kube.delete("job", name)
@@ -136,12 +136,12 @@ def test_a_job_that_somebody_deleted_comes_again(make: Make, namespace: Namespac
 def test_kubernetes_refuses_a_broken_manifest_by_its_field(namespace: Namespace) -> None:
     template = manifest(tolerations="none")
     with pytest.raises(BadConfig, match="tolerations"):
-        rehearse(namespace.kube, template, "fitloop", "s3://b/p/")
+        dry_run(namespace.kube, template, "fitloop", "s3://b/p/")
     template = manifest()
     template["spec"]["template"]["spec"]["containers"][0]["resorces"] = {}
     with pytest.raises(BadConfig, match=r"containers\[0\].resorces"):
-        rehearse(namespace.kube, template, "fitloop", "s3://b/p/")
-    rehearse(namespace.kube, manifest(), "fitloop", "s3://b/p/")
+        dry_run(namespace.kube, template, "fitloop", "s3://b/p/")
+    dry_run(namespace.kube, manifest(), "fitloop", "s3://b/p/")
 
 
 @pytest.fixture
@@ -182,7 +182,7 @@ def test_the_adapters_rights_are_enough_and_more_are_missed_by_name(
     launcher = make(manifest(), adapter)
     launcher.launch(REQUEST)
     eventually(lambda: seen(launcher).outcome is RunState.DONE)
-    found = namespace.kube.get("job", name_of(launcher.release, "1-1"))
+    found = namespace.kube.get("job", job_name(launcher.release, "1-1"))
     assert found is not None
     assert found["metadata"]["ownerReferences"][0]["name"] == "fitloop"
     eventually(lambda: namespace.kube.items("event", "")[0] and _told(namespace, "RunDone"))

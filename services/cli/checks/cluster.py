@@ -13,8 +13,16 @@ import yaml
 from services.cli.checks import Check, Context, Finding, Location, fail, ok, skipped, warn
 from services.cli.checks.consistency import kubernetes_clock
 from services.cluster.client import Document
-from services.cluster.reading import ended_at, is_over, outcome_of, waiting_for, why_failed
-from services.cluster.template import CONTAINER, PROJECT, RELEASE, RUN, load_template, problem_of, rehearse
+from services.cluster.job_status import ended_at, failure_reason, is_finished, outcome_of, waiting_reason
+from services.cluster.job_template import (
+    CONTAINER,
+    PROJECT_LABEL,
+    RELEASE_LABEL,
+    RUN_LABEL,
+    dry_run,
+    load_template,
+    problem_of,
+)
 from services.core.domain import RunState
 from services.core.errors import BadConfig
 
@@ -54,7 +62,7 @@ def rights(context: Context) -> Finding:
 def job(context: Context) -> Finding:
     """Let Kubernetes validate a run's Job without creating it."""
     url = context.settings.storage.store or "s3://bucket"
-    rehearse(context.kubernetes.kube, _template(context), context.settings.cluster.release, url)
+    dry_run(context.kubernetes.kube, _template(context), context.settings.cluster.release, url)
     return ok("Kubernetes would accept a run's Job.")
 
 
@@ -114,22 +122,22 @@ def lease(context: Context) -> Finding:
 
 def runs(context: Context) -> Finding:
     """Report runs that are waiting, and a project's last run if it failed."""
-    kube, selector = context.kubernetes.kube, f"{RELEASE}={context.settings.cluster.release},{RUN}"
+    kube, selector = context.kubernetes.kube, f"{RELEASE_LABEL}={context.settings.cluster.release},{RUN_LABEL}"
     jobs, _ = kube.items("job", selector)
     pods, now = kube.pods(selector), time.time()
     problems = []
     for job in latest_jobs(jobs):
         labels = job["metadata"]["labels"]
-        name, own = job["metadata"]["name"], [pod for pod in pods if _run_label(pod) == labels.get(RUN)]
-        if not is_over(job) and (reason := waiting_for(job, own, now)):
+        name, own = job["metadata"]["name"], [pod for pod in pods if _run_label(pod) == labels.get(RUN_LABEL)]
+        if not is_finished(job) and (reason := waiting_reason(job, own, now)):
             problems.append(f"{name} is waiting: {reason}")
         if outcome_of(job) is RunState.FAILED and now - ended_at(job) < _RECENT_SECONDS:
-            problems.append(f"{name} failed: {why_failed(job)}")
+            problems.append(f"{name} failed: {failure_reason(job)}")
     if problems:
         return warn(
             "; ".join(problems) + ".", "`fitloop status <project>` shows what the run itself reported."
         )
-    active = sum(not is_over(job) for job in jobs)
+    active = sum(not is_finished(job) for job in jobs)
     return ok(
         f"{active or 'No'} run{'s' if active > 1 else ''} active; none is waiting, and the latest ones did not fail."
     )
@@ -146,7 +154,7 @@ def latest_jobs(jobs: list[Document]) -> list[Document]:
     """Return the latest Job of each project. Pure."""
     last: dict[str, Document] = {}
     for one in sorted(jobs, key=lambda job: str(job["metadata"].get("creationTimestamp"))):
-        last[one["metadata"]["labels"].get(PROJECT, "")] = one
+        last[one["metadata"]["labels"].get(PROJECT_LABEL, "")] = one
     return list(last.values())
 
 
@@ -220,4 +228,4 @@ def _ready(found: Document, kind: str, name: str) -> Finding:
 
 def _run_label(pod: Document) -> str | None:
     labels: dict[str, str] = pod["metadata"].get("labels") or {}
-    return labels.get(RUN)
+    return labels.get(RUN_LABEL)

@@ -18,13 +18,13 @@ from services.core.domain import Parameters, RunRequest
 from services.core.errors import BadConfig
 
 CONTAINER: Final = "trainer"
-RUN: Final = "fitloop.io/run"
-PROJECT: Final = "fitloop.io/project"
-RELEASE: Final = "fitloop.io/release"
-REQUESTED: Final = "fitloop.io/requested-at"
-_LONGEST: Final = 57
+RUN_LABEL: Final = "fitloop.io/run"
+PROJECT_LABEL: Final = "fitloop.io/project"
+RELEASE_LABEL: Final = "fitloop.io/release"
+REQUESTED_ANNOTATION: Final = "fitloop.io/requested-at"
+_MAX_NAME: Final = 57
 """Of a name: the pods of an Indexed Job put up to six characters behind it, into a label of DNS of 63."""
-_SET_HERE: Final = ("name", "generateName", "namespace", "ownerReferences", "uid", "resourceVersion")
+_REPLACED_METADATA: Final = ("name", "generateName", "namespace", "ownerReferences", "uid", "resourceVersion")
 
 
 def load_template(path: Path) -> Document:
@@ -46,8 +46,8 @@ def problem_of(found: Any) -> str:
     if not isinstance(found, dict) or (found.get("apiVersion"), found.get("kind")) != ("batch/v1", "Job"):
         return "apiVersion and kind must be batch/v1 and Job"
     for path, kind, name in _SHAPES:
-        value, place = _at(found, *path), ".".join(path)
-        if value is None and path in _NEEDED:
+        value, place = _get_path(found, *path), ".".join(path)
+        if value is None and path in _REQUIRED:
             return f"{place} is missing"
         if value is not None and not isinstance(value, kind):
             return f"{place} must be {name}"
@@ -69,10 +69,10 @@ def _problem_of_trainer(named: list[Document]) -> str:
     return f"{place}.{wrong[0]} must be a list" if wrong else ""
 
 
-def rehearse(kube: Kube, template: Document, release: str, store_url: str) -> None:
+def dry_run(kube: Kube, template: Document, release: str, store_url: str) -> None:
     """Have the API judge a Job that is not kept. Raises BadConfig with the field, ClusterError where it could not judge."""
     request = RunRequest("0-0", "", 0, "", Parameters(), 0.0)
-    job = fill(template, request, release, store_url, None)
+    job = render_job(template, request, release, store_url, None)
     try:
         kube.create("job", job, dry_run="All", field_validation="Strict")
     except ClusterError as error:
@@ -83,20 +83,20 @@ def rehearse(kube: Kube, template: Document, release: str, store_url: str) -> No
         ) from error
 
 
-def fill(
+def render_job(
     template: Document, request: RunRequest, release: str, store_url: str, owner: Document | None
 ) -> Document:
     """The Job of this run."""
     job = copy.deepcopy(template)
-    name = name_of(release, request.run)
-    labels = {RUN: request.run, PROJECT: str(request.project_id), RELEASE: release}
-    meta = {key: value for key, value in (job.get("metadata") or {}).items() if key not in _SET_HERE}
+    name = job_name(release, request.run)
+    labels = {RUN_LABEL: request.run, PROJECT_LABEL: str(request.project_id), RELEASE_LABEL: release}
+    meta = {key: value for key, value in (job.get("metadata") or {}).items() if key not in _REPLACED_METADATA}
     job["metadata"] = {**meta, "name": name, **({"ownerReferences": [owner]} if owner else {})}
     pod = job["spec"]["template"]
     pod["metadata"] = pod.get("metadata") or {}
     for one in (job["metadata"], pod["metadata"]):
         one["labels"] = {**(one.get("labels") or {}), **labels}
-        one["annotations"] = {**(one.get("annotations") or {}), REQUESTED: mark_of(request)}
+        one["annotations"] = {**(one.get("annotations") or {}), REQUESTED_ANNOTATION: request_id(request)}
     (container,) = (one for one in pod["spec"]["containers"] if one.get("name") == CONTAINER)
     url = f"{store_url.rstrip('/')}/runs/{request.run}"
     container["args"] = [*(container.get("args") or []), "--run", url]
@@ -105,9 +105,9 @@ def fill(
     return job
 
 
-def name_of(release: str, run: str) -> str:
+def job_name(release: str, run: str) -> str:
     """`<release>-<project>-<n>`; a release that is too long for it, or no such name, is cut and gets a hash of itself."""
-    room = _LONGEST - len(run) - 1
+    room = _MAX_NAME - len(run) - 1
     stem = re.sub(r"[^a-z0-9-]", "-", release.lower()).strip("-")
     if stem != release or not 0 < len(stem) <= room:
         digest = hashlib.sha256(release.encode()).hexdigest()[:6]
@@ -115,7 +115,7 @@ def name_of(release: str, run: str) -> str:
     return f"{stem}-{run}"
 
 
-def mark_of(request: RunRequest) -> str:
+def request_id(request: RunRequest) -> str:
     """Tells this request from one of the same name in another bucket."""
     return f"{request.created_at:.6f}"
 
@@ -132,10 +132,10 @@ _SHAPES: Final[tuple[tuple[tuple[str, ...], type, str], ...]] = (
     (("spec", "template", "spec"), dict, "a mapping"),
     (("spec", "template", "spec", "containers"), list, "a list of containers"),
 )
-_NEEDED: Final = frozenset(path for path, _, _ in _SHAPES if path[0] == "spec" and "metadata" not in path)
+_REQUIRED: Final = frozenset(path for path, _, _ in _SHAPES if path[0] == "spec" and "metadata" not in path)
 
 
-def _at(found: Any, *path: str) -> Any:
+def _get_path(found: Any, *path: str) -> Any:
     for key in path:
         found = found.get(key) if isinstance(found, dict) else None
     return found

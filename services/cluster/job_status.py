@@ -3,20 +3,51 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
 from services.cluster.client import Document
-from services.cluster.pending import IMAGE, pending_for
-from services.cluster.template import CONTAINER
-from services.core.domain import Attempt, Launch, RunState, RunStatus
+from services.cluster.job_template import CONTAINER
+from services.core.domain import Attempt, Launch, Pending, RunState, RunStatus
+
+IMAGE_ERRORS: Final = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
+"""What Kubernetes says of a container whose image it does not get."""
+
+_INSUFFICIENT_DEVICE: Final = re.compile(r"Insufficient [\w.-]+/")
+
+
+def pending_kind(job: Document, pods: Sequence[Document]) -> Pending:
+    """For a Job that waits: see Pending. `turn` is none of the cluster's."""
+    if job.get("spec", {}).get("suspend"):
+        return Pending.SUSPENDED
+    if "deletionTimestamp" in job["metadata"]:
+        return Pending.OTHER
+    going = [pod for pod in pods if pod.get("status", {}).get("phase") in {"Pending", "Running"}]
+    if not going:
+        return Pending.OTHER if pods else Pending.QUOTA
+    return next((kind for pod in going for kind in _pod_pending_kinds(pod)), Pending.OTHER)
+
+
+def _pod_pending_kinds(pod: Document) -> Iterator[Pending]:
+    status = pod["status"]
+    for condition in status.get("conditions") or ():
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            lacks = _INSUFFICIENT_DEVICE.search(str(condition.get("message") or ""))
+            yield Pending.NO_GPU if lacks else Pending.NO_NODE
+    for container in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:
+        if (container.get("state", {}).get("waiting") or {}).get("reason") in IMAGE_ERRORS:
+            yield Pending.IMAGE
+
 
 _SLOW_SECONDS: Final = 90.0
 """After which a pod that does not come, or does not start, is something to tell of."""
+
 _STARTING: Final = frozenset({"ContainerCreating", "PodInitializing"})
-_LACKS: Final = re.compile(r"Insufficient ([\w./-]*\w)")
+
+_INSUFFICIENT: Final = re.compile(r"Insufficient ([\w./-]*\w)")
+
 _REASONS: Final = {
     "PodFailurePolicy": "its pod failed in a way that another try would not mend",
     "BackoffLimitExceeded": "its pods failed too often",
@@ -33,14 +64,14 @@ def launch_of(run: str, job: Document, pods: Sequence[Document], known: Launch |
         return known
     outcome, attempts = outcome_of(job), attempts_of(pods, known.attempts if known else ())
     if outcome is None:
-        waiting = waiting_for(job, pods, now)
-        return Launch(run, attempts, None, waiting, pending=pending_for(job, pods) if waiting else "")
+        waiting = waiting_reason(job, pods, now)
+        return Launch(run, attempts, None, waiting, pending=pending_kind(job, pods) if waiting else "")
     ended = ended_at(job)
-    reason = why_failed(job) if outcome is RunState.FAILED else ""
-    return Launch(run, tuple(_closed(one, ended) for one in attempts), outcome, reason=reason)
+    reason = failure_reason(job) if outcome is RunState.FAILED else ""
+    return Launch(run, tuple(_with_end(one, ended) for one in attempts), outcome, reason=reason)
 
 
-def last_words(status: RunStatus, known: Launch | None) -> Launch:
+def launch_from_status(status: RunStatus, known: Launch | None) -> Launch:
     """A run whose Job is gone, as it says of itself that it ended."""
     *before, last = (known.attempts if known else ()) or (Attempt(status.attempt, status.updated_at),)
     if last.ended_at is None:
@@ -52,7 +83,7 @@ def attempts_of(pods: Iterable[Document], known: Sequence[Attempt]) -> tuple[Att
     """One for each pod of the first index, by the time at which it started: pods of a run are never side by side."""
     found = {one.started_at: one for one in known}
     for pod in pods:
-        if _is_first(pod) and (seen := _attempt(pod)):
+        if _is_first_index(pod) and (seen := _attempt(pod)):
             before = found.get(seen.started_at)
             found[seen.started_at] = seen if before is None or seen.ended_at else before
     return tuple(replace(found[at], number=number) for number, at in enumerate(sorted(found), start=1))
@@ -66,17 +97,17 @@ def outcome_of(job: Document) -> RunState | None:
     return RunState.FAILED if "Failed" in conditions else None
 
 
-def is_over(job: Document) -> bool:
+def is_finished(job: Document) -> bool:
     """Whether nothing more happens to it."""
     return outcome_of(job) is not None
 
 
-def is_at_end(pod: Document) -> bool:
+def is_terminated(pod: Document) -> bool:
     """Whether no process of the pod runs, nor will."""
     return pod.get("status", {}).get("phase") in {"Succeeded", "Failed"}
 
 
-def is_ending(found: Document) -> bool:
+def is_deleting(found: Document) -> bool:
     """Whether it is being deleted."""
     return "deletionTimestamp" in found["metadata"]
 
@@ -84,53 +115,55 @@ def is_ending(found: Document) -> bool:
 def ended_at(job: Document) -> float:
     """When a Job that is over ended."""
     conditions = _conditions(job)
-    return _seconds((conditions.get("Complete") or conditions.get("Failed") or {}).get("lastTransitionTime"))
+    return _timestamp(
+        (conditions.get("Complete") or conditions.get("Failed") or {}).get("lastTransitionTime")
+    )
 
 
-def why_failed(job: Document) -> str:
+def failure_reason(job: Document) -> str:
     """What Kubernetes says of the failure, for people."""
     failed = _conditions(job).get("Failed") or {}
     reason, message = str(failed.get("reason") or ""), str(failed.get("message") or "").rstrip(".")
     return f"{_REASONS.get(reason, 'its Job failed')} ({reason}{': ' if message else ''}{message})"
 
 
-def waiting_for(job: Document, pods: Sequence[Document], now: float) -> str:
+def waiting_reason(job: Document, pods: Sequence[Document], now: float) -> str:
     """Why no process works on the run, for people; "" while one does, or is about to."""
-    if is_ending(job):
+    if is_deleting(job):
         return "its Job is being deleted; another one follows"
     if job.get("spec", {}).get("suspend"):
         return "its Job is suspended: it waits for its queue"
     going = [pod for pod in pods if pod.get("status", {}).get("phase") in {"Pending", "Running"}]
     running = [pod for pod in going if pod["status"]["phase"] == "Running"]
     if running:
-        return next((lost for pod in running if (lost := _lost(pod, now))), "")
+        return next((lost for pod in running if (lost := _lost_node_reason(pod, now))), "")
     if going:
-        return next((reason for pod in going if (reason := pod_waits_for(pod, now))), "")
-    return "" if pods else _no_pod(job, now)  # between two of them is the Job's own pause
+        return next((reason for pod in going if (reason := pod_waiting_reason(pod, now))), "")
+    return "" if pods else _no_pod_reason(job, now)  # between two of them is the Job's own pause
 
 
-def pod_waits_for(pod: Document, now: float = 0.0) -> str:
+def pod_waiting_reason(pod: Document, now: float = 0.0) -> str:
     """What keeps a pod from starting. With `now`, slowness counts as well."""
     status = pod["status"]
     for condition in status.get("conditions") or ():
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            return unschedulable(str(condition.get("message") or condition.get("reason") or ""))
+            return unschedulable_reason(str(condition.get("message") or condition.get("reason") or ""))
     for container in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:
         waiting = container.get("state", {}).get("waiting")
         if waiting and waiting.get("reason") not in _STARTING:
-            return _container_waits(container, waiting)
+            return _container_reason(container, waiting)
     meta = pod["metadata"]
     if (
         status.get("phase") == "Pending"
-        and now - _seconds(meta.get("creationTimestamp"), now) > _SLOW_SECONDS
+        and now - _timestamp(meta.get("creationTimestamp"), now) > _SLOW_SECONDS
     ):
         return f"its pod does not start: a volume or a Secret may be missing, see `kubectl describe pod {meta['name']}`"
     return ""
 
 
-def unschedulable(message: str) -> str:
+def unschedulable_reason(message: str) -> str:
     """The scheduler's message as a reason: "no node has a free nvidia.com/gpu"."""
-    lacks = sorted(set(_LACKS.findall(message)))
+    lacks = sorted(set(_INSUFFICIENT.findall(message)))
     whole = [name for name in lacks if "/" in name]
     if whole:
         return f"no node has a free {' and a free '.join(whole)}"
@@ -140,10 +173,10 @@ def unschedulable(message: str) -> str:
     return f"no node takes its pod ({said})" if said else "no node takes its pod"
 
 
-def _lost(pod: Document, now: float) -> str:
+def _lost_node_reason(pod: Document, now: float) -> str:
     """A pod that ought to have ended long ago: its node is gone, and holds up what would take its place."""
     meta = pod["metadata"]
-    end = _seconds(meta.get("deletionTimestamp"), now)  # its time to end in good order is in that
+    end = _timestamp(meta.get("deletionTimestamp"), now)  # its time to end in good order is in that
     if now - end < _SLOW_SECONDS:
         return ""
     node = pod.get("spec", {}).get("nodeName") or "its node"
@@ -153,18 +186,18 @@ def _lost(pod: Document, now: float) -> str:
     )
 
 
-def _no_pod(job: Document, now: float) -> str:
+def _no_pod_reason(job: Document, now: float) -> str:
     status, meta = job.get("status", {}), job["metadata"]
     if status.get("failed") or status.get("terminating"):
         return ""
-    if now - _seconds(status.get("startTime") or meta.get("creationTimestamp"), now) < _SLOW_SECONDS:
+    if now - _timestamp(status.get("startTime") or meta.get("creationTimestamp"), now) < _SLOW_SECONDS:
         return ""
     return f"no pod comes for its Job: a quota or a policy may refuse it, see `kubectl describe job {meta['name']}`"
 
 
-def _container_waits(container: Document, waiting: Document) -> str:
+def _container_reason(container: Document, waiting: Document) -> str:
     reason, message = waiting.get("reason", ""), str(waiting.get("message") or "").rstrip(".")
-    if reason in IMAGE:
+    if reason in IMAGE_ERRORS:
         return f"its image {container.get('image')} cannot be pulled ({reason})"
     return f"its container cannot start: {reason}{f' ({message})' if message else ''}"
 
@@ -174,7 +207,7 @@ def _conditions(job: Document) -> dict[str, Document]:
     return {one["type"]: one for one in found if one["status"] == "True"}
 
 
-def _closed(attempt: Attempt, ended: float) -> Attempt:
+def _with_end(attempt: Attempt, ended: float) -> Attempt:
     """An attempt whose pod went before its end was seen ended with its Job at the latest."""
     return attempt if attempt.ended_at else replace(attempt, ended_at=max(ended, attempt.started_at))
 
@@ -186,9 +219,9 @@ def _attempt(pod: Document) -> Attempt | None:
     if started is None:
         return None
     began = max(
-        _seconds(started), _seconds(pod["metadata"].get("creationTimestamp"))
+        _timestamp(started), _timestamp(pod["metadata"].get("creationTimestamp"))
     )  # 1970 where it failed to
-    end = max(_seconds(ended.get("finishedAt")), began) if ended else None
+    end = max(_timestamp(ended.get("finishedAt")), began) if ended else None
     return Attempt(0, began, end, ended.get("exitCode"))
 
 
@@ -197,10 +230,10 @@ def _trainer_state(pod: Document) -> dict[str, Any]:
     return next((dict(one.get("state") or {}) for one in statuses if one["name"] == CONTAINER), {})
 
 
-def _is_first(pod: Document) -> bool:
+def _is_first_index(pod: Document) -> bool:
     labels = pod["metadata"].get("labels") or {}
     return str(labels.get("batch.kubernetes.io/job-completion-index", "0")) == "0"
 
 
-def _seconds(stamp: str | None, otherwise: float = 0.0) -> float:
+def _timestamp(stamp: str | None, otherwise: float = 0.0) -> float:
     return datetime.fromisoformat(stamp).timestamp() if stamp else otherwise

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.cluster.client import ClusterError
-from services.cluster.template import fill, load_template, mark_of, name_of, problem_of, rehearse
+from services.cluster.job_template import dry_run, job_name, load_template, problem_of, render_job, request_id
 from services.core.domain import Parameters, RunRequest
 from services.core.errors import BadConfig
 from tests.cluster.samples import MANIFEST
@@ -30,7 +30,7 @@ def api() -> Iterator[FakeApiServer]:
 
 
 def test_a_run_gets_name_labels_owner_arguments_and_a_variable() -> None:
-    job = fill(MANIFEST, REQUEST, "fitloop", "s3://b/p/", OWNER)
+    job = render_job(MANIFEST, REQUEST, "fitloop", "s3://b/p/", OWNER)
     labels = {"fitloop.io/run": "12-3", "fitloop.io/project": "12", "fitloop.io/release": "fitloop"}
     marks = {"fitloop.io/requested-at": "1700000000.250000"}
     assert job["metadata"] == {
@@ -52,7 +52,7 @@ def test_a_run_gets_name_labels_owner_arguments_and_a_variable() -> None:
 
 def test_every_other_field_stays_and_the_manifest_itself_too() -> None:
     before = copy.deepcopy(MANIFEST)
-    job = fill(MANIFEST, REQUEST, "fitloop", "s3://b/p/", None)
+    job = render_job(MANIFEST, REQUEST, "fitloop", "s3://b/p/", None)
     assert before == MANIFEST
     assert "ownerReferences" not in job["metadata"]
     (container,) = job["spec"]["template"]["spec"]["containers"]
@@ -72,7 +72,7 @@ def test_other_containers_and_the_users_arguments_stay() -> None:
     containers[0]["args"] = ["--fast"]
     containers.insert(0, {"name": "proxy", "image": "x"})
     manifest["metadata"] |= {"namespace": "there", "generateName": "x-"}
-    job = fill(manifest, REQUEST, "fitloop", "s3://b/p", None)
+    job = render_job(manifest, REQUEST, "fitloop", "s3://b/p", None)
     proxy, trainer = job["spec"]["template"]["spec"]["containers"]
     assert proxy == {"name": "proxy", "image": "x"}
     assert trainer["args"] == ["--fast", "--run", "s3://b/p/runs/12-3"]
@@ -81,7 +81,7 @@ def test_other_containers_and_the_users_arguments_stay() -> None:
 
 @given(st.text(st.characters(codec="ascii"), max_size=80), st.integers(1, 10**9), st.integers(1, 10**6))
 def test_a_name_is_a_name_for_dns_with_room_for_an_index(release: str, project: int, number: int) -> None:
-    name = name_of(release, f"{project}-{number}")
+    name = job_name(release, f"{project}-{number}")
     assert len(name) <= 57
     assert name.strip("-") == name
     assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
@@ -89,8 +89,8 @@ def test_a_name_is_a_name_for_dns_with_room_for_an_index(release: str, project: 
 
 
 def test_long_releases_do_not_share_names() -> None:
-    assert name_of("a" * 60 + "b", "1-1") != name_of("a" * 60 + "c", "1-1")
-    assert name_of("fitloop", "1-1") == "fitloop-1-1"
+    assert job_name("a" * 60 + "b", "1-1") != job_name("a" * 60 + "c", "1-1")
+    assert job_name("fitloop", "1-1") == "fitloop-1-1"
 
 
 def _broken(*path: str | int, value: Any) -> Any:
@@ -159,7 +159,7 @@ def test_what_cannot_be_read_is_one_line(text: str | None, tmp_path: Path) -> No
 
 
 def test_the_api_judges_a_job_that_is_not_kept(api: FakeApiServer) -> None:
-    rehearse(api.kube(), MANIFEST, "fitloop", "s3://b/p/")
+    dry_run(api.kube(), MANIFEST, "fitloop", "s3://b/p/")
     assert api.list_objects("jobs") == []
     assert api.asked[-1][2] == {"dryRun": "All", "fieldValidation": "Strict"}
 
@@ -172,9 +172,9 @@ def test_only_a_wrong_manifest_is_the_manifests_fault(
 ) -> None:
     api.faults.append(("POST", status, {}))
     with pytest.raises(kind):
-        rehearse(api.kube(), MANIFEST, "fitloop", "s3://b/p/")
+        dry_run(api.kube(), MANIFEST, "fitloop", "s3://b/p/")
 
 
 def test_requests_of_the_same_name_are_told_apart() -> None:
     other = RunRequest("12-3", "12-x", 12, "asked for", Parameters(), 1700000001.25)
-    assert mark_of(REQUEST) != mark_of(other)
+    assert request_id(REQUEST) != request_id(other)

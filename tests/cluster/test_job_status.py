@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.cluster.reading import (
+from services.cluster.job_status import (
     attempts_of,
-    last_words,
+    failure_reason,
+    launch_from_status,
     launch_of,
     outcome_of,
-    pod_waits_for,
-    unschedulable,
-    waiting_for,
-    why_failed,
+    pending_kind,
+    pod_waiting_reason,
+    unschedulable_reason,
+    waiting_reason,
 )
-from services.core.domain import Attempt, Launch, RunState, RunStatus
+from services.core.domain import Attempt, Launch, Pending, RunState, RunStatus
 from tests.cluster.samples import CREATED, job, pod, stamp
 
 SOON, LATE = CREATED + 10, CREATED + 1000
+
 GPU = (
     "0/3 nodes are available: 1 node(s) had untolerated taint {x: y}, 2 Insufficient nvidia.com/gpu. "
     "preemption: 0/3 nodes are available: 3 No preemption victims found for incoming pod."
@@ -51,7 +54,7 @@ def test_a_job_is_done_or_failed_once_its_condition_says_so() -> None:
 def test_a_failure_says_why(reason: str, sentence: str) -> None:
     launch = launch_of("1-1", job("a", ("Failed", reason)), [], None, SOON)
     assert launch == Launch("1-1", (), RunState.FAILED, reason=sentence)
-    assert why_failed(job("a", ("Failed", reason))) == sentence
+    assert failure_reason(job("a", ("Failed", reason))) == sentence
 
 
 def test_each_pod_is_an_attempt_with_its_exit_code() -> None:
@@ -113,7 +116,7 @@ def test_an_outcome_that_is_known_stays() -> None:
     ],
 )
 def test_why_no_node_takes_a_pod(message: str, reason: str) -> None:
-    assert unschedulable(message) == reason
+    assert unschedulable_reason(message) == reason
 
 
 @pytest.mark.parametrize(
@@ -133,48 +136,48 @@ def test_why_no_node_takes_a_pod(message: str, reason: str) -> None:
 )
 def test_why_a_container_does_not_start(waiting: dict[str, str], reason: str) -> None:
     pods = [pod("a", "Pending", waiting=waiting)]
-    assert waiting_for(job(), pods, SOON) == reason
+    assert waiting_reason(job(), pods, SOON) == reason
 
 
 def test_a_job_waits_for_a_gpu_for_its_queue_or_for_its_end() -> None:
     pending = [pod("a", "Pending", unschedulable=GPU)]
-    assert waiting_for(job(), pending, SOON) == "no node has a free nvidia.com/gpu"
-    assert waiting_for(job(), [*pending, pod("b", started=1)], SOON) == ""
+    assert waiting_reason(job(), pending, SOON) == "no node has a free nvidia.com/gpu"
+    assert waiting_reason(job(), [*pending, pod("b", started=1)], SOON) == ""
     suspended = job()
     suspended["spec"]["suspend"] = True
-    assert "waits for its queue" in waiting_for(suspended, [], SOON)
+    assert "waits for its queue" in waiting_reason(suspended, [], SOON)
     ending = job()
     ending["metadata"]["deletionTimestamp"] = "x"
-    assert "is being deleted" in waiting_for(ending, [], SOON)
+    assert "is being deleted" in waiting_reason(ending, [], SOON)
 
 
 def test_a_pod_that_does_not_end_is_told_of() -> None:
     ending = pod("a", started=1)
     ending["spec"] = {"nodeName": "node-7"}
-    assert waiting_for(job(), [ending], LATE) == ""
+    assert waiting_reason(job(), [ending], LATE) == ""
     ending["metadata"]["deletionTimestamp"] = stamp(CREATED + 30)
-    assert waiting_for(job(), [ending], CREATED + 31) == ""
-    assert "node-7 may be lost" in waiting_for(job(), [ending], LATE)
-    assert "kubectl describe pod a" in waiting_for(job(), [ending], LATE)
+    assert waiting_reason(job(), [ending], CREATED + 31) == ""
+    assert "node-7 may be lost" in waiting_reason(job(), [ending], LATE)
+    assert "kubectl describe pod a" in waiting_reason(job(), [ending], LATE)
 
 
 def test_slowness_is_told_of_once_it_is_slow() -> None:
     creating = pod("a", "Pending", waiting={"reason": "ContainerCreating"})
-    assert waiting_for(job(), [creating], SOON) == ""
-    assert "kubectl describe pod a" in waiting_for(job(), [creating], LATE)
-    assert pod_waits_for(creating) == ""
-    assert waiting_for(job(), [], SOON) == ""
-    assert "a quota or a policy may refuse it" in waiting_for(job(), [], LATE)
-    assert waiting_for(job(failed=1), [], LATE) == ""
+    assert waiting_reason(job(), [creating], SOON) == ""
+    assert "kubectl describe pod a" in waiting_reason(job(), [creating], LATE)
+    assert pod_waiting_reason(creating) == ""
+    assert waiting_reason(job(), [], SOON) == ""
+    assert "a quota or a policy may refuse it" in waiting_reason(job(), [], LATE)
+    assert waiting_reason(job(failed=1), [], LATE) == ""
 
 
 def test_a_run_whose_job_is_gone_ended_as_it_said() -> None:
     status = RunStatus("1-1", RunState.FAILED, exit_code=65, attempt=2, updated_at=CREATED + 9)
     known = Launch("1-1", (Attempt(1, CREATED, CREATED + 1, 75), Attempt(2, CREATED + 2)))
-    assert last_words(status, known) == Launch(
+    assert launch_from_status(status, known) == Launch(
         "1-1", (known.attempts[0], Attempt(2, CREATED + 2, CREATED + 9, 65)), RunState.FAILED
     )
-    assert last_words(status, None).attempts == (Attempt(2, CREATED + 9, CREATED + 9, 65),)
+    assert launch_from_status(status, None).attempts == (Attempt(2, CREATED + 9, CREATED + 9, 65),)
 
 
 times = st.integers(0, 50).map(lambda seconds: CREATED + seconds)
@@ -199,3 +202,54 @@ def test_seeing_the_same_again_changes_nothing(at: float, over: bool) -> None:
     assert launch_of("1-1", told, pods, once, LATE) == once
     unseen = launch_of("1-1", told, [], once, SOON)
     assert replace(unseen, waiting="") == replace(once, waiting="")
+
+
+JOB: dict[str, Any] = {"metadata": {"name": "fitloop-1-1"}, "spec": {}, "status": {}}
+
+
+def build_pending_pod(phase: str = "Pending", **status: Any) -> dict[str, Any]:
+    return {"metadata": {"name": "p"}, "status": {"phase": phase, **status}}
+
+
+def build_unschedulable(message: str | None) -> dict[str, Any]:
+    return build_pending_pod(conditions=[{"type": "PodScheduled", "status": "False", "message": message}])
+
+
+def build_waiting_container(reason: str, kind: str = "containerStatuses") -> dict[str, Any]:
+    statuses: dict[str, Any] = {kind: [{"name": "trainer", "state": {"waiting": {"reason": reason}}}]}
+    return build_pending_pod(**statuses)
+
+
+@pytest.mark.parametrize(
+    ("found", "kind"),
+    [
+        (build_unschedulable("0/3 nodes are available: 3 Insufficient nvidia.com/gpu."), Pending.NO_GPU),
+        (
+            build_unschedulable("0/3 nodes are available: 3 Insufficient cpu, 2 Insufficient memory."),
+            Pending.NO_NODE,
+        ),
+        (build_unschedulable("0/1 nodes are available: 1 node(s) had untolerated taint."), Pending.NO_NODE),
+        (build_unschedulable(None), Pending.NO_NODE),
+        (build_waiting_container("ImagePullBackOff"), Pending.IMAGE),
+        (build_waiting_container("ErrImagePull", "initContainerStatuses"), Pending.IMAGE),
+        (build_waiting_container("CreateContainerConfigError"), Pending.OTHER),
+        (build_pending_pod(), Pending.OTHER),
+        (build_pending_pod("Running"), Pending.OTHER),
+        (build_pending_pod("Failed"), Pending.OTHER),
+    ],
+)
+def test_a_pod_that_does_not_start_says_why(found: dict[str, Any], kind: Pending) -> None:
+    assert pending_kind(JOB, [found]) is kind
+
+
+def test_a_job_without_a_pod_has_met_a_quota_or_a_policy() -> None:
+    assert pending_kind(JOB, []) is Pending.QUOTA
+
+
+def test_a_suspended_job_waits_for_its_queue() -> None:
+    assert pending_kind({**JOB, "spec": {"suspend": True}}, []) is Pending.SUSPENDED
+
+
+def test_a_job_that_is_being_deleted_is_something_else() -> None:
+    job = {**JOB, "metadata": {"name": "x", "deletionTimestamp": "2026-11-25T10:00:00Z"}}
+    assert pending_kind(job, []) is Pending.OTHER
