@@ -31,15 +31,15 @@ from services.engine.protocol import Scores
 
 T = TypeVar("T")
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
-CONNECTION_SECONDS: Final = 30.0
-UNREACHED_SECONDS: Final = 5.0
+CONNECTION_MAX_AGE: Final = 30.0
+CONNECT_RETRY_SECONDS: Final = 5.0
 """By then the Service no longer leads to a predictor that was killed."""
-LARGEST: Final = 64 << 20
+MAX_ANSWER_BYTES: Final = 64 << 20
 """Bytes of an answer: 5,000 texts, as fit into one request, and 3,000 labels."""
 _CONNECT_SECONDS: Final = 2.0
-_PAUSE_SECONDS: Final = 0.25
-_NOT_NOW: Final = frozenset({429, 502, 503, 504})
-_DEAD_AFTER: Final = (
+_RETRY_PAUSE_SECONDS: Final = 0.25
+_RETRYABLE: Final = frozenset({429, 502, 503, 504})
+_KEEPALIVE: Final = (
     ("SO_KEEPALIVE", socket.SOL_SOCKET, 1),
     ("TCP_KEEPIDLE", socket.IPPROTO_TCP, 5),
     ("TCP_KEEPINTVL", socket.IPPROTO_TCP, 2),
@@ -61,18 +61,18 @@ class RemoteInference:
         self._certificates = httpx.create_ssl_context() if self._url.startswith("https:") else False
         self._client: httpx.AsyncClient | None = None
         self._retiring: set[asyncio.Task[None]] = set()
-        self._since = 0.0
+        self._client_created = 0.0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="predictors", daemon=True)
         self._thread.start()
 
     async def scores(self, project_key: str, version: str, texts: Sequence[str]) -> Scores:
         """One row a text, in order. Raises Overloaded, EngineError, NotFound."""
-        return await self._at_home(self._scores(project_key, version, texts))
+        return await self._on_own_loop(self._scores(project_key, version, texts))
 
     async def ready(self) -> bool:
         """Whether a predictor behind the Service says that it is ready."""
-        return await self._at_home(self._ready())
+        return await self._on_own_loop(self._ready())
 
     def close(self) -> None:
         """Close all connections; nothing is asked afterwards."""
@@ -81,23 +81,23 @@ class RemoteInference:
         self._thread.join(_CONNECT_SECONDS)
         self._loop.close()
 
-    async def _at_home(self, work: Coroutine[Any, Any, T]) -> T:
+    async def _on_own_loop(self, work: Coroutine[Any, Any, T]) -> T:
         """Connections belong to one event loop, and requests come from several: the routes', and the refresher's own."""
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
 
     async def _scores(self, project_key: str, version: str, texts: Sequence[str]) -> Scores:
         url = f"{self._url}/v2/models/{quote(f'p{project_key}', safe='')}/infer"
-        body = _body(version, texts)
+        body = _render_request(version, texts)
         try:
             async with asyncio.timeout(self._seconds):
-                answer = await self._ask(url, body)
+                answer = await self._post(url, body)
         except TimeoutError as error:
             raise PredictorsUnreachable(
                 f"The predictors did not answer within {self._seconds:g} s: try again in a moment."
             ) from error
         if answer.status_code != httpx.codes.OK:
-            raise _refusal(answer, version)
-        return _parsed(answer, version, len(texts))
+            raise _error_of(answer, version)
+        return _parse_answer(answer, version, len(texts))
 
     async def _ready(self) -> bool:
         try:
@@ -113,9 +113,9 @@ class RemoteInference:
         if self._client:
             await self._client.aclose()
 
-    async def _ask(self, url: str, body: bytes) -> httpx.Response:
+    async def _post(self, url: str, body: bytes) -> httpx.Response:
         """An answer. Who could not be reached has done nothing yet, and another predictor is tried for some seconds."""
-        patient_until, again = time.monotonic() + UNREACHED_SECONDS, True
+        patient_until, again = time.monotonic() + CONNECT_RETRY_SECONDS, True
         while True:
             try:
                 answer = await self._fresh_client().post(
@@ -123,20 +123,20 @@ class RemoteInference:
                 )
             except (httpx.ConnectError, httpx.ConnectTimeout) as error:
                 if time.monotonic() >= patient_until:
-                    raise self._nobody(error) from error
+                    raise self._unreachable(error) from error
             except ResponseTooLarge as error:
                 raise EngineError(f"What a predictor at {self._url} answered {error}.") from error
             except httpx.RequestError as error:
                 if not again:
-                    raise self._nobody(error) from error
+                    raise self._unreachable(error) from error
                 again = False
             else:
                 if not again or answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
                     return answer
                 again = False
-            await asyncio.sleep(_PAUSE_SECONDS)
+            await asyncio.sleep(_RETRY_PAUSE_SECONDS)
 
-    def _nobody(self, error: httpx.RequestError) -> PredictorsUnreachable:
+    def _unreachable(self, error: httpx.RequestError) -> PredictorsUnreachable:
         return PredictorsUnreachable(
             f"No predictor answers at {self._url} ({describe_fault_briefly(error)}): `kubectl get pods` shows whether one is ready."
         )
@@ -144,12 +144,12 @@ class RemoteInference:
     def _fresh_client(self) -> httpx.AsyncClient:
         """A client whose connections are young; what an older one still carries is let finish."""
         now = time.monotonic()
-        if self._client is None or now - self._since > CONNECTION_SECONDS:
+        if self._client is None or now - self._client_created > CONNECTION_MAX_AGE:
             if self._client:
                 retiring = asyncio.create_task(self._retire(self._client))
                 self._retiring.add(retiring)
                 retiring.add_done_callback(self._retiring.discard)
-            self._client, self._since = self._new_client(), now
+            self._client, self._client_created = self._new_client(), now
         return self._client
 
     def _new_client(self) -> httpx.AsyncClient:
@@ -159,7 +159,7 @@ class RemoteInference:
         return httpx.AsyncClient(
             transport=transport,
             headers={"Content-Type": "application/json", **GZIP_ONLY, **self._headers},
-            event_hooks={"response": [limit_response_async(LARGEST)]},
+            event_hooks={"response": [limit_response_async(MAX_ANSWER_BYTES)]},
             timeout=httpx.Timeout(self._seconds, connect=_CONNECT_SECONDS),
             trust_env=False,  # a proxy for the world outside does not know the cluster's Services
         )
@@ -173,11 +173,11 @@ class RemoteInference:
 
 def _socket_options() -> list[tuple[int, int, int]]:
     return [
-        (level, getattr(socket, name), value) for name, level, value in _DEAD_AFTER if hasattr(socket, name)
+        (level, getattr(socket, name), value) for name, level, value in _KEEPALIVE if hasattr(socket, name)
     ]
 
 
-def _body(version: str, texts: Sequence[str]) -> bytes:
+def _render_request(version: str, texts: Sequence[str]) -> bytes:
     tensor = {"name": "text", "datatype": "BYTES", "shape": [len(texts)], "data": list(texts)}
     said = {"inputs": [tensor], "parameters": {"version": version, "binary_data_output": True}}
     try:
@@ -189,7 +189,7 @@ def _body(version: str, texts: Sequence[str]) -> bytes:
         return orjson.dumps(said)
 
 
-def _parsed(answer: httpx.Response, version: str, texts: int) -> Scores:
+def _parse_answer(answer: httpx.Response, version: str, texts: int) -> Scores:
     try:
         length = int(answer.headers[HEADER_LENGTH])
         said = orjson.loads(answer.content[:length])
@@ -214,11 +214,11 @@ def _parsed(answer: httpx.Response, version: str, texts: int) -> Scores:
     return Scores(names, rows)
 
 
-def _refusal(answer: httpx.Response, version: str) -> FitloopError:
+def _error_of(answer: httpx.Response, version: str) -> FitloopError:
     sentence = f"A predictor answered {answer.status_code} to a request for version {version}."
     if correlation.SAFE_ERROR_HEADER in answer.headers:
         with contextlib.suppress(ValueError, KeyError, TypeError):
             sentence = str(json.loads(answer.content)["error"])
     if answer.status_code == 404:
         return NotFound(sentence)
-    return Overloaded(sentence) if answer.status_code in _NOT_NOW else EngineError(sentence)
+    return Overloaded(sentence) if answer.status_code in _RETRYABLE else EngineError(sentence)

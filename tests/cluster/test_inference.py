@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 import pytest
 
-from services.cluster.inference import CONNECTION_SECONDS, LARGEST, RemoteInference
+from services.cluster.inference import CONNECTION_MAX_AGE, MAX_ANSWER_BYTES, RemoteInference
 from services.core.errors import EngineError, NotFound, Overloaded
 from services.core.settings import ClusterSettings
 from services.core.telemetry.correlation import SAFE_ERROR_HEADER
@@ -97,7 +97,7 @@ async def test_who_cannot_be_reached_has_done_nothing_and_another_one_is_tried(
     predictor = Predictor(*[httpx.ConnectError("x")] * 4)
     await inference(predictor).scores("5-1", "v-1", ["a"])
     assert len(predictor.asked) == 5
-    monkeypatch.setattr("services.cluster.inference.UNREACHED_SECONDS", 0.0)
+    monkeypatch.setattr("services.cluster.inference.CONNECT_RETRY_SECONDS", 0.0)
     with pytest.raises(Overloaded, match="No predictor answers"):
         await inference(Predictor(httpx.ConnectError("x"))).scores("5-1", "v-1", ["a"])
 
@@ -153,7 +153,9 @@ def changed(**outputs: Any) -> Answer:
 
 
 def test_no_more_is_read_of_an_answer_than_any_version_needs(inference: Make) -> None:
-    large = httpx.Response(200, headers={"Content-Length": str(LARGEST + 1)}, stream=httpx.ByteStream(b"x"))
+    large = httpx.Response(
+        200, headers={"Content-Length": str(MAX_ANSWER_BYTES + 1)}, stream=httpx.ByteStream(b"x")
+    )
     predictor = Predictor(large)
     with pytest.raises(EngineError, match="has more than 64 MB"):
         asyncio.run(inference(predictor).scores("5-1", "v-1", ["a"]))
@@ -200,7 +202,7 @@ async def test_the_deadline_holds_for_all_tries_together(inference: Make) -> Non
 async def test_nobody_there_is_a_sentence_and_not_ready(
     inference: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.cluster.inference.UNREACHED_SECONDS", 0.5)
+    monkeypatch.setattr("services.cluster.inference.CONNECT_RETRY_SECONDS", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as found:
         url = f"http://127.0.0.1:{found.getsockname()[1]}"
     nobody = inference(predictor_url=url)
@@ -222,7 +224,7 @@ async def test_after_half_a_minute_connections_are_new_and_the_old_ones_end(
     predictor = Predictor()
     remote = inference(predictor, predict_timeout_seconds=0.1)
     clients = []
-    for moment in (0.0, CONNECTION_SECONDS, CONNECTION_SECONDS + 1, 2 * CONNECTION_SECONDS):
+    for moment in (0.0, CONNECTION_MAX_AGE, CONNECTION_MAX_AGE + 1, 2 * CONNECTION_MAX_AGE):
         now[0] = moment
         await remote.scores("5-1", "v-1", ["a"])
         clients.append(remote._client)

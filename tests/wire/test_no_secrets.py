@@ -269,7 +269,7 @@ async def test_what_another_server_repeats_is_no_part_of_our_sentences(
     """Label Studio, the bucket and predictors that answer with all that they were told, credentials first."""
     be_loud()
     log = structlog.get_logger("services.test")
-    monkeypatch.setattr("services.cluster.inference.UNREACHED_SECONDS", 0.1)
+    monkeypatch.setattr("services.cluster.inference.CONNECT_RETRY_SECONDS", 0.1)
     with repeating(status) as url:
         label_studio = LabelStudio(LabelStudioSettings(LABEL_STUDIO_URL=url, LABEL_STUDIO_API_KEY=TOKEN))
         s3 = S3Settings(
