@@ -61,9 +61,9 @@ def embedded(settings: Settings, leadership: Leadership) -> Parts:
     from services.adapter.state.documents import FencedStore
     from services.core.registry import Registry
     from services.core.store import open_store
+    from services.embedded.in_process import LocalRollout
     from services.embedded.inference import CountedInference
     from services.embedded.launcher import ChildLauncher
-    from services.embedded.rollout import LocalRollout
     from services.engine.inference import LocalInference
 
     folder = settings.storage.model_dir.expanduser().resolve()

@@ -51,7 +51,7 @@ def local(
     from services.core.store import check_store, open_store
     from services.core.store.files import FileStore
     from services.core.telemetry import logs, tracing
-    from services.embedded.leadership import FileLeadership
+    from services.embedded.in_process import FileLeadership
 
     settings = Settings.load()
     if data is not None:

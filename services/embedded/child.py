@@ -19,16 +19,16 @@ import threading
 from pathlib import Path
 
 NICE = 10
-PATIENCE_SECONDS = 15.0
-EXIT_AGAIN = 75
+GRACE_SECONDS = 15.0
+EXIT_RETRY = 75
 
 
 def _watch_parent() -> None:
     while os.read(0, 1024):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
-    threading.Event().wait(PATIENCE_SECONDS)
-    os._exit(EXIT_AGAIN)
+    threading.Event().wait(GRACE_SECONDS)
+    os._exit(EXIT_RETRY)
 
 
 def main() -> None:

@@ -22,47 +22,47 @@ from services.core.domain import Attempt, Launch, RunRequest, RunState
 from services.core.errors import Preempted, StoreError
 from services.core.runs import Runs
 from services.core.store import ObjectStore
-from services.embedded.process import Process
+from services.embedded.process import TrainerProcess
 
 RETRY_DELAYS = (5.0, 30.0, 120.0)
 """Seconds before the second, third and fourth try."""
-LINES = 200
+LOG_LINES = 200
 """Lines of a run's log that are kept."""
 LOG_SECONDS = 1.0
 """Seconds between two writes of log.txt."""
-_NOT_STARTED = 71
+_EXIT_NOT_STARTED = 71
 
 log = structlog.get_logger()
 
 
-class Wish(Enum):
+class StopReason(Enum):
     """Why we end a process ourselves."""
 
     CANCEL = "cancel"
     CLOSE = "close"
 
 
-def verdict(
-    attempts: Sequence[Attempt], wish: Wish | None, delays: Sequence[float] = RETRY_DELAYS
+def next_step(
+    attempts: Sequence[Attempt], stop_reason: StopReason | None, delays: Sequence[float] = RETRY_DELAYS
 ) -> RunState | float | None:
     """What follows the last attempt: a final state, the seconds until the next try, or None: it goes on at the next launch."""
     codes = [attempt.exit_code for attempt in attempts if attempt.exit_code is not None]
     last = attempts[-1].exit_code if attempts else None
-    if wish is Wish.CANCEL:
+    if stop_reason is StopReason.CANCEL:
         return RunState.CANCELLED
     if last == 0:
         return RunState.DONE
-    if last is not None and not _is_passing(last):
+    if last is not None and not _is_retryable(last):
         return RunState.FAILED
-    if wish is Wish.CLOSE:
+    if stop_reason is StopReason.CLOSE:
         return None
-    failures = sum(_is_passing(code) for code in codes)
+    failures = sum(_is_retryable(code) for code in codes)
     if last is None or failures == 0:
         return 0.0
     return delays[failures - 1] if failures <= len(delays) else RunState.FAILED
 
 
-def _is_passing(code: int) -> bool:
+def _is_retryable(code: int) -> bool:
     """Whether the same process may succeed at another time."""
     return code < 0 or code == Preempted.exit_code
 
@@ -75,19 +75,19 @@ class _Run:
         self.launch = known
         self._launcher = launcher
         self._lock = threading.Lock()
-        self._wish: Wish | None = None
-        self._wished = threading.Event()
-        self._process: Process | None = None
-        self._lines = deque(launcher.runs.log(run).splitlines(), maxlen=LINES)
+        self._stop_reason: StopReason | None = None
+        self._stop_requested = threading.Event()
+        self._process: TrainerProcess | None = None
+        self._lines = deque(launcher.runs.log(run).splitlines(), maxlen=LOG_LINES)
         self._unwritten = False
         self._written_at = 0.0
         self.thread = threading.Thread(target=self._work, name=f"run {run}", daemon=True)
 
-    def end(self, wish: Wish) -> None:
+    def request_stop(self, wish: StopReason) -> None:
         """Ask the process to end, or keep it from starting. A cancelled run stays cancelled."""
         with self._lock:
-            self._wish = self._wish if self._wish is Wish.CANCEL else wish
-            self._wished.set()
+            self._stop_reason = self._stop_reason if self._stop_reason is StopReason.CANCEL else wish
+            self._stop_requested.set()
             if self._process:
                 self._process.terminate()
 
@@ -100,27 +100,27 @@ class _Run:
     def _work(self) -> None:
         follows: RunState | float | None = 0.0
         while isinstance(follows, float):
-            self._wished.wait(follows)
+            self._stop_requested.wait(follows)
             self._attempt()
-            follows = verdict(self.launch.attempts, self._wish, self._launcher.delays)
+            follows = next_step(self.launch.attempts, self._stop_reason, self._launcher.delays)
             codes = [attempt.exit_code for attempt in self.launch.attempts]
             log.info("a trainer ended", run=self.name, exit_codes=codes, follows=follows)
-        self._launcher.ended(self, replace(self.launch, outcome=follows))
+        self._launcher.finish(self, replace(self.launch, outcome=follows))
 
     def _attempt(self) -> None:
         started = time.time()
         with self._lock:
-            if self._wished.is_set():
+            if self._stop_requested.is_set():
                 return
             self._record(Attempt(self._next_number(), started))
             try:
-                self._process = self._launcher.start(self.name, self._heard)
+                self._process = self._launcher.start_process(self.name, self._append_lines)
             except OSError as error:
-                self._heard([f"The trainer could not be started: {error}."])
-        code = self._process.wait() if self._process else _NOT_STARTED
+                self._append_lines([f"The trainer could not be started: {error}."])
+        code = self._process.wait() if self._process else _EXIT_NOT_STARTED
         with self._lock:
             self._process = None
-            ours = self._wished.is_set() and _is_passing(code)
+            ours = self._stop_requested.is_set() and _is_retryable(code)
         self._write_log()
         number = self.launch.attempts[-1].number
         self._record(Attempt(number, started, time.time(), None if ours else code))
@@ -135,7 +135,7 @@ class _Run:
         self.launch = launch
         self._launcher.on_change()
 
-    def _heard(self, lines: list[str]) -> None:
+    def _append_lines(self, lines: list[str]) -> None:
         for line in lines:
             log.debug("trainer", run=self.name, line=line)
         self._lines.extend(lines)
@@ -194,7 +194,7 @@ class ChildLauncher:
             active = self._active.get(run)
             known = self.runs.launch(run) or Launch(run)
         if active:
-            active.end(Wish.CANCEL)
+            active.request_stop(StopReason.CANCEL)
             timer = threading.Timer(self._cancel_seconds, active.kill)
             timer.daemon = True
             timer.start()
@@ -214,17 +214,17 @@ class ChildLauncher:
             self._closed = True
             active = list(self._active.values())
         for run in active:
-            run.end(Wish.CLOSE)
+            run.request_stop(StopReason.CLOSE)
         deadline = time.monotonic() + self._close_seconds
         for run in active:
             run.thread.join(max(0.0, deadline - time.monotonic()))
             run.kill()
             run.thread.join()
 
-    def start(self, run: str, on_lines: Callable[[list[str]], None]) -> Process:
+    def start_process(self, run: str, on_lines: Callable[[list[str]], None]) -> TrainerProcess:
         """A process for the run. Raises OSError."""
         arguments = ("--run", f"{self.runs.store.url}/runs/{run}")
-        return Process(self._locks / f"{run}.lock", self._program, arguments, on_lines)
+        return TrainerProcess(self._locks / f"{run}.lock", self._program, arguments, on_lines)
 
     def write(self, launch: Launch) -> bool:
         """Write launch.json. A full disk is logged: the run goes on, and its end is seen all the same."""
@@ -235,7 +235,7 @@ class ChildLauncher:
             return False
         return True
 
-    def ended(self, run: _Run, launch: Launch) -> None:
+    def finish(self, run: _Run, launch: Launch) -> None:
         """The run's thread is at its end. An outcome that could not be written is remembered here, or it would run again."""
         if launch.outcome is not None:
             (self._locks / f"{run.name}.lock").unlink(missing_ok=True)

@@ -20,7 +20,7 @@ from typing import IO
 from services.core.settings import AuthSettings, ClusterSettings, variables
 
 _CHILD = Path(__file__).with_name("child.py")
-_NOT_FOR_TRAINERS = frozenset(
+_HIDDEN_FROM_TRAINERS = frozenset(
     {
         *(variable for name in AuthSettings.model_fields for variable in variables(AuthSettings, name)),
         *(
@@ -30,11 +30,11 @@ _NOT_FOR_TRAINERS = frozenset(
         ),
     }
 )
-_LONGEST_LINE = 2_000
+_MAX_LINE = 2_000
 """Characters of a printed line that are kept."""
 
 
-class Process:
+class TrainerProcess:
     """A running child. `on_lines` is called from a thread of this object, with [] after a second of silence."""
 
     def __init__(
@@ -100,10 +100,10 @@ class Process:
 
 def trainer_environment(own: Mapping[str, str]) -> dict[str, str]:
     """Ours, without what opens the adapter and the predictors: a trainer reads Label Studio and the bucket alone."""
-    kept = {name: value for name, value in own.items() if name.upper() not in _NOT_FOR_TRAINERS}
+    kept = {name: value for name, value in own.items() if name.upper() not in _HIDDEN_FROM_TRAINERS}
     return {**kept, "PYTHONUNBUFFERED": "1"}
 
 
 def _text(line: bytes) -> str:
     """A line as a person would see it: of a progress bar, the last state."""
-    return line.decode("utf-8", "replace").rstrip("\r").rpartition("\r")[2][:_LONGEST_LINE]
+    return line.decode("utf-8", "replace").rstrip("\r").rpartition("\r")[2][:_MAX_LINE]

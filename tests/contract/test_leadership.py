@@ -13,7 +13,7 @@ from services.adapter.ports import Leadership
 from services.cluster import lease
 from services.cluster.lease import LeaseLeadership
 from services.core.errors import Locked
-from services.embedded.leadership import FileLeadership
+from services.embedded.in_process import FileLeadership
 from tests.cluster.real import Namespace, needs_cluster, temporary_namespace
 from tests.support.api_server import FakeApiServer, serve_api
 from tests.support.waiting import eventually

@@ -19,7 +19,7 @@ from services.core.errors import CorruptVersion, EngineError, NotFound
 from services.core.registry import Registry, ServingTable
 from services.core.settings import RolloutSettings, ServingSettings
 from services.core.store.files import FileStore
-from services.embedded.rollout import LocalRollout
+from services.embedded.in_process import LocalRollout
 from services.engine.inference import LocalInference
 from services.predictor.keeper import Keeper
 from services.predictor.management import Management

@@ -11,8 +11,8 @@ from services.core.errors import CorruptVersion, FitloopError
 from services.core.registry import Registry
 from services.core.settings import ServingSettings
 from services.core.store.files import FileStore
+from services.embedded.in_process import LocalRollout
 from services.embedded.inference import CountedInference
-from services.embedded.rollout import LocalRollout
 from services.engine.inference import LocalInference
 from services.predictor import metrics
 from tests.support.metrics import metric_growth, metric_value

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from services.core.errors import BadConfig, Locked
-from services.embedded.leadership import FileLeadership
+from services.embedded.in_process import FileLeadership
 
 HOLDER = """
 import sys
 from pathlib import Path
-from services.embedded.leadership import FileLeadership
+from services.embedded.in_process import FileLeadership
 FileLeadership(Path(sys.argv[1])).start(lambda: None)
 print("held", flush=True)
 sys.stdin.read()

@@ -18,7 +18,7 @@ from services.core.domain import Attempt, Launch, Parameters, RunRequest, RunSta
 from services.core.errors import StoreError
 from services.core.runs import Runs
 from services.core.store.files import FileStore
-from services.embedded.launcher import RETRY_DELAYS, ChildLauncher, Wish, verdict
+from services.embedded.launcher import RETRY_DELAYS, ChildLauncher, StopReason, next_step
 from tests.support.waiting import eventually
 
 REQUEST = RunRequest("1-1", "1-x", 1, "test", Parameters(), 0.0)
@@ -276,7 +276,7 @@ def test_the_verdict_depends_on_counted_failures_alone(
     earlier: Sequence[int | None], last: int | None
 ) -> None:
     attempts = [Attempt(number, 0.0, 1.0, code) for number, code in enumerate([*earlier, last], 1)]
-    follows = verdict(attempts, None)
+    follows = next_step(attempts, None)
     failures = sum(attempt.exit_code is not None for attempt in attempts)
     if last == 0:
         assert follows is RunState.DONE
@@ -286,6 +286,6 @@ def test_the_verdict_depends_on_counted_failures_alone(
         assert follows == RETRY_DELAYS[failures - 1]
     else:
         assert follows is RunState.FAILED
-    assert verdict(attempts, Wish.CANCEL) is RunState.CANCELLED
-    closed = verdict(attempts, Wish.CLOSE)
+    assert next_step(attempts, StopReason.CANCEL) is RunState.CANCELLED
+    closed = next_step(attempts, StopReason.CLOSE)
     assert closed is (follows if last in {0, 1, 64, 65, 78} else None)
