@@ -35,7 +35,7 @@ from services.core.settings import RolloutSettings
 from services.core.telemetry.correlation import log_ids
 
 if TYPE_CHECKING:
-    from services.engine.held import Name  # the adapter's image has none of the engine's libraries
+    from services.engine.protocol import VersionKey  # the adapter's image has none of the engine's libraries
 
 log = structlog.get_logger()
 _CACHE_SECONDS: Final = 0.2
@@ -60,8 +60,8 @@ class ClusterRollout:
     clock: Callable[[], float] = time.monotonic
     plan: RolloutPlan | None = None
     """None: this leader has not looked yet."""
-    _wanted_since: dict[Name, float] = field(default_factory=dict)
-    _failed: dict[Name, FailedRollout] = field(default_factory=dict)
+    _wanted_since: dict[VersionKey, float] = field(default_factory=dict)
+    _failed: dict[VersionKey, FailedRollout] = field(default_factory=dict)
     _polled_at: float = float("-inf")
     _cached_pods: tuple[float, list[PredictorPod]] = (float("-inf"), [])
 
@@ -110,11 +110,11 @@ class ClusterRollout:
         self._polled_at = now
         self._update_plan(self._pods(), self._workload(), now)
 
-    def _forget(self, name: Name) -> None:
+    def _forget(self, name: VersionKey) -> None:
         self._wanted_since.pop(name, None)
         self._failed.pop(name, None)
 
-    def _raise_refusal(self, pods: Sequence[PredictorPod], name: Name) -> None:
+    def _raise_refusal(self, pods: Sequence[PredictorPod], name: VersionKey) -> None:
         for pod in pods:
             if reason := pod.refused.get(name):
                 self.recorder.record("VersionRefused", f"{name[1]}: {reason}", warning=True)
@@ -125,14 +125,14 @@ class ClusterRollout:
             self._cached_pods = (self.clock(), self.predictors.read())
         return self._cached_pods[1]
 
-    def _reload_status(self, pods: list[PredictorPod], name: Name, waited: float) -> RolloutStatus:
+    def _reload_status(self, pods: list[PredictorPod], name: VersionKey, waited: float) -> RolloutStatus:
         standing = loading_status(pods, name)
         if standing.done or waited < self.settings.deadline_seconds:
             return standing
         self.recorder.record("RolloutBlocked", standing.reason, warning=True)
         return replace(standing, blocked=True)
 
-    def _rolling_status(self, pods: list[PredictorPod], name: Name, now: float) -> RolloutStatus:
+    def _rolling_status(self, pods: list[PredictorPod], name: VersionKey, now: float) -> RolloutStatus:
         workload, self._polled_at = self._workload(), now
         plan = self._update_plan(pods, workload, now)
         if (setback := self._failed.get(name)) and (waits := setback.wait_status(now)):
@@ -152,7 +152,7 @@ class ClusterRollout:
         return plan
 
     def _start_update(
-        self, plan: RolloutPlan, pods: list[PredictorPod], name: Name, now: float, workload: Document
+        self, plan: RolloutPlan, pods: list[PredictorPod], name: VersionKey, now: float, workload: Document
     ) -> RolloutStatus:
         """No roll goes on: either none is needed, or one begins, or it must wait."""
         if (standing := loading_status(pods, name)).done:
@@ -189,12 +189,12 @@ class ClusterRollout:
             self._defer(name, why, now, place)
         return plan.finish() if blamed else plan.roll_back(why, now)
 
-    def _versions_of(self, roll: RollingUpdate) -> list[Name]:
+    def _versions_of(self, roll: RollingUpdate) -> list[VersionKey]:
         """What was wanted when it began, and still is: that which is wanted for the longest time first."""
         wanted = sorted(self._wanted_since.items(), key=lambda item: item[1])
         return [name for name, since in wanted if since <= roll.started]
 
-    def _defer(self, name: Name, why: str, now: float, place: int) -> None:
+    def _defer(self, name: VersionKey, why: str, now: float, place: int) -> None:
         """Wanted anew once that is over."""
         del self._wanted_since[name]
         setback = self._failed[name] = self._failed.get(name, FailedRollout()).fail(why, now, place)

@@ -90,7 +90,7 @@ class LocalRollout:
 
     def check(self, project_key: str, version: str) -> Standing:
         """The same: what serves here is held here."""
-        is_load = (project_key, version) not in self._inference.held()
+        is_load = (project_key, version) not in self._inference.loaded()
         began = time.perf_counter()
         try:
             self._inference.prepare(project_key, version)

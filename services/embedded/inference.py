@@ -17,7 +17,7 @@ class CountedInference:
     def __init__(self, inference: LocalInference) -> None:
         """What `inference` holds and refuses is exported from now on."""
         self._inference = inference
-        metrics.watch(inference.held, self._refused)
+        metrics.watch(inference.loaded, self._refused)
 
     async def scores(self, project_key: str, version: str, texts: Sequence[str]) -> Scores:
         """See LocalInference."""

@@ -19,14 +19,14 @@ from services.core.errors import FitloopError, Overloaded
 from services.core.registry import Registry
 from services.core.settings import ServingSettings
 from services.engine import metrics
-from services.engine.held import Held, Models, Name
+from services.engine.cache import LoadedModel, ModelCache
 from services.engine.loader import load_model
 from services.engine.model import Model
-from services.engine.protocol import Scores
+from services.engine.protocol import Scores, VersionKey
 from services.engine.scheduler import Scheduler
 
 _WARM_UP = ("a", "a text of a few words", "a longer text, " * 20, "a text that is cut, " * 200)
-_FOR_PEOPLE = ("oos.json", "report.json")
+_NOT_FOR_ENGINES = ("oos.json", "report.json")
 """Files of a version that no engine reads."""
 
 
@@ -37,25 +37,25 @@ class LocalInference:
         self,
         registry: Registry,
         settings: ServingSettings,
-        watched: Callable[[str, str], AbstractContextManager[None]] = lambda *_: nullcontext(),
+        guard: Callable[[str, str], AbstractContextManager[None]] = lambda *_: nullcontext(),
     ) -> None:
         """Nothing is loaded yet. Within `watched(project_key, version)` its files become a model in memory."""
         self._registry = registry
-        self._watched = watched
+        self._guard = guard
         self._settings = settings
         budget = settings.memory_mb * 1e6 or math.inf
-        self._models = Models(self._load, settings.loaded_models, size=self._size, budget=budget)
+        self._models = ModelCache(self._load, settings.loaded_models, size=self._size, budget=budget)
         self._scheduler = Scheduler(settings.workers, settings.queue_texts)
         self._tokenising = ThreadPoolExecutor(max(2, settings.workers), thread_name_prefix="tokenise")
         self._gpu_memory: Callable[[], int] | None = None
         """Known once a version was loaded onto a GPU."""
-        metrics.watch(self)
+        metrics.register(self)
 
     async def scores(self, project_key: str, version: str, texts: Sequence[str]) -> Scores:
         """One row a text, in order. Raises Overloaded, EngineError, StoreError."""
-        held = self._use((project_key, version))
+        held = self._acquire((project_key, version))
         try:
-            model = await _loaded(held)
+            model = await _await_model(held)
             loop = asyncio.get_running_loop()
             answer = await loop.run_in_executor(self._tokenising, self._submit, held, model, texts)
             # Shielded: a request that is given up must not let the model be closed while it computes for it.
@@ -69,17 +69,17 @@ class LocalInference:
 
     def prepare(self, project_key: str, version: str) -> None:
         """Load, warm and smoke-test a version, refused before or not. Raises EngineError, StoreError."""
-        held = self._models.use((project_key, version), afresh=True)
+        held = self._models.acquire((project_key, version), retry=True)
         try:
-            held.loaded.result()
+            held.future.result()
         finally:
             held.release()
 
-    def held(self) -> list[Name]:
+    def loaded(self) -> list[VersionKey]:
         """Versions that are loaded and warmed, the least recently used first."""
-        return [name for name in self._models.names() if self._models.get(name)]
+        return [name for name in self._models.loaded_keys() if self._models.get(name)]
 
-    def refusals(self) -> dict[Name, FitloopError]:
+    def refusals(self) -> dict[VersionKey, FitloopError]:
         """Versions that could not be loaded within the last minute, and why."""
         return self._models.refusals()
 
@@ -87,18 +87,18 @@ class LocalInference:
         """Whether the version fits into memory beside all that is held. Blocks. Raises StoreError."""
         return self._models.has_room((project_key, version))
 
-    def waiting(self) -> int:
+    def waiting_texts(self) -> int:
         """Texts that wait for a stream."""
         return self._scheduler.waiting
 
-    def drop(self, project_key: str, version: str) -> None:
+    def evict(self, project_key: str, version: str) -> None:
         """Let a version go, as soon as no request uses it."""
-        self._models.drop((project_key, version))
+        self._models.evict((project_key, version))
 
-    def now(self) -> metrics.Now:
+    def state(self) -> metrics.EngineState:
         """What there is at this moment, for the metrics."""
         models = self._models.loaded().values()
-        return metrics.Now(
+        return metrics.EngineState(
             self._scheduler.waiting,
             self._settings.queue_texts,
             tuple(model.engine.kind for model, _ in models),
@@ -111,17 +111,17 @@ class LocalInference:
         self._tokenising.shutdown()
         self._scheduler.close()
         self._models.close()
-        metrics.forget(self)
+        metrics.unregister(self)
 
-    def _use(self, name: Name) -> Held:
+    def _acquire(self, name: VersionKey) -> LoadedModel:
         try:
-            return self._models.use(name)
+            return self._models.acquire(name)
         except FitloopError:
-            metrics.asked("refused")
+            metrics.count_lookup("refused")
             raise
 
-    def _submit(self, held: Held, model: Model, texts: Sequence[str]) -> Future[Scores]:
-        held.use()
+    def _submit(self, held: LoadedModel, model: Model, texts: Sequence[str]) -> Future[Scores]:
+        held.acquire()
         try:
             answer = self._scheduler.submit(model, texts)
         except BaseException:
@@ -130,10 +130,10 @@ class LocalInference:
         answer.add_done_callback(lambda _: held.release())
         return answer
 
-    def _load(self, name: Name) -> Model:
+    def _load(self, name: VersionKey) -> Model:
         manifest = self._registry.manifest(*name)
         folder, given = self._folder(manifest), self._settings
-        with self._watched(*name):
+        with self._guard(*name):
             model = load_model(
                 folder, manifest.artefact, manifest.labels, given.workers, given.threads, given.device
             )
@@ -145,10 +145,10 @@ class LocalInference:
             self._gpu_memory = gpu_memory
         return model
 
-    def _size(self, name: Name) -> int:
+    def _size(self, name: VersionKey) -> int:
         manifest = self._registry.manifest(*name)
         return sum(
-            entry.size for file, entry in manifest.files.items() if needed(file, self._engine(manifest))
+            entry.size for file, entry in manifest.files.items() if is_needed(file, self._engine(manifest))
         )
 
     def _engine(self, manifest: Manifest) -> str:
@@ -156,27 +156,27 @@ class LocalInference:
 
     def _folder(self, manifest: Manifest) -> Path:
         """The version's folder, each file that its engine reads checked. Raises CorruptVersion."""
-        names = [name for name in manifest.files if needed(name, self._engine(manifest))]
+        names = [name for name in manifest.files if is_needed(name, self._engine(manifest))]
         paths = [self._registry.file(manifest.project_key, manifest.version, name) for name in names]
         return paths[0].parents[names[0].count("/")]
 
 
-async def _loaded(held: Held) -> Model:
+async def _await_model(held: LoadedModel) -> Model:
     """The model, waited for where it is not loaded yet. Raises what refused it."""
-    found: metrics.Asked = "hit" if held.loaded.done() else "load"
+    found: metrics.Lookup = "hit" if held.future.done() else "load"
     try:
-        model = await asyncio.shield(asyncio.wrap_future(held.loaded))
+        model = await asyncio.shield(asyncio.wrap_future(held.future))
     except FitloopError as error:
-        metrics.asked("refused")
+        metrics.count_lookup("refused")
         if isinstance(error, Overloaded):
-            metrics.rejected("memory")
+            metrics.count_rejection("memory")
         raise
-    metrics.asked(found)
+    metrics.count_lookup(found)
     return model
 
 
-def needed(name: str, engine: str) -> bool:
+def is_needed(name: str, engine: str) -> bool:
     """Whether that engine reads the file: the int8 engine has its own weights below `ct2/`, which only it reads."""
     is_fp32_weights = "/" not in name and name.endswith(".safetensors")
     foreign = is_fp32_weights if engine == "ct2-int8" else name.startswith("ct2/") and engine == "torch-bf16"
-    return name not in _FOR_PEOPLE and not foreign
+    return name not in _NOT_FOR_ENGINES and not foreign

@@ -15,7 +15,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 KINDS: Final = ("ct2-int8", "torch-fp32", "torch-bf16")
-Asked = Literal["hit", "load", "refused"]
+Lookup = Literal["hit", "load", "refused"]
 Rejection = Literal["queue_full", "memory"]
 
 _texts = Counter("fitloop_engine_texts", "Texts that were computed.")
@@ -42,53 +42,53 @@ _inference_seconds = Histogram(
 _batch_texts = Histogram(
     "fitloop_engine_batch_texts", "Texts of a batch.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256)
 )
-_asked = Counter(
+_lookups = Counter(
     "fitloop_engine_version_requests",
     "Requests by what they found of their version: in memory, to be loaded first, or refused.",
     ["outcome"],
 )
-_rejected = Counter(
+_rejections = Counter(
     "fitloop_engine_rejected",
     "Requests that were told to come again: too many texts waited, or the version found no memory.",
     ["reason"],
 )
 # Children are looked up once, because a lookup costs as much as the count itself.
-_asked_as = {outcome: _asked.labels(outcome) for outcome in ("hit", "load", "refused")}
-_rejected_for = {reason: _rejected.labels(reason) for reason in ("queue_full", "memory")}
+_lookup_counters = {outcome: _lookups.labels(outcome) for outcome in ("hit", "load", "refused")}
+_rejection_counters = {reason: _rejections.labels(reason) for reason in ("queue_full", "memory")}
 
 
 @dataclass(frozen=True, slots=True)
-class Now:
+class EngineState:
     """What an engine says of itself."""
 
     waiting_texts: int
     queue_limit_texts: int
     kinds: tuple[str, ...]
     """The engine of each version in memory."""
-    held_bytes: int
+    loaded_bytes: int
     gpu_memory_bytes: int | None = None
     """None where nothing is computed on a GPU."""
 
 
-class Watched(Protocol):
+class EngineSource(Protocol):
     """An engine whose state is exported. `now` must be cheap, and must not raise."""
 
-    def now(self) -> Now:
+    def state(self) -> EngineState:
         """As things stand."""
         ...
 
 
-def tokenised(seconds: float) -> None:
+def observe_tokenising(seconds: float) -> None:
     """Count a request whose texts are tokens now."""
     _tokenise_seconds.observe(seconds)
 
 
-def waited(seconds: float) -> None:
+def observe_queueing(seconds: float) -> None:
     """Count an answered request by how long it had waited."""
     _queue_seconds.observe(seconds)
 
 
-def computed(lengths: Sequence[int], seconds: float) -> None:
+def observe_batch(lengths: Sequence[int], seconds: float) -> None:
     """Count a batch by the tokens of each of its texts."""
     texts, tokens = len(lengths), sum(lengths)
     _inference_seconds.observe(seconds)
@@ -98,22 +98,22 @@ def computed(lengths: Sequence[int], seconds: float) -> None:
     _padding.inc(max(lengths) * texts - tokens)
 
 
-def asked(outcome: Asked) -> None:
+def count_lookup(outcome: Lookup) -> None:
     """Count a request by what it found of its version."""
-    _asked_as[outcome].inc()
+    _lookup_counters[outcome].inc()
 
 
-def rejected(reason: Rejection) -> None:
+def count_rejection(reason: Rejection) -> None:
     """Count a request that is to come again."""
-    _rejected_for[reason].inc()
+    _rejection_counters[reason].inc()
 
 
-def watch(engine: Watched) -> None:
+def register(engine: EngineSource) -> None:
     """Export the engine's state until it is forgotten; several are summed up."""
     _state.engines.add(engine)
 
 
-def forget(engine: Watched) -> None:
+def unregister(engine: EngineSource) -> None:
     """The engine is closed."""
     _state.engines.discard(engine)
 
@@ -122,11 +122,11 @@ class _State(Collector):
     """Reads the engines of this process whenever somebody looks."""
 
     def __init__(self) -> None:
-        self.engines: set[Watched] = set()
+        self.engines: set[EngineSource] = set()
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Every family each time, so that it is known what there can be."""
-        found = [engine.now() for engine in tuple(self.engines)]
+        found = [engine.state() for engine in tuple(self.engines)]
         yield GaugeMetricFamily(
             "fitloop_engine_waiting_texts",
             "Texts that wait to be computed.",
@@ -141,7 +141,7 @@ class _State(Collector):
         yield GaugeMetricFamily(
             "fitloop_engine_held_bytes",
             "Size of the files from which the versions in memory were loaded.",
-            sum(now.held_bytes for now in found),
+            sum(now.loaded_bytes for now in found),
         )
         yield _gpu_memory([now.gpu_memory_bytes for now in found if now.gpu_memory_bytes is not None])
 

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 Logits = NDArray[np.float32]
 TokenIds = Sequence[int]
+VersionKey = tuple[str, str]
+"""Project key and version."""
 
 
 class Engine(Protocol):

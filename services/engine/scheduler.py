@@ -98,7 +98,7 @@ class Scheduler:
         except BaseException:
             self._give_back(len(texts))
             raise
-        metrics.tokenised(request.entered - began)
+        metrics.observe_tokenising(request.entered - began)
         if texts:
             self._enqueue(request)
         else:
@@ -119,7 +119,7 @@ class Scheduler:
             if self._closed:
                 raise _closing()
             if self._accepted and self._accepted + texts > self._queue_texts:
-                metrics.rejected("queue_full")
+                metrics.count_rejection("queue_full")
                 raise Overloaded(
                     f"{self._accepted} texts wait already, and at most {self._queue_texts} may: try again in a moment."
                 )
@@ -188,7 +188,7 @@ class Scheduler:
         try:
             began = perf_counter()
             logits = forward(model.engine, [item.ids for item in batch], len(model.labels))
-            metrics.computed([item.length for item in batch], perf_counter() - began)
+            metrics.observe_batch([item.length for item in batch], perf_counter() - began)
             self._answer(batch, logits)
         except Exception as error:  # noqa: BLE001  # whatever a library raises reaches those who asked, and no other
             self._fail({item.request for item in batch}, _as_engine_error(error))
@@ -201,7 +201,7 @@ class Scheduler:
             done = {item.request for item in batch if item.request.left == 0}
         for request in done:
             scores = request.model.scores(request.logits)
-            metrics.waited(request.waited or 0.0)
+            metrics.observe_queueing(request.waited or 0.0)
             if self._is_first(request):
                 request.future.set_result(scores)
 

@@ -29,8 +29,8 @@ from services.core.errors import (
 from services.core.registry import ServingTable
 from services.core.telemetry.correlation import log_ids
 from services.core.telemetry.tracebacks import safe_traceback
-from services.engine.held import Name
 from services.engine.inference import LocalInference
+from services.engine.protocol import VersionKey
 from services.predictor import metrics
 
 log = structlog.get_logger()
@@ -51,12 +51,12 @@ def named(table: Serving) -> Versions:
     }
 
 
-def targets(table: Serving) -> list[Name]:
+def targets(table: Serving) -> list[VersionKey]:
     """What is about to be served."""
     return [(key, served.target) for key, served in table.projects.items() if served.target]
 
 
-def currents(table: Serving) -> list[Name]:
+def currents(table: Serving) -> list[VersionKey]:
     """What serves, the newest first."""
     newest = sorted(table.projects.items(), key=lambda item: item[1].since, reverse=True)
     return [(key, served.current) for key, served in newest if served.current]
@@ -71,11 +71,11 @@ class Keeper:
     mode: Literal["rolling", "reload"]
     clock: Callable[[], float] = time.monotonic
     ready: bool = False
-    _refused: dict[Name, str] = field(default_factory=dict)
-    _delayed: dict[Name, str] = field(default_factory=dict)
-    _settled: set[Name] = field(default_factory=set)
+    _refused: dict[VersionKey, str] = field(default_factory=dict)
+    _delayed: dict[VersionKey, str] = field(default_factory=dict)
+    _settled: set[VersionKey] = field(default_factory=set)
     """Loaded once, refused, or left to be loaded on demand: readiness waits no longer for it."""
-    _due: dict[Name, float] = field(default_factory=dict)
+    _due: dict[VersionKey, float] = field(default_factory=dict)
     _named: Versions = field(default_factory=dict)
     _named_last: Versions = field(default_factory=dict)
     _trouble: str = ""
@@ -119,7 +119,7 @@ class Keeper:
             "delayed": _by_project(dict(self._delayed)),
         }
 
-    def refusals(self) -> dict[Name, str]:
+    def refusals(self) -> dict[VersionKey, str]:
         """What was refused here, and to those who asked for it."""
         asked = {
             name: str(error)
@@ -152,7 +152,7 @@ class Keeper:
                 self._bring_where_there_is_room(name)
         if not self.ready and self._settled.issuperset([*targets(table), *currents(table)]):
             self.ready = True
-            log.info("ready", held=len(self.inference.held()), refused=len(self._refused))
+            log.info("ready", held=len(self.inference.loaded()), refused=len(self._refused))
 
     def _loop(self, step: Callable[[], None]) -> None:
         while not self._over.is_set():
@@ -178,18 +178,18 @@ class Keeper:
     def _forget(self, key: str, versions: frozenset[str]) -> None:
         for version in versions:
             name = (key, version)
-            self.inference.drop(*name)
+            self.inference.evict(*name)
             self._settled.discard(name)
             for known in (self._refused, self._delayed, self._due):
                 known.pop(name, None)
 
     def _held(self) -> dict[str, list[str]]:
         held: dict[str, list[str]] = {}
-        for key, version in self.inference.held():
+        for key, version in self.inference.loaded():
             held.setdefault(key, []).append(version)
         return held
 
-    def _bring_where_there_is_room(self, name: Name) -> None:
+    def _bring_where_there_is_room(self, name: VersionKey) -> None:
         """What serves but has no room beside what is held, or has left memory, is left to whoever asks for it."""
         if name in self._settled and name not in self._refused:
             return
@@ -203,9 +203,9 @@ class Keeper:
         else:
             self._settled.add(name)
 
-    def _bring(self, name: Name) -> None:
+    def _bring(self, name: VersionKey) -> None:
         now = self.clock()
-        if self._over.is_set() or name in self.inference.held() or now < self._due.get(name, now):
+        if self._over.is_set() or name in self.inference.loaded() or now < self._due.get(name, now):
             return
         try:
             self.inference.prepare(*name)
@@ -220,11 +220,11 @@ class Keeper:
         if name[1] not in self._named.get(name[0], ()):  # it was withdrawn meanwhile
             self._forget(name[0], frozenset({name[1]}))
 
-    def _settle(self, name: Name) -> None:
+    def _settle(self, name: VersionKey) -> None:
         self._settled.add(name)
         self._due[name] = self.clock() + _AGAIN_SECONDS
 
-    def _note(self, name: Name, error: FitloopError) -> None:
+    def _note(self, name: VersionKey, error: FitloopError) -> None:
         reason = str(error)
         if isinstance(error, UnknownFormat):  # the version may be good: a newer predictor knows
             reason = f"this predictor is older than the version: {reason}"
@@ -243,7 +243,7 @@ class Keeper:
         metrics.loaded("failed")
 
 
-def _by_project(reasons: dict[Name, str]) -> dict[str, dict[str, str]]:
+def _by_project(reasons: dict[VersionKey, str]) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for (key, version), reason in reasons.items():
         found.setdefault(key, {})[version] = reason

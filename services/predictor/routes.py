@@ -91,7 +91,7 @@ class Routes:
         version = self.keeper.told(key_of(model) or "")
         if version is None:
             return _problem(404, f"{model[:80]!r} is no model here.")
-        ready = (key_of(model), version) in self.inference.held()
+        ready = (key_of(model), version) in self.inference.loaded()
         return JSONResponse({"name": model, "ready": ready, "version": version}, 200 if ready else 503)
 
     async def metadata(self, request: Request) -> Response:

@@ -50,7 +50,7 @@ def serve(settings: Settings) -> None:
         keeper, settings.cluster.predictor_state_port, settings.cluster.predictor_port, settings.cluster
     )
     set_build_info(Component.PREDICTOR)
-    metrics.watch(inference.held, keeper.refusals)
+    metrics.watch(inference.loaded, keeper.refusals)
     management.start()
     keeper.start()
     try:

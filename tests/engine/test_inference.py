@@ -21,7 +21,7 @@ from services.core.settings import ServingSettings, Settings
 from services.core.store.files import FileStore
 from services.engine import inference as module
 from services.engine import torch as torch_engine
-from services.engine.inference import LocalInference, needed
+from services.engine.inference import LocalInference, is_needed
 from services.engine.loader import load_model
 from services.engine.model import Model
 from services.trainer.data.base_model import load_base
@@ -159,14 +159,14 @@ async def test_an_int8_version_serves_without_its_fp32_weights(
 
 
 def test_which_files_an_engine_reads() -> None:
-    assert not needed("model.safetensors", "ct2-int8")
-    assert needed("model.safetensors", "torch-fp32")
-    assert needed("ct2/model.bin", "ct2-int8")
-    assert needed("3_Dense/model.safetensors", "ct2-int8")
-    assert needed("tokenizer.json", "ct2-int8")
-    assert not needed("report.json", "torch-fp32")
-    assert needed("model.safetensors", "torch-bf16")
-    assert not needed("ct2/model.bin", "torch-bf16")
+    assert not is_needed("model.safetensors", "ct2-int8")
+    assert is_needed("model.safetensors", "torch-fp32")
+    assert is_needed("ct2/model.bin", "ct2-int8")
+    assert is_needed("3_Dense/model.safetensors", "ct2-int8")
+    assert is_needed("tokenizer.json", "ct2-int8")
+    assert not is_needed("report.json", "torch-fp32")
+    assert is_needed("model.safetensors", "torch-bf16")
+    assert not is_needed("ct2/model.bin", "torch-bf16")
 
 
 async def test_a_fp32_version_is_served_too(
@@ -235,9 +235,9 @@ async def test_the_least_recently_used_version_leaves(
 
 async def test_a_version_that_leaves_is_closed_when_its_last_request_ends(inference: LocalInference) -> None:
     await asyncio.to_thread(inference.prepare, KEY, "v-1")
-    held = inference._models.use((KEY, "v-1"))
+    held = inference._models.acquire((KEY, "v-1"))
     closed = threading.Event()
-    model = held.loaded.result()
+    model = held.future.result()
     model.close = closed.set  # type: ignore[method-assign]  # seen rather than done
     for version in ("v-2", "v-3"):
         await inference.scores(KEY, version, ["text"])
@@ -246,7 +246,7 @@ async def test_a_version_that_leaves_is_closed_when_its_last_request_ends(infere
     held.release()
     assert closed.is_set()
     with pytest.raises(EngineError, match="left memory"):
-        held.use()
+        held.acquire()
 
 
 async def test_a_request_that_is_given_up_leaves_no_use_behind(inference: LocalInference) -> None:
@@ -257,7 +257,7 @@ async def test_a_request_that_is_given_up_leaves_no_use_behind(inference: LocalI
         with pytest.raises(asyncio.CancelledError):
             await asked
     await inference.scores(KEY, "v-1", ["text"])
-    held = inference._models._held[KEY, "v-1"]
+    held = inference._models._entries[KEY, "v-1"]
     await asyncio.to_thread(eventually, lambda: held._uses == 0)
 
 
@@ -310,12 +310,12 @@ async def test_a_request_whose_version_finds_no_memory_is_counted_as_rejected(
     registry: Registry, exported: tuple[Path, Artefact]
 ) -> None:
     known = registry.manifest(KEY, "v-1")
-    size = sum(entry.size for name, entry in known.files.items() if needed(name, "ct2-int8"))
+    size = sum(entry.size for name, entry in known.files.items() if is_needed(name, "ct2-int8"))
     found = LocalInference(registry, ServingSettings(workers=1, memory_mb=1.5 * size / 1e6))
     rejected = metric_growth("fitloop_engine_rejected_total", reason="memory")
     try:
-        held = found._models.use((KEY, "v-1"))
-        await asyncio.wrap_future(held.loaded)
+        held = found._models.acquire((KEY, "v-1"))
+        await asyncio.wrap_future(held.future)
         with pytest.raises(Overloaded, match="no memory"):
             await found.scores(KEY, "v-2", ["text"])
         held.release()
@@ -334,8 +334,8 @@ async def test_what_is_in_memory_is_exported_until_it_is_closed(registry: Regist
     await inference.scores(KEY, "v-1", ["text"])
     files = registry.manifest(KEY, "v-1").files
     assert (versions(), limit()) == (1, 77)
-    assert held_bytes() == sum(entry.size for name, entry in files.items() if needed(name, "ct2-int8"))
-    assert inference.now().gpu_memory_bytes is None
+    assert held_bytes() == sum(entry.size for name, entry in files.items() if is_needed(name, "ct2-int8"))
+    assert inference.state().gpu_memory_bytes is None
     inference.close()
     assert (versions(), limit(), held_bytes()) == (0, 0, 0)
 
@@ -353,9 +353,9 @@ async def test_on_a_gpu_its_memory_is_known_once_a_version_was_loaded(
     monkeypatch.setattr(torch_engine, "gpu_memory", lambda: 123)
     inference = LocalInference(registry, ServingSettings(workers=1, device="cuda"))
     try:
-        assert inference.now().gpu_memory_bytes is None
+        assert inference.state().gpu_memory_bytes is None
         monkeypatch.setattr(LocalInference, "_engine", lambda *_: "ct2-int8")
         await inference.scores(KEY, "v-1", ["text"])
-        assert inference.now().gpu_memory_bytes == 123
+        assert inference.state().gpu_memory_bytes == 123
     finally:
         inference.close()

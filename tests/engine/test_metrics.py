@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from services.engine import metrics
-from services.engine.metrics import Now
+from services.engine.metrics import EngineState
 from tests.support.metrics import metric_growth, metric_value
 
 _ALONE = """
@@ -65,23 +65,23 @@ def test_gpu_memory_is_absent_where_nothing_is_computed_on_one(alone: str) -> No
 
 
 class _Engine:
-    def __init__(self, now: Now) -> None:
+    def __init__(self, now: EngineState) -> None:
         self._now = now
 
-    def now(self) -> Now:
+    def state(self) -> EngineState:
         return self._now
 
 
 @contextmanager
-def _watched(*states: Now) -> Iterator[None]:
+def _watched(*states: EngineState) -> Iterator[None]:
     engines = [_Engine(state) for state in states]
     for engine in engines:
-        metrics.watch(engine)
+        metrics.register(engine)
     try:
         yield
     finally:
         for engine in engines:
-            metrics.forget(engine)
+            metrics.unregister(engine)
 
 
 def test_the_state_of_all_engines_is_summed_up_until_they_are_closed() -> None:
@@ -90,7 +90,9 @@ def test_the_state_of_all_engines_is_summed_up_until_they_are_closed() -> None:
     int8, fp32 = (
         metric_growth("fitloop_engine_versions", engine=kind) for kind in ("ct2-int8", "torch-fp32")
     )
-    with _watched(Now(3, 100, ("ct2-int8", "ct2-int8"), 500), Now(4, 50, ("ct2-int8", "torch-fp32"), 70)):
+    with _watched(
+        EngineState(3, 100, ("ct2-int8", "ct2-int8"), 500), EngineState(4, 50, ("ct2-int8", "torch-fp32"), 70)
+    ):
         assert [grown() for grown in before] == [7, 150, 570]
         assert (int8(), fp32()) == (3, 1)
     assert [grown() for grown in before] == [0, 0, 0]
@@ -98,12 +100,12 @@ def test_the_state_of_all_engines_is_summed_up_until_they_are_closed() -> None:
 
 
 def test_an_engine_of_another_kind_is_shown_as_well() -> None:
-    with _watched(Now(0, 1, ("onnx",), 0)):
+    with _watched(EngineState(0, 1, ("onnx",), 0)):
         assert metric_value("fitloop_engine_versions", engine="onnx") == 1
 
 
 def test_gpu_memory_is_there_where_one_is_used() -> None:
-    with _watched(Now(0, 1, (), 0, 10), Now(0, 1, (), 0)):
+    with _watched(EngineState(0, 1, (), 0, 10), EngineState(0, 1, (), 0)):
         assert metric_value("fitloop_engine_gpu_memory_bytes") == 10
     assert REGISTRY.get_sample_value("fitloop_engine_gpu_memory_bytes") is None
 
@@ -112,6 +114,6 @@ def test_a_batch_counts_its_texts_their_tokens_and_what_filled_them_up() -> None
     names = ("texts_total", "tokens_total", "padding_tokens_total", "batch_texts_sum", "batch_texts_count")
     grown = [metric_growth(f"fitloop_engine_{name}") for name in names]
     seconds = metric_growth("fitloop_engine_inference_seconds_sum")
-    metrics.computed([3, 5, 10], 0.25)
+    metrics.observe_batch([3, 5, 10], 0.25)
     assert [found() for found in grown] == [3, 18, 12, 3, 1]
     assert seconds() == pytest.approx(0.25)

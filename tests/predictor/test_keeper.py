@@ -206,7 +206,7 @@ def test_a_target_waits_until_there_is_room_beside_what_is_in_use(
     keeper = keeper_of(memory_mb=1.5 * megabytes(registry))
     write_serving_table(registry, {KEY: Served("v-1")})
     turn(keeper)
-    held = keeper.inference._models.use((KEY, "v-1"))
+    held = keeper.inference._models.acquire((KEY, "v-1"))
     write_serving_table(registry, {KEY: Served("v-1", target="v-2")})
     state = turn(keeper)
     assert (state["held"], state["refused"]) == ({KEY: ["v-1"]}, {})
@@ -222,7 +222,7 @@ def test_what_was_refused_to_who_asked_is_said(keeper_of: MakeKeeper, registry: 
     turn(keeper)
     corrupt_file(registry, "v-2")
     with pytest.raises(FitloopError):
-        keeper.inference._models.use((KEY, "v-2")).loaded.result(20)
+        keeper.inference._models.acquire((KEY, "v-2")).future.result(20)
     assert list(turn(keeper)["refused"][KEY]) == ["v-2"]
 
 

@@ -102,7 +102,7 @@ def test_versions_in_memory_are_named_by_label_studios_id_of_the_project() -> No
 
 def test_what_a_keeper_holds_and_has_refused_is_exported(registry: Registry, keeper_of: MakeKeeper) -> None:
     keeper = keeper_of()
-    metrics.watch(keeper.inference.held, keeper.refusals)
+    metrics.watch(keeper.inference.loaded, keeper.refusals)
     corrupt_file(registry, "v-2")
     write_serving_table(registry, {KEY: Served("v-1", target="v-2")})
     keeper.look()

@@ -145,7 +145,7 @@ async def test_what_others_ask_of_a_server_of_models(client: httpx.AsyncClient, 
     assert said["inputs"] == [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
     for url in ("/v1/models/x", "/v2/models/px", "/v2/models/x/ready"):
         assert (await get(url))[0] == 404
-    keeper.inference.drop(KEY, "v-1")
+    keeper.inference.evict(KEY, "v-1")
     keeper.ready = False
     assert (await get(f"/v2/models/p{KEY}/ready"))[0] == 503
     assert (await get("/v2/health/ready"))[0] == 503

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from services.core.errors import CorruptVersion, EngineError, FitloopError, Overloaded, StoreUnreachable
-from services.engine.held import Models, Name
+from services.engine.cache import ModelCache, VersionKey
 from services.engine.model import Model
 
 
@@ -21,44 +21,44 @@ class _Closable:
 
 
 @pytest.fixture
-def models() -> Callable[[int], Models]:
-    return lambda limit: Models(lambda _: cast("Any", _Closable()), limit)
+def models() -> Callable[[int], ModelCache]:
+    return lambda limit: ModelCache(lambda _: cast("Any", _Closable()), limit)
 
 
-def _ask(models: Models, *names: Name) -> list[Name]:
+def _ask(models: ModelCache, *names: VersionKey) -> list[VersionKey]:
     for name in names:
-        held = models.use(name)
-        held.loaded.result(10)
+        held = models.acquire(name)
+        held.future.result(10)
         held.release()
     return [name for name in dict.fromkeys(names) if models.get(name) is not None]
 
 
-def test_of_one_project_only_the_two_newest_versions_stay(models: Callable[[int], Models]) -> None:
+def test_of_one_project_only_the_two_newest_versions_stay(models: Callable[[int], ModelCache]) -> None:
     found = models(8)
     names = [("5-1", f"v-{number}") for number in range(5)]
     assert _ask(found, *names, ("6-1", "w-1")) == [names[3], names[4], ("6-1", "w-1")]
     found.close()
 
 
-def test_of_many_projects_the_least_recently_used_leave(models: Callable[[int], Models]) -> None:
+def test_of_many_projects_the_least_recently_used_leave(models: Callable[[int], ModelCache]) -> None:
     found = models(3)
     names = [(f"{number}-1", "v-1") for number in range(4)]
     assert _ask(found, *names[:3], names[0], names[3]) == [names[0], names[2], names[3]]
     found.close()
 
 
-def test_a_model_is_what_was_loaded(models: Callable[[int], Models]) -> None:
+def test_a_model_is_what_was_loaded(models: Callable[[int], ModelCache]) -> None:
     found = models(2)
     assert found.get(("5-1", "v-1")) is None
-    held = found.use(("5-1", "v-1"))
-    loaded: Model = held.loaded.result(10)
+    held = found.acquire(("5-1", "v-1"))
+    loaded: Model = held.future.result(10)
     assert found.get(("5-1", "v-1")) is loaded
     held.release()
     found.close()
 
 
-def _budgeted(budget: float, **sizes: int) -> Models:
-    return Models(
+def _budgeted(budget: float, **sizes: int) -> ModelCache:
+    return ModelCache(
         lambda _: cast("Any", _Closable()),
         8,
         size=lambda name: sizes[name[1].partition("-")[0]],
@@ -76,8 +76,8 @@ def test_beyond_the_bytes_the_least_recently_used_leave() -> None:
 
 def test_what_is_in_use_stays_and_the_load_says_that_there_is_no_room() -> None:
     found = _budgeted(100, v=60)
-    held = found.use(("5-1", "v-1"))
-    held.loaded.result(10)
+    held = found.acquire(("5-1", "v-1"))
+    held.future.result(10)
     with pytest.raises(Overloaded, match="no memory for version v-2 beside those in use"):
         _ask(found, ("5-1", "v-2"))
     assert found.refusals() == {}, "that says nothing of the version"
@@ -91,7 +91,7 @@ def test_what_is_larger_than_all_room_is_refused_and_nothing_leaves_for_it() -> 
     _ask(found, ("5-1", "v-1"))
     with pytest.raises(EngineError, match="FITLOOP_MODEL_MEMORY_MB"):
         _ask(found, ("6-1", "w-1"))
-    assert found.names() == [("5-1", "v-1")]
+    assert found.loaded_keys() == [("5-1", "v-1")]
     assert list(found.refusals()) == [("6-1", "w-1")]
     found.close()
 
@@ -104,7 +104,7 @@ def test_whether_there_is_room_is_known_before() -> None:
     assert found.has_room(("6-1", "w-1"))
     assert not found.has_room(("6-1", "v-1"))
     found.close()
-    few = Models(lambda _: cast("Any", _Closable()), 2)
+    few = ModelCache(lambda _: cast("Any", _Closable()), 2)
     _ask(few, ("5-1", "v-1"), ("6-1", "v-1"))
     assert not few.has_room(("7-1", "v-1"))
     few.close()
@@ -116,13 +116,13 @@ def test_whether_there_is_room_is_known_before() -> None:
 def test_trouble_of_the_store_is_remembered_for_a_moment_and_a_broken_version_for_a_minute(
     error: FitloopError, seconds: float
 ) -> None:
-    now, tries = [0.0], list[Name]()
+    now, tries = [0.0], list[VersionKey]()
 
-    def load(name: Name) -> Model:
+    def load(name: VersionKey) -> Model:
         tries.append(name)
         raise error
 
-    found = Models(load, 2, lambda: now[0])
+    found = ModelCache(load, 2, lambda: now[0])
     for moment, expected in ((0.0, 1), (seconds - 0.1, 1), (seconds, 2)):
         now[0] = moment
         with pytest.raises(type(error)):
@@ -139,6 +139,6 @@ def test_what_is_loaded_is_known_with_its_size_budget_or_not() -> None:
             ("5-1", "v-1"): 40,
             ("6-1", "w-1"): 60,
         }
-        found.drop(("6-1", "w-1"))
+        found.evict(("6-1", "w-1"))
         assert list(found.loaded()) == [("5-1", "v-1")]
         found.close()
