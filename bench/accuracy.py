@@ -22,7 +22,7 @@ from bench.labels import new_run
 from bench.result import Options, Result, say
 from bench.rig import Rig, base
 from services.core.domain import Manifest, Method, Parameters
-from services.engine.loader import load_model
+from services.engine.model import load_model
 from services.trainer.__main__ import train
 from services.trainer.methods.plan import Recipe
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from services.core.domain import Command, Launch, RunRequest
-from services.engine.protocol import Scores
+from services.engine.compute import Scores
 
 
 class Launcher(Protocol):

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from services.core.domain import LabelSpace
 from services.core.labels import build_region, task_text
-from services.engine.protocol import Scores
+from services.engine.compute import Scores
 
 LONGEST: Final = 500_000
 """Bytes of a text beyond which it is no text to label: nobody reads it, and a model would see its beginning alone."""

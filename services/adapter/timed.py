@@ -9,7 +9,7 @@ from services.adapter import metrics
 from services.adapter.metrics import InferenceOutcome
 from services.adapter.ports import Inference
 from services.core.errors import Overloaded, PredictorsUnreachable
-from services.engine.protocol import Scores
+from services.engine.compute import Scores
 
 
 class TimedInference:

@@ -27,7 +27,7 @@ from services.core.http.faults import describe_fault_briefly
 from services.core.http.limits import GZIP_ONLY, ResponseTooLarge, limit_response_async
 from services.core.settings import ClusterSettings
 from services.core.telemetry import correlation
-from services.engine.protocol import Scores
+from services.engine.compute import Scores
 
 T = TypeVar("T")
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"

@@ -35,7 +35,7 @@ from services.core.settings import RolloutSettings
 from services.core.telemetry.correlation import log_ids
 
 if TYPE_CHECKING:
-    from services.engine.protocol import VersionKey  # the adapter's image has none of the engine's libraries
+    from services.engine.compute import VersionKey  # the adapter's image has none of the engine's libraries
 
 log = structlog.get_logger()
 _CACHE_SECONDS: Final = 0.2

@@ -6,8 +6,8 @@ import time
 from collections.abc import Sequence
 
 from services.core.errors import FitloopError
+from services.engine.compute import Scores
 from services.engine.inference import LocalInference
-from services.engine.protocol import Scores
 from services.predictor import metrics
 
 

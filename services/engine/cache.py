@@ -16,8 +16,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from services.core.errors import EngineError, FitloopError, Overloaded, StoreError
 from services.core.telemetry.correlation import bind_ids, log_ids
+from services.engine.compute import VersionKey
 from services.engine.model import Model
-from services.engine.protocol import VersionKey
 
 REFUSAL_SECONDS = 60.0
 STORE_ERROR_SECONDS = 2.0

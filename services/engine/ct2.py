@@ -14,8 +14,8 @@ import numpy as np
 
 from services.core.errors import EngineError
 from services.core.redaction import safe_reason
+from services.engine.compute import Logits, TokenIds
 from services.engine.head import read_head
-from services.engine.protocol import Logits, TokenIds
 
 
 class Ct2Engine:

@@ -20,9 +20,8 @@ from services.core.registry import Registry
 from services.core.settings import ServingSettings
 from services.engine import metrics
 from services.engine.cache import LoadedModel, ModelCache
-from services.engine.loader import load_model
-from services.engine.model import Model
-from services.engine.protocol import Scores, VersionKey
+from services.engine.compute import Scores, VersionKey
+from services.engine.model import Model, load_model
 from services.engine.scheduler import Scheduler
 
 _WARM_UP = ("a", "a text of a few words", "a longer text, " * 20, "a text that is cut, " * 200)

@@ -7,14 +7,22 @@ is folded into the last layer.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer
 
-from services.core.errors import EngineError
-from services.engine.batches import plan
-from services.engine.protocol import Engine, Logits, Scores, TokenIds
-from services.engine.tokenise import encode, max_tokens
+from services.core.domain import Artefact
+from services.core.errors import EngineError, UnknownFormat
+from services.engine.compute import Engine, Logits, Scores, TokenIds, plan_batches
+from services.engine.tokenise import (
+    check_vocabulary,
+    encode,
+    max_tokens,
+    open_tokenizer,
+    pad_id_of,
+    read_config,
+)
 
 _SMOKE_TEXTS = ("ok", "When will my order arrive?", "", "Привет, мир! 你好 🙂", "a long text " * 40)
 
@@ -57,7 +65,7 @@ class Model:
 def compute(engine: Engine, encoded: Sequence[TokenIds], labels: int) -> Logits:
     """Logits (texts, labels) of texts in their order, computed in sorted batches. Raises EngineError."""
     logits = np.empty((len(encoded), labels), np.float32)
-    for rows in plan([len(ids) for ids in encoded]):
+    for rows in plan_batches([len(ids) for ids in encoded]):
         logits[rows] = forward(engine, [encoded[row] for row in rows], labels)
     return logits
 
@@ -77,3 +85,46 @@ def softmax(logits: Logits, temperature: float = 1.0) -> Logits:
     scaled = logits / np.float32(temperature)
     powers = np.exp(scaled - scaled.max(axis=1, keepdims=True, initial=-np.inf))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
+
+
+def load_model(
+    folder: Path,
+    artefact: Artefact,
+    labels: tuple[str, ...],
+    streams: int,
+    threads: int,
+    device: str = "cpu",
+) -> Model:
+    """Load the version in `folder`, to be computed in `streams` batches at once by `threads` threads each, or on `cuda`.
+
+    Raises EngineError, with a sentence, for whatever is wrong with the files, UnknownFormat for what a newer release
+    has made; the caller runs `smoke_test`.
+    """
+    tokenizer = open_tokenizer(folder, artefact.max_length)
+    engine = _engine(folder, artefact, tokenizer, len(labels), streams, threads, device)
+    return Model(labels, engine, tokenizer, artefact.temperature)
+
+
+def _engine(
+    folder: Path,
+    artefact: Artefact,
+    tokenizer: Tokenizer,
+    labels: int,
+    streams: int,
+    threads: int,
+    device: str,
+) -> Engine:
+    config = read_config(folder)
+    if artefact.engine == "ct2-int8" and device == "cpu":
+        from services.engine.ct2 import Ct2Engine
+
+        check_vocabulary(config, tokenizer)
+        return Ct2Engine(folder / "ct2", labels, streams, threads)
+    if artefact.engine in {"ct2-int8", "torch-fp32"}:
+        from services.engine.torch import TorchEngine
+
+        if device != "cpu":  # an id beyond the table would end the whole process's use of the GPU
+            check_vocabulary(config, tokenizer)
+        pad_id = pad_id_of(config, tokenizer)
+        return TorchEngine(folder, artefact.layout, labels, pad_id, threads, device, padded=artefact.padded)
+    raise UnknownFormat(f"The engine {artefact.engine!r} is unknown to this release: upgrade Fitloop.")

@@ -23,9 +23,8 @@ import structlog
 from services.core.errors import EngineError, Overloaded
 from services.core.telemetry.tracebacks import safe_traceback
 from services.engine import metrics
-from services.engine.batches import share, window
+from services.engine.compute import Logits, Scores, TokenIds, batch_window, token_budget
 from services.engine.model import Model, forward
-from services.engine.protocol import Logits, Scores, TokenIds
 
 log = structlog.get_logger()
 
@@ -161,8 +160,11 @@ class Scheduler:
     def _take(self, anchor: _Item) -> list[_Item]:
         model = anchor.request.model
         line = self._lines[model]
-        start, stop = window(
-            line, bisect_left(line, anchor), lambda item: item.length, share(self._tokens, self._streams)
+        start, stop = batch_window(
+            line,
+            bisect_left(line, anchor),
+            lambda item: item.length,
+            token_budget(self._tokens, self._streams),
         )
         batch = line[start:stop]
         del line[start:stop]

@@ -17,8 +17,8 @@ import transformers
 
 from services.core.errors import EngineError, UnknownFormat
 from services.core.redaction import safe_reason
+from services.engine.compute import Logits, TokenIds
 from services.engine.head import PooledHead, read_sentence_transformers
-from services.engine.protocol import Logits, TokenIds
 
 SEQUENCE_CLASSIFICATION = "sequence-classification"
 SENTENCE_TRANSFORMERS = "sentence-transformers"

@@ -29,8 +29,8 @@ from services.core.errors import (
 from services.core.registry import ServingTable
 from services.core.telemetry.correlation import log_ids
 from services.core.telemetry.tracebacks import safe_traceback
+from services.engine.compute import VersionKey
 from services.engine.inference import LocalInference
-from services.engine.protocol import VersionKey
 from services.predictor import metrics
 
 log = structlog.get_logger()

@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 
 from services.core.errors import BadRequest
-from services.engine.protocol import Scores
+from services.engine.compute import Scores
 
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
 PREFIX: Final = "p"

@@ -31,8 +31,8 @@ from services.core.telemetry import correlation, tracing
 from services.core.telemetry.correlation import RequestIds, log_ids
 from services.core.telemetry.spans import Span
 from services.core.telemetry.tracebacks import safe_traceback
+from services.engine.compute import Scores
 from services.engine.inference import LocalInference
-from services.engine.protocol import Scores
 from services.predictor import metrics
 from services.predictor.keeper import Keeper
 from services.predictor.protocol import PREFIX, Asked, answer_v1, answer_v2, key_of, parse_v1, parse_v2

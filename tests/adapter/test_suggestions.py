@@ -7,7 +7,7 @@ import pytest
 
 from services.adapter.suggestions import LONGEST, build, readable
 from services.core.domain import LabelSpace
-from services.engine.protocol import Scores
+from services.engine.compute import Scores
 
 SPACE = LabelSpace("s", "t", "$text", ("A", "B"))
 

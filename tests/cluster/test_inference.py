@@ -17,7 +17,7 @@ from services.cluster.inference import CONNECTION_MAX_AGE, MAX_ANSWER_BYTES, Rem
 from services.core.errors import EngineError, NotFound, Overloaded
 from services.core.settings import ClusterSettings
 from services.core.telemetry.correlation import SAFE_ERROR_HEADER
-from services.engine.protocol import Scores
+from services.engine.compute import Scores
 from services.predictor.protocol import Asked, answer_v2, parse_v2
 
 SCORES = Scores(("A", "B"), np.array([[0.75, 0.25]], np.float32))

@@ -22,8 +22,7 @@ from services.core.store.files import FileStore
 from services.engine import inference as module
 from services.engine import torch as torch_engine
 from services.engine.inference import LocalInference, is_needed
-from services.engine.loader import load_model
-from services.engine.model import Model
+from services.engine.model import Model, load_model
 from services.trainer.data.base_model import load_base
 from services.trainer.publishing.export import Head, attach_int8, write_sentence_transformers
 from tests.support.base_models import TEXTS, build_tiny_base

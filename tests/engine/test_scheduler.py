@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from services.core.errors import EngineError, Overloaded
+from services.engine.compute import Logits, Scores, TokenIds
 from services.engine.model import Model
-from services.engine.protocol import Logits, Scores, TokenIds
 from services.engine.scheduler import Scheduler
 from services.engine.tokenise import prepare
 from tests.support.metrics import metric_growth

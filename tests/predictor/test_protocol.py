@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.core.errors import BadRequest
-from services.engine.protocol import Scores
+from services.engine.compute import Scores
 from services.predictor.protocol import (
     HEADER_LENGTH,
     Asked,

@@ -24,7 +24,7 @@ from services.core.registry import Registry
 from services.core.runs import Runs
 from services.core.settings import AuthSettings, Settings
 from services.core.store.files import FileStore
-from services.engine.protocol import Scores
+from services.engine.compute import Scores
 
 LABELS = ("Positive", "Negative", "Neutral")
 SPACE = LabelSpace("sentiment", "text", "$text", LABELS)

@@ -21,7 +21,7 @@ import numpy as np
 from services.cli.reference import write_or_check
 from services.core.domain import Method
 from services.core.errors import BadConfig
-from services.engine.loader import load_model
+from services.engine.model import load_model
 from tests.support.base_models import build_tiny_tokenizer
 from tests.support.trainer import WORDS, TrainerWorld, build_text
 

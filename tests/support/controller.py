@@ -42,7 +42,7 @@ from services.core.registry import Registry
 from services.core.runs import Runs, version_name
 from services.core.settings import Settings, StorageSettings, TrainingSettings, TriggerSettings
 from services.core.store import ObjectStore
-from services.engine.protocol import Scores
+from services.engine.compute import Scores
 from tests.support.labelstudio import LABELS, START, URL, FakeLabelStudio
 from tests.support.store import MemoryStore
 

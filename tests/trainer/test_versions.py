@@ -12,7 +12,7 @@ import pytest
 from services.core.domain import Method, Parameters, RunRequest, RunState, Served, Serving
 from services.core.errors import BadConfig, BadData, BadRequest, Preempted, StoreError
 from services.core.store.files import FileStore
-from services.engine.loader import load_model
+from services.engine.model import load_model
 from services.trainer import versions
 from services.trainer.data.split import is_in_holdout, split_key, text_key
 from services.trainer.process.lifecycle import Stop

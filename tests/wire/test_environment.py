@@ -1,6 +1,6 @@
 """From an environment variable to what it changes: the names that users of Label Studio's example backends know.
 
-WORKERS and THREADS are in tests/engine/test_loader.py and tests/embedded/test_inference.py.
+WORKERS and THREADS are in tests/engine/test_model.py and tests/embedded/test_inference.py.
 """
 
 from __future__ import annotations

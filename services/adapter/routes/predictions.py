@@ -30,7 +30,7 @@ from services.adapter.suggestions import build, is_sound, readable
 from services.core.errors import BadRequest, EngineError, Overloaded
 from services.core.http.limits import read_chunks, reservation_of
 from services.core.telemetry import tracing
-from services.engine.protocol import Scores
+from services.engine.compute import Scores
 
 LARGEST: Final = 256 << 20
 """Bytes of a request: some half a million short tasks, where the budget of the process allows it."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from services.engine.batches import plan
+from services.engine.compute import plan_batches
 from services.engine.tokenise import encode
 from services.trainer.process.lifecycle import Stop
 from services.trainer.process.progress import Progress
@@ -64,7 +64,7 @@ def compute_features(base: BaseModel, texts: Sequence[str], progress: Progress, 
         return batch, _encode(base, [ids[row] for row in batch], device)
 
     with base.errors.translate("read the texts"), streams(device) as pool:
-        for batch, found in pool.map(encoded, plan([len(row) for row in ids], padded=base.padded)):
+        for batch, found in pool.map(encoded, plan_batches([len(row) for row in ids], padded=base.padded)):
             X[batch] = found
             done += len(batch)
             progress.step(done, texts_per_second=done / (time.perf_counter() - started))

@@ -14,7 +14,7 @@ import structlog
 from services.core.domain import Estimate, GateDecision, Manifest, OutOfSample
 from services.core.errors import EngineError, StoreError
 from services.core.registry import Registry
-from services.engine.loader import load_model
+from services.engine.model import load_model
 from services.trainer.data.dataset import Dataset
 from services.trainer.data.features import Features, Floats, Rows
 from services.trainer.data.split import split_key

@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from services.core.errors import BadConfig, Preempted
-from services.engine.batches import plan
+from services.engine.compute import plan_batches
 from services.trainer.data.features import Floats, Rows, padded
 from services.trainer.methods.checkpoints import FoldCheckpoint
 from services.trainer.methods.plan import Recipe
@@ -176,7 +176,7 @@ def logits_of(
     logits = np.empty((len(ids), labels), np.float32)
     model.eval()
     with torch.inference_mode():
-        for rows in plan([len(row) for row in ids], padded=padded_rows):
+        for rows in plan_batches([len(row) for row in ids], padded=padded_rows):
             stop.check()
             tokens, mask = padded([ids[row] for row in rows], pad_id)
             with precision(device):

@@ -26,7 +26,7 @@ from services.core.domain import Artefact, GateDecision, Lineage, Manifest, Snap
 from services.core.errors import EngineError, NotFound, StoreError
 from services.core.labels.uncounted import truncation_sentence as truncation_in_words
 from services.core.registry import Registry
-from services.engine.loader import load_model
+from services.engine.model import load_model
 from services.engine.tokenise import encode, max_tokens, most_tokens, whole_lengths
 from services.trainer.data.base_model import BaseModel
 from services.trainer.data.dataset import Dataset

@@ -19,7 +19,7 @@ from services.adapter.routes import pieces
 from services.adapter.suggestions import LONGEST, readable
 from services.core.domain import LabelSpace, Served
 from services.core.errors import CorruptVersion, EngineError, NotFound, Overloaded
-from services.engine.protocol import Scores
+from services.engine.compute import Scores
 from tests.support.app import LABELS, SPACE, AppWorld, metric_value
 
 

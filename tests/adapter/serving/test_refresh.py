@@ -20,7 +20,7 @@ from services.core.errors import LabelStudioUnreachable, Overloaded
 from services.core.labels import parse_label_space
 from services.core.labelstudio import Backend
 from services.core.settings import AuthSettings
-from services.engine.protocol import Scores
+from services.engine.compute import Scores
 from tests.support.controller import FakeInference
 from tests.support.labelstudio import START, URL, FakeLabelStudio
 

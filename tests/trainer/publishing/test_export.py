@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from services.core.domain import Artefact
 from services.core.errors import EngineError
-from services.engine.loader import load_model
+from services.engine.model import load_model
 from services.engine.tokenise import encode
 from services.engine.torch import padded
 from services.trainer.data.base_model import BaseModel, load_base

@@ -1,22 +1,66 @@
-"""Which texts are computed together: pure functions over lengths in tokens, no clock, no state.
-
-Padding a whole request costs eight times its real tokens, sorting it one tenth (docs: performance). A batch is a run of
-neighbours in the order of length; it is closed by a bound on the padding that it adds and by a budget of tokens.
-"""
+"""The Engine Protocol: token ids in, logits out. Everything that serves goes through it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Logits = NDArray[np.float32]
+
+TokenIds = Sequence[int]
+
+VersionKey = tuple[str, str]
+"""Project key and version."""
+
+
+class Engine(Protocol):
+    """One version in memory. `forward` may be called from several threads at once."""
+
+    kind: str
+    """`ct2-int8`, `torch-fp32` or `torch-bf16`: for status and metrics."""
+
+    def forward(self, batch: Sequence[TokenIds]) -> Logits:
+        """Logits of shape (len(batch), labels), float32; rows may differ in length and are padded inside."""
+        ...
+
+    def close(self) -> None:
+        """Free the memory; nothing is called afterwards."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Calibrated probabilities for some texts."""
+
+    labels: tuple[str, ...]
+    probabilities: NDArray[np.float32]
+    """Shape (texts, labels); each row sums to 1."""
+
+    def best(self, row: int) -> tuple[str, float, float]:
+        """The likeliest label, its probability p1, and the prediction's score p1 / (p1 + p2)."""
+        probabilities = self.probabilities[row]
+        order = np.argsort(probabilities)[::-1]
+        first = float(probabilities[order[0]])
+        second = float(probabilities[order[1]]) if len(order) > 1 else 0.0
+        return self.labels[order[0]], first, first / (first + second)
+
 
 TOKEN_BUDGET = 2048
 """Tokens, padding included, of one batch where nobody waits for an answer."""
+
 STREAM_BUDGET = 256
 """The same where somebody does. On CPUs larger batches are no faster (all-MiniLM-L6-v2 and BERT-base in int8: within
 10 % from 256 to 2,048), and a lone text waits for the batches that are being computed: 60 ms instead of 300."""
-LEAST_BUDGET = 64
+
+MIN_BUDGET = 64
 """Tokens below which dividing what waits among idle streams costs more than it gives."""
+
 FREE_PADDING = 48
+
 PADDING_SHARE = 0.1
 
 _Item = TypeVar("_Item")
@@ -27,12 +71,12 @@ def padding_allowed(tokens: int) -> float:
     return FREE_PADDING + PADDING_SHARE * tokens
 
 
-def share(waiting_tokens: int, streams: int) -> int:
+def token_budget(waiting_tokens: int, streams: int) -> int:
     """The token budget of the next batch, so that what waits occupies all streams and not one of them."""
-    return max(LEAST_BUDGET, min(STREAM_BUDGET, waiting_tokens // streams))
+    return max(MIN_BUDGET, min(STREAM_BUDGET, waiting_tokens // streams))
 
 
-def window(
+def batch_window(
     items: Sequence[_Item], anchor: int, length: Callable[[_Item], int], budget: int = TOKEN_BUDGET
 ) -> tuple[int, int]:
     """The batch around `anchor`: items[start:stop] of `items`, which are sorted by length.
@@ -55,7 +99,9 @@ def window(
     return start, stop
 
 
-def plan(lengths: Sequence[int], budget: int = TOKEN_BUDGET, *, padded: bool = True) -> list[list[int]]:
+def plan_batches(
+    lengths: Sequence[int], budget: int = TOKEN_BUDGET, *, padded: bool = True
+) -> list[list[int]]:
     """All rows in batches, the longest first, so that too little memory shows at once and the last batches are short.
 
     `padded` False: only rows of one length share a batch.
@@ -63,7 +109,7 @@ def plan(lengths: Sequence[int], budget: int = TOKEN_BUDGET, *, padded: bool = T
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     batches = []
     while order:
-        start, _ = window(order, len(order) - 1, lengths.__getitem__, budget)
+        start, _ = batch_window(order, len(order) - 1, lengths.__getitem__, budget)
         if not padded:
             start = next(n for n in range(start, len(order)) if lengths[order[n]] == lengths[order[-1]])
         batches.append(order[start:])

@@ -3,7 +3,14 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.engine.batches import LEAST_BUDGET, STREAM_BUDGET, padding_allowed, plan, share, window
+from services.engine.compute import (
+    MIN_BUDGET,
+    STREAM_BUDGET,
+    batch_window,
+    padding_allowed,
+    plan_batches,
+    token_budget,
+)
 
 LENGTHS = st.lists(st.integers(1, 512), min_size=1, max_size=80)
 
@@ -15,14 +22,14 @@ def _holds(lengths: list[int], budget: int) -> bool:
 
 @given(LENGTHS, st.integers(1, 2048))
 def test_every_row_is_planned_once_and_every_batch_keeps_the_bounds(lengths: list[int], budget: int) -> None:
-    batches = plan(lengths, budget)
+    batches = plan_batches(lengths, budget)
     assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
     assert all(_holds([lengths[row] for row in batch], budget) for batch in batches)
 
 
 @given(LENGTHS)
 def test_the_longest_come_first(lengths: list[int]) -> None:
-    longest = [max(lengths[row] for row in batch) for batch in plan(lengths)]
+    longest = [max(lengths[row] for row in batch) for batch in plan_batches(lengths)]
     assert longest == sorted(longest, reverse=True)
 
 
@@ -32,20 +39,20 @@ def test_a_window_holds_its_anchor_and_keeps_the_bounds(
 ) -> None:
     ordered = sorted(lengths)
     anchor = data.draw(st.integers(0, len(ordered) - 1))
-    start, stop = window(ordered, anchor, int, budget)
+    start, stop = batch_window(ordered, anchor, int, budget)
     assert 0 <= start <= anchor < stop <= len(ordered)
     assert _holds(ordered[start:stop], budget)
 
 
 def test_a_window_grows_to_both_sides_where_lengths_are_near() -> None:
-    assert window([1, 90, 100, 110, 400], 2, int, budget=1000) == (1, 4)
+    assert batch_window([1, 90, 100, 110, 400], 2, int, budget=1000) == (1, 4)
 
 
 def test_nothing_is_planned_for_nothing() -> None:
-    assert plan([]) == []
+    assert plan_batches([]) == []
 
 
 def test_what_waits_is_divided_among_the_streams_within_limits() -> None:
-    assert share(200, 2) == 100
-    assert share(10, 2) == LEAST_BUDGET
-    assert share(1_000_000, 2) == STREAM_BUDGET
+    assert token_budget(200, 2) == 100
+    assert token_budget(10, 2) == MIN_BUDGET
+    assert token_budget(1_000_000, 2) == STREAM_BUDGET

@@ -14,8 +14,7 @@ from tokenizers import Tokenizer
 
 from services.core.domain import Artefact
 from services.core.errors import EngineError, UnknownFormat
-from services.engine.loader import load_model
-from services.engine.model import Model
+from services.engine.model import Model, load_model
 from services.trainer.data.base_model import load_base
 from services.trainer.publishing.export import Head, attach_int8, write_sentence_transformers
 from tests.support.base_models import TEXTS, build_tiny_base
@@ -168,7 +167,7 @@ def test_a_model_whose_answers_are_not_finite_fails_the_smoke_test(version: Path
 def test_serving_int8_imports_neither_torch_nor_transformers(version: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from services.core.domain import Artefact;"
-        "from services.engine.loader import load_model; from services.engine.scheduler import Scheduler;"
+        "from services.engine.model import load_model; from services.engine.scheduler import Scheduler;"
         f"model = load_model(Path({str(version)!r}), Artefact('sentence-transformers', 'ct2-int8', '', 32, 1.0),"
         "('a', 'b', 'c'), 1, 1); model.smoke_test(); scheduler = Scheduler(1, 10);"
         "scheduler.submit(model, ['my order']).result(10); scheduler.close();"
