@@ -18,10 +18,10 @@ from services.engine.compute import Engine, Logits, Scores, TokenIds, plan_batch
 from services.engine.tokenise import (
     check_vocabulary,
     encode,
-    max_tokens,
     open_tokenizer,
     pad_id_of,
     read_config,
+    truncation_length,
 )
 
 _SMOKE_TEXTS = ("ok", "When will my order arrive?", "", "Привет, мир! 你好 🙂", "a long text " * 40)
@@ -36,7 +36,7 @@ class Model:
         self.labels = labels
         self.engine = engine
         self.temperature = temperature
-        self.max_length = max_tokens(tokenizer)
+        self.max_length = truncation_length(tokenizer)
         self._tokenizer = tokenizer
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:

@@ -68,8 +68,8 @@ class Scheduler:
         self._streams = streams
         self._queue_texts = queue_texts
         self._condition = Condition()
-        self._turns: deque[_Request] = deque()
-        self._lines: dict[Model, list[_Item]] = {}
+        self._round_robin: deque[_Request] = deque()
+        self._queues: dict[Model, list[_Item]] = {}
         self._accepted = 0
         self._tokens = 0
         self._serials = count()
@@ -95,7 +95,7 @@ class Scheduler:
         try:
             request = _Request(model, model.encode(texts), self._serials)
         except BaseException:
-            self._give_back(len(texts))
+            self._free_places(len(texts))
             raise
         metrics.observe_tokenising(request.entered - began)
         if texts:
@@ -111,7 +111,7 @@ class Scheduler:
             self._condition.notify_all()
         for thread in self._threads:
             thread.join()
-        self._fail({request for line in self._lines.values() for _, _, _, request, _ in line}, _closing())
+        self._fail({request for line in self._queues.values() for _, _, _, request, _ in line}, _closing())
 
     def _accept(self, texts: int) -> None:
         with self._condition:
@@ -124,7 +124,7 @@ class Scheduler:
                 )
             self._accepted += texts
 
-    def _give_back(self, texts: int) -> None:
+    def _free_places(self, texts: int) -> None:
         with self._condition:
             self._accepted -= texts
 
@@ -132,34 +132,34 @@ class Scheduler:
         with self._condition:
             if self._closed:
                 raise _closing()
-            line = self._lines.setdefault(request.model, [])
+            line = self._queues.setdefault(request.model, [])
             line.extend(request.items)
             line.sort()
             self._tokens += sum(item.length for item in request.items)
-            self._turns.append(request)
+            self._round_robin.append(request)
             self._condition.notify(self._streams)
         request.future.add_done_callback(
-            lambda future: self._forget({request}) if future.cancelled() else None
+            lambda future: self._discard({request}) if future.cancelled() else None
         )
 
     def _work(self) -> None:
-        while batch := self._next():
+        while batch := self._next_batch():
             self._compute(batch)
 
-    def _next(self) -> list[_Item]:
+    def _next_batch(self) -> list[_Item]:
         """The next batch, or none when the scheduler is closed."""
         with self._condition:
-            self._condition.wait_for(lambda: self._closed or self._lines)
+            self._condition.wait_for(lambda: self._closed or self._queues)
             if self._closed:
                 return []
-            while (anchor := self._turns[0].anchor()) is None:
-                self._turns.popleft()
-            self._turns.rotate(-1)
-            return self._take(anchor)
+            while (anchor := self._round_robin[0].anchor()) is None:
+                self._round_robin.popleft()
+            self._round_robin.rotate(-1)
+            return self._take_batch(anchor)
 
-    def _take(self, anchor: _Item) -> list[_Item]:
+    def _take_batch(self, anchor: _Item) -> list[_Item]:
         model = anchor.request.model
-        line = self._lines[model]
+        line = self._queues[model]
         start, stop = batch_window(
             line,
             bisect_left(line, anchor),
@@ -168,22 +168,22 @@ class Scheduler:
         )
         batch = line[start:stop]
         del line[start:stop]
-        self._leave(model, batch)
+        self._dequeue(model, batch)
         now = perf_counter()
         for request in {item.request for item in batch if item.request.waited is None}:
             request.waited = now - request.entered
         return batch
 
-    def _leave(self, model: Model, gone: Iterable[_Item]) -> None:
+    def _dequeue(self, model: Model, gone: Iterable[_Item]) -> None:
         for item in gone:
             item.request.taken[item.row] = 1
             self._accepted -= 1
             self._tokens -= item.length
         # Neither models nor requests are kept alive by what no longer waits.
-        if not self._lines[model]:
-            del self._lines[model]
-        if not self._lines:
-            self._turns.clear()
+        if not self._queues[model]:
+            del self._queues[model]
+        if not self._queues:
+            self._round_robin.clear()
 
     def _compute(self, batch: list[_Item]) -> None:
         model = batch[0].request.model
@@ -204,29 +204,29 @@ class Scheduler:
         for request in done:
             scores = request.model.scores(request.logits)
             metrics.observe_queueing(request.waited or 0.0)
-            if self._is_first(request):
+            if self._claim_answer(request):
                 request.future.set_result(scores)
 
     def _fail(self, requests: set[_Request], error: Exception) -> None:
-        self._forget(requests)
+        self._discard(requests)
         for request in requests:
-            if self._is_first(request):
+            if self._claim_answer(request):
                 request.future.set_exception(error)
 
-    def _is_first(self, request: _Request) -> bool:
+    def _claim_answer(self, request: _Request) -> bool:
         """Whether this call may settle the future: two batches of one request may fail, and it may be given up."""
         with self._condition:
             first, request.finished = not request.finished, True
         return first and request.future.set_running_or_notify_cancel()
 
-    def _forget(self, requests: set[_Request]) -> None:
+    def _discard(self, requests: set[_Request]) -> None:
         """Take what these requests still have waiting out of the queue."""
         with self._condition:
-            for model in {request.model for request in requests} & self._lines.keys():
-                line = self._lines[model]
+            for model in {request.model for request in requests} & self._queues.keys():
+                line = self._queues[model]
                 gone = [item for item in line if item.request in requests]
                 line[:] = [item for item in line if item.request not in requests]
-                self._leave(model, gone)
+                self._dequeue(model, gone)
 
 
 def _closing() -> Overloaded:

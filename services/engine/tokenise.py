@@ -25,15 +25,18 @@ _SHIFTED_POSITIONS = (
     *("roberta", "camembert", "data2vec-text", "mpnet", "longformer", "xmod", "esm"),
     *("ibert", "layoutlmv3", "lilt", "luke", "markuplm"),
 )
-_TABLES = ("max_position_embeddings", "n_positions")
-_LONGEST = 1_000_000
-_PADS = ("[PAD]", "<pad>")
-_ENDS = ("</s>", "<|endoftext|>", "<eos>")
+_POSITION_KEYS = ("max_position_embeddings", "n_positions")
+_MAX_CHARACTERS = 1_000_000
+_PAD_TOKENS = ("[PAD]", "<pad>")
+_END_TOKENS = ("</s>", "<|endoftext|>", "<eos>")
 
 
-def most_tokens(config: Mapping[str, Any], max_length: int) -> int:
+def position_limit(config: Mapping[str, Any], max_length: int) -> int:
     """`max_length`, or fewer where the model (its config.json) has fewer positions."""
-    table = next((one for name in _TABLES if isinstance(one := _known(config, name), int) and one > 0), None)
+    table = next(
+        (one for name in _POSITION_KEYS if isinstance(one := _config_value(config, name), int) and one > 0),
+        None,
+    )
     if table is None:
         return max_length
     shifted = any(name in str(config.get("model_type", "")) for name in _SHIFTED_POSITIONS)
@@ -46,26 +49,26 @@ def pad_id_of(config: Mapping[str, Any], tokenizer: Tokenizer) -> int:
     Decoders have none of their own, and their classifiers find a text's last token by it. One outside the model's table,
     as the -1 of old configs, is none.
     """
-    ends = _known(config, "eos_token_id")
+    ends = _config_value(config, "eos_token_id")
     candidates = [
-        _known(config, "pad_token_id"),
-        *map(tokenizer.token_to_id, _PADS),
+        _config_value(config, "pad_token_id"),
+        *map(tokenizer.token_to_id, _PAD_TOKENS),
         *(ends if isinstance(ends, list) else [ends]),
-        *map(tokenizer.token_to_id, _ENDS),
+        *map(tokenizer.token_to_id, _END_TOKENS),
     ]
-    table = _known(config, "vocab_size")
+    table = _config_value(config, "vocab_size")
     most = table if isinstance(table, int) else tokenizer.get_vocab_size()
     return next((one for one in candidates if isinstance(one, int) and 0 <= one < most), 0)
 
 
-def _known(config: Mapping[str, Any], name: str) -> Any:
+def _config_value(config: Mapping[str, Any], name: str) -> Any:
     """What config.json says, at its top or, for a model of more than texts, in the part about texts."""
     inner = config.get("text_config")
     own = config.get(name)
     return inner.get(name) if own is None and isinstance(inner, Mapping) else own
 
 
-def prepare(tokenizer: Tokenizer, max_length: int) -> Tokenizer:
+def configure_tokenizer(tokenizer: Tokenizer, max_length: int) -> Tokenizer:
     """The same tokenizer, set to cut at `max_length` tokens and not to pad."""
     tokenizer.encode_special_tokens = True  # "</s>" in a text is what somebody wrote, and ends nothing
     tokenizer.no_padding()
@@ -73,7 +76,7 @@ def prepare(tokenizer: Tokenizer, max_length: int) -> Tokenizer:
     return tokenizer
 
 
-def max_tokens(tokenizer: Tokenizer) -> int:
+def truncation_length(tokenizer: Tokenizer) -> int:
     """Where a prepared tokenizer cuts."""
     truncation = tokenizer.truncation
     if truncation is None:
@@ -102,26 +105,26 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def open_tokenizer(folder: Path, max_length: int) -> Tokenizer:
     """The tokenizer of a model's folder, cutting at `max_length` or at the model's positions. Raises EngineError."""
-    length = most_tokens(read_config(folder), max_length)
+    length = position_limit(read_config(folder), max_length)
     try:
-        return prepare(Tokenizer.from_file(str(folder / "tokenizer.json")), length)
+        return configure_tokenizer(Tokenizer.from_file(str(folder / "tokenizer.json")), length)
     except Exception as error:  # the library raises bare Exception
         raise EngineError(f"tokenizer.json of the model cannot be read: {safe_reason(error)}") from error
 
 
 def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     """Token ids of each text, special tokens included, cut where `prepare` said; never an empty row."""
-    limit = CHARACTERS_PER_TOKEN * max_tokens(tokenizer)
+    limit = CHARACTERS_PER_TOKEN * truncation_length(tokenizer)
     found = tokenizer.encode_batch_fast([_clean(text[:limit]) for text in texts])
     return [encoding.ids or [0] for encoding in found]
 
 
-def whole_lengths(tokenizer: Tokenizer, texts: Sequence[str]) -> list[int]:
+def untruncated_lengths(tokenizer: Tokenizer, texts: Sequence[str]) -> list[int]:
     """Tokens of each text if it were not cut; of very long ones, of their first million characters."""
     uncut = Tokenizer.from_str(tokenizer.to_str())
     uncut.encode_special_tokens = True
     uncut.no_truncation()
-    return [len(uncut.encode(_clean(text[:_LONGEST])).ids) for text in texts]
+    return [len(uncut.encode(_clean(text[:_MAX_CHARACTERS])).ids) for text in texts]
 
 
 def _clean(text: str) -> str:

@@ -53,7 +53,7 @@ class TorchEngine:
         self.model: Any = load_pretrained(auto, folder, pad_id)
         self._pad_id = pad_id
         self._padded = padded
-        self._device = device_called(device)
+        self._device = find_device(device)
         if device == "cuda":
             self.kind = "torch-bf16"
             self.model = self.model.to(self._device, torch.bfloat16)
@@ -73,7 +73,7 @@ class TorchEngine:
         return np.asarray(np.concatenate(found)[np.argsort(np.concatenate(parts))])
 
     def _logits(self, model: Any, batch: Sequence[TokenIds]) -> Logits:
-        ids, mask = (one.to(self._device) for one in padded(batch, self._pad_id))
+        ids, mask = (one.to(self._device) for one in pad_batch(batch, self._pad_id))
         try:
             with torch.inference_mode():
                 output = forward(encoder_of(model) if self.head else model, ids, mask)
@@ -90,7 +90,7 @@ class TorchEngine:
         self.model = None
 
 
-def device_called(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
     """`cpu` or `cuda`. Raises EngineError where a GPU was promised and there is none."""
     if name == "cuda" and not torch.cuda.is_available():
         raise EngineError(
@@ -104,7 +104,7 @@ def gpu_memory() -> int:
     return torch.cuda.memory_reserved()
 
 
-def padded(batch: Sequence[TokenIds], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+def pad_batch(batch: Sequence[TokenIds], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Ids filled up on the right, and the mask of the real ones; both int64 (texts, longest)."""
     longest = max(len(ids) for ids in batch)
     ids = torch.full((len(batch), longest), pad_id, dtype=torch.long)
@@ -133,10 +133,10 @@ def load_pretrained(auto: Any, folder: Path, pad_id: int | None = None, **change
 
     `auto`: one of transformers' AutoModel classes. `changes` to its config, as num_labels.
     """
-    return load_with_gaps(auto, folder, pad_id, **changes)[0]
+    return load_and_list_missing(auto, folder, pad_id, **changes)[0]
 
 
-def load_with_gaps(
+def load_and_list_missing(
     auto: Any, folder: Path, pad_id: int | None = None, **changes: Any
 ) -> tuple[Any, frozenset[str]]:
     """As `load_pretrained`, with the names of the weights that the folder does not hold, which are random."""

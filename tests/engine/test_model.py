@@ -184,7 +184,7 @@ def test_on_a_gpu_every_version_is_computed_in_bf16_from_its_fp32_weights(
     version: Path, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fp32 = _load(version, "torch-fp32").logits_of(TEXTS)
-    monkeypatch.setattr("services.engine.torch.device_called", lambda _: torch.device("cpu"))
+    monkeypatch.setattr("services.engine.torch.find_device", lambda _: torch.device("cpu"))
     model = _load(version, engine, device="cuda")
     assert model.engine.kind == "torch-bf16"
     model.smoke_test()

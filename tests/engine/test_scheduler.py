@@ -15,7 +15,7 @@ from services.core.errors import EngineError, Overloaded
 from services.engine.compute import Logits, Scores, TokenIds
 from services.engine.model import Model
 from services.engine.scheduler import Scheduler
-from services.engine.tokenise import prepare
+from services.engine.tokenise import configure_tokenizer
 from tests.support.metrics import metric_growth
 from tests.support.waiting import eventually
 
@@ -50,7 +50,7 @@ class Arithmetic:
 def _model(engine: Arithmetic) -> Model:
     tokenizer = Tokenizer(models.WordLevel(WORDS, unk_token="w0"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    return Model(LABELS, engine, prepare(tokenizer, 300))
+    return Model(LABELS, engine, configure_tokenizer(tokenizer, 300))
 
 
 def _answers(answer: Future[Scores]) -> int:
@@ -252,8 +252,8 @@ def test_many_threads_may_ask_at_once() -> None:
 def test_models_are_not_kept_alive_by_what_was_computed() -> None:
     with _scheduler() as scheduler:
         scheduler.submit(_model(Arithmetic()), ["w1"] * 20).result(10)
-        assert not scheduler._lines
-        assert not scheduler._turns
+        assert not scheduler._queues
+        assert not scheduler._round_robin
 
 
 def test_two_batches_of_one_request_may_fail_at_once() -> None:

@@ -11,10 +11,10 @@ from services.core.errors import EngineError
 from services.engine.tokenise import (
     CHARACTERS_PER_TOKEN,
     encode,
-    max_tokens,
-    most_tokens,
     open_tokenizer,
     pad_id_of,
+    position_limit,
+    truncation_length,
 )
 from tests.support.base_models import build_tiny_base
 
@@ -26,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_texts_are_cut_at_max_length_and_never_padded(folder: Path) -> None:
     tokenizer = open_tokenizer(folder, 16)
-    assert max_tokens(tokenizer) == 16
+    assert truncation_length(tokenizer) == 16
     assert [len(ids) for ids in encode(tokenizer, ["my order", "order " * 100, ""])] == [4, 16, 2]
 
 
@@ -72,7 +72,7 @@ def test_no_text_gets_an_empty_row(folder: Path) -> None:
     ],
 )
 def test_positions_bound_the_length(config: dict[str, object], most: int) -> None:
-    assert most_tokens(config, 256) == most
+    assert position_limit(config, 256) == most
 
 
 def test_the_pad_id_is_the_configs_else_the_tokenizers_else_0(folder: Path) -> None:

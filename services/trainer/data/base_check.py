@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 
 from services.core.errors import BadConfig, FitloopError
 from services.core.telemetry.tracebacks import safe_traceback
-from services.engine.torch import encoder_of, forward, padded
+from services.engine.torch import encoder_of, forward, pad_batch
 from services.trainer.data.features import mean_pooled
 
 LABELS = 2
@@ -104,14 +104,14 @@ def check_encoder(
     """Compute token vectors of `rows`, a short text and a longer one. Raises BadConfig."""
 
     def vectors(ids: list[list[int]]) -> torch.Tensor:
-        tokens, mask = padded(ids, pad_id)
+        tokens, mask = pad_batch(ids, pad_id)
         hidden = forward(encoder_of(model), tokens, mask).last_hidden_state
         if hidden.ndim != 3 or hidden.shape[:2] != tokens.shape:
             raise subject.unsupported("gives no vector for each token of a text")
         return mean_pooled(hidden, mask)
 
     with subject.translate("read a text"):
-        found = _compute_alone_and_padded(subject, vectors, rows)
+        found = _compute_alone_and_pad_batch(subject, vectors, rows)
     if trains:
         with subject.translate("be trained", _NOT_TRAINED):
             _backward(model, lambda: vectors(rows[1:]).square().mean())
@@ -122,13 +122,13 @@ def check_classifier(subject: ModelErrors, model: Any, rows: list[list[int]], pa
     """Classify and train on `rows`; whether they may share a batch. Raises BadConfig."""
 
     def logits(ids: list[list[int]]) -> torch.Tensor:
-        output: torch.Tensor = forward(model, *padded(ids, pad_id)).logits
+        output: torch.Tensor = forward(model, *pad_batch(ids, pad_id)).logits
         if output.shape != (len(ids), LABELS):
             raise subject.unsupported("gives no answer for each text", _PROBE_INSTEAD)
         return output
 
     with subject.translate("classify a text", _PROBE_INSTEAD):
-        _, shared = _compute_alone_and_padded(subject, logits, rows)
+        _, shared = _compute_alone_and_pad_batch(subject, logits, rows)
     with subject.translate("be trained", _NOT_TRAINED):
         _backward(model, lambda: cross_entropy(logits(rows[1:]), torch.tensor([0])))
     return shared
@@ -151,7 +151,7 @@ def no_classifier(subject: ModelErrors) -> BadConfig:
     return subject.unsupported("cannot be fine-tuned to classify texts (METHOD=finetune)", _PROBE_INSTEAD)
 
 
-def _compute_alone_and_padded(
+def _compute_alone_and_pad_batch(
     subject: ModelErrors, compute: Compute, rows: list[list[int]]
 ) -> tuple[torch.Tensor, bool]:
     """The answers for the rows, and whether padding leaves them as they are."""

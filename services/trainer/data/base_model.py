@@ -24,8 +24,8 @@ from services.core.errors import BadConfig, EngineError, StoreError
 from services.core.redaction import safe_reason
 from services.core.store import open_store
 from services.core.telemetry.tracebacks import safe_traceback
-from services.engine.tokenise import encode, most_tokens, pad_id_of, prepare
-from services.engine.torch import load_pretrained, load_with_gaps
+from services.engine.tokenise import configure_tokenizer, encode, pad_id_of, position_limit
+from services.engine.torch import load_and_list_missing, load_pretrained
 from services.trainer.data.base_check import (
     LABELS,
     LONG,
@@ -72,7 +72,7 @@ def load_base(name: str, max_length: int, method: Method = Method.AUTO) -> BaseM
     slow = _tokenizer(name, source)
     pad_id = pad_id_of(document, slow)
     try:
-        encoder, gaps = load_with_gaps(transformers.AutoModel, source, pad_id)
+        encoder, gaps = load_and_list_missing(transformers.AutoModel, source, pad_id)
     except EngineError as error:
         raise subject.failed("be loaded", error.__cause__ or error) from error
     names = set(encoder.state_dict())
@@ -81,8 +81,8 @@ def load_base(name: str, max_length: int, method: Method = Method.AUTO) -> BaseM
             name, f"its weights are not those of the architecture in its config.json, {subject.architecture}"
         )
     config = encoder.config.to_dict()
-    length = most_tokens(config, max_length)
-    tokenizer = prepare(slow, length)
+    length = position_limit(config, max_length)
+    tokenizer = configure_tokenizer(slow, length)
     base = BaseModel(encoder.config, encoder, tokenizer, source, _digest(weights), pad_id, length, subject, 0)
     return check_base_model(base, method)
 

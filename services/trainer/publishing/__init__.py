@@ -27,7 +27,7 @@ from services.core.errors import EngineError, NotFound, StoreError
 from services.core.labels.uncounted import truncation_sentence as truncation_in_words
 from services.core.registry import Registry
 from services.engine.model import load_model
-from services.engine.tokenise import encode, max_tokens, most_tokens, whole_lengths
+from services.engine.tokenise import encode, position_limit, truncation_length, untruncated_lengths
 from services.trainer.data.base_model import BaseModel
 from services.trainer.data.dataset import Dataset
 from services.trainer.evaluation import Candidate
@@ -43,16 +43,16 @@ _ANY: Final = sys.maxsize
 
 def truncation_of(base: BaseModel, texts: Sequence[str]) -> Truncation:
     """Of the texts as the base model reads them."""
-    limit = most_tokens(base.config.to_dict(), _ANY)
+    limit = position_limit(base.config.to_dict(), _ANY)
     return measure(base.tokenizer, texts, 0 if limit == _ANY else limit)
 
 
 def measure(tokenizer: Tokenizer, texts: Sequence[str], most: int) -> Truncation:
     """Of the texts with a prepared tokenizer; `most`: tokens that the model can read, 0 for any number."""
-    length = max_tokens(tokenizer)
+    length = truncation_length(tokenizer)
     read = [len(ids) for ids in encode(tokenizer, texts)]
     full = [row for row, tokens in enumerate(read) if tokens >= length]
-    whole = dict(zip(full, whole_lengths(tokenizer, [texts[row] for row in full]), strict=True))
+    whole = dict(zip(full, untruncated_lengths(tokenizer, [texts[row] for row in full]), strict=True))
     cut = [tokens for tokens in whole.values() if tokens > length]
     readable = [min(whole.get(row, tokens), most or _ANY) for row, tokens in enumerate(read)]
     return Truncation(

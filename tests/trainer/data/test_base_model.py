@@ -13,7 +13,7 @@ import torch
 from services.core.errors import BadConfig, StoreRefused, StoreUnreachable
 from services.core.store.files import FileStore
 from services.engine.tokenise import encode
-from services.engine.torch import padded
+from services.engine.torch import pad_batch
 from services.trainer.data.base_model import load_base
 from tests.support.base_models import ARCHITECTURES, TEXTS, build_tiny_base, minilm
 
@@ -27,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_architecture_loads_and_reads_texts_of_any_length(tmp_path: Path, architecture: str) -> None:
     base = load_base(str(build_tiny_base(tmp_path, architecture)), 256)
     assert base.max_length == (64 if base.pad_id == 1 else 66), "66 positions, of which 2 may be no token's"
-    ids, mask = padded(encode(base.tokenizer, [*TEXTS, "order " * 500]), base.pad_id)
+    ids, mask = pad_batch(encode(base.tokenizer, [*TEXTS, "order " * 500]), base.pad_id)
     assert ids.shape[1] == base.max_length
     with torch.inference_mode():
         hidden = base.encoder(input_ids=ids, attention_mask=mask).last_hidden_state

@@ -13,7 +13,7 @@ from services.core.domain import Artefact
 from services.core.errors import EngineError
 from services.engine.model import load_model
 from services.engine.tokenise import encode
-from services.engine.torch import padded
+from services.engine.torch import pad_batch
 from services.trainer.data.base_model import BaseModel, load_base
 from services.trainer.publishing import int8
 from services.trainer.publishing.export import (
@@ -47,7 +47,7 @@ def _classifier(folder: Path, base: BaseModel) -> Any:
 
 
 def _hidden(model: Any, base: BaseModel) -> Any:
-    ids, mask = padded(encode(base.tokenizer, ALL_TEXTS), base.pad_id)
+    ids, mask = pad_batch(encode(base.tokenizer, ALL_TEXTS), base.pad_id)
     with torch.inference_mode():
         return model(input_ids=ids, attention_mask=mask), mask
 

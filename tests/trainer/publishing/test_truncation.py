@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.engine.tokenise import encode, prepare
+from services.engine.tokenise import configure_tokenizer, encode
 from services.trainer.publishing import measure
 from tests.support.base_models import build_tiny_tokenizer
 
@@ -15,7 +15,7 @@ WORD = "order "
     ("words", "cut"), [((1, 2, 3), 0), ((14,), 0), ((15,), 1), ((40, 40, 2), 2), ((100_000,), 1), ((), 0)]
 )
 def test_a_text_is_cut_where_its_tokens_do_not_fit(words: tuple[int, ...], cut: int) -> None:
-    tokenizer = prepare(build_tiny_tokenizer(starts_with_pad=True), 16)
+    tokenizer = configure_tokenizer(build_tiny_tokenizer(starts_with_pad=True), 16)
     texts = [WORD * count for count in words]
     own = len(encode(tokenizer, [""])[0])  # what begins and ends a text
     assert own == 2
@@ -26,13 +26,13 @@ def test_a_text_is_cut_where_its_tokens_do_not_fit(words: tuple[int, ...], cut: 
 
 
 def test_the_cost_counts_what_the_model_can_read() -> None:
-    tokenizer = prepare(build_tiny_tokenizer(starts_with_pad=True), 16)
+    tokenizer = configure_tokenizer(build_tiny_tokenizer(starts_with_pad=True), 16)
     assert measure(tokenizer, [WORD * 98], 32).cost == 2.0
     assert measure(tokenizer, [WORD * 98], 0).cost == pytest.approx(100 / 16, abs=0.01)
     assert measure(tokenizer, [WORD], 32).cost == 1.0
 
 
 def test_counting_leaves_the_tokenizer_as_it_was() -> None:
-    tokenizer = prepare(build_tiny_tokenizer(starts_with_pad=True), 16)
+    tokenizer = configure_tokenizer(build_tiny_tokenizer(starts_with_pad=True), 16)
     measure(tokenizer, [WORD * 98], 0)
     assert len(encode(tokenizer, [WORD * 98])[0]) == 16
