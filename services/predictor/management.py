@@ -21,18 +21,18 @@ from services.core.errors import BadConfig
 from services.core.http.asgi import RequireToken
 from services.core.http.connections import MANAGEMENT_BOUNDS, bounded_protocol
 from services.core.settings import ClusterSettings
-from services.predictor.keeper import Keeper
+from services.predictor.manager import ModelManager
 
 _CONNECT_SECONDS = 1.0
 
 
 @dataclass
-class Management:
+class ManagementServer:
     """Probes and metrics, which must answer while every stream computes. `start`, then `stop`."""
 
-    keeper: Keeper
+    manager: ModelManager
     port: int
-    serves: int
+    serving_port: int
     """The port of the protocols: nothing is ready that takes no connection there, before the start or in the end."""
     settings: ClusterSettings = field(default_factory=ClusterSettings)
     """With the token that /state asks for."""
@@ -51,7 +51,7 @@ class Management:
 
     def start(self) -> None:
         """Listen; returns at once. Raises BadConfig where the port is taken."""
-        listener = _listener(self.port)
+        listener = _listen(self.port)
         self.port = listener.getsockname()[1]
         self._server = uvicorn.Server(
             uvicorn.Config(
@@ -76,26 +76,26 @@ class Management:
         return JSONResponse({"status": "alive"})
 
     async def _ready(self, _: Request) -> Response:
-        ready = self.keeper.ready and await self._listens()
+        ready = self.manager.ready and await self._accepts_connections()
         return JSONResponse({"ready": ready}, 200 if ready else 503)
 
-    async def _listens(self) -> bool:
+    async def _accepts_connections(self) -> bool:
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(_CONNECT_SECONDS):
-                _, writer = await asyncio.open_connection("127.0.0.1", self.serves)
+                _, writer = await asyncio.open_connection("127.0.0.1", self.serving_port)
             writer.close()
             return True
         return False
 
     async def _state(self, _: Request) -> Response:
-        return JSONResponse(self.keeper.state())
+        return JSONResponse(self.manager.state())
 
     async def _metrics(self, _: Request) -> Response:
         body = await to_thread.run_sync(prometheus_client.generate_latest)
         return Response(body, media_type=prometheus_client.CONTENT_TYPE_LATEST)
 
 
-def _listener(port: int) -> socket.socket:
+def _listen(port: int) -> socket.socket:
     try:
         return socket.create_server(("", port))
     except OSError as error:

@@ -34,16 +34,16 @@ from services.core.telemetry.tracebacks import safe_traceback
 from services.engine.compute import Scores
 from services.engine.inference import LocalInference
 from services.predictor import metrics
-from services.predictor.keeper import Keeper
+from services.predictor.manager import ModelManager
 from services.predictor.protocol import PREFIX, Asked, answer_v1, answer_v2, key_of, parse_v1, parse_v2
 
 log = structlog.get_logger()
 Parse = Callable[[bytes], Asked]
 Respond = Callable[[str, str, Asked, Scores], Response]
 _ANY = ["GET", "POST", "PUT", "DELETE"]
-LARGE = 100_000
+PARSE_IN_THREAD_BYTES = 100_000
 """Bytes of a body that is read in a thread."""
-LARGEST = 64 << 20
+MAX_BODY_BYTES = 64 << 20
 """Bytes of a body. An adapter sends pieces of half a megabyte; one of release 0.1.0 sends all texts at once."""
 _STATUS = {"bad_request": 400, "overloaded": 503, "unknown": 404, "refused": 424}
 
@@ -53,7 +53,7 @@ class Routes:
     """All of them."""
 
     inference: LocalInference
-    keeper: Keeper
+    manager: ModelManager
     budget: Budget = field(default_factory=lambda: Budget(memory_limit() // MEMORY_SHARE))
     """For bytes of requests that are being answered."""
 
@@ -79,27 +79,27 @@ class Routes:
 
     async def ready(self, _: Request) -> Response:
         """Whether all that serves is loaded or refused."""
-        return JSONResponse({"ready": self.keeper.ready}, 200 if self.keeper.ready else 503)
+        return JSONResponse({"ready": self.manager.ready}, 200 if self.manager.ready else 503)
 
     async def models(self, _: Request) -> Response:
         """The projects that serve a version."""
-        return JSONResponse({"models": [f"{PREFIX}{key}" for key in self.keeper.table.last.projects]})
+        return JSONResponse({"models": [f"{PREFIX}{key}" for key in self.manager.table.last.projects]})
 
     async def model_ready(self, request: Request) -> Response:
         """Whether the project's version is loaded."""
         model = request.path_params["model"]
-        version = self.keeper.told(key_of(model) or "")
+        version = self.manager.effective_version(key_of(model) or "")
         if version is None:
-            return _problem(404, f"{model[:80]!r} is no model here.")
+            return _error_response(404, f"{model[:80]!r} is no model here.")
         ready = (key_of(model), version) in self.inference.loaded()
         return JSONResponse({"name": model, "ready": ready, "version": version}, 200 if ready else 503)
 
     async def metadata(self, request: Request) -> Response:
         """The model's tensors."""
         model = request.path_params["model"]
-        version = self.keeper.told(key_of(model) or "")
+        version = self.manager.effective_version(key_of(model) or "")
         if version is None:
-            return _problem(404, f"{model[:80]!r} is no model here.")
+            return _error_response(404, f"{model[:80]!r} is no model here.")
         inputs = [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
         outputs = [
             {"name": "probabilities", "datatype": "FP32", "shape": [-1, -1]},
@@ -145,23 +145,27 @@ class Routes:
         began = time.perf_counter()
         try:
             body = b"".join(
-                [chunk async for chunk in read_chunks(request, LARGEST, "send fewer texts at once")]
+                [chunk async for chunk in read_chunks(request, MAX_BODY_BYTES, "send fewer texts at once")]
             )
-            asked = await (to_thread.run_sync(parse, body) if len(body) > LARGE else _now(parse, body))
-            key, version = self._which(request.path_params["model"], asked)
+            asked = await (
+                to_thread.run_sync(parse, body)
+                if len(body) > PARSE_IN_THREAD_BYTES
+                else _parse_now(parse, body)
+            )
+            key, version = self._find_version(request.path_params["model"], asked)
             span.say(texts=len(asked.texts), **log_ids(key, version))
             structlog.contextvars.bind_contextvars(**log_ids(key, version))
             scores = await self.inference.scores(key, version, asked.texts)
             response = respond(request.path_params["model"], version, asked, scores)
             outcome = "answered"
         except FitloopError as error:
-            response, outcome = _refusal(error)
+            response, outcome = _error_and_outcome(error)
         except ClientDisconnect:
-            response, outcome = _problem(400, "The body was not sent to its end."), "bad_request"
+            response, outcome = _error_response(400, "The body was not sent to its end."), "bad_request"
         except Exception as error:  # noqa: BLE001  # a slip of ours: the caller gets a sentence, the log the kind
             log.error("a request failed unexpectedly", frames=safe_traceback(error))
             response, outcome = (
-                _problem(500, "The predictor failed unexpectedly: its log says where."),
+                _error_response(500, "The predictor failed unexpectedly: its log says where."),
                 "failed",
             )
         seconds = time.perf_counter() - began
@@ -169,16 +173,16 @@ class Routes:
         log.debug("answered", outcome=outcome, status=response.status_code, seconds=round(seconds, 4))
         return response
 
-    def _which(self, model: str, asked: Asked) -> tuple[str, str]:
+    def _find_version(self, model: str, asked: Asked) -> tuple[str, str]:
         key = key_of(model)
-        version = asked.version or (self.keeper.told(key) if key else None)
-        if key is None or version is None or not self.keeper.may_serve(key, version):
+        version = asked.version or (self.manager.effective_version(key) if key else None)
+        if key is None or version is None or not self.manager.may_serve(key, version):
             named = f"version {asked.version[:80]!r} of " if asked.version else ""
             raise NotFound(f"This predictor serves no {named}{model[:80]!r}.")
         return key, version
 
 
-async def _now(parse: Callable[[bytes], Asked], body: bytes) -> Asked:
+async def _parse_now(parse: Callable[[bytes], Asked], body: bytes) -> Asked:
     return parse(body)
 
 
@@ -188,28 +192,28 @@ async def _live(_: Request) -> Response:
 
 async def _unknown(_: Request) -> Response:
     """KServe would write a stack to the log for each of these."""
-    return _problem(
+    return _error_response(
         404,
         "There is POST /v1/models/<model>:predict and POST /v2/models/<model>/infer; a version is named in parameters.version.",
     )
 
 
 async def _forbidden(_: Request) -> Response:
-    return _problem(
+    return _error_response(
         403, "Which versions are held is the adapter's to say: `fitloop promote` and `fitloop rollback`."
     )
 
 
-def _refusal(error: FitloopError) -> tuple[Response, str]:
+def _error_and_outcome(error: FitloopError) -> tuple[Response, str]:
     outcome = metrics.outcome_of(error)
     status = _STATUS.get(outcome, 503 if isinstance(error, StoreError) else 500)
     if isinstance(error, BodyTooLarge | CompressedBody):
         status, outcome = (413 if isinstance(error, BodyTooLarge) else 415), "bad_request"
     if outcome not in {"bad_request", "unknown"}:  # their sentences may repeat what was sent
         log.warning("a request was not answered", status=status, reason=str(error))
-    return _problem(status, str(error)), outcome
+    return _error_response(status, str(error)), outcome
 
 
-def _problem(status: int, sentence: str) -> Response:
+def _error_response(status: int, sentence: str) -> Response:
     headers = {correlation.SAFE_ERROR_HEADER: "error", **({"Retry-After": "1"} if status == 503 else {})}
     return JSONResponse({"error": sentence}, status, headers)

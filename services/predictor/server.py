@@ -1,4 +1,4 @@
-"""The predictor's parts, put together: store, engine, keeper, management port, and KServe's server with our routes.
+"""The predictor's parts, put together: store, engine, manager, management port, and KServe's server with our routes.
 
 `serve` returns when SIGTERM has come and what was asked before it is answered.
 """
@@ -24,8 +24,8 @@ from services.core.telemetry.metrics import Component, set_build_info
 from services.engine.inference import LocalInference
 from services.predictor import metrics
 from services.predictor.crashes import Crashes
-from services.predictor.keeper import Keeper
-from services.predictor.management import Management
+from services.predictor.management import ManagementServer
+from services.predictor.manager import ModelManager
 from services.predictor.routes import Routes
 
 log = structlog.get_logger()
@@ -45,19 +45,19 @@ def serve(settings: Settings) -> None:
     store = _open(settings)
     crashes = Crashes((settings.storage.cache_dir or Path(tempfile.gettempdir())) / "crashes")
     inference = LocalInference(Registry(store), settings.serving, crashes.watched)
-    keeper = Keeper(inference, ServingTable(store), settings.rollout.mode)
-    management = Management(
-        keeper, settings.cluster.predictor_state_port, settings.cluster.predictor_port, settings.cluster
+    manager = ModelManager(inference, ServingTable(store), settings.rollout.mode)
+    management = ManagementServer(
+        manager, settings.cluster.predictor_state_port, settings.cluster.predictor_port, settings.cluster
     )
     set_build_info(Component.PREDICTOR)
-    metrics.watch(inference.loaded, keeper.refusals)
+    metrics.watch(inference.loaded, manager.refusals)
     management.start()
-    keeper.start()
+    manager.start()
     try:
-        model_server(Routes(inference, keeper), settings.cluster).start([])
+        model_server(Routes(inference, manager), settings.cluster).start([])
     finally:
         crashes.excuse()
-        keeper.stop()
+        manager.stop()
         inference.close()
         management.stop()
         tracing.close()
@@ -90,6 +90,6 @@ def _open(settings: Settings) -> ObjectStore:
     if not settings.storage.store:
         raise BadConfig("FITLOOP_STORE is not set: name the bucket, as s3://bucket/prefix/.")
     store = open_store(settings.storage.store, settings.s3, settings.storage)
-    if why := unavailable_reason(store, write=False):  # the keeper tries on
+    if why := unavailable_reason(store, write=False):  # the manager tries on
         log.warning("the bucket does not answer: this predictor is not ready until it does", reason=why)
     return store

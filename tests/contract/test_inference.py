@@ -19,7 +19,7 @@ from services.core.registry import Registry, ServingTable
 from services.core.settings import ClusterSettings, ServingSettings
 from services.core.store.files import FileStore
 from services.engine.inference import LocalInference
-from services.predictor.keeper import Keeper
+from services.predictor.manager import ModelManager
 from services.predictor.routes import Routes
 from tests.support.base_models import TEXTS
 from tests.support.versions import (
@@ -105,9 +105,9 @@ class TestRemoteInference(InferenceContract):
     @pytest.fixture(autouse=True)
     def _inference(self, _registry: None) -> Iterator[None]:
         there = LocalInference(self.registry, ServingSettings(workers=2))
-        keeper = Keeper(there, ServingTable(self.registry.store), "rolling", ready=True)
-        keeper.look()
-        app = Starlette(routes=Routes(there, keeper).routes())
+        manager = ModelManager(there, ServingTable(self.registry.store), "rolling", ready=True)
+        manager.read_table()
+        app = Starlette(routes=Routes(there, manager).routes())
         known = ClusterSettings(predictor_url="http://models.test", predict_timeout_seconds=60.0)
         remote = RemoteInference(known, httpx.ASGITransport(app))
         self.inference = remote

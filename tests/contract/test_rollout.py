@@ -21,8 +21,8 @@ from services.core.settings import RolloutSettings, ServingSettings
 from services.core.store.files import FileStore
 from services.embedded.in_process import LocalRollout
 from services.engine.inference import LocalInference
-from services.predictor.keeper import Keeper
-from services.predictor.management import Management
+from services.predictor.management import ManagementServer
+from services.predictor.manager import ModelManager
 from tests.support.api_server import FakeApiServer, serve_api
 from tests.support.versions import (
     KEY,
@@ -124,12 +124,12 @@ class Pods:
 
     def _start(self, generation: str) -> None:
         self.inference = LocalInference(self.registry, ServingSettings(workers=1))
-        self.keeper = Keeper(self.inference, ServingTable(self.registry.store), self.mode)  # type: ignore[arg-type]  # one of two words
-        self.management = Management(self.keeper, self.port, 0)
+        self.manager = ModelManager(self.inference, ServingTable(self.registry.store), self.mode)  # type: ignore[arg-type]  # one of two words
+        self.management = ManagementServer(self.manager, self.port, 0)
         self.management.start()
         self.port = self.management.port
-        self.keeper.start()
-        eventually(lambda: self.keeper.ready, every=0.01)
+        self.manager.start()
+        eventually(lambda: self.manager.ready, every=0.01)
         meta = {
             "name": f"pod-{generation}",
             "labels": {"fitloop.io/predictor": "f"},
@@ -139,7 +139,7 @@ class Pods:
         self.api.put("pods", {"kind": "Pod", "metadata": meta, "status": status})
 
     def _stop(self) -> None:
-        self.keeper.stop()
+        self.manager.stop()
         self.management.stop()
         self.inference.close()
         for pod in self.api.list_objects("pods"):

@@ -1,4 +1,4 @@
-"""A registry in a folder with small versions of two projects, and a predictor's keeper over it."""
+"""A registry in a folder with small versions of two projects, and a predictor's manager over it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from services.core.settings import ServingSettings
 from services.core.store.files import FileStore
 from services.engine.inference import LocalInference
 from services.predictor.crashes import Crashes
-from services.predictor.keeper import Keeper
+from services.predictor.manager import ModelManager
 from tests.support.versions import KEY, build_tiny_version, publish_versions
 
-MakeKeeper = Callable[..., Keeper]
+BuildManager = Callable[..., ModelManager]
 
 
 @pytest.fixture(scope="session")
@@ -35,14 +35,14 @@ def registry(tmp_path: Path, made: tuple[Path, Artefact]) -> Registry:
 
 
 @pytest.fixture
-def keeper_of(registry: Registry, tmp_path: Path) -> Iterator[MakeKeeper]:
-    """Makes keepers: `mode` of the rollout, and settings of serving."""
+def build_manager(registry: Registry, tmp_path: Path) -> Iterator[BuildManager]:
+    """Makes managers: `mode` of the rollout, and settings of serving."""
     made: list[LocalInference] = []
 
-    def make(mode: str = "reload", **settings: object) -> Keeper:
+    def make(mode: str = "reload", **settings: object) -> ModelManager:
         serving = ServingSettings(workers=1, **settings)  # type: ignore[arg-type]  # by name, for tests
         made.append(LocalInference(registry, serving, Crashes(tmp_path / "crashes").watched))
-        return Keeper(made[-1], ServingTable(registry.store), mode)  # type: ignore[arg-type]  # one of two words
+        return ModelManager(made[-1], ServingTable(registry.store), mode)  # type: ignore[arg-type]  # one of two words
 
     yield make
     for inference in made:

@@ -23,7 +23,7 @@ from services.core.errors import (
 from services.core.registry import Registry
 from services.predictor import metrics
 from services.predictor.metrics import OUTCOMES
-from tests.predictor.conftest import MakeKeeper
+from tests.predictor.conftest import BuildManager
 from tests.support.metrics import metric_growth, metric_value
 from tests.support.versions import KEY, corrupt_file, write_serving_table
 
@@ -100,13 +100,15 @@ def test_versions_in_memory_are_named_by_label_studios_id_of_the_project() -> No
     assert REGISTRY.get_sample_value("fitloop_predictor_version_info", labels) is None
 
 
-def test_what_a_keeper_holds_and_has_refused_is_exported(registry: Registry, keeper_of: MakeKeeper) -> None:
-    keeper = keeper_of()
-    metrics.watch(keeper.inference.loaded, keeper.refusals)
+def test_what_a_keeper_holds_and_has_refused_is_exported(
+    registry: Registry, build_manager: BuildManager
+) -> None:
+    manager = build_manager()
+    metrics.watch(manager.inference.loaded, manager.refusals)
     corrupt_file(registry, "v-2")
     write_serving_table(registry, {KEY: Served("v-1", target="v-2")})
-    keeper.look()
-    keeper.load()
+    manager.read_table()
+    manager.load_missing()
     assert metric_value("fitloop_predictor_version_info", project="5", version="v-1") == 1
     assert metric_value("fitloop_predictor_versions", state="held") == 1
     assert metric_value("fitloop_predictor_versions", state="refused") == 1

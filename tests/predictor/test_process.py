@@ -20,8 +20,8 @@ from services.core.domain import Served
 from services.core.registry import Registry, ServingTable
 from services.core.settings import ServingSettings
 from services.engine.inference import LocalInference
-from services.predictor.keeper import Keeper
-from services.predictor.management import Management
+from services.predictor.management import ManagementServer
+from services.predictor.manager import ModelManager
 from tests.support.buckets import ENDPOINT, SECRET, needs_s3
 from tests.support.buckets import KEY as ACCESS_KEY
 from tests.support.s3_server import serve_bucket
@@ -174,9 +174,9 @@ def _waiting(predictor: Predictor) -> float:
 
 def test_a_process_that_listens_no_more_is_not_ready(registry: Registry) -> None:
     inference = LocalInference(registry, ServingSettings(workers=1))
-    keeper = Keeper(inference, ServingTable(registry.store), "reload", ready=True)
+    manager = ModelManager(inference, ServingTable(registry.store), "reload", ready=True)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        management = Management(keeper, 0, int(listener.getsockname()[1]))
+        management = ManagementServer(manager, 0, int(listener.getsockname()[1]))
         management.start()
         url = f"http://127.0.0.1:{management.port}"
         eventually(lambda: httpx.get(f"{url}/livez").is_success)

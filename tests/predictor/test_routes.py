@@ -15,9 +15,9 @@ from services.core.domain import Served
 from services.core.errors import EngineError, Overloaded, StoreUnreachable
 from services.core.http.limits import Budget
 from services.core.registry import Registry
-from services.predictor.keeper import Keeper
-from services.predictor.routes import LARGE, LARGEST, Routes
-from tests.predictor.conftest import MakeKeeper
+from services.predictor.manager import ModelManager
+from services.predictor.routes import MAX_BODY_BYTES, PARSE_IN_THREAD_BYTES, Routes
+from tests.predictor.conftest import BuildManager
 from tests.support.metrics import metric_value
 from tests.support.versions import KEY, corrupt_file, write_serving_table
 
@@ -26,18 +26,18 @@ V1 = f"/v1/models/p{KEY}:predict"
 
 
 @pytest.fixture
-def keeper(keeper_of: MakeKeeper, registry: Registry) -> Keeper:
+def manager(build_manager: BuildManager, registry: Registry) -> ModelManager:
     """Project 5 serves v-1, before it v-2."""
-    found = keeper_of("rolling")
+    found = build_manager("rolling")
     write_serving_table(registry, {KEY: Served("v-1", "v-2")})
-    found.look()
-    found.load()
+    found.read_table()
+    found.load_missing()
     return found
 
 
 @pytest.fixture
-async def client(keeper: Keeper) -> AsyncIterator[httpx.AsyncClient]:
-    app = Starlette(routes=Routes(keeper.inference, keeper).routes())
+async def client(manager: ModelManager) -> AsyncIterator[httpx.AsyncClient]:
+    app = Starlette(routes=Routes(manager.inference, manager).routes())
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://predictor.test") as found:
         yield found
@@ -66,7 +66,7 @@ async def test_v1_answers_whatever_the_content_type_says(client: httpx.AsyncClie
 
 
 async def test_a_large_body_is_answered_like_a_small_one(client: httpx.AsyncClient) -> None:
-    texts = ["a text of some words " * 10] * (LARGE // 200)
+    texts = ["a text of some words " * 10] * (PARSE_IN_THREAD_BYTES // 200)
     answer = await client.post(V2, json=v2(*texts))
     assert answer.json()["outputs"][0]["shape"] == [len(texts), 2]
 
@@ -111,7 +111,7 @@ async def test_a_broken_version_is_424_with_its_reason(client: httpx.AsyncClient
 )
 async def test_each_error_has_its_status_and_is_counted(
     client: httpx.AsyncClient,
-    keeper: Keeper,
+    manager: ModelManager,
     monkeypatch: pytest.MonkeyPatch,
     error: Exception,
     status: int,
@@ -121,7 +121,7 @@ async def test_each_error_has_its_status_and_is_counted(
         await asyncio.sleep(0)
         raise error
 
-    monkeypatch.setattr(keeper.inference, "scores", fail)
+    monkeypatch.setattr(manager.inference, "scores", fail)
     before = metric_value("fitloop_predictor_requests_total", outcome=outcome)
     answer = await client.post(V2, json=v2("a"))
     assert answer.status_code == status
@@ -130,7 +130,9 @@ async def test_each_error_has_its_status_and_is_counted(
     assert metric_value("fitloop_predictor_requests_total", outcome=outcome) == before + 1
 
 
-async def test_what_others_ask_of_a_server_of_models(client: httpx.AsyncClient, keeper: Keeper) -> None:
+async def test_what_others_ask_of_a_server_of_models(
+    client: httpx.AsyncClient, manager: ModelManager
+) -> None:
     async def get(url: str) -> Any:
         answer = await client.get(url)
         return answer.status_code, answer.json()
@@ -145,8 +147,8 @@ async def test_what_others_ask_of_a_server_of_models(client: httpx.AsyncClient, 
     assert said["inputs"] == [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
     for url in ("/v1/models/x", "/v2/models/px", "/v2/models/x/ready"):
         assert (await get(url))[0] == 404
-    keeper.inference.evict(KEY, "v-1")
-    keeper.ready = False
+    manager.inference.evict(KEY, "v-1")
+    manager.ready = False
     assert (await get(f"/v2/models/p{KEY}/ready"))[0] == 503
     assert (await get("/v2/health/ready"))[0] == 503
 
@@ -167,11 +169,11 @@ async def test_what_is_not_spoken_is_404_with_a_sentence(client: httpx.AsyncClie
     assert "parameters.version" in answer.json()["error"]
 
 
-async def test_a_body_beyond_the_limit_or_the_budget_is_refused(keeper: Keeper) -> None:
-    app = Starlette(routes=Routes(keeper.inference, keeper, Budget(1000)).routes())
+async def test_a_body_beyond_the_limit_or_the_budget_is_refused(manager: ModelManager) -> None:
+    app = Starlette(routes=Routes(manager.inference, manager, Budget(1000)).routes())
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://p.test") as found:
         large = await found.post(V2, json=v2("a" * 2000))
-        larger = await found.post(V2, content=b"x", headers={"Content-Length": str(LARGEST + 1)})
+        larger = await found.post(V2, content=b"x", headers={"Content-Length": str(MAX_BODY_BYTES + 1)})
         zipped = await found.post(V2, content=b"x", headers={"Content-Encoding": "gzip"})
     assert [answer.status_code for answer in (large, larger, zipped)] == [413, 413, 415]
     assert larger.json()["error"] == "The body has more than 64 MB: send fewer texts at once."

@@ -26,7 +26,7 @@ from services.core.runs import Runs
 from services.core.settings import AuthSettings, ClusterSettings, ServingSettings, Settings
 from services.core.store.files import FileStore
 from services.engine.inference import LocalInference
-from services.predictor.keeper import Keeper
+from services.predictor.manager import ModelManager
 from services.predictor.routes import Routes
 from tests.support.app import SPACE, FakeEventSink
 from tests.support.base_models import build_tiny_base
@@ -66,10 +66,10 @@ def adapter(tmp_path: Path, desk: FakeEventSink) -> Iterator[httpx.AsyncClient]:
     publish_versions(registry, build_tiny_version(tmp_path / "made"), "v-1")
     write_serving_table(registry, {KEY: Served("v-1")})
     local = LocalInference(registry, ServingSettings(workers=1))
-    keeper = Keeper(local, ServingTable(registry.store), "reload")
-    keeper.look()
-    keeper.load()
-    predictor = httpx.ASGITransport(Starlette(routes=Routes(local, keeper).routes()))
+    manager = ModelManager(local, ServingTable(registry.store), "reload")
+    manager.read_table()
+    manager.load_missing()
+    predictor = httpx.ASGITransport(Starlette(routes=Routes(local, manager).routes()))
     remote = RemoteInference(ClusterSettings(FITLOOP_PREDICTOR_URL="http://models.test"), predictor)
     board = Board()
     project = Project(KEY, 5, "Reviews", "<View/>", "hash", "2026-11-23T22:35:52Z")

@@ -37,13 +37,13 @@ log = structlog.get_logger()
 UNUSABLE: Final = (EngineError, CorruptVersion, NotFound)
 """What says that a version is bad; any other error is trouble that passes."""
 READ_SECONDS: Final = 0.5
-_AGAIN_SECONDS: Final = 60.0
+_RETRY_SECONDS: Final = 60.0
 """Until a version is tried again that was refused, because somebody may have mended it, or that has left memory."""
-Versions = dict[str, frozenset[str]]
+VersionsByProject = dict[str, frozenset[str]]
 """By project key."""
 
 
-def named(table: Serving) -> Versions:
+def named_versions(table: Serving) -> VersionsByProject:
     """Every version that the table names, as current, previous or target."""
     return {
         key: frozenset(filter(None, (served.current, served.previous, served.target)))
@@ -63,7 +63,7 @@ def currents(table: Serving) -> list[VersionKey]:
 
 
 @dataclass
-class Keeper:
+class ModelManager:
     """Keeps what is served in memory. `start`, then `stop`."""
 
     inference: LocalInference
@@ -75,24 +75,24 @@ class Keeper:
     _delayed: dict[VersionKey, str] = field(default_factory=dict)
     _settled: set[VersionKey] = field(default_factory=set)
     """Loaded once, refused, or left to be loaded on demand: readiness waits no longer for it."""
-    _due: dict[VersionKey, float] = field(default_factory=dict)
-    _named: Versions = field(default_factory=dict)
-    _named_last: Versions = field(default_factory=dict)
-    _trouble: str = ""
+    _retry_at: dict[VersionKey, float] = field(default_factory=dict)
+    _named: VersionsByProject = field(default_factory=dict)
+    _named_last: VersionsByProject = field(default_factory=dict)
+    _error: str = ""
     _read: threading.Event = field(default_factory=threading.Event)
-    _over: threading.Event = field(default_factory=threading.Event)
+    _stopped: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
 
     def start(self) -> None:
         """Read and load in threads; returns at once."""
-        for name, step in (("table", self.look), ("loads", self.load)):
+        for name, step in (("table", self.read_table), ("loads", self.load_missing)):
             thread = threading.Thread(target=self._loop, args=(step,), name=name, daemon=True)
             self._threads.append(thread)
             thread.start()
 
     def stop(self) -> None:
         """Begin no load any more."""
-        self._over.set()
+        self._stopped.set()
         for thread in self._threads:
             thread.join(1)
 
@@ -101,7 +101,7 @@ class Keeper:
         known = (self._named.get(project_key, frozenset()), self._named_last.get(project_key, frozenset()))
         return any(version in versions for versions in known)
 
-    def told(self, project_key: str) -> str | None:
+    def effective_version(self, project_key: str) -> str | None:
         """The version that the project serves now."""
         served = self.table.last.projects.get(project_key)
         return served.effective_version(time.time()) if served else None
@@ -114,7 +114,7 @@ class Keeper:
             "table": [last.term, last.generation],
             "mode": self.mode,
             "ready": self.ready,
-            "held": self._held(),
+            "held": self._loaded_by_project(),
             "refused": _by_project(self.refusals()),
             "delayed": _by_project(dict(self._delayed)),
         }
@@ -128,9 +128,9 @@ class Keeper:
         }
         return asked | dict(self._refused)
 
-    def look(self) -> None:
+    def read_table(self) -> None:
         """Read the table. Raises StoreError where the bucket does not answer."""
-        now = named(self.table.read())
+        now = named_versions(self.table.read())
         for key in self._named.keys() | now.keys():
             versions = now.get(key, frozenset())
             before = self._named.get(key, frozenset())
@@ -140,98 +140,98 @@ class Keeper:
         self._named = now
         self._read.set()
 
-    def load(self) -> None:
+    def load_missing(self) -> None:
         """Load what is missing, one after the other, and see whether that is all."""
         if not self._read.is_set():
             return
         table = self.table.last
         if not self.ready or self.mode == "reload":
             for name in targets(table):
-                self._bring(name)
+                self._load_version(name)
             for name in currents(table):
-                self._bring_where_there_is_room(name)
+                self._load_if_room(name)
         if not self.ready and self._settled.issuperset([*targets(table), *currents(table)]):
             self.ready = True
             log.info("ready", held=len(self.inference.loaded()), refused=len(self._refused))
 
     def _loop(self, step: Callable[[], None]) -> None:
-        while not self._over.is_set():
+        while not self._stopped.is_set():
             try:
                 step()
             except FitloopError as error:
-                self._say(str(error))
+                self._log_read_error(str(error))
             except Exception as error:  # noqa: BLE001  # the threads must outlive any slip
                 log.error("a turn failed unexpectedly", frames=safe_traceback(error))
             else:
-                if step == self.look:
-                    self._say("")
-            self._over.wait(READ_SECONDS)
+                if step == self.read_table:
+                    self._log_read_error("")
+            self._stopped.wait(READ_SECONDS)
 
-    def _say(self, trouble: str) -> None:
+    def _log_read_error(self, trouble: str) -> None:
         """Once for each kind of trouble, not each second."""
-        if trouble and trouble != self._trouble:
+        if trouble and trouble != self._error:
             log.warning("the table of what is served cannot be read", reason=trouble)
-        elif self._trouble and not trouble:
+        elif self._error and not trouble:
             log.info("the table of what is served can be read again")
-        self._trouble = trouble
+        self._error = trouble
 
     def _forget(self, key: str, versions: frozenset[str]) -> None:
         for version in versions:
             name = (key, version)
             self.inference.evict(*name)
             self._settled.discard(name)
-            for known in (self._refused, self._delayed, self._due):
+            for known in (self._refused, self._delayed, self._retry_at):
                 known.pop(name, None)
 
-    def _held(self) -> dict[str, list[str]]:
+    def _loaded_by_project(self) -> dict[str, list[str]]:
         held: dict[str, list[str]] = {}
         for key, version in self.inference.loaded():
             held.setdefault(key, []).append(version)
         return held
 
-    def _bring_where_there_is_room(self, name: VersionKey) -> None:
+    def _load_if_room(self, name: VersionKey) -> None:
         """What serves but has no room beside what is held, or has left memory, is left to whoever asks for it."""
         if name in self._settled and name not in self._refused:
             return
         try:
             has_room = self.inference.has_room(*name)
         except FitloopError as error:
-            self._note(name, error)
+            self._record_failure(name, error)
             return
         if has_room:
-            self._bring(name)
+            self._load_version(name)
         else:
             self._settled.add(name)
 
-    def _bring(self, name: VersionKey) -> None:
+    def _load_version(self, name: VersionKey) -> None:
         now = self.clock()
-        if self._over.is_set() or name in self.inference.loaded() or now < self._due.get(name, now):
+        if self._stopped.is_set() or name in self.inference.loaded() or now < self._retry_at.get(name, now):
             return
         try:
             self.inference.prepare(*name)
         except FitloopError as error:
-            self._note(name, error)
+            self._record_failure(name, error)
         else:
             self._refused.pop(name, None)
             self._delayed.pop(name, None)
-            self._settle(name)
+            self._settle_until_retry(name)
             metrics.loaded("loaded", self.clock() - now)
             log.info("loaded", **log_ids(*name), seconds=round(self.clock() - now, 2))
         if name[1] not in self._named.get(name[0], ()):  # it was withdrawn meanwhile
             self._forget(name[0], frozenset({name[1]}))
 
-    def _settle(self, name: VersionKey) -> None:
+    def _settle_until_retry(self, name: VersionKey) -> None:
         self._settled.add(name)
-        self._due[name] = self.clock() + _AGAIN_SECONDS
+        self._retry_at[name] = self.clock() + _RETRY_SECONDS
 
-    def _note(self, name: VersionKey, error: FitloopError) -> None:
+    def _record_failure(self, name: VersionKey, error: FitloopError) -> None:
         reason = str(error)
         if isinstance(error, UnknownFormat):  # the version may be good: a newer predictor knows
             reason = f"this predictor is older than the version: {reason}"
-            self._settle(name)
+            self._settle_until_retry(name)
         if isinstance(error, UNUSABLE):
             self._refused[name] = reason
-            self._settle(name)
+            self._settle_until_retry(name)
             metrics.loaded("refused")
             log.error("a version was refused", **log_ids(*name), reason=reason)
             return
