@@ -95,10 +95,10 @@ class LocalRollout:
         try:
             self._inference.prepare(project_key, version)
         except FitloopError as error:
-            metrics.loaded("refused" if metrics.is_refusal(error) else "failed")
+            metrics.count_load("refused" if metrics.is_refusal(error) else "failed")
             raise
         if is_load:
-            metrics.loaded("loaded", time.perf_counter() - began)
+            metrics.count_load("loaded", time.perf_counter() - began)
         return Standing(done=True)
 
     def withdraw(self, project_key: str, version: str) -> None:

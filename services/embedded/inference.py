@@ -17,7 +17,7 @@ class CountedInference:
     def __init__(self, inference: LocalInference) -> None:
         """What `inference` holds and refuses is exported from now on."""
         self._inference = inference
-        metrics.watch(inference.loaded, self._refused)
+        metrics.export_versions(inference.loaded, self._refused)
 
     async def scores(self, project_key: str, version: str, texts: Sequence[str]) -> Scores:
         """See LocalInference."""
@@ -29,7 +29,7 @@ class CountedInference:
             outcome = metrics.outcome_of(error)
             raise
         finally:
-            metrics.answered(outcome, time.perf_counter() - began)
+            metrics.count_request(outcome, time.perf_counter() - began)
         return scores
 
     async def ready(self) -> bool:

@@ -18,7 +18,7 @@ _POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
 
 def main() -> int:
     """The process."""
-    _mind_the_quota()
+    _limit_threads_to_cgroup()
     try:
         settings = Settings.load()
         # Late: what computes reads at its import how many threads it may have.
@@ -31,7 +31,7 @@ def main() -> int:
     return 0
 
 
-def _mind_the_quota() -> None:
+def _limit_threads_to_cgroup() -> None:
     """Numerical libraries count the machine's cores; a container that may use fewer would be throttled."""
     for pool in _POOLS:
         os.environ.setdefault(pool, str(available_cores()))

@@ -16,11 +16,11 @@ from typing import Final
 
 from services.core.errors import EngineError
 
-MOST: Final = 2
+MAX_CRASHES: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Crashes:
+class CrashGuard:
     """What is known of loads that never came to an end."""
 
     folder: Path
@@ -29,11 +29,11 @@ class Crashes:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @contextlib.contextmanager
-    def watched(self, project_key: str, version: str) -> Iterator[None]:
+    def guard(self, project_key: str, version: str) -> Iterator[None]:
         """A load. Raises EngineError for a version that has ended the process twice, or needs a library that is not here."""
         path = self._path(project_key, version)
-        before = _count(path)
-        if before >= MOST:
+        before = _read_count(path)
+        if before >= MAX_CRASHES:
             raise EngineError(
                 f"Loading version {version} ended the predictor's process {before} times: it may need more memory "
                 "than the pod has."
@@ -51,29 +51,29 @@ class Crashes:
                 self._loading.pop(path, None)
                 path.unlink(missing_ok=True)
 
-    def excuse(self) -> None:
+    def forgive_current_loads(self) -> None:
         """The process ends in good order: a load that is cut off by that is no crash."""
         with self._lock:
             for path, before in self._loading.items():
-                _note(path, before)
+                _write_count(path, before)
 
     def _begin(self, path: Path, before: int) -> None:
         with self._lock:
             self._loading[path] = before
-            _note(path, before + 1)
+            _write_count(path, before + 1)
 
     def _path(self, project_key: str, version: str) -> Path:
         name = hashlib.sha256(f"{project_key}/{version}".encode()).hexdigest()[:32]
         return self.folder / f"loading-{name}"
 
 
-def _note(path: Path, count: int) -> None:
+def _write_count(path: Path, count: int) -> None:
     with contextlib.suppress(OSError):  # a full disk is said by what needs it
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(str(count), encoding="ascii")
 
 
-def _count(path: Path) -> int:
+def _read_count(path: Path) -> int:
     try:
         return int(path.read_text(encoding="ascii"))
     except (OSError, ValueError):

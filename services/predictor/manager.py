@@ -215,7 +215,7 @@ class ModelManager:
             self._refused.pop(name, None)
             self._delayed.pop(name, None)
             self._settle_until_retry(name)
-            metrics.loaded("loaded", self.clock() - now)
+            metrics.count_load("loaded", self.clock() - now)
             log.info("loaded", **log_ids(*name), seconds=round(self.clock() - now, 2))
         if name[1] not in self._named.get(name[0], ()):  # it was withdrawn meanwhile
             self._forget(name[0], frozenset({name[1]}))
@@ -232,7 +232,7 @@ class ModelManager:
         if isinstance(error, UNUSABLE):
             self._refused[name] = reason
             self._settle_until_retry(name)
-            metrics.loaded("refused")
+            metrics.count_load("refused")
             log.error("a version was refused", **log_ids(*name), reason=reason)
             return
         if self._delayed.get(name) != reason:
@@ -240,7 +240,7 @@ class ModelManager:
         if isinstance(error, Overloaded):
             self._settled.add(name)  # it is loaded as soon as there is room
         self._delayed[name] = reason
-        metrics.loaded("failed")
+        metrics.count_load("failed")
 
 
 def _by_project(reasons: dict[VersionKey, str]) -> dict[str, dict[str, str]]:

@@ -30,7 +30,7 @@ _OUTCOME_OF: Final[tuple[tuple[type[FitloopError], str], ...]] = (
     (CorruptVersion, "refused"),
     (EngineError, "refused"),
 )
-Names = Iterable[tuple[str, str]]
+VersionKeys = Iterable[tuple[str, str]]
 """Of versions: project key and version."""
 _requests = Counter("fitloop_predictor_requests", "Requests for scores.", ["outcome"])
 _seconds = Histogram(
@@ -63,20 +63,20 @@ def is_refusal(error: FitloopError) -> bool:
     return outcome_of(error) in {"unknown", "refused"}
 
 
-def answered(outcome: str, seconds: float) -> None:
+def count_request(outcome: str, seconds: float) -> None:
     """Count a request."""
     _requests.labels(outcome).inc()
     _seconds.observe(seconds)
 
 
-def loaded(outcome: str, seconds: float | None = None) -> None:
+def count_load(outcome: str, seconds: float | None = None) -> None:
     """Count a load."""
     _loads.labels(outcome).inc()
     if seconds is not None:
         _load_seconds.observe(seconds)
 
 
-def watch(held: Callable[[], Names], refused: Callable[[], Sized]) -> None:
+def export_versions(held: Callable[[], VersionKeys], refused: Callable[[], Sized]) -> None:
     """Have the versions that are in memory, and how many were refused, read whenever somebody looks."""
     _versions.held, _versions.refused = held, refused
 
@@ -85,7 +85,7 @@ class _Versions(Collector):
     """What became of versions here."""
 
     def __init__(self) -> None:
-        self.held: Callable[[], Names] = tuple
+        self.held: Callable[[], VersionKeys] = tuple
         self.refused: Callable[[], Sized] = tuple
 
     def collect(self) -> Iterator[GaugeMetricFamily]:

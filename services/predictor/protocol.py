@@ -17,11 +17,11 @@ from services.core.errors import BadRequest
 from services.engine.compute import Scores
 
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
-PREFIX: Final = "p"
+MODEL_PREFIX: Final = "p"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ScoreRequest:
     """A request for scores."""
 
     texts: tuple[str, ...]
@@ -30,12 +30,12 @@ class Asked:
     binary: bool = False
 
 
-def key_of(model: str) -> str | None:
+def project_key_of(model: str) -> str | None:
     """The project's key by a model's name; None for another name."""
-    return model.removeprefix(PREFIX) if model.startswith(PREFIX) and len(model) > 1 else None
+    return model.removeprefix(MODEL_PREFIX) if model.startswith(MODEL_PREFIX) and len(model) > 1 else None
 
 
-def parse_v2(body: bytes) -> Asked:
+def parse_v2(body: bytes) -> ScoreRequest:
     """Of POST /v2/models/<name>/infer. Raises BadRequest."""
     said = _object(body)
     inputs = said.get("inputs")
@@ -47,7 +47,7 @@ def parse_v2(body: bytes) -> Asked:
     texts = _texts(_flat(inputs[0].get("data")))
     _check_shape(inputs[0].get("shape"), len(texts))
     name = said.get("id")
-    return Asked(
+    return ScoreRequest(
         texts,
         _version(parameters),
         name if isinstance(name, str) else "",
@@ -55,17 +55,17 @@ def parse_v2(body: bytes) -> Asked:
     )
 
 
-def parse_v1(body: bytes) -> Asked:
+def parse_v1(body: bytes) -> ScoreRequest:
     """Of POST /v1/models/<name>:predict: instances are texts, or objects with a `text`. Raises BadRequest."""
     said = _object(body)
     instances = said.get("instances")
     if not isinstance(instances, list):
         raise BadRequest('The body needs "instances": a list of texts.')
     plain = [one.get("text") if isinstance(one, dict) else one for one in instances]
-    return Asked(_texts(plain), _version(_parameters(said)))
+    return ScoreRequest(_texts(plain), _version(_parameters(said)))
 
 
-def answer_v2(model: str, version: str, asked: Asked, scores: Scores) -> tuple[bytes, dict[str, str]]:
+def answer_v2(model: str, version: str, asked: ScoreRequest, scores: Scores) -> tuple[bytes, dict[str, str]]:
     """The body and its headers."""
     rows = np.ascontiguousarray(scores.probabilities, dtype="<f4")
     shape = [len(asked.texts), len(scores.labels)]
@@ -91,7 +91,7 @@ def answer_v2(model: str, version: str, asked: Asked, scores: Scores) -> tuple[b
     return head + tail, {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(len(head))}
 
 
-def answer_v1(version: str, asked: Asked, scores: Scores) -> bytes:
+def answer_v1(version: str, asked: ScoreRequest, scores: Scores) -> bytes:
     """For each text its label, the label's probability, and the score that Label Studio sorts by."""
     predictions = [
         {"label": label, "probability": probability, "score": score}

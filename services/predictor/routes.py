@@ -35,11 +35,19 @@ from services.engine.compute import Scores
 from services.engine.inference import LocalInference
 from services.predictor import metrics
 from services.predictor.manager import ModelManager
-from services.predictor.protocol import PREFIX, Asked, answer_v1, answer_v2, key_of, parse_v1, parse_v2
+from services.predictor.protocol import (
+    MODEL_PREFIX,
+    ScoreRequest,
+    answer_v1,
+    answer_v2,
+    parse_v1,
+    parse_v2,
+    project_key_of,
+)
 
 log = structlog.get_logger()
-Parse = Callable[[bytes], Asked]
-Respond = Callable[[str, str, Asked, Scores], Response]
+Parse = Callable[[bytes], ScoreRequest]
+Respond = Callable[[str, str, ScoreRequest, Scores], Response]
 _ANY = ["GET", "POST", "PUT", "DELETE"]
 PARSE_IN_THREAD_BYTES = 100_000
 """Bytes of a body that is read in a thread."""
@@ -83,21 +91,21 @@ class Routes:
 
     async def models(self, _: Request) -> Response:
         """The projects that serve a version."""
-        return JSONResponse({"models": [f"{PREFIX}{key}" for key in self.manager.table.last.projects]})
+        return JSONResponse({"models": [f"{MODEL_PREFIX}{key}" for key in self.manager.table.last.projects]})
 
     async def model_ready(self, request: Request) -> Response:
         """Whether the project's version is loaded."""
         model = request.path_params["model"]
-        version = self.manager.effective_version(key_of(model) or "")
+        version = self.manager.effective_version(project_key_of(model) or "")
         if version is None:
             return _error_response(404, f"{model[:80]!r} is no model here.")
-        ready = (key_of(model), version) in self.inference.loaded()
+        ready = (project_key_of(model), version) in self.inference.loaded()
         return JSONResponse({"name": model, "ready": ready, "version": version}, 200 if ready else 503)
 
     async def metadata(self, request: Request) -> Response:
         """The model's tensors."""
         model = request.path_params["model"]
-        version = self.manager.effective_version(key_of(model) or "")
+        version = self.manager.effective_version(project_key_of(model) or "")
         if version is None:
             return _error_response(404, f"{model[:80]!r} is no model here.")
         inputs = [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
@@ -117,7 +125,7 @@ class Routes:
     async def infer(self, request: Request) -> Response:
         """Protocol v2."""
 
-        def respond(model: str, version: str, asked: Asked, scores: Scores) -> Response:
+        def respond(model: str, version: str, asked: ScoreRequest, scores: Scores) -> Response:
             body, headers = answer_v2(model, version, asked, scores)
             return Response(body, headers=headers)
 
@@ -126,7 +134,7 @@ class Routes:
     async def predict(self, request: Request) -> Response:
         """Protocol v1."""
 
-        def respond(_: str, version: str, asked: Asked, scores: Scores) -> Response:
+        def respond(_: str, version: str, asked: ScoreRequest, scores: Scores) -> Response:
             return Response(answer_v1(version, asked, scores), media_type="application/json")
 
         return await self._traced(request, parse_v1, respond)
@@ -169,12 +177,12 @@ class Routes:
                 "failed",
             )
         seconds = time.perf_counter() - began
-        metrics.answered(outcome, seconds)
+        metrics.count_request(outcome, seconds)
         log.debug("answered", outcome=outcome, status=response.status_code, seconds=round(seconds, 4))
         return response
 
-    def _find_version(self, model: str, asked: Asked) -> tuple[str, str]:
-        key = key_of(model)
+    def _find_version(self, model: str, asked: ScoreRequest) -> tuple[str, str]:
+        key = project_key_of(model)
         version = asked.version or (self.manager.effective_version(key) if key else None)
         if key is None or version is None or not self.manager.may_serve(key, version):
             named = f"version {asked.version[:80]!r} of " if asked.version else ""
@@ -182,7 +190,7 @@ class Routes:
         return key, version
 
 
-async def _parse_now(parse: Callable[[bytes], Asked], body: bytes) -> Asked:
+async def _parse_now(parse: Callable[[bytes], ScoreRequest], body: bytes) -> ScoreRequest:
     return parse(body)
 
 

@@ -18,7 +18,7 @@ from services.core.errors import EngineError, NotFound, Overloaded
 from services.core.settings import ClusterSettings
 from services.core.telemetry.correlation import SAFE_ERROR_HEADER
 from services.engine.compute import Scores
-from services.predictor.protocol import Asked, answer_v2, parse_v2
+from services.predictor.protocol import ScoreRequest, answer_v2, parse_v2
 
 SCORES = Scores(("A", "B"), np.array([[0.75, 0.25]], np.float32))
 Answer = Callable[[httpx.Request], httpx.Response]
@@ -81,7 +81,7 @@ async def test_a_request_names_project_and_version_and_asks_for_binary_figures(i
     assert scores.probabilities.flags.writeable
     (request,) = predictor.asked
     assert str(request.url) == "http://models.test/v2/models/p5-1/infer"
-    assert parse_v2(request.content) == Asked(("a", "b"), "v-1", "", True)
+    assert parse_v2(request.content) == ScoreRequest(("a", "b"), "v-1", "", True)
 
 
 async def test_half_a_surrogate_pair_is_sent_as_the_tokenizer_reads_it(inference: Make) -> None:
@@ -165,7 +165,7 @@ def test_no_more_is_read_of_an_answer_than_any_version_needs(inference: Make) ->
 def rows_of_three(request: httpx.Request) -> httpx.Response:
     asked = parse_v2(request.content)
     scores = Scores(("A", "B"), np.full((3, 2), 0.5, np.float32))
-    body, headers = answer_v2("p", "v-1", Asked(("", "", ""), asked.version, "", True), scores)
+    body, headers = answer_v2("p", "v-1", ScoreRequest(("", "", ""), asked.version, "", True), scores)
     return httpx.Response(200, content=body, headers=headers)
 
 

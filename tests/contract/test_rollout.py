@@ -21,8 +21,8 @@ from services.core.settings import RolloutSettings, ServingSettings
 from services.core.store.files import FileStore
 from services.embedded.in_process import LocalRollout
 from services.engine.inference import LocalInference
-from services.predictor.management import ManagementServer
 from services.predictor.manager import ModelManager
+from services.predictor.server import ManagementServer
 from tests.support.api_server import FakeApiServer, serve_api
 from tests.support.versions import (
     KEY,

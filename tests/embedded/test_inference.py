@@ -33,7 +33,7 @@ def local(registry: Registry) -> Iterator[LocalInference]:
     found = LocalInference(registry, ServingSettings(workers=1))
     yield found
     found.close()
-    metrics.watch(*before)
+    metrics.export_versions(*before)
 
 
 async def test_requests_are_counted_by_what_came_of_them(registry: Registry, local: LocalInference) -> None:

@@ -12,7 +12,7 @@ from services.core.registry import Registry, ServingTable
 from services.core.settings import ServingSettings
 from services.core.store.files import FileStore
 from services.engine.inference import LocalInference
-from services.predictor.crashes import Crashes
+from services.predictor.crashes import CrashGuard
 from services.predictor.manager import ModelManager
 from tests.support.versions import KEY, build_tiny_version, publish_versions
 
@@ -41,7 +41,7 @@ def build_manager(registry: Registry, tmp_path: Path) -> Iterator[BuildManager]:
 
     def make(mode: str = "reload", **settings: object) -> ModelManager:
         serving = ServingSettings(workers=1, **settings)  # type: ignore[arg-type]  # by name, for tests
-        made.append(LocalInference(registry, serving, Crashes(tmp_path / "crashes").watched))
+        made.append(LocalInference(registry, serving, CrashGuard(tmp_path / "crashes").guard))
         return ModelManager(made[-1], ServingTable(registry.store), mode)  # type: ignore[arg-type]  # one of two words
 
     yield make

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.core.errors import EngineError
-from services.predictor.crashes import Crashes
+from services.predictor.crashes import CrashGuard
 
 KEY = "5-1"
 
@@ -17,30 +17,30 @@ _cut_off: list[AbstractContextManager[None]] = []
 """Kept, because a load that is thrown away ends."""
 
 
-def die_in(crashes: Crashes, version: str) -> None:
+def die_in(crashes: CrashGuard, version: str) -> None:
     """As a process that is killed while it loads: nothing after the load runs."""
-    load = crashes.watched(KEY, version)
+    load = crashes.guard(KEY, version)
     load.__enter__()  # and never __exit__
     _cut_off.append(load)
 
 
 def test_the_third_try_is_refused_and_another_version_is_not(tmp_path: Path) -> None:
     for _ in range(2):
-        die_in(Crashes(tmp_path), "v-1")
+        die_in(CrashGuard(tmp_path), "v-1")
     with (
         pytest.raises(EngineError, match="v-1 ended the predictor's process 2 times"),
-        Crashes(tmp_path).watched(KEY, "v-1"),
+        CrashGuard(tmp_path).guard(KEY, "v-1"),
     ):
         pytest.fail("it was loaded")
-    with Crashes(tmp_path).watched(KEY, "v-2"):
+    with CrashGuard(tmp_path).guard(KEY, "v-2"):
         pass
 
 
 def test_one_crash_is_forgotten_after_a_load_that_ends_well_or_badly(tmp_path: Path) -> None:
     for error in (None, EngineError("broken")):
-        die_in(Crashes(tmp_path), "v-1")
+        die_in(CrashGuard(tmp_path), "v-1")
         try:
-            with Crashes(tmp_path).watched(KEY, "v-1"):
+            with CrashGuard(tmp_path).guard(KEY, "v-1"):
                 if error:
                     raise error
         except EngineError:
@@ -50,27 +50,27 @@ def test_one_crash_is_forgotten_after_a_load_that_ends_well_or_badly(tmp_path: P
 
 def test_a_load_that_the_end_of_the_process_cuts_off_is_no_crash(tmp_path: Path) -> None:
     for _ in range(5):
-        crashes = Crashes(tmp_path)
+        crashes = CrashGuard(tmp_path)
         die_in(crashes, "v-1")
-        crashes.excuse()
-    with Crashes(tmp_path).watched(KEY, "v-1"):
+        crashes.forgive_current_loads()
+    with CrashGuard(tmp_path).guard(KEY, "v-1"):
         pass
 
 
 def test_a_folder_that_cannot_be_written_or_nonsense_in_it_keeps_nothing_from_loading(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")
-    with Crashes(file / "below").watched(KEY, "v-1"):
+    with CrashGuard(file / "below").guard(KEY, "v-1"):
         pass
-    Crashes(tmp_path)._path(KEY, "v-1").write_text("nonsense")
-    with Crashes(tmp_path).watched(KEY, "v-1"):
+    CrashGuard(tmp_path)._path(KEY, "v-1").write_text("nonsense")
+    with CrashGuard(tmp_path).guard(KEY, "v-1"):
         pass
 
 
 def test_a_version_that_needs_a_library_of_another_image_is_refused_with_a_sentence(tmp_path: Path) -> None:
     with (
         pytest.raises(EngineError, match=r"Version v-1 needs torch, .* built with WITH_TORCH=true\."),
-        Crashes(tmp_path).watched(KEY, "v-1"),
+        CrashGuard(tmp_path).guard(KEY, "v-1"),
     ):
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
     assert list(tmp_path.iterdir()) == [], "that is no crash"

@@ -33,7 +33,7 @@ def alone() -> Iterator[None]:
     """Each test says what is watched."""
     before = metrics._versions.held, metrics._versions.refused
     yield
-    metrics.watch(*before)
+    metrics.export_versions(*before)
 
 
 def test_every_known_label_value_exists_at_0_and_nothing_that_computes_is_imported() -> None:
@@ -76,16 +76,16 @@ def test_a_request_and_a_load_are_counted_with_their_seconds() -> None:
     names = ("request_seconds_sum", "load_seconds_sum", "load_seconds_count")
     grown = [metric_growth(f"fitloop_predictor_{name}") for name in names]
     refused = metric_growth("fitloop_predictor_loads_total", outcome="refused")
-    metrics.answered("answered", 0.5)
-    metrics.loaded("loaded", 2.0)
-    metrics.loaded("refused")
+    metrics.count_request("answered", 0.5)
+    metrics.count_load("loaded", 2.0)
+    metrics.count_load("refused")
     assert [found() for found in grown] == [0.5, 2.0, 1]
     assert refused() == 1
 
 
 def test_versions_in_memory_are_named_by_label_studios_id_of_the_project() -> None:
     names = [("6-1", "w-1"), ("5-1", "v-1"), ("5-1", "v-2"), ("5-9", "v-1")]
-    metrics.watch(lambda: names, lambda: ("one",))
+    metrics.export_versions(lambda: names, lambda: ("one",))
     for project, version in (("5", "v-1"), ("5", "v-2"), ("6", "w-1")):
         assert metric_value("fitloop_predictor_version_info", project=project, version=version) == 1
     assert metric_value("fitloop_predictor_versions", state="held") == 4
@@ -104,7 +104,7 @@ def test_what_a_keeper_holds_and_has_refused_is_exported(
     registry: Registry, build_manager: BuildManager
 ) -> None:
     manager = build_manager()
-    metrics.watch(manager.inference.loaded, manager.refusals)
+    metrics.export_versions(manager.inference.loaded, manager.refusals)
     corrupt_file(registry, "v-2")
     write_serving_table(registry, {KEY: Served("v-1", target="v-2")})
     manager.read_table()

@@ -20,8 +20,8 @@ from services.core.domain import Served
 from services.core.registry import Registry, ServingTable
 from services.core.settings import ServingSettings
 from services.engine.inference import LocalInference
-from services.predictor.management import ManagementServer
 from services.predictor.manager import ModelManager
+from services.predictor.server import ManagementServer
 from tests.support.buckets import ENDPOINT, SECRET, needs_s3
 from tests.support.buckets import KEY as ACCESS_KEY
 from tests.support.s3_server import serve_bucket

@@ -15,12 +15,12 @@ from services.core.errors import BadRequest
 from services.engine.compute import Scores
 from services.predictor.protocol import (
     HEADER_LENGTH,
-    Asked,
+    ScoreRequest,
     answer_v1,
     answer_v2,
-    key_of,
     parse_v1,
     parse_v2,
+    project_key_of,
 )
 
 SCORES = Scores(("A", "B"), np.array([[0.75, 0.25], [0.5, 0.5]], np.float32))
@@ -32,22 +32,22 @@ def v2(data: Any, **others: Any) -> bytes:
 
 
 def test_a_model_is_named_by_its_projects_key() -> None:
-    assert key_of("p5-1795473352") == "5-1795473352"
-    assert [key_of(name) for name in ("p", "", "5-1")] == [None, None, None]
+    assert project_key_of("p5-1795473352") == "5-1795473352"
+    assert [project_key_of(name) for name in ("p", "", "5-1")] == [None, None, None]
 
 
 def test_v2_in_the_shapes_that_clients_send() -> None:
-    assert parse_v2(v2(["a", "b"])) == Asked(("a", "b"))
+    assert parse_v2(v2(["a", "b"])) == ScoreRequest(("a", "b"))
     assert parse_v2(v2(["a", "b"], tensor={"shape": [2]}, id="7")).id == "7"
     assert parse_v2(v2([["a"], ["b"]], tensor={"shape": [2, 1]})).texts == ("a", "b")
-    assert parse_v2(v2([], parameters={"version": "v-1", "binary_data_output": True})) == Asked(
+    assert parse_v2(v2([], parameters={"version": "v-1", "binary_data_output": True})) == ScoreRequest(
         (), "v-1", "", True
     )
 
 
 def test_v1_in_the_shapes_that_clients_send() -> None:
     assert parse_v1(b'{"instances": ["a", {"text": "b"}]}').texts == ("a", "b")
-    assert parse_v1(b'{"instances": [], "parameters": {"version": "v-1"}}') == Asked((), "v-1")
+    assert parse_v1(b'{"instances": [], "parameters": {"version": "v-1"}}') == ScoreRequest((), "v-1")
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_whatever_is_sent_is_understood_or_refused(value: Any) -> None:
 
 
 def test_v2_answers_name_the_version_and_repeat_the_id() -> None:
-    body, headers = answer_v2("p5", "v-1", Asked(("a", "b"), "v-1", "7"), SCORES)
+    body, headers = answer_v2("p5", "v-1", ScoreRequest(("a", "b"), "v-1", "7"), SCORES)
     said = json.loads(body)
     assert headers == {"Content-Type": "application/json"}
     assert (said["id"], said["model_name"], said["parameters"]) == ("7", "p5", {"version": "v-1"})
@@ -110,7 +110,7 @@ def test_v2_answers_name_the_version_and_repeat_the_id() -> None:
 
 
 def test_binary_outputs_follow_the_json_whose_length_the_header_says() -> None:
-    body, headers = answer_v2("p5", "v-1", Asked(("a", "b"), "v-1", "", True), SCORES)
+    body, headers = answer_v2("p5", "v-1", ScoreRequest(("a", "b"), "v-1", "", True), SCORES)
     length = int(headers[HEADER_LENGTH])
     figures = json.loads(body[:length])["outputs"][0]
     assert figures["parameters"] == {"binary_data_size": len(body) - length}
@@ -121,6 +121,6 @@ def test_binary_outputs_follow_the_json_whose_length_the_header_says() -> None:
 
 
 def test_v1_answers_a_label_and_how_sure_it_is() -> None:
-    said = json.loads(answer_v1("v-1", Asked(("a", "b")), SCORES))
+    said = json.loads(answer_v1("v-1", ScoreRequest(("a", "b")), SCORES))
     assert said["version"] == "v-1"
     assert said["predictions"][0] == {"label": "A", "probability": 0.75, "score": 0.75}
