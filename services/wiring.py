@@ -32,7 +32,7 @@ _WRITE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class Adapter:
     """What an adapter consists of."""
 
     launcher: Launcher
@@ -56,7 +56,7 @@ class Parts:
         self.close_inference()
 
 
-def embedded(settings: Settings, leadership: Leadership) -> Parts:
+def build_embedded(settings: Settings, leadership: Leadership) -> Adapter:
     """Everything in this process; models and runs in the folder `settings.storage.model_dir`, or in the store that is named."""
     from services.adapter.state.documents import FencedStore
     from services.core.registry import Registry
@@ -71,7 +71,7 @@ def embedded(settings: Settings, leadership: Leadership) -> Parts:
     bell = threading.Event()
     guarded = FencedStore(store, leadership, _WRITE_SECONDS)
     inference = LocalInference(Registry(store), settings.serving)
-    return _adapter(
+    return _build_adapter(
         settings,
         store,
         guarded,
@@ -85,7 +85,7 @@ def embedded(settings: Settings, leadership: Leadership) -> Parts:
     )
 
 
-def cluster(settings: Settings) -> Parts:
+def build_cluster(settings: Settings) -> Adapter:
     """An adapter among others, over a bucket, Kubernetes and the predictors. Raises BadConfig."""
     from services.adapter.state.documents import FencedStore
     from services.cluster.client import connect
@@ -106,7 +106,7 @@ def cluster(settings: Settings) -> Parts:
     if why := unavailable_reason(store, write=True):
         log.warning("the bucket does not answer: this adapter is not ready until it does", reason=why)
     kube, bell = connect(known.namespace), threading.Event()
-    _try_out(kube, template, known.release, store.url)
+    _dry_run_template(kube, template, known.release, store.url)
     leadership = LeaseLeadership(kube, known.lease, pod)
     guarded = FencedStore(store, leadership, settings.s3.write_seconds)
     events = EventRecorder(kube, known.predictor_workload, pod)
@@ -117,7 +117,7 @@ def cluster(settings: Settings) -> Parts:
     ready_predictors.start()
     events.start()
     launcher.start()
-    return _adapter(
+    return _build_adapter(
         settings,
         store,
         guarded,
@@ -131,7 +131,7 @@ def cluster(settings: Settings) -> Parts:
     )
 
 
-def _try_out(kube: Kube, template: Document, release: str, store_url: str) -> None:
+def _dry_run_template(kube: Kube, template: Document, release: str, store_url: str) -> None:
     """A manifest that Kubernetes would refuse is known at start; an API that is away holds up no start. Raises BadConfig."""
     from services.cluster.client import ClusterError
     from services.cluster.job_template import dry_run
@@ -142,7 +142,7 @@ def _try_out(kube: Kube, template: Document, release: str, store_url: str) -> No
         log.warning("the manifest of a run's Job could not be tried out", reason=str(error))
 
 
-def _adapter(
+def _build_adapter(
     settings: Settings,
     store: ObjectStore,
     guarded: FencedStore,
@@ -154,7 +154,7 @@ def _adapter(
     leadership: Leadership,
     close_inference: Callable[[], None],
     alone: bool,
-) -> Parts:
+) -> Adapter:
     """What both have in common: a desk, a member that leads or follows, and the routes.
 
     `rollout` makes the one of a new term. `alone`: no other adapter works on the store, and probes answer at the one port that there is.
@@ -196,4 +196,4 @@ def _adapter(
     follower = Follower(store, board, desk.collect, settings.trigger.control_of)
     member = Replica(leadership, supervise, follower, bell, write_seconds=guarded.write_seconds)
     app = create_app(settings, board, desk, inference, Registry(store), Runs(store), management=alone)
-    return Parts(launcher, board, member, app, close_inference)
+    return Adapter(launcher, board, member, app, close_inference)

@@ -50,7 +50,7 @@ def adapter(
     from services.core.http.connections import MANAGEMENT_BOUNDS, public_bounds, raise_file_limit
     from services.core.settings import Settings
     from services.core.telemetry import logs, tracing
-    from services.wiring import cluster
+    from services.wiring import build_cluster
 
     settings = Settings.load()
     try:
@@ -63,7 +63,7 @@ def adapter(
     logs.log_uncaught()
     tracing.configure(settings.tracing, "adapter")
     sockets = [listen(_ALL_INTERFACES, port), listen(_ALL_INTERFACES, management_port, "--management-port")]
-    parts = cluster(settings)
+    parts = build_cluster(settings)
     options = {
         "forwarded_allow_ips": os.environ.get("FORWARDED_ALLOW_IPS", _PROXIES),
         "timeout_keep_alive": 75,  # longer than an ingress's, so that it never sends into a closing connection

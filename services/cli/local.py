@@ -144,10 +144,10 @@ def warnings(settings: Settings, *, open_to_all: bool) -> list[str]:
 
 def _serve(settings: Settings, leadership: Leadership, listener: socket.socket) -> None:
     from services.core.http.connections import public_bounds, raise_file_limit
-    from services.wiring import embedded
+    from services.wiring import build_embedded
 
     bounds = public_bounds(raise_file_limit())
-    parts = embedded(settings, leadership)
+    parts = build_embedded(settings, leadership)
     server = build_server(parts.app, bounds, _GRACE_SECONDS)
 
     def shut_down(*_: object) -> None:
