@@ -9,7 +9,8 @@ from typing import Any, cast
 import pytest
 
 from services.core.errors import CorruptVersion, EngineError, FitloopError, Overloaded, StoreUnreachable
-from services.engine.cache import ModelCache, VersionKey
+from services.engine.cache import ModelCache
+from services.engine.compute import VersionKey
 from services.engine.model import Model
 
 
