@@ -111,7 +111,7 @@ def check_encoder(
         return mean_pooled(hidden, mask)
 
     with subject.translate("read a text"):
-        found = _compute_alone_and_pad_batch(subject, vectors, rows)
+        found = _compute_alone_and_padded(subject, vectors, rows)
     if trains:
         with subject.translate("be trained", _NOT_TRAINED):
             _backward(model, lambda: vectors(rows[1:]).square().mean())
@@ -128,7 +128,7 @@ def check_classifier(subject: ModelErrors, model: Any, rows: list[list[int]], pa
         return output
 
     with subject.translate("classify a text", _PROBE_INSTEAD):
-        _, shared = _compute_alone_and_pad_batch(subject, logits, rows)
+        _, shared = _compute_alone_and_padded(subject, logits, rows)
     with subject.translate("be trained", _NOT_TRAINED):
         _backward(model, lambda: cross_entropy(logits(rows[1:]), torch.tensor([0])))
     return shared
@@ -151,7 +151,7 @@ def no_classifier(subject: ModelErrors) -> BadConfig:
     return subject.unsupported("cannot be fine-tuned to classify texts (METHOD=finetune)", _PROBE_INSTEAD)
 
 
-def _compute_alone_and_pad_batch(
+def _compute_alone_and_padded(
     subject: ModelErrors, compute: Compute, rows: list[list[int]]
 ) -> tuple[torch.Tensor, bool]:
     """The answers for the rows, and whether padding leaves them as they are."""
