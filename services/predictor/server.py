@@ -27,7 +27,13 @@ from starlette.routing import Route
 
 from services.core.errors import BadConfig
 from services.core.http.asgi import RequireToken
-from services.core.http.connections import MANAGEMENT, Bounds, bounded_protocol, public_bounds, raise_file_limit
+from services.core.http.connections import (
+    MANAGEMENT_BOUNDS,
+    Bounds,
+    bounded_protocol,
+    public_bounds,
+    raise_file_limit,
+)
 from services.core.registry import Registry, ServingTable
 from services.core.settings import ClusterSettings, Settings
 from services.core.store import ObjectStore, open_store, unavailable_reason
@@ -75,7 +81,7 @@ class ManagementServer:
         self._server = uvicorn.Server(
             uvicorn.Config(
                 self.app(),
-                http=bounded_protocol(MANAGEMENT),
+                http=bounded_protocol(MANAGEMENT_BOUNDS),
                 ws="none",
                 log_config=None,
                 access_log=False,

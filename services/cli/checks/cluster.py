@@ -122,7 +122,10 @@ def lease(context: Context) -> Finding:
 
 def runs(context: Context) -> Finding:
     """Report runs that are waiting, and a project's last run if it failed."""
-    kube, selector = context.kubernetes.kube, f"{RELEASE_LABEL}={context.settings.cluster.release},{RUN_LABEL}"
+    kube, selector = (
+        context.kubernetes.kube,
+        f"{RELEASE_LABEL}={context.settings.cluster.release},{RUN_LABEL}",
+    )
     jobs, _ = kube.items("job", selector)
     pods, now = kube.pods(selector), time.time()
     problems = []
