@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from services.adapter.ports import Standing
+from services.adapter.ports import RolloutStatus
 from services.core.errors import BadConfig, FitloopError, Locked
 from services.engine.inference import LocalInference
 from services.predictor import metrics
@@ -83,12 +83,12 @@ class LocalRollout:
         """Nothing is loaded yet."""
         self._inference = inference
 
-    def advance(self, project_key: str, version: str, now: float) -> Standing:
+    def advance(self, project_key: str, version: str, now: float) -> RolloutStatus:
         """Load, warm and smoke-test the version; blocks. Raises EngineError, StoreError."""
         del now
         return self.check(project_key, version)
 
-    def check(self, project_key: str, version: str) -> Standing:
+    def check(self, project_key: str, version: str) -> RolloutStatus:
         """The same: what serves here is held here."""
         is_load = (project_key, version) not in self._inference.loaded()
         began = time.perf_counter()
@@ -99,10 +99,10 @@ class LocalRollout:
             raise
         if is_load:
             metrics.count_load("loaded", time.perf_counter() - began)
-        return Standing(done=True)
+        return RolloutStatus(done=True)
 
     def withdraw(self, project_key: str, version: str) -> None:
         """Nothing to do: what is not used leaves memory by itself."""
 
-    def tend(self, now: float) -> None:
+    def poll(self, now: float) -> None:
         """Nothing to do: nothing goes on between two calls."""
