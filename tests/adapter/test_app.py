@@ -36,7 +36,7 @@ async def test_a_slip_of_ours_is_500_without_a_trace_and_logged_without_its_mess
     assert answer.json() == {"detail": "Fitloop failed unexpectedly: its log says where.", "status": 500}
     printed = "".join(capsys.readouterr())
     assert "KeyError" in printed
-    assert "support/app.py" in printed
+    assert "support/fakes.py" in printed
     assert "somebody wrote" not in printed
 
 

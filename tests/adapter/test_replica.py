@@ -16,9 +16,9 @@ from services.adapter.state.documents import Connection, NotLeading, ProjectDocu
 from services.core.domain import Action, Command, Serving
 from services.core.errors import StoreError
 from services.core.inbox import Inbox, command_id
-from tests.support.app import metric_value
 from tests.support.controller import ControllerWorld
 from tests.support.labelstudio import URL
+from tests.support.metrics import metric_value
 from tests.support.replicas import ReplicaPair, SimulatedReplica
 
 TWO_CONTROLS = (

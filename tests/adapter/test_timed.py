@@ -6,7 +6,8 @@ import pytest
 
 from services.adapter.timed import TimedInference
 from services.core.errors import EngineError, NotFound, Overloaded, PredictorsUnreachable
-from tests.support.app import FakeInference, metric_value
+from tests.support.fakes import FakeInference
+from tests.support.metrics import metric_value
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from services.cluster.client import ClusterError
 from services.cluster.pods import ReadyPredictors
 from tests.support.api_server import FakeApiServer, serve_api
-from tests.support.app import metric_value
+from tests.support.metrics import metric_value
 from tests.support.waiting import eventually
 
 

@@ -23,7 +23,7 @@ from services.core.runs import Runs
 from services.core.settings import Settings
 from services.core.store.files import FileStore
 from tests.support import sample_projects
-from tests.support.app import FakeInference
+from tests.support.fakes import FakeInference
 from tests.support.waiting import eventually
 
 _TICK_SECONDS = 0.1

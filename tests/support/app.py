@@ -2,83 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
-import numpy as np
-from prometheus_client import REGISTRY
 from starlette.applications import Starlette
 
 from services.adapter.app import create_app
 from services.adapter.state.board import Board, ProjectView
-from services.core.domain import Command, LabelSpace, Project, Served
-from services.core.errors import FitloopError
+from services.core.domain import Project, Served
 from services.core.registry import Registry
 from services.core.runs import Runs
 from services.core.settings import AuthSettings, Settings
 from services.core.store.files import FileStore
-from services.engine.compute import Scores
-
-LABELS = ("Positive", "Negative", "Neutral")
-SPACE = LabelSpace("sentiment", "text", "$text", LABELS)
-
-
-@dataclass
-class FakeEventSink:
-    """A Desk that keeps what it was told. `error` is raised by `submit`, which `hold` keeps waiting."""
-
-    notified: list[tuple[int, str]] = field(default_factory=list)
-    commands: list[Command] = field(default_factory=list)
-    remembered: dict[int, tuple[dict[str, str], str]] = field(default_factory=dict)
-    error: FitloopError | None = None
-    blocked_until: threading.Event | None = None
-
-    def notify(self, project_id: int, action: str) -> None:
-        self.notified.append((project_id, action))
-
-    def submit(self, command: Command) -> None:
-        if self.blocked_until:
-            self.blocked_until.wait(10)
-        if self.error:
-            raise self.error
-        self.commands.append(command)
-
-    def remember(self, project_id: int, overrides: Mapping[str, str] | None, seen_url: str) -> None:
-        known, _ = self.remembered.get(project_id, ({}, ""))
-        self.remembered[project_id] = (known if overrides is None else dict(overrides), seen_url)
-
-
-@dataclass
-class FakeInference:
-    """An Inference whose answer depends on a text's length. `rows` replaces its probabilities, `error` is raised."""
-
-    labels: tuple[str, ...] = LABELS
-    error: Exception | None = None
-    rows: list[list[float]] | None = None
-    asked: list[tuple[str, str, tuple[str, ...]]] = field(default_factory=list)
-
-    async def scores(self, project_key: str, version: str, texts: Sequence[str]) -> Scores:
-        await asyncio.sleep(0)
-        self.asked.append((project_key, version, tuple(texts)))
-        if self.error:
-            raise self.error
-        rows = self.rows if self.rows is not None else [self._row(text) for text in texts]
-        return Scores(self.labels, np.array(rows, dtype=np.float32).reshape(len(rows), -1))
-
-    async def ready(self) -> bool:
-        return self.error is None
-
-    def _row(self, text: str) -> list[float]:
-        weights = np.ones(len(self.labels))
-        weights[len(text) % len(self.labels)] += 3
-        return [float(weight) for weight in weights / weights.sum()]
+from tests.support.fakes import SPACE, FakeEventSink, FakeInference
 
 
 class AppWorld:
@@ -130,10 +70,3 @@ class AppWorld:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.client.aclose()
-
-
-def metric_value(name: str, **labels: str) -> float:
-    """A metric's value now; it exists from the start."""
-    value = REGISTRY.get_sample_value(name, labels)
-    assert value is not None, f"{name}{labels} does not exist"
-    return value

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from services.adapter.follower import Follower
 from services.adapter.leader.controller import Controller
-from services.adapter.ports import RolloutStatus
 from services.adapter.replica import Replica
 from services.adapter.state.board import Board, ProjectView
 from services.adapter.state.events import EventBuffer
@@ -20,11 +16,9 @@ from services.core import documents
 from services.core.domain import (
     Action,
     Artefact,
-    Attempt,
     Command,
     Estimate,
     GateDecision,
-    Launch,
     Lineage,
     Manifest,
     Method,
@@ -35,114 +29,15 @@ from services.core.domain import (
     RunStatus,
     Snapshot,
 )
-from services.core.errors import EngineError, FitloopError
+from services.core.errors import EngineError
 from services.core.inbox import Inbox, command_id
 from services.core.labels import parse_label_space, signature
 from services.core.registry import Registry
 from services.core.runs import Runs, version_name
 from services.core.settings import Settings, StorageSettings, TrainingSettings, TriggerSettings
-from services.core.store import ObjectStore
-from services.engine.compute import Scores
+from tests.support.fakes import FakeInference, FakeLauncher, FakeLeadership, FakeRollout
 from tests.support.labelstudio import LABELS, START, URL, FakeLabelStudio
 from tests.support.store import MemoryStore
-
-
-class FakeLauncher:
-    """Trainers that wait to be told how they end. What it knows is in the store, as the real one's is."""
-
-    def __init__(self, store: ObjectStore) -> None:
-        self.runs = Runs(store)
-        self.launched: list[str] = []
-        self.active: set[str] = set()
-        self.error: FitloopError | None = None
-
-    def launch(self, request: RunRequest) -> None:
-        if self.error:
-            raise self.error
-        known = self.runs.launch(request.run)
-        if (known and known.outcome) or request.run in self.active:
-            return
-        self.launched.append(request.run)
-        self.active.add(request.run)
-        self.runs.write(Launch(request.run, (Attempt(1, request.created_at),)))
-
-    def cancel(self, run: str) -> None:
-        self.end(run, RunState.CANCELLED, None, 0.0)
-
-    def observe(self, run: str) -> Launch | None:
-        return self.runs.launch(run)
-
-    def close(self) -> None:
-        """Nothing runs."""
-        self.active.clear()
-
-    def report_waiting(self, run: str, why: str) -> None:
-        """No process works on the run yet."""
-        self.runs.write(Launch(run, (), None, why))
-
-    def end(self, run: str, outcome: RunState, code: int | None, now: float) -> None:
-        """The run's process ends so."""
-        self.runs.write(Launch(run, (Attempt(1, now, now, code),), outcome))
-
-
-class FakeInference:
-    """Models that answer the first label."""
-
-    def __init__(self) -> None:
-        self.asked: list[int] = []
-
-    async def ready(self) -> bool:
-        return True
-
-    async def scores(self, project_key: str, version: str, texts: Sequence[str]) -> Scores:
-        self.asked.append(len(texts))
-        row = np.array([0.7, 0.2, 0.1], dtype=np.float32)
-        return Scores(LABELS, np.tile(row, (len(texts), 1)))
-
-
-class FakeRollout:
-    """Predictors that hold every version at once, except those that are `broken`, or `slow` and so have a standing."""
-
-    def __init__(self) -> None:
-        self.flip_seconds = 0.0
-        self.broken: dict[str, Exception] = {}
-        self.slow: dict[str, RolloutStatus] = {}
-        self.asked: list[str] = []
-        self.withdrawn: list[str] = []
-        self.polled: list[float] = []
-
-    def advance(self, project_key: str, version: str, now: float) -> RolloutStatus:
-        self.asked.append(version)
-        if version in self.broken:
-            raise self.broken[version]
-        return self.slow.get(version, RolloutStatus(done=True))
-
-    def check(self, project_key: str, version: str) -> RolloutStatus:
-        return self.advance(project_key, version, 0.0)
-
-    def withdraw(self, project_key: str, version: str) -> None:
-        self.withdrawn.append(version)
-
-    def poll(self, now: float) -> None:
-        self.polled.append(now)
-
-
-class FakeLeadership:
-    """A Leadership that tests give and take; `margin`: seconds for which it is sure."""
-
-    def __init__(self, *, taken: bool = True) -> None:
-        self.is_leader = taken
-        self.certain_seconds = 15.0
-        self.on_change: Callable[[], None] | None = None
-
-    def start(self, on_change: Callable[[], None]) -> None:
-        self.on_change = on_change
-
-    def leads(self, seconds: float = 0.0) -> bool:
-        return self.is_leader and seconds <= self.certain_seconds
-
-    def stop(self) -> None:
-        self.is_leader = False
 
 
 def build_settings(**trigger: Any) -> Settings:
@@ -166,7 +61,8 @@ class ControllerWorld:
         self.registry, self.runs, self.inbox = Registry(self.store), Runs(self.store), Inbox(self.store)
         self.label_studio = FakeLabelStudio()
         self.launcher = FakeLauncher(self.store)
-        self.inference, self.rollout = FakeInference(), FakeRollout()
+        self.inference = FakeInference(LABELS, row=(0.7, 0.2, 0.1))
+        self.rollout = FakeRollout()
         self.restart()
 
     @classmethod

@@ -13,7 +13,8 @@ from services.adapter.state.documents import FencedStore
 from services.adapter.state.events import EventBuffer
 from services.core.errors import StoreError
 from services.core.settings import Settings
-from tests.support.controller import ControllerWorld, FakeLauncher, FakeLeadership
+from tests.support.controller import ControllerWorld
+from tests.support.fakes import FakeLauncher, FakeLeadership
 from tests.support.store import MemoryStore
 
 WRITE_SECONDS = 5.0

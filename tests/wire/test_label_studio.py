@@ -12,7 +12,9 @@ import httpx
 import pytest
 
 from services.adapter import metrics
-from tests.support.app import LABELS, AppWorld, metric_value
+from tests.support.app import AppWorld
+from tests.support.fakes import LABELS
+from tests.support.metrics import metric_value
 
 CAPTURE: list[dict[str, Any]] = json.loads(
     (Path(__file__).parent / "label_studio_capture.json").read_text(encoding="utf-8")

@@ -339,7 +339,7 @@ async def test_an_error_that_holds_a_text_is_told_by_its_place(
     assert leaks(written) == []
     failed = next(line for line in lines_of(written) if line["event"] == "a request failed unexpectedly")
     assert (failed["request_id"], failed["project"], failed["version"]) == ("seven", 5, "v-1")
-    assert "support/app.py" in str(failed["frames"])
+    assert "support/fakes.py" in str(failed["frames"])
 
 
 def test_what_is_looked_for_would_be_found() -> None:

@@ -28,9 +28,9 @@ from services.core.store.files import FileStore
 from services.engine.inference import LocalInference
 from services.predictor.manager import ModelManager
 from services.predictor.routes import Routes
-from tests.support.app import SPACE, FakeEventSink
 from tests.support.base_models import build_tiny_base
 from tests.support.controller import ControllerWorld as Supervised
+from tests.support.fakes import SPACE, FakeEventSink
 from tests.support.http_server import serve_http
 from tests.support.tracing import capture_spans, finished_spans
 from tests.support.trainer import TrainerWorld

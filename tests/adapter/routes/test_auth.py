@@ -22,7 +22,9 @@ from services.core.registry import Registry
 from services.core.runs import Runs
 from services.core.settings import AuthSettings, Settings
 from services.core.store.files import FileStore
-from tests.support.app import AppWorld, FakeEventSink, FakeInference, metric_value
+from tests.support.app import AppWorld
+from tests.support.fakes import FakeEventSink, FakeInference
+from tests.support.metrics import metric_value
 
 
 def settings(

@@ -13,7 +13,9 @@ from services.adapter.routes import events
 from services.adapter.routes.events import Filing
 from services.core.domain import Action, Command
 from services.core.errors import StoreError
-from tests.support.app import AppWorld, FakeEventSink, metric_value
+from tests.support.app import AppWorld
+from tests.support.fakes import FakeEventSink
+from tests.support.metrics import metric_value
 
 
 def count(action: str, outcome: str) -> float:

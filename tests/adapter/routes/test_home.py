@@ -10,8 +10,9 @@ from services.adapter import metrics
 from services.adapter.pages import prefers_html
 from services.core.domain import RunState, RunStatus, Served
 from services.core.errors import StoreError
-from tests.support.app import AppWorld, metric_value
+from tests.support.app import AppWorld
 from tests.support.manifests import build_manifest
+from tests.support.metrics import metric_value
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from services.adapter.routes.notices import NO_PREDICTOR, STORE_AWAY, Notices, Refusals
 from services.adapter.state.board import Board
 from services.core.settings import AuthSettings, LabelStudioSettings, Settings
-from tests.support.app import AppWorld, FakeInference
+from tests.support.app import AppWorld
+from tests.support.fakes import FakeInference
 
 TOLD = Settings(label_studio=LabelStudioSettings(LABEL_STUDIO_API_KEY="a-token"))
 

@@ -20,7 +20,9 @@ from services.adapter.suggestions import LONGEST, readable
 from services.core.domain import LabelSpace, Served
 from services.core.errors import CorruptVersion, EngineError, NotFound, Overloaded
 from services.engine.compute import Scores
-from tests.support.app import LABELS, SPACE, AppWorld, metric_value
+from tests.support.app import AppWorld
+from tests.support.fakes import LABELS, SPACE
+from tests.support.metrics import metric_value
 
 
 def task(text: object) -> dict[str, Any]:

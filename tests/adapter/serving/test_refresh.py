@@ -21,8 +21,8 @@ from services.core.labels import parse_label_space
 from services.core.labelstudio import Backend
 from services.core.settings import AuthSettings
 from services.engine.compute import Scores
-from tests.support.controller import FakeInference
-from tests.support.labelstudio import START, URL, FakeLabelStudio
+from tests.support.fakes import FakeInference
+from tests.support.labelstudio import LABELS, START, URL, FakeLabelStudio
 
 SECRET = "s3cret-path-of-16"
 
@@ -31,7 +31,7 @@ class Bench:
     """A refresher over a project with tasks."""
 
     def __init__(self, tasks: int, max_tasks: int = 10_000) -> None:
-        self.label_studio, self.inference = FakeLabelStudio(), FakeInference()
+        self.label_studio, self.inference = FakeLabelStudio(), FakeInference(LABELS, row=(0.7, 0.2, 0.1))
         self.label_studio.add_project()
         self.tasks = [self.label_studio.add_task() for _ in range(tasks)]
         self.current = "support-1"
@@ -75,7 +75,7 @@ def test_all_unlabelled_tasks_get_a_prediction_and_then_the_backend_its_title() 
     assert bench.title == "support-1"
     order = [what for what in bench.label_studio.reads if what in {"push", "title"}]
     assert order == ["push", "push", "push", "title"]
-    assert bench.inference.asked == [200, 200, 49]
+    assert [len(texts) for _, _, texts in bench.inference.asked] == [200, 200, 49]
 
 
 def test_tasks_without_text_are_passed_over() -> None:

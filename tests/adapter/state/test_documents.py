@@ -9,7 +9,7 @@ import pytest
 
 from services.adapter.state.documents import FencedStore, NotLeading
 from services.core.store.files import FileStore
-from tests.support.controller import FakeLeadership
+from tests.support.fakes import FakeLeadership
 
 
 def test_all_is_passed_on_while_the_lead_outlives_a_write_and_reading_always(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from services.adapter.state.board import Agreement
 from services.adapter.training.monitoring import GRACE_SECONDS, WebhookMonitor, agreement_of
-from tests.support.app import LABELS, SPACE
+from tests.support.fakes import LABELS, SPACE
 
 
 @pytest.fixture

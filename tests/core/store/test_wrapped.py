@@ -11,7 +11,7 @@ from services.core.errors import NotFound, StoreError, StoreRefused, StoreUnreac
 from services.core.store import ObjectStore
 from services.core.store.files import FileStore
 from services.core.store.wrapped import CountingStore, unwrap
-from tests.support.app import metric_value
+from tests.support.metrics import metric_value
 
 
 def counted(operation: str, outcome: str = "ok") -> float:

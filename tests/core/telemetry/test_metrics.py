@@ -10,7 +10,7 @@ from services.core.errors import LabelStudioError, LabelStudioNotFound, LabelStu
 from services.core.registry import Registry, ServingTable
 from services.core.telemetry import metrics
 from services.core.telemetry.metrics import Component, observe_label_studio_request
-from tests.support.app import metric_value
+from tests.support.metrics import metric_value
 from tests.support.store import MemoryStore
 
 

@@ -1,0 +1,164 @@
+"""Fakes of what the adapter talks to: event sink, inference, launcher, rollout and leadership."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from services.adapter.ports import RolloutStatus
+from services.core.domain import (
+    Attempt,
+    Command,
+    LabelSpace,
+    Launch,
+    RunRequest,
+    RunState,
+)
+from services.core.errors import FitloopError
+from services.core.runs import Runs
+from services.core.store import ObjectStore
+from services.engine.compute import Scores
+
+LABELS = ("Positive", "Negative", "Neutral")
+SPACE = LabelSpace("sentiment", "text", "$text", LABELS)
+
+
+@dataclass
+class FakeEventSink:
+    """A Desk that keeps what it was told. `error` is raised by `submit`, which `hold` keeps waiting."""
+
+    notified: list[tuple[int, str]] = field(default_factory=list)
+    commands: list[Command] = field(default_factory=list)
+    remembered: dict[int, tuple[dict[str, str], str]] = field(default_factory=dict)
+    error: FitloopError | None = None
+    blocked_until: threading.Event | None = None
+
+    def notify(self, project_id: int, action: str) -> None:
+        self.notified.append((project_id, action))
+
+    def submit(self, command: Command) -> None:
+        if self.blocked_until:
+            self.blocked_until.wait(10)
+        if self.error:
+            raise self.error
+        self.commands.append(command)
+
+    def remember(self, project_id: int, overrides: Mapping[str, str] | None, seen_url: str) -> None:
+        known, _ = self.remembered.get(project_id, ({}, ""))
+        self.remembered[project_id] = (known if overrides is None else dict(overrides), seen_url)
+
+
+@dataclass
+class FakeInference:
+    """An Inference whose answer depends on a text's length. `row` is the answer to any text, `rows` are all answers; `error` is raised."""
+
+    labels: tuple[str, ...] = LABELS
+    error: Exception | None = None
+    rows: list[list[float]] | None = None
+    row: tuple[float, ...] | None = None
+    asked: list[tuple[str, str, tuple[str, ...]]] = field(default_factory=list)
+
+    async def scores(self, project_key: str, version: str, texts: Sequence[str]) -> Scores:
+        await asyncio.sleep(0)
+        self.asked.append((project_key, version, tuple(texts)))
+        if self.error:
+            raise self.error
+        rows = self.rows if self.rows is not None else [self._row(text) for text in texts]
+        return Scores(self.labels, np.array(rows, dtype=np.float32).reshape(len(rows), -1))
+
+    async def ready(self) -> bool:
+        return self.error is None
+
+    def _row(self, text: str) -> list[float]:
+        if self.row is not None:
+            return list(self.row)
+        weights = np.ones(len(self.labels))
+        weights[len(text) % len(self.labels)] += 3
+        return [float(weight) for weight in weights / weights.sum()]
+
+
+class FakeLauncher:
+    """Trainers that wait to be told how they end. What it knows is in the store, as the real one's is."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self.runs = Runs(store)
+        self.launched: list[str] = []
+        self.active: set[str] = set()
+        self.error: FitloopError | None = None
+
+    def launch(self, request: RunRequest) -> None:
+        if self.error:
+            raise self.error
+        known = self.runs.launch(request.run)
+        if (known and known.outcome) or request.run in self.active:
+            return
+        self.launched.append(request.run)
+        self.active.add(request.run)
+        self.runs.write(Launch(request.run, (Attempt(1, request.created_at),)))
+
+    def cancel(self, run: str) -> None:
+        self.end(run, RunState.CANCELLED, None, 0.0)
+
+    def observe(self, run: str) -> Launch | None:
+        return self.runs.launch(run)
+
+    def close(self) -> None:
+        """Nothing runs."""
+        self.active.clear()
+
+    def report_waiting(self, run: str, why: str) -> None:
+        """No process works on the run yet."""
+        self.runs.write(Launch(run, (), None, why))
+
+    def end(self, run: str, outcome: RunState, code: int | None, now: float) -> None:
+        """The run's process ends so."""
+        self.runs.write(Launch(run, (Attempt(1, now, now, code),), outcome))
+
+
+class FakeRollout:
+    """Predictors that hold every version at once, except those that are `broken`, or `slow` and so have a standing."""
+
+    def __init__(self) -> None:
+        self.flip_seconds = 0.0
+        self.broken: dict[str, Exception] = {}
+        self.slow: dict[str, RolloutStatus] = {}
+        self.asked: list[str] = []
+        self.withdrawn: list[str] = []
+        self.polled: list[float] = []
+
+    def advance(self, project_key: str, version: str, now: float) -> RolloutStatus:
+        self.asked.append(version)
+        if version in self.broken:
+            raise self.broken[version]
+        return self.slow.get(version, RolloutStatus(done=True))
+
+    def check(self, project_key: str, version: str) -> RolloutStatus:
+        return self.advance(project_key, version, 0.0)
+
+    def withdraw(self, project_key: str, version: str) -> None:
+        self.withdrawn.append(version)
+
+    def poll(self, now: float) -> None:
+        self.polled.append(now)
+
+
+class FakeLeadership:
+    """A Leadership that tests give and take; `margin`: seconds for which it is sure."""
+
+    def __init__(self, *, taken: bool = True) -> None:
+        self.is_leader = taken
+        self.certain_seconds = 15.0
+        self.on_change: Callable[[], None] | None = None
+
+    def start(self, on_change: Callable[[], None]) -> None:
+        self.on_change = on_change
+
+    def leads(self, seconds: float = 0.0) -> bool:
+        return self.is_leader and seconds <= self.certain_seconds
+
+    def stop(self) -> None:
+        self.is_leader = False
