@@ -1,1 +1,1 @@
-"""The newcomer's walk: a real Label Studio, a real `fitloop local`, and a learning curve that climbs."""
+"""The demo: a real Label Studio, a real `fitloop local`, and a learning curve that climbs."""

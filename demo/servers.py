@@ -1,4 +1,4 @@
-"""The two servers of the walk: Label Studio from its own environment, and `fitloop local` beside it."""
+"""The two servers of the demo: Label Studio from its own environment, and `fitloop local`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 from demo.processes import Server, free_port
 
 EMAIL, PASSWORD = "demo@example.com", "fitloop-demo"
-TOKEN = "f17100bdec0de5eed0f17100bdec0de5eed0f171"  # noqa: S105 - of a throw-away Label Studio on this machine
+TOKEN = "f17100bdec0de5eed0f17100bdec0de5eed0f171"  # noqa: S105 - of a disposable Label Studio on this machine
 
 
 def label_studio(executable: Path, folder: Path, port: int = 8080, listen: str = "127.0.0.1") -> Server:
-    """A headless Label Studio with its data in `folder`; port 8080 or, if taken, a free one.
+    """Configure a Label Studio with its data in `folder`, on port 8080 or, if that is taken, on a free one.
 
-    It may reach backends on this machine (Label Studio refuses private addresses by default) and calls nobody outside.
+    It may call backends on this machine (by default, Label Studio refuses private addresses) and sends nothing elsewhere.
     """
     port = free_port(port)
     folder.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,7 @@ def label_studio(executable: Path, folder: Path, port: int = 8080, listen: str =
 
 
 def fitloop(folder: Path, label_studio_url: str, environment: Mapping[str, str], port: int = 9090) -> Server:
-    """`fitloop local` with its data in `folder`; port 9090 or, if taken, a free one."""
+    """Configure `fitloop local` with its data in `folder`, on port 9090 or, if that is taken, on a free one."""
     port = free_port(port)
     own = {"LABEL_STUDIO_URL": label_studio_url, "LABEL_STUDIO_API_KEY": TOKEN, **environment}
     command = [
@@ -58,5 +58,5 @@ def fitloop(folder: Path, label_studio_url: str, environment: Mapping[str, str],
 
 
 def address(server: Server) -> str:
-    """The server's address without a path."""
+    """Return the server's URL without a path."""
     return server.health.removesuffix("/health")

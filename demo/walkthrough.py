@@ -1,4 +1,4 @@
-"""The steps of the walk: label some texts, wait until Fitloop has answered with better suggestions, compare with the key."""
+"""The steps of the demo: label texts, wait for Fitloop's suggestions, and compare those on the holdout with its labels."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ TEXTS = Path(__file__).parent / "texts"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one batch of labels led to."""
+    """The result of one batch of labels."""
 
     labels: int
     version: str
     gate: str
-    """The gate's sentence on the last version that was made."""
+    """The gate's reasons for its decision on the newest version."""
     evaluated: int
     estimate: float | None
-    """Share right, out of sample; None before the first version."""
+    """Accuracy out of sample; None before the first version."""
     low: float
     high: float
     test_accuracy: float
-    """Share of the 150 texts with a key whose stored suggestion is right; a text without a suggestion is wrong."""
+    """Accuracy of the stored suggestions on the holdout; a text without a suggestion counts as wrong."""
     seconds: float
     """From the last label to the new version's suggestions in Label Studio."""
 
 
 def read_texts(name: str) -> list[tuple[str, str]]:
-    """(text, label) of `pool` or `holdout`."""
+    """Return the (text, label) pairs of `pool` or `holdout`."""
     lines = (TEXTS / f"{name}.jsonl").read_text("utf-8").splitlines()
     return [(row["text"], row["label"]) for row in map(json.loads, lines)]
 
@@ -51,40 +51,40 @@ class Walkthrough:
     project: int
     backend: int
     pool: Sequence[tuple[int, str]]
-    """(task, label), in the order in which they will be labelled."""
+    """(task, label) in the order of labelling."""
     holdout: dict[int, str]
-    """Task to label for the texts that are never labelled."""
+    """Task to label, for texts that are never labelled in Label Studio."""
     timeout_seconds: float = 300.0
 
     def run(self, steps: Sequence[int]) -> Iterator[Step]:
-        """Label up to each number in `steps`; yields what became of it."""
+        """Label up to each number of `steps`, and yield the result."""
         done = 0
         for goal in steps:
             self.annotator.label_all(self.pool[done:goal])
             done = goal
-            yield self._settle(done)
+            yield self._wait_for_suggestions(done)
 
-    def _settle(self, labels: int) -> Step:
-        """Wait until nothing runs, every label has been read, and the served version's suggestions are stored."""
+    def _wait_for_suggestions(self, labels: int) -> Step:
+        """Wait until no run is active, every label has been read, and the served version's suggestions are stored."""
         begun = time.monotonic()
         pressed = False
         while time.monotonic() - begun < self.timeout_seconds:
             state = self.state()
-            resting = state["labelled"] == labels and not state["active"] and not state["pending"]
-            if resting and state["changed"] == 0:
+            is_idle = state["labelled"] == labels and not state["active"] and not state["pending"]
+            if is_idle and state["changed"] == 0:
                 suggestions = self._suggestions(state)
                 if suggestions is not None:
                     return self._step(labels, state, suggestions, time.monotonic() - begun)
-            elif resting and not pressed:
+            elif is_idle and not pressed:
                 self.annotator.start_training(self.backend)
                 pressed = True
             time.sleep(0.5)
         raise DemoError(
-            f"Nothing new after {self.timeout_seconds:.0f} s. Fitloop says: {self.state()['sentence']}"
+            f"No result after {self.timeout_seconds:.0f} s. Fitloop reports: {self.state()['sentence']}"
         )
 
     def state(self) -> dict[str, Any]:
-        """What Fitloop says of the project."""
+        """Return the project's status in Fitloop."""
         response = httpx.get(f"{self.fitloop}/api/projects/{self.project}", timeout=30)
         if response.is_error:
             raise DemoError(f"fitloop local answered {response.status_code}: {response.text[:300]}")
@@ -92,7 +92,7 @@ class Walkthrough:
         return answer
 
     def _suggestions(self, state: dict[str, Any]) -> dict[int, str] | None:
-        """The stored suggestions of the served version, once every text of the key has one; {} before any version."""
+        """Return the served version's suggestions once every holdout text has one; {} before the first version."""
         version = state["served"]["current"]
         if version is None:
             return {}

@@ -1,7 +1,4 @@
-"""demo: the texts are what they say, and ONCE=1 succeeds only where the suggestions got better by enough.
-
-The walk itself runs in tests/e2e's way with `make demo ONCE=1`, which needs a minute of Label Studio alone to start.
-"""
+"""The demo's texts and helpers, and when ONCE=1 succeeds. The demo itself runs with `make demo ONCE=1`."""
 
 from __future__ import annotations
 
@@ -26,21 +23,21 @@ def _step(labels: int, truth: float, *, served: bool = True) -> Step:
     return Step(labels, "v" if served else "none yet", "", 40, 0.5 if served else None, 0.4, 0.6, truth, 9.0)
 
 
-def _ends_well(*steps: Step) -> bool:
+def _succeeds(*steps: Step) -> bool:
     return summarize(Console(file=StringIO()), list(steps))
 
 
-def test_fifteen_points_between_the_first_version_and_the_last_are_enough() -> None:
-    assert _ends_well(_step(60, 0.60), _step(420, 0.75))
-    assert not _ends_well(_step(60, 0.60), _step(420, 0.74))
+def test_a_gain_of_fifteen_points_succeeds() -> None:
+    assert _succeeds(_step(60, 0.60), _step(420, 0.75))
+    assert not _succeeds(_step(60, 0.60), _step(420, 0.74))
 
 
-def test_a_step_without_a_version_is_no_start_to_climb_from() -> None:
-    assert not _ends_well(_step(30, 0.0, served=False), _step(60, 0.7), _step(420, 0.8))
-    assert not _ends_well(_step(30, 0.0, served=False))
+def test_steps_without_a_version_do_not_count() -> None:
+    assert not _succeeds(_step(30, 0.0, served=False), _step(60, 0.7), _step(420, 0.8))
+    assert not _succeeds(_step(30, 0.0, served=False))
 
 
-def test_the_held_out_texts_are_in_no_form_among_those_that_are_labelled() -> None:
+def test_the_pool_contains_no_holdout_text() -> None:
     pool, holdout = read_texts("pool"), read_texts("holdout")
     keys = [split_key(text) for text, _ in pool + holdout]
     assert len(set(keys)) == len(keys)
@@ -48,7 +45,7 @@ def test_the_held_out_texts_are_in_no_form_among_those_that_are_labelled() -> No
     assert Counter(label for _, label in holdout).keys() == Counter(label for _, label in pool).keys()
 
 
-def test_labels_of_any_spelling_make_a_valid_config() -> None:
+def test_labels_are_escaped_in_the_label_config() -> None:
     space = parse_label_space(label_config(['"A" & <B>', "C"]))
     assert space.labels == ('"A" & <B>', "C")
 
@@ -60,10 +57,10 @@ def test_the_curve_shows_each_point() -> None:
     assert draw([]) == ""
 
 
-def test_a_server_that_ends_while_starting_is_told_with_the_end_of_its_log(tmp_path: Path) -> None:
+def test_a_server_that_exits_during_startup_shows_its_log(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "print('no such option'); raise SystemExit(3)"]
     server = Server("Label Studio", command, {}, "http://127.0.0.1:1/health", tmp_path / "log")
     server.start()
-    with pytest.raises(DemoError, match="(?s)ended while starting.*no such option"):
+    with pytest.raises(DemoError, match="(?s)exited during startup.*no such option"):
         server.wait(30)
     assert server.stop() == 3
