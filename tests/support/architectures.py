@@ -68,6 +68,7 @@ _OF_ITS_OWN: Final[Mapping[str, Mapping[str, Any]]] = {
     "gptj": {"rotary_dim": 16},
     "layoutlmv3": {"coordinate_size": 4, "shape_size": 8},
     "lilt": {"hidden_size": 48},
+    "longformer": {"attention_window": [16, 16]},
     "luke": {"entity_vocab_size": 8, "entity_emb_size": 16},
     "markuplm": {"xpath_unit_hidden_size": 4},
     "mistral4": {"qk_rope_head_dim": 8, "qk_nope_head_dim": 8},

@@ -24,5 +24,5 @@ def world(tmp_path: Path, tiny: Path) -> TrainerWorld:
 @pytest.fixture
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """main() in this process: it must not take the tests' signals."""
-    monkeypatch.setattr(Stop, "listen", lambda _: None)
+    monkeypatch.setattr(Stop, "install_handlers", lambda _: None)
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", "secret")

@@ -200,6 +200,6 @@ def test_a_process_that_is_asked_to_end_in_any_stage_does_so_and_the_next_one_is
     assert world.status(run).state is RunState.PREEMPTED
     assert world.registry.versions(world.key) == []
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", "secret")
-    monkeypatch.setattr(Stop, "listen", lambda _: None)
+    monkeypatch.setattr(Stop, "install_handlers", lambda _: None)
     assert run_in_process(world, run, monkeypatch) == 0
     assert world.registry.versions(world.key) == ["support-1"]

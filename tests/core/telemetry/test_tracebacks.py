@@ -36,7 +36,7 @@ def test_a_crash_is_logged_by_its_kind_and_place_alone(
     structlog.get_logger("services.trainer").error("the run crashed", frames=safe_traceback(raised.value))
     written = capsys.readouterr().err
     assert "RuntimeError" in written
-    assert "test_frames.py" in written
+    assert "test_tracebacks.py" in written
     assert _SECRET not in written
 
 

@@ -21,7 +21,7 @@ from services.core.telemetry import otel, tracing
 from tests.support.tracing import capture_spans, finished_spans
 
 _SECRET = "a text that a customer wrote"
-_ROOT = Path(__file__).parents[2]
+_ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

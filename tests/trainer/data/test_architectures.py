@@ -15,7 +15,7 @@ from services.core.domain import Method
 from tests.support import architectures
 from tests.support.architectures import Outcome
 
-PAGE = Path(__file__).parents[2] / "docs" / "base-models.md"
+PAGE = Path(__file__).parents[3] / "docs" / "base-models.md"
 
 
 @pytest.fixture(scope="module")
