@@ -22,19 +22,9 @@ from packaging.utils import canonicalize_name
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 
-SDK_ASKS = {
-    "datamodel-code-generator",  # label-studio-sdk: writes code
-    "doclang",  # its converters, as the four that follow
-    "ijson",
-    "nltk",
-    "opencv-python-headless",
-    "pillow",
-    "requests-mock",  # its own tests
-    "ujson",  # lxml and xmljson do
-}
 UVICORN_ASKS = {"watchfiles", "websockets"}  # reloading, and a protocol that is not spoken
 KUBERNETES_ASKS = {"aiohttp", "aiohttp-retry"}  # its second client, `kubernetes.aio`
-SKIPPED = SDK_ASKS | UVICORN_ASKS | KUBERNETES_ASKS | {"setuptools"}
+SKIPPED = UVICORN_ASKS | KUBERNETES_ASKS | {"setuptools"}
 
 # Image: extras of pyproject.toml, packages besides, packages that are never imported. What is in torch.txt is not repeated.
 IMAGES: dict[str, tuple[tuple[str, ...], tuple[str, ...], set[str]]] = {
@@ -42,8 +32,8 @@ IMAGES: dict[str, tuple[tuple[str, ...], tuple[str, ...], set[str]]] = {
     "predictor": (
         ("predictor", "tracing"),
         (),
-        # the SDK and the command line are the adapter's; kserve's client and tools are not used
-        (SKIPPED - {"ujson", "watchfiles"}) | {"grpcio-tools", "label-studio-sdk", "lxml"},
+        # kserve's client and tools are not used, and label configs are read by the adapter
+        (SKIPPED - {"watchfiles"}) | {"grpcio-tools", "lxml", "pillow"},
     ),
     "torch": ((), ("torch", "transformers"), {"setuptools"}),
     "trainer": (("trainer", "adapter", "tracing"), (), SKIPPED),

@@ -50,7 +50,6 @@ from services.core.runs import Runs
 from services.core.settings import Settings
 from services.core.telemetry import correlation, tracing
 from services.core.telemetry.correlation import RequestIds
-from services.core.telemetry.spans import Span
 from services.core.telemetry.tracebacks import safe_traceback
 
 log = structlog.get_logger()
@@ -156,7 +155,7 @@ def _answering(path: str, handler: Handler) -> Handler:
         started = time.perf_counter()
         with _span(path, request) as span:
             response = await _safely(path, handler, request)
-            span.say(status=response.status_code)
+            tracing.annotate(span, status=response.status_code)
         if path not in _PROBES:
             seconds = round(time.perf_counter() - started, 4)
             log.debug("answered", route=path, status=response.status_code, seconds=seconds)
@@ -182,13 +181,13 @@ async def _safely(path: str, handler: Handler, request: Request) -> Response:
         return _problem(500, "Fitloop failed unexpectedly: its log says where.", {})
 
 
-def _span(path: str, request: Request) -> AbstractContextManager[Span]:
+def _span(path: str, request: Request) -> AbstractContextManager[tracing.Span]:
     """Of the route, never of the path that was asked for, which may hold the secret one; probes have none."""
     if path in _PROBES:
-        return nullcontext(tracing.NO_SPAN)
+        return nullcontext(tracing.INVALID_SPAN)
     parent = request.headers.get(correlation.TRACEPARENT_HEADER, "")
     said = {"method": request.method, "route": path, "request_id": correlation.current_request_id()}
-    return tracing.span(f"{request.method} {path}", said, kind="server", parent=parent)
+    return tracing.span(f"{request.method} {path}", said, kind=tracing.SpanKind.SERVER, parent=parent)
 
 
 def _tell(path: str, status: int, error: FitloopError) -> None:

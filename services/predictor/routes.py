@@ -29,7 +29,6 @@ from services.core.http.limits import (
 )
 from services.core.telemetry import correlation, tracing
 from services.core.telemetry.correlation import RequestIds, log_ids
-from services.core.telemetry.spans import Span
 from services.core.telemetry.tracebacks import safe_traceback
 from services.engine.compute import Scores
 from services.engine.inference import LocalInference
@@ -144,12 +143,12 @@ class Routes:
             request.headers.get(correlation.TRACEPARENT_HEADER, ""),
             {"request_id": correlation.current_request_id()},
         )
-        with tracing.span("score", said, kind="server", parent=parent) as span:
+        with tracing.span("score", said, kind=tracing.SpanKind.SERVER, parent=parent) as span:
             response = await self._answer(request, parse, respond, span)
-            span.say(status=response.status_code)
+            tracing.annotate(span, status=response.status_code)
             return response
 
-    async def _answer(self, request: Request, parse: Parse, respond: Respond, span: Span) -> Response:
+    async def _answer(self, request: Request, parse: Parse, respond: Respond, span: tracing.Span) -> Response:
         began = time.perf_counter()
         try:
             body = b"".join(
@@ -161,7 +160,7 @@ class Routes:
                 else _parse_now(parse, body)
             )
             key, version = self._find_version(request.path_params["model"], asked)
-            span.say(texts=len(asked.texts), **log_ids(key, version))
+            tracing.annotate(span, texts=len(asked.texts), **log_ids(key, version))
             structlog.contextvars.bind_contextvars(**log_ids(key, version))
             scores = await self.inference.scores(key, version, asked.texts)
             response = respond(request.path_params["model"], version, asked, scores)

@@ -23,7 +23,7 @@ class FailingStore(FileStore):
         super().__init__(root)
         self.left = writes
 
-    def _place(self, key: str, fill: object) -> None:
+    def _write_atomically(self, key: str, fill: object) -> None:
         if self.left == 0:
             raise StoreError(f"{key!r} cannot be written: No space left on device.")
         self.left -= 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 _SERVER = ("uvicorn.loops.uvloop", "uvicorn.protocols.http.httptools_impl", "uvicorn.lifespan.on")
-_TRACES = ("services.core.telemetry.otel", "opentelemetry.exporter.otlp.proto.http.trace_exporter")
+_TRACES = ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http.trace_exporter")
 _ADAPTER = (
     *("services.adapter", "services.core", "services.cli", "services.wiring", "rich.table"),
     *_SERVER,
@@ -29,6 +29,5 @@ TRAINER = (
     "services.embedded",
     "transformers.models.auto.modeling_auto",
     "transformers.models.bert.modeling_bert",
-    "sklearn.linear_model",
 )
 OF = {"adapter": ADAPTER, "predictor": PREDICTOR, "trainer": TRAINER}

@@ -87,7 +87,7 @@ class Predictions:
         assert asked.view is not None  # noqa: S101  # for the type checker: there are texts only then
         said: dict[str, int | str] = {"project": asked.view.project.id, "version": asked.version}
         structlog.contextvars.bind_contextvars(**said)
-        with tracing.span("inference", {"texts": len(asked.texts), **said}, kind="client"):
+        with tracing.span("inference", {"texts": len(asked.texts), **said}, kind=tracing.SpanKind.CLIENT):
             return await self.inference.scores(asked.view.project.key, asked.version, asked.texts)
 
 

@@ -21,7 +21,6 @@ from services.core.domain import Published, RunState, RunStatus
 from services.core.errors import StoreError
 from services.core.runs import Runs
 from services.core.telemetry import tracing
-from services.core.telemetry.spans import Span
 from services.trainer.process.lifecycle import Stop
 from services.trainer.process.log_tail import LogTail
 from services.trainer.process.resources import measure_usage
@@ -61,7 +60,7 @@ class Progress:
     _resumed_at: int = 0
     _measured_at: float = -math.inf
     _bar: Bar | None = None
-    _span: Span = tracing.NO_SPAN
+    _span: tracing.Span = tracing.INVALID_SPAN
 
     def __enter__(self) -> Self:
         """Write the first status and go on writing."""
@@ -89,7 +88,7 @@ class Progress:
             )
         log.info("stage", stage=name, seconds=round(sum(self._settled.values()), 2))
         self._span.end()
-        self._span = tracing.begin(f"stage {name}", {"stage": name})
+        self._span = tracing.start(f"stage {name}", {"stage": name})
         if self._bar is not None:
             self._bar.reset(self._bar.task_ids[0], total=steps or None, description=name)
         self._write_now()
@@ -132,6 +131,7 @@ class Progress:
     def _end(self) -> None:
         """No more writes, nor one that is still under way."""
         self._span.end()
+        self._span = tracing.INVALID_SPAN
         with self._turn:
             self._ended = True
             self._turn.notify_all()

@@ -1,4 +1,4 @@
-"""core.tracing: nothing unless it is asked for, and then spans of ids and figures, without what errors say."""
+"""Spans: none while traces are off, and otherwise ids and figures without the messages of errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from services.core.errors import BadConfig
 from services.core.settings import TracingSettings
-from services.core.telemetry import otel, tracing
+from services.core.telemetry import tracing
 from tests.support.tracing import capture_spans, finished_spans
 
 _SECRET = "a text that a customer wrote"
@@ -34,14 +34,14 @@ def _id(span: Any) -> int:
     return int(span.context.span_id)
 
 
-def test_without_an_endpoint_nothing_is_imported_and_nothing_is_said() -> None:
+def test_without_an_endpoint_the_sdk_is_not_imported() -> None:
     script = (
-        "import sys; from services.core import tracing; from services.core.settings import TracingSettings\n"
+        "import sys; from services.core.telemetry import tracing; from services.core.settings import TracingSettings\n"
         "tracing.configure(TracingSettings(), 'test')\n"
-        "with tracing.span('a', {'run': '5-1'}) as span: span.say(status=200); span.failed('ValueError')\n"
-        "tracing.begin('b').end(); tracing.close()\n"
+        "with tracing.span('a', {'run': '5-1'}) as span: tracing.annotate(span, status=200)\n"
+        "tracing.start('b').end(); tracing.close()\n"
         "assert tracing.traceparent() == ''\n"
-        "print([name for name in sys.modules if name.startswith('opentelemetry')])"
+        "print([name for name in sys.modules if name.startswith('opentelemetry.sdk')])"
     )
     said = subprocess.run(
         [sys.executable, "-c", script],
@@ -53,10 +53,15 @@ def test_without_an_endpoint_nothing_is_imported_and_nothing_is_said() -> None:
     assert said.stdout.strip() == "[]"
 
 
+def test_without_an_endpoint_no_traceparent_is_passed_on() -> None:
+    with tracing.span("here", parent="00-" + "1" * 32 + "-" + "2" * 16 + "-01"):
+        assert tracing.traceparent() == ""
+
+
 def test_spans_nest_and_hold_ids(exporter: InMemorySpanExporter) -> None:
     with tracing.span("outer", {"project": 5, "run": "5-1"}) as outer:
-        tracing.begin("inner", {"stage": "reading"}, kind="client").end()
-        outer.say(status=200)
+        tracing.start("inner", {"stage": "reading"}, kind=tracing.SpanKind.CLIENT).end()
+        tracing.annotate(outer, status=200)
     spans = finished_spans(exporter)
     parent = spans["inner"].parent
     assert parent is not None
@@ -70,7 +75,7 @@ def test_spans_nest_and_hold_ids(exporter: InMemorySpanExporter) -> None:
     assert spans["outer"].resource.attributes["service.name"] == "fitloop-test"
 
 
-def test_a_trace_goes_on_from_a_traceparent(exporter: InMemorySpanExporter) -> None:
+def test_a_traceparent_continues_its_trace(exporter: InMemorySpanExporter) -> None:
     with tracing.span("here"):
         carried = tracing.traceparent()
     with tracing.span("there", parent=carried):
@@ -85,13 +90,13 @@ def test_a_trace_goes_on_from_a_traceparent(exporter: InMemorySpanExporter) -> N
 
 
 @pytest.mark.parametrize("given", ["", "nonsense", "00-" + "0" * 32 + "-" + "0" * 16 + "-01"])
-def test_what_is_no_traceparent_begins_a_trace(given: str, exporter: InMemorySpanExporter) -> None:
+def test_an_invalid_traceparent_starts_a_new_trace(given: str, exporter: InMemorySpanExporter) -> None:
     with tracing.span("here", parent=given):
         pass
     assert finished_spans(exporter)["here"].parent is None
 
 
-def test_of_an_error_the_kind_alone_issent(exporter: InMemorySpanExporter) -> None:
+def test_only_the_class_of_an_error_is_recorded(exporter: InMemorySpanExporter) -> None:
     with pytest.raises(ValueError, match="customer"), tracing.span("here"):
         raise ValueError(_SECRET)
     span = finished_spans(exporter)["here"]
@@ -101,34 +106,34 @@ def test_of_an_error_the_kind_alone_issent(exporter: InMemorySpanExporter) -> No
     assert span.status.description == "ValueError"
 
 
-def test_what_is_not_on_the_list_is_said_by_no_span(exporter: InMemorySpanExporter) -> None:
+def test_an_attribute_that_is_not_listed_is_refused(exporter: InMemorySpanExporter) -> None:
     del exporter
     with pytest.raises(KeyError):
-        tracing.begin("here", {"text": _SECRET})
+        tracing.start("here", {"text": _SECRET})
 
 
 @pytest.mark.parametrize(
     ("given", "url"),
     [("http://otel:4318", "http://otel:4318/v1/traces"), ("http://otel/v1/traces", "http://otel/v1/traces")],
 )
-def test_an_endpoint_is_a_collectors_address_or_the_whole_of_it(given: str, url: str) -> None:
+def test_an_endpoint_may_have_the_path_of_traces(given: str, url: str) -> None:
     settings = TracingSettings(FITLOOP_TRACES_ENDPOINT=given)
     assert settings.on
     assert settings.url == url
 
 
-def test_a_collector_of_others_switches_nothing_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_otels_own_endpoint_variable_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     """It may speak gRPC alone, and OpenTelemetry may not be installed here."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "otel:4317")
     assert not TracingSettings().on
 
 
-def test_opentelemetrys_own_variable_switches_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_otel_sdk_disabled_switches_traces_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
     assert not TracingSettings(FITLOOP_TRACES_ENDPOINT="http://otel:4318").on
 
 
-def test_the_end_of_the_process_waits_for_no_collector_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_close_does_not_wait_for_a_collector_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     given, come = threading.Event(), threading.Event()
 
     class Away(InMemorySpanExporter):
@@ -137,7 +142,7 @@ def test_the_end_of_the_process_waits_for_no_collector_that_is_away(monkeypatch:
             given.wait(10)
             return super().export(spans)
 
-    monkeypatch.setattr(otel, "_SECONDS", 0.1)
+    monkeypatch.setattr(tracing, "_COLLECTOR_SECONDS", 0.1)
     tracing.configure(TracingSettings(), "test", Away())
     with tracing.span("here"):
         pass
@@ -148,7 +153,7 @@ def test_the_end_of_the_process_waits_for_no_collector_that_is_away(monkeypatch:
     given.set()
 
 
-def test_who_asks_for_traces_without_the_extra_is_told_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracing, "find_spec", lambda _: None)
+def test_a_missing_sdk_names_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.resources", None)
     with pytest.raises(BadConfig, match=r"fitloop\[tracing\]"):
         tracing.configure(TracingSettings(FITLOOP_TRACES_ENDPOINT="http://otel:4318"), "test")
