@@ -88,7 +88,7 @@ class Annotator:
         return int(self.call("POST", f"/api/tasks/{task}/annotations/", json=body)["id"])
 
     def label_all(self, answers: Sequence[tuple[int, str]], annotators: int = 2) -> None:
-        """Submit many annotations, as `hands` annotators side by side."""
+        """Submit many annotations, as `annotators` people in parallel."""
         with ThreadPoolExecutor(annotators) as pool:
             for _ in pool.map(lambda answer: self.label(*answer), answers):
                 pass

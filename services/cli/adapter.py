@@ -23,14 +23,11 @@ if TYPE_CHECKING:
 
     from services.core.http.connections import Bounds
 
-
 _ALL_INTERFACES = "0.0.0.0"  # noqa: S104  # a pod's port
-
 _PROXIES = (
     "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,100.64.0.0/10,169.254.0.0/16,127.0.0.0/8,fc00::/7,fe80::/10,::1"
 )
 """Addresses whose X-Forwarded-* headers are trusted, unless uvicorn's FORWARDED_ALLOW_IPS is set."""
-
 _GRACE_SECONDS = 20
 """For requests in flight at shutdown."""
 

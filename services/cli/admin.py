@@ -15,15 +15,14 @@ from services.core.errors import BadRequest
 if TYPE_CHECKING:
     from services.cli.client import AdapterClient
 
-_GAP, _EMPTY = "  ", "-"
-"""Between columns; and for an empty cell, so that programs can split columns at blanks."""
-Project = Annotated[int, typer.Argument(help="The project's id in Label Studio.", min=1)]
-
-Url = Annotated[str, typer.Option(envvar="FITLOOP_URL", help="URL of the running adapter.")]
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
 DEFAULT_URL = "http://127.0.0.1:9090"
+_GAP = "  "
+_EMPTY = "-"
+"""An empty cell, so that programs can split columns at blanks."""
+
+Project = Annotated[int, typer.Argument(help="The project's id in Label Studio.", min=1)]
+Url = Annotated[str, typer.Option(envvar="FITLOOP_URL", help="URL of the running adapter.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 _ACTIONS = {
     "rollback": "Serve the previous version again, and keep it until `unpin`.",
@@ -150,11 +149,8 @@ def _status_row(row: dict[str, Any]) -> list[str]:
 
 def _version_row(row: dict[str, Any]) -> list[str]:
     served = "pinned" if row.get("pinned") else "yes" if row.get("served") else ""
-    reasons = [
-        *row["reasons"],
-        row.get("truncation_in_words") or "",
-    ]  # the gate's reasons may name the truncation
-    gate = " ".join(dict.fromkeys(filter(None, reasons)))
+    reasons = filter(None, (*row["reasons"], row.get("truncation_in_words")))
+    gate = " ".join(dict.fromkeys(reasons))  # the gate's reasons may name the truncation too
     return [str(row["version"]), served, str(row["method"]), str(row["right"]), gate]
 
 

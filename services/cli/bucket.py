@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from services.adapter.training.retention import StoredProject
     from services.core.store import ObjectStore
 
-
 _BASE_MODELS = "base-models/"
 models = typer.Typer(help="Base models in the bucket, for BASELINE_MODEL_NAME.", no_args_is_help=True)
 

@@ -153,10 +153,8 @@ def _serve(settings: Settings, leadership: Leadership, listener: socket.socket) 
     def shut_down(*_: object) -> None:
         server.should_exit = True
 
-    for number in (
-        signal.SIGINT,
-        signal.SIGTERM,
-    ):  # uvicorn restores these and raises the signal again when it stops
+    # uvicorn replaces these handlers while it runs; when it stops, it restores them and raises the signal again
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, shut_down)
     try:
         parts.start()
@@ -165,7 +163,6 @@ def _serve(settings: Settings, leadership: Leadership, listener: socket.socket) 
         typer.echo(
             "Shutting down; training resumes from its checkpoint at the next start. Press Ctrl-C again to quit now."
         )
-        signal.signal(
-            signal.SIGINT, signal.SIG_DFL
-        )  # harmless: child processes notice, and the store survives crashes
+        # harmless: child processes notice, and the store survives crashes
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         parts.stop()

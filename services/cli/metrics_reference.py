@@ -46,7 +46,7 @@ nothing: the leader exports what a run reports.
   them once.
 """
 OPEN_LABELS: Final = frozenset({"project", "title", "version", "run"})
-"""Labels whose values are not known in advance; the page's introduction says what bounds them."""
+"""Labels whose values are not known in advance; the page's introduction explains what bounds them."""
 _IMPORTED: Final = (type, CollectorRegistry)
 """Collectable objects that modules of metrics import but do not define."""
 _KNOWN_VALUES: Final = {

@@ -21,7 +21,7 @@ Every setting is an environment variable, read once at startup; an empty one cou
 invisible characters (a byte order mark, a zero-width space) are stripped from both ends of every value; a value of nothing
 else counts as unset. Inside a value they are refused, except for blanks in paths, model names, user names and passwords. An
 invalid value prevents startup; all invalid values are reported at once, without secrets. Where two variables set the same
-thing, the one listed first wins, and the log says so. This page is generated from `services/core/settings/`: change the
+thing, the one listed first wins, which is logged. This page is generated from `services/core/settings/`: change the
 settings there and run `make docs`.
 
 `fitloop local` also takes `--host`, `--port` and `--data`. The commands that talk to it (`fitloop status`, `train`, …) read

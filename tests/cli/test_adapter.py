@@ -40,7 +40,7 @@ class Adapter:
             (folder / "job.yaml").write_text(yaml.safe_dump(MANIFEST))
         self.port, self.management_port = _free_port(), management_port or _free_port()
         known = {name: value for name, value in os.environ.items() if name in {"PATH", "PYTHONPATH", "HOME"}}
-        told = {
+        settings = {
             "KUBECONFIG": str(folder / "kubeconfig"),
             "FITLOOP_STORE": (folder / "bucket").as_uri(),
             "FITLOOP_CACHE_DIR": str(folder / "cache"),
@@ -55,7 +55,7 @@ class Adapter:
                 [sys.executable, "-m", "services.cli", "adapter", *ports],
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=known | told | changed,
+                env=known | settings | changed,
             )
 
     def output(self) -> str:
@@ -162,9 +162,9 @@ def test_it_waits_for_a_bucket_that_answers_late(
     with serve_bucket(port):
         eventually(adapter.is_ready, 60)
         assert adapter.end() == 0, adapter.output()
-    said = adapter.output()
-    assert said.count("this adapter is not ready until it does") == 1
-    assert "Traceback" not in said
+    output = adapter.output()
+    assert output.count("this adapter is not ready until it does") == 1
+    assert "Traceback" not in output
 
 
 def test_a_missing_bucket_is_an_error(tmp_path: Path, api: FakeApiServer, started: list[Adapter]) -> None:

@@ -12,8 +12,8 @@ import pytest
 import respx
 
 from services import __version__
-from services.cli.__main__ import main
 from services.cli.admin import format_table, print_table
+from tests.support.terminal import Terminal
 
 URL = "http://fitloop.test:9090"
 
@@ -38,30 +38,12 @@ PROJECT: dict[str, Any] = {
 }
 
 
-class Terminal:
-    """Runs `fitloop …` in this process."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self._monkeypatch = monkeypatch
-        self._capsys = capsys
-
-    def run(self, *arguments: str) -> tuple[int, str, str]:
-        """Exit code, stdout, stderr."""
-        self._monkeypatch.setattr(sys, "argv", ["fitloop", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        printed = self._capsys.readouterr()
-        code = ended.value.code
-        return code if isinstance(code, int) else 0, printed.out, printed.err
-
-
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Terminal:
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FITLOOP_URL", URL)
     monkeypatch.setenv("COLUMNS", "160")
     monkeypatch.delenv("BASIC_AUTH_USER", raising=False)
     monkeypatch.delenv("BASIC_AUTH_PASS", raising=False)
-    return Terminal(monkeypatch, capsys)
 
 
 @respx.mock
@@ -247,19 +229,19 @@ def test_address_and_credentials_are_stripped(terminal: Terminal, monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "said"),
+    ("variable", "value", "error"),
     [
         ("BASIC_AUTH_PASS", "hush ", "BASIC_AUTH_PASS: it begins or ends with a blank"),
         ("FITLOOP_URL", "http://me:hush@host:port", "is not a valid address"),
     ],
 )
 def test_invalid_values_are_refused_but_not_repeated(
-    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, error: str
 ) -> None:
     monkeypatch.setenv(variable, value)
     code, _, err = terminal.run("status")
     assert code == 1
-    assert said in err
+    assert error in err
     assert "hush" not in err
 
 

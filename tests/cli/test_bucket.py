@@ -26,8 +26,8 @@ from services.core.errors import StoreUnreachable
 from services.core.registry import Registry
 from services.core.runs import Runs
 from services.core.store.files import FileStore
-from tests.cli.test_admin import Terminal
 from tests.support.manifests import build_manifest
+from tests.support.terminal import Terminal
 
 DAY = 86_400.0
 
@@ -68,11 +68,6 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StoreWorld:
     monkeypatch.setenv("FITLOOP_STORE", found.store.url)
     monkeypatch.setenv("FITLOOP_KEEP_VERSIONS", "1")
     return found
-
-
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Terminal:
-    return Terminal(monkeypatch, capsys)
 
 
 def test_old_versions_are_deleted_unless_served(world: StoreWorld, terminal: Terminal) -> None:
@@ -179,7 +174,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FileStore:
-    """The store of the environment; a folder serves as well as a bucket."""
+    """The store that the environment names: a folder instead of a bucket."""
     found = FileStore(tmp_path / "store")
     monkeypatch.setenv("FITLOOP_STORE", found.url + "/")
     return found

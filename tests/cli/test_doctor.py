@@ -14,7 +14,6 @@ from services.cli import client, doctor
 from services.cli.checks import Location
 from services.cluster.client import ClusterError
 from services.core.errors import FitloopError
-from tests.cli.test_admin import Terminal
 from tests.support.doctor import (
     LABEL_STUDIO_URL,
     FakeIngress,
@@ -23,6 +22,7 @@ from tests.support.doctor import (
     build_context,
     serve_ingress,
 )
+from tests.support.terminal import Terminal
 
 DEPLOYMENT: dict[str, Any] = {
     "spec": {
@@ -58,11 +58,6 @@ def ingress(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeIng
         }.items():
             monkeypatch.setenv(name, value)
         yield found
-
-
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Terminal:
-    return Terminal(monkeypatch, capsys)
 
 
 @pytest.fixture

@@ -96,8 +96,8 @@ def _pod(name: str, component: str) -> dict[str, Any]:
 
 
 def _state(table: Serving, **more: Any) -> dict[tuple[str, int, str], str]:
-    said = {"table": [table.term, table.generation], "refused": {}, **more}
-    return {("fitloop-predictor-a", 8081, "/state"): json.dumps(said)}
+    state = {"table": [table.term, table.generation], "refused": {}, **more}
+    return {("fitloop-predictor-a", 8081, "/state"): json.dumps(state)}
 
 
 @pytest.fixture
@@ -199,10 +199,10 @@ class TestCluster:
         inspector.kube.listed["pod"] = [
             pod("p", "Pending", unschedulable="0/1: 1 Insufficient nvidia.com/gpu.", run="1-2")
         ]
-        said = cluster.runs(known)
-        assert said.verdict is Verdict.WARN
-        assert "fitloop-1-2 is waiting: no node has a free nvidia.com/gpu" in said.sentence
-        assert "fitloop-2-1 failed: it took longer than it may" in said.sentence
+        finding = cluster.runs(known)
+        assert finding.verdict is Verdict.WARN
+        assert "fitloop-1-2 is waiting: no node has a free nvidia.com/gpu" in finding.sentence
+        assert "fitloop-2-1 failed: it took longer than it may" in finding.sentence
         inspector.kube.listed["job"] = [waiting]
         inspector.kube.listed["pod"] = [pod("p", "Running", run="1-2")]
         assert cluster.runs(known).sentence == (
@@ -268,8 +268,8 @@ class TestVersions:
 class TestStorage:
     def test_checks_of_a_folder_leave_nothing_behind(self, tmp_path: Path) -> None:
         known = build_context(tmp_path)
-        said = [check.run(known).verdict for check in storage.CHECKS]
-        assert said == [Verdict.OK, Verdict.OK, Verdict.SKIPPED]
+        verdicts = [check.run(known).verdict for check in storage.CHECKS]
+        assert verdicts == [Verdict.OK, Verdict.OK, Verdict.SKIPPED]
         assert list(FileStore(tmp_path).keys()) == []
         assert consistency.storage_clock(known).verdict is Verdict.SKIPPED
 

@@ -90,49 +90,49 @@ def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webhook, "_EVENT_SECONDS", 0.1)
 
 
-def found(known: Context) -> dict[str, Finding]:
+def find(known: Context) -> dict[str, Finding]:
     checks = [*label_studio.CHECKS, *project.checks(known), webhook.PRIVATE_ADDRESS]
     return {one.name.removeprefix("project 5: "): one for one in run_checks([checks], known)}
 
 
 def test_a_healthy_project_passes_every_check(studio: FakeStudio, tmp_path: Path) -> None:
-    said = found(build_context(tmp_path, studio.ingress.url))
-    assert {one.verdict for one in said.values()} == {Verdict.OK}
-    assert said["label studio"].sentence == f"Label Studio 1.23.2 answers at {LABEL_STUDIO_URL}."
-    assert said["found"].sentence == "'Support', 0 of 9 tasks labelled."
-    assert said["rights"].sentence == "The token's user can read tasks and store predictions."
-    assert said["backend"].sentence == f"Label Studio reaches {studio.ingress.url}."
-    assert said["webhook"].sentence == "The webhook exists, is enabled, and sends the required events."
-    assert said["event"].sentence == "An event arrived after the project's title was saved unchanged."
-    assert said["state"].sentence == "Serving v-1. All is quiet."
-    assert said["private address"].sentence == (
+    found = find(build_context(tmp_path, studio.ingress.url))
+    assert {one.verdict for one in found.values()} == {Verdict.OK}
+    assert found["label studio"].sentence == f"Label Studio 1.23.2 answers at {LABEL_STUDIO_URL}."
+    assert found["found"].sentence == "'Support', 0 of 9 tasks labelled."
+    assert found["rights"].sentence == "The token's user can read tasks and store predictions."
+    assert found["backend"].sentence == f"Label Studio reaches {studio.ingress.url}."
+    assert found["webhook"].sentence == "The webhook exists, is enabled, and sends the required events."
+    assert found["event"].sentence == "An event arrived after the project's title was saved unchanged."
+    assert found["state"].sentence == "Serving v-1. All is quiet."
+    assert found["private address"].sentence == (
         "127.0.0.1 is a private address, but Label Studio calls it nevertheless."
     )
 
 
 def test_a_backend_with_another_url_fails(studio: FakeStudio, tmp_path: Path) -> None:
-    said = found(build_context(tmp_path, "http://models.example.com"))
-    assert said["backend"].verdict is Verdict.FAIL
-    assert said["backend"].sentence == (
+    found = find(build_context(tmp_path, "http://models.example.com"))
+    assert found["backend"].verdict is Verdict.FAIL
+    assert found["backend"].sentence == (
         f"The project's ML backend is {studio.ingress.url}, not http://models.example.com."
     )
-    assert said["webhook"].verdict is Verdict.SKIPPED
+    assert found["webhook"].verdict is Verdict.SKIPPED
 
 
 def test_a_project_without_a_backend_fails(studio: FakeStudio, tmp_path: Path) -> None:
     studio.backends = []
-    said = found(build_context(tmp_path, studio.ingress.url))
-    verdicts = [said[name].verdict for name in ("backend", "webhook", "event")]
+    found = find(build_context(tmp_path, studio.ingress.url))
+    verdicts = [found[name].verdict for name in ("backend", "webhook", "event")]
     assert verdicts == [Verdict.FAIL, Verdict.SKIPPED, Verdict.SKIPPED]
-    assert said["backend"].sentence == "The project has no ML backend."
+    assert found["backend"].sentence == "The project has no ML backend."
 
 
 def test_an_unreachable_backends_error_shows_no_credentials(studio: FakeStudio, tmp_path: Path) -> None:
     why = "500 Server Error: for url: http://u:pw@127.0.0.1/health"
     studio.backends[0].update(state="DI", error_message=why)
-    said = found(build_context(tmp_path, studio.ingress.url))["backend"]
-    assert said.verdict is Verdict.FAIL
-    assert said.sentence == (
+    found = find(build_context(tmp_path, studio.ingress.url))["backend"]
+    assert found.verdict is Verdict.FAIL
+    assert found.sentence == (
         f"Label Studio cannot reach {studio.ingress.url}: 500 Server Error: for url: http://127.0.0.1/health."
     )
 
@@ -140,18 +140,18 @@ def test_an_unreachable_backends_error_shows_no_credentials(studio: FakeStudio, 
 def test_a_host_of_one_word_fails_even_if_it_is_reached(studio: FakeStudio, tmp_path: Path) -> None:
     studio.backends = [{"url": "http://fitloop:9090", "state": "CO"}]
     studio.hooks = []
-    said = found(build_context(tmp_path, "http://fitloop:9090"))
-    assert said["backend"].verdict is Verdict.FAIL
-    assert backend_url_problem("http://fitloop:9090")[1:] in said["webhook"].advice
+    found = find(build_context(tmp_path, "http://fitloop:9090"))
+    assert found["backend"].verdict is Verdict.FAIL
+    assert backend_url_problem("http://fitloop:9090")[1:] in found["webhook"].advice
 
 
 def test_a_backend_that_is_not_the_first_is_a_warning(studio: FakeStudio, tmp_path: Path) -> None:
     studio.backends.insert(0, {"url": "http://other.example", "state": "CO"})
-    assert found(build_context(tmp_path, studio.ingress.url))["backend"].verdict is Verdict.WARN
+    assert find(build_context(tmp_path, studio.ingress.url))["backend"].verdict is Verdict.WARN
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "sentence"),
     [
         ({"is_active": False}, "Its webhook is disabled."),
         ({"send_payload": False}, "Its webhook sends no payload, so its events do not name the project."),
@@ -162,21 +162,21 @@ def test_a_backend_that_is_not_the_first_is_a_warning(studio: FakeStudio, tmp_pa
     ],
 )
 def test_a_changed_webhook_fails(
-    studio: FakeStudio, tmp_path: Path, change: dict[str, Any], said: str
+    studio: FakeStudio, tmp_path: Path, change: dict[str, Any], sentence: str
 ) -> None:
     studio.hooks = [studio.hook(**change)]
-    answer = found(build_context(tmp_path, studio.ingress.url))["webhook"]
+    answer = find(build_context(tmp_path, studio.ingress.url))["webhook"]
     assert answer.verdict is Verdict.FAIL
-    assert answer.sentence.startswith(said)
+    assert answer.sentence.startswith(sentence)
 
 
 def test_a_missing_or_refused_webhook_fails(studio: FakeStudio, tmp_path: Path) -> None:
     studio.hooks = []
-    said = found(build_context(tmp_path, studio.ingress.url))
-    assert said["webhook"].sentence == (
+    found = find(build_context(tmp_path, studio.ingress.url))
+    assert found["webhook"].sentence == (
         f"The project has no webhook to {studio.ingress.url}/webhook, so new labels are noticed only at the next poll."
     )
-    assert "USE_DEFAULT_BANNED_SUBNETS=false" in said["webhook"].advice
+    assert "USE_DEFAULT_BANNED_SUBNETS=false" in found["webhook"].advice
     studio.hooks, studio.ingress.authorization = [studio.hook()], "Basic eA=="
     refused = webhook.webhook(build_context(tmp_path, studio.ingress.url), 5)
     assert refused.sentence == "Its events are refused (401): webhooks send no password."
@@ -186,9 +186,9 @@ def test_a_missing_or_refused_webhook_fails(studio: FakeStudio, tmp_path: Path) 
 
 def test_a_lost_or_refused_event_fails(studio: FakeStudio, tmp_path: Path) -> None:
     studio.fires = False
-    said = found(build_context(tmp_path, studio.ingress.url))
-    assert said["event"].verdict is Verdict.FAIL
-    assert said["private address"].verdict is Verdict.WARN
+    found = find(build_context(tmp_path, studio.ingress.url))
+    assert found["event"].verdict is Verdict.FAIL
+    assert found["private address"].verdict is Verdict.WARN
     count = studio.patched
 
     def refuse(request: httpx.Request) -> httpx.Response:
@@ -210,14 +210,14 @@ def test_missing_rights_are_named(studio: FakeStudio, tmp_path: Path) -> None:
     studio.router.get("/api/tasks/").respond(403, json={})
     assert project.rights(known, 5).sentence.startswith("Tasks cannot be read.")
     studio.router.get("/api/projects/5/").respond(404, json=gone)
-    said = found(known)
-    assert said["found"].verdict is Verdict.FAIL
-    assert said["backend"].verdict is Verdict.SKIPPED
+    found = find(known)
+    assert found["found"].verdict is Verdict.FAIL
+    assert found["backend"].verdict is Verdict.SKIPPED
 
 
 def test_a_label_config_without_text_choices_fails(studio: FakeStudio, tmp_path: Path) -> None:
     studio.row["label_config"] = '<View><Image name="i" value="$i"/></View>'
-    assert found(build_context(tmp_path, studio.ingress.url))["question"].verdict is Verdict.FAIL
+    assert find(build_context(tmp_path, studio.ingress.url))["question"].verdict is Verdict.FAIL
 
 
 def test_the_control_comes_from_the_backend_or_settings(studio: FakeStudio, tmp_path: Path) -> None:
@@ -241,11 +241,11 @@ def test_problems_that_fitloop_reports_are_warnings(studio: FakeStudio, tmp_path
 def test_a_project_without_countable_labels_is_a_warning(studio: FakeStudio, tmp_path: Path) -> None:
     known, words = build_context(tmp_path, studio.ingress.url), "3 annotations do not count: skipped."
     studio.ingress.project.update(labelled=0, not_counted_in_words=words)
-    said = project.state(known, 5)
-    assert (said.verdict, said.sentence) == (Verdict.WARN, f"No label counts. {words}")
+    found = project.state(known, 5)
+    assert (found.verdict, found.sentence) == (Verdict.WARN, f"No label counts. {words}")
     studio.ingress.project["labelled"] = 9
-    said = project.state(known, 5)
-    assert (said.verdict, said.sentence) == (Verdict.OK, f"Serving v-1. All is quiet. {words}")
+    found = project.state(known, 5)
+    assert (found.verdict, found.sentence) == (Verdict.OK, f"Serving v-1. All is quiet. {words}")
 
 
 def test_a_private_address_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,9 +287,9 @@ class TestProof:
         self, studio: FakeStudio, tmp_path: Path, unknown: str
     ) -> None:
         known = build_context(tmp_path, unknown, Location.POD)
-        said = webhook.private_address(known)
-        assert said.verdict is Verdict.OK
-        assert said.sentence == (
+        found = webhook.private_address(known)
+        assert found.verdict is Verdict.OK
+        assert found.sentence == (
             "'fitloop.invalid' does not resolve here, but Label Studio reaches it, which is what counts."
         )
         checked = {one.name: one for one in run_checks([list(reach.CHECKS)], known)}
@@ -319,9 +319,9 @@ class TestProof:
         self, studio: FakeStudio, tmp_path: Path
     ) -> None:
         studio.ingress.is_fitloop = False
-        said = reach.health(build_context(tmp_path, studio.ingress.url, Location.POD))
-        assert said.verdict is Verdict.SKIPPED
-        assert said.sentence.endswith("but Label Studio reaches Fitloop there.")
+        found = reach.health(build_context(tmp_path, studio.ingress.url, Location.POD))
+        assert found.verdict is Verdict.SKIPPED
+        assert found.sentence.endswith("but Label Studio reaches Fitloop there.")
 
 
 class TestLabelStudio:
@@ -355,10 +355,10 @@ class TestLabelStudio:
 
     def test_a_refused_token_fails_and_skips_the_projects(self, studio: FakeStudio, tmp_path: Path) -> None:
         studio.router.get("/api/projects/").respond(401, json={})
-        said = found(self.with_key(tmp_path, "0" * 40))
-        assert said["token"].verdict is Verdict.FAIL
-        assert said["token"].advice.startswith("It is a legacy token, or an incomplete token.")
-        assert said["found"].verdict is Verdict.SKIPPED
+        found = find(self.with_key(tmp_path, "0" * 40))
+        assert found["token"].verdict is Verdict.FAIL
+        assert found["token"].advice.startswith("It is a legacy token, or an incomplete token.")
+        assert found["found"].verdict is Verdict.SKIPPED
 
     def test_another_server_at_label_studios_address_fails(self, studio: FakeStudio, tmp_path: Path) -> None:
         studio.router.get("/api/version/").respond(json=["hello"])
@@ -368,24 +368,24 @@ class TestLabelStudio:
             f"The server at {LABEL_STUDIO_URL} is not Label Studio (status 404)."
         )
         studio.router.get("/api/version/").mock(side_effect=httpx.ConnectError("no"))
-        said = found(self.with_key(tmp_path, "0" * 40))
-        assert said["label studio"].verdict is Verdict.FAIL
-        assert {said[name].verdict for name in ("token", "found", "event")} == {Verdict.SKIPPED}
+        found = find(self.with_key(tmp_path, "0" * 40))
+        assert found["label studio"].verdict is Verdict.FAIL
+        assert {found[name].verdict for name in ("token", "found", "event")} == {Verdict.SKIPPED}
 
     def test_a_laptop_skips_what_only_pods_can_reach(self, studio: FakeStudio, tmp_path: Path) -> None:
         for known in (
             self.with_key(tmp_path, "0" * 40, Location.LAPTOP, "http://ls.tools.svc:8080"),
             self.with_key(tmp_path, "", Location.LAPTOP),
         ):
-            said = found(known)
-            assert "kubectl -n" in said["label studio"].advice
-            assert said["in label studio"].verdict is Verdict.SKIPPED
-            assert "question" not in said
+            found = find(known)
+            assert "kubectl -n" in found["label studio"].advice
+            assert found["in label studio"].verdict is Verdict.SKIPPED
+            assert "question" not in found
 
     def test_without_a_project_one_check_is_skipped(self, studio: FakeStudio, tmp_path: Path) -> None:
         known = self.with_key(tmp_path, "0" * 40)
         known = Context(known.settings, known.location, "", (), known.adapters)
-        assert found(known)["projects"].verdict is Verdict.SKIPPED
+        assert find(known)["projects"].verdict is Verdict.SKIPPED
 
 
 def test_the_default_url_is_that_of_the_only_backend(studio: FakeStudio, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def test_names_are_unique() -> None:
 
 @pytest.mark.parametrize("metric", EVERY)
 def test_a_name_follows_the_conventions(metric: MetricDoc) -> None:
-    """Base units, one prefix, and an ending that says what the number is."""
+    """Base units, one prefix, and an ending that names the unit."""
     assert re.fullmatch(r"fitloop_[a-z][a-z_]*[a-z]", metric.name)
     assert not _NOT_BASE.search(metric.name)
     assert metric.name.endswith("_total") == (metric.kind == "counter")
@@ -65,11 +65,11 @@ def test_only_info_metrics_have_open_labels_beside_project() -> None:
 
 def test_the_leaders_counters_start_with_the_documented_labels() -> None:
     leader.begin(779)
-    said = {one.name: one.labels for one in sections()["The leader"]}
+    documented = {one.name: one.labels for one in sections()["The leader"]}
     for counted in leader.OF_LEADER:
         for family in counted.collect():
             for sample in family.samples:
-                known = said.get(f"{family.name}_total", {})
+                known = documented.get(f"{family.name}_total", {})
                 for label in sample.labels.keys() & known.keys() - OPEN_LABELS:
                     assert sample.labels[label] in known[label]
     adapter.leave(779)

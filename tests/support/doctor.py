@@ -197,7 +197,7 @@ class FakeInspector:
     def version(self) -> tuple[str, str]:
         return "v1.36.3", self.date
 
-    def may(self, verb: str, resource: str, name: str = "", account: str = "") -> bool:
+    def is_allowed(self, verb: str, resource: str, name: str = "", account: str = "") -> bool:
         self.accounts.add(account)
         return (verb, resource) not in self.lacking
 
@@ -207,5 +207,5 @@ class FakeInspector:
     def config_map(self, name: str) -> dict[str, str]:
         return self.maps[name]
 
-    def proxied(self, pod: str, port: int, path: str) -> str:
+    def get_from_pod(self, pod: str, port: int, path: str) -> str:
         return self.answers[pod, port, path]

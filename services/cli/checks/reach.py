@@ -48,7 +48,7 @@ Login = tuple[str, str] | None
 
 
 class Unreachable(Exception):
-    """No answer; `finding` says what follows from that."""
+    """There is no answer; `finding` reports why, or why that does not matter."""
 
     def __init__(self, finding: Finding) -> None:
         super().__init__(finding.sentence)
@@ -104,7 +104,7 @@ def _unreachable(context: Context, request: httpx.Request, error: Exception) -> 
     sentence = f"{url} cannot be reached from here ({describe_fault_briefly(error)})."
     if context.location is Location.POD:
         return skipped(
-            f"{sentence} A pod may be unable to reach its own ingress; what counts is what Label Studio says about the backend.",
+            f"{sentence} A pod may be unable to reach its own ingress; what counts is whether Label Studio reaches the backend.",
             _FROM_A_LAPTOP,
         )
     return fail(
