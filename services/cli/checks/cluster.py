@@ -122,16 +122,14 @@ def lease(context: Context) -> Finding:
 
 def runs(context: Context) -> Finding:
     """Report runs that are waiting, and a project's last run if it failed."""
-    kube, selector = (
-        context.kubernetes.kube,
-        f"{RELEASE_LABEL}={context.settings.cluster.release},{RUN_LABEL}",
-    )
+    kube = context.kubernetes.kube
+    selector = f"{RELEASE_LABEL}={context.settings.cluster.release},{RUN_LABEL}"
     jobs, _ = kube.items("job", selector)
     pods, now = kube.pods(selector), time.time()
     problems = []
     for job in latest_jobs(jobs):
-        labels = job["metadata"]["labels"]
-        name, own = job["metadata"]["name"], [pod for pod in pods if _run_label(pod) == labels.get(RUN_LABEL)]
+        name, run = job["metadata"]["name"], job["metadata"]["labels"].get(RUN_LABEL)
+        own = [pod for pod in pods if (pod["metadata"].get("labels") or {}).get(RUN_LABEL) == run]
         if not is_finished(job) and (reason := waiting_reason(job, own, now)):
             problems.append(f"{name} is waiting: {reason}")
         if outcome_of(job) is RunState.FAILED and now - ended_at(job) < _RECENT_SECONDS:
@@ -227,8 +225,3 @@ def _ready(found: Document, kind: str, name: str) -> Finding:
         f"The {kind} {name} is not ready: {why.rstrip('.')}.",
         f"See `kubectl describe {kind} {name}`, and its pods.",
     )
-
-
-def _run_label(pod: Document) -> str | None:
-    labels: dict[str, str] = pod["metadata"].get("labels") or {}
-    return labels.get(RUN_LABEL)
