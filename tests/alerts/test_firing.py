@@ -32,18 +32,18 @@ def cases(name: str) -> tuple[Document, ...]:
 
 
 @EVERY
-def test_it_fires_when_it_must_and_only_then(name: str, tmp_path: Path) -> None:
+def test_an_alert_fires_exactly_when_it_should(name: str, tmp_path: Path) -> None:
     usual = [one for one in cases(name) if "thresholds" not in one]
     assert not verdict(alerts()[name], usual, tmp_path)
 
 
 @EVERY
-def test_each_alert_is_seen_firing_and_silent(name: str) -> None:
+def test_each_alert_has_firing_and_silent_cases(name: str) -> None:
     assert {bool(one["fires"]) for one in cases(name)} == {True, False}
 
 
 @EVERY
-def test_another_release_in_the_namespace_neither_fires_it_nor_hides_it(name: str, tmp_path: Path) -> None:
+def test_another_release_does_not_affect_an_alert(name: str, tmp_path: Path) -> None:
     absent = name.endswith("Absent")
     fires = next(one for one in cases(name) if one["fires"])
     silent = next(one for one in cases(name) if not one["fires"])
@@ -57,12 +57,12 @@ def test_another_release_in_the_namespace_neither_fires_it_nor_hides_it(name: st
 @pytest.mark.parametrize(
     ("name", "case"), [(name, one) for name in NAMES for one in cases(name) if "thresholds" in one]
 )
-def test_thresholds_are_values(name: str, case: Document, tmp_path: Path) -> None:
+def test_thresholds_come_from_values(name: str, case: Document, tmp_path: Path) -> None:
     given = {key: float(value) for key, value in case["thresholds"].items()}
     assert not verdict(alerts({"thresholds": given})[name], [case], tmp_path)
 
 
-def test_every_file_of_cases_is_of_an_alert() -> None:
+def test_every_case_file_belongs_to_an_alert() -> None:
     assert {path.stem for path in CASES.glob("*.yaml")} == set(NAMES)
 
 

@@ -27,18 +27,18 @@ from tests.chart.rendering import CHART, template
 EVERY = pytest.mark.parametrize("name", NAMES)
 
 
-def test_promtool_takes_them(tmp_path: Path) -> None:
+def test_promtool_accepts_the_rules(tmp_path: Path) -> None:
     assert not checked("check", rendered()["spec"], tmp_path)
 
 
-def test_every_file_is_one_alert_of_its_name() -> None:
+def test_every_file_defines_the_alert_it_is_named_after() -> None:
     assert set(alerts()) == set(NAMES)
     for name in NAMES:
         assert (FILES / f"{name}.yaml").read_text().count("alert: ") == 1
         assert re.fullmatch(r"Fitloop[A-Z][A-Za-z]+", name)
 
 
-def test_what_an_engineer_on_call_is_told_of() -> None:
+def test_paging_alerts_are_covered() -> None:
     """At least these."""
     assert {
         "FitloopLabelsWaiting",
@@ -63,7 +63,7 @@ def test_what_an_engineer_on_call_is_told_of() -> None:
 
 
 @EVERY
-def test_each_says_what_is_wrong_how_bad_it_is_and_where_to_read_on(name: str) -> None:
+def test_each_alert_has_summary_severity_and_runbook(name: str) -> None:
     alert = alerts()[name]
     assert set(alert["annotations"]) == {"summary", "description", "runbook_url"}
     assert alert["labels"]["severity"] in {"critical", "warning", "info"}
@@ -74,11 +74,11 @@ def test_each_says_what_is_wrong_how_bad_it_is_and_where_to_read_on(name: str) -
 
 
 @EVERY
-def test_each_asks_for_what_the_code_exports(name: str) -> None:
+def test_each_alert_uses_exported_metrics(name: str) -> None:
     assert not problems_of(alerts()[name]["expr"])
 
 
-def test_a_name_a_label_or_a_value_that_is_not_exported_is_found() -> None:
+def test_unknown_metrics_labels_and_values_are_found() -> None:
     assert problems_of("fitloop_leeder == 1") == ["fitloop_leeder"]
     assert problems_of('fitloop_leader{task="1"}') == ["fitloop_leader{task=1}"]
     assert problems_of('fitloop_responses_total{status=~"5xx|6xx"}') == [
@@ -87,7 +87,7 @@ def test_a_name_a_label_or_a_value_that_is_not_exported_is_found() -> None:
 
 
 @EVERY
-def test_each_looks_at_this_release_alone(name: str) -> None:
+def test_each_alert_selects_this_release_only(name: str) -> None:
     """Another one may be in the namespace, and other namespaces in the same Prometheus."""
     for metric, chosen in series_of(alerts()[name]["expr"]):
         assert ("namespace", "=", NAMESPACE) in chosen, metric
@@ -95,7 +95,7 @@ def test_each_looks_at_this_release_alone(name: str) -> None:
 
 
 @EVERY
-def test_each_outlives_a_change_of_leaders(name: str) -> None:
+def test_each_alert_survives_a_leader_change(name: str) -> None:
     """The leader's series go from pod to pod: none is asked for by its pod, and gauges are looked back for a while."""
     query = alerts()[name]["expr"]
     leaders = {one for one, _ in series_of(query) if _is_of_leader(one)}
@@ -121,7 +121,7 @@ def _is_of_leader(metric: str) -> bool:
     )
 
 
-def test_thresholds_are_read_and_each_is_used() -> None:
+def test_every_threshold_is_used() -> None:
     given = yaml.safe_load((CHART / "values.yaml").read_text())["monitoring"]["rules"]["thresholds"]
     texts = "".join((FILES / f"{name}.yaml").read_text() for name in NAMES)
     for name in given:
@@ -129,14 +129,14 @@ def test_thresholds_are_read_and_each_is_used() -> None:
     assert "7777" in alerts({"thresholds": {"labelsWaitingSeconds": 7777}})["FitloopLabelsWaiting"]["expr"]
 
 
-def test_a_large_threshold_stays_a_number_that_promtool_reads(tmp_path: Path) -> None:
+def test_a_large_threshold_stays_a_valid_number(tmp_path: Path) -> None:
     found = rendered({"thresholds": {"uncheckedSeconds": 12000000, "labelsWaitingSeconds": 0.5}})
     assert "12000000" in str(found)
     assert not checked("check", found["spec"], tmp_path)
 
 
 @pytest.mark.parametrize("seconds", [0.05, 0.1, 0.25, 0.5, 1, 3, 10, 30])
-def test_a_latency_is_one_that_the_histogram_knows(seconds: float) -> None:
+def test_latency_threshold_is_a_histogram_bucket(seconds: float) -> None:
     query = alerts({"thresholds": {"latencySeconds": seconds}})["FitloopLatencyBurnFast"]["expr"]
     chosen = re.search(r'le=~"([^"]*)"', query)
     assert chosen
@@ -151,7 +151,7 @@ def test_a_latency_is_one_that_the_histogram_knows(seconds: float) -> None:
     assert [bound for bound in bounds if re.fullmatch(chosen[1], bound)] == [str(float(seconds))]
 
 
-def test_alerts_can_be_left_out_and_changed() -> None:
+def test_alerts_can_be_disabled_and_overridden() -> None:
     found = alerts(
         {
             "disabled": ["FitloopGateHolding"],
@@ -170,19 +170,19 @@ def test_alerts_can_be_left_out_and_changed() -> None:
 @pytest.mark.parametrize(
     "rules", [{"disabled": ["FitloopNone"]}, {"overrides": {"FitloopNone": {"for": "1m"}}}]
 )
-def test_an_alert_that_is_not_there_is_refused(rules: dict[str, object]) -> None:
+def test_an_unknown_alert_is_refused(rules: dict[str, object]) -> None:
     said = template({"monitoring": {"rules": {"enabled": True, **rules}}}).refusal
     assert "monitoring.rules names FitloopNone, and there is no such alert" in said
 
 
-def test_runbooks_are_where_the_values_say() -> None:
+def test_runbook_urls_follow_the_values() -> None:
     found = alerts({"runbookUrl": "https://git.example.com/fitloop/docs/runbooks"})["FitloopTwoLeaders"]
     assert found["annotations"]["runbook_url"] == (
         "https://git.example.com/fitloop/docs/runbooks/FitloopTwoLeaders.md"
     )
 
 
-def test_a_queue_of_hours_is_no_alarm_where_kueue_keeps_one() -> None:
+def test_kueue_profile_tolerates_long_queues() -> None:
     found = template({"monitoring": {"rules": {"enabled": True}}}, "kueue")
     (group,) = found.one("PrometheusRule", "loop-fitloop")["spec"]["groups"]
     asked = {one["alert"]: one["expr"] for one in group["rules"]}
@@ -190,7 +190,7 @@ def test_a_queue_of_hours_is_no_alarm_where_kueue_keeps_one() -> None:
     assert "> 21600" in asked["FitloopLabelsWaiting"]
 
 
-def test_the_inhibitions_that_the_documentation_gives_are_of_these_alerts() -> None:
+def test_documented_inhibitions_match_the_alerts() -> None:
     """Each of their names is one, none silences itself, and none that someone gets up for gives way to a lesser one alone."""
     text = (RUNBOOKS.parent / "operations.md").read_text()
     block = re.search(r"```yaml\n(inhibit_rules:.*?)```", text, re.DOTALL)

@@ -44,14 +44,14 @@ def objects(kind: str) -> dict[str, Document]:
     return template(None, "minikube-cpu", "--namespace=team").of(kind)
 
 
-def test_each_alert_has_one_and_the_list_names_them_all() -> None:
+def test_every_alert_has_a_listed_runbook() -> None:
     assert {page.stem for page in OF_ALERTS} == set(NAMES)
     listed = re.findall(r"^\| \[(\w+)\]\((\w+)\.md\) \|", (RUNBOOKS / "README.md").read_text(), re.MULTILINE)
     assert listed == [(name, name) for name in NAMES]
 
 
 @pytest.mark.parametrize("page", OF_ALERTS, ids=lambda page: page.stem)
-def test_each_says_what_it_means_how_to_see_it_and_what_to_do(page: Path) -> None:
+def test_every_runbook_has_all_sections(page: Path) -> None:
     text = page.read_text()
     assert text.startswith(f"# {page.stem}\n")
     assert re.findall(r"^## .*$", text, re.MULTILINE) == ["## Diagnosis", "## Remediation"]
@@ -63,7 +63,7 @@ def test_each_says_what_it_means_how_to_see_it_and_what_to_do(page: Path) -> Non
 
 
 @EVERY
-def test_every_query_is_one(page: Path, tmp_path: Path) -> None:
+def test_every_runbook_query_is_valid(page: Path, tmp_path: Path) -> None:
     queries = [line for block in blocks(page, "promql") for line in block.splitlines()]
     rules = [{"record": f"query:{number}", "expr": query} for number, query in enumerate(queries)]
     assert not checked("check", {"groups": [{"name": "queries", "rules": rules}]}, tmp_path)
@@ -71,7 +71,7 @@ def test_every_query_is_one(page: Path, tmp_path: Path) -> None:
 
 
 @EVERY
-def test_every_command_of_fitloop_and_its_options_are_there(page: Path) -> None:
+def test_every_fitloop_command_and_option_exists(page: Path) -> None:
     for words in commands(page):
         if "fitloop" in words and words[0] == "kubectl":
             _is_of_the_cli(words[words.index("fitloop") + 1 :])
@@ -85,7 +85,7 @@ def _is_of_the_cli(words: list[str]) -> None:
 
 
 @EVERY
-def test_every_object_that_kubectl_is_asked_for_is_rendered(page: Path) -> None:
+def test_every_kubectl_object_is_rendered(page: Path) -> None:
     for words in commands(page):
         if words[0] == "kubectl":
             for kind, name in _named(words):
@@ -120,13 +120,13 @@ def _selects_something(selector: dict[str, str]) -> bool:
 
 
 @EVERY
-def test_every_link_leads_somewhere(page: Path) -> None:
+def test_every_link_resolves(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]*)(?:#[^)]*)?\)", page.read_text()):
         assert (page.parent / target).resolve().exists() or target == "../metrics.md", target
 
 
 @EVERY
-def test_every_value_that_is_named_is_one(page: Path) -> None:
+def test_every_named_value_exists(page: Path) -> None:
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     thresholds = values["monitoring"]["rules"]["thresholds"]
     for said in re.findall(r"`([a-zA-Z.]+)(?:=[^`]*)?`", page.read_text()):

@@ -23,14 +23,14 @@ from tests.support.waiting import eventually
 ON: Document = {"admissionPolicy": {"enabled": True}, "kserve": {"enabled": False}}
 
 
-def test_nothing_cluster_wide_is_made_unless_it_is_asked_for() -> None:
+def test_cluster_wide_objects_are_opt_in() -> None:
     assert "admissionregistration" not in template().text
     made = template(ON, "minikube-cpu", "--namespace=own")
     for kind in ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"):
         assert set(made.of(kind)) == {"own.loop-fitloop.jobs", "own.loop-fitloop.predictors"}
 
 
-def test_a_volume_that_the_policy_cannot_judge_is_refused_by_name() -> None:
+def test_a_volume_the_policy_cannot_check_is_refused_by_name() -> None:
     volume = {"name": "data", "nfs": {"server": "a", "path": "/"}}
     refusal = template({**ON, "trainer": {"extraVolumes": [volume]}}).refusal
     assert "the volume data is none of them" in refusal
@@ -170,13 +170,13 @@ HOSTILE: dict[str, tuple[Callable[[Document], object], str]] = {
 
 
 @pytest.mark.cluster
-def test_a_runs_job_is_admitted(judge: Judge) -> None:
+def test_the_job_of_a_run_is_admitted(judge: Judge) -> None:
     assert judge.create() == ""
 
 
 @pytest.mark.cluster
 @pytest.mark.parametrize("name", HOSTILE)
-def test_any_other_job_is_refused_and_told_why(judge: Judge, name: str) -> None:
+def test_any_other_job_is_refused_with_a_reason(judge: Judge, name: str) -> None:
     change, why = HOSTILE[name]
     refusal = judge.create(change)
     assert why in refusal, refusal
@@ -190,7 +190,7 @@ def _patch(judge: Judge, patch: Document) -> str:
 
 
 @pytest.mark.cluster
-def test_a_roll_is_admitted(judge: Judge) -> None:
+def test_a_rollout_patch_is_admitted(judge: Judge) -> None:
     annotation = {"fitloop.io/generation": "7"}
     assert _patch(judge, {"spec": {"template": {"metadata": {"annotations": annotation}}}}) == ""
 
@@ -208,5 +208,5 @@ def test_a_roll_is_admitted(judge: Judge) -> None:
         {"metadata": {"annotations": {"other": "a"}}},
     ],
 )
-def test_any_other_change_of_the_predictors_is_refused(judge: Judge, patch: Document) -> None:
+def test_any_other_patch_of_predictors_is_refused(judge: Judge, patch: Document) -> None:
     assert "fitloop.io/generation, and nothing else" in _patch(judge, patch)

@@ -28,7 +28,7 @@ def told(auth: Document, **more: Any) -> dict[str, Any]:
         ({"existingSecret": "door"}, "door"),
     ],
 )
-def test_whatever_is_given_makes_credentials_required(auth: Document, name: str) -> None:
+def test_any_credential_makes_authentication_required(auth: Document, name: str) -> None:
     """A Secret without these keys starts a process that says so and ends, and never one that is open."""
     found = told(auth)
     assert found["FITLOOP_AUTH_REQUIRED"] == "true"
@@ -37,7 +37,7 @@ def test_whatever_is_given_makes_credentials_required(auth: Document, name: str)
         assert found[variable]["secretKeyRef"] == {"name": name, "key": variable, "optional": True}
 
 
-def test_a_secret_may_call_its_keys_as_kubernetes_does() -> None:
+def test_secret_keys_can_be_named() -> None:
     keys = {"username": "username", "password": "password", "secretPath": "path"}
     found = told({"existingSecret": "door", "existingSecretKeys": keys})
     variables = ("BASIC_AUTH_USER", "BASIC_AUTH_PASS", "FITLOOP_SECRET_PATH")
@@ -48,13 +48,13 @@ def test_a_secret_may_call_its_keys_as_kubernetes_does() -> None:
     )
 
 
-def test_everybody_is_let_in_on_purpose_alone() -> None:
+def test_anonymous_access_is_explicit() -> None:
     found = told(ANONYMOUS)
     assert found["FITLOOP_ANONYMOUS"] == "true"
     assert not {"FITLOOP_AUTH_REQUIRED", "BASIC_AUTH_USER", "FITLOOP_SECRET_PATH"} & found.keys()
 
 
-def test_an_adapter_that_is_open_knows_the_names_by_which_it_is_called() -> None:
+def test_an_anonymous_adapter_gets_its_allowed_hosts() -> None:
     ingress = {"enabled": True, "host": "fitloop.example.test", "extraHosts": ["b.example.test"]}
     found = told(ANONYMOUS, ingress=ingress, allowedHosts=["10.0.0.7"])
     assert found["FITLOOP_ALLOWED_HOSTS"].split(",") == [
@@ -68,7 +68,7 @@ def test_an_adapter_that_is_open_knows_the_names_by_which_it_is_called() -> None
     ]
 
 
-def test_no_hash_of_a_secret_stands_in_a_manifest() -> None:
+def test_manifests_contain_no_hash_of_a_secret() -> None:
     """Not of a value alone, nor of what held it in 0.1.0: pods' annotations are read by more people than Secrets."""
     keys = {"existingSecret": "", "accessKey": SECRET, "secretKey": SECRET}
     processes = ("adapter", "predictor", "trainer")
@@ -79,7 +79,7 @@ def test_no_hash_of_a_secret_stands_in_a_manifest() -> None:
         assert before.of(kind) == after.of(kind)
 
 
-def test_the_check_of_helm_test_uses_the_same_credentials() -> None:
+def test_helm_test_uses_the_same_credentials() -> None:
     for pod in template({"auth": PASSWORD}).of("Pod").values():
         found = environment(container(pod["spec"]))
         assert found["BASIC_AUTH_PASS"]["secretKeyRef"]["name"] == "loop-fitloop-auth"
@@ -87,7 +87,7 @@ def test_the_check_of_helm_test_uses_the_same_credentials() -> None:
         assert not environment(container(pod["spec"]))
 
 
-def test_notes_hold_no_secret() -> None:
+def test_notes_contain_no_secret() -> None:
     """They end in logs of pipelines: what they say of the secret path is how to read it."""
     notes = (CHART / "templates" / "NOTES.txt").read_text()
     assert "{{ .Values.auth.secretPath }}" not in notes
@@ -95,7 +95,7 @@ def test_notes_hold_no_secret() -> None:
 
 
 # ------------------------------------------------------------------------------------------- adapters and predictors
-def test_adapters_show_predictors_a_token_that_the_chart_makes() -> None:
+def test_adapters_and_predictors_share_a_generated_token() -> None:
     rendered = template()
     expected = {"name": "loop-fitloop-predictor-token", "key": "FITLOOP_PREDICTOR_TOKEN"}
     for owner in (ADAPTER, "InferenceService/loop-fitloop"):
@@ -107,9 +107,7 @@ def test_adapters_show_predictors_a_token_that_the_chart_makes() -> None:
 
 
 @pytest.mark.parametrize(("more", "open_for"), [(("--is-upgrade",), 900), ((), 0)])
-def test_predictors_take_old_adapters_for_some_minutes_of_the_upgrade_that_makes_the_token(
-    more: tuple[str, ...], open_for: int
-) -> None:
+def test_an_upgrade_enforces_the_token_after_15_minutes(more: tuple[str, ...], open_for: int) -> None:
     rendered = template({}, "", *more)
     secret = rendered.one("Secret", "loop-fitloop-predictor-token")
     moment = int(base64.b64decode(secret["data"]["FITLOOP_PREDICTOR_TOKEN_FROM"]))
@@ -122,7 +120,7 @@ def test_predictors_take_old_adapters_for_some_minutes_of_the_upgrade_that_makes
     }
 
 
-def test_the_token_may_be_the_users() -> None:
+def test_the_token_can_come_from_an_existing_secret() -> None:
     own = {"predictor": {"token": {"existingSecret": "mine", "existingSecretKey": "word"}}}
     for values in (own, {**own, "kserve": {"enabled": False}}):
         rendered = template(values)

@@ -32,14 +32,14 @@ ALL = {"namespace": ".*", "project": ".*"}
 ENABLED: Document = {"monitoring": {"dashboards": {"enabled": True}}}
 
 
-def test_there_are_three() -> None:
+def test_there_are_three_dashboards() -> None:
     assert set(NAMES) == {"loop", "serving", "training"}
     assert len({Dashboard(name).document["uid"] for name in NAMES}) == len(NAMES)
     assert len({Dashboard(name).document["title"] for name in NAMES}) == len(NAMES)
 
 
 @EVERY
-def test_each_is_of_the_grafana_that_the_documentation_names(dashboard: Dashboard) -> None:
+def test_schema_version_matches_the_documented_grafana(dashboard: Dashboard) -> None:
     assert dashboard.document["schemaVersion"] == SCHEMA
     assert f"schemaVersion {SCHEMA}" in (DOCS / "dashboards.md").read_text("utf-8")
     assert "id" not in dashboard.document, "the number that one Grafana gave it"
@@ -47,7 +47,7 @@ def test_each_is_of_the_grafana_that_the_documentation_names(dashboard: Dashboar
 
 
 @EVERY
-def test_each_panel_says_what_it_shows_and_in_what_unit(dashboard: Dashboard) -> None:
+def test_each_panel_has_a_description_and_a_unit(dashboard: Dashboard) -> None:
     for panel in dashboard.panels:
         title = panel["title"]
         assert title, panel["id"]
@@ -58,7 +58,7 @@ def test_each_panel_says_what_it_shows_and_in_what_unit(dashboard: Dashboard) ->
 
 
 @EVERY
-def test_panels_are_told_apart_and_lie_beside_each_other(dashboard: Dashboard) -> None:
+def test_panels_have_unique_titles_and_do_not_overlap(dashboard: Dashboard) -> None:
     panels = dashboard.document["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     sections: dict[int, list[str]] = {}
@@ -79,7 +79,7 @@ def test_panels_are_told_apart_and_lie_beside_each_other(dashboard: Dashboard) -
 
 
 @EVERY
-def test_only_metrics_that_exist_are_asked_for(dashboard: Dashboard) -> None:
+def test_queries_use_only_exported_metrics(dashboard: Dashboard) -> None:
     """Of ours those in docs/metrics.md, which is generated from the code, and what the client says of a process."""
     listed = re.findall(r"^\| `(fitloop_\w+)` \|", (DOCS / "metrics.md").read_text("utf-8"), re.MULTILINE)
     known = {*listed, *OF_THE_CLIENT}
@@ -91,7 +91,7 @@ def test_only_metrics_that_exist_are_asked_for(dashboard: Dashboard) -> None:
 
 
 @EVERY
-def test_every_query_is_asked_of_the_chosen_source_namespace_and_project(dashboard: Dashboard) -> None:
+def test_queries_use_the_selected_variables(dashboard: Dashboard) -> None:
     variables = dashboard.variables
     assert set(variables) == {"datasource", "namespace", "project"}
     assert variables["datasource"]["query"] == "prometheus"
@@ -109,7 +109,7 @@ def test_every_query_is_asked_of_the_chosen_source_namespace_and_project(dashboa
 
 
 @EVERY
-def test_a_legend_names_labels_that_the_query_keeps(dashboard: Dashboard) -> None:
+def test_legends_use_labels_the_query_keeps(dashboard: Dashboard) -> None:
     for query in dashboard.queries:
         kept = {"pod", "instance"} if re.search(r"on \(job, instance\)", query.expression) else set()
         for labels in re.findall(r"(?:by|group_left) \(([^()]*)\)", query.expression):
@@ -118,7 +118,7 @@ def test_a_legend_names_labels_that_the_query_keeps(dashboard: Dashboard) -> Non
 
 
 @EVERY
-def test_prometheus_takes_every_query(dashboard: Dashboard, tmp_path: Path) -> None:
+def test_prometheus_accepts_every_query(dashboard: Dashboard, tmp_path: Path) -> None:
     if not shutil.which("promtool"):
         pytest.skip("no promtool: on Debian and Ubuntu it comes with the package prometheus")
     rules = [
@@ -138,11 +138,11 @@ def dashboards(values: Document) -> dict[str, dict[str, Any]]:
     return {name: one for name, one in template(values).of("ConfigMap").items() if "-dashboard-" in name}
 
 
-def test_none_is_made_unless_asked_for() -> None:
+def test_dashboards_are_opt_in() -> None:
     assert not dashboards({})
 
 
-def test_each_reaches_grafana_as_it_lies_in_the_chart() -> None:
+def test_dashboards_are_rendered_unchanged() -> None:
     """Grafana's braces are not helm's; and etcd takes no more than 1 MiB."""
     found = dashboards(ENABLED)
     assert set(found) == {f"loop-fitloop-dashboard-{name}" for name in NAMES}
@@ -154,7 +154,7 @@ def test_each_reaches_grafana_as_it_lies_in_the_chart() -> None:
         assert len(json.dumps(one)) < 2**20
 
 
-def test_the_sidecar_finds_them_by_its_label_and_puts_them_into_a_folder() -> None:
+def test_the_sidecars_label_and_folder_are_set() -> None:
     for one in dashboards(ENABLED).values():
         assert one["metadata"]["labels"]["grafana_dashboard"] == "1"
         assert one["metadata"]["annotations"] == {"k8s-sidecar-target-directory": "Fitloop"}
@@ -182,11 +182,11 @@ def test_the_sidecar_finds_them_by_its_label_and_puts_them_into_a_folder() -> No
         ("histogram_quantile(0.95, sum by (le) (rate(a_bucket[1d])))", {"a_bucket"}),
     ],
 )
-def test_metrics_are_found_in_a_query(expression: str, names: set[str]) -> None:
+def test_metric_names_are_parsed_from_a_query(expression: str, names: set[str]) -> None:
     assert metrics_of(expression) == names
 
 
-def test_variables_are_filled_in() -> None:
+def test_variables_are_substituted() -> None:
     assert filled('a{n=~"$n"}[$__rate_interval]', {"n": "x"}) == 'a{n=~"x"}[30s]'
     with pytest.raises(KeyError):
         filled("$unknown", {})

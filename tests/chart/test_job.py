@@ -17,7 +17,7 @@ def spec_of(job: Document) -> Document:
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_the_launcher_takes_it(profile: str, tmp_path: Path) -> None:
+def test_the_launcher_accepts_the_job(profile: str, tmp_path: Path) -> None:
     """With its arguments and the variable that other variables name."""
     path = tmp_path / "job.yaml"
     path.write_text(yaml.safe_dump(template(profile=profile).job))
@@ -28,7 +28,7 @@ def test_the_launcher_takes_it(profile: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_a_pod_that_fails_by_chance_is_tried_again_and_one_that_must_fail_is_not(profile: str) -> None:
+def test_only_transient_failures_are_retried(profile: str) -> None:
     spec = template(profile=profile).job["spec"]
     assert (spec["backoffLimit"], spec["podReplacementPolicy"]) == (6, "Failed")
     ignore, fail = spec["podFailurePolicy"]["rules"]
@@ -44,14 +44,14 @@ def test_a_pod_that_fails_by_chance_is_tried_again_and_one_that_must_fail_is_not
     assert run_seconds < pod["activeDeadlineSeconds"]
 
 
-def test_a_gpu_is_the_default() -> None:
+def test_a_gpu_is_requested_by_default() -> None:
     job = template(profile="").job
     assert container(spec_of(job))["resources"]["limits"]["nvidia.com/gpu"] == 1
     assert environment(container(spec_of(job)))["FITLOOP_REQUIRE_GPU"] == "true"
     assert "command" not in container(spec_of(job))
 
 
-def test_placement_is_by_values() -> None:
+def test_scheduling_fields_come_from_values() -> None:
     given = {
         "nodeSelector": {"pool": "gpu"},
         "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
@@ -63,7 +63,7 @@ def test_placement_is_by_values() -> None:
     assert {key: spec[key] for key in given} == given
 
 
-def test_several_gpus_are_several_processes() -> None:
+def test_one_process_per_gpu() -> None:
     job = template({"trainer": {"allowCpu": False, "gpus": 4}}).job
     trainer = container(spec_of(job))
     assert trainer["command"] == ["python", "-P", "-m", "services.trainer.ranks"]
@@ -71,7 +71,7 @@ def test_several_gpus_are_several_processes() -> None:
     assert "completionMode" not in job["spec"]
 
 
-def test_several_pods_are_an_indexed_job_that_meets_at_its_first_pod() -> None:
+def test_several_pods_are_an_indexed_job() -> None:
     rendered = template({"trainer": {"pods": 2}})
     spec = rendered.job["spec"]
     assert (spec["completionMode"], spec["completions"], spec["parallelism"]) == ("Indexed", 2, 2)
@@ -85,7 +85,7 @@ def test_several_pods_are_an_indexed_job_that_meets_at_its_first_pod() -> None:
     assert service["selector"].items() <= labels.items()
 
 
-def test_a_queue_suspends_jobs_until_it_admits_them() -> None:
+def test_a_queued_job_starts_suspended() -> None:
     job = template(profile="kueue").job
     assert job["spec"]["suspend"] is True
     assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "fitloop"
@@ -93,7 +93,7 @@ def test_a_queue_suspends_jobs_until_it_admits_them() -> None:
     assert template({"trainer": {"suspend": True}}).job["spec"]["suspend"] is True
 
 
-def test_every_field_is_the_users() -> None:
+def test_every_field_can_be_overridden() -> None:
     """Maps key by key, containers by name, other named things replaced by name, and what is new is added."""
     overrides = {
         "metadata": {"annotations": {"team": "labels"}},

@@ -49,20 +49,20 @@ def selects(selector: Document, labels: Document) -> bool:
 
 
 # ---------------------------------------------------------------------------------------------------------- on and off
-def test_nothing_of_the_operator_is_made_unless_it_is_asked_for() -> None:
+def test_monitors_and_rules_are_opt_in() -> None:
     kinds = {one["kind"] for one in template().objects}
     assert not kinds & set(KINDS.values())
     assert "loop-fitloop-metrics" not in template().of("Service")
 
 
 @EVERY_KIND
-def test_each_is_switched_on_by_itself(key: str) -> None:
+def test_each_kind_is_enabled_separately(key: str) -> None:
     made = {one["kind"] for one in template(monitored(key)).objects} & set(KINDS.values())
     assert made == {KINDS[key]}
 
 
 @EVERY_KIND
-def test_labels_by_which_prometheus_finds_them(key: str) -> None:
+def test_labels_for_prometheus_selectors_are_set(key: str) -> None:
     values = {**READERS, "monitoring": {key: {"enabled": True, "labels": {"release": "stack"}}}}
     (found,) = template(values).of(KINDS[key]).values()
     assert found["apiVersion"] == OPERATOR
@@ -73,7 +73,7 @@ def test_labels_by_which_prometheus_finds_them(key: str) -> None:
 @pytest.mark.parametrize(
     ("key", "kind"), [("serviceMonitor", "ServiceMonitor"), ("podMonitor", "PodMonitor")]
 )
-def test_the_interval_is_a_value(key: str, kind: str) -> None:
+def test_the_scrape_interval_is_configurable(key: str, kind: str) -> None:
     values = {**READERS, "monitoring": {key: {"enabled": True, "interval": "1m30s"}}}
     (found,) = template(values).of(kind).values()
     (endpoint,) = found["spec"].get("endpoints") or found["spec"]["podMetricsEndpoints"]
@@ -99,7 +99,7 @@ OF_AN_ALERT = {"alert", "expr", "for", "labels", "annotations"}
 
 
 @EVERY
-def test_every_field_is_one_that_the_operator_knows(profile: str) -> None:
+def test_every_field_is_in_the_operators_schema(profile: str) -> None:
     rendered = template(monitored(*KINDS), profile)
     for kind, fields in FIELDS.items():
         (found,) = rendered.of(kind).values()
@@ -116,7 +116,7 @@ def test_every_field_is_one_that_the_operator_knows(profile: str) -> None:
 
 # -------------------------------------------------------------------------------------------------- what they select
 @EVERY
-def test_the_service_monitor_selects_one_service_and_that_the_adapters(profile: str) -> None:
+def test_the_service_monitor_selects_only_adapters(profile: str) -> None:
     rendered = template(monitored("serviceMonitor"), profile)
     spec = rendered.one("ServiceMonitor", "loop-fitloop-metrics")["spec"]
     services = [
@@ -137,7 +137,7 @@ def test_the_service_monitor_selects_one_service_and_that_the_adapters(profile: 
 
 
 @EVERY
-def test_the_pod_monitor_selects_the_predictors_alone(profile: str) -> None:
+def test_the_pod_monitor_selects_only_predictors(profile: str) -> None:
     rendered = template(monitored("podMonitor"), profile)
     spec = rendered.one("PodMonitor", "loop-fitloop-predictor")["spec"]
     matching = {
@@ -157,7 +157,7 @@ def labels_of(pod: Document) -> Document:
     return dict(pod["metadata"].get("labels") or {})
 
 
-def test_two_releases_in_a_namespace_do_not_select_each_other() -> None:
+def test_monitors_of_two_releases_do_not_overlap() -> None:
     one, other = (template(monitored(*KINDS), release=name) for name in ("loop", "second"))
     service = other.one("Service", "second-fitloop-metrics")
     spec = one.one("ServiceMonitor", "loop-fitloop-metrics")["spec"]
@@ -179,7 +179,7 @@ def test_two_releases_in_a_namespace_do_not_select_each_other() -> None:
     assert len(set(groups)) == 2
 
 
-def test_series_say_whose_they_are() -> None:
+def test_series_carry_the_release_name() -> None:
     """Alerts choose by the release's name, which the monitors take from a label that every pod has."""
     rendered = template(monitored(*KINDS), release="loop")
     for pod in pods(rendered).values():
@@ -190,7 +190,7 @@ def test_series_say_whose_they_are() -> None:
 
 # ------------------------------------------------------------------------------------------------------- annotations
 @EVERY
-def test_without_the_operator_pods_say_where_their_metrics_are(profile: str) -> None:
+def test_pods_have_scrape_annotations_by_default(profile: str) -> None:
     for component, pod in pods(template(profile=profile)).items():
         said = pod["metadata"]["annotations"]
         port = port_of(pod, "management")
@@ -209,21 +209,21 @@ def test_without_the_operator_pods_say_where_their_metrics_are(profile: str) -> 
     ],
 )
 @pytest.mark.parametrize("profile", ["minikube-cpu", "no-kserve"])
-def test_no_pod_is_found_twice(values: Document, annotated: set[str], profile: str) -> None:
+def test_no_pod_is_scraped_twice(values: Document, annotated: set[str], profile: str) -> None:
     extra = {"trainer": {"gpus": 0, "allowCpu": True}}
     found = pods(template({**values, **extra}, profile))
     said = {name for name, pod in found.items() if "prometheus.io/scrape" in pod["metadata"]["annotations"]}
     assert said == annotated
 
 
-def test_annotations_of_the_user_go_before() -> None:
+def test_user_annotations_take_precedence() -> None:
     values = {"adapter": {"podAnnotations": {"prometheus.io/scrape": "false", "note": "a"}}}
     said = pods(template(values))["adapter"]["metadata"]["annotations"]
     assert (said["prometheus.io/scrape"], said["note"]) == ("false", "a")
     assert "checksum/config" in said
 
 
-def test_how_many_projects_have_series_of_their_own_is_a_value() -> None:
+def test_the_limit_of_project_series_is_configurable() -> None:
     rendered = template({"monitoring": {"projects": 1000000}})
     told = environment(container(rendered.pod("Deployment/loop-fitloop")))
     assert told["FITLOOP_METRICS_PROJECTS"] == "1000000"
@@ -231,14 +231,14 @@ def test_how_many_projects_have_series_of_their_own_is_a_value() -> None:
 
 # ----------------------------------------------------------------------------------------------------------- refusals
 @EVERY_KIND
-def test_a_cluster_without_the_operator_is_told_so(key: str) -> None:
+def test_a_missing_operator_is_refused(key: str) -> None:
     refusal = template(monitored(key), "minikube-cpu", REAL).refusal
     assert f"monitoring.{key}.enabled is true, and this cluster knows no {KINDS[key]}" in refusal
     assert "install the Prometheus operator, or set it to false" in refusal
 
 
 @EVERY_KIND
-def test_it_is_not_told_so_where_it_has_it_or_nobody_asked(key: str) -> None:
+def test_the_operator_is_required_only_when_used(key: str) -> None:
     kind = f"--api-versions={OPERATOR}/{KINDS[key]}"
     assert template(monitored(key), "minikube-cpu", REAL, kind).of(KINDS[key])
     assert template(monitored(key), "minikube-cpu").of(KINDS[key])
@@ -247,21 +247,21 @@ def test_it_is_not_told_so_where_it_has_it_or_nobody_asked(key: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["serviceMonitor", "podMonitor"])
-def test_a_monitor_needs_somebody_who_may_read(key: str) -> None:
+def test_a_monitor_requires_metrics_access(key: str) -> None:
     values = {"monitoring": {key: {"enabled": True}}}
     assert "networkPolicy.metricsFrom lets nobody read metrics" in template(values).refusal
     assert template({**values, "networkPolicy": {"enabled": False}}).of(KINDS[key])
     assert not template({"monitoring": {"rules": {"enabled": True}}}).refusal
 
 
-def test_who_may_read_metrics_reaches_the_ports_that_monitors_name() -> None:
+def test_network_policy_admits_scrapers_to_metrics_ports() -> None:
     rendered = template(monitored("serviceMonitor", "podMonitor"))
     for component, port in (("adapter", 9091), ("predictor", 8081)):
         rules = rendered.one("NetworkPolicy", f"loop-fitloop-{component}")["spec"]["ingress"]
         assert {"ports": [{"port": port, "protocol": "TCP"}], "from": [{"namespaceSelector": {}}]} in rules
 
 
-def test_an_alert_must_not_fire_before_a_rollout_may_end() -> None:
+def test_rollout_alert_must_exceed_the_rollout_deadline() -> None:
     values: Document = {"monitoring": {"rules": {"enabled": True}}, "rollout": {"deadlineSeconds": 900}}
     assert "rolloutSeconds is 900, and a rollout may take" in template(values).refusal
     values["monitoring"]["rules"]["thresholds"] = {"rolloutSeconds": 1200}
@@ -281,5 +281,5 @@ def test_an_alert_must_not_fire_before_a_rollout_may_end() -> None:
         ({"dashboards": {"label": ""}}, "label"),
     ],
 )
-def test_a_wrong_value_is_named(values: Document, said: str) -> None:
+def test_an_invalid_value_is_named(values: Document, said: str) -> None:
     assert said in template({"monitoring": values}).refusal

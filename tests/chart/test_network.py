@@ -24,7 +24,7 @@ def components(found: list[Document] | None) -> set[str]:
     return {one["podSelector"]["matchLabels"]["app.kubernetes.io/component"] for one in found or ()}
 
 
-def test_the_ways_in_are_closed_but_for_those_that_are_needed() -> None:
+def test_ingress_is_denied_by_default() -> None:
     rendered = template()
     assert peers(rendered, "adapter", 9090) is None
     assert peers(rendered, "adapter", 9091) == []
@@ -34,7 +34,7 @@ def test_the_ways_in_are_closed_but_for_those_that_are_needed() -> None:
     assert components(peers(template({"trainer": {"pods": 2}}), "trainer", 29500)) == {"trainer"}
 
 
-def test_who_may_call_and_who_may_measure_is_said_by_values() -> None:
+def test_ingress_peers_are_configurable() -> None:
     anyone: Document = {"namespaceSelector": {}}
     rendered = template({"networkPolicy": {"ingressFrom": [anyone], "metricsFrom": [anyone]}})
     called = peers(rendered, "adapter", 9090)
@@ -45,7 +45,7 @@ def test_who_may_call_and_who_may_measure_is_said_by_values() -> None:
     assert anyone not in (peers(rendered, "predictor", 8080) or ())
 
 
-def test_the_way_out_is_closed_where_it_is_asked_for() -> None:
+def test_egress_is_denied_on_request() -> None:
     for name, policy in template().of("NetworkPolicy").items():
         assert ("Egress" in policy["spec"]["policyTypes"]) is (name == "loop-fitloop-trainer")
     out = [{"ipBlock": {"cidr": "10.0.0.0/8"}}]
@@ -60,7 +60,7 @@ def egress(rendered: Rendered, component: str) -> list[Document]:
     return list(rendered.one("NetworkPolicy", f"loop-fitloop-{component}")["spec"]["egress"])
 
 
-def test_names_are_asked_of_the_clusters_own_servers_alone() -> None:
+def test_dns_egress_is_limited_to_cluster_dns() -> None:
     names, _, _ = egress(template(profile="airgapped"), "adapter")
     assert names["to"] == [
         {
@@ -74,12 +74,12 @@ def test_names_are_asked_of_the_clusters_own_servers_alone() -> None:
     assert (names["to"], {one["port"] for one in names["ports"]}) == (own["to"], {5353})
 
 
-def test_ports_of_the_way_out_are_by_values() -> None:
+def test_egress_ports_are_configurable() -> None:
     *_, out = egress(template({"networkPolicy": {"egressPorts": [443, 9000]}}, "airgapped"), "predictor")
     assert out["ports"] == [{"port": 443, "protocol": "TCP"}, {"port": 9000, "protocol": "TCP"}]
 
 
-def test_trainers_do_not_reach_where_a_cloud_tells_a_nodes_credentials() -> None:
+def test_trainers_cannot_reach_the_metadata_service() -> None:
     """Where egress is open, and where it is open to every address; all else stays as it is."""
     (rule,) = egress(template(), "trainer")
     assert rule == {
@@ -96,7 +96,7 @@ def test_trainers_do_not_reach_where_a_cloud_tells_a_nodes_credentials() -> None
     assert out["to"] == anywhere["egressTo"]
 
 
-def test_trainers_without_keys_ask_there_for_their_identity() -> None:
+def test_trainers_with_pod_identity_reach_the_metadata_service() -> None:
     none = {one: {"existingSecret": ""} for one in ("adapter", "predictor", "trainer")}
     openings: tuple[Document, ...] = ({"store": none}, {"networkPolicy": {"trainerBlocked": []}})
     for values in openings:

@@ -14,7 +14,7 @@ PLAIN = {"kserve": {"enabled": False}}
 SECRET_PATH = "correct-horse-battery-staple"
 
 
-def test_both_kinds_of_predictors_have_the_same_pods() -> None:
+def test_kserve_and_deployment_predictors_have_equal_pods() -> None:
     """So the Service, the budget and the adapter need not know which kind it is."""
     kserve, plain = template(), template(PLAIN)
     deployment = plain.one("Deployment", "loop-fitloop-serving")["spec"]
@@ -33,7 +33,7 @@ def test_both_kinds_of_predictors_have_the_same_pods() -> None:
     assert not kserve.of("HorizontalPodAutoscaler")
 
 
-def test_the_adapter_is_told_which_kind_it_is() -> None:
+def test_the_adapter_gets_the_predictor_workload() -> None:
     told = [environment(container(one.pod(ADAPTER))) for one in (template(), template(PLAIN))]
     assert [one["FITLOOP_PREDICTOR_WORKLOAD"] for one in told] == [
         "inferenceservice/loop-fitloop",
@@ -43,7 +43,7 @@ def test_the_adapter_is_told_which_kind_it_is() -> None:
     assert {one["FITLOOP_LEASE"] for one in told} == set(template().of("Lease"))
 
 
-def test_kserve_is_told_all_that_it_would_guess() -> None:
+def test_kserve_settings_are_explicit() -> None:
     service = template().one("InferenceService", "loop-fitloop")
     assert service["metadata"]["annotations"] == {
         "serving.kserve.io/deploymentMode": "Standard",
@@ -54,12 +54,12 @@ def test_kserve_is_told_all_that_it_would_guess() -> None:
     assert (predictor["minReplicas"], predictor["containers"][0]["name"]) == (2, "kserve-container")
 
 
-def test_the_generation_of_a_roll_is_the_adapters_alone() -> None:
+def test_the_chart_never_sets_the_rollout_generation() -> None:
     """An upgrade that wrote it would roll versions back."""
     assert "fitloop.io/generation" not in template().text + template(PLAIN).text
 
 
-def test_autoscaling_is_an_autoscaler_in_both_kinds() -> None:
+def test_autoscaling_works_with_and_without_kserve() -> None:
     scaled = {"predictor": {"autoscaling": {"enabled": True}}}
     service = template(scaled).one("InferenceService", "loop-fitloop")
     assert service["metadata"]["annotations"]["serving.kserve.io/autoscalerClass"] == "hpa"
@@ -73,7 +73,7 @@ def test_autoscaling_is_an_autoscaler_in_both_kinds() -> None:
     assert "replicas" not in plain.one("Deployment", "loop-fitloop-serving")["spec"]
 
 
-def test_the_number_of_pods_may_be_left_to_another_scaler() -> None:
+def test_replicas_can_be_left_to_an_external_scaler() -> None:
     external = {"predictor": {"autoscaling": {"external": True}}}
     service = template(external).one("InferenceService", "loop-fitloop")
     assert service["metadata"]["annotations"]["serving.kserve.io/autoscalerClass"] == "external"
@@ -82,7 +82,7 @@ def test_the_number_of_pods_may_be_left_to_another_scaler() -> None:
     assert not plain.of("HorizontalPodAutoscaler")
 
 
-def test_certificates_of_label_studio_are_for_those_that_speak_to_it() -> None:
+def test_label_studio_ca_is_mounted_only_where_needed() -> None:
     rendered = template({"labelStudio": {"ca": {"configMap": "studio-ca", "key": "root.pem"}}})
     volume = {
         "name": "label-studio-ca",
@@ -115,19 +115,19 @@ def checksums(rendered: Rendered) -> list[Any]:
         ({"ingress": {"enabled": True}}, False, False),
     ],
 )
-def test_changed_settings_make_new_pods(values: dict[str, Any], adapter: bool, predictor: bool) -> None:
+def test_changed_settings_restart_pods(values: dict[str, Any], adapter: bool, predictor: bool) -> None:
     before, after = checksums(template()), checksums(template(values))
     assert [one != other for one, other in zip(before, after, strict=True)] == [adapter, predictor]
 
 
-def test_an_upgrade_of_the_chart_alone_leaves_predictors_as_they_are() -> None:
+def test_a_chart_upgrade_alone_does_not_restart_predictors() -> None:
     """Neither version nor chart stands in what becomes a label of theirs."""
     service = template().one("InferenceService", "loop-fitloop")
     for labels in (service["metadata"]["labels"], service["spec"]["predictor"]["labels"]):
         assert not {"helm.sh/chart", "app.kubernetes.io/version"} & labels.keys()
 
 
-def test_created_secrets_hold_what_was_given_each_for_its_process() -> None:
+def test_each_process_gets_its_own_secret() -> None:
     keys = {"accessKey": "key", "secretKey": "secret", "existingSecret": ""}
     rendered = template(
         {
@@ -155,7 +155,7 @@ def test_created_secrets_hold_what_was_given_each_for_its_process() -> None:
     assert not given.of("Secret"), "existing Secrets are not made again"
 
 
-def test_keys_of_an_existing_secret_may_have_other_names() -> None:
+def test_keys_of_existing_secrets_can_be_named() -> None:
     values = {
         "store": {"secretKeys": {"accessKey": "user", "secretKey": "word"}},
         "labelStudio": {"existingSecretKey": "token"},
@@ -169,7 +169,7 @@ def test_keys_of_an_existing_secret_may_have_other_names() -> None:
     assert environment(container(spec))["LABEL_STUDIO_API_KEY"]["secretKeyRef"]["key"] == "token"
 
 
-def test_without_keys_it_is_the_pods_identity() -> None:
+def test_pod_identity_is_used_without_keys() -> None:
     none = {one: {"existingSecret": ""} for one in ("adapter", "predictor", "trainer")}
     own = {
         "trainer": {"annotations": {"role": "arn"}},
@@ -187,7 +187,7 @@ def test_without_keys_it_is_the_pods_identity() -> None:
     assert "annotations" not in accounts["loop-fitloop-adapter"]["metadata"]
 
 
-def test_a_variable_of_the_users_goes_before_the_charts() -> None:
+def test_extra_env_overrides_the_charts_variables() -> None:
     extra = [{"name": "LOG_LEVEL", "value": "DEBUG"}, {"name": "HTTPS_PROXY", "value": "http://proxy"}]
     rendered = template({one: {"extraEnv": extra} for one in ("adapter", "predictor", "trainer")})
     for owner in (ADAPTER, ISVC, "Job/run"):
@@ -195,7 +195,7 @@ def test_a_variable_of_the_users_goes_before_the_charts() -> None:
         assert (told["LOG_LEVEL"], told["HTTPS_PROXY"]) == ("DEBUG", "http://proxy")
 
 
-def test_pods_take_what_users_bring() -> None:
+def test_extra_pod_fields_are_applied() -> None:
     own = {
         "extraVolumes": [{"name": "more", "emptyDir": {}}],
         "extraVolumeMounts": [{"name": "more", "mountPath": "/more"}],
@@ -222,7 +222,7 @@ def test_pods_take_what_users_bring() -> None:
     assert all(one["metadata"]["labels"]["org"] == "c" for one in rendered.objects)
 
 
-def test_pods_have_room_for_what_platforms_put_beside_them() -> None:
+def test_extra_containers_and_host_aliases_are_applied() -> None:
     own = {
         "initContainers": [{"name": "before", "image": "a"}],
         "extraContainers": [{"name": "beside", "image": "b"}],
@@ -252,7 +252,7 @@ def test_service_accounts_may_be_the_users() -> None:
     }
 
 
-def test_what_is_asked_of_disks_is_what_folders_may_grow_to() -> None:
+def test_ephemeral_storage_requests_match_volume_limits() -> None:
     """In /tmp and copies of the bucket; a request of the user's goes before, as that of the profile for small clusters."""
     values = {"trainer": {"gpus": 0, "allowCpu": True, "scratchSize": "1.5Gi"}, "adapter": {"cacheMb": 100}}
     rendered = template(values, "no-kserve")
@@ -265,20 +265,20 @@ def test_what_is_asked_of_disks_is_what_folders_may_grow_to() -> None:
         assert container(spec)["resources"]["requests"]["ephemeral-storage"] == "0"
 
 
-def test_users_labels_do_not_hide_pods_from_their_services() -> None:
+def test_pod_labels_cannot_override_selectors() -> None:
     own = {"adapter": {"podLabels": {"app.kubernetes.io/component": "mine"}}}
     meta = template(own).one("Deployment", "loop-fitloop")["spec"]["template"]["metadata"]
     assert meta["labels"]["app.kubernetes.io/component"] == "adapter"
 
 
-def test_openshift_chooses_users_itself() -> None:
+def test_openshift_can_assign_user_ids() -> None:
     rendered = template({"podSecurity": {"runAsUser": None, "fsGroup": None}})
     for _, spec in rendered.pods():
         assert spec["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
 
 
 # ------------------------------------------------------------------------------------------------------------ ways in
-def test_an_ingress_has_class_host_path_and_certificate() -> None:
+def test_ingress_sets_class_host_path_and_tls() -> None:
     ingress = {
         "enabled": True,
         "className": "nginx",
@@ -303,7 +303,7 @@ def test_an_ingress_has_class_host_path_and_certificate() -> None:
     assert "FITLOOP_PATH_PREFIX" not in environment(container(template().pod(ADAPTER)))
 
 
-def test_an_ingress_may_have_several_hosts() -> None:
+def test_an_ingress_can_have_several_hosts() -> None:
     ingress = {"enabled": True, "host": "a.example", "extraHosts": ["b.example"], "tls": {"enabled": True}}
     spec = template({"ingress": ingress}).one("Ingress", "loop-fitloop")["spec"]
     assert [rule["host"] for rule in spec["rules"]] == ["a.example", "b.example"]
@@ -312,7 +312,7 @@ def test_an_ingress_may_have_several_hosts() -> None:
     assert "host" not in rule
 
 
-def test_an_http_route_stands_in_its_place() -> None:
+def test_an_http_route_replaces_the_ingress() -> None:
     route = {"enabled": True, "parentRefs": [{"name": "public"}], "hostnames": ["a.example"], "path": "/f"}
     more = ("--api-versions=gateway.networking.k8s.io/v1/HTTPRoute",)
     rendered = template({"httpRoute": route}, "minikube-cpu", *more)

@@ -79,7 +79,7 @@ def namespace() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_the_api_server_takes_it(namespace: str, variant: str) -> None:
+def test_the_api_server_accepts_every_variant(namespace: str, variant: str) -> None:
     """Pods, too: each as one that is created by itself, so that the standard is enforced and not only warned of."""
     profile, values = VARIANTS[variant]
     rendered = template(values, profile, f"--namespace={namespace}")
@@ -92,7 +92,7 @@ def test_the_api_server_takes_it(namespace: str, variant: str) -> None:
     assert not taken.stderr, f"with a warning: {taken.stderr}"
 
 
-def test_what_is_made_by_chance_stays_and_what_is_changed_is_seen(namespace: str, tmp_path: Path) -> None:
+def test_generated_token_survives_upgrades_that_restart_pods(namespace: str, tmp_path: Path) -> None:
     """Over upgrades: the predictors' token is kept, and new pods are made of a new password alone."""
     values = laid_over(NEEDED, {"auth": {"existingSecret": "", "username": "ann", "password": "one"}})
     quiet: Document = {"kserve": {"enabled": False}, "adapter": {"replicas": 1}, "predictor": {"replicas": 1}}

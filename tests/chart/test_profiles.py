@@ -13,12 +13,12 @@ from tests.chart.rendering import CHART, PROFILES, Document, container, cores, e
 EVERY = pytest.mark.parametrize("profile", PROFILES)
 
 
-def test_the_profiles_are_those_that_people_are_told_of() -> None:
+def test_profiles_are_the_documented_ones() -> None:
     assert set(PROFILES) == {"airgapped", "kueue", "minikube-cpu", "no-kserve", "production-gpu"}
 
 
 @EVERY
-def test_every_pod_is_of_the_restricted_standard(profile: str) -> None:
+def test_every_pod_meets_the_restricted_standard(profile: str) -> None:
     pods = list(template(profile=profile).pods())
     assert len(pods) == 5
     for _, spec in pods:
@@ -46,7 +46,7 @@ def _is_restricted(spec: Document) -> None:
 
 
 @EVERY
-def test_only_the_adapter_has_a_token(profile: str) -> None:
+def test_only_the_adapter_mounts_a_token(profile: str) -> None:
     rendered = template(profile=profile)
     for owner, spec in rendered.pods():
         assert spec["automountServiceAccountToken"] is (owner == "Deployment/loop-fitloop"), owner
@@ -55,7 +55,7 @@ def test_only_the_adapter_has_a_token(profile: str) -> None:
 
 
 @EVERY
-def test_every_folder_has_a_limit_and_every_container_asks_for_something(profile: str) -> None:
+def test_every_volume_and_container_has_limits(profile: str) -> None:
     for owner, spec in template(profile=profile).pods():
         resources = container(spec)["resources"]
         assert {"cpu", "memory"} <= resources["requests"].keys(), owner
@@ -66,7 +66,7 @@ def test_every_folder_has_a_limit_and_every_container_asks_for_something(profile
 
 
 @EVERY
-def test_servers_are_probed_at_the_port_that_no_ingress_routes_to(profile: str) -> None:
+def test_probes_use_the_management_port(profile: str) -> None:
     rendered = template(profile=profile)
     for owner, spec in _servers(rendered.pods()):
         server = container(spec)
@@ -81,7 +81,7 @@ def test_servers_are_probed_at_the_port_that_no_ingress_routes_to(profile: str) 
 
 
 @EVERY
-def test_servers_go_on_answering_until_nobody_sends_to_them(profile: str) -> None:
+def test_servers_drain_before_they_stop(profile: str) -> None:
     for owner, spec in _servers(template(profile=profile).pods()):
         drains = container(spec)["lifecycle"]["preStop"]["sleep"]["seconds"]
         assert drains >= 5, owner
@@ -95,7 +95,7 @@ def _servers(pods: Any) -> list[tuple[str, Document]]:
 
 
 @EVERY
-def test_nothing_is_taken_away_before_its_successor_is_ready(profile: str) -> None:
+def test_updates_keep_the_old_pod_until_the_new_is_ready(profile: str) -> None:
     rendered = template(profile=profile)
     gentle = {"maxUnavailable": 0, "maxSurge": 1}
     one_by_one = {"maxUnavailable": 1, "maxSurge": 0}
@@ -114,7 +114,7 @@ def test_nothing_is_taken_away_before_its_successor_is_ready(profile: str) -> No
 
 @EVERY
 @pytest.mark.parametrize("release", ["loop", "a" * 53])
-def test_names_and_labels_fit(profile: str, release: str) -> None:
+def test_names_and_labels_fit_kubernetes_limits(profile: str, release: str) -> None:
     """With what is derived from them: a pod of KServe's Deployment, a Job of project 123456789."""
     rendered = template(profile=profile, release=release)
     for one in rendered.objects:
@@ -129,7 +129,7 @@ def test_names_and_labels_fit(profile: str, release: str) -> None:
     assert len(f"{lease}-123456789-1234-0") <= 63
 
 
-def test_names_that_begin_alike_stay_apart() -> None:
+def test_truncated_names_stay_distinct() -> None:
     """And the name of a release that is short enough is what it was."""
     assert set(template(release="loop").of("Lease")) == {"loop-fitloop"}
     assert set(template(release="fitloop-" + "a" * 32).of("Lease")) == {"fitloop-" + "a" * 32}
@@ -140,7 +140,7 @@ def test_names_that_begin_alike_stay_apart() -> None:
 
 
 @EVERY
-def test_the_rights_are_exactly_these(profile: str) -> None:
+def test_rbac_rules_are_minimal(profile: str) -> None:
     rendered = template(profile=profile)
     assert not {"ClusterRole", "ClusterRoleBinding"} & {one["kind"] for one in rendered.objects}
     kserve = bool(rendered.of("InferenceService"))
@@ -167,7 +167,7 @@ def test_the_rights_are_exactly_these(profile: str) -> None:
 
 
 @EVERY
-def test_each_process_sees_its_own_keys_alone(profile: str) -> None:
+def test_each_process_mounts_only_its_own_keys(profile: str) -> None:
     names = {"Deployment/loop-fitloop": "adapter", "Job/run": "trainer"}
     for owner, spec in template(profile=profile).pods():
         mounted = {volume["secret"]["secretName"] for volume in spec["volumes"] if "secret" in volume}
@@ -180,18 +180,18 @@ def test_each_process_sees_its_own_keys_alone(profile: str) -> None:
 
 
 @EVERY
-def test_images_come_from_where_the_values_say_and_nowhere_else(profile: str) -> None:
+def test_images_come_only_from_the_configured_registry(profile: str) -> None:
     rendered = template({"image": {"registry": "images.example.test/mine", "tag": "7"}}, profile)
     images = {container(spec)["image"] for _, spec in rendered.pods()}
     assert images == {f"images.example.test/mine/{one}:7" for one in ("adapter", "predictor", "trainer")}
 
 
-def test_no_registry_is_named_in_templates() -> None:
+def test_templates_name_no_registry() -> None:
     for path in (CHART / "templates").rglob("*.*"):
         assert not re.search(r"\b(docker|quay|ghcr|gcr|registry\.k8s)\.io/", path.read_text()), path
 
 
-def test_a_small_cluster_is_enough() -> None:
+def test_requests_fit_a_small_cluster() -> None:
     """Requests of all pods, with one more of each server during an update, a run, and one pod of `helm test`."""
     rendered = template(profile="minikube-cpu")
     asked = {owner: cores(container(spec)["resources"]["requests"]["cpu"]) for owner, spec in rendered.pods()}
@@ -199,7 +199,7 @@ def test_a_small_cluster_is_enough() -> None:
     assert servers + asked["Job/run"] + asked["Pod/loop-fitloop-test-adapter"] <= 1.5
 
 
-def test_gpus_are_asked_for_where_the_profile_says_so() -> None:
+def test_the_gpu_profile_requests_gpus() -> None:
     rendered = template(profile="production-gpu")
     for owner in ("InferenceService/loop-fitloop", "Job/run"):
         assert container(rendered.pod(owner))["resources"]["limits"]["nvidia.com/gpu"] == 1
@@ -208,6 +208,6 @@ def test_gpus_are_asked_for_where_the_profile_says_so() -> None:
     assert (told["FITLOOP_DEVICE"], told["FITLOOP_ROLLOUT_MODE"]) == ("cuda", "reload")
 
 
-def test_profiles_are_values_alone() -> None:
+def test_profiles_contain_only_values() -> None:
     for profile in PROFILES:
         assert isinstance(yaml.safe_load((CHART / "profiles" / f"{profile}.yaml").read_text()), dict)

@@ -76,20 +76,20 @@ GPU = {"predictor": {"device": "cuda"}}
         ({"fullnameOverride": "9lives"}, "set fullnameOverride"),
     ],
 )
-def test_it_cannot_be(values: dict[str, Any], sentence: str) -> None:
+def test_an_impossible_combination_is_refused(values: dict[str, Any], sentence: str) -> None:
     refusal = template(values).refusal
     assert sentence in refusal, refusal
 
 
-def test_a_release_whose_name_no_service_can_have_is_refused() -> None:
+def test_an_invalid_release_name_is_refused() -> None:
     assert "set fullnameOverride" in template(release="a.b").refusal
 
 
-def test_nothing_given_is_refused_with_what_to_give() -> None:
+def test_missing_required_values_are_refused() -> None:
     assert "labelStudio.url is empty" in template(profile="", needed=False).refusal
 
 
-def test_without_kserve_a_cluster_is_told_of_the_plain_deployment() -> None:
+def test_missing_kserve_suggests_the_deployment() -> None:
     refusal = template({}, "minikube-cpu", "--without-kserve").refusal
     assert "set kserve.enabled to false for a plain Deployment" in refusal
     assert f"--api-versions {KSERVE}" in refusal
@@ -97,5 +97,5 @@ def test_without_kserve_a_cluster_is_told_of_the_plain_deployment() -> None:
     assert template({"kserve": {"enabled": False}}, "minikube-cpu", "--without-kserve").of("Deployment")
 
 
-def test_rolling_on_gpus_is_allowed_where_one_is_to_spare() -> None:
+def test_rolling_on_gpus_needs_a_spare_gpu() -> None:
     assert not template({**GPU, "rollout": {"spareGpu": True}}).refusal

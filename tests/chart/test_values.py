@@ -41,11 +41,11 @@ def comments() -> dict[str, str]:
     return found
 
 
-def test_values_are_short_enough_to_be_read() -> None:
+def test_values_file_stays_short() -> None:
     assert len(VALUES.read_text().splitlines()) <= 600
 
 
-def test_every_value_has_a_comment_and_the_schema_repeats_it() -> None:
+def test_value_comments_match_the_schema() -> None:
     said = comments()
     for path, schema in leaves(SCHEMA):
         assert schema.get("description"), path
@@ -54,7 +54,7 @@ def test_every_value_has_a_comment_and_the_schema_repeats_it() -> None:
     assert set(said) <= {path for path, _ in leaves(SCHEMA)}
 
 
-def test_no_object_of_our_own_takes_unknown_keys() -> None:
+def test_unknown_keys_are_refused_everywhere() -> None:
     for path, schema in leaves(SCHEMA):
         if "properties" in schema:
             assert schema["additionalProperties"] is False, path
@@ -92,12 +92,12 @@ def test_no_object_of_our_own_takes_unknown_keys() -> None:
         ({"podSecurity": {"runAsUser": 0}}, "/podSecurity/runAsUser"),
     ],
 )
-def test_a_wrong_value_is_named(values: dict[str, Any], said: str) -> None:
+def test_an_invalid_value_is_named(values: dict[str, Any], said: str) -> None:
     refusal = template(values).refusal
     assert said.replace("/", ".").lstrip(".") in refusal.replace("/", "."), refusal
 
 
-def test_settings_of_projects_arrive_as_the_adapter_reads_them() -> None:
+def test_project_settings_reach_the_adapter() -> None:
     projects = {
         "12": {
             "method": "finetune",
@@ -119,12 +119,12 @@ def test_settings_of_projects_arrive_as_the_adapter_reads_them() -> None:
     assert found[7] == {"num_train_epochs": "3"}
 
 
-def test_a_project_may_be_told_what_a_run_may_be_told() -> None:
+def test_project_settings_cover_all_run_parameters() -> None:
     known = SCHEMA["properties"]["projects"]["additionalProperties"]["properties"]
     assert set(known) == {*PARAMETER_NAMES, EACH_N_UPDATES}
 
 
-def test_a_number_may_be_a_string() -> None:
+def test_numbers_can_be_strings() -> None:
     """As `--set` writes one with a point, and `--set-string` every one."""
     values = {
         "store": {"timeoutSeconds": "4.5"},
@@ -157,7 +157,7 @@ def _numbers(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict
             yield from _numbers(schema[key], f"{path}.{key}")
 
 
-def test_every_number_may_be_a_string_and_only_of_the_numbers_that_it_may_be() -> None:
+def test_numeric_strings_are_validated() -> None:
     for path, schema in _numbers(SCHEMA):
         assert "string" in schema["type"], path
         if "enum" in schema:
@@ -171,7 +171,7 @@ def test_every_number_may_be_a_string_and_only_of_the_numbers_that_it_may_be() -
             assert least is None or pattern.search(str(least)), path
 
 
-def test_what_may_be_learnt_is_said_in_lists() -> None:
+def test_list_values_become_comma_separated() -> None:
     training = {"controls": ["topic", "intent"], "allowedBaseModels": ["intfloat/*", "s3://models/*"]}
     told = environment(container(template({"training": training}).pod("Deployment/loop-fitloop")))
     assert told["FITLOOP_CONTROLS"] == "topic,intent"
@@ -180,7 +180,7 @@ def test_what_may_be_learnt_is_said_in_lists() -> None:
     assert not {"FITLOOP_CONTROLS", "FITLOOP_ALLOWED_BASE_MODELS"} & told.keys()
 
 
-def test_large_numbers_stay_whole() -> None:
+def test_large_integers_keep_their_notation() -> None:
     """Go writes a million as 1e+06, which is no whole number to those who read it."""
     values = {"trainer": {"activeDeadlineSeconds": 3000000}, "predictor": {"queueTexts": 2000000}}
     rendered = template(values)
@@ -190,14 +190,14 @@ def test_large_numbers_stay_whole() -> None:
     assert told["FITLOOP_QUEUE_TEXTS"] == "2000000"
 
 
-def test_the_pages_links_go_where_browsers_reach_label_studio() -> None:
+def test_the_public_url_reaches_the_adapter() -> None:
     name = "FITLOOP_LABEL_STUDIO_PUBLIC_URL"
     given = template({"labelStudio": {"publicUrl": "https://labels.example.com"}})
     assert environment(container(given.pod("Deployment/loop-fitloop")))[name] == "https://labels.example.com"
     assert name not in environment(container(template().pod("Deployment/loop-fitloop")))
 
 
-def test_what_is_null_is_by_rule() -> None:
+def test_null_values_leave_variables_unset() -> None:
     told = environment(container(template().pod("Deployment/loop-fitloop")))
     assert not {"LEARNING_RATE", "NUM_TRAIN_EPOCHS", "WEIGHT_DECAY"} & told.keys()
     given = template({"training": {"learningRate": 3e-5, "weightDecay": 0}}).pod("Deployment/loop-fitloop")
@@ -206,7 +206,7 @@ def test_what_is_null_is_by_rule() -> None:
     assert "NUM_TRAIN_EPOCHS" not in told
 
 
-def test_the_defaults_are_complete() -> None:
+def test_defaults_render() -> None:
     """Nothing but what must be given is missing from values.yaml."""
     assert set(yaml.safe_load(VALUES.read_text())) == set(SCHEMA["properties"]) - {"global"}
     assert template(profile="").refusal == ""

@@ -78,7 +78,7 @@ def _without_failure(load: Load) -> None:
 
 
 @pytest.mark.parametrize("component", ["adapter", "predictor"])
-def test_a_pod_that_is_deleted_fails_no_request(running: Running, component: str) -> None:
+def test_deleting_a_pod_fails_no_request(running: Running, component: str) -> None:
     release = running.release
     with release.load(running.labelled) as load:
         gone = release.pods(component)[0]["metadata"]["name"]
@@ -87,7 +87,7 @@ def test_a_pod_that_is_deleted_fails_no_request(running: Running, component: str
     _without_failure(load)
 
 
-def test_a_predictor_that_is_killed_fails_no_request(running: Running) -> None:
+def test_killing_a_predictor_fails_no_request(running: Running) -> None:
     release = running.release
     with release.load(running.labelled) as load:
         os.kill(pod_process(release.pods("predictor")[0]["metadata"]["name"]), signal.SIGKILL)
@@ -96,7 +96,7 @@ def test_a_predictor_that_is_killed_fails_no_request(running: Running) -> None:
     _without_failure(load)
 
 
-def test_an_adapter_that_is_killed_fails_what_it_had_in_flight(running: Running) -> None:
+def test_killing_an_adapter_fails_only_requests_in_flight(running: Running) -> None:
     release = running.release
     with release.load(running.labelled) as load:
         os.kill(pod_process(release.pods("adapter")[0]["metadata"]["name"]), signal.SIGKILL)
@@ -106,7 +106,7 @@ def test_an_adapter_that_is_killed_fails_what_it_had_in_flight(running: Running)
     assert len(load.failures()) <= 2, load.report()
 
 
-def test_a_leader_that_stands_still_gives_way(running: Running) -> None:
+def test_a_suspended_leader_is_replaced(running: Running) -> None:
     """SIGSTOPped for 30 s: another one leads, and what is asked meanwhile is done once.
 
     A process that stands still accepts connections until its probe has failed twice: what it got by then is lost.
@@ -128,7 +128,7 @@ def test_a_leader_that_stands_still_gives_way(running: Running) -> None:
     assert not [one for one in load.failures() if one.began > began + PROBES_SECONDS], load.report()
 
 
-def test_the_api_server_may_be_away_at_the_moment_of_a_fit(running: Running) -> None:
+def test_an_api_server_outage_loses_no_labels(running: Running) -> None:
     """For 60 s: no label is lost, and one Job is made of them."""
     release, labelled = running.release, running.labelled
     before = set(_jobs(release))
@@ -143,7 +143,7 @@ def test_the_api_server_may_be_away_at_the_moment_of_a_fit(running: Running) -> 
     assert len(set(_jobs(release)) - before) == 1
 
 
-def test_predictions_go_on_without_the_bucket(running: Running) -> None:
+def test_predictions_work_while_the_bucket_is_down(running: Running) -> None:
     with running.release.load(running.labelled) as load, suspended(cluster_process("minio")):
         threading.Event().wait(60)
     asked = [answer for answer in load.answers if answer.path in {"/predict", "/setup", "/health"}]
@@ -153,9 +153,7 @@ def test_predictions_go_on_without_the_bucket(running: Running) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_run_whose_pod_is_ended_goes_on_from_its_checkpoint(
-    running: Running, number: signal.Signals
-) -> None:
+def test_a_run_resumes_after_its_pod_is_deleted(running: Running, number: signal.Signals) -> None:
     release, project = running.release, running.labelled.project
     running.rest()
     before = set(running.versions())
@@ -172,7 +170,7 @@ def test_a_run_whose_pod_is_ended_goes_on_from_its_checkpoint(
     running.rest()
 
 
-def test_five_promotions_make_at_most_two_rolls(running: Running) -> None:
+def test_five_promotions_cause_at_most_two_rollouts(running: Running) -> None:
     release, project = running.release, running.labelled.project
     running.rest()
     names = running.versions()
@@ -189,9 +187,7 @@ def test_five_promotions_make_at_most_two_rolls(running: Running) -> None:
     _without_failure(load)
 
 
-def test_a_version_with_a_flipped_byte_is_refused_and_others_are_unharmed(
-    running: Running, connect_once: Connect
-) -> None:
+def test_a_corrupt_version_is_refused(running: Running, connect_once: Connect) -> None:
     release, key = running.release, running.labelled.key
     other = connect_once(release)
     other.label(0, 30)
@@ -221,7 +217,7 @@ def test_upgrade_and_rollback_fail_no_request(running: Running) -> None:
     _without_failure(load)
 
 
-def test_without_kserve_and_back(running: Running) -> None:
+def test_kserve_can_be_disabled_and_enabled(running: Running) -> None:
     """The same Service before and after; helm takes the old predictors away first, so there may be a gap, and it ends."""
     release = running.release
     serving = release.setup_version(running.labelled.project)
@@ -251,7 +247,7 @@ def test_a_version_is_reloaded_in_place(running: Running) -> None:
     _without_failure(load)
 
 
-def test_a_suspended_job_waits_and_says_so(running: Running) -> None:
+def test_a_suspended_job_is_reported_as_waiting(running: Running) -> None:
     """As a queue has it: nothing runs before somebody lets it."""
     release, project = running.release, running.labelled.project
     release.upgrade({"trainer": {"suspend": True}})
@@ -267,7 +263,7 @@ def test_a_suspended_job_waits_and_says_so(running: Running) -> None:
     release.upgrade({"trainer": {"suspend": False}})
 
 
-def test_a_run_of_two_pods(running: Running) -> None:
+def test_two_pods_train_one_version(running: Running) -> None:
     """An Indexed Job: both pods train one model, and one version comes of it."""
     release, project = running.release, running.labelled.project
     running.rest()
@@ -287,7 +283,7 @@ def test_a_run_of_two_pods(running: Running) -> None:
     release.upgrade({"trainer": {"pods": 1}})
 
 
-def test_a_job_that_finds_no_gpu_says_so(running: Running) -> None:
+def test_a_job_without_a_gpu_fails_with_a_reason(running: Running) -> None:
     """The test cluster's GPU is pretended: a Job that was promised one is scheduled, and ends with 78."""
     release, project = running.release, running.labelled.project
     nodes = json.loads(release.namespace.kubectl("get", "nodes", "-o", "json"))["items"]

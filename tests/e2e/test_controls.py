@@ -39,9 +39,7 @@ def _controls(annotator: Annotator, project: int, version: str) -> set[str]:
     return {row["result"][0]["from_name"] for row in rows if row["model_version"] == version}
 
 
-def test_the_whole_texts_control_is_learnt_until_another_one_is_picked(
-    start_fitloop: Start, annotator: Annotator
-) -> None:
+def test_the_control_of_a_project_can_be_changed(start_fitloop: Start, annotator: Annotator) -> None:
     fitloop = start_fitloop(START_TRAINING_EACH_N_UPDATES="30")
     pool = [(text, label) for text, label in read_texts("pool") if label in LABELS][:60]
     project = annotator.create_project("Several questions", CONFIG)

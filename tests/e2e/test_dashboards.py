@@ -37,7 +37,7 @@ def on_gpu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
 SHOWN = DashboardContext("shop", "12", BEGAN)
 
 
-def test_panels_about_gpus_show_stored_samples(on_gpu: Prometheus) -> None:
+def test_gpu_panels_show_recorded_samples(on_gpu: Prometheus) -> None:
     asked = [query for query in queries() if query.panel in GPU]
     assert {query.panel for query in asked} == GPU
     assert [problem(on_gpu, query, SHOWN, ENDED) for query in asked] == [""] * len(asked)
@@ -54,16 +54,14 @@ def test_panels_about_gpus_show_stored_samples(on_gpu: Prometheus) -> None:
         ("fitloop_project_info * on (project) fitloop_build_info", "", "many-to-many"),
     ],
 )
-def test_a_query_that_shows_nothing_is_found(
-    on_gpu: Prometheus, expression: str, legend: str, said: str
-) -> None:
+def test_an_empty_query_is_reported(on_gpu: Prometheus, expression: str, legend: str, said: str) -> None:
     for instant in (True, False):
         found = problem(on_gpu, Query("a: panel", expression, legend, instant), SHOWN, ENDED)
         assert said in found
         assert bool(said) == bool(found)
 
 
-def test_monitors_that_the_harness_would_not_obey_are_refused() -> None:
+def test_unsupported_monitor_fields_are_refused() -> None:
     for one in template(MONITORING).objects:
         if one["kind"] == "PodMonitor":
             one["spec"]["podMetricsEndpoints"][0]["scheme"] = "https"
@@ -71,13 +69,13 @@ def test_monitors_that_the_harness_would_not_obey_are_refused() -> None:
                 Monitor.of(one)
 
 
-def test_each_panel_is_asked_of_real_processes_or_is_about_gpus() -> None:
+def test_panel_groups_do_not_overlap() -> None:
     assert not NEEDS_CLUSTER & NEEDS_LONG_RUN
     assert not GPU & (NEEDS_CLUSTER | NEEDS_LONG_RUN)
 
 
 @pytest.mark.labelstudio
-def test_panels_show_what_fitloop_local_does(
+def test_every_panel_shows_data_of_fitloop_local(
     start_fitloop: Callable[..., LocalFitloop], connect: Connect, tmp_path: Path
 ) -> None:
     """Labels, a version, suggestions that people keep, a fine-tune, and another project's run that waits for it."""

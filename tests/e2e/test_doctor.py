@@ -45,7 +45,7 @@ def _doctor(fitloop: LocalFitloop, annotator: Annotator, project: int) -> dict[s
     return found
 
 
-def test_what_the_doctor_sees(
+def test_doctor_finds_webhook_and_backend_faults(
     start_fitloop: Callable[..., LocalFitloop], connect: Callable[..., LabelledProject], annotator: Annotator
 ) -> None:
     fitloop = start_fitloop()

@@ -41,9 +41,7 @@ def imported(
     return project
 
 
-def test_imported_annotations_that_do_not_count_are_told_with_their_reasons(
-    start_fitloop: Start, annotator: Annotator
-) -> None:
+def test_uncounted_imports_are_reported_with_reasons(start_fitloop: Start, annotator: Annotator) -> None:
     fitloop = start_fitloop()
     config = choices(
         '<Choice value="shipping"/><Choice value="Give back" alias="refund"/><Choice value="1"/>'
@@ -76,9 +74,7 @@ def test_imported_annotations_that_do_not_count_are_told_with_their_reasons(
     assert "12 annotations with a label that" in page
 
 
-def test_suggestions_of_nested_choices_are_stored_as_label_studio_shows_them(
-    start_fitloop: Start, annotator: Annotator
-) -> None:
+def test_nested_choices_are_suggested_as_paths(start_fitloop: Start, annotator: Annotator) -> None:
     fitloop = start_fitloop(START_TRAINING_EACH_N_UPDATES="20")
     nested = '<Choice value="home"><Choice value="hearth"/></Choice><Choice value="work"><Choice value="desk"/></Choice>'
     answers = [

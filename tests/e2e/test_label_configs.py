@@ -12,7 +12,7 @@ pytestmark = pytest.mark.labelstudio
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
-def test_label_studio_takes_a_config(annotator: Annotator, row: Row) -> None:
+def test_label_studio_accepts_a_config(annotator: Annotator, row: Row) -> None:
     body = {"title": row.name[:50], "label_config": row.config}
     answer = annotator.client.post("/api/projects/", json=body)
     assert (answer.status_code == httpx.codes.CREATED) is row.accepted, answer.text

@@ -114,7 +114,7 @@ def test_a_renamed_label_is_learnt(start_fitloop: Start, connect: Connect, annot
     assert "Invoice request" not in found.values()
 
 
-def test_a_killed_fitloop_goes_on_with_its_run(start_fitloop: Start, connect: Connect) -> None:
+def test_a_killed_fitloop_resumes_its_run(start_fitloop: Start, connect: Connect) -> None:
     """SIGKILL in the middle of a fine-tune: the same run is finished after the restart, from its checkpoint."""
     fitloop = start_fitloop(START_TRAINING_EACH_N_UPDATES="1000", FITLOOP_CHECKPOINT_SECONDS="2")
     labelled = connect(fitloop)
@@ -185,7 +185,7 @@ SECRET = "a-path-that-only-label-studio-knows"
     ],
     ids=["url", "secret path", "secret path and login", "login"],
 )
-def test_each_way_to_connect_with_credentials(
+def test_every_way_to_pass_credentials_works(
     start_fitloop: Start, annotator: Annotator, address: str, login: dict[str, str]
 ) -> None:
     """Requests pass, labels become a version, its title is set, and Label Studio keeps the password that it was given."""

@@ -121,7 +121,7 @@ def _keep(page: Page, name: str) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
-def test_every_page_fits_its_screen_and_runs_nothing_that_a_name_brings(
+def test_pages_fit_the_screen_and_escape_names(
     browser: Browser, shop: RunningAdapter, size: ViewportSize, scheme: str
 ) -> None:
     """No page is wider than the screen, no name is run, no colour of the other scheme is left."""
@@ -142,7 +142,7 @@ def test_every_page_fits_its_screen_and_runs_nothing_that_a_name_brings(
             _keep(opened, f"{name}-{size['width']}-{scheme}")
 
 
-def test_an_open_page_follows_the_run_without_being_loaded_again(page: Page, shop: RunningAdapter) -> None:
+def test_an_open_page_updates_while_a_run_progresses(page: Page, shop: RunningAdapter) -> None:
     """Progress comes by itself, what the reader has opened and focused stays, and a leader elsewhere is followed."""
     page.goto(f"{shop.url}/projects/1")
     page.evaluate("window.untouched = true")
@@ -160,7 +160,7 @@ def test_an_open_page_follows_the_run_without_being_loaded_again(page: Page, sho
     assert page.evaluate("document.activeElement.textContent") == "Train now"
 
 
-def test_a_page_says_when_fitloop_no_longer_answers(page: Page, shop: RunningAdapter) -> None:
+def test_a_page_shows_when_fitloop_is_offline(page: Page, shop: RunningAdapter) -> None:
     """And takes it back once it does."""
     page.goto(f"{shop.url}/projects/1")
     assert page.is_hidden("#offline")
@@ -170,7 +170,7 @@ def test_a_page_says_when_fitloop_no_longer_answers(page: Page, shop: RunningAda
     page.wait_for_selector("#offline", state="hidden", timeout=15_000)
 
 
-def test_an_open_page_of_a_new_project_gets_its_first_run_and_version(page: Page, tmp_path: Path) -> None:
+def test_an_open_page_gains_new_sections(page: Page, tmp_path: Path) -> None:
     """Parts that were not there come; a part that was there stays, so that a screen reader tells what is new in it."""
     with running_adapter(tmp_path, SECURED) as found:
         found.publish_board(sample_projects.build_view(1, "Shop messages"))
@@ -197,9 +197,7 @@ def test_an_open_page_of_a_new_project_gets_its_first_run_and_version(page: Page
         page.goto("about:blank")  # or it would ask an adapter that is gone
 
 
-def test_a_page_whose_address_holds_the_password_follows_as_well(
-    browser: Browser, shop: RunningAdapter
-) -> None:
+def test_a_page_updates_with_credentials_in_its_url(browser: Browser, shop: RunningAdapter) -> None:
     """As it is pasted from Label Studio's settings."""
     context = browser.new_context()
     opened = context.new_page()
@@ -211,7 +209,7 @@ def test_a_page_whose_address_holds_the_password_follows_as_well(
     context.close()
 
 
-def test_a_tab_that_is_shown_again_looks_at_once(page: Page, shop: RunningAdapter) -> None:
+def test_a_visible_tab_updates_at_once(page: Page, shop: RunningAdapter) -> None:
     """Not when it would have looked next."""
     page.goto(f"{shop.url}/projects/3")
     assert page.get_attribute("body", "data-pace") == "10"
@@ -221,7 +219,7 @@ def test_a_tab_that_is_shown_again_looks_at_once(page: Page, shop: RunningAdapte
 
 
 @pytest.mark.parametrize("prefix", ["", "/fitloop", "/hush-hush-hush-hush", "/fitloop/hush-hush-hush-hush"])
-def test_a_version_is_promoted_with_the_keyboard_alone_below_any_prefix(
+def test_a_version_is_promoted_by_keyboard_below_a_prefix(
     browser: Browser, shop: RunningAdapter, prefix: str
 ) -> None:
     """By links and a confirmation, without scripts; the command waits in the inbox for the leader."""
@@ -250,9 +248,7 @@ def _press(page: Page, name: str) -> None:
     raise AssertionError(f"{name!r} cannot be reached by the Tab key on {page.url}")
 
 
-def test_a_page_of_another_site_can_ask_for_nothing(
-    browser: Browser, shop: RunningAdapter, tmp_path: Path
-) -> None:
+def test_cross_site_requests_are_refused(browser: Browser, shop: RunningAdapter, tmp_path: Path) -> None:
     """A browser that knows the password sends it whoever asks; what asks is looked at."""
     context = browser.new_context(http_credentials=WHO)
     opened = context.new_page()
@@ -275,9 +271,7 @@ def test_a_page_of_another_site_can_ask_for_nothing(
     assert len(shop.commands()) == before
 
 
-def test_without_scripts_a_page_of_a_run_is_loaded_again_by_itself(
-    browser: Browser, shop: RunningAdapter
-) -> None:
+def test_pages_refresh_without_javascript(browser: Browser, shop: RunningAdapter) -> None:
     """And says all that it says with them."""
     for opened in _page(browser, viewport=DESKTOP, java_script_enabled=False):
         opened.goto(f"{shop.url}/projects/1")
@@ -287,7 +281,7 @@ def test_without_scripts_a_page_of_a_run_is_loaded_again_by_itself(
 
 
 @pytest.mark.parametrize("count", [0, 1, 40])
-def test_none_one_and_forty_projects(page: Page, tmp_path: Path, count: int) -> None:
+def test_the_first_page_is_complete_and_fast(page: Page, tmp_path: Path, count: int) -> None:
     """The first page is complete, and answered within 50 ms."""
     with running_adapter(tmp_path, SECURED) as found:
         views = []

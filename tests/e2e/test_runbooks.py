@@ -27,7 +27,9 @@ pytestmark = [pytest.mark.labelstudio, pytest.mark.cluster, pytest.mark.wide]
 STARTS_ANEW = ("rollout restart", "patch secret", "delete pod")
 
 
-def test_runbooks_work_word_for_word(make_release: MakeRelease, connect: Connect, tmp_path: Path) -> None:
+def test_runbook_commands_work_as_written(
+    make_release: MakeRelease, connect: Connect, tmp_path: Path
+) -> None:
     executable()
     release = make_release(training={"everyNUpdates": 30})
     release.install()

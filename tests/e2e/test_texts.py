@@ -67,7 +67,9 @@ def editor(annotator: Annotator) -> Iterator[Page]:
 
 
 @pytest.mark.parametrize(("tag", "rows"), CONFIGS, ids=[tag for tag, _ in CONFIGS])
-def test_the_editor_shows_what_is_read(annotator: Annotator, editor: Page, tag: str, rows: list[Row]) -> None:
+def test_the_editor_shows_the_text_we_read(
+    annotator: Annotator, editor: Page, tag: str, rows: list[Row]
+) -> None:
     project = annotator.create_project(
         tag[:50], NEUTRAL
     )  # imported under the config itself, not all are accepted

@@ -34,18 +34,18 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_lists_are_what_the_script_writes() -> None:
+def test_package_lists_are_up_to_date() -> None:
     done = _run("docker/closure.py", "--check")
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("image", ["adapter", "predictor", "trainer"])
-def test_a_process_imports_with_nothing_but_its_list(image: str) -> None:
+def test_listed_packages_are_enough_to_import_a_process(image: str) -> None:
     done = _run("-m", "tests.images.imports", "--only", f"docker/{image}.txt", *OF[image])
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def test_a_package_that_is_missing_is_noticed(tmp_path: Path) -> None:
+def test_a_missing_package_is_detected(tmp_path: Path) -> None:
     """Else the test above would say nothing."""
     lines = (DOCKER / "adapter.txt").read_text(encoding="utf-8").splitlines()
     short = tmp_path / "short.txt"
@@ -54,7 +54,7 @@ def test_a_package_that_is_missing_is_noticed(tmp_path: Path) -> None:
     assert "lxml" in done.stderr
 
 
-def test_the_adapter_carries_no_library_of_the_trainer() -> None:
+def test_the_adapter_lists_no_training_library() -> None:
     listed = re.findall(r"^([\w.-]+)==", (DOCKER / "adapter.txt").read_text(encoding="utf-8"), re.MULTILINE)
     assert not {"torch", "transformers", "kserve", "scikit-learn", "opencv-python-headless", "pip"} & set(
         listed

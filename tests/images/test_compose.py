@@ -20,7 +20,7 @@ def services() -> dict[str, Any]:
     return dict(yaml.safe_load(TEXT)["services"])
 
 
-def test_every_password_is_asked_for(services: dict[str, Any]) -> None:
+def test_every_password_must_be_set(services: dict[str, Any]) -> None:
     """No default that all installations would share: compose ends with a sentence where .env is missing."""
     for name in (
         "LABEL_STUDIO_PASSWORD",
@@ -35,7 +35,7 @@ def test_every_password_is_asked_for(services: dict[str, Any]) -> None:
         )
 
 
-def test_fitloop_takes_its_environment(services: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fitloop_accepts_its_environment(services: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in services["fitloop"]["environment"].items():
         default = re.fullmatch(r"\$\{\w+(?::-(.*))?\}", str(value))
         is_asked_for = ":?" in str(value)
@@ -48,13 +48,13 @@ def test_fitloop_takes_its_environment(services: dict[str, Any], monkeypatch: py
     assert settings.s3.endpoint == "http://minio:9000"
 
 
-def test_ports_are_published_to_this_machine_alone(services: dict[str, Any]) -> None:
+def test_ports_are_published_on_loopback_only(services: dict[str, Any]) -> None:
     ports = [port for service in services.values() for port in service.get("ports", [])]
     assert len(ports) == 2
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
-def test_label_studio_may_reach_fitloop_and_call_it_back(services: dict[str, Any]) -> None:
+def test_label_studio_can_call_fitloop(services: dict[str, Any]) -> None:
     """The two traps: private addresses are refused by default, and a host name of one word gets no webhook."""
     assert services["label-studio"]["environment"]["USE_DEFAULT_BANNED_SUBNETS"] == "false"
     (alias,) = services["fitloop"]["networks"]["default"]["aliases"]
@@ -62,7 +62,7 @@ def test_label_studio_may_reach_fitloop_and_call_it_back(services: dict[str, Any
     assert f"http://{alias}:9090" in (ROOT / "docs" / "compose.md").read_text(encoding="utf-8")
 
 
-def test_what_must_be_kept_is_in_volumes(services: dict[str, Any]) -> None:
+def test_state_is_in_volumes(services: dict[str, Any]) -> None:
     assert services["fitloop"]["environment"]["MODEL_DIR"] == "/data"
     assert services["fitloop"]["volumes"] == ["fitloop:/data"]
     assert yaml.safe_load(TEXT)["volumes"].keys() == {"label-studio", "minio", "fitloop"}

@@ -70,19 +70,19 @@ def image(request: pytest.FixtureRequest) -> Image:
     return found
 
 
-def test_it_is_nobody_and_says_what_it_is(image: Image) -> None:
+def test_image_runs_unprivileged_and_is_labelled(image: Image) -> None:
     told = image.told()["Config"]
     assert told["User"] == "10001:10001"
     assert {f"org.opencontainers.image.{label}" for label in LABELS} <= told["Labels"].keys()
 
 
-def test_a_process_imports_all_that_it_needs_from_bytecode(image: Image) -> None:
+def test_all_imports_are_precompiled(image: Image) -> None:
     done = image.run("-", *OF[image.role], entrypoint="python", stdin=IMPORTS)
     assert done.returncode == 0, done.stderr[-2000:]
     assert json.loads(done.stdout.splitlines()[-1])["uncompiled"] == []
 
 
-def test_it_holds_no_tools_to_build_with(image: Image) -> None:
+def test_image_contains_no_build_tools(image: Image) -> None:
     found = image.run(
         "-c", f"which {TOOLS}; python -m pip --version || python -c 'import setuptools'", entrypoint="sh"
     )
@@ -90,20 +90,20 @@ def test_it_holds_no_tools_to_build_with(image: Image) -> None:
     assert "No module named 'setuptools'" in found.stderr
 
 
-def test_nothing_but_tmp_can_be_written(image: Image) -> None:
+def test_only_tmp_is_writable(image: Image) -> None:
     done = image.run("-c", "touch /tmp/it && touch /opt/fitloop/it", entrypoint="sh")
     assert done.returncode != 0
     assert "/opt/fitloop/it" in done.stderr
 
 
-def test_it_has_the_command_line(image: Image) -> None:
+def test_image_has_the_command_line(image: Image) -> None:
     if image.role == "predictor":
         pytest.skip("the predictor's image has no command line")
     done = image.run("--version", entrypoint="fitloop")
     assert done.stdout.startswith("fitloop "), done.stderr
 
 
-def test_a_process_without_settings_ends_with_one_sentence(image: Image) -> None:
+def test_missing_settings_end_with_one_sentence(image: Image) -> None:
     """So that `kubectl logs` shows what to do, and no traceback."""
     done = image.run()
     assert done.returncode not in {0, 75}
@@ -111,7 +111,7 @@ def test_a_process_without_settings_ends_with_one_sentence(image: Image) -> None
     assert "Traceback" not in done.stderr
 
 
-def test_the_adapter_is_small(image: Image) -> None:
+def test_the_adapter_image_is_small(image: Image) -> None:
     if image.role != "adapter":
         pytest.skip("only the adapter's size has a limit")
     ours = sum(

@@ -135,7 +135,7 @@ def _name(usual: Trained, other: Trained) -> None:
         ("FINETUNED_MODEL_NAME", "mine", _name),
     ],
 )
-def test_it_changes_what_a_fine_tune_makes(
+def test_a_variable_changes_the_fine_tune(
     train: Train,
     bases: tuple[Path, Path],
     variable: str,
@@ -146,7 +146,7 @@ def test_it_changes_what_a_fine_tune_makes(
     effect(usual, train(**{variable: str(bases[1]) if value == "two" else value}))
 
 
-def test_the_supervisor_tells_a_run_what_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_parameters_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable, value in FINETUNE.items():
         monkeypatch.setenv(variable, value)
     world = controller.ControllerWorld(Settings.load())
@@ -158,7 +158,7 @@ def test_the_supervisor_tells_a_run_what_the_environment_says(monkeypatch: pytes
 
 
 @pytest.mark.parametrize("updates", [3, 7])
-def test_start_training_each_n_updates_is_how_many_labels_the_next_run_waits_for(
+def test_start_training_each_n_updates_sets_the_trigger(
     monkeypatch: pytest.MonkeyPatch, updates: int
 ) -> None:
     monkeypatch.setenv("START_TRAINING_EACH_N_UPDATES", str(updates))
@@ -175,7 +175,7 @@ def test_start_training_each_n_updates_is_how_many_labels_the_next_run_waits_for
     assert len(world.requests()) == 2
 
 
-async def test_basic_auth_asks_for_both_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_basic_auth_requires_user_and_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with app.AppWorld(tmp_path, Settings.load().auth) as world:
         local = {"Host": "localhost"}  # other names are refused where there is no password
         assert (await world.client.get("/api/projects", headers=local)).status_code == 200
@@ -212,7 +212,7 @@ def _logging() -> Iterator[None]:
         ("ERROR", ["error"]),
     ],
 )
-def test_log_level_is_the_least_that_is_written(
+def test_log_level_filters_logs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], level: str, written: list[str]
 ) -> None:
     monkeypatch.setenv("LOG_LEVEL", level)

@@ -20,7 +20,7 @@ _CONNECTION = {"host", "content-length", "connection"}
 _CREATED = 1_795_473_352.0
 
 
-async def test_the_golden_requests_end_in_a_launched_run_whose_version_is_then_served() -> None:
+async def test_golden_requests_lead_to_a_served_version() -> None:
     world = ControllerWorld()
     world.label_studio.add_project(5)
     world.label_studio.created[5] = _CREATED

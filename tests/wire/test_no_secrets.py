@@ -128,7 +128,7 @@ def lines_of(written: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-def test_the_whole_loop_at_debug(tmp_path: Path) -> None:
+def test_debug_logs_of_the_whole_loop_leak_nothing(tmp_path: Path) -> None:
     """`fitloop local` and its trainers, from the first label to predictions, among requests that nobody should send."""
     labels = Labels(tmp_path / "labels", build_tiny_base(tmp_path / "base"))
     for number in labels.label(30):
@@ -228,7 +228,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Artefact]:
 
 
 @pytest.mark.slow
-def test_a_predictors_process_at_debug(tmp_path: Path, made: tuple[Path, Artefact]) -> None:
+def test_debug_logs_of_a_predictor_leak_nothing(tmp_path: Path, made: tuple[Path, Artefact]) -> None:
     registry = Registry(FileStore(tmp_path / "store"))
     publish_versions(registry, made, "v-1")
     write_serving_table(registry, {PROJECT: Served("v-1")})
@@ -263,7 +263,7 @@ def test_a_predictors_process_at_debug(tmp_path: Path, made: tuple[Path, Artefac
 
 @pytest.mark.usefixtures("_restore")
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422, 424, 429, 500, 503])
-async def test_what_another_server_repeats_is_no_part_of_our_sentences(
+async def test_echoed_secrets_are_not_logged(
     status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Label Studio, the bucket and predictors that answer with all that they were told, credentials first."""
@@ -305,7 +305,7 @@ async def test_what_another_server_repeats_is_no_part_of_our_sentences(
 
 
 @pytest.mark.usefixtures("_restore")
-def test_the_token_for_kubernetes_is_not_said(
+def test_the_kubernetes_token_is_not_logged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     be_loud()
@@ -325,7 +325,7 @@ def test_the_token_for_kubernetes_is_not_said(
 
 
 @pytest.mark.usefixtures("_restore")
-async def test_an_error_that_holds_a_text_is_told_by_its_place(
+async def test_an_unexpected_error_is_logged_without_its_text(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     be_loud()
@@ -342,5 +342,5 @@ async def test_an_error_that_holds_a_text_is_told_by_its_place(
     assert "support/fakes.py" in str(failed["frames"])
 
 
-def test_what_is_looked_for_would_be_found() -> None:
+def test_leaks_would_be_found() -> None:
     assert leaks(f"a\nthe {TEXT.upper()} is here\nb") == [f"the {TEXT.upper()} is here"]

@@ -82,9 +82,7 @@ def adapter(tmp_path: Path, desk: FakeEventSink) -> Iterator[httpx.AsyncClient]:
     local.close()
 
 
-async def test_a_prediction_is_one_trace_over_adapter_and_predictor(
-    adapter: httpx.AsyncClient, exporter: InMemorySpanExporter
-) -> None:
+async def test_a_prediction_is_one_trace(adapter: httpx.AsyncClient, exporter: InMemorySpanExporter) -> None:
     """Below the caller's own span, where it names one; ids and figures on each, and no text, nor the secret path."""
     body = {"project": 5, "tasks": [{"data": {"text": TEXT}}, {"data": {"text": f"{TEXT} again"}}]}
     headers = {"X-Request-ID": "seven", "traceparent": CARRIED}
@@ -116,14 +114,14 @@ async def test_a_prediction_is_one_trace_over_adapter_and_predictor(
     assert PATH not in everything
 
 
-async def test_probes_leave_no_spans(adapter: httpx.AsyncClient, exporter: InMemorySpanExporter) -> None:
+async def test_probes_are_not_traced(adapter: httpx.AsyncClient, exporter: InMemorySpanExporter) -> None:
     async with adapter:
         for path in ("/health", "/livez", "/readyz", "/metrics"):
             await adapter.get(path)
     assert finished_spans(exporter) == {}
 
 
-async def test_a_wish_to_train_and_its_run_are_of_one_trace(
+async def test_a_train_command_and_its_run_share_a_trace(
     adapter: httpx.AsyncClient, desk: FakeEventSink, exporter: InMemorySpanExporter
 ) -> None:
     async with adapter:
@@ -179,7 +177,7 @@ def collecting() -> Iterator[tuple[Collector, str]]:
 
 
 @pytest.mark.slow
-def test_a_trainers_process_goes_on_with_the_trace_of_its_request(tmp_path: Path) -> None:
+def test_a_trainer_continues_the_trace_of_its_request(tmp_path: Path) -> None:
     """Over OTLP, by the variables that a pod would get; all is sent before the process ends."""
     world = TrainerWorld(tmp_path / "data", build_tiny_base(tmp_path / "base"))
     world.label(30)
