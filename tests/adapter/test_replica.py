@@ -265,11 +265,11 @@ def test_nothing_is_written_by_who_leads_for_too_short_a_time(pair: ReplicaPair)
     changed = {key for key, data in pair.world.store.data.items() if before.get(key) != data}
     assert changed <= {"inbox/hint-1.json"}
     with pytest.raises(NotLeading):
-        pair.first.guarded.write("a", b"")
+        pair.first.fenced_store.write("a", b"")
     with pytest.raises(NotLeading):
-        pair.first.guarded.delete("serving.json")
+        pair.first.fenced_store.delete("serving.json")
     with pytest.raises(NotLeading):
-        pair.first.guarded.upload(Path("a"), "a")
+        pair.first.fenced_store.upload(Path("a"), "a")
     term = pair.world.registry.serving().term
     pair.first.leadership.certain_seconds = 15.0
     pair.advance(10.0, 3)

@@ -90,7 +90,7 @@ def test_two_adapters_never_both_write_and_end_where_one_would(
 
 
 def _check(pair: ReplicaPair) -> None:
-    assert pair.first.recording_store.stolen == pair.second.recording_store.stolen == []
+    assert pair.first.recording_store.unfenced_changes == pair.second.recording_store.unfenced_changes == []
     active = [
         name
         for name in pair.world.runs.names(1)

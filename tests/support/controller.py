@@ -87,13 +87,13 @@ class ControllerWorld:
         self.launcher.close()
         self.board, self.wakeup = Board(), threading.Event()
         self.events = EventBuffer(self.leader_store, self.wakeup.set, clock=self.clock)
-        self.supervisor = self.supervise()
+        self.controller = self.build_controller()
 
     def clock(self) -> float:
         """The tests' time."""
         return self.now
 
-    def supervise(self, **options: Any) -> Controller:
+    def build_controller(self, **options: Any) -> Controller:
         """The supervisor of a new term."""
         return Controller(
             self.settings,
@@ -112,18 +112,18 @@ class ControllerWorld:
         """What looks after all this by itself, in the time that passes."""
         self.clock = time.time  # type: ignore[method-assign]
         follower = Follower(self.leader_store, self.board, self.events.collect)
-        return Replica(FakeLeadership(), self.supervise, follower, self.wakeup)
+        return Replica(FakeLeadership(), self.build_controller, follower, self.wakeup)
 
     def tick(self, seconds: float = 0.0) -> float:
         """Let time pass, then tick."""
         self.now += seconds
-        return self.supervisor.tick(self.now)
+        return self.controller.tick(self.now)
 
     def settle(self, ticks: int = 4) -> None:
         """Tick until every look and debounce is over."""
         for _ in range(ticks):
             self.tick(20.0)
-            while self.supervisor.refresher.run_due_job(self.now):
+            while self.controller.refresher.run_due_job(self.now):
                 pass
         self.tick()
 

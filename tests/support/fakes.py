@@ -149,8 +149,8 @@ class FakeRollout:
 class FakeLeadership:
     """A Leadership that tests give and take; `margin`: seconds for which it is sure."""
 
-    def __init__(self, *, taken: bool = True) -> None:
-        self.is_leader = taken
+    def __init__(self, *, is_leader: bool = True) -> None:
+        self.is_leader = is_leader
         self.certain_seconds = 15.0
         self.on_change: Callable[[], None] | None = None
 

@@ -23,16 +23,16 @@ WRITE_SECONDS = 5.0
 class RecordingStore(MemoryStore):
     """The guarded hands of one adapter: what it changes without leading is remembered, and `after_change` called."""
 
-    def __init__(self, data: dict[str, bytes], seat: FakeLeadership) -> None:
+    def __init__(self, data: dict[str, bytes], leadership: FakeLeadership) -> None:
         super().__init__(data)
-        self.seat = seat
-        self.stolen: list[int] = []
+        self.leadership = leadership
+        self.unfenced_changes: list[int] = []
         self.after_change: Callable[[], None] | None = None
 
     def _maybe_fail(self, *, before: bool) -> None:
         super()._maybe_fail(before=before)
-        if before and not self.seat.is_leader:
-            self.stolen.append(self.changes)
+        if before and not self.leadership.is_leader:
+            self.unfenced_changes.append(self.changes)
         if not before and self.after_change:
             self.after_change()
 
@@ -42,16 +42,21 @@ class SimulatedReplica:
 
     def __init__(self, world: ControllerWorld, *, leads: bool = False) -> None:
         self.world = world
-        self.leadership = FakeLeadership(taken=leads)
+        self.leadership = FakeLeadership(is_leader=leads)
         self.plain_store = MemoryStore(world.store.data)
         self.recording_store = RecordingStore(world.store.data, self.leadership)
-        self.guarded = FencedStore(self.recording_store, self.leadership, WRITE_SECONDS)
+        self.fenced_store = FencedStore(self.recording_store, self.leadership, WRITE_SECONDS)
         self.board, self.wakeup = Board(), threading.Event()
-        self.launcher = FakeLauncher(self.guarded)
+        self.launcher = FakeLauncher(self.fenced_store)
         self.events = EventBuffer(self.plain_store, self.wakeup.set, clock=self.clock)
         follower = Follower(self.plain_store, self.board, self.events.collect)
         self.replica = Replica(
-            self.leadership, self._supervise, follower, self.wakeup, self.clock, write_seconds=WRITE_SECONDS
+            self.leadership,
+            self._build_controller,
+            follower,
+            self.wakeup,
+            self.clock,
+            write_seconds=WRITE_SECONDS,
         )
 
     def clock(self) -> float:
@@ -79,11 +84,11 @@ class SimulatedReplica:
         """The version that its /setup says now."""
         return self.view.served.effective_version(self.world.now)
 
-    def _supervise(self) -> Controller:
+    def _build_controller(self) -> Controller:
         world = self.world
         made = Controller(
             world.settings,
-            self.guarded,
+            self.fenced_store,
             world.label_studio,  # type: ignore[arg-type]  # it answers all that the supervisor asks
             self.launcher,
             world.inference,

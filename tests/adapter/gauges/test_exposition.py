@@ -449,7 +449,7 @@ def test_a_project_whose_steps_fail_says_when_it_was_last_checked(world: Control
     world.settle()
     checked = counted(told(world.board, world.now), "project_checked_timestamp_seconds")
     world.label_studio.down = LabelStudioUnreachable("it is away")
-    world.supervisor.projects.reconcilers[1] = world.supervisor.projects.reconcilers[1].restarted(
+    world.controller.projects.reconcilers[1] = world.controller.projects.reconcilers[1].restarted(
         "a step failed"
     )
     world.settle()

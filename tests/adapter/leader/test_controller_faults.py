@@ -230,7 +230,7 @@ class AnyLife(RuleBasedStateMachine):
             for number, row in world.label_studio.tasks[1].items()
             if (sign := signature(row["annotations"]))
         }
-        counts = world.supervisor.projects.reconcilers[1].planner.reading.counts  # type: ignore[union-attr]
+        counts = world.controller.projects.reconcilers[1].planner.reading.counts  # type: ignore[union-attr]
         if untrainable_reason(counts):
             return
         taken = self._last_snapshot()

@@ -78,7 +78,7 @@ def test_only_the_snapshot_that_is_counted_from_stays_in_memory() -> None:
     world.restart()
     for _ in range(2):
         world.settle()
-        records = world.supervisor.projects.reconcilers[1].history.records
+        records = world.controller.projects.reconcilers[1].history.records
         assert [record.run for record in records if record.snapshot] == ["1-5"]
         assert len({record.fingerprint for record in records}) == 5
 
@@ -107,7 +107,7 @@ def test_a_quick_rollback_gives_the_title_back() -> None:
     world.end("1-2")
     world.tick()
     world.tick()
-    while world.supervisor.refresher.run_due_job(world.now):
+    while world.controller.refresher.run_due_job(world.now):
         pass
     assert world.label_studio.backend_rows[1][0].title == "support-2"
     world.command(Action.ROLLBACK)
@@ -124,9 +124,9 @@ def test_another_address_lists_no_tasks_and_is_written_down_once() -> None:
     for address in ("http://127.0.0.1:9090", URL) * 3:
         world.events.remember(1, None, address)
         world.tick(0.1)
-        while world.supervisor.refresher.run_due_job(world.now):
+        while world.controller.refresher.run_due_job(world.now):
             pass
     assert world.label_studio.reads.count("backends") == 1
     assert "unlabelled" not in world.label_studio.reads
     assert world.leader_store.changes == before + 1
-    assert world.supervisor.projects.reconcilers[1].sync.connection.overrides == {"seed": "3"}
+    assert world.controller.projects.reconcilers[1].sync.connection.overrides == {"seed": "3"}

@@ -208,7 +208,7 @@ def test_after_a_restart_a_run_that_goes_on_is_still_waited_for() -> None:
     world.label_studio.label_many(6, 1)
     world.settle(2)
     assert world.runs.names(1) == []
-    assert world.supervisor.tick(world.now) <= 0.5
+    assert world.controller.tick(world.now) <= 0.5
 
 
 def test_a_project_that_comes_back_under_its_number_does_not_get_the_old_ones_commands() -> None:

@@ -158,7 +158,7 @@ def test_the_moment_is_still_to_come_however_long_label_studio_lets_other_projec
     serving.rollout.flip_seconds = 2.0
     serving.connect(2)
     serving.settle()
-    supervisor = serving.supervisor
+    supervisor = serving.controller
     stewards = supervisor.projects.reconcilers
     first = stewards.pop(1)
     stewards[1] = first  # after project 2

@@ -30,7 +30,7 @@ def test_new_tasks_get_their_predictions_once_the_burst_is_over() -> None:
     for _ in tasks:
         world.event("TASKS_CREATED")
     world.tick()
-    assert not world.supervisor.refresher.run_due_job(world.now)
+    assert not world.controller.refresher.run_due_job(world.now)
     world.settle()
     assert [row["task"] for row in world.label_studio.predictions] == tasks
     assert world.label_studio.reads.count("unlabelled") == 2
