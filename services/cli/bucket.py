@@ -112,7 +112,7 @@ def _refuse_other_models(store: ObjectStore, names: list[str]) -> None:
 def collect_garbage(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be deleted.")] = False,
 ) -> None:
-    """Delete what is no longer needed: old versions and runs, checkpoints of ended runs, remains of interrupted runs.
+    """Delete old versions and runs, checkpoints of ended runs, and remains of interrupted runs.
 
     The adapter does the same after each run, for the projects that it serves. It never deletes what is served, was served
     last, or is younger than the retention settings say.

@@ -175,7 +175,7 @@ def test_a_missing_bucket_is_an_error(tmp_path: Path, api: FakeApiServer, starte
         adapter = Adapter(tmp_path, api.kubeconfig(), 0, **bucket, **keys)
         started.append(adapter)
         assert adapter.process.wait(60) == 1
-    assert "there is no bucket 'other'" in adapter.output()
+    assert "'other'" in adapter.output()
     assert "Traceback" not in adapter.output()
 
 
@@ -186,22 +186,22 @@ def _broken() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("changed", "sentence"),
+    ("changed", "cause"),
     [
-        ({"FITLOOP_STORE": ""}, "FITLOOP_STORE is not set: name the bucket"),
+        ({"FITLOOP_STORE": ""}, "FITLOOP_STORE"),
         ({"FITLOOP_STORE": "ftp://x"}, "ftp://x"),
-        ({"KUBECONFIG": "/nowhere"}, "There is no cluster to speak to"),
-        ({"FITLOOP_JOB_TEMPLATE": "/nowhere/job.yaml"}, "The manifest of a run's Job cannot be read from"),
+        ({"KUBECONFIG": "/nowhere"}, "KUBECONFIG"),
+        ({"FITLOOP_JOB_TEMPLATE": "/nowhere/job.yaml"}, "/nowhere/job.yaml"),
         ({"FITLOOP_ROLLOUT_MODE": "quickly"}, "FITLOOP_ROLLOUT_MODE"),
     ],
 )
 def test_each_invalid_setting_is_an_error(
-    tmp_path: Path, api: FakeApiServer, started: list[Adapter], changed: dict[str, str], sentence: str
+    tmp_path: Path, api: FakeApiServer, started: list[Adapter], changed: dict[str, str], cause: str
 ) -> None:
     adapter = Adapter(tmp_path, api.kubeconfig(), 0, **changed)
     started.append(adapter)
     assert adapter.process.wait(60) == 1
-    assert sentence in adapter.output()
+    assert cause in adapter.output()
     assert "Traceback" not in adapter.output()
 
 
@@ -211,7 +211,7 @@ def test_missing_required_credentials_exit_with_78(
     adapter = Adapter(tmp_path, api.kubeconfig(), 0, FITLOOP_AUTH_REQUIRED="true")
     started.append(adapter)
     assert adapter.process.wait(60) == 78
-    assert "auth.existingSecretKeys names its keys" in adapter.output()
+    assert "auth.existingSecretKeys" in adapter.output()
 
 
 def test_an_invalid_job_template_is_refused_by_its_field(
@@ -221,7 +221,7 @@ def test_an_invalid_job_template_is_refused_by_its_field(
     adapter = Adapter(tmp_path, api.kubeconfig())
     started.append(adapter)
     assert adapter.process.wait(60) == 1
-    assert "spec.template.spec.restartPolicy must be Never, and is 'Always'" in adapter.output()
+    assert "spec.template.spec.restartPolicy" in adapter.output()
 
 
 def test_a_job_template_that_kubernetes_refuses_is_an_error(
@@ -231,9 +231,7 @@ def test_a_job_template_that_kubernetes_refuses_is_an_error(
     adapter = Adapter(tmp_path, api.kubeconfig())
     started.append(adapter)
     assert adapter.process.wait(60) == 1
-    assert (
-        "The manifest of a run's Job cannot be used, see trainer.* in the chart's values." in adapter.output()
-    )
+    assert "trainer.*" in adapter.output()
     assert "Traceback" not in adapter.output()
 
 

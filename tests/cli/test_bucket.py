@@ -206,22 +206,14 @@ def test_weights_are_uploaded_last(
     assert store.folders("") == ["elsewhere"]
 
 
-@pytest.mark.parametrize(
-    ("missing", "why"),
-    [
-        ("config.json", "config.json and model.safetensors are not both there"),
-        ("model.safetensors", "config.json and model.safetensors are not both there"),
-        ("tokenizer.json", "its tokenizer (tokenizer.json or vocab.txt) is not there"),
-        ("", "there is no such folder"),
-    ],
-)
+@pytest.mark.parametrize("missing", ["config.json", "model.safetensors", "tokenizer.json", ""])
 def test_an_incomplete_model_is_refused(
-    terminal: Terminal, folder: Path, store: FileStore, missing: str, why: str
+    terminal: Terminal, folder: Path, store: FileStore, missing: str
 ) -> None:
     (folder / missing).unlink() if missing else shutil.rmtree(folder)
     code, _, err = terminal.run("models", "push", str(folder))
     assert code == 1
-    assert why in err
+    assert err.startswith(f"'{folder}' is not a base model: ")
     assert list(store.keys()) == []
 
 

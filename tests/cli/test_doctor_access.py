@@ -97,7 +97,7 @@ def test_the_password_in_the_url_is_not_sent(ingress: FakeIngress, tmp_path: Pat
         ),
     ],
 )
-def test_without_credentials_the_verdict_depends_on_who_has_access(
+def test_the_verdict_without_credentials_depends_on_exposure(
     ingress: FakeIngress, tmp_path: Path, location: Location, anonymous: bool, verdict: Verdict, sentence: str
 ) -> None:
     ingress.secret = ""
