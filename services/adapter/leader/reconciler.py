@@ -32,10 +32,10 @@ from services.adapter.training.runs import RunHistory, RunMetrics
 from services.core.domain import Action, Command, LabelSpace, Project
 from services.core.errors import StoreError
 from services.core.inbox import Inbox
-from services.core.parameters import apply_overrides
 from services.core.registry import Registry
 from services.core.runs import Runs
 from services.core.settings import Settings
+from services.core.settings.parameters import apply_overrides
 
 log = structlog.get_logger()
 

@@ -25,8 +25,8 @@ from services.adapter.state.board import Board, ProjectView, effective_served
 from services.core.domain import Action, Command
 from services.core.errors import BadRequest
 from services.core.inbox import command_id
-from services.core.parameters import parse_run_parameters
 from services.core.runs import Runs
+from services.core.settings.parameters import parse_run_parameters
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,8 @@ from services.adapter.routes.catalogue import Catalogue
 from services.adapter.routes.identity import project_id
 from services.adapter.state.board import Board
 from services.core.errors import BadRequest
-from services.core.parameters import parse_parameters
 from services.core.settings import TrainingSettings
+from services.core.settings.parameters import parse_parameters
 
 log = structlog.get_logger()
 UNTRAINED: Final = "untrained"

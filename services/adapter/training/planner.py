@@ -21,9 +21,9 @@ from services.core.domain import Command, Parameters, RunRequest
 from services.core.errors import BadRequest, LabelStudioNotFound
 from services.core.inbox import Inbox
 from services.core.labels.annotations import untrainable_reason
-from services.core.parameters import CONTROL_IS_PER_PROJECT, apply_overrides
 from services.core.runs import version_stem
 from services.core.settings import TrainingSettings, TriggerSettings
+from services.core.settings.parameters import CONTROL_IS_PER_PROJECT, apply_overrides
 from services.core.telemetry import tracing
 
 log = structlog.get_logger()

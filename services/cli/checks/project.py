@@ -10,7 +10,7 @@ from services.cli.checks.label_studio import backend, find_ours, list_backends, 
 from services.cli.checks.webhook import event, webhook
 from services.core.errors import LabelStudioError, LabelStudioNotFound, NoLabelSpace
 from services.core.labels import parse_label_space
-from services.core.parameters import parse_parameters
+from services.core.settings.parameters import parse_parameters
 
 
 def checks(context: Context) -> list[Check]:

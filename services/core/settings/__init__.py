@@ -20,9 +20,15 @@ from services.core.settings.adapter import (
     StorageSettings,
     TriggerSettings,
 )
-from services.core.settings.cluster import ClusterSettings, RolloutSettings, S3Settings
+from services.core.settings.deployment import (
+    ClusterSettings,
+    LoggingSettings,
+    MetricsSettings,
+    RolloutSettings,
+    S3Settings,
+    TracingSettings,
+)
 from services.core.settings.group import Group, trim, variables
-from services.core.settings.telemetry import LoggingSettings, MetricsSettings, TracingSettings
 from services.core.settings.training import ServingSettings, TrainingSettings
 
 __all__ = [

@@ -269,7 +269,7 @@ class TriggerSettings(Group):
     @field_validator("controls", mode="before")
     @classmethod
     def _are_names(cls, value: object) -> str | dict[int, str]:
-        from services.core.parameters import parse_controls  # noqa: PLC0415  # late, as below
+        from services.core.settings.parameters import parse_controls  # noqa: PLC0415  # late, as below
 
         return parse_controls(value)
 
@@ -277,7 +277,7 @@ class TriggerSettings(Group):
     @classmethod
     def _is_known(cls, value: object) -> dict[int, dict[str, str]]:
         # Late: what a parameter may be is said by these settings themselves.
-        from services.core.parameters import parse_project_settings  # noqa: PLC0415
+        from services.core.settings.parameters import parse_project_settings  # noqa: PLC0415
 
         return parse_project_settings(value)
 

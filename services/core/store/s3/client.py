@@ -24,7 +24,7 @@ from urllib3.util import Retry, Timeout
 from services.core.errors import BadConfig, StoreRefused, StoreUnreachable
 from services.core.http.faults import client_ssl_context
 from services.core.redaction import safe_reason
-from services.core.settings.cluster import S3Settings
+from services.core.settings.deployment import S3Settings
 from services.core.settings.group import Inside, trim, value_problem
 
 if TYPE_CHECKING:

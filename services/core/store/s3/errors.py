@@ -16,7 +16,7 @@ from urllib3 import exceptions as http
 from services.core.errors import NotFound, StoreError, StoreRefused, StoreUnreachable
 from services.core.http.faults import Fault, Server, describe_fault, find_fault
 from services.core.redaction import safe_reason
-from services.core.settings.cluster import S3Settings
+from services.core.settings.deployment import S3Settings
 
 FAILURES = (MinioException, http.HTTPError, ParseError, ValueError, OSError)
 """What the client raises."""

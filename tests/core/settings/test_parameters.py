@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from services.core.domain import Method, Parameters
 from services.core.errors import BadRequest
-from services.core.parameters import (
+from services.core.settings import TrainingSettings
+from services.core.settings.parameters import (
     CONTROL_IS_PER_PROJECT,
     PARAMETER_NAMES,
     apply_overrides,
@@ -21,7 +22,6 @@ from services.core.parameters import (
     parse_project_settings,
     parse_run_parameters,
 )
-from services.core.settings import TrainingSettings
 
 
 @pytest.mark.parametrize("raw", [None, "", "  ", "null", {}, "{}"])
