@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from services.core.settings.adapter import EACH_N_UPDATES
-from services.core.settings.parameters import PARAMETER_NAMES, parse_project_settings
+from services.core.settings.parameters import EACH_N_UPDATES, PARAMETER_NAMES, parse_project_settings
 from tests.chart.rendering import CHART, container, environment, template
 
 VALUES = CHART / "values.yaml"

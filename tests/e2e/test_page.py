@@ -29,10 +29,10 @@ PHONE: ViewportSize = {"width": 390, "height": 844}
 DESKTOP: ViewportSize = {"width": 1280, "height": 900}
 SECURED = Settings(
     auth=AuthSettings(
-        BASIC_AUTH_USER="ann",
-        BASIC_AUTH_PASS="secret",
-        FITLOOP_SECRET_PATH="hush-hush-hush-hush",
-        FITLOOP_PATH_PREFIX="/fitloop",
+        username="ann",
+        password="secret",
+        secret_path="hush-hush-hush-hush",
+        path_prefix="/fitloop",
     )
 )
 WHO: HttpCredentials = {"username": "ann", "password": "secret"}

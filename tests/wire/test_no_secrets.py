@@ -72,7 +72,7 @@ def _restore() -> Iterator[None]:
 
 def be_loud() -> None:
     """This process speaks at DEBUG, and so does every library in it. No secret is struck out: none may get so far."""
-    configure(LoggingSettings(LOG_LEVEL="DEBUG"))
+    configure(LoggingSettings(level="DEBUG"))
     for library in LIBRARIES:
         logging.getLogger(library).setLevel("DEBUG")
 
@@ -271,14 +271,14 @@ async def test_echoed_secrets_are_not_logged(
     log = structlog.get_logger("services.test")
     monkeypatch.setattr("services.cluster.inference.CONNECT_RETRY_SECONDS", 0.1)
     with repeating(status) as url:
-        label_studio = LabelStudio(LabelStudioSettings(LABEL_STUDIO_URL=url, LABEL_STUDIO_API_KEY=TOKEN))
+        label_studio = LabelStudio(LabelStudioSettings(url=url, api_key=TOKEN))
         s3 = S3Settings(
-            FITLOOP_S3_ENDPOINT=url,
-            FITLOOP_S3_REGION="here",
-            FITLOOP_S3_TIMEOUT_SECONDS=0.2,
-            AWS_ACCESS_KEY_ID=speaking.KEY,
-            AWS_SECRET_ACCESS_KEY=speaking.KEY,
-            AWS_SESSION_TOKEN=TOKEN,
+            endpoint=url,
+            region="here",
+            timeout_seconds=0.2,
+            access_key=speaking.KEY,
+            secret_key=speaking.KEY,
+            session_token=TOKEN,
         )
         store = open_store("s3://bucket/prefix/", s3)
         asked: tuple[Callable[[], object], ...] = (
@@ -292,7 +292,7 @@ async def test_echoed_secrets_are_not_logged(
             with pytest.raises(FitloopError) as caught:
                 ask()
             log.error("said", reason=str(caught.value))
-        inference = RemoteInference(ClusterSettings(FITLOOP_PREDICTOR_URL=url))
+        inference = RemoteInference(ClusterSettings(predictor_url=url))
         try:
             with pytest.raises(FitloopError) as said:
                 await inference.scores("1-1", "v-1", [A_TEXT])
@@ -329,7 +329,7 @@ async def test_an_unexpected_error_is_logged_without_its_text(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     be_loud()
-    async with AppWorld(tmp_path, AuthSettings(BASIC_AUTH_USER="", FITLOOP_SECRET_PATH=PATH)) as world:
+    async with AppWorld(tmp_path, AuthSettings(username="", secret_path=PATH)) as world:
         world.serve()
         world.inference.error = ValueError(A_TEXT)
         body = {"project": 5, "tasks": [{"data": {"text": A_TEXT}}]}

@@ -7,13 +7,15 @@ The names that users of Label Studio's example backends know keep working; all o
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from pydantic import SecretStr, ValidationError
 
 from services.core.errors import BadConfig, BadRequest
 from services.core.redaction import register_secrets
-from services.core.settings import group as foreign
 from services.core.settings.adapter import (
     AuthSettings,
     LabelStudioSettings,
@@ -28,7 +30,7 @@ from services.core.settings.deployment import (
     S3Settings,
     TracingSettings,
 )
-from services.core.settings.group import Group, trim, variables
+from services.core.settings.group import Group, Inside, trim, value_problem, variables
 from services.core.settings.training import ServingSettings, TrainingSettings
 
 __all__ = [
@@ -64,6 +66,19 @@ GROUPS: dict[str, type[Group]] = {
     "cluster": ClusterSettings,
     "rollout": RolloutSettings,
 }
+
+
+_FOREIGN: Final = re.compile(
+    r"(?:https?|all|no)_proxy|SSL_CERT_(?:FILE|DIR)|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|KUBECONFIG"
+    r"|AWS_(?:WEB_IDENTITY_TOKEN_FILE|ROLE_ARN|ROLE_SESSION_NAME|CONTAINER_\w+|ENDPOINT_URL_STS)"
+    r"|HF_\w+|HUGGING_FACE_HUB_TOKEN|HUGGINGFACE_HUB_CACHE|TRANSFORMERS_CACHE|OTEL_\w+",
+    re.IGNORECASE,
+)
+"""Addresses, paths and tokens: a blank may stand inside some, and a line break in none."""
+
+_FOREIGN_TOKENS: Final = frozenset(
+    {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +117,14 @@ class Settings:
                 groups[name] = group()
             except ValidationError as error:
                 problems += [_problem(group, issue["loc"], issue["msg"]) for issue in error.errors()]
-        problems += foreign.trim_foreign_variables(os.environ)
+        problems += trim_foreign_variables(os.environ)
         if half := _incomplete_login(groups.get("auth")):
             problems.append(half)
         problems += _disallowed_base_models(groups.get("trigger"), groups.get("training"))
         if problems:
             raise BadConfig("These settings are wrong: " + "; ".join(problems) + ".")
         found = cls(**groups)  # type: ignore[arg-type]  # each group is built by the class of its own name
-        register_secrets([*found.secrets(), *foreign.foreign_secrets(os.environ)])
+        register_secrets([*found.secrets(), *foreign_secrets(os.environ)])
         return found
 
 
@@ -168,3 +183,22 @@ def _incomplete_login(auth: Group | None) -> str:
         ("BASIC_AUTH_USER", "BASIC_AUTH_PASS") if auth.username else ("BASIC_AUTH_PASS", "BASIC_AUTH_USER")
     )
     return f"{there} is set and {absent} is not: set both, or neither to let everybody in"
+
+
+def trim_foreign_variables(environment: MutableMapping[str, str]) -> list[str]:
+    """Trim them in place; a sentence about each that cannot be used, by its name and without its value."""
+    problems = []
+    for name in [one for one in environment if _FOREIGN.fullmatch(one)]:
+        given = environment[name]
+        inside = Inside.TOKEN if name in _FOREIGN_TOKENS else Inside.LINE
+        text = trim(given, inside)
+        if problem := value_problem(text, inside):
+            problems.append(f"{name}: {problem}")
+        elif text != given:
+            environment[name] = text
+    return problems
+
+
+def foreign_secrets(environment: Mapping[str, str]) -> list[str]:
+    """Tokens among them, which no sentence may hold."""
+    return [environment[name] for name in sorted(_FOREIGN_TOKENS) if environment.get(name)]

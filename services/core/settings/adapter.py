@@ -4,53 +4,35 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
-from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import NoDecode
+from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from services.core.errors import BadConfig
-from services.core.settings.group import Group, Inside, http_url, named
-
-EACH_N_UPDATES: Final = "start_training_each_n_updates"
-"""Of one project, beside the parameters of its runs."""
+from services.core.settings.group import Group, Inside, http_url
+from services.core.settings.parameters import EACH_N_UPDATES, parse_controls, parse_project_settings
 
 
 class LabelStudioSettings(Group):
     """Where Label Studio is, and how we may speak to it."""
 
+    model_config = SettingsConfigDict(env_prefix="FITLOOP_LABEL_STUDIO_")
+
     url: str = Field(
-        "http://localhost:8080",
-        validation_alias=named("LABEL_STUDIO_HOST", "LABEL_STUDIO_URL"),
-        description="Label Studio's address as seen from here. What a request says is not used: it is often wrong.",
+        "http://localhost:8080", validation_alias=AliasChoices("LABEL_STUDIO_HOST", "LABEL_STUDIO_URL")
     )
-    api_key: SecretStr = Field(
-        SecretStr(""),
-        validation_alias=named("LABEL_STUDIO_API_KEY"),
-        description="A personal access token or a legacy token of a user who may read and change the projects.",
-    )
-    public_url: str = Field(
-        "",
-        validation_alias=named("FITLOOP_LABEL_STUDIO_PUBLIC_URL"),
-        description="Label Studio's address as browsers reach it, for links on the status page; unset: the address above.",
-    )
-    ca_file: Path | None = Field(
-        None,
-        validation_alias=named("FITLOOP_LABEL_STUDIO_CA_FILE"),
-        description="Certificates (PEM) of the authority that signed Label Studio's own, beside the public ones.",
-    )
-    timeout_seconds: float = Field(
-        30.0,
-        gt=0,
-        validation_alias=named("FITLOOP_LABEL_STUDIO_TIMEOUT_SECONDS"),
-        description="Seconds that one request to Label Studio may take.",
-    )
-    page_size: int = Field(
-        500,
-        ge=1,
-        validation_alias=named("FITLOOP_LABEL_STUDIO_PAGE_SIZE"),
-        description="Tasks a page when labels are read: larger pages are fewer requests and more memory.",
-    )
+    """Label Studio's address as seen from here. What a request says is not used: it is often wrong."""
+    api_key: SecretStr = Field(SecretStr(""), validation_alias="LABEL_STUDIO_API_KEY")
+    """A personal access token or a legacy token of a user who may read and change the projects."""
+    public_url: str = ""
+    """Label Studio's address as browsers reach it, for links on the status page; unset: the address above."""
+    ca_file: Path | None = None
+    """Certificates (PEM) of the authority that signed Label Studio's own, beside the public ones."""
+    timeout_seconds: float = Field(30.0, gt=0)
+    """Seconds that one request to Label Studio may take."""
+    page_size: int = Field(500, ge=1)
+    """Tasks a page when labels are read: larger pages are fewer requests and more memory."""
 
     @field_validator("url", "public_url")
     @classmethod
@@ -61,60 +43,29 @@ class LabelStudioSettings(Group):
 class AuthSettings(Group):
     """Who may call the backend."""
 
-    username: Annotated[str, Inside.EXACT] = Field(
-        "",
-        validation_alias=named("BASIC_AUTH_USER"),
-        description="User name of Basic auth; with a password, every route but the probes asks for it.",
-    )
-    password: Annotated[SecretStr, Inside.EXACT] = Field(
-        SecretStr(""),
-        validation_alias=named("BASIC_AUTH_PASS"),
-        description=(
-            "Password of Basic auth. A line break at its end is taken off; one that begins or ends with a blank is "
-            "refused, because Label Studio sends it without."
-        ),
-    )
-    secret_path: str = Field(
-        "",
-        validation_alias=named("FITLOOP_SECRET_PATH"),
-        repr=False,
-        description=(
-            "A path of 16 or more letters, digits, '-' and '_' that opens what Label Studio asks for (`/health`, `/setup`, "
-            "`/predict`, `/webhook`, `/versions`) and nothing else, because its webhooks carry no credentials: connect "
-            "`http://host:9090/<path>`. Pages and the API ask for the password all the same, and are closed without one."
-        ),
-    )
-    required: bool = Field(
-        False,
-        validation_alias=named("FITLOOP_AUTH_REQUIRED"),
-        description=(
-            "End at once where there is neither a password nor a secret path. The chart sets it, so that a Secret that is "
-            "missing, or whose keys have other names, opens nothing."
-        ),
-    )
-    anonymous: bool = Field(
-        False,
-        validation_alias=named("FITLOOP_ANONYMOUS"),
-        description=(
-            "Answer everybody who reaches the port, without a password: they may train and promote models. `fitloop adapter`, "
-            "and `fitloop local` beyond this machine, do not start without credentials unless this is set."
-        ),
-    )
-    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
-        (),
-        validation_alias=named("FITLOOP_ALLOWED_HOSTS"),
-        description=(
-            "Host names, separated by commas, that are answered beside `localhost`, `127.0.0.1` and `::1` where there is no "
-            "password: otherwise any web page could reach a Fitloop on its reader's machine (DNS rebinding). With "
-            "`FITLOOP_ANONYMOUS` and no names, all are answered."
-        ),
-    )
-    path_prefix: str = Field(
-        "",
-        validation_alias=named("FITLOOP_PATH_PREFIX"),
-        pattern=r"^(/.*)?$",
-        description="Path below which an ingress passes requests on, as `/fitloop`: it is taken off.",
-    )
+    model_config = SettingsConfigDict(env_prefix="FITLOOP_")
+
+    username: Annotated[str, Inside.EXACT] = Field("", validation_alias="BASIC_AUTH_USER")
+    """User name of Basic auth; with a password, every route but the probes asks for it."""
+    password: Annotated[SecretStr, Inside.EXACT] = Field(SecretStr(""), validation_alias="BASIC_AUTH_PASS")
+    """Password of Basic auth. A line break at its end is taken off; one that begins or ends with a blank is refused,
+    because Label Studio sends it without."""
+    secret_path: str = Field("", repr=False)
+    """A path of 16 or more letters, digits, '-' and '_' that opens what Label Studio asks for (`/health`, `/setup`,
+    `/predict`, `/webhook`, `/versions`) and nothing else, because its webhooks carry no credentials: connect
+    `http://host:9090/<path>`. Pages and the API ask for the password all the same, and are closed without one."""
+    required: bool = Field(False, validation_alias="FITLOOP_AUTH_REQUIRED")
+    """End at once where there is neither a password nor a secret path. The chart sets it, so that a Secret that is
+    missing, or whose keys have other names, opens nothing."""
+    anonymous: bool = False
+    """Answer everybody who reaches the port, without a password: they may train and promote models. `fitloop adapter`,
+    and `fitloop local` beyond this machine, do not start without credentials unless this is set."""
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """Host names, separated by commas, that are answered beside `localhost`, `127.0.0.1` and `::1` where there is no
+    password: otherwise any web page could reach a Fitloop on its reader's machine (DNS rebinding). With
+    `FITLOOP_ANONYMOUS` and no names, all are answered."""
+    path_prefix: str = Field("", pattern=r"^(/.*)?$")
+    """Path below which an ingress passes requests on, as `/fitloop`: it is taken off."""
 
     @property
     def has_credentials(self) -> bool:
@@ -166,119 +117,59 @@ class AuthSettings(Group):
 class StorageSettings(Group):
     """Where models, runs and state are kept."""
 
-    model_dir: Path = Field(
-        Path("fitloop-data"),
-        validation_alias=named("MODEL_DIR"),
-        description="Folder of `fitloop local`: everything that it knows is here, unless `FITLOOP_STORE` names a store.",
-    )
-    store: Annotated[str, Inside.LINE] = Field(
-        "",
-        validation_alias=named("FITLOOP_STORE"),
-        description="Where versions and runs are kept, as s3://bucket/prefix/; unset: in `MODEL_DIR`.",
-    )
-    cache_dir: Path | None = Field(
-        None,
-        validation_alias=named("FITLOOP_CACHE_DIR"),
-        description="Folder for copies of what is read from a bucket; unset: a temporary one.",
-    )
-    cache_mb: float = Field(
-        4096.0,
-        gt=0,
-        validation_alias=named("FITLOOP_CACHE_MB"),
-        description=(
-            "Megabytes of such copies: beyond it those go that were not asked for longest, but none that was asked for "
-            "in the last ten minutes, because it may just be loaded."
-        ),
-    )
-    keep_versions: int = Field(
-        10,
-        ge=1,
-        validation_alias=named("FITLOOP_KEEP_VERSIONS"),
-        description=(
-            "Versions kept for each project, beside those that are served, were served last, or are younger than "
-            "`FITLOOP_KEEP_DAYS`."
-        ),
-    )
-    keep_days: float = Field(
-        30.0,
-        ge=0,
-        validation_alias=named("FITLOOP_KEEP_DAYS"),
-        description="Days for which no version is deleted, so that a rollback is always possible.",
-    )
-    keep_runs_days: float = Field(
-        90.0,
-        ge=0,
-        validation_alias=named("FITLOOP_KEEP_RUNS_DAYS"),
-        description="Days for which a run's request, status and log are kept.",
-    )
+    model_config = SettingsConfigDict(env_prefix="FITLOOP_")
+
+    model_dir: Path = Field(Path("fitloop-data"), validation_alias="MODEL_DIR")
+    """Folder of `fitloop local`: everything that it knows is here, unless `FITLOOP_STORE` names a store."""
+    store: Annotated[str, Inside.LINE] = ""
+    """Where versions and runs are kept, as s3://bucket/prefix/; unset: in `MODEL_DIR`."""
+    cache_dir: Path | None = None
+    """Folder for copies of what is read from a bucket; unset: a temporary one."""
+    cache_mb: float = Field(4096.0, gt=0)
+    """Megabytes of such copies: beyond it those go that were not asked for longest, but none that was asked for in the
+    last ten minutes, because it may just be loaded."""
+    keep_versions: int = Field(10, ge=1)
+    """Versions kept for each project, beside those that are served, were served last, or are younger than
+    `FITLOOP_KEEP_DAYS`."""
+    keep_days: float = Field(30.0, ge=0)
+    """Days for which no version is deleted, so that a rollback is always possible."""
+    keep_runs_days: float = Field(90.0, ge=0)
+    """Days for which a run's request, status and log are kept."""
 
 
 class TriggerSettings(Group):
     """When a run begins."""
 
-    every_n_updates: int = Field(
-        10,
-        ge=1,
-        validation_alias=named("START_TRAINING_EACH_N_UPDATES"),
-        description="Labelled tasks that must have changed since the last run's snapshot before the next begins.",
-    )
-    debounce_seconds: float = Field(
-        2.0,
-        ge=0,
-        validation_alias=named("FITLOOP_DEBOUNCE_SECONDS"),
-        description="Seconds of quiet after an event before labels are counted, so that a burst makes one run.",
-    )
-    reconcile_seconds: float = Field(
-        15.0,
-        gt=0,
-        validation_alias=named("FITLOOP_RECONCILE_SECONDS"),
-        description="Seconds between looks at Label Studio itself, because a webhook may be lost.",
-    )
-    max_active_runs: int = Field(
-        1,
-        ge=1,
-        validation_alias=named("FITLOOP_MAX_ACTIVE_RUNS"),
-        description="Runs that may go on at once, over all projects; the others wait, the longest waiting first.",
-    )
-    min_seconds_between_runs: float = Field(
-        0.0,
-        ge=0,
-        validation_alias=named("FITLOOP_MIN_SECONDS_BETWEEN_RUNS"),
-        description="Seconds from the end of a project's run to its next one, unless a person asks for it; 0: none.",
-    )
-    projects: Annotated[dict[int, dict[str, str]], NoDecode, Inside.LINES] = Field(
-        {},
-        validation_alias=named("FITLOOP_PROJECTS"),
-        description=(
-            'Settings of single projects by their ids, as JSON: `{"5": {"method": "finetune", '
-            '"start_training_each_n_updates": "20"}}`. Names are those of a run\'s parameters; what a backend\'s extra '
-            "parameters in Label Studio say goes before."
-        ),
-    )
+    model_config = SettingsConfigDict(env_prefix="FITLOOP_")
 
-    controls: Annotated[str | dict[int, str], NoDecode] = Field(
-        "",
-        validation_alias=named("FITLOOP_CONTROLS"),
-        description=(
-            "The control of the label config that is learnt: a name, or several with commas, of which the first usable one of "
-            'each label config is; or one for each project by its id, as JSON: `{"5": "topic"}`. Unset: the first usable '
-            "control that is not conditional. `control` of a project, and of its backend's extra parameters, go before."
-        ),
-    )
+    every_n_updates: int = Field(10, ge=1, validation_alias="START_TRAINING_EACH_N_UPDATES")
+    """Labelled tasks that must have changed since the last run's snapshot before the next begins."""
+    debounce_seconds: float = Field(2.0, ge=0)
+    """Seconds of quiet after an event before labels are counted, so that a burst makes one run."""
+    reconcile_seconds: float = Field(15.0, gt=0)
+    """Seconds between looks at Label Studio itself, because a webhook may be lost."""
+    max_active_runs: int = Field(1, ge=1)
+    """Runs that may go on at once, over all projects; the others wait, the longest waiting first."""
+    min_seconds_between_runs: float = Field(0.0, ge=0)
+    """Seconds from the end of a project's run to its next one, unless a person asks for it; 0: none."""
+    projects: Annotated[dict[int, dict[str, str]], NoDecode, Inside.LINES] = Field({})
+    """Settings of single projects by their ids, as JSON: `{"5": {"method": "finetune",
+    "start_training_each_n_updates": "20"}}`. Names are those of a run's parameters; what a backend's extra
+    parameters in Label Studio say goes before."""
+
+    controls: Annotated[str | dict[int, str], NoDecode] = ""
+    """The control of the label config that is learnt: a name, or several with commas, of which the first usable one of
+    each label config is; or one for each project by its id, as JSON: `{"5": "topic"}`. Unset: the first usable
+    control that is not conditional. `control` of a project, and of its backend's extra parameters, go before."""
 
     @field_validator("controls", mode="before")
     @classmethod
     def _are_names(cls, value: object) -> str | dict[int, str]:
-        from services.core.settings.parameters import parse_controls  # noqa: PLC0415  # late, as below
-
         return parse_controls(value)
 
     @field_validator("projects", mode="before")
     @classmethod
     def _is_known(cls, value: object) -> dict[int, dict[str, str]]:
-        # Late: what a parameter may be is said by these settings themselves.
-        from services.core.settings.parameters import parse_project_settings  # noqa: PLC0415
-
         return parse_project_settings(value)
 
     def of(self, project_id: int) -> TriggerSettings:

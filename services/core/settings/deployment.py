@@ -5,64 +5,42 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic_settings import SettingsConfigDict
 
-from services.core.settings.group import Group, Inside, http_url, named
+from services.core.settings.group import Group, Inside, http_url
 
 
 class S3Settings(Group):
     """How to reach MinIO, or any other S3, where the store is an `s3://` URL."""
 
+    model_config = SettingsConfigDict(env_prefix="FITLOOP_S3_")
+
     endpoint: str = Field(
         "https://s3.amazonaws.com",
-        validation_alias=named("FITLOOP_S3_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
-        description="Address of the object storage, as http://minio.minio.svc:9000.",
+        validation_alias=AliasChoices("FITLOOP_S3_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
     )
+    """Address of the object storage, as http://minio.minio.svc:9000."""
     region: str = Field(
-        "",
-        validation_alias=named("FITLOOP_S3_REGION", "AWS_REGION", "AWS_DEFAULT_REGION"),
-        description="Region of the bucket; unset: the storage is asked, which needs a right more.",
+        "", validation_alias=AliasChoices("FITLOOP_S3_REGION", "AWS_REGION", "AWS_DEFAULT_REGION")
     )
-    addressing: Literal["auto", "path", "host"] = Field(
-        "auto",
-        validation_alias=named("FITLOOP_S3_ADDRESSING"),
-        description="`path` puts the bucket into the path, `host` into the host's name; `auto` is host on AWS alone.",
-    )
-    ca_file: Path | None = Field(
-        None,
-        validation_alias=named("FITLOOP_S3_CA_FILE"),
-        description="Certificates (PEM) of the authority that signed the storage's own.",
-    )
-    access_key: SecretStr = Field(
-        SecretStr(""),
-        validation_alias=named("AWS_ACCESS_KEY_ID"),
-        description="Access key; unset: `FITLOOP_S3_CREDENTIALS_DIR`, else the pod's identity.",
-    )
-    secret_key: SecretStr = Field(
-        SecretStr(""), validation_alias=named("AWS_SECRET_ACCESS_KEY"), description="Its secret."
-    )
-    session_token: SecretStr = Field(
-        SecretStr(""),
-        validation_alias=named("AWS_SESSION_TOKEN"),
-        description="Token of temporary keys.",
-    )
-    credentials_dir: Path | None = Field(
-        None,
-        validation_alias=named("FITLOOP_S3_CREDENTIALS_DIR"),
-        description=(
-            "Folder of a mounted Secret whose files are named AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; read again "
-            "when they change, so that keys can be replaced without a restart."
-        ),
-    )
-    timeout_seconds: float = Field(
-        5.0,
-        gt=0,
-        validation_alias=named("FITLOOP_S3_TIMEOUT_SECONDS"),
-        description=(
-            "Seconds that the storage may take to answer one request. With its retries, a document is read or written "
-            "within twice that, or it is an error; an adapter leads only while its lease lasts longer."
-        ),
-    )
+    """Region of the bucket; unset: the storage is asked, which needs a right more."""
+    addressing: Literal["auto", "path", "host"] = "auto"
+    """`path` puts the bucket into the path, `host` into the host's name; `auto` is host on AWS alone."""
+    ca_file: Path | None = None
+    """Certificates (PEM) of the authority that signed the storage's own."""
+    access_key: SecretStr = Field(SecretStr(""), validation_alias="AWS_ACCESS_KEY_ID")
+    """Access key; unset: `FITLOOP_S3_CREDENTIALS_DIR`, else the pod's identity."""
+    secret_key: SecretStr = Field(SecretStr(""), validation_alias="AWS_SECRET_ACCESS_KEY")
+    """Its secret."""
+    session_token: SecretStr = Field(SecretStr(""), validation_alias="AWS_SESSION_TOKEN")
+    """Token of temporary keys."""
+    credentials_dir: Path | None = None
+    """Folder of a mounted Secret whose files are named AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; read again when
+    they change, so that keys can be replaced without a restart."""
+    timeout_seconds: float = Field(5.0, gt=0)
+    """Seconds that the storage may take to answer one request. With its retries, a document is read or written within
+    twice that, or it is an error; an adapter leads only while its lease lasts longer."""
 
     @field_validator("endpoint")
     @classmethod
@@ -80,77 +58,37 @@ class S3Settings(Group):
 class ClusterSettings(Group):
     """Who a pod is, and whom it speaks to."""
 
-    release: str = Field(
-        "fitloop",
-        validation_alias=named("FITLOOP_RELEASE"),
-        description="Full name of the release: every object of a run begins with it.",
-    )
-    namespace: str = Field(
-        "",
-        validation_alias=named("FITLOOP_NAMESPACE"),
-        description="Namespace of the release; unset: that of the pod's service account.",
-    )
-    pod_name: str = Field(
-        "",
-        validation_alias=named("FITLOOP_POD_NAME"),
-        description="The pod's name, by which it holds the Lease; unset: the host's name.",
-    )
-    lease: str = Field(
-        "fitloop",
-        validation_alias=named("FITLOOP_LEASE"),
-        description="Name of the Lease that the leading adapter holds; runs' Jobs belong to it.",
-    )
-    job_template: Path = Field(
-        Path("/etc/fitloop/job/job.yaml"),
-        validation_alias=named("FITLOOP_JOB_TEMPLATE"),
-        description="The whole manifest of a run's Job, as the chart renders it; name, labels, owner, args and env are set.",
-    )
-    predictor_url: str = Field(
-        "http://fitloop-models",
-        validation_alias=named("FITLOOP_PREDICTOR_URL"),
-        description="Address of the Service that the predictors stand behind.",
-    )
+    model_config = SettingsConfigDict(env_prefix="FITLOOP_")
+
+    release: str = "fitloop"
+    """Full name of the release: every object of a run begins with it."""
+    namespace: str = ""
+    """Namespace of the release; unset: that of the pod's service account."""
+    pod_name: str = ""
+    """The pod's name, by which it holds the Lease; unset: the host's name."""
+    lease: str = "fitloop"
+    """Name of the Lease that the leading adapter holds; runs' Jobs belong to it."""
+    job_template: Path = Path("/etc/fitloop/job/job.yaml")
+    """The whole manifest of a run's Job, as the chart renders it; name, labels, owner, args and env are set."""
+    predictor_url: str = "http://fitloop-models"
+    """Address of the Service that the predictors stand behind."""
     predictor_workload: str = Field(
-        "inferenceservice/fitloop",
-        pattern=r"^(inferenceservice|deployment)/[a-z0-9]([a-z0-9.-]*[a-z0-9])?$",
-        validation_alias=named("FITLOOP_PREDICTOR_WORKLOAD"),
-        description="What is patched for a rolling update: `inferenceservice/<name>` or `deployment/<name>`.",
+        "inferenceservice/fitloop", pattern=r"^(inferenceservice|deployment)/[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"
     )
-    predictor_selector: Annotated[str, Inside.LINE] = Field(
-        "fitloop.io/predictor=fitloop",
-        validation_alias=named("FITLOOP_PREDICTOR_SELECTOR"),
-        description="Labels of the predictors' pods.",
-    )
-    predictor_port: int = Field(
-        8080,
-        validation_alias=named("FITLOOP_PREDICTOR_PORT"),
-        description="Port at which a predictor speaks KServe's protocols.",
-    )
-    predictor_state_port: int = Field(
-        8081,
-        validation_alias=named("FITLOOP_PREDICTOR_STATE_PORT"),
-        description="Port at which a predictor's pod answers /state.",
-    )
-    predictor_token: SecretStr = Field(
-        SecretStr(""),
-        validation_alias=named("FITLOOP_PREDICTOR_TOKEN"),
-        description="Token that adapters send to predictors, and predictors ask for; unset: they answer everybody.",
-    )
-    predictor_token_from: float = Field(
-        0.0,
-        ge=0,
-        validation_alias=named("FITLOOP_PREDICTOR_TOKEN_FROM"),
-        description=(
-            "Unix time before which a predictor answers requests without a token as well: for the minutes of an upgrade "
-            "from a release whose adapters send none. A wrong token is refused at any time."
-        ),
-    )
-    predict_timeout_seconds: float = Field(
-        90.0,
-        gt=0,
-        validation_alias=named("FITLOOP_PREDICT_TIMEOUT_SECONDS"),
-        description="Seconds for an answer of the predictors, a retry included: less than Label Studio's own 100.",
-    )
+    """What is patched for a rolling update: `inferenceservice/<name>` or `deployment/<name>`."""
+    predictor_selector: Annotated[str, Inside.LINE] = "fitloop.io/predictor=fitloop"
+    """Labels of the predictors' pods."""
+    predictor_port: int = 8080
+    """Port at which a predictor speaks KServe's protocols."""
+    predictor_state_port: int = 8081
+    """Port at which a predictor's pod answers /state."""
+    predictor_token: SecretStr = SecretStr("")
+    """Token that adapters send to predictors, and predictors ask for; unset: they answer everybody."""
+    predictor_token_from: float = Field(0.0, ge=0)
+    """Unix time before which a predictor answers requests without a token as well: for the minutes of an upgrade from
+    a release whose adapters send none. A wrong token is refused at any time."""
+    predict_timeout_seconds: float = Field(90.0, gt=0)
+    """Seconds for an answer of the predictors, a retry included: less than Label Studio's own 100."""
 
     @field_validator("predictor_url")
     @classmethod
@@ -161,47 +99,28 @@ class ClusterSettings(Group):
 class RolloutSettings(Group):
     """How a new version reaches the predictors."""
 
-    mode: Literal["rolling", "reload"] = Field(
-        "reload",
-        validation_alias=named("FITLOOP_ROLLOUT_MODE"),
-        description=(
-            "`rolling` starts new pods that load the version before they are ready; `reload` has running pods load it "
-            "beside what they hold."
-        ),
-    )
-    deadline_seconds: float = Field(
-        600.0,
-        gt=0,
-        validation_alias=named("FITLOOP_ROLLOUT_DEADLINE_SECONDS"),
-        description="Seconds after which a rollout that does not come to its end is undone, to be tried again later.",
-    )
-    min_interval_seconds: float = Field(
-        60.0,
-        ge=0,
-        validation_alias=named("FITLOOP_ROLLOUT_MIN_INTERVAL_SECONDS"),
-        description="Seconds between the beginnings of two rolling updates: versions that come meanwhile share the next.",
-    )
-    flip_seconds: float = Field(
-        1.0,
-        ge=0,
-        validation_alias=named("FITLOOP_ROLLOUT_FLIP_SECONDS"),
-        description="Seconds ahead at which all adapters begin to tell Label Studio of the new version: two of their reads.",
-    )
+    model_config = SettingsConfigDict(env_prefix="FITLOOP_ROLLOUT_")
+
+    mode: Literal["rolling", "reload"] = "reload"
+    """`rolling` starts new pods that load the version before they are ready; `reload` has running pods load it beside
+    what they hold."""
+    deadline_seconds: float = Field(600.0, gt=0)
+    """Seconds after which a rollout that does not come to its end is undone, to be tried again later."""
+    min_interval_seconds: float = Field(60.0, ge=0)
+    """Seconds between the beginnings of two rolling updates: versions that come meanwhile share the next."""
+    flip_seconds: float = Field(1.0, ge=0)
+    """Seconds ahead at which all adapters begin to tell Label Studio of the new version: two of their reads."""
 
 
 class LoggingSettings(Group):
     """What is written to the log."""
 
-    level: str = Field(
-        "INFO",
-        validation_alias=named("LOG_LEVEL"),
-        description="DEBUG, INFO, WARNING or ERROR. No level writes texts, tokens or passwords.",
-    )
-    format: Literal["auto", "json", "console"] = Field(
-        "auto",
-        validation_alias=named("FITLOOP_LOG_FORMAT"),
-        description="`auto` is colours on a terminal and JSON elsewhere.",
-    )
+    model_config = SettingsConfigDict(env_prefix="FITLOOP_LOG_")
+
+    level: str = Field("INFO", validation_alias="LOG_LEVEL")
+    """DEBUG, INFO, WARNING or ERROR. No level writes texts, tokens or passwords."""
+    format: Literal["auto", "json", "console"] = "auto"
+    """`auto` is colours on a terminal and JSON elsewhere."""
 
     @field_validator("level")
     @classmethod
@@ -215,34 +134,23 @@ class LoggingSettings(Group):
 class MetricsSettings(Group):
     """What Prometheus is told; docs/metrics.md lists it all."""
 
-    projects: int = Field(
-        200,
-        ge=1,
-        validation_alias=named("FITLOOP_METRICS_PROJECTS"),
-        description=(
-            "Projects that have series of their own; those beyond are summed up as `other` where a sum says something, "
-            "and left out elsewhere."
-        ),
-    )
+    model_config = SettingsConfigDict(env_prefix="FITLOOP_METRICS_")
+
+    projects: int = Field(200, ge=1)
+    """Projects that have series of their own; those beyond are summed up as `other` where a sum says something, and
+    left out elsewhere."""
 
 
 class TracingSettings(Group):
     """Where traces go: an OpenTelemetry collector that takes OTLP over HTTP. Needs the extra `tracing`."""
 
-    endpoint: str = Field(
-        "",
-        validation_alias=named("FITLOOP_TRACES_ENDPOINT"),
-        repr=False,
-        description=(
-            "The collector's address, as http://collector:4318; unset: no traces. OpenTelemetry's own variables say the "
-            "rest: `OTEL_TRACES_SAMPLER`, `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`."
-        ),
-    )
-    disabled: bool = Field(
-        False,
-        validation_alias=named("OTEL_SDK_DISABLED"),
-        description="Whether there are none all the same.",
-    )
+    model_config = SettingsConfigDict(env_prefix="FITLOOP_TRACES_")
+
+    endpoint: str = Field("", repr=False)
+    """The collector's address, as http://collector:4318; unset: no traces. OpenTelemetry's own variables say the rest:
+    `OTEL_TRACES_SAMPLER`, `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`."""
+    disabled: bool = Field(False, validation_alias="OTEL_SDK_DISABLED")
+    """Whether there are none all the same."""
 
     @field_validator("endpoint")
     @classmethod

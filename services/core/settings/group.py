@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
@@ -101,38 +100,6 @@ def _character_name(one: str) -> str:
     return known or f"the character U+{ord(one):04X} ({unicodedata.name(one, 'without a name')})"
 
 
-_FOREIGN: Final = re.compile(
-    r"(?:https?|all|no)_proxy|SSL_CERT_(?:FILE|DIR)|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|KUBECONFIG"
-    r"|AWS_(?:WEB_IDENTITY_TOKEN_FILE|ROLE_ARN|ROLE_SESSION_NAME|CONTAINER_\w+|ENDPOINT_URL_STS)"
-    r"|HF_\w+|HUGGING_FACE_HUB_TOKEN|HUGGINGFACE_HUB_CACHE|TRANSFORMERS_CACHE|OTEL_\w+",
-    re.IGNORECASE,
-)
-"""Addresses, paths and tokens: a blank may stand inside some, and a line break in none."""
-
-_FOREIGN_TOKENS: Final = frozenset(
-    {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN"}
-)
-
-
-def trim_foreign_variables(environment: MutableMapping[str, str]) -> list[str]:
-    """Trim them in place; a sentence about each that cannot be used, by its name and without its value."""
-    problems = []
-    for name in [one for one in environment if _FOREIGN.fullmatch(one)]:
-        given = environment[name]
-        inside = Inside.TOKEN if name in _FOREIGN_TOKENS else Inside.LINE
-        text = trim(given, inside)
-        if problem := value_problem(text, inside):
-            problems.append(f"{name}: {problem}")
-        elif text != given:
-            environment[name] = text
-    return problems
-
-
-def foreign_secrets(environment: Mapping[str, str]) -> list[str]:
-    """Tokens among them, which no sentence may hold."""
-    return [environment[name] for name in sorted(_FOREIGN_TOKENS) if environment.get(name)]
-
-
 _MAX_LABEL_BYTES = 63
 """Bytes between two dots of a host's name."""
 
@@ -199,13 +166,18 @@ class Group(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        frozen=True, extra="ignore", env_ignore_empty=True, populate_by_name=True, allow_inf_nan=False
+        frozen=True,
+        extra="ignore",
+        env_ignore_empty=True,
+        populate_by_name=True,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
     )
 
     @classmethod
     def settings_customise_sources(
         cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003  # the sources know it
+        settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # there is no such file
@@ -213,8 +185,10 @@ class Group(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments, then the environment, where a variable of white space alone counts as unset."""
         if isinstance(env_settings, EnvSettingsSource):
-            given = env_settings.env_vars
-            env_settings.env_vars = {name: text for name, text in given.items() if text and trim(text)}
+            known = {one.lower() for name in settings_cls.model_fields for one in variables(cls, name)}
+            given = env_settings.env_vars.items()
+            # pydantic-settings would read a variable named as a field (USERNAME, URL) as well.
+            env_settings.env_vars = {name: text for name, text in given if name in known and trim(text or "")}
         return init_settings, env_settings
 
     @model_validator(mode="before")
@@ -244,17 +218,12 @@ class Group(BaseSettings):
         return value
 
 
-def named(*names: str) -> AliasChoices:
-    """The environment variables that set a field, the first one preferred."""
-    return AliasChoices(*names)
-
-
 def variables(group: type[Group], name: str) -> tuple[str, ...]:
-    """The environment variables that set a field, the first one preferred."""
+    """Return the environment variables that set a field, the preferred one first: its alias, else prefix and name."""
     alias = group.model_fields[name].validation_alias
-    return (
-        tuple(str(choice) for choice in alias.choices) if isinstance(alias, AliasChoices) else (str(alias),)
-    )
+    if isinstance(alias, AliasChoices):
+        return tuple(map(str, alias.choices))
+    return (str(alias or group.model_config["env_prefix"] + name.upper()),)
 
 
 def _trimmed(value: Any, inside: Inside) -> Any:

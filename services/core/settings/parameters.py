@@ -17,11 +17,12 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from services.core.domain import Parameters
 from services.core.errors import BadRequest
-from services.core.settings import TrainingSettings
-from services.core.settings.adapter import EACH_N_UPDATES
+from services.core.settings.training import TrainingSettings
 
 PARAMETER_NAMES = tuple(field.name for field in fields(Parameters))
 BASE_MODEL = "base_model"
+EACH_N_UPDATES = "start_training_each_n_updates"
+"""A setting of a project that is no parameter of its runs."""
 CONTROL_IS_PER_PROJECT = (
     "The control that is learnt is a project's and no run's: set it as `control` in the backend's extra parameters, in "
     "FITLOOP_PROJECTS or in FITLOOP_CONTROLS."

@@ -7,12 +7,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
-from pydantic_settings import NoDecode
+from pydantic import AliasChoices, Field, field_validator
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from services.core.domain import Method, Parameters
 from services.core.errors import BadRequest
-from services.core.settings.group import Group, Inside, named
+from services.core.settings.group import Group, Inside
 
 
 def available_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
@@ -38,109 +38,49 @@ def cpu_quota(cgroup: Path) -> float | None:
 class TrainingSettings(Group):
     """How a model is made, unless a project or a command says otherwise."""
 
-    method: Method = Field(
-        Method.AUTO,
-        validation_alias=named("METHOD", "FITLOOP_METHOD"),
-        description="`auto`, `linear-probe`, `finetune` or `lp-ft`.",
-    )
+    model_config = SettingsConfigDict(env_prefix="FITLOOP_")
+
+    method: Method = Field(Method.AUTO, validation_alias=AliasChoices("METHOD", "FITLOOP_METHOD"))
+    """`auto`, `linear-probe`, `finetune` or `lp-ft`."""
     base_model: Annotated[str, Inside.LINE] = Field(
-        "bert-base-multilingual-cased",
-        validation_alias=named("BASELINE_MODEL_NAME"),
-        description=(
-            "The pre-trained encoder: a hub id, a folder, or s3://bucket/prefix/ (`fitloop models push` puts one there). A "
-            "sentence encoder (all-MiniLM-L6-v2, a multilingual e5) needs far fewer labels than the default."
-        ),
+        "bert-base-multilingual-cased", validation_alias="BASELINE_MODEL_NAME"
     )
-    allowed_base_models: Annotated[tuple[str, ...], NoDecode] = Field(
-        (),
-        validation_alias=named("FITLOOP_ALLOWED_BASE_MODELS"),
-        description=(
-            "Base models that extra parameters, commands and `FITLOOP_PROJECTS` may name: patterns such as "
-            "`intfloat/*, s3://models/*`, separated by commas; `BASELINE_MODEL_NAME` is always allowed. Empty: any."
-        ),
-    )
+    """The pre-trained encoder: a hub id, a folder, or s3://bucket/prefix/ (`fitloop models push` puts one there). A
+    sentence encoder (all-MiniLM-L6-v2, a multilingual e5) needs far fewer labels than the default."""
+    allowed_base_models: Annotated[tuple[str, ...], NoDecode] = ()
+    """Base models that extra parameters, commands and `FITLOOP_PROJECTS` may name: patterns such as `intfloat/*,
+    s3://models/*`, separated by commas; `BASELINE_MODEL_NAME` is always allowed. Empty: any."""
     model_name: str | None = Field(
-        None,
-        validation_alias=named("FINETUNED_MODEL_NAME"),
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,60}$",
-        description="Stem of version names (`<name>-<n>`), and so of the backend's title; unset: the project's title.",
+        None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,60}$", validation_alias="FINETUNED_MODEL_NAME"
     )
-    learning_rate: float | None = Field(
-        None,
-        gt=0,
-        validation_alias=named("LEARNING_RATE"),
-        description="Step size of fine-tuning; unset: by rule.",
-    )
-    num_train_epochs: float | None = Field(
-        None,
-        gt=0,
-        validation_alias=named("NUM_TRAIN_EPOCHS"),
-        description="Passes over the texts in fine-tuning; unset: by rule from how many there are.",
-    )
-    weight_decay: float | None = Field(
-        None, ge=0, validation_alias=named("WEIGHT_DECAY"), description="AdamW's weight decay; unset: 0.01."
-    )
-    budget_seconds: float = Field(
-        60.0,
-        gt=0,
-        validation_alias=named("FITLOOP_TRAINING_BUDGET_SECONDS"),
-        description="Seconds that `auto` may spend on the stronger method after the first version is published.",
-    )
-    max_length: int = Field(
-        256,
-        ge=8,
-        le=8192,
-        validation_alias=named("FITLOOP_MAX_LENGTH"),
-        description="Tokens of a text that are read; the rest is cut off.",
-    )
-    checkpoint_seconds: float = Field(
-        60.0,
-        gt=0,
-        validation_alias=named("FITLOOP_CHECKPOINT_SECONDS"),
-        description="Seconds between checkpoints of a fine-tune: what a killed process may lose.",
-    )
-    run_seconds: float = Field(
-        0.0,
-        ge=0,
-        validation_alias=named("FITLOOP_RUN_SECONDS"),
-        description=(
-            "Seconds that one process may work on a run; less than its pod's deadline, so that it ends with a sentence. "
-            "0: as many as it takes."
-        ),
-    )
-    require_gpu: bool = Field(
-        False,
-        validation_alias=named("FITLOOP_REQUIRE_GPU"),
-        description="Whether a run that finds no CUDA device is refused, because it was promised one.",
-    )
-    keep_log: bool = Field(
-        False,
-        validation_alias=named("FITLOOP_KEEP_LOG"),
-        description="Whether a run keeps its last lines in log.txt itself, because no parent process listens to it.",
-    )
-    processes_per_pod: int = Field(
-        1,
-        ge=1,
-        validation_alias=named("FITLOOP_PROCESSES_PER_POD"),
-        description="Processes of a run in one pod, one for each of its GPUs (`python -P -m services.trainer.ranks`).",
-    )
-    pods: int = Field(
-        1,
-        ge=1,
-        validation_alias=named("FITLOOP_PODS"),
-        description="Pods of a run, which is then an Indexed Job.",
-    )
-    pod_index: int = Field(
-        0,
-        ge=0,
-        validation_alias=named("JOB_COMPLETION_INDEX"),
-        description="Which of the run's pods this is, from 0; Kubernetes sets it.",
-    )
-    rendezvous: str = Field(
-        "",
-        validation_alias=named("FITLOOP_RENDEZVOUS"),
-        description="host:port at which the pods of a run meet: that of its pod 0.",
-    )
+    """Stem of version names (`<name>-<n>`), and so of the backend's title; unset: the project's title."""
+    learning_rate: float | None = Field(None, gt=0, validation_alias="LEARNING_RATE")
+    """Step size of fine-tuning; unset: by rule."""
+    num_train_epochs: float | None = Field(None, gt=0, validation_alias="NUM_TRAIN_EPOCHS")
+    """Passes over the texts in fine-tuning; unset: by rule from how many there are."""
+    weight_decay: float | None = Field(None, ge=0, validation_alias="WEIGHT_DECAY")
+    """AdamW's weight decay; unset: 0.01."""
+    budget_seconds: float = Field(60.0, gt=0, validation_alias="FITLOOP_TRAINING_BUDGET_SECONDS")
+    """Seconds that `auto` may spend on the stronger method after the first version is published."""
+    max_length: int = Field(256, ge=8, le=8192)
+    """Tokens of a text that are read; the rest is cut off."""
+    checkpoint_seconds: float = Field(60.0, gt=0)
+    """Seconds between checkpoints of a fine-tune: what a killed process may lose."""
+    run_seconds: float = Field(0.0, ge=0)
+    """Seconds that one process may work on a run; less than its pod's deadline, so that it ends with a sentence. 0: as
+    many as it takes."""
+    require_gpu: bool = False
+    """Whether a run that finds no CUDA device is refused, because it was promised one."""
+    keep_log: bool = False
+    """Whether a run keeps its last lines in log.txt itself, because no parent process listens to it."""
+    processes_per_pod: int = Field(1, ge=1)
+    """Processes of a run in one pod, one for each of its GPUs (`python -P -m services.trainer.ranks`)."""
+    pods: int = Field(1, ge=1)
+    """Pods of a run, which is then an Indexed Job."""
+    pod_index: int = Field(0, ge=0, validation_alias="JOB_COMPLETION_INDEX")
+    """Which of the run's pods this is, from 0; Kubernetes sets it."""
+    rendezvous: str = ""
+    """host:port at which the pods of a run meet: that of its pod 0."""
 
     @field_validator("allowed_base_models", mode="before")
     @classmethod
@@ -176,47 +116,20 @@ class TrainingSettings(Group):
 class ServingSettings(Group):
     """How predictions are computed."""
 
-    workers: int = Field(
-        default_factory=available_cores,
-        ge=1,
-        validation_alias=named("WORKERS"),
-        description="Streams that compute side by side; unset: one for each core that this process may use.",
-    )
-    threads: int = Field(
-        1,
-        ge=1,
-        validation_alias=named("THREADS"),
-        description="Threads of each stream. Streams of one thread keep their speed beside a busy core.",
-    )
-    queue_texts: int = Field(
-        20_000,
-        ge=1,
-        validation_alias=named("FITLOOP_QUEUE_TEXTS"),
-        description="Texts that may wait; beyond, /predict answers 503 with Retry-After.",
-    )
-    loaded_models: int = Field(
-        8,
-        ge=2,
-        validation_alias=named("FITLOOP_LOADED_MODELS"),
-        description="Versions kept in memory; the least recently used leave.",
-    )
-    memory_mb: float = Field(
-        0.0,
-        ge=0,
-        validation_alias=named("FITLOOP_MODEL_MEMORY_MB"),
-        description=(
-            "Megabytes of weights in memory, both versions of a project counted while one takes the other's place; beyond "
-            "it the least recently used leave, and where all are in use the answer is 503. 0: no such limit."
-        ),
-    )
-    device: Literal["cpu", "cuda"] = Field(
-        "cpu",
-        validation_alias=named("FITLOOP_DEVICE"),
-        description="`cpu` computes in int8 where the version has that; `cuda` in bf16, from the fp32 weights.",
-    )
-    refresh_max_tasks: int = Field(
-        10_000,
-        ge=0,
-        validation_alias=named("FITLOOP_REFRESH_MAX_TASKS"),
-        description="Unlabelled tasks that get fresh predictions after a promotion; 0 pushes none.",
-    )
+    model_config = SettingsConfigDict(env_prefix="FITLOOP_")
+
+    workers: int = Field(default_factory=available_cores, ge=1, validation_alias="WORKERS")
+    """Streams that compute side by side; unset: one for each core that this process may use."""
+    threads: int = Field(1, ge=1, validation_alias="THREADS")
+    """Threads of each stream. Streams of one thread keep their speed beside a busy core."""
+    queue_texts: int = Field(20_000, ge=1)
+    """Texts that may wait; beyond, /predict answers 503 with Retry-After."""
+    loaded_models: int = Field(8, ge=2)
+    """Versions kept in memory; the least recently used leave."""
+    memory_mb: float = Field(0.0, ge=0, validation_alias="FITLOOP_MODEL_MEMORY_MB")
+    """Megabytes of weights in memory, both versions of a project counted while one takes the other's place; beyond it
+    the least recently used leave, and where all are in use the answer is 503. 0: no such limit."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """`cpu` computes in int8 where the version has that; `cuda` in bf16, from the fp32 weights."""
+    refresh_max_tasks: int = Field(10_000, ge=0)
+    """Unlabelled tasks that get fresh predictions after a promotion; 0 pushes none."""

@@ -101,7 +101,7 @@ async def test_every_action_becomes_a_stored_command(world: AppWorld, action: Ac
 
 
 async def test_a_command_and_the_log_say_who_asked(tmp_path: Path) -> None:
-    async with AppWorld(tmp_path, AuthSettings(BASIC_AUTH_USER="anna", BASIC_AUTH_PASS="secret")) as world:
+    async with AppWorld(tmp_path, AuthSettings(username="anna", password="secret")) as world:
         world.serve()
         with capture_logs() as said:
             await world.client.post("/api/projects/5/pause", auth=("anna", "secret"))

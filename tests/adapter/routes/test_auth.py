@@ -258,7 +258,7 @@ class TestEveryRoute:
 async def test_names_of_this_machine_and_those_that_are_allowed_are_answered(
     tmp_path: Path, host: str
 ) -> None:
-    async with AppWorld(tmp_path, AuthSettings(FITLOOP_ALLOWED_HOSTS=" box.lan , 10.0.0.7:9090")) as world:
+    async with AppWorld(tmp_path, AuthSettings(allowed_hosts=" box.lan , 10.0.0.7:9090")) as world:
         assert (await world.client.get("/versions", headers={"Host": host})).status_code == 200
 
 

@@ -11,7 +11,7 @@ from services.core.settings import AuthSettings, LabelStudioSettings, Settings
 from tests.support.app import AppWorld
 from tests.support.fakes import FakeInference
 
-TOLD = Settings(label_studio=LabelStudioSettings(LABEL_STUDIO_API_KEY="a-token"))
+TOLD = Settings(label_studio=LabelStudioSettings(api_key="a-token"))
 
 
 async def test_all_is_well() -> None:
@@ -49,7 +49,7 @@ async def test_a_slow_answer_is_waited_for_by_nobody_and_is_there_for_the_next_p
 
 
 async def test_refused_events_are_told_of_with_what_to_do(tmp_path: Path) -> None:
-    async with AppWorld(tmp_path, AuthSettings(BASIC_AUTH_USER="ann", BASIC_AUTH_PASS="secret")) as world:
+    async with AppWorld(tmp_path, AuthSettings(username="ann", password="secret")) as world:
         assert "Events of Label Studio were refused" not in await first_page(world)
         await world.client.post("/webhook", json={})
         text = await first_page(world)

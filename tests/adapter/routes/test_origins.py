@@ -10,7 +10,7 @@ from services.adapter.routes.origins import Tokens, is_ours
 from services.core.settings import AuthSettings
 from tests.support.app import AppWorld
 
-AUTH = AuthSettings(BASIC_AUTH_USER="ann", BASIC_AUTH_PASS="secret")
+AUTH = AuthSettings(username="ann", password="secret")
 TOKENS = Tokens(AUTH)
 
 
@@ -59,7 +59,7 @@ def test_a_token_holds_for_its_wish_and_an_hour() -> None:
 def test_every_replica_knows_the_tokens_of_the_others_and_no_other_password_does() -> None:
     token = TOKENS.make("wish", 0.0)
     assert Tokens(AUTH).holds(token, "wish", 1.0)
-    assert not Tokens(AuthSettings(BASIC_AUTH_USER="ann", BASIC_AUTH_PASS="other")).holds(token, "wish", 1.0)
+    assert not Tokens(AuthSettings(username="ann", password="other")).holds(token, "wish", 1.0)
 
 
 @given(st.text())

@@ -28,7 +28,7 @@ HTML = {"Accept": "text/html"}
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[AppWorld]:
     """With a password, which the client sends."""
-    auth = AuthSettings(BASIC_AUTH_USER="ann", BASIC_AUTH_PASS="secret", FITLOOP_PATH_PREFIX="/fitloop")
+    auth = AuthSettings(username="ann", password="secret", path_prefix="/fitloop")
     async with AppWorld(tmp_path, auth) as built:
         built.client.auth = ("ann", "secret")
         built.client.headers.update(HTML)
@@ -140,9 +140,7 @@ async def test_a_versions_page_names_what_it_fixed_and_broke_with_links_into_lab
 
 async def test_links_go_where_browsers_reach_label_studio(tmp_path: Path) -> None:
     settings = Settings(
-        label_studio=LabelStudioSettings(
-            LABEL_STUDIO_HOST="http://ls:8080", FITLOOP_LABEL_STUDIO_PUBLIC_URL="https://labels.test/"
-        )
+        label_studio=LabelStudioSettings(url="http://ls:8080", public_url="https://labels.test/")
     )
     async with AppWorld(tmp_path, settings=settings) as world:
         world.client.headers.update(HTML)

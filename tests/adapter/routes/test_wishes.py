@@ -17,9 +17,7 @@ from tests.support import sample_projects
 from tests.support.app import AppWorld
 
 HTML = {"Accept": "text/html", "Sec-Fetch-Site": "same-origin"}
-AUTH = AuthSettings(
-    BASIC_AUTH_USER="ann", BASIC_AUTH_PASS="secret", FITLOOP_SECRET_PATH="hush-hush-hush-hush"
-)
+AUTH = AuthSettings(username="ann", password="secret", secret_path="hush-hush-hush-hush")
 
 
 @pytest.fixture

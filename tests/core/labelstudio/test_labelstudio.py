@@ -37,11 +37,7 @@ ROW = {
 
 
 def _client(key: str = "0" * 40, page_size: int = 2) -> LabelStudio:
-    return LabelStudio(
-        LabelStudioSettings(
-            LABEL_STUDIO_URL=URL, LABEL_STUDIO_API_KEY=key, FITLOOP_LABEL_STUDIO_PAGE_SIZE=page_size
-        )
-    )
+    return LabelStudio(LabelStudioSettings(url=URL, api_key=key, page_size=page_size))
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.core.settings.group import foreign_secrets, trim_foreign_variables
+from services.core.settings import foreign_secrets, trim_foreign_variables
 
 
 def test_white_space_around_them_is_taken_off_in_place() -> None:

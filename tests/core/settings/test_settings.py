@@ -181,3 +181,15 @@ def test_wrong_controls_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FITLOOP_CONTROLS", '{"5"')
     with pytest.raises(BadConfig, match="FITLOOP_CONTROLS: .*Give names of controls"):
         Settings.load()
+
+
+def test_a_variable_named_as_a_field_sets_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """USERNAME is set by many a desktop, and would be half a login."""
+    for name in ("URL", "USERNAME", "LEVEL", "FITLOOP_USERNAME", "FITLOOP_LABEL_STUDIO_URL"):
+        monkeypatch.setenv(name, "ERROR")
+    settings = Settings.load()
+    assert (settings.label_studio.url, settings.auth.username, settings.logging.level) == (
+        "http://localhost:8080",
+        "",
+        "INFO",
+    )

@@ -32,7 +32,7 @@ def _restore() -> Iterator[None]:
 def test_the_level_decides_what_is_written(
     level: str, lines: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    configure(LoggingSettings(LOG_LEVEL=level))
+    configure(LoggingSettings(level=level))
     log = structlog.get_logger("services.somewhere")
     log.debug("counted")
     log.info("launched", run="5-1")
@@ -50,7 +50,7 @@ def test_the_level_decides_what_is_written(
 
 @pytest.mark.parametrize("module", ["services.trainer.methods.loop", "__main__"])
 def test_debug_is_for_our_own_lines_and_no_librarys(module: str, capsys: pytest.CaptureFixture[str]) -> None:
-    configure(LoggingSettings(LOG_LEVEL="DEBUG"))
+    configure(LoggingSettings(level="DEBUG"))
     for library in ("faker.factory", "urllib3.connectionpool", "asyncio", "anything"):
         logging.getLogger(library).debug("a flood")
     logging.getLogger("library").info("moved in")
@@ -65,7 +65,7 @@ def test_debug_is_for_our_own_lines_and_no_librarys(module: str, capsys: pytest.
 @pytest.mark.parametrize("module", ["services.core.inbox", "__main__"])
 def test_our_own_modules_need_not_name_their_loggers(module: str, capsys: pytest.CaptureFixture[str]) -> None:
     """As in all rooms: structlog takes the name of the module that logs."""
-    configure(LoggingSettings(LOG_LEVEL="DEBUG"))
+    configure(LoggingSettings(level="DEBUG"))
     rooms: dict[str, Any] = {"__name__": module, "log": structlog.get_logger()}
     exec("def speak(): log.debug('ours')", rooms)  # noqa: S102  # a module of that name
     rooms["speak"]()
@@ -84,7 +84,7 @@ def test_a_setting_that_is_given_twice_is_said_in_every_process(
 
 
 def test_a_console_gets_words(capsys: pytest.CaptureFixture[str]) -> None:
-    configure(LoggingSettings(FITLOOP_LOG_FORMAT="console"))
+    configure(LoggingSettings(format="console"))
     structlog.get_logger().info("launched", run="5-1")
     assert "launched" in capsys.readouterr().err
 
@@ -102,7 +102,7 @@ def _raise() -> None:
 
 def test_a_librarys_level_opens_no_door(capsys: pytest.CaptureFixture[str]) -> None:
     """Some set their loggers to DEBUG themselves."""
-    configure(LoggingSettings(LOG_LEVEL="DEBUG"))
+    configure(LoggingSettings(level="DEBUG"))
     library = logging.getLogger("library.noisy")
     library.setLevel("DEBUG")
     library.debug(_SECRET)
@@ -172,7 +172,7 @@ def test_a_secret_that_looks_like_a_figure_breaks_no_line(
 @pytest.mark.parametrize("shape", ["json", "console"])
 def test_a_secret_is_found_however_a_line_writes_it(shape: str, capsys: pytest.CaptureFixture[str]) -> None:
     secret = "pass\"wörd\\'s"
-    configure(LoggingSettings(FITLOOP_LOG_FORMAT=shape), hidden=[secret])
+    configure(LoggingSettings(format=shape), hidden=[secret])
     structlog.get_logger("services.somewhere").error("said", reason=f"{secret} again", given=[secret])
     logging.getLogger("library").warning(secret)
     said = capsys.readouterr().err

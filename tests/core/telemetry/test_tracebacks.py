@@ -30,7 +30,7 @@ def _restore() -> Iterator[None]:
 def test_a_crash_is_logged_by_its_kind_and_place_alone(
     shape: Literal["json", "console"], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    configure(LoggingSettings(FITLOOP_LOG_FORMAT=shape))
+    configure(LoggingSettings(format=shape))
     with pytest.raises(RuntimeError) as raised:
         raise RuntimeError(_SECRET)
     structlog.get_logger("services.trainer").error("the run crashed", frames=safe_traceback(raised.value))

@@ -117,7 +117,7 @@ def test_an_attribute_that_is_not_listed_is_refused(exporter: InMemorySpanExport
     [("http://otel:4318", "http://otel:4318/v1/traces"), ("http://otel/v1/traces", "http://otel/v1/traces")],
 )
 def test_an_endpoint_may_have_the_path_of_traces(given: str, url: str) -> None:
-    settings = TracingSettings(FITLOOP_TRACES_ENDPOINT=given)
+    settings = TracingSettings(endpoint=given)
     assert settings.on
     assert settings.url == url
 
@@ -130,7 +130,7 @@ def test_otels_own_endpoint_variable_is_ignored(monkeypatch: pytest.MonkeyPatch)
 
 def test_otel_sdk_disabled_switches_traces_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
-    assert not TracingSettings(FITLOOP_TRACES_ENDPOINT="http://otel:4318").on
+    assert not TracingSettings(endpoint="http://otel:4318").on
 
 
 def test_close_does_not_wait_for_a_collector_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,4 +156,4 @@ def test_close_does_not_wait_for_a_collector_that_hangs(monkeypatch: pytest.Monk
 def test_a_missing_sdk_names_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.resources", None)
     with pytest.raises(BadConfig, match=r"fitloop\[tracing\]"):
-        tracing.configure(TracingSettings(FITLOOP_TRACES_ENDPOINT="http://otel:4318"), "test")
+        tracing.configure(TracingSettings(endpoint="http://otel:4318"), "test")
