@@ -233,7 +233,7 @@ def test_the_limit_of_project_series_is_configurable() -> None:
 @EVERY_KIND
 def test_a_missing_operator_is_refused(key: str) -> None:
     refusal = template(monitored(key), "minikube-cpu", REAL).refusal
-    assert f"monitoring.{key}.enabled is true, and this cluster knows no {KINDS[key]}" in refusal
+    assert f"monitoring.{key}.enabled is true, but this cluster has no {KINDS[key]}" in refusal
     assert "install the Prometheus operator, or set it to false" in refusal
 
 
@@ -249,7 +249,7 @@ def test_the_operator_is_required_only_when_used(key: str) -> None:
 @pytest.mark.parametrize("key", ["serviceMonitor", "podMonitor"])
 def test_a_monitor_requires_metrics_access(key: str) -> None:
     values = {"monitoring": {key: {"enabled": True}}}
-    assert "networkPolicy.metricsFrom lets nobody read metrics" in template(values).refusal
+    assert "networkPolicy.metricsFrom allows no peer" in template(values).refusal
     assert template({**values, "networkPolicy": {"enabled": False}}).of(KINDS[key])
     assert not template({"monitoring": {"rules": {"enabled": True}}}).refusal
 
@@ -263,7 +263,7 @@ def test_network_policy_admits_scrapers_to_metrics_ports() -> None:
 
 def test_rollout_alert_must_exceed_the_rollout_deadline() -> None:
     values: Document = {"monitoring": {"rules": {"enabled": True}}, "rollout": {"deadlineSeconds": 900}}
-    assert "rolloutSeconds is 900, and a rollout may take" in template(values).refusal
+    assert "rolloutSeconds is 900, but a rollout may take" in template(values).refusal
     values["monitoring"]["rules"]["thresholds"] = {"rolloutSeconds": 1200}
     assert not template(values).refusal
 

@@ -1,9 +1,9 @@
-{{/* All names and labels, in one place. Names are cut so that what is derived from them stays within 63 characters. */}}
+{{/* All names and labels in one place. Names are truncated so that derived names stay within 63 characters. */}}
 {{- define "fitloop.name" -}}
 {{- include "fitloop.cut" (default .Chart.Name .Values.nameOverride) -}}
 {{- end -}}
 
-{{/* A longer name ends with a hash of the whole, so that two that begin alike stay apart. */}}
+{{/* A truncated name ends with a hash of the full one, so that names with the same beginning stay distinct. */}}
 {{- define "fitloop.cut" -}}
 {{- if gt (len .) 40 }}{{ printf "%s-%s" (trunc 33 . | trimSuffix "-") (sha256sum . | trunc 6) }}{{ else }}{{ trimSuffix "-" . }}{{ end -}}
 {{- end -}}
@@ -31,14 +31,14 @@
 {{- if .Values.kserve.enabled }}inferenceservice/{{ include "fitloop.fullname" . }}{{ else }}deployment/{{ include "fitloop.serving" . }}{{ end -}}
 {{- end -}}
 
-{{/* Labels by which pods are chosen; takes (dict "root" $ "component" "adapter"), as those below do. */}}
+{{/* Selector labels of pods; takes (dict "root" $ "component" "adapter"), like those below. */}}
 {{- define "fitloop.selector" -}}
 app.kubernetes.io/name: {{ include "fitloop.name" .root }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
-{{/* Labels of pods: no version and no chart among them, or each upgrade would roll the predictors. */}}
+{{/* Labels of pods: no version and no chart, or each upgrade would restart the predictors. */}}
 {{- define "fitloop.podLabels" -}}
 {{- $own := get .root.Values .component | default dict -}}
 {{- $fixed := include "fitloop.selector" . | fromYaml -}}
@@ -63,7 +63,7 @@ app.kubernetes.io/component: {{ .component }}
 {{- default (printf "%s:%s" $name (default .root.Chart.AppVersion .root.Values.image.tag)) $own.image | quote -}}
 {{- end -}}
 
-{{/* Names of Secrets: existing ones, or the chart's own. "" is none. */}}
+{{/* Names of Secrets: existing ones, or the chart's own. "" if there is none. */}}
 {{- define "fitloop.secret.labelStudio" -}}
 {{ default (printf "%s-label-studio" (include "fitloop.fullname" .)) .Values.labelStudio.existingSecret }}
 {{- end -}}

@@ -1,4 +1,4 @@
-{{/* What the adapter is told. */}}
+{{/* The adapter's environment. */}}
 {{- define "fitloop.adapter.env" -}}
 {{- $full := include "fitloop.fullname" . -}}
 {{ include "fitloop.env.store" (dict "root" . "component" "adapter") }}
@@ -33,7 +33,7 @@
 {{- end }}
 {{- end -}}
 
-{{/* How a model is made: the adapter decides by it, and it stands in each run's request. */}}
+{{/* Training settings: the adapter decides by them and copies them into each run's request. */}}
 {{- define "fitloop.env.training" -}}
 {{- $t := .Values.training -}}
 - {name: METHOD, value: {{ $t.method | quote }}}
@@ -63,7 +63,7 @@
 {{- end }}
 {{- end -}}
 
-{{/* The names by which the adapter may be called. */}}
+{{/* The host names that the adapter answers to. */}}
 {{- define "fitloop.hosts" -}}
 {{- $full := include "fitloop.adapter" . -}}
 {{- $found := list $full (printf "%s.%s" $full .Release.Namespace) (printf "%s.%s.svc" $full .Release.Namespace) (printf "%s.%s.svc.cluster.local" $full .Release.Namespace) -}}
@@ -78,7 +78,7 @@
 {{ toYaml $found }}
 {{- end -}}
 
-{{/* The path below which the Ingress or the HTTPRoute sends requests, as /fitloop; "" is none. */}}
+{{/* The path prefix of the Ingress or the HTTPRoute, for example /fitloop; "" if there is none. */}}
 {{- define "fitloop.pathPrefix" -}}
 {{- if .Values.ingress.enabled }}{{ trimSuffix "/" .Values.ingress.path }}{{ else if .Values.httpRoute.enabled }}{{ trimSuffix "/" .Values.httpRoute.path }}{{ end -}}
 {{- end -}}

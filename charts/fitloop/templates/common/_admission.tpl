@@ -1,4 +1,4 @@
-{{/* What the Job's manifest has, as JSON: images, and by name what its pods may mount and read. The policy allows that and nothing else. */}}
+{{/* The contents of the Job's manifest, as JSON: images, and the names of what its pods may mount and read. The policy allows only these. */}}
 {{- define "fitloop.admission.allowed" -}}
 {{- $pod := (include "fitloop.trainer.manifest" . | fromYaml).spec.template.spec -}}
 {{- $images := .Values.admissionPolicy.images -}}{{- $keys := list -}}{{- $secrets := list -}}{{- $maps := list -}}
@@ -18,26 +18,26 @@
 {{- if .secret }}{{ $mounted = append $mounted .secret.secretName -}}
 {{- else if .configMap }}{{ $maps = append $maps .configMap.name -}}
 {{- else if .persistentVolumeClaim }}{{ $claims = append $claims .persistentVolumeClaim.claimName -}}
-{{- else if not (or (hasKey . "emptyDir") (hasKey . "downwardAPI")) }}{{ fail (printf "admissionPolicy.enabled allows trainers volumes of the kinds emptyDir, configMap, secret, persistentVolumeClaim and downwardAPI, and the volume %s is none of them: leave it out, or set admissionPolicy.enabled to false" .name) }}{{ end -}}
+{{- else if not (or (hasKey . "emptyDir") (hasKey . "downwardAPI")) }}{{ fail (printf "admissionPolicy.enabled allows only the volume types emptyDir, configMap, secret, persistentVolumeClaim and downwardAPI for trainers, and the volume %s is none of them: remove it, or set admissionPolicy.enabled to false" .name) }}{{ end -}}
 {{- end -}}
 {{- $pulls := list -}}{{- range $pod.imagePullSecrets }}{{ $pulls = append $pulls .name }}{{ end -}}
 {{- dict "images" (uniq $images) "keys" (uniq $keys) "secrets" (uniq $secrets) "maps" (uniq $maps) "mounted" (uniq $mounted) "claims" (uniq $claims) "pulls" $pulls "account" $pod.serviceAccountName "priority" (list "" (default "" $pod.priorityClassName)) "token" (dig "automountServiceAccountToken" true $pod) | toJson -}}
 {{- end -}}
 
-{{/* Whom a policy is about, and where. */}}
+{{/* The service account and namespace that a policy matches. */}}
 {{- define "fitloop.admission.match" -}}
 matchConditions:
   - name: adapter
     expression: request.userInfo.username == "system:serviceaccount:{{ .Release.Namespace }}:{{ include "fitloop.account" (dict "root" . "component" "adapter") }}"
 {{- end -}}
 
-{{/* One rule of a policy; takes what is wrong where it does not hold, and the expression. */}}
+{{/* One validation of a policy; takes the message if it fails, and the expression. */}}
 {{- define "fitloop.admission.rule" -}}
 - message: {{ printf "Fitloop's adapter may create only Jobs as trainer.* of the chart's values describes them (admissionPolicy): %s" (first .) | quote }}
   expression: {{ last . | quote }}
 {{- end -}}
 
-{{/* That a map of the object is what it was, but for one key if a second item names one. */}}
+{{/* Checks that a map of the object is unchanged, except for one key if a second item names one. */}}
 {{- define "fitloop.admission.same" -}}
 {{- $map := first . -}}
 {{- $but := "" -}}{{- if gt (len .) 1 }}{{ $but = printf "k == %q || " (last .) }}{{ end -}}

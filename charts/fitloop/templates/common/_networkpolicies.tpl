@@ -1,4 +1,4 @@
-{{/* Where pods may go, as a list of rules; "" is anywhere. Takes (dict "root" $ "component" "adapter"). */}}
+{{/* Egress rules of the pods; "" allows everything. Takes (dict "root" $ "component" "adapter"). */}}
 {{- define "fitloop.egress" -}}
 {{- $policy := .root.Values.networkPolicy -}}
 {{- $blocked := list -}}
@@ -24,7 +24,7 @@
     {{- end }}
   {{- end }}
 {{- else if $blocked -}}
-# Anywhere else. Some networks count pods to no block of addresses: they are named by themselves.
+# Everything else. Some networks do not match pods by ipBlock, so pods are listed separately.
 - to:
     - namespaceSelector: {}
     {{- range $cidr := list "0.0.0.0/0" "::/0" }}
@@ -33,7 +33,7 @@
 {{- end -}}
 {{- end -}}
 
-{{/* A peer; what is blocked is taken out of one that is every address. */}}
+{{/* A peer; blocked addresses are excluded from a peer that matches every address. */}}
 {{- define "fitloop.peer" -}}
 {{- $peer := deepCopy .peer -}}
 {{- $cidr := dig "ipBlock" "cidr" "" $peer -}}

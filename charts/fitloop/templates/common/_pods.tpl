@@ -1,6 +1,6 @@
-{{/* What the pods of all three components have in common. Each takes (dict "root" $ "component" "adapter"). */}}
+{{/* Common parts of the pods of all three components. Each takes (dict "root" $ "component" "adapter"). */}}
 
-{{/* The Pod Security Standard "restricted", and a read-only root. */}}
+{{/* The Pod Security Standard "restricted", and a read-only root file system. */}}
 {{- define "fitloop.podSecurity" -}}
 {{- $who := .Values.podSecurity -}}
 runAsNonRoot: true
@@ -22,7 +22,7 @@ capabilities: {drop: [ALL]}
 seccompProfile: {type: RuntimeDefault}
 {{- end -}}
 
-{{/* Where the pod may run. Begins with a line break, or is empty. */}}
+{{/* Scheduling of the pod. Starts with a line break, or is empty. */}}
 {{- define "fitloop.placement" -}}
 {{- $own := index .root.Values .component -}}
 {{- with .root.Values.image.pullSecrets }}
@@ -40,22 +40,22 @@ imagePullSecrets: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
-{{/* Containers of the user's that run before; begins with a line break, or is empty. */}}
+{{/* The user's init containers; starts with a line break, or is empty. */}}
 {{- define "fitloop.initContainers" -}}
 {{- with (index .root.Values .component).initContainers }}
 initContainers: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
-{{/* And those beside the chart's own, as further items of `containers`. */}}
+{{/* The user's additional containers, as further items of `containers`. */}}
 {{- define "fitloop.extraContainers" -}}
 {{- with (index .root.Values .component).extraContainers }}
 {{ toYaml . }}
 {{- end }}
 {{- end -}}
 
-{{/* What a container may use. Takes `folders` as well, the sizes of its emptyDirs on disk: together they are the request for
-ephemeral-storage, unless the values have one. `limits` are more of them, as GPUs. */}}
+{{/* Resources of a container. Also takes `folders`, the sizes of its emptyDirs on disk: their sum is the request for
+ephemeral-storage, unless the values set one. `limits` are additional ones, such as GPUs. */}}
 {{- define "fitloop.resources" -}}
 {{- $resources := deepCopy (index .root.Values .component).resources -}}
 {{- $requests := default dict $resources.requests -}}
@@ -65,7 +65,7 @@ ephemeral-storage, unless the values have one. `limits` are more of them, as GPU
 {{ toYaml $resources }}
 {{- end -}}
 
-{{/* Pods of one revision apart from each other. */}}
+{{/* Spreads pods of one revision over nodes. */}}
 {{- define "fitloop.spread" -}}
 {{- $own := index .root.Values .component -}}
 topologySpreadConstraints:
@@ -81,7 +81,7 @@ topologySpreadConstraints:
 {{- end }}
 {{- end -}}
 
-{{/* `own` (text of a list) and the user's `extra`, which go before those of the same name. */}}
+{{/* `own` (text of a list) and the user's `extra`, which override those of the same name. */}}
 {{- define "fitloop.env" -}}
 {{- $taken := dict -}}
 {{- range .extra }}{{ $_ := set $taken .name true }}{{ end -}}
@@ -90,7 +90,7 @@ topologySpreadConstraints:
 {{- concat $env .extra | toYaml -}}
 {{- end -}}
 
-{{/* The bucket, as every process is told of it. */}}
+{{/* The bucket's settings for every process. */}}
 {{- define "fitloop.env.store" -}}
 {{- $store := .root.Values.store -}}
 - {name: FITLOOP_STORE, value: {{ $store.url | quote }}}
@@ -129,7 +129,7 @@ topologySpreadConstraints:
 {{- end }}
 {{- end -}}
 
-{{/* By it predictors know adapters. */}}
+{{/* The token with which adapters authenticate to predictors. */}}
 {{- define "fitloop.env.token" -}}
 - name: FITLOOP_PREDICTOR_TOKEN
   valueFrom:
@@ -138,7 +138,7 @@ topologySpreadConstraints:
       key: {{ ternary .Values.predictor.token.existingSecretKey "FITLOOP_PREDICTOR_TOKEN" (not (empty .Values.predictor.token.existingSecret)) | quote }}
 {{- end -}}
 
-{{/* Who may call. A Secret or a key that is missing is said by the process, which ends for want of credentials. */}}
+{{/* Credentials of callers. If a Secret or key is missing, the process reports it and exits. */}}
 {{- define "fitloop.env.auth" -}}
 {{- if .Values.auth.anonymous -}}
 - {name: FITLOOP_ANONYMOUS, value: "true"}
@@ -176,7 +176,7 @@ topologySpreadConstraints:
 {{- end }}
 {{- end -}}
 
-{{/* Takes `tmp` and `cache` as well, the sizes of those folders. A Secret that is missing is said by the process itself. */}}
+{{/* Also takes `tmp` and `cache`, the sizes of those folders. The process itself reports a missing Secret. */}}
 {{- define "fitloop.volumes" -}}
 {{- $store := .root.Values.store -}}
 - {name: tmp, emptyDir: {sizeLimit: {{ .tmp }}}}
@@ -208,18 +208,18 @@ topologySpreadConstraints:
 {{- end }}
 {{- end -}}
 
-{{/* The size of a folder that holds copies from the bucket. */}}
+{{/* The size of a folder that caches bucket objects. */}}
 {{- define "fitloop.cacheSize" -}}
 {{ add (mul 2 (int (index .root.Values .component).cacheMb)) 1024 }}Mi
 {{- end -}}
 
-{{/* That of both folders of a server: 1 GiB of /tmp as well. */}}
+{{/* The size of both folders of a server: 1 GiB of /tmp as well. */}}
 {{- define "fitloop.serverFolders" -}}
 {{ add (mul 2 (int (index .root.Values .component).cacheMb)) 2048 }}Mi
 {{- end -}}
 
-{{/* Changes with what a pod reads once: names of Secrets, the Job's manifest, and the revisions in which the chart's own Secrets
-were given what they hold. Never with a hash of what they hold: whoever may get pods could guess passwords by it. */}}
+{{/* Changes with what a pod reads only at start: names of Secrets, the Job's manifest, and the revisions in which the chart's own Secrets
+last changed. Never a hash of their data: anyone who may get pods could test passwords against it. */}}
 {{- define "fitloop.checksum" -}}
 {{- $v := .root.Values -}}
 {{- $known := dict "keys" (include "fitloop.secret.store" .) "secretKeys" $v.store.secretKeys -}}
@@ -238,7 +238,7 @@ checksum/config: {{ toJson $known | sha256sum }}
 {{- end }}
 {{- end -}}
 
-{{/* `over` laid over `base`, as JSON below "value": maps key by key, containers by name, other named things replaced by name, all else replaced. */}}
+{{/* `over` merged over `base`, as JSON below "value": maps by key, containers by name, other named objects replaced by name, everything else replaced. */}}
 {{- define "fitloop.overlay" -}}
 {{- if and (kindIs "map" .base) (kindIs "map" .over) -}}
 {{- $found := deepCopy .base -}}

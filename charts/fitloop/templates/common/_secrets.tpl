@@ -1,6 +1,6 @@
-{{/* The Secrets that the chart makes of values. Each takes (dict "root" $ "secret" "auth"). */}}
+{{/* The Secrets that the chart creates from values. Each takes (dict "root" $ "secret" "auth"). */}}
 
-{{/* What it holds, as JSON; "" where there is none, because the values name one that exists or give nothing. */}}
+{{/* The Secret's data as JSON; "" if the chart creates none, because the values name an existing one or set nothing. */}}
 {{- define "fitloop.secret.data" -}}
 {{- $v := .root.Values -}}
 {{- $held := dict -}}
@@ -17,8 +17,8 @@
 {{- with $held }}{{ toJson . }}{{ end -}}
 {{- end -}}
 
-{{/* The revision of the release in which it was given what it holds: told by the Secret itself, where it holds the same. Where helm
-cannot look at the cluster (`helm template`, Argo CD) it is the revision at hand, which is 1 there at all times. */}}
+{{/* The revision of the release in which the Secret's data last changed, read from the Secret itself if the data is unchanged. Where Helm
+cannot query the cluster (`helm template`, Argo CD) it is the current revision, which is always 1 there. */}}
 {{- define "fitloop.since" -}}
 {{- with (include "fitloop.secret.data" .) -}}
 {{- $held := fromJson . -}}

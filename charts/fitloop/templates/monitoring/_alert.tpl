@@ -1,6 +1,6 @@
 {{/*
-One alert of files/alerts. In it ${release} stands for the labels of this release's series, ${projects} for those of single projects among them
-(not "other", the sum of those beyond the cap), and ${<threshold>} for the value of that name; what is in double braces is Prometheus' own.
+One alert of files/alerts. ${release} is replaced by the labels of this release's series, ${projects} by those of individual projects
+(not "other", the aggregate of those beyond the limit), and ${<threshold>} by the value of that name; double braces are Prometheus' own.
 Takes (dict "root" $ "name" "FitloopRunsFailing").
 */}}
 {{- define "fitloop.alert" -}}
@@ -18,7 +18,7 @@ Takes (dict "root" $ "name" "FitloopRunsFailing").
 {{- mergeOverwrite $alert (deepCopy $over) | toYaml -}}
 {{- end -}}
 
-{{/* Chooses the series of this release: two may share a namespace, and a Prometheus sees many namespaces. */}}
+{{/* Selects the series of this release: two releases may share a namespace, and a Prometheus scrapes many namespaces. */}}
 {{- define "fitloop.series" -}}
 namespace="{{ .Release.Namespace }}",app_kubernetes_io_instance="{{ .Release.Name }}"
 {{- end -}}

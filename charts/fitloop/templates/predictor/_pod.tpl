@@ -48,7 +48,7 @@ securityContext: {{- include "fitloop.containerSecurity" . | nindent 2 }}
 volumeMounts: {{- include "fitloop.mounts" (dict "root" . "component" "predictor") | nindent 2 }}
 {{- end -}}
 
-{{/* All of spec; the container named kserve-container comes first, as KServe demands. */}}
+{{/* The complete spec; the container named kserve-container comes first, as KServe requires. */}}
 {{- define "fitloop.predictor.spec" -}}
 {{- $who := dict "root" . "component" "predictor" -}}
 serviceAccountName: {{ include "fitloop.account" $who }}
@@ -65,7 +65,7 @@ containers:
 volumes: {{- include "fitloop.volumes" (merge (dict "tmp" "1Gi" "cache" (include "fitloop.cacheSize" $who)) $who) | nindent 2 }}
 {{- end -}}
 
-{{/* A pod beside the running ones, unless it would need a GPU that is not there: then one after the other. */}}
+{{/* Starts a pod beside the running ones, unless that would need a spare GPU: then replaces them one by one. */}}
 {{- define "fitloop.predictor.strategy" -}}
 {{- if and (eq .Values.predictor.device "cuda") (not .Values.rollout.spareGpu) -}}
 {type: RollingUpdate, rollingUpdate: {maxUnavailable: 1, maxSurge: 0}}

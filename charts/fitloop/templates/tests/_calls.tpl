@@ -1,4 +1,4 @@
-{{/* What `helm test` runs, in Python, which is all that the image has. */}}
+{{/* The code of `helm test`, in Python, because the image has nothing else. */}}
 {{- define "fitloop.test.client" -}}
 import os
 import httpx

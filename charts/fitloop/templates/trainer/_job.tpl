@@ -1,4 +1,4 @@
-{{/* The whole manifest of a run's Job, what the user lays over it included. The adapter sets name, labels, owner, the run's
+{{/* The complete manifest of a run's Job, including the user's overrides. The adapter sets name, labels, owner, the run's
 arguments, and one variable. */}}
 {{- define "fitloop.trainer.manifest" -}}
 {{- (include "fitloop.overlay" (dict "base" (include "fitloop.trainer.job" . | fromYaml) "over" .Values.trainer.jobOverrides) | fromJson).value | toYaml -}}
@@ -8,7 +8,7 @@ arguments, and one variable. */}}
 {{- int (default (max 1 (int .Values.trainer.gpus)) .Values.trainer.processes) -}}
 {{- end -}}
 
-{{/* Not empty where several processes make one model. */}}
+{{/* Not empty if several processes train one model. */}}
 {{- define "fitloop.trainer.several" -}}
 {{- if or (gt (int (include "fitloop.trainer.processes" .)) 1) (gt (int .Values.trainer.pods) 1) }}true{{ end -}}
 {{- end -}}
@@ -34,7 +34,7 @@ arguments, and one variable. */}}
 {{- end }}
 {{- end -}}
 
-{{/* Twice the scratch: a size, as 1.5Gi, of which the number alone is doubled. */}}
+{{/* Twice the scratch size: doubles the number of a quantity such as 1.5Gi. */}}
 {{- define "fitloop.trainer.folders" -}}
 {{- $unit := regexFind "[A-Za-z]*$" .Values.trainer.scratchSize -}}
 {{- $number := trimSuffix $unit .Values.trainer.scratchSize -}}
