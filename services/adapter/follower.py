@@ -72,7 +72,7 @@ class Follower:
                 metrics.hint(stored=True)
             except StoreError as error:
                 metrics.hint(stored=False)
-                log.warning("a hint could not be passed on", project=hint.project_id, reason=str(error))
+                log.warning("change_notice_not_forwarded", project=hint.project_id, reason=str(error))
 
     def _read_board(self, now: float) -> None:
         try:
@@ -90,7 +90,7 @@ class Follower:
         try:
             return documents.load(BoardDocument, data, BOARD_KEY)
         except StoreError as error:
-            log.warning("the leader's board is passed over", reason=str(error))
+            log.warning("board_unreadable", reason=str(error))
             return None
 
     def _board_from_store(self) -> BoardDocument:
@@ -123,9 +123,9 @@ class Follower:
     def _report_problem(self, trouble: str) -> None:
         """Once, and not every second."""
         if trouble and trouble != self._problem:
-            log.warning("what is served cannot be read: the last state stays", reason=trouble)
+            log.warning("serving_table_unreadable", reason=trouble)
         elif self._problem and not trouble:
-            log.info("what is served can be read again")
+            log.info("serving_table_readable")
         self._problem = self.board.store_problem = trouble
 
 

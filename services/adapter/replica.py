@@ -93,7 +93,7 @@ class Replica:
         if self.controller is None:
             self.controller = self._new_controller()
             self.controller.start()
-            log.info("this adapter leads", reason="it has the lead, and nobody else does")
+            log.info("leading", reason="it has the lead, and nobody else does")
         try:
             return self.controller.tick(now)
         except NotLeading as error:
@@ -103,7 +103,7 @@ class Replica:
     def _store_failed(self, reason: str) -> float:
         """Said once, and not at each try; the seconds until the next."""
         if reason != self._store_problem:
-            log.error("the store cannot be read or written", reason=reason)
+            log.error("store_unavailable", reason=reason)
         self._store_problem = self._follower.board.store_problem = reason
         pause = self._pause
         self._pause = min(2 * pause, _MAX_RETRY_SECONDS)
@@ -111,7 +111,7 @@ class Replica:
 
     def _recovered(self) -> None:
         if self._store_problem:
-            log.info("the store can be read and written again")
+            log.info("store_available")
         self._store_problem, self._pause = "", _RETRY_SECONDS
         if self.controller:  # a follower says so itself
             self._follower.board.store_problem = ""
@@ -122,12 +122,12 @@ class Replica:
         return now < before - _CLOCK_TOLERANCE
 
     def _restart(self, now: float) -> None:
-        log.warning("the clock was set back: all is read again")
+        log.warning("clock_set_back")
         self._resign(wait=False)
         self._follower.start(now)
 
     def _step_down(self, now: float, reason: str = "another one leads, or none") -> None:
-        log.warning("this adapter leads no more", reason=reason)
+        log.warning("no_longer_leading", reason=reason)
         self._resign(wait=False)
         self._follower.start(now)
 
@@ -144,7 +144,7 @@ class Replica:
             except StoreError as error:
                 wait = self._store_failed(str(error))
             except Exception as error:  # noqa: BLE001  # a slip of ours must not end the thread that serves all projects
-                log.error("a tick failed unexpectedly", frames=safe_traceback(error))
+                log.error("tick_error", frames=safe_traceback(error))
                 wait = _ERROR_SECONDS
             self._wakeup.wait(wait)
             self._wakeup.clear()

@@ -137,9 +137,9 @@ def test_a_leader_says_once_that_the_store_does_not_answer_and_asks_less_often(p
         waits.append(member._store_failed("It is away."))
     assert waits == [0.5, 1.0, 2.0, 4.0, 4.0, 4.0, 0.5]
     assert [line["event"] for line in said] == [
-        "the store cannot be read or written",
-        "the store can be read and written again",
-        "the store cannot be read or written",
+        "store_unavailable",
+        "store_available",
+        "store_unavailable",
     ]
 
 

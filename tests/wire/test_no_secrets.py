@@ -155,7 +155,7 @@ def test_debug_logs_of_the_whole_loop_leak_nothing(tmp_path: Path) -> None:
         try:
             eventually(lambda: process.answers(f"{url}/health"), 90)
             with httpx.Client(base_url=url, auth=("user", PASSWORD), timeout=30) as client:
-                _walk(url, client, lambda: '"a run ended"' in process.stderr.read_text())
+                _walk(url, client, lambda: '"run_ended"' in process.stderr.read_text())
         finally:
             written = process.ended()
     (log,) = (path.read_text() for path in data.glob("runs/1-1/log.txt"))
@@ -211,14 +211,14 @@ def _check_ids(lines: list[dict[str, Any]], log: list[dict[str, Any]]) -> None:
         if line["event"] == "a command was stored" and line["request_id"] == "the-wish-1"
     )
     assert (stored["project"], stored["action"]) == (1, "train")
-    answers = [line for line in lines if line["event"] in {"a run was requested", "a command"}]
+    answers = [line for line in lines if line["event"] in {"run_requested", "command_handled"}]
     assert {line["project"] for line in answers} == {1}
     assert any(stored["command"] in (line.get("command"), *line.get("commands", ())) for line in answers), (
         "what became of it is found by its id"
     )
-    (ended,) = (line for line in lines if line["event"] == "a run ended" and line["run"] == "1-1")
+    (ended,) = (line for line in lines if line["event"] == "run_ended" and line["run"] == "1-1")
     assert (ended["project"], ended["outcome"]) == (1, "done")
-    assert any(line["event"] == "a version was taken up" and line["reason"] for line in lines)
+    assert any(line["event"] == "version_decided" and line["reason"] for line in lines)
     assert {(line["run"], line["project"], line["attempt"]) for line in log} == {("1-1", 1, 1)}
 
 

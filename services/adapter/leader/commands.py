@@ -68,7 +68,7 @@ class CommandHandler:
     def _finish(self, project: Project, command: Command, reason: str) -> None:
         self.inbox.delete_command(command.id)
         log.info(
-            "a command",
+            "command_handled",
             project=project.id,
             command=command.id,
             action=command.action,

@@ -131,7 +131,7 @@ class Controller:
         self._loaded = True
         self._context.board.is_leader = True
         self._context.board.ready.set()
-        log.info("ready", projects=len(newest), term=self.serving_table.term)
+        log.info("leader_ready", projects=len(newest), term=self.serving_table.term)
 
     def _collect_notices(self) -> list[ChangeNotice]:
         return [*([] if self._publisher is None else self._context.inbox.take_notices()), *self._collect()]
@@ -150,7 +150,7 @@ class Controller:
         for command in spare:
             self._context.inbox.delete_command(command.id)
             log.info(
-                "a command",
+                "command_handled",
                 project=command.project_id,
                 command=command.id,
                 action=command.action,

@@ -99,7 +99,7 @@ class ProjectSet:
         except FitloopError as error:
             self._restart_later(steward, str(error), now)
         except Exception as error:  # noqa: BLE001  # a slip of ours about one project must not keep the others waiting
-            log.error("a project's step failed", project=project_id, frames=safe_traceback(error))
+            log.error("reconcile_error", project=project_id, frames=safe_traceback(error))
             self._restart_later(steward, unexpected_error_sentence(error), now)
 
     def is_rolling_out(self) -> bool:
@@ -131,7 +131,7 @@ class ProjectSet:
             self._context.registry.write_project(project)
             self._context.promotions.table.drop_project(project_id, but=project.key)
             self.add(project, now)
-            log.info("a project", project=project_id, key=project.key)
+            log.info("project_connected", project=project_id, key=project.key)
         except LabelStudioNotFound as error:
             self._discovery.failed(project_id, now, missing=True)
             if self._discovery.is_missing(project_id):
@@ -144,7 +144,7 @@ class ProjectSet:
             self._discovery_failed(project_id, str(error), now)
             return not isinstance(error, LabelStudioUnreachable)
         except Exception as error:  # noqa: BLE001  # a slip of ours about one project must not keep the others waiting
-            log.error("a project cannot be read", project=project_id, frames=safe_traceback(error))
+            log.error("project_unreadable", project=project_id, frames=safe_traceback(error))
             self._discovery_failed(project_id, unexpected_error_sentence(error), now)
         return True
 
@@ -152,12 +152,12 @@ class ProjectSet:
         delay = self._discovery.failed(project_id, now)
         nameless = Project(f"{project_id}-unknown", project_id, f"Project {project_id}", "", "", "")
         self._context.board.put(ProjectView(nameless, problem=problem))
-        log.warning("a project cannot be read", project=project_id, reason=problem, retry_seconds=delay)
+        log.warning("project_unreadable", project=project_id, reason=problem, retry_seconds=delay)
 
     def _restart_later(self, steward: ProjectReconciler, problem: str, now: float) -> None:
         """What was half written may be there all the same: only the store knows."""
         delay = self._backoffs[steward.project.id].failed(now)
-        log.error("a step failed", project=steward.project.id, reason=problem, retry_seconds=delay)
+        log.error("reconcile_failed", project=steward.project.id, reason=problem, retry_seconds=delay)
         self._context.run_queue.dequeue(steward.project.id)
         self._start(steward.restarted(problem), now)
 
@@ -167,13 +167,11 @@ class ProjectSet:
         try:
             steward.start(now)
         except FitloopError as error:
-            log.error(
-                "a project cannot be read from the store", project=steward.project.id, reason=str(error)
-            )
+            log.error("project_unreadable", project=steward.project.id, reason=str(error))
             steward.report_unreadable(str(error))
         except Exception as error:  # noqa: BLE001  # a slip of ours about one project must not keep the others waiting
             log.error(
-                "a project cannot be read from the store",
+                "project_unreadable",
                 project=steward.project.id,
                 frames=safe_traceback(error),
             )
@@ -185,7 +183,7 @@ class ProjectSet:
         It also serves no more where Label Studio said itself that it deleted it: a token that merely may not see it
         any more gets the same answer.
         """
-        log.warning("a project is gone", project=project_id, reason=reason)
+        log.warning("project_removed", project=project_id, reason=reason)
         self.reconcilers.pop(project_id, None)
         self._backoffs.pop(project_id, None)
         self._discovery.remove(project_id)

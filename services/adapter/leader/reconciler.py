@@ -239,7 +239,7 @@ class ProjectReconciler:
             self.context.registry.write_project(project)
             self.project = self.history.project = project
             self._update_label_space()
-            log.info("the project changed", project=project.id, label_config=project.label_config_hash)
+            log.info("project_changed", project=project.id, label_config=project.label_config_hash)
 
     def _update_label_space(self) -> None:
         """What the label config asks, by the control that settings name now; they may have changed since the last step."""

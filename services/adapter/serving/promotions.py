@@ -112,7 +112,7 @@ class Promotions:
             )
             notebook.write_outcome(verdict)
             log.info(
-                "a version was taken up",
+                "version_decided",
                 project=project.id,
                 version=verdict.version,
                 fate=verdict.fate,
@@ -137,7 +137,7 @@ class Promotions:
                 self.table.propose(project.key, lambda known: replace(known, pinned=True, why=why))
             done = True
         if done:
-            log.info("a version was forced", project=project.id, version=version, reason=why)
+            log.info("version_forced", project=project.id, version=version, reason=why)
         return done
 
     def unpin(self, project_key: str) -> None:
@@ -158,7 +158,7 @@ class Promotions:
         except UNUSABLE as error:
             problem = f"{served.current} cannot be served: {error}"
             if project.key not in self._falling_back:
-                log.error("the served version is broken", project=project.id, reason=problem)
+                log.error("served_version_broken", project=project.id, reason=problem)
             return self._fall_back(project, served, problem, now)
         self._falling_back.discard(project.key)
         return "" if standing.done else standing
@@ -175,7 +175,7 @@ class Promotions:
         if not done:
             return self.rollouts.status(project.key) or RolloutStatus(done=False)
         log.warning(
-            "the version before serves instead", project=project.id, version=served.previous, reason=problem
+            "fell_back_to_previous_version", project=project.id, version=served.previous, reason=problem
         )
         return f"{problem} {served.previous} serves instead."
 

@@ -140,7 +140,7 @@ class Refresher:
             try:
                 busy = self.run_due_job(self._clock())
             except Exception as error:  # noqa: BLE001  # the thread that all projects share must not end
-                log.error("a refresh failed unexpectedly", frames=safe_traceback(error))
+                log.error("refresh_error", frames=safe_traceback(error))
                 busy = False
             if not busy:
                 self._wake.wait(_IDLE_SECONDS)
@@ -156,7 +156,7 @@ class Refresher:
         except FitloopError as error:
             self._failed(known, str(error), began)
         except Exception as error:  # noqa: BLE001  # a slip of ours: other projects' jobs come all the same
-            log.error("a refresh failed unexpectedly", frames=safe_traceback(error))
+            log.error("refresh_error", frames=safe_traceback(error))
             self._failed(known, sentence_of(error), began)
 
     def _finish(self, known: RefreshProgress, untitled: str) -> None:
@@ -193,10 +193,10 @@ class Refresher:
     def _check_title(self, job: RefreshJob) -> None:
         try:
             if self._is_current(job) and self._set_title(job).changed:
-                log.info("the title was another one again", project=job.project_id, version=job.version)
+                log.info("title_restored", project=job.project_id, version=job.version)
         except FitloopError as error:
             self._queue.recheck_at[job.project_id] = self._clock() + RECHECK_SECONDS
-            log.warning("the title was not looked at", project=job.project_id, reason=str(error))
+            log.warning("title_check_failed", project=job.project_id, reason=str(error))
 
     def _failed(self, known: RefreshProgress, reason: str, began: float) -> None:
         """Wait for as long as it took: what was pushed and not answered may still be stored, and would be pushed twice."""
@@ -205,7 +205,7 @@ class Refresher:
             delay = self._queue.backoff[job.project_id].failed(began, took)
         self._update(known, problem=f"Suggestions of {job.version} could not be refreshed: {reason}")
         log.warning(
-            "not refreshed", project=job.project_id, version=job.version, reason=reason, retry_seconds=delay
+            "refresh_failed", project=job.project_id, version=job.version, reason=reason, retry_seconds=delay
         )
 
     def _push(self, known: RefreshProgress) -> bool:

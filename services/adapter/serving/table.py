@@ -78,7 +78,7 @@ class ServingTableWriter:
         gone = {key for key in projects if key.partition("-")[0] == str(project_id) and key != but}
         if gone:
             self._write({key: served for key, served in projects.items() if key not in gone})
-            log.info("a project is served no more", project=project_id)
+            log.info("project_dropped", project=project_id)
 
     def repair(self, now: float) -> None:
         """Every few seconds: have serving.json say what is known here. Raises Overtaken; other trouble is tried again."""
@@ -95,7 +95,7 @@ class ServingTableWriter:
         except StoreError as error:
             trouble = str(error)
             if trouble != self._trouble:  # said once, and not every few seconds
-                log.warning("what is served could not be checked", reason=trouble)
+                log.warning("serving_table_check_failed", reason=trouble)
         self._trouble = trouble
 
     def _repair(self) -> None:
@@ -148,7 +148,7 @@ class RolloutTracker:
         except FitloopError as error:
             trouble = str(error)
             if trouble != self._trouble:  # said once, and not at each tick
-                log.warning("the rollout cannot be looked after", reason=trouble)
+                log.warning("rollout_poll_failed", reason=trouble)
         self._trouble = trouble
 
     def is_changing(self, project_key: str, now: float) -> bool:

@@ -208,7 +208,7 @@ class BoardPublisher:
             raise
         except StoreError as error:
             if str(error) != self._error:  # said once, and not every second
-                log.warning("the board could not be written", reason=str(error))
+                log.warning("board_not_published", reason=str(error))
             self._error = str(error)
         else:
             self._published, self._error = views, ""

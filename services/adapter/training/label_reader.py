@@ -155,9 +155,7 @@ class LabelReader:
             took = self.clock() - began
             delay = self.backoff.failed(now, took if took > _SLOW_SECONDS else 0.0)
             self.problem = str(error)
-            log.warning(
-                "label studio not read", project=self.project_id, reason=str(error), retry_seconds=delay
-            )
+            log.warning("poll_failed", project=self.project_id, reason=str(error), retry_seconds=delay)
             return None
         self.backoff.worked()
         self.problem, self._was_missing = "", False
@@ -200,7 +198,7 @@ class LabelReader:
             )
         except FitloopError as error:
             self._agreement_at = now
-            log.warning("suggestions not read", project=self.project_id, reason=str(error))
+            log.warning("agreement_not_read", project=self.project_id, reason=str(error))
             return
         self._agreement_due = False
         if self._agreement.annotations:  # the first label with a suggestion need not wait

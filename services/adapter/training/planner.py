@@ -171,7 +171,7 @@ class Planner:
             self.problem = f"Not taken from {source}: {error}"
             if self.problem != logged:
                 log.warning(
-                    "parameters refused", project=self.reader.project_id, source=source, reason=str(error)
+                    "parameters_refused", project=self.reader.project_id, source=source, reason=str(error)
                 )
             return parameters
 
@@ -214,7 +214,7 @@ class Planner:
             decision, trigger.Launch
         ):  # that is told with the run's name
             kind = type(decision).__name__.lower()
-            log.info("decision", project=self.reader.project_id, decision=kind, reason=said)
+            log.info("trigger_decision", project=self.reader.project_id, decision=kind, reason=said)
         self.reason = said
 
     def _repeat_dismissal(self, said: str, reading: Reading) -> str:
@@ -254,7 +254,7 @@ class Planner:
         self.history.add(request)
         self.run_queue.set_running(project.id, request.run)
         log.info(
-            "a run was requested",
+            "run_requested",
             project=project.id,
             run=request.run,
             reason=request.cause,
@@ -268,7 +268,7 @@ class Planner:
         for command in trains:
             self.inbox.delete_command(command.id)
             log.info(
-                "a command",
+                "command_handled",
                 project=self.reader.project_id,
                 command=command.id,
                 action=command.action,

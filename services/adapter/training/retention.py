@@ -45,7 +45,7 @@ class Retention:
         ):
             self.registry.delete(project.key, version)
             log.info(
-                "a version was deleted",
+                "version_deleted",
                 project=project.id,
                 version=version,
                 reason="beyond those that are kept",
@@ -80,7 +80,7 @@ class Retention:
     def _delete(self, history: RunHistory, record: RunRecord) -> None:
         history.runs.delete(record.run)
         reason = f"older than {self.settings.keep_runs_days:g} days"
-        log.info("a run was deleted", run=record.run, reason=reason)
+        log.info("run_deleted", run=record.run, reason=reason)
 
     def _drop_checkpoints(self, record: RunRecord) -> None:
         for key in list(self.registry.store.keys(f"runs/{record.run}/checkpoints/")):
@@ -101,7 +101,7 @@ def _unremembered(history: RunHistory, run: str) -> RunRecord | None:
         request = history.runs.request(run)
         return RunRecord(request, history.runs.launch(run)) if request else None
     except StoreError as error:
-        log.warning("an old run cannot be read", run=run, reason=str(error))
+        log.warning("old_run_unreadable", run=run, reason=str(error))
         return None
 
 

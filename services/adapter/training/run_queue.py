@@ -92,7 +92,7 @@ class RunStarter:
             delay = self._backoff.failed(now)
             project = active.request.project_id
             log.error(
-                "a run cannot be launched",
+                "run_launch_failed",
                 project=project,
                 run=active.run,
                 reason=str(error),
@@ -104,7 +104,7 @@ class RunStarter:
         if active.run not in self._logged:
             self._logged.add(active.run)
             log.info(
-                "a run was launched",
+                "run_launched",
                 project=active.request.project_id,
                 run=active.run,
                 reason=active.request.cause,

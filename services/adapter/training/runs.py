@@ -189,7 +189,7 @@ def _log_end(record: RunRecord) -> None:
     said = record.status.message if record.status else ""
     why = record.launch.reason if record.launch else ""
     log.info(
-        "a run ended",
+        "run_ended",
         project=record.request.project_id,
         run=record.run,
         outcome=record.outcome,
