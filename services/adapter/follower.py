@@ -1,7 +1,7 @@
-"""An adapter that does not lead: it shows what the leader's board says, and passes on what it is told itself.
+"""An adapter that does not lead: it shows the leader's board and forwards change notices to the leader.
 
-Which version serves is read from serving.json, and each version is told of at its moment by this process's clock. What
-was read last is shown for as long as nothing newer can be read.
+The version in effect is read from serving.json and switched at its time by this process's clock. The last state that could
+be read is shown until a newer one can be.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from services.core.domain import LabelSpace, Project, Served
 from services.core.errors import NotFound, StoreError
 from services.core.inbox import ChangeNotice, Inbox
 from services.core.registry import Registry, ServingTable
+from services.core.retry import LogOnce
 from services.core.store import ObjectStore
 
 log = structlog.get_logger()
 POLL_SECONDS: Final = 0.5
-"""Between two looks."""
 _STALE_SECONDS: Final = 10.0
 _SILENT_ADVICE: Final = "Another one takes over within seconds; if none does, `fitloop doctor` says why."
 
 
 @dataclass(slots=True)
 class Follower:
-    """Reads the store and fills the board. `collect` gives what routes have left."""
+    """Reads the store and fills the board. `collect` returns the change notices that routes have buffered."""
 
     store: ObjectStore
     board: Board
@@ -43,36 +43,39 @@ class Follower:
     _document: BoardDocument | None = None
     _mark: str = ""
     _updated_at: float = 0.0
-    _problem: str = ""
+    _problem: LogOnce = field(default_factory=LogOnce)
 
     def __post_init__(self) -> None:
-        """Nothing is read yet."""
         self._table = ServingTable(self.store)
 
     def start(self, now: float) -> None:
-        """This process no longer leads, or never did: what the next leader says is waited for from now on."""
+        """Start following: wait from now on for the board of the next leader."""
         self._document, self._mark, self._updated_at = None, "", now
 
     def tick(self, now: float) -> float:
-        """Pass on, read and show; the seconds until the next time."""
+        """Forward notices, read and show; return the seconds until the next tick."""
         self._forward_notices()
         try:
             self._table.read()
             self._read_board(now)
-            self._report_problem("")
         except StoreError as error:
-            self._report_problem(str(error))
+            if self._problem.is_new(str(error)):
+                log.warning("serving_table_unreadable", reason=str(error))
+        else:
+            if self._problem.resolved():
+                log.info("serving_table_readable")
+        self.board.store_problem = self._problem.problem
         self._show(now)
         return POLL_SECONDS
 
     def _forward_notices(self) -> None:
-        for hint in self.collect():
+        for notice in self.collect():
             try:
-                Inbox(self.store).add_notice(hint)
+                Inbox(self.store).add_notice(notice)
                 metrics.hint(stored=True)
             except StoreError as error:
                 metrics.hint(stored=False)
-                log.warning("change_notice_not_forwarded", project=hint.project_id, reason=str(error))
+                log.warning("change_notice_not_forwarded", project=notice.project_id, reason=str(error))
 
     def _read_board(self, now: float) -> None:
         try:
@@ -86,7 +89,7 @@ class Follower:
             self._document = self._board_from_store()
 
     def _parse(self, data: bytes) -> BoardDocument | None:
-        """None for one that a newer release has written: the next upgrade makes this process read it."""
+        """Return None for a board of a newer release, which this process reads after its own upgrade."""
         try:
             return documents.load(BoardDocument, data, BOARD_KEY)
         except StoreError as error:
@@ -94,13 +97,13 @@ class Follower:
             return None
 
     def _board_from_store(self) -> BoardDocument:
-        """Before any leader has written one: the projects as they are in the store."""
+        """Return the projects as they are in the store, until a leader has published a board."""
         projects = Registry(self.store).projects()
-        return BoardDocument(tuple(ProjectView(project, self._space_of(project)) for project in projects))
+        return BoardDocument(tuple(ProjectView(project, self._label_space(project)) for project in projects))
 
-    def _space_of(self, project: Project) -> LabelSpace | None:
-        told = ProjectDocuments(self.store, project.key).connection().overrides.get("control")
-        return label_space_of(project, told or self.control_of(project.id))[0]
+    def _label_space(self, project: Project) -> LabelSpace | None:
+        override = ProjectDocuments(self.store, project.key).connection().overrides.get("control")
+        return label_space_of(project, override or self.control_of(project.id))[0]
 
     def _show(self, now: float) -> None:
         if self._document is None:
@@ -117,18 +120,13 @@ class Follower:
         silent = now - self._updated_at
         if silent <= _STALE_SECONDS:
             return replace(view, served=served)
-        problem = f"The adapter that leads has said nothing for {_in_words(silent)}: predictions go on, training may wait. {_SILENT_ADVICE}"
+        problem = (
+            f"The leading adapter has not reported for {_rounded(silent)}: predictions continue, training may wait. "
+            f"{_SILENT_ADVICE}"
+        )
         return replace(view, served=served, problem=" ".join(filter(None, (view.problem, problem))))
 
-    def _report_problem(self, trouble: str) -> None:
-        """Once, and not every second."""
-        if trouble and trouble != self._problem:
-            log.warning("serving_table_unreadable", reason=trouble)
-        elif self._problem and not trouble:
-            log.info("serving_table_readable")
-        self._problem = self.board.store_problem = trouble
 
-
-def _in_words(seconds: float) -> str:
-    """Coarse, so that a view does not change each second."""
+def _rounded(seconds: float) -> str:
+    """Round coarsely, so that a view does not change each second."""
     return f"{seconds // 10 * 10:.0f} s" if seconds < 60 else f"{seconds // 60:.0f} min"

@@ -1,6 +1,6 @@
-"""The ports: what the adapter needs from the room that runs it, `embedded` or `cluster`, and its own desk.
+"""The adapter's ports: what it needs from its runtime, `embedded` or `cluster`, and where routes leave events and commands.
 
-Implementations stand in higher rooms and are chosen in services.wiring.
+Implementations stand above the adapter and are chosen in services.wiring.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from services.engine.compute import Scores
 
 
 class Launcher(Protocol):
-    """Runs trainers. It writes runs/<run>/launch.json, so that what it knows outlives it."""
+    """Runs trainers. It writes runs/<run>/launch.json, so that its knowledge outlives the process."""
 
     def launch(self, request: RunRequest) -> None:
-        """Start the run's process, or go on with it after a restart; nothing happens while it is active."""
+        """Start the run's process, or resume it after a restart; do nothing while it is active."""
         ...
 
     def cancel(self, run: str) -> None:
@@ -25,102 +25,102 @@ class Launcher(Protocol):
         ...
 
     def observe(self, run: str) -> Launch | None:
-        """The run's attempts and outcome; None for one that was never launched."""
+        """Return the run's attempts and outcome; None for a run that was never launched."""
         ...
 
     def close(self) -> None:
-        """End all processes so that they keep what they have; their runs go on at the next `launch`."""
+        """Stop all processes so that they save their state; their runs resume at the next `launch`."""
         ...
 
 
 class Inference(Protocol):
-    """Answers for texts, by the version that the request names."""
+    """Scores texts with the version that the request names."""
 
     async def scores(self, project_key: str, version: str, texts: Sequence[str]) -> Scores:
-        """One row a text, in order. Loads the version where it is not held. Raises Overloaded, EngineError, StoreError."""
+        """Return one row per text, in order. Loads the version if necessary. Raises Overloaded, EngineError, StoreError."""
         ...
 
     async def ready(self) -> bool:
-        """Whether somebody is there to answer."""
+        """Return whether at least one predictor can answer."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class RolloutStatus:
-    """How far a version is on its way to every process that answers for it."""
+    """How far the rollout of a version has come."""
 
     done: bool
-    """Every process holds it, warmed."""
+    """Every predictor has loaded the version and warmed it up."""
     reason: str = ""
-    """What is waited for, for people: "2 of 3 predictors hold it", "no node has room for a predictor"."""
+    """What it waits for, for people: "2 of 3 predictors have loaded it", "no node has room for a predictor"."""
     blocked: bool = False
-    """Something other than the version hinders it; it is tried again later."""
+    """Something other than the version stops it; it is retried later."""
     deferred: bool = False
-    """Until then it is to be no target: what the others wait for comes without it."""
+    """It must not be a target until then: what other projects wait for comes first."""
 
 
 class Rollout(Protocol):
-    """Brings versions to the processes that answer."""
+    """Brings versions to all predictors."""
 
     flip_seconds: float
-    """Seconds after the table was written at which all replicas begin to tell of its version."""
+    """Seconds after the table was written at which all replicas switch to its version at once."""
 
     def advance(self, project_key: str, version: str, now: float) -> RolloutStatus:
-        """Go on bringing a version, which the table names as current or target, to every process; called until done.
+        """Take the rollout of a version, which the table names as current or target, one step further; called until done.
 
-        The table names none that was set aside; one that is so no more is named right after this.
+        The table does not name a deferred version; one that is deferred no longer is named right after this call.
 
-        Blocks while it loads where the process is this one; elsewhere it takes milliseconds. Raises EngineError,
-        CorruptVersion or NotFound where a process has refused the version: it is bad. Raises StoreError.
+        Blocks while the version loads if the predictor is this process; takes milliseconds otherwise. Raises EngineError,
+        CorruptVersion or NotFound if a predictor refused the version: it is bad. Raises StoreError.
         """
         ...
 
     def check(self, project_key: str, version: str) -> RolloutStatus:
-        """Whether the version, which serves already, can be answered for; done as soon as somebody can.
+        """Return whether the served version can be answered for; done as soon as one predictor can.
 
-        Moves nothing on a cluster: what is seldom asked for is loaded on demand there. Blocks and raises as `advance` does.
+        Changes nothing on a cluster, where rarely used versions are loaded on demand. Blocks and raises as `advance` does.
         """
         ...
 
     def withdraw(self, project_key: str, version: str) -> None:
-        """The version is no longer wanted: forget how far it was."""
+        """Forget the progress of a version that is no longer wanted."""
         ...
 
     def poll(self, now: float) -> None:
-        """Carry to its end what was begun and nobody asks about any more. Called often; raises FitloopError."""
+        """Finish or abort rollouts that no project is waiting for. Called often; raises FitloopError."""
         ...
 
 
 class Leadership(Protocol):
-    """Which of several processes decides. One leads at a time; the others read and pass on."""
+    """Leader election: one replica leads at a time; the others follow."""
 
     def start(self, on_change: Callable[[], None]) -> None:
-        """Begin to try; `on_change` is called from any thread when the lead is won or lost. Raises Locked where it must be ours."""
+        """Start campaigning; `on_change` is called from any thread when the lead is won or lost. Raises Locked if this process must lead and cannot."""
         ...
 
     def leads(self, seconds: float = 0.0) -> bool:
-        """Whether this process leads now, and surely for so many seconds more. Never blocks."""
+        """Return whether this process leads now and certainly for `seconds` more. Never blocks."""
         ...
 
     def stop(self) -> None:
-        """Give the lead back, so that another one has it at once."""
+        """Give up the lead, so that another replica gets it at once."""
         ...
 
 
 class EventSink(Protocol):
-    """Where routes leave what they were told, for whoever leads."""
+    """Where routes leave Label Studio's events and people's commands for the leader."""
 
     def notify(self, project_id: int, action: str) -> None:
-        """Something happened in the project: look at it soon. Cheap, never blocks."""
+        """Report an event of the project, so that it is polled soon. Never blocks."""
         ...
 
     def submit(self, command: Command) -> None:
-        """Store a command (blocking, milliseconds). Raises StoreError, and then it was not taken."""
+        """Store a command (blocks for milliseconds). Raises StoreError, and then it was not accepted."""
         ...
 
     def remember(self, project_id: int, overrides: Mapping[str, str] | None, seen_url: str) -> None:
-        """Keep what /setup said: a project's run parameters, and the URL by which Label Studio reached us. Never blocks.
+        """Keep the data of /setup: the project's run parameters, and the URL by which Label Studio reached us. Never blocks.
 
-        None: it said nothing about parameters, and those that are known stay.
+        `overrides` None: it said nothing about parameters, and the known ones stay.
         """
         ...

@@ -1,7 +1,7 @@
-"""One adapter among several: its thread supervises while this process leads, and follows the leader otherwise.
+"""One adapter process among several: its thread runs the controller while it leads, and follows the leader otherwise.
 
-Losing the lead, or the store, or the API by which it is held never ends the process. A lead that was won begins with a
-new supervisor that reads everything from the store.
+Losing the lead, the store, or the API that grants the lead never ends the process. Each term starts with a new controller
+that reads everything from the store.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ from services.adapter.leader.controller import Controller
 from services.adapter.ports import Leadership
 from services.adapter.state.documents import NotLeading
 from services.core.errors import StoreError
+from services.core.retry import Backoff, LogOnce
 from services.core.telemetry.tracebacks import safe_traceback
 
 log = structlog.get_logger()
 _RETRY_SECONDS: Final = 0.5
 _MAX_RETRY_SECONDS: Final = 4.0
-"""Between two tries of a store that does not answer."""
 _ERROR_SECONDS: Final = 5.0
 _CLOCK_TOLERANCE: Final = 5.0
-"""By which a clock may go back without anything that waits for a moment noticing."""
-_STOP_SECONDS: Final = 10.0  # for the step that is being taken: Label Studio may let it wait longer
+"""Seconds by which the clock may go back without consequences."""
+_STOP_SECONDS: Final = 10.0
+"""How long the current tick may take to end: Label Studio may be slow to answer."""
 
 
 class Replica:
@@ -44,33 +45,33 @@ class Replica:
         *,
         write_seconds: float = 0.0,
     ) -> None:
-        """`supervise` makes the supervisor of a new term; `bell` is set when there is something to look at.
+        """`new_controller` builds the controller of a new term; `wakeup` is set when there is something to do.
 
-        `write_seconds`: the longest that one change of the store may take. Nothing runs yet.
+        `write_seconds`: the longest time that one change of the store may take. Nothing runs yet.
         """
         self.leadership = leadership
         self.controller: Controller | None = None
-        """The supervisor of this term, while this process leads."""
+        """The controller of this term, while this process leads."""
         self._new_controller = new_controller
         self._follower = follower
         self._clock = clock
         self._write_seconds = write_seconds
         self._wakeup = wakeup
         self._last_tick_at = 0.0
-        self._store_problem = ""
-        self._pause = _RETRY_SECONDS
+        self._store_problem = LogOnce()
+        self._backoff = Backoff(_RETRY_SECONDS, _MAX_RETRY_SECONDS)
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin; returns at once. Raises Locked where the lead must be ours and is not."""
+        """Start the thread and return at once. Raises Locked if this process must lead and cannot."""
         self.leadership.start(self._wakeup.set)
         self._follower.start(self._clock())
-        self._thread = threading.Thread(target=self._loop, name="member", daemon=True)
+        self._thread = threading.Thread(target=self._loop, name="replica", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """End after the step that is being taken, and give the lead back. Runs go on until their launcher is closed."""
+        """Stop after the current tick, and give up the lead. Runs continue until their launcher is closed."""
         self._stopping.set()
         self._wakeup.set()
         if self._thread:
@@ -79,55 +80,40 @@ class Replica:
         self.leadership.stop()
 
     def tick(self, now: float) -> float:
-        """Lead or follow; the seconds until the next time. Raises StoreError."""
+        """Lead or follow; return the seconds until the next tick. Raises StoreError."""
         leads = self.leadership.leads(self._write_seconds)
         metrics.leads(now=leads)
         if self._clock_went_back(now):
-            self._restart(now)
+            log.warning("clock_set_back", reason="everything is read again")
+            self._follow(now)
         if not leads:
             if self.controller and self.leadership.leads():
-                return _RETRY_SECONDS  # nobody else has it: the API is slow, and a new term would read everything again
+                return (
+                    _RETRY_SECONDS  # still ours: the API is slow, and a new term would read everything again
+                )
             if self.controller:
-                self._step_down(now)
+                self._step_down(now, "another adapter leads, or none does")
             return self._follower.tick(now)
         if self.controller is None:
             self.controller = self._new_controller()
             self.controller.start()
-            log.info("leading", reason="it has the lead, and nobody else does")
+            log.info("leading", reason="this adapter won the lead")
         try:
             return self.controller.tick(now)
         except NotLeading as error:
             self._step_down(now, str(error))
             return _RETRY_SECONDS
 
-    def _store_failed(self, reason: str) -> float:
-        """Said once, and not at each try; the seconds until the next."""
-        if reason != self._store_problem:
-            log.error("store_unavailable", reason=reason)
-        self._store_problem = self._follower.board.store_problem = reason
-        pause = self._pause
-        self._pause = min(2 * pause, _MAX_RETRY_SECONDS)
-        return pause
-
-    def _recovered(self) -> None:
-        if self._store_problem:
-            log.info("store_available")
-        self._store_problem, self._pause = "", _RETRY_SECONDS
-        if self.controller:  # a follower says so itself
-            self._follower.board.store_problem = ""
-
     def _clock_went_back(self, now: float) -> bool:
-        """Whether the clock of this machine went back: then all that waits for a moment would wait for the way back too."""
+        """Return whether the machine's clock was set back: whatever is scheduled would otherwise wait for the difference as well."""
         before, self._last_tick_at = self._last_tick_at, now
         return now < before - _CLOCK_TOLERANCE
 
-    def _restart(self, now: float) -> None:
-        log.warning("clock_set_back")
-        self._resign(wait=False)
-        self._follower.start(now)
-
-    def _step_down(self, now: float, reason: str = "another one leads, or none") -> None:
+    def _step_down(self, now: float, reason: str) -> None:
         log.warning("no_longer_leading", reason=reason)
+        self._follow(now)
+
+    def _follow(self, now: float) -> None:
         self._resign(wait=False)
         self._follower.start(now)
 
@@ -136,14 +122,28 @@ class Replica:
             self.controller.resign(wait=wait)
         self.controller = None
 
+    def _store_failed(self, reason: str) -> float:
+        """Log a new problem and return the seconds until the next tick."""
+        if self._store_problem.is_new(reason):
+            log.error("store_unavailable", reason=reason)
+        self._follower.board.store_problem = reason
+        return self._backoff.next()
+
+    def _store_worked(self) -> None:
+        if self._store_problem.resolved():
+            log.info("store_available")
+        self._backoff.worked()
+        if self.controller:  # a follower reports its store problems itself
+            self._follower.board.store_problem = ""
+
     def _loop(self) -> None:
         while not self._stopping.is_set():
             try:
                 wait = self.tick(self._clock())
-                self._recovered()
+                self._store_worked()
             except StoreError as error:
                 wait = self._store_failed(str(error))
-            except Exception as error:  # noqa: BLE001  # a slip of ours must not end the thread that serves all projects
+            except Exception as error:  # noqa: BLE001  # a bug must not end the thread that serves all projects
                 log.error("tick_error", frames=safe_traceback(error))
                 wait = _ERROR_SECONDS
             self._wakeup.wait(wait)

@@ -108,7 +108,7 @@ def test_a_leader_that_says_nothing_is_told_of(pair: ReplicaPair) -> None:
     for _ in range(12):
         pair.world.now += 1.0
         pair.second.tick()
-    assert "The adapter that leads has said nothing for 10 s" in pair.second.view.problem
+    assert "The leading adapter has not reported for 10 s" in pair.second.view.problem
     assert pair.second.served_version == "support-1"
     pair.second.leadership.is_leader = True
     pair.advance(1.0, 2)
@@ -132,7 +132,7 @@ def test_a_leader_says_once_that_the_store_does_not_answer_and_asks_less_often(p
     with capture_logs() as said:
         waits = [member._store_failed("It is away.") for _ in range(6)]
         assert pair.first.board.store_problem == "It is away.", "the page says so too"
-        member._recovered()
+        member._store_worked()
         assert pair.first.board.store_problem == ""
         waits.append(member._store_failed("It is away."))
     assert waits == [0.5, 1.0, 2.0, 4.0, 4.0, 4.0, 0.5]

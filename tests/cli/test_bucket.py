@@ -91,7 +91,7 @@ def test_an_incomplete_version_is_deleted_after_a_day(world: StoreWorld, termina
     world.age("projects/5-1/versions/v-1/", 1.1)
     world.age("projects/5-1/versions/v-2/", 1.1)
     world.store.write("projects/5-1/versions/v-2/ct2.bin", b"still being written")
-    assert "half version v-1," in terminal.run("gc")[1]
+    assert "incomplete version v-1," in terminal.run("gc")[1]
     assert world.store.folders("projects/5-1/versions/") == ["v-10", "v-2"]
 
 
@@ -134,9 +134,9 @@ def test_orphaned_projects_are_listed_but_kept(world: StoreWorld, terminal: Term
     world.store.write("projects/7-1/versions/v-1/model.bin", b"x")
     world.age("projects/7-1/", 100)
     _, out, _ = terminal.run("gc")
-    assert "kept: Label Studio has given its number 5 to another project since" in out
+    assert "kept: Label Studio has since given its id 5 to another project" in out
     assert (
-        "kept: its project.json is not there. Delete projects/7-1/ by hand if it is no longer needed." in out
+        "kept: its project.json is missing. Delete projects/7-1/ by hand if it is no longer needed." in out
     )
     assert world.registry.versions("5-1") == ["v-1", "v-2"]
     assert world.store.folders("projects/") == ["5-1", "5-2", "7-1"]

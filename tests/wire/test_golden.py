@@ -40,7 +40,7 @@ async def test_golden_requests_lead_to_a_served_version() -> None:
         assert world.launcher.launched == ["5-1"]
         (request_,) = [world.runs.request(name) for name in world.runs.names(5)]
         assert request_
-        assert (request_.project_key, request_.cause) == (f"5-{_CREATED:.0f}", "asked for")
+        assert (request_.project_key, request_.cause) == (f"5-{_CREATED:.0f}", "requested")
         assert list(request_.commands) == [answer["job"]]
         assert world.inbox.commands() == []
 

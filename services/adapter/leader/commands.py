@@ -1,8 +1,8 @@
-"""Commands of people: promote, rollback, unpin, cancel, pause, resume. TRAIN is the trigger's.
+"""Commands of people: promote, rollback, unpin, cancel, pause, resume. TRAIN is handled by the trigger.
 
-Each is carried out so that doing it twice ends the same, because a crash may come before it leaves the inbox; a rollback
-therefore first becomes one that names its version. A promotion takes its time and stays in the inbox until it is decided;
-of several only the newest counts. What cannot be done is answered by the sentence that it leaves.
+Handling a command twice has the same result as once, because the process may crash before the command leaves the inbox; a
+rollback therefore first becomes one that names its version. A promotion takes a while and stays in the inbox until it is
+decided; only the newest of several counts. A command that cannot be carried out is answered by the sentence that says why.
 """
 
 from __future__ import annotations
@@ -11,26 +11,41 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-import structlog
-
 from services.adapter.ports import Launcher
 from services.adapter.serving.promotions import Promotions
 from services.adapter.serving.table import UNUSABLE
 from services.adapter.state.documents import ProjectDocuments
+from services.adapter.state.events import close_command
 from services.adapter.training.runs import RunHistory
 from services.core.domain import Action, Command, Project
 from services.core.errors import BadRequest
 from services.core.inbox import Inbox
 
-log = structlog.get_logger()
 SERVING_ACTIONS: Final = frozenset({Action.PROMOTE, Action.ROLLBACK})
-"""What changes which version serves, and so may take many steps."""
+"""Actions that change the served version, which may take many steps."""
 _PAUSES: Final = {Action.PAUSE: True, Action.RESUME: False}
+
+
+def waiting_commands(inbox: Inbox) -> dict[int, list[Command]]:
+    """Return the commands in the inbox by project; of TRAINs with the same parameters only the newest. Raises StoreError."""
+    found: dict[int, list[Command]] = {}
+    for command in inbox.commands():
+        found.setdefault(command.project_id, []).append(command)
+    return {project_id: _drop_repeated(inbox, commands) for project_id, commands in found.items()}
+
+
+def _drop_repeated(inbox: Inbox, commands: list[Command]) -> list[Command]:
+    trains = [command for command in commands if command.action is Action.TRAIN]
+    newest = {tuple(sorted(command.parameters.items())): command.id for command in trains}
+    repeated = [command for command in trains if command.id not in newest.values()]
+    for command in repeated:
+        close_command(inbox, command, "superseded by a newer one")
+    return [command for command in commands if command not in repeated]
 
 
 @dataclass(frozen=True, slots=True)
 class CommandHandler:
-    """Carries out the commands for one project."""
+    """Handles the commands for one project."""
 
     inbox: Inbox
     promotions: Promotions
@@ -39,43 +54,31 @@ class CommandHandler:
     history: RunHistory
 
     def drop_superseded(self, project: Project, commands: Sequence[Command]) -> list[Command]:
-        """Without the promotions and rollbacks that a newer one makes superfluous. Raises StoreError."""
-        serves = [command for command in commands if command.action in SERVING_ACTIONS]
-        if len(serves) < 2:
+        """Drop the promotions and rollbacks that a newer one supersedes. Raises StoreError."""
+        serving = [command for command in commands if command.action in SERVING_ACTIONS]
+        if len(serving) < 2:
             return list(commands)
-        *older, newest = serves
-        wanted = self._resolve_rollback(project, older[-1], newest)
-        if wanted != newest:
-            self.inbox.add_command(wanted)
+        *older, newest = serving
+        resolved = self._resolve_rollback(project, older[-1], newest)
+        if resolved != newest:
+            self.inbox.add_command(resolved)
         for command in older:
-            self._finish(project, command, "superseded by a newer one")
-        return [wanted if command is newest else command for command in commands if command not in older]
+            close_command(self.inbox, command, "superseded by a newer one")
+        return [resolved if command is newest else command for command in commands if command not in older]
 
     def handle(self, project: Project, command: Command, now: float) -> str | None:
-        """Do it and take it from the inbox: why it could not be done, or "". None: it goes on, and is to be asked for again.
+        """Carry the command out and take it from the inbox; return why that was impossible, or "".
 
-        Raises StoreError, and then it stays as well.
+        None: it is still in progress and must be handled again. Raises StoreError, and then it stays in the inbox as well.
         """
         try:
             if not self._apply(project, command, now):
                 return None
             refusal = ""
         except (BadRequest, *UNUSABLE) as error:
-            refusal = f"{command.action.value} was not done: {error}"
-        self._finish(project, command, refusal or "done")
+            refusal = f"{command.action.value} failed: {error}"
+        close_command(self.inbox, command, refusal or "done")
         return refusal
-
-    def _finish(self, project: Project, command: Command, reason: str) -> None:
-        self.inbox.delete_command(command.id)
-        log.info(
-            "command_handled",
-            project=project.id,
-            command=command.id,
-            action=command.action,
-            version=command.version,
-            asked_by=command.asked_by,
-            reason=reason,
-        )
 
     def _apply(self, project: Project, command: Command, now: float) -> bool:
         if command.action is Action.PROMOTE:
@@ -88,16 +91,18 @@ class CommandHandler:
         if command.action is Action.UNPIN:
             self.promotions.unpin(project.key)
         elif command.action is Action.CANCEL:
-            self._cancel()
+            if self.history.active is None:
+                raise BadRequest("No run is active.")
+            self.launcher.cancel(self.history.active.run)
         elif command.action in _PAUSES:
-            known = self.documents.connection()
-            self.documents.write_connection(replace(known, paused=_PAUSES[command.action]))
+            connection = self.documents.connection()
+            self.documents.write_connection(replace(connection, paused=_PAUSES[command.action]))
         return True
 
     def _resolve_rollback(self, project: Project, before: Command, command: Command) -> Command:
-        """A rollback with a promotion before it that was not carried out yet takes that one back.
+        """Name the version of a rollback that follows another command which was not carried out yet.
 
-        One with a rollback before it is the same wish once more.
+        After a promotion it takes that promotion back; after a rollback it is the same request once more.
         """
         if command.action is not Action.ROLLBACK or command.version:
             return command
@@ -115,12 +120,6 @@ class CommandHandler:
             self.inbox.add_command(replace(command, version=version))
         why = f"rolled back from {served.current} by {_requester(command)}"
         return self.promotions.force(project, version, why, now)
-
-    def _cancel(self) -> None:
-        active = self.history.active
-        if active is None:
-            raise BadRequest("No run is going on.")
-        self.launcher.cancel(active.run)
 
 
 def _requester(command: Command) -> str:

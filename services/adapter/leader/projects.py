@@ -1,12 +1,14 @@
-"""The projects that are looked after: how they come, are stepped through one by one, and go.
+"""The connected projects: how they are discovered, reconciled one by one, and removed.
 
-Trouble of one project is no other's: what fails is told on its board and tried again with back-off, from a fresh reading
-of the store.
+A problem of one project does not affect the others: it is shown on the project's board and retried with back-off, from a
+fresh reading of the store.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -16,116 +18,113 @@ from services.adapter.leader.discovery import DiscoveryQueue
 from services.adapter.leader.reconciler import ProjectReconciler, ReconcilerContext
 from services.adapter.state.board import ProjectView
 from services.adapter.state.documents import NotLeading
-from services.adapter.training.label_reader import Backoff
 from services.adapter.training.planner import ProjectReplaced
 from services.core.domain import Command, Project
-from services.core.errors import FitloopError, LabelStudioNotFound, LabelStudioUnreachable
+from services.core.errors import FitloopError, LabelStudioNotFound, LabelStudioUnreachable, StoreError
 from services.core.inbox import ChangeNotice
+from services.core.retry import Backoff
 from services.core.telemetry.correlation import bind_ids
 from services.core.telemetry.tracebacks import safe_traceback, unexpected_error_sentence
 
 log = structlog.get_logger()
-_MAX_REMEMBERED: Final = 1000  # projects of which /setup's words are held in memory
+_MAX_REMEMBERED: Final = 1000
+"""Limit of projects whose /setup data or deletion is kept in memory."""
 _DELETED: Final = "PROJECT_DELETED"
 _STILL_THERE_SECONDS: Final = 60.0
 
 
 class ProjectSet:
-    """All stewards, by Label Studio's project id, and the projects that have none yet."""
+    """The reconcilers by Label Studio's project id, and the queue of projects that have none yet."""
 
-    def __init__(self, tools: ReconcilerContext) -> None:
-        """Nobody is looked after yet."""
+    def __init__(self, context: ReconcilerContext) -> None:
         self.reconcilers: dict[int, ProjectReconciler] = {}
-        self._context = tools
+        self._context = context
         self._discovery = DiscoveryQueue()
         self._backoffs: dict[int, Backoff] = {}
         self._setups: dict[int, ChangeNotice] = {}
         self._deleted: dict[int, float] = {}
 
     def add(self, project: Project, now: float) -> None:
-        """Look after the project from now on."""
+        """Reconcile the project from now on."""
         self._start(ProjectReconciler(project, self._context), now)
         self._discovery.mark_connected(project.id)
 
-    def receive(self, hints: Iterable[ChangeNotice], now: float) -> None:
-        """What Label Studio has said. Words of /setup are kept until a step has written them down."""
-        for hint in hints:
-            if _DELETED in hint.actions and len(self._deleted) < _MAX_REMEMBERED:
-                self._deleted[hint.project_id] = hint.at
-            if hint.seen_url or hint.overrides is not None:
-                self._keep_setup(hint)
-            steward = self.reconcilers.get(hint.project_id)
-            for action in hint.actions:
-                if steward:
-                    steward.receive(action, min(hint.at, now))
+    def receive(self, notices: Iterable[ChangeNotice], now: float) -> None:
+        """Take change notices. /setup data is kept until a step has stored it."""
+        for notice in notices:
+            if _DELETED in notice.actions and len(self._deleted) < _MAX_REMEMBERED:
+                self._deleted[notice.project_id] = notice.at
+            if notice.seen_url or notice.overrides is not None:
+                self._keep_setup(notice)
+            reconciler = self.reconcilers.get(notice.project_id)
+            for action in notice.actions:
+                if reconciler:
+                    reconciler.receive(action, min(notice.at, now))
                 else:
-                    self._discovery.add(hint.project_id)
+                    self._discovery.add(notice.project_id)
 
     def discover(self, commands: Mapping[int, list[Command]], now: float) -> None:
-        """Get to know a few of the projects that were told of."""
+        """Look up a few of the projects that are not connected yet."""
         self._discovery.add_commanded(commands.keys() - self.reconcilers.keys(), now)
         for project_id in self._discovery.due(now):
             if not self._discover_one(project_id, commands.get(project_id, []), now):
                 break
 
-    def reconcile(self, steward: ProjectReconciler, commands: list[Command], now: float) -> None:
-        """One step of one project, if none of its troubles forbids it. Raises NotLeading."""
-        with bind_ids(project=steward.project.id):
-            self._reconcile(steward, commands, now)
+    def reconcile(self, reconciler: ProjectReconciler, commands: list[Command], now: float) -> None:
+        """Reconcile one project, unless it is backing off. Raises NotLeading."""
+        with bind_ids(project=reconciler.project.id):
+            backoff = self._backoffs.setdefault(reconciler.project.id, Backoff(first=0.5))
+            if now >= backoff.until:
+                self._reconcile(reconciler, commands, now)
 
-    def _reconcile(self, steward: ProjectReconciler, commands: list[Command], now: float) -> None:
-        project_id = steward.project.id
-        trouble = self._backoffs.setdefault(project_id, Backoff(first=0.5))
-        if now < trouble.until:
-            return
-        said = self._setups.get(project_id)
-        if said:
-            steward.remember_setup(said.overrides, said.seen_url)
+    def is_rolling_out(self) -> bool:
+        """Return whether the rollout of any version is under way and not blocked."""
+        return any(reconciler.versions.is_rolling_out() for reconciler in self.reconcilers.values())
+
+    def is_busy(self, now: float) -> bool:
+        """Return whether any project is changing or backing off."""
+        return any(reconciler.is_busy(now) for reconciler in self.reconcilers.values()) or any(
+            backoff.until > now for backoff in self._backoffs.values()
+        )
+
+    def due_times(self) -> list[float]:
+        """Return when polls of projects and lookups of new ones are due."""
+        return [one.planner.due_at() for one in self.reconcilers.values()] + self._discovery.due_times()
+
+    def _reconcile(self, reconciler: ProjectReconciler, commands: list[Command], now: float) -> None:
+        project_id = reconciler.project.id
+        setup = self._setups.get(project_id)
+        if setup:
+            reconciler.sync.remember_setup(setup.overrides, setup.seen_url)
         try:
-            steward.reconcile(commands, now)
-            trouble.worked()
-            steward.problems["store"] = ""
+            reconciler.reconcile(commands, now)
+            self._backoffs[project_id].worked()
+            reconciler.problems["store"] = ""
             self._setups.pop(project_id, None)
-            self._clear_deletion(steward)
+            self._clear_deletion(reconciler)
         except NotLeading:
             raise
         except ProjectReplaced as error:
-            self._drop_commands(commands)  # they were meant for the project that had the number before
+            self._drop_commands(commands)  # they were meant for the project that had this id before
             self._remove(project_id, str(error))
             self._discovery.add(project_id)
         except LabelStudioNotFound as error:
             self._remove(project_id, str(error))
             self._discovery.mark_gone(project_id, now)
         except FitloopError as error:
-            self._restart_later(steward, str(error), now)
-        except Exception as error:  # noqa: BLE001  # a slip of ours about one project must not keep the others waiting
+            self._restart_later(reconciler, str(error), now)
+        except Exception as error:  # noqa: BLE001  # a bug that one project triggers must not stop the others
             log.error("reconcile_error", project=project_id, frames=safe_traceback(error))
-            self._restart_later(steward, unexpected_error_sentence(error), now)
+            self._restart_later(reconciler, unexpected_error_sentence(error), now)
 
-    def is_rolling_out(self) -> bool:
-        """Whether a version is on its way to those who answer, unhindered."""
-        return any(steward.versions.is_rolling_out() for steward in self.reconcilers.values())
-
-    def is_busy(self, now: float) -> bool:
-        """Whether anything moves, or is to be tried again."""
-        return any(steward.is_busy(now) for steward in self.reconcilers.values()) or any(
-            item.until > now for item in self._backoffs.values()
-        )
-
-    def due_times(self) -> list[float]:
-        """When looks are due, and projects that were told of."""
-        return [
-            steward.planner.due_at() for steward in self.reconcilers.values()
-        ] + self._discovery.due_times()
-
-    def _keep_setup(self, hint: ChangeNotice) -> None:
+    def _keep_setup(self, notice: ChangeNotice) -> None:
         if len(self._setups) >= _MAX_REMEMBERED:
             self._setups.clear()
-        known = self._setups.get(hint.project_id)
-        self._setups[hint.project_id] = known.merge(hint) if known else hint
+        known = self._setups.get(notice.project_id)
+        self._setups[notice.project_id] = known.merge(notice) if known else notice
 
     def _discover_one(self, project_id: int, commands: list[Command], now: float) -> bool:
-        """Get to know a project that Label Studio has told of; whether Label Studio answers."""
+        """Connect a project that Label Studio knows; return whether Label Studio can be reached."""
         try:
             project, _ = self._context.label_studio.project(project_id)
             self._context.registry.write_project(project)
@@ -143,7 +142,7 @@ class ProjectSet:
         except FitloopError as error:
             self._discovery_failed(project_id, str(error), now)
             return not isinstance(error, LabelStudioUnreachable)
-        except Exception as error:  # noqa: BLE001  # a slip of ours about one project must not keep the others waiting
+        except Exception as error:  # noqa: BLE001  # a bug that one project triggers must not stop the others
             log.error("project_unreadable", project=project_id, frames=safe_traceback(error))
             self._discovery_failed(project_id, unexpected_error_sentence(error), now)
         return True
@@ -154,34 +153,42 @@ class ProjectSet:
         self._context.board.put(ProjectView(nameless, problem=problem))
         log.warning("project_unreadable", project=project_id, reason=problem, retry_seconds=delay)
 
-    def _restart_later(self, steward: ProjectReconciler, problem: str, now: float) -> None:
-        """What was half written may be there all the same: only the store knows."""
-        delay = self._backoffs[steward.project.id].failed(now)
-        log.error("reconcile_failed", project=steward.project.id, reason=problem, retry_seconds=delay)
-        self._context.run_queue.dequeue(steward.project.id)
-        self._start(steward.restarted(problem), now)
+    def _restart_later(self, reconciler: ProjectReconciler, problem: str, now: float) -> None:
+        """Replace the reconciler after an error: a write that failed half-way may still have happened; only the store knows."""
+        delay = self._backoffs[reconciler.project.id].failed(now)
+        log.error("reconcile_failed", project=reconciler.project.id, reason=problem, retry_seconds=delay)
+        self._context.run_queue.dequeue(reconciler.project.id)
+        self._start(reconciler.restarted(problem), now)
 
-    def _start(self, steward: ProjectReconciler, now: float) -> None:
-        """Look after the project; where it cannot be read, that is shown, and the next step tries again."""
-        self.reconcilers[steward.project.id] = steward
+    def _start(self, reconciler: ProjectReconciler, now: float) -> None:
+        """Start the reconciler; if its project cannot be read, show that, and let the next step retry."""
+        project_id = reconciler.project.id
+        self.reconcilers[project_id] = reconciler
         try:
-            steward.start(now)
+            reconciler.start(now)
         except FitloopError as error:
-            log.error("project_unreadable", project=steward.project.id, reason=str(error))
-            steward.report_unreadable(str(error))
-        except Exception as error:  # noqa: BLE001  # a slip of ours about one project must not keep the others waiting
-            log.error(
-                "project_unreadable",
-                project=steward.project.id,
-                frames=safe_traceback(error),
-            )
-            steward.report_unreadable(unexpected_error_sentence(error))
+            log.error("project_unreadable", project=project_id, reason=str(error))
+            self._report_unreadable(reconciler, str(error))
+        except Exception as error:  # noqa: BLE001  # a bug that one project triggers must not stop the others
+            log.error("project_unreadable", project=project_id, frames=safe_traceback(error))
+            self._report_unreadable(reconciler, unexpected_error_sentence(error))
+
+    def _report_unreadable(self, reconciler: ProjectReconciler, problem: str) -> None:
+        """Show why the project is not reconciled, with the version served last, which still predicts."""
+        reconciler.problems["store"] = problem
+        project = reconciler.project
+        known = self._context.board.view(project.id)
+        if known is None or known.project.key != project.key:
+            known = ProjectView(project, reconciler.space)
+            with contextlib.suppress(StoreError):  # then nothing is known of it
+                known = replace(known, served=self._context.promotions.served(project.key))
+        self._context.board.put(replace(known, problem=problem))
 
     def _remove(self, project_id: int, reason: str) -> None:
-        """Label Studio no longer has it, or hides it. What was learnt and asked for stays in the store.
+        """Remove a project that Label Studio no longer has, or hides. Its versions and commands stay in the store.
 
-        It also serves no more where Label Studio said itself that it deleted it: a token that merely may not see it
-        any more gets the same answer.
+        It is no longer served either if Label Studio itself reported its deletion: a token that merely lost access to the
+        project gets the same answer.
         """
         log.warning("project_removed", project=project_id, reason=reason)
         self.reconcilers.pop(project_id, None)
@@ -194,12 +201,12 @@ class ProjectSet:
             self._context.promotions.table.drop_project(project_id)
             del self._deleted[project_id]
 
-    def _clear_deletion(self, steward: ProjectReconciler) -> None:
-        """Anybody may send an event: a project that Label Studio still has a minute later was not deleted."""
-        told = self._deleted.get(steward.project.id)
-        reading = steward.planner.reading
-        if told is not None and reading and reading.read_at > told + _STILL_THERE_SECONDS:
-            del self._deleted[steward.project.id]
+    def _clear_deletion(self, reconciler: ProjectReconciler) -> None:
+        """Ignore a reported deletion if Label Studio still has the project a minute later: events are not authenticated."""
+        deleted_at = self._deleted.get(reconciler.project.id)
+        reading = reconciler.planner.reading
+        if deleted_at is not None and reading and reading.read_at > deleted_at + _STILL_THERE_SECONDS:
+            del self._deleted[reconciler.project.id]
 
     def _drop_commands(self, commands: list[Command]) -> None:
         for command in commands:

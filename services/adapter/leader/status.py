@@ -1,12 +1,14 @@
-"""A project as the board shows it, put together from what its steward knows. Reads manifests, changes nothing."""
+"""The status of one project as the board shows it, built from its reconciler's parts. Reads manifests, changes nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from services.adapter.serving import label_studio, sentences
-from services.adapter.serving.versions import Versions
+from services.adapter.serving import sentences
+from services.adapter.serving.label_studio import RefreshProgress, progress_sentence
+from services.adapter.serving.sync import LabelStudioSync
+from services.adapter.serving.versions import ProjectVersions, no_suggestions_reason
 from services.adapter.state.board import (
     CurrentVersion,
     Figures,
@@ -17,6 +19,7 @@ from services.adapter.state.board import (
 from services.adapter.state.documents import Outcome
 from services.adapter.training import trigger
 from services.adapter.training.planner import Planner
+from services.adapter.training.run_queue import RunStarter
 from services.adapter.training.runs import RunHistory, RunRecord
 from services.core.domain import LabelSpace, Manifest, Pending, Project, RunState, RunStatus
 from services.core.errors import CorruptVersion, NotFound, StoreError, UnknownFormat
@@ -26,48 +29,105 @@ from services.core.runs import FINAL
 
 
 @dataclass(slots=True)
-class LatestDecisionReader:
-    """Of one project; each manifest is read once."""
+class StatusBuilder:
+    """Builds the views of one project."""
 
     registry: Registry
-    _version: str = ""
-    _decision: LatestDecision | None = None
+    history: RunHistory
+    planner: Planner
+    versions: ProjectVersions
+    sync: LabelStudioSync
+    starter: RunStarter
+    _manifest: Manifest | None = None
+    """Of the version in effect."""
+    _latest_decision: LatestDecisionReader = field(init=False)
 
-    def read(self, project_key: str, records: Sequence[RunRecord]) -> LatestDecision | None:
-        """Of what the runs published last; None where that is nothing, is gone, or cannot be read."""
-        version = latest_published_version(records)
-        if version != self._version:
+    def __post_init__(self) -> None:
+        self._latest_decision = LatestDecisionReader(self.registry)
+
+    def build(
+        self,
+        project: Project,
+        space: LabelSpace | None,
+        problems: Sequence[str],
+        now: float,
+        *,
+        pending: bool,
+        stored_bytes: int | None,
+        webhook_silent: bool,
+        earlier: ProjectView | None,
+    ) -> ProjectView:
+        """Return the view at `now`; `earlier` is the view that the last leader published."""
+        progress = self.sync.progress(project.id)
+        status = self._sentence(project, progress, now)  # which reads the manifest of the version in effect
+        foreign = self.versions.foreign(space)
+        active, last, planner, versions = self.history.active, self.history.last, self.planner, self.versions
+        all_problems = (
+            *problems,
+            no_suggestions_reason(versions.served, space, foreign),
+            versions.problem,
+            versions.refusal,
+            versions.blocked_reason,
+            self.starter.problem,
+            sentences.failure(last) if last else "",
+        )
+        decision = self._latest_decision.read(project.key, self.history.records)
+        view = ProjectView(
+            project=project,
+            space=space,
+            served=versions.served,
+            labelled=planner.reading.labelled if planner.reading else 0,
+            not_counted=planner.reading.not_counted if planner.reading else (),
+            changed=planner.observation.changed if planner.observation else 0,
+            needed=planner.settings.every_n_updates,
+            sentence=status,
+            problem=" ".join(filter(None, all_problems)),
+            active=_status(active) if active else None,
+            waiting=active.waiting_reason if active else "",
+            last=_status(last) if last else None,
+            pending=pending and active is not None,
+            paused=self.sync.connection.paused,
+            checked_at=planner.reading.read_at if planner.reading else 0.0,
+            figures=build_figures(self.history, planner, versions, self._manifest, stored_bytes, decision),
+            foreign=foreign,
+        )
+        view = with_earlier_labels(view, earlier)
+        advice = (
+            *sentences.pending_advice(view.figures.pending),
+            *sentences.advice(self.sync.connection.seen_url, silent=webhook_silent),
+            *((decision.truncation,) if decision and decision.truncation else ()),
+        )
+        return replace(view, hints=advice)
+
+    def _sentence(self, project: Project, progress: RefreshProgress | None, now: float) -> str:
+        active, outcome, versions = self.history.active, self.versions.outcome, self.versions
+        return sentences.join(
+            self._serving(project, now),
+            sentences.rolling_out(versions.target, versions.rollout_status),
+            outcome.sentence if outcome and outcome.fate is not Outcome.PROMOTED else "",
+            sentences.training(project, active) if active else self.planner.reason,
+            progress_sentence(progress),
+        )
+
+    def _serving(self, project: Project, now: float) -> str:
+        served = effective_served(self.versions.served, now)
+        if served.current and (self._manifest is None or self._manifest.version != served.current):
             try:
-                self._decision = self._read(project_key, version) if version else None
+                self._manifest = self.registry.manifest(project.key, served.current)
             except StoreError:
-                return None  # it is read again the next time
-            self._version = version
-        return self._decision
-
-    def _read(self, project_key: str, version: str) -> LatestDecision | None:
-        try:
-            manifest = self.registry.manifest(project_key, version)
-        except (NotFound, CorruptVersion, UnknownFormat):
-            return None
-        cut = truncation_sentence(manifest.truncation)
-        return LatestDecision(manifest.gate.promote, manifest.gate.kind, manifest.created_at, cut)
-
-
-def latest_published_version(records: Sequence[RunRecord]) -> str:
-    """The version that was published last; "" for none. `records` are oldest first."""
-    published = (record.status.published for record in reversed(records) if record.status)
-    return next((found[-1].version for found in published if found), "")
+                self._manifest = None  # a problem of its own says that the version is broken
+        return sentences.serving(served.current, self._manifest, served.why, pinned=served.pinned)
 
 
 def build_figures(
     history: RunHistory,
     planner: Planner,
-    versions: Versions,
+    versions: ProjectVersions,
     manifest: Manifest | None,
     stored_bytes: int | None,
-    judged: LatestDecision | None,
+    decision: LatestDecision | None,
 ) -> Figures:
-    """The figures now. `manifest`: that of the version that people are told of."""
+    """Return the figures for metrics. `manifest` is that of the version in effect."""
     active = history.active
     return Figures(
         oldest_waiting_at=planner.observation.oldest_change if planner.observation else None,
@@ -82,12 +142,12 @@ def build_figures(
         rollout=_rollout_state(versions),
         rollout_since=versions.served.target_since or None if versions.target else None,
         agreement=planner.reading.agreement if planner.reading else None,
-        judged=judged,
+        judged=decision,
     )
 
 
 def with_earlier_labels(view: ProjectView, before: ProjectView | None) -> ProjectView:
-    """The view; until Label Studio was read in this term, with the labels as they were known before it."""
+    """Return the view; until Label Studio was polled in this term, with the labels as they were known before it."""
     if view.checked_at or before is None:
         return view
     labels = before.figures
@@ -102,6 +162,14 @@ def with_earlier_labels(view: ProjectView, before: ProjectView | None) -> Projec
     )
 
 
+def _status(record: RunRecord) -> RunStatus:
+    """Return the run's own status, with the outcome that its launcher knows better."""
+    status = record.status or RunStatus(record.run, RunState.WAITING)
+    if record.outcome is None or status.state in FINAL:
+        return status
+    return replace(status, state=record.outcome, exit_code=record.exit_code)
+
+
 def _pending_kind(active: RunRecord | None, planner: Planner) -> str:
     if active is None:
         return Pending.TURN if planner.is_queued else ""
@@ -111,95 +179,55 @@ def _pending_kind(active: RunRecord | None, planner: Planner) -> str:
     return known or Pending.OTHER
 
 
-def _current_version(told: Manifest | None) -> CurrentVersion | None:
-    if told is None:
+def _current_version(manifest: Manifest | None) -> CurrentVersion | None:
+    if manifest is None:
         return None
     return CurrentVersion(
-        told.version, told.method.value, told.artefact.engine, told.estimate, told.created_at
+        manifest.version,
+        manifest.method.value,
+        manifest.artefact.engine,
+        manifest.estimate,
+        manifest.created_at,
     )
 
 
-def _rollout_state(versions: Versions) -> str:
+def _rollout_state(versions: ProjectVersions) -> str:
     if versions.target is None:
         return "settled"
-    standing = versions.rollout_status
-    return "blocked" if standing and standing.blocked else "moving"
+    return "blocked" if versions.rollout_status and versions.rollout_status.blocked else "moving"
 
 
 @dataclass(slots=True)
-class StatusBuilder:
-    """Draws views of one project."""
+class LatestDecisionReader:
+    """Reads the gate's decision on a project's newest version from its manifest, once."""
 
     registry: Registry
-    history: RunHistory
-    planner: Planner
-    versions: Versions
-    _manifest: Manifest | None = None
-    _latest_decision: LatestDecisionReader = field(init=False)
+    _version: str = ""
+    _decision: LatestDecision | None = None
 
-    def __post_init__(self) -> None:
-        """Nothing is read yet."""
-        self._latest_decision = LatestDecisionReader(self.registry)
-
-    def build(
-        self,
-        project: Project,
-        space: LabelSpace | None,
-        progress: label_studio.RefreshProgress | None,
-        problems: tuple[str, ...],
-        now: float,
-        *,
-        pending: bool,
-        paused: bool,
-        stored_bytes: int | None = None,
-    ) -> ProjectView:
-        """The view now."""
-        sentence = self._sentence(project, progress, now)  # which reads the manifest of what is served
-        active, last, planner = self.history.active, self.history.last, self.planner
-        said = (*problems, sentences.failure(last) if last else "")
-        judged = self._latest_decision.read(project.key, self.history.records)
-        return ProjectView(
-            project=project,
-            space=space,
-            served=self.versions.served,
-            labelled=planner.reading.labelled if planner.reading else 0,
-            not_counted=planner.reading.not_counted if planner.reading else (),
-            changed=planner.observation.changed if planner.observation else 0,
-            needed=planner.settings.every_n_updates,
-            sentence=sentence,
-            problem=" ".join(problem for problem in said if problem),
-            active=_status(active) if active else None,
-            waiting=active.waiting_reason if active else "",
-            last=_status(last) if last else None,
-            pending=pending and active is not None,
-            paused=paused,
-            checked_at=planner.reading.read_at if planner.reading else 0.0,
-            figures=build_figures(self.history, planner, self.versions, self._manifest, stored_bytes, judged),
-        )
-
-    def _sentence(self, project: Project, progress: label_studio.RefreshProgress | None, now: float) -> str:
-        active, verdict, versions = self.history.active, self.versions.outcome, self.versions
-        return sentences.join(
-            self._serving(project, now),
-            sentences.rolling_out(versions.target, versions.rollout_status),
-            verdict.sentence if verdict and verdict.fate is not Outcome.PROMOTED else "",
-            sentences.training(project, active) if active else self.planner.reason,
-            label_studio.progress_sentence(progress),
-        )
-
-    def _serving(self, project: Project, now: float) -> str:
-        served = effective_served(self.versions.served, now)
-        if served.current and (self._manifest is None or self._manifest.version != served.current):
+    def read(self, project_key: str, records: Sequence[RunRecord]) -> LatestDecision | None:
+        """Return the decision on the version published last; None if there is none, or it is gone or unreadable."""
+        version = latest_published_version(records)
+        if version != self._version:
             try:
-                self._manifest = self.registry.manifest(project.key, served.current)
+                self._decision = self._read(project_key, version) if version else None
             except StoreError:
-                self._manifest = None  # it is said elsewhere that the version is broken
-        return sentences.serving(served.current, self._manifest, served.why, pinned=served.pinned)
+                return None  # retried the next time
+            self._version = version
+        return self._decision
+
+    def _read(self, project_key: str, version: str) -> LatestDecision | None:
+        try:
+            manifest = self.registry.manifest(project_key, version)
+        except (NotFound, CorruptVersion, UnknownFormat):
+            return None
+        gate = manifest.gate
+        return LatestDecision(
+            gate.promote, gate.kind, manifest.created_at, truncation_sentence(manifest.truncation)
+        )
 
 
-def _status(record: RunRecord) -> RunStatus:
-    """What the run says of itself, with the outcome that its launcher knows better."""
-    said = record.status or RunStatus(record.run, RunState.WAITING)
-    if record.outcome is None or said.state in FINAL:
-        return said
-    return replace(said, state=record.outcome, exit_code=record.exit_code)
+def latest_published_version(records: Sequence[RunRecord]) -> str:
+    """Return the version published last; "" for none. `records` are oldest first."""
+    published = (record.status.published for record in reversed(records) if record.status)
+    return next((found[-1].version for found in published if found), "")

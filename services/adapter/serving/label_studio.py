@@ -1,7 +1,9 @@
-"""A project's ML backends in Label Studio: which one we are, and the title that names the version it serves.
+"""What a refresh writes into Label Studio: a version's predictions, and the title of our ML backend.
 
 Community edition's uncertainty sampling and "Prediction score" column work only while the title equals the predictions'
-version. Changing it makes Label Studio call our /setup before it answers, so this belongs in a thread.
+version. Changing it makes Label Studio call our /setup before it answers, so this belongs in a thread. The bulk import of
+predictions answers how many it stored and not which; it omits what it cannot validate, like the path of a nested choice,
+though a single request accepts it. What was stored is therefore looked up before anything is sent again.
 """
 
 from __future__ import annotations
@@ -19,31 +21,31 @@ from services.core.settings import AuthSettings
 
 
 class BackendSource(Protocol):
-    """The part of LabelStudio that this needs."""
+    """The part of LabelStudio that is about ML backends."""
 
     def backends(self, project_id: int) -> list[Backend]:
-        """The project's ML backends."""
+        """Return the project's ML backends."""
         ...
 
     def set_backend_title(self, project_id: int, backend: Backend, title: str, auth: dict[str, str]) -> None:
-        """Rename one."""
+        """Set the title of one."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class TitleResult:
-    """What came of `rename`."""
+    """The result of `set_title`."""
 
     changed: bool = False
     """Whether the backend had another title."""
     problem: str = ""
-    """Why no title was set, and what to do; "" where one is."""
+    """Why no title was set, and what to do; "" if one was."""
 
 
 def set_title(
     source: BackendSource, auth: AuthSettings, project_id: int, seen_url: str, title: str
 ) -> TitleResult:
-    """Give our backend of the project that title, where it has another. Raises LabelStudioError."""
+    """Set the title of our backend, if it is another. Raises LabelStudioError."""
     backends = source.backends(project_id)
     backend = find_own_backend(backends, seen_url, auth.secret_path)
     if backend is None:
@@ -55,29 +57,27 @@ def set_title(
 
 
 def find_own_backend(backends: Sequence[Backend], seen_url: str, secret_path: str = "") -> Backend | None:
-    """Which backend we are: the one at the URL by which Label Studio called us, else the only one at its host.
+    """Return our backend: the one at the URL by which Label Studio called us, else the only one at its host.
 
-    `seen_url` is without the secret path, and lacks a path that an ingress takes off and the https that it ends.
+    `seen_url` lacks the secret path, a path prefix that an ingress strips, and https if an ingress terminates it.
     """
     if not seen_url:
         return None
-    ways: tuple[Callable[[str, str], object], ...] = (_scheme_host_path, _host_and_path, _host)
-    for known_by in ways:
-        same = [
-            backend for backend in backends if known_by(backend.url, secret_path) == known_by(seen_url, "")
-        ]
-        if same and (known_by is not _host or len(same) == 1):
+    keys: tuple[Callable[[str, str], object], ...] = (_scheme_host_path, _host_and_path, _host)
+    for key in keys:
+        same = [backend for backend in backends if key(backend.url, secret_path) == key(seen_url, "")]
+        if same and (key is not _host or len(same) == 1):
             return same[0]
     return None
 
 
 def _scheme_host_path(url: str, secret_path: str) -> tuple[str, str, str]:
-    """Scheme and place: credentials do not tell backends apart."""
+    """Return scheme, host, port and path: credentials do not distinguish backends."""
     return (urlsplit(url).scheme, *_host_and_path(url, secret_path))
 
 
 def _host_and_path(url: str, secret_path: str) -> tuple[str, str]:
-    """Host with port, and the path without a final slash and the secret one."""
+    """Return host with port, and the path without a trailing slash and the secret path."""
     path = urlsplit(url).path.rstrip("/")
     before, _, last = path.rpartition("/")
     is_secret = secrets.compare_digest(last.encode(), secret_path.encode())
@@ -85,11 +85,11 @@ def _host_and_path(url: str, secret_path: str) -> tuple[str, str]:
 
 
 def _host(url: str, _: str) -> str:
-    """Host and port; those of http and https are one, because an ingress may end TLS."""
+    """Return host and port; the default ports of http and https are one, because an ingress may terminate TLS."""
     parts = urlsplit(url)
     try:
         port = "" if parts.port in {None, 80, 443} else f":{parts.port}"
-    except ValueError:  # no number: it is nobody's address
+    except ValueError:  # not a number
         port = ":?"
     return f"{parts.hostname}{port}"
 
@@ -100,37 +100,37 @@ def _no_own_backend(backends: Sequence[Backend], seen_url: str) -> str:
     theirs = ", ".join(sorted({_host(backend.url, "") for backend in backends})[:3])
     return (
         f"None of the project's backends in Label Studio (at {theirs}) has the address by which Label Studio called Fitloop "
-        f"({_host(seen_url, '')}), so no title was set, and uncertainty sampling does not follow: connect Fitloop's own "
+        f"({_host(seen_url, '')}), so no title was set, and uncertainty sampling does not work: connect Fitloop's own "
         "address (Settings > Model)."
     )
 
 
 def _credentials(backend: Backend) -> dict[str, str]:
-    """Basic auth must be named again with every change; for an empty password Label Studio keeps the one that it has.
+    """Return the backend's credentials, which each change must repeat; for an empty password Label Studio keeps its own.
 
-    So ours never travels: whoever may edit a project may give its backend any URL.
+    So our password is never sent: anyone who may edit a project may give its backend any URL.
     """
     user = backend.basic_auth_user
     return {"auth_method": "BASIC_AUTH", "basic_auth_user": user, "basic_auth_pass": ""} if user else {}
 
 
 MAX_REFUSED_IN_A_ROW: Final = 20
-"""Predictions that were refused one after another, after which the rest of a chunk is not tried."""
+"""After so many refused predictions in a row the rest of a chunk is not tried."""
 
 
 class PredictionSink(Protocol):
-    """The part of LabelStudio that takes predictions."""
+    """The part of LabelStudio that stores predictions."""
 
     def push_predictions(self, project_id: int, predictions: Sequence[dict[str, Any]]) -> int:
-        """Store predictions; how many were stored."""
+        """Store predictions; return how many were stored."""
         ...
 
     def push_prediction(self, project_id: int, prediction: dict[str, Any]) -> None:
-        """Store one. Raises Rejected."""
+        """Store one. Raises LabelStudioRejected."""
         ...
 
     def holding(self, project_id: int, version: str, tasks: Sequence[int]) -> dict[int, bool]:
-        """Which of these tasks hold a prediction of the version; a deleted one is not among them."""
+        """Return which of these tasks have a prediction of the version; a deleted task is missing."""
         ...
 
 
@@ -141,20 +141,18 @@ def push_predictions(
     predictions: Sequence[dict[str, Any]],
     is_wanted: Callable[[], bool],
 ) -> int:
-    """Store predictions of one version; how many Label Studio refuses. Ends early where it does not go on."""
+    """Store predictions of one version; return how many Label Studio refuses. Stops early once they are not wanted."""
     if not predictions or _in_bulk(source, project_id, predictions) >= len(predictions):
         return 0
-    held = source.holding(project_id, version, [prediction["task"] for prediction in predictions])
-    missing = [prediction for prediction in predictions if held.get(prediction["task"]) is False]
+    stored = source.holding(project_id, version, [prediction["task"] for prediction in predictions])
+    missing = [prediction for prediction in predictions if stored.get(prediction["task"]) is False]
     return _one_by_one(source, project_id, missing, is_wanted)
 
 
 def _in_bulk(source: PredictionSink, project_id: int, predictions: Sequence[dict[str, Any]]) -> int:
     try:
         return source.push_predictions(project_id, predictions)
-    except (
-        LabelStudioRejected
-    ):  # all of them, for the sake of one: of a task that was deleted, or one that it cannot check
+    except LabelStudioRejected:  # all, because of one: its task was deleted, or it cannot be validated
         return 0
 
 
@@ -162,13 +160,13 @@ def _one_by_one(
     source: PredictionSink,
     project_id: int,
     predictions: Sequence[dict[str, Any]],
-    goes_on: Callable[[], bool],
+    is_wanted: Callable[[], bool],
 ) -> int:
     refused = in_a_row = 0
     for number, prediction in enumerate(predictions):
         if in_a_row >= MAX_REFUSED_IN_A_ROW:
             return refused + len(predictions) - number
-        if not goes_on():
+        if not is_wanted():
             break
         try:
             source.push_prediction(project_id, prediction)
@@ -180,7 +178,7 @@ def _one_by_one(
 
 @dataclass(frozen=True, slots=True)
 class RefreshJob:
-    """What is to be refreshed."""
+    """A version's predictions and title to be written to Label Studio."""
 
     project_id: int
     project_key: str
@@ -188,38 +186,38 @@ class RefreshJob:
     space: LabelSpace
     seen_url: str
     round: int = 0
-    """One more each time that the same version is to be refreshed again: new tasks, another backend."""
+    """Increased each time the same version is to be refreshed again: new tasks, another backend."""
     title_only: bool = False
-    """The predictions are there: only the backend may be another one."""
+    """The predictions are stored: only the backend may be another one."""
 
 
 @dataclass(frozen=True, slots=True)
 class RefreshProgress:
-    """How far a job has come."""
+    """How far a job is."""
 
     job: RefreshJob
     pushed: int = 0
     total: int | None = None
     """Tasks without a prediction of the version; None until they are counted."""
     refused: int = 0
-    """Predictions that Label Studio does not take."""
+    """Predictions that Label Studio refuses."""
     done: bool = False
     problem: str = ""
 
 
 def progress_sentence(progress: RefreshProgress | None) -> str:
-    """How far, for people; "" where there is nothing to say."""
+    """Return the progress for people; "" if there is none to report."""
     if progress is None or progress.done or progress.total is None:
         return ""
     return f"refreshing suggestions in Label Studio: {progress.pushed} of {progress.total}"
 
 
 def refused_sentence(job: RefreshJob, count: int) -> str:
-    """What to tell people of predictions that Label Studio does not take; "" for none."""
+    """Return what to tell people about refused predictions; "" for none."""
     if not count:
         return ""
     these = "1 suggestion" if count == 1 else f"{count} suggestions"
     return (
-        f"Label Studio refuses {these} of {job.version} for {job.space.from_name!r}: annotators get them only where "
-        "Label Studio asks for predictions itself. Its log says why."
+        f"Label Studio refuses {these} of {job.version} for {job.space.from_name!r}: annotators get them only when "
+        "Label Studio itself requests predictions. Its log says why."
     )

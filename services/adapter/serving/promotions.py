@@ -1,9 +1,9 @@
-"""From a published version to the one that a project serves: brought to every process that answers, then told of.
+"""From a published version to the served one: decided, rolled out to all predictors, then put into effect.
 
-A version becomes `target` first, and `current` only once the rollout is done with it, which may take many steps: nothing
-here waits. One that a process refuses is withdrawn and the old one stays; what merely hinders it is said, and it stays
-`target`. The verdict is written last, so a crash anywhere is gone over again with the same end. Only the supervisor's
-thread may call this.
+A version becomes `target` first, and `current` once its rollout is done, which may take many steps: nothing here waits. A
+version that a predictor refuses is withdrawn, and the old one stays; any other problem is reported, and the version stays
+`target`. The outcome is written last, so that a crash at any point leads to the same result. Only the controller's thread may
+call this.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class EvaluationIndex:
-    """Of all versions that were asked for."""
+    """What each version was compared with and when it was made: read once, because versions are immutable."""
 
     registry: Registry
     _known: dict[tuple[str, str], tuple[str | None, float]] = field(default_factory=dict)
 
     def compared_with(self, project_key: str, version: str) -> str | None:
-        """The version that it was compared with. Raises StoreError, NotFound."""
+        """Return the version that the gate compared it with. Raises StoreError, NotFound."""
         return self._comparison(project_key, version)[0]
 
     def is_newer(self, project_key: str, version: str | None, other: str) -> bool:
-        """Whether the version was made after the other one; not where one of them cannot be read."""
+        """Return whether the version was made after the other one; False if one of them cannot be read."""
         try:
             return (
                 version is not None
@@ -47,9 +47,9 @@ class EvaluationIndex:
             return False
 
     def next_to_decide(self, project_key: str, waiting: Sequence[Published]) -> Published:
-        """Which of these (oldest first) is decided on first: the newest, which makes the others superfluous.
+        """Return which of these (oldest first) is decided first: the newest, which supersedes the others.
 
-        But none before the one that it was compared with.
+        But none before the version that it was compared with.
         """
         names = {one.version for one in waiting}
         free = [
@@ -60,7 +60,7 @@ class EvaluationIndex:
     def _compared_with(self, project_key: str, published: Published) -> str | None:
         try:
             return self.compared_with(project_key, published.version)
-        except StoreError:  # whoever deals with it finds out
+        except StoreError:  # reported when the version is decided
             return None
 
     def _comparison(self, project_key: str, version: str) -> tuple[str | None, float]:
@@ -73,55 +73,52 @@ class EvaluationIndex:
 
 @dataclass(slots=True)
 class Promotions:
-    """Which version each project serves, and which one is on its way."""
+    """Decides which version each project serves."""
 
     table: ServingTableWriter
     rollout: Rollout
     clock: Callable[[], float] = time.time
     _falling_back: set[str] = field(default_factory=set)
-    """Projects whose broken version gives way to the one before."""
+    """Projects whose broken version is being replaced by the previous one."""
     _evaluations: EvaluationIndex = field(init=False)
     rollouts: RolloutTracker = field(init=False)
-    """What is on its way."""
 
     def __post_init__(self) -> None:
-        """Judgements are read from the same registry, and targets stand in the same table."""
         self._evaluations = EvaluationIndex(self.table.registry)
         self.rollouts = RolloutTracker(self.table, self.rollout, self.clock)
 
     def served(self, project_key: str) -> Served:
-        """What the project serves. Raises StoreError."""
+        """Return what the project serves. Raises StoreError."""
         return self.table.served(project_key)
 
     def decide(
-        self, project: Project, waiting: Sequence[Published], notebook: ProjectDocuments, now: float
+        self, project: Project, waiting: Sequence[Published], documents: ProjectDocuments, now: float
     ) -> dict[str, VersionOutcome]:
-        """Deal with versions that runs have published, oldest first: the verdicts, each of which is given once.
+        """Decide versions that runs have published, oldest first; return the outcomes, each of which is written once.
 
-        A version without one is on its way, or waits for one that is. Raises StoreError where it must be tried again.
+        A version without an outcome is being rolled out, or waits for one that is. Raises StoreError if it must be retried.
         """
-        left, verdicts = list(waiting), dict[str, VersionOutcome]()
+        left, outcomes = list(waiting), dict[str, VersionOutcome]()
         while left:
             published = self._evaluations.next_to_decide(project.key, left)
             found = self._outcome_of(project, published, now)
             if found is None:
                 break
             left.remove(published)
-            verdict = verdicts[published.version] = VersionOutcome(
-                published.version, *found, now, self.table.term
-            )
-            notebook.write_outcome(verdict)
+            outcome = VersionOutcome(published.version, *found, now, self.table.term)
+            documents.write_outcome(outcome)
+            outcomes[published.version] = outcome
             log.info(
                 "version_decided",
                 project=project.id,
-                version=verdict.version,
-                fate=verdict.fate,
-                reason=verdict.sentence,
+                version=outcome.version,
+                fate=outcome.fate,
+                reason=outcome.sentence,
             )
-        return verdicts
+        return outcomes
 
     def force(self, project: Project, version: str, why: str, now: float) -> bool:
-        """Serve a version because a person says so, and pin it; whether that is done. Raises BadRequest, EngineError or StoreError."""
+        """Serve a version at a person's request, and pin it; return whether that is done. Raises BadRequest, EngineError, StoreError."""
         try:
             self.table.registry.manifest(project.key, version)
         except NotFound as error:
@@ -146,22 +143,22 @@ class Promotions:
             self.table.propose(project_key, lambda known: replace(known, pinned=False))
 
     def check_served(self, project: Project, now: float) -> str | RolloutStatus:
-        """After a start: see that what is served is held. A Standing: it is not yet.
+        """After a start, check that the served version is loaded; return a status while it is not.
 
-        Where it is broken the previous one serves; the sentence that says so, or "".
+        A broken version is replaced by the previous one; return the sentence that says so, or "".
         """
         served = self.served(project.key)
         if served.current is None:
             return ""
         try:
-            standing = self.rollouts.check(project.key, served.current)
+            status = self.rollouts.check(project.key, served.current)
         except UNUSABLE as error:
             problem = f"{served.current} cannot be served: {error}"
             if project.key not in self._falling_back:
                 log.error("served_version_broken", project=project.id, reason=problem)
             return self._fall_back(project, served, problem, now)
         self._falling_back.discard(project.key)
-        return "" if standing.done else standing
+        return "" if status.done else status
 
     def _fall_back(self, project: Project, served: Served, problem: str, now: float) -> str | RolloutStatus:
         if served.previous is None:
@@ -177,10 +174,10 @@ class Promotions:
         log.warning(
             "fell_back_to_previous_version", project=project.id, version=served.previous, reason=problem
         )
-        return f"{problem} {served.previous} serves instead."
+        return f"{problem} {served.previous} is served instead."
 
     def _outcome_of(self, project: Project, published: Published, now: float) -> tuple[Outcome, str] | None:
-        """What becomes of it; None: that is not known yet."""
+        """Return the version's outcome and its sentence; None while it is undecided."""
         served = self.served(project.key)
         version, sentence = published.version, published.sentence
         if version == served.current:
@@ -194,7 +191,7 @@ class Promotions:
         try:
             return self._try_to_promote(project, published, served, now)
         except UNUSABLE as error:
-            stays = f"{served.current} serves on" if served.current else "nothing is served yet"
+            stays = f"{served.current} stays" if served.current else "nothing is served yet"
             return Outcome.REFUSED, f"{version} was refused: {error} {stays}."
 
     def _try_to_promote(
@@ -205,28 +202,31 @@ class Promotions:
         if compared_with != served.current:
             if self._evaluations.is_newer(project.key, served.current, version):
                 return Outcome.HELD, sentences.superseded(version, served.current)
-            excused = self._replaces_broken(project, compared_with, served)
-            if excused is None:
+            replaces_broken = self._replaces_broken(project, compared_with, served)
+            if replaces_broken is None:
                 return None
-            if not excused:
+            if not replaces_broken:
                 return Outcome.STALE, sentences.stale(version, compared_with, served.current)
         if self._advance(project, version, published.sentence, now, pinned=False):
             return Outcome.PROMOTED, published.sentence
         return None
 
     def _replaces_broken(self, project: Project, compared_with: str | None, served: Served) -> bool | None:
-        """Compared with nothing, because what is served is broken: then nothing else can ever take its place."""
+        """Return whether a version compared with nothing may replace the served one because that is broken; None: not known yet.
+
+        Otherwise nothing could ever replace it.
+        """
         if compared_with is not None or served.current is None:
             return False
         try:
-            standing = self.rollouts.check(project.key, served.current)
+            status = self.rollouts.check(project.key, served.current)
         except UNUSABLE:
             return True
-        return False if standing.done else None
+        return False if status.done else None
 
     def _advance(self, project: Project, version: str, why: str, now: float, *, pinned: bool) -> bool:
-        falls = project.key in self._falling_back
-        done = self.rollouts.advance(project.key, version, why, now, pinned=pinned, immediately=falls)
+        falls_back = project.key in self._falling_back
+        done = self.rollouts.advance(project.key, version, why, now, pinned=pinned, immediately=falls_back)
         if done:
             self._falling_back.discard(project.key)
         return done

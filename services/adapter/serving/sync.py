@@ -1,8 +1,8 @@
-"""What joins a project to its Label Studio: connection.json, and the refresh that keeps suggestions and title up.
+"""Keeps a project's Label Studio in sync with the served version: connection.json, and when a refresh is due.
 
-A refresh is due when another version serves, when tasks came (Label Studio counts more of them, or said so), and when
-we were reached by another address, for then another backend's title may have to be set. Only the supervisor's thread
-may call this, but for `remember`.
+A refresh is due when another version is in effect, when tasks were added (Label Studio counts more of them, or sent an event),
+and when Label Studio reached us by another URL, for then another backend's title may have to be set. Only the controller's
+thread may call this, except for `remember_setup`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MAX_URLS: Final = 16
 
 @dataclass(slots=True)
 class LabelStudioSync:
-    """One project's."""
+    """The sync of one project."""
 
     documents: ProjectDocuments
     refresher: Refresher
@@ -34,16 +34,16 @@ class LabelStudioSync:
     _task_count: int = 0
 
     def load(self) -> None:
-        """From the store. Raises StoreError."""
+        """Read connection.json. Raises StoreError."""
         self.connection = self.documents.connection()
         self._known_urls.add(self.connection.seen_url)
 
     def remember_setup(self, overrides: Mapping[str, str] | None, seen_url: str) -> None:
-        """What /setup said, to be kept by `keep`; None: nothing about parameters. From any thread."""
+        """Keep the data of /setup for `save_setup`; `overrides` None: nothing about parameters. From any thread."""
         self._setup = (overrides, seen_url)
 
     def save_setup(self) -> None:
-        """Write down what /setup said. An address that was seen before is another name of the same backend. Raises StoreError."""
+        """Store the data of /setup. A URL that was seen before is another name of the same backend. Raises StoreError."""
         remembered, self._setup = self._setup, None
         if remembered is None:
             return
@@ -61,29 +61,29 @@ class LabelStudioSync:
             self._known_urls = {url} if len(self._known_urls) >= _MAX_URLS else {*self._known_urls, url}
 
     def note_task_count(self, tasks: int) -> None:
-        """Label Studio has so many tasks; the first count after a start finds what came while nobody looked."""
+        """Note the number of tasks; the first count after a start also finds tasks added in the meantime."""
         self.new_tasks = self.new_tasks or tasks > self._task_count
         self._task_count = tasks
 
     def progress(self, project_id: int) -> RefreshProgress | None:
-        """Of the refresh."""
+        """Return the progress of the project's refresh."""
         return self.refresher.progress(project_id)
 
     def follow_served(self, project: Project, space: LabelSpace, current: str, *, is_quiet: bool) -> None:
-        """Have suggestions and title follow the version that is served. Raises StoreError."""
+        """Submit a refresh to the version in effect, if it is due. Raises StoreError."""
         progress = self.progress(project.id)
         refreshed = self.connection.refreshed
         if progress and progress.done and progress.job.version == current != refreshed:
             self._write(replace(self.connection, refreshed=current))
         elif refreshed not in {None, current}:
-            # Before anything of the new one is done: should the old one serve again, its title is no longer sure.
+            # Before the new one is refreshed: should the old one be served again, its title is no longer certain.
             self._write(replace(self.connection, refreshed=None))
         is_other = self.connection.refreshed != current
         again = self.new_tasks and is_quiet
         if is_other or again or self._title_due:
-            # A push that is not through yet is done again rather than given up for a title.
+            # An unfinished push is repeated rather than abandoned for a title.
             title_only = self._title_due and not (is_other or again) and (progress is None or progress.done)
-            # From what the refresher knows, which outlives this object: a round that it has had would be no job at all.
+            # The refresher outlives this object, and ignores a round that it already had.
             number = (progress.job.round if progress else 0) + (again or self._title_due)
             self.new_tasks, self._title_due = self.new_tasks and not again, False
             url = self.connection.seen_url

@@ -1,7 +1,9 @@
-"""serving.json in the hands of the one process that may write it: read at the start of a term, then kept in memory.
+"""The serving table and the rollouts in it: which version each project serves, and which one is its target.
 
-`term` is one more than any table was ever written in, and stands in all that is written, so that readers pass over what
-a replaced leader writes late; `mend` writes the table again where such a write stands.
+serving.json is written by the leader alone: read at the start of a term, then kept in memory. `term` is one more than any table
+was ever written in, and is part of every write, so that readers ignore what a replaced leader writes late; `repair` writes the
+table again over such a write. A version is `target` first, and `current` once its rollout is done. Only the controller's thread
+may call this.
 """
 
 from __future__ import annotations
@@ -25,15 +27,17 @@ from services.core.errors import (
     UnknownFormat,
 )
 from services.core.registry import Registry
+from services.core.retry import LogOnce
 from services.core.telemetry import metrics
 
 log = structlog.get_logger()
-
+UNUSABLE: Final = (EngineError, CorruptVersion, NotFound)
+"""Errors that mean that a version is bad; any other error is transient."""
 _REPAIR_SECONDS: Final = 3.0
 
 
 class StaleTerm(NotLeading):
-    """Another process has written in a later term: what is known here is of yesterday."""
+    """Another process has written in a later term: what is known here is out of date."""
 
 
 @dataclass(slots=True)
@@ -45,14 +49,14 @@ class ServingTableWriter:
     """0 before the table was read."""
     _table: Serving | None = None
     _repair_at: float = 0.0
-    _trouble: str = ""
+    _logged: LogOnce = field(default_factory=LogOnce)
 
     def served(self, project_key: str) -> Served:
-        """What the project serves. Raises StoreError, Overtaken."""
+        """Return the project's row. Raises StoreError, StaleTerm."""
         return self.table().projects.get(project_key, Served())
 
     def table(self) -> Serving:
-        """The table, in this term. Raises StoreError, Overtaken."""
+        """Return the table, in this term. Raises StoreError, StaleTerm."""
         if self._table is None:
             found = self.registry.serving()
             self.term = self.term or self.registry.last_term() + 1
@@ -65,14 +69,14 @@ class ServingTableWriter:
         return self._table
 
     def propose(self, project_key: str, change: Callable[[Served], Served]) -> None:
-        """Write what the project serves. Raises StoreError."""
+        """Write a change of the project's row. Raises StoreError."""
         projects = self.table().projects
         self._write({**projects, project_key: change(projects.get(project_key, Served()))})
 
     def drop_project(self, project_id: int, but: str = "") -> None:
-        """Label Studio has deleted the project: nothing is served for it, nor for those that had its number before.
+        """Drop the rows of a deleted project, and of those that had its id before. Raises StoreError.
 
-        `but`: the key of the project that has the number now. Raises StoreError.
+        `but`: the key of the project that has the id now.
         """
         projects = self.table().projects
         gone = {key for key in projects if key.partition("-")[0] == str(project_id) and key != but}
@@ -81,11 +85,10 @@ class ServingTableWriter:
             log.info("project_dropped", project=project_id)
 
     def repair(self, now: float) -> None:
-        """Every few seconds: have serving.json say what is known here. Raises Overtaken; other trouble is tried again."""
+        """Every few seconds, make serving.json say what is known here. Raises StaleTerm; other errors are retried."""
         if now < self._repair_at:
             return
         self._repair_at = now + _REPAIR_SECONDS
-        trouble = ""
         try:
             self._repair()
         except NotLeading:
@@ -93,10 +96,10 @@ class ServingTableWriter:
         except UnknownFormat as error:
             raise StaleTerm(f"Another adapter leads, of a newer release: {error}") from error
         except StoreError as error:
-            trouble = str(error)
-            if trouble != self._trouble:  # said once, and not every few seconds
-                log.warning("serving_table_check_failed", reason=trouble)
-        self._trouble = trouble
+            if self._logged.is_new(str(error)):
+                log.warning("serving_table_check_failed", reason=str(error))
+        else:
+            self._logged.resolved()
 
     def _repair(self) -> None:
         own, seen = self.table(), self.registry.read_current_table()
@@ -114,59 +117,58 @@ class ServingTableWriter:
         metrics.set_generation(changed.generation)
 
 
-UNUSABLE = (EngineError, CorruptVersion, NotFound)
-"""What says that a version is bad; any other error is trouble that passes."""
-
-
 @dataclass(slots=True)
 class RolloutTracker:
-    """One a project."""
+    """The rollout of each project's target. It may take many steps, and nothing here waits.
+
+    A problem that is not the version's fault is in its status; the table names the version as target all the while, unless the
+    rollout defers it.
+    """
 
     table: ServingTableWriter
     rollout: Rollout
     clock: Callable[[], float]
     _statuses: dict[str, RolloutStatus] = field(default_factory=dict)
     _wanted: dict[str, str] = field(default_factory=dict)
-    """By project, the target that somebody still wanted in this step."""
+    """By project, the target that was still wanted in this step."""
     _deferred: dict[str, str] = field(default_factory=dict)
-    """By project, a version that is wanted and for a while no target, so that what the others wait for comes without it."""
-    _trouble: str = ""
+    """By project, a wanted version that is no target for a while, so that what other projects wait for comes first."""
+    _logged: LogOnce = field(default_factory=LogOnce)
 
     def target(self, project_key: str) -> str | None:
-        """The version that is on its way: the project's target, or one that was set aside."""
+        """Return the version being rolled out: the project's target, or a deferred one."""
         return self.table.served(project_key).target or self._deferred.get(project_key)
 
     def status(self, project_key: str) -> RolloutStatus | None:
-        """How far that is; None where there is none."""
+        """Return the status of that rollout; None if there is none."""
         return self._statuses.get(project_key) if self.target(project_key) else None
 
     def poll(self, now: float) -> None:
-        """See to rollouts that nobody asks about any more. Trouble passes: the next call looks again."""
-        trouble = ""
+        """Finish or abort rollouts that no project is waiting for. Errors are transient: the next call retries."""
         try:
             self.rollout.poll(now)
         except FitloopError as error:
-            trouble = str(error)
-            if trouble != self._trouble:  # said once, and not at each tick
-                log.warning("rollout_poll_failed", reason=trouble)
-        self._trouble = trouble
+            if self._logged.is_new(str(error)):
+                log.warning("rollout_poll_failed", reason=str(error))
+        else:
+            self._logged.resolved()
 
     def is_changing(self, project_key: str, now: float) -> bool:
-        """Whether a version is on its way, or told of in a moment."""
+        """Return whether a version is being rolled out, or takes effect in a moment."""
         served = self.table.served(project_key)
         return served.target is not None or now < served.since
 
     def cancel_unwanted(self, project_key: str) -> None:
-        """At the end of a step: a target that nobody wanted in it is none any more."""
+        """At the end of a step, withdraw a target that was not wanted in it."""
         if self.target(project_key) != self._wanted.pop(project_key, None):
             self.withdraw(project_key)
 
     def advance(
         self, project_key: str, version: str, why: str, now: float, *, pinned: bool, immediately: bool = False
     ) -> bool:
-        """One step on the way of `version` to `current`; whether it is there. Raises what refused it; `target` is empty then.
+        """Take the rollout of `version` one step further; return whether it is current. Raises UNUSABLE, and then withdraws it.
 
-        `at_once`: what serves is broken, and must not be told of for longer; else all replicas change at one moment to come.
+        `immediately`: the served version is broken and must be replaced now; otherwise all replicas switch at one moment to come.
         """
         began = self.clock()
         if self.target(project_key) != version:
@@ -175,12 +177,13 @@ class RolloutTracker:
             self.table.propose(project_key, lambda known: replace(known, target=version, target_since=began))
         self._wanted[project_key] = version
         try:
-            standing = self._statuses[project_key] = self._ask(project_key, version, now)
+            status = _tolerate_outage(lambda: self.rollout.advance(project_key, version, now))
         except UNUSABLE:
             self.withdraw(project_key)
             raise
-        self._defer(project_key, version, deferred=standing.deferred)
-        if not standing.done or now < self.table.served(project_key).since:
+        self._statuses[project_key] = status
+        self._defer(project_key, version, deferred=status.deferred)
+        if not status.done or now < self.table.served(project_key).since:
             return False
         now += max(0.0, self.clock() - began)  # predictors that do not answer take their time
         since = now if immediately else now + self.rollout.flip_seconds
@@ -206,28 +209,25 @@ class RolloutTracker:
         if self.table.served(project_key).target != target:
             self.table.propose(project_key, lambda known: replace(known, target=target))
 
-    def _ask(self, project_key: str, version: str, now: float) -> RolloutStatus:
-        """Have the rollout go on. Raises UNUSABLE, StoreError; other trouble passes, and is a standing."""
-        return _tolerate_outage(lambda: self.rollout.advance(project_key, version, now))
-
     def check(self, project_key: str, version: str) -> RolloutStatus:
-        """Whether what serves can be answered for. Raises as `_ask` does."""
+        """Return whether the served version can be answered for. Raises UNUSABLE, StoreError."""
         return _tolerate_outage(lambda: self.rollout.check(project_key, version))
 
     def withdraw(self, project_key: str) -> None:
-        """Nothing is on its way to the project any more."""
-        coming, is_target = self.target(project_key), self.table.served(project_key).target is not None
+        """Stop rolling out whatever is being rolled out to the project."""
+        target, is_target = self.target(project_key), self.table.served(project_key).target is not None
         self._statuses.pop(project_key, None)
         self._deferred.pop(project_key, None)
-        if coming is not None:
-            self.rollout.withdraw(project_key, coming)
+        if target is not None:
+            self.rollout.withdraw(project_key, target)
         if is_target:
             self.table.propose(project_key, lambda known: replace(known, target=None, target_since=0.0))
 
 
-def _tolerate_outage(ask: Callable[[], RolloutStatus]) -> RolloutStatus:
+def _tolerate_outage(call: Callable[[], RolloutStatus]) -> RolloutStatus:
+    """Return the status that `call` returns; a transient error is a blocked status. Raises UNUSABLE, StoreError."""
     try:
-        return ask()
+        return call()
     except (StoreError, EngineError):
         raise
     except FitloopError as error:

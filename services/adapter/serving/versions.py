@@ -1,6 +1,6 @@
-"""The versions of one project: what its runs have published is dealt with, and what it serves is held.
+"""The versions of one project: published ones are decided, and the served one is loaded and answers the control in use.
 
-Reads what is needed from the store, or from memory that was read from there. Only the supervisor's thread may call this.
+Reads from the store, or from memory that was read from there. Only the controller's thread may call this.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ from services.adapter.state.documents import Outcome, ProjectDocuments, VersionO
 from services.adapter.training.runs import RunHistory, RunRecord
 from services.core.domain import LabelSpace, Project, Published, Served
 from services.core.errors import StoreError
-from services.core.registry import Registry
 
 
 @dataclass(slots=True)
-class Versions:
-    """One project's."""
+class ProjectVersions:
+    """The versions of one project."""
 
     promotions: Promotions
     documents: ProjectDocuments
@@ -30,13 +29,15 @@ class Versions:
     outcome: VersionOutcome | None = None
     """The last one."""
     refusal: str = ""
-    """Why the version of the last verdict is not served, where that is its own fault."""
+    """Why the version decided last is not served, if a predictor refused it."""
     problem: str = ""
-    """What is wrong with the version that is served."""
+    """What is wrong with the served version."""
     _decided: set[str] = field(default_factory=set)
     _held_at: list[float] = field(default_factory=list)
-    """When each version was dealt with that was not promoted."""
+    """When each version was decided that was not promoted."""
     _served_checked: bool = False
+    _controls: dict[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
+    """The control and labels of each served version."""
 
     @property
     def served(self) -> Served:
@@ -45,42 +46,40 @@ class Versions:
 
     @property
     def target(self) -> str | None:
-        """The version that is on its way."""
+        """The version being rolled out."""
         return self.promotions.rollouts.target(self.documents.project_key)
 
     @property
     def rollout_status(self) -> RolloutStatus | None:
-        """How far the version is that is on its way."""
         return self.promotions.rollouts.status(self.documents.project_key)
 
     @property
     def blocked_reason(self) -> str:
-        """What keeps that one from being served."""
+        """Why the rollout is blocked; "" if it is not."""
         return sentences.blocked(self.target, self.rollout_status)
 
     @property
     def held_in_a_row(self) -> int:
-        """Versions that were not promoted since the current one was, by the gate or by hand."""
+        """How many versions were not promoted since the current one was, by the gate or by hand."""
         since = self.served.since
         return sum(at >= since for at in self._held_at)
 
     def is_changing(self, now: float) -> bool:
-        """Whether the next step may find another state than this one."""
-        return not self._served_checked or self.promotions.rollouts.is_changing(
-            self.documents.project_key, now
-        )
+        """Return whether the next step may find another state than this one."""
+        key = self.documents.project_key
+        return not self._served_checked or self.promotions.rollouts.is_changing(key, now)
 
     def is_rolling_out(self) -> bool:
-        """Whether a version is on its way and nothing hinders it. Raises StoreError."""
+        """Return whether a rollout is in progress and not blocked. Raises StoreError."""
         return self.served.target is not None and not (self.rollout_status and self.rollout_status.blocked)
 
     def reset(self) -> None:
-        """All verdicts are read from the store again."""
+        """Read all outcomes from the store again."""
         self._decided.clear()
         self._held_at.clear()
 
     def check_served(self, project: Project, now: float) -> None:
-        """After a start, until what is served is held, or the version before it serves."""
+        """After a start, check the served version until it is loaded or the previous one is served instead."""
         if self._served_checked:
             return
         found = self.promotions.check_served(project, now)
@@ -90,26 +89,28 @@ class Versions:
             self.problem = sentences.blocked(self.served.current, found)
 
     def mark_served(self, problem: str = "") -> None:
-        """What is served is held, or nothing more can be done about it."""
+        """Note that the served version is loaded, or that nothing more can be done about its problem."""
         self.problem, self._served_checked = problem, True
 
     def decide(self, project: Project, control: str | None, show: Callable[[], None], now: float) -> None:
-        """Deal with what was published; `show` is called before that takes time. `control`: the one that is learnt now."""
+        """Decide published versions; `show` is called before that takes time. `control`: the one in use now."""
         waiting = self._undecided()
         if not waiting:
             return
         show()  # loading may take seconds, and the run may have ended meanwhile
         published = [_hold_for_other_control(control, *one) for one in waiting.values()]
-        verdicts = self.promotions.decide(project, published, self.documents, now)
+        outcomes = self.promotions.decide(project, published, self.documents, now)
         for version, (record, _) in waiting.items():
-            if version in verdicts:
-                self._note(record, verdicts[version])
-                self._count_decision(project, version)
-                if verdicts[version].fate is Outcome.PROMOTED:
+            if version in outcomes:
+                self._note(record, outcomes[version])
+                with contextlib.suppress(StoreError):  # a deleted version is not counted
+                    manifest = self.promotions.table.registry.manifest(project.key, version)
+                    leader.decided(project.id, manifest.gate)
+                if outcomes[version].fate is Outcome.PROMOTED:
                     self.mark_served()
 
     def _undecided(self) -> dict[str, tuple[RunRecord, Published]]:
-        """Versions without a verdict, oldest first."""
+        """Return the versions without an outcome, oldest first."""
         waiting: dict[str, tuple[RunRecord, Published]] = {}
         for record in self.history.records:
             for published in record.status.published if record.status else ():
@@ -121,63 +122,51 @@ class Versions:
                     waiting[published.version] = (record, published)
         return waiting
 
-    def _note(self, record: RunRecord, verdict: VersionOutcome) -> None:
-        self._decided.add(verdict.version)
-        if verdict.fate is not Outcome.PROMOTED:
-            self._held_at.append(verdict.at)
-        self.outcome = verdict
-        self.refusal = verdict.sentence if verdict.fate is Outcome.REFUSED else ""
-        if verdict.fate is Outcome.STALE:
+    def _note(self, record: RunRecord, outcome: VersionOutcome) -> None:
+        self._decided.add(outcome.version)
+        if outcome.fate is not Outcome.PROMOTED:
+            self._held_at.append(outcome.at)
+        self.outcome = outcome
+        self.refusal = outcome.sentence if outcome.fate is Outcome.REFUSED else ""
+        if outcome.fate is Outcome.STALE:
             self.history.mark_stale(record.run)
 
-    def _count_decision(self, project: Project, version: str) -> None:
-        """What the gate said, once: a verdict is given once. A version that is gone says nothing."""
-        with contextlib.suppress(StoreError):
-            leader.decided(project.id, self.promotions.table.registry.manifest(project.key, version).gate)
+    def foreign(self, space: LabelSpace | None) -> tuple[str, ...]:
+        """Return the versions in effect that were made for another control than that of `space`: nothing is predicted with them.
 
-
-def _hold_for_other_control(control: str | None, record: RunRecord, published: Published) -> Published:
-    """What a run has published; held where another control has been picked since the run was asked for."""
-    asked = record.request.parameters.control
-    if not published.promote or control is None or asked in {None, control}:
-        return published
-    sentence = f"Held: {published.version} answers {asked!r}, and {control!r} is learnt now."
-    return replace(published, promote=False, sentence=sentence)
-
-
-@dataclass(slots=True)
-class ControlCheck:
-    """Looks at the manifests of one project's served versions."""
-
-    registry: Registry
-    _known: dict[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
-    """By version: its control and its labels."""
-
-    def foreign_versions(self, project_key: str, space: LabelSpace | None, served: Served) -> tuple[str, ...]:
-        """Of the versions that people may be told of, those that answer another control."""
+        A version's manifest names its control. One of release 0.1.0 names none: it is foreign if it shares no label with `space`.
+        """
+        served = self.served
         versions = tuple(filter(None, (served.current, served.previous)))
-        for gone in self._known.keys() - set(versions):
-            del self._known[gone]
-        return tuple(
-            version for version in versions if space and self._is_foreign(project_key, space, version)
-        )
+        for gone in self._controls.keys() - set(versions):
+            del self._controls[gone]
+        return tuple(version for version in versions if space and self._is_foreign(version, space))
 
-    def _is_foreign(self, project_key: str, space: LabelSpace, version: str) -> bool:
-        if version not in self._known:
+    def _is_foreign(self, version: str, space: LabelSpace) -> bool:
+        if version not in self._controls:
             try:
-                manifest = self.registry.manifest(project_key, version)
+                manifest = self.promotions.table.registry.manifest(self.documents.project_key, version)
             except StoreError:
-                return False  # a version that cannot be read answers nothing, and that is said elsewhere
-            self._known[version] = (manifest.from_name, manifest.labels)
-        control, labels = self._known[version]
+                return False  # a version that cannot be read predicts nothing, and has a problem of its own
+            self._controls[version] = (manifest.from_name, manifest.labels)
+        control, labels = self._controls[version]
         return control != space.from_name if control else not set(labels) & set(space.labels)
 
 
+def _hold_for_other_control(control: str | None, record: RunRecord, published: Published) -> Published:
+    """Return what the run published; held if another control is in use since the run was requested."""
+    requested = record.request.parameters.control
+    if not published.promote or control is None or requested in {None, control}:
+        return published
+    sentence = f"Held: {published.version} answers {requested!r}, and the project now trains {control!r}."
+    return replace(published, promote=False, sentence=sentence)
+
+
 def no_suggestions_reason(served: Served, space: LabelSpace | None, foreign: tuple[str, ...]) -> str:
-    """Why there are no suggestions of what is served; "" where there are."""
+    """Return why the served version gives no suggestions; "" if it does."""
     if space is None or served.current not in foreign:
         return ""
     return (
-        f"{served.current} was made for another control than {space.from_name!r}, which is learnt now: there are no "
-        "suggestions until a version of it is promoted."
+        f"{served.current} was made for another control than {space.from_name!r}, which the project now trains: there are "
+        "no suggestions until a version for it is promoted."
     )

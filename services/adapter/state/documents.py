@@ -1,7 +1,7 @@
-"""What the supervisor keeps of a project beside its versions and runs: how it is connected, and what became of versions.
+"""The leader's documents of one project in the bucket, and the fence around every write of the leader.
 
-connection.json is replaced whole; a verdict is written once, after what it tells of was done. Both are read again after
-a restart, so that every published version is taken up exactly once.
+connection.json is replaced whole; a version's outcome is written once, after what it reports was done. Both are read again
+after a restart, so that every published version is decided exactly once.
 """
 
 from __future__ import annotations
@@ -19,6 +19,32 @@ from services.core.store import ObjectStore
 from services.core.store.wrapped import CHANGES, WrappedStore
 from services.core.telemetry.metrics import StoreOperation
 
+T = TypeVar("T")
+
+
+class NotLeading(StoreError):
+    """This process does not lead, or not for long enough; nothing was written."""
+
+    transient: ClassVar[bool] = True
+
+
+class FencedStore(WrappedStore):
+    """A store whose changes raise NotLeading unless the lead certainly outlives them.
+
+    Otherwise a write that was pending in a paused process would undo what its successor has written.
+    """
+
+    def __init__(self, store: ObjectStore, leadership: Leadership, write_seconds: float) -> None:
+        """`write_seconds`: the longest time that one change may take."""
+        super().__init__(store)
+        self.leadership = leadership
+        self.write_seconds = write_seconds
+
+    def around(self, operation: StoreOperation, call: Callable[[], T]) -> T:
+        if operation in CHANGES and not self.leadership.leads(self.write_seconds):
+            raise NotLeading("Another adapter leads, or will in a moment: this one writes nothing.")
+        return call()
+
 
 @dataclass(frozen=True, slots=True)
 class Connection:
@@ -27,7 +53,7 @@ class Connection:
     overrides: dict[str, str] = field(default_factory=dict)
     """Run parameters from /setup's extra_params."""
     seen_url: str = ""
-    """The URL by which Label Studio reaches us: which of a project's backends we are."""
+    """The URL by which Label Studio reaches us: it tells which of the project's backends we are."""
     paused: bool = False
     refreshed: str | None = None
     """The version whose predictions and title Label Studio has."""
@@ -40,7 +66,7 @@ class Outcome(StrEnum):
     PROMOTED = "promoted"
     HELD = "held"
     STALE = "stale"
-    """Held, because it was compared with a version that no longer serves."""
+    """Held, because it was compared with a version that is no longer served."""
     REFUSED = "refused"
     """It cannot be loaded, or failed its smoke test."""
 
@@ -54,19 +80,19 @@ class VersionOutcome:
     sentence: str
     at: float
     term: int = 0
-    """Of the leader that gave it; 0 where an earlier release wrote it."""
+    """The leader's term; 0 if an earlier release wrote it."""
     format: int = FORMAT
 
 
 @dataclass(frozen=True, slots=True)
 class ProjectDocuments:
-    """The pages of one project."""
+    """The documents of one project."""
 
     store: ObjectStore
     project_key: str
 
     def connection(self) -> Connection:
-        """How the project is connected; the defaults where nothing was kept."""
+        """Return how the project is connected; the defaults if nothing was stored."""
         key = self._key("connection")
         try:
             return documents.load(Connection, self.store.read(key), key)
@@ -74,44 +100,18 @@ class ProjectDocuments:
             return Connection()
 
     def write_connection(self, connection: Connection) -> None:
-        """Replace it."""
         self.store.write(self._key("connection"), documents.dump(connection))
 
     def outcome(self, version: str) -> VersionOutcome | None:
-        """What became of a version; None for one that was not taken up yet."""
+        """Return what became of a version; None while it is not decided."""
         key = self._key(f"verdicts/{version}")
         try:
             return documents.load(VersionOutcome, self.store.read(key), key)
         except NotFound:
             return None
 
-    def write_outcome(self, verdict: VersionOutcome) -> None:
-        """Say that the version is dealt with."""
-        self.store.write(self._key(f"verdicts/{verdict.version}"), documents.dump(verdict))
+    def write_outcome(self, outcome: VersionOutcome) -> None:
+        self.store.write(self._key(f"verdicts/{outcome.version}"), documents.dump(outcome))
 
     def _key(self, name: str) -> str:
         return f"projects/{self.project_key}/{name}.json"
-
-
-T = TypeVar("T")
-
-
-class NotLeading(StoreError):
-    """This process does not lead, or not for long enough; nothing was written."""
-
-    transient: ClassVar[bool] = True
-
-
-class FencedStore(WrappedStore):
-    """An ObjectStore over another one, whose changes raise NotLeading unless the lead outlives them."""
-
-    def __init__(self, store: ObjectStore, leadership: Leadership, write_seconds: float) -> None:
-        """`write_seconds`: the longest that one change may take."""
-        super().__init__(store)
-        self.leadership = leadership
-        self.write_seconds = write_seconds
-
-    def around(self, operation: StoreOperation, call: Callable[[], T]) -> T:
-        if operation in CHANGES and not self.leadership.leads(self.write_seconds):
-            raise NotLeading("Another adapter leads, or will in a moment: this one writes nothing.")
-        return call()

@@ -1,8 +1,8 @@
-"""Label Studio's labels of one project, read cheaply and kept in memory.
+"""Polls Label Studio for the labels of one project, cheaply, and keeps them in memory.
 
-Each look asks for the project and its counts. Only when these changed are tasks read, those changed since the newest
-change known; what is then known must add up to the counts again, or everything is read (a task was deleted, or this
-process has just started). Trouble is retried with back-off and told in one sentence; what was read stays.
+Each poll reads the project and its counts. Only when these changed are tasks read: those changed since the newest known change;
+the result must match the counts, or everything is read (a task was deleted, or this process has just started). Errors are
+retried with back-off and reported in one sentence; what was read stays.
 """
 
 from __future__ import annotations
@@ -17,39 +17,37 @@ from typing import Any, Final, Protocol
 import structlog
 
 from services.adapter.state.board import Agreement
-from services.adapter.training import monitoring
-from services.adapter.training.monitoring import agreement_of
+from services.adapter.training.monitoring import MAX_ANNOTATIONS, AgreementMonitor
 from services.core.domain import LabelSpace, Project, Uncounted
 from services.core.errors import FitloopError, LabelStudioNotFound, NoLabelSpace
 from services.core.labels import is_usable, parse_label_space, signature
 from services.core.labels.annotations import parse_timestamp, resolve
 from services.core.labels.uncounted import Cause, summarise
 from services.core.labelstudio import Counts
+from services.core.retry import Backoff
 
 log = structlog.get_logger()
 _SLOW_SECONDS: Final = 1.0
-"""A try that takes longer holds the other projects up."""
+"""A slower poll delays the other projects."""
 _COMMIT_DELAY: Final = timedelta(seconds=60)
-"""A change bears the time at which its request began, and shows once that is stored: others may have overtaken it."""
+"""A change has the time at which its request began, and is visible once committed: later ones may be visible before it."""
 _MAX_CAUSES: Final = 1000
-"""Different causes that are held in memory for a project; beyond them examples are left out."""
-_AGREEMENT_SECONDS: Final = 60.0
-"""Between two comparisons of labels with suggestions: a request beside those of a look."""
+"""Limit of different causes in memory for a project; beyond it examples are omitted."""
 
 
 class LabelSource(Protocol):
-    """The part of LabelStudio that a watch reads."""
+    """The part of LabelStudio that a label reader uses."""
 
     def project(self, project_id: int) -> tuple[Project, Counts]:
-        """The project and what is counted in it."""
+        """Return the project and its counts."""
         ...
 
     def annotated_tasks(self, project_id: int, since: str | None = None) -> Iterator[dict[str, Any]]:
-        """Tasks with annotations, or all that changed since."""
+        """Return the tasks with annotations, or all that changed since."""
         ...
 
     def suggested_tasks(self, project_id: int, most: int) -> list[dict[str, Any]]:
-        """The annotated tasks that changed last, with the predictions that are stored for them."""
+        """Return the annotated tasks changed last, with their stored predictions."""
         ...
 
 
@@ -65,22 +63,22 @@ class LabelledTask:
     annotations: int
     """Not cancelled, as Label Studio counts them."""
     counted: bool
-    """Whether Label Studio counts the task as annotated: it passes over ground truth."""
+    """Whether Label Studio counts the task as annotated: it ignores ground truth."""
     changed_at: float = 0.0
     """When the last of them was made or edited."""
     causes: Causes = ()
-    """Why annotations of it do not count; one object for all tasks of which the same holds."""
+    """Why annotations of it do not count; tasks with equal causes share one object."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A project as Label Studio last said."""
+    """A project as it was last polled."""
 
     project: Project
     space: LabelSpace | None
     why_no_space: str
     tasks: Mapping[int, str]
-    """Task id to the signature of its annotations, for tasks that say anything."""
+    """Task id to the signature of its annotations, for tasks with a usable one."""
     counts: Mapping[str, int]
     """Examples of each label of the space."""
     read_at: float
@@ -89,7 +87,7 @@ class Reading:
     changed_at: Mapping[int, float] = field(default_factory=dict)
     """Task id to the time of its last label."""
     agreement: Agreement | None = None
-    """With suggestions, as it was last looked at."""
+    """Of labels with suggestions, when it was last computed."""
     not_counted: tuple[Uncounted, ...] = ()
     """Annotations that do not count, by reason."""
 
@@ -100,48 +98,25 @@ class Reading:
 
 
 @dataclass(slots=True)
-class Backoff:
-    """Seconds until the next try, doubling with each failure in a row."""
-
-    first: float = 1.0
-    most: float = 60.0
-    until: float = 0.0
-    _delay: float = 0.0
-
-    def failed(self, now: float, took: float = 0.0) -> float:
-        """Wait longer than last time, and than the try `took`, which began at `now`: others wait for it. The seconds."""
-        self._delay = min(self._delay * 2 or self.first, self.most)
-        delay = max(self._delay, took)
-        self.until = now + took + delay
-        return delay
-
-    def worked(self) -> None:
-        """Begin anew."""
-        self.until = self._delay = 0.0
-
-
-@dataclass(slots=True)
 class LabelReader:
-    """Looks at one project of Label Studio."""
+    """Polls one project of Label Studio."""
 
     source: LabelSource
     project_id: int
     backoff: Backoff = field(default_factory=Backoff)
     clock: Callable[[], float] = time.monotonic
     problem: str = ""
-    """Why the last look failed; "" after one that worked."""
+    """Why the last poll failed; "" after one that worked."""
     _was_missing: bool = False
     _counts: Counts | None = None
     _read_for: tuple[str, str | None] = ("", None)
     """The label config's hash, and the control that settings name."""
     _known: dict[int, LabelledTask] = field(default_factory=dict)
     _causes: dict[Causes, Causes] = field(default_factory=dict)
-    _agreement: Agreement | None = None
-    _agreement_due: bool = True
-    _agreement_at: float = float("-inf")
+    _agreement: AgreementMonitor = field(default_factory=AgreementMonitor)
 
     def poll(self, now: float, control: str | None = None) -> Reading | None:
-        """Read what changed; None where Label Studio is in trouble. Raises Missing for a project that it twice said to have no more."""
+        """Read what changed; return None if that failed. Raises LabelStudioNotFound for a project that was missing twice in a row."""
         if now < self.backoff.until:
             return None
         began = self.clock()
@@ -163,50 +138,44 @@ class LabelReader:
 
     def _read(self, now: float, control: str | None) -> Reading:
         project, counts = self.source.project(self.project_id)
-        space, why_not = label_space_of(project, control)
-        asked = (project.label_config_hash, control)
-        if asked != self._read_for:
-            self._agreement, self._agreement_at = None, float("-inf")
+        space, no_space_reason = label_space_of(project, control)
+        read_for = (project.label_config_hash, control)
+        if read_for != self._read_for:
+            self._agreement.reset()
             self._reset()  # the same annotation may mean another label now
         if counts != self._counts:
             self._merge(space, counts)
-            self._agreement_due = True
-        self._update_agreement(space, now)
-        self._counts, self._read_for = counts, asked
+            self._agreement.due = True
+        if space and self._agreement.is_due(now):
+            self._update_agreement(space, now)
+        self._counts, self._read_for = counts, read_for
         tasks = {task: known.signature for task, known in self._known.items() if known.signature}
+        examples = Counter(known.label for known in self._known.values())
         changed_at = {task: known.changed_at for task, known in self._known.items() if known.signature}
         return Reading(
             project,
             space,
-            why_not,
+            no_space_reason,
             tasks,
-            self._examples(space),
+            {label: examples[label] for label in space.labels} if space else {},
             now,
             counts.tasks,
             changed_at,
-            self._agreement,
+            self._agreement.value,
             self._not_counted(space, counts.skipped),
         )
 
-    def _update_agreement(self, space: LabelSpace | None, now: float) -> None:
-        """Labels with suggestions, now and then where labels changed; no look fails for the want of this figure."""
-        if space is None or not self._agreement_due or now < self._agreement_at + _AGREEMENT_SECONDS:
-            return
+    def _update_agreement(self, space: LabelSpace, now: float) -> None:
+        """Compare labels with suggestions; an error here does not fail the poll."""
         try:
-            self._agreement = agreement_of(
-                space, self.source.suggested_tasks(self.project_id, monitoring.MAX_ANNOTATIONS)
-            )
+            self._agreement.update(space, self.source.suggested_tasks(self.project_id, MAX_ANNOTATIONS), now)
         except FitloopError as error:
-            self._agreement_at = now
+            self._agreement.compared_at = now
             log.warning("agreement_not_read", project=self.project_id, reason=str(error))
-            return
-        self._agreement_due = False
-        if self._agreement.annotations:  # the first label with a suggestion need not wait
-            self._agreement_at = now
 
     def _merge(self, space: LabelSpace | None, counts: Counts) -> None:
         if self._known and self._counts:
-            since = _with_margin(self._counts.newest_change)
+            since = _before_commit_delay(self._counts.newest_change)
             self._store(space, self.source.annotated_tasks(self.project_id, since))
         if not self._matches(counts):
             self._reset()
@@ -226,7 +195,7 @@ class LabelReader:
         return (tasks, annotations) == (counts.annotated_tasks, counts.annotations)
 
     def _reset(self) -> None:
-        """Everything is read again in full."""
+        """Read everything again at the next poll."""
         self._counts, self._known, self._causes = None, {}, {}
 
     def _labelled_task(self, space: LabelSpace | None, annotations: list[dict[str, Any]]) -> LabelledTask:
@@ -245,13 +214,13 @@ class LabelReader:
         )
 
     def _interned(self, causes: Causes) -> Causes:
-        """The one object for causes that are equal; without examples once there are many."""
+        """Return the shared object for equal causes; without examples once there are many."""
         if causes not in self._causes and len(self._causes) >= _MAX_CAUSES:
             causes = tuple((Cause(cause.reason), count) for cause, count in causes)
         return self._causes.setdefault(causes, causes)
 
     def _not_counted(self, space: LabelSpace | None, skipped: int) -> tuple[Uncounted, ...]:
-        """Label Studio counts the skipped ones itself: of a task with no other annotation it does not send them."""
+        """Summarise the uncounted annotations. Skipped ones are counted by Label Studio, which does not always send them."""
         if space is None:
             return ()
         found = Counter({Cause("cancelled"): skipped})
@@ -260,21 +229,17 @@ class LabelReader:
                 found[cause] += count * tasks
         return summarise(found, space)
 
-    def _examples(self, space: LabelSpace | None) -> dict[str, int]:
-        found = Counter(known.label for known in self._known.values())
-        return {label: found[label] for label in space.labels} if space else {}
-
 
 def label_space_of(project: Project, control: str | None) -> tuple[LabelSpace | None, str]:
-    """What its label config asks, by the control that settings name; or why that cannot be predicted."""
+    """Return the label space of the project's label config, for the control that settings name; or why there is none."""
     try:
         return parse_label_space(project.label_config, control), ""
     except NoLabelSpace as error:
         return None, str(error)
 
 
-def _with_margin(stamp: str) -> str | None:
-    """An ISO 8601 time, earlier by what a change may come late; None for none."""
+def _before_commit_delay(stamp: str) -> str | None:
+    """Return an ISO 8601 time earlier by the commit delay; None for none."""
     if not stamp:
         return None
     return f"{(datetime.fromisoformat(stamp) - _COMMIT_DELAY).astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"

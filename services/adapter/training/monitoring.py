@@ -1,6 +1,9 @@
-"""Whether Label Studio announces what changes: labels that no event has told of are the mark of a lost webhook. Pure.
+"""What polls reveal beside the labels: a lost webhook, and how often annotators agree with suggestions. Pure.
 
-An event may come a little before the look that finds its label, or a little after it.
+Labels that no event announced indicate a lost webhook; an event may come a little before the poll that finds its label, or a
+little after it. Agreement flatters the model, because people accept what they see: it is not accuracy and never called so, but
+a fall is worth a look. Label Studio's API does not expose which prediction it noted on an annotation, so the suggestion is the
+one that the annotation says it started from, or else the newest that was stored before the annotation was made.
 """
 
 from __future__ import annotations
@@ -15,28 +18,30 @@ from services.core.labels import parse_labels
 from services.core.labels.annotations import exclusion_cause, parse_timestamp
 
 GRACE_SECONDS: Final = 30.0
+_AGREEMENT_SECONDS: Final = 60.0
+"""Between two comparisons of labels with suggestions, which cost a request of their own."""
 
 
 @dataclass(slots=True)
 class WebhookMonitor:
-    """Of one project."""
+    """Watches for a lost webhook of one project."""
 
     last_event_at: float | None = None
-    """When Label Studio last sent an event of any kind; None where that is not known."""
+    """When Label Studio last sent an event of any kind; None if that is not known."""
     _read_at: float | None = None
     _suspected_at: float | None = None
 
     def event_received(self, at: float) -> None:
-        """An event."""
+        """Note an event."""
         self.last_event_at = max(at, self.last_event_at or at)
         self._suspected_at = None
 
     def restore(self, at: float | None) -> None:
-        """When an earlier leader last heard of one."""
+        """Note when an earlier leader received the last one."""
         self.last_event_at = self.last_event_at or at
 
     def labels_read(self, now: float, *, changed: bool) -> None:
-        """A look at Label Studio, and whether it found other labels than the one before. The first finds nothing."""
+        """Note a poll, and whether it found other labels than the one before. The first finds nothing."""
         since, self._read_at = self._read_at, now
         if since is None or not changed or self._suspected_at is not None:
             return
@@ -44,7 +49,7 @@ class WebhookMonitor:
             self._suspected_at = now
 
     def is_silent(self, now: float) -> bool:
-        """Whether a change stayed unannounced; said once of each."""
+        """Return whether a change was not announced; True once per change."""
         if self._suspected_at is None or now < self._suspected_at + GRACE_SECONDS:
             return False
         self._suspected_at = None
@@ -52,13 +57,36 @@ class WebhookMonitor:
 
 
 MAX_ANNOTATIONS: Final = 200
-"""Annotations that are looked back on."""
+"""How many annotations are compared."""
+
+
+@dataclass(slots=True)
+class AgreementMonitor:
+    """Compares labels of one project with suggestions, at intervals while labels change."""
+
+    value: Agreement | None = None
+    due: bool = True
+    """Whether labels changed since the last comparison."""
+    compared_at: float = float("-inf")
+
+    def reset(self) -> None:
+        """Forget the agreement: labels answer another question now."""
+        self.value, self.compared_at = None, float("-inf")
+
+    def is_due(self, now: float) -> bool:
+        return self.due and now >= self.compared_at + _AGREEMENT_SECONDS
+
+    def update(self, space: LabelSpace, tasks: Iterable[Mapping[str, Any]], now: float) -> None:
+        """Compute the agreement of the tasks changed last."""
+        self.value, self.due = agreement_of(space, tasks), False
+        if self.value.annotations:  # the first label with a suggestion need not wait
+            self.compared_at = now
 
 
 def agreement_of(
     space: LabelSpace, tasks: Iterable[Mapping[str, Any]], most: int = MAX_ANNOTATIONS
 ) -> Agreement:
-    """Of the newest `most` annotations of these tasks (`annotations`, `predictions`) that had a suggestion."""
+    """Return the agreement of the newest `most` annotations of these tasks that had a suggestion."""
     found = [
         (
             parse_timestamp(annotation.get("created_at")),
@@ -73,9 +101,9 @@ def agreement_of(
 
 
 def _suggested(space: LabelSpace, task: Mapping[str, Any], annotation: Mapping[str, Any]) -> tuple[str, ...]:
-    """The labels of the suggestion; () where there was none."""
+    """Return the labels of the suggestion; () if there was none."""
     made, origin = parse_timestamp(annotation.get("created_at")), annotation.get("parent_prediction")
     stored = [one for one in task.get("predictions") or () if parse_timestamp(one.get("created_at")) <= made]
-    begun_from = [one for one in stored if origin and one.get("id") == origin]
-    shown = max(begun_from or stored, key=lambda one: parse_timestamp(one.get("created_at")), default=None)
+    started_from = [one for one in stored if origin and one.get("id") == origin]
+    shown = max(started_from or stored, key=lambda one: parse_timestamp(one.get("created_at")), default=None)
     return parse_labels(space, shown.get("result")) if shown else ()

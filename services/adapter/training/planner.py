@@ -1,7 +1,7 @@
-"""One project's labels and runs: when to look at Label Studio, what the trigger says of it, and the start of a run.
+"""Plans the runs of one project: when to poll Label Studio, what the trigger decides, and the request of a run.
 
-A decision is only ever made on labels that were read after the last run was seen to end; otherwise what a run has read
-already would count as changed once more. Events only bring a look nearer.
+A decision is only made on labels that were read after the last run was seen to end; otherwise what that run has read would count
+as changed once more. Events only make a poll due earlier.
 """
 
 from __future__ import annotations
@@ -12,31 +12,30 @@ from typing import Final
 
 import structlog
 
+from services.adapter.state.events import close_command
 from services.adapter.training import trigger
 from services.adapter.training.label_reader import LabelReader, Reading
 from services.adapter.training.monitoring import WebhookMonitor
-from services.adapter.training.run_queue import RunQueue
+from services.adapter.training.run_queue import RunQueue, request_run
 from services.adapter.training.runs import RunHistory
-from services.core.domain import Command, Parameters, RunRequest
+from services.core.domain import Command, Parameters
 from services.core.errors import BadRequest, LabelStudioNotFound
 from services.core.inbox import Inbox
 from services.core.labels.annotations import untrainable_reason
-from services.core.runs import version_stem
-from services.core.settings import TrainingSettings, TriggerSettings
 from services.core.settings.parameters import CONTROL_IS_PER_PROJECT, apply_overrides
-from services.core.telemetry import tracing
+from services.core.settings import TrainingSettings, TriggerSettings
 
 log = structlog.get_logger()
 _TRAIN: Final = "train"
 
 
 class ProjectReplaced(LabelStudioNotFound):
-    """Label Studio has another project under this id: its key differs, so it starts afresh."""
+    """Label Studio has another project under this id: its key differs, so it starts from scratch."""
 
 
 @dataclass(slots=True)
 class Planner:
-    """Looks, decides and starts."""
+    """Polls, decides and requests runs."""
 
     settings: TriggerSettings
     defaults: Parameters
@@ -47,15 +46,15 @@ class Planner:
     run_queue: RunQueue
     term: Callable[[], int]
     reading: Reading | None = None
-    """What Label Studio said last."""
+    """The last poll's."""
     observation: trigger.Observation | None = None
     reason: str = ""
     """The last decision's, for people."""
     problem: str = ""
-    """What is wrong with the parameters that were asked for; "" when nothing is."""
+    """What is wrong with the requested parameters; "" if nothing is."""
     webhook: WebhookMonitor = field(default_factory=WebhookMonitor)
     is_queued: bool = False
-    """Whether a run would begin, were it not for those of other projects."""
+    """Whether a run would start, but for those of other projects."""
     _poll_at: float = 0.0
     _burst: trigger.Burst | None = None
     _considered_commands: frozenset[str] = field(default_factory=frozenset)
@@ -64,40 +63,37 @@ class Planner:
 
     @property
     def policy(self) -> trigger.Policy:
-        """The settings that decide."""
         given = self.settings
         return trigger.Policy(given.every_n_updates, given.debounce_seconds, given.min_seconds_between_runs)
 
     def event_received(self, at: float) -> None:
-        """Something happened to the labels."""
         self.webhook.event_received(at)
         self._burst = trigger.Burst(self._burst.first if self._burst else at, at)
 
     def poll_soon(self) -> None:
-        """Look in the next step."""
+        """Poll in the next step."""
         self._poll_at = 0.0
 
     @property
     def is_quiet(self) -> bool:
-        """Whether no burst of events is going on."""
+        """Whether there is no burst of events."""
         return self._burst is None
 
     def due_at(self) -> float:
-        """When the next look is due."""
+        """Return when the next poll is due."""
         if self.run_queue.is_next(self.reader.project_id):
             return self.reader.backoff.until
-        return (
-            min(self._poll_at, trigger.quiet_at(self._burst, self.policy)) if self._burst else self._poll_at
-        )
+        quiet_at = trigger.quiet_at(self._burst, self.policy) if self._burst else self._poll_at
+        return min(self._poll_at, quiet_at)
 
     def control(self, overrides: Mapping[str, str]) -> str | None:
-        """The control that settings name; None: none does."""
+        """Return the control that settings name; None: none does."""
         return overrides.get("control") or self.defaults.control
 
     def plan(
         self, trains: Sequence[Command], overrides: Mapping[str, str], now: float, *, paused: bool
     ) -> bool:
-        """Look and decide, if that is due; whether it was. Raises Missing and StoreError."""
+        """Poll and decide if that is due; return whether it was. Raises LabelStudioNotFound, StoreError."""
         if now < self.due_at() and all(command.id in self._considered_commands for command in trains):
             return False
         reading = self.reader.poll(now, self.control(overrides))
@@ -107,7 +103,7 @@ class Planner:
             return False
         if reading.project.key != self.history.project.key:
             raise ProjectReplaced(
-                f"Project {reading.project.id} was deleted, and its number given to another one."
+                f"Project {reading.project.id} was deleted, and its id given to another project."
             )
         changed = self.reading is not None and self.reading.tasks != reading.tasks
         self.webhook.labels_read(now, changed=changed)
@@ -128,47 +124,54 @@ class Planner:
         *,
         paused: bool,
     ) -> None:
-        parameters, good = self._resolve_parameters(trains, overrides)
+        parameters, valid = self._resolve_parameters(trains, overrides)
         self.observation = self._observe(reading, parameters)
         situation = trigger.Situation(
-            commands=tuple(command.id for command in good),
+            commands=tuple(command.id for command in valid),
             active=self.history.active.run if self.history.active else None,
             ended=self.history.ended,
             burst=self._burst,
             paused=paused,
         )
         decision = self._enqueue(trigger.decide(self.observation, situation, self.policy, now), now)
-        self._log_decision(decision, reading, good)
+        self._log_decision(decision, reading, valid)
         if isinstance(decision, trigger.Launch):
-            self._request_run(decision, parameters, good, now)
+            control = reading.space.from_name if reading.space else parameters.control
+            parameters = replace(parameters, control=control)
+            fingerprint = self.observation.fingerprint
+            request_run(self.history, decision, parameters, valid, fingerprint, self.term(), now)
+            self.run_queue.set_running(self.reader.project_id, self.history.records[-1].run)
+            for answered in decision.commands:
+                self.inbox.delete_command(answered)
         elif isinstance(decision, trigger.Ignore):
-            self._dismiss(good)
+            for command in valid:
+                close_command(self.inbox, command, self.reason)
 
     def _resolve_parameters(
         self, trains: Sequence[Command], overrides: Mapping[str, str]
     ) -> tuple[Parameters, list[Command]]:
-        """Settings, then the project's overrides, then the commands' in turn; and the commands that can be understood."""
-        told, self.problem, good = self.problem, "", []
-        parameters = self._apply(self.defaults, overrides, "the backend's extra parameters", told)
+        """Return the settings with the project's and the commands' overrides, and the commands with valid ones."""
+        logged, self.problem, valid = self.problem, "", []
+        parameters = self._apply(self.defaults, overrides, "the backend's extra parameters", logged)
         for command in trains:
             changed = self._apply(parameters, command.parameters, _TRAIN)
             if self.problem and changed is parameters and command.parameters:
                 self.inbox.delete_command(command.id)
             else:
                 parameters = changed
-                good.append(command)
-        return parameters, good
+                valid.append(command)
+        return parameters, valid
 
     def _apply(
         self, parameters: Parameters, overrides: Mapping[str, str], source: str, logged: str = ""
     ) -> Parameters:
-        """`told`: the problem that the log has already, at each look the same."""
+        """Apply overrides; if they are invalid, return the parameters as they are. `logged`: the problem logged at the last poll."""
         try:
             if source == _TRAIN and "control" in overrides:
-                raise BadRequest(CONTROL_IS_PER_PROJECT)  # noqa: TRY301  # said as what `apply` refuses is
+                raise BadRequest(CONTROL_IS_PER_PROJECT)  # noqa: TRY301  # reported like other invalid ones
             return apply_overrides(parameters, overrides, self.training) if overrides else parameters
         except BadRequest as error:
-            self.problem = f"Not taken from {source}: {error}"
+            self.problem = f"Ignored from {source}: {error}"
             if self.problem != logged:
                 log.warning(
                     "parameters_refused", project=self.reader.project_id, source=source, reason=str(error)
@@ -178,25 +181,27 @@ class Planner:
     def _observe(self, reading: Reading, parameters: Parameters) -> trigger.Observation:
         baseline = self.history.baseline
         snapshot = baseline.snapshot if baseline else None
-        space = reading.space
+        space, not_trainable = reading.space, reading.why_no_space or None
+        if space:
+            not_trainable = untrainable_reason(reading.counts, reading.not_counted, space.from_name)
         control = space.from_name if space else parameters.control
         switched = trigger.switched_control(control, snapshot)
         if switched:
-            snapshot = None  # every label is news to a model of another control
+            snapshot = None  # every label is new to a model of another control
         changed = trigger.changed_tasks(reading.tasks, snapshot)
         tasks = {str(task): signature for task, signature in reading.tasks.items()}
         config = reading.project.label_config_hash
         return trigger.Observation(
             changed=len(changed),
             lost_labels=trigger.lost_labels(space.labels, snapshot) if space else (),
-            not_trainable=_why_not_trainable(reading),
+            not_trainable=not_trainable,
             fingerprint=trigger.fingerprint(tasks, config, replace(parameters, control=control)),
             switched_control=switched,
             oldest_change=min((at for task in changed if (at := reading.changed_at.get(task))), default=None),
         )
 
     def _enqueue(self, decision: trigger.Decision, now: float) -> trigger.Decision:
-        """Not before other projects that have waited longer, nor beside more runs than the settings allow."""
+        """Turn Launch into Wait while the run queue is full or other projects have waited longer."""
         self.is_queued = False
         if not isinstance(decision, trigger.Launch):
             self.run_queue.dequeue(self.reader.project_id)
@@ -206,78 +211,16 @@ class Planner:
         return trigger.Wait(f"{decision.cause}; {others}") if others else decision
 
     def _log_decision(self, decision: trigger.Decision, reading: Reading, trains: Sequence[Command]) -> None:
-        said = decision.cause if isinstance(decision, trigger.Launch) else decision.reason
+        """Log a new reason. Why a command was dismissed is shown until labels change; else the next poll would hide it."""
+        is_launch = isinstance(decision, trigger.Launch)
+        reason = decision.cause if isinstance(decision, trigger.Launch) else decision.reason
         if isinstance(decision, trigger.Ignore) and trains:
-            self._dismissal = (reading.tasks, said)
-        said = self._repeat_dismissal(said, reading)
-        if said != self.reason and not isinstance(
-            decision, trigger.Launch
-        ):  # that is told with the run's name
-            kind = type(decision).__name__.lower()
-            log.info("trigger_decision", project=self.reader.project_id, decision=kind, reason=said)
-        self.reason = said
-
-    def _repeat_dismissal(self, said: str, reading: Reading) -> str:
-        """Who asked for a run sees why there was none until labels change; else the next look would say less."""
+            self._dismissal = (reading.tasks, reason)
         if self._dismissal and self._dismissal[0] != reading.tasks:
             self._dismissal = None
-        nothing_new = self.observation is not None and said == trigger.progress(self.observation, self.policy)
-        return self._dismissal[1] if self._dismissal and nothing_new else said
-
-    def _request_run(
-        self, launch: trigger.Launch, parameters: Parameters, trains: Sequence[Command], now: float
-    ) -> None:
-        """Write the request, which is the start: whoever finds it launches it. The commands go afterwards."""
-        project, seen = self.history.project, self.observation
-        space = self.reading.space if self.reading else None
-        request = RunRequest(
-            run=self.history.runs.next_name(project.id),
-            project_key=project.key,
-            project_id=project.id,
-            cause=launch.cause,
-            parameters=replace(
-                parameters,
-                control=space.from_name if space else parameters.control,
-                model_name=version_stem(project, parameters.model_name),
-            ),
-            created_at=now,
-            commands=launch.commands,
-            asked={name: value for command in trains for name, value in command.parameters.items()},
-            fingerprint=seen.fingerprint if seen else "",
-            term=self.term(),
-            asked_by=tuple(dict.fromkeys(command.asked_by for command in trains if command.asked_by)),
-        )
-        asked = next((command.traceparent for command in trains if command.traceparent), "")
-        with tracing.span("request run", {"project": project.id, "run": request.run}, parent=asked):
-            request = replace(request, traceparent=tracing.traceparent())
-            self.history.runs.write(request)
-        self.history.add(request)
-        self.run_queue.set_running(project.id, request.run)
-        log.info(
-            "run_requested",
-            project=project.id,
-            run=request.run,
-            reason=request.cause,
-            commands=launch.commands,
-            asked_by=request.asked_by,
-        )
-        for command in launch.commands:
-            self.inbox.delete_command(command)
-
-    def _dismiss(self, trains: Sequence[Command]) -> None:
-        for command in trains:
-            self.inbox.delete_command(command.id)
-            log.info(
-                "command_handled",
-                project=self.reader.project_id,
-                command=command.id,
-                action=command.action,
-                asked_by=command.asked_by,
-                reason=self.reason,
-            )
-
-
-def _why_not_trainable(reading: Reading) -> str | None:
-    if reading.space is None:
-        return reading.why_no_space
-    return untrainable_reason(reading.counts, reading.not_counted, reading.space.from_name)
+        if self._dismissal and self.observation and reason == trigger.progress(self.observation, self.policy):
+            reason = self._dismissal[1]
+        if reason != self.reason and not is_launch:  # which is logged with the run's name
+            kind = type(decision).__name__.lower()
+            log.info("trigger_decision", project=self.reader.project_id, decision=kind, reason=reason)
+        self.reason = reason

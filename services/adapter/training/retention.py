@@ -1,6 +1,8 @@
-"""What goes once it is of no more use: old versions, checkpoints of ended runs, old runs.
+"""Retention: old versions, checkpoints of ended runs and old runs are deleted, by the leader's sweep and by `fitloop gc`.
 
-Never a version that is served, was served last or is about to be, and never the run that labels are counted from.
+Never deleted are a version that is served, was served last or is a target, and the run that labels are counted from. The sweep
+deals with one project after each of its runs; `survey` applies the same rules to all that the store holds, and also finds what a
+killed process left. A project that is no longer connected is reported, and left to a person.
 """
 
 from __future__ import annotations
@@ -20,52 +22,54 @@ from services.core.settings import StorageSettings
 from services.core.store import Entry, ObjectStore
 
 log = structlog.get_logger()
-
 _DAY_SECONDS: Final = 86_400.0
+
+
+def _kept_versions(served: Served) -> frozenset[str]:
+    return frozenset(filter(None, (served.current, served.previous, served.target)))
+
+
+def _is_expired(record: RunRecord, settings: StorageSettings, now: float) -> bool:
+    return now - record.ended_at > settings.keep_runs_days * _DAY_SECONDS
+
+
+def _expired_runs(
+    ended: Sequence[RunRecord], baseline: str, settings: StorageSettings, now: float
+) -> list[RunRecord]:
+    """Return the old runs (`ended` is oldest first), except the last one and the one that labels are counted from."""
+    return [record for record in ended[:-1] if record.run != baseline and _is_expired(record, settings, now)]
 
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """Deletes by the settings' rules."""
+    """Deletes what has expired of one project."""
 
     registry: Registry
     settings: StorageSettings
 
     def sweep(self, project: Project, served: Served, history: RunHistory, now: float) -> None:
-        """After a run has ended. Raises StoreError; what was left is found by the next sweep."""
-        self._sweep_versions(project, served, now)
+        """Sweep after a run has ended. Raises StoreError; what was left is found by the next sweep."""
+        manifests, keep = self.registry.manifests(project.key), self.settings
+        for version in expired_versions(
+            manifests, _kept_versions(served), keep.keep_versions, keep.keep_days, now
+        ):
+            self.registry.delete(project.key, version)
+            log.info("version_deleted", project=project.id, version=version, reason="expired")
         self._sweep_runs(history, now)
         self._sweep_unremembered(project, history, now)
 
-    def _sweep_versions(self, project: Project, served: Served, now: float) -> None:
-        manifests = self.registry.manifests(project.key)
-        kept = frozenset(name for name in (served.current, served.previous, served.target) if name)
-        for version in expired_versions(
-            manifests, kept, self.settings.keep_versions, self.settings.keep_days, now
-        ):
-            self.registry.delete(project.key, version)
-            log.info(
-                "version_deleted",
-                project=project.id,
-                version=version,
-                reason="beyond those that are kept",
-            )
-
     def _sweep_runs(self, history: RunHistory, now: float) -> None:
         ended = [record for record in history.records if record.outcome is not None]
-        counted_from = history.baseline
+        baseline = history.baseline
         for record in ended:
-            self._drop_checkpoints(record)
-        for record in ended[:-1]:
-            if (
-                record is not counted_from
-                and now - record.ended_at > self.settings.keep_runs_days * _DAY_SECONDS
-            ):
-                self._delete(history, record)
-                history.remove(record.run)
+            for key in list(self.registry.store.keys(f"runs/{record.run}/checkpoints/")):
+                self.registry.store.delete(key)
+        for record in _expired_runs(ended, baseline.run if baseline else "", self.settings, now):
+            self._delete(history, record)
+            history.remove(record.run)
 
     def _sweep_unremembered(self, project: Project, history: RunHistory, now: float) -> None:
-        """Runs that are in the store and too far back to be remembered, or of a project that had the number before."""
+        """Delete old runs in the store that are too far back to be remembered, or of a project that had the id before."""
         known = {record.run for record in history.records}
         for run in history.runs.names(project.id):
             if run in known:
@@ -73,30 +77,25 @@ class Retention:
             if _is_half_deleted(history, run):
                 history.runs.delete(run)
                 continue
-            record = _unremembered(history, run)
-            if record and now - record.ended_at > self.settings.keep_runs_days * _DAY_SECONDS:
+            record = _read_unremembered(history, run)
+            if record and _is_expired(record, self.settings, now):
                 self._delete(history, record)
 
     def _delete(self, history: RunHistory, record: RunRecord) -> None:
         history.runs.delete(record.run)
-        reason = f"older than {self.settings.keep_runs_days:g} days"
-        log.info("run_deleted", run=record.run, reason=reason)
-
-    def _drop_checkpoints(self, record: RunRecord) -> None:
-        for key in list(self.registry.store.keys(f"runs/{record.run}/checkpoints/")):
-            self.registry.store.delete(key)
+        log.info("run_deleted", run=record.run, reason=f"older than {self.settings.keep_runs_days:g} days")
 
 
 def _is_half_deleted(history: RunHistory, run: str) -> bool:
-    """Whether it has no request, which is written first of all and deleted first of all."""
+    """Return whether it has no request, which is written first of all and deleted first of all."""
     try:
         return history.runs.request(run) is None
     except StoreError:  # it is there, and broken
         return False
 
 
-def _unremembered(history: RunHistory, run: str) -> RunRecord | None:
-    """What tells the age of a run; None where that cannot be read, for then it stays."""
+def _read_unremembered(history: RunHistory, run: str) -> RunRecord | None:
+    """Return what tells the age of a run; None if that cannot be read, for then it stays."""
     try:
         request = history.runs.request(run)
         return RunRecord(request, history.runs.launch(run)) if request else None
@@ -107,7 +106,7 @@ def _unremembered(history: RunHistory, run: str) -> RunRecord | None:
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """Something that may go: its keys, in the order in which they go."""
+    """Something that may be deleted: its keys, in the order of deletion."""
 
     name: str
     why: str
@@ -118,7 +117,7 @@ class Leftover:
 
 @dataclass(frozen=True, slots=True)
 class StoredProject:
-    """What one project has in the store, in bytes, and what of it may go."""
+    """What one project has in the store, in bytes, and what of it may be deleted."""
 
     project: str
     title: str
@@ -126,11 +125,11 @@ class StoredProject:
     runs: int
     leftovers: tuple[Leftover, ...] = ()
     orphaned: str = ""
-    """Why nobody asks for this project any more; "" for a connected one."""
+    """Why it is no longer connected; "" for a connected one."""
 
 
 def survey(store: ObjectStore, settings: StorageSettings, now: float) -> list[StoredProject]:
-    """All projects, by key. Changes nothing. Raises StoreError."""
+    """Return all projects, by key. Changes nothing. Raises StoreError."""
     registry, runs = Registry(store), Runs(store)
     projects = {project.key: project for project in registry.projects()}
     entries = _grouped(store.entries("projects/"))
@@ -142,23 +141,24 @@ def survey(store: ObjectStore, settings: StorageSettings, now: float) -> list[St
         run_sizes = sum(_size(run_entries.get(record.run, ())) for record in mine)
         versions = [entry for entry in entries.get(key, ()) if "/versions/" in entry.key]
         title = projects[key].title if key in projects else ""
-        holding = StoredProject(key, title, _size(versions), run_sizes, orphaned=_orphaned(key, projects))
-        if not holding.orphaned:
-            gone = _versions(registry, key, versions, serving.get(key, Served()), settings, now)
-            gone += _runs(runs, mine, run_entries, settings, now)
-            holding = replace(holding, leftovers=tuple(gone))
-        found.append(holding)
+        stored = StoredProject(key, title, _size(versions), run_sizes, orphaned=_orphaned(key, projects))
+        if not stored.orphaned:
+            served = serving.get(key, Served())
+            leftovers = _leftover_versions(registry, key, versions, served, settings, now)
+            leftovers += _leftover_runs(runs, mine, run_entries, settings, now)
+            stored = replace(stored, leftovers=tuple(leftovers))
+        found.append(stored)
     return found
 
 
 def remove(store: ObjectStore, leftover: Leftover) -> None:
-    """Delete it. Raises StoreError; what is left then is found again."""
+    """Delete the leftover. Raises StoreError; what is left then is found again."""
     for key in leftover.keys:
         store.delete(key)
 
 
 def _grouped(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
-    """By the second part of the key: the project, or the run."""
+    """Group the entries by the second part of their keys: the project, or the run."""
     groups: dict[str, list[Entry]] = {}
     for entry in entries:
         parts = entry.key.split("/")
@@ -170,43 +170,36 @@ def _grouped(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
 def _orphaned(key: str, projects: dict[str, Project]) -> str:
     project = projects.get(key)
     if project is None:
-        return "its project.json is not there"
-    newer = [
-        other
-        for other in projects.values()
-        if other.id == project.id and other.created_at > project.created_at
-    ]
-    return f"Label Studio has given its number {project.id} to another project since" if newer else ""
+        return "its project.json is missing"
+    same_id = [other for other in projects.values() if other.id == project.id]
+    replaced = any(other.created_at > project.created_at for other in same_id)
+    return f"Label Studio has since given its id {project.id} to another project" if replaced else ""
 
 
-def _versions(
+def _leftover_versions(
     registry: Registry, key: str, entries: list[Entry], served: Served, settings: StorageSettings, now: float
 ) -> list[Leftover]:
     by_version: dict[str, list[Entry]] = {}
     for entry in entries:
         by_version.setdefault(entry.key.split("/")[3], []).append(entry)
-    kept = frozenset(name for name in (served.current, served.previous, served.target) if name)
-    doomed = expired_versions(registry.manifests(key), kept, settings.keep_versions, settings.keep_days, now)
-    gone = [
-        _leftover(
-            f"version {name}",
-            f"beyond the newest {settings.keep_versions}, and old",
-            by_version[name],
-            "manifest.json",
-        )
-        for name in doomed
+    kept, manifests = _kept_versions(served), registry.manifests(key)
+    expired = expired_versions(manifests, kept, settings.keep_versions, settings.keep_days, now)
+    why = f"beyond the newest {settings.keep_versions}, and old"
+    found = [
+        _leftover(f"version {name}", why, by_version[name], "manifest.json")
+        for name in expired
         if name in by_version
     ]
     for name, files in by_version.items():
         has_manifest = any(entry.key.endswith(f"/{name}/manifest.json") for entry in files)
-        if not has_manifest and name not in kept and _is_quiet(files, now):
-            gone.append(
-                _leftover(f"half version {name}", "its making was cut off more than a day ago", files)
-            )
-    return gone
+        is_old = now - max(entry.modified for entry in files) > _DAY_SECONDS
+        if not has_manifest and name not in kept and is_old:
+            why = "its publication was interrupted more than a day ago"
+            found.append(_leftover(f"incomplete version {name}", why, files))
+    return found
 
 
-def _runs(
+def _leftover_runs(
     runs: Runs,
     records: list[RunRecord],
     entries: dict[str, list[Entry]],
@@ -214,21 +207,21 @@ def _runs(
     now: float,
 ) -> list[Leftover]:
     ended = [record for record in records if record.outcome is not None]
-    kept = {_baseline_run(runs, ended), ended[-1].run if ended else ""}
-    gone = []
+    expired = _expired_runs(ended, _baseline_run(runs, ended), settings, now)
+    found = []
     for record in ended:
         files = entries.get(record.run, [])
-        if record.run not in kept and now - record.ended_at > settings.keep_runs_days * _DAY_SECONDS:
+        if record in expired:
             why = f"ended more than {settings.keep_runs_days:g} days ago"
-            # Were its outcome gone and the request there, the run would be launched once more.
-            gone.append(_leftover(f"run {record.run}", why, files, "request.json"))
+            # The request goes first: a run with a request and no outcome would be launched once more.
+            found.append(_leftover(f"run {record.run}", why, files, "request.json"))
         elif checkpoints := [entry for entry in files if "/checkpoints/" in entry.key]:
-            gone.append(_leftover(f"checkpoints of run {record.run}", "the run has ended", checkpoints))
-    return gone
+            found.append(_leftover(f"checkpoints of run {record.run}", "the run has ended", checkpoints))
+    return found
 
 
 def _records(runs: Runs) -> dict[str, list[RunRecord]]:
-    """Every run that can be read, by its project's key, oldest first. What cannot be read is left alone."""
+    """Return every run that can be read, by its project's key, oldest first. The others are left alone."""
     found: dict[str, list[RunRecord]] = {}
     for run in runs.store.folders("runs/"):
         try:
@@ -244,21 +237,15 @@ def _records(runs: Runs) -> dict[str, list[RunRecord]]:
 
 
 def _baseline_run(runs: Runs, ended: Sequence[RunRecord]) -> str:
-    """The run whose snapshot labels are counted from; "" where there is none."""
-    for record in reversed(ended):
-        if replace(record, snapshot=runs.snapshot(record.run)).can_be_baseline:
-            return record.run
-    return ""
+    """Return the run whose snapshot labels are counted from; "" if there is none."""
+    with_snapshots = (replace(record, snapshot=runs.snapshot(record.run)) for record in reversed(ended))
+    return next((record.run for record in with_snapshots if record.can_be_baseline), "")
 
 
 def _leftover(name: str, why: str, entries: list[Entry], first: str = "") -> Leftover:
-    """`first`: the name of the file that goes before all others."""
+    """Return the entries as a leftover; the file named `first` is deleted before all others."""
     ordered = sorted(entries, key=lambda entry: entry.key.rpartition("/")[2] != first)
     return Leftover(name, why, tuple(entry.key for entry in ordered), _size(entries))
-
-
-def _is_quiet(entries: Sequence[Entry], now: float) -> bool:
-    return now - max(entry.modified for entry in entries) > _DAY_SECONDS
 
 
 def _size(entries: Iterable[Entry]) -> int:

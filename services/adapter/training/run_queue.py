@@ -1,33 +1,39 @@
-"""Whose turn it is to train: at most so many runs go on at once over all projects, and who waits longest is next.
+"""How runs are requested, queued and started.
 
-Only the supervisor's thread may call this. Nothing is kept: after a restart the runs that go on are told again, and who
-waits asks again. A project that cannot ask at the moment gives up its place, so that nobody waits for it.
+At most so many runs are active at once over all projects, and the longest waiting project is next. Only the controller's thread
+may call this. The queue is not stored: after a restart active runs are reported again, and waiting
+projects enqueue again. A project that cannot train at the moment leaves the queue, so that no other waits for it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import structlog
 
 from services.adapter.ports import Launcher
-from services.adapter.training.label_reader import Backoff
-from services.adapter.training.runs import RunHistory, RunRecord
+from services.adapter.training.runs import RunHistory
+from services.adapter.training.trigger import Launch
+from services.core.domain import Command, Parameters, RunRequest
 from services.core.errors import FitloopError, StoreError
+from services.core.retry import Backoff
+from services.core.runs import version_stem
+from services.core.telemetry import tracing
 
 log = structlog.get_logger()
 
 
 @dataclass(slots=True)
 class RunQueue:
-    """The runs that go on and the projects that wait, by project id."""
+    """The active runs and the waiting projects, by project id."""
 
     max_active: int
     _running: dict[int, str] = field(default_factory=dict)
     _waiting: dict[int, float] = field(default_factory=dict)
 
     def set_running(self, project_id: int, run: str | None) -> None:
-        """The project's run that goes on, if one does."""
+        """Set the project's active run; None: it has none."""
         if run:
             self._running[project_id] = run
             self._waiting.pop(project_id, None)
@@ -35,77 +41,111 @@ class RunQueue:
             self._running.pop(project_id, None)
 
     def enqueue(self, project_id: int, now: float) -> str:
-        """Get in line: "" where a run may begin now, else a sentence about what the project waits for."""
+        """Enqueue the project; return "" if a run may start now, else a sentence about what it waits for."""
         self._waiting.setdefault(project_id, now)
         if self.is_next(project_id):
             return ""
-        if not self._is_free():
-            going = " and ".join(f"run {run}" for run in self._running.values())
-            return f"waiting for {going} of another project"
-        return "waiting for the projects that have waited longer"
+        if len(self._running) >= self.max_active:
+            active = " and ".join(f"run {run}" for run in self._running.values())
+            return f"waiting for {active} of another project"
+        return "waiting for projects that have waited longer"
 
     def is_next(self, project_id: int) -> bool:
-        """Whether the project is in line and nothing is before it."""
-        in_line = sorted(self._waiting, key=lambda known: (self._waiting[known], known))
+        """Return whether the project is enqueued and may start a run now."""
+        queue = sorted(self._waiting, key=lambda known: (self._waiting[known], known))
         free = self.max_active - len(self._running)
-        return project_id in in_line[: max(0, free)]
+        return project_id in queue[: max(0, free)]
 
     def dequeue(self, project_id: int) -> None:
-        """It does not want to train, or cannot say."""
+        """Remove a project that does not want to train, or cannot tell."""
         self._waiting.pop(project_id, None)
 
     def remove(self, project_id: int) -> None:
-        """The project is gone."""
+        """Remove a project that is gone."""
         self.dequeue(project_id)
         self.set_running(project_id, None)
 
-    def _is_free(self) -> bool:
-        return len(self._running) < self.max_active
+
+def request_run(
+    history: RunHistory,
+    launch: Launch,
+    parameters: Parameters,
+    commands: Sequence[Command],
+    fingerprint: str,
+    term: int,
+    now: float,
+) -> None:
+    """Write the request of a new run, which is its start: whoever finds it launches it. Raises StoreError."""
+    project = history.project
+    request = RunRequest(
+        run=history.runs.next_name(project.id),
+        project_key=project.key,
+        project_id=project.id,
+        cause=launch.cause,
+        parameters=replace(parameters, model_name=version_stem(project, parameters.model_name)),
+        created_at=now,
+        commands=launch.commands,
+        asked={name: value for command in commands for name, value in command.parameters.items()},
+        fingerprint=fingerprint,
+        term=term,
+        asked_by=tuple(dict.fromkeys(command.asked_by for command in commands if command.asked_by)),
+    )
+    parent = next((command.traceparent for command in commands if command.traceparent), "")
+    with tracing.span("request run", {"project": project.id, "run": request.run}, parent=parent):
+        request = replace(request, traceparent=tracing.traceparent())
+        history.runs.write(request)
+    history.add(request)
+    log.info(
+        "run_requested",
+        project=project.id,
+        run=request.run,
+        reason=request.cause,
+        commands=launch.commands,
+        asked_by=request.asked_by,
+    )
 
 
 @dataclass(slots=True)
 class RunStarter:
-    """Of one project's runs."""
+    """Starts the requested run of one project, and again after its process was lost.
+
+    The launcher is called at every step, which costs nothing while the run is active. An error is reported and retried with
+    back-off; it delays nothing else.
+    """
 
     launcher: Launcher
     history: RunHistory
     problem: str = ""
-    """Why the active run cannot be launched; "" where it can."""
+    """Why the active run cannot be launched; "" if it can."""
     _backoff: Backoff = field(default_factory=Backoff)
     _logged: set[str] = field(default_factory=set)
 
     def ensure_running(self, now: float) -> None:
-        """Have the active run run. Raises StoreError."""
+        """Launch the active run unless it is running. Raises StoreError."""
         active = self.history.active
         if active is None:
             self.problem = ""
         elif now >= self._backoff.until:
-            self._launch(active, now)
+            self._launch(active.request, now)
 
-    def _launch(self, active: RunRecord, now: float) -> None:
+    def _launch(self, request: RunRequest, now: float) -> None:
         try:
-            self.launcher.launch(active.request)
+            self.launcher.launch(request)
         except StoreError:
             raise
         except FitloopError as error:
-            self.problem = f"Run {active.run} cannot be launched: {error}"
+            self.problem = f"Run {request.run} cannot be launched: {error}"
             delay = self._backoff.failed(now)
-            project = active.request.project_id
             log.error(
                 "run_launch_failed",
-                project=project,
-                run=active.run,
+                project=request.project_id,
+                run=request.run,
                 reason=str(error),
                 retry_seconds=delay,
             )
             return
         self.problem = ""
         self._backoff.worked()
-        if active.run not in self._logged:
-            self._logged.add(active.run)
-            log.info(
-                "run_launched",
-                project=active.request.project_id,
-                run=active.run,
-                reason=active.request.cause,
-            )
+        if request.run not in self._logged:
+            self._logged.add(request.run)
+            log.info("run_launched", project=request.project_id, run=request.run, reason=request.cause)

@@ -1,7 +1,7 @@
-"""The runs of one project as the supervisor sees them: request, processes, status, the labels read.
+"""The runs of one project as the controller sees them: request, processes, status, the labels read; and their metrics.
 
-Read once from the store, then kept: the leader alone makes runs, and an ended run no longer changes. Only the runs that
-go on are read again.
+Read once from the store, then kept: only the leader makes runs, and an ended run no longer changes. Only active runs are read
+again.
 """
 
 from __future__ import annotations
@@ -20,10 +20,8 @@ from services.core.domain import Launch, Project, RunRequest, RunState, RunStatu
 from services.core.runs import Runs
 
 log = structlog.get_logger()
-
 _MAX_REMEMBERED: Final = 50
-"""Ended runs of a project that decisions look back on."""
-
+"""How many runs of a project decisions look back on."""
 _BASELINE_OUTCOMES: Final = frozenset({RunState.DONE, RunState.CANCELLED})
 
 
@@ -37,16 +35,15 @@ class RunRecord:
     snapshot: Snapshot | None = None
     stale: bool = False
     read_fingerprint: str = ""
-    """Fingerprint of what it read; "" where it never came to reading. It stays when the snapshot goes from memory."""
+    """Fingerprint of what it read; "" if it read nothing. It stays when the snapshot is dropped from memory."""
 
     @property
     def run(self) -> str:
-        """Its name."""
         return self.request.run
 
     @property
     def outcome(self) -> RunState | None:
-        """DONE, FAILED or CANCELLED; None while it goes on."""
+        """DONE, FAILED or CANCELLED; None while it is active."""
         return self.launch.outcome if self.launch else None
 
     @property
@@ -56,7 +53,7 @@ class RunRecord:
 
     @property
     def exit_code(self) -> int | None:
-        """Of its last process."""
+        """The exit code of its last process."""
         return self.launch.attempts[-1].exit_code if self.launch and self.launch.attempts else None
 
     @property
@@ -67,12 +64,12 @@ class RunRecord:
 
     @property
     def started_at(self) -> float | None:
-        """When its first process began; None before."""
+        """When its first process started; None before."""
         return self.launch.attempts[0].started_at if self.launch and self.launch.attempts else None
 
     @property
     def fingerprint(self) -> str:
-        """Of what it read; of what was there at launch, where it never came to reading."""
+        """The fingerprint of what it read, or if it read nothing, of what was there when it was requested."""
         if self.read_fingerprint or self.snapshot is None:
             return self.read_fingerprint or self.request.fingerprint
         parameters = replace(self.request.parameters, control=self.snapshot.from_name or None)
@@ -80,13 +77,13 @@ class RunRecord:
 
     @property
     def can_be_baseline(self) -> bool:
-        """Whether labels are counted from what it read: it ended in good order, or with a version to show for it."""
+        """Whether changes are counted from what it read: it was done or cancelled, or failed after publishing a version."""
         has_version = bool(self.status and self.status.published)
-        in_order = self.outcome in _BASELINE_OUTCOMES or (self.outcome is RunState.FAILED and has_version)
-        return in_order and bool(self.read_fingerprint or self.snapshot)
+        counts = self.outcome in _BASELINE_OUTCOMES or (self.outcome is RunState.FAILED and has_version)
+        return counts and bool(self.read_fingerprint or self.snapshot)
 
     def as_ended(self) -> trigger.EndedRun:
-        """For the trigger. The run must have ended; one that failed after it had published has done its work."""
+        """Return the ended run for the trigger; one that failed after it had published counts as done."""
         outcome = self.outcome or RunState.FAILED
         if outcome is RunState.FAILED and self.can_be_baseline:
             outcome = RunState.DONE
@@ -97,7 +94,7 @@ class RunRecord:
 
 @dataclass(slots=True)
 class RunHistory:
-    """All remembered runs of a project, oldest first."""
+    """The remembered runs of a project, oldest first."""
 
     runs: Runs
     launcher: Launcher
@@ -106,7 +103,7 @@ class RunHistory:
     _ended: dict[str, trigger.EndedRun] = field(default_factory=dict)
 
     def load(self) -> None:
-        """From the store, once."""
+        """Read the runs from the store, once."""
         requests = [self.runs.request(name) for name in self.runs.names(self.project.id)[-_MAX_REMEMBERED:]]
         self.records = []
         for request in requests:
@@ -115,35 +112,32 @@ class RunHistory:
                 self._drop_snapshots()
 
     def update(self) -> list[RunRecord]:
-        """Read what goes on; the runs that ended since the last time."""
+        """Read the active runs again; return those that ended since the last time."""
         ended = []
-        for place, record in enumerate(self.records):
+        for index, record in enumerate(self.records):
             if record.outcome is None:
-                self.records[place] = self._read(record)
-                if self.records[place].outcome is not None:
-                    ended.append(self.records[place])
-                    _log_end(self.records[place])
+                self.records[index] = self._read(record)
+                if self.records[index].outcome is not None:
+                    ended.append(self.records[index])
+                    _log_end(self.records[index])
         self._drop_snapshots()
         return ended
 
     def add(self, request: RunRequest) -> None:
-        """A new run."""
         self.records.append(RunRecord(request))
 
     def mark_stale(self, run: str) -> None:
-        """Its version was compared with one that no longer serves."""
+        """Note that the run's version was compared with one that is no longer served."""
         self.records = [
             replace(record, stale=True) if record.run == run else record for record in self.records
         ]
         self._ended.pop(run, None)
 
     def remove(self, run: str) -> None:
-        """It was deleted."""
         self.records = [record for record in self.records if record.run != run]
 
     @property
     def active(self) -> RunRecord | None:
-        """The run that goes on."""
         return next((record for record in self.records if record.outcome is None), None)
 
     @property
@@ -153,12 +147,12 @@ class RunHistory:
 
     @property
     def baseline(self) -> RunRecord | None:
-        """The run whose snapshot is counted from: the last one carried through or cancelled, or that has published."""
+        """The last run that can be the baseline: changes of labels are counted from its snapshot."""
         return next((record for record in reversed(self.records) if record.can_be_baseline), None)
 
     @property
     def ended(self) -> tuple[trigger.EndedRun, ...]:
-        """Ended runs for the trigger; each fingerprint is computed once."""
+        """The ended runs for the trigger; each fingerprint is computed once."""
         ended = [record for record in self.records if record.outcome is not None]
         for record in ended:
             if record.run not in self._ended:
@@ -166,15 +160,15 @@ class RunHistory:
         return tuple(self._ended[record.run] for record in ended)
 
     def has_run_for(self, command_id: str) -> bool:
-        """Whether a run was already made for the command."""
+        """Return whether a run was already requested for the command."""
         return any(command_id in record.request.commands for record in self.records)
 
     def _drop_snapshots(self) -> None:
-        """Only the baseline's snapshot is read again: the others would fill the memory with every run."""
+        """Keep only the baseline's snapshot: the others are not needed, and would fill the memory."""
         baseline = self.baseline
-        for place, record in enumerate(self.records):
+        for index, record in enumerate(self.records):
             if record.snapshot and record is not baseline:
-                self.records[place] = replace(record, snapshot=None)
+                self.records[index] = replace(record, snapshot=None)
 
     def _read(self, record: RunRecord) -> RunRecord:
         launch = self.launcher.observe(record.run)  # before the status: a final one is complete then
@@ -186,43 +180,46 @@ class RunHistory:
 
 
 def _log_end(record: RunRecord) -> None:
-    said = record.status.message if record.status else ""
-    why = record.launch.reason if record.launch else ""
+    message = record.status.message if record.status else ""
+    reason = record.launch.reason if record.launch else ""
     log.info(
         "run_ended",
         project=record.request.project_id,
         run=record.run,
         outcome=record.outcome,
-        reason=" ".join(filter(None, (said, why))),
+        reason=" ".join(filter(None, (message, reason))),
     )
 
 
 class RunMetrics:
-    """Of one project, for one term."""
+    """Counts the starts and ends of one project's runs, each once, for one term.
+
+    What happened before this leader began was counted by the one before it, or ended while no adapter led: the last board
+    tells which.
+    """
 
     def __init__(self, project_id: int) -> None:
-        """Nothing is counted yet."""
         self._project_id = project_id
         self._started: set[str] = set()
         self._ended: set[str] = set()
         self._begun = False
 
     def begin(self, records: Iterable[RunRecord], before: ProjectView | None) -> None:
-        """What is not to be counted again; `before`: the project as the last leader showed it."""
+        """Note what was counted already; `before`: the project's view as the last leader published it."""
         if self._begun:
             return
         self._begun = True
-        went_on = before.active.run if before and before.active else ""
+        was_active = before.active.run if before and before.active else ""
         had_started = before is not None and before.figures.started_at is not None
         leader.begin(self._project_id)
         for record in records:
-            if record.started_at is not None and (record.run != went_on or had_started):
+            if record.started_at is not None and (record.run != was_active or had_started):
                 self._started.add(record.run)
-            if record.outcome is not None and record.run != went_on:
+            if record.outcome is not None and record.run != was_active:
                 self._ended.add(record.run)
 
     def count(self, records: Iterable[RunRecord]) -> None:
-        """Count what is new."""
+        """Count what is new in the records."""
         for record in records:
             started, outcome = record.started_at, record.outcome
             if started is not None and record.run not in self._started:
@@ -234,6 +231,6 @@ class RunMetrics:
 
 
 def _duration(record: RunRecord) -> float | None:
-    """What it took; None where no process began, or nobody saw the last one end, as where the run was cancelled."""
+    """Return the run's seconds; None if no process started, or the end of the last one is unknown, as after a cancel."""
     started, ended = record.started_at, record.ended_at
     return ended - started if started is not None and ended >= started else None

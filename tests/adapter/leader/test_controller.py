@@ -37,7 +37,9 @@ def test_labels_become_a_run_and_its_version_is_served(world: ControllerWorld) -
     assert "training support-1: linear-probe, step 40 of 120, 12 s left" in world.view.sentence
     world.end("1-1")
     world.settle()
-    assert world.view.sentence.startswith("serving support-1: right 61 of 120 (42–59 %)")
+    assert world.view.sentence.startswith(
+        "serving support-1: accuracy 51 % (95 % interval 42–59 %, 120 texts)"
+    )
     assert world.launcher.launched == ["1-1"]
 
 
@@ -93,7 +95,9 @@ def test_a_served_version_that_broke_on_the_disk_falls_back_to_the_one_before(
     serving.restart()
     serving.tick()
     assert serving.current == "support-1"
-    assert serving.view.problem == "support-2 cannot be served: File 'x' differs. support-1 serves instead."
+    assert (
+        serving.view.problem == "support-2 cannot be served: File 'x' differs. support-1 is served instead."
+    )
     serving.rollout.broken["support-1"] = smoke_test_error("support-1")
     serving.restart()
     serving.tick()

@@ -124,7 +124,7 @@ def test_who_rolled_back_promoted_and_asked_for_a_run_is_told(serving: Controlle
     serving.command(Action.TRAIN, asked_by="Zoë from 2001:db8::1", seed="3")
     serving.settle()
     assert serving.requests()[-1].asked_by == ("anna from 10.0.0.7", "Zoë from 2001:db8::1")
-    said = "training support-3 (asked for by anna from 10.0.0.7 and 1 more)"
+    said = "training support-3 (requested by anna from 10.0.0.7 and 1 more)"
     assert said in serving.view.sentence
 
 
@@ -161,10 +161,10 @@ def test_promoting_what_is_served_pins_it(serving: ControllerWorld) -> None:
 @pytest.mark.parametrize(
     ("action", "version", "sentence"),
     [
-        (Action.PROMOTE, "support-9", "promote was not done: Project 1 has no version 'support-9'"),
-        (Action.PROMOTE, None, "promote was not done: Say which version"),
-        (Action.ROLLBACK, None, "rollback was not done: There is no earlier version"),
-        (Action.CANCEL, None, "cancel was not done: No run is going on."),
+        (Action.PROMOTE, "support-9", "promote failed: Project 1 has no version 'support-9'"),
+        (Action.PROMOTE, None, "promote failed: Say which version"),
+        (Action.ROLLBACK, None, "rollback failed: There is no earlier version"),
+        (Action.CANCEL, None, "cancel failed: No run is active."),
     ],
 )
 def test_a_command_that_cannot_be_done_is_dropped_with_its_sentence(
@@ -183,7 +183,7 @@ def test_a_forced_version_that_is_broken_leaves_the_old_one(serving: ControllerW
     serving.command(Action.PROMOTE, "support-7")
     serving.tick()
     assert (serving.current, serving.view.served.target) == ("support-1", None)
-    assert "promote was not done: support-7 gives other answers" in serving.view.problem
+    assert "promote failed: support-7 gives other answers" in serving.view.problem
 
 
 def test_a_broken_only_version_gives_way_to_one_that_could_not_be_compared_with_it(

@@ -31,7 +31,7 @@ def test_another_control_is_trained_at_once() -> None:
     world = switched()
     request = world.requests()[-1]
     assert (request.run, request.parameters.control) == ("1-2", "mood")
-    assert request.cause == "'mood' is learnt now, and 'label' was before"
+    assert request.cause == "the trained control changed from 'label' to 'mood'"
     assert world.view.space is not None
     assert world.view.space.labels == ("glad", "sad")
     assert world.view.labelled == 4
@@ -68,7 +68,7 @@ def test_a_run_that_was_asked_for_before_another_control_was_picked_is_held() ->
     world.settle()
     world.complete_run("1-2")
     assert world.current == "support-1"
-    assert "held: support-2 answers 'label', and 'mood' is learnt now" in world.view.sentence
+    assert "held: support-2 answers 'label', and the project now trains 'mood'" in world.view.sentence
     assert (world.launcher.launched[-1], world.requests()[-1].parameters.control) == ("1-3", "mood")
 
 

@@ -40,10 +40,7 @@ def test_a_version_is_a_target_until_everybody_holds_it(serving: ControllerWorld
     serving.complete_run("1-2")
     served = serving.view.served
     assert (served.current, served.target) == ("support-1", "support-2")
-    assert (
-        "version support-2 is being brought to the predictors: 1 of 2 predictors hold it"
-        in serving.view.sentence
-    )
+    assert "rolling out support-2: 1 of 2 predictors hold it" in serving.view.sentence
     assert serving.view.problem == ""
     assert verdict(serving, "support-2") is None
     assert serving.tick() == 0.25
@@ -68,7 +65,7 @@ def test_what_hinders_a_version_is_told_until_it_is_gone(serving: ControllerWorl
     serving.rollout.slow["support-2"] = BLOCKED
     serving.complete_run("1-2")
     assert serving.view.problem == (
-        "Version support-2 cannot be brought to the predictors: no node has room for a predictor. It is tried again."
+        "The rollout of support-2 is blocked: no node has room for a predictor. It is retried."
     )
     assert serving.view.served.target == "support-2"
     serving.rollout.slow.clear()
@@ -80,7 +77,7 @@ def test_what_is_set_aside_is_no_target_until_it_is_tried_again(serving: Control
     serving.rollout.slow["support-2"] = replace(BLOCKED, deferred=True)
     serving.complete_run("1-2")
     assert target_of(serving) == ""
-    assert "Version support-2 cannot be brought to the predictors: no node has room" in serving.view.problem
+    assert "The rollout of support-2 is blocked: no node has room" in serving.view.problem
     assert verdict(serving, "support-2") is None
     before = serving.registry.serving().generation
     for _ in range(5):
@@ -214,7 +211,7 @@ def test_a_newer_version_takes_the_place_of_a_target(serving: ControllerWorld) -
     assert found
     assert (found.fate, found.sentence) == (
         Outcome.HELD,
-        "held: support-2b is newer than support-2 and serves already",
+        "held: support-2b is newer than support-2 and is served already",
     )
     serving.end("1-2")
     serving.settle()
@@ -336,7 +333,7 @@ def test_what_is_served_and_held_by_nobody_is_a_problem_until_it_is(serving: Con
     serving.rollout.slow["support-1"] = BLOCKED
     serving.restart()
     serving.tick()
-    assert "Version support-1 cannot be brought to the predictors" in serving.view.problem
+    assert "The rollout of support-1 is blocked" in serving.view.problem
     assert serving.tick() == 0.5
     serving.rollout.slow.clear()
     serving.tick(1.0)
@@ -355,7 +352,7 @@ def test_falling_back_takes_its_time_too_and_ends_after_a_restart(serving: Contr
     serving.rollout.flip_seconds = 2.0
     serving.tick(1.0)
     assert serving.view.served.effective_version(serving.now) == "support-1"
-    assert "support-1 serves instead" in serving.view.problem
+    assert "support-1 is served instead" in serving.view.problem
 
 
 def test_a_target_that_nobody_wants_any_more_is_none(serving: ControllerWorld) -> None:

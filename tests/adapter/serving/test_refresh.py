@@ -218,8 +218,8 @@ def test_refused_suggestions_are_told_with_their_number() -> None:
     progress = progress_of(bench)
     assert (progress.pushed, progress.refused, progress.done) == (2, 1, True)
     assert progress.problem == (
-        "Label Studio refuses 1 suggestion of support-1 for 'label': annotators get them only where Label Studio asks "
-        "for predictions itself. Its log says why."
+        "Label Studio refuses 1 suggestion of support-1 for 'label': annotators get them only when Label Studio itself "
+        "requests predictions. Its log says why."
     )
     assert bench.title == "support-1"
 
@@ -279,11 +279,11 @@ def test_a_slip_in_a_job_is_tried_again_later_and_holds_up_no_other(
 ) -> None:
     bench = Bench(1)
     bench.label_studio.add_project(2)
-    whole = bench.label_studio.predicted_tasks
+    whole, text = bench.label_studio.predicted_tasks, "the text of a task"
 
     def slip(project_id: int, version: str) -> set[int]:
         if project_id == 1:
-            raise ValueError("the text of a task")
+            raise ValueError(text)
         return whole(project_id, version)
 
     bench.label_studio.predicted_tasks = slip  # type: ignore[method-assign]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.adapter.training.label_reader import Backoff, LabelReader
+from services.adapter.training.label_reader import LabelReader
 from services.core.domain import Uncounted
 from services.core.errors import LabelStudioNotFound, LabelStudioUnreachable, TokenRefused
 from services.core.labels import signature
@@ -229,13 +229,6 @@ def test_a_change_that_was_stored_late_under_an_earlier_time_is_read() -> None:
     now = watch.poll(2.0)
     assert now
     assert now.tasks[late] != seen.tasks[late]
-
-
-def test_the_back_off_doubles_to_a_minute_and_begins_anew() -> None:
-    backoff = Backoff()
-    assert [backoff.failed(0.0) for _ in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]
-    backoff.worked()
-    assert backoff.failed(0.0) == 1
 
 
 @settings(deadline=None, max_examples=60)

@@ -195,7 +195,7 @@ def test_a_run_that_died_without_a_word_is_told_with_its_code(serving: Controlle
     serving.settle()
     serving.launcher.end("1-2", RunState.FAILED, -9, serving.now)
     serving.tick(0.5)
-    assert serving.view.problem == "Run 1-2 ended with exit code -9: its log tells why."
+    assert serving.view.problem == "Run 1-2 ended with exit code -9: see its log."
     assert serving.view.last
     assert serving.view.last.state is RunState.FAILED
 
@@ -225,4 +225,4 @@ def test_a_base_model_that_is_not_allowed_is_not_taken_whenever_it_was_remembere
     request = world.runs.request("1-1")
     assert request is not None
     assert request.parameters.base_model == "tiny"
-    assert "Not taken from the backend's extra parameters: Base model '/etc'" in world.view.problem
+    assert "Ignored from the backend's extra parameters: Base model '/etc'" in world.view.problem

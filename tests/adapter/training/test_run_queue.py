@@ -89,6 +89,6 @@ def test_a_while_passes_between_two_runs_unless_a_person_asks() -> None:
     world.label_studio.label_many(6)
     world.tick(20.0)
     assert world.launcher.launched == ["1-1"]
-    assert "6 labelled tasks changed; the next run begins" in world.view.sentence
+    assert "6 labelled tasks changed; the next run starts in" in world.view.sentence
     world.tick(300.0)
     assert world.launcher.launched == ["1-1", "1-2"]

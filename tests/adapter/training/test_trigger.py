@@ -48,13 +48,13 @@ def test_enough_changed_tasks_launch_and_too_few_wait_with_the_figures() -> None
 
 def test_several_commands_launch_one_run_at_once_even_in_a_burst() -> None:
     situation = Situation(commands=("a", "b"), burst=Burst(NOW, NOW))
-    assert decide(FEW, situation, POLICY, NOW) == Launch("asked for", ("a", "b"))
+    assert decide(FEW, situation, POLICY, NOW) == Launch("requested", ("a", "b"))
 
 
 def test_a_command_waits_while_a_run_is_active() -> None:
-    assert decide(ENOUGH, Situation(active="1-1"), POLICY, NOW) == Wait("run 1-1 is going on")
+    assert decide(ENOUGH, Situation(active="1-1"), POLICY, NOW) == Wait("run 1-1 is active")
     waits = decide(ENOUGH, Situation(commands=("a",), active="1-1"), POLICY, NOW)
-    assert waits == Wait("run 1-1 is going on, one more waits")
+    assert waits == Wait("run 1-1 is active, one more waits")
 
 
 def test_labels_that_cannot_be_trained_wait_with_the_reason() -> None:
@@ -66,7 +66,7 @@ def test_a_while_passes_between_two_runs() -> None:
     policy = Policy(every_n_updates=10, debounce_seconds=2.0, min_seconds_between_runs=60.0)
     before = (past(RunState.DONE, ended=NOW - 20),)
     assert decide(ENOUGH, Situation(ended=before), policy, NOW) == Wait(
-        "10 labelled tasks changed; the next run begins 40 s from now at the earliest"
+        "10 labelled tasks changed; the next run starts in 40 s at the earliest"
     )
     assert isinstance(decide(ENOUGH, Situation(ended=before), policy, NOW + 40), Launch)
     assert isinstance(decide(ENOUGH, Situation(ended=before, commands=("a",)), policy, NOW), Launch)
@@ -83,7 +83,7 @@ def test_nothing_begins_while_paused() -> None:
 
 def test_a_burst_is_waited_for_but_not_for_ever() -> None:
     waits = decide(ENOUGH, Situation(burst=Burst(NOW - 3, NOW - 1)), POLICY, NOW)
-    assert waits == Wait("10 labelled tasks changed; waiting for a quiet moment")
+    assert waits == Wait("10 labelled tasks changed; waiting for a pause between events")
     assert isinstance(decide(ENOUGH, Situation(burst=Burst(NOW - 3, NOW - 2)), POLICY, NOW), Launch)
     assert isinstance(decide(ENOUGH, Situation(burst=Burst(NOW - 10, NOW)), POLICY, NOW), Launch)
 
@@ -121,9 +121,7 @@ def test_other_failures_are_tried_again_after_a_minute_doubling_to_an_hour(
     failures: int, seconds: float
 ) -> None:
     situation = Situation(ended=(past(RunState.DONE), *[failed(1)] * failures))
-    assert decide(FEW, situation, POLICY, NOW + seconds - 1) == Wait(
-        "run 1-1 failed: it is tried again in 1 s"
-    )
+    assert decide(FEW, situation, POLICY, NOW + seconds - 1) == Wait("run 1-1 failed: it is retried in 1 s")
     assert decide(FEW, situation, POLICY, NOW + seconds) == Launch("run 1-1 failed")
 
 
@@ -141,7 +139,7 @@ def test_a_cancelled_run_is_not_begun_again_until_labels_change_or_it_is_asked_f
 def test_a_stale_judgement_is_made_afresh_once() -> None:
     stale = past(RunState.DONE, "now", stale=True)
     decision = decide(FEW, Situation(ended=(past(RunState.DONE), stale)), POLICY, NOW)
-    assert decision == Launch("the version of run 1-1 was compared with one that no longer serves")
+    assert decision == Launch("the version of run 1-1 was compared with one that is no longer served")
     assert isinstance(decide(FEW, Situation(ended=(stale, stale)), POLICY, NOW), Ignore)
 
 
