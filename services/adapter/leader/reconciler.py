@@ -115,9 +115,7 @@ class ProjectReconciler:
         self.history.load()
         self.versions.reset()
         before = self.context.board.view(self.project.id)
-        if before is None or before.project.key != self.project.key:
-            before = None
-        self._earlier_view = before
+        self._earlier_view = before = before if before and before.project.key == self.project.key else None
         self._run_metrics.begin(self.history.records, before)
         if before:  # nothing is counted twice, and nothing forgotten
             self.planner.webhook.restore(before.figures.last_event_at)
@@ -207,8 +205,7 @@ class ProjectReconciler:
             self._webhook_silent_at = now
         if polled and planner.reading:
             self.sync.note_task_count(planner.reading.task_number)
-            project = planner.reading.project
-            if project != self.project:
+            if (project := planner.reading.project) != self.project:
                 self.context.registry.write_project(project)
                 self.project = self.history.project = project
                 self._update_label_space()

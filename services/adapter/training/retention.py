@@ -50,9 +50,8 @@ class Retention:
     def sweep(self, project: Project, served: Served, history: RunHistory, now: float) -> None:
         """Sweep after a run has ended. Raises StoreError; what was left is found by the next sweep."""
         manifests, keep = self.registry.manifests(project.key), self.settings
-        for version in expired_versions(
-            manifests, _kept_versions(served), keep.keep_versions, keep.keep_days, now
-        ):
+        kept = _kept_versions(served)
+        for version in expired_versions(manifests, kept, keep.keep_versions, keep.keep_days, now):
             self.registry.delete(project.key, version)
             log.info("version_deleted", project=project.id, version=version, reason="expired")
         self._sweep_runs(history, now)

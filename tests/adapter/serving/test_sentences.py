@@ -36,7 +36,7 @@ def test_what_is_tried_again_is_said_once() -> None:
     later = RolloutStatus(done=False, reason="no node has room; tried again in 108 s", blocked=True)
     assert blocked("v-2", later).count("tried again") == 1
     assert blocked("v-2", RolloutStatus(done=False, reason="no node", blocked=True)).endswith(
-        "It is tried again."
+        "It is retried."
     )
 
 
