@@ -135,9 +135,7 @@ def test_orphaned_projects_are_listed_but_kept(world: StoreWorld, terminal: Term
     world.age("projects/7-1/", 100)
     _, out, _ = terminal.run("gc")
     assert "kept: Label Studio has since given its id 5 to another project" in out
-    assert (
-        "kept: its project.json is missing. Delete projects/7-1/ by hand if it is no longer needed." in out
-    )
+    assert "kept: its project.json is missing. Delete projects/7-1/ by hand if it is no longer needed." in out
     assert world.registry.versions("5-1") == ["v-1", "v-2"]
     assert world.store.folders("projects/") == ["5-1", "5-2", "7-1"]
 

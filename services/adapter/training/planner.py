@@ -22,8 +22,8 @@ from services.core.domain import Command, Parameters
 from services.core.errors import BadRequest, LabelStudioNotFound
 from services.core.inbox import Inbox
 from services.core.labels.annotations import untrainable_reason
-from services.core.settings.parameters import CONTROL_IS_PER_PROJECT, apply_overrides
 from services.core.settings import TrainingSettings, TriggerSettings
+from services.core.settings.parameters import CONTROL_IS_PER_PROJECT, apply_overrides
 
 log = structlog.get_logger()
 _TRAIN: Final = "train"
