@@ -1,1 +1,1 @@
-"""The adapter's ports over Kubernetes and KServe. The only room that knows the Kubernetes API."""
+"""The adapter's ports on Kubernetes and KServe; the only package that uses the Kubernetes API."""

@@ -1,7 +1,7 @@
-"""The Kubernetes API as this room uses it: plain dicts, a time limit on every call, errors that say what to do.
+"""The Kubernetes API as this package uses it: plain dicts, a timeout on every call, errors that say what to do.
 
-The client's typed models change with each of its releases; what is sent and read here does not. What may be asked twice is
-tried again, for a second at most, where the API is too busy or a connection was cut; a new object is not.
+The official client's typed models change with each release; plain documents do not. Idempotent requests are retried, for a
+second at most, if the API is busy or a connection is lost; creating an object is not.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from kubernetes import client, config
 from urllib3.exceptions import HTTPError
-from urllib3.exceptions import TimeoutError as TookTooLong
+from urllib3.exceptions import TimeoutError as RequestTimeout
 
 from services.cluster import metrics
 from services.core.errors import BadConfig, FitloopError
@@ -24,11 +24,11 @@ from services.core.redaction import redact, safe_reason
 
 Document = dict[str, Any]
 TIMEOUT_SECONDS: Final = (3.05, 10.0)
-"""To connect, and to answer."""
+"""Connect and read timeout."""
 WATCH_SECONDS: Final = 60
-"""After which the server ends a watch in good order, and all is listed anew."""
+"""After which the server ends a watch, and all objects are listed again."""
 _WATCH_TIMEOUT_SECONDS: Final = 75
-"""Without a word for so long, bookmarks included, a watch has been cut off without our noticing."""
+"""Without an event or bookmark for this long, a watch has lost its connection unnoticed."""
 _NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 KINDS: Final = {
     "job": ("batch", "v1", "jobs"),
@@ -47,14 +47,13 @@ class ClusterError(FitloopError):
     """The Kubernetes API refused, or did not answer (status 0)."""
 
     def __init__(self, message: str, status: int = 0) -> None:
-        """`status` is HTTP's."""
         super().__init__(message)
         self.status = status
 
 
 @dataclass(frozen=True, slots=True)
 class Kube:
-    """One namespace. Every method raises ClusterError."""
+    """Client of one namespace. Every method raises ClusterError."""
 
     namespace: str
     _custom: client.CustomObjectsApi
@@ -63,7 +62,7 @@ class Kube:
     tries: int = _TRIES
 
     def get(self, kind: str, name: str) -> Document | None:
-        """The object; None where there is none."""
+        """Return the object; None if there is none."""
         try:
             return self._request_object("get", kind, self._custom.get_namespaced_custom_object, name)
         except ClusterError as error:
@@ -72,33 +71,32 @@ class Kube:
             raise
 
     def items(self, kind: str, selector: str) -> tuple[list[Document], str]:
-        """Objects that the labels choose, and the version of the list, to watch from."""
+        """Return the objects that match the label selector, and the list's version to watch from."""
         answer: Any = self._request("list", kind, self._lister(), label_selector=selector)
         listed = json.loads(answer.data)
         return list(listed["items"]), str(listed["metadata"]["resourceVersion"])
 
     def pods(self, selector: str) -> list[Document]:
-        """Pods that the labels choose."""
         return self.items("pod", selector)[0]
 
     def create(self, kind: str, body: Document, **options: Any) -> Document:
-        """A new object; status 409 where the name is taken. Tried once: whoever calls knows what twice would mean."""
+        """Create an object; status 409 if the name is taken. Not retried: the caller knows what creating twice means."""
         return self._request_object(
             "create", kind, self._custom.create_namespaced_custom_object, body, tries=1, **options
         )
 
     def replace(self, kind: str, name: str, body: Document) -> Document:
-        """The object, if nobody changed it since `body` was read; else status 409."""
+        """Replace the object; status 409 if it changed since `body` was read."""
         return self._request_object(
             "update", kind, self._custom.replace_namespaced_custom_object, name, body, tries=1
         )
 
     def patch(self, kind: str, name: str, body: Document) -> Document:
-        """A merge patch."""
+        """Apply a merge patch."""
         return self._request_object("patch", kind, self._custom.patch_namespaced_custom_object, name, body)
 
     def delete(self, kind: str, name: str) -> None:
-        """The object and, in the background, what it owns; nothing happens where there is none."""
+        """Delete the object and, in the background, what it owns, if it exists."""
         try:
             self._request(
                 "delete",
@@ -112,7 +110,7 @@ class Kube:
                 raise
 
     def watch(self, kind: str, selector: str, version: str) -> Iterator[Document]:
-        """Events after that version, until the server ends the watch. Status 410 where the version is too old."""
+        """Yield events after that version until the server ends the watch. Status 410 if the version is too old."""
         answer: Any = self._request(
             "watch",
             kind,
@@ -129,33 +127,33 @@ class Kube:
             for line in _lines(answer):
                 event = json.loads(line)
                 if event["type"] == "ERROR":
-                    said = event["object"]
+                    status = event["object"]
                     raise ClusterError(
-                        f"The watch of {kind}s ended: {said.get('message')}", int(said.get("code") or 0)
+                        f"The watch of {kind}s ended: {status.get('message')}", int(status.get("code") or 0)
                     )
                 yield event
         except (HTTPError, OSError, ValueError, KeyError) as error:
             raise ClusterError(
-                f"The Kubernetes API broke off the watch of {kind}s ({describe_fault_briefly(error)})."
+                f"The Kubernetes API closed the watch of {kind}s ({describe_fault_briefly(error)})."
             ) from error
         finally:
-            answer.close()  # not back to the pool: it may be in the middle of a line
+            answer.close()  # not returned to the pool: it may be in the middle of a line
 
     def _lister(self) -> Callable[..., Any]:
-        """Lists and watches. The answer comes unread, or the client would look for a model of its release in it."""
+        """Return a call that lists or watches. Its answer is not decoded: the client would look for a typed model."""
 
-        def ask(*place: Any, **options: Any) -> Any:
-            unread: dict[str, Any] = {**options, "_preload_content": False}
+        def call(*path: Any, **options: Any) -> Any:
+            raw: dict[str, Any] = {**options, "_preload_content": False}
             answer: Any = (
-                self._custom.list_namespaced_custom_object(*place, **unread)
-                if place[0]
-                else self._core.list_namespaced_pod(place[2], **unread)
+                self._custom.list_namespaced_custom_object(*path, **raw)
+                if path[0]
+                else self._core.list_namespaced_pod(path[2], **raw)
             )
-            if answer.status >= 400:  # a client of before 36 raises of itself
+            if answer.status >= 400:  # client versions before 36 raise by themselves
                 raise client.ApiException(http_resp=answer)
             return answer
 
-        return ask
+        return call
 
     def _request_object(
         self, verb: str, kind: str, call: Callable[..., Any], *arguments: Any, **options: Any
@@ -165,7 +163,7 @@ class Kube:
     def _request(
         self, verb: str, kind: str, call: Callable[..., Any], *arguments: Any, tries: int = 0, **options: Any
     ) -> Any:
-        """The answer; every request is counted here, by its outcome."""
+        """Return the answer and count the request by its outcome."""
         try:
             answer = self._request_with_retries(verb, kind, call, *arguments, tries=tries, **options)
         except ClusterError as error:
@@ -189,7 +187,7 @@ class Kube:
                     raise api_error(verb, kind, self.namespace, error) from error
                 pause = _pause(error, left)
             except (HTTPError, OSError) as error:
-                if not left or isinstance(error, TookTooLong | TimeoutError):
+                if not left or isinstance(error, RequestTimeout | TimeoutError):
                     raise ClusterError(
                         f"The Kubernetes API does not answer ({verb} {plural}: {describe_fault_briefly(error)})."
                     ) from error
@@ -198,7 +196,7 @@ class Kube:
 
 
 def connect(namespace: str = "", context: str | None = None) -> Kube:
-    """The cluster of the pod that this runs in, else that of KUBECONFIG. Nothing is asked yet. Raises BadConfig."""
+    """Return a client of the cluster this pod runs in, else of KUBECONFIG's. Sends no request. Raises BadConfig."""
     configuration = client.Configuration()
     configuration.retries = False
     try:
@@ -209,25 +207,25 @@ def connect(namespace: str = "", context: str | None = None) -> Kube:
             config.load_kube_config(client_configuration=configuration, context=context)
     except (config.ConfigException, OSError) as error:
         raise BadConfig(
-            f"There is no cluster to speak to ({safe_reason(error)}): run in a pod with a service account token, or set KUBECONFIG."
+            f"No Kubernetes cluster is configured ({safe_reason(error)}): run in a pod with a service account token, or set KUBECONFIG."
         ) from error
     api = client.ApiClient(configuration)
     return Kube(namespace or "default", client.CustomObjectsApi(api), client.CoreV1Api(api))
 
 
 def api_error(verb: str, kind: str, namespace: str, error: client.ApiException) -> ClusterError:
-    """The API's answer as a sentence that says what to do."""
+    """Return the API's error as a message that says what to do."""
     group, _, plural = KINDS[kind]
     resource, status = f"{plural}.{group}" if group else plural, int(error.status or 0)
-    said = _message_of(error)
-    if status == 403 and f"cannot {verb} resource" in said:
-        sentence = (
-            f"No right to {verb} {resource} in namespace {namespace}: the Role of this service account must allow it "
-            f"(the chart's does, with rbac.create=true). Kubernetes says: {said}"
+    reason = _message_of(error)
+    if status == 403 and f"cannot {verb} resource" in reason:
+        message = (
+            f"No permission to {verb} {resource} in namespace {namespace}: the Role of this service account must allow it "
+            f"(the chart's does, with rbac.create=true). Kubernetes says: {reason}"
         )
     else:
-        sentence = f"Kubernetes refused to {verb} {resource} in namespace {namespace} ({status}): {said}"
-    return ClusterError(sentence, status)
+        message = f"Kubernetes refused to {verb} {resource} in namespace {namespace} ({status}): {reason}"
+    return ClusterError(message, status)
 
 
 def _message_of(error: client.ApiException) -> str:
@@ -238,7 +236,7 @@ def _message_of(error: client.ApiException) -> str:
 
 
 def _pause(error: client.ApiException, left: int) -> float:
-    """Seconds until the next try: what the API asks for, within reason."""
+    """Return the seconds until the next try: the API's Retry-After, bounded."""
     try:
         return min(_MAX_PAUSE, float((error.headers or {}).get("Retry-After", "")))
     except ValueError:

@@ -1,4 +1,4 @@
-"""Kubernetes Events about the predictors and about runs' Jobs: best effort, from a thread, never waited for."""
+"""Record Kubernetes Events about predictors and runs' Jobs: best effort, from a thread, never blocking."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Event:
 
 @dataclass
 class EventRecorder:
-    """Tells of one object, `inferenceservice/<name>` or `deployment/<name>`, unless another one is named."""
+    """Records Events about `workload` (`inferenceservice/<name>` or `deployment/<name>`) or about a Job."""
 
     kube: Kube
     workload: str
@@ -43,11 +43,11 @@ class EventRecorder:
     _uids: dict[str, str] = field(default_factory=dict)
 
     def start(self) -> None:
-        """Send in a thread; returns at once."""
+        """Start sending in a thread."""
         threading.Thread(target=self._loop, name="events", daemon=True).start()
 
     def record(self, reason: str, note: str, *, warning: bool = False, job: str = "") -> None:
-        """Something happened; the same again within five minutes is not said. Never blocks, never raises."""
+        """Record an Event; a repetition within five minutes is dropped. Never blocks, never raises."""
         event = Event(reason, note, f"job/{job}" if job else self.workload, warning)
         now = time.monotonic()
         if now - self._recorded.get(event, -_REPEAT_SECONDS) < _REPEAT_SECONDS:
@@ -58,7 +58,7 @@ class EventRecorder:
         try:
             self._queue.put_nowait(event)
         except queue.Full:
-            log.warning("an event was dropped", reason=reason)
+            log.warning("kubernetes_event_dropped", event_reason=reason)
 
     def _loop(self) -> None:
         while True:
@@ -68,9 +68,9 @@ class EventRecorder:
         try:
             self.kube.create("event", self._document(event))
         except ClusterError as error:
-            log.warning("an event was not taken", event_reason=event.reason, reason=str(error))
-        except Exception as error:  # noqa: BLE001  # the thread must outlive any slip
-            log.error("an event failed unexpectedly", event_reason=event.reason, slip=type(error).__name__)
+            log.warning("kubernetes_event_rejected", event_reason=event.reason, reason=str(error))
+        except Exception as error:  # noqa: BLE001  # the sending thread must survive any bug
+            log.error("kubernetes_event_error", event_reason=event.reason, error=type(error).__name__)
 
     def _document(self, event: Event) -> Document:
         kind, _, name = event.about.partition("/")
@@ -96,13 +96,13 @@ class EventRecorder:
         }
 
     def _uid(self, about: str, kind: str, name: str) -> dict[str, str]:
-        """By it `kubectl describe` finds the event; nothing where the object is gone."""
+        """Return the object's uid, by which `kubectl describe` finds the Event; nothing if the object is gone."""
         uid = self._uids.get(about)
         if uid is None:
             found = self.kube.get(kind, name)
             if found is None:
                 return {}
             uid = str(found["metadata"]["uid"])
-            if kind != "job":  # those come and go
+            if kind != "job":  # Jobs are short-lived
                 self._uids[about] = uid
         return {"uid": uid}

@@ -1,8 +1,8 @@
-"""The Inference port over HTTP: KServe's protocol v2 to the Service that the predictors stand behind.
+"""The Inference port over HTTP: KServe's protocol v2 to the predictors' Service.
 
-A request names its version, and an answer that names another is an error. One more try after a
-broken connection or a 503, and some seconds of tries while nobody can be reached. Connections are closed after half a minute, so that new pods get their share of the requests; one to a machine that
-has vanished is given up within seconds.
+A request names its version, and an answer that names another one is an error. A lost connection or a 503 is retried once,
+a failing connection attempt for some seconds. Connections are closed after half a minute, so that new pods get their share
+of the requests; a connection to a vanished machine is dropped within seconds.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ T = TypeVar("T")
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
 CONNECTION_MAX_AGE: Final = 30.0
 CONNECT_RETRY_SECONDS: Final = 5.0
-"""By then the Service no longer leads to a predictor that was killed."""
+"""By then the Service no longer routes to a killed predictor."""
 MAX_ANSWER_BYTES: Final = 64 << 20
-"""Bytes of an answer: 5,000 texts, as fit into one request, and 3,000 labels."""
+"""Enough for 5,000 texts, the most of one request, and 3,000 labels."""
 _CONNECT_SECONDS: Final = 2.0
 _RETRY_PAUSE_SECONDS: Final = 0.25
 _RETRYABLE: Final = frozenset({429, 502, 503, 504})
@@ -46,14 +46,13 @@ _KEEPALIVE: Final = (
     ("TCP_KEEPCNT", socket.IPPROTO_TCP, 3),
     ("TCP_USER_TIMEOUT", socket.IPPROTO_TCP, 10_000),
 )
-"""A machine that answers nothing at all, not even TCP's own questions, for about ten seconds; as far as the system can."""
+"""Drop a connection after about ten seconds without any answer, TCP keep-alives included, where the system supports it."""
 
 
 class RemoteInference:
-    """Asks the predictors."""
+    """Requests scores from the predictors."""
 
     def __init__(self, settings: ClusterSettings, transport: httpx.AsyncBaseTransport | None = None) -> None:
-        """Nothing is connected yet."""
         self._url = settings.predictor_url.rstrip("/")
         self._seconds = settings.predict_timeout_seconds
         self._headers = bearer_headers(settings.predictor_token)
@@ -67,22 +66,22 @@ class RemoteInference:
         self._thread.start()
 
     async def scores(self, project_key: str, version: str, texts: Sequence[str]) -> Scores:
-        """One row a text, in order. Raises Overloaded, EngineError, NotFound."""
+        """Return one row per text, in order. Raises Overloaded, EngineError, NotFound."""
         return await self._on_own_loop(self._scores(project_key, version, texts))
 
     async def ready(self) -> bool:
-        """Whether a predictor behind the Service says that it is ready."""
+        """Return whether a predictor behind the Service reports that it is ready."""
         return await self._on_own_loop(self._ready())
 
     def close(self) -> None:
-        """Close all connections; nothing is asked afterwards."""
+        """Close all connections."""
         asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(_CONNECT_SECONDS)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_CONNECT_SECONDS)
         self._loop.close()
 
     async def _on_own_loop(self, work: Coroutine[Any, Any, T]) -> T:
-        """Connections belong to one event loop, and requests come from several: the routes', and the refresher's own."""
+        """Await on this object's event loop: connections belong to one loop, and requests come from several."""
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
 
     async def _scores(self, project_key: str, version: str, texts: Sequence[str]) -> Scores:
@@ -114,26 +113,26 @@ class RemoteInference:
             await self._client.aclose()
 
     async def _post(self, url: str, body: bytes) -> httpx.Response:
-        """An answer. Who could not be reached has done nothing yet, and another predictor is tried for some seconds."""
-        patient_until, again = time.monotonic() + CONNECT_RETRY_SECONDS, True
+        """Post until answered: failed connections for some seconds, as nothing was processed; other failures once."""
+        connect_until, can_retry = time.monotonic() + CONNECT_RETRY_SECONDS, True
         while True:
             try:
                 answer = await self._fresh_client().post(
                     url, content=body, headers=correlation.outgoing_headers()
                 )
             except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-                if time.monotonic() >= patient_until:
+                if time.monotonic() >= connect_until:
                     raise self._unreachable(error) from error
             except ResponseTooLarge as error:
-                raise EngineError(f"What a predictor at {self._url} answered {error}.") from error
+                raise EngineError(f"The answer of a predictor at {self._url} {error}.") from error
             except httpx.RequestError as error:
-                if not again:
+                if not can_retry:
                     raise self._unreachable(error) from error
-                again = False
+                can_retry = False
             else:
-                if not again or answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                if not can_retry or answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
                     return answer
-                again = False
+                can_retry = False
             await asyncio.sleep(_RETRY_PAUSE_SECONDS)
 
     def _unreachable(self, error: httpx.RequestError) -> PredictorsUnreachable:
@@ -142,7 +141,7 @@ class RemoteInference:
         )
 
     def _fresh_client(self) -> httpx.AsyncClient:
-        """A client whose connections are young; what an older one still carries is let finish."""
+        """Return a client with recent connections; requests of the previous client may finish."""
         now = time.monotonic()
         if self._client is None or now - self._client_created > CONNECTION_MAX_AGE:
             if self._client:
@@ -161,7 +160,7 @@ class RemoteInference:
             headers={"Content-Type": "application/json", **GZIP_ONLY, **self._headers},
             event_hooks={"response": [limit_response_async(MAX_ANSWER_BYTES)]},
             timeout=httpx.Timeout(self._seconds, connect=_CONNECT_SECONDS),
-            trust_env=False,  # a proxy for the world outside does not know the cluster's Services
+            trust_env=False,  # an egress proxy does not know the cluster's Services
         )
 
     async def _retire(self, client: httpx.AsyncClient) -> None:
@@ -179,46 +178,44 @@ def _socket_options() -> list[tuple[int, int, int]]:
 
 def _render_request(version: str, texts: Sequence[str]) -> bytes:
     tensor = {"name": "text", "datatype": "BYTES", "shape": [len(texts)], "data": list(texts)}
-    said = {"inputs": [tensor], "parameters": {"version": version, "binary_data_output": True}}
+    body = {"inputs": [tensor], "parameters": {"version": version, "binary_data_output": True}}
     try:
-        return orjson.dumps(said)
-    except (
-        orjson.JSONEncodeError
-    ):  # half a surrogate pair is no Unicode text, and the tokenizer would replace it
+        return orjson.dumps(body)
+    except orjson.JSONEncodeError:  # a lone surrogate is no Unicode text, and the tokenizer would replace it
         tensor["data"] = [text.encode("utf-8", "replace").decode() for text in texts]
-        return orjson.dumps(said)
+        return orjson.dumps(body)
 
 
 def _parse_answer(answer: httpx.Response, version: str, texts: int) -> Scores:
     try:
         length = int(answer.headers[HEADER_LENGTH])
-        said = orjson.loads(answer.content[:length])
-        figures, labels = said["outputs"]
+        head = orjson.loads(answer.content[:length])
+        probabilities, labels = head["outputs"]
         rows = (
             np.frombuffer(answer.content, dtype="<f4", offset=length)
-            .reshape(figures["shape"])
+            .reshape(probabilities["shape"])
             .astype(np.float32)
         )
         names = tuple(str(label) for label in labels["data"])
-        answered = said["parameters"]["version"]
+        answered = head["parameters"]["version"]
     except (KeyError, ValueError, TypeError) as error:
         raise EngineError(
             f"A predictor's answer cannot be read ({type(error).__name__}): is another server behind {answer.url.host}?"
         ) from error
     if answered != version:
-        raise EngineError(f"A predictor answered by version {answered}, and was asked for {version}.")
+        raise EngineError(f"A predictor answered with version {answered} to a request for {version}.")
     if rows.shape != (texts, len(names)):
         raise EngineError(
-            f"A predictor answered {rows.shape} figures for {texts} texts and {len(names)} labels."
+            f"A predictor answered {rows.shape} probabilities for {texts} texts and {len(names)} labels."
         )
     return Scores(names, rows)
 
 
 def _error_of(answer: httpx.Response, version: str) -> FitloopError:
-    sentence = f"A predictor answered {answer.status_code} to a request for version {version}."
+    message = f"A predictor answered {answer.status_code} to a request for version {version}."
     if correlation.SAFE_ERROR_HEADER in answer.headers:
         with contextlib.suppress(ValueError, KeyError, TypeError):
-            sentence = str(json.loads(answer.content)["error"])
+            message = str(json.loads(answer.content)["error"])
     if answer.status_code == 404:
-        return NotFound(sentence)
-    return Overloaded(sentence) if answer.status_code in _RETRYABLE else EngineError(sentence)
+        return NotFound(message)
+    return Overloaded(message) if answer.status_code in _RETRYABLE else EngineError(message)

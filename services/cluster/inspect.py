@@ -1,6 +1,6 @@
-"""Questions about a cluster that only the doctor asks: who may what, which nodes there are, how late it is there.
+"""Questions about a cluster that only the doctor asks: permissions, nodes, clock, ConfigMaps.
 
-None of them is needed while Fitloop works, and a pod of the chart has no right to most.
+A running Fitloop needs none of them, and the chart's pods lack the permission for most.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from services.core.http.faults import describe_fault_briefly
 
 @dataclass(frozen=True, slots=True)
 class Inspector:
-    """One namespace. Every method raises ClusterError."""
+    """Inspects one namespace. Every method raises ClusterError."""
 
     kube: Kube
 
     def version(self) -> tuple[str, str]:
-        """Kubernetes' version, and its `Date` (as HTTP writes it)."""
-        api = client.VersionApi(self.kube._core.api_client)  # noqa: SLF001  # a second half of Kube, for the doctor alone
+        """Return Kubernetes' version and its HTTP `Date`."""
+        api = client.VersionApi(self.kube._core.api_client)  # noqa: SLF001  # a second half of Kube, for the doctor only
         answer = self._request("read the version", api.get_code)
         return str(json.loads(answer.data).get("gitVersion")), str(answer.headers.get("Date", ""))
 
     def is_allowed(self, verb: str, resource: str, name: str = "", account: str = "") -> bool:
-        """Whether that service account (without one: whoever asks) may. `resource` is plural.group, as jobs.batch."""
+        """Return whether the service account (by default the caller) may do that; `resource` as in `jobs.batch`."""
         plural, _, group = resource.partition(".")
-        wanted = {
+        attributes = {
             "namespace": self.kube.namespace,
             "verb": verb,
             "group": group,
             "resource": plural,
             "name": name,
         }
-        spec: Document = {"resourceAttributes": wanted}
+        spec: Document = {"resourceAttributes": attributes}
         kind = "SelfSubjectAccessReview"
         if account:
             kind = "SubjectAccessReview"
@@ -47,11 +47,11 @@ class Inspector:
         body = {"apiVersion": "authorization.k8s.io/v1", "kind": kind, "spec": spec}
         plurals = f"{kind.lower()}s"
         create = self.kube._custom.create_cluster_custom_object  # noqa: SLF001  # as above
-        answer = self._request("ask for rights", create, "authorization.k8s.io", "v1", plurals, body)
+        answer = self._request("check permissions", create, "authorization.k8s.io", "v1", plurals, body)
         return bool(json.loads(answer.data)["status"].get("allowed"))
 
     def ingress_url(self, name: str) -> str:
-        """The address that an Ingress with a host gives to the outside; "" without one."""
+        """Return the URL that an Ingress with a host exposes; "" without a host."""
         get = self.kube._custom.get_namespaced_custom_object  # noqa: SLF001  # as above
         place = ("networking.k8s.io", "v1", self.kube.namespace, "ingresses", name)
         spec = json.loads(self._request(f"read the Ingress {name}", get, *place).data)["spec"]
@@ -63,18 +63,17 @@ class Inspector:
         return f"{'https' if spec.get('tls') else 'http'}://{rule['host']}{path}"
 
     def nodes(self) -> list[Document]:
-        """All nodes."""
         answer = self._request("list nodes", self.kube._core.list_node)  # noqa: SLF001  # as above
         return list(json.loads(answer.data)["items"])
 
     def config_map(self, name: str) -> dict[str, str]:
-        """Its data."""
+        """Return the ConfigMap's data."""
         read = self.kube._core.read_namespaced_config_map  # noqa: SLF001  # as above
         answer = self._request(f"read the ConfigMap {name}", read, name, self.kube.namespace)
         return dict(json.loads(answer.data).get("data") or {})
 
     def get_from_pod(self, pod: str, port: int, path: str) -> str:
-        """What a pod's port answers, through the API server: needs the right to get pods/proxy."""
+        """Return the answer of a pod's port through the API server; needs permission to get pods/proxy."""
         get = self.kube._core.connect_get_namespaced_pod_proxy_with_path  # noqa: SLF001  # as above
         answer = self._request(
             f"reach pod {pod}", get, f"{pod}:{port}", self.kube.namespace, path.lstrip("/")
@@ -90,10 +89,10 @@ class Inspector:
             raise ClusterError(
                 f"The Kubernetes API does not answer (to {what}: {describe_fault_briefly(error)})."
             ) from error
-        if answer.status >= 400:  # a client of before 36 raises of itself
+        if answer.status >= 400:  # client versions before 36 raise by themselves
             raise _error(what, answer.status, str(answer.reason))
         return answer
 
 
 def _error(what: str, status: int, reason: str) -> ClusterError:
-    return ClusterError(f"Kubernetes answered {status} ({reason}) to the wish to {what}.", status)
+    return ClusterError(f"Kubernetes answered {status} ({reason}) to the request to {what}.", status)

@@ -1,4 +1,4 @@
-"""What a Job and its pods say of a run: attempts, outcome, and why nothing works on it yet. Pure."""
+"""Read a run's attempts, outcome and waiting reason from its Job and pods. Pure functions."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from services.cluster.job_template import CONTAINER
 from services.core.domain import Attempt, Launch, Pending, RunState, RunStatus
 
 IMAGE_ERRORS: Final = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
-"""What Kubernetes says of a container whose image it does not get."""
+"""Waiting reasons of a container whose image cannot be pulled."""
 
 _INSUFFICIENT_DEVICE: Final = re.compile(r"Insufficient [\w.-]+/")
 
 
 def pending_kind(job: Document, pods: Sequence[Document]) -> Pending:
-    """For a Job that waits: see Pending. `turn` is none of the cluster's."""
+    """Return the kind of a waiting Job; Pending.TURN never comes from the cluster."""
     if job.get("spec", {}).get("suspend"):
         return Pending.SUSPENDED
     if "deletionTimestamp" in job["metadata"]:
@@ -42,23 +42,23 @@ def _pod_pending_kinds(pod: Document) -> Iterator[Pending]:
 
 
 _SLOW_SECONDS: Final = 90.0
-"""After which a pod that does not come, or does not start, is something to tell of."""
+"""After which a pod that is not created, or does not start, is reported."""
 
 _STARTING: Final = frozenset({"ContainerCreating", "PodInitializing"})
 
 _INSUFFICIENT: Final = re.compile(r"Insufficient ([\w./-]*\w)")
 
 _REASONS: Final = {
-    "PodFailurePolicy": "its pod failed in a way that another try would not mend",
+    "PodFailurePolicy": "its pod failed in a way that a retry would not fix",
     "BackoffLimitExceeded": "its pods failed too often",
-    "DeadlineExceeded": "it took longer than it may",
+    "DeadlineExceeded": "it exceeded its time limit",
 }
 
 
 def launch_of(run: str, job: Document, pods: Sequence[Document], known: Launch | None, now: float) -> Launch:
-    """The run as its Job shows it; attempts that are no longer to be seen stay as they were known.
+    """Return the run's state by its Job; attempts whose pods are gone stay as they were known.
 
-    An outcome that is known already stays, whatever the Job says.
+    A known outcome is final, whatever the Job says.
     """
     if known and known.outcome:
         return known
@@ -72,7 +72,7 @@ def launch_of(run: str, job: Document, pods: Sequence[Document], known: Launch |
 
 
 def launch_from_status(status: RunStatus, known: Launch | None) -> Launch:
-    """A run whose Job is gone, as it says of itself that it ended."""
+    """Return the state of a run whose Job is gone, by the run's own status."""
     *before, last = (known.attempts if known else ()) or (Attempt(status.attempt, status.updated_at),)
     if last.ended_at is None:
         last = replace(last, ended_at=status.updated_at, exit_code=status.exit_code)
@@ -80,7 +80,7 @@ def launch_from_status(status: RunStatus, known: Launch | None) -> Launch:
 
 
 def attempts_of(pods: Iterable[Document], known: Sequence[Attempt]) -> tuple[Attempt, ...]:
-    """One for each pod of the first index, by the time at which it started: pods of a run are never side by side."""
+    """Return an attempt for each pod of index 0, ordered by start: pods of a run never overlap."""
     found = {one.started_at: one for one in known}
     for pod in pods:
         if _is_first_index(pod) and (seen := _attempt(pod)):
@@ -90,7 +90,7 @@ def attempts_of(pods: Iterable[Document], known: Sequence[Attempt]) -> tuple[Att
 
 
 def outcome_of(job: Document) -> RunState | None:
-    """DONE or FAILED once the Job is over; None before."""
+    """Return DONE or FAILED once the Job has finished; None before."""
     conditions = _conditions(job)
     if "Complete" in conditions:
         return RunState.DONE
@@ -98,22 +98,20 @@ def outcome_of(job: Document) -> RunState | None:
 
 
 def is_finished(job: Document) -> bool:
-    """Whether nothing more happens to it."""
     return outcome_of(job) is not None
 
 
 def is_terminated(pod: Document) -> bool:
-    """Whether no process of the pod runs, nor will."""
+    """Return whether no process of the pod runs, or will."""
     return pod.get("status", {}).get("phase") in {"Succeeded", "Failed"}
 
 
 def is_deleting(found: Document) -> bool:
-    """Whether it is being deleted."""
     return "deletionTimestamp" in found["metadata"]
 
 
 def ended_at(job: Document) -> float:
-    """When a Job that is over ended."""
+    """Return when a finished Job ended."""
     conditions = _conditions(job)
     return _timestamp(
         (conditions.get("Complete") or conditions.get("Failed") or {}).get("lastTransitionTime")
@@ -121,16 +119,16 @@ def ended_at(job: Document) -> float:
 
 
 def failure_reason(job: Document) -> str:
-    """What Kubernetes says of the failure, for people."""
+    """Return Kubernetes' reason for the failure, for people."""
     failed = _conditions(job).get("Failed") or {}
     reason, message = str(failed.get("reason") or ""), str(failed.get("message") or "").rstrip(".")
     return f"{_REASONS.get(reason, 'its Job failed')} ({reason}{': ' if message else ''}{message})"
 
 
 def waiting_reason(job: Document, pods: Sequence[Document], now: float) -> str:
-    """Why no process works on the run, for people; "" while one does, or is about to."""
+    """Return why no process works on the run, for people; "" while one does or is about to."""
     if is_deleting(job):
-        return "its Job is being deleted; another one follows"
+        return "its Job is being deleted; a new one follows"
     if job.get("spec", {}).get("suspend"):
         return "its Job is suspended: it waits for its queue"
     going = [pod for pod in pods if pod.get("status", {}).get("phase") in {"Pending", "Running"}]
@@ -139,11 +137,11 @@ def waiting_reason(job: Document, pods: Sequence[Document], now: float) -> str:
         return next((lost for pod in running if (lost := _lost_node_reason(pod, now))), "")
     if going:
         return next((reason for pod in going if (reason := pod_waiting_reason(pod, now))), "")
-    return "" if pods else _no_pod_reason(job, now)  # between two of them is the Job's own pause
+    return "" if pods else _no_pod_reason(job, now)  # the Job pauses between two pods
 
 
 def pod_waiting_reason(pod: Document, now: float = 0.0) -> str:
-    """What keeps a pod from starting. With `now`, slowness counts as well."""
+    """Return what keeps a pod from starting; with `now`, a slow start is a reason as well."""
     status = pod["status"]
     for condition in status.get("conditions") or ():
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
@@ -157,32 +155,32 @@ def pod_waiting_reason(pod: Document, now: float = 0.0) -> str:
         status.get("phase") == "Pending"
         and now - _timestamp(meta.get("creationTimestamp"), now) > _SLOW_SECONDS
     ):
-        return f"its pod does not start: a volume or a Secret may be missing, see `kubectl describe pod {meta['name']}`"
+        return f"its pod is not starting: a volume or a Secret may be missing, see `kubectl describe pod {meta['name']}`"
     return ""
 
 
 def unschedulable_reason(message: str) -> str:
-    """The scheduler's message as a reason: "no node has a free nvidia.com/gpu"."""
+    """Shorten the scheduler's message: "no node has a free nvidia.com/gpu"."""
     lacks = sorted(set(_INSUFFICIENT.findall(message)))
     whole = [name for name in lacks if "/" in name]
     if whole:
         return f"no node has a free {' and a free '.join(whole)}"
     if lacks:
         return f"no node has enough free {' and '.join(lacks)}"
-    said = message.partition(" preemption:")[0].rstrip(". ")
-    return f"no node takes its pod ({said})" if said else "no node takes its pod"
+    rest = message.partition(" preemption:")[0].rstrip(". ")
+    return f"no node accepts its pod ({rest})" if rest else "no node accepts its pod"
 
 
 def _lost_node_reason(pod: Document, now: float) -> str:
-    """A pod that ought to have ended long ago: its node is gone, and holds up what would take its place."""
+    """Return the reason for a pod that should have terminated long ago: its lost node blocks the replacement."""
     meta = pod["metadata"]
-    end = _timestamp(meta.get("deletionTimestamp"), now)  # its time to end in good order is in that
+    end = _timestamp(meta.get("deletionTimestamp"), now)  # includes its grace period
     if now - end < _SLOW_SECONDS:
         return ""
     node = pod.get("spec", {}).get("nodeName") or "its node"
     return (
-        f"its pod should have ended and does not: {node} may be lost, and until it is back or deleted nothing takes the "
-        f"pod's place, see `kubectl describe pod {meta['name']}`"
+        f"its pod should have terminated and has not: {node} may be lost, and the pod is not replaced until the node is "
+        f"back or deleted, see `kubectl describe pod {meta['name']}`"
     )
 
 
@@ -192,7 +190,7 @@ def _no_pod_reason(job: Document, now: float) -> str:
         return ""
     if now - _timestamp(status.get("startTime") or meta.get("creationTimestamp"), now) < _SLOW_SECONDS:
         return ""
-    return f"no pod comes for its Job: a quota or a policy may refuse it, see `kubectl describe job {meta['name']}`"
+    return f"no pod is created for its Job: a quota or a policy may refuse it, see `kubectl describe job {meta['name']}`"
 
 
 def _container_reason(container: Document, waiting: Document) -> str:
@@ -208,7 +206,7 @@ def _conditions(job: Document) -> dict[str, Document]:
 
 
 def _with_end(attempt: Attempt, ended: float) -> Attempt:
-    """An attempt whose pod went before its end was seen ended with its Job at the latest."""
+    """End an attempt whose pod vanished before its end was seen: with its Job at the latest."""
     return attempt if attempt.ended_at else replace(attempt, ended_at=max(ended, attempt.started_at))
 
 

@@ -1,6 +1,6 @@
-"""The Job of a run, out of the manifest that the chart renders: every field of it stays the user's.
+"""Render a run's Job from the manifest in the chart, all of whose fields stay the user's.
 
-Set here are name, labels, annotations, owner, the trainer's arguments and a variable; `fill` is pure.
+Only name, labels, annotations, owner, the trainer's arguments and one variable are set here.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ PROJECT_LABEL: Final = "fitloop.io/project"
 RELEASE_LABEL: Final = "fitloop.io/release"
 REQUESTED_ANNOTATION: Final = "fitloop.io/requested-at"
 _MAX_NAME: Final = 57
-"""Of a name: the pods of an Indexed Job put up to six characters behind it, into a label of DNS of 63."""
+"""Characters of a Job's name: pods of an Indexed Job append up to six, and a DNS label has 63."""
 _REPLACED_METADATA: Final = ("name", "generateName", "namespace", "ownerReferences", "uid", "resourceVersion")
 
 
 def load_template(path: Path) -> Document:
-    """The manifest. Raises BadConfig with the field that is wrong."""
+    """Read the manifest. Raises BadConfig with the wrong field."""
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        said = " ".join(str(error).split())
-        raise BadConfig(f"The manifest of a run's Job cannot be read from {path}: {said}.") from error
+        reason = " ".join(str(error).split())
+        raise BadConfig(f"The manifest of a run's Job cannot be read from {path}: {reason}.") from error
     if problem := problem_of(found):
         raise BadConfig(
             f"The manifest of a run's Job ({path}) cannot be used: {problem}. See trainer.* in the chart's values."
@@ -42,7 +42,7 @@ def load_template(path: Path) -> Document:
 
 
 def problem_of(found: Any) -> str:
-    """The field that makes a manifest useless, and why; "" for a good one."""
+    """Return the field that makes a manifest unusable, and why; "" for a valid one."""
     if not isinstance(found, dict) or (found.get("apiVersion"), found.get("kind")) != ("batch/v1", "Job"):
         return "apiVersion and kind must be batch/v1 and Job"
     for path, kind, name in _SHAPES:
@@ -53,7 +53,7 @@ def problem_of(found: Any) -> str:
             return f"{place} must be {name}"
     pod = found["spec"]["template"]["spec"]
     if pod.get("restartPolicy") != "Never":
-        return f"spec.template.spec.restartPolicy must be Never, and is {pod.get('restartPolicy')!r}"
+        return f"spec.template.spec.restartPolicy must be Never, not {pod.get('restartPolicy')!r}"
     if not all(isinstance(one, dict) for one in pod["containers"]):
         return "spec.template.spec.containers must be a list of containers"
     return _problem_of_trainer([one for one in pod["containers"] if one.get("name") == CONTAINER])
@@ -70,7 +70,7 @@ def _problem_of_trainer(named: list[Document]) -> str:
 
 
 def dry_run(kube: Kube, template: Document, release: str, store_url: str) -> None:
-    """Have the API judge a Job that is not kept. Raises BadConfig with the field, ClusterError where it could not judge."""
+    """Have the API validate a Job without creating it. Raises BadConfig with the wrong field, or ClusterError."""
     request = RunRequest("0-0", "", 0, "", Parameters(), 0.0)
     job = render_job(template, request, release, store_url, None)
     try:
@@ -86,7 +86,7 @@ def dry_run(kube: Kube, template: Document, release: str, store_url: str) -> Non
 def render_job(
     template: Document, request: RunRequest, release: str, store_url: str, owner: Document | None
 ) -> Document:
-    """The Job of this run."""
+    """Return the Job of this run."""
     job = copy.deepcopy(template)
     name = job_name(release, request.run)
     labels = {RUN_LABEL: request.run, PROJECT_LABEL: str(request.project_id), RELEASE_LABEL: release}
@@ -100,13 +100,13 @@ def render_job(
     (container,) = (one for one in pod["spec"]["containers"] if one.get("name") == CONTAINER)
     url = f"{store_url.rstrip('/')}/runs/{request.run}"
     container["args"] = [*(container.get("args") or []), "--run", url]
-    # First, so that `command`, `args` and variables of the template may say $(FITLOOP_JOB_NAME).
+    # First, so that `command`, `args` and variables of the template can use $(FITLOOP_JOB_NAME).
     container["env"] = [{"name": "FITLOOP_JOB_NAME", "value": name}, *(container.get("env") or [])]
     return job
 
 
 def job_name(release: str, run: str) -> str:
-    """`<release>-<project>-<n>`; a release that is too long for it, or no such name, is cut and gets a hash of itself."""
+    """Return `<release>-<project>-<n>`; a release that is too long or no valid name is cut, and its hash appended."""
     room = _MAX_NAME - len(run) - 1
     stem = re.sub(r"[^a-z0-9-]", "-", release.lower()).strip("-")
     if stem != release or not 0 < len(stem) <= room:
@@ -116,7 +116,7 @@ def job_name(release: str, run: str) -> str:
 
 
 def request_id(request: RunRequest) -> str:
-    """Tells this request from one of the same name in another bucket."""
+    """Return an id that tells this request from one of the same name in another bucket."""
     return f"{request.created_at:.6f}"
 
 

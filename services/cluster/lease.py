@@ -1,7 +1,7 @@
-"""The Leadership port over a Lease: 15 s long, renewed every 2 s, given up by whoever cannot renew it for 10 s.
+"""The Leadership port over a Kubernetes Lease: valid for 15 s, renewed every 2 s, resigned after 10 s without a renewal.
 
-Nobody compares the clocks of machines: a holder counts from before its last renewal was sent, and the others count from
-when they saw it change. Losing the lease, or the API, demotes this process and never ends it.
+Clocks of different machines are never compared: the holder counts from before its last renewal was sent, the other
+candidates from when they saw it change. Losing the lease or the API demotes this process and never ends it.
 """
 
 from __future__ import annotations
@@ -22,70 +22,70 @@ from services.core.telemetry.tracebacks import safe_traceback
 log = structlog.get_logger()
 LEASE_SECONDS: Final = 15.0
 RENEW_DEADLINE: Final = 10.0
-"""Without a renewal for so long, the holder no longer leads: five seconds before another one may."""
+"""Without a renewal for this long, the holder resigns: five seconds before another candidate may lead."""
 RETRY_SECONDS: Final = 2.0
 _TIMEOUT_SECONDS: Final = (2.0, 3.0)
-"""To connect, and to answer: a call that hangs leaves time for another one before the deadline."""
+"""Connect and read timeout: after a call that hangs there is time for another one before the deadline."""
 _NEVER: Final = float("-inf")
 
 
 def boot_time() -> float:
-    """Seconds of a clock that goes on while this process is stopped, and its machine sleeps."""
+    """Return seconds of a clock that advances while this process is stopped or its machine sleeps."""
     boot: int | None = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if boot is None else time.clock_gettime(boot)
 
 
 @dataclass
 class LeaseLeadership:
-    """One candidate."""
+    """One candidate for the lease."""
 
     kube: Kube
     name: str
     pod: str
     clock: Callable[[], float] = boot_time
     _renewed_at: float = _NEVER
-    """When our last successful renewal was sent."""
+    """When the last successful renewal was sent."""
     _other_holder: tuple[str, str] = ("", "")
-    """Another holder, and its last renewal as it wrote it."""
+    """Another holder, and its renewTime as it wrote it."""
     _other_seen_at: float = _NEVER
-    """When we first saw that."""
+    """When `_other_holder` was first seen."""
     _stopped: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
     _was_leading: bool = False
     _error: str = ""
 
     def __post_init__(self) -> None:
-        """An identity of this process alone: a pod of the same name may come back."""
+        """Choose an identity for this process alone: a pod of the same name may come back."""
         self.identity = f"{self.pod}_{secrets.token_hex(4)}"
         self.kube = replace(self.kube, timeout=_TIMEOUT_SECONDS, tries=1)
         self._on_change: Callable[[], None] = lambda: None
 
     def start(self, on_change: Callable[[], None]) -> None:
-        """Try, and go on trying, in a thread."""
+        """Start competing for the lease in a thread."""
         self._on_change = on_change
         self._thread = threading.Thread(target=self._loop, name="lease", daemon=True)
         self._thread.start()
 
     def leads(self, seconds: float = 0.0) -> bool:
-        """Whether we lead now, and nobody else will for so many seconds more. Never blocks."""
+        """Return whether this process leads now and no other can for so many more seconds. Never blocks."""
         age = self.clock() - self._renewed_at
         return age < RENEW_DEADLINE and age + seconds < LEASE_SECONDS
 
     def stop(self) -> None:
-        """Lead no more, and give the lease back."""
+        """Resign and release the lease."""
         self._stopped.set()
         if self._thread:
             self._thread.join(RENEW_DEADLINE)
-        held, self._renewed_at = self._renewed_at, _NEVER
-        if held == _NEVER:
+        renewed_at, self._renewed_at = self._renewed_at, _NEVER
+        if renewed_at == _NEVER:
             return
         try:
             self._release()
         except ClusterError as error:
-            log.warning("the lease was not given back", reason=str(error))
+            log.warning("lease_release_failed", reason=str(error))
 
     def acquire_or_renew(self) -> None:
-        """Take or renew the lease, where that may be. Raises ClusterError."""
+        """Acquire or renew the lease if that is allowed. Raises ClusterError."""
         sent = self.clock()
         found = self.kube.get("lease", self.name)
         if found is None:
@@ -98,14 +98,14 @@ class LeaseLeadership:
         self._renewed_at = sent
 
     def _create(self) -> None:
-        """Where that is allowed: the chart makes the Lease, and gives no right to make one."""
+        """Create the Lease; the chart creates it and grants no right to create one."""
         try:
             self.kube.create("lease", self._new_lease())
         except ClusterError as error:
             if error.status != 403:
                 raise
             raise ClusterError(
-                f"Lease {self.name} is gone, and so no adapter leads: `helm upgrade` with the same values makes it again."
+                f"Lease {self.name} is missing, so no adapter can lead: run `helm upgrade` with the same values to create it."
             ) from error
 
     def _release(self) -> None:
@@ -116,28 +116,28 @@ class LeaseLeadership:
 
     def _loop(self) -> None:
         while not self._stopped.is_set():
-            self._try()
+            self._try_acquire_or_renew()
             if self.leads() != self._was_leading:
                 self._was_leading = not self._was_leading
-                log.info("leadership", leads=self._was_leading, identity=self.identity)
+                log.info("leadership_changed", leads=self._was_leading, identity=self.identity)
                 self._on_change()
             self._stopped.wait(RETRY_SECONDS)
 
-    def _try(self) -> None:
-        trouble, slip = "", dict[str, list[str]]()
+    def _try_acquire_or_renew(self) -> None:
+        reason, frames = "", dict[str, list[str]]()
         try:
             self.acquire_or_renew()
         except ClusterError as error:
-            if error.status != 409:  # another one was quicker
-                trouble = str(error)
-        except Exception as error:  # noqa: BLE001  # the thread that leads must outlive any slip
-            trouble = f"unexpectedly, {type(error).__name__}"
-            slip = {"frames": safe_traceback(error)}
-        if trouble and not self._error:
-            log.warning("the lease cannot be renewed", reason=trouble, **slip)
-        elif self._error and not trouble:
-            log.info("the lease is renewed again")
-        self._error = trouble
+            if error.status != 409:  # another candidate was faster
+                reason = str(error)
+        except Exception as error:  # noqa: BLE001  # the electing thread must survive any bug
+            reason = f"unexpected error: {type(error).__name__}"
+            frames = {"frames": safe_traceback(error)}
+        if reason and not self._error:
+            log.warning("lease_renewal_failed", reason=reason, **frames)
+        elif self._error and not reason:
+            log.info("lease_renewal_recovered")
+        self._error = reason
 
     def _can_acquire(self, found: Document) -> bool:
         spec = found.get("spec") or {}

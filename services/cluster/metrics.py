@@ -1,4 +1,4 @@
-"""What is counted of Kubernetes, for Prometheus. Every label value that can occur exists from the start, at 0."""
+"""Prometheus metrics of the Kubernetes client. Every possible label value exists from the start, at 0."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from prometheus_client import Counter, Gauge
 
 
 class RequestOutcome(StrEnum):
-    """What became of a request to the Kubernetes API."""
+    """How a request to the Kubernetes API ended."""
 
     OK = "ok"
     CONFLICT = "conflict"
@@ -21,11 +21,12 @@ class RequestOutcome(StrEnum):
 
 _requests = Counter(
     "fitloop_kubernetes_requests",
-    "Requests to the Kubernetes API, each with the tries that it took; a watch counts once it is answered.",
+    "Requests to the Kubernetes API; retries are not counted, and a watch counts when it is accepted.",
     ["outcome"],
 )
 _ready = Gauge(
-    "fitloop_predictors_ready", "Predictors that are ready, as Kubernetes last told; NaN before it has."
+    "fitloop_predictors_ready",
+    "Number of ready predictors as last seen by the watch; NaN before the first list.",
 )
 _OUTCOMES: Final = {
     0: RequestOutcome.UNREACHABLE,
@@ -39,10 +40,10 @@ for _outcome in RequestOutcome:
 
 
 def count_request(status: int) -> None:
-    """Count a request by HTTP's status; 0: nobody answered."""
+    """Count a request by its HTTP status; 0 if there was no answer."""
     _requests.labels(_OUTCOMES.get(status, RequestOutcome.FAILED)).inc()
 
 
 def export_ready_predictors(predictors: Callable[[], float]) -> None:
-    """Have the ready predictors counted whenever somebody looks."""
+    """Export the number of ready predictors, read at each scrape."""
     _ready.set_function(predictors)

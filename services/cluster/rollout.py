@@ -1,9 +1,9 @@
-"""The Rollout port over the predictors' pods: a version is there once every ready pod says that it holds it, warmed.
+"""The Rollout port over the predictors' pods: a version is rolled out once every ready pod reports it as loaded.
 
-`reload`: running pods load it beside what they hold, and there is only to wait. `rolling`: an annotation makes new pods,
-which load it before they are ready; one roll at a time, and what comes meanwhile shares the next. A roll that does not end
-is undone; what it did not bring is tried again later, behind the others. What is known stands in the annotation and in the
-pods: a new leader goes on with it.
+`reload`: running pods load the version beside the others, and the leader only waits. `rolling`: an annotation replaces the
+pods, and new ones load the version before they are ready; one update at a time, and versions that come meanwhile share the
+next. An update that times out is rolled back, and what it failed to load is retried later, behind the others. All state is
+in the annotation and in the pods, so that a new leader resumes it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import structlog
 
@@ -33,15 +33,13 @@ from services.cluster.rolling_update import (
 from services.core.errors import EngineError
 from services.core.settings import RolloutSettings
 from services.core.telemetry.correlation import log_ids
-
-if TYPE_CHECKING:
-    from services.engine.compute import VersionKey  # the adapter's image has none of the engine's libraries
+from services.engine.compute import VersionKey
 
 log = structlog.get_logger()
 _CACHE_SECONDS: Final = 0.2
-"""What was seen so recently is not asked for again: several projects may wait at once."""
+"""For which a read of the pods is reused: several projects may wait at once."""
 _POLL_SECONDS: Final = 5.0
-"""Between looks at a roll that nobody waits for."""
+"""Between polls of an update that no project waits for."""
 _ANNOTATION_PATHS: Final = {
     "inferenceservice": ("spec", "predictor", "annotations"),
     "deployment": ("spec", "template", "metadata", "annotations"),
@@ -50,7 +48,7 @@ _ANNOTATION_PATHS: Final = {
 
 @dataclass
 class ClusterRollout:
-    """Brings versions to the predictors."""
+    """Rolls versions out to the predictors."""
 
     kube: Kube
     predictors: PredictorPods
@@ -59,65 +57,65 @@ class ClusterRollout:
     recorder: EventRecorder
     clock: Callable[[], float] = time.monotonic
     plan: RolloutPlan | None = None
-    """None: this leader has not looked yet."""
+    """None until this leader has read the pods."""
     _wanted_since: dict[VersionKey, float] = field(default_factory=dict)
     _failed: dict[VersionKey, FailedRollout] = field(default_factory=dict)
     _polled_at: float = float("-inf")
     _cached_pods: tuple[float, list[PredictorPod]] = (float("-inf"), [])
 
     def __post_init__(self) -> None:
-        """Two reads of the table by the other adapters."""
+        """Flip after two reads of the table by the other adapters."""
         self.flip_seconds = self.settings.flip_seconds
 
     def advance(self, project_key: str, version: str, now: float) -> RolloutStatus:
-        """See how far it is, and do what is next. Raises EngineError where a pod refused it, ClusterError."""
-        name = (project_key, version)
-        if (setback := self._failed.get(name)) and (waits := setback.wait_status(now)):
+        """Take the next step of the version's rollout. Raises EngineError if a pod refused it, ClusterError."""
+        key = VersionKey(project_key, version)
+        if (failed := self._failed.get(key)) and (waits := failed.wait_status(now)):
             return waits
-        since = self._wanted_since.setdefault(name, now)
+        since = self._wanted_since.setdefault(key, now)
         pods = self._pods()
-        self._raise_refusal(pods, name)
+        self._raise_refusal(pods, key)
         if self.settings.mode == "reload":
-            standing = self._reload_status(pods, name, now - since)
+            status = self._reload_status(pods, key, now - since)
         else:
-            standing = self._rolling_status(pods, name, now)
-        if standing.done:
-            self._forget(name)
-            self.recorder.record("VersionHeld", f"All ready predictors hold {version}.")
-        return standing
+            status = self._rolling_status(pods, key, now)
+        if status.done:
+            self._forget(key)
+            self.recorder.record("VersionHeld", f"All ready predictors have loaded {version}.")
+        return status
 
     def check(self, project_key: str, version: str) -> RolloutStatus:
-        """Whether what serves can be answered for: a ready pod loads on demand what it does not hold. Moves nothing.
+        """Return whether the served version can be answered for; a ready pod loads it on demand. Changes nothing.
 
-        What one pod refuses and another one holds is not bad. Raises EngineError, ClusterError.
+        A version that one pod refuses and another has loaded is not bad. Raises EngineError, ClusterError.
         """
-        pods, name = self._pods(), (project_key, version)
-        if not any(pod.ready and name in pod.loaded for pod in pods):
-            self._raise_refusal(pods, name)
+        pods, key = self._pods(), VersionKey(project_key, version)
+        if not any(pod.ready and key in pod.loaded for pod in pods):
+            self._raise_refusal(pods, key)
         if any(pod.ready for pod in pods):
             return RolloutStatus(done=True)
-        return replace(loading_status(pods, name), blocked=True)
+        return replace(loading_status(pods, key), blocked=True)
 
     def withdraw(self, project_key: str, version: str) -> None:
-        """It is no longer wanted. A roll that goes on for it alone is looked after by `tend`."""
-        self._forget((project_key, version))
+        """Forget a version that is no longer wanted; `poll` ends an update that was started for it alone."""
+        self._forget(VersionKey(project_key, version))
 
     def poll(self, now: float) -> None:
-        """Look after a roll that nobody asks about any more, and, as a new leader, after one that goes on. Raises ClusterError."""
+        """Finish or roll back an update that no project waits for, or that a new leader found. Raises ClusterError."""
         is_idle = self.plan is not None and self.plan.update is None
         if self.settings.mode == "reload" or is_idle or now < self._polled_at + _POLL_SECONDS:
             return
         self._polled_at = now
         self._update_plan(self._pods(), self._workload(), now)
 
-    def _forget(self, name: VersionKey) -> None:
-        self._wanted_since.pop(name, None)
-        self._failed.pop(name, None)
+    def _forget(self, key: VersionKey) -> None:
+        self._wanted_since.pop(key, None)
+        self._failed.pop(key, None)
 
-    def _raise_refusal(self, pods: Sequence[PredictorPod], name: VersionKey) -> None:
+    def _raise_refusal(self, pods: Sequence[PredictorPod], key: VersionKey) -> None:
         for pod in pods:
-            if reason := pod.refused.get(name):
-                self.recorder.record("VersionRefused", f"{name[1]}: {reason}", warning=True)
+            if reason := pod.refused.get(key):
+                self.recorder.record("VersionRefused", f"{key.version}: {reason}", warning=True)
                 raise EngineError(reason)
 
     def _pods(self) -> list[PredictorPod]:
@@ -125,24 +123,24 @@ class ClusterRollout:
             self._cached_pods = (self.clock(), self.predictors.read())
         return self._cached_pods[1]
 
-    def _reload_status(self, pods: list[PredictorPod], name: VersionKey, waited: float) -> RolloutStatus:
-        standing = loading_status(pods, name)
-        if standing.done or waited < self.settings.deadline_seconds:
-            return standing
-        self.recorder.record("RolloutBlocked", standing.reason, warning=True)
-        return replace(standing, blocked=True)
+    def _reload_status(self, pods: list[PredictorPod], key: VersionKey, waited: float) -> RolloutStatus:
+        status = loading_status(pods, key)
+        if status.done or waited < self.settings.deadline_seconds:
+            return status
+        self.recorder.record("RolloutBlocked", status.reason, warning=True)
+        return replace(status, blocked=True)
 
-    def _rolling_status(self, pods: list[PredictorPod], name: VersionKey, now: float) -> RolloutStatus:
+    def _rolling_status(self, pods: list[PredictorPod], key: VersionKey, now: float) -> RolloutStatus:
         workload, self._polled_at = self._workload(), now
         plan = self._update_plan(pods, workload, now)
-        if (setback := self._failed.get(name)) and (waits := setback.wait_status(now)):
+        if (failed := self._failed.get(key)) and (waits := failed.wait_status(now)):
             return waits
         if plan.update is not None:
             return progress_status(pods, plan.update.generation)
-        return self._start_update(plan, pods, name, now, workload)
+        return self._start_update(plan, pods, key, now, workload)
 
     def _update_plan(self, pods: list[PredictorPod], workload: Document, now: float) -> RolloutPlan:
-        """What goes on; it is ended, or undone, where it is time."""
+        """Finish the update if it completed, or roll it back if it timed out."""
         plan = self.plan or resume_plan(_generation_of(workload, self.workload), pods, now)
         if plan.update is not None and is_rolled_out(pods, plan.update.generation, _replicas(workload)):
             plan = self._finish_update(plan, plan.update, pods, now)
@@ -152,54 +150,55 @@ class ClusterRollout:
         return plan
 
     def _start_update(
-        self, plan: RolloutPlan, pods: list[PredictorPod], name: VersionKey, now: float, workload: Document
+        self, plan: RolloutPlan, pods: list[PredictorPod], key: VersionKey, now: float, workload: Document
     ) -> RolloutStatus:
-        """No roll goes on: either none is needed, or one begins, or it must wait."""
-        if (standing := loading_status(pods, name)).done:
-            return standing
+        """Start an update, unless none is needed or it must wait."""
+        if (status := loading_status(pods, key)).done:
+            return status
         if waits := plan.wait_status(now, self.settings.min_interval_seconds):
             return waits
-        begun = plan.start(_generation_of(workload, self.workload), now)
-        if begun.update is not None:
-            self._annotate(begun.update.generation)
-        self.plan = begun
-        log.info("a roll begins", **log_ids(*name), reason="it is wanted, and no ready predictor holds it")
-        self.recorder.record("RolloutStarted", f"New predictors load {name[1]}.")
+        started = plan.start(_generation_of(workload, self.workload), now)
+        if started.update is not None:
+            self._annotate(started.update.generation)
+        self.plan = started
+        log.info("rolling_update_started", **log_ids(*key), reason="no ready predictor has loaded it")
+        self.recorder.record("RolloutStarted", f"New predictors load {key.version}.")
         return RolloutStatus(done=False, reason="new predictors start")
 
     def _finish_update(
-        self, plan: RolloutPlan, roll: RollingUpdate, pods: list[PredictorPod], now: float
+        self, plan: RolloutPlan, update: RollingUpdate, pods: list[PredictorPod], now: float
     ) -> RolloutPlan:
-        """All pods are new. What they were to hold and do not hold, another roll at once would not bring either."""
-        log.info("a roll is done", generation=roll.generation, seconds=round(now - roll.started, 1))
-        left = [name for name in self._versions_of(roll) if not loading_status(pods, name).done]
-        for place, name in enumerate(left):
-            self._defer(name, f"all predictors are new, and {loading_status(pods, name).reason}", now, place)
+        """Defer what the new pods did not load: another update at once would not help."""
+        log.info("rolling_update_done", generation=update.generation, seconds=round(now - update.started, 1))
+        left = [key for key in self._versions_of(update) if not loading_status(pods, key).done]
+        for position, key in enumerate(left):
+            reason = f"all predictors are new, and {loading_status(pods, key).reason}"
+            self._defer(key, reason, now, position)
         return plan.finish()
 
     def _roll_back(
-        self, plan: RolloutPlan, roll: RollingUpdate, pods: list[PredictorPod], now: float
+        self, plan: RolloutPlan, update: RollingUpdate, pods: list[PredictorPod], now: float
     ) -> RolloutPlan:
-        why = timeout_reason(pods, roll.generation)
-        self._annotate(roll.previous or None)
-        log.warning("a roll was undone", generation=roll.generation, reason=why)
-        self.recorder.record("RolloutBlocked", why, warning=True)
-        blamed = suspects(pods, roll.generation, self._versions_of(roll))
-        for place, name in enumerate(blamed):
-            self._defer(name, why, now, place)
-        return plan.finish() if blamed else plan.roll_back(why, now)
+        reason = timeout_reason(pods, update.generation)
+        self._annotate(update.previous or None)
+        log.warning("rolling_update_rolled_back", generation=update.generation, reason=reason)
+        self.recorder.record("RolloutBlocked", reason, warning=True)
+        deferred = suspects(pods, update.generation, self._versions_of(update))
+        for position, key in enumerate(deferred):
+            self._defer(key, reason, now, position)
+        return plan.finish() if deferred else plan.roll_back(reason, now)
 
-    def _versions_of(self, roll: RollingUpdate) -> list[VersionKey]:
-        """What was wanted when it began, and still is: that which is wanted for the longest time first."""
+    def _versions_of(self, update: RollingUpdate) -> list[VersionKey]:
+        """Return the versions that were wanted when the update started and still are, longest first."""
         wanted = sorted(self._wanted_since.items(), key=lambda item: item[1])
-        return [name for name, since in wanted if since <= roll.started]
+        return [key for key, since in wanted if since <= update.started]
 
-    def _defer(self, name: VersionKey, why: str, now: float, place: int) -> None:
-        """Wanted anew once that is over."""
-        del self._wanted_since[name]
-        setback = self._failed[name] = self._failed.get(name, FailedRollout()).fail(why, now, place)
+    def _defer(self, key: VersionKey, reason: str, now: float, position: int) -> None:
+        """Make the version wait; it counts as newly wanted afterwards."""
+        del self._wanted_since[key]
+        failed = self._failed[key] = self._failed.get(key, FailedRollout()).fail(reason, now, position)
         log.warning(
-            "a version is set aside", **log_ids(*name), reason=why, seconds=round(setback.until - now)
+            "version_deferred", **log_ids(*key), reason=reason, retry_seconds=round(failed.until - now)
         )
 
     def _annotate(self, generation: str | None) -> None:
@@ -211,13 +210,13 @@ class ClusterRollout:
         found = self.kube.get(kind, name)
         if found is None:
             raise ClusterError(
-                f"{self.workload} does not exist: install the chart again, or set kserve.enabled as it was."
+                f"{self.workload} does not exist: reinstall the chart, or set kserve.enabled back to its previous value."
             )
         return found
 
 
 def _replicas(workload: Document) -> int:
-    """How many predictors there are to be: so many pods must be ready."""
+    """Return how many pods must be ready."""
     spec = workload["spec"]
     return int(spec.get("replicas") or (spec.get("predictor") or {}).get("minReplicas") or 1)
 

@@ -1,1 +1,1 @@
-"""The adapter's ports over one machine: children for trainers, this process for predictions, a lock on the folder."""
+"""The adapter's ports on one machine: child processes train, this process predicts, a folder lock elects the leader."""

@@ -1,1 +1,1 @@
-"""What turns texts into scores; shared by predictor, trainer and embedded. Knows no project and no bucket."""
+"""Turn texts into scores: tokenise, batch, compute. Shared by predictor, trainer and embedded."""

@@ -1,8 +1,7 @@
-"""The models in memory: each loaded once, counted while requests use it, and closed when it has left and is unused.
+"""A cache of loaded models: each is loaded once, reference-counted while in use, and closed once evicted and unused.
 
-A load runs in the one loading thread, beside the requests that are answered meanwhile; whoever needs the version waits
-for that same load. A refusal is remembered for a minute, so that a broken version is not read again for each request;
-trouble of the store for a moment.
+Loads run in one thread, while other requests are answered; all requests for a version share its load. A refusal is
+remembered for a minute, so that a broken version is not read again for each request; a store error for two seconds.
 """
 
 from __future__ import annotations
@@ -21,46 +20,46 @@ from services.engine.model import Model
 
 REFUSAL_SECONDS = 60.0
 STORE_ERROR_SECONDS = 2.0
-"""For which an answer of the store that may be another one in a moment is remembered."""
+"""For which a transient store error is remembered."""
 MAX_PER_PROJECT = 2
-"""Versions of a project in memory: what serves, and what comes or goes."""
+"""Versions of a project in memory: the served one, and the next or the previous."""
 
 
 class LoadedModel:
-    """One version's model, or its load. `use` and `release` come in pairs."""
+    """One version's model, or its load in progress. Calls of `acquire` and `release` come in pairs."""
 
     def __init__(self) -> None:
         self.future: Future[Model] = Future()
-        self.future.set_running_or_notify_cancel()  # a request that is given up cancels no load
+        self.future.set_running_or_notify_cancel()  # a cancelled request must not cancel the load
         self._uses = 0
-        self._left = False
+        self._evicted = False
         self._lock = threading.Lock()
 
     @property
     def in_use(self) -> bool:
-        """Whether a request computes with it, or waits for it."""
+        """Return whether a request computes with the model or waits for it."""
         return self._uses > 0
 
     def acquire(self) -> None:
-        """Keep the model from being closed. Raises EngineError where it is already."""
+        """Keep the model from being closed. Raises EngineError if it is closed already."""
         with self._lock:
-            if self._left and self._uses == 0:
-                raise EngineError("The model has just left memory: ask again.")
+            if self._evicted and self._uses == 0:
+                raise EngineError("The model was just evicted from memory: try again.")
             self._uses += 1
 
     def release(self) -> None:
-        """One use less."""
+        """Undo one `acquire`."""
         with self._lock:
             self._uses -= 1
-            last = self._left and self._uses == 0
+            last = self._evicted and self._uses == 0
         if last:
             self._close()
 
     def evict(self) -> None:
-        """Close the model as soon as nobody uses it."""
+        """Close the model as soon as it is unused."""
         with self._lock:
-            unused = not self._left and self._uses == 0
-            self._left = True
+            unused = not self._evicted and self._uses == 0
+            self._evicted = True
         if unused:
             self._close()
 
@@ -69,7 +68,7 @@ class LoadedModel:
 
 
 class ModelCache:
-    """At most `limit` versions, and two of a project; the least recently used leave first."""
+    """At most `limit` versions, and two of each project; the least recently used are evicted first."""
 
     def __init__(
         self,
@@ -79,159 +78,157 @@ class ModelCache:
         size: Callable[[VersionKey], int] = lambda _: 0,
         budget: float = math.inf,
     ) -> None:
-        """`load` and `size` (bytes of a version's files) block and raise FitloopError; at most `budget` bytes are held."""
+        """`load` and `size` (bytes of a version's files) block and raise FitloopError; `budget` bounds the bytes loaded."""
         self._load = load
         self._limit = limit
         self._clock = clock
         self._size = size
         self._budget = budget
         self._sizes: dict[VersionKey, int] = {}
-        """Of versions that were to be loaded."""
+        """Of all versions that were ever to be loaded."""
         self._entries: OrderedDict[VersionKey, LoadedModel] = OrderedDict()
         self._refused: dict[VersionKey, tuple[float, FitloopError]] = {}
         self._lock = threading.Lock()
         self._loading = ThreadPoolExecutor(1, thread_name_prefix="load")
 
-    def acquire(self, name: VersionKey, *, retry: bool = False) -> LoadedModel:
-        """The version's model, in use, its load begun where it is not there. Never blocks. Raises what refused it a moment ago.
+    def acquire(self, key: VersionKey, *, retry: bool = False) -> LoadedModel:
+        """Acquire the version's model, starting its load if needed. Never blocks. Raises the error of a recent refusal.
 
-        `afresh`: try once more, whatever was refused. The load raises Overloaded where there is no room beside what is in use.
+        `retry`: ignore a recent refusal. The load raises Overloaded if models in use leave no memory for it.
         """
         with self._lock:
-            self._forget_refusals(name if retry else None)
-            if name in self._refused:
-                error = self._refused[name][1]
+            self._forget_refusals(key if retry else None)
+            if key in self._refused:
+                error = self._refused[key][1]
                 raise type(error)(
                     str(error)
-                )  # a new one: an error that is raised again and again keeps every frame
-            held = self._entries.get(name) or self._start_load(name)
-            self._entries.move_to_end(name)
-            held.acquire()
-            leaving = [self._entries.pop(other) for other in self._surplus(name[0])]
-        for other in leaving:
+                )  # a new one: raising the same error again would keep every frame
+            entry = self._entries.get(key) or self._start_load(key)
+            self._entries.move_to_end(key)
+            entry.acquire()
+            evicted = [self._entries.pop(other) for other in self._surplus(key.project_key)]
+        for other in evicted:
             other.evict()
-        return held
+        return entry
 
     def loaded(self) -> dict[VersionKey, tuple[Model, int]]:
-        """The models in memory, each with the bytes of its version's files."""
+        """Return the models in memory, each with the bytes of its version's files."""
         return {
-            name: (model, self._sizes.get(name, 0))
-            for name in self.loaded_keys()
-            if (model := self.get(name))
+            key: (model, self._sizes.get(key, 0)) for key in self.loaded_keys() if (model := self.get(key))
         }
 
     def loaded_keys(self) -> list[VersionKey]:
-        """What is loaded, the least recently used first."""
+        """Return the keys of finished loads, the least recently used first."""
         with self._lock:
-            return [name for name, held in self._entries.items() if held.future.done()]
+            return [key for key, entry in self._entries.items() if entry.future.done()]
 
     def refusals(self) -> dict[VersionKey, FitloopError]:
-        """What was refused within the last minute, and why."""
+        """Return the recent refusals."""
         with self._lock:
             self._forget_refusals(None)
-            return {name: error for name, (_, error) in self._refused.items()}
+            return {key: error for key, (_, error) in self._refused.items()}
 
-    def has_room(self, name: VersionKey) -> bool:
-        """Whether the version fits beside all that is held, so that none has to leave for it. Blocks; raises FitloopError."""
-        size = self._size_of(name)
+    def has_room(self, key: VersionKey) -> bool:
+        """Return whether the version fits without evicting another. Blocks; raises FitloopError."""
+        size = self._size_of(key)
         with self._lock:
-            others = [held for held in self._entries if held != name]
-            bytes_held = sum(self._sizes.get(other, 0) for other in others)
-        return len(others) < self._limit and bytes_held + size <= self._budget
+            others = [other for other in self._entries if other != key]
+            loaded_bytes = sum(self._sizes.get(other, 0) for other in others)
+        return len(others) < self._limit and loaded_bytes + size <= self._budget
 
-    def evict(self, name: VersionKey) -> None:
-        """Let a version go, as soon as nobody uses it."""
+    def evict(self, key: VersionKey) -> None:
+        """Remove a version; its model is closed as soon as it is unused."""
         with self._lock:
-            held = self._entries.pop(name, None)
-        if held:
-            held.evict()
+            entry = self._entries.pop(key, None)
+        if entry:
+            entry.evict()
 
-    def get(self, name: VersionKey) -> Model | None:
-        """The model where it is loaded."""
-        held = self._entries.get(name)
-        ready = held is not None and held.future.done() and not held.future.exception()
-        return held.future.result() if held is not None and ready else None
+    def get(self, key: VersionKey) -> Model | None:
+        """Return the model if it is loaded."""
+        entry = self._entries.get(key)
+        ready = entry is not None and entry.future.done() and not entry.future.exception()
+        return entry.future.result() if entry is not None and ready else None
 
     def close(self) -> None:
-        """Let all models go."""
+        """Evict all models."""
         with self._lock:
-            leaving = list(self._entries.values())
+            evicted = list(self._entries.values())
             self._entries.clear()
         self._loading.shutdown(cancel_futures=False)
-        for held in leaving:
-            held.evict()
+        for entry in evicted:
+            entry.evict()
 
     def _surplus(self, project_key: str) -> list[VersionKey]:
-        """Versions of one project beyond the newest two, then the least recently used of all beyond the limit."""
-        own = [name for name in self._entries if name[0] == project_key][:-MAX_PER_PROJECT]
-        rest = [name for name in self._entries if name not in own]
+        """Return the project's versions beyond the newest two, then the least recently used of all beyond the limit."""
+        own = [key for key in self._entries if key.project_key == project_key][:-MAX_PER_PROJECT]
+        rest = [key for key in self._entries if key not in own]
         return own + rest[: max(0, len(rest) - self._limit)]
 
-    def _size_of(self, name: VersionKey) -> int:
-        if name not in self._sizes:
-            self._sizes[name] = self._size(name)
-        return self._sizes.get(name, 0)
+    def _size_of(self, key: VersionKey) -> int:
+        if key not in self._sizes:
+            self._sizes[key] = self._size(key)
+        return self._sizes.get(key, 0)
 
-    def _make_room(self, name: VersionKey) -> None:
-        """Let the least recently used go until the version fits. Raises EngineError where it never does, or Overloaded."""
-        if (size := self._size_of(name)) > self._budget:
+    def _make_room(self, key: VersionKey) -> None:
+        """Evict the least recently used until the version fits. Raises EngineError if it never can, or Overloaded."""
+        if (size := self._size_of(key)) > self._budget:
             raise EngineError(
-                f"Version {name[1]} has {size / 1e6:.0f} MB, and FITLOOP_MODEL_MEMORY_MB allows {self._budget / 1e6:.0f}: "
-                "allow more, or train from a smaller base model."
+                f"Version {key.version} has {size / 1e6:.0f} MB, and FITLOOP_MODEL_MEMORY_MB allows {self._budget / 1e6:.0f}: "
+                "raise the limit, or train from a smaller base model."
             )
         with self._lock:
-            leaving = [self._entries.pop(other) for other in self._evictable(name)]
-        for other in leaving:
+            evicted = [self._entries.pop(other) for other in self._evictable(key)]
+        for other in evicted:
             other.evict()
 
-    def _evictable(self, name: VersionKey) -> list[VersionKey]:
-        """The least recently used that must leave so that the version fits. Raises Overloaded where in-use ones fill it."""
-        excess = sum(self._sizes.get(held, 0) for held in self._entries.keys() | {name}) - self._budget
-        leaving = []
-        for other, held in self._entries.items():
-            if excess > 0 and other != name and not held.in_use:
-                leaving.append(other)
+    def _evictable(self, key: VersionKey) -> list[VersionKey]:
+        """Return the least recently used to evict so that the version fits. Raises Overloaded if too many are in use."""
+        excess = sum(self._sizes.get(other, 0) for other in self._entries.keys() | {key}) - self._budget
+        evictable = []
+        for other, entry in self._entries.items():
+            if excess > 0 and other != key and not entry.in_use:
+                evictable.append(other)
                 excess -= self._sizes.get(other, 0)
         if excess > 0:
             raise Overloaded(
-                f"There is no memory for version {name[1]} beside those in use: try again in a moment."
+                f"There is no memory for version {key.version} beside those in use: try again in a moment."
             )
-        return leaving
+        return evictable
 
-    def _start_load(self, name: VersionKey) -> LoadedModel:
-        held = self._entries[name] = LoadedModel()
-        self._loading.submit(self._run_load, name, held)
-        return held
+    def _start_load(self, key: VersionKey) -> LoadedModel:
+        entry = self._entries[key] = LoadedModel()
+        self._loading.submit(self._run_load, key, entry)
+        return entry
 
-    def _run_load(self, name: VersionKey, held: LoadedModel) -> None:
+    def _run_load(self, key: VersionKey, entry: LoadedModel) -> None:
         try:
-            with bind_ids(**log_ids(*name)):
-                self._make_room(name)
-                model = self._load(name)
+            with bind_ids(**log_ids(*key)):
+                self._make_room(key)
+                model = self._load(key)
         except FitloopError as error:
-            self._refuse(name, held, error)
-        except Exception as error:  # noqa: BLE001  # whatever a library raises: the requests that wait must hear of it
-            self._refuse(name, held, EngineError(f"Version {name[1]} could not be loaded: {error!r}."))
+            self._refuse(key, entry, error)
+        except Exception as error:  # noqa: BLE001  # any error of a library must reach the waiting requests
+            self._refuse(key, entry, EngineError(f"Version {key.version} could not be loaded: {error!r}."))
         else:
-            held.future.set_result(model)
+            entry.future.set_result(model)
 
-    def _refuse(self, name: VersionKey, held: LoadedModel, error: FitloopError) -> None:
+    def _refuse(self, key: VersionKey, entry: LoadedModel, error: FitloopError) -> None:
         with self._lock:
-            if not isinstance(error, Overloaded):  # that says nothing of the version
-                self._refused[name] = (self._clock(), error)
-            if self._entries.get(name) is held:
-                del self._entries[name]
-        held.future.set_exception(error)
+            if not isinstance(error, Overloaded):  # which says nothing about the version
+                self._refused[key] = (self._clock(), error)
+            if self._entries.get(key) is entry:
+                del self._entries[key]
+        entry.future.set_exception(error)
 
-    def _forget_refusals(self, name: VersionKey | None) -> None:
+    def _forget_refusals(self, key: VersionKey | None) -> None:
         now = self._clock()
         self._refused = {
-            key: (since, error)
-            for key, (since, error) in self._refused.items()
-            if key != name and now - since < _retry_after(error)
+            other: (since, error)
+            for other, (since, error) in self._refused.items()
+            if other != key and now - since < _retry_after(error)
         }
 
 
 def _retry_after(error: FitloopError) -> float:
-    transient = isinstance(error, StoreError) and error.transient
-    return STORE_ERROR_SECONDS if transient else REFUSAL_SECONDS
+    is_transient = isinstance(error, StoreError) and error.transient
+    return STORE_ERROR_SECONDS if is_transient else REFUSAL_SECONDS

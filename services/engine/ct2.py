@@ -1,7 +1,7 @@
 """The int8 engine: CTranslate2 computes the encoder, numpy the head. Imports neither torch nor transformers.
 
-The folder `ct2/` holds CTranslate2's model (model.bin, config.json, vocabulary.json, which is a dummy because ids are
-handed over) and the head (head.json, head.safetensors). Weights are shared by all streams.
+The folder `ct2/` has CTranslate2's model (model.bin, config.json, and a dummy vocabulary.json, as the input is ids) and the
+head (head.json, head.safetensors). All streams share the weights.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from services.engine.head import read_head
 
 
 class Ct2Engine:
-    """`streams` batches may be computed at once, each by `threads` threads. Raises EngineError."""
+    """Computes up to `streams` batches at once, each with `threads` threads. Raises EngineError."""
 
     kind = "ct2-int8"
 
@@ -27,7 +27,7 @@ class Ct2Engine:
         self._head = read_head(folder)
         if self._head.outputs != labels:
             raise EngineError(
-                f"The model answers {self._head.outputs} labels, and its manifest names {labels}."
+                f"The model has {self._head.outputs} outputs, and its manifest names {labels} labels."
             )
         try:
             self._encoder: ctranslate2.Encoder | None = ctranslate2.Encoder(
@@ -37,8 +37,7 @@ class Ct2Engine:
             raise EngineError(f"CTranslate2 cannot load the int8 model: {safe_reason(error)}") from error
 
     def forward(self, batch: Sequence[TokenIds]) -> Logits:
-        """See Engine."""
-        encoder = self._encoder  # a batch that is being computed keeps the model alive through close()
+        encoder = self._encoder  # keeps the model alive if it is closed while a batch is being computed
         if encoder is None:
             raise EngineError("The model was closed.")
         try:
@@ -51,5 +50,4 @@ class Ct2Engine:
         return self._head.logits(hidden, [len(ids) for ids in batch])
 
     def close(self) -> None:
-        """See Engine."""
         self._encoder = None

@@ -1,7 +1,7 @@
-"""What turns an encoder's hidden states into logits, in numpy: pooling, then dense layers.
+"""The classification head in numpy, from an encoder's hidden states to logits: pooling, then dense layers.
 
-It covers sentence-transformers' layout (mean, normalise, dense) and the classification heads of BERT, DistilBERT and
-the RoBERTa family ([CLS], dense, activation, dense). Written as head.json and head.safetensors beside the int8 model.
+It covers sentence-transformers' layout (mean, normalise, dense) and the heads of BERT, DistilBERT and the RoBERTa family
+([CLS], dense, activation, dense). Stored as head.json and head.safetensors beside the int8 model.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FORMAT = 1
 
 
 def _gelu(values: Floats) -> Floats:
-    # Abramowitz and Stegun 7.1.26 is within 1.5e-7 of erf, and numpy has none of its own.
+    # Abramowitz and Stegun 7.1.26 is within 1.5e-7 of erf, which numpy lacks.
     x = np.abs(values) / np.float32(math.sqrt(2))
     t = 1 / (1 + 0.3275911 * x)
     polynomial = t * (
@@ -57,7 +57,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class PooledHead:
-    """Pooling `mean` (over the real tokens) or `cls` (the first one), optional L2 normalisation, dense layers."""
+    """Pooling `mean` (over the real tokens) or `cls` (the first token), optional L2 normalisation, dense layers."""
 
     pooling: str
     normalize: bool
@@ -65,11 +65,11 @@ class PooledHead:
 
     @property
     def outputs(self) -> int:
-        """Logits of a text."""
+        """Return the number of logits per text."""
         return len(self.layers[-1].bias)
 
     def pool(self, hidden: Floats, lengths: Sequence[int]) -> Floats:
-        """(texts, tokens, d) and each text's real tokens, to features (texts, d)."""
+        """Pool hidden states (texts, tokens, d) to features (texts, d); `lengths` counts each text's real tokens."""
         if self.pooling == "cls":
             features = hidden[:, 0]
         else:
@@ -82,14 +82,14 @@ class PooledHead:
         return np.asarray(features, dtype=np.float32)
 
     def logits(self, hidden: Floats, lengths: Sequence[int]) -> Floats:
-        """Logits (texts, outputs), float32."""
+        """Return logits (texts, outputs), float32."""
         features = self.pool(hidden, lengths)
         for layer in self.layers:
             features = layer.apply(features)
         return features
 
     def write(self, folder: Path) -> None:
-        """As head.json and head.safetensors in `folder`."""
+        """Write head.json and head.safetensors into `folder`."""
         tensors = {f"{n}.weight": np.ascontiguousarray(layer.weight) for n, layer in enumerate(self.layers)}
         tensors |= {f"{n}.bias": np.ascontiguousarray(layer.bias) for n, layer in enumerate(self.layers)}
         save_file(tensors, folder / "head.safetensors")
@@ -103,7 +103,7 @@ class PooledHead:
 
 
 def read_head(folder: Path) -> PooledHead:
-    """The head that `PooledHead.write` left in `folder`. Raises EngineError."""
+    """Read what `PooledHead.write` wrote into `folder`. Raises EngineError."""
     try:
         document = json.loads((folder / "head.json").read_bytes())
         tensors = load_file(folder / "head.safetensors")
@@ -117,7 +117,7 @@ def read_head(folder: Path) -> PooledHead:
 
 
 def read_sentence_transformers(folder: Path) -> PooledHead:
-    """The modules after the Transformer in sentence-transformers' layout. Raises EngineError for what we do not know."""
+    """Read the modules after the Transformer in sentence-transformers' layout. Raises EngineError for unknown ones."""
     try:
         modules = json.loads((folder / "modules.json").read_bytes())
         kinds = [(str(module["type"]).rpartition(".")[2], folder / module["path"]) for module in modules]
@@ -153,10 +153,10 @@ def _checked(head: PooledHead, number: int = FORMAT) -> PooledHead:
     if head.pooling not in ("mean", "cls"):
         raise ValueError(f"unknown pooling {head.pooling!r}")
     if not head.layers:
-        raise ValueError("it has no layer that gives logits")
+        raise ValueError("it has no output layer")
     for layer in head.layers:
         if layer.activation not in ACTIVATIONS:
             raise ValueError(f"unknown activation {layer.activation!r}")
         if layer.weight.ndim != 2 or layer.bias.shape != (layer.weight.shape[0],):
-            raise ValueError(f"weight {layer.weight.shape} and bias {layer.bias.shape} do not fit")
+            raise ValueError(f"weight {layer.weight.shape} and bias {layer.bias.shape} do not match")
     return head

@@ -1,8 +1,8 @@
-"""The Inference port in this process: versions from the registry, checked and kept in memory, behind one scheduler.
+"""The Inference port in this process: versions from the registry, verified and cached in memory, behind one scheduler.
 
-The event loop never computes: texts become token ids in threads of this object, and logits in the scheduler's streams.
-A version is loaded when it is first asked for or prepared, beside what is held, and only once it has answered a warm-up
-of several lengths and its smoke test. Of an int8 version the fp32 weights are not read.
+The event loop never computes: texts are tokenised in threads of this object, logits computed in the scheduler's streams. A
+version is loaded on its first request or by `prepare`, and counts as loaded once it has passed a warm-up of several lengths
+and its smoke test. The fp32 weights of an int8 version are not read.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _NOT_FOR_ENGINES = ("oos.json", "report.json")
 
 
 class LocalInference:
-    """Answers for texts by versions in this process's memory."""
+    """Scores texts with versions in this process's memory."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class LocalInference:
         settings: ServingSettings,
         guard: Callable[[str, str], AbstractContextManager[None]] = lambda *_: nullcontext(),
     ) -> None:
-        """Nothing is loaded yet. Within `watched(project_key, version)` its files become a model in memory."""
+        """`guard(project_key, version)` is entered while the version is being loaded."""
         self._registry = registry
         self._guard = guard
         self._settings = settings
@@ -47,55 +47,55 @@ class LocalInference:
         self._scheduler = Scheduler(settings.workers, settings.queue_texts)
         self._tokenising = ThreadPoolExecutor(max(2, settings.workers), thread_name_prefix="tokenise")
         self._gpu_memory: Callable[[], int] | None = None
-        """Known once a version was loaded onto a GPU."""
+        """Set once a version was loaded onto a GPU."""
         metrics.register(self)
 
     async def scores(self, project_key: str, version: str, texts: Sequence[str]) -> Scores:
-        """One row a text, in order. Raises Overloaded, EngineError, StoreError."""
-        held = self._acquire((project_key, version))
+        """Return one row per text, in order. Raises Overloaded, EngineError, StoreError."""
+        loaded = self._acquire(VersionKey(project_key, version))
         try:
-            model = await _await_model(held)
+            model = await _await_model(loaded)
             loop = asyncio.get_running_loop()
-            answer = await loop.run_in_executor(self._tokenising, self._submit, held, model, texts)
-            # Shielded: a request that is given up must not let the model be closed while it computes for it.
+            answer = await loop.run_in_executor(self._tokenising, self._submit, loaded, model, texts)
+            # Shielded: cancelling a request must not close the model while it computes for it.
             return await asyncio.shield(asyncio.wrap_future(answer))
         finally:
-            held.release()
+            loaded.release()
 
     async def ready(self) -> bool:
-        """This process is there."""
+        """Return True: this process can answer."""
         return True
 
     def prepare(self, project_key: str, version: str) -> None:
-        """Load, warm and smoke-test a version, refused before or not. Raises EngineError, StoreError."""
-        held = self._models.acquire((project_key, version), retry=True)
+        """Load, warm and smoke-test a version, even if it was refused before. Raises EngineError, StoreError."""
+        loaded = self._models.acquire(VersionKey(project_key, version), retry=True)
         try:
-            held.future.result()
+            loaded.future.result()
         finally:
-            held.release()
+            loaded.release()
 
     def loaded(self) -> list[VersionKey]:
-        """Versions that are loaded and warmed, the least recently used first."""
-        return [name for name in self._models.loaded_keys() if self._models.get(name)]
+        """Return the versions that are loaded and warmed, the least recently used first."""
+        return [key for key in self._models.loaded_keys() if self._models.get(key)]
 
     def refusals(self) -> dict[VersionKey, FitloopError]:
-        """Versions that could not be loaded within the last minute, and why."""
+        """Return the versions that could not be loaded within the last minute, and why."""
         return self._models.refusals()
 
     def has_room(self, project_key: str, version: str) -> bool:
-        """Whether the version fits into memory beside all that is held. Blocks. Raises StoreError."""
-        return self._models.has_room((project_key, version))
+        """Return whether the version fits into memory without evicting another. Blocks. Raises StoreError."""
+        return self._models.has_room(VersionKey(project_key, version))
 
     def waiting_texts(self) -> int:
-        """Texts that wait for a stream."""
+        """Return the number of texts that wait for a stream."""
         return self._scheduler.waiting
 
     def evict(self, project_key: str, version: str) -> None:
-        """Let a version go, as soon as no request uses it."""
-        self._models.evict((project_key, version))
+        """Evict a version as soon as no request uses it."""
+        self._models.evict(VersionKey(project_key, version))
 
     def state(self) -> metrics.EngineState:
-        """What there is at this moment, for the metrics."""
+        """Return the current state, for the metrics."""
         models = self._models.loaded().values()
         return metrics.EngineState(
             self._scheduler.waiting,
@@ -106,46 +106,51 @@ class LocalInference:
         )
 
     def close(self) -> None:
-        """Answer what is asked, then free everything."""
+        """Answer the pending requests, then free all memory."""
         self._tokenising.shutdown()
         self._scheduler.close()
         self._models.close()
         metrics.unregister(self)
 
-    def _acquire(self, name: VersionKey) -> LoadedModel:
+    def _acquire(self, key: VersionKey) -> LoadedModel:
         try:
-            return self._models.acquire(name)
+            return self._models.acquire(key)
         except FitloopError:
             metrics.count_lookup("refused")
             raise
 
-    def _submit(self, held: LoadedModel, model: Model, texts: Sequence[str]) -> Future[Scores]:
-        held.acquire()
+    def _submit(self, loaded: LoadedModel, model: Model, texts: Sequence[str]) -> Future[Scores]:
+        loaded.acquire()
         try:
             answer = self._scheduler.submit(model, texts)
         except BaseException:
-            held.release()
+            loaded.release()
             raise
-        answer.add_done_callback(lambda _: held.release())
+        answer.add_done_callback(lambda _: loaded.release())
         return answer
 
-    def _load(self, name: VersionKey) -> Model:
-        manifest = self._registry.manifest(*name)
-        folder, given = self._folder(manifest), self._settings
-        with self._guard(*name):
+    def _load(self, key: VersionKey) -> Model:
+        manifest = self._registry.manifest(*key)
+        folder, settings = self._folder(manifest), self._settings
+        with self._guard(*key):
             model = load_model(
-                folder, manifest.artefact, manifest.labels, given.workers, given.threads, given.device
+                folder,
+                manifest.artefact,
+                manifest.labels,
+                settings.workers,
+                settings.threads,
+                settings.device,
             )
             model.logits_of(_WARM_UP)
             model.smoke_test()
-        if given.device == "cuda":
+        if settings.device == "cuda":
             from services.engine.torch import gpu_memory
 
             self._gpu_memory = gpu_memory
         return model
 
-    def _size(self, name: VersionKey) -> int:
-        manifest = self._registry.manifest(*name)
+    def _size(self, key: VersionKey) -> int:
+        manifest = self._registry.manifest(*key)
         return sum(
             entry.size for file, entry in manifest.files.items() if is_needed(file, self._engine(manifest))
         )
@@ -154,17 +159,17 @@ class LocalInference:
         return "torch-bf16" if self._settings.device == "cuda" else manifest.artefact.engine
 
     def _folder(self, manifest: Manifest) -> Path:
-        """The version's folder, each file that its engine reads checked. Raises CorruptVersion."""
+        """Return the version's folder after verifying each file that its engine reads. Raises CorruptVersion."""
         names = [name for name in manifest.files if is_needed(name, self._engine(manifest))]
         paths = [self._registry.file(manifest.project_key, manifest.version, name) for name in names]
         return paths[0].parents[names[0].count("/")]
 
 
-async def _await_model(held: LoadedModel) -> Model:
-    """The model, waited for where it is not loaded yet. Raises what refused it."""
-    found: metrics.Lookup = "hit" if held.future.done() else "load"
+async def _await_model(loaded: LoadedModel) -> Model:
+    """Wait for the model. Raises the error of its load."""
+    found: metrics.Lookup = "hit" if loaded.future.done() else "load"
     try:
-        model = await asyncio.shield(asyncio.wrap_future(held.future))
+        model = await asyncio.shield(asyncio.wrap_future(loaded.future))
     except FitloopError as error:
         metrics.count_lookup("refused")
         if isinstance(error, Overloaded):
@@ -175,7 +180,7 @@ async def _await_model(held: LoadedModel) -> Model:
 
 
 def is_needed(name: str, engine: str) -> bool:
-    """Whether that engine reads the file: the int8 engine has its own weights below `ct2/`, which only it reads."""
+    """Return whether that engine reads the file: the int8 engine alone reads the weights below `ct2/`."""
     is_fp32_weights = "/" not in name and name.endswith(".safetensors")
     foreign = is_fp32_weights if engine == "ct2-int8" else name.startswith("ct2/") and engine == "torch-bf16"
     return name not in _NOT_FOR_ENGINES and not foreign

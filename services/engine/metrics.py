@@ -1,7 +1,7 @@
-"""What the engine counts, for Prometheus: a metric for each stage of a request. Known label values exist from the start, at 0.
+"""Prometheus metrics of the engine, one for each stage of a request. Known label values exist from the start, at 0.
 
-Counted once a batch or a request, and never once a text. What an engine knows of itself anyway (what waits, what is held)
-is read when Prometheus asks for it. Imports nothing that computes: neither torch nor the rest of the engine.
+They are counted once per batch or request, never per text. The state of an engine (queue, loaded versions) is read at each
+scrape. Imports nothing that computes: neither torch nor the rest of the engine.
 """
 
 from __future__ import annotations
@@ -18,48 +18,48 @@ KINDS: Final = ("ct2-int8", "torch-fp32", "torch-bf16")
 Lookup = Literal["hit", "load", "refused"]
 Rejection = Literal["queue_full", "memory"]
 
-_texts = Counter("fitloop_engine_texts", "Texts that were computed.")
-_tokens = Counter("fitloop_engine_tokens", "Tokens of the texts that were computed, padding not counted.")
+_texts = Counter("fitloop_engine_texts", "Texts scored.")
+_tokens = Counter("fitloop_engine_tokens", "Tokens computed, without padding.")
 _padding = Counter(
     "fitloop_engine_padding_tokens",
-    "Tokens that filled up the shorter texts of a batch, computed for nothing.",
+    "Padding tokens computed to fill up the shorter texts of a batch.",
 )
 _tokenise_seconds = Histogram(
     "fitloop_engine_tokenise_seconds",
-    "Seconds in which a request's texts became tokens.",
+    "Time to tokenise a request's texts, in seconds.",
     buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5),
 )
 _queue_seconds = Histogram(
     "fitloop_engine_queue_seconds",
-    "Seconds that an answered request had waited, tokenised, until the first of its texts was computed.",
+    "Time that an answered request spent in the queue, from tokenised to its first batch, in seconds.",
     buckets=(0.0001, 0.00025, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 3, 10, 30, 100),
 )
 _inference_seconds = Histogram(
     "fitloop_engine_inference_seconds",
-    "Seconds in which a batch was computed.",
+    "Time to compute a batch, in seconds.",
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 3, 10, 30),
 )
 _batch_texts = Histogram(
-    "fitloop_engine_batch_texts", "Texts of a batch.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256)
+    "fitloop_engine_batch_texts", "Texts per batch.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256)
 )
 _lookups = Counter(
     "fitloop_engine_version_requests",
-    "Requests by what they found of their version: in memory, to be loaded first, or refused.",
+    "Requests by the state of their version: in memory (hit), loaded first (load), or refused.",
     ["outcome"],
 )
 _rejections = Counter(
     "fitloop_engine_rejected",
-    "Requests that were told to come again: too many texts waited, or the version found no memory.",
+    "Requests rejected with the advice to retry: the queue was full, or the version found no memory.",
     ["reason"],
 )
-# Children are looked up once, because a lookup costs as much as the count itself.
+# Children are looked up once: a lookup costs as much as the count itself.
 _lookup_counters = {outcome: _lookups.labels(outcome) for outcome in ("hit", "load", "refused")}
 _rejection_counters = {reason: _rejections.labels(reason) for reason in ("queue_full", "memory")}
 
 
 @dataclass(frozen=True, slots=True)
 class EngineState:
-    """What an engine says of itself."""
+    """The state of an engine at the moment of a scrape."""
 
     waiting_texts: int
     queue_limit_texts: int
@@ -67,29 +67,29 @@ class EngineState:
     """The engine of each version in memory."""
     loaded_bytes: int
     gpu_memory_bytes: int | None = None
-    """None where nothing is computed on a GPU."""
+    """None without a GPU."""
 
 
 class EngineSource(Protocol):
-    """An engine whose state is exported. `now` must be cheap, and must not raise."""
+    """An engine whose state is exported."""
 
     def state(self) -> EngineState:
-        """As things stand."""
+        """Return the current state. Must be cheap and must not raise."""
         ...
 
 
 def observe_tokenising(seconds: float) -> None:
-    """Count a request whose texts are tokens now."""
+    """Record how long a request's texts took to tokenise."""
     _tokenise_seconds.observe(seconds)
 
 
 def observe_queueing(seconds: float) -> None:
-    """Count an answered request by how long it had waited."""
+    """Record how long an answered request was queued."""
     _queue_seconds.observe(seconds)
 
 
 def observe_batch(lengths: Sequence[int], seconds: float) -> None:
-    """Count a batch by the tokens of each of its texts."""
+    """Count a batch, given the tokens of each of its texts."""
     texts, tokens = len(lengths), sum(lengths)
     _inference_seconds.observe(seconds)
     _batch_texts.observe(texts)
@@ -99,48 +99,48 @@ def observe_batch(lengths: Sequence[int], seconds: float) -> None:
 
 
 def count_lookup(outcome: Lookup) -> None:
-    """Count a request by what it found of its version."""
+    """Count a request by the state of its version."""
     _lookup_counters[outcome].inc()
 
 
 def count_rejection(reason: Rejection) -> None:
-    """Count a request that is to come again."""
+    """Count a request that the client should retry."""
     _rejection_counters[reason].inc()
 
 
 def register(engine: EngineSource) -> None:
-    """Export the engine's state until it is forgotten; several are summed up."""
+    """Export the engine's state until `unregister`; several engines are summed."""
     _state.engines.add(engine)
 
 
 def unregister(engine: EngineSource) -> None:
-    """The engine is closed."""
+    """Stop exporting the engine's state."""
     _state.engines.discard(engine)
 
 
 class _State(Collector):
-    """Reads the engines of this process whenever somebody looks."""
+    """Reads the engines of this process at each scrape."""
 
     def __init__(self) -> None:
         self.engines: set[EngineSource] = set()
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Every family each time, so that it is known what there can be."""
+        """Yield every family each time, even if it is empty."""
         found = [engine.state() for engine in tuple(self.engines)]
         yield GaugeMetricFamily(
             "fitloop_engine_waiting_texts",
-            "Texts that wait to be computed.",
+            "Texts in the queue.",
             sum(now.waiting_texts for now in found),
         )
         yield GaugeMetricFamily(
             "fitloop_engine_queue_limit_texts",
-            "Texts that may wait; what comes beyond is rejected.",
+            "Most texts the queue accepts; requests beyond are rejected.",
             sum(now.queue_limit_texts for now in found),
         )
         yield _versions([kind for now in found for kind in now.kinds])
         yield GaugeMetricFamily(
             "fitloop_engine_held_bytes",
-            "Size of the files from which the versions in memory were loaded.",
+            "Size of the files of the loaded versions.",
             sum(now.loaded_bytes for now in found),
         )
         yield _gpu_memory([now.gpu_memory_bytes for now in found if now.gpu_memory_bytes is not None])
@@ -148,7 +148,7 @@ class _State(Collector):
 
 def _versions(kinds: Sequence[str]) -> GaugeMetricFamily:
     family = GaugeMetricFamily(
-        "fitloop_engine_versions", "Versions in memory, by the engine that computes them.", labels=["engine"]
+        "fitloop_engine_versions", "Loaded versions, by the engine that computes them.", labels=["engine"]
     )
     for kind in dict.fromkeys((*KINDS, *kinds)):
         family.add_metric([kind], kinds.count(kind))
@@ -158,7 +158,7 @@ def _versions(kinds: Sequence[str]) -> GaugeMetricFamily:
 def _gpu_memory(sizes: Sequence[int]) -> GaugeMetricFamily:
     family = GaugeMetricFamily(
         "fitloop_engine_gpu_memory_bytes",
-        "GPU memory that this process keeps for weights and batches, what it would reuse counted; absent on CPUs.",
+        "GPU memory reserved by this process for weights and batches; absent on CPUs.",
     )
     if sizes:
         family.add_metric([], sum(sizes))

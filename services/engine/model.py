@@ -1,7 +1,8 @@
-"""One version in memory, ready to answer: tokenizer, engine, labels, temperature.
+"""One version in memory, ready to answer: tokenizer, engine, labels, temperature; and how it is loaded from its folder.
 
-Engines give raw logits. The manifest's temperature divides them here, in `scores`, and nowhere else; it is 1.0 where it
-is folded into the last layer.
+Engines return raw logits, and `Model.scores` alone divides them by the manifest's temperature, which is 1.0 if the last
+layer already contains it. torch and transformers (some seconds, some hundred MB) are imported only if the manifest asks for
+`torch-fp32` or the device is a GPU, which computes every version in bf16 from its fp32 weights.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _SMOKE_TEXTS = ("ok", "When will my order arrive?", "", "Привет, мир! �
 
 
 class Model:
-    """Safe to use from several threads; `close` when no request for it waits any more."""
+    """Thread-safe; call `close` once no request uses it."""
 
     def __init__(
         self, labels: tuple[str, ...], engine: Engine, tokenizer: Tokenizer, temperature: float = 1.0
@@ -40,22 +41,22 @@ class Model:
         self._tokenizer = tokenizer
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text, at least one and at most `max_length` each."""
+        """Return the token ids of each text, at least one and at most `max_length` each."""
         return encode(self._tokenizer, texts)
 
     def logits_of(self, texts: Sequence[str]) -> Logits:
-        """Logits (texts, labels) in this thread: for trainers and tests. Servers go through the Scheduler."""
+        """Compute logits (texts, labels) in this thread, for trainers and tests; servers use the Scheduler."""
         return compute(self.engine, self.encode(texts), len(self.labels))
 
     def scores(self, logits: Logits) -> Scores:
-        """Calibrated probabilities of these logits."""
+        """Return the calibrated probabilities of these logits."""
         return Scores(self.labels, softmax(logits, self.temperature))
 
     def smoke_test(self) -> None:
-        """Raises EngineError unless a few fixed texts get finite logits, one for each label."""
+        """Raise EngineError unless a few fixed texts get finite logits, one for each label."""
         logits = self.logits_of(_SMOKE_TEXTS)
         if not np.isfinite(logits).all():
-            raise EngineError("The model failed its smoke test: it answers numbers that are not finite.")
+            raise EngineError("The model failed its smoke test: its logits are not finite.")
 
     def close(self) -> None:
         """Free the memory."""
@@ -63,7 +64,7 @@ class Model:
 
 
 def compute(engine: Engine, encoded: Sequence[TokenIds], labels: int) -> Logits:
-    """Logits (texts, labels) of texts in their order, computed in sorted batches. Raises EngineError."""
+    """Compute logits (texts, labels) in sorted batches, and return them in the texts' order. Raises EngineError."""
     logits = np.empty((len(encoded), labels), np.float32)
     for rows in plan_batches([len(ids) for ids in encoded]):
         logits[rows] = forward(engine, [encoded[row] for row in rows], labels)
@@ -71,17 +72,17 @@ def compute(engine: Engine, encoded: Sequence[TokenIds], labels: int) -> Logits:
 
 
 def forward(engine: Engine, batch: Sequence[TokenIds], labels: int) -> Logits:
-    """`engine.forward`, with its answer's shape checked. Raises EngineError."""
+    """Call `engine.forward` and check the shape of its answer. Raises EngineError."""
     logits = engine.forward(batch)
     if logits.shape != (len(batch), labels):
         raise EngineError(
-            f"The model answered {logits.shape} numbers for {len(batch)} texts and {labels} labels."
+            f"The model answered logits of shape {logits.shape} for {len(batch)} texts and {labels} labels."
         )
     return logits
 
 
 def softmax(logits: Logits, temperature: float = 1.0) -> Logits:
-    """Rows that sum to 1."""
+    """Return rows that sum to 1."""
     scaled = logits / np.float32(temperature)
     powers = np.exp(scaled - scaled.max(axis=1, keepdims=True, initial=-np.inf))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
@@ -95,10 +96,10 @@ def load_model(
     threads: int,
     device: str = "cpu",
 ) -> Model:
-    """Load the version in `folder`, to be computed in `streams` batches at once by `threads` threads each, or on `cuda`.
+    """Load the version in `folder`, to compute `streams` batches at once with `threads` threads each, or on `cuda`.
 
-    Raises EngineError, with a sentence, for whatever is wrong with the files, UnknownFormat for what a newer release
-    has made; the caller runs `smoke_test`.
+    The caller runs `smoke_test`. Raises EngineError if something is wrong with the files, UnknownFormat if a newer release
+    made them.
     """
     tokenizer = open_tokenizer(folder, artefact.max_length)
     engine = _engine(folder, artefact, tokenizer, len(labels), streams, threads, device)
@@ -123,7 +124,7 @@ def _engine(
     if artefact.engine in {"ct2-int8", "torch-fp32"}:
         from services.engine.torch import TorchEngine
 
-        if device != "cpu":  # an id beyond the table would end the whole process's use of the GPU
+        if device != "cpu":  # an id beyond the table would make the GPU unusable for the whole process
             check_vocabulary(config, tokenizer)
         pad_id = pad_id_of(config, tokenizer)
         return TorchEngine(folder, artefact.layout, labels, pad_id, threads, device, padded=artefact.padded)

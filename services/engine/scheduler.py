@@ -1,9 +1,9 @@
-"""All requests' texts in one place, computed in batches across requests by N streams; no timer.
+"""Batch texts across requests and compute them in N streams; no timer.
 
-Requests take turns: each turn anchors a batch at the longest waiting text of the next request, and neighbours in length
-from every request for the same model fill it (`batches.window`). So a lone text waits for at most one turn of each
-request before it, a large request is computed in sorted order, and nobody starves. `submit` tokenises in the thread
-that calls it: never call it on an event loop.
+Requests are served round robin: each turn anchors a batch at the longest waiting text of the next request, and neighbours
+in length from any request for the same model fill it (`compute.batch_window`). So a single text waits for at most one turn
+of each earlier request, a large request is computed in sorted order, and no request starves. `submit` tokenises in the
+calling thread: never call it on an event loop.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ log = structlog.get_logger()
 class _Item(NamedTuple):
     length: int
     serial: int
-    """Unique, so that comparing two items never looks further."""
+    """Unique, so that comparing two items never compares `ids`."""
     ids: TokenIds
     request: _Request
     row: int
@@ -48,21 +48,21 @@ class _Request:
         self.items = sorted(_Item(len(ids), next(serials), ids, self, row) for row, ids in enumerate(encoded))
         self.taken = bytearray(len(encoded))
         self.left = len(encoded)
-        """Rows without an answer."""
+        """Rows not answered yet."""
         self.logits = np.empty((len(encoded), len(model.labels)), np.float32)
         self.entered = perf_counter()
         self.waited: float | None = None
-        """Seconds until the first batch with a text of it."""
+        """Seconds until the first batch with one of its texts."""
 
     def anchor(self) -> _Item | None:
-        """The longest text that nobody has taken yet."""
+        """Return the longest text that is not in a batch yet."""
         while self.items and self.taken[self.items[-1].row]:
             self.items.pop()
         return self.items[-1] if self.items else None
 
 
 class Scheduler:
-    """Computes for any number of models. `queue_texts` may wait; a larger request is accepted when nothing waits."""
+    """Computes for any number of models. `queue_texts` bounds the queue; an empty one accepts a larger request."""
 
     def __init__(self, streams: int, queue_texts: int) -> None:
         self._streams = streams
@@ -82,13 +82,13 @@ class Scheduler:
 
     @property
     def waiting(self) -> int:
-        """Texts that were accepted and are not being computed yet."""
+        """Return the number of texts that were accepted and are not being computed yet."""
         return self._accepted
 
     def submit(self, model: Model, texts: Sequence[str]) -> Future[Scores]:
-        """The scores of `texts`, in their order; cancelling the future gives its place back.
+        """Return a future of the scores of `texts`, in their order; cancelling it removes them from the queue.
 
-        Raises Overloaded at once when the queue is full or closed. The future raises EngineError.
+        Raises Overloaded at once if the queue is full or closed. The future raises EngineError.
         """
         self._accept(len(texts))
         began = perf_counter()
@@ -105,22 +105,24 @@ class Scheduler:
         return request.future
 
     def close(self) -> None:
-        """End the streams after the batches in work; whatever waits gets Overloaded."""
+        """End the streams after their current batches; queued requests get Overloaded."""
         with self._condition:
             self._closed = True
             self._condition.notify_all()
         for thread in self._threads:
             thread.join()
-        self._fail({request for line in self._queues.values() for _, _, _, request, _ in line}, _closing())
+        self._fail(
+            {request for line in self._queues.values() for _, _, _, request, _ in line}, _closed_error()
+        )
 
     def _accept(self, texts: int) -> None:
         with self._condition:
             if self._closed:
-                raise _closing()
+                raise _closed_error()
             if self._accepted and self._accepted + texts > self._queue_texts:
                 metrics.count_rejection("queue_full")
                 raise Overloaded(
-                    f"{self._accepted} texts wait already, and at most {self._queue_texts} may: try again in a moment."
+                    f"{self._accepted} texts are queued, of at most {self._queue_texts}: try again in a moment."
                 )
             self._accepted += texts
 
@@ -131,7 +133,7 @@ class Scheduler:
     def _enqueue(self, request: _Request) -> None:
         with self._condition:
             if self._closed:
-                raise _closing()
+                raise _closed_error()
             line = self._queues.setdefault(request.model, [])
             line.extend(request.items)
             line.sort()
@@ -147,7 +149,7 @@ class Scheduler:
             self._compute(batch)
 
     def _next_batch(self) -> list[_Item]:
-        """The next batch, or none when the scheduler is closed."""
+        """Wait for the next batch; an empty one once the scheduler is closed."""
         with self._condition:
             self._condition.wait_for(lambda: self._closed or self._queues)
             if self._closed:
@@ -179,7 +181,7 @@ class Scheduler:
             item.request.taken[item.row] = 1
             self._accepted -= 1
             self._tokens -= item.length
-        # Neither models nor requests are kept alive by what no longer waits.
+        # An empty queue must keep neither models nor requests alive.
         if not self._queues[model]:
             del self._queues[model]
         if not self._queues:
@@ -192,7 +194,7 @@ class Scheduler:
             logits = forward(model.engine, [item.ids for item in batch], len(model.labels))
             metrics.observe_batch([item.length for item in batch], perf_counter() - began)
             self._answer(batch, logits)
-        except Exception as error:  # noqa: BLE001  # whatever a library raises reaches those who asked, and no other
+        except Exception as error:  # noqa: BLE001  # any error of a library goes to the requests of this batch alone
             self._fail({item.request for item in batch}, _as_engine_error(error))
 
     def _answer(self, batch: list[_Item], logits: Logits) -> None:
@@ -214,13 +216,13 @@ class Scheduler:
                 request.future.set_exception(error)
 
     def _claim_answer(self, request: _Request) -> bool:
-        """Whether this call may settle the future: two batches of one request may fail, and it may be given up."""
+        """Return whether this call may resolve the future: two batches may fail, and it may be cancelled."""
         with self._condition:
             first, request.finished = not request.finished, True
         return first and request.future.set_running_or_notify_cancel()
 
     def _discard(self, requests: set[_Request]) -> None:
-        """Take what these requests still have waiting out of the queue."""
+        """Remove the queued texts of these requests."""
         with self._condition:
             for model in {request.model for request in requests} & self._queues.keys():
                 line = self._queues[model]
@@ -229,14 +231,14 @@ class Scheduler:
                 self._dequeue(model, gone)
 
 
-def _closing() -> Overloaded:
-    return Overloaded("This process is about to end: try again in a moment.")
+def _closed_error() -> Overloaded:
+    return Overloaded("This process is shutting down: try again in a moment.")
 
 
 def _as_engine_error(error: Exception) -> EngineError:
     if isinstance(error, EngineError):
         return error
-    log.error("a batch failed unexpectedly", frames=safe_traceback(error))  # its message may repeat a text
+    log.error("batch_error", frames=safe_traceback(error))  # without its message, which may contain a text
     wrapped = EngineError(f"The model could not compute a batch ({type(error).__name__}): see the log.")
     wrapped.__cause__ = error
     return wrapped

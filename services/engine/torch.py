@@ -1,7 +1,7 @@
-"""The fp32 engine, bf16 on a GPU: what every architecture that transformers knows can be served with. Imported only when needed.
+"""The torch engine, fp32 on CPUs and bf16 on a GPU: serves every architecture that transformers supports.
 
-Two layouts: a folder that AutoModelForSequenceClassification loads, and sentence-transformers',
-where transformers computes the encoder and `head` the rest.
+Imported only when needed. Two layouts: a folder for AutoModelForSequenceClassification, and sentence-transformers', where
+transformers computes the encoder and `head` the rest.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SIMPLE = {"use_cache": False, "use_mamba_kernels": False}
 
 
 class TorchEngine:
-    """The model of record, in bf16 on `cuda`. `threads` None leaves torch's number of threads, which is the process's."""
+    """The fp32 model, in bf16 on `cuda`. `threads` None keeps torch's process-wide number of threads."""
 
     kind = "torch-fp32"
 
@@ -41,7 +41,7 @@ class TorchEngine:
         *,
         padded: bool = True,
     ) -> None:
-        """`padded` False: padding would change the answers, so that texts of one length alone share a batch."""
+        """`padded` False: padding would change the answers, so only texts of the same length share a batch."""
         if threads is not None:
             torch.set_num_threads(threads)
         self.head: PooledHead | None = None
@@ -59,25 +59,24 @@ class TorchEngine:
             self.model = self.model.to(self._device, torch.bfloat16)
         outputs = self.head.outputs if self.head else self.model.config.num_labels
         if outputs != labels:
-            raise EngineError(f"The model answers {outputs} labels, and its manifest names {labels}.")
+            raise EngineError(f"The model has {outputs} outputs, and its manifest names {labels} labels.")
 
     def forward(self, batch: Sequence[TokenIds]) -> Logits:
-        """See Engine."""
         if self.model is None:
             raise EngineError("The model was closed.")
         if self._padded:
             return self._logits(self.model, batch)
         lengths = np.array([len(ids) for ids in batch])
-        parts = [np.flatnonzero(lengths == length) for length in np.unique(lengths)]
-        found = [self._logits(self.model, [batch[row] for row in rows]) for rows in parts]
-        return np.asarray(np.concatenate(found)[np.argsort(np.concatenate(parts))])
+        groups = [np.flatnonzero(lengths == length) for length in np.unique(lengths)]
+        logits = [self._logits(self.model, [batch[row] for row in rows]) for rows in groups]
+        return np.asarray(np.concatenate(logits)[np.argsort(np.concatenate(groups))])
 
     def _logits(self, model: Any, batch: Sequence[TokenIds]) -> Logits:
         ids, mask = (one.to(self._device) for one in pad_batch(batch, self._pad_id))
         try:
             with torch.inference_mode():
                 output = forward(encoder_of(model) if self.head else model, ids, mask)
-        except Exception as error:  # each architecture raises what it likes
+        except Exception as error:  # architectures raise any kind of error
             raise EngineError(
                 f"torch could not compute a batch of {len(batch)} texts: {safe_reason(error)}"
             ) from error
@@ -86,26 +85,25 @@ class TorchEngine:
         return self.head.logits(output.last_hidden_state.float().cpu().numpy(), [len(ids) for ids in batch])
 
     def close(self) -> None:
-        """See Engine."""
         self.model = None
 
 
 def find_device(name: str) -> torch.device:
-    """`cpu` or `cuda`. Raises EngineError where a GPU was promised and there is none."""
+    """Return the device called `cpu` or `cuda`. Raises EngineError if there is no GPU."""
     if name == "cuda" and not torch.cuda.is_available():
         raise EngineError(
-            "FITLOOP_DEVICE is cuda, and this process finds no GPU: give the pod one, or set it to cpu."
+            "FITLOOP_DEVICE is cuda, but this process finds no GPU: give the pod a GPU, or set it to cpu."
         )
     return torch.device(name)
 
 
 def gpu_memory() -> int:
-    """Bytes of GPU memory that this process keeps: weights, batches, and what it would reuse. 0 before it uses one."""
+    """Return the bytes of GPU memory reserved by this process; 0 before it uses a GPU."""
     return torch.cuda.memory_reserved()
 
 
 def pad_batch(batch: Sequence[TokenIds], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids filled up on the right, and the mask of the real ones; both int64 (texts, longest)."""
+    """Return the ids padded on the right and the attention mask, both int64 (texts, longest)."""
     longest = max(len(ids) for ids in batch)
     ids = torch.full((len(batch), longest), pad_id, dtype=torch.long)
     mask = torch.zeros((len(batch), longest), dtype=torch.long)
@@ -116,22 +114,24 @@ def pad_batch(batch: Sequence[TokenIds], pad_id: int) -> tuple[torch.Tensor, tor
 
 
 def encoder_of(model: Any) -> Any:
-    """What reads a text, of a model that would write an answer to it as well."""
+    """Return the encoder of an encoder-decoder model, else the model itself."""
     return model.get_encoder() if getattr(model.config, "is_encoder_decoder", False) else model
 
 
 def forward(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> Any:
-    """The model's output for ids and mask, both (texts, tokens); some architectures take no mask."""
-    taken = signature(model.forward).parameters
-    if "attention_mask" in taken or any(one.kind is Parameter.VAR_KEYWORD for one in taken.values()):
+    """Return the model's output for ids and mask, both (texts, tokens); some architectures accept no mask."""
+    parameters = signature(model.forward).parameters
+    if "attention_mask" in parameters or any(
+        one.kind is Parameter.VAR_KEYWORD for one in parameters.values()
+    ):
         return model(input_ids=ids, attention_mask=mask)
     return model(input_ids=ids)
 
 
 def load_pretrained(auto: Any, folder: Path, pad_id: int | None = None, **changes: Any) -> Any:
-    """A model in fp32, for inference, from this folder's safetensors alone: no network, no code. Raises EngineError.
+    """Load a model in fp32 for inference, only from this folder's safetensors: no network, no code. Raises EngineError.
 
-    `auto`: one of transformers' AutoModel classes. `changes` to its config, as num_labels.
+    `auto` is one of transformers' AutoModel classes; `changes` are made to its config, as num_labels.
     """
     return load_and_list_missing(auto, folder, pad_id, **changes)[0]
 
@@ -139,7 +139,7 @@ def load_pretrained(auto: Any, folder: Path, pad_id: int | None = None, **change
 def load_and_list_missing(
     auto: Any, folder: Path, pad_id: int | None = None, **changes: Any
 ) -> tuple[Any, frozenset[str]]:
-    """As `load_pretrained`, with the names of the weights that the folder does not hold, which are random."""
+    """Load as `load_pretrained` does; also return the names of weights missing in the folder, which are random."""
     logging: Any = transformers.utils.logging  # its functions have no types
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -159,15 +159,15 @@ def load_and_list_missing(
             trust_remote_code=False,
             output_loading_info=True,
             ignore_mismatched_sizes="num_labels"
-            in changes,  # the head of another question, which is replaced
+            in changes,  # the head for another label space, which is replaced
         )
-    except Exception as error:  # each architecture raises what it likes
+    except Exception as error:  # architectures raise any kind of error
         raise EngineError(f"transformers cannot load the model: {safe_reason(error)}") from error
     return model.eval(), frozenset(found["missing_keys"])
 
 
 def _simplify(config: Any, pad_id: int | None) -> None:
-    """No cache for texts that are read once, no kernels of other packages, attention that does not depend on the length."""
+    """Turn off the generation cache, kernels of other packages, and attention that depends on the length."""
     for part in (config, config.get_text_config()):
         for name, value in _SIMPLE.items():
             if getattr(part, name, None) is True:

@@ -1,1 +1,1 @@
-"""Answers for texts behind KServe's protocols, by the versions that the table names. Decides nothing."""
+"""A KServe model server for the versions that the serving table names."""
