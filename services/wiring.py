@@ -1,6 +1,6 @@
-"""The one place that chooses: which store, launcher and inference stand behind the ports, and what knows what.
+"""Choose the implementations of the ports and wire an adapter: embedded in `fitloop local`, or for a cluster.
 
-`embedded(settings)` builds the whole of `fitloop local`, `cluster(settings)` an adapter's pod; nothing runs until `Parts.start()`.
+Nothing runs until `Adapter.start`, except the watches of a cluster.
 """
 
 from __future__ import annotations
@@ -28,36 +28,36 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 _WRITE_SECONDS = 60.0
-"""For a change of a store in a folder, which no deadline cuts off; the lock that leads there is never lost."""
+"""Assumed for a write into a folder, which has no timeout; the folder's lock is never lost."""
 
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """What an adapter consists of."""
+    """One adapter process."""
 
     launcher: Launcher
     board: Board
-    member: Replica
+    replica: Replica
     app: Starlette
     close_inference: Callable[[], None]
 
     def start(self) -> None:
-        """Begin to lead or to follow; returns at once. Raises Locked where another process must not lead beside this one."""
-        self.member.start()
+        """Start to lead or follow in a thread. Raises Locked if another process leads and must be the only one."""
+        self.replica.start()
 
     def resign(self) -> None:
-        """Decide nothing more, so that another adapter does at once; requests are answered on."""
-        self.member.stop()
+        """Stop leading, so that another adapter takes over at once; requests are still answered."""
+        self.replica.stop()
 
     def stop(self) -> None:
-        """End what runs: trainers first, which keep what they have (up to 15 s), whatever the supervisor waits for."""
+        """Stop everything: trainers first, as they need up to 15 s for a checkpoint."""
         self.launcher.close()
-        self.member.stop()
+        self.replica.stop()
         self.close_inference()
 
 
 def build_embedded(settings: Settings, leadership: Leadership) -> Adapter:
-    """Everything in this process; models and runs in the folder `settings.storage.model_dir`, or in the store that is named."""
+    """Build the adapter of `fitloop local`, which stores in `settings.storage.model_dir` unless a store is set."""
     from services.adapter.state.documents import FencedStore
     from services.core.registry import Registry
     from services.core.store import open_store
@@ -68,25 +68,25 @@ def build_embedded(settings: Settings, leadership: Leadership) -> Adapter:
 
     folder = settings.storage.model_dir.expanduser().resolve()
     store = open_store(settings.storage.store or folder.as_uri(), settings.s3, settings.storage)
-    bell = threading.Event()
-    guarded = FencedStore(store, leadership, _WRITE_SECONDS)
+    wakeup = threading.Event()
+    fenced = FencedStore(store, leadership, _WRITE_SECONDS)
     inference = LocalInference(Registry(store), settings.serving)
     return _build_adapter(
         settings,
         store,
-        guarded,
-        bell,
-        launcher=ChildLauncher(guarded, folder / "locks", on_change=bell.set),
+        fenced,
+        wakeup,
+        launcher=ChildLauncher(fenced, folder / "locks", on_change=wakeup.set),
         inference=CountedInference(inference),
         rollout=lambda: LocalRollout(inference),
         leadership=leadership,
         close_inference=inference.close,
-        alone=True,
+        is_alone=True,
     )
 
 
 def build_cluster(settings: Settings) -> Adapter:
-    """An adapter among others, over a bucket, Kubernetes and the predictors. Raises BadConfig."""
+    """Build one of several adapters, over a bucket, Kubernetes and the predictors. Raises BadConfig."""
     from services.adapter.state.documents import FencedStore
     from services.cluster.client import connect
     from services.cluster.events import EventRecorder
@@ -104,60 +104,64 @@ def build_cluster(settings: Settings) -> Adapter:
         raise BadConfig("FITLOOP_STORE is not set: name the bucket, as s3://bucket/prefix/.")
     store = open_store(settings.storage.store, settings.s3, settings.storage)
     if why := unavailable_reason(store, write=True):
-        log.warning("the bucket does not answer: this adapter is not ready until it does", reason=why)
-    kube, bell = connect(known.namespace), threading.Event()
+        log.warning("bucket_unavailable", reason=why)
+    kube, wakeup = connect(known.namespace), threading.Event()
     _dry_run_template(kube, template, known.release, store.url)
     leadership = LeaseLeadership(kube, known.lease, pod)
-    guarded = FencedStore(store, leadership, settings.s3.write_seconds)
-    events = EventRecorder(kube, known.predictor_workload, pod)
+    fenced = FencedStore(store, leadership, settings.s3.write_seconds)
+    recorder = EventRecorder(kube, known.predictor_workload, pod)
     inference = RemoteInference(known)
-    launcher = JobLauncher(kube, guarded, template, known.release, known.lease, bell.set, events)
-    fleet = PredictorPods(kube, known.predictor_selector, known.predictor_state_port, known.predictor_token)
+    launcher = JobLauncher(kube, fenced, template, known.release, known.lease, wakeup.set, recorder)
+    predictors = PredictorPods(
+        kube, known.predictor_selector, known.predictor_state_port, known.predictor_token
+    )
     ready_predictors = ReadyPredictors(kube, known.predictor_selector)
     ready_predictors.start()
-    events.start()
+    recorder.start()
     launcher.start()
     return _build_adapter(
         settings,
         store,
-        guarded,
-        bell,
+        fenced,
+        wakeup,
         launcher=launcher,
         inference=inference,
-        rollout=lambda: ClusterRollout(kube, fleet, known.predictor_workload, settings.rollout, events),
+        rollout=lambda: ClusterRollout(
+            kube, predictors, known.predictor_workload, settings.rollout, recorder
+        ),
         leadership=leadership,
         close_inference=inference.close,
-        alone=False,
+        is_alone=False,
     )
 
 
 def _dry_run_template(kube: Kube, template: Document, release: str, store_url: str) -> None:
-    """A manifest that Kubernetes would refuse is known at start; an API that is away holds up no start. Raises BadConfig."""
+    """Raise BadConfig if Kubernetes would reject the manifest; an unreachable API does not prevent the start."""
     from services.cluster.client import ClusterError
     from services.cluster.job_template import dry_run
 
     try:
         dry_run(kube, template, release, store_url)
     except ClusterError as error:
-        log.warning("the manifest of a run's Job could not be tried out", reason=str(error))
+        log.warning("job_dry_run_failed", reason=str(error))
 
 
 def _build_adapter(
     settings: Settings,
     store: ObjectStore,
-    guarded: FencedStore,
-    bell: threading.Event,
+    fenced: FencedStore,
+    wakeup: threading.Event,
     *,
     launcher: Launcher,
     inference: Inference,
     rollout: Callable[[], Rollout],
     leadership: Leadership,
     close_inference: Callable[[], None],
-    alone: bool,
+    is_alone: bool,
 ) -> Adapter:
-    """What both have in common: a desk, a member that leads or follows, and the routes.
+    """Build what both kinds share: an event buffer, a replica that leads or follows, and the routes.
 
-    `rollout` makes the one of a new term. `alone`: no other adapter works on the store, and probes answer at the one port that there is.
+    `rollout` builds the rollout of a new term. `is_alone`: no other adapter uses the store, and there is one port for all.
     """
     from services.adapter.app import create_app
     from services.adapter.follower import Follower
@@ -173,27 +177,27 @@ def _build_adapter(
     from services.core.telemetry.metrics import Component, set_build_info
 
     names.projects.most = settings.metrics.projects
-    set_build_info(Component.LOCAL if alone else Component.ADAPTER)
+    set_build_info(Component.LOCAL if is_alone else Component.ADAPTER)
     inference = TimedInference(inference)
-    board, desk = Board(), EventBuffer(store, bell.set)
+    board, events = Board(), EventBuffer(store, wakeup.set)
     label_studio = LabelStudio(settings.label_studio)
 
-    def supervise() -> Controller:
-        desk.requeue_taken()
+    def build_controller() -> Controller:
+        events.requeue_taken()
         return Controller(
             settings,
-            guarded,
+            fenced,
             label_studio,
             launcher,
             inference,
             rollout(),
             board,
-            desk.collect,
-            alone=alone,
+            events.collect,
+            alone=is_alone,
             is_leading=leadership.leads,
         )
 
-    follower = Follower(store, board, desk.collect, settings.trigger.control_of)
-    member = Replica(leadership, supervise, follower, bell, write_seconds=guarded.write_seconds)
-    app = create_app(settings, board, desk, inference, Registry(store), Runs(store), management=alone)
-    return Adapter(launcher, board, member, app, close_inference)
+    follower = Follower(store, board, events.collect, settings.trigger.control_of)
+    replica = Replica(leadership, build_controller, follower, wakeup, write_seconds=fenced.write_seconds)
+    app = create_app(settings, board, events, inference, Registry(store), Runs(store), management=is_alone)
+    return Adapter(launcher, board, replica, app, close_inference)

@@ -13,6 +13,7 @@ from typing import Final
 import structlog
 
 from services.cluster.client import KINDS, ClusterError, Document, Kube
+from services.core.telemetry.tracebacks import safe_traceback
 
 log = structlog.get_logger()
 _QUEUE_SIZE: Final = 100
@@ -70,7 +71,7 @@ class EventRecorder:
         except ClusterError as error:
             log.warning("kubernetes_event_rejected", event_reason=event.reason, reason=str(error))
         except Exception as error:  # noqa: BLE001  # the sending thread must survive any bug
-            log.error("kubernetes_event_error", event_reason=event.reason, error=type(error).__name__)
+            log.error("kubernetes_event_error", event_reason=event.reason, frames=safe_traceback(error))
 
     def _document(self, event: Event) -> Document:
         kind, _, name = event.about.partition("/")

@@ -16,6 +16,8 @@ import structlog
 
 from services.cluster.client import WATCH_SECONDS, ClusterError, Document, Kube
 from services.core.errors import StoreError
+from services.core.retry import Backoff
+from services.core.telemetry.tracebacks import safe_traceback
 
 log = structlog.get_logger()
 _MIN_PAUSE: Final = 0.5
@@ -68,17 +70,16 @@ class Informer:
             self._objects[found["metadata"]["name"]] = found
 
     def _loop(self) -> None:
-        pause = _MIN_PAUSE
+        backoff = Backoff(_MIN_PAUSE, _MAX_PAUSE)
         while not self._stopped.is_set():
             try:
                 self._list_and_watch()
-                pause = _MIN_PAUSE
+                backoff.worked()
             except ClusterError as error:
                 self._record_failure(error)
-                self._stopped.wait(pause)
-                pause = min(_MAX_PAUSE, 2 * pause)
+                self._stopped.wait(backoff.next())
             except Exception as error:  # noqa: BLE001  # the watching thread must survive any bug
-                log.error("watch_error", kind=self.kind, error=type(error).__name__)
+                log.error("watch_error", kind=self.kind, frames=safe_traceback(error))
                 self._version = ""
                 self._stopped.wait(_MAX_PAUSE)
 

@@ -1,4 +1,4 @@
-"""The Leadership port in one process: the lock on the data folder. Who holds it leads, from start to end."""
+"""The Leadership and Rollout ports in one process: a lock on the data folder, and versions loaded here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from services.predictor import metrics
 
 
 def lock_folder(folder: Path) -> int:
-    """Hold the folder, which is made where it is missing, until the handle is closed.
+    """Create the folder if needed and lock it with an flock until the returned handle is closed or the process dies.
 
     Raises Locked with the holder's pid, or BadConfig.
     """
@@ -24,7 +24,7 @@ def lock_folder(folder: Path) -> int:
         handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise BadConfig(
-            f"The data folder {folder} cannot be used: {error.strerror}. Name another one with --data or MODEL_DIR."
+            f"The data folder {folder} cannot be used: {error.strerror}. Choose another one with --data or MODEL_DIR."
         ) from error
     try:
         _flock(handle, folder)
@@ -40,8 +40,8 @@ def _flock(handle: int, folder: Path) -> None:
     except BlockingIOError as error:
         pid = os.pread(handle, 20, 0).decode("ascii", "replace").strip()
         raise Locked(
-            f"Another `fitloop local` (process {pid or 'unknown'}) works on {folder}: "
-            "stop it first, or name another folder with --data."
+            f"Another `fitloop local` (process {pid or 'unknown'}) is using {folder}: "
+            "stop it first, or choose another folder with --data."
         ) from error
     os.ftruncate(handle, 0)
     os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
@@ -51,36 +51,34 @@ class FileLeadership:
     """Leads while it holds the folder's lock."""
 
     def __init__(self, folder: Path) -> None:
-        """Nothing is held yet."""
         self._folder = folder
         self._handle: int | None = None
 
     def start(self, on_change: Callable[[], None]) -> None:
-        """Take the lock, if it is not ours already. Raises Locked with the holder's pid, or BadConfig."""
+        """Take the lock unless it is held already. Raises Locked with the holder's pid, or BadConfig."""
         if self._handle is None:
             self._handle = lock_folder(self._folder)
         on_change()
 
     def leads(self, seconds: float = 0.0) -> bool:
-        """Whether the lock is held: nobody can take it away, however long a write takes."""
+        """Return whether the lock is held; no process can take it away, however long a write takes."""
         del seconds
         return self._handle is not None
 
     def stop(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         handle, self._handle = self._handle, None
         if handle is not None:
             os.close(handle)
 
 
 class LocalRollout:
-    """Done as soon as this process holds the version."""
+    """A rollout that is done once this process has loaded the version."""
 
     flip_seconds = 0.0
-    """There is nobody to agree with."""
+    """No other process has to flip at the same time."""
 
     def __init__(self, inference: LocalInference) -> None:
-        """Nothing is loaded yet."""
         self._inference = inference
 
     def advance(self, project_key: str, version: str, now: float) -> RolloutStatus:
@@ -89,7 +87,7 @@ class LocalRollout:
         return self.check(project_key, version)
 
     def check(self, project_key: str, version: str) -> RolloutStatus:
-        """The same: what serves here is held here."""
+        """Do the same as `advance`: the served version is loaded here."""
         is_load = (project_key, version) not in self._inference.loaded()
         began = time.perf_counter()
         try:
@@ -102,7 +100,7 @@ class LocalRollout:
         return RolloutStatus(done=True)
 
     def withdraw(self, project_key: str, version: str) -> None:
-        """Nothing to do: what is not used leaves memory by itself."""
+        """Do nothing: an unused version is evicted in time."""
 
     def poll(self, now: float) -> None:
-        """Nothing to do: nothing goes on between two calls."""
+        """Do nothing: no rollout is in progress between two calls."""

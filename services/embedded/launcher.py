@@ -1,9 +1,9 @@
 """The Launcher port over child processes: `python -P child.py … services.trainer --run <store>/runs/<run>`.
 
-Each run has a thread that starts its process, waits for the end and decides what follows: exit 0 is DONE; 75 and death
-by a signal are tried again after 5, 30 and 120 s and are FAILED then; any other code is FAILED at once. launch.json is
-written here alone. An attempt that this process ended itself, or whose end it never saw because it died, has no exit
-code and does not count among the three. After a run's end its status.json may be stale: the outcome here is what holds.
+Each run has a thread that starts its process, waits for the end and decides what follows: exit 0 is DONE; 75 and death by a
+signal are retried after 5, 30 and 120 s, then FAILED; any other code is FAILED at once. Only this module writes launch.json.
+An attempt that this process ended itself, or whose end it missed because it died, has no exit code and is not counted as a
+failure. After a run's end its status.json may be stale: the outcome in launch.json is authoritative.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from services.core.store import ObjectStore
 from services.embedded.process import TrainerProcess
 
 RETRY_DELAYS = (5.0, 30.0, 120.0)
-"""Seconds before the second, third and fourth try."""
+"""Seconds before the second, third and fourth attempt."""
 LOG_LINES = 200
 """Lines of a run's log that are kept."""
 LOG_SECONDS = 1.0
@@ -36,7 +36,7 @@ log = structlog.get_logger()
 
 
 class StopReason(Enum):
-    """Why we end a process ourselves."""
+    """Why this process ends a trainer."""
 
     CANCEL = "cancel"
     CLOSE = "close"
@@ -45,7 +45,7 @@ class StopReason(Enum):
 def next_step(
     attempts: Sequence[Attempt], stop_reason: StopReason | None, delays: Sequence[float] = RETRY_DELAYS
 ) -> RunState | float | None:
-    """What follows the last attempt: a final state, the seconds until the next try, or None: it goes on at the next launch."""
+    """Return what follows the last attempt: a final state, the seconds until a retry, or None: resumed at the next launch."""
     codes = [attempt.exit_code for attempt in attempts if attempt.exit_code is not None]
     last = attempts[-1].exit_code if attempts else None
     if stop_reason is StopReason.CANCEL:
@@ -63,12 +63,12 @@ def next_step(
 
 
 def _is_retryable(code: int) -> bool:
-    """Whether the same process may succeed at another time."""
+    """Return whether a retry may succeed."""
     return code < 0 or code == Preempted.exit_code
 
 
 class _Run:
-    """A run that is active here, and its thread."""
+    """An active run and its thread."""
 
     def __init__(self, launcher: ChildLauncher, run: str, known: Launch) -> None:
         self.name = run
@@ -84,7 +84,7 @@ class _Run:
         self.thread = threading.Thread(target=self._work, name=f"run {run}", daemon=True)
 
     def request_stop(self, wish: StopReason) -> None:
-        """Ask the process to end, or keep it from starting. A cancelled run stays cancelled."""
+        """Terminate the process, or prevent its start. A cancelled run stays cancelled."""
         with self._lock:
             self._stop_reason = self._stop_reason if self._stop_reason is StopReason.CANCEL else wish
             self._stop_requested.set()
@@ -92,7 +92,6 @@ class _Run:
                 self._process.terminate()
 
     def kill(self) -> None:
-        """End the process now."""
         with self._lock:
             if self._process:
                 self._process.kill()
@@ -104,7 +103,7 @@ class _Run:
             self._attempt()
             follows = next_step(self.launch.attempts, self._stop_reason, self._launcher.delays)
             codes = [attempt.exit_code for attempt in self.launch.attempts]
-            log.info("a trainer ended", run=self.name, exit_codes=codes, follows=follows)
+            log.info("trainer_exited", run=self.name, exit_codes=codes, follows=follows)
         self._launcher.finish(self, replace(self.launch, outcome=follows))
 
     def _attempt(self) -> None:
@@ -137,7 +136,7 @@ class _Run:
 
     def _append_lines(self, lines: list[str]) -> None:
         for line in lines:
-            log.debug("trainer", run=self.name, line=line)
+            log.debug("trainer_output", run=self.name, line=line)
         self._lines.extend(lines)
         self._unwritten = self._unwritten or bool(lines)
         if self._unwritten and time.monotonic() - self._written_at >= LOG_SECONDS:
@@ -149,7 +148,7 @@ class _Run:
         try:
             self._launcher.runs.store.write(f"runs/{self.name}/log.txt", text.encode())
         except StoreError as error:
-            log.warning("a run's log could not be kept", run=self.name, error=str(error))
+            log.warning("run_log_not_written", run=self.name, reason=str(error))
 
 
 class ChildLauncher:
@@ -166,7 +165,7 @@ class ChildLauncher:
         cancel_seconds: float = 10.0,
         close_seconds: float = 15.0,
     ) -> None:
-        """`locks`: a local folder for one lock file a run. `on_change`: called after each start and end, from threads."""
+        """`locks`: a local folder for one lock file per run. `on_change`: called from threads after each start and end."""
         self.runs = Runs(store)
         self.delays = tuple(delays)
         self._locks = locks
@@ -179,7 +178,7 @@ class ChildLauncher:
         self._lock = threading.Lock()
 
     def launch(self, request: RunRequest) -> None:
-        """Start the run's process; nothing happens while it is active, once it has an outcome, or after `close`."""
+        """Start the run's process, unless it is active, has an outcome, or the launcher is closed."""
         with self._lock:
             known = self.runs.launch(request.run) or Launch(request.run)
             if self._closed or request.run in self._active or known.outcome is not None:
@@ -189,7 +188,7 @@ class ChildLauncher:
             run.thread.start()
 
     def cancel(self, run: str) -> None:
-        """End the run for good: SIGTERM, and SIGKILL 10 s later. Returns at once; `on_change` tells of the end."""
+        """Cancel the run: SIGTERM, and SIGKILL 10 s later. Returns at once; `on_change` is called at the end."""
         with self._lock:
             active = self._active.get(run)
             known = self.runs.launch(run) or Launch(run)
@@ -203,13 +202,13 @@ class ChildLauncher:
             self.on_change()
 
     def observe(self, run: str) -> Launch | None:
-        """The run's attempts and outcome."""
+        """Return the run's attempts and outcome."""
         with self._lock:
             active = self._active.get(run)
         return active.launch if active else self.runs.launch(run)
 
     def close(self) -> None:
-        """SIGTERM to all, SIGKILL to those that are there 15 s later."""
+        """Send SIGTERM to all trainers, and SIGKILL 15 s later."""
         with self._lock:
             self._closed = True
             active = list(self._active.values())
@@ -222,26 +221,26 @@ class ChildLauncher:
             run.thread.join()
 
     def start_process(self, run: str, on_lines: Callable[[list[str]], None]) -> TrainerProcess:
-        """A process for the run. Raises OSError."""
+        """Start a process for the run. Raises OSError."""
         arguments = ("--run", f"{self.runs.store.url}/runs/{run}")
         return TrainerProcess(self._locks / f"{run}.lock", self._program, arguments, on_lines)
 
     def write(self, launch: Launch) -> bool:
-        """Write launch.json. A full disk is logged: the run goes on, and its end is seen all the same."""
+        """Write launch.json and return whether that worked. A full disk is logged: the run continues."""
         try:
             self.runs.write(launch)
         except StoreError as error:
-            log.error("a run's launch.json could not be written", run=launch.run, error=str(error))
+            log.error("launch_not_written", run=launch.run, reason=str(error))
             return False
         return True
 
     def finish(self, run: _Run, launch: Launch) -> None:
-        """The run's thread is at its end. An outcome that could not be written is remembered here, or it would run again."""
+        """End the run. An outcome that could not be written is kept in memory, or the run would start again."""
         if launch.outcome is not None:
             (self._locks / f"{run.name}.lock").unlink(missing_ok=True)
-        kept = self.write(launch)
+        written = self.write(launch)
         with self._lock:
             run.launch = launch
-            if kept:
+            if written:
                 self._active.pop(run.name, None)
         self.on_change()

@@ -1,7 +1,7 @@
-"""One trainer process: started, heard, ended. `services.embedded.launcher` decides; this only does.
+"""Start a trainer process, read its output, end it; `services.embedded.launcher` decides when.
 
-Its end is noticed at once, by whoever waits in `wait()`. What it prints is handed over line by line, and a moment of
-silence too, so that the log can be kept without a line waiting for the next.
+Output is passed on line by line, and so is a second of silence, so that the log can be written without waiting for the next
+line.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _HIDDEN_FROM_TRAINERS = frozenset(
     }
 )
 _MAX_LINE = 2_000
-"""Characters of a printed line that are kept."""
+"""Characters of a line that are kept."""
 
 
 class TrainerProcess:
@@ -40,7 +40,7 @@ class TrainerProcess:
     def __init__(
         self, lock: Path, program: str, arguments: Sequence[str], on_lines: Callable[[list[str]], None]
     ) -> None:
-        """Start it. Raises OSError."""
+        """Start the process. Raises OSError."""
         lock.parent.mkdir(parents=True, exist_ok=True)
         self._popen = subprocess.Popen(  # noqa: S603  # our own program, no shell
             [sys.executable, "-P", str(_CHILD), str(lock), program, *arguments],
@@ -48,7 +48,7 @@ class TrainerProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=trainer_environment(os.environ),
-            start_new_session=True,  # Ctrl-C is for us: we then ask children to end with SIGTERM
+            start_new_session=True,  # Ctrl-C is for the parent, which then sends SIGTERM
         )
         self._ended = threading.Event()
         self._on_lines = on_lines
@@ -56,7 +56,7 @@ class TrainerProcess:
         self._reader.start()
 
     def wait(self) -> int:
-        """Wait for the end and for the last line: the exit code, or minus the signal that ended it."""
+        """Wait for the end and the last line; return the exit code, or minus the signal."""
         code = self._popen.wait()
         self._ended.set()
         self._reader.join()
@@ -65,17 +65,17 @@ class TrainerProcess:
         return code
 
     def terminate(self) -> None:
-        """Ask it to keep what it has and end."""
+        """Send SIGTERM: the trainer saves a checkpoint and exits."""
         self._popen.terminate()
 
     def kill(self) -> None:
-        """End it and all that it started."""
+        """Kill the process and its children."""
         if self._popen.returncode is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._popen.pid, signal.SIGKILL)
 
     def _read(self) -> None:
-        """Lines until the pipe ends, or until the process has and nothing more is there: a grandchild may hold the pipe."""
+        """Read until the pipe ends, or the process has and the pipe is empty: a grandchild may keep it open."""
         stdout: IO[bytes] | None = self._popen.stdout
         if stdout is None:
             return
@@ -99,11 +99,11 @@ class TrainerProcess:
 
 
 def trainer_environment(own: Mapping[str, str]) -> dict[str, str]:
-    """Ours, without what opens the adapter and the predictors: a trainer reads Label Studio and the bucket alone."""
+    """Return `own` without the credentials of adapter and predictors: a trainer needs Label Studio and the bucket only."""
     kept = {name: value for name, value in own.items() if name.upper() not in _HIDDEN_FROM_TRAINERS}
     return {**kept, "PYTHONUNBUFFERED": "1"}
 
 
 def _text(line: bytes) -> str:
-    """A line as a person would see it: of a progress bar, the last state."""
+    """Return a line as a terminal shows it: of a progress bar, the last state."""
     return line.decode("utf-8", "replace").rstrip("\r").rpartition("\r")[2][:_MAX_LINE]

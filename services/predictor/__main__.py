@@ -1,7 +1,7 @@
-"""`python -m services.predictor`: a KServe model server that holds the versions of the bucket that the table names.
+"""`python -m services.predictor`: a KServe model server for the versions that the bucket's serving table names.
 
-Exit codes: 0 at the end, 78 where a setting, a key or a right is wrong: one sentence on stderr says which. Where the bucket
-does not answer, the process waits for it.
+Exit codes: 0 after SIGTERM, 78 if a setting, a key or a permission is wrong; one line on stderr names it. If the bucket is
+unreachable, the process waits for it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ _POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
 
 
 def main() -> int:
-    """The process."""
     _limit_threads_to_cgroup()
     try:
         settings = Settings.load()
-        # Late: what computes reads at its import how many threads it may have.
+        # Imported late: numerical libraries read their number of threads at import.
         from services.predictor.server import serve  # noqa: PLC0415
 
         serve(settings)
@@ -32,7 +31,7 @@ def main() -> int:
 
 
 def _limit_threads_to_cgroup() -> None:
-    """Numerical libraries count the machine's cores; a container that may use fewer would be throttled."""
+    """Set thread pools to the container's CPU limit: libraries count the machine's cores and would be throttled."""
     for pool in _POOLS:
         os.environ.setdefault(pool, str(available_cores()))
 

@@ -1,7 +1,7 @@
-"""A version whose load kills the process twice is refused, so that the pod lives for the others; so is one for another image.
+"""Refuse a version whose load crashed the process twice, so that the pod survives for the others.
 
-Before each load a file is written into a folder that outlives the container (an emptyDir of the pod), and removed after
-it. A restarted container that finds one knows in which version its predecessor died.
+Before each load a file is written into a folder that outlives the container (an emptyDir of the pod), and removed after it.
+A restarted container that finds the file knows which version its predecessor was loading.
 """
 
 from __future__ import annotations
@@ -21,30 +21,29 @@ MAX_CRASHES: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class CrashGuard:
-    """What is known of loads that never came to an end."""
+    """Counts the loads that crashed, by version."""
 
     folder: Path
     _loading: dict[Path, int] = field(default_factory=dict)
-    """Loads that go on, and how many came to no end before."""
+    """Loads in progress, and how many crashed before."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @contextlib.contextmanager
     def guard(self, project_key: str, version: str) -> Iterator[None]:
-        """A load. Raises EngineError for a version that has ended the process twice, or needs a library that is not here."""
+        """Guard a load. Raises EngineError if the version crashed the process twice, or a library is missing."""
         path = self._path(project_key, version)
         before = _read_count(path)
         if before >= MAX_CRASHES:
             raise EngineError(
-                f"Loading version {version} ended the predictor's process {before} times: it may need more memory "
-                "than the pod has."
+                f"Loading version {version} crashed the predictor {before} times: it may need more memory than the pod has."
             )
         self._begin(path, before)
         try:
             yield
         except ModuleNotFoundError as error:
             raise EngineError(
-                f"Version {version} needs {error.name}, which this predictor's image was built without: use one that was "
-                "built with WITH_TORCH=true."
+                f"Version {version} needs {error.name}, which this predictor's image lacks: use an image built with "
+                "WITH_TORCH=true."
             ) from error
         finally:
             with self._lock, contextlib.suppress(OSError):
@@ -52,7 +51,7 @@ class CrashGuard:
                 path.unlink(missing_ok=True)
 
     def forgive_current_loads(self) -> None:
-        """The process ends in good order: a load that is cut off by that is no crash."""
+        """Reset the counts of loads in progress at shutdown: an interrupted load is no crash."""
         with self._lock:
             for path, before in self._loading.items():
                 _write_count(path, before)
@@ -68,7 +67,7 @@ class CrashGuard:
 
 
 def _write_count(path: Path, count: int) -> None:
-    with contextlib.suppress(OSError):  # a full disk is said by what needs it
+    with contextlib.suppress(OSError):  # a full disk is reported by what needs it
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(str(count), encoding="ascii")
 

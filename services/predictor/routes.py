@@ -1,7 +1,7 @@
-"""The predictor's routes, on KServe's own application: they are registered before KServe's, and so win.
+"""The predictor's routes in KServe's application: registered before KServe's own, they take precedence.
 
-KServe's pipeline for the same protocols costs about a millisecond a request, answers 200 for a model that is not ready, and
-lets anybody unload one; what is not named here is KServe's own.
+KServe's implementation of the same protocols costs about a millisecond per request, answers 200 for a model that is not
+ready, and lets anyone unload one. Routes that are not listed here are KServe's.
 """
 
 from __future__ import annotations
@@ -49,34 +49,34 @@ Parse = Callable[[bytes], ScoreRequest]
 Respond = Callable[[str, str, ScoreRequest, Scores], Response]
 _ANY = ["GET", "POST", "PUT", "DELETE"]
 PARSE_IN_THREAD_BYTES = 100_000
-"""Bytes of a body that is read in a thread."""
+"""Larger bodies are parsed in a thread."""
 MAX_BODY_BYTES = 64 << 20
-"""Bytes of a body. An adapter sends pieces of half a megabyte; one of release 0.1.0 sends all texts at once."""
+"""An adapter sends pieces of half a megabyte; one of release 0.1.0 sends all texts at once."""
 _STATUS = {"bad_request": 400, "overloaded": 503, "unknown": 404, "refused": 424}
 
 
 @dataclass(frozen=True, slots=True)
 class Routes:
-    """All of them."""
+    """The routes and what they need."""
 
     inference: LocalInference
     manager: ModelManager
     budget: Budget = field(default_factory=lambda: Budget(memory_limit() // MEMORY_SHARE))
-    """For bytes of requests that are being answered."""
+    """Bounds the bytes of requests in flight."""
 
     def routes(self) -> list[Route]:
-        """In the order in which they are looked through."""
-        asked = [Middleware(RequestIds), Middleware(LimitInFlight, budget=self.budget)]
+        """Return the routes in the order in which they are matched."""
+        scoring = [Middleware(RequestIds), Middleware(LimitInFlight, budget=self.budget)]
         return [
             Route("/v2/health/live", _live),
             Route("/v2/health/ready", self.ready),
             Route("/v2/repository/models/{model}/{action}", _forbidden, methods=["POST"]),
-            Route("/v2/models/{model}/infer", self.infer, methods=["POST"], middleware=asked),
+            Route("/v2/models/{model}/infer", self.infer, methods=["POST"], middleware=scoring),
             Route("/v2/models/{model}/ready", self.model_ready),
             Route("/v2/models/{model}", self.metadata),
             Route("/v2/models", self.models),
             Route("/v1/models", self.models),
-            Route("/v1/models/{model}:predict", self.predict, methods=["POST"], middleware=asked),
+            Route("/v1/models/{model}:predict", self.predict, methods=["POST"], middleware=scoring),
             Route("/v1/models/{model}", self.model_ready),
             *(
                 Route(f"/{protocol}/models/{{rest:path}}", _unknown, methods=_ANY)
@@ -85,15 +85,15 @@ class Routes:
         ]
 
     async def ready(self, _: Request) -> Response:
-        """Whether all that serves is loaded or refused."""
+        """Answer whether all served versions are loaded or refused."""
         return JSONResponse({"ready": self.manager.ready}, 200 if self.manager.ready else 503)
 
     async def models(self, _: Request) -> Response:
-        """The projects that serve a version."""
+        """List the projects that serve a version."""
         return JSONResponse({"models": [f"{MODEL_PREFIX}{key}" for key in self.manager.table.last.projects]})
 
     async def model_ready(self, request: Request) -> Response:
-        """Whether the project's version is loaded."""
+        """Answer whether the project's version is loaded."""
         model = request.path_params["model"]
         version = self.manager.effective_version(project_key_of(model) or "")
         if version is None:
@@ -102,7 +102,7 @@ class Routes:
         return JSONResponse({"name": model, "ready": ready, "version": version}, 200 if ready else 503)
 
     async def metadata(self, request: Request) -> Response:
-        """The model's tensors."""
+        """Describe the model's tensors."""
         model = request.path_params["model"]
         version = self.manager.effective_version(project_key_of(model) or "")
         if version is None:
@@ -112,38 +112,36 @@ class Routes:
             {"name": "probabilities", "datatype": "FP32", "shape": [-1, -1]},
             {"name": "labels", "datatype": "BYTES", "shape": [-1]},
         ]
-        said = {
+        metadata = {
             "name": model,
             "versions": [version],
             "platform": "fitloop",
             "inputs": inputs,
             "outputs": outputs,
         }
-        return JSONResponse(said)
+        return JSONResponse(metadata)
 
     async def infer(self, request: Request) -> Response:
-        """Protocol v2."""
+        """Score texts by protocol v2."""
 
-        def respond(model: str, version: str, asked: ScoreRequest, scores: Scores) -> Response:
-            body, headers = answer_v2(model, version, asked, scores)
+        def respond(model: str, version: str, parsed: ScoreRequest, scores: Scores) -> Response:
+            body, headers = answer_v2(model, version, parsed, scores)
             return Response(body, headers=headers)
 
         return await self._traced(request, parse_v2, respond)
 
     async def predict(self, request: Request) -> Response:
-        """Protocol v1."""
+        """Score texts by protocol v1."""
 
-        def respond(_: str, version: str, asked: ScoreRequest, scores: Scores) -> Response:
-            return Response(answer_v1(version, asked, scores), media_type="application/json")
+        def respond(_: str, version: str, parsed: ScoreRequest, scores: Scores) -> Response:
+            return Response(answer_v1(version, parsed, scores), media_type="application/json")
 
         return await self._traced(request, parse_v1, respond)
 
     async def _traced(self, request: Request, parse: Parse, respond: Respond) -> Response:
-        parent, said = (
-            request.headers.get(correlation.TRACEPARENT_HEADER, ""),
-            {"request_id": correlation.current_request_id()},
-        )
-        with tracing.span("score", said, kind=tracing.SpanKind.SERVER, parent=parent) as span:
+        parent = request.headers.get(correlation.TRACEPARENT_HEADER, "")
+        attributes = {"request_id": correlation.current_request_id()}
+        with tracing.span("score", attributes, kind=tracing.SpanKind.SERVER, parent=parent) as span:
             response = await self._answer(request, parse, respond, span)
             tracing.annotate(span, status=response.status_code)
             return response
@@ -154,43 +152,36 @@ class Routes:
             body = b"".join(
                 [chunk async for chunk in read_chunks(request, MAX_BODY_BYTES, "send fewer texts at once")]
             )
-            asked = await (
-                to_thread.run_sync(parse, body)
-                if len(body) > PARSE_IN_THREAD_BYTES
-                else _parse_now(parse, body)
-            )
-            key, version = self._find_version(request.path_params["model"], asked)
-            tracing.annotate(span, texts=len(asked.texts), **log_ids(key, version))
+            is_large = len(body) > PARSE_IN_THREAD_BYTES
+            parsed = await to_thread.run_sync(parse, body) if is_large else parse(body)
+            key, version = self._find_version(request.path_params["model"], parsed)
+            tracing.annotate(span, texts=len(parsed.texts), **log_ids(key, version))
             structlog.contextvars.bind_contextvars(**log_ids(key, version))
-            scores = await self.inference.scores(key, version, asked.texts)
-            response = respond(request.path_params["model"], version, asked, scores)
+            scores = await self.inference.scores(key, version, parsed.texts)
+            response = respond(request.path_params["model"], version, parsed, scores)
             outcome = "answered"
         except FitloopError as error:
             response, outcome = _error_and_outcome(error)
         except ClientDisconnect:
-            response, outcome = _error_response(400, "The body was not sent to its end."), "bad_request"
-        except Exception as error:  # noqa: BLE001  # a slip of ours: the caller gets a sentence, the log the kind
-            log.error("a request failed unexpectedly", frames=safe_traceback(error))
+            response, outcome = _error_response(400, "The body is incomplete."), "bad_request"
+        except Exception as error:  # noqa: BLE001  # a bug: the client gets a fixed message, the log the traceback
+            log.error("request_error", frames=safe_traceback(error))
             response, outcome = (
-                _error_response(500, "The predictor failed unexpectedly: its log says where."),
+                _error_response(500, "The predictor failed with an unexpected error: see its log."),
                 "failed",
             )
         seconds = time.perf_counter() - began
         metrics.count_request(outcome, seconds)
-        log.debug("answered", outcome=outcome, status=response.status_code, seconds=round(seconds, 4))
+        log.debug("request_answered", outcome=outcome, status=response.status_code, seconds=round(seconds, 4))
         return response
 
-    def _find_version(self, model: str, asked: ScoreRequest) -> tuple[str, str]:
+    def _find_version(self, model: str, parsed: ScoreRequest) -> tuple[str, str]:
         key = project_key_of(model)
-        version = asked.version or (self.manager.effective_version(key) if key else None)
+        version = parsed.version or (self.manager.effective_version(key) if key else None)
         if key is None or version is None or not self.manager.may_serve(key, version):
-            named = f"version {asked.version[:80]!r} of " if asked.version else ""
+            named = f"version {parsed.version[:80]!r} of " if parsed.version else ""
             raise NotFound(f"This predictor serves no {named}{model[:80]!r}.")
         return key, version
-
-
-async def _parse_now(parse: Callable[[bytes], ScoreRequest], body: bytes) -> ScoreRequest:
-    return parse(body)
 
 
 async def _live(_: Request) -> Response:
@@ -198,16 +189,16 @@ async def _live(_: Request) -> Response:
 
 
 async def _unknown(_: Request) -> Response:
-    """KServe would write a stack to the log for each of these."""
+    """Answer 404; KServe would log a traceback for each of these."""
     return _error_response(
         404,
-        "There is POST /v1/models/<model>:predict and POST /v2/models/<model>/infer; a version is named in parameters.version.",
+        "Use POST /v1/models/<model>:predict or POST /v2/models/<model>/infer; parameters.version names a version.",
     )
 
 
 async def _forbidden(_: Request) -> Response:
     return _error_response(
-        403, "Which versions are held is the adapter's to say: `fitloop promote` and `fitloop rollback`."
+        403, "The adapter decides which versions are loaded: use `fitloop promote` and `fitloop rollback`."
     )
 
 
@@ -216,8 +207,8 @@ def _error_and_outcome(error: FitloopError) -> tuple[Response, str]:
     status = _STATUS.get(outcome, 503 if isinstance(error, StoreError) else 500)
     if isinstance(error, BodyTooLarge | CompressedBody):
         status, outcome = (413 if isinstance(error, BodyTooLarge) else 415), "bad_request"
-    if outcome not in {"bad_request", "unknown"}:  # their sentences may repeat what was sent
-        log.warning("a request was not answered", status=status, reason=str(error))
+    if outcome not in {"bad_request", "unknown"}:  # their messages may repeat what was sent
+        log.warning("request_failed", status=status, reason=str(error))
     return _error_response(status, str(error)), outcome
 
 

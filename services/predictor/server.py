@@ -1,6 +1,6 @@
-"""The predictor's parts, put together: store, engine, manager, management port, and KServe's server with our routes.
+"""The predictor process: store, engine, model manager, and two servers: management, and KServe's with our routes.
 
-`serve` returns when SIGTERM has come and what was asked before it is answered.
+`serve` returns after SIGTERM, once pending requests are answered.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import prometheus_client
 import structlog
-import uvicorn
+import uvicorn.config
 from anyio import to_thread
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -47,23 +47,28 @@ from services.predictor.manager import ModelManager
 from services.predictor.routes import Routes
 
 log = structlog.get_logger()
-
 _CONNECT_SECONDS = 1.0
+_GRACE_SECONDS = 30
+"""For pending requests at shutdown."""
+BOUNDED: Final = bounded_protocol(Bounds())
+"""HTTP protocol of the serving port."""
 
 
 @dataclass
 class ManagementServer:
-    """Probes and metrics, which must answer while every stream computes. `start`, then `stop`."""
+    """The port that no ingress routes to: /livez, /readyz, /state for the leader, /metrics.
+
+    It runs in a thread of its own, because probes must be answered while every stream computes.
+    """
 
     manager: ModelManager
     port: int
     serving_port: int
-    """The port of the protocols: nothing is ready that takes no connection there, before the start or in the end."""
+    """The port of the protocols: the process is not ready unless it accepts connections there."""
     settings: ClusterSettings = field(default_factory=ClusterSettings)
-    """With the token that /state asks for."""
+    """Has the token that /state requires."""
 
     def app(self) -> Starlette:
-        """The routes."""
         return Starlette(
             routes=[
                 Route("/livez", self._live),
@@ -75,7 +80,7 @@ class ManagementServer:
         )
 
     def start(self) -> None:
-        """Listen; returns at once. Raises BadConfig where the port is taken."""
+        """Listen in a thread. Raises BadConfig if the port is taken."""
         listener = _listen(self.port)
         self.port = listener.getsockname()[1]
         self._server = uvicorn.Server(
@@ -93,7 +98,6 @@ class ManagementServer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop listening."""
         self._server.should_exit = True
         self._thread.join(5)
 
@@ -125,19 +129,12 @@ def _listen(port: int) -> socket.socket:
         return socket.create_server(("", port))
     except OSError as error:
         raise BadConfig(
-            f"Port {port} cannot be listened at ({error.strerror}): set FITLOOP_PREDICTOR_STATE_PORT to a free one."
+            f"Cannot listen on port {port} ({error.strerror}): set FITLOOP_PREDICTOR_STATE_PORT to a free one."
         ) from error
 
 
-_GRACE_SECONDS = 30
-"""For requests that are being answered when the process is to end."""
-
-BOUNDED: Final = bounded_protocol(Bounds())
-"""For the port of the protocols."""
-
-
 def serve(settings: Settings) -> None:
-    """Until SIGTERM. Raises BadConfig where somebody must change something; a bucket that does not answer is waited for."""
+    """Serve until SIGTERM; an unreachable bucket is waited for. Raises BadConfig if a setting must be changed."""
     configure(settings.logging, hidden=settings.secrets())
     log_uncaught()
     tracing.configure(settings.tracing, "predictor")
@@ -164,13 +161,12 @@ def serve(settings: Settings) -> None:
 
 
 def build_model_server(routes: Routes, settings: ClusterSettings) -> Any:
-    """KServe's server: HTTP alone, two lines a request fewer, our routes before its own, and a bound and a token before all."""
-    # What is outdated in KServe is not ours to mend.
+    """Return KServe's server: HTTP only, no latency logs, our routes before its own, connections bounded, token required."""
+    # Deprecation warnings of KServe are not ours to fix.
     warnings.filterwarnings("ignore", module=r"fastapi|kserve")
-    import uvicorn.config  # noqa: PLC0415
 
-    uvicorn.config.HTTP_PROTOCOLS["auto"] = f"{__name__}:BOUNDED"  # KServe lets nobody say which
-    from kserve import ModelServer  # noqa: PLC0415  # a second of imports, and it reads the command line
+    uvicorn.config.HTTP_PROTOCOLS["auto"] = f"{__name__}:BOUNDED"  # KServe has no option for it
+    from kserve import ModelServer  # noqa: PLC0415  # takes a second to import, and reads the command line
     from kserve.model_server import app  # noqa: PLC0415
 
     app.router.routes[:0] = routes.routes()
@@ -190,6 +186,6 @@ def _open_store(settings: Settings) -> ObjectStore:
     if not settings.storage.store:
         raise BadConfig("FITLOOP_STORE is not set: name the bucket, as s3://bucket/prefix/.")
     store = open_store(settings.storage.store, settings.s3, settings.storage)
-    if why := unavailable_reason(store, write=False):  # the manager tries on
-        log.warning("the bucket does not answer: this predictor is not ready until it does", reason=why)
+    if why := unavailable_reason(store, write=False):  # the manager retries
+        log.warning("bucket_unavailable", reason=why)
     return store
