@@ -27,7 +27,7 @@ def api() -> Iterator[FakeApiServer]:
         yield running
 
 
-def test_objects_are_made_read_changed_and_removed(api: FakeApiServer) -> None:
+def test_create_get_replace_patch_delete(api: FakeApiServer) -> None:
     kube = api.kube()
     made = kube.create("lease", LEASE)
     assert kube.get("lease", "a") == made
@@ -39,13 +39,13 @@ def test_objects_are_made_read_changed_and_removed(api: FakeApiServer) -> None:
     assert kube.get("lease", "a") is None
 
 
-def test_pods_are_of_the_core(api: FakeApiServer) -> None:
+def test_pods_use_the_core_api(api: FakeApiServer) -> None:
     api.put("pods", {"kind": "Pod", "metadata": {"name": "p", "labels": {"x": "1"}}})
     assert [pod["metadata"]["name"] for pod in api.kube().pods("x=1")] == ["p"]
     assert api.asked[-1][1] == f"/api/v1/namespaces/{NAMESPACE}/pods"
 
 
-def test_a_change_of_what_somebody_changed_is_refused(api: FakeApiServer) -> None:
+def test_replace_conflicts_with_a_newer_object(api: FakeApiServer) -> None:
     kube = api.kube()
     read = kube.create("lease", LEASE)
     kube.replace("lease", "a", {**read, "spec": {"holderIdentity": "me"}})
@@ -55,7 +55,7 @@ def test_a_change_of_what_somebody_changed_is_refused(api: FakeApiServer) -> Non
 
 
 @pytest.mark.parametrize("status", [429, 500, 503, 0])
-def test_reading_is_tried_again_where_the_api_is_busy_or_cuts_off(api: FakeApiServer, status: int) -> None:
+def test_reads_are_retried_when_busy_or_disconnected(api: FakeApiServer, status: int) -> None:
     api.put("leases", LEASE)
     api.faults += [("GET", status, {"Retry-After": "0"})] * 2
     assert api.kube().get("lease", "a")
@@ -65,14 +65,14 @@ def test_reading_is_tried_again_where_the_api_is_busy_or_cuts_off(api: FakeApiSe
     assert failed.value.status == status
 
 
-def test_a_new_object_is_tried_once(api: FakeApiServer) -> None:
+def test_create_is_not_retried(api: FakeApiServer) -> None:
     api.faults += [("POST", 500, {})]
     with pytest.raises(ClusterError):
         api.kube().create("lease", LEASE)
     assert api.count_requests("POST", "leases") == 1
 
 
-def test_an_api_that_is_away_or_silent_is_an_error_within_the_time_limit(api: FakeApiServer) -> None:
+def test_unreachable_api_fails_within_the_timeout(api: FakeApiServer) -> None:
     api.answering.clear()
     with pytest.raises(ClusterError, match="does not answer") as silent:
         api.kube((0.2, 0.2)).get("lease", "a")
@@ -84,7 +84,7 @@ def test_an_api_that_is_away_or_silent_is_an_error_within_the_time_limit(api: Fa
         nowhere.kube().get("lease", "a")
 
 
-def test_a_watch_tells_what_came_after_a_version_and_ends_in_good_order(
+def test_watch_yields_later_events_and_ends(
     api: FakeApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "WATCH_SECONDS", 1)
@@ -96,14 +96,14 @@ def test_a_watch_tells_what_came_after_a_version_and_ends_in_good_order(
     assert [event["type"] for event in events] == ["MODIFIED", "DELETED"]
 
 
-def test_a_watch_from_too_old_a_version_is_410(api: FakeApiServer) -> None:
+def test_watch_from_an_expired_version_is_410(api: FakeApiServer) -> None:
     api.oldest = 1000
     with pytest.raises(ClusterError) as gone:
         list(api.kube().watch("lease", "", "1"))
     assert gone.value.status == 410
 
 
-def test_a_watch_that_is_cut_off_is_an_error(api: FakeApiServer) -> None:
+def test_disconnected_watch_is_an_error(api: FakeApiServer) -> None:
     watch = api.kube().watch("lease", "", "1")
     api.put("leases", LEASE)
     next(watch)
@@ -118,7 +118,7 @@ def _refused(status: int, message: str) -> str:
     return str(api_error("create", "job", "here", error))
 
 
-def test_a_missing_right_names_verb_resource_and_role() -> None:
+def test_forbidden_names_verb_resource_and_role() -> None:
     sentence = _refused(
         403, 'jobs.batch is forbidden: User "x" cannot create resource "jobs" in API group "batch"'
     )
@@ -127,14 +127,14 @@ def test_a_missing_right_names_verb_resource_and_role() -> None:
     )
 
 
-def test_a_quota_is_no_missing_right() -> None:
+def test_quota_is_not_reported_as_missing_right() -> None:
     sentence = _refused(403, 'jobs.batch "x" is forbidden: exceeded quota')
     assert sentence == (
         'Kubernetes refused to create jobs.batch in namespace here (403): jobs.batch "x" is forbidden: exceeded quota'
     )
 
 
-def test_an_answer_that_is_no_json_gives_its_status() -> None:
+def test_non_json_error_keeps_its_status() -> None:
     answer = ApiException(status=502, reason="Bad Gateway")
     answer.body = "<html>"
     error = api_error("get", "pod", "here", answer)
@@ -144,14 +144,14 @@ def test_an_answer_that_is_no_json_gives_its_status() -> None:
     )
 
 
-def test_without_a_cluster_there_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_connect_without_a_cluster_is_bad_config(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(client, "_NAMESPACE", tmp_path / "none")
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
     with pytest.raises(BadConfig, match="There is no cluster to speak to"):
         connect("here")
 
 
-def test_kubeconfig_names_the_cluster(
+def test_connect_reads_kubeconfig(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, api: FakeApiServer
 ) -> None:
     path = tmp_path / "kubeconfig"

@@ -22,7 +22,7 @@ def api() -> Iterator[FakeApiServer]:
         yield running
 
 
-def test_an_event_is_about_the_workload_or_a_job_by_its_uid(api: FakeApiServer) -> None:
+def test_event_regards_workload_or_job_by_uid(api: FakeApiServer) -> None:
     events = EventRecorder(api.kube(), "inferenceservice/fitloop", "pod-a")
     events.start()
     events.record("RolloutStarted", "New predictors load v-1.")
@@ -50,7 +50,7 @@ def test_an_event_is_about_the_workload_or_a_job_by_its_uid(api: FakeApiServer) 
     assert "uid" not in third["regarding"]
 
 
-def test_the_same_again_is_not_said(api: FakeApiServer) -> None:
+def test_repeated_event_is_recorded_once(api: FakeApiServer) -> None:
     events = EventRecorder(api.kube(), "inferenceservice/fitloop", "pod-a")
     for _ in range(5):
         events.record("A", "same")
@@ -59,7 +59,7 @@ def test_the_same_again_is_not_said(api: FakeApiServer) -> None:
     eventually(lambda: len(api.list_objects("events")) == 2)
 
 
-def test_nobody_waits_for_them(api: FakeApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_record_never_blocks(api: FakeApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MAX_REMEMBERED", 10)
     events = EventRecorder(api.kube(), "inferenceservice/fitloop", "pod-a")
     for number in range(200):

@@ -35,7 +35,7 @@ def requests(outcome: str) -> float:
     return metric_value("fitloop_kubernetes_requests_total", outcome=outcome)
 
 
-def test_ready_predictors_are_counted_as_they_come_and_go(api: FakeApiServer) -> None:
+def test_ready_predictors_are_counted(api: FakeApiServer) -> None:
     ready_predictors = ReadyPredictors(api.kube(), "x=1")
     assert math.isnan(ready_predictors.count())
     api.put("pods", predictor("a", ready=True))
@@ -63,7 +63,7 @@ def test_requests_are_counted_by_outcome(api: FakeApiServer, status: int, outcom
     assert requests(outcome) == before + 1
 
 
-def test_what_works_is_ok_and_an_api_that_is_away_unreachable(api: FakeApiServer) -> None:
+def test_requests_count_as_ok_or_unreachable(api: FakeApiServer) -> None:
     ok, away = requests("ok"), requests("unreachable")
     api.kube().create("lease", {"metadata": {"name": "a"}})
     assert requests("ok") == ok + 1

@@ -73,7 +73,7 @@ def refusal(status: int, sentence: str = "why") -> httpx.Response:
     return httpx.Response(status, json={"error": sentence}, headers={SAFE_ERROR_HEADER: "error"})
 
 
-async def test_a_request_names_project_and_version_and_asks_for_binary_figures(inference: Make) -> None:
+async def test_request_names_version_and_binary_output(inference: Make) -> None:
     predictor = Predictor()
     scores = await inference(predictor).scores("5-1", "v-1", ["a", "b"])
     assert scores.labels == ("A", "B")
@@ -84,13 +84,13 @@ async def test_a_request_names_project_and_version_and_asks_for_binary_figures(i
     assert parse_v2(request.content) == ScoreRequest(("a", "b"), "v-1", "", True)
 
 
-async def test_half_a_surrogate_pair_is_sent_as_the_tokenizer_reads_it(inference: Make) -> None:
+async def test_lone_surrogate_is_replaced(inference: Make) -> None:
     predictor = Predictor()
     await inference(predictor).scores("5-1", "v-1", ["a\ud83d", "b"])
     assert parse_v2(predictor.asked[0].content).texts == ("a?", "b")
 
 
-async def test_who_cannot_be_reached_has_done_nothing_and_another_one_is_tried(
+async def test_connection_errors_are_retried(
     inference: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The Service leads to a predictor that was killed for a second or two; whoever still is not there then is given up."""
@@ -103,7 +103,7 @@ async def test_who_cannot_be_reached_has_done_nothing_and_another_one_is_tried(
 
 
 @pytest.mark.parametrize("trouble", [httpx.ReadError("x"), refusal(503)])
-async def test_one_more_try_after_a_broken_connection_or_503(inference: Make, trouble: Any) -> None:
+async def test_one_retry_after_disconnect_or_503(inference: Make, trouble: Any) -> None:
     predictor = Predictor(trouble)
     await inference(predictor).scores("5-1", "v-1", ["a"])
     assert len(predictor.asked) == 2
@@ -124,7 +124,7 @@ async def test_one_more_try_after_a_broken_connection_or_503(inference: Make, tr
         (504, Overloaded),
     ],
 )
-async def test_other_answers_are_not_asked_for_again_and_keep_their_sentence(
+async def test_other_errors_are_not_retried(
     inference: Make, status: int, error: type[Exception]
 ) -> None:
     predictor = Predictor(refusal(status, "File 'x' differs."))
@@ -133,7 +133,7 @@ async def test_other_answers_are_not_asked_for_again_and_keep_their_sentence(
     assert len(predictor.asked) == 1
 
 
-async def test_an_answer_without_a_sentence_gets_one(inference: Make) -> None:
+async def test_error_without_message_gets_one(inference: Make) -> None:
     with pytest.raises(EngineError, match="answered 500 to a request for version v-1"):
         await inference(Predictor(httpx.Response(500, text="<html>"))).scores("5-1", "v-1", ["a"])
 
@@ -152,7 +152,7 @@ def changed(**outputs: Any) -> Answer:
     return answer
 
 
-def test_no_more_is_read_of_an_answer_than_any_version_needs(inference: Make) -> None:
+def test_answer_size_is_bounded(inference: Make) -> None:
     large = httpx.Response(
         200, headers={"Content-Length": str(MAX_ANSWER_BYTES + 1)}, stream=httpx.ByteStream(b"x")
     )
@@ -182,14 +182,14 @@ def rows_of_three(request: httpx.Request) -> httpx.Response:
         ),
     ],
 )
-async def test_an_answer_that_is_not_what_was_asked_for_is_an_error(
+async def test_unexpected_answer_is_an_engine_error(
     inference: Make, answer: Any, sentence: str
 ) -> None:
     with pytest.raises(EngineError, match=sentence):
         await inference(Predictor(answer)).scores("5-1", "v-1", ["a"])
 
 
-async def test_the_deadline_holds_for_all_tries_together(inference: Make) -> None:
+async def test_deadline_covers_all_retries(inference: Make) -> None:
     class Slow(Predictor):
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
             await asyncio.sleep(60)
@@ -199,7 +199,7 @@ async def test_the_deadline_holds_for_all_tries_together(inference: Make) -> Non
         await inference(Slow(), predict_timeout_seconds=0.2).scores("5-1", "v-1", ["a"])
 
 
-async def test_nobody_there_is_a_sentence_and_not_ready(
+async def test_no_predictor_is_unreachable_and_not_ready(
     inference: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.cluster.inference.CONNECT_RETRY_SECONDS", 0.5)
@@ -211,12 +211,12 @@ async def test_nobody_there_is_a_sentence_and_not_ready(
         await nobody.scores("5-1", "v-1", ["a"])
 
 
-async def test_ready_is_what_a_predictor_says(inference: Make) -> None:
+async def test_ready_follows_the_predictor(inference: Make) -> None:
     assert await inference(Predictor(httpx.Response(200))).ready()
     assert not await inference(Predictor(httpx.Response(503))).ready()
 
 
-async def test_after_half_a_minute_connections_are_new_and_the_old_ones_end(
+async def test_connections_are_replaced_after_30_seconds(
     inference: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
@@ -235,13 +235,13 @@ async def test_after_half_a_minute_connections_are_new_and_the_old_ones_end(
     assert predictor.closed == 1
 
 
-def test_requests_come_from_any_event_loop(inference: Make) -> None:
+def test_requests_work_from_any_event_loop(inference: Make) -> None:
     remote = inference(Predictor())
     for _ in range(2):
         assert asyncio.run(remote.scores("5-1", "v-1", ["a"])).labels == ("A", "B")
 
 
-async def test_a_request_that_is_given_up_is_given_up_there_too(inference: Make) -> None:
+async def test_cancelling_a_request_cancels_it_downstream(inference: Make) -> None:
     cancelled = asyncio.Event()
     here = asyncio.get_running_loop()
 

@@ -46,7 +46,7 @@ def names(mirror: Informer) -> set[str]:
     return {one["metadata"]["name"] for one in mirror.all()}
 
 
-def test_what_is_there_and_what_happens_is_known(
+def test_lists_then_follows_changes(
     api: FakeApiServer, mirror: Informer, bell: threading.Event
 ) -> None:
     api.put("leases", lease("a"))
@@ -67,7 +67,7 @@ def test_what_is_there_and_what_happens_is_known(
     assert mirror.error == ""
 
 
-def test_a_watch_that_is_cut_off_goes_on_where_it_was(api: FakeApiServer, mirror: Informer) -> None:
+def test_watch_resumes_after_a_disconnect(api: FakeApiServer, mirror: Informer) -> None:
     mirror.start()
     assert mirror.listed.wait(5)
     eventually(lambda: api.count_requests("GET", "leases") == 2)
@@ -78,7 +78,7 @@ def test_a_watch_that_is_cut_off_goes_on_where_it_was(api: FakeApiServer, mirror
     assert len(lists) == 1
 
 
-def test_too_old_a_version_lists_anew(api: FakeApiServer, mirror: Informer) -> None:
+def test_expired_version_lists_again(api: FakeApiServer, mirror: Informer) -> None:
     mirror.start()
     assert mirror.listed.wait(5)
     eventually(lambda: api.count_requests("GET", "leases") == 2)
@@ -92,7 +92,7 @@ def test_too_old_a_version_lists_anew(api: FakeApiServer, mirror: Informer) -> N
     eventually(lambda: names(mirror) == set())
 
 
-def test_while_the_api_is_away_what_was_known_stays(api: FakeApiServer, bell: threading.Event) -> None:
+def test_unreachable_api_keeps_known_objects(api: FakeApiServer, bell: threading.Event) -> None:
     other = FakeApiServer()
     with serve_api(other):
         mirror = Informer(other.kube(), "lease", "x=1", bell.set)
@@ -108,7 +108,7 @@ def test_while_the_api_is_away_what_was_known_stays(api: FakeApiServer, bell: th
         mirror.close()
 
 
-def test_all_is_listed_once_a_while(
+def test_lists_again_periodically(
     api: FakeApiServer, mirror: Informer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An event that never came is made up for."""
@@ -122,7 +122,7 @@ def test_all_is_listed_once_a_while(
     eventually(lambda: names(mirror) == {"a"})
 
 
-def test_no_right_is_said_and_tried_again(api: FakeApiServer, mirror: Informer) -> None:
+def test_forbidden_is_reported_and_retried(api: FakeApiServer, mirror: Informer) -> None:
     api.faults += [("GET", 403, {})] * 2
     mirror.start()
     eventually(lambda: "refused" in mirror.error)
@@ -130,7 +130,7 @@ def test_no_right_is_said_and_tried_again(api: FakeApiServer, mirror: Informer) 
     eventually(lambda: not mirror.error)
 
 
-def test_trouble_with_the_store_and_slips_do_not_end_it(api: FakeApiServer, bell: threading.Event) -> None:
+def test_watch_survives_store_and_unexpected_errors(api: FakeApiServer, bell: threading.Event) -> None:
     failures: list[Exception] = [StoreError("gone"), RuntimeError("slip")]
     listed: list[int] = []
 

@@ -65,7 +65,7 @@ def inspector() -> Iterator[Inspector]:
     thread.join()
 
 
-def test_what_kubernetes_says(inspector: Inspector) -> None:
+def test_reads_version_nodes_and_config_maps(inspector: Inspector) -> None:
     version, date = inspector.version()
     assert version == "v1.36.3"
     assert date.endswith("GMT")
@@ -76,14 +76,14 @@ def test_what_kubernetes_says(inspector: Inspector) -> None:
     assert inspector.ingress_url("bare") == ""
 
 
-def test_rights_of_oneself_and_of_another(inspector: Inspector) -> None:
+def test_access_reviews_for_self_and_service_account(inspector: Inspector) -> None:
     assert inspector.is_allowed("create", "jobs.batch")
     assert not inspector.is_allowed("create", "pods")
     assert inspector.is_allowed("create", "jobs.batch", account="fitloop-adapter")
     assert not inspector.is_allowed("create", "jobs.batch", account="other")
 
 
-def test_a_refusal_is_a_sentence(inspector: Inspector) -> None:
+def test_refusals_become_cluster_errors(inspector: Inspector) -> None:
     with pytest.raises(
         ClusterError, match=r"Kubernetes answered 404 \(Not Found\) to the wish to read the Ingress none."
     ):

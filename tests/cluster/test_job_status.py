@@ -31,7 +31,7 @@ GPU = (
 )
 
 
-def test_a_job_is_done_or_failed_once_its_condition_says_so() -> None:
+def test_outcome_follows_job_conditions() -> None:
     assert outcome_of(job()) is None
     assert outcome_of(job("a", ("Complete", ""))) is RunState.DONE
     assert outcome_of(job("a", ("SuccessCriteriaMet", ""))) is None
@@ -51,13 +51,13 @@ def test_a_job_is_done_or_failed_once_its_condition_says_so() -> None:
         ("Other", "its Job failed (Other)"),
     ],
 )
-def test_a_failure_says_why(reason: str, sentence: str) -> None:
+def test_failure_reasons(reason: str, sentence: str) -> None:
     launch = launch_of("1-1", job("a", ("Failed", reason)), [], None, SOON)
     assert launch == Launch("1-1", (), RunState.FAILED, reason=sentence)
     assert failure_reason(job("a", ("Failed", reason))) == sentence
 
 
-def test_each_pod_is_an_attempt_with_its_exit_code() -> None:
+def test_each_pod_is_an_attempt() -> None:
     pods = [
         pod("b", started=CREATED + 40),
         pod("a", "Failed", started=CREATED + 5, ended=CREATED + 30, code=75),
@@ -71,31 +71,31 @@ def test_each_pod_is_an_attempt_with_its_exit_code() -> None:
     assert launch.waiting == ""
 
 
-def test_of_an_indexed_job_the_first_pod_counts() -> None:
+def test_indexed_job_counts_pods_of_index_0() -> None:
     pods = [pod("a", started=CREATED + 5, index=0), pod("b", started=CREATED + 6, index=1)]
     assert len(attempts_of(pods, ())) == 1
 
 
-def test_attempts_whose_pods_are_gone_stay() -> None:
+def test_attempts_outlive_their_pods() -> None:
     known = (Attempt(1, CREATED + 1, CREATED + 2, 75), Attempt(2, CREATED + 20, None, None))
     pods = [pod("c", started=CREATED + 40)]
     assert attempts_of(pods, known) == (*known, Attempt(3, CREATED + 40))
     assert attempts_of([], known) == known
 
 
-def test_an_attempt_whose_end_nobody_saw_ended_with_its_job() -> None:
+def test_unseen_attempt_ends_with_its_job() -> None:
     known = Launch("1-1", (Attempt(1, CREATED + 1),))
     launch = launch_of("1-1", job("a", ("Failed", "DeadlineExceeded")), [], known, LATE)
     assert launch.attempts == (Attempt(1, CREATED + 1, CREATED + 100, None),)
 
 
-def test_a_container_that_could_not_be_started_began_with_its_pod() -> None:
+def test_unstarted_container_starts_with_its_pod() -> None:
     """The runtime says 1970 then."""
     (attempt,) = attempts_of([pod("a", "Failed", started=0.0, ended=CREATED + 3, code=128)], ())
     assert attempt == Attempt(1, CREATED, CREATED + 3, 128)
 
 
-def test_an_outcome_that_is_known_stays() -> None:
+def test_known_outcome_is_kept() -> None:
     known = Launch("1-1", (), RunState.CANCELLED)
     assert launch_of("1-1", job("a", ("Complete", "")), [], known, LATE) == known
 
@@ -115,7 +115,7 @@ def test_an_outcome_that_is_known_stays() -> None:
         ("", "no node takes its pod"),
     ],
 )
-def test_why_no_node_takes_a_pod(message: str, reason: str) -> None:
+def test_unschedulable_reasons(message: str, reason: str) -> None:
     assert unschedulable_reason(message) == reason
 
 
@@ -134,12 +134,12 @@ def test_why_no_node_takes_a_pod(message: str, reason: str) -> None:
         ({"reason": "ContainerCreating"}, ""),
     ],
 )
-def test_why_a_container_does_not_start(waiting: dict[str, str], reason: str) -> None:
+def test_container_waiting_reasons(waiting: dict[str, str], reason: str) -> None:
     pods = [pod("a", "Pending", waiting=waiting)]
     assert waiting_reason(job(), pods, SOON) == reason
 
 
-def test_a_job_waits_for_a_gpu_for_its_queue_or_for_its_end() -> None:
+def test_job_waiting_reasons() -> None:
     pending = [pod("a", "Pending", unschedulable=GPU)]
     assert waiting_reason(job(), pending, SOON) == "no node has a free nvidia.com/gpu"
     assert waiting_reason(job(), [*pending, pod("b", started=1)], SOON) == ""
@@ -151,7 +151,7 @@ def test_a_job_waits_for_a_gpu_for_its_queue_or_for_its_end() -> None:
     assert "is being deleted" in waiting_reason(ending, [], SOON)
 
 
-def test_a_pod_that_does_not_end_is_told_of() -> None:
+def test_pod_on_a_lost_node_is_reported() -> None:
     ending = pod("a", started=1)
     ending["spec"] = {"nodeName": "node-7"}
     assert waiting_reason(job(), [ending], LATE) == ""
@@ -161,7 +161,7 @@ def test_a_pod_that_does_not_end_is_told_of() -> None:
     assert "kubectl describe pod a" in waiting_reason(job(), [ending], LATE)
 
 
-def test_slowness_is_told_of_once_it_is_slow() -> None:
+def test_slow_start_is_reported_after_90_seconds() -> None:
     creating = pod("a", "Pending", waiting={"reason": "ContainerCreating"})
     assert waiting_reason(job(), [creating], SOON) == ""
     assert "kubectl describe pod a" in waiting_reason(job(), [creating], LATE)
@@ -171,7 +171,7 @@ def test_slowness_is_told_of_once_it_is_slow() -> None:
     assert waiting_reason(job(failed=1), [], LATE) == ""
 
 
-def test_a_run_whose_job_is_gone_ended_as_it_said() -> None:
+def test_launch_from_status_without_a_job() -> None:
     status = RunStatus("1-1", RunState.FAILED, exit_code=65, attempt=2, updated_at=CREATED + 9)
     known = Launch("1-1", (Attempt(1, CREATED, CREATED + 1, 75), Attempt(2, CREATED + 2)))
     assert launch_from_status(status, known) == Launch(
@@ -184,7 +184,7 @@ times = st.integers(0, 50).map(lambda seconds: CREATED + seconds)
 
 
 @given(st.lists(times, unique=True, max_size=6), st.lists(times, unique=True, max_size=6), st.randoms())
-def test_attempts_are_numbered_by_time_and_none_is_lost(
+def test_attempts_are_numbered_by_time(
     known: list[float], seen: list[float], random: object
 ) -> None:
     before = tuple(Attempt(number, at, at + 1, 75) for number, at in enumerate(sorted(known), start=1))
@@ -195,7 +195,7 @@ def test_attempts_are_numbered_by_time_and_none_is_lost(
 
 
 @given(times, st.booleans())
-def test_seeing_the_same_again_changes_nothing(at: float, over: bool) -> None:
+def test_launch_of_is_idempotent(at: float, over: bool) -> None:
     told = job("a", ("Failed", "x")) if over else job()
     pods = [pod("a", "Failed", started=at, ended=at + 1, code=1)]
     once = launch_of("1-1", told, pods, None, SOON)
@@ -238,18 +238,18 @@ def build_waiting_container(reason: str, kind: str = "containerStatuses") -> dic
         (build_pending_pod("Failed"), Pending.OTHER),
     ],
 )
-def test_a_pod_that_does_not_start_says_why(found: dict[str, Any], kind: Pending) -> None:
+def test_pending_kind_of_a_pod(found: dict[str, Any], kind: Pending) -> None:
     assert pending_kind(JOB, [found]) is kind
 
 
-def test_a_job_without_a_pod_has_met_a_quota_or_a_policy() -> None:
+def test_job_without_pods_is_pending_for_quota() -> None:
     assert pending_kind(JOB, []) is Pending.QUOTA
 
 
-def test_a_suspended_job_waits_for_its_queue() -> None:
+def test_suspended_job_is_pending_as_suspended() -> None:
     assert pending_kind({**JOB, "spec": {"suspend": True}}, []) is Pending.SUSPENDED
 
 
-def test_a_job_that_is_being_deleted_is_something_else() -> None:
+def test_deleting_job_is_pending_as_other() -> None:
     job = {**JOB, "metadata": {"name": "x", "deletionTimestamp": "2026-11-25T10:00:00Z"}}
     assert pending_kind(job, []) is Pending.OTHER

@@ -29,7 +29,7 @@ def api() -> Iterator[FakeApiServer]:
         yield running
 
 
-def test_a_run_gets_name_labels_owner_arguments_and_a_variable() -> None:
+def test_render_sets_name_labels_owner_args_and_env() -> None:
     job = render_job(MANIFEST, REQUEST, "fitloop", "s3://b/p/", OWNER)
     labels = {"fitloop.io/run": "12-3", "fitloop.io/project": "12", "fitloop.io/release": "fitloop"}
     marks = {"fitloop.io/requested-at": "1700000000.250000"}
@@ -50,7 +50,7 @@ def test_a_run_gets_name_labels_owner_arguments_and_a_variable() -> None:
     ]
 
 
-def test_every_other_field_stays_and_the_manifest_itself_too() -> None:
+def test_render_keeps_all_other_fields() -> None:
     before = copy.deepcopy(MANIFEST)
     job = render_job(MANIFEST, REQUEST, "fitloop", "s3://b/p/", None)
     assert before == MANIFEST
@@ -66,7 +66,7 @@ def test_every_other_field_stays_and_the_manifest_itself_too() -> None:
     assert job == expected
 
 
-def test_other_containers_and_the_users_arguments_stay() -> None:
+def test_render_keeps_other_containers_and_arguments() -> None:
     manifest = copy.deepcopy(MANIFEST)
     containers = manifest["spec"]["template"]["spec"]["containers"]
     containers[0]["args"] = ["--fast"]
@@ -80,7 +80,7 @@ def test_other_containers_and_the_users_arguments_stay() -> None:
 
 
 @given(st.text(st.characters(codec="ascii"), max_size=80), st.integers(1, 10**9), st.integers(1, 10**6))
-def test_a_name_is_a_name_for_dns_with_room_for_an_index(release: str, project: int, number: int) -> None:
+def test_job_name_is_a_dns_label(release: str, project: int, number: int) -> None:
     name = job_name(release, f"{project}-{number}")
     assert len(name) <= 57
     assert name.strip("-") == name
@@ -88,7 +88,7 @@ def test_a_name_is_a_name_for_dns_with_room_for_an_index(release: str, project: 
     assert name.endswith(f"-{project}-{number}")
 
 
-def test_long_releases_do_not_share_names() -> None:
+def test_long_release_names_do_not_collide() -> None:
     assert job_name("a" * 60 + "b", "1-1") != job_name("a" * 60 + "c", "1-1")
     assert job_name("fitloop", "1-1") == "fitloop-1-1"
 
@@ -134,7 +134,7 @@ POD = ("spec", "template", "spec")
         (_broken(*POD, "containers", 0, "env", value={"A": "b"}), "containers[trainer].env must be a list"),
     ],
 )
-def test_a_broken_manifest_is_refused_with_its_field(manifest: Any, problem: str, tmp_path: Path) -> None:
+def test_load_names_the_wrong_field(manifest: Any, problem: str, tmp_path: Path) -> None:
     assert problem in problem_of(manifest)
     path = tmp_path / "job.yaml"
     path.write_text(yaml.safe_dump(manifest))
@@ -142,14 +142,14 @@ def test_a_broken_manifest_is_refused_with_its_field(manifest: Any, problem: str
         load_template(path)
 
 
-def test_a_good_manifest_is_read(tmp_path: Path) -> None:
+def test_load_reads_a_valid_manifest(tmp_path: Path) -> None:
     path = tmp_path / "job.yaml"
     path.write_text(yaml.safe_dump(MANIFEST))
     assert load_template(path) == MANIFEST
 
 
 @pytest.mark.parametrize("text", ["a: [", "a: 1\n---\nb: 2\n", None])
-def test_what_cannot_be_read_is_one_line(text: str | None, tmp_path: Path) -> None:
+def test_unreadable_manifest_is_one_line(text: str | None, tmp_path: Path) -> None:
     path = tmp_path / "job.yaml"
     if text is not None:
         path.write_text(text)
@@ -158,7 +158,7 @@ def test_what_cannot_be_read_is_one_line(text: str | None, tmp_path: Path) -> No
     assert "\n" not in str(refused.value)
 
 
-def test_the_api_judges_a_job_that_is_not_kept(api: FakeApiServer) -> None:
+def test_dry_run_sends_a_strict_dry_run(api: FakeApiServer) -> None:
     dry_run(api.kube(), MANIFEST, "fitloop", "s3://b/p/")
     assert api.list_objects("jobs") == []
     assert api.asked[-1][2] == {"dryRun": "All", "fieldValidation": "Strict"}
@@ -167,7 +167,7 @@ def test_the_api_judges_a_job_that_is_not_kept(api: FakeApiServer) -> None:
 @pytest.mark.parametrize(
     ("status", "kind"), [(422, BadConfig), (400, BadConfig), (403, ClusterError), (500, ClusterError)]
 )
-def test_only_a_wrong_manifest_is_the_manifests_fault(
+def test_dry_run_blames_only_a_wrong_manifest(
     api: FakeApiServer, status: int, kind: type[Exception]
 ) -> None:
     api.faults.append(("POST", status, {}))
@@ -175,6 +175,6 @@ def test_only_a_wrong_manifest_is_the_manifests_fault(
         dry_run(api.kube(), MANIFEST, "fitloop", "s3://b/p/")
 
 
-def test_requests_of_the_same_name_are_told_apart() -> None:
+def test_request_id_differs_between_buckets() -> None:
     other = RunRequest("12-3", "12-x", 12, "asked for", Parameters(), 1700000001.25)
     assert request_id(REQUEST) != request_id(other)

@@ -73,7 +73,7 @@ def outcome(launcher: JobLauncher) -> RunState | None:
     return launch.outcome if launch else None
 
 
-def test_a_run_becomes_a_job_of_the_lease_once(api: FakeApiServer, make: Launchers) -> None:
+def test_launch_creates_one_job_owned_by_the_lease(api: FakeApiServer, make: Launchers) -> None:
     launcher = make()
     for _ in range(3):
         launcher.launch(REQUEST)
@@ -94,13 +94,13 @@ def test_a_run_becomes_a_job_of_the_lease_once(api: FakeApiServer, make: Launche
     assert len(api.asked) == asked
 
 
-def test_without_a_lease_the_job_belongs_to_nobody(api: FakeApiServer, make: Launchers) -> None:
+def test_job_has_no_owner_without_a_lease(api: FakeApiServer, make: Launchers) -> None:
     api.remove("leases", "fitloop")
     make().launch(REQUEST)
     assert "ownerReferences" not in api.list_objects("jobs")[0]["metadata"]
 
 
-def test_before_it_is_known_which_jobs_there_are_nothing_is_launched(
+def test_no_launch_before_jobs_are_listed(
     api: FakeApiServer, make: Launchers
 ) -> None:
     launcher = make(start=False)
@@ -110,7 +110,7 @@ def test_before_it_is_known_which_jobs_there_are_nothing_is_launched(
     assert api.list_objects("jobs") == []
 
 
-def test_a_job_that_is_there_already_is_attached_to(api: FakeApiServer, make: Launchers) -> None:
+def test_existing_job_is_adopted(api: FakeApiServer, make: Launchers) -> None:
     """As when the answer to its creation was lost, or another leader was quicker."""
     launcher = make()
     with api.lock:
@@ -123,7 +123,7 @@ def test_a_job_that_is_there_already_is_attached_to(api: FakeApiServer, make: La
 
 
 @pytest.mark.parametrize("other", [{"run": "1-2"}, {"mark": "5.000000"}])
-def test_a_job_of_another_request_is_never_taken_for_ours(
+def test_job_of_another_request_is_not_adopted(
     api: FakeApiServer, make: Launchers, other: dict[str, str]
 ) -> None:
     api.put("jobs", job(NAME, ("Complete", ""), **other))
@@ -135,7 +135,7 @@ def test_a_job_of_another_request_is_never_taken_for_ours(
     assert len(api.list_objects("jobs")) == 1
 
 
-def test_a_job_that_went_between_two_looks_is_made_in_the_next_step(
+def test_vanished_job_is_created_in_the_next_step(
     api: FakeApiServer, make: Launchers
 ) -> None:
     launcher = make()
@@ -146,7 +146,7 @@ def test_a_job_that_went_between_two_looks_is_made_in_the_next_step(
     assert len(api.list_objects("jobs")) == 1
 
 
-def test_what_happens_is_seen_and_written(api: FakeApiServer, make: Launchers, runs: Runs) -> None:
+def test_observe_writes_launch_json(api: FakeApiServer, make: Launchers, runs: Runs) -> None:
     launcher = make()
     launcher.launch(REQUEST)
     api.put("pods", pod("p", "Pending", unschedulable="1 Insufficient nvidia.com/gpu."))
@@ -167,7 +167,7 @@ def test_what_happens_is_seen_and_written(api: FakeApiServer, make: Launchers, r
     assert api.list_objects("jobs") == []
 
 
-def test_exit_codes_are_known_once_the_job_is_over(api: FakeApiServer, make: Launchers) -> None:
+def test_finished_job_has_exit_codes(api: FakeApiServer, make: Launchers) -> None:
     """Though the watch of pods may be behind that of Jobs."""
     launcher = make()
     launcher.launch(REQUEST)
@@ -182,7 +182,7 @@ def test_exit_codes_are_known_once_the_job_is_over(api: FakeApiServer, make: Lau
     assert "PodFailurePolicy" in launch.reason
 
 
-def test_a_run_whose_pods_cannot_be_listed_has_its_outcome_all_the_same(
+def test_outcome_is_known_without_its_pods(
     api: FakeApiServer, make: Launchers
 ) -> None:
     launcher = make()
@@ -192,7 +192,7 @@ def test_a_run_whose_pods_cannot_be_listed_has_its_outcome_all_the_same(
     assert outcome(launcher) is RunState.FAILED
 
 
-def test_while_the_api_is_away_nothing_is_made_up(
+def test_unreachable_api_keeps_the_last_state(
     api: FakeApiServer, runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(informer, "_MAX_PAUSE", 0.1)
@@ -219,7 +219,7 @@ def test_while_the_api_is_away_nothing_is_made_up(
     assert len(other.list_objects("jobs")) == 2
 
 
-def test_a_job_that_somebody_deleted_is_made_again_once_its_pods_are_gone(
+def test_deleted_job_is_recreated_after_its_pods_end(
     api: FakeApiServer, make: Launchers
 ) -> None:
     launcher = make()
@@ -242,7 +242,7 @@ def test_a_job_that_somebody_deleted_is_made_again_once_its_pods_are_gone(
     assert (len(again.attempts), again.waiting, again.outcome) == (1, "", None)
 
 
-def test_a_run_that_said_its_last_word_is_not_launched_again(
+def test_finished_run_is_not_launched_again(
     api: FakeApiServer, make: Launchers, runs: Runs
 ) -> None:
     """Its Job's time to live was over before anybody looked."""
@@ -254,7 +254,7 @@ def test_a_run_that_said_its_last_word_is_not_launched_again(
     assert runs.launch("1-1") == launcher.observe("1-1")
 
 
-def test_a_failure_is_not_the_last_word_while_there_is_a_job_that_the_watch_did_not_tell_of(
+def test_failed_status_waits_for_an_unwatched_job(
     api: FakeApiServer, make: Launchers, runs: Runs
 ) -> None:
     launcher = make()
@@ -265,7 +265,7 @@ def test_a_failure_is_not_the_last_word_while_there_is_a_job_that_the_watch_did_
     assert launcher.jobs.get(NAME)
 
 
-def test_cancel_deletes_the_job_and_holds(api: FakeApiServer, make: Launchers, runs: Runs) -> None:
+def test_cancel_deletes_the_job_for_good(api: FakeApiServer, make: Launchers, runs: Runs) -> None:
     launcher = make()
     launcher.launch(REQUEST)
     launcher.cancel("1-1")
@@ -278,7 +278,7 @@ def test_cancel_deletes_the_job_and_holds(api: FakeApiServer, make: Launchers, r
     assert runs.launch("1-1") == Launch("1-1", (), RunState.CANCELLED)
 
 
-def test_cancel_of_what_was_never_launched_holds(api: FakeApiServer, make: Launchers) -> None:
+def test_cancel_before_launch_is_final(api: FakeApiServer, make: Launchers) -> None:
     launcher = make()
     launcher.cancel("1-1")
     launcher.launch(REQUEST)
@@ -296,7 +296,7 @@ def test_cancel_after_the_end_changes_nothing(api: FakeApiServer, make: Launcher
     assert len(api.list_objects("jobs")) == 1
 
 
-def test_a_job_that_could_not_be_deleted_is_deleted_later(api: FakeApiServer, make: Launchers) -> None:
+def test_failed_job_deletion_is_retried(api: FakeApiServer, make: Launchers) -> None:
     launcher = make()
     launcher.launch(REQUEST)
     api.faults.append(("DELETE", 403, {}))
@@ -307,7 +307,7 @@ def test_a_job_that_could_not_be_deleted_is_deleted_later(api: FakeApiServer, ma
     eventually(lambda: not api.list_objects("jobs"))
 
 
-def test_jobs_go_on_when_an_adapter_ends(api: FakeApiServer, make: Launchers) -> None:
+def test_jobs_outlive_the_adapter(api: FakeApiServer, make: Launchers) -> None:
     launcher = make()
     launcher.launch(REQUEST)
     launcher.close()
@@ -317,7 +317,7 @@ def test_jobs_go_on_when_an_adapter_ends(api: FakeApiServer, make: Launchers) ->
     assert api.count_requests("POST", "jobs") == 1
 
 
-def test_nobody_waits_for_events_of_runs(api: FakeApiServer, make: Launchers) -> None:
+def test_events_never_block_observe(api: FakeApiServer, make: Launchers) -> None:
     launcher = make()
     launcher.launch(REQUEST)
     api.faults += [("POST", 500, {})] * 2

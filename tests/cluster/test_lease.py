@@ -80,7 +80,7 @@ def shared() -> dict[str, Any]:
     return {"lease": None, "version": 0}
 
 
-def test_a_lease_that_is_gone_and_may_not_be_made_is_told_with_what_makes_it(shared: dict[str, Any]) -> None:
+def test_missing_lease_error_names_the_remedy(shared: dict[str, Any]) -> None:
     """As in the chart, which makes it and gives no right to."""
     one = Candidate(shared, "one")
     one.kube.may_create = False
@@ -89,7 +89,7 @@ def test_a_lease_that_is_gone_and_may_not_be_made_is_told_with_what_makes_it(sha
     assert not one.lease.leads()
 
 
-def test_the_lease_is_made_where_there_is_none(shared: dict[str, Any]) -> None:
+def test_lease_is_created_where_missing(shared: dict[str, Any]) -> None:
     one = Candidate(shared, "a")
     assert not one.lease.leads()
     assert one.turn()
@@ -99,7 +99,7 @@ def test_the_lease_is_made_where_there_is_none(shared: dict[str, Any]) -> None:
     assert spec["leaseTransitions"] == 1
 
 
-def test_one_that_the_chart_made_without_a_holder_is_taken(shared: dict[str, Any]) -> None:
+def test_lease_without_holder_is_acquired(shared: dict[str, Any]) -> None:
     labels = {"x": "1"}
     shared["lease"] = {
         "kind": "Lease",
@@ -109,7 +109,7 @@ def test_one_that_the_chart_made_without_a_holder_is_taken(shared: dict[str, Any
     assert shared["lease"]["metadata"]["labels"] == labels
 
 
-def test_while_one_leads_the_other_waits(shared: dict[str, Any]) -> None:
+def test_other_candidate_waits_while_held(shared: dict[str, Any]) -> None:
     one, other = Candidate(shared, "a"), Candidate(shared, "b", 1e6)
     assert one.turn()
     for _ in range(20):
@@ -119,7 +119,7 @@ def test_while_one_leads_the_other_waits(shared: dict[str, Any]) -> None:
         assert not other.turn()
 
 
-def test_a_holder_that_is_silent_loses_it_by_the_others_clock(shared: dict[str, Any]) -> None:
+def test_silent_holder_loses_the_lease(shared: dict[str, Any]) -> None:
     one, other = Candidate(shared, "a"), Candidate(shared, "b", 1e6)
     one.turn()
     assert not other.turn()
@@ -132,7 +132,7 @@ def test_a_holder_that_is_silent_loses_it_by_the_others_clock(shared: dict[str, 
     assert not one.turn()
 
 
-def test_who_cannot_renew_gives_up_before_another_may_lead(shared: dict[str, Any]) -> None:
+def test_holder_resigns_before_another_may_lead(shared: dict[str, Any]) -> None:
     one = Candidate(shared, "a")
     one.turn()
     one.kube.away = True
@@ -146,7 +146,7 @@ def test_who_cannot_renew_gives_up_before_another_may_lead(shared: dict[str, Any
     assert one.turn()
 
 
-def test_the_time_counts_from_before_the_renewal_was_sent(shared: dict[str, Any]) -> None:
+def test_renewal_counts_from_before_it_was_sent(shared: dict[str, Any]) -> None:
     one = Candidate(shared, "a")
 
     def slowly() -> None:
@@ -158,14 +158,14 @@ def test_the_time_counts_from_before_the_renewal_was_sent(shared: dict[str, Any]
     assert not one.lease.leads()
 
 
-def test_a_renewal_that_another_one_overtook_changes_nothing(shared: dict[str, Any]) -> None:
+def test_conflicting_renewal_changes_nothing(shared: dict[str, Any]) -> None:
     one, other = Candidate(shared, "a"), Candidate(shared, "b")
     one.kube.after_get = other.turn
     assert not one.turn()
     assert other.lease.leads()
 
 
-def test_a_lease_that_is_given_back_is_taken_at_once(shared: dict[str, Any]) -> None:
+def test_released_lease_is_acquired_at_once(shared: dict[str, Any]) -> None:
     one, other = Candidate(shared, "a"), Candidate(shared, "b")
     one.turn()
     assert not other.turn()
@@ -177,7 +177,7 @@ def test_a_lease_that_is_given_back_is_taken_at_once(shared: dict[str, Any]) -> 
     assert shared["lease"]["spec"]["holderIdentity"] == other.lease.identity
 
 
-def test_an_api_that_is_away_at_the_end_holds_nothing_up(shared: dict[str, Any]) -> None:
+def test_stop_does_not_wait_for_an_unreachable_api(shared: dict[str, Any]) -> None:
     one = Candidate(shared, "a")
     one.turn()
     one.kube.away = True
@@ -185,13 +185,13 @@ def test_an_api_that_is_away_at_the_end_holds_nothing_up(shared: dict[str, Any])
     assert not one.lease.leads()
 
 
-def test_a_process_of_the_same_pod_is_another_candidate(shared: dict[str, Any]) -> None:
+def test_restarted_pod_is_another_candidate(shared: dict[str, Any]) -> None:
     one, again = Candidate(shared, "a"), Candidate(shared, "a")
     one.turn()
     assert not again.turn()
 
 
-def test_the_clock_goes_on_while_a_process_is_stopped() -> None:
+def test_clock_advances_while_the_process_is_stopped() -> None:
     assert boot_time() <= boot_time()
 
 
@@ -206,7 +206,7 @@ steps = st.lists(
 
 
 @given(steps)
-def test_never_do_two_lead(script: list[tuple[str, float, str]]) -> None:
+def test_never_two_leaders(script: list[tuple[str, float, str]]) -> None:
     """Whatever is slow, away, stopped or overtaken; the clocks begin at different times and go equally fast."""
     shared: dict[str, Any] = {"lease": None, "version": 0}
     all_of_them = {

@@ -65,7 +65,7 @@ def seen(launcher: JobLauncher) -> Launch:
     return launcher.observe("1-1") or Launch("1-1")
 
 
-def test_a_pod_that_no_node_has_a_gpu_for_says_so(make: Make) -> None:
+def test_missing_gpu_is_the_waiting_reason(make: Make) -> None:
     template = manifest()
     template["spec"]["template"]["spec"]["containers"][0]["resources"] = {"limits": {"nvidia.com/gpu": 64}}
     launcher = make(template)
@@ -75,7 +75,7 @@ def test_a_pod_that_no_node_has_a_gpu_for_says_so(make: Make) -> None:
     assert seen(launcher).outcome is RunState.CANCELLED
 
 
-def test_a_suspended_job_waits_for_its_queue_and_goes_on(make: Make, namespace: Namespace) -> None:
+def test_suspended_job_waits_then_runs(make: Make, namespace: Namespace) -> None:
     template = manifest()
     template["spec"]["suspend"] = True
     launcher = make(template)
@@ -86,7 +86,7 @@ def test_a_suspended_job_waits_for_its_queue_and_goes_on(make: Make, namespace: 
     assert [attempt.exit_code for attempt in seen(launcher).attempts] == [0]
 
 
-def test_an_image_that_is_not_there_and_a_missing_secret_are_named(make: Make) -> None:
+def test_missing_image_is_the_waiting_reason(make: Make) -> None:
     template = manifest()
     (trainer,) = template["spec"]["template"]["spec"]["containers"]
     trainer["image"] = "fitloop.invalid/none:1"
@@ -95,7 +95,7 @@ def test_an_image_that_is_not_there_and_a_missing_secret_are_named(make: Make) -
     eventually(lambda: "its image fitloop.invalid/none:1 cannot be pulled" in seen(launcher).waiting)
 
 
-def test_a_missing_secret_is_named(make: Make) -> None:
+def test_missing_secret_is_the_waiting_reason(make: Make) -> None:
     template = manifest()
     (trainer,) = template["spec"]["template"]["spec"]["containers"]
     trainer["env"].append({"name": "A", "valueFrom": {"secretKeyRef": {"name": "absent", "key": "A"}}})
@@ -104,7 +104,7 @@ def test_a_missing_secret_is_named(make: Make) -> None:
     eventually(lambda: 'CreateContainerConfigError (secret "absent" not found)' in seen(launcher).waiting)
 
 
-def test_what_may_pass_is_tried_again_until_the_jobs_limit(make: Make) -> None:
+def test_exit_75_is_retried_up_to_the_job_limit(make: Make) -> None:
     launcher = make(manifest("exit 75"))
     launcher.launch(REQUEST)
     eventually(lambda: seen(launcher).outcome is RunState.FAILED, 90)
@@ -112,7 +112,7 @@ def test_what_may_pass_is_tried_again_until_the_jobs_limit(make: Make) -> None:
     assert "BackoffLimitExceeded" in seen(launcher).reason
 
 
-def test_a_job_that_somebody_deleted_comes_again(make: Make, namespace: Namespace) -> None:
+def test_deleted_job_is_created_again(make: Make, namespace: Namespace) -> None:
     launcher = make(manifest("wait"))
     launcher.launch(REQUEST)
     eventually(lambda: seen(launcher).attempts)
@@ -133,7 +133,7 @@ def test_a_job_that_somebody_deleted_comes_again(make: Make, namespace: Namespac
     assert seen(launcher).outcome is None
 
 
-def test_kubernetes_refuses_a_broken_manifest_by_its_field(namespace: Namespace) -> None:
+def test_dry_run_names_the_wrong_field(namespace: Namespace) -> None:
     template = manifest(tolerations="none")
     with pytest.raises(BadConfig, match="tolerations"):
         dry_run(namespace.kube, template, "fitloop", "s3://b/p/")
@@ -172,7 +172,7 @@ def adapter(namespace: Namespace) -> Kube:
     return Kube(namespace.name, client.CustomObjectsApi(api), client.CoreV1Api(api))
 
 
-def test_the_adapters_rights_are_enough_and_more_are_missed_by_name(
+def test_adapter_role_is_sufficient_and_minimal(
     make: Make, adapter: Kube, namespace: Namespace
 ) -> None:
     eventually(lambda: _may(adapter), what="the Role is known to the API")

@@ -58,7 +58,7 @@ def look(api: FakeApiServer, port: int) -> list[PredictorPod]:
     return sorted(PredictorPods(api.kube(), "fitloop.io/predictor=f", port).read(), key=lambda pod: pod.name)
 
 
-def test_each_pod_is_asked_and_those_that_end_or_belong_to_others_are_left_out(
+def test_reads_state_of_own_live_pods(
     api: FakeApiServer, answers: list[bytes]
 ) -> None:
     put(api, "p-1")
@@ -73,7 +73,7 @@ def test_each_pod_is_asked_and_those_that_end_or_belong_to_others_are_left_out(
 
 
 @pytest.mark.parametrize("nonsense", [b"", b"<html>", b"[1]", b"[" * 100_000, STATE + b" " * (4 << 20)])
-def test_a_pod_that_answers_nonsense_does_not_answer(
+def test_invalid_state_counts_as_no_answer(
     api: FakeApiServer, answers: list[bytes], nonsense: bytes
 ) -> None:
     put(api, "p-1")
@@ -81,14 +81,14 @@ def test_a_pod_that_answers_nonsense_does_not_answer(
     assert look(api, int(answers[0])) == [PredictorPod("p-1", True)]
 
 
-def test_a_pod_whose_port_is_closed_does_not_answer(api: FakeApiServer) -> None:
+def test_closed_port_counts_as_no_answer(api: FakeApiServer) -> None:
     put(api, "p-1")
     with socket.create_server(("127.0.0.1", 0)) as found:
         port = int(found.getsockname()[1])
     assert look(api, port) == [PredictorPod("p-1", True)]
 
 
-def test_all_looks_share_one_tls_context(
+def test_reads_share_one_tls_context(
     api: FakeApiServer, answers: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(3):
@@ -99,12 +99,12 @@ def test_all_looks_share_one_tls_context(
         assert all(pod.responds for pod in fleet.read())
 
 
-def test_no_pods_are_no_error(api: FakeApiServer) -> None:
+def test_no_pods_is_an_empty_list(api: FakeApiServer) -> None:
     assert look(api, 1) == []
 
 
 @pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
-def test_a_pod_that_has_ended_holds_up_nobody(api: FakeApiServer, answers: list[bytes], phase: str) -> None:
+def test_terminated_pods_are_ignored(api: FakeApiServer, answers: list[bytes], phase: str) -> None:
     """Kubernetes leaves evicted pods to be seen; a roll that waited for one would never end."""
     put(api, "one")
     evicted = {"name": "two", "labels": {"fitloop.io/predictor": "f"}}

@@ -29,7 +29,7 @@ def holding(number: int = 1, generation: str = "") -> PredictorPod:
     return pod(number, generation, held=frozenset({NAME}))
 
 
-def test_a_version_is_there_when_every_ready_pod_holds_it_and_there_is_one() -> None:
+def test_loaded_once_every_ready_pod_has_the_version() -> None:
     assert loading_status([holding(1), holding(2), pod(3, ready=False)], NAME).done
     assert loading_status([], NAME).reason == "no predictor is ready"
     assert (
@@ -44,14 +44,14 @@ def test_a_version_is_there_when_every_ready_pod_holds_it_and_there_is_one() -> 
     assert "(no memory)" in loading_status([holding(1), pod(2, delayed={NAME: "no memory"})], NAME).reason
 
 
-def test_a_roll_is_out_when_all_pods_are_new_and_ready_and_there_are_enough() -> None:
+def test_update_is_done_once_enough_pods_are_new_and_ready() -> None:
     assert is_rolled_out([pod(1, "7"), pod(2, "7")], "7", 2)
     assert not is_rolled_out([pod(1, "7")], "7", 2)
     assert not is_rolled_out([pod(1, "7"), pod(2, "6")], "7", 2)
     assert not is_rolled_out([pod(1, "7"), pod(2, "7", ready=False)], "7", 2)
 
 
-def test_how_far_a_roll_is_and_what_hinders_it_is_said() -> None:
+def test_update_progress_and_timeout_reasons() -> None:
     pods = [pod(1, "6"), pod(2, "7", ready=False, waits="no node has a free nvidia.com/gpu")]
     assert (
         progress_status(pods, "7").reason
@@ -63,7 +63,7 @@ def test_how_far_a_roll_is_and_what_hinders_it_is_said() -> None:
     assert timeout_reason([pod(1, "6")], "7").endswith("in time")
 
 
-def test_one_roll_after_the_other_and_not_too_soon() -> None:
+def test_one_update_at_a_time_after_the_min_interval() -> None:
     plan = RolloutPlan()
     assert plan.wait_status(1000.0, 60) is None
     plan = plan.start("", 1000.0)
@@ -74,7 +74,7 @@ def test_one_roll_after_the_other_and_not_too_soon() -> None:
     assert plan.finish().wait_status(1060.0, 60) is None
 
 
-def test_a_version_that_is_set_aside_waits_twice_as_long_each_time_to_an_hour() -> None:
+def test_failed_rollout_backs_off_to_an_hour() -> None:
     setback, now, waits = FailedRollout(), 0.0, []
     for _ in range(20):
         setback = setback.fail("no node has room", now, position=0)
@@ -89,11 +89,11 @@ def test_a_version_that_is_set_aside_waits_twice_as_long_each_time_to_an_hour() 
     assert max(waits) == 3600
 
 
-def test_of_several_versions_of_one_roll_the_first_comes_back_alone() -> None:
+def test_failed_versions_are_retried_one_by_one() -> None:
     assert [FailedRollout().fail("", 0.0, place).until / RETRY_SECONDS for place in range(3)] == [1, 2, 3]
 
 
-def test_a_roll_failed_for_what_a_new_pod_lacks_and_else_for_all() -> None:
+def test_suspects_are_versions_missing_in_new_pods() -> None:
     other = ("6-1", "w-1")
     pods = [pod(1, "6"), pod(2, "7", ready=False, answers=True, held=frozenset({NAME}))]
     assert suspects(pods, "7", [NAME, other]) == [other]
@@ -101,7 +101,7 @@ def test_a_roll_failed_for_what_a_new_pod_lacks_and_else_for_all() -> None:
     assert suspects(pods, "7", [NAME]) == [NAME], "another pod, which does not start, may be its doing"
 
 
-def test_a_new_leader_goes_on_with_a_roll_since_it_began() -> None:
+def test_new_leader_resumes_an_update() -> None:
     pods = [pod(1, "500000"), pod(2, "1000000", ready=False)]
     assert resume_plan("1000000", pods, 1200.0) == RolloutPlan(
         RollingUpdate("1000000", 1000.0, "500000"), 1000.0
@@ -109,7 +109,7 @@ def test_a_new_leader_goes_on_with_a_roll_since_it_began() -> None:
     assert resume_plan("1000000", [pod(1), pod(2)], 1200.0).update == RollingUpdate("1000000", 1000.0, "")
 
 
-def test_a_new_leader_knows_when_the_last_roll_began() -> None:
+def test_new_leader_knows_when_the_last_update_started() -> None:
     plan = resume_plan("1000000", [pod(1, "1000000")], 1010.0)
     assert plan == RolloutPlan(last_started=1000.0)
     assert plan.wait_status(1010.0, 60)
@@ -121,7 +121,7 @@ def test_a_new_leader_knows_when_the_last_roll_began() -> None:
     )
 
 
-def test_a_new_leader_does_not_go_on_with_a_roll_that_was_undone() -> None:
+def test_new_leader_does_not_resume_a_rolled_back_update() -> None:
     for annotation in ("500000", ""):
         plan = resume_plan(annotation, [pod(1, annotation), pod(2, "1000000", ready=False)], 1200.0)
         assert plan.update is None
@@ -129,7 +129,7 @@ def test_a_new_leader_does_not_go_on_with_a_roll_that_was_undone() -> None:
         assert plan.blocked_until == 1200.0 + RETRY_SECONDS
 
 
-def test_what_the_api_and_the_pod_say_of_it() -> None:
+def test_pod_status_combines_api_and_pod_state() -> None:
     meta = {"name": "p-1", "annotations": {"fitloop.io/generation": "7"}}
     ready = {"conditions": [{"type": "Ready", "status": "True"}]}
     state = {
@@ -151,7 +151,7 @@ def test_what_the_api_and_the_pod_say_of_it() -> None:
     assert (silent.ready, silent.responds, silent.loaded) == (True, False, frozenset())
 
 
-def test_a_pod_whose_process_ends_again_and_again_says_so() -> None:
+def test_crash_looping_pod_has_a_reason() -> None:
     ended = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
     status = {
         "containerStatuses": [

@@ -110,7 +110,7 @@ V2, V3 = ("5-1", "v-2"), ("5-1", "v-3")
 
 
 @pytest.mark.parametrize("kind", ["inferenceservice", "deployment"])
-def test_a_roll_brings_the_version_to_all_pods(kind: str) -> None:
+def test_update_loads_the_version_in_all_pods(kind: str) -> None:
     world = RolloutWorld(kind)
     rollout, began = world.rollout(), world.now
     assert world.until_done(rollout, V2, 60) == RolloutStatus(done=True)
@@ -120,14 +120,14 @@ def test_a_roll_brings_the_version_to_all_pods(kind: str) -> None:
     assert rollout.flip_seconds == 1.0
 
 
-def test_what_all_pods_hold_needs_no_roll() -> None:
+def test_no_update_where_all_pods_have_the_version() -> None:
     world = RolloutWorld()
     world.pods_now = [replace(pod, loaded=frozenset({V2})) for pod in world.pods_now]
     assert world.rollout().advance(*V2, world.now).done
     assert world.patches == []
 
 
-def test_reload_patches_nothing_and_is_blocked_only_after_its_deadline() -> None:
+def test_reload_is_blocked_only_after_its_deadline() -> None:
     world = RolloutWorld(mode="reload")
     rollout = world.rollout()
     assert rollout.advance(*V2, world.now) == RolloutStatus(done=False, reason="0 of 2 predictors hold it")
@@ -141,7 +141,7 @@ def test_reload_patches_nothing_and_is_blocked_only_after_its_deadline() -> None
 
 
 @pytest.mark.parametrize("mode", ["rolling", "reload"])
-def test_what_a_pod_refused_is_bad_with_the_pods_reason(mode: Literal["rolling", "reload"]) -> None:
+def test_refusal_by_a_pod_raises_its_reason(mode: Literal["rolling", "reload"]) -> None:
     world = RolloutWorld(mode=mode)
     world.pods_now[1] = replace(world.pods_now[1], refused={V2: "its sha256 differs"})
     with pytest.raises(EngineError, match="its sha256 differs"):
@@ -149,7 +149,7 @@ def test_what_a_pod_refused_is_bad_with_the_pods_reason(mode: Literal["rolling",
     assert world.told == [("VersionRefused", "v-2: its sha256 differs")]
 
 
-def test_a_refusal_in_the_middle_of_a_roll_leaves_the_roll_to_its_end() -> None:
+def test_update_completes_after_a_refusal() -> None:
     world = RolloutWorld()
     rollout = world.rollout()
     rollout.advance(*V2, world.now)
@@ -165,7 +165,7 @@ def test_a_refusal_in_the_middle_of_a_roll_leaves_the_roll_to_its_end() -> None:
     assert len(world.patches) == 2
 
 
-def test_a_roll_that_does_not_end_is_undone_and_tried_again_later() -> None:
+def test_stuck_update_is_rolled_back_and_retried() -> None:
     world = RolloutWorld(waits="no node has room for it")
     rollout = world.rollout()
     assert not world.until_done(rollout, V2, 610).done
@@ -178,7 +178,7 @@ def test_a_roll_that_does_not_end_is_undone_and_tried_again_later() -> None:
     assert len(world.patches) == 3
 
 
-def test_new_pods_that_do_not_hold_it_are_not_rolled_again_at_once() -> None:
+def test_no_immediate_update_for_missing_version() -> None:
     world = RolloutWorld()
     rollout = world.rollout()
     rollout.advance(*V2, world.now)
@@ -191,7 +191,7 @@ def test_new_pods_that_do_not_hold_it_are_not_rolled_again_at_once() -> None:
     assert "all predictors are new, and 0 of 2 predictors hold it" in standing.reason
 
 
-def test_a_new_leader_goes_on_with_the_roll_and_begins_none() -> None:
+def test_new_leader_continues_the_update() -> None:
     world = RolloutWorld()
     world.targets.add(V2)
     world.rollout().advance(*V2, world.now)
@@ -200,7 +200,7 @@ def test_a_new_leader_goes_on_with_the_roll_and_begins_none() -> None:
     assert len(world.patches) == 1
 
 
-def test_a_new_leader_undoes_a_roll_by_the_deadline_of_its_beginning() -> None:
+def test_new_leader_rolls_back_after_the_old_deadline() -> None:
     world = RolloutWorld(waits="image pull failed")
     world.rollout().advance(*V2, world.now)
     began = world.now
@@ -210,7 +210,7 @@ def test_a_new_leader_undoes_a_roll_by_the_deadline_of_its_beginning() -> None:
     assert world.patches[1:] == [(began + 700, None)]
 
 
-def test_what_serves_is_only_looked_at() -> None:
+def test_check_changes_nothing() -> None:
     world = RolloutWorld()
     rollout = world.rollout()
     assert rollout.check(*V2) == RolloutStatus(done=True), "a ready pod loads it on demand"
@@ -227,7 +227,7 @@ def test_what_serves_is_only_looked_at() -> None:
     assert world.patches == []
 
 
-def test_a_workload_that_is_not_there_is_trouble_that_passes() -> None:
+def test_missing_workload_is_a_cluster_error() -> None:
     world = RolloutWorld()
     world.spec = {}
     with pytest.raises(ClusterError, match="inferenceservice/fitloop does not exist"):
@@ -255,7 +255,7 @@ class StuckRolloutWorld(RolloutWorld):
 
 
 @pytest.mark.parametrize("late", [0, 30])
-def test_a_version_that_never_fits_waits_behind_the_others(late: int) -> None:
+def test_version_that_never_fits_does_not_block_others(late: int) -> None:
     world, done_at = StuckRolloutWorld(targets={STUCK}), 0.0
     rollout, zero = world.rollout(), world.now
     while world.now < zero + 3000:
@@ -268,7 +268,7 @@ def test_a_version_that_never_fits_waits_behind_the_others(late: int) -> None:
     assert began == [0, 601, 721, 1562, 2643], "the second is the other one's"
 
 
-def test_of_versions_that_fail_together_without_a_word_each_is_tried_alone() -> None:
+def test_versions_that_fail_together_are_retried_alone() -> None:
     world = StuckRolloutWorld(targets={STUCK, OTHER})
     world.waits = "its process ends"
     rollout, zero, done_at = world.rollout(), world.now, 0.0
@@ -281,7 +281,7 @@ def test_of_versions_that_fail_together_without_a_word_each_is_tried_alone() -> 
 
 
 @pytest.mark.parametrize("waits", ["", "no node has room for it"])
-def test_a_roll_that_nobody_waits_for_is_ended_or_undone_all_the_same(waits: str) -> None:
+def test_poll_finishes_or_rolls_back_unwanted_update(waits: str) -> None:
     world = RolloutWorld(waits=waits)
     rollout = world.rollout()
     rollout.advance(*V2, world.now)
@@ -294,7 +294,7 @@ def test_a_roll_that_nobody_waits_for_is_ended_or_undone_all_the_same(waits: str
     assert [generation for _, generation in world.patches[1:]] == ([None] if waits else [])
 
 
-def test_a_new_leader_looks_after_a_roll_that_nobody_waits_for() -> None:
+def test_new_leader_polls_an_unwanted_update() -> None:
     world = RolloutWorld(waits="image pull failed")
     world.rollout().advance(*V2, world.now)
     world.now += 700
@@ -302,7 +302,7 @@ def test_a_new_leader_looks_after_a_roll_that_nobody_waits_for() -> None:
     assert world.patches[-1] == (world.now, None)
 
 
-def test_reload_has_nothing_to_tend() -> None:
+def test_poll_does_nothing_with_reload() -> None:
     world = RolloutWorld(mode="reload")
     world.spec = {}
     world.rollout().poll(world.now)
@@ -313,7 +313,7 @@ def test_reload_has_nothing_to_tend() -> None:
     start_seconds=st.floats(1, 50),
     new_leader_at=st.none() | st.floats(0, 100),
 )
-def test_five_promotions_in_ten_seconds_are_at_most_two_rolls(
+def test_five_promotions_share_two_updates(
     moments: list[float], start_seconds: float, new_leader_at: float | None
 ) -> None:
     world = RolloutWorld(start_seconds=start_seconds)
@@ -331,7 +331,7 @@ def test_five_promotions_in_ten_seconds_are_at_most_two_rolls(
     assert len(world.patches) <= 2
 
 
-def test_a_roll_that_another_one_ended_is_seen_by_all_who_wait() -> None:
+def test_finished_update_serves_all_waiting_versions() -> None:
     world, done = RolloutWorld(), list[Name]()
     rollout = world.rollout()
     advance: Callable[[Name], bool] = lambda name: rollout.advance(*name, world.now).done  # noqa: E731

@@ -48,7 +48,7 @@ class InferenceContract:
         publish_versions(self.registry, made, "v-1", "v-2", "v-3")
         write_serving_table(self.registry, {KEY: Served("v-1", "v-2", "v-3")})
 
-    async def test_answers_come_in_order_one_row_a_text_each_summing_to_one(self) -> None:
+    async def test_rows_are_in_order_and_sum_to_1(self) -> None:
         together = await self.inference.scores(KEY, "v-1", TEXTS)
         assert together.labels == ("A", "B")
         assert together.probabilities.shape == (len(TEXTS), 2)
@@ -58,18 +58,18 @@ class InferenceContract:
             alone = await self.inference.scores(KEY, "v-1", [text])
             np.testing.assert_allclose(alone.probabilities[0], together.probabilities[row], atol=1e-4)
 
-    async def test_every_version_that_is_named_is_loaded_where_it_is_not_held(self) -> None:
+    async def test_named_version_is_loaded_on_demand(self) -> None:
         for version in ("v-1", "v-2", "v-3", "v-1"):
             assert (await self.inference.scores(KEY, version, ["a text"])).probabilities.shape == (1, 2)
 
-    async def test_texts_of_every_kind_are_answered(self) -> None:
+    async def test_unusual_texts_are_answered(self) -> None:
         texts = ["", " ", "🙂", "Привет 你好", "\x00", "a\ud83d", "word " * 5000]
         assert (await self.inference.scores(KEY, "v-1", texts)).probabilities.shape == (len(texts), 2)
 
     async def test_no_texts_get_no_rows(self) -> None:
         assert (await self.inference.scores(KEY, "v-1", [])).probabilities.shape == (0, 2)
 
-    async def test_a_broken_version_is_an_error_with_its_reason_and_the_others_answer_on(self) -> None:
+    async def test_broken_version_fails_alone(self) -> None:
         corrupt_file(self.registry, "v-2")
         for _ in range(2):
             with pytest.raises(FitloopError, match="differs from its manifest") as caught:
@@ -78,17 +78,17 @@ class InferenceContract:
         assert (await self.inference.scores(KEY, "v-1", ["a text"])).probabilities.shape == (1, 2)
 
     @pytest.mark.parametrize(("key", "version"), [(KEY, "v-9"), ("9-9", "v-1")])
-    async def test_a_version_that_does_not_exist_is_an_error(self, key: str, version: str) -> None:
+    async def test_missing_version_is_an_error(self, key: str, version: str) -> None:
         with pytest.raises(FitloopError):
             await self.inference.scores(key, version, ["a text"])
 
-    async def test_requests_at_once_get_their_own_answers(self) -> None:
+    async def test_concurrent_requests_get_their_own_answers(self) -> None:
         alone = [await self.inference.scores(KEY, "v-1", [text]) for text in TEXTS]
         found = await asyncio.gather(*(self.inference.scores(KEY, "v-1", [text]) for text in TEXTS))
         for one, other in zip(alone, found, strict=True):
             np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-4)
 
-    async def test_somebody_is_there(self) -> None:
+    async def test_ready_while_running(self) -> None:
         assert await self.inference.ready()
 
 

@@ -60,10 +60,10 @@ class LauncherContract:
         seen = launcher.observe(run)
         return seen is not None and any(attempt.ended_at is None for attempt in seen.attempts)
 
-    def test_what_was_never_launched_is_unknown(self) -> None:
+    def test_unlaunched_run_is_unknown(self) -> None:
         assert self.make().observe("1-1") is None
 
-    def test_exit_0_is_done_and_is_written(self) -> None:
+    def test_exit_0_is_done(self) -> None:
         launcher = self.make()
         launcher.launch(request(self.runs, "1-1", "exit 0"))
         assert self._outcome(launcher, "1-1") is RunState.DONE
@@ -79,7 +79,7 @@ class LauncherContract:
         assert self._outcome(launcher, "1-1") is RunState.FAILED
         assert codes(launcher.observe("1-1")) == [code]
 
-    def test_launching_what_is_active_or_over_does_nothing(self) -> None:
+    def test_launch_is_idempotent(self) -> None:
         launcher = self.make()
         wanted = request(self.runs, "1-1", "wait")
         launcher.launch(wanted)
@@ -91,14 +91,14 @@ class LauncherContract:
         self.make().launch(wanted)
         assert len(codes(launcher.observe("1-1"))) == 1
 
-    def test_cancel_ends_a_process_that_does_not_listen(self) -> None:
+    def test_cancel_kills_a_stubborn_process(self) -> None:
         launcher = self.make()
         launcher.launch(request(self.runs, "1-1", "stubborn"))
         eventually(lambda: self._works(launcher, "1-1"))
         launcher.cancel("1-1")
         assert self._outcome(launcher, "1-1") is RunState.CANCELLED
 
-    def test_cancel_of_a_run_that_is_not_active_holds(self) -> None:
+    def test_cancel_of_an_inactive_run_is_final(self) -> None:
         launcher = self.make()
         wanted = request(self.runs, "1-1", "exit 0")
         launcher.cancel("1-1")
@@ -113,7 +113,7 @@ class LauncherContract:
         launcher.cancel("1-1")
         assert self._outcome(launcher, "1-1") is RunState.DONE
 
-    def test_a_closed_launcher_leaves_the_run_to_the_next(self) -> None:
+    def test_next_launcher_resumes_the_run(self) -> None:
         """No outcome is written, and the next leader has the run, whether its process went on or was ended."""
         first = self.make()
         wanted = request(self.runs, "1-1", "wait")
@@ -129,7 +129,7 @@ class LauncherContract:
         second.cancel("1-1")
         assert self._outcome(second, "1-1") is RunState.CANCELLED
 
-    def test_two_runs_are_side_by_side(self) -> None:
+    def test_two_runs_in_parallel(self) -> None:
         launcher = self.make()
         for run in ("1-1", "2-1"):
             launcher.launch(request(self.runs, run, "wait"))
@@ -174,7 +174,7 @@ class TestChildLauncher(LauncherContract):
     def _works(self, launcher: Launcher, run: str) -> bool:
         return super()._works(launcher, run) and self._marks(run, 1)  # and listens to signals
 
-    def test_the_log_is_kept(self) -> None:
+    def test_log_is_stored(self) -> None:
         launcher = self.make()
         launcher.launch(request(self.runs, "1-1", "exit 0"))
         assert self._outcome(launcher, "1-1") is RunState.DONE
@@ -187,7 +187,7 @@ class TestChildLauncher(LauncherContract):
         assert codes(launcher.observe("1-1")) == [1]
 
     @pytest.mark.parametrize("behaviour", ["exit 75", "die"])
-    def test_preemption_and_death_by_signal_are_tried_again_three_times(self, behaviour: str) -> None:
+    def test_preemption_and_signals_are_retried_three_times(self, behaviour: str) -> None:
         launcher = self.make()
         launcher.launch(request(self.runs, "1-1", behaviour))
         assert self._outcome(launcher, "1-1") is RunState.FAILED
@@ -196,13 +196,13 @@ class TestChildLauncher(LauncherContract):
         assert launch is not None
         assert [attempt.number for attempt in launch.attempts] == [1, 2, 3, 4]
 
-    def test_a_later_try_may_succeed(self) -> None:
+    def test_retry_may_succeed(self) -> None:
         launcher = self.make()
         launcher.launch(request(self.runs, "1-1", "exit 75 then 0"))
         assert self._outcome(launcher, "1-1") is RunState.DONE
         assert codes(launcher.observe("1-1")) == [75, 0]
 
-    def test_cancel_lets_the_process_keep_what_it_has(self) -> None:
+    def test_cancel_lets_the_trainer_checkpoint(self) -> None:
         launcher = self.make()
         launcher.launch(request(self.runs, "1-1", "wait"))
         eventually(lambda: self._marks("1-1", 1))
@@ -210,7 +210,7 @@ class TestChildLauncher(LauncherContract):
         assert self._outcome(launcher, "1-1") is RunState.CANCELLED
         assert "kept" in self.runs.log("1-1")
 
-    def test_an_interrupted_run_goes_on_with_the_next_number(self) -> None:
+    def test_interrupted_run_resumes_with_the_next_attempt(self) -> None:
         """The interruption is no failure: the next leader goes on with the next number, and no outcome was written."""
         first = self.make()
         wanted = request(self.runs, "1-1", "wait then 0")
@@ -228,7 +228,7 @@ class TestChildLauncher(LauncherContract):
         assert self._outcome(second, "1-1") is RunState.DONE
         assert codes(second.observe("1-1")) == [None, 0]
 
-    def test_interruptions_do_not_count_among_the_tries(self) -> None:
+    def test_interruptions_are_not_counted_as_failures(self) -> None:
         for number in range(1, 6):
             launcher = self.make()
             launcher.launch(request(self.runs, "1-1", "wait"))

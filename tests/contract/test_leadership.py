@@ -29,16 +29,16 @@ class LeadershipContract:
         with suppress(Locked):
             candidate.start(on_change)
 
-    def test_nobody_leads_before_the_start(self) -> None:
+    def test_no_leader_before_start(self) -> None:
         assert not self.make().leads()
 
-    def test_one_that_is_alone_leads_and_for_some_time_to_come(self) -> None:
+    def test_single_candidate_leads(self) -> None:
         one = self.make()
         self._start(one)
         eventually(one.leads)
         eventually(lambda: one.leads(5.0))
 
-    def test_of_two_one_leads(self) -> None:
+    def test_one_of_two_leads(self) -> None:
         one, other = self.make(), self.make()
         self._start(one)
         eventually(one.leads)
@@ -46,7 +46,7 @@ class LeadershipContract:
         assert not other.leads()
         assert one.leads()
 
-    def test_what_is_given_back_is_anothers(self) -> None:
+    def test_released_lead_passes_on(self) -> None:
         one, other = self.make(), self.make()
         self._start(one)
         eventually(one.leads)
@@ -55,7 +55,7 @@ class LeadershipContract:
         self._start(other)
         eventually(other.leads, 5)
 
-    def test_stopping_twice_or_without_a_start_does_nothing(self) -> None:
+    def test_stop_is_idempotent(self) -> None:
         one, other = self.make(), self.make()
         one.stop()
         self._start(other)
@@ -83,14 +83,14 @@ class TestFileLeadership(LeadershipContract):
 
 
 class LeaseContract(LeadershipContract):
-    def test_changes_are_told(self) -> None:
+    def test_on_change_is_called(self) -> None:
         told = threading.Event()
         one = self.make()
         one.start(told.set)
         assert told.wait(10)
         assert one.leads()
 
-    def test_a_follower_leads_as_soon_as_the_lead_is_given_back(self) -> None:
+    def test_follower_takes_over_after_stop(self) -> None:
         one, other = self.make(), self.make()
         one.start(lambda: None)
         eventually(one.leads)
@@ -118,7 +118,7 @@ class TestLease(LeaseContract):
             for one in made:
                 one.stop()
 
-    def test_losing_the_api_demotes_and_its_return_promotes(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_unreachable_api_demotes_until_it_returns(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(lease, "RENEW_DEADLINE", 0.5)
         changes: list[bool] = []
         one = self.make()
@@ -129,7 +129,7 @@ class TestLease(LeaseContract):
         self.api.faults.clear()
         eventually(one.leads)
 
-    def test_one_who_loses_a_race_follows(self) -> None:
+    def test_loser_of_a_race_follows(self) -> None:
         one, other = self.make(), self.make()
         self.api.put("leases", {"kind": "Lease", "metadata": {"name": "fitloop"}})
         one.start(lambda: None)

@@ -65,17 +65,17 @@ class RolloutContract:
         assert found is not None
         return found
 
-    def test_a_target_comes_to_every_process(self) -> None:
+    def test_target_is_loaded_by_every_process(self) -> None:
         write_serving_table(self.registry, {KEY: Served("v-1", target="v-2")})
         assert self._advance("v-2") == RolloutStatus(done=True)
         assert self._advance("v-2").done, "and is there when it is asked for again"
 
-    def test_targets_of_two_projects_come_side_by_side(self) -> None:
+    def test_targets_of_two_projects_load_together(self) -> None:
         write_serving_table(self.registry, {KEY: Served("v-1", target="v-2"), "6-1": Served(target="w-1")})
         assert self._advance("w-1", "6-1").done
         assert self._advance("v-2").done
 
-    def test_a_broken_version_is_refused_with_its_reason(self) -> None:
+    def test_broken_version_is_refused_with_its_reason(self) -> None:
         corrupt_file(self.registry, "v-2")
         write_serving_table(self.registry, {KEY: Served("v-1", target="v-2")})
         with pytest.raises(UNUSABLE, match="differs from its manifest"):
@@ -84,13 +84,13 @@ class RolloutContract:
         write_serving_table(self.registry, {KEY: Served("v-1")})
         assert self.rollout.check(KEY, "v-1").done
 
-    def test_what_serves_can_be_answered_for(self) -> None:
+    def test_check_of_the_served_version_is_done(self) -> None:
         assert self.rollout.check(KEY, "v-1") == RolloutStatus(done=True)
 
-    def test_withdrawing_what_was_never_wanted_does_nothing(self) -> None:
+    def test_withdrawing_an_unknown_version_is_harmless(self) -> None:
         self.rollout.withdraw(KEY, "v-9")
 
-    def test_a_flip_is_never_in_the_past(self) -> None:
+    def test_flip_is_not_in_the_past(self) -> None:
         assert self.rollout.flip_seconds >= 0
 
 

@@ -48,13 +48,13 @@ class StoreContract:
 
     store: ObjectStore
 
-    def test_what_was_written_is_read(self) -> None:
+    def test_write_then_read(self) -> None:
         self.store.write("a/b.json", b"one")
         assert self.store.read("a/b.json") == b"one"
         self.store.write("a/b.json", b"")
         assert self.store.read("a/b.json") == b""
 
-    def test_a_document_beyond_its_limit_is_an_error_and_a_file_of_a_model_is_not(
+    def test_size_limit_applies_to_documents_only(
         self, tmp_path: Path
     ) -> None:
         large = tmp_path / "large"
@@ -70,7 +70,7 @@ class StoreContract:
         self.store.upload(large, "projects/a/versions/v/manifest.json")
         assert len(self.store.read("projects/a/versions/v/manifest.json")) == (1 << 20) + 1
 
-    def test_what_has_not_changed_is_not_read_again(self) -> None:
+    def test_unchanged_object_is_not_read_again(self) -> None:
         self.store.write("serving.json", b"one")
         found = self.store.read_changed("serving.json")
         assert found is not None
@@ -84,7 +84,7 @@ class StoreContract:
         with pytest.raises(NotFound, match="holds no"):
             self.store.read_changed("absent", mark)
 
-    def test_a_local_file_follows_the_object(self) -> None:
+    def test_local_file_follows_the_object(self) -> None:
         self.store.write("a/b", b"one")
         assert self.store.local("a/b").parts[-2:] == ("a", "b")
         self.store.write("a/b", b"two")
@@ -105,19 +105,19 @@ class StoreContract:
         assert abs(found[0].modified - before) < 60
         assert [entry.key for entry in self.store.entries()] == ["runs/2-1/b", "runs/2-10/a"]
 
-    def test_the_url_opens_the_same_store_again(self) -> None:
+    def test_url_reopens_the_same_store(self) -> None:
         assert not self.store.url.endswith("/")
         assert self.again().url == self.store.url
 
     def again(self) -> ObjectStore:
         return open_store(self.store.url)
 
-    def test_a_check_leaves_nothing(self) -> None:
+    def test_check_leaves_no_object(self) -> None:
         check_store(self.store, write=False)
         check_store(self.store, write=True)
         assert list(self.store.keys()) == []
 
-    def test_a_version_with_a_flipped_byte_is_refused_and_a_mended_one_is_read(self, tmp_path: Path) -> None:
+    def test_corrupt_file_is_refused_until_repaired(self, tmp_path: Path) -> None:
         registry = Registry(self.store)
         (tmp_path / "v" / "ct2").mkdir(parents=True)
         (tmp_path / "v" / "ct2" / "model.bin").write_bytes(b"weights" * 1000)
@@ -135,7 +135,7 @@ class StoreContract:
         self.store.write(key, whole)
         assert registry.file("5-1", "v-1", "ct2/model.bin").read_bytes() == whole
 
-    def test_nothing_is_not_found(self) -> None:
+    def test_missing_object_is_not_found(self) -> None:
         self.store.write("a/b", b"x")
         for key in ("c", "a", "a/b/c"):
             with pytest.raises(NotFound, match="holds no"):
@@ -143,7 +143,7 @@ class StoreContract:
             with pytest.raises(NotFound):
                 self.store.local(key)
 
-    def test_a_file_is_uploaded_and_read_locally(self, tmp_path: Path) -> None:
+    def test_upload_then_local_read(self, tmp_path: Path) -> None:
         source = tmp_path / "weights"
         source.write_bytes(b"w" * 3_000_000)
         self.store.upload(source, "versions/v-1/weights")
@@ -157,7 +157,7 @@ class StoreContract:
         assert list(self.store.keys("absent/")) == []
         assert len(list(self.store.keys())) == 5
 
-    def test_folders_are_those_that_hold_objects(self) -> None:
+    def test_folders_contain_objects(self) -> None:
         self.store.write("runs/2-1/a/b", b"x")
         self.store.write("runs/file", b"x")
         self.store.write("runs/3-1/a", b"x")
@@ -165,7 +165,7 @@ class StoreContract:
         assert self.store.folders("runs/") == ["2-1"]
         assert self.store.folders("absent/") == []
 
-    def test_delete_is_final_and_may_be_repeated(self) -> None:
+    def test_delete_is_idempotent(self) -> None:
         self.store.write("a/b", b"x")
         self.store.delete("a/b")
         self.store.delete("a/b")
@@ -174,7 +174,7 @@ class StoreContract:
         assert list(self.store.keys()) == []
 
     @pytest.mark.parametrize("key", NO_KEYS)
-    def test_what_is_no_key_is_refused_by_every_method(self, key: str, tmp_path: Path) -> None:
+    def test_invalid_key_is_refused_by_every_method(self, key: str, tmp_path: Path) -> None:
         source = tmp_path / "source"
         source.write_bytes(b"x")
         for act in (
@@ -190,18 +190,18 @@ class StoreContract:
                 act()
 
     @pytest.mark.parametrize("prefix", NO_PREFIXES)
-    def test_what_no_key_begins_with_is_not_listed(self, prefix: str) -> None:
+    def test_invalid_prefix_lists_nothing(self, prefix: str) -> None:
         for act in (self.store.keys, self.store.entries, self.store.folders):
             with pytest.raises(StoreError, match="beginning of no key"):
                 list(act(prefix))
 
     @pytest.mark.parametrize("key", ["a b/c", "модели/вес", "a.b/..c/d..", "x/" * 20 + "y", "-/~"])
-    def test_any_other_name_is_a_key(self, key: str) -> None:
+    def test_unusual_keys_are_accepted(self, key: str) -> None:
         self.store.write(key, b"x")
         assert self.store.read(key) == b"x"
         assert list(self.store.keys()) == [key]
 
-    def test_a_reader_sees_the_old_bytes_or_the_new(self) -> None:
+    def test_reads_are_atomic(self) -> None:
         small, large = b"a" * 1_000, b"b" * 400_000
         self.store.write("serving.json", small)
         over = threading.Event()
@@ -222,7 +222,7 @@ class StoreContract:
             reader.join()
         assert seen <= {small, large}
 
-    def test_writing_beside_a_delete_in_the_same_folder_loses_nothing(self) -> None:
+    def test_write_beside_a_delete_is_not_lost(self) -> None:
         over = threading.Event()
 
         def make_and_delete() -> None:
@@ -241,7 +241,7 @@ class StoreContract:
             over.set()
             other.join()
 
-    def test_a_failed_upload_leaves_nothing(self, tmp_path: Path) -> None:
+    def test_failed_upload_leaves_no_object(self, tmp_path: Path) -> None:
         with pytest.raises(StoreError, match=r"versions/v-1/weights.*cannot be written"):
             self.store.upload(tmp_path / "absent", "versions/v-1/weights")
         assert list(self.store.keys()) == []
@@ -262,7 +262,7 @@ class TestFileStore(StoreContract):
         self.store = open_store(self.root.as_uri())
 
     @pytest.mark.parametrize("before", [None, b"old"])
-    def test_a_write_that_was_killed_never_counts(self, before: bytes | None) -> None:
+    def test_killed_write_is_invisible(self, before: bytes | None) -> None:
         """The partial file is there, and neither read nor listed."""
         if before:
             self.store.write("versions/v-1/manifest.json", before)
@@ -274,7 +274,7 @@ class TestFileStore(StoreContract):
         if before:
             assert self.store.read("versions/v-1/manifest.json") == before
 
-    def test_a_full_disk_leaves_nothing_half(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_full_disk_leaves_no_partial_object(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def full(_handle: int) -> None:
             raise OSError(28, "No space left on device")
 
@@ -285,7 +285,7 @@ class TestFileStore(StoreContract):
         assert self.store.read("a") == b"old"
         assert [path.name for path in self.root.iterdir()] == ["a"]
 
-    def test_what_cannot_be_read_or_deleted_says_so(self) -> None:
+    def test_read_and_delete_errors_are_reported(self) -> None:
         self.store.write("a/b", b"x")
         (self.root / "loop").symlink_to(self.root / "loop")
         with pytest.raises(StoreError, match="cannot be read"):
@@ -293,7 +293,7 @@ class TestFileStore(StoreContract):
         with pytest.raises(StoreError, match="cannot be deleted"):
             self.store.delete("a")
 
-    def test_what_cannot_be_listed_is_an_error_and_not_empty(self) -> None:
+    def test_unlistable_store_is_an_error(self) -> None:
         self.store.write("runs/1-1/request.json", b"x")
         (self.root / "loop").symlink_to(self.root / "loop")
         with pytest.raises(StoreError, match="cannot be listed"):
@@ -301,7 +301,7 @@ class TestFileStore(StoreContract):
         with pytest.raises(StoreError, match="cannot be listed"):
             self.store.folders("loop/")
 
-    def test_a_folder_below_that_cannot_be_listed_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_unlistable_subfolder_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.store.write("runs/1-1/request.json", b"x")
         scan = os.scandir
 
@@ -316,7 +316,7 @@ class TestFileStore(StoreContract):
         with pytest.raises(StoreError, match="Too many open files"):
             self.store.folders("runs/")
 
-    def test_a_sweep_removes_what_killed_writes_left_and_nothing_that_is_written_now(self) -> None:
+    def test_sweep_removes_only_stale_partial_writes(self) -> None:
         folder = unwrap(self.store)
         assert isinstance(folder, FileStore)
         assert folder.sweep(0.0) == 0
@@ -333,14 +333,14 @@ class TestFileStore(StoreContract):
         assert [path.exists() for path in (old, dead, dead.parent, young)] == [False, False, False, True]
         assert list(self.store.keys()) == ["versions/v-1/weights"]
 
-    def test_the_url_names_the_folder(self) -> None:
+    def test_url_names_the_folder(self) -> None:
         folder = unwrap(self.store)
         assert isinstance(folder, FileStore)
         assert folder.root == self.root
         assert "%20" in self.store.url
 
     @pytest.mark.parametrize("url", ["s3:///x", "s3:", "gs://bucket/x", "file:relative", "/a/folder", ""])
-    def test_other_stores_are_unknown(self, url: str) -> None:
+    def test_unknown_url_scheme_is_bad_config(self, url: str) -> None:
         with pytest.raises(BadConfig, match="names no store"):
             open_store(url)
 
@@ -363,21 +363,21 @@ class TestS3Store(StoreContract):
     def again(self) -> ObjectStore:
         return build_s3_store(self.store.url, self.cache)
 
-    def test_prefixes_that_begin_alike_are_two_stores(self, a_bucket: str) -> None:
+    def test_similar_prefixes_are_separate_stores(self, a_bucket: str) -> None:
         one, ten = (build_s3_store(f"s3://{a_bucket}/models/{name}/", self.cache) for name in ("v1", "v10"))
         one.write("a/b", b"one")
         ten.write("a/b", b"ten")
         assert [list(store.keys()) for store in (one, ten)] == [["a/b"], ["a/b"]]
         assert [store.local("a/b").read_bytes() for store in (one, ten)] == [b"one", b"ten"]
 
-    def test_a_file_of_many_parts_is_one_object(self, tmp_path: Path) -> None:
+    def test_multipart_upload_is_one_object(self, tmp_path: Path) -> None:
         source = tmp_path / "weights"
         source.write_bytes(os.urandom(1 << 20) * 35)
         self.store.upload(source, "weights")
         assert self.store.local("weights").read_bytes() == source.read_bytes()
         assert self.store.local("weights") == self.store.local("weights")
 
-    def test_a_copy_that_went_bad_here_is_mended_from_the_bucket(self, tmp_path: Path) -> None:
+    def test_corrupt_local_copy_is_downloaded_again(self, tmp_path: Path) -> None:
         registry = Registry(self.store)
         (tmp_path / "v").mkdir()
         (tmp_path / "v" / "model.bin").write_bytes(b"weights")
@@ -386,19 +386,19 @@ class TestS3Store(StoreContract):
         copy.write_bytes(b"Weights")
         assert registry.file("5-1", "v-1", "model.bin").read_bytes() == b"weights"
 
-    def test_what_consoles_make_for_a_folder_is_no_object(self) -> None:
+    def test_folder_markers_are_not_objects(self) -> None:
         self.store.write("runs/2-1/a", b"x")
         for name in ("runs/", "runs/3-1/", "runs/2-1/"):
             self.s3._clients.documents._put_object(self.s3.bucket, self.s3.prefix + name, b"")
         assert list(self.store.keys()) == ["runs/2-1/a"]
 
-    def test_more_objects_than_a_page_are_listed(self) -> None:
+    def test_listing_follows_pages(self) -> None:
         for number in range(1005):
             self.store.write(f"many/{number:04d}/a", b"")
         assert self.store.folders("many/") == [f"{number:04d}" for number in range(1005)]
         assert len(list(self.store.keys("many/"))) == 1005
 
-    def test_a_listing_costs_one_request(self) -> None:
+    def test_listing_is_one_request(self) -> None:
         """The leader asks for these twice a second."""
         for number in range(30):
             self.store.write(f"runs/5-{number}/request.json", b"x")

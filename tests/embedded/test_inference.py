@@ -36,7 +36,7 @@ def local(registry: Registry) -> Iterator[LocalInference]:
     metrics.export_versions(*before)
 
 
-async def test_requests_are_counted_by_what_came_of_them(registry: Registry, local: LocalInference) -> None:
+async def test_requests_are_counted_by_outcome(registry: Registry, local: LocalInference) -> None:
     inference = CountedInference(local)
     grown = {
         outcome: metric_growth("fitloop_predictor_requests_total", outcome=outcome)
@@ -56,7 +56,7 @@ async def test_requests_are_counted_by_what_came_of_them(registry: Registry, loc
     assert metric_value("fitloop_predictor_versions", state="refused") == 2
 
 
-def test_loads_ahead_of_a_promotion_are_counted_once(registry: Registry, local: LocalInference) -> None:
+def test_rollout_loads_are_counted_once(registry: Registry, local: LocalInference) -> None:
     rollout = LocalRollout(local)
     grown = {
         outcome: metric_growth("fitloop_predictor_loads_total", outcome=outcome)

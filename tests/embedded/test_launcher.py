@@ -58,7 +58,7 @@ class LauncherWorld:
         return launch.outcome if launch else None
 
 
-def test_the_last_200_lines_are_kept(tmp_path: Path) -> None:
+def test_log_keeps_the_last_200_lines(tmp_path: Path) -> None:
     world = LauncherWorld(
         tmp_path, "import sys\nfor n in range(300): print(n)\nprint('of stderr', file=sys.stderr)"
     )
@@ -66,7 +66,7 @@ def test_the_last_200_lines_are_kept(tmp_path: Path) -> None:
     assert world.runs.log("1-1").splitlines() == [*map(str, range(101, 300)), "of stderr"]
 
 
-def test_lines_are_seen_while_the_run_goes_on(tmp_path: Path) -> None:
+def test_log_is_written_during_the_run(tmp_path: Path) -> None:
     """The second one as well, which comes at once after the first: no line waits for the next."""
     world = LauncherWorld(tmp_path, "import threading\nprint(1)\nprint(2)\nthreading.Event().wait(60)")
     world.launcher.launch(REQUEST)
@@ -75,7 +75,7 @@ def test_lines_are_seen_while_the_run_goes_on(tmp_path: Path) -> None:
     world.launcher.close()
 
 
-def test_a_progress_bar_is_its_last_state_and_bytes_do_no_harm(tmp_path: Path) -> None:
+def test_log_keeps_last_progress_state_and_any_bytes(tmp_path: Path) -> None:
     world = LauncherWorld(tmp_path, r"import os; os.write(1, b'10 %\r90 %\r\n\xff' + b'x' * 5000)")
     world.end()
     first, second = world.runs.log("1-1").splitlines()
@@ -83,7 +83,7 @@ def test_a_progress_bar_is_its_last_state_and_bytes_do_no_harm(tmp_path: Path) -
     assert second == "�" + "x" * 1999
 
 
-def test_the_log_of_earlier_attempts_stays(tmp_path: Path) -> None:
+def test_log_of_earlier_attempts_is_kept(tmp_path: Path) -> None:
     world = LauncherWorld(tmp_path, "import os, sys\nprint('try')\nsys.exit(75)")
     world.end()
     assert world.runs.log("1-1") == "try\n" * 4
@@ -92,7 +92,7 @@ def test_the_log_of_earlier_attempts_stays(tmp_path: Path) -> None:
     assert world.runs.log("1-1") == "try\n" * 8
 
 
-def test_a_trainer_is_nice_and_gets_the_runs_address(tmp_path: Path) -> None:
+def test_trainer_is_niced_and_gets_the_run_url(tmp_path: Path) -> None:
     world = LauncherWorld(tmp_path, "import os, sys\nprint(os.nice(0), sys.argv[1:], __name__)")
     before = os.nice(0)
     world.end()
@@ -101,7 +101,7 @@ def test_a_trainer_is_nice_and_gets_the_runs_address(tmp_path: Path) -> None:
     )
 
 
-def test_a_folder_named_services_in_the_current_directory_shadows_nothing(
+def test_local_services_folder_is_not_imported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "services").mkdir()
@@ -111,20 +111,20 @@ def test_a_folder_named_services_in_the_current_directory_shadows_nothing(
     assert world.end().outcome is RunState.DONE
 
 
-def test_the_program_may_be_a_module(tmp_path: Path) -> None:
+def test_program_may_be_a_module(tmp_path: Path) -> None:
     world = LauncherWorld(tmp_path, "")
     world.launcher = ChildLauncher(world.store, tmp_path / "locks", world.changed.set, program="platform")
     assert world.end().outcome is RunState.DONE
     assert world.runs.log("1-1").strip()
 
 
-def test_a_child_of_the_trainer_that_lives_on_holds_up_nothing(tmp_path: Path) -> None:
+def test_surviving_grandchild_does_not_block(tmp_path: Path) -> None:
     code = "import subprocess, sys\nprint(subprocess.Popen([sys.executable, '-c', 'input()'], stdin=subprocess.PIPE).pid)"
     world = LauncherWorld(tmp_path, code + "\nimport os; os._exit(0)")
     assert world.end().outcome is RunState.DONE
 
 
-def test_the_end_is_told(tmp_path: Path) -> None:
+def test_on_change_is_called_at_the_end(tmp_path: Path) -> None:
     world = LauncherWorld(tmp_path, "")
     world.launcher.launch(REQUEST)
     assert world.changed.wait(20)
@@ -132,14 +132,14 @@ def test_the_end_is_told(tmp_path: Path) -> None:
     assert not list((tmp_path / "data" / "locks").iterdir())
 
 
-def test_a_trainer_that_cannot_be_started_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unstartable_trainer_fails_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python"))
     world = LauncherWorld(tmp_path, "")
     assert world.end().outcome is RunState.FAILED
     assert "could not be started" in world.runs.log("1-1")
 
 
-def test_an_outcome_that_a_full_disk_refuses_is_known_all_the_same(
+def test_outcome_is_known_despite_a_full_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = LauncherWorld(tmp_path, "print(1)")
@@ -154,7 +154,7 @@ def test_an_outcome_that_a_full_disk_refuses_is_known_all_the_same(
     world.launcher.close()
 
 
-def test_close_kills_what_does_not_listen(tmp_path: Path) -> None:
+def test_close_kills_a_stubborn_process(tmp_path: Path) -> None:
     code = "import signal, threading\nsignal.signal(15, signal.SIG_IGN)\nprint(1)\nthreading.Event().wait(60)"
     world = LauncherWorld(tmp_path, code)
     world.launcher = world.make(close_seconds=0.2)
@@ -167,7 +167,7 @@ def test_close_kills_what_does_not_listen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wish", ["cancel", "close"])
-def test_a_run_that_waits_for_its_next_try_is_ended_too(tmp_path: Path, wish: str) -> None:
+def test_cancel_ends_a_run_that_awaits_retry(tmp_path: Path, wish: str) -> None:
     world = LauncherWorld(tmp_path, "raise SystemExit(75)")
     world.launcher = ChildLauncher(
         world.store, tmp_path / "locks", world.changed.set, program=str(world.script), delays=(600.0,) * 3
@@ -237,7 +237,7 @@ def is_alive(pid: int) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="reads /proc")
-def test_a_child_gets_sigterm_when_its_parent_is_killed(tmp_path: Path) -> None:
+def test_child_gets_sigterm_when_parent_is_killed(tmp_path: Path) -> None:
     world = LauncherWorld(tmp_path, TRAINER)
     killed_parent(world)
     eventually((tmp_path / "signal").exists)
@@ -248,7 +248,7 @@ def test_a_child_gets_sigterm_when_its_parent_is_killed(tmp_path: Path) -> None:
     assert launch.outcome is None
 
 
-def test_the_next_attempt_waits_until_an_orphan_has_ended(tmp_path: Path) -> None:
+def test_next_attempt_waits_for_an_orphan(tmp_path: Path) -> None:
     """Two trainers never work on one run, however their parent died."""
     world = LauncherWorld(tmp_path, TRAINER)
     (tmp_path / "hold").touch()
@@ -272,7 +272,7 @@ CODES = st.none() | st.sampled_from([75, -9, -15, -11])
 
 
 @given(st.lists(CODES, max_size=8), st.sampled_from([0, 1, 64, 65, 78, 75, -9, None]))
-def test_the_verdict_depends_on_counted_failures_alone(
+def test_next_step_counts_failures_only(
     earlier: Sequence[int | None], last: int | None
 ) -> None:
     attempts = [Attempt(number, 0.0, 1.0, code) for number, code in enumerate([*earlier, last], 1)]

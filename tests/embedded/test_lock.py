@@ -23,7 +23,7 @@ sys.stdin.read()
 """
 
 
-def test_the_second_is_told_who_holds_the_folder_until_that_one_dies(tmp_path: Path) -> None:
+def test_second_process_learns_the_lock_holder(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -40,7 +40,7 @@ def test_the_second_is_told_who_holds_the_folder_until_that_one_dies(tmp_path: P
     ours.stop()
 
 
-def test_who_holds_the_folder_leads_until_it_is_given_back(tmp_path: Path) -> None:
+def test_lock_holder_leads_until_stop(tmp_path: Path) -> None:
     told: list[bool] = []
     leadership = FileLeadership(tmp_path)
     for _ in range(2):
@@ -52,7 +52,7 @@ def test_who_holds_the_folder_leads_until_it_is_given_back(tmp_path: Path) -> No
     assert told == [True, True]
 
 
-def test_a_folder_that_cannot_be_made_is_a_wrong_setting(tmp_path: Path) -> None:
+def test_unusable_folder_is_bad_config(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(BadConfig, match="cannot be used: Not a directory"):
         FileLeadership(tmp_path / "file" / "data").start(lambda: None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from services.embedded.process import trainer_environment
 
 
-def test_a_trainer_is_not_told_what_opens_the_adapter_and_the_predictors() -> None:
+def test_trainer_environment_hides_credentials() -> None:
     own = {
         "PATH": "/bin",
         "LABEL_STUDIO_API_KEY": "k",

@@ -34,21 +34,21 @@ def _ask(models: ModelCache, *names: VersionKey) -> list[VersionKey]:
     return [name for name in dict.fromkeys(names) if models.get(name) is not None]
 
 
-def test_of_one_project_only_the_two_newest_versions_stay(models: Callable[[int], ModelCache]) -> None:
+def test_project_keeps_its_two_newest_versions(models: Callable[[int], ModelCache]) -> None:
     found = models(8)
     names = [("5-1", f"v-{number}") for number in range(5)]
     assert _ask(found, *names, ("6-1", "w-1")) == [names[3], names[4], ("6-1", "w-1")]
     found.close()
 
 
-def test_of_many_projects_the_least_recently_used_leave(models: Callable[[int], ModelCache]) -> None:
+def test_least_recently_used_are_evicted(models: Callable[[int], ModelCache]) -> None:
     found = models(3)
     names = [(f"{number}-1", "v-1") for number in range(4)]
     assert _ask(found, *names[:3], names[0], names[3]) == [names[0], names[2], names[3]]
     found.close()
 
 
-def test_a_model_is_what_was_loaded(models: Callable[[int], ModelCache]) -> None:
+def test_get_returns_the_loaded_model(models: Callable[[int], ModelCache]) -> None:
     found = models(2)
     assert found.get(("5-1", "v-1")) is None
     held = found.acquire(("5-1", "v-1"))
@@ -67,7 +67,7 @@ def _budgeted(budget: float, **sizes: int) -> ModelCache:
     )
 
 
-def test_beyond_the_bytes_the_least_recently_used_leave() -> None:
+def test_memory_budget_evicts_least_recently_used() -> None:
     found = _budgeted(100, v=40, w=60)
     assert _ask(found, ("5-1", "v-1"), ("6-1", "v-1")) == [("5-1", "v-1"), ("6-1", "v-1")]
     assert _ask(found, ("5-1", "v-1"), ("7-1", "w-1")) == [("5-1", "v-1"), ("7-1", "w-1")]
@@ -75,7 +75,7 @@ def test_beyond_the_bytes_the_least_recently_used_leave() -> None:
     found.close()
 
 
-def test_what_is_in_use_stays_and_the_load_says_that_there_is_no_room() -> None:
+def test_models_in_use_are_not_evicted() -> None:
     found = _budgeted(100, v=60)
     held = found.acquire(("5-1", "v-1"))
     held.future.result(10)
@@ -87,7 +87,7 @@ def test_what_is_in_use_stays_and_the_load_says_that_there_is_no_room() -> None:
     found.close()
 
 
-def test_what_is_larger_than_all_room_is_refused_and_nothing_leaves_for_it() -> None:
+def test_oversized_version_is_refused_without_eviction() -> None:
     found = _budgeted(100, v=60, w=101)
     _ask(found, ("5-1", "v-1"))
     with pytest.raises(EngineError, match="FITLOOP_MODEL_MEMORY_MB"):
@@ -97,7 +97,7 @@ def test_what_is_larger_than_all_room_is_refused_and_nothing_leaves_for_it() -> 
     found.close()
 
 
-def test_whether_there_is_room_is_known_before() -> None:
+def test_has_room() -> None:
     found = _budgeted(100, v=60, w=30)
     assert found.has_room(("5-1", "v-1"))
     _ask(found, ("5-1", "v-1"))
@@ -114,7 +114,7 @@ def test_whether_there_is_room_is_known_before() -> None:
 @pytest.mark.parametrize(
     ("error", "seconds"), [(CorruptVersion("broken"), 60), (StoreUnreachable("away"), 2)]
 )
-def test_trouble_of_the_store_is_remembered_for_a_moment_and_a_broken_version_for_a_minute(
+def test_store_errors_expire_sooner_than_refusals(
     error: FitloopError, seconds: float
 ) -> None:
     now, tries = [0.0], list[VersionKey]()
@@ -132,7 +132,7 @@ def test_trouble_of_the_store_is_remembered_for_a_moment_and_a_broken_version_fo
     found.close()
 
 
-def test_what_is_loaded_is_known_with_its_size_budget_or_not() -> None:
+def test_loaded_reports_sizes() -> None:
     for budget in (100, math.inf):
         found = _budgeted(budget, v=40, w=60, x=200)
         _ask(found, ("5-1", "v-1"), ("6-1", "w-1"))

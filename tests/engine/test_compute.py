@@ -21,20 +21,20 @@ def _holds(lengths: list[int], budget: int) -> bool:
 
 
 @given(LENGTHS, st.integers(1, 2048))
-def test_every_row_is_planned_once_and_every_batch_keeps_the_bounds(lengths: list[int], budget: int) -> None:
+def test_plan_covers_every_row_within_bounds(lengths: list[int], budget: int) -> None:
     batches = plan_batches(lengths, budget)
     assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
     assert all(_holds([lengths[row] for row in batch], budget) for batch in batches)
 
 
 @given(LENGTHS)
-def test_the_longest_come_first(lengths: list[int]) -> None:
+def test_longest_rows_come_first(lengths: list[int]) -> None:
     longest = [max(lengths[row] for row in batch) for batch in plan_batches(lengths)]
     assert longest == sorted(longest, reverse=True)
 
 
 @given(LENGTHS, st.data(), st.integers(1, 2048))
-def test_a_window_holds_its_anchor_and_keeps_the_bounds(
+def test_window_contains_its_anchor_within_bounds(
     lengths: list[int], data: st.DataObject, budget: int
 ) -> None:
     ordered = sorted(lengths)
@@ -44,15 +44,15 @@ def test_a_window_holds_its_anchor_and_keeps_the_bounds(
     assert _holds(ordered[start:stop], budget)
 
 
-def test_a_window_grows_to_both_sides_where_lengths_are_near() -> None:
+def test_window_grows_to_both_sides() -> None:
     assert batch_window([1, 90, 100, 110, 400], 2, int, budget=1000) == (1, 4)
 
 
-def test_nothing_is_planned_for_nothing() -> None:
+def test_no_rows_no_batches() -> None:
     assert plan_batches([]) == []
 
 
-def test_what_waits_is_divided_among_the_streams_within_limits() -> None:
+def test_token_budget_divides_the_queue_among_streams() -> None:
     assert token_budget(200, 2) == 100
     assert token_budget(10, 2) == MIN_BUDGET
     assert token_budget(1_000_000, 2) == STREAM_BUDGET

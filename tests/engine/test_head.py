@@ -24,24 +24,24 @@ def _layer(outputs: int, inputs: int, activation: str = "none") -> Layer:
     ("name", "of_torch"),
     [("none", torch.nn.Identity()), ("tanh", torch.tanh), ("relu", torch.relu), ("gelu", torch.nn.GELU())],
 )
-def test_activations_are_torchs(name: str, of_torch: torch.nn.Module) -> None:
+def test_activations_match_torch(name: str, of_torch: torch.nn.Module) -> None:
     values = np.linspace(-6, 6, 500, dtype=np.float32)
     assert np.abs(ACTIVATIONS[name](values) - of_torch(torch.from_numpy(values)).numpy()).max() < 2e-6
 
 
-def test_the_mean_is_over_the_real_tokens_alone() -> None:
+def test_mean_pooling_ignores_padding() -> None:
     head = PooledHead("mean", normalize=False, layers=(_layer(2, 4),))
     expected = np.stack([HIDDEN[0, :5].mean(0), HIDDEN[1, :2].mean(0), HIDDEN[2, :1].mean(0)])
     assert np.allclose(head.pool(HIDDEN, [5, 2, 1]), expected, atol=1e-6)
 
 
-def test_normalised_features_have_length_1_and_zeros_stay_zeros() -> None:
+def test_normalised_features_have_unit_length() -> None:
     head = PooledHead("cls", normalize=True, layers=(_layer(2, 4),))
     assert np.allclose(np.linalg.norm(head.pool(HIDDEN, [5, 5, 5]), axis=1), 1)
     assert not head.pool(HIDDEN * 0, [5, 5, 5]).any()
 
 
-def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+def test_head_round_trip(tmp_path: Path) -> None:
     head = PooledHead("cls", normalize=False, layers=(_layer(4, 4, "tanh"), _layer(3, 4)))
     head.write(tmp_path)
     again = read_head(tmp_path)
@@ -59,7 +59,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
         ({"format": 2}, "upgrade Fitloop"),
     ],
 )
-def test_a_head_that_we_do_not_know_is_refused(
+def test_unknown_head_is_refused(
     tmp_path: Path, change: dict[str, object], complaint: str
 ) -> None:
     PooledHead("cls", normalize=False, layers=(_layer(3, 4),)).write(tmp_path)
@@ -69,7 +69,7 @@ def test_a_head_that_we_do_not_know_is_refused(
         read_head(tmp_path)
 
 
-def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+def test_weight_shape_mismatch_is_refused(tmp_path: Path) -> None:
     PooledHead("cls", normalize=False, layers=(_layer(3, 4),)).write(tmp_path)
     save_file(
         {"0.weight": np.zeros((3, 4), np.float32), "0.bias": np.zeros(2, np.float32)},
@@ -92,7 +92,7 @@ def _sentence_transformers(folder: Path, pooling: dict[str, bool]) -> None:
     save_file({"linear.weight": np.ones((3, 4), np.float32)}, folder / "2_Dense" / "model.safetensors")
 
 
-def test_sentence_transformers_modules_become_a_head(tmp_path: Path) -> None:
+def test_reads_sentence_transformers_modules(tmp_path: Path) -> None:
     _sentence_transformers(tmp_path, {"pooling_mode_cls_token": True})
     head = read_sentence_transformers(tmp_path)
     assert (head.pooling, head.normalize, head.layers[0].activation, head.outputs) == (
@@ -104,12 +104,12 @@ def test_sentence_transformers_modules_become_a_head(tmp_path: Path) -> None:
     assert not head.layers[0].bias.any()
 
 
-def test_a_pooling_that_we_do_not_know_is_refused(tmp_path: Path) -> None:
+def test_unknown_pooling_is_refused(tmp_path: Path) -> None:
     _sentence_transformers(tmp_path, {"pooling_mode_max_tokens": True})
     with pytest.raises(EngineError, match="neither mean nor cls"):
         read_sentence_transformers(tmp_path)
 
 
-def test_a_missing_file_is_an_engine_error(tmp_path: Path) -> None:
+def test_missing_file_is_an_engine_error(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="cannot be read"):
         read_sentence_transformers(tmp_path)

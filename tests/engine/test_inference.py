@@ -81,7 +81,7 @@ def weights(registry: Registry, version: str, name: str) -> Path:
 
 
 @pytest.mark.parametrize(("workers", "threads"), [(1, 2), (3, 1)])
-def test_workers_and_threads_of_the_environment_reach_scheduler_and_engine(
+def test_settings_reach_scheduler_and_engine(
     registry: Registry, monkeypatch: pytest.MonkeyPatch, workers: int, threads: int
 ) -> None:
     original, given = ctranslate2.Encoder, []
@@ -108,7 +108,7 @@ def engine_kind(inference: LocalInference, version: str) -> str | None:
     return model.engine.kind if model else None
 
 
-async def test_answers_come_in_order_from_the_named_version(inference: LocalInference) -> None:
+async def test_answers_in_order_from_the_named_version(inference: LocalInference) -> None:
     together = await inference.scores(KEY, "v-1", TEXTS)
     alone = [await inference.scores(KEY, "v-1", [text]) for text in TEXTS]
     assert together.labels == ("A", "B")
@@ -119,12 +119,12 @@ async def test_answers_come_in_order_from_the_named_version(inference: LocalInfe
     assert len(set(together.probabilities[:, 0].round(3).tolist())) > 1
 
 
-async def test_requests_at_once_wait_for_one_load(inference: LocalInference, loads: list[Manifest]) -> None:
+async def test_concurrent_requests_share_one_load(inference: LocalInference, loads: list[Manifest]) -> None:
     await asyncio.gather(*(inference.scores(KEY, "v-1", ["text"]) for _ in range(20)))
     assert len(loads) == 1
 
 
-async def test_the_event_loop_runs_while_a_version_loads(
+async def test_event_loop_is_free_during_a_load(
     inference: LocalInference, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     may_load = threading.Event()
@@ -142,7 +142,7 @@ async def test_the_event_loop_runs_while_a_version_loads(
     assert (await asked).probabilities.shape == (1, 2)
 
 
-async def test_prepare_loads_and_tells_the_engine(inference: LocalInference, loads: list[Manifest]) -> None:
+async def test_prepare_loads_the_version(inference: LocalInference, loads: list[Manifest]) -> None:
     assert engine_kind(inference, "v-1") is None
     await asyncio.to_thread(inference.prepare, KEY, "v-1")
     assert engine_kind(inference, "v-1") == "ct2-int8"
@@ -150,14 +150,14 @@ async def test_prepare_loads_and_tells_the_engine(inference: LocalInference, loa
     assert len(loads) == 1
 
 
-async def test_an_int8_version_serves_without_its_fp32_weights(
+async def test_int8_version_serves_without_fp32_weights(
     inference: LocalInference, registry: Registry
 ) -> None:
     weights(registry, "v-1", "model.safetensors").unlink()
     assert (await inference.scores(KEY, "v-1", ["text"])).probabilities.shape == (1, 2)
 
 
-def test_which_files_an_engine_reads() -> None:
+def test_files_read_by_each_engine() -> None:
     assert not is_needed("model.safetensors", "ct2-int8")
     assert is_needed("model.safetensors", "torch-fp32")
     assert is_needed("ct2/model.bin", "ct2-int8")
@@ -168,7 +168,7 @@ def test_which_files_an_engine_reads() -> None:
     assert not is_needed("ct2/model.bin", "torch-bf16")
 
 
-async def test_a_fp32_version_is_served_too(
+async def test_fp32_version_is_served(
     inference: LocalInference, registry: Registry, exported: tuple[Path, Artefact]
 ) -> None:
     known = registry.manifest(KEY, "v-1")
@@ -181,7 +181,7 @@ async def test_a_fp32_version_is_served_too(
     np.testing.assert_allclose(fp32.probabilities, int8.probabilities, atol=0.1)
 
 
-async def test_a_broken_version_is_refused_for_a_minute_and_others_serve_on(
+async def test_broken_version_is_refused_for_a_minute(
     inference: LocalInference, registry: Registry, loads: list[Manifest]
 ) -> None:
     good = await inference.scores(KEY, "v-1", ["text"])
@@ -205,12 +205,12 @@ async def test_a_broken_version_is_refused_for_a_minute_and_others_serve_on(
     np.testing.assert_array_equal(again.probabilities, good.probabilities)
 
 
-async def test_a_version_that_is_not_there_is_not_found(inference: LocalInference) -> None:
+async def test_missing_version_is_not_found(inference: LocalInference) -> None:
     with pytest.raises(NotFound):
         await inference.scores(KEY, "v-9", ["text"])
 
 
-async def test_a_failure_of_a_library_reaches_who_waits(
+async def test_library_failure_reaches_the_caller(
     inference: LocalInference, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> Path:
@@ -221,7 +221,7 @@ async def test_a_failure_of_a_library_reaches_who_waits(
         await inference.scores(KEY, "v-1", ["text"])
 
 
-async def test_the_least_recently_used_version_leaves(
+async def test_least_recently_used_version_is_evicted(
     inference: LocalInference, loads: list[Manifest]
 ) -> None:
     for version in ("v-1", "v-2", "v-1", "v-3"):
@@ -232,7 +232,7 @@ async def test_the_least_recently_used_version_leaves(
     assert [found.version for found in loads] == ["v-1", "v-2", "v-3", "v-2"]
 
 
-async def test_a_version_that_leaves_is_closed_when_its_last_request_ends(inference: LocalInference) -> None:
+async def test_evicted_version_closes_after_its_last_request(inference: LocalInference) -> None:
     await asyncio.to_thread(inference.prepare, KEY, "v-1")
     held = inference._models.acquire((KEY, "v-1"))
     closed = threading.Event()
@@ -248,7 +248,7 @@ async def test_a_version_that_leaves_is_closed_when_its_last_request_ends(infere
         held.acquire()
 
 
-async def test_a_request_that_is_given_up_leaves_no_use_behind(inference: LocalInference) -> None:
+async def test_cancelled_request_releases_its_model(inference: LocalInference) -> None:
     for _ in range(5):
         asked = asyncio.create_task(inference.scores(KEY, "v-1", TEXTS))
         await asyncio.sleep(0)
@@ -260,7 +260,7 @@ async def test_a_request_that_is_given_up_leaves_no_use_behind(inference: LocalI
     await asyncio.to_thread(eventually, lambda: held._uses == 0)
 
 
-async def test_too_many_texts_are_refused_and_the_next_request_is_answered(inference: LocalInference) -> None:
+async def test_full_queue_is_overloaded_then_recovers(inference: LocalInference) -> None:
     many = [TEXTS[number % 10] for number in range(50)]
     answers = await asyncio.gather(
         *(inference.scores(KEY, "v-1", many) for _ in range(40)), return_exceptions=True
@@ -273,7 +273,7 @@ async def test_no_texts_get_no_rows(inference: LocalInference) -> None:
     assert (await inference.scores(KEY, "v-1", [])).probabilities.shape == (0, 2)
 
 
-async def test_closing_frees_all_models(registry: Registry) -> None:
+async def test_close_frees_all_models(registry: Registry) -> None:
     inference = LocalInference(registry, ServingSettings(workers=1))
     await inference.scores(KEY, "v-1", ["text"])
     inference.close()
@@ -289,7 +289,7 @@ def outcomes() -> Callable[[], dict[str, float]]:
     return lambda: {kind: grown() for kind, grown in found.items() if grown()}
 
 
-async def test_requests_are_counted_by_whether_their_version_was_in_memory(
+async def test_lookups_are_counted_by_outcome(
     inference: LocalInference, registry: Registry
 ) -> None:
     seen = outcomes()
@@ -305,7 +305,7 @@ async def test_requests_are_counted_by_whether_their_version_was_in_memory(
     assert seen() == {"load": 3, "hit": 1, "refused": 2}, "by its load, and by what is remembered of that"
 
 
-async def test_a_request_whose_version_finds_no_memory_is_counted_as_rejected(
+async def test_no_memory_is_counted_as_rejected(
     registry: Registry, exported: tuple[Path, Artefact]
 ) -> None:
     known = registry.manifest(KEY, "v-1")
@@ -323,7 +323,7 @@ async def test_a_request_whose_version_finds_no_memory_is_counted_as_rejected(
     assert rejected() == 1
 
 
-async def test_what_is_in_memory_is_exported_until_it_is_closed(registry: Registry) -> None:
+async def test_loaded_versions_are_exported_until_closed(registry: Registry) -> None:
     versions, held_bytes = (
         metric_growth("fitloop_engine_versions", engine="ct2-int8"),
         metric_growth("fitloop_engine_held_bytes"),
@@ -339,7 +339,7 @@ async def test_what_is_in_memory_is_exported_until_it_is_closed(registry: Regist
     assert (versions(), limit(), held_bytes()) == (0, 0, 0)
 
 
-async def test_on_a_gpu_its_memory_is_known_once_a_version_was_loaded(
+async def test_gpu_memory_is_known_after_a_load(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a machine without one: what is loaded is computed on the CPU."""

@@ -53,13 +53,13 @@ def alone() -> str:
         "fitloop_engine_held_bytes 0.0",
     ],
 )
-def test_every_known_label_value_exists_at_0_and_nothing_that_computes_is_imported(
+def test_known_label_values_start_at_0_without_heavy_imports(
     alone: str, line: str
 ) -> None:
     assert line in alone.splitlines()
 
 
-def test_gpu_memory_is_absent_where_nothing_is_computed_on_one(alone: str) -> None:
+def test_gpu_memory_is_absent_without_gpu(alone: str) -> None:
     assert "# TYPE fitloop_engine_gpu_memory_bytes gauge" in alone
     assert "\nfitloop_engine_gpu_memory_bytes " not in alone
 
@@ -84,7 +84,7 @@ def _watched(*states: EngineState) -> Iterator[None]:
             metrics.unregister(engine)
 
 
-def test_the_state_of_all_engines_is_summed_up_until_they_are_closed() -> None:
+def test_engine_states_are_summed_until_closed() -> None:
     names = ("fitloop_engine_waiting_texts", "fitloop_engine_queue_limit_texts", "fitloop_engine_held_bytes")
     before = [metric_growth(name) for name in names]
     int8, fp32 = (
@@ -99,18 +99,18 @@ def test_the_state_of_all_engines_is_summed_up_until_they_are_closed() -> None:
     assert (int8(), fp32()) == (0, 0)
 
 
-def test_an_engine_of_another_kind_is_shown_as_well() -> None:
+def test_unknown_engine_kind_is_exported() -> None:
     with _watched(EngineState(0, 1, ("onnx",), 0)):
         assert metric_value("fitloop_engine_versions", engine="onnx") == 1
 
 
-def test_gpu_memory_is_there_where_one_is_used() -> None:
+def test_gpu_memory_is_exported_with_gpu() -> None:
     with _watched(EngineState(0, 1, (), 0, 10), EngineState(0, 1, (), 0)):
         assert metric_value("fitloop_engine_gpu_memory_bytes") == 10
     assert REGISTRY.get_sample_value("fitloop_engine_gpu_memory_bytes") is None
 
 
-def test_a_batch_counts_its_texts_their_tokens_and_what_filled_them_up() -> None:
+def test_batch_counts_texts_tokens_and_padding() -> None:
     names = ("texts_total", "tokens_total", "padding_tokens_total", "batch_texts_sum", "batch_texts_count")
     grown = [metric_growth(f"fitloop_engine_{name}") for name in names]
     seconds = metric_growth("fitloop_engine_inference_seconds_sum")

@@ -48,7 +48,7 @@ def _load(
 
 
 @pytest.mark.parametrize("engine", ["ct2-int8", "torch-fp32"])
-def test_both_engines_pass_the_smoke_test_and_say_what_they_are(version: Path, engine: str) -> None:
+def test_both_engines_pass_the_smoke_test(version: Path, engine: str) -> None:
     model = _load(version, engine)
     model.smoke_test()
     assert (model.engine.kind, model.labels, model.max_length) == (engine, LABELS, 32)
@@ -58,7 +58,7 @@ def test_both_engines_pass_the_smoke_test_and_say_what_they_are(version: Path, e
 
 
 @pytest.mark.parametrize(("streams", "threads"), [(1, 1), (3, 1), (1, 2), (2, 3)])
-def test_the_int8_engine_has_as_many_streams_and_threads_as_it_is_given(
+def test_int8_engine_gets_streams_and_threads(
     version: Path, monkeypatch: pytest.MonkeyPatch, streams: int, threads: int
 ) -> None:
     original, given = ctranslate2.Encoder, []
@@ -76,7 +76,7 @@ def test_the_int8_engine_has_as_many_streams_and_threads_as_it_is_given(
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_the_fp32_engine_computes_with_as_many_threads_as_it_is_given(version: Path, threads: int) -> None:
+def test_fp32_engine_gets_threads(version: Path, threads: int) -> None:
     before = torch.get_num_threads()
     artefact = Artefact("sentence-transformers", "torch-fp32", "", 32, 1.0)
     try:
@@ -87,14 +87,14 @@ def test_the_fp32_engine_computes_with_as_many_threads_as_it_is_given(version: P
 
 
 @pytest.mark.parametrize("engine", ["ct2-int8", "torch-fp32"])
-def test_a_text_gets_the_same_answer_alone_and_among_others(version: Path, engine: str) -> None:
+def test_answers_do_not_depend_on_the_batch(version: Path, engine: str) -> None:
     model = _load(version, engine)
     together = model.logits_of([*TEXTS, "", "order " * 100])
     alone = np.concatenate([model.logits_of([text]) for text in [*TEXTS, "", "order " * 100]])
     assert np.abs(together - alone).max() < 1e-4
 
 
-def test_the_temperature_divides_the_logits_once(version: Path) -> None:
+def test_temperature_is_applied_once(version: Path) -> None:
     cold, warm = _load(version, "torch-fp32"), _load(version, "torch-fp32", temperature=2.0)
     logits = cold.logits_of(TEXTS)
     assert np.array_equal(warm.logits_of(TEXTS), logits), "engines give raw logits"
@@ -105,12 +105,12 @@ def test_the_temperature_divides_the_logits_once(version: Path) -> None:
 
 
 @pytest.mark.parametrize("engine", ["ct2-int8", "torch-fp32"])
-def test_labels_that_do_not_match_the_head_are_refused(version: Path, engine: str) -> None:
+def test_label_count_mismatch_is_refused(version: Path, engine: str) -> None:
     with pytest.raises(EngineError, match="answers 3 labels, and its manifest names 2"):
         _load(version, engine, labels=("a", "b"))
 
 
-def test_an_engine_or_layout_of_a_later_release_is_no_fault_of_the_version(version: Path) -> None:
+def test_unknown_engine_or_layout_is_unknown_format(version: Path) -> None:
     with pytest.raises(UnknownFormat, match="engine 'onnx-int8' is unknown"):
         _load(version, "onnx-int8")
     with pytest.raises(UnknownFormat, match="layout 'packed' is unknown"):
@@ -118,7 +118,7 @@ def test_an_engine_or_layout_of_a_later_release_is_no_fault_of_the_version(versi
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no model", "half"])
-def test_a_broken_int8_model_is_an_engine_error(
+def test_invalid_int8_model_is_an_engine_error(
     version: Path, tmp_path: Path, content: bytes | str | None
 ) -> None:
     folder = Path(shutil.copytree(version, tmp_path / "broken"))
@@ -131,21 +131,21 @@ def test_a_broken_int8_model_is_an_engine_error(
         _load(folder, "ct2-int8")
 
 
-def test_broken_weights_are_an_engine_error(version: Path, tmp_path: Path) -> None:
+def test_invalid_weights_are_an_engine_error(version: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(version, tmp_path / "broken"))
     (folder / "model.safetensors").write_bytes(b"\0" * 100)
     with pytest.raises(EngineError, match="transformers cannot load"):
         _load(folder, "torch-fp32")
 
 
-def test_what_the_library_refuses_to_compute_is_an_engine_error(version: Path) -> None:
+def test_library_error_is_an_engine_error(version: Path) -> None:
     with pytest.raises(EngineError, match="torch could not compute a batch of 1 texts"):
         _load(version, "torch-fp32").engine.forward([[10_000]])
     with pytest.raises(EngineError, match="CTranslate2 could not compute a batch of 1 texts"):
         _load(version, "ct2-int8").engine.forward([[1] * 1000])
 
 
-def test_int8_is_refused_where_the_tokenizer_knows_more_tokens_than_the_model(
+def test_int8_refuses_a_too_large_vocabulary(
     version: Path, tmp_path: Path
 ) -> None:
     """CTranslate2 would read beyond its table without a word."""
@@ -157,14 +157,14 @@ def test_int8_is_refused_where_the_tokenizer_knows_more_tokens_than_the_model(
         _load(folder, "ct2-int8")
 
 
-def test_a_model_whose_answers_are_not_finite_fails_the_smoke_test(version: Path) -> None:
+def test_non_finite_answers_fail_the_smoke_test(version: Path) -> None:
     model = _load(version, "torch-fp32")
     model.engine.forward = lambda batch: np.full((len(batch), 3), np.nan, np.float32)  # type: ignore[method-assign]
     with pytest.raises(EngineError, match="not finite"):
         model.smoke_test()
 
 
-def test_serving_int8_imports_neither_torch_nor_transformers(version: Path) -> None:
+def test_int8_serving_does_not_import_torch(version: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from services.core.domain import Artefact;"
         "from services.engine.model import load_model; from services.engine.scheduler import Scheduler;"
@@ -180,7 +180,7 @@ def test_serving_int8_imports_neither_torch_nor_transformers(version: Path) -> N
 
 
 @pytest.mark.parametrize("engine", ["ct2-int8", "torch-fp32"])
-def test_on_a_gpu_every_version_is_computed_in_bf16_from_its_fp32_weights(
+def test_gpu_computes_in_bf16_from_fp32_weights(
     version: Path, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fp32 = _load(version, "torch-fp32").logits_of(TEXTS)
@@ -194,6 +194,6 @@ def test_on_a_gpu_every_version_is_computed_in_bf16_from_its_fp32_weights(
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there_is_a_sentence(version: Path) -> None:
+def test_missing_gpu_is_an_engine_error(version: Path) -> None:
     with pytest.raises(EngineError, match="FITLOOP_DEVICE is cuda, and this process finds no GPU"):
         _load(version, "ct2-int8", device="cuda")

@@ -74,7 +74,7 @@ TEXT = st.lists(st.integers(0, 49), min_size=1, max_size=40).map(lambda ids: " "
     st.lists(st.tuples(st.integers(0, 1), st.lists(TEXT, max_size=30)), min_size=1, max_size=8),
     st.integers(1, 3),
 )
-def test_every_text_is_answered_once_in_its_requests_order_by_its_own_model(
+def test_every_text_is_answered_once_in_order(
     requests: list[tuple[int, list[str]]], streams: int
 ) -> None:
     engines = [Arithmetic(), Arithmetic()]
@@ -89,7 +89,7 @@ def test_every_text_is_answered_once_in_its_requests_order_by_its_own_model(
         assert scheduler.waiting == 0
 
 
-def test_texts_of_several_requests_are_computed_in_one_batch() -> None:
+def test_requests_share_a_batch() -> None:
     engine = Arithmetic()
     model = _model(engine)
     with _scheduler(streams=1) as scheduler:
@@ -103,7 +103,7 @@ def test_texts_of_several_requests_are_computed_in_one_batch() -> None:
 
 
 @pytest.mark.parametrize("streams", [1, 2, 3])
-def test_as_many_batches_are_computed_at_once_as_there_are_streams(streams: int) -> None:
+def test_streams_compute_in_parallel(streams: int) -> None:
     engines = [Arithmetic() for _ in range(4)]
     for engine in engines:
         engine.go.clear()
@@ -118,7 +118,7 @@ def test_as_many_batches_are_computed_at_once_as_there_are_streams(streams: int)
         assert sum(map(_answers, answers)) == len(engines)
 
 
-def test_a_lone_text_does_not_wait_for_a_large_request() -> None:
+def test_single_text_overtakes_a_large_request() -> None:
     engine = Arithmetic()
     model = _model(engine)
     with _scheduler(streams=1) as scheduler:
@@ -132,7 +132,7 @@ def test_a_lone_text_does_not_wait_for_a_large_request() -> None:
     assert [1] in engine.batches[:3]
 
 
-def test_beyond_the_queue_a_request_is_refused_at_once_and_room_comes_back() -> None:
+def test_full_queue_is_overloaded_until_it_drains() -> None:
     engine = Arithmetic()
     model = _model(engine)
     with _scheduler(streams=1, queue_texts=10) as scheduler:
@@ -148,7 +148,7 @@ def test_beyond_the_queue_a_request_is_refused_at_once_and_room_comes_back() -> 
         assert len(scheduler.submit(model, ["w3"] * 3).result(10).probabilities) == 3
 
 
-def test_a_request_larger_than_the_queue_is_accepted_when_nothing_waits() -> None:
+def test_oversized_request_is_accepted_when_idle() -> None:
     with _scheduler(queue_texts=10) as scheduler:
         model = _model(Arithmetic())
         assert len(scheduler.submit(model, ["w1"] * 25).result(10).probabilities) == 25
@@ -159,7 +159,7 @@ def test_no_texts_get_no_scores() -> None:
         assert scheduler.submit(_model(Arithmetic()), []).result(10).probabilities.shape == (0, 2)
 
 
-def test_an_engines_error_reaches_those_of_its_batch_and_nobody_else() -> None:
+def test_engine_error_fails_only_its_batch() -> None:
     engine = Arithmetic()
     model = _model(engine)
     engine.fails_on = 49
@@ -178,14 +178,14 @@ def test_an_engines_error_reaches_those_of_its_batch_and_nobody_else() -> None:
         assert _answers(scheduler.submit(model, ["w1"])) == 1, "the stream lives on"
 
 
-def test_an_answer_of_the_wrong_shape_is_an_engine_error() -> None:
+def test_wrong_output_shape_is_an_engine_error() -> None:
     model = _model(Arithmetic())
     model.labels = ("one", "two", "three")
     with _scheduler() as scheduler, pytest.raises(EngineError, match="3 labels"):
         scheduler.submit(model, ["w1"]).result(10)
 
 
-def test_a_request_that_is_given_up_leaves_the_queue() -> None:
+def test_cancelled_request_leaves_the_queue() -> None:
     engine = Arithmetic()
     model = _model(engine)
     with _scheduler(streams=1, queue_texts=10) as scheduler:
@@ -200,7 +200,7 @@ def test_a_request_that_is_given_up_leaves_the_queue() -> None:
     assert engine.batches == [[1]]
 
 
-def test_a_request_given_up_while_it_is_computed_harms_nobody() -> None:
+def test_cancelling_during_computation_is_harmless() -> None:
     engine = Arithmetic()
     model = _model(engine)
     with _scheduler(streams=1) as scheduler:
@@ -212,14 +212,14 @@ def test_a_request_given_up_while_it_is_computed_harms_nobody() -> None:
         assert _answers(scheduler.submit(model, ["w2"])) == 1
 
 
-def test_texts_that_cannot_be_encoded_give_their_place_back() -> None:
+def test_encoding_error_frees_the_queue() -> None:
     with _scheduler() as scheduler:
         with pytest.raises(TypeError):
             scheduler.submit(_model(Arithmetic()), [3])  # type: ignore[list-item]  # the mistake is the point
         assert scheduler.waiting == 0
 
 
-def test_close_ends_the_threads_and_tells_those_who_wait() -> None:
+def test_close_fails_waiting_requests() -> None:
     engine = Arithmetic()
     model = _model(engine)
     before = threading.active_count()
@@ -240,7 +240,7 @@ def test_close_ends_the_threads_and_tells_those_who_wait() -> None:
     assert threading.active_count() == before
 
 
-def test_many_threads_may_ask_at_once() -> None:
+def test_concurrent_submits() -> None:
     model = _model(Arithmetic())
     with _scheduler(streams=2) as scheduler, ThreadPoolExecutor(16) as clients:
         asked = [[f"w{n % 50} " * (1 + n % 7)] for n in range(300)]
@@ -249,14 +249,14 @@ def test_many_threads_may_ask_at_once() -> None:
     assert np.allclose([answer.probabilities for answer in answers], expected)
 
 
-def test_models_are_not_kept_alive_by_what_was_computed() -> None:
+def test_scheduler_does_not_keep_models_alive() -> None:
     with _scheduler() as scheduler:
         scheduler.submit(_model(Arithmetic()), ["w1"] * 20).result(10)
         assert not scheduler._queues
         assert not scheduler._round_robin
 
 
-def test_two_batches_of_one_request_may_fail_at_once() -> None:
+def test_two_failing_batches_of_one_request() -> None:
     engine = Arithmetic()
     model = _model(engine)
     engine.fails_on = 49
@@ -271,7 +271,7 @@ def test_two_batches_of_one_request_may_fail_at_once() -> None:
         assert sum(_answers(scheduler.submit(model, ["w1"])) for _ in range(4)) == 4
 
 
-def test_scores_that_cannot_be_computed_end_no_stream() -> None:
+def test_scoring_error_does_not_end_a_stream() -> None:
     model = _model(Arithmetic())
     fine, model.scores = model.scores, None  # type: ignore[method-assign,assignment]  # broken on purpose
     with _scheduler(streams=1) as scheduler:
@@ -281,7 +281,7 @@ def test_scores_that_cannot_be_computed_end_no_stream() -> None:
         assert _answers(scheduler.submit(model, ["w1"])) == 1
 
 
-def test_each_stage_of_a_request_is_counted() -> None:
+def test_request_stages_are_measured() -> None:
     """A request once when it is tokenised and once for its wait; a batch once, padding apart."""
     engine = Arithmetic()
     model = _model(engine)
@@ -301,7 +301,7 @@ def test_each_stage_of_a_request_is_counted() -> None:
     assert 0 < waited() < 10
 
 
-def test_a_batch_that_fails_is_not_counted_and_a_full_queue_is() -> None:
+def test_failed_batch_is_not_counted_full_queue_is() -> None:
     engine = Arithmetic()
     model = _model(engine)
     engine.fails_on = 1

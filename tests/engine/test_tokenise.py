@@ -24,13 +24,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_tiny_base(tmp_path_factory.mktemp("base"))
 
 
-def test_texts_are_cut_at_max_length_and_never_padded(folder: Path) -> None:
+def test_encode_truncates_and_never_pads(folder: Path) -> None:
     tokenizer = open_tokenizer(folder, 16)
     assert truncation_length(tokenizer) == 16
     assert [len(ids) for ids in encode(tokenizer, ["my order", "order " * 100, ""])] == [4, 16, 2]
 
 
-def test_what_the_tokenizers_author_set_is_not_kept(folder: Path, tmp_path: Path) -> None:
+def test_author_padding_and_truncation_are_replaced(folder: Path, tmp_path: Path) -> None:
     """all-MiniLM-L6-v2's tokenizer.json pads every text to 128 tokens and cuts there."""
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.enable_padding(length=50)
@@ -40,7 +40,7 @@ def test_what_the_tokenizers_author_set_is_not_kept(folder: Path, tmp_path: Path
     assert [len(ids) for ids in encode(open_tokenizer(tmp_path, 16), ["my order", "order " * 100])] == [4, 16]
 
 
-def test_a_megabyte_of_text_costs_nothing(folder: Path) -> None:
+def test_encoding_a_megabyte_is_fast(folder: Path) -> None:
     """Only so many characters of it reach the tokenizer."""
     tokenizer = open_tokenizer(folder, 16)
     handed = Mock(wraps=tokenizer, truncation=tokenizer.truncation)
@@ -49,11 +49,11 @@ def test_a_megabyte_of_text_costs_nothing(folder: Path) -> None:
     assert [len(text) for text in texts] == [16 * CHARACTERS_PER_TOKEN]
 
 
-def test_half_a_surrogate_pair_is_a_text_like_any_other(folder: Path) -> None:
+def test_lone_surrogate_is_encoded(folder: Path) -> None:
     assert encode(open_tokenizer(folder, 16), ["my order \ud83d"])
 
 
-def test_no_text_gets_an_empty_row(folder: Path) -> None:
+def test_encoded_rows_are_never_empty(folder: Path) -> None:
     """Some tokenizers add no special tokens, and no engine computes nothing."""
     tokenizer = open_tokenizer(folder, 16)
     tokenizer.post_processor = None
@@ -71,31 +71,31 @@ def test_no_text_gets_an_empty_row(folder: Path) -> None:
         ({"n_positions": 100}, 100),
     ],
 )
-def test_positions_bound_the_length(config: dict[str, object], most: int) -> None:
+def test_position_limit(config: dict[str, object], most: int) -> None:
     assert position_limit(config, 256) == most
 
 
-def test_the_pad_id_is_the_configs_else_the_tokenizers_else_0(folder: Path) -> None:
+def test_pad_id_from_config_then_tokenizer_then_0(folder: Path) -> None:
     tokenizer = open_tokenizer(folder, 16)
     assert pad_id_of({"pad_token_id": 7}, tokenizer) == 7
     assert pad_id_of({}, tokenizer) == tokenizer.token_to_id("[PAD]")
     assert pad_id_of({}, Tokenizer.from_str(tokenizer.to_str().replace("[PAD]", "[NOT]"))) == 0
 
 
-def test_an_unprepared_tokenizer_is_refused(folder: Path) -> None:
+def test_unconfigured_tokenizer_is_refused(folder: Path) -> None:
     with pytest.raises(EngineError, match="prepare"):
         encode(Tokenizer.from_file(str(folder / "tokenizer.json")), ["a"])
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]"])
-def test_a_missing_or_broken_config_is_an_engine_error(tmp_path: Path, content: str | None) -> None:
+def test_invalid_config_is_an_engine_error(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / "config.json").write_text(content)
     with pytest.raises(EngineError, match=r"config\.json"):
         open_tokenizer(tmp_path, 16)
 
 
-def test_a_broken_tokenizer_is_an_engine_error(tmp_path: Path) -> None:
+def test_invalid_tokenizer_is_an_engine_error(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "tokenizer.json").write_text(json.dumps({"version": "1.0"}))
     with pytest.raises(EngineError, match=r"tokenizer\.json"):

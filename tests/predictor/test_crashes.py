@@ -24,7 +24,7 @@ def die_in(crashes: CrashGuard, version: str) -> None:
     _cut_off.append(load)
 
 
-def test_the_third_try_is_refused_and_another_version_is_not(tmp_path: Path) -> None:
+def test_third_load_after_two_crashes_is_refused(tmp_path: Path) -> None:
     for _ in range(2):
         die_in(CrashGuard(tmp_path), "v-1")
     with (
@@ -36,7 +36,7 @@ def test_the_third_try_is_refused_and_another_version_is_not(tmp_path: Path) -> 
         pass
 
 
-def test_one_crash_is_forgotten_after_a_load_that_ends_well_or_badly(tmp_path: Path) -> None:
+def test_completed_load_resets_the_crash_count(tmp_path: Path) -> None:
     for error in (None, EngineError("broken")):
         die_in(CrashGuard(tmp_path), "v-1")
         try:
@@ -48,7 +48,7 @@ def test_one_crash_is_forgotten_after_a_load_that_ends_well_or_badly(tmp_path: P
         assert list(tmp_path.iterdir()) == []
 
 
-def test_a_load_that_the_end_of_the_process_cuts_off_is_no_crash(tmp_path: Path) -> None:
+def test_shutdown_during_a_load_is_no_crash(tmp_path: Path) -> None:
     for _ in range(5):
         crashes = CrashGuard(tmp_path)
         die_in(crashes, "v-1")
@@ -57,7 +57,7 @@ def test_a_load_that_the_end_of_the_process_cuts_off_is_no_crash(tmp_path: Path)
         pass
 
 
-def test_a_folder_that_cannot_be_written_or_nonsense_in_it_keeps_nothing_from_loading(tmp_path: Path) -> None:
+def test_unusable_crash_folder_does_not_prevent_loads(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")
     with CrashGuard(file / "below").guard(KEY, "v-1"):
@@ -67,7 +67,7 @@ def test_a_folder_that_cannot_be_written_or_nonsense_in_it_keeps_nothing_from_lo
         pass
 
 
-def test_a_version_that_needs_a_library_of_another_image_is_refused_with_a_sentence(tmp_path: Path) -> None:
+def test_missing_library_names_the_image_to_use(tmp_path: Path) -> None:
     with (
         pytest.raises(EngineError, match=r"Version v-1 needs torch, .* built with WITH_TORCH=true\."),
         CrashGuard(tmp_path).guard(KEY, "v-1"),

@@ -27,7 +27,7 @@ def megabytes(registry: Registry) -> float:
     return sum(entry.size for file, entry in files.items() if file != "model.safetensors") / 1e6
 
 
-def test_what_the_table_names() -> None:
+def test_versions_named_by_the_table() -> None:
     table = Serving(
         1,
         1,
@@ -48,7 +48,7 @@ def test_what_the_table_names() -> None:
     assert currents(table) == [("2", "d"), ("1", "a")]
 
 
-def test_without_a_table_it_is_ready_and_holds_nothing(build_manager: BuildManager) -> None:
+def test_ready_and_empty_without_a_table(build_manager: BuildManager) -> None:
     manager = build_manager()
     manager.load_missing()
     assert not manager.ready
@@ -56,7 +56,7 @@ def test_without_a_table_it_is_ready_and_holds_nothing(build_manager: BuildManag
 
 
 @pytest.mark.parametrize("mode", ["reload", "rolling"])
-def test_it_is_ready_with_current_and_target_of_all_projects(
+def test_ready_once_current_and_target_are_loaded(
     build_manager: BuildManager, registry: Registry, mode: str
 ) -> None:
     write_serving_table(registry, {KEY: Served("v-1", "v-2", "v-3"), "6-1": Served("w-1")})
@@ -70,7 +70,7 @@ def test_it_is_ready_with_current_and_target_of_all_projects(
     }
 
 
-def test_reload_loads_a_target_beside_what_it_holds_and_rolling_leaves_that_to_new_pods(
+def test_only_reload_loads_a_new_target_in_place(
     build_manager: BuildManager, registry: Registry
 ) -> None:
     reload, rolling = build_manager("reload"), build_manager("rolling")
@@ -82,7 +82,7 @@ def test_reload_loads_a_target_beside_what_it_holds_and_rolling_leaves_that_to_n
     assert rolling.may_serve(KEY, "v-2")
 
 
-def test_a_broken_version_is_refused_and_all_others_are_served(
+def test_broken_version_does_not_block_others(
     build_manager: BuildManager, registry: Registry
 ) -> None:
     whole = corrupt_file(registry, "v-2")
@@ -104,7 +104,7 @@ def test_a_broken_version_is_refused_and_all_others_are_served(
     ("manifest", "reason"),
     [(b"{", "is broken"), (None, "holds no|no such|No")],
 )
-def test_a_version_without_a_readable_manifest_is_refused(
+def test_unreadable_manifest_is_refused(
     build_manager: BuildManager, registry: Registry, manifest: bytes | None, reason: str
 ) -> None:
     key = f"projects/{KEY}/versions/v-2/manifest.json"
@@ -118,7 +118,7 @@ def test_a_version_without_a_readable_manifest_is_refused(
     assert any(part in state["refused"][KEY]["v-2"] for part in reason.split("|"))
 
 
-def test_a_version_of_a_newer_release_is_not_refused_and_holds_up_nothing(
+def test_version_of_a_newer_release_is_delayed(
     build_manager: BuildManager, registry: Registry
 ) -> None:
     key = f"projects/{KEY}/versions/v-2/manifest.json"
@@ -138,7 +138,7 @@ def test_a_version_of_a_newer_release_is_not_refused_and_holds_up_nothing(
     assert (sorted(state["held"][KEY]), state["delayed"]) == (["v-1", "v-2"], {})
 
 
-def test_a_withdrawn_target_leaves_and_its_refusal_is_forgotten(
+def test_withdrawn_target_is_evicted_and_forgiven(
     build_manager: BuildManager, registry: Registry
 ) -> None:
     corrupt_file(registry, "v-3")
@@ -151,7 +151,7 @@ def test_a_withdrawn_target_leaves_and_its_refusal_is_forgotten(
     assert turn(manager)["refused"] == {}
 
 
-def test_only_what_the_table_names_or_named_last_for_that_project_may_be_asked_for(
+def test_may_serve_only_named_or_last_named_versions(
     build_manager: BuildManager, registry: Registry
 ) -> None:
     manager = build_manager()
@@ -169,7 +169,7 @@ def test_only_what_the_table_names_or_named_last_for_that_project_may_be_asked_f
     assert not manager.may_serve(KEY, "v-3"), "a deleted project is served no more"
 
 
-def test_what_serves_but_has_no_room_is_left_to_whoever_asks(
+def test_current_without_room_loads_on_demand(
     build_manager: BuildManager, registry: Registry
 ) -> None:
     manager = build_manager(memory_mb=1.5 * megabytes(registry))
@@ -181,7 +181,7 @@ def test_what_serves_but_has_no_room_is_left_to_whoever_asks(
     assert turn(manager)["held"] == {KEY: ["v-1"]}, "what was asked for last stays"
 
 
-def test_more_projects_than_may_be_held_do_not_keep_it_from_being_ready(
+def test_ready_with_more_projects_than_fit(
     build_manager: BuildManager, registry: Registry
 ) -> None:
     manager = build_manager(loaded_models=2)
@@ -193,7 +193,7 @@ def test_more_projects_than_may_be_held_do_not_keep_it_from_being_ready(
     assert set(state["held"]) == {KEY, "6-1"}
 
 
-def test_a_version_larger_than_the_whole_budget_is_refused(
+def test_version_above_the_memory_budget_is_refused(
     build_manager: BuildManager, registry: Registry
 ) -> None:
     write_serving_table(registry, {KEY: Served("v-1", target="v-2")})
@@ -202,7 +202,7 @@ def test_a_version_larger_than_the_whole_budget_is_refused(
     assert "FITLOOP_MODEL_MEMORY_MB" in state["refused"][KEY]["v-2"]
 
 
-def test_a_target_waits_until_there_is_room_beside_what_is_in_use(
+def test_target_waits_for_memory_in_use(
     build_manager: BuildManager, registry: Registry
 ) -> None:
     manager = build_manager(memory_mb=1.5 * megabytes(registry))
@@ -218,7 +218,7 @@ def test_a_target_waits_until_there_is_room_beside_what_is_in_use(
     assert (state["held"], state["delayed"]) == ({KEY: ["v-2"]}, {})
 
 
-def test_what_was_refused_to_who_asked_is_said(build_manager: BuildManager, registry: Registry) -> None:
+def test_refusals_of_requests_are_reported(build_manager: BuildManager, registry: Registry) -> None:
     manager = build_manager("rolling")
     write_serving_table(registry, {KEY: Served("v-1", "v-2")})
     turn(manager)
@@ -228,7 +228,7 @@ def test_what_was_refused_to_who_asked_is_said(build_manager: BuildManager, regi
     assert list(turn(manager)["refused"][KEY]) == ["v-2"]
 
 
-def test_before_the_flip_the_version_before_is_told(build_manager: BuildManager, registry: Registry) -> None:
+def test_previous_version_is_effective_before_the_flip(build_manager: BuildManager, registry: Registry) -> None:
     manager = build_manager()
     write_serving_table(registry, {KEY: Served("v-2", "v-1", since=4e9), "6-1": Served("w-1", since=1.0)})
     turn(manager)
@@ -239,7 +239,7 @@ def test_before_the_flip_the_version_before_is_told(build_manager: BuildManager,
     ) == ("v-1", "w-1", None)
 
 
-def test_it_stays_ready_and_serves_while_the_bucket_is_away(
+def test_stays_ready_while_the_bucket_is_unreachable(
     build_manager: BuildManager, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manager = build_manager()
@@ -268,7 +268,7 @@ def test_it_stays_ready_and_serves_while_the_bucket_is_away(
         manager.stop()
 
 
-def test_a_version_whose_files_cannot_be_reached_keeps_a_new_pod_from_being_ready(
+def test_not_ready_while_files_are_unreachable(
     build_manager: BuildManager, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_serving_table(registry, {KEY: Served("v-1")})

@@ -36,7 +36,7 @@ def alone() -> Iterator[None]:
     metrics.export_versions(*before)
 
 
-def test_every_known_label_value_exists_at_0_and_nothing_that_computes_is_imported() -> None:
+def test_known_label_values_start_at_0_without_heavy_imports() -> None:
     script = (
         "import sys, services.predictor.metrics; from prometheus_client import generate_latest; "
         "assert not {'torch', 'numpy', 'kserve', 'starlette'} & set(sys.modules); print(generate_latest().decode())"
@@ -66,13 +66,13 @@ def test_every_known_label_value_exists_at_0_and_nothing_that_computes_is_import
         (FitloopError("x"), "failed", False),
     ],
 )
-def test_each_error_has_its_outcome(error: FitloopError, outcome: str, is_refusal: bool) -> None:
+def test_outcome_of_each_error(error: FitloopError, outcome: str, is_refusal: bool) -> None:
     assert metrics.outcome_of(error) == outcome
     assert outcome in OUTCOMES
     assert metrics.is_refusal(error) is is_refusal
 
 
-def test_a_request_and_a_load_are_counted_with_their_seconds() -> None:
+def test_requests_and_loads_are_timed() -> None:
     names = ("request_seconds_sum", "load_seconds_sum", "load_seconds_count")
     grown = [metric_growth(f"fitloop_predictor_{name}") for name in names]
     refused = metric_growth("fitloop_predictor_loads_total", outcome="refused")
@@ -83,7 +83,7 @@ def test_a_request_and_a_load_are_counted_with_their_seconds() -> None:
     assert refused() == 1
 
 
-def test_versions_in_memory_are_named_by_label_studios_id_of_the_project() -> None:
+def test_loaded_versions_are_labelled_by_project_id() -> None:
     names = [("6-1", "w-1"), ("5-1", "v-1"), ("5-1", "v-2"), ("5-9", "v-1")]
     metrics.export_versions(lambda: names, lambda: ("one",))
     for project, version in (("5", "v-1"), ("5", "v-2"), ("6", "w-1")):
@@ -100,7 +100,7 @@ def test_versions_in_memory_are_named_by_label_studios_id_of_the_project() -> No
     assert REGISTRY.get_sample_value("fitloop_predictor_version_info", labels) is None
 
 
-def test_what_a_keeper_holds_and_has_refused_is_exported(
+def test_loaded_and_refused_versions_are_exported(
     registry: Registry, build_manager: BuildManager
 ) -> None:
     manager = build_manager()

@@ -101,7 +101,7 @@ def started(registry: Registry, tmp_path: Path) -> Iterator[Callable[[], Predict
         predictor.process.wait()
 
 
-def test_from_start_to_end(registry: Registry, started: Callable[[], Predictor]) -> None:
+def test_process_from_start_to_sigterm(registry: Registry, started: Callable[[], Predictor]) -> None:
     """It speaks v1 and v2, loads a target, refuses a broken one, answers what it was asked before SIGTERM, and exits 0."""
     write_serving_table(registry, {KEY: Served("v-1")})
     predictor = started()
@@ -172,7 +172,7 @@ def _waiting(predictor: Predictor) -> float:
     return float(line.split()[1])
 
 
-def test_a_process_that_listens_no_more_is_not_ready(registry: Registry) -> None:
+def test_not_ready_once_the_port_is_closed(registry: Registry) -> None:
     inference = LocalInference(registry, ServingSettings(workers=1))
     manager = ModelManager(inference, ServingTable(registry.store), "reload", ready=True)
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -187,7 +187,7 @@ def test_a_process_that_listens_no_more_is_not_ready(registry: Registry) -> None
     inference.close()
 
 
-def test_a_bucket_that_answers_late_is_waited_for(tmp_path: Path) -> None:
+def test_waits_for_a_late_bucket(tmp_path: Path) -> None:
     port = free_port()
     told = {"FITLOOP_STORE": "s3://bucket/loop/", "FITLOOP_S3_ENDPOINT": f"http://127.0.0.1:{port}"}
     predictor = Predictor(tmp_path, **KEYS, **told, FITLOOP_S3_REGION="here", FITLOOP_S3_TIMEOUT_SECONDS="2")
@@ -209,7 +209,7 @@ def test_a_bucket_that_answers_late_is_waited_for(tmp_path: Path) -> None:
     assert "Traceback" not in said
 
 
-def test_a_bucket_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+def test_missing_bucket_is_one_line(tmp_path: Path) -> None:
     port = free_port()
     with serve_bucket(port):
         status, said = _run(
@@ -239,7 +239,7 @@ def _run(folder: Path, **others: str) -> tuple[int, str]:
         ({"FITLOOP_STORE": "s3://b/", "FITLOOP_ROLLOUT_MODE": "never"}, 78, "FITLOOP_ROLLOUT_MODE"),
     ],
 )
-def test_what_is_wrong_is_one_line(tmp_path: Path, others: dict[str, str], code: int, sentence: str) -> None:
+def test_bad_configuration_is_one_line(tmp_path: Path, others: dict[str, str], code: int, sentence: str) -> None:
     status, said = _run(tmp_path, **others)
     assert status == code
     assert sentence in said
@@ -250,7 +250,7 @@ def test_what_is_wrong_is_one_line(tmp_path: Path, others: dict[str, str], code:
 @pytest.mark.parametrize(
     ("key", "sentence"), [(ACCESS_KEY, "there is no bucket"), ("nobody", "does not know the access key")]
 )
-def test_a_bucket_that_is_not_there_or_not_ours_is_one_line(tmp_path: Path, key: str, sentence: str) -> None:
+def test_refused_bucket_is_one_line(tmp_path: Path, key: str, sentence: str) -> None:
     status, said = _run(
         tmp_path,
         FITLOOP_STORE="s3://fitloop-no-such-bucket/x/",
@@ -261,7 +261,7 @@ def test_a_bucket_that_is_not_there_or_not_ours_is_one_line(tmp_path: Path, key:
     assert (status, sentence in said, len(said.strip().splitlines())) == (78, True, 1), said
 
 
-def test_a_taken_port_is_one_line(tmp_path: Path, registry: Registry) -> None:
+def test_taken_port_is_one_line(tmp_path: Path, registry: Registry) -> None:
     with socket.create_server(("", 0)) as taken:
         port = str(taken.getsockname()[1])
         status, said = _run(tmp_path, FITLOOP_STORE=registry.store.url, FITLOOP_PREDICTOR_STATE_PORT=port)

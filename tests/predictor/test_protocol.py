@@ -31,12 +31,12 @@ def v2(data: Any, **others: Any) -> bytes:
     return json.dumps({"inputs": [tensor], **others}).encode()
 
 
-def test_a_model_is_named_by_its_projects_key() -> None:
+def test_model_name_is_the_project_key() -> None:
     assert project_key_of("p5-1795473352") == "5-1795473352"
     assert [project_key_of(name) for name in ("p", "", "5-1")] == [None, None, None]
 
 
-def test_v2_in_the_shapes_that_clients_send() -> None:
+def test_parse_v2() -> None:
     assert parse_v2(v2(["a", "b"])) == ScoreRequest(("a", "b"))
     assert parse_v2(v2(["a", "b"], tensor={"shape": [2]}, id="7")).id == "7"
     assert parse_v2(v2([["a"], ["b"]], tensor={"shape": [2, 1]})).texts == ("a", "b")
@@ -45,7 +45,7 @@ def test_v2_in_the_shapes_that_clients_send() -> None:
     )
 
 
-def test_v1_in_the_shapes_that_clients_send() -> None:
+def test_parse_v1() -> None:
     assert parse_v1(b'{"instances": ["a", {"text": "b"}]}').texts == ("a", "b")
     assert parse_v1(b'{"instances": [], "parameters": {"version": "v-1"}}') == ScoreRequest((), "v-1")
 
@@ -67,13 +67,13 @@ def test_v1_in_the_shapes_that_clients_send() -> None:
         (v2(["a"], parameters={"version": 1}), "name of a version"),
     ],
 )
-def test_what_is_no_request_of_v2_gets_a_sentence(body: bytes, sentence: str) -> None:
+def test_invalid_v2_request_is_a_bad_request(body: bytes, sentence: str) -> None:
     with pytest.raises(BadRequest, match=sentence):
         parse_v2(body)
 
 
 @pytest.mark.parametrize("body", [b"{}", b'{"instances": 1}', b'{"instances": [1]}', b'{"instances": [{}]}'])
-def test_what_is_no_request_of_v1_gets_a_sentence(body: bytes) -> None:
+def test_invalid_v1_request_is_a_bad_request(body: bytes) -> None:
     with pytest.raises(BadRequest, match="text"):
         parse_v1(body)
 
@@ -88,14 +88,14 @@ json_values = st.recursive(
 
 
 @given(json_values)
-def test_whatever_is_sent_is_understood_or_refused(value: Any) -> None:
+def test_any_body_is_parsed_or_refused(value: Any) -> None:
     for parse in (parse_v1, parse_v2):
         for body in (json.dumps(value).encode(), v2(value), v2(value, parameters=value, id=value)):
             with contextlib.suppress(BadRequest):
                 assert all(isinstance(text, str) for text in parse(body).texts)
 
 
-def test_v2_answers_name_the_version_and_repeat_the_id() -> None:
+def test_v2_answer_names_version_and_id() -> None:
     body, headers = answer_v2("p5", "v-1", ScoreRequest(("a", "b"), "v-1", "7"), SCORES)
     said = json.loads(body)
     assert headers == {"Content-Type": "application/json"}
@@ -109,7 +109,7 @@ def test_v2_answers_name_the_version_and_repeat_the_id() -> None:
     assert (labels["datatype"], labels["shape"], labels["data"]) == ("BYTES", [2], ["A", "B"])
 
 
-def test_binary_outputs_follow_the_json_whose_length_the_header_says() -> None:
+def test_v2_binary_output_follows_the_json() -> None:
     body, headers = answer_v2("p5", "v-1", ScoreRequest(("a", "b"), "v-1", "", True), SCORES)
     length = int(headers[HEADER_LENGTH])
     figures = json.loads(body[:length])["outputs"][0]
@@ -120,7 +120,7 @@ def test_binary_outputs_follow_the_json_whose_length_the_header_says() -> None:
     )
 
 
-def test_v1_answers_a_label_and_how_sure_it_is() -> None:
+def test_v1_answer_has_label_probability_and_score() -> None:
     said = json.loads(answer_v1("v-1", ScoreRequest(("a", "b")), SCORES))
     assert said["version"] == "v-1"
     assert said["predictions"][0] == {"label": "A", "probability": 0.75, "score": 0.75}

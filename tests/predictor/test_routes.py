@@ -48,7 +48,7 @@ def v2(*texts: str, **parameters: Any) -> dict[str, Any]:
     return {"inputs": [tensor], "parameters": parameters}
 
 
-async def test_v2_answers_by_the_served_version_or_by_the_one_that_is_named(
+async def test_v2_uses_served_or_named_version(
     client: httpx.AsyncClient,
 ) -> None:
     served = (await client.post(V2, json=v2("a", "b"))).json()
@@ -58,14 +58,14 @@ async def test_v2_answers_by_the_served_version_or_by_the_one_that_is_named(
     assert named["parameters"] == {"version": "v-2"}
 
 
-async def test_v1_answers_whatever_the_content_type_says(client: httpx.AsyncClient) -> None:
+async def test_v1_ignores_the_content_type(client: httpx.AsyncClient) -> None:
     for kind in ("application/json; charset=utf-8", "text/plain", ""):
         answer = await client.post(V1, content=b'{"instances": ["a"]}', headers={"Content-Type": kind})
         assert answer.status_code == 200
         assert answer.json()["predictions"][0]["label"] in {"A", "B"}
 
 
-async def test_a_large_body_is_answered_like_a_small_one(client: httpx.AsyncClient) -> None:
+async def test_large_body_is_answered(client: httpx.AsyncClient) -> None:
     texts = ["a text of some words " * 10] * (PARSE_IN_THREAD_BYTES // 200)
     answer = await client.post(V2, json=v2(*texts))
     assert answer.json()["outputs"][0]["shape"] == [len(texts), 2]
@@ -73,7 +73,7 @@ async def test_a_large_body_is_answered_like_a_small_one(client: httpx.AsyncClie
 
 @pytest.mark.parametrize("url", [V1, V2])
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b'{"inputs": 1, "instances": 1}'])
-async def test_what_cannot_be_understood_gets_400_and_a_sentence(
+async def test_malformed_body_is_400(
     client: httpx.AsyncClient, url: str, body: bytes
 ) -> None:
     answer = await client.post(url, content=body)
@@ -81,7 +81,7 @@ async def test_what_cannot_be_understood_gets_400_and_a_sentence(
     assert answer.json()["error"].endswith(".")
 
 
-async def test_what_is_not_named_is_not_found(client: httpx.AsyncClient) -> None:
+async def test_unnamed_version_is_404(client: httpx.AsyncClient) -> None:
     for url, version in (
         (V2, "v-3"),
         (V2, "../v-1"),
@@ -93,7 +93,7 @@ async def test_what_is_not_named_is_not_found(client: httpx.AsyncClient) -> None
         assert "serves no version" in answer.json()["error"]
 
 
-async def test_a_broken_version_is_424_with_its_reason(client: httpx.AsyncClient, registry: Registry) -> None:
+async def test_broken_version_is_424(client: httpx.AsyncClient, registry: Registry) -> None:
     corrupt_file(registry, "v-2")
     answer = await client.post(V2, json=v2("a", version="v-2"))
     assert answer.status_code == 424
@@ -109,7 +109,7 @@ async def test_a_broken_version_is_424_with_its_reason(client: httpx.AsyncClient
         (RuntimeError("a secret"), 500, "failed"),
     ],
 )
-async def test_each_error_has_its_status_and_is_counted(
+async def test_status_and_outcome_of_each_error(
     client: httpx.AsyncClient,
     manager: ModelManager,
     monkeypatch: pytest.MonkeyPatch,
@@ -130,7 +130,7 @@ async def test_each_error_has_its_status_and_is_counted(
     assert metric_value("fitloop_predictor_requests_total", outcome=outcome) == before + 1
 
 
-async def test_what_others_ask_of_a_server_of_models(
+async def test_metadata_and_readiness_routes(
     client: httpx.AsyncClient, manager: ModelManager
 ) -> None:
     async def get(url: str) -> Any:
@@ -154,7 +154,7 @@ async def test_what_others_ask_of_a_server_of_models(
 
 
 @pytest.mark.parametrize("action", ["load", "unload"])
-async def test_nobody_loads_or_unloads_through_the_repository_api(
+async def test_repository_api_is_403(
     client: httpx.AsyncClient, action: str
 ) -> None:
     answer = await client.post(f"/v2/repository/models/p{KEY}/{action}", content=json.dumps({}))
@@ -163,13 +163,13 @@ async def test_nobody_loads_or_unloads_through_the_repository_api(
 
 
 @pytest.mark.parametrize("url", [f"/v1/models/p{KEY}:explain", f"/v2/models/p{KEY}/versions/v-1/infer"])
-async def test_what_is_not_spoken_is_404_with_a_sentence(client: httpx.AsyncClient, url: str) -> None:
+async def test_unknown_protocol_route_is_404(client: httpx.AsyncClient, url: str) -> None:
     answer = await client.post(url, json={})
     assert answer.status_code == 404
     assert "parameters.version" in answer.json()["error"]
 
 
-async def test_a_body_beyond_the_limit_or_the_budget_is_refused(manager: ModelManager) -> None:
+async def test_oversized_body_is_refused(manager: ModelManager) -> None:
     app = Starlette(routes=Routes(manager.inference, manager, Budget(1000)).routes())
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://p.test") as found:
         large = await found.post(V2, json=v2("a" * 2000))
