@@ -101,7 +101,7 @@ def test_only_one_process_may_use_a_data_directory(tmp_path: Path, started: list
     second = Local(tmp_path, "--port", "0")
     started.append(second)
     assert second.process.wait(90) == 1
-    assert f"(process {first.process.pid}) works on {tmp_path / 'data'}" in second.output()
+    assert f"(process {first.process.pid}) is using {tmp_path / 'data'}" in second.output()
     assert len(second.output().splitlines()) == 1
     first.end(signal.SIGKILL)
     third = Local(tmp_path, "--port", "0")

@@ -84,9 +84,7 @@ def test_unreachable_api_fails_within_the_timeout(api: FakeApiServer) -> None:
         nowhere.kube().get("lease", "a")
 
 
-def test_watch_yields_later_events_and_ends(
-    api: FakeApiServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_watch_yields_later_events_and_ends(api: FakeApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "WATCH_SECONDS", 1)
     api.put("leases", LEASE)
     _, version = api.kube().items("lease", "")
@@ -123,7 +121,7 @@ def test_forbidden_names_verb_resource_and_role() -> None:
         403, 'jobs.batch is forbidden: User "x" cannot create resource "jobs" in API group "batch"'
     )
     assert sentence.startswith(
-        "No right to create jobs.batch in namespace here: the Role of this service account"
+        "No permission to create jobs.batch in namespace here: the Role of this service account"
     )
 
 
@@ -147,7 +145,7 @@ def test_non_json_error_keeps_its_status() -> None:
 def test_connect_without_a_cluster_is_bad_config(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(client, "_NAMESPACE", tmp_path / "none")
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
-    with pytest.raises(BadConfig, match="There is no cluster to speak to"):
+    with pytest.raises(BadConfig, match="No Kubernetes cluster is configured"):
         connect("here")
 
 

@@ -90,9 +90,7 @@ async def test_lone_surrogate_is_replaced(inference: Make) -> None:
     assert parse_v2(predictor.asked[0].content).texts == ("a?", "b")
 
 
-async def test_connection_errors_are_retried(
-    inference: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_connection_errors_are_retried(inference: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """The Service leads to a predictor that was killed for a second or two; whoever still is not there then is given up."""
     predictor = Predictor(*[httpx.ConnectError("x")] * 4)
     await inference(predictor).scores("5-1", "v-1", ["a"])
@@ -124,9 +122,7 @@ async def test_one_retry_after_disconnect_or_503(inference: Make, trouble: Any) 
         (504, Overloaded),
     ],
 )
-async def test_other_errors_are_not_retried(
-    inference: Make, status: int, error: type[Exception]
-) -> None:
+async def test_other_errors_are_not_retried(inference: Make, status: int, error: type[Exception]) -> None:
     predictor = Predictor(refusal(status, "File 'x' differs."))
     with pytest.raises(error, match="File 'x' differs"):
         await inference(predictor).scores("5-1", "v-1", ["a"])
@@ -172,8 +168,8 @@ def rows_of_three(request: httpx.Request) -> httpx.Response:
 @pytest.mark.parametrize(
     ("answer", "sentence"),
     [
-        (changed(parameters={"version": "v-9"}), "answered by version v-9, and was asked for v-1"),
-        (rows_of_three, r"answered \(3, 2\) figures for 1 texts and 2 labels"),
+        (changed(parameters={"version": "v-9"}), "answered with version v-9 to a request for v-1"),
+        (rows_of_three, r"answered \(3, 2\) probabilities for 1 texts and 2 labels"),
         (changed(outputs=[]), "cannot be read"),
         (httpx.Response(200, text="hello"), "another server"),
         (
@@ -182,9 +178,7 @@ def rows_of_three(request: httpx.Request) -> httpx.Response:
         ),
     ],
 )
-async def test_unexpected_answer_is_an_engine_error(
-    inference: Make, answer: Any, sentence: str
-) -> None:
+async def test_unexpected_answer_is_an_engine_error(inference: Make, answer: Any, sentence: str) -> None:
     with pytest.raises(EngineError, match=sentence):
         await inference(Predictor(answer)).scores("5-1", "v-1", ["a"])
 

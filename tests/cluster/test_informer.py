@@ -46,9 +46,7 @@ def names(mirror: Informer) -> set[str]:
     return {one["metadata"]["name"] for one in mirror.all()}
 
 
-def test_lists_then_follows_changes(
-    api: FakeApiServer, mirror: Informer, bell: threading.Event
-) -> None:
+def test_lists_then_follows_changes(api: FakeApiServer, mirror: Informer, bell: threading.Event) -> None:
     api.put("leases", lease("a"))
     assert not mirror.listed.is_set()
     mirror.start()

@@ -85,7 +85,7 @@ def test_access_reviews_for_self_and_service_account(inspector: Inspector) -> No
 
 def test_refusals_become_cluster_errors(inspector: Inspector) -> None:
     with pytest.raises(
-        ClusterError, match=r"Kubernetes answered 404 \(Not Found\) to the wish to read the Ingress none."
+        ClusterError, match=r"Kubernetes answered 404 \(Not Found\) to the request to read the Ingress none."
     ):
         inspector.ingress_url("none")
     with pytest.raises(ClusterError, match="404"):

@@ -45,9 +45,9 @@ def test_outcome_follows_job_conditions() -> None:
 @pytest.mark.parametrize(
     ("reason", "sentence"),
     [
-        ("PodFailurePolicy", "its pod failed in a way that another try would not mend (PodFailurePolicy)"),
+        ("PodFailurePolicy", "its pod failed in a way that a retry would not fix (PodFailurePolicy)"),
         ("BackoffLimitExceeded", "its pods failed too often (BackoffLimitExceeded)"),
-        ("DeadlineExceeded", "it took longer than it may (DeadlineExceeded)"),
+        ("DeadlineExceeded", "it exceeded its time limit (DeadlineExceeded)"),
         ("Other", "its Job failed (Other)"),
     ],
 )
@@ -110,9 +110,9 @@ def test_known_outcome_is_kept() -> None:
         ),
         (
             "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. preemption: none.",
-            "no node takes its pod (0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector)",
+            "no node accepts its pod (0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector)",
         ),
-        ("", "no node takes its pod"),
+        ("", "no node accepts its pod"),
     ],
 )
 def test_unschedulable_reasons(message: str, reason: str) -> None:
@@ -184,9 +184,7 @@ times = st.integers(0, 50).map(lambda seconds: CREATED + seconds)
 
 
 @given(st.lists(times, unique=True, max_size=6), st.lists(times, unique=True, max_size=6), st.randoms())
-def test_attempts_are_numbered_by_time(
-    known: list[float], seen: list[float], random: object
-) -> None:
+def test_attempts_are_numbered_by_time(known: list[float], seen: list[float], random: object) -> None:
     before = tuple(Attempt(number, at, at + 1, 75) for number, at in enumerate(sorted(known), start=1))
     found = attempts_of([pod(f"p{at}", started=at, ended=at + 1, code=1) for at in seen], before)
     assert [one.started_at for one in found] == sorted({*known, *seen})

@@ -119,7 +119,7 @@ POD = ("spec", "template", "spec")
         (_broken("metadata", "labels", value=["x"]), "metadata.labels must be a mapping"),
         (
             _broken(*POD, "restartPolicy", value="OnFailure"),
-            "restartPolicy must be Never, and is 'OnFailure'",
+            "restartPolicy must be Never, not 'OnFailure'",
         ),
         (
             _broken(*POD, "containers", value="x"),
@@ -167,9 +167,7 @@ def test_dry_run_sends_a_strict_dry_run(api: FakeApiServer) -> None:
 @pytest.mark.parametrize(
     ("status", "kind"), [(422, BadConfig), (400, BadConfig), (403, ClusterError), (500, ClusterError)]
 )
-def test_dry_run_blames_only_a_wrong_manifest(
-    api: FakeApiServer, status: int, kind: type[Exception]
-) -> None:
+def test_dry_run_blames_only_a_wrong_manifest(api: FakeApiServer, status: int, kind: type[Exception]) -> None:
     api.faults.append(("POST", status, {}))
     with pytest.raises(kind):
         dry_run(api.kube(), MANIFEST, "fitloop", "s3://b/p/")

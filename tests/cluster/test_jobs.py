@@ -100,11 +100,9 @@ def test_job_has_no_owner_without_a_lease(api: FakeApiServer, make: Launchers) -
     assert "ownerReferences" not in api.list_objects("jobs")[0]["metadata"]
 
 
-def test_no_launch_before_jobs_are_listed(
-    api: FakeApiServer, make: Launchers
-) -> None:
+def test_no_launch_before_jobs_are_listed(api: FakeApiServer, make: Launchers) -> None:
     launcher = make(start=False)
-    with pytest.raises(ClusterError, match="It is not known which Jobs there are"):
+    with pytest.raises(ClusterError, match="The list of Jobs is not known yet"):
         launcher.launch(REQUEST)
     assert launcher.observe("1-1") is None
     assert api.list_objects("jobs") == []
@@ -135,12 +133,10 @@ def test_job_of_another_request_is_not_adopted(
     assert len(api.list_objects("jobs")) == 1
 
 
-def test_vanished_job_is_created_in_the_next_step(
-    api: FakeApiServer, make: Launchers
-) -> None:
+def test_vanished_job_is_created_in_the_next_step(api: FakeApiServer, make: Launchers) -> None:
     launcher = make()
     api.faults.append(("POST", 409, {}))
-    with pytest.raises(ClusterError, match="was there a moment ago"):
+    with pytest.raises(ClusterError, match="existed a moment ago"):
         launcher.launch(REQUEST)
     launcher.launch(REQUEST)
     assert len(api.list_objects("jobs")) == 1
@@ -182,9 +178,7 @@ def test_finished_job_has_exit_codes(api: FakeApiServer, make: Launchers) -> Non
     assert "PodFailurePolicy" in launch.reason
 
 
-def test_outcome_is_known_without_its_pods(
-    api: FakeApiServer, make: Launchers
-) -> None:
+def test_outcome_is_known_without_its_pods(api: FakeApiServer, make: Launchers) -> None:
     launcher = make()
     launcher.launch(REQUEST)
     api.faults += [("GET", 403, {})]
@@ -219,9 +213,7 @@ def test_unreachable_api_keeps_the_last_state(
     assert len(other.list_objects("jobs")) == 2
 
 
-def test_deleted_job_is_recreated_after_its_pods_end(
-    api: FakeApiServer, make: Launchers
-) -> None:
+def test_deleted_job_is_recreated_after_its_pods_end(api: FakeApiServer, make: Launchers) -> None:
     launcher = make()
     launcher.launch(REQUEST)
     api.put("pods", pod("p", started=CREATED + 1))
@@ -232,7 +224,7 @@ def test_deleted_job_is_recreated_after_its_pods_end(
     assert api.list_objects("jobs") == []
     launch = launcher.observe("1-1")
     assert launch is not None
-    assert launch.waiting == "the pods of its Job, which was deleted, still end"
+    assert launch.waiting == "its Job was deleted, and the Job's pods are still terminating"
     api.remove("pods", "p")
     eventually(lambda: not launcher.pods.all())
     launcher.launch(REQUEST)
@@ -242,9 +234,7 @@ def test_deleted_job_is_recreated_after_its_pods_end(
     assert (len(again.attempts), again.waiting, again.outcome) == (1, "", None)
 
 
-def test_finished_run_is_not_launched_again(
-    api: FakeApiServer, make: Launchers, runs: Runs
-) -> None:
+def test_finished_run_is_not_launched_again(api: FakeApiServer, make: Launchers, runs: Runs) -> None:
     """Its Job's time to live was over before anybody looked."""
     runs.write(RunStatus("1-1", RunState.DONE, exit_code=0, updated_at=CREATED + 5))
     launcher = make()
@@ -254,9 +244,7 @@ def test_finished_run_is_not_launched_again(
     assert runs.launch("1-1") == launcher.observe("1-1")
 
 
-def test_failed_status_waits_for_an_unwatched_job(
-    api: FakeApiServer, make: Launchers, runs: Runs
-) -> None:
+def test_failed_status_waits_for_an_unwatched_job(api: FakeApiServer, make: Launchers, runs: Runs) -> None:
     launcher = make()
     launcher.jobs.close()
     runs.write(RunStatus("1-1", RunState.FAILED, exit_code=1, updated_at=CREATED + 9))

@@ -20,7 +20,7 @@ class FakeKube:
     """One object with versions; `away` is the fault, `delay` how long an answer takes by the candidates' clock."""
 
     namespace: str = "here"
-    seconds: tuple[float, float] = (1.0, 1.0)
+    timeout: tuple[float, float] = (1.0, 1.0)
     tries: int = 1
     shared: dict[str, Any] = field(default_factory=lambda: {"lease": None, "version": 0})
     away: bool = False
@@ -84,7 +84,7 @@ def test_missing_lease_error_names_the_remedy(shared: dict[str, Any]) -> None:
     """As in the chart, which makes it and gives no right to."""
     one = Candidate(shared, "one")
     one.kube.may_create = False
-    with pytest.raises(ClusterError, match=r"Lease fitloop is gone.*`helm upgrade`"):
+    with pytest.raises(ClusterError, match=r"Lease fitloop is missing.*`helm upgrade`"):
         one.lease.acquire_or_renew()
     assert not one.lease.leads()
 

@@ -172,9 +172,7 @@ def adapter(namespace: Namespace) -> Kube:
     return Kube(namespace.name, client.CustomObjectsApi(api), client.CoreV1Api(api))
 
 
-def test_adapter_role_is_sufficient_and_minimal(
-    make: Make, adapter: Kube, namespace: Namespace
-) -> None:
+def test_adapter_role_is_sufficient_and_minimal(make: Make, adapter: Kube, namespace: Namespace) -> None:
     eventually(lambda: _may(adapter), what="the Role is known to the API")
     lease = LeaseLeadership(adapter, "fitloop", "pod-a")
     lease.start(lambda: None)
@@ -188,7 +186,7 @@ def test_adapter_role_is_sufficient_and_minimal(
     eventually(lambda: namespace.kube.items("event", "")[0] and _told(namespace, "RunDone"))
     lease.stop()
     with pytest.raises(
-        ClusterError, match=f"No right to get deployments.apps in namespace {namespace.name}: the Role"
+        ClusterError, match=f"No permission to get deployments.apps in namespace {namespace.name}: the Role"
     ):
         adapter.get("deployment", "fitloop")
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from services.cluster.pods import PredictorPod, PredictorPods
+from services.engine.compute import VersionKey
 from tests.support.api_server import FakeApiServer, serve_api
 
 STATE = b'{"held": {"5-1": ["v-1"]}}'
@@ -58,14 +59,12 @@ def look(api: FakeApiServer, port: int) -> list[PredictorPod]:
     return sorted(PredictorPods(api.kube(), "fitloop.io/predictor=f", port).read(), key=lambda pod: pod.name)
 
 
-def test_reads_state_of_own_live_pods(
-    api: FakeApiServer, answers: list[bytes]
-) -> None:
+def test_reads_state_of_own_live_pods(api: FakeApiServer, answers: list[bytes]) -> None:
     put(api, "p-1")
     put(api, "p-2", ip=None)
     put(api, "p-3", deletionTimestamp="2026-11-25T07:00:00Z")
     put(api, "p-4", labels={"fitloop.io/predictor": "other"})
-    held = frozenset({("5-1", "v-1")})
+    held = frozenset({VersionKey("5-1", "v-1")})
     assert look(api, int(answers[0])) == [
         PredictorPod("p-1", True, loaded=held, responds=True),
         PredictorPod("p-2", True),
@@ -73,9 +72,7 @@ def test_reads_state_of_own_live_pods(
 
 
 @pytest.mark.parametrize("nonsense", [b"", b"<html>", b"[1]", b"[" * 100_000, STATE + b" " * (4 << 20)])
-def test_invalid_state_counts_as_no_answer(
-    api: FakeApiServer, answers: list[bytes], nonsense: bytes
-) -> None:
+def test_invalid_state_counts_as_no_answer(api: FakeApiServer, answers: list[bytes], nonsense: bytes) -> None:
     put(api, "p-1")
     answers.append(nonsense)
     assert look(api, int(answers[0])) == [PredictorPod("p-1", True)]

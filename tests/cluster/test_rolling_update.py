@@ -17,31 +17,32 @@ from services.cluster.rolling_update import (
     suspects,
     timeout_reason,
 )
+from services.engine.compute import VersionKey
 
-NAME = ("5-1", "v-2")
+NAME = VersionKey("5-1", "v-2")
 
 
 def pod(number: int = 1, generation: str = "", *, ready: bool = True, **others: Any) -> PredictorPod:
-    return PredictorPod(f"pod-{number}", ready, generation, **({"answers": ready} | others))
+    return PredictorPod(f"pod-{number}", ready, generation, **({"responds": ready} | others))
 
 
-def holding(number: int = 1, generation: str = "") -> PredictorPod:
-    return pod(number, generation, held=frozenset({NAME}))
+def loaded_pod(number: int = 1, generation: str = "") -> PredictorPod:
+    return pod(number, generation, loaded=frozenset({NAME}))
 
 
 def test_loaded_once_every_ready_pod_has_the_version() -> None:
-    assert loading_status([holding(1), holding(2), pod(3, ready=False)], NAME).done
+    assert loading_status([loaded_pod(1), loaded_pod(2), pod(3, ready=False)], NAME).done
     assert loading_status([], NAME).reason == "no predictor is ready"
     assert (
-        loading_status([pod(ready=False, waits="no node has room")], NAME).reason
+        loading_status([pod(ready=False, waiting_reason="no node has room")], NAME).reason
         == "no predictor is ready: no node has room"
     )
-    assert loading_status([holding(1), pod(2)], NAME).reason == "1 of 2 predictors hold it"
+    assert loading_status([loaded_pod(1), pod(2)], NAME).reason == "1 of 2 predictors have loaded it"
     assert (
-        loading_status([pod(2, answers=False)], NAME).reason
-        == "0 of 1 predictors hold it (pod-2 does not answer)"
+        loading_status([pod(2, responds=False)], NAME).reason
+        == "0 of 1 predictors have loaded it (pod-2 does not answer)"
     )
-    assert "(no memory)" in loading_status([holding(1), pod(2, delayed={NAME: "no memory"})], NAME).reason
+    assert "(no memory)" in loading_status([loaded_pod(1), pod(2, delayed={NAME: "no memory"})], NAME).reason
 
 
 def test_update_is_done_once_enough_pods_are_new_and_ready() -> None:
@@ -52,7 +53,7 @@ def test_update_is_done_once_enough_pods_are_new_and_ready() -> None:
 
 
 def test_update_progress_and_timeout_reasons() -> None:
-    pods = [pod(1, "6"), pod(2, "7", ready=False, waits="no node has a free nvidia.com/gpu")]
+    pods = [pod(1, "6"), pod(2, "7", ready=False, waiting_reason="no node has a free nvidia.com/gpu")]
     assert (
         progress_status(pods, "7").reason
         == "0 of 2 predictors are new and ready: no node has a free nvidia.com/gpu"
@@ -70,7 +71,7 @@ def test_one_update_at_a_time_after_the_min_interval() -> None:
     assert plan.update == RollingUpdate("1000000", 1000.0, "")
     waits = plan.finish().wait_status(1010.0, 60)
     assert waits is not None
-    assert waits.reason == "the next rolling update begins in 50 s"
+    assert waits.reason == "the next rolling update starts in 50 s"
     assert plan.finish().wait_status(1060.0, 60) is None
 
 
@@ -82,7 +83,7 @@ def test_failed_rollout_backs_off_to_an_hour() -> None:
         standing = setback.wait_status(now + 1)
         assert standing is not None
         assert (standing.blocked, standing.deferred) == (True, True)
-        assert standing.reason.startswith("no node has room; tried again in")
+        assert standing.reason.startswith("no node has room; retried in")
         now = setback.until
         assert setback.wait_status(now) is None
     assert waits[:4] == [RETRY_SECONDS, 2 * RETRY_SECONDS, 4 * RETRY_SECONDS, 8 * RETRY_SECONDS]
@@ -94,8 +95,8 @@ def test_failed_versions_are_retried_one_by_one() -> None:
 
 
 def test_suspects_are_versions_missing_in_new_pods() -> None:
-    other = ("6-1", "w-1")
-    pods = [pod(1, "6"), pod(2, "7", ready=False, answers=True, held=frozenset({NAME}))]
+    other = VersionKey("6-1", "w-1")
+    pods = [pod(1, "6"), pod(2, "7", ready=False, responds=True, loaded=frozenset({NAME}))]
     assert suspects(pods, "7", [NAME, other]) == [other]
     assert suspects(pods[:1], "7", [NAME, other]) == [NAME, other]
     assert suspects(pods, "7", [NAME]) == [NAME], "another pod, which does not start, may be its doing"
@@ -142,9 +143,9 @@ def test_pod_status_combines_api_and_pod_state() -> None:
         "p-1",
         True,
         "7",
-        frozenset({("5-1", "v-1"), ("5-1", "v-2")}),
-        {("5-1", "v-3"): "broken"},
-        {("6-1", "w-1"): "slow"},
+        frozenset({VersionKey("5-1", "v-1"), VersionKey("5-1", "v-2")}),
+        {VersionKey("5-1", "v-3"): "broken"},
+        {VersionKey("6-1", "w-1"): "slow"},
         True,
     )
     silent = pod_of({"metadata": {"name": "p-1"}, "status": ready}, None)

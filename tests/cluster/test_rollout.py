@@ -17,8 +17,7 @@ from services.cluster.pods import PredictorPod
 from services.cluster.rollout import ClusterRollout
 from services.core.errors import EngineError
 from services.core.settings import RolloutSettings
-
-Name = tuple[str, str]
+from services.engine.compute import VersionKey
 
 
 @dataclass
@@ -30,9 +29,9 @@ class RolloutWorld:
     replicas: int = 2
     start_seconds: float = 12.0
     now: float = 1_000_000.0
-    targets: set[Name] = field(default_factory=set)
+    targets: set[VersionKey] = field(default_factory=set)
     patches: list[tuple[float, str | None]] = field(default_factory=list)
-    told: list[tuple[str, str]] = field(default_factory=list)
+    recorded: list[tuple[str, str]] = field(default_factory=list)
     pods_now: list[PredictorPod] = field(default_factory=list)
     waits: str = ""
     spec: Document = field(default_factory=dict)
@@ -51,11 +50,11 @@ class RolloutWorld:
         return RolloutSettings(mode=self.mode)
 
     def rollout(self) -> ClusterRollout:
-        """That of a new leader."""
+        """Return the rollout of a new leader."""
         this: Any = self
         return ClusterRollout(this, this, f"{self.kind}/fitloop", self.settings(), this, lambda: self.now)
 
-    # What a Kube does.
+    # As Kube.
     def get(self, kind: str, name: str) -> Document | None:
         assert (kind, name) == (self.kind, "fitloop")
         return {"spec": copy.deepcopy(self.spec)} if self.spec else None
@@ -79,8 +78,8 @@ class RolloutWorld:
         if any(pod.generation != generation for pod in old):
             self.pods_now = [*old, PredictorPod("new", False, generation, waiting_reason=self.waits)]
 
-    # What a Fleet does.
-    def pods(self) -> list[PredictorPod]:
+    # As PredictorPods.
+    def read(self) -> list[PredictorPod]:
         new = [pod for pod in self.pods_now if not pod.ready]
         if new and not self.waits and self.now - self._born >= self.start_seconds:
             generation = new[0].generation
@@ -92,21 +91,21 @@ class RolloutWorld:
             ]
         return self.pods_now
 
-    # What Events do.
-    def tell(self, reason: str, note: str, *, warning: bool = False) -> None:
+    # As EventRecorder.
+    def record(self, reason: str, note: str, *, warning: bool = False) -> None:
         del warning
-        self.told.append((reason, note))
+        self.recorded.append((reason, note))
 
-    def until_done(self, rollout: ClusterRollout, name: Name, seconds: float) -> RolloutStatus:
-        """Ask every second, as the supervisor does."""
-        self.targets.add(name)
+    def until_done(self, rollout: ClusterRollout, key: VersionKey, seconds: float) -> RolloutStatus:
+        """Advance every second, as the leader does."""
+        self.targets.add(key)
         end = self.now + seconds
-        while not (standing := rollout.advance(*name, self.now)).done and self.now < end:
+        while not (status := rollout.advance(*key, self.now)).done and self.now < end:
             self.now += 1
-        return standing
+        return status
 
 
-V2, V3 = ("5-1", "v-2"), ("5-1", "v-3")
+V2, V3 = VersionKey("5-1", "v-2"), VersionKey("5-1", "v-3")
 
 
 @pytest.mark.parametrize("kind", ["inferenceservice", "deployment"])
@@ -116,7 +115,7 @@ def test_update_loads_the_version_in_all_pods(kind: str) -> None:
     assert world.until_done(rollout, V2, 60) == RolloutStatus(done=True)
     assert 12 <= world.now - began <= 15
     assert len(world.patches) == 1
-    assert [reason for reason, _ in world.told] == ["RolloutStarted", "VersionHeld"]
+    assert [reason for reason, _ in world.recorded] == ["RolloutStarted", "VersionHeld"]
     assert rollout.flip_seconds == 1.0
 
 
@@ -130,10 +129,12 @@ def test_no_update_where_all_pods_have_the_version() -> None:
 def test_reload_is_blocked_only_after_its_deadline() -> None:
     world = RolloutWorld(mode="reload")
     rollout = world.rollout()
-    assert rollout.advance(*V2, world.now) == RolloutStatus(done=False, reason="0 of 2 predictors hold it")
+    assert rollout.advance(*V2, world.now) == RolloutStatus(
+        done=False, reason="0 of 2 predictors have loaded it"
+    )
     world.now += 601
     assert rollout.advance(*V2, world.now).blocked
-    assert world.told[-1] == ("RolloutBlocked", "0 of 2 predictors hold it")
+    assert world.recorded[-1] == ("RolloutBlocked", "0 of 2 predictors have loaded it")
     world.pods_now = [replace(pod, loaded=frozenset({V2})) for pod in world.pods_now]
     world.now += 1
     assert rollout.advance(*V2, world.now).done
@@ -146,7 +147,7 @@ def test_refusal_by_a_pod_raises_its_reason(mode: Literal["rolling", "reload"]) 
     world.pods_now[1] = replace(world.pods_now[1], refused={V2: "its sha256 differs"})
     with pytest.raises(EngineError, match="its sha256 differs"):
         world.rollout().advance(*V2, world.now)
-    assert world.told == [("VersionRefused", "v-2: its sha256 differs")]
+    assert world.recorded == [("VersionRefused", "v-2: its sha256 differs")]
 
 
 def test_update_completes_after_a_refusal() -> None:
@@ -172,7 +173,7 @@ def test_stuck_update_is_rolled_back_and_retried() -> None:
     assert [generation is None for _, generation in world.patches] == [False, True]
     blocked = rollout.advance(*V2, world.now)
     assert blocked.blocked
-    assert "no node has room for it; tried again in" in blocked.reason
+    assert "no node has room for it; retried in" in blocked.reason
     world.waits = ""
     assert world.until_done(rollout, V2, 300).done
     assert len(world.patches) == 3
@@ -182,13 +183,13 @@ def test_no_immediate_update_for_missing_version() -> None:
     world = RolloutWorld()
     rollout = world.rollout()
     rollout.advance(*V2, world.now)
-    standing = RolloutStatus(done=False)
+    status = RolloutStatus(done=False)
     for _ in range(100):
         world.now += 1
-        standing = rollout.advance(*V2, world.now)
+        status = rollout.advance(*V2, world.now)
     assert len(world.patches) == 1
-    assert standing.blocked
-    assert "all predictors are new, and 0 of 2 predictors hold it" in standing.reason
+    assert status.blocked
+    assert "all predictors are new, and 0 of 2 predictors have loaded it" in status.reason
 
 
 def test_new_leader_continues_the_update() -> None:
@@ -234,24 +235,24 @@ def test_missing_workload_is_a_cluster_error() -> None:
         world.rollout().advance(*V2, world.now)
 
 
-STUCK, OTHER = ("5-1", "v-2"), ("6-1", "w-1")
+STUCK, OTHER = VersionKey("5-1", "v-2"), VersionKey("6-1", "w-1")
 
 
 @dataclass
 class StuckRolloutWorld(RolloutWorld):
     """New pods wait for `STUCK` for ever, as long as it is a target, and answer meanwhile."""
 
-    def pods(self) -> list[PredictorPod]:
+    def read(self) -> list[PredictorPod]:
         if STUCK in self.targets:
-            held = frozenset(self.targets - {STUCK})
-            return [pod if pod.ready else replace(pod, responds=True, loaded=held) for pod in self.pods_now]
-        return super().pods()
+            loaded = frozenset(self.targets - {STUCK})
+            return [pod if pod.ready else replace(pod, responds=True, loaded=loaded) for pod in self.pods_now]
+        return super().read()
 
-    def ask(self, rollout: ClusterRollout, name: Name) -> RolloutStatus:
-        """As promotions do: what is set aside is no target."""
-        standing = rollout.advance(*name, self.now)
-        (self.targets.discard if standing.deferred else self.targets.add)(name)
-        return standing
+    def ask(self, rollout: ClusterRollout, key: VersionKey) -> RolloutStatus:
+        """Advance as the leader does: a deferred version is no target."""
+        status = rollout.advance(*key, self.now)
+        (self.targets.discard if status.deferred else self.targets.add)(key)
+        return status
 
 
 @pytest.mark.parametrize("late", [0, 30])
@@ -318,24 +319,24 @@ def test_five_promotions_share_two_updates(
 ) -> None:
     world = RolloutWorld(start_seconds=start_seconds)
     rollout, zero = world.rollout(), world.now
-    waiting = {(f"{number}-1", "v-1"): zero + moment for number, moment in enumerate(moments)}
+    waiting = {VersionKey(f"{number}-1", "v-1"): zero + moment for number, moment in enumerate(moments)}
     left = set(waiting)
     while left and world.now < zero + 400:
         if new_leader_at is not None and world.now - zero >= new_leader_at:
             rollout, new_leader_at = world.rollout(), None
         due = {name for name in left if waiting[name] <= world.now}
         world.targets |= due
-        left -= {name for name in sorted(due) if rollout.advance(*name, world.now).done}
+        left -= {key for key in sorted(due) if rollout.advance(*key, world.now).done}
         world.now += 1
     assert not left
     assert len(world.patches) <= 2
 
 
 def test_finished_update_serves_all_waiting_versions() -> None:
-    world, done = RolloutWorld(), list[Name]()
+    world, done = RolloutWorld(), list[VersionKey]()
     rollout = world.rollout()
-    advance: Callable[[Name], bool] = lambda name: rollout.advance(*name, world.now).done  # noqa: E731
-    world.targets |= {V2, ("6-1", "w-1")}
+    advance: Callable[[VersionKey], bool] = lambda key: rollout.advance(*key, world.now).done  # noqa: E731
+    world.targets |= {V2, VersionKey("6-1", "w-1")}
     for _ in range(20):
         done += [name for name in sorted(world.targets) if name not in done and advance(name)]
         world.now += 1

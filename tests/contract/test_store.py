@@ -54,9 +54,7 @@ class StoreContract:
         self.store.write("a/b.json", b"")
         assert self.store.read("a/b.json") == b""
 
-    def test_size_limit_applies_to_documents_only(
-        self, tmp_path: Path
-    ) -> None:
+    def test_size_limit_applies_to_documents_only(self, tmp_path: Path) -> None:
         large = tmp_path / "large"
         large.write_bytes(b"x" * ((1 << 20) + 1))
         for key in ("runs/5-1/status.json", "inbox/cmd-1.json"):

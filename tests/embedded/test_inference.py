@@ -29,7 +29,7 @@ def registry(tmp_path: Path) -> Registry:
 
 @pytest.fixture
 def local(registry: Registry) -> Iterator[LocalInference]:
-    before = metrics._versions.held, metrics._versions.refused
+    before = metrics._versions.loaded, metrics._versions.refused
     found = LocalInference(registry, ServingSettings(workers=1))
     yield found
     found.close()

@@ -101,9 +101,7 @@ def test_trainer_is_niced_and_gets_the_run_url(tmp_path: Path) -> None:
     )
 
 
-def test_local_services_folder_is_not_imported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_local_services_folder_is_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "services").mkdir()
     (tmp_path / "services" / "__init__.py").write_text("raise SystemExit(3)")
     monkeypatch.chdir(tmp_path)
@@ -139,9 +137,7 @@ def test_unstartable_trainer_fails_the_run(tmp_path: Path, monkeypatch: pytest.M
     assert "could not be started" in world.runs.log("1-1")
 
 
-def test_outcome_is_known_despite_a_full_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_outcome_is_known_despite_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = LauncherWorld(tmp_path, "print(1)")
 
     def full(key: str, _data: bytes) -> None:
@@ -272,9 +268,7 @@ CODES = st.none() | st.sampled_from([75, -9, -15, -11])
 
 
 @given(st.lists(CODES, max_size=8), st.sampled_from([0, 1, 64, 65, 78, 75, -9, None]))
-def test_next_step_counts_failures_only(
-    earlier: Sequence[int | None], last: int | None
-) -> None:
+def test_next_step_counts_failures_only(earlier: Sequence[int | None], last: int | None) -> None:
     attempts = [Attempt(number, 0.0, 1.0, code) for number, code in enumerate([*earlier, last], 1)]
     follows = next_step(attempts, None)
     failures = sum(attempt.exit_code is not None for attempt in attempts)

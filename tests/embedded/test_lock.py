@@ -31,7 +31,7 @@ def test_second_process_learns_the_lock_holder(tmp_path: Path) -> None:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         ours = FileLeadership(folder)
-        with pytest.raises(Locked, match=rf"process {holder.pid}\) works on {folder}: .*--data"):
+        with pytest.raises(Locked, match=rf"process {holder.pid}\) is using {folder}: .*--data"):
             ours.start(lambda: None)
         assert not ours.leads()
         holder.send_signal(signal.SIGKILL)

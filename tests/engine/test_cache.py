@@ -36,24 +36,24 @@ def _ask(models: ModelCache, *names: VersionKey) -> list[VersionKey]:
 
 def test_project_keeps_its_two_newest_versions(models: Callable[[int], ModelCache]) -> None:
     found = models(8)
-    names = [("5-1", f"v-{number}") for number in range(5)]
-    assert _ask(found, *names, ("6-1", "w-1")) == [names[3], names[4], ("6-1", "w-1")]
+    names = [VersionKey("5-1", f"v-{number}") for number in range(5)]
+    assert _ask(found, *names, VersionKey("6-1", "w-1")) == [names[3], names[4], VersionKey("6-1", "w-1")]
     found.close()
 
 
 def test_least_recently_used_are_evicted(models: Callable[[int], ModelCache]) -> None:
     found = models(3)
-    names = [(f"{number}-1", "v-1") for number in range(4)]
+    names = [VersionKey(f"{number}-1", "v-1") for number in range(4)]
     assert _ask(found, *names[:3], names[0], names[3]) == [names[0], names[2], names[3]]
     found.close()
 
 
 def test_get_returns_the_loaded_model(models: Callable[[int], ModelCache]) -> None:
     found = models(2)
-    assert found.get(("5-1", "v-1")) is None
-    held = found.acquire(("5-1", "v-1"))
+    assert found.get(VersionKey("5-1", "v-1")) is None
+    held = found.acquire(VersionKey("5-1", "v-1"))
     loaded: Model = held.future.result(10)
-    assert found.get(("5-1", "v-1")) is loaded
+    assert found.get(VersionKey("5-1", "v-1")) is loaded
     held.release()
     found.close()
 
@@ -69,54 +69,58 @@ def _budgeted(budget: float, **sizes: int) -> ModelCache:
 
 def test_memory_budget_evicts_least_recently_used() -> None:
     found = _budgeted(100, v=40, w=60)
-    assert _ask(found, ("5-1", "v-1"), ("6-1", "v-1")) == [("5-1", "v-1"), ("6-1", "v-1")]
-    assert _ask(found, ("5-1", "v-1"), ("7-1", "w-1")) == [("5-1", "v-1"), ("7-1", "w-1")]
-    assert found.get(("6-1", "v-1")) is None
+    assert _ask(found, VersionKey("5-1", "v-1"), VersionKey("6-1", "v-1")) == [
+        VersionKey("5-1", "v-1"),
+        VersionKey("6-1", "v-1"),
+    ]
+    assert _ask(found, VersionKey("5-1", "v-1"), VersionKey("7-1", "w-1")) == [
+        VersionKey("5-1", "v-1"),
+        VersionKey("7-1", "w-1"),
+    ]
+    assert found.get(VersionKey("6-1", "v-1")) is None
     found.close()
 
 
 def test_models_in_use_are_not_evicted() -> None:
     found = _budgeted(100, v=60)
-    held = found.acquire(("5-1", "v-1"))
+    held = found.acquire(VersionKey("5-1", "v-1"))
     held.future.result(10)
     with pytest.raises(Overloaded, match="no memory for version v-2 beside those in use"):
-        _ask(found, ("5-1", "v-2"))
+        _ask(found, VersionKey("5-1", "v-2"))
     assert found.refusals() == {}, "that says nothing of the version"
     held.release()
-    assert _ask(found, ("5-1", "v-2")) == [("5-1", "v-2")]
+    assert _ask(found, VersionKey("5-1", "v-2")) == [VersionKey("5-1", "v-2")]
     found.close()
 
 
 def test_oversized_version_is_refused_without_eviction() -> None:
     found = _budgeted(100, v=60, w=101)
-    _ask(found, ("5-1", "v-1"))
+    _ask(found, VersionKey("5-1", "v-1"))
     with pytest.raises(EngineError, match="FITLOOP_MODEL_MEMORY_MB"):
-        _ask(found, ("6-1", "w-1"))
-    assert found.loaded_keys() == [("5-1", "v-1")]
-    assert list(found.refusals()) == [("6-1", "w-1")]
+        _ask(found, VersionKey("6-1", "w-1"))
+    assert found.loaded_keys() == [VersionKey("5-1", "v-1")]
+    assert list(found.refusals()) == [VersionKey("6-1", "w-1")]
     found.close()
 
 
 def test_has_room() -> None:
     found = _budgeted(100, v=60, w=30)
-    assert found.has_room(("5-1", "v-1"))
-    _ask(found, ("5-1", "v-1"))
-    assert found.has_room(("5-1", "v-1"))
-    assert found.has_room(("6-1", "w-1"))
-    assert not found.has_room(("6-1", "v-1"))
+    assert found.has_room(VersionKey("5-1", "v-1"))
+    _ask(found, VersionKey("5-1", "v-1"))
+    assert found.has_room(VersionKey("5-1", "v-1"))
+    assert found.has_room(VersionKey("6-1", "w-1"))
+    assert not found.has_room(VersionKey("6-1", "v-1"))
     found.close()
     few = ModelCache(lambda _: cast("Any", _Closable()), 2)
-    _ask(few, ("5-1", "v-1"), ("6-1", "v-1"))
-    assert not few.has_room(("7-1", "v-1"))
+    _ask(few, VersionKey("5-1", "v-1"), VersionKey("6-1", "v-1"))
+    assert not few.has_room(VersionKey("7-1", "v-1"))
     few.close()
 
 
 @pytest.mark.parametrize(
     ("error", "seconds"), [(CorruptVersion("broken"), 60), (StoreUnreachable("away"), 2)]
 )
-def test_store_errors_expire_sooner_than_refusals(
-    error: FitloopError, seconds: float
-) -> None:
+def test_store_errors_expire_sooner_than_refusals(error: FitloopError, seconds: float) -> None:
     now, tries = [0.0], list[VersionKey]()
 
     def load(name: VersionKey) -> Model:
@@ -127,7 +131,7 @@ def test_store_errors_expire_sooner_than_refusals(
     for moment, expected in ((0.0, 1), (seconds - 0.1, 1), (seconds, 2)):
         now[0] = moment
         with pytest.raises(type(error)):
-            _ask(found, ("5-1", "v-1"))
+            _ask(found, VersionKey("5-1", "v-1"))
         assert len(tries) == expected
     found.close()
 
@@ -135,11 +139,11 @@ def test_store_errors_expire_sooner_than_refusals(
 def test_loaded_reports_sizes() -> None:
     for budget in (100, math.inf):
         found = _budgeted(budget, v=40, w=60, x=200)
-        _ask(found, ("5-1", "v-1"), ("6-1", "w-1"))
+        _ask(found, VersionKey("5-1", "v-1"), VersionKey("6-1", "w-1"))
         assert {name: size for name, (_, size) in found.loaded().items()} == {
-            ("5-1", "v-1"): 40,
-            ("6-1", "w-1"): 60,
+            VersionKey("5-1", "v-1"): 40,
+            VersionKey("6-1", "w-1"): 60,
         }
-        found.evict(("6-1", "w-1"))
-        assert list(found.loaded()) == [("5-1", "v-1")]
+        found.evict(VersionKey("6-1", "w-1"))
+        assert list(found.loaded()) == [VersionKey("5-1", "v-1")]
         found.close()

@@ -54,14 +54,12 @@ def test_head_round_trip(tmp_path: Path) -> None:
     [
         ({"pooling": "max"}, "unknown pooling 'max'"),
         ({"activations": ["swish"]}, "unknown activation 'swish'"),
-        ({"activations": []}, "no layer"),
+        ({"activations": []}, "no output layer"),
         ({"activations": ["none", "none"]}, "1.weight"),
         ({"format": 2}, "upgrade Fitloop"),
     ],
 )
-def test_unknown_head_is_refused(
-    tmp_path: Path, change: dict[str, object], complaint: str
-) -> None:
+def test_unknown_head_is_refused(tmp_path: Path, change: dict[str, object], complaint: str) -> None:
     PooledHead("cls", normalize=False, layers=(_layer(3, 4),)).write(tmp_path)
     document = json.loads((tmp_path / "head.json").read_text()) | change
     (tmp_path / "head.json").write_text(json.dumps(document))
@@ -75,7 +73,7 @@ def test_weight_shape_mismatch_is_refused(tmp_path: Path) -> None:
         {"0.weight": np.zeros((3, 4), np.float32), "0.bias": np.zeros(2, np.float32)},
         tmp_path / "head.safetensors",
     )
-    with pytest.raises(EngineError, match="do not fit"):
+    with pytest.raises(EngineError, match="do not match"):
         read_head(tmp_path)
 
 

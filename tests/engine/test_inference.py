@@ -21,6 +21,7 @@ from services.core.settings import ServingSettings, Settings
 from services.core.store.files import FileStore
 from services.engine import inference as module
 from services.engine import torch as torch_engine
+from services.engine.compute import VersionKey
 from services.engine.inference import LocalInference, is_needed
 from services.engine.model import Model, load_model
 from services.trainer.data.base_model import load_base
@@ -104,7 +105,7 @@ def test_settings_reach_scheduler_and_engine(
 
 def engine_kind(inference: LocalInference, version: str) -> str | None:
     """Of a version that is held; None for another one."""
-    model = inference._models.get((KEY, version))
+    model = inference._models.get(VersionKey(KEY, version))
     return model.engine.kind if model else None
 
 
@@ -234,7 +235,7 @@ async def test_least_recently_used_version_is_evicted(
 
 async def test_evicted_version_closes_after_its_last_request(inference: LocalInference) -> None:
     await asyncio.to_thread(inference.prepare, KEY, "v-1")
-    held = inference._models.acquire((KEY, "v-1"))
+    held = inference._models.acquire(VersionKey(KEY, "v-1"))
     closed = threading.Event()
     model = held.future.result()
     model.close = closed.set  # type: ignore[method-assign]  # seen rather than done
@@ -244,7 +245,7 @@ async def test_evicted_version_closes_after_its_last_request(inference: LocalInf
     assert not closed.is_set()
     held.release()
     assert closed.is_set()
-    with pytest.raises(EngineError, match="left memory"):
+    with pytest.raises(EngineError, match="evicted from memory"):
         held.acquire()
 
 
@@ -256,7 +257,7 @@ async def test_cancelled_request_releases_its_model(inference: LocalInference) -
         with pytest.raises(asyncio.CancelledError):
             await asked
     await inference.scores(KEY, "v-1", ["text"])
-    held = inference._models._entries[KEY, "v-1"]
+    held = inference._models._entries[VersionKey(KEY, "v-1")]
     await asyncio.to_thread(eventually, lambda: held._uses == 0)
 
 
@@ -289,9 +290,7 @@ def outcomes() -> Callable[[], dict[str, float]]:
     return lambda: {kind: grown() for kind, grown in found.items() if grown()}
 
 
-async def test_lookups_are_counted_by_outcome(
-    inference: LocalInference, registry: Registry
-) -> None:
+async def test_lookups_are_counted_by_outcome(inference: LocalInference, registry: Registry) -> None:
     seen = outcomes()
     await asyncio.gather(*(inference.scores(KEY, "v-1", ["text"]) for _ in range(3)))
     assert seen() == {"load": 3}, "who waits for another's load waits as well"
@@ -305,15 +304,13 @@ async def test_lookups_are_counted_by_outcome(
     assert seen() == {"load": 3, "hit": 1, "refused": 2}, "by its load, and by what is remembered of that"
 
 
-async def test_no_memory_is_counted_as_rejected(
-    registry: Registry, exported: tuple[Path, Artefact]
-) -> None:
+async def test_no_memory_is_counted_as_rejected(registry: Registry, exported: tuple[Path, Artefact]) -> None:
     known = registry.manifest(KEY, "v-1")
     size = sum(entry.size for name, entry in known.files.items() if is_needed(name, "ct2-int8"))
     found = LocalInference(registry, ServingSettings(workers=1, memory_mb=1.5 * size / 1e6))
     rejected = metric_growth("fitloop_engine_rejected_total", reason="memory")
     try:
-        held = found._models.acquire((KEY, "v-1"))
+        held = found._models.acquire(VersionKey(KEY, "v-1"))
         await asyncio.wrap_future(held.future)
         with pytest.raises(Overloaded, match="no memory"):
             await found.scores(KEY, "v-2", ["text"])
@@ -339,9 +336,7 @@ async def test_loaded_versions_are_exported_until_closed(registry: Registry) -> 
     assert (versions(), limit(), held_bytes()) == (0, 0, 0)
 
 
-async def test_gpu_memory_is_known_after_a_load(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_gpu_memory_is_known_after_a_load(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a machine without one: what is loaded is computed on the CPU."""
 
     def on_cpu(folder: Path, artefact: Artefact, labels: tuple[str, ...], *_: object) -> Model:

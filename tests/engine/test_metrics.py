@@ -53,9 +53,7 @@ def alone() -> str:
         "fitloop_engine_held_bytes 0.0",
     ],
 )
-def test_known_label_values_start_at_0_without_heavy_imports(
-    alone: str, line: str
-) -> None:
+def test_known_label_values_start_at_0_without_heavy_imports(alone: str, line: str) -> None:
     assert line in alone.splitlines()
 
 

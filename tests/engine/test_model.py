@@ -106,7 +106,7 @@ def test_temperature_is_applied_once(version: Path) -> None:
 
 @pytest.mark.parametrize("engine", ["ct2-int8", "torch-fp32"])
 def test_label_count_mismatch_is_refused(version: Path, engine: str) -> None:
-    with pytest.raises(EngineError, match="answers 3 labels, and its manifest names 2"):
+    with pytest.raises(EngineError, match="has 3 outputs, and its manifest names 2 labels"):
         _load(version, engine, labels=("a", "b"))
 
 
@@ -145,9 +145,7 @@ def test_library_error_is_an_engine_error(version: Path) -> None:
         _load(version, "ct2-int8").engine.forward([[1] * 1000])
 
 
-def test_int8_refuses_a_too_large_vocabulary(
-    version: Path, tmp_path: Path
-) -> None:
+def test_int8_refuses_a_too_large_vocabulary(version: Path, tmp_path: Path) -> None:
     """CTranslate2 would read beyond its table without a word."""
     folder = Path(shutil.copytree(version, tmp_path / "broken"))
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -195,5 +193,5 @@ def test_gpu_computes_in_bf16_from_fp32_weights(
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_missing_gpu_is_an_engine_error(version: Path) -> None:
-    with pytest.raises(EngineError, match="FITLOOP_DEVICE is cuda, and this process finds no GPU"):
+    with pytest.raises(EngineError, match="FITLOOP_DEVICE is cuda, but this process finds no GPU"):
         _load(version, "ct2-int8", device="cuda")

@@ -83,7 +83,7 @@ def test_pad_id_from_config_then_tokenizer_then_0(folder: Path) -> None:
 
 
 def test_unconfigured_tokenizer_is_refused(folder: Path) -> None:
-    with pytest.raises(EngineError, match="prepare"):
+    with pytest.raises(EngineError, match="configure"):
         encode(Tokenizer.from_file(str(folder / "tokenizer.json")), ["a"])
 
 

@@ -28,7 +28,7 @@ def test_third_load_after_two_crashes_is_refused(tmp_path: Path) -> None:
     for _ in range(2):
         die_in(CrashGuard(tmp_path), "v-1")
     with (
-        pytest.raises(EngineError, match="v-1 ended the predictor's process 2 times"),
+        pytest.raises(EngineError, match="v-1 crashed the predictor 2 times"),
         CrashGuard(tmp_path).guard(KEY, "v-1"),
     ):
         pytest.fail("it was loaded")

@@ -9,6 +9,7 @@ import pytest
 from services.core.domain import Served, Serving
 from services.core.errors import FitloopError, StoreUnreachable
 from services.core.registry import Registry
+from services.engine.compute import VersionKey
 from services.predictor.manager import ModelManager, currents, named_versions, targets
 from tests.predictor.conftest import BuildManager
 from tests.support.versions import KEY, corrupt_file, write_serving_table
@@ -70,9 +71,7 @@ def test_ready_once_current_and_target_are_loaded(
     }
 
 
-def test_only_reload_loads_a_new_target_in_place(
-    build_manager: BuildManager, registry: Registry
-) -> None:
+def test_only_reload_loads_a_new_target_in_place(build_manager: BuildManager, registry: Registry) -> None:
     reload, rolling = build_manager("reload"), build_manager("rolling")
     write_serving_table(registry, {KEY: Served("v-1")})
     assert turn(reload)["held"] == turn(rolling)["held"] == {KEY: ["v-1"]}
@@ -82,9 +81,7 @@ def test_only_reload_loads_a_new_target_in_place(
     assert rolling.may_serve(KEY, "v-2")
 
 
-def test_broken_version_does_not_block_others(
-    build_manager: BuildManager, registry: Registry
-) -> None:
+def test_broken_version_does_not_block_others(build_manager: BuildManager, registry: Registry) -> None:
     whole = corrupt_file(registry, "v-2")
     write_serving_table(registry, {KEY: Served("v-1", target="v-2"), "6-1": Served("w-1")})
     manager = build_manager()
@@ -118,9 +115,7 @@ def test_unreadable_manifest_is_refused(
     assert any(part in state["refused"][KEY]["v-2"] for part in reason.split("|"))
 
 
-def test_version_of_a_newer_release_is_delayed(
-    build_manager: BuildManager, registry: Registry
-) -> None:
+def test_version_of_a_newer_release_is_delayed(build_manager: BuildManager, registry: Registry) -> None:
     key = f"projects/{KEY}/versions/v-2/manifest.json"
     whole = registry.store.read(key)
     registry.store.write(key, b'{"format": 99}')
@@ -138,9 +133,7 @@ def test_version_of_a_newer_release_is_delayed(
     assert (sorted(state["held"][KEY]), state["delayed"]) == (["v-1", "v-2"], {})
 
 
-def test_withdrawn_target_is_evicted_and_forgiven(
-    build_manager: BuildManager, registry: Registry
-) -> None:
+def test_withdrawn_target_is_evicted_and_forgiven(build_manager: BuildManager, registry: Registry) -> None:
     corrupt_file(registry, "v-3")
     manager = build_manager()
     write_serving_table(registry, {KEY: Served("v-1", target="v-2")})
@@ -151,9 +144,7 @@ def test_withdrawn_target_is_evicted_and_forgiven(
     assert turn(manager)["refused"] == {}
 
 
-def test_may_serve_only_named_or_last_named_versions(
-    build_manager: BuildManager, registry: Registry
-) -> None:
+def test_may_serve_only_named_or_last_named_versions(build_manager: BuildManager, registry: Registry) -> None:
     manager = build_manager()
     write_serving_table(registry, {KEY: Served("v-2", "v-1"), "6-1": Served()})
     turn(manager)
@@ -169,9 +160,7 @@ def test_may_serve_only_named_or_last_named_versions(
     assert not manager.may_serve(KEY, "v-3"), "a deleted project is served no more"
 
 
-def test_current_without_room_loads_on_demand(
-    build_manager: BuildManager, registry: Registry
-) -> None:
+def test_current_without_room_loads_on_demand(build_manager: BuildManager, registry: Registry) -> None:
     manager = build_manager(memory_mb=1.5 * megabytes(registry))
     write_serving_table(registry, {KEY: Served("v-1", since=1.0), "6-1": Served("w-1", since=2.0)})
     state = turn(manager)
@@ -181,9 +170,7 @@ def test_current_without_room_loads_on_demand(
     assert turn(manager)["held"] == {KEY: ["v-1"]}, "what was asked for last stays"
 
 
-def test_ready_with_more_projects_than_fit(
-    build_manager: BuildManager, registry: Registry
-) -> None:
+def test_ready_with_more_projects_than_fit(build_manager: BuildManager, registry: Registry) -> None:
     manager = build_manager(loaded_models=2)
     write_serving_table(
         registry, {KEY: Served("v-1", since=1.0), "6-1": Served("w-1"), "7-1": Served("gone", since=2.0)}
@@ -193,22 +180,18 @@ def test_ready_with_more_projects_than_fit(
     assert set(state["held"]) == {KEY, "6-1"}
 
 
-def test_version_above_the_memory_budget_is_refused(
-    build_manager: BuildManager, registry: Registry
-) -> None:
+def test_version_above_the_memory_budget_is_refused(build_manager: BuildManager, registry: Registry) -> None:
     write_serving_table(registry, {KEY: Served("v-1", target="v-2")})
     state = turn(build_manager(memory_mb=0.5 * megabytes(registry)))
     assert state["ready"]
     assert "FITLOOP_MODEL_MEMORY_MB" in state["refused"][KEY]["v-2"]
 
 
-def test_target_waits_for_memory_in_use(
-    build_manager: BuildManager, registry: Registry
-) -> None:
+def test_target_waits_for_memory_in_use(build_manager: BuildManager, registry: Registry) -> None:
     manager = build_manager(memory_mb=1.5 * megabytes(registry))
     write_serving_table(registry, {KEY: Served("v-1")})
     turn(manager)
-    held = manager.inference._models.acquire((KEY, "v-1"))
+    held = manager.inference._models.acquire(VersionKey(KEY, "v-1"))
     write_serving_table(registry, {KEY: Served("v-1", target="v-2")})
     state = turn(manager)
     assert (state["held"], state["refused"]) == ({KEY: ["v-1"]}, {})
@@ -224,11 +207,13 @@ def test_refusals_of_requests_are_reported(build_manager: BuildManager, registry
     turn(manager)
     corrupt_file(registry, "v-2")
     with pytest.raises(FitloopError):
-        manager.inference._models.acquire((KEY, "v-2")).future.result(20)
+        manager.inference._models.acquire(VersionKey(KEY, "v-2")).future.result(20)
     assert list(turn(manager)["refused"][KEY]) == ["v-2"]
 
 
-def test_previous_version_is_effective_before_the_flip(build_manager: BuildManager, registry: Registry) -> None:
+def test_previous_version_is_effective_before_the_flip(
+    build_manager: BuildManager, registry: Registry
+) -> None:
     manager = build_manager()
     write_serving_table(registry, {KEY: Served("v-2", "v-1", since=4e9), "6-1": Served("w-1", since=1.0)})
     turn(manager)
@@ -257,13 +242,13 @@ def test_stays_ready_while_the_bucket_is_unreachable(
     try:
         eventually(lambda: manager.ready)
         broken["is"] = True
-        eventually(lambda: manager._error == "the bucket is away")
+        eventually(lambda: manager._problem.problem == "the bucket is away")
         assert manager.ready
         assert manager.state()["held"] == {KEY: ["v-1"]}
         broken["is"] = False
         write_serving_table(registry, {KEY: Served("v-1", target="v-2")})
         eventually(lambda: len(manager.state()["held"][KEY]) == 2)
-        assert manager._error == ""
+        assert manager._problem.problem == ""
     finally:
         manager.stop()
 

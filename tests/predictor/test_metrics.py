@@ -31,7 +31,7 @@ from tests.support.versions import KEY, corrupt_file, write_serving_table
 @pytest.fixture(autouse=True)
 def alone() -> Iterator[None]:
     """Each test says what is watched."""
-    before = metrics._versions.held, metrics._versions.refused
+    before = metrics._versions.loaded, metrics._versions.refused
     yield
     metrics.export_versions(*before)
 
@@ -100,9 +100,7 @@ def test_loaded_versions_are_labelled_by_project_id() -> None:
     assert REGISTRY.get_sample_value("fitloop_predictor_version_info", labels) is None
 
 
-def test_loaded_and_refused_versions_are_exported(
-    registry: Registry, build_manager: BuildManager
-) -> None:
+def test_loaded_and_refused_versions_are_exported(registry: Registry, build_manager: BuildManager) -> None:
     manager = build_manager()
     metrics.export_versions(manager.inference.loaded, manager.refusals)
     corrupt_file(registry, "v-2")

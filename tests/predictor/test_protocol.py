@@ -53,8 +53,8 @@ def test_parse_v1() -> None:
 @pytest.mark.parametrize(
     ("body", "sentence"),
     [
-        (b"", "no JSON"),
-        (b"\xff", "no JSON"),
+        (b"", "not JSON"),
+        (b"\xff", "not JSON"),
         (b"[]", "must be a JSON object"),
         (b"{}", 'needs "inputs"'),
         (b'{"inputs": [1]}', 'needs "inputs"'),

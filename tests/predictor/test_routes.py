@@ -73,9 +73,7 @@ async def test_large_body_is_answered(client: httpx.AsyncClient) -> None:
 
 @pytest.mark.parametrize("url", [V1, V2])
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b'{"inputs": 1, "instances": 1}'])
-async def test_malformed_body_is_400(
-    client: httpx.AsyncClient, url: str, body: bytes
-) -> None:
+async def test_malformed_body_is_400(client: httpx.AsyncClient, url: str, body: bytes) -> None:
     answer = await client.post(url, content=body)
     assert answer.status_code == 400
     assert answer.json()["error"].endswith(".")
@@ -130,9 +128,7 @@ async def test_status_and_outcome_of_each_error(
     assert metric_value("fitloop_predictor_requests_total", outcome=outcome) == before + 1
 
 
-async def test_metadata_and_readiness_routes(
-    client: httpx.AsyncClient, manager: ModelManager
-) -> None:
+async def test_metadata_and_readiness_routes(client: httpx.AsyncClient, manager: ModelManager) -> None:
     async def get(url: str) -> Any:
         answer = await client.get(url)
         return answer.status_code, answer.json()
@@ -154,9 +150,7 @@ async def test_metadata_and_readiness_routes(
 
 
 @pytest.mark.parametrize("action", ["load", "unload"])
-async def test_repository_api_is_403(
-    client: httpx.AsyncClient, action: str
-) -> None:
+async def test_repository_api_is_403(client: httpx.AsyncClient, action: str) -> None:
     answer = await client.post(f"/v2/repository/models/p{KEY}/{action}", content=json.dumps({}))
     assert answer.status_code == 403
     assert "fitloop promote" in answer.json()["error"]
