@@ -26,7 +26,7 @@ _STAMP = "2026-11-23T22:35:54.338274Z"
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """What a run asks of Label Studio: `services.trainer.process.Labels`."""
+    """What a run asks of Label Studio: `services.trainer.process.LabelSource`."""
 
     texts: Sequence[tuple[str, str]]
     intents: Sequence[str]

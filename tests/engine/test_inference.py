@@ -25,7 +25,9 @@ from services.engine.compute import VersionKey
 from services.engine.inference import LocalInference, is_needed
 from services.engine.model import Model, load_model
 from services.trainer.data.base_model import load_base
-from services.trainer.publishing.export import Head, attach_int8, write_sentence_transformers
+from services.trainer.methods import Head
+from services.trainer.publishing.export import write_sentence_transformers
+from services.trainer.publishing.int8 import attach_int8
 from tests.support.base_models import TEXTS, build_tiny_base
 from tests.support.manifests import build_manifest
 from tests.support.metrics import metric_growth

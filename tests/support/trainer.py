@@ -21,7 +21,7 @@ from services.core.registry import Registry
 from services.core.runs import Runs
 from services.core.store.files import FileStore
 from services.trainer.__main__ import train
-from services.trainer.process import Run
+from services.trainer.process import RetryingStore, Run
 from services.trainer.process.lifecycle import Stop
 from services.trainer.process.progress import Progress, first_status
 from tests.support.base_models import TEXTS
@@ -100,11 +100,12 @@ class TrainerWorld:
         request = self.runs.request(run)
         assert request is not None
         with Progress(self.runs, first_status(self.runs, run)) as progress:
+            store = RetryingStore(self.store, self.stop, pause=0.001)
             train(
                 Run(
                     request,
-                    self.runs,
-                    self.registry,
+                    Runs(store),
+                    Registry(store),
                     self.labelstudio,
                     progress,
                     self.stop,

@@ -74,7 +74,7 @@ def test_a_run_that_is_asked_to_end_is_preempted(
     world.label(30)
     run = world.request()
     monkeypatch.setattr(module, "Stop", lambda: world.stop)
-    monkeypatch.setattr(type(world.stop), "listen", lambda _: None)
+    monkeypatch.setattr(type(world.stop), "install_handlers", lambda _: None)
     world.stop.requested = True
     assert run_in_process(world, run, monkeypatch) == 75
     assert world.status(run).state is RunState.PREEMPTED
@@ -89,8 +89,8 @@ def test_a_crash_is_a_sentence_in_the_status(world: TrainerWorld, monkeypatch: p
     monkeypatch.setattr(module, "train", broken)
     assert run_in_process(world, run, monkeypatch) == 1
     assert world.status(run).message == (
-        "The run ended at stage 'starting' with an error that Fitloop did not expect. Its log says where: please report it with "
-        "those lines."
+        "The run failed in stage 'starting': it crashed. This is a bug in Fitloop: please report it with the stack trace in the "
+        "run's log."
     )
 
 

@@ -13,8 +13,10 @@ from services.core.domain import Method, Parameters, RunRequest, RunState, Serve
 from services.core.errors import BadConfig, BadData, BadRequest, Preempted, StoreError
 from services.core.store.files import FileStore
 from services.engine.model import load_model
-from services.trainer import versions
 from services.trainer.data.split import is_in_holdout, split_key, text_key
+from services.trainer.evaluation import is_requested_by_person
+from services.trainer.methods import TrainedModel, TrainingContext, plan
+from services.trainer.methods.finetune import METHODS
 from services.trainer.process.lifecycle import Stop
 from tests.support.base_models import ARCHITECTURES, build_tiny_base
 from tests.support.trainer import WORDS, FakeStop, TrainerWorld, build_text
@@ -66,7 +68,7 @@ def test_a_person_asked_for_a_version_where_they_gave_parameters_and_the_method_
     asked: dict[str, str], method: Method, found: bool
 ) -> None:
     request = RunRequest("1-1", "1-x", 1, "asked for", Parameters(method=method), 1.0, asked=asked)
-    assert versions.is_asked_for(request) is found
+    assert is_requested_by_person(request) is found
 
 
 def test_another_method_that_a_person_asked_for_is_promoted_on_a_few_texts(world: TrainerWorld) -> None:
@@ -253,7 +255,7 @@ def test_auto_publishes_the_probe_and_says_why_it_did_no_more(world: TrainerWorl
     world.train(run)
     status = world.status(run)
     assert [one.version for one in status.published] == ["support-1"]
-    assert status.message.endswith("Fine-tuning is tried from 300 labelled texts on; there are 60.")
+    assert status.message.endswith("there are 60.")
     assert world.manifest("support-1").method is Method.LINEAR_PROBE
 
 
@@ -280,13 +282,13 @@ def test_auto_publishes_a_better_fine_tune_under_the_second_letter(world: Traine
 def test_a_second_method_that_fails_leaves_the_first_version_and_a_run_that_is_done(
     world: TrainerWorld, monkeypatch: pytest.MonkeyPatch, again: bool
 ) -> None:
-    def broken(_: object) -> None:
+    def broken(_: TrainingContext) -> TrainedModel:
         raise RuntimeError("can't allocate memory for a text of a customer")
 
     world.label(300)
     run = world.request(Method.AUTO, budget_seconds=1e6)
     with monkeypatch.context() as patch:
-        patch.setattr("services.trainer.methods.finetune.lp_ft", broken)
+        patch.setitem(METHODS, Method.LP_FT, broken)
         world.train(run)
     if again:  # and what fails before a second method is begun, in a process that found the first version
         world.labelstudio.tasks[1].clear()
@@ -297,7 +299,7 @@ def test_a_second_method_that_fails_leaves_the_first_version_and_a_run_that_is_d
     if again:
         assert "Fine-tuning failed: Nobody has labelled a text yet" in status.message
     else:
-        assert "Fine-tuning failed: with an error that Fitloop did not expect." in status.message
+        assert "Fine-tuning failed: it crashed. This is a bug in Fitloop" in status.message
         assert status.message.startswith(status.published[0].sentence)
     assert not list(world.store.keys(f"runs/{run}/checkpoints/"))
 
@@ -305,21 +307,21 @@ def test_a_second_method_that_fails_leaves_the_first_version_and_a_run_that_is_d
 def test_a_second_method_that_is_asked_to_end_is_no_failure(
     world: TrainerWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def ended(_: object) -> None:
+    def ended(_: TrainingContext) -> TrainedModel:
         raise Preempted("asked to end")
 
     world.label(300)
-    monkeypatch.setattr("services.trainer.methods.finetune.lp_ft", ended)
+    monkeypatch.setitem(METHODS, Method.LP_FT, ended)
     with pytest.raises(Preempted):
         world.train(world.request(Method.AUTO, budget_seconds=1e6))
 
 
 def test_a_crash_before_any_version_is_the_runs(world: TrainerWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(_: object) -> None:
+    def broken(_: TrainingContext) -> TrainedModel:
         raise RuntimeError
 
     world.label(30)
-    monkeypatch.setattr("services.trainer.methods.linear_probe.linear_probe", broken)
+    monkeypatch.setitem(METHODS, Method.LINEAR_PROBE, broken)
     with pytest.raises(RuntimeError):
         world.train(world.request(Method.AUTO))
 
@@ -327,12 +329,12 @@ def test_a_crash_before_any_version_is_the_runs(world: TrainerWorld, monkeypatch
 def test_auto_gives_a_fine_tune_up_that_takes_far_longer_than_planned(
     world: TrainerWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(versions, "_PATIENCE", 0.0)
+    monkeypatch.setattr(plan, "_TOLERANCE", 0.0)
     world.label(300)
     run = world.request(Method.AUTO, budget_seconds=1e6)
     world.train(run)
     assert world.registry.versions(world.key) == ["support-1"]
-    assert "given up" in world.status(run).message
+    assert "Fine-tuning was stopped" in world.status(run).message
     assert not list(world.store.keys(f"runs/{run}/checkpoints/"))
 
 

@@ -20,7 +20,6 @@ from torch.nn.functional import cross_entropy
 from services.core.errors import BadConfig, FitloopError
 from services.core.telemetry.tracebacks import safe_traceback
 from services.engine.torch import encoder_of, forward, pad_batch
-from services.trainer.data.features import mean_pooled
 
 LABELS = 2
 SHORT = ""
@@ -132,6 +131,14 @@ def check_classifier(subject: ModelErrors, model: Any, rows: list[list[int]], pa
     with subject.translate("be trained", _NOT_TRAINED):
         _backward(model, lambda: cross_entropy(logits(rows[1:]), torch.tensor([0])))
     return shared
+
+
+def mean_pooled(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Average hidden states (texts, tokens, d) over the tokens in `mask` and normalise: (texts, d)."""
+    weights = mask.unsqueeze(-1).to(hidden.dtype)
+    mean = (hidden * weights).sum(1) / weights.sum(1)
+    normalised: torch.Tensor = mean / mean.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    return normalised
 
 
 def is_hardware_failure(error: BaseException) -> bool:

@@ -1,6 +1,6 @@
-"""Texts to what a linear probe learns from: token ids, and mean-pooled, normalised vectors of the frozen encoder.
+"""Texts to what a linear probe is trained on: token ids, and mean-pooled, normalised vectors of the frozen encoder.
 
-Computed once a run; `auto` hands them on to the second method, and near-duplicates are found among them.
+Computed once per run: `auto` reuses them for its second method, and near-duplicates are found by them.
 """
 
 from __future__ import annotations
@@ -24,31 +24,39 @@ if TYPE_CHECKING:
     import torch
 
     from services.trainer.data.base_model import BaseModel
+    from services.trainer.process import Run
 
-
-def mean_pooled(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """(texts, tokens, d) and the mask of real tokens, to the mean's direction (texts, d)."""
-    weights = mask.unsqueeze(-1).to(hidden.dtype)
-    mean = (hidden * weights).sum(1) / weights.sum(1)
-    normalised: torch.Tensor = mean / mean.norm(dim=1, keepdim=True).clamp_min(1e-12)
-    return normalised
+Floats = NDArray[np.float32]
+Rows = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """All texts of a data set, in its order."""
+    """Features of all texts of a data set, in its order."""
 
     ids: list[list[int]]
     """Token ids, cut at the model's length, not padded."""
-    X: NDArray[np.float32]
+    X: Floats
     """(texts, d); each row has length 1."""
     seconds_per_token: float
-    """How long the encoder took for each token, on this machine now: what fine-tuning is planned by."""
+    """The encoder's time per token, measured on this machine: fine-tuning is planned by it."""
 
     @property
     def lengths(self) -> list[int]:
         """Tokens of each text."""
         return [len(row) for row in self.ids]
+
+
+def shared_features(run: Run, base: BaseModel, texts: Sequence[str]) -> Features:
+    """Compute the features in rank 0 and broadcast them, so that all ranks have the same to the last bit."""
+    if run.group.leads:
+        features = compute_features(base, texts, run.progress, run.stop)
+        run.group.broadcast(features.X.tobytes() if run.group.size > 1 else b"", run.stop)
+        return features
+    ids = encode(base.tokenizer, texts)
+    X = np.frombuffer(run.group.broadcast(b"", run.stop), np.float32).reshape(len(texts), -1).copy()
+    return Features(ids, X, seconds_per_token=0.0)
 
 
 def compute_features(base: BaseModel, texts: Sequence[str], progress: Progress, stop: Stop) -> Features:
@@ -59,11 +67,11 @@ def compute_features(base: BaseModel, texts: Sequence[str], progress: Progress, 
     progress.stage("features", steps=len(texts))
     X, done, started = np.empty((len(ids), base.width), np.float32), 0, time.perf_counter()
 
-    def encoded(batch: list[int]) -> tuple[list[int], NDArray[np.float32]]:
+    def encoded(batch: list[int]) -> tuple[list[int], Floats]:
         stop.check()
         return batch, _encode(base, [ids[row] for row in batch], device)
 
-    with base.errors.translate("read the texts"), streams(device) as pool:
+    with base.errors.translate("read the texts"), one_thread_per_batch(device) as pool:
         for batch, found in pool.map(encoded, plan_batches([len(row) for row in ids], padded=base.padded)):
             X[batch] = found
             done += len(batch)
@@ -72,22 +80,18 @@ def compute_features(base: BaseModel, texts: Sequence[str], progress: Progress, 
     return Features(ids, X, seconds / max(1, sum(map(len, ids))))
 
 
-def _encode(base: BaseModel, rows: Sequence[Sequence[int]], device: torch.device) -> NDArray[np.float32]:
+def device_of() -> torch.device:
+    """Return this process's CUDA device by its number, which other threads need, or else the CPU."""
     import torch
 
-    from services.engine.torch import encoder_of, forward
-
-    tokens, mask = padded(rows, base.pad_id)
-    mask = mask.to(device)
-    with torch.inference_mode():
-        hidden = forward(encoder_of(base.encoder), tokens.to(device), mask).last_hidden_state
-        found: NDArray[np.float32] = mean_pooled(hidden, mask).float().cpu().numpy()
-    return found
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")
 
 
 @contextmanager
-def streams(device: torch.device) -> Iterator[Executor]:
-    """Threads that compute a batch each, on one core each: two cores that share a batch wait for each other."""
+def one_thread_per_batch(device: torch.device) -> Iterator[Executor]:
+    """Yield threads that compute a batch each on one core each: two cores that share a batch wait for each other."""
     import torch
 
     threads = torch.get_num_threads()
@@ -100,27 +104,15 @@ def streams(device: torch.device) -> Iterator[Executor]:
             torch.set_num_threads(threads)
 
 
-def padded(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids filled up on the right, and the mask of the real ones; both int64 (texts, longest)."""
+def _encode(base: BaseModel, rows: Sequence[list[int]], device: torch.device) -> Floats:
     import torch
 
-    longest = max(len(row) for row in rows)
-    ids = torch.tensor([[*row, *[pad_id] * (longest - len(row))] for row in rows])
-    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
-    return ids, mask
+    from services.engine.torch import encoder_of, forward, pad_batch
+    from services.trainer.data.base_check import mean_pooled
 
-
-def device_of() -> torch.device:
-    """This process's CUDA device where there is one, by its number, which other threads need; else the CPU."""
-    import torch
-
-    if torch.cuda.is_available():
-        return torch.device("cuda", torch.cuda.current_device())
-    return torch.device("cpu")
-
-
-Floats = NDArray[np.float32]
-
-Rows = NDArray[np.int64]
-
-Flags = NDArray[np.bool_]
+    tokens, mask = pad_batch(rows, base.pad_id)
+    mask = mask.to(device)
+    with torch.inference_mode():
+        hidden = forward(encoder_of(base.encoder), tokens.to(device), mask).last_hidden_state
+        found: Floats = mean_pooled(hidden, mask).float().cpu().numpy()
+    return found

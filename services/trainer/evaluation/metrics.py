@@ -119,14 +119,6 @@ BINS: Final = 15
 _HALVINGS: Final = 30
 
 
-def softmax(logits: NDArray[np.floating[Any]], temperature: float = 1.0) -> NDArray[np.float32]:
-    """Probabilities (n, labels) of logits (n, labels) divided by `temperature`."""
-    scaled = (logits - logits.max(axis=1, keepdims=True)) / temperature
-    raised = np.exp(scaled.astype(np.float32))
-    probabilities: NDArray[np.float32] = raised / raised.sum(axis=1, keepdims=True)
-    return probabilities
-
-
 def fit_temperature(logits: NDArray[np.floating[Any]], targets: NDArray[np.int64]) -> float:
     """The temperature, 0.05 to 20, that makes `targets` (n,) likeliest; 1.0 where n < 20, one class, or not finite.
 

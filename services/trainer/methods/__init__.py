@@ -1,24 +1,81 @@
-"""How a model is made: `method_of` chooses. `auto` is no method but a plan (services.trainer.methods.plan).
+"""The ways to train a model: what a method gets and what it returns.
 
-A method gets Work and gives Fitted (services.trainer.methods.context).
+A method trains on the labels and answers every text that it can out of sample, by models that were not trained on it.
+`auto` is no method but a sequence of two.
 """
 
 from __future__ import annotations
 
-from services.core.domain import Method
-from services.trainer.methods.context import TrainingMethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from services.core.domain import Method, Parameters
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from services.trainer.data import RunInputs
+    from services.trainer.data.features import Features, Flags, Floats, Rows
+    from services.trainer.methods.checkpoints import Checkpoints
+    from services.trainer.methods.plan import Plan
+    from services.trainer.process import Run
 
 
-def method_of(method: Method) -> TrainingMethod:
-    """The function behind a name."""
-    if method is Method.LINEAR_PROBE:
-        from services.trainer.methods.linear_probe import linear_probe
+@dataclass(frozen=True, slots=True)
+class TrainingContext:
+    """Everything that a method may use."""
 
-        return linear_probe
-    if method is Method.FINETUNE:
-        from services.trainer.methods.finetune import finetune
+    run: Run
+    inputs: RunInputs
+    features: Features
+    plan: Plan
+    checkpoints: Checkpoints
 
-        return finetune
-    from services.trainer.methods.finetune import lp_ft
 
-    return lp_ft
+@dataclass(frozen=True, slots=True)
+class OutOfSampleLogits:
+    """Answers of models that were not trained on the text."""
+
+    rows: Rows
+    """(evaluated,) which texts of the data set have such an answer."""
+    logits: Floats
+    """(evaluated, labels)."""
+    learnable: Flags
+    """(evaluated,) False if the text's label had no example among those that its model was trained on."""
+    folds: Rows
+    """(texts,) the fold of each text; near-duplicates are looked for across folds."""
+    source: str
+    """`cross-fit` or `holdout`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A linear layer on mean-pooled, normalised features."""
+
+    weight: Floats
+    """(labels, d)"""
+    bias: Floats
+    """(labels,)"""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedModel:
+    """A model that is ready to be evaluated and exported."""
+
+    method: Method
+    model: nn.Module
+    """An encoder if there is a `head`, else a whole classifier."""
+    head: Head | None
+    logits: Floats
+    """(texts, labels) of this model for all texts: the exported model must give the same."""
+    out_of_sample: OutOfSampleLogits
+    trained: Flags
+    """(texts,) which texts this model was trained on."""
+    parameters: Parameters
+    """As they took effect."""
+    resumed_from: str | None = None
+
+
+TrainingMethod = Callable[[TrainingContext], TrainedModel]
+"""Raises Preempted after a checkpoint."""

@@ -1,14 +1,15 @@
 """runs/<run>/checkpoints/<attempt>/: what a fine-tune had done when its process ended. Safetensors and JSON.
 
-state.json is written last and names the files that belong together: the answers of finished parts, and model, optimiser
-and random state of the part in work. It carries a fingerprint of labels, texts and settings; one that differs is not
-resumed. Each attempt writes a folder of its own and may point into those before it. All goes at the end of the run.
+state.json is written last and names the files that belong together: the logits of finished folds, and model, optimiser and
+random state of the current one. It carries a fingerprint of labels, texts and settings; a checkpoint with another one is not
+resumed. Each attempt writes a folder of its own and may refer to those before it. All are removed at the end of the run.
 """
 
 from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,12 +21,14 @@ from services.core import documents
 from services.core.documents import FORMAT
 from services.core.errors import NotFound, StoreError
 from services.core.store import ObjectStore
-from services.trainer.data.features import Floats
 from services.trainer.methods.plan import Plan
+from services.trainer.process import Run
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+    from services.trainer.data.features import Floats
 
 log = structlog.get_logger()
 
@@ -36,11 +39,11 @@ class State:
 
     fingerprint: str
     plan: Plan | None = None
-    """As it was made first: another process may measure other seconds."""
+    """The first one: another process may measure other seconds."""
     parts: dict[str, str] = field(default_factory=dict)
-    """Finished parts: name to the key of their out-of-sample logits."""
+    """Finished folds: name to the key of their out-of-sample logits."""
     current: str | None = None
-    """The part in work."""
+    """The unfinished fold."""
     key: str | None = None
     """Key of its model, optimiser and random state."""
     step: int = 0
@@ -57,18 +60,18 @@ class Checkpoints:
     seconds: float
     state: State = field(default_factory=lambda: State(""))
     resumed_from: str | None = None
-    """`<part>, step <n>`, for the manifest."""
+    """`<fold>, step <n>`, for the manifest."""
 
     @property
     def _folder(self) -> str:
         return f"runs/{self.run}/checkpoints/"
 
     def exist(self) -> bool:
-        """Whether an earlier attempt left any."""
+        """Return whether an earlier attempt left any."""
         return bool(self.store.folders(self._folder))
 
     def resume(self, fingerprint: str) -> Plan | None:
-        """Take over the newest attempt's state, if it was made from the same labels, texts and settings; its plan."""
+        """Resume the newest attempt's state if it has the same fingerprint, and return its plan."""
         attempts = sorted(
             (int(name) for name in self.store.folders(self._folder) if name.isdigit()), reverse=True
         )
@@ -76,54 +79,54 @@ class Checkpoints:
         if found is None:
             return None
         if found.fingerprint != fingerprint:
-            log.info("checkpoint not resumed: labels or settings have changed")
+            log.info("checkpoint_outdated", reason="labels or settings have changed")
             return None
-        self.state, self.resumed_from = found, f"{found.current or 'between parts'}, step {found.step}"
-        log.info("resumed", checkpoint=self.resumed_from)
+        self.state, self.resumed_from = found, f"{found.current or 'between folds'}, step {found.step}"
+        log.info("checkpoint_resumed", checkpoint=self.resumed_from)
         return found.plan
 
     def begin(self, fingerprint: str, plan: Plan) -> None:
-        """From now on the checkpoints are of this work, unless it was resumed."""
+        """Start new checkpoints with this fingerprint, unless they were resumed."""
         if self.state.fingerprint != fingerprint:
             self.state, self.resumed_from = State(fingerprint, plan), None
 
-    def finished(self, part: str) -> Floats | None:
-        """The out-of-sample logits of a part that an earlier attempt finished."""
+    def finished(self, fold: str) -> Floats | None:
+        """Return the out-of-sample logits of a fold that an earlier attempt finished."""
         from safetensors.numpy import load
 
-        key = self.state.parts.get(part)
+        key = self.state.parts.get(fold)
         return None if key is None else load(self.store.read(key))["logits"]
 
-    def finish(self, part: str, logits: Floats) -> None:
-        """The part is done, and only its logits are still needed. A store that fails is logged, as in `save`."""
+    def finish(self, fold: str, logits: Floats) -> None:
+        """Keep the logits of a finished fold, and nothing else of it. A store that fails is logged, as in `save`."""
         from safetensors.numpy import save
 
-        key = f"{self._folder}{self.attempt}/{part}.safetensors"
+        key = f"{self._folder}{self.attempt}/{fold}.safetensors"
         try:
             self.store.write(key, save({"logits": np.ascontiguousarray(logits)}))
             self._replace(
-                replace(self.state, parts=self.state.parts | {part: key}, current=None, key=None, step=0)
+                replace(self.state, parts=self.state.parts | {fold: key}, current=None, key=None, step=0)
             )
         except StoreError as error:
-            log.warning("answers not kept", part=part, error=str(error))
+            log.warning("logits_not_written", fold=fold, error=str(error))
 
-    def fold(self, part: str) -> FoldCheckpoint:
-        """The checkpoint of a part that is to be trained now."""
-        return FoldCheckpoint(self, part)
+    def fold(self, name: str) -> FoldCheckpoint:
+        """Return the checkpoint of a fold that is about to be trained."""
+        return FoldCheckpoint(self, name)
 
     def clear(self) -> None:
-        """The run has ended: nothing is resumed any more. A store that fails is logged: what is left harms nobody."""
+        """Remove all checkpoints at the end of the run. A store that fails is logged: what is left does no harm."""
         try:
             for key in list(self.store.keys(self._folder)):
                 self.store.delete(key)
         except StoreError as error:
-            log.warning("checkpoints not removed", error=str(error))
+            log.warning("checkpoints_not_removed", error=str(error))
 
-    def upload(self, part: str, step: int, path: Path) -> None:
-        """Put a part's state; what it replaces goes after state.json names it. Raises StoreError."""
-        key = f"{self._folder}{self.attempt}/{part}-{step}.safetensors"
+    def upload(self, fold: str, step: int, path: Path) -> None:
+        """Upload a fold's state; the one before is deleted once state.json names the new one. Raises StoreError."""
+        key = f"{self._folder}{self.attempt}/{fold}-{step}.safetensors"
         self.store.upload(path, key)
-        self._replace(replace(self.state, current=part, key=key, step=step))
+        self._replace(replace(self.state, current=fold, key=key, step=step))
 
     def _read(self, attempt: int) -> State | None:
         key = f"{self._folder}{attempt}/state.json"
@@ -142,18 +145,18 @@ class Checkpoints:
 
 @dataclass
 class FoldCheckpoint:
-    """Model, optimiser and random state of one part."""
+    """Model, optimiser and random state of one fold."""
 
     checkpoints: Checkpoints
     fold: str
     _last: float = field(default_factory=time.monotonic)
 
     def due(self) -> bool:
-        """Whether it is time for another one."""
+        """Return whether it is time for another one."""
         return time.monotonic() - self._last >= self.checkpoints.seconds
 
     def save(self, model: nn.Module, optimiser: torch.optim.Optimizer, step: int) -> None:
-        """Everything that step `step` needs. A store that fails is logged: training goes on without a checkpoint."""
+        """Write everything that resuming after `step` needs. A store that fails is logged: training goes on without a checkpoint."""
         from safetensors.torch import save_file
 
         try:
@@ -161,13 +164,13 @@ class FoldCheckpoint:
                 path = Path(folder) / "state.safetensors"
                 save_file(_flatten(model, optimiser), path)
                 self.checkpoints.upload(self.fold, step, path)
-            log.info("checkpoint", part=self.fold, step=step)
+            log.info("checkpoint_written", fold=self.fold, step=step)
         except (StoreError, OSError) as error:
-            log.warning("checkpoint not written", part=self.fold, step=step, error=str(error))
+            log.warning("checkpoint_not_written", fold=self.fold, step=step, error=str(error))
         self._last = time.monotonic()
 
     def restore(self, model: nn.Module, optimiser: torch.optim.Optimizer) -> int:
-        """Bring model, optimiser and random state back; returns the step to go on with, 0 without a checkpoint."""
+        """Restore model, optimiser and random state; return the step to resume at, 0 without a checkpoint."""
         from safetensors.torch import load_file
 
         state = self.checkpoints.state
@@ -175,6 +178,36 @@ class FoldCheckpoint:
             return 0
         _unflatten(load_file(self.checkpoints.store.local(state.key)), model, optimiser)
         return state.step
+
+
+@dataclass(frozen=True, slots=True)
+class _Agreed:
+    """What rank 0 broadcasts about the next method."""
+
+    plan: Plan | None
+    instead: str
+    """Why there is no plan."""
+    state: State
+    resumed_from: str | None
+    format: int = FORMAT
+
+
+def agree_on_plan(
+    run: Run, checkpoints: Checkpoints, fingerprint: str, make: Callable[[], Plan | str]
+) -> Plan | str:
+    """Return the checkpoint's plan, or else a new one, or why there is none; other ranks take over rank 0's."""
+    if not run.group.leads:
+        data = run.group.broadcast(b"", run.stop)
+        agreed = documents.load(_Agreed, data, "the plan of rank 0")
+        checkpoints.state, checkpoints.resumed_from = agreed.state, agreed.resumed_from
+        return agreed.plan or agreed.instead
+    plan = checkpoints.resume(fingerprint) or make()
+    if isinstance(plan, Plan):
+        checkpoints.begin(fingerprint, plan)
+    made, instead = (plan, "") if isinstance(plan, Plan) else (None, plan)
+    agreed = _Agreed(made, instead, checkpoints.state, checkpoints.resumed_from)
+    run.group.broadcast(documents.dump(agreed), run.stop)
+    return plan
 
 
 def _flatten(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

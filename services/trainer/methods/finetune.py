@@ -1,14 +1,16 @@
-"""`finetune`: AutoModelForSequenceClassification, all weights trained; what LEARNING_RATE and its like are obeyed in.
+"""`finetune` and `lp-ft`: all weights of the encoder are trained, under one of two heads.
 
-Works for every architecture that transformers can classify with. The head starts from nothing, so that it needs more
-texts, or more passes, than the probe.
+`finetune` is AutoModelForSequenceClassification: it works for every architecture that transformers can classify with, and its
+new head needs more texts, or more epochs, than the probe. `lp-ft` starts from the linear probe's head on mean-pooled
+features, so that the encoder moves little and keeps what it knew. Each fold starts from the probe of its own texts: a head
+trained on the evaluated texts would flatter itself.
 """
 
 from __future__ import annotations
 
 import copy
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,24 +18,17 @@ from torch import nn
 
 from services.core.domain import Method
 from services.engine.torch import encoder_of, forward
+from services.trainer.data.base_check import mean_pooled
 from services.trainer.data.base_model import load_classifier
-from services.trainer.data.features import mean_pooled
-from services.trainer.methods.context import TrainedModel, TrainingContext, Written
+from services.trainer.methods import Head, TrainedModel, TrainingContext, TrainingMethod
 from services.trainer.methods.folds import Fold, fit_folds
-from services.trainer.methods.linear_probe import fit_head
-from services.trainer.methods.plan import effective_parameters, recipe_for
-from services.trainer.publishing.export import (
-    Head,
-    write_sentence_transformers,
-    write_sequence_classification,
-)
+from services.trainer.methods.linear_probe import fit_head, linear_probe
 
 
 class Classifier(nn.Module):
-    """(ids, mask) to logits."""
+    """(ids, mask) to logits, by a classifier of transformers."""
 
     def __init__(self, model: Any) -> None:
-        """Wrap a model of transformers."""
         super().__init__()
         self.model = model
 
@@ -43,45 +38,18 @@ class Classifier(nn.Module):
         return logits
 
     def head(self) -> nn.Module:
-        """What was not there in the base: everything beside the encoder."""
-        parts = [part for name, part in self.model.named_children() if name != self.model.base_model_prefix]
+        """Return the layers that the base model did not have: all but the encoder."""
+        layers = [
+            layer for name, layer in self.model.named_children() if name != self.model.base_model_prefix
+        ]
         pooler = getattr(self.model.base_model, "pooler", None)
-        return nn.ModuleList([*parts, *([pooler] if pooler is not None else [])])
-
-
-def finetune(work: TrainingContext) -> TrainedModel:
-    """See MakesModel."""
-    labels = len(work.dataset.labels)
-    recipe = recipe_for(Method.FINETUNE, len(work.dataset.examples), work.base.width, work.parameters)
-
-    def build(_: Fold) -> tuple[nn.Module, nn.Module]:
-        model = Classifier(load_classifier(work.base, labels))
-        return model, model.head()
-
-    found = fit_folds(work, recipe, build)
-
-    def write(folder: Path, temperature: float) -> Written:
-        model = found.model.cpu()
-        assert isinstance(model, Classifier)  # noqa: S101 - what `build` made
-        write_sequence_classification(folder, model.model, work.base, work.dataset.labels)
-        return Written(temperature, found.logits)
-
-    return TrainedModel(
-        method=Method.FINETUNE,
-        layout="sequence-classification",
-        out_of_sample=found.out_of_sample,
-        trained=found.trained,
-        write=write,
-        parameters=effective_parameters(work.parameters, recipe),
-        resumed_from=work.checkpoints.resumed_from,
-    )
+        return nn.ModuleList([*layers, *([pooler] if pooler is not None else [])])
 
 
 class MeanPooled(nn.Module):
     """(ids, mask) to logits: mean of the encoder's last hidden states, normalised, one linear layer."""
 
     def __init__(self, encoder: nn.Module, head: Head) -> None:
-        """Both are trained on from where they are."""
         super().__init__()
         self.encoder = encoder
         self.head = nn.Linear(head.weight.shape[1], head.weight.shape[0])
@@ -95,38 +63,39 @@ class MeanPooled(nn.Module):
         return logits
 
 
-def lp_ft(work: TrainingContext) -> TrainedModel:
-    """See MakesModel."""
-    recipe = recipe_for(Method.LP_FT, len(work.dataset.examples), work.base.width, work.parameters)
+def finetune(context: TrainingContext) -> TrainedModel:
+    """Train a classifier with a new head."""
 
-    def build(part: Fold) -> tuple[nn.Module, nn.Module]:
-        rows = np.flatnonzero(part.training)
+    def build(_: Fold) -> tuple[nn.Module, nn.Module]:
+        model = Classifier(load_classifier(context.inputs.base, len(context.inputs.dataset.labels)))
+        return model, model.head()
+
+    trained = fit_folds(context, Method.FINETUNE, build)
+    return replace(trained, model=cast("Classifier", trained.model).model)
+
+
+def lp_ft(context: TrainingContext) -> TrainedModel:
+    """Train a linear probe, then the encoder and the probe's head together."""
+
+    def build(fold: Fold) -> tuple[nn.Module, nn.Module]:
+        rows = np.flatnonzero(fold.training)
         start = fit_head(
-            work.features.X[rows],
-            work.dataset.targets[rows],
-            len(work.dataset.labels),
-            check=work.stop.check,
+            context.features.X[rows],
+            context.inputs.dataset.targets[rows],
+            len(context.inputs.dataset.labels),
+            check=context.run.stop.check,
         )
-        model = MeanPooled(copy.deepcopy(work.base.encoder), start)
+        model = MeanPooled(copy.deepcopy(context.inputs.base.encoder), start)
         return model, model.head
 
-    found = fit_folds(work, recipe, build)
+    trained = fit_folds(context, Method.LP_FT, build)
+    model = cast("MeanPooled", trained.model)
+    head = Head(model.head.weight.detach().numpy(), model.head.bias.detach().numpy())
+    return replace(trained, model=model.encoder, head=head)
 
-    def write(folder: Path, temperature: float) -> Written:
-        model = found.model.cpu()
-        assert isinstance(model, MeanPooled)  # noqa: S101 - what `build` made
-        divisor = np.float32(temperature)
-        weight = np.asarray(model.head.weight.detach().numpy() / divisor, np.float32)
-        bias = np.asarray(model.head.bias.detach().numpy() / divisor, np.float32)
-        write_sentence_transformers(folder, work.base, model.encoder, Head(weight, bias), work.dataset.labels)
-        return Written(1.0, found.logits / divisor)
 
-    return TrainedModel(
-        method=Method.LP_FT,
-        layout="sentence-transformers",
-        out_of_sample=found.out_of_sample,
-        trained=found.trained,
-        write=write,
-        parameters=effective_parameters(work.parameters, recipe),
-        resumed_from=work.checkpoints.resumed_from,
-    )
+METHODS: dict[Method, TrainingMethod] = {
+    Method.LINEAR_PROBE: linear_probe,
+    Method.FINETUNE: finetune,
+    Method.LP_FT: lp_ft,
+}

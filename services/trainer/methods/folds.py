@@ -1,6 +1,6 @@
-"""Fine-tuning in parts: models that never saw some texts answer those; one more, trained on everything, is served.
+"""Fine-tuning by folds: models that were not trained on some texts answer those; one more, trained on everything, is served.
 
-A part that is done keeps its answers in the checkpoint, one in work its weights: a run that is ended goes on where it was.
+A finished fold keeps its logits in the checkpoint, an unfinished one its weights: a run that was ended resumes where it was.
 """
 
 from __future__ import annotations
@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from services.core.domain import Method
 from services.trainer.data.features import Flags, Floats, Rows, device_of
-from services.trainer.data.split import fold_of, is_in_holdout
-from services.trainer.methods.context import OutOfSampleLogits, TrainingContext
+from services.trainer.data.split import FOLDS, fold_of, is_in_holdout
+from services.trainer.methods import OutOfSampleLogits, TrainedModel, TrainingContext
 from services.trainer.methods.loop import logits_of, train
-from services.trainer.methods.plan import CROSS_FIT, Recipe
+from services.trainer.methods.plan import CROSS_FIT, Recipe, effective_parameters, recipe_for
 
 if TYPE_CHECKING:
     from torch import nn
-
-FOLDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,97 +33,100 @@ class Fold:
     """(texts,) what it answers out of sample."""
 
 
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """The model that is to be served, and what was learnt about it."""
-
-    model: nn.Module
-    trained: Flags
-    out_of_sample: OutOfSampleLogits
-    logits: Floats
-    """(texts, labels) of the served model on all texts, for the equality check."""
-
-
 Build = Callable[[Fold], tuple["nn.Module", "nn.Module"]]
-"""Makes the untrained model of a part, (ids, mask) to logits, and names its head."""
+"""Returns the untrained model of a fold, (ids, mask) to logits, and its head."""
 
 
-def folds_of(work: TrainingContext) -> tuple[list[Fold], Rows]:
-    """The parts in order, the served one last, and for each text which of them judges it."""
-    sides, n = work.dataset.split_keys, len(work.dataset.examples)
+def folds_of(context: TrainingContext) -> tuple[list[Fold], Rows]:
+    """Return the folds in order, the one that is served last, and for each text which fold evaluates it."""
+    keys, n = context.inputs.dataset.split_keys, len(context.inputs.dataset.examples)
     everything = Fold("everything", np.ones(n, np.bool_), np.zeros(n, np.bool_))
-    if work.plan.source == CROSS_FIT:
-        folds = np.array([fold_of(key) for key in sides], np.int64)
-        flags = [folds == fold for fold in range(FOLDS)]
+    if context.plan.source == CROSS_FIT:
+        numbers = np.array([fold_of(key) for key in keys], np.int64)
+        flags = [numbers == fold for fold in range(FOLDS)]
         names = [f"fold-{fold + 1}" for fold in range(FOLDS)]
     else:
-        flags = [np.array([is_in_holdout(key, n) for key in sides], np.bool_)]
-        names, folds = ["holdout"], flags[0].astype(np.int64)
-    judged = [
+        flags = [np.array([is_in_holdout(key, n) for key in keys], np.bool_)]
+        names, numbers = ["holdout"], flags[0].astype(np.int64)
+    evaluated = [
         Fold(name, ~inside, inside)
         for name, inside in zip(names, flags, strict=True)
         if inside.any() and not inside.all()
     ]
-    return ([*judged, everything] if work.plan.refit or not judged else judged), folds
+    return ([*evaluated, everything] if context.plan.refit or not evaluated else evaluated), numbers
 
 
-def fit_folds(work: TrainingContext, recipe: Recipe, build: Build) -> Trained:
-    """Train every part, or take its answers from the checkpoint. Raises Preempted."""
-    parts, folds = folds_of(work)
-    n, labels = len(work.dataset.examples), len(work.dataset.labels)
-    logits, learnable, judged = (
+def fit_folds(context: TrainingContext, method: Method, build: Build) -> TrainedModel:
+    """Train every fold, or take its logits from the checkpoint; the model is what `build` returns. Raises Preempted."""
+    n, labels = len(context.inputs.dataset.examples), len(context.inputs.dataset.labels)
+    recipe = recipe_for(method, n, context.inputs.base.width, context.run.request.parameters)
+    folds, numbers = folds_of(context)
+    logits, learnable, evaluated = (
         np.zeros((n, labels), np.float32),
         np.zeros(n, np.bool_),
         np.zeros(n, np.bool_),
     )
-    for part in parts[:-1]:
-        found = work.checkpoints.finished(part.name)
+    for fold in folds[:-1]:
+        found = context.checkpoints.finished(fold.name)
         if found is None:
-            found = _answers(work, _fit(work, recipe, part, build), part.evaluated)
-            work.checkpoints.finish(part.name, found)
-        logits[part.evaluated] = found
-    served = _fit(work, recipe, parts[-1], build)
-    everything = _answers(work, served, np.ones(n, np.bool_))
-    logits[parts[-1].evaluated] = everything[parts[-1].evaluated]
-    for part in parts:
-        judged |= part.evaluated
-        learnable[part.evaluated] = np.isin(
-            work.dataset.targets[part.evaluated], work.dataset.targets[part.training]
+            found = _logits(context, _fit(context, recipe, fold, build), fold.evaluated)
+            context.checkpoints.finish(fold.name, found)
+        logits[fold.evaluated] = found
+    served = _fit(context, recipe, folds[-1], build)
+    all_logits = _logits(context, served, np.ones(n, np.bool_))
+    logits[folds[-1].evaluated] = all_logits[folds[-1].evaluated]
+    for fold in folds:
+        evaluated |= fold.evaluated
+        learnable[fold.evaluated] = np.isin(
+            context.inputs.dataset.targets[fold.evaluated], context.inputs.dataset.targets[fold.training]
         )
-    rows = np.flatnonzero(judged)
-    answers = OutOfSampleLogits(rows, logits[rows], learnable[rows], folds, work.plan.source)
-    return Trained(served, parts[-1].training, answers, everything)
+    rows = np.flatnonzero(evaluated)
+    return TrainedModel(
+        method=method,
+        model=served.cpu(),
+        head=None,
+        logits=all_logits,
+        out_of_sample=OutOfSampleLogits(rows, logits[rows], learnable[rows], numbers, context.plan.source),
+        trained=folds[-1].training,
+        parameters=effective_parameters(context.run.request.parameters, recipe),
+        resumed_from=context.checkpoints.resumed_from,
+    )
 
 
-def _fit(work: TrainingContext, recipe: Recipe, part: Fold, build: Build) -> nn.Module:
+def _fit(context: TrainingContext, recipe: Recipe, fold: Fold, build: Build) -> nn.Module:
     import torch
 
     torch.manual_seed(recipe.seed)
-    model, head = build(part)
+    model, head = build(fold)
     model.to(device_of())
-    recipe = replace(recipe, padded=work.base.padded)
-    rows = np.flatnonzero(part.training)
-    with work.base.errors.translate("be trained"):
+    rows = np.flatnonzero(fold.training)
+    with context.inputs.base.errors.translate("be trained"):
         train(
             model,
             head,
-            [work.features.ids[row] for row in rows],
-            work.dataset.targets[rows],
-            work.base.pad_id,
-            recipe,
-            work.checkpoints.fold(part.name),
-            work.progress,
-            work.stop,
-            work.group,
+            [context.features.ids[row] for row in rows],
+            context.inputs.dataset.targets[rows],
+            context.inputs.base.pad_id,
+            replace(recipe, padded=context.inputs.base.padded),
+            context.checkpoints.fold(fold.name),
+            context.run.progress,
+            context.run.stop,
+            context.run.group,
         )
     return model
 
 
-def _answers(work: TrainingContext, model: nn.Module, wanted: Flags) -> Floats:
-    rows, labels, group = np.flatnonzero(wanted), len(work.dataset.labels), work.group
-    ids = [work.features.ids[row] for row in rows[group.rank :: group.size]]
+def _logits(context: TrainingContext, model: nn.Module, wanted: Flags) -> Floats:
+    """Compute logits of the wanted texts, each rank a share of them."""
+    rows, labels, group = np.flatnonzero(wanted), len(context.inputs.dataset.labels), context.run.group
+    ids = [context.features.ids[row] for row in rows[group.rank :: group.size]]
     found = np.zeros((len(rows), labels), np.float32)
     found[group.rank :: group.size] = logits_of(
-        model, ids, labels, work.base.pad_id, work.stop, padded_rows=work.base.padded
+        model,
+        ids,
+        labels,
+        context.inputs.base.pad_id,
+        context.run.stop,
+        padded_rows=context.inputs.base.padded,
     )
     return group.reduce(found)

@@ -8,67 +8,52 @@ The folds start from the fit on everything, which saves a third of their steps a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from typing import Final
 
 import numpy as np
 
 from services.core.domain import Method
 from services.trainer.data.features import Floats, Rows
-from services.trainer.data.split import fold_of
-from services.trainer.methods.context import OutOfSampleLogits, TrainedModel, TrainingContext, Written
-from services.trainer.publishing.export import Head, write_sentence_transformers
+from services.trainer.data.split import FOLDS, fold_of
+from services.trainer.methods import Head, OutOfSampleLogits, TrainedModel, TrainingContext
+from services.trainer.methods.plan import CROSS_FIT
 
-C = 20.0
-FOLDS = 5
-_ABSENT = 10.0
-"""How far below the lowest logit a label stands that had no example: its probability is nearly 0."""
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """The heads of a cross-fitted probe."""
-
-    head: Head
-    """Trained on everything."""
-    folds: Rows
-    """(texts,) the fold of each text."""
-    out_of_sample: OutOfSampleLogits
+C: Final = 20.0
+_ABSENT: Final = 10.0
+"""How far below the lowest logit that of a label without an example is: its probability is nearly 0."""
 
 
-def linear_probe(work: TrainingContext) -> TrainedModel:
-    """See MakesModel."""
-    probe = fit_probe(work)
-    return TrainedModel(
-        method=Method.LINEAR_PROBE,
-        layout="sentence-transformers",
-        out_of_sample=probe.out_of_sample,
-        trained=np.ones(len(work.dataset.examples), np.bool_),
-        write=lambda folder, temperature: _write(work, probe.head, folder, temperature),
-        parameters=work.parameters,
+def linear_probe(context: TrainingContext) -> TrainedModel:
+    """Fit a head on everything first, because the folds start from it, then one for each fold."""
+    X, targets, labels = (
+        context.features.X,
+        context.inputs.dataset.targets,
+        len(context.inputs.dataset.labels),
     )
-
-
-def fit_probe(work: TrainingContext) -> Probe:
-    """The refit on everything first, because the folds start from it."""
-    X, targets, labels = work.features.X, work.dataset.targets, len(work.dataset.labels)
-    folds = np.array([fold_of(key) for key in work.dataset.split_keys], np.int64)
-    work.progress.stage("fitting", steps=FOLDS + 1)
-    head = fit_head(X, targets, labels, check=work.stop.check)
-    work.progress.step(1)
+    folds = np.array([fold_of(key) for key in context.inputs.dataset.split_keys], np.int64)
+    context.run.progress.stage("fitting", steps=FOLDS + 1)
+    head = fit_head(X, targets, labels, check=context.run.stop.check)
+    context.run.progress.step(1)
     logits, learnable = np.zeros((len(X), labels), np.float32), np.zeros(len(X), np.bool_)
-    judged = np.zeros(len(X), np.bool_)
+    evaluated = np.zeros(len(X), np.bool_)
     for fold in range(FOLDS):
         inside = folds == fold
         if inside.any() and not inside.all():
-            part = fit_head(X[~inside], targets[~inside], labels, start=head, check=work.stop.check)
-            logits[inside] = X[inside] @ part.weight.T + part.bias
+            own = fit_head(X[~inside], targets[~inside], labels, start=head, check=context.run.stop.check)
+            logits[inside] = X[inside] @ own.weight.T + own.bias
             learnable[inside] = np.isin(targets[inside], targets[~inside])
-            judged |= inside
-        work.progress.step(fold + 2)
-    rows = np.flatnonzero(judged)
-    answers = OutOfSampleLogits(rows, logits[rows], learnable[rows], folds, "cross-fit")
-    return Probe(head, folds, answers)
+            evaluated |= inside
+        context.run.progress.step(fold + 2)
+    rows = np.flatnonzero(evaluated)
+    return TrainedModel(
+        method=Method.LINEAR_PROBE,
+        model=context.inputs.base.encoder,
+        head=head,
+        logits=X @ head.weight.T + head.bias,
+        out_of_sample=OutOfSampleLogits(rows, logits[rows], learnable[rows], folds, CROSS_FIT),
+        trained=np.ones(len(X), np.bool_),
+        parameters=context.run.request.parameters,
+    )
 
 
 def fit_head(
@@ -79,7 +64,7 @@ def fit_head(
     check: Callable[[], None] = lambda: None,
     tolerance: float = 1e-5,
 ) -> Head:
-    """Logistic regression of `targets` (n,) on X (n, d); labels without an example get a probability of about 0.
+    """Fit a logistic regression of `targets` (n,) on X (n, d); labels without an example get a probability of about 0.
 
     `tolerance` bounds the largest entry of the mean loss's gradient. `check` may raise between steps.
     """
@@ -126,9 +111,3 @@ def _minimise(
         torch.set_num_threads(threads)
     found = W.detach().numpy()
     return found[:, :-1], found[:, -1]
-
-
-def _write(work: TrainingContext, head: Head, folder: Path, temperature: float) -> Written:
-    folded = Head(head.weight / np.float32(temperature), head.bias / np.float32(temperature))
-    write_sentence_transformers(folder, work.base, work.base.encoder, folded, work.dataset.labels)
-    return Written(1.0, work.features.X @ folded.weight.T + folded.bias)

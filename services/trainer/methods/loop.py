@@ -21,10 +21,11 @@ from torch.nn.functional import cross_entropy
 
 from services.core.errors import BadConfig, Preempted
 from services.engine.compute import plan_batches
-from services.trainer.data.features import Floats, Rows, padded
+from services.engine.torch import pad_batch
+from services.trainer.data.features import Floats, Rows
 from services.trainer.methods.checkpoints import FoldCheckpoint
 from services.trainer.methods.plan import Recipe
-from services.trainer.process.distributed import SINGLE, PeerLost, Single
+from services.trainer.process.distributed import SINGLE, Group, PeerLost
 from services.trainer.process.lifecycle import Stop
 from services.trainer.process.progress import Progress
 
@@ -93,7 +94,7 @@ def train(
     checkpoint: FoldCheckpoint,
     progress: Progress,
     stop: Stop,
-    group: Single = SINGLE,
+    group: Group = SINGLE,
 ) -> None:
     """Train `model`, which maps (ids, mask) to logits, in place; continues from the part's checkpoint where there is one.
 
@@ -145,7 +146,7 @@ def _gradients_of(
     targets: Rows,
     pad_id: int,
     rows: Sequence[int],
-    group: Single,
+    group: Group,
 ) -> torch.Tensor:
     """Leave the gradient of the batch's mean loss in the model; that loss. Raises PeerLost."""
     device = next(model.parameters()).device
@@ -154,7 +155,7 @@ def _gradients_of(
     taken = (
         mine or rows[:1]
     )  # a text that counts nothing: gradients of 0, for the same weights as the others'
-    tokens, mask = padded([ids[row] for row in taken], pad_id)
+    tokens, mask = pad_batch([ids[row] for row in taken], pad_id)
     truth = torch.from_numpy(targets[taken]).to(device)
     with precision(device):
         loss = share * cross_entropy(model(tokens.to(device), mask.to(device)), truth)
@@ -178,7 +179,7 @@ def logits_of(
     with torch.inference_mode():
         for rows in plan_batches([len(row) for row in ids], padded=padded_rows):
             stop.check()
-            tokens, mask = padded([ids[row] for row in rows], pad_id)
+            tokens, mask = pad_batch([ids[row] for row in rows], pad_id)
             with precision(device):
                 logits[rows] = model(tokens.to(device), mask.to(device)).float().cpu().numpy()
     return logits

@@ -1,51 +1,91 @@
-"""How a fine-tune is judged and whether it fits its time: pure functions of sizes and seconds.
+"""How a method is trained and evaluated: the recipe of a fine-tune, cross-fit or holdout, and whether it fits its time.
 
-Five cross-fitted parts cost four fits of the whole data set, a holdout less than one; the refit on everything is one more.
+Settings that a person gave are used to the letter; the others follow from the data's size. The rules come from measurements
+on a small sentence encoder and from what is usual for BERT-base: small encoders take larger steps, and few texts more epochs.
+A new head learns ten times faster than the encoder, unless LEARNING_RATE was set, which then holds for all weights.
+Five cross-fitted folds cost four fits of the whole data set, a holdout less than one; the refit on everything is one more.
 `auto` begins its second method only where the gate could promote it: on 100 pairs or more.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
 
 from services.core.domain import Method, Parameters
 from services.core.errors import BadConfig
+from services.trainer.data.split import is_in_holdout
+
+if TYPE_CHECKING:
+    from services.trainer.data import RunInputs
+    from services.trainer.data.features import Features
 
 CROSS_FIT, HOLDOUT = "cross-fit", "holdout"
-
-MAX_CROSS_FIT_TEXTS = 2_000
+MAX_CROSS_FIT_TEXTS: Final = 2_000
 """Texts below which a fine-tune may be cross-fitted."""
-
-SECOND_METHOD_MIN_TEXTS = 300
+SECOND_METHOD_MIN_TEXTS: Final = 300
 """Texts from which on `auto` tries its second method."""
-
-MIN_PAIRS = 100
-"""Pairs without which the gate never promotes another method."""
-
-TRAINING_COST = 4.0
-"""A training step on a token costs so many times its features: three passes and what the optimiser takes."""
+MIN_PAIRS: Final = 100
+"""Pairs below which the gate never promotes another method."""
+TRAINING_COST: Final = 4.0
+"""How many times a token's features a training step on it costs: three passes and the optimiser."""
+WEIGHT_DECAY: Final = 0.01
+SMALL_ENCODER: Final = 512
+"""The largest hidden size that takes the larger steps."""
+_EPOCHS = {
+    Method.LP_FT: ((1_000, 6.0), (5_000, 4.0)),
+    Method.FINETUNE: ((500, 15.0), (1_000, 10.0), (2_000, 6.0), (5_000, 4.0)),
+}
+_MANY_TEXTS_EPOCHS: Final = 3.0
+_LEARNING_RATE = {
+    Method.LP_FT: (2e-4, 3e-5),
+    Method.FINETUNE: (3e-4, 5e-5),
+}
+_TOLERANCE = 1.5
+"""How many times its budget the second method of `auto` may take, once it has begun."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a method judges itself, and what it then serves."""
+    """How a method is evaluated, and what is served."""
 
     source: str
     """`cross-fit` or `holdout`."""
     refit: bool
-    """Whether what is served is trained on everything; always so with `cross-fit`."""
+    """Whether the served model is trained on everything; always True with `cross-fit`."""
     seconds: float
-    """What all of it should take."""
+    """The estimate for all of it."""
+
+
+def plan_for(
+    method: Method, inputs: RunInputs, features: Features, parameters: Parameters, *, second: bool
+) -> Plan | str:
+    """Plan a method within its budget; for the second method of `auto`, perhaps return why it is skipped."""
+    if method is Method.LINEAR_PROBE:
+        return Plan(CROSS_FIT, refit=True, seconds=0.0)
+    texts = len(inputs.dataset.examples)
+    recipe = recipe_for(method, texts, inputs.base.width, parameters)
+    one_fit = fit_seconds(sum(features.lengths), recipe.epochs, features.seconds_per_token)
+    if not second:
+        return plan_explicit(texts, one_fit, parameters.budget_seconds)
+    holdout = sum(is_in_holdout(key, texts) for key in inputs.dataset.split_keys)
+    return plan_second_method(texts, holdout, one_fit, parameters.budget_seconds)
+
+
+def second_method_deadline(parameters: Parameters) -> float:
+    """Return when `auto` gives its second method up: its plan was made from how fast the machine was then."""
+    return time.monotonic() + _TOLERANCE * parameters.budget_seconds
 
 
 def fit_seconds(tokens: int, epochs: float, seconds_per_token: float) -> float:
-    """Seconds that training on everything should take, by how long the features took."""
+    """Estimate the seconds of training on everything from how long the features took."""
     return tokens * epochs * seconds_per_token * TRAINING_COST
 
 
 def plan_explicit(texts: int, one_fit: float, budget_seconds: float) -> Plan:
-    """For a method that was asked for by name: the budget decides about the estimate's quality, not whether to train."""
+    """Plan a method that was requested by name: the budget decides how well it is evaluated, not whether it is trained."""
     if texts < MAX_CROSS_FIT_TEXTS and 5 * one_fit <= budget_seconds:
         return Plan(CROSS_FIT, True, 5 * one_fit)
     refit = 2 * one_fit <= budget_seconds
@@ -53,9 +93,11 @@ def plan_explicit(texts: int, one_fit: float, budget_seconds: float) -> Plan:
 
 
 def plan_second_method(texts: int, held_out: int, one_fit: float, seconds_left: float) -> Plan | str:
-    """For the second method of `auto`: a plan that fits the time left, or the sentence that says why there is none."""
+    """Plan the second method of `auto` within the time left, or return the sentence that says why it is skipped."""
     if texts < SECOND_METHOD_MIN_TEXTS:
-        return f"Fine-tuning is tried from {SECOND_METHOD_MIN_TEXTS} labelled texts on; there are {texts}."
+        return (
+            f"Fine-tuning is tried with {SECOND_METHOD_MIN_TEXTS} labelled texts or more; there are {texts}."
+        )
     plans = [Plan(CROSS_FIT, True, 5 * one_fit)] if texts < MAX_CROSS_FIT_TEXTS else []
     if held_out >= MIN_PAIRS:
         plans += [Plan(HOLDOUT, True, 2 * one_fit), Plan(HOLDOUT, False, one_fit)]
@@ -64,43 +106,25 @@ def plan_second_method(texts: int, held_out: int, one_fit: float, seconds_left: 
         return fitting[0]
     cheapest = min((plan.seconds for plan in plans), default=5 * one_fit)
     return (
-        f"Fine-tuning was left out: it would take about {cheapest:.0f} s to train and to judge on {MIN_PAIRS} texts, "
-        f"and {max(0.0, seconds_left):.0f} s are left. FITLOOP_TRAINING_BUDGET_SECONDS gives it more."
+        f"Fine-tuning was skipped: training and evaluation on {MIN_PAIRS} texts would take about {cheapest:.0f} s, "
+        f"and {max(0.0, seconds_left):.0f} s are left. Raise FITLOOP_TRAINING_BUDGET_SECONDS to allow it."
     )
-
-
-WEIGHT_DECAY = 0.01
-
-SMALL_ENCODER = 512
-"""Hidden sizes up to this one take the larger steps."""
-
-_EPOCHS = {
-    Method.LP_FT: ((1_000, 6.0), (5_000, 4.0)),
-    Method.FINETUNE: ((500, 15.0), (1_000, 10.0), (2_000, 6.0), (5_000, 4.0)),
-}
-
-_MANY_TEXTS_EPOCHS = 3.0
-
-_LEARNING_RATE = {
-    Method.LP_FT: (2e-4, 3e-5),
-    Method.FINETUNE: (3e-4, 5e-5),
-}
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What the training loop is told."""
+    """The settings of the training loop."""
 
     epochs: float
     learning_rate: float
-    """The highest, after warm-up; it falls to zero at the end."""
+    """The peak, after warm-up; it falls to zero at the end."""
     head_learning_rate: float
     weight_decay: float
     seed: int
     warm_up: float = 0.1
     """Share of all steps in which the learning rate rises."""
     clip: float = 1.0
-    """Longest gradient, as an L2 norm."""
+    """The largest L2 norm of the gradient."""
     batch_tokens: int = 1_024
     """Tokens of a batch, padding included."""
     batch_texts: int = 64
@@ -109,7 +133,7 @@ class Recipe:
 
 
 def recipe_for(method: Method, texts: int, hidden_size: int, parameters: Parameters) -> Recipe:
-    """The settings of a fine-tune on so many texts with an encoder of that width. Raises BadConfig."""
+    """Return the recipe of a fine-tune on this many texts with an encoder of this width. Raises BadConfig."""
     _check_finite(parameters)
     small, large = _LEARNING_RATE[method]
     by_rule = small if hidden_size <= SMALL_ENCODER else large
@@ -129,11 +153,11 @@ def _check_finite(parameters: Parameters) -> None:
     for name in ("learning_rate", "num_train_epochs", "weight_decay"):
         value = getattr(parameters, name)
         if value is not None and not math.isfinite(value):
-            raise BadConfig(f"{name.upper()} is {value}: set it to a finite number, or not at all.")
+            raise BadConfig(f"{name.upper()} is {value}: set it to a finite number, or leave it unset.")
 
 
 def effective_parameters(parameters: Parameters, recipe: Recipe) -> Parameters:
-    """The parameters with the numbers that took effect, for the manifest."""
+    """Return the parameters with the numbers that took effect, for the manifest."""
     return replace(
         parameters,
         learning_rate=recipe.learning_rate,

@@ -1,8 +1,8 @@
 """The processes that train one model together: as many as RANK and WORLD_SIZE say, one by default.
 
-Rank 0 decides and is the only one that writes; the others follow it. What is agreed on goes over gloo, gradients over
-nccl on GPUs; nothing is pickled. One process alone imports nothing of torch.distributed. A process that dies is noticed
-by the others, who end as preempted, and all go on from the last checkpoint.
+Rank 0 decides and alone writes; the others follow it. Control messages go over gloo, gradients over nccl on GPUs; nothing is
+pickled. A single process imports nothing of torch.distributed. If a process dies, the others end as preempted, and all
+resume from the last checkpoint.
 """
 
 from __future__ import annotations
@@ -19,32 +19,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.core.errors import BadConfig, FitloopError, Preempted
-from services.trainer.process.lifecycle import DeadlinePassed, Stop
+from services.trainer.process.lifecycle import DeadlinePassed, Stop, preempted
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
 _CONTROL_TIMEOUT = timedelta(hours=12)
-"""For what rank 0 does alone: a dead peer is noticed at once, a slow one is the run's own time limit's business."""
+"""For what rank 0 does alone: a dead peer is noticed at once, and a slow one is stopped by the run's time limit."""
 _GRADIENT_TIMEOUT = timedelta(minutes=10)
-"""For gradients, which all have at the same moment."""
+"""For gradients, which all ranks have at the same moment."""
 _POLL_SECONDS = 0.02
-_ON, _LATE, _ASKED = 0, 1, 2
+_CONTINUE, _LATE, _REQUESTED = 0, 1, 2
 
 
 class PeerLost(Preempted):
     """Another process of the run has ended."""
 
     def __init__(self) -> None:
-        """Always the same sentence."""
         super().__init__(
-            "Another process of this run has ended: all of them go on from the last checkpoint when they are started again."
+            "Another process of this run has ended: all of them resume from the last checkpoint when they are started again."
         )
 
 
 def rank_and_world_size() -> tuple[int, int]:
-    """This process's rank and how many there are. Raises BadConfig."""
+    """Return this process's rank and the number of processes. Raises BadConfig."""
     try:
         rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     except ValueError as error:
@@ -55,64 +54,59 @@ def rank_and_world_size() -> tuple[int, int]:
 
 
 class Single:
-    """One process alone: every agreement is with itself."""
+    """One process alone."""
 
     rank = 0
     size = 1
-
-    @property
-    def leads(self) -> bool:
-        """Whether this process decides and writes."""
-        return self.rank == 0
+    leads = True
+    """Whether this process decides and writes: rank 0 does."""
 
     def barrier(self, stop: Stop) -> None:
-        """Wait until all have come here. Raises Preempted."""
+        """Wait until all ranks have called this. Raises Preempted."""
 
-    def broadcast(self, data: bytes, stop: Stop) -> bytes:  # noqa: ARG002 - Gang asks the others
-        """Rank 0's `data`; that of the others is ignored. Raises Preempted."""
+    def broadcast(self, data: bytes, stop: Stop) -> bytes:  # noqa: ARG002 - Distributed uses it
+        """Return rank 0's `data`; that of other ranks is ignored. Raises Preempted."""
         return data
 
     def check_same(self, data: bytes, what: str, stop: Stop) -> None:
-        """Raises Preempted where not all have the same."""
+        """Raise Preempted if not all ranks have the same data."""
 
     def broadcast_weights(self, model: nn.Module) -> None:
-        """Give everybody rank 0's weights. Raises PeerLost."""
+        """Copy rank 0's weights to all ranks. Raises PeerLost."""
 
     def reduce_gradients(self, model: nn.Module, loss: torch.Tensor) -> torch.Tensor:  # noqa: ARG002 - as above
-        """Make each gradient the sum of all; the losses' sum. Raises PeerLost."""
+        """Sum each gradient over all ranks, and return the sum of the losses. Raises PeerLost."""
         return loss
 
     def reduce(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The sum of all arrays, which are of one shape. Raises PeerLost."""
+        """Return the sum over all ranks of arrays of one shape. Raises PeerLost."""
         return array
 
     def stop_reason(self, stop: Stop) -> FitloopError | None:
-        """Why all end now: any was asked to, or rank 0's time is up. Raises PeerLost."""
+        """Return why all ranks end now: one was asked to, or rank 0's time is over. Raises PeerLost."""
         return stop.reason()
 
 
 SINGLE = Single()
 
 
-class Distributed(Single):
-    """One of several processes, over torch.distributed; made by `join`."""
+class Distributed:
+    """One of several processes, over torch.distributed; `join` creates it. Its methods are those of `Single`."""
 
     def __init__(self, rank: int, size: int) -> None:
-        """Waits until all of them are there. Raises PeerLost."""
+        """Wait until all processes have joined. Raises PeerLost."""
         import torch.distributed as dist
 
-        self.rank, self.size = rank, size
+        self.rank, self.size, self.leads = rank, size, rank == 0
         self._dist: Any = dist
         with _detect_lost_peer():
             dist.init_process_group("gloo", timeout=_CONTROL_TIMEOUT)
             self._gradients = dist.new_group(backend="nccl", timeout=_GRADIENT_TIMEOUT) if _on_gpu() else None
 
     def barrier(self, stop: Stop) -> None:
-        """See Group; so are all others."""
         self._wait(lambda: self._dist.barrier(async_op=True), stop)
 
     def broadcast(self, data: bytes, stop: Stop) -> bytes:
-        """See Group."""
         import torch
 
         size = torch.tensor([len(data)])
@@ -125,23 +119,21 @@ class Distributed(Single):
         return body.numpy().tobytes()
 
     def check_same(self, data: bytes, what: str, stop: Stop) -> None:
-        """See Group."""
         mine = hashlib.sha256(data).digest()
         theirs = self.broadcast(mine, stop)
         if self.reduce(np.array([mine != theirs], np.float32)).any():
             raise Preempted(
-                f"The processes of this run do not have the same {what}, because somebody changed them meanwhile: it is "
-                "started again."
+                f"The processes of this run do not have the same {what}, because they changed meanwhile: it is started "
+                "again."
             )
 
     def broadcast_weights(self, model: nn.Module) -> None:
-        """See Group."""
         with _detect_lost_peer():
             for tensor in model.state_dict().values():
                 self._dist.broadcast(tensor, 0, group=self._gradients)
 
     def reduce_gradients(self, model: nn.Module, loss: torch.Tensor) -> torch.Tensor:
-        """See Group. Each process has gradients for the same weights."""
+        """See Single. All ranks have gradients for the same weights."""
         import torch
 
         gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
@@ -153,7 +145,6 @@ class Distributed(Single):
         return flat[-1]
 
     def reduce(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
-        """See Group."""
         import torch
 
         summed = torch.from_numpy(array.copy())
@@ -163,27 +154,27 @@ class Distributed(Single):
         return found
 
     def stop_reason(self, stop: Stop) -> FitloopError | None:
-        """See Group. Over gloo, where a dead peer is noticed at once, so that nobody waits for it in nccl."""
+        """See Single. Over gloo, which notices a dead peer at once, so that no rank waits for it in nccl."""
         import torch
 
         mine = stop.reason()
-        code = _ON if mine is None else _ASKED if isinstance(mine, Preempted) else _LATE
+        code = _CONTINUE if mine is None else _REQUESTED if isinstance(mine, Preempted) else _LATE
         worst = torch.tensor([code])
         with _detect_lost_peer():
             self._dist.all_reduce(worst, op=self._dist.ReduceOp.MAX)
-        if int(worst) == _ASKED:
-            return Preempted("The run was asked to end and is continued when it is started again.")
+        if int(worst) == _REQUESTED:
+            return preempted()
         return (mine or DeadlinePassed("It took longer than it may.")) if int(worst) == _LATE else None
 
     def wait_for_leader(self, stop: Stop) -> None:
-        """Of a process that does not lead, at its end: wait until rank 0 has ended. Raises Preempted when asked to end."""
+        """Wait until rank 0 has ended. Raises Preempted when this process is asked to end."""
         try:
             self.broadcast(b"", stop)
         except PeerLost:
             return
 
     def _wait(self, begin: Callable[[], Any], stop: Stop) -> None:
-        """Not blocking: a signal is heard meanwhile, however long the others take."""
+        """Poll an asynchronous operation, so that a signal is handled however long the others take."""
         with _detect_lost_peer():
             work = begin()
             while not work.is_completed():
@@ -192,8 +183,11 @@ class Distributed(Single):
             work.wait()
 
 
-def join() -> Single:
-    """The group that the environment names, once all of it is there. Raises BadConfig, PeerLost."""
+Group = Single | Distributed
+
+
+def join() -> Group:
+    """Return the group that the environment names, once all of its processes have joined. Raises BadConfig, PeerLost."""
     rank, size = rank_and_world_size()
     if size == 1:
         return SINGLE
@@ -214,14 +208,14 @@ def _select_gpu() -> None:
     local, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
     if local >= there:
         raise BadConfig(
-            f"There are {there} GPUs and more processes: set FITLOOP_PROCESSES_PER_POD to {there} at most."
+            f"There are more processes than the {there} GPUs: set FITLOOP_PROCESSES_PER_POD to {there} at most."
         )
     torch.cuda.set_device(local)
 
 
 @contextmanager
 def _detect_lost_peer() -> Iterator[None]:
-    """What torch.distributed raises when a peer is gone, or never came."""
+    """Turn what torch.distributed raises when a peer is gone, or never came, into PeerLost."""
     try:
         yield
     except RuntimeError as error:

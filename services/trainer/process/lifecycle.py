@@ -1,13 +1,14 @@
-"""SIGTERM: the process has been asked to end, keeps what it has done, and exits with 75 to be run again.
+"""How a process of a run ends: on SIGTERM, out of time, with an error, or done.
 
-A flag, read between steps, so that nothing is interrupted in the middle of a write. Where nothing is written (labels are
-read, a model is loaded, a version is put together in a temporary folder) `at_once` lets the signal end the work where it
-stands. What is being published is finished first: that takes seconds, and a version that exists is never made twice.
-Beside it, two times that may run out: that of work which may be left out, and the run's own.
+SIGTERM sets a flag that is read between steps, so that no write is interrupted: the process keeps what it has done and
+exits with 75, to be run again. Where nothing is written (labels are read, a model is loaded, a version is put together in a
+temporary folder) `interruptible` lets the signal end the work at once. Publishing is finished first: it takes seconds, and
+no version is made twice.
 """
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import signal
@@ -18,57 +19,69 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import Generic, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
-from services.core.errors import BadConfig, FitloopError, Preempted
+import structlog
 
+from services.core.domain import RunState
+from services.core.errors import BadConfig, FitloopError, NotFound, Preempted, StoreError
+from services.core.runs import Runs
+from services.core.telemetry.tracebacks import safe_traceback
+
+T = TypeVar("T")
+log = structlog.get_logger()
 _POLL_SECONDS = 0.2
-"""Seconds after which a wait looks whether it should end."""
+"""Between two checks during a wait."""
+_MAX_PAUSE = 20.0
+"""The longest pause between two tries."""
+_FOLLOW_SECONDS = 30.0
+"""How long a process waits to read how rank 0 has ended."""
+BUG: Final = "it crashed. This is a bug in Fitloop: please report it with the stack trace in the run's log."
+_THREAD_NAME = "loading"
+_PERMANENT: Final = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
+)
+"""Errors of the operating system that a retry does not cure."""
 
 
 class DeadlinePassed(FitloopError):
-    """Work that may be left out has taken longer than it may."""
+    """Optional work has taken longer than it may."""
 
 
 class RunTimeExceeded(BadConfig):
-    """The run has taken all of its time (exit 78): another process of it would not get further."""
+    """The run has used all of its time (exit 78): another process of it would not get further."""
 
 
 @dataclass
 class Stop:
-    """Whether the process should end; `check` between steps."""
+    """Whether the process should end; call `check` between steps."""
 
     requested: bool = False
     deadline: float = math.inf
-    """When work that may be left out has taken too long, by time.monotonic()."""
+    """When optional work has taken too long, by time.monotonic()."""
     limit: float = math.inf
     """When the run's own time is over, by time.monotonic()."""
     limit_seconds: float = 0.0
-    """Seconds that the run was given, for the sentence."""
+    """The run's own time, for its error."""
     _interruptible: bool = False
 
     def install_handlers(self) -> None:
-        """Take SIGTERM, and Ctrl-C, as the wish to end. Only in a process's main thread."""
+        """Handle SIGTERM and Ctrl-C as requests to end. Only in a process's main thread."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
 
     def limit_to(self, seconds: float) -> None:
-        """From now on the run has so many seconds; 0: as many as it likes."""
+        """Give the run this many seconds from now on; 0 means no limit."""
         if seconds:
             self.limit_seconds, self.limit = seconds, time.monotonic() + seconds
 
-    @property
-    def is_out_of_time(self) -> bool:
-        """Whether the run's own time is over."""
-        return time.monotonic() > self.limit
-
     def reason(self) -> FitloopError | None:
-        """Preempted once the process was asked to end, OutOfTime after the deadline, RunOutOfTime after the limit."""
+        """Return Preempted once the process was asked to end, DeadlinePassed after `deadline`, RunTimeExceeded after `limit`."""
         if self.requested:
-            return _preempted()
-        if self.is_out_of_time:
+            return preempted()
+        if time.monotonic() > self.limit:
             return RunTimeExceeded(
-                f"The run was not done within its {self.limit_seconds:.0f} s: give it more (FITLOOP_RUN_SECONDS; in the chart "
+                f"The run did not finish within its {self.limit_seconds:.0f} s: give it more (FITLOOP_RUN_SECONDS; in the chart "
                 "trainer.activeDeadlineSeconds), a GPU, or less to do (METHOD=linear-probe, a smaller BASELINE_MODEL_NAME)."
             )
         if time.monotonic() > self.deadline:
@@ -76,7 +89,7 @@ class Stop:
         return None
 
     def check(self) -> None:
-        """Raises what `why` says."""
+        """Raise what `reason` returns."""
         if error := self.reason():
             raise error
 
@@ -87,16 +100,29 @@ class Stop:
             self.check()
             time.sleep(min(_POLL_SECONDS, left))
 
+    def retry(self, work: Callable[[], T], seconds: float, pause: float = 0.5) -> T:
+        """Return what `work` returns, retrying transient errors for `seconds`. Raises its last StoreError, and what `check` raises."""
+        until = time.monotonic() + seconds
+        while True:
+            try:
+                return work()
+            except StoreError as error:
+                if not is_transient(error) or self.requested or time.monotonic() > until:
+                    raise
+                log.warning("store_retried", reason=str(error), seconds=pause)
+            self.wait(pause)
+            pause = min(2 * pause, _MAX_PAUSE)
+
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Work that may be broken off anywhere: SIGTERM ends it where it stands. Only in the main thread. Raises Preempted."""
+        """Let SIGTERM end the work within at once. Only in the main thread. Raises Preempted."""
         self.check()
         self._interruptible = True
         try:
             yield
         except Exception:
-            if self.requested:  # whatever a library made of it
-                raise _preempted() from None
+            if self.requested:  # a library may have turned the signal into an error of its own
+                raise preempted() from None
             raise
         finally:
             self._interruptible = False
@@ -105,47 +131,85 @@ class Stop:
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self.requested = True
         if self._interruptible:
-            self._interruptible = False  # once: what tidies up is not broken off as well
-            raise _preempted()
+            self._interruptible = False  # once: the clean-up is not interrupted as well
+            raise preempted()
 
 
-def _preempted() -> Preempted:
+def preempted() -> Preempted:
+    """Return the error of a process that was asked to end."""
     return Preempted("The run was asked to end and is continued when it is started again.")
 
 
-T = TypeVar("T")
-
-_THREAD_NAME = "loading"
+def is_transient(error: Exception) -> bool:
+    """Return whether a retry of the store may succeed."""
+    if not isinstance(error, StoreError) or isinstance(error, NotFound):
+        return False
+    cause = error.__cause__
+    return error.transient or (isinstance(cause, OSError) and cause.errno not in _PERMANENT)
 
 
 class BackgroundCall(Generic[T]):
-    """A call in a thread of its own."""
+    """A slow call in a thread of its own, which a process that ends does not wait for."""
 
-    def __init__(self, load: Callable[[], T]) -> None:
-        """Begin."""
-        self._load = load
-        self._found: list[T] = []
+    def __init__(self, call: Callable[[], T]) -> None:
+        """Start the call."""
+        self._call = call
+        self._result: list[T] = []
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name=_THREAD_NAME, daemon=True)
         self._thread.start()
 
     def result(self, stop: Stop) -> T:
-        """What the call gave or raised; a signal ends the wait. Raises Preempted."""
+        """Return or raise what the call did; a signal ends the wait. Raises Preempted."""
         with stop.interruptible():
             self._thread.join()
         if self._error is not None:
             raise self._error
-        return self._found[0]
+        return self._result[0]
 
     def _work(self) -> None:
         try:
-            self._found.append(self._load())
-        except BaseException as error:  # noqa: BLE001 - raised again where it is asked for
+            self._result.append(self._call())
+        except BaseException as error:  # noqa: BLE001 - raised again by `result`
             self._error = error
 
 
+class Exit(NamedTuple):
+    """How a process ends."""
+
+    state: RunState
+    code: int
+    message: str | None
+
+
+def exit_for(error: Exception, stage: str) -> Exit:
+    """Log the error and return the exit that it means, with a sentence for people."""
+    if isinstance(error, FitloopError):
+        is_preempted = error.exit_code == Preempted.exit_code
+        (log.warning if is_preempted else log.error)("run_ended_early", reason=str(error))
+        return Exit(RunState.PREEMPTED if is_preempted else RunState.FAILED, error.exit_code, str(error))
+    log.error("run_crashed", frames=safe_traceback(error))
+    return Exit(RunState.FAILED, 1, f"The run failed in stage {stage or 'starting'!r}: {BUG}")
+
+
+def exit_code_of_leader(runs: Runs, name: str, own: Exit) -> int:
+    """Return the exit code of rank 0 as soon as its status has it, for a process that ended because it lost rank 0."""
+    if own.code != Preempted.exit_code:
+        return own.code
+    until = time.monotonic() + _FOLLOW_SECONDS
+    while time.monotonic() < until:
+        try:
+            status = runs.status(name)
+        except StoreError:
+            status = None
+        if status is not None and status.exit_code is not None:
+            return status.exit_code
+        time.sleep(0.1)
+    return own.code
+
+
 def exit_process(code: int) -> None:
-    """End the process; at once where something is still being loaded, which nobody can interrupt."""
+    """End the process; at once while a BackgroundCall runs, which cannot be interrupted."""
     if any(thread.name == _THREAD_NAME for thread in threading.enumerate()):
         sys.stdout.flush()
         sys.stderr.flush()

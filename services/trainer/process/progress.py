@@ -24,7 +24,6 @@ from services.core.telemetry import tracing
 from services.trainer.process.lifecycle import Stop
 from services.trainer.process.log_tail import LogTail
 from services.trainer.process.resources import measure_usage
-from services.trainer.process.stores import retry_store
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -125,7 +124,7 @@ class Progress:
                 state=state, exit_code=exit_code, message=kept, seconds=self._seconds(), seconds_left=None
             )
         patience = _FINAL_SECONDS_PREEMPTED if state is RunState.PREEMPTED else _FINAL_SECONDS
-        retry_store(lambda: self.runs.write(self.status), Stop(), patience)
+        Stop().retry(lambda: self.runs.write(self.status), patience)
         self._write_log(now=True)
 
     def _end(self) -> None:

@@ -1,7 +1,7 @@
 """The model of record on disk, in its two layouts: fp32 safetensors and JSON, no code.
 
-`attach_int8` (services.trainer.publishing.int8) adds the engine that serves it. Every folder has tokenizer.json, whatever the base
-came with, and a config.json that names the labels.
+Every folder has tokenizer.json, whatever the base model came with, and a config.json that names the labels. The exported
+model is loaded and compared with the one in memory before anything is published.
 """
 
 from __future__ import annotations
@@ -9,21 +9,25 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from torch import nn
 
+from services.core.domain import Artefact
+from services.core.errors import EngineError, StoreError
+from services.engine.model import load_model
+from services.trainer.data import RunInputs
 from services.trainer.data.base_model import BaseModel
-from services.trainer.publishing.int8 import attach_int8
+from services.trainer.data.features import Floats
+from services.trainer.methods import Head, TrainedModel
+from services.trainer.publishing.int8 import TORCH, attach_int8
 
-__all__ = ["Head", "attach_int8", "write_sentence_transformers", "write_sequence_classification"]
-
-_MODULES = (
+_CHECKED_TEXTS: Final = 32
+_TOLERANCE: Final = 1e-2
+_MODULES: Final = (
     ("", "Transformer"),
     ("1_Pooling", "Pooling"),
     ("2_Normalize", "Normalize"),
@@ -31,25 +35,48 @@ _MODULES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
-    """A linear layer on mean-pooled, normalised features; the temperature is folded in already."""
+def export_model(folder: Path, inputs: RunInputs, trained: TrainedModel, temperature: float) -> Artefact:
+    """Write the model into `folder`, with its int8 engine if that is equal. Raises EngineError, StoreError.
 
-    weight: NDArray[np.float32]
-    """(labels, d)"""
-    bias: NDArray[np.float32]
-    """(labels,)"""
+    A head takes the temperature into its weights; a classifier leaves it to the engine.
+    """
+    base, dataset = inputs.base, inputs.dataset
+    try:
+        if trained.head is None:
+            layout, logits = "sequence-classification", trained.logits
+            write_sequence_classification(folder, trained.model, base, dataset.labels)
+        else:
+            layout, divisor = "sentence-transformers", np.float32(temperature)
+            temperature, logits = 1.0, trained.logits / divisor
+            head = Head(trained.head.weight / divisor, trained.head.bias / divisor)
+            write_sentence_transformers(folder, base, trained.model, head, dataset.labels)
+        engine, reason = attach_int8(
+            folder, layout, base.max_length, temperature, dataset.texts, logits=logits
+        )
+    except OSError as error:
+        raise StoreError(
+            f"The new version cannot be written to {folder}: {error.strerror or error}."
+        ) from error
+    artefact = Artefact(layout, engine, reason, base.max_length, temperature, base.padded)
+    _check(folder, artefact, dataset.labels, dataset.texts, logits)
+    return artefact
 
 
 def write_sentence_transformers(
     folder: Path, base: BaseModel, encoder: nn.Module, head: Head, labels: Sequence[str]
 ) -> None:
-    """Transformer, Pooling (mean), Normalize, Dense: what sentence-transformers would load, and answers logits."""
+    """Write Transformer, Pooling (mean), Normalize, Dense: sentence-transformers can load it, and it answers logits."""
     _write_model(folder, encoder, base, labels)
     dimension = head.weight.shape[1]
-    _write(folder / "modules.json", [_module(n, *module) for n, module in enumerate(_MODULES)])
-    _write(folder / "sentence_bert_config.json", {"max_seq_length": base.max_length, "do_lower_case": False})
-    _write(
+    modules = [
+        {"idx": n, "name": str(n), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for n, (path, kind) in enumerate(_MODULES)
+    ]
+    _write_json(folder / "modules.json", modules)
+    _write_json(
+        folder / "sentence_bert_config.json", {"max_seq_length": base.max_length, "do_lower_case": False}
+    )
+    _write_json(
         folder / "1_Pooling" / "config.json",
         {
             "word_embedding_dimension": dimension,
@@ -57,8 +84,8 @@ def write_sentence_transformers(
             "pooling_mode_cls_token": False,
         },
     )
-    _write(folder / "2_Normalize" / "config.json", {})
-    _write(
+    _write_json(folder / "2_Normalize" / "config.json", {})
+    _write_json(
         folder / "3_Dense" / "config.json",
         {
             "in_features": dimension,
@@ -77,17 +104,8 @@ def write_sentence_transformers(
 def write_sequence_classification(
     folder: Path, model: nn.Module, base: BaseModel, labels: Sequence[str]
 ) -> None:
-    """What AutoModelForSequenceClassification loads, with the labels' names in config.json."""
+    """Write what AutoModelForSequenceClassification loads, with the labels' names in config.json."""
     _write_model(folder, model, base, labels)
-
-
-def _module(number: int, path: str, kind: str) -> dict[str, Any]:
-    return {
-        "idx": number,
-        "name": str(number),
-        "path": path,
-        "type": f"sentence_transformers.models.{kind}",
-    }
 
 
 def _write_model(folder: Path, model: Any, base: BaseModel, labels: Sequence[str]) -> None:
@@ -101,6 +119,25 @@ def _write_model(folder: Path, model: Any, base: BaseModel, labels: Sequence[str
             shutil.copyfile(base.source / name, folder / name)
 
 
-def _write(path: Path, document: object) -> None:
+def _write_json(path: Path, document: object) -> None:
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(document, indent=1), encoding="utf-8")
+
+
+def _check(
+    folder: Path, artefact: Artefact, labels: Sequence[str], texts: Sequence[str], logits: Floats
+) -> None:
+    """Load the model as it will be served; an fp32 engine must answer as the model in memory did."""
+    model = load_model(folder, artefact, tuple(labels), 1, 1)
+    try:
+        model.smoke_test()
+        if artefact.engine == TORCH:
+            expected = logits[:_CHECKED_TEXTS]
+            found = model.logits_of(texts[:_CHECKED_TEXTS])
+            worst = float(np.abs(found - expected).max(initial=0.0))
+            if not worst <= _TOLERANCE:
+                raise EngineError(
+                    f"The exported model's logits differ from the trained model's (by {worst:.3g})."
+                )
+    finally:
+        model.close()

@@ -26,7 +26,7 @@ from services.core.errors import (
 from services.core.settings import S3Settings, StorageSettings
 from services.core.store import check_store, open_store
 from services.core.store.s3 import S3Store
-from services.trainer.publishing import is_transient
+from services.trainer.process.lifecycle import is_transient
 from tests.core.store.faults import Answer, Faults, refusal, serving
 from tests.support.buckets import build_s3_settings, build_s3_store
 from tests.support.certificates import CertificateAuthority

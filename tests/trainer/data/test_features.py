@@ -12,8 +12,10 @@ from services.core.domain import RunState, RunStatus
 from services.core.errors import Preempted
 from services.core.runs import Runs
 from services.core.store.files import FileStore
+from services.engine.torch import pad_batch
+from services.trainer.data.base_check import mean_pooled
 from services.trainer.data.base_model import BaseModel, load_base
-from services.trainer.data.features import Features, compute_features, mean_pooled, padded
+from services.trainer.data.features import Features, compute_features
 from services.trainer.process.lifecycle import Stop
 from services.trainer.process.progress import Progress
 from tests.support.base_models import TEXTS
@@ -42,7 +44,7 @@ def test_padding_does_not_count() -> None:
 
 
 def test_short_rows_are_filled_up_on_the_right() -> None:
-    ids, mask = padded([[5], [6, 7]], 1)
+    ids, mask = pad_batch([[5], [6, 7]], 1)
     assert ids.tolist() == [[5, 1], [6, 7]]
     assert mask.tolist() == [[1, 0], [1, 1]]
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn import metrics
 
+from services.engine.model import softmax
 from services.trainer.evaluation.metrics import (
     MAX_TEMPERATURE,
     MIN_TEMPERATURE,
@@ -21,7 +22,6 @@ from services.trainer.evaluation.metrics import (
     near_duplicates,
     reliability,
     share_in_words,
-    softmax,
     wilson_interval,
 )
 

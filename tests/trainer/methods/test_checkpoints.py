@@ -85,7 +85,7 @@ def test_the_plan_is_that_of_the_first_attempt(tmp_path: Path) -> None:
     opened(tmp_path).finish("fold-1", np.ones((1, 2), np.float32))
     again = Checkpoints(FileStore(tmp_path), "1-1", 2, 60.0)
     assert again.resume("f") == PLAN
-    assert again.resumed_from == "between parts, step 0"
+    assert again.resumed_from == "between folds, step 0"
 
 
 def test_nothing_is_pickled_and_all_goes_at_the_end(tmp_path: Path) -> None:

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from services.core.errors import Preempted
+from services.engine.model import softmax
 from services.trainer.data.features import Floats, Rows
-from services.trainer.evaluation.metrics import softmax
+from services.trainer.methods import Head
 from services.trainer.methods.linear_probe import C, fit_head
 from services.trainer.process.lifecycle import Stop
-from services.trainer.publishing.export import Head
 
 
 def features(n: int = 240, d: int = 24, labels: int = 6) -> tuple[Floats, Rows]:

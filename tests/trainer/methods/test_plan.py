@@ -66,7 +66,7 @@ def test_a_second_method_that_does_not_fit_says_what_it_would_take() -> None:
 def test_few_texts_are_the_reason_before_time_is() -> None:
     assert (
         plan_second_method(40, 8, 1.0, 60.0)
-        == "Fine-tuning is tried from 300 labelled texts on; there are 40."
+        == "Fine-tuning is tried with 300 labelled texts or more; there are 40."
     )
 
 

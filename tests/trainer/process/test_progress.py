@@ -27,7 +27,7 @@ def status(runs: Runs) -> RunStatus:
 def test_it_is_written_again_and_again_without_being_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_SECONDS", 0.01)
+    monkeypatch.setattr(module, "_WRITE_SECONDS", 0.01)
     runs = Runs(FileStore(tmp_path))
     with Progress(runs, first_status(runs, "1-1")) as progress:
         progress.stage("features", steps=10)
@@ -64,8 +64,8 @@ def test_what_the_process_takes_up_is_looked_at_every_two_seconds_at_most(
         looks.append(Usage(100 + len(looks), 30, 80, 0.5))
         return looks[-1]
 
-    monkeypatch.setattr(module, "measured", look)
-    monkeypatch.setattr(module, "_SECONDS", 0.001)
+    monkeypatch.setattr(module, "measure_usage", look)
+    monkeypatch.setattr(module, "_WRITE_SECONDS", 0.001)
     runs = Runs(FileStore(tmp_path))
     with Progress(runs, first_status(runs, "1-1")) as progress:
         written = status(runs).updated_at
@@ -120,7 +120,7 @@ class Stuck(FileStore):
 def test_a_store_that_does_not_answer_holds_nobody_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_MOMENT", 0.01)
+    monkeypatch.setattr(module, "_WAIT_SECONDS", 0.01)
     store = Stuck(tmp_path)
     with Progress(Runs(store), RunStatus("1-1", RunState.RUNNING)) as progress:
         assert store.entered.wait(60)
@@ -138,7 +138,7 @@ def test_a_store_that_does_not_answer_holds_nobody_up(
 def test_a_store_that_is_away_is_asked_ever_more_seldom_and_gets_the_last_status(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_SECONDS", 0.001)
+    monkeypatch.setattr(module, "_WRITE_SECONDS", 0.001)
     failing, pauses = [1] * 6, []
     write, wait_for = FileStore.write, threading.Condition.wait_for
 

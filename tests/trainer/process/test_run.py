@@ -13,7 +13,8 @@ from services.core.errors import BadConfig, BadRequest
 from services.core.labels import signature
 from services.core.runs import Runs
 from services.core.store.files import FileStore
-from services.trainer.process import as_before, methods_of, parse_run_url, read_request
+from services.trainer.data import as_before
+from services.trainer.process import methods_of, parse_run_url, read_request
 
 STATES = st.dictionaries(st.integers(1, 20), st.integers(0, 3), max_size=20)
 
@@ -35,7 +36,7 @@ def test_the_store_is_all_before_runs(tmp_path: Path) -> None:
     "url", ["file:///data", "5-1", "file:///data/runs/", "file:///data/runs/5-1/status.json"]
 )
 def test_other_addresses_name_no_run(url: str) -> None:
-    with pytest.raises(BadRequest, match="names no run"):
+    with pytest.raises(BadRequest, match="does not name a run"):
         parse_run_url(url)
 
 

@@ -33,7 +33,7 @@ def test_the_second_method_of_auto_is_given_up_and_its_first_version_stands(worl
     status = world.status(run)
     assert (done, status.state) == (0, RunState.DONE), status.message
     assert world.registry.versions(world.key) == ["support-1"]
-    assert "was not done within its 30 s" in status.message
+    assert "did not finish within its 30 s" in status.message
 
 
 def test_of_several_processes_the_first_ones_clock_is_that_of_all(world: TrainerWorld) -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from services.core.errors import Preempted, StoreRefused, StoreUnreachable
 from services.core.store.files import FileStore
+from services.trainer.process import ReadOnlyStore, RetryingStore
 from services.trainer.process.lifecycle import RunTimeExceeded, Stop
-from services.trainer.process.stores import ReadOnlyStore, RetryingStore
 from tests.contract.test_store import StoreContract
 
 
@@ -31,7 +31,7 @@ def patient(store: FileStore, stop: Stop | None = None, seconds: float = 600.0) 
     return RetryingStore(store, stop or Stop(), seconds, pause=0.001)
 
 
-class TestPatientStore(StoreContract):
+class TestRetryingStore(StoreContract):
     @pytest.fixture(autouse=True)
     def _store(self, tmp_path: Path) -> None:
         self.store = patient(FileStore(tmp_path))

@@ -15,14 +15,10 @@ from services.engine.model import load_model
 from services.engine.tokenise import encode
 from services.engine.torch import pad_batch
 from services.trainer.data.base_model import BaseModel, load_base
+from services.trainer.methods import Head
 from services.trainer.publishing import int8
-from services.trainer.publishing.export import (
-    Head,
-    attach_int8,
-    write_sentence_transformers,
-    write_sequence_classification,
-)
-from services.trainer.publishing.int8 import compare
+from services.trainer.publishing.export import write_sentence_transformers, write_sequence_classification
+from services.trainer.publishing.int8 import attach_int8, compare
 from tests.support.base_models import ARCHITECTURES, TEXTS, build_tiny_base, minilm
 
 LABELS = ("late", "broken", "refund")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.engine.tokenise import configure_tokenizer, encode
-from services.trainer.publishing import measure
+from services.trainer.publishing import measure_truncation
 from tests.support.base_models import build_tiny_tokenizer
 
 WORD = "order "
@@ -19,7 +19,7 @@ def test_a_text_is_cut_where_its_tokens_do_not_fit(words: tuple[int, ...], cut: 
     texts = [WORD * count for count in words]
     own = len(encode(tokenizer, [""])[0])  # what begins and ends a text
     assert own == 2
-    found = measure(tokenizer, texts, 32)
+    found = measure_truncation(tokenizer, texts, 32)
     assert (found.texts, found.cut, found.max_length, found.most) == (len(words), cut, 16, 32)
     if cut:
         assert found.longest == max(words) + own
@@ -27,12 +27,12 @@ def test_a_text_is_cut_where_its_tokens_do_not_fit(words: tuple[int, ...], cut: 
 
 def test_the_cost_counts_what_the_model_can_read() -> None:
     tokenizer = configure_tokenizer(build_tiny_tokenizer(starts_with_pad=True), 16)
-    assert measure(tokenizer, [WORD * 98], 32).cost == 2.0
-    assert measure(tokenizer, [WORD * 98], 0).cost == pytest.approx(100 / 16, abs=0.01)
-    assert measure(tokenizer, [WORD], 32).cost == 1.0
+    assert measure_truncation(tokenizer, [WORD * 98], 32).cost == 2.0
+    assert measure_truncation(tokenizer, [WORD * 98], 0).cost == pytest.approx(100 / 16, abs=0.01)
+    assert measure_truncation(tokenizer, [WORD], 32).cost == 1.0
 
 
 def test_counting_leaves_the_tokenizer_as_it_was() -> None:
     tokenizer = configure_tokenizer(build_tiny_tokenizer(starts_with_pad=True), 16)
-    measure(tokenizer, [WORD * 98], 0)
+    measure_truncation(tokenizer, [WORD * 98], 0)
     assert len(encode(tokenizer, [WORD * 98])[0]) == 16
