@@ -39,7 +39,17 @@ _FOLLOW_SECONDS = 30.0
 BUG: Final = "it crashed. This is a bug in Fitloop: please report it with the stack trace in the run's log."
 _THREAD_NAME = "loading"
 _PERMANENT: Final = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
+    {
+        errno.EACCES,
+        errno.EDQUOT,
+        errno.EISDIR,
+        errno.ENAMETOOLONG,
+        errno.ENOENT,
+        errno.ENOSPC,
+        errno.ENOTDIR,
+        errno.EPERM,
+        errno.EROFS,
+    }
 )
 """Errors of the operating system that a retry does not cure."""
 

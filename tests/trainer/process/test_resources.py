@@ -58,7 +58,7 @@ def on(monkeypatch: pytest.MonkeyPatch, cuda: object) -> Usage:
 
 
 def test_resident_memory_is_that_of_the_process_and_torch_is_not_imported_for_it() -> None:
-    script = "import sys; from services.trainer.process.resources import measured; print(measured().resident_bytes, 'torch' in sys.modules)"
+    script = "import sys; from services.trainer.process.resources import measure_usage; print(measure_usage().resident_bytes, 'torch' in sys.modules)"
     said = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
     assert said.split()[1] == "False"
     assert said.split()[0] == "None" or 3e6 < int(said.split()[0]) < 3e8
