@@ -98,8 +98,6 @@ def test_a_process_that_was_asked_to_end_does_not_wait() -> None:
 @pytest.mark.parametrize("loads", [True, False])
 def test_a_process_leaves_with_its_code_whatever_is_still_loaded(loads: bool) -> None:
     begin = "BackgroundCall(threading.Event().wait)" if loads else ""
-    program = (
-        f"import threading\nfrom services.trainer.process.lifecycle import BackgroundCall, leave\n{begin}\nleave(75)"
-    )
+    program = f"import threading\nfrom services.trainer.process.lifecycle import BackgroundCall, exit_process\n{begin}\nexit_process(75)"
     done = subprocess.run([sys.executable, "-c", program], check=False, timeout=60, cwd=ROOT)
     assert done.returncode == 75

@@ -146,7 +146,7 @@ def test_a_quota_of_the_container_bounds_the_threads(
     monkeypatch: pytest.MonkeyPatch, cores: int, threads: str | None
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
-    monkeypatch.setattr(resources, "cores", lambda: cores)
+    monkeypatch.setattr(resources, "available_cores", lambda: cores)
     monkeypatch.setenv("OMP_NUM_THREADS", "to be removed at the end")
     monkeypatch.delenv("OMP_NUM_THREADS")
     limit_threads_to_cgroup()
