@@ -1,5 +1,5 @@
 # Two commands for newcomers, `make demo` and `make test`. Each does its own set-up, which is fast the second time.
-# Works with GNU Make from 3.81 on, which macOS still has: each line of a recipe is a shell of its own.
+# Works with GNU Make 3.81 and later, the version of macOS: each line of a recipe runs in its own shell.
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -9,12 +9,12 @@ LABEL_STUDIO_VERSION := 1.23.2
 LABEL_STUDIO := .ls-venv/bin/label-studio
 BIN := .venv/bin
 
-# The first Python that is new enough and can make environments; PYTHON=... on the command line names another.
+# The first Python that is new enough and can create virtual environments; override with PYTHON=... on the command line.
 USABLE := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	if "$$python" -c '$(USABLE)' 2>/dev/null; then echo "$$python"; break; fi; done)
 
-# `make images`: any command that builds Dockerfiles, as `make images DOCKER=podman`.
+# `make images`: any command that builds Dockerfiles, for example `make images DOCKER=podman`.
 DOCKER ?= docker
 IMAGE_PREFIX ?= fitloop
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
@@ -22,23 +22,23 @@ TAG ?= $(VERSION)
 BUILD_ARGS ?=
 BUILD = --build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null || echo unknown) $(BUILD_ARGS)
 
-help:  ## this list
+help:  ## print this list
 	@sed -n -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' Makefile | while IFS='|' read -r target text; do \
 		printf '%-14s %s\n' "$$target" "$$text"; done
 	@echo
-	@echo "  ONCE=1         make demo: end by itself, and fail if the model did not get better"
+	@echo "  ONCE=1         make demo: exit at the end, and fail if the model did not improve"
 	@echo "  FAST=1         make test: without Label Studio"
 	@echo "  PROCESSES=...  make test: how many processes run tests (3)"
-	@echo "  BUILD_ARGS=... make images: arguments of docker build; IMAGE_PREFIX, TAG and DOCKER as well"
-	@echo "  PYTHON=...     the Python (3.11 to 3.13) that makes the environments"
+	@echo "  BUILD_ARGS=... make images: arguments for docker build; also IMAGE_PREFIX, TAG and DOCKER"
+	@echo "  PYTHON=...     the Python (3.11 to 3.13) for the virtual environments"
 
-demo: .venv/.stamp .ls-venv/.stamp  ## labels in a real Label Studio become better suggestions
+demo: .venv/.stamp .ls-venv/.stamp  ## label texts in a real Label Studio and watch the suggestions improve
 	@FITLOOP_LABEL_STUDIO="$(CURDIR)/$(LABEL_STUDIO)" ONCE="$(ONCE)" $(BIN)/python -m demo
 
 # Three processes: two of them begin with the tests that share a Label Studio or a cluster, which mostly wait (tests/conftest.py).
 PROCESSES ?= 3
-test: lint $(if $(FAST),,.ls-venv/.stamp)  ## all checks: lint, generated docs, tests, coverage
-	@echo "== docs: are docs/configuration.md and docs/metrics.md what the code says?"
+test: lint $(if $(FAST),,.ls-venv/.stamp)  ## run all checks: lint, generated docs, tests, coverage
+	@echo "== docs: are docs/configuration.md and docs/metrics.md up to date?"
 	@$(BIN)/python -m services.cli.reference --check docs/configuration.md
 	@$(BIN)/python -m services.cli.metrics_reference --check docs/metrics.md
 	@echo "== tests$(if $(FAST), (without Label Studio))"
@@ -46,10 +46,10 @@ test: lint $(if $(FAST),,.ls-venv/.stamp)  ## all checks: lint, generated docs, 
 		-m "not wide$(if $(FAST), and not labelstudio)" -n $(PROCESSES) --dist loadfile \
 		--cov --cov-report=term
 
-test-cluster: .venv/.stamp .ls-venv/.stamp  ## every profile and fault on the cluster of KUBECONFIG (about 40 minutes)
+test-cluster: .venv/.stamp .ls-venv/.stamp  ## test every profile and fault on the cluster of KUBECONFIG (about 40 minutes)
 	@FITLOOP_LABEL_STUDIO="$(CURDIR)/$(LABEL_STUDIO)" $(BIN)/python -m pytest tests/e2e tests/chart tests/cluster -m cluster
 
-lint: lint-style lint-types lint-imports  ## style (ruff), types (mypy) and layers (import-linter)
+lint: lint-style lint-types lint-imports  ## check style (ruff), types (mypy) and the dependency rule (import-linter)
 
 lint-style: .venv/.stamp
 	@echo "== ruff"
@@ -64,11 +64,11 @@ lint-imports: .venv/.stamp
 	@echo "== import-linter"
 	@$(BIN)/lint-imports --no-logo
 
-bench: .venv/.stamp .ls-venv/.stamp  ## measure speed, memory and accuracy (about 20 minutes; nothing else should run)
+bench: .venv/.stamp .ls-venv/.stamp  ## measure speed, memory and accuracy (about 20 minutes, on an otherwise idle machine)
 	@$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e '.[bench]'
 	@FITLOOP_LABEL_STUDIO="$(CURDIR)/$(LABEL_STUDIO)" $(BIN)/python -m bench --write docs/benchmarks.md
 
-docs: .venv/.stamp  ## write docs/configuration.md, docs/metrics.md and docs/base-models.md from the code
+docs: .venv/.stamp  ## generate docs/configuration.md, docs/metrics.md and docs/base-models.md from the code
 	@$(BIN)/python -m services.cli.reference docs/configuration.md
 	@$(BIN)/python -m services.cli.metrics_reference docs/metrics.md
 	@$(BIN)/python -m tests.support.architectures docs/base-models.md
@@ -84,12 +84,12 @@ clean:  ## remove environments, caches and builds, but no data
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ------------------------------------------------------------------------------------------------------- environments
-# $(call environment,folder) makes it, unless it is there and works, and brings it the pip of constraints.txt.
+# $(call environment,folder) creates it, unless it exists and works, and installs the pip of constraints.txt.
 define environment
 @if ! "$(PYTHON)" -c '$(USABLE)' 2>/dev/null; then \
-	echo "Fitloop needs Python 3.11, 3.12 or 3.13 with its venv module, and $(or $(PYTHON),python3) is not:" \
+	echo "Fitloop needs Python 3.11, 3.12 or 3.13 with its venv module, but $(or $(PYTHON),python3) is not:" \
 		"$$($(or $(PYTHON),python3) --version 2>&1)." \
-		"Install one (on Debian and Ubuntu with python3-venv), or name it: make PYTHON=/path/to/python3.12" >&2; \
+		"Install one (on Debian and Ubuntu with python3-venv), or specify it: make PYTHON=/path/to/python3.12" >&2; \
 	exit 1; \
 fi
 @$(1)/bin/python -c '$(USABLE)' 2>/dev/null || "$(PYTHON)" -m venv --clear $(1)
@@ -97,7 +97,7 @@ fi
 endef
 
 .venv/.stamp: pyproject.toml constraints.txt
-	@echo "== Installing Fitloop and what it needs into .venv (once, some minutes)"
+	@echo "== Installing Fitloop and its dependencies into .venv (once, a few minutes)"
 	$(call environment,.venv)
 	@$(BIN)/pip install --quiet -c constraints.txt setuptools
 	@$(BIN)/pip install -c constraints.txt --no-build-isolation -e '.[local,cluster,predictor,dev]'
@@ -105,7 +105,7 @@ endef
 	@touch $@
 
 .ls-venv/.stamp: Makefile
-	@echo "== Installing Label Studio $(LABEL_STUDIO_VERSION) into .ls-venv, an environment of its own (once, some minutes)"
+	@echo "== Installing Label Studio $(LABEL_STUDIO_VERSION) into its own environment, .ls-venv (once, a few minutes)"
 	$(call environment,.ls-venv)
 	@.ls-venv/bin/pip install label-studio==$(LABEL_STUDIO_VERSION)
 	@touch $@

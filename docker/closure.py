@@ -1,9 +1,9 @@
 # ruff: noqa: INP001  # a script that images are made with, and no package
-"""Writes what each image installs: docker/<image>.txt, exact versions, for `pip install --no-deps`.
+"""Write the packages of each image: docker/<image>.txt, exact versions, for `pip install --no-deps`.
 
-A package comes along if it is asked for, directly or by another, and is not named in NEVER, which lists what is asked for
-and not imported. The metadata are read from this Python's packages, the versions from constraints.txt.
-tests/images/test_closures.py runs the processes with nothing but a list's packages, so that NEVER cannot go too far.
+A package is included if it is required, directly or by another, and is not in NEVER, which lists packages that are required
+but not imported. Metadata come from this Python's packages, versions from constraints.txt.
+tests/images/test_closures.py runs the processes with only a list's packages, which proves that NEVER removes nothing needed.
 
 python docker/closure.py            writes the lists
 python docker/closure.py --check    ends with 1 where they are not what it would write

@@ -1,6 +1,6 @@
 #!/bin/sh
-# torch.sh FOLDER: puts torch and transformers there. TORCH says which build: `cpu`, `cuda`, or `any`, which is what pip
-# prefers of the indexes that it knows; TORCH_INDEX names one more of them (where the builds for CPUs are, say).
+# torch.sh FOLDER: installs torch and transformers there. TORCH selects the build: `cpu`, `cuda`, or `any`, whichever pip
+# prefers from its indexes; TORCH_INDEX adds one (for example that of the CPU builds).
 set -eu
 version=$(sed -n 's/^torch==//p' docker/torch.txt)
 case $TORCH in
