@@ -30,7 +30,7 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-class Adapter:
+class AdapterProcess:
     """A `fitloop adapter` in a process of its own, with a folder for a bucket."""
 
     def __init__(self, folder: Path, kubeconfig: str, management_port: int = 0, **changed: str) -> None:
@@ -95,8 +95,8 @@ def api() -> Iterator[FakeApiServer]:
 
 
 @pytest.fixture
-def started() -> Iterator[list[Adapter]]:
-    made: list[Adapter] = []
+def started() -> Iterator[list[AdapterProcess]]:
+    made: list[AdapterProcess] = []
     yield made
     for one in made:
         if one.process.poll() is None:
@@ -109,9 +109,9 @@ def holder(api: FakeApiServer) -> str:
 
 
 def test_it_serves_two_ports_leads_and_releases_the_lease(
-    tmp_path: Path, api: FakeApiServer, started: list[Adapter]
+    tmp_path: Path, api: FakeApiServer, started: list[AdapterProcess]
 ) -> None:
-    adapter = Adapter(tmp_path, api.kubeconfig())
+    adapter = AdapterProcess(tmp_path, api.kubeconfig())
     started.append(adapter)
     eventually(adapter.is_ready, 60)
     assert adapter.get("/health") == 200
@@ -128,11 +128,11 @@ def test_it_serves_two_ports_leads_and_releases_the_lease(
     assert "Traceback" not in adapter.output()
 
 
-def test_it_is_ready_without_the_kubernetes_api(tmp_path: Path, started: list[Adapter]) -> None:
+def test_it_is_ready_without_the_kubernetes_api(tmp_path: Path, started: list[AdapterProcess]) -> None:
     away = FakeApiServer()
     with serve_api(away):
         kubeconfig = away.kubeconfig()
-    adapter = Adapter(tmp_path, kubeconfig)
+    adapter = AdapterProcess(tmp_path, kubeconfig)
     started.append(adapter)
     eventually(adapter.is_ready, 60)
     assert adapter.get("/livez", management=True) == 200
@@ -144,7 +144,7 @@ def test_it_is_ready_without_the_kubernetes_api(tmp_path: Path, started: list[Ad
 
 
 def test_it_waits_for_a_bucket_that_answers_late(
-    tmp_path: Path, api: FakeApiServer, started: list[Adapter]
+    tmp_path: Path, api: FakeApiServer, started: list[AdapterProcess]
 ) -> None:
     port = _free_port()
     bucket = {
@@ -155,7 +155,7 @@ def test_it_waits_for_a_bucket_that_answers_late(
         "AWS_ACCESS_KEY_ID": "k",
         "AWS_SECRET_ACCESS_KEY": "s",
     }
-    adapter = Adapter(tmp_path, api.kubeconfig(), 0, **bucket)
+    adapter = AdapterProcess(tmp_path, api.kubeconfig(), 0, **bucket)
     started.append(adapter)
     eventually(lambda: adapter.get("/livez", management=True) == 200, 60)
     assert not adapter.is_ready()
@@ -167,12 +167,14 @@ def test_it_waits_for_a_bucket_that_answers_late(
     assert "Traceback" not in output
 
 
-def test_a_missing_bucket_is_an_error(tmp_path: Path, api: FakeApiServer, started: list[Adapter]) -> None:
+def test_a_missing_bucket_is_an_error(
+    tmp_path: Path, api: FakeApiServer, started: list[AdapterProcess]
+) -> None:
     port = _free_port()
     bucket = {"FITLOOP_STORE": "s3://other/", "FITLOOP_S3_ENDPOINT": f"http://127.0.0.1:{port}"}
     keys = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "FITLOOP_S3_REGION": "here"}
     with serve_bucket(port):
-        adapter = Adapter(tmp_path, api.kubeconfig(), 0, **bucket, **keys)
+        adapter = AdapterProcess(tmp_path, api.kubeconfig(), 0, **bucket, **keys)
         started.append(adapter)
         assert adapter.process.wait(60) == 1
     assert "'other'" in adapter.output()
@@ -196,9 +198,9 @@ def _broken() -> dict[str, Any]:
     ],
 )
 def test_each_invalid_setting_is_an_error(
-    tmp_path: Path, api: FakeApiServer, started: list[Adapter], changed: dict[str, str], cause: str
+    tmp_path: Path, api: FakeApiServer, started: list[AdapterProcess], changed: dict[str, str], cause: str
 ) -> None:
-    adapter = Adapter(tmp_path, api.kubeconfig(), 0, **changed)
+    adapter = AdapterProcess(tmp_path, api.kubeconfig(), 0, **changed)
     started.append(adapter)
     assert adapter.process.wait(60) == 1
     assert cause in adapter.output()
@@ -206,41 +208,41 @@ def test_each_invalid_setting_is_an_error(
 
 
 def test_missing_required_credentials_exit_with_78(
-    tmp_path: Path, api: FakeApiServer, started: list[Adapter]
+    tmp_path: Path, api: FakeApiServer, started: list[AdapterProcess]
 ) -> None:
-    adapter = Adapter(tmp_path, api.kubeconfig(), 0, FITLOOP_AUTH_REQUIRED="true")
+    adapter = AdapterProcess(tmp_path, api.kubeconfig(), 0, FITLOOP_AUTH_REQUIRED="true")
     started.append(adapter)
     assert adapter.process.wait(60) == 78
     assert "auth.existingSecretKeys" in adapter.output()
 
 
 def test_an_invalid_job_template_is_refused_by_its_field(
-    tmp_path: Path, api: FakeApiServer, started: list[Adapter]
+    tmp_path: Path, api: FakeApiServer, started: list[AdapterProcess]
 ) -> None:
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(_broken()))
-    adapter = Adapter(tmp_path, api.kubeconfig())
+    adapter = AdapterProcess(tmp_path, api.kubeconfig())
     started.append(adapter)
     assert adapter.process.wait(60) == 1
     assert "spec.template.spec.restartPolicy" in adapter.output()
 
 
 def test_a_job_template_that_kubernetes_refuses_is_an_error(
-    tmp_path: Path, api: FakeApiServer, started: list[Adapter]
+    tmp_path: Path, api: FakeApiServer, started: list[AdapterProcess]
 ) -> None:
     api.faults.append(("POST", 422, {}))
-    adapter = Adapter(tmp_path, api.kubeconfig())
+    adapter = AdapterProcess(tmp_path, api.kubeconfig())
     started.append(adapter)
     assert adapter.process.wait(60) == 1
     assert "trainer.*" in adapter.output()
     assert "Traceback" not in adapter.output()
 
 
-def test_a_port_in_use_is_an_error(tmp_path: Path, api: FakeApiServer, started: list[Adapter]) -> None:
+def test_a_port_in_use_is_an_error(tmp_path: Path, api: FakeApiServer, started: list[AdapterProcess]) -> None:
     with socket.socket() as taken:
         taken.bind(("0.0.0.0", 0))  # noqa: S104  # what an adapter takes
         taken.listen()
         port = taken.getsockname()[1]
-        adapter = Adapter(tmp_path, api.kubeconfig(), management_port=port)
+        adapter = AdapterProcess(tmp_path, api.kubeconfig(), management_port=port)
         started.append(adapter)
         assert adapter.process.wait(60) == 1
     assert f"Port {port}" in adapter.output()

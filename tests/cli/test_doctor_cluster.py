@@ -60,7 +60,7 @@ from tests.support.doctor import FakeInspector, FakeKube, build_context
 TABLE = Serving(1, 3, {"5-1": Served(current="v-2", previous="v-1")})
 
 
-class BaseHTTPResponseStub:
+class FakeResponse:
     """A refusal."""
 
     status = 403
@@ -78,16 +78,16 @@ def inspector() -> FakeInspector:
         **ready,
     }
     kube.listed["app.kubernetes.io/component=adapter,app.kubernetes.io/part-of=fitloop"] = [
-        _pod("fitloop-a", "adapter")
+        build_pod("fitloop-a", "adapter")
     ]
-    kube.listed["fitloop.io/predictor=fitloop"] = [_pod("fitloop-predictor-a", "predictor")]
-    answers = {("fitloop-a", 9090, "/health"): json.dumps({"version": "1.2.3"}), **_state(TABLE)}
+    kube.listed["fitloop.io/predictor=fitloop"] = [build_pod("fitloop-predictor-a", "predictor")]
+    answers = {("fitloop-a", 9090, "/health"): json.dumps({"version": "1.2.3"}), **build_state(TABLE)}
     maps = {"fitloop-job": {"job.yaml": yaml.safe_dump(MANIFEST)}}
     node = {"metadata": {"labels": {"gpu": "yes"}}, "status": {"allocatable": {"nvidia.com/gpu": "1"}}}
     return FakeInspector(kube, format_datetime(now, usegmt=True), rows=[node], maps=maps, answers=answers)
 
 
-def _pod(name: str, component: str) -> dict[str, Any]:
+def build_pod(name: str, component: str) -> dict[str, Any]:
     spec = {
         "serviceAccountName": f"fitloop-{component}",
         "containers": [{"name": "kserve-container", "image": "fitloop/predictor:1"}],
@@ -95,7 +95,7 @@ def _pod(name: str, component: str) -> dict[str, Any]:
     return {"metadata": {"name": name}, "spec": spec, "status": {"phase": "Running"}}
 
 
-def _state(table: Serving, **more: Any) -> dict[tuple[str, int, str], str]:
+def build_state(table: Serving, **more: Any) -> dict[tuple[str, int, str], str]:
     state = {"table": [table.term, table.generation], "refused": {}, **more}
     return {("fitloop-predictor-a", 8081, "/state"): json.dumps(state)}
 
@@ -225,7 +225,7 @@ class TestVersions:
             == "Adapters run release 1.2.2, but the chart is release 1.2.3."
         )
         inspector.answers["fitloop-a", 9090, "/health"] = json.dumps({"version": "1.2.3"})
-        second = _pod("fitloop-predictor-b", "predictor")
+        second = build_pod("fitloop-predictor-b", "predictor")
         second["spec"]["containers"][0]["image"] = "fitloop/predictor:2"
         inspector.kube.listed["fitloop.io/predictor=fitloop"].append(second)
         assert "2 different images" in consistency.releases(known).sentence
@@ -250,9 +250,9 @@ class TestVersions:
             consistency.served_versions(known).sentence
             == "1 predictor up to date with table 1.3, which serves 1 project."
         )
-        inspector.answers |= _state(replace(TABLE, generation=2))
+        inspector.answers |= build_state(replace(TABLE, generation=2))
         assert "has read table 1.2, not 1.3" in consistency.served_versions(known).sentence
-        inspector.answers |= _state(
+        inspector.answers |= build_state(
             TABLE, refused={"5-1": {"v-2": "a byte differs", "v-1": "old"}, "9-9": {"v": ""}}
         )
         assert (
@@ -346,7 +346,7 @@ class TestStorage:
         """A bucket whose rules are answered with that error."""
 
         def refuse(*_: object) -> None:
-            raise S3Error(BaseHTTPResponseStub(), code, "", "", "", "")  # type: ignore[arg-type]  # its status alone is read
+            raise S3Error(FakeResponse(), code, "", "", "", "")  # type: ignore[arg-type]  # its status alone is read
 
         monkeypatch.setattr(Minio, "get_bucket_lifecycle", refuse)
         settings = Settings(

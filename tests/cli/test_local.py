@@ -28,7 +28,7 @@ def environment(**more: str) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)} | more
 
 
-class Local:
+class LocalProcess:
     """A `fitloop local` in a process of its own, which listens on a free port."""
 
     def __init__(self, folder: Path, *arguments: str, **more: str) -> None:
@@ -72,16 +72,18 @@ class Local:
 
 
 @pytest.fixture
-def started(tmp_path: Path) -> Iterator[list[Local]]:
-    made: list[Local] = []
+def started(tmp_path: Path) -> Iterator[list[LocalProcess]]:
+    made: list[LocalProcess] = []
     yield made
     for local in made:
         local.close()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_serves_and_exits_with_0_on_a_signal(tmp_path: Path, started: list[Local], number: int) -> None:
-    local = Local(tmp_path, "--port", "0")
+def test_it_serves_and_exits_with_0_on_a_signal(
+    tmp_path: Path, started: list[LocalProcess], number: int
+) -> None:
+    local = LocalProcess(tmp_path, "--port", "0")
     started.append(local)
     url = local.url()
     assert httpx.get(f"{url}/health").json()["status"] == "UP"
@@ -94,46 +96,46 @@ def test_it_serves_and_exits_with_0_on_a_signal(tmp_path: Path, started: list[Lo
     )
 
 
-def test_only_one_process_may_use_a_data_directory(tmp_path: Path, started: list[Local]) -> None:
-    first = Local(tmp_path, "--port", "0")
+def test_only_one_process_may_use_a_data_directory(tmp_path: Path, started: list[LocalProcess]) -> None:
+    first = LocalProcess(tmp_path, "--port", "0")
     started.append(first)
     first.url()
-    second = Local(tmp_path, "--port", "0")
+    second = LocalProcess(tmp_path, "--port", "0")
     started.append(second)
     assert second.process.wait(90) == 1
     assert f"(process {first.process.pid}) is using {tmp_path / 'data'}" in second.output()
     assert len(second.output().splitlines()) == 1
     first.end(signal.SIGKILL)
-    third = Local(tmp_path, "--port", "0")
+    third = LocalProcess(tmp_path, "--port", "0")
     started.append(third)
     third.url()
     assert third.end() == 0
 
 
-def test_remains_of_an_interrupted_write_are_deleted(tmp_path: Path, started: list[Local]) -> None:
+def test_remains_of_an_interrupted_write_are_deleted(tmp_path: Path, started: list[LocalProcess]) -> None:
     partial = tmp_path / "data" / "projects" / ".partial-x"
     partial.parent.mkdir(parents=True)
     partial.write_bytes(b"half")
     os.utime(partial, (1.0, 1.0))
-    local = Local(tmp_path, "--port", "0")
+    local = LocalProcess(tmp_path, "--port", "0")
     started.append(local)
     local.url()
     assert not partial.exists()
     assert local.end() == 0
 
 
-def test_a_port_in_use_is_one_line(tmp_path: Path, started: list[Local]) -> None:
+def test_a_port_in_use_is_one_line(tmp_path: Path, started: list[LocalProcess]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        local = Local(tmp_path, "--port", str(port))
+        local = LocalProcess(tmp_path, "--port", str(port))
         started.append(local)
         assert local.process.wait(90) == 1
     assert f"Port {port} on 127.0.0.1 cannot be used (Address already in use)" in local.output()
     assert len(local.output().splitlines()) == 1
 
 
-def test_invalid_settings_are_reported_together(tmp_path: Path, started: list[Local]) -> None:
-    local = Local(tmp_path, START_TRAINING_EACH_N_UPDATES="0", LOG_LEVEL="LOUD")
+def test_invalid_settings_are_reported_together(tmp_path: Path, started: list[LocalProcess]) -> None:
+    local = LocalProcess(tmp_path, START_TRAINING_EACH_N_UPDATES="0", LOG_LEVEL="LOUD")
     started.append(local)
     assert local.process.wait(90) == 1
     assert "START_TRAINING_EACH_N_UPDATES" in local.output()
