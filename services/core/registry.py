@@ -50,7 +50,7 @@ class Registry:
         self.store.write(f"projects/{project.key}/project.json", documents.dump(project))
 
     def versions(self, project_key: str) -> list[str]:
-        """The project's versions, oldest first (by manifest time)."""
+        """Return the project's versions, oldest first (by manifest time)."""
         return [manifest.version for manifest in self.manifests(project_key)]
 
     def stored_bytes(self, project_key: str) -> int:

@@ -114,7 +114,7 @@ def test_what_a_person_must_change_is_said_in_a_sentence(
             assert not isinstance(raised.value, NotFound)
             assert SECRET not in str(raised.value)
         with pytest.raises(BadConfig, match=sentence):
-            store.check(write=True)
+            check_store(store, write=True)
 
 
 def test_a_full_storage_is_neither_waited_for_nor_a_wrong_setting(cache: Path) -> None:

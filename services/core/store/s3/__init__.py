@@ -21,7 +21,7 @@ from urllib3.exceptions import HTTPError, IncompleteRead, MaxRetryError, ReadTim
 
 from services.core.errors import BadConfig
 from services.core.settings import S3Settings, StorageSettings
-from services.core.store import Entry, check_store
+from services.core.store import Entry
 from services.core.store.keys import check_key, check_prefix, max_bytes, object_too_large
 from services.core.store.s3.cache import Cache
 from services.core.store.s3.client import connect
@@ -51,10 +51,6 @@ class S3Store:
         self._clients = connect(settings)
         self._cache = Cache(storage.cache_dir, f"{settings.endpoint} {self.url}", storage.cache_mb)
         self._seconds = settings.write_seconds
-
-    def check(self, *, write: bool) -> None:
-        """Try what a process will do. Raises BadConfig, or StoreError where waiting may help."""
-        check_store(self, write=write)
 
     def read(self, key: str) -> bytes:
         """The object's bytes. Raises NotFound."""
