@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from services.core.errors import NotFound, StoreError
-from services.core.store import Entry
-from services.core.store.keys import PARTIAL, check_key, check_prefix, max_bytes, object_too_large
+from services.core.store import PARTIAL, Entry, check_key, check_prefix, max_bytes, object_too_large
 
 _SWEEP_AGE_SECONDS = 60.0
 _MKDIR_ATTEMPTS = 5

@@ -21,8 +21,7 @@ from urllib3.exceptions import HTTPError, IncompleteRead, MaxRetryError, ReadTim
 
 from services.core.errors import BadConfig
 from services.core.settings import S3Settings, StorageSettings
-from services.core.store import Entry
-from services.core.store.keys import check_key, check_prefix, max_bytes, object_too_large
+from services.core.store import Entry, check_key, check_prefix, max_bytes, object_too_large
 from services.core.store.s3.cache import Cache
 from services.core.store.s3.client import connect
 from services.core.store.s3.errors import FAILURES, S3Errors, status_of
