@@ -10,13 +10,14 @@ from typing import Any, Final
 
 from lxml import etree
 
-_INVISIBLE: Final = frozenset(
-    "script style head title template noscript iframe textarea option select datalist object audio video canvas svg math".split()  # noqa: SIM905  # a list of words
-)
-_INLINE: Final = frozenset(
-    """a abbr acronym b bdi bdo big cite code data del dfn em font i ins kbd label mark nobr q rp rt ruby s
-    samp small span strike strong sub sup time tt u var wbr""".split()
-)
+_INVISIBLE: Final = (
+    "script style head title template noscript iframe textarea option select datalist object audio video "
+    "canvas svg math"
+).split()
+_INLINE: Final = (
+    "a abbr acronym b bdi bdo big cite code data del dfn em font i ins kbd label mark nobr q rp rt ruby s "
+    "samp small span strike strong sub sup time tt u var wbr"
+).split()
 _PREFORMATTED: Final = frozenset({"pre", "listing", "xmp"})
 _SPACES: Final = re.compile(r"[ \t\n\f\r]+")
 _HIDDEN: Final = re.compile(r"(^|;)\s*display\s*:\s*none\b", re.IGNORECASE)
