@@ -16,7 +16,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from services.core.domain import LabelSpace
-from services.core.labels.hypertext import visible_text
+from services.core.labels.markup import visible_text
 
 _MAX_SAFE_INTEGER: Final = 2**53 - 1
 """Beyond it the editor's numbers are no longer exact."""
