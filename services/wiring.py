@@ -166,17 +166,16 @@ def _build_adapter(
     from services.adapter.app import create_app
     from services.adapter.follower import Follower
     from services.adapter.leader.controller import Controller
-    from services.adapter.metrics import names
+    from services.adapter.metrics import TimedInference, leader
     from services.adapter.replica import Replica
     from services.adapter.state.board import Board
     from services.adapter.state.events import EventBuffer
-    from services.adapter.timed import TimedInference
     from services.core.labelstudio import LabelStudio
     from services.core.registry import Registry
     from services.core.runs import Runs
     from services.core.telemetry.metrics import Component, set_build_info
 
-    names.projects.most = settings.metrics.projects
+    leader.project_names.max_named = settings.metrics.projects
     set_build_info(Component.LOCAL if is_alone else Component.ADAPTER)
     inference = TimedInference(inference)
     board, events = Board(), EventBuffer(store, wakeup.set)

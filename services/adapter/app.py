@@ -161,7 +161,7 @@ def _answering(path: str, handler: Handler) -> Handler:
             log.debug("answered", route=path, status=response.status_code, seconds=seconds)
         if path in _PAGES:
             response = dressed(request, response)
-        metrics.answered(path, response.status_code, time.perf_counter() - started)
+        metrics.observe_response(path, response.status_code, time.perf_counter() - started)
         return response
 
     return endpoint

@@ -72,9 +72,9 @@ class Follower:
         for notice in self.collect():
             try:
                 Inbox(self.store).add_notice(notice)
-                metrics.hint(stored=True)
+                metrics.count_change_notice(stored=True)
             except StoreError as error:
-                metrics.hint(stored=False)
+                metrics.count_change_notice(stored=False)
                 log.warning("change_notice_not_forwarded", project=notice.project_id, reason=str(error))
 
     def _read_board(self, now: float) -> None:
@@ -110,7 +110,7 @@ class Follower:
             return
         views = [self._current(view, now) for view in self._document.views]
         for gone in self.board.views.keys() - {view.project.id for view in views}:
-            metrics.leave(gone)
+            metrics.forget_project(gone)
         if views != list(self.board.views.values()):
             self.board.replace(views)
         self.board.ready.set()

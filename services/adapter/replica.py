@@ -82,7 +82,7 @@ class Replica:
     def tick(self, now: float) -> float:
         """Lead or follow; return the seconds until the next tick. Raises StoreError."""
         leads = self.leadership.leads(self._write_seconds)
-        metrics.leads(now=leads)
+        metrics.set_leading(now=leads)
         if self._clock_went_back(now):
             log.warning("clock_set_back", reason="everything is read again")
             self._follow(now)

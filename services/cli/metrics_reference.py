@@ -19,7 +19,7 @@ from services.adapter import gauges
 from services.adapter import metrics as adapter
 from services.adapter.gauges import exposition
 from services.adapter.metrics import leader
-from services.adapter.metrics.names import OTHER
+from services.adapter.metrics.leader import OTHER
 from services.cli.reference import write_or_check
 from services.cluster import metrics as cluster
 from services.core.telemetry import metrics as core
@@ -51,7 +51,7 @@ _IMPORTED: Final = (type, CollectorRegistry)
 """Collectable objects that modules of metrics import but do not define."""
 _KNOWN_VALUES: Final = {
     ("fitloop_build_info", "component"): tuple(core.Component),
-    ("fitloop_runs_finished", "outcome"): leader.OUTCOMES,
+    ("fitloop_runs_finished", "outcome"): leader.RUN_OUTCOMES,
     ("fitloop_gate_decisions", "decision"): tuple(leader.GATE_KINDS),
     ("fitloop_gate_decisions", "kind"): (*chain(*leader.GATE_KINDS.values()), OTHER),
 }
@@ -116,7 +116,7 @@ def _of_leader() -> Iterator[MetricDoc]:
     yield _gauge(exposition.RUNS, {"state": tuple(state.value for state in exposition.GOING_ON)})
     for gauge in gauges.PROJECT_GAUGES:
         yield MetricDoc(gauge.name, "gauge", gauge.help, {"project": (), **gauge.labels})
-    for counted in leader.OF_LEADER:
+    for counted in leader.LEADER_METRICS:
         yield from _describe(counted)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.adapter.timed import TimedInference
+from services.adapter.metrics import TimedInference
 from services.core.errors import EngineError, NotFound, Overloaded, PredictorsUnreachable
 from tests.support.fakes import FakeInference
 from tests.support.metrics import metric_value

@@ -64,15 +64,15 @@ def test_only_info_metrics_have_open_labels_beside_project() -> None:
 
 
 def test_the_leaders_counters_start_with_the_documented_labels() -> None:
-    leader.begin(779)
+    leader.add_project(779)
     documented = {one.name: one.labels for one in sections()["The leader"]}
-    for counted in leader.OF_LEADER:
+    for counted in leader.LEADER_METRICS:
         for family in counted.collect():
             for sample in family.samples:
                 known = documented.get(f"{family.name}_total", {})
                 for label in sample.labels.keys() & known.keys() - OPEN_LABELS:
                     assert sample.labels[label] in known[label]
-    adapter.leave(779)
+    adapter.forget_project(779)
 
 
 def test_known_values_are_exported_at_zero_in_a_new_process() -> None:

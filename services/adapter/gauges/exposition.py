@@ -16,7 +16,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
 from services.adapter.gauges import PROJECT_GAUGES
 from services.adapter.gauges.gauge import ProjectGauge
-from services.adapter.metrics import leader, names
+from services.adapter.metrics import leader
 from services.adapter.state.board import Board, ProjectView, effective_served
 from services.core.domain import RunState, Served
 
@@ -50,11 +50,12 @@ class Exposition:
         yield _family(PROJECTS, {(): float(len(views))})
         yield _family(RUNS, _runs(views))
         named = [
-            (names.projects.of(view.project.id), view, effective_served(view.served, now)) for view in views
+            (leader.project_names.label_of(view.project.id), view, effective_served(view.served, now))
+            for view in views
         ]
         for gauge in PROJECT_GAUGES:
             yield _family((gauge.name, gauge.help, ("project", *gauge.labels)), _series(gauge, named))
-        for counted in leader.OF_LEADER:
+        for counted in leader.LEADER_METRICS:
             yield from counted.collect()
 
 
@@ -82,8 +83,10 @@ def _family(
 
 
 def _served(views: _Views, now: float) -> GaugeMetricFamily:
-    named = ((names.projects.of(view.project.id), view.served.effective_version(now)) for view in views)
-    return _family(SERVED, {(name, told): 1.0 for name, told in named if told and name != names.OTHER})
+    named = (
+        (leader.project_names.label_of(view.project.id), view.served.effective_version(now)) for view in views
+    )
+    return _family(SERVED, {(name, told): 1.0 for name, told in named if told and name != leader.OTHER})
 
 
 def _runs(views: _Views) -> dict[tuple[str, ...], float]:
@@ -95,7 +98,7 @@ def _series(gauge: ProjectGauge, named: _Named) -> dict[tuple[str, ...], float]:
     """Values by labels. Of the projects that share a name there is a sum, or nothing."""
     found: defaultdict[tuple[str, ...], float] = defaultdict(float)
     for name, view, told in named:
-        if name == names.OTHER and not gauge.adds_up:
+        if name == leader.OTHER and not gauge.adds_up:
             continue
         for labels, value in gauge.values(view, told):
             if value is not None:

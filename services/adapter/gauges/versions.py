@@ -7,7 +7,7 @@ from itertools import chain
 from typing import Final
 
 from services.adapter.gauges.gauge import ProjectGauge, Read, Values, plain
-from services.adapter.metrics import leader, names
+from services.adapter.metrics import leader
 from services.adapter.state.board import CurrentVersion, ProjectView
 from services.core.domain import Estimate, Served
 
@@ -42,7 +42,7 @@ def _served_since(view: ProjectView, told: Served) -> Values:
 
 def _judged(view: ProjectView, _: Served) -> Values:
     if judged := view.figures.judged:
-        yield leader.said(promote=judged.promote, kind=judged.kind), judged.at
+        yield leader.decision_labels(promote=judged.promote, kind=judged.kind), judged.at
 
 
 def _rollout(view: ProjectView, _: Served) -> Values:
@@ -96,7 +96,7 @@ VERSIONS: Final = (
         _judged,
         {
             "decision": tuple(leader.GATE_KINDS),
-            "kind": (*chain(*leader.GATE_KINDS.values()), names.OTHER),
+            "kind": (*chain(*leader.GATE_KINDS.values()), leader.OTHER),
         },
     ),
     ProjectGauge(

@@ -130,7 +130,7 @@ class Controller:
             self.projects.add(project, now)
         for project_id in self._context.board.views.keys() - newest.keys():
             self._context.board.remove(project_id)
-            metrics.leave(project_id)
+            metrics.forget_project(project_id)
         self._loaded = True
         self._context.board.is_leader = True
         self._context.board.ready.set()

@@ -196,7 +196,7 @@ class ProjectSet:
         self._discovery.remove(project_id)
         self._context.run_queue.remove(project_id)
         self._context.board.remove(project_id)
-        metrics.leave(project_id)
+        metrics.forget_project(project_id)
         if project_id in self._deleted:
             self._context.promotions.table.drop_project(project_id)
             del self._deleted[project_id]

@@ -201,7 +201,7 @@ class ProjectReconciler:
         if planner.problem or polled:
             self.problems["parameters"] = planner.problem
         if planner.webhook.is_silent(now):
-            leader.unannounced(self.project.id)
+            leader.count_unannounced(self.project.id)
             self._webhook_silent_at = now
         if polled and planner.reading:
             self.sync.note_task_count(planner.reading.task_number)

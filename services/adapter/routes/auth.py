@@ -134,7 +134,7 @@ class Gate:
             authorization or path.count("/") > 1
         )  # else a browser's first request, or a webhook
         if is_attempt and self._attempts.is_blocked(peer, now):
-            metrics.refused("other")
+            metrics.count_refused("other")
             return _too_many()
         if self._guard.admits(authorization):
             if self._guard.credentials:
@@ -160,7 +160,7 @@ class Gate:
         is_event = path == "/webhook"
         if is_event:
             self._refusals.count(time.time())
-        metrics.refused("webhook" if is_event else "other")
+        metrics.count_refused("webhook" if is_event else "other")
         if is_event and not self._warned:
             self._warned = True
             log.warning(

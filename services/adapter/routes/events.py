@@ -80,7 +80,7 @@ class Events:
         try:
             event = await _read(request)
         except BadRequest:
-            metrics.event(None, EventOutcome.MALFORMED)
+            metrics.count_event(None, EventOutcome.MALFORMED)
             raise
         action, number = event.get("action"), project_id(event.get("project"))
         if number is None:
@@ -88,10 +88,10 @@ class Events:
         structlog.contextvars.bind_contextvars(project=number)
         if action == "START_TRAINING":
             return await self._train(number, label_studio(request))
-        if action not in metrics.ACTIONS:
+        if action not in metrics.EVENT_ACTIONS:
             return self._passed_over(action, EventOutcome.UNKNOWN_ACTION)
         self.desk.notify(number, str(action))
-        metrics.event(action, EventOutcome.NOTED)
+        metrics.count_event(action, EventOutcome.NOTED)
         return json_response({"status": "ok"})
 
     async def _train(self, number: int, asked_by: str) -> Response:
@@ -100,13 +100,13 @@ class Events:
         try:
             await self.filing.submit(command)
         except StoreError:
-            metrics.event("START_TRAINING", EventOutcome.NOT_STORED)
+            metrics.count_event("START_TRAINING", EventOutcome.NOT_STORED)
             raise
-        metrics.event("START_TRAINING", EventOutcome.STORED)
+        metrics.count_event("START_TRAINING", EventOutcome.STORED)
         return json_response({"status": "ok", "job": command.id})
 
     def _passed_over(self, action: Any, outcome: EventOutcome) -> Response:
-        metrics.event(action, outcome)
+        metrics.count_event(action, outcome)
         return json_response({"status": "passed over", "reason": outcome.value})
 
 

@@ -112,10 +112,10 @@ def _failures_counted(texts: int) -> Iterator[None]:
     try:
         yield
     except Overloaded:
-        metrics.predictions(PredictionOutcome.OVERLOADED, texts)
+        metrics.count_predictions(PredictionOutcome.OVERLOADED, texts)
         raise
     except Exception:  # counted, and raised again
-        metrics.predictions(PredictionOutcome.FAILED, texts)
+        metrics.count_predictions(PredictionOutcome.FAILED, texts)
         raise
 
 
@@ -123,10 +123,10 @@ def understand(tasks: Sequence[object], view: ProjectView | None, now: float) ->
     """Which tasks can be predicted: none where the project has no model of the question that it asks."""
     version = view.served.effective_version(now) if view else None
     if view is None or view.space is None or version is None or version in view.foreign:
-        metrics.predictions(PredictionOutcome.NO_MODEL, len(tasks))
+        metrics.count_predictions(PredictionOutcome.NO_MODEL, len(tasks))
         return Asked(len(tasks), view)
     texts = {position: text for position, task in enumerate(tasks) if (text := readable(view.space, task))}
-    metrics.predictions(PredictionOutcome.NO_TEXT, len(tasks) - len(texts))
+    metrics.count_predictions(PredictionOutcome.NO_TEXT, len(tasks) - len(texts))
     return Asked(len(tasks), view, version, tuple(texts), tuple(texts.values()))
 
 
@@ -141,9 +141,9 @@ def answer(asked: Asked, scores: Scores) -> bytes:
         found = build(asked.view.space, scores, row, asked.version)
         outcomes[_outcome(found, scores, row)] += 1
         results[position] = found or []
-    metrics.predicted(asked.view.project.id, (found["score"] for found in results if found))
+    metrics.observe_scores(asked.view.project.id, (found["score"] for found in results if found))
     for outcome, tasks in outcomes.items():
-        metrics.predictions(outcome, tasks)
+        metrics.count_predictions(outcome, tasks)
     return orjson.dumps(results)[1:-1]
 
 

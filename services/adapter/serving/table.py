@@ -195,7 +195,7 @@ class RolloutTracker:
             ),
         )
         if wanted_since:
-            leader.rolled_out(now - wanted_since)
+            leader.observe_rollout(now - wanted_since)
         self._statuses.pop(project_key, None)
         return True
 

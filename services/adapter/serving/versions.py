@@ -105,7 +105,7 @@ class ProjectVersions:
                 self._note(record, outcomes[version])
                 with contextlib.suppress(StoreError):  # a deleted version is not counted
                     manifest = self.promotions.table.registry.manifest(project.key, version)
-                    leader.decided(project.id, manifest.gate)
+                    leader.count_decision(project.id, manifest.gate)
                 if outcomes[version].fate is Outcome.PROMOTED:
                     self.mark_served()
 

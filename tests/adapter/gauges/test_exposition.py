@@ -14,8 +14,8 @@ from prometheus_client.samples import Sample
 from services.adapter import metrics
 from services.adapter.gauges import PROJECT_GAUGES
 from services.adapter.gauges.exposition import Everything, Exposition
-from services.adapter.metrics import leader, names
-from services.adapter.metrics.names import Names
+from services.adapter.metrics import leader
+from services.adapter.metrics.leader import ProjectNames
 from services.adapter.ports import RolloutStatus
 from services.adapter.state.board import (
     BOARD_KEY,
@@ -39,7 +39,7 @@ NOW = 1_000_000.0
 
 @pytest.fixture(autouse=True)
 def _names(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(names, "projects", Names(3))
+    monkeypatch.setattr(leader, "projects", ProjectNames(3))
 
 
 def told(board: Board, now: float = NOW) -> Series:
@@ -223,9 +223,9 @@ def test_a_reason_of_the_gate_that_this_release_does_not_know_is_other() -> None
 
 
 def test_a_follower_tells_what_it_serves_and_nothing_else() -> None:
-    leader.begin(5)
+    leader.add_project(5)
     series = told(board(FULL, leads=False))
-    metrics.leave(5)
+    metrics.forget_project(5)
     assert series == {"fitloop_served_version_info": {frozenset({"project=5", "version=v-3"}): 1.0}}
 
 
@@ -270,8 +270,8 @@ def test_beside_it_stands_all_that_the_process_counts() -> None:
     text = generate_latest(Everything(Exposition(board(FULL)))).decode()
     assert "fitloop_leader " in text
     assert 'fitloop_project_labels_waiting{project="5"} 4.0' in text
-    names = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
-    assert len(names) == len(set(names))
+    leader = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
+    assert len(leader) == len(set(leader))
 
 
 def figures(world: ControllerWorld) -> Figures:
@@ -282,7 +282,7 @@ def figures(world: ControllerWorld) -> Figures:
 def world() -> Iterator[ControllerWorld]:
     made = ControllerWorld.connected()
     yield made
-    metrics.leave(1)
+    metrics.forget_project(1)
 
 
 def counted(series: Series, name: str, **labels: str) -> float | None:
@@ -393,7 +393,7 @@ def test_a_project_that_cannot_ask_for_its_turn_waits_for_none() -> None:
     world.settle(2)
     assert world.board.views[waits.project.id].figures.pending == ""
     for number in (1, 2):
-        metrics.leave(number)
+        metrics.forget_project(number)
 
 
 def test_agreement_is_read_where_labels_changed(world: ControllerWorld) -> None:
@@ -460,7 +460,7 @@ def test_a_project_that_is_gone_leaves_its_name_on_followers_too(world: Controll
     leader, follower = SimulatedReplica(world, leads=True), SimulatedReplica(world)
     for replica in (leader, follower):
         replica.tick()
-    metrics.predicted(1, [0.5])
+    metrics.observe_scores(1, [0.5])
     page = replace(documents.load(BoardDocument, world.store.read(BOARD_KEY), BOARD_KEY), views=())
     world.store.write(BOARD_KEY, documents.dump(page))
     assert follower.board.views

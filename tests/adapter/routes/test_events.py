@@ -22,7 +22,7 @@ def count(action: str, outcome: str) -> float:
     return metric_value("fitloop_webhook_events_total", action=action, outcome=outcome)
 
 
-@pytest.mark.parametrize("action", [action for action in metrics.ACTIONS if action != "START_TRAINING"])
+@pytest.mark.parametrize("action", [action for action in metrics.EVENT_ACTIONS if action != "START_TRAINING"])
 async def test_every_event_of_label_studio_is_noted(world: AppWorld, action: str) -> None:
     before = count(action, "noted")
     answer = await world.client.post("/webhook", json={"action": action, "project": {"id": "5"}})

@@ -102,7 +102,7 @@ async def test_the_pages_show_what_is_known_though_the_store_fails(
 
 async def test_every_figure_exists_from_the_start(world: AppWorld) -> None:
     text = (await world.client.get("/metrics")).text
-    for action in metrics.ACTIONS:
+    for action in metrics.EVENT_ACTIONS:
         assert f'fitloop_webhook_events_total{{action="{action}",outcome="noted"}}' in text
     for outcome in metrics.PredictionOutcome:
         assert f'fitloop_predictions_total{{outcome="{outcome}"}}' in text
