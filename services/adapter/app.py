@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from services.adapter import metrics
-from services.adapter.gauges.exposition import Everything, Exposition
+from services.adapter.metrics.exposition import BoardCollector, ProcessCollector
 from services.adapter.pages import dressed
 from services.adapter.ports import EventSink, Inference
 from services.adapter.routes.api import Api
@@ -129,7 +129,7 @@ def create_management_app(board: Board) -> Starlette:
 
 
 def _management(board: Board) -> list[Route]:
-    management = Management(board, Everything(Exposition(board)))
+    management = Management(board, ProcessCollector(BoardCollector(board)))
     return [
         _route("GET", "/livez", management.live),
         _route("GET", "/readyz", management.ready),

@@ -17,8 +17,7 @@ from prometheus_client.metrics_core import Metric
 
 from services.adapter import gauges
 from services.adapter import metrics as adapter
-from services.adapter.gauges import exposition
-from services.adapter.metrics import leader
+from services.adapter.metrics import exposition, leader
 from services.adapter.metrics.leader import OTHER
 from services.cli.reference import write_or_check
 from services.cluster import metrics as cluster
@@ -90,7 +89,7 @@ def sections() -> dict[str, list[MetricDoc]]:
     """Return all metrics, by the processes that export them."""
     return {
         "Every process": _of_module(core),
-        "Every adapter": [*_of_module(adapter), _gauge(exposition.SERVED, {})],
+        "Every adapter": [*_of_module(adapter), _gauge(exposition.SERVED_VERSION, {})],
         "The leader": [*_of_leader()],
         "Every adapter on a cluster": _of_module(cluster),
         "Predictors": _of_module(predictor),
@@ -112,8 +111,8 @@ def reference() -> str:
 
 
 def _of_leader() -> Iterator[MetricDoc]:
-    yield _gauge(exposition.PROJECTS, {})
-    yield _gauge(exposition.RUNS, {"state": tuple(state.value for state in exposition.GOING_ON)})
+    yield _gauge(exposition.PROJECT_COUNT, {})
+    yield _gauge(exposition.RUN_COUNT, {"state": tuple(state.value for state in exposition.ACTIVE_STATES)})
     for gauge in gauges.PROJECT_GAUGES:
         yield MetricDoc(gauge.name, "gauge", gauge.help, {"project": (), **gauge.labels})
     for counted in leader.LEADER_METRICS:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from services.adapter.gauges.projects import PROJECTS
-from services.adapter.gauges.runs import RUNS
-from services.adapter.gauges.versions import VERSIONS
+from services.adapter.metrics.gauges import STATE_GAUGES
+from services.adapter.metrics.run_gauges import RUN_GAUGES
+from services.adapter.metrics.version_gauges import VERSION_GAUGES
 
-PROJECT_GAUGES: Final = (*PROJECTS, *RUNS, *VERSIONS)
+PROJECT_GAUGES: Final = (*STATE_GAUGES, *RUN_GAUGES, *VERSION_GAUGES)

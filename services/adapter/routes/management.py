@@ -9,7 +9,7 @@ from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.adapter.gauges.exposition import Everything
+from services.adapter.metrics.exposition import ProcessCollector
 from services.adapter.routes.bodies import NotReady, json_response
 from services.adapter.state.board import Board
 
@@ -19,7 +19,7 @@ class Management:
     """The routes. None depends on anything beyond this process once the state has been read."""
 
     board: Board
-    everything: Everything
+    everything: ProcessCollector
 
     async def live(self, _: Request) -> Response:
         """The process answers."""

@@ -11,7 +11,7 @@ import pytest
 from services.adapter.state.board import BoardDocument
 from services.core import documents
 from services.core.domain import Command, Launch, RunRequest, RunStatus, Served, Serving
-from tests.adapter.gauges.test_exposition import FULL, NOW
+from tests.adapter.metrics.test_exposition import FULL, NOW
 
 ADDED = {
     "ProjectView": {"figures", "hints"},

@@ -6,15 +6,15 @@ from collections.abc import Callable
 from itertools import chain
 from typing import Final
 
-from services.adapter.gauges.gauge import ProjectGauge, Read, Values, plain
 from services.adapter.metrics import leader
+from services.adapter.metrics.gauges import ProjectGauge, Read, Values, from_view
 from services.adapter.state.board import CurrentVersion, ProjectView
 from services.core.domain import Estimate, Served
 
-ROLLOUTS: Final = ("settled", "moving", "blocked")
+ROLLOUT_STATES: Final = ("settled", "moving", "blocked")
 
 
-def _of_version(read: Callable[[CurrentVersion], float | None]) -> Read:
+def _of_served_version(read: Callable[[CurrentVersion], float | None]) -> Read:
     """Nothing where the manifest that is known is not of the version that is told of."""
 
     def values(view: ProjectView, told: Served) -> Values:
@@ -26,7 +26,7 @@ def _of_version(read: Callable[[CurrentVersion], float | None]) -> Read:
 
 def _of_estimate(read: Callable[[Estimate], float]) -> Read:
     """Nothing where no text was judged."""
-    return _of_version(lambda version: read(version.estimate) if version.estimate.judged else None)
+    return _of_served_version(lambda version: read(version.estimate) if version.estimate.judged else None)
 
 
 def _version_info(view: ProjectView, told: Served) -> Values:
@@ -40,16 +40,16 @@ def _served_since(view: ProjectView, told: Served) -> Values:
         yield (), told.since or None
 
 
-def _judged(view: ProjectView, _: Served) -> Values:
+def _gate_decided(view: ProjectView, _: Served) -> Values:
     if judged := view.figures.judged:
         yield leader.decision_labels(promote=judged.promote, kind=judged.kind), judged.at
 
 
 def _rollout(view: ProjectView, _: Served) -> Values:
-    return [((state,), float(state == view.figures.rollout)) for state in ROLLOUTS]
+    return [((state,), float(state == view.figures.rollout)) for state in ROLLOUT_STATES]
 
 
-VERSIONS: Final = (
+VERSION_GAUGES: Final = (
     ProjectGauge(
         "fitloop_version_info",
         "1, with the version that is served, how it was made, and the engine that computes it.",
@@ -78,7 +78,7 @@ VERSIONS: Final = (
     ProjectGauge(
         "fitloop_version_judged_texts",
         "Texts by which the served version was judged; below 20 the score says nothing.",
-        _of_version(lambda version: version.estimate.judged),
+        _of_served_version(lambda version: version.estimate.judged),
     ),
     ProjectGauge(
         "fitloop_version_served_timestamp_seconds",
@@ -88,12 +88,12 @@ VERSIONS: Final = (
     ProjectGauge(
         "fitloop_version_created_timestamp_seconds",
         "When the served version was made.",
-        _of_version(lambda version: version.created_at),
+        _of_served_version(lambda version: version.created_at),
     ),
     ProjectGauge(
         "fitloop_gate_decided_timestamp_seconds",
         "When the newest version was made, with what the gate decided of it and why; absent before the first.",
-        _judged,
+        _gate_decided,
         {
             "decision": tuple(leader.GATE_KINDS),
             "kind": (*chain(*leader.GATE_KINDS.values()), leader.OTHER),
@@ -104,12 +104,12 @@ VERSIONS: Final = (
         "1 for where the project's rollout stands: `settled`, `moving` while a version is brought to the predictors, "
         "`blocked` while something hinders that.",
         _rollout,
-        {"state": ROLLOUTS},
-        adds_up=True,
+        {"state": ROLLOUT_STATES},
+        summable=True,
     ),
     ProjectGauge(
         "fitloop_rollout_started_timestamp_seconds",
         "When the version that is on its way was to be served; absent while none is.",
-        plain(lambda view: view.figures.rollout_since),
+        from_view(lambda view: view.figures.rollout_since),
     ),
 )

@@ -15,25 +15,25 @@ from prometheus_client import REGISTRY
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
 from services.adapter.gauges import PROJECT_GAUGES
-from services.adapter.gauges.gauge import ProjectGauge
 from services.adapter.metrics import leader
+from services.adapter.metrics.gauges import ProjectGauge
 from services.adapter.state.board import Board, ProjectView, effective_served
 from services.core.domain import RunState, Served
 
-SERVED = (
+SERVED_VERSION = (
     "fitloop_served_version_info",
     "1, with the version that this adapter tells Label Studio of now; absent for a project that serves none.",
     ("project", "version"),
 )
-PROJECTS = ("fitloop_projects", "Projects that are looked after.", ())
-RUNS = ("fitloop_runs", "Runs that go on now.", ("state",))
-GOING_ON = (RunState.WAITING, RunState.RUNNING, RunState.PREEMPTED)
+PROJECT_COUNT = ("fitloop_projects", "Projects that are looked after.", ())
+RUN_COUNT = ("fitloop_runs", "Runs that go on now.", ("state",))
+ACTIVE_STATES = (RunState.WAITING, RunState.RUNNING, RunState.PREEMPTED)
 _Views = Sequence[ProjectView]
 _Named = Sequence[tuple[str, ProjectView, Served]]
 """Each with its name as a label, and with what it serves as people are told now."""
 
 
-class Exposition:
+class BoardCollector:
     """A collector over the board."""
 
     def __init__(self, board: Board, clock: Callable[[], float] = time.time) -> None:
@@ -47,8 +47,8 @@ class Exposition:
         yield _served(views, now)
         if not self._board.is_leader:
             return
-        yield _family(PROJECTS, {(): float(len(views))})
-        yield _family(RUNS, _runs(views))
+        yield _family(PROJECT_COUNT, {(): float(len(views))})
+        yield _family(RUN_COUNT, _runs(views))
         named = [
             (leader.project_names.label_of(view.project.id), view, effective_served(view.served, now))
             for view in views
@@ -59,17 +59,17 @@ class Exposition:
             yield from counted.collect()
 
 
-class Everything:
+class ProcessCollector:
     """All of this process: the registry's metrics and the board's."""
 
-    def __init__(self, exposition: Exposition) -> None:
+    def __init__(self, board_collector: BoardCollector) -> None:
         """Nothing is read yet."""
-        self._exposition = exposition
+        self._board_collector = board_collector
 
     def collect(self) -> Iterator[Metric]:
         """All series now."""
         yield from REGISTRY.collect()
-        yield from self._exposition.collect()
+        yield from self._board_collector.collect()
 
 
 def _family(
@@ -86,19 +86,21 @@ def _served(views: _Views, now: float) -> GaugeMetricFamily:
     named = (
         (leader.project_names.label_of(view.project.id), view.served.effective_version(now)) for view in views
     )
-    return _family(SERVED, {(name, told): 1.0 for name, told in named if told and name != leader.OTHER})
+    return _family(
+        SERVED_VERSION, {(name, told): 1.0 for name, told in named if told and name != leader.OTHER}
+    )
 
 
 def _runs(views: _Views) -> dict[tuple[str, ...], float]:
     found = Counter(view.active.state for view in views if view.active)
-    return {(state.value,): float(found[state]) for state in GOING_ON}
+    return {(state.value,): float(found[state]) for state in ACTIVE_STATES}
 
 
 def _series(gauge: ProjectGauge, named: _Named) -> dict[tuple[str, ...], float]:
     """Values by labels. Of the projects that share a name there is a sum, or nothing."""
     found: defaultdict[tuple[str, ...], float] = defaultdict(float)
     for name, view, told in named:
-        if name == leader.OTHER and not gauge.adds_up:
+        if name == leader.OTHER and not gauge.summable:
             continue
         for labels, value in gauge.values(view, told):
             if value is not None:

@@ -13,8 +13,8 @@ from prometheus_client.samples import Sample
 
 from services.adapter import metrics
 from services.adapter.gauges import PROJECT_GAUGES
-from services.adapter.gauges.exposition import Everything, Exposition
 from services.adapter.metrics import leader
+from services.adapter.metrics.exposition import BoardCollector, ProcessCollector
 from services.adapter.metrics.leader import ProjectNames
 from services.adapter.ports import RolloutStatus
 from services.adapter.state.board import (
@@ -45,7 +45,7 @@ def _names(monkeypatch: pytest.MonkeyPatch) -> None:
 def told(board: Board, now: float = NOW) -> Series:
     """Values by name and labels, through Prometheus' own text format."""
     found: Series = {}
-    text = generate_latest(Exposition(board, lambda: now)).decode()
+    text = generate_latest(BoardCollector(board, lambda: now)).decode()
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             labels = frozenset(f"{name}={value}" for name, value in sample.labels.items())
@@ -267,7 +267,7 @@ def test_projects_beyond_the_cap_are_summed_up_or_left_out() -> None:
 
 
 def test_beside_it_stands_all_that_the_process_counts() -> None:
-    text = generate_latest(Everything(Exposition(board(FULL)))).decode()
+    text = generate_latest(ProcessCollector(BoardCollector(board(FULL)))).decode()
     assert "fitloop_leader " in text
     assert 'fitloop_project_labels_waiting{project="5"} 4.0' in text
     leader = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
