@@ -20,7 +20,7 @@ from starlette.routing import Route
 
 from services.adapter import metrics
 from services.adapter.metrics.exposition import BoardCollector, ProcessCollector
-from services.adapter.pages import dressed
+from services.adapter.pages import to_problem_page
 from services.adapter.ports import EventSink, Inference
 from services.adapter.routes.api import Api
 from services.adapter.routes.auth import Gate, Guard
@@ -160,7 +160,7 @@ def _answering(path: str, handler: Handler) -> Handler:
             seconds = round(time.perf_counter() - started, 4)
             log.debug("answered", route=path, status=response.status_code, seconds=seconds)
         if path in _PAGES:
-            response = dressed(request, response)
+            response = to_problem_page(request, response)
         metrics.observe_response(path, response.status_code, time.perf_counter() - started)
         return response
 
@@ -200,7 +200,7 @@ async def _no_such_route(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     sentence = f"{request.method} is not answered here: {HTTPStatus(status).phrase}."
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
-    return dressed(request, _problem(status, sentence, headers))
+    return to_problem_page(request, _problem(status, sentence, headers))
 
 
 def _problem(status: int, sentence: str, headers: dict[str, str]) -> Response:

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from services import __version__
-from services.adapter.pages.words import FILTERS
+from services.adapter.pages.formatting import FILTERS
 
 
 def _asset(name: str) -> Markup:
@@ -26,7 +26,7 @@ def _asset(name: str) -> Markup:
     return Markup(text)  # noqa: S704  # our own files
 
 
-def _allowed(asset: str) -> str:
+def _csp_hash(asset: str) -> str:
     digest = base64.b64encode(hashlib.sha256(asset.encode()).digest()).decode()
     return f"'sha256-{digest}'"
 
@@ -35,7 +35,7 @@ _STYLE: Final = _asset("style.css")
 _SCRIPT: Final = _asset("live.js")
 HEADERS: Final = {
     "Content-Security-Policy": (
-        f"default-src 'none'; style-src {_allowed(_STYLE)}; script-src {_allowed(_SCRIPT)}; connect-src 'self'; "
+        f"default-src 'none'; style-src {_csp_hash(_STYLE)}; script-src {_csp_hash(_SCRIPT)}; connect-src 'self'; "
         "img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
@@ -49,17 +49,17 @@ HEADERS: Final = {
 
 def render(template: str, request: Request, **values: Any) -> str:
     """HTML. Blocking, milliseconds. `root` in a template is the way from this page to the first one."""
-    root = root_of(request)
+    root = relative_root(request)
     page = _environment.get_template(template)
     return page.render(root=root, release=__version__, style=_STYLE, script=_SCRIPT, **values)
 
 
-def answer(html: str, status: int = 200) -> Response:
+def page_response(html: str, status: int = 200) -> Response:
     """The page as a response."""
     return HTMLResponse(html, status, headers=HEADERS)
 
 
-def root_of(request: Request) -> str:
+def relative_root(request: Request) -> str:
     """The relative way to the first page, which holds behind any proxy, whatever prefix it adds or takes off."""
     raw = request.scope.get("raw_path") or request.scope["path"].encode()
     before: str = request.scope.get("root_path", "")
@@ -69,13 +69,13 @@ def root_of(request: Request) -> str:
     return "../" * (path.count("/") - 1) or "./"
 
 
-def dressed(request: Request, response: Response) -> Response:
+def to_problem_page(request: Request, response: Response) -> Response:
     """A problem's sentence as a page, for a browser."""
     is_problem = response.status_code >= 400 and response.media_type == "application/json"
     if not is_problem or not prefers_html(request.headers.get("accept", "")):
         return response
     said = str(orjson.loads(response.body).get("detail", ""))
-    return answer(render("problem.html", request, said=said), response.status_code)
+    return page_response(render("problem.html", request, said=said), response.status_code)
 
 
 def prefers_html(accept: str) -> bool:
@@ -84,11 +84,11 @@ def prefers_html(accept: str) -> bool:
     for part in accept.split(","):
         kind, *parameters = (piece.strip().lower() for piece in part.split(";"))
         if kind in weights:
-            weights[kind] = max(weights[kind], _weight(parameters))
+            weights[kind] = max(weights[kind], _quality(parameters))
     return weights["text/html"] > weights["application/json"]
 
 
-def _weight(parameters: Sequence[str]) -> float:
+def _quality(parameters: Sequence[str]) -> float:
     given = [text.removeprefix("q=") for text in parameters if text.startswith("q=")]
     try:
         return float(given[0]) if given else 1.0

@@ -7,8 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from services.adapter.pages.curve import Curve, draw
-from services.adapter.pages.mixups import Mixups, arrange
+from services.adapter.pages.charts import (
+    ConfusionMatrix,
+    LearningCurve,
+    build_confusion_matrix,
+    build_learning_curve,
+)
 from services.adapter.routes.api import Api
 from services.adapter.routes.bodies import Unknown
 from services.adapter.routes.summaries import LOG_LINES
@@ -39,7 +43,7 @@ class Judged:
 
     manifest: Manifest
     report: Report | None
-    mixups: Mixups | None
+    mixups: ConfusionMatrix | None
     problem: str = ""
     """Why there is no report."""
 
@@ -61,7 +65,7 @@ class Shown:
     card: Card
     rows: tuple[Row, ...]
     versions: int
-    curve: Curve | None
+    curve: LearningCurve | None
     judged: Judged | None
     run: RunStatus | None
     log: tuple[str, ...]
@@ -98,7 +102,7 @@ class Exhibits:
             judged = self._judged(_best_known(found, card.served))
         except StoreError as error:
             return Shown(card, (), 0, None, None, run, (), str(error))
-        curve = draw(found[::-1], card.served.current)
+        curve = build_learning_curve(found[::-1], card.served.current)
         return Shown(card, rows, len(found), curve, judged, run, _tail(log))
 
     def version(self, view: ProjectView, name: str) -> tuple[Card, Row, Judged]:
@@ -135,7 +139,7 @@ class Exhibits:
             report = self.api.catalogue.report(manifest.project_key, manifest.version)
         except StoreError as error:
             return Judged(manifest, None, None, str(error))
-        return Judged(manifest, report, arrange(report))
+        return Judged(manifest, report, build_confusion_matrix(report))
 
 
 def is_over(run: RunStatus | None) -> bool:

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Final
 
-from services.adapter.pages.words import moment
+from services.adapter.pages.formatting import timestamp
 from services.adapter.ports import Inference
 from services.adapter.state.board import Board
 from services.core.labelstudio.access import AUTH_ADVICE, missing_token_message
@@ -64,7 +64,7 @@ class Notices:
             found.append(NO_PREDICTOR)
         if time.time() - self.refusals.last < _REMEMBERED:
             found.append(
-                f"Events of Label Studio were refused, the last one at {moment(self.refusals.last)}: webhooks carry no "
+                f"Events of Label Studio were refused, the last one at {timestamp(self.refusals.last)}: webhooks carry no "
                 f"password. {AUTH_ADVICE}"
             )
         return found

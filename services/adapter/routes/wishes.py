@@ -13,8 +13,8 @@ from urllib.parse import parse_qs
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from services.adapter.pages import answer, render
-from services.adapter.pages.questions import Question, question
+from services.adapter.pages import page_response, render
+from services.adapter.pages.questions import Confirmation, build_confirmation
 from services.adapter.routes.api import Api, action_of
 from services.adapter.routes.bodies import Forbidden, look_up, read
 from services.adapter.routes.origins import Tokens, is_ours
@@ -46,8 +46,8 @@ class Wishes:
         version = await self.api.version_of(view, action, request.query_params.get("version"))
         asked = await look_up(self._question, view, action, version)
         token = self.tokens.make(_wish(view, action, version), time.time())
-        page = render("question.html", request, view=view, asked=asked, version=version, token=token)
-        return answer(page)
+        page = render("confirm.html", request, view=view, asked=asked, version=version, token=token)
+        return page_response(page)
 
     async def take(self, request: Request) -> Response:
         """The form: stored before it is answered. Raises Forbidden, BadRequest, Unknown, StoreError."""
@@ -67,9 +67,9 @@ class Wishes:
             raise Forbidden(CLOSED)
         return view, action
 
-    def _question(self, view: ProjectView, action: Action, version: str | None) -> Question:
+    def _question(self, view: ProjectView, action: Action, version: str | None) -> Confirmation:
         manifest = self.api.catalogue.manifest(view.project.key, version) if version else None
-        return question(view, effective_served(view.served, time.time()), action, manifest)
+        return build_confirmation(view, effective_served(view.served, time.time()), action, manifest)
 
 
 def _wish(view: ProjectView, action: Action, version: str | None) -> str:

@@ -12,18 +12,18 @@ from services.core.domain import Estimate, Report, Uncounted
 from services.core.labels import uncounted
 from services.core.labels.uncounted import task_rows, uncounted_phrases
 
-FEW: Final = 20
+MIN_EVALUATED_TEXTS: Final = 20
 """Judged texts below which no figure is shown to people."""
 
 
-def enough(estimate: Estimate) -> bool:
+def has_enough_texts(estimate: Estimate) -> bool:
     """Whether a figure says anything."""
-    return estimate.judged >= FEW
+    return estimate.judged >= MIN_EVALUATED_TEXTS
 
 
-def percent(estimate: Estimate) -> str:
+def accuracy(estimate: Estimate) -> str:
     """`47 % (33–61)`: the estimate, and its 95 % interval."""
-    if not enough(estimate):
+    if not has_enough_texts(estimate):
         return "too few labels to say"
     share = 100 * estimate.right / estimate.judged
     return f"{share:.0f} % ({100 * estimate.low:.0f}–{100 * estimate.high:.0f})"
@@ -32,27 +32,27 @@ def percent(estimate: Estimate) -> str:
 def without_near_duplicates(estimate: Estimate) -> str:
     """The same without texts that nearly repeat another one; "" where nobody looked, or too few are left."""
     judged, right = estimate.judged_without_near_duplicates, estimate.right_without_near_duplicates
-    if judged < FEW or judged == estimate.judged:
+    if judged < MIN_EVALUATED_TEXTS or judged == estimate.judged:
         return ""
     return f"{100 * right / judged:.0f} % of the {judged} that do not nearly repeat another text"
 
 
-def share(value: float | None) -> str:
+def percent(value: float | None) -> str:
     """A share in per cent; a dash where nothing can be said."""
     return "–" if value is None else f"{100 * value:.0f} %"
 
 
-def moment(seconds: float) -> str:
+def timestamp(seconds: float) -> str:
     """A time, as people read it."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def machine_moment(seconds: float) -> str:
+def iso_timestamp(seconds: float) -> str:
     """A time, as programs read it."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
-def lasting(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """A span: `40 s`, `3 min`, `2 h 5 min`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
@@ -60,7 +60,7 @@ def lasting(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def opening(sentence: str) -> str:
+def capitalized(sentence: str) -> str:
     """With a capital letter, and the rest as it is."""
     return sentence[:1].upper() + sentence[1:]
 
@@ -70,30 +70,30 @@ def texts(count: int) -> str:
     return "1 text" if count == 1 else f"{count} texts"
 
 
-def dropped(report: Report) -> tuple[Uncounted, ...]:
+def uncounted_in_report(report: Report) -> tuple[Uncounted, ...]:
     """What a run left out; a report of an earlier release counts it by reason alone."""
     return report.not_counted or tuple(
         Uncounted(name, count) for name, count in report.dropped.items() if count
     )
 
 
-def prose(sentence: str) -> Markup:
+def with_code(sentence: str) -> Markup:
     """What stands between backticks is to be typed."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(sentence))))  # noqa: S704  # escaped before
 
 
 FILTERS: Final[dict[str, Any]] = {
-    "percent": percent,
+    "accuracy": accuracy,
     "without_near_duplicates": without_near_duplicates,
-    "share": share,
-    "moment": moment,
-    "machine_moment": machine_moment,
-    "lasting": lasting,
-    "opening": opening,
+    "percent": percent,
+    "timestamp": timestamp,
+    "iso_timestamp": iso_timestamp,
+    "duration": duration,
+    "capitalized": capitalized,
     "texts": texts,
-    "dropped": dropped,
+    "uncounted_in_report": uncounted_in_report,
     "of_tasks": task_rows,
     "phrases": uncounted_phrases,
     "truncation": uncounted.truncation_sentence,
-    "prose": prose,
+    "with_code": with_code,
 }

@@ -1,0 +1,45 @@
+"""Figures in words."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.adapter.pages import formatting
+from services.core.domain import Estimate, Report, Uncounted
+
+
+def test_an_estimate_is_said_with_its_interval_and_not_at_all_below_twenty_texts() -> None:
+    assert formatting.accuracy(Estimate(34, 16, 0.327, 0.61, 0.4, "holdout")) == "47 % (33–61)"
+    assert formatting.accuracy(Estimate(19, 19, 0.8, 1.0, 1.0, "holdout")) == "too few labels to say"
+
+
+def test_near_duplicates_are_told_of_where_they_were_looked_for() -> None:
+    found = Estimate(40, 30, 0.6, 0.86, 0.7, "cross-fit", 36, 26)
+    assert (
+        formatting.without_near_duplicates(found) == "72 % of the 36 that do not nearly repeat another text"
+    )
+    assert formatting.without_near_duplicates(Estimate(40, 30, 0.6, 0.86, 0.7, "cross-fit")) == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (3600, "60 min"), (7500, "2 h 5 min")]
+)
+def test_spans(seconds: float, said: str) -> None:
+    assert formatting.duration(seconds) == said
+
+
+def test_a_report_of_an_earlier_release_counts_by_reason_alone() -> None:
+    assert formatting.uncounted_in_report(Report(dropped={"cancelled": 1, "no_text": 0})) == (
+        Uncounted("cancelled", 1),
+    )
+    found = (Uncounted("foreign_label", 2, ('"Shipping"',)),)
+    assert formatting.uncounted_in_report(Report(dropped={"foreign_label": 2}, not_counted=found)) == found
+
+
+def test_nothing_is_a_dash() -> None:
+    assert (formatting.percent(None), formatting.percent(0.456)) == ("–", "46 %")
+
+
+def test_what_is_to_be_typed_stands_out_and_nothing_else_is_markup() -> None:
+    said = formatting.with_code("Run `fitloop doctor` <b>now</b>")
+    assert said == "Run <code>fitloop doctor</code> &lt;b&gt;now&lt;/b&gt;"
