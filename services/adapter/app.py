@@ -23,7 +23,7 @@ from services.adapter.metrics.exposition import BoardCollector, ProcessCollector
 from services.adapter.pages import to_problem_page
 from services.adapter.ports import EventSink, Inference
 from services.adapter.routes.api import Api
-from services.adapter.routes.auth import Gate, Guard
+from services.adapter.routes.auth import AccessPolicy, AuthMiddleware
 from services.adapter.routes.bodies import Forbidden, NotReady, Unknown, json_response
 from services.adapter.routes.catalogue import Catalogue
 from services.adapter.routes.connection import Connection
@@ -32,8 +32,8 @@ from services.adapter.routes.exhibits import Exhibits
 from services.adapter.routes.home import Home
 from services.adapter.routes.management import Management
 from services.adapter.routes.notices import Notices, Refusals
-from services.adapter.routes.origins import SameSite, Tokens
 from services.adapter.routes.predictions import Predictions
+from services.adapter.routes.same_origin import FormTokens, SameOriginMiddleware
 from services.adapter.routes.wishes import Wishes
 from services.adapter.state.board import Board
 from services.core.errors import BadRequest, EngineError, FitloopError, Overloaded, StoreError
@@ -90,7 +90,7 @@ def create_app(
     catalogue = Catalogue(registry)
     connection = Connection(board, desk, catalogue, settings.training)
     api = Api(board, filing, catalogue, runs, connection, inference)
-    tokens, refusals = Tokens(settings.auth), Refusals()
+    tokens, refusals = FormTokens(settings.auth), Refusals()
     home = Home(api, Exhibits(api), Notices(settings, inference, refusals, board), tokens, settings)
     wishes = Wishes(api, tokens)
     routes = [
@@ -112,8 +112,8 @@ def create_app(
     ]
     outer = [
         Middleware(RequestIds),
-        Middleware(Gate, guard=Guard.of(settings.auth), refusals=refusals),
-        Middleware(SameSite),
+        Middleware(AuthMiddleware, policy=AccessPolicy.from_settings(settings.auth), refusals=refusals),
+        Middleware(SameOriginMiddleware),
         Middleware(LimitInFlight, budget=budget or Budget(memory_limit() // MEMORY_SHARE)),
     ]
     app = Starlette(routes=routes, middleware=outer, exception_handlers={HTTPException: _no_such_route})

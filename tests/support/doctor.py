@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from services.adapter.routes.auth import MACHINE
+from services.adapter.routes.auth import LABEL_STUDIO_PATHS
 from services.cli.checks import Context, Location
 from services.cli.client import Adapters
 from services.core.settings import AuthSettings, LabelStudioSettings, Settings, StorageSettings
@@ -79,7 +79,7 @@ class FakeIngress:
         route = f"/{rest}" if is_secret else path
         is_admitted = bool(self.authorization) and authorization == self.authorization
         is_free = not (self.authorization or self.secret) or route in self.open or route == "/health"
-        if not (is_free or is_admitted or (is_secret and route in MACHINE)):
+        if not (is_free or is_admitted or (is_secret and route in LABEL_STUDIO_PATHS)):
             self.refused += path == "/webhook"
             return 401, {}
         return self._known(route, body)

@@ -19,7 +19,7 @@ from services.adapter.routes.catalogue import Catalogue
 from services.adapter.routes.connection import Connection
 from services.adapter.routes.events import Filing
 from services.adapter.routes.identity import project_id
-from services.adapter.routes.requester import requester
+from services.adapter.routes.requester import requester_of
 from services.adapter.routes.summaries import project_summary, run_summary, version_summary
 from services.adapter.state.board import Board, ProjectView, effective_served
 from services.core.domain import Action, Command
@@ -80,7 +80,7 @@ class Api:
             version=await self.version_of(view, action, version),
             parameters=parameters or {},
             created_at=now,
-            asked_by=requester(request),
+            asked_by=requester_of(request),
         )
         await self.filing.submit(command)
         return command

@@ -10,17 +10,17 @@ from typing import Final
 import structlog
 
 log = structlog.get_logger()
-FREE: Final = 5
+FREE_FAILURES: Final = 5
 """Failures in a row that cost nothing: people mistype, and browsers ask again by themselves."""
-FIRST_SECONDS: Final = 0.25
-MOST_SECONDS: Final = 4.0
+FIRST_DELAY_SECONDS: Final = 0.25
+MAX_DELAY_SECONDS: Final = 4.0
 """Delay of the first failure beyond `FREE`, which doubles with each one, and its bound: Label Studio gives /setup 3 s."""
-FORGET_SECONDS: Final = 600.0
-HELD: Final = 8
+RESET_SECONDS: Final = 600.0
+MAX_DELAYED_PER_PEER: Final = 8
 """Answers held back for one peer; beyond, its logins are not looked at (429), unless it logged in lately."""
-HELD_IN_ALL: Final = 200
+MAX_DELAYED: Final = 200
 """Answers held back for all peers: more would cost the connections that Label Studio needs."""
-_PEERS: Final = 10_000
+_MAX_PEERS: Final = 10_000
 _LOG_SECONDS: Final = 60.0
 
 
@@ -29,71 +29,77 @@ class Peer:
     """What one address did lately."""
 
     failures: int = 0
-    last: float = float("-inf")
-    succeeded: float = float("-inf")
-    held: int = 0
+    failed_at: float = float("-inf")
+    succeeded_at: float = float("-inf")
+    delayed: int = 0
     unlogged: int = 0
-    logged: float = float("-inf")
+    logged_at: float = float("-inf")
 
-    def forget(self, now: float) -> None:
+    def reset_when_quiet(self, now: float) -> None:
         """Begin anew after ten quiet minutes."""
-        if now - self.last > FORGET_SECONDS:
+        if now - self.failed_at > RESET_SECONDS:
             self.failures = 0
 
     @property
     def delay(self) -> float:
         """Seconds by which the next wrong answer is held back."""
-        beyond = self.failures - FREE
-        return 0.0 if beyond <= 0 else min(FIRST_SECONDS * 2.0 ** min(beyond - 1, 10), MOST_SECONDS)
+        beyond = self.failures - FREE_FAILURES
+        return (
+            0.0 if beyond <= 0 else min(FIRST_DELAY_SECONDS * 2.0 ** min(beyond - 1, 10), MAX_DELAY_SECONDS)
+        )
 
 
 @dataclass(slots=True)
-class Attempts:
+class LoginAttempts:
     """Peers by address, the least recently failing forgotten first. Times are of a monotonic clock, in seconds."""
 
     peers: OrderedDict[str, Peer] = field(default_factory=OrderedDict)
-    held: int = 0
+    delayed: int = 0
 
     def is_blocked(self, address: str, now: float) -> bool:
         """Whether a login of this peer is not even looked at: too many of its wrong answers wait already."""
-        peer = self.peers.get(_key(address))
-        return peer is not None and peer.held >= HELD and now - peer.succeeded > FORGET_SECONDS
+        peer = self.peers.get(_peer_key(address))
+        return (
+            peer is not None
+            and peer.delayed >= MAX_DELAYED_PER_PEER
+            and now - peer.succeeded_at > RESET_SECONDS
+        )
 
-    def succeed(self, address: str, now: float) -> None:
+    def record_success(self, address: str, now: float) -> None:
         """A right login: many people and servers may share the address, so others' failures do not close it."""
-        if peer := self.peers.get(_key(address)):
-            peer.succeeded = now
+        if peer := self.peers.get(_peer_key(address)):
+            peer.succeeded_at = now
         else:
-            self._peer(address).succeeded = now
+            self._peer(address).succeeded_at = now
 
-    def fail(self, address: str, now: float) -> float:
+    def record_failure(self, address: str, now: float) -> float:
         """A wrong login; the seconds by which its answer is to be held back, -1 where it is to be refused at once."""
         peer = self._peer(address)
-        peer.forget(now)
-        peer.failures, peer.last, peer.unlogged = peer.failures + 1, now, peer.unlogged + 1
-        if now - peer.logged >= _LOG_SECONDS:
-            log.warning("login_failed", peer=_key(address), failures=peer.unlogged)
-            peer.unlogged, peer.logged = 0, now
-        is_full = peer.held >= HELD or self.held >= HELD_IN_ALL
+        peer.reset_when_quiet(now)
+        peer.failures, peer.failed_at, peer.unlogged = peer.failures + 1, now, peer.unlogged + 1
+        if now - peer.logged_at >= _LOG_SECONDS:
+            log.warning("login_failed", peer=_peer_key(address), failures=peer.unlogged)
+            peer.unlogged, peer.logged_at = 0, now
+        is_full = peer.delayed >= MAX_DELAYED_PER_PEER or self.delayed >= MAX_DELAYED
         return -1.0 if peer.delay and is_full else peer.delay
 
-    def hold(self, address: str, by: int) -> None:
+    def count_delayed(self, address: str, by: int) -> None:
         """One answer more (1) or less (-1) is held back."""
-        self.held += by
-        self._peer(address).held += by
+        self.delayed += by
+        self._peer(address).delayed += by
 
     def _peer(self, address: str) -> Peer:
-        key = _key(address)
+        key = _peer_key(address)
         peer = self.peers.setdefault(key, Peer())
         self.peers.move_to_end(key)
-        if len(self.peers) > _PEERS:
-            quiet = next((one for one, other in self.peers.items() if not other.held and one != key), None)
+        if len(self.peers) > _MAX_PEERS:
+            quiet = next((one for one, other in self.peers.items() if not other.delayed and one != key), None)
             if quiet is not None:
                 del self.peers[quiet]
         return peer
 
 
-def _key(address: str) -> str:
+def _peer_key(address: str) -> str:
     """An IPv6 address by its /64, which is one customer's."""
     try:
         found = ipaddress.ip_address(address)

@@ -19,35 +19,37 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.adapter import metrics
-from services.adapter.routes import hosts
-from services.adapter.routes.attempts import MOST_SECONDS, Attempts
+from services.adapter.routes import same_origin
+from services.adapter.routes.attempts import MAX_DELAY_SECONDS, LoginAttempts
 from services.adapter.routes.bodies import json_response
 from services.adapter.routes.notices import Refusals
 from services.core.settings import AuthSettings
 
 log = structlog.get_logger()
-OPEN: Final = frozenset({"/health", "/livez", "/readyz"})
+OPEN_PATHS: Final = frozenset({"/health", "/livez", "/readyz"})
 """Probes, which tell nothing."""
-MACHINE: Final = frozenset({"/health", "/setup", "/predict", "/webhook", "/versions"})
+LABEL_STUDIO_PATHS: Final = frozenset({"/health", "/setup", "/predict", "/webhook", "/versions"})
 """What Label Studio asks for, and all that the secret path opens."""
-BASE: Final = "fitloop.base"
+BASE_PATH: Final = "fitloop.base"
 """In a request's scope: the path below which we are reached, without the secret one."""
 LOGGED_IN: Final = "fitloop.logged-in"
 """In a request's scope: True where its Basic credentials were asked for and are right."""
 _CHALLENGE: Final = {"WWW-Authenticate": 'Basic realm="Fitloop", charset="UTF-8"'}
-_REFUSED: Final = (
+_UNAUTHORIZED: Final = (
     "This Fitloop asks for a user name and a password: set them in Label Studio (Settings > Model), or put the secret "
     "path into the URL that Label Studio calls; pages and the API ask for the password all the same."
 )
-_CLOSED: Final = (
+_NO_PASSWORD: Final = (
     "This is closed, because no password is set and the secret path opens only what Label Studio asks for: set "
     "BASIC_AUTH_USER and BASIC_AUTH_PASS."
 )
-_TOO_MANY: Final = "Too many wrong logins came from this address: wait some seconds, then try the right one."
+_TOO_MANY_LOGINS: Final = (
+    "Too many wrong logins came from this address: wait some seconds, then try the right one."
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Guard:
+class AccessPolicy:
     """What is compared with; all comparisons take the same time for any input of the same length."""
 
     credentials: tuple[bytes, ...]
@@ -55,11 +57,11 @@ class Guard:
     secret: str
     base: str = ""
     """Path below which an ingress passes requests on, as /fitloop; without a slash at its end."""
-    hosts: frozenset[str] | None = None
+    same_origin: frozenset[str] | None = None
     """Host names that are answered where nobody has to log in; None: any."""
 
     @classmethod
-    def of(cls, settings: AuthSettings) -> Guard:
+    def from_settings(cls, settings: AuthSettings) -> AccessPolicy:
         """Basic auth is asked for once a password is set."""
         password = settings.password.get_secret_value()
         pair = f"{settings.username}:{password}"
@@ -67,16 +69,16 @@ class Guard:
             _encodings(pair) if password else (),
             settings.secret_path,
             settings.path_prefix.rstrip("/"),
-            hosts.known_hosts(settings),
+            same_origin.allowed_hosts(settings),
         )
 
-    def place(self, path: str) -> tuple[str, str]:
+    def split_base(self, path: str) -> tuple[str, str]:
         """Where the path stands, `base` or "" (pods call without it), and the rest that begins with a slash."""
         if self.base and (path == self.base or path.startswith(f"{self.base}/")):
             return self.base, path.removeprefix(self.base) or "/"
         return "", path
 
-    def admits(self, authorization: bytes) -> bool:
+    def accepts(self, authorization: bytes) -> bool:
         """Whether the Authorization header (b"" for none) opens everything; anything does where nothing is set."""
         if not self.credentials:
             return not self.secret
@@ -88,21 +90,21 @@ class Guard:
         matches = [secrets.compare_digest(given, expected) for expected in self.credentials]
         return scheme.lower() == b"basic" and any(matches)
 
-    def prefix(self, path: str) -> str:
+    def secret_prefix(self, path: str) -> str:
         """`/<secret>` where the path begins with it, else ""."""
         first = path.lstrip("/").partition("/")[0] if path.startswith("/") else ""
         is_secret = secrets.compare_digest(first.encode("utf-8", "replace"), self.secret.encode())
         return f"/{self.secret}" if self.secret and is_secret else ""
 
 
-class Gate:
+class AuthMiddleware:
     """Lets requests through, or answers 401, 421 or 429."""
 
-    def __init__(self, app: ASGIApp, guard: Guard, refusals: Refusals | None = None) -> None:
+    def __init__(self, app: ASGIApp, policy: AccessPolicy, refusals: Refusals | None = None) -> None:
         self._app = app
-        self._guard = guard
+        self._policy = policy
         self._refusals = refusals or Refusals()
-        self._attempts = Attempts()
+        self._attempts = LoginAttempts()
         self._warned = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -110,24 +112,24 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        base, path = self._guard.place(scope["path"])
-        prefix = self._guard.prefix(path)
+        base, path = self._policy.split_base(scope["path"])
+        prefix = self._policy.secret_prefix(path)
         asked = path.removeprefix(prefix) or "/"
-        passed = _below(scope, base, prefix)
+        passed = _scope_below(scope, base, prefix)
         if (
-            asked not in OPEN
-            and self._guard.hosts is not None
-            and not hosts.is_known(scope, self._guard.hosts)
+            asked not in OPEN_PATHS
+            and self._policy.hosts is not None
+            and not same_origin.is_known(scope, self._policy.hosts)
         ):
-            answer: ASGIApp = json_response({"detail": hosts.REFUSED, "status": 421}, 421)
-        elif asked in OPEN or (prefix and asked in MACHINE):
+            answer: ASGIApp = json_response({"detail": same_origin.UNKNOWN_HOST, "status": 421}, 421)
+        elif asked in OPEN_PATHS or (prefix and asked in LABEL_STUDIO_PATHS):
             answer = self._app
         else:
-            passed[LOGGED_IN] = bool(self._guard.credentials)
-            answer = await self._logged_in(scope, asked) or self._app
+            passed[LOGGED_IN] = bool(self._policy.credentials)
+            answer = await self._authenticate(scope, asked) or self._app
         await answer(passed, receive, send)
 
-    async def _logged_in(self, scope: Scope, path: str) -> Response | None:
+    async def _authenticate(self, scope: Scope, path: str) -> Response | None:
         """None where the credentials are right; else the answer, held back where wrong ones came before."""
         authorization, peer, now = _authorization(scope), _peer(scope), time.monotonic()
         is_attempt = bool(
@@ -136,27 +138,27 @@ class Gate:
         if is_attempt and self._attempts.is_blocked(peer, now):
             metrics.count_refused("other")
             return _too_many()
-        if self._guard.admits(authorization):
-            if self._guard.credentials:
-                self._attempts.succeed(peer, now)
+        if self._policy.accepts(authorization):
+            if self._policy.credentials:
+                self._attempts.record_success(peer, now)
             return None
-        self._count(path)
-        delay = self._attempts.fail(peer, now) if is_attempt else 0.0
+        self._count_refused(path)
+        delay = self._attempts.record_failure(peer, now) if is_attempt else 0.0
         if delay < 0:
             return _too_many()
         if delay:
-            await self._hold(peer, delay)
-        sentence = _REFUSED if self._guard.credentials else _CLOSED
+            await self._delay(peer, delay)
+        sentence = _UNAUTHORIZED if self._policy.credentials else _NO_PASSWORD
         return json_response({"detail": sentence, "status": 401}, 401, _CHALLENGE)
 
-    async def _hold(self, peer: str, seconds: float) -> None:
-        self._attempts.hold(peer, 1)
+    async def _delay(self, peer: str, seconds: float) -> None:
+        self._attempts.count_delayed(peer, 1)
         try:
             await asyncio.sleep(seconds)
         finally:
-            self._attempts.hold(peer, -1)
+            self._attempts.count_delayed(peer, -1)
 
-    def _count(self, path: str) -> None:
+    def _count_refused(self, path: str) -> None:
         is_event = path == "/webhook"
         if is_event:
             self._refusals.count(time.time())
@@ -170,15 +172,15 @@ class Gate:
 
 
 def _too_many() -> Response:
-    headers = {"Retry-After": str(int(MOST_SECONDS))}
-    return json_response({"detail": _TOO_MANY, "status": 429}, 429, headers)
+    headers = {"Retry-After": str(int(MAX_DELAY_SECONDS))}
+    return json_response({"detail": _TOO_MANY_LOGINS, "status": 429}, 429, headers)
 
 
-def _below(scope: Scope, base: str, secret: str) -> Scope:
+def _scope_below(scope: Scope, base: str, secret: str) -> Scope:
     """The scope for the routes: what stands before them in the path is the request's root."""
     prefix = base + secret
     path = scope["path"] if scope["path"] != prefix else f"{prefix}/"
-    return {**scope, "path": path, "root_path": scope.get("root_path", "") + prefix, BASE: base}
+    return {**scope, "path": path, "root_path": scope.get("root_path", "") + prefix, BASE_PATH: base}
 
 
 def _peer(scope: Scope) -> str:

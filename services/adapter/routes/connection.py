@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from services import __version__
 from services.adapter.ports import EventSink
-from services.adapter.routes.auth import BASE
+from services.adapter.routes.auth import BASE_PATH
 from services.adapter.routes.bodies import NotReady, json_response, look_up, read_object
 from services.adapter.routes.catalogue import Catalogue
 from services.adapter.routes.identity import project_id
@@ -93,4 +93,4 @@ class Connection:
 def seen_url(request: Request) -> str:
     """The backend's URL as Label Studio has it, without credentials and the secret path: scheme, host, and base path."""
     host = request.headers.get("host") or request.url.netloc
-    return f"{request.scope['scheme']}://{host}{request.scope.get(BASE, '')}"
+    return f"{request.scope['scheme']}://{host}{request.scope.get(BASE_PATH, '')}"

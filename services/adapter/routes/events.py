@@ -21,7 +21,7 @@ from services.adapter.ports import EventSink
 from services.adapter.routes.bodies import compute, json_response
 from services.adapter.routes.identity import project_id
 from services.adapter.routes.pieces import Cutter
-from services.adapter.routes.requester import label_studio
+from services.adapter.routes.requester import label_studio_requester
 from services.core.domain import Action, Command
 from services.core.errors import BadRequest, StoreError
 from services.core.http.limits import read_chunks, reservation_of
@@ -87,7 +87,7 @@ class Events:
             return self._passed_over(action, EventOutcome.NO_PROJECT)
         structlog.contextvars.bind_contextvars(project=number)
         if action == "START_TRAINING":
-            return await self._train(number, label_studio(request))
+            return await self._train(number, label_studio_requester(request))
         if action not in metrics.EVENT_ACTIONS:
             return self._passed_over(action, EventOutcome.UNKNOWN_ACTION)
         self.desk.notify(number, str(action))

@@ -14,7 +14,7 @@ from services.adapter.routes.api import Api
 from services.adapter.routes.bodies import NotReady, json_response, look_up
 from services.adapter.routes.exhibits import Exhibits, is_over
 from services.adapter.routes.notices import Notices
-from services.adapter.routes.origins import Tokens
+from services.adapter.routes.same_origin import FormTokens
 from services.adapter.routes.wishes import CLOSED
 from services.adapter.state.board import ProjectView
 from services.core.labelstudio.access import AUTH_ADVICE
@@ -32,7 +32,7 @@ class Home:
     api: Api
     exhibits: Exhibits
     notices: Notices
-    tokens: Tokens
+    tokens: FormTokens
     settings: Settings
 
     async def index(self, request: Request) -> Response:

@@ -16,32 +16,32 @@ from starlette.requests import Request
 from services.adapter.routes.auth import LOGGED_IN
 from services.core.redaction import redact
 
-LONGEST: Final = 100
+MAX_REQUESTER: Final = 100
 """Characters."""
 ANONYMOUS: Final = "anonymous"
-_ADDRESS: Final = 46
+_MAX_ADDRESS: Final = 46
 """Characters of the longest IPv6 address; with " from " they leave the rest to the name."""
 
 
-def requester(request: Request) -> str:
+def requester_of(request: Request) -> str:
     """As "anna from 10.0.0.7"; a name that nothing was compared with is not repeated."""
-    name = _user(request.headers.get("authorization", "")) if request.scope.get(LOGGED_IN) else ""
-    return _signed(name or ANONYMOUS, request)
+    name = _username(request.headers.get("authorization", "")) if request.scope.get(LOGGED_IN) else ""
+    return _describe(name or ANONYMOUS, request)
 
 
-def label_studio(request: Request) -> str:
+def label_studio_requester(request: Request) -> str:
     """Who pressed a button in Label Studio: it calls with credentials of its own, which say nothing of its users."""
-    return _signed("Label Studio", request)
+    return _describe("Label Studio", request)
 
 
-def _signed(name: str, request: Request) -> str:
+def _describe(name: str, request: Request) -> str:
     shown = "".join(letter for letter in redact(name) if letter.isprintable())
-    shown = shown[: LONGEST - _ADDRESS - len(" from ")].strip() or ANONYMOUS
+    shown = shown[: MAX_REQUESTER - _MAX_ADDRESS - len(" from ")].strip() or ANONYMOUS
     address = _address(request.client.host if request.client else "")
     return f"{shown} from {address}" if address else shown
 
 
-def _user(authorization: str) -> str:
+def _username(authorization: str) -> str:
     scheme, _, encoded = authorization.partition(" ")
     if scheme.lower() != "basic":
         return ""

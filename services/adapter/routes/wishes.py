@@ -17,7 +17,7 @@ from services.adapter.pages import page_response, render
 from services.adapter.pages.questions import Confirmation, build_confirmation
 from services.adapter.routes.api import Api, action_of
 from services.adapter.routes.bodies import Forbidden, look_up, read
-from services.adapter.routes.origins import Tokens, is_ours
+from services.adapter.routes.same_origin import FormTokens, is_same_origin
 from services.adapter.state.board import ProjectView, effective_served
 from services.core.domain import Action
 
@@ -38,25 +38,25 @@ class Wishes:
     """The routes."""
 
     api: Api
-    tokens: Tokens
+    tokens: FormTokens
 
     async def ask(self, request: Request) -> Response:
         """The page that says what will happen, with the form that asks for it."""
         view, action = self._subject(request)
         version = await self.api.version_of(view, action, request.query_params.get("version"))
         asked = await look_up(self._question, view, action, version)
-        token = self.tokens.make(_wish(view, action, version), time.time())
+        token = self.tokens.issue(_wish(view, action, version), time.time())
         page = render("confirm.html", request, view=view, asked=asked, version=version, token=token)
         return page_response(page)
 
     async def take(self, request: Request) -> Response:
         """The form: stored before it is answered. Raises Forbidden, BadRequest, Unknown, StoreError."""
         view, action = self._subject(request)
-        if not is_ours(request.headers):
+        if not is_same_origin(request.headers):
             raise Forbidden(_ELSEWHERE)
         form = await _form(request)
         version = form.get("version")
-        if not self.tokens.holds(form.get("token", ""), _wish(view, action, version), time.time()):
+        if not self.tokens.is_valid(form.get("token", ""), _wish(view, action, version), time.time()):
             raise Forbidden(_OLD)
         await self.api.store(request, view, action, version)
         return RedirectResponse(f"../{view.project.id}?asked={action.value}", 303)

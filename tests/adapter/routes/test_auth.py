@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from starlette.routing import Route
 
 from services.adapter.app import create_app
-from services.adapter.routes.auth import Guard
+from services.adapter.routes.auth import AccessPolicy
 from services.adapter.state.board import Board
 from services.core.errors import BadConfig
 from services.core.registry import Registry
@@ -87,14 +87,14 @@ async def test_other_headers_are_refused_and_never_an_error(guarded: AppWorld, h
 
 @given(st.binary(max_size=60))
 def test_no_bytes_but_the_right_ones_are_admitted(header: bytes) -> None:
-    assert not Guard.of(settings()).admits(header)
-    assert not Guard.of(settings()).admits(b"Basic " + header)
+    assert not AccessPolicy.from_settings(settings()).accepts(header)
+    assert not AccessPolicy.from_settings(settings()).accepts(b"Basic " + header)
 
 
 def test_a_password_that_latin_1_cannot_write_has_no_shorter_form() -> None:
-    guard = Guard.of(settings(user="", password="пароль"))
-    assert not guard.admits(b"Basic " + base64.b64encode(b":"))
-    assert guard.admits(b"Basic " + base64.b64encode(":пароль".encode()))
+    policy = AccessPolicy.from_settings(settings(user="", password="пароль"))
+    assert not policy.accepts(b"Basic " + base64.b64encode(b":"))
+    assert policy.accepts(b"Basic " + base64.b64encode(":пароль".encode()))
 
 
 async def test_below_the_secret_path_no_password_is_asked_for(guarded: AppWorld) -> None:

@@ -8,7 +8,7 @@ import pytest
 from starlette.requests import Request
 
 from services.adapter.routes.auth import LOGGED_IN
-from services.adapter.routes.requester import LONGEST, label_studio, requester
+from services.adapter.routes.requester import MAX_REQUESTER, label_studio_requester, requester_of
 from services.core import redaction
 
 
@@ -44,11 +44,11 @@ def basic(pair: str, encoding: str = "utf-8") -> bytes:
     ],
 )
 def test_name_and_address(authorization: bytes, said: str) -> None:
-    assert requester(request(authorization)) == said
+    assert requester_of(request(authorization)) == said
 
 
 def test_a_name_that_nothing_was_compared_with_is_not_repeated() -> None:
-    assert requester(request(basic("root:x"), logged_in=False)) == "anonymous from 10.0.0.7"
+    assert requester_of(request(basic("root:x"), logged_in=False)) == "anonymous from 10.0.0.7"
 
 
 @pytest.mark.parametrize(
@@ -62,20 +62,20 @@ def test_a_name_that_nothing_was_compared_with_is_not_repeated() -> None:
     ],
 )
 def test_only_an_address_is_taken_for_one(client: tuple[str, int] | None, said: str) -> None:
-    assert requester(request(basic("anna:p"), client)) == said
+    assert requester_of(request(basic("anna:p"), client)) == said
 
 
 def test_it_is_bounded_whatever_is_sent() -> None:
     longest = ("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", 1)
-    said = requester(request(basic("é" * 5000 + ":p"), longest))
-    assert len(said) <= LONGEST
+    said = requester_of(request(basic("é" * 5000 + ":p"), longest))
+    assert len(said) <= MAX_REQUESTER
     assert said.endswith("é from ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")
 
 
 def test_a_password_written_in_place_of_the_name_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redaction, "_secrets", ["correct-horse"])
-    assert requester(request(basic("correct-horse:x"))) == "[hidden] from 10.0.0.7"
+    assert requester_of(request(basic("correct-horse:x"))) == "[hidden] from 10.0.0.7"
 
 
 def test_label_studio_is_named_by_its_door() -> None:
-    assert label_studio(request(basic("anna:p"))) == "Label Studio from 10.0.0.7"
+    assert label_studio_requester(request(basic("anna:p"))) == "Label Studio from 10.0.0.7"

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.adapter.routes.origins import Tokens, is_ours
+from services.adapter.routes.same_origin import FormTokens, is_same_origin
 from services.core.settings import AuthSettings
 from tests.support.app import AppWorld
 
 AUTH = AuthSettings(username="ann", password="secret")
-TOKENS = Tokens(AUTH)
+TOKENS = FormTokens(AUTH)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ TOKENS = Tokens(AUTH)
     ],
 )
 def test_what_a_browser_says_decides(headers: dict[str, str], found: bool | None) -> None:
-    assert is_ours(headers) is found
+    assert is_same_origin(headers) is found
 
 
 async def test_another_sites_page_may_change_nothing_with_the_browsers_password(world: AppWorld) -> None:
@@ -50,24 +50,26 @@ async def test_another_sites_page_may_change_nothing_with_the_browsers_password(
 
 
 def test_a_token_holds_for_its_wish_and_an_hour() -> None:
-    token = TOKENS.make("5-1 promote v-1", 1000.0)
-    assert TOKENS.holds(token, "5-1 promote v-1", 1001.0)
-    assert not TOKENS.holds(token, "5-1 promote v-2", 1001.0)
-    assert not TOKENS.holds(token, "5-1 promote v-1", 4601.0)
+    token = TOKENS.issue("5-1 promote v-1", 1000.0)
+    assert TOKENS.is_valid(token, "5-1 promote v-1", 1001.0)
+    assert not TOKENS.is_valid(token, "5-1 promote v-2", 1001.0)
+    assert not TOKENS.is_valid(token, "5-1 promote v-1", 4601.0)
 
 
 def test_every_replica_knows_the_tokens_of_the_others_and_no_other_password_does() -> None:
-    token = TOKENS.make("wish", 0.0)
-    assert Tokens(AUTH).holds(token, "wish", 1.0)
-    assert not Tokens(AuthSettings(username="ann", password="other")).holds(token, "wish", 1.0)
+    token = TOKENS.issue("wish", 0.0)
+    assert FormTokens(AUTH).is_valid(token, "wish", 1.0)
+    assert not FormTokens(AuthSettings(username="ann", password="other")).is_valid(
+        token, "wish", 1.0
+    )
 
 
 @given(st.text())
 def test_nothing_else_is_a_token(text: str) -> None:
-    assert not TOKENS.holds(text, "wish", 0.0)
+    assert not TOKENS.is_valid(text, "wish", 0.0)
 
 
 def test_without_a_password_there_are_none() -> None:
-    none = Tokens(AuthSettings())
+    none = FormTokens(AuthSettings())
     assert not none
-    assert not none.holds(none.make("wish", 0.0), "wish", 1.0)
+    assert not none.is_valid(none.issue("wish", 0.0), "wish", 1.0)
