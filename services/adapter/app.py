@@ -24,7 +24,7 @@ from services.adapter.pages import to_problem_page
 from services.adapter.ports import EventSink, Inference
 from services.adapter.routes.api import Api
 from services.adapter.routes.auth import AccessPolicy, AuthMiddleware
-from services.adapter.routes.bodies import Forbidden, NotReady, Unknown, json_response
+from services.adapter.routes.bodies import Forbidden, NoSuchResource, NotReady, json_response
 from services.adapter.routes.catalogue import Catalogue
 from services.adapter.routes.connection import Connection
 from services.adapter.routes.events import Events, Filing
@@ -60,7 +60,7 @@ _PROBES = frozenset({"/health", "/livez", "/readyz", "/metrics"})
 _STATUSES: dict[type[FitloopError], int] = {
     BadRequest: 400,
     Forbidden: 403,
-    Unknown: 404,
+    NoSuchResource: 404,
     BodyTooLarge: 413,
     CompressedBody: 415,
     NotReady: 503,

@@ -14,11 +14,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services.adapter.ports import Inference
-from services.adapter.routes.bodies import NotReady, Unknown, json_response, look_up, read_object
+from services.adapter.routes.bodies import (
+    NoSuchResource,
+    NotReady,
+    json_response,
+    parse_project_id,
+    read_object,
+    run_store_read,
+)
 from services.adapter.routes.catalogue import Catalogue
 from services.adapter.routes.connection import Connection
 from services.adapter.routes.events import Filing
-from services.adapter.routes.identity import project_id
 from services.adapter.routes.requester import requester_of
 from services.adapter.routes.summaries import project_summary, run_summary, version_summary
 from services.adapter.state.board import Board, ProjectView, effective_served
@@ -52,7 +58,7 @@ class Api:
     async def project(self, request: Request) -> Response:
         """One project with its versions (newest first) and its newest run."""
         view = self.view_of(request)
-        return json_response(await look_up(self.detail, view))
+        return json_response(await run_store_read(self.detail, view))
 
     async def act(self, request: Request) -> Response:
         """Take a command."""
@@ -108,10 +114,10 @@ class Api:
         """The project that the path names. Raises Unknown, NotReady."""
         self.check_ready()
         asked = request.path_params["id"]
-        number = project_id(asked)
+        number = parse_project_id(asked)
         view = None if number is None else self.board.view(number)
         if view is None:
-            raise Unknown(
+            raise NoSuchResource(
                 f"Fitloop knows no project {asked[:20]!r}: connect it in Label Studio (Settings > Model), or look at "
                 "/api/projects for those that it knows."
             )
@@ -129,11 +135,11 @@ class Api:
             return None
         if not isinstance(version, str) or not version:
             raise BadRequest(f'{action.value} needs "version": the name of one of the project\'s versions.')
-        found = await look_up(self.catalogue.manifests, [view.project.key])
+        found = await run_store_read(self.catalogue.manifests, [view.project.key])
         known = [manifest.version for manifest in found]
         if version not in known:
             newest = f"; the newest is {known[0]}" if known else ""
-            raise Unknown(f"Project {view.project.id} has no version {version[:80]!r}{newest}.")
+            raise NoSuchResource(f"Project {view.project.id} has no version {version[:80]!r}{newest}.")
         return version
 
     def _parameters(self, action: Action, raw: object) -> dict[str, str]:
@@ -150,4 +156,4 @@ def action_of(name: str) -> Action:
     try:
         return Action(name)
     except ValueError as error:
-        raise Unknown(f"{name[:20]!r} is no action: use one of {', '.join(Action)}.") from error
+        raise NoSuchResource(f"{name[:20]!r} is no action: use one of {', '.join(Action)}.") from error

@@ -6,7 +6,8 @@ Label Studio's JSON is Python's: it may hold NaN and halves of surrogate pairs, 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, TypeVar
 
 import orjson
@@ -15,20 +16,25 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services.core.errors import BadRequest, FitloopError
-from services.core.http.limits import BodyTooLarge, read_chunks
+from services.core.http.limits import BodyTooLarge, body_too_large, read_chunks
 
-LARGE: Final = 64 * 1024
+LARGE_BODY: Final = 64 * 1024
 """Bytes of a body beyond which it is read in a thread."""
-MOST: Final = 8 << 20
+
+MAX_OBJECT_BYTES: Final = 8 << 20
 """Bytes of an object that is parsed whole: a label config, or what a person asks for. Larger ones are cut: see pieces.py."""
-VALUES: Final = 100_000
+
+MAX_OBJECT_VALUES: Final = 100_000
 """Values of such an object, which is parsed in 50 ms then: nothing else of the process goes on meanwhile."""
-NO_JSON: Final = "The body is not JSON: send a JSON object."
-_READERS: Final = CapacityLimiter(4)
+
+NOT_JSON: Final = "The body is not JSON: send a JSON object."
+
+_STORE_READS: Final = CapacityLimiter(4)
+
 T = TypeVar("T")
 
 
-class Unknown(FitloopError):
+class NoSuchResource(FitloopError):
     """There is no such project, version or action; the answer is 404."""
 
 
@@ -40,43 +46,48 @@ class NotReady(FitloopError):
     """The state has not been read yet; the answer is 503 with Retry-After."""
 
 
-async def read(request: Request, most: int | None = None) -> bytes:
+async def read_body(request: Request, most: int | None = None) -> bytes:
     """The whole body. Raises TooLarge, Overloaded, Compressed."""
     return b"".join(
-        [chunk async for chunk in read_chunks(request, most or MOST, "nothing here needs as much")]
+        [
+            chunk
+            async for chunk in read_chunks(request, most or MAX_OBJECT_BYTES, "nothing here needs as much")
+        ]
     )
 
 
 async def read_object(request: Request, *, may_be_empty: bool = False) -> dict[str, Any]:
     """The body as a JSON object. Raises BadRequest, TooLarge, Overloaded, Compressed."""
-    body = await read(request)
+    body = await read_body(request)
     if may_be_empty and not body.strip():
         return {}
-    return await compute(len(body), parse_object, body)
+    return await run_by_size(len(body), parse_object, body)
 
 
-async def compute(size: int, work: Callable[..., T], *arguments: object) -> T:
+async def run_by_size(size: int, work: Callable[..., T], *arguments: object) -> T:
     """`work(*arguments)`: here for a small body, in a thread for a large one."""
-    return work(*arguments) if size <= LARGE else await to_thread.run_sync(work, *arguments)
+    return work(*arguments) if size <= LARGE_BODY else await to_thread.run_sync(work, *arguments)
 
 
-async def look_up(work: Callable[..., T], *arguments: object) -> T:
+async def run_store_read(work: Callable[..., T], *arguments: object) -> T:
     """`work(*arguments)`, which reads the store: four at a time, so that one that hangs leaves threads to Label Studio's requests."""
-    return await to_thread.run_sync(work, *arguments, limiter=_READERS)
+    return await to_thread.run_sync(work, *arguments, limiter=_STORE_READS)
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
     """The object. Raises TooLarge, and BadRequest with a sentence that repeats nothing of the body."""
-    if body.count(b",") + body.count(b"[") + body.count(b"{") > VALUES:
+    if body.count(b",") + body.count(b"[") + body.count(b"{") > MAX_OBJECT_VALUES:
         raise BodyTooLarge(
-            f"The body has more than {VALUES:,} values beside its tasks: nothing here needs as many."
+            f"The body has more than {MAX_OBJECT_VALUES:,} values beside its tasks: nothing here needs as many."
         )
     try:
         found = orjson.loads(body)
     except orjson.JSONDecodeError:
-        found = parse_as_python_writes(body)
+        found = parse_python_json(body)
     if not isinstance(found, dict):
-        raise BadRequest(f"The body must be a JSON object, and is {_KINDS.get(type(found), 'a number')}.")
+        raise BadRequest(
+            f"The body must be a JSON object, and is {_TYPE_NAMES.get(type(found), 'a number')}."
+        )
     return found
 
 
@@ -85,12 +96,135 @@ def json_response(content: object, status: int = 200, headers: Mapping[str, str]
     return Response(orjson.dumps(content), status, headers, media_type="application/json")
 
 
-_KINDS: Final = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+_TYPE_NAMES: Final = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}
 
 
-def parse_as_python_writes(body: bytes) -> Any:
+def parse_python_json(body: bytes) -> Any:
     """With NaN and halves of surrogate pairs. Raises BadRequest."""
     try:
         return json.loads(body.decode("utf-8", "replace"))
     except (ValueError, RecursionError) as error:
-        raise BadRequest(NO_JSON) from error
+        raise BadRequest(NOT_JSON) from error
+
+
+PIECE_BYTES: Final = 512 * 1024
+"""Bytes from which a piece is cut: some thousand tasks, and 15 ms to parse."""
+
+MAX_ELEMENT_BYTES: Final = 4 << 20
+"""Bytes that one element may have."""
+
+_BRACKET: Final = re.compile(
+    rb"""(?: [^"{}\[\]]++ | "[^"\\]*+(?:\\.[^"\\]*+)*+" )*+ [{}\[\]]""", re.DOTALL | re.VERBOSE
+)
+
+_WHITESPACE: Final = b" \t\r\n"
+
+_OPENING: Final = frozenset(b"{[")
+
+_MAX_NAME_BYTES: Final = 64
+"""Bytes before a list that hold its name, blanks included."""
+
+
+class ListSplitter:
+    """`feed`, as often as something comes, then `envelope`."""
+
+    def __init__(self, name: str = "") -> None:
+        """`name` is that of the one list that is cut; "": every list of the object is."""
+        self._name = f'"{name}"'.encode() if name else b""
+        self._buffer = bytearray()
+        self._scanned = 0
+        """Up to here brackets are counted."""
+        self._consumed = 0
+        """From here nothing has been handed out."""
+        self._depth = 0
+        self._in_list = False
+        self._envelope = bytearray()
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The pieces that are whole. Raises TooLarge."""
+        self._buffer += data
+        pieces = list(self._pieces())
+        if not self._in_list:
+            self._add_to_envelope(self._scanned)
+        del self._buffer[: self._consumed]
+        self._scanned, self._consumed = self._scanned - self._consumed, 0
+        self._check()
+        return pieces
+
+    def envelope(self) -> dict[str, Any]:
+        """The object, with empty lists where they were cut. Raises BadRequest, TooLarge."""
+        if self._in_list:
+            raise BadRequest(NOT_JSON)
+        return parse_object(bytes(self._envelope + self._buffer))
+
+    def _pieces(self) -> Iterator[bytes]:
+        while found := _BRACKET.match(self._buffer, self._scanned):
+            self._scanned = end = found.end()
+            del found  # the buffer cannot be changed while it is looked at
+            if self._buffer[end - 1] in _OPENING:
+                self._depth += 1
+                if self._depth == 2 and self._begins_list(end):
+                    self._in_list = True
+                    self._add_to_envelope(end)
+            else:
+                self._depth -= 1
+                if self._in_list and self._depth == 1:
+                    self._in_list = False
+                    yield self._take(end - 1)
+                elif self._in_list and self._depth == 2 and end - self._consumed >= PIECE_BYTES:
+                    yield self._take(end)
+
+    def _begins_list(self, end: int) -> bool:
+        if self._buffer[end - 1] != ord("["):
+            return False
+        before = bytes(self._buffer[max(self._consumed, end - 1 - _MAX_NAME_BYTES) : end - 1]).rstrip(
+            _WHITESPACE
+        )
+        name = before.removesuffix(b":").rstrip(_WHITESPACE)
+        return name.endswith(self._name) and not name.endswith(b"\\" + self._name)
+
+    def _take(self, end: int) -> bytes:
+        piece, self._consumed = bytes(self._buffer[self._consumed : end]), end
+        return piece
+
+    def _add_to_envelope(self, end: int) -> None:
+        self._envelope += self._take(end)
+
+    def _check(self) -> None:
+        if self._in_list and len(self._buffer) > MAX_ELEMENT_BYTES + PIECE_BYTES:
+            raise body_too_large(MAX_ELEMENT_BYTES, "One task of the body", "send the others without it")
+        if not self._in_list and len(self._envelope) + len(self._buffer) > MAX_OBJECT_BYTES:
+            raise body_too_large(
+                MAX_OBJECT_BYTES, "What stands beside the tasks in the body", "nothing here needs as much"
+            )
+
+
+def parse_elements(piece: bytes, *, first: bool) -> list[Any]:
+    """The piece's elements; all but the first piece begin with a comma. Raises BadRequest."""
+    inner = piece.strip(_WHITESPACE)
+    if inner and not first:
+        if not inner.startswith(b","):
+            raise BadRequest(NOT_JSON)
+        inner = inner[1:].strip(_WHITESPACE)
+        if not inner:
+            raise BadRequest(NOT_JSON)
+    whole = b"[" + inner + b"]"
+    try:
+        found = orjson.loads(whole)
+    except orjson.JSONDecodeError:
+        found = parse_python_json(whole)
+    if not isinstance(found, list):
+        raise BadRequest(NOT_JSON)
+    return found
+
+
+def parse_project_id(value: object) -> int | None:
+    """The id in what stands under `project`: a number, a text, or an object with `id`; None where there is none."""
+    if isinstance(value, Mapping):
+        value = value.get("id")
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    digits = str(value).partition(".")[0].strip()
+    if not (digits.isascii() and digits.isdigit()) or len(digits) > 18:
+        return None
+    return int(digits)

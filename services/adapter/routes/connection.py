@@ -17,9 +17,14 @@ from starlette.responses import Response
 from services import __version__
 from services.adapter.ports import EventSink
 from services.adapter.routes.auth import BASE_PATH
-from services.adapter.routes.bodies import NotReady, json_response, look_up, read_object
+from services.adapter.routes.bodies import (
+    NotReady,
+    json_response,
+    parse_project_id,
+    read_object,
+    run_store_read,
+)
 from services.adapter.routes.catalogue import Catalogue
-from services.adapter.routes.identity import project_id
 from services.adapter.state.board import Board
 from services.core.errors import BadRequest
 from services.core.settings import TrainingSettings
@@ -49,7 +54,7 @@ class Connection:
     async def setup(self, request: Request) -> Response:
         """The version that the project serves."""
         said = await read_object(request)
-        number = project_id(said.get("project"))
+        number = parse_project_id(said.get("project"))
         if number is None:
             raise BadRequest(
                 'The body needs "project": Label Studio\'s id of the project, as "5.1795473352".'
@@ -68,11 +73,11 @@ class Connection:
     async def versions(self, request: Request) -> Response:
         """All versions, newest first: Label Studio does not say of which project."""
         wanted = request.query_params.get("project")
-        number = None if wanted is None else project_id(wanted)
+        number = None if wanted is None else parse_project_id(wanted)
         if wanted is not None and number is None:
             raise BadRequest("?project= must be Label Studio's id of a project.")
         keys = [view.project.key for key, view in self.board.views.items() if number is None or key == number]
-        found = await look_up(self.catalogue.manifests, keys)
+        found = await run_store_read(self.catalogue.manifests, keys)
         return json_response({"versions": [manifest.version for manifest in found]})
 
     def _remember(self, number: int, said: Mapping[str, Any], request: Request) -> None:

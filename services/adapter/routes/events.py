@@ -18,9 +18,7 @@ from starlette.responses import Response
 from services.adapter import metrics
 from services.adapter.metrics import EventOutcome
 from services.adapter.ports import EventSink
-from services.adapter.routes.bodies import compute, json_response
-from services.adapter.routes.identity import project_id
-from services.adapter.routes.pieces import Cutter
+from services.adapter.routes.bodies import ListSplitter, json_response, parse_project_id, run_by_size
 from services.adapter.routes.requester import label_studio_requester
 from services.core.domain import Action, Command
 from services.core.errors import BadRequest, StoreError
@@ -82,7 +80,7 @@ class Events:
         except BadRequest:
             metrics.count_event(None, EventOutcome.MALFORMED)
             raise
-        action, number = event.get("action"), project_id(event.get("project"))
+        action, number = event.get("action"), parse_project_id(event.get("project"))
         if number is None:
             return self._passed_over(action, EventOutcome.NO_PROJECT)
         structlog.contextvars.bind_contextvars(project=number)
@@ -112,8 +110,8 @@ class Events:
 
 async def _read(request: Request) -> dict[str, Any]:
     """The event without its lists, which may hold thousands of tasks: none of them is kept. Raises BadRequest, TooLarge."""
-    cutter, holding = Cutter(), reservation_of(request)
+    cutter, holding = ListSplitter(), reservation_of(request)
     async for chunk in read_chunks(request, LARGEST):
-        await compute(len(chunk), cutter.feed, chunk)
+        await run_by_size(len(chunk), cutter.feed, chunk)
         holding.release(len(chunk))
     return cutter.envelope()

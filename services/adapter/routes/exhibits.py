@@ -14,7 +14,7 @@ from services.adapter.pages.charts import (
     build_learning_curve,
 )
 from services.adapter.routes.api import Api
-from services.adapter.routes.bodies import Unknown
+from services.adapter.routes.bodies import NoSuchResource
 from services.adapter.routes.summaries import LOG_LINES
 from services.adapter.state.board import ProjectView, effective_served
 from services.adapter.state.documents import VersionOutcome
@@ -110,7 +110,7 @@ class Exhibits:
         names = [found.version for found in self.api.catalogue.manifests([view.project.key])]
         manifest = self.api.catalogue.manifest(view.project.key, name) if name in names else None
         if manifest is None:
-            raise Unknown(
+            raise NoSuchResource(
                 f"Project {view.project.id} has no version {name[:80]!r}: it may have been deleted."
             )
         card = self.card(view)

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from services import __version__
 from services.adapter.pages import page_response, prefers_html, render
 from services.adapter.routes.api import Api
-from services.adapter.routes.bodies import NotReady, json_response, look_up
+from services.adapter.routes.bodies import NotReady, json_response, run_store_read
 from services.adapter.routes.exhibits import Exhibits, is_over
 from services.adapter.routes.notices import Notices
 from services.adapter.routes.same_origin import FormTokens
@@ -39,7 +39,7 @@ class Home:
         """Label Studio and others that take anything get JSON."""
         if prefers_html(request.headers.get("accept", "")):
             notices = await self.notices.now()
-            return page_response(await look_up(self._index, request, notices))
+            return page_response(await run_store_read(self._index, request, notices))
         ready = self.api.board.ready.is_set()
         projects = (
             [{"id": row["id"], "served": row["served"]["current"]} for row in self.api.summaries()]
@@ -57,12 +57,12 @@ class Home:
     async def project(self, request: Request) -> Response:
         """A project's page."""
         view = self.api.view_of(request)
-        return page_response(await look_up(self._project, request, view))
+        return page_response(await run_store_read(self._project, request, view))
 
     async def version(self, request: Request) -> Response:
         """A version's page."""
         view = self.api.view_of(request)
-        return page_response(await look_up(self._version, request, view))
+        return page_response(await run_store_read(self._version, request, view))
 
     def _index(self, request: Request, notices: list[str]) -> str:
         ready = True

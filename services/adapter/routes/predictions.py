@@ -22,9 +22,14 @@ from starlette.responses import Response, StreamingResponse
 from services.adapter import metrics
 from services.adapter.metrics import PredictionOutcome
 from services.adapter.ports import Inference
-from services.adapter.routes.bodies import LARGE, NotReady, compute
-from services.adapter.routes.identity import project_id
-from services.adapter.routes.pieces import Cutter, elements
+from services.adapter.routes.bodies import (
+    LARGE_BODY,
+    ListSplitter,
+    NotReady,
+    parse_elements,
+    parse_project_id,
+    run_by_size,
+)
 from services.adapter.state.board import Board, ProjectView
 from services.adapter.suggestions import build, is_sound, readable
 from services.core.errors import BadRequest, EngineError, Overloaded
@@ -63,14 +68,14 @@ class Predictions:
         if not self.board.ready.is_set():
             raise NotReady("Fitloop is still reading its state: ask again in a few seconds.")
         envelope, pieces = await _read(request)
-        number = project_id(envelope.get("project"))
+        number = parse_project_id(envelope.get("project"))
         view, now = None if number is None else self.board.view(number), time.time()
         answers, holding = list[bytes](), reservation_of(request)
         while pieces:
             if answers and await request.is_disconnected():
                 raise ClientDisconnect
             piece = pieces.popleft()
-            asked = await compute(len(piece), _understood, piece, not answers, view, now)
+            asked = await run_by_size(len(piece), _understood, piece, not answers, view, now)
             answers.append(await self._answered(asked))
             holding.release(len(piece))
             holding.reserve(len(answers[-1]))
@@ -81,7 +86,7 @@ class Predictions:
             return b",".join([b"[]"] * asked.tasks)
         with _failures_counted(len(asked.texts)):
             scores = await self._scores(asked)
-            return await compute(len(asked.texts) * _MEMORY, answer, asked, scores)
+            return await run_by_size(len(asked.texts) * _MEMORY, answer, asked, scores)
 
     async def _scores(self, asked: Asked) -> Scores:
         assert asked.view is not None  # noqa: S101  # for the type checker: there are texts only then
@@ -93,9 +98,9 @@ class Predictions:
 
 async def _read(request: Request) -> tuple[dict[str, Any], deque[bytes]]:
     """All but the tasks, and these in pieces that are not parsed yet. Raises BadRequest, TooLarge, Overloaded, Compressed."""
-    cutter, pieces = Cutter("tasks"), deque[bytes]()
+    cutter, pieces = ListSplitter("tasks"), deque[bytes]()
     async for chunk in read_chunks(request, LARGEST):
-        pieces += await compute(len(chunk), cutter.feed, chunk)
+        pieces += await run_by_size(len(chunk), cutter.feed, chunk)
     envelope = cutter.envelope()
     if not isinstance(envelope.get("tasks"), list):
         raise BadRequest('The body needs "tasks": a list of Label Studio tasks.')
@@ -103,7 +108,7 @@ async def _read(request: Request) -> tuple[dict[str, Any], deque[bytes]]:
 
 
 def _understood(piece: bytes, first: bool, view: ProjectView | None, now: float) -> Asked:
-    return understand(elements(piece, first=first), view, now)
+    return understand(parse_elements(piece, first=first), view, now)
 
 
 @contextlib.contextmanager
@@ -165,6 +170,6 @@ def _respond(answers: Sequence[bytes]) -> Response:
             yield part
 
     size = sum(map(len, parts))
-    if size <= LARGE:
+    if size <= LARGE_BODY:
         return Response(b"".join(parts), media_type="application/json")
     return StreamingResponse(sent(), headers={"Content-Length": str(size)}, media_type="application/json")

@@ -16,7 +16,7 @@ from starlette.responses import RedirectResponse, Response
 from services.adapter.pages import page_response, render
 from services.adapter.pages.questions import Confirmation, build_confirmation
 from services.adapter.routes.api import Api, action_of
-from services.adapter.routes.bodies import Forbidden, look_up, read
+from services.adapter.routes.bodies import Forbidden, read_body, run_store_read
 from services.adapter.routes.same_origin import FormTokens, is_same_origin
 from services.adapter.state.board import ProjectView, effective_served
 from services.core.domain import Action
@@ -44,7 +44,7 @@ class Wishes:
         """The page that says what will happen, with the form that asks for it."""
         view, action = self._subject(request)
         version = await self.api.version_of(view, action, request.query_params.get("version"))
-        asked = await look_up(self._question, view, action, version)
+        asked = await run_store_read(self._question, view, action, version)
         token = self.tokens.issue(_wish(view, action, version), time.time())
         page = render("confirm.html", request, view=view, asked=asked, version=version, token=token)
         return page_response(page)
@@ -77,7 +77,7 @@ def _wish(view: ProjectView, action: Action, version: str | None) -> str:
 
 
 async def _form(request: Request) -> dict[str, str]:
-    body = await read(request, _MOST)
+    body = await read_body(request, _MOST)
     try:
         found = parse_qs(body.decode(), strict_parsing=bool(body), max_num_fields=8)
     except ValueError:
