@@ -6,8 +6,9 @@ An action is stored as a command before it is answered; the supervisor carries i
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import structlog
 from starlette.requests import Request
@@ -26,13 +27,73 @@ from services.adapter.routes.catalogue import Catalogue
 from services.adapter.routes.connection import Connection
 from services.adapter.routes.events import Filing
 from services.adapter.routes.requester import requester_of
-from services.adapter.routes.summaries import project_summary, run_summary, version_summary
 from services.adapter.state.board import Board, ProjectView, effective_served
-from services.core.domain import Action, Command
+from services.core.documents import to_plain
+from services.core.domain import Action, Command, Estimate, Manifest, RunStatus, Served
 from services.core.errors import BadRequest
 from services.core.inbox import command_id
+from services.core.labels.uncounted import truncation_sentence as truncation_in_words
+from services.core.labels.uncounted import uncounted_sentence
 from services.core.runs import Runs
 from services.core.settings.parameters import parse_run_parameters
+
+MAX_LOG_LINES: Final = 200
+"""Lines of a run's log that are shown."""
+
+_FEW: Final = 20
+
+
+def project_summary(view: ProjectView, now: float, rejected: Sequence[str] = ()) -> dict[str, Any]:
+    """A project's state as it is told now; `refused` says what of /setup's extra_params was not taken."""
+    found: dict[str, Any] = to_plain(replace(view, served=effective_served(view.served, now)))
+    project = found.pop("project")
+    del project["format"]
+    return {
+        **project,
+        **found,
+        "problem": " ".join(filter(None, (view.problem, *rejected))),
+        "not_counted_in_words": uncounted_sentence(
+            view.not_counted, view.space.from_name if view.space else ""
+        ),
+    }
+
+
+def version_summary(manifest: Manifest, served: Served) -> dict[str, Any]:
+    """A version, how good it is, what the gate said, and whether it serves; `served` as it is told now."""
+    is_served = manifest.version == served.current
+    return {
+        "version": manifest.version,
+        "method": manifest.method.value,
+        "created_at": manifest.created_at,
+        "labels": list(manifest.labels),
+        "texts": manifest.lineage.texts,
+        "run": manifest.lineage.run,
+        "base_model": manifest.lineage.base_model,
+        "engine": manifest.artefact.engine,
+        "estimate": to_plain(manifest.estimate),
+        "right": accuracy_sentence(manifest.estimate),
+        "gate": to_plain(manifest.gate),
+        "reasons": list(manifest.gate.reasons),
+        "truncation_in_words": truncation_in_words(manifest.truncation),
+        "served": is_served,
+        "previous": manifest.version == served.previous,
+        "pinned": is_served and served.pinned,
+        "why": served.why if is_served else "",
+    }
+
+
+def run_summary(status: RunStatus, log: str, waiting: str = "") -> dict[str, Any]:
+    """A run, what it last said, why no process works on it yet, and the end of its log."""
+    return {**to_plain(status), "waiting": waiting, "log": log.splitlines()[-MAX_LOG_LINES:]}
+
+
+def accuracy_sentence(estimate: Estimate) -> str:
+    """How often a version is right: "16 of 34 (47 %, likely 33 to 61 %), an estimate, usually low"."""
+    if estimate.judged < _FEW:
+        return f"{estimate.right} of {estimate.judged}: too few labels to say"
+    percent = 100 * estimate.right / estimate.judged
+    interval = f"likely {100 * estimate.low:.0f} to {100 * estimate.high:.0f} %"
+    return f"{estimate.right} of {estimate.judged} ({percent:.0f} %, {interval}), an estimate, usually low"
 
 
 @dataclass(frozen=True, slots=True)

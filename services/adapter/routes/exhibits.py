@@ -13,9 +13,8 @@ from services.adapter.pages.charts import (
     build_confusion_matrix,
     build_learning_curve,
 )
-from services.adapter.routes.api import Api
+from services.adapter.routes.api import MAX_LOG_LINES, Api
 from services.adapter.routes.bodies import NoSuchResource
-from services.adapter.routes.summaries import LOG_LINES
 from services.adapter.state.board import ProjectView, effective_served
 from services.adapter.state.documents import VersionOutcome
 from services.core.domain import Manifest, Report, RunStatus, Served
@@ -154,4 +153,4 @@ def _best_known(found: Sequence[Manifest], served: Served) -> Manifest | None:
 
 
 def _tail(log: str) -> tuple[str, ...]:
-    return tuple(log.splitlines()[-LOG_LINES:])
+    return tuple(log.splitlines()[-MAX_LOG_LINES:])
