@@ -22,19 +22,19 @@ from services.adapter import metrics
 from services.adapter.metrics.exposition import BoardCollector, ProcessCollector
 from services.adapter.pages import to_problem_page
 from services.adapter.ports import EventSink, Inference
+from services.adapter.routes.actions import ActionPages
 from services.adapter.routes.api import Api
 from services.adapter.routes.auth import AccessPolicy, AuthMiddleware
 from services.adapter.routes.bodies import Forbidden, NoSuchResource, NotReady, json_response
-from services.adapter.routes.catalogue import Catalogue
-from services.adapter.routes.connection import Connection
-from services.adapter.routes.events import Events, Filing
-from services.adapter.routes.exhibits import Exhibits
-from services.adapter.routes.home import Home
+from services.adapter.routes.home import StatusPages
 from services.adapter.routes.management import Management
-from services.adapter.routes.notices import Notices, Refusals
+from services.adapter.routes.notices import Banners, RefusedEvents
+from services.adapter.routes.page_data import PageData
 from services.adapter.routes.predictions import Predictions
 from services.adapter.routes.same_origin import FormTokens, SameOriginMiddleware
-from services.adapter.routes.wishes import Wishes
+from services.adapter.routes.setup import SetupRoutes
+from services.adapter.routes.version_cache import VersionCache
+from services.adapter.routes.webhook import CommandWriter, Webhook
 from services.adapter.state.board import Board
 from services.core.errors import BadRequest, EngineError, FitloopError, Overloaded, StoreError
 from services.core.http.limits import (
@@ -86,28 +86,28 @@ def create_app(
     `management`: probes and metrics are here as well, and not at a port of their own (`create_management_app`).
     `budget`: for bytes of requests that are being answered; by default a share of the memory.
     """
-    filing = Filing(desk)
-    catalogue = Catalogue(registry)
-    connection = Connection(board, desk, catalogue, settings.training)
+    filing = CommandWriter(desk)
+    catalogue = VersionCache(registry)
+    connection = SetupRoutes(board, desk, catalogue, settings.training)
     api = Api(board, filing, catalogue, runs, connection, inference)
-    tokens, refusals = FormTokens(settings.auth), Refusals()
-    home = Home(api, Exhibits(api), Notices(settings, inference, refusals, board), tokens, settings)
-    wishes = Wishes(api, tokens)
+    tokens, refusals = FormTokens(settings.auth), RefusedEvents()
+    home = StatusPages(api, PageData(api), Banners(settings, inference, refusals, board), tokens, settings)
+    wishes = ActionPages(api, tokens)
     routes = [
         _route("GET", "/", home.index),
         _route("GET", "/projects/{id}", home.project),
         _route("GET", "/projects/{id}/versions/{version}", home.version),
-        _route("GET", "/projects/{id}/{action}", wishes.ask),
-        _route("POST", "/projects/{id}/{action}", wishes.take),
+        _route("GET", "/projects/{id}/{action}", wishes.confirm),
+        _route("POST", "/projects/{id}/{action}", wishes.submit),
         _route("GET", "/health", connection.health),
         _route("POST", "/setup", connection.setup),
         _route("POST", "/predict", Predictions(board, inference).predict),
-        _route("POST", "/webhook", Events(desk, filing).webhook),
+        _route("POST", "/webhook", Webhook(desk, filing).webhook),
         _route("GET", "/versions", connection.versions),
         _route("GET", "/api/predictors", api.predictors),
         _route("GET", "/api/projects", api.projects),
         _route("GET", "/api/projects/{id}", api.project),
-        _route("POST", "/api/projects/{id}/{action}", api.act),
+        _route("POST", "/api/projects/{id}/{action}", api.submit),
         *(_management(board) if management else ()),
     ]
     outer = [

@@ -23,10 +23,10 @@ from services.adapter.routes.bodies import (
     read_object,
     run_store_read,
 )
-from services.adapter.routes.catalogue import Catalogue
-from services.adapter.routes.connection import Connection
-from services.adapter.routes.events import Filing
 from services.adapter.routes.requester import requester_of
+from services.adapter.routes.setup import SetupRoutes
+from services.adapter.routes.version_cache import VersionCache
+from services.adapter.routes.webhook import CommandWriter
 from services.adapter.state.board import Board, ProjectView, effective_served
 from services.core.documents import to_plain
 from services.core.domain import Action, Command, Estimate, Manifest, RunStatus, Served
@@ -101,10 +101,10 @@ class Api:
     """The routes."""
 
     board: Board
-    filing: Filing
-    catalogue: Catalogue
+    filing: CommandWriter
+    catalogue: VersionCache
     runs: Runs
-    connection: Connection
+    connection: SetupRoutes
     inference: Inference
 
     async def projects(self, _: Request) -> Response:
@@ -121,7 +121,7 @@ class Api:
         view = self.view_of(request)
         return json_response(await run_store_read(self.detail, view))
 
-    async def act(self, request: Request) -> Response:
+    async def submit(self, request: Request) -> Response:
         """Take a command."""
         view = self.view_of(request)
         action = action_of(request.path_params["action"])
@@ -169,7 +169,7 @@ class Api:
 
     def summary(self, view: ProjectView) -> dict[str, Any]:
         """One project, from memory."""
-        return project_summary(view, time.time(), self.connection.refused.get(view.project.id, ()))
+        return project_summary(view, time.time(), self.connection.rejected.get(view.project.id, ()))
 
     def view_of(self, request: Request) -> ProjectView:
         """The project that the path names. Raises Unknown, NotReady."""

@@ -20,9 +20,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.adapter import metrics
 from services.adapter.routes import same_origin
-from services.adapter.routes.attempts import MAX_DELAY_SECONDS, LoginAttempts
 from services.adapter.routes.bodies import json_response
-from services.adapter.routes.notices import Refusals
+from services.adapter.routes.logins import MAX_DELAY_SECONDS, LoginAttempts
+from services.adapter.routes.notices import RefusedEvents
 from services.core.settings import AuthSettings
 
 log = structlog.get_logger()
@@ -100,10 +100,10 @@ class AccessPolicy:
 class AuthMiddleware:
     """Lets requests through, or answers 401, 421 or 429."""
 
-    def __init__(self, app: ASGIApp, policy: AccessPolicy, refusals: Refusals | None = None) -> None:
+    def __init__(self, app: ASGIApp, policy: AccessPolicy, refusals: RefusedEvents | None = None) -> None:
         self._app = app
         self._policy = policy
-        self._refusals = refusals or Refusals()
+        self._refusals = refusals or RefusedEvents()
         self._attempts = LoginAttempts()
         self._warned = False
 

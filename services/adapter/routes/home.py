@@ -10,35 +10,35 @@ from starlette.responses import Response
 
 from services import __version__
 from services.adapter.pages import page_response, prefers_html, render
+from services.adapter.routes.actions import NO_PASSWORD
 from services.adapter.routes.api import Api
 from services.adapter.routes.bodies import NotReady, json_response, run_store_read
-from services.adapter.routes.exhibits import Exhibits, is_over
-from services.adapter.routes.notices import Notices
+from services.adapter.routes.notices import Banners
+from services.adapter.routes.page_data import PageData, is_finished
 from services.adapter.routes.same_origin import FormTokens
-from services.adapter.routes.wishes import CLOSED
 from services.adapter.state.board import ProjectView
 from services.core.labelstudio.access import AUTH_ADVICE
 from services.core.settings import Settings
 
 BUSY_SECONDS = 2
 """Between two looks of an open page while a run goes on."""
-QUIET_SECONDS = 10
+IDLE_SECONDS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Home:
+class StatusPages:
     """The routes."""
 
     api: Api
-    exhibits: Exhibits
-    notices: Notices
+    page_data: PageData
+    banners: Banners
     tokens: FormTokens
     settings: Settings
 
     async def index(self, request: Request) -> Response:
         """Label Studio and others that take anything get JSON."""
         if prefers_html(request.headers.get("accept", "")):
-            notices = await self.notices.now()
+            notices = await self.banners.current()
             return page_response(await run_store_read(self._index, request, notices))
         ready = self.api.board.ready.is_set()
         projects = (
@@ -67,14 +67,14 @@ class Home:
     def _index(self, request: Request, notices: list[str]) -> str:
         ready = True
         try:
-            cards = self.exhibits.cards()
+            cards = self.page_data.cards()
         except NotReady as error:
             cards, notices, ready = [], [str(error)], False
         is_busy = not ready or any(card.view.active for card in cards)
         return self._render(
             "index.html",
             request,
-            pace=BUSY_SECONDS if is_busy else QUIET_SECONDS,
+            pace=BUSY_SECONDS if is_busy else IDLE_SECONDS,
             cards=cards,
             notices=notices,
             ready=ready,
@@ -82,21 +82,21 @@ class Home:
         )
 
     def _project(self, request: Request, view: ProjectView) -> str:
-        shown = self.exhibits.project(view, all_rows="all" in request.query_params)
+        shown = self.page_data.project(view, all_rows="all" in request.query_params)
         asked = request.query_params.get("asked", "")
         return self._render(
             "project.html",
             request,
-            pace=BUSY_SECONDS if view.active or asked else QUIET_SECONDS,
+            pace=BUSY_SECONDS if view.active or asked else IDLE_SECONDS,
             shown=shown,
             card=shown.card,
-            over=is_over(shown.run),
+            finished=is_finished(shown.run),
             asked=asked,
-            closed=CLOSED,
+            closed=NO_PASSWORD,
         )
 
     def _version(self, request: Request, view: ProjectView) -> str:
-        card, row, judged = self.exhibits.version(view, request.path_params["version"])
+        card, row, judged = self.page_data.version(view, request.path_params["version"])
         return self._render("version.html", request, pace=0, card=card, row=row, judged=judged)
 
     def _render(self, template: str, request: Request, **values: Any) -> str:

@@ -37,14 +37,14 @@ from services.core.http.limits import read_chunks, reservation_of
 from services.core.telemetry import tracing
 from services.engine.compute import Scores
 
-LARGEST: Final = 256 << 20
+MAX_REQUEST_BYTES: Final = 256 << 20
 """Bytes of a request: some half a million short tasks, where the budget of the process allows it."""
-_MEMORY = 200
+_ANSWER_BYTES = 200
 """Bytes of an answer for one task: by this its size is known before it is made."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Batch:
     """The tasks of a request that can be predicted."""
 
     tasks: int
@@ -75,20 +75,20 @@ class Predictions:
             if answers and await request.is_disconnected():
                 raise ClientDisconnect
             piece = pieces.popleft()
-            asked = await run_by_size(len(piece), _understood, piece, not answers, view, now)
-            answers.append(await self._answered(asked))
+            asked = await run_by_size(len(piece), _parse_piece, piece, not answers, view, now)
+            answers.append(await self._predict(asked))
             holding.release(len(piece))
             holding.reserve(len(answers[-1]))
         return _respond(answers)
 
-    async def _answered(self, asked: Asked) -> bytes:
+    async def _predict(self, asked: Batch) -> bytes:
         if not asked.texts:
             return b",".join([b"[]"] * asked.tasks)
-        with _failures_counted(len(asked.texts)):
+        with _count_failures(len(asked.texts)):
             scores = await self._scores(asked)
-            return await run_by_size(len(asked.texts) * _MEMORY, answer, asked, scores)
+            return await run_by_size(len(asked.texts) * _ANSWER_BYTES, build_answer, asked, scores)
 
-    async def _scores(self, asked: Asked) -> Scores:
+    async def _scores(self, asked: Batch) -> Scores:
         assert asked.view is not None  # noqa: S101  # for the type checker: there are texts only then
         said: dict[str, int | str] = {"project": asked.view.project.id, "version": asked.version}
         structlog.contextvars.bind_contextvars(**said)
@@ -99,7 +99,7 @@ class Predictions:
 async def _read(request: Request) -> tuple[dict[str, Any], deque[bytes]]:
     """All but the tasks, and these in pieces that are not parsed yet. Raises BadRequest, TooLarge, Overloaded, Compressed."""
     cutter, pieces = ListSplitter("tasks"), deque[bytes]()
-    async for chunk in read_chunks(request, LARGEST):
+    async for chunk in read_chunks(request, MAX_REQUEST_BYTES):
         pieces += await run_by_size(len(chunk), cutter.feed, chunk)
     envelope = cutter.envelope()
     if not isinstance(envelope.get("tasks"), list):
@@ -107,12 +107,12 @@ async def _read(request: Request) -> tuple[dict[str, Any], deque[bytes]]:
     return envelope, pieces
 
 
-def _understood(piece: bytes, first: bool, view: ProjectView | None, now: float) -> Asked:
-    return understand(parse_elements(piece, first=first), view, now)
+def _parse_piece(piece: bytes, first: bool, view: ProjectView | None, now: float) -> Batch:
+    return select_tasks(parse_elements(piece, first=first), view, now)
 
 
 @contextlib.contextmanager
-def _failures_counted(texts: int) -> Iterator[None]:
+def _count_failures(texts: int) -> Iterator[None]:
     """Whatever kept them from being answered, a slip of ours included, is in the figures that alerts read."""
     try:
         yield
@@ -124,18 +124,18 @@ def _failures_counted(texts: int) -> Iterator[None]:
         raise
 
 
-def understand(tasks: Sequence[object], view: ProjectView | None, now: float) -> Asked:
+def select_tasks(tasks: Sequence[object], view: ProjectView | None, now: float) -> Batch:
     """Which tasks can be predicted: none where the project has no model of the question that it asks."""
     version = view.served.effective_version(now) if view else None
     if view is None or view.space is None or version is None or version in view.foreign:
         metrics.count_predictions(PredictionOutcome.NO_MODEL, len(tasks))
-        return Asked(len(tasks), view)
+        return Batch(len(tasks), view)
     texts = {position: text for position, task in enumerate(tasks) if (text := readable(view.space, task))}
     metrics.count_predictions(PredictionOutcome.NO_TEXT, len(tasks) - len(texts))
-    return Asked(len(tasks), view, version, tuple(texts), tuple(texts.values()))
+    return Batch(len(tasks), view, version, tuple(texts), tuple(texts.values()))
 
 
-def answer(asked: Asked, scores: Scores) -> bytes:
+def build_answer(asked: Batch, scores: Scores) -> bytes:
     """The tasks' answers in JSON, without brackets around them. Raises EngineError where the scores are not one row a text."""
     assert asked.view is not None and asked.view.space is not None  # noqa: PT018, S101  # for the type checker, as above
     if scores.probabilities.shape != (len(asked.texts), len(scores.labels)):

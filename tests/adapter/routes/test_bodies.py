@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.adapter.routes import bodies, events, predictions
+from services.adapter.routes import bodies, predictions, webhook
 from services.adapter.routes.bodies import (
     LARGE_BODY,
     MAX_ELEMENT_BYTES,
@@ -70,7 +70,7 @@ def test_an_object_of_too_many_values_is_not_parsed_because_all_else_would_wait(
 async def test_a_body_without_end_is_refused(
     world: AppWorld, monkeypatch: pytest.MonkeyPatch, route: str
 ) -> None:
-    for module in (bodies, bodies, predictions, events):
+    for module in (bodies, bodies, predictions, webhook):
         for name in {"MOST", "LARGEST"} & set(vars(module)):
             monkeypatch.setattr(module, name, 1 << 20)
 

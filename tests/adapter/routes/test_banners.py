@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from services.adapter.routes.notices import NO_PREDICTOR, STORE_AWAY, Notices, Refusals
+from services.adapter.routes.notices import NO_PREDICTORS, STORE_UNAVAILABLE, Banners, RefusedEvents
 from services.adapter.state.board import Board
 from services.core.settings import AuthSettings, LabelStudioSettings, Settings
 from tests.support.app import AppWorld
@@ -15,23 +15,25 @@ TOLD = Settings(label_studio=LabelStudioSettings(api_key="a-token"))
 
 
 async def test_all_is_well() -> None:
-    assert await Notices(TOLD, FakeInference(), Refusals(), Board()).now() == []
+    assert await Banners(TOLD, FakeInference(), RefusedEvents(), Board()).current() == []
 
 
 async def test_a_missing_token_is_said_as_the_command_line_says_it() -> None:
-    (found,) = await Notices(Settings(), FakeInference(), Refusals(), Board()).now()
+    (found,) = await Banners(Settings(), FakeInference(), RefusedEvents(), Board()).current()
     assert "LABEL_STUDIO_API_KEY is not set" in found
 
 
 async def test_predictors_that_do_not_answer_are_told_of() -> None:
-    assert await Notices(TOLD, FakeInference(error=KeyError()), Refusals(), Board()).now() == [NO_PREDICTOR]
+    assert await Banners(TOLD, FakeInference(error=KeyError()), RefusedEvents(), Board()).current() == [
+        NO_PREDICTORS
+    ]
 
 
 async def test_a_storage_that_does_not_answer_is_told_of() -> None:
     board = Board()
     board.store_problem = "The bucket does not answer."
-    (found,) = await Notices(TOLD, FakeInference(), Refusals(), board).now()
-    assert found == f"The bucket does not answer. {STORE_AWAY}"
+    (found,) = await Banners(TOLD, FakeInference(), RefusedEvents(), board).current()
+    assert found == f"The bucket does not answer. {STORE_UNAVAILABLE}"
 
 
 async def test_a_slow_answer_is_waited_for_by_nobody_and_is_there_for_the_next_page() -> None:
@@ -41,11 +43,11 @@ async def test_a_slow_answer_is_waited_for_by_nobody_and_is_there_for_the_next_p
         async def ready(self) -> bool:
             return await answers.get()
 
-    notices = Notices(TOLD, Slow(), Refusals(), Board())
-    assert await notices.now() == []
-    assert await notices.now() == []
+    notices = Banners(TOLD, Slow(), RefusedEvents(), Board())
+    assert await notices.current() == []
+    assert await notices.current() == []
     await answers.put(False)
-    assert await notices.now() == [NO_PREDICTOR]
+    assert await notices.current() == [NO_PREDICTORS]
 
 
 async def test_refused_events_are_told_of_with_what_to_do(tmp_path: Path) -> None:

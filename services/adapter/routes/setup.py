@@ -24,7 +24,7 @@ from services.adapter.routes.bodies import (
     read_object,
     run_store_read,
 )
-from services.adapter.routes.catalogue import Catalogue
+from services.adapter.routes.version_cache import VersionCache
 from services.adapter.state.board import Board
 from services.core.errors import BadRequest
 from services.core.settings import TrainingSettings
@@ -32,19 +32,19 @@ from services.core.settings.parameters import parse_parameters
 
 log = structlog.get_logger()
 UNTRAINED: Final = "untrained"
-_REMEMBERED: Final = 1000
+_MAX_PROJECTS: Final = 1000
 """Projects whose refused parameters are kept to be shown."""
 
 
 @dataclass(frozen=True, slots=True)
-class Connection:
+class SetupRoutes:
     """The routes."""
 
     board: Board
     desk: EventSink
-    catalogue: Catalogue
+    catalogue: VersionCache
     training: TrainingSettings
-    refused: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    rejected: dict[int, tuple[str, ...]] = field(default_factory=dict)
     """By project: what of /setup's extra_params was not taken, for the status."""
 
     async def health(self, _: Request) -> Response:
@@ -83,19 +83,19 @@ class Connection:
     def _remember(self, number: int, said: Mapping[str, Any], request: Request) -> None:
         """Label Studio always names extra_params, null for none; who does not says nothing about them."""
         if "extra_params" not in said:
-            self.desk.remember(number, None, seen_url(request))
+            self.desk.remember(number, None, backend_url(request))
             return
         overrides, problems = parse_parameters(said["extra_params"], self.training)
-        if tuple(problems) != self.refused.get(number, ()):
+        if tuple(problems) != self.rejected.get(number, ()):
             # How many, and not which: the sentences repeat what was sent, and stand in the status.
             log.warning("extra parameters were not all taken", project=number, refused=len(problems))
-            if len(self.refused) >= _REMEMBERED:
-                self.refused.clear()
-            self.refused[number] = tuple(problems)
-        self.desk.remember(number, overrides, seen_url(request))
+            if len(self.rejected) >= _MAX_PROJECTS:
+                self.rejected.clear()
+            self.rejected[number] = tuple(problems)
+        self.desk.remember(number, overrides, backend_url(request))
 
 
-def seen_url(request: Request) -> str:
+def backend_url(request: Request) -> str:
     """The backend's URL as Label Studio has it, without credentials and the secret path: scheme, host, and base path."""
     host = request.headers.get("host") or request.url.netloc
     return f"{request.scope['scheme']}://{host}{request.scope.get(BASE_PATH, '')}"

@@ -27,18 +27,18 @@ from services.core.inbox import command_id
 from services.core.telemetry import tracing
 
 log = structlog.get_logger()
-SECONDS: Final = 0.4
+STORE_TIMEOUT_SECONDS: Final = 0.4
 """For storing a command: what is left of Label Studio's second belongs to the way here and back."""
-LARGEST: Final = 256 << 20
+MAX_EVENT_BYTES: Final = 256 << 20
 """Bytes of an event, of which little is kept: Label Studio puts up to 5,000 tasks into one."""
-_STORING: Final = 64
+_STORE_THREADS: Final = 64
 """Threads that store commands; their own, so that no large /predict is waited for."""
 
 
-class Filing:
+class CommandWriter:
     """Stores commands in threads, within a bound of time."""
 
-    def __init__(self, desk: EventSink, seconds: float = SECONDS) -> None:
+    def __init__(self, desk: EventSink, seconds: float = STORE_TIMEOUT_SECONDS) -> None:
         """Nothing is stored yet."""
         self._desk = desk
         self._seconds = seconds
@@ -46,7 +46,7 @@ class Filing:
 
     async def submit(self, command: Command) -> None:
         """Store the command. Raises StoreError where that failed or took too long; then it may come to be stored later."""
-        self._limiter = self._limiter or CapacityLimiter(_STORING)
+        self._limiter = self._limiter or CapacityLimiter(_STORE_THREADS)
         command = replace(command, traceparent=tracing.traceparent())
         try:
             with fail_after(self._seconds):
@@ -67,11 +67,11 @@ class Filing:
 
 
 @dataclass(frozen=True, slots=True)
-class Events:
+class Webhook:
     """The route."""
 
     desk: EventSink
-    filing: Filing
+    filing: CommandWriter
 
     async def webhook(self, request: Request) -> Response:
         """A JSON object, whatever the event."""
@@ -82,12 +82,12 @@ class Events:
             raise
         action, number = event.get("action"), parse_project_id(event.get("project"))
         if number is None:
-            return self._passed_over(action, EventOutcome.NO_PROJECT)
+            return self._ignored(action, EventOutcome.NO_PROJECT)
         structlog.contextvars.bind_contextvars(project=number)
         if action == "START_TRAINING":
             return await self._train(number, label_studio_requester(request))
         if action not in metrics.EVENT_ACTIONS:
-            return self._passed_over(action, EventOutcome.UNKNOWN_ACTION)
+            return self._ignored(action, EventOutcome.UNKNOWN_ACTION)
         self.desk.notify(number, str(action))
         metrics.count_event(action, EventOutcome.NOTED)
         return json_response({"status": "ok"})
@@ -103,7 +103,7 @@ class Events:
         metrics.count_event("START_TRAINING", EventOutcome.STORED)
         return json_response({"status": "ok", "job": command.id})
 
-    def _passed_over(self, action: Any, outcome: EventOutcome) -> Response:
+    def _ignored(self, action: Any, outcome: EventOutcome) -> Response:
         metrics.count_event(action, outcome)
         return json_response({"status": "passed over", "reason": outcome.value})
 
@@ -111,7 +111,7 @@ class Events:
 async def _read(request: Request) -> dict[str, Any]:
     """The event without its lists, which may hold thousands of tasks: none of them is kept. Raises BadRequest, TooLarge."""
     cutter, holding = ListSplitter(), reservation_of(request)
-    async for chunk in read_chunks(request, LARGEST):
+    async for chunk in read_chunks(request, MAX_EVENT_BYTES):
         await run_by_size(len(chunk), cutter.feed, chunk)
         holding.release(len(chunk))
     return cutter.envelope()

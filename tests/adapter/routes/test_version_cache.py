@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.adapter.routes.catalogue import Catalogue, Kept
+from services.adapter.routes.version_cache import LruCache, VersionCache
 from services.adapter.state.documents import Outcome, ProjectDocuments, VersionOutcome
 from services.core.errors import CorruptVersion, StoreError
 from services.core.registry import Registry
@@ -36,14 +36,14 @@ def store(tmp_path: Path) -> CountingStore:
 
 
 def test_newest_first_and_each_manifest_is_read_once(store: CountingStore) -> None:
-    catalogue = Catalogue(Registry(store))
+    catalogue = VersionCache(Registry(store))
     for _ in range(3):
         assert [found.version for found in catalogue.manifests(["1-1"])] == ["shop-3", "shop-2", "shop-1"]
     assert set(store.reads.values()) == {1}
 
 
 def test_a_new_version_is_found_and_a_deleted_one_is_not_shown(store: CountingStore) -> None:
-    catalogue = Catalogue(Registry(store))
+    catalogue = VersionCache(Registry(store))
     catalogue.manifests(["1-1"])
     sample_projects.publish_versions(store, sample_projects.build_versions("1-1", 4)[3:])
     Registry(store).delete("1-1", "shop-1")
@@ -51,7 +51,7 @@ def test_a_new_version_is_found_and_a_deleted_one_is_not_shown(store: CountingSt
 
 
 def test_a_half_written_or_broken_version_is_passed_over_and_looked_at_again(store: CountingStore) -> None:
-    catalogue = Catalogue(Registry(store))
+    catalogue = VersionCache(Registry(store))
     key = "projects/1-1/versions/shop-2/manifest.json"
     whole = store.read(key)
     store.write(key, b"{")
@@ -64,13 +64,13 @@ def test_a_half_written_or_broken_version_is_passed_over_and_looked_at_again(sto
 
 def test_ids_of_annotations_are_not_kept(store: CountingStore) -> None:
     assert Registry(store).manifest("1-1", "shop-1").lineage.annotation_ids
-    found = Catalogue(Registry(store)).manifest("1-1", "shop-1")
+    found = VersionCache(Registry(store)).manifest("1-1", "shop-1")
     assert found is not None
     assert found.lineage.annotation_ids == ()
 
 
 def test_a_report_is_checked_when_it_is_read(store: CountingStore) -> None:
-    catalogue = Catalogue(Registry(store))
+    catalogue = VersionCache(Registry(store))
     assert len(catalogue.report("1-1", "shop-1").labels) == 7
     store.write("projects/1-1/versions/shop-2/report.json", b"{}")
     with pytest.raises(CorruptVersion):
@@ -78,10 +78,10 @@ def test_a_report_is_checked_when_it_is_read(store: CountingStore) -> None:
 
 
 def test_a_verdict_is_known_once_there_is_one(store: CountingStore) -> None:
-    catalogue = Catalogue(Registry(store))
-    assert catalogue.verdict("1-1", "shop-3") is None
+    catalogue = VersionCache(Registry(store))
+    assert catalogue.outcome("1-1", "shop-3") is None
     ProjectDocuments(store, "1-1").write_outcome(VersionOutcome("shop-3", Outcome.HELD, "Held.", 1.0))
-    found = catalogue.verdict("1-1", "shop-3")
+    found = catalogue.outcome("1-1", "shop-3")
     assert found is not None
     assert found.fate is Outcome.HELD
 
@@ -93,7 +93,7 @@ def test_what_was_not_asked_for_longest_goes_first() -> None:
         asked.append(version)
         return version
 
-    kept: Kept[str] = Kept(read, 2)
+    kept: LruCache[str] = LruCache(read, 2)
     for version in ("a", "b", "a", "c", "a", "b"):
         assert kept.get("1-1", version) == version
     assert asked == ["a", "b", "c", "b"]
@@ -107,7 +107,7 @@ def test_an_error_is_not_kept() -> None:
             raise error
         return version
 
-    kept: Kept[str] = Kept(read, 2)
+    kept: LruCache[str] = LruCache(read, 2)
     with pytest.raises(StoreError):
         kept.get("1-1", "a")
     assert kept.get("1-1", "a") == "a"

@@ -21,12 +21,12 @@ from services.core.domain import Manifest, Report, RunStatus, Served
 from services.core.errors import StoreError
 from services.core.runs import FINAL
 
-ROWS: Final = 25
+MAX_ROWS: Final = 25
 """Versions in the table of a project, unless all are asked for."""
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
+class ProjectCard:
     """A project on the first page."""
 
     view: ProjectView
@@ -37,48 +37,48 @@ class Card:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class EvaluatedVersion:
     """A version with its report."""
 
     manifest: Manifest
     report: Report | None
-    mixups: ConfusionMatrix | None
+    confusion: ConfusionMatrix | None
     problem: str = ""
     """Why there is no report."""
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class VersionRow:
     """A version in the table of a project, or on its own page."""
 
     manifest: Manifest
-    verdict: VersionOutcome | None
-    place: str
+    outcome: VersionOutcome | None
+    role: str
     """serves, before, next, or "" """
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ProjectPage:
     """A project's own page."""
 
-    card: Card
-    rows: tuple[Row, ...]
+    card: ProjectCard
+    rows: tuple[VersionRow, ...]
     versions: int
     curve: LearningCurve | None
-    judged: Judged | None
+    evaluated: EvaluatedVersion | None
     run: RunStatus | None
     log: tuple[str, ...]
-    trouble: str = ""
+    problem: str = ""
     """Why some of it is missing."""
 
 
 @dataclass(frozen=True, slots=True)
-class Exhibits:
+class PageData:
     """Reads what the API reads."""
 
     api: Api
 
-    def cards(self) -> list[Card]:
+    def cards(self) -> list[ProjectCard]:
         """All projects: those with a problem first, then those with a run, then by id. Raises NotReady."""
         self.api.check_ready()
         cards = [self._with_current(self.card(view)) for view in self.api.board.views.values()]
@@ -86,25 +86,25 @@ class Exhibits:
             cards, key=lambda card: (not card.problem, card.view.active is None, card.view.project.id)
         )
 
-    def card(self, view: ProjectView) -> Card:
+    def card(self, view: ProjectView) -> ProjectCard:
         """One project, from memory."""
         summary = self.api.summary(view)
-        return Card(view, effective_served(view.served, time.time()), summary["problem"])
+        return ProjectCard(view, effective_served(view.served, time.time()), summary["problem"])
 
-    def project(self, view: ProjectView, *, all_rows: bool) -> Shown:
+    def project(self, view: ProjectView, *, all_rows: bool) -> ProjectPage:
         """A project's page: where the store fails, with what is known without it."""
         card, run = self._with_current(self.card(view)), view.active or view.last
         try:
             found = self.api.catalogue.manifests([view.project.key])
             log = self.api.runs.log(run.run) if run else ""
-            rows = tuple(self._row(one, card.served) for one in (found if all_rows else found[:ROWS]))
-            judged = self._judged(_best_known(found, card.served))
+            rows = tuple(self._row(one, card.served) for one in (found if all_rows else found[:MAX_ROWS]))
+            judged = self._evaluated(_served_or_newest(found, card.served))
         except StoreError as error:
-            return Shown(card, (), 0, None, None, run, (), str(error))
+            return ProjectPage(card, (), 0, None, None, run, (), str(error))
         curve = build_learning_curve(found[::-1], card.served.current)
-        return Shown(card, rows, len(found), curve, judged, run, _tail(log))
+        return ProjectPage(card, rows, len(found), curve, judged, run, _log_tail(log))
 
-    def version(self, view: ProjectView, name: str) -> tuple[Card, Row, Judged]:
+    def version(self, view: ProjectView, name: str) -> tuple[ProjectCard, VersionRow, EvaluatedVersion]:
         """A version's page. Raises Unknown, StoreError."""
         names = [found.version for found in self.api.catalogue.manifests([view.project.key])]
         manifest = self.api.catalogue.manifest(view.project.key, name) if name in names else None
@@ -113,44 +113,44 @@ class Exhibits:
                 f"Project {view.project.id} has no version {name[:80]!r}: it may have been deleted."
             )
         card = self.card(view)
-        judged = self._judged(manifest)
+        judged = self._evaluated(manifest)
         assert judged is not None  # noqa: S101  # there is a manifest
         return card, self._row(manifest, card.served), judged
 
-    def _with_current(self, card: Card) -> Card:
+    def _with_current(self, card: ProjectCard) -> ProjectCard:
         if card.served.current is None:
             return card
         try:
             current = self.api.catalogue.manifest(card.view.project.key, card.served.current)
         except StoreError:
             return card  # the card says what is known without it
-        return Card(card.view, card.served, card.problem, current)
+        return ProjectCard(card.view, card.served, card.problem, current)
 
-    def _row(self, manifest: Manifest, served: Served) -> Row:
-        verdict = self.api.catalogue.verdict(manifest.project_key, manifest.version)
+    def _row(self, manifest: Manifest, served: Served) -> VersionRow:
+        verdict = self.api.catalogue.outcome(manifest.project_key, manifest.version)
         places = {served.target: "next", served.previous: "before", served.current: "serves"}
-        return Row(manifest, verdict, places.get(manifest.version, ""))
+        return VersionRow(manifest, verdict, places.get(manifest.version, ""))
 
-    def _judged(self, manifest: Manifest | None) -> Judged | None:
+    def _evaluated(self, manifest: Manifest | None) -> EvaluatedVersion | None:
         if manifest is None:
             return None
         try:
             report = self.api.catalogue.report(manifest.project_key, manifest.version)
         except StoreError as error:
-            return Judged(manifest, None, None, str(error))
-        return Judged(manifest, report, build_confusion_matrix(report))
+            return EvaluatedVersion(manifest, None, None, str(error))
+        return EvaluatedVersion(manifest, report, build_confusion_matrix(report))
 
 
-def is_over(run: RunStatus | None) -> bool:
+def is_finished(run: RunStatus | None) -> bool:
     """Whether nothing goes on."""
     return run is None or run.state in FINAL
 
 
-def _best_known(found: Sequence[Manifest], served: Served) -> Manifest | None:
+def _served_or_newest(found: Sequence[Manifest], served: Served) -> Manifest | None:
     """What serves, or else the newest."""
     current = next((manifest for manifest in found if manifest.version == served.current), None)
     return current or next(iter(found), None)
 
 
-def _tail(log: str) -> tuple[str, ...]:
+def _log_tail(log: str) -> tuple[str, ...]:
     return tuple(log.splitlines()[-MAX_LOG_LINES:])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from structlog.testing import capture_logs
 
-from services.adapter.routes import attempts
-from services.adapter.routes.attempts import FREE_FAILURES, MAX_DELAYED_PER_PEER, RESET_SECONDS, LoginAttempts
+from services.adapter.routes import logins
+from services.adapter.routes.logins import FREE_FAILURES, MAX_DELAYED_PER_PEER, RESET_SECONDS, LoginAttempts
 
 
 def failed(found: LoginAttempts, address: str, times: int, now: float = 0.0) -> list[float]:
@@ -72,7 +72,7 @@ def test_the_log_says_once_a_minute_how_many() -> None:
 
 
 def test_addresses_without_end_are_not_all_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attempts, "_PEERS", 10)
+    monkeypatch.setattr(logins, "_PEERS", 10)
     found = LoginAttempts()
     found.count_delayed("10.1.0.1", 1)
     for number in range(100):

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from services.adapter import metrics
-from services.adapter.routes import events
-from services.adapter.routes.events import Filing
+from services.adapter.routes import webhook
+from services.adapter.routes.webhook import CommandWriter
 from services.core.domain import Action, Command
 from services.core.errors import StoreError
 from tests.support.app import AppWorld
@@ -53,10 +53,10 @@ async def test_start_training_that_cannot_be_stored_is_503(world: AppWorld) -> N
 async def test_a_slow_store_is_not_waited_for_longer_than_label_studio_waits() -> None:
     desk = FakeEventSink(blocked_until=threading.Event())
     with pytest.raises(StoreError, match="could not be stored within 0.01 s"):
-        await Filing(desk, seconds=0.01).submit(Command("1", 5, Action.TRAIN))
+        await CommandWriter(desk, seconds=0.01).submit(Command("1", 5, Action.TRAIN))
     assert desk.blocked_until
     desk.blocked_until.set()
-    assert events.SECONDS <= 0.4
+    assert webhook.STORE_TIMEOUT_SECONDS <= 0.4
 
 
 @pytest.mark.parametrize("action", ["SOMETHING_NEW", None, 7, ["START_TRAINING"], {"a": 1}])

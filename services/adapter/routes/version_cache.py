@@ -14,17 +14,17 @@ from services.core.errors import CorruptVersion, NotFound
 from services.core.registry import Registry
 
 T = TypeVar("T")
-_MANIFESTS: Final = 4000
-_REPORTS: Final = 64
+_MAX_MANIFESTS: Final = 4000
+_MAX_REPORTS: Final = 64
 
 
-class Kept(Generic[T]):
+class LruCache(Generic[T]):
     """The last `most` values that were asked for, by project key and version. From any thread."""
 
-    def __init__(self, read: Callable[[str, str], T], most: int) -> None:
+    def __init__(self, read: Callable[[str, str], T], max_size: int) -> None:
         """Nothing is read yet."""
         self._read = read
-        self._most = most
+        self._max_size = max_size
         self._found: OrderedDict[tuple[str, str], T] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -38,20 +38,20 @@ class Kept(Generic[T]):
         found = self._read(project_key, version)
         with self._lock:
             self._found[place] = found
-            if len(self._found) > self._most:
+            if len(self._found) > self._max_size:
                 self._found.popitem(last=False)
         return found
 
 
-class Catalogue:
+class VersionCache:
     """Manifests come without the ids of their annotations, of which a version may have thousands."""
 
     def __init__(self, registry: Registry) -> None:
         """Nothing is read yet."""
         self._registry = registry
-        self._manifests = Kept(self._manifest, _MANIFESTS)
-        self._reports = Kept(registry.report, _REPORTS)
-        self._verdicts = Kept(self._verdict, _MANIFESTS)
+        self._manifests = LruCache(self._manifest, _MAX_MANIFESTS)
+        self._reports = LruCache(registry.report, _MAX_REPORTS)
+        self._outcomes = LruCache(self._outcome, _MAX_MANIFESTS)
 
     def manifests(self, project_keys: Iterable[str]) -> list[Manifest]:
         """The versions of these projects that there are now. Raises StoreError."""
@@ -70,10 +70,10 @@ class Catalogue:
         """What people may want to know of a version. Raises StoreError, CorruptVersion."""
         return self._reports.get(project_key, version)
 
-    def verdict(self, project_key: str, version: str) -> VersionOutcome | None:
+    def outcome(self, project_key: str, version: str) -> VersionOutcome | None:
         """What became of a version; None while that is not known. Raises StoreError."""
         try:
-            return self._verdicts.get(project_key, version)
+            return self._outcomes.get(project_key, version)
         except NotFound:
             return None
 
@@ -81,7 +81,7 @@ class Catalogue:
         found = self._registry.manifest(project_key, version)
         return replace(found, lineage=replace(found.lineage, annotation_ids=()))
 
-    def _verdict(self, project_key: str, version: str) -> VersionOutcome:
+    def _outcome(self, project_key: str, version: str) -> VersionOutcome:
         found = ProjectDocuments(self._registry.store, project_key).outcome(version)
         if found is None:
             raise NotFound(f"There is no verdict on {version} yet.")
