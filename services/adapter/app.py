@@ -73,7 +73,7 @@ _STATUSES: dict[type[FitloopError], int] = {
 def create_app(
     settings: Settings,
     board: Board,
-    desk: EventSink,
+    events: EventSink,
     inference: Inference,
     registry: Registry,
     runs: Runs,
@@ -86,9 +86,9 @@ def create_app(
     `management`: probes and metrics are here as well, and not at a port of their own (`create_management_app`).
     `budget`: for bytes of requests that are being answered; by default a share of the memory.
     """
-    filing = CommandWriter(desk)
+    filing = CommandWriter(events)
     catalogue = VersionCache(registry)
-    connection = SetupRoutes(board, desk, catalogue, settings.training)
+    connection = SetupRoutes(board, events, catalogue, settings.training)
     api = Api(board, filing, catalogue, runs, connection, inference)
     tokens, refusals = FormTokens(settings.auth), RefusedEvents()
     home = StatusPages(api, PageData(api), Banners(settings, inference, refusals, board), tokens, settings)
@@ -102,7 +102,7 @@ def create_app(
         _route("GET", "/health", connection.health),
         _route("POST", "/setup", connection.setup),
         _route("POST", "/predict", Predictions(board, inference).predict),
-        _route("POST", "/webhook", Webhook(desk, filing).webhook),
+        _route("POST", "/webhook", Webhook(events, filing).webhook),
         _route("GET", "/versions", connection.versions),
         _route("GET", "/api/predictors", api.predictors),
         _route("GET", "/api/projects", api.projects),
@@ -116,7 +116,7 @@ def create_app(
         Middleware(SameOriginMiddleware),
         Middleware(LimitInFlight, budget=budget or Budget(memory_limit() // MEMORY_SHARE)),
     ]
-    app = Starlette(routes=routes, middleware=outer, exception_handlers={HTTPException: _no_such_route})
+    app = Starlette(routes=routes, middleware=outer, exception_handlers={HTTPException: _no_route})
     app.router.redirect_slashes = (
         False  # to a URL made of Host, which loses the prefix that an ingress took off
     )
@@ -125,7 +125,7 @@ def create_app(
 
 def create_management_app(board: Board) -> Starlette:
     """/livez, /readyz and /metrics alone, without a password: for a port that no ingress routes to."""
-    return Starlette(routes=_management(board), exception_handlers={HTTPException: _no_such_route})
+    return Starlette(routes=_management(board), exception_handlers={HTTPException: _no_route})
 
 
 def _management(board: Board) -> list[Route]:
@@ -141,20 +141,20 @@ def error_response(error: FitloopError) -> Response:
     """The error's sentence, with the status that fits it."""
     status = next((code for kind, code in _STATUSES.items() if isinstance(error, kind)), 500)
     headers = {"Retry-After": "2"} if status == 503 else {}
-    return _problem(status, str(error), headers)
+    return _error_answer(status, str(error), headers)
 
 
 def _route(method: str, path: str, handler: Handler) -> Route:
-    return Route(path, _answering(path, handler), methods=[method])
+    return Route(path, _endpoint(path, handler), methods=[method])
 
 
-def _answering(path: str, handler: Handler) -> Handler:
+def _endpoint(path: str, handler: Handler) -> Handler:
     """The handler, with errors as answers and its time counted."""
 
     async def endpoint(request: Request) -> Response:
         started = time.perf_counter()
-        with _span(path, request) as span:
-            response = await _safely(path, handler, request)
+        with _request_span(path, request) as span:
+            response = await _call(path, handler, request)
             tracing.annotate(span, status=response.status_code)
         if path not in _PROBES:
             seconds = round(time.perf_counter() - started, 4)
@@ -167,21 +167,21 @@ def _answering(path: str, handler: Handler) -> Handler:
     return endpoint
 
 
-async def _safely(path: str, handler: Handler, request: Request) -> Response:
+async def _call(path: str, handler: Handler, request: Request) -> Response:
     try:
         return await handler(request)
     except FitloopError as error:
         response = error_response(error)
-        _tell(path, response.status_code, error)
+        _log_error(path, response.status_code, error)
         return response
     except ClientDisconnect:
-        return _problem(400, "The body was not sent to its end.", {})
+        return _error_answer(400, "The body was not sent to its end.", {})
     except Exception as error:  # noqa: BLE001  # a slip of ours: the caller gets a sentence, the log the place
         log.error("a request failed unexpectedly", route=path, frames=safe_traceback(error))
-        return _problem(500, "Fitloop failed unexpectedly: its log says where.", {})
+        return _error_answer(500, "Fitloop failed unexpectedly: its log says where.", {})
 
 
-def _span(path: str, request: Request) -> AbstractContextManager[tracing.Span]:
+def _request_span(path: str, request: Request) -> AbstractContextManager[tracing.Span]:
     """Of the route, never of the path that was asked for, which may hold the secret one; probes have none."""
     if path in _PROBES:
         return nullcontext(tracing.INVALID_SPAN)
@@ -190,18 +190,18 @@ def _span(path: str, request: Request) -> AbstractContextManager[tracing.Span]:
     return tracing.span(f"{request.method} {path}", said, kind=tracing.SpanKind.SERVER, parent=parent)
 
 
-def _tell(path: str, status: int, error: FitloopError) -> None:
+def _log_error(path: str, status: int, error: FitloopError) -> None:
     """What could not be answered; what was asked wrongly is told to who asked: its sentence may repeat what was sent."""
     if status >= 500 and not isinstance(error, NotReady):
         log.warning("a request was not answered", route=path, status=status, reason=str(error))
 
 
-async def _no_such_route(request: Request, error: Exception) -> Response:
+async def _no_route(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     sentence = f"{request.method} is not answered here: {HTTPStatus(status).phrase}."
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
-    return to_problem_page(request, _problem(status, sentence, headers))
+    return to_problem_page(request, _error_answer(status, sentence, headers))
 
 
-def _problem(status: int, sentence: str, headers: dict[str, str]) -> Response:
+def _error_answer(status: int, sentence: str, headers: dict[str, str]) -> Response:
     return json_response({"detail": sentence, "status": status}, status, headers)

@@ -160,7 +160,7 @@ class ActionPages:
         return view, action
 
     def _confirmation(self, view: ProjectView, action: Action, version: str | None) -> Confirmation:
-        manifest = self.api.catalogue.manifest(view.project.key, version) if version else None
+        manifest = self.api.versions.manifest(view.project.key, version) if version else None
         return build_confirmation(view, effective_served(view.served, time.time()), action, manifest)
 
 

@@ -101,10 +101,10 @@ class Api:
     """The routes."""
 
     board: Board
-    filing: CommandWriter
-    catalogue: VersionCache
+    commands: CommandWriter
+    versions: VersionCache
     runs: Runs
-    connection: SetupRoutes
+    setup: SetupRoutes
     inference: Inference
 
     async def projects(self, _: Request) -> Response:
@@ -149,7 +149,7 @@ class Api:
             created_at=now,
             asked_by=requester_of(request),
         )
-        await self.filing.submit(command)
+        await self.commands.submit(command)
         return command
 
     def summaries(self) -> list[dict[str, Any]]:
@@ -160,7 +160,7 @@ class Api:
 
     def detail(self, view: ProjectView) -> dict[str, Any]:
         """One project, with versions and runs; blocking. Raises StoreError."""
-        found = self.catalogue.manifests([view.project.key])
+        found = self.versions.manifests([view.project.key])
         status = view.active or view.last
         runs = [run_summary(status, self.runs.log(status.run), view.waiting)] if status else []
         served = effective_served(view.served, time.time())
@@ -169,7 +169,7 @@ class Api:
 
     def summary(self, view: ProjectView) -> dict[str, Any]:
         """One project, from memory."""
-        return project_summary(view, time.time(), self.connection.rejected.get(view.project.id, ()))
+        return project_summary(view, time.time(), self.setup.rejected.get(view.project.id, ()))
 
     def view_of(self, request: Request) -> ProjectView:
         """The project that the path names. Raises Unknown, NotReady."""
@@ -196,7 +196,7 @@ class Api:
             return None
         if not isinstance(version, str) or not version:
             raise BadRequest(f'{action.value} needs "version": the name of one of the project\'s versions.')
-        found = await run_store_read(self.catalogue.manifests, [view.project.key])
+        found = await run_store_read(self.versions.manifests, [view.project.key])
         known = [manifest.version for manifest in found]
         if version not in known:
             newest = f"; the newest is {known[0]}" if known else ""
@@ -204,7 +204,7 @@ class Api:
         return version
 
     def _parameters(self, action: Action, raw: object) -> dict[str, str]:
-        parameters, problems = parse_run_parameters(raw, self.connection.training)
+        parameters, problems = parse_run_parameters(raw, self.setup.training)
         if problems:
             raise BadRequest(" ".join(problems))
         if parameters and action is not Action.TRAIN:

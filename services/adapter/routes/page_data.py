@@ -95,7 +95,7 @@ class PageData:
         """A project's page: where the store fails, with what is known without it."""
         card, run = self._with_current(self.card(view)), view.active or view.last
         try:
-            found = self.api.catalogue.manifests([view.project.key])
+            found = self.api.versions.manifests([view.project.key])
             log = self.api.runs.log(run.run) if run else ""
             rows = tuple(self._row(one, card.served) for one in (found if all_rows else found[:MAX_ROWS]))
             judged = self._evaluated(_served_or_newest(found, card.served))
@@ -106,8 +106,8 @@ class PageData:
 
     def version(self, view: ProjectView, name: str) -> tuple[ProjectCard, VersionRow, EvaluatedVersion]:
         """A version's page. Raises Unknown, StoreError."""
-        names = [found.version for found in self.api.catalogue.manifests([view.project.key])]
-        manifest = self.api.catalogue.manifest(view.project.key, name) if name in names else None
+        names = [found.version for found in self.api.versions.manifests([view.project.key])]
+        manifest = self.api.versions.manifest(view.project.key, name) if name in names else None
         if manifest is None:
             raise NoSuchResource(
                 f"Project {view.project.id} has no version {name[:80]!r}: it may have been deleted."
@@ -121,13 +121,13 @@ class PageData:
         if card.served.current is None:
             return card
         try:
-            current = self.api.catalogue.manifest(card.view.project.key, card.served.current)
+            current = self.api.versions.manifest(card.view.project.key, card.served.current)
         except StoreError:
             return card  # the card says what is known without it
         return ProjectCard(card.view, card.served, card.problem, current)
 
     def _row(self, manifest: Manifest, served: Served) -> VersionRow:
-        verdict = self.api.catalogue.outcome(manifest.project_key, manifest.version)
+        verdict = self.api.versions.outcome(manifest.project_key, manifest.version)
         places = {served.target: "next", served.previous: "before", served.current: "serves"}
         return VersionRow(manifest, verdict, places.get(manifest.version, ""))
 
@@ -135,7 +135,7 @@ class PageData:
         if manifest is None:
             return None
         try:
-            report = self.api.catalogue.report(manifest.project_key, manifest.version)
+            report = self.api.versions.report(manifest.project_key, manifest.version)
         except StoreError as error:
             return EvaluatedVersion(manifest, None, None, str(error))
         return EvaluatedVersion(manifest, report, build_confusion_matrix(report))

@@ -31,7 +31,7 @@ from services.adapter.routes.bodies import (
     run_by_size,
 )
 from services.adapter.state.board import Board, ProjectView
-from services.adapter.suggestions import build, is_sound, readable
+from services.adapter.suggestions import are_probabilities, build_prediction, readable_text
 from services.core.errors import BadRequest, EngineError, Overloaded
 from services.core.http.limits import read_chunks, reservation_of
 from services.core.telemetry import tracing
@@ -130,7 +130,9 @@ def select_tasks(tasks: Sequence[object], view: ProjectView | None, now: float) 
     if view is None or view.space is None or version is None or version in view.foreign:
         metrics.count_predictions(PredictionOutcome.NO_MODEL, len(tasks))
         return Batch(len(tasks), view)
-    texts = {position: text for position, task in enumerate(tasks) if (text := readable(view.space, task))}
+    texts = {
+        position: text for position, task in enumerate(tasks) if (text := readable_text(view.space, task))
+    }
     metrics.count_predictions(PredictionOutcome.NO_TEXT, len(tasks) - len(texts))
     return Batch(len(tasks), view, version, tuple(texts), tuple(texts.values()))
 
@@ -143,7 +145,7 @@ def build_answer(asked: Batch, scores: Scores) -> bytes:
     results: list[Any] = [[]] * asked.tasks
     outcomes: Counter[PredictionOutcome] = Counter()
     for row, position in enumerate(asked.positions):
-        found = build(asked.view.space, scores, row, asked.version)
+        found = build_prediction(asked.view.space, scores, row, asked.version)
         outcomes[_outcome(found, scores, row)] += 1
         results[position] = found or []
     metrics.observe_scores(asked.view.project.id, (found["score"] for found in results if found))
@@ -155,7 +157,7 @@ def build_answer(asked: Batch, scores: Scores) -> bytes:
 def _outcome(found: dict[str, Any] | None, scores: Scores, row: int) -> PredictionOutcome:
     if found:
         return PredictionOutcome.PREDICTED
-    return PredictionOutcome.STALE_LABEL if is_sound(scores, row) else PredictionOutcome.NOT_FINITE
+    return PredictionOutcome.STALE_LABEL if are_probabilities(scores, row) else PredictionOutcome.NOT_FINITE
 
 
 def _respond(answers: Sequence[bytes]) -> Response:

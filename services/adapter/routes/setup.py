@@ -41,8 +41,8 @@ class SetupRoutes:
     """The routes."""
 
     board: Board
-    desk: EventSink
-    catalogue: VersionCache
+    events: EventSink
+    cache: VersionCache
     training: TrainingSettings
     rejected: dict[int, tuple[str, ...]] = field(default_factory=dict)
     """By project: what of /setup's extra_params was not taken, for the status."""
@@ -65,7 +65,7 @@ class SetupRoutes:
             raise NotReady("Fitloop is still reading its state: ask again in a few seconds.")
         view = self.board.view(number)
         if view is None:
-            self.desk.notify(number, "SETUP")
+            self.events.notify(number, "SETUP")
         return json_response(
             {"model_version": (view.served.effective_version(time.time()) if view else None) or UNTRAINED}
         )
@@ -77,13 +77,13 @@ class SetupRoutes:
         if wanted is not None and number is None:
             raise BadRequest("?project= must be Label Studio's id of a project.")
         keys = [view.project.key for key, view in self.board.views.items() if number is None or key == number]
-        found = await run_store_read(self.catalogue.manifests, keys)
+        found = await run_store_read(self.cache.manifests, keys)
         return json_response({"versions": [manifest.version for manifest in found]})
 
     def _remember(self, number: int, said: Mapping[str, Any], request: Request) -> None:
         """Label Studio always names extra_params, null for none; who does not says nothing about them."""
         if "extra_params" not in said:
-            self.desk.remember(number, None, backend_url(request))
+            self.events.remember(number, None, backend_url(request))
             return
         overrides, problems = parse_parameters(said["extra_params"], self.training)
         if tuple(problems) != self.rejected.get(number, ()):
@@ -92,7 +92,7 @@ class SetupRoutes:
             if len(self.rejected) >= _MAX_PROJECTS:
                 self.rejected.clear()
             self.rejected[number] = tuple(problems)
-        self.desk.remember(number, overrides, backend_url(request))
+        self.events.remember(number, overrides, backend_url(request))
 
 
 def backend_url(request: Request) -> str:

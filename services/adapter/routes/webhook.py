@@ -38,9 +38,9 @@ _STORE_THREADS: Final = 64
 class CommandWriter:
     """Stores commands in threads, within a bound of time."""
 
-    def __init__(self, desk: EventSink, seconds: float = STORE_TIMEOUT_SECONDS) -> None:
+    def __init__(self, events: EventSink, seconds: float = STORE_TIMEOUT_SECONDS) -> None:
         """Nothing is stored yet."""
-        self._desk = desk
+        self._events = events
         self._seconds = seconds
         self._limiter: CapacityLimiter | None = None
 
@@ -51,7 +51,7 @@ class CommandWriter:
         try:
             with fail_after(self._seconds):
                 await to_thread.run_sync(
-                    self._desk.submit, command, abandon_on_cancel=True, limiter=self._limiter
+                    self._events.submit, command, abandon_on_cancel=True, limiter=self._limiter
                 )
         except TimeoutError as error:
             raise StoreError(
@@ -70,8 +70,8 @@ class CommandWriter:
 class Webhook:
     """The route."""
 
-    desk: EventSink
-    filing: CommandWriter
+    events: EventSink
+    commands: CommandWriter
 
     async def webhook(self, request: Request) -> Response:
         """A JSON object, whatever the event."""
@@ -88,7 +88,7 @@ class Webhook:
             return await self._train(number, label_studio_requester(request))
         if action not in metrics.EVENT_ACTIONS:
             return self._ignored(action, EventOutcome.UNKNOWN_ACTION)
-        self.desk.notify(number, str(action))
+        self.events.notify(number, str(action))
         metrics.count_event(action, EventOutcome.NOTED)
         return json_response({"status": "ok"})
 
@@ -96,7 +96,7 @@ class Webhook:
         now = time.time()
         command = Command(command_id(now), number, Action.TRAIN, created_at=now, asked_by=asked_by)
         try:
-            await self.filing.submit(command)
+            await self.commands.submit(command)
         except StoreError:
             metrics.count_event("START_TRAINING", EventOutcome.NOT_STORED)
             raise

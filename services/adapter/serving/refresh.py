@@ -29,7 +29,7 @@ from services.adapter.serving.label_studio import (
     refused_sentence,
     set_title,
 )
-from services.adapter.suggestions import build, readable
+from services.adapter.suggestions import build_prediction, readable_text
 from services.core.errors import FitloopError
 from services.core.retry import Backoff
 from services.core.settings import AuthSettings
@@ -217,13 +217,13 @@ class Refresher:
             return []
         have = self._source.predicted_tasks(job.project_id, job.version)
         lack = (task for task in self._source.unlabelled_tasks(job.project_id) if task["id"] not in have)
-        texts = ((int(task["id"]), readable(job.space, task)) for task in lack)
+        texts = ((int(task["id"]), readable_text(job.space, task)) for task in lack)
         with_text = ((task, text) for task, text in texts if text is not None)
         return list(islice(with_text, max(0, self._max_tasks - len(have))))
 
     async def _predict(self, job: RefreshJob, tasks: Sequence[tuple[int, str]]) -> list[dict[str, Any]]:
         scores = await self._inference.scores(job.project_key, job.version, [text for _, text in tasks])
-        found = ((task, build(job.space, scores, row, job.version)) for row, (task, _) in enumerate(tasks))
+        found = ((task, build_prediction(job.space, scores, row, job.version)) for row, (task, _) in enumerate(tasks))
         return [{"task": task, **prediction} for task, prediction in found if prediction is not None]
 
     def _newest(self, known: RefreshProgress) -> RefreshProgress | None:

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.adapter.routes import bodies
-from services.adapter.suggestions import LONGEST, readable
+from services.adapter.suggestions import MAX_TEXT_BYTES, readable_text
 from services.core.domain import LabelSpace, Served
 from services.core.errors import CorruptVersion, EngineError, NotFound, Overloaded
 from services.engine.compute import Scores
@@ -84,7 +84,7 @@ async def test_a_task_that_cannot_be_predicted_gets_nothing_and_the_others_their
 
 async def test_text_of_any_script_and_a_long_one_is_predicted(world: AppWorld) -> None:
     world.serve()
-    texts = ["страница", "退款在哪里", "a\tb\r\nc", "🙂 ok", "x" * (LONGEST - 1)]
+    texts = ["страница", "退款在哪里", "a\tb\r\nc", "🙂 ok", "x" * (MAX_TEXT_BYTES - 1)]
     assert all(await world.predict([task(text) for text in texts]))
 
 
@@ -249,7 +249,7 @@ async def _predicted(tasks: list[Any], rows: list[list[float]]) -> list[Any]:
     with tempfile.TemporaryDirectory() as folder:
         async with AppWorld(Path(folder)) as world:
             world.serve()
-            world.inference.rows = rows[: sum(readable(SPACE, one) is not None for one in tasks)]
+            world.inference.rows = rows[: sum(readable_text(SPACE, one) is not None for one in tasks)]
             body = json.dumps({"tasks": tasks, "project": 5}).encode()
             answer = await world.client.post("/predict", content=body)
             assert answer.status_code == 200, answer.text
