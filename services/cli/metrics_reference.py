@@ -15,7 +15,6 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 
-from services.adapter import gauges
 from services.adapter import metrics as adapter
 from services.adapter.metrics import exposition, leader
 from services.adapter.metrics.leader import OTHER
@@ -113,7 +112,7 @@ def reference() -> str:
 def _of_leader() -> Iterator[MetricDoc]:
     yield _gauge(exposition.PROJECT_COUNT, {})
     yield _gauge(exposition.RUN_COUNT, {"state": tuple(state.value for state in exposition.ACTIVE_STATES)})
-    for gauge in gauges.PROJECT_GAUGES:
+    for gauge in exposition.PROJECT_GAUGES:
         yield MetricDoc(gauge.name, "gauge", gauge.help, {"project": (), **gauge.labels})
     for counted in leader.LEADER_METRICS:
         yield from _describe(counted)

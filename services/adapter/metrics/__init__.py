@@ -12,6 +12,7 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from services.adapter.metrics import leader
 from services.adapter.metrics.leader import OTHER
 from services.adapter.ports import Inference
 from services.core.errors import Overloaded, PredictorsUnreachable

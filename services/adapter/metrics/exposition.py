@@ -14,12 +14,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from prometheus_client import REGISTRY
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
-from services.adapter.gauges import PROJECT_GAUGES
 from services.adapter.metrics import leader
-from services.adapter.metrics.gauges import ProjectGauge
+from services.adapter.metrics.gauges import STATE_GAUGES, ProjectGauge
+from services.adapter.metrics.run_gauges import RUN_GAUGES
+from services.adapter.metrics.version_gauges import VERSION_GAUGES
 from services.adapter.state.board import Board, ProjectView, effective_served
 from services.core.domain import RunState, Served
 
+PROJECT_GAUGES = (*STATE_GAUGES, *RUN_GAUGES, *VERSION_GAUGES)
 SERVED_VERSION = (
     "fitloop_served_version_info",
     "1, with the version that this adapter tells Label Studio of now; absent for a project that serves none.",

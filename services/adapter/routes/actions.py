@@ -108,7 +108,7 @@ def _pinning_sentence(version: str) -> str:
     return f"{version} is then pinned: newer versions are made and held, until you unpin it."
 
 
-NO_PASSWORD: Final = (
+ACTIONS_DISABLED: Final = (
     "Nothing can be asked for on this page, because no password is set, and so any other page could ask for it as well: "
     "set BASIC_AUTH_USER and BASIC_AUTH_PASS, or use the command line, `fitloop --help`."
 )
@@ -156,7 +156,7 @@ class ActionPages:
     def _subject(self, request: Request) -> tuple[ProjectView, Action]:
         action, view = action_of(request.path_params["action"]), self.api.view_of(request)
         if not self.tokens:
-            raise Forbidden(NO_PASSWORD)
+            raise Forbidden(ACTIONS_DISABLED)
         return view, action
 
     def _confirmation(self, view: ProjectView, action: Action, version: str | None) -> Confirmation:

@@ -21,8 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from services.adapter import metrics
 from services.adapter.routes import same_origin
 from services.adapter.routes.bodies import json_response
-from services.adapter.routes.logins import MAX_DELAY_SECONDS, LoginAttempts
-from services.adapter.routes.notices import RefusedEvents
+from services.adapter.routes.logins import LOGGED_IN, MAX_DELAY_SECONDS, LoginAttempts
 from services.core.settings import AuthSettings
 
 log = structlog.get_logger()
@@ -32,20 +31,25 @@ LABEL_STUDIO_PATHS: Final = frozenset({"/health", "/setup", "/predict", "/webhoo
 """What Label Studio asks for, and all that the secret path opens."""
 BASE_PATH: Final = "fitloop.base"
 """In a request's scope: the path below which we are reached, without the secret one."""
-LOGGED_IN: Final = "fitloop.logged-in"
-"""In a request's scope: True where its Basic credentials were asked for and are right."""
 _CHALLENGE: Final = {"WWW-Authenticate": 'Basic realm="Fitloop", charset="UTF-8"'}
 _UNAUTHORIZED: Final = (
     "This Fitloop asks for a user name and a password: set them in Label Studio (Settings > Model), or put the secret "
     "path into the URL that Label Studio calls; pages and the API ask for the password all the same."
 )
-_NO_PASSWORD: Final = (
+_CLOSED: Final = (
     "This is closed, because no password is set and the secret path opens only what Label Studio asks for: set "
     "BASIC_AUTH_USER and BASIC_AUTH_PASS."
 )
 _TOO_MANY_LOGINS: Final = (
     "Too many wrong logins came from this address: wait some seconds, then try the right one."
 )
+
+
+@dataclass(slots=True)
+class RefusedEvents:
+    """Webhooks refused for lack of credentials."""
+
+    last_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ class AccessPolicy:
     secret: str
     base: str = ""
     """Path below which an ingress passes requests on, as /fitloop; without a slash at its end."""
-    same_origin: frozenset[str] | None = None
+    allowed_hosts: frozenset[str] | None = None
     """Host names that are answered where nobody has to log in; None: any."""
 
     @classmethod
@@ -118,8 +122,8 @@ class AuthMiddleware:
         passed = _scope_below(scope, base, prefix)
         if (
             asked not in OPEN_PATHS
-            and self._policy.hosts is not None
-            and not same_origin.is_known(scope, self._policy.hosts)
+            and self._policy.allowed_hosts is not None
+            and not same_origin.is_known(scope, self._policy.allowed_hosts)
         ):
             answer: ASGIApp = json_response({"detail": same_origin.UNKNOWN_HOST, "status": 421}, 421)
         elif asked in OPEN_PATHS or (prefix and asked in LABEL_STUDIO_PATHS):
@@ -148,7 +152,7 @@ class AuthMiddleware:
             return _too_many()
         if delay:
             await self._delay(peer, delay)
-        sentence = _UNAUTHORIZED if self._policy.credentials else _NO_PASSWORD
+        sentence = _UNAUTHORIZED if self._policy.credentials else _CLOSED
         return json_response({"detail": sentence, "status": 401}, 401, _CHALLENGE)
 
     async def _delay(self, peer: str, seconds: float) -> None:
@@ -161,7 +165,7 @@ class AuthMiddleware:
     def _count_refused(self, path: str) -> None:
         is_event = path == "/webhook"
         if is_event:
-            self._refusals.count(time.time())
+            self._refusals.last_at = time.time()
         metrics.count_refused("webhook" if is_event else "other")
         if is_event and not self._warned:
             self._warned = True

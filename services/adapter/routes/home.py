@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from services import __version__
 from services.adapter.pages import page_response, prefers_html, render
-from services.adapter.routes.actions import NO_PASSWORD
+from services.adapter.routes.actions import ACTIONS_DISABLED
 from services.adapter.routes.api import Api
 from services.adapter.routes.bodies import NotReady, json_response, run_store_read
 from services.adapter.routes.notices import Banners
@@ -92,7 +92,7 @@ class StatusPages:
             card=shown.card,
             finished=is_finished(shown.run),
             asked=asked,
-            closed=NO_PASSWORD,
+            closed=ACTIONS_DISABLED,
         )
 
     def _version(self, request: Request, view: ProjectView) -> str:

@@ -10,6 +10,8 @@ from typing import Final
 import structlog
 
 log = structlog.get_logger()
+LOGGED_IN: Final = "fitloop.logged-in"
+"""In a request's scope: True if valid Basic credentials were required and given."""
 FREE_FAILURES: Final = 5
 """Failures in a row that cost nothing: people mistype, and browsers ask again by themselves."""
 FIRST_DELAY_SECONDS: Final = 0.25

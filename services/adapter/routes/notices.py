@@ -9,6 +9,7 @@ from typing import Final
 
 from services.adapter.pages.formatting import timestamp
 from services.adapter.ports import Inference
+from services.adapter.routes.auth import RefusedEvents
 from services.adapter.state.board import Board
 from services.core.labelstudio.access import AUTH_ADVICE, missing_token_message
 from services.core.settings import Settings
@@ -27,17 +28,6 @@ STORE_UNAVAILABLE: Final = (
     "Suggestions go on, and what is shown here is the state before; nothing is trained or changed until the storage answers. "
     "`fitloop doctor` looks at all of it."
 )
-
-
-@dataclass(slots=True)
-class RefusedEvents:
-    """Events of Label Studio that came without the password."""
-
-    last_at: float = 0.0
-
-    def count(self, now: float) -> None:
-        """One more."""
-        self.last_at = now
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from typing import Final
 
 from starlette.requests import Request
 
-from services.adapter.routes.auth import LOGGED_IN
+from services.adapter.routes.logins import LOGGED_IN
 from services.core.redaction import redact
 
 MAX_REQUESTER: Final = 100
