@@ -8,9 +8,12 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from http import HTTPStatus
 
+import prometheus_client
 import structlog
+from anyio import to_thread
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -26,9 +29,7 @@ from services.adapter.routes.actions import ActionPages
 from services.adapter.routes.api import Api
 from services.adapter.routes.auth import AccessPolicy, AuthMiddleware
 from services.adapter.routes.bodies import Forbidden, NoSuchResource, NotReady, json_response
-from services.adapter.routes.home import StatusPages
-from services.adapter.routes.management import Management
-from services.adapter.routes.notices import Banners, RefusedEvents
+from services.adapter.routes.home import Banners, RefusedEvents, StatusPages
 from services.adapter.routes.page_data import PageData
 from services.adapter.routes.predictions import Predictions
 from services.adapter.routes.same_origin import FormTokens, SameOriginMiddleware
@@ -53,8 +54,35 @@ from services.core.telemetry.correlation import RequestIds
 from services.core.telemetry.tracebacks import safe_traceback
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeRoutes:
+    """The routes. None depends on anything beyond this process once the state has been read."""
+
+    board: Board
+    collector: ProcessCollector
+
+    async def live(self, _: Request) -> Response:
+        """The process answers."""
+        return json_response({"status": "alive"})
+
+    async def ready(self, _: Request) -> Response:
+        """Whether the state has been read, so that /setup can be answered."""
+        if not self.board.ready.is_set():
+            raise NotReady("Fitloop is still reading its state.")
+        return json_response({"status": "ready"})
+
+    async def metrics(self, _: Request) -> Response:
+        """All metrics of this process, for Prometheus."""
+        body = await to_thread.run_sync(prometheus_client.generate_latest, self.collector)
+        return Response(body, media_type=prometheus_client.CONTENT_TYPE_LATEST)
+
+
 Handler = Callable[[Request], Awaitable[Response]]
+
 _PAGES = frozenset({"/", "/projects/{id}", "/projects/{id}/versions/{version}", "/projects/{id}/{action}"})
+
 _PROBES = frozenset({"/health", "/livez", "/readyz", "/metrics"})
 
 _STATUSES: dict[type[FitloopError], int] = {
@@ -129,7 +157,7 @@ def create_management_app(board: Board) -> Starlette:
 
 
 def _management(board: Board) -> list[Route]:
-    management = Management(board, ProcessCollector(BoardCollector(board)))
+    management = ProbeRoutes(board, ProcessCollector(BoardCollector(board)))
     return [
         _route("GET", "/livez", management.live),
         _route("GET", "/readyz", management.ready),

@@ -23,7 +23,7 @@ from services.adapter.routes.bodies import (
     read_object,
     run_store_read,
 )
-from services.adapter.routes.requester import requester_of
+from services.adapter.routes.logins import requester_of
 from services.adapter.routes.setup import SetupRoutes
 from services.adapter.routes.version_cache import VersionCache
 from services.adapter.routes.webhook import CommandWriter

@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import ipaddress
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
+from starlette.requests import Request
+
+from services.core.redaction import redact
 
 log = structlog.get_logger()
+
 LOGGED_IN: Final = "fitloop.logged-in"
 """In a request's scope: True if valid Basic credentials were required and given."""
+
 FREE_FAILURES: Final = 5
 """Failures in a row that cost nothing: people mistype, and browsers ask again by themselves."""
+
 FIRST_DELAY_SECONDS: Final = 0.25
+
 MAX_DELAY_SECONDS: Final = 4.0
 """Delay of the first failure beyond `FREE`, which doubles with each one, and its bound: Label Studio gives /setup 3 s."""
+
 RESET_SECONDS: Final = 600.0
+
 MAX_DELAYED_PER_PEER: Final = 8
 """Answers held back for one peer; beyond, its logins are not looked at (429), unless it logged in lately."""
+
 MAX_DELAYED: Final = 200
 """Answers held back for all peers: more would cost the connections that Label Studio needs."""
+
 _MAX_PEERS: Final = 10_000
+
 _LOG_SECONDS: Final = 60.0
 
 
@@ -110,3 +124,55 @@ def _peer_key(address: str) -> str:
     if found.version == 6 and found.ipv4_mapped is None:
         return str(ipaddress.ip_network(f"{found}/64", strict=False))
     return str(found.ipv4_mapped or found) if found.version == 6 else str(found)
+
+
+MAX_REQUESTER: Final = 100
+"""Characters."""
+
+ANONYMOUS: Final = "anonymous"
+
+_MAX_ADDRESS: Final = 46
+"""Characters of the longest IPv6 address; with " from " they leave the rest to the name."""
+
+
+def requester_of(request: Request) -> str:
+    """As "anna from 10.0.0.7"; a name that nothing was compared with is not repeated."""
+    name = _username(request.headers.get("authorization", "")) if request.scope.get(LOGGED_IN) else ""
+    return _describe(name or ANONYMOUS, request)
+
+
+def label_studio_requester(request: Request) -> str:
+    """Who pressed a button in Label Studio: it calls with credentials of its own, which say nothing of its users."""
+    return _describe("Label Studio", request)
+
+
+def _describe(name: str, request: Request) -> str:
+    shown = "".join(letter for letter in redact(name) if letter.isprintable())
+    shown = shown[: MAX_REQUESTER - _MAX_ADDRESS - len(" from ")].strip() or ANONYMOUS
+    address = _address(request.client.host if request.client else "")
+    return f"{shown} from {address}" if address else shown
+
+
+def _username(authorization: str) -> str:
+    scheme, _, encoded = authorization.partition(" ")
+    if scheme.lower() != "basic":
+        return ""
+    try:
+        given = base64.b64decode(encoded.strip(), validate=True)
+    except (binascii.Error, ValueError):
+        return ""
+    name, colon, _ = given.partition(b":")
+    if not colon:
+        return ""
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        return name.decode("latin-1")
+
+
+def _address(host: str) -> str:
+    """Nothing but an IP address: behind a proxy it comes from a header."""
+    try:
+        return str(ipaddress.ip_address(host.partition("%")[0]))
+    except ValueError:
+        return ""

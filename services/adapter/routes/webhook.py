@@ -19,7 +19,7 @@ from services.adapter import metrics
 from services.adapter.metrics import EventOutcome
 from services.adapter.ports import EventSink
 from services.adapter.routes.bodies import ListSplitter, json_response, parse_project_id, run_by_size
-from services.adapter.routes.requester import label_studio_requester
+from services.adapter.routes.logins import label_studio_requester
 from services.core.domain import Action, Command
 from services.core.errors import BadRequest, StoreError
 from services.core.http.limits import read_chunks, reservation_of
