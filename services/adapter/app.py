@@ -27,9 +27,9 @@ from services.adapter.pages import to_problem_page
 from services.adapter.ports import EventSink, Inference
 from services.adapter.routes.actions import ActionPages
 from services.adapter.routes.api import Api
-from services.adapter.routes.auth import AccessPolicy, AuthMiddleware
+from services.adapter.routes.auth import AccessPolicy, AuthMiddleware, RefusedEvents
 from services.adapter.routes.bodies import Forbidden, NoSuchResource, NotReady, json_response
-from services.adapter.routes.home import Banners, RefusedEvents, StatusPages
+from services.adapter.routes.home import Banners, StatusPages
 from services.adapter.routes.page_data import PageData
 from services.adapter.routes.predictions import Predictions
 from services.adapter.routes.same_origin import FormTokens, SameOriginMiddleware

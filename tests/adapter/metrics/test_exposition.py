@@ -12,9 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from services.adapter import metrics
-from services.adapter.gauges import PROJECT_GAUGES
 from services.adapter.metrics import leader
-from services.adapter.metrics.exposition import BoardCollector, ProcessCollector
+from services.adapter.metrics.exposition import PROJECT_GAUGES, BoardCollector, ProcessCollector
 from services.adapter.metrics.leader import ProjectNames
 from services.adapter.ports import RolloutStatus
 from services.adapter.state.board import (

@@ -192,7 +192,7 @@ class TestEveryRoute:
 
     @pytest.fixture(autouse=True)
     def _no_delay(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("services.adapter.routes.logins.FREE", 1000)
+        monkeypatch.setattr("services.adapter.routes.logins.FREE_FAILURES", 1000)
 
     @pytest.mark.parametrize("password", ["pässword", ""])
     async def test_is_closed_without_the_right_key(
@@ -288,7 +288,7 @@ async def test_wrong_logins_are_held_back_and_then_not_looked_at(
     for _ in range(12):
         assert (await guarded.client.get("/", headers=basic("user:guess"))).status_code == 401
     assert delays == [0.25, 0.5, 1.0, 2.0, 4.0, 4.0, 4.0]
-    monkeypatch.setattr("services.adapter.routes.logins.HELD", 0)
+    monkeypatch.setattr("services.adapter.routes.logins.MAX_DELAYED_PER_PEER", 0)
     answer = await guarded.client.get("/", headers=basic("user:pässword"))
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "4")
 

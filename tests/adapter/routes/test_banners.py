@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from services.adapter.routes.home import NO_PREDICTORS, STORE_UNAVAILABLE, Banners, RefusedEvents
+from services.adapter.routes.auth import RefusedEvents
+from services.adapter.routes.home import NO_PREDICTORS, STORE_UNAVAILABLE, Banners
 from services.adapter.state.board import Board
 from services.core.settings import AuthSettings, LabelStudioSettings, Settings
 from tests.support.app import AppWorld

@@ -70,8 +70,8 @@ def test_an_object_of_too_many_values_is_not_parsed_because_all_else_would_wait(
 async def test_a_body_without_end_is_refused(
     world: AppWorld, monkeypatch: pytest.MonkeyPatch, route: str
 ) -> None:
-    for module in (bodies, bodies, predictions, webhook):
-        for name in {"MOST", "LARGEST"} & set(vars(module)):
+    for module in (bodies, predictions, webhook):
+        for name in {"MAX_OBJECT_BYTES", "MAX_REQUEST_BYTES", "MAX_EVENT_BYTES"} & set(vars(module)):
             monkeypatch.setattr(module, name, 1 << 20)
 
     async def parts() -> AsyncIterator[bytes]:
@@ -137,7 +137,7 @@ def test_envelope_and_elements_are_those_of_the_whole(
     whole = {**beside, "tasks": tasks} if last else {"tasks": tasks, **beside}
     body = json.dumps(whole, indent=indent).encode()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bodies, "PIECE", piece)
+        patch.setattr(bodies, "PIECE_BYTES", piece)
         assert cut(body, step) == ({**beside, "tasks": []}, tasks)
 
 
@@ -157,7 +157,7 @@ def test_envelope_and_elements_are_those_of_the_whole(
     ],
 )
 def test_what_is_no_json_is_found_wherever_it_is_cut(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "PIECE", 1)
+    monkeypatch.setattr(bodies, "PIECE_BYTES", 1)
     with pytest.raises(BadRequest, match=r"^The body is not JSON"):
         cut(body, 3)
 

@@ -9,9 +9,9 @@ from starlette.requests import Request
 from structlog.testing import capture_logs
 
 from services.adapter.routes import logins
-from services.adapter.routes.auth import LOGGED_IN
 from services.adapter.routes.logins import (
     FREE_FAILURES,
+    LOGGED_IN,
     MAX_DELAYED_PER_PEER,
     MAX_REQUESTER,
     RESET_SECONDS,
@@ -85,7 +85,7 @@ def test_the_log_says_once_a_minute_how_many() -> None:
 
 
 def test_addresses_without_end_are_not_all_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logins, "_PEERS", 10)
+    monkeypatch.setattr(logins, "_MAX_PEERS", 10)
     found = LoginAttempts()
     found.count_delayed("10.1.0.1", 1)
     for number in range(100):

@@ -289,7 +289,7 @@ async def test_an_answer_names_the_version_that_was_asked_for_whatever_is_told_o
 async def test_many_tasks_are_asked_for_in_pieces_and_answered_in_one(
     world: AppWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bodies, "PIECE", 1000)
+    monkeypatch.setattr(bodies, "PIECE_BYTES", 1000)
     world.serve("v-7")
     found = await world.predict([task("a" * (number % 7)) for number in range(3000)])
     assert [bool(one) for one in found] == [number % 7 > 0 for number in range(3000)]

@@ -99,7 +99,7 @@ async def test_extra_params_of_another_kind_do_not_keep_label_studio_from_connec
 async def test_refused_parameters_are_kept_for_a_bounded_number_of_projects(
     world: AppWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.adapter.routes.setup._REMEMBERED", 1)
+    monkeypatch.setattr("services.adapter.routes.setup._MAX_PROJECTS", 1)
     for project in (5, 6):
         await world.client.post("/setup", json={"project": project, "extra_params": 7})
     world.serve()
