@@ -59,9 +59,7 @@ def test_a_token_holds_for_its_wish_and_an_hour() -> None:
 def test_every_replica_knows_the_tokens_of_the_others_and_no_other_password_does() -> None:
     token = TOKENS.issue("wish", 0.0)
     assert FormTokens(AUTH).is_valid(token, "wish", 1.0)
-    assert not FormTokens(AuthSettings(username="ann", password="other")).is_valid(
-        token, "wish", 1.0
-    )
+    assert not FormTokens(AuthSettings(username="ann", password="other")).is_valid(token, "wish", 1.0)
 
 
 @given(st.text())
