@@ -223,7 +223,10 @@ class Refresher:
 
     async def _predict(self, job: RefreshJob, tasks: Sequence[tuple[int, str]]) -> list[dict[str, Any]]:
         scores = await self._inference.scores(job.project_key, job.version, [text for _, text in tasks])
-        found = ((task, build_prediction(job.space, scores, row, job.version)) for row, (task, _) in enumerate(tasks))
+        found = (
+            (task, build_prediction(job.space, scores, row, job.version))
+            for row, (task, _) in enumerate(tasks)
+        )
         return [{"task": task, **prediction} for task, prediction in found if prediction is not None]
 
     def _newest(self, known: RefreshProgress) -> RefreshProgress | None:

@@ -38,7 +38,7 @@ NOW = 1_000_000.0
 
 @pytest.fixture(autouse=True)
 def _names(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leader, "projects", ProjectNames(3))
+    monkeypatch.setattr(leader, "project_names", ProjectNames(3))
 
 
 def told(board: Board, now: float = NOW) -> Series:
