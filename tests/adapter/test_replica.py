@@ -37,7 +37,7 @@ def pair() -> ReplicaPair:
     return made
 
 
-def test_a_follower_shows_the_leaders_board(pair: ReplicaPair) -> None:
+def test_follower_shows_the_leaders_board(pair: ReplicaPair) -> None:
     assert pair.second.board.ready.is_set()
     assert pair.second.view == pair.first.view
     pair.world.label_studio.label_many(6)
@@ -46,7 +46,7 @@ def test_a_follower_shows_the_leaders_board(pair: ReplicaPair) -> None:
     assert pair.second.view.sentence == pair.first.view.sentence
 
 
-def test_both_tell_of_a_new_version_at_the_same_moment(pair: ReplicaPair) -> None:
+def test_both_replicas_switch_at_the_same_moment(pair: ReplicaPair) -> None:
     pair.world.rollout.flip_seconds = 2.0
     pair.world.label_studio.label_many(6)
     pair.advance(10.0, 3)
@@ -59,7 +59,7 @@ def test_both_tell_of_a_new_version_at_the_same_moment(pair: ReplicaPair) -> Non
     assert pair.second.served_version == "support-2"
 
 
-def test_a_command_that_a_follower_took_is_carried_out_by_the_leader(pair: ReplicaPair) -> None:
+def test_leader_handles_a_command_that_a_follower_stored(pair: ReplicaPair) -> None:
     command = Command(command_id(pair.world.now), 1, Action.PAUSE, created_at=pair.world.now)
     pair.second.events.submit(command)
     pair.advance(1.0, 2)
@@ -68,7 +68,7 @@ def test_a_command_that_a_follower_took_is_carried_out_by_the_leader(pair: Repli
     assert pair.world.inbox.commands() == []
 
 
-def test_events_and_setups_of_a_follower_are_passed_on(pair: ReplicaPair) -> None:
+def test_follower_forwards_events_and_setup_data(pair: ReplicaPair) -> None:
     pair.world.label_studio.label_many(6)
     pair.second.events.notify(1, "ANNOTATION_CREATED")
     pair.second.events.remember(1, {"seed": "3"}, URL)
@@ -82,7 +82,7 @@ def test_events_and_setups_of_a_follower_are_passed_on(pair: ReplicaPair) -> Non
     assert pair.world.requests()[-1].parameters.seed == 3
 
 
-def test_a_project_that_only_a_follower_heard_of_is_looked_after() -> None:
+def test_project_known_to_a_follower_only_is_connected() -> None:
     pair = ReplicaPair()
     pair.advance(1.0, 2)
     pair.world.label_studio.add_project()
@@ -91,7 +91,7 @@ def test_a_project_that_only_a_follower_heard_of_is_looked_after() -> None:
     assert pair.second.view.project.title == "Support"
 
 
-def test_a_hint_that_cannot_be_written_is_counted_and_mended_by_the_next_look(pair: ReplicaPair) -> None:
+def test_lost_notice_is_counted_and_made_up_for_by_polling(pair: ReplicaPair) -> None:
     before = metric_value("fitloop_hints_total", outcome="lost")
     pair.second.plain_store.error = StoreError("The bucket does not answer.")
     pair.second.plain_store.fail_at = pair.second.plain_store.changes + 1
@@ -103,7 +103,7 @@ def test_a_hint_that_cannot_be_written_is_counted_and_mended_by_the_next_look(pa
     assert pair.world.runs.names(1) == ["1-1", "1-2"]
 
 
-def test_a_leader_that_says_nothing_is_told_of(pair: ReplicaPair) -> None:
+def test_silent_leader_is_reported(pair: ReplicaPair) -> None:
     pair.first.leadership.is_leader = False
     for _ in range(12):
         pair.world.now += 1.0
@@ -115,7 +115,7 @@ def test_a_leader_that_says_nothing_is_told_of(pair: ReplicaPair) -> None:
     assert pair.second.view.problem == ""
 
 
-def test_while_the_store_does_not_answer_the_last_state_is_shown(
+def test_last_state_is_shown_while_the_store_is_down(
     pair: ReplicaPair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(key: str, mark: str = "") -> None:
@@ -127,7 +127,7 @@ def test_while_the_store_does_not_answer_the_last_state_is_shown(
     assert pair.second.served_version == "support-1"
 
 
-def test_a_leader_says_once_that_the_store_does_not_answer_and_asks_less_often(pair: ReplicaPair) -> None:
+def test_store_problem_is_logged_once_with_backoff(pair: ReplicaPair) -> None:
     member = pair.first.replica
     with capture_logs() as said:
         waits = [member._store_failed("It is away.") for _ in range(6)]
@@ -143,7 +143,7 @@ def test_a_leader_says_once_that_the_store_does_not_answer_and_asks_less_often(p
     ]
 
 
-def test_a_board_of_a_newer_release_leaves_the_projects_as_the_store_has_them(pair: ReplicaPair) -> None:
+def test_board_of_a_newer_release_is_ignored(pair: ReplicaPair) -> None:
     pair.world.store.data["board.json"] = b'{"format": 99}'
     late = SimulatedReplica(pair.world)
     late.tick()
@@ -151,7 +151,7 @@ def test_a_board_of_a_newer_release_leaves_the_projects_as_the_store_has_them(pa
     assert late.view.space
 
 
-def test_without_a_board_a_follower_asks_by_the_control_that_settings_name(pair: ReplicaPair) -> None:
+def test_follower_without_a_board_uses_the_settings_control(pair: ReplicaPair) -> None:
     world = pair.world
     del world.store.data["board.json"]
     project = replace(world.registry.projects()[0], label_config=TWO_CONTROLS)
@@ -172,14 +172,14 @@ def asked_by(follower: Follower) -> str:
     return view.space.from_name
 
 
-def test_before_anybody_has_led_a_follower_is_ready() -> None:
+def test_follower_is_ready_before_any_leader() -> None:
     alone = SimulatedReplica(ControllerWorld())
     alone.tick()
     assert alone.board.ready.is_set()
     assert alone.board.views == {}
 
 
-def test_who_takes_over_in_the_middle_of_a_rollout_finishes_it_once(pair: ReplicaPair) -> None:
+def test_takeover_during_a_rollout_finishes_it_once(pair: ReplicaPair) -> None:
     pair.world.rollout.slow["support-2"] = ON_ITS_WAY
     pair.world.label_studio.label_many(6)
     pair.advance(10.0, 3)
@@ -200,7 +200,7 @@ def test_who_takes_over_in_the_middle_of_a_rollout_finishes_it_once(pair: Replic
     assert pair.first.replica.controller is None
 
 
-def test_a_run_goes_on_under_the_next_leader(pair: ReplicaPair) -> None:
+def test_next_leader_continues_a_run(pair: ReplicaPair) -> None:
     pair.world.label_studio.label_many(6)
     pair.advance(10.0, 3)
     pair.hand_over()
@@ -209,7 +209,7 @@ def test_a_run_goes_on_under_the_next_leader(pair: ReplicaPair) -> None:
     assert pair.world.runs.names(1) == ["1-1", "1-2"]
 
 
-def test_the_lead_may_come_back(pair: ReplicaPair) -> None:
+def test_lead_may_return(pair: ReplicaPair) -> None:
     for replica in (pair.second, pair.first, pair.second):
         pair.first.leadership.is_leader = pair.second.leadership.is_leader = False
         pair.advance(1.0)
@@ -219,7 +219,7 @@ def test_the_lead_may_come_back(pair: ReplicaPair) -> None:
     assert pair.first.view == pair.second.view
 
 
-def test_a_late_write_of_an_older_term_is_mended_and_passed_over(pair: ReplicaPair) -> None:
+def test_late_write_of_an_older_term_is_repaired(pair: ReplicaPair) -> None:
     before = pair.world.registry.serving()
     pair.hand_over()
     pair.advance(1.0, 2)
@@ -237,7 +237,7 @@ def test_a_late_write_of_an_older_term_is_mended_and_passed_over(pair: ReplicaPa
     assert written.projects[key].current == "support-1"
 
 
-def test_a_broken_table_is_written_again(pair: ReplicaPair) -> None:
+def test_broken_table_is_written_again(pair: ReplicaPair) -> None:
     pair.world.store.data["serving.json"] = b"{"
     pair.advance(4.0)
     written = pair.world.registry.read_current_table()
@@ -245,7 +245,7 @@ def test_a_broken_table_is_written_again(pair: ReplicaPair) -> None:
     assert written == pair.world.registry.serving()
 
 
-def test_who_was_overtaken_begins_anew(pair: ReplicaPair) -> None:
+def test_stale_leader_starts_a_new_term(pair: ReplicaPair) -> None:
     table = pair.world.registry.serving()
     pair.world.registry.write_serving(replace(table, term=table.term + 7))
     pair.advance(4.0)
@@ -255,7 +255,7 @@ def test_who_was_overtaken_begins_anew(pair: ReplicaPair) -> None:
     assert pair.first.served_version == "support-1"
 
 
-def test_nothing_is_written_by_who_leads_for_too_short_a_time(pair: ReplicaPair) -> None:
+def test_nothing_is_written_with_too_short_a_lead(pair: ReplicaPair) -> None:
     pair.first.leadership.certain_seconds = 3.0  # a write may take 5 s
     before = dict(pair.world.store.data)
     pair.world.label_studio.label_many(6)
@@ -277,13 +277,13 @@ def test_nothing_is_written_by_who_leads_for_too_short_a_time(pair: ReplicaPair)
     assert pair.world.registry.serving().term == term  # the lead was not lost
 
 
-def test_an_end_gives_the_lead_back(pair: ReplicaPair) -> None:
+def test_stop_gives_up_the_lead(pair: ReplicaPair) -> None:
     pair.first.replica.stop()
     assert not pair.first.leadership.is_leader
     assert pair.first.replica.controller is None
 
 
-def test_a_project_that_was_deleted_serves_no_more_and_one_that_is_hidden_serves_on(
+def test_deleted_project_is_not_served_but_a_hidden_one_is(
     pair: ReplicaPair,
 ) -> None:
     del pair.world.label_studio.labels[1]
@@ -296,7 +296,7 @@ def test_a_project_that_was_deleted_serves_no_more_and_one_that_is_hidden_serves
     assert [key for key in pair.world.store.data if key.endswith("support-1/manifest.json")]
 
 
-def test_hints_of_two_followers_are_joined(pair: ReplicaPair) -> None:
+def test_notices_of_two_followers_are_merged(pair: ReplicaPair) -> None:
     third = SimulatedReplica(pair.world)
     pair.second.events.remember(1, {"seed": "3"}, URL)
     third.events.notify(1, "TASKS_CREATED")
@@ -306,7 +306,7 @@ def test_hints_of_two_followers_are_joined(pair: ReplicaPair) -> None:
     assert (hint.actions, hint.overrides, hint.seen_url) == (("TASKS_CREATED",), {"seed": "3"}, URL)
 
 
-def test_a_clock_that_was_set_back_holds_nothing_up(pair: ReplicaPair) -> None:
+def test_clock_set_back_delays_nothing(pair: ReplicaPair) -> None:
     pair.world.now -= 3600.0
     pair.advance(1.0, 3)
     assert pair.first.replica.controller

@@ -74,7 +74,7 @@ def run_ends(pair: ReplicaPair) -> None:
         max_size=25,
     )
 )
-def test_two_adapters_never_both_write_and_end_where_one_would(
+def test_two_replicas_never_both_write(
     story: list[tuple[int, bool, int, int | None, float]],
 ) -> None:
     pair = ReplicaPair()

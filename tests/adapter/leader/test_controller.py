@@ -24,7 +24,7 @@ def serving() -> ControllerWorld:
     return ControllerWorld.serving()
 
 
-def test_labels_become_a_run_and_its_version_is_served(world: ControllerWorld) -> None:
+def test_labels_lead_to_a_run_and_a_served_version(world: ControllerWorld) -> None:
     world.label_studio.label_many(6)
     world.event()
     world.tick()
@@ -43,7 +43,7 @@ def test_labels_become_a_run_and_its_version_is_served(world: ControllerWorld) -
     assert world.launcher.launched == ["1-1"]
 
 
-def test_pause_lasts_over_a_restart(world: ControllerWorld) -> None:
+def test_pause_survives_a_restart(world: ControllerWorld) -> None:
     world.command(Action.PAUSE)
     world.tick()
     world.label_studio.label_many(6)
@@ -57,7 +57,7 @@ def test_pause_lasts_over_a_restart(world: ControllerWorld) -> None:
     assert world.launcher.launched == ["1-1"]
 
 
-def test_a_restart_in_the_middle_of_a_run_goes_on_with_it(world: ControllerWorld) -> None:
+def test_restart_resumes_an_active_run(world: ControllerWorld) -> None:
     world.label_studio.label_many(6)
     world.settle()
     world.restart()
@@ -69,7 +69,7 @@ def test_a_restart_in_the_middle_of_a_run_goes_on_with_it(world: ControllerWorld
     assert world.current == "support-1"
 
 
-def test_after_a_restart_the_board_is_there_before_label_studio_answers(serving: ControllerWorld) -> None:
+def test_board_is_restored_before_label_studio_answers(serving: ControllerWorld) -> None:
     serving.label_studio.down = LabelStudioUnreachable("Label Studio does not answer.")
     serving.restart()
     serving.tick()
@@ -85,7 +85,7 @@ def test_after_a_restart_the_board_is_there_before_label_studio_answers(serving:
     assert serving.launcher.launched == ["1-1", "1-2"]
 
 
-def test_a_served_version_that_broke_on_the_disk_falls_back_to_the_one_before(
+def test_broken_served_version_falls_back_to_previous(
     serving: ControllerWorld,
 ) -> None:
     serving.label_studio.label_many(6)
@@ -105,14 +105,14 @@ def test_a_served_version_that_broke_on_the_disk_falls_back_to_the_one_before(
     assert "Nor can support-2" in serving.view.problem
 
 
-def test_a_broken_only_version_is_told(serving: ControllerWorld) -> None:
+def test_broken_only_version_is_reported(serving: ControllerWorld) -> None:
     serving.rollout.broken["support-1"] = CorruptVersion("File 'x' differs.")
     serving.restart()
     serving.tick()
     assert serving.view.problem.endswith("There is no version before it: train again.")
 
 
-def test_a_project_that_label_studio_no_longer_has_leaves_the_board(serving: ControllerWorld) -> None:
+def test_deleted_project_leaves_the_board(serving: ControllerWorld) -> None:
     del serving.label_studio.labels[1]
     serving.command(Action.TRAIN)
     serving.settle()
@@ -120,7 +120,7 @@ def test_a_project_that_label_studio_no_longer_has_leaves_the_board(serving: Con
     assert len(serving.inbox.commands()) == 1
 
 
-def test_a_number_that_label_studio_gives_again_starts_afresh(serving: ControllerWorld) -> None:
+def test_reused_project_id_starts_from_scratch(serving: ControllerWorld) -> None:
     serving.label_studio.add_project(1)
     serving.label_studio.label_many(6)
     serving.settle()
@@ -133,7 +133,7 @@ def test_a_number_that_label_studio_gives_again_starts_afresh(serving: Controlle
     assert serving.current is None
 
 
-def test_an_unknown_project_with_label_studio_down_is_shown_with_the_problem() -> None:
+def test_undiscovered_project_is_shown_with_its_problem() -> None:
     world = ControllerWorld()
     world.label_studio.add_project()
     world.label_studio.down = LabelStudioUnreachable("Label Studio does not answer.")
@@ -146,14 +146,14 @@ def test_an_unknown_project_with_label_studio_down_is_shown_with_the_problem() -
     assert world.view.problem == ""
 
 
-def test_an_event_of_a_project_that_is_not_there_is_dropped() -> None:
+def test_event_of_a_missing_project_is_dropped() -> None:
     world = ControllerWorld()
     world.event()
     world.tick()
     assert world.board.views == {}
 
 
-def test_setup_does_not_look_at_labels(world: ControllerWorld) -> None:
+def test_setup_does_not_poll_labels(world: ControllerWorld) -> None:
     world.settle()
     world.label_studio.reads.clear()
     world.event("SETUP")
@@ -161,14 +161,14 @@ def test_setup_does_not_look_at_labels(world: ControllerWorld) -> None:
     assert world.label_studio.reads == []
 
 
-def test_what_setup_said_is_kept(world: ControllerWorld) -> None:
+def test_setup_data_is_stored(world: ControllerWorld) -> None:
     world.events.remember(1, {"seed": "3"}, URL)
     world.tick()
     kept = ProjectDocuments(world.store, world.view.project.key).connection()
     assert (kept.overrides, kept.seen_url) == ({"seed": "3"}, URL)
 
 
-def test_a_command_that_could_not_be_stored_was_not_taken(world: ControllerWorld) -> None:
+def test_command_that_cannot_be_stored_is_not_accepted(world: ControllerWorld) -> None:
     command = Command("1", 1, Action.TRAIN)
     world.leader_store.fail_at, world.leader_store.error = (
         world.leader_store.changes + 1,
@@ -180,7 +180,7 @@ def test_a_command_that_could_not_be_stored_was_not_taken(world: ControllerWorld
     assert world.inbox.commands() == [command]
 
 
-def test_a_full_disk_is_told_and_the_work_is_done_once_there_is_room(world: ControllerWorld) -> None:
+def test_full_disk_is_reported_and_work_resumes(world: ControllerWorld) -> None:
     world.label_studio.label_many(6)
     world.leader_store.fail_at, world.leader_store.error = (
         world.leader_store.changes + 1,
@@ -195,7 +195,7 @@ def test_a_full_disk_is_told_and_the_work_is_done_once_there_is_room(world: Cont
     assert world.view.problem == ""
 
 
-def test_the_next_tick_is_soon_while_a_run_goes_on_and_later_otherwise(world: ControllerWorld) -> None:
+def test_next_tick_is_soon_only_while_a_run_is_active(world: ControllerWorld) -> None:
     world.settle()
     assert world.tick() > 0.5
     world.label_studio.label_many(6)
@@ -203,7 +203,7 @@ def test_the_next_tick_is_soon_while_a_run_goes_on_and_later_otherwise(world: Co
     assert world.tick() == 0.5
 
 
-def test_the_threads_do_all_this_by_themselves() -> None:
+def test_threads_reconcile_without_ticks_from_outside() -> None:
     world = ControllerWorld(build_settings(debounce_seconds=0.0, reconcile_seconds=0.1))
     world.label_studio.add_project()
     world.label_studio.label_many(6)
@@ -224,7 +224,7 @@ def test_the_threads_do_all_this_by_themselves() -> None:
     assert not [thread for thread in threading.enumerate() if thread.name in ("member", "refresh")]
 
 
-def test_a_slip_in_a_tick_does_not_end_the_thread(
+def test_unexpected_error_in_a_tick_does_not_end_the_thread(
     world: ControllerWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     errors = [StoreError("The disk is gone."), ValueError("a slip")]

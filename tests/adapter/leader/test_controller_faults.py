@@ -81,7 +81,7 @@ def outcome(world: ControllerWorld) -> object:
 @pytest.mark.parametrize("after", [False, True], ids=["before the change", "after it"])
 @pytest.mark.parametrize("error", [Killed(), StoreError("The disk is full.")], ids=["killed", "disk full"])
 @pytest.mark.parametrize("story", [labels, promote, roll_back, unpin, pause, train, renamed])
-def test_any_change_of_the_store_may_be_the_last_one(
+def test_crash_at_any_store_change_is_recovered(
     story: Callable[[ControllerWorld], None], error: BaseException, after: bool
 ) -> None:
     whole = served_before()

@@ -11,7 +11,7 @@ from tests.support.controller import ControllerWorld
 from tests.support.labelstudio import URL
 
 
-def test_a_run_that_failed_after_it_published_is_not_made_again_on_the_same_labels() -> None:
+def test_run_failed_after_publishing_is_not_repeated() -> None:
     world = ControllerWorld.serving()
     world.label_studio.label_many(6)
     world.settle()
@@ -28,7 +28,7 @@ def test_a_run_that_failed_after_it_published_is_not_made_again_on_the_same_labe
     assert world.runs.names(1)[-1] == "1-3"
 
 
-def test_a_new_title_between_two_attempts_renames_no_version_and_makes_no_new_run() -> None:
+def test_new_title_between_attempts_renames_no_version() -> None:
     world = ControllerWorld()
     world.connect()
     world.label_studio.label_many(6)
@@ -44,7 +44,7 @@ def test_a_new_title_between_two_attempts_renames_no_version_and_makes_no_new_ru
     assert world.launcher.launched == ["1-1"]
 
 
-def test_a_hand_promote_clears_what_was_said_of_a_broken_version() -> None:
+def test_forced_version_clears_the_problem_of_a_broken_one() -> None:
     world = ControllerWorld.serving()
     world.label_studio.label_many(6)
     world.settle()
@@ -59,7 +59,7 @@ def test_a_hand_promote_clears_what_was_said_of_a_broken_version() -> None:
     assert world.view.problem == ""
 
 
-def test_why_a_command_began_no_run_is_seen_until_labels_change() -> None:
+def test_dismissal_reason_is_shown_until_labels_change() -> None:
     world = ControllerWorld.serving()
     world.command(Action.TRAIN)
     world.settle()
@@ -69,7 +69,7 @@ def test_why_a_command_began_no_run_is_seen_until_labels_change() -> None:
     assert "waiting: 1 of 6" in world.view.sentence
 
 
-def test_only_the_snapshot_that_is_counted_from_stays_in_memory() -> None:
+def test_only_the_baseline_snapshot_stays_in_memory() -> None:
     world = ControllerWorld.serving()
     for number in range(2, 6):
         world.label_studio.label_many(6)
@@ -83,7 +83,7 @@ def test_only_the_snapshot_that_is_counted_from_stays_in_memory() -> None:
         assert len({record.fingerprint for record in records}) == 5
 
 
-def test_tasks_that_nobody_told_of_get_predictions() -> None:
+def test_unannounced_tasks_get_predictions() -> None:
     world = ControllerWorld.serving()
     new = [world.label_studio.add_task() for _ in range(3)]
     world.settle()
@@ -99,7 +99,7 @@ def test_tasks_that_nobody_told_of_get_predictions() -> None:
     assert "unlabelled" not in world.label_studio.reads
 
 
-def test_a_quick_rollback_gives_the_title_back() -> None:
+def test_quick_rollback_restores_the_title() -> None:
     world = ControllerWorld.serving()
     world.label_studio.label_many(6)
     world.settle()
@@ -115,7 +115,7 @@ def test_a_quick_rollback_gives_the_title_back() -> None:
     assert world.label_studio.backend_rows[1][0].title == "support-1"
 
 
-def test_another_address_lists_no_tasks_and_is_written_down_once() -> None:
+def test_another_backend_url_sets_the_title_without_listing() -> None:
     world = ControllerWorld.serving()
     world.events.remember(1, {"seed": "3"}, URL)
     world.settle()

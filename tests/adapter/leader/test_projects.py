@@ -40,7 +40,7 @@ def raising(world: ControllerWorld, error: Exception, project_id: int = 1) -> No
     world.label_studio.project = answer  # type: ignore[method-assign,assignment]
 
 
-def test_a_slip_about_one_project_holds_up_no_other_and_names_no_text(
+def test_unexpected_error_delays_no_other_project(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     world = two()
@@ -53,7 +53,7 @@ def test_a_slip_about_one_project_holds_up_no_other_and_names_no_text(
     assert "the text of a task" not in printed.out + printed.err
 
 
-def test_a_slip_about_an_unknown_project_holds_up_no_other() -> None:
+def test_unexpected_error_in_discovery_delays_no_other() -> None:
     world = ControllerWorld()
     raising(world, KeyError("created_at"))
     world.event("SETUP", 1)
@@ -62,7 +62,7 @@ def test_a_slip_about_an_unknown_project_holds_up_no_other() -> None:
     assert "KeyError" in world.view.problem
 
 
-def test_one_unreadable_run_stops_its_project_alone_whose_version_serves_on() -> None:
+def test_unreadable_run_stops_only_its_project() -> None:
     world = served()
     world.connect(2)
     world.label_studio.label_many(6, 2)
@@ -75,7 +75,7 @@ def test_one_unreadable_run_stops_its_project_alone_whose_version_serves_on() ->
     assert world.launcher.launched[-1] == "2-1"
 
 
-def test_a_command_of_a_newer_release_holds_up_no_other() -> None:
+def test_command_of_a_newer_release_delays_no_other() -> None:
     world = two()
     world.store.data["inbox/cmd-1.json"] = b'{"format": 99}'
     world.label_studio.label_many(6, 2)
@@ -83,7 +83,7 @@ def test_a_command_of_a_newer_release_holds_up_no_other() -> None:
     assert world.launcher.launched == ["2-1"]
 
 
-def test_a_project_that_could_not_be_read_again_after_a_failed_step_is_read_later() -> None:
+def test_failed_restart_is_retried_later() -> None:
     world = ControllerWorld()
     world.connect()
     world.label_studio.label_many(6)
@@ -103,7 +103,7 @@ def test_a_project_that_could_not_be_read_again_after_a_failed_step_is_read_late
     assert world.view.problem == ""
 
 
-def test_one_404_forgets_nothing_and_two_keep_the_commands() -> None:
+def test_two_404s_remove_a_project_but_keep_its_commands() -> None:
     world = served()
     world.label_studio.label_many(2)
     world.command(Action.TRAIN, seed="5")
@@ -120,7 +120,7 @@ def test_one_404_forgets_nothing_and_two_keep_the_commands() -> None:
     assert world.launcher.launched[-1] == "1-2"
 
 
-def test_a_command_for_a_number_that_never_was_is_dropped_at_the_second_404() -> None:
+def test_command_for_an_unknown_id_is_dropped_at_second_404() -> None:
     world = ControllerWorld()
     world.inbox.add_command(Command("1", 9, Action.TRAIN))
     world.tick()
@@ -130,7 +130,7 @@ def test_a_command_for_a_number_that_never_was_is_dropped_at_the_second_404() ->
     assert world.board.views == {}
 
 
-def test_invented_numbers_are_bounded_and_few_are_asked_for_at_a_time() -> None:
+def test_discovery_queue_is_bounded() -> None:
     world = ControllerWorld()
     world.label_studio.down = LabelStudioUnreachable("Label Studio does not answer.")
     for number in range(1, 3000):
@@ -148,7 +148,7 @@ def test_invented_numbers_are_bounded_and_few_are_asked_for_at_a_time() -> None:
     assert set(world.board.views) == {5000}
 
 
-def test_trains_that_wait_fold_into_one_for_each_parameters() -> None:
+def test_waiting_trains_with_equal_parameters_are_merged() -> None:
     world = ControllerWorld()
     world.connect()
     for _ in range(19):
@@ -162,7 +162,7 @@ def test_trains_that_wait_fold_into_one_for_each_parameters() -> None:
     assert world.inbox.commands()[-1].id == newest
 
 
-def test_projects_take_turns_and_who_waited_longest_is_next() -> None:
+def test_longest_waiting_project_trains_next() -> None:
     world = two(active=1)
     world.connect(3)
     world.label_studio.label_many(6, 3)
@@ -186,7 +186,7 @@ def test_projects_take_turns_and_who_waited_longest_is_next() -> None:
     assert world.launcher.launched == ["3-1", "2-1", "1-1"]
 
 
-def test_nobody_waits_for_a_project_that_label_studio_says_nothing_about_or_that_no_longer_wants() -> None:
+def test_project_that_cannot_train_leaves_the_run_queue() -> None:
     world = two(active=1)
     world.connect(3)
     for project_id in (3, 2, 1):
@@ -200,7 +200,7 @@ def test_nobody_waits_for_a_project_that_label_studio_says_nothing_about_or_that
     assert world.launcher.launched == ["3-1", "1-1"]
 
 
-def test_after_a_restart_a_run_that_goes_on_is_still_waited_for() -> None:
+def test_restart_still_waits_for_an_active_run() -> None:
     world = two(active=1)
     world.label_studio.label_many(6, 2)
     world.settle(2)
@@ -211,7 +211,7 @@ def test_after_a_restart_a_run_that_goes_on_is_still_waited_for() -> None:
     assert world.controller.tick(world.now) <= 0.5
 
 
-def test_a_project_that_comes_back_under_its_number_does_not_get_the_old_ones_commands() -> None:
+def test_replaced_project_does_not_get_old_commands() -> None:
     world = served()
     world.label_studio.add_project(1)
     world.command(Action.TRAIN)
@@ -221,7 +221,7 @@ def test_a_project_that_comes_back_under_its_number_does_not_get_the_old_ones_co
     assert world.view.project.key != "1-1790000001"
 
 
-def test_an_event_that_is_not_true_deletes_nothing_later() -> None:
+def test_false_deletion_event_deletes_nothing_later() -> None:
     world = served()
     world.event("PROJECT_DELETED")
     world.settle(5)
@@ -231,7 +231,7 @@ def test_an_event_that_is_not_true_deletes_nothing_later() -> None:
     assert [served.current for served in world.registry.serving().projects.values()] == ["support-1"]
 
 
-def test_a_number_that_is_given_again_serves_nothing_of_the_project_before() -> None:
+def test_reused_id_serves_no_version_of_the_old_project() -> None:
     world = served()
     world.label_studio.add_project(1)
     world.settle()

@@ -20,7 +20,7 @@ def serving() -> ControllerWorld:
     return ControllerWorld.serving()
 
 
-def test_a_held_version_is_told_and_not_served(serving: ControllerWorld) -> None:
+def test_held_version_is_reported_and_not_served(serving: ControllerWorld) -> None:
     serving.label_studio.label_many(6)
     serving.settle()
     serving.complete_run("1-2", promote=False)
@@ -28,7 +28,7 @@ def test_a_held_version_is_told_and_not_served(serving: ControllerWorld) -> None
     assert "Gate of support-2" in serving.view.sentence
 
 
-def test_requests_and_verdicts_bear_the_term_of_the_leader_that_wrote_them(serving: ControllerWorld) -> None:
+def test_requests_and_outcomes_name_their_term(serving: ControllerWorld) -> None:
     serving.restart()
     serving.tick()
     serving.label_studio.label_many(6)
@@ -43,7 +43,7 @@ def test_requests_and_verdicts_bear_the_term_of_the_leader_that_wrote_them(servi
     assert (request.term, verdict.term) == (term, term)
 
 
-def test_both_versions_of_one_run_are_taken_up_while_it_goes_on(serving: ControllerWorld) -> None:
+def test_both_versions_of_an_active_run_are_decided(serving: ControllerWorld) -> None:
     serving.label_studio.label_many(6)
     serving.settle()
     serving.train("1-2")
@@ -53,7 +53,7 @@ def test_both_versions_of_one_run_are_taken_up_while_it_goes_on(serving: Control
     assert (serving.view.served.current, serving.view.served.previous) == ("support-2b", "support-2")
 
 
-def test_a_broken_version_is_refused_and_the_old_one_serves_on(serving: ControllerWorld) -> None:
+def test_broken_version_is_refused_and_the_old_one_stays(serving: ControllerWorld) -> None:
     serving.rollout.broken["support-2"] = smoke_test_error("support-2")
     serving.label_studio.label_many(6)
     serving.settle()
@@ -69,7 +69,7 @@ def test_a_broken_version_is_refused_and_the_old_one_serves_on(serving: Controll
     assert serving.current == "support-1"
 
 
-def test_trouble_of_the_store_while_loading_is_no_verdict(serving: ControllerWorld) -> None:
+def test_store_error_while_loading_decides_nothing(serving: ControllerWorld) -> None:
     serving.rollout.broken["support-2"] = StoreError("The disk is slow.")
     serving.label_studio.label_many(6)
     serving.settle()
@@ -83,7 +83,7 @@ def test_trouble_of_the_store_while_loading_is_no_verdict(serving: ControllerWor
     assert serving.view.problem == ""
 
 
-def test_a_version_that_was_compared_with_another_is_held_and_judged_afresh(serving: ControllerWorld) -> None:
+def test_stale_version_is_held_and_evaluated_again(serving: ControllerWorld) -> None:
     serving.label_studio.label_many(6)
     serving.settle()
     serving.train("1-2", compared_with="support-0")
@@ -97,7 +97,7 @@ def test_a_version_that_was_compared_with_another_is_held_and_judged_afresh(serv
     assert len(serving.requests()) == 3
 
 
-def test_two_stale_judgements_do_not_make_a_third(serving: ControllerWorld) -> None:
+def test_two_stale_versions_do_not_cause_a_third_run(serving: ControllerWorld) -> None:
     serving.label_studio.label_many(6)
     serving.settle()
     serving.complete_run("1-2", compared_with="support-0")
@@ -107,7 +107,7 @@ def test_two_stale_judgements_do_not_make_a_third(serving: ControllerWorld) -> N
     assert len(serving.requests()) == 3
 
 
-def test_who_rolled_back_promoted_and_asked_for_a_run_is_told(serving: ControllerWorld) -> None:
+def test_status_names_who_requested_what(serving: ControllerWorld) -> None:
     serving.label_studio.label_many(6)
     serving.settle()
     serving.complete_run("1-2")
@@ -128,7 +128,7 @@ def test_who_rolled_back_promoted_and_asked_for_a_run_is_told(serving: Controlle
     assert said in serving.view.sentence
 
 
-def test_promote_pins_rollback_goes_back_and_unpin_lets_the_gate_decide(serving: ControllerWorld) -> None:
+def test_promote_pins_and_unpin_lets_the_gate_decide(serving: ControllerWorld) -> None:
     serving.label_studio.label_many(6)
     serving.settle()
     serving.complete_run("1-2")
@@ -151,7 +151,7 @@ def test_promote_pins_rollback_goes_back_and_unpin_lets_the_gate_decide(serving:
     assert not serving.view.served.pinned
 
 
-def test_promoting_what_is_served_pins_it(serving: ControllerWorld) -> None:
+def test_promoting_the_served_version_pins_it(serving: ControllerWorld) -> None:
     serving.command(Action.PROMOTE, "support-1")
     serving.tick()
     assert serving.view.served.pinned
@@ -167,7 +167,7 @@ def test_promoting_what_is_served_pins_it(serving: ControllerWorld) -> None:
         (Action.CANCEL, None, "cancel failed: No run is active."),
     ],
 )
-def test_a_command_that_cannot_be_done_is_dropped_with_its_sentence(
+def test_impossible_command_is_dropped_with_a_reason(
     serving: ControllerWorld, action: Action, version: str | None, sentence: str
 ) -> None:
     serving.command(action, version)
@@ -177,7 +177,7 @@ def test_a_command_that_cannot_be_done_is_dropped_with_its_sentence(
     assert serving.current == "support-1"
 
 
-def test_a_forced_version_that_is_broken_leaves_the_old_one(serving: ControllerWorld) -> None:
+def test_broken_forced_version_leaves_the_old_one(serving: ControllerWorld) -> None:
     serving.publish(serving.view.project, "support-7", None)
     serving.rollout.broken["support-7"] = smoke_test_error("support-7")
     serving.command(Action.PROMOTE, "support-7")
@@ -186,7 +186,7 @@ def test_a_forced_version_that_is_broken_leaves_the_old_one(serving: ControllerW
     assert "promote failed: support-7 gives other answers" in serving.view.problem
 
 
-def test_a_broken_only_version_gives_way_to_one_that_could_not_be_compared_with_it(
+def test_broken_only_version_is_replaced_by_an_uncompared_one(
     serving: ControllerWorld,
 ) -> None:
     serving.rollout.broken["support-1"] = CorruptVersion("File 'x' differs.")
@@ -200,7 +200,7 @@ def test_a_broken_only_version_gives_way_to_one_that_could_not_be_compared_with_
     assert serving.view.problem == ""
 
 
-def test_a_version_compared_with_nothing_does_not_replace_a_good_one(serving: ControllerWorld) -> None:
+def test_uncompared_version_does_not_replace_a_good_one(serving: ControllerWorld) -> None:
     serving.label_studio.label_many(6)
     serving.settle()
     serving.train("1-2", compared_with=None)

@@ -22,13 +22,13 @@ def record(run: str, *versions: str) -> RunRecord:
     return RunRecord(request, status=RunStatus(run, RunState.DONE, published=published))
 
 
-def test_the_newest_is_the_last_of_the_last_run_that_published() -> None:
+def test_latest_version_is_of_the_last_publishing_run() -> None:
     records = [record("1-1", "a-1"), record("1-2", "a-2", "a-2b"), record("1-3")]
     assert latest_published_version(records) == "a-2b"
     assert latest_published_version([replace(records[0], status=None)]) == ""
 
 
-def test_a_manifest_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_manifest_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     world = ControllerWorld()
     world.connect()
     project = world.view.project
@@ -43,7 +43,7 @@ def test_a_manifest_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("error", "reads"), [(NotFound("gone"), 1), (UnknownFormat("newer"), 1), (StoreUnreachable("away"), 2)]
 )
-def test_only_what_trouble_hid_is_read_again(
+def test_only_transient_errors_are_retried(
     monkeypatch: pytest.MonkeyPatch, error: FitloopError, reads: int
 ) -> None:
     asked: list[str] = []

@@ -37,7 +37,7 @@ def test_another_control_is_trained_at_once() -> None:
     assert world.view.labelled == 4
 
 
-def test_what_was_made_for_another_control_suggests_nothing() -> None:
+def test_version_of_another_control_suggests_nothing() -> None:
     world = switched()
     assert (world.current, world.view.foreign) == ("support-1", ("support-1",))
     assert "support-1 was made for another control than 'mood'" in world.view.problem
@@ -47,7 +47,7 @@ def test_what_was_made_for_another_control_suggests_nothing() -> None:
     assert len(world.label_studio.predictions) == pushed
 
 
-def test_a_version_of_the_control_takes_its_place() -> None:
+def test_version_of_the_new_control_replaces_it() -> None:
     world = switched()
     world.complete_run("1-2")
     assert world.current == "support-2"
@@ -57,7 +57,7 @@ def test_a_version_of_the_control_takes_its_place() -> None:
     assert world.launcher.launched == ["1-1", "1-2"]
 
 
-def test_a_run_that_was_asked_for_before_another_control_was_picked_is_held() -> None:
+def test_run_requested_before_the_control_changed_is_held() -> None:
     world = ControllerWorld.serving()
     world.label_studio.more_controls = MOOD
     world.label_studio.label_many(6)
@@ -72,7 +72,7 @@ def test_a_run_that_was_asked_for_before_another_control_was_picked_is_held() ->
     assert (world.launcher.launched[-1], world.requests()[-1].parameters.control) == ("1-3", "mood")
 
 
-def test_the_first_control_again_is_another_one() -> None:
+def test_switching_back_is_another_switch() -> None:
     world = switched()
     world.complete_run("1-2")
     world.events.remember(1, {}, URL)
@@ -81,7 +81,7 @@ def test_the_first_control_again_is_another_one() -> None:
     assert world.view.foreign == ("support-2",)
 
 
-def test_an_older_version_of_another_control_serves_no_predictions_after_a_rollback() -> None:
+def test_rollback_to_another_control_predicts_nothing() -> None:
     world = switched()
     world.complete_run("1-2")
     world.command(Action.ROLLBACK)
@@ -90,7 +90,7 @@ def test_an_older_version_of_another_control_serves_no_predictions_after_a_rollb
     assert "support-1" in world.view.foreign
 
 
-def test_a_setting_that_names_what_is_learnt_anyway_changes_nothing() -> None:
+def test_naming_the_default_control_changes_nothing() -> None:
     world = ControllerWorld.serving()
     world.events.remember(1, {"control": "label"}, URL)
     world.settle()
@@ -98,7 +98,7 @@ def test_a_setting_that_names_what_is_learnt_anyway_changes_nothing() -> None:
     assert world.view.foreign == ()
 
 
-def test_a_name_that_is_not_there_is_said_and_nothing_else_is_learnt() -> None:
+def test_unknown_control_is_reported_and_trains_nothing() -> None:
     world = ControllerWorld.serving()
     world.events.remember(1, {"control": "topic"}, URL)
     world.label_studio.label_many(12)
@@ -109,7 +109,7 @@ def test_a_name_that_is_not_there_is_said_and_nothing_else_is_learnt() -> None:
     assert "'label'" in world.view.problem
 
 
-def test_settings_go_from_the_general_to_the_backends_own() -> None:
+def test_backend_parameters_override_settings() -> None:
     world = ControllerWorld(build_settings(controls="mood", projects={2: {"control": "label"}}))
     world.label_studio.more_controls = MOOD + MOOD.replace("mood", "tone")
     for project in (1, 2, 3):
@@ -120,7 +120,7 @@ def test_settings_go_from_the_general_to_the_backends_own() -> None:
     assert asked == {1: "mood", 2: "label", 3: "tone"}
 
 
-def test_one_run_cannot_be_asked_for_another_control() -> None:
+def test_control_of_a_single_run_is_refused() -> None:
     world = ControllerWorld.serving()
     world.label_studio.more_controls = MOOD
     world.command(Action.TRAIN, control="mood")
@@ -130,7 +130,7 @@ def test_one_run_cannot_be_asked_for_another_control() -> None:
     assert world.launcher.launched == ["1-1"]
 
 
-def test_a_version_of_an_earlier_release_is_known_by_its_labels() -> None:
+def test_version_without_a_control_is_recognised_by_labels() -> None:
     world = ControllerWorld.serving()
     world.label_studio.more_controls = MOOD
     project: Project = world.view.project

@@ -33,19 +33,19 @@ def pushed(found: FakeLabelStudio, predictions: Sequence[dict[str, Any]]) -> int
     return push_predictions(found, 1, "support-1", predictions, lambda: True)
 
 
-def test_where_the_bulk_import_takes_all_nothing_else_is_asked() -> None:
+def test_complete_bulk_import_needs_no_other_request() -> None:
     found = studio(2)
     assert pushed(found, [prediction(1), prediction(2)]) == 0
     assert found.reads == ["push"]
 
 
-def test_no_prediction_is_no_request() -> None:
+def test_no_predictions_need_no_request() -> None:
     found = studio(0)
     assert pushed(found, []) == 0
     assert found.reads == []
 
 
-def test_only_what_the_bulk_import_left_goes_one_by_one() -> None:
+def test_only_missing_predictions_are_pushed_one_by_one() -> None:
     found = studio(4)
     given = [prediction(1), prediction(2, ["home", "hearth"]), prediction(3), prediction(4, ["home"])]
     assert pushed(found, given) == 0
@@ -53,35 +53,35 @@ def test_only_what_the_bulk_import_left_goes_one_by_one() -> None:
     assert found.reads == ["push", "holding", "push one", "push one"]
 
 
-def test_a_task_that_was_deleted_meanwhile_costs_the_others_nothing() -> None:
+def test_deleted_task_does_not_affect_the_others() -> None:
     found = studio(3)
     found.delete_task(2)
     assert pushed(found, [prediction(1), prediction(2), prediction(3)]) == 0
     assert stored(found) == [1, 3]
 
 
-def test_a_task_that_was_labelled_meanwhile_is_not_given_the_same_twice() -> None:
+def test_stored_prediction_is_not_pushed_twice() -> None:
     found = studio(2)
     found.label(1, "card")
     pushed(found, [prediction(1), prediction(2, ["home"])])
     assert stored(found) == [1, 2]
 
 
-def test_after_many_refusals_in_a_row_no_more_are_tried() -> None:
+def test_many_refusals_in_a_row_stop_the_push() -> None:
     found = studio(50)
     found.refused_tasks = set(range(1, 51))
     assert pushed(found, [prediction(number, ["home"]) for number in range(1, 51)]) == 50
     assert found.reads.count("push one") == MAX_REFUSED_IN_A_ROW
 
 
-def test_a_few_refusals_hold_up_no_other() -> None:
+def test_few_refusals_do_not_stop_the_push() -> None:
     found = studio(50)
     found.refused_tasks = set(range(2, 51, 2))
     assert pushed(found, [prediction(number, ["home"]) for number in range(1, 51)]) == 25
     assert stored(found) == list(range(1, 51, 2))
 
 
-def test_it_ends_early_where_it_no_longer_goes_on() -> None:
+def test_unwanted_push_stops_early() -> None:
     found = studio(3)
     goes_on = iter([True, False])
     assert (
@@ -97,7 +97,7 @@ def test_it_ends_early_where_it_no_longer_goes_on() -> None:
     assert stored(found) == [1]
 
 
-def test_trouble_is_raised() -> None:
+def test_other_errors_are_raised() -> None:
     found = studio(1)
     found.down = LabelStudioUnreachable("down")
     with pytest.raises(LabelStudioUnreachable):

@@ -35,7 +35,7 @@ def target_of(world: ControllerWorld) -> str:
     return world.view.served.target or ""
 
 
-def test_a_version_is_a_target_until_everybody_holds_it(serving: ControllerWorld) -> None:
+def test_version_is_a_target_until_all_have_loaded_it(serving: ControllerWorld) -> None:
     serving.rollout.slow["support-2"] = ON_ITS_WAY
     serving.complete_run("1-2")
     served = serving.view.served
@@ -52,7 +52,7 @@ def test_a_version_is_a_target_until_everybody_holds_it(serving: ControllerWorld
     assert found.fate is Outcome.PROMOTED
 
 
-def test_the_table_is_written_once_however_long_it_takes(serving: ControllerWorld) -> None:
+def test_table_is_written_once_during_a_rollout(serving: ControllerWorld) -> None:
     serving.rollout.slow["support-2"] = ON_ITS_WAY
     serving.complete_run("1-2")
     before = serving.registry.serving().generation
@@ -61,7 +61,7 @@ def test_the_table_is_written_once_however_long_it_takes(serving: ControllerWorl
     assert serving.registry.serving().generation == before
 
 
-def test_what_hinders_a_version_is_told_until_it_is_gone(serving: ControllerWorld) -> None:
+def test_blocked_rollout_is_reported_until_it_continues(serving: ControllerWorld) -> None:
     serving.rollout.slow["support-2"] = BLOCKED
     serving.complete_run("1-2")
     assert serving.view.problem == (
@@ -73,7 +73,7 @@ def test_what_hinders_a_version_is_told_until_it_is_gone(serving: ControllerWorl
     assert (serving.current, serving.view.problem) == ("support-2", "")
 
 
-def test_what_is_set_aside_is_no_target_until_it_is_tried_again(serving: ControllerWorld) -> None:
+def test_deferred_version_is_no_target_until_retried(serving: ControllerWorld) -> None:
     serving.rollout.slow["support-2"] = replace(BLOCKED, deferred=True)
     serving.complete_run("1-2")
     assert target_of(serving) == ""
@@ -92,7 +92,7 @@ def test_what_is_set_aside_is_no_target_until_it_is_tried_again(serving: Control
     assert (serving.current, serving.view.problem) == ("support-2", "")
 
 
-def test_what_is_set_aside_gives_way_to_what_a_person_wants(serving: ControllerWorld) -> None:
+def test_deferred_version_yields_to_a_command(serving: ControllerWorld) -> None:
     serving.rollout.slow["support-2"] = replace(BLOCKED, deferred=True)
     serving.complete_run("1-2")
     serving.command(Action.PROMOTE, "support-1")
@@ -101,13 +101,13 @@ def test_what_is_set_aside_gives_way_to_what_a_person_wants(serving: ControllerW
     assert (serving.current, serving.view.served.target) == ("support-1", None)
 
 
-def test_rollouts_are_tended_in_each_tick(serving: ControllerWorld) -> None:
+def test_rollouts_are_polled_in_each_tick(serving: ControllerWorld) -> None:
     serving.rollout.polled.clear()
     serving.tick(1.0)
     assert serving.rollout.polled == [serving.now]
 
 
-def test_other_trouble_than_the_versions_own_is_a_hindrance(serving: ControllerWorld) -> None:
+def test_transient_error_blocks_a_rollout(serving: ControllerWorld) -> None:
     serving.rollout.broken["support-2"] = BadConfig("No right to patch the InferenceService.")
     serving.complete_run("1-2")
     assert "No right to patch the InferenceService." in serving.view.problem
@@ -117,7 +117,7 @@ def test_other_trouble_than_the_versions_own_is_a_hindrance(serving: ControllerW
     assert serving.current == "support-2"
 
 
-def test_a_target_that_is_refused_is_withdrawn_and_the_other_projects_are_unharmed(
+def test_refused_target_is_withdrawn(
     serving: ControllerWorld,
 ) -> None:
     serving.connect(2)
@@ -135,7 +135,7 @@ def test_a_target_that_is_refused_is_withdrawn_and_the_other_projects_are_unharm
     assert serving.launcher.launched[-1] == "2-1"
 
 
-def test_the_moment_is_still_to_come_however_long_predictors_take_to_answer(serving: ControllerWorld) -> None:
+def test_flip_time_accounts_for_slow_predictors(serving: ControllerWorld) -> None:
     serving.rollout.flip_seconds = 2.0
     held = serving.rollout.advance
 
@@ -149,7 +149,7 @@ def test_the_moment_is_still_to_come_however_long_predictors_take_to_answer(serv
     assert serving.view.served.since == serving.now + 2.0
 
 
-def test_the_moment_is_still_to_come_however_long_label_studio_lets_other_projects_wait(
+def test_flip_time_accounts_for_slow_label_studio(
     serving: ControllerWorld,
 ) -> None:
     serving.rollout.flip_seconds = 2.0
@@ -173,7 +173,7 @@ def test_the_moment_is_still_to_come_however_long_label_studio_lets_other_projec
     assert serving.view.served.since == serving.now + 2.0
 
 
-def test_all_adapters_tell_of_it_from_one_moment_on(serving: ControllerWorld) -> None:
+def test_all_replicas_switch_at_one_moment(serving: ControllerWorld) -> None:
     serving.rollout.flip_seconds = 2.0
     serving.train("1-2")
     serving.tick(0.5)
@@ -187,7 +187,7 @@ def test_all_adapters_tell_of_it_from_one_moment_on(serving: ControllerWorld) ->
     assert serving.view.sentence.startswith("serving support-2")
 
 
-def test_the_next_one_waits_for_that_moment(serving: ControllerWorld) -> None:
+def test_next_rollout_waits_for_the_flip(serving: ControllerWorld) -> None:
     serving.rollout.flip_seconds = 2.0
     serving.train("1-2")
     serving.tick(0.5)
@@ -199,7 +199,7 @@ def test_the_next_one_waits_for_that_moment(serving: ControllerWorld) -> None:
     assert serving.view.served.previous == "support-2"
 
 
-def test_a_newer_version_takes_the_place_of_a_target(serving: ControllerWorld) -> None:
+def test_newer_version_replaces_a_target(serving: ControllerWorld) -> None:
     serving.rollout.slow["support-2"] = ON_ITS_WAY
     serving.train("1-2")
     serving.tick(0.5)
@@ -218,7 +218,7 @@ def test_a_newer_version_takes_the_place_of_a_target(serving: ControllerWorld) -
     assert len(serving.requests()) == 2
 
 
-def test_a_newer_version_that_is_refused_leaves_the_place_to_the_older_one(serving: ControllerWorld) -> None:
+def test_refused_newer_version_lets_the_older_one_continue(serving: ControllerWorld) -> None:
     serving.rollout.slow["support-2"] = ON_ITS_WAY
     serving.train("1-2")
     serving.tick(0.5)
@@ -231,7 +231,7 @@ def test_a_newer_version_that_is_refused_leaves_the_place_to_the_older_one(servi
     assert serving.current == "support-2"
 
 
-def test_a_version_that_was_compared_with_the_target_waits_for_it(serving: ControllerWorld) -> None:
+def test_version_compared_with_the_target_waits_for_it(serving: ControllerWorld) -> None:
     serving.rollout.slow["support-2"] = ON_ITS_WAY
     serving.train("1-2")
     serving.tick(0.5)
@@ -243,7 +243,7 @@ def test_a_version_that_was_compared_with_the_target_waits_for_it(serving: Contr
     assert (serving.current, serving.view.served.previous) == ("support-2b", "support-2")
 
 
-def test_a_promotion_by_hand_stays_in_the_inbox_until_it_is_decided(serving: ControllerWorld) -> None:
+def test_promotion_stays_in_the_inbox_until_decided(serving: ControllerWorld) -> None:
     serving.publish(serving.view.project, "support-7", None)
     serving.rollout.slow["support-7"] = ON_ITS_WAY
     serving.command(Action.PROMOTE, "support-7")
@@ -257,7 +257,7 @@ def test_a_promotion_by_hand_stays_in_the_inbox_until_it_is_decided(serving: Con
     assert (serving.current, serving.view.served.pinned) == ("support-7", False)
 
 
-def test_a_person_goes_before_the_gate(serving: ControllerWorld) -> None:
+def test_command_precedes_the_gate(serving: ControllerWorld) -> None:
     serving.rollout.slow["support-2"] = ON_ITS_WAY
     serving.complete_run("1-2")
     serving.publish(serving.view.project, "support-7", None)
@@ -267,7 +267,7 @@ def test_a_person_goes_before_the_gate(serving: ControllerWorld) -> None:
     assert "held because pinned" in serving.view.sentence
 
 
-def test_of_five_promotions_the_newest_alone_is_carried_out(serving: ControllerWorld) -> None:
+def test_only_the_newest_of_five_promotions_is_handled(serving: ControllerWorld) -> None:
     for number in range(5, 10):
         serving.publish(serving.view.project, f"support-{number}", None)
         serving.command(Action.PROMOTE, f"support-{number}")
@@ -278,7 +278,7 @@ def test_of_five_promotions_the_newest_alone_is_carried_out(serving: ControllerW
     assert serving.inbox.commands() == []
 
 
-def test_a_newer_promotion_takes_the_place_of_one_that_is_on_its_way(serving: ControllerWorld) -> None:
+def test_newer_promotion_replaces_one_being_rolled_out(serving: ControllerWorld) -> None:
     for number in (7, 8):
         serving.publish(serving.view.project, f"support-{number}", None)
     serving.rollout.slow["support-7"] = ON_ITS_WAY
@@ -291,7 +291,7 @@ def test_a_newer_promotion_takes_the_place_of_one_that_is_on_its_way(serving: Co
     assert serving.rollout.withdrawn == ["support-7"]
 
 
-def test_a_rollback_takes_back_a_promotion_that_is_on_its_way_and_twice_is_once(
+def test_rollback_takes_back_a_promotion_in_progress(
     serving: ControllerWorld,
 ) -> None:
     serving.publish(serving.view.project, "support-7", None)
@@ -305,7 +305,7 @@ def test_a_rollback_takes_back_a_promotion_that_is_on_its_way_and_twice_is_once(
     assert serving.inbox.commands() == []
 
 
-def test_a_rollback_that_is_asked_for_again_goes_back_once(serving: ControllerWorld) -> None:
+def test_repeated_rollback_goes_back_once(serving: ControllerWorld) -> None:
     serving.complete_run("1-2")
     serving.rollout.slow["support-1"] = ON_ITS_WAY
     serving.command(Action.ROLLBACK)
@@ -317,7 +317,7 @@ def test_a_rollback_that_is_asked_for_again_goes_back_once(serving: ControllerWo
     assert (serving.current, serving.view.served.previous) == ("support-1", "support-2")
 
 
-def test_a_start_in_the_middle_goes_on_and_nobody_waits_for_what_is_served(serving: ControllerWorld) -> None:
+def test_restart_during_a_rollout_resumes_it(serving: ControllerWorld) -> None:
     serving.rollout.slow = {"support-1": BLOCKED, "support-2": ON_ITS_WAY}
     serving.complete_run("1-2")
     serving.restart()
@@ -329,7 +329,7 @@ def test_a_start_in_the_middle_goes_on_and_nobody_waits_for_what_is_served(servi
     assert serving.view.problem == ""
 
 
-def test_what_is_served_and_held_by_nobody_is_a_problem_until_it_is(serving: ControllerWorld) -> None:
+def test_served_version_not_loaded_is_a_problem(serving: ControllerWorld) -> None:
     serving.rollout.slow["support-1"] = BLOCKED
     serving.restart()
     serving.tick()
@@ -340,7 +340,7 @@ def test_what_is_served_and_held_by_nobody_is_a_problem_until_it_is(serving: Con
     assert serving.view.problem == ""
 
 
-def test_falling_back_takes_its_time_too_and_ends_after_a_restart(serving: ControllerWorld) -> None:
+def test_fallback_continues_after_a_restart(serving: ControllerWorld) -> None:
     serving.complete_run("1-2")
     serving.rollout.broken["support-2"] = smoke_test_error("support-2")
     serving.rollout.slow["support-1"] = ON_ITS_WAY
@@ -355,7 +355,7 @@ def test_falling_back_takes_its_time_too_and_ends_after_a_restart(serving: Contr
     assert "support-1 is served instead" in serving.view.problem
 
 
-def test_a_target_that_nobody_wants_any_more_is_none(serving: ControllerWorld) -> None:
+def test_unwanted_target_is_withdrawn(serving: ControllerWorld) -> None:
     key = serving.view.project.key
     table = serving.registry.serving()
     left = Served(current="support-1", target="support-0")

@@ -64,7 +64,7 @@ class Bench:
         return self.label_studio.backend_rows[1][0].title
 
 
-def test_all_unlabelled_tasks_get_a_prediction_and_then_the_backend_its_title() -> None:
+def test_unlabelled_tasks_are_predicted_before_the_title() -> None:
     bench = Bench(450)
     bench.label_studio.label(1, "card")
     bench.work(bench.job())
@@ -78,14 +78,14 @@ def test_all_unlabelled_tasks_get_a_prediction_and_then_the_backend_its_title() 
     assert [len(texts) for _, _, texts in bench.inference.asked] == [200, 200, 49]
 
 
-def test_tasks_without_text_are_passed_over() -> None:
+def test_tasks_without_text_are_skipped() -> None:
     bench = Bench(2)
     bench.label_studio.tasks[1][1]["data"] = {"text": None}
     bench.work(bench.job())
     assert bench.pushed == [2]
 
 
-def test_no_more_tasks_than_the_setting_hold_fresh_predictions() -> None:
+def test_fresh_predictions_are_limited_by_the_setting() -> None:
     bench = Bench(30, max_tasks=10)
     bench.work(bench.job())
     assert len(bench.pushed) == 10
@@ -93,7 +93,7 @@ def test_no_more_tasks_than_the_setting_hold_fresh_predictions() -> None:
     assert len(bench.pushed) == 10
 
 
-def test_tasks_without_text_take_no_room_of_the_others() -> None:
+def test_tasks_without_text_do_not_count_for_the_limit() -> None:
     bench = Bench(6, max_tasks=2)
     for number in (1, 2, 3):
         bench.label_studio.tasks[1][number]["data"] = {"text": " "}
@@ -101,14 +101,14 @@ def test_tasks_without_text_take_no_room_of_the_others() -> None:
     assert bench.pushed == [4, 5]
 
 
-def test_zero_pushes_none_and_sets_the_title() -> None:
+def test_limit_of_zero_only_sets_the_title() -> None:
     bench = Bench(3, max_tasks=0)
     bench.work(bench.job())
     assert bench.pushed == []
     assert bench.title == "support-1"
 
 
-def test_again_pushes_only_what_is_missing() -> None:
+def test_repeated_job_pushes_only_what_is_missing() -> None:
     bench = Bench(5)
     bench.work(bench.job())
     bench.work(bench.job())
@@ -118,7 +118,7 @@ def test_again_pushes_only_what_is_missing() -> None:
     assert bench.label_studio.reads.count("title") == 1
 
 
-def test_a_version_that_no_longer_serves_is_given_up_before_its_title() -> None:
+def test_job_of_a_replaced_version_is_abandoned() -> None:
     bench = Bench(450)
     whole = bench.label_studio.push_predictions
 
@@ -133,7 +133,7 @@ def test_a_version_that_no_longer_serves_is_given_up_before_its_title() -> None:
     assert bench.refresher.progress(1) is None
 
 
-def test_the_newest_version_wins() -> None:
+def test_newest_version_wins() -> None:
     bench = Bench(3)
     whole = bench.inference.scores
 
@@ -154,7 +154,7 @@ def test_the_newest_version_wins() -> None:
 @pytest.mark.parametrize(
     "error", [LabelStudioUnreachable("Label Studio is down."), Overloaded("The queue is full.")]
 )
-def test_trouble_is_told_and_tried_again_later_from_where_it_stood(error: Exception) -> None:
+def test_error_is_reported_and_the_job_resumes_later(error: Exception) -> None:
     bench = Bench(250)
     whole = bench.label_studio.push_predictions
     calls = []
@@ -179,7 +179,7 @@ def test_trouble_is_told_and_tried_again_later_from_where_it_stood(error: Except
     assert progress_sentence(bench.refresher.progress(1)) == ""
 
 
-def test_a_push_that_was_not_answered_is_waited_for_before_it_is_looked_for() -> None:
+def test_unanswered_push_is_awaited_before_the_retry() -> None:
     bench = Bench(3)
     whole = bench.label_studio.push_predictions
 
@@ -201,7 +201,7 @@ def test_a_push_that_was_not_answered_is_waited_for_before_it_is_looked_for() ->
 NESTED = LabelSpace("label", "text", "$text", ("card", "loan"), (("bank", "card"), ("bank", "loan")))
 
 
-def test_paths_of_nested_choices_are_stored_one_by_one() -> None:
+def test_nested_choices_are_pushed_one_by_one() -> None:
     bench = Bench(3)
     bench.work(replace(bench.job(), space=NESTED))
     assert bench.pushed == bench.tasks
@@ -210,7 +210,7 @@ def test_paths_of_nested_choices_are_stored_one_by_one() -> None:
     assert bench.title == "support-1"
 
 
-def test_refused_suggestions_are_told_with_their_number() -> None:
+def test_refused_suggestions_are_counted_in_the_problem() -> None:
     bench = Bench(3)
     bench.label_studio.refused_tasks = {2}
     bench.work(replace(bench.job(), space=NESTED))
@@ -224,7 +224,7 @@ def test_refused_suggestions_are_told_with_their_number() -> None:
     assert bench.title == "support-1"
 
 
-def test_basic_auth_is_named_again_and_its_password_never_travels() -> None:
+def test_title_change_never_sends_the_password() -> None:
     bench = Bench(0)
     bench.work(bench.job())
     assert bench.label_studio.auth == {}
@@ -254,15 +254,13 @@ def test_basic_auth_is_named_again_and_its_password_never_travels() -> None:
         ([], "http://a:9090", None),
     ],
 )
-def test_ours_is_the_backend_whose_url_label_studio_used_and_never_a_guess(
-    urls: list[str], seen: str, found: int | None
-) -> None:
+def test_own_backend_is_found_by_url_and_never_guessed(urls: list[str], seen: str, found: int | None) -> None:
     backends = [Backend(number, url, "title") for number, url in enumerate(urls)]
     one = find_own_backend(backends, seen, SECRET)
     assert (one.id if one else None) == found
 
 
-def test_a_backend_of_another_address_is_left_alone_and_the_status_says_so() -> None:
+def test_backend_of_another_host_is_left_alone() -> None:
     bench = Bench(0)
     bench.label_studio.backend_rows[1] = [
         Backend(7, "http://ann:pw@collector.example/path", "old", "fitloop")
@@ -274,7 +272,7 @@ def test_a_backend_of_another_address_is_left_alone_and_the_status_says_so() -> 
     assert "pw" not in problem
 
 
-def test_a_slip_in_a_job_is_tried_again_later_and_holds_up_no_other(
+def test_unexpected_error_in_a_job_is_retried_later(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     bench = Bench(1)
@@ -304,7 +302,7 @@ def progress_of(bench: Bench) -> RefreshProgress:
     return found
 
 
-def test_a_job_that_was_given_up_is_not_told_as_done(capsys: pytest.CaptureFixture[str]) -> None:
+def test_abandoned_job_is_not_logged_as_done(capsys: pytest.CaptureFixture[str]) -> None:
     bench = Bench(1)
     bench.current = "support-2"
     bench.work(bench.job())
@@ -314,14 +312,14 @@ def test_a_job_that_was_given_up_is_not_told_as_done(capsys: pytest.CaptureFixtu
     assert "refreshed" in capsys.readouterr().out
 
 
-def test_where_only_the_title_is_wanted_no_task_is_listed() -> None:
+def test_title_only_job_lists_no_tasks() -> None:
     bench = Bench(1)
     bench.work(replace(bench.job(), title_only=True))
     assert bench.title == "support-1"
     assert "unlabelled" not in bench.label_studio.reads
 
 
-def test_a_slip_in_a_job_does_not_end_the_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unexpected_error_does_not_end_the_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(1)
     whole = bench.label_studio.predicted_tasks
     slips = [ValueError("a slip")]
@@ -341,7 +339,7 @@ def test_a_slip_in_a_job_does_not_end_the_thread(monkeypatch: pytest.MonkeyPatch
     assert bench.title == "fitloop"
 
 
-def test_who_does_not_lead_tells_label_studio_nothing_until_it_does() -> None:
+def test_refresher_without_the_lead_changes_nothing() -> None:
     bench = Bench(3)
     leads = False
 
@@ -358,7 +356,7 @@ def test_who_does_not_lead_tells_label_studio_nothing_until_it_does() -> None:
     assert (bench.pushed, bench.title) == (bench.tasks, "support-1")
 
 
-def test_what_was_predicted_while_the_lead_was_lost_is_not_pushed() -> None:
+def test_predictions_are_not_pushed_after_losing_the_lead() -> None:
     bench = Bench(3)
     scores = bench.inference.scores
 
@@ -378,7 +376,7 @@ def _put_back(bench: Bench, title: str) -> None:
     ]
 
 
-def test_a_title_that_label_studio_put_back_is_set_again_until_it_stays() -> None:
+def test_restored_title_is_set_again_until_it_stays() -> None:
     bench = Bench(3)
     bench.work(bench.job())
     for _ in range(2):
@@ -396,7 +394,7 @@ def test_a_title_that_label_studio_put_back_is_set_again_until_it_stays() -> Non
     assert bench.label_studio.reads.count("title") == 3
 
 
-def test_a_title_of_a_version_that_no_longer_serves_is_not_set_again() -> None:
+def test_title_of_a_replaced_version_is_not_set_again() -> None:
     bench = Bench(3)
     bench.work(bench.job())
     bench.current = "support-2"
@@ -408,7 +406,7 @@ def test_a_title_of_a_version_that_no_longer_serves_is_not_set_again() -> None:
     assert not bench.refresher.run_due_job(bench.now)
 
 
-def test_a_label_studio_that_is_away_is_asked_for_the_title_later(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_title_check_is_retried_after_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(3)
     bench.work(bench.job())
     _put_back(bench, "fitloop")

@@ -8,7 +8,7 @@ from tests.support.controller import ControllerWorld
 from tests.support.labelstudio import URL
 
 
-def test_a_promotion_and_a_rollback_are_followed_by_predictions_and_title() -> None:
+def test_promotion_and_rollback_refresh_predictions_and_title() -> None:
     world = ControllerWorld.serving()
     task = world.label_studio.add_task()
     world.label_studio.label_many(6)
@@ -24,7 +24,7 @@ def test_a_promotion_and_a_rollback_are_followed_by_predictions_and_title() -> N
     ]
 
 
-def test_new_tasks_get_their_predictions_once_the_burst_is_over() -> None:
+def test_new_tasks_are_predicted_after_the_burst() -> None:
     world = ControllerWorld.serving()
     tasks = [world.label_studio.add_task() for _ in range(3)]
     for _ in tasks:
@@ -36,7 +36,7 @@ def test_new_tasks_get_their_predictions_once_the_burst_is_over() -> None:
     assert world.label_studio.reads.count("unlabelled") == 2
 
 
-def test_a_refresh_that_a_restart_cut_off_is_made_and_a_finished_one_is_not() -> None:
+def test_restart_repeats_only_an_unfinished_refresh() -> None:
     world = ControllerWorld()
     world.connect()
     world.label_studio.label_many(6)
@@ -55,7 +55,7 @@ def test_a_refresh_that_a_restart_cut_off_is_made_and_a_finished_one_is_not() ->
     assert [row["task"] for row in world.label_studio.predictions] == [task]
 
 
-def test_another_backend_url_gets_the_title_as_well() -> None:
+def test_another_backend_url_gets_the_title() -> None:
     world = ControllerWorld.serving()
     world.label_studio.backend_rows[1] = [
         Backend(7, URL, "support-1"),

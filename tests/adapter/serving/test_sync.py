@@ -41,9 +41,7 @@ def _work(bench: Bench) -> None:
         pass
 
 
-def test_tasks_that_came_are_predicted_by_whoever_follows_the_project_next(
-    bench: Bench, notebook: ProjectDocuments
-) -> None:
+def test_new_tasks_survive_a_restarted_reconciler(bench: Bench, notebook: ProjectDocuments) -> None:
     first = _link(bench, notebook)
     first.note_task_count(20)
     _follow(bench, first)
@@ -57,9 +55,7 @@ def test_tasks_that_came_are_predicted_by_whoever_follows_the_project_next(
     assert bench.pushed == bench.tasks
 
 
-def test_a_push_that_is_not_through_is_not_given_up_for_a_title(
-    bench: Bench, notebook: ProjectDocuments
-) -> None:
+def test_unfinished_push_is_not_abandoned_for_a_title(bench: Bench, notebook: ProjectDocuments) -> None:
     link = _link(bench, notebook)
     _follow(bench, link)
     _work(bench)
@@ -74,9 +70,7 @@ def test_a_push_that_is_not_through_is_not_given_up_for_a_title(
     assert bench.pushed == bench.tasks
 
 
-def test_a_job_of_a_project_that_is_gone_is_forgotten_unasked(
-    bench: Bench, notebook: ProjectDocuments
-) -> None:
+def test_job_of_a_removed_project_is_dropped(bench: Bench, notebook: ProjectDocuments) -> None:
     link = _link(bench, notebook)
     _follow(bench, link)
     bench.current = "none"

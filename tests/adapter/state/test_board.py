@@ -44,20 +44,20 @@ def said(document: Any, *, without: bool = False, later: bool = False) -> Any:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: type(document).__name__)
-def test_what_the_release_before_wrote_is_read(document: Any) -> None:
+def test_board_of_the_previous_release_is_read(document: Any) -> None:
     old = json.dumps(said(document, without=True)).encode()
     again = documents.load(type(document), old, "old.json")
     assert said(again, without=True) == said(document, without=True)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: type(document).__name__)
-def test_fields_of_a_release_to_come_are_passed_over(document: Any) -> None:
+def test_unknown_fields_are_ignored(document: Any) -> None:
     newer = json.dumps(said(document, later=True)).encode()
     assert documents.load(type(document), newer, "newer.json") == document
 
 
 @pytest.mark.parametrize("kind", [Command, Launch, RunRequest, RunStatus, Served])
-def test_what_is_new_may_be_missing(kind: type[Any]) -> None:
+def test_new_fields_have_defaults(kind: type[Any]) -> None:
     new = [one for one in fields(kind) if one.name in ADDED[kind.__name__]]
     assert len(new) == len(ADDED[kind.__name__])
     plain = documents.load(kind, _least(kind), "least.json")

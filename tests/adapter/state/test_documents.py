@@ -12,7 +12,7 @@ from services.core.store.files import FileStore
 from tests.support.fakes import FakeLeadership
 
 
-def test_all_is_passed_on_while_the_lead_outlives_a_write_and_reading_always(tmp_path: Path) -> None:
+def test_changes_need_a_lead_that_outlives_them(tmp_path: Path) -> None:
     below, seat = FileStore(tmp_path / "store"), FakeLeadership()
     store = FencedStore(below, seat, 5.0)
     (tmp_path / "file").write_bytes(b"weights")

@@ -23,7 +23,7 @@ class At:
         self.rung += 1
 
 
-def test_hints_of_a_project_become_one() -> None:
+def test_notices_of_a_project_are_merged() -> None:
     at = At()
     for action in ("ANNOTATION_CREATED", "ANNOTATION_CREATED", "TASKS_CREATED"):
         at.desk.notify(5, action)
@@ -38,7 +38,7 @@ def test_hints_of_a_project_become_one() -> None:
     assert at.rung == 6
 
 
-def test_the_same_words_of_setup_are_passed_on_once_a_minute() -> None:
+def test_same_setup_data_is_passed_on_once_a_minute() -> None:
     at = At()
     for _ in range(5):
         at.desk.remember(5, {}, "http://a")
@@ -48,7 +48,7 @@ def test_the_same_words_of_setup_are_passed_on_once_a_minute() -> None:
     assert at.rung == 2
 
 
-def test_invented_numbers_are_bounded() -> None:
+def test_buffered_projects_are_bounded() -> None:
     at = At()
     for number in range(3000):
         at.desk.notify(number, "SETUP")
@@ -56,7 +56,7 @@ def test_invented_numbers_are_bounded() -> None:
     assert len(at.desk.collect()) == 1000
 
 
-def test_a_command_is_stored_before_it_is_answered() -> None:
+def test_command_is_stored_before_it_is_answered() -> None:
     at = At()
     command = Command("1", 5, Action.TRAIN)
     at.store.fail_at, at.store.error = 1, StoreError("The bucket does not answer.")
@@ -68,7 +68,7 @@ def test_a_command_is_stored_before_it_is_answered() -> None:
     assert at.rung == 1
 
 
-def test_what_was_taken_lately_is_left_again_for_a_new_term() -> None:
+def test_recently_taken_notices_are_requeued() -> None:
     """Whoever took it may have lost the lead over it: a new project's only word would be gone."""
     at = At()
     at.desk.notify(5, "SETUP")

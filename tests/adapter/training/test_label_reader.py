@@ -23,7 +23,7 @@ def source(labelled: int = 6) -> FakeLabelStudio:
     return fake
 
 
-def test_tasks_are_read_once_and_then_only_when_counts_change() -> None:
+def test_tasks_are_read_only_when_counts_change() -> None:
     fake = source()
     watch = LabelReader(fake, 1)
     first = watch.poll(0.0)
@@ -48,7 +48,7 @@ def test_new_and_edited_labels_are_merged_without_reading_all() -> None:
     assert after.tasks[1] != before.tasks[1]
 
 
-def test_a_deleted_task_is_noticed_by_the_count_and_everything_read() -> None:
+def test_deleted_task_causes_a_full_read() -> None:
     fake = source()
     watch = LabelReader(fake, 1)
     watch.poll(0.0)
@@ -59,7 +59,7 @@ def test_a_deleted_task_is_noticed_by_the_count_and_everything_read() -> None:
     assert fake.reads[-1] == "all"
 
 
-def test_a_removed_label_leaves_without_reading_all() -> None:
+def test_removed_label_needs_no_full_read() -> None:
     fake = source()
     watch = LabelReader(fake, 1)
     watch.poll(0.0)
@@ -70,7 +70,7 @@ def test_a_removed_label_leaves_without_reading_all() -> None:
     assert fake.reads[-1] == "since"
 
 
-def test_ground_truth_and_skipped_annotations_add_up_as_label_studio_counts_them() -> None:
+def test_ground_truth_and_skipped_match_label_studios_counts() -> None:
     fake = source()
     fake.label(1, "card", ground_truth=True)
     fake.label(2, "loan", was_cancelled=True)
@@ -83,7 +83,7 @@ def test_ground_truth_and_skipped_annotations_add_up_as_label_studio_counts_them
     assert fake.reads[-1] == "since"
 
 
-def test_what_does_not_count_is_known_with_its_reasons_and_examples() -> None:
+def test_uncounted_annotations_have_reasons_and_examples() -> None:
     fake = source(0)
     for label in ("Card", "Card", "debit", "card"):
         fake.label(fake.add_task(), label)
@@ -103,7 +103,7 @@ def test_what_does_not_count_is_known_with_its_reasons_and_examples() -> None:
     )
 
 
-def test_what_is_corrected_counts_and_its_reason_is_gone() -> None:
+def test_corrected_annotation_counts() -> None:
     fake = source(0)
     fake.label(fake.add_task(), "Card")
     watch = LabelReader(fake, 1)
@@ -115,7 +115,7 @@ def test_what_is_corrected_counts_and_its_reason_is_gone() -> None:
     assert fake.reads[-1] == "since"
 
 
-def test_a_project_of_many_different_labels_keeps_a_bounded_number_of_them(
+def test_different_causes_are_bounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("services.adapter.training.label_reader._MAX_CAUSES", 5)
@@ -129,7 +129,7 @@ def test_a_project_of_many_different_labels_keeps_a_bounded_number_of_them(
     assert len(watch._causes) <= 6
 
 
-def test_another_label_config_reads_everything_anew() -> None:
+def test_another_label_config_causes_a_full_read() -> None:
     fake = source()
     watch = LabelReader(fake, 1)
     watch.poll(0.0)
@@ -139,7 +139,7 @@ def test_another_label_config_reads_everything_anew() -> None:
     assert after.counts == {"card": 2, "credit": 0, "other": 2}
 
 
-def test_a_config_without_choices_says_what_is_missing() -> None:
+def test_config_without_choices_has_a_reason() -> None:
     fake = source()
     fake.labels[1] = ()
     reading = LabelReader(fake, 1).poll(0.0)
@@ -148,7 +148,7 @@ def test_a_config_without_choices_says_what_is_missing() -> None:
     assert "single-choice <Choices>" in reading.why_no_space
 
 
-def test_trouble_is_told_and_retried_ever_later_and_nothing_is_lost() -> None:
+def test_errors_are_reported_and_retried_with_backoff() -> None:
     fake = source()
     watch = LabelReader(fake, 1)
     watch.poll(0.0)
@@ -166,7 +166,7 @@ def test_trouble_is_told_and_retried_ever_later_and_nothing_is_lost() -> None:
     assert watch.problem == ""
 
 
-def test_a_project_that_holds_the_others_up_lets_them_have_as_much_time() -> None:
+def test_slow_poll_is_followed_by_a_pause_as_long() -> None:
     studio, moments = source(), iter([0.0, 30.0, 30.0, 60.0])
     watch = LabelReader(studio, 1, clock=lambda: next(moments))
     studio.down = LabelStudioUnreachable("It does not answer: ReadTimeout.")
@@ -177,7 +177,7 @@ def test_a_project_that_holds_the_others_up_lets_them_have_as_much_time() -> Non
     assert watch.backoff.until == 220.0
 
 
-def test_a_read_that_breaks_off_in_the_middle_is_made_again_in_full() -> None:
+def test_interrupted_read_is_repeated_in_full() -> None:
     fake = source()
     watch = LabelReader(fake, 1)
     watch.poll(0.0)
@@ -196,14 +196,14 @@ def test_a_read_that_breaks_off_in_the_middle_is_made_again_in_full() -> None:
     assert after.labelled == 8
 
 
-def test_a_project_that_is_gone_is_told_apart_from_trouble() -> None:
+def test_missing_project_raises_at_the_second_poll() -> None:
     watch = LabelReader(FakeLabelStudio(), 1)
     assert watch.poll(0.0) is None
     with pytest.raises(LabelStudioNotFound):
         watch.poll(1.0)
 
 
-def test_a_404_between_good_answers_is_trouble_that_passes() -> None:
+def test_single_404_is_transient() -> None:
     source, watch = FakeLabelStudio(), LabelReader(FakeLabelStudio(), 1)
     watch.source = source
     for at in range(0, 40, 10):
@@ -213,7 +213,7 @@ def test_a_404_between_good_answers_is_trouble_that_passes() -> None:
         del source.labels[1]
 
 
-def test_a_change_that_was_stored_late_under_an_earlier_time_is_read() -> None:
+def test_change_committed_late_is_read() -> None:
     source = FakeLabelStudio()
     source.add_project()
     first, late = source.label_many(2)
@@ -241,7 +241,7 @@ def test_a_change_that_was_stored_late_under_an_earlier_time_is_read() -> None:
         max_size=25,
     )
 )
-def test_what_is_known_equals_what_is_there_after_any_changes(steps: list[tuple[str, int]]) -> None:
+def test_known_labels_equal_stored_ones_after_any_changes(steps: list[tuple[str, int]]) -> None:
     fake = source(3)
     watch = LabelReader(fake, 1)
     for what, which in steps:

@@ -21,11 +21,11 @@ def project() -> WebhookMonitor:
     return found
 
 
-def test_the_first_look_says_nothing(project: WebhookMonitor) -> None:
+def test_first_poll_reports_nothing(project: WebhookMonitor) -> None:
     assert not project.is_silent(2000.0)
 
 
-def test_a_change_that_no_event_tells_of_is_said_once(project: WebhookMonitor) -> None:
+def test_unannounced_change_is_reported_once(project: WebhookMonitor) -> None:
     project.labels_read(1060.0, changed=True)
     assert not project.is_silent(1060.0 + GRACE_SECONDS - 1)
     assert project.is_silent(1060.0 + GRACE_SECONDS)
@@ -33,30 +33,30 @@ def test_a_change_that_no_event_tells_of_is_said_once(project: WebhookMonitor) -
 
 
 @pytest.mark.parametrize("heard", [975.0, 1000.0, 1059.0])
-def test_an_event_since_the_look_before_has_told_of_it(project: WebhookMonitor, heard: float) -> None:
+def test_event_since_the_last_poll_announces_a_change(project: WebhookMonitor, heard: float) -> None:
     project.event_received(heard)
     project.labels_read(1060.0, changed=True)
     assert not project.is_silent(2000.0)
 
 
-def test_an_event_a_little_later_has_told_of_it(project: WebhookMonitor) -> None:
+def test_event_shortly_after_announces_a_change(project: WebhookMonitor) -> None:
     project.labels_read(1060.0, changed=True)
     project.event_received(1065.0)
     assert not project.is_silent(2000.0)
 
 
-def test_an_event_of_long_ago_has_not(project: WebhookMonitor) -> None:
+def test_old_event_does_not_announce_a_change(project: WebhookMonitor) -> None:
     project.event_received(900.0)
     project.labels_read(1060.0, changed=True)
     assert project.is_silent(2000.0)
 
 
-def test_a_look_that_finds_nothing_is_no_mark(project: WebhookMonitor) -> None:
+def test_poll_without_changes_reports_nothing(project: WebhookMonitor) -> None:
     project.labels_read(1060.0, changed=False)
     assert not project.is_silent(2000.0)
 
 
-def test_changes_one_after_the_other_are_one_until_they_are_said(project: WebhookMonitor) -> None:
+def test_consecutive_changes_are_reported_once(project: WebhookMonitor) -> None:
     project.labels_read(1015.0, changed=True)
     project.labels_read(1030.0, changed=True)
     assert project.is_silent(1015.0 + GRACE_SECONDS)
@@ -64,7 +64,7 @@ def test_changes_one_after_the_other_are_one_until_they_are_said(project: Webhoo
 
 
 @pytest.mark.parametrize(("recalled", "known"), [(None, 800.0), (900.0, 900.0)])
-def test_the_last_event_is_known_from_an_earlier_leader(recalled: float | None, known: float) -> None:
+def test_last_event_of_an_earlier_leader_is_restored(recalled: float | None, known: float) -> None:
     project = WebhookMonitor()
     project.restore(recalled)
     assert project.last_event_at == recalled
@@ -99,13 +99,13 @@ def task(annotations: list[Any], predictions: list[Any]) -> dict[str, Any]:
     return {"id": 1, "annotations": annotations, "predictions": predictions}
 
 
-def test_an_annotation_is_compared_with_the_newest_suggestion_before_it() -> None:
+def test_annotation_is_compared_with_newest_earlier_suggestion() -> None:
     stored = [prediction("Negative", 1), prediction("Positive", 5, 2), prediction("Neutral", 30, 3)]
     assert agreement_of(SPACE, [task([annotation("Positive", 10)], stored)]) == Agreement(1, 1)
     assert agreement_of(SPACE, [task([annotation("Neutral", 10)], stored)]) == Agreement(0, 1)
 
 
-def test_what_an_annotation_says_that_it_began_from_goes_before() -> None:
+def test_parent_prediction_takes_precedence() -> None:
     stored = [prediction("Negative", 1), prediction("Positive", 5, 2)]
     begun = annotation("Negative", 10, parent_prediction=1)
     assert agreement_of(SPACE, [task([begun], stored)]) == Agreement(1, 1)
@@ -113,7 +113,7 @@ def test_what_an_annotation_says_that_it_began_from_goes_before() -> None:
     assert agreement_of(SPACE, [task([gone], stored)]) == Agreement(0, 1)
 
 
-def test_what_had_no_suggestion_or_says_nothing_does_not_count() -> None:
+def test_annotations_without_suggestion_do_not_count() -> None:
     late = prediction("Positive", 30)
     cancelled = annotation("Positive", 40, was_cancelled=True)
     empty = {**annotation("Positive", 40), "result": []}
@@ -129,7 +129,7 @@ def test_what_had_no_suggestion_or_says_nothing_does_not_count() -> None:
     assert agreement_of(SPACE, [task([annotation("Positive", 40)], [of_another_question])]) == Agreement(0, 0)
 
 
-def test_only_the_newest_count() -> None:
+def test_only_the_newest_annotations_count() -> None:
     tasks = [
         task([annotation("Positive", second)], [prediction("Positive" if second > 50 else "Negative", 1)])
         for second in range(2, 102)
@@ -143,7 +143,7 @@ def test_only_the_newest_count() -> None:
         st.tuples(st.sampled_from(LABELS), st.sampled_from(LABELS), st.integers(0, 59), st.integers(0, 59))
     )
 )
-def test_agreed_is_a_part_of_those_with_a_suggestion(rows: list[tuple[str, str, int, int]]) -> None:
+def test_agreed_never_exceeds_annotations(rows: list[tuple[str, str, int, int]]) -> None:
     tasks = [task([annotation(said, at)], [prediction(shown, before)]) for said, shown, at, before in rows]
     found = agreement_of(SPACE, tasks)
     assert 0 <= found.agreed <= found.annotations == sum(before <= at for _, _, at, before in rows)

@@ -22,7 +22,7 @@ def serving() -> ControllerWorld:
     return ControllerWorld.serving()
 
 
-def test_thirty_events_at_once_make_one_look_and_one_run(world: ControllerWorld) -> None:
+def test_burst_of_events_causes_one_poll_and_one_run(world: ControllerWorld) -> None:
     world.label_studio.label_many(30)
     world.label_studio.reads.clear()
     for _ in range(30):
@@ -33,7 +33,7 @@ def test_thirty_events_at_once_make_one_look_and_one_run(world: ControllerWorld)
     assert world.label_studio.reads.count("all") == 1
 
 
-def test_a_steady_stream_of_events_still_launches(world: ControllerWorld) -> None:
+def test_steady_stream_of_events_still_starts_a_run(world: ControllerWorld) -> None:
     for _ in range(12):
         world.label_studio.label_many(1)
         world.event()
@@ -41,14 +41,14 @@ def test_a_steady_stream_of_events_still_launches(world: ControllerWorld) -> Non
     assert world.launcher.launched == ["1-1"]
 
 
-def test_few_labels_wait_and_the_board_says_how_many(world: ControllerWorld) -> None:
+def test_few_labels_wait_with_their_number_on_the_board(world: ControllerWorld) -> None:
     world.label_studio.label_many(5)
     world.settle()
     assert world.view.sentence == "waiting: 5 of 6 labelled tasks changed"
     assert (world.view.labelled, world.view.changed, world.view.needed) == (5, 5, 6)
 
 
-def test_a_lost_event_is_mended_by_the_reconcile(world: ControllerWorld) -> None:
+def test_lost_event_is_made_up_for_by_polling(world: ControllerWorld) -> None:
     world.label_studio.label_many(6)
     world.tick(14.0)
     assert world.launcher.launched == []
@@ -56,7 +56,7 @@ def test_a_lost_event_is_mended_by_the_reconcile(world: ControllerWorld) -> None
     assert world.launcher.launched == ["1-1"]
 
 
-def test_one_label_alone_starts_nothing_and_says_why(world: ControllerWorld) -> None:
+def test_single_label_starts_no_run(world: ControllerWorld) -> None:
     for _ in range(8):
         world.label_studio.label(world.label_studio.add_task(), "card")
     world.command(Action.TRAIN)
@@ -66,7 +66,7 @@ def test_one_label_alone_starts_nothing_and_says_why(world: ControllerWorld) -> 
     assert len(world.inbox.commands()) == 1
 
 
-def test_edits_and_deletions_count(serving: ControllerWorld) -> None:
+def test_edits_and_deletions_count_as_changes(serving: ControllerWorld) -> None:
     for task, label in ((1, "card"), (2, "loan"), (3, "loan")):
         serving.label_studio.label(task, label)
     serving.label_studio.unlabel(4)
@@ -79,7 +79,7 @@ def test_edits_and_deletions_count(serving: ControllerWorld) -> None:
     assert serving.launcher.launched == ["1-1", "1-2"]
 
 
-def test_labels_made_while_a_run_goes_on_are_counted_from_its_snapshot(world: ControllerWorld) -> None:
+def test_labels_made_during_a_run_count_from_its_snapshot(world: ControllerWorld) -> None:
     world.label_studio.label_many(6)
     world.settle()
     world.label_studio.label_many(4)
@@ -91,7 +91,7 @@ def test_labels_made_while_a_run_goes_on_are_counted_from_its_snapshot(world: Co
     assert "waiting: 2 of 6" in world.view.sentence
 
 
-def test_a_second_command_waits_as_the_one_pending_run_and_several_fold_into_it(
+def test_commands_during_a_run_become_one_pending_run(
     serving: ControllerWorld,
 ) -> None:
     serving.label_studio.label_many(1)
@@ -111,7 +111,7 @@ def test_a_second_command_waits_as_the_one_pending_run_and_several_fold_into_it(
     assert serving.inbox.commands() == []
 
 
-def test_a_command_on_labels_that_a_run_was_made_from_is_answered_by_a_sentence(
+def test_command_on_unchanged_labels_is_dismissed(
     serving: ControllerWorld,
 ) -> None:
     serving.command(Action.TRAIN)
@@ -121,7 +121,7 @@ def test_a_command_on_labels_that_a_run_was_made_from_is_answered_by_a_sentence(
     assert serving.inbox.commands() == []
 
 
-def test_parameters_come_from_settings_then_the_backend_then_the_command(world: ControllerWorld) -> None:
+def test_command_overrides_backend_overrides_settings(world: ControllerWorld) -> None:
     world.events.remember(1, {"learning_rate": "0.25", "seed": "3"}, URL)
     world.label_studio.label_many(5)
     world.command(Action.TRAIN, learning_rate="0.5")
@@ -131,7 +131,7 @@ def test_parameters_come_from_settings_then_the_backend_then_the_command(world: 
     assert world.requests()[0].asked == {"learning_rate": "0.5"}
 
 
-def test_a_command_with_a_wrong_parameter_is_dropped_and_its_sentence_shown(world: ControllerWorld) -> None:
+def test_command_with_an_invalid_parameter_is_dropped(world: ControllerWorld) -> None:
     world.label_studio.label_many(5)
     world.command(Action.TRAIN, nonsense="1")
     world.tick()
@@ -140,7 +140,7 @@ def test_a_command_with_a_wrong_parameter_is_dropped_and_its_sentence_shown(worl
     assert "nonsense" in world.view.problem
 
 
-def test_a_renamed_label_launches_a_run(serving: ControllerWorld) -> None:
+def test_renamed_label_starts_a_run(serving: ControllerWorld) -> None:
     serving.label_studio.labels[1] = ("card", "credit", "other")
     serving.event("PROJECT_UPDATED")
     serving.settle()
@@ -150,7 +150,7 @@ def test_a_renamed_label_launches_a_run(serving: ControllerWorld) -> None:
     assert serving.registry.projects()[0].label_config == serving.view.project.label_config
 
 
-def test_a_config_that_cannot_be_predicted_is_connected_and_says_what_is_missing(
+def test_unsupported_config_is_connected_with_a_reason(
     world: ControllerWorld,
 ) -> None:
     world.label_studio.labels[1] = ()
@@ -162,7 +162,7 @@ def test_a_config_that_cannot_be_predicted_is_connected_and_says_what_is_missing
     assert "single-choice <Choices>" in world.view.problem
 
 
-def test_cancel_ends_the_run_and_what_was_asked_for_before_it(world: ControllerWorld) -> None:
+def test_cancel_ends_the_run_and_drops_earlier_commands(world: ControllerWorld) -> None:
     world.label_studio.label_many(6)
     world.settle()
     world.command(Action.TRAIN)
@@ -176,7 +176,7 @@ def test_cancel_ends_the_run_and_what_was_asked_for_before_it(world: ControllerW
     assert world.launcher.launched == ["1-1", "1-2"]
 
 
-def test_a_failed_run_is_told_and_tried_again_and_the_old_version_serves_on(serving: ControllerWorld) -> None:
+def test_failed_run_is_retried_while_the_old_version_stays(serving: ControllerWorld) -> None:
     serving.label_studio.label_many(6)
     serving.settle()
     serving.end("1-2", RunState.FAILED, 1, "The disk is full.")
@@ -190,7 +190,7 @@ def test_a_failed_run_is_told_and_tried_again_and_the_old_version_serves_on(serv
     assert len(serving.requests()) == 3
 
 
-def test_a_run_that_died_without_a_word_is_told_with_its_code(serving: ControllerWorld) -> None:
+def test_crashed_run_is_reported_with_its_exit_code(serving: ControllerWorld) -> None:
     serving.label_studio.label_many(6)
     serving.settle()
     serving.launcher.end("1-2", RunState.FAILED, -9, serving.now)
@@ -200,7 +200,7 @@ def test_a_run_that_died_without_a_word_is_told_with_its_code(serving: Controlle
     assert serving.view.last.state is RunState.FAILED
 
 
-def test_a_base_model_that_is_not_there_waits_for_other_settings(world: ControllerWorld) -> None:
+def test_missing_base_model_waits_for_other_settings(world: ControllerWorld) -> None:
     world.label_studio.label_many(6)
     world.settle()
     world.end("1-1", RunState.FAILED, 78, "No base model: set BASELINE_MODEL_NAME.")
@@ -214,7 +214,7 @@ def test_a_base_model_that_is_not_there_waits_for_other_settings(world: Controll
     assert world.launcher.launched == ["1-1", "1-2"]
 
 
-def test_a_base_model_that_is_not_allowed_is_not_taken_whenever_it_was_remembered() -> None:
+def test_forbidden_base_model_is_ignored() -> None:
     chosen = build_settings()
     training = TrainingSettings(base_model="tiny", allowed_base_models=("acme/*",))
     world = ControllerWorld(replace(chosen, training=training))

@@ -24,7 +24,7 @@ def connected() -> ControllerWorld:
     return world
 
 
-def test_versions_beyond_those_kept_go_but_never_what_is_served_or_was_served_last() -> None:
+def test_served_and_previous_versions_are_never_deleted() -> None:
     world = connected()
     one_more(world)
     one_more(world)
@@ -35,7 +35,7 @@ def test_versions_beyond_those_kept_go_but_never_what_is_served_or_was_served_la
     assert (world.current, world.view.served.previous) == ("support-2", "support-1")
 
 
-def test_checkpoints_go_at_the_end_of_a_run() -> None:
+def test_checkpoints_are_deleted_after_a_run() -> None:
     world = connected()
     world.label_studio.label_many(6)
     world.settle()
@@ -47,7 +47,7 @@ def test_checkpoints_go_at_the_end_of_a_run() -> None:
     assert world.runs.snapshot("1-1")
 
 
-def test_old_runs_go_but_never_the_one_that_labels_are_counted_from() -> None:
+def test_old_runs_are_deleted_but_not_the_baseline() -> None:
     world = connected()
     one_more(world)
     one_more(world)
@@ -63,7 +63,7 @@ def test_old_runs_go_but_never_the_one_that_labels_are_counted_from() -> None:
     assert world.runs.next_name(1) == "1-4"
 
 
-def test_old_runs_beyond_those_that_are_remembered_go_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unremembered_old_runs_are_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("services.adapter.training.runs._MAX_REMEMBERED", 2)
     world = connected()
     for _ in range(5):
@@ -75,7 +75,7 @@ def test_old_runs_beyond_those_that_are_remembered_go_too(monkeypatch: pytest.Mo
     assert world.runs.names(1) == ["1-2", "1-5"]
 
 
-def test_a_sweep_that_was_cut_off_is_made_at_the_next_start() -> None:
+def test_interrupted_sweep_is_repeated_after_a_restart() -> None:
     world = connected()
     world.label_studio.label_many(6)
     world.settle()
@@ -89,7 +89,7 @@ def test_a_sweep_that_was_cut_off_is_made_at_the_next_start() -> None:
 
 
 @pytest.mark.parametrize("after", [1, 2, 3, 4])
-def test_a_deletion_that_was_cut_off_launches_nothing_again(after: int) -> None:
+def test_half_deleted_run_is_not_launched_again(after: int) -> None:
     world = connected()
     one_more(world)
     one_more(world)

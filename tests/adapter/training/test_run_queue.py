@@ -15,7 +15,7 @@ def asked() -> ControllerWorld:
     return world
 
 
-def test_a_run_that_cannot_be_launched_is_told_and_tried_again_and_the_rest_goes_on() -> None:
+def test_launch_error_is_reported_and_retried() -> None:
     world = asked()
     world.launcher.error = BadConfig("The Job's manifest has no container named trainer.")
     world.settle()
@@ -27,7 +27,7 @@ def test_a_run_that_cannot_be_launched_is_told_and_tried_again_and_the_rest_goes
     assert world.view.problem == ""
 
 
-def test_it_is_tried_again_more_and_more_seldom() -> None:
+def test_launch_is_retried_with_backoff() -> None:
     world = asked()
     calls: list[float] = []
     world.launcher.error = BadConfig("No.")
@@ -43,7 +43,7 @@ def test_it_is_tried_again_more_and_more_seldom() -> None:
     assert 4 < len(calls) < 10
 
 
-def test_a_process_that_was_lost_is_replaced() -> None:
+def test_lost_process_is_replaced() -> None:
     world = asked()
     world.settle()
     world.launcher.active.clear()
@@ -51,7 +51,7 @@ def test_a_process_that_was_lost_is_replaced() -> None:
     assert world.launcher.launched == ["1-1", "1-1"]
 
 
-def test_why_no_process_works_on_a_run_is_told() -> None:
+def test_reason_why_a_run_waits_is_shown() -> None:
     world = asked()
     world.settle()
     world.launcher.report_waiting("1-1", "no node has a free nvidia.com/gpu")
@@ -62,7 +62,7 @@ def test_why_no_process_works_on_a_run_is_told() -> None:
     assert world.view.waiting == ""
 
 
-def test_settings_of_one_project_go_before_the_releases_and_behind_the_backends() -> None:
+def test_project_settings_rank_between_release_and_backend() -> None:
     own = {"1": {"method": "finetune", "seed": "3", "start_training_each_n_updates": "9"}}
     world = ControllerWorld(build_settings(projects=own))
     world.connect()
@@ -80,7 +80,7 @@ def test_settings_of_one_project_go_before_the_releases_and_behind_the_backends(
     assert (request.parameters.method, request.parameters.seed) == ("finetune", 4)
 
 
-def test_a_while_passes_between_two_runs_unless_a_person_asks() -> None:
+def test_minimum_time_between_runs_yields_to_a_command() -> None:
     world = ControllerWorld(build_settings(min_seconds_between_runs=300.0))
     world.connect()
     world.label_studio.label_many(6)

@@ -29,7 +29,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
     return made
 
 
-def test_a_run_is_counted_once_as_it_starts_and_once_as_it_ends(calls: list[object]) -> None:
+def test_run_is_counted_once_at_start_and_once_at_end(calls: list[object]) -> None:
     tally = RunMetrics(31)
     tally.begin([], None)
     for record in (WAITING, RUNNING, RUNNING, DONE, DONE):
@@ -37,14 +37,14 @@ def test_a_run_is_counted_once_as_it_starts_and_once_as_it_ends(calls: list[obje
     assert calls == [("started", 30.0), (31, "done", 60.0)]
 
 
-def test_what_had_ended_before_this_leader_began_is_not_counted_again(calls: list[object]) -> None:
+def test_run_ended_before_this_term_is_not_counted_again(calls: list[object]) -> None:
     tally = RunMetrics(31)
     tally.begin([DONE], None)
     tally.count([DONE])
     assert calls == []
 
 
-def test_a_run_that_ended_while_nobody_led_is_counted_by_the_next_leader(calls: list[object]) -> None:
+def test_run_ended_without_a_leader_is_counted_by_the_next(calls: list[object]) -> None:
     shown = ProjectView(PROJECT, active=RunStatus("31-1", RunState.WAITING))
     tally = RunMetrics(31)
     tally.begin([DONE], shown)
@@ -52,7 +52,7 @@ def test_a_run_that_ended_while_nobody_led_is_counted_by_the_next_leader(calls: 
     assert calls == [("started", 30.0), (31, "done", 60.0)]
 
 
-def test_a_start_that_the_last_leader_showed_was_counted_by_it(calls: list[object]) -> None:
+def test_start_on_the_last_board_is_not_counted_again(calls: list[object]) -> None:
     shown = ProjectView(
         PROJECT, active=RunStatus("31-1", RunState.RUNNING), figures=Figures(started_at=130.0)
     )
@@ -63,7 +63,7 @@ def test_a_start_that_the_last_leader_showed_was_counted_by_it(calls: list[objec
     assert calls == [(31, "done", 60.0)]
 
 
-def test_another_beginning_in_the_same_term_forgets_nothing(calls: list[object]) -> None:
+def test_restart_in_the_same_term_keeps_the_counts(calls: list[object]) -> None:
     tally = RunMetrics(31)
     tally.begin([], None)
     tally.count([DONE])
@@ -72,14 +72,14 @@ def test_another_beginning_in_the_same_term_forgets_nothing(calls: list[object])
     assert len(calls) == 2
 
 
-def test_a_run_that_never_had_a_process_took_no_time(calls: list[object]) -> None:
+def test_run_without_a_process_has_no_duration(calls: list[object]) -> None:
     tally = RunMetrics(31)
     tally.begin([], None)
     tally.count([replace(WAITING, launch=Launch("31-1", (), RunState.CANCELLED))])
     assert calls == [(31, "cancelled", None)]
 
 
-def test_a_cancelled_run_whose_process_nobody_saw_end_took_no_known_time(calls: list[object]) -> None:
+def test_cancelled_run_without_an_end_has_no_duration(calls: list[object]) -> None:
     tally = RunMetrics(31)
     tally.begin([], None)
     tally.count([replace(RUNNING, launch=Launch("31-1", (Attempt(1, 130.0),), RunState.CANCELLED))])

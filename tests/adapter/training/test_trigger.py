@@ -41,28 +41,28 @@ def failed(code: int, fingerprint: str = "before", ended: float = NOW) -> EndedR
     return past(RunState.FAILED, fingerprint, code=code, ended=ended)
 
 
-def test_enough_changed_tasks_launch_and_too_few_wait_with_the_figures() -> None:
+def test_enough_changed_tasks_launch_and_too_few_wait() -> None:
     assert decide(ENOUGH, Situation(), POLICY, NOW) == Launch("10 labelled tasks changed")
     assert decide(FEW, Situation(), POLICY, NOW) == Wait("waiting: 9 of 10 labelled tasks changed")
 
 
-def test_several_commands_launch_one_run_at_once_even_in_a_burst() -> None:
+def test_commands_launch_one_run_at_once_even_in_a_burst() -> None:
     situation = Situation(commands=("a", "b"), burst=Burst(NOW, NOW))
     assert decide(FEW, situation, POLICY, NOW) == Launch("requested", ("a", "b"))
 
 
-def test_a_command_waits_while_a_run_is_active() -> None:
+def test_command_waits_while_a_run_is_active() -> None:
     assert decide(ENOUGH, Situation(active="1-1"), POLICY, NOW) == Wait("run 1-1 is active")
     waits = decide(ENOUGH, Situation(commands=("a",), active="1-1"), POLICY, NOW)
     assert waits == Wait("run 1-1 is active, one more waits")
 
 
-def test_labels_that_cannot_be_trained_wait_with_the_reason() -> None:
+def test_untrainable_labels_wait_with_the_reason() -> None:
     seen = Observation(20, (), "2 labels need examples; 1 has.", "now")
     assert decide(seen, Situation(commands=("a",)), POLICY, NOW) == Wait("2 labels need examples; 1 has.")
 
 
-def test_a_while_passes_between_two_runs() -> None:
+def test_minimum_time_between_runs() -> None:
     policy = Policy(every_n_updates=10, debounce_seconds=2.0, min_seconds_between_runs=60.0)
     before = (past(RunState.DONE, ended=NOW - 20),)
     assert decide(ENOUGH, Situation(ended=before), policy, NOW) == Wait(
@@ -72,23 +72,23 @@ def test_a_while_passes_between_two_runs() -> None:
     assert isinstance(decide(ENOUGH, Situation(ended=before, commands=("a",)), policy, NOW), Launch)
 
 
-def test_a_clock_that_is_ahead_elsewhere_holds_no_run_up() -> None:
+def test_clock_skew_delays_no_run() -> None:
     before = (past(RunState.DONE, ended=NOW + 30),)
     assert isinstance(decide(ENOUGH, Situation(ended=before), POLICY, NOW), Launch)
 
 
-def test_nothing_begins_while_paused() -> None:
+def test_no_run_starts_while_paused() -> None:
     assert isinstance(decide(ENOUGH, Situation(commands=("a",), paused=True), POLICY, NOW), Wait)
 
 
-def test_a_burst_is_waited_for_but_not_for_ever() -> None:
+def test_burst_is_waited_for_but_not_forever() -> None:
     waits = decide(ENOUGH, Situation(burst=Burst(NOW - 3, NOW - 1)), POLICY, NOW)
     assert waits == Wait("10 labelled tasks changed; waiting for a pause between events")
     assert isinstance(decide(ENOUGH, Situation(burst=Burst(NOW - 3, NOW - 2)), POLICY, NOW), Launch)
     assert isinstance(decide(ENOUGH, Situation(burst=Burst(NOW - 10, NOW)), POLICY, NOW), Launch)
 
 
-def test_the_same_labels_are_carried_through_once() -> None:
+def test_same_labels_are_trained_once() -> None:
     done = (past(RunState.DONE, "now"),)
     same = Observation(0, (), None, "now")
     assert decide(same, Situation(ended=done), POLICY, NOW) == Ignore(
@@ -98,14 +98,14 @@ def test_the_same_labels_are_carried_through_once() -> None:
     assert ignored == Ignore("nothing has changed since run 1-1: label more, or give other parameters")
 
 
-def test_a_label_that_left_the_config_launches_with_few_changes() -> None:
+def test_removed_label_launches_with_few_changes() -> None:
     seen = Observation(0, ("loan",), None, "now")
     decision = decide(seen, Situation(ended=(past(RunState.DONE),)), POLICY, NOW)
     assert decision == Launch("removed from the label config or renamed there: 'loan'")
 
 
 @pytest.mark.parametrize("code", [64, 65, 78])
-def test_a_run_that_can_only_fail_again_waits_until_something_changes(code: int) -> None:
+def test_permanent_failure_waits_until_something_changes(code: int) -> None:
     same = Situation(ended=(failed(code, "now", ended=0.0),))
     assert decide(ENOUGH, same, POLICY, NOW) == Wait(
         "run 1-1 failed: waiting until labels, label config or settings change"
@@ -117,33 +117,31 @@ def test_a_run_that_can_only_fail_again_waits_until_something_changes(code: int)
 
 
 @pytest.mark.parametrize(("failures", "seconds"), [(1, 60), (2, 120), (3, 240), (7, 3600), (40, 3600)])
-def test_other_failures_are_tried_again_after_a_minute_doubling_to_an_hour(
-    failures: int, seconds: float
-) -> None:
+def test_other_failures_are_retried_with_backoff(failures: int, seconds: float) -> None:
     situation = Situation(ended=(past(RunState.DONE), *[failed(1)] * failures))
     assert decide(FEW, situation, POLICY, NOW + seconds - 1) == Wait("run 1-1 failed: it is retried in 1 s")
     assert decide(FEW, situation, POLICY, NOW + seconds) == Launch("run 1-1 failed")
 
 
-def test_nothing_is_retried_after_a_run_that_was_carried_through() -> None:
+def test_nothing_is_retried_after_a_done_run() -> None:
     assert trigger.retry_at((failed(1), past(RunState.DONE))) == 0.0
 
 
-def test_a_cancelled_run_is_not_begun_again_until_labels_change_or_it_is_asked_for() -> None:
+def test_cancelled_run_waits_for_labels_or_a_command() -> None:
     cancelled = (past(RunState.CANCELLED, "now"),)
     assert isinstance(decide(ENOUGH, Situation(ended=cancelled), POLICY, NOW), Wait)
     assert isinstance(decide(ENOUGH, Situation(ended=cancelled, commands=("a",)), POLICY, NOW), Launch)
     assert isinstance(decide(ENOUGH, Situation(ended=(past(RunState.CANCELLED),)), POLICY, NOW), Launch)
 
 
-def test_a_stale_judgement_is_made_afresh_once() -> None:
+def test_stale_version_is_evaluated_again_once() -> None:
     stale = past(RunState.DONE, "now", stale=True)
     decision = decide(FEW, Situation(ended=(past(RunState.DONE), stale)), POLICY, NOW)
     assert decision == Launch("the version of run 1-1 was compared with one that is no longer served")
     assert isinstance(decide(FEW, Situation(ended=(stale, stale)), POLICY, NOW), Ignore)
 
 
-def test_changed_tasks_are_those_added_edited_or_removed() -> None:
+def test_changed_tasks_are_added_edited_or_removed() -> None:
     baseline = Snapshot({"1": "a", "2": "b", "3": "c"}, "hash", ("card", "loan"), 0.0)
     assert trigger.changed_tasks({1: "a", 2: "edited", 4: "new"}, baseline) == {2, 3, 4}
     assert trigger.changed_tasks({1: "a", 2: "b"}, None) == {1, 2}
@@ -151,7 +149,7 @@ def test_changed_tasks_are_those_added_edited_or_removed() -> None:
     assert trigger.lost_labels(("card",), None) == ()
 
 
-def test_the_fingerprint_tells_labels_config_and_parameters_apart() -> None:
+def test_fingerprint_depends_on_labels_config_and_parameters() -> None:
     prints = {
         trigger.fingerprint({"1": "a"}, "hash", Parameters()),
         trigger.fingerprint({"1": "b"}, "hash", Parameters()),
@@ -194,9 +192,7 @@ SEEN = st.builds(
 
 
 @given(SEEN, SITUATIONS)
-def test_nothing_is_launched_beside_a_run_while_paused_or_from_labels_that_do_not_train(
-    seen: Observation, situation: Situation
-) -> None:
+def test_no_launch_while_active_paused_or_untrainable(seen: Observation, situation: Situation) -> None:
     decision = decide(seen, situation, POLICY, NOW)
     if isinstance(decision, Launch):
         assert not situation.active
@@ -206,9 +202,7 @@ def test_nothing_is_launched_beside_a_run_while_paused_or_from_labels_that_do_no
 
 
 @given(SEEN, SITUATIONS)
-def test_what_waits_with_enough_changes_waits_for_something_that_comes(
-    seen: Observation, situation: Situation
-) -> None:
+def test_wait_with_enough_changes_ends(seen: Observation, situation: Situation) -> None:
     """With the run ended, the pause over, quiet come and all delays past, only a run on these labels is a reason."""
     free = Situation(commands=situation.commands, ended=situation.ended, burst=situation.burst)
     decision = decide(seen, free, POLICY, NOW + 4_000.0)
@@ -217,7 +211,7 @@ def test_what_waits_with_enough_changes_waits_for_something_that_comes(
 
 
 @given(st.lists(st.floats(0.01, 1.9), min_size=20, max_size=60))
-def test_a_steady_stream_of_events_is_looked_at_within_five_debounces(gaps: list[float]) -> None:
+def test_steady_events_are_polled_within_five_debounces(gaps: list[float]) -> None:
     first = last = NOW
     for gap in gaps:
         last += gap
