@@ -28,15 +28,15 @@ help:  ## print this list
 	@echo
 	@echo "  ONCE=1         make demo: exit at the end, and fail if the model did not improve"
 	@echo "  FAST=1         make test: without Label Studio"
-	@echo "  PROCESSES=...  make test: how many processes run tests (3)"
+	@echo "  PROCESSES=...  make test: how many processes run tests (4)"
 	@echo "  BUILD_ARGS=... make images: arguments for docker build; also IMAGE_PREFIX, TAG and DOCKER"
 	@echo "  PYTHON=...     the Python (3.11 to 3.13) for the virtual environments"
 
 demo: .venv/.stamp .ls-venv/.stamp  ## label texts in a real Label Studio and watch the suggestions improve
 	@FITLOOP_LABEL_STUDIO="$(CURDIR)/$(LABEL_STUDIO)" ONCE="$(ONCE)" $(BIN)/python -m demo
 
-# Three processes: two of them begin with the tests that share a Label Studio or a cluster, which mostly wait (tests/conftest.py).
-PROCESSES ?= 3
+# Four processes, on two cores too: three begin with the tests that share a Label Studio or a cluster, which mostly wait (tests/conftest.py).
+PROCESSES ?= 4
 test: lint $(if $(FAST),,.ls-venv/.stamp)  ## run all checks: lint, generated docs, tests, coverage
 	@echo "== docs: are docs/configuration.md and docs/metrics.md up to date?"
 	@$(BIN)/python -m services.cli.reference --check docs/configuration.md

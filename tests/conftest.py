@@ -1,11 +1,12 @@
 """Shared by all tests: property tests without a deadline, no secrets left behind, and which tests share a process.
 
-`make test` runs three processes. Tests that share a server run in one of them, and start first, because they take longest
+`make test` runs four processes. Tests that share a server run in one of them, and start first, because they take longest
 and mostly wait.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -26,7 +27,8 @@ def _no_secrets() -> Iterator[None]:
 
 
 SHARED = (
-    ("label studio", re.compile(r"tests/e2e/test_(?!page)")),
+    ("label studio 1", re.compile(r"tests/e2e/test_(cluster|label_configs|texts|runbooks)")),
+    ("label studio 2", re.compile(r"tests/e2e/test_(controls|dashboards|doctor|imported|loop)")),
     (
         "cluster",
         re.compile(
@@ -34,27 +36,38 @@ SHARED = (
         ),
     ),
 )
-"""Files whose tests share a server."""
+"""Files whose tests share a server, or two of them; about the same time each."""
+LONG = re.compile(r"tests/(trainer|wire|cli)/")
+"""Files that take long, so that none of them is left for the end."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Refuse a test that needs a server outside of the files that share it."""
+    """Refuse a test that needs a server outside of the files that share it, and sort as workers of xdist are to start."""
     for item in items:
         if any(item.get_closest_marker(mark) for mark in ("labelstudio", "cluster")):
             assert _group(item.nodeid) != _file(item.nodeid), f"{item.nodeid} belongs to SHARED in {__file__}"
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: _order(item.nodeid))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
-    """Keep each file in one process, and all files that share a server; the largest groups start first.
+    """Keep each file in one process, and all files that share a server.
 
     `--dist loadgroup` would do the same by marks, but with pytest 9.2 xdist 3.8 loses them.
     """
     from xdist.scheduler import LoadFileScheduling
 
+    config.option.loadscopereorder = False  # the order is that of pytest_collection_modifyitems
     scheduler = LoadFileScheduling(config, log)
     scheduler._split_scope = _group
     return scheduler
+
+
+def _order(nodeid: str) -> tuple[int, bool]:
+    names = [name for name, _ in SHARED]
+    group = _group(nodeid)
+    return names.index(group) if group in names else len(names), not LONG.match(nodeid)
 
 
 def _group(nodeid: str) -> str:

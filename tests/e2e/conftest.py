@@ -1,4 +1,4 @@
-"""A real Label Studio for the whole session, a real `fitloop local` for each test, MiniLM as the base model."""
+"""A real Label Studio for each process of tests, a real `fitloop local` for each test, MiniLM as the base model."""
 
 from __future__ import annotations
 
@@ -33,9 +33,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     executable = os.environ.get("FITLOOP_LABEL_STUDIO", "")
     if not executable or not Path(executable).exists():
         pytest.skip("FITLOOP_LABEL_STUDIO names no Label Studio: run `make test`")
-    server = label_studio(
-        Path(executable).absolute(), tmp_path_factory.mktemp("label-studio"), 28080, _listen()
-    )
+    server = label_studio(Path(executable).absolute(), tmp_path_factory.mktemp("label-studio"), 0, _listen())
     server.start()
     try:
         server.wait(400)
@@ -67,7 +65,7 @@ class LocalFitloop:
 
     def start(self) -> None:
         """Start it, again if need be; the same port, because Label Studio knows it by its URL."""
-        port = int(self.url.rpartition(":")[2]) if self.server else 29090
+        port = int(self.url.rpartition(":")[2]) if self.server else 0
         self.server = fitloop(self.folder, self.studio, self.environment, port)
         self.server.start()
         self.server.wait(60)
