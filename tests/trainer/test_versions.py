@@ -79,7 +79,7 @@ def test_another_method_that_a_person_asked_for_is_promoted_on_a_few_texts(world
     gate = world.manifest("support-2").gate
     assert (gate.promote, gate.compared_with, gate.pairs < 100) == (True, "support-1", True)
     assert gate.reasons[0].startswith(
-        "Promoted: a person asked for it, and it is not clearly worse than support-1"
+        "Promoted: a person requested it, and it is not significantly worse than support-1"
     )
 
 

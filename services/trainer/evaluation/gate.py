@@ -1,8 +1,8 @@
-"""Promote or hold: the one decision whether annotators see a new version. Pure.
+"""The gate: promote or hold a new version. Pure.
 
-A veto, not a prize: a version by the same method goes through unless it is clearly worse, on all texts or on one label,
-and so does one that a person asked for; another method has to be better on 100 texts or more. Reasons are sentences for
-an annotation lead.
+A veto rather than a contest: a version by the same method is promoted unless it is significantly worse, over all texts or on
+one label, and so is one that a person requested; another method has to be better on 100 texts or more. Differences are
+tested by the sign test. Reasons are sentences for an annotation lead.
 """
 
 from __future__ import annotations
@@ -14,15 +14,14 @@ from typing import Final
 
 from services.core.domain import GateDecision, OutOfSample
 from services.core.labels.uncounted import plural
+from services.trainer.methods.plan import MIN_PAIRS
 
 SIGNIFICANCE: Final = 0.10
-"""A result this unlikely by chance is a difference, over all texts."""
+"""Significance level of the sign test over all texts."""
 LABEL_SIGNIFICANCE: Final = 0.05
-"""The same for one label, shared among all labels."""
-MIN_PAIRS: Final = 100
-"""Texts on which another method must be better."""
+"""The same for one label, divided by the number of labels (Bonferroni)."""
 MIN_LABEL_PAIRS: Final = 10
-"""Texts of a label below which it is not judged alone."""
+"""Compared texts of a label below which it is not tested by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +30,14 @@ class Change:
 
     key: str
     before: str | None
-    """Current's answer; None where the true label is new to it, so that it was not asked."""
+    """Current's answer; None if the true label is new to it: it was not asked."""
     now: str | None
-    """The candidate's."""
+    """The candidate's answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Texts that both versions have answered without having learnt them."""
+    """Texts that both versions have answered out of sample."""
 
     fixed: int
     """Candidate right, current wrong."""
@@ -46,13 +45,13 @@ class Pairs:
     """Candidate wrong, current right."""
     total: int
     per_label: dict[str, tuple[int, int, int]]
-    """True label to (fixed, broken, total); labels without a pair stand here as well."""
+    """True label to (fixed, broken, total), labels without a pair included."""
     fixed_texts: tuple[Change, ...] = field(default=(), compare=False)
     broken_texts: tuple[Change, ...] = field(default=(), compare=False)
 
 
 def sign_test(b: int, c: int) -> float:
-    """P(X <= b) for X ~ Binomial(b + c, 1/2), exactly; 1.0 for no toss at all."""
+    """Return the one-sided p-value P(X <= b) for X ~ Binomial(b + c, 1/2), exactly; 1.0 for b = c = 0."""
     n = b + c
     term = total = 1
     for k in range(b):
@@ -67,9 +66,9 @@ def pair_up(
     truth: Mapping[str, str],
     fresh: Mapping[str, tuple[float, ...]] | None,
 ) -> Pairs:
-    """Compare on today's labels (text key to label).
+    """Compare two versions on today's labels (text key to label).
 
-    `fresh` are current's answers now, in the order of its labels, and count only for texts that it never saw. Where the
+    `fresh` are current's answers now, in the order of its labels, and count only for texts that it was not trained on. If the
     true label is new to current, current is wrong without being asked.
     """
     counts = {label: [0, 0, 0] for label in candidate.labels}
@@ -96,39 +95,42 @@ def pair_up(
 
 
 def decide_first(candidate: OutOfSample, truth: Mapping[str, str], *, asked: bool = False) -> GateDecision:
-    """Where nothing is served: it has to be right more often than always saying the commonest label.
+    """Decide if nothing is served: the version must beat the most frequent label given to every text.
 
-    `asked`: a person asked for this version; then it may not be clearly worse than that.
+    `asked`: a person requested this version; then it must not be significantly worse than that.
     """
-    judged = candidate.answers.keys() & truth.keys()
-    if not judged:
-        reason = f"Held: {_labels(len(truth))} not enough yet: no text could be judged by a model that had not learnt it."
+    evaluated = candidate.answers.keys() & truth.keys()
+    if not evaluated:
+        reason = f"Held: {_labels(len(truth))} not enough yet: no text could be evaluated out of sample."
         return GateDecision(False, "too-few", (reason,))
-    counts = Counter(truth[key] for key in judged)
-    commonest = min(counts, key=lambda label: (-counts[label], _place(candidate.labels, label), label))
-    right = {key for key in judged if _answer(candidate.labels, candidate.answers[key]) == truth[key]}
-    fixed = sum(truth[key] != commonest for key in right)
-    broken = sum(truth[key] == commonest for key in judged - right)
+    counts = Counter(truth[key] for key in evaluated)
+    order = {label: number for number, label in enumerate(candidate.labels)}
+    most_frequent = min(counts, key=lambda label: (-counts[label], order.get(label, len(order)), label))
+    right = {key for key in evaluated if _answer(candidate.labels, candidate.answers[key]) == truth[key]}
+    fixed = sum(truth[key] != most_frequent for key in right)
+    broken = sum(truth[key] == most_frequent for key in evaluated - right)
     is_better = sign_test(broken, fixed) < SIGNIFICANCE
     promote = is_better or (asked and sign_test(fixed, broken) >= SIGNIFICANCE)
+    total = len(evaluated)
     figures = (
-        f"right {len(right)} of {len(judged)}, always saying {commonest!r} would be right "
-        f"{'once' if counts[commonest] == 1 else f'{counts[commonest]} times'}."
+        f"accuracy {_accuracy(len(right), total)}; always answering {most_frequent!r} gets "
+        f"{_accuracy(counts[most_frequent], total)}."
     )
     if is_better:
         reason = f"Promoted: first version: {figures}"
     elif promote:
         reason = (
-            f"Promoted: a person asked for it, and it is not clearly worse than one answer for all: {figures}"
+            "Promoted: a person requested it, and it is not significantly worse than the most frequent label: "
+            f"{figures}"
         )
     else:
         reason = f"Held: {_labels(len(truth))} not enough yet: {figures}"
     kind = "first" if promote else "too-few"
-    return GateDecision(promote, kind, (reason,), None, len(judged), fixed, broken)
+    return GateDecision(promote, kind, (reason,), None, total, fixed, broken)
 
 
 def replace_other_control(first: GateDecision, compared_with: str) -> GateDecision:
-    """Where what is served answers another control: the candidate is judged as a first version, and takes that one's place."""
+    """Return the decision if what is served answers another control: that of a first version, which replaces it."""
     reasons = (*first.reasons, f"{compared_with} was made for another control.")
     return replace(first, reasons=reasons, compared_with=compared_with)
 
@@ -141,9 +143,9 @@ def decide(
     compared_with: str,
     asked: bool = False,
 ) -> GateDecision:
-    """Where `compared_with` is served; `labels_removed` are those of its labels that the label config has no more.
+    """Decide if `compared_with` is served; `labels_removed` are those of its labels that the label config no longer has.
 
-    `asked`: a person asked for this version, which then is not held for having been made by another method.
+    `asked`: a person requested this version, so that it is not held for being made by another method.
     """
     b, c = pairs.fixed, pairs.broken
     only_veto = same_method or asked
@@ -153,12 +155,11 @@ def decide(
     elif only_veto and c > b and sign_test(b, c) < SIGNIFICANCE:
         kind, reasons = "worse", [_broke(pairs, compared_with)]
     elif not only_veto and pairs.total < MIN_PAIRS:
-        kind, reasons = "too-few", [_too_few(pairs)]
+        kind = "too-few"
+        reasons = [f"Held: another method must be better on {MIN_PAIRS} texts or more: {_figures(pairs)}"]
     elif not only_veto and b <= c:
-        kind, reasons = (
-            "not-better",
-            [f"Held: the other method is not better than {compared_with}: {_figures(pairs)}"],
-        )
+        kind = "not-better"
+        reasons = [f"Held: the other method is not better than {compared_with}: {_figures(pairs)}"]
     elif worse_labels:
         kind, reasons = "label-worse", [_label_broke(pairs, label) for label in worse_labels]
     else:
@@ -170,7 +171,7 @@ def decide(
 
 
 def _worse_labels(pairs: Pairs) -> list[str]:
-    """Labels that are clearly worse by themselves, the worst first."""
+    """Return labels that are significantly worse by themselves, the worst first."""
     bound = LABEL_SIGNIFICANCE / max(1, len(pairs.per_label))
     found = [
         (sign_test(b, c), label)
@@ -181,13 +182,9 @@ def _worse_labels(pairs: Pairs) -> list[str]:
 
 
 def _answer(labels: Sequence[str], probabilities: Sequence[float]) -> str | None:
-    """The likeliest label, the first of equals; None for no answer at all."""
+    """Return the most probable label, the first of equals; None without probabilities."""
     best = max(range(len(probabilities)), key=probabilities.__getitem__, default=None)
     return None if best is None else labels[best]
-
-
-def _place(labels: Sequence[str], label: str) -> int:
-    return labels.index(label) if label in labels else len(labels)
 
 
 def _labels(count: int) -> str:
@@ -198,16 +195,20 @@ def _were(count: int) -> str:
     return "1 was" if count == 1 else f"{count} were"
 
 
+def _accuracy(right: int, total: int) -> str:
+    return f"{100 * right / total:.0f} % ({right} of {total})"
+
+
 def _figures(pairs: Pairs) -> str:
     return f"{pairs.fixed} fixed, {pairs.broken} broken of {plural(pairs.total)}."
 
 
 def _promoted(pairs: Pairs, compared_with: str, *, asked: bool) -> str:
     if not pairs.total:
-        return f"Promoted: no text could be compared with {compared_with}, so nothing speaks against it."
+        return f"Promoted: there is no text on which to compare it with {compared_with}."
     if asked:
         return (
-            f"Promoted: a person asked for it, and it is not clearly worse than {compared_with}, which another method "
+            f"Promoted: a person requested it, and it is not significantly worse than {compared_with}, which another method "
             f"made: {_figures(pairs)}"
         )
     return f"Promoted: {_figures(pairs)}"
@@ -219,20 +220,19 @@ def _removed(labels: Sequence[str], compared_with: str) -> str:
     return f"Promoted: {names} {verb} no longer in the label config, and {compared_with} still answers {pronoun}."
 
 
-def _too_few(pairs: Pairs) -> str:
-    return f"Held: another method is judged on {MIN_PAIRS} texts or more: {_figures(pairs)}"
-
-
 def _broke(pairs: Pairs, compared_with: str) -> str:
     worst = min(pairs.per_label, key=lambda label: (sign_test(*pairs.per_label[label][:2]), label))
     _, broken, total = pairs.per_label[worst]
     return (
-        f"Held: clearly worse than {compared_with}: {plural(pairs.broken)} broke and {_were(pairs.fixed)} fixed, "
-        f"of {pairs.total}; "
+        f"Held: significantly worse than {compared_with} (sign test, p = {sign_test(pairs.fixed, pairs.broken):.2g}): "
+        f"{plural(pairs.broken)} broke and {_were(pairs.fixed)} fixed, of {pairs.total}; "
         f"worst: {worst!r}, {broken} of {total} broke."
     )
 
 
 def _label_broke(pairs: Pairs, label: str) -> str:
     fixed, broken, total = pairs.per_label[label]
-    return f"Held: {label!r} got worse: {broken} of {plural(total)} broke and {_were(fixed)} fixed; in all {_figures(pairs)}"
+    return (
+        f"Held: recall of {label!r} fell (sign test, p = {sign_test(fixed, broken):.2g}): {broken} of {plural(total)} broke and "
+        f"{_were(fixed)} fixed; in all {_figures(pairs)}"
+    )

@@ -133,7 +133,7 @@ def test_a_label_of_under_ten_pairs_is_not_judged_alone(fixed: int, broken: int,
             (),
             "worse",
             [
-                "Held: clearly worse than shop-3: 31 texts broke and 14 were fixed, of 402; worst: 'refund', 9 of 26 broke."
+                "Held: significantly worse than shop-3 (sign test, p = 0.008): 31 texts broke and 14 were fixed, of 402; worst: 'refund', 9 of 26 broke."
             ],
         ),
         (
@@ -142,7 +142,7 @@ def test_a_label_of_under_ten_pairs_is_not_judged_alone(fixed: int, broken: int,
             (),
             "worse",
             [
-                "Held: clearly worse than shop-3: 7 texts broke and 1 was fixed, of 35; worst: 'A', 7 of 30 broke."
+                "Held: significantly worse than shop-3 (sign test, p = 0.035): 7 texts broke and 1 was fixed, of 35; worst: 'A', 7 of 30 broke."
             ],
         ),
         (pairs_of(A=(12, 5, 240)), True, (), "better", ["Promoted: 12 fixed, 5 broken of 240 texts."]),
@@ -153,7 +153,7 @@ def test_a_label_of_under_ten_pairs_is_not_judged_alone(fixed: int, broken: int,
             True,
             (),
             "not-worse",
-            ["Promoted: no text could be compared with shop-3, so nothing speaks against it."],
+            ["Promoted: there is no text on which to compare it with shop-3."],
         ),
         (
             pairs_of(refund=(1, 9, 26), other=(12, 5, 376)),
@@ -161,7 +161,7 @@ def test_a_label_of_under_ten_pairs_is_not_judged_alone(fixed: int, broken: int,
             (),
             "label-worse",
             [
-                "Held: 'refund' got worse: 9 of 26 texts broke and 1 was fixed; in all 13 fixed, 14 broken of 402 texts."
+                "Held: recall of 'refund' fell (sign test, p = 0.011): 9 of 26 texts broke and 1 was fixed; in all 13 fixed, 14 broken of 402 texts."
             ],
         ),
         (
@@ -169,7 +169,7 @@ def test_a_label_of_under_ten_pairs_is_not_judged_alone(fixed: int, broken: int,
             False,
             (),
             "too-few",
-            ["Held: another method is judged on 100 texts or more: 60 fixed, 9 broken of 99 texts."],
+            ["Held: another method must be better on 100 texts or more: 60 fixed, 9 broken of 99 texts."],
         ),
         (
             pairs_of(A=(9, 9, 100)),
@@ -277,7 +277,7 @@ def test_swapping_both_versions_swaps_fixed_and_broken(rows: list[tuple[str, str
             False,
             "not-worse",
             (
-                "Promoted: a person asked for it, and it is not clearly worse than shop-3, which another method made: "
+                "Promoted: a person requested it, and it is not significantly worse than shop-3, which another method made: "
                 "3 fixed, 3 broken of 24 texts."
             ),
         ),
@@ -286,13 +286,13 @@ def test_swapping_both_versions_swaps_fixed_and_broken(rows: list[tuple[str, str
             pairs_of(A=(0, 0, 0)),
             False,
             "not-worse",
-            "Promoted: no text could be compared with shop-3, so nothing speaks against it.",
+            "Promoted: there is no text on which to compare it with shop-3.",
         ),
         (
             pairs_of(A=(1, 9, 24)),
             False,
             "worse",
-            "Held: clearly worse than shop-3: 9 texts broke and 1 was fixed, of 24; worst: 'A', 9 of 24 broke.",
+            "Held: significantly worse than shop-3 (sign test, p = 0.011): 9 texts broke and 1 was fixed, of 24; worst: 'A', 9 of 24 broke.",
         ),
     ],
 )
@@ -323,7 +323,7 @@ def test_a_first_version_has_to_beat_the_commonest_label() -> None:
     assert first(counts) == GateDecision(
         True,
         "first",
-        ("Promoted: first version: right 27 of 35, always saying 'A' would be right 20 times.",),
+        ("Promoted: first version: accuracy 77 % (27 of 35); always answering 'A' gets 57 % (20 of 35).",),
         None,
         35,
         12,
@@ -335,7 +335,7 @@ def test_a_first_version_that_does_not_is_held() -> None:
     decision = first({("A", "A"): 18, ("A", "B"): 2, ("B", "B"): 2, ("B", "A"): 8})
     assert (decision.promote, decision.kind) == (False, "too-few")
     assert decision.reasons == (
-        "Held: 30 labels are not enough yet: right 20 of 30, always saying 'A' would be right 20 times.",
+        "Held: 30 labels are not enough yet: accuracy 67 % (20 of 30); always answering 'A' gets 67 % (20 of 30).",
     )
 
 
@@ -344,8 +344,8 @@ def test_a_first_version_that_a_person_asked_for_may_not_be_clearly_worse_than_o
     assert (decision.promote, decision.kind) == (True, "first")
     assert decision.reasons == (
         (
-            "Promoted: a person asked for it, and it is not clearly worse than one answer for all: right 20 of 30, always "
-            "saying 'A' would be right 20 times."
+            "Promoted: a person requested it, and it is not significantly worse than the most frequent label: "
+            "accuracy 67 % (20 of 30); always answering 'A' gets 67 % (20 of 30)."
         ),
     )
     assert not first({("A", "A"): 12, ("A", "B"): 8, ("B", "A"): 10}, asked=True).promote
@@ -353,7 +353,7 @@ def test_a_first_version_that_a_person_asked_for_may_not_be_clearly_worse_than_o
 
 def test_small_figures_are_said_in_good_english() -> None:
     assert first({("A", "A"): 1}).reasons == (
-        "Held: 1 label is not enough yet: right 1 of 1, always saying 'A' would be right once.",
+        "Held: 1 label is not enough yet: accuracy 100 % (1 of 1); always answering 'A' gets 100 % (1 of 1).",
     )
 
 
@@ -366,7 +366,7 @@ def test_nothing_judged_is_not_enough() -> None:
     decision = decide_first(answers("AB", {"other": "A"}), TRUTH)
     assert (decision.promote, decision.kind, decision.pairs) == (False, "too-few", 0)
     assert decision.reasons == (
-        "Held: 4 labels are not enough yet: no text could be judged by a model that had not learnt it.",
+        "Held: 4 labels are not enough yet: no text could be evaluated out of sample.",
     )
 
 
