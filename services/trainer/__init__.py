@@ -1,1 +1,1 @@
-"""Turns labels into a version: reads, splits, trains, judges, exports, publishes. Ends, and is never imported by the adapter."""
+"""The trainer: turns labels into versions, and ends. The adapter never imports it."""

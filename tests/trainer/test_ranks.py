@@ -153,9 +153,9 @@ def test_one_process_in_all_is_the_trainer_itself(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("layout", "said"),
     [
-        (Topology(0, 1, 0, ""), "cannot be"),
-        (Topology(1, 2, 2, "a:1"), "cannot be"),
-        (Topology(1, 2, 0, ""), "is no host:port"),
+        (Topology(0, 1, 0, ""), "There cannot be"),
+        (Topology(1, 2, 2, "a:1"), "There cannot be"),
+        (Topology(1, 2, 0, ""), "is not a host:port"),
     ],
 )
 def test_layouts_that_make_no_sense_are_wrong_settings(layout: Topology, said: str) -> None:

@@ -1,7 +1,7 @@
-"""Whether a base model can be computed and trained on texts alone, tried on two of our own before the work begins.
+"""Try a base model on two texts before the work begins: whether it can be computed and trained on texts alone.
 
-transformers knows architectures that want boxes, pictures or kernels beside a text, that answer no vector a token, or
-whose answers change with the padding; what they raise says little to whoever chose the model.
+transformers has architectures that need boxes, pictures or kernels beside a text, that give no vector for each token, or
+whose answers change with padding; what they raise says little to a person who chose the model.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from services.engine.torch import encoder_of, forward, pad_batch
 
 LABELS = 2
 SHORT = ""
-"""The shortest that a model is asked: nothing but what the tokenizer adds."""
+"""The shortest text: only what the tokenizer adds."""
 LONG = "When will my order arrive, and who brings it? I have been waiting for it since Friday."
 MAX_TOKENS = 512
-"""Tokens of a text of full length that is tried; longer ones would take seconds of a processor."""
+"""Tokens of the longest text that is tried; longer ones would take seconds on a CPU."""
 _TOLERANCE = 1e-3
 _MAX_DETAIL = 120
-"""Characters of a library's own sentence that may stand in ours."""
+"""Characters of a library's message that may be quoted."""
 _CODE = re.compile(r"`|[a-z][A-Z]|\w\(")
-"""Names of classes and functions, which say nothing to whoever chose a model."""
+"""Names of classes and functions, which mean nothing to a person who chose a model."""
 _NOT_TRAINED = (
     "Set METHOD to linear-probe, which leaves the model as it is, or BASELINE_MODEL_NAME to a model of another architecture, "
     "such as bert, roberta or modernbert: docs/base-models.md lists what works."
@@ -46,15 +46,15 @@ Compute = Callable[[list[list[int]]], torch.Tensor]
 
 @dataclass(frozen=True, slots=True)
 class ModelErrors:
-    """A base model as sentences name it."""
+    """The errors of one base model, which name it and say what to choose instead."""
 
     name: str
-    """As it was set."""
+    """As in the settings."""
     architecture: str
     """`model_type` of its config.json."""
 
     def unsupported(self, why: str, advice: str = "") -> BadConfig:
-        """The error that says why, and what to choose instead."""
+        """Return the error that says why the architecture cannot be used."""
         return BadConfig(
             f"The base model {self.name!r} cannot be used: its architecture, {self.architecture}, {why}. "
             + (
@@ -66,7 +66,7 @@ class ModelErrors:
 
     @contextmanager
     def translate(self, to: str, advice: str = "") -> Iterator[None]:
-        """Whatever a library raises within becomes a sentence, and its reason stands in the log."""
+        """Turn whatever a library raises within into a BadConfig; the log has the stack trace."""
         try:
             yield
         except FitloopError:
@@ -77,7 +77,7 @@ class ModelErrors:
             raise self.failed(to, error, advice) from error
 
     def failed(self, to: str, error: BaseException, advice: str = "") -> BadConfig:
-        """The error that says in a sentence what a library raised; the log has where."""
+        """Return the BadConfig for what a library raised, and log its stack trace."""
         log.warning("base_model_failed", architecture=self.architecture, frames=safe_traceback(error))
         if is_out_of_memory(error):
             return BadConfig(
@@ -89,10 +89,10 @@ class ModelErrors:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What the check learnt of a model."""
+    """What the check found of a model."""
 
     width: int
-    """Numbers of a token's vector."""
+    """Dimensions of a token's vector."""
     padded: bool
     """Whether texts of different lengths may share a batch."""
 
@@ -100,7 +100,7 @@ class Capabilities:
 def check_encoder(
     subject: ModelErrors, model: Any, rows: list[list[int]], pad_id: int, *, trains: bool
 ) -> Capabilities:
-    """Compute token vectors of `rows`, a short text and a longer one. Raises BadConfig."""
+    """Compute token vectors of `rows`, a short text and a long one. Raises BadConfig."""
 
     def vectors(ids: list[list[int]]) -> torch.Tensor:
         tokens, mask = pad_batch(ids, pad_id)
@@ -118,7 +118,7 @@ def check_encoder(
 
 
 def check_classifier(subject: ModelErrors, model: Any, rows: list[list[int]], pad_id: int) -> bool:
-    """Classify and train on `rows`; whether they may share a batch. Raises BadConfig."""
+    """Classify and train on `rows`; return whether they may share a batch. Raises BadConfig."""
 
     def logits(ids: list[list[int]]) -> torch.Tensor:
         output: torch.Tensor = forward(model, *pad_batch(ids, pad_id)).logits
@@ -142,26 +142,26 @@ def mean_pooled(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 
 def is_hardware_failure(error: BaseException) -> bool:
-    """Whether the GPU or the network between processes failed, which no other model would mend."""
+    """Return whether the GPU or the network between processes failed: another model would not help."""
     return isinstance(error, (torch.AcceleratorError, torch.distributed.DistError)) and not is_out_of_memory(
         error
     )
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """On a GPU or on a processor."""
+    """Return whether memory was exhausted, on a GPU or a CPU."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
 
 
 def no_classifier(subject: ModelErrors) -> BadConfig:
-    """The error for a method that needs what the architecture does not have."""
+    """Return the error of an architecture that transformers cannot classify with."""
     return subject.unsupported("cannot be fine-tuned to classify texts (METHOD=finetune)", _PROBE_INSTEAD)
 
 
 def _compute_alone_and_padded(
     subject: ModelErrors, compute: Compute, rows: list[list[int]]
 ) -> tuple[torch.Tensor, bool]:
-    """The answers for the rows, and whether padding leaves them as they are."""
+    """Return the answers for the rows, and whether padding leaves them unchanged."""
     with torch.inference_mode():
         together, alone, again = compute(rows), compute(rows[:1]), compute(rows[:1])
     if not (together.isfinite().all() and alone.isfinite().all()):
@@ -173,7 +173,7 @@ def _compute_alone_and_padded(
 
 
 def _backward(model: nn.Module, loss: Callable[[], torch.Tensor]) -> None:
-    """One backward pass, whose gradients are forgotten."""
+    """Run one backward pass and drop its gradients."""
     model.train()
     try:
         loss().backward()
@@ -183,7 +183,7 @@ def _backward(model: nn.Module, loss: Callable[[], torch.Tensor]) -> None:
 
 
 def _detail(error: BaseException) -> str:
-    """What the library says, where it says it to people."""
+    """Return the library's message if it is meant for people."""
     text = str(error)
     if isinstance(error, ImportError):
         named = re.search(r"requires the (\S+) library", text)

@@ -1,8 +1,8 @@
-"""The pre-trained encoder that a run starts from: found, checked and loaded, with its tokenizer.
+"""The base model: the pre-trained encoder that a run starts from, with its tokenizer.
 
 A name is a folder (plain transformers or sentence-transformers' layout), a hub id, or s3://bucket/prefix/ in the object
-storage of the settings; the hub is asked only when its files are not in the local cache. Only safetensors and JSON are
-read, and no code from the model runs.
+storage of the settings; the hub is asked only if its files are not in the local cache. Only safetensors and JSON are read,
+and no code of the model runs.
 """
 
 from __future__ import annotations
@@ -52,19 +52,19 @@ class BaseModel:
     source: Path
     """The folder with config.json and the weights."""
     digest: str
-    """sha256 over the weights' files in the order of their names: lower-case hex."""
+    """sha256 of the weights' files, sorted by name: lower-case hex."""
     pad_id: int
     max_length: int
-    """What was asked for, or fewer where the model has fewer positions."""
+    """Tokens: the setting, or fewer if the model has fewer positions."""
     errors: ModelErrors
     width: int
-    """Numbers of a token's vector."""
+    """Dimensions of a token's vector."""
     padded: bool = True
-    """False: padding would change its answers, so only texts of one length are computed together."""
+    """False if padding would change its answers: then a batch has texts of one length."""
 
 
 def load_base(name: str, max_length: int, method: Method = Method.AUTO) -> BaseModel:
-    """Load the base model and try it. Raises BadConfig, which says what to set, where it cannot be read or computed."""
+    """Load the base model and try it. Raises BadConfig, which says what to set, if it cannot be read or computed."""
     source = transformer_of(_find(name))
     weights = _weights(name, source)
     document = _document(name, source)
@@ -88,7 +88,7 @@ def load_base(name: str, max_length: int, method: Method = Method.AUTO) -> BaseM
 
 
 def check_base_model(base: BaseModel, method: Method) -> BaseModel:
-    """The base with what a try on two texts says of it. Raises BadConfig where the method cannot work with it."""
+    """Try the model on two texts and return it with what that found. Raises BadConfig if the method cannot use it."""
     short, long, full = encode(base.tokenizer, [SHORT, LONG, f"{LONG} " * base.max_length])
     rows = [short, long]
     found = check_encoder(base.errors, base.encoder, rows, base.pad_id, trains=method is Method.LP_FT)
@@ -104,7 +104,7 @@ def check_base_model(base: BaseModel, method: Method) -> BaseModel:
 
 
 def load_classifier(base: BaseModel, labels: int) -> Any:
-    """AutoModelForSequenceClassification with a new head for so many labels. Raises BadConfig."""
+    """Load AutoModelForSequenceClassification with a new head for this many labels. Raises BadConfig."""
     auto = transformers.AutoModelForSequenceClassification
     if type(base.config) not in auto._model_mapping:  # noqa: SLF001  # transformers has no other way to ask
         raise no_classifier(base.errors)
@@ -128,7 +128,7 @@ def _weights(name: str, source: Path) -> list[Path]:
 
 
 def _document(name: str, source: Path) -> dict[str, Any]:
-    """config.json, with an architecture that transformers computes without code or kernels of others."""
+    """Read config.json, of an architecture that transformers computes without code or kernels of others."""
     try:
         found = json.loads((source / "config.json").read_bytes())
     except (OSError, ValueError) as error:
@@ -158,7 +158,7 @@ def _find(name: str) -> Path:
 
 
 def _fetch(url: str) -> Path:
-    """A local folder with the model's files, copied once. Raises StoreUnreachable, which may pass."""
+    """Return a local folder with the model's files, copied once. Raises StoreUnreachable, which is transient."""
     try:
         store = open_store(url)
         keys = [key for key in store.keys("") if is_file_of_a_model(key)]
@@ -167,7 +167,7 @@ def _fetch(url: str) -> Path:
         paths = [store.local(key) for key in keys]
         folder = paths[0].parents[keys[0].count("/")]
         for path in {path for path in folder.rglob("*") if path.is_file()} - set(paths):
-            store.forget(path.relative_to(folder).as_posix())  # of another model that was there before
+            store.forget(path.relative_to(folder).as_posix())  # of an earlier model
     except StoreError as error:
         if error.transient:
             raise

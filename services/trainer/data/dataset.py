@@ -1,7 +1,7 @@
-"""Tasks to examples: one text, one label; what leaves is counted.
+"""Tasks to examples: one text, one label.
 
 Pure: the same tasks in any order give the same data set. Malformed tasks are counted and never raise.
-What leaves is counted by the reasons of `core.uncounted`.
+Tasks and annotations that give no example are counted by the reasons of `core.uncounted`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from services.trainer.data.split import split_keys, text_key
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A text and its label."""
+    """A text with its label."""
 
     key: str
     text: str
@@ -37,21 +37,21 @@ class Example:
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a run learns from."""
+    """What a run trains on."""
 
     examples: tuple[Example, ...]
-    """One a text key, sorted by key."""
+    """One for each text key, sorted by key."""
     labels: tuple[str, ...]
-    """Those with an example, in the label config's order."""
+    """Labels with an example, in the label config's order."""
     snapshot: Snapshot
     not_counted: tuple[Uncounted, ...]
-    """Annotations and tasks that are no example, by reason."""
+    """Annotations and tasks that gave no example, by reason."""
     third_opinion: tuple[int, ...]
-    """Ids of the tasks whose votes, or whose duplicates' labels, are a tie."""
+    """Ids of tasks whose annotators, or whose duplicates' labels, are tied."""
 
     @property
     def dropped(self) -> dict[str, int]:
-        """The same by reason alone."""
+        """`not_counted` as counts by reason."""
         return {row.reason: row.count for row in self.not_counted}
 
     @cached_property
@@ -61,7 +61,7 @@ class Dataset:
 
     @cached_property
     def split_keys(self) -> list[str]:
-        """What decides for each example whether it judges or teaches; nearly equal texts have the same."""
+        """The key that assigns each example to a fold and to holdout or training; nearly equal texts share one."""
         return split_keys(self.texts)
 
     @cached_property
@@ -88,7 +88,7 @@ class _Candidate:
 
 @dataclass(slots=True)
 class _Tally:
-    """What the tasks come to, task by task."""
+    """What is counted task by task."""
 
     dropped: Counter[str] = field(default_factory=Counter)
     """Tasks and drafts."""
@@ -99,7 +99,7 @@ class _Tally:
     by_key: defaultdict[str, list[_Candidate]] = field(default_factory=lambda: defaultdict(list))
 
     def take(self, space: LabelSpace, task_id: int, task: Mapping[str, Any]) -> None:
-        """One task: its signature, and its label where it has a text and a label."""
+        """Add a task: its signature, and its label if it has a text and a label."""
         annotations = _annotations(task, self.dropped)
         mark = signature(annotation for annotation in annotations if isinstance(annotation, Mapping))
         if mark:
@@ -115,11 +115,11 @@ class _Tally:
             self.third_opinion.add(task_id)
 
     def left_out(self) -> Counter[Cause]:
-        """Tasks and drafts, as annotations are counted."""
+        """Return the counts of tasks and drafts in the form of those of annotations."""
         return Counter({Cause(name): count for name, count in self.dropped.items()})
 
     def merge(self) -> tuple[Example, ...]:
-        """One example a key, by key."""
+        """Return one example for each key, sorted by key."""
         merged = ((self.by_key[key], _merge(self.by_key[key], self.dropped)) for key in sorted(self.by_key))
         examples = []
         for candidates, example in merged:
@@ -137,9 +137,9 @@ def build_dataset(
     now: float,
     skipped: int = 0,
 ) -> Dataset:
-    """Examples of all tasks, and the snapshot of all annotations, of those that were dropped as well.
+    """Build the examples of all tasks, and the snapshot of all annotations, dropped ones included.
 
-    `skipped` is how many annotations Label Studio says were: of a task with no other annotation it does not send them.
+    `skipped` is Label Studio's own count of skipped annotations: it does not send those of tasks without another annotation.
     """
     tally = _Tally()
     for task_id, task in _distinct(tasks, tally.dropped):
@@ -157,7 +157,7 @@ def build_dataset(
 
 
 def check_trainable(dataset: Dataset, space: LabelSpace) -> None:
-    """Raises BadData, with the figures, where the labels do not allow a model."""
+    """Raise BadData, with the counts, if the labels do not allow a model."""
     counts = Counter(example.label for example in dataset.examples)
     found = {label: counts[label] for label in dataset.labels}
     reason = untrainable_reason(found, dataset.not_counted, space.from_name)
@@ -166,7 +166,7 @@ def check_trainable(dataset: Dataset, space: LabelSpace) -> None:
 
 
 def _distinct(tasks: Iterable[Any], dropped: Counter[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Each task once, by id: a page that shifts while it is read brings a task twice."""
+    """Yield each task once, sorted by id: a page that shifts while it is read repeats a task."""
     found: dict[int, Mapping[str, Any]] = {}
     for task in tasks:
         number = task.get("id") if isinstance(task, Mapping) else None
@@ -189,7 +189,7 @@ def _annotations(task: Mapping[str, Any], dropped: Counter[str]) -> Sequence[Any
 
 
 def _merge(candidates: list[_Candidate], dropped: Counter[str]) -> Example | None:
-    """One example of equal texts: each task is one vote, by the rule for annotations; None in a tie."""
+    """Merge equal texts into one example: each task is one vote, by the rule for annotations; None in a tie."""
     winners = decide([candidate.vote for candidate in candidates])
     if not winners:
         dropped["conflicting_duplicates"] += len(candidates)

@@ -1,6 +1,6 @@
-"""report.json: what a person may want to know of a version beyond one figure. It holds no text of a task.
+"""report.json: a version's metrics beyond its accuracy. It holds no text of a task.
 
-All figures are out of sample, by calibrated probabilities. Shares are in [0, 1]; null where nothing can be said.
+All metrics are out of sample, by calibrated probabilities. Shares are in [0, 1], and null if they are not defined.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from services.trainer.evaluation.metrics import (
 FORMAT: Final = 1
 MAX_ERRORS: Final = 50
 MAX_CHANGED: Final = 200
-"""Texts that are named of those that a version fixed, and of those that it broke; the gate's decision has the counts."""
+"""Fixed texts that are listed, and broken ones; the gate decision has the counts."""
 _DIGITS: Final = 4
 
 
@@ -40,7 +40,7 @@ def build_report(
     estimate: Estimate,
     temperature: float,
 ) -> dict[str, object]:
-    """JSON-able; `probabilities` (judged, labels) are the answers for the examples that `rows` (judged,) names."""
+    """Build the JSON document; `probabilities` (evaluated, labels) are the answers for the examples in `rows` (evaluated,)."""
     targets = dataset.targets[rows]
     predicted = probabilities.argmax(axis=1)
     matrix = confusion_matrix(predicted, targets, len(dataset.labels))
@@ -64,7 +64,7 @@ def build_report(
 def changed_texts(
     dataset: Dataset, compared_with: str | None, pairs: Pairs | None
 ) -> dict[str, object] | None:
-    """Which texts a version fixed and broke against the one before, by task; None where there was nothing to compare with."""
+    """List the tasks whose texts a version fixed and broke; None if it was compared with no version."""
     if pairs is None or compared_with is None:
         return None
     fixed, broken = (_tasks(dataset, texts) for texts in (pairs.fixed_texts, pairs.broken_texts))
@@ -117,28 +117,28 @@ def _reliability(
             "from": round(number / BINS, _DIGITS),
             "to": round((number + 1) / BINS, _DIGITS),
             "texts": int(texts),
-            "probability": _share(said, texts),
+            "probability": _share(confidence, texts),
             "right": _share(right, texts),
         }
-        for number, (texts, said, right) in enumerate(rows)
+        for number, (texts, confidence, right) in enumerate(rows)
     ]
 
 
 def _wrong(
     dataset: Dataset, rows: NDArray[np.int64], probabilities: NDArray[np.floating[Any]]
 ) -> list[dict[str, object]]:
-    """Wrong answers by task, the surest first: there the label itself may be wrong."""
+    """List errors by task, the most confident first: there the label itself may be wrong."""
     predicted, top = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted != dataset.targets[rows])
-    surest = wrong[np.argsort(-top[wrong], kind="stable")][:MAX_ERRORS]
+    most_confident = wrong[np.argsort(-top[wrong], kind="stable")][:MAX_ERRORS]
     return [
         {
-            "task_id": dataset.examples[rows[place]].task_id,
-            "true": dataset.examples[rows[place]].label,
-            "predicted": dataset.labels[predicted[place]],
-            "probability": round(float(top[place]), _DIGITS),
+            "task_id": dataset.examples[rows[index]].task_id,
+            "true": dataset.examples[rows[index]].label,
+            "predicted": dataset.labels[predicted[index]],
+            "probability": round(float(top[index]), _DIGITS),
         }
-        for place in surest
+        for index in most_confident
     ]
 
 

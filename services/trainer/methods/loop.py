@@ -1,10 +1,10 @@
 """The training loop: batches by length under a token budget, fused AdamW, linear warm-up and decay, gradient clipping.
 
-Short texts are what annotators label, and on them padding costs most: texts of one length share a batch of up to 1,024
-tokens, which is five to six times faster than batches of eight that are padded to the longest of a thousand.
-The order of batches is a function of (seed, epoch), so that a run that resumes at step n goes on with batch n.
+Annotators label mostly short texts, and padding costs most on them: texts of like length share a batch of up to 1,024 tokens,
+which is five to six times faster than batches of eight that are padded to the longest of a thousand.
+The order of batches is a function of (seed, epoch), so that a run that resumes at step n continues with batch n.
 bf16 only on CUDA: CPUs without instructions for it are four times slower with it.
-Several processes take the same batches, each its share of the rows; their gradients' sum is that of the whole batch.
+Several processes take the same batches, each a share of the rows; the sum of their gradients is that of the whole batch.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from services.trainer.process.lifecycle import Stop
 from services.trainer.process.progress import Progress
 
 _POOL = 1_024
-"""Texts among which batches are formed: a pool of random texts, so that neighbours in length differ each epoch."""
+"""Random texts among which batches are formed, so that neighbours in length differ each epoch."""
 _NO_DECAY = ("bias", "norm")
 
 
 def epoch_batches(lengths: Sequence[int], recipe: Recipe, epoch: int) -> list[list[int]]:
-    """Every row once, in batches of like length within the token budget, in random order; the same for one (seed, epoch)."""
+    """Return every row once, in batches of like length within the token budget, in a random order of (seed, epoch)."""
     random = np.random.default_rng((recipe.seed, epoch))
     order = random.permutation(len(lengths))
     batches: list[list[int]] = []
@@ -53,7 +53,7 @@ def epoch_batches(lengths: Sequence[int], recipe: Recipe, epoch: int) -> list[li
 
 
 def schedule(lengths: Sequence[int], recipe: Recipe) -> list[list[int]]:
-    """The batches of all steps: whole epochs, then the begun part of the last one."""
+    """Return the batches of all steps: whole epochs, then the fraction of the last one."""
     whole, part = int(recipe.epochs), recipe.epochs - int(recipe.epochs)
     batches = [batch for epoch in range(whole) for batch in epoch_batches(lengths, recipe, epoch)]
     if part > 0:
@@ -63,13 +63,13 @@ def schedule(lengths: Sequence[int], recipe: Recipe) -> list[list[int]]:
 
 
 def rate_at(step: int, steps: int, warm_up: float) -> float:
-    """The share of the highest learning rate at a step: up during warm-up, then down to zero."""
+    """Return the share of the peak learning rate at a step: up during warm-up, then down to zero."""
     rising = max(1, round(steps * warm_up))
     return min((step + 1) / rising, (steps - step) / max(1, steps - rising))
 
 
 def optimiser_for(model: nn.Module, head: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW; biases and norms do not decay, and the head has its own learning rate."""
+    """Return AdamW; biases and norms do not decay, and the head has its own learning rate."""
     in_head = {id(parameter) for parameter in head.parameters()}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -96,18 +96,16 @@ def train(
     stop: Stop,
     group: Group = SINGLE,
 ) -> None:
-    """Train `model`, which maps (ids, mask) to logits, in place; continues from the part's checkpoint where there is one.
+    """Train `model`, which maps (ids, mask) to logits, in place; resume from the fold's checkpoint if there is one.
 
-    Raises Preempted after a checkpoint was written, OutOfTime without one, BadConfig when it diverges.
+    Raises Preempted after a checkpoint was written, DeadlinePassed without one, BadConfig if training diverges.
     """
     optimiser = optimiser_for(model, head, recipe)
     batches = schedule([len(row) for row in ids], recipe)
     torch.manual_seed(recipe.seed)
     first = checkpoint.restore(model, optimiser)
     if not group.leads:
-        torch.manual_seed(
-            hash((recipe.seed, group.rank, first))
-        )  # other weights drop out than those of rank 0
+        torch.manual_seed(hash((recipe.seed, group.rank, first)))  # other dropout than rank 0
     group.broadcast_weights(model)
     progress.stage(f"fine-tuning {checkpoint.fold}", steps=len(batches), done=first)
     model.train()
@@ -121,13 +119,13 @@ def train(
             nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
             optimiser.step()
             done += 1
-            if not math.isfinite(lost := loss.item()):
+            if not math.isfinite(value := loss.item()):
                 raise BadConfig(
-                    f"Training left all numbers at step {done} of {len(batches)}: set a LEARNING_RATE below "
+                    f"Training diverged at step {done} of {len(batches)}: set a LEARNING_RATE below "
                     f"{recipe.learning_rate:g}, or none."
                 )
             texts += len(rows)
-            progress.step(done, lost, texts / (time.perf_counter() - started))
+            progress.step(done, value, texts / (time.perf_counter() - started))
             end = group.stop_reason(stop)
             if group.leads and (isinstance(end, Preempted) or checkpoint.due()):
                 checkpoint.save(model, optimiser, done)
@@ -148,13 +146,11 @@ def _gradients_of(
     rows: Sequence[int],
     group: Group,
 ) -> torch.Tensor:
-    """Leave the gradient of the batch's mean loss in the model; that loss. Raises PeerLost."""
+    """Set the model's gradients of the batch's mean loss; return that loss. Raises PeerLost."""
     device = next(model.parameters()).device
     mine = rows[group.rank :: group.size]
     share = len(mine) / len(rows)
-    taken = (
-        mine or rows[:1]
-    )  # a text that counts nothing: gradients of 0, for the same weights as the others'
+    taken = mine or rows[:1]  # a text of weight 0: gradients for the same weights as the other ranks'
     tokens, mask = pad_batch([ids[row] for row in taken], pad_id)
     truth = torch.from_numpy(targets[taken]).to(device)
     with precision(device):
@@ -172,7 +168,7 @@ def logits_of(
     *,
     padded_rows: bool = True,
 ) -> Floats:
-    """(texts, labels) by a trained model, in sorted batches. Raises Preempted between two."""
+    """Return logits (texts, labels) of a trained model. Raises Preempted between two batches."""
     device = next(model.parameters()).device
     logits = np.empty((len(ids), labels), np.float32)
     model.eval()
@@ -186,5 +182,5 @@ def logits_of(
 
 
 def precision(device: torch.device) -> AbstractContextManager[object]:
-    """bf16 where the hardware computes it fast."""
+    """Use bf16 if the hardware computes it fast."""
     return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()

@@ -1,6 +1,6 @@
-"""log.txt of a run: the last lines that its process wrote to stderr, log lines and all else, beside what an earlier one left.
+"""log.txt of a run: the last lines that its processes wrote to stderr, log lines and everything else.
 
-Kept by the run itself where no parent listens to it, in a pod. What is logged holds no text and no token, nor does this.
+The run writes it itself in a pod, where no parent process does. Logs hold no text of a task and no token, nor does this.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from services.core.runs import Runs
 
 LINES = 200
 _MAX_LINE = 2_000
-"""Characters of a line that are kept."""
+"""Characters of a line."""
 _FLUSH_SECONDS = 3.0
 """Between two writes of log.txt."""
 
 
 @dataclass
 class LogTail:
-    """The last lines. `keep` is called from one thread, lines come from any."""
+    """The last lines. One thread calls `flush`; any thread may write lines."""
 
     runs: Runs
     run: str
@@ -39,8 +39,8 @@ class LogTail:
 
     @contextmanager
     def capturing(self) -> Iterator[None]:
-        """Hear what is written to stderr, which gets it as before."""
-        with suppress(StoreError):  # what an earlier process said is worth no failure
+        """Copy what is written to stderr, after the lines that an earlier process left."""
+        with suppress(StoreError):  # the lines of an earlier process are worth no failure
             self._lines.extend(self.runs.log(self.run).splitlines())
         before, sys.stderr = sys.stderr, _Tee(sys.stderr, self)
         try:
@@ -49,14 +49,14 @@ class LogTail:
             sys.stderr = before
 
     def feed(self, text: str) -> None:
-        """Some characters more."""
+        """Append text."""
         with self._lock:
             *lines, self._rest = (self._rest + text).split("\n")
             self._lines.extend(_final_state(line) for line in lines)
             self._changed = self._changed or bool(lines)
 
     def flush(self, *, now: bool = False) -> None:
-        """Write log.txt where lines have come, every few seconds, or `now`. Raises StoreError."""
+        """Write log.txt if there are new lines, at most every few seconds unless `now`. Raises StoreError."""
         if not self._changed or not (now or time.monotonic() - self._flushed_at >= _FLUSH_SECONDS):
             return
         with self._lock:
@@ -70,14 +70,14 @@ class LogTail:
 
 
 class _Tee(io.TextIOBase):
-    """stderr, and somebody who hears it."""
+    """stderr, copied to a LogTail."""
 
-    def __init__(self, stderr: TextIO, printed: LogTail) -> None:
+    def __init__(self, stderr: TextIO, log_tail: LogTail) -> None:
         self._stderr = stderr
-        self._printed = printed
+        self._log_tail = log_tail
 
     def write(self, text: str) -> int:
-        self._printed.feed(text)
+        self._log_tail.feed(text)
         return self._stderr.write(text)
 
     def flush(self) -> None:
@@ -91,5 +91,5 @@ class _Tee(io.TextIOBase):
 
 
 def _final_state(line: str) -> str:
-    """A line as a person would see it: of a progress bar, the last state."""
+    """Return a line as a terminal shows it: of a progress bar, the last state."""
     return line.rstrip("\r").rpartition("\r")[2][:_MAX_LINE]

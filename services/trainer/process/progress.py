@@ -1,9 +1,8 @@
-"""status.json of a run: what it does now, how far it is, how long it took so far.
+"""status.json of a run: its stage, its progress, and the seconds of each stage.
 
-A thread writes it about every second, so that a long stage cannot look like a dead process, and log.txt with it where the
-run keeps that itself; every change of stage and the end are written at once. A store that fails is asked again ever more
-seldom, and one that is slow is waited for by that thread alone: a run does not die of its status, nor stand still for it.
-On a terminal the same is shown as a progress bar.
+A thread writes it about every second, so that a long stage does not look like a dead process, and log.txt with it if the run
+keeps that itself; changes of stage and the end are written at once. A store that fails is retried with back-off, and only
+that thread waits for a slow one: the status neither ends nor delays a run. A terminal shows the same as a progress bar.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ if TYPE_CHECKING:
 
 _WRITE_SECONDS = 1.0
 _USAGE_SECONDS = 2.0
-"""Between two looks at what the process takes up."""
+"""Between two measurements of the process's resources."""
 _MAX_PAUSE = 15.0
 _WAIT_SECONDS = 2.0
-"""Seconds that a change waits to be written: longer than a healthy store needs."""
+"""How long a change waits to be written: longer than a healthy store needs."""
 _FINAL_SECONDS = 60.0
-"""Seconds for which the last status is tried."""
+"""How long the last status is retried."""
 _FINAL_SECONDS_PREEMPTED = 10.0
 """The same for a process that was asked to end."""
 log = structlog.get_logger()
@@ -48,23 +47,23 @@ class Progress:
     runs: Runs
     status: RunStatus
     log_tail: LogTail | None = None
-    """What is kept as log.txt; None: nothing, or somebody else does."""
+    """Written as log.txt; None if nothing or another process writes it."""
     _lock: threading.RLock = field(default_factory=threading.RLock)
-    _turn: threading.Condition = field(default_factory=threading.Condition)
+    _condition: threading.Condition = field(default_factory=threading.Condition)
     _ended: bool = False
-    _wanted: int = 0
+    _requested: int = 0
     _written: int = 0
-    _since: float = field(default_factory=time.monotonic)
-    _settled: dict[str, float] = field(default_factory=dict)
+    _stage_started_at: float = field(default_factory=time.monotonic)
+    _finished_seconds: dict[str, float] = field(default_factory=dict)
     _resumed_at: int = 0
     _measured_at: float = -math.inf
     _bar: Bar | None = None
     _span: tracing.Span = tracing.INVALID_SPAN
 
     def __enter__(self) -> Self:
-        """Write the first status and go on writing."""
+        """Write the first status and start the thread."""
         self._update(state=RunState.RUNNING)
-        self._thread = threading.Thread(target=self._keep_writing, name="status", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="status", daemon=True)
         self._thread.start()
         self._write_now()
         if sys.stderr.isatty():
@@ -72,20 +71,20 @@ class Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop writing."""
+        """Stop the thread."""
         self._end()
         if self._bar is not None:
             self._bar.stop()
 
     def stage(self, name: str, steps: int = 0, done: int = 0) -> None:
-        """The next stage begins, `done` of its steps by an earlier process; the last stage's seconds are settled."""
+        """Begin the next stage, `done` of its steps by an earlier process; the last stage's seconds are final."""
         with self._lock:
-            self._settled = self._seconds()
-            self._since, self._resumed_at = time.monotonic(), done
+            self._finished_seconds = self._seconds()
+            self._stage_started_at, self._resumed_at = time.monotonic(), done
             self._update(
                 stage=name, step=done, steps=steps, loss=None, texts_per_second=None, seconds_left=None
             )
-        log.info("stage", stage=name, seconds=round(sum(self._settled.values()), 2))
+        log.info("stage_started", stage=name, seconds=round(sum(self._finished_seconds.values()), 2))
         self._span.end()
         self._span = tracing.start(f"stage {name}", {"stage": name})
         if self._bar is not None:
@@ -93,30 +92,30 @@ class Progress:
         self._write_now()
 
     def step(self, step: int, loss: float | None = None, texts_per_second: float | None = None) -> None:
-        """So many of the stage's steps are done; time left is that of the steps so far, continued."""
+        """Set how many of the stage's steps are done; the time left is extrapolated from the steps so far."""
         with self._lock:
-            each = (time.monotonic() - self._since) / max(step - self._resumed_at, 1)
+            each = (time.monotonic() - self._stage_started_at) / max(step - self._resumed_at, 1)
             left = round(each * max(self.status.steps - step, 0), 1)
             self._update(step=step, loss=loss, texts_per_second=texts_per_second, seconds_left=left)
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=step)
 
     def set_message(self, message: str) -> None:
-        """A sentence for people."""
+        """Set the sentence for people."""
         self._update(message=message)
 
     def restore_published(self, versions: tuple[Published, ...]) -> None:
-        """Exactly these versions exist, of this run's earlier processes."""
+        """Set the versions that earlier attempts of this run have published."""
         self._update(published=versions, message=versions[-1].sentence if versions else "")
         self._write_now()
 
     def add_published(self, version: Published) -> None:
-        """A version exists now."""
+        """Add a published version."""
         self._update(published=(*self.status.published, version), message=version.sentence)
         self._write_now()
 
     def finish(self, state: RunState, exit_code: int, message: str | None = None) -> None:
-        """The last status of this process, which the store must take within a minute: raises StoreError."""
+        """Write the last status of this process, retried for a minute. Raises StoreError."""
         self._end()
         with self._lock:
             kept = self.status.message if message is None else message
@@ -128,34 +127,34 @@ class Progress:
         self._write_log(now=True)
 
     def _end(self) -> None:
-        """No more writes, nor one that is still under way."""
+        """Stop the thread and wait for its last write."""
         self._span.end()
         self._span = tracing.INVALID_SPAN
-        with self._turn:
+        with self._condition:
             self._ended = True
-            self._turn.notify_all()
+            self._condition.notify_all()
         self._thread.join()
 
     def _write_now(self) -> None:
-        """Have the thread write; waited for, unless the store is slow."""
-        with self._turn:
-            self._wanted += 1
-            wanted = self._wanted
-            self._turn.notify_all()
-            self._turn.wait_for(lambda: self._written >= wanted or self._ended, _WAIT_SECONDS)
+        """Have the thread write, and wait for it unless the store is slow."""
+        with self._condition:
+            self._requested += 1
+            wanted = self._requested
+            self._condition.notify_all()
+            self._condition.wait_for(lambda: self._written >= wanted or self._ended, _WAIT_SECONDS)
 
-    def _keep_writing(self) -> None:
+    def _run(self) -> None:
         pause = _WRITE_SECONDS
         while True:
-            with self._turn:
-                self._turn.wait_for(lambda: self._ended or self._wanted > self._written, pause)
+            with self._condition:
+                self._condition.wait_for(lambda: self._ended or self._requested > self._written, pause)
                 if self._ended:
                     return
-                wanted = self._wanted
+                wanted = self._requested
             pause = _WRITE_SECONDS if self._write() else min(2 * pause, _MAX_PAUSE)
-            with self._turn:
+            with self._condition:
                 self._written = wanted
-                self._turn.notify_all()
+                self._condition.notify_all()
 
     def _write(self) -> bool:
         self._measure()
@@ -165,7 +164,7 @@ class Progress:
         try:
             self.runs.write(status)
         except StoreError as error:
-            log.warning("status not written", error=str(error))
+            log.warning("status_not_written", error=str(error))
             return False
         return self._write_log()
 
@@ -180,16 +179,16 @@ class Progress:
             if self.log_tail is not None:
                 self.log_tail.flush(now=now)
         except StoreError as error:
-            log.warning("log not kept", error=str(error))
+            log.warning("log_not_written", error=str(error))
             return False
         return True
 
     def _seconds(self) -> dict[str, float]:
         stage = self.status.stage
         if not stage:
-            return self._settled
-        spent = self._settled.get(stage, 0.0) + time.monotonic() - self._since
-        return self._settled | {stage: round(spent, 3)}
+            return self._finished_seconds
+        spent = self._finished_seconds.get(stage, 0.0) + time.monotonic() - self._stage_started_at
+        return self._finished_seconds | {stage: round(spent, 3)}
 
     def _update(self, **changes: object) -> None:
         with self._lock:
@@ -197,10 +196,10 @@ class Progress:
 
 
 def first_status(runs: Runs, run: str) -> RunStatus:
-    """The status that this process begins with: one attempt more than the last process's, its versions kept.
+    """Return the first status of this process: the next attempt, with the versions of the last one.
 
-    The leader's launch.json may count later than a process starts, and a process may have died before its first status:
-    the number is above all that any of them has left. Raises StoreError.
+    The leader may count an attempt in launch.json after its process has started, and a process may have died before its first
+    status: the number is above all of those that any of them has left. Raises StoreError.
     """
     last, launch = runs.status(run), runs.launch(run)
     newest = launch.attempts[-1] if launch and launch.attempts else None

@@ -1,7 +1,8 @@
-"""What this process takes up: memory and its GPU, for the run's status. The pod is short-lived, so nobody scrapes it.
+"""A process's resources: its threads and GPUs, how much memory it uses, and its temporary folder.
 
-Asking costs microseconds on a CPU and about a millisecond on a GPU, and never begins to use one. A figure that the machine
-does not give is None and worth no failure. Of a run of several processes these are rank 0's.
+The run's status has the usage, since the pod is too short-lived to be scraped. Measuring takes microseconds on a CPU and about
+a millisecond on a GPU, and never initialises CUDA. What the machine does not report is None. With several processes the usage is
+rank 0's.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from services.core.errors import BadConfig, StoreError
 from services.core.settings.training import available_cores
 
 _STATM = Path("/proc/self/statm")
+_PREFIX = "fitloop-trainer-"
+_LOCK = "lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,7 @@ class Usage:
 
 
 def measure_usage() -> Usage:
-    """As things stand."""
+    """Measure now."""
     cuda = _cuda()
     if cuda is None:
         return Usage(_resident_bytes())
@@ -43,7 +46,7 @@ def measure_usage() -> Usage:
 
 
 def _resident_bytes(statm: Path = _STATM) -> int | None:
-    """Linux says it; elsewhere only the greatest so far is known, which would look like a leak."""
+    """Return what Linux reports; elsewhere only the peak is known, which would look like a leak."""
     try:
         return int(statm.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
@@ -51,24 +54,24 @@ def _resident_bytes(statm: Path = _STATM) -> int | None:
 
 
 def _cuda() -> Any | None:
-    """torch.cuda once this process computes on a GPU; neither torch nor the GPU is touched before."""
+    """Return torch.cuda if this process computes on a GPU; never import torch or initialise the GPU."""
     cuda = sys.modules.get("torch.cuda")
     begun = getattr(cuda, "is_initialized", None)
     return cuda if begun is not None and begun() else None
 
 
 def _device() -> int:
-    """The GPU of this process: each thread would begin to use the first one otherwise."""
+    """Return the GPU of this process: a new thread would otherwise initialise the first one."""
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def _gpu_memory(cuda: Any) -> tuple[int | None, int | None]:
-    """What is taken of the device, by whomever, and what it has; of a slice of one, the slice's."""
+    """Return used and total bytes of the device, whichever process uses them; of a MIG slice, the slice's."""
     try:
-        free, there = cuda.mem_get_info(_device())
-    except RuntimeError:  # the GPU has failed: the run says so itself
+        free, total = cuda.mem_get_info(_device())
+    except RuntimeError:  # the GPU has failed: the run fails by itself
         return None, None
-    return there - free, there
+    return total - free, total
 
 
 def _gpu_utilization(cuda: Any) -> float | None:
@@ -79,7 +82,10 @@ def _gpu_utilization(cuda: Any) -> float | None:
 
 
 def limit_threads_to_cgroup() -> None:
-    """Before torch is imported: a thread for each core of the machine would be throttled in a container with a few."""
+    """Limit torch's threads to the container's cores; call before torch is imported.
+
+    A thread for each core of the machine would be throttled.
+    """
     # Threads that sleep while they wait leave busy cores to others, and cost nothing on idle ones.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -88,7 +94,7 @@ def limit_threads_to_cgroup() -> None:
 
 
 def check_gpus(wanted: int) -> None:
-    """Raises BadConfig, before anything is read, where fewer CUDA devices are there than were promised."""
+    """Raise BadConfig if there are fewer CUDA devices than the run was promised."""
     import torch
 
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -112,21 +118,20 @@ def _why(found: int) -> str:
     return "its pod got no nvidia.com/gpu, or the node's driver or container runtime does not hand it on"
 
 
-_PREFIX = "fitloop-trainer-"
-
-_LOCK = "lock"
-
-
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """A folder in which this process's temporary files are made from now on, and which goes at the end. Raises StoreError."""
+    """Make this process's temporary files in a folder of its own, and remove it at the end. Raises StoreError.
+
+    The folder has a file that the process keeps locked, and the kernel releases the lock however the process dies: the next
+    process on the machine removes the folders of killed ones.
+    """
     before = tempfile.tempdir
     parent = Path(tempfile.gettempdir())
     _sweep(parent)
     try:
         folder, handle = _make(parent)
     except OSError as error:
-        raise StoreError(f"No folder can be made in {parent}: {error.strerror or error}.") from error
+        raise StoreError(f"No folder can be created in {parent}: {error.strerror or error}.") from error
     tempfile.tempdir = str(folder)
     try:
         yield folder
@@ -137,7 +142,7 @@ def scratch() -> Iterator[Path]:
 
 
 def _make(parent: Path) -> tuple[Path, int]:
-    """A new folder, and its lock. It gets its name once it is locked, so that nobody takes it for a dead one's."""
+    """Create a folder and its lock. It gets its name once it is locked, so that it is not taken for a dead process's."""
     made = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}", dir=parent))
     handle = os.open(made / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(handle, fcntl.LOCK_EX)
@@ -149,11 +154,11 @@ def _sweep(parent: Path) -> None:
         try:
             handle = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW)
         except OSError:
-            continue  # another user's, or gone meanwhile
+            continue  # another user's, or removed meanwhile
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)
         except BlockingIOError:
-            pass  # its process is at work
+            pass  # its process is running
         finally:
             os.close(handle)

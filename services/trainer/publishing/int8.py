@@ -1,7 +1,7 @@
-"""The int8 engine of a written model: converted, compared with fp32, kept or removed.
+"""The int8 engine of an exported model: converted, compared with fp32, kept or removed.
 
-It is accepted when, on texts without labels, no answer flips where fp32 is sure by more than 0.1 and the probabilities
-differ by 0.02 at most on average. Else fp32 is served, and the reason goes into the manifest.
+It is accepted if, on texts without labels, no answer changes that fp32 gives by a margin above 0.1, and probabilities differ
+by 0.02 at most on average. Else fp32 is served, and the manifest says why.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CT2, TORCH = "ct2-int8", "torch-fp32"
 QUANTIZATION = "int8"
 MAX_TEXTS = 500
 MAX_TOKENS = 24_000
-"""Tokens of the texts compared: with a large base, 500 long texts in fp32 would take longer than the training did."""
+"""Tokens of the compared texts: with a large base model, 500 long texts in fp32 would take longer than the training."""
 CONFIDENT_MARGIN = 0.1
 MAX_MEAN_DIFFERENCE = 0.02
 
@@ -50,10 +50,10 @@ def attach_int8(
     *,
     logits: NDArray[np.float32] | None = None,
 ) -> tuple[str, str]:
-    """Build `folder`/ct2 where the architecture allows it and fp32 confirms it; returns (engine, reason in a sentence).
+    """Build `folder`/ct2 if the architecture allows it and it is equal to fp32; return (engine, reason in a sentence).
 
-    `logits` are fp32's of `texts`, (len(texts), labels) and not divided by `temperature`, where they are known already.
-    Raises EngineError when the written fp32 model itself cannot be loaded.
+    `logits` (len(texts), labels) are fp32's of `texts`, not divided by `temperature`, if they are known already.
+    Raises EngineError if the exported fp32 model itself cannot be loaded.
     """
     config = read_config(folder)
     kind = str(config.get("model_type"))
@@ -79,7 +79,7 @@ def attach_int8(
 
 
 def compare(fp32: NDArray[np.float32], int8: NDArray[np.float32], temperature: float) -> tuple[str, str]:
-    """Logits (texts, labels) of both: why int8 may not serve (empty: it may), and the figures."""
+    """Compare logits (texts, labels); return why int8 is refused (empty if it is not), and the figures."""
     if not len(fp32):
         return "there was no text to compare it with fp32.", ""
     if not np.isfinite(int8).all():
@@ -123,7 +123,7 @@ def convert(reference: TorchEngine, kind: str, folder: Path) -> None:
         spec.validate()
         spec.optimize(quantization=QUANTIZATION)
         spec.save(str(folder))
-    except Exception as error:  # the converter asserts and raises what it likes
+    except Exception as error:  # the converter raises and asserts anything
         raise EngineError(f"CTranslate2 cannot convert it ({safe_reason(error)}).") from error
     finally:
         del encoder.config.position_embedding_type
@@ -131,7 +131,7 @@ def convert(reference: TorchEngine, kind: str, folder: Path) -> None:
 
 
 def head_of(kind: str, model: Any) -> PooledHead:
-    """The head of AutoModelForSequenceClassification's models, all of which read the first token."""
+    """Return the head of an AutoModelForSequenceClassification, all of which read the first token."""
     if kind == "bert":
         layers = [_layer(model.bert.pooler.dense, "tanh"), _layer(model.classifier)]
     elif kind == "distilbert":
@@ -151,13 +151,13 @@ def _as_expected(kind: str, encoder: Any) -> Any:
 
 
 def _drop_pooler(spec: Any) -> None:
-    # numpy computes it in fp32, and for mean pooling nobody needs it.
+    # numpy computes it in fp32, and mean pooling does not need it.
     for name in ("pooler_dense", "pooler_activation"):
         if hasattr(spec, name):
             delattr(spec, name)
 
 
 def _sample(encoded: Sequence[list[int]]) -> list[list[int]]:
-    """As many of the first texts as MOST_TOKENS allows, at least one where there is one."""
+    """Return as many of the first texts as MAX_TOKENS allows, at least one if there is one."""
     tokens = np.cumsum([len(ids) for ids in encoded])
     return list(encoded[: max(1, int((tokens <= MAX_TOKENS).sum()))])

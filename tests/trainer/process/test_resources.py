@@ -195,5 +195,5 @@ def test_a_machine_without_room_for_temporary_files_says_so(
     parent: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(parent / "none"))
-    with pytest.raises(StoreError, match="No folder can be made in"), scratch():
+    with pytest.raises(StoreError, match="No folder can be created in"), scratch():
         pass
