@@ -18,7 +18,7 @@ KINDS: Final = ("ct2-int8", "torch-fp32", "torch-bf16")
 Lookup = Literal["hit", "load", "refused"]
 Rejection = Literal["queue_full", "memory"]
 
-_texts = Counter("fitloop_engine_texts", "Texts scored.")
+_texts = Counter("fitloop_engine_texts", "Texts that were scored.")
 _tokens = Counter("fitloop_engine_tokens", "Tokens computed, without padding.")
 _padding = Counter(
     "fitloop_engine_padding_tokens",
