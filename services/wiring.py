@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -61,23 +61,25 @@ def build_embedded(settings: Settings, leadership: Leadership) -> Adapter:
     from services.adapter.state.documents import FencedStore
     from services.core.registry import Registry
     from services.core.store import open_store
-    from services.embedded.in_process import LocalRollout
-    from services.embedded.inference import CountedInference
+    from services.embedded.in_process import LocalRollout, export_versions
     from services.embedded.launcher import ChildLauncher
     from services.engine.inference import LocalInference
+    from services.predictor.metrics import observe_request
 
     folder = settings.storage.model_dir.expanduser().resolve()
     store = open_store(settings.storage.store or folder.as_uri(), settings.s3, settings.storage)
     wakeup = threading.Event()
     fenced = FencedStore(store, leadership, _WRITE_SECONDS)
     inference = LocalInference(Registry(store), settings.serving)
+    export_versions(inference)
     return _build_adapter(
         settings,
         store,
         fenced,
         wakeup,
         launcher=ChildLauncher(fenced, folder / "locks", on_change=wakeup.set),
-        inference=CountedInference(inference),
+        inference=inference,
+        observers=[observe_request],
         rollout=lambda: LocalRollout(inference),
         leadership=leadership,
         close_inference=inference.close,
@@ -126,6 +128,7 @@ def build_cluster(settings: Settings) -> Adapter:
         wakeup,
         launcher=launcher,
         inference=inference,
+        observers=[],
         rollout=lambda: ClusterRollout(
             kube, predictors, known.predictor_workload, settings.rollout, recorder
         ),
@@ -154,6 +157,7 @@ def _build_adapter(
     *,
     launcher: Launcher,
     inference: Inference,
+    observers: Sequence[Callable[[BaseException | None, float], None]],
     rollout: Callable[[], Rollout],
     leadership: Leadership,
     close_inference: Callable[[], None],
@@ -161,12 +165,12 @@ def _build_adapter(
 ) -> Adapter:
     """Build what both kinds share: an event buffer, a replica that leads or follows, and the routes.
 
-    `rollout` builds the rollout of a new term. `is_alone`: no other adapter uses the store, and there is one port for all.
+    `observers` are told of each request for scores. `rollout` builds the rollout of a new term. `is_alone`: no other adapter uses the store, and there is one port for all.
     """
     from services.adapter.app import create_app
     from services.adapter.follower import Follower
     from services.adapter.leader.controller import Controller
-    from services.adapter.metrics import TimedInference, leader
+    from services.adapter.metrics import CountedInference, leader, observe_inference
     from services.adapter.replica import Replica
     from services.adapter.state.board import Board
     from services.adapter.state.events import EventBuffer
@@ -177,7 +181,7 @@ def _build_adapter(
 
     leader.project_names.max_named = settings.metrics.projects
     set_build_info(Component.LOCAL if is_alone else Component.ADAPTER)
-    inference = TimedInference(inference)
+    inference = CountedInference(inference, observe_inference, *observers)
     board, events = Board(), EventBuffer(store, wakeup.set)
     label_studio = LabelStudio(settings.label_studio)
 

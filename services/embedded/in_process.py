@@ -7,11 +7,14 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from services.adapter.ports import RolloutStatus
 from services.core.errors import BadConfig, FitloopError, Locked
-from services.engine.inference import LocalInference
 from services.predictor import metrics
+
+if TYPE_CHECKING:
+    from services.engine.inference import LocalInference
 
 
 def lock_folder(folder: Path) -> int:
@@ -104,3 +107,11 @@ class LocalRollout:
 
     def poll(self, now: float) -> None:
         """Do nothing: no rollout is in progress between two calls."""
+
+
+def export_versions(inference: LocalInference) -> None:
+    """Export loaded and refused versions as a predictor does; a version that is only unavailable is not refused."""
+    metrics.export_versions(
+        inference.loaded,
+        lambda: [error for error in inference.refusals().values() if metrics.is_refusal(error)],
+    )

@@ -66,6 +66,12 @@ def count_request(outcome: str, seconds: float) -> None:
     _seconds.observe(seconds)
 
 
+def observe_request(error: BaseException | None, seconds: float) -> None:
+    """Count a request by the error that it ended with; None for an answer."""
+    outcome = outcome_of(error) if isinstance(error, FitloopError) else "failed"
+    count_request("answered" if error is None else outcome, seconds)
+
+
 def count_load(outcome: str, seconds: float | None = None) -> None:
     _loads.labels(outcome).inc()
     if seconds is not None:

@@ -257,8 +257,12 @@ def test_debug_logs_of_a_predictor_leak_nothing(tmp_path: Path, made: tuple[Path
         written = process.ended()
     assert leaks(written + process.stdout.read_text()) == []
     lines = lines_of(written)
-    assert {(line["project"], line["version"]) for line in lines if line["event"] == "version_loaded"} == {(5, "v-1")}
-    assert [line for line in lines if line["event"] == "request_answered" and line["request_id"] == "the-scores-1"]
+    assert {(line["project"], line["version"]) for line in lines if line["event"] == "version_loaded"} == {
+        (5, "v-1")
+    }
+    assert [
+        line for line in lines if line["event"] == "request_answered" and line["request_id"] == "the-scores-1"
+    ]
 
 
 @pytest.mark.usefixtures("_restore")

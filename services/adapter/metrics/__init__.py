@@ -6,7 +6,7 @@ Every label value that can occur exists from the start, at 0; those of a project
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from typing import Final
 
@@ -161,8 +161,12 @@ def observe_scores(project_id: int, scores: Iterable[float]) -> None:
         counted.observe(score)
 
 
-def observe_inference(outcome: InferenceOutcome, seconds: float) -> None:
-    """Count a request for scores."""
+def observe_inference(error: BaseException | None, seconds: float) -> None:
+    """Count a request for scores by how it ended."""
+    outcome = InferenceOutcome.OK if error is None else InferenceOutcome.FAILED
+    if isinstance(error, Overloaded):
+        is_unreachable = isinstance(error, PredictorsUnreachable)
+        outcome = InferenceOutcome.UNREACHABLE if is_unreachable else InferenceOutcome.OVERLOADED
     _inferences.labels(outcome).inc()
     _inference_seconds.observe(seconds)
 
@@ -197,29 +201,28 @@ def forget_project(project_id: int) -> None:
         _scores.remove_by_labels({"project": name})
 
 
-class TimedInference:
-    """Raises as the other one does."""
+class CountedInference:
+    """Passes requests on to another Inference, and reports each one's error, or None, and its seconds to observers."""
 
-    def __init__(self, inference: Inference) -> None:
-        """Nothing is asked yet."""
-        self._inference = inference
+    def __init__(self, inner: Inference, *observers: Callable[[BaseException | None, float], None]) -> None:
+        self._inner = inner
+        self._observers = observers
 
     async def scores(self, project_key: str, version: str, texts: Sequence[str]) -> Scores:
-        """One row a text, in order. Raises Overloaded, EngineError, StoreError."""
-        began, outcome = time.perf_counter(), InferenceOutcome.FAILED
+        """Return one row per text, in order. Raises what the inner one raises."""
+        started = time.perf_counter()
         try:
-            scores = await self._inference.scores(project_key, version, texts)
-            outcome = InferenceOutcome.OK
-        except PredictorsUnreachable:
-            outcome = InferenceOutcome.UNREACHABLE
+            scores = await self._inner.scores(project_key, version, texts)
+        except BaseException as error:
+            self._report(error, time.perf_counter() - started)
             raise
-        except Overloaded:
-            outcome = InferenceOutcome.OVERLOADED
-            raise
-        finally:
-            observe_inference(outcome, time.perf_counter() - began)
+        self._report(None, time.perf_counter() - started)
         return scores
 
     async def ready(self) -> bool:
-        """Whether somebody is there to answer."""
-        return await self._inference.ready()
+        """Return whether the inner one can answer."""
+        return await self._inner.ready()
+
+    def _report(self, error: BaseException | None, seconds: float) -> None:
+        for observe in self._observers:
+            observe(error, seconds)

@@ -1,22 +1,35 @@
-"""In one process requests and loads are counted as a predictor counts them."""
+"""Ports in one process: the lock on the data folder elects the leader; requests and loads are counted as in a predictor."""
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from services.core.errors import CorruptVersion, FitloopError
+from services.adapter.metrics import CountedInference
+from services.core.errors import BadConfig, CorruptVersion, FitloopError, Locked
 from services.core.registry import Registry
 from services.core.settings import ServingSettings
 from services.core.store.files import FileStore
-from services.embedded.in_process import LocalRollout
-from services.embedded.inference import CountedInference
+from services.embedded.in_process import FileLeadership, LocalRollout, export_versions
 from services.engine.inference import LocalInference
 from services.predictor import metrics
 from tests.support.metrics import metric_growth, metric_value
 from tests.support.versions import KEY, build_tiny_version, corrupt_file, publish_versions
+
+HOLDER = """
+import sys
+from pathlib import Path
+from services.embedded.in_process import FileLeadership
+FileLeadership(Path(sys.argv[1])).start(lambda: None)
+print("held", flush=True)
+sys.stdin.read()
+"""
 
 
 @pytest.fixture
@@ -37,7 +50,8 @@ def local(registry: Registry) -> Iterator[LocalInference]:
 
 
 async def test_requests_are_counted_by_outcome(registry: Registry, local: LocalInference) -> None:
-    inference = CountedInference(local)
+    export_versions(local)
+    inference = CountedInference(local, metrics.observe_request)
     grown = {
         outcome: metric_growth("fitloop_predictor_requests_total", outcome=outcome)
         for outcome in metrics.OUTCOMES
@@ -68,3 +82,38 @@ def test_rollout_loads_are_counted_once(registry: Registry, local: LocalInferenc
     with pytest.raises(CorruptVersion):
         rollout.advance(KEY, "v-2", 0.0)
     assert {outcome: count() for outcome, count in grown.items()} == {"loaded": 1, "refused": 1, "failed": 0}
+
+
+def test_second_process_learns_the_lock_holder(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        ours = FileLeadership(folder)
+        with pytest.raises(Locked, match=rf"process {holder.pid}\) is using {folder}: .*--data"):
+            ours.start(lambda: None)
+        assert not ours.leads()
+        holder.send_signal(signal.SIGKILL)
+    ours.start(lambda: None)
+    assert (folder / "lock").read_text() == f"{os.getpid()}\n"
+    ours.stop()
+
+
+def test_lock_holder_leads_until_stop(tmp_path: Path) -> None:
+    told: list[bool] = []
+    leadership = FileLeadership(tmp_path)
+    for _ in range(2):
+        leadership.start(lambda: told.append(leadership.leads(3600)))
+        leadership.start(lambda: None)  # a second time changes nothing
+        leadership.stop()
+        leadership.stop()
+        assert not leadership.leads()
+    assert told == [True, True]
+
+
+def test_unusable_folder_is_bad_config(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BadConfig, match="cannot be used: Not a directory"):
+        FileLeadership(tmp_path / "file" / "data").start(lambda: None)

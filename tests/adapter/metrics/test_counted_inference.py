@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.adapter.metrics import TimedInference
+from services.adapter.metrics import CountedInference, observe_inference
 from services.core.errors import EngineError, NotFound, Overloaded, PredictorsUnreachable
 from tests.support.fakes import FakeInference
 from tests.support.metrics import metric_value
@@ -20,8 +20,8 @@ from tests.support.metrics import metric_value
         (NotFound("gone"), "failed"),
     ],
 )
-async def test_a_request_is_counted_once_by_its_end(error: Exception | None, outcome: str) -> None:
-    inference = TimedInference(FakeInference(error=error))
+async def test_request_is_counted_by_how_it_ended(error: Exception | None, outcome: str) -> None:
+    inference = CountedInference(FakeInference(error=error), observe_inference)
     before = metric_value("fitloop_inference_requests_total", outcome=outcome)
     seconds = metric_value("fitloop_inference_seconds_count")
     if error:
