@@ -1,4 +1,4 @@
-"""Two adapters on one store: one decides, the other shows and passes on, and either may take the other's place at any moment."""
+"""Two replicas on one store: one leads, the other follows, and either may take over at any moment."""
 
 from __future__ import annotations
 
@@ -128,13 +128,13 @@ def test_last_state_is_shown_while_the_store_is_down(
 
 
 def test_store_problem_is_logged_once_with_backoff(pair: ReplicaPair) -> None:
-    member = pair.first.replica
+    replica = pair.first.replica
     with capture_logs() as said:
-        waits = [member._store_failed("It is away.") for _ in range(6)]
+        waits = [replica._store_failed("It is away.") for _ in range(6)]
         assert pair.first.board.store_problem == "It is away.", "the page says so too"
-        member._store_worked()
+        replica._store_worked()
         assert pair.first.board.store_problem == ""
-        waits.append(member._store_failed("It is away."))
+        waits.append(replica._store_failed("It is away."))
     assert waits == [0.5, 1.0, 2.0, 4.0, 4.0, 4.0, 0.5]
     assert [line["event"] for line in said] == [
         "store_unavailable",
@@ -302,8 +302,8 @@ def test_notices_of_two_followers_are_merged(pair: ReplicaPair) -> None:
     third.events.notify(1, "TASKS_CREATED")
     pair.second.tick()
     third.tick()
-    (hint,) = Inbox(pair.world.store).take_notices()
-    assert (hint.actions, hint.overrides, hint.seen_url) == (("TASKS_CREATED",), {"seed": "3"}, URL)
+    (notice,) = Inbox(pair.world.store).take_notices()
+    assert (notice.actions, notice.overrides, notice.seen_url) == (("TASKS_CREATED",), {"seed": "3"}, URL)
 
 
 def test_clock_set_back_delays_nothing(pair: ReplicaPair) -> None:

@@ -1,4 +1,4 @@
-"""The lead changes hands between any two changes of the store: never do both write, and nothing is lost or done twice."""
+"""The lead changes between any two changes of the store: never do both replicas write, and nothing is lost or done twice."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ LEADERS = st.sampled_from([0, 1, None])
 
 
 @dataclass
-class Handing:
-    """Gives the lead away after so many changes of the one who has it."""
+class LeadSwitch:
+    """Moves the lead after so many changes of the leader."""
 
     pair: ReplicaPair
     after: int
@@ -81,9 +81,9 @@ def test_two_replicas_never_both_write(
     pair.connect()
     for what, by_second, after, to, seconds in story:
         step(pair, pair.second if by_second else pair.first, what)
-        handing = Handing(pair, after, to)
+        switch = LeadSwitch(pair, after, to)
         for replica in (pair.first, pair.second):
-            replica.recording_store.after_change = handing
+            replica.recording_store.after_change = switch
         pair.advance(seconds, 2)
         _check(pair)
     _ends_well(pair)

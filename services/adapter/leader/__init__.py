@@ -1,1 +1,1 @@
-"""What the leader does in its thread: reconcile all projects, one after the other, a step of each at a time."""
+"""The leader: reconciles all projects in one thread, one after the other, a step of each at a time."""

@@ -1,1 +1,1 @@
-"""From a published version to what annotators see: decided, brought to all who answer, told of, refreshed in Label Studio."""
+"""From a published version to what annotators see: decided, rolled out, put into effect, refreshed in Label Studio."""

@@ -3,8 +3,7 @@
 Label Studio's uncertainty sampling sees only predictions whose version is the backend's title, so the title comes last.
 One thread works on one project at a time; a project's newest version wins, a job whose version is no longer in effect is
 abandoned, and errors are retried with back-off. Tasks that have a prediction of the version are skipped, so repeating a job,
-after a restart or new tasks, pushes only what is missing. A new title is checked once more: Label Studio may have restored
-the old one.
+after a restart or new tasks, pushes only what is missing. A new title is checked again: Label Studio may have restored the old.
 """
 
 from __future__ import annotations

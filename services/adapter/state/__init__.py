@@ -1,1 +1,1 @@
-"""What an adapter knows and keeps: the board in memory, its documents in the bucket, buffered events."""
+"""What an adapter knows and keeps: the board in memory, documents in the bucket, buffered events."""

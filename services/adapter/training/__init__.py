@@ -1,1 +1,1 @@
-"""From labels in Label Studio to runs that are over: watched, decided on, launched, counted, cleared away."""
+"""From labels in Label Studio to ended runs: polled, decided, queued, started, counted, deleted."""

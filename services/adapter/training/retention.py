@@ -105,13 +105,12 @@ def _read_unremembered(history: RunHistory, run: str) -> RunRecord | None:
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """Something that may be deleted: its keys, in the order of deletion."""
+    """Something that may be deleted: its keys, in the order of deletion, and its size in bytes."""
 
     name: str
     why: str
     keys: tuple[str, ...]
     size: int
-    """Bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +169,8 @@ def _orphaned(key: str, projects: dict[str, Project]) -> str:
     project = projects.get(key)
     if project is None:
         return "its project.json is missing"
-    same_id = [other for other in projects.values() if other.id == project.id]
-    replaced = any(other.created_at > project.created_at for other in same_id)
+    others = (other for other in projects.values() if other.id == project.id)
+    replaced = any(other.created_at > project.created_at for other in others)
     return f"Label Studio has since given its id {project.id} to another project" if replaced else ""
 
 

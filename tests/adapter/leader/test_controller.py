@@ -1,4 +1,4 @@
-"""The supervisor from labels to a flipped version, with everything around it in memory."""
+"""The controller from labels to a served version, with everything around it in memory."""
 
 from __future__ import annotations
 
@@ -208,8 +208,8 @@ def test_threads_reconcile_without_ticks_from_outside() -> None:
     world.label_studio.add_project()
     world.label_studio.label_many(6)
     unlabelled = [world.label_studio.add_task() for _ in range(3)]
-    member = world.build_replica()
-    member.start()
+    replica = world.build_replica()
+    replica.start()
     try:
         world.event("SETUP")
         world.events.remember(1, {}, URL)
@@ -220,28 +220,28 @@ def test_threads_reconcile_without_ticks_from_outside() -> None:
         eventually(lambda: world.label_studio.backend_rows[1][0].title == "support-1", every=0.01)
         assert {row["task"] for row in world.label_studio.predictions} == set(unlabelled)
     finally:
-        member.stop()
-    assert not [thread for thread in threading.enumerate() if thread.name in ("member", "refresh")]
+        replica.stop()
+    assert not [thread for thread in threading.enumerate() if thread.name in ("replica", "refresh")]
 
 
 def test_unexpected_error_in_a_tick_does_not_end_the_thread(
     world: ControllerWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    errors = [StoreError("The disk is gone."), ValueError("a slip")]
+    errors = [StoreError("The disk is gone."), ValueError("a bug")]
     monkeypatch.setattr("services.adapter.replica._RETRY_SECONDS", 0.01)
     monkeypatch.setattr("services.adapter.replica._ERROR_SECONDS", 0.01)
     world.restart()
-    member = world.build_replica()
-    tick = member.tick
+    replica = world.build_replica()
+    tick = replica.tick
 
     def fails(now: float) -> float:
         if errors:
             raise errors.pop()
         return tick(now)
 
-    monkeypatch.setattr(member, "tick", fails)
-    member.start()
+    monkeypatch.setattr(replica, "tick", fails)
+    replica.start()
     try:
         eventually(world.board.ready.is_set, every=0.01)
     finally:
-        member.stop()
+        replica.stop()

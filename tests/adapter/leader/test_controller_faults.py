@@ -1,4 +1,4 @@
-"""The supervisor is killed between any two changes of the store; another goes on, and the end is as if nothing had been."""
+"""The controller is killed between any two changes of the store; another one continues, and the result is the same."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def renamed(world: ControllerWorld) -> None:
 
 
 def served_before() -> ControllerWorld:
-    """A project that has served support-0 and serves support-1."""
+    """A project that served support-0 and serves support-1."""
     world = ControllerWorld()
     world.connect()
     world.publish(world.view.project, "support-0", None)
@@ -67,7 +67,7 @@ def served_before() -> ControllerWorld:
 
 
 def outcome(world: ControllerWorld) -> object:
-    """All that must not depend on when the process was killed."""
+    """Return what must not depend on when the process was killed."""
     served = world.view.served
     return (
         (served.current, served.previous, served.target, served.pinned, served.why),
@@ -101,7 +101,7 @@ def test_crash_at_any_store_change_is_recovered(
 
 
 def live(world: ControllerWorld) -> None:
-    """Time passes, trainers do their work, and who is killed is started again."""
+    """Let time pass, runs end, and restart the controller whenever it is killed."""
     for _ in range(12):
         try:
             world.settle(2)
@@ -218,7 +218,7 @@ class AnyLife(RuleBasedStateMachine):
         return any(name.endswith(key) and b'"stale"' in data for name, data in self.world.store.data.items())
 
     def teardown(self) -> None:
-        """Once it is quiet, enough new labels have had their run."""
+        """Once events pause, enough new labels have had their run."""
         world = self.world
         world.label_studio.down = None
         self._let_runs_end()
@@ -251,7 +251,7 @@ class AnyLife(RuleBasedStateMachine):
             self.world.tick(4_000.0)
 
     def _last_run_waits_for_labels(self) -> bool:
-        """Whether it failed in a way that the same labels would repeat."""
+        """Return whether it failed in a way that the same labels would repeat."""
         launches = [self.world.launcher.observe(name) for name in self.world.runs.names(1)]
         last = launches[-1] if launches else None
         return bool(

@@ -1,4 +1,4 @@
-"""One project over time: failed runs, titles, addresses, tasks that nobody told of, and what is said of it."""
+"""One project over time: failed runs, titles, backend URLs, unannounced tasks, and its status."""
 
 from __future__ import annotations
 

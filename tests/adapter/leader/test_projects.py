@@ -1,4 +1,4 @@
-"""Several projects in one supervisor: trouble of one is no other's, numbers may be invented, and runs take turns."""
+"""Several projects in one controller: errors stay with their project, ids may be invented, and runs are queued."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def served() -> ControllerWorld:
 
 
 def raising(world: ControllerWorld, error: Exception, project_id: int = 1) -> None:
-    """Label Studio's answers about the project are of no use."""
+    """Make Label Studio's answers about the project fail."""
     whole = world.label_studio.project
 
     def answer(asked: int) -> object:

@@ -1,4 +1,4 @@
-"""What becomes of versions that runs publish, and of people's commands about them."""
+"""Outcomes of published versions, and of people's commands about them."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def test_requests_and_outcomes_name_their_term(serving: ControllerWorld) -> None
     serving.complete_run("1-2")
     term = serving.registry.serving().term
     request = serving.runs.request("1-2")
-    verdict = ProjectDocuments(serving.store, serving.view.project.key).outcome("support-2")
+    outcome = ProjectDocuments(serving.store, serving.view.project.key).outcome("support-2")
     assert request
-    assert verdict
+    assert outcome
     assert term > 1
-    assert (request.term, verdict.term) == (term, term)
+    assert (request.term, outcome.term) == (term, term)
 
 
 def test_both_versions_of_an_active_run_are_decided(serving: ControllerWorld) -> None:
@@ -60,9 +60,9 @@ def test_broken_version_is_refused_and_the_old_one_stays(serving: ControllerWorl
     serving.complete_run("1-2")
     assert serving.current == "support-1"
     assert serving.view.problem.startswith("support-2 was refused: support-2 gives other answers")
-    verdict = ProjectDocuments(serving.store, serving.view.project.key).outcome("support-2")
-    assert verdict
-    assert verdict.fate is Outcome.REFUSED
+    outcome = ProjectDocuments(serving.store, serving.view.project.key).outcome("support-2")
+    assert outcome
+    assert outcome.fate is Outcome.REFUSED
     serving.rollout.broken.clear()
     serving.restart()
     serving.settle()

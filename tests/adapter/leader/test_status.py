@@ -1,4 +1,4 @@
-"""What the gate decided of the newest version: of what the runs published last, read once, and again after trouble."""
+"""The gate's decision on the newest version: read once, and again after a transient error."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.controller import ControllerWorld
 
 
 def record(run: str, *versions: str) -> RunRecord:
-    """A run that has published these."""
+    """A run that published these versions."""
     published = tuple(Published(version, True, "Better.") for version in versions)
     request = RunRequest(run, "1-1", 1, "asked for", Parameters(), 100.0)
     return RunRecord(request, status=RunStatus(run, RunState.DONE, published=published))

@@ -1,4 +1,4 @@
-"""Which control of a label config is learnt, when settings name one, and what becomes of versions of another."""
+"""Which control of a label config is trained, and what happens to versions of another one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Predictions into Label Studio: what the bulk import leaves goes one by one, and nothing twice."""
+"""Predictions are pushed in bulk; the rest one by one, and nothing twice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A version on its way: brought to everybody before anybody tells of it, withdrawn where it is bad, tried again where it is not."""
+"""Rollouts: a version takes effect once all predictors have loaded it, is withdrawn if it is bad, and retried if it is not."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def serving() -> ControllerWorld:
     return world
 
 
-def verdict(world: ControllerWorld, version: str) -> VersionOutcome | None:
+def outcome_of(world: ControllerWorld, version: str) -> VersionOutcome | None:
     return ProjectDocuments(world.store, world.view.project.key).outcome(version)
 
 
@@ -42,12 +42,12 @@ def test_version_is_a_target_until_all_have_loaded_it(serving: ControllerWorld) 
     assert (served.current, served.target) == ("support-1", "support-2")
     assert "rolling out support-2: 1 of 2 predictors hold it" in serving.view.sentence
     assert serving.view.problem == ""
-    assert verdict(serving, "support-2") is None
+    assert outcome_of(serving, "support-2") is None
     assert serving.tick() == 0.25
     serving.rollout.slow.clear()
     serving.tick(0.5)
     assert (serving.current, serving.view.served.target) == ("support-2", None)
-    found = verdict(serving, "support-2")
+    found = outcome_of(serving, "support-2")
     assert found
     assert found.fate is Outcome.PROMOTED
 
@@ -78,7 +78,7 @@ def test_deferred_version_is_no_target_until_retried(serving: ControllerWorld) -
     serving.complete_run("1-2")
     assert target_of(serving) == ""
     assert "The rollout of support-2 is blocked: no node has room" in serving.view.problem
-    assert verdict(serving, "support-2") is None
+    assert outcome_of(serving, "support-2") is None
     before = serving.registry.serving().generation
     for _ in range(5):
         serving.tick(1.0)
@@ -111,7 +111,7 @@ def test_transient_error_blocks_a_rollout(serving: ControllerWorld) -> None:
     serving.rollout.broken["support-2"] = BadConfig("No right to patch the InferenceService.")
     serving.complete_run("1-2")
     assert "No right to patch the InferenceService." in serving.view.problem
-    assert verdict(serving, "support-2") is None
+    assert outcome_of(serving, "support-2") is None
     serving.rollout.broken.clear()
     serving.tick(1.0)
     assert serving.current == "support-2"
@@ -155,10 +155,10 @@ def test_flip_time_accounts_for_slow_label_studio(
     serving.rollout.flip_seconds = 2.0
     serving.connect(2)
     serving.settle()
-    supervisor = serving.controller
-    stewards = supervisor.projects.reconcilers
-    first = stewards.pop(1)
-    stewards[1] = first  # after project 2
+    controller = serving.controller
+    reconciler = controller.projects.reconcilers
+    first = reconciler.pop(1)
+    reconciler[1] = first  # after project 2
     project = serving.label_studio.project
 
     def slowly(project_id: int) -> tuple[Project, Counts]:
@@ -207,7 +207,7 @@ def test_newer_version_replaces_a_target(serving: ControllerWorld) -> None:
     serving.tick(0.5)
     assert serving.current == "support-2b"
     assert "support-2" in serving.rollout.withdrawn
-    found = verdict(serving, "support-2")
+    found = outcome_of(serving, "support-2")
     assert found
     assert (found.fate, found.sentence) == (
         Outcome.HELD,

@@ -1,4 +1,4 @@
-"""Fresh predictions for all unlabelled tasks, then the title; again only what is missing."""
+"""Fresh predictions for all unlabelled tasks, then the title; a repeated job pushes only what is missing."""
 
 from __future__ import annotations
 
@@ -279,12 +279,12 @@ def test_unexpected_error_in_a_job_is_retried_later(
     bench.label_studio.add_project(2)
     whole, text = bench.label_studio.predicted_tasks, "the text of a task"
 
-    def slip(project_id: int, version: str) -> set[int]:
+    def fail(project_id: int, version: str) -> set[int]:
         if project_id == 1:
             raise ValueError(text)
         return whole(project_id, version)
 
-    bench.label_studio.predicted_tasks = slip  # type: ignore[method-assign]
+    bench.label_studio.predicted_tasks = fail  # type: ignore[method-assign]
     bench.refresher.submit(bench.job())
     bench.work(replace(bench.job(), project_id=2))
     assert bench.label_studio.backend_rows[2][0].title == "support-1"
@@ -322,15 +322,15 @@ def test_title_only_job_lists_no_tasks() -> None:
 def test_unexpected_error_does_not_end_the_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(1)
     whole = bench.label_studio.predicted_tasks
-    slips = [ValueError("a slip")]
+    errors = [ValueError("a bug")]
 
-    def slip(project_id: int, version: str) -> set[int]:
-        if slips:
-            raise slips.pop()
+    def fail(project_id: int, version: str) -> set[int]:
+        if errors:
+            raise errors.pop()
         bench.refresher._stop.set()
         return whole(project_id, version)
 
-    bench.label_studio.predicted_tasks = slip  # type: ignore[method-assign]
+    bench.label_studio.predicted_tasks = fail  # type: ignore[method-assign]
     times = iter(range(1000))
     bench.refresher._clock = lambda: START + 2.0 * next(times)
     monkeypatch.setattr("services.adapter.serving.refresh._IDLE_SECONDS", 0.01)
@@ -369,8 +369,8 @@ def test_predictions_are_not_pushed_after_losing_the_lead() -> None:
     assert bench.pushed == []
 
 
-def _put_back(bench: Bench, title: str) -> None:
-    """As Label Studio does, which saves the row that it had read before it asked /health and /setup."""
+def _restore_title(bench: Bench, title: str) -> None:
+    """Restore the title as Label Studio does, which saves the row that it read before it called /health and /setup."""
     bench.label_studio.backend_rows[1] = [
         replace(one, title=title) for one in bench.label_studio.backend_rows[1]
     ]
@@ -380,7 +380,7 @@ def test_restored_title_is_set_again_until_it_stays() -> None:
     bench = Bench(3)
     bench.work(bench.job())
     for _ in range(2):
-        _put_back(bench, "fitloop")
+        _restore_title(bench, "fitloop")
         assert not bench.refresher.run_due_job(bench.now), (
             "not at once: what read the old title is still under way"
         )
@@ -398,7 +398,7 @@ def test_title_of_a_replaced_version_is_not_set_again() -> None:
     bench = Bench(3)
     bench.work(bench.job())
     bench.current = "support-2"
-    _put_back(bench, "fitloop")
+    _restore_title(bench, "fitloop")
     bench.now += RECHECK_SECONDS
     assert bench.refresher.run_due_job(bench.now)
     assert bench.title == "fitloop"
@@ -409,7 +409,7 @@ def test_title_of_a_replaced_version_is_not_set_again() -> None:
 def test_title_check_is_retried_after_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(3)
     bench.work(bench.job())
-    _put_back(bench, "fitloop")
+    _restore_title(bench, "fitloop")
 
     def away(_: int) -> list[Backend]:
         raise LabelStudioUnreachable("Label Studio does not answer.")

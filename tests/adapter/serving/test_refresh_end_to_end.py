@@ -1,4 +1,4 @@
-"""Refreshes as the supervisor has them made: after promotions, new tasks and restarts, for the backend that we are."""
+"""Refreshes submitted by the controller: after promotions, new tasks and restarts, for our own backend."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sentences on the board."""
+"""Sentences of the status."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ GOOD = "http://fitloop.shop.svc.cluster.local:9090"
 
 
 def test_backend_url_without_events_comes_with_advice() -> None:
-    (hint,) = advice("http://fitloop:9090/hush", silent=True)
-    assert "one word" in hint
-    assert "Use the whole name" in hint
-    assert "hush" not in hint
+    (sentence,) = advice("http://fitloop:9090/hush", silent=True)
+    assert "one word" in sentence
+    assert "Use the whole name" in sentence
+    assert "hush" not in sentence
 
 
 def test_silent_webhook_comes_with_advice() -> None:
-    (hint,) = advice(GOOD, silent=True)
-    assert "webhook is missing" in hint
-    assert "fitloop doctor" in hint
+    (sentence,) = advice(GOOD, silent=True)
+    assert "webhook is missing" in sentence
+    assert "fitloop doctor" in sentence
 
 
 def test_good_backend_url_needs_no_advice() -> None:

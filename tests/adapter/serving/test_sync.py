@@ -1,4 +1,4 @@
-"""adapter.link: whichever object follows a project, new tasks get predictions and no push is given up for a title."""
+"""A restarted sync still predicts new tasks, and abandons no push for a title."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ def bench() -> Bench:
 
 
 @pytest.fixture
-def notebook(tmp_path: Path) -> ProjectDocuments:
+def documents(tmp_path: Path) -> ProjectDocuments:
     return ProjectDocuments(FileStore(tmp_path), "1-1")
 
 
-def _link(bench: Bench, notebook: ProjectDocuments) -> LabelStudioSync:
-    link = LabelStudioSync(notebook, bench.refresher)
-    link.load()
-    return link
+def _sync(bench: Bench, documents: ProjectDocuments) -> LabelStudioSync:
+    sync = LabelStudioSync(documents, bench.refresher)
+    sync.load()
+    return sync
 
 
-def _follow(bench: Bench, link: LabelStudioSync) -> None:
+def _follow(bench: Bench, sync: LabelStudioSync) -> None:
     project, _ = bench.label_studio.project(1)
-    link.follow_served(project, parse_label_space(project.label_config), VERSION, is_quiet=True)
+    sync.follow_served(project, parse_label_space(project.label_config), VERSION, is_quiet=True)
 
 
 def _work(bench: Bench) -> None:
@@ -41,39 +41,39 @@ def _work(bench: Bench) -> None:
         pass
 
 
-def test_new_tasks_survive_a_restarted_reconciler(bench: Bench, notebook: ProjectDocuments) -> None:
-    first = _link(bench, notebook)
+def test_new_tasks_survive_a_restarted_reconciler(bench: Bench, documents: ProjectDocuments) -> None:
+    first = _sync(bench, documents)
     first.note_task_count(20)
     _follow(bench, first)
     _work(bench)
     _follow(bench, first)
     bench.tasks.append(bench.label_studio.add_task())
-    second = _link(bench, notebook)
+    second = _sync(bench, documents)
     second.note_task_count(21)
     _follow(bench, second)
     _work(bench)
     assert bench.pushed == bench.tasks
 
 
-def test_unfinished_push_is_not_abandoned_for_a_title(bench: Bench, notebook: ProjectDocuments) -> None:
-    link = _link(bench, notebook)
-    _follow(bench, link)
+def test_unfinished_push_is_not_abandoned_for_a_title(bench: Bench, documents: ProjectDocuments) -> None:
+    sync = _sync(bench, documents)
+    _follow(bench, sync)
     _work(bench)
-    _follow(bench, link)
+    _follow(bench, sync)
     bench.tasks.append(bench.label_studio.add_task())
-    link.note_task_count(21)
-    _follow(bench, link)
-    link.remember_setup(None, "http://elsewhere:9090")
-    link.save_setup()
-    _follow(bench, link)
+    sync.note_task_count(21)
+    _follow(bench, sync)
+    sync.remember_setup(None, "http://elsewhere:9090")
+    sync.save_setup()
+    _follow(bench, sync)
     _work(bench)
     assert bench.pushed == bench.tasks
 
 
-def test_job_of_a_removed_project_is_dropped(bench: Bench, notebook: ProjectDocuments) -> None:
-    link = _link(bench, notebook)
-    _follow(bench, link)
+def test_job_of_a_removed_project_is_dropped(bench: Bench, documents: ProjectDocuments) -> None:
+    sync = _sync(bench, documents)
+    _follow(bench, sync)
     bench.current = "none"
     bench.label_studio.reads.clear()
     _work(bench)
-    assert (link.progress(1), bench.label_studio.reads) == (None, [])
+    assert (sync.progress(1), bench.label_studio.reads) == (None, [])

@@ -1,4 +1,4 @@
-"""Two releases side by side, as during an upgrade: each reads what the other has written of the same format."""
+"""Two releases side by side, as during an upgrade: each reads what the other has written in the same format."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ ADDED = {
     "RunRequest": {"traceparent"},
     "Served": {"target_since"},
 }
-"""What documents did not have in the release before."""
+"""Fields that documents did not have in the previous release."""
 TABLE = Serving(3, 4, {"5-1": Served("v-3", "v-2", "v-4", 1.0, "Better.", pinned=True, target_since=9.0)})
 DOCUMENTS = [BoardDocument((FULL,), NOW, 3), FULL.active, TABLE]
 
 
 def said(document: Any, *, without: bool = False, later: bool = False) -> Any:
-    """The document as JSON: without what is new, or with fields of a release to come in each of its parts."""
+    """Return the document as JSON: without new fields, or with fields of a later release in each of its parts."""
     if isinstance(document, tuple | list):
         return [said(one, without=without, later=later) for one in document]
     if isinstance(document, dict):
@@ -65,7 +65,7 @@ def test_new_fields_have_defaults(kind: type[Any]) -> None:
 
 
 def _least(kind: type[Any]) -> bytes:
-    """A document with nothing but what every release has said."""
+    """Return a document with only the fields of every release."""
     least: dict[str, Any] = {"run": "5-1", "state": "running", "project_key": "5-1", "project_id": 5}
     least |= {"id": "a", "action": "train"}
     least |= {"cause": "asked for", "parameters": {}, "created_at": 1.0}

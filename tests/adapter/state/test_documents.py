@@ -1,4 +1,4 @@
-"""The leader's hands on the store: reading is everybody's, changing is the leader's."""
+"""The fenced store: any replica reads, and only the leader changes."""
 
 from __future__ import annotations
 

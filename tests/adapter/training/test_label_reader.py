@@ -1,4 +1,4 @@
-"""Labels are read cheaply, and what is known always equals what Label Studio has."""
+"""Labels are read cheaply, and the known ones always equal those of Label Studio."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ def source(labelled: int = 6) -> FakeLabelStudio:
 
 def test_tasks_are_read_only_when_counts_change() -> None:
     fake = source()
-    watch = LabelReader(fake, 1)
-    first = watch.poll(0.0)
+    reader = LabelReader(fake, 1)
+    first = reader.poll(0.0)
     assert first
     assert (first.labelled, dict(first.counts)) == (6, {"card": 2, "loan": 2, "other": 2})
     assert fake.reads == ["project", "all"]
-    watch.poll(1.0)
+    reader.poll(1.0)
     assert fake.reads == ["project", "all", "project"]
 
 
 def test_new_and_edited_labels_are_merged_without_reading_all() -> None:
     fake = source()
-    watch = LabelReader(fake, 1)
-    before = watch.poll(0.0)
+    reader = LabelReader(fake, 1)
+    before = reader.poll(0.0)
     fake.label_many(1)
     fake.label(1, "other")
-    after = watch.poll(1.0)
+    after = reader.poll(1.0)
     assert before
     assert after
     assert fake.reads[2:] == ["project", "since"]
@@ -50,10 +50,10 @@ def test_new_and_edited_labels_are_merged_without_reading_all() -> None:
 
 def test_deleted_task_causes_a_full_read() -> None:
     fake = source()
-    watch = LabelReader(fake, 1)
-    watch.poll(0.0)
+    reader = LabelReader(fake, 1)
+    reader.poll(0.0)
     fake.delete_task(2)
-    after = watch.poll(1.0)
+    after = reader.poll(1.0)
     assert after
     assert 2 not in after.tasks
     assert fake.reads[-1] == "all"
@@ -61,10 +61,10 @@ def test_deleted_task_causes_a_full_read() -> None:
 
 def test_removed_label_needs_no_full_read() -> None:
     fake = source()
-    watch = LabelReader(fake, 1)
-    watch.poll(0.0)
+    reader = LabelReader(fake, 1)
+    reader.poll(0.0)
     fake.unlabel(2)
-    after = watch.poll(1.0)
+    after = reader.poll(1.0)
     assert after
     assert after.labelled == 5
     assert fake.reads[-1] == "since"
@@ -74,10 +74,10 @@ def test_ground_truth_and_skipped_match_label_studios_counts() -> None:
     fake = source()
     fake.label(1, "card", ground_truth=True)
     fake.label(2, "loan", was_cancelled=True)
-    watch = LabelReader(fake, 1)
-    watch.poll(0.0)
+    reader = LabelReader(fake, 1)
+    reader.poll(0.0)
     fake.label_many(1)
-    after = watch.poll(1.0)
+    after = reader.poll(1.0)
     assert after
     assert after.labelled == 6
     assert fake.reads[-1] == "since"
@@ -106,10 +106,10 @@ def test_uncounted_annotations_have_reasons_and_examples() -> None:
 def test_corrected_annotation_counts() -> None:
     fake = source(0)
     fake.label(fake.add_task(), "Card")
-    watch = LabelReader(fake, 1)
-    watch.poll(0.0)
+    reader = LabelReader(fake, 1)
+    reader.poll(0.0)
     fake.label(1, "card")
-    reading = watch.poll(1.0)
+    reading = reader.poll(1.0)
     assert reading
     assert (reading.labelled, reading.not_counted) == (1, ())
     assert fake.reads[-1] == "since"
@@ -122,19 +122,19 @@ def test_different_causes_are_bounded(
     fake = source(0)
     for number in range(20):
         fake.label(fake.add_task(), f"nobody's {number}")
-    watch = LabelReader(fake, 1)
-    reading = watch.poll(0.0)
+    reader = LabelReader(fake, 1)
+    reading = reader.poll(0.0)
     assert reading
     assert reading.not_counted[0].count == 20
-    assert len(watch._causes) <= 6
+    assert len(reader._causes) <= 6
 
 
 def test_another_label_config_causes_a_full_read() -> None:
     fake = source()
-    watch = LabelReader(fake, 1)
-    watch.poll(0.0)
+    reader = LabelReader(fake, 1)
+    reader.poll(0.0)
     fake.labels[1] = ("card", "credit", "other")
-    after = watch.poll(1.0)
+    after = reader.poll(1.0)
     assert after
     assert after.counts == {"card": 2, "credit": 0, "other": 2}
 
@@ -150,37 +150,37 @@ def test_config_without_choices_has_a_reason() -> None:
 
 def test_errors_are_reported_and_retried_with_backoff() -> None:
     fake = source()
-    watch = LabelReader(fake, 1)
-    watch.poll(0.0)
+    reader = LabelReader(fake, 1)
+    reader.poll(0.0)
     fake.down = TokenRefused("Label Studio refused the token.")
     fake.label_many(1)
-    assert watch.poll(1.0) is None
-    assert watch.problem == "Label Studio refused the token."
+    assert reader.poll(1.0) is None
+    assert reader.problem == "Label Studio refused the token."
     reads = len(fake.reads)
-    assert watch.poll(1.5) is None
+    assert reader.poll(1.5) is None
     assert len(fake.reads) == reads
     fake.down = None
-    after = watch.poll(2.0)
+    after = reader.poll(2.0)
     assert after
     assert after.labelled == 7
-    assert watch.problem == ""
+    assert reader.problem == ""
 
 
 def test_slow_poll_is_followed_by_a_pause_as_long() -> None:
     studio, moments = source(), iter([0.0, 30.0, 30.0, 60.0])
-    watch = LabelReader(studio, 1, clock=lambda: next(moments))
+    reader = LabelReader(studio, 1, clock=lambda: next(moments))
     studio.down = LabelStudioUnreachable("It does not answer: ReadTimeout.")
-    assert watch.poll(100.0) is None
-    assert watch.backoff.until == 160.0, "it ended at 130"
-    assert watch.poll(159.0) is None
-    assert watch.poll(160.0) is None
-    assert watch.backoff.until == 220.0
+    assert reader.poll(100.0) is None
+    assert reader.backoff.until == 160.0, "it ended at 130"
+    assert reader.poll(159.0) is None
+    assert reader.poll(160.0) is None
+    assert reader.backoff.until == 220.0
 
 
 def test_interrupted_read_is_repeated_in_full() -> None:
     fake = source()
-    watch = LabelReader(fake, 1)
-    watch.poll(0.0)
+    reader = LabelReader(fake, 1)
+    reader.poll(0.0)
     fake.label_many(2)
     whole = fake.annotated_tasks
 
@@ -189,27 +189,27 @@ def test_interrupted_read_is_repeated_in_full() -> None:
         raise LabelStudioUnreachable("gone")
 
     fake.annotated_tasks = half  # type: ignore[method-assign]
-    assert watch.poll(1.0) is None
+    assert reader.poll(1.0) is None
     fake.annotated_tasks = whole  # type: ignore[method-assign]
-    after = watch.poll(10.0)
+    after = reader.poll(10.0)
     assert after
     assert after.labelled == 8
 
 
 def test_missing_project_raises_at_the_second_poll() -> None:
-    watch = LabelReader(FakeLabelStudio(), 1)
-    assert watch.poll(0.0) is None
+    reader = LabelReader(FakeLabelStudio(), 1)
+    assert reader.poll(0.0) is None
     with pytest.raises(LabelStudioNotFound):
-        watch.poll(1.0)
+        reader.poll(1.0)
 
 
 def test_single_404_is_transient() -> None:
-    source, watch = FakeLabelStudio(), LabelReader(FakeLabelStudio(), 1)
-    watch.source = source
+    source, reader = FakeLabelStudio(), LabelReader(FakeLabelStudio(), 1)
+    reader.source = source
     for at in range(0, 40, 10):
-        assert watch.poll(float(at)) is None
+        assert reader.poll(float(at)) is None
         source.add_project()
-        assert watch.poll(at + 5.0)
+        assert reader.poll(at + 5.0)
         del source.labels[1]
 
 
@@ -217,16 +217,16 @@ def test_change_committed_late_is_read() -> None:
     source = FakeLabelStudio()
     source.add_project()
     first, late = source.label_many(2)
-    watch = LabelReader(source, 1)
-    seen = watch.poll(0.0)
+    reader = LabelReader(source, 1)
+    seen = reader.poll(0.0)
     assert seen
     began = source._stamp()
     source.label(first, "other")
-    assert watch.poll(1.0)
+    assert reader.poll(1.0)
     source.label(late, "other")
     source.tasks[1][late]["updated_at"] = began
     source.label(first, "card")
-    now = watch.poll(2.0)
+    now = reader.poll(2.0)
     assert now
     assert now.tasks[late] != seen.tasks[late]
 
@@ -243,7 +243,7 @@ def test_change_committed_late_is_read() -> None:
 )
 def test_known_labels_equal_stored_ones_after_any_changes(steps: list[tuple[str, int]]) -> None:
     fake = source(3)
-    watch = LabelReader(fake, 1)
+    reader = LabelReader(fake, 1)
     for what, which in steps:
         known = list(fake.tasks[1])
         task = known[which % len(known)] if known else fake.add_task()
@@ -260,8 +260,8 @@ def test_known_labels_equal_stored_ones_after_any_changes(steps: list[tuple[str,
         elif what == "delete":
             fake.tasks[1].pop(task, None)
         else:
-            watch.poll(0.0)
-    reading = watch.poll(0.0)
+            reader.poll(0.0)
+    reading = reader.poll(0.0)
     there = {number: signature(row["annotations"]) for number, row in fake.tasks[1].items()}
     assert reading
     assert reading.tasks == {number: sign for number, sign in there.items() if sign}

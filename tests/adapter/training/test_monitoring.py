@@ -1,4 +1,4 @@
-"""A change of labels that no event has told of is a lost webhook; one that is told of a little late is none."""
+"""An unannounced change of labels indicates a lost webhook; agreement compares labels with suggestions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.fakes import LABELS, SPACE
 
 @pytest.fixture
 def project() -> WebhookMonitor:
-    """Looked at once, at 1000."""
+    """Polled once, at 1000."""
     found = WebhookMonitor()
     found.labels_read(1000.0, changed=True)
     return found

@@ -1,4 +1,4 @@
-"""From labels, events and commands to runs, with everything around the supervisor in memory."""
+"""From labels, events and commands to runs, with everything around the controller in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes after a run has ended, and what never goes."""
+"""What is deleted after a run has ended, and what never is."""
 
 from __future__ import annotations
 

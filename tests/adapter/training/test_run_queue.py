@@ -1,4 +1,4 @@
-"""A run is launched at every step, and what keeps it from running is told and holds up nothing else."""
+"""A run is launched at every step; an error is reported, retried, and delays nothing else."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.support.controller import ControllerWorld, build_settings
 
 
 def asked() -> ControllerWorld:
-    """A project whose run was asked for."""
+    """A project with a requested run."""
     world = ControllerWorld()
     world.connect()
     world.label_studio.label_many(6)

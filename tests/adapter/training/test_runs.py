@@ -1,4 +1,4 @@
-"""Every run's start and end is counted once, by the leader that sees it, whoever led before."""
+"""Every run's start and end is counted once, over changes of the leader."""
 
 from __future__ import annotations
 
@@ -20,35 +20,37 @@ DONE = RunRecord(REQUEST, Launch("31-1", (Attempt(1, 130.0, 190.0, 0),), RunStat
 
 @pytest.fixture(autouse=True)
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
-    """What is counted, in order."""
+    """The calls that count, in order."""
     made: list[tuple[object, ...]] = []
-    monkeypatch.setattr(leader, "run_started", lambda seconds: made.append(("started", seconds)))
+    monkeypatch.setattr(leader, "observe_run_started", lambda seconds: made.append(("started", seconds)))
     monkeypatch.setattr(
-        leader, "run_ended", lambda project, outcome, seconds: made.append((project, outcome.value, seconds))
+        leader,
+        "observe_run_ended",
+        lambda project, outcome, seconds: made.append((project, outcome.value, seconds)),
     )
     return made
 
 
 def test_run_is_counted_once_at_start_and_once_at_end(calls: list[object]) -> None:
-    tally = RunMetrics(31)
-    tally.begin([], None)
+    run_metrics = RunMetrics(31)
+    run_metrics.begin([], None)
     for record in (WAITING, RUNNING, RUNNING, DONE, DONE):
-        tally.count([record])
+        run_metrics.count([record])
     assert calls == [("started", 30.0), (31, "done", 60.0)]
 
 
 def test_run_ended_before_this_term_is_not_counted_again(calls: list[object]) -> None:
-    tally = RunMetrics(31)
-    tally.begin([DONE], None)
-    tally.count([DONE])
+    run_metrics = RunMetrics(31)
+    run_metrics.begin([DONE], None)
+    run_metrics.count([DONE])
     assert calls == []
 
 
 def test_run_ended_without_a_leader_is_counted_by_the_next(calls: list[object]) -> None:
     shown = ProjectView(PROJECT, active=RunStatus("31-1", RunState.WAITING))
-    tally = RunMetrics(31)
-    tally.begin([DONE], shown)
-    tally.count([DONE])
+    run_metrics = RunMetrics(31)
+    run_metrics.begin([DONE], shown)
+    run_metrics.count([DONE])
     assert calls == [("started", 30.0), (31, "done", 60.0)]
 
 
@@ -56,31 +58,31 @@ def test_start_on_the_last_board_is_not_counted_again(calls: list[object]) -> No
     shown = ProjectView(
         PROJECT, active=RunStatus("31-1", RunState.RUNNING), figures=Figures(started_at=130.0)
     )
-    tally = RunMetrics(31)
-    tally.begin([RUNNING], shown)
-    tally.count([RUNNING])
-    tally.count([DONE])
+    run_metrics = RunMetrics(31)
+    run_metrics.begin([RUNNING], shown)
+    run_metrics.count([RUNNING])
+    run_metrics.count([DONE])
     assert calls == [(31, "done", 60.0)]
 
 
 def test_restart_in_the_same_term_keeps_the_counts(calls: list[object]) -> None:
-    tally = RunMetrics(31)
-    tally.begin([], None)
-    tally.count([DONE])
-    tally.begin([DONE], ProjectView(PROJECT, active=RunStatus("31-1", RunState.RUNNING)))
-    tally.count([DONE])
+    run_metrics = RunMetrics(31)
+    run_metrics.begin([], None)
+    run_metrics.count([DONE])
+    run_metrics.begin([DONE], ProjectView(PROJECT, active=RunStatus("31-1", RunState.RUNNING)))
+    run_metrics.count([DONE])
     assert len(calls) == 2
 
 
 def test_run_without_a_process_has_no_duration(calls: list[object]) -> None:
-    tally = RunMetrics(31)
-    tally.begin([], None)
-    tally.count([replace(WAITING, launch=Launch("31-1", (), RunState.CANCELLED))])
+    run_metrics = RunMetrics(31)
+    run_metrics.begin([], None)
+    run_metrics.count([replace(WAITING, launch=Launch("31-1", (), RunState.CANCELLED))])
     assert calls == [(31, "cancelled", None)]
 
 
 def test_cancelled_run_without_an_end_has_no_duration(calls: list[object]) -> None:
-    tally = RunMetrics(31)
-    tally.begin([], None)
-    tally.count([replace(RUNNING, launch=Launch("31-1", (Attempt(1, 130.0),), RunState.CANCELLED))])
+    run_metrics = RunMetrics(31)
+    run_metrics.begin([], None)
+    run_metrics.count([replace(RUNNING, launch=Launch("31-1", (Attempt(1, 130.0),), RunState.CANCELLED))])
     assert calls == [("started", 30.0), (31, "cancelled", None)]

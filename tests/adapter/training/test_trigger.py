@@ -203,7 +203,7 @@ def test_no_launch_while_active_paused_or_untrainable(seen: Observation, situati
 
 @given(SEEN, SITUATIONS)
 def test_wait_with_enough_changes_ends(seen: Observation, situation: Situation) -> None:
-    """With the run ended, the pause over, quiet come and all delays past, only a run on these labels is a reason."""
+    """With the run ended, the pause over, no events and all delays past, only a run on these labels is a reason to wait."""
     free = Situation(commands=situation.commands, ended=situation.ended, burst=situation.burst)
     decision = decide(seen, free, POLICY, NOW + 4_000.0)
     if seen.changed >= POLICY.every_n_updates and not seen.not_trainable and not isinstance(decision, Launch):
