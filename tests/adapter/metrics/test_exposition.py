@@ -279,8 +279,8 @@ def figures(world: ControllerWorld) -> Figures:
 
 @pytest.fixture
 def world() -> Iterator[ControllerWorld]:
-    made = ControllerWorld.connected()
-    yield made
+    metrics.forget_project(1)  # other tests of this process count for it as well
+    yield ControllerWorld.connected()
     metrics.forget_project(1)
 
 
