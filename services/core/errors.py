@@ -6,7 +6,7 @@ Errors of libraries are wrapped where they are met (`raise ... from`), so that t
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 
 class FitloopError(Exception):
@@ -119,3 +119,7 @@ class PredictorsUnreachable(Overloaded):
 
 class Locked(FitloopError):
     """Another process holds the data folder."""
+
+
+UNUSABLE_VERSION: Final = (EngineError, CorruptVersion, NotFound)
+"""Errors that mean a bad version; any other error of a load is transient."""

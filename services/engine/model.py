@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 
 from services.core.domain import Artefact
 from services.core.errors import EngineError, UnknownFormat
-from services.engine.compute import Engine, Logits, Scores, TokenIds, plan_batches
+from services.engine.compute import Engine, Logits, Scores, compute, softmax
 from services.engine.tokenise import (
     check_vocabulary,
     encode,
@@ -61,31 +61,6 @@ class Model:
     def close(self) -> None:
         """Free the memory."""
         self.engine.close()
-
-
-def compute(engine: Engine, encoded: Sequence[TokenIds], labels: int) -> Logits:
-    """Compute logits (texts, labels) in sorted batches, and return them in the texts' order. Raises EngineError."""
-    logits = np.empty((len(encoded), labels), np.float32)
-    for rows in plan_batches([len(ids) for ids in encoded]):
-        logits[rows] = forward(engine, [encoded[row] for row in rows], labels)
-    return logits
-
-
-def forward(engine: Engine, batch: Sequence[TokenIds], labels: int) -> Logits:
-    """Call `engine.forward` and check the shape of its answer. Raises EngineError."""
-    logits = engine.forward(batch)
-    if logits.shape != (len(batch), labels):
-        raise EngineError(
-            f"The model answered logits of shape {logits.shape} for {len(batch)} texts and {labels} labels."
-        )
-    return logits
-
-
-def softmax(logits: Logits, temperature: float = 1.0) -> Logits:
-    """Return rows that sum to 1."""
-    scaled = logits / np.float32(temperature)
-    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True, initial=-np.inf))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
 def load_model(

@@ -23,8 +23,8 @@ import structlog
 from services.core.errors import EngineError, Overloaded
 from services.core.telemetry.tracebacks import safe_traceback
 from services.engine import metrics
-from services.engine.compute import Logits, Scores, TokenIds, batch_window, token_budget
-from services.engine.model import Model, forward
+from services.engine.compute import Logits, Scores, TokenIds, batch_window, forward, token_budget
+from services.engine.model import Model
 
 log = structlog.get_logger()
 

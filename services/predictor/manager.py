@@ -19,10 +19,8 @@ import structlog
 from services.core.documents import FORMAT
 from services.core.domain import Serving
 from services.core.errors import (
-    CorruptVersion,
-    EngineError,
+    UNUSABLE_VERSION,
     FitloopError,
-    NotFound,
     Overloaded,
     UnknownFormat,
 )
@@ -35,8 +33,6 @@ from services.engine.inference import LocalInference
 from services.predictor import metrics
 
 log = structlog.get_logger()
-UNUSABLE: Final = (EngineError, CorruptVersion, NotFound)
-"""Errors that mean a bad version; any other error is transient."""
 READ_SECONDS: Final = 0.5
 _RETRY_SECONDS: Final = 60.0
 """Until a refused version, which may have been repaired, or an evicted one is loaded again."""
@@ -125,7 +121,7 @@ class ModelManager:
         by_requests = {
             key: str(error)
             for key, error in self.inference.refusals().items()
-            if isinstance(error, UNUSABLE) and key.version in self._named.get(key.project_key, ())
+            if isinstance(error, UNUSABLE_VERSION) and key.version in self._named.get(key.project_key, ())
         }
         return by_requests | dict(self._refused)
 
@@ -223,7 +219,7 @@ class ModelManager:
         if isinstance(error, UnknownFormat):  # the version may be good: a newer predictor can tell
             reason = f"this predictor is older than the version: {reason}"
             self._settle_until_retry(key)
-        if isinstance(error, UNUSABLE):
+        if isinstance(error, UNUSABLE_VERSION):
             self._refused[key] = reason
             self._settle_until_retry(key)
             metrics.count_load("refused")

@@ -15,7 +15,7 @@ from services.cluster.events import EventRecorder
 from services.cluster.pods import GENERATION, PredictorPods
 from services.cluster.rollout import ClusterRollout
 from services.core.domain import Artefact, Served
-from services.core.errors import CorruptVersion, EngineError, NotFound
+from services.core.errors import UNUSABLE_VERSION
 from services.core.registry import Registry, ServingTable
 from services.core.settings import RolloutSettings, ServingSettings
 from services.core.store.files import FileStore
@@ -32,8 +32,6 @@ from tests.support.versions import (
     write_serving_table,
 )
 from tests.support.waiting import eventually
-
-UNUSABLE = (EngineError, CorruptVersion, NotFound)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +76,7 @@ class RolloutContract:
     def test_broken_version_is_refused_with_its_reason(self) -> None:
         corrupt_file(self.registry, "v-2")
         write_serving_table(self.registry, {KEY: Served("v-1", target="v-2")})
-        with pytest.raises(UNUSABLE, match="differs from its manifest"):
+        with pytest.raises(UNUSABLE_VERSION, match="differs from its manifest"):
             self._advance("v-2")
         self.rollout.withdraw(KEY, "v-2")
         write_serving_table(self.registry, {KEY: Served("v-1")})

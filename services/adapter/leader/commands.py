@@ -13,12 +13,11 @@ from typing import Final
 
 from services.adapter.ports import Launcher
 from services.adapter.serving.promotions import Promotions
-from services.adapter.serving.table import UNUSABLE
 from services.adapter.state.documents import ProjectDocuments
 from services.adapter.state.events import close_command
 from services.adapter.training.runs import RunHistory
 from services.core.domain import Action, Command, Project
-from services.core.errors import BadRequest
+from services.core.errors import UNUSABLE_VERSION, BadRequest
 from services.core.inbox import Inbox
 
 SERVING_ACTIONS: Final = frozenset({Action.PROMOTE, Action.ROLLBACK})
@@ -75,7 +74,7 @@ class CommandHandler:
             if not self._apply(project, command, now):
                 return None
             refusal = ""
-        except (BadRequest, *UNUSABLE) as error:
+        except (BadRequest, *UNUSABLE_VERSION) as error:
             refusal = f"{command.action.value} failed: {error}"
         close_command(self.inbox, command, refusal or "done")
         return refusal

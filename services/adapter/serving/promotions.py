@@ -16,10 +16,10 @@ import structlog
 
 from services.adapter.ports import Rollout, RolloutStatus
 from services.adapter.serving import sentences
-from services.adapter.serving.table import UNUSABLE, RolloutTracker, ServingTableWriter
+from services.adapter.serving.table import RolloutTracker, ServingTableWriter
 from services.adapter.state.documents import Outcome, ProjectDocuments, VersionOutcome
 from services.core.domain import Project, Published, Served
-from services.core.errors import BadRequest, NotFound, StoreError
+from services.core.errors import UNUSABLE_VERSION, BadRequest, NotFound, StoreError
 from services.core.registry import Registry
 
 log = structlog.get_logger()
@@ -152,7 +152,7 @@ class Promotions:
             return ""
         try:
             status = self.rollouts.check(project.key, served.current)
-        except UNUSABLE as error:
+        except UNUSABLE_VERSION as error:
             problem = f"{served.current} cannot be served: {error}"
             if project.key not in self._falling_back:
                 log.error("served_version_broken", project=project.id, reason=problem)
@@ -166,7 +166,7 @@ class Promotions:
         self._falling_back.add(project.key)
         try:
             done = self._advance(project, served.previous, problem, now, pinned=served.pinned)
-        except UNUSABLE as error:
+        except UNUSABLE_VERSION as error:
             self._falling_back.discard(project.key)
             return f"{problem} Nor can {served.previous}: {error}"
         if not done:
@@ -190,7 +190,7 @@ class Promotions:
             return None
         try:
             return self._try_to_promote(project, published, served, now)
-        except UNUSABLE as error:
+        except UNUSABLE_VERSION as error:
             stays = f"{served.current} stays" if served.current else "nothing is served yet"
             return Outcome.REFUSED, f"{version} was refused: {error} {stays}."
 
@@ -220,7 +220,7 @@ class Promotions:
             return False
         try:
             status = self.rollouts.check(project.key, served.current)
-        except UNUSABLE:
+        except UNUSABLE_VERSION:
             return True
         return False if status.done else None
 

@@ -19,10 +19,9 @@ from services.adapter.ports import Rollout, RolloutStatus
 from services.adapter.state.documents import NotLeading
 from services.core.domain import Served, Serving
 from services.core.errors import (
-    CorruptVersion,
+    UNUSABLE_VERSION,
     EngineError,
     FitloopError,
-    NotFound,
     StoreError,
     UnknownFormat,
 )
@@ -31,8 +30,6 @@ from services.core.retry import LogOnce
 from services.core.telemetry import metrics
 
 log = structlog.get_logger()
-UNUSABLE: Final = (EngineError, CorruptVersion, NotFound)
-"""Errors that mean that a version is bad; any other error is transient."""
 _REPAIR_SECONDS: Final = 3.0
 
 
@@ -166,7 +163,7 @@ class RolloutTracker:
     def advance(
         self, project_key: str, version: str, why: str, now: float, *, pinned: bool, immediately: bool = False
     ) -> bool:
-        """Take the rollout of `version` one step further; return whether it is current. Raises UNUSABLE, and then withdraws it.
+        """Take the rollout of `version` one step further; return whether it is current. Raises UNUSABLE_VERSION, and then withdraws it.
 
         `immediately`: the served version is broken and must be replaced now; otherwise all replicas switch at one moment to come.
         """
@@ -178,7 +175,7 @@ class RolloutTracker:
         self._wanted[project_key] = version
         try:
             status = _tolerate_outage(lambda: self.rollout.advance(project_key, version, now))
-        except UNUSABLE:
+        except UNUSABLE_VERSION:
             self.withdraw(project_key)
             raise
         self._statuses[project_key] = status
@@ -210,7 +207,7 @@ class RolloutTracker:
             self.table.propose(project_key, lambda known: replace(known, target=target))
 
     def check(self, project_key: str, version: str) -> RolloutStatus:
-        """Return whether the served version can be answered for. Raises UNUSABLE, StoreError."""
+        """Return whether the served version can be answered for. Raises UNUSABLE_VERSION, StoreError."""
         return _tolerate_outage(lambda: self.rollout.check(project_key, version))
 
     def withdraw(self, project_key: str) -> None:
@@ -225,7 +222,7 @@ class RolloutTracker:
 
 
 def _tolerate_outage(call: Callable[[], RolloutStatus]) -> RolloutStatus:
-    """Return the status that `call` returns; a transient error is a blocked status. Raises UNUSABLE, StoreError."""
+    """Return the status that `call` returns; a transient error is a blocked status. Raises UNUSABLE_VERSION, StoreError."""
     try:
         return call()
     except (StoreError, EngineError):

@@ -14,7 +14,8 @@ import structlog
 from services.core.domain import Estimate, GateDecision, Manifest, Method, OutOfSample, RunRequest, Served
 from services.core.errors import EngineError, StoreError
 from services.core.registry import Registry
-from services.engine.model import load_model, softmax
+from services.engine.compute import softmax
+from services.engine.model import load_model
 from services.trainer.data import RunInputs
 from services.trainer.data.dataset import Dataset
 from services.trainer.data.features import Features, Floats

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from services.core.errors import EngineError
 from services.core.redaction import safe_reason
+from services.engine.compute import compute, softmax
 from services.engine.ct2 import Ct2Engine
 from services.engine.head import Layer, PooledHead
-from services.engine.model import compute, softmax
 from services.engine.tokenise import check_vocabulary, encode, open_tokenizer, pad_id_of, read_config
 from services.engine.torch import TorchEngine
 

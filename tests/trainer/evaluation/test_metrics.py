@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn import metrics
 
-from services.engine.model import softmax
+from services.engine.compute import softmax
 from services.trainer.evaluation.metrics import (
     MAX_TEMPERATURE,
     MIN_TEMPERATURE,

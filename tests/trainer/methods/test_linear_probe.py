@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from services.core.errors import Preempted
-from services.engine.model import softmax
+from services.engine.compute import softmax
 from services.trainer.data.features import Floats, Rows
 from services.trainer.methods import Head
 from services.trainer.methods.linear_probe import C, fit_head
