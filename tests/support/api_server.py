@@ -1,4 +1,4 @@
-"""An API server of one namespace in this process, over real HTTP: objects with versions, watches, and the faults that it is told to have."""
+"""A fake Kubernetes API server for one namespace, over real HTTP: versioned objects, watches and configurable faults."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ _TICK = 0.02
 
 @dataclass
 class FakeApiServer:
-    """What the server holds, and how it behaves. Attributes may be changed while it runs."""
+    """State and behaviour of the server. Attributes may be changed while it runs."""
 
     objects: dict[tuple[str, str], Document] = field(default_factory=dict)
     """By plural and name."""
     log: list[tuple[int, str, Document]] = field(default_factory=list)
-    """Version, event's type, object: what watches tell."""
+    """Resource version, event type and object: what watches send."""
     asked: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     """Method, path and query of each request."""
     faults: list[tuple[str, int, dict[str, str]]] = field(default_factory=list)
-    """Method, status, headers: each for the next request with that method; status 0 cuts the connection."""
+    """Method, status and headers for the next request with that method; status 0 closes the connection."""
     oldest: int = 0
-    """A watch from before this version gets 410."""
+    """A watch from an older version gets 410."""
     answering: threading.Event = field(default_factory=threading.Event)
-    """While clear, no answer comes."""
+    """No request is answered while this is clear."""
     cut: int = 0
-    """One more cuts all watches."""
+    """Incrementing it closes all watches."""
     lock: threading.Condition = field(default_factory=threading.Condition)
-    """Notified of each change."""
+    """Notified of every change."""
     version: int = 100
     port: int = 0
 
     def __post_init__(self) -> None:
-        """It answers."""
+        """Start answering."""
         self.answering.set()
 
     def put(self, plural: str, body: Document, kind: str = "") -> Document:
-        """Add or change an object, as somebody else would."""
+        """Add or change an object, as another client would."""
         with self.lock:
             self.version += 1
             made = copy.deepcopy(body)
@@ -63,7 +63,6 @@ class FakeApiServer:
             return copy.deepcopy(made)
 
     def remove(self, plural: str, name: str) -> None:
-        """Remove an object."""
         with self.lock:
             self.version += 1
             gone = self.objects.pop((plural, name))
@@ -72,16 +71,15 @@ class FakeApiServer:
             self.lock.notify_all()
 
     def count_requests(self, method: str, plural: str) -> int:
-        """Requests of that kind."""
+        """Return how many requests had that method and plural."""
         return sum(one[0] == method and f"/{plural}" in one[1] for one in self.asked)
 
     def list_objects(self, plural: str) -> list[Document]:
-        """All objects of a kind."""
         with self.lock:
             return [found for (kind, _), found in self.objects.items() if kind == plural]
 
     def kube(self, seconds: tuple[float, float] = (1.0, 5.0)) -> Kube:
-        """A client of it."""
+        """Return a client of this server."""
         configuration = client.Configuration()
         configuration.host = f"http://127.0.0.1:{self.port}"
         configuration.retries = False
@@ -89,7 +87,7 @@ class FakeApiServer:
         return Kube(NAMESPACE, client.CustomObjectsApi(api), client.CoreV1Api(api), seconds)
 
     def kubeconfig(self) -> str:
-        """For a process of its own."""
+        """Return a kubeconfig for a child process."""
         return json.dumps(
             {
                 "apiVersion": "v1",
@@ -108,7 +106,7 @@ class _Server(ThreadingHTTPServer):
     api: FakeApiServer
 
     def handle_error(self, *_: Any) -> None:
-        """A client that went away is no news."""
+        """Ignore clients that disconnect."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -116,7 +114,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def log_message(self, *_: Any) -> None:
-        """Quiet."""
+        """Log nothing."""
 
     def _answer(self) -> None:
         api, url = self.server.api, urlsplit(self.path)
@@ -211,7 +209,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serve_api(api: FakeApiServer) -> Iterator[FakeApiServer]:
-    """The server at a port of its own, or at the one that it had before it was away."""
+    """Serve at a free port, or at the same port again after an outage."""
     server = _Server(("127.0.0.1", api.port), _Handler)
     server.api, api.port = api, server.server_address[1]
     thread = threading.Thread(target=lambda: server.serve_forever(_TICK), daemon=True)

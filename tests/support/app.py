@@ -1,4 +1,4 @@
-"""What stands around the adapter's routes in tests: a desk that remembers, a model that answers by rule, a registry in a folder."""
+"""The adapter's application with a fake event sink, a fake inference and a registry in a folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.fakes import SPACE, FakeEventSink, FakeInference
 
 
 class AppWorld:
-    """The application, what stands around it, and a client; `async with` closes the client."""
+    """The application, its fakes and a client; `async with` closes the client."""
 
     def __init__(
         self,
@@ -51,14 +51,14 @@ class AppWorld:
             self.board.ready.set()
 
     def serve(self, version: str | None = "v-1", **changes: Any) -> ProjectView:
-        """Project 5 serves that version."""
+        """Serve that version for project 5."""
         project = Project("5-1795473352", 5, "Reviews <1>", "<View/>", "hash", "2026-11-23T22:35:52Z")
         view = replace(ProjectView(project, SPACE, Served(version)), **changes)
         self.board.put(view)
         return view
 
     async def predict(self, tasks: object, project: object = "5.1795473352") -> Any:
-        """The results of a /predict that is answered; its JSON is written as Label Studio writes it."""
+        """Return the results of a successful /predict; the JSON is written as Label Studio writes it."""
         answer = await self.client.post("/predict", content=json.dumps({"tasks": tasks, "project": project}))
         assert answer.status_code == 200, answer.text
         return answer.json()["results"]

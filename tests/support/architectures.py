@@ -1,4 +1,4 @@
-"""Every architecture that transformers can classify with, built tiny, trained, served, and told of in docs/base-models.md.
+"""Every architecture that transformers can classify with: built tiny, trained, served and listed in docs/base-models.md.
 
     python -m tests.support.architectures docs/base-models.md
 
@@ -92,7 +92,7 @@ _OF_ITS_OWN: Final[Mapping[str, Mapping[str, Any]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one architecture ends with one method."""
+    """What one architecture and one method lead to."""
 
     engine: str
     """`int8`, `torch fp32`, or `refused`."""
@@ -101,14 +101,14 @@ class Outcome:
 
 
 def architectures() -> list[str]:
-    """As installed transformers knows them, by `model_type`."""
+    """Return the `model_type` of every architecture in the installed transformers."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
     return sorted(MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES)
 
 
 def build_architecture(folder: Path, architecture: str) -> None:
-    """A base model with random weights; of one that transformers needs another library for, what such a folder has."""
+    """Write a base model with random weights, or placeholder weights where transformers needs another library to build it."""
     import torch
     import transformers
     from safetensors.torch import save_file
@@ -127,13 +127,13 @@ def build_architecture(folder: Path, architecture: str) -> None:
 
 
 def tried(architecture: str, folder: Path) -> dict[Method, Outcome]:
-    """Built once; trained by each method, and asked as it is served."""
+    """Build the architecture once, train it by each method and predict with it."""
     build_architecture(folder / "base", architecture)
     return {method: outcome(TrainerWorld(folder / method, folder / "base"), method) for method in METHODS}
 
 
 def outcome(world: TrainerWorld, method: Method) -> Outcome:
-    """How a run by this method ends. Raises AssertionError where what it publishes cannot serve."""
+    """Return what a run by this method leads to. Raises AssertionError if its version cannot serve."""
     world.label(TEXTS)
     run = world.request(
         method, num_train_epochs=1.0 if method is Method.FINETUNE else None, budget_seconds=1e-6
@@ -157,14 +157,14 @@ def outcome(world: TrainerWorld, method: Method) -> Outcome:
 
 
 def _named_and_why(sentence: str) -> tuple[str, str]:
-    """The architecture that a sentence names, and what it says of it."""
+    """Return the architecture that the sentence names, and the reason."""
     said = sentence.partition(": its architecture, ")[2].partition(". Set ")[0]
     named, _, why = said.partition(", ")
     return named, why
 
 
 def needs_tokenizer_file(architecture: str) -> bool:
-    """Whether the architecture's own tokenizer is Python code, of which nothing else can be made."""
+    """Return whether the architecture has a Python tokenizer only, which cannot be converted to tokenizer.json."""
     from transformers import PreTrainedTokenizerFast
     from transformers.models.auto import tokenization_auto
 
@@ -181,7 +181,7 @@ def _config(architecture: str, vocabulary: int) -> Any:
 
 
 def _tiny(usual: Mapping[str, Any], kind: Any, vocabulary: int, own: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments for a config: those that it knows of _SIZES, and its own; the same for the configs inside."""
+    """Return config arguments: those of _SIZES that it knows and its own; recursively for nested configs."""
     found = {name: value for name, value in _SIZES.items() if name in usual or hasattr(kind, name)}
     if "vocab_size" in usual:
         found["vocab_size"] = vocabulary
@@ -203,7 +203,7 @@ def _tiny(usual: Mapping[str, Any], kind: Any, vocabulary: int, own: Mapping[str
 
 
 def table(outcomes: Mapping[str, Mapping[Method, Outcome]]) -> str:
-    """docs/base-models.md."""
+    """Return the text of docs/base-models.md."""
     from services.trainer.publishing.int8 import _LOADERS
 
     rows = [
@@ -245,7 +245,7 @@ text's end. Texts are cut at `FITLOOP_MAX_LENGTH` tokens, or at the model's posi
 
 
 def document() -> str:
-    """All of them, tried now."""
+    """Try all architectures and return the document."""
     warnings.simplefilter("ignore")
     outcomes = {}
     for name in architectures():

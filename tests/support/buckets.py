@@ -1,4 +1,4 @@
-"""A real S3 server for tests: FITLOOP_TEST_S3 (its address), FITLOOP_TEST_S3_KEY and FITLOOP_TEST_S3_SECRET name it.
+"""A real S3 server for tests, named by FITLOOP_TEST_S3 (its address), FITLOOP_TEST_S3_KEY and FITLOOP_TEST_S3_SECRET.
 
 Tests that need one are skipped, visibly, where these are not set.
 """
@@ -30,18 +30,18 @@ needs_s3 = pytest.mark.skipif(not ENDPOINT, reason="FITLOOP_TEST_S3 names no S3 
 def build_s3_settings(
     endpoint: str = ENDPOINT, key: str = KEY, secret: str = SECRET, **others: object
 ) -> S3Settings:
-    """Settings, whatever the environment holds."""
+    """Build settings independent of the environment."""
     return S3Settings(endpoint=endpoint, access_key=SecretStr(key), secret_key=SecretStr(secret), **others)  # type: ignore[arg-type]  # by name, for tests
 
 
 def build_s3_store(url: str, cache: Path, settings: S3Settings | None = None) -> S3Store:
-    """A store whose copies are in `cache`."""
+    """Build a store that caches in `cache`."""
     return S3Store(url, settings or build_s3_settings(), StorageSettings(cache_dir=cache))
 
 
 @contextmanager
 def temporary_bucket() -> Iterator[str]:
-    """The name of a bucket that exists within."""
+    """Create a bucket and yield its name; delete it at the end."""
     parts, name = urlsplit(ENDPOINT), f"fitloop-store-{secrets.token_hex(4)}"
     client = Minio(endpoint=parts.netloc, access_key=KEY, secret_key=SECRET, secure=parts.scheme == "https")
     client.make_bucket(bucket_name=name)

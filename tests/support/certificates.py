@@ -1,4 +1,4 @@
-"""A certificate authority of the tests, and servers' contexts with certificates of it: good, expired, or for other names."""
+"""A test certificate authority, and TLS contexts with its certificates: valid, expired, or for other names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cryptography.x509.oid import NameOID
 
 @dataclass(frozen=True)
 class CertificateAuthority:
-    """Made by `Authority.new(folder)`; `path` is what a client must trust."""
+    """Built by `CertificateAuthority.create(folder)`; `path` is what a client must trust."""
 
     folder: Path
     key: ec.EllipticCurvePrivateKey
@@ -25,7 +25,7 @@ class CertificateAuthority:
 
     @classmethod
     def create(cls, folder: Path) -> CertificateAuthority:
-        """Valid for a day."""
+        """Create an authority that is valid for a day."""
         key, name = ec.generate_private_key(ec.SECP256R1()), _name("An authority of tests")
         builder = _builder(name, name, key, -1, 1).add_extension(
             x509.BasicConstraints(ca=True, path_length=None), critical=True
@@ -36,13 +36,13 @@ class CertificateAuthority:
 
     @property
     def path(self) -> Path:
-        """Its certificate, in PEM."""
+        """The certificate in PEM."""
         return self.folder / "authority.pem"
 
     def server_context(
         self, *names: str, address: str = "127.0.0.1", begins: float = -1, ends: float = 1
     ) -> ssl.SSLContext:
-        """For a server with these names and this address ("": none); valid from so many days from now, and until."""
+        """Build a server context for these names and this address ("": none), valid from and to so many days from now."""
         key = ec.generate_private_key(ec.SECP256R1())
         known: list[x509.GeneralName] = [x509.DNSName(one) for one in names]
         if address:

@@ -1,4 +1,4 @@
-"""What stands around the supervisor in tests: trainers and models that do as they are told, and a world of all of it."""
+"""A controller with a fake Label Studio, launcher, inference and rollout, at a time that tests set."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def build_settings(**trigger: Any) -> Settings:
 
 
 class ControllerWorld:
-    """A supervisor and all that stands around it, at a time that tests move."""
+    """A controller and everything it talks to; `now` is set by tests."""
 
     def __init__(self, chosen: Settings | None = None) -> None:
         self.settings = chosen or build_settings()
         self.now = START
         self.store = MemoryStore()
         self.leader_store = MemoryStore(self.store.data)
-        """The supervisor's hands on the same bytes: what it changes may fail, what others do does not."""
+        """The leader's client of the same data: its writes may be made to fail, others' do not."""
         self.registry, self.runs, self.inbox = Registry(self.store), Runs(self.store), Inbox(self.store)
         self.label_studio = FakeLabelStudio()
         self.launcher = FakeLauncher(self.store)
@@ -67,14 +67,14 @@ class ControllerWorld:
 
     @classmethod
     def connected(cls) -> ControllerWorld:
-        """With a project that is connected, and has no labels yet."""
+        """Build a world with a connected project without labels."""
         made = cls()
         made.connect()
         return made
 
     @classmethod
     def serving(cls) -> ControllerWorld:
-        """With a project that serves support-1, made from 6 labels."""
+        """Build a world with a project that serves support-1, trained on 6 labels."""
         made = cls.connected()
         made.label_studio.label_many(6)
         made.settle()
@@ -83,22 +83,22 @@ class ControllerWorld:
         return made
 
     def restart(self) -> None:
-        """The process ended, and a new one begins: only the store is left."""
+        """Replace the process: only the store survives."""
         self.launcher.close()
         self.board, self.wakeup = Board(), threading.Event()
         self.events = EventBuffer(self.leader_store, self.wakeup.set, clock=self.clock)
         self.controller = self.build_controller()
 
     def clock(self) -> float:
-        """The tests' time."""
+        """Return the current time of the test."""
         return self.now
 
     def build_controller(self, **options: Any) -> Controller:
-        """The supervisor of a new term."""
+        """Build the controller of a new term."""
         return Controller(
             self.settings,
             self.leader_store,
-            self.label_studio,  # type: ignore[arg-type]  # it answers all that the supervisor asks
+            self.label_studio,  # type: ignore[arg-type]  # it answers all that the controller asks
             self.launcher,
             self.inference,
             self.rollout,
@@ -109,18 +109,18 @@ class ControllerWorld:
         )
 
     def build_replica(self) -> Replica:
-        """What looks after all this by itself, in the time that passes."""
+        """Build a replica that runs by itself, in real time."""
         self.clock = time.time  # type: ignore[method-assign]
         follower = Follower(self.leader_store, self.board, self.events.collect)
         return Replica(FakeLeadership(), self.build_controller, follower, self.wakeup)
 
     def tick(self, seconds: float = 0.0) -> float:
-        """Let time pass, then tick."""
+        """Advance the time, then tick."""
         self.now += seconds
         return self.controller.tick(self.now)
 
     def settle(self, ticks: int = 4) -> None:
-        """Tick until every look and debounce is over."""
+        """Tick until all polls and debounce intervals have passed."""
         for _ in range(ticks):
             self.tick(20.0)
             while self.controller.refresher.run_due_job(self.now):
@@ -128,7 +128,7 @@ class ControllerWorld:
         self.tick()
 
     def connect(self, project_id: int = 1) -> None:
-        """Label Studio calls /setup for a project of three labels."""
+        """Call /setup, as Label Studio does, for a project with three labels."""
         if project_id not in self.label_studio.labels:
             self.label_studio.add_project(project_id)
         self.events.notify(project_id, "SETUP")
@@ -141,7 +141,7 @@ class ControllerWorld:
     def command(
         self, action: Action, version: str | None = None, *, asked_by: str = "", **parameters: str
     ) -> str:
-        """A command as the routes leave it; its id."""
+        """Submit a command as the routes do; return its id."""
         self.now += 0.001
         command = Command(command_id(self.now), 1, action, version, parameters, self.now, asked_by=asked_by)
         self.inbox.add_command(command)
@@ -150,7 +150,7 @@ class ControllerWorld:
     def train(
         self, run: str, *, promote: bool = True, compared_with: str | None = "", letter: str = ""
     ) -> str:
-        """The run's trainer reads the labels and publishes a version; its name. `compared_with` "": what serves now."""
+        """Read the labels and publish a version, as the trainer does; return its name. `compared_with` "" is the served version."""
         request = self.runs.request(run)
         assert request
         project, _ = self.label_studio.project(request.project_id)
@@ -178,7 +178,7 @@ class ControllerWorld:
     def publish(
         self, project: Project, version: str, compared_with: str | None, run: str = "1-1", from_name: str = ""
     ) -> None:
-        """A version, as a trainer would leave it."""
+        """Publish a version, as a trainer would."""
         manifest = Manifest(
             version=version,
             project_key=project.key,
@@ -208,13 +208,13 @@ class ControllerWorld:
     def end(
         self, run: str, outcome: RunState = RunState.DONE, code: int | None = 0, message: str = ""
     ) -> None:
-        """The run's process ends."""
+        """End the run's process."""
         status = self.runs.status(run) or RunStatus(run, RunState.RUNNING)
         self.runs.write(replace(status, state=outcome, message=message, exit_code=code))
         self.launcher.end(run, outcome, code, self.now)
 
     def complete_run(self, run: str, **options: Any) -> str:
-        """The run publishes and ends, and the supervisor sees it."""
+        """Publish, end the run and let the controller see it."""
         version = self.train(run, **options)
         self.end(run)
         self.settle()
@@ -231,7 +231,7 @@ class ControllerWorld:
         return self.view.served.current
 
     def requests(self) -> list[RunRequest]:
-        """Of all runs of project 1, oldest first."""
+        """Return the requests of all runs of project 1, oldest first."""
         return [request for name in self.runs.names(1) if (request := self.runs.request(name))]
 
 

@@ -1,4 +1,4 @@
-"""What the doctor's tests speak to: a Fitloop behind a bad ingress over real HTTP, and a cluster that says what it is told."""
+"""Fakes for the doctor: a Fitloop behind a faulty ingress over real HTTP, and a cluster."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def build_context(
     inspector: Any = None,
     **others: Any,
 ) -> Context:
-    """A context whose Label Studio is at STUDIO and whose store is the folder."""
+    """Build a context with Label Studio at LABEL_STUDIO_URL and its store in `folder`."""
     settings = Settings(
         label_studio=LabelStudioSettings(url=LABEL_STUDIO_URL, api_key=SecretStr("0" * 40)),
         auth=auth or AuthSettings(),
@@ -47,19 +47,19 @@ def build_context(
 
 @dataclass
 class FakeIngress:
-    """A Fitloop as the doctor sees it. Attributes may be changed while it runs."""
+    """A Fitloop behind an ingress. Attributes may be changed while it runs."""
 
     status: int = 0
-    """Not 0: every request gets it."""
+    """Answer every request with this status, unless 0."""
     location: str = ""
     most: int = 1 << 30
-    """Bytes of a body beyond which it is refused with 413."""
+    """Largest body in bytes; larger ones get 413."""
     authorization: str = ""
-    """What must stand in that header."""
+    """The required Authorization header."""
     secret: str = ""
-    """What opens, as the first part of a path, what Label Studio asks for."""
+    """The secret path segment that admits Label Studio's requests."""
     open: frozenset[str] = frozenset()
-    """Routes that ask for no login, though they should."""
+    """Routes that need no login although they should."""
     is_fitloop: bool = True
     events: int = 0
     refused: int = 0
@@ -68,7 +68,7 @@ class FakeIngress:
     url: str = ""
 
     def answer(self, method: str, path: str, body: bytes, authorization: str) -> tuple[int, Any]:
-        """Status and JSON."""
+        """Return status and JSON."""
         self.asked.append((method, path))
         if self.status or len(body) > self.most:
             return self.status or 413, {}
@@ -99,7 +99,7 @@ class FakeIngress:
         return known.get(path, (404, {"detail": "no"}))
 
     def metrics(self) -> str:
-        """As Prometheus reads them."""
+        """Return metrics in Prometheus' text format."""
         return (
             f'fitloop_webhook_events_total{{action="PROJECT_UPDATED",outcome="noted"}} {float(self.events)}\n'
             f'fitloop_refused_requests_total{{route="webhook"}} {float(self.refused)}\n'
@@ -111,14 +111,14 @@ class _Server(ThreadingHTTPServer):
     ingress: FakeIngress
 
     def handle_error(self, *_: Any) -> None:
-        """A client that went away is no news."""
+        """Ignore clients that disconnect."""
 
 
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def log_message(self, *_: Any) -> None:
-        """Quiet."""
+        """Log nothing."""
 
     def _answer(self) -> None:
         ingress = self.server.ingress
@@ -142,7 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serve_ingress(ingress: FakeIngress) -> Iterator[FakeIngress]:
-    """The ingress at a port of its own."""
+    """Serve the ingress at a free port."""
     server = _Server(("127.0.0.1", 0), _Handler)
     server.ingress = ingress
     ingress.url = f"http://127.0.0.1:{server.server_address[1]}"
@@ -158,7 +158,7 @@ def serve_ingress(ingress: FakeIngress) -> Iterator[FakeIngress]:
 
 @dataclass
 class FakeKube:
-    """One namespace, in memory."""
+    """A namespace in memory."""
 
     objects: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     listed: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -184,7 +184,7 @@ class FakeKube:
 
 @dataclass
 class FakeInspector:
-    """What Kubernetes says to the doctor."""
+    """What the doctor asks Kubernetes."""
 
     kube: FakeKube = field(default_factory=FakeKube)
     date: str = ""

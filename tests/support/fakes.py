@@ -1,4 +1,4 @@
-"""Fakes of what the adapter talks to: event sink, inference, launcher, rollout and leadership."""
+"""Fakes of the adapter's ports: event sink, inference, launcher, rollout and leadership."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SPACE = LabelSpace("sentiment", "text", "$text", LABELS)
 
 @dataclass
 class FakeEventSink:
-    """A Desk that keeps what it was told. `error` is raised by `submit`, which `hold` keeps waiting."""
+    """An EventSink that records calls. `submit` raises `error`, after waiting for `blocked_until`."""
 
     notified: list[tuple[int, str]] = field(default_factory=list)
     commands: list[Command] = field(default_factory=list)
@@ -54,7 +54,7 @@ class FakeEventSink:
 
 @dataclass
 class FakeInference:
-    """An Inference whose answer depends on a text's length. `row` is the answer to any text, `rows` are all answers; `error` is raised."""
+    """Probabilities depend on a text's length, unless `row` (for every text) or `rows` (all of them) is set; `error` is raised."""
 
     labels: tuple[str, ...] = LABELS
     error: Exception | None = None
@@ -82,7 +82,7 @@ class FakeInference:
 
 
 class FakeLauncher:
-    """Trainers that wait to be told how they end. What it knows is in the store, as the real one's is."""
+    """A launcher whose runs end when tests say so. Like the real one, it keeps its state in the store."""
 
     def __init__(self, store: ObjectStore) -> None:
         self.runs = Runs(store)
@@ -107,20 +107,20 @@ class FakeLauncher:
         return self.runs.launch(run)
 
     def close(self) -> None:
-        """Nothing runs."""
+        """Stop all runs."""
         self.active.clear()
 
     def report_waiting(self, run: str, why: str) -> None:
-        """No process works on the run yet."""
+        """Report that no process works on the run yet, and why."""
         self.runs.write(Launch(run, (), None, why))
 
     def end(self, run: str, outcome: RunState, code: int | None, now: float) -> None:
-        """The run's process ends so."""
+        """End the run's process."""
         self.runs.write(Launch(run, (Attempt(1, now, now, code),), outcome))
 
 
 class FakeRollout:
-    """Predictors that hold every version at once, except those that are `broken`, or `slow` and so have a standing."""
+    """Predictors that load every version at once, except those in `broken` (raise) and `slow` (return that status)."""
 
     def __init__(self) -> None:
         self.flip_seconds = 0.0
@@ -147,7 +147,7 @@ class FakeRollout:
 
 
 class FakeLeadership:
-    """A Leadership that tests give and take; `margin`: seconds for which it is sure."""
+    """A leadership that tests set; it is certain for up to `certain_seconds`."""
 
     def __init__(self, *, is_leader: bool = True) -> None:
         self.is_leader = is_leader

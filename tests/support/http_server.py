@@ -1,4 +1,4 @@
-"""A small HTTP server of this process, for tests that need somebody to answer."""
+"""A small HTTP server in this process."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 class _Server(ThreadingHTTPServer):
     def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing: of a handshake that fails, as it should, the client tells."""
+        """Ignore failed handshakes: the client reports them."""
 
 
 @contextmanager
 def serve_http(
     handler: type[BaseHTTPRequestHandler], port: int = 0, tls: ssl.SSLContext | None = None
 ) -> Iterator[str]:
-    """Its address, until the end of the block; port 0 is any that is free."""
+    """Serve until the end of the block and yield the address; port 0 is any free one."""
     server = _Server(("127.0.0.1", port), handler)
     if tls:
         server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)

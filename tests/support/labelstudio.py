@@ -1,4 +1,4 @@
-"""A Label Studio in memory for tests: projects, tasks, annotations, predictions, backends."""
+"""A Label Studio in memory: projects, tasks, annotations, predictions and backends."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ URL = "http://fitloop:9090"
 
 @dataclass
 class FakeLabelStudio:
-    """Projects with tasks and annotations; every change moves its clock by a second."""
+    """Projects with tasks and annotations; every change advances its clock by a second."""
 
     labels: dict[int, tuple[str, ...]] = field(default_factory=dict)
     created: dict[int, float] = field(default_factory=dict)
@@ -29,11 +29,11 @@ class FakeLabelStudio:
     auth: dict[str, str] = field(default_factory=dict)
     down: FitloopError | None = None
     refused_tasks: set[int] = field(default_factory=set)
-    """Tasks of which a single prediction is refused."""
+    """Tasks for which a single prediction is refused."""
     reads: list[str] = field(default_factory=list)
     ticks: int = 0
     more_controls: str = ""
-    """Behind the one that is called `label`, in each label config."""
+    """Appended to each label config, after the control `label`."""
 
     def add_project(self, project_id: int = 1, labels: tuple[str, ...] = LABELS) -> None:
         self.labels[project_id] = labels
@@ -55,7 +55,7 @@ class FakeLabelStudio:
     def label(
         self, task: int, label: str, project_id: int = 1, *, control: str = "label", **more: Any
     ) -> None:
-        """Add an annotation, in place of what is there."""
+        """Add an annotation, replacing any other."""
         row = self.tasks[project_id][task]
         stamp = self._stamp()
         value = {"from_name": control, "to_name": "text", "type": "choices", "value": {"choices": [label]}}
@@ -135,7 +135,7 @@ class FakeLabelStudio:
         return {row["task"] for row in self.predictions if row["model_version"] == version}
 
     def push_predictions(self, project_id: int, predictions: Sequence[dict[str, Any]]) -> int:
-        """As Label Studio's bulk import: paths of nested choices are passed over, a task that is not there refuses all."""
+        """Import predictions like Label Studio: skip nested choices, and refuse all if a task does not exist."""
         self._answer("push")
         if any(row["task"] not in self.tasks[project_id] for row in predictions):
             raise LabelStudioRejected("no such task")

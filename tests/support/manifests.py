@@ -1,4 +1,4 @@
-"""Documents with plausible contents for tests."""
+"""Manifests with plausible contents."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from services.core.domain import Artefact, Estimate, GateDecision, Lineage, Mani
 
 
 def build_manifest(version: str, project_key: str = "5-1", labels: tuple[str, ...] = ("A", "B")) -> Manifest:
-    """A manifest as a run writes it, before its files are known."""
+    """Build a manifest as a run writes it, before its files are known."""
     return Manifest(
         version=version,
         project_key=project_key,

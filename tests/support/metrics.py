@@ -1,4 +1,4 @@
-"""What this process exports now: figures of the whole process, so that tests compare before and after."""
+"""Metrics of this process: tests compare before and after."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from prometheus_client import REGISTRY
 
 
 def metric_value(name: str, **labels: str) -> float:
-    """A sample's value; it must exist."""
+    """Return a sample's value; it must exist."""
     found = REGISTRY.get_sample_value(name, labels)
     assert found is not None, f"{name}{labels} does not exist"
     return found
 
 
 def metric_growth(name: str, **labels: str) -> Callable[[], float]:
-    """By how much the sample has grown since now."""
+    """Return a function that returns by how much the sample has grown since now."""
     before = metric_value(name, **labels)
     return lambda: metric_value(name, **labels) - before

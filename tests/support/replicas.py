@@ -1,4 +1,4 @@
-"""Several adapters on one store: each with its own board, desk and hands on the store, and a lead that tests give them."""
+"""Several replicas of the adapter on one store, each with its own board, events and store client; tests set who leads."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WRITE_SECONDS = 5.0
 
 
 class RecordingStore(MemoryStore):
-    """The guarded hands of one adapter: what it changes without leading is remembered, and `after_change` called."""
+    """Records changes made without leading, and calls `after_change`."""
 
     def __init__(self, data: dict[str, bytes], leadership: FakeLeadership) -> None:
         super().__init__(data)
@@ -38,7 +38,7 @@ class RecordingStore(MemoryStore):
 
 
 class SimulatedReplica:
-    """One adapter over the world's store."""
+    """One replica on the world's store."""
 
     def __init__(self, world: ControllerWorld, *, leads: bool = False) -> None:
         self.world = world
@@ -63,7 +63,7 @@ class SimulatedReplica:
         return self.world.now
 
     def tick(self) -> float:
-        """As its thread does, which trouble of the store does not end; its refresher works as well."""
+        """Tick as its thread does, surviving store errors, and run due refresh jobs."""
         try:
             wait = self.replica.tick(self.world.now)
         except StoreError:
@@ -81,7 +81,7 @@ class SimulatedReplica:
 
     @property
     def served_version(self) -> str | None:
-        """The version that its /setup says now."""
+        """The version that /setup returns now."""
         return self.view.served.effective_version(self.world.now)
 
     def _build_controller(self) -> Controller:
@@ -89,7 +89,7 @@ class SimulatedReplica:
         made = Controller(
             world.settings,
             self.fenced_store,
-            world.label_studio,  # type: ignore[arg-type]  # it answers all that the supervisor asks
+            world.label_studio,  # type: ignore[arg-type]  # it answers all that the controller asks
             self.launcher,
             world.inference,
             world.rollout,
@@ -103,31 +103,31 @@ class SimulatedReplica:
 
 
 class ReplicaPair:
-    """A leader and a follower, and time for both."""
+    """A leader and a follower."""
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.world = ControllerWorld(settings)
         self.first, self.second = SimulatedReplica(self.world, leads=True), SimulatedReplica(self.world)
 
     def advance(self, seconds: float = 0.0, ticks: int = 1) -> None:
-        """Let time pass for both, `ticks` times."""
+        """Advance the time for both, `ticks` times."""
         for _ in range(ticks):
             self.world.now += seconds
             self.first.tick()
             self.second.tick()
 
     def connect(self) -> None:
-        """Label Studio knows project 1, and the leader learns of it."""
+        """Create project 1 in Label Studio and let the leader discover it."""
         self.world.label_studio.add_project()
         self.first.events.notify(1, "SETUP")
         self.advance(1.0, 2)
 
     def hand_over(self) -> None:
-        """The second leads from now on."""
+        """Make the second one lead."""
         self.first.leadership.is_leader, self.second.leadership.is_leader = False, True
 
     def serve(self) -> None:
-        """Project 1 serves support-1, made from 6 labels."""
+        """Serve support-1, trained on 6 labels, for project 1."""
         self.world.label_studio.label_many(6)
         self.advance(10.0, 4)
         self.world.train("1-1")

@@ -1,4 +1,4 @@
-"""A bucket in memory behind a port: as little of S3 as a store asks for, so that one can begin to answer late."""
+"""A minimal S3 bucket in memory behind a port, which can start to answer late."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NO_BUCKET = b"<Error><Code>NoSuchBucket</Code><Message>none</Message></Error>"
 
 @contextmanager
 def serve_bucket(port: int, name: str = "bucket") -> Iterator[dict[str, bytes]]:
-    """The objects of a bucket that is served at the port, within; any other bucket is not there."""
+    """Serve the bucket at the port until the end of the block and yield its objects; no other bucket exists."""
     objects: dict[str, bytes] = {}
 
     class Handler(BaseHTTPRequestHandler):

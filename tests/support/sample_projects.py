@@ -1,4 +1,4 @@
-"""Projects as people meet them, for tests of the pages: versions with real manifests and reports, a run, a board.
+"""Realistic projects for tests of the pages: versions with manifests and reports, a run, a board.
 
 Reports are built by the trainer's own code from made-up answers; nothing is trained.
 """
@@ -51,7 +51,7 @@ NOW = 1_795_600_000.0
 
 @dataclass(frozen=True, slots=True)
 class BuiltVersion:
-    """A version, and its out-of-sample answers for the one after it."""
+    """A version, and the out-of-sample predictions that the next one is compared with."""
 
     manifest: Manifest
     answers: OutOfSample
@@ -59,14 +59,13 @@ class BuiltVersion:
 
 
 def build_project(number: int, title: str) -> Project:
-    """As Label Studio's API would say."""
     return Project(f"{number}-{number}", number, title, "<View/>", f"hash-{number}", "2026-11-23T22:35:52Z")
 
 
 def build_versions(
     key: str, count: int, labels: Sequence[str] = INTENTS, stem: str = "shop"
 ) -> list[BuiltVersion]:
-    """Oldest first; each knows more than the one before, but for the third, which is worse and was held."""
+    """Build versions, oldest first; each is better than the one before, except the third, which the gate held."""
     made: list[BuiltVersion] = []
     served: BuiltVersion | None = None
     for number in range(1, count + 1):
@@ -79,7 +78,7 @@ def build_versions(
 
 
 def publish_versions(store: ObjectStore, made: Sequence[BuiltVersion]) -> None:
-    """Into the registry, with all files that the pages read."""
+    """Publish them with all files that the pages read."""
     for one in made:
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "oos.json").write_bytes(documents.dump(one.answers))
@@ -88,7 +87,7 @@ def publish_versions(store: ObjectStore, made: Sequence[BuiltVersion]) -> None:
 
 
 def build_view(number: int, title: str, made: Sequence[BuiltVersion] = (), **changes: Any) -> ProjectView:
-    """The project on the board, which serves the newest version that the gate let through."""
+    """Build the board's view of a project that serves the newest promoted version."""
     through = [one.manifest.version for one in made if one.manifest.gate.promote]
     served = Served(through[-1], through[-2] if through[1:] else None) if through else Served()
     space = LabelSpace("intent", "text", "$text", INTENTS, note="Choices 'intent' of the text 'text'")
@@ -98,14 +97,14 @@ def build_view(number: int, title: str, made: Sequence[BuiltVersion] = (), **cha
 
 
 def build_run_status(number: int, step: int = 30) -> RunStatus:
-    """A run in the middle of its second stage."""
+    """Build the status of a run in its second stage."""
     return RunStatus(
         f"{number}-9", RunState.RUNNING, "fine-tuning", step, 120, 0.4, 85.0, 40.0, updated_at=NOW, seconds={"reading": 1.2}
     )  # fmt: skip
 
 
 def publish_board(store: ObjectStore, views: Sequence[ProjectView]) -> None:
-    """As the leader does: board.json, serving.json and what each run says."""
+    """Write board.json, serving.json and the status of each run, as the leader does."""
     registry, runs = Registry(store), Runs(store)
     for one in views:
         registry.write_project(one.project)
@@ -171,7 +170,7 @@ def _dataset(texts: int, labels: Sequence[str]) -> Dataset:
 
 
 def _answers(dataset: Dataset, skill: float) -> NDArray[np.float32]:
-    """(texts, labels): right with the probability `skill`, the same text always by the same dice."""
+    """Return (texts, labels): each text is right with the probability `skill`, reproducibly."""
     size = len(dataset.labels)
     rows = np.full((len(dataset.targets), size), 0.3 / size, np.float32)
     for place, target in enumerate(dataset.targets):

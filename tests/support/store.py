@@ -1,4 +1,4 @@
-"""A store in memory for tests, which can be told to fail at any change."""
+"""A store in memory that can fail at any write."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from services.core.store import Entry
 
 
 class Killed(BaseException):
-    """The process ends here: nothing may catch it."""
+    """Stands for the end of the process: nothing may catch it."""
 
 
 class MemoryStore:
-    """An ObjectStore in memory. `fail_at`: the number of the change that fails; `after`: it is made all the same."""
+    """An ObjectStore in memory. `fail_at` is the number of the write that fails; with `after` it is made nonetheless."""
 
     url = "memory:///"
 

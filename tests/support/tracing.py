@@ -1,4 +1,4 @@
-"""Spans as a test sees them: kept in memory, all there once tracing has ended."""
+"""Spans kept in memory; all are there once tracing has ended."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from services.core.telemetry import tracing
 
 @contextmanager
 def capture_spans() -> Iterator[InMemorySpanExporter]:
-    """Traces are on until the end of the block."""
+    """Trace until the end of the block."""
     found = InMemorySpanExporter()
     tracing.configure(TracingSettings(), "test", found)
     yield found
@@ -22,6 +22,6 @@ def capture_spans() -> Iterator[InMemorySpanExporter]:
 
 
 def finished_spans(exporter: InMemorySpanExporter) -> dict[str, ReadableSpan]:
-    """All spans by name; nothing is traced any more."""
+    """End tracing and return all spans by name."""
     tracing.close()
     return {span.name: span for span in exporter.get_finished_spans()}

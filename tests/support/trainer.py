@@ -1,4 +1,4 @@
-"""A project with labels that can be learnt, a store and a tiny base model: what a run needs, in a temporary folder."""
+"""Everything a run needs in a temporary folder: a project with learnable labels, a store and a tiny base model."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ FILLER = " ".join(TEXTS).split()
 
 
 def build_text(label: str, random_: random.Random) -> str:
-    """Nine words of the label's and one of anybody's."""
+    """Return nine words of the label's vocabulary and a random one."""
     words = [*random_.choices(WORDS[label].split(), k=9), random_.choice(FILLER)]
     random_.shuffle(words)
     return " ".join(words)
 
 
 class FakeStop(Stop):
-    """Asked to end after so many looks."""
+    """A stop that is requested after so many checks."""
 
     def __init__(self, looks: int) -> None:
         self.looks = looks
@@ -79,7 +79,7 @@ class TrainerWorld:
         return self.labelstudio.project(1)[0].key
 
     def label(self, count: int) -> list[int]:
-        """So many new texts, each with its true label."""
+        """Add texts with their true labels."""
         numbers = []
         for place in range(count):
             label = tuple(WORDS)[place % len(WORDS)]
@@ -96,7 +96,7 @@ class TrainerWorld:
         return name
 
     def train(self, run: str) -> None:
-        """What the process does between its first status and its last."""
+        """Do what the process does between its first status and its last."""
         request = self.runs.request(run)
         assert request is not None
         with Progress(self.runs, first_status(self.runs, run)) as progress:
@@ -123,5 +123,5 @@ class TrainerWorld:
         return self.registry.manifest(self.key, version)
 
     def serve(self, version: str, *, pinned: bool = False) -> None:
-        """As the supervisor would."""
+        """Serve a version, as the leader would."""
         self.registry.write_serving(Serving(1, 1, {self.key: Served(current=version, pinned=pinned)}))

@@ -1,4 +1,4 @@
-"""The trainer as a process of its own, against a server that answers like Label Studio; and main() in this process."""
+"""The trainer as a child process, with a server that answers like Label Studio; and main() in this process."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ sys.addaudithook(hook)
 
 @contextmanager
 def serve_label_studio(world: TrainerWorld) -> Iterator[str]:
-    """Label Studio's address."""
+    """Serve Label Studio's API and yield the address."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -77,7 +77,7 @@ def serve_label_studio(world: TrainerWorld) -> Iterator[str]:
             self.wfile.write(data)
 
         def log_message(self, format: str, *_: object) -> None:  # noqa: A002 - the base class's name
-            """Say nothing."""
+            """Log nothing."""
 
     with serve_http(Handler) as url:
         yield url
@@ -93,12 +93,11 @@ def trainer_command(world: TrainerWorld, run: str) -> list[str]:
 
 
 def temporary(world: TrainerWorld) -> Path:
-    """Where `struck` lets its process put temporary files."""
+    """Return the folder for temporary files of `run_with_signal`."""
     return world.folder.parent / "temporary"
 
 
 def temporary_files(world: TrainerWorld) -> Iterator[Path]:
-    """All that is there."""
     return temporary(world).rglob("*")
 
 
@@ -112,11 +111,10 @@ def run_with_signal(
     by: signal.Signals = signal.SIGKILL,
     **more: str,
 ) -> subprocess.CompletedProcess[str]:
-    """A trainer's process that gets a signal at one exact moment of its work; its end.
+    """Run a trainer that gets a signal at one exact moment, and return its end.
 
-    Everything is put into the store by renaming. The moment is right before a file would get a name that `place`
-    matches, while there is a file `exists` and what is to be named matches `says`: an audit hook of Python watches for
-    it, loaded by the interpreter before any of our modules.
+    Files enter the store by renaming. The signal is sent right before a file gets a name that matches `place`, if a file
+    `exists` is there and the contents match `says`. An audit hook watches for it, loaded before any of our modules.
     """
     hooks = world.folder.parent / "hooks"
     hooks.mkdir(exist_ok=True)

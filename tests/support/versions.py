@@ -1,4 +1,4 @@
-"""Small versions with an int8 engine, as a trainer writes them, and the table that names what is served."""
+"""Small versions with an int8 engine, as a trainer publishes them, and the serving table."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KEY = "5-1"
 
 
 def build_tiny_version(folder: Path) -> tuple[Path, Artefact]:
-    """The files of a version that answers A or B."""
+    """Build the files of a version that answers A or B."""
     made = folder / "version"
     made.mkdir(parents=True)
     base = load_base(str(build_tiny_base(folder / "base")), 32)
@@ -34,20 +34,20 @@ def build_tiny_version(folder: Path) -> tuple[Path, Artefact]:
 
 
 def publish_versions(registry: Registry, made: tuple[Path, Artefact], *versions: str, key: str = KEY) -> None:
-    """These versions of a project, all alike."""
+    """Publish these versions of a project with the same files."""
     for version in versions:
         registry.publish(made[0], replace(build_manifest(version, key), artefact=made[1]))
 
 
 def write_serving_table(registry: Registry, projects: dict[str, Served], term: int = 1) -> Serving:
-    """The table of a next generation."""
+    """Write the serving table of the next generation."""
     table = Serving(term, registry.serving().generation + 1, projects)
     registry.write_serving(table)
     return table
 
 
 def corrupt_file(registry: Registry, version: str, key: str = KEY, file: str = "ct2/model.bin") -> bytes:
-    """Flip a bit of a file in the store; the bytes as they were."""
+    """Flip a bit of a file in the store; return the original bytes."""
     path = f"projects/{key}/versions/{version}/{file}"
     whole = registry.store.read(path)
     registry.store.write(path, whole[:-1] + bytes([whole[-1] ^ 1]))

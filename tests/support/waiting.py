@@ -1,4 +1,4 @@
-"""Waiting for a condition, so that no test sleeps for a time that it hopes is enough."""
+"""Waiting for a condition instead of sleeping."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def eventually(condition: Callable[[], T], seconds: float = 60.0, every: float = 0.1, what: str = "") -> T:
-    """The condition's first truthy value. Fails with its last value after `seconds`."""
+    """Return the condition's first truthy value. Fails with the last value after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
         value = condition()
