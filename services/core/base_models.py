@@ -15,13 +15,13 @@ _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 
 
 def is_file_of_a_model(name: str) -> bool:
-    """Whether a file, by its name or key, belongs to a base model; hidden ones do not."""
+    """Return whether a file, by its name or key, belongs to a base model. Hidden files do not."""
     parts = PurePosixPath(name).parts
     return not any(part.startswith(".") for part in parts) and any(fnmatch(parts[-1], one) for one in FILES)
 
 
 def transformer_of(folder: Path) -> Path:
-    """The folder of sentence-transformers' first module, where the layout is that."""
+    """Return the folder of sentence-transformers' first module, or the folder itself in any other layout."""
     try:
         modules = json.loads((folder / "modules.json").read_bytes())
         path = folder / str(modules[0]["path"])
@@ -31,17 +31,17 @@ def transformer_of(folder: Path) -> Path:
 
 
 def weights_in(source: Path) -> list[Path]:
-    """The files of weights, or none where config.json is not beside them."""
+    """List the weight files; none if config.json is missing."""
     return sorted(source.glob("model*.safetensors")) if (source / "config.json").is_file() else []
 
 
 def has_tokenizer(source: Path) -> bool:
-    """Whether a tokenizer's vocabulary is in the folder; without one, transformers makes a tokenizer that knows no word."""
+    """Return whether the folder has a tokenizer's vocabulary. Without one, transformers builds a tokenizer that knows no word."""
     return any(found for pattern in _TOKENIZERS for found in source.glob(pattern))
 
 
 def missing_in(folder: Path) -> str:
-    """Why the folder is no base model, as the end of a sentence; "" where it is one."""
+    """Return why the folder is not a base model, as the end of a sentence; "" if it is one."""
     if not folder.is_dir():
         return "there is no such folder"
     source = transformer_of(folder)

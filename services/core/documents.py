@@ -21,24 +21,24 @@ _adapters: dict[Any, TypeAdapter[Any]] = {}
 
 
 def _adapter(kind: Any) -> TypeAdapter[Any]:
-    """The adapter of a class, built once: building costs milliseconds, and reading microseconds."""
+    """Return the adapter of a class, built once: building takes milliseconds, parsing microseconds."""
     if kind not in _adapters:
         _adapters[kind] = TypeAdapter(kind)
     return _adapters[kind]
 
 
 def dump(document: object) -> bytes:
-    """The document as indented UTF-8 JSON."""
+    """Serialise the document as indented UTF-8 JSON."""
     return _adapter(type(document)).dump_json(document, indent=1)
 
 
 def to_plain(document: object) -> Any:
-    """The document as dicts, lists, strings and numbers."""
+    """Convert the document to dicts, lists, strings and numbers."""
     return _adapter(type(document)).dump_python(document, mode="json")
 
 
 def load(kind: type[T], data: bytes, name: str) -> T:
-    """Read `kind` from JSON; `name` (a key) is for the error's sentence.
+    """Parse `kind` from JSON. `name`, a key, is used in error messages.
 
     Raises UnknownFormat for a newer format, StoreError for anything that is not such a document.
     """
@@ -58,5 +58,5 @@ def load(kind: type[T], data: bytes, name: str) -> T:
 
 
 def _field_errors(error: ValidationError) -> str:
-    """Which fields, and not what they hold."""
+    """Name the wrong fields without their values."""
     return "; ".join(f"{'.'.join(map(str, one['loc'])) or 'all'}: {one['msg']}" for one in error.errors())

@@ -10,13 +10,13 @@ from typing import ClassVar, Final
 
 
 class FitloopError(Exception):
-    """Any error that a person can act on; its text is one sentence or two."""
+    """Base class of errors that a person can act on; the message is one or two sentences."""
 
     exit_code: ClassVar[int] = 1
 
 
 class BadRequest(FitloopError):
-    """What was asked for cannot be understood or is not allowed (exit 64)."""
+    """The request cannot be parsed or is not allowed (exit 64)."""
 
     exit_code = 64
 
@@ -28,13 +28,13 @@ class BadData(FitloopError):
 
 
 class BadConfig(FitloopError):
-    """A setting or the environment is wrong (exit 78); someone has to change it."""
+    """A setting or the environment is wrong (exit 78); a person has to change it."""
 
     exit_code = 78
 
 
 class Preempted(FitloopError):
-    """The process was asked to end and has kept what it had done (exit 75); run it again."""
+    """The process was told to stop and has saved its progress (exit 75); run it again."""
 
     exit_code = 75
 
@@ -54,17 +54,17 @@ class StoreUnreachable(StoreError):
 
 
 class StoreRefused(StoreError):
-    """The store will refuse this until a person changes a setting, a key or a right (exit 78)."""
+    """The store will refuse this until a person changes a setting, a key or a permission (exit 78)."""
 
     exit_code = 78
 
 
 class NotFound(StoreError):
-    """The store holds nothing under that key."""
+    """The store has no object under that key."""
 
 
 class ObjectTooLarge(StoreError):
-    """An object has more bytes than are read of its kind: as good as broken."""
+    """An object is larger than its kind may be, so it is treated as broken."""
 
 
 class CorruptVersion(StoreError):
@@ -90,15 +90,15 @@ class TokenRefused(LabelStudioError):
 
 
 class LabelStudioRejected(LabelStudioError):
-    """Label Studio does not accept what it was sent (400), and has stored nothing of it."""
+    """Label Studio refused the content of a request (400) and stored nothing of it."""
 
 
 class LabelStudioNotFound(LabelStudioError):
-    """Label Studio itself says that it has no such thing, or hides it from this token (404)."""
+    """Label Studio itself answered 404: there is no such object, or this token may not see it."""
 
 
 class LabelStudioAnswerTooLarge(LabelStudioError):
-    """Label Studio's answer has more bytes than are read."""
+    """Label Studio's answer is larger than the limit."""
 
 
 class NoLabelSpace(FitloopError):
@@ -114,7 +114,7 @@ class Overloaded(FitloopError):
 
 
 class PredictorsUnreachable(Overloaded):
-    """No predictor answers, or not in time; for whoever asked it is the same 503."""
+    """No predictor answers in time; the client gets the same 503."""
 
 
 class Locked(FitloopError):

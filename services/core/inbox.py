@@ -26,7 +26,7 @@ _Document = TypeVar("_Document")
 
 @dataclass(frozen=True, slots=True)
 class ChangeNotice:
-    """inbox/hint-<project id>.json: events of a project, and what its /setup said."""
+    """inbox/hint-<project id>.json: a project's events, and what its /setup request said."""
 
     project_id: int
     actions: tuple[str, ...] = ()
@@ -39,7 +39,7 @@ class ChangeNotice:
     format: int = FORMAT
 
     def merge(self, later: ChangeNotice) -> ChangeNotice:
-        """Both in one: what was said last holds."""
+        """Combine both; the later values win."""
         return replace(
             self,
             actions=tuple(dict.fromkeys((*self.actions, *later.actions))),
@@ -51,30 +51,30 @@ class ChangeNotice:
 
 @dataclass(frozen=True, slots=True)
 class Inbox:
-    """All commands and hints that wait in a store."""
+    """All waiting commands and change notices of a store."""
 
     store: ObjectStore
     _warned: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def add_command(self, command: Command) -> None:
-        """Store the command. Raises StoreError, and then it must not be answered as taken."""
+        """Store the command. If this raises StoreError, the command must not be acknowledged."""
         self.store.write(f"{_COMMAND}{command.id}.json", documents.dump(command))
 
     def commands(self) -> list[Command]:
-        """The waiting commands, oldest first. One that cannot be read stays where it is and holds up no other."""
+        """List the waiting commands, oldest first. An unreadable one stays in place and delays no other."""
         return self._all(Command, _COMMAND)
 
     def delete_command(self, command_id: str) -> None:
-        """The command was carried out, or refused for good."""
+        """Remove a command that was executed, or refused for good."""
         self.store.delete(f"{_COMMAND}{command_id}.json")
 
     def add_notice(self, hint: ChangeNotice) -> None:
-        """Leave a hint, joined to one of the project that still lies there. Raises StoreError."""
+        """Store a notice, merged with the project's waiting one. Raises StoreError."""
         known = self._read(ChangeNotice, _notice_key(hint.project_id))
         self.store.write(_notice_key(hint.project_id), documents.dump(known.merge(hint) if known else hint))
 
     def take_notices(self) -> list[ChangeNotice]:
-        """Take all hints away."""
+        """Remove and return all notices."""
         found = self._all(ChangeNotice, _NOTICE)
         for hint in found:
             self.store.delete(_notice_key(hint.project_id))
@@ -98,15 +98,15 @@ class Inbox:
         return None
 
     def _warn_once(self, key: str, error: StoreError) -> None:
-        """Once a process: the inbox is read every second, and a newer release may still carry the command out."""
+        """Log it once per process: the inbox is polled every second, and a newer release may still execute the command."""
         if key not in self._warned:
             self._warned.add(key)
             why = str(error) if isinstance(error, UnknownFormat) else "it is broken: delete it"
-            log.error("a command is passed over", key=key, reason=why)
+            log.error("inbox_document_skipped", key=key, reason=why)
 
 
 def command_id(now: float) -> str:
-    """An id that sorts by time: microseconds since the epoch in 16 digits, then 8 random hex digits."""
+    """Return an id that sorts by time: microseconds since the epoch in 16 digits, then 8 random hex digits."""
     return f"{int(now * 1e6):016d}-{os.urandom(4).hex()}"
 
 

@@ -40,12 +40,12 @@ _secrets: list[str] = []
 
 
 def register_secrets(secrets: Iterable[str]) -> None:
-    """Register what no sentence of this process may hold, in place of what was registered before."""
+    """Replace the registered secrets, which no message of this process may contain."""
     _secrets[:] = filter(None, secrets)
 
 
 def redact(text: object, *more: str) -> str:
-    """The text on one line, cut where it is long, without the registered secrets and `more`."""
+    """Return the text on one line, truncated, without the registered secrets and `more`."""
     line = _SPACE.sub(" ", str(text)).strip()
     for header in _HEADERS:
         line = header.sub(lambda found: f"{found[1]} {HIDDEN}", line)
@@ -55,19 +55,19 @@ def redact(text: object, *more: str) -> str:
 
 
 def safe_reason(error: BaseException, *more: str) -> str:
-    """What an error of a library says of its reason, to stand inside a sentence: cleaned, and without a full stop."""
+    """Return a library error's reason to embed in a sentence: redacted, without a full stop."""
     said = getattr(error, "strerror", None) or str(error)
     return redact(said, *more).rstrip(". ") or "no reason was given"
 
 
 def mask(text: str, secrets: Iterable[str] = ()) -> str:
-    """The text without the secrets, in any shape, and without logins in front of a host."""
+    """Remove the secrets, in any encoding, and logins in front of a host."""
     return _LOGIN.sub(f"{HIDDEN}@", _pattern(frozenset(secrets)).sub(HIDDEN, text))
 
 
 @cache
 def _pattern(secrets: frozenset[str]) -> re.Pattern[str]:
-    """Matches each secret, the longest shape first; nothing where there are none."""
+    """Match each secret, the longest form first; match nothing if there are none."""
     known = [secret for secret in secrets if len(secret) >= _MIN_SECRET]
     found = {shape: _bounded(shape) for secret in known for shape in _text_forms(secret)}
     found |= {shape: re.escape(shape) for secret in known for shape in _base64_forms(secret)}
@@ -80,13 +80,13 @@ def _bounded(shape: str) -> str:
 
 
 def _text_forms(secret: str) -> set[str]:
-    """As it is, and as JSON, Python and a URL write it."""
+    """Return the secret as it is, and as JSON, Python and URLs write it."""
     data = secret.encode("utf-8", "surrogateescape")
     return {secret, json.dumps(secret)[1:-1], repr(secret)[1:-1], quote(data, safe=""), quote_plus(data)}
 
 
 def _base64_forms(secret: str) -> set[str]:
-    """As it stands in base64, alone or in something longer, where that is long enough to be nothing else."""
+    """Return its base64 forms, also inside a longer value, if they are long enough to be unambiguous."""
     data = secret.encode("utf-8", "surrogateescape")
     shapes = (
         _middle(encode(b"\0" * before + data).decode(), before, len(data))
@@ -97,5 +97,5 @@ def _base64_forms(secret: str) -> set[str]:
 
 
 def _middle(encoded: str, before: int, length: int) -> str:
-    """The characters of base64 that the secret alone decides, whatever stands before and behind it."""
+    """Return the base64 characters that depend on the secret alone, whatever surrounds it."""
     return encoded[-(-8 * before // 6) : 8 * (before + length) // 6]

@@ -36,17 +36,17 @@ _VERSION_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """All versions in a store."""
+    """All versions of a store."""
 
     store: ObjectStore
 
     def projects(self) -> list[Project]:
-        """Every project that was ever connected."""
+        """List every project that was ever connected."""
         keys = (f"projects/{key}/project.json" for key in self.store.folders("projects/"))
         return [project for key in keys if (project := self._load_or_none(Project, key))]
 
     def write_project(self, project: Project) -> None:
-        """Keep what Label Studio's API said."""
+        """Store what Label Studio's API returned."""
         self.store.write(f"projects/{project.key}/project.json", documents.dump(project))
 
     def versions(self, project_key: str) -> list[str]:
@@ -54,11 +54,11 @@ class Registry:
         return [manifest.version for manifest in self.manifests(project_key)]
 
     def stored_bytes(self, project_key: str) -> int:
-        """Of all that is kept of the project. Raises StoreError."""
+        """Return the size of everything stored for the project. Raises StoreError."""
         return sum(entry.size for entry in self.store.entries(f"projects/{project_key}/"))
 
     def manifests(self, project_key: str) -> list[Manifest]:
-        """Of the project's versions, oldest first. One that cannot be read is passed over."""
+        """List the manifests of the project's versions, oldest first, without unreadable ones."""
         names = self.version_names(project_key)
         found = (self._load_or_none(Manifest, _key(project_key, name, "manifest.json")) for name in names)
         return sorted(
@@ -67,11 +67,11 @@ class Registry:
         )
 
     def version_names(self, project_key: str) -> list[str]:
-        """What may be the project's versions, in the order of the alphabet: one that is half written stands here as well."""
+        """List names below versions/ alphabetically, those of incomplete versions included."""
         return self.store.folders(f"projects/{project_key}/versions/")
 
     def manifest(self, project_key: str, version: str) -> Manifest:
-        """The version's manifest. Raises NotFound where the version does not exist, CorruptVersion for a broken one."""
+        """Return the version's manifest. Raises NotFound if there is no such version, CorruptVersion if it is broken."""
         key = _key(project_key, version, "manifest.json")
         try:
             data = self.store.read(key)
@@ -87,21 +87,21 @@ class Registry:
             ) from error
 
     def out_of_sample(self, project_key: str, version: str) -> OutOfSample:
-        """The version's out-of-sample answers, checked."""
+        """Return the version's out-of-sample predictions, verified."""
         path = self.file(project_key, version, "oos.json")
         return documents.load(OutOfSample, path.read_bytes(), f"{version}/oos.json")
 
     def report(self, project_key: str, version: str) -> Report:
-        """What people may want to know of the version, checked."""
+        """Return the version's report, verified."""
         path = self.file(project_key, version, "report.json")
         return documents.load(Report, path.read_bytes(), f"{version}/report.json")
 
     def file(self, project_key: str, version: str, name: str) -> Path:
-        """A local path to one of the version's files, its size and sha256 checked. Raises CorruptVersion."""
+        """Return a local path to one of the version's files, its size and sha256 verified. Raises CorruptVersion."""
         return self._verified_path(self.manifest(project_key, version), name)
 
     def folder(self, project_key: str, version: str, prefix: str = "") -> Path:
-        """A local folder with the version's files whose names begin with `prefix`, each checked."""
+        """Return a local folder with the version's files whose names begin with `prefix`, each verified."""
         manifest = self.manifest(project_key, version)
         names = [name for name in manifest.files if name.startswith(prefix)]
         if not names:
@@ -110,9 +110,10 @@ class Registry:
         return paths[0].parents[names[0].count("/")]
 
     def publish(self, folder: Path, manifest: Manifest) -> Manifest:
-        """Copy every file of `folder` into the bucket, then write the manifest. What an earlier attempt left goes first.
+        """Copy all files of `folder` into the store, then write the manifest. Remains of an earlier attempt are deleted first.
 
-        Raises StoreError; the version does not exist then, and what was copied is gone where the store still deletes.
+        Raises StoreError; then the version does not exist, and the copied files are deleted if the store
+        still allows it.
         """
         if not _VERSION_NAME.match(manifest.version):
             raise StoreError(
@@ -127,15 +128,15 @@ class Registry:
             raise
 
     def delete(self, project_key: str, version: str) -> None:
-        """Remove the version, its manifest first, so that no half version is ever read."""
+        """Remove the version, its manifest first, so that no incomplete version is ever read."""
         self.store.delete(_key(project_key, version, "manifest.json"))
         for key in list(self.store.keys(_key(project_key, version, ""))):
             self.store.delete(key)
 
     def serving(self) -> Serving:
-        """The newest table that was ever written, whatever a late or broken write left in serving.json.
+        """Return the newest serving table, whatever a late or broken write left in serving.json.
 
-        Raises UnknownFormat where a newer release wrote it, StoreError where tables are there and none can be read.
+        Raises UnknownFormat if a newer release wrote it, StoreError if there are tables and none can be read.
         """
         keys = (_SERVING, *self._generations()[-3:])
         known = [table for key in keys if (table := self._load_or_none(Serving, key))]
@@ -147,7 +148,7 @@ class Registry:
         return max(known, key=lambda table: (table.term, table.generation), default=Serving())
 
     def write_serving(self, serving: Serving) -> None:
-        """Keep the generation, then make it the table. Only the leader may call this."""
+        """Store the generation, then make it the current table. Only the leader may call this."""
         data = documents.dump(serving)
         self.store.write(f"serving/{serving.term:08d}-{serving.generation:08d}.json", data)
         self.store.write(_SERVING, data)
@@ -155,11 +156,11 @@ class Registry:
             self.store.delete(key)
 
     def read_current_table(self) -> Serving | None:
-        """What stands in serving.json now, late writes and all; None where it is missing or broken."""
+        """Return the content of serving.json, late writes included; None if it is missing or broken."""
         return self._load_or_none(Serving, _SERVING)
 
     def last_term(self) -> int:
-        """The greatest term that any table was written in, readable or not; 0 before the first."""
+        """Return the greatest term of any table, readable or not; 0 before the first."""
         terms = [int(match[1]) for key in self._generations()[-1:] if (match := _GENERATION.match(key))]
         return max([self.serving().term, *terms])
 
@@ -174,13 +175,13 @@ class Registry:
         return True
 
     def _load_or_none(self, kind: type[_Document], key: str) -> _Document | None:
-        """The document; None where there is none, or where it is broken and so must not stop the others."""
+        """Return the document; None if it is missing or broken, so that it does not block the others."""
         try:
             data = self.store.read(key)
         except NotFound:
             return None
         except ObjectTooLarge as error:
-            log.error("a document is passed over: it is broken", key=key, reason=str(error))
+            log.error("document_skipped", key=key, reason=str(error))
             return None
         try:
             return documents.load(kind, data, key)
@@ -188,7 +189,7 @@ class Registry:
             raise
         except StoreError as error:
             log.error(
-                "a document is passed over: it is broken", key=key, reason=type(error.__cause__).__name__
+                "document_skipped", key=key, reason=type(error.__cause__).__name__
             )
             return None
 
@@ -228,7 +229,7 @@ class Registry:
 def expired_versions(
     manifests: Iterable[Manifest], kept: frozenset[str], keep_versions: int, keep_days: float, now: float
 ) -> list[str]:
-    """Which of a project's versions may go: beyond the newest `keep_versions`, older than `keep_days`, not in `kept`."""
+    """List the versions to delete: beyond the newest `keep_versions`, older than `keep_days`, and not in `kept`."""
     newest_first = sorted(manifests, key=lambda manifest: manifest.created_at, reverse=True)
     return [
         manifest.version
@@ -255,14 +256,14 @@ SERVING_KEY = "serving.json"
 
 @dataclass(slots=True)
 class ServingTable:
-    """What is served, as last read. One thread may call `read`."""
+    """The serving table as last read. Only one thread may call `read`."""
 
     store: ObjectStore
     last: Serving = Serving()  # noqa: RUF009  # frozen
     _mark: str = ""
 
     def read(self) -> Serving:
-        """The newest table that was seen. Raises StoreError; `last` stays what it was."""
+        """Return the newest table seen. Raises StoreError; `last` stays unchanged."""
         try:
             found = self.store.read_changed(SERVING_KEY, self._mark)
         except NotFound:

@@ -23,55 +23,54 @@ _Document = TypeVar("_Document")
 
 @dataclass(frozen=True, slots=True)
 class Runs:
-    """All runs in a store."""
+    """All runs of a store."""
 
     store: ObjectStore
 
     def names(self, project_id: int) -> list[str]:
-        """The project's runs that were requested, oldest first."""
+        """List the project's requested runs, oldest first."""
         found = [match for name in self.store.folders("runs/") if (match := _NAME.match(name))]
         numbers = sorted(int(match[2]) for match in found if int(match[1]) == project_id)
         return [f"{project_id}-{number}" for number in numbers]
 
     def next_name(self, project_id: int) -> str:
-        """A name that no run of the project has had."""
+        """Return a name that no run of the project has had."""
         names = self.names(project_id)
         return f"{project_id}-{run_number(names[-1]) + 1 if names else 1}"
 
     def request(self, run: str) -> RunRequest | None:
-        """What was asked of the run."""
         return self._read(run, "request.json", RunRequest)
 
     def status(self, run: str) -> RunStatus | None:
-        """What the run last said of itself."""
+        """Return the status that the run wrote last."""
         return self._read(run, "status.json", RunStatus)
 
     def launch(self, run: str) -> Launch | None:
-        """What the leader knows of the run's processes."""
+        """Return what the leader knows of the run's processes."""
         return self._read(run, "launch.json", Launch)
 
     def snapshot(self, run: str) -> Snapshot | None:
-        """The labels that the run read."""
+        """Return the labels that the run read."""
         return self._read(run, "snapshot.json", Snapshot)
 
     def log(self, run: str) -> str:
-        """The last lines that the run printed."""
+        """Return the tail of the run's log."""
         try:
             return self.store.read(f"runs/{run}/log.txt").decode("utf-8", "replace")
         except NotFound:
             return ""
 
     def write(self, document: RunRequest | RunStatus | Launch) -> None:
-        """Put a request, a status or a launch where it belongs."""
+        """Store a request, a status or a launch."""
         name = {RunRequest: "request", RunStatus: "status", Launch: "launch"}[type(document)]
         self.store.write(f"runs/{document.run}/{name}.json", documents.dump(document))
 
     def write_snapshot(self, run: str, snapshot: Snapshot) -> None:
-        """Keep the labels that the run read: the trigger counts from here."""
+        """Store the labels that the run read; the trigger counts changes from here."""
         self.store.write(f"runs/{run}/snapshot.json", documents.dump(snapshot))
 
     def delete(self, run: str) -> None:
-        """Remove all of the run, its request first: were its outcome gone and the request there, it would be launched again."""
+        """Remove the run, its request first: a request without an outcome would be launched again."""
         self.store.delete(f"runs/{run}/request.json")
         for key in list(self.store.keys(f"runs/{run}/")):
             self.store.delete(key)
@@ -85,17 +84,17 @@ class Runs:
 
 
 def run_number(run: str) -> int:
-    """The n of `<project>-<n>`."""
+    """Return the n of `<project>-<n>`."""
     return int(run.rpartition("-")[2])
 
 
 def version_name(project: Project, model_name: str | None, run: str, letter: str = "") -> str:
-    """`<stem>-<n><letter>`, n the run's number."""
+    """Return `<stem>-<n><letter>`, n being the run's number."""
     return f"{version_stem(project, model_name)}-{run_number(run)}{letter}"
 
 
 def version_stem(project: Project, model_name: str | None) -> str:
-    """FINETUNED_MODEL_NAME, or the project's title in ASCII; in a request, so that a new title renames no run half-way."""
+    """Return FINETUNED_MODEL_NAME, or the project's title in ASCII. A request stores it, so that a new title renames no run."""
     plain = unicodedata.normalize("NFKD", project.title.lower()).encode("ascii", "ignore").decode()
     slug = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:40].strip("-")
     return model_name or slug or f"project-{project.id}"

@@ -10,7 +10,7 @@ from services.core.documents import FORMAT
 
 
 class Method(StrEnum):
-    """How a model is made."""
+    """How a model is trained."""
 
     AUTO = "auto"
     LINEAR_PROBE = "linear-probe"
@@ -20,7 +20,7 @@ class Method(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """What a run may be told; None means: by rule from the data's size."""
+    """Parameters of a run; None means: chosen by rule from the number of texts."""
 
     method: Method = Method.AUTO
     base_model: str = "bert-base-multilingual-cased"
@@ -65,7 +65,7 @@ class RunRequest:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """runs/<run>/snapshot.json: the labels that the run read; the trigger counts from here."""
+    """runs/<run>/snapshot.json: the labels that the run read; the trigger counts changes from here."""
 
     tasks: dict[str, str]
     """Task id to the signature of its annotations (`core.labels.signature`)."""
@@ -78,7 +78,7 @@ class Snapshot:
 
 
 class RunState(StrEnum):
-    """Where a run stands; the last three are final."""
+    """State of a run; the last three are final."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -89,7 +89,7 @@ class RunState(StrEnum):
 
 
 class Pending(StrEnum):
-    """What a run waits for, as one of a few words."""
+    """What a run waits for; a closed list, for metrics."""
 
     NO_GPU = "no_gpu"
     NO_NODE = "no_node"
@@ -102,7 +102,7 @@ class Pending(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A version that a run has published, and what the gate said of it."""
+    """A version that a run published, and its gate decision."""
 
     version: str
     promote: bool
@@ -142,7 +142,7 @@ class RunStatus:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One process that worked on a run."""
+    """One process of a run."""
 
     number: int
     started_at: float
@@ -191,7 +191,7 @@ class LabelSpace:
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """project.json: what Label Studio's API last said. `key` is id and creation time."""
+    """project.json: what Label Studio's API last returned. `key` is id and creation time."""
 
     key: str
     id: int
@@ -203,7 +203,7 @@ class Project:
 
 
 class Action(StrEnum):
-    """What a person may ask of a project."""
+    """Commands that a person can give for a project."""
 
     TRAIN = "train"
     PROMOTE = "promote"
@@ -216,7 +216,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """inbox/cmd-<id>.json: stored before it is answered, carried out by the leader."""
+    """inbox/cmd-<id>.json: stored before the request is answered, executed by the leader."""
 
     id: str
     project_id: int

@@ -10,7 +10,7 @@ from services.core.domain.projects import Method, Parameters
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """How often a version is right, out of sample: an estimate, usually low."""
+    """Accuracy out of sample, with its interval; usually an underestimate."""
 
     judged: int
     right: int
@@ -26,7 +26,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class GateDecision:
-    """Promote or hold, and why in sentences."""
+    """Promote or hold, with the reasons as sentences."""
 
     promote: bool
     kind: str
@@ -40,7 +40,7 @@ class GateDecision:
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
-    """A file of a version: lower-case hex sha256 and size in bytes."""
+    """A file of a version: lower-case hex sha256, and size in bytes."""
 
     sha256: str
     size: int
@@ -48,7 +48,7 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """From which labels, settings and code a version was made."""
+    """The labels, settings and code that a version was made from."""
 
     run: str
     annotation_ids: tuple[int, ...]
@@ -68,7 +68,7 @@ class Lineage:
 
 @dataclass(frozen=True, slots=True)
 class Artefact:
-    """How a version is to be loaded: the fp32 model of record's layout, and the engine that serves it."""
+    """How to load a version: the layout of its fp32 weights, and the engine that serves it."""
 
     layout: str
     """`sequence-classification` (transformers) or `sentence-transformers`."""
@@ -84,7 +84,7 @@ class Artefact:
 
 @dataclass(frozen=True, slots=True)
 class Truncation:
-    """How many of the texts a version was made of were read only in part. Lengths are in tokens."""
+    """How many of a version's texts were truncated. Lengths are in tokens."""
 
     texts: int
     cut: int
@@ -121,7 +121,7 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class OutOfSample:
-    """oos.json: out-of-sample answers by text key, which versions are compared by; it holds no text."""
+    """oos.json: out-of-sample predictions by text key, by which versions are compared. It holds no text."""
 
     labels: tuple[str, ...]
     source: str
@@ -134,7 +134,7 @@ class OutOfSample:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What one project serves."""
+    """The versions that one project serves."""
 
     current: str | None = None
     previous: str | None = None
@@ -147,13 +147,13 @@ class Served:
     """When `target` was written; 0 where there is none, or where an earlier release wrote it."""
 
     def effective_version(self, now: float) -> str | None:
-        """The version that people are told of, and that is asked for, at this moment."""
+        """Return the version in effect at `now`: the one that is announced, and that answers."""
         return self.current if now >= self.since else self.previous
 
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """serving.json: the one object that changes, and the leader alone writes it."""
+    """serving.json: the one object that changes; only the leader writes it."""
 
     term: int = 0
     generation: int = 0
@@ -163,7 +163,7 @@ class Serving:
 
 @dataclass(frozen=True, slots=True)
 class Uncounted:
-    """Annotations or tasks that do not count, all for one reason."""
+    """Annotations or tasks that do not count, all for the same reason."""
 
     reason: str
     """See `core.uncounted`."""
@@ -174,7 +174,7 @@ class Uncounted:
 
 @dataclass(frozen=True, slots=True)
 class LabelMetrics:
-    """How a version does on the texts of one label; None where nothing can be said."""
+    """Metrics of one label; None where there are too few texts for an estimate."""
 
     label: str
     examples: int = 0
@@ -189,7 +189,7 @@ class LabelMetrics:
 
 @dataclass(frozen=True, slots=True)
 class WrongPrediction:
-    """A judged text that was answered wrongly."""
+    """An evaluated text whose prediction is wrong."""
 
     task_id: int
     true: str
@@ -199,7 +199,7 @@ class WrongPrediction:
 
 @dataclass(frozen=True, slots=True)
 class ChangedPrediction:
-    """A text on which a version and the one before it differ, one of them being right."""
+    """A text on which a version and the one before differ, and one of them is right."""
 
     task_id: int
     true: str
@@ -210,7 +210,7 @@ class ChangedPrediction:
 
 @dataclass(frozen=True, slots=True)
 class ChangedPredictions:
-    """What became better and worse; of each as many as are named, which may be fewer than the gate counted."""
+    """Texts that became right or wrong. Each list may be shorter than the gate's count."""
 
     compared_with: str
     texts: int

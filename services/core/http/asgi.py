@@ -25,13 +25,13 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 def bearer_headers(token: SecretStr) -> dict[str, str]:
-    """Headers of a request to a predictor."""
+    """Return the headers of a request to a predictor."""
     value = token.get_secret_value()
     return {"Authorization": f"Bearer {value}"} if value else {}
 
 
 class RequireToken:
-    """Lets requests through, or answers 401."""
+    """Answer 401 to requests without the token."""
 
     def __init__(self, app: App, settings: ClusterSettings, clock: Callable[[], float] = time.time) -> None:
         self._app = app
@@ -40,7 +40,6 @@ class RequireToken:
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or pass on."""
         if (
             scope["type"] != "http"
             or scope["path"] in OPEN_PATHS
@@ -53,7 +52,7 @@ class RequireToken:
         await send({"type": "http.response.body", "body": json.dumps({"error": _REFUSED}).encode()})
 
     def is_authorized(self, authorization: bytes) -> bool:
-        """Whether the header (b"" for none) holds the token; none is needed before its time. Always as fast."""
+        """Return whether the header (b"" if absent) holds the token, or may be absent still. Takes constant time."""
         if not self._expected or (not authorization and self._clock() < self._from):
             return True
         return secrets.compare_digest(authorization, self._expected)

@@ -26,7 +26,7 @@ _STATUS_LINES: Final = {
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a client must keep to."""
+    """Limits that a client must respect."""
 
     head_seconds: float = 10.0
     """For a whole head, from the connection or from the first byte that follows an answer."""
@@ -46,7 +46,7 @@ MANAGEMENT_BOUNDS: Final = Bounds(connections=64)
 
 
 def raise_file_limit(wanted: int = _MAX_FILES) -> int:
-    """Raise the soft limit of open files as far as the system allows; the limit that holds now."""
+    """Raise the soft limit of open files as far as the system allows, and return the limit in effect."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < most:
@@ -56,12 +56,12 @@ def raise_file_limit(wanted: int = _MAX_FILES) -> int:
 
 
 def public_bounds(files: int) -> Bounds:
-    """The bounds of a public port in a process that may open so many files."""
+    """Return the bounds of a public port in a process that may open `files` files."""
     return Bounds(connections=max(64, min(Bounds.connections, files - _RESERVED_FILES)))
 
 
 def bounded_protocol(bounds: Bounds) -> type[BoundedProtocol]:
-    """A protocol for one port, as `uvicorn.Config(http=...)` takes it."""
+    """Return a protocol class for one port, as `uvicorn.Config(http=...)` expects it."""
     return type("PortProtocol", (BoundedProtocol,), {"bounds": bounds, "idle": {}})
 
 
@@ -73,7 +73,6 @@ class BoundedProtocol(HttpToolsProtocol):
     """Connections of the port without a request, the longest waiting first."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        """Nothing has come yet."""
         super().__init__(*args, **options)
         self._head_timer: asyncio.TimerHandle | None = None
         self._rate_timer: asyncio.TimerHandle | None = None
@@ -84,7 +83,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unsent = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
-        """Wait for a head; where there are too many connections, one that waits goes."""
+        """Wait for a head; if there are too many connections, drop the one that has been idle longest."""
         super().connection_made(transport)
         self._mark_idle()
         self._start_head_timer()
@@ -94,14 +93,13 @@ class BoundedProtocol(HttpToolsProtocol):
             longest.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget it."""
         self.idle.pop(self, None)
         self._stop_head_timer()
         self._stop_rate_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Pass it on; a head that has begun must be finished, and a body must go on coming."""
+        """Pass the data on. A head that has begun must be completed, and a body must keep coming."""
         self._head_bytes += len(data)
         super().data_received(data)
         if self.transport.is_closing():
@@ -114,7 +112,7 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._close(431, "its head is too large")
 
     def on_headers_complete(self) -> None:
-        """A request: its body is waited for now."""
+        """Start to wait for the request's body."""
         self._stop_head_timer()
         if not self.flow.write_paused:  # the window was that of the request before
             self._stop_rate_timer()
@@ -124,19 +122,18 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Count it."""
         self._body_bytes += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The body is whole."""
+        """Note that the body is complete."""
         self._body_open, self._head_bytes = False, 0
         super().on_message_complete()
         if self.cycle.response_complete:  # without its body having been needed
             self._mark_idle()
 
     def on_response_complete(self) -> None:
-        """The connection waits for the next request, or until what is unsent and unread has gone."""
+        """Wait for the next request, or until unsent and unread data is gone."""
         super().on_response_complete()
         if self.transport.is_closing() or self._body_open:
             self._start_rate_timer()
@@ -144,20 +141,20 @@ class BoundedProtocol(HttpToolsProtocol):
             self._mark_idle()
 
     def pause_writing(self) -> None:
-        """The client takes less than it is sent."""
+        """Start to check the rate: the client reads more slowly than it is sent to."""
         super().pause_writing()
         self._unsent = self.transport.get_write_buffer_size()
         self._start_rate_timer()
 
     def timeout_keep_alive_handler(self) -> None:
-        """Close it, whatever is still unsent."""
+        """Close the connection, whatever is still unsent."""
         if self.transport.get_write_buffer_size():
             self.transport.abort()
         else:
             self.transport.close()
 
     def _mark_idle(self) -> None:
-        """Be the one that has waited for the shortest time."""
+        """Put the connection at the end of those that are idle."""
         self.idle.pop(self, None)
         self.idle[self] = None
 
@@ -182,7 +179,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._rate_timer = self.loop.call_later(self.bounds.rate_window_seconds, self._check_rate)
 
     def _check_rate(self) -> None:
-        """Once a window, while a body comes or an answer is being taken."""
+        """Run once per window while a body arrives or an answer is being read."""
         self._rate_timer = None
         unsent, before = self.transport.get_write_buffer_size(), self._unsent
         least = self.bounds.bytes_per_second * self.bounds.rate_window_seconds
@@ -202,7 +199,7 @@ class BoundedProtocol(HttpToolsProtocol):
         return self._body_bytes < least or self.loop.time() - self._body_since > self.bounds.body_seconds
 
     def _close(self, status: int, reason: str) -> None:
-        """Close the connection; it is told why where it has sent something and nothing was answered."""
+        """Close the connection; state the reason if the client has sent something and got no answer yet."""
         if self.transport.is_closing():
             return
         log.debug("connection_closed", reason=reason)

@@ -19,7 +19,7 @@ from services.core.errors import BadConfig
 
 
 class Fault(StrEnum):
-    """What went wrong on the way to a server, with the sentence for it."""
+    """What went wrong on the way to a server, with its message."""
 
     UNKNOWN_AUTHORITY = "The certificate of {at} is signed by an authority that is not known here: set {ca} to the authority's certificate (PEM)."
     HOST_MISMATCH = "The certificate of {at} is for other host names: use a name that it holds in {url}, or have one made for this host."
@@ -49,7 +49,7 @@ class Fault(StrEnum):
 
     @property
     def is_tls(self) -> bool:
-        """Whether a person must change something before it works."""
+        """Return whether a person must change something before it works."""
         return self in _TLS_FAULTS
 
 
@@ -130,7 +130,7 @@ _BRIEF: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server as a sentence names it."""
+    """A server as messages name it."""
 
     at: str
     """As "Label Studio at https://…"."""
@@ -141,7 +141,7 @@ class Server:
 
 
 def find_fault(error: BaseException) -> Fault:
-    """The cause that a person can do something about."""
+    """Return the cause that a person can act on."""
     causes = list(_causes(error))
     told = (_find_in(cause) for cause in causes)
     if found := next(filter(None, told), None):
@@ -156,12 +156,12 @@ def find_fault(error: BaseException) -> Fault:
 
 
 def describe_fault_briefly(error: BaseException) -> str:
-    """The cause in a few words, to stand in brackets."""
+    """Return the cause in a few words, to be put in brackets."""
     return _BRIEF.get(find_fault(error), "no connection")
 
 
 def describe_fault(error: BaseException, server: Server, *, plain: bool) -> str:
-    """`plain`: whether the address begins with http://."""
+    """Return the message for the cause. `plain`: whether the address begins with http://."""
     fault = find_fault(error)
     if fault is Fault.CONNECTION_LOST and plain:
         fault = Fault.CONNECTION_LOST_PLAIN
@@ -170,7 +170,7 @@ def describe_fault(error: BaseException, server: Server, *, plain: bool) -> str:
 
 
 def _find_in(cause: BaseException) -> Fault | None:
-    """Of what the operating system or OpenSSL says."""
+    """Classify errors of the operating system and of OpenSSL."""
     if isinstance(cause, ssl.SSLCertVerificationError):
         return _VERIFY_CODES.get(cause.verify_code, Fault.UNTRUSTED)
     if isinstance(cause, ssl.SSLError):
@@ -190,7 +190,7 @@ def _find_in_tls(error: ssl.SSLError) -> Fault | None:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and what lies below it; each client has its own place for that."""
+    """Yield the error and its causes; each client keeps them in a place of its own."""
     seen: set[int] = set()
     left: list[BaseException] = [error]
     while left:
@@ -204,7 +204,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def client_ssl_context(ca_file: Path | None, variable: str) -> ssl.SSLContext:
-    """A client's context. Raises BadConfig that names the variable where its file holds no certificate."""
+    """Return a client's SSL context. Raises BadConfig that names the variable if its file holds no certificate."""
     context = ssl.create_default_context()
     context.load_verify_locations(certifi.where())
     if ca_file:

@@ -34,7 +34,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class BodyTooLarge(FitloopError):
-    """A body, or a part of it, has more bytes than are taken; the answer is 413."""
+    """A body, or a part of it, is larger than the limit; the answer is 413."""
 
 
 class CompressedBody(FitloopError):
@@ -43,7 +43,7 @@ class CompressedBody(FitloopError):
 
 @dataclass
 class Budget:
-    """Used from one event loop alone."""
+    """Bytes that all requests together may hold. Use it from one event loop only."""
 
     max_bytes: int
     used: int = 0
@@ -51,13 +51,13 @@ class Budget:
 
 @dataclass
 class Reservation:
-    """What one request holds of a budget."""
+    """The bytes of a budget that one request holds."""
 
     budget: Budget
     size: int = 0
 
     def reserve(self, size: int) -> None:
-        """Hold so many bytes more. Raises TooLarge where one request may not, Overloaded where others hold the rest."""
+        """Reserve more bytes. Raises BodyTooLarge if one request may not have them, Overloaded if others hold the rest."""
         most = self.budget.max_bytes
         if self.size + size > most:
             raise BodyTooLarge(
@@ -73,20 +73,20 @@ class Reservation:
         self.budget.used += size
 
     def release(self, size: int) -> None:
-        """Hold so many bytes less."""
+        """Release bytes."""
         self.size -= size
         self.budget.used -= size
 
 
 class LimitInFlight:
-    """Gives each request a holding."""
+    """Give each request a reservation."""
 
     def __init__(self, app: App, budget: Budget) -> None:
         self._app = app
         self._budget = budget
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on; give back all that is held once it is answered."""
+        """Pass the request on; release all its bytes once it is answered."""
         holding = Reservation(self._budget)
         scope.setdefault("state", {})[_STATE] = holding
         try:
@@ -96,7 +96,6 @@ class LimitInFlight:
 
 
 def reservation_of(request: Request) -> Reservation:
-    """What the request holds."""
     found: Reservation = request.state.in_flight
     return found
 
@@ -104,7 +103,7 @@ def reservation_of(request: Request) -> Reservation:
 async def read_chunks(
     request: Request, most: int, advice: str = "send fewer tasks at once"
 ) -> AsyncIterator[bytes]:
-    """The body as it comes, held. Raises TooLarge (before anything is read where its length is said), Overloaded, Compressed."""
+    """Yield the body as it arrives, and reserve its bytes. Raises BodyTooLarge (early if Content-Length says so), Overloaded, CompressedBody."""
     if (encoding := request.headers.get("content-encoding", "identity").lower()) != "identity":
         raise CompressedBody(f"The body is compressed ({encoding[:20]!r}): send it as it is.")
     said, size, holding = request.headers.get("content-length", ""), 0, reservation_of(request)
@@ -121,12 +120,11 @@ async def read_chunks(
 def body_too_large(
     most: int, what: str = "The body", advice: str = "send fewer tasks at once"
 ) -> BodyTooLarge:
-    """The error that names the limit."""
+    """Return the error that names the limit."""
     return BodyTooLarge(f"{what} has more than {format_size(most)}: {advice}.")
 
 
 def format_size(size: int) -> str:
-    """As people write it."""
     return f"{size >> 20} MB" if size >= 1 << 20 else f"{size >> 10} kB"
 
 
@@ -139,11 +137,11 @@ _GZIP: Final = 16 + zlib.MAX_WBITS
 
 
 class ResponseTooLarge(httpx.DecodingError):
-    """An answer has more bytes than are read. The message goes on after who answered."""
+    """An answer is larger than the limit. The message continues after the server's name."""
 
 
 def limit_response(most: int) -> Callable[[httpx.Response], None]:
-    """A hook for a client. Reading, or the hook, raises AnswerTooLarge."""
+    """Return a hook for a client. Reading, or the hook itself, raises ResponseTooLarge."""
 
     def bound(response: httpx.Response) -> None:
         count = _LimitedDecoder(response, most)
@@ -154,7 +152,7 @@ def limit_response(most: int) -> Callable[[httpx.Response], None]:
 
 
 def limit_response_async(most: int) -> Callable[[httpx.Response], Awaitable[None]]:
-    """A hook for an asynchronous client. Reading, or the hook, raises AnswerTooLarge."""
+    """Return a hook for an asynchronous client. Reading, or the hook itself, raises ResponseTooLarge."""
 
     async def bound(response: httpx.Response) -> None:
         count = _LimitedDecoder(response, most)
@@ -165,7 +163,7 @@ def limit_response_async(most: int) -> Callable[[httpx.Response], Awaitable[None
 
 
 class _LimitedDecoder:
-    """Decompresses what comes, and counts it. httpx finds no encoding left to undo."""
+    """Decompress and count the body, so that httpx has no encoding left to decode."""
 
     def __init__(self, response: httpx.Response, most: int) -> None:
         self._max_bytes, self._size = most, 0
@@ -180,7 +178,7 @@ class _LimitedDecoder:
             del response.headers[_ENCODING]
 
     def decode(self, chunk: bytes) -> bytes:
-        """The chunk, which is small, and at most some thousand times as large as it came."""
+        """Decode a chunk, which is small: the result is at most some thousand times as large."""
         if self._gzip:
             try:
                 chunk = self._gzip.decompress(chunk)
@@ -223,7 +221,7 @@ _V2, _V1 = "memory.max", "memory/memory.limit_in_bytes"
 
 
 def memory_limit(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """In bytes. Version 1 of control groups says no limit as a number larger than any machine."""
+    """Return the limit in bytes. Version 1 of control groups writes "no limit" as a number larger than any machine's memory."""
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     for name in (_V2, _V1):
         try:

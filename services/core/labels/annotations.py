@@ -36,7 +36,7 @@ _MAX_QUOTED: Final = 80
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """What several votes come to."""
+    """The result of several votes."""
 
     label: str | None
     """None where nothing was said, or as much for one label as for another."""
@@ -50,7 +50,7 @@ class Resolved:
 
     @property
     def dropped(self) -> dict[str, int]:
-        """Annotations that did not count, by reason."""
+        """Count the annotations that did not count, by reason."""
         found: Counter[str] = Counter()
         for cause, count in self.causes.items():
             found[cause.reason] += count
@@ -59,7 +59,7 @@ class Resolved:
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """One voice for a label."""
+    """One annotator's vote for a label."""
 
     label: str
     ground_truth: bool
@@ -67,7 +67,7 @@ class Vote:
 
 
 def resolve(space: LabelSpace, annotations: Iterable[Any]) -> Resolved:
-    """The label that a task's annotations agree on."""
+    """Return the label that a task's annotations agree on."""
     causes: Counter[Cause] = Counter()
     latest: dict[str, Mapping[str, Any]] = {}
     for number, annotation in enumerate(sorted(annotations, key=_sort_key)):
@@ -88,7 +88,7 @@ def resolve(space: LabelSpace, annotations: Iterable[Any]) -> Resolved:
 
 
 def decide(votes: Sequence[Vote]) -> list[Vote]:
-    """The votes that win, all for one label: ground truth before the rest, then the majority; none in a tie."""
+    """Return the winning votes, all for one label: ground truth first, then the majority; none in a tie."""
     eligible = [vote for vote in votes if vote.ground_truth] or votes
     ranked = Counter(vote.label for vote in eligible).most_common(2)
     if not ranked or (len(ranked) > 1 and ranked[0][1] == ranked[1][1]):
@@ -97,7 +97,7 @@ def decide(votes: Sequence[Vote]) -> list[Vote]:
 
 
 def exclusion_cause(space: LabelSpace, annotation: Any) -> Cause | None:
-    """Why an annotation does not count by itself, whatever others say of the task; None where it does."""
+    """Return why an annotation does not count, regardless of the task's others; None if it does."""
     if not isinstance(annotation, Mapping):
         return Cause("malformed")
     if not is_usable(annotation):
@@ -128,9 +128,9 @@ def _unknown_label_cause(space: LabelSpace, found: str) -> Cause | None:
 def untrainable_reason(
     counts: Mapping[str, int], left_out: Sequence[Uncounted] = (), control: str = ""
 ) -> str | None:
-    """Why examples of each label do not allow a model yet, with the figures, in sentences; None where they do.
+    """Return why the labels do not allow a model yet, with the counts, in sentences; None if they do.
 
-    `left_out` is what does not count, under the Choices that is named `control`.
+    `left_out` is what does not count, under the Choices named `control`.
     """
     reason = _too_few({label: count for label, count in counts.items() if count > 0}, left_out)
     return " ".join(filter(None, (reason, uncounted_sentence(left_out, control)))) if reason else None
@@ -154,7 +154,7 @@ def _too_few(found: Mapping[str, int], left_out: Sequence[Uncounted]) -> str | N
 
 
 def parse_timestamp(value: object) -> float:
-    """Seconds since the epoch of an ISO 8601 time, 0 for what is none; as strings, `54Z` would follow `54.3Z`."""
+    """Return the seconds since the epoch of an ISO 8601 time, 0 if it is not one. As strings, `54Z` would follow `54.3Z`."""
     try:
         time = datetime.fromisoformat(str(value))
     except ValueError:
@@ -169,7 +169,7 @@ def _vote(space: LabelSpace, annotation: Mapping[str, Any]) -> Vote:
 
 
 def _sort_key(annotation: Any) -> tuple[float, int, str]:
-    """Orders an annotator's words, oldest first; the last element only makes the order a total one."""
+    """Sort annotations, oldest first; the last element only makes the order total."""
     if not isinstance(annotation, Mapping):
         return (0.0, -1, repr(annotation))
     number = annotation.get("id")
@@ -181,7 +181,7 @@ def _sort_key(annotation: Any) -> tuple[float, int, str]:
 
 
 def _annotator(annotation: Mapping[str, Any]) -> str:
-    """Whose word it is; "" where Label Studio does not say, as for a user who was deleted."""
+    """Return the annotator's id; "" if Label Studio does not name one, as for a deleted user."""
     who = annotation.get("completed_by")
     if isinstance(who, Mapping):
         who = who.get("id")

@@ -25,7 +25,7 @@ _MAX_LISTED: Final = 12
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """A control that asks which one label a whole text has."""
+    """A control that asks for the one label of a whole text."""
 
     space: LabelSpace
     condition: str = ""
@@ -33,7 +33,7 @@ class Control:
 
     @property
     def name(self) -> str:
-        """Under which its answers stand in annotations."""
+        """Return the name under which annotations store its answers."""
         return self.space.from_name
 
 
@@ -49,16 +49,15 @@ class UnusableControl:
     """For people: what is in the way, and what to do."""
 
     def __str__(self) -> str:
-        """For people."""
         named = f' name="{truncate(self.name)}"' if self.name else ""
         return f"<{self.tag}{named}> {self.reason}"
 
 
 def parse_label_space(label_config: str, control: str | None = None) -> LabelSpace:
-    """The question that is learnt. Raises NoLabelSpace with what is missing.
+    """Return the question to learn. Raises NoLabelSpace that says what is missing.
 
-    `control`: the name that a setting gives, or several with commas, of which the first usable one is taken; None: the
-    first usable control that is not conditional.
+    `control`: a name from the settings, or several separated by commas, of which the first usable one is chosen;
+    None: the first usable control that is not conditional.
     """
     found = list_controls(label_config)
     taken = _by_name(found, control) if control else _first_usable(found)
@@ -70,7 +69,7 @@ def parse_label_space(label_config: str, control: str | None = None) -> LabelSpa
 
 @lru_cache(maxsize=512)
 def list_controls(label_config: str) -> tuple[Control | UnusableControl, ...]:
-    """Every control, in the order of the config. Raises NoLabelSpace for a config that cannot be read."""
+    """List all controls in the config's order. Raises NoLabelSpace if the config cannot be parsed."""
     root = read_markup(label_config)
     tags = (root, *root.descendants())
     names = Names.of(tags)
@@ -78,7 +77,7 @@ def list_controls(label_config: str) -> tuple[Control | UnusableControl, ...]:
 
 
 def label_config_hash(label_config: str) -> str:
-    """Twelve hex digits that change when the config does."""
+    """Return twelve hex digits that change with the config."""
     return hashlib.sha256(label_config.encode(errors="surrogatepass")).hexdigest()[:12]
 
 
@@ -122,7 +121,7 @@ def _unusable(tag: Tag, objection: Objection) -> UnusableControl:
 
 
 def _paths(tag: Tag) -> tuple[tuple[str, ...], ...] | None:
-    """With `allowNested`, each choice's path from the root, because annotations hold paths then; else None."""
+    """Return each choice's path from the root if the config has `allowNested`, since annotations hold paths then; else None."""
     if not tag.is_set("allownested"):
         return None
     paths = []
@@ -133,7 +132,7 @@ def _paths(tag: Tag) -> tuple[tuple[str, ...], ...] | None:
 
 
 def _labels(tag: Tag, paths: tuple[tuple[str, ...], ...] | None) -> tuple[str, ...]:
-    """What stands in annotations; for each path its last choice, or the whole path where several end in the same."""
+    """Return the labels that annotations hold: of each path its last choice, or the whole path if several end in the same one."""
     if paths is None:
         names = map(refusals.stored_value, refusals.choices(tag))
         return tuple(dict.fromkeys(name for name in names if name))
@@ -142,7 +141,7 @@ def _labels(tag: Tag, paths: tuple[tuple[str, ...], ...] | None) -> tuple[str, .
 
 
 def _shown(tag: Tag, paths: tuple[tuple[str, ...], ...] | None, labels: tuple[str, ...]) -> dict[str, str]:
-    """Label by what the editor shows of its choice, where annotations hold an alias; what two choices show is neither's."""
+    """Map what the editor shows to the label, where annotations hold an alias; omit what two choices show."""
     by_path = dict(zip(paths or ((label,) for label in labels), labels, strict=True))
     found: dict[str, str | None] = {}
     for choice in refusals.choices(tag):
@@ -185,7 +184,7 @@ def _by_name(found: tuple[Control | UnusableControl, ...], wanted: str) -> Contr
 
 
 def _listed(controls: Iterable[Control | UnusableControl]) -> str:
-    """Each control with what is in its way, as far as a person reads on."""
+    """List the controls with the reasons against them, up to a readable length."""
     said = [_why_not_chosen(one) for one in controls]
     more = [f"and {len(said) - _MAX_LISTED} more"] if len(said) > _MAX_LISTED else []
     return "; ".join([*said[:_MAX_LISTED], *more])

@@ -33,57 +33,56 @@ class Tag:
 
     @property
     def kind(self) -> str:
-        """Its name in lower case."""
+        """Return the name in lower case."""
         return self.name.lower()
 
     def get(self, attribute: str) -> str:
-        """An attribute's value; "" where there is none."""
+        """Return an attribute's value; "" if it is absent."""
         return self.attributes.get(attribute, ("", ""))[1]
 
     def written(self, attribute: str) -> str:
-        """The attribute as it stands in the config: `visibleWhen="region-selected"`."""
+        """Return the attribute as written in the config: `visibleWhen="region-selected"`."""
         name, value = self.attributes.get(attribute, (attribute, ""))
         return f'{name}="{truncate(value)}"'
 
     def is_set(self, attribute: str) -> bool:
-        """Whether a switch is set: the editor takes any text but `false` for yes."""
+        """Return whether a switch is on: the editor treats any text but `false` as true."""
         return self.get(attribute).strip().lower() not in {"", "false"}
 
     @property
     def value(self) -> str:
-        """What the editor takes for its value."""
+        """Return the value as the editor determines it."""
         return self.text or self.get("value")
 
     @cached_property
     def children(self) -> tuple[Tag, ...]:
-        """The tags in it."""
         return tuple(_tag(element, self) for element in self.nested)
 
     def descendants(self) -> Iterator[Tag]:
-        """All tags in it, at any depth, in the order of the config."""
+        """Yield all tags below, depth first, in the config's order."""
         for child in self.children:
             yield child
             yield from child.descendants()
 
     def ancestors(self) -> Iterator[Tag]:
-        """The tags around it, the nearest first."""
+        """Yield the enclosing tags, the nearest first."""
         if self.parent is not None:
             yield self.parent
             yield from self.parent.ancestors()
 
     def __str__(self) -> str:
-        """For people: `<Choices name="topic">`."""
+        """Format the tag for messages: `<Choices name="topic">`."""
         named = f" {self.written('name')}" if self.get("name") else ""
         return f"<{self.name}{named}>"
 
 
 def truncate(value: str) -> str:
-    """A value as sentences repeat it: a page of HTML may stand in one."""
+    """Shorten a value for messages: it may be a page of HTML."""
     return value if len(value) <= _MAX_QUOTED else f"{value[:_MAX_QUOTED]}…"
 
 
 def read_markup(label_config: str) -> Tag:
-    """The outermost tag. Raises NoLabelSpace for what is no XML, or declares entities."""
+    """Return the root tag. Raises NoLabelSpace if the text is not XML, or declares entities."""
     parser = etree.XMLParser(
         resolve_entities=False, no_network=True, remove_pis=True, strip_cdata=False, encoding="utf-8"
     )
@@ -132,7 +131,7 @@ _EDGES: Final = re.compile(r"[ \t]*\n\s*")
 
 
 def visible_text(markup: str) -> str:
-    """The text between the tags; a text without a tag stays as it is, but for entities and white space."""
+    """Return the text that a browser shows. A text without tags only loses entities and extra white space."""
     parser = etree.HTMLParser(encoding="utf-8", huge_tree=True, remove_pis=True, remove_comments=True)
     source = f"<div>{markup}</div>".replace("\0", "").encode(errors="replace")
     try:
@@ -143,7 +142,7 @@ def visible_text(markup: str) -> str:
 
 
 def _pieces(root: Any) -> list[str]:
-    """Without recursion: tags may be nested more deeply than calls."""
+    """Walk the tree without recursion, since tags may be nested too deeply for it."""
     pieces: list[str] = []
     waiting: list[tuple[Any, bool, bool]] = [(root, False, False)]
     while waiting:
@@ -164,7 +163,7 @@ def _pieces(root: Any) -> list[str]:
 
 
 def _append_piece(pieces: list[str], piece: str) -> None:
-    """One space at most, whichever tags it stands in."""
+    """Append the piece; a space that follows white space is dropped."""
     is_doubled = piece.startswith(" ") and pieces and pieces[-1].endswith((" ", "\n"))
     if added := piece[1:] if is_doubled else piece:
         pieces.append(added)

@@ -41,7 +41,7 @@ class Names:
 
     @classmethod
     def of(cls, tags: Iterable[Tag]) -> Self:
-        """Of all tags of a config."""
+        """Collect them from all tags of a config."""
         found: dict[str, tuple[Tag, ...]] = {}
         objects = []
         for tag in tags:
@@ -56,7 +56,7 @@ class Names:
 
 @dataclass(frozen=True, slots=True)
 class Objection:
-    """What is in the way of one control."""
+    """Why one control cannot be learnt."""
 
     attribute: str
     """As written; "" where it is no attribute."""
@@ -65,14 +65,14 @@ class Objection:
 
 
 def find_objection(tag: Tag, names: Names) -> Objection | None:
-    """The first reason why the control cannot be learnt; None where it can."""
+    """Return the first reason why the control cannot be learnt; None if it can."""
     if tag.kind != "choices":
         return Objection("", "is no <Choices>, and no other control is learnt")
     return next((found for rule in _RULES if (found := rule(tag, names)) is not None), None)
 
 
 def visibility_condition(tag: Tag) -> str:
-    """What hides the control in some tasks: the attribute, with its tag where that is one around it; "" for nothing."""
+    """Return the attribute that hides the control in some tasks, with the enclosing tag if it is on one; "" if there is none."""
     for one in (tag, *tag.ancestors()):
         for attribute in ("visiblewhen", "whenchoicevalue"):
             if one.get(attribute):
@@ -81,17 +81,17 @@ def visibility_condition(tag: Tag) -> str:
 
 
 def text_tag(tag: Tag, names: Names) -> Tag:
-    """The object that a control without an objection reads."""
+    """Return the object tag that a usable control reads."""
     return next(found for found in _target_tags(tag, names) if found.kind in TEXT_TAGS)
 
 
 def choices(tag: Tag) -> Iterator[Tag]:
-    """Its choices at any depth, in the order of the config."""
+    """Yield the choices at any depth, in the config's order."""
     return (one for one in tag.descendants() if one.kind == "choice")
 
 
 def stored_value(choice: Tag) -> str:
-    """What stands in annotations for a choice: its alias, even an empty one, before its value."""
+    """Return what annotations hold for a choice: its alias, even an empty one, or else its value."""
     return choice.get("alias") if "alias" in choice.attributes else choice.value
 
 
@@ -220,7 +220,7 @@ def _has_no_text_target(tag: Tag, names: Names) -> Objection | None:
 
 
 def _target_tags(tag: Tag, names: Names) -> tuple[Tag, ...]:
-    """What it names; where it names nothing, the editor takes the one object that there is."""
+    """Return the tags that it names; if it names none, the editor uses the config's only object."""
     wanted = tag.get("toname")
     return tuple(one for one in names.tags.get(wanted, ()) if one is not tag) if wanted else names.objects
 

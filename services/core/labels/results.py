@@ -15,7 +15,7 @@ _MAX_EXACT: Final = 2.0**53
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a result says, to the question of a label space and beside it."""
+    """The content of an annotation's result."""
 
     labels: tuple[str, ...] = ()
     """In order, each once, known ones or not."""
@@ -28,7 +28,7 @@ class Answer:
 
 
 def parse_answer(space: LabelSpace, result: object) -> Answer:
-    """What the regions of a result say under `from_name`."""
+    """Return what the regions of a result say under `from_name`."""
     by_path = dict(zip(space.paths or (), space.labels, strict=False))
     labels: dict[str, None] = {}
     controls: dict[str, None] = {}
@@ -49,12 +49,12 @@ def parse_answer(space: LabelSpace, result: object) -> Answer:
 
 
 def parse_labels(space: LabelSpace, result: object) -> tuple[str, ...]:
-    """The labels that an annotation's result gives under `from_name`, in order, known ones or not."""
+    """Return a result's labels under `from_name`, in order, known or not."""
     return parse_answer(space, result).labels
 
 
 def build_region(space: LabelSpace, label: str, score: float) -> dict[str, Any]:
-    """The region that Label Studio stores for a predicted label, with its calibrated probability."""
+    """Return the region of a prediction in Label Studio's format, with its calibrated probability."""
     choice: Any = label
     if space.paths is not None:
         choice = list(space.paths[space.labels.index(label)])
@@ -68,12 +68,12 @@ def build_region(space: LabelSpace, label: str, score: float) -> dict[str, Any]:
 
 
 def is_usable(annotation: Mapping[str, Any]) -> bool:
-    """Whether an annotation says anything: not cancelled (skipped) and not empty."""
+    """Return whether an annotation has an answer: neither cancelled (skipped) nor empty."""
     return not annotation.get("was_cancelled") and bool(annotation.get("result"))
 
 
 def signature(annotations: Iterable[Mapping[str, Any]]) -> str | None:
-    """Twelve hex digits that change with any edit, deletion or addition; None for a task without a label."""
+    """Return twelve hex digits that change with any edit, deletion or addition; None for a task without a label."""
     stamps = sorted(
         f"{annotation.get('id')}@{annotation.get('updated_at')}"
         for annotation in annotations
@@ -83,7 +83,7 @@ def signature(annotations: Iterable[Mapping[str, Any]]) -> str | None:
 
 
 def _drop_ancestors(space: LabelSpace, labels: tuple[str, ...]) -> tuple[str, ...]:
-    """Without the choices around another one: the editor stores those as well, where it is the only one in them."""
+    """Drop the choices around another one: the editor stores those as well if it is the only choice in them."""
     paths = dict(zip(space.labels, space.paths or (), strict=False))
     given = [paths[label] for label in labels if label in paths]
     return tuple(
@@ -103,7 +103,7 @@ def _regions(result: object) -> list[Mapping[str, Any]]:
 
 
 def _choices(value: object) -> list[Any]:
-    """The entries of a region: a list, or the one entry where an import left the list out, as the editor takes it."""
+    """Return a region's entries: a list, or the single entry that an import wrote without a list, as the editor reads it."""
     if not isinstance(value, Mapping) or value.get("choices") is None:
         return []
     choices = value["choices"]
@@ -111,9 +111,9 @@ def _choices(value: object) -> list[Any]:
 
 
 def _label(choice: object, by_path: Mapping[tuple[str, ...], str], known: tuple[str, ...]) -> str | None:
-    """The label of one entry of a result: a text, a number, or a path from the root where the config nests.
+    """Return the label of an entry: a text, a number, or a path from the root if the config nests.
 
-    A path that the config no longer has is a label that it no longer has, whatever else is called like its end.
+    A path that the config no longer has is an unknown label, even if another choice has the name of its end.
     """
     if not isinstance(choice, list):
         return _text(choice, known)
@@ -125,7 +125,7 @@ def _label(choice: object, by_path: Mapping[tuple[str, ...], str], known: tuple[
 
 
 def _text(choice: object, known: tuple[str, ...]) -> str | None:
-    """A text as it is; a number as the label that it is written as, and a whole one without a fraction: 1.0 is "1"."""
+    """Return a text as it is, and a number as its label is written; whole numbers have no fraction: 1.0 is "1"."""
     if isinstance(choice, str):
         return choice
     if isinstance(choice, bool) or not isinstance(choice, int | float) or not abs(choice) <= _MAX_EXACT:

@@ -27,7 +27,7 @@ _MISSING: Final = object()
 
 
 def resolve_path(data: Mapping[str, Any], path: str) -> Any:
-    """The value at `name`, `a.b` or `a[0].b`; something that `is_missing` says is none."""
+    """Return the value at `name`, `a.b` or `a[0].b`; a marker for which `is_missing` is true if there is none."""
     if path in data:
         return data[path]
     if not any(sign in path for sign in ".[]"):
@@ -39,12 +39,12 @@ def resolve_path(data: Mapping[str, Any], path: str) -> Any:
 
 
 def is_missing(value: object) -> bool:
-    """Whether there was nothing to look up."""
+    """Return whether `resolve_path` found nothing."""
     return value is _MISSING
 
 
 def to_js_string(value: object) -> str:
-    """As the editor prints it; nothing for null and for what is missing."""
+    """Convert a value to a string as the editor does; null and missing values become ""."""
     if value is None or value is _MISSING:
         return ""
     if isinstance(value, str):
@@ -57,7 +57,7 @@ def to_js_string(value: object) -> str:
 
 
 def _number(value: float) -> str:
-    """Numbers that the editor's language would round are kept as Label Studio wrote them."""
+    """Format a number; those that JavaScript would round stay as Label Studio wrote them."""
     if isinstance(value, int) or not math.isfinite(value) or abs(value) > _MAX_SAFE_INTEGER:
         return str(value)
     if value == 0:
@@ -69,7 +69,7 @@ def _number(value: float) -> str:
 
 
 def _steps(path: str) -> list[str]:
-    """`a[0].b` to a, 0 and b; a point at the end, as of a sentence, is no step, and one at the beginning is an empty one."""
+    """Split `a[0].b` into a, 0 and b. A trailing point, as of a sentence, is no step; a leading one is an empty step."""
     steps, step, inside = ([""] if path.startswith(".") else []), "", False
     for sign in path.removeprefix("."):
         if sign == "]" and inside:
@@ -105,7 +105,7 @@ _BLANK: Final = frozenset({"Cc", "Cf", "Cs", "Zs", "Zl", "Zp"})
 
 
 def task_text(space: LabelSpace, data: object) -> str | None:
-    """The text that the object tag shows for a task's data; None where there is none, or nothing to see in it."""
+    """Return the text that the object tag shows for a task; None if there is none, or nothing visible in it."""
     if not isinstance(data, Mapping):
         return None
     names = _VARIABLE.findall(space.text_value)
@@ -122,12 +122,12 @@ def task_text(space: LabelSpace, data: object) -> str | None:
 
 
 def is_blank(text: str) -> bool:
-    """Whether nothing in it can be seen."""
+    """Return whether the text has no visible character."""
     return all(character.isspace() or unicodedata.category(character) in _BLANK for character in text)
 
 
 def _substitute(value: str, data: Mapping[str, Any]) -> str | None:
-    """None where no variable has a value: what is left is the config's, and the same for each such task."""
+    """Replace the variables. Return None if none has a value: the rest is the config's, and the same for every task."""
     filled = [to_js_string(_value(data, name)) for name in _VARIABLE.findall(value)]
     if all(map(is_blank, filled)):
         return None
@@ -141,7 +141,7 @@ def _value(data: Mapping[str, Any], name: str) -> Any:
 
 
 def _decode(text: str | None, encoding: str) -> str | None:
-    """As the editor decodes: `base64` to one character a byte, `base64unicode` from UTF-8."""
+    """Decode as the editor does: `base64` to one character per byte, `base64unicode` from UTF-8."""
     if text is None or encoding not in {"base64", "base64unicode"}:
         return text
     letters = re.sub(r"[\t\n\f\r ]", "", text)
@@ -154,7 +154,7 @@ def _decode(text: str | None, encoding: str) -> str | None:
 
 
 def _paragraphs(value: object, attributes: Mapping[str, str]) -> str | None:
-    """Author and text of each paragraph, in lines of their own. The editor looks for both keys in the first one alone."""
+    """Return author and text of each paragraph, on lines of their own. The editor looks for both keys in the first one only."""
     keys = attributes.get("namekey", "author"), attributes.get("textkey", "text")
     if not isinstance(value, Sequence) or isinstance(value, str) or not value:
         return None
@@ -168,7 +168,7 @@ def _paragraphs(value: object, attributes: Mapping[str, str]) -> str | None:
 
 
 def _rendered(value: object) -> str:
-    """What the editor's pages make of a value between two tags."""
+    """Return what the editor renders for a value between two tags."""
     if isinstance(value, bool | Mapping):
         return ""
     if isinstance(value, list):

@@ -72,7 +72,7 @@ class Cause(NamedTuple):
 
 
 def summarise(causes: Mapping[Cause, int], space: LabelSpace) -> tuple[Uncounted, ...]:
-    """Counts by (reason, what was found) as counts by reason, in the order of the words, with a few examples."""
+    """Sum counts by reason, in a fixed order, with a few examples each."""
     found: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for (reason, what), count in causes.items():
         found[reason][what] += count
@@ -84,7 +84,7 @@ def summarise(causes: Mapping[Cause, int], space: LabelSpace) -> tuple[Uncounted
 
 
 def uncounted_sentence(found: Iterable[Uncounted], control: str) -> str:
-    """`24 annotations do not count: 20 with a label that …, 4 skipped.`; "" where all count."""
+    """Return `24 annotations do not count: 20 with a label that …, 4 skipped.`; "" if all count."""
     rows = list(found)
     said = [
         _noun_sentence(noun, [row for row in rows if _noun(row.reason) == noun], control)
@@ -96,17 +96,17 @@ def uncounted_sentence(found: Iterable[Uncounted], control: str) -> str:
 
 
 def uncounted_phrases(found: Iterable[Uncounted], control: str) -> list[str]:
-    """Each reason by itself: `3 annotations with several labels`."""
+    """Return one phrase per reason: `3 annotations with several labels`."""
     return [f"{plural(row.count, _noun(row.reason))} {_reason_words(row, control)}" for row in found]
 
 
 def task_rows(found: Iterable[Uncounted]) -> list[Uncounted]:
-    """Those that only a run can know of: whole tasks, by their texts."""
+    """Select the reasons that only a run can find: whole tasks, by their texts."""
     return [row for row in found if row.reason in _TASK_REASONS]
 
 
 def plural(count: int, noun: str = "text") -> str:
-    """`1 text`, `14 texts`."""
+    """Return `1 text`, `14 texts`."""
     return f"1 {noun}" if count == 1 else f"{count} {noun}s"
 
 
@@ -129,7 +129,7 @@ def _reason_words(row: Uncounted, control: str) -> str:
 
 
 def _noun(reason: str) -> str:
-    """A reason of a newer release is about a case."""
+    """Return the noun that a reason is about; "case" for a reason of a newer release."""
     return next((noun for noun, reasons in _REASONS.items() if reason in reasons), "case")
 
 
@@ -139,7 +139,7 @@ def _rank(reason: str) -> int:
 
 
 def _examples(reason: str, found: Mapping[str, int], space: LabelSpace) -> tuple[str, ...]:
-    """The commonest first."""
+    """Return the most frequent examples."""
     ranked = sorted((what for what in found if what), key=lambda what: (-found[what], what))
     return tuple(_example(reason, what, space) for what in ranked[:MAX_EXAMPLES])
 
@@ -155,7 +155,7 @@ def _example(reason: str, what: str, space: LabelSpace) -> str:
 
 @lru_cache(maxsize=2048)
 def _closest_label(what: str, space: LabelSpace) -> str | None:
-    """The label that is most like what was found: asked at each look, and slow where there are many labels."""
+    """Return the most similar label. Cached: it is asked for at each poll, and slow with many labels."""
     names = labels_by_normalised(space)
     if (name := normalise_label(what)) in names:
         return names[name]
@@ -165,18 +165,18 @@ def _closest_label(what: str, space: LabelSpace) -> str | None:
 
 @lru_cache(maxsize=512)
 def labels_by_normalised(space: LabelSpace) -> Mapping[str, str]:
-    """Each label by its bare name, and by that of what the editor shows of it."""
+    """Map the normalised name of each label, and of what the editor shows for it, to the label."""
     names = (*space.shown.items(), *((label, label) for label in space.labels))
     return {normalise_label(name): label for name, label in names}
 
 
 def normalise_label(label: str) -> str:
-    """Without what people and programs write differently: capitals, spaces, composed letters."""
+    """Remove differences of writing: capitals, spaces, composed letters."""
     return "".join(unicodedata.normalize("NFKC", label).casefold().split())
 
 
 def quote(text: str) -> str:
-    """Between quotation marks, cut, with line breaks and the like visible."""
+    """Quote a text, truncated, with control characters escaped."""
     whole = text.encode("utf-8", "replace").decode()  # half of a surrogate pair is no text that can be sent
     return json.dumps(whole if len(whole) <= _MAX_QUOTED else f"{whole[:_MAX_QUOTED]}…", ensure_ascii=False)
 
@@ -188,7 +188,7 @@ _MAX_LENGTH: Final = 8192
 
 
 def truncation_sentence(found: Truncation | None) -> str:
-    """How many texts were cut, and what reading more of them takes; "" where none was, or it is not known."""
+    """Return how many texts were truncated and what more tokens would cost; "" if none was, or it is unknown."""
     if found is None or not found.cut:
         return ""
     were = "was" if found.cut == 1 else "were"
@@ -200,7 +200,7 @@ def truncation_sentence(found: Truncation | None) -> str:
 
 
 def required_length(found: Truncation) -> int:
-    """Tokens that would read every text, in steps of 64, as far as the model and the setting allow."""
+    """Return the tokens needed to read every text, in steps of 64, within the limits of model and setting."""
     steps = -(-found.longest // _STEP) * _STEP
     return min(steps, _MAX_LENGTH, found.most or _MAX_LENGTH)
 

@@ -34,7 +34,7 @@ _SUGGESTED_FIELDS = (
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What Label Studio counts cheaply; any edit, deletion or addition of a label changes one of them."""
+    """Counts that Label Studio computes cheaply; any edit, deletion or addition of a label changes one of them."""
 
     annotated_tasks: int
     annotations: int
@@ -47,7 +47,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """An ML backend that is connected to a project."""
+    """An ML backend connected to a project."""
 
     id: int
     url: str
@@ -59,19 +59,19 @@ class LabelStudio:
     """A client for one Label Studio. Raises LabelStudioUnreachable, TokenRefused or LabelStudioError."""
 
     def __init__(self, settings: LabelStudioSettings) -> None:
-        """Nobody is spoken to yet. Raises BadConfig where the authority's certificates cannot be read."""
+        """Connect lazily. Raises BadConfig if the CA file cannot be read."""
         self.settings = settings
         self._wire = Transport(settings)
 
     def project(self, project_id: int) -> tuple[Project, Counts]:
-        """The project as it is now, and how much is labelled in it. Raises Missing where there is none."""
+        """Return the project and its counts. Raises LabelStudioNotFound."""
         row = self._get(f"api/projects/{project_id}/")
         newest = self._page(project_id, 1, ordering="-tasks:updated_at", include="id,updated_at").tasks
         with self._parsing(f"project {project_id}"):
             return _project(project_id, row), _counts(row, newest)
 
     def annotated_tasks(self, project_id: int, since: str | None = None) -> Iterator[dict[str, Any]]:
-        """Tasks with annotations, by id: `id`, `data`, `annotations`. With `since`, any task changed from then on."""
+        """Yield tasks with annotations, by id: `id`, `data`, `annotations`. With `since`, all tasks changed since then."""
         if since is None:
             item = _filter("total_annotations", "greater", "Number", 0)
         else:
@@ -79,7 +79,7 @@ class LabelStudio:
         yield from self._tasks(project_id, item, fields="all", include=_ANNOTATED_FIELDS)
 
     def suggested_tasks(self, project_id: int, most: int) -> list[dict[str, Any]]:
-        """The annotated tasks with suggestions that changed last: `id`, `annotations`, and the `predictions` that are stored."""
+        """Return the most recently changed annotated tasks with predictions: `id`, `annotations`, `predictions`."""
         items = [_filter(name, "greater", "Number", 0) for name in ("total_annotations", "total_predictions")]
         order = "-tasks:updated_at"
         return self._page(
@@ -87,14 +87,15 @@ class LabelStudio:
         ).tasks
 
     def unlabelled_tasks(self, project_id: int) -> Iterator[dict[str, Any]]:
-        """Tasks that nobody has labelled, by id: `id`, `data`."""
+        """Yield tasks without annotations, by id: `id`, `data`."""
         item = _filter("total_annotations", "equal", "Number", 0)
         yield from self._tasks(project_id, item, fields="task_only", include="id,data")
 
     def push_predictions(self, project_id: int, predictions: Sequence[dict[str, Any]]) -> int:
-        """Store predictions, `{"task", "result", "score", "model_version"}` each; not idempotent.
+        """Store predictions, each `{"task", "result", "score", "model_version"}`; not idempotent.
 
-        How many were stored: Label Studio passes over those that it does not understand, as a nested choice's path.
+        Return how many were stored: Label Studio skips those that it does not understand, such as a nested
+        choice's path.
         """
         stored = 0
         for start in range(0, len(predictions), _PREDICTIONS_PER_REQUEST):
@@ -105,16 +106,16 @@ class LabelStudio:
         return stored
 
     def push_prediction(self, project_id: int, prediction: Mapping[str, Any]) -> None:
-        """Store one prediction of any shape; not idempotent. Raises Rejected."""
+        """Store one prediction of any shape; not idempotent. Raises LabelStudioRejected."""
         self._wire.request("POST", "api/predictions/", json={**prediction, "project": project_id})
 
     def predicted_tasks(self, project_id: int, version: str) -> set[int]:
-        """Ids of the unlabelled tasks that hold a prediction of that version already."""
+        """Return the ids of unlabelled tasks that have a prediction of that version."""
         item = _filter("total_annotations", "equal", "Number", 0)
         return {task for task, holds in self._predicted(project_id, version, item) if holds}
 
     def holding(self, project_id: int, version: str, tasks: Sequence[int]) -> dict[int, bool]:
-        """Which of these tasks, labelled or not, hold a prediction of that version; a deleted task is not among them."""
+        """Map each of these tasks to whether it has a prediction of that version; deleted tasks are omitted."""
         item = _filter("id", "in", "Number", {"min": min(tasks), "max": max(tasks)})
         asked = set(tasks)
         return {task: holds for task, holds in self._predicted(project_id, version, item) if task in asked}
@@ -125,24 +126,24 @@ class LabelStudio:
             yield row["id"], version in held
 
     def backends(self, project_id: int) -> list[Backend]:
-        """The project's ML backends. Label Studio asks each for /health and /setup before it answers."""
+        """List the project's ML backends. Label Studio calls /health and /setup of each before it answers."""
         rows = self._get("api/ml/", project=project_id)
         with self._parsing(f"the ML backends of project {project_id}"):
             return [Backend(row["id"], row["url"], row["title"] or "", _basic_auth_user(row)) for row in rows]
 
     def set_backend_title(self, project_id: int, backend: Backend, title: str, auth: dict[str, str]) -> None:
-        """Rename the backend; its URL, project and Basic credentials must be said again with it."""
+        """Rename the backend; Label Studio requires its URL, project and Basic credentials again."""
         body = {"title": title, "url": backend.url, "project": project_id, **auth}
         self._wire.request("PATCH", f"api/ml/{backend.id}", json=body)
 
     def ask(self, method: str, path: str, **options: Any) -> Any:
-        """Any other request, as `api/webhooks/`; the answer's JSON. Options are httpx's `params` and `json`."""
+        """Make any other request, such as `api/webhooks/`, and return the JSON. Options are httpx's `params` and `json`."""
         return self._wire.request(method, path, **options)
 
     def _tasks(
         self, project_id: int, item: dict[str, Any], fields: str, include: str
     ) -> Iterator[dict[str, Any]]:
-        """Page by id, not by page number: a task that leaves the filter meanwhile would move others to a page before."""
+        """Page by id, not by page number: a task that leaves the filter would shift others to an earlier page."""
         items, size = [item], self.settings.page_size
         while True:
             page = self._page(project_id, size, items, fields=fields, include=include)
@@ -169,7 +170,7 @@ class LabelStudio:
             return _Page([_task(row) for row in answer["tasks"]], int(answer["total"]), size)
 
     def _get_page(self, size: int, said: dict[str, object]) -> tuple[Any, int]:
-        """So many tasks, or half as many where these are too large to be read. Raises LargeAnswer for a single one."""
+        """Return a page of tasks, halving its size while it is too large. Raises LabelStudioAnswerTooLarge for a single task."""
         while True:
             try:
                 return self._get("api/tasks/", **said, page=1, page_size=size), size
@@ -185,7 +186,7 @@ class LabelStudio:
 
     @contextlib.contextmanager
     def _parsing(self, what: str) -> Iterator[None]:
-        """Whatever an answer of another shape breaks becomes a LabelStudioError."""
+        """Turn errors of parsing an unexpected answer into a LabelStudioError."""
         try:
             yield
         except (LookupError, TypeError, ValueError, AttributeError) as error:
@@ -227,7 +228,7 @@ def _counts(row: dict[str, Any], newest: list[dict[str, Any]]) -> Counts:
 
 
 def _task(row: Any) -> dict[str, Any]:
-    """The row, if it has the shape that everybody above relies on. Raises TypeError."""
+    """Return the row if it has the shape that callers rely on. Raises TypeError."""
     found: dict[str, Any] = {**row}
     nested = [one for name in ("annotations", "predictions") for one in found.get(name) or ()]
     if not isinstance(found.get("id"), int) or not all(isinstance(one, dict) for one in nested):
@@ -240,7 +241,7 @@ def _filter(column: str, operator: str, kind: str, value: object) -> dict[str, A
 
 
 def _basic_auth_user(row: dict[str, Any]) -> str:
-    """The backend's user name where it logs in: one that was set back to no login keeps its old name."""
+    """Return the backend's user name if it uses Basic auth: switching auth off leaves the old name in place."""
     return (
         str(row.get("basic_auth_user") or "") if row.get("auth_method", "BASIC_AUTH") == "BASIC_AUTH" else ""
     )

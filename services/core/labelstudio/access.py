@@ -38,7 +38,6 @@ _ROUTES = ("/webhook", "/health", "/setup", "/predict", "/versions")
 
 
 def missing_token_message(url: str) -> str:
-    """There is no token for Label Studio."""
     return (
         f"LABEL_STUDIO_API_KEY is not set, so labels cannot be read from {url} and nothing will be trained: copy a token "
         "from Label Studio (Account & Settings), set it, and start again."
@@ -46,7 +45,7 @@ def missing_token_message(url: str) -> str:
 
 
 def backend_url_problem(url: str) -> str:
-    """Why Label Studio, connected to that URL, would send no events or wrong requests; "" for a good one."""
+    """Return why Label Studio, connected to that URL, would send no events or wrong requests; "" if it is fine."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
@@ -62,7 +61,6 @@ def backend_url_problem(url: str) -> str:
 
 
 def is_ip_address(host: str) -> bool:
-    """Whether it is an IP address."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -90,26 +88,26 @@ _DEFAULT_LIFETIME: Final = 60.0
 
 
 class RefreshRefused(Exception):
-    """The exchange was answered with something else than an access token."""
+    """The token refresh returned no access token."""
 
     def __init__(self, response: httpx.Response) -> None:
-        """Keep the answer, whose body is read."""
+        """Keep the response, whose body has been read."""
         super().__init__(response.status_code)
         self.response = response
 
 
 class TokenAuth(httpx.Auth):
-    """Puts the token on each request; raises RefreshRefused where a personal one is not exchanged."""
+    """Authenticate each request; raises RefreshRefused if a personal token is not exchanged."""
 
     def __init__(self, key: str, url: str, clock: Callable[[], float] = time.monotonic) -> None:
-        """`url` is Label Studio's address, with its path and no slash at its end."""
+        """Take the token and Label Studio's URL, with its path and without a slash at the end."""
         self._key, self._url, self._clock = key, url, clock
         self._is_personal = bool(jwt_claims(key))
         self._access, self._until = "", 0.0
         self._lock = threading.Lock()
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response]:
-        """A request that is refused with an access token is sent once more with a new one: clocks and keys change."""
+        """Authenticate the request; retry once with a new access token after a 401, since clocks and keys change."""
         if not self._is_personal:
             request.headers["Authorization"] = f"Token {self._key}"
             yield request
@@ -123,7 +121,7 @@ class TokenAuth(httpx.Auth):
             yield request
 
     def _current(self, instead_of: str = "") -> Generator[httpx.Request, httpx.Response, str]:
-        """An access token that lasts; only one thread asks for it."""
+        """Return a valid access token; only one thread refreshes it."""
         with self._lock:
             if self._access == instead_of or self._clock() >= self._until:
                 asked = httpx.Request("POST", f"{self._url}/{_REFRESH}", json={"refresh": self._key})
@@ -142,7 +140,7 @@ class TokenAuth(httpx.Auth):
 
 
 def jwt_claims(key: str) -> dict[str, object]:
-    """What a JWT says of itself; {} for a legacy token. The signature is Label Studio's business."""
+    """Return the claims of a JWT, unverified; {} for a legacy token."""
     parts = key.split(".")
     if len(parts) != 3:
         return {}
@@ -154,7 +152,7 @@ def jwt_claims(key: str) -> dict[str, object]:
 
 
 def token_problem(key: str, now: float) -> str:
-    """Why no request with the key can succeed, as far as it says so itself; else ""."""
+    """Return why no request with the token can succeed, as far as the token itself tells; else ""."""
     if not key:
         return "LABEL_STUDIO_API_KEY is not set: give a token of Label Studio's Account & Settings page."
     claims = jwt_claims(key)

@@ -40,17 +40,17 @@ _PROXY_SCHEMES: Final = ("basic", "digest", "negotiate", "ntlm")
 
 @dataclass(frozen=True)
 class Transport:
-    """One Label Studio, asked over kept connections from any thread."""
+    """Requests to one Label Studio over pooled connections, from any thread."""
 
     settings: LabelStudioSettings
 
     def __post_init__(self) -> None:
-        """A file of certificates that cannot be read is known at start. Raises BadConfig."""
+        """Check the CA file at start. Raises BadConfig."""
         if self.settings.ca_file:
             client_ssl_context(self.settings.ca_file, CA_FILE)
 
     def request(self, method: str, path: str, **options: Any) -> Any:
-        """The answer's JSON; every request is counted. Raises LabelStudioError. Options are httpx's `params` and `json`."""
+        """Return the answer's JSON, and count the request. Raises LabelStudioError. Options are httpx's `params` and `json`."""
         with metrics.observe_label_studio_request(path):
             response = self._send(method, path, options)
             if error := response_error(response, self.settings.url, f"{method} {path}"):
@@ -84,7 +84,7 @@ class Transport:
 
 
 def client(settings: LabelStudioSettings, auth: httpx.Auth | None = None) -> httpx.Client:
-    """A client that trusts Label Studio's authority. Raises BadConfig, LabelStudioError."""
+    """Return a client that trusts Label Studio's CA. Raises BadConfig, LabelStudioError."""
     seconds = settings.timeout_seconds
     try:
         return httpx.Client(
@@ -104,12 +104,12 @@ def client(settings: LabelStudioSettings, auth: httpx.Auth | None = None) -> htt
 
 
 def max_response_bytes(memory: int) -> int:
-    """Bytes of an answer that are read: parsed, it needs some five times as much."""
+    """Return the limit of an answer's size: parsed, it needs about five times as much memory."""
     return min(128 * _MB, max(8 * _MB, memory // 16))
 
 
 def unreachable_message(error: Exception, url: str) -> str:
-    """The sentence for a request that had no answer, or none that is read."""
+    """Return the message for a request without an answer, or with one that is too large."""
     if isinstance(error, ResponseTooLarge):
         return f"{_too_large(error, url)}: is it a Label Studio?"
     return describe_fault(
@@ -128,7 +128,7 @@ def _advice(path: str) -> str:
 
 
 def response_error(response: httpx.Response, url: str, asked: str) -> LabelStudioError | None:
-    """What an answer other than a success means; `asked` as "GET api/projects/"."""
+    """Return the error for an unsuccessful answer, else None. `asked` is like "GET api/projects/"."""
     status = response.status_code
     if response.has_redirect_location:
         return LabelStudioError(_redirected(response, url, asked))
@@ -142,7 +142,7 @@ def response_error(response: httpx.Response, url: str, asked: str) -> LabelStudi
 
 
 def _failure(response: httpx.Response, url: str, asked: str) -> LabelStudioError:
-    """Of a status of 400 or more that says nothing of the token or of what was asked for."""
+    """Return the error for a status of 400 or more that is not about the token or the object."""
     status, at = response.status_code, f"Label Studio at {url}"
     said = f"{at} answered {status} to {asked}."
     if status >= httpx.codes.INTERNAL_SERVER_ERROR:
@@ -170,7 +170,7 @@ def _json(response: httpx.Response, url: str, asked: str) -> Any:
 
 
 def _redirected(response: httpx.Response, url: str, asked: str) -> str:
-    """Where to, without the query, which may hold what a login remembers."""
+    """Name the target without its query, which may hold secrets of a login."""
     target = response.request.url.join(response.headers["location"])
     shown = f"{target.scheme}://{target.netloc.decode('ascii').rpartition('@')[2]}{target.path}"
     said = f"Label Studio at {url} redirects {asked} to {shown}"
@@ -192,7 +192,7 @@ def _access_denied(response: httpx.Response, url: str) -> LabelStudioError:
 
 
 def _refresh_error(response: httpx.Response, url: str) -> LabelStudioError:
-    """Why a personal access token was not exchanged."""
+    """Return why a personal access token was not exchanged."""
     asked, status = "the refresh of the token", response.status_code
     if response.is_success or status == httpx.codes.NOT_FOUND:
         return LabelStudioUnreachable(
@@ -205,7 +205,7 @@ def _refresh_error(response: httpx.Response, url: str) -> LabelStudioError:
 
 
 def _is_label_studio_404(response: httpx.Response) -> bool:
-    """Whether Label Studio wrote this 404 about one of its things: a proxy's, or an address's that it lacks, is HTML."""
+    """Return whether Label Studio itself wrote this 404. A proxy's, or that of an unknown route, is HTML."""
     try:
         body = response.json()
     except (ValueError, RecursionError):

@@ -83,7 +83,7 @@ _FOREIGN_TOKENS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All groups. Build with `load()`, or by hand in tests."""
+    """All groups of settings. Use `load()`; tests build them directly."""
 
     label_studio: LabelStudioSettings = field(default_factory=LabelStudioSettings)
     auth: AuthSettings = field(default_factory=AuthSettings)
@@ -99,7 +99,7 @@ class Settings:
     rollout: RolloutSettings = field(default_factory=RolloutSettings)
 
     def secrets(self) -> tuple[str, ...]:
-        """What no log may hold: every password, token and key, and the path that stands for one."""
+        """Return what no log may contain: passwords, tokens, keys and the secret path."""
         groups = (getattr(self, name) for name in GROUPS)
         values = (value for group in groups for value in dict(group).values())
         found = [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
@@ -109,7 +109,7 @@ class Settings:
 
     @classmethod
     def load(cls) -> Settings:
-        """From the environment. Raises BadConfig with every problem at once."""
+        """Read the environment. Raises BadConfig with every problem at once."""
         groups: dict[str, Group] = {}
         problems: list[str] = []
         for name, group in GROUPS.items():
@@ -133,7 +133,7 @@ def _problem(group: type[Group], location: tuple[int | str, ...], said: str) -> 
 
 
 def _variable(group: type[Group], location: tuple[int | str, ...]) -> str:
-    """The one that is set, or the first of those that could be."""
+    """Return the variable that is set, or the preferred one."""
     name = str(location[0])
     fields = (field for field in group.model_fields if name in {field, *variables(group, field)})
     field = next(fields, None)
@@ -144,9 +144,9 @@ def _variable(group: type[Group], location: tuple[int | str, ...]) -> str:
 
 
 def conflicting_variables() -> list[str]:
-    """A sentence for each setting that the environment gives twice, with different values.
+    """Return a sentence for each setting that two variables set to different values.
 
-    Of our own names: those that begin with AWS_ may say something else to other programs.
+    AWS_ variables are ignored: they may be meant for other programs.
     """
     found: list[str] = []
     for group in GROUPS.values():
@@ -163,7 +163,7 @@ def conflicting_variables() -> list[str]:
 
 
 def _disallowed_base_models(trigger: Group | None, training: Group | None) -> list[str]:
-    """Projects whose settings name a base model that the settings themselves do not allow."""
+    """Return problems for projects whose settings name a base model that is not allowed."""
     if not isinstance(trigger, TriggerSettings) or not isinstance(training, TrainingSettings):
         return []
     problems = []
@@ -176,7 +176,7 @@ def _disallowed_base_models(trigger: Group | None, training: Group | None) -> li
 
 
 def _incomplete_login(auth: Group | None) -> str:
-    """A name without a password would leave the door open to everybody, whoever set it believing it shut."""
+    """Return a problem if only half a login is set: it would leave everything open."""
     if not isinstance(auth, AuthSettings) or bool(auth.username) == bool(auth.password.get_secret_value()):
         return ""
     there, absent = (
@@ -186,7 +186,7 @@ def _incomplete_login(auth: Group | None) -> str:
 
 
 def trim_foreign_variables(environment: MutableMapping[str, str]) -> list[str]:
-    """Trim them in place; a sentence about each that cannot be used, by its name and without its value."""
+    """Trim variables of libraries in place; return a problem for each that cannot be used, without its value."""
     problems = []
     for name in [one for one in environment if _FOREIGN.fullmatch(one)]:
         given = environment[name]
@@ -200,5 +200,5 @@ def trim_foreign_variables(environment: MutableMapping[str, str]) -> list[str]:
 
 
 def foreign_secrets(environment: Mapping[str, str]) -> list[str]:
-    """Tokens among them, which no sentence may hold."""
+    """Return the tokens among these variables, which no message may contain."""
     return [environment[name] for name in sorted(_FOREIGN_TOKENS) if environment.get(name)]

@@ -15,7 +15,7 @@ from services.core.settings.parameters import EACH_N_UPDATES, parse_controls, pa
 
 
 class LabelStudioSettings(Group):
-    """Where Label Studio is, and how we may speak to it."""
+    """Where Label Studio is, and how to call it."""
 
     model_config = SettingsConfigDict(env_prefix="FITLOOP_LABEL_STUDIO_")
 
@@ -69,7 +69,7 @@ class AuthSettings(Group):
 
     @property
     def has_credentials(self) -> bool:
-        """Whether anything has to be known to call at all."""
+        """Return whether a request needs a password or the secret path."""
         return bool(self.password.get_secret_value() or self.secret_path)
 
     @field_validator("secret_path")
@@ -99,7 +99,7 @@ class AuthSettings(Group):
         return value
 
     def check_credentials(self) -> None:
-        """Raises BadConfig where credentials were promised and there are none, or nobody said that none are wanted."""
+        """Raise BadConfig if credentials are required and missing, or missing without FITLOOP_ANONYMOUS."""
         if self.has_credentials:
             return
         if self.required:
@@ -173,16 +173,16 @@ class TriggerSettings(Group):
         return parse_project_settings(value)
 
     def of(self, project_id: int) -> TriggerSettings:
-        """These settings for one project."""
+        """Return these settings for one project."""
         own = self.projects.get(project_id, {}).get(EACH_N_UPDATES)
         return self if own is None else self.model_copy(update={"every_n_updates": int(own)})
 
     def control_of(self, project_id: int) -> str | None:
-        """The control that is learnt in a project, as settings name it; None: they do not."""
+        """Return the control to learn in a project as the settings name it, else None."""
         return self.parameters_of(project_id).get("control")
 
     def parameters_of(self, project_id: int) -> dict[str, str]:
-        """Parameters of the project's runs, checked; for `core.parameters.apply`."""
+        """Return the checked parameters of the project's runs, for `apply_overrides`."""
         general = self.controls if isinstance(self.controls, str) else self.controls.get(project_id, "")
         own = {**({"control": general} if general else {}), **self.projects.get(project_id, {})}
         return {name: text for name, text in own.items() if name != EACH_N_UPDATES}

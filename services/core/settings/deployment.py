@@ -12,7 +12,7 @@ from services.core.settings.group import Group, Inside, http_url
 
 
 class S3Settings(Group):
-    """How to reach MinIO, or any other S3, where the store is an `s3://` URL."""
+    """How to reach the object storage (S3, MinIO) if the store is an `s3://` URL."""
 
     model_config = SettingsConfigDict(env_prefix="FITLOOP_S3_")
 
@@ -51,12 +51,12 @@ class S3Settings(Group):
 
     @property
     def write_seconds(self) -> float:
-        """The longest that a write of a document may take, retries included."""
+        """Return the longest time that writing a document may take, retries included."""
         return 2 * self.timeout_seconds
 
 
 class ClusterSettings(Group):
-    """Who a pod is, and whom it speaks to."""
+    """Identity of a pod, and the services that it calls."""
 
     model_config = SettingsConfigDict(env_prefix="FITLOOP_")
 
@@ -113,7 +113,7 @@ class RolloutSettings(Group):
 
 
 class LoggingSettings(Group):
-    """What is written to the log."""
+    """What is logged, and how."""
 
     model_config = SettingsConfigDict(env_prefix="FITLOOP_LOG_")
 
@@ -132,7 +132,7 @@ class LoggingSettings(Group):
 
 
 class MetricsSettings(Group):
-    """What Prometheus is told; docs/metrics.md lists it all."""
+    """What is exported to Prometheus; docs/metrics.md lists all metrics."""
 
     model_config = SettingsConfigDict(env_prefix="FITLOOP_METRICS_")
 
@@ -142,7 +142,7 @@ class MetricsSettings(Group):
 
 
 class TracingSettings(Group):
-    """Where traces go: an OpenTelemetry collector that takes OTLP over HTTP. Needs the extra `tracing`."""
+    """Where traces are sent: an OpenTelemetry collector that accepts OTLP over HTTP. Needs the extra `tracing`."""
 
     model_config = SettingsConfigDict(env_prefix="FITLOOP_TRACES_")
 
@@ -159,11 +159,10 @@ class TracingSettings(Group):
 
     @property
     def on(self) -> bool:
-        """Whether there are traces at all."""
         return bool(self.endpoint) and not self.disabled
 
     @property
     def url(self) -> str:
-        """Where spans are posted to."""
+        """Return the URL that spans are posted to."""
         path = "/v1/traces"
         return self.endpoint if self.endpoint.endswith(path) else f"{self.endpoint.rstrip('/')}{path}"

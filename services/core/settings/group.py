@@ -34,7 +34,7 @@ _NAMES: Final[Mapping[str, str]] = MappingProxyType(
 
 
 class Inside(Enum):
-    """What may stand inside a value."""
+    """What a value may contain."""
 
     WORD = "no white space and nothing that is not seen"
     TOKEN = "as WORD, and ASCII alone: it is sent in a header"  # noqa: S105  # no password
@@ -44,7 +44,7 @@ class Inside(Enum):
 
 
 def trim(text: str, inside: Inside = Inside.WORD) -> str:
-    """The text without what is never meant at its ends."""
+    """Strip invisible characters from both ends."""
     kept = _BLANKS if inside is Inside.EXACT else frozenset[str]()
     start, end = 0, len(text)
     while start < end and _is_invisible(text[start], kept):
@@ -56,7 +56,7 @@ def trim(text: str, inside: Inside = Inside.WORD) -> str:
 
 
 def value_problem(text: str, inside: Inside) -> str:
-    """What is wrong inside a trimmed text, without repeating it; "" where nothing is."""
+    """Return what is wrong inside a trimmed value, without repeating it; "" if nothing is."""
     if inside is Inside.LINES:
         return ""
     if inside is Inside.EXACT and text and (text[0].isspace() or text[-1].isspace()):
@@ -73,7 +73,7 @@ def value_problem(text: str, inside: Inside) -> str:
 
 
 def allowed_inside(field: FieldInfo) -> Inside:
-    """What the field says of itself; else by its type."""
+    """Return the field's own rule, else that of its type."""
     said = next((one for one in field.metadata if isinstance(one, Inside)), None)
     if said is not None:
         return said
@@ -83,7 +83,7 @@ def allowed_inside(field: FieldInfo) -> Inside:
 
 
 def is_checked(field: FieldInfo) -> bool:
-    """Whether any text is taken: a number or one of some words is judged by its type, in a better sentence."""
+    """Return whether the field takes any text. Numbers and choices are checked by their types, with better messages."""
     return field.annotation in {str, SecretStr, str | None} or _is_path(field)
 
 
@@ -109,9 +109,10 @@ _HAS_LOGIN = "a user name and a password have no place in it"
 
 
 def http_url(value: str, *, path: bool = True, login: bool = False, instead: str = "") -> str:
-    """The address without "/" at its end. Raises ValueError, which does not repeat it: it may hold a password.
+    """Return the URL without a trailing "/". Raises ValueError without repeating it: it may hold a password.
 
-    `path`: whether it may have one. `login`: whether `user:password@` may stand in it. `instead`: what counts in its place.
+    `path`: whether it may have one. `login`: whether `user:password@` may be in it. `instead`: where credentials
+    belong.
     """
     scheme, _, rest = value.partition("://")
     if scheme.lower() not in {"http", "https"} or not rest:
@@ -142,7 +143,7 @@ def _split_url(value: str) -> tuple[SplitResult, int | None]:
 
 
 def _check_host(parts: SplitResult, port: int | None) -> None:
-    """As the client reads it, which knows names in all scripts. Raises ValueError."""
+    """Check the host as the HTTP client parses it, with names in all scripts. Raises ValueError."""
     import httpx  # noqa: PLC0415  # a tenth of a second, which only those pay who set an address
 
     host = parts.hostname or ""
@@ -160,9 +161,10 @@ def _check_host(parts: SplitResult, port: int | None) -> None:
 
 
 class Group(BaseSettings):
-    """Some settings that belong together; each field names its environment variables.
+    """Settings that belong together, read from variables named by `env_prefix` and the field, or by an alias.
 
-    Each value is trimmed, and refused where what is inside cannot be meant: `Annotated[str, Inside.LINE]` allows blanks.
+    Values are trimmed, and refused if they contain what their `Inside` rule forbids: `Annotated[str,
+    Inside.LINE]` allows blanks.
     """
 
     model_config = SettingsConfigDict(
@@ -183,7 +185,7 @@ class Group(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # there is no such file
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # nor such a folder
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments, then the environment, where a variable of white space alone counts as unset."""
+        """Read arguments, then the environment; a variable of white space alone counts as unset."""
         if isinstance(env_settings, EnvSettingsSource):
             known = {one.lower() for name in settings_cls.model_fields for one in variables(cls, name)}
             given = env_settings.env_vars.items()
@@ -194,7 +196,7 @@ class Group(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _are_trimmed(cls, given: Any) -> Any:
-        """Before any other validator looks at them."""
+        """Trim before any other validator runs."""
         if not isinstance(given, Mapping):
             return given
         inside = {

@@ -33,9 +33,10 @@ _MOST_CHARACTERS = 300
 def parse_parameters(
     raw: object, training: TrainingSettings | None = None
 ) -> tuple[dict[str, str], list[str]]:
-    """What of an object, or of a JSON text of one, can be used, and a sentence about each thing that cannot.
+    """Return the usable parameters of an object (or of its JSON), and a sentence for each unusable one.
 
-    `training` restricts the base models that may be named. Nothing (None, "" or {}) is no problem. A sentence repeats values of known names alone: others may be secrets.
+    `training` restricts the base models. None, "" and {} are empty objects. Sentences repeat values of known
+    names only: others may be secrets.
     """
     try:
         given = _object(raw)
@@ -55,7 +56,7 @@ def parse_parameters(
 
 
 def parse_project_settings(raw: object) -> dict[int, dict[str, str]]:
-    """Settings of single projects: an object of objects, or a JSON text of one. Raises ValueError that names the first wrong one."""
+    """Parse settings of single projects: an object of objects, or its JSON. Raises ValueError that names the first wrong one."""
     try:
         return {
             _project_id(key): {
@@ -69,7 +70,7 @@ def parse_project_settings(raw: object) -> dict[int, dict[str, str]]:
 
 
 def parse_controls(raw: object) -> str | dict[int, str]:
-    """Which controls are learnt: names with commas, or an object of one a project. Raises ValueError that says what is wrong."""
+    """Parse which controls to learn: names separated by commas, or an object with one per project. Raises ValueError."""
     text = raw.strip() if isinstance(raw, str) else raw
     try:
         if isinstance(text, str) and not text.startswith("{"):
@@ -83,7 +84,7 @@ def parse_controls(raw: object) -> str | dict[int, str]:
 def parse_run_parameters(
     raw: object, training: TrainingSettings | None = None
 ) -> tuple[dict[str, str], list[str]]:
-    """As parse_parameters, for one run: a run of another control than the project's would make a version that is never served."""
+    """Parse parameters of one run, without `control`: a version for another control than the project's would never be served."""
     taken, problems = parse_parameters(raw, training)
     return {name: text for name, text in taken.items() if name != "control"}, [
         *problems,
@@ -94,9 +95,9 @@ def parse_run_parameters(
 def apply_overrides(
     parameters: Parameters, overrides: Mapping[str, str], training: TrainingSettings | None = None
 ) -> Parameters:
-    """`parameters` with the overrides in their places. Raises BadRequest that names the first wrong one.
+    """Return `parameters` with the overrides applied. Raises BadRequest that names the first wrong one.
 
-    `training` restricts the base models that may be named.
+    `training` restricts the base models.
     """
     if training is not None and BASE_MODEL in overrides:
         training.check_allowed(overrides[BASE_MODEL])
@@ -142,7 +143,7 @@ def _object(raw: object) -> Mapping[str, object]:
 
 
 def _checked_text(name: str, value: object) -> str:
-    """The value as text, once it is known to be good."""
+    """Return the value as text once it is known to be valid."""
     if name in PARAMETER_NAMES and (isinstance(value, bool) or not isinstance(value, str | int | float)):
         raise BadRequest(f"Parameter {name} must be a text or a number.")
     text = str(value) if name in PARAMETER_NAMES else ""

@@ -16,13 +16,13 @@ from services.core.settings.group import Group, Inside
 
 
 def available_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """Cores that this process may use, a container's quota counted; macOS cannot say, and gives all."""
+    """Return the cores that this process may use, a container's quota included; on macOS, all cores."""
     there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(there, int(cpu_quota(cgroup) or there)))
 
 
 def cpu_quota(cgroup: Path) -> float | None:
-    """Cores that the control group allows (version 2, then 1); None where it sets no limit."""
+    """Return the cores that the control group allows (version 2, then 1); None if it sets no limit."""
     try:
         most, period = (cgroup / "cpu.max").read_text().split()
     except (OSError, ValueError):
@@ -36,7 +36,7 @@ def cpu_quota(cgroup: Path) -> float | None:
 
 
 class TrainingSettings(Group):
-    """How a model is made, unless a project or a command says otherwise."""
+    """How a model is trained, unless a project or a command overrides it."""
 
     model_config = SettingsConfigDict(env_prefix="FITLOOP_")
 
@@ -88,7 +88,7 @@ class TrainingSettings(Group):
         return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
 
     def check_allowed(self, base_model: str) -> None:
-        """Raises BadRequest where `allowed_base_models` does not let a run start from this base model."""
+        """Raise BadRequest if `allowed_base_models` excludes this base model."""
         patterns = self.allowed_base_models
         if not patterns or base_model == self.base_model:
             return
@@ -100,7 +100,7 @@ class TrainingSettings(Group):
             )
 
     def parameters(self) -> Parameters:
-        """The parameters of a run that nobody gave others for."""
+        """Return the default parameters of a run."""
         return Parameters(
             method=self.method,
             base_model=self.base_model,

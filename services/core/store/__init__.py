@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An object as it is listed: size in bytes, and when it was written (seconds since the epoch)."""
+    """A listed object: size in bytes, and modification time in seconds since the epoch."""
 
     key: str
     size: int
@@ -32,58 +32,59 @@ class Entry:
 
 
 class ObjectStore(Protocol):
-    """Bytes by key. Every method may raise StoreError, whose `transient` says whether waiting may help."""
+    """Bytes by key. Every method may raise StoreError, whose `transient` says whether a retry may help."""
 
     @property
     def url(self) -> str:
-        """Without a "/" at its end; `open_store(url)` opens the same store again."""
+        """The URL without a trailing "/"; `open_store(url)` opens the same store."""
         ...
 
     def read(self, key: str) -> bytes:
-        """The object's bytes. Raises NotFound."""
+        """Return the object's bytes. Raises NotFound."""
         ...
 
     def read_changed(self, key: str, mark: str = "") -> tuple[bytes, str] | None:
-        """The object's bytes and a mark of this state of it; None while it is as `mark` says. Raises NotFound."""
+        """Return the object's bytes and a mark of its state; None if it is unchanged since `mark`. Raises NotFound."""
         ...
 
     def write(self, key: str, data: bytes) -> None:
-        """Put the object in one step."""
+        """Write the object atomically."""
         ...
 
     def upload(self, source: Path, key: str) -> None:
-        """Put a local file in one step, however large."""
+        """Upload a local file of any size atomically."""
         ...
 
     def local(self, key: str) -> Path:
-        """A local path that ends in the key and holds the object's bytes, to be read and not changed. Raises NotFound."""
+        """Return a local path that ends in the key and holds the object's bytes; do not change it. Raises NotFound."""
         ...
 
     def forget(self, key: str) -> bool:
-        """Drop what `local` keeps of the object, because it is not what it should be. False where nothing is kept."""
+        """Drop the local copy of an object that turned out wrong. Return False if there is none."""
         ...
 
     def entries(self, prefix: str = "") -> Iterator[Entry]:
-        """Every object whose key begins with `prefix`, in the order of keys."""
+        """List all objects whose key begins with `prefix`, sorted by key."""
         ...
 
     def keys(self, prefix: str = "") -> Iterator[str]:
-        """Every key that begins with `prefix`, in order."""
+        """List all keys that begin with `prefix`, sorted."""
         ...
 
     def folders(self, prefix: str) -> list[str]:
-        """The names right below `prefix` (which ends in "/") that hold objects, in order."""
+        """List the names directly below `prefix` (which ends in "/") that contain objects, sorted."""
         ...
 
     def delete(self, key: str) -> None:
-        """Remove the object; nothing happens where there is none."""
+        """Delete the object, if it exists."""
         ...
 
 
 def open_store(url: str, s3: S3Settings | None = None, storage: StorageSettings | None = None) -> ObjectStore:
-    """The store at `file:///a/folder` or `s3://bucket/prefix/`; settings that are not given are the environment's.
+    """Open the store at `file:///a/folder` or `s3://bucket/prefix/`; missing settings are read from the environment.
 
-    Its requests are counted. Nothing is read yet: `check_store` says whether it can be. Raises BadConfig for any other URL, and for wrong settings.
+    Its requests are counted. Nothing is read yet: see `check_store`. Raises BadConfig for any other URL, and for
+    wrong settings.
     """
     from services.core.store.wrapped import CountingStore
 
@@ -108,7 +109,7 @@ def open_store(url: str, s3: S3Settings | None = None, storage: StorageSettings 
 def check_store(store: ObjectStore, *, write: bool) -> None:
     """Try what a process will do: list, read and, with `write`, write and delete (below runs/, where all writers may).
 
-    Raises BadConfig where a person must change something, StoreError where waiting may help.
+    Raises BadConfig if a person must change something, StoreError if waiting may help.
     """
     try:
         store.folders("projects/")
@@ -125,7 +126,7 @@ def check_store(store: ObjectStore, *, write: bool) -> None:
 
 
 def unavailable_reason(store: ObjectStore, *, write: bool) -> str:
-    """As `check_store`, for a process that can wait: the sentence where the store does not answer, else "". Raises BadConfig."""
+    """Run `check_store` for a process that can wait: return the message if the store does not answer, else "". Raises BadConfig."""
     try:
         check_store(store, write=write)
     except StoreError as error:
@@ -146,14 +147,14 @@ PARTIAL: Final = ".partial-"
 
 
 def check_key(key: str) -> str:
-    """The key. Raises StoreError where it is none."""
+    """Return the key. Raises StoreError if it is invalid."""
     if problem := _problem(key, key.split("/")):
         raise StoreError(f"{key[:80]!r} is not a key: {problem}.")
     return key
 
 
 def check_prefix(prefix: str) -> str:
-    """The beginning of keys, "" among them. Raises StoreError where no key begins with it."""
+    """Return the prefix of keys, which may be "". Raises StoreError if no key can begin with it."""
     *parts, _ = prefix.split("/")
     if problem := _problem(prefix, parts):
         raise StoreError(f"{prefix[:80]!r} is the beginning of no key: {problem}.")
@@ -190,12 +191,12 @@ _LIMITS: Final = (
 
 
 def max_bytes(key: str) -> int:
-    """Bytes of the object that are read at most."""
+    """Return the largest size at which the object is read."""
     return next((most for pattern, most in _LIMITS if pattern.match(key)), _DEFAULT)
 
 
 def object_too_large(key: str, url: str, size: int) -> ObjectTooLarge:
-    """The error that names object, size and limit."""
+    """Return the error that names object, size and limit."""
     return ObjectTooLarge(
         f"{key!r} in {url} has {size / _MB:.1f} MB, and no more than {max_bytes(key) // _MB} MB of such an object are read: "
         "delete it, or put back what was there."

@@ -19,15 +19,14 @@ _MKDIR_ATTEMPTS = 5
 
 
 class FileStore:
-    """An ObjectStore over the folder `root`, which is made on the first write."""
+    """An ObjectStore in the folder `root`, which is created on the first write."""
 
     def __init__(self, root: Path) -> None:
-        """Nothing is read or made yet."""
         self.root = root
         self.url = root.as_uri()
 
     def read(self, key: str) -> bytes:
-        """The object's bytes. Raises NotFound."""
+        """Return the object's bytes. Raises NotFound."""
         most = max_bytes(key)
         try:
             with self._path(key).open("rb") as file:
@@ -42,18 +41,18 @@ class FileStore:
         return data
 
     def read_changed(self, key: str, mark: str = "") -> tuple[bytes, str] | None:
-        """The object's bytes and a mark of this state of it; None while it is as `mark` says. Raises NotFound."""
+        """Return the object's bytes and a mark of its state; None if it is unchanged since `mark`. Raises NotFound."""
         with self._translate_errors(key, "read from"):
             found = self._path(key).stat()
         now = f"{found.st_ino}-{found.st_mtime_ns}-{found.st_size}"  # a write is a new file that is moved in
         return None if now == mark else (self.read(key), now)
 
     def write(self, key: str, data: bytes) -> None:
-        """Put the object in one step."""
+        """Write the object atomically."""
         self._write_atomically(key, lambda file: file.write(data))
 
     def upload(self, source: Path, key: str) -> None:
-        """Put a local file in one step, however large."""
+        """Copy a local file of any size atomically."""
 
         def copy(file: IO[bytes]) -> None:
             with source.open("rb") as original:
@@ -62,7 +61,7 @@ class FileStore:
         self._write_atomically(key, copy)
 
     def local(self, key: str) -> Path:
-        """The object's own path. Raises NotFound."""
+        """Return the object's own path. Raises NotFound."""
         path = self._path(key)
         with self._translate_errors(key, "read from"):
             is_there = path.is_file()
@@ -71,12 +70,12 @@ class FileStore:
         return path
 
     def forget(self, key: str) -> bool:
-        """False: the object itself is what `local` gives."""
+        """Return False: `local` makes no copies."""
         self._path(key)
         return False
 
     def entries(self, prefix: str = "") -> Iterator[Entry]:
-        """Every object whose key begins with `prefix`, in the order of keys; one that goes meanwhile is left out."""
+        """List all objects whose key begins with `prefix`, sorted by key, without those deleted meanwhile."""
         found = []
         for key in self.keys(prefix):
             with contextlib.suppress(FileNotFoundError):
@@ -85,7 +84,7 @@ class FileStore:
         return iter(found)
 
     def keys(self, prefix: str = "") -> Iterator[str]:
-        """Every key that begins with `prefix`, in order."""
+        """List all keys that begin with `prefix`, sorted."""
         found = (
             path.relative_to(self.root).as_posix()
             for path in self._walk(check_prefix(prefix))
@@ -94,7 +93,7 @@ class FileStore:
         return iter(sorted(key for key in found if key.startswith(prefix)))
 
     def folders(self, prefix: str) -> list[str]:
-        """The names right below `prefix` that hold objects, in order."""
+        """List the names directly below `prefix` that contain objects, sorted."""
         check_prefix(prefix)
         try:
             with self._translate_errors(prefix, "listed in"), os.scandir(self.root / prefix) as entries:
@@ -104,7 +103,7 @@ class FileStore:
         return sorted(name for name in names if any(self.keys(f"{prefix}{name}/")))
 
     def delete(self, key: str) -> None:
-        """Remove the object, and the folders that are empty without it."""
+        """Delete the object, and folders that become empty."""
         path = self._path(key)
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
@@ -115,9 +114,9 @@ class FileStore:
             raise StoreError(f"{key!r} cannot be deleted from {self.url}: check the folder's rights.")
 
     def sweep(self, now: float) -> int:
-        """Remove what killed writes have left, and say how many. Only while nobody else starts to write here.
+        """Remove remains of killed writes, and return how many. Call it only while no other process starts to write.
 
-        A file that was written to in the last minute stays: a trainer whose parent was killed may still be at it.
+        Files written in the last minute stay: a trainer whose parent was killed may still be writing.
         """
         old = [path for path in self._walk("") if path.name.startswith(PARTIAL)]
         swept = 0
@@ -130,13 +129,13 @@ class FileStore:
         return swept
 
     def _remove_empty(self, folder: Path) -> None:
-        """The folder and those above it, up to the first that holds something. Raises OSError there."""
+        """Remove the folder and its parents up to the first that is not empty. Raises OSError there."""
         while folder != self.root:
             folder.rmdir()
             folder = folder.parent
 
     def _walk(self, prefix: str) -> Iterator[Path]:
-        """Every file below the folder that `prefix` begins with; a folder that cannot be listed is no empty one."""
+        """Yield every file below the folder that `prefix` begins with. A folder that cannot be listed is an error, not empty."""
 
         def failed(error: OSError) -> None:
             if not isinstance(error, FileNotFoundError | NotADirectoryError):
@@ -180,9 +179,9 @@ class FileStore:
 
 
 def _open_beside(path: Path) -> tuple[int, str]:
-    """A new file in the folder of `path`; tried again where a delete elsewhere has just removed that folder.
+    """Create a temporary file beside `path`; retry if a concurrent delete has just removed the folder.
 
-    FileExistsError as well: the folder was there when it was to be made, and gone when it was looked at.
+    FileExistsError too: the folder existed when it was to be created, and was gone when it was checked.
     """
     for _ in range(_MKDIR_ATTEMPTS):
         with contextlib.suppress(FileNotFoundError, FileExistsError):
@@ -193,7 +192,7 @@ def _open_beside(path: Path) -> tuple[int, str]:
 
 
 def _sync_folder(folder: Path) -> None:
-    """A rename lasts through a power cut only once its folder is synced."""
+    """Sync the folder: only then does a rename survive a power failure."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -45,7 +45,7 @@ class WrappedStore:
         return self.around(StoreOperation.READ, lambda: self.store.local(key))
 
     def forget(self, key: str) -> bool:
-        """Pass straight through: it is about the local copy, and no request."""
+        """Pass straight through: this concerns the local copy and makes no request."""
         return self.store.forget(key)
 
     def write(self, key: str, data: bytes) -> None:
@@ -68,7 +68,7 @@ class WrappedStore:
 
 
 class CountingStore(WrappedStore):
-    """Counts and times the requests to `store`, by outcome. `open_store` returns one."""
+    """Count and time the requests to `store`, by outcome. `open_store` returns one."""
 
     def around(self, operation: StoreOperation, call: Callable[[], T]) -> T:
         began, outcome = time.perf_counter(), StoreOutcome.OK

@@ -29,13 +29,12 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class RequestIds:
-    """Binds `request_id` while `app` answers."""
+    """Bind `request_id` while `app` answers."""
 
     def __init__(self, app: App) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on, with the id bound."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -55,7 +54,7 @@ class RequestIds:
 
 @contextmanager
 def bind_ids(**ids: object) -> Iterator[None]:
-    """These ids on every line of the block; what it binds itself goes with it."""
+    """Add these ids to every log line of the block; whatever the block binds is unbound with them."""
     before = structlog.contextvars.get_contextvars()
     structlog.contextvars.bind_contextvars(**ids)
     try:
@@ -66,33 +65,32 @@ def bind_ids(**ids: object) -> Iterator[None]:
 
 
 def log_ids(project_key: str, version: str) -> dict[str, int | str]:
-    """`project` (its id, not its key, by which the predictors know it) and `version` of a line."""
+    """Return `project` (its id; predictors know it by key) and `version` for log lines."""
     number = project_key.partition("-")[0]
     return {"project": int(number) if number.isdecimal() else project_key, "version": version}
 
 
 def valid_request_id(given: str) -> str:
-    """The id that a caller gave, if it looks like one; else ""."""
+    """Return the id that a caller gave if it looks like one, else ""."""
     return given if _ID.fullmatch(given) else ""
 
 
 def new_request_id() -> str:
-    """An id of 32 hex digits."""
     return uuid.uuid4().hex
 
 
 def header(scope: Scope, name: str) -> str:
-    """A request's header; "" where it has none."""
+    """Return a request's header; "" if it is absent."""
     wanted = name.lower().encode()
     return next((value.decode("latin-1") for key, value in scope["headers"] if key == wanted), "")
 
 
 def current_request_id() -> str:
-    """The id that is bound; "" where there is none."""
+    """Return the bound id; "" if there is none."""
     return str(structlog.contextvars.get_contextvars().get("request_id") or "")
 
 
 def outgoing_headers() -> dict[str, str]:
-    """For a request to another process of ours."""
+    """Return the headers of a request to another process of ours."""
     found = {REQUEST_ID_HEADER: current_request_id(), TRACEPARENT_HEADER: tracing.traceparent()}
     return {name: value for name, value in found.items() if value}

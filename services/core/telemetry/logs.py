@@ -34,9 +34,10 @@ _NO_IDS: Final[Mapping[str, object]] = {}
 def configure(
     settings: LoggingSettings, *, hidden: Iterable[str] = (), always: Mapping[str, object] = _NO_IDS
 ) -> None:
-    """Set the level and the shape of all log lines.
+    """Set the level and the format of all log lines.
 
-    `hidden`: what no line may hold (`Settings.secrets`). `always`: ids of what the whole process is about, in any thread.
+    `hidden`: what no line may contain (`Settings.secrets`). `always`: ids of the whole process, added in any
+    thread.
     """
     console = settings.format == "console" or (settings.format == "auto" and sys.stderr.isatty())
     shared: list[Processor] = [
@@ -78,7 +79,7 @@ def configure(
 
 
 def use_root_handler(*names: str) -> None:
-    """Loggers for which a library has set up lines of its own shape: they speak as all others do."""
+    """Remove a library's own handlers, so that its lines look like all others."""
     for name in names:
         logger = logging.getLogger(name)
         logger.handlers.clear()
@@ -86,13 +87,13 @@ def use_root_handler(*names: str) -> None:
 
 
 def log_uncaught() -> None:
-    """Have what ends a thread or the process unforeseen logged as everything is: Python itself would print its message."""
+    """Log errors that end a thread or the process like all others: Python itself would print their messages."""
     log = structlog.get_logger("services.core.telemetry.logs")
 
     def ended(kind: type[BaseException], error: BaseException | None, *_: object) -> None:
         if not issubclass(kind, KeyboardInterrupt | SystemExit):
             frames = safe_traceback(error) if error else []
-            log.critical("ended unexpectedly", kind=kind.__name__, frames=frames)
+            log.critical("uncaught_error", kind=kind.__name__, frames=frames)
 
     def thread_ended(given: threading.ExceptHookArgs) -> None:
         ended(given.exc_type, given.exc_value)
@@ -104,25 +105,25 @@ def log_uncaught() -> None:
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """To stderr; where that cannot be written to, there is nobody to be told."""
+    """Write to stderr; if that fails, there is no place left to report it."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # the base class's name
-        """Nothing: the base class prints the error that is being dealt with, message and all."""
+        """Do nothing: the base class would print the error that is being logged, message included."""
 
 
 def _is_logged(record: logging.LogRecord) -> bool:
-    """Our own lines come from structlog; of a library only what is a warning at least."""
+    """Return whether a line is logged: all of ours, and of libraries those from WARNING up."""
     return isinstance(record.msg, dict) or record.levelno >= logging.WARNING
 
 
 def _first_line(_: object, __: str, event: EventDict) -> EventDict:
-    """asyncio, for one, says in the second what a task was given."""
+    """Keep the first line: asyncio, for one, prints a task's arguments in the second."""
     event["event"] = str(event.get("event", "")).partition("\n")[0][:_MAX_LINE]
     return event
 
 
 def _safe_exception(_: object, __: str, event: EventDict) -> EventDict:
-    """An exception's kind and frames in place of its message."""
+    """Replace an exception by its class and frames."""
     event.pop("stack_info", None)
     given = event.pop("exc_info", None)
     found = sys.exc_info() if given is True else given
@@ -133,7 +134,7 @@ def _safe_exception(_: object, __: str, event: EventDict) -> EventDict:
 
 
 def _mask_secrets(hidden: Iterable[str]) -> Processor:
-    """No secret in any text of the line, nor a login in front of a host; what is no text is written as one first."""
+    """Return a processor that masks secrets, and logins in front of a host; other values are converted to text first."""
     secrets = tuple(hidden)
 
     def clean(value: Any) -> Any:

@@ -119,25 +119,22 @@ for _asked in LabelStudioOperation:
 
 
 def set_build_info(component: Component) -> None:
-    """Say what this process is."""
     _build.clear()
     _build.labels(__version__, component).set(1)
 
 
 def set_generation(generation: int) -> None:
-    """Say which table of what is served is known here."""
     _generation.set(generation)
 
 
 def observe_store_request(operation: StoreOperation, outcome: StoreOutcome, seconds: float) -> None:
-    """Count a request to the store."""
     _store.labels(operation, outcome).inc()
     _store_seconds.labels(operation).observe(seconds)
 
 
 @contextmanager
 def observe_label_studio_request(path: str) -> Iterator[None]:
-    """Count the request to Label Studio that is made within, by how it ends."""
+    """Count and time the request to Label Studio that the block makes, by outcome."""
     began, operation, outcome = time.perf_counter(), _operation(path), LabelStudioOutcome.OK
     try:
         yield

@@ -217,7 +217,7 @@ def test_what_ends_a_thread_or_the_process_is_a_line_like_others(
     sys.excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
     threading.excepthook(threading.ExceptHookArgs((UnicodeDecodeError, None, None, None)))
     lines = _lines(capsys)
-    assert [line["event"] for line in lines] == ["ended unexpectedly"] * 3
+    assert [line["event"] for line in lines] == ["uncaught_error"] * 3
     assert (lines[2]["kind"], lines[2]["frames"]) == ("UnicodeDecodeError", [])
     assert "_raise" in lines[0]["frames"][-1]
     assert _SECRET not in str(lines)

@@ -40,10 +40,10 @@ _READ_ATTEMPTS = 3
 
 
 class S3Store:
-    """An ObjectStore over what begins with `prefix` in one bucket."""
+    """An ObjectStore of the keys that begin with `prefix` in one bucket."""
 
     def __init__(self, url: str, settings: S3Settings, storage: StorageSettings) -> None:
-        """`url` is s3://bucket/prefix/. Nobody is spoken to yet. Raises BadConfig."""
+        """`url` is s3://bucket/prefix/. No request is made yet. Raises BadConfig."""
         self.bucket, self.prefix = _parse_url(url)
         self.url = f"s3://{self.bucket}/{self.prefix}".rstrip("/")
         self._errors = S3Errors(self.url, self.bucket, settings)
@@ -52,19 +52,19 @@ class S3Store:
         self._seconds = settings.write_seconds
 
     def read(self, key: str) -> bytes:
-        """The object's bytes. Raises NotFound."""
+        """Return the object's bytes. Raises NotFound."""
         buffer = io.BytesIO()
         self._get(self._clients.documents, key, "", buffer, self._deadline, max_bytes(key))
         return buffer.getvalue()
 
     def read_changed(self, key: str, mark: str = "") -> tuple[bytes, str] | None:
-        """The object's bytes and its ETag; None while that is `mark`. Raises NotFound."""
+        """Return the object's bytes and its ETag; None if that is `mark`. Raises NotFound."""
         buffer = io.BytesIO()
         now = self._get(self._clients.documents, key, mark, buffer, self._deadline, max_bytes(key))
         return None if now is None else (buffer.getvalue(), now)
 
     def write(self, key: str, data: bytes) -> None:
-        """Put the object in one step."""
+        """Write the object atomically."""
         put, size = self._clients.documents.put_object, len(data)
         part = max(_PART_BYTES, size)  # one part, so one request
         self._change(
@@ -72,7 +72,7 @@ class S3Store:
         )
 
     def upload(self, source: Path, key: str) -> None:
-        """Put a local file in one step, however large."""
+        """Upload a local file of any size atomically."""
         put = partial(
             self._clients.transfers.fput_object,
             self.bucket,
@@ -83,7 +83,7 @@ class S3Store:
         self._change(key, "written to", put)
 
     def local(self, key: str) -> Path:
-        """The path of a copy, asked for once for each state of the object. Raises NotFound."""
+        """Return the path of a copy, downloaded once per state of the object. Raises NotFound."""
         self._name(key)
         try:
             return self._copy(key)
@@ -91,25 +91,24 @@ class S3Store:
             raise self._errors.translate(error, key, "copied from") from error
 
     def forget(self, key: str) -> bool:
-        """Remove the copy."""
         self._name(key)
         return self._cache.forget(key)
 
     def entries(self, prefix: str = "") -> Iterator[Entry]:
-        """Every object whose key begins with `prefix`, in the order of keys: a request for each thousand."""
+        """List all objects whose key begins with `prefix`, sorted by key: one request per thousand."""
         return iter(self._list(prefix, recursive=True))
 
     def keys(self, prefix: str = "") -> Iterator[str]:
-        """Every key that begins with `prefix`, in order."""
+        """List all keys that begin with `prefix`, sorted."""
         return (entry.key for entry in self.entries(prefix))
 
     def folders(self, prefix: str) -> list[str]:
-        """The names right below `prefix`, in order: a request for each thousand names, whatever lies below them."""
+        """List the names directly below `prefix`, sorted: one request per thousand names, whatever they contain."""
         found = (entry.key for entry in self._list(prefix, recursive=False))
         return sorted(key.removeprefix(prefix).rstrip("/") for key in found)
 
     def delete(self, key: str) -> None:
-        """Remove the object, and its copy here."""
+        """Delete the object and its local copy."""
         remove = self._clients.documents.remove_object
         self._change(key, "deleted from", lambda name: remove(self.bucket, name))
         with contextlib.suppress(OSError):
@@ -128,14 +127,14 @@ class S3Store:
 
     @property
     def _deadline(self) -> float:
-        """When a document must have come, by the monotonic clock."""
+        """Return when a document must have arrived, by the monotonic clock."""
         return time.monotonic() + self._seconds
 
     def _name(self, key: str) -> str:
         return self.prefix + check_key(key)
 
     def _list(self, prefix: str, *, recursive: bool) -> list[Entry]:
-        """Sorted: all objects, or else what lies right below as folders. What consoles make for a folder is no object."""
+        """List all objects, or with `recursive=False` the folders directly below, sorted. Folder markers of consoles are skipped."""
         start = self.prefix + check_prefix(prefix)
         try:
             found = [
@@ -170,7 +169,7 @@ class S3Store:
         deadline: float = float("inf"),
         most: float = float("inf"),
     ) -> str | None:
-        """Write the object's bytes, where there is a file for them; its ETag, or None while that is `mark`."""
+        """Write the object's bytes to `into`, if given, and return its ETag; None if that is `mark`."""
         name = self._name(key)
         headers: dict[str, str | list[str] | tuple[str]] = {"If-None-Match": f'"{mark}"'} if mark else {}
         try:
@@ -202,7 +201,7 @@ class _BodyTooLarge(Exception):
 
 
 def _read_body(response: BaseHTTPResponse, into: IO[bytes] | None, deadline: float, most: float) -> str:
-    """Write the whole body, or raise one of urllib3's errors or _TooLargeError; the ETag."""
+    """Write the whole body and return the ETag. Raises errors of urllib3, or _BodyTooLarge."""
     mark = response.headers.get("etag", "").strip('"')
     if into is None:
         return mark
@@ -223,22 +222,22 @@ def _read_body(response: BaseHTTPResponse, into: IO[bytes] | None, deadline: flo
 
 
 def _is_interrupted(error: Exception) -> bool:
-    """In the body; requests themselves were tried again by urllib3."""
+    """Return whether the body broke off; urllib3 has retried the request itself."""
     return isinstance(error, HTTPError) and not isinstance(error, MaxRetryError | ReadTimeoutError)
 
 
 def _is_denied(error: Exception) -> bool:
-    """A MinIO on one disk says so too when the folder of an object goes at that moment, with its last other object."""
+    """Return whether access is denied: a single-disk MinIO also answers so while an object's folder is being removed."""
     return isinstance(error, S3Error) and error.code == "AccessDenied"
 
 
 def _is_unchanged(error: Exception) -> bool:
-    """Status 304, which the client takes for an error."""
+    """Return whether it is status 304, which the client raises as an error."""
     return isinstance(error, ServerError | InvalidResponseError) and status_of(error) == 304
 
 
 def _parse_url(url: str) -> tuple[str, str]:
-    """Bucket and prefix; the prefix is empty or ends in "/". Raises BadConfig."""
+    """Return bucket and prefix; the prefix is empty or ends in "/". Raises BadConfig."""
     parts = urlsplit(url)
     prefix = parts.path.strip("/")
     if parts.scheme != "s3" or not parts.netloc or parts.query or parts.fragment or "//" in prefix:

@@ -22,20 +22,20 @@ _RECENT_SECONDS = 600.0
 
 
 class Cache:
-    """The copies of one store's objects. Methods raise OSError where the folder cannot be written."""
+    """Local copies of one store's objects. Methods raise OSError if the folder is not writable."""
 
     def __init__(self, folder: Path | None, url: str, megabytes: float) -> None:
-        """In `folder`, or in a temporary one that goes with the process. Nothing is made yet."""
+        """Use `folder`, or a temporary one that is removed with the process. Nothing is created yet."""
         self._folder = folder
         self._name = hashlib.sha256(url.encode()).hexdigest()[:12]
         self._limit = megabytes * 1e6
 
     def path(self, key: str) -> Path:
-        """Where the copy is, or would be."""
+        """Return where the copy is, or would be."""
         return self._root() / self._name / "objects" / key
 
     def mark(self, key: str) -> str:
-        """Of which state of the object there is a copy; "" where there is none."""
+        """Return the mark of the copied state; "" if there is no copy."""
         try:
             mark, size = self._mark(key).read_text(encoding="utf-8").split("\n")
             return mark if self.path(key).stat().st_size == int(size) else ""
@@ -43,12 +43,12 @@ class Cache:
             return ""
 
     def touch(self, key: str) -> Path:
-        """The copy, which was asked for just now."""
+        """Return the copy, and note that it was used just now."""
         os.utime(self._mark(key))
         return self.path(key)
 
     def store(self, key: str, fill: Callable[[IO[bytes]], str]) -> Path:
-        """Make the copy in one step; `fill` writes the bytes and says their mark."""
+        """Create the copy atomically; `fill` writes the bytes and returns their mark."""
         path, mark = self.path(key), self._mark(key)
         for folder in (path.parent, mark.parent):
             folder.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ class Cache:
         return path
 
     def forget(self, key: str) -> bool:
-        """Remove the copy; whether there was one."""
+        """Remove the copy; return whether there was one."""
         self._mark(key).unlink(missing_ok=True)
         path = self.path(key)
         was_there = path.is_file()
@@ -75,7 +75,7 @@ class Cache:
         return was_there
 
     def prune(self, now: float) -> None:
-        """Remove what was not asked for longest, until the rest is within the limit, and halves that a kill left."""
+        """Remove the least recently used copies beyond the limit, and incomplete ones of killed processes."""
         root = self._root()
         found = []
         for mark in (path for path in root.glob("*/marks/**/*") if path.is_file()):
@@ -103,6 +103,6 @@ class Cache:
 
 
 def _copy_of(root: Path, mark: Path) -> Path | None:
-    """The copy that a mark is of; None for a half written copy."""
+    """Return the copy that a mark belongs to; None for an incomplete copy."""
     store, _, *key = mark.relative_to(root).parts
     return None if mark.name.startswith(".partial-") else root.joinpath(store, "objects", *key)

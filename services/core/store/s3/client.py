@@ -55,7 +55,7 @@ class Clients:
 
 
 def connect(settings: S3Settings) -> Clients:
-    """Clients that have not spoken to anybody yet. Raises BadConfig."""
+    """Return clients that have made no request yet. Raises BadConfig."""
     # Its warnings of each retry name the whole URL, which is a token's when a pod's identity is asked for keys.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     provider, context = provider_of(settings), client_ssl_context(settings.ca_file, "FITLOOP_S3_CA_FILE")
@@ -77,7 +77,7 @@ def connect(settings: S3Settings) -> Clients:
 
 
 def provider_of(settings: S3Settings) -> Provider:
-    """Where keys come from: the environment, a mounted folder, or the pod's identity. Raises BadConfig."""
+    """Choose the source of keys: the environment, a mounted folder, or the pod's identity. Raises BadConfig."""
     key, secret = settings.access_key.get_secret_value(), settings.secret_key.get_secret_value()
     if bool(key) != bool(secret):
         raise BadConfig("Only one of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY is set: set both.")
@@ -92,14 +92,13 @@ def provider_of(settings: S3Settings) -> Provider:
 
 
 class FolderProvider(Provider):
-    """Keys in the files of a mounted Secret, read for each request: a changed Secret counts at once."""
+    """Keys in the files of a mounted Secret, read for each request: a changed Secret takes effect at once."""
 
     def __init__(self, folder: Path) -> None:
-        """Nothing is read yet."""
         self._folder = folder
 
     def retrieve(self) -> Credentials:
-        """The keys of now. Raises StoreRefused."""
+        """Return the current keys. Raises StoreRefused."""
         # Kubernetes swaps the link ..data: through it, both files are of the same moment.
         data = self._folder / "..data"
         folder = data.resolve() if data.exists() else self._folder
@@ -121,10 +120,10 @@ class FolderProvider(Provider):
 
 
 class IdentityProvider(Provider):
-    """Keys that the cloud, or MinIO's own STS, gives to the pod's service account."""
+    """Keys from the cloud, or MinIO's STS, for the pod's service account."""
 
     def __init__(self, region: str) -> None:
-        """AWS_WEB_IDENTITY_TOKEN_FILE, AWS_ROLE_ARN and their like are read as AWS's own clients read them."""
+        """AWS_WEB_IDENTITY_TOKEN_FILE, AWS_ROLE_ARN and the like are read as AWS's own clients read them."""
         token_file = os.environ.get("AWS_WEB_IDENTITY_TOKEN_FILE")
         pool = urllib3.PoolManager(
             timeout=Timeout(connect=2.0, read=5.0), retries=Retry(2, backoff_factor=0.2)
@@ -136,7 +135,7 @@ class IdentityProvider(Provider):
         )
 
     def retrieve(self) -> Credentials:
-        """The keys of now, kept until they expire. Raises StoreRefused, StoreUnreachable."""
+        """Return the current keys, cached until they expire. Raises StoreRefused, StoreUnreachable."""
         try:
             return self._given.retrieve()
         except HTTPError:
@@ -151,25 +150,25 @@ class IdentityProvider(Provider):
 
 
 class _Retry(Retry):
-    """Tries that begin within so many seconds of the first: what bounds the time of a write."""
+    """Retries that start within `max_seconds` of the first attempt, which bounds the time of a write."""
 
     def __init__(self, *, within: float, until: float = 0.0, **options: Any) -> None:
-        """`until` by the monotonic clock; `options` are urllib3's."""
+        """`deadline` by the monotonic clock; `options` are urllib3's."""
         self.max_seconds, self.deadline = within, until
         super().__init__(**options)
 
     def new(self, **changes: Any) -> Self:
-        """As the base class, which knows nothing of our fields."""
+        """Copy with our own fields, which the base class does not know."""
         return super().new(**({"within": self.max_seconds, "until": self.deadline} | changes))
 
     def increment(self, *failure: Any, **details: Any) -> Self:
-        """The retry that is left. Raises MaxRetryError where none is, or no time."""
+        """Return the remaining retries. Raises MaxRetryError if none, or no time, is left."""
         left = self if time.monotonic() < self.deadline else self.new(total=0)
         return Retry.increment(left, *failure, **details)
 
 
 def _retry(tries: int, reads: int, pause: float, within: float) -> _Retry:
-    """`tries` more for connections and busy answers, `reads` more for those that broke or were too slow."""
+    """Allow `tries` retries for connections and busy answers, `reads` for answers that broke off or were too slow."""
     return _Retry(
         within=within,
         total=tries,
@@ -185,7 +184,7 @@ def _retry(tries: int, reads: int, pause: float, within: float) -> _Retry:
 
 
 class _Pool(urllib3.PoolManager):
-    """Connections whose every request has its own time for retries."""
+    """Connections whose every request has its own deadline for retries."""
 
     def __init__(self, retry: _Retry, **options: Any) -> None:
         """`options` are urllib3's."""
@@ -195,13 +194,12 @@ class _Pool(urllib3.PoolManager):
     def urlopen(  # type: ignore[override]  # as PoolManager overrides its own base
         self, method: str, url: str, redirect: bool = True, **options: Any
     ) -> BaseHTTPResponse:
-        """As the base class."""
         options.setdefault("retries", self._retry.new(until=time.monotonic() + self._retry.max_seconds))
         return super().urlopen(method, url, redirect, **options)
 
 
 def _read_key(path: Path) -> str:
-    """The key in a file. Raises OSError, UnicodeDecodeError, and StoreRefused where it cannot be meant."""
+    """Return the key in a file. Raises OSError, UnicodeDecodeError, and StoreRefused if its content is invalid."""
     text = trim(path.read_text(encoding="utf-8"), Inside.TOKEN)
     if problem := value_problem(text, Inside.TOKEN):
         raise StoreRefused(f"The file {path.name} in {path.parent} (FITLOOP_S3_CREDENTIALS_DIR): {problem}.")

@@ -60,14 +60,14 @@ _REASONS = {
 
 @dataclass(frozen=True, slots=True)
 class S3Errors:
-    """Where a store is, as sentences name it."""
+    """Translate errors of requests to one store."""
 
     url: str
     bucket: str
     settings: S3Settings
 
     def translate(self, error: Exception, key: str, verb: str) -> StoreError:
-        """`error` of a request for `key`; `verb` as in "cannot be <read from> s3://…"."""
+        """Return our error for a client's `error` on `key`; `verb` as in "cannot be <read from> s3://…"."""
         failed = f"{key!r} cannot be {verb} {self.url}"
         match error:
             case StoreError():
@@ -145,6 +145,6 @@ class S3Errors:
 
 
 def status_of(error: InvalidResponseError | ServerError) -> int:
-    """The HTTP status, which the client gives in words alone; 0 where it gives none."""
+    """Return the HTTP status, which the client gives in its text alone; 0 if it gives none."""
     found = re.search(r"code:? (\d+)", str(error))
     return int(found[1]) if found else 0

@@ -27,7 +27,7 @@ _UNREADABLE: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class ExpirationRule:
-    """A rule that is switched on and deletes objects, or makes them unreadable, after some days."""
+    """An enabled rule that deletes objects, or makes them unreadable, after some days."""
 
     rule: str
     prefix: str
@@ -37,7 +37,7 @@ class ExpirationRule:
 
 
 def expiration_rules(store: S3Store) -> list[ExpirationRule] | None:
-    """Those that reach objects of the store; None where the key may not read the rules. Raises StoreError."""
+    """List the rules that affect the store; None if the key may not read them. Raises StoreError."""
     try:
         found = store._clients.documents.get_bucket_lifecycle(store.bucket)  # noqa: SLF001  # another part of the same store
     except (MinioException, HTTPError, ValueError, OSError) as error:
@@ -49,12 +49,12 @@ def expiration_rules(store: S3Store) -> list[ExpirationRule] | None:
 
 
 def prefixes_overlap(rule: str, store: str) -> bool:
-    """Whether keys of the store may begin with the rule's prefix."""
+    """Return whether keys of the store may begin with the rule's prefix."""
     return rule.startswith(store) or store.startswith(rule)
 
 
 def _expiry(rule: Rule) -> ExpirationRule | None:
-    """Objects carry no tags, so a rule for tagged ones reaches none; a move to a colder class makes them slow, or unreadable."""
+    """Parse a rule. Ours have no tags, so a rule for tagged objects affects none; a colder class makes them slow, or unreadable."""
     gone = rule.expiration or rule.transition
     chosen = rule.rule_filter
     if rule.status != "Enabled" or gone is None or (gone.days is None and gone.date is None):
