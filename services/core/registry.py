@@ -188,9 +188,7 @@ class Registry:
         except UnknownFormat:
             raise
         except StoreError as error:
-            log.error(
-                "document_skipped", key=key, reason=type(error.__cause__).__name__
-            )
+            log.error("document_skipped", key=key, reason=type(error.__cause__).__name__)
             return None
 
     def _publish(self, folder: Path, manifest: Manifest) -> Manifest:
