@@ -22,7 +22,7 @@ from services.core.telemetry.tracebacks import safe_traceback
 log = structlog.get_logger()
 _MIN_PAUSE: Final = 0.5
 _MAX_PAUSE: Final = 10.0
-NOT_LISTED_YET: Final = "the Kubernetes API has not been asked yet"
+NOT_LISTED_YET: Final = "the Kubernetes API has not been read yet"
 
 
 @dataclass
@@ -94,13 +94,13 @@ class Informer:
         self._record_success()
 
     def _list(self) -> None:
-        asked = self.clock()
+        started = self.clock()
         found, version = self.kube.items(self.kind, self.selector)
         fresh = {one["metadata"]["name"]: _without_managed_fields(one) for one in found}
         with self._lock:
             changed = fresh != self._objects
             self._objects = fresh
-        self._version, self._listed_at = version, asked
+        self._version, self._listed_at = version, started
         first = not self.listed.is_set()
         self.listed.set()
         self._record_success()

@@ -107,11 +107,11 @@ def render_job(
 
 def job_name(release: str, run: str) -> str:
     """Return `<release>-<project>-<n>`; a release that is too long or no valid name is cut, and its hash appended."""
-    room = _MAX_NAME - len(run) - 1
+    limit = _MAX_NAME - len(run) - 1
     stem = re.sub(r"[^a-z0-9-]", "-", release.lower()).strip("-")
-    if stem != release or not 0 < len(stem) <= room:
+    if stem != release or not 0 < len(stem) <= limit:
         digest = hashlib.sha256(release.encode()).hexdigest()[:6]
-        stem = f"{stem[: room - 7].strip('-') or 'fitloop'}-{digest}"
+        stem = f"{stem[: limit - 7].strip('-') or 'fitloop'}-{digest}"
     return f"{stem}-{run}"
 
 

@@ -83,10 +83,10 @@ class _Run:
         self._written_at = 0.0
         self.thread = threading.Thread(target=self._work, name=f"run {run}", daemon=True)
 
-    def request_stop(self, wish: StopReason) -> None:
+    def request_stop(self, reason: StopReason) -> None:
         """Terminate the process, or prevent its start. A cancelled run stays cancelled."""
         with self._lock:
-            self._stop_reason = self._stop_reason if self._stop_reason is StopReason.CANCEL else wish
+            self._stop_reason = self._stop_reason if self._stop_reason is StopReason.CANCEL else reason
             self._stop_requested.set()
             if self._process:
                 self._process.terminate()

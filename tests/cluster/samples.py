@@ -73,7 +73,7 @@ def job(
     **status: Any,
 ) -> Document:
     """A Job; conditions are type and reason."""
-    told = [
+    listed = [
         {"type": kind, "status": "True", "reason": reason, "lastTransitionTime": stamp(CREATED + 100)}
         for kind, reason in conditions
     ]
@@ -87,7 +87,7 @@ def job(
             "annotations": {REQUESTED_ANNOTATION: mark},
         },
         "spec": {},
-        "status": {"conditions": told, **status},
+        "status": {"conditions": listed, **status},
     }
 
 

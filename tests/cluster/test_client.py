@@ -1,4 +1,4 @@
-"""What is asked of the Kubernetes API, and what its faults become."""
+"""Requests to the Kubernetes API, and the errors that faults become."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from services.cluster import client
 from services.cluster.client import ClusterError, api_error, connect
 from services.core.errors import BadConfig
 from tests.support.api_server import NAMESPACE, FakeApiServer, serve_api
+from tests.support.metrics import metric_value
 
 LEASE = {
     "apiVersion": "coordination.k8s.io/v1",
@@ -157,3 +158,29 @@ def test_connect_reads_kubeconfig(
     monkeypatch.setattr(client, "_NAMESPACE", tmp_path / "none")
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(path))
     assert connect("here").get("lease", "a") is None
+
+
+def requests(outcome: str) -> float:
+    return metric_value("fitloop_kubernetes_requests_total", outcome=outcome)
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"), [(404, "not_found"), (409, "conflict"), (403, "failed"), (500, "failed")]
+)
+def test_requests_are_counted_by_outcome(api: FakeApiServer, status: int, outcome: str) -> None:
+    before = requests(outcome)
+    api.faults.append(("POST", status, {}))
+    with pytest.raises(ClusterError):
+        api.kube().create("lease", {"metadata": {"name": "a"}})
+    assert requests(outcome) == before + 1
+
+
+def test_requests_count_as_ok_or_unreachable(api: FakeApiServer) -> None:
+    ok, away = requests("ok"), requests("unreachable")
+    api.kube().create("lease", {"metadata": {"name": "a"}})
+    assert requests("ok") == ok + 1
+    with serve_api(FakeApiServer()) as other:
+        kube = other.kube()
+    with pytest.raises(ClusterError):
+        kube.get("lease", "a")
+    assert requests("unreachable") == away + 1

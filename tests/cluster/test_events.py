@@ -1,4 +1,4 @@
-"""Events are told once, in a thread, and their trouble is nobody else's."""
+"""Events are recorded once, from a thread, and errors stay there."""
 
 from __future__ import annotations
 

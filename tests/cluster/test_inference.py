@@ -1,4 +1,4 @@
-"""The way from adapter to predictor: what is asked, what is believed, what is tried again, and how long connections live."""
+"""Requests to predictors: what is sent, what is accepted, what is retried, and how long connections live."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ async def test_lone_surrogate_is_replaced(inference: Make) -> None:
 
 
 async def test_connection_errors_are_retried(inference: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The Service leads to a predictor that was killed for a second or two; whoever still is not there then is given up."""
+    """The Service routes to a killed predictor for a second or two; after some seconds the request fails."""
     predictor = Predictor(*[httpx.ConnectError("x")] * 4)
     await inference(predictor).scores("5-1", "v-1", ["a"])
     assert len(predictor.asked) == 5
@@ -100,12 +100,12 @@ async def test_connection_errors_are_retried(inference: Make, monkeypatch: pytes
         await inference(Predictor(httpx.ConnectError("x"))).scores("5-1", "v-1", ["a"])
 
 
-@pytest.mark.parametrize("trouble", [httpx.ReadError("x"), refusal(503)])
-async def test_one_retry_after_disconnect_or_503(inference: Make, trouble: Any) -> None:
-    predictor = Predictor(trouble)
+@pytest.mark.parametrize("failure", [httpx.ReadError("x"), refusal(503)])
+async def test_one_retry_after_disconnect_or_503(inference: Make, failure: Any) -> None:
+    predictor = Predictor(failure)
     await inference(predictor).scores("5-1", "v-1", ["a"])
     assert len(predictor.asked) == 2
-    again = Predictor(trouble, trouble)
+    again = Predictor(failure, failure)
     with pytest.raises(Overloaded):
         await inference(again).scores("5-1", "v-1", ["a"])
     assert len(again.asked) == 2
@@ -138,11 +138,11 @@ def changed(**outputs: Any) -> Answer:
     def answer(request: httpx.Request) -> httpx.Response:
         whole = honest(request)
         length = int(whole.headers["Inference-Header-Content-Length"])
-        said, rest = json.loads(whole.content[:length]), whole.content[length:]
-        said |= outputs
-        head = orjson.dumps(said)
+        head, rest = json.loads(whole.content[:length]), whole.content[length:]
+        head |= outputs
+        encoded = orjson.dumps(head)
         return httpx.Response(
-            200, content=head + rest, headers={"Inference-Header-Content-Length": str(len(head))}
+            200, content=encoded + rest, headers={"Inference-Header-Content-Length": str(len(encoded))}
         )
 
     return answer
@@ -199,10 +199,10 @@ async def test_no_predictor_is_unreachable_and_not_ready(
     monkeypatch.setattr("services.cluster.inference.CONNECT_RETRY_SECONDS", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as found:
         url = f"http://127.0.0.1:{found.getsockname()[1]}"
-    nobody = inference(predictor_url=url)
-    assert not await nobody.ready()
+    unreachable = inference(predictor_url=url)
+    assert not await unreachable.ready()
     with pytest.raises(Overloaded, match=f"No predictor answers at {url}"):
-        await nobody.scores("5-1", "v-1", ["a"])
+        await unreachable.scores("5-1", "v-1", ["a"])
 
 
 async def test_ready_follows_the_predictor(inference: Make) -> None:

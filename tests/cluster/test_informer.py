@@ -1,4 +1,4 @@
-"""What is known of objects while the API works, stutters and is away."""
+"""The informer's copy while the API works, stutters and is unreachable."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from services.cluster import client, informer
+from services.cluster import client
+from services.cluster import informer as module
 from services.cluster.informer import Informer
 from services.core.errors import StoreError
 from tests.support.api_server import FakeApiServer, serve_api
@@ -22,8 +23,8 @@ def api() -> Iterator[FakeApiServer]:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(informer, "_MIN_PAUSE", 0.05)
-    monkeypatch.setattr(informer, "_MAX_PAUSE", 0.1)
+    monkeypatch.setattr(module, "_MIN_PAUSE", 0.05)
+    monkeypatch.setattr(module, "_MAX_PAUSE", 0.1)
 
 
 def lease(name: str, **spec: object) -> dict[str, object]:
@@ -31,105 +32,105 @@ def lease(name: str, **spec: object) -> dict[str, object]:
 
 
 @pytest.fixture
-def bell() -> threading.Event:
+def wakeup() -> threading.Event:
     return threading.Event()
 
 
 @pytest.fixture
-def mirror(api: FakeApiServer, bell: threading.Event) -> Iterator[Informer]:
-    made = Informer(api.kube(), "lease", "x=1", bell.set)
+def informer(api: FakeApiServer, wakeup: threading.Event) -> Iterator[Informer]:
+    made = Informer(api.kube(), "lease", "x=1", wakeup.set)
     yield made
     made.close()
 
 
-def names(mirror: Informer) -> set[str]:
-    return {one["metadata"]["name"] for one in mirror.all()}
+def names(informer: Informer) -> set[str]:
+    return {one["metadata"]["name"] for one in informer.all()}
 
 
-def test_lists_then_follows_changes(api: FakeApiServer, mirror: Informer, bell: threading.Event) -> None:
+def test_lists_then_follows_changes(api: FakeApiServer, informer: Informer, wakeup: threading.Event) -> None:
     api.put("leases", lease("a"))
-    assert not mirror.listed.is_set()
-    mirror.start()
-    assert mirror.listed.wait(5)
-    assert names(mirror) == {"a"}
-    bell.wait(5)
-    bell.clear()
+    assert not informer.listed.is_set()
+    informer.start()
+    assert informer.listed.wait(5)
+    assert names(informer) == {"a"}
+    wakeup.wait(5)
+    wakeup.clear()
     api.put("leases", lease("b"))
-    eventually(lambda: names(mirror) == {"a", "b"})
-    assert bell.wait(5)
+    eventually(lambda: names(informer) == {"a", "b"})
+    assert wakeup.wait(5)
     api.put("leases", lease("b", holderIdentity="me"))
-    eventually(lambda: (mirror.get("b") or {}).get("spec"))
+    eventually(lambda: (informer.get("b") or {}).get("spec"))
     api.remove("leases", "a")
-    eventually(lambda: names(mirror) == {"b"})
+    eventually(lambda: names(informer) == {"b"})
     assert api.count_requests("GET", "leases") == 2  # one list, one watch
-    assert mirror.error == ""
+    assert informer.error == ""
 
 
-def test_watch_resumes_after_a_disconnect(api: FakeApiServer, mirror: Informer) -> None:
-    mirror.start()
-    assert mirror.listed.wait(5)
+def test_watch_resumes_after_a_disconnect(api: FakeApiServer, informer: Informer) -> None:
+    informer.start()
+    assert informer.listed.wait(5)
     eventually(lambda: api.count_requests("GET", "leases") == 2)
     api.cut += 1
     api.put("leases", lease("a"))
-    eventually(lambda: names(mirror) == {"a"})
+    eventually(lambda: names(informer) == {"a"})
     lists = [query for _, _, query in api.asked if "watch" not in query]
     assert len(lists) == 1
 
 
-def test_expired_version_lists_again(api: FakeApiServer, mirror: Informer) -> None:
-    mirror.start()
-    assert mirror.listed.wait(5)
+def test_expired_version_lists_again(api: FakeApiServer, informer: Informer) -> None:
+    informer.start()
+    assert informer.listed.wait(5)
     eventually(lambda: api.count_requests("GET", "leases") == 2)
     api.put("leases", lease("a"))
-    eventually(lambda: names(mirror) == {"a"})
+    eventually(lambda: names(informer) == {"a"})
     api.objects.clear()
     api.version += 1000
     api.log.clear()
     api.oldest = api.version
     api.cut += 1
-    eventually(lambda: names(mirror) == set())
+    eventually(lambda: names(informer) == set())
 
 
-def test_unreachable_api_keeps_known_objects(api: FakeApiServer, bell: threading.Event) -> None:
+def test_unreachable_api_keeps_known_objects(api: FakeApiServer, wakeup: threading.Event) -> None:
     other = FakeApiServer()
     with serve_api(other):
-        mirror = Informer(other.kube(), "lease", "x=1", bell.set)
+        informer = Informer(other.kube(), "lease", "x=1", wakeup.set)
         other.put("leases", lease("a"))
-        mirror.start()
-        assert mirror.listed.wait(5)
-    eventually(lambda: "does not answer" in mirror.error)
-    assert names(mirror) == {"a"}
+        informer.start()
+        assert informer.listed.wait(5)
+    eventually(lambda: "does not answer" in informer.error)
+    assert names(informer) == {"a"}
     other.put("leases", lease("b"))
     with serve_api(other):
-        eventually(lambda: names(mirror) == {"a", "b"})
-        eventually(lambda: not mirror.error)
-        mirror.close()
+        eventually(lambda: names(informer) == {"a", "b"})
+        eventually(lambda: not informer.error)
+        informer.close()
 
 
 def test_lists_again_periodically(
-    api: FakeApiServer, mirror: Informer, monkeypatch: pytest.MonkeyPatch
+    api: FakeApiServer, informer: Informer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An event that never came is made up for."""
     monkeypatch.setattr(client, "WATCH_SECONDS", 0)
-    monkeypatch.setattr(informer, "WATCH_SECONDS", 0)
-    mirror.start()
-    assert mirror.listed.wait(5)
+    monkeypatch.setattr(module, "WATCH_SECONDS", 0)
+    informer.start()
+    assert informer.listed.wait(5)
     with api.lock:
         api.put("leases", lease("a"))
         api.log.clear()
-    eventually(lambda: names(mirror) == {"a"})
+    eventually(lambda: names(informer) == {"a"})
 
 
-def test_forbidden_is_reported_and_retried(api: FakeApiServer, mirror: Informer) -> None:
+def test_forbidden_is_reported_and_retried(api: FakeApiServer, informer: Informer) -> None:
     api.faults += [("GET", 403, {})] * 2
-    mirror.start()
-    eventually(lambda: "refused" in mirror.error)
-    assert mirror.listed.wait(5)
-    eventually(lambda: not mirror.error)
+    informer.start()
+    eventually(lambda: "refused" in informer.error)
+    assert informer.listed.wait(5)
+    eventually(lambda: not informer.error)
 
 
-def test_watch_survives_store_and_unexpected_errors(api: FakeApiServer, bell: threading.Event) -> None:
-    failures: list[Exception] = [StoreError("gone"), RuntimeError("slip")]
+def test_watch_survives_store_and_unexpected_errors(api: FakeApiServer, wakeup: threading.Event) -> None:
+    failures: list[Exception] = [StoreError("gone"), RuntimeError("bug")]
     listed: list[int] = []
 
     def on_list() -> None:
@@ -137,10 +138,10 @@ def test_watch_survives_store_and_unexpected_errors(api: FakeApiServer, bell: th
         if failures:
             raise failures.pop(0)
 
-    mirror = Informer(api.kube(), "lease", "x=1", bell.set, on_list)
-    mirror.start()
+    informer = Informer(api.kube(), "lease", "x=1", wakeup.set, on_list)
+    informer.start()
     eventually(lambda: api.count_requests("GET", "leases") >= 2)
     api.oldest = 10_000
     api.cut += 1
     eventually(lambda: len(listed) >= 3)
-    mirror.close()
+    informer.close()

@@ -1,4 +1,4 @@
-"""What a Job and its pods say of a run."""
+"""Attempts, outcomes, waiting reasons and pending kinds of Jobs and pods."""
 
 from __future__ import annotations
 
@@ -194,11 +194,11 @@ def test_attempts_are_numbered_by_time(known: list[float], seen: list[float], ra
 
 @given(times, st.booleans())
 def test_launch_of_is_idempotent(at: float, over: bool) -> None:
-    told = job("a", ("Failed", "x")) if over else job()
+    found = job("a", ("Failed", "x")) if over else job()
     pods = [pod("a", "Failed", started=at, ended=at + 1, code=1)]
-    once = launch_of("1-1", told, pods, None, SOON)
-    assert launch_of("1-1", told, pods, once, LATE) == once
-    unseen = launch_of("1-1", told, [], once, SOON)
+    once = launch_of("1-1", found, pods, None, SOON)
+    assert launch_of("1-1", found, pods, once, LATE) == once
+    unseen = launch_of("1-1", found, [], once, SOON)
     assert replace(unseen, waiting="") == replace(once, waiting="")
 
 

@@ -314,5 +314,5 @@ def test_events_never_block_observe(api: FakeApiServer, make: Launchers) -> None
     launcher.recorder.record("RolloutStarted", "New predictors load it.")
     launcher.recorder.record("RolloutBlocked", "No node.", warning=True)
     eventually(lambda: api.list_objects("events"))
-    (told,) = copy.deepcopy(api.list_objects("events"))
-    assert told["reason"] == "RolloutBlocked"
+    (event,) = copy.deepcopy(api.list_objects("events"))
+    assert event["reason"] == "RolloutBlocked"

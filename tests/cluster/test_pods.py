@@ -1,7 +1,8 @@
-"""The leader's look at the predictors' pods: what the API says of each, and what each says of itself."""
+"""How the leader reads the predictors' pods: by the API and by each pod's /state."""
 
 from __future__ import annotations
 
+import math
 import socket
 import ssl
 import threading
@@ -11,9 +12,11 @@ from typing import Any
 
 import pytest
 
-from services.cluster.pods import PredictorPod, PredictorPods
+from services.cluster.pods import PredictorPod, PredictorPods, ReadyPredictors
 from services.engine.compute import VersionKey
 from tests.support.api_server import FakeApiServer, serve_api
+from tests.support.metrics import metric_value
+from tests.support.waiting import eventually
 
 STATE = b'{"held": {"5-1": ["v-1"]}}'
 
@@ -27,23 +30,23 @@ def api() -> Iterator[FakeApiServer]:
 @pytest.fixture
 def answers() -> Iterator[list[bytes]]:
     """What a pod's /state answers, the last one on and on; the first is the port."""
-    said: list[bytes] = [STATE]
+    bodies: list[bytes] = [STATE]
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             assert self.path == "/state"
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(said[-1])
+            self.wfile.write(bodies[-1])
 
         def log_message(self, *_: Any) -> None:
             """Quiet."""
 
     server = HTTPServer(("127.0.0.1", 0), Handler)
-    said.insert(0, str(server.server_address[1]).encode())
+    bodies.insert(0, str(server.server_address[1]).encode())
     thread = threading.Thread(target=lambda: server.serve_forever(0.02))
     thread.start()
-    yield said
+    yield bodies
     server.shutdown()
     server.server_close()
     thread.join()
@@ -64,9 +67,9 @@ def test_reads_state_of_own_live_pods(api: FakeApiServer, answers: list[bytes]) 
     put(api, "p-2", ip=None)
     put(api, "p-3", deletionTimestamp="2026-11-25T07:00:00Z")
     put(api, "p-4", labels={"fitloop.io/predictor": "other"})
-    held = frozenset({VersionKey("5-1", "v-1")})
+    loaded = frozenset({VersionKey("5-1", "v-1")})
     assert look(api, int(answers[0])) == [
-        PredictorPod("p-1", True, loaded=held, responds=True),
+        PredictorPod("p-1", True, loaded=loaded, responds=True),
         PredictorPod("p-2", True),
     ]
 
@@ -90,10 +93,10 @@ def test_reads_share_one_tls_context(
 ) -> None:
     for number in range(3):
         put(api, f"p-{number}")
-    fleet = PredictorPods(api.kube(), "fitloop.io/predictor=f", int(answers[0]))
+    predictors = PredictorPods(api.kube(), "fitloop.io/predictor=f", int(answers[0]))
     monkeypatch.setattr(ssl, "create_default_context", lambda *_, **__: pytest.fail("another one"))
     for _ in range(2):
-        assert all(pod.responds for pod in fleet.read())
+        assert all(pod.responds for pod in predictors.read())
 
 
 def test_no_pods_is_an_empty_list(api: FakeApiServer) -> None:
@@ -102,8 +105,36 @@ def test_no_pods_is_an_empty_list(api: FakeApiServer) -> None:
 
 @pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
 def test_terminated_pods_are_ignored(api: FakeApiServer, answers: list[bytes], phase: str) -> None:
-    """Kubernetes leaves evicted pods to be seen; a roll that waited for one would never end."""
+    """Kubernetes leaves evicted pods to be seen; an update that waited for one would never complete."""
     put(api, "one")
     evicted = {"name": "two", "labels": {"fitloop.io/predictor": "f"}}
     api.put("pods", {"kind": "Pod", "metadata": evicted, "status": {"phase": phase}})
     assert [pod.name for pod in look(api, int(answers[0]))] == ["one"]
+
+
+def predictor(name: str, *, ready: bool, phase: str = "Running") -> dict[str, object]:
+    return {
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": {"x": "1"}},
+        "status": {
+            "phase": phase,
+            "conditions": [{"type": "Ready", "status": "True" if ready else "False"}],
+        },
+    }
+
+
+def test_ready_predictors_are_counted(api: FakeApiServer) -> None:
+    ready_predictors = ReadyPredictors(api.kube(), "x=1")
+    assert math.isnan(ready_predictors.count())
+    api.put("pods", predictor("a", ready=True))
+    api.put("pods", predictor("b", ready=False))
+    api.put("pods", predictor("c", ready=True, phase="Failed"))
+    ready_predictors.start()
+    try:
+        eventually(lambda: metric_value("fitloop_predictors_ready") == 1)
+        api.put("pods", predictor("b", ready=True))
+        eventually(lambda: metric_value("fitloop_predictors_ready") == 2)
+        api.remove("pods", "a")
+        eventually(lambda: metric_value("fitloop_predictors_ready") == 1)
+    finally:
+        ready_predictors.close()

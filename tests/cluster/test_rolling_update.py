@@ -1,4 +1,4 @@
-"""When a rolling update begins, ends, is undone and is gone on with: pure decisions over what pods say."""
+"""When a rolling update starts, completes, is rolled back and is resumed."""
 
 from __future__ import annotations
 
@@ -76,16 +76,16 @@ def test_one_update_at_a_time_after_the_min_interval() -> None:
 
 
 def test_failed_rollout_backs_off_to_an_hour() -> None:
-    setback, now, waits = FailedRollout(), 0.0, []
+    failed, now, waits = FailedRollout(), 0.0, []
     for _ in range(20):
-        setback = setback.fail("no node has room", now, position=0)
-        waits.append(setback.until - now)
-        standing = setback.wait_status(now + 1)
-        assert standing is not None
-        assert (standing.blocked, standing.deferred) == (True, True)
-        assert standing.reason.startswith("no node has room; retried in")
-        now = setback.until
-        assert setback.wait_status(now) is None
+        failed = failed.fail("no node has room", now, position=0)
+        waits.append(failed.until - now)
+        status = failed.wait_status(now + 1)
+        assert status is not None
+        assert (status.blocked, status.deferred) == (True, True)
+        assert status.reason.startswith("no node has room; retried in")
+        now = failed.until
+        assert failed.wait_status(now) is None
     assert waits[:4] == [RETRY_SECONDS, 2 * RETRY_SECONDS, 4 * RETRY_SECONDS, 8 * RETRY_SECONDS]
     assert max(waits) == 3600
 

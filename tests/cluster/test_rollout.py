@@ -22,7 +22,7 @@ from services.engine.compute import VersionKey
 
 @dataclass
 class RolloutWorld:
-    """A workload, its pods and a clock. New pods are ready `start_seconds` after the annotation, with `targets` held."""
+    """A workload, its pods and a clock. New pods are ready `start_seconds` after the annotation, with `targets` loaded."""
 
     kind: str = "inferenceservice"
     mode: Literal["rolling", "reload"] = "rolling"
@@ -264,7 +264,7 @@ def test_version_that_never_fits_does_not_block_others(late: int) -> None:
         if world.now >= zero + late and not done_at and world.ask(rollout, OTHER).done:
             done_at = world.now - zero
         world.now += 1
-    assert 600 < done_at < 700, "as soon as the first roll was undone"
+    assert 600 < done_at < 700, "as soon as the first update was rolled back"
     began = [moment - zero for moment, generation in world.patches if generation == f"{int(moment * 1000)}"]
     assert began == [0, 601, 721, 1562, 2643], "the second is the other one's"
 

@@ -1,4 +1,4 @@
-"""What every Launcher does. Trainers are small scripts, told what to do by their run's name."""
+"""What every Launcher does. Trainers are small scripts, and a run's name is their behaviour."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def codes(launch: Launch | None) -> list[int | None]:
 class LauncherContract:
     """Subclasses give `runs` and `make`: each call makes a launcher over the same state, as a new leader would.
 
-    A behaviour is "exit <code>", "wait" (until it is told to end), or "stubborn" (which does not listen).
+    A behaviour is "exit <code>", "wait" (until SIGTERM), or "stubborn" (ignores SIGTERM).
     """
 
     runs: Runs

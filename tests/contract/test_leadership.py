@@ -84,10 +84,10 @@ class TestFileLeadership(LeadershipContract):
 
 class LeaseContract(LeadershipContract):
     def test_on_change_is_called(self) -> None:
-        told = threading.Event()
+        changed = threading.Event()
         one = self.make()
-        one.start(told.set)
-        assert told.wait(10)
+        one.start(changed.set)
+        assert changed.wait(10)
         assert one.leads()
 
     def test_follower_takes_over_after_stop(self) -> None:

@@ -56,8 +56,8 @@ class RolloutContract:
         """Until it is done."""
 
         def done() -> RolloutStatus | None:
-            standing = self.rollout.advance(key, version, time.time())
-            return standing if standing.done else None
+            status = self.rollout.advance(key, version, time.time())
+            return status if status.done else None
 
         found = eventually(done)
         assert found is not None
@@ -66,7 +66,7 @@ class RolloutContract:
     def test_target_is_loaded_by_every_process(self) -> None:
         write_serving_table(self.registry, {KEY: Served("v-1", target="v-2")})
         assert self._advance("v-2") == RolloutStatus(done=True)
-        assert self._advance("v-2").done, "and is there when it is asked for again"
+        assert self._advance("v-2").done, "and stays loaded"
 
     def test_targets_of_two_projects_load_together(self) -> None:
         write_serving_table(self.registry, {KEY: Served("v-1", target="v-2"), "6-1": Served(target="w-1")})
@@ -165,9 +165,9 @@ class TestClusterRollout(RolloutContract):
     def _rollout(self, _registry: None, mode: str) -> Iterator[None]:
         with serve_api(FakeApiServer()) as api:
             pods, kube = Pods(self.registry, api, mode), api.kube()
-            fleet = PredictorPods(kube, "fitloop.io/predictor=f", pods.port)
+            predictors = PredictorPods(kube, "fitloop.io/predictor=f", pods.port)
             settings = RolloutSettings(mode=mode, min_interval_seconds=0.0)
             events = EventRecorder(kube, "deployment/serving", "adapter")
-            self.rollout = ClusterRollout(kube, fleet, "deployment/serving", settings, events)
+            self.rollout = ClusterRollout(kube, predictors, "deployment/serving", settings, events)
             yield
             pods.close()

@@ -59,10 +59,10 @@ class StoreContract:
         large.write_bytes(b"x" * ((1 << 20) + 1))
         for key in ("runs/5-1/status.json", "inbox/cmd-1.json"):
             self.store.upload(large, key)
-            said = rf"'{key}' in .* has 1\.0 MB, and no more than 1 MB of such an object are read"
-            with pytest.raises(StoreError, match=said):
+            message = rf"'{key}' in .* has 1\.0 MB, and no more than 1 MB of such an object are read"
+            with pytest.raises(StoreError, match=message):
                 self.store.read(key)
-            with pytest.raises(StoreError, match=said):
+            with pytest.raises(StoreError, match=message):
                 self.store.read_changed(key)
             assert self.store.local(key).stat().st_size == (1 << 20) + 1
         self.store.upload(large, "projects/a/versions/v/manifest.json")
@@ -89,7 +89,7 @@ class StoreContract:
         assert self.store.local("a/b").read_bytes() == b"two"
         self.store.forget("a/b")
         assert self.store.local("a/b").read_bytes() == b"two"
-        assert not self.store.forget("never-asked-for")
+        assert not self.store.forget("never-read")
         self.store.delete("a/b")
         with pytest.raises(NotFound):
             self.store.local("a/b")

@@ -27,7 +27,7 @@ import sys
 from pathlib import Path
 from services.embedded.in_process import FileLeadership
 FileLeadership(Path(sys.argv[1])).start(lambda: None)
-print("held", flush=True)
+print("locked", flush=True)
 sys.stdin.read()
 """
 
@@ -90,7 +90,7 @@ def test_second_process_learns_the_lock_holder(tmp_path: Path) -> None:
         [sys.executable, "-c", HOLDER, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as holder:
         assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
+        assert holder.stdout.readline() == "locked\n"
         ours = FileLeadership(folder)
         with pytest.raises(Locked, match=rf"process {holder.pid}\) is using {folder}: .*--data"):
             ours.start(lambda: None)
@@ -102,15 +102,15 @@ def test_second_process_learns_the_lock_holder(tmp_path: Path) -> None:
 
 
 def test_lock_holder_leads_until_stop(tmp_path: Path) -> None:
-    told: list[bool] = []
+    changes: list[bool] = []
     leadership = FileLeadership(tmp_path)
     for _ in range(2):
-        leadership.start(lambda: told.append(leadership.leads(3600)))
+        leadership.start(lambda: changes.append(leadership.leads(3600)))
         leadership.start(lambda: None)  # a second time changes nothing
         leadership.stop()
         leadership.stop()
         assert not leadership.leads()
-    assert told == [True, True]
+    assert changes == [True, True]
 
 
 def test_unusable_folder_is_bad_config(tmp_path: Path) -> None:

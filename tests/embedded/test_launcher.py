@@ -162,8 +162,8 @@ def test_close_kills_a_stubborn_process(tmp_path: Path) -> None:
     assert (launch.outcome, launch.attempts[0].exit_code) == (None, None)
 
 
-@pytest.mark.parametrize("wish", ["cancel", "close"])
-def test_cancel_ends_a_run_that_awaits_retry(tmp_path: Path, wish: str) -> None:
+@pytest.mark.parametrize("reason", ["cancel", "close"])
+def test_cancel_ends_a_run_that_awaits_retry(tmp_path: Path, reason: str) -> None:
     world = LauncherWorld(tmp_path, "raise SystemExit(75)")
     world.launcher = ChildLauncher(
         world.store, tmp_path / "locks", world.changed.set, program=str(world.script), delays=(600.0,) * 3
@@ -175,7 +175,7 @@ def test_cancel_ends_a_run_that_awaits_retry(tmp_path: Path, wish: str) -> None:
         return bool(launch and launch.attempts and launch.attempts[0].exit_code == 75)
 
     eventually(ended_once)
-    if wish == "cancel":
+    if reason == "cancel":
         world.launcher.cancel("1-1")
         eventually(world.outcome)
         assert world.outcome() is RunState.CANCELLED

@@ -1,4 +1,4 @@
-"""What a trainer's process is told."""
+"""The environment of a trainer's process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""engine.held: of each project two versions stay, and of all the most recently used."""
+"""Which models the cache keeps, evicts and refuses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class _Closable:
     """What `Models` does to a model: close it."""
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing."""
 
 
 @pytest.fixture
@@ -26,35 +26,35 @@ def models() -> Callable[[int], ModelCache]:
     return lambda limit: ModelCache(lambda _: cast("Any", _Closable()), limit)
 
 
-def _ask(models: ModelCache, *names: VersionKey) -> list[VersionKey]:
-    for name in names:
-        held = models.acquire(name)
-        held.future.result(10)
-        held.release()
-    return [name for name in dict.fromkeys(names) if models.get(name) is not None]
+def _ask(models: ModelCache, *keys: VersionKey) -> list[VersionKey]:
+    for key in keys:
+        entry = models.acquire(key)
+        entry.future.result(10)
+        entry.release()
+    return [key for key in dict.fromkeys(keys) if models.get(key) is not None]
 
 
 def test_project_keeps_its_two_newest_versions(models: Callable[[int], ModelCache]) -> None:
     found = models(8)
-    names = [VersionKey("5-1", f"v-{number}") for number in range(5)]
-    assert _ask(found, *names, VersionKey("6-1", "w-1")) == [names[3], names[4], VersionKey("6-1", "w-1")]
+    keys = [VersionKey("5-1", f"v-{number}") for number in range(5)]
+    assert _ask(found, *keys, VersionKey("6-1", "w-1")) == [keys[3], keys[4], VersionKey("6-1", "w-1")]
     found.close()
 
 
 def test_least_recently_used_are_evicted(models: Callable[[int], ModelCache]) -> None:
     found = models(3)
-    names = [VersionKey(f"{number}-1", "v-1") for number in range(4)]
-    assert _ask(found, *names[:3], names[0], names[3]) == [names[0], names[2], names[3]]
+    keys = [VersionKey(f"{number}-1", "v-1") for number in range(4)]
+    assert _ask(found, *keys[:3], keys[0], keys[3]) == [keys[0], keys[2], keys[3]]
     found.close()
 
 
 def test_get_returns_the_loaded_model(models: Callable[[int], ModelCache]) -> None:
     found = models(2)
     assert found.get(VersionKey("5-1", "v-1")) is None
-    held = found.acquire(VersionKey("5-1", "v-1"))
-    loaded: Model = held.future.result(10)
+    entry = found.acquire(VersionKey("5-1", "v-1"))
+    loaded: Model = entry.future.result(10)
     assert found.get(VersionKey("5-1", "v-1")) is loaded
-    held.release()
+    entry.release()
     found.close()
 
 
@@ -62,7 +62,7 @@ def _budgeted(budget: float, **sizes: int) -> ModelCache:
     return ModelCache(
         lambda _: cast("Any", _Closable()),
         8,
-        size=lambda name: sizes[name[1].partition("-")[0]],
+        size=lambda key: sizes[key[1].partition("-")[0]],
         budget=budget,
     )
 
@@ -83,12 +83,12 @@ def test_memory_budget_evicts_least_recently_used() -> None:
 
 def test_models_in_use_are_not_evicted() -> None:
     found = _budgeted(100, v=60)
-    held = found.acquire(VersionKey("5-1", "v-1"))
-    held.future.result(10)
+    entry = found.acquire(VersionKey("5-1", "v-1"))
+    entry.future.result(10)
     with pytest.raises(Overloaded, match="no memory for version v-2 beside those in use"):
         _ask(found, VersionKey("5-1", "v-2"))
     assert found.refusals() == {}, "that says nothing of the version"
-    held.release()
+    entry.release()
     assert _ask(found, VersionKey("5-1", "v-2")) == [VersionKey("5-1", "v-2")]
     found.close()
 
@@ -123,8 +123,8 @@ def test_has_room() -> None:
 def test_store_errors_expire_sooner_than_refusals(error: FitloopError, seconds: float) -> None:
     now, tries = [0.0], list[VersionKey]()
 
-    def load(name: VersionKey) -> Model:
-        tries.append(name)
+    def load(key: VersionKey) -> Model:
+        tries.append(key)
         raise error
 
     found = ModelCache(load, 2, lambda: now[0])
@@ -140,7 +140,7 @@ def test_loaded_reports_sizes() -> None:
     for budget in (100, math.inf):
         found = _budgeted(budget, v=40, w=60, x=200)
         _ask(found, VersionKey("5-1", "v-1"), VersionKey("6-1", "w-1"))
-        assert {name: size for name, (_, size) in found.loaded().items()} == {
+        assert {key: size for key, (_, size) in found.loaded().items()} == {
             VersionKey("5-1", "v-1"): 40,
             VersionKey("6-1", "w-1"): 60,
         }

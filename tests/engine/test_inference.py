@@ -106,7 +106,7 @@ def test_settings_reach_scheduler_and_engine(
 
 
 def engine_kind(inference: LocalInference, version: str) -> str | None:
-    """Of a version that is held; None for another one."""
+    """Return the engine kind of a loaded version; None for another."""
     model = inference._models.get(VersionKey(KEY, version))
     return model.engine.kind if model else None
 
@@ -229,26 +229,26 @@ async def test_least_recently_used_version_is_evicted(
 ) -> None:
     for version in ("v-1", "v-2", "v-1", "v-3"):
         await inference.scores(KEY, version, ["text"])
-    held = {version: engine_kind(inference, version) for version in ("v-1", "v-2", "v-3")}
-    assert held == {"v-1": "ct2-int8", "v-2": None, "v-3": "ct2-int8"}
+    loaded = {version: engine_kind(inference, version) for version in ("v-1", "v-2", "v-3")}
+    assert loaded == {"v-1": "ct2-int8", "v-2": None, "v-3": "ct2-int8"}
     await inference.scores(KEY, "v-2", ["text"])
     assert [found.version for found in loads] == ["v-1", "v-2", "v-3", "v-2"]
 
 
 async def test_evicted_version_closes_after_its_last_request(inference: LocalInference) -> None:
     await asyncio.to_thread(inference.prepare, KEY, "v-1")
-    held = inference._models.acquire(VersionKey(KEY, "v-1"))
+    loaded = inference._models.acquire(VersionKey(KEY, "v-1"))
     closed = threading.Event()
-    model = held.future.result()
+    model = loaded.future.result()
     model.close = closed.set  # type: ignore[method-assign]  # seen rather than done
     for version in ("v-2", "v-3"):
         await inference.scores(KEY, version, ["text"])
     assert engine_kind(inference, "v-1") is None
     assert not closed.is_set()
-    held.release()
+    loaded.release()
     assert closed.is_set()
     with pytest.raises(EngineError, match="evicted from memory"):
-        held.acquire()
+        loaded.acquire()
 
 
 async def test_cancelled_request_releases_its_model(inference: LocalInference) -> None:
@@ -259,8 +259,8 @@ async def test_cancelled_request_releases_its_model(inference: LocalInference) -
         with pytest.raises(asyncio.CancelledError):
             await asked
     await inference.scores(KEY, "v-1", ["text"])
-    held = inference._models._entries[VersionKey(KEY, "v-1")]
-    await asyncio.to_thread(eventually, lambda: held._uses == 0)
+    loaded = inference._models._entries[VersionKey(KEY, "v-1")]
+    await asyncio.to_thread(eventually, lambda: loaded._uses == 0)
 
 
 async def test_full_queue_is_overloaded_then_recovers(inference: LocalInference) -> None:
@@ -298,7 +298,7 @@ async def test_lookups_are_counted_by_outcome(inference: LocalInference, registr
     assert seen() == {"load": 3}, "who waits for another's load waits as well"
     await inference.scores(KEY, "v-1", ["text"])
     await asyncio.to_thread(inference.prepare, KEY, "v-2")
-    assert seen() == {"load": 3, "hit": 1}, "what is prepared was asked for by nobody"
+    assert seen() == {"load": 3, "hit": 1}, "preparing is no request"
     weights(registry, "v-3", "ct2/model.bin").unlink()
     for _ in range(2):
         with pytest.raises(CorruptVersion):
@@ -312,11 +312,11 @@ async def test_no_memory_is_counted_as_rejected(registry: Registry, exported: tu
     found = LocalInference(registry, ServingSettings(workers=1, memory_mb=1.5 * size / 1e6))
     rejected = metric_growth("fitloop_engine_rejected_total", reason="memory")
     try:
-        held = found._models.acquire(VersionKey(KEY, "v-1"))
-        await asyncio.wrap_future(held.future)
+        loaded = found._models.acquire(VersionKey(KEY, "v-1"))
+        await asyncio.wrap_future(loaded.future)
         with pytest.raises(Overloaded, match="no memory"):
             await found.scores(KEY, "v-2", ["text"])
-        held.release()
+        loaded.release()
     finally:
         found.close()
     assert rejected() == 1

@@ -1,4 +1,4 @@
-"""The engine's metrics: all that there can be exists from the start, and the state of engines is read when asked for."""
+"""Known label values exist from the start, and the state of engines is read at each scrape."""
 
 from __future__ import annotations
 

@@ -76,12 +76,12 @@ TEXT = st.lists(st.integers(0, 49), min_size=1, max_size=40).map(lambda ids: " "
 )
 def test_every_text_is_answered_once_in_order(requests: list[tuple[int, list[str]]], streams: int) -> None:
     engines = [Arithmetic(), Arithmetic()]
-    held = [_model(engine) for engine in engines]
+    models = [_model(engine) for engine in engines]
     with _scheduler(streams) as scheduler, ThreadPoolExecutor(4) as clients:
-        submitted = clients.map(lambda request: scheduler.submit(held[request[0]], request[1]), requests)
+        submitted = clients.map(lambda request: scheduler.submit(models[request[0]], request[1]), requests)
         for (number, texts), answer in zip(requests, submitted, strict=True):
             scores = answer.result(10)
-            expected = held[number].scores(held[number].logits_of(texts))
+            expected = models[number].scores(models[number].logits_of(texts))
             assert scores.labels == LABELS
             assert np.allclose(scores.probabilities, expected.probabilities)
         assert scheduler.waiting == 0
@@ -275,7 +275,7 @@ def test_scoring_error_does_not_end_a_stream() -> None:
     with _scheduler(streams=1) as scheduler:
         with pytest.raises(EngineError, match="TypeError"):
             scheduler.submit(model, ["w1"]).result(10)
-        model.scores = fine  # type: ignore[method-assign]  # and mended
+        model.scores = fine  # type: ignore[method-assign]  # and repaired
         assert _answers(scheduler.submit(model, ["w1"])) == 1
 
 

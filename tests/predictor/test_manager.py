@@ -1,4 +1,4 @@
-"""What a predictor holds: the table's versions, loaded before they are asked for; what it refuses, and when it is ready."""
+"""Which versions a predictor loads ahead of requests, what it refuses, and when it is ready."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_current_without_room_loads_on_demand(build_manager: BuildManager, regis
     assert (state["ready"], state["held"]) == (True, {"6-1": ["w-1"]})
     assert turn(manager)["held"] == {"6-1": ["w-1"]}
     manager.inference.prepare(KEY, "v-1")
-    assert turn(manager)["held"] == {KEY: ["v-1"]}, "what was asked for last stays"
+    assert turn(manager)["held"] == {KEY: ["v-1"]}, "the most recently used stays"
 
 
 def test_ready_with_more_projects_than_fit(build_manager: BuildManager, registry: Registry) -> None:
@@ -191,12 +191,12 @@ def test_target_waits_for_memory_in_use(build_manager: BuildManager, registry: R
     manager = build_manager(memory_mb=1.5 * megabytes(registry))
     write_serving_table(registry, {KEY: Served("v-1")})
     turn(manager)
-    held = manager.inference._models.acquire(VersionKey(KEY, "v-1"))
+    entry = manager.inference._models.acquire(VersionKey(KEY, "v-1"))
     write_serving_table(registry, {KEY: Served("v-1", target="v-2")})
     state = turn(manager)
     assert (state["held"], state["refused"]) == ({KEY: ["v-1"]}, {})
     assert "no memory for version v-2" in state["delayed"][KEY]["v-2"]
-    held.release()
+    entry.release()
     state = turn(manager)
     assert (state["held"], state["delayed"]) == ({KEY: ["v-2"]}, {})
 

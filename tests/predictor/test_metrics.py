@@ -1,4 +1,4 @@
-"""The predictor's metrics: all label values exist from the start; what is in memory is read when asked for."""
+"""Known label values exist from the start, and loaded versions are read at each scrape."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def test_known_label_values_start_at_0_without_heavy_imports() -> None:
         "import sys, services.predictor.metrics; from prometheus_client import generate_latest; "
         "assert not {'torch', 'numpy', 'kserve', 'starlette'} & set(sys.modules); print(generate_latest().decode())"
     )
-    said = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
-    lines = said.splitlines()
+    output = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
+    lines = output.splitlines()
     for outcome in OUTCOMES:
         assert f'fitloop_predictor_requests_total{{outcome="{outcome}"}} 0.0' in lines
     for outcome in ("loaded", "refused", "failed"):
@@ -50,7 +50,7 @@ def test_known_label_values_start_at_0_without_heavy_imports() -> None:
     for state in ("held", "refused"):
         assert f'fitloop_predictor_versions{{state="{state}"}} 0.0' in lines
     assert "# TYPE fitloop_predictor_version_info gauge" in lines
-    assert "fitloop_predictor_version_info{" not in said
+    assert "fitloop_predictor_version_info{" not in output
 
 
 @pytest.mark.parametrize(
@@ -92,9 +92,7 @@ def test_loaded_versions_are_labelled_by_project_id() -> None:
     assert metric_value("fitloop_predictor_versions", state="refused") == 1
     samples = [sample for family in REGISTRY.collect() for sample in family.samples]
     infos = [sample.labels for sample in samples if sample.name == "fitloop_predictor_version_info"]
-    assert len(infos) == 3, (
-        "a project that was made anew under its id makes no second series of the same name"
-    )
+    assert len(infos) == 3, "a project recreated under its id adds no second series of the same name"
     names.clear()
     labels = {"project": "6", "version": "w-1"}
     assert REGISTRY.get_sample_value("fitloop_predictor_version_info", labels) is None

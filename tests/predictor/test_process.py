@@ -38,7 +38,7 @@ def free_port() -> int:
 
 
 def environment(folder: Path, **others: str) -> dict[str, str]:
-    """Of a pod: nothing of ours but what is said here."""
+    """Of a pod: only the given variables of Fitloop."""
     known = {
         key: value
         for key, value in os.environ.items()
@@ -189,8 +189,10 @@ def test_not_ready_once_the_port_is_closed(registry: Registry) -> None:
 
 def test_waits_for_a_late_bucket(tmp_path: Path) -> None:
     port = free_port()
-    told = {"FITLOOP_STORE": "s3://bucket/loop/", "FITLOOP_S3_ENDPOINT": f"http://127.0.0.1:{port}"}
-    predictor = Predictor(tmp_path, **KEYS, **told, FITLOOP_S3_REGION="here", FITLOOP_S3_TIMEOUT_SECONDS="2")
+    settings = {"FITLOOP_STORE": "s3://bucket/loop/", "FITLOOP_S3_ENDPOINT": f"http://127.0.0.1:{port}"}
+    predictor = Predictor(
+        tmp_path, **KEYS, **settings, FITLOOP_S3_REGION="here", FITLOOP_S3_TIMEOUT_SECONDS="2"
+    )
     try:
         eventually(lambda: "takes no connection" in predictor.log.read_text(), 60)
         assert not predictor.is_ready()
@@ -204,24 +206,26 @@ def test_waits_for_a_late_bucket(tmp_path: Path) -> None:
     finally:
         predictor.process.kill()
         predictor.process.wait()
-    said = predictor.log.read_text()
-    assert said.count("bucket_unavailable") == 1
-    assert "Traceback" not in said
+    output = predictor.log.read_text()
+    assert output.count("bucket_unavailable") == 1
+    assert "Traceback" not in output
 
 
 def test_missing_bucket_is_one_line(tmp_path: Path) -> None:
     port = free_port()
     with serve_bucket(port):
-        status, said = _run(
+        status, output = _run(
             tmp_path,
             **KEYS,
             FITLOOP_STORE="s3://other/loop/",
             FITLOOP_S3_ENDPOINT=f"http://127.0.0.1:{port}",
             FITLOOP_S3_REGION="here",
         )
-    assert (status, "there is no bucket 'other'" in said, len(said.strip().splitlines())) == (78, True, 1), (
-        said
-    )
+    assert (status, "there is no bucket 'other'" in output, len(output.strip().splitlines())) == (
+        78,
+        True,
+        1,
+    ), output
 
 
 def _run(folder: Path, **others: str) -> tuple[int, str]:
@@ -242,10 +246,10 @@ def _run(folder: Path, **others: str) -> tuple[int, str]:
 def test_bad_configuration_is_one_line(
     tmp_path: Path, others: dict[str, str], code: int, sentence: str
 ) -> None:
-    status, said = _run(tmp_path, **others)
+    status, output = _run(tmp_path, **others)
     assert status == code
-    assert sentence in said
-    assert len(said.strip().splitlines()) == 1, said
+    assert sentence in output
+    assert len(output.strip().splitlines()) == 1, output
 
 
 @needs_s3
@@ -253,19 +257,19 @@ def test_bad_configuration_is_one_line(
     ("key", "sentence"), [(ACCESS_KEY, "there is no bucket"), ("nobody", "does not know the access key")]
 )
 def test_refused_bucket_is_one_line(tmp_path: Path, key: str, sentence: str) -> None:
-    status, said = _run(
+    status, output = _run(
         tmp_path,
         FITLOOP_STORE="s3://fitloop-no-such-bucket/x/",
         FITLOOP_S3_ENDPOINT=ENDPOINT,
         AWS_ACCESS_KEY_ID=key,
         AWS_SECRET_ACCESS_KEY=SECRET,
     )
-    assert (status, sentence in said, len(said.strip().splitlines())) == (78, True, 1), said
+    assert (status, sentence in output, len(output.strip().splitlines())) == (78, True, 1), output
 
 
 def test_taken_port_is_one_line(tmp_path: Path, registry: Registry) -> None:
     with socket.create_server(("", 0)) as taken:
         port = str(taken.getsockname()[1])
-        status, said = _run(tmp_path, FITLOOP_STORE=registry.store.url, FITLOOP_PREDICTOR_STATE_PORT=port)
+        status, output = _run(tmp_path, FITLOOP_STORE=registry.store.url, FITLOOP_PREDICTOR_STATE_PORT=port)
     assert status == 78
-    assert f"port {port}" in said
+    assert f"port {port}" in output

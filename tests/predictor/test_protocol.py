@@ -97,11 +97,11 @@ def test_any_body_is_parsed_or_refused(value: Any) -> None:
 
 def test_v2_answer_names_version_and_id() -> None:
     body, headers = answer_v2("p5", "v-1", ScoreRequest(("a", "b"), "v-1", "7"), SCORES)
-    said = json.loads(body)
+    answer = json.loads(body)
     assert headers == {"Content-Type": "application/json"}
-    assert (said["id"], said["model_name"], said["parameters"]) == ("7", "p5", {"version": "v-1"})
-    figures, labels = said["outputs"]
-    assert (figures["datatype"], figures["shape"], figures["data"]) == (
+    assert (answer["id"], answer["model_name"], answer["parameters"]) == ("7", "p5", {"version": "v-1"})
+    probabilities, labels = answer["outputs"]
+    assert (probabilities["datatype"], probabilities["shape"], probabilities["data"]) == (
         "FP32",
         [2, 2],
         [0.75, 0.25, 0.5, 0.5],
@@ -112,15 +112,15 @@ def test_v2_answer_names_version_and_id() -> None:
 def test_v2_binary_output_follows_the_json() -> None:
     body, headers = answer_v2("p5", "v-1", ScoreRequest(("a", "b"), "v-1", "", True), SCORES)
     length = int(headers[HEADER_LENGTH])
-    figures = json.loads(body[:length])["outputs"][0]
-    assert figures["parameters"] == {"binary_data_size": len(body) - length}
-    assert "data" not in figures
+    probabilities = json.loads(body[:length])["outputs"][0]
+    assert probabilities["parameters"] == {"binary_data_size": len(body) - length}
+    assert "data" not in probabilities
     np.testing.assert_array_equal(
         np.frombuffer(body, "<f4", offset=length).reshape(2, 2), SCORES.probabilities
     )
 
 
 def test_v1_answer_has_label_probability_and_score() -> None:
-    said = json.loads(answer_v1("v-1", ScoreRequest(("a", "b")), SCORES))
-    assert said["version"] == "v-1"
-    assert said["predictions"][0] == {"label": "A", "probability": 0.75, "score": 0.75}
+    answer = json.loads(answer_v1("v-1", ScoreRequest(("a", "b")), SCORES))
+    assert answer["version"] == "v-1"
+    assert answer["predictions"][0] == {"label": "A", "probability": 0.75, "score": 0.75}

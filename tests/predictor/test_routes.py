@@ -1,4 +1,4 @@
-"""The predictor's routes: v1, v2, their errors, and what nobody may do."""
+"""The predictor's routes: v1, v2, their errors, and what is forbidden."""
 
 from __future__ import annotations
 
@@ -138,9 +138,9 @@ async def test_metadata_and_readiness_routes(client: httpx.AsyncClient, manager:
     assert await get("/v1/models") == await get("/v2/models") == (200, {"models": [f"p{KEY}"]})
     for url in (f"/v1/models/p{KEY}", f"/v2/models/p{KEY}/ready"):
         assert await get(url) == (200, {"name": f"p{KEY}", "ready": True, "version": "v-1"})
-    status, said = await get(f"/v2/models/p{KEY}")
-    assert (status, said["name"], said["versions"]) == (200, f"p{KEY}", ["v-1"])
-    assert said["inputs"] == [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
+    status, body = await get(f"/v2/models/p{KEY}")
+    assert (status, body["name"], body["versions"]) == (200, f"p{KEY}", ["v-1"])
+    assert body["inputs"] == [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
     for url in ("/v1/models/x", "/v2/models/px", "/v2/models/x/ready"):
         assert (await get(url))[0] == 404
     manager.inference.evict(KEY, "v-1")
