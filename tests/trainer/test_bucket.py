@@ -36,7 +36,7 @@ def in_bucket(world: TrainerWorld) -> Iterator[TrainerWorld]:
         yield world
 
 
-class Line:
+class FakeNetwork:
     """A way to the storage that can be cut: a TCP proxy on a port of its own."""
 
     def __init__(self) -> None:
@@ -87,8 +87,8 @@ class Line:
 
 
 @pytest.fixture
-def line() -> Iterator[Line]:
-    made = Line()
+def network() -> Iterator[FakeNetwork]:
+    made = FakeNetwork()
     yield made
     made.close()
 
@@ -103,7 +103,7 @@ def ended(process: subprocess.Popen[bytes]) -> int:
     return process.wait(300)
 
 
-def test_a_run_reads_its_base_model_and_publishes_its_version(in_bucket: TrainerWorld) -> None:
+def test_a_run_works_in_a_bucket(in_bucket: TrainerWorld) -> None:
     world = in_bucket
     world.label(30)
     run = world.request()
@@ -117,7 +117,7 @@ def test_a_run_reads_its_base_model_and_publishes_its_version(in_bucket: Trainer
     assert {key.split("/")[0] for key in world.store.keys("")} == {"projects", "runs"}, "where it may write"
 
 
-def test_a_run_that_was_asked_to_end_goes_on_from_its_checkpoint_in_the_bucket(
+def test_resumes_from_a_checkpoint_in_the_bucket(
     in_bucket: TrainerWorld,
 ) -> None:
     world = in_bucket
@@ -136,21 +136,19 @@ def test_a_run_that_was_asked_to_end_goes_on_from_its_checkpoint_in_the_bucket(
 BEFORE_PUBLISHING = {"features", "fitting", "judging", "exporting"}
 
 
-def test_a_bucket_that_is_away_while_a_version_is_published_is_waited_for(
-    in_bucket: TrainerWorld, line: Line
-) -> None:
+def test_publishing_waits_for_the_bucket(in_bucket: TrainerWorld, network: FakeNetwork) -> None:
     world = in_bucket
     world.label(30)
     run = world.request()
     with serve_label_studio(world) as url:
-        process = started(world, url, run, line.endpoint)
+        process = started(world, url, run, network.endpoint)
         eventually(  # each of them is over in a moment, and all come before the version is stored
             lambda: (status := world.runs.status(run)) is not None and status.stage in BEFORE_PUBLISHING, 240
         )
-        line.cut.set()
-        line.hang_up()
-        eventually(lambda: line.refused > 8, 120)
-        line.cut.clear()
+        network.cut.set()
+        network.hang_up()
+        eventually(lambda: network.refused > 8, 120)
+        network.cut.clear()
         assert ended(process) == 0
     assert world.registry.versions(world.key) == ["support-1"]
 

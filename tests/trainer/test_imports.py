@@ -1,11 +1,11 @@
-"""Which module of the trainer knows which."""
+"""Imports among the trainer's modules."""
 
 from __future__ import annotations
 
 import grimp
 
 
-def test_no_module_of_the_trainer_imports_itself_by_way_of_others() -> None:
+def test_trainer_has_no_import_cycle() -> None:
     graph = grimp.build_graph("services", cache_dir=None)
     ours = {"services.trainer", *graph.find_descendants("services.trainer")}
     circles = [

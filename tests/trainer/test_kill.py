@@ -1,4 +1,4 @@
-"""A trainer's process that is killed, or asked to end, in each stage of its work; and the one that is started after it."""
+"""Processes that are killed, or asked to end, in each stage, and the next attempt."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def is_whole(world: TrainerWorld, run: str, versions: list[str]) -> list[Manifes
         pytest.param(r"/manifest\.json$", f"{VERSION}/tokenizer.json", id="right before the manifest"),
     ],
 )
-def test_a_run_that_is_killed_before_its_version_exists_reads_todays_labels(
+def test_run_killed_before_publishing_reads_new_labels(
     world: TrainerWorld, monkeypatch: pytest.MonkeyPatch, place: str, exists: str
 ) -> None:
     world.label(30)
@@ -77,7 +77,7 @@ def test_a_run_that_is_killed_before_its_version_exists_reads_todays_labels(
         pytest.param(r"/checkpoints/1/state\.json$", b'"fold-3"', id="in the second method"),
     ],
 )
-def test_a_run_that_is_killed_after_its_first_version_goes_on_with_its_second_on_the_same_labels(
+def test_run_killed_after_publishing_keeps_its_labels(
     world: TrainerWorld, monkeypatch: pytest.MonkeyPatch, place: str, says: bytes
 ) -> None:
     world.label(300)
@@ -96,7 +96,7 @@ def test_a_run_that_is_killed_after_its_first_version_goes_on_with_its_second_on
 
 
 @pytest.mark.usefixtures("quiet")
-def test_a_fine_tune_that_is_asked_to_end_and_started_again_is_the_one_that_was_never_disturbed(
+def test_resumed_fine_tune_equals_an_unbroken_one(
     world: TrainerWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.label(60)

@@ -1,4 +1,4 @@
-"""The command as it is started, against a server that answers like Label Studio; and its exit codes."""
+"""The command, against a server that answers like Label Studio, and its exit codes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.trainer_process import (
 )
 
 
-def test_the_command_reads_labels_and_publishes(world: TrainerWorld) -> None:
+def test_command_trains_and_publishes(world: TrainerWorld) -> None:
     world.label(60)
     run = world.request()
     with serve_label_studio(world) as url:
@@ -68,9 +68,7 @@ def test_a_wrong_setting_is_bad_config(world: TrainerWorld, monkeypatch: pytest.
 
 
 @pytest.mark.usefixtures("quiet")
-def test_a_run_that_is_asked_to_end_is_preempted(
-    world: TrainerWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stop_request_is_preemption(world: TrainerWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     world.label(30)
     run = world.request()
     monkeypatch.setattr(module, "Stop", lambda: world.stop)
@@ -81,7 +79,7 @@ def test_a_run_that_is_asked_to_end_is_preempted(
 
 
 @pytest.mark.usefixtures("quiet")
-def test_a_crash_is_a_sentence_in_the_status(world: TrainerWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_is_reported_in_the_status(world: TrainerWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_: object) -> None:
         raise ZeroDivisionError
 
@@ -95,7 +93,7 @@ def test_a_crash_is_a_sentence_in_the_status(world: TrainerWorld, monkeypatch: p
 
 
 @pytest.mark.usefixtures("quiet")
-def test_the_log_of_a_crash_says_where_and_nothing_that_a_library_was_given(
+def test_crash_log_has_the_stack_and_no_text(
     world: TrainerWorld, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def broken(_: object) -> None:
@@ -138,9 +136,7 @@ def test_a_deleted_project_is_a_bad_request(
 
 
 @pytest.mark.usefixtures("quiet")
-def test_a_last_status_that_cannot_be_written_is_no_success(
-    world: TrainerWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unwritten_final_status_is_a_failure(world: TrainerWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     run = world.request()
 
     def full(*_: object) -> None:
@@ -152,18 +148,14 @@ def test_a_last_status_that_cannot_be_written_is_no_success(
 
 
 @pytest.mark.usefixtures("quiet")
-def test_a_run_that_does_not_exist_is_a_bad_request_and_leaves_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_missing_run_is_a_bad_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--run", f"{tmp_path.as_uri()}/runs/9-9"]) == 64
     assert "request.json is missing" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.usefixtures("quiet")
-def test_a_run_beyond_its_time_has_failed_and_is_not_started_again(
-    world: TrainerWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_run_time_exceeded_is_a_failure(world: TrainerWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     world.label(30)
     run = world.request()
     monkeypatch.setenv("FITLOOP_RUN_SECONDS", "0.000001")
@@ -174,9 +166,7 @@ def test_a_run_beyond_its_time_has_failed_and_is_not_started_again(
 
 
 @pytest.mark.usefixtures("quiet")
-def test_a_service_that_is_away_leaves_a_run_that_goes_on_later(
-    world: TrainerWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unreachable_label_studio_is_preemption(world: TrainerWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     def away(*_: object) -> None:
         raise LabelStudioUnreachable("Label Studio does not answer.")
 
@@ -188,7 +178,7 @@ def test_a_service_that_is_away_leaves_a_run_that_goes_on_later(
 
 
 @pytest.mark.parametrize("stage", ["reading", "loading", "judging", "exporting"])
-def test_a_process_that_is_asked_to_end_in_any_stage_does_so_and_the_next_one_is_whole(
+def test_sigterm_in_any_stage_is_resumable(
     world: TrainerWorld, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
     world.label(30)

@@ -1,4 +1,4 @@
-"""A run by several processes: the model of one process, one writer, and the exit code that tells what happened."""
+"""A run by several processes: the same model as by one, one writer, and the exit code of the first failure."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def still(tmp_path: Path) -> TrainerWorld:
 
 
 @pytest.mark.usefixtures("quiet")
-def test_two_processes_make_the_model_that_one_makes(
+def test_two_processes_train_the_same_model_as_one(
     still: TrainerWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     still.label(61)
@@ -79,7 +79,7 @@ def test_two_processes_make_the_model_that_one_makes(
     assert '"rank": 1' not in log, "one process writes"
 
 
-def test_processes_that_are_asked_to_end_keep_one_checkpoint_and_go_on_from_it(world: TrainerWorld) -> None:
+def test_several_processes_resume_from_a_checkpoint(world: TrainerWorld) -> None:
     world.label(60)
     run = world.request(Method.FINETUNE, budget_seconds=600.0, num_train_epochs=100.0)
     with serve_label_studio(world) as url:
@@ -96,7 +96,7 @@ def test_processes_that_are_asked_to_end_keep_one_checkpoint_and_go_on_from_it(w
 
 
 @pytest.mark.parametrize(("code", "texts", "more"), [(65, 1, {}), (78, 30, {"FITLOOP_LOG_FORMAT": "x"})])
-def test_the_exit_code_of_the_process_that_failed_is_that_of_all(
+def test_exit_code_is_that_of_the_failed_process(
     world: TrainerWorld, code: int, texts: int, more: dict[str, str]
 ) -> None:
     world.label(texts)
@@ -106,7 +106,7 @@ def test_the_exit_code_of_the_process_that_failed_is_that_of_all(
     assert found == code, said
 
 
-def test_a_process_that_is_killed_ends_all_and_its_signal_is_told(world: TrainerWorld) -> None:
+def test_a_killed_process_ends_all(world: TrainerWorld) -> None:
     world.label(60)
     run = world.request(Method.FINETUNE, budget_seconds=600.0, num_train_epochs=1_000.0)
     with serve_label_studio(world) as url:
@@ -119,7 +119,7 @@ def test_a_process_that_is_killed_ends_all_and_its_signal_is_told(world: Trainer
     assert list(world.store.keys(f"runs/{run}/checkpoints/"))
 
 
-def test_auto_by_two_processes_publishes_both_versions(world: TrainerWorld) -> None:
+def test_auto_by_two_processes(world: TrainerWorld) -> None:
     world.label(300)
     run = world.request(Method.AUTO, budget_seconds=1e6, num_train_epochs=2.0, learning_rate=5e-3)
     with serve_label_studio(world) as url:
@@ -129,7 +129,7 @@ def test_auto_by_two_processes_publishes_both_versions(world: TrainerWorld) -> N
     assert "Fine-tuning" in world.status(run).message or len(world.status(run).published) == 2
 
 
-def test_a_run_that_is_done_is_not_waited_for(world: TrainerWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_done_run_is_not_launched(world: TrainerWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     run = world.request()
     world.runs.write(RunStatus(run, RunState.DONE))
     monkeypatch.setenv("FITLOOP_PODS", "2")
@@ -138,7 +138,7 @@ def test_a_run_that_is_done_is_not_waited_for(world: TrainerWorld, monkeypatch: 
     assert main(["--run", f"{world.store.url}/runs/{run}"]) == 0
 
 
-def test_one_process_in_all_is_the_trainer_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_process_becomes_the_trainer(monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[list[str]] = []
 
     def execv(_: str, arguments: list[str]) -> None:
@@ -158,19 +158,19 @@ def test_one_process_in_all_is_the_trainer_itself(monkeypatch: pytest.MonkeyPatc
         (Topology(1, 2, 0, ""), "is not a host:port"),
     ],
 )
-def test_layouts_that_make_no_sense_are_wrong_settings(layout: Topology, said: str) -> None:
+def test_inconsistent_topologies_are_bad_config(layout: Topology, said: str) -> None:
     with pytest.raises(BadConfig, match=said):
         layout.check()
 
 
-def test_pods_meet_at_pod_0_and_one_pod_at_a_free_port() -> None:
+def test_rendezvous_is_at_pod_0_or_a_free_port() -> None:
     several = launch_config(Topology(2, 3, 1, "pod-0.trainers:29500"), "file:///a/runs/1-1")
     assert (several.rdzv_endpoint, several.rdzv_configs["rank"]) == ("pod-0.trainers:29500", 1)
     assert (several.min_nodes, several.max_nodes, several.nproc_per_node) == (3, 3, 2)
     assert launch_config(Topology(2, 1, 0, ""), "file:///a/runs/1-1").rdzv_endpoint == "localhost:0"
 
 
-def test_a_signal_becomes_a_code_as_shells_say_it() -> None:
+def test_signals_become_shell_exit_codes() -> None:
     assert [shell_exit_code(code) for code in (-9, -15, 65, 0)] == [137, 143, 65, 0]
 
 

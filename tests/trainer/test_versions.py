@@ -22,7 +22,7 @@ from tests.support.base_models import ARCHITECTURES, build_tiny_base
 from tests.support.trainer import WORDS, FakeStop, TrainerWorld, build_text
 
 
-def test_a_probe_is_published_with_all_that_a_version_has(world: TrainerWorld) -> None:
+def test_published_version_is_complete(world: TrainerWorld) -> None:
     world.label(90)
     run = world.request()
     world.train(run)
@@ -64,14 +64,12 @@ def test_a_probe_is_published_with_all_that_a_version_has(world: TrainerWorld) -
         ({}, Method.FINETUNE, False),
     ],
 )
-def test_a_person_asked_for_a_version_where_they_gave_parameters_and_the_method_is_known(
-    asked: dict[str, str], method: Method, found: bool
-) -> None:
+def test_which_versions_are_requested_by_a_person(asked: dict[str, str], method: Method, found: bool) -> None:
     request = RunRequest("1-1", "1-x", 1, "asked for", Parameters(method=method), 1.0, asked=asked)
     assert is_requested_by_person(request) is found
 
 
-def test_another_method_that_a_person_asked_for_is_promoted_on_a_few_texts(world: TrainerWorld) -> None:
+def test_requested_method_is_promoted_on_few_texts(world: TrainerWorld) -> None:
     world.label(90)
     world.train(world.request())
     world.registry.write_serving(Serving(projects={world.key: Served(current="support-1")}))
@@ -83,7 +81,7 @@ def test_another_method_that_a_person_asked_for_is_promoted_on_a_few_texts(world
     )
 
 
-def test_what_is_published_answers_right(world: TrainerWorld) -> None:
+def test_published_version_is_accurate(world: TrainerWorld) -> None:
     world.label(90)
     world.train(world.request())
     manifest = world.manifest("support-1")
@@ -95,7 +93,7 @@ def test_what_is_published_answers_right(world: TrainerWorld) -> None:
     assert np.mean([scores.best(row)[0] == label for row, (label, _) in enumerate(texts)]) > 0.6
 
 
-def test_a_second_version_is_compared_with_the_one_that_is_served(world: TrainerWorld) -> None:
+def test_second_version_is_compared_with_current(world: TrainerWorld) -> None:
     world.label(60)
     world.train(world.request())
     world.serve("support-1")
@@ -111,7 +109,7 @@ def test_a_second_version_is_compared_with_the_one_that_is_served(world: Trainer
     assert world.registry.report(world.key, "support-1").changed is None, "there was nothing before it"
 
 
-def test_a_current_version_that_is_broken_counts_as_none(world: TrainerWorld) -> None:
+def test_unreadable_current_counts_as_none(world: TrainerWorld) -> None:
     world.label(60)
     world.train(world.request())
     world.serve("support-1")
@@ -123,7 +121,7 @@ def test_a_current_version_that_is_broken_counts_as_none(world: TrainerWorld) ->
     assert world.manifest("support-3").gate.kind == "first"
 
 
-def test_a_label_that_is_gone_promotes(world: TrainerWorld) -> None:
+def test_removed_label_promotes(world: TrainerWorld) -> None:
     world.label(90)
     world.train(world.request())
     world.serve("support-1")
@@ -134,7 +132,7 @@ def test_a_label_that_is_gone_promotes(world: TrainerWorld) -> None:
     assert manifest.labels == ("order", "money")
 
 
-def test_a_version_of_another_control_is_none_to_compare_with(world: TrainerWorld) -> None:
+def test_version_of_another_control_is_not_compared(world: TrainerWorld) -> None:
     world.label(60)
     world.train(world.request())
     world.serve("support-1")
@@ -154,7 +152,7 @@ def test_a_version_of_another_control_is_none_to_compare_with(world: TrainerWorl
     assert manifest.gate.reasons[-1] == "support-1 was made for another control."
 
 
-def test_a_control_that_is_not_there_any_more_ends_the_run(world: TrainerWorld) -> None:
+def test_missing_control_is_bad_data(world: TrainerWorld) -> None:
     world.label(60)
     with pytest.raises(
         BadData, match="'topic' is to be learnt, and the label config has no control of that name"
@@ -162,7 +160,7 @@ def test_a_control_that_is_not_there_any_more_ends_the_run(world: TrainerWorld) 
         world.train(world.request(control="topic"))
 
 
-def test_a_pinned_project_gets_versions_and_says_that_they_wait(world: TrainerWorld) -> None:
+def test_pinned_project_says_versions_are_not_served(world: TrainerWorld) -> None:
     world.label(60)
     world.train(world.request())
     world.serve("support-1", pinned=True)
@@ -175,9 +173,7 @@ def test_a_pinned_project_gets_versions_and_says_that_they_wait(world: TrainerWo
     ("method", "layout"),
     [(Method.FINETUNE, "sequence-classification"), (Method.LP_FT, "sentence-transformers")],
 )
-def test_a_fine_tune_is_cross_fitted_when_that_is_cheap(
-    world: TrainerWorld, method: Method, layout: str
-) -> None:
+def test_cheap_fine_tune_is_cross_fitted(world: TrainerWorld, method: Method, layout: str) -> None:
     world.label(60)
     world.train(world.request(method, budget_seconds=1e6, num_train_epochs=8.0, learning_rate=5e-3))
     manifest = world.manifest("support-1")
@@ -204,7 +200,7 @@ def test_every_architecture_can_be_fine_tuned_and_served(
         assert (manifest.artefact.engine == "torch-fp32") == (architecture == "deberta-v2")
 
 
-def test_texts_that_differ_in_signs_alone_are_all_learnt_and_judged(world: TrainerWorld) -> None:
+def test_texts_of_symbols_are_trained_and_evaluated(world: TrainerWorld) -> None:
     for number in range(24):
         task = world.labelstudio.add_task()
         face = chr((0x1F600, 0x1F910)[number % 2] + number // 2)
@@ -216,13 +212,13 @@ def test_texts_that_differ_in_signs_alone_are_all_learnt_and_judged(world: Train
     assert len(world.registry.out_of_sample(world.key, "support-1").answers) == 24
 
 
-def test_a_learning_rate_that_diverges_says_so(world: TrainerWorld) -> None:
+def test_diverging_learning_rate_is_bad_config(world: TrainerWorld) -> None:
     world.label(30)
     with pytest.raises(BadConfig, match="set a LEARNING_RATE below"):
         world.train(world.request(Method.FINETUNE, learning_rate=1e38, num_train_epochs=5.0))
 
 
-def test_a_fine_tune_that_is_dear_is_judged_on_a_holdout_that_it_never_sees(world: TrainerWorld) -> None:
+def test_expensive_fine_tune_uses_a_holdout(world: TrainerWorld) -> None:
     world.label(60)
     world.train(world.request(Method.FINETUNE, budget_seconds=1e-6, num_train_epochs=1.0))
     manifest = world.manifest("support-1")
@@ -236,7 +232,7 @@ def test_a_fine_tune_that_is_dear_is_judged_on_a_holdout_that_it_never_sees(worl
     assert manifest.lineage.texts == len(answers.trained_keys) == 60 - len(answers.answers)
 
 
-def test_each_setting_of_a_fine_tune_changes_what_comes_out(world: TrainerWorld) -> None:
+def test_each_setting_changes_the_weights(world: TrainerWorld) -> None:
     world.label(30)
     cheap = {"num_train_epochs": 1.0, "learning_rate": 1e-3, "weight_decay": 0.0, "budget_seconds": 1e-6}
     weights = []
@@ -249,7 +245,7 @@ def test_each_setting_of_a_fine_tune_changes_what_comes_out(world: TrainerWorld)
     assert len(set(weights)) == 4
 
 
-def test_auto_publishes_the_probe_and_says_why_it_did_no_more(world: TrainerWorld) -> None:
+def test_auto_says_why_it_skips_fine_tuning(world: TrainerWorld) -> None:
     world.label(60)
     run = world.request(Method.AUTO)
     world.train(run)
@@ -259,7 +255,7 @@ def test_auto_publishes_the_probe_and_says_why_it_did_no_more(world: TrainerWorl
     assert world.manifest("support-1").method is Method.LINEAR_PROBE
 
 
-def test_auto_keeps_a_fine_tune_only_if_the_gate_lets_it_through(world: TrainerWorld) -> None:
+def test_auto_drops_a_held_fine_tune(world: TrainerWorld) -> None:
     world.label(300)
     run = world.request(Method.AUTO, budget_seconds=1e6, num_train_epochs=1.0, learning_rate=1e-9)
     world.train(run)
@@ -267,7 +263,7 @@ def test_auto_keeps_a_fine_tune_only_if_the_gate_lets_it_through(world: TrainerW
     assert "Fine-tuning was tried and not kept." in world.status(run).message
 
 
-def test_auto_publishes_a_better_fine_tune_under_the_second_letter(world: TrainerWorld) -> None:
+def test_auto_publishes_a_better_fine_tune(world: TrainerWorld) -> None:
     world.label(300)
     run = world.request(Method.AUTO, budget_seconds=1e6, num_train_epochs=6.0, learning_rate=5e-3)
     world.train(run)
@@ -279,7 +275,7 @@ def test_auto_publishes_a_better_fine_tune_under_the_second_letter(world: Traine
 
 
 @pytest.mark.parametrize("again", [False, True])
-def test_a_second_method_that_fails_leaves_the_first_version_and_a_run_that_is_done(
+def test_failed_second_method_keeps_the_first_version(
     world: TrainerWorld, monkeypatch: pytest.MonkeyPatch, again: bool
 ) -> None:
     def broken(_: TrainingContext) -> TrainedModel:
@@ -304,9 +300,7 @@ def test_a_second_method_that_fails_leaves_the_first_version_and_a_run_that_is_d
     assert not list(world.store.keys(f"runs/{run}/checkpoints/"))
 
 
-def test_a_second_method_that_is_asked_to_end_is_no_failure(
-    world: TrainerWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_preempted_second_method_is_preemption(world: TrainerWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     def ended(_: TrainingContext) -> TrainedModel:
         raise Preempted("asked to end")
 
@@ -316,7 +310,7 @@ def test_a_second_method_that_is_asked_to_end_is_no_failure(
         world.train(world.request(Method.AUTO, budget_seconds=1e6))
 
 
-def test_a_crash_before_any_version_is_the_runs(world: TrainerWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_crash_before_any_version_fails_the_run(world: TrainerWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_: TrainingContext) -> TrainedModel:
         raise RuntimeError
 
@@ -326,9 +320,7 @@ def test_a_crash_before_any_version_is_the_runs(world: TrainerWorld, monkeypatch
         world.train(world.request(Method.AUTO))
 
 
-def test_auto_gives_a_fine_tune_up_that_takes_far_longer_than_planned(
-    world: TrainerWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_auto_stops_a_slow_fine_tune(world: TrainerWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "_TOLERANCE", 0.0)
     world.label(300)
     run = world.request(Method.AUTO, budget_seconds=1e6)
@@ -338,7 +330,7 @@ def test_auto_gives_a_fine_tune_up_that_takes_far_longer_than_planned(
     assert not list(world.store.keys(f"runs/{run}/checkpoints/"))
 
 
-def test_a_run_that_had_published_ends_at_once(world: TrainerWorld) -> None:
+def test_published_run_does_nothing(world: TrainerWorld) -> None:
     world.label(30)
     run = world.request()
     world.train(run)
@@ -349,7 +341,7 @@ def test_a_run_that_had_published_ends_at_once(world: TrainerWorld) -> None:
     assert world.status(run).attempt == 2
 
 
-def test_auto_goes_on_with_its_second_method(world: TrainerWorld) -> None:
+def test_auto_resumes_with_its_second_method(world: TrainerWorld) -> None:
     world.label(30)
     run = world.request(Method.AUTO)
     world.train(run)
@@ -359,7 +351,7 @@ def test_auto_goes_on_with_its_second_method(world: TrainerWorld) -> None:
     assert world.status(run).message.endswith("there are 30.")
 
 
-def test_a_fine_tune_that_was_ended_goes_on_and_reads_the_labels_that_it_had_read(
+def test_resumed_fine_tune_uses_its_labels(
     world: TrainerWorld,
 ) -> None:
     world.label(60)
@@ -384,7 +376,7 @@ def test_a_fine_tune_that_was_ended_goes_on_and_reads_the_labels_that_it_had_rea
     assert not list(world.store.keys(f"runs/{broken}/checkpoints/")), "nothing is resumed after the end"
 
 
-def test_labels_that_changed_meanwhile_start_the_fine_tune_afresh(world: TrainerWorld) -> None:
+def test_changed_labels_restart_the_fine_tune(world: TrainerWorld) -> None:
     tasks = world.label(60)
     run = world.request(Method.FINETUNE, budget_seconds=1e6, num_train_epochs=1.0)
     world.stop = FakeStop(60 + 6)
@@ -398,7 +390,7 @@ def test_labels_that_changed_meanwhile_start_the_fine_tune_afresh(world: Trainer
     assert (lineage.texts, lineage.resumed_from) == (66, None)
 
 
-def test_a_probe_that_is_ended_publishes_nothing(world: TrainerWorld) -> None:
+def test_preempted_probe_publishes_nothing(world: TrainerWorld) -> None:
     world.label(30)
     world.stop = Stop(requested=True)
     with pytest.raises(Preempted):
@@ -406,7 +398,7 @@ def test_a_probe_that_is_ended_publishes_nothing(world: TrainerWorld) -> None:
     assert world.registry.versions(world.key) == []
 
 
-def test_labels_that_cannot_be_trained_on_are_remembered_as_read(world: TrainerWorld) -> None:
+def test_snapshot_is_written_for_untrainable_labels(world: TrainerWorld) -> None:
     task = world.labelstudio.add_task()
     world.labelstudio.label(task, "order")
     run = world.request()
@@ -422,7 +414,7 @@ def test_a_label_config_without_choices_is_bad_data(world: TrainerWorld) -> None
         world.train(world.request())
 
 
-def test_a_deleted_project_whose_id_is_used_again_is_refused(world: TrainerWorld) -> None:
+def test_reused_project_id_is_a_bad_request(world: TrainerWorld) -> None:
     world.label(30)
     run = world.request()
     world.labelstudio.add_project(1, tuple(WORDS))
@@ -430,16 +422,14 @@ def test_a_deleted_project_whose_id_is_used_again_is_refused(world: TrainerWorld
         world.train(run)
 
 
-def test_a_base_model_that_is_not_there_says_what_to_set(world: TrainerWorld) -> None:
+def test_missing_base_model_says_what_to_set(world: TrainerWorld) -> None:
     world.label(30)
     world.base = world.folder / "no such model"
     with pytest.raises(BadConfig, match="BASELINE_MODEL_NAME"):
         world.train(world.request())
 
 
-def test_a_disk_that_is_full_leaves_no_half_version(
-    world: TrainerWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_full_disk_leaves_no_partial_version(world: TrainerWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     upload = FileStore.upload
 
     def full(self: FileStore, source: object, key: str) -> None:
@@ -454,13 +444,13 @@ def test_a_disk_that_is_full_leaves_no_half_version(
     assert world.registry.versions(world.key) == []
 
 
-def test_the_versions_name_is_the_settings(world: TrainerWorld) -> None:
+def test_version_name_is_the_setting(world: TrainerWorld) -> None:
     world.label(30)
     world.train(world.request(model_name="my-model"))
     assert world.registry.versions(world.key) == ["my-model-1"]
 
 
-def test_another_runs_version_of_that_name_is_not_ours(world: TrainerWorld) -> None:
+def test_another_runs_version_is_republished(world: TrainerWorld) -> None:
     world.label(30)
     run = world.request(model_name="support")
     world.train(run)

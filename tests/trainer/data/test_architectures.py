@@ -38,7 +38,7 @@ def test_an_architecture_works_or_is_refused_with_a_reason(folder: Path, archite
 
 
 @pytest.mark.slow
-def test_the_page_says_what_was_found(folder: Path) -> None:
+def test_docs_list_every_architectures_result(folder: Path) -> None:
     found = {name: _tried(folder, name) for name in architectures.architectures()}
     assert PAGE.read_text(encoding="utf-8") == architectures.table(found), "run `make docs` and commit it"
 
@@ -47,6 +47,6 @@ def test_the_page_says_what_was_found(folder: Path) -> None:
     ("architecture", "engine"),
     [("bert", "int8"), ("gpt2", "torch fp32"), ("t5", "torch fp32"), ("qwen2", "torch fp32")],
 )
-def test_the_usual_ones_work(folder: Path, architecture: str, engine: str) -> None:
+def test_common_architectures_work(folder: Path, architecture: str, engine: str) -> None:
     found = _tried(folder, architecture)
     assert {outcome.engine for outcome in found.values()} == {engine}

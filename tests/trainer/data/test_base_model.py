@@ -58,7 +58,7 @@ def test_a_slow_tokenizer_is_converted(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
-def test_an_incomplete_folder_is_refused_with_what_to_set(folder: Path, tmp_path: Path, missing: str) -> None:
+def test_refuses_an_incomplete_folder(folder: Path, tmp_path: Path, missing: str) -> None:
     base = Path(shutil.copytree(folder, tmp_path / "base"))
     (base / missing).unlink()
     with pytest.raises(BadConfig, match=r"not both there\. Set BASELINE_MODEL_NAME to"):
@@ -66,21 +66,19 @@ def test_an_incomplete_folder_is_refused_with_what_to_set(folder: Path, tmp_path
 
 
 @pytest.mark.parametrize("broken", ["model.safetensors", "tokenizer.json"])
-def test_broken_files_are_refused(folder: Path, tmp_path: Path, broken: str) -> None:
+def test_refuses_broken_files(folder: Path, tmp_path: Path, broken: str) -> None:
     base = Path(shutil.copytree(folder, tmp_path / "base"))
     (base / broken).write_bytes(b"broken")
     with pytest.raises(BadConfig, match="cannot be used"):
         load_base(str(base), 32)
 
 
-def test_a_name_that_is_neither_folder_nor_hub_id_is_refused() -> None:
+def test_refuses_a_name_that_is_no_folder_or_hub_id() -> None:
     with pytest.raises(BadConfig, match="'/no/such/folder' cannot be used: there is no such folder"):
         load_base("/no/such/folder", 32)
 
 
-def test_the_hub_is_asked_only_for_what_the_cache_lacks(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_downloads_only_what_the_cache_lacks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bool] = []
 
     def snapshot_download(name: str, *, allow_patterns: list[str], local_files_only: bool = False) -> str:
@@ -96,7 +94,7 @@ def test_the_hub_is_asked_only_for_what_the_cache_lacks(
     assert asked == [True, False]
 
 
-def test_a_complete_cache_is_enough_and_an_incomplete_one_is_not(
+def test_an_incomplete_cache_is_not_used(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cached = folder
@@ -111,7 +109,7 @@ def test_a_complete_cache_is_enough_and_an_incomplete_one_is_not(
     assert load_base("someone/model", 32).source == folder
 
 
-def test_a_hub_that_cannot_be_reached_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_an_unreachable_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     def snapshot_download(_: str, **_options: Any) -> str:
         raise ConnectionError("no network:\nAuthorization: Bearer hf_0123456789")
 
@@ -147,7 +145,7 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bucket:
     return found
 
 
-def test_a_bucket_holds_base_models_too(folder: Path, bucket: Bucket) -> None:
+def test_loads_a_base_model_from_a_bucket(folder: Path, bucket: Bucket) -> None:
     shutil.copytree(folder, bucket.objects.root / "0_Transformer")
     bucket.objects.write("modules.json", b'[{"path": "0_Transformer"}]')
     bucket.objects.write("README.md", b"not a file of a model")
@@ -158,7 +156,7 @@ def test_a_bucket_holds_base_models_too(folder: Path, bucket: Bucket) -> None:
     assert not (bucket.cache / "README.md").exists()
 
 
-def test_what_another_model_left_in_the_cache_is_not_read_with_it(folder: Path, bucket: Bucket) -> None:
+def test_drops_another_models_files_from_the_cache(folder: Path, bucket: Bucket) -> None:
     shutil.copytree(folder, bucket.objects.root)
     bucket.cache.mkdir()
     (bucket.cache / "model-00002-of-00002.safetensors").write_bytes(b"of another")
@@ -166,16 +164,14 @@ def test_what_another_model_left_in_the_cache_is_not_read_with_it(folder: Path, 
     assert bucket.forgotten == ["model-00002-of-00002.safetensors"]
 
 
-def test_an_empty_prefix_is_refused_with_what_to_do(bucket: Bucket) -> None:
+def test_refuses_an_empty_prefix(bucket: Bucket) -> None:
     with pytest.raises(
         BadConfig, match=r"there is no model below it \(`fitloop models push DIR` puts one there\)"
     ):
         load_base("s3://bucket/models/", 32)
 
 
-def test_a_bucket_that_does_not_answer_may_do_so_later_and_one_that_refuses_will_not(
-    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_an_unreachable_bucket_is_transient(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     errors = iter([StoreUnreachable("busy."), StoreRefused("No right.")])
 
     def keys(_prefix: str) -> Iterator[str]:

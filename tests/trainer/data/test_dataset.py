@@ -1,4 +1,4 @@
-"""trainer.dataset: one example a text, whatever the order; what leaves is counted; malformed tasks never raise."""
+"""data.dataset: one example per text, whatever the order; what is dropped is counted; malformed tasks never raise."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_examples_are_sorted_by_key_and_labels_by_the_config() -> None:
     }
 
 
-def test_the_snapshot_signs_every_task_with_a_usable_annotation() -> None:
+def test_snapshot_has_every_task_with_a_usable_annotation() -> None:
     """Of what was dropped as well: an edit of it must count as a change."""
     tasks = [
         task(1, "one", said("A")),
@@ -101,7 +101,7 @@ def test_what_is_dropped_is_counted_by_reason() -> None:
 
 
 @pytest.mark.parametrize("text", [None, "", "  ", "\x00\x01", "\u200b\ufeff", []])
-def test_a_task_without_a_text_is_counted(text: Any) -> None:
+def test_counts_a_task_without_text(text: Any) -> None:
     dataset = build(task(1, text, said("A")))
     assert dataset.examples == ()
     assert dataset.dropped == {"no_text": 1}
@@ -110,12 +110,12 @@ def test_a_task_without_a_text_is_counted(text: Any) -> None:
 @pytest.mark.parametrize(
     "junk", [None, 7, "task", [], {}, {"id": None}, {"id": "x", "data": {"body": "one"}}]
 )
-def test_a_task_without_an_id_is_counted(junk: Any) -> None:
+def test_counts_a_task_without_id(junk: Any) -> None:
     assert build(junk).dropped == {"malformed_task": 1}
 
 
 @pytest.mark.parametrize("data", [None, 7, "text", [], {"other": "text"}])
-def test_data_that_is_none_is_counted(data: Any) -> None:
+def test_counts_a_task_without_data(data: Any) -> None:
     assert build({"id": 1, "data": data, "annotations": [said("A")]}).dropped == {"no_text": 1}
 
 
@@ -124,7 +124,7 @@ def test_malformed_annotations_never_raise(annotations: Any) -> None:
     assert build({"id": 1, "data": {"body": "one"}, "annotations": annotations}).examples == ()
 
 
-def test_equal_texts_are_one_example_of_the_first_task_with_all_their_annotations() -> None:
+def test_equal_texts_become_one_example() -> None:
     dataset = build(task(9, " cafe\u0301\n", said("A", 19)), task(3, "café", said("A", 13)))
     (example,) = dataset.examples
     assert (example.task_id, example.text, example.annotation_ids) == (3, "café", (13, 19))
@@ -148,7 +148,7 @@ def test_equal_texts_are_one_example_of_the_first_task_with_all_their_annotation
         ("two words", "two  words"),
     ],
 )
-def test_texts_that_differ_in_anything_are_examples_each(texts: tuple[str, ...]) -> None:
+def test_different_texts_are_different_examples(texts: tuple[str, ...]) -> None:
     """Of other labels as well: none is taken for a duplicate of another."""
     dataset = build(*(task(number, text, said("AB"[number % 2])) for number, text in enumerate(texts)))
     assert labels_of(dataset) == {text: "AB"[number % 2] for number, text in enumerate(texts)}
@@ -156,7 +156,7 @@ def test_texts_that_differ_in_anything_are_examples_each(texts: tuple[str, ...])
 
 
 @given(st.lists(st.text("aA é\u0301👍👎-.\u200d", min_size=1), max_size=8))
-def test_as_many_examples_as_different_texts(texts: list[str]) -> None:
+def test_one_example_per_distinct_text(texts: list[str]) -> None:
     dataset = build(*(task(number, text, said("A")) for number, text in enumerate(texts)))
     seen = [text for text in texts if not is_blank(text)]
     assert len(dataset.examples) == len({unicodedata.normalize("NFC", text.strip()) for text in seen})
@@ -183,14 +183,14 @@ def test_ground_truth_wins_among_equal_texts() -> None:
     assert labels_of(dataset) == {"one": "A"}
 
 
-def test_equal_texts_with_as_many_labels_each_need_a_third_opinion() -> None:
+def test_tied_duplicates_need_a_third_opinion() -> None:
     dataset = build(task(1, "one", said("A")), task(2, "one ", said("B")), task(3, "three", said("B")))
     assert labels_of(dataset) == {"three": "B"}
     assert dataset.third_opinion == (1, 2)
     assert dataset.dropped == {"conflicting_duplicates": 2}
 
 
-def test_a_task_that_comes_twice_counts_once_as_it_was_last() -> None:
+def test_a_repeated_task_counts_once_in_its_last_state() -> None:
     """A page that shifts while it is read brings a task twice."""
     old = task(1, "one", said("A"), updated_at="2026-01-01T00:00:00Z")
     new = task(1, "one", said("B"), updated_at="2026-01-01T00:00:00.5Z")
@@ -238,13 +238,13 @@ def test_every_task_is_an_example_or_counted(tasks: list[Any]) -> None:
     json.dumps([dataset.dropped, dataset.third_opinion])
 
 
-def test_annotations_that_were_skipped_are_counted_though_their_tasks_are_not_sent() -> None:
+def test_counts_skipped_annotations_of_unsent_tasks() -> None:
     tasks = [task(1, "one", said("A")), task(2, "two", said("A", was_cancelled=True))]
     assert build_dataset(tasks, SPACE, "hash", 7.0, skipped=3).dropped == {"cancelled": 3}
     assert build_dataset(tasks, SPACE, "hash", 7.0, skipped=0).dropped == {"cancelled": 1}
 
 
-def test_two_labels_with_two_examples_are_trained() -> None:
+def test_two_labels_with_two_examples_are_trainable() -> None:
     check_trainable(
         build(*(task(number, f"text {number}", said("AB"[number % 2])) for number in range(4))), SPACE
     )
@@ -272,9 +272,7 @@ def test_two_labels_with_two_examples_are_trained() -> None:
         ),
     ],
 )
-def test_why_labels_do_not_allow_a_model_is_said_with_what_was_left_out(
-    tasks: list[Any], sentence: str
-) -> None:
+def test_untrainable_labels_name_what_was_dropped(tasks: list[Any], sentence: str) -> None:
     with pytest.raises(BadData) as caught:
         check_trainable(build(*tasks), SPACE)
     assert str(caught.value) == sentence

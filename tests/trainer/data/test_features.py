@@ -26,7 +26,7 @@ def features(base: BaseModel, folder: Path, texts: list[str], stop: Stop | None 
         return compute_features(base, texts, progress, stop or Stop())
 
 
-def test_a_text_has_the_same_features_alone_and_among_others(tmp_path: Path, tiny: Path) -> None:
+def test_features_do_not_depend_on_the_batch(tmp_path: Path, tiny: Path) -> None:
     base = load_base(str(tiny), 32)
     together = features(base, tmp_path, list(TEXTS))
     assert together.X.shape == (len(TEXTS), 32)
@@ -37,7 +37,7 @@ def test_a_text_has_the_same_features_alone_and_among_others(tmp_path: Path, tin
     assert together.seconds_per_token > 0
 
 
-def test_padding_does_not_count() -> None:
+def test_mean_pooling_ignores_padding() -> None:
     hidden = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [9.0, 9.0]]])
     pooled = mean_pooled(hidden, torch.tensor([[1, 1, 0]]))
     assert torch.allclose(pooled, torch.tensor([[0.5, 0.5]]) / 0.5**0.5)
@@ -49,7 +49,7 @@ def test_short_rows_are_filled_up_on_the_right() -> None:
     assert mask.tolist() == [[1, 0], [1, 1]]
 
 
-def test_torch_keeps_its_threads_and_the_work_can_be_ended(tmp_path: Path, tiny: Path) -> None:
+def test_preempted_features_restore_torchs_threads(tmp_path: Path, tiny: Path) -> None:
     threads = torch.get_num_threads()
     with pytest.raises(Preempted):
         features(load_base(str(tiny), 32), tmp_path, list(TEXTS), Stop(requested=True))

@@ -1,4 +1,4 @@
-"""trainer.split: stateless, the same for equal texts, and of the size that was promised."""
+"""data.split: stateless, equal for equal texts, with the documented shares."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_half_a_surrogate_pair_has_a_key() -> None:
     st.text(alphabet="abcdefghijklmnopqrstuvwxyz0123456789äéñ漢字", min_size=1),
     st.sampled_from([" ", "  \n", "!", "…", "'-", "🙂"]),
 )
-def test_duplicates_stand_on_one_side(text: str, noise: str) -> None:
+def test_near_equal_texts_share_a_split_key(text: str, noise: str) -> None:
     """Case, spaces, punctuation and full-width forms make no other text."""
     other = noise + noise.join(text.upper()) + noise
     assert split_key(other) == split_key(text)
@@ -48,43 +48,43 @@ def test_duplicates_stand_on_one_side(text: str, noise: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["İstanbul'da", "ΰ", "ok ❤\ufe0f", "a\u0336b", "Straße"])
-def test_an_accent_or_a_variant_moves_no_text_from_where_0_1_0_had_it(text: str) -> None:
+def test_split_keys_are_those_of_release_0_1_0(text: str) -> None:
     letters = "".join(filter(str.isalnum, unicodedata.normalize("NFKC", text).casefold()))
     assert split_key(text) == hashlib.sha256(f"fitloop1{letters}".encode()).hexdigest()
 
 
 @pytest.mark.parametrize(("one", "other"), [("दिन", "दान"), ("किताब", "कताब"), ("กิน", "กัน"), ("שִׁיר", "שַׁיר"), ("👍", "👎"), ("???", ":)")])  # fmt: skip
-def test_vowel_signs_and_texts_of_signs_alone_have_sides_of_their_own(one: str, other: str) -> None:
+def test_vowel_signs_and_symbols_have_split_keys(one: str, other: str) -> None:
     assert split_key(one) != split_key(other)
 
 
 @given(st.text(), st.text())
-def test_text_keys_are_equal_for_equal_texts_alone(one: str, other: str) -> None:
+def test_text_keys_are_equal_only_for_equal_texts(one: str, other: str) -> None:
     same = [unicodedata.normalize("NFC", text.strip()) for text in (one, other)]
     assert (text_key(one) == text_key(other)) is (same[0] == same[1])
     assert text_key(f" {unicodedata.normalize('NFD', one)}\n") == text_key(one)
 
 
-def test_texts_that_differ_in_signs_alone_are_divided_all_the_same() -> None:
+def test_texts_of_symbols_are_split_as_well() -> None:
     texts = [f"ok {chr(0x1F600 + number)}" for number in range(24)]
     assert len({fold_of(key) for key in split_keys(texts)}) == FOLDS
     assert split_keys(["a", "b", "c", "d", "e", "E!"])[-1] == split_key("e")
 
 
 @given(KEYS, st.integers(1, 10_000), st.integers(1, 10_000))
-def test_below_10_000_texts_more_of_them_move_none(key: str, before: int, after: int) -> None:
+def test_more_texts_move_none_below_10_000(key: str, before: int, after: int) -> None:
     assert is_in_holdout(key, before) == is_in_holdout(key, after)
 
 
 @given(KEYS, st.integers(1, 100_000), st.integers(0, 100_000))
-def test_growing_data_never_brings_a_text_into_the_holdout(key: str, texts: int, more: int) -> None:
+def test_no_text_ever_enters_the_holdout(key: str, texts: int, more: int) -> None:
     assert is_in_holdout(key, texts) or not is_in_holdout(key, texts + more)
 
 
 @pytest.mark.parametrize(
     ("texts", "percent"), [(1, 20), (10_000, 20), (10_001, 10), (40_000, 10), (40_001, 5), (10**7, 5)]
 )
-def test_the_share_falls_with_the_number_of_texts(texts: int, percent: int) -> None:
+def test_holdout_share_falls_with_the_number_of_texts(texts: int, percent: int) -> None:
     assert holdout_percent(texts) == percent
     edge = (percent * 2**256) // 100
     assert is_in_holdout(f"{edge - 1:064x}", texts)
@@ -93,7 +93,7 @@ def test_the_share_falls_with_the_number_of_texts(texts: int, percent: int) -> N
 
 @given(st.integers(0, 1_000))
 @settings(max_examples=20)
-def test_shares_of_many_texts_are_as_promised(seed: int) -> None:
+def test_holdout_and_folds_have_their_share(seed: int) -> None:
     """Within five standard deviations of the binomial."""
     numbers = random.Random(seed)
     keys = [split_key(f"{numbers.random()}") for _ in range(500)]
@@ -108,7 +108,7 @@ def test_a_fold_is_one_of_five(key: str) -> None:
     assert fold_of(key) in range(FOLDS)
 
 
-def test_folds_divide_the_holdout_as_well() -> None:
+def test_folds_split_the_holdout_as_well() -> None:
     held = [key for key in (split_key(str(number)) for number in range(3_000)) if is_in_holdout(key, 3_000)]
     shares = [sum(fold_of(key) == fold for key in held) / len(held) for fold in range(FOLDS)]
     assert min(shares) > 0.15

@@ -1,4 +1,4 @@
-"""trainer.gate: the table of promotions, its sentences, and properties that no figures break."""
+"""evaluation.gate: decisions with their reasons, and properties for any counts."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def answers(labels: str, given_by_key: dict[str, str], **more: Any) -> OutOfSamp
 
 # ------------------------------------------------------------------------------------------------------ the sign test
 @given(st.integers(0, 3_000), st.integers(0, 3_000))
-def test_the_sign_test_is_the_binomial_s(b: int, c: int) -> None:
+def test_sign_test_equals_scipys_binomial(b: int, c: int) -> None:
     assert sign_test(b, c) == pytest.approx(float(binom.cdf(b, b + c, 0.5)), rel=1e-9, abs=1e-300)
 
 
 @given(st.integers(0, 300), st.integers(0, 300))
-def test_the_sign_test_is_symmetric_and_right_at_its_ends(b: int, c: int) -> None:
+def test_sign_test_is_symmetric(b: int, c: int) -> None:
     both = comb(b + c, b) / 2 ** (b + c)
     assert sign_test(b, c) + sign_test(c, b) == pytest.approx(1 + both)
     assert sign_test(b, 0) == 1.0
@@ -48,7 +48,7 @@ def test_the_sign_test_is_symmetric_and_right_at_its_ends(b: int, c: int) -> Non
 
 
 @given(st.integers(0, 200), st.integers(0, 200))
-def test_more_fixed_is_likelier_and_more_broken_less_likely(b: int, c: int) -> None:
+def test_sign_test_is_monotonic(b: int, c: int) -> None:
     assert sign_test(b + 1, c) >= sign_test(b, c) >= sign_test(b, c + 1)
 
 
@@ -66,7 +66,7 @@ def changed(pairs: Pairs, label: str, fixed: int, broken: int) -> Pairs:
 
 
 @given(PAIRS, st.booleans(), st.data())
-def test_one_more_fixed_never_turns_promote_into_hold(pairs: Pairs, same: bool, data: st.DataObject) -> None:
+def test_more_fixed_texts_never_cause_a_hold(pairs: Pairs, same: bool, data: st.DataObject) -> None:
     assume(pairs.per_label)
     label = data.draw(st.sampled_from(sorted(pairs.per_label)))
     better = changed(pairs, label, *data.draw(st.sampled_from([(1, 0), (0, -1), (1, -1)])))
@@ -74,7 +74,7 @@ def test_one_more_fixed_never_turns_promote_into_hold(pairs: Pairs, same: bool, 
 
 
 @given(PAIRS, st.booleans(), st.data())
-def test_one_more_broken_never_turns_hold_into_promote(pairs: Pairs, same: bool, data: st.DataObject) -> None:
+def test_more_broken_texts_never_cause_a_promotion(pairs: Pairs, same: bool, data: st.DataObject) -> None:
     assume(pairs.per_label)
     label = data.draw(st.sampled_from(sorted(pairs.per_label)))
     worse = changed(pairs, label, *data.draw(st.sampled_from([(0, 1), (-1, 0), (-1, 1)])))
@@ -82,32 +82,32 @@ def test_one_more_broken_never_turns_hold_into_promote(pairs: Pairs, same: bool,
 
 
 @given(PAIRS)
-def test_the_same_method_is_never_held_without_more_broken_but_for_one_label(pairs: Pairs) -> None:
+def test_same_method_is_held_only_for_broken_texts(pairs: Pairs) -> None:
     decision = judged(pairs)
     if pairs.fixed >= pairs.broken:
         assert decision.promote or decision.kind == "label-worse"
 
 
 @given(PAIRS)
-def test_another_method_is_never_promoted_under_100_pairs_or_without_more_fixed(pairs: Pairs) -> None:
+def test_another_method_needs_100_pairs_and_more_fixed(pairs: Pairs) -> None:
     if judged(pairs, same_method=False).promote:
         assert pairs.total >= 100
         assert pairs.fixed > pairs.broken
 
 
 @given(PAIRS)
-def test_what_another_method_may_the_same_may(pairs: Pairs) -> None:
+def test_same_method_is_promoted_if_another_one_is(pairs: Pairs) -> None:
     assert judged(pairs, same_method=True).promote >= judged(pairs, same_method=False).promote
 
 
 @given(PAIRS, st.booleans())
-def test_labels_that_are_gone_promote_whatever_the_figures(pairs: Pairs, same: bool) -> None:
+def test_removed_labels_always_promote(pairs: Pairs, same: bool) -> None:
     decision = judged(pairs, same_method=same, removed=("old",))
     assert (decision.promote, decision.kind) == (True, "labels-changed")
 
 
 @given(PAIRS, st.booleans())
-def test_a_decision_says_its_figures_in_whole_sentences(pairs: Pairs, same: bool) -> None:
+def test_reasons_are_sentences(pairs: Pairs, same: bool) -> None:
     decision = judged(pairs, same_method=same)
     assert (decision.pairs, decision.fixed, decision.broken) == (pairs.total, pairs.fixed, pairs.broken)
     assert decision.compared_with == "shop-3"
@@ -118,7 +118,7 @@ def test_a_decision_says_its_figures_in_whole_sentences(pairs: Pairs, same: bool
 
 
 @given(st.integers(0, 9), st.integers(0, 9), st.booleans())
-def test_a_label_of_under_ten_pairs_is_not_judged_alone(fixed: int, broken: int, same: bool) -> None:
+def test_a_label_under_ten_pairs_is_not_tested_alone(fixed: int, broken: int, same: bool) -> None:
     assume(fixed + broken < MIN_LABEL_PAIRS)
     assert judged(pairs_of(A=(fixed, broken, 9), B=(60, 0, 200)), same_method=same).promote
 
@@ -195,12 +195,14 @@ def test_a_label_of_under_ten_pairs_is_not_judged_alone(fixed: int, broken: int,
         ),
     ],
 )
-def test_the_table(pairs: Pairs, same: bool, removed: tuple[str, ...], kind: str, reasons: list[str]) -> None:
+def test_decisions_and_their_reasons(
+    pairs: Pairs, same: bool, removed: tuple[str, ...], kind: str, reasons: list[str]
+) -> None:
     decision = judged(pairs, same_method=same, removed=removed)
     assert (decision.kind, list(decision.reasons)) == (kind, reasons)
 
 
-def test_a_label_s_bound_is_shared_among_all_labels() -> None:
+def test_label_significance_is_divided_by_the_labels() -> None:
     """0 of 5 is .031: under .05, and over .05 / 2. The other label keeps the sum from being worse."""
     row = (0, 5, 20)
     assert sign_test(0, 5) < 0.05
@@ -210,7 +212,7 @@ def test_a_label_s_bound_is_shared_among_all_labels() -> None:
     assert judged(pairs_of(A=(0, 6, 20), B=(6, 0, 20), C=(0, 0, 0), D=(0, 0, 0))).promote
 
 
-def test_every_label_that_got_worse_is_named_the_worst_first() -> None:
+def test_names_every_worse_label_the_worst_first() -> None:
     reasons = judged(pairs_of(A=(0, 8, 30), B=(0, 12, 30), C=(40, 0, 90))).reasons
     assert [reason.split("'")[1] for reason in reasons] == ["B", "A"]
 
@@ -219,20 +221,20 @@ def test_every_label_that_got_worse_is_named_the_worst_first() -> None:
 TRUTH = {"k1": "A", "k2": "A", "k3": "B", "k4": "B"}
 
 
-def test_pairs_are_texts_that_both_answered_by_today_s_labels() -> None:
+def test_pairs_use_todays_labels() -> None:
     candidate = answers("AB", {"k1": "A", "k2": "B", "k3": "B", "k4": "B", "gone": "A"})
     current = answers("AB", {"k1": "B", "k2": "A", "k3": "B", "gone": "A"}, trained_keys=tuple(TRUTH))
     assert pair_up(candidate, current, TRUTH, None) == Pairs(1, 1, 3, {"A": (1, 1, 2), "B": (0, 0, 1)})
 
 
-def test_current_s_answer_now_counts_for_what_it_never_saw() -> None:
+def test_fresh_answers_count_for_unseen_texts() -> None:
     candidate, current = answers("AB", {"k4": "B"}), answers("BA", {})
     assert pair_up(candidate, current, TRUTH, {"k4": (0.2, 0.8)}).fixed == 1
     assert pair_up(candidate, current, TRUTH, {"k4": (0.8, 0.2)}).fixed == 0
     assert pair_up(candidate, current, TRUTH, {}).total == 0
 
 
-def test_current_is_never_judged_afresh_on_its_own_lineage() -> None:
+def test_no_fresh_answers_for_texts_current_trained_on() -> None:
     candidate, current = answers("AB", {"k4": "B"}), answers("AB", {}, trained_keys=("k4",))
     assert pair_up(candidate, current, TRUTH, {"k4": (0.9, 0.1)}).total == 0
 
@@ -240,7 +242,7 @@ def test_current_is_never_judged_afresh_on_its_own_lineage() -> None:
 @pytest.mark.parametrize(
     "current", [answers("AC", {"k3": "C"}), answers("AC", {}), answers("A", {}, trained_keys=("k3",))]
 )
-def test_current_is_wrong_where_the_label_is_new_to_it(current: OutOfSample) -> None:
+def test_current_is_wrong_on_new_labels(current: OutOfSample) -> None:
     assert pair_up(answers("AB", {"k3": "B"}), current, TRUTH, None) == Pairs(
         1, 0, 1, {"A": (0, 0, 0), "B": (1, 0, 1)}
     )
@@ -251,7 +253,7 @@ def test_orders_of_labels_may_differ_between_versions() -> None:
     assert pair_up(candidate, current, TRUTH, None) == Pairs(0, 1, 2, {"A": (0, 0, 1), "B": (0, 1, 1)})
 
 
-def test_a_true_label_that_the_candidate_does_not_know_is_a_wrong_answer() -> None:
+def test_candidate_is_wrong_on_labels_it_does_not_know() -> None:
     assert pair_up(answers("A", {"k3": "A"}), answers("AB", {"k3": "B"}), TRUTH, None).broken == 1
 
 
@@ -296,15 +298,13 @@ def test_swapping_both_versions_swaps_fixed_and_broken(rows: list[tuple[str, str
         ),
     ],
 )
-def test_what_a_person_asked_for_is_promoted_unless_it_is_clearly_worse(
-    pairs: Pairs, same: bool, kind: str, reason: str
-) -> None:
+def test_requested_versions_are_held_only_if_worse(pairs: Pairs, same: bool, kind: str, reason: str) -> None:
     decision = judged(pairs, same_method=same, asked=True)
     assert (decision.kind, decision.reasons) == (kind, (reason,))
 
 
 @given(PAIRS, st.booleans())
-def test_what_a_person_asked_for_is_judged_as_one_by_the_same_method(pairs: Pairs, same: bool) -> None:
+def test_requested_versions_are_decided_as_same_method(pairs: Pairs, same: bool) -> None:
     assert judged(pairs, same_method=same, asked=True).kind == judged(pairs).kind
 
 
@@ -318,7 +318,7 @@ def first(counts: dict[tuple[str, str], int], labels: str = "ABC", *, asked: boo
     return decide_first(candidate, truth, asked=asked)
 
 
-def test_a_first_version_has_to_beat_the_commonest_label() -> None:
+def test_first_version_must_beat_the_most_frequent_label() -> None:
     counts = {("A", "A"): 15, ("A", "B"): 5, ("B", "B"): 12, ("B", "A"): 3}
     assert first(counts) == GateDecision(
         True,
@@ -331,7 +331,7 @@ def test_a_first_version_has_to_beat_the_commonest_label() -> None:
     )
 
 
-def test_a_first_version_that_does_not_is_held() -> None:
+def test_first_version_is_held_if_not_better() -> None:
     decision = first({("A", "A"): 18, ("A", "B"): 2, ("B", "B"): 2, ("B", "A"): 8})
     assert (decision.promote, decision.kind) == (False, "too-few")
     assert decision.reasons == (
@@ -339,7 +339,7 @@ def test_a_first_version_that_does_not_is_held() -> None:
     )
 
 
-def test_a_first_version_that_a_person_asked_for_may_not_be_clearly_worse_than_one_answer() -> None:
+def test_requested_first_version_may_be_equal() -> None:
     decision = first({("A", "A"): 18, ("A", "B"): 2, ("B", "B"): 2, ("B", "A"): 8}, asked=True)
     assert (decision.promote, decision.kind) == (True, "first")
     assert decision.reasons == (
@@ -351,18 +351,18 @@ def test_a_first_version_that_a_person_asked_for_may_not_be_clearly_worse_than_o
     assert not first({("A", "A"): 12, ("A", "B"): 8, ("B", "A"): 10}, asked=True).promote
 
 
-def test_small_figures_are_said_in_good_english() -> None:
+def test_reason_for_a_single_label() -> None:
     assert first({("A", "A"): 1}).reasons == (
         "Held: 1 label is not enough yet: accuracy 100 % (1 of 1); always answering 'A' gets 100 % (1 of 1).",
     )
 
 
-def test_of_two_commonest_labels_the_first_is_taken() -> None:
+def test_most_frequent_label_is_the_first_of_equals() -> None:
     assert "'B'" in first({("A", "A"): 3, ("B", "B"): 3}, labels="CBA").reasons[0]
     assert "'Z'" in first({("Z", "A"): 3, ("A", "A"): 2}, labels="A").reasons[0]
 
 
-def test_nothing_judged_is_not_enough() -> None:
+def test_first_version_without_evaluation_is_held() -> None:
     decision = decide_first(answers("AB", {"other": "A"}), TRUTH)
     assert (decision.promote, decision.kind, decision.pairs) == (False, "too-few", 0)
     assert decision.reasons == (
@@ -370,7 +370,7 @@ def test_nothing_judged_is_not_enough() -> None:
     )
 
 
-def test_three_more_right_than_wrong_are_no_proof_and_four_of_four_are() -> None:
+def test_first_version_needs_a_significant_difference() -> None:
     for fixed, broken in product(range(8), range(8)):
         decision = first({("A", "A"): 10, ("B", "B"): fixed, ("A", "B"): broken})
         assert decision.promote == (sign_test(broken, fixed) < 0.1)

@@ -1,4 +1,4 @@
-"""trainer.evaluate: figures that hold, with intervals that contain them; the same as scikit-learn's."""
+"""evaluation.metrics: the same as scikit-learn's, with intervals that contain the accuracy."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def one_hot(predicted: list[int], labels: int) -> np.ndarray[tuple[int, ...], np
 
 
 @given(st.integers(0, 100_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_wilson_s_interval_lies_in_0_to_1_and_holds_the_share(pair: tuple[int, int]) -> None:
+def test_wilson_interval_contains_the_share(pair: tuple[int, int]) -> None:
     right, judged = pair
     low, high = wilson_interval(right, judged)
     assert 0.0 <= low <= high <= 1.0
@@ -40,12 +40,12 @@ def test_wilson_s_interval_lies_in_0_to_1_and_holds_the_share(pair: tuple[int, i
 
 
 @given(st.integers(0, 200), st.integers(0, 200))
-def test_wilson_s_interval_is_the_same_for_right_and_wrong(right: int, wrong: int) -> None:
+def test_wilson_interval_is_symmetric(right: int, wrong: int) -> None:
     low, high = wilson_interval(right, right + wrong)
     assert wilson_interval(wrong, right + wrong) == pytest.approx((1 - high, 1 - low))
 
 
-def test_wilson_s_known_figures() -> None:
+def test_wilson_interval_of_known_values() -> None:
     assert wilson_interval(47, 100) == pytest.approx((0.3751, 0.5671), abs=1e-4)
     assert wilson_interval(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
     assert wilson_interval(0, 0) == (0.0, 1.0)
@@ -56,7 +56,7 @@ ANSWERS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, 
 
 @given(ANSWERS)
 @settings(max_examples=25)  # scikit-learn takes its time
-def test_confusion_and_macro_f1_are_scikit_learn_s(answers: list[tuple[int, int]]) -> None:
+def test_confusion_matrix_and_f1_equal_scikit_learns(answers: list[tuple[int, int]]) -> None:
     predicted, targets = (np.array(column, np.int64) for column in zip(*answers, strict=True))
     matrix = confusion_matrix(predicted, targets, 4)
     assert (matrix == metrics.confusion_matrix(targets, predicted, labels=range(4))).all()
@@ -70,7 +70,7 @@ def test_confusion_and_macro_f1_are_scikit_learn_s(answers: list[tuple[int, int]
     )
 
 
-def test_an_estimate_counts_texts_without_near_duplicates_apart() -> None:
+def test_estimate_without_near_duplicates() -> None:
     targets, near = np.array([0, 1, 1, 0]), np.array([True, False, False, True])
     found = estimate(one_hot([0, 1, 0, 1], 2), targets, "holdout", near)
     assert (found.judged, found.right, found.source) == (4, 2, "holdout")
@@ -78,13 +78,13 @@ def test_an_estimate_counts_texts_without_near_duplicates_apart() -> None:
     assert (found.low, found.high) == wilson_interval(2, 4)
 
 
-def test_an_estimate_of_nothing_says_nothing() -> None:
+def test_estimate_of_no_texts() -> None:
     found = estimate(np.zeros((0, 3), np.float32), np.zeros(0, np.int64), "holdout", np.zeros(0, np.bool_))
     assert (found.judged, found.low, found.high, found.macro_f1) == (0, 0.0, 1.0, 0.0)
     assert accuracy_in_words(found) == "too few labels to say"
 
 
-def test_people_read_a_share_with_its_interval_from_20_texts_on() -> None:
+def test_accuracy_is_shown_from_20_texts_on() -> None:
     assert share_in_words(14, 30) == "47 % (30–64)"
     assert share_in_words(19, 19) == "too few labels to say"
     assert share_in_words(20, 20) == "100 % (84–100)"
@@ -96,7 +96,7 @@ def test_people_read_a_share_with_its_interval_from_20_texts_on() -> None:
     st.lists(st.tuples(st.integers(0, 5), st.integers(0, 4)), max_size=30),
     st.sampled_from([0.5, 0.95]),
 )
-def test_near_duplicates_are_those_of_another_fold(rows: list[tuple[int, int]], threshold: float) -> None:
+def test_near_duplicates_are_in_another_fold(rows: list[tuple[int, int]], threshold: float) -> None:
     places = np.array([place for place, _ in rows], np.int64)
     folds = np.array([fold for _, fold in rows], np.int64)
     angles = places * 0.25
@@ -124,12 +124,12 @@ def drawn(
 
 @settings(max_examples=40)
 @given(st.integers(0, 10_000), st.integers(2, 12), st.sampled_from([0.2, 0.5, 1.0, 2.0, 8.0]))
-def test_a_known_temperature_is_found_again(seed: int, labels: int, temperature: float) -> None:
+def test_recovers_a_known_temperature(seed: int, labels: int, temperature: float) -> None:
     logits, targets = drawn(seed, 2_000, labels, temperature)
     assert fit_temperature(logits, targets) == pytest.approx(temperature, rel=0.25)
 
 
-def test_the_temperature_makes_the_labels_likeliest() -> None:
+def test_temperature_minimises_the_log_loss() -> None:
     """But for the one imagined text, which 5,000 texts outweigh."""
     logits, targets = drawn(1, 5_000, 5, 3.0)
 
@@ -142,9 +142,7 @@ def test_the_temperature_makes_the_labels_likeliest() -> None:
 
 
 @given(st.integers(0, 1_000), st.integers(20, 60), st.integers(2, 5), st.floats(-20, 20))
-def test_answers_stay_and_the_temperature_does_not_depend_on_a_shift(
-    seed: int, texts: int, labels: int, shift: float
-) -> None:
+def test_temperature_is_shift_invariant(seed: int, texts: int, labels: int, shift: float) -> None:
     logits, targets = drawn(seed, texts, labels, 2.0)
     found = fit_temperature(logits, targets)
     assert MIN_TEMPERATURE <= found <= MAX_TEMPERATURE
@@ -152,7 +150,7 @@ def test_answers_stay_and_the_temperature_does_not_depend_on_a_shift(
     assert fit_temperature(logits + np.float32(shift), targets) == pytest.approx(found, rel=1e-2)
 
 
-def test_right_answers_alone_do_not_make_every_probability_one() -> None:
+def test_no_errors_do_not_make_every_probability_one() -> None:
     """Scores that are all 1.0 could not be sorted by."""
     targets = np.arange(20) % 2
     logits = np.eye(2, dtype=np.float32)[targets] * np.linspace(1, 3, 20, dtype=np.float32)[:, None]
@@ -161,7 +159,7 @@ def test_right_answers_alone_do_not_make_every_probability_one() -> None:
     assert len(np.unique(top)) == 20
 
 
-def test_answers_at_random_are_made_as_flat_as_allowed() -> None:
+def test_random_answers_get_flat_probabilities() -> None:
     logits, _ = drawn(3, 400, 4, 1.0)
     targets = np.random.default_rng(4).integers(0, 4, 400)
     assert softmax(logits, fit_temperature(logits, targets)).max(axis=1).mean() < 0.45
@@ -178,7 +176,7 @@ def test_answers_at_random_are_made_as_flat_as_allowed() -> None:
     ],
     ids=["nothing", "19 texts", "one class", "infinite", "no numbers"],
 )
-def test_what_cannot_be_fitted_is_left_as_it_is(
+def test_temperature_is_one_if_it_cannot_be_fitted(
     logits: NDArray[np.float64], targets: NDArray[np.float64]
 ) -> None:
     assert fit_temperature(logits.astype(np.float32), targets.astype(np.int64)) == 1.0
@@ -198,7 +196,7 @@ def test_probabilities_are_float32_and_sum_to_one() -> None:
     assert softmax(np.zeros((0, 3), np.float32)).shape == (0, 3)
 
 
-def test_the_calibration_error_is_the_distance_to_the_diagonal() -> None:
+def test_expected_calibration_error() -> None:
     probabilities = np.array([[0.9, 0.1]] * 10, np.float32)
     assert expected_calibration_error(probabilities, np.array([0] * 9 + [1])) == pytest.approx(0.0, abs=1e-6)
     assert expected_calibration_error(probabilities, np.array([1] * 10)) == pytest.approx(0.9)

@@ -1,4 +1,4 @@
-"""trainer.report: figures that a person can check, in JSON, without a text of a task."""
+"""evaluation.report: metrics in JSON, without a text of a task."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def report_of(dataset: Dataset, rows: list[int], probabilities: list[list[float]
     return report
 
 
-def test_a_report_counts_what_was_judged() -> None:
+def test_report_counts_evaluated_texts() -> None:
     report = report_of(dataset_of(["A", "A", "B", "B"]), [0, 1, 2], [[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]])
     assert (report["format"], report["texts"], report["temperature"]) == (1, 4, 1.5)
     assert report["labels"] == ["A", "B"]
@@ -56,7 +56,7 @@ def test_a_report_counts_what_was_judged() -> None:
     assert report["expected_calibration_error"] == pytest.approx((0.1 + 0.6 + 0.2) / 3, abs=1e-4)
 
 
-def test_a_label_with_under_five_judged_texts_is_too_few_to_judge() -> None:
+def test_labels_under_five_texts_get_a_note() -> None:
     dataset = dataset_of(["A"] * 5 + ["B"] * 4)
     report = report_of(dataset, list(range(9)), [[0.9, 0.1]] * 5 + [[0.3, 0.7]] * 4)
     few, enough = report["per_label"][1], report["per_label"][0]
@@ -66,7 +66,7 @@ def test_a_label_with_under_five_judged_texts_is_too_few_to_judge() -> None:
     assert (enough["judged"], enough["note"]) == (5, "")
 
 
-def test_a_label_that_was_not_judged_has_no_figures() -> None:
+def test_unevaluated_labels_have_no_metrics() -> None:
     row = report_of(dataset_of(["A", "B"]), [0], [[0.9, 0.1]])["per_label"][1]
     assert (row["examples"], row["judged"], row["precision"], row["recall"], row["f1"]) == (
         1,
@@ -77,7 +77,7 @@ def test_a_label_that_was_not_judged_has_no_figures() -> None:
     )
 
 
-def test_reliability_has_fifteen_steps_that_hold_every_judged_text() -> None:
+def test_reliability_covers_every_text() -> None:
     steps = report_of(dataset_of(["A", "B", "B"]), [0, 1, 2], [[0.9, 0.1], [0.45, 0.55], [1.0, 0.0]])[
         "reliability"
     ]
@@ -88,7 +88,7 @@ def test_reliability_has_fifteen_steps_that_hold_every_judged_text() -> None:
     assert (steps[0]["probability"], steps[0]["right"]) == (None, None)
 
 
-def test_wrong_answers_are_named_by_task_the_surest_first() -> None:
+def test_errors_are_listed_the_most_confident_first() -> None:
     report = report_of(dataset_of(["A", "A", "B"]), [0, 1, 2], [[0.4, 0.6], [0.1, 0.9], [0.2, 0.8]])
     assert report["wrong"] == [
         {"task_id": 101, "true": "A", "predicted": "B", "probability": 0.9},
@@ -96,7 +96,7 @@ def test_wrong_answers_are_named_by_task_the_surest_first() -> None:
     ]
 
 
-def test_at_most_fifty_wrong_answers_are_named() -> None:
+def test_at_most_fifty_errors_are_listed() -> None:
     assert (
         len(report_of(dataset_of(["A"] * 60 + ["B"]), list(range(60)), [[0.1, 0.9]] * 60)["wrong"])
         == MAX_ERRORS
@@ -107,7 +107,7 @@ def test_a_report_holds_no_text() -> None:
     assert SECRET not in json.dumps(report_of(dataset_of(["A", "B"]), [0, 1], [[0.1, 0.9], [0.9, 0.1]]))
 
 
-def test_nothing_judged_is_a_report_as_well() -> None:
+def test_report_without_evaluated_texts() -> None:
     report = report_of(dataset_of(["A", "B"]), [], [])
     assert report["wrong"] == []
     assert report["confusion"] == [[0, 0], [0, 0]]
@@ -127,7 +127,7 @@ def changed_of(dataset: Dataset, before: list[str], now: list[str]) -> dict[str,
     return dict(found)
 
 
-def test_what_a_version_fixed_and_broke_is_named_by_task() -> None:
+def test_fixed_and_broken_texts_are_listed_by_task() -> None:
     found = changed_of(dataset_of(["A", "A", "B", "B"]), ["B", "A", "A", "B"], ["A", "B", "A", "B"])
     assert found == {
         "compared_with": "v-1",
@@ -137,17 +137,17 @@ def test_what_a_version_fixed_and_broke_is_named_by_task() -> None:
     }
 
 
-def test_at_most_two_hundred_of_each_are_named_the_lowest_tasks_first() -> None:
+def test_at_most_200_changed_texts_are_listed() -> None:
     many = MAX_CHANGED + 50
     found = changed_of(dataset_of(["A"] * many + ["B"]), ["B"] * (many + 1), ["A"] * (many + 1))
     assert [row["task_id"] for row in found["fixed"]] == list(range(100, 100 + MAX_CHANGED))
 
 
-def test_without_a_version_before_nothing_changed() -> None:
+def test_no_changed_texts_without_a_comparison() -> None:
     assert changed_texts(dataset_of(["A", "B"]), None, None) is None
 
 
-def test_a_report_is_read_as_it_is_written() -> None:
+def test_report_round_trip() -> None:
     dataset = dataset_of(["A", "A", "B"])
     written = report_of(dataset, [0, 1, 2], [[0.4, 0.6], [0.1, 0.9], [0.2, 0.8]])
     written["changed"] = changed_of(dataset, ["B", "A", "B"], ["B", "B", "B"])
@@ -161,7 +161,7 @@ def test_a_report_is_read_as_it_is_written() -> None:
     assert [one.task_id for one in found.changed.broken] == [101]
 
 
-def test_a_report_of_an_earlier_release_is_read_as_well() -> None:
+def test_reads_a_report_of_an_earlier_release() -> None:
     written = report_of(dataset_of(["A", "B"]), [0], [[0.9, 0.1]])
     assert "changed" not in written
     assert documents.load(Report, json.dumps(written).encode(), "report.json").changed is None

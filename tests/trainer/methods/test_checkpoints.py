@@ -1,4 +1,4 @@
-"""What an ended fine-tune leaves, and what is taken up again."""
+"""What a preempted fine-tune leaves, and what is resumed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def stepped(model: nn.Module) -> torch.optim.AdamW:
     return optimiser
 
 
-def test_model_optimiser_and_random_state_come_back(tmp_path: Path) -> None:
+def test_restores_model_optimiser_and_random_state(tmp_path: Path) -> None:
     model = nn.Linear(3, 2)
     optimiser = stepped(model)
     opened(tmp_path).fold("fold-1").save(model, optimiser, 7)
@@ -46,13 +46,13 @@ def test_model_optimiser_and_random_state_come_back(tmp_path: Path) -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_another_part_begins_at_its_beginning(tmp_path: Path) -> None:
+def test_another_fold_starts_at_step_zero(tmp_path: Path) -> None:
     model = nn.Linear(3, 2)
     opened(tmp_path).fold("fold-1").save(model, stepped(model), 7)
     assert opened(tmp_path, 2).fold("fold-2").restore(model, torch.optim.AdamW(model.parameters())) == 0
 
 
-def test_a_finished_part_keeps_its_answers_and_drops_its_weights(tmp_path: Path) -> None:
+def test_a_finished_fold_keeps_logits_only(tmp_path: Path) -> None:
     logits = np.arange(6, dtype=np.float32).reshape(2, 3)
     first = opened(tmp_path)
     model = nn.Linear(3, 2)
@@ -66,7 +66,7 @@ def test_a_finished_part_keeps_its_answers_and_drops_its_weights(tmp_path: Path)
     assert not any("fold-1-7" in key for key in FileStore(tmp_path).keys("runs/"))
 
 
-def test_an_attempt_points_into_those_before_it(tmp_path: Path) -> None:
+def test_an_attempt_refers_to_earlier_ones(tmp_path: Path) -> None:
     opened(tmp_path).finish("fold-1", np.ones((1, 2), np.float32))
     opened(tmp_path, 2).finish("fold-2", np.zeros((1, 2), np.float32))
     third = opened(tmp_path, 3)
@@ -81,14 +81,14 @@ def test_other_labels_or_settings_are_not_resumed(tmp_path: Path) -> None:
     assert other.resumed_from is None
 
 
-def test_the_plan_is_that_of_the_first_attempt(tmp_path: Path) -> None:
+def test_resumes_the_first_attempts_plan(tmp_path: Path) -> None:
     opened(tmp_path).finish("fold-1", np.ones((1, 2), np.float32))
     again = Checkpoints(FileStore(tmp_path), "1-1", 2, 60.0)
     assert again.resume("f") == PLAN
     assert again.resumed_from == "between folds, step 0"
 
 
-def test_nothing_is_pickled_and_all_goes_at_the_end(tmp_path: Path) -> None:
+def test_checkpoints_are_not_pickled_and_are_cleared(tmp_path: Path) -> None:
     checkpoints = opened(tmp_path)
     assert not checkpoints.exist()
     model = nn.Linear(3, 2)
@@ -100,9 +100,7 @@ def test_nothing_is_pickled_and_all_goes_at_the_end(tmp_path: Path) -> None:
     assert not checkpoints.exist()
 
 
-def test_checkpoints_that_cannot_be_removed_do_not_fail_a_run_that_is_done(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failing_to_clear_does_not_fail_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object) -> None:
         raise StoreError("read-only")
 
@@ -113,9 +111,7 @@ def test_checkpoints_that_cannot_be_removed_do_not_fail_a_run_that_is_done(
     assert checkpoints.exist()
 
 
-def test_a_store_that_fails_costs_the_checkpoint_and_not_the_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failing_to_save_does_not_fail_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise StoreError("disk full")
 

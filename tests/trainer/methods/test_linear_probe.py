@@ -24,7 +24,7 @@ def probabilities(x: Floats, head: Head) -> Floats:
     return softmax(x @ head.weight.T + head.bias)
 
 
-def test_it_equals_scikit_learn() -> None:
+def test_probe_equals_scikit_learn() -> None:
     from sklearn.linear_model import LogisticRegression
 
     x, targets = features()
@@ -34,7 +34,7 @@ def test_it_equals_scikit_learn() -> None:
     assert (found.argmax(1) == expected.argmax(1)).all()
 
 
-def test_a_warm_start_changes_nothing_that_it_converges_to() -> None:
+def test_warm_start_converges_to_the_same() -> None:
     x, targets = features()
     warm = fit_head(x[:200], targets[:200], 6, start=fit_head(x, targets, 6))
     cold = fit_head(x[:200], targets[:200], 6)
@@ -50,7 +50,7 @@ def test_a_label_without_an_example_gets_no_probability() -> None:
     assert alone[:, 2].min() > 0.99
 
 
-def test_it_can_be_ended_between_two_steps() -> None:
+def test_probe_is_preempted_between_steps() -> None:
     x, targets = features()
     with pytest.raises(Preempted):
         fit_head(x, targets, 6, check=Stop(requested=True).check)

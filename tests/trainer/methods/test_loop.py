@@ -66,7 +66,7 @@ def fit(folder: Path, stop: Stop, *, attempt: int = 1, seconds: float = 1e9, rec
 
 
 @given(LENGTHS, st.integers(0, 5), st.integers(0, 5))
-def test_every_text_once_an_epoch_within_the_budget(lengths: list[int], seed: int, epoch: int) -> None:
+def test_batches_have_every_text_within_the_budget(lengths: list[int], seed: int, epoch: int) -> None:
     recipe = replace(RECIPE, seed=seed)
     batches = epoch_batches(lengths, recipe, epoch)
     assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
@@ -76,21 +76,21 @@ def test_every_text_once_an_epoch_within_the_budget(lengths: list[int], seed: in
     assert batches == epoch_batches(lengths, recipe, epoch)
 
 
-def test_texts_of_like_length_share_a_batch_and_epochs_differ() -> None:
+def test_batches_are_of_like_length() -> None:
     lengths = [5] * 64 + [50] * 20
     batches = epoch_batches(lengths, RECIPE, 0)
     assert all(len({lengths[row] for row in batch}) == 1 for batch in batches)
     assert epoch_batches(list(range(1, 200)), RECIPE, 0) != epoch_batches(list(range(1, 200)), RECIPE, 1)
 
 
-def test_a_begun_epoch_is_trained_in_part() -> None:
+def test_schedule_has_a_fraction_of_the_last_epoch() -> None:
     lengths = [100] * 40
     whole = len(schedule(lengths, replace(RECIPE, epochs=1.0)))
     assert len(schedule(lengths, replace(RECIPE, epochs=2.5))) == 2 * whole + (whole + 1) // 2
 
 
 @given(st.integers(1, 500), st.floats(0, 0.9))
-def test_the_rate_rises_then_falls_and_never_leaves_its_bounds(steps: int, warm_up: float) -> None:
+def test_learning_rate_schedule(steps: int, warm_up: float) -> None:
     rates = [rate_at(step, steps, warm_up) for step in range(steps)]
     assert all(0 < rate <= 1 for rate in rates)
     top = rates.index(max(rates))
@@ -98,14 +98,14 @@ def test_the_rate_rises_then_falls_and_never_leaves_its_bounds(steps: int, warm_
     assert rates[top:] == sorted(rates[top:], reverse=True)
 
 
-def test_norms_and_biases_do_not_decay_and_the_head_has_its_own_rate() -> None:
+def test_optimiser_groups() -> None:
     model = Bag()
     groups = optimiser_for(model, model.head, replace(RECIPE, head_learning_rate=0.5)).param_groups
     found = {(group["lr"], group["weight_decay"]): len(group["params"]) for group in groups}
     assert found == {(0.05, 0.01): 1, (0.05, 0.0): 2, (0.5, 0.01): 1, (0.5, 0.0): 1}
 
 
-def test_it_learns_and_says_how_far_it_is(tmp_path: Path) -> None:
+def test_training_learns_and_reports_progress(tmp_path: Path) -> None:
     model = fit(tmp_path, Stop())
     ids, targets = texts()
     logits = logits_of(model, ids, 2, 0, Stop())
@@ -115,7 +115,7 @@ def test_it_learns_and_says_how_far_it_is(tmp_path: Path) -> None:
     assert status.stage == "fine-tuning all"
 
 
-def test_a_run_that_was_ended_goes_on_to_the_same_result(tmp_path: Path) -> None:
+def test_resumed_training_gives_the_same_result(tmp_path: Path) -> None:
     unbroken = fit(tmp_path / "a", Stop())
     with pytest.raises(Preempted):
         fit(tmp_path / "b", FakeStop(5))
@@ -126,13 +126,13 @@ def test_a_run_that_was_ended_goes_on_to_the_same_result(tmp_path: Path) -> None
         torch.testing.assert_close(one, other)
 
 
-def test_a_checkpoint_is_written_whenever_it_is_due(tmp_path: Path) -> None:
+def test_writes_checkpoints_when_due(tmp_path: Path) -> None:
     fit(tmp_path, Stop(), seconds=0.0)
     keys = list(FileStore(tmp_path).keys("runs/1-1/checkpoints/"))
     assert len(keys) == 2, "state.json, and only the newest weights"
 
 
-def test_answers_can_be_interrupted() -> None:
+def test_inference_is_preempted() -> None:
     ids, _ = texts()
     with pytest.raises(Preempted):
         logits_of(Bag(), ids, 2, 0, Stop(requested=True))

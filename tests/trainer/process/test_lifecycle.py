@@ -1,4 +1,4 @@
-"""SIGTERM is a wish that is read between steps, and at once where nothing is written; time may run out."""
+"""Signals, deadlines and exits of a process."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def stop() -> Iterator[Stop]:
         signal.signal(number, handler)
 
 
-def test_the_signal_is_remembered_until_it_is_asked_for(stop: Stop) -> None:
+def test_signal_is_kept_until_checked(stop: Stop) -> None:
     stop.check()
     os.kill(os.getpid(), signal.SIGTERM)
     eventually(lambda: stop.requested)
@@ -36,7 +36,7 @@ def test_the_signal_is_remembered_until_it_is_asked_for(stop: Stop) -> None:
         stop.check()
 
 
-def test_where_nothing_is_written_the_signal_ends_the_work_where_it_stands(stop: Stop) -> None:
+def test_signal_ends_interruptible_work_at_once(stop: Stop) -> None:
     began = time.monotonic()
 
     def work() -> None:
@@ -48,7 +48,7 @@ def test_where_nothing_is_written_the_signal_ends_the_work_where_it_stands(stop:
     assert time.monotonic() - began < 10
 
 
-def test_what_a_library_makes_of_it_is_still_the_wish_to_end(stop: Stop) -> None:
+def test_a_librarys_error_after_a_signal_is_preemption(stop: Stop) -> None:
     def work() -> None:
         try:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -60,12 +60,12 @@ def test_what_a_library_makes_of_it_is_still_the_wish_to_end(stop: Stop) -> None
         work()
 
 
-def test_other_errors_stay_what_they_are() -> None:
+def test_interruptible_keeps_other_errors() -> None:
     with pytest.raises(ValueError, match="x"), Stop().interruptible():
         raise ValueError("x")
 
 
-def test_work_that_may_be_left_out_and_the_whole_run_have_times_of_their_own() -> None:
+def test_deadline_and_run_time_differ() -> None:
     stop = Stop()
     stop.limit_to(0)
     assert stop.reason() is None
@@ -77,7 +77,7 @@ def test_work_that_may_be_left_out_and_the_whole_run_have_times_of_their_own() -
     assert isinstance(stop.reason(), Preempted), "and this most"
 
 
-def test_it_gives_what_was_loaded_or_raised() -> None:
+def test_background_call_returns_or_raises() -> None:
     assert BackgroundCall(lambda: 3).result(Stop()) == 3
 
     def fail() -> None:
@@ -87,7 +87,7 @@ def test_it_gives_what_was_loaded_or_raised() -> None:
         BackgroundCall(fail).result(Stop())
 
 
-def test_a_process_that_was_asked_to_end_does_not_wait() -> None:
+def test_signal_ends_the_wait_for_a_background_call() -> None:
     go_on = threading.Event()
     loading = BackgroundCall(go_on.wait)
     with pytest.raises(Preempted):
@@ -96,7 +96,7 @@ def test_a_process_that_was_asked_to_end_does_not_wait() -> None:
 
 
 @pytest.mark.parametrize("loads", [True, False])
-def test_a_process_leaves_with_its_code_whatever_is_still_loaded(loads: bool) -> None:
+def test_exit_process_does_not_wait_for_calls(loads: bool) -> None:
     begin = "BackgroundCall(threading.Event().wait)" if loads else ""
     program = f"import threading\nfrom services.trainer.process.lifecycle import BackgroundCall, exit_process\n{begin}\nexit_process(75)"
     done = subprocess.run([sys.executable, "-c", program], check=False, timeout=60, cwd=ROOT)

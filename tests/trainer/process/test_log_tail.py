@@ -1,4 +1,4 @@
-"""log.txt, kept by the run."""
+"""log.txt, written by the run."""
 
 from __future__ import annotations
 
@@ -19,9 +19,7 @@ def log_of(folder: Path) -> list[str]:
     return Runs(FileStore(folder)).log("1-1").splitlines()
 
 
-def test_the_last_lines_are_kept_after_those_of_an_earlier_process(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_keeps_lines_of_an_earlier_process(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = Runs(FileStore(tmp_path))
     runs.store.write("runs/1-1/log.txt", b"from before\n")
     printed = LogTail(runs, "1-1")
@@ -38,9 +36,7 @@ def test_the_last_lines_are_kept_after_those_of_an_earlier_process(
     assert capsys.readouterr().err.startswith("one\ntwo\n"), "stderr says it as well"
 
 
-def test_it_is_written_every_few_seconds_and_only_where_lines_have_come(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_flushes_new_lines_every_few_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([100.0, 100.0, 101.0, 104.0, 104.0])
     monkeypatch.setattr("services.trainer.process.log_tail.time.monotonic", lambda: next(clock))
     printed = LogTail(Runs(FileStore(tmp_path)), "1-1")
@@ -55,9 +51,7 @@ def test_it_is_written_every_few_seconds_and_only_where_lines_have_come(
     assert log_of(tmp_path) == ["a", "b"]
 
 
-def test_a_store_that_fails_keeps_the_lines_for_the_next_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_flush_keeps_the_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     printed = LogTail(Runs(FileStore(tmp_path)), "1-1")
     printed.feed("a\n")
     with monkeypatch.context() as patch:
@@ -70,9 +64,7 @@ def test_a_store_that_fails_keeps_the_lines_for_the_next_time(
 
 @pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize("kept", [True, False])
-def test_a_run_keeps_its_log_where_it_is_told_to(
-    world: TrainerWorld, monkeypatch: pytest.MonkeyPatch, kept: bool
-) -> None:
+def test_log_is_kept_if_requested(world: TrainerWorld, monkeypatch: pytest.MonkeyPatch, kept: bool) -> None:
     world.label(30)
     run = world.request()
     monkeypatch.setenv("FITLOOP_KEEP_LOG", str(kept).lower())

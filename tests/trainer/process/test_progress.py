@@ -24,9 +24,7 @@ def status(runs: Runs) -> RunStatus:
     return found
 
 
-def test_it_is_written_again_and_again_without_being_asked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_status_is_written_periodically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_WRITE_SECONDS", 0.01)
     runs = Runs(FileStore(tmp_path))
     with Progress(runs, first_status(runs, "1-1")) as progress:
@@ -40,7 +38,7 @@ def test_it_is_written_again_and_again_without_being_asked(
     assert found.state is RunState.RUNNING
 
 
-def test_each_stage_keeps_its_seconds_and_the_end_is_final(tmp_path: Path) -> None:
+def test_stages_keep_their_seconds(tmp_path: Path) -> None:
     runs = Runs(FileStore(tmp_path))
     with Progress(runs, first_status(runs, "1-1")) as progress:
         progress.stage("reading")
@@ -55,9 +53,7 @@ def test_each_stage_keeps_its_seconds_and_the_end_is_final(tmp_path: Path) -> No
     assert [version.version for version in found.published] == ["v-1"]
 
 
-def test_what_the_process_takes_up_is_looked_at_every_two_seconds_at_most(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_usage_is_measured_every_two_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[Usage] = []
 
     def look() -> Usage:
@@ -79,7 +75,7 @@ def test_what_the_process_takes_up_is_looked_at_every_two_seconds_at_most(
         eventually(lambda: (status(runs).resident_bytes or 0) > 100)
 
 
-def test_a_resumed_stage_counts_from_where_it_was(tmp_path: Path) -> None:
+def test_resumed_stage_estimates_from_its_own_steps(tmp_path: Path) -> None:
     runs = Runs(FileStore(tmp_path))
     with Progress(runs, first_status(runs, "1-1")) as progress:
         progress.stage("fine-tuning", steps=10, done=6)
@@ -90,9 +86,7 @@ def test_a_resumed_stage_counts_from_where_it_was(tmp_path: Path) -> None:
         assert progress.status.seconds_left < 1.0
 
 
-def test_a_status_that_cannot_be_written_does_not_end_the_run_but_the_last_one_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_the_final_status_must_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise StoreError("disk full")
 
@@ -117,9 +111,7 @@ class Stuck(FileStore):
         super().write(key, data)
 
 
-def test_a_store_that_does_not_answer_holds_nobody_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_slow_store_does_not_delay_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_WAIT_SECONDS", 0.01)
     store = Stuck(tmp_path)
     with Progress(Runs(store), RunStatus("1-1", RunState.RUNNING)) as progress:
@@ -135,9 +127,7 @@ def test_a_store_that_does_not_answer_holds_nobody_up(
     )
 
 
-def test_a_store_that_is_away_is_asked_ever_more_seldom_and_gets_the_last_status(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_status_writes_back_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_WRITE_SECONDS", 0.001)
     failing, pauses = [1] * 6, []
     write, wait_for = FileStore.write, threading.Condition.wait_for
@@ -163,7 +153,7 @@ def test_a_store_that_is_away_is_asked_ever_more_seldom_and_gets_the_last_status
     assert status(runs).state is RunState.DONE
 
 
-def test_every_process_is_an_attempt_of_its_own(tmp_path: Path) -> None:
+def test_every_process_is_an_attempt(tmp_path: Path) -> None:
     runs = Runs(FileStore(tmp_path))
     assert first_status(runs, "1-1").attempt == 1
     runs.write(RunStatus("1-1", RunState.PREEMPTED, attempt=1))
@@ -176,7 +166,7 @@ def test_every_process_is_an_attempt_of_its_own(tmp_path: Path) -> None:
     assert first_status(runs, "1-1").attempt == 6, "another may have died before its first status"
 
 
-def test_the_next_process_begins_with_the_versions_of_the_last(tmp_path: Path) -> None:
+def test_first_status_keeps_published_versions(tmp_path: Path) -> None:
     runs = Runs(FileStore(tmp_path))
     versions = (Published("v-1", True, "Promoted."), Published("v-1b", False, "Held."))
     runs.write(RunStatus("1-1", RunState.PREEMPTED, published=versions))
@@ -189,7 +179,7 @@ def test_the_next_process_begins_with_the_versions_of_the_last(tmp_path: Path) -
     assert (status(runs).published, status(runs).message) == ((), "")
 
 
-def test_a_terminal_sees_a_bar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_terminal_shows_a_progress_bar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     runs = Runs(FileStore(tmp_path))
     with Progress(runs, first_status(runs, "1-1")) as progress:

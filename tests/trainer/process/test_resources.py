@@ -1,4 +1,4 @@
-"""What a run's process says of its memory and its GPU."""
+"""A process's memory, GPUs, threads and temporary folder."""
 
 from __future__ import annotations
 
@@ -57,18 +57,18 @@ def on(monkeypatch: pytest.MonkeyPatch, cuda: object) -> Usage:
     return measure_usage()
 
 
-def test_resident_memory_is_that_of_the_process_and_torch_is_not_imported_for_it() -> None:
+def test_resident_memory_without_importing_torch() -> None:
     script = "import sys; from services.trainer.process.resources import measure_usage; print(measure_usage().resident_bytes, 'torch' in sys.modules)"
     said = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
     assert said.split()[1] == "False"
     assert said.split()[0] == "None" or 3e6 < int(said.split()[0]) < 3e8
 
 
-def test_a_machine_that_does_not_say_costs_no_failure(tmp_path: Path) -> None:
+def test_unknown_memory_is_none(tmp_path: Path) -> None:
     assert resources._resident_bytes(tmp_path / "statm") is None
 
 
-def test_the_gpu_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_usage_is_of_the_processs_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_RANK", "3")
     cuda = Cuda()
     found = on(monkeypatch, cuda)
@@ -79,21 +79,19 @@ def test_the_gpu_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize(
     "cuda", [None, SimpleNamespace(), Cuda(is_initialized=lambda: False)], ids=["no", "half", "idle"]
 )
-def test_a_gpu_that_is_not_used_yet_is_left_alone(monkeypatch: pytest.MonkeyPatch, cuda: object) -> None:
+def test_measuring_never_initialises_the_gpu(monkeypatch: pytest.MonkeyPatch, cuda: object) -> None:
     """Neither before torch is imported, nor halfway, nor before it has begun."""
     found = on(monkeypatch, cuda)
     assert found == Usage(found.resident_bytes)
 
 
 @pytest.mark.parametrize("kind", [RuntimeError, ModuleNotFoundError, ValueError])
-def test_a_gpu_that_does_not_say_how_busy_it_is_still_says_its_memory(
-    monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
-) -> None:
+def test_gpu_memory_without_utilization(monkeypatch: pytest.MonkeyPatch, kind: type[Exception]) -> None:
     found = on(monkeypatch, Cuda(utilization=fails(kind)))
     assert (found.gpu_memory_bytes, found.gpu_utilization) == (30, None)
 
 
-def test_a_gpu_that_has_failed_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_gpu_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     found = on(monkeypatch, Cuda(mem_get_info=fails(RuntimeError), utilization=fails(RuntimeError)))
     assert (found.gpu_memory_bytes, found.gpu_memory_limit_bytes, found.gpu_utilization) == (None,) * 3
 
@@ -112,7 +110,7 @@ def gpus(monkeypatch: pytest.MonkeyPatch, count: int, cuda: str | None = "13.0")
         (4, 2, "13.0", "promised 4 GPUs and finds only 2: ask for more of them"),
     ],
 )
-def test_a_gpu_that_is_not_there_is_a_wrong_setting(
+def test_missing_gpus_are_bad_config(
     monkeypatch: pytest.MonkeyPatch, wanted: int, there: int, cuda: str | None, said: str
 ) -> None:
     gpus(monkeypatch, there, cuda)
@@ -121,13 +119,13 @@ def test_a_gpu_that_is_not_there_is_a_wrong_setting(
     assert "trainer.allowCpu=true" in str(error.value)
 
 
-def test_gpus_that_are_there_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_enough_gpus_pass_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
     gpus(monkeypatch, 2)
     check_gpus(2)
 
 
 @pytest.mark.usefixtures("quiet")
-def test_the_run_says_so_before_it_reads_anything(
+def test_gpus_are_checked_before_anything_is_read(
     world: TrainerWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gpus(monkeypatch, 0)
@@ -142,7 +140,7 @@ def test_the_run_says_so_before_it_reads_anything(
 
 
 @pytest.mark.parametrize(("cores", "threads"), [(1, "1"), (10_000, None)])
-def test_a_quota_of_the_container_bounds_the_threads(
+def test_threads_are_limited_to_the_cgroup(
     monkeypatch: pytest.MonkeyPatch, cores: int, threads: str | None
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
@@ -160,7 +158,7 @@ def parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_temporary_files_are_made_in_it_and_go_with_it(parent: Path) -> None:
+def test_scratch_holds_temporary_files(parent: Path) -> None:
     with scratch() as folder:
         made = Path(tempfile.mkdtemp())
         assert made.parent == folder
@@ -169,7 +167,7 @@ def test_temporary_files_are_made_in_it_and_go_with_it(parent: Path) -> None:
     assert tempfile.gettempdir() == str(parent)
 
 
-def test_a_dead_processs_folder_goes_and_a_living_ones_stays(parent: Path) -> None:
+def test_scratch_removes_dead_processes_folders(parent: Path) -> None:
     dead = parent / "fitloop-trainer-dead"
     dead.mkdir()
     (dead / "lock").touch()
@@ -183,7 +181,7 @@ def test_a_dead_processs_folder_goes_and_a_living_ones_stays(parent: Path) -> No
         assert living.exists()
 
 
-def test_what_is_not_ours_stays(parent: Path) -> None:
+def test_scratch_keeps_other_files(parent: Path) -> None:
     others = parent / "fitloop-trainer-without-a-lock"
     others.mkdir()
     with scratch():
@@ -191,9 +189,7 @@ def test_what_is_not_ours_stays(parent: Path) -> None:
     assert list(parent.iterdir()) == [others]
 
 
-def test_a_machine_without_room_for_temporary_files_says_so(
-    parent: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_scratch_without_a_folder_is_a_store_error(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(parent / "none"))
     with pytest.raises(StoreError, match="No folder can be created in"), scratch():
         pass

@@ -1,4 +1,4 @@
-"""A run's own time: what is left out when it is over, and who looks at the clock."""
+"""A run's time limit."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tests.support.trainer_process import serve_label_studio, trainer_command, t
 LONG = {"budget_seconds": 1e6, "num_train_epochs": 1e4}
 
 
-def test_no_seconds_are_as_many_as_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_zero_seconds_mean_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FITLOOP_RUN_SECONDS", "0")
     stop = Stop()
     stop.limit_to(TrainingSettings().run_seconds)
     stop.check()
 
 
-def test_the_second_method_of_auto_is_given_up_and_its_first_version_stands(world: TrainerWorld) -> None:
+def test_run_time_ends_the_second_method_only(world: TrainerWorld) -> None:
     world.label(300)
     run = world.request(Method.AUTO, **LONG)
     with serve_label_studio(world) as url:
@@ -36,7 +36,7 @@ def test_the_second_method_of_auto_is_given_up_and_its_first_version_stands(worl
     assert "did not finish within its 30 s" in status.message
 
 
-def test_of_several_processes_the_first_ones_clock_is_that_of_all(world: TrainerWorld) -> None:
+def test_rank_0s_clock_counts_for_all(world: TrainerWorld) -> None:
     """A clock that is ahead must not end the others' run as if it had been done."""
     world.label(30)
     run = world.request(Method.FINETUNE, **LONG)
@@ -49,7 +49,7 @@ def test_of_several_processes_the_first_ones_clock_is_that_of_all(world: Trainer
     assert "FITLOOP_RUN_SECONDS" in status.message
 
 
-def test_processes_that_have_not_met_end_at_once() -> None:
+def test_sigterm_before_rendezvous_preempts() -> None:
     with pytest.raises(Preempted):
         ranks._on_sigterm(signal.SIGTERM, None)
 

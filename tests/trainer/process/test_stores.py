@@ -1,4 +1,4 @@
-"""A store that is away for a while costs time and no run; one process of several writes."""
+"""The retrying store and the read-only one."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from services.trainer.process.lifecycle import RunTimeExceeded, Stop
 from tests.contract.test_store import StoreContract
 
 
-class Away(FileStore):
-    """Fails as often as it was told, whatever it is asked."""
+class FakeFlakyStore(FileStore):
+    """Fails a number of times."""
 
     def __init__(self, root: Path, times: int, error: type[Exception] = StoreUnreachable) -> None:
         super().__init__(root)
@@ -27,53 +27,53 @@ class Away(FileStore):
         return super().read(key)
 
 
-def patient(store: FileStore, stop: Stop | None = None, seconds: float = 600.0) -> RetryingStore:
+def build_retrying_store(store: FileStore, stop: Stop | None = None, seconds: float = 600.0) -> RetryingStore:
     return RetryingStore(store, stop or Stop(), seconds, pause=0.001)
 
 
 class TestRetryingStore(StoreContract):
     @pytest.fixture(autouse=True)
     def _store(self, tmp_path: Path) -> None:
-        self.store = patient(FileStore(tmp_path))
+        self.store = build_retrying_store(FileStore(tmp_path))
 
 
-def test_what_may_pass_is_tried_again(tmp_path: Path) -> None:
+def test_retries_transient_errors(tmp_path: Path) -> None:
     FileStore(tmp_path).write("a", b"one")
-    assert patient(Away(tmp_path, 3)).read("a") == b"one"
+    assert build_retrying_store(FakeFlakyStore(tmp_path, 3)).read("a") == b"one"
 
 
-def test_what_will_not_pass_is_told_at_once(tmp_path: Path) -> None:
-    store = Away(tmp_path, 3, StoreRefused)
+def test_raises_permanent_errors_at_once(tmp_path: Path) -> None:
+    store = FakeFlakyStore(tmp_path, 3, StoreRefused)
     with pytest.raises(StoreRefused):
-        patient(store).read("a")
+        build_retrying_store(store).read("a")
     assert store.times == 2
 
 
-def test_patience_has_an_end(tmp_path: Path) -> None:
+def test_retries_end(tmp_path: Path) -> None:
     with pytest.raises(StoreUnreachable):
-        patient(Away(tmp_path, 1_000_000), seconds=0.01).read("a")
+        build_retrying_store(FakeFlakyStore(tmp_path, 1_000_000), seconds=0.01).read("a")
 
 
-def test_a_process_that_was_asked_to_end_waits_for_nobody(tmp_path: Path) -> None:
-    store = Away(tmp_path, 1_000_000)
+def test_no_retries_once_stop_is_requested(tmp_path: Path) -> None:
+    store = FakeFlakyStore(tmp_path, 1_000_000)
     with pytest.raises(StoreUnreachable):
-        patient(store, Stop(requested=True)).read("a")
+        build_retrying_store(store, Stop(requested=True)).read("a")
     assert store.times == 999_999
 
 
-def test_a_wait_ends_with_the_runs_time(tmp_path: Path) -> None:
+def test_run_time_ends_retries(tmp_path: Path) -> None:
     stop = Stop()
     stop.limit_to(0.05)
     with pytest.raises(RunTimeExceeded, match=r"FITLOOP_RUN_SECONDS"):
-        patient(Away(tmp_path, 1_000_000), stop).read("a")
+        build_retrying_store(FakeFlakyStore(tmp_path, 1_000_000), stop).read("a")
 
 
-def test_a_wait_ends_when_the_process_is_asked_to_end() -> None:
+def test_stop_ends_a_wait() -> None:
     with pytest.raises(Preempted):
         Stop(requested=True).wait(60)
 
 
-def test_a_rank_that_does_not_lead_reads_all_and_writes_nothing(tmp_path: Path) -> None:
+def test_read_only_store_drops_writes(tmp_path: Path) -> None:
     store, source = FileStore(tmp_path / "store"), tmp_path / "source"
     store.write("a/b", b"one")
     source.write_bytes(b"two")

@@ -54,7 +54,7 @@ def _served(folder: Path, layout: str, engine: str) -> NDArray[np.float32]:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_a_probe_answers_after_reload_what_it_answered_in_memory(tmp_path: Path, architecture: str) -> None:
+def test_exported_probe_answers_the_same(tmp_path: Path, architecture: str) -> None:
     base = load_base(str(build_tiny_base(tmp_path / "base", architecture)), 256)
     head = _probe(tmp_path / "model", base)
     output, mask = _hidden(base.encoder, base)
@@ -66,9 +66,7 @@ def test_a_probe_answers_after_reload_what_it_answered_in_memory(tmp_path: Path,
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_a_classifier_answers_after_reload_what_it_answered_in_memory(
-    tmp_path: Path, architecture: str
-) -> None:
+def test_exported_classifier_answers_the_same(tmp_path: Path, architecture: str) -> None:
     base = load_base(str(build_tiny_base(tmp_path / "base", architecture)), 256)
     model = _classifier(tmp_path / "model", base)
     output, _ = _hidden(model, base)
@@ -91,7 +89,7 @@ def test_int8_answers_like_fp32(tmp_path: Path, architecture: str, layout: str) 
 
 @pytest.mark.parametrize("architecture", CONVERTIBLE)
 @pytest.mark.parametrize("layout", [ST, SC])
-def test_without_quantisation_the_conversion_is_exact(
+def test_conversion_without_quantisation_is_exact(
     tmp_path: Path, architecture: str, layout: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Positions, token types, layer norms, pooling and the head in numpy are torch's; only rounding is int8's."""
@@ -105,7 +103,7 @@ def test_without_quantisation_the_conversion_is_exact(
     assert np.abs(difference).max() < 1e-3
 
 
-def test_an_architecture_without_int8_is_served_in_fp32_with_the_reason(tmp_path: Path) -> None:
+def test_architectures_without_int8_are_served_in_fp32(tmp_path: Path) -> None:
     base = load_base(str(build_tiny_base(tmp_path / "base", "deberta-v2")), 256)
     _probe(tmp_path / "model", base)
     expected = ("torch-fp32", "deberta-v2 has no int8 engine yet: served in fp32.")
@@ -126,7 +124,7 @@ def test_int8_that_differs_is_refused_and_removed(tmp_path: Path) -> None:
     assert not (tmp_path / "model" / "ct2").exists()
 
 
-def test_what_the_converter_does_not_know_is_served_in_fp32(tmp_path: Path) -> None:
+def test_unconvertible_models_are_served_in_fp32(tmp_path: Path) -> None:
     base = load_base(str(build_tiny_base(tmp_path / "base")), 256)
     base.config.hidden_act = "silly"
     _probe(tmp_path / "model", base)
@@ -140,7 +138,7 @@ def test_what_the_converter_does_not_know_is_served_in_fp32(tmp_path: Path) -> N
     assert not (tmp_path / "model" / "ct2").exists()
 
 
-def test_a_tokenizer_with_more_tokens_than_the_model_stays_with_fp32(tmp_path: Path) -> None:
+def test_too_large_vocabularies_are_served_in_fp32(tmp_path: Path) -> None:
     """torch raises for such an id; CTranslate2 would read beyond its table."""
     base = load_base(str(build_tiny_base(tmp_path / "base")), 256)
     base.tokenizer.add_tokens(["zzz"])
@@ -150,7 +148,7 @@ def test_a_tokenizer_with_more_tokens_than_the_model_stays_with_fp32(tmp_path: P
     assert "more than the" in reason
 
 
-def test_without_texts_int8_is_not_trusted(tmp_path: Path) -> None:
+def test_int8_is_refused_without_texts(tmp_path: Path) -> None:
     base = load_base(str(build_tiny_base(tmp_path / "base")), 256)
     _probe(tmp_path / "model", base)
     assert attach_int8(tmp_path / "model", ST, 256, 1.0, []) == (
@@ -164,7 +162,7 @@ def _logits(*first: float) -> NDArray[np.float32]:
     return np.log(np.array([[p, 1 - p] for p in first], np.float32))
 
 
-def test_a_flip_counts_only_where_fp32_is_sure() -> None:
+def test_flips_count_only_above_the_margin() -> None:
     near = compare(_logits(0.52, *[0.9] * 9), _logits(0.48, *[0.9] * 9), 1.0)
     figures = "1 answers differ, 0 of them where fp32 is sure, and their probability by 0.0040 on average."
     assert near == ("", f"int8 was compared with fp32: on 10 texts {figures}")
@@ -172,31 +170,31 @@ def test_a_flip_counts_only_where_fp32_is_sure() -> None:
     assert sure[0].startswith("on 10 texts 1 answers differ, 1 of them where fp32 is sure")
 
 
-def test_probabilities_may_not_drift_on_average() -> None:
+def test_int8_is_refused_if_probabilities_drift() -> None:
     assert compare(_logits(0.9, 0.9), _logits(0.885, 0.885), 1.0)[0] == ""
     assert "probability by 0.0250" in compare(_logits(0.9, 0.9), _logits(0.875, 0.875), 1.0)[0]
 
 
-def test_the_temperature_that_is_served_decides_what_is_sure() -> None:
+def test_margin_is_of_calibrated_probabilities() -> None:
     fp32, other = _logits(0.6), _logits(0.49)
     assert "1 of them where fp32 is sure" in compare(fp32, other, 1.0)[0]
     assert "0 of them where fp32 is sure" in compare(fp32, other, 10.0)[1]
 
 
-def test_answers_that_are_not_finite_are_refused() -> None:
+def test_int8_is_refused_if_not_finite() -> None:
     assert (
         compare(_logits(0.6), _logits(0.6) * np.float32(np.nan), 1.0)[0]
         == "it answers numbers that are not finite."
     )
 
 
-def test_long_texts_are_compared_up_to_a_bound_of_tokens() -> None:
+def test_compared_texts_are_limited_by_tokens() -> None:
     assert len(int8._sample([[1] * 10_000] * 5)) == 2
     assert len(int8._sample([[1] * 100_000])) == 1
     assert int8._sample([]) == []
 
 
-def test_the_folder_says_its_labels_and_stock_transformers_reads_it(tmp_path: Path) -> None:
+def test_transformers_loads_the_exported_classifier(tmp_path: Path) -> None:
     base = load_base(str(build_tiny_base(tmp_path / "base")), 256)
     _classifier(tmp_path / "model", base)
     again = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
@@ -205,7 +203,7 @@ def test_the_folder_says_its_labels_and_stock_transformers_reads_it(tmp_path: Pa
     assert tokenizer(TEXTS[0])["input_ids"] == encode(base.tokenizer, [TEXTS[0]])[0]
 
 
-def test_a_folder_holds_safetensors_and_json_alone(tmp_path: Path) -> None:
+def test_exported_folder_has_safetensors_and_json_only(tmp_path: Path) -> None:
     base = load_base(str(build_tiny_base(tmp_path / "base")), 256)
     _probe(tmp_path / "model", base)
     attach_int8(tmp_path / "model", ST, 256, 1.0, TEXTS)
@@ -218,7 +216,7 @@ def test_a_folder_holds_safetensors_and_json_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(minilm() is None, reason="the package with all-MiniLM-L6-v2's weights is not installed")
-def test_minilm_goes_the_whole_way(tmp_path: Path) -> None:
+def test_minilm_is_exported_and_served(tmp_path: Path) -> None:
     base = load_base(str(minilm()), 256)
     _probe(tmp_path / "model", base, scale=1.0)
     engine, reason = attach_int8(tmp_path / "model", ST, 256, 1.0, TEXTS)

@@ -1,4 +1,4 @@
-"""What the store is asked again for, and what a written model must answer."""
+"""Which errors of the store are retried, and what an exported model must answer."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ def caused(number: int) -> StoreError:
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EAGAIN, errno.ETIMEDOUT])
-def test_a_store_that_fails_for_a_while_is_asked_again(number: int) -> None:
+def test_io_errors_are_transient(number: int) -> None:
     assert is_transient(caused(number))
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
-def test_what_waiting_does_not_mend_is_not_tried_again(number: int) -> None:
+def test_full_and_forbidden_stores_are_permanent(number: int) -> None:
     assert not is_transient(caused(number))
 
 
-def test_a_bucket_is_asked_again_where_waiting_may_help_and_not_where_a_right_is_missing() -> None:
+def test_only_an_unreachable_bucket_is_transient() -> None:
     assert is_transient(StoreUnreachable("busy"))
     assert not is_transient(StoreRefused("no right"))
 
 
-def test_other_errors_are_not_tried_again() -> None:
+def test_other_errors_are_permanent() -> None:
     for error in (
         StoreError("bad name"),
         NotFound("gone"),
@@ -55,7 +55,7 @@ def test_other_errors_are_not_tried_again() -> None:
         assert not is_transient(error)
 
 
-def test_a_publication_goes_through_at_last(world: TrainerWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_publishing_retries_uploads(world: TrainerWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     upload, failures = FileStore.upload, iter([caused(errno.EIO), caused(errno.EIO)])
 
     def flaky(self: FileStore, source: Path, key: str) -> None:
@@ -69,9 +69,7 @@ def test_a_publication_goes_through_at_last(world: TrainerWorld, monkeypatch: py
     assert world.registry.versions(world.key) == ["support-1"]
 
 
-def test_a_process_that_was_asked_to_end_does_not_wait_for_the_store(
-    world: TrainerWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_publishing_does_not_retry_once_stopped(world: TrainerWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     tries = []
 
     def failing(self: FileStore, *_: object) -> None:
@@ -86,7 +84,7 @@ def test_a_process_that_was_asked_to_end_does_not_wait_for_the_store(
     assert len(tries) == 1
 
 
-def test_a_folder_for_exports_that_is_full_is_an_error_of_the_store(
+def test_a_full_temporary_folder_is_a_store_error(
     world: TrainerWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
@@ -98,9 +96,7 @@ def test_a_folder_for_exports_that_is_full_is_an_error_of_the_store(
         world.train(world.request())
 
 
-def test_a_written_model_that_answers_otherwise_is_not_published(
-    world: TrainerWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_that_differs_is_not_published(world: TrainerWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     def swapped(folder: Path, *_: object, **__: object) -> tuple[str, str]:
         from safetensors.numpy import load_file, save_file
 
@@ -116,7 +112,7 @@ def test_a_written_model_that_answers_otherwise_is_not_published(
 
 
 @pytest.mark.parametrize("method", [Method.FINETUNE, Method.LP_FT, Method.LINEAR_PROBE])
-def test_fp32_is_served_where_int8_is_not_offered(
+def test_fp32_is_served_without_int8(
     world: TrainerWorld, method: Method, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "attach_int8", lambda *_, **__: ("torch-fp32", "no int8 here"))
