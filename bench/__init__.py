@@ -1,1 +1,1 @@
-"""What Fitloop costs and gives, measured: `make bench`, or `.venv/bin/python -m bench [name ...]`. See README.md."""
+"""Benchmarks of speed, memory and accuracy: `make bench`, or `.venv/bin/python -m bench [name ...]`. See README.md."""

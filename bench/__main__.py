@@ -1,4 +1,4 @@
-"""`python -m bench [name ...]`: run all benches or the named ones, print their tables, keep and write the results.
+"""`python -m bench [name ...]`: run all benchmarks or the named ones, print their tables, store and write the results.
 
 Results are kept in .bench/, one file each, so that benches can be run one by one and still make one page. A bench whose data
 or servers are missing is skipped and says so. Exit code 1: a goal was missed, or a bench broke.
@@ -31,7 +31,7 @@ KEPT = Path(".bench")
 
 
 def main() -> int:
-    """Parse, run, show, write."""
+    """Parse the command line, run, print and write."""
     arguments = _parse()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     options = Options(
@@ -49,7 +49,7 @@ def main() -> int:
 
 
 def run_all(names: Sequence[str], options: Options) -> list[Result | None]:
-    """One after the other; None for one that broke."""
+    """Run them one after the other; None for one that failed."""
     machine = describe(options.label_studio)
     configure(LoggingSettings(level="WARNING"))
     console = Console()
@@ -65,7 +65,7 @@ def run_all(names: Sequence[str], options: Options) -> list[Result | None]:
 
 
 def run_one(name: str, options: Options, rig: Rig) -> Result | None:
-    """A result, perhaps that it was skipped; None where it broke: the others still run."""
+    """Return the result, which may be that it was skipped; None if it failed: the others still run."""
     disturbed = disturbance()
     say(f"{name}: begins. {disturbed}".rstrip())
     begun = time.monotonic()
@@ -80,7 +80,7 @@ def run_one(name: str, options: Options, rig: Rig) -> Result | None:
 
 
 def keep(result: Result) -> None:
-    """As .bench/<name>.json; a skipped bench leaves what was measured before."""
+    """Write .bench/<name>.json; a skipped benchmark keeps its earlier result."""
     KEPT.mkdir(exist_ok=True)
     (KEPT / ".gitignore").write_text("*\n", encoding="utf-8")
     path = KEPT / f"{result.name}.json"

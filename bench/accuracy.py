@@ -1,4 +1,4 @@
-"""How right versions are on banking77's test set, and how near their own estimate is to that.
+"""Accuracy of versions on banking77's test set, and the error of their own estimate.
 
 Runs are the trainer's own, over a Label Studio in memory, and what is judged is the published artefact by the engine that
 would serve it. The first version of an `auto` run is the linear probe's, so one run gives both.
@@ -29,20 +29,20 @@ from services.trainer.methods.plan import Recipe
 EACH = (4, 16, 64)
 EXAMPLE = "bs 8, lr 2e-5, 3 epochs"
 _SEED_EACH = (4, 16)
-"""The seed's parameters are slow: 64 a class only with --full."""
+"""Label counts for the example backend's parameters, which are slow: 64 per class only with --full."""
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One version on the test set, as shares."""
+    """Scores of one version on the test set."""
 
     accuracy: float
     macro_f1: float
     estimate: float | None
     seconds: float
-    """The whole run, up to this version's manifest."""
+    """Seconds of the run, up to this version's manifest."""
     method: str
-    """What it was made by."""
+    """Its method."""
 
 
 def run(options: Options, rig: Rig) -> Result:  # noqa: ARG001 - one signature for all
@@ -64,7 +64,7 @@ def run(options: Options, rig: Rig) -> Result:  # noqa: ARG001 - one signature f
 
 
 def auto(some: texts.Labelled, test: texts.Labelled, intents: Sequence[str], seed: int) -> dict[str, Score]:
-    """The probe's version, and what `auto` serves in the end."""
+    """Return the probe's version, and the one that `auto` serves in the end."""
     parameters = Parameters(Method.AUTO, str(base()), seed=seed)
     with new_run(some, intents, parameters) as own:
         begun = time.time()
@@ -80,7 +80,7 @@ def auto(some: texts.Labelled, test: texts.Labelled, intents: Sequence[str], see
 
 
 def judge(manifest: Manifest, folder: Path, test: texts.Labelled, seconds: float) -> Score:
-    """The version by its own engine."""
+    """Evaluate the version with its own engine."""
     model = load_model(folder, manifest.artefact, manifest.labels, 1, torch.get_num_threads())
     try:
         logits = model.logits_of([text for text, _ in test])
@@ -92,7 +92,7 @@ def judge(manifest: Manifest, folder: Path, test: texts.Labelled, seconds: float
 
 
 def seeds_parameters(some: texts.Labelled, test: texts.Labelled, intents: Sequence[str], seed: int) -> Score:
-    """What example backends set: batches of 8, learning rate 2e-5 for all weights, 3 passes, the stock [CLS] head."""
+    """Train with the parameters of example backends: batches of 8, learning rate 2e-5 for all weights, 3 epochs, the stock [CLS] head."""
     recipe = Recipe(3.0, 2e-5, 2e-5, 0.01, seed, warm_up=0.0, batch_tokens=8 * 512, batch_texts=8)
     seconds, logits = fit(material(some, intents), recipe, [text for text, _ in test])
     answers = [intents[number] for number in logits.argmax(axis=1)]
@@ -115,7 +115,7 @@ def _tell(each: int, seed: int, name: str, score: Score) -> None:
 
 def _result(found: dict[tuple[int, str], list[Score]], options: Options) -> Result:
     header = (
-        "texts a class",
+        "texts per class",
         "method",
         "served",
         "accuracy, %",
@@ -130,16 +130,16 @@ def _result(found: dict[tuple[int, str], list[Score]], options: Options) -> Resu
         name="accuracy",
         rows=tuple(rows),
         sentence=(
-            "What `auto` serves, and in brackets an example backend's parameters, is right on the test set at 4 labels a class "
-            f"on {few}, at 16 on {more}."
+            "Test accuracy of the version that `auto` serves, and in brackets with an example backend's parameters: "
+            f"{few} with 4 labels per class, {more} with 16."
         ),
         met=None,
         how=(
-            f"banking77, 77 intents, {options.seeds} random draws of the training set (their seeds seed the fit as well), MiniLM, "
-            "the whole test set of 3,080 texts, judged by the published artefact in the engine that serves it. Medians (least–"
-            "most). The estimate is the version's own, out of sample; |estimate - truth| is its mean over the draws. Seconds "
-            "are the run's without start and imports, up to that version. Parameters of example backends: batches of 8, "
-            "learning rate 2e-5, 3 passes, head on [CLS]; by our loop, so their seconds are less than the Trainer's."
+            f"banking77, 77 intents, {options.seeds} random draws of the training set (with the same seeds for training), MiniLM, "
+            "the whole test set of 3,080 texts, evaluated with the published artefact in the engine that serves it. Medians (min–"
+            "max). The estimate is the version's own, out of sample; |estimate - truth| is its mean over the draws. Seconds "
+            "are those of the run, without start and imports, up to that version. Parameters of example backends: batches of 8, "
+            "learning rate 2e-5, 3 epochs, head on [CLS]; in our training loop, so they take less time than with the Trainer."
         ),
     )
 

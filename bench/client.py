@@ -1,4 +1,4 @@
-"""Eight clients in a process of their own: one new connection a request, as Label Studio does, at a bounded rate.
+"""Eight clients in a separate process: one new connection per request, as Label Studio does, at a fixed rate.
 
 `python -m bench.client` reads one job as JSON from stdin and writes each request's milliseconds as JSON. Only the standard
 library is imported, and each client asks ten times a second, so that what is measured is the server and not the client.
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Job:
-    """Who asks what, how often, how long."""
+    """Clients, request, rate and duration."""
 
     host: str
     port: int
@@ -25,13 +25,13 @@ class Job:
     body: str
     clients: int
     rate: float
-    """Requests a second of each client."""
+    """Requests per second of each client."""
     seconds: float
     milliseconds: list[float] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
     def ask(self) -> None:
-        """One request, from connecting to the last byte of the answer."""
+        """Time one request, from connecting to the last byte of the response."""
         begun = time.perf_counter()
         connection = http.client.HTTPConnection(self.host, self.port, timeout=10)
         try:
@@ -49,7 +49,7 @@ class Job:
         self.milliseconds.append((time.perf_counter() - begun) * 1000)
 
     def client(self, number: int, begun: float) -> None:
-        """Ask in even steps; the clients are spread over one step. A request that is due is never left out."""
+        """Send requests at even intervals, the clients spread over one interval. A due request is never skipped."""
         due = begun + number / self.clients / self.rate
         while due < begun + self.seconds:
             time.sleep(max(0.0, due - time.perf_counter()))

@@ -1,4 +1,4 @@
-"""A release on the cluster of KUBECONFIG: from "Start training" to the new version, where each second goes, and memory."""
+"""A release on the cluster of KUBECONFIG: time from "Start training" to the new version, by step, and memory."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ TEXTS = 300
 GOALS = {("linear-probe", "reload"): 30.0, ("linear-probe", "rolling"): 55.0}
 ROLLS = {"reload": 3.0, "rolling": 25.0}
 MEMORY = {"adapter": 200.0, "predictor": 450.0}
-"""Of a predictor that holds one project's version; what many take is bounded by predictor.memoryMb, and reported."""
+"""Limit for a predictor that has loaded one project's version; for many it is bounded by predictor.modelMemoryMb, and reported."""
 _POLL = 0.1
 _PARTS = (
-    "button to request",
+    "click to request",
     "request to Job",
     "Job to running trainer",
     "first imports",
     "trainer",
-    "published to told",
+    "published to reported",
     "all",
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """Seconds by what they were spent on; `all` is their sum."""
+    """Seconds by step; `all` is their sum."""
 
     spent: dict[str, float]
 
@@ -145,7 +145,7 @@ def _rests(release: Release, project: int) -> bool | None:
 
 
 def _resident(release: Release, component: str) -> float:
-    """The largest pod's resident memory, in millions of bytes."""
+    """Return the largest pod's resident memory, in millions of bytes."""
     sizes = []
     for pod in release.pods(component):
         said = release.namespace.kubectl("exec", pod["metadata"]["name"], "--", "cat", "/proc/1/status")
@@ -166,7 +166,7 @@ def _result(
         rows.append((part, *cells))
     medians = {name: statistics.median(one.spent["all"] for one in rounds) for name, rounds in found.items()}
     flips = {
-        mode: statistics.median(one.spent["published to told"] for one in found["linear-probe", mode])
+        mode: statistics.median(one.spent["published to reported"] for one in found["linear-probe", mode])
         for mode in ROLLS
     }
     met = (
@@ -178,17 +178,17 @@ def _result(
         name="cluster",
         rows=tuple(rows),
         sentence=(
-            f"From the button to the version in /setup on a cluster, {TEXTS} labelled texts: "
+            f"From *Start training* to the version in /setup on a cluster, {TEXTS} labelled texts: "
             f"{medians['linear-probe', 'reload']:.1f} s with reload, {medians['linear-probe', 'rolling']:.1f} s with a rolling update "
             f"(linear-probe). From the manifest to all predictors and /setup: {flips['reload']:.1f} s and {flips['rolling']:.1f} s. "
-            f"Resident with one project: adapter {one['adapter']:.0f} MB, predictor {one['predictor']:.0f} MB; with "
+            f"Resident memory with one project: adapter {one['adapter']:.0f} MB, predictor {one['predictor']:.0f} MB; with "
             f"{sum(len(rounds) for rounds in found.values())}: {many['adapter']:.0f} MB and {many['predictor']:.0f} MB."
         ),
         met=met,
         goal="at most 30 s and 55 s; 3 s and 25 s; with one project 200 MB and 450 MB",
         how=(
             "A real Kubernetes on the same two cores with KServe, MinIO and Traefik; profile minikube-cpu, CPU Jobs; each round a "
-            "new project of random banking77 texts, the base model in the bucket; auto and finetune once. `published to told` "
-            "includes the second by which all adapters change at one moment."
+            "new project of random banking77 texts, the base model in the bucket; auto and finetune once. `published to reported` "
+            "includes the second after which all adapters switch at the same time."
         ),
     )

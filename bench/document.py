@@ -1,4 +1,4 @@
-"""docs/benchmarks.md, written from results alone: nothing in it is typed by hand."""
+"""docs/benchmarks.md, generated from results only: nothing in it is typed by hand."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from collections.abc import Sequence
 from bench.result import Result
 
 _TITLES = {
-    "loop": "From the button to the new version",
-    "latency": "Small questions while a fit runs",
+    "loop": "From *Start training* to the new version",
+    "latency": "Latency of small requests during training",
     "predict": "Many texts in one request",
     "memory": "Memory",
     "finetune": "Fine-tuning",
     "cluster": "On a cluster",
-    "accuracy": "How right, and how near the estimate",
+    "accuracy": "Accuracy, and the error of its estimate",
 }
 ORDER = tuple(_TITLES)
 _INTRODUCTION = """\
 # Benchmarks
-Written by `python -m bench --write` from what it measured; do not edit. Figures of other machines
-differ; ratios within a part were taken in the same run and travel better. `bench/README.md` says how to run them.
+Written by `python -m bench --write` from its measurements; do not edit. Absolute figures differ between
+machines; ratios within a section were measured in the same run and are more portable. `bench/README.md` describes how to run them.
 """
 
 
 def document(results: Sequence[Result]) -> str:
-    """The whole page, in a fixed order."""
+    """Return the whole page, in a fixed order."""
     ordered = sorted(results, key=lambda result: ORDER.index(result.name))
     overview = [("what", "measured", "goal", "met")]
     overview += [(result.name, result.sentence, result.goal or "none", verdict(result)) for result in ordered]

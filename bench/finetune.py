@@ -1,4 +1,4 @@
-"""How long a fine-tune of 2,000 texts takes, beside the Trainer of transformers as example backends call it."""
+"""Time of a fine-tune on 2,000 texts, compared with the Trainer of transformers as example backends call it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GOAL = 5.0
 TEXTS, EPOCHS, BATCH, MAP_ROWS = 2_000, 3, 8, 1_000
 STEPS = TEXTS * EPOCHS // BATCH
 _WARM_UP, _TIMED = 10, 30
-"""Steps of each of the two timed parts, one before and one after our own fit."""
+"""Steps of each of the two timed parts, one before and one after our own run."""
 
 
 def run(options: Options, rig: Rig) -> Result:  # noqa: ARG001 - one signature for all
@@ -43,7 +43,7 @@ def run(options: Options, rig: Rig) -> Result:  # noqa: ARG001 - one signature f
 
 
 def our_seconds(given: Material) -> tuple[float, int]:
-    """All of it, by `services.trainer.methods.loop`: seconds and steps."""
+    """Train with `services.trainer.methods.loop`; return seconds and steps."""
     parameters = Parameters(num_train_epochs=float(EPOCHS))
     recipe = recipe_for(Method.FINETUNE, len(given.ids), given.base.config.hidden_size, parameters)
     seconds, _ = fit(given, recipe)
@@ -53,7 +53,7 @@ def our_seconds(given: Material) -> tuple[float, int]:
 
 @dataclass
 class PaddedByThousand:
-    """Rows as `dataset.map(tokenize with padding=True, batched=True)` leaves them: as long as the longest of their 1,000."""
+    """Return rows as `dataset.map(tokenize with padding=True, batched=True)` does: padded to the longest of their 1,000."""
 
     ids: Sequence[Sequence[int]]
     targets: Sequence[int]
@@ -79,7 +79,7 @@ class PaddedByThousand:
 
 
 def collate(rows: Sequence[dict[str, Any]], pad_id: int) -> dict[str, torch.Tensor]:
-    """To the longest row of the batch, as DataCollatorWithPadding does."""
+    """Pad to the longest row of the batch, as DataCollatorWithPadding does."""
     longest = max(len(row["input_ids"]) for row in rows)
     return {
         "input_ids": torch.tensor(
@@ -93,7 +93,7 @@ def collate(rows: Sequence[dict[str, Any]], pad_id: int) -> dict[str, torch.Tens
 
 
 def trainer_seconds(given: Material, *, full: bool) -> float:
-    """The Trainer's seconds for all steps: taken in full, or from 30 steps after a warm-up."""
+    """Return the Trainer's seconds for all steps: measured in full, or extrapolated from 30 steps after a warm-up."""
     stamps: list[float] = []
 
     class Clock(TrainerCallback):
@@ -137,7 +137,7 @@ def _result(ours: float, steps: int, theirs: float, *, full: bool) -> Result:
     part = (
         "measured in full"
         if full
-        else f"{2 * _TIMED} timed steps (half of them before our fit, half after), times {STEPS}"
+        else f"{2 * _TIMED} timed steps (half of them before our run, half after), times {STEPS}"
     )
     rows = (
         ("training", "steps", "seconds", "texts/s"),
@@ -147,11 +147,11 @@ def _result(ours: float, steps: int, theirs: float, *, full: bool) -> Result:
     return Result(
         name="finetune",
         rows=rows,
-        sentence=f"Fine-tuning on {TEXTS:,} texts for {EPOCHS} passes takes {ours:.0f} s, the Trainer {times:.1f} times as long.",
+        sentence=f"Fine-tuning on {TEXTS:,} texts for {EPOCHS} epochs takes {ours:.0f} s, the Trainer {times:.1f} times as long.",
         met=times >= GOAL,
         goal=f"at least {GOAL:.0f} times as fast",
         how=(
-            f"{TEXTS:,} random banking77 texts, MiniLM with a classification head, fp32 by {torch.get_num_threads()} threads, in one process. Ours: "
+            f"{TEXTS:,} random banking77 texts, MiniLM with a classification head, fp32 with {torch.get_num_threads()} threads, in one process. Ours: "
             "batches by length of up to 1,024 tokens, all steps. The Trainer of transformers: batches of 8, each text padded to "
             f"the longest of its 1,000 as `map(padding=True, batched=True)` leaves it, {part}."
         ),

@@ -23,7 +23,7 @@ from services.trainer.methods.plan import Recipe
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What a fit needs: MiniLM, token ids, and the numbers of their labels."""
+    """Input of a fine-tune: MiniLM, token ids, and label indices."""
 
     base: BaseModel
     ids: list[list[int]]
@@ -40,13 +40,13 @@ def material(rows: Sequence[tuple[str, str]], intents: Sequence[str]) -> Materia
 
 
 def new_model(given: Material) -> Any:
-    """The base with a new [CLS] head."""
+    """Return the base model with a new [CLS] head."""
     auto = transformers.AutoModelForSequenceClassification
     return auto.from_pretrained(given.base.source, num_labels=given.labels)
 
 
 def fit(given: Material, recipe: Recipe, texts: Sequence[str] = ()) -> tuple[float, Any]:
-    """Seconds of the training alone, and the logits of these texts afterwards."""
+    """Return the seconds of training, and the logits of these texts afterwards."""
     torch.manual_seed(recipe.seed)
     model = Classifier(new_model(given))
     with new_run([], []) as own:

@@ -1,4 +1,4 @@
-"""A Label Studio in memory, for what is measured of the trainer alone: labelled tasks, as the API gives them."""
+"""A Label Studio in memory, for benchmarks of the trainer alone: labelled tasks, as the API returns them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _STAMP = "2026-11-23T22:35:54.338274Z"
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """What a run asks of Label Studio: `services.trainer.process.LabelSource`."""
+    """The part of Label Studio's API that a run uses: `services.trainer.process.LabelSource`."""
 
     texts: Sequence[tuple[str, str]]
     intents: Sequence[str]
@@ -59,7 +59,7 @@ class Labels:
 def new_run(
     texts: Sequence[tuple[str, str]], intents: Sequence[str], parameters: Parameters | None = None
 ) -> Iterator[Run]:
-    """A run over these labels, with a store of its own that is gone afterwards; no checkpoints within the hour."""
+    """Return a run over these labels, with its own temporary store and without checkpoints within the hour."""
     with tempfile.TemporaryDirectory(prefix="fitloop-bench-") as folder:
         store = open_store(Path(folder).as_uri())
         runs, wanted = Runs(store), parameters or Parameters(Method.AUTO, str(base()))

@@ -1,4 +1,4 @@
-"""How fast Label Studio's small questions are answered while a fine-tune takes all cores it can get."""
+"""Latency of Label Studio's small requests while a fine-tune uses all available cores."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bench.rig import Backend, Connected, Rig, until
 GOAL = 50.0
 CLIENTS, RATE, SECONDS, AT_REST = 8, 10.0, 20.0, 10.0
 _TEXTS, _EPOCHS = 2_000, 50
-"""Enough that the fit goes on as long as we ask; it is cancelled then."""
+"""Enough that training outlasts the requests; it is cancelled then."""
 
 
 def run(options: Options, rig: Rig) -> Result:
@@ -48,7 +48,7 @@ def run(options: Options, rig: Rig) -> Result:
 
 
 def measure(backend: Backend, path: str, method: str, body: str, seconds: float) -> list[float]:
-    """Milliseconds of each request, from a process of its own. Every answer must be a 200."""
+    """Return the milliseconds of each request, sent from a separate process. Every response must be a 200."""
     parts = urlsplit(backend.url)
     job = {
         "host": parts.hostname,
@@ -70,13 +70,13 @@ def measure(backend: Backend, path: str, method: str, body: str, seconds: float)
 
 
 def _fitting(backend: Backend, connected: Connected) -> bool | None:
-    """True once the run trains; its process has a lower priority, as always."""
+    """Return True once the run trains; its process has a lower priority, as always."""
     active = backend.state(connected.id).get("active")
     return True if active and str(active["stage"]).startswith("fine-tuning") and active["step"] > 0 else None
 
 
 def annotation_created(connected: Connected, labelled: tuple[str, str]) -> dict[str, Any]:
-    """As Label Studio 1.23 sends it when an annotator submits: annotation, project with its label config, task."""
+    """Return the event that Label Studio 1.23 sends when an annotator submits: annotation, project with its label config, task."""
     text, label = labelled
     stamp = "2026-11-23T22:35:54.338274Z"
     region = {"from_name": "intent", "to_name": "text", "type": "choices", "value": {"choices": [label]}}
@@ -113,7 +113,7 @@ def annotation_created(connected: Connected, labelled: tuple[str, str]) -> dict[
 
 def _result(quiet: dict[str, list[float]], busy: dict[str, list[float]]) -> Result:
     rows: list[tuple[str, ...]] = [
-        ("route", "requests", "p50 ms", "p99 ms", "slowest ms", "p50 ms at rest", "p99 ms at rest")
+        ("route", "requests", "p50 ms", "p99 ms", "max ms", "p50 ms idle", "p99 ms idle")
     ]
     for path, found in busy.items():
         figures = (percentile(found, 0.5), percentile(found, 0.99), max(found))
@@ -123,12 +123,12 @@ def _result(quiet: dict[str, list[float]], busy: dict[str, list[float]]) -> Resu
     return Result(
         name="latency",
         rows=tuple(rows),
-        sentence=f"While a fine-tune runs, 99 of 100 requests of each route are answered within {worst:.0f} ms.",
+        sentence=f"While a fine-tune runs, 99 % of requests to each route are answered within {worst:.0f} ms.",
         met=worst <= GOAL,
         goal=f"p99 at most {GOAL:.0f} ms",
         how=(
-            f"{CLIENTS} clients for {SECONDS:.0f} s a route, each {RATE:.0f} requests a second on new connections (as Label Studio "
-            f"does), from a process of its own on the same cores, while METHOD=finetune trains on {_TEXTS:,} texts; the same "
-            f"for {AT_REST:.0f} s before the fit began, at rest. Milliseconds from connecting to the last byte."
+            f"{CLIENTS} clients for {SECONDS:.0f} s a route, each {RATE:.0f} requests per second on new connections (as Label Studio "
+            f"does), from a separate process on the same cores, while METHOD=finetune trains on {_TEXTS:,} texts; the same "
+            f"for {AT_REST:.0f} s before training, idle. Milliseconds from connecting to the last byte."
         ),
     )

@@ -1,4 +1,4 @@
-"""How long from "Start training" to the first new version in /setup, and where each second goes."""
+"""Time from "Start training" to the first new version in /setup, by step."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _POLL = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One run: seconds by what they were spent on, in order; they add up to `total`."""
+    """One run: seconds by step, in order; they add up to `total`."""
 
     total: float
     spent: dict[str, float]
@@ -36,7 +36,7 @@ def run(options: Options, rig: Rig) -> Result:
 
 
 def measure(rig: Rig, backend: Backend, connected: Connected) -> Round:
-    """Press the button, then look at /setup and at the run's files every 20 ms."""
+    """Send "Start training", then poll /setup and the run's files every 20 ms."""
     run, first_status, first_publish = f"{connected.id}-1", 0.0, 0.0
     spent: dict[str, float] = {}
     pressed = time.time()
@@ -58,12 +58,12 @@ def measure(rig: Rig, backend: Backend, connected: Connected) -> Round:
     first_publish = first_publish or flipped
     spent = spent or backend.document(run, "status")["seconds"]
     shares = {
-        "button to request": requested - pressed,
+        "click to request": requested - pressed,
         "process and first imports": first_status - requested,
         **{f"run: {stage}": seconds for stage, seconds in spent.items()},
         "flip (load, warm, smoke-test)": flipped - first_publish,
     }
-    say(f"loop: Label Studio's own answer to the button came after {answered - pressed:.2f} s")
+    say(f"loop: Label Studio itself responded after {answered - pressed:.2f} s")
     rest = flipped - pressed - sum(shares.values())
     return Round(flipped - pressed, shares | {"between these": rest})
 
@@ -76,19 +76,19 @@ def _result(rounds: list[Round]) -> Result:
     totals = [one.total for one in rounds]
     names = list(dict.fromkeys(name for one in rounds for name in one.spent))
     names.sort(key=lambda name: name == "between these")
-    rows = [("where", "seconds, median (least–most)")]
+    rows = [("where", "seconds, median (min–max)")]
     rows += [(name, median_and_range([one.spent.get(name, 0.0) for one in rounds])) for name in names]
     rows += [("all", median_and_range(totals))]
     median = statistics.median(totals)
     return Result(
         name="loop",
         rows=tuple(rows),
-        sentence=f"From the button to the first new version in /setup: {median:.1f} s with {TEXTS} labelled texts.",
+        sentence=f"From *Start training* to the first new version in /setup: {median:.1f} s with {TEXTS} labelled texts.",
         met=median <= GOAL,
         goal=f"at most {GOAL:.0f} s",
         how=(
             f"{len(rounds)} rounds, each a new project of {TEXTS} random banking77 texts over 77 intents in a real Label Studio, "
-            "labels imported, METHOD=auto, MiniLM; the button is Label Studio's API, /setup and the run's files are "
+            "labels imported, METHOD=auto, MiniLM; *Start training* is sent through Label Studio's API, /setup and the run's files are "
             f"read every {_POLL * 1000:.0f} ms by a client on the same cores."
         ),
     )

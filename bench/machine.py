@@ -1,4 +1,4 @@
-"""The machine that gave the figures, in words that name no host, no user and no path."""
+"""Description of the machine, without names of host, user or paths."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pathlib import Path
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "ctranslate2", "accelerate")
 _BUSY, _LISTEN = 0.2, 3.0
-"""Cores kept busy by others from which on figures are said to be disturbed, and the seconds in which that is seen."""
+"""Busy cores above which results are reported as disturbed, and the seconds of observation."""
 
 
 def describe(label_studio: Path) -> dict[str, str]:
-    """Processor, cores, memory, system and versions."""
+    """Return processor, cores, memory, system and versions."""
     return {
         "measured": time.strftime("%Y-%m-%d", time.gmtime()),
         "processor": processor(),
@@ -30,7 +30,7 @@ def describe(label_studio: Path) -> dict[str, str]:
 
 
 def disturbance() -> str:
-    """Whether others use the cores now, as a sentence; "" where nothing is seen. Takes three seconds."""
+    """Return a sentence if other processes use the cores now, else "". Takes three seconds."""
     before, begun = _busy_seconds(), time.monotonic()
     time.sleep(_LISTEN)
     busy = (_busy_seconds() - before) / (time.monotonic() - begun)
@@ -38,7 +38,7 @@ def disturbance() -> str:
 
 
 def _busy_seconds() -> float:
-    """Of all cores, since the start; 0 where the system does not tell."""
+    """Return the busy seconds of all cores since boot; 0 if unknown."""
     try:
         user, nice, system = Path("/proc/stat").read_text("utf-8").split(maxsplit=4)[1:4]
     except OSError:
@@ -47,12 +47,12 @@ def _busy_seconds() -> float:
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def processor() -> str:
-    """The processor's name as the system tells it, and the number formats that decide about its speed."""
+    """Return the processor's name and the instruction sets that determine its speed."""
     try:
         text = Path("/proc/cpuinfo").read_text("utf-8")
     except OSError:
@@ -66,7 +66,7 @@ def processor() -> str:
 
 
 def resident_megabytes(pid: int) -> float:
-    """Resident memory of the process alone, without its children."""
+    """Return the resident memory of the process, without its children."""
     status = Path(f"/proc/{pid}/status")
     if status.exists():
         found = re.search(r"^VmRSS:\s*(\d+) kB", status.read_text("utf-8"), re.MULTILINE)
@@ -83,7 +83,7 @@ def _version(package: str) -> str | None:
 
 
 def _label_studio_version(executable: Path) -> str:
-    """What the environment of the executable says."""
+    """Return the version in the environment of the executable."""
     python = executable.parent / "python"
     if not python.exists():
         return ""

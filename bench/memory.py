@@ -34,7 +34,7 @@ def run(options: Options, rig: Rig) -> Result:
         met=found <= GOAL,
         goal=f"at most {GOAL:.0f} MB",
         how=(
-            "Resident memory (RSS, in millions of bytes) of the process alone: the trainer is another process, and gone by "
+            "Resident memory (RSS, in millions of bytes) of the process alone: the trainer is a separate process, which has exited by "
             f"then. MiniLM with a linear probe, {_REQUESTS} requests of {_REQUEST:,} different short texts."
         ),
     )

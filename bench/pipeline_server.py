@@ -1,4 +1,4 @@
-"""The comparison: a server that keeps transformers' `pipeline` in memory and calls it for one text after another.
+"""The baseline: a server that keeps transformers' `pipeline` in memory and calls it for one text at a time.
 
 This is how an ML backend for Label Studio is usually written, less what such a backend often does on top (loading the
 model in each request). `python -m bench.pipeline_server FOLDER PORT`.

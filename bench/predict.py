@@ -1,4 +1,4 @@
-"""Texts a second of one large /predict, against a server that loops `pipeline(text)` over the same version."""
+"""Throughput of one large /predict, compared with a server that loops `pipeline(text)` over the same version."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def engine_of(backend: Backend, connected: Connected, version: str) -> str:
 def measure(
     places: dict[str, tuple[str, Connected]], asked: Sequence[str], rounds: int
 ) -> tuple[dict[str, list[float]], dict[str, list[str]]]:
-    """Texts a second of each, in rounds that alternate; and the last answers."""
+    """Return the texts per second of each, in alternating rounds, and the last predictions."""
     speeds: dict[str, list[float]] = {name: [] for name in places}
     answers: dict[str, list[str]] = {}
     with httpx.Client(timeout=300) as client:
@@ -87,7 +87,7 @@ def measure(
 
 
 def ask(client: httpx.Client, url: str, connected: Connected, asked: Sequence[str]) -> list[str]:
-    """One /predict as Label Studio's "Retrieve predictions" sends it: each text's label."""
+    """Send one /predict as Label Studio's "Retrieve predictions" does; return each text's label."""
     answer = client.post(f"{url}/predict", json=body(connected, asked)).raise_for_status()
     results = answer.json()["results"]
     assert len(results) == len(asked), "not one result for each task"
@@ -129,7 +129,7 @@ def agreement(one: Sequence[str], other: Sequence[str]) -> float:
 def _result(speeds: dict[str, list[float]], engine: str, same: float) -> Result:
     medians = {name: statistics.median(found) for name, found in speeds.items()}
     times = medians[FINETUNED] / medians[PIPELINE]
-    rows = [("server", "texts/s, median (least–most)", "times the pipeline's")]
+    rows = [("server", "texts/s, median (min–max)", "speed-up over the pipeline")]
     for name, found in speeds.items():
         rows.append((name, median_and_range(found, 0), f"{medians[name] / medians[PIPELINE]:.1f}"))
     slower = min(medians[FINETUNED], medians[PROBE])
@@ -138,14 +138,14 @@ def _result(speeds: dict[str, list[float]], engine: str, same: float) -> Result:
         rows=tuple(rows),
         sentence=(
             f"One request of {TEXTS:,} short texts: {slower:,.0f} texts/s, {times:.1f} times a loop of `pipeline(text)` over the "
-            f"same version ({100 * same:.1f} % of the answers are the same; engine {engine})."
+            f"same version ({100 * same:.1f} % of predictions are equal; engine {engine})."
         ),
         met=slower >= GOAL and times >= TIMES,
         goal=f"at least {GOAL:.0f} texts/s, and at least {TIMES:.0f} times the loop",
         how=(
-            f"{len(next(iter(speeds.values())))} rounds, the servers in turn, each on all cores while the others rest: {TEXTS:,} texts, half of "
+            f"{len(next(iter(speeds.values())))} rounds, the servers in turn, each on all cores while the others are idle: {TEXTS:,} texts, half of "
             "banking77's test set and half of nlupp, in one request as Label Studio's “Retrieve predictions” sends it, by a "
-            "client on the same cores. The version is MiniLM, fine-tuned for one pass, served by Fitloop as the manifest "
-            "says and by the pipeline in fp32 from the same folder, loaded once; beside it a linear probe. int8 and fp32 answer more alike after a longer training and on texts of the domain."
+            "client on the same cores. The version is MiniLM, fine-tuned for one epoch, served by Fitloop as the manifest "
+            "specifies and by the pipeline in fp32 from the same folder, loaded once; next to it a linear probe. int8 and fp32 agree more after longer training and on in-domain texts."
         ),
     )

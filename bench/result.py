@@ -1,4 +1,4 @@
-"""What a bench hands back, how it says that it cannot run, and what it is told."""
+"""Options and result of a benchmark, and the exception that skips it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any
 
 
 class Skip(Exception):
-    """The bench cannot run here; its text says what is missing."""
+    """The benchmark cannot run here; the message says what is missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line says."""
+    """Options of the command line."""
 
     data: Path
     """Folder with banking77/ and nlupp/."""
@@ -26,26 +26,26 @@ class Options:
     rounds: int = 5
     seeds: int = 3
     full: bool = False
-    """Nothing is extrapolated, and the slow comparisons run as well."""
+    """Extrapolate nothing, and run the slow comparisons as well."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One bench's figures: a table whose first row is its header, a sentence, and whether the goal is met."""
+    """One benchmark's result: a table whose first row is its header, a sentence, and whether the goal is met."""
 
     name: str
     rows: tuple[tuple[str, ...], ...]
     sentence: str
     met: bool | None
-    """None: there is no goal, or the bench was skipped."""
+    """None: there is no goal, or the benchmark was skipped."""
     goal: str = ""
     how: str = ""
-    """What was done, so that the figures can be judged."""
+    """The method of measurement."""
     seconds: float = 0.0
-    """How long the bench took."""
+    """Duration of the benchmark."""
     machine: dict[str, str] = field(default_factory=dict)
     disturbed: str = ""
-    """That others used the cores, where they did."""
+    """A note if other processes used the cores."""
     skipped: bool = False
 
 
@@ -59,7 +59,7 @@ def read_json(path: Path) -> Result:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest value that `share` of the values do not exceed."""
+    """Return the smallest value that `share` of the values do not exceed."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
@@ -71,5 +71,5 @@ def median_and_range(values: Sequence[float], digits: int = 2) -> str:
 
 
 def say(text: str) -> None:
-    """Progress, with the time, for whoever watches."""
+    """Print progress, with the time."""
     print(f"{time.strftime('%H:%M:%S')}  {text}", flush=True)

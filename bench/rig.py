@@ -1,4 +1,4 @@
-"""A real Label Studio for the whole run, and a real `fitloop local` for each bench: the demo's servers, other data."""
+"""A real Label Studio for the whole run, and a real `fitloop local` for each benchmark: the demo's servers with other data."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from demo.servers import TOKEN, address, fitloop, label_studio
 
 Found = TypeVar("Found")
 NEVER = "100000"
-"""START_TRAINING_EACH_N_UPDATES: runs begin when they are asked for, and not before."""
+"""START_TRAINING_EACH_N_UPDATES: runs start only on request."""
 
 
 def until(look: Callable[[], Found | None], seconds: float, what: str, every: float = 0.1) -> Found:
-    """What `look` finds, once it finds something. Raises DemoError."""
+    """Return what `look` finds, once it finds something. Raise DemoError on timeout."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if (found := look()) is not None:
@@ -56,35 +56,35 @@ class Backend:
         return self.server.process.pid
 
     def setup_version(self, connected: Connected) -> str:
-        """What /setup answers to Label Studio."""
+        """Return the response of /setup."""
         return str(
             self.client.post(f"{self.url}/setup", json=connected.setup_body()).json().get("model_version")
         )
 
     def state(self, project: int) -> dict[str, Any]:
-        """What Fitloop says of the project; {} before it knows it."""
+        """Return Fitloop's status of the project; {} if it is not known yet."""
         answer = self.client.get(f"{self.url}/api/projects/{project}")
         return dict(answer.json()) if answer.status_code == httpx.codes.OK else {}
 
     def document(self, run: str, name: str) -> dict[str, Any]:
-        """runs/<run>/<name>.json; {} where there is none yet."""
+        """Return runs/<run>/<name>.json; {} if it does not exist yet."""
         with contextlib.suppress(OSError, ValueError):
             return dict(json.loads((self.folder / "runs" / run / f"{name}.json").read_bytes()))
         return {}
 
     def resting(self, project: int) -> dict[str, Any] | None:
-        """The project's state where no run goes on or waits, else None."""
+        """Return the project's state if no run is active or pending, else None."""
         state = self.state(project)
         return state if state and not state["active"] and not state["pending"] else None
 
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """A project in Label Studio with Fitloop behind it."""
+    """A project in Label Studio, connected to Fitloop."""
 
     id: int
     key: str
-    """As Label Studio names it in requests: `<id>.<created>`; with a dash it is Fitloop's key."""
+    """Its name in Label Studio's requests: `<id>.<created>`; with a dash it is Fitloop's key."""
     config: str
     backend: int
     parameters: dict[str, object]
@@ -105,7 +105,7 @@ class Connected:
 
 @dataclass
 class Rig:
-    """Starts what a bench asks for, and ends it. A context manager."""
+    """Starts the servers that a benchmark needs, and stops them. A context manager."""
 
     options: Options
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="fitloop-bench-")))
@@ -121,7 +121,7 @@ class Rig:
 
     @cached_property
     def annotator(self) -> Annotator:
-        """The admin of a new Label Studio. Raises Skip."""
+        """Return the admin of a new Label Studio. Raise Skip."""
         executable = self.options.label_studio
         if not executable.exists():
             raise Skip(
@@ -136,7 +136,7 @@ class Rig:
 
     @contextlib.contextmanager
     def fitloop(self, **environment: str) -> Iterator[Backend]:
-        """A `fitloop local` with a data folder of its own and MiniLM as its base. Raises Skip."""
+        """Start a `fitloop local` with its own data folder and MiniLM as its base model. Raise Skip."""
         settings = {
             "BASELINE_MODEL_NAME": str(base()),
             "START_TRAINING_EACH_N_UPDATES": NEVER,
@@ -156,7 +156,7 @@ class Rig:
     def connect(
         self, backend: Backend, texts: Sequence[tuple[str, str]], labels: Sequence[str], **parameters: object
     ) -> Connected:
-        """A new project of labelled texts, connected; Fitloop has read the labels when this returns."""
+        """Create a project of labelled texts and connect it; Fitloop has read the labels when this returns."""
         config = label_config(labels)
         project = self.annotator.create_project("Bench", config)
         self.annotator.call(
@@ -174,7 +174,7 @@ class Rig:
         return Connected(project, key, config, connection, parameters)
 
     def train(self, backend: Backend, connected: Connected, seconds: float = 400) -> str:
-        """Press "Start training": the version that is served once nothing runs any more."""
+        """Send "Start training"; return the version that is served once no run is active."""
         self.annotator.start_training(connected.backend)
 
         def version() -> str | None:
@@ -190,12 +190,12 @@ class Rig:
 
 
 def _listen() -> str:
-    """Pods of a cluster must reach it, where there is one."""
+    """Return the host on which pods of a cluster can reach it, if there is one."""
     return "0.0.0.0" if os.environ.get("KUBECONFIG") else "127.0.0.1"  # noqa: S104  # a throw-away Label Studio
 
 
 def base() -> Path:
-    """MiniLM's folder. Raises Skip."""
+    """Return MiniLM's folder. Raise Skip."""
     try:
         return base_model()
     except DemoError as error:

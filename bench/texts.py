@@ -16,25 +16,25 @@ Labelled = list[tuple[str, str]]
 
 
 def banking77(data: Path, part: str) -> Labelled:
-    """All of `train` (10,003) or `test` (3,080). Raises Skip."""
+    """Return all of `train` (10,003) or `test` (3,080). Raise Skip."""
     with _existing(data / "banking77" / f"banking77_{part}.csv").open(encoding="utf-8", newline="") as file:
         return [(row["text"], row["category"]) for row in csv.DictReader(file)]
 
 
 def intents(data: Path) -> list[str]:
-    """The 77 labels. Raises Skip."""
+    """Return the 77 labels. Raise Skip."""
     found: list[str] = json.loads(_existing(data / "banking77" / "categories.json").read_text("utf-8"))
     return found
 
 
 def nlupp(data: Path) -> list[str]:
-    """Texts alone. Raises Skip."""
+    """Return texts without labels. Raise Skip."""
     lines = _existing(data / "nlupp" / "banking.jsonl").read_text("utf-8").splitlines()
     return [json.loads(line)["text"] for line in lines]
 
 
 def mixed(data: Path, count: int, seed: int = 0) -> list[str]:
-    """Short texts that no model here was trained on: half banking77's test set, half nlupp. Raises Skip."""
+    """Return short texts that no model here was trained on: half banking77's test set, half nlupp. Raise Skip."""
     chance = random.Random(seed)
     test = [text for text, _ in banking77(data, "test")]
     found = chance.sample(test, count // 2) + chance.sample(nlupp(data), count - count // 2)
@@ -43,12 +43,12 @@ def mixed(data: Path, count: int, seed: int = 0) -> list[str]:
 
 
 def some(pool: Sequence[tuple[str, str]], count: int, seed: int) -> Labelled:
-    """So many at random."""
+    """Return a random sample of this size."""
     return random.Random(seed).sample(list(pool), count)
 
 
 def of_each_label(pool: Sequence[tuple[str, str]], count: int, seed: int) -> Labelled:
-    """At random so many of each label, or all where there are fewer."""
+    """Return a random sample of this size per label, or all if there are fewer."""
     chance, by_label = random.Random(seed), defaultdict(list)
     for text, label in pool:
         by_label[label].append((text, label))
