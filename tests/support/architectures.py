@@ -223,22 +223,22 @@ def _cell(found: Outcome) -> str:
 _HEAD: Final = """\
 # Base models
 
-`BASELINE_MODEL_NAME` may name a model of any architecture in the table: all that transformers can classify texts with. Each was built
-tiny, trained and served by the test that writes this page (`python -m tests.support.architectures docs/base-models.md`), so that
-the table says what happens, and not whether the model is a good one. For most projects a sentence encoder of `bert` or `xlm-roberta`
+`BASELINE_MODEL_NAME` may name a model of any architecture in this table: all that transformers supports for text classification. Each was built
+with a tiny size, trained and served by the test that generates this page (`python -m tests.support.architectures docs/base-models.md`), so
+the table shows what works, not how good a model is. For most projects a sentence encoder of type `bert` or `xlm-roberta`
 (all-MiniLM-L6-v2, multilingual-e5-small) needs the fewest labels and is served the fastest.
 
-- **int8**: served by CTranslate2 in int8, where it answers as fp32 does; else in fp32. These are {int8}.
+- **int8**: served by CTranslate2 in int8, if its predictions match those of fp32; else in fp32. These are {int8}.
 - **torch fp32**: served by torch, which takes more memory and more time.
-- **unpadded**: padding would change its answers, so only texts of one length are computed together, which is slower.
-- **refused**: the run ends with exit code 78 and a sentence that says the same.
-- **tokenizer.json**: "needs one" where the architecture's own tokenizer is Python code, which is not served: a model folder has to
-  hold a `tokenizer.json`.
+- **unpadded**: padding would change its predictions, so a batch contains only texts of equal length, which is slower.
+- **refused**: the run exits with code 78 and the same reason.
+- **tokenizer.json**: "needs one" if the architecture's own tokenizer is Python code, which is not supported: the model folder must
+  contain a `tokenizer.json`.
 
-A model must come with its weights as safetensors, in one file or several, in any floating-point format; they are trained in fp32. Quantized
-weights, `pytorch_model.bin`, GGUF and models with code of their own (`auto_map`, which needs `trust_remote_code`) are
-refused: nothing that comes with a model is run. Decoders without a padding token (GPT-2, Llama, Qwen2) are given one: that of a
-text's end. Texts are cut at `FITLOOP_MAX_LENGTH` tokens, or at the model's positions where those are fewer.
+A model must provide its weights as safetensors, in one file or several, in any floating-point format; they are trained in fp32. Quantized
+weights, `pytorch_model.bin`, GGUF and models with their own code (`auto_map`, which needs `trust_remote_code`) are
+refused: code of a model is never run. Decoders without a padding token (GPT-2, Llama, Qwen2) use the
+end-of-text token. Texts are truncated at `FITLOOP_MAX_LENGTH` tokens, or at the model's maximum positions if those are fewer.
 
 | architecture (`model_type`) | `finetune` | `linear-probe` | `tokenizer.json` |
 |---|---|---|---|"""
