@@ -1,6 +1,6 @@
-"""The adapter's HTTP side, put together: routes, who may call them, and what an error becomes.
+"""The adapter's ASGI application: routes, probes, middleware, and errors as responses.
 
-Everything that Label Studio waits for is answered from memory; files, models and large bodies are dealt with in threads.
+Whatever Label Studio waits for is answered from memory; the store, models and large bodies are handled in threads.
 """
 
 from __future__ import annotations
@@ -58,23 +58,23 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class ProbeRoutes:
-    """The routes. None depends on anything beyond this process once the state has been read."""
+    """/livez, /readyz and /metrics, which depend on nothing outside this process once the state has been read."""
 
     board: Board
     collector: ProcessCollector
 
     async def live(self, _: Request) -> Response:
-        """The process answers."""
+        """Answer that the process is alive."""
         return json_response({"status": "alive"})
 
     async def ready(self, _: Request) -> Response:
-        """Whether the state has been read, so that /setup can be answered."""
+        """Answer once the state has been read, so that /setup can be answered. Raises NotReady."""
         if not self.board.ready.is_set():
-            raise NotReady("Fitloop is still reading its state.")
+            raise NotReady
         return json_response({"status": "ready"})
 
     async def metrics(self, _: Request) -> Response:
-        """All metrics of this process, for Prometheus."""
+        """Answer with all metrics of this process."""
         body = await to_thread.run_sync(prometheus_client.generate_latest, self.collector)
         return Response(body, media_type=prometheus_client.CONTENT_TYPE_LATEST)
 
@@ -109,10 +109,10 @@ def create_app(
     management: bool = True,
     budget: Budget | None = None,
 ) -> Starlette:
-    """What Label Studio, people and the command line speak to; nothing runs beside its requests.
+    """Create the application for Label Studio, browsers and the command line; it starts no threads of its own.
 
-    `management`: probes and metrics are here as well, and not at a port of their own (`create_management_app`).
-    `budget`: for bytes of requests that are being answered; by default a share of the memory.
+    `management`: include probes and metrics, instead of a port of their own (`create_management_app`).
+    `budget`: bytes of requests in flight; by default a share of the memory.
     """
     filing = CommandWriter(events)
     catalogue = VersionCache(registry)
@@ -152,7 +152,7 @@ def create_app(
 
 
 def create_management_app(board: Board) -> Starlette:
-    """/livez, /readyz and /metrics alone, without a password: for a port that no ingress routes to."""
+    """Create an application with /livez, /readyz and /metrics, without a password: for a port that no ingress routes to."""
     return Starlette(routes=_management(board), exception_handlers={HTTPException: _no_route})
 
 
@@ -166,7 +166,7 @@ def _management(board: Board) -> list[Route]:
 
 
 def error_response(error: FitloopError) -> Response:
-    """The error's sentence, with the status that fits it."""
+    """Return the error's message with its status."""
     status = next((code for kind, code in _STATUSES.items() if isinstance(error, kind)), 500)
     headers = {"Retry-After": "2"} if status == 503 else {}
     return _error_answer(status, str(error), headers)
@@ -177,7 +177,7 @@ def _route(method: str, path: str, handler: Handler) -> Route:
 
 
 def _endpoint(path: str, handler: Handler) -> Handler:
-    """The handler, with errors as answers and its time counted."""
+    """Wrap a handler: errors become responses, and its time is measured."""
 
     async def endpoint(request: Request) -> Response:
         started = time.perf_counter()
@@ -186,7 +186,7 @@ def _endpoint(path: str, handler: Handler) -> Handler:
             tracing.annotate(span, status=response.status_code)
         if path not in _PROBES:
             seconds = round(time.perf_counter() - started, 4)
-            log.debug("answered", route=path, status=response.status_code, seconds=seconds)
+            log.debug("request_answered", route=path, status=response.status_code, seconds=seconds)
         if path in _PAGES:
             response = to_problem_page(request, response)
         metrics.observe_response(path, response.status_code, time.perf_counter() - started)
@@ -203,14 +203,14 @@ async def _call(path: str, handler: Handler, request: Request) -> Response:
         _log_error(path, response.status_code, error)
         return response
     except ClientDisconnect:
-        return _error_answer(400, "The body was not sent to its end.", {})
-    except Exception as error:  # noqa: BLE001  # a slip of ours: the caller gets a sentence, the log the place
-        log.error("a request failed unexpectedly", route=path, frames=safe_traceback(error))
-        return _error_answer(500, "Fitloop failed unexpectedly: its log says where.", {})
+        return _error_answer(400, "The body is incomplete.", {})
+    except Exception as error:  # noqa: BLE001  # a bug: the caller gets a sentence, the log the frames
+        log.error("request_error", route=path, frames=safe_traceback(error))
+        return _error_answer(500, "Unexpected error: see Fitloop's log.", {})
 
 
 def _request_span(path: str, request: Request) -> AbstractContextManager[tracing.Span]:
-    """Of the route, never of the path that was asked for, which may hold the secret one; probes have none."""
+    """Name a span by the route, never by the requested path, which may hold the secret; probes have no span."""
     if path in _PROBES:
         return nullcontext(tracing.INVALID_SPAN)
     parent = request.headers.get(correlation.TRACEPARENT_HEADER, "")
@@ -219,14 +219,14 @@ def _request_span(path: str, request: Request) -> AbstractContextManager[tracing
 
 
 def _log_error(path: str, status: int, error: FitloopError) -> None:
-    """What could not be answered; what was asked wrongly is told to who asked: its sentence may repeat what was sent."""
+    """Log server errors; a client error's message may repeat what was sent, so only the client gets it."""
     if status >= 500 and not isinstance(error, NotReady):
-        log.warning("a request was not answered", route=path, status=status, reason=str(error))
+        log.warning("request_failed", route=path, status=status, reason=str(error))
 
 
 async def _no_route(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
-    sentence = f"{request.method} is not answered here: {HTTPStatus(status).phrase}."
+    sentence = f"{request.method} is not supported here: {HTTPStatus(status).phrase}."
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
     return to_problem_page(request, _error_answer(status, sentence, headers))
 

@@ -1,4 +1,4 @@
-"""One text's suggestion: whether a task's text is one to read, and what Label Studio is told of its scores. Pure."""
+"""Suggestions: read a task's text, and turn its scores into Label Studio's prediction. Pure."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from services.core.labels import build_region, task_text
 from services.engine.compute import Scores
 
 MAX_TEXT_BYTES: Final = 500_000
-"""Bytes of a text beyond which it is no text to label: nobody reads it, and a model would see its beginning alone."""
+"""Bytes of the longest text to predict: people do not read longer ones, and a model only sees their beginning."""
 _INSPECTED_CHARACTERS: Final = 1000
 _MAX_UNPRINTABLE_SHARE: Final = 0.1
-"""Share of unprintable characters at which a text is taken for bytes of something else."""
+"""Share of unprintable characters above which a text counts as binary data."""
 
 
 def readable_text(space: LabelSpace, task: object) -> str | None:
-    """The task's text, if a person could read and label it."""
+    """Return the task's text if a person could read and label it, else None."""
     text = task_text(space, task.get("data")) if isinstance(task, dict) else None
     if text is None or len(text) > MAX_TEXT_BYTES:
         return None
     try:
         size = len(text.encode())
-    except UnicodeEncodeError:  # half of a surrogate pair: no tokenizer takes it
+    except UnicodeEncodeError:  # a lone surrogate: no tokenizer takes it
         return None
     return text if size <= MAX_TEXT_BYTES and not _is_binary(text[:_INSPECTED_CHARACTERS]) else None
 
 
 def build_prediction(space: LabelSpace, scores: Scores, row: int, version: str) -> dict[str, Any] | None:
-    """Label Studio's prediction for a text; None for figures that are none, or a label that the config no longer has."""
+    """Return Label Studio's prediction; None for scores that are no probabilities, or a label that the config no longer has."""
     if not are_probabilities(scores, row):
         return None
     label, probability, score = scores.best(row)
@@ -43,19 +43,19 @@ def build_prediction(space: LabelSpace, scores: Scores, row: int, version: str) 
 
 
 def are_probabilities(scores: Scores, row: int) -> bool:
-    """Whether these are probabilities; a broken model may give anything. Rounding may pass 1 by a little."""
+    """Whether a row holds probabilities: a broken model may return anything, and rounding may exceed 1 a little."""
     probabilities = scores.probabilities[row]
     return bool(probabilities.min() >= 0 and 0 < probabilities.max() < 1.001)  # false for NaN as well
 
 
 def _is_binary(text: str) -> bool:
-    """Bytes of something else, read as text. Characters that join, hide or turn others are parts of a script's spelling."""
-    strange = text.count("\N{REPLACEMENT CHARACTER}")
+    """Whether the text is binary data. Characters that join, hide or turn others are part of a script's spelling."""
+    unprintable = text.count("\N{REPLACEMENT CHARACTER}")
     if not text.isprintable():
-        strange += sum(_is_unprintable(character) for character in text)
-    return "\0" in text or strange > _MAX_UNPRINTABLE_SHARE * len(text)
+        unprintable += sum(_is_unprintable(character) for character in text)
+    return "\0" in text or unprintable > _MAX_UNPRINTABLE_SHARE * len(text)
 
 
 def _is_unprintable(character: str) -> bool:
-    """Control characters, halves of pairs, and what no version of Unicode that this Python knows has named."""
+    """Whether a character is a control character, a surrogate, or unassigned."""
     return unicodedata.category(character) in {"Cc", "Cs", "Cn"} and not character.isspace()

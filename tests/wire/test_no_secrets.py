@@ -206,9 +206,7 @@ def _walk(url: str, own: httpx.Client, run_has_ended: Callable[[], bool]) -> Non
 def _check_ids(lines: list[dict[str, Any]], log: list[dict[str, Any]]) -> None:
     """A request's, a project's and a run's lines are found by their ids."""
     (stored,) = (
-        line
-        for line in lines
-        if line["event"] == "a command was stored" and line["request_id"] == "the-wish-1"
+        line for line in lines if line["event"] == "command_stored" and line["request_id"] == "the-wish-1"
     )
     assert (stored["project"], stored["action"]) == (1, "train")
     answers = [line for line in lines if line["event"] in {"run_requested", "command_handled"}]
@@ -341,7 +339,7 @@ async def test_an_unexpected_error_is_logged_without_its_text(
         assert answer.status_code == 500
     written = capsys.readouterr().err
     assert leaks(written) == []
-    failed = next(line for line in lines_of(written) if line["event"] == "a request failed unexpectedly")
+    failed = next(line for line in lines_of(written) if line["event"] == "request_error")
     assert (failed["request_id"], failed["project"], failed["version"]) == ("seven", 5, "v-1")
     assert "support/fakes.py" in str(failed["frames"])
 

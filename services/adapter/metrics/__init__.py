@@ -1,6 +1,6 @@
-"""What every adapter counts, for Prometheus; what the leader counts beside it stands in `leader`.
+"""Prometheus metrics of every adapter; those of the leader alone are in `leader`.
 
-Every label value that can occur exists from the start, at 0; those of a project from its first day here.
+Every label value that can occur exists from the start, at 0.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ EVENT_ACTIONS: Final = (
     "PROJECT_DELETED",
     "START_TRAINING",
 )
-"""Every event name of Label Studio's, singular and plural."""
+"""All of Label Studio's event names, singular and plural."""
 
 
 class EventOutcome(StrEnum):
-    """What became of a request to /webhook."""
+    """Outcome of a request to /webhook."""
 
     NOTED = "noted"
     STORED = "stored"
@@ -49,7 +49,7 @@ class EventOutcome(StrEnum):
 
 
 class PredictionOutcome(StrEnum):
-    """What became of one task of a /predict."""
+    """Outcome of one task of a /predict."""
 
     PREDICTED = "predicted"
     NO_MODEL = "no_model"
@@ -61,7 +61,7 @@ class PredictionOutcome(StrEnum):
 
 
 class InferenceOutcome(StrEnum):
-    """What became of a request for scores."""
+    """Outcome of an inference request."""
 
     OK = "ok"
     OVERLOADED = "overloaded"
@@ -88,37 +88,37 @@ ROUTES: Final = (
     "/api/projects/{id}/{action}",
 )
 
-_events = Counter("fitloop_webhook_events", "Events that Label Studio sent.", ["action", "outcome"])
+_events = Counter("fitloop_webhook_events", "Events received from Label Studio.", ["action", "outcome"])
 
-_predictions = Counter("fitloop_predictions", "Tasks that /predict was asked for.", ["outcome"])
+_predictions = Counter("fitloop_predictions", "Tasks received by /predict.", ["outcome"])
 
 _scores = Histogram(
     "fitloop_predicted_score",
-    "Scores of predictions that were given to Label Studio: the first label's share of the likeliest two.",
+    "Scores of predictions sent to Label Studio: p1 / (p1 + p2) of the two most likely labels.",
     ["project"],
     buckets=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1),
 )
 
-_refused = Counter("fitloop_refused_requests", "Requests without the right credentials.", ["route"])
+_refused = Counter("fitloop_refused_requests", "Requests refused for lack of valid credentials.", ["route"])
 
-_responses = Counter("fitloop_responses", "Answers by route and class of status.", ["route", "status"])
+_responses = Counter("fitloop_responses", "HTTP responses by route and status class.", ["route", "status"])
 
-_change_notices = Counter("fitloop_hints", "What was passed on to the adapter that leads.", ["outcome"])
+_change_notices = Counter("fitloop_hints", "Change notices forwarded to the leader.", ["outcome"])
 
-_leader = Gauge("fitloop_leader", "1 while this adapter leads, which one of them does at a time.")
+_leader = Gauge("fitloop_leader", "1 while this adapter is the leader.")
 
 _seconds = Histogram(
     "fitloop_request_seconds",
-    "Seconds from a request's head to its answer.",
+    "HTTP request latency in seconds.",
     ["route"],
     buckets=SECONDS,
 )
 
-_inferences = Counter("fitloop_inference_requests", "Requests for scores to the predictors.", ["outcome"])
+_inferences = Counter("fitloop_inference_requests", "Inference requests.", ["outcome"])
 
 _inference_seconds = Histogram(
     "fitloop_inference_seconds",
-    "Seconds that a request for scores waited for its answer, tries that failed included.",
+    "Inference latency in seconds, retries included.",
     buckets=SECONDS,
 )
 
@@ -145,7 +145,7 @@ for _where in ("webhook", OTHER):
 
 
 def count_event(action: object, outcome: EventOutcome) -> None:
-    """Count one request to /webhook."""
+    """Count a request to /webhook."""
     _events.labels(action if action in EVENT_ACTIONS else OTHER, outcome).inc()
 
 
@@ -155,7 +155,6 @@ def count_predictions(outcome: PredictionOutcome, tasks: int = 1) -> None:
 
 
 def observe_scores(project_id: int, scores: Iterable[float]) -> None:
-    """Count predictions by their scores."""
     counted = _scores.labels(leader.project_names.label_of(project_id))
     for score in scores:
         counted.observe(score)
@@ -172,28 +171,25 @@ def observe_inference(error: BaseException | None, seconds: float) -> None:
 
 
 def count_change_notice(*, stored: bool) -> None:
-    """Count a hint; one that is lost is mended by the next look at Label Studio."""
+    """Count a change notice; the next poll of Label Studio makes up for a lost one."""
     _change_notices.labels("stored" if stored else "lost").inc()
 
 
 def set_leading(*, now: bool) -> None:
-    """Say whether this process leads."""
     _leader.set(now)
 
 
 def count_refused(route: str) -> None:
-    """Count a 401."""
     _refused.labels(route).inc()
 
 
 def observe_response(route: str, status: int, seconds: float) -> None:
-    """Count an answer."""
     _responses.labels(route, f"{status // 100}xx").inc()
     _seconds.labels(route).observe(seconds)
 
 
 def forget_project(project_id: int) -> None:
-    """The project is gone, and so are its series, unless others share its name."""
+    """Remove a project's series, unless other projects share its label."""
     name = leader.project_names.label_of(project_id)
     leader.project_names.remove(project_id)
     if name != OTHER:

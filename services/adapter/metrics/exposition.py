@@ -1,8 +1,7 @@
-"""What Prometheus is told from the board: on every adapter what it serves, on the leader the state of all projects.
+"""Metrics collected from the board at each scrape: on every adapter its served versions, on the leader the state of all projects.
 
-Read when somebody looks, so there is nothing to keep in step, and on an adapter that does not lead the leader's series are
-absent. A figure that is not known is absent too. Projects beyond the cap are summed up as `other` where a sum says
-something, and left out elsewhere.
+Followers do not export the leader's series. An unknown value is absent. Projects above the limit are summed up as `other` if a
+sum makes sense, and omitted otherwise.
 """
 
 from __future__ import annotations
@@ -24,27 +23,25 @@ from services.core.domain import RunState, Served
 PROJECT_GAUGES = (*STATE_GAUGES, *RUN_GAUGES, *VERSION_GAUGES)
 SERVED_VERSION = (
     "fitloop_served_version_info",
-    "1, with the version that this adapter tells Label Studio of now; absent for a project that serves none.",
+    "1, labelled with the version that this adapter reports to Label Studio; absent if the project serves none.",
     ("project", "version"),
 )
-PROJECT_COUNT = ("fitloop_projects", "Projects that are looked after.", ())
-RUN_COUNT = ("fitloop_runs", "Runs that go on now.", ("state",))
+PROJECT_COUNT = ("fitloop_projects", "Number of connected projects.", ())
+RUN_COUNT = ("fitloop_runs", "Number of active runs, by state.", ("state",))
 ACTIVE_STATES = (RunState.WAITING, RunState.RUNNING, RunState.PREEMPTED)
 _Views = Sequence[ProjectView]
 _Named = Sequence[tuple[str, ProjectView, Served]]
-"""Each with its name as a label, and with what it serves as people are told now."""
+"""Label value, view, and what is in effect now."""
 
 
 class BoardCollector:
-    """A collector over the board."""
+    """Collects the board's metrics."""
 
     def __init__(self, board: Board, clock: Callable[[], float] = time.time) -> None:
-        """Nothing is read yet."""
         self._board = board
         self._clock = clock
 
     def collect(self) -> Iterator[Metric]:
-        """All series now."""
         views, now = tuple(self._board.views.values()), self._clock()
         yield _served(views, now)
         if not self._board.is_leader:
@@ -62,14 +59,12 @@ class BoardCollector:
 
 
 class ProcessCollector:
-    """All of this process: the registry's metrics and the board's."""
+    """Collects all metrics of this process: the registry's and the board's."""
 
     def __init__(self, board_collector: BoardCollector) -> None:
-        """Nothing is read yet."""
         self._board_collector = board_collector
 
     def collect(self) -> Iterator[Metric]:
-        """All series now."""
         yield from REGISTRY.collect()
         yield from self._board_collector.collect()
 
@@ -99,7 +94,7 @@ def _runs(views: _Views) -> dict[tuple[str, ...], float]:
 
 
 def _series(gauge: ProjectGauge, named: _Named) -> dict[tuple[str, ...], float]:
-    """Values by labels. Of the projects that share a name there is a sum, or nothing."""
+    """Return values by labels; projects that share a label value are summed up or omitted."""
     found: defaultdict[tuple[str, ...], float] = defaultdict(float)
     for name, view, told in named:
         if name == leader.OTHER and not gauge.summable:

@@ -1,4 +1,4 @@
-"""The run of a project that goes on, and what the last one took. Pure."""
+"""Gauges of a project's active run, and of the time that the last one took. Pure."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ STAGES: Final = (
     "publishing",
     "other",
 )
-"""What a run says that it is doing; a part of the work that is named beside it is left out."""
+"""First words of a run's stage."""
 
 
-def stage_label(said: str) -> str:
-    """One of STAGES."""
-    first = said.partition(" ")[0]
+def stage_label(stage: str) -> str:
+    """Return one of STAGES."""
+    first = stage.partition(" ")[0]
     return first if first in STAGES else "other"
 
 
@@ -35,7 +35,7 @@ def _of_active_run(read: Callable[[RunStatus], float | None]) -> Read:
 
 
 def _of_running_process(read: Callable[[RunStatus], float | None]) -> Read:
-    """Nothing while no process works on the run: what the last one said is over."""
+    """Read a value, unless no process works on the run: that of the last attempt is outdated."""
     return lambda view, _: [((), read(view.active))] if view.active and not view.waiting else []
 
 
@@ -63,67 +63,67 @@ def _progress(run: RunStatus) -> float | None:
 RUN_GAUGES: Final = (
     ProjectGauge(
         "fitloop_run_info",
-        "1, with the run that goes on; absent while none does, as are all figures of it.",
+        "1, labelled with the active run; absent if there is none, as are all its metrics.",
         lambda view, _: [((view.active.run,), 1.0)] if view.active else [],
         {"run": ()},
     ),
     ProjectGauge(
         "fitloop_run_stage",
-        "1 for the stage that the run is in.",
+        "1 for the run's current stage.",
         _stage,
         {"stage": STAGES},
     ),
     ProjectGauge(
         "fitloop_run_progress_ratio",
-        "Share of the stage's steps that are done; absent in a stage without steps.",
+        "Progress of the current stage; absent in a stage without steps.",
         _of_active_run(_progress),
     ),
     ProjectGauge(
         "fitloop_run_seconds_left",
-        "Seconds that the stage still takes, as the run estimates it.",
+        "Estimated seconds left in the current stage.",
         _of_running_process(lambda run: run.seconds_left),
     ),
     ProjectGauge(
         "fitloop_run_requested_timestamp_seconds",
-        "When the run that goes on was asked for.",
+        "When the active run was requested.",
         from_view(lambda view: view.figures.requested_at),
     ),
     ProjectGauge(
         "fitloop_run_started_timestamp_seconds",
-        "When the first process of the run that goes on began; absent before.",
+        "When the first attempt of the active run started; absent before.",
         from_view(lambda view: view.figures.started_at),
     ),
     ProjectGauge(
         "fitloop_run_pending",
-        "1 with what a run waits for: `turn` for runs of other projects, the others for the cluster; absent while none waits.",
+        "1, labelled with the reason why a run waits: `turn` for runs of other projects, the others for the cluster; absent if none waits.",
         _pending,
         {"reason": tuple(Pending)},
         summable=True,
     ),
     ProjectGauge(
         "fitloop_run_texts_per_second",
-        "Texts a second that the run's stage gets through.",
+        "Texts per second in the current stage.",
         _of_running_process(lambda run: run.texts_per_second),
     ),
     ProjectGauge(
         "fitloop_run_resident_bytes",
-        "Memory of the run's process.",
+        "Resident memory of the run's process in bytes.",
         _of_running_process(lambda run: run.resident_bytes),
         summable=True,
     ),
     ProjectGauge(
         "fitloop_run_gpu_memory_bytes",
-        "Memory that is taken of the run's GPU; absent without one, as are the limit and the utilisation.",
+        "Used memory of the run's GPU in bytes; absent without a GPU, as are the limit and the utilization.",
         _of_running_process(lambda run: run.gpu_memory_bytes),
     ),
     ProjectGauge(
         "fitloop_run_gpu_memory_limit_bytes",
-        "Memory that the run's GPU has, or the slice of one that the run was given.",
+        "Memory of the run's GPU, or of its slice, in bytes.",
         _of_running_process(lambda run: run.gpu_memory_limit_bytes),
     ),
     ProjectGauge(
         "fitloop_run_gpu_utilization_ratio",
-        "Share of the last moments in which the run's GPU computed.",
+        "Recent utilization of the run's GPU.",
         _of_running_process(lambda run: run.gpu_utilization),
     ),
     ProjectGauge(

@@ -1,4 +1,4 @@
-"""The version that a project serves, and the one that is on its way. Pure."""
+"""Gauges of a project's served version, and of its rollout. Pure."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ ROLLOUT_STATES: Final = ("settled", "moving", "blocked")
 
 
 def _of_served_version(read: Callable[[CurrentVersion], float | None]) -> Read:
-    """Nothing where the manifest that is known is not of the version that is told of."""
+    """Read a value, unless the known manifest is not that of the version in effect."""
 
-    def values(view: ProjectView, told: Served) -> Values:
+    def values(view: ProjectView, served: Served) -> Values:
         current = view.figures.current
-        return [((), read(current))] if current and current.version == told.current else []
+        return [((), read(current))] if current and current.version == served.current else []
 
     return values
 
 
 def _of_estimate(read: Callable[[Estimate], float]) -> Read:
-    """Nothing where no text was judged."""
+    """Read a value of the estimate, unless no text was evaluated."""
     return _of_served_version(lambda version: read(version.estimate) if version.estimate.judged else None)
 
 
-def _version_info(view: ProjectView, told: Served) -> Values:
+def _version_info(view: ProjectView, served: Served) -> Values:
     current = view.figures.current
-    if current and current.version == told.current:
+    if current and current.version == served.current:
         yield (current.version, current.method, current.engine), 1.0
 
 
-def _served_since(view: ProjectView, told: Served) -> Values:
-    if told.current and told.current == view.served.current:
-        yield (), told.since or None
+def _served_since(view: ProjectView, served: Served) -> Values:
+    if served.current and served.current == view.served.current:
+        yield (), served.since or None
 
 
 def _gate_decided(view: ProjectView, _: Served) -> Values:
@@ -52,7 +52,7 @@ def _rollout(view: ProjectView, _: Served) -> Values:
 VERSION_GAUGES: Final = (
     ProjectGauge(
         "fitloop_version_info",
-        "1, with the version that is served, how it was made, and the engine that computes it.",
+        "1, labelled with the served version, its training method and its engine.",
         _version_info,
         {
             "version": (),
@@ -62,37 +62,37 @@ VERSION_GAUGES: Final = (
     ),
     ProjectGauge(
         "fitloop_version_score_ratio",
-        "How often the served version is right on texts that it was not trained on: an estimate, usually low.",
+        "Accuracy of the served version out of sample: an estimate, usually low.",
         _of_estimate(lambda estimate: estimate.right / estimate.judged),
     ),
     ProjectGauge(
         "fitloop_version_score_low_ratio",
-        "Lower end of that estimate's interval (Wilson, 95 %).",
+        "Lower bound of the accuracy's 95 % interval (Wilson).",
         _of_estimate(lambda estimate: estimate.low),
     ),
     ProjectGauge(
         "fitloop_version_score_high_ratio",
-        "Upper end of that estimate's interval (Wilson, 95 %).",
+        "Upper bound of the accuracy's 95 % interval (Wilson).",
         _of_estimate(lambda estimate: estimate.high),
     ),
     ProjectGauge(
         "fitloop_version_judged_texts",
-        "Texts by which the served version was judged; below 20 the score says nothing.",
+        "Texts that the served version was evaluated on; below 20 its accuracy is not meaningful.",
         _of_served_version(lambda version: version.estimate.judged),
     ),
     ProjectGauge(
         "fitloop_version_served_timestamp_seconds",
-        "Since when the served version serves; absent in the moment between two.",
+        "When the served version took effect; absent while switching to the next.",
         _served_since,
     ),
     ProjectGauge(
         "fitloop_version_created_timestamp_seconds",
-        "When the served version was made.",
+        "When the served version was created.",
         _of_served_version(lambda version: version.created_at),
     ),
     ProjectGauge(
         "fitloop_gate_decided_timestamp_seconds",
-        "When the newest version was made, with what the gate decided of it and why; absent before the first.",
+        "When the latest version was created, labelled with its gate decision; absent before the first.",
         _gate_decided,
         {
             "decision": tuple(leader.GATE_KINDS),
@@ -101,15 +101,15 @@ VERSION_GAUGES: Final = (
     ),
     ProjectGauge(
         "fitloop_rollout_state",
-        "1 for where the project's rollout stands: `settled`, `moving` while a version is brought to the predictors, "
-        "`blocked` while something hinders that.",
+        "1 for the state of the project's rollout: `settled`, `moving` while a version is being rolled out, `blocked` if that "
+        "cannot proceed.",
         _rollout,
         {"state": ROLLOUT_STATES},
         summable=True,
     ),
     ProjectGauge(
         "fitloop_rollout_started_timestamp_seconds",
-        "When the version that is on its way was to be served; absent while none is.",
+        "When the current rollout started; absent if there is none.",
         from_view(lambda view: view.figures.rollout_since),
     ),
 )

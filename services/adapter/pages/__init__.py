@@ -1,6 +1,6 @@
-"""The pages for browsers: rendered here, and whole without scripts; every value is escaped.
+"""Render the status page. It works without JavaScript, and every value is escaped.
 
-One style sheet and one small script stand in each page, allowed by their hashes; nothing else may run or be loaded.
+Each page embeds one style sheet and one small script, allowed by their hashes; the browser loads and runs nothing else.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ HEADERS: Final = {
         "img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",  # with no-referrer a browser would not say that a form is ours
+    "Referrer-Policy": "same-origin",  # with no-referrer, browsers hide that a form comes from this site
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
@@ -48,19 +48,19 @@ HEADERS: Final = {
 
 
 def render(template: str, request: Request, **values: Any) -> str:
-    """HTML. Blocking, milliseconds. `root` in a template is the way from this page to the first one."""
+    """Render HTML; blocks for milliseconds. `root` in a template is the relative path to the index page."""
     root = relative_root(request)
     page = _environment.get_template(template)
     return page.render(root=root, release=__version__, style=_STYLE, script=_SCRIPT, **values)
 
 
 def page_response(html: str, status: int = 200) -> Response:
-    """The page as a response."""
+    """Return the page as a response with the security headers."""
     return HTMLResponse(html, status, headers=HEADERS)
 
 
 def relative_root(request: Request) -> str:
-    """The relative way to the first page, which holds behind any proxy, whatever prefix it adds or takes off."""
+    """Return the relative path to the index page, which is right behind any proxy, whatever prefix it adds or strips."""
     raw = request.scope.get("raw_path") or request.scope["path"].encode()
     before: str = request.scope.get("root_path", "")
     path = request.scope["path"].removeprefix(before)
@@ -70,16 +70,16 @@ def relative_root(request: Request) -> str:
 
 
 def to_problem_page(request: Request, response: Response) -> Response:
-    """A problem's sentence as a page, for a browser."""
+    """Turn an error's JSON into a page if the client is a browser."""
     is_problem = response.status_code >= 400 and response.media_type == "application/json"
     if not is_problem or not prefers_html(request.headers.get("accept", "")):
         return response
-    said = str(orjson.loads(response.body).get("detail", ""))
-    return page_response(render("problem.html", request, said=said), response.status_code)
+    sentence = str(orjson.loads(response.body).get("detail", ""))
+    return page_response(render("problem.html", request, sentence=sentence), response.status_code)
 
 
 def prefers_html(accept: str) -> bool:
-    """Whether an Accept header names text/html, and not application/json before it; `*/*` alone is a program's."""
+    """Whether an Accept header prefers text/html to application/json; `*/*` alone comes from programs."""
     weights = {"text/html": 0.0, "application/json": 0.0}
     for part in accept.split(","):
         kind, *parameters = (piece.strip().lower() for piece in part.split(";"))
@@ -106,4 +106,4 @@ _environment: Final = Environment(
 )
 _environment.filters.update(FILTERS)
 for _name in _environment.list_templates(extensions=["html"]):
-    _environment.get_template(_name)  # compiled now, and not while somebody waits for a page
+    _environment.get_template(_name)  # compiled at import, not during the first request

@@ -1,4 +1,4 @@
-"""The learning curve as a picture: where its points, whiskers and lines stand, in the units of the SVG. Pure."""
+"""The learning curve, in SVG coordinates, and the confusion matrix, as data for the templates. Pure."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ HEIGHT: Final = 260
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 14, 48
 
 _MAX_VERSIONS: Final = 60
-"""Versions that are drawn, the newest ones: more cannot be told apart."""
+"""The newest versions drawn: more could not be told apart."""
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A version: its estimate at `y`, its interval from `low` to `high`."""
+    """A version: its accuracy at `y`, its interval from `low` to `high`."""
 
     x: float
     y: float
@@ -36,7 +36,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A mark on an axis."""
+    """A tick of an axis."""
 
     at: float
     text: str
@@ -44,16 +44,16 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class LearningCurve:
-    """All that the template needs."""
+    """What the template draws."""
 
     points: tuple[Point, ...]
     line: str
-    """Through the versions that the gate let through, as points of a polyline."""
+    """Polyline through the versions that passed the gate."""
     ys: tuple[Tick, ...]
     xs: tuple[Tick, ...]
     description: str
     omitted: int
-    """Versions with too few judged texts to say anything."""
+    """Versions with too few evaluated texts."""
     width: int = WIDTH
     height: int = HEIGHT
     left: int = LEFT
@@ -63,7 +63,7 @@ class LearningCurve:
 
 
 def build_learning_curve(manifests: Sequence[Manifest], served: str | None) -> LearningCurve | None:
-    """The curve of a project's versions, oldest first; None where no version was judged on enough texts."""
+    """Return the curve of versions, given oldest first; None if no version was evaluated on enough texts."""
     shown = [manifest for manifest in manifests if has_enough_texts(manifest.estimate)][-_MAX_VERSIONS:]
     if not shown:
         return None
@@ -101,7 +101,7 @@ def build_learning_curve(manifests: Sequence[Manifest], served: str | None) -> L
 
 
 def _range(shown: Sequence[Manifest]) -> tuple[float, float]:
-    """The least and greatest share drawn: tenths around all intervals."""
+    """Return the range of the y axis: tenths around all intervals."""
     lowest = math.floor(10 * min(manifest.estimate.low for manifest in shown)) / 10
     highest = math.ceil(10 * max(manifest.estimate.high for manifest in shown)) / 10
     return max(0.0, lowest), min(1.0, max(highest, lowest + 0.1))
@@ -120,36 +120,36 @@ def _point_kind(manifest: Manifest, served: str | None) -> str:
 
 
 def _point_title(manifest: Manifest) -> str:
-    return f"{manifest.version}: {accuracy(manifest.estimate)} right, from {manifest.lineage.texts} texts"
+    return (
+        f"{manifest.version}: accuracy {accuracy(manifest.estimate)}, {manifest.lineage.texts} training texts"
+    )
 
 
 def _description(shown: Sequence[Manifest]) -> str:
     if len(shown) == 1:
-        return f"One version was judged. {_point_title(shown[0])}."
-    return (
-        f"{len(shown)} versions were judged. First {_point_title(shown[0])}; last {_point_title(shown[-1])}."
-    )
+        return f"One evaluated version. {_point_title(shown[0])}."
+    return f"{len(shown)} evaluated versions. First {_point_title(shown[0])}; last {_point_title(shown[-1])}."
 
 
 MAX_LABELS: Final = 12
-"""Labels that are shown."""
+"""Labels shown in the confusion matrix."""
 
 SHADES: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """How many texts of a label were answered by another, or by itself."""
+    """How many texts of one label were predicted as another, or correctly."""
 
     texts: int
     shade: int
-    """0 for none, up to SHADES - 1: its share of the row."""
+    """0 for none, up to SHADES - 1 for the whole row."""
     is_correct: bool
 
 
 @dataclass(frozen=True, slots=True)
 class MatrixRow:
-    """A true label: the cells stand in the order of the rows, and `others` for labels that are not shown."""
+    """An annotated label: cells in the order of the rows; `others` counts predictions of labels that are not shown."""
 
     number: int
     label: str
@@ -160,44 +160,44 @@ class MatrixRow:
 
 @dataclass(frozen=True, slots=True)
 class ConfusionMatrix:
-    """The matrix."""
+    """The labels with the most errors, at most MAX_LABELS."""
 
     rows: tuple[MatrixRow, ...]
     labels: int
-    """All, shown or not."""
+    """Number of all labels, shown or not."""
 
     @property
     def is_cut(self) -> bool:
-        """Whether labels are left out."""
+        """Whether some labels are not shown."""
         return len(self.rows) < self.labels
 
 
 def build_confusion_matrix(report: Report) -> ConfusionMatrix | None:
-    """The matrix of a report; None where no text was judged."""
+    """Return the confusion matrix of a report; None if no text was evaluated."""
     matrix = report.confusion
     size = len(report.labels)
     if len(matrix) != size or any(len(row) != size for row in matrix) or not any(map(sum, matrix)):
         return None
     shown = sorted(_most_confused(matrix, size))
-    rows = tuple(_matrix_row(place, number, report, shown) for number, place in enumerate(shown, 1))
+    rows = tuple(_matrix_row(index, number, report, shown) for number, index in enumerate(shown, 1))
     return ConfusionMatrix(rows, size)
 
 
 def _most_confused(matrix: tuple[tuple[int, ...], ...], size: int) -> list[int]:
-    """Up to MOST labels, those that are mixed up most."""
+    """Return the labels with the most errors, up to MAX_LABELS."""
 
-    def mistakes(place: int) -> int:
-        missed = sum(matrix[place]) - matrix[place][place]
-        return missed + sum(row[place] for row in matrix) - matrix[place][place]
+    def errors(index: int) -> int:
+        missed = sum(matrix[index]) - matrix[index][index]
+        return missed + sum(row[index] for row in matrix) - matrix[index][index]
 
-    return sorted(range(size), key=lambda place: -mistakes(place))[:MAX_LABELS]
+    return sorted(range(size), key=lambda index: -errors(index))[:MAX_LABELS]
 
 
-def _matrix_row(place: int, number: int, report: Report, shown: list[int]) -> MatrixRow:
-    counts = report.confusion[place]
+def _matrix_row(index: int, number: int, report: Report, shown: list[int]) -> MatrixRow:
+    counts = report.confusion[index]
     total = sum(counts)
-    cells = tuple(Cell(counts[other], _shade(counts[other], total), other == place) for other in shown)
-    return MatrixRow(number, report.labels[place], cells, total - sum(cell.texts for cell in cells), total)
+    cells = tuple(Cell(counts[other], _shade(counts[other], total), other == index) for other in shown)
+    return MatrixRow(number, report.labels[index], cells, total - sum(cell.texts for cell in cells), total)
 
 
 def _shade(count: int, total: int) -> int:

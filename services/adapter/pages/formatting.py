@@ -1,4 +1,4 @@
-"""Figures in words, as all pages have them. Pure."""
+"""Format numbers, times and reports for the pages. Pure."""
 
 from __future__ import annotations
 
@@ -13,47 +13,46 @@ from services.core.labels import uncounted
 from services.core.labels.uncounted import task_rows, uncounted_phrases
 
 MIN_EVALUATED_TEXTS: Final = 20
-"""Judged texts below which no figure is shown to people."""
+"""Evaluated texts below which no accuracy is shown."""
 
 
 def has_enough_texts(estimate: Estimate) -> bool:
-    """Whether a figure says anything."""
     return estimate.judged >= MIN_EVALUATED_TEXTS
 
 
 def accuracy(estimate: Estimate) -> str:
-    """`47 % (33–61)`: the estimate, and its 95 % interval."""
+    """Return `47 % (33–61)`: the accuracy and its 95 % interval."""
     if not has_enough_texts(estimate):
-        return "too few labels to say"
+        return "too few labels to tell"
     share = 100 * estimate.right / estimate.judged
     return f"{share:.0f} % ({100 * estimate.low:.0f}–{100 * estimate.high:.0f})"
 
 
 def without_near_duplicates(estimate: Estimate) -> str:
-    """The same without texts that nearly repeat another one; "" where nobody looked, or too few are left."""
+    """Return the accuracy without near-duplicate texts; "" if it was not measured or too few texts are left."""
     judged, right = estimate.judged_without_near_duplicates, estimate.right_without_near_duplicates
     if judged < MIN_EVALUATED_TEXTS or judged == estimate.judged:
         return ""
-    return f"{100 * right / judged:.0f} % of the {judged} that do not nearly repeat another text"
+    return f"{100 * right / judged:.0f} % on the {judged} texts that are not near-duplicates"
 
 
 def percent(value: float | None) -> str:
-    """A share in per cent; a dash where nothing can be said."""
+    """Return a ratio in percent; a dash for None."""
     return "–" if value is None else f"{100 * value:.0f} %"
 
 
 def timestamp(seconds: float) -> str:
-    """A time, as people read it."""
+    """Return a time for people: `2026-01-31 12:00 UTC`."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def iso_timestamp(seconds: float) -> str:
-    """A time, as programs read it."""
+    """Return a time for the datetime attribute."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 def duration(seconds: float) -> str:
-    """A span: `40 s`, `3 min`, `2 h 5 min`."""
+    """Return `40 s`, `3 min` or `2 h 5 min`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -61,24 +60,24 @@ def duration(seconds: float) -> str:
 
 
 def capitalized(sentence: str) -> str:
-    """With a capital letter, and the rest as it is."""
+    """Capitalize the first letter only."""
     return sentence[:1].upper() + sentence[1:]
 
 
 def texts(count: int) -> str:
-    """`1 text`, `2 texts`."""
+    """Return `1 text` or `2 texts`."""
     return "1 text" if count == 1 else f"{count} texts"
 
 
 def uncounted_in_report(report: Report) -> tuple[Uncounted, ...]:
-    """What a run left out; a report of an earlier release counts it by reason alone."""
+    """Return what a run left out; reports of earlier releases hold only counts by reason."""
     return report.not_counted or tuple(
         Uncounted(name, count) for name, count in report.dropped.items() if count
     )
 
 
 def with_code(sentence: str) -> Markup:
-    """What stands between backticks is to be typed."""
+    """Escape a sentence and mark text between backticks as code."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(sentence))))  # noqa: S704  # escaped before
 
 

@@ -1,20 +1,20 @@
-// Loads this page again and again, and puts its living parts in place of the old ones. The page is whole without it.
+// Polls this page and replaces its parts marked data-live. The page works without it.
 (() => {
   "use strict";
   const offline = document.getElementById("offline");
   const address = new URL(location.href);
   let timer;
-  let looking = false;
+  let loading = false;
 
-  function keep(now, next) {
+  function keepOpen(now, next) {
     for (const old of now.querySelectorAll("details[id]")) {
       const fresh = next.querySelector("#" + CSS.escape(old.id));
       if (fresh) fresh.open = old.open;
     }
   }
 
-  // The part itself stays, or a screen reader would not say what is new in it.
-  function put(now, next) {
+  // Replace the children only: a screen reader announces changes inside an element that stays.
+  function update(now, next) {
     const active = now.contains(document.activeElement) ? document.activeElement : null;
     const places = [...now.querySelectorAll("[id]")].map((one) => [one.id, one.scrollTop, one.scrollLeft]);
     const name = active && (active.id ? "#" + CSS.escape(active.id) : `[href="${CSS.escape(active.getAttribute("href") || "")}"]`);
@@ -34,35 +34,35 @@
       if (!now) before?.after(next); // a first version, a first run
       before = now || next;
       if (!now || (!chosen.isCollapsed && chosen.containsNode(now, true))) continue;
-      keep(now, next);
-      if (!next.isEqualNode(now)) put(now, next);
+      keepOpen(now, next);
+      if (!next.isEqualNode(now)) update(now, next);
     }
     document.body.dataset.pace = fresh.body.dataset.pace || document.body.dataset.pace;
   }
 
   async function load() {
-    looking = true;
+    loading = true;
     try {
-      const answer = await fetch(address, {headers: {Accept: "text/html"}, cache: "no-store", signal: AbortSignal.timeout(20000)});
-      if (answer.ok) show(new DOMParser().parseFromString(await answer.text(), "text/html"));
-      offline.hidden = answer.ok;
+      const response = await fetch(address, {headers: {Accept: "text/html"}, cache: "no-store", signal: AbortSignal.timeout(20000)});
+      if (response.ok) show(new DOMParser().parseFromString(await response.text(), "text/html"));
+      offline.hidden = response.ok;
     } catch {
       offline.hidden = false;
     }
-    looking = false;
+    loading = false;
   }
 
-  async function look() {
-    if (!document.hidden && !looking) await load();
+  async function poll() {
+    if (!document.hidden && !loading) await load();
     clearTimeout(timer);
-    timer = setTimeout(look, 1000 * Number(document.body.dataset.pace));
+    timer = setTimeout(poll, 1000 * Number(document.body.dataset.pace));
   }
 
-  // What was asked for is told once, and followed closely for a minute.
+  // Show the confirmation of a command once, and poll quickly for a minute.
   if (address.searchParams.has("asked")) {
     history.replaceState(null, "", location.pathname);
     setTimeout(() => address.searchParams.delete("asked"), 60000);
   }
-  document.addEventListener("visibilitychange", look);
-  timer = setTimeout(look, 1000 * Number(document.body.dataset.pace));
+  document.addEventListener("visibilitychange", poll);
+  timer = setTimeout(poll, 1000 * Number(document.body.dataset.pace));
 })();

@@ -1,4 +1,4 @@
-"""What is asked of the adapter over HTTP, by Label Studio, people and programs: answered from the board, at once.
+"""Routes for Label Studio, browsers and programs, answered from the board.
 
-Nothing here decides: what somebody wants done is a hint or a command that is left with the Desk.
+Routes decide nothing: change notices and commands go to the event sink, for the leader.
 """

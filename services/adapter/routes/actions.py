@@ -1,4 +1,8 @@
-"""What a person is asked before something is done: what will happen, in sentences. Pure."""
+"""Confirmation pages for train, promote, roll back and the like, and the forms that submit these commands.
+
+Only with a password, and only from a form of this site: browsers send a stored password with every request, whichever page
+caused it.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,7 @@ from services.core.domain import Action, Estimate, Manifest, Served
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """A heading, what will happen, and what the button says."""
+    """What a confirmation page says."""
 
     heading: str
     sentences: tuple[str, ...]
@@ -31,7 +35,7 @@ class Confirmation:
 def build_confirmation(
     view: ProjectView, served: Served, action: Action, manifest: Manifest | None
 ) -> Confirmation:
-    """`served` as it is told now; `manifest` is the version that a promotion, or a rollback, names."""
+    """Describe the effect of an action; `served` is in effect now, `manifest` the version to promote or roll back to."""
     match action:
         case Action.TRAIN:
             return _confirm_train(view)
@@ -47,29 +51,33 @@ def build_confirmation(
 
 _FIXED: Final = {
     Action.UNPIN: Confirmation(
-        "Unpin?", ("What is served stays until a newer version is found better, or no worse.",), "Unpin"
+        "Unpin?", ("The current version stays until a newer one passes the gate.",), "Unpin"
     ),
     Action.PAUSE: Confirmation(
         "Pause training?",
-        ("No run begins until you resume. What is served stays, and a run that goes on is finished.",),
+        (
+            "No run starts until you resume training. An active run is completed, and the current version stays.",
+        ),
         "Pause training",
     ),
-    Action.RESUME: Confirmation("Resume training?", ("Runs begin again as labels come.",), "Resume training"),
+    Action.RESUME: Confirmation(
+        "Resume training?", ("Runs start again as labels change.",), "Resume training"
+    ),
 }
 
 
 def _confirm_cancel(view: ProjectView) -> Confirmation:
-    run = f"Run {view.active.run} ends for good." if view.active else "No run is going on now."
-    return Confirmation("Cancel the run?", (run, "What is served stays as it is."), "Cancel the run")
+    run = f"Run {view.active.run} is cancelled and cannot be resumed." if view.active else "No run is active."
+    return Confirmation("Cancel the run?", (run, "The current version stays."), "Cancel run")
 
 
 def _confirm_train(view: ProjectView) -> Confirmation:
     said = (
-        f"A run begins with all labels that there are now; {view.changed} of {view.needed} have changed since the last one.",
-        "Where nothing has changed at all since the last run, none begins.",
+        f"A run starts with all current labels; {view.changed} of {view.needed} have changed since the last run.",
+        "If nothing has changed since the last run, none starts.",
     )
     if view.active:
-        said = (f"Run {view.active.run} is going on: the new one begins after it.", *said[1:])
+        said = (f"Run {view.active.run} is active: the new run starts after it.", *said[1:])
     return Confirmation("Train now?", said, "Train now")
 
 
@@ -79,50 +87,47 @@ def _confirm_promotion(served: Served, manifest: Manifest | None) -> Confirmatio
     if manifest:
         said.append(_accuracy_sentence(manifest.estimate))
         if not manifest.gate.promote:
-            said.append(f"The gate's word on it: {' '.join(manifest.gate.reasons)}")
+            said.append(f"Gate: {' '.join(manifest.gate.reasons)}")
     return Confirmation(f"Promote {version}?", (*said, _pinning_sentence(version)), f"Promote {version}")
 
 
 def _confirm_rollback(served: Served, manifest: Manifest | None) -> Confirmation:
     version = manifest.version if manifest else served.previous
     if version is None:
-        return Confirmation("Roll back?", ("There is no earlier version to go back to.",), "Roll back")
+        return Confirmation("Roll back?", ("There is no previous version to roll back to.",), "Roll back")
     said = (_serving_sentence(version, served), _pinning_sentence(version))
     return Confirmation(f"Roll back to {version}?", said, f"Roll back to {version}")
 
 
 def _serving_sentence(version: str, served: Served) -> str:
     if version == served.current:
-        return f"{version} serves already, and goes on."
+        return f"{version} is already the current version, and stays."
     instead = f" instead of {served.current}" if served.current else ""
     return f"Annotators get the suggestions of {version}{instead}."
 
 
 def _accuracy_sentence(estimate: Estimate) -> str:
     if not has_enough_texts(estimate):
-        return "Too few labels to say how often it is right."
-    return f"It is right on {accuracy(estimate)} of texts that it had not learnt: an estimate, usually low."
+        return "Too few labels to tell its accuracy."
+    return f"Its accuracy is {accuracy(estimate)}: an estimate, usually low, on texts that it was not trained on."
 
 
 def _pinning_sentence(version: str) -> str:
-    return f"{version} is then pinned: newer versions are made and held, until you unpin it."
+    return f"{version} is then pinned: newer versions are held until you unpin it."
 
 
 ACTIONS_DISABLED: Final = (
-    "Nothing can be asked for on this page, because no password is set, and so any other page could ask for it as well: "
-    "set BASIC_AUTH_USER and BASIC_AUTH_PASS, or use the command line, `fitloop --help`."
+    "Actions are disabled because no password is set, so that any web page could send them: "
+    "set BASIC_AUTH_USER and BASIC_AUTH_PASS, or use the command line (`fitloop --help`)."
 )
 
 _FOREIGN_FORM: Final = (
-    "This was not sent by Fitloop's own page, so nothing was done: go back to the project and ask again."
+    "This form was not sent by Fitloop's own page, so nothing was done: go back to the project and try again."
 )
 
-_EXPIRED_FORM: Final = (
-    "This page was open for too long, so nothing was done: go back to the project and ask again."
-)
+_EXPIRED_FORM: Final = "This form has expired, so nothing was done: go back to the project and try again."
 
 _MAX_FORM_BYTES: Final = 4096
-"""Bytes of a form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,16 +138,18 @@ class ActionPages:
     tokens: FormTokens
 
     async def confirm(self, request: Request) -> Response:
-        """The page that says what will happen, with the form that asks for it."""
+        """Answer with the page that describes the effect, and its form."""
         view, action = self._subject(request)
         version = await self.api.version_of(view, action, request.query_params.get("version"))
-        asked = await run_store_read(self._confirmation, view, action, version)
+        confirmation = await run_store_read(self._confirmation, view, action, version)
         token = self.tokens.issue(_purpose(view, action, version), time.time())
-        page = render("confirm.html", request, view=view, asked=asked, version=version, token=token)
+        page = render(
+            "confirm.html", request, view=view, confirmation=confirmation, version=version, token=token
+        )
         return page_response(page)
 
     async def submit(self, request: Request) -> Response:
-        """The form: stored before it is answered. Raises Forbidden, BadRequest, Unknown, StoreError."""
+        """Store the form's command, then redirect. Raises Forbidden, BadRequest, NoSuchResource, StoreError."""
         view, action = self._subject(request)
         if not is_same_origin(request.headers):
             raise Forbidden(_FOREIGN_FORM)

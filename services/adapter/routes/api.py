@@ -1,6 +1,6 @@
-"""/api/projects: what people and the command line see of a project, and what they may ask of it.
+"""/api: projects, their versions and runs as JSON, and commands.
 
-An action is stored as a command before it is answered; the supervisor carries it out. All reads of the registry are in threads.
+A command is stored before the response; the leader handles it. All reads of the registry run in threads.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
+from services.adapter.pages.formatting import has_enough_texts
 from services.adapter.ports import Inference
 from services.adapter.routes.bodies import (
     NoSuchResource,
@@ -38,13 +39,11 @@ from services.core.runs import Runs
 from services.core.settings.parameters import parse_run_parameters
 
 MAX_LOG_LINES: Final = 200
-"""Lines of a run's log that are shown."""
-
-_FEW: Final = 20
+"""Lines shown of a run's log."""
 
 
 def project_summary(view: ProjectView, now: float, rejected: Sequence[str] = ()) -> dict[str, Any]:
-    """A project's state as it is told now; `refused` says what of /setup's extra_params was not taken."""
+    """Return a project's state now; `rejected` are problems of the extra_params given to /setup."""
     found: dict[str, Any] = to_plain(replace(view, served=effective_served(view.served, now)))
     project = found.pop("project")
     del project["format"]
@@ -59,7 +58,7 @@ def project_summary(view: ProjectView, now: float, rejected: Sequence[str] = ())
 
 
 def version_summary(manifest: Manifest, served: Served) -> dict[str, Any]:
-    """A version, how good it is, what the gate said, and whether it serves; `served` as it is told now."""
+    """Return a version with its accuracy, gate decision and role; `served` is in effect now."""
     is_served = manifest.version == served.current
     return {
         "version": manifest.version,
@@ -83,16 +82,16 @@ def version_summary(manifest: Manifest, served: Served) -> dict[str, Any]:
 
 
 def run_summary(status: RunStatus, log: str, waiting: str = "") -> dict[str, Any]:
-    """A run, what it last said, why no process works on it yet, and the end of its log."""
+    """Return a run with its status, why it waits, and the end of its log."""
     return {**to_plain(status), "waiting": waiting, "log": log.splitlines()[-MAX_LOG_LINES:]}
 
 
 def accuracy_sentence(estimate: Estimate) -> str:
-    """How often a version is right: "16 of 34 (47 %, likely 33 to 61 %), an estimate, usually low"."""
-    if estimate.judged < _FEW:
-        return f"{estimate.right} of {estimate.judged}: too few labels to say"
+    """Return "16 of 34 (47 %, 95 % interval 33–61 %), an estimate, usually low"."""
+    if not has_enough_texts(estimate):
+        return f"{estimate.right} of {estimate.judged}: too few labels to tell"
     percent = 100 * estimate.right / estimate.judged
-    interval = f"likely {100 * estimate.low:.0f} to {100 * estimate.high:.0f} %"
+    interval = f"95 % interval {100 * estimate.low:.0f}–{100 * estimate.high:.0f} %"
     return f"{estimate.right} of {estimate.judged} ({percent:.0f} %, {interval}), an estimate, usually low"
 
 
@@ -108,26 +107,26 @@ class Api:
     inference: Inference
 
     async def projects(self, _: Request) -> Response:
-        """All projects, by id."""
+        """Return all projects, by id."""
         return json_response({"projects": self.summaries()})
 
     async def predictors(self, _: Request) -> Response:
-        """Whether predictions can be computed: for whoever has just installed it. 503 where they cannot."""
+        """Say whether predictors can compute predictions, to check an installation; 503 if not."""
         ready = await self.inference.ready()
         return json_response({"ready": ready}, 200 if ready else 503)
 
     async def project(self, request: Request) -> Response:
-        """One project with its versions (newest first) and its newest run."""
+        """Return one project with its versions (newest first) and its newest run."""
         view = self.view_of(request)
         return json_response(await run_store_read(self.detail, view))
 
     async def submit(self, request: Request) -> Response:
-        """Take a command."""
+        """Store a command and return its id."""
         view = self.view_of(request)
         action = action_of(request.path_params["action"])
-        said = await read_object(request, may_be_empty=True)
-        parameters = self._parameters(action, said.get("parameters"))
-        command = await self.store(request, view, action, said.get("version"), parameters)
+        body = await read_object(request, may_be_empty=True)
+        parameters = self._parameters(action, body.get("parameters"))
+        command = await self.store(request, view, action, body.get("version"), parameters)
         return json_response({"command": command.id})
 
     async def store(
@@ -138,7 +137,7 @@ class Api:
         version: object = None,
         parameters: dict[str, str] | None = None,
     ) -> Command:
-        """Store a command, which the adapter that leads will carry out. Raises BadRequest, Unknown, StoreError."""
+        """Store a command for the leader. Raises BadRequest, NoSuchResource, StoreError."""
         now = time.time()
         command = Command(
             id=command_id(now),
@@ -153,13 +152,13 @@ class Api:
         return command
 
     def summaries(self) -> list[dict[str, Any]]:
-        """All projects, without versions."""
+        """Return all projects without their versions. Raises NotReady."""
         self.check_ready()
         views = sorted(self.board.views.values(), key=lambda view: view.project.id)
         return [self.summary(view) for view in views]
 
     def detail(self, view: ProjectView) -> dict[str, Any]:
-        """One project, with versions and runs; blocking. Raises StoreError."""
+        """Return one project with versions and runs; blocking. Raises StoreError."""
         found = self.versions.manifests([view.project.key])
         status = view.active or view.last
         runs = [run_summary(status, self.runs.log(status.run), view.waiting)] if status else []
@@ -168,30 +167,30 @@ class Api:
         return {**self.summary(view), "versions": versions, "runs": runs}
 
     def summary(self, view: ProjectView) -> dict[str, Any]:
-        """One project, from memory."""
+        """Return one project, from memory."""
         return project_summary(view, time.time(), self.setup.rejected.get(view.project.id, ()))
 
     def view_of(self, request: Request) -> ProjectView:
-        """The project that the path names. Raises Unknown, NotReady."""
+        """Return the project that the path names. Raises NoSuchResource, NotReady."""
         self.check_ready()
         asked = request.path_params["id"]
         number = parse_project_id(asked)
         view = None if number is None else self.board.view(number)
         if view is None:
             raise NoSuchResource(
-                f"Fitloop knows no project {asked[:20]!r}: connect it in Label Studio (Settings > Model), or look at "
-                "/api/projects for those that it knows."
+                f"Fitloop knows no project {asked[:20]!r}: connect it in Label Studio (Settings > Model), or see /api/projects "
+                "for the connected ones."
             )
         structlog.contextvars.bind_contextvars(project=view.project.id)
         return view
 
     def check_ready(self) -> None:
-        """Raises NotReady before the state has been read once."""
+        """Raise NotReady until the state has been read once."""
         if not self.board.ready.is_set():
-            raise NotReady("Fitloop is still reading its state: ask again in a few seconds.")
+            raise NotReady
 
     async def version_of(self, view: ProjectView, action: Action, version: object) -> str | None:
-        """The version that an action is about, where it is about one. Raises BadRequest, Unknown."""
+        """Return the version that an action names, if it needs one. Raises BadRequest, NoSuchResource."""
         if version is None and action is not Action.PROMOTE:
             return None
         if not isinstance(version, str) or not version:
@@ -213,8 +212,8 @@ class Api:
 
 
 def action_of(name: str) -> Action:
-    """What a path asks for. Raises Unknown."""
+    """Parse an action's name. Raises NoSuchResource."""
     try:
         return Action(name)
     except ValueError as error:
-        raise NoSuchResource(f"{name[:20]!r} is no action: use one of {', '.join(Action)}.") from error
+        raise NoSuchResource(f"{name[:20]!r} is not an action: use one of {', '.join(Action)}.") from error

@@ -1,7 +1,7 @@
-"""Who may call: Basic credentials open everything, a secret path only what Label Studio itself asks for.
+"""Authentication: Basic credentials open every route, a secret path only those that Label Studio calls.
 
-The secret path is there because webhooks carry no credentials. Label Studio shows it to all of its users, so pages and the
-API ask for the password below it as well, and are closed where there is none. `Gate` is ASGI middleware before all routes.
+The secret path exists because webhooks carry no credentials. Label Studio shows it to all of its users, so pages and the
+API require the password below it as well, and are closed if no password is set.
 """
 
 from __future__ import annotations
@@ -26,23 +26,21 @@ from services.core.settings import AuthSettings
 
 log = structlog.get_logger()
 OPEN_PATHS: Final = frozenset({"/health", "/livez", "/readyz"})
-"""Probes, which tell nothing."""
+"""Probes, which reveal nothing."""
 LABEL_STUDIO_PATHS: Final = frozenset({"/health", "/setup", "/predict", "/webhook", "/versions"})
-"""What Label Studio asks for, and all that the secret path opens."""
+"""What Label Studio calls: all that the secret path opens."""
 BASE_PATH: Final = "fitloop.base"
-"""In a request's scope: the path below which we are reached, without the secret one."""
+"""In a request's scope: the base path of the ingress, without the secret path."""
 _CHALLENGE: Final = {"WWW-Authenticate": 'Basic realm="Fitloop", charset="UTF-8"'}
 _UNAUTHORIZED: Final = (
-    "This Fitloop asks for a user name and a password: set them in Label Studio (Settings > Model), or put the secret "
-    "path into the URL that Label Studio calls; pages and the API ask for the password all the same."
+    "Fitloop requires a user name and a password: set them in Label Studio (Settings > Model), or add the secret "
+    "path to the URL that Label Studio calls; pages and the API always require the password."
 )
 _CLOSED: Final = (
-    "This is closed, because no password is set and the secret path opens only what Label Studio asks for: set "
+    "This route is closed because no password is set and the secret path only opens what Label Studio calls: set "
     "BASIC_AUTH_USER and BASIC_AUTH_PASS."
 )
-_TOO_MANY_LOGINS: Final = (
-    "Too many wrong logins came from this address: wait some seconds, then try the right one."
-)
+_TOO_MANY_LOGINS: Final = "Too many failed logins from this address: wait a few seconds, then try again."
 
 
 @dataclass(slots=True)
@@ -54,19 +52,19 @@ class RefusedEvents:
 
 @dataclass(frozen=True, slots=True)
 class AccessPolicy:
-    """What is compared with; all comparisons take the same time for any input of the same length."""
+    """Credentials, secret path, base path and host names; comparisons take constant time."""
 
     credentials: tuple[bytes, ...]
-    """`user:password` in the encodings that clients use; empty where no password is set."""
+    """`user:password` in the encodings that clients use; empty without a password."""
     secret: str
     base: str = ""
-    """Path below which an ingress passes requests on, as /fitloop; without a slash at its end."""
+    """Path prefix of the ingress, e.g. /fitloop, without a trailing slash."""
     allowed_hosts: frozenset[str] | None = None
-    """Host names that are answered where nobody has to log in; None: any."""
+    """Host names served without a login; None for any."""
 
     @classmethod
     def from_settings(cls, settings: AuthSettings) -> AccessPolicy:
-        """Basic auth is asked for once a password is set."""
+        """Require Basic authentication if a password is set."""
         password = settings.password.get_secret_value()
         pair = f"{settings.username}:{password}"
         return cls(
@@ -77,13 +75,13 @@ class AccessPolicy:
         )
 
     def split_base(self, path: str) -> tuple[str, str]:
-        """Where the path stands, `base` or "" (pods call without it), and the rest that begins with a slash."""
+        """Split a path into the base path, or "" (pods call without it), and the rest with a leading slash."""
         if self.base and (path == self.base or path.startswith(f"{self.base}/")):
             return self.base, path.removeprefix(self.base) or "/"
         return "", path
 
     def accepts(self, authorization: bytes) -> bool:
-        """Whether the Authorization header (b"" for none) opens everything; anything does where nothing is set."""
+        """Whether an Authorization header (b"" for none) opens every route; any does if nothing is set."""
         if not self.credentials:
             return not self.secret
         scheme, _, encoded = authorization.partition(b" ")
@@ -95,14 +93,14 @@ class AccessPolicy:
         return scheme.lower() == b"basic" and any(matches)
 
     def secret_prefix(self, path: str) -> str:
-        """`/<secret>` where the path begins with it, else ""."""
+        """Return `/<secret>` if the path begins with it, else ""."""
         first = path.lstrip("/").partition("/")[0] if path.startswith("/") else ""
         is_secret = secrets.compare_digest(first.encode("utf-8", "replace"), self.secret.encode())
         return f"/{self.secret}" if self.secret and is_secret else ""
 
 
 class AuthMiddleware:
-    """Lets requests through, or answers 401, 421 or 429."""
+    """ASGI middleware before all routes: pass requests on, or answer 401, 421 or 429."""
 
     def __init__(self, app: ASGIApp, policy: AccessPolicy, refusals: RefusedEvents | None = None) -> None:
         self._app = app
@@ -112,7 +110,7 @@ class AuthMiddleware:
         self._warned = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or pass on; below the secret path with that prefix as the request's root."""
+        """Answer or pass on; below the secret path, with that prefix as the request's root path."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -134,11 +132,11 @@ class AuthMiddleware:
         await answer(passed, receive, send)
 
     async def _authenticate(self, scope: Scope, path: str) -> Response | None:
-        """None where the credentials are right; else the answer, held back where wrong ones came before."""
+        """Return None for valid credentials, else the response, delayed after earlier failures."""
         authorization, peer, now = _authorization(scope), _peer(scope), time.monotonic()
         is_attempt = bool(
             authorization or path.count("/") > 1
-        )  # else a browser's first request, or a webhook
+        )  # otherwise a browser's first request, or a webhook
         if is_attempt and self._attempts.is_blocked(peer, now):
             metrics.count_refused("other")
             return _too_many()
@@ -170,8 +168,8 @@ class AuthMiddleware:
         if is_event and not self._warned:
             self._warned = True
             log.warning(
-                "an event of Label Studio was refused: its webhooks carry no password unless the URL does; set "
-                "FITLOOP_SECRET_PATH and connect to the URL with it"
+                "webhook_refused",
+                advice="webhooks carry no password unless the URL does: set FITLOOP_SECRET_PATH and connect to the URL with it",
             )
 
 
@@ -181,14 +179,14 @@ def _too_many() -> Response:
 
 
 def _scope_below(scope: Scope, base: str, secret: str) -> Scope:
-    """The scope for the routes: what stands before them in the path is the request's root."""
+    """Return the scope for the routes, with everything before them as root path."""
     prefix = base + secret
     path = scope["path"] if scope["path"] != prefix else f"{prefix}/"
     return {**scope, "path": path, "root_path": scope.get("root_path", "") + prefix, BASE_PATH: base}
 
 
 def _peer(scope: Scope) -> str:
-    """The caller's address, the one that a trusted proxy names where there is one (uvicorn sees to that)."""
+    """Return the caller's address; behind a trusted proxy, uvicorn has set the one that it names."""
     return str((scope.get("client") or ("unknown",))[0])
 
 
@@ -197,7 +195,7 @@ def _authorization(scope: Scope) -> bytes:
 
 
 def _encodings(pair: str) -> tuple[bytes, ...]:
-    """As UTF-8, which browsers and curl send, and as latin-1, which Label Studio's `requests` sends where it can."""
+    """Encode in UTF-8, as browsers and curl do, and in latin-1, as Label Studio's `requests` does if it can."""
     try:
         return pair.encode(), pair.encode("latin-1")
     except UnicodeEncodeError:

@@ -1,6 +1,6 @@
-"""Bodies in and out: JSON by orjson, large ones in a thread, because the event loop never computes.
+"""JSON bodies: read, parse, and split large ones while they arrive. Large ones are parsed in threads, never on the event loop.
 
-Label Studio's JSON is Python's: it may hold NaN and halves of surrogate pairs, which orjson refuses and `json` reads.
+Label Studio's JSON comes from Python: it may hold NaN and lone surrogates, which orjson refuses and `json` reads.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from services.core.errors import BadRequest, FitloopError
 from services.core.http.limits import BodyTooLarge, body_too_large, read_chunks
 
 LARGE_BODY: Final = 64 * 1024
-"""Bytes of a body beyond which it is read in a thread."""
+"""Bytes of a body above which it is parsed in a thread."""
 
 MAX_OBJECT_BYTES: Final = 8 << 20
-"""Bytes of an object that is parsed whole: a label config, or what a person asks for. Larger ones are cut: see pieces.py."""
+"""Bytes of an object that is parsed whole: a label config or a command. Larger ones are split: see ListSplitter."""
 
 MAX_OBJECT_VALUES: Final = 100_000
-"""Values of such an object, which is parsed in 50 ms then: nothing else of the process goes on meanwhile."""
+"""Values of such an object: parsing these takes 50 ms and holds the interpreter lock."""
 
 NOT_JSON: Final = "The body is not JSON: send a JSON object."
 
@@ -35,19 +35,22 @@ T = TypeVar("T")
 
 
 class NoSuchResource(FitloopError):
-    """There is no such project, version or action; the answer is 404."""
+    """There is no such project, version or action: 404."""
 
 
 class Forbidden(FitloopError):
-    """It may not be asked for in this way; the answer is 403."""
+    """The request is not allowed in this way: 403."""
 
 
 class NotReady(FitloopError):
-    """The state has not been read yet; the answer is 503 with Retry-After."""
+    """The state has not been read yet: 503 with Retry-After."""
+
+    def __init__(self) -> None:
+        super().__init__("Fitloop is still reading its state: try again in a few seconds.")
 
 
 async def read_body(request: Request, most: int | None = None) -> bytes:
-    """The whole body. Raises TooLarge, Overloaded, Compressed."""
+    """Read the whole body. Raises BodyTooLarge, Overloaded, CompressedBody."""
     return b"".join(
         [
             chunk
@@ -57,7 +60,7 @@ async def read_body(request: Request, most: int | None = None) -> bytes:
 
 
 async def read_object(request: Request, *, may_be_empty: bool = False) -> dict[str, Any]:
-    """The body as a JSON object. Raises BadRequest, TooLarge, Overloaded, Compressed."""
+    """Read the body as a JSON object. Raises BadRequest, BodyTooLarge, Overloaded, CompressedBody."""
     body = await read_body(request)
     if may_be_empty and not body.strip():
         return {}
@@ -65,17 +68,17 @@ async def read_object(request: Request, *, may_be_empty: bool = False) -> dict[s
 
 
 async def run_by_size(size: int, work: Callable[..., T], *arguments: object) -> T:
-    """`work(*arguments)`: here for a small body, in a thread for a large one."""
+    """Call `work(*arguments)`: at once for a small body, in a thread for a large one."""
     return work(*arguments) if size <= LARGE_BODY else await to_thread.run_sync(work, *arguments)
 
 
 async def run_store_read(work: Callable[..., T], *arguments: object) -> T:
-    """`work(*arguments)`, which reads the store: four at a time, so that one that hangs leaves threads to Label Studio's requests."""
+    """Call `work(*arguments)`, which reads the store, in one of four threads: if the store hangs, Label Studio's requests have others."""
     return await to_thread.run_sync(work, *arguments, limiter=_STORE_READS)
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
-    """The object. Raises TooLarge, and BadRequest with a sentence that repeats nothing of the body."""
+    """Parse an object. Raises BodyTooLarge, and BadRequest, whose message repeats nothing of the body."""
     if body.count(b",") + body.count(b"[") + body.count(b"{") > MAX_OBJECT_VALUES:
         raise BodyTooLarge(
             f"The body has more than {MAX_OBJECT_VALUES:,} values beside its tasks: nothing here needs as many."
@@ -92,7 +95,6 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 
 def json_response(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """`content` as JSON."""
     return Response(orjson.dumps(content), status, headers, media_type="application/json")
 
 
@@ -100,7 +102,7 @@ _TYPE_NAMES: Final = {list: "a list", str: "a text", bool: "true or false", type
 
 
 def parse_python_json(body: bytes) -> Any:
-    """With NaN and halves of surrogate pairs. Raises BadRequest."""
+    """Parse JSON that may hold NaN and lone surrogates. Raises BadRequest."""
     try:
         return json.loads(body.decode("utf-8", "replace"))
     except (ValueError, RecursionError) as error:
@@ -122,26 +124,30 @@ _WHITESPACE: Final = b" \t\r\n"
 _OPENING: Final = frozenset(b"{[")
 
 _MAX_NAME_BYTES: Final = 64
-"""Bytes before a list that hold its name, blanks included."""
+"""Bytes before a list that hold its name and white space."""
 
 
 class ListSplitter:
-    """`feed`, as often as something comes, then `envelope`."""
+    """Splits the lists of a large JSON object into pieces while it arrives: call `feed` for each chunk, then `envelope`.
+
+    A piece is parsed by itself, so neither time nor memory is needed for the whole at once. Only brackets outside strings are
+    looked at here; whether all of it is JSON shows when the envelope and the pieces are parsed.
+    """
 
     def __init__(self, name: str = "") -> None:
-        """`name` is that of the one list that is cut; "": every list of the object is."""
+        """Split the list called `name`; "": every list of the object."""
         self._name = f'"{name}"'.encode() if name else b""
         self._buffer = bytearray()
         self._scanned = 0
-        """Up to here brackets are counted."""
+        """Brackets are counted up to here."""
         self._consumed = 0
-        """From here nothing has been handed out."""
+        """Nothing from here on has been returned."""
         self._depth = 0
         self._in_list = False
         self._envelope = bytearray()
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The pieces that are whole. Raises TooLarge."""
+        """Return the complete pieces. Raises BodyTooLarge."""
         self._buffer += data
         pieces = list(self._pieces())
         if not self._in_list:
@@ -152,7 +158,7 @@ class ListSplitter:
         return pieces
 
     def envelope(self) -> dict[str, Any]:
-        """The object, with empty lists where they were cut. Raises BadRequest, TooLarge."""
+        """Return the object, with empty lists in place of split ones. Raises BadRequest, BodyTooLarge."""
         if self._in_list:
             raise BadRequest(NOT_JSON)
         return parse_object(bytes(self._envelope + self._buffer))
@@ -160,7 +166,7 @@ class ListSplitter:
     def _pieces(self) -> Iterator[bytes]:
         while found := _BRACKET.match(self._buffer, self._scanned):
             self._scanned = end = found.end()
-            del found  # the buffer cannot be changed while it is looked at
+            del found  # a match locks the buffer's size
             if self._buffer[end - 1] in _OPENING:
                 self._depth += 1
                 if self._depth == 2 and self._begins_list(end):
@@ -194,13 +200,11 @@ class ListSplitter:
         if self._in_list and len(self._buffer) > MAX_ELEMENT_BYTES + PIECE_BYTES:
             raise body_too_large(MAX_ELEMENT_BYTES, "One task of the body", "send the others without it")
         if not self._in_list and len(self._envelope) + len(self._buffer) > MAX_OBJECT_BYTES:
-            raise body_too_large(
-                MAX_OBJECT_BYTES, "What stands beside the tasks in the body", "nothing here needs as much"
-            )
+            raise body_too_large(MAX_OBJECT_BYTES, "The body without its tasks", "nothing here needs as much")
 
 
 def parse_elements(piece: bytes, *, first: bool) -> list[Any]:
-    """The piece's elements; all but the first piece begin with a comma. Raises BadRequest."""
+    """Parse the elements of a piece; all but the first piece begin with a comma. Raises BadRequest."""
     inner = piece.strip(_WHITESPACE)
     if inner and not first:
         if not inner.startswith(b","):
@@ -219,7 +223,7 @@ def parse_elements(piece: bytes, *, first: bool) -> list[Any]:
 
 
 def parse_project_id(value: object) -> int | None:
-    """The id in what stands under `project`: a number, a text, or an object with `id`; None where there is none."""
+    """Parse Label Studio's id of a project: `5`, `"5"`, `"5.1795473352"` (with the creation time), or an object with `id`."""
     if isinstance(value, Mapping):
         value = value.get("id")
     if isinstance(value, bool) or not isinstance(value, int | float | str):

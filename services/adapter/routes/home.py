@@ -1,4 +1,4 @@
-"""GET /: JSON for programs, pages for browsers: all projects, one project, one version."""
+"""The status page: all projects, one project, one version; JSON at / for programs. Banners say what is wrong for all projects."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ from services.core.settings import Settings
 _CHECK_SECONDS: Final = 10.0
 
 _WAIT_SECONDS: Final = 0.02
-"""What a page waits for an answer; it has the one before otherwise."""
+"""How long a page waits for the answer; later, it shows the previous one."""
 
 _SHOWN_SECONDS: Final = 3600.0
-"""How long a refused event is told of."""
+"""How long a banner reports a refused event."""
 
 NO_PREDICTORS: Final = (
-    "No predictor answers, so annotators get no suggestions until one does: `kubectl get pods` shows why, and "
-    "`fitloop doctor` looks at all of it."
+    "No predictor responds, so annotators get no suggestions: `kubectl get pods` shows why, and "
+    "`fitloop doctor` checks the whole installation."
 )
 
 STORE_UNAVAILABLE: Final = (
-    "Suggestions go on, and what is shown here is the state before; nothing is trained or changed until the storage answers. "
-    "`fitloop doctor` looks at all of it."
+    "Suggestions continue and this page shows the last known state, but nothing is trained or changed until the storage responds. "
+    "`fitloop doctor` checks the whole installation."
 )
 
 
 @dataclass(slots=True)
 class Banners:
-    """Gathers them."""
+    """Collects the banners."""
 
     settings: Settings
     inference: Inference
@@ -56,7 +56,7 @@ class Banners:
     _checking: asyncio.Task[None] | None = field(default=None, repr=False)
 
     async def current(self) -> list[str]:
-        """Sentences that say what to do, the worst first."""
+        """Return sentences that say what to do, the most severe first."""
         await self._check_predictors()
         found = []
         if trouble := self.board.store_problem:
@@ -67,13 +67,13 @@ class Banners:
             found.append(NO_PREDICTORS)
         if time.time() - self.refusals.last_at < _SHOWN_SECONDS:
             found.append(
-                f"Events of Label Studio were refused, the last one at {timestamp(self.refusals.last_at)}: webhooks carry no "
+                f"Label Studio's events were refused, most recently at {timestamp(self.refusals.last_at)}: its webhooks carry no "
                 f"password. {AUTH_ADVICE}"
             )
         return found
 
     async def _check_predictors(self) -> None:
-        """Whether predictors answer, from time to time; a slow answer is for the next page."""
+        """Ask every few seconds whether predictors respond; a slow answer is for the next page."""
         if self._checking is None and time.monotonic() - self._checked_at >= _CHECK_SECONDS:
             self._checking = asyncio.create_task(self._update_ready())
         if self._checking is not None:
@@ -87,7 +87,7 @@ class Banners:
 
 
 BUSY_SECONDS = 2
-"""Between two looks of an open page while a run goes on."""
+"""Between two polls of an open page while a run is active."""
 
 IDLE_SECONDS = 10
 
@@ -103,10 +103,10 @@ class StatusPages:
     settings: Settings
 
     async def index(self, request: Request) -> Response:
-        """Label Studio and others that take anything get JSON."""
+        """Answer with a page for browsers, and JSON for Label Studio and other programs."""
         if prefers_html(request.headers.get("accept", "")):
-            notices = await self.banners.current()
-            return page_response(await run_store_read(self._index, request, notices))
+            banners = await self.banners.current()
+            return page_response(await run_store_read(self._index, request, banners))
         ready = self.api.board.ready.is_set()
         projects = (
             [{"id": row["id"], "served": row["served"]["current"]} for row in self.api.summaries()]
@@ -122,28 +122,26 @@ class StatusPages:
         return json_response({**found, "projects": projects}, headers={"Vary": "Accept"})
 
     async def project(self, request: Request) -> Response:
-        """A project's page."""
         view = self.api.view_of(request)
         return page_response(await run_store_read(self._project, request, view))
 
     async def version(self, request: Request) -> Response:
-        """A version's page."""
         view = self.api.view_of(request)
         return page_response(await run_store_read(self._version, request, view))
 
-    def _index(self, request: Request, notices: list[str]) -> str:
+    def _index(self, request: Request, banners: list[str]) -> str:
         ready = True
         try:
             cards = self.page_data.cards()
         except NotReady as error:
-            cards, notices, ready = [], [str(error)], False
+            cards, banners, ready = [], [str(error)], False
         is_busy = not ready or any(card.view.active for card in cards)
         return self._render(
             "index.html",
             request,
             pace=BUSY_SECONDS if is_busy else IDLE_SECONDS,
             cards=cards,
-            notices=notices,
+            banners=banners,
             ready=ready,
             advice=AUTH_ADVICE,
         )

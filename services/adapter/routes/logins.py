@@ -1,4 +1,4 @@
-"""Failed logins per peer: wrong answers are held back longer and longer, counted, and logged once a minute."""
+"""Logins: who sent a request, and failed attempts per peer, whose answers are delayed, counted and logged once a minute."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ LOGGED_IN: Final = "fitloop.logged-in"
 """In a request's scope: True if valid Basic credentials were required and given."""
 
 FREE_FAILURES: Final = 5
-"""Failures in a row that cost nothing: people mistype, and browsers ask again by themselves."""
+"""Consecutive failures without a delay: people mistype, and browsers retry."""
 
 FIRST_DELAY_SECONDS: Final = 0.25
 
 MAX_DELAY_SECONDS: Final = 4.0
-"""Delay of the first failure beyond `FREE`, which doubles with each one, and its bound: Label Studio gives /setup 3 s."""
+"""The delay starts after FREE_FAILURES and doubles up to this: Label Studio waits 3 s for /setup."""
 
 RESET_SECONDS: Final = 600.0
 
 MAX_DELAYED_PER_PEER: Final = 8
-"""Answers held back for one peer; beyond, its logins are not looked at (429), unless it logged in lately."""
+"""Delayed answers per peer; above, its logins are refused unchecked (429), unless it logged in recently."""
 
 MAX_DELAYED: Final = 200
-"""Answers held back for all peers: more would cost the connections that Label Studio needs."""
+"""Delayed answers of all peers: more would use up connections that Label Studio needs."""
 
 _MAX_PEERS: Final = 10_000
 
@@ -42,7 +42,7 @@ _LOG_SECONDS: Final = 60.0
 
 @dataclass(slots=True)
 class Peer:
-    """What one address did lately."""
+    """Recent logins from one address."""
 
     failures: int = 0
     failed_at: float = float("-inf")
@@ -52,13 +52,13 @@ class Peer:
     logged_at: float = float("-inf")
 
     def reset_when_quiet(self, now: float) -> None:
-        """Begin anew after ten quiet minutes."""
+        """Forget failures after ten quiet minutes."""
         if now - self.failed_at > RESET_SECONDS:
             self.failures = 0
 
     @property
     def delay(self) -> float:
-        """Seconds by which the next wrong answer is held back."""
+        """Seconds to delay the answer to the latest failure."""
         beyond = self.failures - FREE_FAILURES
         return (
             0.0 if beyond <= 0 else min(FIRST_DELAY_SECONDS * 2.0 ** min(beyond - 1, 10), MAX_DELAY_SECONDS)
@@ -67,13 +67,13 @@ class Peer:
 
 @dataclass(slots=True)
 class LoginAttempts:
-    """Peers by address, the least recently failing forgotten first. Times are of a monotonic clock, in seconds."""
+    """Peers by address; the least recently active are dropped first. Times are monotonic seconds."""
 
     peers: OrderedDict[str, Peer] = field(default_factory=OrderedDict)
     delayed: int = 0
 
     def is_blocked(self, address: str, now: float) -> bool:
-        """Whether a login of this peer is not even looked at: too many of its wrong answers wait already."""
+        """Whether to refuse a login unchecked, because too many answers to this peer are delayed already."""
         peer = self.peers.get(_peer_key(address))
         return (
             peer is not None
@@ -82,14 +82,14 @@ class LoginAttempts:
         )
 
     def record_success(self, address: str, now: float) -> None:
-        """A right login: many people and servers may share the address, so others' failures do not close it."""
+        """Record a login: many clients may share an address, so failures of others do not block it."""
         if peer := self.peers.get(_peer_key(address)):
             peer.succeeded_at = now
         else:
             self._peer(address).succeeded_at = now
 
     def record_failure(self, address: str, now: float) -> float:
-        """A wrong login; the seconds by which its answer is to be held back, -1 where it is to be refused at once."""
+        """Record a failed login; return the seconds to delay its answer, or -1 to refuse it at once."""
         peer = self._peer(address)
         peer.reset_when_quiet(now)
         peer.failures, peer.failed_at, peer.unlogged = peer.failures + 1, now, peer.unlogged + 1
@@ -100,7 +100,7 @@ class LoginAttempts:
         return -1.0 if peer.delay and is_full else peer.delay
 
     def count_delayed(self, address: str, by: int) -> None:
-        """One answer more (1) or less (-1) is held back."""
+        """Count one delayed answer more (1) or less (-1)."""
         self.delayed += by
         self._peer(address).delayed += by
 
@@ -116,7 +116,7 @@ class LoginAttempts:
 
 
 def _peer_key(address: str) -> str:
-    """An IPv6 address by its /64, which is one customer's."""
+    """Group IPv6 addresses by /64, which belongs to one customer."""
     try:
         found = ipaddress.ip_address(address)
     except ValueError:
@@ -127,22 +127,22 @@ def _peer_key(address: str) -> str:
 
 
 MAX_REQUESTER: Final = 100
-"""Characters."""
+"""Characters of a requester's description, which is stored, logged and shown."""
 
 ANONYMOUS: Final = "anonymous"
 
 _MAX_ADDRESS: Final = 46
-"""Characters of the longest IPv6 address; with " from " they leave the rest to the name."""
+"""Characters of the longest IPv6 address; the name gets the rest."""
 
 
 def requester_of(request: Request) -> str:
-    """As "anna from 10.0.0.7"; a name that nothing was compared with is not repeated."""
+    """Return "anna from 10.0.0.7"; the name only if it was authenticated."""
     name = _username(request.headers.get("authorization", "")) if request.scope.get(LOGGED_IN) else ""
     return _describe(name or ANONYMOUS, request)
 
 
 def label_studio_requester(request: Request) -> str:
-    """Who pressed a button in Label Studio: it calls with credentials of its own, which say nothing of its users."""
+    """Describe a request of Label Studio, whose credentials do not identify its users."""
     return _describe("Label Studio", request)
 
 
@@ -171,7 +171,7 @@ def _username(authorization: str) -> str:
 
 
 def _address(host: str) -> str:
-    """Nothing but an IP address: behind a proxy it comes from a header."""
+    """Return the host if it is an IP address: behind a proxy it comes from a header."""
     try:
         return str(ipaddress.ip_address(host.partition("%")[0]))
     except ValueError:

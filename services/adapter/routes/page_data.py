@@ -1,4 +1,4 @@
-"""What the pages show of a project, put together from the board, the versions and the reports. Blocking: call in a thread."""
+"""What the pages show, from the board, the versions and their reports. Blocking: call in a thread."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from services.core.errors import StoreError
 from services.core.runs import FINAL
 
 MAX_ROWS: Final = 25
-"""Versions in the table of a project, unless all are asked for."""
+"""Versions in a project's table, unless all are requested."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProjectCard:
-    """A project on the first page."""
+    """A project on the index page."""
 
     view: ProjectView
     served: Served
     problem: str
     current: Manifest | None = None
-    """What is served, where it is known."""
+    """Manifest of the served version, if known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,22 +44,22 @@ class EvaluatedVersion:
     report: Report | None
     confusion: ConfusionMatrix | None
     problem: str = ""
-    """Why there is no report."""
+    """Why the report is missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class VersionRow:
-    """A version in the table of a project, or on its own page."""
+    """A version in a project's table or on its own page."""
 
     manifest: Manifest
     outcome: VersionOutcome | None
     role: str
-    """serves, before, next, or "" """
+    """`current`, `previous`, `target`, or ``"""
 
 
 @dataclass(frozen=True, slots=True)
 class ProjectPage:
-    """A project's own page."""
+    """A project's page."""
 
     card: ProjectCard
     rows: tuple[VersionRow, ...]
@@ -74,12 +74,12 @@ class ProjectPage:
 
 @dataclass(frozen=True, slots=True)
 class PageData:
-    """Reads what the API reads."""
+    """Reads what the pages show, through the API's readers."""
 
     api: Api
 
     def cards(self) -> list[ProjectCard]:
-        """All projects: those with a problem first, then those with a run, then by id. Raises NotReady."""
+        """Return all projects: those with a problem first, then those with an active run, then by id. Raises NotReady."""
         self.api.check_ready()
         cards = [self._with_current(self.card(view)) for view in self.api.board.views.values()]
         return sorted(
@@ -87,12 +87,12 @@ class PageData:
         )
 
     def card(self, view: ProjectView) -> ProjectCard:
-        """One project, from memory."""
+        """Return one project, from memory."""
         summary = self.api.summary(view)
         return ProjectCard(view, effective_served(view.served, time.time()), summary["problem"])
 
     def project(self, view: ProjectView, *, all_rows: bool) -> ProjectPage:
-        """A project's page: where the store fails, with what is known without it."""
+        """Return a project's page; if the store fails, with what is known without it."""
         card, run = self._with_current(self.card(view)), view.active or view.last
         try:
             found = self.api.versions.manifests([view.project.key])
@@ -105,7 +105,7 @@ class PageData:
         return ProjectPage(card, rows, len(found), curve, judged, run, _log_tail(log))
 
     def version(self, view: ProjectView, name: str) -> tuple[ProjectCard, VersionRow, EvaluatedVersion]:
-        """A version's page. Raises Unknown, StoreError."""
+        """Return a version's page. Raises Unknown, StoreError."""
         names = [found.version for found in self.api.versions.manifests([view.project.key])]
         manifest = self.api.versions.manifest(view.project.key, name) if name in names else None
         if manifest is None:
@@ -128,8 +128,8 @@ class PageData:
 
     def _row(self, manifest: Manifest, served: Served) -> VersionRow:
         verdict = self.api.versions.outcome(manifest.project_key, manifest.version)
-        places = {served.target: "next", served.previous: "before", served.current: "serves"}
-        return VersionRow(manifest, verdict, places.get(manifest.version, ""))
+        roles = {served.target: "target", served.previous: "previous", served.current: "current"}
+        return VersionRow(manifest, verdict, roles.get(manifest.version, ""))
 
     def _evaluated(self, manifest: Manifest | None) -> EvaluatedVersion | None:
         if manifest is None:
@@ -142,12 +142,11 @@ class PageData:
 
 
 def is_finished(run: RunStatus | None) -> bool:
-    """Whether nothing goes on."""
+    """Whether no run is active."""
     return run is None or run.state in FINAL
 
 
 def _served_or_newest(found: Sequence[Manifest], served: Served) -> Manifest | None:
-    """What serves, or else the newest."""
     current = next((manifest for manifest in found if manifest.version == served.current), None)
     return current or next(iter(found), None)
 

@@ -1,8 +1,8 @@
-"""POST /predict: a prediction for each task, in order; a task that cannot be predicted gets [], and the others theirs.
+"""POST /predict: a prediction per task, in order; [] for a task that cannot be predicted.
 
-What is asked for is the version that /setup tells Label Studio, so both always name the same. Reading texts and writing
-regions are pure (`adapter/suggestions.py`); large requests do both in a thread, piece by piece: what one needs in memory is
-its own size, and predictors are never asked for more than a piece at once.
+Scores come from the version that /setup reports, so both always name the same. Reading texts and writing regions is pure
+(`adapter/suggestions.py`); large requests do both in a thread, piece by piece, so a request needs its own size in memory and
+predictors get one piece at a time.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ from services.core.telemetry import tracing
 from services.engine.compute import Scores
 
 MAX_REQUEST_BYTES: Final = 256 << 20
-"""Bytes of a request: some half a million short tasks, where the budget of the process allows it."""
+"""Bytes of a request: about half a million short tasks, if the process's budget allows it."""
 _ANSWER_BYTES = 200
-"""Bytes of an answer for one task: by this its size is known before it is made."""
+"""Bytes of the answer for one task, to estimate its size."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The tasks of a request that can be predicted."""
+    """The tasks of a piece that can be predicted."""
 
     tasks: int
     view: ProjectView | None
     version: str = ""
-    """The one that /setup told of when the request came; asked for and named by the answer, whatever is told of meanwhile."""
+    """The effective version when the request came: it scores the texts and is named in the answer."""
     positions: tuple[int, ...] = ()
-    """Where each text's answer goes."""
+    """Index of each text's task."""
     texts: tuple[str, ...] = ()
 
 
@@ -64,9 +64,9 @@ class Predictions:
     inference: Inference
 
     async def predict(self, request: Request) -> Response:
-        """One list of predictions a task."""
+        """Answer with one list of predictions per task. Raises NotReady, BadRequest and errors of inference."""
         if not self.board.ready.is_set():
-            raise NotReady("Fitloop is still reading its state: ask again in a few seconds.")
+            raise NotReady
         envelope, pieces = await _read(request)
         number = parse_project_id(envelope.get("project"))
         view, now = None if number is None else self.board.view(number), time.time()
@@ -75,29 +75,29 @@ class Predictions:
             if answers and await request.is_disconnected():
                 raise ClientDisconnect
             piece = pieces.popleft()
-            asked = await run_by_size(len(piece), _parse_piece, piece, not answers, view, now)
-            answers.append(await self._predict(asked))
+            batch = await run_by_size(len(piece), _parse_piece, piece, not answers, view, now)
+            answers.append(await self._predict(batch))
             holding.release(len(piece))
             holding.reserve(len(answers[-1]))
         return _respond(answers)
 
-    async def _predict(self, asked: Batch) -> bytes:
-        if not asked.texts:
-            return b",".join([b"[]"] * asked.tasks)
-        with _count_failures(len(asked.texts)):
-            scores = await self._scores(asked)
-            return await run_by_size(len(asked.texts) * _ANSWER_BYTES, build_answer, asked, scores)
+    async def _predict(self, batch: Batch) -> bytes:
+        if not batch.texts:
+            return b",".join([b"[]"] * batch.tasks)
+        with _count_failures(len(batch.texts)):
+            scores = await self._scores(batch)
+            return await run_by_size(len(batch.texts) * _ANSWER_BYTES, build_answer, batch, scores)
 
-    async def _scores(self, asked: Batch) -> Scores:
-        assert asked.view is not None  # noqa: S101  # for the type checker: there are texts only then
-        said: dict[str, int | str] = {"project": asked.view.project.id, "version": asked.version}
+    async def _scores(self, batch: Batch) -> Scores:
+        assert batch.view is not None  # noqa: S101  # for the type checker: there are texts only then
+        said: dict[str, int | str] = {"project": batch.view.project.id, "version": batch.version}
         structlog.contextvars.bind_contextvars(**said)
-        with tracing.span("inference", {"texts": len(asked.texts), **said}, kind=tracing.SpanKind.CLIENT):
-            return await self.inference.scores(asked.view.project.key, asked.version, asked.texts)
+        with tracing.span("inference", {"texts": len(batch.texts), **said}, kind=tracing.SpanKind.CLIENT):
+            return await self.inference.scores(batch.view.project.key, batch.version, batch.texts)
 
 
 async def _read(request: Request) -> tuple[dict[str, Any], deque[bytes]]:
-    """All but the tasks, and these in pieces that are not parsed yet. Raises BadRequest, TooLarge, Overloaded, Compressed."""
+    """Read the body without its tasks, and the tasks in unparsed pieces. Raises BadRequest, BodyTooLarge, Overloaded, CompressedBody."""
     cutter, pieces = ListSplitter("tasks"), deque[bytes]()
     async for chunk in read_chunks(request, MAX_REQUEST_BYTES):
         pieces += await run_by_size(len(chunk), cutter.feed, chunk)
@@ -113,7 +113,7 @@ def _parse_piece(piece: bytes, first: bool, view: ProjectView | None, now: float
 
 @contextlib.contextmanager
 def _count_failures(texts: int) -> Iterator[None]:
-    """Whatever kept them from being answered, a slip of ours included, is in the figures that alerts read."""
+    """Count texts that were not scored, whatever the error, bugs included: alerts read these metrics."""
     try:
         yield
     except Overloaded:
@@ -125,7 +125,7 @@ def _count_failures(texts: int) -> Iterator[None]:
 
 
 def select_tasks(tasks: Sequence[object], view: ProjectView | None, now: float) -> Batch:
-    """Which tasks can be predicted: none where the project has no model of the question that it asks."""
+    """Select the tasks that can be predicted: none if the project has no version for its label space."""
     version = view.served.effective_version(now) if view else None
     if view is None or view.space is None or version is None or version in view.foreign:
         metrics.count_predictions(PredictionOutcome.NO_MODEL, len(tasks))
@@ -137,18 +137,18 @@ def select_tasks(tasks: Sequence[object], view: ProjectView | None, now: float) 
     return Batch(len(tasks), view, version, tuple(texts), tuple(texts.values()))
 
 
-def build_answer(asked: Batch, scores: Scores) -> bytes:
-    """The tasks' answers in JSON, without brackets around them. Raises EngineError where the scores are not one row a text."""
-    assert asked.view is not None and asked.view.space is not None  # noqa: PT018, S101  # for the type checker, as above
-    if scores.probabilities.shape != (len(asked.texts), len(scores.labels)):
-        raise EngineError(f"Version {asked.version} did not answer for each text: see the log.")
-    results: list[Any] = [[]] * asked.tasks
+def build_answer(batch: Batch, scores: Scores) -> bytes:
+    """Return the tasks' answers as JSON without enclosing brackets. Raises EngineError unless there is one row of scores per text."""
+    assert batch.view is not None and batch.view.space is not None  # noqa: PT018, S101  # for the type checker, as above
+    if scores.probabilities.shape != (len(batch.texts), len(scores.labels)):
+        raise EngineError(f"Version {batch.version} did not return scores for each text: see the log.")
+    results: list[Any] = [[]] * batch.tasks
     outcomes: Counter[PredictionOutcome] = Counter()
-    for row, position in enumerate(asked.positions):
-        found = build_prediction(asked.view.space, scores, row, asked.version)
+    for row, position in enumerate(batch.positions):
+        found = build_prediction(batch.view.space, scores, row, batch.version)
         outcomes[_outcome(found, scores, row)] += 1
         results[position] = found or []
-    metrics.observe_scores(asked.view.project.id, (found["score"] for found in results if found))
+    metrics.observe_scores(batch.view.project.id, (found["score"] for found in results if found))
     for outcome, tasks in outcomes.items():
         metrics.count_predictions(outcome, tasks)
     return orjson.dumps(results)[1:-1]
@@ -161,7 +161,7 @@ def _outcome(found: dict[str, Any] | None, scores: Scores, row: int) -> Predicti
 
 
 def _respond(answers: Sequence[bytes]) -> Response:
-    """In parts: a large answer is not worth a copy. An answer is empty for a piece without tasks."""
+    """Stream a large answer instead of copying it. An answer is empty for a piece without tasks."""
     parts = [b'{"results":[']
     for one in filter(None, answers):
         parts += [one] if len(parts) == 1 else [b",", one]

@@ -1,6 +1,8 @@
-"""Host names that are answered where nobody has to log in: any web page can make a name of its own point to 127.0.0.1.
+"""Protection against other web pages: CSRF (Origin checks and form tokens) and DNS rebinding (Host checks).
 
-That is DNS rebinding: the browser takes the page and what answers at its name for one origin. The name stays the page's.
+Browsers state a request's origin in headers that no page can change; programs send none, and are let through by the middleware.
+A form must provably come from this site, and bring the token that was in it. Without a password, only known host names are
+served: any page can make a name of its own point to 127.0.0.1, and the browser then takes both for one origin.
 """
 
 from __future__ import annotations
@@ -23,13 +25,13 @@ log = structlog.get_logger()
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 UNKNOWN_HOST: Final = (
-    "This Fitloop has no password, and so answers only to names that it knows: call it localhost or 127.0.0.1, add the name "
-    "to FITLOOP_ALLOWED_HOSTS, or set BASIC_AUTH_USER and BASIC_AUTH_PASS."
+    "Without a password Fitloop only serves known host names: use localhost or 127.0.0.1, add the name to "
+    "FITLOOP_ALLOWED_HOSTS, or set BASIC_AUTH_USER and BASIC_AUTH_PASS."
 )
 
 
 def allowed_hosts(auth: AuthSettings) -> frozenset[str] | None:
-    """The names that are answered, lower case and without a port; None where any is."""
+    """Return the host names to serve, normalized; None for any."""
     is_open_to_all = auth.anonymous and not auth.allowed_hosts
     if auth.has_credentials or is_open_to_all:
         return None
@@ -37,18 +39,18 @@ def allowed_hosts(auth: AuthSettings) -> frozenset[str] | None:
 
 
 def is_known(scope: Scope, hosts: frozenset[str]) -> bool:
-    """Whether the request has one Host header, and that names a host that is known."""
+    """Whether the request has exactly one Host header, with one of these hosts."""
     named = [bytes(value) for name, value in scope["headers"] if name == b"host"]
     return len(named) == 1 and normalize_host(named[0].decode("latin-1")) in hosts
 
 
 def normalize_host(host: str) -> str:
-    """Lower case, without a port, brackets and the dot of an absolute name; "" for what is no host."""
+    """Return a host in lower case, without port, brackets and trailing dot; "" if invalid."""
     host = host.strip().lower()
     if host.startswith("["):
         name, closed, port = host[1:].partition("]")
         return name if closed and _is_port(port) else ""
-    if host.count(":") > 1:  # an IPv6 address as people write it in a setting
+    if host.count(":") > 1:  # an IPv6 address without brackets, as in settings
         return host
     name, colon, port = host.partition(":")
     return name.removesuffix(".") if _is_port(colon + port) else ""
@@ -68,7 +70,7 @@ _CROSS_SITE: Final = (
 
 
 def is_same_origin(headers: Mapping[str, str]) -> bool | None:
-    """True or False as the browser says; None where it says nothing, as programs do."""
+    """Whether a browser says that a page of this site sent the request; None for programs, which say nothing."""
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
     if site is not None:
         return site == "same-origin"
@@ -82,12 +84,12 @@ def is_same_origin(headers: Mapping[str, str]) -> bool | None:
 
 
 def _without_default_port(scheme: str, host: str) -> str:
-    """Without the port that needs no naming, which browsers leave out and some proxies write."""
+    """Drop the default port, which browsers omit and some proxies add."""
     return host.strip().lower().removesuffix({"http": ":80", "https": ":443"}.get(scheme, ""))
 
 
 class SameOriginMiddleware:
-    """Middleware: what changes anything is refused where a page of another site asks for it."""
+    """Middleware that refuses unsafe methods from pages of other sites."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -96,32 +98,32 @@ class SameOriginMiddleware:
         """Pass on, or answer 403."""
         changes = scope["type"] == "http" and scope["method"] not in _SAFE_METHODS
         if changes and is_same_origin(Headers(scope=scope)) is False:
-            log.info("a request was refused", reason="it came from a page of another site")
+            log.info("cross_site_request_refused")
             await json_response({"detail": _CROSS_SITE, "status": 403}, 403)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
 
 class FormTokens:
-    """Tokens of forms. All replicas have the same key, which comes from the password, slowly."""
+    """Signed form tokens. All replicas derive the same key from the password."""
 
     def __init__(self, auth: AuthSettings) -> None:
-        """Without a password there are none."""
+        """Derive the key, slowly; without a password there are no tokens."""
         password = auth.password.get_secret_value()
         salt = f"fitloop form {auth.username}".encode()
         self._key = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, 100_000) if password else b""
 
     def __bool__(self) -> bool:
-        """Whether forms may be sent at all."""
+        """Whether forms may be sent."""
         return bool(self._key)
 
     def issue(self, purpose: str, now: float) -> str:
-        """For a form that asks for `purpose`, an hour long."""
+        """Return a token for one purpose, valid for an hour."""
         until = f"{int(now) + _TOKEN_SECONDS}"
         return f"{until}.{self._sign(until, purpose)}"
 
     def is_valid(self, token: str, purpose: str, now: float) -> bool:
-        """Whether it was made for this purpose, and lately."""
+        """Whether the token was issued for this purpose and has not expired."""
         until, _, mark = token.partition(".")
         is_true = hmac.compare_digest(mark.encode(), self._sign(until, purpose).encode())
         return bool(self) and is_true and until.isascii() and until.isdigit() and now < int(until)

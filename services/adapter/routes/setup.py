@@ -1,6 +1,6 @@
-"""What Label Studio asks before every task that it shows: /health, /setup and /versions. From memory, and at once.
+"""/health, /setup and /versions, which Label Studio calls before every task that it shows: answered from memory.
 
-/setup's `access_token` and `hostname` are not used: the one is a person's token, the other is often wrong.
+`access_token` and `hostname` of /setup are ignored: the first is a person's token, the second often wrong.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from services.core.settings.parameters import parse_parameters
 log = structlog.get_logger()
 UNTRAINED: Final = "untrained"
 _MAX_PROJECTS: Final = 1000
-"""Projects whose refused parameters are kept to be shown."""
+"""Projects whose rejected parameters are kept for their status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,24 +45,24 @@ class SetupRoutes:
     cache: VersionCache
     training: TrainingSettings
     rejected: dict[int, tuple[str, ...]] = field(default_factory=dict)
-    """By project: what of /setup's extra_params was not taken, for the status."""
+    """Problems of /setup's extra_params, by project, for their status."""
 
     async def health(self, _: Request) -> Response:
-        """The process answers."""
+        """Answer that the process is up."""
         return json_response({"status": "UP", "model_class": "Fitloop", "version": __version__})
 
     async def setup(self, request: Request) -> Response:
-        """The version that the project serves."""
-        said = await read_object(request)
-        number = parse_project_id(said.get("project"))
+        """Answer with the project's served version. Raises BadRequest, NotReady."""
+        body = await read_object(request)
+        number = parse_project_id(body.get("project"))
         if number is None:
             raise BadRequest(
                 'The body needs "project": Label Studio\'s id of the project, as "5.1795473352".'
             )
         structlog.contextvars.bind_contextvars(project=number)
-        self._remember(number, said, request)
+        self._remember(number, body, request)
         if not self.board.ready.is_set():
-            raise NotReady("Fitloop is still reading its state: ask again in a few seconds.")
+            raise NotReady
         view = self.board.view(number)
         if view is None:
             self.events.notify(number, "SETUP")
@@ -71,7 +71,7 @@ class SetupRoutes:
         )
 
     async def versions(self, request: Request) -> Response:
-        """All versions, newest first: Label Studio does not say of which project."""
+        """List versions, newest first; of all projects unless `?project=` names one, which Label Studio does not."""
         wanted = request.query_params.get("project")
         number = None if wanted is None else parse_project_id(wanted)
         if wanted is not None and number is None:
@@ -80,15 +80,15 @@ class SetupRoutes:
         found = await run_store_read(self.cache.manifests, keys)
         return json_response({"versions": [manifest.version for manifest in found]})
 
-    def _remember(self, number: int, said: Mapping[str, Any], request: Request) -> None:
-        """Label Studio always names extra_params, null for none; who does not says nothing about them."""
-        if "extra_params" not in said:
+    def _remember(self, number: int, body: Mapping[str, Any], request: Request) -> None:
+        """Label Studio always sends extra_params, null for none; other callers may omit them."""
+        if "extra_params" not in body:
             self.events.remember(number, None, backend_url(request))
             return
-        overrides, problems = parse_parameters(said["extra_params"], self.training)
+        overrides, problems = parse_parameters(body["extra_params"], self.training)
         if tuple(problems) != self.rejected.get(number, ()):
-            # How many, and not which: the sentences repeat what was sent, and stand in the status.
-            log.warning("extra parameters were not all taken", project=number, refused=len(problems))
+            # Only how many: the sentences repeat what was sent, and are in the status.
+            log.warning("extra_parameters_rejected", project=number, problems=len(problems))
             if len(self.rejected) >= _MAX_PROJECTS:
                 self.rejected.clear()
             self.rejected[number] = tuple(problems)
@@ -96,6 +96,6 @@ class SetupRoutes:
 
 
 def backend_url(request: Request) -> str:
-    """The backend's URL as Label Studio has it, without credentials and the secret path: scheme, host, and base path."""
+    """Return the backend's URL as Label Studio uses it: scheme, host and base path, without credentials and secret path."""
     host = request.headers.get("host") or request.url.netloc
     return f"{request.scope['scheme']}://{host}{request.scope.get(BASE_PATH, '')}"

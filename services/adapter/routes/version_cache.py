@@ -1,4 +1,4 @@
-"""Versions of the registry, newest first, read once each: a manifest and a report never change. Blocking: call in a thread."""
+"""A cache of the registry's manifests, reports and outcomes, which never change. Blocking: call in a thread."""
 
 from __future__ import annotations
 
@@ -19,59 +19,57 @@ _MAX_REPORTS: Final = 64
 
 
 class LruCache(Generic[T]):
-    """The last `most` values that were asked for, by project key and version. From any thread."""
+    """The most recently used values, by project key and version. Thread-safe."""
 
     def __init__(self, read: Callable[[str, str], T], max_size: int) -> None:
-        """Nothing is read yet."""
         self._read = read
         self._max_size = max_size
         self._found: OrderedDict[tuple[str, str], T] = OrderedDict()
         self._lock = threading.Lock()
 
     def get(self, project_key: str, version: str) -> T:
-        """From memory, or by reading. Raises as reading does, and then it is read again the next time."""
-        place = (project_key, version)
+        """Return the cached value, or read it. Raises what reading raises; nothing is cached then."""
+        key = (project_key, version)
         with self._lock:
-            if place in self._found:
-                self._found.move_to_end(place)
-                return self._found[place]
+            if key in self._found:
+                self._found.move_to_end(key)
+                return self._found[key]
         found = self._read(project_key, version)
         with self._lock:
-            self._found[place] = found
+            self._found[key] = found
             if len(self._found) > self._max_size:
                 self._found.popitem(last=False)
         return found
 
 
 class VersionCache:
-    """Manifests come without the ids of their annotations, of which a version may have thousands."""
+    """Manifests are cached without their annotation ids, of which a version may have thousands."""
 
     def __init__(self, registry: Registry) -> None:
-        """Nothing is read yet."""
         self._registry = registry
         self._manifests = LruCache(self._manifest, _MAX_MANIFESTS)
         self._reports = LruCache(registry.report, _MAX_REPORTS)
         self._outcomes = LruCache(self._outcome, _MAX_MANIFESTS)
 
     def manifests(self, project_keys: Iterable[str]) -> list[Manifest]:
-        """The versions of these projects that there are now. Raises StoreError."""
+        """Return the existing versions of these projects, newest first. Raises StoreError."""
         named = ((key, name) for key in project_keys for name in self._registry.version_names(key))
         found = [manifest for key, name in named if (manifest := self.manifest(key, name))]
         return sorted(found, key=lambda manifest: (manifest.created_at, manifest.version), reverse=True)
 
     def manifest(self, project_key: str, version: str) -> Manifest | None:
-        """One version; None where it is half written, deleted or broken. Raises StoreError."""
+        """Return one version; None if it is incomplete, deleted or broken. Raises StoreError."""
         try:
             return self._manifests.get(project_key, version)
         except (NotFound, CorruptVersion):
             return None
 
     def report(self, project_key: str, version: str) -> Report:
-        """What people may want to know of a version. Raises StoreError, CorruptVersion."""
+        """Return a version's report. Raises StoreError, CorruptVersion."""
         return self._reports.get(project_key, version)
 
     def outcome(self, project_key: str, version: str) -> VersionOutcome | None:
-        """What became of a version; None while that is not known. Raises StoreError."""
+        """Return a version's outcome; None if there is none yet. Raises StoreError."""
         try:
             return self._outcomes.get(project_key, version)
         except NotFound:
@@ -84,5 +82,5 @@ class VersionCache:
     def _outcome(self, project_key: str, version: str) -> VersionOutcome:
         found = ProjectDocuments(self._registry.store, project_key).outcome(version)
         if found is None:
-            raise NotFound(f"There is no verdict on {version} yet.")
+            raise NotFound(f"There is no outcome of {version} yet.")
         return found

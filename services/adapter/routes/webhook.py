@@ -1,7 +1,7 @@
-"""POST /webhook: what happened in Label Studio. It gives an event one second and never sends it again.
+"""POST /webhook: Label Studio's events. It waits one second for an answer and never retries.
 
-An event is a hint to look at the project soon; its payload is neither kept nor logged, for it holds secrets. Only
-START_TRAINING is a wish of a person: it is stored as a command before it is answered.
+An event becomes a change notice; its payload is neither stored nor logged, because it holds secrets. START_TRAINING is a
+person's request, stored as a command before the response.
 """
 
 from __future__ import annotations
@@ -28,24 +28,23 @@ from services.core.telemetry import tracing
 
 log = structlog.get_logger()
 STORE_TIMEOUT_SECONDS: Final = 0.4
-"""For storing a command: what is left of Label Studio's second belongs to the way here and back."""
+"""To store a command: the rest of Label Studio's second is for the network."""
 MAX_EVENT_BYTES: Final = 256 << 20
-"""Bytes of an event, of which little is kept: Label Studio puts up to 5,000 tasks into one."""
+"""Bytes of an event, which may hold 5,000 tasks; little of it is kept in memory."""
 _STORE_THREADS: Final = 64
-"""Threads that store commands; their own, so that no large /predict is waited for."""
+"""Threads to store commands; of their own, so that none waits for a large /predict."""
 
 
 class CommandWriter:
-    """Stores commands in threads, within a bound of time."""
+    """Stores commands in threads, within a time limit."""
 
     def __init__(self, events: EventSink, seconds: float = STORE_TIMEOUT_SECONDS) -> None:
-        """Nothing is stored yet."""
         self._events = events
         self._seconds = seconds
         self._limiter: CapacityLimiter | None = None
 
     async def submit(self, command: Command) -> None:
-        """Store the command. Raises StoreError where that failed or took too long; then it may come to be stored later."""
+        """Store the command. Raises StoreError if that fails or takes too long; it may still be stored later."""
         self._limiter = self._limiter or CapacityLimiter(_STORE_THREADS)
         command = replace(command, traceparent=tracing.traceparent())
         try:
@@ -58,7 +57,7 @@ class CommandWriter:
                 f"The command could not be stored within {self._seconds} s: the store is slow. Try again."
             ) from error
         log.info(
-            "a command was stored",
+            "command_stored",
             project=command.project_id,
             command=command.id,
             action=command.action,
@@ -74,7 +73,7 @@ class Webhook:
     commands: CommandWriter
 
     async def webhook(self, request: Request) -> Response:
-        """A JSON object, whatever the event."""
+        """Take an event. Raises BadRequest, StoreError."""
         try:
             event = await _read(request)
         except BadRequest:
@@ -109,7 +108,7 @@ class Webhook:
 
 
 async def _read(request: Request) -> dict[str, Any]:
-    """The event without its lists, which may hold thousands of tasks: none of them is kept. Raises BadRequest, TooLarge."""
+    """Read the event without its lists, which may hold thousands of tasks. Raises BadRequest, BodyTooLarge."""
     cutter, holding = ListSplitter(), reservation_of(request)
     async for chunk in read_chunks(request, MAX_EVENT_BYTES):
         await run_by_size(len(chunk), cutter.feed, chunk)
