@@ -23,7 +23,7 @@ async def test_what_is_not_there_is_json_too(world: AppWorld, method: str, path:
     answer = await world.client.request(method, path)
     assert answer.status_code == status
     assert answer.json()["status"] == status
-    assert answer.json()["detail"].startswith("GET is not answered here")
+    assert answer.json()["detail"].startswith("GET is not supported here")
 
 
 async def test_a_slip_of_ours_is_500_without_a_trace_and_logged_without_its_message(
@@ -33,7 +33,7 @@ async def test_a_slip_of_ours_is_500_without_a_trace_and_logged_without_its_mess
     world.inference.error = KeyError("a text that somebody wrote")
     answer = await world.client.post("/predict", json={"project": 5, "tasks": [{"data": {"text": "abc"}}]})
     assert answer.status_code == 500
-    assert answer.json() == {"detail": "Fitloop failed unexpectedly: its log says where.", "status": 500}
+    assert answer.json() == {"detail": "Unexpected error: see Fitloop's log.", "status": 500}
     printed = "".join(capsys.readouterr())
     assert "KeyError" in printed
     assert "support/fakes.py" in printed

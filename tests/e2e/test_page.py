@@ -88,7 +88,7 @@ def _answers(found: RunningAdapter) -> bool:
 
     answer = httpx.get(found.url, auth=("ann", "secret"), headers={"Accept": "text/html"}, timeout=5)
     cards = answer.text.count('<li class="card')
-    return cards == len(found.views) and (cards > 0 or "No project yet" in answer.text)
+    return cards == len(found.views) and (cards > 0 or "No projects yet" in answer.text)
 
 
 @pytest.fixture
@@ -232,7 +232,7 @@ def test_a_version_is_promoted_by_keyboard_below_a_prefix(
         assert "instead of shop-8" in opened.inner_text("main")
         _press(opened, "Promote shop-3")
         assert opened.url == f"{shop.url}{prefix}/projects/1?asked=promote"
-        assert "The promotion was asked for." in opened.inner_text("main")
+        assert "Promotion requested." in opened.inner_text("main")
     (command,) = [command for command in shop.commands() if command.id not in before]
     assert (command.action, command.version, command.project_id) == (Action.PROMOTE, "shop-3", 1)
 
@@ -294,7 +294,7 @@ def test_the_first_page_is_complete_and_fast(page: Page, tmp_path: Path, count: 
         eventually(
             lambda: page.goto(found.url) and page.locator(".card").count() == count, 20, what="all projects"
         )
-        assert page.is_visible("text=No project yet") is (count == 0)
+        assert page.is_visible("text=No projects yet") is (count == 0)
         assert _quickest(page, found.url) < 0.05
         _keep(page, f"projects-{count}")
 

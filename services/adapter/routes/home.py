@@ -161,8 +161,8 @@ class StatusPages:
         )
 
     def _version(self, request: Request, view: ProjectView) -> str:
-        card, row, judged = self.page_data.version(view, request.path_params["version"])
-        return self._render("version.html", request, pace=0, card=card, row=row, judged=judged)
+        card, row, evaluated = self.page_data.version(view, request.path_params["version"])
+        return self._render("version.html", request, pace=0, card=card, row=row, evaluated=evaluated)
 
     def _render(self, template: str, request: Request, **values: Any) -> str:
         settings = self.settings.label_studio

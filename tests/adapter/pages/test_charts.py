@@ -43,7 +43,7 @@ def test_one_version_stands_in_the_middle_and_is_described() -> None:
     assert point.kind == "served"
     assert abs(point.x - WIDTH / 2) < 40
     assert point.high < point.y < point.low
-    assert curve.description == "One version was judged. v-1: 75 % (60–86) right, from 40 texts."
+    assert curve.description == "One evaluated version. v-1: accuracy 75 % (60–86), 40 training texts."
 
 
 def test_a_held_version_is_a_point_and_not_on_the_line() -> None:

@@ -10,13 +10,13 @@ from services.core.domain import Estimate, Report, Uncounted
 
 def test_an_estimate_is_said_with_its_interval_and_not_at_all_below_twenty_texts() -> None:
     assert formatting.accuracy(Estimate(34, 16, 0.327, 0.61, 0.4, "holdout")) == "47 % (33–61)"
-    assert formatting.accuracy(Estimate(19, 19, 0.8, 1.0, 1.0, "holdout")) == "too few labels to say"
+    assert formatting.accuracy(Estimate(19, 19, 0.8, 1.0, 1.0, "holdout")) == "too few labels to tell"
 
 
 def test_near_duplicates_are_told_of_where_they_were_looked_for() -> None:
     found = Estimate(40, 30, 0.6, 0.86, 0.7, "cross-fit", 36, 26)
     assert (
-        formatting.without_near_duplicates(found) == "72 % of the 36 that do not nearly repeat another text"
+        formatting.without_near_duplicates(found) == "72 % on the 36 texts that are not near-duplicates"
     )
     assert formatting.without_near_duplicates(Estimate(40, 30, 0.6, 0.86, 0.7, "cross-fit")) == ""
 

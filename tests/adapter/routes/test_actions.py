@@ -56,7 +56,7 @@ async def test_a_promotion_is_asked_for_once_more_and_then_stored(world: AppWorl
     assert (command.action, command.project_id, command.version) == (Action.PROMOTE, 5, "shop-3")
     assert command.asked_by == "ann from 127.0.0.1"
     page = (await world.client.get("/projects/5?asked=promote")).text
-    assert "The promotion was asked for." in page
+    assert "Promotion requested." in page
 
 
 @pytest.mark.parametrize("action", [action for action in Action if action is not Action.PROMOTE])
@@ -78,13 +78,13 @@ async def test_a_rollback_names_the_version_that_was_shown(world: AppWorld) -> N
 async def test_a_run_that_goes_on_is_named(world: AppWorld) -> None:
     view = sample_projects.build_view(5, "Shop", active=RunStatus("5-3", RunState.RUNNING))
     world.board.put(view)
-    assert "Run 5-3 ends for good." in (await world.client.get("/projects/5/cancel")).text
-    assert "Run 5-3 is going on" in (await world.client.get("/projects/5/train")).text
+    assert "Run 5-3 is cancelled" in (await world.client.get("/projects/5/cancel")).text
+    assert "Run 5-3 is active" in (await world.client.get("/projects/5/train")).text
 
 
 async def test_without_an_earlier_version_a_rollback_says_so(world: AppWorld) -> None:
     world.board.put(sample_projects.build_view(5, "Shop", served=Served("shop-1")))
-    assert "no earlier version" in (await world.client.get("/projects/5/rollback")).text
+    assert "no previous version" in (await world.client.get("/projects/5/rollback")).text
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ async def test_a_form_whose_sender_is_not_known_does_nothing_and_the_page_says_s
 async def test_a_form_without_its_token_does_nothing(world: AppWorld, fields: dict[str, str]) -> None:
     answer = await world.client.post("/projects/5/train", data=fields)
     assert answer.status_code == 403
-    assert "open for too long" in answer.text
+    assert "has expired" in answer.text
     assert world.events.commands == []
 
 
@@ -138,7 +138,7 @@ async def test_a_body_that_is_no_form_is_refused(world: AppWorld, body: bytes) -
 async def test_what_is_not_there_is_said_as_a_page(world: AppWorld) -> None:
     for path, sentence in {
         "/projects/9/train": "knows no project",
-        "/projects/5/dance": "no action",
+        "/projects/5/dance": "not an action",
         "/projects/5/promote?version=shop-99": "has no version",
         "/projects/5/promote": "needs",
     }.items():
@@ -176,14 +176,14 @@ async def test_a_version_of_few_texts_is_promoted_without_a_figure(world: AppWor
     )
     sample_projects.publish_versions(world.registry.store, [replace(first, manifest=few)])
     page = (await world.client.get("/projects/5/promote?version=few-1")).text
-    assert "Too few labels to say how often it is right." in page
-    assert "It is right on" not in page
+    assert "Too few labels to tell its accuracy." in page
+    assert "Its accuracy is" not in page
 
 
 async def test_what_serves_already_is_not_said_to_take_its_own_place(world: AppWorld) -> None:
     for action in ("promote", "rollback"):
         page = (await world.client.get(f"/projects/5/{action}?version=shop-4")).text
-        assert "shop-4 serves already" in page
+        assert "shop-4 is already the current version" in page
         assert "instead of" not in page
 
 

@@ -65,7 +65,7 @@ async def test_a_project_shows_its_versions_newest_first_with_figures_and_marks(
         False,
     )
     assert newest["method"] == "linear-probe"
-    assert newest["right"] == "30 of 40 (75 %, likely 60 to 86 %), an estimate, usually low"
+    assert newest["right"] == "30 of 40 (75 %, 95 % interval 60–86 %), an estimate, usually low"
     assert newest["estimate"]["judged"] == 40
     assert newest["gate"]["promote"] is True
     assert newest["reasons"] == ["First version."]
@@ -172,7 +172,7 @@ async def test_an_unknown_action_is_404_with_those_that_there_are(world: AppWorl
     world.serve()
     answer = await world.client.post("/api/projects/5/explode")
     assert answer.status_code == 404
-    assert answer.json()["detail"].startswith("'explode' is no action: use one of train, promote, rollback")
+    assert answer.json()["detail"].startswith("'explode' is not an action: use one of train, promote, rollback")
 
 
 async def test_a_command_that_cannot_be_stored_is_503(world: AppWorld) -> None:
@@ -190,9 +190,9 @@ async def test_a_body_that_is_no_object_is_400(world: AppWorld, body: bytes) -> 
 
 def test_few_judged_texts_say_nothing() -> None:
     assert (
-        accuracy_sentence(Estimate(19, 15, 0.5, 0.9, 0.7, "cross-fit")) == "15 of 19: too few labels to say"
+        accuracy_sentence(Estimate(19, 15, 0.5, 0.9, 0.7, "cross-fit")) == "15 of 19: too few labels to tell"
     )
-    assert accuracy_sentence(Estimate(0, 0, 0.0, 1.0, 0.0, "cross-fit")) == "0 of 0: too few labels to say"
+    assert accuracy_sentence(Estimate(0, 0, 0.0, 1.0, 0.0, "cross-fit")) == "0 of 0: too few labels to tell"
 
 
 async def test_whether_predictions_can_be_computed_is_told(world: AppWorld) -> None:

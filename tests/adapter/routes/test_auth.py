@@ -56,7 +56,7 @@ async def test_all_else_asks_for_a_password(guarded: AppWorld, path: str) -> Non
     answer = await guarded.client.get(path)
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"].startswith("Basic ")
-    assert answer.json()["detail"].startswith("This Fitloop asks for a user name and a password")
+    assert answer.json()["detail"].startswith("Fitloop requires a user name and a password")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])

@@ -73,7 +73,7 @@ async def test_the_page_shows_state_problem_and_figures_and_escapes_all(
 
 
 async def test_the_page_of_nothing_says_what_to_do(world: AppWorld) -> None:
-    assert "No project yet" in (await world.client.get("/", headers={"Accept": BROWSER})).text
+    assert "No projects yet" in (await world.client.get("/", headers={"Accept": BROWSER})).text
 
 
 async def test_the_page_is_there_before_the_state_is_read(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ async def test_the_page_is_there_before_the_state_is_read(tmp_path: Path) -> Non
         answer = await world.client.get("/", headers={"Accept": BROWSER})
         assert answer.status_code == 200
         assert "still reading its state" in answer.text
-        assert "No project yet" not in answer.text
+        assert "No projects yet" not in answer.text
 
 
 async def test_the_pages_show_what_is_known_though_the_store_fails(

@@ -69,7 +69,7 @@ async def test_whoever_has_a_password_and_no_project_is_told_how_events_come_thr
     async with AppWorld(tmp_path / "open") as without:
         without.client.headers.update(HTML)
         projects = (await page_of(without, "/")).xpath("//div[@id='projects']")[0]
-        assert "No project yet" in said(projects)
+        assert "No projects yet" in said(projects)
         assert "FITLOOP_SECRET_PATH" not in said(projects)
 
 
@@ -89,14 +89,14 @@ async def test_a_projects_page_has_curve_labels_matrix_versions_and_links(world:
     hang(world, 1, "Shop", 4)
     page = await page_of(world, "/projects/1")
     assert len(page.xpath("//svg//circle")) == 4
-    assert "4 versions were judged" in page.xpath("string(//desc)")
+    assert "4 evaluated versions" in page.xpath("string(//desc)")
     assert page.xpath("//svg/@role") == ["img"]
     rows = page.xpath("//table[contains(@class, 'versions')]/tbody/tr")
     assert [row.xpath("string(th/a)") for row in rows] == ["shop-4", "shop-3", "shop-2", "shop-1"]
-    assert "serves" in said(rows[0])
+    assert "current" in said(rows[0])
     assert "Held:" in said(rows[1])
-    assert "before" in said(rows[2])
-    assert "after shop-2" in said(rows[0])
+    assert "previous" in said(rows[2])
+    assert "compared with shop-2" in said(rows[0])
     assert page.xpath("string(//table[@class='matrix']/tbody/tr[1]/th)") == "1 Cancel order"
     assert "Refund" in said(page.xpath("//div[@id='labels-table']")[0])
     assert "an estimate, usually low" in said(page)
@@ -112,7 +112,7 @@ async def test_a_projects_page_says_what_does_not_count_with_what_only_the_last_
     assert [said(item) for item in part.iter("li")] == [
         '2 annotations with a label that <Choices name="intent"> does not have ("<b>Shipping</b>")',
         "1 annotation skipped",
-        "1 task without a text, when shop-1 was made",
+        "1 task without a text, as of shop-1",
     ]
     version = await page_of(world, "/projects/1/versions/shop-1")
     assert "2 annotations skipped" in said(version)
@@ -132,7 +132,7 @@ async def test_a_versions_page_names_what_it_fixed_and_broke_with_links_into_lab
             for link in broken
         )
         assert "19 broken" in said(page.xpath("//section[@id='changed']")[0])
-        assert "cross-fit" in said(page)
+        assert "cross-validation" in said(page)
         assert "third opinion" in said(page)
         assert "2 annotations skipped" in said(page)
         assert "linear-probe" in said(page)
@@ -164,7 +164,7 @@ async def test_a_version_without_a_report_is_shown_all_the_same(world: AppWorld)
     hang(world, 1, "Shop", 1)
     world.registry.store.delete("projects/1-1/versions/shop-1/report.json")
     page = said(await page_of(world, "/projects/1"))
-    assert "The report of shop-1 cannot be shown" in page
+    assert "Cannot show the report of shop-1" in page
     assert "train again" in page
 
 
@@ -219,7 +219,7 @@ async def test_before_anything_was_made_the_page_says_so(world: AppWorld) -> Non
     world.board.put(sample_projects.build_view(1, ""))
     page = said(await page_of(world, "/projects/1"))
     assert "Untitled" in page
-    assert "No version yet." in page
+    assert "No versions yet." in page
 
 
 async def test_a_first_version_of_few_texts_is_too_few_to_say(world: AppWorld) -> None:
@@ -228,7 +228,7 @@ async def test_a_first_version_of_few_texts_is_too_few_to_say(world: AppWorld) -
     sample_projects.publish_versions(world.registry.store, [replace(made[0], manifest=few)])
     world.board.put(sample_projects.build_view(1, "Shop", made))
     page = said(await page_of(world, "/projects/1"))
-    assert "too few labels to say" in page
+    assert "too few labels to tell" in page
     assert "75 %" not in page
 
 
@@ -329,12 +329,12 @@ async def test_what_was_asked_for_is_told_once_where_there_are_no_scripts(world:
 async def test_wrong_answers_that_are_not_named_are_counted(world: AppWorld) -> None:
     hang(world, 1, "Shop", 6)
     page = await page_of(world, "/projects/1/versions/shop-3")
-    named = len(page.xpath("//section[@aria-labelledby='wrong-heading']//tbody/tr"))
+    named = len(page.xpath("//section[@aria-labelledby='errors-heading']//tbody/tr"))
     assert named == 50
     estimate = sample_projects.build_versions("1-1", 3)[2].manifest.estimate
     left = estimate.judged - estimate.right - named
     assert left > 0
-    assert f"{left} more are not named." in said(page.xpath("//section[@aria-labelledby='wrong-heading']")[0])
+    assert f"{left} more are not listed." in said(page.xpath("//section[@aria-labelledby='errors-heading']")[0])
 
 
 async def test_the_words_of_a_table_do_not_scroll_away_with_it(world: AppWorld) -> None:

@@ -173,7 +173,7 @@ async def test_a_model_that_does_not_answer_for_each_text_is_refused(world: AppW
     answer = await world.client.post("/predict", json={"project": 5, "tasks": [task("aaa")] * 2})
     assert answer.status_code == 503
     assert metric_value("fitloop_predictions_total", outcome="failed") == before + 2
-    assert answer.json()["detail"] == "Version v-1 did not answer for each text: see the log."
+    assert answer.json()["detail"] == "Version v-1 did not return scores for each text: see the log."
 
 
 @pytest.mark.parametrize(
