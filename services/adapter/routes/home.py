@@ -67,7 +67,7 @@ class Banners:
             found.append(NO_PREDICTORS)
         if time.time() - self.refusals.last_at < _SHOWN_SECONDS:
             found.append(
-                f"Label Studio's events were refused, most recently at {timestamp(self.refusals.last_at)}: its webhooks carry no "
+                f"Events of Label Studio were refused, most recently at {timestamp(self.refusals.last_at)}: its webhooks carry no "
                 f"password. {AUTH_ADVICE}"
             )
         return found

@@ -53,10 +53,10 @@ async def test_a_slow_answer_is_waited_for_by_nobody_and_is_there_for_the_next_p
 
 async def test_refused_events_are_told_of_with_what_to_do(tmp_path: Path) -> None:
     async with AppWorld(tmp_path, AuthSettings(username="ann", password="secret")) as world:
-        assert "Label Studio's events were refused" not in await first_page(world)
+        assert "Events of Label Studio were refused" not in await first_page(world)
         await world.client.post("/webhook", json={})
         text = await first_page(world)
-        assert "Label Studio's events were refused" in text
+        assert "Events of Label Studio were refused" in text
         assert "FITLOOP_SECRET_PATH" in text
         assert " UTC" in text
 
