@@ -46,7 +46,9 @@ RUN_OUTCOMES: Final = (RunState.DONE, RunState.FAILED, RunState.CANCELLED)
 
 _LONG_SECONDS: Final = (1, 3, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21_600)
 
-_finished = Counter("fitloop_runs_finished", "Number of finished runs.", ["project", "outcome"], registry=None)
+_finished = Counter(
+    "fitloop_runs_finished", "Number of finished runs.", ["project", "outcome"], registry=None
+)
 
 _decisions = Counter(
     "fitloop_gate_decisions",

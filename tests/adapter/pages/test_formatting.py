@@ -15,9 +15,7 @@ def test_an_estimate_is_said_with_its_interval_and_not_at_all_below_twenty_texts
 
 def test_near_duplicates_are_told_of_where_they_were_looked_for() -> None:
     found = Estimate(40, 30, 0.6, 0.86, 0.7, "cross-fit", 36, 26)
-    assert (
-        formatting.without_near_duplicates(found) == "72 % on the 36 texts that are not near-duplicates"
-    )
+    assert formatting.without_near_duplicates(found) == "72 % on the 36 texts that are not near-duplicates"
     assert formatting.without_near_duplicates(Estimate(40, 30, 0.6, 0.86, 0.7, "cross-fit")) == ""
 
 

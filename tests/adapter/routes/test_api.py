@@ -172,7 +172,9 @@ async def test_an_unknown_action_is_404_with_those_that_there_are(world: AppWorl
     world.serve()
     answer = await world.client.post("/api/projects/5/explode")
     assert answer.status_code == 404
-    assert answer.json()["detail"].startswith("'explode' is not an action: use one of train, promote, rollback")
+    assert answer.json()["detail"].startswith(
+        "'explode' is not an action: use one of train, promote, rollback"
+    )
 
 
 async def test_a_command_that_cannot_be_stored_is_503(world: AppWorld) -> None:

@@ -334,7 +334,9 @@ async def test_wrong_answers_that_are_not_named_are_counted(world: AppWorld) -> 
     estimate = sample_projects.build_versions("1-1", 3)[2].manifest.estimate
     left = estimate.judged - estimate.right - named
     assert left > 0
-    assert f"{left} more are not listed." in said(page.xpath("//section[@aria-labelledby='errors-heading']")[0])
+    assert f"{left} more are not listed." in said(
+        page.xpath("//section[@aria-labelledby='errors-heading']")[0]
+    )
 
 
 async def test_the_words_of_a_table_do_not_scroll_away_with_it(world: AppWorld) -> None:
