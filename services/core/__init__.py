@@ -1,1 +1,1 @@
-"""What every process shares: documents, stores, settings, Label Studio's API. Imports no other room."""
+"""Shared by every process: documents, stores, settings, telemetry, Label Studio's API. Imports no other package of services."""

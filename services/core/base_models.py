@@ -1,6 +1,6 @@
-"""What a folder with a pre-trained encoder must hold, for the trainer that reads it and for `fitloop models push`.
+"""Files of a base model, as the trainer reads them and `fitloop models push` uploads them.
 
-The layout is plain transformers' or sentence-transformers'. Only safetensors, JSON and vocabularies count.
+The layout is that of transformers or sentence-transformers. Only safetensors, JSON and vocabularies count.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
 FILES = ("*.json", "*.safetensors", "vocab.txt", "merges.txt", "*.model")
-"""By name, in any folder below."""
+"""Patterns of file names, in any subfolder."""
 _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 
 

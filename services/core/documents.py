@@ -1,7 +1,7 @@
-"""Frozen dataclasses to JSON and back: everything that the bucket holds and a person may read.
+"""Conversion of frozen dataclasses to JSON and back, for everything that is stored in the bucket.
 
-Every document carries a `format` number. A reader accepts its own number and lower ones (new fields have defaults)
-and refuses a higher one with a sentence, so that an old process never misreads what a newer one wrote.
+Every document has a `format` number. A reader accepts its own number and lower ones (new fields have defaults) and
+refuses higher ones with an explanation, so that an old process never misreads what a newer one wrote.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The errors of Fitloop. Each names the thing, the value, and what to do.
+"""The errors of Fitloop. Each message names the object, the value, and what to do.
 
-Errors of libraries are wrapped where they are met (`raise ... from`), so that the rooms above know these alone.
-`exit_code` is what a trainer process ends with (sysexits): 75 is tried again, 64, 65 and 78 are not.
+Errors of libraries are wrapped where they occur (`raise ... from`), so that callers know these classes only.
+`exit_code` is a trainer's exit code (sysexits): 75 is retried, 64, 65 and 78 are not.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class StoreError(FitloopError):
     """The store refused or failed."""
 
     transient: ClassVar[bool] = False
-    """Whether the same may succeed a little later, with nothing changed by anybody."""
+    """Whether a retry may succeed without any change."""
 
 
 class StoreUnreachable(StoreError):

@@ -1,7 +1,7 @@
-"""inbox/ in the bucket: what processes that do not lead leave for the one that does.
+"""inbox/ in the bucket: what followers leave for the leader.
 
-A command is what a person asked for: stored before it is answered, deleted once it is carried out. A hint is what Label
-Studio said of a project, one object a project: a lost one costs time alone, because Label Studio is looked at anyway.
+A command is a person's request: stored before it is answered, deleted once it is executed. A change notice summarises the
+events of one project; a lost notice only costs time, because the leader polls Label Studio anyway.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class ChangeNotice:
 
     project_id: int
     actions: tuple[str, ...] = ()
-    """Names of events, each once; SETUP for a project that nobody looks after yet."""
+    """Names of events, each once; SETUP for a project that is not connected yet."""
     overrides: dict[str, str] | None = None
-    """Run parameters from /setup's extra_params; None: nothing was said about them."""
+    """Run parameters from /setup's extra_params; None if there were none."""
     seen_url: str = ""
-    """The URL by which Label Studio reached us; "" where only an event came."""
+    """The URL by which Label Studio reached us; "" if there was only an event."""
     at: float = 0.0
     format: int = FORMAT
 
@@ -68,16 +68,18 @@ class Inbox:
         """Remove a command that was executed, or refused for good."""
         self.store.delete(f"{_COMMAND}{command_id}.json")
 
-    def add_notice(self, hint: ChangeNotice) -> None:
+    def add_notice(self, notice: ChangeNotice) -> None:
         """Store a notice, merged with the project's waiting one. Raises StoreError."""
-        known = self._read(ChangeNotice, _notice_key(hint.project_id))
-        self.store.write(_notice_key(hint.project_id), documents.dump(known.merge(hint) if known else hint))
+        known = self._read(ChangeNotice, _notice_key(notice.project_id))
+        self.store.write(
+            _notice_key(notice.project_id), documents.dump(known.merge(notice) if known else notice)
+        )
 
     def take_notices(self) -> list[ChangeNotice]:
         """Remove and return all notices."""
         found = self._all(ChangeNotice, _NOTICE)
-        for hint in found:
-            self.store.delete(_notice_key(hint.project_id))
+        for notice in found:
+            self.store.delete(_notice_key(notice.project_id))
         return found
 
     def _all(self, kind: type[_Document], prefix: str) -> list[_Document]:

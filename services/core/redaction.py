@@ -1,7 +1,7 @@
-"""What may be repeated of a library's message: one line of bounded length, without secrets, headers and logins.
+"""Redaction of library messages: one line of bounded length, without secrets, headers and logins.
 
-`redacted` cleans any text; `why` says of an error what a sentence may add. The process's secrets are registered once, by
-`Settings.load`, so that nobody has to hand them around; a text that holds one in base64 or URL-quoted is cleaned as well.
+`redact` cleans any text; `safe_reason` returns an error's reason to embed in a sentence. `Settings.load` registers the
+process's secrets once, so that they need not be passed around; their base64 and URL-quoted forms are redacted too.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from urllib.parse import quote, quote_plus
 
 HIDDEN: Final = "[hidden]"
 _MAX_CHARACTERS: Final = 200
-"""Characters of a message that are kept."""
+"""Characters kept of a message."""
 _MIN_SUBSTRING: Final = 8
-"""Characters from which a secret is struck out wherever it stands; a shorter one only where it is a word by itself."""
+"""Length from which a secret is masked inside words; a shorter one only as a word by itself."""
 _MIN_ENCODED: Final = 6
-"""Characters of base64 that are struck out."""
+"""Shortest base64 form that is masked."""
 _MIN_SECRET: Final = 4
-"""Characters below which a secret is a part of too many lines to be told from words: only its headers and logins go."""
+"""Length below which a secret is not masked, since it would match ordinary words: only headers and logins are."""
 _SPACE: Final = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 _WORD: Final = r"[^\W_]"
 _HEADERS: Final = (
@@ -56,8 +56,8 @@ def redact(text: object, *more: str) -> str:
 
 def safe_reason(error: BaseException, *more: str) -> str:
     """Return a library error's reason to embed in a sentence: redacted, without a full stop."""
-    said = getattr(error, "strerror", None) or str(error)
-    return redact(said, *more).rstrip(". ") or "no reason was given"
+    reason = getattr(error, "strerror", None) or str(error)
+    return redact(reason, *more).rstrip(". ") or "no reason was given"
 
 
 def mask(text: str, secrets: Iterable[str] = ()) -> str:

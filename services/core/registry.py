@@ -1,8 +1,8 @@
-"""Versions and what is served: projects/<key>/versions/<version>/ and serving.json in the bucket.
+"""Versions and the serving table: projects/<key>/versions/<version>/ and serving.json in the bucket.
 
-A version is immutable and exists once its manifest does, which is written last and names every file with its sha256.
-What is read is checked against it. `serving.json` alone changes; the leader alone writes it, and each generation is
-kept beside it, so that the greatest that was ever written is found again after any crash.
+A version is immutable and exists once its manifest does, which is written last and names every file with its sha256; files
+are verified when read. serving.json is the only object that changes. Only the leader writes it, and stores each generation
+beside it, so that the greatest one is found again after any crash. Followers and predictors poll it as `ServingTable`.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class Registry:
         self.delete(manifest.project_key, manifest.version)
         try:
             return self._publish(folder, manifest)
-        except Exception:  # whatever it was: weights without a manifest are never read, and fill the disk
+        except Exception:  # weights without a manifest are never read, and fill the disk
             with contextlib.suppress(StoreError):
                 self.delete(manifest.project_key, manifest.version)
             raise
@@ -211,7 +211,7 @@ class Registry:
         try:
             path = self.store.local(key)
             if not _is_intact(path, entry) and self.store.forget(key):
-                path = self.store.local(key)  # the copy here may have been at fault, and not the bucket
+                path = self.store.local(key)  # the local copy may be wrong, not the bucket
         except NotFound as error:
             raise CorruptVersion(
                 f"Version {manifest.version} has lost its file {name!r}: train again."

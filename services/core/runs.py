@@ -1,7 +1,7 @@
-"""runs/<run>/ in the bucket: what was asked, launched, read and seen of each run.
+"""runs/<run>/ in the bucket: request, launch, snapshot, status and log of each run.
 
-Each document has one writer: request.json and launch.json the leader, snapshot.json, status.json and log.txt the run.
-A run is named `<project id>-<n>`, n one more than the highest that the bucket holds for that project.
+Each document has one writer: the leader for request.json and launch.json, the run for snapshot.json, status.json and log.txt.
+A run is named `<project id>-<n>`, n being one more than the project's highest in the bucket.
 """
 
 from __future__ import annotations

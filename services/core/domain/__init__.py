@@ -1,6 +1,6 @@
-"""What travels: the documents of the bucket and the small values that the rooms hand each other.
+"""Documents of the bucket, and the values that packages exchange.
 
-All frozen. Names follow Label Studio (task, annotation, project) and scikit-learn (labels, method, metrics).
+All are frozen. Names follow Label Studio (task, annotation, project) and scikit-learn (labels, method, metrics).
 Times are seconds since the epoch. Probabilities are floats in [0, 1].
 """
 

@@ -1,4 +1,4 @@
-"""A run: what it was told, what it read, and where it stands. A request, a snapshot, a status and a launch are files."""
+"""Projects, commands and runs. Requests, snapshots, statuses and launches are files of a run."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Parameters:
     weight_decay: float | None = None
     budget_seconds: float = 60.0
     max_length: int = 256
-    """Tokens of a text that are read; the rest is cut off."""
+    """Tokens read of each text; the rest is truncated."""
     seed: int = 0
     control: str | None = None
-    """The control of the label config whose answers are learnt, or several with commas, of which the first usable one is; in
-    a request the one that was taken. None: by the order of the label config."""
+    """The control of the label config to learn, or several separated by commas, of which the first usable one is learnt; in
+    a request, the chosen one. None: by the order of the label config."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +49,17 @@ class RunRequest:
     parameters: Parameters
     created_at: float
     commands: tuple[str, ...] = ()
-    """Ids of the inbox commands that this run answers, so that a crash cannot answer one twice."""
+    """Ids of the commands that this run executes, so that a crash cannot execute one twice."""
     asked: dict[str, str] = field(default_factory=dict)
-    """Parameters that a person gave with those commands; empty for a run that came of itself or by the button."""
+    """Parameters given with those commands; empty for a run that was triggered by labels or by the button."""
     fingerprint: str = ""
-    """Of the labels, label config and parameters at launch: a run that failed is not repeated on the same ones."""
+    """Hash of labels, label config and parameters: a run that failed is not repeated on the same ones."""
     term: int = 0
-    """Of the leader that asked for it; 0 where an earlier release wrote it."""
+    """The leader's term; 0 from an earlier release."""
     traceparent: str = ""
-    """The trace in which it was asked for; "" where there are none."""
+    """The trace of the request; "" while traces are off."""
     asked_by: tuple[str, ...] = ()
-    """Who gave those commands, each once; empty for a run that came of itself, or of an earlier release."""
+    """Who gave those commands, each once; empty for a run triggered by labels, or from an earlier release."""
     format: int = FORMAT
 
 
@@ -68,12 +68,12 @@ class Snapshot:
     """runs/<run>/snapshot.json: the labels that the run read; the trigger counts changes from here."""
 
     tasks: dict[str, str]
-    """Task id to the signature of its annotations (`core.labels.signature`)."""
+    """Task id → signature of its annotations (`core.labels.signature`)."""
     label_config_hash: str
     labels: tuple[str, ...]
     taken_at: float
     from_name: str = ""
-    """The control whose answers it read; "" where an earlier release wrote it."""
+    """The control that it read; "" from an earlier release."""
     format: int = FORMAT
 
 
@@ -122,7 +122,7 @@ class RunStatus:
     texts_per_second: float | None = None
     seconds_left: float | None = None
     message: str = ""
-    """The one sentence for people: what happened, and what to do."""
+    """A sentence for people: what happened, and what to do."""
     published: tuple[Published, ...] = ()
     exit_code: int | None = None
     attempt: int = 1
@@ -130,13 +130,13 @@ class RunStatus:
     seconds: dict[str, float] = field(default_factory=dict)
     """Seconds spent in each stage so far."""
     resident_bytes: int | None = None
-    """Memory of the run's process; it and the three that follow are None where the machine does not say."""
+    """Memory of the run's process; this and the next three are None if the machine does not report them."""
     gpu_memory_bytes: int | None = None
-    """Taken of the GPU, by whatever process."""
+    """GPU memory in use by any process."""
     gpu_memory_limit_bytes: int | None = None
-    """What the GPU, or the slice of one that the run has, holds at most."""
+    """Memory of the GPU, or of the run's slice of one."""
     gpu_utilization: float | None = None
-    """Share of the last moments in which the GPU computed, 0 to 1."""
+    """Share of recent time in which the GPU was busy, 0 to 1."""
     format: int = FORMAT
 
 
@@ -157,13 +157,13 @@ class Launch:
     run: str
     attempts: tuple[Attempt, ...] = ()
     outcome: RunState | None = None
-    """DONE, FAILED or CANCELLED once nothing more will be tried."""
+    """DONE, FAILED or CANCELLED once there are no more attempts."""
     waiting: str = ""
-    """Why no process works on it yet, for people: "no node has a free nvidia.com/gpu"."""
+    """Why no process works on it yet, as a phrase: "no node has a free nvidia.com/gpu"."""
     pending: str = ""
-    """The same as one of a few words, for metrics: see Pending; "" while a process works on it."""
+    """The same for metrics: a value of Pending; "" while a process works on it."""
     reason: str = ""
-    """What is known of a failure beside what the run said of it itself, for people."""
+    """Details of a failure beyond the run's own message, for people."""
     format: int = FORMAT
 
 
@@ -176,17 +176,17 @@ class LabelSpace:
     text_value: str
     """The Text tag's value as written: `$body`, `$a.b`, or a sentence with several `$names`."""
     labels: tuple[str, ...]
-    """As they stand in annotations: a choice's alias where it has one, its path (`a > b`) where the name is not unique."""
+    """As annotations store them: a choice's alias if it has one, its path (`a > b`) if the name is not unique."""
     paths: tuple[tuple[str, ...], ...] | None = None
-    """With `allowNested`, each label's path from the root, because results are then paths; else None."""
+    """Each label's path from the root with `allowNested`, when results are paths; else None."""
     text_tag: str = "Text"
     """The object tag that shows the text: Text, HyperText or Paragraphs."""
     text_attributes: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Its other attributes as written, by lower-case name: the editor reads them in any case."""
     shown: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """Label by what the editor shows of its choice, for choices whose annotations hold an alias instead."""
+    """What the editor shows of a choice → its label, for choices with an alias."""
     note: str = ""
-    """Which Choices was taken and which were passed over: a sentence for the log and the status."""
+    """Which Choices was chosen and which were not: a sentence for the log and the status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,10 +223,10 @@ class Command:
     action: Action
     version: str | None = None
     parameters: dict[str, str] = field(default_factory=dict)
-    """For TRAIN: overrides of Parameters, checked when the run is made."""
+    """For TRAIN: overrides of Parameters, checked when the run is requested."""
     created_at: float = 0.0
     traceparent: str = ""
-    """The trace of the request that asked for it; "" where there are none."""
+    """The trace of the request; "" while traces are off."""
     asked_by: str = ""
-    """User name and address, as "anna from 10.0.0.7"; "" where an earlier release wrote it."""
+    """User name and address, as "anna from 10.0.0.7"; "" from an earlier release."""
     format: int = FORMAT

@@ -1,4 +1,4 @@
-"""A version: how good it is, from what it was made, which files it has; and which one is served."""
+"""Versions: metrics, lineage and files of each, the report, and the table of served versions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class GateDecision:
 
     promote: bool
     kind: str
-    """Bounded for metrics: first, labels-changed, not-worse, better, worse, label-worse, not-better, too-few."""
+    """A closed list, for metrics: first, labels-changed, not-worse, better, worse, label-worse, not-better, too-few."""
     reasons: tuple[str, ...]
     compared_with: str | None = None
     pairs: int = 0
@@ -62,7 +62,7 @@ class Lineage:
     texts: int
     """Texts that it was trained on."""
     trained_on_everything: bool
-    """False: the holdout was kept out of what is served."""
+    """False: the served model was not trained on the holdout."""
     resumed_from: str | None = None
 
 
@@ -77,7 +77,7 @@ class Artefact:
     engine_reason: str
     max_length: int
     temperature: float
-    """Divides the logits; 1.0 where it is folded into the last layer."""
+    """Divides the logits; 1.0 if it is folded into the last layer."""
     padded: bool = True
     """False: padding would change the model's answers, so only texts of one length are computed together."""
 
@@ -90,11 +90,11 @@ class Truncation:
     cut: int
     longest: int
     max_length: int
-    """Where they were cut: FITLOOP_MAX_LENGTH, or less where the base model reads less."""
+    """The limit: FITLOOP_MAX_LENGTH, or the base model's if that is smaller."""
     most: int = 0
-    """What the base model can read; 0: any number."""
+    """The base model's limit; 0: none."""
     cost: float = 1.0
-    """How many times the tokens there would be if nothing, or nothing before `most`, were cut."""
+    """Factor by which the tokens would grow without truncation, or with truncation at `most` only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +113,9 @@ class Manifest:
     files: dict[str, FileEntry] = field(default_factory=dict)
     multi_label: bool = False
     from_name: str = ""
-    """The control of the label config that it answers; "" where an earlier release wrote it."""
+    """The control of the label config that it predicts; "" from an earlier release."""
     truncation: Truncation | None = None
-    """None where an earlier release wrote it."""
+    """None from an earlier release."""
     format: int = FORMAT
 
 
@@ -126,9 +126,9 @@ class OutOfSample:
     labels: tuple[str, ...]
     source: str
     answers: dict[str, tuple[float, ...]]
-    """Text key to one probability a label, calibrated."""
+    """Text key → calibrated probability of each label."""
     trained_keys: tuple[str, ...] = ()
-    """Every key of this version's lineage: it may not be judged afresh on these."""
+    """All text keys of this version's lineage: it may not be evaluated again on these."""
     format: int = FORMAT
 
 
@@ -140,11 +140,11 @@ class Served:
     previous: str | None = None
     target: str | None = None
     since: float = 0.0
-    """When `current` serves, a little ahead of the write, so that all replicas change at one moment."""
+    """When `current` takes effect: shortly after the write, so that all replicas switch at the same moment."""
     why: str = ""
     pinned: bool = False
     target_since: float = 0.0
-    """When `target` was written; 0 where there is none, or where an earlier release wrote it."""
+    """When `target` was written; 0 if there is none, or from an earlier release."""
 
     def effective_version(self, now: float) -> str | None:
         """Return the version in effect at `now`: the one that is announced, and that answers."""
@@ -166,10 +166,10 @@ class Uncounted:
     """Annotations or tasks that do not count, all for the same reason."""
 
     reason: str
-    """See `core.uncounted`."""
+    """See `core.labels.uncounted`."""
     count: int
     examples: tuple[str, ...] = ()
-    """A few of the labels or controls that were found instead, the commonest first."""
+    """A few of the labels or controls found instead, the most frequent first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +204,7 @@ class ChangedPrediction:
     task_id: int
     true: str
     before: str | None = None
-    """None: the label was new, so the version before could not know it."""
+    """None: the label is new, so the version before could not predict it."""
     now: str | None = None
 
 
@@ -214,7 +214,7 @@ class ChangedPredictions:
 
     compared_with: str
     texts: int
-    """Compared."""
+    """Number of compared texts."""
     fixed: tuple[ChangedPrediction, ...] = ()
     broken: tuple[ChangedPrediction, ...] = ()
 
@@ -228,12 +228,12 @@ class Report:
     """True labels are rows, predicted ones columns, in the order of `labels`."""
     per_label: tuple[LabelMetrics, ...] = ()
     wrong: tuple[WrongPrediction, ...] = ()
-    """The surest first."""
+    """The most confident first."""
     dropped: dict[str, int] = field(default_factory=dict)
     not_counted: tuple[Uncounted, ...] = ()
-    """The same with examples; a report of an earlier release has `dropped` alone."""
+    """The same with examples; a report of an earlier release has only `dropped`."""
     third_opinion: tuple[int, ...] = ()
     """Tasks on which annotators disagree."""
     changed: ChangedPredictions | None = None
-    """None: there was nothing to compare with, or an earlier release wrote it."""
+    """None if there was nothing to compare with, or from an earlier release."""
     format: int = FORMAT

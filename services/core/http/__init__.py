@@ -1,1 +1,1 @@
-"""What servers and clients of HTTP share: bounds, time limits, tokens, and sentences for what fails."""
+"""Shared by HTTP servers and clients: size limits, time limits, tokens, and messages for failures."""

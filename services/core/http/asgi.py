@@ -1,6 +1,6 @@
-"""The token between adapters and predictors: how it is sent, and who may pass.
+"""The token between adapters and predictors.
 
-`TokenDoor` is ASGI middleware before a predictor's routes; probes and metrics are open.
+`RequireToken` is ASGI middleware in front of a predictor's routes; probes and metrics are open.
 """
 
 from __future__ import annotations

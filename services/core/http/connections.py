@@ -1,7 +1,7 @@
-"""Time limits and a bound for the connections of a port, as uvicorn's own protocol has none before a request is whole.
+"""Time limits and a maximum number of connections for a port; uvicorn's own protocol has none until a request is complete.
 
-A connection that sends no whole head, sends a body too slowly, or takes an answer too slowly is closed. Where there are
-too many, the one that has waited longest without a request goes, so that a new client is always heard.
+A connection is closed if it sends no complete head, sends a body too slowly, or reads an answer too slowly. If there are
+too many, the one that has been idle longest is dropped, so that a new client is always served.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 log = structlog.get_logger()
 _RESERVED_FILES: Final = 256
-"""For the other port, the lease, the bucket, Label Studio and the predictors."""
+"""Reserved for the other port, the lease, the bucket, Label Studio and the predictors."""
 _MAX_FILES: Final = 65_536
 _STATUS_LINES: Final = {
     408: b"HTTP/1.1 408 Request Timeout\r\n",
@@ -29,20 +29,20 @@ class Bounds:
     """Limits that a client must respect."""
 
     head_seconds: float = 10.0
-    """For a whole head, from the connection or from the first byte that follows an answer."""
+    """For a complete head, from the connection or from the first byte after an answer."""
     head_bytes: int = 64 * 1024
     rate_window_seconds: float = 10.0
-    """Over which the rate is looked at: so long a pause is allowed."""
+    """Window in which the rate is measured: the longest pause allowed."""
     bytes_per_second: int = 16_000
-    """Of a body that is sent, and of an answer that is taken."""
+    """Minimum rate of a body that is sent, and of an answer that is read."""
     body_seconds: float = 300.0
-    """For a whole body, however steadily it comes."""
+    """For a complete body, at whatever rate."""
     connections: int = 4096
-    """At most, some 12 kB each."""
+    """Maximum; each takes about 12 kB."""
 
 
 MANAGEMENT_BOUNDS: Final = Bounds(connections=64)
-"""Of a port of probes and metrics, which no ingress routes to."""
+"""For a port of probes and metrics, which no ingress routes to."""
 
 
 def raise_file_limit(wanted: int = _MAX_FILES) -> int:
@@ -70,7 +70,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     bounds: ClassVar[Bounds] = Bounds()
     idle: ClassVar[dict[BoundedProtocol, None]] = {}
-    """Connections of the port without a request, the longest waiting first."""
+    """Connections of the port without a request, the longest idle first."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -114,7 +114,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Start to wait for the request's body."""
         self._stop_head_timer()
-        if not self.flow.write_paused:  # the window was that of the request before
+        if not self.flow.write_paused:  # the window of the request before
             self._stop_rate_timer()
         self.idle.pop(self, None)
         self._head_bytes = self._body_bytes = 0
@@ -129,7 +129,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Note that the body is complete."""
         self._body_open, self._head_bytes = False, 0
         super().on_message_complete()
-        if self.cycle.response_complete:  # without its body having been needed
+        if self.cycle.response_complete:  # its body was not needed
             self._mark_idle()
 
     def on_response_complete(self) -> None:

@@ -1,6 +1,6 @@
-"""Why a server cannot be reached, as one sentence that says which setting to change, whichever client met it. Pure.
+"""Why a server cannot be reached, as a message that names the setting to change, whichever client failed. Pure.
 
-`fault_of` looks for the cause below an error of httpx, urllib3 or ssl; `sentence_of` says it. No client's own words are used.
+`find_fault` searches the causes of an error of httpx, urllib3 or ssl; `describe_fault` words it. No text of a client is used.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ _VERIFY_CODES: Final = {
     62: Fault.HOST_MISMATCH,
     64: Fault.HOST_MISMATCH,
 }
-"""OpenSSL's codes of why a certificate is refused."""
+"""OpenSSL's codes for a refused certificate."""
 
 _PLAIN_HTTP_REASONS: Final = frozenset(
     {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL", "HTTP_REQUEST"}
@@ -98,7 +98,7 @@ _BY_CLASS_NAME: Final = (
     ("CloseError", Fault.CONNECTION_LOST),
     ("IncompleteRead", Fault.CONNECTION_LOST),
 )
-"""Names of the clients' errors, or parts of them: core imports neither client here."""
+"""Names of the clients' error classes, or parts of them, so that no client is imported here."""
 
 _BY_CLASS: Final[tuple[tuple[type[BaseException], Fault], ...]] = (
     (ConnectionError, Fault.CONNECTION_LOST),
@@ -106,7 +106,7 @@ _BY_CLASS: Final[tuple[tuple[type[BaseException], Fault], ...]] = (
     (TimeoutError, Fault.CONNECT_TIMEOUT),
     (OSError, Fault.NO_ROUTE),
 )
-"""Where nothing better is known, in this order."""
+"""Fallback, in this order."""
 
 _BRIEF: Final = {
     Fault.UNKNOWN_AUTHORITY: "a certificate of an authority that is not known here",
@@ -143,8 +143,8 @@ class Server:
 def find_fault(error: BaseException) -> Fault:
     """Return the cause that a person can act on."""
     causes = list(_causes(error))
-    told = (_find_in(cause) for cause in causes)
-    if found := next(filter(None, told), None):
+    faults = (_find_in(cause) for cause in causes)
+    if found := next(filter(None, faults), None):
         return found
     named = (fault for cause in causes for word, fault in _BY_CLASS_NAME if word in type(cause).__name__)
     if found := next(named, None):
@@ -165,8 +165,8 @@ def describe_fault(error: BaseException, server: Server, *, plain: bool) -> str:
     fault = find_fault(error)
     if fault is Fault.CONNECTION_LOST and plain:
         fault = Fault.CONNECTION_LOST_PLAIN
-    said = fault.value.format(at=server.at, url=server.url, ca=server.ca)
-    return said[0].upper() + said[1:]
+    message = fault.value.format(at=server.at, url=server.url, ca=server.ca)
+    return message[0].upper() + message[1:]
 
 
 def _find_in(cause: BaseException) -> Fault | None:

@@ -1,6 +1,8 @@
-"""Bytes of requests that are held in memory at once, over all requests: a budget that fits the memory of the process.
+"""Limits of request and response bodies in memory.
 
-`InFlight` is ASGI middleware: what a request holds is given back once it is answered. `incoming` counts its body.
+`LimitInFlight` is ASGI middleware: all requests share a budget that fits the process's memory, and each releases its bytes
+once it is answered; `read_chunks` counts its body. `limit_response` and `limit_response_async` are hooks for
+`event_hooks={"response": [...]}` of httpx's clients; they count the decompressed size.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from starlette.requests import Request
 from services.core.errors import FitloopError, Overloaded
 
 MEMORY_SHARE: Final = 6
-"""Of the memory, one part in so many; the rest is for the process itself and for what becomes of the bytes."""
+"""One part in so many of the memory; the rest is for the process itself and for the parsed bytes."""
 
 _STATE: Final = "in_flight"
 
@@ -87,12 +89,12 @@ class LimitInFlight:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on; release all its bytes once it is answered."""
-        holding = Reservation(self._budget)
-        scope.setdefault("state", {})[_STATE] = holding
+        reservation = Reservation(self._budget)
+        scope.setdefault("state", {})[_STATE] = reservation
         try:
             await self._app(scope, receive, send)
         finally:
-            holding.release(holding.size)
+            reservation.release(reservation.size)
 
 
 def reservation_of(request: Request) -> Reservation:
@@ -106,14 +108,14 @@ async def read_chunks(
     """Yield the body as it arrives, and reserve its bytes. Raises BodyTooLarge (early if Content-Length says so), Overloaded, CompressedBody."""
     if (encoding := request.headers.get("content-encoding", "identity").lower()) != "identity":
         raise CompressedBody(f"The body is compressed ({encoding[:20]!r}): send it as it is.")
-    said, size, holding = request.headers.get("content-length", ""), 0, reservation_of(request)
-    if said.isdigit() and int(said) > most:
+    length, size, reservation = request.headers.get("content-length", ""), 0, reservation_of(request)
+    if length.isdigit() and int(length) > most:
         raise body_too_large(most, advice=advice)
     async for chunk in request.stream():
         size += len(chunk)
         if size > most:
             raise body_too_large(most, advice=advice)
-        holding.reserve(len(chunk))
+        reservation.reserve(len(chunk))
         yield chunk
 
 
@@ -129,7 +131,7 @@ def format_size(size: int) -> str:
 
 
 GZIP_ONLY: Final = {"Accept-Encoding": "gzip"}
-"""Headers of a request whose answer is bounded: a small answer in another encoding may become an endless one."""
+"""Headers of a request whose answer is limited: in other encodings a small answer may expand without end."""
 
 _ENCODING: Final = "content-encoding"
 
@@ -170,8 +172,8 @@ class _LimitedDecoder:
         encoding = response.headers.get(_ENCODING, "identity").lower()
         if encoding not in {"identity", "gzip"}:
             raise ResponseTooLarge(f"is compressed ({encoding[:20]!r}), which was not asked for")
-        said = response.headers.get("content-length", "")
-        if said.isdigit() and int(said) > most:
+        length = response.headers.get("content-length", "")
+        if length.isdigit() and int(length) > most:
             raise self._too_large()
         self._gzip = zlib.decompressobj(_GZIP) if encoding == "gzip" else None
         if self._gzip:
@@ -225,9 +227,9 @@ def memory_limit(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     for name in (_V2, _V1):
         try:
-            said = (cgroup / name).read_text().strip()
+            limit = (cgroup / name).read_text().strip()
         except OSError:
             continue
-        if said.isdigit() and int(said) > 0:
-            return min(int(said), machine)
+        if limit.isdigit() and int(limit) > 0:
+            return min(int(limit), machine)
     return machine

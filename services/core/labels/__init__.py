@@ -1,6 +1,6 @@
-"""Label configs, texts and results: what is classified, where its text stands, what an annotation says.
+"""Label configs, the texts of tasks, and the results of annotations.
 
-Configs are read as Label Studio's editor reads them; its SDK knows attributes in one spelling alone.
+Configs are parsed as Label Studio's editor parses them; its SDK knows one spelling of attributes only.
 """
 
 from services.core.labels.config import (

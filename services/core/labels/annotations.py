@@ -1,9 +1,8 @@
-"""Annotations to one label: what a task's annotators decided, and whether the labels so far allow a model.
+"""From a task's annotations to one label, and whether the labels so far allow a model. Pure.
 
-The trigger and the trainer count by this same rule: what says nothing is dropped, then each
-annotator's latest word counts, then ground truth wins, then the majority; a tie needs a third opinion. Every annotation
-counts or has one cause why it does not. Everything is pure, none of it raises for malformed annotations, and the order
-in which they come does not matter.
+The trigger and the trainer count by the same rule: annotations without an answer are dropped, then each annotator's latest
+one counts, then ground truth wins, then the majority; a tie needs a third opinion. Every annotation counts or has exactly
+one cause why it does not. Malformed annotations raise no error, and their order does not matter.
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ from services.core.labels.uncounted import (
 )
 
 MIN_LABELS = 2
-"""Labels that must be told apart before a model can be made ..."""
+"""Labels needed for a model ..."""
 MIN_EXAMPLES = 2
-"""... each with so many examples, so that one can be judged by a model that learnt from the other."""
+"""... and examples of each, so that one can be evaluated by a model trained on the other."""
 
 
 _MAX_QUOTED: Final = 80
@@ -39,9 +38,9 @@ class Resolved:
     """The result of several votes."""
 
     label: str | None
-    """None where nothing was said, or as much for one label as for another."""
+    """None if there is no vote, or a tie."""
     reason: str = ""
-    """Why there is no label: `nothing` or `tie`; "" where there is one."""
+    """Why there is no label: `nothing` or `tie`; else ""."""
     annotation_ids: tuple[int, ...] = ()
     """The annotations that gave the label, ascending."""
     ground_truth: bool = False

@@ -1,7 +1,7 @@
-"""Label configs: which controls ask what a whole text is, why the others cannot be learnt, and which one is taken. Pure.
+"""Label configs: which controls classify the whole text, why others cannot be learnt, and which one is chosen. Pure.
 
-What may be classified is a single-choice Choices over one Text, HyperText or Paragraphs that shows a variable of the task.
-Everything else is refused with a sentence that names tag and attribute; a refusal never hides a usable control further down.
+Fitloop learns a single-choice Choices over one Text, HyperText or Paragraphs that shows a variable of the task. Everything
+else is refused with a message that names tag and attribute; a refusal never hides a usable control further down.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from services.core.labels.markup import Tag, read_markup, truncate
 from services.core.labels.refusals import Names, Objection
 
 _MAX_LISTED: Final = 12
-"""Controls that a sentence tells of."""
+"""Controls that a message lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Control:
 
     space: LabelSpace
     condition: str = ""
-    """The tag and attribute that show it in some tasks only; such a control is learnt when a setting names it."""
+    """Tag and attribute that show it in some tasks only; such a control is learnt only if a setting names it."""
 
     @property
     def name(self) -> str:
@@ -44,9 +44,9 @@ class UnusableControl:
     tag: str
     name: str
     attribute: str
-    """As written, `perRegion="true"`; "" where the reason is no attribute."""
+    """As written: `perRegion="true"`; "" if the reason is not an attribute."""
     reason: str
-    """For people: what is in the way, and what to do."""
+    """Why, and what to do, for people."""
 
     def __str__(self) -> str:
         named = f' name="{truncate(self.name)}"' if self.name else ""
@@ -60,9 +60,9 @@ def parse_label_space(label_config: str, control: str | None = None) -> LabelSpa
     None: the first usable control that is not conditional.
     """
     found = list_controls(label_config)
-    taken = _by_name(found, control) if control else _first_usable(found)
-    others = _listed(other for other in found if other is not taken)
-    space = taken.space
+    chosen = _by_name(found, control) if control else _first_usable(found)
+    others = _listed(other for other in found if other is not chosen)
+    space = chosen.space
     note = f"Choices {space.from_name!r} over {space.text_tag} {space.to_name!r}"
     return replace(space, note=note + (f" (passed over: {others})" if others else ""))
 
@@ -92,7 +92,7 @@ def _control(tag: Tag, names: Names) -> Control | UnusableControl:
     text = refusals.text_tag(tag, names)
     paths = _paths(tag)
     labels = _labels(tag, paths)
-    if not labels:  # with `allowNested`, choices below one without a value
+    if not labels:  # with `allowNested`: choices below one without a value
         return _unusable(
             tag, Objection(tag.written("allownested"), "has no <Choice> whose parents all have a value")
         )
@@ -154,9 +154,9 @@ def _shown(tag: Tag, paths: tuple[tuple[str, ...], ...] | None, labels: tuple[st
 
 
 def _first_usable(found: tuple[Control | UnusableControl, ...]) -> Control:
-    taken = next((one for one in found if isinstance(one, Control) and not one.condition), None)
-    if taken is not None:
-        return taken
+    chosen = next((one for one in found if isinstance(one, Control) and not one.condition), None)
+    if chosen is not None:
+        return chosen
     detail = _listed(found) or "it has no <Choices>"
     raise NoLabelSpace(
         "The label config needs a single-choice <Choices> over one <Text>, <HyperText> or <Paragraphs>, for example "
@@ -169,9 +169,9 @@ def _by_name(found: tuple[Control | UnusableControl, ...], wanted: str) -> Contr
     by_name = {one.name: one for one in reversed(found)}
     names = [wanted] if wanted in by_name else [name.strip() for name in wanted.split(",") if name.strip()]
     known = [by_name[name] for name in names if name in by_name]
-    taken = next((one for one in known if isinstance(one, Control)), None)
-    if taken is not None:
-        return taken
+    chosen = next((one for one in known if isinstance(one, Control)), None)
+    if chosen is not None:
+        return chosen
     usable = ", ".join([repr(one.name) for one in found if isinstance(one, Control)][:_MAX_LISTED])
     advice = (
         f"Name one of {usable} in FITLOOP_CONTROLS, or as `control` of the project or of its backend's extra parameters"
@@ -185,9 +185,9 @@ def _by_name(found: tuple[Control | UnusableControl, ...], wanted: str) -> Contr
 
 def _listed(controls: Iterable[Control | UnusableControl]) -> str:
     """List the controls with the reasons against them, up to a readable length."""
-    said = [_why_not_chosen(one) for one in controls]
-    more = [f"and {len(said) - _MAX_LISTED} more"] if len(said) > _MAX_LISTED else []
-    return "; ".join([*said[:_MAX_LISTED], *more])
+    lines = [_why_not_chosen(one) for one in controls]
+    more = [f"and {len(lines) - _MAX_LISTED} more"] if len(lines) > _MAX_LISTED else []
+    return "; ".join([*lines[:_MAX_LISTED], *more])
 
 
 def _why_not_chosen(one: Control | UnusableControl) -> str:

@@ -1,4 +1,7 @@
-"""A label config's XML as the editor reads it: names of tags and attributes in any case, a tag's text as its value. Pure."""
+"""XML of label configs as the editor parses it, and HTML of texts as a browser shows it. Pure.
+
+Names of tags and attributes are case-insensitive; a tag's text serves as its value.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from lxml import etree
 from services.core.errors import NoLabelSpace
 
 _MAX_QUOTED: Final = 80
-"""Characters of a value."""
+"""Characters of a value in messages."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,10 +29,10 @@ class Tag:
     attributes: Mapping[str, tuple[str, str]]
     """Attributes by lower-case name: the name as written, and the value. The last of several spellings counts."""
     text: str
-    """What stands in it where that is no tag: the editor takes it for the value."""
+    """Its text content, which the editor uses as the value."""
     parent: Tag | None = None
     nested: tuple[Any, ...] = ()
-    """The elements in it that are tags, as parsed."""
+    """Child elements, as parsed."""
 
     @property
     def kind(self) -> str:

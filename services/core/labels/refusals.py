@@ -1,4 +1,4 @@
-"""Why a control of a label config cannot be learnt as the label of a whole text: one rule each, in the order of asking. Pure.
+"""Why a control cannot be learnt as the label of a whole text: one function per rule, in order of precedence. Pure.
 
 The rules are those of Label Studio's editor: what it shows, when it shows it, and what it stores.
 """
@@ -15,11 +15,11 @@ from services.core.labels.markup import Tag, truncate
 TEXT_TAGS: Final[Mapping[str, str]] = {"text": "Text", "hypertext": "HyperText", "paragraphs": "Paragraphs"}
 """Tags that show text, by their names in lower case."""
 _VARIABLE: Final = re.compile(r"\$[\[\].{}]*\w", re.ASCII)
-"""As the editor's own: names in other alphabets stay as they are written."""
+"""The editor's own expression: names in other alphabets are not replaced."""
 _REPLACED: Final = re.compile(r"\$[\w\[\].{}]", re.ASCII)
-"""What the editor takes out of a value, though it may be no name: of `5 US$.` it makes `5 USundefined`."""
+"""What the editor replaces, even if it is no name: `5 US$.` becomes `5 USundefined`."""
 _CONTAINERS: Final = frozenset({"view", "collapse", "panel"})
-"""Tags that do no more than to arrange what is in them."""
+"""Tags that only arrange their content."""
 _VALUE_TYPES: Final = {"text": "text", "hypertext": "text", "paragraphs": "json"}
 _SINGLE_CHOICE: Final = frozenset({"", "single", "single-radio"})
 
@@ -37,7 +37,7 @@ class Names:
     tags: Mapping[str, tuple[Tag, ...]]
     """By their names."""
     objects: tuple[Tag, ...]
-    """Those that show something of a task."""
+    """Tags that show data of a task."""
 
     @classmethod
     def of(cls, tags: Iterable[Tag]) -> Self:
@@ -48,7 +48,7 @@ class Names:
             name = tag.get("name")
             if not name or tag.kind in _NAMELESS:
                 continue
-            found[name] = (*found.get(name, ())[:2], tag)  # two of them say as much as a thousand
+            found[name] = (*found.get(name, ())[:2], tag)  # two show that it is not unique
             if tag.kind in TEXT_TAGS or (tag.value and not tag.get("toname") and tag.kind not in _CONTROLS):
                 objects.append(tag)
         return cls(found, tuple(objects))
@@ -59,7 +59,7 @@ class Objection:
     """Why one control cannot be learnt."""
 
     attribute: str
-    """As written; "" where it is no attribute."""
+    """As written; "" if the reason is not an attribute."""
     reason: str
     """Continues a sentence that begins with the control."""
 
@@ -207,14 +207,16 @@ def _has_no_text_target(tag: Tag, names: Names) -> Objection | None:
         return Objection(found, f"reads {source}, which stands in {around}: put it outside")
     given = source.get("valuetype").strip().lower()
     if given and given != _VALUE_TYPES[source.kind]:
-        said = source.written("valuetype")
+        attribute = source.written("valuetype")
         return Objection(
-            said, f"reads {source} with {said}: the text itself must stand in the task, not its address"
+            attribute,
+            f"reads {source} with {attribute}: the text itself must stand in the task, not its address",
         )
     if not _VARIABLE.search(source.value):
-        said = source.written("value")
+        attribute = source.written("value")
         return Objection(
-            said, f"reads {source} with {said}, which is the same in each task: write a $variable there"
+            attribute,
+            f"reads {source} with {attribute}, which is the same in each task: write a $variable there",
         )
     return None
 

@@ -1,4 +1,4 @@
-"""Results of annotations and predictions: the labels that they give, and the region of a prediction. Pure."""
+"""Results of annotations and predictions: the labels they contain, and the region of a prediction. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Final
 from services.core.domain import LabelSpace
 
 _MAX_EXACT: Final = 2.0**53
-"""Up to which a whole number of JSON is the number that was written."""
+"""Largest whole number that JSON represents exactly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,13 +18,13 @@ class Answer:
     """The content of an annotation's result."""
 
     labels: tuple[str, ...] = ()
-    """In order, each once, known ones or not."""
+    """In order, each once, known or not."""
     has_unreadable: bool = False
-    """Whether an entry of the question's own is no label at all."""
+    """Whether an entry under the control is not a label at all."""
     is_answered: bool = False
-    """Whether there is an answer to the question, be it an empty one."""
+    """Whether the control is answered, even if with nothing."""
     other_controls: tuple[str, ...] = ()
-    """Names of the other controls that are answered."""
+    """Names of other controls that are answered."""
 
 
 def parse_answer(space: LabelSpace, result: object) -> Answer:

@@ -1,7 +1,7 @@
 """The text that Label Studio's editor shows for a task. Pure.
 
-The editor's rules, with one exception: where a template has a variable without a value, the editor shows `undefined` or
-`null` in its place, which says nothing of the task; here nothing stands there.
+The rules are the editor's, with one exception: for a variable without a value the editor shows `undefined` or `null`; here
+it is empty.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from services.core.domain import LabelSpace
 from services.core.labels.markup import visible_text
 
 _MAX_SAFE_INTEGER: Final = 2**53 - 1
-"""Beyond it the editor's numbers are no longer exact."""
+"""The largest integer that JavaScript represents exactly."""
 
 _MIN_DECIMAL: Final = 1e-6
 
@@ -96,10 +96,10 @@ def _property(value: object, step: str) -> Any:
 
 
 _VARIABLE: Final = re.compile(r"\$([\w[\].{}]+)", re.ASCII)
-"""Names in other alphabets are none: the editor's own expression knows ASCII alone."""
+"""ASCII only, as the editor's own expression."""
 
 _UNDEFINED: Final = "$undefined$"
-"""Under which Label Studio keeps a text that was imported without a name, until it knows the config's."""
+"""Key of a text that was imported without a name, before the config defines one."""
 
 _BLANK: Final = frozenset({"Cc", "Cf", "Cs", "Zs", "Zl", "Zp"})
 

@@ -1,6 +1,6 @@
-"""What does not count, and why, in words: one place for the status, the pages, the reports and the sentences of runs. Pure.
+"""Messages about annotations and tasks that do not count, and about texts that were truncated. Pure.
 
-Reasons are stable names, which documents and metrics hold. Examples are labels and names of controls, never a task's text.
+Reasons are stable names that documents and metrics contain. Examples are labels and names of controls, never a task's text.
 """
 
 from __future__ import annotations
@@ -56,19 +56,19 @@ MAX_EXAMPLES: Final = 3
 _MAX_QUOTED: Final = 40
 
 _MIN_SIMILARITY: Final = 0.75
-"""Similarity from which another label is offered, as difflib counts it ..."""
+"""Similarity (difflib's) from which another label is suggested ..."""
 
 _MAX_LABELS: Final = 1000
-"""... and labels above which none is looked for."""
+"""... and number of labels above which none is."""
 
 
 class Cause(NamedTuple):
     """Why an annotation or a task does not count."""
 
     reason: str
-    """One of ANNOTATIONS, or of the reasons why a task or a draft does not."""
+    """One of ANNOTATION_REASONS, or of the reasons for tasks and drafts."""
     found_value: str = ""
-    """The label or the control that was found instead, where that says more; it may be cut."""
+    """The label or control found instead, if that helps; may be truncated."""
 
 
 def summarise(causes: Mapping[Cause, int], space: LabelSpace) -> tuple[Uncounted, ...]:
@@ -86,13 +86,13 @@ def summarise(causes: Mapping[Cause, int], space: LabelSpace) -> tuple[Uncounted
 def uncounted_sentence(found: Iterable[Uncounted], control: str) -> str:
     """Return `24 annotations do not count: 20 with a label that …, 4 skipped.`; "" if all count."""
     rows = list(found)
-    said = [
+    sentences = [
         _noun_sentence(noun, [row for row in rows if _noun(row.reason) == noun], control)
         for noun in (*_REASONS, "case")
     ]
     if any(row.reason in _TO_CORRECT for row in rows):
-        said.append(_ADVICE)
-    return " ".join(filter(None, said))
+        sentences.append(_ADVICE)
+    return " ".join(filter(None, sentences))
 
 
 def uncounted_phrases(found: Iterable[Uncounted], control: str) -> list[str]:
@@ -184,7 +184,7 @@ def quote(text: str) -> str:
 _STEP: Final = 64
 
 _MAX_LENGTH: Final = 8192
-"""What FITLOOP_MAX_LENGTH may be."""
+"""The maximum of FITLOOP_MAX_LENGTH."""
 
 
 def truncation_sentence(found: Truncation | None) -> str:
@@ -192,11 +192,11 @@ def truncation_sentence(found: Truncation | None) -> str:
     if found is None or not found.cut:
         return ""
     were = "was" if found.cut == 1 else "were"
-    said = (
+    cut = (
         f"{found.cut} of {plural(found.texts)} {were} cut at {found.max_length} tokens, and what stands behind is not read; "
         f"the longest has {found.longest}."
     )
-    return f"{said} {_length_advice(found)}"
+    return f"{cut} {_length_advice(found)}"
 
 
 def required_length(found: Truncation) -> int:

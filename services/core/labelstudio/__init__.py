@@ -1,8 +1,8 @@
-"""Label Studio's API, in raw JSON over `wire`.
+"""A client for Label Studio's API, in raw JSON over `transport`.
 
-Raw because the SDK's models parse every field of every annotation, in this process, and the filters of the Data Manager
-(`query=`), which spare Label Studio from sending unlabelled tasks, are not among its typed arguments.
-Blocking: call it in a thread, since Label Studio calls our backend while it answers (a title change asks /setup).
+Raw because the SDK's models parse every field of every annotation in this process, and because its typed arguments lack the
+Data Manager's filters (`query=`), which save Label Studio from sending unlabelled tasks. Blocking: call it in a thread, since
+Label Studio calls our backend while it answers (a title change calls /setup).
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from services.core.labelstudio.transport import Transport
 from services.core.settings import LabelStudioSettings
 
 log = structlog.get_logger()
-# `include` names the fields of annotations and predictions inside a task as well.
+# `include` also names the fields of annotations and predictions inside a task.
 _ANNOTATED_FIELDS = "id,data,annotations,updated_at,created_at,result,was_cancelled,ground_truth,completed_by"
 _PREDICTIONS_PER_REQUEST = 500
-"""Predictions a request: Label Studio inserts them in batches of this size."""
+"""Predictions per request: Label Studio inserts them in batches of this size."""
 _SUGGESTED_FIELDS = (
     "id,annotations,predictions,result,was_cancelled,parent_prediction,created_at,model_version"
 )
@@ -40,7 +40,7 @@ class Counts:
     annotations: int
     skipped: int
     newest_change: str
-    """`updated_at` of the task that was changed last, ISO 8601; "" where there is no task."""
+    """`updated_at` of the most recently changed task, ISO 8601; "" if there is no task."""
     tasks: int = 0
     """All tasks, labelled or not."""
 
@@ -122,8 +122,8 @@ class LabelStudio:
 
     def _predicted(self, project_id: int, version: str, item: dict[str, Any]) -> Iterator[tuple[int, bool]]:
         for row in self._tasks(project_id, item, fields="all", include="id,predictions,model_version"):
-            held = (one.get("model_version") for one in row.get("predictions") or ())
-            yield row["id"], version in held
+            versions = (one.get("model_version") for one in row.get("predictions") or ())
+            yield row["id"], version in versions
 
     def backends(self, project_id: int) -> list[Backend]:
         """List the project's ML backends. Label Studio calls /health and /setup of each before it answers."""
@@ -164,22 +164,22 @@ class LabelStudio:
         include: str = "id",
     ) -> _Page:
         query = {"filters": {"conjunction": "and", "items": list(items)}, "ordering": [ordering]}
-        said = {"project": project_id, "query": json.dumps(query), "fields": fields, "include": include}
-        answer, size = self._get_page(size, said)
+        params = {"project": project_id, "query": json.dumps(query), "fields": fields, "include": include}
+        answer, size = self._get_page(size, params)
         with self._parsing(f"the tasks of project {project_id}"):
             return _Page([_task(row) for row in answer["tasks"]], int(answer["total"]), size)
 
-    def _get_page(self, size: int, said: dict[str, object]) -> tuple[Any, int]:
+    def _get_page(self, size: int, params: dict[str, object]) -> tuple[Any, int]:
         """Return a page of tasks, halving its size while it is too large. Raises LabelStudioAnswerTooLarge for a single task."""
         while True:
             try:
-                return self._get("api/tasks/", **said, page=1, page_size=size), size
+                return self._get("api/tasks/", **params, page=1, page_size=size), size
             except LabelStudioAnswerTooLarge:
                 if size == 1:
                     raise
                 size //= 2
                 advice = f"set FITLOOP_LABEL_STUDIO_PAGE_SIZE to {size} or less"
-                log.warning("page_of_tasks_too_large", project=said["project"], advice=advice)
+                log.warning("page_of_tasks_too_large", project=params["project"], advice=advice)
 
     def _get(self, path: str, **params: object) -> Any:
         return self._wire.request("GET", path, params=params)

@@ -1,6 +1,7 @@
-"""Sentences that the doctor and the status page have in common: what keeps a Label Studio from working with us, and what to do.
+"""Access to Label Studio, in both directions: URLs at which it can reach us, and the tokens that we send.
 
-Pure.
+A legacy token is sent as it is. A personal access token is a JWT that is only sent to `<url>/api/token/refresh/`, which
+returns an access token for some minutes; the path of the URL is kept, as Label Studio may be behind a proxy.
 """
 
 from __future__ import annotations
@@ -81,10 +82,10 @@ def _host_problem(host: str) -> str:
 _REFRESH: Final = "api/token/refresh/"
 
 _UNUSED_LIFETIME: Final = 0.2
-"""Part of an access token's life that is left unused: a request may take its time."""
+"""Share of an access token's lifetime that is left unused, as requests take time."""
 
 _DEFAULT_LIFETIME: Final = 60.0
-"""Of an access token that does not say how long it lasts."""
+"""For an access token without an expiry."""
 
 
 class RefreshRefused(Exception):
@@ -135,7 +136,7 @@ class TokenAuth(httpx.Auth):
         access = found.get("access") if response.is_success else None
         if not isinstance(access, str) or not access.isascii() or not access.isprintable():
             raise RefreshRefused(response)
-        # By its length and not by its end: the clock here and that of Label Studio may differ.
+        # By lifetime, not by expiry: our clock and Label Studio's may differ.
         self._access, self._until = access, self._clock() + _lifetime(access) * (1 - _UNUSED_LIFETIME)
 
 

@@ -1,6 +1,6 @@
-"""Requests to Label Studio and what becomes of each answer: its JSON, or one of our errors with a sentence.
+"""HTTP requests to Label Studio, and the interpretation of each answer: its JSON, or one of our errors with a message.
 
-Nothing is sent twice and no redirect is followed: a redirected POST becomes a GET, and a token would go along.
+No request is retried and no redirect followed: a redirected POST becomes a GET, and the token would go along.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def client(settings: LabelStudioSettings, auth: httpx.Auth | None = None) -> htt
         return httpx.Client(
             auth=auth,
             verify=client_ssl_context(settings.ca_file, CA_FILE),
-            # A host that swallows connections is known sooner: all projects wait for it.
+            # Detect a host that drops packets sooner: all projects wait for it.
             timeout=httpx.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS)),
             headers={"User-Agent": f"fitloop/{__version__}", **GZIP_ONLY},
             event_hooks={"response": [limit_response(max_response_bytes(memory_limit()))]},
@@ -144,16 +144,16 @@ def response_error(response: httpx.Response, url: str, asked: str) -> LabelStudi
 def _failure(response: httpx.Response, url: str, asked: str) -> LabelStudioError:
     """Return the error for a status of 400 or more that is not about the token or the object."""
     status, at = response.status_code, f"Label Studio at {url}"
-    said = f"{at} answered {status} to {asked}."
+    message = f"{at} answered {status} to {asked}."
     if status >= httpx.codes.INTERNAL_SERVER_ERROR:
-        return LabelStudioUnreachable(said)
+        return LabelStudioUnreachable(message)
     if status == httpx.codes.PROXY_AUTHENTICATION_REQUIRED:
         return LabelStudioUnreachable(Fault.PROXY.value.format(at=at))
     if status != httpx.codes.BAD_REQUEST:
-        return LabelStudioError(said)
+        return LabelStudioError(message)
     if url.startswith("http:") and "HTTPS" in response.text.upper():
         return LabelStudioError(Fault.SPEAKS_TLS.value.format(at=at, url=URL))
-    return LabelStudioRejected(said)
+    return LabelStudioRejected(message)
 
 
 def _json(response: httpx.Response, url: str, asked: str) -> Any:
@@ -161,24 +161,26 @@ def _json(response: httpx.Response, url: str, asked: str) -> Any:
         return response.json() if response.content else None
     except (ValueError, RecursionError) as error:
         page = "html" in response.headers.get("content-type", "").lower()
-        hint = (
+        advice = (
             f" A web page came: a login before it must let {url}/api/ pass, or {URL} lacks its path."
             if page
             else ""
         )
-        raise LabelStudioError(f"{url} answered {asked} without JSON: is it a Label Studio?{hint}") from error
+        raise LabelStudioError(
+            f"{url} answered {asked} without JSON: is it a Label Studio?{advice}"
+        ) from error
 
 
 def _redirected(response: httpx.Response, url: str, asked: str) -> str:
     """Name the target without its query, which may hold secrets of a login."""
     target = response.request.url.join(response.headers["location"])
     shown = f"{target.scheme}://{target.netloc.decode('ascii').rpartition('@')[2]}{target.path}"
-    said = f"Label Studio at {url} redirects {asked} to {shown}"
+    message = f"Label Studio at {url} redirects {asked} to {shown}"
     if any(word in shown.lower() for word in _LOGIN_WORDS):
-        return f"{said}, a login page: let the proxy that asks for the login pass {url}/api/, or name another address in {URL}."
+        return f"{message}, a login page: let the proxy that asks for the login pass {url}/api/, or name another address in {URL}."
     if urlsplit(url).scheme == "http" and target.scheme == "https":
-        return f"{said}: write https:// in {URL}."
-    return f"{said}: set {URL} to the address that answers itself."
+        return f"{message}: write https:// in {URL}."
+    return f"{message}: set {URL} to the address that answers itself."
 
 
 def _access_denied(response: httpx.Response, url: str) -> LabelStudioError:

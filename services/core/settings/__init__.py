@@ -1,7 +1,7 @@
-"""Every setting, its unit and its reason. Read once from the environment, then frozen.
+"""All settings, read once from the environment, then frozen.
 
-The names that users of Label Studio's example backends know keep working; all others begin with `FITLOOP_`.
-`Settings.load()` reports every problem in one message. docs/configuration.md is generated from here.
+Names known from Label Studio's example backends keep working; all others begin with `FITLOOP_`. `Settings.load()` reports all
+problems in one message. docs/configuration.md is generated from these classes.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ _FOREIGN: Final = re.compile(
     r"|HF_\w+|HUGGING_FACE_HUB_TOKEN|HUGGINGFACE_HUB_CACHE|TRANSFORMERS_CACHE|OTEL_\w+",
     re.IGNORECASE,
 )
-"""Addresses, paths and tokens: a blank may stand inside some, and a line break in none."""
+"""Addresses, paths and tokens: some may contain a blank, none a line break."""
 
 _FOREIGN_TOKENS: Final = frozenset(
     {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN"}
@@ -128,8 +128,8 @@ class Settings:
         return found
 
 
-def _problem(group: type[Group], location: tuple[int | str, ...], said: str) -> str:
-    return f"{_variable(group, location)}: {said.removeprefix('Value error, ')}"
+def _problem(group: type[Group], location: tuple[int | str, ...], message: str) -> str:
+    return f"{_variable(group, location)}: {message.removeprefix('Value error, ')}"
 
 
 def _variable(group: type[Group], location: tuple[int | str, ...]) -> str:

@@ -1,4 +1,4 @@
-"""What the adapter is told: where Label Studio is, who may call, where things are kept, when a run begins."""
+"""Settings of the adapter: Label Studio, authentication, storage, and when to train."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ class LabelStudioSettings(Group):
     url: str = Field(
         "http://localhost:8080", validation_alias=AliasChoices("LABEL_STUDIO_HOST", "LABEL_STUDIO_URL")
     )
-    """Label Studio's address as seen from here. What a request says is not used: it is often wrong."""
+    """Label Studio's URL as seen from here. The one in requests is ignored: it is often wrong."""
     api_key: SecretStr = Field(SecretStr(""), validation_alias="LABEL_STUDIO_API_KEY")
     """A personal access token or a legacy token of a user who may read and change the projects."""
     public_url: str = ""
-    """Label Studio's address as browsers reach it, for links on the status page; unset: the address above."""
+    """Label Studio's URL for browsers, for links on the status page; unset: the URL above."""
     ca_file: Path | None = None
-    """Certificates (PEM) of the authority that signed Label Studio's own, beside the public ones."""
+    """CA bundle (PEM) for Label Studio's certificate, in addition to the public CAs."""
     timeout_seconds: float = Field(30.0, gt=0)
-    """Seconds that one request to Label Studio may take."""
+    """Timeout of one request to Label Studio, in seconds."""
     page_size: int = Field(500, ge=1)
-    """Tasks a page when labels are read: larger pages are fewer requests and more memory."""
+    """Tasks per page when labels are read: larger pages mean fewer requests and more memory."""
 
     @field_validator("url", "public_url")
     @classmethod
@@ -46,7 +46,7 @@ class AuthSettings(Group):
     model_config = SettingsConfigDict(env_prefix="FITLOOP_")
 
     username: Annotated[str, Inside.EXACT] = Field("", validation_alias="BASIC_AUTH_USER")
-    """User name of Basic auth; with a password, every route but the probes asks for it."""
+    """User name for Basic auth; with a password, every route except the probes requires it."""
     password: Annotated[SecretStr, Inside.EXACT] = Field(SecretStr(""), validation_alias="BASIC_AUTH_PASS")
     """Password of Basic auth. A line break at its end is taken off; one that begins or ends with a blank is refused,
     because Label Studio sends it without."""
@@ -65,7 +65,7 @@ class AuthSettings(Group):
     password: otherwise any web page could reach a Fitloop on its reader's machine (DNS rebinding). With
     `FITLOOP_ANONYMOUS` and no names, all are answered."""
     path_prefix: str = Field("", pattern=r"^(/.*)?$")
-    """Path below which an ingress passes requests on, as `/fitloop`: it is taken off."""
+    """Path prefix that an ingress passes on, as `/fitloop`; it is stripped."""
 
     @property
     def has_credentials(self) -> bool:
@@ -132,7 +132,7 @@ class StorageSettings(Group):
     """Versions kept for each project, beside those that are served, were served last, or are younger than
     `FITLOOP_KEEP_DAYS`."""
     keep_days: float = Field(30.0, ge=0)
-    """Days for which no version is deleted, so that a rollback is always possible."""
+    """Days for which no version is deleted, so that a rollback stays possible."""
     keep_runs_days: float = Field(90.0, ge=0)
     """Days for which a run's request, status and log are kept."""
 
@@ -143,15 +143,15 @@ class TriggerSettings(Group):
     model_config = SettingsConfigDict(env_prefix="FITLOOP_")
 
     every_n_updates: int = Field(10, ge=1, validation_alias="START_TRAINING_EACH_N_UPDATES")
-    """Labelled tasks that must have changed since the last run's snapshot before the next begins."""
+    """Labelled tasks that must have changed since the last run's snapshot to trigger the next run."""
     debounce_seconds: float = Field(2.0, ge=0)
-    """Seconds of quiet after an event before labels are counted, so that a burst makes one run."""
+    """Seconds without an event before labels are counted, so that a burst triggers one run."""
     reconcile_seconds: float = Field(15.0, gt=0)
-    """Seconds between looks at Label Studio itself, because a webhook may be lost."""
+    """Seconds between polls of Label Studio, because a webhook may be lost."""
     max_active_runs: int = Field(1, ge=1)
-    """Runs that may go on at once, over all projects; the others wait, the longest waiting first."""
+    """Runs that may be active at once, over all projects; others are queued, first in, first out."""
     min_seconds_between_runs: float = Field(0.0, ge=0)
-    """Seconds from the end of a project's run to its next one, unless a person asks for it; 0: none."""
+    """Minimum seconds between the end of a project's run and the next one, unless a person requests it; 0: none."""
     projects: Annotated[dict[int, dict[str, str]], NoDecode, Inside.LINES] = Field({})
     """Settings of single projects by their ids, as JSON: `{"5": {"method": "finetune",
     "start_training_each_n_updates": "20"}}`. Names are those of a run's parameters; what a backend's extra

@@ -1,4 +1,4 @@
-"""What pods are told: which bucket, who they are in the cluster, how versions are rolled out. The chart sets all of it."""
+"""Settings of pods: object storage, cluster, rollout, logs, metrics, traces. The chart sets them."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class S3Settings(Group):
     region: str = Field(
         "", validation_alias=AliasChoices("FITLOOP_S3_REGION", "AWS_REGION", "AWS_DEFAULT_REGION")
     )
-    """Region of the bucket; unset: the storage is asked, which needs a right more."""
+    """Region of the bucket; unset: the storage is asked, which needs one more permission."""
     addressing: Literal["auto", "path", "host"] = "auto"
     """`path` puts the bucket into the path, `host` into the host's name; `auto` is host on AWS alone."""
     ca_file: Path | None = None
-    """Certificates (PEM) of the authority that signed the storage's own."""
+    """CA bundle (PEM) for the storage's certificate."""
     access_key: SecretStr = Field(SecretStr(""), validation_alias="AWS_ACCESS_KEY_ID")
     """Access key; unset: `FITLOOP_S3_CREDENTIALS_DIR`, else the pod's identity."""
     secret_key: SecretStr = Field(SecretStr(""), validation_alias="AWS_SECRET_ACCESS_KEY")
@@ -67,23 +67,23 @@ class ClusterSettings(Group):
     pod_name: str = ""
     """The pod's name, by which it holds the Lease; unset: the host's name."""
     lease: str = "fitloop"
-    """Name of the Lease that the leading adapter holds; runs' Jobs belong to it."""
+    """Name of the Lease that the leader holds; it owns the runs' Jobs."""
     job_template: Path = Path("/etc/fitloop/job/job.yaml")
-    """The whole manifest of a run's Job, as the chart renders it; name, labels, owner, args and env are set."""
+    """Manifest of a run's Job as the chart renders it; name, labels, owner, args and env are set per run."""
     predictor_url: str = "http://fitloop-models"
-    """Address of the Service that the predictors stand behind."""
+    """URL of the predictors' Service."""
     predictor_workload: str = Field(
         "inferenceservice/fitloop", pattern=r"^(inferenceservice|deployment)/[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"
     )
     """What is patched for a rolling update: `inferenceservice/<name>` or `deployment/<name>`."""
     predictor_selector: Annotated[str, Inside.LINE] = "fitloop.io/predictor=fitloop"
-    """Labels of the predictors' pods."""
+    """Label selector of the predictors' pods."""
     predictor_port: int = 8080
-    """Port at which a predictor speaks KServe's protocols."""
+    """Port of a predictor's KServe protocols."""
     predictor_state_port: int = 8081
-    """Port at which a predictor's pod answers /state."""
+    """Port of a predictor's /state."""
     predictor_token: SecretStr = SecretStr("")
-    """Token that adapters send to predictors, and predictors ask for; unset: they answer everybody."""
+    """Token that adapters send to predictors and predictors require; unset: predictors answer any client."""
     predictor_token_from: float = Field(0.0, ge=0)
     """Unix time before which a predictor answers requests without a token as well: for the minutes of an upgrade from
     a release whose adapters send none. A wrong token is refused at any time."""
@@ -109,7 +109,7 @@ class RolloutSettings(Group):
     min_interval_seconds: float = Field(60.0, ge=0)
     """Seconds between the beginnings of two rolling updates: versions that come meanwhile share the next."""
     flip_seconds: float = Field(1.0, ge=0)
-    """Seconds ahead at which all adapters begin to tell Label Studio of the new version: two of their reads."""
+    """Seconds after the write at which all adapters announce the new version to Label Studio: two of their polls."""
 
 
 class LoggingSettings(Group):
@@ -150,7 +150,7 @@ class TracingSettings(Group):
     """The collector's address, as http://collector:4318; unset: no traces. OpenTelemetry's own variables say the rest:
     `OTEL_TRACES_SAMPLER`, `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`."""
     disabled: bool = Field(False, validation_alias="OTEL_SDK_DISABLED")
-    """Whether there are none all the same."""
+    """Disables traces."""
 
     @field_validator("endpoint")
     @classmethod

@@ -1,4 +1,8 @@
-"""What every group of settings has in common: it is read from the environment, frozen, and holds clean texts and finite numbers."""
+"""The base class of settings groups: read from the environment, frozen, with clean texts and finite numbers.
+
+Values are pasted by people: white space, control characters and invisible characters (a byte order mark, a zero-width space)
+are stripped from both ends. What a value may contain is stated by each field's `Inside`; no message repeats a value.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ from pydantic_settings import (
 )
 
 _INVISIBLE: Final = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp", "Cs"})
-"""Unicode's categories of control and format characters, of blanks, of line ends, and of bytes that are no text."""
+"""Unicode categories of control and format characters, blanks, line ends and surrogates."""
 
 _BLANKS: Final = frozenset({"Zs"})
 
@@ -74,9 +78,9 @@ def value_problem(text: str, inside: Inside) -> str:
 
 def allowed_inside(field: FieldInfo) -> Inside:
     """Return the field's own rule, else that of its type."""
-    said = next((one for one in field.metadata if isinstance(one, Inside)), None)
-    if said is not None:
-        return said
+    own = next((one for one in field.metadata if isinstance(one, Inside)), None)
+    if own is not None:
+        return own
     if field.annotation is SecretStr:
         return Inside.TOKEN
     return Inside.LINE if _is_path(field) else Inside.WORD

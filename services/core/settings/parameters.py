@@ -1,7 +1,7 @@
-"""Parameters of a run as people write them: names and texts, checked against the fields of `Parameters`.
+"""Parsing of run parameters: names and texts, checked against the fields of `Parameters`. Pure.
 
-They come from /setup's extra_params, the command line and the adapter's API. What a value may be is said once, in the
-settings (`TrainingSettings`), so that a parameter and its environment variable never differ. Pure.
+They come from /setup's extra_params, the command line and the adapter's API. Their types are those of `TrainingSettings`, so
+that a parameter and its environment variable never differ.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ def parse_parameters(
         given = _object(raw)
     except BadRequest as error:
         return {}, [str(error)]
-    taken: dict[str, str] = {}
+    valid: dict[str, str] = {}
     problems = []
     for name, value in given.items():
         try:
             text = _checked_text(name, value)
             if training is not None and name == BASE_MODEL:
                 training.check_allowed(text)
-            taken[name] = text
+            valid[name] = text
         except BadRequest as error:
             problems.append(str(error))
-    return taken, problems
+    return valid, problems
 
 
 def parse_project_settings(raw: object) -> dict[int, dict[str, str]]:
@@ -85,10 +85,10 @@ def parse_run_parameters(
     raw: object, training: TrainingSettings | None = None
 ) -> tuple[dict[str, str], list[str]]:
     """Parse parameters of one run, without `control`: a version for another control than the project's would never be served."""
-    taken, problems = parse_parameters(raw, training)
-    return {name: text for name, text in taken.items() if name != "control"}, [
+    valid, problems = parse_parameters(raw, training)
+    return {name: text for name, text in valid.items() if name != "control"}, [
         *problems,
-        *([CONTROL_IS_PER_PROJECT] if "control" in taken else []),
+        *([CONTROL_IS_PER_PROJECT] if "control" in valid else []),
     ]
 
 

@@ -1,4 +1,4 @@
-"""How a model is made, and how its predictions are computed."""
+"""Settings of training and of serving."""
 
 from __future__ import annotations
 
@@ -63,24 +63,24 @@ class TrainingSettings(Group):
     budget_seconds: float = Field(60.0, gt=0, validation_alias="FITLOOP_TRAINING_BUDGET_SECONDS")
     """Seconds that `auto` may spend on the stronger method after the first version is published."""
     max_length: int = Field(256, ge=8, le=8192)
-    """Tokens of a text that are read; the rest is cut off."""
+    """Tokens read of each text; the rest is truncated."""
     checkpoint_seconds: float = Field(60.0, gt=0)
-    """Seconds between checkpoints of a fine-tune: what a killed process may lose."""
+    """Seconds between checkpoints of a fine-tune: the most that a killed process loses."""
     run_seconds: float = Field(0.0, ge=0)
     """Seconds that one process may work on a run; less than its pod's deadline, so that it ends with a sentence. 0: as
     many as it takes."""
     require_gpu: bool = False
-    """Whether a run that finds no CUDA device is refused, because it was promised one."""
+    """Whether a run without a CUDA device fails, because it was promised one."""
     keep_log: bool = False
-    """Whether a run keeps its last lines in log.txt itself, because no parent process listens to it."""
+    """Whether a run stores its log's tail in log.txt itself, because no parent process captures it."""
     processes_per_pod: int = Field(1, ge=1)
     """Processes of a run in one pod, one for each of its GPUs (`python -P -m services.trainer.ranks`)."""
     pods: int = Field(1, ge=1)
     """Pods of a run, which is then an Indexed Job."""
     pod_index: int = Field(0, ge=0, validation_alias="JOB_COMPLETION_INDEX")
-    """Which of the run's pods this is, from 0; Kubernetes sets it."""
+    """Index of this pod among the run's pods, from 0; set by Kubernetes."""
     rendezvous: str = ""
-    """host:port at which the pods of a run meet: that of its pod 0."""
+    """host:port of the run's pod 0, where its pods rendezvous."""
 
     @field_validator("allowed_base_models", mode="before")
     @classmethod
@@ -119,17 +119,17 @@ class ServingSettings(Group):
     model_config = SettingsConfigDict(env_prefix="FITLOOP_")
 
     workers: int = Field(default_factory=available_cores, ge=1, validation_alias="WORKERS")
-    """Streams that compute side by side; unset: one for each core that this process may use."""
+    """Parallel compute streams; unset: one per core that this process may use."""
     threads: int = Field(1, ge=1, validation_alias="THREADS")
-    """Threads of each stream. Streams of one thread keep their speed beside a busy core."""
+    """Threads per stream. Single-threaded streams keep their speed next to a busy core."""
     queue_texts: int = Field(20_000, ge=1)
-    """Texts that may wait; beyond, /predict answers 503 with Retry-After."""
+    """Texts that may be queued; beyond that, /predict answers 503 with Retry-After."""
     loaded_models: int = Field(8, ge=2)
-    """Versions kept in memory; the least recently used leave."""
+    """Versions kept in memory; the least recently used are evicted."""
     memory_mb: float = Field(0.0, ge=0, validation_alias="FITLOOP_MODEL_MEMORY_MB")
     """Megabytes of weights in memory, both versions of a project counted while one takes the other's place; beyond it
     the least recently used leave, and where all are in use the answer is 503. 0: no such limit."""
     device: Literal["cpu", "cuda"] = "cpu"
     """`cpu` computes in int8 where the version has that; `cuda` in bf16, from the fp32 weights."""
     refresh_max_tasks: int = Field(10_000, ge=0)
-    """Unlabelled tasks that get fresh predictions after a promotion; 0 pushes none."""
+    """Unlabelled tasks that get new predictions after a promotion; 0: none."""

@@ -1,7 +1,8 @@
-"""Where everything is kept. `open_store(url)` serves all processes; a store is a flat map of keys to bytes.
+"""The object store: a flat map of keys to bytes, opened by `open_store(url)` in every process.
 
-Keys are relative, with "/" between parts. A write is atomic: a reader sees the old bytes or the new, never a part.
-No conditional writes: what is unique is immutable, and what changes has one writer.
+Keys are relative, with "/" between parts. Writes are atomic: a reader sees the old bytes or the new ones, never a part.
+There are no conditional writes: unique objects are immutable, and mutable objects have one writer. Sizes of documents are
+limited by what their keys name, since another process, maybe a broken one, wrote them.
 """
 
 from __future__ import annotations
@@ -135,15 +136,15 @@ def unavailable_reason(store: ObjectStore, *, write: bool) -> str:
 
 
 MAX_KEY_BYTES: Final = 900
-"""Bytes of a key: S3 takes 1,024, the store's prefix among them."""
+"""S3 allows 1,024 bytes, the store's prefix included."""
 
 _MAX_PART_BYTES: Final = 200
-"""Bytes between two slashes: a file's name takes 255, and one that is being written has more."""
+"""Bytes between two slashes: file names have up to 255, and temporary ones are longer."""
 
 _RESERVED: Final = frozenset({"", ".", ".."})
 
 PARTIAL: Final = ".partial-"
-"""Begins the name of a file that is still being written; such names are never listed."""
+"""Prefix of files that are still being written; they are never listed."""
 
 
 def check_key(key: str) -> str:

@@ -1,4 +1,4 @@
-"""A folder as an ObjectStore: each object a file, written beside its place, synced, and moved in by rename."""
+"""A folder as an ObjectStore: each object is a file, written to a temporary file, synced, and renamed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from services.core.store import PARTIAL, Entry, check_key, check_prefix, max_byt
 
 _SWEEP_AGE_SECONDS = 60.0
 _MKDIR_ATTEMPTS = 5
-"""To make a folder that others remove."""
+"""To create a folder that another process removes."""
 
 
 class FileStore:

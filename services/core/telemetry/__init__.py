@@ -1,1 +1,1 @@
-"""Logs, metrics and traces, which every process writes in the same shape."""
+"""Logs, metrics and traces of every process."""

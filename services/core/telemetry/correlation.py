@@ -1,7 +1,7 @@
-"""The id of a request, on every line that is written about it, in every process that it goes through.
+"""Request ids on every log line of a request, in every process that handles it.
 
-`RequestIds` is ASGI middleware of both servers: it takes X-Request-ID where that looks like an id, else makes one, binds it
-and returns it with the answer. `headers()` is what a request to the next process carries: the id, and the trace.
+`RequestIds` is ASGI middleware of both servers: it accepts X-Request-ID if that looks like an id, else makes one, binds it
+and returns it with the answer. `outgoing_headers` passes the id and the trace on to the next process.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from services.core.telemetry import tracing
 REQUEST_ID_HEADER: Final = "X-Request-ID"
 TRACEPARENT_HEADER: Final = "traceparent"
 SAFE_ERROR_HEADER: Final = "X-Fitloop"
-"""On a predictor's refusal: its sentence is ours, and may be told on; another server's may repeat the texts."""
+"""Marks an error of our own predictor, whose message is safe to pass on; another server's may repeat the texts."""
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

@@ -1,8 +1,8 @@
-"""structlog, once for every process: colours on a terminal, one JSON object a line elsewhere; all of it goes to stderr.
+"""Configuration of structlog for every process: colours on a terminal, JSON lines elsewhere, always to stderr.
 
-Whoever logs binds ids (request, project, run, version) and never a text, a token or a password. A library may have any of
-them in its lines: those below WARNING are dropped, of the others the first line is kept, and of an exception its kind and
-its frames, for its message repeats what it was given. What the settings keep secret is struck out of every line at last.
+Our lines bind ids (request, project, run, version) and never a text, a token or a password. Lines of libraries may contain
+any of them: below WARNING they are dropped, of others the first line is kept, and of an exception its class and frames,
+because its message repeats its input. At last, the secrets of the settings are masked in every line.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor
 
 _OWN_LOGGERS: Final = ("services", "__main__")
-"""What LOG_LEVEL=DEBUG is about: libraries need not even make such lines."""
+"""Loggers that LOG_LEVEL=DEBUG applies to; libraries stay at INFO."""
 _MAX_LINE: Final = 300
-"""Characters of a library's line that are kept."""
+"""Characters kept of a library's line."""
 _UNMASKED: Final = frozenset({"timestamp", "level"})
-"""What no secret gets into, however short it is."""
+"""Fields that never contain a secret."""
 _NO_IDS: Final[Mapping[str, object]] = {}
 
 
@@ -74,8 +74,8 @@ def configure(
     root.setLevel(max(level, logging.INFO))
     for ours in _OWN_LOGGERS:
         logging.getLogger(ours).setLevel(level)
-    for said in conflicting_variables():
-        structlog.get_logger("services.core.telemetry.logs").warning("setting_given_twice", reason=said)
+    for conflict in conflicting_variables():
+        structlog.get_logger("services.core.telemetry.logs").warning("setting_given_twice", reason=conflict)
 
 
 def use_root_handler(*names: str) -> None:

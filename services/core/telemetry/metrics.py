@@ -1,7 +1,7 @@
-"""What every process counts, for Prometheus: its build, its requests to the store and to Label Studio, the table it read.
+"""Prometheus metrics of every process: build, requests to the store and to Label Studio, the serving table it read.
 
-Each package's metrics stand in its own `metrics.py`. Every label value that can occur exists from the start, at 0.
-docs/metrics.md is generated from these modules.
+Each package's metrics are in its own `metrics` modules. All label values exist from the start, at 0. docs/metrics.md is
+generated from these modules.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from services import __version__
 from services.core.errors import LabelStudioError, LabelStudioNotFound, LabelStudioUnreachable, TokenRefused
 
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 3, 10, 30, 100)
-"""Upper ends of the buckets of what takes as long as a request does."""
+"""Upper bounds of the histogram buckets for requests."""
 
 
 class Component(StrEnum):
@@ -30,7 +30,7 @@ class Component(StrEnum):
 
 
 class StoreOperation(StrEnum):
-    """What a store was asked for."""
+    """Kinds of requests to a store."""
 
     READ = "read"
     WRITE = "write"
@@ -39,7 +39,7 @@ class StoreOperation(StrEnum):
 
 
 class StoreOutcome(StrEnum):
-    """What became of that."""
+    """Outcome of a request."""
 
     OK = "ok"
     NOT_FOUND = "not_found"
@@ -49,7 +49,7 @@ class StoreOutcome(StrEnum):
 
 
 class LabelStudioOperation(StrEnum):
-    """What Label Studio was asked for."""
+    """Kinds of requests to Label Studio."""
 
     PROJECT = "project"
     TASKS = "tasks"
@@ -60,7 +60,7 @@ class LabelStudioOperation(StrEnum):
 
 
 class LabelStudioOutcome(StrEnum):
-    """What became of that."""
+    """Outcome of a request."""
 
     OK = "ok"
     UNAUTHORIZED = "unauthorized"
@@ -69,7 +69,7 @@ class LabelStudioOutcome(StrEnum):
     FAILED = "failed"
 
 
-# Else each counter has a second series, for which nobody asks.
+# Without this, each counter has a second series.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no types
 
 _build = Gauge(

@@ -1,7 +1,7 @@
-"""What a log may say of an error that nobody expected: where it was raised and by which line of source, not its message.
+"""Tracebacks of unexpected errors for the log: frames and the failing line of source, without the message.
 
-Messages of libraries hold what they were given, which may be a text or a token; a line of source says the reason as well,
-and holds neither. Only what computes on numbers alone may speak for itself.
+Messages of libraries repeat their input, which may be a text or a token; a line of source states the reason and contains
+neither. Only messages of libraries that compute on numbers are kept.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import traceback
 _MAX_CHARACTERS = 240
 
 _TEXT_FREE_LIBRARIES = ("/torch/", "/transformers/models/", "/transformers/modeling_")
-"""Folders and files of libraries that get ids and weights, and no text."""
+"""Paths of libraries that process ids and weights, and no text."""
 
 
 def safe_traceback(error: BaseException) -> list[str]:

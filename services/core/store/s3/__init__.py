@@ -1,7 +1,7 @@
-"""A bucket as an ObjectStore: MinIO, or any other S3. Plain requests only: no conditional PUT, no versioning needed.
+"""A bucket as an ObjectStore: MinIO or any other S3. Plain requests only: no conditional PUT, no versioning.
 
-Reads of documents are whole or an error (their length is checked) and end within seconds; files are copied into a cache
-folder, once for each state of the object. The client tries again what may pass, a few times; who can wait longer waits.
+Reads of documents are complete or an error (their length is checked) and end within seconds; files are copied to a cache
+folder, once per state of the object. The client retries transient errors a few times; callers that can wait longer do.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _PARTS_AT_ONCE = 2
 _CHUNK = 1 << 20
 _CHANGE_ATTEMPTS = 3
 _READ_ATTEMPTS = 3
-"""For an answer that broke off in its body."""
+"""For an answer whose body broke off."""
 
 
 class S3Store:

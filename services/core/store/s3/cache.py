@@ -1,7 +1,7 @@
-"""Copies of a bucket's objects in a folder: each whole, of one known state of the object, and not too many of them.
+"""Local copies of a bucket's objects: each complete, of one known state, and limited in total size.
 
-`<root>/<store>/objects/<key>` is the copy, `<root>/<store>/marks/<key>` the mark (ETag) of the object that it is of. Several
-processes may share the folder. Two states of one key never stand in it together.
+`<root>/<store>/objects/<key>` is the copy, `<root>/<store>/marks/<key>` the mark (ETag) of the object's state. Several
+processes may share the folder. It never contains two states of one key.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO
 
 _RECENT_SECONDS = 600.0
-"""What was asked for since may just be loaded, file by file."""
+"""More recent copies may be in the middle of a load, file by file."""
 
 
 class Cache:
@@ -57,7 +57,7 @@ class Cache:
             with os.fdopen(handle, "wb") as file:
                 state = fill(file)
                 size = file.tell()
-            mark.unlink(missing_ok=True)  # so that a kill here leaves a copy that nobody trusts
+            mark.unlink(missing_ok=True)  # so that a kill here leaves an untrusted copy
             Path(partial).replace(path)
         except BaseException:
             Path(partial).unlink(missing_ok=True)

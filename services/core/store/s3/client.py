@@ -1,7 +1,7 @@
-"""The `minio` client as S3Store wants it: endpoint, certificates, keys, timeouts and retries out of the settings.
+"""The `minio` client of S3Store: endpoint, certificates, keys, timeouts and retries from the settings.
 
-Two clients share the keys: `quick` for documents and listings, whose every request ends within seconds, and `transfers`
-for files, where only a standstill is an error. `Retry-After` is not obeyed: MinIO asks for two minutes.
+Two clients share the keys: `documents`, for documents and listings, whose every request ends within seconds, and `transfers`
+for files, where only a stall is an error. `Retry-After` is ignored: MinIO asks for two minutes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _STALL_SECONDS = 60.0
 """For a part of a large file: the storage writes it to its disks before it answers."""
 _BUSY = frozenset({429, 500, 502, 503, 504})
 _CONNECTIONS = 16
-"""Kept open; more threads than that open their own."""
+"""Pooled; more threads open their own."""
 _IDENTITY = (
     "AWS_WEB_IDENTITY_TOKEN_FILE",
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
@@ -56,11 +56,11 @@ class Clients:
 
 def connect(settings: S3Settings) -> Clients:
     """Return clients that have made no request yet. Raises BadConfig."""
-    # Its warnings of each retry name the whole URL, which is a token's when a pod's identity is asked for keys.
+    # Its warnings about retries contain the whole URL, which has a token when keys come from a pod's identity.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     provider, context = provider_of(settings), client_ssl_context(settings.ca_file, "FITLOOP_S3_CA_FILE")
     seconds = settings.timeout_seconds
-    # No try begins after half the time, and each connects within a quarter: all of it takes less than twice the time.
+    # No attempt starts after half the time, and each connects within a quarter: in total less than twice the time.
     quick = _Pool(
         _retry(3, 1, 0.1, within=seconds / 2),
         timeout=Timeout(connect=seconds / 4, read=seconds),
@@ -99,7 +99,7 @@ class FolderProvider(Provider):
 
     def retrieve(self) -> Credentials:
         """Return the current keys. Raises StoreRefused."""
-        # Kubernetes swaps the link ..data: through it, both files are of the same moment.
+        # Kubernetes swaps the link ..data, so both files are from the same moment.
         data = self._folder / "..data"
         folder = data.resolve() if data.exists() else self._folder
         try:

@@ -1,7 +1,7 @@
-"""Every way in which an S3 storage fails, as one of our errors with one sentence that says what to do.
+"""Failures of an S3 storage as our errors, each with a message that says what to do.
 
-StoreRefused: a person must change a setting, a key or a right. StoreUnreachable: it may pass. NotFound: no such object.
-No sentence holds a key, a header or an answer's body.
+StoreRefused: a person must change a setting, a key or a permission. StoreUnreachable: it may be transient. NotFound: no such
+object. No message contains a key, a header or an answer's body.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from services.core.redaction import safe_reason
 from services.core.settings.deployment import S3Settings
 
 FAILURES = (MinioException, http.HTTPError, ParseError, ValueError, OSError)
-"""What the client raises."""
+"""Exceptions of the client."""
 _BUSY = frozenset(
     [
         "SlowDown",
@@ -122,19 +122,19 @@ class S3Errors:
     def _from_transport(self, error: http.HTTPError, failed: str) -> StoreError:
         fault = find_fault(error)
         plain = self._at.startswith("http:")
-        said = describe_fault(
+        message = describe_fault(
             error,
             Server(f"the object storage at {self._at}", "FITLOOP_S3_ENDPOINT", "FITLOOP_S3_CA_FILE"),
             plain=plain,
         )
         if fault.is_tls:
-            return StoreRefused(said)
+            return StoreRefused(message)
         if fault is Fault.READ_TIMEOUT:
-            said = (
+            message = (
                 f"The object storage at {self._at} did not answer in time ({self.settings.timeout_seconds:g} s for a document): see whether "
                 "it is overloaded."
             )
-        return StoreUnreachable(f"{failed}. {said}")
+        return StoreUnreachable(f"{failed}. {message}")
 
     def _not_s3(self) -> StoreError:
         return StoreRefused(f"What answers at {self._at} is no S3 storage. Correct FITLOOP_S3_ENDPOINT.")

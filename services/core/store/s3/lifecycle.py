@@ -1,4 +1,4 @@
-"""Which rules of a bucket delete objects of their own accord. Versions, runs and tables are deleted by Fitloop alone."""
+"""Lifecycle rules of a bucket that delete objects by themselves. Only Fitloop may delete versions, runs and tables."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _UNREADABLE: Final = frozenset(
         "UnauthorizedAccess",
     ]
 )
-"""S3's error codes where the key lacks s3:GetLifecycleConfiguration, or the storage knows no rules."""
+"""S3's error codes if the key lacks s3:GetLifecycleConfiguration, or the storage has no lifecycle rules."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class ExpirationRule:
 
     rule: str
     prefix: str
-    """Of the keys that it deletes, from the bucket's root."""
+    """Prefix of the keys that it deletes, from the bucket's root."""
     days: int
     """0: at a date."""
 
@@ -55,14 +55,14 @@ def prefixes_overlap(rule: str, store: str) -> bool:
 
 def _expiry(rule: Rule) -> ExpirationRule | None:
     """Parse a rule. Ours have no tags, so a rule for tagged objects affects none; a colder class makes them slow, or unreadable."""
-    gone = rule.expiration or rule.transition
+    deletion = rule.expiration or rule.transition
     chosen = rule.rule_filter
-    if rule.status != "Enabled" or gone is None or (gone.days is None and gone.date is None):
+    if rule.status != "Enabled" or deletion is None or (deletion.days is None and deletion.date is None):
         return None
     if chosen and (chosen.tag or (chosen.and_operator and chosen.and_operator.tags)):
         return None
     prefix = (chosen.prefix or (chosen.and_operator and chosen.and_operator.prefix) or "") if chosen else ""
-    return ExpirationRule(rule.rule_id or "without a name", prefix, gone.days or 0)
+    return ExpirationRule(rule.rule_id or "without a name", prefix, deletion.days or 0)
 
 
 def _error(store: S3Store, error: Exception) -> StoreError:
