@@ -229,7 +229,7 @@ def make_version(
     served = run.registry.serving().projects.get(inputs.project.key, Served())
     current = current_for(run.registry, inputs.project.key, served, made)
     decision, pairs = compare(
-        candidate, current, run.registry, inputs, asked=is_requested_by_person(run.request)
+        candidate, current, run.registry, inputs, requested=is_requested_by_person(run.request)
     )
     if made is not None and not decision.promote:
         _add_message(run, f"Fine-tuning was tried and not kept. {' '.join(decision.reasons)}")

@@ -89,7 +89,7 @@ def launch(topology: Topology, run: str, arguments: Sequence[str]) -> int:
     except ChildFailedError as error:
         return shell_exit_code(error.get_first_failure()[1].exitcode)
     except SignalException as error:
-        sys.stderr.write(f"The run was asked to end ({error.sigval.name}).\n")
+        sys.stderr.write(f"The run was asked to stop ({error.sigval.name}).\n")
         return Preempted.exit_code
     except RuntimeError as error:  # of its store and its rendezvous
         raise Preempted(

@@ -191,7 +191,7 @@ def _detail(error: BaseException) -> str:
         return f": it needs {library}, which is not installed"
     if not isinstance(error, (ValueError, NotImplementedError)):
         return ""
-    said = (
+    message = (
         next((line.strip() for line in text.splitlines() if line.strip()), "").partition(". ")[0].rstrip(".")
     )
-    return "" if not said or len(said) > _MAX_DETAIL or _CODE.search(said) else f" ({said})"
+    return "" if not message or len(message) > _MAX_DETAIL or _CODE.search(message) else f" ({message})"

@@ -86,14 +86,14 @@ def compare(
     registry: Registry,
     inputs: RunInputs,
     *,
-    asked: bool = False,
+    requested: bool = False,
 ) -> tuple[GateDecision, Pairs | None]:
     """Return the gate's decision, and the texts that it compared if there was a version to compare with.
 
-    A current version that cannot be read or loaded counts as none. `asked`: a person requested this version.
+    A current version that cannot be read or loaded counts as none. `requested`: a person requested this version.
     """
     truth = {example.key: example.label for example in inputs.dataset.examples}
-    first = decide_first(candidate.answers, truth, asked=asked)
+    first = decide_first(candidate.answers, truth, requested=requested)
     if current is None:
         return first, None
     if current.from_name not in {"", inputs.space.from_name}:
@@ -110,7 +110,7 @@ def compare(
         same_method=current.method is candidate.trained.method,
         labels_removed=tuple(label for label in current.labels if label not in inputs.space.labels),
         compared_with=current.version,
-        asked=asked,
+        requested=requested,
     )
     return decision, pairs
 
@@ -126,10 +126,10 @@ def with_text_keys(answers: OutOfSample, dataset: Dataset) -> OutOfSample:
     If several texts share a split key, which of them it had answered is not known: they count as trained on.
     """
     counts = Counter(keys := [split_key(text) for text in dataset.texts])
-    learnt = set(answers.trained_keys)
+    trained_before = set(answers.trained_keys)
     found, trained = dict(answers.answers), list(answers.trained_keys)
     for text, key in zip(dataset.keys, keys, strict=True):
-        if key in learnt or (counts[key] > 1 and key in answers.answers):
+        if key in trained_before or (counts[key] > 1 and key in answers.answers):
             trained.append(text)
         if counts[key] == 1 and key in answers.answers:
             found[text] = answers.answers[key]

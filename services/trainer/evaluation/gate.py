@@ -94,10 +94,12 @@ def pair_up(
     return Pairs(fixed, broken, total, per_label, tuple(fixed_texts), tuple(broken_texts))
 
 
-def decide_first(candidate: OutOfSample, truth: Mapping[str, str], *, asked: bool = False) -> GateDecision:
+def decide_first(
+    candidate: OutOfSample, truth: Mapping[str, str], *, requested: bool = False
+) -> GateDecision:
     """Decide if nothing is served: the version must beat the most frequent label given to every text.
 
-    `asked`: a person requested this version; then it must not be significantly worse than that.
+    `requested`: a person requested this version; then it must not be significantly worse than that.
     """
     evaluated = candidate.answers.keys() & truth.keys()
     if not evaluated:
@@ -110,7 +112,7 @@ def decide_first(candidate: OutOfSample, truth: Mapping[str, str], *, asked: boo
     fixed = sum(truth[key] != most_frequent for key in right)
     broken = sum(truth[key] == most_frequent for key in evaluated - right)
     is_better = sign_test(broken, fixed) < SIGNIFICANCE
-    promote = is_better or (asked and sign_test(fixed, broken) >= SIGNIFICANCE)
+    promote = is_better or (requested and sign_test(fixed, broken) >= SIGNIFICANCE)
     total = len(evaluated)
     figures = (
         f"accuracy {_accuracy(len(right), total)}; always answering {most_frequent!r} gets "
@@ -141,14 +143,14 @@ def decide(
     same_method: bool,
     labels_removed: tuple[str, ...],
     compared_with: str,
-    asked: bool = False,
+    requested: bool = False,
 ) -> GateDecision:
     """Decide if `compared_with` is served; `labels_removed` are those of its labels that the label config no longer has.
 
-    `asked`: a person requested this version, so that it is not held for being made by another method.
+    `requested`: a person requested this version, so that it is not held for being made by another method.
     """
     b, c = pairs.fixed, pairs.broken
-    only_veto = same_method or asked
+    only_veto = same_method or requested
     worse_labels = _worse_labels(pairs)
     if labels_removed:
         kind, reasons = "labels-changed", [_removed(labels_removed, compared_with)]
@@ -165,7 +167,7 @@ def decide(
     else:
         of_other_method = not same_method
         kind = "better" if b > c else "not-worse"
-        reasons = [_promoted(pairs, compared_with, asked=asked and of_other_method)]
+        reasons = [_promoted(pairs, compared_with, requested=requested and of_other_method)]
     promote = kind in ("labels-changed", "better", "not-worse")
     return GateDecision(promote, kind, tuple(reasons), compared_with, pairs.total, b, c)
 
@@ -203,10 +205,10 @@ def _figures(pairs: Pairs) -> str:
     return f"{pairs.fixed} fixed, {pairs.broken} broken of {plural(pairs.total)}."
 
 
-def _promoted(pairs: Pairs, compared_with: str, *, asked: bool) -> str:
+def _promoted(pairs: Pairs, compared_with: str, *, requested: bool) -> str:
     if not pairs.total:
         return f"Promoted: there is no text on which to compare it with {compared_with}."
-    if asked:
+    if requested:
         return (
             f"Promoted: a person requested it, and it is not significantly worse than {compared_with}, which another method "
             f"made: {_figures(pairs)}"

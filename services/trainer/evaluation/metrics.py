@@ -26,13 +26,13 @@ _HALVINGS: Final = 30
 _CHUNK: Final = 1024
 
 
-def wilson_interval(right: int, judged: int, z: float = 1.96) -> tuple[float, float]:
+def wilson_interval(right: int, evaluated: int, z: float = 1.96) -> tuple[float, float]:
     """Return Wilson's score interval of right / judged, 95 % by default; (0, 1) if nothing was evaluated."""
-    if judged == 0:
+    if evaluated == 0:
         return 0.0, 1.0
-    share, spread = right / judged, z * z / judged
+    share, spread = right / evaluated, z * z / evaluated
     centre = share + spread / 2
-    half = z * math.sqrt(share * (1 - share) / judged + spread / (4 * judged))
+    half = z * math.sqrt(share * (1 - share) / evaluated + spread / (4 * evaluated))
     low, high = (centre - half) / (1 + spread), (centre + half) / (1 + spread)
     return max(0.0, min(low, share)), min(1.0, max(high, share))  # rounding may leave the edge by 1e-17
 
@@ -66,14 +66,14 @@ def estimate(
     right = predicted == targets
     apart = np.zeros(len(targets), np.bool_) if near_duplicate is None else ~near_duplicate
     matrix = confusion_matrix(predicted, targets, probabilities.shape[1])
-    judged_labels = matrix.sum(axis=1) > 0
+    evaluated_labels = matrix.sum(axis=1) > 0
     low, high = wilson_interval(int(right.sum()), len(targets))
     return Estimate(
         judged=len(targets),
         right=int(right.sum()),
         low=low,
         high=high,
-        macro_f1=float(f1(matrix)[judged_labels].mean()) if judged_labels.any() else 0.0,
+        macro_f1=float(f1(matrix)[evaluated_labels].mean()) if evaluated_labels.any() else 0.0,
         source=source,
         judged_without_near_duplicates=int(apart.sum()),
         right_without_near_duplicates=int((right & apart).sum()),
@@ -106,12 +106,12 @@ def accuracy_in_words(found: Estimate) -> str:
     return share_in_words(found.right, found.judged)
 
 
-def share_in_words(right: int, judged: int) -> str:
+def share_in_words(right: int, evaluated: int) -> str:
     """Return a share and its 95 % interval in per cent."""
-    if judged < MIN_ESTIMATE_TEXTS:
+    if evaluated < MIN_ESTIMATE_TEXTS:
         return "too few labels to say"
-    low, high = wilson_interval(right, judged)
-    return f"{100 * right / judged:.0f} % ({100 * low:.0f}–{100 * high:.0f})"
+    low, high = wilson_interval(right, evaluated)
+    return f"{100 * right / evaluated:.0f} % ({100 * low:.0f}–{100 * high:.0f})"
 
 
 def fit_temperature(logits: NDArray[np.floating[Any]], targets: NDArray[np.int64]) -> float:

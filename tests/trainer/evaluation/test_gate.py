@@ -24,7 +24,9 @@ def pairs_of(**per_label: tuple[int, int, int]) -> Pairs:
 def judged(
     pairs: Pairs, *, same_method: bool = True, removed: tuple[str, ...] = (), asked: bool = False
 ) -> GateDecision:
-    return decide(pairs, same_method=same_method, labels_removed=removed, compared_with="shop-3", asked=asked)
+    return decide(
+        pairs, same_method=same_method, labels_removed=removed, compared_with="shop-3", requested=asked
+    )
 
 
 def answers(labels: str, given_by_key: dict[str, str], **more: Any) -> OutOfSample:
@@ -315,7 +317,7 @@ def first(counts: dict[tuple[str, str], int], labels: str = "ABC", *, asked: boo
     keys = [f"k{number}" for number in range(len(rows))]
     candidate = answers(labels, {key: answer for key, (_, answer) in zip(keys, rows, strict=True)})
     truth = {key: true for key, (true, _) in zip(keys, rows, strict=True)}
-    return decide_first(candidate, truth, asked=asked)
+    return decide_first(candidate, truth, requested=asked)
 
 
 def test_first_version_must_beat_the_most_frequent_label() -> None:
