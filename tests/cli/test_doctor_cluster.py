@@ -202,7 +202,7 @@ class TestCluster:
         finding = cluster.runs(known)
         assert finding.verdict is Verdict.WARN
         assert "fitloop-1-2 is waiting: no node has a free nvidia.com/gpu" in finding.sentence
-        assert "fitloop-2-1 failed: it took longer than it may" in finding.sentence
+        assert "fitloop-2-1 failed: it exceeded its time limit" in finding.sentence
         inspector.kube.listed["job"] = [waiting]
         inspector.kube.listed["pod"] = [pod("p", "Running", run="1-2")]
         assert cluster.runs(known).sentence == (
