@@ -129,14 +129,14 @@ def test_last_state_is_shown_while_the_store_is_down(
 
 def test_store_problem_is_logged_once_with_backoff(pair: ReplicaPair) -> None:
     replica = pair.first.replica
-    with capture_logs() as said:
+    with capture_logs() as lines:
         waits = [replica._store_failed("It is away.") for _ in range(6)]
         assert pair.first.board.store_problem == "It is away.", "the page says so too"
         replica._store_worked()
         assert pair.first.board.store_problem == ""
         waits.append(replica._store_failed("It is away."))
     assert waits == [0.5, 1.0, 2.0, 4.0, 4.0, 4.0, 0.5]
-    assert [line["event"] for line in said] == [
+    assert [line["event"] for line in lines] == [
         "store_unavailable",
         "store_available",
         "store_unavailable",

@@ -66,7 +66,7 @@ def served_before() -> ControllerWorld:
     return world
 
 
-def outcome(world: ControllerWorld) -> object:
+def final_state(world: ControllerWorld) -> object:
     """Return what must not depend on when the process was killed."""
     served = world.view.served
     return (
@@ -87,14 +87,14 @@ def test_crash_at_any_store_change_is_recovered(
     whole = served_before()
     story(whole)
     live(whole)
-    expected = outcome(whole)
+    expected = final_state(whole)
     for change in range(1, 40):
         world = served_before()
         world.leader_store.error, world.leader_store.after = error, after
         world.leader_store.fail_at = world.leader_store.changes + change
         story(world)
         live(world)
-        assert outcome(world) == expected, f"cut off at change {change}"
+        assert final_state(world) == expected, f"cut off at change {change}"
         if world.leader_store.changes < world.leader_store.fail_at:
             return
     pytest.fail("the story never came to its end")
@@ -122,10 +122,10 @@ class AnyLife(RuleBasedStateMachine):
         self.world = ControllerWorld()
         self.world.connect()
 
-    @rule(count=st.integers(1, 7), told=st.booleans())
-    def label(self, count: int, told: bool) -> None:
+    @rule(count=st.integers(1, 7), announced=st.booleans())
+    def label(self, count: int, announced: bool) -> None:
         self.world.label_studio.label_many(count)
-        if told:
+        if announced:
             self.world.event()
 
     @rule(which=st.integers(0, 50), label=st.integers(0, 2))

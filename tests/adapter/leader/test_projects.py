@@ -28,7 +28,7 @@ def served() -> ControllerWorld:
     return world
 
 
-def raising(world: ControllerWorld, error: Exception, project_id: int = 1) -> None:
+def make_polls_fail(world: ControllerWorld, error: Exception, project_id: int = 1) -> None:
     """Make Label Studio's answers about the project fail."""
     whole = world.label_studio.project
 
@@ -44,7 +44,7 @@ def test_unexpected_error_delays_no_other_project(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     world = two()
-    raising(world, KeyError("the text of a task"))
+    make_polls_fail(world, KeyError("the text of a task"))
     world.label_studio.label_many(6, 2)
     world.settle()
     assert world.launcher.launched == ["2-1"]
@@ -55,7 +55,7 @@ def test_unexpected_error_delays_no_other_project(
 
 def test_unexpected_error_in_discovery_delays_no_other() -> None:
     world = ControllerWorld()
-    raising(world, KeyError("created_at"))
+    make_polls_fail(world, KeyError("created_at"))
     world.event("SETUP", 1)
     world.connect(2)
     assert 2 in world.board.views
@@ -108,7 +108,7 @@ def test_two_404s_remove_a_project_but_keep_its_commands() -> None:
     world.label_studio.label_many(2)
     world.command(Action.TRAIN, seed="5")
     whole = world.label_studio.project
-    raising(world, LabelStudioNotFound("404"))
+    make_polls_fail(world, LabelStudioNotFound("404"))
     world.tick(20.0)
     assert world.current == "support-1"
     world.tick(20.0)
@@ -192,7 +192,7 @@ def test_project_that_cannot_train_leaves_the_run_queue() -> None:
     for project_id in (3, 2, 1):
         world.label_studio.label_many(6, project_id)
         world.settle(2)
-    raising(world, LabelStudioUnreachable("It does not answer."), 2)
+    make_polls_fail(world, LabelStudioUnreachable("It does not answer."), 2)
     world.train("3-1")
     world.end("3-1")
     for _ in range(3):
@@ -225,7 +225,7 @@ def test_false_deletion_event_deletes_nothing_later() -> None:
     world = served()
     world.event("PROJECT_DELETED")
     world.settle(5)
-    raising(world, LabelStudioNotFound("404"))
+    make_polls_fail(world, LabelStudioNotFound("404"))
     world.settle()
     assert world.board.views == {}
     assert [served.current for served in world.registry.serving().projects.values()] == ["support-1"]

@@ -124,8 +124,7 @@ def test_status_names_who_requested_what(serving: ControllerWorld) -> None:
     serving.command(Action.TRAIN, asked_by="Zoë from 2001:db8::1", seed="3")
     serving.settle()
     assert serving.requests()[-1].asked_by == ("anna from 10.0.0.7", "Zoë from 2001:db8::1")
-    said = "training support-3 (requested by anna from 10.0.0.7 and 1 more)"
-    assert said in serving.view.sentence
+    assert "training support-3 (requested by anna from 10.0.0.7 and 1 more)" in serving.view.sentence
 
 
 def test_promote_pins_and_unpin_lets_the_gate_decide(serving: ControllerWorld) -> None:

@@ -12,12 +12,12 @@ from services.core.errors import LabelStudioUnreachable
 from tests.support.labelstudio import FakeLabelStudio
 
 
-def prediction(task: int, choice: object = "card") -> dict[str, Any]:
+def build_prediction(task: int, choice: object = "card") -> dict[str, Any]:
     region = {"from_name": "label", "to_name": "text", "type": "choices", "value": {"choices": [choice]}}
     return {"task": task, "result": [region], "score": 0.5, "model_version": "support-1"}
 
 
-def studio(tasks: int) -> FakeLabelStudio:
+def build_label_studio(tasks: int) -> FakeLabelStudio:
     found = FakeLabelStudio()
     found.add_project()
     for _ in range(tasks):
@@ -34,62 +34,67 @@ def pushed(found: FakeLabelStudio, predictions: Sequence[dict[str, Any]]) -> int
 
 
 def test_complete_bulk_import_needs_no_other_request() -> None:
-    found = studio(2)
-    assert pushed(found, [prediction(1), prediction(2)]) == 0
+    found = build_label_studio(2)
+    assert pushed(found, [build_prediction(1), build_prediction(2)]) == 0
     assert found.reads == ["push"]
 
 
 def test_no_predictions_need_no_request() -> None:
-    found = studio(0)
+    found = build_label_studio(0)
     assert pushed(found, []) == 0
     assert found.reads == []
 
 
 def test_only_missing_predictions_are_pushed_one_by_one() -> None:
-    found = studio(4)
-    given = [prediction(1), prediction(2, ["home", "hearth"]), prediction(3), prediction(4, ["home"])]
+    found = build_label_studio(4)
+    given = [
+        build_prediction(1),
+        build_prediction(2, ["home", "hearth"]),
+        build_prediction(3),
+        build_prediction(4, ["home"]),
+    ]
     assert pushed(found, given) == 0
     assert stored(found) == [1, 2, 3, 4]
     assert found.reads == ["push", "holding", "push one", "push one"]
 
 
 def test_deleted_task_does_not_affect_the_others() -> None:
-    found = studio(3)
+    found = build_label_studio(3)
     found.delete_task(2)
-    assert pushed(found, [prediction(1), prediction(2), prediction(3)]) == 0
+    assert pushed(found, [build_prediction(1), build_prediction(2), build_prediction(3)]) == 0
     assert stored(found) == [1, 3]
 
 
 def test_stored_prediction_is_not_pushed_twice() -> None:
-    found = studio(2)
+    found = build_label_studio(2)
     found.label(1, "card")
-    pushed(found, [prediction(1), prediction(2, ["home"])])
+    pushed(found, [build_prediction(1), build_prediction(2, ["home"])])
     assert stored(found) == [1, 2]
 
 
 def test_many_refusals_in_a_row_stop_the_push() -> None:
-    found = studio(50)
+    found = build_label_studio(50)
     found.refused_tasks = set(range(1, 51))
-    assert pushed(found, [prediction(number, ["home"]) for number in range(1, 51)]) == 50
+    assert pushed(found, [build_prediction(number, ["home"]) for number in range(1, 51)]) == 50
     assert found.reads.count("push one") == MAX_REFUSED_IN_A_ROW
 
 
 def test_few_refusals_do_not_stop_the_push() -> None:
-    found = studio(50)
+    found = build_label_studio(50)
     found.refused_tasks = set(range(2, 51, 2))
-    assert pushed(found, [prediction(number, ["home"]) for number in range(1, 51)]) == 25
+    assert pushed(found, [build_prediction(number, ["home"]) for number in range(1, 51)]) == 25
     assert stored(found) == list(range(1, 51, 2))
 
 
 def test_unwanted_push_stops_early() -> None:
-    found = studio(3)
+    found = build_label_studio(3)
     goes_on = iter([True, False])
     assert (
         push_predictions(
             found,
             1,
             "support-1",
-            [prediction(number, ["home"]) for number in (1, 2, 3)],
+            [build_prediction(number, ["home"]) for number in (1, 2, 3)],
             lambda: next(goes_on),
         )
         == 0
@@ -98,7 +103,7 @@ def test_unwanted_push_stops_early() -> None:
 
 
 def test_other_errors_are_raised() -> None:
-    found = studio(1)
+    found = build_label_studio(1)
     found.down = LabelStudioUnreachable("down")
     with pytest.raises(LabelStudioUnreachable):
-        pushed(found, [prediction(1)])
+        pushed(found, [build_prediction(1)])

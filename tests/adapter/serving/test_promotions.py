@@ -156,9 +156,9 @@ def test_flip_time_accounts_for_slow_label_studio(
     serving.connect(2)
     serving.settle()
     controller = serving.controller
-    reconciler = controller.projects.reconcilers
-    first = reconciler.pop(1)
-    reconciler[1] = first  # after project 2
+    reconcilers = controller.projects.reconcilers
+    first = reconcilers.pop(1)
+    reconcilers[1] = first  # after project 2
     project = serving.label_studio.project
 
     def slowly(project_id: int) -> tuple[Project, Counts]:

@@ -27,7 +27,7 @@ from tests.support.labelstudio import LABELS, START, URL, FakeLabelStudio
 SECRET = "s3cret-path-of-16"
 
 
-class Bench:
+class RefreshWorld:
     """A refresher over a project with tasks."""
 
     def __init__(self, tasks: int, max_tasks: int = 10_000) -> None:
@@ -65,88 +65,88 @@ class Bench:
 
 
 def test_unlabelled_tasks_are_predicted_before_the_title() -> None:
-    bench = Bench(450)
-    bench.label_studio.label(1, "card")
-    bench.work(bench.job())
-    assert bench.pushed == bench.tasks[1:]
-    prediction = bench.label_studio.predictions[0]
+    world = RefreshWorld(450)
+    world.label_studio.label(1, "card")
+    world.work(world.job())
+    assert world.pushed == world.tasks[1:]
+    prediction = world.label_studio.predictions[0]
     assert (prediction["model_version"], prediction["score"]) == ("support-1", pytest.approx(0.7 / 0.9))
     assert prediction["result"][0]["value"]["choices"] == ["card"]
-    assert bench.title == "support-1"
-    order = [what for what in bench.label_studio.reads if what in {"push", "title"}]
+    assert world.title == "support-1"
+    order = [what for what in world.label_studio.reads if what in {"push", "title"}]
     assert order == ["push", "push", "push", "title"]
-    assert [len(texts) for _, _, texts in bench.inference.asked] == [200, 200, 49]
+    assert [len(texts) for _, _, texts in world.inference.asked] == [200, 200, 49]
 
 
 def test_tasks_without_text_are_skipped() -> None:
-    bench = Bench(2)
-    bench.label_studio.tasks[1][1]["data"] = {"text": None}
-    bench.work(bench.job())
-    assert bench.pushed == [2]
+    world = RefreshWorld(2)
+    world.label_studio.tasks[1][1]["data"] = {"text": None}
+    world.work(world.job())
+    assert world.pushed == [2]
 
 
 def test_fresh_predictions_are_limited_by_the_setting() -> None:
-    bench = Bench(30, max_tasks=10)
-    bench.work(bench.job())
-    assert len(bench.pushed) == 10
-    bench.work(bench.job(round_=1))
-    assert len(bench.pushed) == 10
+    world = RefreshWorld(30, max_tasks=10)
+    world.work(world.job())
+    assert len(world.pushed) == 10
+    world.work(world.job(round_=1))
+    assert len(world.pushed) == 10
 
 
 def test_tasks_without_text_do_not_count_for_the_limit() -> None:
-    bench = Bench(6, max_tasks=2)
+    world = RefreshWorld(6, max_tasks=2)
     for number in (1, 2, 3):
-        bench.label_studio.tasks[1][number]["data"] = {"text": " "}
-    bench.work(bench.job())
-    assert bench.pushed == [4, 5]
+        world.label_studio.tasks[1][number]["data"] = {"text": " "}
+    world.work(world.job())
+    assert world.pushed == [4, 5]
 
 
 def test_limit_of_zero_only_sets_the_title() -> None:
-    bench = Bench(3, max_tasks=0)
-    bench.work(bench.job())
-    assert bench.pushed == []
-    assert bench.title == "support-1"
+    world = RefreshWorld(3, max_tasks=0)
+    world.work(world.job())
+    assert world.pushed == []
+    assert world.title == "support-1"
 
 
 def test_repeated_job_pushes_only_what_is_missing() -> None:
-    bench = Bench(5)
-    bench.work(bench.job())
-    bench.work(bench.job())
-    new = bench.label_studio.add_task()
-    bench.work(bench.job(round_=1))
-    assert bench.pushed == [*bench.tasks, new]
-    assert bench.label_studio.reads.count("title") == 1
+    world = RefreshWorld(5)
+    world.work(world.job())
+    world.work(world.job())
+    new = world.label_studio.add_task()
+    world.work(world.job(round_=1))
+    assert world.pushed == [*world.tasks, new]
+    assert world.label_studio.reads.count("title") == 1
 
 
 def test_job_of_a_replaced_version_is_abandoned() -> None:
-    bench = Bench(450)
-    whole = bench.label_studio.push_predictions
+    world = RefreshWorld(450)
+    whole = world.label_studio.push_predictions
 
     def flips(project_id: int, predictions: list[dict[str, object]]) -> int:
-        bench.current = "support-2"
+        world.current = "support-2"
         return whole(project_id, predictions)
 
-    bench.label_studio.push_predictions = flips  # type: ignore[method-assign, assignment]
-    bench.work(bench.job())
-    assert len(bench.pushed) == 200
-    assert bench.title == "fitloop"
-    assert bench.refresher.progress(1) is None
+    world.label_studio.push_predictions = flips  # type: ignore[method-assign, assignment]
+    world.work(world.job())
+    assert len(world.pushed) == 200
+    assert world.title == "fitloop"
+    assert world.refresher.progress(1) is None
 
 
 def test_newest_version_wins() -> None:
-    bench = Bench(3)
-    whole = bench.inference.scores
+    world = RefreshWorld(3)
+    whole = world.inference.scores
 
     async def newer(*args: object) -> object:
-        bench.current = "support-2"
-        bench.refresher.submit(bench.job("support-2"))
-        bench.inference.scores = whole  # type: ignore[method-assign]
+        world.current = "support-2"
+        world.refresher.submit(world.job("support-2"))
+        world.inference.scores = whole  # type: ignore[method-assign]
         return await whole(*args)  # type: ignore[arg-type]
 
-    bench.inference.scores = newer  # type: ignore[method-assign, assignment]
-    bench.work(bench.job())
-    assert bench.title == "support-2"
-    progress = bench.refresher.progress(1)
+    world.inference.scores = newer  # type: ignore[method-assign, assignment]
+    world.work(world.job())
+    assert world.title == "support-2"
+    progress = world.refresher.progress(1)
     assert progress
     assert (progress.job.version, progress.done) == ("support-2", True)
 
@@ -155,8 +155,8 @@ def test_newest_version_wins() -> None:
     "error", [LabelStudioUnreachable("Label Studio is down."), Overloaded("The queue is full.")]
 )
 def test_error_is_reported_and_the_job_resumes_later(error: Exception) -> None:
-    bench = Bench(250)
-    whole = bench.label_studio.push_predictions
+    world = RefreshWorld(250)
+    whole = world.label_studio.push_predictions
     calls = []
 
     def breaks(project_id: int, predictions: list[dict[str, object]]) -> int:
@@ -165,72 +165,72 @@ def test_error_is_reported_and_the_job_resumes_later(error: Exception) -> None:
             raise error
         return whole(project_id, predictions)
 
-    bench.label_studio.push_predictions = breaks  # type: ignore[method-assign, assignment]
-    bench.work(bench.job())
-    progress = bench.refresher.progress(1)
+    world.label_studio.push_predictions = breaks  # type: ignore[method-assign, assignment]
+    world.work(world.job())
+    progress = world.refresher.progress(1)
     assert progress
     assert progress.problem == f"Suggestions of support-1 could not be refreshed: {error}"
     assert progress_sentence(progress) == "refreshing suggestions in Label Studio: 200 of 250"
-    assert bench.title == "fitloop"
-    bench.now += 1.0
-    bench.work(bench.job())
+    assert world.title == "fitloop"
+    world.now += 1.0
+    world.work(world.job())
     assert calls == [200, 50, 50]
-    assert bench.title == "support-1"
-    assert progress_sentence(bench.refresher.progress(1)) == ""
+    assert world.title == "support-1"
+    assert progress_sentence(world.refresher.progress(1)) == ""
 
 
 def test_unanswered_push_is_awaited_before_the_retry() -> None:
-    bench = Bench(3)
-    whole = bench.label_studio.push_predictions
+    world = RefreshWorld(3)
+    whole = world.label_studio.push_predictions
 
     def late(project_id: int, predictions: list[dict[str, object]]) -> int:
-        bench.now += 30.0
+        world.now += 30.0
         whole(project_id, predictions)
         raise LabelStudioUnreachable("no answer")
 
-    bench.label_studio.push_predictions = late  # type: ignore[method-assign, assignment]
-    bench.work(bench.job())
-    bench.label_studio.push_predictions = whole  # type: ignore[method-assign]
-    bench.now += 29.0
-    assert not bench.refresher.run_due_job(bench.now)
-    bench.now += 1.0
-    bench.work(bench.job())
-    assert (bench.pushed, bench.title) == (bench.tasks, "support-1")
+    world.label_studio.push_predictions = late  # type: ignore[method-assign, assignment]
+    world.work(world.job())
+    world.label_studio.push_predictions = whole  # type: ignore[method-assign]
+    world.now += 29.0
+    assert not world.refresher.run_due_job(world.now)
+    world.now += 1.0
+    world.work(world.job())
+    assert (world.pushed, world.title) == (world.tasks, "support-1")
 
 
 NESTED = LabelSpace("label", "text", "$text", ("card", "loan"), (("bank", "card"), ("bank", "loan")))
 
 
 def test_nested_choices_are_pushed_one_by_one() -> None:
-    bench = Bench(3)
-    bench.work(replace(bench.job(), space=NESTED))
-    assert bench.pushed == bench.tasks
-    assert bench.label_studio.predictions[0]["result"][0]["value"]["choices"] == [["bank", "card"]]
-    assert progress_of(bench) == RefreshProgress(replace(bench.job(), space=NESTED), 3, 3, done=True)
-    assert bench.title == "support-1"
+    world = RefreshWorld(3)
+    world.work(replace(world.job(), space=NESTED))
+    assert world.pushed == world.tasks
+    assert world.label_studio.predictions[0]["result"][0]["value"]["choices"] == [["bank", "card"]]
+    assert progress_of(world) == RefreshProgress(replace(world.job(), space=NESTED), 3, 3, done=True)
+    assert world.title == "support-1"
 
 
 def test_refused_suggestions_are_counted_in_the_problem() -> None:
-    bench = Bench(3)
-    bench.label_studio.refused_tasks = {2}
-    bench.work(replace(bench.job(), space=NESTED))
-    assert bench.pushed == [1, 3]
-    progress = progress_of(bench)
+    world = RefreshWorld(3)
+    world.label_studio.refused_tasks = {2}
+    world.work(replace(world.job(), space=NESTED))
+    assert world.pushed == [1, 3]
+    progress = progress_of(world)
     assert (progress.pushed, progress.refused, progress.done) == (2, 1, True)
     assert progress.problem == (
         "Label Studio refuses 1 suggestion of support-1 for 'label': annotators get them only when Label Studio itself "
         "requests predictions. Its log says why."
     )
-    assert bench.title == "support-1"
+    assert world.title == "support-1"
 
 
 def test_title_change_never_sends_the_password() -> None:
-    bench = Bench(0)
-    bench.work(bench.job())
-    assert bench.label_studio.auth == {}
-    bench.label_studio.backend_rows[1] = [Backend(7, URL, "old", "fitloop")]
-    bench.work(bench.job(round_=1))
-    assert bench.label_studio.auth == {
+    world = RefreshWorld(0)
+    world.work(world.job())
+    assert world.label_studio.auth == {}
+    world.label_studio.backend_rows[1] = [Backend(7, URL, "old", "fitloop")]
+    world.work(world.job(round_=1))
+    assert world.label_studio.auth == {
         "auth_method": "BASIC_AUTH",
         "basic_auth_user": "fitloop",
         "basic_auth_pass": "",
@@ -261,13 +261,13 @@ def test_own_backend_is_found_by_url_and_never_guessed(urls: list[str], seen: st
 
 
 def test_backend_of_another_host_is_left_alone() -> None:
-    bench = Bench(0)
-    bench.label_studio.backend_rows[1] = [
+    world = RefreshWorld(0)
+    world.label_studio.backend_rows[1] = [
         Backend(7, "http://ann:pw@collector.example/path", "old", "fitloop")
     ]
-    bench.work(bench.job())
-    assert bench.title == "old"
-    problem = progress_of(bench).problem
+    world.work(world.job())
+    assert world.title == "old"
+    problem = progress_of(world).problem
     assert "(at collector.example) has the address by which Label Studio called Fitloop" in problem
     assert "pw" not in problem
 
@@ -275,150 +275,150 @@ def test_backend_of_another_host_is_left_alone() -> None:
 def test_unexpected_error_in_a_job_is_retried_later(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    bench = Bench(1)
-    bench.label_studio.add_project(2)
-    whole, text = bench.label_studio.predicted_tasks, "the text of a task"
+    world = RefreshWorld(1)
+    world.label_studio.add_project(2)
+    whole, text = world.label_studio.predicted_tasks, "the text of a task"
 
     def fail(project_id: int, version: str) -> set[int]:
         if project_id == 1:
             raise ValueError(text)
         return whole(project_id, version)
 
-    bench.label_studio.predicted_tasks = fail  # type: ignore[method-assign]
-    bench.refresher.submit(bench.job())
-    bench.work(replace(bench.job(), project_id=2))
-    assert bench.label_studio.backend_rows[2][0].title == "support-1"
-    assert "ValueError" in progress_of(bench).problem
+    world.label_studio.predicted_tasks = fail  # type: ignore[method-assign]
+    world.refresher.submit(world.job())
+    world.work(replace(world.job(), project_id=2))
+    assert world.label_studio.backend_rows[2][0].title == "support-1"
+    assert "ValueError" in progress_of(world).problem
     assert "the text of a task" not in capsys.readouterr().out
-    bench.label_studio.predicted_tasks = whole  # type: ignore[method-assign]
-    bench.now += 1.0
-    bench.work(bench.job())
-    assert bench.title == "support-1"
+    world.label_studio.predicted_tasks = whole  # type: ignore[method-assign]
+    world.now += 1.0
+    world.work(world.job())
+    assert world.title == "support-1"
 
 
-def progress_of(bench: Bench) -> RefreshProgress:
-    found = bench.refresher.progress(1)
+def progress_of(world: RefreshWorld) -> RefreshProgress:
+    found = world.refresher.progress(1)
     assert found
     return found
 
 
 def test_abandoned_job_is_not_logged_as_done(capsys: pytest.CaptureFixture[str]) -> None:
-    bench = Bench(1)
-    bench.current = "support-2"
-    bench.work(bench.job())
+    world = RefreshWorld(1)
+    world.current = "support-2"
+    world.work(world.job())
     assert "refreshed" not in capsys.readouterr().out
-    bench.current = "support-1"
-    bench.work(bench.job())
+    world.current = "support-1"
+    world.work(world.job())
     assert "refreshed" in capsys.readouterr().out
 
 
 def test_title_only_job_lists_no_tasks() -> None:
-    bench = Bench(1)
-    bench.work(replace(bench.job(), title_only=True))
-    assert bench.title == "support-1"
-    assert "unlabelled" not in bench.label_studio.reads
+    world = RefreshWorld(1)
+    world.work(replace(world.job(), title_only=True))
+    assert world.title == "support-1"
+    assert "unlabelled" not in world.label_studio.reads
 
 
 def test_unexpected_error_does_not_end_the_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    bench = Bench(1)
-    whole = bench.label_studio.predicted_tasks
+    world = RefreshWorld(1)
+    whole = world.label_studio.predicted_tasks
     errors = [ValueError("a bug")]
 
     def fail(project_id: int, version: str) -> set[int]:
         if errors:
             raise errors.pop()
-        bench.refresher._stop.set()
+        world.refresher._stop.set()
         return whole(project_id, version)
 
-    bench.label_studio.predicted_tasks = fail  # type: ignore[method-assign]
+    world.label_studio.predicted_tasks = fail  # type: ignore[method-assign]
     times = iter(range(1000))
-    bench.refresher._clock = lambda: START + 2.0 * next(times)
+    world.refresher._clock = lambda: START + 2.0 * next(times)
     monkeypatch.setattr("services.adapter.serving.refresh._IDLE_SECONDS", 0.01)
-    bench.refresher.submit(bench.job())
-    bench.refresher._loop()
-    assert bench.title == "fitloop"
+    world.refresher.submit(world.job())
+    world.refresher._loop()
+    assert world.title == "fitloop"
 
 
 def test_refresher_without_the_lead_changes_nothing() -> None:
-    bench = Bench(3)
+    world = RefreshWorld(3)
     leads = False
 
     def is_current(job: RefreshJob) -> bool:
         if not leads:
             raise NotLeading("Another adapter leads.")
-        return job.version == bench.current
+        return job.version == world.current
 
-    bench.refresher._is_current = is_current
-    bench.work(bench.job())
-    assert (bench.pushed, bench.title) == ([], "fitloop")
-    leads, bench.now = True, bench.now + 2.0
-    assert bench.refresher.run_due_job(bench.now)
-    assert (bench.pushed, bench.title) == (bench.tasks, "support-1")
+    world.refresher._is_current = is_current
+    world.work(world.job())
+    assert (world.pushed, world.title) == ([], "fitloop")
+    leads, world.now = True, world.now + 2.0
+    assert world.refresher.run_due_job(world.now)
+    assert (world.pushed, world.title) == (world.tasks, "support-1")
 
 
 def test_predictions_are_not_pushed_after_losing_the_lead() -> None:
-    bench = Bench(3)
-    scores = bench.inference.scores
+    world = RefreshWorld(3)
+    scores = world.inference.scores
 
     async def flips(project_key: str, version: str, texts: Sequence[str]) -> Scores:
-        bench.current = "support-2"
+        world.current = "support-2"
         return await scores(project_key, version, texts)
 
-    bench.inference.scores = flips  # type: ignore[method-assign]
-    bench.work(bench.job())
-    assert bench.pushed == []
+    world.inference.scores = flips  # type: ignore[method-assign]
+    world.work(world.job())
+    assert world.pushed == []
 
 
-def _restore_title(bench: Bench, title: str) -> None:
+def _restore_title(world: RefreshWorld, title: str) -> None:
     """Restore the title as Label Studio does, which saves the row that it read before it called /health and /setup."""
-    bench.label_studio.backend_rows[1] = [
-        replace(one, title=title) for one in bench.label_studio.backend_rows[1]
+    world.label_studio.backend_rows[1] = [
+        replace(one, title=title) for one in world.label_studio.backend_rows[1]
     ]
 
 
 def test_restored_title_is_set_again_until_it_stays() -> None:
-    bench = Bench(3)
-    bench.work(bench.job())
+    world = RefreshWorld(3)
+    world.work(world.job())
     for _ in range(2):
-        _restore_title(bench, "fitloop")
-        assert not bench.refresher.run_due_job(bench.now), (
+        _restore_title(world, "fitloop")
+        assert not world.refresher.run_due_job(world.now), (
             "not at once: what read the old title is still under way"
         )
-        bench.now += RECHECK_SECONDS
-        assert bench.refresher.run_due_job(bench.now)
-        assert bench.title == "support-1"
-    bench.now += RECHECK_SECONDS
-    assert bench.refresher.run_due_job(bench.now)
-    bench.now += RECHECK_SECONDS
-    assert not bench.refresher.run_due_job(bench.now), "it stayed: nobody asks any more"
-    assert bench.label_studio.reads.count("title") == 3
+        world.now += RECHECK_SECONDS
+        assert world.refresher.run_due_job(world.now)
+        assert world.title == "support-1"
+    world.now += RECHECK_SECONDS
+    assert world.refresher.run_due_job(world.now)
+    world.now += RECHECK_SECONDS
+    assert not world.refresher.run_due_job(world.now), "it stayed: nobody asks any more"
+    assert world.label_studio.reads.count("title") == 3
 
 
 def test_title_of_a_replaced_version_is_not_set_again() -> None:
-    bench = Bench(3)
-    bench.work(bench.job())
-    bench.current = "support-2"
-    _restore_title(bench, "fitloop")
-    bench.now += RECHECK_SECONDS
-    assert bench.refresher.run_due_job(bench.now)
-    assert bench.title == "fitloop"
-    bench.now += RECHECK_SECONDS
-    assert not bench.refresher.run_due_job(bench.now)
+    world = RefreshWorld(3)
+    world.work(world.job())
+    world.current = "support-2"
+    _restore_title(world, "fitloop")
+    world.now += RECHECK_SECONDS
+    assert world.refresher.run_due_job(world.now)
+    assert world.title == "fitloop"
+    world.now += RECHECK_SECONDS
+    assert not world.refresher.run_due_job(world.now)
 
 
 def test_title_check_is_retried_after_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
-    bench = Bench(3)
-    bench.work(bench.job())
-    _restore_title(bench, "fitloop")
+    world = RefreshWorld(3)
+    world.work(world.job())
+    _restore_title(world, "fitloop")
 
     def away(_: int) -> list[Backend]:
         raise LabelStudioUnreachable("Label Studio does not answer.")
 
     with monkeypatch.context() as patch:
-        patch.setattr(bench.label_studio, "backends", away)
-        bench.now += RECHECK_SECONDS
-        assert bench.refresher.run_due_job(bench.now)
-    assert bench.title == "fitloop"
-    bench.now += RECHECK_SECONDS
-    assert bench.refresher.run_due_job(bench.now)
-    assert bench.title == "support-1"
+        patch.setattr(world.label_studio, "backends", away)
+        world.now += RECHECK_SECONDS
+        assert world.refresher.run_due_job(world.now)
+    assert world.title == "fitloop"
+    world.now += RECHECK_SECONDS
+    assert world.refresher.run_due_job(world.now)
+    assert world.title == "support-1"

@@ -28,8 +28,8 @@ def test_good_backend_url_needs_no_advice() -> None:
 
 
 def test_parts_are_joined_into_one_line() -> None:
-    said = join("serving Held-3", "", "Held: 31 texts broke.", "Held-4 waits.")
-    assert said == "serving Held-3; held: 31 texts broke; Held-4 waits"
+    line = join("serving Held-3", "", "Held: 31 texts broke.", "Held-4 waits.")
+    assert line == "serving Held-3; held: 31 texts broke; Held-4 waits"
 
 
 def test_blocked_rollout_names_the_retry_once() -> None:

@@ -26,17 +26,17 @@ TABLE = Serving(3, 4, {"5-1": Served("v-3", "v-2", "v-4", 1.0, "Better.", pinned
 DOCUMENTS = [BoardDocument((FULL,), NOW, 3), FULL.active, TABLE]
 
 
-def said(document: Any, *, without: bool = False, later: bool = False) -> Any:
+def as_json(document: Any, *, without: bool = False, later: bool = False) -> Any:
     """Return the document as JSON: without new fields, or with fields of a later release in each of its parts."""
     if isinstance(document, tuple | list):
-        return [said(one, without=without, later=later) for one in document]
+        return [as_json(one, without=without, later=later) for one in document]
     if isinstance(document, dict):
-        return {key: said(one, without=without, later=later) for key, one in document.items()}
+        return {key: as_json(one, without=without, later=later) for key, one in document.items()}
     if not is_dataclass(document):
         return document
     left = ADDED.get(type(document).__name__, set()) if without else set()
     found = {
-        one.name: said(getattr(document, one.name), without=without, later=later)
+        one.name: as_json(getattr(document, one.name), without=without, later=later)
         for one in fields(document)
         if one.name not in left
     }
@@ -45,14 +45,14 @@ def said(document: Any, *, without: bool = False, later: bool = False) -> Any:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: type(document).__name__)
 def test_board_of_the_previous_release_is_read(document: Any) -> None:
-    old = json.dumps(said(document, without=True)).encode()
+    old = json.dumps(as_json(document, without=True)).encode()
     again = documents.load(type(document), old, "old.json")
-    assert said(again, without=True) == said(document, without=True)
+    assert as_json(again, without=True) == as_json(document, without=True)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: type(document).__name__)
 def test_unknown_fields_are_ignored(document: Any) -> None:
-    newer = json.dumps(said(document, later=True)).encode()
+    newer = json.dumps(as_json(document, later=True)).encode()
     assert documents.load(type(document), newer, "newer.json") == document
 
 

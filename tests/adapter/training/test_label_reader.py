@@ -16,7 +16,7 @@ from services.core.labels import signature
 from tests.support.labelstudio import FakeLabelStudio
 
 
-def source(labelled: int = 6) -> FakeLabelStudio:
+def build_label_studio(labelled: int = 6) -> FakeLabelStudio:
     fake = FakeLabelStudio()
     fake.add_project()
     fake.label_many(labelled)
@@ -24,7 +24,7 @@ def source(labelled: int = 6) -> FakeLabelStudio:
 
 
 def test_tasks_are_read_only_when_counts_change() -> None:
-    fake = source()
+    fake = build_label_studio()
     reader = LabelReader(fake, 1)
     first = reader.poll(0.0)
     assert first
@@ -35,7 +35,7 @@ def test_tasks_are_read_only_when_counts_change() -> None:
 
 
 def test_new_and_edited_labels_are_merged_without_reading_all() -> None:
-    fake = source()
+    fake = build_label_studio()
     reader = LabelReader(fake, 1)
     before = reader.poll(0.0)
     fake.label_many(1)
@@ -49,7 +49,7 @@ def test_new_and_edited_labels_are_merged_without_reading_all() -> None:
 
 
 def test_deleted_task_causes_a_full_read() -> None:
-    fake = source()
+    fake = build_label_studio()
     reader = LabelReader(fake, 1)
     reader.poll(0.0)
     fake.delete_task(2)
@@ -60,7 +60,7 @@ def test_deleted_task_causes_a_full_read() -> None:
 
 
 def test_removed_label_needs_no_full_read() -> None:
-    fake = source()
+    fake = build_label_studio()
     reader = LabelReader(fake, 1)
     reader.poll(0.0)
     fake.unlabel(2)
@@ -71,7 +71,7 @@ def test_removed_label_needs_no_full_read() -> None:
 
 
 def test_ground_truth_and_skipped_match_label_studios_counts() -> None:
-    fake = source()
+    fake = build_label_studio()
     fake.label(1, "card", ground_truth=True)
     fake.label(2, "loan", was_cancelled=True)
     reader = LabelReader(fake, 1)
@@ -84,7 +84,7 @@ def test_ground_truth_and_skipped_match_label_studios_counts() -> None:
 
 
 def test_uncounted_annotations_have_reasons_and_examples() -> None:
-    fake = source(0)
+    fake = build_label_studio(0)
     for label in ("Card", "Card", "debit", "card"):
         fake.label(fake.add_task(), label)
     fake.label(fake.add_task(), "card", was_cancelled=True)
@@ -104,7 +104,7 @@ def test_uncounted_annotations_have_reasons_and_examples() -> None:
 
 
 def test_corrected_annotation_counts() -> None:
-    fake = source(0)
+    fake = build_label_studio(0)
     fake.label(fake.add_task(), "Card")
     reader = LabelReader(fake, 1)
     reader.poll(0.0)
@@ -119,7 +119,7 @@ def test_different_causes_are_bounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("services.adapter.training.label_reader._MAX_CAUSES", 5)
-    fake = source(0)
+    fake = build_label_studio(0)
     for number in range(20):
         fake.label(fake.add_task(), f"nobody's {number}")
     reader = LabelReader(fake, 1)
@@ -130,7 +130,7 @@ def test_different_causes_are_bounded(
 
 
 def test_another_label_config_causes_a_full_read() -> None:
-    fake = source()
+    fake = build_label_studio()
     reader = LabelReader(fake, 1)
     reader.poll(0.0)
     fake.labels[1] = ("card", "credit", "other")
@@ -140,7 +140,7 @@ def test_another_label_config_causes_a_full_read() -> None:
 
 
 def test_config_without_choices_has_a_reason() -> None:
-    fake = source()
+    fake = build_label_studio()
     fake.labels[1] = ()
     reading = LabelReader(fake, 1).poll(0.0)
     assert reading
@@ -149,7 +149,7 @@ def test_config_without_choices_has_a_reason() -> None:
 
 
 def test_errors_are_reported_and_retried_with_backoff() -> None:
-    fake = source()
+    fake = build_label_studio()
     reader = LabelReader(fake, 1)
     reader.poll(0.0)
     fake.down = TokenRefused("Label Studio refused the token.")
@@ -167,7 +167,7 @@ def test_errors_are_reported_and_retried_with_backoff() -> None:
 
 
 def test_slow_poll_is_followed_by_a_pause_as_long() -> None:
-    studio, moments = source(), iter([0.0, 30.0, 30.0, 60.0])
+    studio, moments = build_label_studio(), iter([0.0, 30.0, 30.0, 60.0])
     reader = LabelReader(studio, 1, clock=lambda: next(moments))
     studio.down = LabelStudioUnreachable("It does not answer: ReadTimeout.")
     assert reader.poll(100.0) is None
@@ -178,7 +178,7 @@ def test_slow_poll_is_followed_by_a_pause_as_long() -> None:
 
 
 def test_interrupted_read_is_repeated_in_full() -> None:
-    fake = source()
+    fake = build_label_studio()
     reader = LabelReader(fake, 1)
     reader.poll(0.0)
     fake.label_many(2)
@@ -242,7 +242,7 @@ def test_change_committed_late_is_read() -> None:
     )
 )
 def test_known_labels_equal_stored_ones_after_any_changes(steps: list[tuple[str, int]]) -> None:
-    fake = source(3)
+    fake = build_label_studio(3)
     reader = LabelReader(fake, 1)
     for what, which in steps:
         known = list(fake.tasks[1])

@@ -77,61 +77,70 @@ def stamp(second: int) -> str:
     return f"2026-11-25T10:{second // 60:02}:{second % 60:02}Z"
 
 
-def result(label: str) -> list[dict[str, Any]]:
+def build_result(label: str) -> list[dict[str, Any]]:
     return [{"from_name": "sentiment", "to_name": "text", "type": "choices", "value": {"choices": [label]}}]
 
 
-def annotation(label: str, second: int, **more: Any) -> dict[str, Any]:
+def build_annotation(label: str, second: int, **more: Any) -> dict[str, Any]:
     return {
         "id": second,
-        "result": result(label),
+        "result": build_result(label),
         "was_cancelled": False,
         "created_at": stamp(second),
         **more,
     }
 
 
-def prediction(label: str, second: int, number: int = 1) -> dict[str, Any]:
-    return {"id": number, "result": result(label), "created_at": stamp(second), "model_version": "v-1"}
+def build_prediction(label: str, second: int, number: int = 1) -> dict[str, Any]:
+    return {"id": number, "result": build_result(label), "created_at": stamp(second), "model_version": "v-1"}
 
 
-def task(annotations: list[Any], predictions: list[Any]) -> dict[str, Any]:
+def build_task(annotations: list[Any], predictions: list[Any]) -> dict[str, Any]:
     return {"id": 1, "annotations": annotations, "predictions": predictions}
 
 
 def test_annotation_is_compared_with_newest_earlier_suggestion() -> None:
-    stored = [prediction("Negative", 1), prediction("Positive", 5, 2), prediction("Neutral", 30, 3)]
-    assert agreement_of(SPACE, [task([annotation("Positive", 10)], stored)]) == Agreement(1, 1)
-    assert agreement_of(SPACE, [task([annotation("Neutral", 10)], stored)]) == Agreement(0, 1)
+    stored = [
+        build_prediction("Negative", 1),
+        build_prediction("Positive", 5, 2),
+        build_prediction("Neutral", 30, 3),
+    ]
+    assert agreement_of(SPACE, [build_task([build_annotation("Positive", 10)], stored)]) == Agreement(1, 1)
+    assert agreement_of(SPACE, [build_task([build_annotation("Neutral", 10)], stored)]) == Agreement(0, 1)
 
 
 def test_parent_prediction_takes_precedence() -> None:
-    stored = [prediction("Negative", 1), prediction("Positive", 5, 2)]
-    begun = annotation("Negative", 10, parent_prediction=1)
-    assert agreement_of(SPACE, [task([begun], stored)]) == Agreement(1, 1)
-    gone = annotation("Negative", 10, parent_prediction=99)
-    assert agreement_of(SPACE, [task([gone], stored)]) == Agreement(0, 1)
+    stored = [build_prediction("Negative", 1), build_prediction("Positive", 5, 2)]
+    begun = build_annotation("Negative", 10, parent_prediction=1)
+    assert agreement_of(SPACE, [build_task([begun], stored)]) == Agreement(1, 1)
+    gone = build_annotation("Negative", 10, parent_prediction=99)
+    assert agreement_of(SPACE, [build_task([gone], stored)]) == Agreement(0, 1)
 
 
 def test_annotations_without_suggestion_do_not_count() -> None:
-    late = prediction("Positive", 30)
-    cancelled = annotation("Positive", 40, was_cancelled=True)
-    empty = {**annotation("Positive", 40), "result": []}
-    foreign = annotation("Elsewhere", 40)
+    late = build_prediction("Positive", 30)
+    cancelled = build_annotation("Positive", 40, was_cancelled=True)
+    empty = {**build_annotation("Positive", 40), "result": []}
+    foreign = build_annotation("Elsewhere", 40)
     tasks = [
-        task([annotation("Positive", 10)], [late]),
-        task([annotation("Positive", 10)], []),
-        task([cancelled, empty, foreign], [late]),
+        build_task([build_annotation("Positive", 10)], [late]),
+        build_task([build_annotation("Positive", 10)], []),
+        build_task([cancelled, empty, foreign], [late]),
         {"id": 2},
     ]
     assert agreement_of(SPACE, tasks) == Agreement(0, 0)
     of_another_question = {**late, "result": [{"from_name": "topic", "value": {"choices": ["x"]}}]}
-    assert agreement_of(SPACE, [task([annotation("Positive", 40)], [of_another_question])]) == Agreement(0, 0)
+    assert agreement_of(
+        SPACE, [build_task([build_annotation("Positive", 40)], [of_another_question])]
+    ) == Agreement(0, 0)
 
 
 def test_only_the_newest_annotations_count() -> None:
     tasks = [
-        task([annotation("Positive", second)], [prediction("Positive" if second > 50 else "Negative", 1)])
+        build_task(
+            [build_annotation("Positive", second)],
+            [build_prediction("Positive" if second > 50 else "Negative", 1)],
+        )
         for second in range(2, 102)
     ]
     assert agreement_of(SPACE, tasks, most=51) == Agreement(51, 51)
@@ -144,6 +153,9 @@ def test_only_the_newest_annotations_count() -> None:
     )
 )
 def test_agreed_never_exceeds_annotations(rows: list[tuple[str, str, int, int]]) -> None:
-    tasks = [task([annotation(said, at)], [prediction(shown, before)]) for said, shown, at, before in rows]
+    tasks = [
+        build_task([build_annotation(label, at)], [build_prediction(shown, before)])
+        for label, shown, at, before in rows
+    ]
     found = agreement_of(SPACE, tasks)
     assert 0 <= found.agreed <= found.annotations == sum(before <= at for _, _, at, before in rows)

@@ -26,7 +26,7 @@ FEW = Observation(changed=9, lost_labels=(), not_trainable=None, fingerprint="no
 NOW = 10_000.0
 
 
-def past(
+def build_ended_run(
     outcome: RunState,
     fingerprint: str = "before",
     *,
@@ -37,8 +37,8 @@ def past(
     return EndedRun("1-1", fingerprint, outcome, code, ended, stale)
 
 
-def failed(code: int, fingerprint: str = "before", ended: float = NOW) -> EndedRun:
-    return past(RunState.FAILED, fingerprint, code=code, ended=ended)
+def build_failed_run(code: int, fingerprint: str = "before", ended: float = NOW) -> EndedRun:
+    return build_ended_run(RunState.FAILED, fingerprint, code=code, ended=ended)
 
 
 def test_enough_changed_tasks_launch_and_too_few_wait() -> None:
@@ -64,7 +64,7 @@ def test_untrainable_labels_wait_with_the_reason() -> None:
 
 def test_minimum_time_between_runs() -> None:
     policy = Policy(every_n_updates=10, debounce_seconds=2.0, min_seconds_between_runs=60.0)
-    before = (past(RunState.DONE, ended=NOW - 20),)
+    before = (build_ended_run(RunState.DONE, ended=NOW - 20),)
     assert decide(ENOUGH, Situation(ended=before), policy, NOW) == Wait(
         "10 labelled tasks changed; the next run starts in 40 s at the earliest"
     )
@@ -73,7 +73,7 @@ def test_minimum_time_between_runs() -> None:
 
 
 def test_clock_skew_delays_no_run() -> None:
-    before = (past(RunState.DONE, ended=NOW + 30),)
+    before = (build_ended_run(RunState.DONE, ended=NOW + 30),)
     assert isinstance(decide(ENOUGH, Situation(ended=before), POLICY, NOW), Launch)
 
 
@@ -89,7 +89,7 @@ def test_burst_is_waited_for_but_not_forever() -> None:
 
 
 def test_same_labels_are_trained_once() -> None:
-    done = (past(RunState.DONE, "now"),)
+    done = (build_ended_run(RunState.DONE, "now"),)
     same = Observation(0, (), None, "now")
     assert decide(same, Situation(ended=done), POLICY, NOW) == Ignore(
         "waiting: 0 of 10 labelled tasks changed"
@@ -100,43 +100,48 @@ def test_same_labels_are_trained_once() -> None:
 
 def test_removed_label_launches_with_few_changes() -> None:
     seen = Observation(0, ("loan",), None, "now")
-    decision = decide(seen, Situation(ended=(past(RunState.DONE),)), POLICY, NOW)
+    decision = decide(seen, Situation(ended=(build_ended_run(RunState.DONE),)), POLICY, NOW)
     assert decision == Launch("removed from the label config or renamed there: 'loan'")
 
 
 @pytest.mark.parametrize("code", [64, 65, 78])
 def test_permanent_failure_waits_until_something_changes(code: int) -> None:
-    same = Situation(ended=(failed(code, "now", ended=0.0),))
+    same = Situation(ended=(build_failed_run(code, "now", ended=0.0),))
     assert decide(ENOUGH, same, POLICY, NOW) == Wait(
         "run 1-1 failed: waiting until labels, label config or settings change"
     )
-    assert decide(FEW, Situation(ended=(failed(code, ended=0.0),)), POLICY, NOW) == Launch("run 1-1 failed")
+    assert decide(FEW, Situation(ended=(build_failed_run(code, ended=0.0),)), POLICY, NOW) == Launch(
+        "run 1-1 failed"
+    )
     assert isinstance(
-        decide(ENOUGH, Situation(ended=(failed(code, "now"),), commands=("a",)), POLICY, NOW), Launch
+        decide(ENOUGH, Situation(ended=(build_failed_run(code, "now"),), commands=("a",)), POLICY, NOW),
+        Launch,
     )
 
 
 @pytest.mark.parametrize(("failures", "seconds"), [(1, 60), (2, 120), (3, 240), (7, 3600), (40, 3600)])
 def test_other_failures_are_retried_with_backoff(failures: int, seconds: float) -> None:
-    situation = Situation(ended=(past(RunState.DONE), *[failed(1)] * failures))
+    situation = Situation(ended=(build_ended_run(RunState.DONE), *[build_failed_run(1)] * failures))
     assert decide(FEW, situation, POLICY, NOW + seconds - 1) == Wait("run 1-1 failed: it is retried in 1 s")
     assert decide(FEW, situation, POLICY, NOW + seconds) == Launch("run 1-1 failed")
 
 
 def test_nothing_is_retried_after_a_done_run() -> None:
-    assert trigger.retry_at((failed(1), past(RunState.DONE))) == 0.0
+    assert trigger.retry_at((build_failed_run(1), build_ended_run(RunState.DONE))) == 0.0
 
 
 def test_cancelled_run_waits_for_labels_or_a_command() -> None:
-    cancelled = (past(RunState.CANCELLED, "now"),)
+    cancelled = (build_ended_run(RunState.CANCELLED, "now"),)
     assert isinstance(decide(ENOUGH, Situation(ended=cancelled), POLICY, NOW), Wait)
     assert isinstance(decide(ENOUGH, Situation(ended=cancelled, commands=("a",)), POLICY, NOW), Launch)
-    assert isinstance(decide(ENOUGH, Situation(ended=(past(RunState.CANCELLED),)), POLICY, NOW), Launch)
+    assert isinstance(
+        decide(ENOUGH, Situation(ended=(build_ended_run(RunState.CANCELLED),)), POLICY, NOW), Launch
+    )
 
 
 def test_stale_version_is_evaluated_again_once() -> None:
-    stale = past(RunState.DONE, "now", stale=True)
-    decision = decide(FEW, Situation(ended=(past(RunState.DONE), stale)), POLICY, NOW)
+    stale = build_ended_run(RunState.DONE, "now", stale=True)
+    decision = decide(FEW, Situation(ended=(build_ended_run(RunState.DONE), stale)), POLICY, NOW)
     assert decision == Launch("the version of run 1-1 was compared with one that is no longer served")
     assert isinstance(decide(FEW, Situation(ended=(stale, stale)), POLICY, NOW), Ignore)
 
