@@ -192,7 +192,7 @@ def test_an_open_page_gains_new_sections(page: Page, tmp_path: Path) -> None:
         )
         page.wait_for_selector("#run", timeout=15_000)
         parts = page.eval_on_selector_all("[data-live]", "found => found.map(one => one.id)")
-        assert parts == ["problems", "state", "not-counted", "curve", "judged", "versions", "run"]
+        assert parts == ["problems", "state", "not-counted", "curve", "evaluation", "versions", "run"]
         assert page.evaluate("part.isConnected && part.innerText.includes('Run 1-8 failed')")
         page.goto("about:blank")  # or it would ask an adapter that is gone
 
