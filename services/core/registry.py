@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -24,13 +23,9 @@ from services.core.store import ObjectStore
 from services.core.telemetry import metrics
 
 log = structlog.get_logger()
-
 _Document = TypeVar("_Document")
-
-_SERVING = "serving.json"
-
+SERVING_KEY = "serving.json"
 _GENERATION = re.compile(r"^serving/(\d+)-")
-
 _VERSION_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
 
 
@@ -112,8 +107,7 @@ class Registry:
     def publish(self, folder: Path, manifest: Manifest) -> Manifest:
         """Copy all files of `folder` into the store, then write the manifest. Remains of an earlier attempt are deleted first.
 
-        Raises StoreError; then the version does not exist, and the copied files are deleted if the store
-        still allows it.
+        Raises StoreError; then the version does not exist, and the copied files are deleted if that is possible.
         """
         if not _VERSION_NAME.match(manifest.version):
             raise StoreError(
@@ -121,7 +115,15 @@ class Registry:
             )
         self.delete(manifest.project_key, manifest.version)
         try:
-            return self._publish(folder, manifest)
+            files = {}
+            for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+                name = path.relative_to(folder).as_posix()
+                files[name] = FileEntry(_sha256(path), path.stat().st_size)
+                self.store.upload(path, _key(manifest.project_key, manifest.version, name))
+            complete = replace(manifest, files=files)
+            key = _key(manifest.project_key, manifest.version, "manifest.json")
+            self.store.write(key, documents.dump(complete))
+            return complete
         except Exception:  # weights without a manifest are never read, and fill the disk
             with contextlib.suppress(StoreError):
                 self.delete(manifest.project_key, manifest.version)
@@ -138,7 +140,7 @@ class Registry:
 
         Raises UnknownFormat if a newer release wrote it, StoreError if there are tables and none can be read.
         """
-        keys = (_SERVING, *self._generations()[-3:])
+        keys = (SERVING_KEY, *self._generations()[-3:])
         known = [table for key in keys if (table := self._load_or_none(Serving, key))]
         if not known and any(self._exists(key) for key in keys):
             raise StoreError(
@@ -151,13 +153,13 @@ class Registry:
         """Store the generation, then make it the current table. Only the leader may call this."""
         data = documents.dump(serving)
         self.store.write(f"serving/{serving.term:08d}-{serving.generation:08d}.json", data)
-        self.store.write(_SERVING, data)
+        self.store.write(SERVING_KEY, data)
         for key in self._generations()[:-100]:
             self.store.delete(key)
 
     def read_current_table(self) -> Serving | None:
         """Return the content of serving.json, late writes included; None if it is missing or broken."""
-        return self._load_or_none(Serving, _SERVING)
+        return self._load_or_none(Serving, SERVING_KEY)
 
     def last_term(self) -> int:
         """Return the greatest term of any table, readable or not; 0 before the first."""
@@ -168,11 +170,10 @@ class Registry:
         return list(self.store.keys("serving/"))
 
     def _exists(self, key: str) -> bool:
-        try:
+        with contextlib.suppress(NotFound):
             self.store.read(key)
-        except NotFound:
-            return False
-        return True
+            return True
+        return False
 
     def _load_or_none(self, kind: type[_Document], key: str) -> _Document | None:
         """Return the document; None if it is missing or broken, so that it does not block the others."""
@@ -181,27 +182,16 @@ class Registry:
         except NotFound:
             return None
         except ObjectTooLarge as error:
-            log.error("document_skipped", key=key, reason=str(error))
-            return None
-        try:
-            return documents.load(kind, data, key)
-        except UnknownFormat:
-            raise
-        except StoreError as error:
-            log.error("document_skipped", key=key, reason=type(error.__cause__).__name__)
-            return None
-
-    def _publish(self, folder: Path, manifest: Manifest) -> Manifest:
-        paths = sorted(path for path in folder.rglob("*") if path.is_file())
-        files = {}
-        for path in paths:
-            name = path.relative_to(folder).as_posix()
-            files[name] = FileEntry(_sha256(path), path.stat().st_size)
-            self.store.upload(path, _key(manifest.project_key, manifest.version, name))
-        complete = replace(manifest, files=files)
-        key = _key(manifest.project_key, manifest.version, "manifest.json")
-        self.store.write(key, documents.dump(complete))
-        return complete
+            reason = str(error)
+        else:
+            try:
+                return documents.load(kind, data, key)
+            except UnknownFormat:
+                raise
+            except StoreError as error:
+                reason = type(error.__cause__).__name__
+        log.error("document_skipped", key=key, reason=reason)
+        return None
 
     def _verified_path(self, manifest: Manifest, name: str) -> Path:
         entry = manifest.files.get(name)
@@ -224,18 +214,6 @@ class Registry:
         return path
 
 
-def expired_versions(
-    manifests: Iterable[Manifest], kept: frozenset[str], keep_versions: int, keep_days: float, now: float
-) -> list[str]:
-    """List the versions to delete: beyond the newest `keep_versions`, older than `keep_days`, and not in `kept`."""
-    newest_first = sorted(manifests, key=lambda manifest: manifest.created_at, reverse=True)
-    return [
-        manifest.version
-        for manifest in newest_first[keep_versions:]
-        if manifest.version not in kept and now - manifest.created_at > keep_days * 86_400
-    ]
-
-
 def _key(project_key: str, version: str, name: str) -> str:
     return f"projects/{project_key}/versions/{version}/{name}"
 
@@ -247,9 +225,6 @@ def _is_intact(path: Path, entry: FileEntry) -> bool:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-SERVING_KEY = "serving.json"
 
 
 @dataclass(slots=True)
@@ -267,9 +242,8 @@ class ServingTable:
         except NotFound:
             return self.last
         if found is not None:
-            data, mark = found
-            table = documents.load(Serving, data, SERVING_KEY)
-            self._mark = mark
+            table = documents.load(Serving, found[0], SERVING_KEY)
+            self._mark = found[1]
             if (table.term, table.generation) >= (self.last.term, self.last.generation):
                 self.last = table
                 metrics.set_generation(table.generation)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.core.domain import Manifest, Project, Served, Serving
+from services.core.domain import Manifest, Project, Served, Serving, expired_versions
 from services.core.errors import CorruptVersion, NotFound, StoreError, UnknownFormat
-from services.core.registry import Registry, expired_versions
+from services.core.registry import Registry
 from services.core.store.files import FileStore
 from tests.support.manifests import build_manifest
 

@@ -14,9 +14,9 @@ from typing import Final
 import structlog
 
 from services.adapter.training.runs import RunHistory, RunRecord
-from services.core.domain import Project, Served
+from services.core.domain import Project, Served, expired_versions
 from services.core.errors import StoreError
-from services.core.registry import Registry, expired_versions
+from services.core.registry import Registry
 from services.core.runs import Runs, run_number
 from services.core.settings import StorageSettings
 from services.core.store import Entry, ObjectStore

@@ -39,6 +39,7 @@ from services.core.domain.versions import (
     Truncation,
     Uncounted,
     WrongPrediction,
+    expired_versions,
 )
 
 __all__ = [
@@ -72,4 +73,5 @@ __all__ = [
     "Truncation",
     "Uncounted",
     "WrongPrediction",
+    "expired_versions",
 ]

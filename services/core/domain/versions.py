@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from services.core.documents import FORMAT
@@ -117,6 +118,15 @@ class Manifest:
     truncation: Truncation | None = None
     """None from an earlier release."""
     format: int = FORMAT
+
+
+def expired_versions(
+    manifests: Iterable[Manifest], kept: frozenset[str], keep_versions: int, keep_days: float, now: float
+) -> list[str]:
+    """List the versions to delete: beyond the newest `keep_versions`, older than `keep_days`, and not in `kept`."""
+    newest_first = sorted(manifests, key=lambda manifest: manifest.created_at, reverse=True)
+    old = (one for one in newest_first[keep_versions:] if now - one.created_at > keep_days * 86_400)
+    return [one.version for one in old if one.version not in kept]
 
 
 @dataclass(frozen=True, slots=True)
