@@ -26,7 +26,7 @@ async def test_what_is_not_there_is_json_too(world: AppWorld, method: str, path:
     assert answer.json()["detail"].startswith("GET is not supported here")
 
 
-async def test_a_slip_of_ours_is_500_without_a_trace_and_logged_without_its_message(
+async def test_a_bug_is_500_and_logged_without_its_message(
     world: AppWorld, capsys: pytest.CaptureFixture[str]
 ) -> None:
     world.serve()

@@ -12,7 +12,7 @@ from services.adapter.metrics.leader import OTHER, ProjectNames
 from services.core.domain import GateDecision, RunState
 
 
-def test_the_first_projects_have_names_of_their_own_and_keep_them() -> None:
+def test_the_first_projects_keep_their_labels() -> None:
     names = ProjectNames(2)
     assert [names.label_of(number) for number in (5, 9, 7, 5)] == ["5", "9", OTHER, "5"]
     names.remove(5)

@@ -87,7 +87,7 @@ def _confirm_promotion(served: Served, manifest: Manifest | None) -> Confirmatio
     if manifest:
         said.append(_accuracy_sentence(manifest.estimate))
         if not manifest.gate.promote:
-            said.append(f"Gate: {' '.join(manifest.gate.reasons)}")
+            said.extend(manifest.gate.reasons)
     return Confirmation(f"Promote {version}?", (*said, _pinning_sentence(version)), f"Promote {version}")
 
 

@@ -214,7 +214,7 @@ def test_a_run_that_waits_for_another_process_takes_up_nothing() -> None:
         assert of(series, f"run_{name}", project="5") is None
 
 
-def test_a_reason_of_the_gate_that_this_release_does_not_know_is_other() -> None:
+def test_an_unknown_gate_kind_is_exported_as_other() -> None:
     newer = replace(FULL, figures=Figures(judged=LatestDecision(True, "of a newer release", NOW)))
     series = told(board(newer))
     decided = of(series, "gate_decided_timestamp_seconds", project="5", decision="promote", kind="other")
@@ -320,7 +320,7 @@ def test_a_whole_loop_as_prometheus_sees_it(world: ControllerWorld) -> None:
     assert counted(again, "gate_decided_timestamp_seconds", decision="promote", kind="first") == decided
 
 
-def test_versions_that_are_held_are_counted_until_one_is_promoted_or_chosen(world: ControllerWorld) -> None:
+def test_held_versions_are_counted_until_a_promotion(world: ControllerWorld) -> None:
     world.label_studio.label_many(6)
     world.settle()
     first = world.complete_run("1-1")
@@ -346,7 +346,7 @@ def test_failures_in_a_row_end_with_a_run_that_does_not_fail(world: ControllerWo
     assert figures(world).failed_in_a_row == 1
 
 
-def test_a_rollout_says_since_when_it_moves_and_that_it_is_blocked(world: ControllerWorld) -> None:
+def test_a_rollout_exports_its_start_and_state(world: ControllerWorld) -> None:
     world.label_studio.label_many(6)
     world.settle()
     world.rollout.slow["support-1"] = RolloutStatus(done=False, reason="1 of 2 predictors holds it")
@@ -419,7 +419,7 @@ def test_only_who_leads_tells_and_a_new_leader_counts_on(world: ControllerWorld)
     assert counted(told(second.board, world.now), "run_info", run="1-1") == 1
 
 
-def test_a_new_leader_that_cannot_read_the_labels_tells_what_was_known_of_them(
+def test_a_new_leader_exports_the_last_known_labels(
     world: ControllerWorld,
 ) -> None:
     world.label_studio.label_many(4)
@@ -443,7 +443,7 @@ def test_a_new_leader_that_cannot_read_the_labels_tells_what_was_known_of_them(
     assert counted(after, oldest) == counted(before, oldest) is not None
 
 
-def test_a_project_whose_steps_fail_says_when_it_was_last_checked(world: ControllerWorld) -> None:
+def test_a_failing_project_keeps_its_last_poll_time(world: ControllerWorld) -> None:
     world.label_studio.label_many(4)
     world.settle()
     checked = counted(told(world.board, world.now), "project_checked_timestamp_seconds")

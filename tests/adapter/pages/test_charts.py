@@ -88,7 +88,7 @@ def test_a_small_matrix_is_shown_whole() -> None:
     assert second.cells[1].shade == SHADES - 1
 
 
-def test_of_many_labels_those_with_the_most_mistakes_are_shown_and_the_rest_is_counted() -> None:
+def test_labels_with_the_most_errors_are_shown() -> None:
     size = 40
     matrix = [[10 if row == column else 0 for column in range(size)] for row in range(size)]
     for place in range(20, 20 + MAX_LABELS):

@@ -8,7 +8,7 @@ from services.adapter.pages import formatting
 from services.core.domain import Estimate, Report, Uncounted
 
 
-def test_an_estimate_is_said_with_its_interval_and_not_at_all_below_twenty_texts() -> None:
+def test_accuracy_needs_twenty_texts() -> None:
     assert formatting.accuracy(Estimate(34, 16, 0.327, 0.61, 0.4, "holdout")) == "47 % (33–61)"
     assert formatting.accuracy(Estimate(19, 19, 0.8, 1.0, 1.0, "holdout")) == "too few labels to tell"
 
@@ -34,10 +34,10 @@ def test_a_report_of_an_earlier_release_counts_by_reason_alone() -> None:
     assert formatting.uncounted_in_report(Report(dropped={"foreign_label": 2}, not_counted=found)) == found
 
 
-def test_nothing_is_a_dash() -> None:
+def test_percent_of_none_is_a_dash() -> None:
     assert (formatting.percent(None), formatting.percent(0.456)) == ("–", "46 %")
 
 
-def test_what_is_to_be_typed_stands_out_and_nothing_else_is_markup() -> None:
+def test_only_backticks_become_markup() -> None:
     said = formatting.with_code("Run `fitloop doctor` <b>now</b>")
     assert said == "Run <code>fitloop doctor</code> &lt;b&gt;now&lt;/b&gt;"

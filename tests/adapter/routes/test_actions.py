@@ -41,7 +41,7 @@ async def asked(world: AppWorld, path: str) -> dict[str, str]:
     return {str(name): str(value) for name, value in form.form_values()}
 
 
-async def test_a_promotion_is_asked_for_once_more_and_then_stored(world: AppWorld) -> None:
+async def test_a_promotion_is_confirmed_and_then_stored(world: AppWorld) -> None:
     page = (await world.client.get("/projects/5/promote?version=shop-3")).text
     assert "Promote shop-3?" in page
     assert "instead of shop-4" in page
@@ -60,7 +60,7 @@ async def test_a_promotion_is_asked_for_once_more_and_then_stored(world: AppWorl
 
 
 @pytest.mark.parametrize("action", [action for action in Action if action is not Action.PROMOTE])
-async def test_every_action_can_be_asked_for(world: AppWorld, action: Action) -> None:
+async def test_every_action_has_a_form(world: AppWorld, action: Action) -> None:
     fields = await asked(world, f"/projects/5/{action.value}")
     answer = await world.client.post(f"/projects/5/{action.value}", data=fields)
     assert answer.status_code == 303
@@ -75,7 +75,7 @@ async def test_a_rollback_names_the_version_that_was_shown(world: AppWorld) -> N
     assert fields["version"] == "shop-2"
 
 
-async def test_a_run_that_goes_on_is_named(world: AppWorld) -> None:
+async def test_an_active_run_is_named(world: AppWorld) -> None:
     view = sample_projects.build_view(5, "Shop", active=RunStatus("5-3", RunState.RUNNING))
     world.board.put(view)
     assert "Run 5-3 is cancelled" in (await world.client.get("/projects/5/cancel")).text
@@ -102,7 +102,7 @@ async def test_a_form_of_another_site_does_nothing(world: AppWorld, headers: dic
     assert world.events.commands == []
 
 
-async def test_a_form_whose_sender_is_not_known_does_nothing_and_the_page_says_so(world: AppWorld) -> None:
+async def test_a_form_of_unknown_origin_is_refused(world: AppWorld) -> None:
     fields = await asked(world, "/projects/5/train")
     del world.client.headers["Sec-Fetch-Site"]
     answer = await world.client.post("/projects/5/train", data=fields)
@@ -123,7 +123,7 @@ async def test_a_form_without_its_token_does_nothing(world: AppWorld, fields: di
     assert world.events.commands == []
 
 
-async def test_a_token_is_for_one_wish(world: AppWorld) -> None:
+async def test_a_token_is_for_one_purpose(world: AppWorld) -> None:
     fields = await asked(world, "/projects/5/promote?version=shop-1")
     answer = await world.client.post("/projects/5/promote", data={**fields, "version": "shop-2"})
     assert answer.status_code == 403
@@ -135,7 +135,7 @@ async def test_a_body_that_is_no_form_is_refused(world: AppWorld, body: bytes) -
     assert answer.status_code in {403, 413}
 
 
-async def test_what_is_not_there_is_said_as_a_page(world: AppWorld) -> None:
+async def test_invalid_actions_answer_with_a_page(world: AppWorld) -> None:
     for path, sentence in {
         "/projects/9/train": "knows no project",
         "/projects/5/dance": "not an action",
@@ -148,7 +148,7 @@ async def test_what_is_not_there_is_said_as_a_page(world: AppWorld) -> None:
         assert "<h1>" in answer.text
 
 
-async def test_what_cannot_be_stored_is_said_as_a_page(world: AppWorld) -> None:
+async def test_a_store_error_answers_with_a_page(world: AppWorld) -> None:
     fields = await asked(world, "/projects/5/train")
     world.events.error = StoreError("The disk is full.")
     answer = await world.client.post("/projects/5/train", data=fields)
@@ -156,7 +156,7 @@ async def test_what_cannot_be_stored_is_said_as_a_page(world: AppWorld) -> None:
     assert "The disk is full." in answer.text
 
 
-async def test_below_the_secret_path_the_password_is_asked_for_and_no_link_leaves_it(world: AppWorld) -> None:
+async def test_below_the_secret_path_pages_require_the_password(world: AppWorld) -> None:
     for path in ("", "/projects/5", "/projects/5/train", "/api/projects"):
         assert (await world.client.get(f"/hush-hush-hush-hush{path}", auth=httpx.Auth())).status_code == 401
     fields = await asked(world, "/hush-hush-hush-hush/projects/5/train")
@@ -169,7 +169,7 @@ async def test_below_the_secret_path_the_password_is_asked_for_and_no_link_leave
     assert all(href.startswith("http://fitloop.test/hush-hush-hush-hush") for href in ours)
 
 
-async def test_a_version_of_few_texts_is_promoted_without_a_figure(world: AppWorld) -> None:
+async def test_a_version_of_few_texts_has_no_accuracy(world: AppWorld) -> None:
     (first, *_) = sample_projects.build_versions("5-5", 1)
     few = replace(
         first.manifest, version="few-1", estimate=replace(first.manifest.estimate, judged=12, right=9)
@@ -180,21 +180,21 @@ async def test_a_version_of_few_texts_is_promoted_without_a_figure(world: AppWor
     assert "Its accuracy is" not in page
 
 
-async def test_what_serves_already_is_not_said_to_take_its_own_place(world: AppWorld) -> None:
+async def test_the_current_version_replaces_nothing(world: AppWorld) -> None:
     for action in ("promote", "rollback"):
         page = (await world.client.get(f"/projects/5/{action}?version=shop-4")).text
         assert "shop-4 is already the current version" in page
         assert "instead of" not in page
 
 
-async def test_where_nothing_serves_nothing_is_replaced(world: AppWorld) -> None:
+async def test_without_a_current_version_nothing_is_replaced(world: AppWorld) -> None:
     world.board.put(sample_projects.build_view(5, "Shop", served=Served()))
     page = (await world.client.get("/projects/5/rollback?version=shop-1")).text
     assert "suggestions of shop-1." in page
     assert "None" not in page
 
 
-async def test_without_a_password_nothing_can_be_asked_for_and_the_page_says_why(tmp_path: Path) -> None:
+async def test_without_a_password_actions_are_disabled(tmp_path: Path) -> None:
     async with AppWorld(tmp_path) as world:
         world.serve(None)
         page = (await world.client.get("/projects/5", headers=HTML)).text

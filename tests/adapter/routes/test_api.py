@@ -49,7 +49,7 @@ async def test_what_does_not_count_is_told_in_figures_and_in_words(world: AppWor
     )
 
 
-async def test_a_project_shows_its_versions_newest_first_with_figures_and_marks(published: AppWorld) -> None:
+async def test_a_project_lists_its_versions_newest_first(published: AppWorld) -> None:
     found = (await published.client.get("/api/projects/5")).json()
     newest, oldest = found["versions"]
     assert (newest["version"], newest["served"], newest["previous"], newest["pinned"]) == (
@@ -190,7 +190,7 @@ async def test_a_body_that_is_no_object_is_400(world: AppWorld, body: bytes) -> 
     assert (await world.client.post("/api/projects/5/train", content=body)).status_code == 400
 
 
-def test_few_judged_texts_say_nothing() -> None:
+def test_few_evaluated_texts_have_no_accuracy() -> None:
     assert (
         accuracy_sentence(Estimate(19, 15, 0.5, 0.9, 0.7, "cross-fit")) == "15 of 19: too few labels to tell"
     )

@@ -91,7 +91,7 @@ def test_no_bytes_but_the_right_ones_are_admitted(header: bytes) -> None:
     assert not AccessPolicy.from_settings(settings()).accepts(b"Basic " + header)
 
 
-def test_a_password_that_latin_1_cannot_write_has_no_shorter_form() -> None:
+def test_a_password_outside_latin_1_is_utf8_only() -> None:
     policy = AccessPolicy.from_settings(settings(user="", password="пароль"))
     assert not policy.accepts(b"Basic " + base64.b64encode(b":"))
     assert policy.accepts(b"Basic " + base64.b64encode(":пароль".encode()))
@@ -255,7 +255,7 @@ class TestEveryRoute:
         "box.lan.:80",
     ],
 )
-async def test_names_of_this_machine_and_those_that_are_allowed_are_answered(
+async def test_loopback_and_allowed_hosts_are_served(
     tmp_path: Path, host: str
 ) -> None:
     async with AppWorld(tmp_path, AuthSettings(allowed_hosts=" box.lan , 10.0.0.7:9090")) as world:
@@ -319,7 +319,7 @@ def test_a_secret_path_that_can_be_guessed_or_is_none_is_refused(secret: str) ->
         ({"username": "ann", "password": "pass"}, ""),
     ],
 )
-def test_where_nothing_has_to_be_known_somebody_must_have_said_so(given: dict[str, Any], why: str) -> None:
+def test_anonymous_access_must_be_enabled_explicitly(given: dict[str, Any], why: str) -> None:
     auth = AuthSettings(**given)
     if not why:
         auth.check_credentials()

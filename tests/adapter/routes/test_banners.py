@@ -37,7 +37,7 @@ async def test_a_storage_that_does_not_answer_is_told_of() -> None:
     assert found == f"The bucket does not answer. {STORE_UNAVAILABLE}"
 
 
-async def test_a_slow_answer_is_waited_for_by_nobody_and_is_there_for_the_next_page() -> None:
+async def test_a_slow_readiness_check_is_for_the_next_page() -> None:
     answers: asyncio.Queue[bool] = asyncio.Queue()
 
     class Slow(FakeInference):
@@ -51,7 +51,7 @@ async def test_a_slow_answer_is_waited_for_by_nobody_and_is_there_for_the_next_p
     assert await notices.current() == [NO_PREDICTORS]
 
 
-async def test_refused_events_are_told_of_with_what_to_do(tmp_path: Path) -> None:
+async def test_refused_events_show_a_banner(tmp_path: Path) -> None:
     async with AppWorld(tmp_path, AuthSettings(username="ann", password="secret")) as world:
         assert "Events of Label Studio were refused" not in await first_page(world)
         await world.client.post("/webhook", json={})

@@ -26,7 +26,7 @@ def failed(found: LoginAttempts, address: str, times: int, now: float = 0.0) -> 
     return [found.record_failure(address, now) for _ in range(times)]
 
 
-def test_the_first_failures_cost_nothing_and_the_next_ones_twice_as_much_each() -> None:
+def test_delays_double_after_the_free_failures() -> None:
     assert failed(LoginAttempts(), "10.0.0.7", FREE_FAILURES + 7) == [0.0] * FREE_FAILURES + [
         0.25,
         0.5,
@@ -60,7 +60,7 @@ def test_addresses_of_one_caller_count_together(one: str, other: str) -> None:
     assert found.record_failure(other, 0.0) == 4.0
 
 
-def test_many_held_answers_close_an_address_unless_it_logged_in_lately() -> None:
+def test_many_delayed_answers_block_a_peer_without_a_login() -> None:
     found = LoginAttempts()
     failed(found, "10.0.0.7", 20)
     for _ in range(MAX_DELAYED_PER_PEER):

@@ -10,7 +10,7 @@ from tests.support.app import AppWorld
 ROUTES = ("/livez", "/readyz", "/metrics")
 
 
-async def test_at_a_port_of_their_own_they_are_there_and_nothing_else_is(world: AppWorld) -> None:
+async def test_the_management_app_has_only_probes_and_metrics(world: AppWorld) -> None:
     app = create_management_app(world.board)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://a") as client:
         assert [(await client.get(path)).status_code for path in ROUTES] == [200] * 3

@@ -54,7 +54,7 @@ def said(element: Any) -> str:
     return " ".join(element.text_content().split())
 
 
-async def test_problems_come_first_then_runs_then_the_others(world: AppWorld) -> None:
+async def test_problems_come_first_then_active_runs(world: AppWorld) -> None:
     hang(world, 1, "Quiet", 0)
     hang(world, 2, "Busy", 0, active=sample_projects.build_run_status(2))
     hang(world, 3, "Troubled", 0, problem="Label Studio refuses the token: make a new one.")
@@ -62,7 +62,7 @@ async def test_problems_come_first_then_runs_then_the_others(world: AppWorld) ->
     assert titles == ["Troubled", "Busy", "Quiet"]
 
 
-async def test_whoever_has_a_password_and_no_project_is_told_how_events_come_through(
+async def test_without_projects_a_password_needs_the_secret_path(
     world: AppWorld, tmp_path: Path
 ) -> None:
     assert "FITLOOP_SECRET_PATH" in said((await page_of(world, "/")).xpath("//div[@id='projects']")[0])
@@ -73,7 +73,7 @@ async def test_whoever_has_a_password_and_no_project_is_told_how_events_come_thr
         assert "FITLOOP_SECRET_PATH" not in said(projects)
 
 
-async def test_forty_projects_take_no_longer_than_fifty_milliseconds(world: AppWorld) -> None:
+async def test_forty_projects_render_within_50_ms(world: AppWorld) -> None:
     for number in range(1, 41):
         hang(world, number, f"Project {number}", 1)
     page, taken = await page_of(world, "/"), []
@@ -85,7 +85,7 @@ async def test_forty_projects_take_no_longer_than_fifty_milliseconds(world: AppW
     assert min(taken) < 0.05
 
 
-async def test_a_projects_page_has_curve_labels_matrix_versions_and_links(world: AppWorld) -> None:
+async def test_a_project_page_has_all_sections(world: AppWorld) -> None:
     hang(world, 1, "Shop", 4)
     page = await page_of(world, "/projects/1")
     assert len(page.xpath("//svg//circle")) == 4
@@ -103,7 +103,7 @@ async def test_a_projects_page_has_curve_labels_matrix_versions_and_links(world:
     assert "http://localhost:8080/projects/1/data" in page.xpath("//a/@href")
 
 
-async def test_a_projects_page_says_what_does_not_count_with_what_only_the_last_run_knows(
+async def test_a_project_page_lists_what_does_not_count(
     world: AppWorld,
 ) -> None:
     found = (Uncounted("foreign_label", 2, ('"<b>Shipping</b>"',)), Uncounted("cancelled", 1))
@@ -118,7 +118,7 @@ async def test_a_projects_page_says_what_does_not_count_with_what_only_the_last_
     assert "2 annotations skipped" in said(version)
 
 
-async def test_a_versions_page_names_what_it_fixed_and_broke_with_links_into_label_studio(
+async def test_a_version_page_links_fixed_and_broken_tasks(
     tmp_path: Path,
 ) -> None:
     async with AppWorld(tmp_path) as world:
@@ -150,7 +150,7 @@ async def test_links_go_where_browsers_reach_label_studio(tmp_path: Path) -> Non
         )
 
 
-async def test_a_version_of_an_earlier_release_says_that_its_changes_are_not_known(world: AppWorld) -> None:
+async def test_changes_of_an_earlier_releases_version_are_unknown(world: AppWorld) -> None:
     made = [
         replace(one, report={**one.report, "changed": None})
         for one in sample_projects.build_versions("1-1", 2)
@@ -168,7 +168,7 @@ async def test_a_version_without_a_report_is_shown_all_the_same(world: AppWorld)
     assert "train again" in page
 
 
-async def test_why_a_version_is_not_served_is_told_beside_what_the_gate_said(world: AppWorld) -> None:
+async def test_an_outcome_is_shown_beside_the_gate_decision(world: AppWorld) -> None:
     hang(world, 1, "Shop", 1)
     verdict = VersionOutcome("shop-1", Outcome.REFUSED, "shop-1 was refused: its file differs.", 1.0)
     ProjectDocuments(world.registry.store, "1-1").write_outcome(verdict)
@@ -188,7 +188,7 @@ async def test_a_run_is_shown_with_its_progress_and_log(world: AppWorld) -> None
     assert page.body.get("data-pace") == "2"
 
 
-async def test_a_failed_run_says_why_and_a_quiet_page_does_not_reload(world: AppWorld) -> None:
+async def test_a_failed_run_shows_its_reason(world: AppWorld) -> None:
     last = RunStatus("1-2", RunState.FAILED, "judging", message="The disk was full.", exit_code=1, attempt=2)
     hang(world, 1, "Shop", 0, last=last)
     page = await page_of(world, "/projects/1")
@@ -196,7 +196,7 @@ async def test_a_failed_run_says_why_and_a_quiet_page_does_not_reload(world: App
     assert not page.xpath("//meta[@http-equiv='refresh']")
 
 
-async def test_hints_and_agreement_are_shown_and_agreement_is_never_called_accuracy(world: AppWorld) -> None:
+async def test_advice_and_agreement_are_shown(world: AppWorld) -> None:
     view = sample_projects.build_view(1, "Shop", hints=("Its host has one word.",))
     world.board.put(replace(view, figures=replace(view.figures, agreement=Agreement(41, 50))))
     page = said(await page_of(world, "/projects/1"))
@@ -205,7 +205,7 @@ async def test_hints_and_agreement_are_shown_and_agreement_is_never_called_accur
     assert "flatters" in page
 
 
-async def test_few_versions_at_first_and_all_when_asked_for(world: AppWorld) -> None:
+async def test_a_project_page_lists_25_versions_or_all(world: AppWorld) -> None:
     hang(world, 1, "Shop", 30)
     assert (
         len((await page_of(world, "/projects/1")).xpath("//table[contains(@class, 'versions')]/tbody/tr"))
@@ -215,14 +215,14 @@ async def test_few_versions_at_first_and_all_when_asked_for(world: AppWorld) -> 
     assert len(page.xpath("//table[contains(@class, 'versions')]/tbody/tr")) == 30
 
 
-async def test_before_anything_was_made_the_page_says_so(world: AppWorld) -> None:
+async def test_a_project_without_versions_says_so(world: AppWorld) -> None:
     world.board.put(sample_projects.build_view(1, ""))
     page = said(await page_of(world, "/projects/1"))
     assert "Untitled" in page
     assert "No versions yet." in page
 
 
-async def test_a_first_version_of_few_texts_is_too_few_to_say(world: AppWorld) -> None:
+async def test_too_few_evaluated_texts_have_no_accuracy(world: AppWorld) -> None:
     made = sample_projects.build_versions("1-1", 1)
     few = replace(made[0].manifest, estimate=replace(made[0].manifest.estimate, judged=12, right=9))
     sample_projects.publish_versions(world.registry.store, [replace(made[0], manifest=few)])
@@ -235,7 +235,7 @@ async def test_a_first_version_of_few_texts_is_too_few_to_say(world: AppWorld) -
 @pytest.mark.parametrize(
     "path", ["/", "/projects/2", "/projects/2/versions/shop-3", "/projects/2/promote?version=shop-3"]
 )
-async def test_hostile_names_are_text_and_nothing_else_may_run(world: AppWorld, path: str) -> None:
+async def test_hostile_names_are_escaped_and_scripts_are_blocked(world: AppWorld, path: str) -> None:
     labels = (sample_projects.HOSTILE, '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }}", "'--", "ok")
     made = sample_projects.build_versions("2-2", 3, labels)
     sample_projects.publish_versions(world.registry.store, made)
@@ -265,7 +265,7 @@ async def test_hostile_names_are_text_and_nothing_else_may_run(world: AppWorld, 
 
 
 @pytest.mark.parametrize("path", ["/", "/projects/1", "/projects/1/versions/shop-2", "/projects/1/train"])
-async def test_pages_can_be_read_by_a_screen_reader(world: AppWorld, path: str) -> None:
+async def test_pages_are_accessible(world: AppWorld, path: str) -> None:
     hang(world, 1, "Shop", 3, active=sample_projects.build_run_status(1), problem="Something is wrong.")
     page = await page_of(world, path)
     assert page.get("lang") == "en"
@@ -291,7 +291,7 @@ async def test_pages_can_be_read_by_a_screen_reader(world: AppWorld, path: str) 
         ("/fitloop", "/fitloop/"), ("/fitloop/", "./"),
     ],
 )  # fmt: skip
-async def test_links_are_relative_so_that_they_hold_below_any_prefix(
+async def test_links_are_relative(
     world: AppWorld, path: str, root: str
 ) -> None:
     hang(world, 1, "Shop", 1)
@@ -301,7 +301,7 @@ async def test_links_are_relative_so_that_they_hold_below_any_prefix(
     assert all(href.startswith(root) for href in ours)
 
 
-async def test_what_is_not_there_is_a_page_for_browsers_and_json_for_programs(world: AppWorld) -> None:
+async def test_404_is_a_page_for_browsers_and_json_for_programs(world: AppWorld) -> None:
     hang(world, 1, "Shop", 1)
     for path in ("/projects/9", "/projects/x", "/projects/1/versions/none"):
         answer = await world.client.get(path)
@@ -320,13 +320,13 @@ async def test_an_address_that_leads_nowhere_is_a_page_for_browsers(world: AppWo
     assert program.json()["status"] == 404
 
 
-async def test_what_was_asked_for_is_told_once_where_there_are_no_scripts(world: AppWorld) -> None:
+async def test_without_scripts_a_request_is_confirmed_once(world: AppWorld) -> None:
     hang(world, 1, "Shop", 1)
     page = await page_of(world, "/projects/1?asked=train")
     assert page.xpath("//noscript/meta/@content") == ["5; url=1"]
 
 
-async def test_wrong_answers_that_are_not_named_are_counted(world: AppWorld) -> None:
+async def test_unlisted_errors_are_counted(world: AppWorld) -> None:
     hang(world, 1, "Shop", 6)
     page = await page_of(world, "/projects/1/versions/shop-3")
     named = len(page.xpath("//section[@aria-labelledby='errors-heading']//tbody/tr"))

@@ -73,7 +73,7 @@ BAD: list[Any] = [
 
 
 @pytest.mark.parametrize("bad", BAD, ids=range(len(BAD)))
-async def test_a_task_that_cannot_be_predicted_gets_nothing_and_the_others_theirs(
+async def test_an_unpredictable_task_gets_an_empty_list(
     world: AppWorld, bad: Any
 ) -> None:
     world.serve()
@@ -88,7 +88,7 @@ async def test_text_of_any_script_and_a_long_one_is_predicted(world: AppWorld) -
     assert all(await world.predict([task(text) for text in texts]))
 
 
-async def test_bytes_that_are_no_utf8_and_nan_spoil_only_their_own_task(world: AppWorld) -> None:
+async def test_invalid_utf8_and_nan_affect_only_their_task(world: AppWorld) -> None:
     world.serve()
     junk = b'{"data": {"text": "' + b"\xff\xfe\x80" * 20 + b'"}, "meta": {"x": NaN}}'
     body = b'{"project": 5, "tasks": [' + json.dumps(task("aaa")).encode() + b", " + junk + b"]}"
@@ -235,7 +235,7 @@ _tasks = st.lists(_json | st.builds(task, st.text() | _json), max_size=6)
 
 @settings(max_examples=60, deadline=None)
 @given(_tasks, st.lists(st.lists(st.floats(width=32), min_size=3, max_size=3), min_size=6, max_size=6))
-def test_any_tasks_and_any_figures_give_as_many_answers_none_null_all_finite(
+def test_any_tasks_and_scores_give_finite_answers_for_each(
     tasks: list[Any], rows: list[list[float]]
 ) -> None:
     results = asyncio.run(_predicted(tasks, rows))
@@ -256,7 +256,7 @@ async def _predicted(tasks: list[Any], rows: list[list[float]]) -> list[Any]:
             return list(answer.json()["results"])
 
 
-async def test_until_its_moment_comes_both_routes_stay_with_the_version_before(world: AppWorld) -> None:
+async def test_both_routes_serve_the_previous_version_until_the_flip(world: AppWorld) -> None:
     coming = Served(current="v-8", previous="v-7", since=time.time() + 3600)
     world.serve(served=coming)
     assert (await world.client.post("/setup", json={"project": 5})).json() == {"model_version": "v-7"}
@@ -271,7 +271,7 @@ async def test_until_its_moment_comes_both_routes_stay_with_the_version_before(w
     assert prediction["model_version"] == "v-8"
 
 
-async def test_an_answer_names_the_version_that_was_asked_for_whatever_is_told_of_meanwhile(
+async def test_an_answer_names_the_version_that_scored_it(
     world: AppWorld,
 ) -> None:
     world.serve("v-7")

@@ -39,7 +39,7 @@ def test_what_a_browser_says_decides(headers: dict[str, str], found: bool | None
     assert is_same_origin(headers) is found
 
 
-async def test_another_sites_page_may_change_nothing_with_the_browsers_password(world: AppWorld) -> None:
+async def test_cross_site_requests_change_nothing(world: AppWorld) -> None:
     world.serve()
     answer = await world.client.post("/api/projects/5/train", headers={"Origin": "http://elsewhere.test"})
     assert answer.status_code == 403
@@ -56,7 +56,7 @@ def test_a_token_holds_for_its_wish_and_an_hour() -> None:
     assert not TOKENS.is_valid(token, "5-1 promote v-1", 4601.0)
 
 
-def test_every_replica_knows_the_tokens_of_the_others_and_no_other_password_does() -> None:
+def test_tokens_are_valid_on_all_replicas_of_one_password() -> None:
     token = TOKENS.issue("wish", 0.0)
     assert FormTokens(AUTH).is_valid(token, "wish", 1.0)
     assert not FormTokens(AuthSettings(username="ann", password="other")).is_valid(token, "wish", 1.0)

@@ -50,7 +50,7 @@ def test_a_new_version_is_found_and_a_deleted_one_is_not_shown(store: CountingSt
     assert [found.version for found in catalogue.manifests(["1-1"])] == ["shop-4", "shop-3", "shop-2"]
 
 
-def test_a_half_written_or_broken_version_is_passed_over_and_looked_at_again(store: CountingStore) -> None:
+def test_an_incomplete_version_is_skipped_and_read_again(store: CountingStore) -> None:
     catalogue = VersionCache(Registry(store))
     key = "projects/1-1/versions/shop-2/manifest.json"
     whole = store.read(key)

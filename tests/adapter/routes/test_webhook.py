@@ -50,7 +50,7 @@ async def test_start_training_that_cannot_be_stored_is_503(world: AppWorld) -> N
     assert count("START_TRAINING", "not_stored") == before + 1
 
 
-async def test_a_slow_store_is_not_waited_for_longer_than_label_studio_waits() -> None:
+async def test_a_slow_store_fails_before_label_studio_gives_up() -> None:
     desk = FakeEventSink(blocked_until=threading.Event())
     with pytest.raises(StoreError, match="could not be stored within 0.01 s"):
         await CommandWriter(desk, seconds=0.01).submit(Command("1", 5, Action.TRAIN))
