@@ -214,8 +214,8 @@ def _request_span(path: str, request: Request) -> AbstractContextManager[tracing
     if path in _PROBES:
         return nullcontext(tracing.INVALID_SPAN)
     parent = request.headers.get(correlation.TRACEPARENT_HEADER, "")
-    said = {"method": request.method, "route": path, "request_id": correlation.current_request_id()}
-    return tracing.span(f"{request.method} {path}", said, kind=tracing.SpanKind.SERVER, parent=parent)
+    attributes = {"method": request.method, "route": path, "request_id": correlation.current_request_id()}
+    return tracing.span(f"{request.method} {path}", attributes, kind=tracing.SpanKind.SERVER, parent=parent)
 
 
 def _log_error(path: str, status: int, error: FitloopError) -> None:

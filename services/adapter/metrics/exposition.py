@@ -84,7 +84,7 @@ def _served(views: _Views, now: float) -> GaugeMetricFamily:
         (leader.project_names.label_of(view.project.id), view.served.effective_version(now)) for view in views
     )
     return _family(
-        SERVED_VERSION, {(name, told): 1.0 for name, told in named if told and name != leader.OTHER}
+        SERVED_VERSION, {(name, version): 1.0 for name, version in named if version and name != leader.OTHER}
     )
 
 
@@ -96,10 +96,10 @@ def _runs(views: _Views) -> dict[tuple[str, ...], float]:
 def _series(gauge: ProjectGauge, named: _Named) -> dict[tuple[str, ...], float]:
     """Return values by labels; projects that share a label value are summed up or omitted."""
     found: defaultdict[tuple[str, ...], float] = defaultdict(float)
-    for name, view, told in named:
+    for name, view, served in named:
         if name == leader.OTHER and not gauge.summable:
             continue
-        for labels, value in gauge.values(view, told):
+        for labels, value in gauge.values(view, served):
             if value is not None:
                 found[name, *labels] += value
     return found

@@ -72,31 +72,31 @@ def _confirm_cancel(view: ProjectView) -> Confirmation:
 
 
 def _confirm_train(view: ProjectView) -> Confirmation:
-    said = (
+    sentences = (
         f"A run starts with all current labels; {view.changed} of {view.needed} have changed since the last run.",
         "If nothing has changed since the last run, none starts.",
     )
     if view.active:
-        said = (f"Run {view.active.run} is active: the new run starts after it.", *said[1:])
-    return Confirmation("Train now?", said, "Train now")
+        sentences = (f"Run {view.active.run} is active: the new run starts after it.", *sentences[1:])
+    return Confirmation("Train now?", sentences, "Train now")
 
 
 def _confirm_promotion(served: Served, manifest: Manifest | None) -> Confirmation:
     version = manifest.version if manifest else "the version"
-    said = [_serving_sentence(version, served)]
+    sentences = [_serving_sentence(version, served)]
     if manifest:
-        said.append(_accuracy_sentence(manifest.estimate))
+        sentences.append(_accuracy_sentence(manifest.estimate))
         if not manifest.gate.promote:
-            said.extend(manifest.gate.reasons)
-    return Confirmation(f"Promote {version}?", (*said, _pinning_sentence(version)), f"Promote {version}")
+            sentences.extend(manifest.gate.reasons)
+    return Confirmation(f"Promote {version}?", (*sentences, _pinning_sentence(version)), f"Promote {version}")
 
 
 def _confirm_rollback(served: Served, manifest: Manifest | None) -> Confirmation:
     version = manifest.version if manifest else served.previous
     if version is None:
         return Confirmation("Roll back?", ("There is no previous version to roll back to.",), "Roll back")
-    said = (_serving_sentence(version, served), _pinning_sentence(version))
-    return Confirmation(f"Roll back to {version}?", said, f"Roll back to {version}")
+    sentences = (_serving_sentence(version, served), _pinning_sentence(version))
+    return Confirmation(f"Roll back to {version}?", sentences, f"Roll back to {version}")
 
 
 def _serving_sentence(version: str, served: Served) -> str:

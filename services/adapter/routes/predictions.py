@@ -90,9 +90,9 @@ class Predictions:
 
     async def _scores(self, batch: Batch) -> Scores:
         assert batch.view is not None  # noqa: S101  # for the type checker: there are texts only then
-        said: dict[str, int | str] = {"project": batch.view.project.id, "version": batch.version}
-        structlog.contextvars.bind_contextvars(**said)
-        with tracing.span("inference", {"texts": len(batch.texts), **said}, kind=tracing.SpanKind.CLIENT):
+        ids: dict[str, int | str] = {"project": batch.view.project.id, "version": batch.version}
+        structlog.contextvars.bind_contextvars(**ids)
+        with tracing.span("inference", {"texts": len(batch.texts), **ids}, kind=tracing.SpanKind.CLIENT):
             return await self.inference.scores(batch.view.project.key, batch.version, batch.texts)
 
 

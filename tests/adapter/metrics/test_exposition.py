@@ -41,7 +41,7 @@ def _names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leader, "project_names", ProjectNames(3))
 
 
-def told(board: Board, now: float = NOW) -> Series:
+def scrape(board: Board, now: float = NOW) -> Series:
     """Values by name and labels, through Prometheus' own text format."""
     found: Series = {}
     text = generate_latest(BoardCollector(board, lambda: now)).decode()
@@ -117,7 +117,7 @@ FULL = view(
 
 
 def test_a_leader_tells_all_that_is_known_of_a_project() -> None:
-    series = told(board(FULL))
+    series = scrape(board(FULL))
     assert of(series, "projects") == 1
     assert of(series, "runs", state="running") == 1
     assert of(series, "runs", state="waiting") == of(series, "runs", state="preempted") == 0
@@ -178,12 +178,12 @@ def test_a_leader_tells_all_that_is_known_of_a_project() -> None:
 
 
 def test_every_gauge_is_told_of_a_project_of_which_all_is_known() -> None:
-    series = told(board(FULL))
+    series = scrape(board(FULL))
     assert {gauge.name for gauge in PROJECT_GAUGES} <= series.keys()
 
 
 def test_annotations_that_do_not_count_are_told_by_reason() -> None:
-    series = told(board(FULL))
+    series = scrape(board(FULL))
     assert series["fitloop_project_annotations_not_counted"] == {
         frozenset({"project=5", "reason=foreign_label"}): 20,
         frozenset({"project=5", "reason=cancelled"}): 4,
@@ -191,7 +191,7 @@ def test_annotations_that_do_not_count_are_told_by_reason() -> None:
 
 
 def test_what_is_not_known_is_absent_and_never_zero() -> None:
-    series = told(board(view()))
+    series = scrape(board(view()))
     stamps = [name for name in series if name.endswith("_timestamp_seconds")]
     assert stamps == []
     assert not [
@@ -208,7 +208,7 @@ def test_what_is_not_known_is_absent_and_never_zero() -> None:
 
 
 def test_a_run_that_waits_for_another_process_takes_up_nothing() -> None:
-    series = told(board(replace(FULL, waiting="its pod was evicted")))
+    series = scrape(board(replace(FULL, waiting="its pod was evicted")))
     assert of(series, "run_info", project="5", run="5-4") == 1
     for name in ("resident_bytes", "gpu_memory_bytes", "gpu_utilization_ratio", "texts_per_second"):
         assert of(series, f"run_{name}", project="5") is None
@@ -216,37 +216,37 @@ def test_a_run_that_waits_for_another_process_takes_up_nothing() -> None:
 
 def test_an_unknown_gate_kind_is_exported_as_other() -> None:
     newer = replace(FULL, figures=Figures(judged=LatestDecision(True, "of a newer release", NOW)))
-    series = told(board(newer))
+    series = scrape(board(newer))
     decided = of(series, "gate_decided_timestamp_seconds", project="5", decision="promote", kind="other")
     assert decided == NOW
 
 
 def test_a_follower_tells_what_it_serves_and_nothing_else() -> None:
     leader.add_project(5)
-    series = told(board(FULL, leads=False))
+    series = scrape(board(FULL, leads=False))
     metrics.forget_project(5)
     assert series == {"fitloop_served_version_info": {frozenset({"project=5", "version=v-3"}): 1.0}}
 
 
 def test_until_the_moment_of_the_change_it_is_the_version_before() -> None:
     soon = replace(FULL, served=Served("v-4", "v-3", None, NOW + 1))
-    series = told(board(soon))
+    series = scrape(board(soon))
     assert of(series, "served_version_info", project="5", version="v-3") == 1
     assert of(series, "version_served_timestamp_seconds", project="5") is None
-    later = told(board(soon), NOW + 2)
+    later = scrape(board(soon), NOW + 2)
     assert of(later, "served_version_info", project="5", version="v-4") == 1
     assert of(later, "version_score_ratio", project="5") is None  # the manifest that is known is the other's
 
 
 def test_a_version_that_nobody_has_judged_has_no_score() -> None:
     unjudged = replace(CURRENT, estimate=Estimate(0, 0, 0.0, 1.0, 0.0, "holdout"))
-    series = told(board(replace(FULL, figures=Figures(current=unjudged))))
+    series = scrape(board(replace(FULL, figures=Figures(current=unjudged))))
     assert of(series, "version_score_ratio", project="5") is None
     assert of(series, "version_judged_texts", project="5") == 0
 
 
 def test_projects_beyond_the_cap_are_summed_up_or_left_out() -> None:
-    series = told(board(*(replace(FULL, project=view(number).project) for number in range(1, 8))))
+    series = scrape(board(*(replace(FULL, project=view(number).project) for number in range(1, 8))))
     assert of(series, "projects") == 7
     assert of(series, "project_labels_waiting", project="other") == 4 * 4
     assert of(series, "rollout_state", project="other", state="blocked") == 4
@@ -292,7 +292,7 @@ def test_a_whole_loop_as_prometheus_sees_it(world: ControllerWorld) -> None:
     labelled = world.label_studio.label_many(6)
     world.event()
     world.settle(1)
-    series = told(world.board, world.now)
+    series = scrape(world.board, world.now)
     assert counted(series, "run_info", run="1-1") == 1
     oldest = min(
         task["updated_at"] for task in world.label_studio.tasks[1].values() if task["id"] in labelled
@@ -302,7 +302,7 @@ def test_a_whole_loop_as_prometheus_sees_it(world: ControllerWorld) -> None:
         time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(figures(world).oldest_waiting_at))
     )
     version = world.complete_run("1-1")
-    series = told(world.board, world.now)
+    series = scrape(world.board, world.now)
     assert counted(series, "runs_finished_total", outcome="done") == 1
     assert counted(series, "gate_decisions_total", decision="promote", kind="first") == 1
     decided = counted(series, "gate_decided_timestamp_seconds", decision="promote", kind="first")
@@ -314,7 +314,7 @@ def test_a_whole_loop_as_prometheus_sees_it(world: ControllerWorld) -> None:
     assert series["fitloop_rollout_seconds_count"][frozenset()] >= 1
     world.restart()
     world.settle()
-    again = told(world.board, world.now)
+    again = scrape(world.board, world.now)
     for name in ("runs_finished_total", "gate_decisions_total"):
         assert again[f"fitloop_{name}"] == series[f"fitloop_{name}"], "a restart counts nothing twice"
     assert counted(again, "gate_decided_timestamp_seconds", decision="promote", kind="first") == decided
@@ -368,7 +368,7 @@ def test_labels_that_no_event_tells_of_are_counted(world: ControllerWorld) -> No
     world.label_studio.label_many(2)
     world.settle()
     world.tick(40.0)
-    assert counted(told(world.board, world.now), "project_unannounced_changes_total") == 1
+    assert counted(scrape(world.board, world.now), "project_unannounced_changes_total") == 1
 
 
 def test_what_a_run_waits_for_is_told_as_a_word(world: ControllerWorld) -> None:
@@ -408,15 +408,15 @@ def test_only_who_leads_tells_and_a_new_leader_counts_on(world: ControllerWorld)
         world.now += 20.0
         first.tick()
         second.tick()
-    assert counted(told(first.board, world.now), "run_info", run="1-1") == 1
-    assert "fitloop_run_info" not in told(second.board, world.now)
+    assert counted(scrape(first.board, world.now), "run_info", run="1-1") == 1
+    assert "fitloop_run_info" not in scrape(second.board, world.now)
     first.leadership.is_leader, second.leadership.is_leader = False, True
     for _ in range(2):
         world.now += 2.0
         first.tick()
         second.tick()
-    assert "fitloop_run_info" not in told(first.board, world.now)
-    assert counted(told(second.board, world.now), "run_info", run="1-1") == 1
+    assert "fitloop_run_info" not in scrape(first.board, world.now)
+    assert counted(scrape(second.board, world.now), "run_info", run="1-1") == 1
 
 
 def test_a_new_leader_exports_the_last_known_labels(
@@ -428,7 +428,7 @@ def test_a_new_leader_exports_the_last_known_labels(
         world.now += 20.0
         for replica in pair:
             replica.tick()
-    before = told(pair[0].board, world.now)
+    before = scrape(pair[0].board, world.now)
     assert counted(before, "project_labels_waiting") == 4
     world.label_studio.down = LabelStudioUnreachable("it is away")
     pair[0].leadership.is_leader, pair[1].leadership.is_leader = False, True
@@ -436,7 +436,7 @@ def test_a_new_leader_exports_the_last_known_labels(
         world.now += 20.0
         for replica in pair:
             replica.tick()
-    after = told(pair[1].board, world.now)
+    after = scrape(pair[1].board, world.now)
     for name in ("labels_waiting", "labelled_tasks", "checked_timestamp_seconds"):
         assert counted(after, f"project_{name}") == counted(before, f"project_{name}"), name
     oldest = "project_oldest_waiting_label_timestamp_seconds"
@@ -446,13 +446,13 @@ def test_a_new_leader_exports_the_last_known_labels(
 def test_a_failing_project_keeps_its_last_poll_time(world: ControllerWorld) -> None:
     world.label_studio.label_many(4)
     world.settle()
-    checked = counted(told(world.board, world.now), "project_checked_timestamp_seconds")
+    checked = counted(scrape(world.board, world.now), "project_checked_timestamp_seconds")
     world.label_studio.down = LabelStudioUnreachable("it is away")
     world.controller.projects.reconcilers[1] = world.controller.projects.reconcilers[1].restarted(
         "a step failed"
     )
     world.settle()
-    assert counted(told(world.board, world.now), "project_checked_timestamp_seconds") == checked
+    assert counted(scrape(world.board, world.now), "project_checked_timestamp_seconds") == checked
 
 
 def test_a_project_that_is_gone_leaves_its_name_on_followers_too(world: ControllerWorld) -> None:

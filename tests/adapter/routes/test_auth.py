@@ -255,9 +255,7 @@ class TestEveryRoute:
         "box.lan.:80",
     ],
 )
-async def test_loopback_and_allowed_hosts_are_served(
-    tmp_path: Path, host: str
-) -> None:
+async def test_loopback_and_allowed_hosts_are_served(tmp_path: Path, host: str) -> None:
     async with AppWorld(tmp_path, AuthSettings(allowed_hosts=" box.lan , 10.0.0.7:9090")) as world:
         assert (await world.client.get("/versions", headers={"Host": host})).status_code == 200
 

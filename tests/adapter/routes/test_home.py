@@ -46,9 +46,7 @@ async def test_a_program_gets_json(world: AppWorld) -> None:
     assert found["projects"] == [{"id": 5, "served": "v-3"}]
 
 
-async def test_the_index_shows_status_problem_and_accuracy_escaped(
-    world: AppWorld, tmp_path: Path
-) -> None:
+async def test_the_index_shows_status_problem_and_accuracy_escaped(world: AppWorld, tmp_path: Path) -> None:
     (tmp_path / "made").mkdir()
     view = world.serve(
         served=Served("v-2", "v-1", pinned=True),

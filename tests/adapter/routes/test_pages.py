@@ -49,7 +49,7 @@ async def page_of(world: AppWorld, path: str) -> Any:
     return lxml.html.fromstring(answer.text)
 
 
-def said(element: Any) -> str:
+def text_of(element: Any) -> str:
     """What a person reads of it."""
     return " ".join(element.text_content().split())
 
@@ -58,19 +58,17 @@ async def test_problems_come_first_then_active_runs(world: AppWorld) -> None:
     hang(world, 1, "Quiet", 0)
     hang(world, 2, "Busy", 0, active=sample_projects.build_run_status(2))
     hang(world, 3, "Troubled", 0, problem="Label Studio refuses the token: make a new one.")
-    titles = [said(link) for link in (await page_of(world, "/")).xpath("//li//h2/a")]
+    titles = [text_of(link) for link in (await page_of(world, "/")).xpath("//li//h2/a")]
     assert titles == ["Troubled", "Busy", "Quiet"]
 
 
-async def test_without_projects_a_password_needs_the_secret_path(
-    world: AppWorld, tmp_path: Path
-) -> None:
-    assert "FITLOOP_SECRET_PATH" in said((await page_of(world, "/")).xpath("//div[@id='projects']")[0])
+async def test_without_projects_a_password_needs_the_secret_path(world: AppWorld, tmp_path: Path) -> None:
+    assert "FITLOOP_SECRET_PATH" in text_of((await page_of(world, "/")).xpath("//div[@id='projects']")[0])
     async with AppWorld(tmp_path / "open") as without:
         without.client.headers.update(HTML)
         projects = (await page_of(without, "/")).xpath("//div[@id='projects']")[0]
-        assert "No projects yet" in said(projects)
-        assert "FITLOOP_SECRET_PATH" not in said(projects)
+        assert "No projects yet" in text_of(projects)
+        assert "FITLOOP_SECRET_PATH" not in text_of(projects)
 
 
 async def test_forty_projects_render_within_50_ms(world: AppWorld) -> None:
@@ -93,13 +91,13 @@ async def test_a_project_page_has_all_sections(world: AppWorld) -> None:
     assert page.xpath("//svg/@role") == ["img"]
     rows = page.xpath("//table[contains(@class, 'versions')]/tbody/tr")
     assert [row.xpath("string(th/a)") for row in rows] == ["shop-4", "shop-3", "shop-2", "shop-1"]
-    assert "current" in said(rows[0])
-    assert "Held:" in said(rows[1])
-    assert "previous" in said(rows[2])
-    assert "compared with shop-2" in said(rows[0])
+    assert "current" in text_of(rows[0])
+    assert "Held:" in text_of(rows[1])
+    assert "previous" in text_of(rows[2])
+    assert "compared with shop-2" in text_of(rows[0])
     assert page.xpath("string(//table[@class='matrix']/tbody/tr[1]/th)") == "1 Cancel order"
-    assert "Refund" in said(page.xpath("//div[@id='labels-table']")[0])
-    assert "an estimate, usually low" in said(page)
+    assert "Refund" in text_of(page.xpath("//div[@id='labels-table']")[0])
+    assert "an estimate, usually low" in text_of(page)
     assert "http://localhost:8080/projects/1/data" in page.xpath("//a/@href")
 
 
@@ -109,13 +107,13 @@ async def test_a_project_page_lists_what_does_not_count(
     found = (Uncounted("foreign_label", 2, ('"<b>Shipping</b>"',)), Uncounted("cancelled", 1))
     hang(world, 1, "Shop", 1, not_counted=found)
     part = (await page_of(world, "/projects/1")).get_element_by_id("not-counted")
-    assert [said(item) for item in part.iter("li")] == [
+    assert [text_of(item) for item in part.iter("li")] == [
         '2 annotations with a label that <Choices name="intent"> does not have ("<b>Shipping</b>")',
         "1 annotation skipped",
         "1 task without a text, as of shop-1",
     ]
     version = await page_of(world, "/projects/1/versions/shop-1")
-    assert "2 annotations skipped" in said(version)
+    assert "2 annotations skipped" in text_of(version)
 
 
 async def test_a_version_page_links_fixed_and_broken_tasks(
@@ -131,11 +129,11 @@ async def test_a_version_page_links_fixed_and_broken_tasks(
             re.fullmatch(r"http://localhost:8080/projects/1/data\?task=\d+", link.get("href"))
             for link in broken
         )
-        assert "19 broken" in said(page.xpath("//section[@id='changed']")[0])
-        assert "cross-validation" in said(page)
-        assert "third opinion" in said(page)
-        assert "2 annotations skipped" in said(page)
-        assert "linear-probe" in said(page)
+        assert "19 broken" in text_of(page.xpath("//section[@id='changed']")[0])
+        assert "cross-validation" in text_of(page)
+        assert "third opinion" in text_of(page)
+        assert "2 annotations skipped" in text_of(page)
+        assert "linear-probe" in text_of(page)
 
 
 async def test_links_go_where_browsers_reach_label_studio(tmp_path: Path) -> None:
@@ -157,13 +155,13 @@ async def test_changes_of_an_earlier_releases_version_are_unknown(world: AppWorl
     ]
     sample_projects.publish_versions(world.registry.store, made)
     world.board.put(sample_projects.build_view(1, "Shop", made))
-    assert "an earlier release" in said(await page_of(world, "/projects/1/versions/shop-2"))
+    assert "an earlier release" in text_of(await page_of(world, "/projects/1/versions/shop-2"))
 
 
 async def test_a_version_without_a_report_is_shown_all_the_same(world: AppWorld) -> None:
     hang(world, 1, "Shop", 1)
     world.registry.store.delete("projects/1-1/versions/shop-1/report.json")
-    page = said(await page_of(world, "/projects/1"))
+    page = text_of(await page_of(world, "/projects/1"))
     assert "Cannot show the report of shop-1" in page
     assert "train again" in page
 
@@ -172,7 +170,7 @@ async def test_an_outcome_is_shown_beside_the_gate_decision(world: AppWorld) -> 
     hang(world, 1, "Shop", 1)
     verdict = VersionOutcome("shop-1", Outcome.REFUSED, "shop-1 was refused: its file differs.", 1.0)
     ProjectDocuments(world.registry.store, "1-1").write_outcome(verdict)
-    assert "Refused: shop-1 was refused" in said(await page_of(world, "/projects/1"))
+    assert "Refused: shop-1 was refused" in text_of(await page_of(world, "/projects/1"))
 
 
 async def test_a_run_is_shown_with_its_progress_and_log(world: AppWorld) -> None:
@@ -180,7 +178,7 @@ async def test_a_run_is_shown_with_its_progress_and_log(world: AppWorld) -> None
     hang(world, 1, "Shop", 2, active=run, sentence="training shop-9: fine-tuning, step 30 of 120, 40 s left")
     world.registry.store.write("runs/1-9/log.txt", b"first\nlast <line>\n")
     page = await page_of(world, "/projects/1")
-    assert "40 s left" in said(page.xpath("//section[@id='state']")[0])
+    assert "40 s left" in text_of(page.xpath("//section[@id='state']")[0])
     assert page.xpath("//progress/@value") == ["30"]
     assert page.xpath("string(//pre)") == "first\nlast <line>"
     assert page.xpath("//details[@open]")
@@ -192,14 +190,16 @@ async def test_a_failed_run_shows_its_reason(world: AppWorld) -> None:
     last = RunStatus("1-2", RunState.FAILED, "judging", message="The disk was full.", exit_code=1, attempt=2)
     hang(world, 1, "Shop", 0, last=last)
     page = await page_of(world, "/projects/1")
-    assert "Failed, attempt 2, exit code 1. The disk was full." in said(page.xpath("//section[@id='run']")[0])
+    assert "Failed, attempt 2, exit code 1. The disk was full." in text_of(
+        page.xpath("//section[@id='run']")[0]
+    )
     assert not page.xpath("//meta[@http-equiv='refresh']")
 
 
 async def test_advice_and_agreement_are_shown(world: AppWorld) -> None:
     view = sample_projects.build_view(1, "Shop", hints=("Its host has one word.",))
     world.board.put(replace(view, figures=replace(view.figures, agreement=Agreement(41, 50))))
-    page = said(await page_of(world, "/projects/1"))
+    page = text_of(await page_of(world, "/projects/1"))
     assert "Its host has one word." in page
     assert "agreed with the suggestion on 41 of the last 50" in page
     assert "flatters" in page
@@ -217,7 +217,7 @@ async def test_a_project_page_lists_25_versions_or_all(world: AppWorld) -> None:
 
 async def test_a_project_without_versions_says_so(world: AppWorld) -> None:
     world.board.put(sample_projects.build_view(1, ""))
-    page = said(await page_of(world, "/projects/1"))
+    page = text_of(await page_of(world, "/projects/1"))
     assert "Untitled" in page
     assert "No versions yet." in page
 
@@ -227,7 +227,7 @@ async def test_too_few_evaluated_texts_have_no_accuracy(world: AppWorld) -> None
     few = replace(made[0].manifest, estimate=replace(made[0].manifest.estimate, judged=12, right=9))
     sample_projects.publish_versions(world.registry.store, [replace(made[0], manifest=few)])
     world.board.put(sample_projects.build_view(1, "Shop", made))
-    page = said(await page_of(world, "/projects/1"))
+    page = text_of(await page_of(world, "/projects/1"))
     assert "too few labels to tell" in page
     assert "75 %" not in page
 
@@ -279,7 +279,7 @@ async def test_pages_are_accessible(world: AppWorld, path: str) -> None:
     assert all(row.xpath("th[@scope='row']") for row in page.xpath("//tbody/tr"))
     for element in page.xpath("//progress | //meter | //*[@role='region'] | //nav"):
         assert element.get("aria-label") or element.get("aria-labelledby")
-    assert all(said(link) for link in page.xpath("//a | //button"))
+    assert all(text_of(link) for link in page.xpath("//a | //button"))
     levels = [int(heading.tag[1]) for heading in page.xpath("//h1 | //h2 | //h3")]
     assert all(after - before <= 1 for before, after in pairwise(levels))
 
@@ -291,9 +291,7 @@ async def test_pages_are_accessible(world: AppWorld, path: str) -> None:
         ("/fitloop", "/fitloop/"), ("/fitloop/", "./"),
     ],
 )  # fmt: skip
-async def test_links_are_relative(
-    world: AppWorld, path: str, root: str
-) -> None:
+async def test_links_are_relative(world: AppWorld, path: str, root: str) -> None:
     hang(world, 1, "Shop", 1)
     page = await page_of(world, path)
     assert page.xpath("//a[@class='brand']/@href") == [root]
@@ -334,7 +332,7 @@ async def test_unlisted_errors_are_counted(world: AppWorld) -> None:
     estimate = sample_projects.build_versions("1-1", 3)[2].manifest.estimate
     left = estimate.judged - estimate.right - named
     assert left > 0
-    assert f"{left} more are not listed." in said(
+    assert f"{left} more are not listed." in text_of(
         page.xpath("//section[@aria-labelledby='errors-heading']")[0]
     )
 
@@ -345,7 +343,7 @@ async def test_the_words_of_a_table_do_not_scroll_away_with_it(world: AppWorld) 
     assert not page.xpath("//caption")
     for table in page.xpath("//table[@aria-describedby]"):
         (words,) = page.xpath(f"//p[@id='{table.get('aria-describedby')}']")
-        assert said(words)
+        assert text_of(words)
 
 
 async def test_a_hostile_path_is_said_as_text(world: AppWorld) -> None:

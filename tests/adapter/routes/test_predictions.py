@@ -73,9 +73,7 @@ BAD: list[Any] = [
 
 
 @pytest.mark.parametrize("bad", BAD, ids=range(len(BAD)))
-async def test_an_unpredictable_task_gets_an_empty_list(
-    world: AppWorld, bad: Any
-) -> None:
+async def test_an_unpredictable_task_gets_an_empty_list(world: AppWorld, bad: Any) -> None:
     world.serve()
     first, nothing, last = await world.predict([task("aaa"), bad, task("aaaa")])
     assert nothing == []
@@ -235,9 +233,7 @@ _tasks = st.lists(_json | st.builds(task, st.text() | _json), max_size=6)
 
 @settings(max_examples=60, deadline=None)
 @given(_tasks, st.lists(st.lists(st.floats(width=32), min_size=3, max_size=3), min_size=6, max_size=6))
-def test_any_tasks_and_scores_give_finite_answers_for_each(
-    tasks: list[Any], rows: list[list[float]]
-) -> None:
+def test_any_tasks_and_scores_give_finite_answers_for_each(tasks: list[Any], rows: list[list[float]]) -> None:
     results = asyncio.run(_predicted(tasks, rows))
     assert len(results) == len(tasks)
     for result in results:

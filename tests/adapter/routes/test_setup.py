@@ -68,9 +68,7 @@ async def test_extra_params_may_be_nothing(world: AppWorld, extra: object) -> No
 @pytest.mark.parametrize(
     "extra", [{"method": "finetune", "model": "x"}, '{"method": "finetune", "model": "x"}']
 )
-async def test_valid_extra_params_are_kept_and_invalid_ones_shown(
-    world: AppWorld, extra: object
-) -> None:
+async def test_valid_extra_params_are_kept_and_invalid_ones_shown(world: AppWorld, extra: object) -> None:
     world.serve()
     for _ in range(2):
         answer = await world.client.post("/setup", json={"project": 5, "extra_params": extra})
@@ -90,15 +88,11 @@ async def test_a_body_without_extra_params_changes_nothing(world: AppWorld) -> N
 
 
 @pytest.mark.parametrize("extra", ["not json", [1], 7])
-async def test_extra_params_of_a_wrong_type_do_not_prevent_setup(
-    world: AppWorld, extra: object
-) -> None:
+async def test_extra_params_of_a_wrong_type_do_not_prevent_setup(world: AppWorld, extra: object) -> None:
     assert (await world.client.post("/setup", json={"project": 5, "extra_params": extra})).status_code == 200
 
 
-async def test_rejected_parameters_are_bounded(
-    world: AppWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_rejected_parameters_are_bounded(world: AppWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("services.adapter.routes.setup._MAX_PROJECTS", 1)
     for project in (5, 6):
         await world.client.post("/setup", json={"project": project, "extra_params": 7})
