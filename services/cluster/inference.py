@@ -22,9 +22,9 @@ import numpy as np
 import orjson
 
 from services.core.errors import EngineError, FitloopError, NotFound, Overloaded, PredictorsUnreachable
-from services.core.http.asgi import bearer_headers
 from services.core.http.faults import describe_fault_briefly
 from services.core.http.limits import GZIP_ONLY, ResponseTooLarge, limit_response_async
+from services.core.http.token import bearer_headers
 from services.core.settings import ClusterSettings
 from services.core.telemetry import correlation
 from services.engine.compute import Scores

@@ -15,8 +15,8 @@ from services.cluster import metrics
 from services.cluster.client import Document, Kube
 from services.cluster.informer import Informer
 from services.cluster.job_status import pod_waiting_reason
-from services.core.http.asgi import bearer_headers
 from services.core.http.limits import GZIP_ONLY, limit_response
+from services.core.http.token import bearer_headers
 from services.engine.compute import VersionKey
 
 GENERATION: Final = "fitloop.io/generation"

@@ -26,7 +26,6 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from services.core.errors import BadConfig
-from services.core.http.asgi import RequireToken
 from services.core.http.connections import (
     MANAGEMENT_BOUNDS,
     Bounds,
@@ -34,6 +33,7 @@ from services.core.http.connections import (
     public_bounds,
     raise_file_limit,
 )
+from services.core.http.token import RequireToken
 from services.core.registry import Registry, ServingTable
 from services.core.settings import ClusterSettings, Settings
 from services.core.store import ObjectStore, open_store, unavailable_reason

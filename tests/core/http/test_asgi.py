@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from services.core.http.asgi import OPEN_PATHS, RequireToken, bearer_headers
+from services.core.http.token import OPEN_PATHS, RequireToken, bearer_headers
 from services.core.settings import ClusterSettings
 
 TOKEN = "a-token-of-the-chart"
