@@ -51,7 +51,7 @@ from services.core.runs import Runs
 from services.core.settings import Settings
 from services.core.telemetry import correlation, tracing
 from services.core.telemetry.correlation import RequestIds
-from services.core.telemetry.tracebacks import safe_traceback
+from services.core.telemetry.logs import safe_traceback
 
 log = structlog.get_logger()
 

@@ -20,7 +20,7 @@ from services.adapter.ports import Leadership
 from services.adapter.state.documents import NotLeading
 from services.core.errors import StoreError
 from services.core.retry import Backoff, LogOnce
-from services.core.telemetry.tracebacks import safe_traceback
+from services.core.telemetry.logs import safe_traceback
 
 log = structlog.get_logger()
 _RETRY_SECONDS: Final = 0.5

@@ -13,7 +13,7 @@ from typing import Final
 import structlog
 
 from services.cluster.client import KINDS, ClusterError, Document, Kube
-from services.core.telemetry.tracebacks import safe_traceback
+from services.core.telemetry.logs import safe_traceback
 
 log = structlog.get_logger()
 _QUEUE_SIZE: Final = 100

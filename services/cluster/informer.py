@@ -17,7 +17,7 @@ import structlog
 from services.cluster.client import WATCH_SECONDS, ClusterError, Document, Kube
 from services.core.errors import StoreError
 from services.core.retry import Backoff
-from services.core.telemetry.tracebacks import safe_traceback
+from services.core.telemetry.logs import safe_traceback
 
 log = structlog.get_logger()
 _MIN_PAUSE: Final = 0.5

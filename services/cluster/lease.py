@@ -17,7 +17,7 @@ from typing import Final
 import structlog
 
 from services.cluster.client import ClusterError, Document, Kube
-from services.core.telemetry.tracebacks import safe_traceback
+from services.core.telemetry.logs import safe_traceback
 
 log = structlog.get_logger()
 LEASE_SECONDS: Final = 15.0

@@ -21,7 +21,7 @@ import numpy as np
 import structlog
 
 from services.core.errors import EngineError, Overloaded
-from services.core.telemetry.tracebacks import safe_traceback
+from services.core.telemetry.logs import safe_traceback
 from services.engine import metrics
 from services.engine.compute import Logits, Scores, TokenIds, batch_window, forward, token_budget
 from services.engine.model import Model

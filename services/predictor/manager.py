@@ -27,7 +27,7 @@ from services.core.errors import (
 from services.core.registry import ServingTable
 from services.core.retry import LogOnce
 from services.core.telemetry.correlation import log_ids
-from services.core.telemetry.tracebacks import safe_traceback
+from services.core.telemetry.logs import safe_traceback
 from services.engine.compute import VersionKey
 from services.engine.inference import LocalInference
 from services.predictor import metrics

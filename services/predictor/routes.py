@@ -29,7 +29,7 @@ from services.core.http.limits import (
 )
 from services.core.telemetry import correlation, tracing
 from services.core.telemetry.correlation import RequestIds, log_ids
-from services.core.telemetry.tracebacks import safe_traceback
+from services.core.telemetry.logs import safe_traceback
 from services.engine.compute import Scores
 from services.engine.inference import LocalInference
 from services.predictor import metrics

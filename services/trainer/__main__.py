@@ -26,8 +26,7 @@ from services.core.registry import Registry
 from services.core.runs import Runs
 from services.core.settings import Settings
 from services.core.telemetry import tracing
-from services.core.telemetry.logs import configure, log_uncaught
-from services.core.telemetry.tracebacks import safe_traceback
+from services.core.telemetry.logs import configure, log_uncaught, safe_traceback
 from services.trainer.data import RunInputs, read_dataset, read_project
 from services.trainer.data.features import Features, shared_features
 from services.trainer.methods import TrainedModel, TrainingContext

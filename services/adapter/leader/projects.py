@@ -24,7 +24,7 @@ from services.core.errors import FitloopError, LabelStudioNotFound, LabelStudioU
 from services.core.inbox import ChangeNotice
 from services.core.retry import Backoff
 from services.core.telemetry.correlation import bind_ids
-from services.core.telemetry.tracebacks import safe_traceback, unexpected_error_sentence
+from services.core.telemetry.logs import safe_traceback, unexpected_error_sentence
 
 log = structlog.get_logger()
 _MAX_REMEMBERED: Final = 1000

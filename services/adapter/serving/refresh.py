@@ -33,7 +33,7 @@ from services.core.errors import FitloopError
 from services.core.retry import Backoff
 from services.core.settings import AuthSettings
 from services.core.telemetry.correlation import bind_ids, new_request_id
-from services.core.telemetry.tracebacks import safe_traceback, unexpected_error_sentence
+from services.core.telemetry.logs import safe_traceback, unexpected_error_sentence
 
 log = structlog.get_logger()
 CHUNK: Final = 200

@@ -7,9 +7,11 @@ because its message repeats its input. At last, the secrets of the settings are 
 
 from __future__ import annotations
 
+import linecache
 import logging
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
@@ -17,17 +19,60 @@ import structlog
 
 from services.core.redaction import mask
 from services.core.settings import LoggingSettings, conflicting_variables
-from services.core.telemetry.tracebacks import safe_traceback
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor
 
+_MAX_CHARACTERS = 240
+
+_TEXT_FREE_LIBRARIES = ("/torch/", "/transformers/models/", "/transformers/modeling_")
+"""Paths of libraries that process ids and weights, and no text."""
+
+
+def safe_traceback(error: BaseException) -> list[str]:
+    """The error's type and its frames, outermost first, the last with its statement; then the same of what caused it."""
+    found: list[str] = []
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        frames = traceback.extract_tb(cause.__traceback__)
+        found.append(type(cause).__name__ + _message(cause, frames))
+        found += [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in frames]
+        if frames:
+            found[-1] += _statement(frames[-1])
+        cause = cause.__cause__ or cause.__context__
+    return found
+
+
+def _statement(frame: traceback.FrameSummary) -> str:
+    first = frame.lineno or 0
+    last = frame.end_lineno or first
+    lines = [linecache.getline(frame.filename, number).strip() for number in range(first, last + 1)]
+    source = " ".join(filter(None, lines))[:_MAX_CHARACTERS]
+    return f": {source}" if source else ""
+
+
+def _message(error: BaseException, frames: traceback.StackSummary) -> str:
+    if not frames or not any(part in frames[-1].filename for part in _TEXT_FREE_LIBRARIES):
+        return ""
+    return ": " + " ".join(str(error).split())[:_MAX_CHARACTERS]
+
+
+def unexpected_error_sentence(error: BaseException) -> str:
+    """For people."""
+    return f"Fitloop failed unexpectedly ({type(error).__name__}): its log says where. It tries again."
+
+
 _OWN_LOGGERS: Final = ("services", "__main__")
 """Loggers that LOG_LEVEL=DEBUG applies to; libraries stay at INFO."""
+
 _MAX_LINE: Final = 300
 """Characters kept of a library's line."""
+
 _UNMASKED: Final = frozenset({"timestamp", "level"})
 """Fields that never contain a secret."""
+
 _NO_IDS: Final[Mapping[str, object]] = {}
 
 

@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from services.core.errors import BadConfig, FitloopError
-from services.core.telemetry.tracebacks import safe_traceback
+from services.core.telemetry.logs import safe_traceback
 from services.engine.torch import encoder_of, forward, pad_batch
 
 LABELS = 2

@@ -23,7 +23,7 @@ from services.core.domain import Method
 from services.core.errors import BadConfig, EngineError, StoreError
 from services.core.redaction import safe_reason
 from services.core.store import open_store
-from services.core.telemetry.tracebacks import safe_traceback
+from services.core.telemetry.logs import safe_traceback
 from services.engine.tokenise import configure_tokenizer, encode, pad_id_of, position_limit
 from services.engine.torch import load_and_list_missing, load_pretrained
 from services.trainer.data.base_check import (

@@ -26,7 +26,7 @@ import structlog
 from services.core.domain import RunState
 from services.core.errors import BadConfig, FitloopError, NotFound, Preempted, StoreError
 from services.core.runs import Runs
-from services.core.telemetry.tracebacks import safe_traceback
+from services.core.telemetry.logs import safe_traceback
 
 T = TypeVar("T")
 log = structlog.get_logger()

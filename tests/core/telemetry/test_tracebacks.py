@@ -10,8 +10,7 @@ import pytest
 import structlog
 
 from services.core.settings import LoggingSettings
-from services.core.telemetry.logs import configure
-from services.core.telemetry.tracebacks import safe_traceback
+from services.core.telemetry.logs import configure, safe_traceback
 
 _SECRET = "text of a customer"
 
