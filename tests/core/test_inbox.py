@@ -26,7 +26,7 @@ def test_ids_of_one_instant_differ() -> None:
     assert command_id(1.0) != command_id(1.0)
 
 
-def test_a_command_that_cannot_be_read_holds_up_no_other_and_stays(tmp_path: Path) -> None:
+def test_an_unreadable_command_stays_and_delays_no_other(tmp_path: Path) -> None:
     store = FileStore(tmp_path)
     inbox = Inbox(store)
     store.write("inbox/cmd-0.json", b'{"format": 99, "id": "0"}')
@@ -45,7 +45,7 @@ def test_a_command_that_cannot_be_read_holds_up_no_other_and_stays(tmp_path: Pat
     assert len(list(store.keys("inbox/"))) == 4
 
 
-def test_hints_of_a_project_are_joined_and_taken_away_once(tmp_path: Path) -> None:
+def test_notices_of_a_project_are_merged_and_taken_once(tmp_path: Path) -> None:
     inbox = Inbox(FileStore(tmp_path))
     inbox.add_notice(ChangeNotice(5, ("TASKS_CREATED",), {"seed": "1"}, "http://a", 2.0))
     inbox.add_notice(ChangeNotice(5, ("SETUP", "TASKS_CREATED"), None, "", 1.0))
@@ -59,12 +59,12 @@ def test_hints_of_a_project_are_joined_and_taken_away_once(tmp_path: Path) -> No
     assert len(inbox.commands()) == 1
 
 
-def test_what_was_said_last_holds() -> None:
+def test_later_values_win() -> None:
     before = ChangeNotice(5, (), {"seed": "1"}, "http://a", 1.0)
     assert before.merge(ChangeNotice(5, (), {}, "http://b", 2.0)) == ChangeNotice(5, (), {}, "http://b", 2.0)
 
 
-def test_a_hint_that_cannot_be_read_is_written_over(tmp_path: Path) -> None:
+def test_an_unreadable_notice_is_overwritten(tmp_path: Path) -> None:
     store = FileStore(tmp_path)
     store.write("inbox/hint-5.json", b"{")
     assert Inbox(store).take_notices() == []

@@ -25,7 +25,7 @@ SECRET = 'p@ss/wörd "of" 9'
         repr(SECRET),
     ],
 )
-def test_a_secret_is_struck_out_in_every_shape(written: str) -> None:
+def test_a_secret_is_masked_in_every_encoding(written: str) -> None:
     register_secrets([SECRET])
     found = redact(f"refused {written} here")
     assert "[hidden]" in found
@@ -45,7 +45,7 @@ def test_a_secret_is_struck_out_in_every_shape(written: str) -> None:
         ("Пароль", "это Пароль, и Парольный", "это [hidden], и Парольный"),
     ],
 )
-def test_a_short_secret_goes_only_where_it_is_a_word(secret: str, text: str, found: str) -> None:
+def test_a_short_secret_is_masked_as_a_whole_word(secret: str, text: str, found: str) -> None:
     assert mask(text, [secret]) == found
 
 
@@ -70,7 +70,7 @@ def test_a_short_secret_goes_only_where_it_is_a_word(secret: str, text: str, fou
         ("one\r\n  two\0three", "one two three"),
     ],
 )
-def test_headers_logins_and_lines_do_not_stay(said: str, kept: str) -> None:
+def test_headers_logins_and_lines_are_redacted(said: str, kept: str) -> None:
     assert redact(said) == kept
 
 
@@ -78,7 +78,7 @@ def test_a_long_message_is_cut() -> None:
     assert len(redact("word " * 1000)) == 200
 
 
-def test_why_stands_inside_a_sentence() -> None:
+def test_a_safe_reason_fits_into_a_sentence() -> None:
     assert (
         safe_reason(FileNotFoundError(2, "No such file or directory", "/secret/path"))
         == "No such file or directory"

@@ -126,7 +126,7 @@ def test_the_greatest_table_wins_over_a_late_write(registry: Registry) -> None:
     assert registry.serving() == newer
 
 
-def test_what_stands_in_the_table_now_may_be_a_late_write(registry: Registry) -> None:
+def test_the_current_table_includes_late_writes(registry: Registry) -> None:
     assert registry.read_current_table() is None
     registry.write_serving(Serving(term=2, generation=7))
     late = Serving(term=1, generation=9)
@@ -136,7 +136,7 @@ def test_what_stands_in_the_table_now_may_be_a_late_write(registry: Registry) ->
     assert registry.read_current_table() is None
 
 
-def test_the_last_term_counts_a_table_that_nobody_can_read(registry: Registry) -> None:
+def test_the_last_term_counts_unreadable_tables(registry: Registry) -> None:
     assert registry.last_term() == 0
     registry.write_serving(Serving(term=2, generation=7))
     assert registry.last_term() == 2
@@ -144,7 +144,7 @@ def test_the_last_term_counts_a_table_that_nobody_can_read(registry: Registry) -
     assert registry.last_term() == 4
 
 
-def test_old_generations_are_swept(registry: Registry) -> None:
+def test_old_generations_are_deleted(registry: Registry) -> None:
     for generation in range(105):
         registry.write_serving(Serving(term=1, generation=generation))
     assert len(list(registry.store.keys("serving/"))) == 100
@@ -158,7 +158,7 @@ def test_a_newer_releases_table_is_refused_with_a_sentence(registry: Registry) -
 
 
 @pytest.mark.parametrize("junk", [b"", b"{", b"[]", b'{"term": "x"}', b"\xff"])
-def test_a_broken_table_is_passed_over_where_a_generation_is_whole(registry: Registry, junk: bytes) -> None:
+def test_a_broken_table_is_replaced_by_a_generation(registry: Registry, junk: bytes) -> None:
     table = Serving(term=1, generation=2, projects={"5-1": Served(current="v-2")})
     registry.write_serving(replace(table, generation=1))
     registry.write_serving(table)
@@ -166,14 +166,14 @@ def test_a_broken_table_is_passed_over_where_a_generation_is_whole(registry: Reg
     assert registry.serving() == table
 
 
-def test_a_newer_releases_table_is_refused_even_beside_a_readable_one(registry: Registry) -> None:
+def test_a_newer_table_is_refused_beside_a_readable_one(registry: Registry) -> None:
     registry.write_serving(Serving(term=1, generation=2))
     registry.store.write("serving.json", b'{"format": 99}')
     with pytest.raises(UnknownFormat):
         registry.serving()
 
 
-def test_no_readable_table_is_not_taken_for_nothing_served(registry: Registry) -> None:
+def test_unreadable_tables_are_an_error_not_empty(registry: Registry) -> None:
     registry.store.write("serving.json", b"{")
     with pytest.raises(StoreError, match=r"no readable table of what is served \(serving\.json\)"):
         registry.serving()

@@ -57,7 +57,7 @@ def test_a_deleted_run_is_gone(runs: Runs) -> None:
     assert list(runs.store.keys()) == []
 
 
-def test_what_was_half_deleted_has_no_request_and_so_is_never_launched_again() -> None:
+def test_a_half_deleted_run_has_no_request() -> None:
     store = MemoryStore()
     runs = Runs(store)
     runs.write(_request("5-1"))
@@ -91,7 +91,7 @@ def test_versions_are_named_after_the_project_or_the_setting(
     assert run_number("5-7") == 7
 
 
-def test_a_status_of_an_older_release_says_nothing_of_memory_and_gpu(tmp_path: Path) -> None:
+def test_an_older_status_has_no_memory_and_gpu(tmp_path: Path) -> None:
     runs = Runs(FileStore(tmp_path))
     runs.store.write("runs/1-1/status.json", b'{"run": "1-1", "state": "running", "step": 3, "format": 1}')
     status = runs.status("1-1")

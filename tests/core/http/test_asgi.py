@@ -50,7 +50,7 @@ async def status(path: str, headers: dict[str, str], token: str = TOKEN, since: 
         "wrong before",
     ],
 )
-async def test_who_passes(headers: dict[str, str], since: float, expected: int) -> None:
+async def test_authorization_by_token_and_time(headers: dict[str, str], since: float, expected: int) -> None:
     assert await status("/v2/models/p5-1/infer", headers, since=since) == expected
 
 
@@ -59,6 +59,6 @@ async def test_probes_and_metrics_are_open(path: str) -> None:
     assert await status(path, {}) == 200
 
 
-async def test_without_a_token_everybody_passes() -> None:
+async def test_without_a_token_all_requests_pass() -> None:
     assert bearer_headers(SecretStr("")) == {}
     assert await status("/state", {"Authorization": "Bearer any"}, token="") == 200

@@ -114,14 +114,14 @@ def test_a_head_without_end_is_refused() -> None:
         assert until_closed(client).startswith(b"HTTP/1.1 431 ")
 
 
-def test_a_body_that_comes_too_slowly_is_refused() -> None:
+def test_a_slow_body_is_refused() -> None:
     with serving(SHORT) as (port, server), connected(port) as client:
         client.sendall(ASKED + b"x" * 1000)
         assert until_closed(client).startswith(b"HTTP/1.1 408 ")
         eventually(lambda: not server.server_state.tasks, every=0.01)
 
 
-def test_a_body_is_not_judged_by_the_window_of_the_request_before() -> None:
+def test_each_body_has_a_rate_window_of_its_own() -> None:
     """Head and body come apart, as a proxy sends them; the first request's window ends while the second body is waited for."""
     with serving(replace(PATIENT, rate_window_seconds=1.5)) as (port, _), connected(port) as client:
         client.sendall(ASKED)
@@ -135,19 +135,19 @@ def test_a_body_is_not_judged_by_the_window_of_the_request_before() -> None:
         assert client.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
 
 
-def test_a_body_may_not_take_for_ever_however_fast_it_comes() -> None:
+def test_a_body_has_a_total_time_limit() -> None:
     with serving(replace(SHORT, body_seconds=0.0)) as (port, _), connected(port) as client:
         client.sendall(ASKED + b"x" * 500_000)
         assert until_closed(client).startswith(b"HTTP/1.1 408 ")
 
 
-def test_a_body_that_goes_on_after_its_answer_is_cut_off() -> None:
+def test_a_body_after_its_answer_closes_the_connection() -> None:
     with serving(SHORT) as (port, _), connected(port) as client:
         client.sendall(ASKED.replace(b" / ", b" /refused ") + b"x" * 1000)
         assert until_closed(client).startswith(b"HTTP/1.1 413 ")
 
 
-def test_an_answer_that_nobody_takes_is_given_up() -> None:
+def test_an_unread_answer_closes_the_connection() -> None:
     with serving(SHORT) as (port, server), connected(port, receives=4096) as client:
         client.sendall(WHOLE.replace(b" / ", b" /much "))
         eventually(lambda: server.server_state.connections, every=0.01)
@@ -155,20 +155,20 @@ def test_an_answer_that_nobody_takes_is_given_up() -> None:
         assert len(until_closed(client)) < LARGE
 
 
-def test_an_answer_that_is_taken_arrives_whole() -> None:
+def test_an_answer_that_is_read_is_complete() -> None:
     with serving(SHORT) as (port, _), connected(port) as client:
         client.sendall(WHOLE.replace(b" / ", b" /much ").replace(b"Host", b"Connection: close\r\nHost"))
         assert len(until_closed(client)) > LARGE
 
 
-def test_a_connection_that_asks_again_in_time_stays() -> None:
+def test_an_active_connection_stays_open() -> None:
     with serving(PATIENT) as (port, _), connected(port) as client:
         client.sendall(ASKED + b"x" * 1_000_000)
         assert client.recv(1 << 16).endswith(b"1000000")
         assert [answer(client).endswith(b"0") for _ in range(3)] == [True] * 3
 
 
-def test_a_new_client_is_heard_among_more_half_open_connections_than_there_may_be() -> None:
+def test_a_new_client_is_served_beside_too_many_idle_ones() -> None:
     with serving(replace(PATIENT, connections=8)) as (port, server), contextlib.ExitStack() as stack:
         half = [stack.enter_context(connected(port)) for _ in range(30)]
         for client in half:
@@ -186,7 +186,7 @@ def limits() -> Iterator[Callable[[int], None]]:
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-def test_the_limit_of_files_is_raised_and_leaves_some_for_others(limits: Callable[[int], None]) -> None:
+def test_the_file_limit_is_raised_with_a_reserve(limits: Callable[[int], None]) -> None:
     limits(1024)
     assert raise_file_limit(1500) == 1500
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 1500

@@ -72,12 +72,12 @@ def test_the_cause_is_found_below_either_client(cause: Exception, fault: Fault) 
         (httpx.ConnectError("no"), Fault.UNKNOWN),
     ],
 )
-def test_what_has_no_cause_below_it_is_told_by_its_kind(error: Exception, fault: Fault) -> None:
+def test_without_a_cause_the_class_decides(error: Exception, fault: Fault) -> None:
     assert find_fault(error) is fault
 
 
 @pytest.mark.parametrize("fault", Fault)
-def test_each_sentence_names_what_to_change(fault: Fault) -> None:
+def test_each_message_names_the_setting(fault: Fault) -> None:
     said = fault.value.format(at=SERVER.at, url=SERVER.url, ca=SERVER.ca)
     assert "a server at https://host" in said
     assert said.endswith(".")
@@ -91,6 +91,6 @@ def test_a_plain_address_that_breaks_off_may_be_one_of_tls() -> None:
     )
 
 
-def test_a_few_words_for_brackets() -> None:
+def test_a_brief_description_fits_brackets() -> None:
     assert describe_fault_briefly(ConnectionRefusedError()) == "connection refused"
     assert describe_fault_briefly(ValueError("hush")) == "no connection"

@@ -12,7 +12,7 @@ from services.core.http.limits import BodyTooLarge, Budget, Reservation, memory_
 MB = 1 << 20
 
 
-def test_others_wait_for_what_one_holds() -> None:
+def test_requests_share_the_budget() -> None:
     budget = Budget(10 * MB)
     one, other = Reservation(budget), Reservation(budget)
     one.reserve(8 * MB)

@@ -65,7 +65,7 @@ def test_an_answer_up_to_the_bound_is_read(get: Get) -> None:
 
 
 @pytest.mark.parametrize("get", [_get, _get_async])
-def test_one_without_an_end_is_read_up_to_the_bound_and_closed(get: Get) -> None:
+def test_an_endless_answer_is_read_up_to_the_limit(get: Get) -> None:
     endless = Chunks(b"x" * 1024, times=1 << 30)
     with pytest.raises(ResponseTooLarge, match=TOO_LARGE):
         get(endless)
@@ -74,7 +74,7 @@ def test_one_without_an_end_is_read_up_to_the_bound_and_closed(get: Get) -> None
 
 
 @pytest.mark.parametrize("get", [_get, _get_async])
-def test_nothing_is_read_of_one_that_says_how_large_it_is(get: Get) -> None:
+def test_a_large_content_length_is_refused_unread(get: Get) -> None:
     large = Chunks(b"x" * (MOST + 1))
     with pytest.raises(ResponseTooLarge, match=TOO_LARGE):
         get(large, content_length=str(MOST + 1))
@@ -82,14 +82,14 @@ def test_nothing_is_read_of_one_that_says_how_large_it_is(get: Get) -> None:
 
 
 @pytest.mark.parametrize("get", [_get, _get_async])
-def test_what_counts_is_the_size_after_decompression(get: Get) -> None:
+def test_the_decompressed_size_counts(get: Get) -> None:
     bomb = Chunks(gzip.compress(b"x" * (64 * MOST)))
     with pytest.raises(ResponseTooLarge, match=TOO_LARGE):
         get(bomb, content_encoding="gzip")
     assert bomb.read <= 4096
 
 
-def test_an_encoding_that_was_not_asked_for_is_not_read() -> None:
+def test_an_unrequested_encoding_is_refused() -> None:
     assert GZIP_ONLY == {"Accept-Encoding": "gzip"}
     with pytest.raises(ResponseTooLarge, match="'br'"):
         _get(Chunks(b"x"), content_encoding="br")

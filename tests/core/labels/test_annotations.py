@@ -40,7 +40,7 @@ def test_one_annotation_is_the_label() -> None:
     assert (found.label, found.reason, found.annotation_ids, found.dropped) == ("A", "", (7,), {})
 
 
-def test_nothing_said_is_no_label() -> None:
+def test_no_annotation_is_no_label() -> None:
     assert resolve(SPACE, []).reason == "nothing"
     assert resolve(SPACE, [said("A", was_cancelled=True)]).reason == "nothing"
 
@@ -72,14 +72,14 @@ def test_nothing_said_is_no_label() -> None:
         (7, "malformed"),
     ],
 )
-def test_what_says_nothing_is_dropped_with_its_reason(annotation: Any, reason: str) -> None:
+def test_empty_annotations_are_dropped_with_a_reason(annotation: Any, reason: str) -> None:
     cause = exclusion_cause(SPACE, annotation)
     assert (cause.reason if cause else "") == reason
     found = resolve(SPACE, [annotation, said("B", 2, ground_truth=True)])
     assert found.dropped == {reason or "outvoted": 1}
 
 
-def test_an_annotator_s_latest_word_counts() -> None:
+def test_an_annotators_latest_label_counts() -> None:
     earlier, later = (
         said("A", 1, completed_by=5, updated_at=at("54.3")),
         said("B", 2, completed_by=5, updated_at=at("55")),
@@ -101,13 +101,13 @@ def test_at_one_time_the_higher_id_is_later() -> None:
     assert resolve(SPACE, [said("B", 10, completed_by=5), said("A", 9, completed_by=5)]).label == "B"
 
 
-def test_a_skip_does_not_take_back_an_annotator_s_label() -> None:
+def test_a_skip_keeps_an_annotators_label() -> None:
     skip = said("B", 2, completed_by=1, was_cancelled=True, updated_at=at("59"))
     assert resolve(SPACE, [said("A", 1), skip]).label == "A"
 
 
 @pytest.mark.parametrize("who", [5, {"id": 5}, {"id": 5, "email": "a@example.com"}, "5"])
-def test_an_annotator_is_the_same_however_label_studio_writes_it(who: Any) -> None:
+def test_an_annotator_is_recognised_in_any_format(who: Any) -> None:
     assert resolve(SPACE, [said("A", 1, completed_by=5), said("B", 2, completed_by=who)]).label == "B"
 
 
@@ -234,12 +234,12 @@ def test_one_more_vote_for_the_winner_changes_nothing(votes: list[Vote]) -> None
         ),
     ],
 )
-def test_too_few_labels_are_said_with_figures(counts: dict[str, int], sentence: str) -> None:
+def test_too_few_labels_are_reported_with_counts(counts: dict[str, int], sentence: str) -> None:
     assert untrainable_reason(counts) == sentence
 
 
 @given(st.dictionaries(st.text(min_size=1, max_size=3), st.integers(0, 5), max_size=6))
-def test_two_labels_with_two_examples_are_enough_and_less_is_not(counts: dict[str, int]) -> None:
+def test_two_labels_with_two_examples_are_needed(counts: dict[str, int]) -> None:
     assert (untrainable_reason(counts) is None) == (sum(count >= 2 for count in counts.values()) >= 2)
 
 
@@ -248,7 +248,7 @@ def test_a_time_without_a_zone_is_utc_and_junk_is_the_beginning() -> None:
     assert parse_timestamp(None) == parse_timestamp("soon") == parse_timestamp(7) == 0.0
 
 
-def test_where_annotations_do_not_count_nobody_is_said_not_to_have_labelled() -> None:
+def test_uncounted_annotations_are_not_called_unlabelled() -> None:
     assert untrainable_reason({}, [Uncounted("cancelled", 24)], "c") == (
         "No label counts yet: 2 labels with 2 examples each are needed. 24 annotations do not count: skipped."
     )

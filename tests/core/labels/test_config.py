@@ -53,7 +53,7 @@ def test_nested_choices_have_paths() -> None:
     assert parse_label_space(over(TEXT, inside=nested)).paths is None
 
 
-def test_choices_of_another_control_do_not_name_a_labels_parents() -> None:
+def test_other_controls_choices_are_no_parents() -> None:
     nested = '<Choice value="A"><Choice value="X"/></Choice><Choice value="B"/>'
     config = view(TEXT, choices("c", 'toName="t" allowNested="true"', nested), choices("d"))
     space = parse_label_space(config)
@@ -98,15 +98,13 @@ def test_a_name_with_a_comma_is_a_name() -> None:
         (view(TEXT), "c", "Nothing else in it can be learnt either"),
     ],
 )  # fmt: skip
-def test_nothing_else_is_learnt_in_the_place_of_what_a_setting_names(
-    config: str, wanted: str, words: str
-) -> None:
+def test_an_unusable_named_control_is_not_replaced(config: str, wanted: str, words: str) -> None:
     with pytest.raises(NoLabelSpace) as raised:
         parse_label_space(config, wanted)
     assert words in str(raised.value)
 
 
-def test_a_config_of_thousands_is_told_of_in_a_few_words() -> None:
+def test_a_refusal_lists_a_few_of_many_controls() -> None:
     many = view(TEXT, *(choices(f"c{place}", 'toName="t" perRegion="true"') for place in range(2000)))
     with pytest.raises(NoLabelSpace, match="and 1988 more") as raised:
         parse_label_space(many)
@@ -117,7 +115,7 @@ def test_a_config_of_thousands_is_told_of_in_a_few_words() -> None:
     assert len(str(raised.value)) < 600
 
 
-def test_every_control_is_told_in_its_order() -> None:
+def test_controls_are_listed_in_order() -> None:
     found = list_controls(TWO)
     assert [one.name for one in found] == ["first", "second", "spans", "why"]
     assert [one.name for one in found if isinstance(one, Control) and one.condition] == ["why"]

@@ -125,7 +125,7 @@ def test_no_config_raises_anything_else(config: str, control: str | None) -> Non
 
 @settings(max_examples=400, deadline=None)
 @given(config=st.one_of(_likely(), _TREES.map(lambda inside: f"<View>{inside}</View>")))
-def test_what_label_studio_accepts_is_only_learnt_where_a_whole_text_is_asked_for(config: str) -> None:
+def test_only_whole_text_questions_are_learnt(config: str) -> None:
     interface = _accepted(config)
     if interface is None:
         return

@@ -35,7 +35,7 @@ def test_an_alias_is_the_label() -> None:
     assert parse_label_space(NESTED.format(more="")).labels == ("a1", "B", "B1", "bb")
 
 
-def test_nested_choices_are_flat_labels_unless_results_are_paths() -> None:
+def test_nested_choices_are_flat_without_paths() -> None:
     space = parse_label_space(NESTED.format(more='allowNested="true"'))
     assert space.paths == (("a1",), ("B",), ("B", "B1"), ("B", "bb"))
     assert build_region(space, "bb", 0.5)["value"] == {"choices": [["B", "bb"]]}
@@ -49,7 +49,7 @@ TWICE = (
 )
 
 
-def test_choices_of_one_name_below_different_parents_are_different_labels() -> None:
+def test_equal_choices_below_two_parents_differ() -> None:
     space = parse_label_space(TWICE)
     assert space.labels == ("Billing", "Billing > Other", "Late", "Shipping", "Shipping > Other")
     for path, label in zip(space.paths or (), space.labels, strict=True):
@@ -58,7 +58,7 @@ def test_choices_of_one_name_below_different_parents_are_different_labels() -> N
         assert build_region(space, label, 0.5)["value"] == {"choices": [list(path)]}
 
 
-def test_a_choice_around_the_only_one_in_it_is_no_second_label() -> None:
+def test_a_parent_choice_is_not_a_second_label() -> None:
     space = parse_label_space(TWICE)
 
     def said(*paths: list[str]) -> tuple[str, ...]:
@@ -70,12 +70,12 @@ def test_a_choice_around_the_only_one_in_it_is_no_second_label() -> None:
     assert said(["Billing"], ["Billing", "Other"], ["Billing", "Late"]) == ("Billing > Other", "Late")
 
 
-def test_the_choices_of_another_question_do_not_name_a_labels_parents() -> None:
+def test_other_questions_choices_are_no_parents() -> None:
     space = parse_label_space(TWICE)
     assert dict(zip(space.labels, space.paths or (), strict=True))["Late"] == ("Billing", "Late")
 
 
-def test_a_path_that_the_config_no_longer_has_is_no_label_of_it() -> None:
+def test_a_path_missing_in_the_config_is_unknown() -> None:
     moved = [{"from_name": "c", "value": {"choices": [["Shipping", "Late"]]}}]
     assert parse_labels(parse_label_space(TWICE), moved) == ("Shipping > Late",)
 

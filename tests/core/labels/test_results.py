@@ -45,7 +45,7 @@ def test_a_whole_number_is_the_choice_that_it_is_written_as(given: Any, labels: 
     assert parse_labels(STARS, choices(given)) == labels
 
 
-def test_a_choice_with_a_fraction_is_kept_apart_from_the_whole_number() -> None:
+def test_fractions_and_whole_numbers_differ() -> None:
     space = LabelSpace("stars", "t", "$text", ("1", "1.0"))
     assert parse_labels(space, choices([1])) == ("1",)
     assert parse_labels(space, choices([1.0])) == ("1.0",)
@@ -79,7 +79,7 @@ def test_with_nested_choices_it_is_known_by_its_path() -> None:
     assert parse_labels(space, choices([["Two", "Half"]])) == ("Two > Half",)
 
 
-def test_what_two_choices_show_is_neither_s_and_a_label_is_nobody_else_s() -> None:
+def test_ambiguous_display_names_map_to_no_label() -> None:
     config = """<View><Text name="t" value="$text"/><Choices name="stars" toName="t"><Choice value="One" alias="1"/>
     <Choice value="One" alias="2"/><Choice value="1" alias="3"/></Choices></View>"""
     assert parse_label_space(config).shown == {}

@@ -12,12 +12,12 @@ from services.core.labels.uncounted import required_length, truncation_sentence
 CUT = Truncation(texts=24, cut=24, longest=610, max_length=256, most=512, cost=1.98)
 
 
-def test_nothing_is_said_where_nothing_was_cut() -> None:
+def test_without_truncation_there_is_no_message() -> None:
     assert truncation_sentence(None) == ""
     assert truncation_sentence(replace(CUT, cut=0)) == ""
 
 
-def test_the_share_the_longest_and_the_cost_are_said() -> None:
+def test_truncation_is_reported_with_its_cost() -> None:
     assert truncation_sentence(CUT) == (
         "24 of 24 texts were cut at 256 tokens, and what stands behind is not read; the longest has 610. "
         "FITLOOP_MAX_LENGTH=512 would read as much as the base model can, and take about 2.0 times the computing, in training "

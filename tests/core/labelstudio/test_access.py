@@ -47,7 +47,7 @@ def test_a_legacy_token_is_sent_as_it_is() -> None:
     assert studio.asked == ["Token 0123abc"]
 
 
-def test_an_access_token_is_used_for_most_of_its_life_by_our_own_clock() -> None:
+def test_an_access_token_is_used_by_our_own_clock() -> None:
     studio, now = _Studio(life=300), [1000.0]
     client = studio.client(PERSONAL, lambda: now[0])
     for at in (1000.0, 1239.0):
@@ -60,7 +60,7 @@ def test_an_access_token_is_used_for_most_of_its_life_by_our_own_clock() -> None
     assert studio.asked[0].startswith("Bearer ")
 
 
-def test_one_that_ended_early_is_replaced_once() -> None:
+def test_an_expired_access_token_is_replaced_once() -> None:
     studio = _Studio()
     client = studio.client(PERSONAL)
     client.get(f"{URL}/api/x")
@@ -92,14 +92,14 @@ def test_many_threads_ask_for_one() -> None:
         httpx.Response(302, headers={"Location": "/login"}),
     ],
 )
-def test_an_exchange_that_gives_nothing_is_an_error_and_leaves_no_lock(answer: httpx.Response) -> None:
+def test_a_failed_refresh_is_an_error_and_frees_the_lock(answer: httpx.Response) -> None:
     client = httpx.Client(auth=TokenAuth(PERSONAL, URL), transport=httpx.MockTransport(lambda _: answer))
     for _ in range(2):
         with pytest.raises(RefreshRefused):
             client.get(f"{URL}/api/x")
 
 
-def test_what_a_key_says_of_itself() -> None:
+def test_problems_of_a_token() -> None:
     def key(**claims: object) -> str:
         return jwt.encode(claims, "k" * 32)
 

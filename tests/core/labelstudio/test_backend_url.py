@@ -16,7 +16,7 @@ from services.core.labelstudio.access import backend_url_problem, missing_token_
         "http://fitloop.ns.svc.cluster.local",
     ],
 )
-def test_an_address_that_brings_events(url: str) -> None:
+def test_a_good_backend_url_has_no_problem(url: str) -> None:
     assert backend_url_problem(url) == ""
 
 
@@ -32,7 +32,7 @@ def test_an_address_that_brings_events(url: str) -> None:
         ("http://[", "cannot be read"),
     ],
 )
-def test_an_address_that_does_not(url: str, said: str) -> None:
+def test_a_bad_backend_url_has_a_problem(url: str, said: str) -> None:
     assert said in backend_url_problem(url)
 
 

@@ -117,7 +117,7 @@ def test_no_task_is_passed_over_while_others_leave_the_filter(studio: respx.Mock
     assert tasks.ids <= found
 
 
-def test_a_page_that_label_studio_makes_shorter_than_asked_is_not_the_last(studio: respx.MockRouter) -> None:
+def test_a_shortened_page_is_not_the_last(studio: respx.MockRouter) -> None:
     studio.get("/api/tasks/").mock(side_effect=[_page(1, 2, total=3), _page(3, total=1)])
     assert [row["id"] for row in _client(page_size=100).unlabelled_tasks(1)] == [1, 2, 3]
 
@@ -143,7 +143,7 @@ def test_unlabelled_and_predicted_tasks(studio: respx.MockRouter) -> None:
     assert client.predicted_tasks(1, "v-1") == {1}
 
 
-def test_suggestions_are_asked_for_with_the_newest_labels_in_one_request(studio: respx.MockRouter) -> None:
+def test_suggested_tasks_take_one_request(studio: respx.MockRouter) -> None:
     rows = [{"id": 1, "annotations": [], "predictions": [{"model_version": "v-1"}]}]
     route = studio.get("/api/tasks/").respond(json={"tasks": rows, "total": 900})
     assert _client(page_size=9).suggested_tasks(1, 200) == rows
@@ -162,7 +162,7 @@ def test_predictions_are_pushed_in_parts(studio: respx.MockRouter) -> None:
     assert [len(json.loads(call.request.content)) for call in route.calls] == [500, 1]
 
 
-def test_an_import_that_does_not_say_how_many_it_stored_is_label_studios_error(
+def test_an_import_without_a_count_is_an_error(
     studio: respx.MockRouter,
 ) -> None:
     studio.post("/api/projects/1/import/predictions").respond(201, json={})
@@ -176,7 +176,7 @@ def test_one_prediction_is_pushed_with_its_project(studio: respx.MockRouter) -> 
     assert json.loads(route.calls[0].request.content) == {"task": 7, "result": [], "project": 4}
 
 
-def test_of_some_tasks_those_that_hold_a_version_are_known(studio: respx.MockRouter) -> None:
+def test_tasks_with_a_version_are_found(studio: respx.MockRouter) -> None:
     rows = [
         {"id": 3, "predictions": [{"model_version": "v-1"}]},
         {"id": 4, "predictions": [{"model_version": "v-1"}]},
@@ -196,7 +196,7 @@ def test_a_backend_that_no_longer_logs_in_has_no_user(
     assert _client().backends(1)[0].basic_auth_user == user
 
 
-def test_a_backend_is_renamed_with_what_label_studio_wants_to_hear_again(studio: respx.MockRouter) -> None:
+def test_a_rename_repeats_url_project_and_login(studio: respx.MockRouter) -> None:
     studio.get("/api/ml/").respond(
         json=[{"id": 3, "url": "http://f:9090", "title": "t", "basic_auth_user": "u"}]
     )
@@ -226,7 +226,7 @@ def test_a_backend_is_renamed_with_what_label_studio_wants_to_hear_again(studio:
         (httpx.ReadTimeout("slow"), LabelStudioUnreachable, "does not answer"),
     ],
 )
-def test_each_failure_has_its_sentence(
+def test_each_failure_has_its_message(
     studio: respx.MockRouter, answer: Any, error: type[Exception], words: str
 ) -> None:
     route = studio.get("/api/ml/")
@@ -244,9 +244,7 @@ def test_each_failure_has_its_sentence(
         httpx.Response(404, json=["nothing"]),
     ],
 )
-def test_a_404_of_anybody_else_does_not_say_that_a_project_is_gone(
-    studio: respx.MockRouter, answer: httpx.Response
-) -> None:
+def test_a_404_of_a_proxy_does_not_mean_not_found(studio: respx.MockRouter, answer: httpx.Response) -> None:
     studio.get("/api/projects/1/").mock(return_value=answer)
     with pytest.raises(LabelStudioError, match="answered 404") as raised:
         _client().project(1)
@@ -257,7 +255,7 @@ def test_a_404_of_anybody_else_does_not_say_that_a_project_is_gone(
     "failure",
     [httpx.Response(504, headers={"Retry-After": "60"}), httpx.Response(429), httpx.ConnectError("no")],
 )
-def test_nothing_is_sent_twice_nor_waited_for(studio: respx.MockRouter, failure: Any) -> None:
+def test_no_request_is_retried(studio: respx.MockRouter, failure: Any) -> None:
     route = studio.post("/api/projects/1/import/predictions")
     route.side_effect = failure if isinstance(failure, Exception) else [failure] * 9
     with pytest.raises(LabelStudioError):
@@ -308,7 +306,7 @@ def test_backends_of_another_shape_are_label_studios_error(studio: respx.MockRou
         (httpx.Response(200, json={"odd": 1}), LabelStudioUnreachable),
     ],
 )
-def test_a_token_that_cannot_be_refreshed_is_refused_only_where_label_studio_says_so(
+def test_only_label_studio_itself_refuses_a_token(
     studio: respx.MockRouter, answer: httpx.Response, error: type[Exception]
 ) -> None:
     studio.post("/api/token/refresh/").mock(return_value=answer)
@@ -317,18 +315,18 @@ def test_a_token_that_cannot_be_refreshed_is_refused_only_where_label_studio_say
         _client(key=personal).backends(1)
 
 
-def test_no_token_is_said_before_anything_is_asked() -> None:
+def test_a_missing_token_fails_before_any_request() -> None:
     with pytest.raises(TokenRefused, match="LABEL_STUDIO_API_KEY is not set"):
         _client(key="").backends(1)
 
 
-def test_an_expired_token_is_said() -> None:
+def test_an_expired_token_is_reported() -> None:
     expired = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJleHAiOjF9.c2ln"
     with pytest.raises(TokenRefused, match="expired"):
         _client(key=expired).backends(1)
 
 
-def test_a_host_that_swallows_connections_is_known_soon(studio: respx.MockRouter) -> None:
+def test_a_host_that_drops_packets_times_out_soon(studio: respx.MockRouter) -> None:
     route = studio.get("/api/ml/").respond(json=[])
     _client().backends(1)
     timeouts = route.calls.last.request.extensions["timeout"]

@@ -127,7 +127,7 @@ def test_a_personal_token_is_exchanged_below_the_path(
         assert studio.backends(1) == []
 
 
-def test_a_path_that_the_address_lacks_is_said() -> None:
+def test_a_missing_path_is_reported() -> None:
     with (
         _proxied("/label-studio", None) as url,
         pytest.raises(LabelStudioUnreachable, match="is its path in LABEL_STUDIO_URL"),
@@ -148,7 +148,7 @@ def test_a_path_that_the_address_lacks_is_said() -> None:
         ),
     ],
 )
-def test_each_fault_of_a_certificate_has_its_sentence(
+def test_each_certificate_fault_has_its_message(
     authority: CertificateAuthority, made: dict[str, str | float], *, trusts: bool, said: str
 ) -> None:
     context = authority.server_context("studio.example", **made)  # type: ignore[arg-type]  # by name
@@ -204,7 +204,7 @@ def test_http_spoken_to_a_tls_port(authority: CertificateAuthority) -> None:
         ("http://elsewhere.example/x", "set LABEL_STUDIO_URL to the address that answers itself"),
     ],
 )
-def test_a_redirect_is_not_followed_but_said(location: str, said: str) -> None:
+def test_a_redirect_is_reported_not_followed(location: str, said: str) -> None:
     with serve_http(_answering(302, b"", "text/html", Location=location)) as url:
         with pytest.raises(LabelStudioError, match=said) as raised:
             _client(url).backends(1)
@@ -258,7 +258,7 @@ def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("little_memory")
-def test_a_page_that_is_too_large_is_asked_for_in_halves_from_then_on() -> None:
+def test_a_page_that_is_too_large_is_halved() -> None:
     with serve_http(_LargeTasks) as url, capture_logs() as logged:
         _LargeTasks.asked.clear()
         found = _client(url).unlabelled_tasks(1)
@@ -280,7 +280,7 @@ def test_an_answer_that_is_too_large_is_named(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.usefixtures("little_memory")
 @pytest.mark.parametrize("key", ["0" * 40, PERSONAL])
-def test_no_answer_but_one_of_tasks_is_large(key: str) -> None:
+def test_only_pages_of_tasks_may_shrink(key: str) -> None:
     large = _answering(200, b"", Content_Length=str((8 << 20) + 1))
     with (
         serve_http(large) as url,
@@ -294,7 +294,7 @@ def test_what_is_read_fits_the_memory(memory: int, most: int) -> None:
     assert transport.max_response_bytes(memory) == most << 20
 
 
-def test_an_answer_that_is_nested_without_end_is_no_label_studios() -> None:
+def test_an_endlessly_nested_answer_is_an_error() -> None:
     with (
         serve_http(_answering(200, b"[" * 100_000)) as url,
         pytest.raises(LabelStudioError, match="without JSON"),
@@ -302,7 +302,7 @@ def test_an_answer_that_is_nested_without_end_is_no_label_studios() -> None:
         _client(url).backends(1)
 
 
-def test_nobody_there() -> None:
+def test_a_refused_connection_is_recognised() -> None:
     with serve_http(_Studio) as url:
         pass
     with pytest.raises(LabelStudioUnreachable, match="takes no connection: start it"):
@@ -311,7 +311,7 @@ def test_nobody_there() -> None:
         _client("http://no.such.host.invalid").backends(1)
 
 
-def test_an_answer_that_does_not_come() -> None:
+def test_a_read_timeout_is_recognised() -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -323,7 +323,7 @@ def test_an_answer_that_does_not_come() -> None:
 @pytest.mark.parametrize(
     "text", [None, "", "no certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
 )
-def test_a_file_without_certificates_is_said_at_start(tmp_path: Path, text: str | None) -> None:
+def test_an_invalid_ca_file_fails_at_start(tmp_path: Path, text: str | None) -> None:
     path = tmp_path / "ca.pem"
     if text is not None:
         path.write_text(text)
@@ -332,7 +332,7 @@ def test_a_file_without_certificates_is_said_at_start(tmp_path: Path, text: str 
 
 
 @pytest.mark.parametrize("proxy", ["socks5://me:hush@proxy:1080", "ftp://me:hush@proxy"])
-def test_a_proxy_that_cannot_be_used_is_said(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+def test_an_unusable_proxy_is_reported(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HTTPS_PROXY", proxy)
@@ -341,7 +341,7 @@ def test_a_proxy_that_cannot_be_used_is_said(monkeypatch: pytest.MonkeyPatch, pr
     assert "hush" not in str(raised.value)
 
 
-def test_no_sentence_holds_a_token() -> None:
+def test_no_message_contains_a_token() -> None:
     said = []
     for handler in (
         _answering(401, b"{}"),

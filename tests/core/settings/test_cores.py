@@ -46,7 +46,7 @@ def test_no_control_group_sets_no_limit(tmp_path: Path) -> None:
     ("said", "expected"),
     [("100000 100000", 1), ("150000 100000", 1), ("350000 100000", 3), ("50000 100000", 1), ("max 1", 8)],
 )
-def test_a_pod_with_one_cpu_runs_one_thread_on_a_machine_with_many(
+def test_a_pod_with_one_cpu_runs_one_thread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, expected: int
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)

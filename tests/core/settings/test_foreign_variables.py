@@ -7,7 +7,7 @@ import pytest
 from services.core.settings import foreign_secrets, trim_foreign_variables
 
 
-def test_white_space_around_them_is_taken_off_in_place() -> None:
+def test_foreign_variables_are_trimmed_in_place() -> None:
     names = (
         "HF_TOKEN",
         "https_proxy",
@@ -25,7 +25,7 @@ def test_white_space_around_them_is_taken_off_in_place() -> None:
     ("name", "value"),
     [("HF_TOKEN", "hush never"), ("HF_TOKEN", "hush\nnever"), ("OTEL_EXPORTER_OTLP_HEADERS", "hush\nnever")],
 )
-def test_what_cannot_be_sent_is_refused_and_not_repeated(name: str, value: str) -> None:
+def test_an_unsendable_token_is_refused_unrepeated(name: str, value: str) -> None:
     (said,) = trim_foreign_variables({name: value})
     assert said.startswith(f"{name}: it holds a ")
     assert "hush" not in said

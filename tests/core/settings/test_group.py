@@ -87,7 +87,7 @@ def _pair(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
 
 
 @pytest.mark.parametrize(("key", "group", "name", "variable"), FIELDS, ids=[one[3] for one in FIELDS])
-def test_what_is_pasted_around_a_value_is_taken_off(
+def test_white_space_around_a_value_is_stripped(
     monkeypatch: pytest.MonkeyPatch, key: str, group: type[Group], name: str, variable: str
 ) -> None:
     _pair(monkeypatch, variable)
@@ -120,7 +120,7 @@ def test_a_value_of_white_space_alone_is_none(
 
 
 @pytest.mark.parametrize(("key", "group", "name", "variable"), TEXTS, ids=[one[3] for one in TEXTS])
-def test_a_line_break_inside_is_refused_by_name_and_not_repeated(
+def test_an_inner_line_break_is_refused_unrepeated(
     monkeypatch: pytest.MonkeyPatch, key: str, group: type[Group], name: str, variable: str
 ) -> None:
     del key, group, name
@@ -202,7 +202,7 @@ def test_the_variable_that_is_set_is_the_one_that_is_named(monkeypatch: pytest.M
         _settings()
 
 
-def test_a_setting_that_is_given_twice_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_conflicting_variables_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LABEL_STUDIO_HOST", "http://one/")
     monkeypatch.setenv("LABEL_STUDIO_URL", " http://one")
     monkeypatch.setenv("AWS_REGION", "a")

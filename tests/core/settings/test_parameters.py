@@ -41,7 +41,7 @@ def test_anything_but_an_object_is_a_problem_in_a_sentence(raw: object) -> None:
     assert problems == ['Parameters must be a JSON object, as {"method": "finetune"}.']
 
 
-def test_good_values_are_taken_though_others_are_not() -> None:
+def test_good_values_are_kept_beside_bad_ones() -> None:
     overrides, problems = parse_parameters({"model": "x", "num_train_epochs": 3, "weight_decay": -1})
     assert overrides == {"num_train_epochs": "3"}
     assert problems == [
@@ -50,7 +50,7 @@ def test_good_values_are_taken_though_others_are_not() -> None:
     ]
 
 
-def test_values_of_unknown_names_are_repeated_nowhere() -> None:
+def test_values_of_unknown_names_are_not_repeated() -> None:
     assert "hunter2" not in " ".join(parse_parameters({"password": "hunter2"})[1])
 
 
@@ -161,7 +161,7 @@ def test_a_base_model_that_the_operator_allows_may_be_named(base: str) -> None:
 @pytest.mark.parametrize(
     "base", ["someone/model", "/etc", "s3://other/x/", "s3://models/../other/x/", "INTFLOAT/x"]
 )
-def test_any_other_base_model_is_refused_with_the_setting_that_forbids_it(base: str) -> None:
+def test_a_disallowed_base_model_names_the_setting(base: str) -> None:
     sentence = (
         f"Base model {base!r} is not allowed here: FITLOOP_ALLOWED_BASE_MODELS is intfloat/*, s3://models/*. "
         "Choose one that it matches, or leave base_model out to use '/opt/base'."
@@ -199,13 +199,13 @@ def test_controls_are_named_for_all_projects_or_for_each(raw: object, controls: 
         ("a\nb", "printable"),
     ],
 )
-def test_wrong_controls_are_said(raw: object, words: str) -> None:
+def test_wrong_controls_are_reported(raw: object, words: str) -> None:
     with pytest.raises(ValueError, match=re.escape(words)) as raised:
         parse_controls(raw)
     assert '"topic,intent" or {"5": "topic"}' in str(raised.value)
 
 
-def test_a_run_cannot_be_asked_for_another_control() -> None:
+def test_control_is_not_a_parameter_of_one_run() -> None:
     overrides, problems = parse_run_parameters({"control": "topic", "seed": 3})
     assert overrides == {"seed": "3"}
     assert problems == [CONTROL_IS_PER_PROJECT]

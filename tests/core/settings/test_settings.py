@@ -66,14 +66,14 @@ def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.auth.password.get_secret_value() == "hush"
 
 
-def test_an_address_that_is_wrong_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_url_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LABEL_STUDIO_HOST", "ann:hush@label-studio")
     with pytest.raises(BadConfig, match="LABEL_STUDIO_HOST: .*http://") as raised:
         Settings.load()
     assert "hush" not in str(raised.value)
 
 
-def test_credentials_that_were_promised_and_are_missing_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_required_credentials_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FITLOOP_AUTH_REQUIRED", "true")
     with pytest.raises(BadConfig, match="FITLOOP_AUTH_REQUIRED is set, and neither BASIC_AUTH_USER"):
         Settings.load().auth.check_credentials()
@@ -84,9 +84,7 @@ def test_credentials_that_were_promised_and_are_missing_are_refused(monkeypatch:
 @pytest.mark.parametrize(
     ("there", "absent"), [("BASIC_AUTH_USER", "BASIC_AUTH_PASS"), ("BASIC_AUTH_PASS", "BASIC_AUTH_USER")]
 )
-def test_half_a_login_is_refused_and_not_open_to_everybody(
-    monkeypatch: pytest.MonkeyPatch, there: str, absent: str
-) -> None:
+def test_half_a_login_is_refused(monkeypatch: pytest.MonkeyPatch, there: str, absent: str) -> None:
     monkeypatch.setenv(there, "something")
     monkeypatch.setenv(absent, "")
     with pytest.raises(BadConfig, match=f"{there} is set and {absent} is not: set both") as raised:
@@ -119,7 +117,7 @@ def test_an_empty_variable_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Settings.load().training.learning_rate is None
 
 
-def test_every_problem_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_problems_are_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     bad = {
         "LABEL_STUDIO_HOST": "ftp:x",
         "START_TRAINING_EACH_N_UPDATES": "0",
@@ -140,7 +138,7 @@ def test_every_field_says_its_unit_and_reason() -> None:
             assert field.description, f"{group.__name__}.{name}"
 
 
-def test_settings_of_single_projects_go_before_the_releases(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_project_settings_override_general_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     own = '{"5": {"method": "finetune", "start_training_each_n_updates": "20"}}'
     monkeypatch.setenv("FITLOOP_PROJECTS", own)
     trigger = Settings.load().trigger
@@ -168,7 +166,7 @@ def test_a_projects_base_model_is_one_that_is_allowed(monkeypatch: pytest.Monkey
     ("controls", "found"),
     [("", (None, "own")), ("topic", ("topic", "own")), ('{"1": "topic"}', ("topic", "own")), ('{"9": "x"}', (None, "own"))],
 )  # fmt: skip
-def test_the_control_of_a_project_goes_before_that_of_all(
+def test_a_projects_control_overrides_the_general_one(
     monkeypatch: pytest.MonkeyPatch, controls: str, found: tuple[str | None, str]
 ) -> None:
     monkeypatch.setenv("FITLOOP_CONTROLS", controls)

@@ -27,7 +27,7 @@ def put(cache: Cache, key: str, size: int = 10, age: float = 0.0) -> Path:
     return path
 
 
-def test_what_was_not_asked_for_longest_goes_first(tmp_path: Path) -> None:
+def test_least_recently_used_copies_are_pruned_first(tmp_path: Path) -> None:
     cache = Cache(tmp_path, "s3://a", 0.0001)
     old, older = put(cache, "v/old", 60, 700), put(cache, "v/older", 30, 800)
     new = put(cache, "v/new", 30)
@@ -35,7 +35,7 @@ def test_what_was_not_asked_for_longest_goes_first(tmp_path: Path) -> None:
     assert cache.mark("v/older") == ""
 
 
-def test_what_was_asked_for_just_now_stays_whatever_its_size(tmp_path: Path) -> None:
+def test_recently_used_copies_stay(tmp_path: Path) -> None:
     cache = Cache(tmp_path, "s3://a", 0.0001)
     paths = [put(cache, f"v/{number}", 80, 500) for number in range(3)]
     assert all(path.exists() for path in paths)
@@ -65,7 +65,7 @@ def test_a_copy_that_failed_leaves_the_one_before(tmp_path: Path) -> None:
     assert cache.mark("k") == "e1"
 
 
-def test_halves_that_a_kill_left_go(tmp_path: Path) -> None:
+def test_incomplete_copies_are_pruned(tmp_path: Path) -> None:
     cache = Cache(tmp_path, "s3://a", 1.0)
     put(cache, "k")
     half = next(tmp_path.rglob("marks")) / ".partial-x"
@@ -78,7 +78,7 @@ def test_halves_that_a_kill_left_go(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "e1", "e1\n11", "e1\nx"])
-def test_a_mark_that_does_not_fit_its_copy_is_not_believed(tmp_path: Path, text: str) -> None:
+def test_a_mark_of_another_size_is_ignored(tmp_path: Path, text: str) -> None:
     cache = Cache(tmp_path, "s3://a", 1.0)
     put(cache, "k")
     (next(tmp_path.rglob("marks")) / "k").write_text(text)

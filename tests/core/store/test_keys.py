@@ -12,7 +12,7 @@ from tests.support.buckets import build_s3_settings, build_s3_store
 
 
 @pytest.mark.parametrize("key", NO_KEYS)
-def test_a_bucket_is_not_asked_for_what_is_no_key(key: str, tmp_path: Path) -> None:
+def test_an_invalid_key_makes_no_request(key: str, tmp_path: Path) -> None:
     store = build_s3_store(
         "s3://bucket/prefix", tmp_path, build_s3_settings("http://nobody.invalid", "a", "b", region="r")
     )
@@ -22,7 +22,7 @@ def test_a_bucket_is_not_asked_for_what_is_no_key(key: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("prefix", NO_PREFIXES)
-def test_nor_for_what_no_key_begins_with(prefix: str, tmp_path: Path) -> None:
+def test_an_invalid_prefix_makes_no_request(prefix: str, tmp_path: Path) -> None:
     store = build_s3_store(
         "s3://bucket/prefix", tmp_path, build_s3_settings("http://nobody.invalid", "a", "b", region="r")
     )

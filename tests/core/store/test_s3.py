@@ -48,7 +48,7 @@ def store_at(faults: Faults, cache: Path, timeout: float = 0.5) -> S3Store:
     return build_s3_store("s3://bucket/prefix/", cache, settings)
 
 
-def test_a_document_beyond_its_limit_is_not_read_and_not_asked_for_again(cache: Path) -> None:
+def test_a_document_beyond_its_limit_is_not_retried(cache: Path) -> None:
     large = Answer(200, b"x" * ((1 << 20) + 1), {"ETag": '"e1"'})
     with serving(large, OK) as faults:
         with pytest.raises(
@@ -62,7 +62,7 @@ def test_a_document_beyond_its_limit_is_not_read_and_not_asked_for_again(cache: 
     "busy",
     [refusal("SlowDown", 503), Answer(502, b"<html>bad gateway</html>"), refusal("InternalError", 500)],
 )
-def test_a_storage_that_is_busy_for_a_moment_is_asked_again(cache: Path, busy: Answer) -> None:
+def test_a_busy_storage_is_retried(cache: Path, busy: Answer) -> None:
     """And Retry-After, of two minutes, is not waited for."""
     with serving(busy, busy, OK) as faults:
         assert store_at(faults, cache).read("a") == b"one"
@@ -74,7 +74,7 @@ def test_a_storage_that_is_busy_for_a_moment_is_asked_again(cache: Path, busy: A
 @pytest.mark.parametrize(
     "busy", [refusal("SlowDown", 503), Answer(503, b"starting"), refusal("RequestTimeout", 400)]
 )
-def test_a_storage_that_stays_busy_is_an_error_that_may_pass(cache: Path, busy: Answer) -> None:
+def test_a_storage_that_stays_busy_is_transient(cache: Path, busy: Answer) -> None:
     with serving(busy) as faults:
         store = store_at(faults, cache)
         with pytest.raises(StoreUnreachable, match="busy or starting") as raised:
@@ -96,9 +96,7 @@ def test_a_storage_that_stays_busy_is_an_error_that_may_pass(cache: Path, busy: 
         ("SomethingNew", 400, "answered SomethingNew"),
     ],
 )
-def test_what_a_person_must_change_is_said_in_a_sentence(
-    cache: Path, code: str, status: int, sentence: str
-) -> None:
+def test_config_errors_say_what_to_change(cache: Path, code: str, status: int, sentence: str) -> None:
     with serving(refusal(code, status)) as faults:
         store = store_at(faults, cache)
         for act in (
@@ -117,7 +115,7 @@ def test_what_a_person_must_change_is_said_in_a_sentence(
             check_store(store, write=True)
 
 
-def test_a_full_storage_is_neither_waited_for_nor_a_wrong_setting(cache: Path) -> None:
+def test_a_full_storage_is_not_retried(cache: Path) -> None:
     with (
         serving(refusal("XMinioStorageFull", 507)) as faults,
         pytest.raises(StoreError, match="is full") as raised,
@@ -127,7 +125,7 @@ def test_a_full_storage_is_neither_waited_for_nor_a_wrong_setting(cache: Path) -
     assert raised.value.exit_code == 1
 
 
-def test_a_refusal_that_was_a_moment_s_only_is_not_believed(cache: Path) -> None:
+def test_a_transient_refusal_is_retried(cache: Path) -> None:
     """MinIO refuses a write while another process removes the folder's last object."""
     with serving(refusal("AccessDenied", 403), OK) as faults:
         store_at(faults, cache).write("a", b"x")
@@ -141,7 +139,7 @@ def test_an_object_that_is_not_there(cache: Path) -> None:
         store_at(faults, cache).read("a")
 
 
-def test_a_body_that_breaks_off_is_asked_for_again_and_never_believed(cache: Path) -> None:
+def test_an_interrupted_body_is_retried(cache: Path) -> None:
     half = Answer(200, b"on", {"ETag": '"e1"'}, promised=3)
     with serving(half, half, OK) as faults:
         assert store_at(faults, cache).read("a") == b"one"
@@ -156,7 +154,7 @@ def test_a_body_that_breaks_off_is_asked_for_again_and_never_believed(cache: Pat
     assert not [path for path in cache.rglob("*") if path.is_file() and path.name != "a"]
 
 
-def test_an_answer_that_does_not_come_is_given_up(cache: Path) -> None:
+def test_an_answer_that_never_comes_times_out(cache: Path) -> None:
     never = threading.Event()
     with serving(Answer(wait=never)) as faults:
         began = time.monotonic()
@@ -179,7 +177,7 @@ def test_a_write_takes_no_longer_than_the_settings_say(cache: Path) -> None:
         slow.set()
 
 
-def test_nobody_there(cache: Path) -> None:
+def test_a_refused_connection_is_recognised(cache: Path) -> None:
     with serving(OK) as faults:
         pass
     for endpoint, sentence in (
@@ -204,12 +202,12 @@ def test_nobody_there(cache: Path) -> None:
         (Answer(200, b"<!doctype html><p>hello", {"Content-Type": "text/html"}), "is no S3 storage"),
     ],
 )
-def test_another_server_is_told_from_a_storage(cache: Path, answer: Answer, sentence: str) -> None:
+def test_another_server_is_recognised(cache: Path, answer: Answer, sentence: str) -> None:
     with serving(answer) as faults, pytest.raises(BadConfig, match=sentence):
         check_store(store_at(faults, cache), write=False)
 
 
-def test_what_has_not_changed_is_asked_for_by_its_mark(cache: Path) -> None:
+def test_an_unchanged_object_is_not_transferred(cache: Path) -> None:
     with serving(OK, Answer(304)) as faults:
         store = store_at(faults, cache)
         found = store.read_changed("a")
@@ -313,7 +311,7 @@ class TestKeys:
                 store.write("a", b"")
 
     @pytest.mark.parametrize("key", ["first\n", "first", " first\r\n", "\ufefffirst\u200b\0"])
-    def test_what_is_pasted_around_a_mounted_key_is_taken_off(
+    def test_white_space_around_a_mounted_key_is_stripped(
         self, cache: Path, tmp_path: Path, key: str
     ) -> None:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -324,7 +322,7 @@ class TestKeys:
             assert "Credential=first/" in faults.asked[0][2]["Authorization"]
 
     @pytest.mark.parametrize("bad", ["in\nside", "in side", "in\u200bside", "kéy"])
-    def test_a_mounted_key_that_holds_more_is_refused_by_its_file_and_not_repeated(
+    def test_an_invalid_mounted_key_is_refused_unrepeated(
         self, cache: Path, tmp_path: Path, bad: str
     ) -> None:
         for name, text in (("AWS_ACCESS_KEY_ID", "someone"), ("AWS_SECRET_ACCESS_KEY", f"{SECRET}{bad}")):
@@ -334,7 +332,7 @@ class TestKeys:
             build_s3_store("s3://bucket", cache, settings).read("a")
         assert SECRET not in str(raised.value)
 
-    def test_no_header_is_repeated_where_the_client_refuses_to_send_one(self, cache: Path) -> None:
+    def test_a_refused_header_is_not_repeated(self, cache: Path) -> None:
         """Whatever got past the settings: http.client's own sentence is the whole header."""
         settings = build_s3_settings("http://127.0.0.1:9", "someone", SECRET, region="r")
         settings = settings.model_copy(update={"access_key": SecretStr("some\none")})
@@ -425,7 +423,7 @@ class TestTls:
             ({"address": "127.0.0.2"}, "use a name that it holds in FITLOOP_S3_ENDPOINT"),
         ],
     )
-    def test_each_fault_of_a_certificate_has_its_sentence(
+    def test_each_certificate_fault_has_its_message(
         self, cache: Path, authority: CertificateAuthority, made: dict[str, str | float], said: str
     ) -> None:
         with serve_http(self.Handler, tls=authority.server_context(**made)) as endpoint:  # type: ignore[arg-type]  # by name

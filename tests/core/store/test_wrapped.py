@@ -49,7 +49,7 @@ def test_every_request_is_counted_and_timed_once(
     assert (counted(operation), timed(operation)) == (before + 1, seconds + 1)
 
 
-def test_an_upload_is_a_write_and_what_is_kept_is_no_request(store: CountingStore, tmp_path: Path) -> None:
+def test_an_upload_is_a_write_and_forget_no_request(store: CountingStore, tmp_path: Path) -> None:
     before = counted("write")
     source = tmp_path / "source"
     source.write_bytes(b"x")
@@ -81,7 +81,7 @@ class FailingStore(FileStore):
         (StoreError("broken"), "failed"),
     ],
 )
-def test_a_request_that_fails_is_counted_by_why(tmp_path: Path, error: StoreError, outcome: str) -> None:
+def test_a_failed_request_is_counted_by_outcome(tmp_path: Path, error: StoreError, outcome: str) -> None:
     failing = FailingStore(tmp_path)
     failing.error = error
     store = CountingStore(failing)

@@ -26,14 +26,14 @@ def client() -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here")
 
 
-async def test_an_id_that_was_given_is_taken_returned_and_passed_on(client: httpx.AsyncClient) -> None:
+async def test_a_given_id_is_bound_returned_and_passed_on(client: httpx.AsyncClient) -> None:
     answer = await client.get("/", headers={REQUEST_ID_HEADER: "Made-by.ingress_7"})
     assert answer.headers[REQUEST_ID_HEADER] == "Made-by.ingress_7"
     assert answer.json() == {REQUEST_ID_HEADER: "Made-by.ingress_7"}
 
 
 @pytest.mark.parametrize("given", ["", "with space", "x" * 65, '{"a":1}', "-begins", "a/b", "ä"])
-async def test_what_does_not_look_like_one_is_replaced(client: httpx.AsyncClient, given: str) -> None:
+async def test_an_invalid_id_is_replaced(client: httpx.AsyncClient, given: str) -> None:
     answer = await client.get("/", headers={REQUEST_ID_HEADER.encode(): given.encode()})
     assert answer.headers[REQUEST_ID_HEADER] != given
     assert len(answer.headers[REQUEST_ID_HEADER]) == 32
@@ -45,7 +45,7 @@ async def test_nothing_of_a_request_stays_bound_after_it(client: httpx.AsyncClie
     assert correlation.outgoing_headers() == {}
 
 
-def test_what_a_block_binds_goes_with_it() -> None:
+def test_ids_are_unbound_after_the_block() -> None:
     with bind_ids(project=5):
         structlog.contextvars.bind_contextvars(version="v-1")
         assert structlog.contextvars.get_contextvars() == {"project": 5, "version": "v-1"}

@@ -72,7 +72,7 @@ def test_our_own_modules_need_not_name_their_loggers(module: str, capsys: pytest
     assert "ours" in capsys.readouterr().err
 
 
-def test_a_setting_that_is_given_twice_is_said_in_every_process(
+def test_conflicting_variables_are_logged_at_start(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LABEL_STUDIO_HOST", "http://one")
@@ -100,7 +100,7 @@ def _raise() -> None:
     raise ValueError(_SECRET)
 
 
-def test_a_librarys_level_opens_no_door(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_librarys_own_level_is_ignored(capsys: pytest.CaptureFixture[str]) -> None:
     """Some set their loggers to DEBUG themselves."""
     configure(LoggingSettings(level="DEBUG"))
     library = logging.getLogger("library.noisy")
@@ -110,7 +110,7 @@ def test_a_librarys_level_opens_no_door(capsys: pytest.CaptureFixture[str]) -> N
     assert _lines(capsys) == []
 
 
-def test_of_an_exception_its_place_is_said_and_its_message_not(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_exception_is_logged_without_its_message(capsys: pytest.CaptureFixture[str]) -> None:
     configure(LoggingSettings())
     try:
         _raise()
@@ -125,7 +125,7 @@ def test_of_an_exception_its_place_is_said_and_its_message_not(capsys: pytest.Ca
     assert library["event"] == "Exception in ASGI application"
 
 
-def test_what_asyncio_says_of_a_task_is_its_first_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_the_first_line_of_asyncio_is_logged(capsys: pytest.CaptureFixture[str]) -> None:
     configure(LoggingSettings())
 
     async def main() -> None:
@@ -143,7 +143,7 @@ def test_what_asyncio_says_of_a_task_is_its_first_line(capsys: pytest.CaptureFix
     assert _SECRET not in str(line)
 
 
-def test_secrets_of_the_settings_are_struck_out_of_every_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_secrets_of_the_settings_are_masked_in_every_line(capsys: pytest.CaptureFixture[str]) -> None:
     configure(LoggingSettings(), hidden=["a-long-password", "short", "abc", ""])
     log = structlog.get_logger("services.somewhere")
     log.error(
@@ -158,9 +158,7 @@ def test_secrets_of_the_settings_are_struck_out_of_every_line(capsys: pytest.Cap
 
 
 @pytest.mark.parametrize("secret", ["12345678", "1234", "info", "2026"])
-def test_a_secret_that_looks_like_a_figure_breaks_no_line(
-    secret: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_numeric_secret_keeps_lines_valid(secret: str, capsys: pytest.CaptureFixture[str]) -> None:
     configure(LoggingSettings(), hidden=[secret])
     structlog.get_logger("services.somewhere").info("said", project=int(secret) if secret.isdigit() else 1)
     (line,) = _lines(capsys)
@@ -170,7 +168,7 @@ def test_a_secret_that_looks_like_a_figure_breaks_no_line(
 
 
 @pytest.mark.parametrize("shape", ["json", "console"])
-def test_a_secret_is_found_however_a_line_writes_it(shape: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_secret_is_masked_however_it_is_written(shape: str, capsys: pytest.CaptureFixture[str]) -> None:
     secret = "pass\"wörd\\'s"
     configure(LoggingSettings(format=shape), hidden=[secret])
     structlog.get_logger("services.somewhere").error("said", reason=f"{secret} again", given=[secret])
@@ -181,7 +179,7 @@ def test_a_secret_is_found_however_a_line_writes_it(shape: str, capsys: pytest.C
     assert "rd" not in said.replace("[hidden]", "")
 
 
-def test_what_a_process_is_about_stands_on_the_lines_of_all_its_threads(
+def test_process_ids_are_on_the_lines_of_all_threads(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     configure(LoggingSettings(), always={"run": "5-1", "project": 5})
@@ -193,7 +191,7 @@ def test_what_a_process_is_about_stands_on_the_lines_of_all_its_threads(
     assert (line["run"], line["project"]) == ("5-1", 5)
 
 
-def test_a_librarys_own_handlers_are_taken_away(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_librarys_own_handlers_are_removed(capsys: pytest.CaptureFixture[str]) -> None:
     configure(LoggingSettings())
     library = logging.getLogger("library.with.handlers")
     library.addHandler(logging.StreamHandler(sys.stderr))
@@ -203,7 +201,7 @@ def test_a_librarys_own_handlers_are_taken_away(capsys: pytest.CaptureFixture[st
     assert [line["event"] for line in _lines(capsys)] == ["careful"]
 
 
-def test_what_ends_a_thread_or_the_process_is_a_line_like_others(
+def test_uncaught_errors_are_logged_like_others(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for owner, name in ((sys, "excepthook"), (threading, "excepthook"), (sys, "unraisablehook")):
@@ -223,7 +221,7 @@ def test_what_ends_a_thread_or_the_process_is_a_line_like_others(
     assert _SECRET not in str(lines)
 
 
-def test_a_stream_that_takes_no_more_is_no_reason_to_say_what_went_wrong(
+def test_a_closed_stderr_prints_no_error(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Python's own handler would print the error in whose `except` a line was to be written."""

@@ -31,7 +31,7 @@ def asked(operation: str, outcome: str) -> float:
         ("", "other"),
     ],
 )
-def test_a_request_is_counted_by_what_its_path_is_about(path: str, operation: str) -> None:
+def test_a_request_is_counted_by_its_operation(path: str, operation: str) -> None:
     before = asked(operation, "ok")
     seconds = metric_value("fitloop_label_studio_request_seconds_count", operation=operation)
     with observe_label_studio_request(path):
@@ -50,7 +50,7 @@ def test_a_request_is_counted_by_what_its_path_is_about(path: str, operation: st
         (RuntimeError, "failed"),
     ],
 )
-def test_a_request_is_counted_by_the_error_that_it_ends_with(error: type[Exception], outcome: str) -> None:
+def test_a_request_is_counted_by_its_error(error: type[Exception], outcome: str) -> None:
     before = asked("tasks", outcome)
     with pytest.raises(error), observe_label_studio_request("api/tasks/"):
         raise error("so it is")
@@ -67,7 +67,7 @@ def test_a_process_says_what_it_is_once() -> None:
     )
 
 
-def test_whoever_reads_the_table_tells_its_generation() -> None:
+def test_reading_the_table_sets_the_generation_metric() -> None:
     store = MemoryStore()
     table = Registry(store).serving()
     Registry(store).write_serving(type(table)(term=1, generation=41))
