@@ -1,4 +1,4 @@
-"""core.uncounted: what does not count, in words."""
+"""Messages about annotations and tasks that do not count."""
 
 from __future__ import annotations
 
