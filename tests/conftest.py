@@ -1,4 +1,4 @@
-"""Shared by all tests: property tests without a deadline, no secrets left behind, and which tests share a process.
+"""Settings for all tests: no deadlines for property tests, no secrets left behind, and which tests share a process.
 
 `make test` runs four processes. Tests that share a server run in one of them, and start first, because they take longest
 and mostly wait.

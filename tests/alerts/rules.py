@@ -1,4 +1,4 @@
-"""The rules as helm renders them, and promtool's verdict on them."""
+"""The alert rules as helm renders them, and promtool."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ RUNBOOKS = CHART.parents[1] / "docs" / "runbooks"
 NAMES = tuple(sorted(path.stem for path in FILES.glob("*.yaml")))
 NAMESPACE, RELEASE, FULL = "team", "loop", "loop-fitloop"
 SERIES = {"namespace": NAMESPACE, "app_kubernetes_io_instance": RELEASE}
-"""Labels of all series of that release: of the pod's place, and by `podTargetLabels`."""
+"""Labels of all series of that release, from the pod's namespace and from `podTargetLabels`."""
 
 
 def promtool() -> str:
-    """The promtool to use: PROMTOOL, or the one on PATH. Skips the test, visibly, where there is none."""
+    """Return promtool's executable, from PROMTOOL or PATH, or skip the test."""
     found = os.environ.get("PROMTOOL") or shutil.which("promtool")
     if not found:
         pytest.skip("no promtool: put Prometheus on PATH, or name it in PROMTOOL")
@@ -34,7 +34,7 @@ def promtool() -> str:
 
 
 def rendered(rules: Mapping[str, Any] | None = None) -> Document:
-    """The PrometheusRule of a release."""
+    """Return the PrometheusRule of a release."""
     return _rendered(json.dumps({"enabled": True, **(rules or {})}))
 
 
@@ -46,13 +46,13 @@ def _rendered(rules: str) -> Document:
 
 
 def alerts(rules: Mapping[str, Any] | None = None) -> dict[str, Document]:
-    """Its alerts by name."""
+    """Return its alerts by name."""
     (group,) = rendered(rules)["spec"]["groups"]
     return {one["alert"]: one for one in group["rules"]}
 
 
 def checked(verb: str, text: Mapping[str, Any], folder: Path) -> str:
-    """What `promtool check|test rules` says of that document; "" where it is content."""
+    """Run `promtool check|test rules` on the document; return its complaint, or ""."""
     file = folder / f"{verb}.yaml"
     file.write_text(json.dumps(text))
     done = subprocess.run([promtool(), verb, "rules", str(file)], capture_output=True, text=True, check=False)
@@ -61,7 +61,7 @@ def checked(verb: str, text: Mapping[str, Any], folder: Path) -> str:
 
 @cache
 def exported() -> dict[str, MetricDoc]:
-    """What the code exports, by the names of series as queries say them."""
+    """Return the exported metrics, by series name."""
     found: dict[str, MetricDoc] = {}
     for one in (one for section in sections().values() for one in section):
         if one.kind == "histogram":
@@ -72,13 +72,13 @@ def exported() -> dict[str, MetricDoc]:
 
 
 def series_of(query: str) -> list[tuple[str, list[tuple[str, str, str]]]]:
-    """Each selector of our series in a query: the name, and (label, operator, value) of what is chosen by."""
+    """Return each selector of our series in a query: the name and its (label, operator, value) matchers."""
     found = re.findall(r"\b(fitloop_\w+)(?:\{([^}]*)\})?", query)
     return [(name, re.findall(r'(\w+)\s*(=~|!~|!=|=)\s*"([^"]*)"', chosen)) for name, chosen in found]
 
 
 def problems_of(query: str) -> list[str]:
-    """Names of series, labels and labels' values in a query that the code does not export."""
+    """Return series names, labels and label values in a query that the code does not export."""
     said: list[str] = []
     for name, chosen in series_of(query):
         if name not in exported():

@@ -1,10 +1,10 @@
-"""Every alert fires when it must and is silent when it must, by `promtool test rules` on what the chart renders.
+"""Every alert fires when it should and is silent otherwise, by `promtool test rules` on the rendered chart.
 
-cases/<Alert>.yaml lists situations: `says`, the rule in words; `series`, in promtool's notation, without the labels that
-all series of a release have; `at`, when it is looked; `fires`, the labels of each alert that fires then, beside those that
-all have, with `value` as the sentences show it. A series that begins with "other:" is another release's, in the same
-namespace. `interval` is the time between two values and between two evaluations, the same in all situations of an alert;
-`thresholds` are values of the chart.
+cases/<Alert>.yaml lists cases: `says`, the rule in words; `series`, in promtool's notation, without the labels common to
+all series of a release; `at`, the time of evaluation; `fires`, the additional labels of each alert that fires then, with
+`value` as in the annotations. A series with the prefix "other:" belongs to another release in the same namespace.
+`interval` is the time between samples and between evaluations, the same in all cases of an alert; `thresholds` are values
+of the chart.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ EVERY = pytest.mark.parametrize("name", NAMES)
 
 @cache
 def cases(name: str) -> tuple[Document, ...]:
-    """Situations of an alert. All scalars are texts: to YAML 0x10 would be 16."""
+    """Return an alert's cases. All scalars are strings: YAML would read 0x10 as 16."""
     return tuple(yaml.load((CASES / f"{name}.yaml").read_text(), yaml.BaseLoader))  # noqa: S506 - it makes texts alone
 
 
@@ -67,7 +67,7 @@ def test_every_case_file_belongs_to_an_alert() -> None:
 
 
 def verdict(alert: Document, situations: Sequence[Document], folder: Path) -> str:
-    """What promtool has against it."""
+    """Return promtool's complaint, or ""."""
     (folder / "rules.yaml").write_text(json.dumps({"groups": [{"name": "one", "rules": [alert]}]}))
     every = next(iter(situations)).get("interval", "1m")
     tests = [_test(alert, one) for one in situations]
@@ -103,6 +103,6 @@ def _expected(alert: Document, one: Document) -> Document:
 
 
 def _filled(text: str, labels: dict[str, str], value: str) -> str:
-    """As Prometheus fills in what stands in double braces."""
+    """Fill in templates in double braces as Prometheus does."""
     text = re.sub(r"\{\{ \$labels\.(\w+) \}\}", lambda found: labels[found[1]], text)
     return re.sub(r"\{\{ \$value[^}]*\}\}", value, text)

@@ -1,4 +1,4 @@
-"""The rules as a whole: promtool takes them, they ask for what the code exports, and each has all that whoever is called needs."""
+"""The rules as a whole: promtool accepts them, they use exported metrics, and each has what an on-call engineer needs."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_unknown_metrics_labels_and_values_are_found() -> None:
 
 @EVERY
 def test_each_alert_selects_this_release_only(name: str) -> None:
-    """Another one may be in the namespace, and other namespaces in the same Prometheus."""
+    """Other releases may share the namespace, and other namespaces the Prometheus."""
     for metric, chosen in series_of(alerts()[name]["expr"]):
         assert ("namespace", "=", NAMESPACE) in chosen, metric
         assert ("app_kubernetes_io_instance", "=", RELEASE) in chosen, metric
@@ -96,7 +96,7 @@ def test_each_alert_selects_this_release_only(name: str) -> None:
 
 @EVERY
 def test_each_alert_survives_a_leader_change(name: str) -> None:
-    """The leader's series go from pod to pod: none is asked for by its pod, and gauges are looked back for a while."""
+    """The leader's series move between pods: no alert selects a pod, and gauges are looked up over a range."""
     query = alerts()[name]["expr"]
     leaders = {one for one, _ in series_of(query) if _is_of_leader(one)}
     if leaders:
@@ -191,7 +191,7 @@ def test_kueue_profile_tolerates_long_queues() -> None:
 
 
 def test_documented_inhibitions_match_the_alerts() -> None:
-    """Each of their names is one, none silences itself, and none that someone gets up for gives way to a lesser one alone."""
+    """Each name is an alert, none inhibits itself, and no paging alert is inhibited only by a less severe one."""
     text = (RUNBOOKS.parent / "operations.md").read_text()
     block = re.search(r"```yaml\n(inhibit_rules:.*?)```", text, re.DOTALL)
     assert block
@@ -206,7 +206,7 @@ def test_documented_inhibitions_match_the_alerts() -> None:
 
 
 def _matched(matchers: list[str]) -> set[str]:
-    """The alerts that a matcher of Alertmanager means; every part of its pattern means one."""
+    """Return the alerts that an Alertmanager matcher selects; every alternative must match one."""
     (matcher,) = matchers
     found = re.fullmatch(r'alertname=~?"([^"]+)"', matcher)
     assert found, matcher

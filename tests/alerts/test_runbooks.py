@@ -1,4 +1,4 @@
-"""Runbooks: one an alert, and every command and query in them is one that works."""
+"""Runbooks: one for each alert, and every command and query in them works."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ WORLD = {"NAMESPACE": "team", "RELEASE": "loop-fitloop", "PROJECT": "7", "VERSIO
 
 
 def blocks(page: Path, language: str) -> list[str]:
-    """Fenced blocks of a language."""
+    """Return fenced blocks of a language."""
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
 def commands(page: Path) -> Iterator[list[str]]:
-    """What is typed, in words, with the labels of an alert filled in."""
+    """Return the commands split into words, with the alert's labels filled in."""
     for line in "".join(blocks(page, "console")).splitlines():
         assert line.startswith("$ "), line
         text = line.removeprefix("$ ")
@@ -40,7 +40,7 @@ def commands(page: Path) -> Iterator[list[str]]:
 
 @cache
 def objects(kind: str) -> dict[str, Document]:
-    """What the commands meet, by name."""
+    """Return the objects that commands refer to, by name."""
     return template(None, "minikube-cpu", "--namespace=team").of(kind)
 
 
@@ -80,7 +80,7 @@ def test_every_fitloop_command_and_option_exists(page: Path) -> None:
 
 
 def _is_of_the_cli(words: list[str]) -> None:
-    """Parsed as they are; an option that is not there is refused before the help is shown."""
+    """Parse the command with `--help`: an unknown option is refused before the help is shown."""
     assert CliRunner().invoke(app, [*words, "--help"]).exit_code == 0, words
 
 
@@ -112,7 +112,7 @@ def _selectors(words: list[str]) -> list[dict[str, str]]:
 
 
 def _selects_something(selector: dict[str, str]) -> bool:
-    """Pods of the release, or of a run: those have labels that the adapter puts on them."""
+    """Return the labels of the release's pods and of a run's, which the adapter sets."""
     adapter = objects("Deployment")["loop-fitloop"]["spec"]["template"]["metadata"]["labels"]
     predictor = objects("InferenceService")["loop-fitloop"]["spec"]["predictor"]["labels"]
     run = {"fitloop.io/run": "7-1", "fitloop.io/project": "7", "fitloop.io/release": "loop-fitloop"}
@@ -138,7 +138,7 @@ def test_every_named_value_exists(page: Path) -> None:
 
 
 _FIELDS = {"holderIdentity", "renewTime"}
-"""Of a Lease."""
+"""Fields of a Lease."""
 
 
 def _is_there(values: object, path: list[str]) -> bool:

@@ -1,4 +1,4 @@
-"""The chart's dashboards as they are read: panels, their queries with the variables filled in, the metrics that these name."""
+"""The chart's dashboards: panels, their queries with variables substituted, and the metrics in them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.chart.rendering import CHART, Document
 FOLDER = CHART / "files" / "dashboards"
 NAMES = tuple(sorted(path.stem for path in FOLDER.glob("*.json")))
 GRAFANA = {"__rate_interval": "30s", "__interval": "5s", "__range": "30m"}
-"""What Grafana itself fills in."""
+"""Variables that Grafana sets itself."""
 _WORDS = frozenset({"and", "or", "unless", "bool", "offset"})
 _GROUPING = r"\b(?:by|without|on|ignoring|group_left|group_right)\s*(?:\([^()]*\))?"
 
@@ -25,50 +25,47 @@ class Query:
     """One query of a panel."""
 
     panel: str
-    """`<dashboard>: <title>`, by which lists of panels name it."""
+    """`<dashboard>: <title>`, as in the lists of panels."""
     expression: str
     legend: str
     instant: bool
-    """Asked for one moment, and not for the time shown."""
+    """Evaluated at one moment instead of a range."""
 
     def filled(self, values: Mapping[str, str]) -> str:
-        """The expression with every variable's value; `.*` is Grafana's "All"."""
+        """Return the expression with variables substituted; `.*` is Grafana's "All"."""
         return filled(self.expression, values)
 
     def metrics(self) -> set[str]:
-        """Names of metrics in it."""
         return metrics_of(self.expression)
 
 
 @dataclass(frozen=True)
 class Dashboard:
-    """One file."""
+    """One dashboard file."""
 
     name: str
 
     @property
     def text(self) -> str:
-        """As it lies there."""
         return self.path.read_text("utf-8")
 
     @property
     def path(self) -> Path:
-        """Where."""
         return FOLDER / f"{self.name}.json"
 
     @cached_property
     def document(self) -> Document:
-        """What Grafana reads."""
+        """The parsed JSON."""
         return dict(json.loads(self.text))
 
     @property
     def panels(self) -> list[dict[str, Any]]:
-        """All but the rows' headings."""
+        """All panels except row headings."""
         return [panel for panel in self.document["panels"] if panel["type"] != "row"]
 
     @property
     def queries(self) -> Iterator[Query]:
-        """Of all panels."""
+        """The queries of all panels."""
         for panel in self.panels:
             for target in panel["targets"]:
                 name = f"{self.name}: {panel['title']}"
@@ -76,17 +73,17 @@ class Dashboard:
 
     @property
     def variables(self) -> dict[str, dict[str, Any]]:
-        """By name."""
+        """Variables by name."""
         return {one["name"]: one for one in self.document["templating"]["list"]}
 
 
 def filled(expression: str, values: Mapping[str, str]) -> str:
-    """`$name` replaced by its value. Raises KeyError for a variable that nobody fills in."""
+    """Substitute `$name` by its value. Raises KeyError for an unknown variable."""
     return re.sub(r"\$(\w+)", lambda found: {**GRAFANA, **values}[found[1]], expression)
 
 
 def metrics_of(expression: str) -> set[str]:
-    """What is left of an expression without strings, selectors, windows, groupings, functions and numbers."""
+    """Return the metric names in an expression: what remains without strings, selectors, ranges, groupings, functions and numbers."""
     rest = re.sub(r'"[^"]*"', "", expression)
     rest = re.sub(r"\{[^{}]*\}|\[[^\]]*\]", " ", rest)
     rest = re.sub(_GROUPING, " ", rest)

@@ -1,4 +1,4 @@
-"""The chart as helm renders it: objects by kind and name, the pods in them, and the sentence of a refusal."""
+"""The chart rendered by helm: objects by kind and name, their pods, and the error of a refusal."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ NEEDED: Document = {
         **{process: {"existingSecret": f"s3-{process}"} for process in ("adapter", "predictor", "trainer")},
     },
 }
-"""What every release must be given."""
+"""Values that every release needs."""
 KSERVE = "serving.kserve.io/v1beta1/InferenceService"
 
 
 def helm() -> str:
-    """The helm to use: HELM, or the one on PATH. Skips the test, visibly, where there is none."""
+    """Return helm's executable, from HELM or PATH, or skip the test."""
     found = os.environ.get("HELM") or shutil.which("helm")
     if not found:
         pytest.skip("no helm: put one on PATH, or name it in HELM")
@@ -41,23 +41,23 @@ def helm() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """What helm answered: a stream of YAML, or a refusal."""
+    """Output of `helm template`: a stream of YAML, or an error."""
 
     text: str
     refusal: str
 
     @property
     def objects(self) -> list[Document]:
-        """All of them, hooks included."""
+        """All objects, including hooks."""
         assert not self.refusal, self.refusal
         return [found for found in yaml.safe_load_all(self.text) if found]
 
     def of(self, kind: str) -> dict[str, Document]:
-        """Those of a kind, by name."""
+        """Return the objects of a kind, by name."""
         return {one["metadata"]["name"]: one for one in self.objects if one["kind"] == kind}
 
     def one(self, kind: str, name: str) -> Document:
-        """That one."""
+        """Return the object of that kind and name."""
         return self.of(kind)[name]
 
     @property
@@ -67,7 +67,7 @@ class Rendered:
         return dict(yaml.safe_load(found["data"]["job.yaml"]))
 
     def pods(self) -> Iterator[tuple[str, Document]]:
-        """The spec of each pod that there will be, by whose it is."""
+        """Yield the owner and the spec of every pod."""
         for one in (*self.objects, self.job):
             name = f"{one['kind']}/{one['metadata'].get('name', 'run')}"
             if one["kind"] in {"Deployment", "Job"}:
@@ -78,7 +78,7 @@ class Rendered:
                 yield name, one["spec"]
 
     def pod(self, owner: str) -> Document:
-        """The one of that owner."""
+        """Return the pod of that owner."""
         return dict(self.pods())[owner]
 
 
@@ -89,7 +89,7 @@ def template(
     release: str = "loop",
     needed: bool = True,
 ) -> Rendered:
-    """`helm template` with a profile, what every release must be given, and values over both."""
+    """Run `helm template` with a profile, the required values, and `values` over both."""
     given = laid_over(NEEDED if needed else {}, values or {})
     return _template(json.dumps(given), profile, more, release)
 
@@ -108,25 +108,25 @@ def _template(values: str, profile: str, more: tuple[str, ...], release: str) ->
 
 
 def laid_over(base: Mapping[str, Any], over: Mapping[str, Any]) -> Document:
-    """As helm lays one file of values over another."""
+    """Merge values as helm does."""
     both = {key: laid_over(base[key], over[key]) for key in base if isinstance(over.get(key), Mapping)}
     return {**base, **over, **both}
 
 
 def environment(container: Document) -> dict[str, Any]:
-    """Name to value, or to where it comes from."""
+    """Return variables by name: the value, or its source."""
     names = [one["name"] for one in container.get("env", ())]
     assert len(names) == len(set(names)), f"set twice: {names}"
     return {one["name"]: one.get("value", one.get("valueFrom")) for one in container.get("env", ())}
 
 
 def container(spec: Document) -> Document:
-    """The only one of a pod."""
+    """Return a pod's only container."""
     (found,) = spec["containers"]
     return dict(found)
 
 
 def cores(amount: object) -> float:
-    """Of a Kubernetes quantity."""
+    """Convert a Kubernetes CPU quantity to cores."""
     text = str(amount)
     return float(text.removesuffix("m")) / 1000 if text.endswith("m") else float(text)

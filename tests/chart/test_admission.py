@@ -1,4 +1,4 @@
-"""The admission policy, as a real API server applies it: the adapter's own Jobs and roll pass, everything else is refused."""
+"""The admission policy on a real API server: it admits the adapter's own Jobs and rollouts and refuses everything else."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ def test_a_volume_the_policy_cannot_check_is_refused_by_name() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """A namespace with the policy in force, asked as the adapter."""
+    """A namespace where the policy is in force; requests are made as the adapter."""
 
     namespace: str
     rendered: Rendered
 
     def asked(self, verb: str, *arguments: str, text: str = "") -> str:
-        """What is refused, in the API server's words; "" for what passes. Nothing is kept."""
+        """Return the API server's refusal, or "". Nothing is stored."""
         who = f"--as=system:serviceaccount:{self.namespace}:loop-fitloop-adapter"
         done = _kubectl("-n", self.namespace, who, verb, "--dry-run=server", *arguments, text=text)
         return done.stderr if done.returncode else ""
 
     def create(self, change: Callable[[Document], object] = lambda job: None) -> str:
-        """A run's Job as the launcher fills it in, with a change."""
+        """Create a run's Job as the launcher renders it, with a change."""
         request = RunRequest("12-3", "12-1", 12, "a person asked", Parameters(), 1.0)
         job = copy.deepcopy(
             render_job(self.rendered.job, request, "loop-fitloop", "s3://bucket/prefix", None)
@@ -65,7 +65,7 @@ def _kubectl(*arguments: str, text: str = "") -> subprocess.CompletedProcess[str
 
 @pytest.fixture(scope="module")
 def judge() -> Iterator[Judge]:
-    """All that the chart renders but pods, in a namespace of its own."""
+    """Install everything but pods into a namespace."""
     if not os.environ.get("KUBECONFIG") or not shutil.which("kubectl"):
         pytest.skip("no cluster to ask: set KUBECONFIG, and put kubectl on PATH (see tests/e2e/README.md)")
     name = f"fitloop-admission-{secrets.token_hex(3)}"

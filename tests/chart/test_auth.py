@@ -1,4 +1,4 @@
-"""Who may call: closed unless the values say otherwise, and no hash of a secret anywhere."""
+"""Authentication: required unless values say otherwise, and no hash of a secret in manifests."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def told(auth: Document, **more: Any) -> dict[str, Any]:
     ],
 )
 def test_any_credential_makes_authentication_required(auth: Document, name: str) -> None:
-    """A Secret without these keys starts a process that says so and ends, and never one that is open."""
+    """If the Secret lacks the keys, the process exits with an error instead of running without authentication."""
     found = told(auth)
     assert found["FITLOOP_AUTH_REQUIRED"] == "true"
     assert not {"FITLOOP_ANONYMOUS", "FITLOOP_ALLOWED_HOSTS"} & found.keys()
@@ -69,7 +69,7 @@ def test_an_anonymous_adapter_gets_its_allowed_hosts() -> None:
 
 
 def test_manifests_contain_no_hash_of_a_secret() -> None:
-    """Not of a value alone, nor of what held it in 0.1.0: pods' annotations are read by more people than Secrets."""
+    """More people can read pod annotations than Secrets."""
     keys = {"existingSecret": "", "accessKey": SECRET, "secretKey": SECRET}
     processes = ("adapter", "predictor", "trainer")
     before = template({"auth": PASSWORD, "store": {one: dict(keys) for one in processes}})
@@ -88,7 +88,7 @@ def test_helm_test_uses_the_same_credentials() -> None:
 
 
 def test_notes_contain_no_secret() -> None:
-    """They end in logs of pipelines: what they say of the secret path is how to read it."""
+    """Notes end up in pipeline logs: they explain how to read the secret path."""
     notes = (CHART / "templates" / "NOTES.txt").read_text()
     assert "{{ .Values.auth.secretPath }}" not in notes
     assert "$base .Values.auth.secretPath" not in notes

@@ -1,4 +1,4 @@
-"""Dashboards without a cluster: what Grafana is given, what people read in it, and that only metrics that exist are asked for."""
+"""Dashboards without a cluster: rendering, descriptions, and queries that use only existing metrics."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OF_THE_CLIENT = {
     "process_start_time_seconds",
     "process_virtual_memory_bytes",
 }
-"""What prometheus-client says of a process on Linux."""
+"""Metrics that prometheus-client exports for a process on Linux."""
 UNITS = {"short", "none", "percentunit", "s", "bytes", "reqps", "dateTimeFromNow"}
 SCHEMA = 39
 ALL = {"namespace": ".*", "project": ".*"}
@@ -80,7 +80,7 @@ def test_panels_have_unique_titles_and_do_not_overlap(dashboard: Dashboard) -> N
 
 @EVERY
 def test_queries_use_only_exported_metrics(dashboard: Dashboard) -> None:
-    """Of ours those in docs/metrics.md, which is generated from the code, and what the client says of a process."""
+    """Ours are those in docs/metrics.md, which is generated from the code; others are prometheus-client's."""
     listed = re.findall(r"^\| `(fitloop_\w+)` \|", (DOCS / "metrics.md").read_text("utf-8"), re.MULTILINE)
     known = {*listed, *OF_THE_CLIENT}
     for query in dashboard.queries:
@@ -143,7 +143,7 @@ def test_dashboards_are_opt_in() -> None:
 
 
 def test_dashboards_are_rendered_unchanged() -> None:
-    """Grafana's braces are not helm's; and etcd takes no more than 1 MiB."""
+    """Helm must not interpret Grafana's braces, and etcd accepts at most 1 MiB."""
     found = dashboards(ENABLED)
     assert set(found) == {f"loop-fitloop-dashboard-{name}" for name in NAMES}
     for name in NAMES:

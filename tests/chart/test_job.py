@@ -1,4 +1,4 @@
-"""The Job's manifest: what is promised of it, what values change, and that every field stays the user's."""
+"""The Job's manifest: its guarantees, what values change, and that every field can be overridden."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def spec_of(job: Document) -> Document:
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_the_launcher_accepts_the_job(profile: str, tmp_path: Path) -> None:
-    """With its arguments and the variable that other variables name."""
+    """With its arguments and the variable that other variables refer to."""
     path = tmp_path / "job.yaml"
     path.write_text(yaml.safe_dump(template(profile=profile).job))
     request = RunRequest("12-3", "12-1", 12, "a person asked", Parameters(), 1.0)
@@ -94,7 +94,7 @@ def test_a_queued_job_starts_suspended() -> None:
 
 
 def test_every_field_can_be_overridden() -> None:
-    """Maps key by key, containers by name, other named things replaced by name, and what is new is added."""
+    """Maps are merged by key, containers by name, other named items are replaced by name, and new items appended."""
     overrides = {
         "metadata": {"annotations": {"team": "labels"}},
         "spec": {

@@ -1,4 +1,4 @@
-"""Monitors, rules and annotations: there when asked for, right in what they select, and each pod scraped once."""
+"""Monitors, rules and annotations: opt-in, correct selectors, and each pod scraped once."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ KINDS = {"serviceMonitor": "ServiceMonitor", "podMonitor": "PodMonitor", "rules"
 EVERY_KIND = pytest.mark.parametrize("key", KINDS)
 EVERY = pytest.mark.parametrize("profile", PROFILES)
 REAL = "--api-versions=apiregistration.k8s.io/v1"
-"""What a real cluster has, and `helm template` by itself does not know."""
+"""An API that every real cluster has and `helm template` alone does not know."""
 
 
 def monitored(*keys: str, **more: Any) -> Document:
-    """Values with those switched on."""
+    """Build values with these kinds enabled."""
     return {**READERS, "monitoring": {**{key: {"enabled": True} for key in keys}, **more}}
 
 
 def pods(rendered: Rendered) -> dict[str, Document]:
-    """Metadata of the servers' pods, with their container, by component."""
+    """Return metadata and spec of the servers' pods, by component."""
     found = [rendered.one("Deployment", "loop-fitloop")["spec"]["template"]]
     if services := rendered.of("InferenceService"):
         predictor = services["loop-fitloop"]["spec"]["predictor"]
@@ -37,13 +37,13 @@ def pods(rendered: Rendered) -> dict[str, Document]:
 
 
 def port_of(pod: Document, name: str) -> int:
-    """By its name."""
+    """Return the port of that name."""
     (found,) = (one for one in container(pod["spec"])["ports"] if one["name"] == name)
     return int(found["containerPort"])
 
 
 def selects(selector: Document, labels: Document) -> bool:
-    """As Kubernetes chooses by matchLabels."""
+    """Match labels as Kubernetes' matchLabels does."""
     assert selector, "an empty selector selects everything"
     return selector.items() <= labels.items()
 
@@ -94,7 +94,7 @@ FIELDS: dict[str, dict[str, Callable[[Any], bool]]] = {
     },
     "PrometheusRule": {"groups": lambda it: len(it) == 1 and set(it[0]) == {"name", "rules"}},
 }
-"""All of `spec` that the chart writes: the operator's schema has these, and refuses others."""
+"""All fields of `spec` that the chart writes; the operator's schema refuses others."""
 OF_AN_ALERT = {"alert", "expr", "for", "labels", "annotations"}
 
 
@@ -153,7 +153,7 @@ def test_the_pod_monitor_selects_only_predictors(profile: str) -> None:
 
 
 def labels_of(pod: Document) -> Document:
-    """Of a pod, or of what makes one."""
+    """Return the labels of a pod or of a pod template."""
     return dict(pod["metadata"].get("labels") or {})
 
 
@@ -180,7 +180,7 @@ def test_monitors_of_two_releases_do_not_overlap() -> None:
 
 
 def test_series_carry_the_release_name() -> None:
-    """Alerts choose by the release's name, which the monitors take from a label that every pod has."""
+    """Alerts select by the release's name, which monitors copy from a label of every pod."""
     rendered = template(monitored(*KINDS), release="loop")
     for pod in pods(rendered).values():
         assert labels_of(pod)["app.kubernetes.io/instance"] == "loop"

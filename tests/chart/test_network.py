@@ -1,4 +1,4 @@
-"""NetworkPolicies: who may come in, and where pods may go."""
+"""NetworkPolicies: ingress and egress of each pod."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ METADATA = "169.254.169.254/32"
 
 
 def peers(rendered: Rendered, component: str, port: int) -> list[Document] | None:
-    """Who may come in at the port: None for everybody, [] for nobody."""
+    """Return the peers admitted to the port: None for all, [] for none."""
     spec = rendered.one("NetworkPolicy", f"loop-fitloop-{component}")["spec"]
     assert "Ingress" in spec["policyTypes"]
     found: list[Document] = []
@@ -56,7 +56,7 @@ def test_egress_is_denied_on_request() -> None:
 
 
 def egress(rendered: Rendered, component: str) -> list[Document]:
-    """The ways out."""
+    """Return the egress rules."""
     return list(rendered.one("NetworkPolicy", f"loop-fitloop-{component}")["spec"]["egress"])
 
 
@@ -80,7 +80,7 @@ def test_egress_ports_are_configurable() -> None:
 
 
 def test_trainers_cannot_reach_the_metadata_service() -> None:
-    """Where egress is open, and where it is open to every address; all else stays as it is."""
+    """Both with open egress and with egress to all addresses; nothing else changes."""
     (rule,) = egress(template(), "trainer")
     assert rule == {
         "to": [

@@ -1,4 +1,4 @@
-"""Single objects: both kinds of predictors, ways in, Secrets, and what makes pods new."""
+"""Single objects: both kinds of predictors, ingress, Secrets, and what restarts pods."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SECRET_PATH = "correct-horse-battery-staple"
 
 
 def test_kserve_and_deployment_predictors_have_equal_pods() -> None:
-    """So the Service, the budget and the adapter need not know which kind it is."""
+    """So Service, PodDisruptionBudget and adapter need not distinguish them."""
     kserve, plain = template(), template(PLAIN)
     deployment = plain.one("Deployment", "loop-fitloop-serving")["spec"]
     service = kserve.one("InferenceService", "loop-fitloop")
@@ -55,7 +55,7 @@ def test_kserve_settings_are_explicit() -> None:
 
 
 def test_the_chart_never_sets_the_rollout_generation() -> None:
-    """An upgrade that wrote it would roll versions back."""
+    """An upgrade that set it would roll versions back."""
     assert "fitloop.io/generation" not in template().text + template(PLAIN).text
 
 
@@ -121,7 +121,7 @@ def test_changed_settings_restart_pods(values: dict[str, Any], adapter: bool, pr
 
 
 def test_a_chart_upgrade_alone_does_not_restart_predictors() -> None:
-    """Neither version nor chart stands in what becomes a label of theirs."""
+    """Neither the app's version nor the chart's is in a predictor's labels."""
     service = template().one("InferenceService", "loop-fitloop")
     for labels in (service["metadata"]["labels"], service["spec"]["predictor"]["labels"]):
         assert not {"helm.sh/chart", "app.kubernetes.io/version"} & labels.keys()
@@ -253,7 +253,7 @@ def test_service_accounts_may_be_the_users() -> None:
 
 
 def test_ephemeral_storage_requests_match_volume_limits() -> None:
-    """In /tmp and copies of the bucket; a request of the user's goes before, as that of the profile for small clusters."""
+    """For /tmp and cached objects; an explicit request takes precedence, such as that of the profile for small clusters."""
     values = {"trainer": {"gpus": 0, "allowCpu": True, "scratchSize": "1.5Gi"}, "adapter": {"cacheMb": 100}}
     rendered = template(values, "no-kserve")
     owners = (ADAPTER, "Deployment/loop-fitloop-serving", "Job/run")

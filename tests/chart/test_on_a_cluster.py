@@ -1,4 +1,4 @@
-"""A real API server takes every manifest of every profile, in a namespace of the restricted standard; nothing is created."""
+"""A real API server accepts every manifest of every profile in a restricted namespace; nothing is created."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def kubectl(*arguments: str, text: str = "") -> subprocess.CompletedProcess[str]
 
 @pytest.fixture(scope="module")
 def namespace() -> Iterator[str]:
-    """Of this test's own, and restricted."""
+    """Create a restricted namespace for this module."""
     if not os.environ.get("KUBECONFIG") or not shutil.which("kubectl"):
         pytest.skip("no cluster to ask: set KUBECONFIG, and put kubectl on PATH (see tests/e2e/README.md)")
     name = f"fitloop-chart-{secrets.token_hex(3)}"
@@ -80,7 +80,7 @@ def namespace() -> Iterator[str]:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_api_server_accepts_every_variant(namespace: str, variant: str) -> None:
-    """Pods, too: each as one that is created by itself, so that the standard is enforced and not only warned of."""
+    """Pods as well, each created directly, so that the standard is enforced instead of warned about."""
     profile, values = VARIANTS[variant]
     rendered = template(values, profile, f"--namespace={namespace}")
     job = rendered.job
@@ -93,7 +93,7 @@ def test_the_api_server_accepts_every_variant(namespace: str, variant: str) -> N
 
 
 def test_generated_token_survives_upgrades_that_restart_pods(namespace: str, tmp_path: Path) -> None:
-    """Over upgrades: the predictors' token is kept, and new pods are made of a new password alone."""
+    """The predictors' token survives upgrades, and only a new password restarts pods."""
     values = laid_over(NEEDED, {"auth": {"existingSecret": "", "username": "ann", "password": "one"}})
     quiet: Document = {"kserve": {"enabled": False}, "adapter": {"replicas": 1}, "predictor": {"replicas": 1}}
 

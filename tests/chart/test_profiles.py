@@ -1,4 +1,4 @@
-"""Every profile renders, and whatever it renders keeps the promises of a pod, of names and of rights."""
+"""Every profile renders, and keeps the guarantees of pods, names and rights."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_updates_keep_the_old_pod_until_the_new_is_ready(profile: str) -> None:
     rendered = template(profile=profile)
     gentle = {"maxUnavailable": 0, "maxSurge": 1}
     one_by_one = {"maxUnavailable": 1, "maxSurge": 0}
-    """A pod beside the running ones would wait for a GPU that is not there."""
+    """A surge pod would wait for a GPU that does not exist."""
     for deployment in rendered.of("Deployment").values():
         assert deployment["spec"]["strategy"]["rollingUpdate"] == gentle
         assert deployment["spec"]["replicas"] == 2
@@ -115,7 +115,7 @@ def test_updates_keep_the_old_pod_until_the_new_is_ready(profile: str) -> None:
 @EVERY
 @pytest.mark.parametrize("release", ["loop", "a" * 53])
 def test_names_and_labels_fit_kubernetes_limits(profile: str, release: str) -> None:
-    """With what is derived from them: a pod of KServe's Deployment, a Job of project 123456789."""
+    """Including derived names: a pod of KServe's Deployment, a Job of project 123456789."""
     rendered = template(profile=profile, release=release)
     for one in rendered.objects:
         name = one["metadata"]["name"]
@@ -130,7 +130,7 @@ def test_names_and_labels_fit_kubernetes_limits(profile: str, release: str) -> N
 
 
 def test_truncated_names_stay_distinct() -> None:
-    """And the name of a release that is short enough is what it was."""
+    """Short release names are unchanged."""
     assert set(template(release="loop").of("Lease")) == {"loop-fitloop"}
     assert set(template(release="fitloop-" + "a" * 32).of("Lease")) == {"fitloop-" + "a" * 32}
     stem = "label-studio-text-classification-eu-west-1"
@@ -192,7 +192,7 @@ def test_templates_name_no_registry() -> None:
 
 
 def test_requests_fit_a_small_cluster() -> None:
-    """Requests of all pods, with one more of each server during an update, a run, and one pod of `helm test`."""
+    """All requests together: pods, a surge pod of each server, a run and a `helm test` pod."""
     rendered = template(profile="minikube-cpu")
     asked = {owner: cores(container(spec)["resources"]["requests"]["cpu"]) for owner, spec in rendered.pods()}
     servers = 3 * asked["Deployment/loop-fitloop"] + 3 * asked["InferenceService/loop-fitloop"]

@@ -1,4 +1,4 @@
-"""Combinations that cannot be are refused with a sentence that says what to do."""
+"""Impossible combinations of values are refused with a sentence that says what to do."""
 
 from __future__ import annotations
 

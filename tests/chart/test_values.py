@@ -1,4 +1,4 @@
-"""Values: each has a comment, the schema says the same of each, and what is wrong is refused with the key's name."""
+"""Values: each has a comment, the schema repeats it, and an invalid value is refused by its key."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 
 
 def leaves(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every value below a schema, groups included."""
+    """Yield every value below a schema, including groups."""
     for name, found in schema.get("properties", {}).items():
         yield f"{path}{name}", found
         yield from leaves(found, f"{path}{name}.")
 
 
 def comments() -> dict[str, str]:
-    """Of each value in values.yaml, by its path."""
+    """Return the comments in values.yaml by path."""
     found: dict[str, str] = {}
     above: list[str] = []
     path: list[str] = []
@@ -124,7 +124,7 @@ def test_project_settings_cover_all_run_parameters() -> None:
 
 
 def test_numbers_can_be_strings() -> None:
-    """As `--set` writes one with a point, and `--set-string` every one."""
+    """`--set` writes decimals as strings, and `--set-string` all values."""
     values = {
         "store": {"timeoutSeconds": "4.5"},
         "adapter": {"replicas": "3"},
@@ -180,7 +180,7 @@ def test_list_values_become_comma_separated() -> None:
 
 
 def test_large_integers_keep_their_notation() -> None:
-    """Go writes a million as 1e+06, which is no whole number to those who read it."""
+    """Go prints a million as 1e+06, which is no valid integer elsewhere."""
     values = {"trainer": {"activeDeadlineSeconds": 3000000}, "predictor": {"queueTexts": 2000000}}
     rendered = template(values)
     assert rendered.job["spec"]["template"]["spec"]["activeDeadlineSeconds"] == 3000000
@@ -206,6 +206,6 @@ def test_null_values_leave_variables_unset() -> None:
 
 
 def test_defaults_render() -> None:
-    """Nothing but what must be given is missing from values.yaml."""
+    """values.yaml lacks only what must be given."""
     assert set(yaml.safe_load(VALUES.read_text())) == set(SCHEMA["properties"]) - {"global"}
     assert template(profile="").refusal == ""

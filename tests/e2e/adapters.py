@@ -1,4 +1,4 @@
-"""A real adapter on a port of this machine that does not lead: it shows what a leader has left in the store."""
+"""A real adapter on a local port that never leads: it shows what a leader has written to the store."""
 
 from __future__ import annotations
 
@@ -32,25 +32,25 @@ _LEADER_SECONDS = 2.0
 
 @dataclass
 class RunningAdapter:
-    """The adapter, and the leader's hand in its store."""
+    """The adapter, and a simulated leader that writes to its store."""
 
     store: FileStore
     url: str
     views: list[ProjectView] = field(default_factory=list)
 
     def publish_board(self, *views: ProjectView) -> None:
-        """The leader's board from now on; versions are to be published before."""
+        """Publish these views as the leader's board from now on; publish their versions first."""
         self.views = list(views)
         sample_projects.publish_board(self.store, self.views)
 
     def commands(self) -> list[Command]:
-        """What was asked for and not yet carried out."""
+        """Return pending commands."""
         return Inbox(self.store).commands()
 
 
 @contextlib.contextmanager
 def running_adapter(folder: Path, settings: Settings) -> Iterator[RunningAdapter]:
-    """It runs until the end of the block."""
+    """Run the adapter until the end of the block."""
     store, board, over = FileStore(folder), Board(), threading.Event()
     desk = EventBuffer(store, lambda: None)
     app = create_app(settings, board, desk, FakeInference(), Registry(store), Runs(store))
@@ -74,7 +74,7 @@ def running_adapter(folder: Path, settings: Settings) -> Iterator[RunningAdapter
 
 
 def _follow(found: RunningAdapter, follower: Follower, over: threading.Event) -> None:
-    """Reads as a follower does; and from time to time the leader says once more what it said."""
+    """Follow the leader; now and then the simulated leader publishes its board again."""
     follower.start(time.time())
     said = time.monotonic()
     while not over.wait(_TICK_SECONDS):

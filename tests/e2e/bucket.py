@@ -1,4 +1,4 @@
-"""A bucket of a test's own, and a user for each kind of process with exactly the rights that it needs."""
+"""A bucket for one test, with a user for each kind of process that has exactly the rights it needs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PREFIX = "loop"
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """An S3 server of which we are the administrator."""
+    """An S3 server that tests administer."""
 
     endpoint: str
     """As reached from this machine."""
@@ -28,12 +28,10 @@ class Storage:
     endpoint_in_pods: str
 
     def client(self) -> Minio:
-        """Its client."""
         parts = urlsplit(self.endpoint)
         return Minio(parts.netloc, self.key, self.secret, secure=parts.scheme == "https")
 
     def admin(self) -> MinioAdmin:
-        """Its administrator."""
         parts = urlsplit(self.endpoint)
         provider = StaticProvider(self.key, self.secret)
         return MinioAdmin(endpoint=parts.netloc, credentials=provider, secure=parts.scheme == "https")
@@ -41,7 +39,7 @@ class Storage:
 
 @dataclass
 class Bucket:
-    """A context manager: the bucket and its users exist within."""
+    """A context manager: the bucket and its users exist until it ends."""
 
     storage: Storage
     name: str = field(default_factory=lambda: f"fitloop-test-{secrets.token_hex(4)}")
@@ -68,24 +66,23 @@ class Bucket:
 
     @property
     def url(self) -> str:
-        """As FITLOOP_STORE."""
+        """Value of FITLOOP_STORE."""
         return f"s3://{self.name}/{PREFIX}/"
 
     def user(self, process: str) -> str:
-        """The access key of adapter, predictor or trainer."""
+        """Return the access key of adapter, predictor or trainer."""
         return f"{self.name}-{process}"
 
     def secret(self, process: str) -> str:
-        """Its secret."""
+        """Return the secret key of adapter, predictor or trainer."""
         return f"secret-of-{self.user(process)}"
 
     def keys(self, prefix: str = "") -> list[str]:
-        """What it holds, without Fitloop's prefix."""
+        """Return the keys in it, without Fitloop's prefix."""
         found = self.client.list_objects(self.name, f"{PREFIX}/{prefix}", recursive=True)
         return [str(one.object_name).removeprefix(f"{PREFIX}/") for one in found]
 
     def read(self, key: str) -> bytes:
-        """An object's bytes."""
         answer = self.client.get_object(self.name, f"{PREFIX}/{key}")
         try:
             return answer.read()
@@ -94,21 +91,20 @@ class Bucket:
             answer.release_conn()
 
     def write(self, key: str, data: bytes) -> None:
-        """Put an object's bytes."""
         self.client.put_object(self.name, f"{PREFIX}/{key}", io.BytesIO(data), len(data))
 
     def modified(self, key: str) -> float:
-        """When an object was written, by the storage's clock: seconds since the epoch, of which a listing tells parts."""
+        """Return when an object was written by the storage's clock, in seconds since the epoch with fractions."""
         (found,) = self.client.list_objects(self.name, prefix=f"{PREFIX}/{key}")
         assert found.last_modified is not None
         return float(found.last_modified.timestamp())
 
     def document(self, key: str) -> dict[str, Any]:
-        """A JSON object."""
+        """Return a JSON object."""
         return dict(json.loads(self.read(key)))
 
     def upload(self, folder: Path, prefix: str) -> str:
-        """Put a folder's files below the prefix; its s3:// URL."""
+        """Upload a folder's files below the prefix; return its s3:// URL."""
         for path in sorted(folder.rglob("*")):
             if path.is_file():
                 self.client.fput_object(

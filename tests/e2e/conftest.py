@@ -29,7 +29,7 @@ LABELS = ("Cancel order", "Damaged item", "Invoice request")
 
 @pytest.fixture(scope="session")
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Label Studio from the environment that FITLOOP_LABEL_STUDIO names."""
+    """Start Label Studio from the executable in FITLOOP_LABEL_STUDIO."""
     executable = os.environ.get("FITLOOP_LABEL_STUDIO", "")
     if not executable or not Path(executable).exists():
         pytest.skip("FITLOOP_LABEL_STUDIO names no Label Studio: run `make test`")
@@ -43,13 +43,13 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def _listen() -> str:
-    """Pods of a cluster must reach it, where there is one."""
+    """Return the address to listen on; pods must reach Label Studio if there is a cluster."""
     return "0.0.0.0" if os.environ.get("KUBECONFIG") else "127.0.0.1"  # noqa: S104  # a throw-away Label Studio
 
 
 @pytest.fixture(scope="session")
 def annotator(studio: Server) -> Iterator[Annotator]:
-    """The admin of that Label Studio."""
+    """Log in to that Label Studio as its administrator."""
     with Annotator(address(studio), TOKEN) as admin:
         yield admin
 
@@ -64,14 +64,14 @@ class LocalFitloop:
     server: Server | None = None
 
     def start(self) -> None:
-        """Start it, again if need be; the same port, because Label Studio knows it by its URL."""
+        """Start or restart it, on the same port, because Label Studio stores its URL."""
         port = int(self.url.rpartition(":")[2]) if self.server else 0
         self.server = fitloop(self.folder, self.studio, self.environment, port)
         self.server.start()
         self.server.wait(60)
 
     def kill(self) -> None:
-        """SIGKILL to it alone: its children are left to notice."""
+        """Send SIGKILL to the process alone, not to its children."""
         assert self.server is not None
         assert self.server.process is not None
         self.server.process.kill()
@@ -79,21 +79,19 @@ class LocalFitloop:
 
     @property
     def url(self) -> str:
-        """Its address."""
         assert self.server is not None
         return address(self.server)
 
     def state(self, project: int) -> dict[str, Any]:
-        """What it says of the project; {} before it knows it."""
+        """Return the project's state from /api; {} while it is unknown."""
         response = httpx.get(f"{self.url}/api/projects/{project}", timeout=30)
         return dict(response.json()) if response.status_code == httpx.codes.OK else {}
 
     def send_command(self, project: int, action: str, **body: Any) -> None:
-        """Leave a command."""
         httpx.post(f"{self.url}/api/projects/{project}/{action}", json=body, timeout=30).raise_for_status()
 
     def setup_version(self, project: int) -> str:
-        """What /setup tells Label Studio."""
+        """Return the model version that /setup answers."""
         return str(
             httpx.post(f"{self.url}/setup", json={"project": f"{project}.1"}, timeout=5).json()[
                 "model_version"
@@ -101,7 +99,7 @@ class LocalFitloop:
         )
 
     def served(self, project: int, other_than: str | None = None, seconds: float = 90) -> str:
-        """The version that is served, once there is one that is not `other_than`."""
+        """Wait until a version other than `other_than` is served and return it."""
 
         def version() -> str | None:
             current = (self.state(project).get("served") or {}).get("current")
@@ -114,7 +112,7 @@ class LocalFitloop:
 
 @pytest.fixture
 def start_fitloop(studio: Server, tmp_path: Path) -> Iterator[Callable[..., LocalFitloop]]:
-    """Start a `fitloop local` with more environment."""
+    """Start a `fitloop local` with additional environment variables."""
     made: list[LocalFitloop] = []
 
     def start(**environment: str) -> LocalFitloop:
@@ -136,7 +134,7 @@ def start_fitloop(studio: Server, tmp_path: Path) -> Iterator[Callable[..., Loca
 
 @dataclass
 class LabelledProject:
-    """A project whose texts' labels are known."""
+    """A project whose true labels are known."""
 
     annotator: Annotator
     project: int
@@ -144,29 +142,29 @@ class LabelledProject:
     tasks: list[tuple[int, str]]
 
     def label(self, start: int, end: int) -> None:
-        """Label that part of the tasks."""
+        """Label these tasks."""
         self.annotator.label_all(self.tasks[start:end])
 
     @property
     def key(self) -> str:
-        """As Fitloop names the project."""
+        """The project's key in Fitloop."""
         row = self.annotator.call("GET", f"/api/projects/{self.project}")
         return f"{self.project}-{int(datetime.fromisoformat(row['created_at']).timestamp())}"
 
     def suggestions(self, version: str) -> dict[int, str]:
-        """What Label Studio has stored of a version."""
+        """Return the predictions of a version that Label Studio has stored, by task."""
         return self.annotator.suggestions(self.project, version)
 
 
 @pytest.fixture
 def connect(annotator: Annotator) -> Connect:
-    """Make a project of three intents, import `texts` texts, connect a backend."""
+    """Create a project with three intents, import `texts` texts and connect a backend."""
     return partial(_connected, annotator)
 
 
 @pytest.fixture(scope="module")
 def connect_once(annotator: Annotator) -> Connect:
-    """As connect, for all tests of a file."""
+    """Like `connect`, for all tests of a module."""
     return partial(_connected, annotator)
 
 
@@ -185,22 +183,22 @@ Connect = Callable[..., LabelledProject]
 
 
 class MakeRelease(Protocol):
-    """Prepares a release in a namespace and a bucket of its own; `install` is the test's."""
+    """Prepares a release in its own namespace and bucket; the test calls `install`."""
 
     def __call__(self, profile: str = "minikube-cpu", **values: Any) -> Release:
-        """With that profile, and values over it."""
+        """Prepare a release with that profile and these values."""
         ...
 
 
 @pytest.fixture(scope="session")
 def around() -> ClusterEnvironment:
-    """The cluster and what stands around it, or a visible skip."""
+    """Return the cluster's environment, or skip the test."""
     return ClusterEnvironment.from_environment()
 
 
 @contextlib.contextmanager
 def _releases(around: ClusterEnvironment, studio: Server) -> Iterator[tuple[MakeRelease, list[Release]]]:
-    """Each with a base model in its bucket; all is gone afterwards."""
+    """Yield a factory of releases with a base model in their buckets; delete everything at the end."""
     with contextlib.ExitStack() as stack:
         made: list[Release] = []
 
@@ -222,7 +220,7 @@ def _releases(around: ClusterEnvironment, studio: Server) -> Iterator[tuple[Make
 def make_release(
     around: ClusterEnvironment, studio: Server, request: pytest.FixtureRequest
 ) -> Iterator[MakeRelease]:
-    """Prepares releases for one test; they are told of where it has failed."""
+    """Prepare releases for one test, and print their state if it fails."""
     with _releases(around, studio) as (make, made):
         yield make
         report = getattr(request.node, "outcome_of_call", None)
@@ -233,7 +231,7 @@ def make_release(
 
 @pytest.fixture(scope="module")
 def make_releases(around: ClusterEnvironment, studio: Server) -> Iterator[MakeRelease]:
-    """As make_release, for all tests of a file."""
+    """Like `make_release`, for all tests of a module."""
     with _releases(around, studio) as (make, made):
         yield make
         for release in made:
@@ -242,7 +240,7 @@ def make_releases(around: ClusterEnvironment, studio: Server) -> Iterator[MakeRe
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Lets fixtures know how their test ended."""
+    """Let fixtures see how their test ended."""
     report = yield
     if report.when == "call":
         item.outcome_of_call = report  # type: ignore[attr-defined]  # read by make_release

@@ -1,4 +1,4 @@
-"""The cluster that KUBECONFIG points at, by kubectl and helm, and what stands around it."""
+"""The cluster in KUBECONFIG, used through kubectl and helm, and its environment."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CHART = ROOT / "charts" / "fitloop"
 
 
 def run(*command: str, seconds: float = 120, text: str | None = None) -> str:
-    """A command's output. Raises AssertionError with what it said on stderr."""
+    """Run a command and return its output. Raises AssertionError with its stderr."""
     done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=seconds, check=False)
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-2000:]}{done.stderr[-4000:]}"
     return done.stdout
@@ -30,20 +30,20 @@ def run(*command: str, seconds: float = 120, text: str | None = None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ClusterEnvironment:
-    """What a test of the whole needs beside the cluster; each by an environment variable."""
+    """What end-to-end tests need besides the cluster; each from an environment variable."""
 
     host: str
-    """This machine as pods reach it: FITLOOP_TEST_HOST."""
+    """Address of this machine for pods: FITLOOP_TEST_HOST."""
     ingress: str
-    """The ingress controller as this machine reaches it: FITLOOP_TEST_INGRESS."""
+    """Address of the ingress controller for this machine: FITLOOP_TEST_INGRESS."""
     images: str
-    """Prefix of the images: FITLOOP_TEST_IMAGES, as fitloop.test."""
+    """Prefix of the images: FITLOOP_TEST_IMAGES, for example fitloop.test."""
     tag: str
     storage: Storage
 
     @classmethod
     def from_environment(cls) -> ClusterEnvironment:
-        """Skips the test, visibly, where there is no cluster to try it on."""
+        """Read the environment, or skip the test if there is no cluster."""
         missing = [
             name
             for name in ("KUBECONFIG", "FITLOOP_TEST_S3", "FITLOOP_TEST_IMAGES")
@@ -71,7 +71,7 @@ class ClusterEnvironment:
 
 
 def _address_towards_the_cluster() -> str:
-    """The address of this machine that the API server sees; on a cluster of this machine's own, pods reach it too."""
+    """Return the address of this machine that the API server sees; pods of a local cluster reach it as well."""
     server = run("kubectl", "config", "view", "--minify", "-o", "jsonpath={.clusters[0].cluster.server}")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect((urlsplit(server).hostname or "127.0.0.1", 9))
@@ -80,7 +80,7 @@ def _address_towards_the_cluster() -> str:
 
 @dataclass
 class Namespace:
-    """A namespace of a test's own that takes only pods of the "restricted" standard. A context manager."""
+    """A namespace for one test that enforces the "restricted" standard. A context manager."""
 
     name: str = field(default_factory=lambda: f"fitloop-{secrets.token_hex(3)}")
 
@@ -93,23 +93,23 @@ class Namespace:
         run("kubectl", "delete", "namespace", self.name, "--wait=true", "--timeout=120s", seconds=150)
 
     def kubectl(self, *arguments: str, seconds: float = 120, text: str | None = None) -> str:
-        """kubectl within it."""
+        """Run kubectl in the namespace."""
         return run("kubectl", "-n", self.name, *arguments, seconds=seconds, text=text)
 
     def get(self, *arguments: str) -> dict[str, Any]:
-        """`kubectl get … -o json`."""
+        """Run `kubectl get … -o json`."""
         return dict(json.loads(self.kubectl("get", *arguments, "-o", "json")))
 
     def items(self, kind: str, selector: str = "") -> list[dict[str, Any]]:
-        """All objects of a kind that the labels choose."""
+        """Return all objects of a kind that match the selector."""
         return list(self.get(kind, *(("-l", selector) if selector else ()))["items"])
 
     def helm(self, *arguments: str, seconds: float = 300) -> str:
-        """helm within it."""
+        """Run helm in the namespace."""
         return run("helm", "-n", self.name, *arguments, seconds=seconds)
 
     def describe(self) -> str:
-        """What is to be seen in it, for a failed test's report."""
+        """Describe objects, events and logs for the report of a failed test."""
         parts = [
             self.kubectl("get", "all,lease,ingress,isvc", "-o", "wide", "--ignore-not-found"),
             self.kubectl("get", "events", "--sort-by=.lastTimestamp")[-4000:],

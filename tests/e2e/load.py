@@ -1,7 +1,7 @@
-"""Requests as Label Studio sends them, five a second, whatever happens behind the ingress; and what became of each.
+"""Requests as Label Studio sends them, five a second, and the outcome of each.
 
-Failed means: not 200, later than Label Studio waits, not one prediction list a task, null. A prediction's version is right
-when /setup said it within a second before or after.
+A request fails if it is not answered with 200 within Label Studio's timeout, or lacks predictions for a task. A prediction's
+version is right if /setup returned it within a second before or after.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Self
 import httpx
 
 TIMEOUTS = {"/health": 1.0, "/setup": 3.0, "/predict": 100.0, "/webhook": 1.0}
-"""Seconds that Label Studio waits."""
+"""Label Studio's timeouts in seconds."""
 PER_SECOND = 5
 TOLERANCE = 1.0
 _ORDER = ("/predict", "/setup", "/predict", "/health", "/webhook")
@@ -26,14 +26,14 @@ _ORDER = ("/predict", "/setup", "/predict", "/health", "/webhook")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One request's fate."""
+    """The outcome of one request."""
 
     path: str
     began: float
     ended: float
     problem: str = ""
     version: str = ""
-    """What /setup said, or the predictions carry."""
+    """From /setup, or from the predictions."""
 
     @property
     def seconds(self) -> float:
@@ -60,7 +60,7 @@ class Load:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.wait(2 * TOLERANCE)  # a version that was told of last is asked for once more
+        self._over.wait(2 * TOLERANCE)  # the latest version is requested once more
         self._over.set()
         self._thread.join()
         self._pool.shutdown()
@@ -78,7 +78,7 @@ class Load:
         began = time.time()
         problem, version = "", ""
         try:
-            problem, version = self._fate(path)
+            problem, version = self._outcome(path)
         except httpx.HTTPError as error:
             problem = f"{type(error).__name__}: {error}"
         ended = time.time()
@@ -86,7 +86,7 @@ class Load:
             problem = f"answered after {ended - began:.1f} s"
         self.answers.append(Answer(path, began, ended, problem, version))
 
-    def _fate(self, path: str) -> tuple[str, str]:
+    def _outcome(self, path: str) -> tuple[str, str]:
         timeout = TIMEOUTS[path]
         if path == "/health":
             return _problem(self._client.get(path, timeout=timeout)), ""
@@ -123,16 +123,16 @@ class Load:
         return ("", versions.pop()) if len(versions) == 1 else (f"several versions: {versions}", "")
 
     def failures(self) -> list[Answer]:
-        """What failed, wrong versions included."""
-        told = [answer for answer in self.answers if answer.path == "/setup" and not answer.problem]
+        """Return failed requests, including those with a wrong version."""
+        setups = [answer for answer in self.answers if answer.path == "/setup" and not answer.problem]
         return [
             answer
             for answer in self.answers
-            if answer.problem or (answer.path == "/predict" and not _was_told(answer, told))
+            if answer.problem or (answer.path == "/predict" and not _is_expected(answer, setups))
         ]
 
     def report(self) -> str:
-        """One line for the test's report."""
+        """Return one line for the test's report."""
         slowest = {
             path: max((answer.seconds for answer in self.answers if answer.path == path), default=0.0)
             for path in TIMEOUTS
@@ -150,13 +150,13 @@ def _problem(response: httpx.Response) -> str:
     return "" if response.status_code == httpx.codes.OK else f"{response.status_code}: {response.text[:120]}"
 
 
-def _was_told(answer: Answer, told: list[Answer]) -> bool:
-    """By a /setup within the tolerance; where none was answered then, by the last one before or the first one after."""
+def _is_expected(answer: Answer, setups: list[Answer]) -> bool:
+    """Return whether /setup returned that version within the tolerance, or right before or after if it was not answered then."""
     near = [
         setup
-        for setup in told
+        for setup in setups
         if setup.ended >= answer.began - TOLERANCE and setup.began <= answer.ended + TOLERANCE
     ]
-    before = [setup for setup in told if setup.ended < answer.began][-1:]
-    after = [setup for setup in told if setup.began > answer.ended][:1]
+    before = [setup for setup in setups if setup.ended < answer.began][-1:]
+    after = [setup for setup in setups if setup.began > answer.ended][:1]
     return any(setup.version == answer.version for setup in near or [*before, *after])

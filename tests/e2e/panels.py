@@ -1,4 +1,4 @@
-"""Every panel's query asked of a Prometheus, as Grafana asks it: it must not fail, must find something, and must keep what its legend names."""
+"""Every panel's query sent to a Prometheus as Grafana sends it: it must succeed, return data and keep the labels of its legend."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GPU = frozenset(
         "training: GPU utilization",
     }
 )
-"""Panels that are empty without a GPU; they are asked of stored samples."""
+"""Panels that are empty without a GPU; they query recorded samples."""
 NEEDS_CLUSTER = frozenset(
     {
         "serving: Kubernetes",
@@ -30,7 +30,7 @@ NEEDS_CLUSTER = frozenset(
         "training: Rollout under way since",
     }
 )
-"""Panels about what one process on one machine does not have; test_cluster.py asks them."""
+"""Panels that need a cluster; test_cluster.py queries them."""
 NEEDS_LONG_RUN = frozenset(
     {
         "loop: Progress",
@@ -41,32 +41,32 @@ NEEDS_LONG_RUN = frozenset(
         "training: Waiting for",
     }
 )
-"""Panels about a run that takes long enough to be watched, and about one that waits for it; test_dashboards.py asks them."""
+"""Panels that need a long run and another that waits for it; test_dashboards.py queries them."""
 
 
 @dataclass(frozen=True, slots=True)
 class DashboardContext:
-    """What a person has chosen above the panels."""
+    """The variables chosen above the panels, and the start of the time range."""
 
     namespace: str
     project: str
-    """Its id; several with `|` between."""
+    """Project id; several joined by `|`."""
     start: float
-    """Seconds since 1970; the end is now."""
+    """Start in seconds since the epoch; the end is now."""
 
     @property
     def values(self) -> Mapping[str, str]:
-        """By variable."""
+        """Values by variable."""
         return {"namespace": self.namespace, "project": self.project}
 
 
 def queries() -> list[Query]:
-    """Of all dashboards."""
+    """Return the queries of all dashboards."""
     return [query for name in NAMES for query in Dashboard(name).queries]
 
 
 def problem(prometheus: Prometheus, query: Query, shown: DashboardContext, end: float) -> str:
-    """What is wrong with a query's answer; "" if nothing is."""
+    """Return what is wrong with a query's result, or ""."""
     expression = query.filled(shown.values)
     try:
         if query.instant:
@@ -90,7 +90,7 @@ def _has_figure(series: Document) -> bool:
 
 
 def problems(prometheus: Prometheus, shown: DashboardContext, without: Collection[str] = ()) -> list[str]:
-    """Of all panels but those that are named; a name that no panel has is one as well."""
+    """Return the problems of all panels except `without`; an unknown name in `without` is a problem, too."""
     asked = queries()
     unknown = set(without) - {query.panel for query in asked}
     end = time.time()
@@ -99,7 +99,7 @@ def problems(prometheus: Prometheus, shown: DashboardContext, without: Collectio
 
 
 def check(prometheus: Prometheus | None, shown: DashboardContext, without: Collection[str] = ()) -> None:
-    """Fails with every panel's problem. What happened last may not have been scraped yet: it is asked for 15 s."""
+    """Fail with the problems of all panels. Retries for 15 s, since the latest events may not have been scraped yet."""
     if prometheus is None:
         pytest.skip(ABSENT)
     left: list[str] = []
@@ -116,7 +116,7 @@ def check(prometheus: Prometheus | None, shown: DashboardContext, without: Colle
 
 
 def choices(prometheus: Prometheus, shown: DashboardContext) -> None:
-    """Namespace and project can be chosen, by the queries that fill the lists."""
+    """Check that the queries behind the variables offer namespace and project."""
     for name in NAMES:
         variables = Dashboard(name).variables
         namespace = re.fullmatch(r"label_values\((\w+), (\w+)\)", variables["namespace"]["query"]["query"])
@@ -133,6 +133,6 @@ def choices(prometheus: Prometheus, shown: DashboardContext) -> None:
 
 
 def _text(series: Document) -> str:
-    """As Grafana writes a series before its pattern is applied."""
+    """Format a series as Grafana does before its regex is applied."""
     labels = ", ".join(f'{key}="{value}"' for key, value in sorted(series["metric"].items()))
     return f"{{{labels}}} {series['value'][0]} {series['value'][1]}"

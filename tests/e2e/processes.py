@@ -1,4 +1,4 @@
-"""Processes of pods and of the cluster's parts, where they run on this machine: to be stopped, killed and let go on."""
+"""Processes of pods and of cluster components on this machine, to be suspended or killed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 
 def pod_process(pod: str) -> int:
-    """The first process of a pod's container. Skips the test where pods run on another machine."""
+    """Return the pid of a pod's first process. Skips the test if pods run on another machine."""
     wanted = f"HOSTNAME={pod}".encode()
     found = []
     for folder in Path("/proc").iterdir():
@@ -26,7 +26,7 @@ def pod_process(pod: str) -> int:
 
 @contextlib.contextmanager
 def suspended(pid: int) -> Iterator[None]:
-    """SIGSTOP, and SIGCONT at the end."""
+    """Suspend a process with SIGSTOP until the end of the block."""
     os.kill(pid, signal.SIGSTOP)
     try:
         yield
@@ -36,7 +36,7 @@ def suspended(pid: int) -> Iterator[None]:
 
 
 def cluster_process(name: str) -> int:
-    """A part of the cluster by FITLOOP_TEST_PIDS. Skips the test where it is not given."""
+    """Return the pid of a cluster component from FITLOOP_TEST_PIDS. Skips the test if it is unknown."""
     folder = os.environ.get("FITLOOP_TEST_PIDS")
     if not folder or not (Path(folder) / name).exists():
         pytest.skip(f"FITLOOP_TEST_PIDS names no process {name}")

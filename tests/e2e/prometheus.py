@@ -1,7 +1,7 @@
-"""A real Prometheus for a test, told what to scrape by the chart's own ServiceMonitor and PodMonitor.
+"""A real Prometheus configured from the chart's own ServiceMonitor and PodMonitor.
 
-Debian's Prometheus knows neither the operator nor Kubernetes: `Monitor` reads what the chart renders, `scrape` makes a job
-of it as the operator would, and what a monitor selects is written into the job's file of targets (see targets.py).
+Debian's Prometheus knows neither the operator nor Kubernetes: `Monitor` parses what the chart renders, `scrape` turns it
+into a job as the operator would, and the selected targets are written to the job's file (see targets.py).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ENDPOINTS = {"ServiceMonitor": "endpoints", "PodMonitor": "podMetricsEndpoints"
 
 
 def executable() -> str:
-    """Prometheus' own. Skips the test, visibly, where it is absent."""
+    """Return Prometheus' executable, or skip the test."""
     found = shutil.which("prometheus")
     if not found:
         pytest.skip(ABSENT)
@@ -36,22 +36,22 @@ def executable() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Monitor:
-    """What a ServiceMonitor or a PodMonitor asks for."""
+    """A ServiceMonitor or PodMonitor."""
 
     kind: str
     name: str
     labels: Mapping[str, str]
-    """Of the Services or pods that it selects."""
+    """Labels of the Services or pods that it selects."""
     port: str
-    """Its name."""
+    """Name of the port."""
     path: str
     interval: str
     pod_labels: tuple[str, ...]
-    """Labels of the pod that its figures carry."""
+    """Pod labels that its series carry."""
 
     @classmethod
     def of(cls, document: Document) -> Monitor:
-        """Fails on what this module would not obey."""
+        """Parse a monitor. Raises AssertionError for fields that this module does not support."""
         spec = document["spec"]
         endpoints = _ENDPOINTS[document["kind"]]
         assert set(spec) <= {"selector", endpoints, "podTargetLabels"}, f"teach {__name__}: {spec}"
@@ -70,12 +70,12 @@ class Monitor:
 
 
 def monitors(objects: Iterable[Document]) -> list[Monitor]:
-    """All among what the chart rendered."""
+    """Return all monitors in the rendered chart."""
     return [Monitor.of(one) for one in objects if one["kind"] in _ENDPOINTS]
 
 
 def scrape(monitor: Monitor, targets: Path, interval: str = "") -> Document:
-    """Prometheus' job for a monitor; `targets` is a file that may change. A test's run may be shorter than the monitor's interval."""
+    """Build a scrape job for a monitor; `targets` is a file that may change. `interval` overrides the monitor's."""
     return {
         "job_name": f"{monitor.kind}/{monitor.name}",
         "metrics_path": monitor.path,
@@ -87,7 +87,7 @@ def scrape(monitor: Monitor, targets: Path, interval: str = "") -> Document:
 
 @dataclass
 class Prometheus:
-    """One process with its data in `folder`. A context manager."""
+    """A Prometheus process with its data in `folder`. A context manager."""
 
     folder: Path
     jobs: list[Document]
@@ -117,27 +117,27 @@ class Prometheus:
             self.server.stop()
 
     def instant(self, expression: str, at: float) -> list[Document]:
-        """Series, each with its one value. Raises AssertionError with what Prometheus says of a bad query."""
+        """Return series with one value each. Raises AssertionError with Prometheus' message for an invalid query."""
         found = self._get("/query", {"query": expression, "time": at})
         assert found["resultType"] == "vector", f"{expression} is a {found['resultType']}"
         return [{**one, "values": [one["value"]]} for one in found["result"]]
 
     def over(self, expression: str, start: float, end: float, step: float) -> list[Document]:
-        """Series, each with its values between the two moments. Raises as instant does."""
+        """Return series with their values in the range. Raises as `instant` does."""
         parameters: dict[str, str | float] = {"query": expression, "start": start, "end": end, "step": step}
         return list(self._get("/query_range", parameters)["result"])
 
     def label_values(self, label: str, series: str) -> list[str]:
-        """Values of a label among those series."""
+        """Return the values of a label in these series."""
         return list(self._get(f"/label/{label}/values", {"match[]": series}))
 
     def silent(self) -> list[str]:
-        """Targets that could not be scraped last time, with the reason."""
+        """Return targets whose last scrape failed, with the reason."""
         found = self._get("/targets", {"state": "active"})["activeTargets"]
         return [f"{one['labels']}: {one['lastError']}" for one in found if one["health"] != "up"]
 
     def scraped(self, job: str) -> int:
-        """How many targets of a job answered last time."""
+        """Return how many targets of a job answered their last scrape."""
         found = self._get("/targets", {"state": "active"})["activeTargets"]
         return sum(one["scrapePool"] == job and one["health"] == "up" for one in found)
 
@@ -148,14 +148,14 @@ class Prometheus:
 
 
 def stored(samples: Path, folder: Path) -> None:
-    """Turn samples (OpenMetrics' text, with times) into what a Prometheus in `folder` holds."""
+    """Convert OpenMetrics samples with timestamps into the data of a Prometheus in `folder`."""
     command = ["promtool", "tsdb", "create-blocks-from", "openmetrics", str(samples), str(folder / "data")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def write_targets(file: Path, targets: Iterable[tuple[str, Mapping[str, str]]]) -> None:
-    """Addresses with their labels, at once: Prometheus reads the file whenever it changes."""
+    """Write targets with their labels atomically: Prometheus reads the file whenever it changes."""
     partial = file.with_suffix(f".{time.monotonic_ns()}")
     partial.write_text(json.dumps([{"targets": [at], "labels": dict(labels)} for at, labels in targets]))
     partial.replace(file)

@@ -1,4 +1,4 @@
-"""A release of the chart, as a platform engineer installs it, and what it says of itself through the ingress."""
+"""A Helm release of the chart, and its API through the ingress."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class HasProjectKey(Protocol):
 
 PROCESSES = ("adapter", "predictor", "trainer")
 SECRET_PATH = "a-path-that-nobody-guesses"
-"""What Label Studio calls; pages and /api ask for the password."""
+"""Admits Label Studio; pages and /api need the password."""
 PASSWORD = ("ann", "a-password-that-nobody-guesses")
 
 
@@ -50,26 +50,25 @@ class Release:
 
     @property
     def url(self) -> str:
-        """What is pasted into Label Studio: any name at the ingress is this release's, so one stands there at a time."""
+        """The backend's URL in Label Studio. The ingress matches any host name, so only one release can exist at a time."""
         return f"{self.around.ingress}/{SECRET_PATH}"
 
     def install(self, *more: str) -> None:
-        """Secrets, then `helm install`."""
+        """Create Secrets, then run `helm install`."""
         self._make_secrets()
         self._helm("install", *more)
 
     def upgrade(self, values: Mapping[str, Any], *more: str) -> None:
-        """`helm upgrade` with changed values; a pod that is about to end leads, by the old ones, until it has drained."""
+        """Run `helm upgrade` with changed values, and wait until a new pod leads."""
         self.values = merged(self.values, values)
         self._helm("upgrade", *more)
         eventually(self.leader, 60, what="one of the new adapters leads")
 
     def uninstall(self) -> None:
-        """`helm uninstall`."""
         self.namespace.helm("uninstall", self.name, "--wait")
 
     def rendered(self, values: Mapping[str, Any], *templates: str) -> list[dict[str, Any]]:
-        """What those templates would make with more values, for a cluster that may know no such kinds."""
+        """Render these templates with more values, for kinds that the cluster may not know."""
         known = "--api-versions=serving.kserve.io/v1beta1/InferenceService"
         only = (argument for one in templates for argument in ("-s", f"templates/{one}"))
         text = self._chart("template", merged(self.values, values), known, *only)
@@ -124,34 +123,33 @@ class Release:
 
     # ------------------------------------------------------------------------------------------- through the ingress
     def client(self) -> httpx.Client:
-        """To the ingress, under this release's name."""
+        """Return a client of the ingress with the password."""
         return httpx.Client(base_url=self.around.ingress, auth=PASSWORD, timeout=30)
 
     def state(self, project: int) -> dict[str, Any]:
-        """What it says of the project; {} before it knows it."""
+        """Return the project's state from /api; {} while it is unknown."""
         with self.client() as client:
             answer = client.get(f"/api/projects/{project}")
         return dict(answer.json()) if answer.status_code == httpx.codes.OK else {}
 
     def active_run(self) -> str:
-        """The run that goes on, of whatever project; "" for none."""
+        """Return the active run of any project, or ""."""
         with self.client() as client:
             projects = client.get("/api/projects").json().get("projects", [])
         return next((str(row["active"]["run"]) for row in projects if row.get("active")), "")
 
     def send_command(self, project: int, action: str, **body: Any) -> None:
-        """Leave a command."""
         with self.client() as client:
             client.post(f"/api/projects/{project}/{action}", json=body).raise_for_status()
 
     def setup_version(self, project: int) -> str:
-        """What /setup tells Label Studio."""
+        """Return the model version that /setup answers."""
         with self.client() as client:
             answer = client.post("/setup", json={"project": f"{project}.1"})
         return str(answer.json().get("model_version")) if answer.is_success else ""
 
     def served(self, project: int, other_than: str = "untrained", seconds: float = 180) -> str:
-        """What /setup says, once it is a version and not `other_than`."""
+        """Wait until /setup answers a version other than `other_than` and return it."""
 
         def version() -> str:
             found = self.setup_version(project)
@@ -160,13 +158,13 @@ class Release:
         return eventually(version, seconds, what=f"a version other than {other_than}: {self.state(project)}")
 
     def load(self, labelled: HasProjectKey) -> Load:
-        """Requests about the project as Label Studio sends them, five a second."""
+        """Send requests about the project as Label Studio does, five a second."""
         texts = ("Where is my order?", "I want my invoice, please.")
         return Load(self.url, labelled.key.replace("-", "."), texts)
 
     # ------------------------------------------------------------------------------------------------------ its pods
     def pods(self, component: str) -> list[dict[str, Any]]:
-        """Pods of adapter, predictor or trainer that are not about to end."""
+        """Return the pods of adapter, predictor or trainer that are not terminating."""
         selector = f"app.kubernetes.io/instance={self.name},app.kubernetes.io/component={component}"
         return [
             pod
@@ -175,7 +173,7 @@ class Release:
         ]
 
     def leader(self) -> str:
-        """The pod that holds the Lease."""
+        """Return the pod that holds the Lease."""
         holder = str(self.namespace.get("lease", self.fullname)["spec"].get("holderIdentity") or "")
         return next(
             (name for pod in self.pods("adapter") if holder.startswith(name := pod["metadata"]["name"])), ""
@@ -183,12 +181,12 @@ class Release:
 
     @property
     def fullname(self) -> str:
-        """Of its objects."""
+        """Name prefix of its objects."""
         return f"{self.name}-fitloop"
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` laid over `base`, as helm lays one values file over another."""
+    """Merge `over` into `base` as helm merges values files."""
     found = dict(base)
     for key, value in over.items():
         known = found.get(key)
@@ -199,7 +197,7 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def seconds_until(seconds: float, look: Callable[[], object], what: str) -> float:
-    """How many seconds it took until `look` found something."""
+    """Return how many seconds it took until `look` was truthy."""
     began = time.monotonic()
     eventually(look, seconds, what=what)
     return time.monotonic() - began

@@ -1,7 +1,7 @@
-"""What the chart's monitors select on a cluster, found as Prometheus' operator finds it, and scraped through the API server.
+"""Scrape targets of the chart's monitors on a cluster, discovered as the Prometheus operator does and scraped through the API server.
 
-Pods have addresses that a test's machine often cannot reach; `kubectl proxy` reaches them wherever KUBECONFIG points. Each
-target has the labels that the operator would give it, so that queries and alerts see what they will see.
+Pod addresses are often unreachable from this machine; `kubectl proxy` reaches them wherever KUBECONFIG points. Each target
+has the labels that the operator would set, so queries and alerts see the same series.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ MONITORING: Mapping[str, Any] = {
     "networkPolicy": {"metricsFrom": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]},
     "monitoring": {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}},
 }
-"""What a platform engineer sets who has the operator."""
+"""Values for clusters with the Prometheus operator."""
 TEMPLATES = ("monitoring/servicemonitor.yaml", "monitoring/podmonitor.yaml")
 
 
 @contextlib.contextmanager
 def scraping(release: Release, folder: Path) -> Iterator[Prometheus | None]:
-    """A Prometheus that looks at a release's pods every second, by the monitors that the chart makes for it; None where there is no Prometheus.
+    """Scrape a release's pods every second through the monitors of its chart; yield None if there is no Prometheus.
 
     The cluster need not know the operator's kinds: of what the chart makes only Services are created, and taken away at the end.
     """
@@ -61,7 +61,7 @@ def scraping(release: Release, folder: Path) -> Iterator[Prometheus | None]:
 
 @dataclass
 class TargetDiscovery:
-    """Keeps a file of targets for each monitor, as pods come and go. A context manager."""
+    """Keeps a file of targets for each monitor up to date. A context manager."""
 
     namespace: str
     monitors: Sequence[Monitor]
@@ -69,7 +69,7 @@ class TargetDiscovery:
     _over: threading.Event = field(default_factory=threading.Event)
 
     def file(self, monitor: Monitor) -> Path:
-        """Its targets."""
+        """Return the file of its targets."""
         return self.folder / f"{monitor.kind}-{monitor.name}.json"
 
     def __enter__(self) -> Self:
@@ -125,7 +125,7 @@ class TargetDiscovery:
     def _of_pod(
         self, monitor: Monitor, pod: Mapping[str, Any], job: str, more: Mapping[str, str]
     ) -> Iterator[Target]:
-        """As many as it has ports of that name. A pod that has ended is none."""
+        """Yield a target for each port of that name. A finished pod has none."""
         if pod["status"].get("phase") not in {"Pending", "Running"} or not pod["status"].get("podIP"):
             return
         for container in pod["spec"]["containers"]:

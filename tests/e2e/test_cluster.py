@@ -1,4 +1,4 @@
-"""The loop on a real cluster: `helm install`, labels, a Job, a version in the bucket, suggestions; and no failed request."""
+"""The loop on a real cluster: `helm install`, labels, a Job, a version in the bucket, suggestions, and no failed request."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_labels_become_suggestions_on_a_cluster(
     tmp_path: Path,
     subtests: pytest.Subtests,
 ) -> None:
-    """Installed with the rights of its roles, its admission policy and three bucket users, and nothing more; then a second version by a roll.
+    """Install with minimal rights, the admission policy and three bucket users; then roll out a second version.
 
     A Prometheus looks on from the beginning, and every panel of the dashboards must find what it shows.
     """
@@ -58,7 +58,7 @@ def test_labels_become_suggestions_on_a_cluster(
 
 
 def _two_versions(release: Release, labelled: LabelledProject, annotator: Annotator) -> tuple[str, str]:
-    """The second comes while requests are sent, and none of them fails."""
+    """Train two versions; no request fails while the second is rolled out."""
     assert release.setup_version(labelled.project) == "untrained"
 
     labelled.label(0, 30)

@@ -1,4 +1,4 @@
-"""What may happen to a cluster, and what is promised all the same. One release for all of it, in the order of the file."""
+"""Failures of a cluster, and the guarantees that hold. One release for all tests, in the order of the file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.labelstudio, pytest.mark.cluster, pytest.mark.wide]
 PROBES_SECONDS = 6.0
-"""By then no ingress sends to an adapter that stands still, on a busy machine."""
+"""After this time no ingress sends requests to a suspended adapter, even on a busy machine."""
 FINETUNE = {"method": "finetune", "num_train_epochs": "12"}
 
 
@@ -33,20 +33,20 @@ class Running:
     first: str
 
     def versions(self) -> list[str]:
-        """Names of all versions, the newest first."""
+        """Return the names of all versions, newest first."""
         return [
             str(row["version"]) for row in self.release.state(self.labelled.project).get("versions") or ()
         ]
 
     def one_more(self) -> None:
-        """Another version than those that there are, whatever the gate says of it."""
+        """Train another version, whatever the gate decides."""
         before = set(self.versions())
         self.release.send_command(self.labelled.project, "train", parameters={"seed": str(len(before) + 100)})
         eventually(lambda: set(self.versions()) - before, 240, what="one more version")
         self.rest()
 
     def rest(self) -> None:
-        """Until no run goes on or waits."""
+        """Wait until no run is active or queued."""
 
         def resting() -> bool:
             state = self.release.state(self.labelled.project)
@@ -58,7 +58,7 @@ class Running:
 
 @pytest.fixture(scope="module")
 def running(make_releases: MakeRelease, connect_once: Connect) -> Running:
-    """Installed once for the whole file."""
+    """Install one release for the whole module."""
     values: dict[str, Any] = {
         "training": {"method": "linear-probe", "checkpointSeconds": 2},
         "rollout": {"minIntervalSeconds": 20},
@@ -107,7 +107,7 @@ def test_killing_an_adapter_fails_only_requests_in_flight(running: Running) -> N
 
 
 def test_a_suspended_leader_is_replaced(running: Running) -> None:
-    """SIGSTOPped for 30 s: another one leads, and what is asked meanwhile is done once.
+    """Another replica takes over within 30 s, and requests made meanwhile are handled once.
 
     A process that stands still accepts connections until its probe has failed twice: what it got by then is lost.
     """
@@ -129,7 +129,7 @@ def test_a_suspended_leader_is_replaced(running: Running) -> None:
 
 
 def test_an_api_server_outage_loses_no_labels(running: Running) -> None:
-    """For 60 s: no label is lost, and one Job is made of them."""
+    """An outage of 60 s loses no label, and one Job is created."""
     release, labelled = running.release, running.labelled
     before = set(_jobs(release))
     with suspended(cluster_process("kube-apiserver")):
@@ -218,7 +218,7 @@ def test_upgrade_and_rollback_fail_no_request(running: Running) -> None:
 
 
 def test_kserve_can_be_disabled_and_enabled(running: Running) -> None:
-    """The same Service before and after; helm takes the old predictors away first, so there may be a gap, and it ends."""
+    """The Service stays the same; helm deletes the old predictors first, so there may be a short gap."""
     release = running.release
     serving = release.setup_version(running.labelled.project)
     for enabled in (False, True):
@@ -232,7 +232,7 @@ def test_kserve_can_be_disabled_and_enabled(running: Running) -> None:
 
 
 def test_a_version_is_reloaded_in_place(running: Running) -> None:
-    """rollout.mode reload: the same pods load it beside what they hold."""
+    """With rollout.mode=reload the same pods load it beside the current version."""
     release, labelled = running.release, running.labelled
     release.upgrade({"rollout": {"mode": "reload"}})
     before = {pod["metadata"]["name"] for pod in release.pods("predictor")}
@@ -248,7 +248,7 @@ def test_a_version_is_reloaded_in_place(running: Running) -> None:
 
 
 def test_a_suspended_job_is_reported_as_waiting(running: Running) -> None:
-    """As a queue has it: nothing runs before somebody lets it."""
+    """As with a queue: nothing runs until the Job is resumed."""
     release, project = running.release, running.labelled.project
     release.upgrade({"trainer": {"suspend": True}})
     before = set(running.versions())
@@ -264,7 +264,7 @@ def test_a_suspended_job_is_reported_as_waiting(running: Running) -> None:
 
 
 def test_two_pods_train_one_version(running: Running) -> None:
-    """An Indexed Job: both pods train one model, and one version comes of it."""
+    """Both pods of an Indexed Job train one model."""
     release, project = running.release, running.labelled.project
     running.rest()
     release.upgrade({"trainer": {"pods": 2, "resources": {"requests": {"cpu": "100m"}}}})
@@ -284,7 +284,7 @@ def test_two_pods_train_one_version(running: Running) -> None:
 
 
 def test_a_job_without_a_gpu_fails_with_a_reason(running: Running) -> None:
-    """The test cluster's GPU is pretended: a Job that was promised one is scheduled, and ends with 78."""
+    """The test cluster only pretends to have a GPU: a Job that requires one is scheduled and exits with 78."""
     release, project = running.release, running.labelled.project
     nodes = json.loads(release.namespace.kubectl("get", "nodes", "-o", "json"))["items"]
     if not any(int(node["status"]["allocatable"].get("nvidia.com/gpu", 0)) for node in nodes):
@@ -300,7 +300,7 @@ def test_a_job_without_a_gpu_fails_with_a_reason(running: Running) -> None:
 
 
 def _settles(load: Load, release: Release, component: str) -> None:
-    """Two are ready, and the load has gone on for a while."""
+    """Wait until two pods are ready and the load has gone on for a while."""
     eventually(lambda: _ready(release, component) == 2, 90, what="two are ready again")
     enough = len(load.answers) + 40
     eventually(lambda: len(load.answers) > enough, 60, what="forty more answers")

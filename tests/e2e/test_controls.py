@@ -1,4 +1,4 @@
-"""Label configs with several controls in a real Label Studio: which one is learnt, and how another one is picked."""
+"""Label configs with several controls in a real Label Studio: which one is learnt, and how to choose another."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _region(control: str, choice: str, **more: Any) -> dict[str, Any]:
 
 
 def _controls(annotator: Annotator, project: int, version: str) -> set[str]:
-    """Of all suggestions that Label Studio holds of the version."""
+    """Return the controls of all predictions of the version in Label Studio."""
     rows = annotator.call("GET", "/api/predictions/", params={"project": project})
     return {row["result"][0]["from_name"] for row in rows if row["model_version"] == version}
 

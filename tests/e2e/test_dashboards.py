@@ -1,6 +1,6 @@
-"""Every panel finds what it shows in a Prometheus that scraped the real processes; those about GPUs in stored samples.
+"""Every panel shows data in a Prometheus that scraped real processes; GPU panels query recorded samples.
 
-On a cluster test_cluster.py does the same with the pods of a release.
+test_cluster.py does the same with the pods of a release.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from tests.support.waiting import eventually
 
 SAMPLES = Path(__file__).with_name("gpu.prom")
 BEGAN, ENDED = 1795000000.0, 1795000115.0
-"""Times of the samples."""
+"""Time range of the samples."""
 
 
 @pytest.fixture(scope="module")
 def on_gpu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    """A Prometheus that holds the samples."""
+    """A Prometheus with the recorded samples."""
     folder = tmp_path_factory.mktemp("gpu")
     stored(SAMPLES, folder)
     with Prometheus(folder, []) as prometheus:
@@ -78,7 +78,7 @@ def test_panel_groups_do_not_overlap() -> None:
 def test_every_panel_shows_data_of_fitloop_local(
     start_fitloop: Callable[..., LocalFitloop], connect: Connect, tmp_path: Path
 ) -> None:
-    """Labels, a version, suggestions that people keep, a fine-tune, and another project's run that waits for it."""
+    """Label, train, keep suggestions, fine-tune, and queue a run of another project."""
     began = time.time()
     # Exactly one run of 25 labels: no other version takes the first one's place while its suggestions are stored.
     fitloop = start_fitloop(START_TRAINING_EACH_N_UPDATES="25")
@@ -104,12 +104,12 @@ def test_every_panel_shows_data_of_fitloop_local(
 
 
 def _asked(key: str, tasks: list[tuple[int, str]]) -> dict[str, object]:
-    """As "Retrieve predictions" asks."""
+    """Build the request of "Retrieve predictions"."""
     rows = [{"id": task, "data": {"text": f"Where is my order {task}?"}} for task, _ in tasks]
     return {"project": key.replace("-", "."), "tasks": rows, "params": {"context": None}}
 
 
 def _runs(fitloop: LocalFitloop, project: int) -> int:
-    """How many are over."""
+    """Return how many runs have ended."""
     state = fitloop.state(project)
     return 0 if state.get("active") else len(state.get("versions") or [])

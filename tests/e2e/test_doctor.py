@@ -1,4 +1,4 @@
-"""`fitloop doctor` beside a real Label Studio: all is well, and each trap of the webhook is found."""
+"""`fitloop doctor` with a real Label Studio: it passes, and finds each fault of webhook and backend."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.labelstudio
 
 
 def _doctor(fitloop: LocalFitloop, annotator: Annotator, project: int) -> dict[str, str]:
-    """Verdicts by check, of this project alone."""
+    """Return verdicts by check, for this project alone."""
     environment = {
         **os.environ,
         "FITLOOP_URL": fitloop.url,

@@ -1,4 +1,4 @@
-"""Annotations that were imported into a real Label Studio: which count, why others do not, and nested choices there and back."""
+"""Annotations imported into a real Label Studio: which count, why others do not, and nested choices in both directions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def choices(names: str, more: str = "") -> str:
 def imported(
     annotator: Annotator, backend: LocalFitloop, config: str, answers: list[tuple[str, Any, str]]
 ) -> int:
-    """A project with (text, choice, control) for each task; without an annotation where the choice is None."""
+    """Create a project with a task for each (text, choice, control), without an annotation if the choice is None."""
     project = annotator.create_project("Imported", config)
     tasks = []
     for text, choice, control in answers:

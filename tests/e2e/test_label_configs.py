@@ -1,4 +1,4 @@
-"""The label configs of tests/core/labels, posted to a real Label Studio: it takes those that we say it takes."""
+"""The label configs of tests/core/labels posted to a real Label Studio: it accepts those that we expect."""
 
 from __future__ import annotations
 

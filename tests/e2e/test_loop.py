@@ -1,4 +1,4 @@
-"""The loop with a real Label Studio: what annotators see follows what they label."""
+"""The loop with a real Label Studio: suggestions follow labels."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ pytestmark = pytest.mark.labelstudio
 Start = Callable[..., LocalFitloop]
 Connect = Callable[..., LabelledProject]
 ONE_RUN_OF_20 = {"START_TRAINING_EACH_N_UPDATES": "20"}
-"""No run begins in the middle of twenty labels, so that the version after them is the only one."""
+"""No run starts before all twenty labels are there, so exactly one version follows."""
 
 
 def _title(annotator: Annotator, labelled: LabelledProject) -> str:
-    """The backend's title, as sampling goes by it. To read the backend itself would have Label Studio save its whole row."""
+    """Return the backend's title from the project. Reading the backend itself would make Label Studio save it."""
     return str(annotator.call("GET", f"/api/projects/{labelled.project}")["model_version"])
 
 
@@ -31,7 +31,7 @@ def _version_file(fitloop: LocalFitloop, version: str, name: str) -> dict[str, A
 
 
 def test_labels_become_suggestions(start_fitloop: Start, connect: Connect, annotator: Annotator) -> None:
-    """Connect, label, and the webhook leads to a version that /setup says and Label Studio holds suggestions of."""
+    """Labels trigger a run by webhook; /setup returns its version and Label Studio stores its predictions."""
     fitloop = start_fitloop()
     labelled = connect(fitloop, sampling="Uncertainty sampling")
     assert fitloop.setup_version(labelled.project) == "untrained"
@@ -73,7 +73,7 @@ def test_labels_become_suggestions(start_fitloop: Start, connect: Connect, annot
 def test_retrieve_predictions_stores_all(
     start_fitloop: Start, connect: Connect, annotator: Annotator
 ) -> None:
-    """The Data Manager's action asks /predict for every task at once; each gets a suggestion of the served version."""
+    """The Data Manager's action calls /predict for all tasks at once; each gets a prediction of the served version."""
     fitloop = start_fitloop(FITLOOP_REFRESH_MAX_TASKS="0", **ONE_RUN_OF_20)
     labelled = connect(fitloop)
     labelled.label(0, 20)
@@ -84,7 +84,7 @@ def test_retrieve_predictions_stores_all(
 
 
 def test_a_renamed_label_is_learnt(start_fitloop: Start, connect: Connect, annotator: Annotator) -> None:
-    """Labels renamed mid-way: the version that knows the old name gives way, and nothing suggests it any more."""
+    """Labels are renamed mid-way: the version with the old name is replaced, and nothing suggests it any more."""
     fitloop = start_fitloop()
     labelled = connect(fitloop)
     labelled.label(0, 30)
@@ -115,7 +115,7 @@ def test_a_renamed_label_is_learnt(start_fitloop: Start, connect: Connect, annot
 
 
 def test_a_killed_fitloop_resumes_its_run(start_fitloop: Start, connect: Connect) -> None:
-    """SIGKILL in the middle of a fine-tune: the same run is finished after the restart, from its checkpoint."""
+    """SIGKILL during a fine-tune: after the restart the same run continues from its checkpoint."""
     fitloop = start_fitloop(START_TRAINING_EACH_N_UPDATES="1000", FITLOOP_CHECKPOINT_SECONDS="2")
     labelled = connect(fitloop)
     labelled.label(0, 40)
@@ -142,7 +142,7 @@ def test_a_killed_fitloop_resumes_its_run(start_fitloop: Start, connect: Connect
 def test_a_rollback_shows_in_label_studio(
     start_fitloop: Start, connect: Connect, annotator: Annotator
 ) -> None:
-    """After a rollback /setup, the backend's title and the stored suggestions are those of the version before."""
+    """After a rollback /setup, the backend's title and the stored predictions are those of the previous version."""
     fitloop = start_fitloop(**ONE_RUN_OF_20)
     labelled = connect(fitloop, 60)
     labelled.label(0, 20)
@@ -188,7 +188,7 @@ SECRET = "a-path-that-only-label-studio-knows"
 def test_every_way_to_pass_credentials_works(
     start_fitloop: Start, annotator: Annotator, address: str, login: dict[str, str]
 ) -> None:
-    """Requests pass, labels become a version, its title is set, and Label Studio keeps the password that it was given."""
+    """Requests are admitted, a version is trained, its title is set, and Label Studio keeps its password."""
     fitloop = start_fitloop(
         BASIC_AUTH_USER="ann",
         BASIC_AUTH_PASS="secret",

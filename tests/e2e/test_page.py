@@ -1,4 +1,4 @@
-"""The status page in a real browser, of a real adapter over a store with real documents.
+"""The status page in a real browser, from a real adapter over a store with real documents.
 
 Needs Debian's chromium (or FITLOOP_TEST_CHROMIUM) and playwright; skipped visibly where either is missing. Pictures are
 kept where FITLOOP_TEST_PICTURES names a folder.
@@ -40,7 +40,7 @@ WHO: HttpCredentials = {"username": "ann", "password": "secret"}
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's chromium."""
+    """Start Debian's chromium."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     executable = os.environ.get("FITLOOP_TEST_CHROMIUM") or shutil.which("chromium")
     if not executable:
@@ -55,7 +55,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAdapter]:
-    """Three projects: one that trains, one with a hostile name and labels, one with a long name and a problem."""
+    """Three projects: one with an active run, one with hostile names and labels, one with a long name and a problem."""
     with running_adapter(tmp_path_factory.mktemp("store"), SECURED) as found:
         labels = (
             sample_projects.HOSTILE,
@@ -93,7 +93,7 @@ def _answers(found: RunningAdapter) -> bool:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """A page of a desktop's size, whose errors fail the test."""
+    """A desktop page whose errors fail the test."""
     yield from _page(browser, viewport=DESKTOP)
 
 
@@ -110,7 +110,7 @@ def _page(browser: Browser, **options: Any) -> Iterator[Page]:
 
 
 def _is_trouble(said: ConsoleMessage) -> bool:
-    """What the policy refused, a slip of the script; a network that is away is not."""
+    """Return whether it is a policy violation or a script error; a network outage is neither."""
     return said.type == "error" and "net::ERR_INTERNET_DISCONNECTED" not in said.text
 
 
@@ -124,7 +124,7 @@ def _keep(page: Page, name: str) -> None:
 def test_pages_fit_the_screen_and_escape_names(
     browser: Browser, shop: RunningAdapter, size: ViewportSize, scheme: str
 ) -> None:
-    """No page is wider than the screen, no name is run, no colour of the other scheme is left."""
+    """No page is wider than the screen, no name is executed, and dark mode uses its own colours."""
     paths = {
         "projects": "/",
         "project": "/projects/1",
@@ -143,7 +143,7 @@ def test_pages_fit_the_screen_and_escape_names(
 
 
 def test_an_open_page_updates_while_a_run_progresses(page: Page, shop: RunningAdapter) -> None:
-    """Progress comes by itself, what the reader has opened and focused stays, and a leader elsewhere is followed."""
+    """Progress updates, and open details and focus are kept."""
     page.goto(f"{shop.url}/projects/1")
     page.evaluate("window.untouched = true")
     page.click("#log summary")
@@ -161,7 +161,7 @@ def test_an_open_page_updates_while_a_run_progresses(page: Page, shop: RunningAd
 
 
 def test_a_page_shows_when_fitloop_is_offline(page: Page, shop: RunningAdapter) -> None:
-    """And takes it back once it does."""
+    """The notice disappears once Fitloop answers again."""
     page.goto(f"{shop.url}/projects/1")
     assert page.is_hidden("#offline")
     page.context.set_offline(True)
@@ -171,7 +171,7 @@ def test_a_page_shows_when_fitloop_is_offline(page: Page, shop: RunningAdapter) 
 
 
 def test_an_open_page_gains_new_sections(page: Page, tmp_path: Path) -> None:
-    """Parts that were not there come; a part that was there stays, so that a screen reader tells what is new in it."""
+    """New sections appear; existing ones stay the same element, so screen readers announce only what is new."""
     with running_adapter(tmp_path, SECURED) as found:
         found.publish_board(sample_projects.build_view(1, "Shop messages"))
         eventually(lambda: _answers(found), 20, what="the board is read")
@@ -198,7 +198,7 @@ def test_an_open_page_gains_new_sections(page: Page, tmp_path: Path) -> None:
 
 
 def test_a_page_updates_with_credentials_in_its_url(browser: Browser, shop: RunningAdapter) -> None:
-    """As it is pasted from Label Studio's settings."""
+    """As pasted from Label Studio's settings."""
     context = browser.new_context()
     opened = context.new_page()
     opened.goto(f"{shop.url.replace('://', '://ann:secret@')}/projects/1")
@@ -210,7 +210,7 @@ def test_a_page_updates_with_credentials_in_its_url(browser: Browser, shop: Runn
 
 
 def test_a_visible_tab_updates_at_once(page: Page, shop: RunningAdapter) -> None:
-    """Not when it would have looked next."""
+    """Instead of at the next interval."""
     page.goto(f"{shop.url}/projects/3")
     assert page.get_attribute("body", "data-pace") == "10"
     is_asked = lambda request: request.resource_type == "fetch"  # noqa: E731
@@ -222,7 +222,7 @@ def test_a_visible_tab_updates_at_once(page: Page, shop: RunningAdapter) -> None
 def test_a_version_is_promoted_by_keyboard_below_a_prefix(
     browser: Browser, shop: RunningAdapter, prefix: str
 ) -> None:
-    """By links and a confirmation, without scripts; the command waits in the inbox for the leader."""
+    """Through links and a confirmation, without scripts; the command is in the inbox."""
     before = {command.id for command in shop.commands()}
     for opened in _page(browser, viewport=PHONE, java_script_enabled=False):
         opened.goto(f"{shop.url}{prefix}/")
@@ -238,7 +238,7 @@ def test_a_version_is_promoted_by_keyboard_below_a_prefix(
 
 
 def _press(page: Page, name: str) -> None:
-    """Tab to what has that name, and Enter."""
+    """Press Tab until the element of that name has the focus, then Enter."""
     for _ in range(80):
         page.keyboard.press("Tab")
         if page.locator(":focus").count() and page.locator(":focus").text_content() == name:
@@ -249,7 +249,7 @@ def _press(page: Page, name: str) -> None:
 
 
 def test_cross_site_requests_are_refused(browser: Browser, shop: RunningAdapter, tmp_path: Path) -> None:
-    """A browser that knows the password sends it whoever asks; what asks is looked at."""
+    """A browser sends the known password for any site's form, so the origin is checked."""
     context = browser.new_context(http_credentials=WHO)
     opened = context.new_page()
     opened.goto(f"{shop.url}/projects/1")
@@ -272,7 +272,7 @@ def test_cross_site_requests_are_refused(browser: Browser, shop: RunningAdapter,
 
 
 def test_pages_refresh_without_javascript(browser: Browser, shop: RunningAdapter) -> None:
-    """And says all that it says with them."""
+    """The content is complete."""
     for opened in _page(browser, viewport=DESKTOP, java_script_enabled=False):
         opened.goto(f"{shop.url}/projects/1")
         assert opened.locator("noscript meta[http-equiv=refresh]").count() == 1
@@ -282,7 +282,7 @@ def test_pages_refresh_without_javascript(browser: Browser, shop: RunningAdapter
 
 @pytest.mark.parametrize("count", [0, 1, 40])
 def test_the_first_page_is_complete_and_fast(page: Page, tmp_path: Path, count: int) -> None:
-    """The first page is complete, and answered within 50 ms."""
+    """It answers within 50 ms for none, one and forty projects."""
     with running_adapter(tmp_path, SECURED) as found:
         views = []
         for number in range(1, count + 1):
@@ -300,7 +300,7 @@ def test_the_first_page_is_complete_and_fast(page: Page, tmp_path: Path, count: 
 
 
 def _quickest(page: Page, url: str) -> float:
-    """Seconds of an answer; others work on this machine as well, so the best of some."""
+    """Return the fastest of five answers, since other processes use this machine as well."""
     taken = []
     for _ in range(5):
         started = time.perf_counter()

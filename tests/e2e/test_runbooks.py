@@ -1,6 +1,6 @@
-"""Runbooks followed word for word on a real release: each command works, and alerts fire when the thing is broken.
+"""Runbooks followed word for word on a real release: every command works, and alerts fire on real faults.
 
-What an alert asks is asked of a real Prometheus at once, without the time for which it must hold (tests/alerts has that).
+Alert expressions are evaluated by a real Prometheus without their `for` duration (tests/alerts checks that).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.e2e.targets import scraping
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.labelstudio, pytest.mark.cluster, pytest.mark.wide]
-STARTS_ANEW = ("rollout restart", "patch secret", "delete pod")
+RESTARTS = ("rollout restart", "patch secret", "delete pod")
 
 
 def test_runbook_commands_work_as_written(
@@ -39,19 +39,19 @@ def test_runbook_commands_work_as_written(
         labelled = connect(release)
         labelled.label(0, 30)
         version = release.served(labelled.project)
-        desk = Desk(release, labelled.project, version)
+        shell = Shell(release, labelled.project, version)
 
         with contextlib.suppress(AssertionError):
             eventually(lambda: not alerts.firing(), 90, what="no alert fires while all is well")
         assert not alerts.firing()
         for command in _all_commands():
-            if not any(one in command for one in STARTS_ANEW):
-                desk.type(command)
+            if not any(one in command for one in RESTARTS):
+                shell.run(command)
         release.send_command(labelled.project, "resume")
 
-        desk.give_token("not-a-token")
+        shell.give_token("not-a-token")
         eventually(lambda: "FitloopTokenRefused" in alerts.firing(), 120, what="the token is refused")
-        desk.follow("FitloopTokenRefused", "## What to do", TOKEN=TOKEN)
+        shell.follow("FitloopTokenRefused", "## Remediation", TOKEN=TOKEN)
         eventually(lambda: alerts.silent_for("fitloop_label_studio_requests_total"), 90, what="it is taken")
 
         release.namespace.kubectl("scale", f"deploy/{release.fullname}", "--replicas=0")
@@ -60,13 +60,13 @@ def test_runbook_commands_work_as_written(
         eventually(lambda: "FitloopAdapterAbsent" not in alerts.firing(), 90, what="adapters are seen")
         eventually(lambda: "FitloopAdapterLeaderless" not in alerts.firing(), 90, what="one leads")
 
-        desk.follow("FitloopServedVersionDiffers", "## What to do")
-        desk.follow("FitloopTwoLeaders", "## What to do", POD=desk.leader())
+        shell.follow("FitloopServedVersionDiffers", "## Remediation")
+        shell.follow("FitloopTwoLeaders", "## Remediation", POD=shell.leader())
         eventually(release.leader, 60, what="another one leads")
 
 
 class Alerts:
-    """What the chart's rules ask, asked now."""
+    """The chart's alert expressions, evaluated now."""
 
     def __init__(self, release: Release, prometheus: Prometheus) -> None:
         (rules,) = release.rendered(
@@ -76,23 +76,23 @@ class Alerts:
         self._prometheus = prometheus
 
     def firing(self) -> set[str]:
-        """Names of alerts whose condition holds."""
+        """Return the alerts whose condition holds."""
         now = time.time()
         return {name for name, query in self._queries.items() if self._prometheus.instant(query, now)}
 
     def silent_for(self, counter: str) -> bool:
-        """Whether requests go on, and none has been refused of late."""
+        """Return whether requests succeed and none was refused recently."""
         now, refused = time.time(), f'sum(increase({counter}{{outcome="unauthorized"}}[15s])) == 0'
         going = f'sum(increase({counter}{{outcome="ok"}}[15s])) > 0'
         return bool(self._prometheus.instant(f"{refused} and {going}", now))
 
 
-class Desk:
-    """A shell of whoever was called, with the alert's labels exported."""
+class Shell:
+    """A shell with the alert's labels exported."""
 
     def __init__(self, release: Release, project: int, version: str) -> None:
         self._release = release
-        self._world = {
+        self._environment = {
             "NAMESPACE": release.namespace.name,
             "RELEASE": release.fullname,
             "PROJECT": str(project),
@@ -101,9 +101,9 @@ class Desk:
             "KEY": "LABEL_STUDIO_API_KEY",
         }
 
-    def type(self, command: str, **more: str) -> str:
-        """Run it as it stands. `fitloop doctor` may find something, and must end by itself."""
-        environment = {**os.environ, **self._world, **more}
+    def run(self, command: str, **more: str) -> str:
+        """Run the command as written. `fitloop doctor` may exit with 1 for findings."""
+        environment = {**os.environ, **self._environment, **more}
         done = subprocess.run(
             ["bash", "-c", command], env=environment, capture_output=True, text=True, check=False, timeout=150
         )
@@ -115,21 +115,21 @@ class Desk:
         assert done.returncode == 0 or found, f"{command}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
         return done.stdout
 
-    def follow(self, alert: str, chapter: str, **more: str) -> None:
-        """Every command of a runbook's chapter, in turn."""
+    def follow(self, alert: str, section: str, **more: str) -> None:
+        """Run every command of a runbook's section."""
         (page,) = (one for one in OF_ALERTS if one.stem == alert)
-        for command in _commands(page.read_text().partition(chapter)[2]):
-            self.type(command, **more)
+        for command in _commands(page.read_text().partition(section)[2]):
+            self.run(command, **more)
 
     def give_token(self, token: str) -> None:
-        """Put a token into the Secret, and have it read."""
-        for command in _commands(_page("FitloopTokenRefused").partition("## What to do")[2])[1:]:
-            self.type(command, TOKEN=token)
+        """Write a token into the Secret and restart the pods that read it."""
+        for command in _commands(_page("FitloopTokenRefused").partition("## Remediation")[2])[1:]:
+            self.run(command, TOKEN=token)
 
     def leader(self) -> str:
-        """The pod that leads."""
+        """Return the leader's pod."""
         (command,) = (one for one in _all_commands() if "holderIdentity" in one)
-        return self.type(command).partition("_")[0]
+        return self.run(command).partition("_")[0]
 
 
 def _page(alert: str) -> str:
@@ -141,7 +141,7 @@ def _commands(text: str) -> list[str]:
 
 
 def _all_commands() -> Iterator[str]:
-    """Each once; what looks first, and what ends or goes back last."""
+    """Yield each command once: read-only commands first, pausing and rolling back last."""
     found = {
         line.removeprefix("$ ")
         for page in OF_ALERTS

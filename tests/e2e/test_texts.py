@@ -1,7 +1,6 @@
-"""The tasks of tests/core/labels in Label Studio's own editor: it shows what Fitloop reads.
+"""The tasks of tests/core/labels in Label Studio's own editor: it shows the text that Fitloop reads.
 
-White space is compared as one space, because a browser lays it out; what the editor adds of its own (times of paragraphs)
-is left aside.
+White space is compared as a single space; additions of the editor (times of paragraphs) are ignored.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ SHOWN = """() => {
 
 @pytest.fixture(scope="module")
 def editor(annotator: Annotator) -> Iterator[Page]:
-    """A page of somebody who has logged in."""
+    """A logged-in page."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     executable = os.environ.get("FITLOOP_TEST_CHROMIUM") or shutil.which("chromium")
     if not executable:

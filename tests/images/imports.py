@@ -1,7 +1,7 @@
-"""Imports the modules that are given, and all that is below ours, and prints how that went as one line of JSON.
+"""Imports the given modules, and everything below our packages, and prints the result as one line of JSON.
 
-A name after a dash is left out. It runs in a Python of its own: in this environment with `--only LIST`, where packages
-that LIST (docker/<image>.txt) does not name are hidden, or inside an image, by stdin. It uses the standard library alone.
+A name after a dash is skipped. It runs in a separate Python: in this environment with `--only LIST`, which hides packages
+that LIST (docker/<image>.txt) does not name, or inside an image through stdin. It uses only the standard library.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ STARTED = time.perf_counter()
 
 
 class Listed:
-    """Finds what Python's own finder of files does, but for the packages that are hidden."""
+    """A finder that hides some packages."""
 
     def __init__(self, hidden: set[str]) -> None:
         self._hidden = hidden
@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> None:
 
 
 def hidden(listed: Path) -> set[str]:
-    """Top-level names of installed packages that are not on the list."""
+    """Return top-level names of installed packages that are not on the list."""
     lines = [line for line in listed.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
     kept = {canonical(line.partition("==")[0]) for line in lines} | {"fitloop"}
     owners = metadata.packages_distributions()
@@ -66,7 +66,7 @@ def canonical(name: str) -> str:
 
 
 def uncompiled() -> list[str]:
-    """Modules that Python had to compile, because the file system holds no bytecode for them."""
+    """Return modules that Python had to compile, because they have no bytecode file."""
     sources = {
         name: spec.cached
         for name, module in sys.modules.items()
@@ -76,7 +76,7 @@ def uncompiled() -> list[str]:
 
 
 def resident_mb() -> int:
-    """Resident memory, where the kernel tells it."""
+    """Return the resident memory, if the kernel reports it."""
     status = Path("/proc/self/status")
     found = re.search(r"VmRSS:\s+(\d+)", status.read_text(encoding="ascii")) if status.exists() else None
     return int(found.group(1)) // 1000 if found else 0

@@ -1,4 +1,4 @@
-"""What each image's processes import: our own rooms, and what libraries import only once they run."""
+"""What each image's processes import: our packages, and modules that libraries import only at run time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lists of packages that the images install: up to date, and long enough for what each process imports."""
+"""The images' package lists: up to date, and complete for what each process imports."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_listed_packages_are_enough_to_import_a_process(image: str) -> None:
 
 
 def test_a_missing_package_is_detected(tmp_path: Path) -> None:
-    """Else the test above would say nothing."""
+    """Otherwise the test above would prove nothing."""
     lines = (DOCKER / "adapter.txt").read_text(encoding="utf-8").splitlines()
     short = tmp_path / "short.txt"
     short.write_text("\n".join(line for line in lines if not line.startswith("lxml==")), encoding="utf-8")

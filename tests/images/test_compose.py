@@ -1,4 +1,4 @@
-"""compose.yaml: what can be said of it without an engine."""
+"""compose.yaml, as far as it can be checked without an engine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def services() -> dict[str, Any]:
 
 
 def test_every_password_must_be_set(services: dict[str, Any]) -> None:
-    """No default that all installations would share: compose ends with a sentence where .env is missing."""
+    """There is no default that all installations would share: compose refuses to start without .env."""
     for name in (
         "LABEL_STUDIO_PASSWORD",
         "LABEL_STUDIO_API_KEY",
@@ -55,7 +55,7 @@ def test_ports_are_published_on_loopback_only(services: dict[str, Any]) -> None:
 
 
 def test_label_studio_can_call_fitloop(services: dict[str, Any]) -> None:
-    """The two traps: private addresses are refused by default, and a host name of one word gets no webhook."""
+    """Label Studio refuses private addresses by default, and sends no webhook to a host name of one word."""
     assert services["label-studio"]["environment"]["USE_DEFAULT_BANNED_SUBNETS"] == "false"
     (alias,) = services["fitloop"]["networks"]["default"]["aliases"]
     assert "." in alias

@@ -1,6 +1,6 @@
-"""The built images, run as the chart runs them: another user than root, a read-only file system, only /tmp to write to.
+"""The built images, run as the chart runs them: not as root, with a read-only file system and a writable /tmp.
 
-Skipped where there is no engine or no image: `make images IMAGE_PREFIX=fitloop.test TAG=dev` builds them, and
+Skipped if there is no engine or image: `make images IMAGE_PREFIX=fitloop.test TAG=dev` builds them, and
 FITLOOP_TEST_IMAGES=fitloop.test (FITLOOP_TEST_TAG=dev, FITLOOP_TEST_DOCKER=docker) names them.
 """
 
@@ -26,20 +26,20 @@ pytestmark = pytest.mark.slow
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image that is there, and the engine that has it."""
+    """An existing image and its engine."""
 
     docker: tuple[str, ...]
     role: str
     name: str
 
     def run(self, *command: str, entrypoint: str = "", stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """A container of it, without a network, that is gone afterwards."""
+        """Run a container without a network and remove it."""
         entry = ("--entrypoint", entrypoint) if entrypoint else ()
         options = ("--rm", "--interactive", "--network", "none", "--read-only", "--tmpfs", "/tmp")
         return self._docker("run", *options, *entry, self.name, *command, stdin=stdin)
 
-    def told(self) -> dict[str, Any]:
-        """What the engine says of it. Skips the test where there is none."""
+    def inspect(self) -> dict[str, Any]:
+        """Return the image's configuration, or skip the test if there is none."""
         try:
             done = self._docker("image", "inspect", self.name)
         except FileNotFoundError:
@@ -50,7 +50,7 @@ class Image:
         return inspected
 
     def sizes(self) -> list[tuple[str, int]]:
-        """What made each layer, newest first, and its bytes."""
+        """Return the command and the size in bytes of each layer, newest first."""
         form = "{{.Size}}\t{{.CreatedBy}}"
         done = self._docker("history", "--human=false", "--no-trunc", "--format", form, self.name)
         pairs = [line.split("\t", 1) for line in done.stdout.splitlines()]
@@ -66,14 +66,14 @@ def image(request: pytest.FixtureRequest) -> Image:
     prefix, tag = os.environ.get("FITLOOP_TEST_IMAGES", "fitloop"), os.environ.get("FITLOOP_TEST_TAG", "dev")
     docker = tuple(shlex.split(os.environ.get("FITLOOP_TEST_DOCKER", "docker")))
     found = Image(docker, request.param, f"{prefix}/{request.param}:{tag}")
-    found.told()
+    found.inspect()
     return found
 
 
 def test_image_runs_unprivileged_and_is_labelled(image: Image) -> None:
-    told = image.told()["Config"]
-    assert told["User"] == "10001:10001"
-    assert {f"org.opencontainers.image.{label}" for label in LABELS} <= told["Labels"].keys()
+    config = image.inspect()["Config"]
+    assert config["User"] == "10001:10001"
+    assert {f"org.opencontainers.image.{label}" for label in LABELS} <= config["Labels"].keys()
 
 
 def test_all_imports_are_precompiled(image: Image) -> None:
@@ -104,7 +104,7 @@ def test_image_has_the_command_line(image: Image) -> None:
 
 
 def test_missing_settings_end_with_one_sentence(image: Image) -> None:
-    """So that `kubectl logs` shows what to do, and no traceback."""
+    """So `kubectl logs` shows what to do, without a traceback."""
     done = image.run()
     assert done.returncode not in {0, 75}
     assert len(done.stderr.splitlines()) <= 12
@@ -121,7 +121,7 @@ def test_the_adapter_image_is_small(image: Image) -> None:
 
 
 def test_code_is_a_small_last_layer(image: Image) -> None:
-    """So that a change of code is built, pushed and pulled in seconds."""
+    """So a code change is built, pushed and pulled in seconds."""
     made_by, size = next(pair for pair in image.sizes() if pair[1])
     assert made_by.startswith("COPY /code")
     assert size < 10_000_000

@@ -2,7 +2,7 @@
 
     python -m tests.support.architectures docs/base-models.md
 
-writes the table; with --check it says whether the table is what was found.
+writes the table; --check compares it instead.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A real S3 server for tests, named by FITLOOP_TEST_S3 (its address), FITLOOP_TEST_S3_KEY and FITLOOP_TEST_S3_SECRET.
 
-Tests that need one are skipped, visibly, where these are not set.
+Tests that need it are skipped if these are not set.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What must never be in a log, put everywhere where it might get into one; a Label Studio that holds it; a server that repeats it.
+"""Secrets placed wherever they might reach a log, a Label Studio that holds them, and a server that echoes them.
 
-`HOOK` is a sitecustomize.py that has every library of a process speak at DEBUG, as loudly as it can.
+`HOOK` is a sitecustomize.py that makes every library log at DEBUG.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from tests.support.http_server import serve_http
 from tests.support.labelstudio import FakeLabelStudio
 
 TEXT: Final = "zitronenbaum"
-"""A word of every text."""
+"""A word in every text."""
 TOKEN: Final = "marked-token-8c1f07"
 PASSWORD: Final = "marked-password-77aa"
 KEY: Final = "marked-access-key-1b2c"
 PATH: Final = "marked-secret-path-44"
 PERSON: Final = "marked-persons-token-90"
-"""Of whoever opens a task: Label Studio's /setup carries it."""
+"""The token of the user who opens a task: Label Studio's /setup contains it."""
 SECRETS: Final = (TEXT, TOKEN, PASSWORD, KEY, PATH, PERSON)
 
 LIBRARIES: Final = (
@@ -45,7 +45,7 @@ HOOK: Final = f"import logging\nfor name in {LIBRARIES!r}: logging.getLogger(nam
 
 
 def leaks(written: str) -> list[str]:
-    """Lines that hold what they must not."""
+    """Return lines that contain a secret."""
     return [line for line in written.splitlines() if any(secret in line.lower() for secret in SECRETS)]
 
 
@@ -62,12 +62,12 @@ class _Handler(BaseHTTPRequestHandler):
         return self.rfile.read(int(self.headers.get("Content-Length") or 0))
 
     def log_message(self, format: str, *_: object) -> None:  # noqa: A002 - the base class's name
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextmanager
 def served(label_studio: FakeLabelStudio) -> Iterator[str]:
-    """Label Studio's address; project 1 of it, for whoever has TOKEN."""
+    """Serve project 1 of a Label Studio to clients with TOKEN, and yield its address."""
 
     class Handler(_Handler):
         def do_GET(self) -> None:
@@ -108,7 +108,7 @@ def served(label_studio: FakeLabelStudio) -> Iterator[str]:
 
 @contextmanager
 def repeating(status: int) -> Iterator[str]:
-    """The address of a server that answers with all that it was told, header for header."""
+    """Serve answers that echo the whole request, and yield the address."""
 
     class Handler(_Handler):
         def _repeat(self) -> None:

@@ -1,4 +1,4 @@
-"""From an environment variable to what it changes: the names that users of Label Studio's example backends know.
+"""From an environment variable to its effect: the names known from Label Studio's example backends.
 
 WORKERS and THREADS are in tests/engine/test_model.py and tests/embedded/test_inference.py.
 """
@@ -46,7 +46,7 @@ def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What a run left, and what its optimiser was seen to do."""
+    """What a run published, and what its optimiser did."""
 
     manifest: Manifest
     weights: dict[str, Any]
@@ -68,7 +68,7 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture
 def train(tmp_path: Path, bases: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Train:
-    """A fine-tune on the same 30 texts, with the parameters that the environment gives."""
+    """Fine-tune on the same 30 texts, with the parameters from the environment."""
 
     def run(**environment: str) -> Trained:
         for variable, value in ({"BASELINE_MODEL_NAME": str(bases[0])} | FINETUNE | environment).items():

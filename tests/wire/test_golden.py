@@ -1,4 +1,4 @@
-"""What a real Label Studio 1.23.2 sent, in its order, through the routes and a real supervisor to a run that is launched."""
+"""Requests recorded from a real Label Studio 1.23.2, replayed in order through routes and controller to a launched run."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def test_golden_requests_lead_to_a_served_version() -> None:
 
 
 async def _replay(client: httpx.AsyncClient, request: dict[str, Any]) -> Any:
-    """The request as it was sent; what is answered."""
+    """Send the request as recorded and return the answer."""
     headers = {key: value for key, value in request["headers"].items() if key.lower() not in _CONNECTION}
     content = None if request["body"] is None else json.dumps(request["body"])
     answer = await client.request(request["method"], request["path"], headers=headers, content=content)

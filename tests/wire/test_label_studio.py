@@ -1,4 +1,4 @@
-"""Every request that a real Label Studio 1.23.2 sent to a backend, replayed, and the answers held against what it demands."""
+"""Every request recorded from a real Label Studio 1.23.2, replayed, and the answers checked against its requirements."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ async def world(tmp_path: Path) -> AsyncIterator[AppWorld]:
 
 
 async def replay(world: AppWorld, request: dict[str, Any]) -> httpx.Response:
-    """The request as it was sent: the same headers, and the same JSON that `requests` writes."""
+    """Send the request as recorded: the same headers, and the JSON that `requests` writes."""
     headers = {key: value for key, value in request["headers"].items() if key.lower() not in _CONNECTION}
     content = None if request["body"] is None else json.dumps(request["body"])
     return await world.client.request(request["method"], request["path"], headers=headers, content=content)
 
 
 def requests(path: str) -> list[Any]:
-    """The captured requests to a path."""
+    """Return the recorded requests to a path."""
     return [
         pytest.param(request, id=f"{request['case']}-{number}")
         for number, request in enumerate(CAPTURE)
@@ -117,7 +117,7 @@ async def test_the_whole_capture_leaves_one_command(world: AppWorld) -> None:
 
 
 def check_prediction(prediction: dict[str, Any], version: str) -> None:
-    """What Label Studio stores without an error, and uncertainty sampling can sort by."""
+    """Label Studio can store it, and uncertainty sampling can sort by it."""
     assert prediction["model_version"] == version
     assert math.isfinite(prediction["score"])
     assert 0 <= prediction["score"] <= 1

@@ -1,4 +1,4 @@
-"""No text of a task, no token and no password in any line of any process, at any level, whatever libraries would say."""
+"""No text of a task, no token and no password in any log line of any process, at any level, with any library."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _restore() -> Iterator[None]:
 
 
 def be_loud() -> None:
-    """This process speaks at DEBUG, and so does every library in it. No secret is struck out: none may get so far."""
+    """Log at DEBUG, libraries included, and without redaction."""
     configure(LoggingSettings(level="DEBUG"))
     for library in LIBRARIES:
         logging.getLogger(library).setLevel("DEBUG")
@@ -93,7 +93,7 @@ def free_port() -> int:
 
 
 class Process:
-    """A process whose streams are kept; `ended` ends it, and gives what it wrote to stderr."""
+    """A process whose output is kept; `ended` stops it and returns its stderr."""
 
     def __init__(self, folder: Path, *arguments: str, **more: str) -> None:
         self.stderr, self.stdout = folder / "stderr", folder / "stdout"
@@ -123,13 +123,13 @@ class Process:
 
 
 def lines_of(written: str) -> list[dict[str, Any]]:
-    """All of them, each a JSON object."""
+    """Parse all lines as JSON objects."""
     return [json.loads(line) for line in written.splitlines()]
 
 
 @pytest.mark.slow
 def test_debug_logs_of_the_whole_loop_leak_nothing(tmp_path: Path) -> None:
-    """`fitloop local` and its trainers, from the first label to predictions, among requests that nobody should send."""
+    """`fitloop local` and its trainers, from the first label to predictions, with invalid requests among them."""
     labels = Labels(tmp_path / "labels", build_tiny_base(tmp_path / "base"))
     for number in labels.label(30):
         labels.labelstudio.tasks[1][number]["data"]["text"] += f" {TEXT}"
@@ -204,7 +204,7 @@ def _walk(url: str, own: httpx.Client, run_has_ended: Callable[[], bool]) -> Non
 
 
 def _check_ids(lines: list[dict[str, Any]], log: list[dict[str, Any]]) -> None:
-    """A request's, a project's and a run's lines are found by their ids."""
+    """Check that lines of a request, a project and a run can be found by id."""
     (stored,) = (
         line for line in lines if line["event"] == "command_stored" and line["request_id"] == "the-wish-1"
     )
@@ -268,7 +268,7 @@ def test_debug_logs_of_a_predictor_leak_nothing(tmp_path: Path, made: tuple[Path
 async def test_echoed_secrets_are_not_logged(
     status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Label Studio, the bucket and predictors that answer with all that they were told, credentials first."""
+    """Label Studio, bucket and predictors that echo requests, credentials first."""
     be_loud()
     log = structlog.get_logger("services.test")
     monkeypatch.setattr("services.cluster.inference.CONNECT_RETRY_SECONDS", 0.1)

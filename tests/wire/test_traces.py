@@ -1,4 +1,4 @@
-"""One trace from a request to the predictor that answers it, and from a wish to train to the stages of the run."""
+"""One trace from a request to the predictor, and from a train command to the stages of its run."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def desk() -> FakeEventSink:
 
 @pytest.fixture
 def adapter(tmp_path: Path, desk: FakeEventSink) -> Iterator[httpx.AsyncClient]:
-    """The adapter's application, which asks the predictor's; both are the real ones, over a registry in a folder."""
+    """The real applications of adapter and predictor over a registry in a folder."""
     registry = Registry(FileStore(tmp_path / "store"))
     publish_versions(registry, build_tiny_version(tmp_path / "made"), "v-1")
     write_serving_table(registry, {KEY: Served("v-1")})
@@ -83,7 +83,7 @@ def adapter(tmp_path: Path, desk: FakeEventSink) -> Iterator[httpx.AsyncClient]:
 
 
 async def test_a_prediction_is_one_trace(adapter: httpx.AsyncClient, exporter: InMemorySpanExporter) -> None:
-    """Below the caller's own span, where it names one; ids and figures on each, and no text, nor the secret path."""
+    """Spans are children of the caller's, with ids and numbers, but without texts or the secret path."""
     body = {"project": 5, "tasks": [{"data": {"text": TEXT}}, {"data": {"text": f"{TEXT} again"}}]}
     headers = {"X-Request-ID": "seven", "traceparent": CARRIED}
     async with adapter:
@@ -170,7 +170,7 @@ def collecting() -> Iterator[tuple[Collector, str]]:
             self.end_headers()
 
         def log_message(self, format: str, *_: object) -> None:  # noqa: A002 - the base class's name
-            """Say nothing."""
+            """Log nothing."""
 
     with serve_http(Handler) as url:
         yield collector, url
@@ -178,7 +178,7 @@ def collecting() -> Iterator[tuple[Collector, str]]:
 
 @pytest.mark.slow
 def test_a_trainer_continues_the_trace_of_its_request(tmp_path: Path) -> None:
-    """Over OTLP, by the variables that a pod would get; all is sent before the process ends."""
+    """Over OTLP, with the variables that a pod gets; everything is sent before the process ends."""
     world = TrainerWorld(tmp_path / "data", build_tiny_base(tmp_path / "base"))
     world.label(30)
     run = world.request()
