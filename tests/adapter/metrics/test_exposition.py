@@ -38,6 +38,8 @@ NOW = 1_000_000.0
 
 @pytest.fixture(autouse=True)
 def _names(monkeypatch: pytest.MonkeyPatch) -> None:
+    for project_id in list(leader.project_names._known):  # other tests of this process have counted as well
+        metrics.forget_project(project_id)
     monkeypatch.setattr(leader, "project_names", ProjectNames(3))
 
 
@@ -279,7 +281,6 @@ def figures(world: ControllerWorld) -> Figures:
 
 @pytest.fixture
 def world() -> Iterator[ControllerWorld]:
-    metrics.forget_project(1)  # other tests of this process count for it as well
     yield ControllerWorld.connected()
     metrics.forget_project(1)
 
