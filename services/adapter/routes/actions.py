@@ -132,7 +132,7 @@ _MAX_FORM_BYTES: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class ActionPages:
-    """The routes."""
+    """Routes of confirmation pages and their forms."""
 
     api: Api
     tokens: FormTokens

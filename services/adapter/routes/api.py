@@ -97,7 +97,7 @@ def accuracy_sentence(estimate: Estimate) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """The routes."""
+    """Routes below /api, and what the pages read through them."""
 
     board: Board
     commands: CommandWriter

@@ -94,7 +94,7 @@ IDLE_SECONDS = 10
 
 @dataclass(frozen=True, slots=True)
 class StatusPages:
-    """The routes."""
+    """Routes of the status page."""
 
     api: Api
     page_data: PageData

@@ -58,7 +58,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """The route."""
+    """Route of /predict."""
 
     board: Board
     inference: Inference

@@ -38,7 +38,7 @@ _MAX_PROJECTS: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class SetupRoutes:
-    """The routes."""
+    """Routes that connect Label Studio."""
 
     board: Board
     events: EventSink

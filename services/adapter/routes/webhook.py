@@ -67,7 +67,7 @@ class CommandWriter:
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """The route."""
+    """Route of /webhook."""
 
     events: EventSink
     commands: CommandWriter
