@@ -16,8 +16,8 @@ import httpx
 import pytest
 import yaml
 
-from tests.cluster.samples import MANIFEST
 from tests.support.api_server import NAMESPACE, FakeApiServer, serve_api
+from tests.support.jobs import MANIFEST
 from tests.support.s3_server import serve_bucket
 from tests.support.waiting import eventually
 

@@ -45,7 +45,6 @@ from services.core.registry import Registry
 from services.core.settings import ClusterSettings, S3Settings, Settings, StorageSettings
 from services.core.store.files import FileStore
 from services.core.store.s3.lifecycle import _expiry, expiration_rules, prefixes_overlap
-from tests.cluster.samples import MANIFEST, job, pod, stamp
 from tests.support.buckets import (
     ENDPOINT,
     KEY,
@@ -56,6 +55,7 @@ from tests.support.buckets import (
     temporary_bucket,
 )
 from tests.support.doctor import FakeInspector, FakeKube, build_context
+from tests.support.jobs import MANIFEST, build_job, build_pod, timestamp
 
 TABLE = Serving(1, 3, {"5-1": Served(current="v-2", previous="v-1")})
 
@@ -78,16 +78,16 @@ def inspector() -> FakeInspector:
         **ready,
     }
     kube.listed["app.kubernetes.io/component=adapter,app.kubernetes.io/part-of=fitloop"] = [
-        build_pod("fitloop-a", "adapter")
+        build_component_pod("fitloop-a", "adapter")
     ]
-    kube.listed["fitloop.io/predictor=fitloop"] = [build_pod("fitloop-predictor-a", "predictor")]
+    kube.listed["fitloop.io/predictor=fitloop"] = [build_component_pod("fitloop-predictor-a", "predictor")]
     answers = {("fitloop-a", 9090, "/health"): json.dumps({"version": "1.2.3"}), **build_state(TABLE)}
     maps = {"fitloop-job": {"job.yaml": yaml.safe_dump(MANIFEST)}}
     node = {"metadata": {"labels": {"gpu": "yes"}}, "status": {"allocatable": {"nvidia.com/gpu": "1"}}}
     return FakeInspector(kube, format_datetime(now, usegmt=True), rows=[node], maps=maps, answers=answers)
 
 
-def build_pod(name: str, component: str) -> dict[str, Any]:
+def build_component_pod(name: str, component: str) -> dict[str, Any]:
     spec = {
         "serviceAccountName": f"fitloop-{component}",
         "containers": [{"name": "kserve-container", "image": "fitloop/predictor:1"}],
@@ -191,27 +191,27 @@ class TestCluster:
         assert cluster.lease(known).verdict is Verdict.FAIL
 
     def test_waiting_and_failed_runs_are_warnings(self, known: Context, inspector: FakeInspector) -> None:
-        waiting = job("fitloop-1-2", run="1-2")
-        failed = job("fitloop-2-1", ("Failed", "DeadlineExceeded"), run="2-1")
+        waiting = build_job("fitloop-1-2", run="1-2")
+        failed = build_job("fitloop-2-1", ("Failed", "DeadlineExceeded"), run="2-1")
         failed["metadata"]["labels"]["fitloop.io/project"] = "2"
-        failed["status"]["conditions"][0]["lastTransitionTime"] = stamp(time.time() - 60)
+        failed["status"]["conditions"][0]["lastTransitionTime"] = timestamp(time.time() - 60)
         inspector.kube.listed["job"] = [waiting, failed]
         inspector.kube.listed["pod"] = [
-            pod("p", "Pending", unschedulable="0/1: 1 Insufficient nvidia.com/gpu.", run="1-2")
+            build_pod("p", "Pending", unschedulable="0/1: 1 Insufficient nvidia.com/gpu.", run="1-2")
         ]
         finding = cluster.runs(known)
         assert finding.verdict is Verdict.WARN
         assert "fitloop-1-2 is waiting: no node has a free nvidia.com/gpu" in finding.sentence
         assert "fitloop-2-1 failed: it exceeded its time limit" in finding.sentence
         inspector.kube.listed["job"] = [waiting]
-        inspector.kube.listed["pod"] = [pod("p", "Running", run="1-2")]
+        inspector.kube.listed["pod"] = [build_pod("p", "Running", run="1-2")]
         assert cluster.runs(known).sentence == (
             "1 run active; none is waiting, and the latest ones did not fail."
         )
 
     def test_only_the_latest_job_of_a_project_counts(self) -> None:
-        first, last = job("a"), job("b")
-        last["metadata"]["creationTimestamp"] = stamp(time.time())
+        first, last = build_job("a"), build_job("b")
+        last["metadata"]["creationTimestamp"] = timestamp(time.time())
         assert cluster.latest_jobs([last, first]) == [last]
 
 
@@ -225,7 +225,7 @@ class TestVersions:
             == "Adapters run release 1.2.2, but the chart is release 1.2.3."
         )
         inspector.answers["fitloop-a", 9090, "/health"] = json.dumps({"version": "1.2.3"})
-        second = build_pod("fitloop-predictor-b", "predictor")
+        second = build_component_pod("fitloop-predictor-b", "predictor")
         second["spec"]["containers"][0]["image"] = "fitloop/predictor:2"
         inspector.kube.listed["fitloop.io/predictor=fitloop"].append(second)
         assert "2 different images" in consistency.releases(known).sentence

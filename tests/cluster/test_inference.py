@@ -25,7 +25,7 @@ Answer = Callable[[httpx.Request], httpx.Response]
 Make = Callable[..., RemoteInference]
 
 
-def honest(request: httpx.Request) -> httpx.Response:
+def answer_correctly(request: httpx.Request) -> httpx.Response:
     """As the predictor answers."""
     asked = parse_v2(request.content)
     scores = Scores(SCORES.labels, np.repeat(SCORES.probabilities, len(asked.texts), axis=0))
@@ -33,7 +33,7 @@ def honest(request: httpx.Request) -> httpx.Response:
     return httpx.Response(200, content=body, headers=headers)
 
 
-class Predictor(httpx.AsyncBaseTransport):
+class FakePredictor(httpx.AsyncBaseTransport):
     """Answers in turn by what it is given, then honestly; an exception is raised."""
 
     def __init__(self, *answers: Answer | httpx.Response | Exception) -> None:
@@ -43,7 +43,7 @@ class Predictor(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         self.asked.append(request)
-        answer = self.answers.pop(0) if self.answers else honest
+        answer = self.answers.pop(0) if self.answers else answer_correctly
         if isinstance(answer, Exception):
             raise answer
         return answer if isinstance(answer, httpx.Response) else answer(request)
@@ -69,12 +69,12 @@ def inference() -> Iterator[Make]:
         one.close()
 
 
-def refusal(status: int, sentence: str = "why") -> httpx.Response:
+def build_error(status: int, sentence: str = "why") -> httpx.Response:
     return httpx.Response(status, json={"error": sentence}, headers={SAFE_ERROR_HEADER: "error"})
 
 
 async def test_request_names_version_and_binary_output(inference: Make) -> None:
-    predictor = Predictor()
+    predictor = FakePredictor()
     scores = await inference(predictor).scores("5-1", "v-1", ["a", "b"])
     assert scores.labels == ("A", "B")
     np.testing.assert_array_equal(scores.probabilities, [[0.75, 0.25]] * 2)
@@ -85,27 +85,27 @@ async def test_request_names_version_and_binary_output(inference: Make) -> None:
 
 
 async def test_lone_surrogate_is_replaced(inference: Make) -> None:
-    predictor = Predictor()
+    predictor = FakePredictor()
     await inference(predictor).scores("5-1", "v-1", ["a\ud83d", "b"])
     assert parse_v2(predictor.asked[0].content).texts == ("a?", "b")
 
 
 async def test_connection_errors_are_retried(inference: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """The Service routes to a killed predictor for a second or two; after some seconds the request fails."""
-    predictor = Predictor(*[httpx.ConnectError("x")] * 4)
+    predictor = FakePredictor(*[httpx.ConnectError("x")] * 4)
     await inference(predictor).scores("5-1", "v-1", ["a"])
     assert len(predictor.asked) == 5
     monkeypatch.setattr("services.cluster.inference.CONNECT_RETRY_SECONDS", 0.0)
     with pytest.raises(Overloaded, match="No predictor answers"):
-        await inference(Predictor(httpx.ConnectError("x"))).scores("5-1", "v-1", ["a"])
+        await inference(FakePredictor(httpx.ConnectError("x"))).scores("5-1", "v-1", ["a"])
 
 
-@pytest.mark.parametrize("failure", [httpx.ReadError("x"), refusal(503)])
+@pytest.mark.parametrize("failure", [httpx.ReadError("x"), build_error(503)])
 async def test_one_retry_after_disconnect_or_503(inference: Make, failure: Any) -> None:
-    predictor = Predictor(failure)
+    predictor = FakePredictor(failure)
     await inference(predictor).scores("5-1", "v-1", ["a"])
     assert len(predictor.asked) == 2
-    again = Predictor(failure, failure)
+    again = FakePredictor(failure, failure)
     with pytest.raises(Overloaded):
         await inference(again).scores("5-1", "v-1", ["a"])
     assert len(again.asked) == 2
@@ -123,7 +123,7 @@ async def test_one_retry_after_disconnect_or_503(inference: Make, failure: Any) 
     ],
 )
 async def test_other_errors_are_not_retried(inference: Make, status: int, error: type[Exception]) -> None:
-    predictor = Predictor(refusal(status, "File 'x' differs."))
+    predictor = FakePredictor(build_error(status, "File 'x' differs."))
     with pytest.raises(error, match="File 'x' differs"):
         await inference(predictor).scores("5-1", "v-1", ["a"])
     assert len(predictor.asked) == 1
@@ -131,12 +131,12 @@ async def test_other_errors_are_not_retried(inference: Make, status: int, error:
 
 async def test_error_without_message_gets_one(inference: Make) -> None:
     with pytest.raises(EngineError, match="answered 500 to a request for version v-1"):
-        await inference(Predictor(httpx.Response(500, text="<html>"))).scores("5-1", "v-1", ["a"])
+        await inference(FakePredictor(httpx.Response(500, text="<html>"))).scores("5-1", "v-1", ["a"])
 
 
-def changed(**outputs: Any) -> Answer:
+def answer_with(**outputs: Any) -> Answer:
     def answer(request: httpx.Request) -> httpx.Response:
-        whole = honest(request)
+        whole = answer_correctly(request)
         length = int(whole.headers["Inference-Header-Content-Length"])
         head, rest = json.loads(whole.content[:length]), whole.content[length:]
         head |= outputs
@@ -152,13 +152,13 @@ def test_answer_size_is_bounded(inference: Make) -> None:
     large = httpx.Response(
         200, headers={"Content-Length": str(MAX_ANSWER_BYTES + 1)}, stream=httpx.ByteStream(b"x")
     )
-    predictor = Predictor(large)
+    predictor = FakePredictor(large)
     with pytest.raises(EngineError, match="has more than 64 MB"):
         asyncio.run(inference(predictor).scores("5-1", "v-1", ["a"]))
     assert len(predictor.asked) == 1
 
 
-def rows_of_three(request: httpx.Request) -> httpx.Response:
+def answer_three_rows(request: httpx.Request) -> httpx.Response:
     asked = parse_v2(request.content)
     scores = Scores(("A", "B"), np.full((3, 2), 0.5, np.float32))
     body, headers = answer_v2("p", "v-1", ScoreRequest(("", "", ""), asked.version, "", True), scores)
@@ -168,9 +168,9 @@ def rows_of_three(request: httpx.Request) -> httpx.Response:
 @pytest.mark.parametrize(
     ("answer", "sentence"),
     [
-        (changed(parameters={"version": "v-9"}), "answered with version v-9 to a request for v-1"),
-        (rows_of_three, r"answered \(3, 2\) probabilities for 1 texts and 2 labels"),
-        (changed(outputs=[]), "cannot be read"),
+        (answer_with(parameters={"version": "v-9"}), "answered with version v-9 to a request for v-1"),
+        (answer_three_rows, r"answered \(3, 2\) probabilities for 1 texts and 2 labels"),
+        (answer_with(outputs=[]), "cannot be read"),
         (httpx.Response(200, text="hello"), "another server"),
         (
             httpx.Response(200, text="hello", headers={"Inference-Header-Content-Length": "3"}),
@@ -180,11 +180,11 @@ def rows_of_three(request: httpx.Request) -> httpx.Response:
 )
 async def test_unexpected_answer_is_an_engine_error(inference: Make, answer: Any, sentence: str) -> None:
     with pytest.raises(EngineError, match=sentence):
-        await inference(Predictor(answer)).scores("5-1", "v-1", ["a"])
+        await inference(FakePredictor(answer)).scores("5-1", "v-1", ["a"])
 
 
 async def test_deadline_covers_all_retries(inference: Make) -> None:
-    class Slow(Predictor):
+    class Slow(FakePredictor):
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
             await asyncio.sleep(60)
             return await super().handle_async_request(request)
@@ -206,8 +206,8 @@ async def test_no_predictor_is_unreachable_and_not_ready(
 
 
 async def test_ready_follows_the_predictor(inference: Make) -> None:
-    assert await inference(Predictor(httpx.Response(200))).ready()
-    assert not await inference(Predictor(httpx.Response(503))).ready()
+    assert await inference(FakePredictor(httpx.Response(200))).ready()
+    assert not await inference(FakePredictor(httpx.Response(503))).ready()
 
 
 async def test_connections_are_replaced_after_30_seconds(
@@ -215,7 +215,7 @@ async def test_connections_are_replaced_after_30_seconds(
 ) -> None:
     now = [0.0]
     monkeypatch.setattr("services.cluster.inference.time.monotonic", lambda: now[0])
-    predictor = Predictor()
+    predictor = FakePredictor()
     remote = inference(predictor, predict_timeout_seconds=0.1)
     clients = []
     for moment in (0.0, CONNECTION_MAX_AGE, CONNECTION_MAX_AGE + 1, 2 * CONNECTION_MAX_AGE):
@@ -230,7 +230,7 @@ async def test_connections_are_replaced_after_30_seconds(
 
 
 def test_requests_work_from_any_event_loop(inference: Make) -> None:
-    remote = inference(Predictor())
+    remote = inference(FakePredictor())
     for _ in range(2):
         assert asyncio.run(remote.scores("5-1", "v-1", ["a"])).labels == ("A", "B")
 
@@ -239,7 +239,7 @@ async def test_cancelling_a_request_cancels_it_downstream(inference: Make) -> No
     cancelled = asyncio.Event()
     here = asyncio.get_running_loop()
 
-    class Slow(Predictor):
+    class Slow(FakePredictor):
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
             try:
                 await asyncio.sleep(60)

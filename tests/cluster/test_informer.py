@@ -27,7 +27,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MAX_PAUSE", 0.1)
 
 
-def lease(name: str, **spec: object) -> dict[str, object]:
+def build_lease(name: str, **spec: object) -> dict[str, object]:
     return {"kind": "Lease", "metadata": {"name": name, "labels": {"x": "1"}}, "spec": spec}
 
 
@@ -48,17 +48,17 @@ def names(informer: Informer) -> set[str]:
 
 
 def test_lists_then_follows_changes(api: FakeApiServer, informer: Informer, wakeup: threading.Event) -> None:
-    api.put("leases", lease("a"))
+    api.put("leases", build_lease("a"))
     assert not informer.listed.is_set()
     informer.start()
     assert informer.listed.wait(5)
     assert names(informer) == {"a"}
     wakeup.wait(5)
     wakeup.clear()
-    api.put("leases", lease("b"))
+    api.put("leases", build_lease("b"))
     eventually(lambda: names(informer) == {"a", "b"})
     assert wakeup.wait(5)
-    api.put("leases", lease("b", holderIdentity="me"))
+    api.put("leases", build_lease("b", holderIdentity="me"))
     eventually(lambda: (informer.get("b") or {}).get("spec"))
     api.remove("leases", "a")
     eventually(lambda: names(informer) == {"b"})
@@ -71,7 +71,7 @@ def test_watch_resumes_after_a_disconnect(api: FakeApiServer, informer: Informer
     assert informer.listed.wait(5)
     eventually(lambda: api.count_requests("GET", "leases") == 2)
     api.cut += 1
-    api.put("leases", lease("a"))
+    api.put("leases", build_lease("a"))
     eventually(lambda: names(informer) == {"a"})
     lists = [query for _, _, query in api.asked if "watch" not in query]
     assert len(lists) == 1
@@ -81,7 +81,7 @@ def test_expired_version_lists_again(api: FakeApiServer, informer: Informer) -> 
     informer.start()
     assert informer.listed.wait(5)
     eventually(lambda: api.count_requests("GET", "leases") == 2)
-    api.put("leases", lease("a"))
+    api.put("leases", build_lease("a"))
     eventually(lambda: names(informer) == {"a"})
     api.objects.clear()
     api.version += 1000
@@ -95,12 +95,12 @@ def test_unreachable_api_keeps_known_objects(api: FakeApiServer, wakeup: threadi
     other = FakeApiServer()
     with serve_api(other):
         informer = Informer(other.kube(), "lease", "x=1", wakeup.set)
-        other.put("leases", lease("a"))
+        other.put("leases", build_lease("a"))
         informer.start()
         assert informer.listed.wait(5)
     eventually(lambda: "does not answer" in informer.error)
     assert names(informer) == {"a"}
-    other.put("leases", lease("b"))
+    other.put("leases", build_lease("b"))
     with serve_api(other):
         eventually(lambda: names(informer) == {"a", "b"})
         eventually(lambda: not informer.error)
@@ -116,7 +116,7 @@ def test_lists_again_periodically(
     informer.start()
     assert informer.listed.wait(5)
     with api.lock:
-        api.put("leases", lease("a"))
+        api.put("leases", build_lease("a"))
         api.log.clear()
     eventually(lambda: names(informer) == {"a"})
 

@@ -27,7 +27,7 @@ ANSWERS: dict[str, Any] = {
 }
 
 
-class _Handler(BaseHTTPRequestHandler):
+class FakeApiHandler(BaseHTTPRequestHandler):
     def log_message(self, *_: Any) -> None:
         """Quiet."""
 
@@ -52,7 +52,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def inspector() -> Iterator[Inspector]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), FakeApiHandler)
     thread = threading.Thread(target=lambda: server.serve_forever(0.02), daemon=True)
     thread.start()
     configuration = client.Configuration()

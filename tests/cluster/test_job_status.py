@@ -21,7 +21,7 @@ from services.cluster.job_status import (
     waiting_reason,
 )
 from services.core.domain import Attempt, Launch, Pending, RunState, RunStatus
-from tests.cluster.samples import CREATED, job, pod, stamp
+from tests.support.jobs import CREATED, build_job, build_pod, timestamp
 
 SOON, LATE = CREATED + 10, CREATED + 1000
 
@@ -32,12 +32,12 @@ GPU = (
 
 
 def test_outcome_follows_job_conditions() -> None:
-    assert outcome_of(job()) is None
-    assert outcome_of(job("a", ("Complete", ""))) is RunState.DONE
-    assert outcome_of(job("a", ("SuccessCriteriaMet", ""))) is None
-    assert outcome_of(job("a", ("FailureTarget", "BackoffLimitExceeded"))) is None
-    assert outcome_of(job("a", ("Failed", "BackoffLimitExceeded"))) is RunState.FAILED
-    untrue = job("a", ("Failed", "x"))
+    assert outcome_of(build_job()) is None
+    assert outcome_of(build_job("a", ("Complete", ""))) is RunState.DONE
+    assert outcome_of(build_job("a", ("SuccessCriteriaMet", ""))) is None
+    assert outcome_of(build_job("a", ("FailureTarget", "BackoffLimitExceeded"))) is None
+    assert outcome_of(build_job("a", ("Failed", "BackoffLimitExceeded"))) is RunState.FAILED
+    untrue = build_job("a", ("Failed", "x"))
     untrue["status"]["conditions"][0]["status"] = "False"
     assert outcome_of(untrue) is None
 
@@ -52,18 +52,18 @@ def test_outcome_follows_job_conditions() -> None:
     ],
 )
 def test_failure_reasons(reason: str, sentence: str) -> None:
-    launch = launch_of("1-1", job("a", ("Failed", reason)), [], None, SOON)
+    launch = launch_of("1-1", build_job("a", ("Failed", reason)), [], None, SOON)
     assert launch == Launch("1-1", (), RunState.FAILED, reason=sentence)
-    assert failure_reason(job("a", ("Failed", reason))) == sentence
+    assert failure_reason(build_job("a", ("Failed", reason))) == sentence
 
 
 def test_each_pod_is_an_attempt() -> None:
     pods = [
-        pod("b", started=CREATED + 40),
-        pod("a", "Failed", started=CREATED + 5, ended=CREATED + 30, code=75),
-        pod("c", "Pending", waiting={"reason": "ContainerCreating"}),
+        build_pod("b", started=CREATED + 40),
+        build_pod("a", "Failed", started=CREATED + 5, ended=CREATED + 30, code=75),
+        build_pod("c", "Pending", waiting={"reason": "ContainerCreating"}),
     ]
-    launch = launch_of("1-1", job(), pods, None, SOON)
+    launch = launch_of("1-1", build_job(), pods, None, SOON)
     assert launch.attempts == (
         Attempt(1, CREATED + 5, CREATED + 30, 75),
         Attempt(2, CREATED + 40, None, None),
@@ -72,32 +72,32 @@ def test_each_pod_is_an_attempt() -> None:
 
 
 def test_indexed_job_counts_pods_of_index_0() -> None:
-    pods = [pod("a", started=CREATED + 5, index=0), pod("b", started=CREATED + 6, index=1)]
+    pods = [build_pod("a", started=CREATED + 5, index=0), build_pod("b", started=CREATED + 6, index=1)]
     assert len(attempts_of(pods, ())) == 1
 
 
 def test_attempts_outlive_their_pods() -> None:
     known = (Attempt(1, CREATED + 1, CREATED + 2, 75), Attempt(2, CREATED + 20, None, None))
-    pods = [pod("c", started=CREATED + 40)]
+    pods = [build_pod("c", started=CREATED + 40)]
     assert attempts_of(pods, known) == (*known, Attempt(3, CREATED + 40))
     assert attempts_of([], known) == known
 
 
 def test_unseen_attempt_ends_with_its_job() -> None:
     known = Launch("1-1", (Attempt(1, CREATED + 1),))
-    launch = launch_of("1-1", job("a", ("Failed", "DeadlineExceeded")), [], known, LATE)
+    launch = launch_of("1-1", build_job("a", ("Failed", "DeadlineExceeded")), [], known, LATE)
     assert launch.attempts == (Attempt(1, CREATED + 1, CREATED + 100, None),)
 
 
 def test_unstarted_container_starts_with_its_pod() -> None:
     """The runtime says 1970 then."""
-    (attempt,) = attempts_of([pod("a", "Failed", started=0.0, ended=CREATED + 3, code=128)], ())
+    (attempt,) = attempts_of([build_pod("a", "Failed", started=0.0, ended=CREATED + 3, code=128)], ())
     assert attempt == Attempt(1, CREATED, CREATED + 3, 128)
 
 
 def test_known_outcome_is_kept() -> None:
     known = Launch("1-1", (), RunState.CANCELLED)
-    assert launch_of("1-1", job("a", ("Complete", "")), [], known, LATE) == known
+    assert launch_of("1-1", build_job("a", ("Complete", "")), [], known, LATE) == known
 
 
 @pytest.mark.parametrize(
@@ -135,40 +135,40 @@ def test_unschedulable_reasons(message: str, reason: str) -> None:
     ],
 )
 def test_container_waiting_reasons(waiting: dict[str, str], reason: str) -> None:
-    pods = [pod("a", "Pending", waiting=waiting)]
-    assert waiting_reason(job(), pods, SOON) == reason
+    pods = [build_pod("a", "Pending", waiting=waiting)]
+    assert waiting_reason(build_job(), pods, SOON) == reason
 
 
 def test_job_waiting_reasons() -> None:
-    pending = [pod("a", "Pending", unschedulable=GPU)]
-    assert waiting_reason(job(), pending, SOON) == "no node has a free nvidia.com/gpu"
-    assert waiting_reason(job(), [*pending, pod("b", started=1)], SOON) == ""
-    suspended = job()
+    pending = [build_pod("a", "Pending", unschedulable=GPU)]
+    assert waiting_reason(build_job(), pending, SOON) == "no node has a free nvidia.com/gpu"
+    assert waiting_reason(build_job(), [*pending, build_pod("b", started=1)], SOON) == ""
+    suspended = build_job()
     suspended["spec"]["suspend"] = True
     assert "waits for its queue" in waiting_reason(suspended, [], SOON)
-    ending = job()
+    ending = build_job()
     ending["metadata"]["deletionTimestamp"] = "x"
     assert "is being deleted" in waiting_reason(ending, [], SOON)
 
 
 def test_pod_on_a_lost_node_is_reported() -> None:
-    ending = pod("a", started=1)
+    ending = build_pod("a", started=1)
     ending["spec"] = {"nodeName": "node-7"}
-    assert waiting_reason(job(), [ending], LATE) == ""
-    ending["metadata"]["deletionTimestamp"] = stamp(CREATED + 30)
-    assert waiting_reason(job(), [ending], CREATED + 31) == ""
-    assert "node-7 may be lost" in waiting_reason(job(), [ending], LATE)
-    assert "kubectl describe pod a" in waiting_reason(job(), [ending], LATE)
+    assert waiting_reason(build_job(), [ending], LATE) == ""
+    ending["metadata"]["deletionTimestamp"] = timestamp(CREATED + 30)
+    assert waiting_reason(build_job(), [ending], CREATED + 31) == ""
+    assert "node-7 may be lost" in waiting_reason(build_job(), [ending], LATE)
+    assert "kubectl describe pod a" in waiting_reason(build_job(), [ending], LATE)
 
 
 def test_slow_start_is_reported_after_90_seconds() -> None:
-    creating = pod("a", "Pending", waiting={"reason": "ContainerCreating"})
-    assert waiting_reason(job(), [creating], SOON) == ""
-    assert "kubectl describe pod a" in waiting_reason(job(), [creating], LATE)
+    creating = build_pod("a", "Pending", waiting={"reason": "ContainerCreating"})
+    assert waiting_reason(build_job(), [creating], SOON) == ""
+    assert "kubectl describe pod a" in waiting_reason(build_job(), [creating], LATE)
     assert pod_waiting_reason(creating) == ""
-    assert waiting_reason(job(), [], SOON) == ""
-    assert "a quota or a policy may refuse it" in waiting_reason(job(), [], LATE)
-    assert waiting_reason(job(failed=1), [], LATE) == ""
+    assert waiting_reason(build_job(), [], SOON) == ""
+    assert "a quota or a policy may refuse it" in waiting_reason(build_job(), [], LATE)
+    assert waiting_reason(build_job(failed=1), [], LATE) == ""
 
 
 def test_launch_from_status_without_a_job() -> None:
@@ -186,7 +186,7 @@ times = st.integers(0, 50).map(lambda seconds: CREATED + seconds)
 @given(st.lists(times, unique=True, max_size=6), st.lists(times, unique=True, max_size=6), st.randoms())
 def test_attempts_are_numbered_by_time(known: list[float], seen: list[float], random: object) -> None:
     before = tuple(Attempt(number, at, at + 1, 75) for number, at in enumerate(sorted(known), start=1))
-    found = attempts_of([pod(f"p{at}", started=at, ended=at + 1, code=1) for at in seen], before)
+    found = attempts_of([build_pod(f"p{at}", started=at, ended=at + 1, code=1) for at in seen], before)
     assert [one.started_at for one in found] == sorted({*known, *seen})
     assert [one.number for one in found] == list(range(1, len(found) + 1))
     assert {one.started_at for one in found if one.exit_code == 1} == set(seen)
@@ -194,8 +194,8 @@ def test_attempts_are_numbered_by_time(known: list[float], seen: list[float], ra
 
 @given(times, st.booleans())
 def test_launch_of_is_idempotent(at: float, over: bool) -> None:
-    found = job("a", ("Failed", "x")) if over else job()
-    pods = [pod("a", "Failed", started=at, ended=at + 1, code=1)]
+    found = build_job("a", ("Failed", "x")) if over else build_job()
+    pods = [build_pod("a", "Failed", started=at, ended=at + 1, code=1)]
     once = launch_of("1-1", found, pods, None, SOON)
     assert launch_of("1-1", found, pods, once, LATE) == once
     unseen = launch_of("1-1", found, [], once, SOON)

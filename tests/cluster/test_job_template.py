@@ -16,8 +16,8 @@ from services.cluster.client import ClusterError
 from services.cluster.job_template import dry_run, job_name, load_template, problem_of, render_job, request_id
 from services.core.domain import Parameters, RunRequest
 from services.core.errors import BadConfig
-from tests.cluster.samples import MANIFEST
 from tests.support.api_server import FakeApiServer, serve_api
+from tests.support.jobs import MANIFEST
 
 REQUEST = RunRequest("12-3", "12-x", 12, "asked for", Parameters(), 1700000000.25)
 OWNER = {"kind": "Lease", "name": "fitloop", "uid": "u"}

@@ -15,8 +15,8 @@ from services.cluster.jobs import JobLauncher
 from services.core.domain import Attempt, Launch, Parameters, RunRequest, RunState, RunStatus
 from services.core.runs import Runs
 from services.core.store.files import FileStore
-from tests.cluster.samples import CREATED, MANIFEST, job, pod
 from tests.support.api_server import FakeApiServer, serve_api
+from tests.support.jobs import CREATED, MANIFEST, build_job, build_pod
 from tests.support.waiting import eventually
 
 REQUEST = RunRequest("1-1", "1-x", 1, "asked for", Parameters(), 0.0)
@@ -37,7 +37,7 @@ def runs(tmp_path: Path) -> Runs:
     return found
 
 
-class Launchers:
+class BuildLauncher:
     """Makes launchers as processes would, and ends them."""
 
     def __init__(self, api: FakeApiServer, runs: Runs) -> None:
@@ -59,10 +59,10 @@ class Launchers:
 
 
 @pytest.fixture
-def make(api: FakeApiServer, runs: Runs, monkeypatch: pytest.MonkeyPatch) -> Iterator[Launchers]:
+def make(api: FakeApiServer, runs: Runs, monkeypatch: pytest.MonkeyPatch) -> Iterator[BuildLauncher]:
     monkeypatch.setattr(informer, "_MIN_PAUSE", 0.05)
     monkeypatch.setattr(informer, "_MAX_PAUSE", 0.1)
-    made = Launchers(api, runs)
+    made = BuildLauncher(api, runs)
     yield made
     for launcher in made.made:
         launcher.close()
@@ -73,7 +73,7 @@ def outcome(launcher: JobLauncher) -> RunState | None:
     return launch.outcome if launch else None
 
 
-def test_launch_creates_one_job_owned_by_the_lease(api: FakeApiServer, make: Launchers) -> None:
+def test_launch_creates_one_job_owned_by_the_lease(api: FakeApiServer, make: BuildLauncher) -> None:
     launcher = make()
     for _ in range(3):
         launcher.launch(REQUEST)
@@ -94,13 +94,13 @@ def test_launch_creates_one_job_owned_by_the_lease(api: FakeApiServer, make: Lau
     assert len(api.asked) == asked
 
 
-def test_job_has_no_owner_without_a_lease(api: FakeApiServer, make: Launchers) -> None:
+def test_job_has_no_owner_without_a_lease(api: FakeApiServer, make: BuildLauncher) -> None:
     api.remove("leases", "fitloop")
     make().launch(REQUEST)
     assert "ownerReferences" not in api.list_objects("jobs")[0]["metadata"]
 
 
-def test_no_launch_before_jobs_are_listed(api: FakeApiServer, make: Launchers) -> None:
+def test_no_launch_before_jobs_are_listed(api: FakeApiServer, make: BuildLauncher) -> None:
     launcher = make(start=False)
     with pytest.raises(ClusterError, match="The list of Jobs is not known yet"):
         launcher.launch(REQUEST)
@@ -108,11 +108,11 @@ def test_no_launch_before_jobs_are_listed(api: FakeApiServer, make: Launchers) -
     assert api.list_objects("jobs") == []
 
 
-def test_existing_job_is_adopted(api: FakeApiServer, make: Launchers) -> None:
+def test_existing_job_is_adopted(api: FakeApiServer, make: BuildLauncher) -> None:
     """As when the answer to its creation was lost, or another leader was quicker."""
     launcher = make()
     with api.lock:
-        api.objects["jobs", NAME] = job()  # no watch tells of it
+        api.objects["jobs", NAME] = build_job()  # no watch tells of it
         api.objects["jobs", NAME]["metadata"]["resourceVersion"] = "1"
     launcher.launch(REQUEST)
     launcher.launch(REQUEST)
@@ -122,9 +122,9 @@ def test_existing_job_is_adopted(api: FakeApiServer, make: Launchers) -> None:
 
 @pytest.mark.parametrize("other", [{"run": "1-2"}, {"mark": "5.000000"}])
 def test_job_of_another_request_is_not_adopted(
-    api: FakeApiServer, make: Launchers, other: dict[str, str]
+    api: FakeApiServer, make: BuildLauncher, other: dict[str, str]
 ) -> None:
-    api.put("jobs", job(NAME, ("Complete", ""), **other))
+    api.put("jobs", build_job(NAME, ("Complete", ""), **other))
     launcher = make()
     with pytest.raises(ClusterError, match=f"kubectl delete job {NAME}"):
         launcher.launch(REQUEST)
@@ -133,7 +133,7 @@ def test_job_of_another_request_is_not_adopted(
     assert len(api.list_objects("jobs")) == 1
 
 
-def test_vanished_job_is_created_in_the_next_step(api: FakeApiServer, make: Launchers) -> None:
+def test_vanished_job_is_created_in_the_next_step(api: FakeApiServer, make: BuildLauncher) -> None:
     launcher = make()
     api.faults.append(("POST", 409, {}))
     with pytest.raises(ClusterError, match="existed a moment ago"):
@@ -142,16 +142,16 @@ def test_vanished_job_is_created_in_the_next_step(api: FakeApiServer, make: Laun
     assert len(api.list_objects("jobs")) == 1
 
 
-def test_observe_writes_launch_json(api: FakeApiServer, make: Launchers, runs: Runs) -> None:
+def test_observe_writes_launch_json(api: FakeApiServer, make: BuildLauncher, runs: Runs) -> None:
     launcher = make()
     launcher.launch(REQUEST)
-    api.put("pods", pod("p", "Pending", unschedulable="1 Insufficient nvidia.com/gpu."))
+    api.put("pods", build_pod("p", "Pending", unschedulable="1 Insufficient nvidia.com/gpu."))
     waits = Launch("1-1", (), None, "no node has a free nvidia.com/gpu", pending="no_gpu")
     eventually(lambda: launcher.observe("1-1") == waits)
-    api.put("pods", pod("p", started=CREATED + 1))
+    api.put("pods", build_pod("p", started=CREATED + 1))
     eventually(lambda: launcher.observe("1-1") == Launch("1-1", (Attempt(1, CREATED + 1),)))
-    api.put("pods", pod("p", "Succeeded", started=CREATED + 1, ended=CREATED + 3, code=0))
-    api.put("jobs", job(NAME, ("Complete", "")))
+    api.put("pods", build_pod("p", "Succeeded", started=CREATED + 1, ended=CREATED + 3, code=0))
+    api.put("jobs", build_job(NAME, ("Complete", "")))
     eventually(lambda: outcome(launcher))
     done = Launch("1-1", (Attempt(1, CREATED + 1, CREATED + 3, 0),), RunState.DONE)
     assert runs.launch("1-1") == done
@@ -163,14 +163,14 @@ def test_observe_writes_launch_json(api: FakeApiServer, make: Launchers, runs: R
     assert api.list_objects("jobs") == []
 
 
-def test_finished_job_has_exit_codes(api: FakeApiServer, make: Launchers) -> None:
+def test_finished_job_has_exit_codes(api: FakeApiServer, make: BuildLauncher) -> None:
     """Though the watch of pods may be behind that of Jobs."""
     launcher = make()
     launcher.launch(REQUEST)
     with api.lock:
-        api.objects["pods", "p"] = pod("p", "Failed", started=CREATED + 1, ended=CREATED + 3, code=65)
+        api.objects["pods", "p"] = build_pod("p", "Failed", started=CREATED + 1, ended=CREATED + 3, code=65)
         api.objects["pods", "p"]["metadata"]["resourceVersion"] = "1"
-    api.put("jobs", job(NAME, ("Failed", "PodFailurePolicy")))
+    api.put("jobs", build_job(NAME, ("Failed", "PodFailurePolicy")))
     eventually(lambda: outcome(launcher))
     launch = launcher.observe("1-1")
     assert launch is not None
@@ -178,11 +178,11 @@ def test_finished_job_has_exit_codes(api: FakeApiServer, make: Launchers) -> Non
     assert "PodFailurePolicy" in launch.reason
 
 
-def test_outcome_is_known_without_its_pods(api: FakeApiServer, make: Launchers) -> None:
+def test_outcome_is_known_without_its_pods(api: FakeApiServer, make: BuildLauncher) -> None:
     launcher = make()
     launcher.launch(REQUEST)
     api.faults += [("GET", 403, {})]
-    launcher.jobs.put(job(NAME, ("Failed", "DeadlineExceeded")))
+    launcher.jobs.put(build_job(NAME, ("Failed", "DeadlineExceeded")))
     assert outcome(launcher) is RunState.FAILED
 
 
@@ -191,11 +191,11 @@ def test_unreachable_api_keeps_the_last_state(
 ) -> None:
     monkeypatch.setattr(informer, "_MAX_PAUSE", 0.1)
     other = FakeApiServer()
-    make = Launchers(other, runs)
+    make = BuildLauncher(other, runs)
     with serve_api(other):
         launcher = make()
         launcher.launch(REQUEST)
-        other.put("pods", pod("p", started=CREATED + 1))
+        other.put("pods", build_pod("p", started=CREATED + 1))
         eventually(lambda: (found := launcher.observe("1-1")) and found.attempts)
         known = launcher.observe("1-1")
     eventually(lambda: launcher.jobs.error)
@@ -205,7 +205,7 @@ def test_unreachable_api_keeps_the_last_state(
     runs.write(fresh)
     with pytest.raises(ClusterError, match="does not answer"):
         launcher.launch(fresh)
-    other.put("jobs", job(NAME, ("Complete", "")))
+    other.put("jobs", build_job(NAME, ("Complete", "")))
     with serve_api(other):
         eventually(lambda: outcome(launcher) is RunState.DONE)
         launcher.launch(fresh)
@@ -213,10 +213,10 @@ def test_unreachable_api_keeps_the_last_state(
     assert len(other.list_objects("jobs")) == 2
 
 
-def test_deleted_job_is_recreated_after_its_pods_end(api: FakeApiServer, make: Launchers) -> None:
+def test_deleted_job_is_recreated_after_its_pods_end(api: FakeApiServer, make: BuildLauncher) -> None:
     launcher = make()
     launcher.launch(REQUEST)
-    api.put("pods", pod("p", started=CREATED + 1))
+    api.put("pods", build_pod("p", started=CREATED + 1))
     eventually(lambda: (found := launcher.observe("1-1")) and found.attempts)
     api.remove("jobs", NAME)
     eventually(lambda: launcher.jobs.get(NAME) is None)
@@ -234,7 +234,7 @@ def test_deleted_job_is_recreated_after_its_pods_end(api: FakeApiServer, make: L
     assert (len(again.attempts), again.waiting, again.outcome) == (1, "", None)
 
 
-def test_finished_run_is_not_launched_again(api: FakeApiServer, make: Launchers, runs: Runs) -> None:
+def test_finished_run_is_not_launched_again(api: FakeApiServer, make: BuildLauncher, runs: Runs) -> None:
     """Its Job's time to live was over before anybody looked."""
     runs.write(RunStatus("1-1", RunState.DONE, exit_code=0, updated_at=CREATED + 5))
     launcher = make()
@@ -244,16 +244,18 @@ def test_finished_run_is_not_launched_again(api: FakeApiServer, make: Launchers,
     assert runs.launch("1-1") == launcher.observe("1-1")
 
 
-def test_failed_status_waits_for_an_unwatched_job(api: FakeApiServer, make: Launchers, runs: Runs) -> None:
+def test_failed_status_waits_for_an_unwatched_job(
+    api: FakeApiServer, make: BuildLauncher, runs: Runs
+) -> None:
     launcher = make()
     launcher.jobs.close()
     runs.write(RunStatus("1-1", RunState.FAILED, exit_code=1, updated_at=CREATED + 9))
-    api.put("jobs", job())
+    api.put("jobs", build_job())
     assert outcome(launcher) is None
     assert launcher.jobs.get(NAME)
 
 
-def test_cancel_deletes_the_job_for_good(api: FakeApiServer, make: Launchers, runs: Runs) -> None:
+def test_cancel_deletes_the_job_for_good(api: FakeApiServer, make: BuildLauncher, runs: Runs) -> None:
     launcher = make()
     launcher.launch(REQUEST)
     launcher.cancel("1-1")
@@ -266,7 +268,7 @@ def test_cancel_deletes_the_job_for_good(api: FakeApiServer, make: Launchers, ru
     assert runs.launch("1-1") == Launch("1-1", (), RunState.CANCELLED)
 
 
-def test_cancel_before_launch_is_final(api: FakeApiServer, make: Launchers) -> None:
+def test_cancel_before_launch_is_final(api: FakeApiServer, make: BuildLauncher) -> None:
     launcher = make()
     launcher.cancel("1-1")
     launcher.launch(REQUEST)
@@ -274,17 +276,17 @@ def test_cancel_before_launch_is_final(api: FakeApiServer, make: Launchers) -> N
     assert launcher.observe("1-1") == Launch("1-1", (), RunState.CANCELLED)
 
 
-def test_cancel_after_the_end_changes_nothing(api: FakeApiServer, make: Launchers) -> None:
+def test_cancel_after_the_end_changes_nothing(api: FakeApiServer, make: BuildLauncher) -> None:
     launcher = make()
     launcher.launch(REQUEST)
-    api.put("jobs", job(NAME, ("Complete", "")))
+    api.put("jobs", build_job(NAME, ("Complete", "")))
     eventually(lambda: outcome(launcher))
     launcher.cancel("1-1")
     assert outcome(launcher) is RunState.DONE
     assert len(api.list_objects("jobs")) == 1
 
 
-def test_failed_job_deletion_is_retried(api: FakeApiServer, make: Launchers) -> None:
+def test_failed_job_deletion_is_retried(api: FakeApiServer, make: BuildLauncher) -> None:
     launcher = make()
     launcher.launch(REQUEST)
     api.faults.append(("DELETE", 403, {}))
@@ -295,7 +297,7 @@ def test_failed_job_deletion_is_retried(api: FakeApiServer, make: Launchers) -> 
     eventually(lambda: not api.list_objects("jobs"))
 
 
-def test_jobs_outlive_the_adapter(api: FakeApiServer, make: Launchers) -> None:
+def test_jobs_outlive_the_adapter(api: FakeApiServer, make: BuildLauncher) -> None:
     launcher = make()
     launcher.launch(REQUEST)
     launcher.close()
@@ -305,7 +307,7 @@ def test_jobs_outlive_the_adapter(api: FakeApiServer, make: Launchers) -> None:
     assert api.count_requests("POST", "jobs") == 1
 
 
-def test_events_never_block_observe(api: FakeApiServer, make: Launchers) -> None:
+def test_events_never_block_observe(api: FakeApiServer, make: BuildLauncher) -> None:
     launcher = make()
     launcher.launch(REQUEST)
     api.faults += [("POST", 500, {})] * 2

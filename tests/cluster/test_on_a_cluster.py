@@ -19,7 +19,7 @@ from services.core.domain import Launch, Parameters, RunRequest, RunState
 from services.core.errors import BadConfig
 from services.core.runs import Runs
 from services.core.store.files import FileStore
-from tests.cluster.real import MARKS, Namespace, manifest, temporary_namespace
+from tests.support.cluster import MARKS, Namespace, build_manifest, temporary_namespace
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.slow, *MARKS]
@@ -66,7 +66,7 @@ def seen(launcher: JobLauncher) -> Launch:
 
 
 def test_missing_gpu_is_the_waiting_reason(make: Make) -> None:
-    template = manifest()
+    template = build_manifest()
     template["spec"]["template"]["spec"]["containers"][0]["resources"] = {"limits": {"nvidia.com/gpu": 64}}
     launcher = make(template)
     launcher.launch(REQUEST)
@@ -76,7 +76,7 @@ def test_missing_gpu_is_the_waiting_reason(make: Make) -> None:
 
 
 def test_suspended_job_waits_then_runs(make: Make, namespace: Namespace) -> None:
-    template = manifest()
+    template = build_manifest()
     template["spec"]["suspend"] = True
     launcher = make(template)
     launcher.launch(REQUEST)
@@ -87,7 +87,7 @@ def test_suspended_job_waits_then_runs(make: Make, namespace: Namespace) -> None
 
 
 def test_missing_image_is_the_waiting_reason(make: Make) -> None:
-    template = manifest()
+    template = build_manifest()
     (trainer,) = template["spec"]["template"]["spec"]["containers"]
     trainer["image"] = "fitloop.invalid/none:1"
     launcher = make(template)
@@ -96,7 +96,7 @@ def test_missing_image_is_the_waiting_reason(make: Make) -> None:
 
 
 def test_missing_secret_is_the_waiting_reason(make: Make) -> None:
-    template = manifest()
+    template = build_manifest()
     (trainer,) = template["spec"]["template"]["spec"]["containers"]
     trainer["env"].append({"name": "A", "valueFrom": {"secretKeyRef": {"name": "absent", "key": "A"}}})
     launcher = make(template)
@@ -105,7 +105,7 @@ def test_missing_secret_is_the_waiting_reason(make: Make) -> None:
 
 
 def test_exit_75_is_retried_up_to_the_job_limit(make: Make) -> None:
-    launcher = make(manifest("exit 75"))
+    launcher = make(build_manifest("exit 75"))
     launcher.launch(REQUEST)
     eventually(lambda: seen(launcher).outcome is RunState.FAILED, 90)
     assert [attempt.exit_code for attempt in seen(launcher).attempts] == [75, 75]
@@ -113,7 +113,7 @@ def test_exit_75_is_retried_up_to_the_job_limit(make: Make) -> None:
 
 
 def test_deleted_job_is_created_again(make: Make, namespace: Namespace) -> None:
-    launcher = make(manifest("wait"))
+    launcher = make(build_manifest("wait"))
     launcher.launch(REQUEST)
     eventually(lambda: seen(launcher).attempts)
     name = job_name(launcher.release, "1-1")
@@ -134,14 +134,14 @@ def test_deleted_job_is_created_again(make: Make, namespace: Namespace) -> None:
 
 
 def test_dry_run_names_the_wrong_field(namespace: Namespace) -> None:
-    template = manifest(tolerations="none")
+    template = build_manifest(tolerations="none")
     with pytest.raises(BadConfig, match="tolerations"):
         dry_run(namespace.kube, template, "fitloop", "s3://b/p/")
-    template = manifest()
+    template = build_manifest()
     template["spec"]["template"]["spec"]["containers"][0]["resorces"] = {}
     with pytest.raises(BadConfig, match=r"containers\[0\].resorces"):
         dry_run(namespace.kube, template, "fitloop", "s3://b/p/")
-    dry_run(namespace.kube, manifest(), "fitloop", "s3://b/p/")
+    dry_run(namespace.kube, build_manifest(), "fitloop", "s3://b/p/")
 
 
 @pytest.fixture
@@ -173,17 +173,17 @@ def adapter(namespace: Namespace) -> Kube:
 
 
 def test_adapter_role_is_sufficient_and_minimal(make: Make, adapter: Kube, namespace: Namespace) -> None:
-    eventually(lambda: _may(adapter), what="the Role is known to the API")
+    eventually(lambda: _is_allowed(adapter), what="the Role is known to the API")
     lease = LeaseLeadership(adapter, "fitloop", "pod-a")
     lease.start(lambda: None)
     eventually(lease.leads)
-    launcher = make(manifest(), adapter)
+    launcher = make(build_manifest(), adapter)
     launcher.launch(REQUEST)
     eventually(lambda: seen(launcher).outcome is RunState.DONE)
     found = namespace.kube.get("job", job_name(launcher.release, "1-1"))
     assert found is not None
     assert found["metadata"]["ownerReferences"][0]["name"] == "fitloop"
-    eventually(lambda: namespace.kube.items("event", "")[0] and _told(namespace, "RunDone"))
+    eventually(lambda: namespace.kube.items("event", "")[0] and _has_event(namespace, "RunDone"))
     lease.stop()
     with pytest.raises(
         ClusterError, match=f"No permission to get deployments.apps in namespace {namespace.name}: the Role"
@@ -191,7 +191,7 @@ def test_adapter_role_is_sufficient_and_minimal(make: Make, adapter: Kube, names
         adapter.get("deployment", "fitloop")
 
 
-def _may(kube: Kube) -> bool:
+def _is_allowed(kube: Kube) -> bool:
     try:
         kube.items("job", "")
     except ClusterError:
@@ -199,5 +199,5 @@ def _may(kube: Kube) -> bool:
     return True
 
 
-def _told(namespace: Namespace, reason: str) -> bool:
+def _has_event(namespace: Namespace, reason: str) -> bool:
     return any(event.get("reason") == reason for event in namespace.kube.items("event", "")[0])

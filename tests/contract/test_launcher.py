@@ -17,7 +17,7 @@ from services.core.domain import Launch, Parameters, RunRequest, RunState
 from services.core.runs import Runs
 from services.core.store.files import FileStore
 from services.embedded.launcher import ChildLauncher
-from tests.cluster.real import Namespace, manifest, needs_cluster, temporary_namespace
+from tests.support.cluster import Namespace, build_manifest, needs_cluster, temporary_namespace
 from tests.support.waiting import eventually
 
 SCRIPT = Path(__file__).with_name("trainer_script.py")
@@ -25,13 +25,13 @@ Make = Callable[[], Launcher]
 _numbers = count(1)
 
 
-def request(runs: Runs, run: str, behaviour: str) -> RunRequest:
+def build_request(runs: Runs, run: str, behaviour: str) -> RunRequest:
     found = RunRequest(run, "1-x", 1, behaviour, Parameters(), 0.0)
     runs.write(found)
     return found
 
 
-def codes(launch: Launch | None) -> list[int | None]:
+def exit_codes(launch: Launch | None) -> list[int | None]:
     assert launch is not None
     return [attempt.exit_code for attempt in launch.attempts]
 
@@ -65,23 +65,23 @@ class LauncherContract:
 
     def test_exit_0_is_done(self) -> None:
         launcher = self.make()
-        launcher.launch(request(self.runs, "1-1", "exit 0"))
+        launcher.launch(build_request(self.runs, "1-1", "exit 0"))
         assert self._outcome(launcher, "1-1") is RunState.DONE
         written = self.runs.launch("1-1")
-        assert codes(written) == [0]
+        assert exit_codes(written) == [0]
         assert written is not None
         assert written.outcome is RunState.DONE
 
     @pytest.mark.parametrize("code", [64, 65, 78])
     def test_bad_data_fails_at_once(self, code: int) -> None:
         launcher = self.make()
-        launcher.launch(request(self.runs, "1-1", f"exit {code}"))
+        launcher.launch(build_request(self.runs, "1-1", f"exit {code}"))
         assert self._outcome(launcher, "1-1") is RunState.FAILED
-        assert codes(launcher.observe("1-1")) == [code]
+        assert exit_codes(launcher.observe("1-1")) == [code]
 
     def test_launch_is_idempotent(self) -> None:
         launcher = self.make()
-        wanted = request(self.runs, "1-1", "wait")
+        wanted = build_request(self.runs, "1-1", "wait")
         launcher.launch(wanted)
         launcher.launch(wanted)
         eventually(lambda: self._works(launcher, "1-1"))
@@ -89,18 +89,18 @@ class LauncherContract:
         assert self._outcome(launcher, "1-1") is RunState.CANCELLED
         launcher.launch(wanted)
         self.make().launch(wanted)
-        assert len(codes(launcher.observe("1-1"))) == 1
+        assert len(exit_codes(launcher.observe("1-1"))) == 1
 
     def test_cancel_kills_a_stubborn_process(self) -> None:
         launcher = self.make()
-        launcher.launch(request(self.runs, "1-1", "stubborn"))
+        launcher.launch(build_request(self.runs, "1-1", "stubborn"))
         eventually(lambda: self._works(launcher, "1-1"))
         launcher.cancel("1-1")
         assert self._outcome(launcher, "1-1") is RunState.CANCELLED
 
     def test_cancel_of_an_inactive_run_is_final(self) -> None:
         launcher = self.make()
-        wanted = request(self.runs, "1-1", "exit 0")
+        wanted = build_request(self.runs, "1-1", "exit 0")
         launcher.cancel("1-1")
         launcher.launch(wanted)
         launch = launcher.observe("1-1")
@@ -108,7 +108,7 @@ class LauncherContract:
 
     def test_cancel_after_the_end_changes_nothing(self) -> None:
         launcher = self.make()
-        launcher.launch(request(self.runs, "1-1", "exit 0"))
+        launcher.launch(build_request(self.runs, "1-1", "exit 0"))
         assert self._outcome(launcher, "1-1") is RunState.DONE
         launcher.cancel("1-1")
         assert self._outcome(launcher, "1-1") is RunState.DONE
@@ -116,7 +116,7 @@ class LauncherContract:
     def test_next_launcher_resumes_the_run(self) -> None:
         """No outcome is written, and the next leader has the run, whether its process went on or was ended."""
         first = self.make()
-        wanted = request(self.runs, "1-1", "wait")
+        wanted = build_request(self.runs, "1-1", "wait")
         first.launch(wanted)
         eventually(lambda: self._works(first, "1-1"))
         first.close()
@@ -132,7 +132,7 @@ class LauncherContract:
     def test_two_runs_in_parallel(self) -> None:
         launcher = self.make()
         for run in ("1-1", "2-1"):
-            launcher.launch(request(self.runs, run, "wait"))
+            launcher.launch(build_request(self.runs, run, "wait"))
         eventually(lambda: self._works(launcher, "1-1") and self._works(launcher, "2-1"))
         launcher.cancel("1-1")
         assert self._outcome(launcher, "1-1") is RunState.CANCELLED
@@ -176,35 +176,35 @@ class TestChildLauncher(LauncherContract):
 
     def test_log_is_stored(self) -> None:
         launcher = self.make()
-        launcher.launch(request(self.runs, "1-1", "exit 0"))
+        launcher.launch(build_request(self.runs, "1-1", "exit 0"))
         assert self._outcome(launcher, "1-1") is RunState.DONE
         assert "started" in self.runs.log("1-1")
 
     def test_a_bug_fails_at_once(self) -> None:
         launcher = self.make()
-        launcher.launch(request(self.runs, "1-1", "exit 1"))
+        launcher.launch(build_request(self.runs, "1-1", "exit 1"))
         assert self._outcome(launcher, "1-1") is RunState.FAILED
-        assert codes(launcher.observe("1-1")) == [1]
+        assert exit_codes(launcher.observe("1-1")) == [1]
 
     @pytest.mark.parametrize("behaviour", ["exit 75", "die"])
     def test_preemption_and_signals_are_retried_three_times(self, behaviour: str) -> None:
         launcher = self.make()
-        launcher.launch(request(self.runs, "1-1", behaviour))
+        launcher.launch(build_request(self.runs, "1-1", behaviour))
         assert self._outcome(launcher, "1-1") is RunState.FAILED
         launch = launcher.observe("1-1")
-        assert codes(launch) == [75 if behaviour == "exit 75" else -signal.SIGKILL] * 4
+        assert exit_codes(launch) == [75 if behaviour == "exit 75" else -signal.SIGKILL] * 4
         assert launch is not None
         assert [attempt.number for attempt in launch.attempts] == [1, 2, 3, 4]
 
     def test_retry_may_succeed(self) -> None:
         launcher = self.make()
-        launcher.launch(request(self.runs, "1-1", "exit 75 then 0"))
+        launcher.launch(build_request(self.runs, "1-1", "exit 75 then 0"))
         assert self._outcome(launcher, "1-1") is RunState.DONE
-        assert codes(launcher.observe("1-1")) == [75, 0]
+        assert exit_codes(launcher.observe("1-1")) == [75, 0]
 
     def test_cancel_lets_the_trainer_checkpoint(self) -> None:
         launcher = self.make()
-        launcher.launch(request(self.runs, "1-1", "wait"))
+        launcher.launch(build_request(self.runs, "1-1", "wait"))
         eventually(lambda: self._marks("1-1", 1))
         launcher.cancel("1-1")
         assert self._outcome(launcher, "1-1") is RunState.CANCELLED
@@ -213,31 +213,31 @@ class TestChildLauncher(LauncherContract):
     def test_interrupted_run_resumes_with_the_next_attempt(self) -> None:
         """The interruption is no failure: the next leader goes on with the next number, and no outcome was written."""
         first = self.make()
-        wanted = request(self.runs, "1-1", "wait then 0")
+        wanted = build_request(self.runs, "1-1", "wait then 0")
         first.launch(wanted)
         eventually(lambda: self._marks("1-1", 1))
         first.close()
         left = self.runs.launch("1-1")
         assert left is not None
         assert left.outcome is None
-        assert codes(left) == [None]
+        assert exit_codes(left) == [None]
         first.launch(wanted)
         second = self.make()
         assert second.observe("1-1") == left
         second.launch(wanted)
         assert self._outcome(second, "1-1") is RunState.DONE
-        assert codes(second.observe("1-1")) == [None, 0]
+        assert exit_codes(second.observe("1-1")) == [None, 0]
 
     def test_interruptions_are_not_counted_as_failures(self) -> None:
         for number in range(1, 6):
             launcher = self.make()
-            launcher.launch(request(self.runs, "1-1", "wait"))
+            launcher.launch(build_request(self.runs, "1-1", "wait"))
             eventually(partial(self._marks, "1-1", number))
             launcher.close()
         launcher = self.make()
-        launcher.launch(request(self.runs, "1-1", "exit 75"))
+        launcher.launch(build_request(self.runs, "1-1", "exit 75"))
         assert self._outcome(launcher, "1-1") is RunState.FAILED
-        assert codes(launcher.observe("1-1")) == [None] * 5 + [75] * 4
+        assert exit_codes(launcher.observe("1-1")) == [None] * 5 + [75] * 4
 
 
 @pytest.fixture(scope="module")
@@ -246,11 +246,11 @@ def namespace() -> Iterator[Namespace]:
         yield made
 
 
-class Behaving(JobLauncher):
+class ScriptedJobLauncher(JobLauncher):
     """Its trainers behave as their requests say."""
 
     def launch(self, request: RunRequest) -> None:
-        self.template = manifest(request.cause)
+        self.template = build_manifest(request.cause)
         super().launch(request)
 
 
@@ -266,7 +266,7 @@ class TestJobLauncher(LauncherContract):
         def make() -> Launcher:
             kube = namespace.kube
             events = EventRecorder(kube, "deployment/none", "test")
-            made.append(Behaving(kube, store, {}, release, "none", lambda: None, events))
+            made.append(ScriptedJobLauncher(kube, store, {}, release, "none", lambda: None, events))
             made[-1].start()
             assert made[-1].jobs.listed.wait(30)
             return made[-1]

@@ -14,8 +14,8 @@ from services.cluster import lease
 from services.cluster.lease import LeaseLeadership
 from services.core.errors import Locked
 from services.embedded.in_process import FileLeadership
-from tests.cluster.real import Namespace, needs_cluster, temporary_namespace
 from tests.support.api_server import FakeApiServer, serve_api
+from tests.support.cluster import Namespace, needs_cluster, temporary_namespace
 from tests.support.waiting import eventually
 
 

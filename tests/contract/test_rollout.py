@@ -101,7 +101,7 @@ class TestLocalRollout(RolloutContract):
         inference.close()
 
 
-class Pods:
+class FakePods:
     """A Deployment of one predictor, whose pods run in this process: a new annotation starts a new one, then ends the old one."""
 
     def __init__(self, registry: Registry, api: FakeApiServer, mode: str) -> None:
@@ -164,7 +164,7 @@ class TestClusterRollout(RolloutContract):
     @pytest.fixture(autouse=True)
     def _rollout(self, _registry: None, mode: str) -> Iterator[None]:
         with serve_api(FakeApiServer()) as api:
-            pods, kube = Pods(self.registry, api, mode), api.kube()
+            pods, kube = FakePods(self.registry, api, mode), api.kube()
             predictors = PredictorPods(kube, "fitloop.io/predictor=f", pods.port)
             settings = RolloutSettings(mode=mode, min_interval_seconds=0.0)
             events = EventRecorder(kube, "deployment/serving", "adapter")

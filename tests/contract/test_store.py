@@ -344,7 +344,7 @@ class TestFileStore(StoreContract):
 
 
 @pytest.fixture(scope="module")
-def a_bucket() -> Iterator[str]:
+def temporary_bucket_url() -> Iterator[str]:
     with temporary_bucket() as name:
         yield name
 

@@ -16,12 +16,12 @@ tried = len(tries.read_text()) if tries.exists() else 0
 tries.write_text("x" * (tried + 1))
 
 
-def keep(_number: int, _frame: object) -> None:
+def checkpoint(_number: int, _frame: object) -> None:
     print("kept", flush=True)
     sys.exit(75)
 
 
-signal.signal(signal.SIGTERM, signal.SIG_IGN if behaviour == "stubborn" else keep)
+signal.signal(signal.SIGTERM, signal.SIG_IGN if behaviour == "stubborn" else checkpoint)
 print("started", flush=True)
 words = behaviour.split()
 if words[0] == "die":

@@ -14,7 +14,7 @@ from services.engine.compute import VersionKey
 from services.engine.model import Model
 
 
-class _Closable:
+class FakeModel:
     """What `Models` does to a model: close it."""
 
     def close(self) -> None:
@@ -23,10 +23,10 @@ class _Closable:
 
 @pytest.fixture
 def models() -> Callable[[int], ModelCache]:
-    return lambda limit: ModelCache(lambda _: cast("Any", _Closable()), limit)
+    return lambda limit: ModelCache(lambda _: cast("Any", FakeModel()), limit)
 
 
-def _ask(models: ModelCache, *keys: VersionKey) -> list[VersionKey]:
+def _load_all(models: ModelCache, *keys: VersionKey) -> list[VersionKey]:
     for key in keys:
         entry = models.acquire(key)
         entry.future.result(10)
@@ -37,14 +37,14 @@ def _ask(models: ModelCache, *keys: VersionKey) -> list[VersionKey]:
 def test_project_keeps_its_two_newest_versions(models: Callable[[int], ModelCache]) -> None:
     found = models(8)
     keys = [VersionKey("5-1", f"v-{number}") for number in range(5)]
-    assert _ask(found, *keys, VersionKey("6-1", "w-1")) == [keys[3], keys[4], VersionKey("6-1", "w-1")]
+    assert _load_all(found, *keys, VersionKey("6-1", "w-1")) == [keys[3], keys[4], VersionKey("6-1", "w-1")]
     found.close()
 
 
 def test_least_recently_used_are_evicted(models: Callable[[int], ModelCache]) -> None:
     found = models(3)
     keys = [VersionKey(f"{number}-1", "v-1") for number in range(4)]
-    assert _ask(found, *keys[:3], keys[0], keys[3]) == [keys[0], keys[2], keys[3]]
+    assert _load_all(found, *keys[:3], keys[0], keys[3]) == [keys[0], keys[2], keys[3]]
     found.close()
 
 
@@ -58,9 +58,9 @@ def test_get_returns_the_loaded_model(models: Callable[[int], ModelCache]) -> No
     found.close()
 
 
-def _budgeted(budget: float, **sizes: int) -> ModelCache:
+def _build_cache(budget: float, **sizes: int) -> ModelCache:
     return ModelCache(
-        lambda _: cast("Any", _Closable()),
+        lambda _: cast("Any", FakeModel()),
         8,
         size=lambda key: sizes[key[1].partition("-")[0]],
         budget=budget,
@@ -68,12 +68,12 @@ def _budgeted(budget: float, **sizes: int) -> ModelCache:
 
 
 def test_memory_budget_evicts_least_recently_used() -> None:
-    found = _budgeted(100, v=40, w=60)
-    assert _ask(found, VersionKey("5-1", "v-1"), VersionKey("6-1", "v-1")) == [
+    found = _build_cache(100, v=40, w=60)
+    assert _load_all(found, VersionKey("5-1", "v-1"), VersionKey("6-1", "v-1")) == [
         VersionKey("5-1", "v-1"),
         VersionKey("6-1", "v-1"),
     ]
-    assert _ask(found, VersionKey("5-1", "v-1"), VersionKey("7-1", "w-1")) == [
+    assert _load_all(found, VersionKey("5-1", "v-1"), VersionKey("7-1", "w-1")) == [
         VersionKey("5-1", "v-1"),
         VersionKey("7-1", "w-1"),
     ]
@@ -82,37 +82,37 @@ def test_memory_budget_evicts_least_recently_used() -> None:
 
 
 def test_models_in_use_are_not_evicted() -> None:
-    found = _budgeted(100, v=60)
+    found = _build_cache(100, v=60)
     entry = found.acquire(VersionKey("5-1", "v-1"))
     entry.future.result(10)
     with pytest.raises(Overloaded, match="no memory for version v-2 beside those in use"):
-        _ask(found, VersionKey("5-1", "v-2"))
+        _load_all(found, VersionKey("5-1", "v-2"))
     assert found.refusals() == {}, "that says nothing of the version"
     entry.release()
-    assert _ask(found, VersionKey("5-1", "v-2")) == [VersionKey("5-1", "v-2")]
+    assert _load_all(found, VersionKey("5-1", "v-2")) == [VersionKey("5-1", "v-2")]
     found.close()
 
 
 def test_oversized_version_is_refused_without_eviction() -> None:
-    found = _budgeted(100, v=60, w=101)
-    _ask(found, VersionKey("5-1", "v-1"))
+    found = _build_cache(100, v=60, w=101)
+    _load_all(found, VersionKey("5-1", "v-1"))
     with pytest.raises(EngineError, match="FITLOOP_MODEL_MEMORY_MB"):
-        _ask(found, VersionKey("6-1", "w-1"))
+        _load_all(found, VersionKey("6-1", "w-1"))
     assert found.loaded_keys() == [VersionKey("5-1", "v-1")]
     assert list(found.refusals()) == [VersionKey("6-1", "w-1")]
     found.close()
 
 
 def test_has_room() -> None:
-    found = _budgeted(100, v=60, w=30)
+    found = _build_cache(100, v=60, w=30)
     assert found.has_room(VersionKey("5-1", "v-1"))
-    _ask(found, VersionKey("5-1", "v-1"))
+    _load_all(found, VersionKey("5-1", "v-1"))
     assert found.has_room(VersionKey("5-1", "v-1"))
     assert found.has_room(VersionKey("6-1", "w-1"))
     assert not found.has_room(VersionKey("6-1", "v-1"))
     found.close()
-    few = ModelCache(lambda _: cast("Any", _Closable()), 2)
-    _ask(few, VersionKey("5-1", "v-1"), VersionKey("6-1", "v-1"))
+    few = ModelCache(lambda _: cast("Any", FakeModel()), 2)
+    _load_all(few, VersionKey("5-1", "v-1"), VersionKey("6-1", "v-1"))
     assert not few.has_room(VersionKey("7-1", "v-1"))
     few.close()
 
@@ -131,15 +131,15 @@ def test_store_errors_expire_sooner_than_refusals(error: FitloopError, seconds: 
     for moment, expected in ((0.0, 1), (seconds - 0.1, 1), (seconds, 2)):
         now[0] = moment
         with pytest.raises(type(error)):
-            _ask(found, VersionKey("5-1", "v-1"))
+            _load_all(found, VersionKey("5-1", "v-1"))
         assert len(tries) == expected
     found.close()
 
 
 def test_loaded_reports_sizes() -> None:
     for budget in (100, math.inf):
-        found = _budgeted(budget, v=40, w=60, x=200)
-        _ask(found, VersionKey("5-1", "v-1"), VersionKey("6-1", "w-1"))
+        found = _build_cache(budget, v=40, w=60, x=200)
+        _load_all(found, VersionKey("5-1", "v-1"), VersionKey("6-1", "w-1"))
         assert {key: size for key, (_, size) in found.loaded().items()} == {
             VersionKey("5-1", "v-1"): 40,
             VersionKey("6-1", "w-1"): 60,

@@ -15,7 +15,7 @@ from services.engine.compute import (
 LENGTHS = st.lists(st.integers(1, 512), min_size=1, max_size=80)
 
 
-def _holds(lengths: list[int], budget: int) -> bool:
+def _is_within_bounds(lengths: list[int], budget: int) -> bool:
     padded = max(lengths) * len(lengths)
     return len(lengths) == 1 or (padded <= budget and padded - sum(lengths) <= padding_allowed(sum(lengths)))
 
@@ -24,7 +24,7 @@ def _holds(lengths: list[int], budget: int) -> bool:
 def test_plan_covers_every_row_within_bounds(lengths: list[int], budget: int) -> None:
     batches = plan_batches(lengths, budget)
     assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
-    assert all(_holds([lengths[row] for row in batch], budget) for batch in batches)
+    assert all(_is_within_bounds([lengths[row] for row in batch], budget) for batch in batches)
 
 
 @given(LENGTHS)
@@ -41,7 +41,7 @@ def test_window_contains_its_anchor_within_bounds(
     anchor = data.draw(st.integers(0, len(ordered) - 1))
     start, stop = batch_window(ordered, anchor, int, budget)
     assert 0 <= start <= anchor < stop <= len(ordered)
-    assert _holds(ordered[start:stop], budget)
+    assert _is_within_bounds(ordered[start:stop], budget)
 
 
 def test_window_grows_to_both_sides() -> None:

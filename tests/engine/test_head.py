@@ -15,7 +15,7 @@ RANDOM = np.random.default_rng(0)
 HIDDEN = RANDOM.normal(size=(3, 5, 4)).astype(np.float32)
 
 
-def _layer(outputs: int, inputs: int, activation: str = "none") -> Layer:
+def _build_layer(outputs: int, inputs: int, activation: str = "none") -> Layer:
     weight, bias = RANDOM.normal(size=(outputs, inputs)), RANDOM.normal(size=outputs)
     return Layer(weight.astype(np.float32), bias.astype(np.float32), activation)
 
@@ -30,19 +30,19 @@ def test_activations_match_torch(name: str, of_torch: torch.nn.Module) -> None:
 
 
 def test_mean_pooling_ignores_padding() -> None:
-    head = PooledHead("mean", normalize=False, layers=(_layer(2, 4),))
+    head = PooledHead("mean", normalize=False, layers=(_build_layer(2, 4),))
     expected = np.stack([HIDDEN[0, :5].mean(0), HIDDEN[1, :2].mean(0), HIDDEN[2, :1].mean(0)])
     assert np.allclose(head.pool(HIDDEN, [5, 2, 1]), expected, atol=1e-6)
 
 
 def test_normalised_features_have_unit_length() -> None:
-    head = PooledHead("cls", normalize=True, layers=(_layer(2, 4),))
+    head = PooledHead("cls", normalize=True, layers=(_build_layer(2, 4),))
     assert np.allclose(np.linalg.norm(head.pool(HIDDEN, [5, 5, 5]), axis=1), 1)
     assert not head.pool(HIDDEN * 0, [5, 5, 5]).any()
 
 
 def test_head_round_trip(tmp_path: Path) -> None:
-    head = PooledHead("cls", normalize=False, layers=(_layer(4, 4, "tanh"), _layer(3, 4)))
+    head = PooledHead("cls", normalize=False, layers=(_build_layer(4, 4, "tanh"), _build_layer(3, 4)))
     head.write(tmp_path)
     again = read_head(tmp_path)
     assert (again.pooling, again.normalize, again.outputs) == ("cls", False, 3)
@@ -60,7 +60,7 @@ def test_head_round_trip(tmp_path: Path) -> None:
     ],
 )
 def test_unknown_head_is_refused(tmp_path: Path, change: dict[str, object], complaint: str) -> None:
-    PooledHead("cls", normalize=False, layers=(_layer(3, 4),)).write(tmp_path)
+    PooledHead("cls", normalize=False, layers=(_build_layer(3, 4),)).write(tmp_path)
     document = json.loads((tmp_path / "head.json").read_text()) | change
     (tmp_path / "head.json").write_text(json.dumps(document))
     with pytest.raises(EngineError, match=complaint):
@@ -68,7 +68,7 @@ def test_unknown_head_is_refused(tmp_path: Path, change: dict[str, object], comp
 
 
 def test_weight_shape_mismatch_is_refused(tmp_path: Path) -> None:
-    PooledHead("cls", normalize=False, layers=(_layer(3, 4),)).write(tmp_path)
+    PooledHead("cls", normalize=False, layers=(_build_layer(3, 4),)).write(tmp_path)
     save_file(
         {"0.weight": np.zeros((3, 4), np.float32), "0.bias": np.zeros(2, np.float32)},
         tmp_path / "head.safetensors",
@@ -77,7 +77,7 @@ def test_weight_shape_mismatch_is_refused(tmp_path: Path) -> None:
         read_head(tmp_path)
 
 
-def _sentence_transformers(folder: Path, pooling: dict[str, bool]) -> None:
+def _write_modules(folder: Path, pooling: dict[str, bool]) -> None:
     for name in ("1_Pooling", "2_Dense"):
         (folder / name).mkdir()
     kinds = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Dense", "Dense")]
@@ -91,7 +91,7 @@ def _sentence_transformers(folder: Path, pooling: dict[str, bool]) -> None:
 
 
 def test_reads_sentence_transformers_modules(tmp_path: Path) -> None:
-    _sentence_transformers(tmp_path, {"pooling_mode_cls_token": True})
+    _write_modules(tmp_path, {"pooling_mode_cls_token": True})
     head = read_sentence_transformers(tmp_path)
     assert (head.pooling, head.normalize, head.layers[0].activation, head.outputs) == (
         "cls",
@@ -103,7 +103,7 @@ def test_reads_sentence_transformers_modules(tmp_path: Path) -> None:
 
 
 def test_unknown_pooling_is_refused(tmp_path: Path) -> None:
-    _sentence_transformers(tmp_path, {"pooling_mode_max_tokens": True})
+    _write_modules(tmp_path, {"pooling_mode_max_tokens": True})
     with pytest.raises(EngineError, match="neither mean nor cls"):
         read_sentence_transformers(tmp_path)
 

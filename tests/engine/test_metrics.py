@@ -25,7 +25,7 @@ print(generate_latest().decode())
 
 
 @pytest.fixture(scope="module")
-def alone() -> str:
+def exported_alone() -> str:
     """What a process exports that has only imported the metrics."""
     return subprocess.run([sys.executable, "-c", _ALONE], check=True, capture_output=True, text=True).stdout
 
@@ -53,16 +53,16 @@ def alone() -> str:
         "fitloop_engine_held_bytes 0.0",
     ],
 )
-def test_known_label_values_start_at_0_without_heavy_imports(alone: str, line: str) -> None:
-    assert line in alone.splitlines()
+def test_known_label_values_start_at_0_without_heavy_imports(exported_alone: str, line: str) -> None:
+    assert line in exported_alone.splitlines()
 
 
-def test_gpu_memory_is_absent_without_gpu(alone: str) -> None:
-    assert "# TYPE fitloop_engine_gpu_memory_bytes gauge" in alone
-    assert "\nfitloop_engine_gpu_memory_bytes " not in alone
+def test_gpu_memory_is_absent_without_gpu(exported_alone: str) -> None:
+    assert "# TYPE fitloop_engine_gpu_memory_bytes gauge" in exported_alone
+    assert "\nfitloop_engine_gpu_memory_bytes " not in exported_alone
 
 
-class _Engine:
+class FakeEngine:
     def __init__(self, now: EngineState) -> None:
         self._now = now
 
@@ -71,8 +71,8 @@ class _Engine:
 
 
 @contextmanager
-def _watched(*states: EngineState) -> Iterator[None]:
-    engines = [_Engine(state) for state in states]
+def _registered(*states: EngineState) -> Iterator[None]:
+    engines = [FakeEngine(state) for state in states]
     for engine in engines:
         metrics.register(engine)
     try:
@@ -88,7 +88,7 @@ def test_engine_states_are_summed_until_closed() -> None:
     int8, fp32 = (
         metric_growth("fitloop_engine_versions", engine=kind) for kind in ("ct2-int8", "torch-fp32")
     )
-    with _watched(
+    with _registered(
         EngineState(3, 100, ("ct2-int8", "ct2-int8"), 500), EngineState(4, 50, ("ct2-int8", "torch-fp32"), 70)
     ):
         assert [grown() for grown in before] == [7, 150, 570]
@@ -98,12 +98,12 @@ def test_engine_states_are_summed_until_closed() -> None:
 
 
 def test_unknown_engine_kind_is_exported() -> None:
-    with _watched(EngineState(0, 1, ("onnx",), 0)):
+    with _registered(EngineState(0, 1, ("onnx",), 0)):
         assert metric_value("fitloop_engine_versions", engine="onnx") == 1
 
 
 def test_gpu_memory_is_exported_with_gpu() -> None:
-    with _watched(EngineState(0, 1, (), 0, 10), EngineState(0, 1, (), 0)):
+    with _registered(EngineState(0, 1, (), 0, 10), EngineState(0, 1, (), 0)):
         assert metric_value("fitloop_engine_gpu_memory_bytes") == 10
     assert REGISTRY.get_sample_value("fitloop_engine_gpu_memory_bytes") is None
 

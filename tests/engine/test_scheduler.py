@@ -23,7 +23,7 @@ WORDS = {f"w{n}": n for n in range(50)}
 LABELS = ("first", "second")
 
 
-class Arithmetic:
+class FakeEngine:
     """Logits are the sum of a text's ids and its length: an answer for another text would show."""
 
     kind = "arithmetic"
@@ -47,7 +47,7 @@ class Arithmetic:
         pass
 
 
-def _model(engine: Arithmetic) -> Model:
+def _build_model(engine: FakeEngine) -> Model:
     tokenizer = Tokenizer(models.WordLevel(WORDS, unk_token="w0"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     return Model(LABELS, engine, configure_tokenizer(tokenizer, 300))
@@ -58,7 +58,7 @@ def _answers(answer: Future[Scores]) -> int:
 
 
 @contextmanager
-def _scheduler(streams: int = 2, queue_texts: int = 1000) -> Iterator[Scheduler]:
+def _running_scheduler(streams: int = 2, queue_texts: int = 1000) -> Iterator[Scheduler]:
     scheduler = Scheduler(streams, queue_texts)
     try:
         yield scheduler
@@ -75,9 +75,9 @@ TEXT = st.lists(st.integers(0, 49), min_size=1, max_size=40).map(lambda ids: " "
     st.integers(1, 3),
 )
 def test_every_text_is_answered_once_in_order(requests: list[tuple[int, list[str]]], streams: int) -> None:
-    engines = [Arithmetic(), Arithmetic()]
-    models = [_model(engine) for engine in engines]
-    with _scheduler(streams) as scheduler, ThreadPoolExecutor(4) as clients:
+    engines = [FakeEngine(), FakeEngine()]
+    models = [_build_model(engine) for engine in engines]
+    with _running_scheduler(streams) as scheduler, ThreadPoolExecutor(4) as clients:
         submitted = clients.map(lambda request: scheduler.submit(models[request[0]], request[1]), requests)
         for (number, texts), answer in zip(requests, submitted, strict=True):
             scores = answer.result(10)
@@ -88,9 +88,9 @@ def test_every_text_is_answered_once_in_order(requests: list[tuple[int, list[str
 
 
 def test_requests_share_a_batch() -> None:
-    engine = Arithmetic()
-    model = _model(engine)
-    with _scheduler(streams=1) as scheduler:
+    engine = FakeEngine()
+    model = _build_model(engine)
+    with _running_scheduler(streams=1) as scheduler:
         engine.go.clear()
         first = scheduler.submit(model, ["w1"])
         engine.started.wait(10)
@@ -102,11 +102,11 @@ def test_requests_share_a_batch() -> None:
 
 @pytest.mark.parametrize("streams", [1, 2, 3])
 def test_streams_compute_in_parallel(streams: int) -> None:
-    engines = [Arithmetic() for _ in range(4)]
+    engines = [FakeEngine() for _ in range(4)]
     for engine in engines:
         engine.go.clear()
-    with _scheduler(streams) as scheduler:
-        answers = [scheduler.submit(_model(engine), ["w1"]) for engine in engines]
+    with _running_scheduler(streams) as scheduler:
+        answers = [scheduler.submit(_build_model(engine), ["w1"]) for engine in engines]
         eventually(lambda: sum(engine.started.is_set() for engine in engines) >= streams)
         alive = [thread for thread in threading.enumerate() if thread.name.startswith("fitloop-stream-")]
         assert len(alive) == streams
@@ -117,9 +117,9 @@ def test_streams_compute_in_parallel(streams: int) -> None:
 
 
 def test_single_text_overtakes_a_large_request() -> None:
-    engine = Arithmetic()
-    model = _model(engine)
-    with _scheduler(streams=1) as scheduler:
+    engine = FakeEngine()
+    model = _build_model(engine)
+    with _running_scheduler(streams=1) as scheduler:
         engine.go.clear()
         large = scheduler.submit(model, ["w1 " * 200] * 50)
         engine.started.wait(10)
@@ -131,9 +131,9 @@ def test_single_text_overtakes_a_large_request() -> None:
 
 
 def test_full_queue_is_overloaded_until_it_drains() -> None:
-    engine = Arithmetic()
-    model = _model(engine)
-    with _scheduler(streams=1, queue_texts=10) as scheduler:
+    engine = FakeEngine()
+    model = _build_model(engine)
+    with _running_scheduler(streams=1, queue_texts=10) as scheduler:
         engine.go.clear()
         blocking = scheduler.submit(model, ["w1"])
         engine.started.wait(10)
@@ -147,21 +147,21 @@ def test_full_queue_is_overloaded_until_it_drains() -> None:
 
 
 def test_oversized_request_is_accepted_when_idle() -> None:
-    with _scheduler(queue_texts=10) as scheduler:
-        model = _model(Arithmetic())
+    with _running_scheduler(queue_texts=10) as scheduler:
+        model = _build_model(FakeEngine())
         assert len(scheduler.submit(model, ["w1"] * 25).result(10).probabilities) == 25
 
 
 def test_no_texts_get_no_scores() -> None:
-    with _scheduler() as scheduler:
-        assert scheduler.submit(_model(Arithmetic()), []).result(10).probabilities.shape == (0, 2)
+    with _running_scheduler() as scheduler:
+        assert scheduler.submit(_build_model(FakeEngine()), []).result(10).probabilities.shape == (0, 2)
 
 
 def test_engine_error_fails_only_its_batch() -> None:
-    engine = Arithmetic()
-    model = _model(engine)
+    engine = FakeEngine()
+    model = _build_model(engine)
     engine.fails_on = 49
-    with _scheduler(streams=1) as scheduler:
+    with _running_scheduler(streams=1) as scheduler:
         engine.go.clear()
         fine = scheduler.submit(model, ["w1"])
         engine.started.wait(10)
@@ -177,16 +177,16 @@ def test_engine_error_fails_only_its_batch() -> None:
 
 
 def test_wrong_output_shape_is_an_engine_error() -> None:
-    model = _model(Arithmetic())
+    model = _build_model(FakeEngine())
     model.labels = ("one", "two", "three")
-    with _scheduler() as scheduler, pytest.raises(EngineError, match="3 labels"):
+    with _running_scheduler() as scheduler, pytest.raises(EngineError, match="3 labels"):
         scheduler.submit(model, ["w1"]).result(10)
 
 
 def test_cancelled_request_leaves_the_queue() -> None:
-    engine = Arithmetic()
-    model = _model(engine)
-    with _scheduler(streams=1, queue_texts=10) as scheduler:
+    engine = FakeEngine()
+    model = _build_model(engine)
+    with _running_scheduler(streams=1, queue_texts=10) as scheduler:
         engine.go.clear()
         first = scheduler.submit(model, ["w1"])
         engine.started.wait(10)
@@ -199,9 +199,9 @@ def test_cancelled_request_leaves_the_queue() -> None:
 
 
 def test_cancelling_during_computation_is_harmless() -> None:
-    engine = Arithmetic()
-    model = _model(engine)
-    with _scheduler(streams=1) as scheduler:
+    engine = FakeEngine()
+    model = _build_model(engine)
+    with _running_scheduler(streams=1) as scheduler:
         engine.go.clear()
         given_up = scheduler.submit(model, ["w1"])
         engine.started.wait(10)
@@ -211,15 +211,15 @@ def test_cancelling_during_computation_is_harmless() -> None:
 
 
 def test_encoding_error_frees_the_queue() -> None:
-    with _scheduler() as scheduler:
+    with _running_scheduler() as scheduler:
         with pytest.raises(TypeError):
-            scheduler.submit(_model(Arithmetic()), [3])  # type: ignore[list-item]  # the mistake is the point
+            scheduler.submit(_build_model(FakeEngine()), [3])  # type: ignore[list-item]  # the mistake is the point
         assert scheduler.waiting == 0
 
 
 def test_close_fails_waiting_requests() -> None:
-    engine = Arithmetic()
-    model = _model(engine)
+    engine = FakeEngine()
+    model = _build_model(engine)
     before = threading.active_count()
     scheduler = Scheduler(2, 100)
     engine.go.clear()
@@ -239,8 +239,8 @@ def test_close_fails_waiting_requests() -> None:
 
 
 def test_concurrent_submits() -> None:
-    model = _model(Arithmetic())
-    with _scheduler(streams=2) as scheduler, ThreadPoolExecutor(16) as clients:
+    model = _build_model(FakeEngine())
+    with _running_scheduler(streams=2) as scheduler, ThreadPoolExecutor(16) as clients:
         asked = [[f"w{n % 50} " * (1 + n % 7)] for n in range(300)]
         answers = list(clients.map(lambda texts: scheduler.submit(model, texts).result(10), asked))
     expected = [model.scores(model.logits_of(texts)).probabilities for texts in asked]
@@ -248,17 +248,17 @@ def test_concurrent_submits() -> None:
 
 
 def test_scheduler_does_not_keep_models_alive() -> None:
-    with _scheduler() as scheduler:
-        scheduler.submit(_model(Arithmetic()), ["w1"] * 20).result(10)
+    with _running_scheduler() as scheduler:
+        scheduler.submit(_build_model(FakeEngine()), ["w1"] * 20).result(10)
         assert not scheduler._queues
         assert not scheduler._round_robin
 
 
 def test_two_failing_batches_of_one_request() -> None:
-    engine = Arithmetic()
-    model = _model(engine)
+    engine = FakeEngine()
+    model = _build_model(engine)
     engine.fails_on = 49
-    with _scheduler(streams=2) as scheduler:
+    with _running_scheduler(streams=2) as scheduler:
         engine.go.clear()
         broken = scheduler.submit(model, ["w49 " * 250, "w49"])
         eventually(lambda: len(engine.batches) == 2)
@@ -270,9 +270,9 @@ def test_two_failing_batches_of_one_request() -> None:
 
 
 def test_scoring_error_does_not_end_a_stream() -> None:
-    model = _model(Arithmetic())
+    model = _build_model(FakeEngine())
     fine, model.scores = model.scores, None  # type: ignore[method-assign,assignment]  # broken on purpose
-    with _scheduler(streams=1) as scheduler:
+    with _running_scheduler(streams=1) as scheduler:
         with pytest.raises(EngineError, match="TypeError"):
             scheduler.submit(model, ["w1"]).result(10)
         model.scores = fine  # type: ignore[method-assign]  # and repaired
@@ -281,13 +281,13 @@ def test_scoring_error_does_not_end_a_stream() -> None:
 
 def test_request_stages_are_measured() -> None:
     """A request once when it is tokenised and once for its wait; a batch once, padding apart."""
-    engine = Arithmetic()
-    model = _model(engine)
+    engine = FakeEngine()
+    model = _build_model(engine)
     names = ("tokenise_seconds_count", "queue_seconds_count", "inference_seconds_count", "texts_total")
     grown = [metric_growth(f"fitloop_engine_{name}") for name in names]
     tokens, padding = (metric_growth(f"fitloop_engine_{name}_total") for name in ("tokens", "padding_tokens"))
     waited = metric_growth("fitloop_engine_queue_seconds_sum")
-    with _scheduler(streams=1) as scheduler:
+    with _running_scheduler(streams=1) as scheduler:
         engine.go.clear()
         first = scheduler.submit(model, ["w1 w1 w1"])
         engine.started.wait(10)
@@ -300,14 +300,14 @@ def test_request_stages_are_measured() -> None:
 
 
 def test_failed_batch_is_not_counted_full_queue_is() -> None:
-    engine = Arithmetic()
-    model = _model(engine)
+    engine = FakeEngine()
+    model = _build_model(engine)
     engine.fails_on = 1
     texts, rejected = (
         metric_growth("fitloop_engine_texts_total"),
         metric_growth("fitloop_engine_rejected_total", reason="queue_full"),
     )
-    with _scheduler(streams=1, queue_texts=2) as scheduler:
+    with _running_scheduler(streams=1, queue_texts=2) as scheduler:
         engine.go.clear()
         broken = scheduler.submit(model, ["w1"])
         engine.started.wait(10)

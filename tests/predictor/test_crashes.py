@@ -17,7 +17,7 @@ _cut_off: list[AbstractContextManager[None]] = []
 """Kept, because a load that is thrown away ends."""
 
 
-def die_in(crashes: CrashGuard, version: str) -> None:
+def crash_in(crashes: CrashGuard, version: str) -> None:
     """As a process that is killed while it loads: nothing after the load runs."""
     load = crashes.guard(KEY, version)
     load.__enter__()  # and never __exit__
@@ -26,7 +26,7 @@ def die_in(crashes: CrashGuard, version: str) -> None:
 
 def test_third_load_after_two_crashes_is_refused(tmp_path: Path) -> None:
     for _ in range(2):
-        die_in(CrashGuard(tmp_path), "v-1")
+        crash_in(CrashGuard(tmp_path), "v-1")
     with (
         pytest.raises(EngineError, match="v-1 crashed the predictor 2 times"),
         CrashGuard(tmp_path).guard(KEY, "v-1"),
@@ -38,7 +38,7 @@ def test_third_load_after_two_crashes_is_refused(tmp_path: Path) -> None:
 
 def test_completed_load_resets_the_crash_count(tmp_path: Path) -> None:
     for error in (None, EngineError("broken")):
-        die_in(CrashGuard(tmp_path), "v-1")
+        crash_in(CrashGuard(tmp_path), "v-1")
         try:
             with CrashGuard(tmp_path).guard(KEY, "v-1"):
                 if error:
@@ -51,7 +51,7 @@ def test_completed_load_resets_the_crash_count(tmp_path: Path) -> None:
 def test_shutdown_during_a_load_is_no_crash(tmp_path: Path) -> None:
     for _ in range(5):
         crashes = CrashGuard(tmp_path)
-        die_in(crashes, "v-1")
+        crash_in(crashes, "v-1")
         crashes.forgive_current_loads()
     with CrashGuard(tmp_path).guard(KEY, "v-1"):
         pass

@@ -16,7 +16,7 @@ from tests.support.versions import KEY, corrupt_file, write_serving_table
 from tests.support.waiting import eventually
 
 
-def turn(manager: ModelManager) -> dict[str, Any]:
+def run_once(manager: ModelManager) -> dict[str, Any]:
     """One look and one round of loads; what the predictor says afterwards."""
     manager.read_table()
     manager.load_missing()
@@ -53,7 +53,7 @@ def test_ready_and_empty_without_a_table(build_manager: BuildManager) -> None:
     manager = build_manager()
     manager.load_missing()
     assert not manager.ready
-    assert turn(manager)["ready"]
+    assert run_once(manager)["ready"]
 
 
 @pytest.mark.parametrize("mode", ["reload", "rolling"])
@@ -61,7 +61,7 @@ def test_ready_once_current_and_target_are_loaded(
     build_manager: BuildManager, registry: Registry, mode: str
 ) -> None:
     write_serving_table(registry, {KEY: Served("v-1", "v-2", "v-3"), "6-1": Served("w-1")})
-    state = turn(build_manager(mode))
+    state = run_once(build_manager(mode))
     assert state["ready"]
     assert state["table"] == [1, 1]
     assert state["mode"] == mode
@@ -74,10 +74,10 @@ def test_ready_once_current_and_target_are_loaded(
 def test_only_reload_loads_a_new_target_in_place(build_manager: BuildManager, registry: Registry) -> None:
     reload, rolling = build_manager("reload"), build_manager("rolling")
     write_serving_table(registry, {KEY: Served("v-1")})
-    assert turn(reload)["held"] == turn(rolling)["held"] == {KEY: ["v-1"]}
+    assert run_once(reload)["held"] == run_once(rolling)["held"] == {KEY: ["v-1"]}
     write_serving_table(registry, {KEY: Served("v-1", target="v-2")})
-    assert sorted(turn(reload)["held"][KEY]) == ["v-1", "v-2"]
-    assert turn(rolling)["held"] == {KEY: ["v-1"]}
+    assert sorted(run_once(reload)["held"][KEY]) == ["v-1", "v-2"]
+    assert run_once(rolling)["held"] == {KEY: ["v-1"]}
     assert rolling.may_serve(KEY, "v-2")
 
 
@@ -85,15 +85,15 @@ def test_broken_version_does_not_block_others(build_manager: BuildManager, regis
     whole = corrupt_file(registry, "v-2")
     write_serving_table(registry, {KEY: Served("v-1", target="v-2"), "6-1": Served("w-1")})
     manager = build_manager()
-    state = turn(manager)
+    state = run_once(manager)
     assert state["ready"]
     assert state["held"] == {KEY: ["v-1"], "6-1": ["w-1"]}
     assert "differs from its manifest" in state["refused"][KEY]["v-2"]
     registry.store.write(f"projects/{KEY}/versions/v-2/ct2/model.bin", whole)
-    assert "v-2" in turn(manager)["refused"][KEY], "it is not tried again each second"
+    assert "v-2" in run_once(manager)["refused"][KEY], "it is not tried again each second"
     later = manager.clock() + 61
     manager.clock = lambda: later
-    state = turn(manager)
+    state = run_once(manager)
     assert (sorted(state["held"][KEY]), state["refused"]) == (["v-1", "v-2"], {})
 
 
@@ -110,7 +110,7 @@ def test_unreadable_manifest_is_refused(
     else:
         registry.store.write(key, manifest)
     write_serving_table(registry, {KEY: Served("v-1", target="v-2")})
-    state = turn(build_manager())
+    state = run_once(build_manager())
     assert state["ready"]
     assert any(part in state["refused"][KEY]["v-2"] for part in reason.split("|"))
 
@@ -121,15 +121,15 @@ def test_version_of_a_newer_release_is_delayed(build_manager: BuildManager, regi
     registry.store.write(key, b'{"format": 99}')
     write_serving_table(registry, {KEY: Served("v-1", target="v-2")})
     manager = build_manager()
-    state = turn(manager)
+    state = run_once(manager)
     assert state["ready"]
     assert state["refused"] == {}
     assert state["delayed"][KEY]["v-2"].startswith("this predictor is older than the version: ")
     registry.store.write(key, whole)
-    assert turn(manager)["delayed"], "it is not tried again each second"
+    assert run_once(manager)["delayed"], "it is not tried again each second"
     later = manager.clock() + 61
     manager.clock = lambda: later
-    state = turn(manager)
+    state = run_once(manager)
     assert (sorted(state["held"][KEY]), state["delayed"]) == (["v-1", "v-2"], {})
 
 
@@ -137,37 +137,37 @@ def test_withdrawn_target_is_evicted_and_forgiven(build_manager: BuildManager, r
     corrupt_file(registry, "v-3")
     manager = build_manager()
     write_serving_table(registry, {KEY: Served("v-1", target="v-2")})
-    assert sorted(turn(manager)["held"][KEY]) == ["v-1", "v-2"]
+    assert sorted(run_once(manager)["held"][KEY]) == ["v-1", "v-2"]
     write_serving_table(registry, {KEY: Served("v-1", target="v-3")})
-    assert turn(manager)["held"] == {KEY: ["v-1"]}
+    assert run_once(manager)["held"] == {KEY: ["v-1"]}
     write_serving_table(registry, {KEY: Served("v-1")})
-    assert turn(manager)["refused"] == {}
+    assert run_once(manager)["refused"] == {}
 
 
 def test_may_serve_only_named_or_last_named_versions(build_manager: BuildManager, registry: Registry) -> None:
     manager = build_manager()
     write_serving_table(registry, {KEY: Served("v-2", "v-1"), "6-1": Served()})
-    turn(manager)
+    run_once(manager)
     write_serving_table(registry, {KEY: Served("v-3", "v-2"), "6-1": Served()})
-    turn(manager)
+    run_once(manager)
     write_serving_table(registry, {KEY: Served("v-3", "v-2"), "6-1": Served("w-1")})
-    turn(manager)
+    run_once(manager)
     assert all(manager.may_serve(KEY, version) for version in ("v-1", "v-2", "v-3"))
     assert not manager.may_serve(KEY, "v-4")
     assert not manager.may_serve("7-1", "v-1")
     write_serving_table(registry, {"6-1": Served("w-1")})
-    assert turn(manager)["held"] == {"6-1": ["w-1"]}
+    assert run_once(manager)["held"] == {"6-1": ["w-1"]}
     assert not manager.may_serve(KEY, "v-3"), "a deleted project is served no more"
 
 
 def test_current_without_room_loads_on_demand(build_manager: BuildManager, registry: Registry) -> None:
     manager = build_manager(memory_mb=1.5 * megabytes(registry))
     write_serving_table(registry, {KEY: Served("v-1", since=1.0), "6-1": Served("w-1", since=2.0)})
-    state = turn(manager)
+    state = run_once(manager)
     assert (state["ready"], state["held"]) == (True, {"6-1": ["w-1"]})
-    assert turn(manager)["held"] == {"6-1": ["w-1"]}
+    assert run_once(manager)["held"] == {"6-1": ["w-1"]}
     manager.inference.prepare(KEY, "v-1")
-    assert turn(manager)["held"] == {KEY: ["v-1"]}, "the most recently used stays"
+    assert run_once(manager)["held"] == {KEY: ["v-1"]}, "the most recently used stays"
 
 
 def test_ready_with_more_projects_than_fit(build_manager: BuildManager, registry: Registry) -> None:
@@ -175,14 +175,14 @@ def test_ready_with_more_projects_than_fit(build_manager: BuildManager, registry
     write_serving_table(
         registry, {KEY: Served("v-1", since=1.0), "6-1": Served("w-1"), "7-1": Served("gone", since=2.0)}
     )
-    state = turn(manager)
+    state = run_once(manager)
     assert state["ready"]
     assert set(state["held"]) == {KEY, "6-1"}
 
 
 def test_version_above_the_memory_budget_is_refused(build_manager: BuildManager, registry: Registry) -> None:
     write_serving_table(registry, {KEY: Served("v-1", target="v-2")})
-    state = turn(build_manager(memory_mb=0.5 * megabytes(registry)))
+    state = run_once(build_manager(memory_mb=0.5 * megabytes(registry)))
     assert state["ready"]
     assert "FITLOOP_MODEL_MEMORY_MB" in state["refused"][KEY]["v-2"]
 
@@ -190,25 +190,25 @@ def test_version_above_the_memory_budget_is_refused(build_manager: BuildManager,
 def test_target_waits_for_memory_in_use(build_manager: BuildManager, registry: Registry) -> None:
     manager = build_manager(memory_mb=1.5 * megabytes(registry))
     write_serving_table(registry, {KEY: Served("v-1")})
-    turn(manager)
+    run_once(manager)
     entry = manager.inference._models.acquire(VersionKey(KEY, "v-1"))
     write_serving_table(registry, {KEY: Served("v-1", target="v-2")})
-    state = turn(manager)
+    state = run_once(manager)
     assert (state["held"], state["refused"]) == ({KEY: ["v-1"]}, {})
     assert "no memory for version v-2" in state["delayed"][KEY]["v-2"]
     entry.release()
-    state = turn(manager)
+    state = run_once(manager)
     assert (state["held"], state["delayed"]) == ({KEY: ["v-2"]}, {})
 
 
 def test_refusals_of_requests_are_reported(build_manager: BuildManager, registry: Registry) -> None:
     manager = build_manager("rolling")
     write_serving_table(registry, {KEY: Served("v-1", "v-2")})
-    turn(manager)
+    run_once(manager)
     corrupt_file(registry, "v-2")
     with pytest.raises(FitloopError):
         manager.inference._models.acquire(VersionKey(KEY, "v-2")).future.result(20)
-    assert list(turn(manager)["refused"][KEY]) == ["v-2"]
+    assert list(run_once(manager)["refused"][KEY]) == ["v-2"]
 
 
 def test_previous_version_is_effective_before_the_flip(
@@ -216,7 +216,7 @@ def test_previous_version_is_effective_before_the_flip(
 ) -> None:
     manager = build_manager()
     write_serving_table(registry, {KEY: Served("v-2", "v-1", since=4e9), "6-1": Served("w-1", since=1.0)})
-    turn(manager)
+    run_once(manager)
     assert (
         manager.effective_version(KEY),
         manager.effective_version("6-1"),
@@ -264,6 +264,6 @@ def test_not_ready_while_files_are_unreachable(
             raise StoreUnreachable("the bucket is slow")
 
         patched.setattr(type(registry.store), "local", local)
-        state = turn(manager)
+        state = run_once(manager)
         assert (state["ready"], state["delayed"]) == (False, {KEY: {"v-1": "the bucket is slow"}})
-    assert turn(manager)["ready"]
+    assert run_once(manager)["ready"]

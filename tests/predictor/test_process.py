@@ -37,7 +37,7 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def environment(folder: Path, **others: str) -> dict[str, str]:
+def build_environment(folder: Path, **others: str) -> dict[str, str]:
     """Of a pod: only the given variables of Fitloop."""
     known = {
         key: value
@@ -48,7 +48,7 @@ def environment(folder: Path, **others: str) -> dict[str, str]:
     return known | own | others
 
 
-class Predictor:
+class RunningPredictor:
     """A process of its own."""
 
     def __init__(self, folder: Path, **others: str) -> None:
@@ -59,7 +59,7 @@ class Predictor:
         }
         self.log = folder / "log.txt"
         with self.log.open("w") as log:
-            given = environment(folder, **ports, **others)
+            given = build_environment(folder, **ports, **others)
             self.process = subprocess.Popen(COMMAND, env=given, stdout=log, stderr=log)
 
     def get(self, path: str) -> httpx.Response | None:
@@ -84,14 +84,16 @@ class Predictor:
 
 
 @pytest.fixture
-def started(registry: Registry, tmp_path: Path) -> Iterator[Callable[[], Predictor]]:
+def start_predictor(registry: Registry, tmp_path: Path) -> Iterator[Callable[[], RunningPredictor]]:
     """Starts predictors over the registry; those that are left are ended."""
-    running: list[Predictor] = []
+    running: list[RunningPredictor] = []
 
-    def start() -> Predictor:
+    def start() -> RunningPredictor:
         folder = tmp_path / f"pod-{len(running)}"
         folder.mkdir()
-        running.append(Predictor(folder, FITLOOP_STORE=registry.store.url, FITLOOP_ROLLOUT_MODE="reload"))
+        running.append(
+            RunningPredictor(folder, FITLOOP_STORE=registry.store.url, FITLOOP_ROLLOUT_MODE="reload")
+        )
         eventually(running[-1].is_ready)
         return running[-1]
 
@@ -101,10 +103,12 @@ def started(registry: Registry, tmp_path: Path) -> Iterator[Callable[[], Predict
         predictor.process.wait()
 
 
-def test_process_from_start_to_sigterm(registry: Registry, started: Callable[[], Predictor]) -> None:
+def test_process_from_start_to_sigterm(
+    registry: Registry, start_predictor: Callable[[], RunningPredictor]
+) -> None:
     """It speaks v1 and v2, loads a target, refuses a broken one, answers what it was asked before SIGTERM, and exits 0."""
     write_serving_table(registry, {KEY: Served("v-1")})
-    predictor = started()
+    predictor = start_predictor()
     answer = predictor.post(f"/v1/models/p{KEY}:predict", instances=["a text"])
     assert answer.json()["version"] == "v-1"
     assert predictor.post(f"/v2/repository/models/p{KEY}/unload").status_code == 403
@@ -127,7 +131,7 @@ def test_process_from_start_to_sigterm(registry: Registry, started: Callable[[],
     assert "/v1/models" not in predictor.log.read_text(), "no line for each request"
 
 
-def _check_metrics(predictor: Predictor) -> None:
+def _check_metrics(predictor: RunningPredictor) -> None:
     """It has answered one text, holds v-1 and has refused v-3."""
     metrics = predictor.get("/metrics")
     assert metrics is not None
@@ -150,7 +154,7 @@ def _check_metrics(predictor: Predictor) -> None:
     assert any(line.startswith("fitloop_build_info{") and 'component="predictor"' in line for line in lines)
 
 
-def _end_while_it_computes(predictor: Predictor) -> None:
+def _end_while_it_computes(predictor: RunningPredictor) -> None:
     texts, answers = ["some words that are many " * 20] * 1500, list[httpx.Response]()
     request = threading.Thread(
         target=lambda: answers.append(predictor.post(f"/v1/models/p{KEY}:predict", instances=texts))
@@ -163,7 +167,7 @@ def _end_while_it_computes(predictor: Predictor) -> None:
     assert predictor.process.wait(60) == 0
 
 
-def _waiting(predictor: Predictor) -> float:
+def _waiting(predictor: RunningPredictor) -> float:
     metrics = predictor.get("/metrics")
     assert metrics is not None
     line = next(
@@ -190,7 +194,7 @@ def test_not_ready_once_the_port_is_closed(registry: Registry) -> None:
 def test_waits_for_a_late_bucket(tmp_path: Path) -> None:
     port = free_port()
     settings = {"FITLOOP_STORE": "s3://bucket/loop/", "FITLOOP_S3_ENDPOINT": f"http://127.0.0.1:{port}"}
-    predictor = Predictor(
+    predictor = RunningPredictor(
         tmp_path, **KEYS, **settings, FITLOOP_S3_REGION="here", FITLOOP_S3_TIMEOUT_SECONDS="2"
     )
     try:
@@ -230,7 +234,12 @@ def test_missing_bucket_is_one_line(tmp_path: Path) -> None:
 
 def _run(folder: Path, **others: str) -> tuple[int, str]:
     found = subprocess.run(
-        COMMAND, env=environment(folder, **others), capture_output=True, text=True, timeout=100, check=False
+        COMMAND,
+        env=build_environment(folder, **others),
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
     )
     return found.returncode, found.stderr
 

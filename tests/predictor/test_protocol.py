@@ -26,7 +26,7 @@ from services.predictor.protocol import (
 SCORES = Scores(("A", "B"), np.array([[0.75, 0.25], [0.5, 0.5]], np.float32))
 
 
-def v2(data: Any, **others: Any) -> bytes:
+def build_v2(data: Any, **others: Any) -> bytes:
     tensor = {"name": "text", "datatype": "BYTES", "data": data} | others.pop("tensor", {})
     return json.dumps({"inputs": [tensor], **others}).encode()
 
@@ -37,10 +37,10 @@ def test_model_name_is_the_project_key() -> None:
 
 
 def test_parse_v2() -> None:
-    assert parse_v2(v2(["a", "b"])) == ScoreRequest(("a", "b"))
-    assert parse_v2(v2(["a", "b"], tensor={"shape": [2]}, id="7")).id == "7"
-    assert parse_v2(v2([["a"], ["b"]], tensor={"shape": [2, 1]})).texts == ("a", "b")
-    assert parse_v2(v2([], parameters={"version": "v-1", "binary_data_output": True})) == ScoreRequest(
+    assert parse_v2(build_v2(["a", "b"])) == ScoreRequest(("a", "b"))
+    assert parse_v2(build_v2(["a", "b"], tensor={"shape": [2]}, id="7")).id == "7"
+    assert parse_v2(build_v2([["a"], ["b"]], tensor={"shape": [2, 1]})).texts == ("a", "b")
+    assert parse_v2(build_v2([], parameters={"version": "v-1", "binary_data_output": True})) == ScoreRequest(
         (), "v-1", "", True
     )
 
@@ -58,13 +58,13 @@ def test_parse_v1() -> None:
         (b"[]", "must be a JSON object"),
         (b"{}", 'needs "inputs"'),
         (b'{"inputs": [1]}', 'needs "inputs"'),
-        (v2(["a"], tensor={"datatype": "FP32"}), "texts are BYTES"),
-        (v2(["a"], tensor={"shape": [2]}), r"write \[1\]"),
-        (v2("a"), "must be a string"),
-        (v2([1]), "must be a string"),
-        (v2(None), "must be a string"),
-        (v2(["a"], parameters=[1]), "must be an object"),
-        (v2(["a"], parameters={"version": 1}), "name of a version"),
+        (build_v2(["a"], tensor={"datatype": "FP32"}), "texts are BYTES"),
+        (build_v2(["a"], tensor={"shape": [2]}), r"write \[1\]"),
+        (build_v2("a"), "must be a string"),
+        (build_v2([1]), "must be a string"),
+        (build_v2(None), "must be a string"),
+        (build_v2(["a"], parameters=[1]), "must be an object"),
+        (build_v2(["a"], parameters={"version": 1}), "name of a version"),
     ],
 )
 def test_invalid_v2_request_is_a_bad_request(body: bytes, sentence: str) -> None:
@@ -90,7 +90,11 @@ json_values = st.recursive(
 @given(json_values)
 def test_any_body_is_parsed_or_refused(value: Any) -> None:
     for parse in (parse_v1, parse_v2):
-        for body in (json.dumps(value).encode(), v2(value), v2(value, parameters=value, id=value)):
+        for body in (
+            json.dumps(value).encode(),
+            build_v2(value),
+            build_v2(value, parameters=value, id=value),
+        ):
             with contextlib.suppress(BadRequest):
                 assert all(isinstance(text, str) for text in parse(body).texts)
 

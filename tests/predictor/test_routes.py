@@ -43,7 +43,7 @@ async def client(manager: ModelManager) -> AsyncIterator[httpx.AsyncClient]:
         yield found
 
 
-def v2(*texts: str, **parameters: Any) -> dict[str, Any]:
+def build_v2(*texts: str, **parameters: Any) -> dict[str, Any]:
     tensor = {"name": "text", "datatype": "BYTES", "shape": [len(texts)], "data": texts}
     return {"inputs": [tensor], "parameters": parameters}
 
@@ -51,10 +51,10 @@ def v2(*texts: str, **parameters: Any) -> dict[str, Any]:
 async def test_v2_uses_served_or_named_version(
     client: httpx.AsyncClient,
 ) -> None:
-    served = (await client.post(V2, json=v2("a", "b"))).json()
+    served = (await client.post(V2, json=build_v2("a", "b"))).json()
     assert served["parameters"] == {"version": "v-1"}
     assert served["outputs"][0]["shape"] == [2, 2]
-    named = (await client.post(V2, json=v2("a", version="v-2"))).json()
+    named = (await client.post(V2, json=build_v2("a", version="v-2"))).json()
     assert named["parameters"] == {"version": "v-2"}
 
 
@@ -67,7 +67,7 @@ async def test_v1_ignores_the_content_type(client: httpx.AsyncClient) -> None:
 
 async def test_large_body_is_answered(client: httpx.AsyncClient) -> None:
     texts = ["a text of some words " * 10] * (PARSE_IN_THREAD_BYTES // 200)
-    answer = await client.post(V2, json=v2(*texts))
+    answer = await client.post(V2, json=build_v2(*texts))
     assert answer.json()["outputs"][0]["shape"] == [len(texts), 2]
 
 
@@ -86,14 +86,14 @@ async def test_unnamed_version_is_404(client: httpx.AsyncClient) -> None:
         ("/v2/models/p7-1/infer", "v-1"),
         ("/v2/models/x/infer", "v-1"),
     ):
-        answer = await client.post(url, json=v2("a", version=version))
+        answer = await client.post(url, json=build_v2("a", version=version))
         assert answer.status_code == 404
         assert "serves no version" in answer.json()["error"]
 
 
 async def test_broken_version_is_424(client: httpx.AsyncClient, registry: Registry) -> None:
     corrupt_file(registry, "v-2")
-    answer = await client.post(V2, json=v2("a", version="v-2"))
+    answer = await client.post(V2, json=build_v2("a", version="v-2"))
     assert answer.status_code == 424
     assert "differs from its manifest" in answer.json()["error"]
 
@@ -121,7 +121,7 @@ async def test_status_and_outcome_of_each_error(
 
     monkeypatch.setattr(manager.inference, "scores", fail)
     before = metric_value("fitloop_predictor_requests_total", outcome=outcome)
-    answer = await client.post(V2, json=v2("a"))
+    answer = await client.post(V2, json=build_v2("a"))
     assert answer.status_code == status
     assert ("Retry-After" in answer.headers) == (status == 503)
     assert "secret" not in answer.text
@@ -166,7 +166,7 @@ async def test_unknown_protocol_route_is_404(client: httpx.AsyncClient, url: str
 async def test_oversized_body_is_refused(manager: ModelManager) -> None:
     app = Starlette(routes=Routes(manager.inference, manager, Budget(1000)).routes())
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://p.test") as found:
-        large = await found.post(V2, json=v2("a" * 2000))
+        large = await found.post(V2, json=build_v2("a" * 2000))
         larger = await found.post(V2, content=b"x", headers={"Content-Length": str(MAX_BODY_BYTES + 1)})
         zipped = await found.post(V2, content=b"x", headers={"Content-Encoding": "gzip"})
     assert [answer.status_code for answer in (large, larger, zipped)] == [413, 413, 415]

@@ -60,12 +60,12 @@ MANIFEST: Document = {
 CREATED = 1_000_000.0
 
 
-def stamp(at: float) -> str:
+def timestamp(at: float) -> str:
     """As Kubernetes writes a time."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def job(
+def build_job(
     name: str = "fitloop-1-1",
     *conditions: tuple[str, str],
     run: str = "1-1",
@@ -74,7 +74,7 @@ def job(
 ) -> Document:
     """A Job; conditions are type and reason."""
     listed = [
-        {"type": kind, "status": "True", "reason": reason, "lastTransitionTime": stamp(CREATED + 100)}
+        {"type": kind, "status": "True", "reason": reason, "lastTransitionTime": timestamp(CREATED + 100)}
         for kind, reason in conditions
     ]
     return {
@@ -82,7 +82,7 @@ def job(
         "metadata": {
             "name": name,
             "uid": f"uid-{name}",
-            "creationTimestamp": stamp(CREATED),
+            "creationTimestamp": timestamp(CREATED),
             "labels": {RUN_LABEL: run, RELEASE_LABEL: "fitloop"},
             "annotations": {REQUESTED_ANNOTATION: mark},
         },
@@ -91,7 +91,7 @@ def job(
     }
 
 
-def pod(
+def build_pod(
     name: str,
     phase: str = "Running",
     *,
@@ -108,10 +108,14 @@ def pod(
     state: dict[str, Any] = {}
     if ended is not None:
         state = {
-            "terminated": {"startedAt": stamp(started or 0), "finishedAt": stamp(ended), "exitCode": code}
+            "terminated": {
+                "startedAt": timestamp(started or 0),
+                "finishedAt": timestamp(ended),
+                "exitCode": code,
+            }
         }
     elif started is not None:
-        state = {"running": {"startedAt": stamp(started)}}
+        state = {"running": {"startedAt": timestamp(started)}}
     elif waiting is not None:
         state = {"waiting": waiting}
     scheduled = {
@@ -127,7 +131,7 @@ def pod(
         "kind": "Pod",
         "metadata": {
             "name": name,
-            "creationTimestamp": stamp(CREATED),
+            "creationTimestamp": timestamp(CREATED),
             "labels": labels,
             "annotations": {REQUESTED_ANNOTATION: mark},
         },

@@ -14,11 +14,11 @@ import pytest
 from kubernetes import client
 
 from services.cluster.client import Document, Kube, connect
-from tests.cluster.samples import MANIFEST
+from tests.support.jobs import MANIFEST
 
-IMAGES = os.environ.get("FITLOOP_TEST_IMAGES", "")
+TEST_IMAGES = os.environ.get("FITLOOP_TEST_IMAGES", "")
 _WHY = "no cluster to try it on: KUBECONFIG and FITLOOP_TEST_IMAGES name one, and images (see tests/e2e/README.md)"
-_SKIP = pytest.mark.skipif(not (os.environ.get("KUBECONFIG") and IMAGES), reason=_WHY)
+_SKIP = pytest.mark.skipif(not (os.environ.get("KUBECONFIG") and TEST_IMAGES), reason=_WHY)
 MARKS = (pytest.mark.cluster, _SKIP)
 """For the `pytestmark` of a module whose every test needs a cluster."""
 SCRIPT = """
@@ -61,14 +61,14 @@ def temporary_namespace() -> Iterator[Namespace]:
         core.delete_namespace(name)
 
 
-def manifest(behaviour: str = "exit 0", **pod: Any) -> Document:
+def build_manifest(behaviour: str = "exit 0", **pod: Any) -> Document:
     """A Job whose trainer is a few lines of Python, on a processor; `pod` is put into the pod's spec."""
     made = copy.deepcopy(MANIFEST)
     made["spec"]["backoffLimit"] = 1
     spec = made["spec"]["template"]["spec"]
     (trainer,) = spec["containers"]
     trainer |= {
-        "image": f"{IMAGES}/adapter:{os.environ.get('FITLOOP_TEST_TAG', 'dev')}",
+        "image": f"{TEST_IMAGES}/adapter:{os.environ.get('FITLOOP_TEST_TAG', 'dev')}",
         "imagePullPolicy": "IfNotPresent",
         "command": ["python", "-c", SCRIPT],
         "env": [{"name": "BEHAVIOUR", "value": behaviour}],
