@@ -17,22 +17,13 @@ from typing import Any, Final
 import httpx
 from starlette.requests import Request
 
+from services.core.http import App, Message, Receive, Scope, Send
 from services.core.errors import FitloopError, Overloaded
 
 MEMORY_SHARE: Final = 6
 """One part in so many of the memory; the rest is for the process itself and for the parsed bytes."""
 
 _STATE: Final = "in_flight"
-
-Scope = MutableMapping[str, Any]
-
-Message = MutableMapping[str, Any]
-
-Receive = Callable[[], Awaitable[Message]]
-
-Send = Callable[[Message], Awaitable[None]]
-
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class BodyTooLarge(FitloopError):

@@ -13,16 +13,11 @@ from typing import Any, Final
 
 from pydantic import SecretStr
 
+from services.core.http import App, Message, Receive, Scope, Send
 from services.core.settings import ClusterSettings
 
 OPEN_PATHS: Final = frozenset({"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
 _REFUSED: Final = "This predictor asks for a token: set FITLOOP_PREDICTOR_TOKEN to the same value on adapters and predictors."
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-
 
 def bearer_headers(token: SecretStr) -> dict[str, str]:
     """Return the headers of a request to a predictor."""

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import structlog
 
+from services.core.http import App, Message, Receive, Scope, Send
 from services.core.telemetry import tracing
 
 REQUEST_ID_HEADER: Final = "X-Request-ID"
@@ -21,12 +22,6 @@ TRACEPARENT_HEADER: Final = "traceparent"
 SAFE_ERROR_HEADER: Final = "X-Fitloop"
 """Marks an error of our own predictor, whose message is safe to pass on; another server's may repeat the texts."""
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-
 
 class RequestIds:
     """Bind `request_id` while `app` answers."""

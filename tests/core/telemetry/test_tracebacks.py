@@ -12,7 +12,7 @@ import structlog
 from services.core.settings import LoggingSettings
 from services.core.telemetry.logs import configure, safe_traceback
 
-_SECRET = "text of a customer"
+_SECRET_TEXT = "text of a customer"
 
 
 @pytest.fixture(autouse=True)
@@ -31,12 +31,12 @@ def test_a_crash_is_logged_without_its_message(
 ) -> None:
     configure(LoggingSettings(format=shape))
     with pytest.raises(RuntimeError) as raised:
-        raise RuntimeError(_SECRET)
+        raise RuntimeError(_SECRET_TEXT)
     structlog.get_logger("services.trainer").error("the run crashed", frames=safe_traceback(raised.value))
     written = capsys.readouterr().err
     assert "RuntimeError" in written
     assert "test_tracebacks.py" in written
-    assert _SECRET not in written
+    assert _SECRET_TEXT not in written
 
 
 def test_messages_of_numeric_libraries_are_kept() -> None:
