@@ -9,13 +9,13 @@ import logging
 import sys
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import structlog
 
 from services.core.settings import LoggingSettings
-from services.core.telemetry.logs import configure, log_uncaught, use_root_handler
+from services.core.telemetry.logs import configure, log_uncaught, safe_traceback, use_root_handler
 
 
 @pytest.fixture(autouse=True)
@@ -235,3 +235,29 @@ def test_a_closed_stderr_prints_no_error(
     except ValueError:
         structlog.get_logger("services.somewhere").error("failed")
     assert capsys.readouterr().err == ""
+
+
+_SECRET_TEXT = "text of a customer"
+
+
+@pytest.mark.parametrize("shape", ["json", "console"])
+def test_a_crash_is_logged_without_its_message(
+    shape: Literal["json", "console"], capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure(LoggingSettings(format=shape))
+    with pytest.raises(RuntimeError) as raised:
+        raise RuntimeError(_SECRET_TEXT)
+    structlog.get_logger("services.trainer").error("the run crashed", frames=safe_traceback(raised.value))
+    written = capsys.readouterr().err
+    assert "RuntimeError" in written
+    assert "test_tracebacks.py" in written
+    assert _SECRET_TEXT not in written
+
+
+def test_messages_of_numeric_libraries_are_kept() -> None:
+    torch = pytest.importorskip("torch")
+    with pytest.raises(RuntimeError) as raised:
+        torch.nn.Linear(5, 4)(torch.zeros(2, 3))
+    first, *_, last = safe_traceback(raised.value)
+    assert first.startswith("RuntimeError: mat1 and mat2 shapes cannot be multiplied (2x3 and 5x4)")
+    assert last.endswith("in forward: return F.linear(input, self.weight, self.bias)")
