@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import httpx
 from starlette.requests import Request
 
-from services.core.http import App, Message, Receive, Scope, Send
 from services.core.errors import FitloopError, Overloaded
+from services.core.http import App, Receive, Scope, Send
 
 MEMORY_SHARE: Final = 6
 """One part in so many of the memory; the rest is for the process itself and for the parsed bytes."""

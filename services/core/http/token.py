@@ -8,16 +8,17 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 from pydantic import SecretStr
 
-from services.core.http import App, Message, Receive, Scope, Send
+from services.core.http import App, Receive, Scope, Send
 from services.core.settings import ClusterSettings
 
 OPEN_PATHS: Final = frozenset({"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
 _REFUSED: Final = "This predictor asks for a token: set FITLOOP_PREDICTOR_TOKEN to the same value on adapters and predictors."
+
 
 def bearer_headers(token: SecretStr) -> dict[str, str]:
     """Return the headers of a request to a predictor."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
@@ -22,6 +22,7 @@ TRACEPARENT_HEADER: Final = "traceparent"
 SAFE_ERROR_HEADER: Final = "X-Fitloop"
 """Marks an error of our own predictor, whose message is safe to pass on; another server's may repeat the texts."""
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
 
 class RequestIds:
     """Bind `request_id` while `app` answers."""
