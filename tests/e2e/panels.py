@@ -26,8 +26,8 @@ GPU = frozenset(
 NEEDS_CLUSTER = frozenset(
     {
         "serving: Kubernetes",
-        "serving: Predictors ready",
-        "training: Rollout under way since",
+        "serving: Ready predictors",
+        "training: Duration of the active rollout",
     }
 )
 """Panels that need a cluster; test_cluster.py queries them."""
@@ -36,9 +36,9 @@ NEEDS_LONG_RUN = frozenset(
         "loop: Progress",
         "loop: Time left",
         "training: Progress",
-        "training: Speed",
+        "training: Throughput",
         "training: Time left",
-        "training: Waiting for",
+        "training: Pending reason",
     }
 )
 """Panels that need a long run and another that waits for it; test_dashboards.py queries them."""

@@ -69,9 +69,10 @@ def test_unsupported_monitor_fields_are_refused() -> None:
                 Monitor.of(one)
 
 
-def test_panel_groups_do_not_overlap() -> None:
+def test_panel_groups_exist_and_do_not_overlap() -> None:
     assert not NEEDS_CLUSTER & NEEDS_LONG_RUN
     assert not GPU & (NEEDS_CLUSTER | NEEDS_LONG_RUN)
+    assert {query.panel for query in queries()} >= GPU | NEEDS_CLUSTER | NEEDS_LONG_RUN
 
 
 @pytest.mark.labelstudio
