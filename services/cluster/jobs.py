@@ -69,11 +69,13 @@ class JobLauncher:
 
     def launch(self, request: RunRequest) -> None:
         """Create the run's Job, unless it exists or the run has ended. Raises ClusterError, StoreError."""
-        if self._job(request.run) or self._has_ended(request.run):
+        if self._job(request.run) or ((known := self.observe(request.run)) and known.outcome):
             return
         if not self.jobs.listed.is_set():
             raise ClusterError(f"The list of Jobs is not known yet: {self.jobs.error}")
-        if self._has_running_pods(request.run):
+        # Pods of a deleted Job may still run, and two trainers of one run would write the same files. The API is asked,
+        # because the pods' watch may lag behind the Jobs'.
+        if any(not is_terminated(pod) for pod in self.kube.pods(self._selector(request.run))):
             return
         job = render_job(self.template, request, self.release, self.runs.store.url, self._owner())
         try:
@@ -137,10 +139,6 @@ class JobLauncher:
         self.jobs.put(job)
         return launch_of(run, job, self._final_pods(run), written, self._clock())
 
-    def _has_ended(self, run: str) -> bool:
-        seen = self.observe(run)
-        return seen is not None and seen.outcome is not None
-
     def _write(self, launch: Launch) -> None:
         self.runs.write(launch)
         if launch.outcome is None:
@@ -183,13 +181,6 @@ class JobLauncher:
                 return ""
             self._request_ids[run] = request_id(request)
         return self._request_ids[run]
-
-    def _has_running_pods(self, run: str) -> bool:
-        """Return whether pods of a deleted Job still run: two trainers of one run would write the same files.
-
-        Asks the API, because the pods' watch may lag behind the Jobs'.
-        """
-        return any(not is_terminated(pod) for pod in self.kube.pods(self._selector(run)))
 
     def _adopt(self, request: RunRequest) -> Document:
         """Return the existing Job of that name if it is this request's. Raises ClusterError."""

@@ -111,7 +111,8 @@ class _Run:
         with self._lock:
             if self._stop_requested.is_set():
                 return
-            self._record(Attempt(self._next_number(), started))
+            number = self.launch.attempts[-1].number + 1 if self.launch.attempts else 1
+            self._record(Attempt(number, started))
             try:
                 self._process = self._launcher.start_process(self.name, self._append_lines)
             except OSError as error:
@@ -121,11 +122,7 @@ class _Run:
             self._process = None
             ours = self._stop_requested.is_set() and _is_retryable(code)
         self._write_log()
-        number = self.launch.attempts[-1].number
         self._record(Attempt(number, started, time.time(), None if ours else code))
-
-    def _next_number(self) -> int:
-        return self.launch.attempts[-1].number + 1 if self.launch.attempts else 1
 
     def _record(self, attempt: Attempt) -> None:
         others = tuple(known for known in self.launch.attempts if known.number != attempt.number)

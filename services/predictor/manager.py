@@ -157,12 +157,12 @@ class ModelManager:
                 step()
             except FitloopError as error:
                 if self._problem.is_new(str(error)):
-                    log.warning("serving_table_unavailable", reason=str(error))
+                    log.warning("serving_table_unreadable", reason=str(error))
             except Exception as error:  # noqa: BLE001  # the threads must survive any bug
                 log.error("loop_error", frames=safe_traceback(error))
             else:
                 if step == self.read_table and self._problem.resolved():
-                    log.info("serving_table_available")
+                    log.info("serving_table_readable")
             self._stopped.wait(READ_SECONDS)
 
     def _forget(self, project_key: str, versions: frozenset[str]) -> None:

@@ -105,14 +105,9 @@ class _Versions(Collector):
             "1 for each loaded version.",
             labels=["project", "version"],
         )
-        for project, version in sorted({(_project(key), version) for key, version in loaded}):
+        for project, version in sorted({(key.partition("-")[0], version) for key, version in loaded}):
             info.add_metric([project, version], 1)
         yield from (states, info)
-
-
-def _project(key: str) -> str:
-    """Return Label Studio's id of the project."""
-    return key.partition("-")[0]
 
 
 _versions = _Versions()
