@@ -305,8 +305,9 @@ def test_new_leader_polls_an_unwanted_update() -> None:
 
 def test_poll_does_nothing_with_reload() -> None:
     world = RolloutWorld(mode="reload")
-    world.spec = {}
+    world.spec = {}  # reading the workload would raise
     world.rollout().poll(world.now)
+    assert world.patches == []
 
 
 @given(

@@ -72,6 +72,7 @@ async def test_requests_are_counted_by_outcome(registry: Registry, local: LocalI
 
 def test_rollout_loads_are_counted_once(registry: Registry, local: LocalInference) -> None:
     rollout = LocalRollout(local)
+    assert rollout.flip_seconds == 0.0
     grown = {
         outcome: metric_growth("fitloop_predictor_loads_total", outcome=outcome)
         for outcome in ("loaded", "refused", "failed")
