@@ -16,7 +16,7 @@ PASSWORD: Document = {"existingSecret": "", "username": "ann", "password": SECRE
 ANONYMOUS: Document = {"existingSecret": "", "anonymous": True}
 
 
-def told(auth: Document, **more: Any) -> dict[str, Any]:
+def adapter_environment(auth: Document, **more: Any) -> dict[str, Any]:
     return environment(container(template({"auth": auth, **more}).pod(ADAPTER)))
 
 
@@ -30,7 +30,7 @@ def told(auth: Document, **more: Any) -> dict[str, Any]:
 )
 def test_any_credential_makes_authentication_required(auth: Document, name: str) -> None:
     """If the Secret lacks the keys, the process exits with an error instead of running without authentication."""
-    found = told(auth)
+    found = adapter_environment(auth)
     assert found["FITLOOP_AUTH_REQUIRED"] == "true"
     assert not {"FITLOOP_ANONYMOUS", "FITLOOP_ALLOWED_HOSTS"} & found.keys()
     for variable in ("BASIC_AUTH_USER", "BASIC_AUTH_PASS", "FITLOOP_SECRET_PATH"):
@@ -39,24 +39,24 @@ def test_any_credential_makes_authentication_required(auth: Document, name: str)
 
 def test_secret_keys_can_be_named() -> None:
     keys = {"username": "username", "password": "password", "secretPath": "path"}
-    found = told({"existingSecret": "door", "existingSecretKeys": keys})
+    found = adapter_environment({"existingSecret": "door", "existingSecretKeys": keys})
     variables = ("BASIC_AUTH_USER", "BASIC_AUTH_PASS", "FITLOOP_SECRET_PATH")
     assert [found[one]["secretKeyRef"]["key"] for one in variables] == ["username", "password", "path"]
-    own = told({**PASSWORD, "existingSecretKeys": keys})
+    own = adapter_environment({**PASSWORD, "existingSecretKeys": keys})
     assert own["BASIC_AUTH_USER"]["secretKeyRef"]["key"] == "BASIC_AUTH_USER", (
         "the chart's own Secret has its own"
     )
 
 
 def test_anonymous_access_is_explicit() -> None:
-    found = told(ANONYMOUS)
+    found = adapter_environment(ANONYMOUS)
     assert found["FITLOOP_ANONYMOUS"] == "true"
     assert not {"FITLOOP_AUTH_REQUIRED", "BASIC_AUTH_USER", "FITLOOP_SECRET_PATH"} & found.keys()
 
 
 def test_an_anonymous_adapter_gets_its_allowed_hosts() -> None:
     ingress = {"enabled": True, "host": "fitloop.example.test", "extraHosts": ["b.example.test"]}
-    found = told(ANONYMOUS, ingress=ingress, allowedHosts=["10.0.0.7"])
+    found = adapter_environment(ANONYMOUS, ingress=ingress, allowedHosts=["10.0.0.7"])
     assert found["FITLOOP_ALLOWED_HOSTS"].split(",") == [
         "loop-fitloop",
         "loop-fitloop.default",

@@ -76,9 +76,9 @@ def test_several_pods_are_an_indexed_job() -> None:
     spec = rendered.job["spec"]
     assert (spec["completionMode"], spec["completions"], spec["parallelism"]) == ("Indexed", 2, 2)
     assert spec_of(rendered.job)["subdomain"] == "loop-fitloop-trainers"
-    told = environment(container(spec_of(rendered.job)))
-    assert told["FITLOOP_RENDEZVOUS"] == "$(FITLOOP_JOB_NAME)-0.loop-fitloop-trainers:29500"
-    assert (told["FITLOOP_PODS"], told["FITLOOP_PROCESSES_PER_POD"]) == ("2", "1")
+    variables = environment(container(spec_of(rendered.job)))
+    assert variables["FITLOOP_RENDEZVOUS"] == "$(FITLOOP_JOB_NAME)-0.loop-fitloop-trainers:29500"
+    assert (variables["FITLOOP_PODS"], variables["FITLOOP_PROCESSES_PER_POD"]) == ("2", "1")
     service = rendered.one("Service", "loop-fitloop-trainers")["spec"]
     assert (service["clusterIP"], service["publishNotReadyAddresses"]) == ("None", True)
     labels = rendered.job["spec"]["template"]["metadata"]["labels"]

@@ -225,8 +225,8 @@ def test_user_annotations_take_precedence() -> None:
 
 def test_the_limit_of_project_series_is_configurable() -> None:
     rendered = template({"monitoring": {"projects": 1000000}})
-    told = environment(container(rendered.pod("Deployment/loop-fitloop")))
-    assert told["FITLOOP_METRICS_PROJECTS"] == "1000000"
+    variables = environment(container(rendered.pod("Deployment/loop-fitloop")))
+    assert variables["FITLOOP_METRICS_PROJECTS"] == "1000000"
 
 
 # ----------------------------------------------------------------------------------------------------------- refusals

@@ -34,13 +34,13 @@ def test_kserve_and_deployment_predictors_have_equal_pods() -> None:
 
 
 def test_the_adapter_gets_the_predictor_workload() -> None:
-    told = [environment(container(one.pod(ADAPTER))) for one in (template(), template(PLAIN))]
-    assert [one["FITLOOP_PREDICTOR_WORKLOAD"] for one in told] == [
+    variables = [environment(container(one.pod(ADAPTER))) for one in (template(), template(PLAIN))]
+    assert [one["FITLOOP_PREDICTOR_WORKLOAD"] for one in variables] == [
         "inferenceservice/loop-fitloop",
         "deployment/loop-fitloop-serving",
     ]
-    assert {one["FITLOOP_PREDICTOR_URL"] for one in told} == {"http://loop-fitloop-models"}
-    assert {one["FITLOOP_LEASE"] for one in told} == set(template().of("Lease"))
+    assert {one["FITLOOP_PREDICTOR_URL"] for one in variables} == {"http://loop-fitloop-models"}
+    assert {one["FITLOOP_LEASE"] for one in variables} == set(template().of("Lease"))
 
 
 def test_kserve_settings_are_explicit() -> None:
@@ -90,9 +90,9 @@ def test_label_studio_ca_is_mounted_only_where_needed() -> None:
     }
     for owner in (ADAPTER, "Job/run"):
         spec = rendered.pod(owner)
-        told = environment(container(spec))
+        variables = environment(container(spec))
         mounts = {one["name"]: one["mountPath"] for one in container(spec)["volumeMounts"]}
-        assert told["FITLOOP_LABEL_STUDIO_CA_FILE"] == f"{mounts['label-studio-ca']}/ca.crt"
+        assert variables["FITLOOP_LABEL_STUDIO_CA_FILE"] == f"{mounts['label-studio-ca']}/ca.crt"
         assert volume in spec["volumes"]
     assert "studio-ca" not in str(rendered.pod(ISVC))
 
@@ -191,8 +191,8 @@ def test_extra_env_overrides_the_charts_variables() -> None:
     extra = [{"name": "LOG_LEVEL", "value": "DEBUG"}, {"name": "HTTPS_PROXY", "value": "http://proxy"}]
     rendered = template({one: {"extraEnv": extra} for one in ("adapter", "predictor", "trainer")})
     for owner in (ADAPTER, ISVC, "Job/run"):
-        told = environment(container(rendered.pod(owner)))
-        assert (told["LOG_LEVEL"], told["HTTPS_PROXY"]) == ("DEBUG", "http://proxy")
+        variables = environment(container(rendered.pod(owner)))
+        assert (variables["LOG_LEVEL"], variables["HTTPS_PROXY"]) == ("DEBUG", "http://proxy")
 
 
 def test_extra_pod_fields_are_applied() -> None:

@@ -175,8 +175,8 @@ def test_each_process_mounts_only_its_own_keys(profile: str) -> None:
             assert not mounted
         else:
             assert mounted == {f"s3-{names.get(owner, 'predictor')}"}
-        told = environment(container(spec))
-        assert ("LABEL_STUDIO_API_KEY" in told) is (owner in names)
+        variables = environment(container(spec))
+        assert ("LABEL_STUDIO_API_KEY" in variables) is (owner in names)
 
 
 @EVERY
@@ -204,8 +204,8 @@ def test_the_gpu_profile_requests_gpus() -> None:
     for owner in ("InferenceService/loop-fitloop", "Job/run"):
         assert container(rendered.pod(owner))["resources"]["limits"]["nvidia.com/gpu"] == 1
     assert environment(container(rendered.pod("Job/run")))["FITLOOP_REQUIRE_GPU"] == "true"
-    told = environment(container(rendered.pod("InferenceService/loop-fitloop")))
-    assert (told["FITLOOP_DEVICE"], told["FITLOOP_ROLLOUT_MODE"]) == ("cuda", "reload")
+    variables = environment(container(rendered.pod("InferenceService/loop-fitloop")))
+    assert (variables["FITLOOP_DEVICE"], variables["FITLOOP_ROLLOUT_MODE"]) == ("cuda", "reload")
 
 
 def test_profiles_contain_only_values() -> None:

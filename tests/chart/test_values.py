@@ -107,8 +107,8 @@ def test_project_settings_reach_the_adapter() -> None:
         "7": {"num_train_epochs": "3"},
     }
     rendered = template({"projects": projects})
-    told = environment(container(rendered.pod("Deployment/loop-fitloop")))["FITLOOP_PROJECTS"]
-    found = parse_project_settings(told)
+    variables = environment(container(rendered.pod("Deployment/loop-fitloop")))["FITLOOP_PROJECTS"]
+    found = parse_project_settings(variables)
     assert found[12] == {
         "method": "finetune",
         "learning_rate": "3e-05",
@@ -134,9 +134,9 @@ def test_numbers_can_be_strings() -> None:
         "networkPolicy": {"egressPorts": ["443"]},
     }
     rendered = template(values)
-    told = environment(container(rendered.pod("Deployment/loop-fitloop")))
-    assert told["FITLOOP_S3_TIMEOUT_SECONDS"] == "4.5"
-    assert (told["LEARNING_RATE"], told["FITLOOP_MAX_LENGTH"]) == ("3e-5", "512")
+    variables = environment(container(rendered.pod("Deployment/loop-fitloop")))
+    assert variables["FITLOOP_S3_TIMEOUT_SECONDS"] == "4.5"
+    assert (variables["LEARNING_RATE"], variables["FITLOOP_MAX_LENGTH"]) == ("3e-5", "512")
     assert rendered.one("Deployment", "loop-fitloop")["spec"]["replicas"] == 3
     assert "> 7200.5" in str(rendered.one("PrometheusRule", "loop-fitloop"))
     given = template(None, "minikube-cpu", "--set=rollout.flipSeconds=0.5,store.timeoutSeconds=5.5")
@@ -172,11 +172,11 @@ def test_numeric_strings_are_validated() -> None:
 
 def test_list_values_become_comma_separated() -> None:
     training = {"controls": ["topic", "intent"], "allowedBaseModels": ["intfloat/*", "s3://models/*"]}
-    told = environment(container(template({"training": training}).pod("Deployment/loop-fitloop")))
-    assert told["FITLOOP_CONTROLS"] == "topic,intent"
-    assert told["FITLOOP_ALLOWED_BASE_MODELS"] == "intfloat/*,s3://models/*"
-    told = environment(container(template().pod("Deployment/loop-fitloop")))
-    assert not {"FITLOOP_CONTROLS", "FITLOOP_ALLOWED_BASE_MODELS"} & told.keys()
+    variables = environment(container(template({"training": training}).pod("Deployment/loop-fitloop")))
+    assert variables["FITLOOP_CONTROLS"] == "topic,intent"
+    assert variables["FITLOOP_ALLOWED_BASE_MODELS"] == "intfloat/*,s3://models/*"
+    variables = environment(container(template().pod("Deployment/loop-fitloop")))
+    assert not {"FITLOOP_CONTROLS", "FITLOOP_ALLOWED_BASE_MODELS"} & variables.keys()
 
 
 def test_large_integers_keep_their_notation() -> None:
@@ -185,8 +185,8 @@ def test_large_integers_keep_their_notation() -> None:
     rendered = template(values)
     assert rendered.job["spec"]["template"]["spec"]["activeDeadlineSeconds"] == 3000000
     assert environment(container(rendered.pod("Job/run")))["FITLOOP_RUN_SECONDS"] == "2999880"
-    told = environment(container(rendered.pod("InferenceService/loop-fitloop")))
-    assert told["FITLOOP_QUEUE_TEXTS"] == "2000000"
+    variables = environment(container(rendered.pod("InferenceService/loop-fitloop")))
+    assert variables["FITLOOP_QUEUE_TEXTS"] == "2000000"
 
 
 def test_the_public_url_reaches_the_adapter() -> None:
@@ -197,12 +197,12 @@ def test_the_public_url_reaches_the_adapter() -> None:
 
 
 def test_null_values_leave_variables_unset() -> None:
-    told = environment(container(template().pod("Deployment/loop-fitloop")))
-    assert not {"LEARNING_RATE", "NUM_TRAIN_EPOCHS", "WEIGHT_DECAY"} & told.keys()
+    variables = environment(container(template().pod("Deployment/loop-fitloop")))
+    assert not {"LEARNING_RATE", "NUM_TRAIN_EPOCHS", "WEIGHT_DECAY"} & variables.keys()
     given = template({"training": {"learningRate": 3e-5, "weightDecay": 0}}).pod("Deployment/loop-fitloop")
-    told = environment(container(given))
-    assert (float(told["LEARNING_RATE"]), told["WEIGHT_DECAY"]) == (3e-5, "0")
-    assert "NUM_TRAIN_EPOCHS" not in told
+    variables = environment(container(given))
+    assert (float(variables["LEARNING_RATE"]), variables["WEIGHT_DECAY"]) == (3e-5, "0")
+    assert "NUM_TRAIN_EPOCHS" not in variables
 
 
 def test_defaults_render() -> None:
