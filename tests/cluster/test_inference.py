@@ -26,7 +26,7 @@ Make = Callable[..., RemoteInference]
 
 
 def answer_correctly(request: httpx.Request) -> httpx.Response:
-    """As the predictor answers."""
+    """Answer as a predictor does."""
     asked = parse_v2(request.content)
     scores = Scores(SCORES.labels, np.repeat(SCORES.probabilities, len(asked.texts), axis=0))
     body, headers = answer_v2("p5-1", str(asked.version), asked, scores)
@@ -34,7 +34,7 @@ def answer_correctly(request: httpx.Request) -> httpx.Response:
 
 
 class FakePredictor(httpx.AsyncBaseTransport):
-    """Answers in turn by what it is given, then honestly; an exception is raised."""
+    """Gives the given answers in turn, then correct ones; an exception is raised."""
 
     def __init__(self, *answers: Answer | httpx.Response | Exception) -> None:
         self.answers = list(answers)

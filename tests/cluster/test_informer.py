@@ -110,7 +110,7 @@ def test_unreachable_api_keeps_known_objects(api: FakeApiServer, wakeup: threadi
 def test_lists_again_periodically(
     api: FakeApiServer, informer: Informer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An event that never came is made up for."""
+    """The list makes up for a lost event."""
     monkeypatch.setattr(client, "WATCH_SECONDS", 0)
     monkeypatch.setattr(module, "WATCH_SECONDS", 0)
     informer.start()

@@ -1,4 +1,4 @@
-"""The doctor's own questions to Kubernetes, over real HTTP."""
+"""The doctor's own requests to Kubernetes, over real HTTP."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def test_unseen_attempt_ends_with_its_job() -> None:
 
 
 def test_unstarted_container_starts_with_its_pod() -> None:
-    """The runtime says 1970 then."""
+    """The container runtime reports 1970 in that case."""
     (attempt,) = attempts_of([build_pod("a", "Failed", started=0.0, ended=CREATED + 3, code=128)], ())
     assert attempt == Attempt(1, CREATED, CREATED + 3, 128)
 

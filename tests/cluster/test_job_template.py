@@ -1,4 +1,4 @@
-"""The Job of a run, out of the user's manifest."""
+"""A run's Job rendered from the user's manifest."""
 
 from __future__ import annotations
 

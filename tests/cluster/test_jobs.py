@@ -1,4 +1,4 @@
-"""The launcher's doings at the Kubernetes API, over HTTP. What Jobs themselves do is tested on a real cluster."""
+"""What the launcher does at the Kubernetes API, over HTTP. Real Jobs are tested on a real cluster."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def runs(tmp_path: Path) -> Runs:
 
 
 class BuildLauncher:
-    """Makes launchers as processes would, and ends them."""
+    """Builds launchers as processes would, and closes them."""
 
     def __init__(self, api: FakeApiServer, runs: Runs) -> None:
         self.api, self.runs = api, runs
@@ -109,7 +109,7 @@ def test_no_launch_before_jobs_are_listed(api: FakeApiServer, make: BuildLaunche
 
 
 def test_existing_job_is_adopted(api: FakeApiServer, make: BuildLauncher) -> None:
-    """As when the answer to its creation was lost, or another leader was quicker."""
+    """The answer to its creation was lost, or another leader was faster."""
     launcher = make()
     with api.lock:
         api.objects["jobs", NAME] = build_job()  # no watch tells of it
@@ -164,7 +164,7 @@ def test_observe_writes_launch_json(api: FakeApiServer, make: BuildLauncher, run
 
 
 def test_finished_job_has_exit_codes(api: FakeApiServer, make: BuildLauncher) -> None:
-    """Though the watch of pods may be behind that of Jobs."""
+    """The watch of pods may lag behind that of Jobs."""
     launcher = make()
     launcher.launch(REQUEST)
     with api.lock:
@@ -235,7 +235,7 @@ def test_deleted_job_is_recreated_after_its_pods_end(api: FakeApiServer, make: B
 
 
 def test_finished_run_is_not_launched_again(api: FakeApiServer, make: BuildLauncher, runs: Runs) -> None:
-    """Its Job's time to live was over before anybody looked."""
+    """Its Job's time to live ended before the first observation."""
     runs.write(RunStatus("1-1", RunState.DONE, exit_code=0, updated_at=CREATED + 5))
     launcher = make()
     launcher.launch(REQUEST)

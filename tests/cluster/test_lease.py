@@ -1,4 +1,4 @@
-"""Who leads by a Lease, by clocks that tests turn; nothing here waits."""
+"""Leader election by a Lease, on clocks that tests set; no test waits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from services.cluster.lease import LEASE_SECONDS, RENEW_DEADLINE, RETRY_SECONDS,
 
 @dataclass
 class FakeKube:
-    """One object with versions; `away` is the fault, `delay` how long an answer takes by the candidates' clock."""
+    """One object with versions; `away` makes every request fail."""
 
     namespace: str = "here"
     timeout: tuple[float, float] = (1.0, 1.0)
@@ -62,7 +62,7 @@ class FakeKube:
 
 
 class Candidate:
-    """One process with a clock of its own, which started at another time than others'."""
+    """One process with a clock of its own, which started at another time than the others'."""
 
     def __init__(self, shared: dict[str, Any], name: str, began: float = 0.0) -> None:
         self.now = began
@@ -81,7 +81,7 @@ def shared() -> dict[str, Any]:
 
 
 def test_missing_lease_error_names_the_remedy(shared: dict[str, Any]) -> None:
-    """As in the chart, which makes it and gives no right to."""
+    """The chart creates the Lease and grants no right to create one."""
     one = Candidate(shared, "one")
     one.kube.may_create = False
     with pytest.raises(ClusterError, match=r"Lease fitloop is missing.*`helm upgrade`"):
@@ -207,7 +207,7 @@ steps = st.lists(
 
 @given(steps)
 def test_never_two_leaders(script: list[tuple[str, float, str]]) -> None:
-    """Whatever is slow, away, stopped or overtaken; the clocks begin at different times and go equally fast."""
+    """Whatever is slow, unreachable, stopped or overtaken; clocks start at different times and run equally fast."""
     shared: dict[str, Any] = {"lease": None, "version": 0}
     all_of_them = {
         name: Candidate(shared, name, began) for name, began in (("a", 0.0), ("b", 1e5), ("c", 7e9))

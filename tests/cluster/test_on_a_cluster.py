@@ -1,4 +1,4 @@
-"""Jobs on a real cluster: what they wait for, their suspension, their end, and the rights that are enough."""
+"""Jobs on a real cluster: waiting reasons, suspension, outcomes, and sufficient permissions."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_dry_run_names_the_wrong_field(namespace: Namespace) -> None:
 
 @pytest.fixture
 def adapter(namespace: Namespace) -> Kube:
-    """A client with the adapter's rights and no others."""
+    """A client with only the adapter's permissions."""
     rbac: Any = client.RbacAuthorizationV1Api(namespace.api)
     core: Any = client.CoreV1Api(namespace.api)
     rules = [{"apiGroups": groups, "resources": kinds, "verbs": verbs} for groups, kinds, verbs in RIGHTS]

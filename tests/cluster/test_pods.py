@@ -29,7 +29,7 @@ def api() -> Iterator[FakeApiServer]:
 
 @pytest.fixture
 def answers() -> Iterator[list[bytes]]:
-    """What a pod's /state answers, the last one on and on; the first is the port."""
+    """The answers of a pod's /state, of which the last one is sent; the first item is the port."""
     bodies: list[bytes] = [STATE]
 
     class Handler(BaseHTTPRequestHandler):
@@ -105,7 +105,7 @@ def test_no_pods_is_an_empty_list(api: FakeApiServer) -> None:
 
 @pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
 def test_terminated_pods_are_ignored(api: FakeApiServer, answers: list[bytes], phase: str) -> None:
-    """Kubernetes leaves evicted pods to be seen; an update that waited for one would never complete."""
+    """Kubernetes keeps evicted pods listed; an update that waited for one would never complete."""
     add_pod(api, "one")
     evicted = {"name": "two", "labels": {"fitloop.io/predictor": "f"}}
     api.put("pods", {"kind": "Pod", "metadata": evicted, "status": {"phase": phase}})

@@ -1,4 +1,4 @@
-"""The rollout over pods that follow the annotation, as a Deployment's do: clock, API and pods are made up."""
+"""The rollout over fake pods that follow the annotation, as a Deployment's do, with a fake clock and API."""
 
 from __future__ import annotations
 
@@ -240,7 +240,7 @@ STUCK, OTHER = VersionKey("5-1", "v-2"), VersionKey("6-1", "w-1")
 
 @dataclass
 class StuckRolloutWorld(RolloutWorld):
-    """New pods wait for `STUCK` for ever, as long as it is a target, and answer meanwhile."""
+    """New pods never become ready while `STUCK` is a target, and answer meanwhile."""
 
     def read(self) -> list[PredictorPod]:
         if STUCK in self.targets:

@@ -37,7 +37,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Artefact]:
 
 
 class InferenceContract:
-    """Subclasses give `inference`; project 5 serves v-1, before it v-2, and v-3 is its target."""
+    """Subclasses set `inference`; project 5 has current v-1, previous v-2 and target v-3."""
 
     registry: Registry
     inference: Inference

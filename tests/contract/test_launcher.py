@@ -37,7 +37,7 @@ def exit_codes(launch: Launch | None) -> list[int | None]:
 
 
 class LauncherContract:
-    """Subclasses give `runs` and `make`: each call makes a launcher over the same state, as a new leader would.
+    """Subclasses set `runs` and `make`: each call builds a launcher over the same state, as a new leader does.
 
     A behaviour is "exit <code>", "wait" (until SIGTERM), or "stubborn" (ignores SIGTERM).
     """
@@ -56,7 +56,7 @@ class LauncherContract:
         return found
 
     def _works(self, launcher: Launcher, run: str) -> bool:
-        """Whether a process of the run is at work."""
+        """Return whether a process of the run is running."""
         seen = launcher.observe(run)
         return seen is not None and any(attempt.ended_at is None for attempt in seen.attempts)
 
@@ -114,7 +114,7 @@ class LauncherContract:
         assert self._outcome(launcher, "1-1") is RunState.DONE
 
     def test_next_launcher_resumes_the_run(self) -> None:
-        """No outcome is written, and the next leader has the run, whether its process went on or was ended."""
+        """No outcome is written, and the next leader takes the run over, whether its process continued or ended."""
         first = self.make()
         wanted = build_request(self.runs, "1-1", "wait")
         first.launch(wanted)
@@ -211,7 +211,7 @@ class TestChildLauncher(LauncherContract):
         assert "kept" in self.runs.log("1-1")
 
     def test_interrupted_run_resumes_with_the_next_attempt(self) -> None:
-        """The interruption is no failure: the next leader goes on with the next number, and no outcome was written."""
+        """An interruption is no failure: the next leader uses the next attempt number, and no outcome was written."""
         first = self.make()
         wanted = build_request(self.runs, "1-1", "wait then 0")
         first.launch(wanted)
@@ -247,7 +247,7 @@ def namespace() -> Iterator[Namespace]:
 
 
 class ScriptedJobLauncher(JobLauncher):
-    """Its trainers behave as their requests say."""
+    """Its trainers behave as their requests' causes say."""
 
     def launch(self, request: RunRequest) -> None:
         self.template = build_manifest(request.cause)

@@ -1,4 +1,4 @@
-"""What every Leadership does. Two candidates are two processes, or as good as two."""
+"""What every Leadership does. Two candidates stand for two processes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from tests.support.waiting import eventually
 
 
 class LeadershipContract:
-    """Subclasses give `make`: each call makes another candidate for the same lead."""
+    """Subclasses set `make`: each call builds another candidate for the same lead."""
 
     make: Callable[[], Leadership]
 
     def _start(self, candidate: Leadership, on_change: Callable[[], None] = lambda: None) -> None:
-        """Where only one may lead beside nobody, the second one's start says so."""
+        """Start a candidate; where only one may run, a second one's start raises Locked."""
         with suppress(Locked):
             candidate.start(on_change)
 

@@ -40,7 +40,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Artefact]:
 
 
 class RolloutContract:
-    """Subclasses give `rollout`; project 5 serves v-1, and v-2 can be its target."""
+    """Subclasses set `rollout`; project 5 serves v-1, and v-2 can be its target."""
 
     registry: Registry
     rollout: Rollout
@@ -53,7 +53,7 @@ class RolloutContract:
         write_serving_table(self.registry, {KEY: Served("v-1")})
 
     def _advance(self, version: str, key: str = KEY) -> RolloutStatus:
-        """Until it is done."""
+        """Advance until the version is rolled out."""
 
         def done() -> RolloutStatus | None:
             status = self.rollout.advance(key, version, time.time())
@@ -100,7 +100,7 @@ class TestLocalRollout(RolloutContract):
 
 
 class FakePods:
-    """A Deployment of one predictor, whose pods run in this process: a new annotation starts a new one, then ends the old one."""
+    """A Deployment of one predictor whose pods run in this process: a new annotation starts a pod, then ends the old one."""
 
     def __init__(self, registry: Registry, api: FakeApiServer, mode: str) -> None:
         self.registry, self.api, self.mode = registry, api, mode

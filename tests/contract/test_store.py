@@ -1,4 +1,4 @@
-"""What every ObjectStore does, a crash in the middle of anything included."""
+"""What every ObjectStore does, also if it crashes in the middle of an operation."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ NO_PREFIXES = ("../", "../a", "a//", "./", "/", "/a", "a/../b", "a\0", "a\0/", "
 
 
 class StoreContract:
-    """Subclasses give `store`: empty, and other instances of it see the same objects."""
+    """Subclasses set `store`: empty, and other instances of it see the same objects."""
 
     store: ObjectStore
 
@@ -261,7 +261,7 @@ class TestFileStore(StoreContract):
 
     @pytest.mark.parametrize("before", [None, b"old"])
     def test_killed_write_is_invisible(self, before: bytes | None) -> None:
-        """The partial file is there, and neither read nor listed."""
+        """The partial file exists, and is neither read nor listed."""
         if before:
             self.store.write("versions/v-1/manifest.json", before)
         ended = subprocess.run([sys.executable, "-c", KILLED_WHILE_WRITING, self.store.url], check=False)
@@ -397,7 +397,7 @@ class TestS3Store(StoreContract):
         assert len(list(self.store.keys("many/"))) == 1005
 
     def test_listing_is_one_request(self) -> None:
-        """The leader asks for these twice a second."""
+        """The leader lists these twice a second."""
         for number in range(30):
             self.store.write(f"runs/5-{number}/request.json", b"x")
             self.store.write(f"runs/5-{number}/checkpoints/a", b"x")

@@ -1,4 +1,4 @@
-"""A trainer for the contract's tests: `--run file:///…/runs/<run>`, and the request's cause says how it behaves."""
+"""A trainer for the contract tests: `--run file:///…/runs/<run>`; the request's cause names its behaviour."""
 
 import json
 import os

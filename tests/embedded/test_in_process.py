@@ -1,4 +1,4 @@
-"""Ports in one process: the lock on the data folder elects the leader; requests and loads are counted as in a predictor."""
+"""Ports in one process: a lock elects the leader, and requests and loads are counted as in a predictor."""
 
 from __future__ import annotations
 

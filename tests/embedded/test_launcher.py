@@ -1,4 +1,4 @@
-"""What children add to the contract: they end with their parent, are polite, and their last lines are kept."""
+"""What children add to the contract: they end with their parent, run niced, and their last lines are kept."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_log_keeps_the_last_200_lines(tmp_path: Path) -> None:
 
 
 def test_log_is_written_during_the_run(tmp_path: Path) -> None:
-    """The second one as well, which comes at once after the first: no line waits for the next."""
+    """Also the second line, right after the first: no line waits for the next."""
     world = LauncherWorld(tmp_path, "import threading\nprint(1)\nprint(2)\nthreading.Event().wait(60)")
     world.launcher.launch(REQUEST)
     eventually(lambda: world.runs.log("1-1") == "1\n2\n")
@@ -245,7 +245,7 @@ def test_child_gets_sigterm_when_parent_is_killed(tmp_path: Path) -> None:
 
 
 def test_next_attempt_waits_for_an_orphan(tmp_path: Path) -> None:
-    """Two trainers never work on one run, however their parent died."""
+    """Two trainers never work on the same run, however their parent died."""
     world = LauncherWorld(tmp_path, TRAINER)
     (tmp_path / "hold").touch()
     killed_parent(world)

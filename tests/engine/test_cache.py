@@ -15,7 +15,7 @@ from services.engine.model import Model
 
 
 class FakeModel:
-    """What `Models` does to a model: close it."""
+    """A model that can only be closed."""
 
     def close(self) -> None:
         """Do nothing."""

@@ -67,7 +67,7 @@ def inference(registry: Registry) -> Iterator[LocalInference]:
 
 @pytest.fixture
 def loads(monkeypatch: pytest.MonkeyPatch) -> list[Manifest]:
-    """Each time that files are read for a load."""
+    """The manifests whose files were read, one for each load."""
     seen: list[Manifest] = []
     original = LocalInference._folder
 
@@ -284,7 +284,7 @@ async def test_close_frees_all_models(registry: Registry) -> None:
 
 
 def outcomes() -> Callable[[], dict[str, float]]:
-    """What requests have found of their versions since now."""
+    """Return a function that counts lookups by outcome from now on."""
     found = {
         kind: metric_growth("fitloop_engine_version_requests_total", outcome=kind)
         for kind in ("hit", "load", "refused")
@@ -339,7 +339,7 @@ async def test_loaded_versions_are_exported_until_closed(registry: Registry) -> 
 
 
 async def test_gpu_memory_is_known_after_a_load(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a machine without one: what is loaded is computed on the CPU."""
+    """On a machine without a GPU: the version is computed on the CPU."""
 
     def on_cpu(folder: Path, artefact: Artefact, labels: tuple[str, ...], *_: object) -> Model:
         return load_model(folder, artefact, labels, 1, 1)

@@ -26,7 +26,7 @@ print(generate_latest().decode())
 
 @pytest.fixture(scope="module")
 def exported_alone() -> str:
-    """What a process exports that has only imported the metrics."""
+    """The metrics of a process that has only imported the module."""
     return subprocess.run([sys.executable, "-c", _ALONE], check=True, capture_output=True, text=True).stdout
 
 

@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A linear probe's version with both engines."""
+    """A linear-probe version with both engines."""
     folder = tmp_path_factory.mktemp("version")
     base = load_base(str(build_tiny_base(tmp_path_factory.mktemp("base"))), 32)
     random = np.random.default_rng(0)
@@ -148,7 +148,7 @@ def test_library_error_is_an_engine_error(version: Path) -> None:
 
 
 def test_int8_refuses_a_too_large_vocabulary(version: Path, tmp_path: Path) -> None:
-    """CTranslate2 would read beyond its table without a word."""
+    """CTranslate2 would read beyond its table without an error."""
     folder = Path(shutil.copytree(version, tmp_path / "broken"))
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.add_tokens(["zzz"])

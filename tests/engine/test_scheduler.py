@@ -280,7 +280,7 @@ def test_scoring_error_does_not_end_a_stream() -> None:
 
 
 def test_request_stages_are_measured() -> None:
-    """A request once when it is tokenised and once for its wait; a batch once, padding apart."""
+    """A request is observed once for tokenising and once for queueing; a batch once, with its padding."""
     engine = FakeEngine()
     model = _build_model(engine)
     names = ("tokenise_seconds_count", "queue_seconds_count", "inference_seconds_count", "texts_total")

@@ -31,7 +31,7 @@ def test_encode_truncates_and_never_pads(folder: Path) -> None:
 
 
 def test_author_padding_and_truncation_are_replaced(folder: Path, tmp_path: Path) -> None:
-    """all-MiniLM-L6-v2's tokenizer.json pads every text to 128 tokens and cuts there."""
+    """all-MiniLM-L6-v2's tokenizer.json pads and truncates every text to 128 tokens."""
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.enable_padding(length=50)
     tokenizer.enable_truncation(5)
@@ -41,7 +41,7 @@ def test_author_padding_and_truncation_are_replaced(folder: Path, tmp_path: Path
 
 
 def test_encoding_a_megabyte_is_fast(folder: Path) -> None:
-    """Only so many characters of it reach the tokenizer."""
+    """Only a bounded number of characters reaches the tokenizer."""
     tokenizer = open_tokenizer(folder, 16)
     handed = Mock(wraps=tokenizer, truncation=tokenizer.truncation)
     assert [len(ids) for ids in encode(handed, ["a very long text " * 600_000])] == [16]
@@ -54,7 +54,7 @@ def test_lone_surrogate_is_encoded(folder: Path) -> None:
 
 
 def test_encoded_rows_are_never_empty(folder: Path) -> None:
-    """Some tokenizers add no special tokens, and no engine computes nothing."""
+    """Some tokenizers add no special tokens, and engines cannot compute empty rows."""
     tokenizer = open_tokenizer(folder, 16)
     tokenizer.post_processor = None
     assert encode(tokenizer, [""]) == [[0]]

@@ -36,7 +36,7 @@ def registry(tmp_path: Path, made: tuple[Path, Artefact]) -> Registry:
 
 @pytest.fixture
 def build_manager(registry: Registry, tmp_path: Path) -> Iterator[BuildManager]:
-    """Makes managers: `mode` of the rollout, and settings of serving."""
+    """Return a builder of managers, given the rollout `mode` and serving settings."""
     made: list[LocalInference] = []
 
     def make(mode: str = "reload", **settings: object) -> ModelManager:

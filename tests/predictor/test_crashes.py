@@ -1,4 +1,4 @@
-"""A version in whose load the process died twice is refused without a third try."""
+"""A version whose load crashed the process twice is refused without a third load."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _cut_off: list[AbstractContextManager[None]] = []
 
 
 def crash_in(crashes: CrashGuard, version: str) -> None:
-    """As a process that is killed while it loads: nothing after the load runs."""
+    """Act as a process that is killed during a load: nothing after the load runs."""
     load = crashes.guard(KEY, version)
     load.__enter__()  # and never __exit__
     _cut_off.append(load)

@@ -17,7 +17,7 @@ from tests.support.waiting import eventually
 
 
 def run_once(manager: ModelManager) -> dict[str, Any]:
-    """One look and one round of loads; what the predictor says afterwards."""
+    """Read the table and load once; return the predictor's state."""
     manager.read_table()
     manager.load_missing()
     return manager.state()

@@ -30,7 +30,7 @@ from tests.support.versions import KEY, corrupt_file, write_serving_table
 
 @pytest.fixture(autouse=True)
 def alone() -> Iterator[None]:
-    """Each test says what is watched."""
+    """Restore what other tests exported."""
     before = metrics._versions.loaded, metrics._versions.refused
     yield
     metrics.export_versions(*before)

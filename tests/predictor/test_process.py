@@ -38,7 +38,7 @@ def free_port() -> int:
 
 
 def build_environment(folder: Path, **others: str) -> dict[str, str]:
-    """Of a pod: only the given variables of Fitloop."""
+    """Return the environment of a pod with only the given variables of Fitloop."""
     known = {
         key: value
         for key, value in os.environ.items()
@@ -49,7 +49,7 @@ def build_environment(folder: Path, **others: str) -> dict[str, str]:
 
 
 class RunningPredictor:
-    """A process of its own."""
+    """A predictor process."""
 
     def __init__(self, folder: Path, **others: str) -> None:
         self.port, self.state_port = free_port(), free_port()
@@ -63,7 +63,7 @@ class RunningPredictor:
             self.process = subprocess.Popen(COMMAND, env=given, stdout=log, stderr=log)
 
     def get(self, path: str) -> httpx.Response | None:
-        """From the management port; None where it does not answer."""
+        """Get from the management port; None if it does not answer."""
         try:
             return httpx.get(f"http://127.0.0.1:{self.state_port}{path}", timeout=5)
         except httpx.HTTPError:
@@ -85,7 +85,7 @@ class RunningPredictor:
 
 @pytest.fixture
 def start_predictor(registry: Registry, tmp_path: Path) -> Iterator[Callable[[], RunningPredictor]]:
-    """Starts predictors over the registry; those that are left are ended."""
+    """Return a function that starts predictors over the registry; they are killed afterwards."""
     running: list[RunningPredictor] = []
 
     def start() -> RunningPredictor:
@@ -106,7 +106,7 @@ def start_predictor(registry: Registry, tmp_path: Path) -> Iterator[Callable[[],
 def test_process_from_start_to_sigterm(
     registry: Registry, start_predictor: Callable[[], RunningPredictor]
 ) -> None:
-    """It speaks v1 and v2, loads a target, refuses a broken one, answers what it was asked before SIGTERM, and exits 0."""
+    """Serve v1 and v2, load a target, refuse a broken version, answer pending requests after SIGTERM, and exit 0."""
     write_serving_table(registry, {KEY: Served("v-1")})
     predictor = start_predictor()
     answer = predictor.post(f"/v1/models/p{KEY}:predict", instances=["a text"])
@@ -132,7 +132,7 @@ def test_process_from_start_to_sigterm(
 
 
 def _check_metrics(predictor: RunningPredictor) -> None:
-    """It has answered one text, holds v-1 and has refused v-3."""
+    """Check the metrics after one answered text, with v-1 loaded and v-3 refused."""
     metrics = predictor.get("/metrics")
     assert metrics is not None
     lines = metrics.text.splitlines()

@@ -1,4 +1,4 @@
-"""KServe's v1 and v2 as bodies: what is understood, what is answered, and a sentence for everything else."""
+"""KServe's v1 and v2 bodies: what is parsed, what is answered, and an error for everything else."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ V1 = f"/v1/models/p{KEY}:predict"
 
 @pytest.fixture
 def manager(build_manager: BuildManager, registry: Registry) -> ModelManager:
-    """Project 5 serves v-1, before it v-2."""
+    """A manager for project 5, with current v-1 and previous v-2."""
     found = build_manager("rolling")
     write_serving_table(registry, {KEY: Served("v-1", "v-2")})
     found.read_table()
