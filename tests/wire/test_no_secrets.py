@@ -34,15 +34,26 @@ from services.core.settings import (
 from services.core.store import open_store
 from services.core.store.files import FileStore
 from services.core.telemetry.logs import configure
+from tests.support import leaks
 from tests.support.app import AppWorld
 from tests.support.base_models import build_tiny_base
+from tests.support.leaks import (
+    HOOK,
+    LIBRARIES,
+    PASSWORD,
+    PATH,
+    PERSON,
+    TEXT,
+    TOKEN,
+    find_leaks,
+    serve_echo,
+    serve_label_studio,
+)
 from tests.support.trainer import TrainerWorld as Labels
 from tests.support.trainer import build_text
 from tests.support.versions import KEY as PROJECT
 from tests.support.versions import build_tiny_version, publish_versions, write_serving_table
 from tests.support.waiting import eventually
-from tests.wire import speaking
-from tests.wire.speaking import HOOK, LIBRARIES, PASSWORD, PATH, PERSON, TEXT, TOKEN, leaks, repeating, served
 
 ROOT = Path(__file__).parents[2]
 A_TEXT = f"Dear {TEXT}, the parcel is late"
@@ -70,7 +81,7 @@ def _restore() -> Iterator[None]:
     structlog.reset_defaults()
 
 
-def be_loud() -> None:
+def log_everything() -> None:
     """Log at DEBUG, libraries included, and without redaction."""
     configure(LoggingSettings(level="DEBUG"))
     for library in LIBRARIES:
@@ -136,7 +147,7 @@ def test_debug_logs_of_the_whole_loop_leak_nothing(tmp_path: Path) -> None:
     unlabelled = labels.labelstudio.add_task()
     labels.labelstudio.tasks[1][unlabelled]["data"] = {"text": A_TEXT}
     port, data = free_port(), tmp_path / "data"
-    with served(labels.labelstudio) as label_studio:
+    with serve_label_studio(labels.labelstudio) as label_studio:
         process = Process(
             tmp_path,
             "services.cli",
@@ -159,9 +170,9 @@ def test_debug_logs_of_the_whole_loop_leak_nothing(tmp_path: Path) -> None:
         finally:
             written = process.ended()
     (log,) = (path.read_text() for path in data.glob("runs/1-1/log.txt"))
-    assert leaks(written) == []
-    assert leaks(log) == []
-    assert not [line for line in leaks(process.stdout.read_text()) if PATH not in line]
+    assert find_leaks(written) == []
+    assert find_leaks(log) == []
+    assert not [line for line in find_leaks(process.stdout.read_text()) if PATH not in line]
     _check_ids(lines_of(written), lines_of(log))
 
 
@@ -237,8 +248,8 @@ def test_debug_logs_of_a_predictor_leak_nothing(tmp_path: Path, made: tuple[Path
         FITLOOP_STORE=registry.store.url,
         FITLOOP_PREDICTOR_PORT=str(port),
         FITLOOP_PREDICTOR_STATE_PORT=str(state),
-        AWS_SECRET_ACCESS_KEY=speaking.KEY,
-        AWS_ACCESS_KEY_ID=speaking.KEY,
+        AWS_SECRET_ACCESS_KEY=leaks.KEY,
+        AWS_ACCESS_KEY_ID=leaks.KEY,
     )
     client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
     model = f"/v2/models/p{PROJECT}/infer"
@@ -253,7 +264,7 @@ def test_debug_logs_of_a_predictor_leak_nothing(tmp_path: Path, made: tuple[Path
     finally:
         client.close()
         written = process.ended()
-    assert leaks(written + process.stdout.read_text()) == []
+    assert find_leaks(written + process.stdout.read_text()) == []
     lines = lines_of(written)
     assert {(line["project"], line["version"]) for line in lines if line["event"] == "version_loaded"} == {
         (5, "v-1")
@@ -269,17 +280,17 @@ async def test_echoed_secrets_are_not_logged(
     status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Label Studio, bucket and predictors that echo requests, credentials first."""
-    be_loud()
+    log_everything()
     log = structlog.get_logger("services.test")
     monkeypatch.setattr("services.cluster.inference.CONNECT_RETRY_SECONDS", 0.1)
-    with repeating(status) as url:
+    with serve_echo(status) as url:
         label_studio = LabelStudio(LabelStudioSettings(url=url, api_key=TOKEN))
         s3 = S3Settings(
             endpoint=url,
             region="here",
             timeout_seconds=0.2,
-            access_key=speaking.KEY,
-            secret_key=speaking.KEY,
+            access_key=leaks.KEY,
+            secret_key=leaks.KEY,
             session_token=TOKEN,
         )
         store = open_store("s3://bucket/prefix/", s3)
@@ -303,15 +314,15 @@ async def test_echoed_secrets_are_not_logged(
             inference.close()
     written = capsys.readouterr().err
     assert len([line for line in lines_of(written) if line["event"] == "said"]) == len(asked) + 1
-    assert leaks(written) == []
+    assert find_leaks(written) == []
 
 
 @pytest.mark.usefixtures("_restore")
 def test_the_kubernetes_token_is_not_logged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    be_loud()
-    with repeating(500) as url:
+    log_everything()
+    with serve_echo(500) as url:
         user = {"name": "u", "user": {"token": TOKEN}}
         cluster = {"name": "c", "cluster": {"server": url}}
         context = {"name": "x", "context": {"cluster": "c", "user": "u"}}
@@ -323,14 +334,14 @@ def test_the_kubernetes_token_is_not_logged(
         kube = connect("here")
         with pytest.raises(FitloopError):
             kube.get("job", "a")
-    assert leaks(capsys.readouterr().err) == []
+    assert find_leaks(capsys.readouterr().err) == []
 
 
 @pytest.mark.usefixtures("_restore")
 async def test_an_unexpected_error_is_logged_without_its_text(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    be_loud()
+    log_everything()
     async with AppWorld(tmp_path, AuthSettings(username="", secret_path=PATH)) as world:
         world.serve()
         world.inference.error = ValueError(A_TEXT)
@@ -338,11 +349,11 @@ async def test_an_unexpected_error_is_logged_without_its_text(
         answer = await world.client.post(f"/{PATH}/predict", json=body, headers={"X-Request-ID": "seven"})
         assert answer.status_code == 500
     written = capsys.readouterr().err
-    assert leaks(written) == []
+    assert find_leaks(written) == []
     failed = next(line for line in lines_of(written) if line["event"] == "request_error")
     assert (failed["request_id"], failed["project"], failed["version"]) == ("seven", 5, "v-1")
     assert "support/fakes.py" in str(failed["frames"])
 
 
 def test_leaks_would_be_found() -> None:
-    assert leaks(f"a\nthe {TEXT.upper()} is here\nb") == [f"the {TEXT.upper()} is here"]
+    assert find_leaks(f"a\nthe {TEXT.upper()} is here\nb") == [f"the {TEXT.upper()} is here"]

@@ -44,7 +44,7 @@ LIBRARIES: Final = (
 HOOK: Final = f"import logging\nfor name in {LIBRARIES!r}: logging.getLogger(name).setLevel('DEBUG')\n"
 
 
-def leaks(written: str) -> list[str]:
+def find_leaks(written: str) -> list[str]:
     """Return lines that contain a secret."""
     return [line for line in written.splitlines() if any(secret in line.lower() for secret in SECRETS)]
 
@@ -66,7 +66,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def served(label_studio: FakeLabelStudio) -> Iterator[str]:
+def serve_label_studio(label_studio: FakeLabelStudio) -> Iterator[str]:
     """Serve project 1 of a Label Studio to clients with TOKEN, and yield its address."""
 
     class Handler(_Handler):
@@ -107,7 +107,7 @@ def served(label_studio: FakeLabelStudio) -> Iterator[str]:
 
 
 @contextmanager
-def repeating(status: int) -> Iterator[str]:
+def serve_echo(status: int) -> Iterator[str]:
     """Serve answers that echo the whole request, and yield the address."""
 
     class Handler(_Handler):
