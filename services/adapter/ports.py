@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from services.core.domain import Command, Launch, RunRequest
+from services.core.domain import Command, LaunchState, RunRequest
 from services.engine.compute import Scores
 
 
@@ -24,7 +24,7 @@ class Launcher(Protocol):
         """End the run for good: its outcome becomes CANCELLED."""
         ...
 
-    def observe(self, run: str) -> Launch | None:
+    def observe(self, run: str) -> LaunchState | None:
         """Return the run's attempts and outcome; None for a run that was never launched."""
         ...
 

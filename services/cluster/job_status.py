@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from services.cluster.client import Document
 from services.cluster.job_template import CONTAINER
-from services.core.domain import Attempt, Launch, Pending, RunState, RunStatus
+from services.core.domain import Attempt, LaunchState, Pending, RunState, RunStatus
 
 IMAGE_ERRORS: Final = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 """Waiting reasons of a container whose image cannot be pulled."""
@@ -55,7 +55,9 @@ _REASONS: Final = {
 }
 
 
-def launch_of(run: str, job: Document, pods: Sequence[Document], known: Launch | None, now: float) -> Launch:
+def launch_of(
+    run: str, job: Document, pods: Sequence[Document], known: LaunchState | None, now: float
+) -> LaunchState:
     """Return the run's state by its Job; attempts whose pods are gone stay as they were known.
 
     A known outcome is final, whatever the Job says.
@@ -65,18 +67,18 @@ def launch_of(run: str, job: Document, pods: Sequence[Document], known: Launch |
     outcome, attempts = outcome_of(job), attempts_of(pods, known.attempts if known else ())
     if outcome is None:
         waiting = waiting_reason(job, pods, now)
-        return Launch(run, attempts, None, waiting, pending=pending_kind(job, pods) if waiting else "")
+        return LaunchState(run, attempts, None, waiting, pending=pending_kind(job, pods) if waiting else "")
     ended = ended_at(job)
     reason = failure_reason(job) if outcome is RunState.FAILED else ""
-    return Launch(run, tuple(_with_end(one, ended) for one in attempts), outcome, reason=reason)
+    return LaunchState(run, tuple(_with_end(one, ended) for one in attempts), outcome, reason=reason)
 
 
-def launch_from_status(status: RunStatus, known: Launch | None) -> Launch:
+def launch_from_status(status: RunStatus, known: LaunchState | None) -> LaunchState:
     """Return the state of a run whose Job is gone, by the run's own status."""
     *before, last = (known.attempts if known else ()) or (Attempt(status.attempt, status.updated_at),)
     if last.ended_at is None:
         last = replace(last, ended_at=status.updated_at, exit_code=status.exit_code)
-    return Launch(status.run, (*before, last), status.state)
+    return LaunchState(status.run, (*before, last), status.state)
 
 
 def attempts_of(pods: Iterable[Document], known: Sequence[Attempt]) -> tuple[Attempt, ...]:

@@ -25,7 +25,7 @@ from services.cluster.job_template import (
     render_job,
     request_id,
 )
-from services.core.domain import Launch, Pending, RunRequest, RunState, RunStatus
+from services.core.domain import LaunchState, Pending, RunRequest, RunState, RunStatus
 from services.core.runs import FINAL, Runs
 from services.core.store import ObjectStore
 
@@ -55,7 +55,7 @@ class JobLauncher:
         self.pods = Informer(kube, "pod", selector, on_change)
         self._clock = clock
         self._request_ids: dict[str, str] = {}
-        self._ended: dict[str, Launch] = {}
+        self._ended: dict[str, LaunchState] = {}
 
     def start(self) -> None:
         """Start watching in threads."""
@@ -89,7 +89,7 @@ class JobLauncher:
 
     def cancel(self, run: str) -> None:
         """Mark the run CANCELLED and delete its Job, or do so as soon as the API is reachable again."""
-        known = self.observe(run) or Launch(run)
+        known = self.observe(run) or LaunchState(run)
         if known.outcome is None:
             self._write(replace(known, outcome=RunState.CANCELLED, waiting="", pending=""))
         try:
@@ -97,7 +97,7 @@ class JobLauncher:
         except ClusterError as error:
             log.warning("job_deletion_delayed", run=run, reason=str(error))
 
-    def observe(self, run: str) -> Launch | None:
+    def observe(self, run: str) -> LaunchState | None:
         """Return the run's attempts and outcome, as far as known."""
         if run in self._ended:
             return self._ended[run]
@@ -110,14 +110,14 @@ class JobLauncher:
             self._write(seen)
         return seen
 
-    def _observe_job(self, run: str, written: Launch | None) -> Launch | None:
+    def _observe_job(self, run: str, written: LaunchState | None) -> LaunchState | None:
         job = self._job(run)
         if job is None:
             return self._observe_without_job(run, written) if self.jobs.listed.is_set() else written
         pods = self._final_pods(run) if is_finished(job) else self._pods_of(run)
         return launch_of(run, job, pods, written, self._clock())
 
-    def _observe_without_job(self, run: str, written: Launch | None) -> Launch | None:
+    def _observe_without_job(self, run: str, written: LaunchState | None) -> LaunchState | None:
         """Return what the run without a Job reported itself."""
         status = self.runs.status(run)
         if status and status.state in FINAL:
@@ -127,7 +127,7 @@ class JobLauncher:
             return replace(written, waiting=waiting, pending=Pending.OTHER)
         return written
 
-    def _confirm_gone(self, run: str, status: RunStatus, written: Launch | None) -> Launch | None:
+    def _confirm_gone(self, run: str, status: RunStatus, written: LaunchState | None) -> LaunchState | None:
         """Return what the run reported, once the API confirms that it has no Job: a watch may have missed a retry."""
         try:
             job = self.kube.get("job", job_name(self.release, run))
@@ -139,7 +139,7 @@ class JobLauncher:
         self.jobs.put(job)
         return launch_of(run, job, self._final_pods(run), written, self._clock())
 
-    def _write(self, launch: Launch) -> None:
+    def _write(self, launch: LaunchState) -> None:
         self.runs.write(launch)
         if launch.outcome is None:
             return

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from services.core import documents
-from services.core.domain import Launch, Project, RunRequest, RunState, RunStatus, Snapshot
+from services.core.domain import LaunchState, Project, RunRequest, RunState, RunStatus, Snapshot
 from services.core.errors import NotFound
 from services.core.store import ObjectStore
 
@@ -45,9 +45,9 @@ class Runs:
         """Return the status that the run wrote last."""
         return self._read(run, "status.json", RunStatus)
 
-    def launch(self, run: str) -> Launch | None:
+    def launch(self, run: str) -> LaunchState | None:
         """Return what the leader knows of the run's processes."""
-        return self._read(run, "launch.json", Launch)
+        return self._read(run, "launch.json", LaunchState)
 
     def snapshot(self, run: str) -> Snapshot | None:
         """Return the labels that the run read."""
@@ -60,9 +60,9 @@ class Runs:
         except NotFound:
             return ""
 
-    def write(self, document: RunRequest | RunStatus | Launch) -> None:
+    def write(self, document: RunRequest | RunStatus | LaunchState) -> None:
         """Store a request, a status or a launch."""
-        name = {RunRequest: "request", RunStatus: "status", Launch: "launch"}[type(document)]
+        name = {RunRequest: "request", RunStatus: "status", LaunchState: "launch"}[type(document)]
         self.store.write(f"runs/{document.run}/{name}.json", documents.dump(document))
 
     def write_snapshot(self, run: str, snapshot: Snapshot) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import structlog
 
-from services.core.domain import Attempt, Launch, RunRequest, RunState
+from services.core.domain import Attempt, LaunchState, RunRequest, RunState
 from services.core.errors import Preempted, StoreError
 from services.core.runs import Runs
 from services.core.store import ObjectStore
@@ -70,7 +70,7 @@ def _is_retryable(code: int) -> bool:
 class _Run:
     """An active run and its thread."""
 
-    def __init__(self, launcher: ChildLauncher, run: str, known: Launch) -> None:
+    def __init__(self, launcher: ChildLauncher, run: str, known: LaunchState) -> None:
         self.name = run
         self.launch = known
         self._launcher = launcher
@@ -177,7 +177,7 @@ class ChildLauncher:
     def launch(self, request: RunRequest) -> None:
         """Start the run's process, unless it is active, has an outcome, or the launcher is closed."""
         with self._lock:
-            known = self.runs.launch(request.run) or Launch(request.run)
+            known = self.runs.launch(request.run) or LaunchState(request.run)
             if self._closed or request.run in self._active or known.outcome is not None:
                 return
             run = _Run(self, request.run, known)
@@ -188,7 +188,7 @@ class ChildLauncher:
         """Cancel the run: SIGTERM, and SIGKILL 10 s later. Returns at once; `on_change` is called at the end."""
         with self._lock:
             active = self._active.get(run)
-            known = self.runs.launch(run) or Launch(run)
+            known = self.runs.launch(run) or LaunchState(run)
         if active:
             active.request_stop(StopReason.CANCEL)
             timer = threading.Timer(self._cancel_seconds, active.kill)
@@ -198,7 +198,7 @@ class ChildLauncher:
             self.write(replace(known, outcome=RunState.CANCELLED))
             self.on_change()
 
-    def observe(self, run: str) -> Launch | None:
+    def observe(self, run: str) -> LaunchState | None:
         """Return the run's attempts and outcome."""
         with self._lock:
             active = self._active.get(run)
@@ -222,7 +222,7 @@ class ChildLauncher:
         arguments = ("--run", f"{self.runs.store.url}/runs/{run}")
         return TrainerProcess(self._locks / f"{run}.lock", self._program, arguments, on_lines)
 
-    def write(self, launch: Launch) -> bool:
+    def write(self, launch: LaunchState) -> bool:
         """Write launch.json and return whether that worked. A full disk is logged: the run continues."""
         try:
             self.runs.write(launch)
@@ -231,7 +231,7 @@ class ChildLauncher:
             return False
         return True
 
-    def finish(self, run: _Run, launch: Launch) -> None:
+    def finish(self, run: _Run, launch: LaunchState) -> None:
         """End the run. An outcome that could not be written is kept in memory, or the run would start again."""
         if launch.outcome is not None:
             (self._locks / f"{run.name}.lock").unlink(missing_ok=True)

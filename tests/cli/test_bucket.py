@@ -13,7 +13,7 @@ import pytest
 from services.core import documents
 from services.core.domain import (
     Attempt,
-    Launch,
+    LaunchState,
     Parameters,
     Project,
     RunRequest,
@@ -53,7 +53,7 @@ class StoreWorld:
     def run(self, run: str, days: float, outcome: RunState | None = RunState.DONE, key: str = "5-1") -> None:
         then = time.time() - days * DAY
         self.runs.write(RunRequest(run, key, 5, "labels", Parameters(), then))
-        self.runs.write(Launch(run, (Attempt(1, then, then, 0),), outcome))
+        self.runs.write(LaunchState(run, (Attempt(1, then, then, 0),), outcome))
         self.runs.write_snapshot(run, Snapshot({"1": "a"}, "h", ("a",), then))
         self.store.write(f"runs/{run}/checkpoints/1/model.safetensors", b"x")
 

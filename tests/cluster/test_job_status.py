@@ -20,7 +20,7 @@ from services.cluster.job_status import (
     unschedulable_reason,
     waiting_reason,
 )
-from services.core.domain import Attempt, Launch, Pending, RunState, RunStatus
+from services.core.domain import Attempt, LaunchState, Pending, RunState, RunStatus
 from tests.support.jobs import CREATED, build_job, build_pod, timestamp
 
 SOON, LATE = CREATED + 10, CREATED + 1000
@@ -53,7 +53,7 @@ def test_outcome_follows_job_conditions() -> None:
 )
 def test_failure_reasons(reason: str, sentence: str) -> None:
     launch = launch_of("1-1", build_job("a", ("Failed", reason)), [], None, SOON)
-    assert launch == Launch("1-1", (), RunState.FAILED, reason=sentence)
+    assert launch == LaunchState("1-1", (), RunState.FAILED, reason=sentence)
     assert failure_reason(build_job("a", ("Failed", reason))) == sentence
 
 
@@ -84,7 +84,7 @@ def test_attempts_outlive_their_pods() -> None:
 
 
 def test_unseen_attempt_ends_with_its_job() -> None:
-    known = Launch("1-1", (Attempt(1, CREATED + 1),))
+    known = LaunchState("1-1", (Attempt(1, CREATED + 1),))
     launch = launch_of("1-1", build_job("a", ("Failed", "DeadlineExceeded")), [], known, LATE)
     assert launch.attempts == (Attempt(1, CREATED + 1, CREATED + 100, None),)
 
@@ -96,7 +96,7 @@ def test_unstarted_container_starts_with_its_pod() -> None:
 
 
 def test_known_outcome_is_kept() -> None:
-    known = Launch("1-1", (), RunState.CANCELLED)
+    known = LaunchState("1-1", (), RunState.CANCELLED)
     assert launch_of("1-1", build_job("a", ("Complete", "")), [], known, LATE) == known
 
 
@@ -173,8 +173,8 @@ def test_slow_start_is_reported_after_90_seconds() -> None:
 
 def test_launch_from_status_without_a_job() -> None:
     status = RunStatus("1-1", RunState.FAILED, exit_code=65, attempt=2, updated_at=CREATED + 9)
-    known = Launch("1-1", (Attempt(1, CREATED, CREATED + 1, 75), Attempt(2, CREATED + 2)))
-    assert launch_from_status(status, known) == Launch(
+    known = LaunchState("1-1", (Attempt(1, CREATED, CREATED + 1, 75), Attempt(2, CREATED + 2)))
+    assert launch_from_status(status, known) == LaunchState(
         "1-1", (known.attempts[0], Attempt(2, CREATED + 2, CREATED + 9, 65)), RunState.FAILED
     )
     assert launch_from_status(status, None).attempts == (Attempt(2, CREATED + 9, CREATED + 9, 65),)

@@ -12,7 +12,7 @@ from services.cluster import informer
 from services.cluster.client import ClusterError
 from services.cluster.events import EventRecorder
 from services.cluster.jobs import JobLauncher
-from services.core.domain import Attempt, Launch, Parameters, RunRequest, RunState, RunStatus
+from services.core.domain import Attempt, LaunchState, Parameters, RunRequest, RunState, RunStatus
 from services.core.runs import Runs
 from services.core.store.files import FileStore
 from tests.support.api_server import FakeApiServer, serve_api
@@ -117,7 +117,7 @@ def test_existing_job_is_adopted(api: FakeApiServer, make: BuildLauncher) -> Non
     launcher.launch(REQUEST)
     launcher.launch(REQUEST)
     assert api.count_requests("POST", "jobs") == 1
-    assert launcher.observe("1-1") == Launch("1-1")
+    assert launcher.observe("1-1") == LaunchState("1-1")
 
 
 @pytest.mark.parametrize("other", [{"run": "1-2"}, {"mark": "5.000000"}])
@@ -146,14 +146,14 @@ def test_observe_writes_launch_json(api: FakeApiServer, make: BuildLauncher, run
     launcher = make()
     launcher.launch(REQUEST)
     api.put("pods", build_pod("p", "Pending", unschedulable="1 Insufficient nvidia.com/gpu."))
-    waits = Launch("1-1", (), None, "no node has a free nvidia.com/gpu", pending="no_gpu")
+    waits = LaunchState("1-1", (), None, "no node has a free nvidia.com/gpu", pending="no_gpu")
     eventually(lambda: launcher.observe("1-1") == waits)
     api.put("pods", build_pod("p", started=CREATED + 1))
-    eventually(lambda: launcher.observe("1-1") == Launch("1-1", (Attempt(1, CREATED + 1),)))
+    eventually(lambda: launcher.observe("1-1") == LaunchState("1-1", (Attempt(1, CREATED + 1),)))
     api.put("pods", build_pod("p", "Succeeded", started=CREATED + 1, ended=CREATED + 3, code=0))
     api.put("jobs", build_job(NAME, ("Complete", "")))
     eventually(lambda: outcome(launcher))
-    done = Launch("1-1", (Attempt(1, CREATED + 1, CREATED + 3, 0),), RunState.DONE)
+    done = LaunchState("1-1", (Attempt(1, CREATED + 1, CREATED + 3, 0),), RunState.DONE)
     assert runs.launch("1-1") == done
     api.remove("jobs", NAME)
     api.remove("pods", "p")
@@ -265,7 +265,7 @@ def test_cancel_deletes_the_job_for_good(api: FakeApiServer, make: BuildLauncher
     make().launch(REQUEST)
     assert api.list_objects("jobs") == []
     launcher.cancel("1-1")
-    assert runs.launch("1-1") == Launch("1-1", (), RunState.CANCELLED)
+    assert runs.launch("1-1") == LaunchState("1-1", (), RunState.CANCELLED)
 
 
 def test_cancel_before_launch_is_final(api: FakeApiServer, make: BuildLauncher) -> None:
@@ -273,7 +273,7 @@ def test_cancel_before_launch_is_final(api: FakeApiServer, make: BuildLauncher) 
     launcher.cancel("1-1")
     launcher.launch(REQUEST)
     assert api.list_objects("jobs") == []
-    assert launcher.observe("1-1") == Launch("1-1", (), RunState.CANCELLED)
+    assert launcher.observe("1-1") == LaunchState("1-1", (), RunState.CANCELLED)
 
 
 def test_cancel_after_the_end_changes_nothing(api: FakeApiServer, make: BuildLauncher) -> None:

@@ -15,7 +15,7 @@ from services.cluster.events import EventRecorder
 from services.cluster.job_template import dry_run, job_name
 from services.cluster.jobs import JobLauncher
 from services.cluster.lease import LeaseLeadership
-from services.core.domain import Launch, Parameters, RunRequest, RunState
+from services.core.domain import LaunchState, Parameters, RunRequest, RunState
 from services.core.errors import BadConfig
 from services.core.runs import Runs
 from services.core.store.files import FileStore
@@ -61,8 +61,8 @@ def make(namespace: Namespace, tmp_path: Path) -> Iterator[Make]:
         launcher.close()
 
 
-def seen(launcher: JobLauncher) -> Launch:
-    return launcher.observe("1-1") or Launch("1-1")
+def seen(launcher: JobLauncher) -> LaunchState:
+    return launcher.observe("1-1") or LaunchState("1-1")
 
 
 def test_missing_gpu_is_the_waiting_reason(make: Make) -> None:

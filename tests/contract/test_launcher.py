@@ -13,7 +13,7 @@ import pytest
 from services.adapter.ports import Launcher
 from services.cluster.events import EventRecorder
 from services.cluster.jobs import JobLauncher
-from services.core.domain import Launch, Parameters, RunRequest, RunState
+from services.core.domain import LaunchState, Parameters, RunRequest, RunState
 from services.core.runs import Runs
 from services.core.store.files import FileStore
 from services.embedded.launcher import ChildLauncher
@@ -31,7 +31,7 @@ def build_request(runs: Runs, run: str, behaviour: str) -> RunRequest:
     return found
 
 
-def exit_codes(launch: Launch | None) -> list[int | None]:
+def exit_codes(launch: LaunchState | None) -> list[int | None]:
     assert launch is not None
     return [attempt.exit_code for attempt in launch.attempts]
 
@@ -104,7 +104,7 @@ class LauncherContract:
         launcher.cancel("1-1")
         launcher.launch(wanted)
         launch = launcher.observe("1-1")
-        assert launch == Launch("1-1", (), RunState.CANCELLED)
+        assert launch == LaunchState("1-1", (), RunState.CANCELLED)
 
     def test_cancel_after_the_end_changes_nothing(self) -> None:
         launcher = self.make()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.core.domain import Launch, Parameters, Project, RunRequest, RunState, RunStatus, Snapshot
+from services.core.domain import LaunchState, Parameters, Project, RunRequest, RunState, RunStatus, Snapshot
 from services.core.errors import StoreUnreachable
 from services.core.runs import Runs, run_number, version_name
 from services.core.store.files import FileStore
@@ -31,7 +31,7 @@ def test_names_count_up_by_number_not_by_letter(runs: Runs) -> None:
 
 
 def test_each_document_comes_back(runs: Runs) -> None:
-    request, status, launch = _request("5-1"), RunStatus("5-1", RunState.RUNNING), Launch("5-1")
+    request, status, launch = _request("5-1"), RunStatus("5-1", RunState.RUNNING), LaunchState("5-1")
     snapshot = Snapshot({"1": "abc"}, "hash", ("A",), 2.0)
     for document in (request, status, launch):
         runs.write(document)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.core.domain import Attempt, Launch, Parameters, RunRequest, RunState
+from services.core.domain import Attempt, LaunchState, Parameters, RunRequest, RunState
 from services.core.errors import StoreError
 from services.core.runs import Runs
 from services.core.store.files import FileStore
@@ -46,7 +46,7 @@ class LauncherWorld:
             **options,
         )
 
-    def end(self) -> Launch:
+    def end(self) -> LaunchState:
         self.launcher.launch(REQUEST)
         eventually(self.outcome)
         launch = self.launcher.observe("1-1")
@@ -87,7 +87,7 @@ def test_log_of_earlier_attempts_is_kept(tmp_path: Path) -> None:
     world = LauncherWorld(tmp_path, "import os, sys\nprint('try')\nsys.exit(75)")
     world.end()
     assert world.runs.log("1-1") == "try\n" * 4
-    world.runs.write(Launch("1-1"))
+    world.runs.write(LaunchState("1-1"))
     world.end()
     assert world.runs.log("1-1") == "try\n" * 8
 

@@ -14,7 +14,7 @@ from services.core.domain import (
     Attempt,
     Command,
     LabelSpace,
-    Launch,
+    LaunchState,
     RunRequest,
     RunState,
 )
@@ -98,12 +98,12 @@ class FakeLauncher:
             return
         self.launched.append(request.run)
         self.active.add(request.run)
-        self.runs.write(Launch(request.run, (Attempt(1, request.created_at),)))
+        self.runs.write(LaunchState(request.run, (Attempt(1, request.created_at),)))
 
     def cancel(self, run: str) -> None:
         self.end(run, RunState.CANCELLED, None, 0.0)
 
-    def observe(self, run: str) -> Launch | None:
+    def observe(self, run: str) -> LaunchState | None:
         return self.runs.launch(run)
 
     def close(self) -> None:
@@ -112,11 +112,11 @@ class FakeLauncher:
 
     def report_waiting(self, run: str, why: str) -> None:
         """Report that no process works on the run yet, and why."""
-        self.runs.write(Launch(run, (), None, why))
+        self.runs.write(LaunchState(run, (), None, why))
 
     def end(self, run: str, outcome: RunState, code: int | None, now: float) -> None:
         """End the run's process."""
-        self.runs.write(Launch(run, (Attempt(1, now, now, code),), outcome))
+        self.runs.write(LaunchState(run, (Attempt(1, now, now, code),), outcome))
 
 
 class FakeRollout:

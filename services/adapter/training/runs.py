@@ -16,7 +16,7 @@ from services.adapter.metrics import leader
 from services.adapter.ports import Launcher
 from services.adapter.state.board import ProjectView
 from services.adapter.training import trigger
-from services.core.domain import Launch, Project, RunRequest, RunState, RunStatus, Snapshot
+from services.core.domain import LaunchState, Project, RunRequest, RunState, RunStatus, Snapshot
 from services.core.runs import Runs
 
 log = structlog.get_logger()
@@ -30,7 +30,7 @@ class RunRecord:
     """One run."""
 
     request: RunRequest
-    launch: Launch | None = None
+    launch: LaunchState | None = None
     status: RunStatus | None = None
     snapshot: Snapshot | None = None
     stale: bool = False

@@ -151,7 +151,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Launch:
+class LaunchState:
     """runs/<run>/launch.json: written by the leader alone."""
 
     run: str

@@ -10,7 +10,7 @@ import pytest
 
 from services.adapter.state.board import BoardDocument
 from services.core import documents
-from services.core.domain import Command, Launch, RunRequest, RunStatus, Served, Serving
+from services.core.domain import Command, LaunchState, RunRequest, RunStatus, Served, Serving
 from tests.adapter.metrics.test_exposition import FULL, NOW
 
 ADDED = {
@@ -56,7 +56,7 @@ def test_unknown_fields_are_ignored(document: Any) -> None:
     assert documents.load(type(document), newer, "newer.json") == document
 
 
-@pytest.mark.parametrize("kind", [Command, Launch, RunRequest, RunStatus, Served])
+@pytest.mark.parametrize("kind", [Command, LaunchState, RunRequest, RunStatus, Served])
 def test_new_fields_have_defaults(kind: type[Any]) -> None:
     new = [one for one in fields(kind) if one.name in ADDED[kind.__name__]]
     assert len(new) == len(ADDED[kind.__name__])

@@ -9,13 +9,13 @@ import pytest
 from services.adapter.metrics import leader
 from services.adapter.state.board import Figures, ProjectView
 from services.adapter.training.runs import RunMetrics, RunRecord
-from services.core.domain import Attempt, Launch, Parameters, Project, RunRequest, RunState, RunStatus
+from services.core.domain import Attempt, LaunchState, Parameters, Project, RunRequest, RunState, RunStatus
 
 PROJECT = Project("31-1", 31, "Support", "<View/>", "hash", "2026-11-23T22:35:52Z")
 REQUEST = RunRequest("31-1", PROJECT.key, 31, "asked for", Parameters(), 100.0)
 WAITING = RunRecord(REQUEST)
-RUNNING = RunRecord(REQUEST, Launch("31-1", (Attempt(1, 130.0),)))
-DONE = RunRecord(REQUEST, Launch("31-1", (Attempt(1, 130.0, 190.0, 0),), RunState.DONE))
+RUNNING = RunRecord(REQUEST, LaunchState("31-1", (Attempt(1, 130.0),)))
+DONE = RunRecord(REQUEST, LaunchState("31-1", (Attempt(1, 130.0, 190.0, 0),), RunState.DONE))
 
 
 @pytest.fixture(autouse=True)
@@ -77,12 +77,14 @@ def test_restart_in_the_same_term_keeps_the_counts(calls: list[object]) -> None:
 def test_run_without_a_process_has_no_duration(calls: list[object]) -> None:
     run_metrics = RunMetrics(31)
     run_metrics.begin([], None)
-    run_metrics.count([replace(WAITING, launch=Launch("31-1", (), RunState.CANCELLED))])
+    run_metrics.count([replace(WAITING, launch=LaunchState("31-1", (), RunState.CANCELLED))])
     assert calls == [(31, "cancelled", None)]
 
 
 def test_cancelled_run_without_an_end_has_no_duration(calls: list[object]) -> None:
     run_metrics = RunMetrics(31)
     run_metrics.begin([], None)
-    run_metrics.count([replace(RUNNING, launch=Launch("31-1", (Attempt(1, 130.0),), RunState.CANCELLED))])
+    run_metrics.count(
+        [replace(RUNNING, launch=LaunchState("31-1", (Attempt(1, 130.0),), RunState.CANCELLED))]
+    )
     assert calls == [("started", 30.0), (31, "cancelled", None)]

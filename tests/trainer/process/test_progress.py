@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from services.core.domain import Attempt, Launch, Published, RunState, RunStatus
+from services.core.domain import Attempt, LaunchState, Published, RunState, RunStatus
 from services.core.errors import StoreError, StoreUnreachable
 from services.core.runs import Runs
 from services.core.store.files import FileStore
@@ -158,7 +158,7 @@ def test_every_process_is_an_attempt(tmp_path: Path) -> None:
     assert first_status(runs, "1-1").attempt == 1
     runs.write(RunStatus("1-1", RunState.PREEMPTED, attempt=1))
     assert first_status(runs, "1-1").attempt == 2
-    runs.write(Launch("1-1", (Attempt(1, 0.0), Attempt(2, 1.0), Attempt(3, 2.0))))
+    runs.write(LaunchState("1-1", (Attempt(1, 0.0), Attempt(2, 1.0), Attempt(3, 2.0))))
     assert first_status(runs, "1-1").attempt == 3
     runs.write(RunStatus("1-1", RunState.PREEMPTED, attempt=3))
     assert first_status(runs, "1-1").attempt == 4, "the leader may count later than the process starts"
