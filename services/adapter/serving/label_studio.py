@@ -129,7 +129,7 @@ class PredictionSink(Protocol):
         """Store one. Raises LabelStudioRejected."""
         ...
 
-    def holding(self, project_id: int, version: str, tasks: Sequence[int]) -> dict[int, bool]:
+    def have_prediction(self, project_id: int, version: str, tasks: Sequence[int]) -> dict[int, bool]:
         """Return which of these tasks have a prediction of the version; a deleted task is missing."""
         ...
 
@@ -144,7 +144,7 @@ def push_predictions(
     """Store predictions of one version; return how many Label Studio refuses. Stops early once they are not wanted."""
     if not predictions or _in_bulk(source, project_id, predictions) >= len(predictions):
         return 0
-    stored = source.holding(project_id, version, [prediction["task"] for prediction in predictions])
+    stored = source.have_prediction(project_id, version, [prediction["task"] for prediction in predictions])
     missing = [prediction for prediction in predictions if stored.get(prediction["task"]) is False]
     return _one_by_one(source, project_id, missing, is_wanted)
 

@@ -114,7 +114,7 @@ class LabelStudio:
         item = _filter("total_annotations", "equal", "Number", 0)
         return {task for task, holds in self._predicted(project_id, version, item) if holds}
 
-    def holding(self, project_id: int, version: str, tasks: Sequence[int]) -> dict[int, bool]:
+    def have_prediction(self, project_id: int, version: str, tasks: Sequence[int]) -> dict[int, bool]:
         """Map each of these tasks to whether it has a prediction of that version; deleted tasks are omitted."""
         item = _filter("id", "in", "Number", {"min": min(tasks), "max": max(tasks)})
         asked = set(tasks)

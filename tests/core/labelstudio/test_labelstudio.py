@@ -183,7 +183,7 @@ def test_tasks_with_a_version_are_found(studio: respx.MockRouter) -> None:
         {"id": 5, "predictions": [{"model_version": "v-0"}]},
     ]
     route = studio.get("/api/tasks/").respond(json={"tasks": rows, "total": 3})
-    assert _client().holding(1, "v-1", [5, 3, 9]) == {3: True, 5: False}
+    assert _client().have_prediction(1, "v-1", [5, 3, 9]) == {3: True, 5: False}
     assert _items(route.calls[0].request)[0]["value"] == {"min": 3, "max": 9}
 
 
