@@ -186,7 +186,7 @@ def _build_adapter(
     label_studio = LabelStudio(settings.label_studio)
 
     def build_controller() -> Controller:
-        events.requeue_taken()
+        events.requeue_collected()
         return Controller(
             settings,
             fenced,

@@ -118,7 +118,7 @@ class EventSink(Protocol):
         """Store a command (blocks for milliseconds). Raises StoreError, and then it was not accepted."""
         ...
 
-    def remember(self, project_id: int, overrides: Mapping[str, str] | None, seen_url: str) -> None:
+    def remember_setup(self, project_id: int, overrides: Mapping[str, str] | None, seen_url: str) -> None:
         """Keep the data of /setup: the project's run parameters, and the URL by which Label Studio reached us. Never blocks.
 
         `overrides` None: it said nothing about parameters, and the known ones stay.

@@ -71,7 +71,7 @@ def test_leader_handles_a_command_that_a_follower_stored(pair: ReplicaPair) -> N
 def test_follower_forwards_events_and_setup_data(pair: ReplicaPair) -> None:
     pair.world.label_studio.label_many(6)
     pair.second.events.notify(1, "ANNOTATION_CREATED")
-    pair.second.events.remember(1, {"seed": "3"}, URL)
+    pair.second.events.remember_setup(1, {"seed": "3"}, URL)
     pair.second.tick()
     key = "inbox/hint-1.json"
     assert json.loads(pair.world.store.data[key])["actions"] == ["ANNOTATION_CREATED"]
@@ -298,7 +298,7 @@ def test_deleted_project_is_not_served_but_a_hidden_one_is(
 
 def test_notices_of_two_followers_are_merged(pair: ReplicaPair) -> None:
     third = SimulatedReplica(pair.world)
-    pair.second.events.remember(1, {"seed": "3"}, URL)
+    pair.second.events.remember_setup(1, {"seed": "3"}, URL)
     third.events.notify(1, "TASKS_CREATED")
     pair.second.tick()
     third.tick()

@@ -132,7 +132,7 @@ class ControllerWorld:
         if project_id not in self.label_studio.labels:
             self.label_studio.add_project(project_id)
         self.events.notify(project_id, "SETUP")
-        self.events.remember(project_id, {}, URL)
+        self.events.remember_setup(project_id, {}, URL)
         self.tick()
 
     def event(self, action: str = "ANNOTATION_CREATED", project_id: int = 1) -> None:

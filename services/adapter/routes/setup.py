@@ -83,7 +83,7 @@ class SetupRoutes:
     def _remember(self, number: int, body: Mapping[str, Any], request: Request) -> None:
         """Label Studio always sends extra_params, null for none; other callers may omit them."""
         if "extra_params" not in body:
-            self.events.remember(number, None, backend_url(request))
+            self.events.remember_setup(number, None, backend_url(request))
             return
         overrides, problems = parse_parameters(body["extra_params"], self.training)
         if tuple(problems) != self.rejected.get(number, ()):
@@ -92,7 +92,7 @@ class SetupRoutes:
             if len(self.rejected) >= _MAX_PROJECTS:
                 self.rejected.clear()
             self.rejected[number] = tuple(problems)
-        self.events.remember(number, overrides, backend_url(request))
+        self.events.remember_setup(number, overrides, backend_url(request))
 
 
 def backend_url(request: Request) -> str:

@@ -39,7 +39,7 @@ class EventBuffer:
         self._clock = clock
         self._notices: dict[int, ChangeNotice] = {}
         self._setups: dict[int, tuple[_Setup, float]] = {}
-        self._taken: list[tuple[float, ChangeNotice]] = []
+        self._collected: list[tuple[float, ChangeNotice]] = []
         self._lock = threading.Lock()
 
     def notify(self, project_id: int, action: str) -> None:
@@ -51,7 +51,7 @@ class EventBuffer:
         self._inbox.add_command(command)
         self._wake()
 
-    def remember(self, project_id: int, overrides: Mapping[str, str] | None, seen_url: str) -> None:
+    def remember_setup(self, project_id: int, overrides: Mapping[str, str] | None, seen_url: str) -> None:
         """Buffer what /setup said: run parameters (None: nothing), and the URL by which Label Studio reached us."""
         now = self._clock()
         known = self._setups.get(project_id)
@@ -69,14 +69,14 @@ class EventBuffer:
         now = self._clock()
         with self._lock:
             found, self._notices = list(self._notices.values()), {}
-            kept = [(at, notice) for at, notice in self._taken if 0 <= now - at < _KEPT_SECONDS]
-            self._taken = [*kept, *((now, notice) for notice in found)][-_MAX_PROJECTS:]
+            kept = [(at, notice) for at, notice in self._collected if 0 <= now - at < _KEPT_SECONDS]
+            self._collected = [*kept, *((now, notice) for notice in found)][-_MAX_PROJECTS:]
         return found
 
-    def requeue_taken(self) -> None:
+    def requeue_collected(self) -> None:
         """Buffer once more what was collected lately: its taker may have lost the lead, and handling a notice twice is harmless."""
         with self._lock:
-            taken, self._taken = self._taken, []
+            taken, self._collected = self._collected, []
         for _, notice in taken:
             self._add(notice)
 

@@ -162,7 +162,7 @@ def test_setup_does_not_poll_labels(world: ControllerWorld) -> None:
 
 
 def test_setup_data_is_stored(world: ControllerWorld) -> None:
-    world.events.remember(1, {"seed": "3"}, URL)
+    world.events.remember_setup(1, {"seed": "3"}, URL)
     world.tick()
     kept = ProjectDocuments(world.store, world.view.project.key).connection()
     assert (kept.overrides, kept.seen_url) == ({"seed": "3"}, URL)
@@ -212,7 +212,7 @@ def test_threads_reconcile_without_ticks_from_outside() -> None:
     replica.start()
     try:
         world.event("SETUP")
-        world.events.remember(1, {}, URL)
+        world.events.remember_setup(1, {}, URL)
         eventually(lambda: world.launcher.launched, every=0.01)
         world.train("1-1")
         world.end("1-1")

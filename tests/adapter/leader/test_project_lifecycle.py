@@ -117,12 +117,12 @@ def test_quick_rollback_restores_the_title() -> None:
 
 def test_another_backend_url_sets_the_title_without_listing() -> None:
     world = ControllerWorld.serving()
-    world.events.remember(1, {"seed": "3"}, URL)
+    world.events.remember_setup(1, {"seed": "3"}, URL)
     world.settle()
     world.label_studio.reads.clear()
     before = world.leader_store.changes
     for address in ("http://127.0.0.1:9090", URL) * 3:
-        world.events.remember(1, None, address)
+        world.events.remember_setup(1, None, address)
         world.tick(0.1)
         while world.controller.refresher.run_due_job(world.now):
             pass

@@ -22,7 +22,7 @@ def switched() -> ControllerWorld:
     moods(world, 4)
     world.settle()
     assert world.launcher.launched == ["1-1"]
-    world.events.remember(1, {"control": "mood"}, URL)
+    world.events.remember_setup(1, {"control": "mood"}, URL)
     world.settle()
     return world
 
@@ -64,7 +64,7 @@ def test_run_requested_before_the_control_changed_is_held() -> None:
     world.settle()
     assert world.launcher.launched[-1] == "1-2"
     moods(world)
-    world.events.remember(1, {"control": "mood"}, URL)
+    world.events.remember_setup(1, {"control": "mood"}, URL)
     world.settle()
     world.complete_run("1-2")
     assert world.current == "support-1"
@@ -75,7 +75,7 @@ def test_run_requested_before_the_control_changed_is_held() -> None:
 def test_switching_back_is_another_switch() -> None:
     world = switched()
     world.complete_run("1-2")
-    world.events.remember(1, {}, URL)
+    world.events.remember_setup(1, {}, URL)
     world.settle()
     assert world.launcher.launched[-1] == "1-3"
     assert world.view.foreign == ("support-2",)
@@ -92,7 +92,7 @@ def test_rollback_to_another_control_predicts_nothing() -> None:
 
 def test_naming_the_default_control_changes_nothing() -> None:
     world = ControllerWorld.serving()
-    world.events.remember(1, {"control": "label"}, URL)
+    world.events.remember_setup(1, {"control": "label"}, URL)
     world.settle()
     assert world.launcher.launched == ["1-1"]
     assert world.view.foreign == ()
@@ -100,7 +100,7 @@ def test_naming_the_default_control_changes_nothing() -> None:
 
 def test_unknown_control_is_reported_and_trains_nothing() -> None:
     world = ControllerWorld.serving()
-    world.events.remember(1, {"control": "topic"}, URL)
+    world.events.remember_setup(1, {"control": "topic"}, URL)
     world.label_studio.label_many(12)
     world.settle()
     assert world.launcher.launched == ["1-1"]
@@ -114,7 +114,7 @@ def test_backend_parameters_override_settings() -> None:
     world.label_studio.more_controls = MOOD + MOOD.replace("mood", "tone")
     for project in (1, 2, 3):
         world.connect(project)
-    world.events.remember(3, {"control": "tone"}, URL)
+    world.events.remember_setup(3, {"control": "tone"}, URL)
     world.settle()
     asked = {number: view.space.from_name for number, view in world.board.views.items() if view.space}
     assert asked == {1: "mood", 2: "label", 3: "tone"}
@@ -138,6 +138,6 @@ def test_version_without_a_control_is_recognised_by_labels() -> None:
     world.command(Action.PROMOTE, "support-9")
     world.settle()
     assert (world.current, world.view.foreign) == ("support-9", ())
-    world.events.remember(1, {"control": "mood"}, URL)
+    world.events.remember_setup(1, {"control": "mood"}, URL)
     world.settle()
     assert "support-9" in world.view.foreign

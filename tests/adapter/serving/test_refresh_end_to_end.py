@@ -61,6 +61,6 @@ def test_another_backend_url_gets_the_title() -> None:
         Backend(7, URL, "support-1"),
         Backend(8, "http://other:9090", "new"),
     ]
-    world.events.remember(1, {}, "http://other:9090/")
+    world.events.remember_setup(1, {}, "http://other:9090/")
     world.settle()
     assert [backend.title for backend in world.label_studio.backend_rows[1]] == ["support-1", "support-1"]

@@ -28,8 +28,8 @@ def test_notices_of_a_project_are_merged() -> None:
     for action in ("ANNOTATION_CREATED", "ANNOTATION_CREATED", "TASKS_CREATED"):
         at.buffer.notify(5, action)
         at.now += 1.0
-    at.buffer.remember(5, {"seed": "3"}, "http://a")
-    at.buffer.remember(5, None, "http://b")
+    at.buffer.remember_setup(5, {"seed": "3"}, "http://a")
+    at.buffer.remember_setup(5, None, "http://b")
     at.buffer.notify(6, "SETUP")
     five, six = at.buffer.collect()
     assert five == ChangeNotice(5, ("ANNOTATION_CREATED", "TASKS_CREATED"), {"seed": "3"}, "http://b", 103.0)
@@ -41,10 +41,10 @@ def test_notices_of_a_project_are_merged() -> None:
 def test_same_setup_data_is_passed_on_once_a_minute() -> None:
     at = At()
     for _ in range(5):
-        at.buffer.remember(5, {}, "http://a")
+        at.buffer.remember_setup(5, {}, "http://a")
     assert at.rung == 1
     at.now += 61.0
-    at.buffer.remember(5, {}, "http://a")
+    at.buffer.remember_setup(5, {}, "http://a")
     assert at.rung == 2
 
 
@@ -52,7 +52,7 @@ def test_buffered_projects_are_bounded() -> None:
     at = At()
     for number in range(3000):
         at.buffer.notify(number, "SETUP")
-        at.buffer.remember(number, {}, "http://a")
+        at.buffer.remember_setup(number, {}, "http://a")
     assert len(at.buffer.collect()) == 1000
 
 
@@ -78,5 +78,5 @@ def test_recently_taken_notices_are_requeued() -> None:
     at.buffer.collect()
     at.now += 30.0
     at.buffer.collect()  # forgets what is older than two minutes
-    at.buffer.requeue_taken()
+    at.buffer.requeue_collected()
     assert [notice.project_id for notice in at.buffer.collect()] == [6]

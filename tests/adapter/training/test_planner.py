@@ -122,7 +122,7 @@ def test_command_on_unchanged_labels_is_dismissed(
 
 
 def test_command_overrides_backend_overrides_settings(world: ControllerWorld) -> None:
-    world.events.remember(1, {"learning_rate": "0.25", "seed": "3"}, URL)
+    world.events.remember_setup(1, {"learning_rate": "0.25", "seed": "3"}, URL)
     world.label_studio.label_many(5)
     world.command(Action.TRAIN, learning_rate="0.5")
     world.settle()
@@ -219,7 +219,7 @@ def test_forbidden_base_model_is_ignored() -> None:
     training = TrainingSettings(base_model="tiny", allowed_base_models=("acme/*",))
     world = ControllerWorld(replace(chosen, training=training))
     world.connect()
-    world.events.remember(1, {"base_model": "/etc"}, URL)
+    world.events.remember_setup(1, {"base_model": "/etc"}, URL)
     world.label_studio.label_many(6)
     world.settle()
     request = world.runs.request("1-1")

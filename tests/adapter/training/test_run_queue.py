@@ -74,7 +74,7 @@ def test_project_settings_rank_between_release_and_backend() -> None:
     assert world.view.needed == 9
     world.end("2-1")
     world.label_studio.label_many(3)
-    world.events.remember(1, {"seed": "4"}, "http://fitloop:9090")
+    world.events.remember_setup(1, {"seed": "4"}, "http://fitloop:9090")
     world.settle()
     (request,) = world.requests()
     assert (request.parameters.method, request.parameters.seed) == ("finetune", 4)
