@@ -132,7 +132,7 @@ class Replica:
     def _store_worked(self) -> None:
         if self._store_problem.resolved():
             log.info("store_available")
-        self._backoff.worked()
+        self._backoff.succeeded()
         if self.controller:  # a follower reports its store problems itself
             self._follower.board.store_problem = ""
 

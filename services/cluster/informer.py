@@ -74,7 +74,7 @@ class Informer:
         while not self._stopped.is_set():
             try:
                 self._list_and_watch()
-                backoff.worked()
+                backoff.succeeded()
             except ClusterError as error:
                 self._record_failure(error)
                 self._stopped.wait(backoff.next())

@@ -29,7 +29,7 @@ class Backoff:
         self.until = now + took + delay
         return delay
 
-    def worked(self) -> None:
+    def succeeded(self) -> None:
         """Start over after a try that worked."""
         self.until = self._delay = 0.0
 

@@ -10,7 +10,7 @@ def test_pause_doubles_with_each_failure_in_a_row() -> None:
 
     assert [backoff.next() for _ in range(5)] == [1.0, 2.0, 4.0, 5.0, 5.0]
 
-    backoff.worked()
+    backoff.succeeded()
     assert backoff.next() == 1.0
 
 
@@ -20,7 +20,7 @@ def test_next_try_is_due_after_the_pause() -> None:
     assert (backoff.failed(100.0), backoff.until) == (1.0, 101.0)
     assert (backoff.failed(101.0), backoff.until) == (2.0, 103.0)
 
-    backoff.worked()
+    backoff.succeeded()
     assert backoff.until == 0.0
 
 

@@ -31,7 +31,7 @@ class DiscoveryQueue:
     """All candidates, by project id."""
 
     waiting: dict[int, Candidate] = field(default_factory=dict)
-    gone: dict[int, Backoff] = field(default_factory=dict)
+    removed: dict[int, Backoff] = field(default_factory=dict)
     """Projects that were connected until Label Studio no longer had them."""
 
     def add(self, project_id: int) -> None:
@@ -41,10 +41,10 @@ class DiscoveryQueue:
 
     def add_commanded(self, project_ids: Iterable[int], now: float) -> None:
         """Add projects that commands wait for, and those that have been gone for a while."""
-        due = [project_id for project_id, backoff in self.gone.items() if backoff.until <= now]
+        due = [project_id for project_id, backoff in self.removed.items() if backoff.until <= now]
         for project_id in due:
-            self.gone[project_id].failed(now)
-        for project_id in [*due, *(wanted for wanted in project_ids if wanted not in self.gone)]:
+            self.removed[project_id].failed(now)
+        for project_id in [*due, *(wanted for wanted in project_ids if wanted not in self.removed)]:
             self.add(project_id)
 
     def due(self, now: float) -> list[int]:
@@ -64,23 +64,23 @@ class DiscoveryQueue:
 
     def was_connected(self, project_id: int) -> bool:
         """Return whether the project was connected before, so that its commands are genuine."""
-        return project_id in self.gone
+        return project_id in self.removed
 
     def remove(self, project_id: int) -> None:
         self.waiting.pop(project_id, None)
 
-    def mark_gone(self, project_id: int, now: float) -> None:
+    def mark_removed(self, project_id: int, now: float) -> None:
         """Note that a connected project is gone."""
         self.remove(project_id)
-        if project_id not in self.gone:
-            self.gone[project_id] = Backoff(first=60.0, longest=3600.0)
-            self.gone[project_id].failed(now)
+        if project_id not in self.removed:
+            self.removed[project_id] = Backoff(first=60.0, longest=3600.0)
+            self.removed[project_id].failed(now)
 
     def mark_connected(self, project_id: int) -> None:
         self.remove(project_id)
-        self.gone.pop(project_id, None)
+        self.removed.pop(project_id, None)
 
     def due_times(self) -> list[float]:
         """Return when the next lookups are due."""
         waiting = [one.backoff.until for one in self.waiting.values()]
-        return waiting + [backoff.until for backoff in self.gone.values()]
+        return waiting + [backoff.until for backoff in self.removed.values()]

@@ -98,7 +98,7 @@ class ProjectSet:
             reconciler.sync.remember_setup(setup.overrides, setup.seen_url)
         try:
             reconciler.reconcile(commands, now)
-            self._backoffs[project_id].worked()
+            self._backoffs[project_id].succeeded()
             reconciler.problems["store"] = ""
             self._setups.pop(project_id, None)
             self._clear_deletion(reconciler)
@@ -110,7 +110,7 @@ class ProjectSet:
             self._discovery.add(project_id)
         except LabelStudioNotFound as error:
             self._remove(project_id, str(error))
-            self._discovery.mark_gone(project_id, now)
+            self._discovery.mark_removed(project_id, now)
         except FitloopError as error:
             self._restart_later(reconciler, str(error), now)
         except Exception as error:  # noqa: BLE001  # a bug that one project triggers must not stop the others

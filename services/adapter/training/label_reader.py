@@ -132,7 +132,7 @@ class LabelReader:
             self.problem = str(error)
             log.warning("poll_failed", project=self.project_id, reason=str(error), retry_seconds=delay)
             return None
-        self.backoff.worked()
+        self.backoff.succeeded()
         self.problem, self._was_missing = "", False
         return reading
 

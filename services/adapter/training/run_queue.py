@@ -145,7 +145,7 @@ class RunStarter:
             )
             return
         self.problem = ""
-        self._backoff.worked()
+        self._backoff.succeeded()
         if request.run not in self._logged:
             self._logged.add(request.run)
             log.info("run_launched", project=request.project_id, run=request.run, reason=request.cause)
