@@ -20,7 +20,7 @@ from services.core import documents
 from services.core.domain import LabelSpace, Project, Served
 from services.core.errors import NotFound, StoreError
 from services.core.inbox import ChangeNotice, Inbox
-from services.core.registry import Registry, ServingTable
+from services.core.registry import Registry, ServingTableReader
 from services.core.retry import LogOnce
 from services.core.store import ObjectStore
 
@@ -39,14 +39,14 @@ class Follower:
     collect: Callable[[], list[ChangeNotice]]
     control_of: Callable[[int], str | None] = lambda _: None
     """The control that settings name for a project; None: none does."""
-    _table: ServingTable = field(init=False)
+    _table: ServingTableReader = field(init=False)
     _document: BoardDocument | None = None
     _mark: str = ""
     _updated_at: float = 0.0
     _problem: LogOnce = field(default_factory=LogOnce)
 
     def __post_init__(self) -> None:
-        self._table = ServingTable(self.store)
+        self._table = ServingTableReader(self.store)
 
     def start(self, now: float) -> None:
         """Start following: wait from now on for the board of the next leader."""

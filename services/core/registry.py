@@ -228,7 +228,7 @@ def _sha256(path: Path) -> str:
 
 
 @dataclass(slots=True)
-class ServingTable:
+class ServingTableReader:
     """The serving table as last read. Only one thread may call `read`."""
 
     store: ObjectStore

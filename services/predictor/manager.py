@@ -24,7 +24,7 @@ from services.core.errors import (
     Overloaded,
     UnknownFormat,
 )
-from services.core.registry import ServingTable
+from services.core.registry import ServingTableReader
 from services.core.retry import LogOnce
 from services.core.telemetry.correlation import log_ids
 from services.core.telemetry.logs import safe_traceback
@@ -64,7 +64,7 @@ class ModelManager:
     """Loads versions ahead of requests. `start`, then `stop`."""
 
     inference: LocalInference
-    table: ServingTable
+    table: ServingTableReader
     mode: Literal["rolling", "reload"]
     clock: Callable[[], float] = time.monotonic
     ready: bool = False

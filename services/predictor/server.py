@@ -34,7 +34,7 @@ from services.core.http.connections import (
     raise_file_limit,
 )
 from services.core.http.token import RequireToken
-from services.core.registry import Registry, ServingTable
+from services.core.registry import Registry, ServingTableReader
 from services.core.settings import ClusterSettings, Settings
 from services.core.store import ObjectStore, open_store, unavailable_reason
 from services.core.telemetry import tracing
@@ -142,7 +142,7 @@ def serve(settings: Settings) -> None:
     store = _open_store(settings)
     crashes = CrashGuard((settings.storage.cache_dir or Path(tempfile.gettempdir())) / "crashes")
     inference = LocalInference(Registry(store), settings.serving, crashes.guard)
-    manager = ModelManager(inference, ServingTable(store), settings.rollout.mode)
+    manager = ModelManager(inference, ServingTableReader(store), settings.rollout.mode)
     management = ManagementServer(
         manager, settings.cluster.predictor_state_port, settings.cluster.predictor_port, settings.cluster
     )

@@ -15,7 +15,7 @@ from services.adapter.ports import Inference
 from services.cluster.inference import RemoteInference
 from services.core.domain import Artefact, Served
 from services.core.errors import FitloopError, Overloaded
-from services.core.registry import Registry, ServingTable
+from services.core.registry import Registry, ServingTableReader
 from services.core.settings import ClusterSettings, ServingSettings
 from services.core.store.files import FileStore
 from services.engine.inference import LocalInference
@@ -105,7 +105,7 @@ class TestRemoteInference(InferenceContract):
     @pytest.fixture(autouse=True)
     def _inference(self, _registry: None) -> Iterator[None]:
         there = LocalInference(self.registry, ServingSettings(workers=2))
-        manager = ModelManager(there, ServingTable(self.registry.store), "rolling", ready=True)
+        manager = ModelManager(there, ServingTableReader(self.registry.store), "rolling", ready=True)
         manager.read_table()
         app = Starlette(routes=Routes(there, manager).routes())
         known = ClusterSettings(predictor_url="http://models.test", predict_timeout_seconds=60.0)

@@ -16,7 +16,7 @@ from services.cluster.pods import GENERATION, PredictorPods
 from services.cluster.rollout import ClusterRollout
 from services.core.domain import Artefact, Served
 from services.core.errors import UNUSABLE_VERSION
-from services.core.registry import Registry, ServingTable
+from services.core.registry import Registry, ServingTableReader
 from services.core.settings import RolloutSettings, ServingSettings
 from services.core.store.files import FileStore
 from services.embedded.in_process import LocalRollout
@@ -120,7 +120,7 @@ class FakePods:
 
     def _start(self, generation: str) -> None:
         self.inference = LocalInference(self.registry, ServingSettings(workers=1))
-        self.manager = ModelManager(self.inference, ServingTable(self.registry.store), self.mode)  # type: ignore[arg-type]  # one of two words
+        self.manager = ModelManager(self.inference, ServingTableReader(self.registry.store), self.mode)  # type: ignore[arg-type]  # one of two words
         self.management = ManagementServer(self.manager, self.port, 0)
         self.management.start()
         self.port = self.management.port

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.core.domain import Artefact
-from services.core.registry import Registry, ServingTable
+from services.core.registry import Registry, ServingTableReader
 from services.core.settings import ServingSettings
 from services.core.store.files import FileStore
 from services.engine.inference import LocalInference
@@ -42,7 +42,7 @@ def build_manager(registry: Registry, tmp_path: Path) -> Iterator[BuildManager]:
     def make(mode: str = "reload", **settings: object) -> ModelManager:
         serving = ServingSettings(workers=1, **settings)  # type: ignore[arg-type]  # by name, for tests
         made.append(LocalInference(registry, serving, CrashGuard(tmp_path / "crashes").guard))
-        return ModelManager(made[-1], ServingTable(registry.store), mode)  # type: ignore[arg-type]  # one of two words
+        return ModelManager(made[-1], ServingTableReader(registry.store), mode)  # type: ignore[arg-type]  # one of two words
 
     yield make
     for inference in made:

@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from services.core.domain import Served
-from services.core.registry import Registry, ServingTable
+from services.core.registry import Registry, ServingTableReader
 from services.core.settings import ServingSettings
 from services.engine.inference import LocalInference
 from services.predictor.manager import ModelManager
@@ -178,7 +178,7 @@ def _waiting(predictor: RunningPredictor) -> float:
 
 def test_not_ready_once_the_port_is_closed(registry: Registry) -> None:
     inference = LocalInference(registry, ServingSettings(workers=1))
-    manager = ModelManager(inference, ServingTable(registry.store), "reload", ready=True)
+    manager = ModelManager(inference, ServingTableReader(registry.store), "reload", ready=True)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         management = ManagementServer(manager, 0, int(listener.getsockname()[1]))
         management.start()

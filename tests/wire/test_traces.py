@@ -21,7 +21,7 @@ from services.adapter.app import create_app
 from services.adapter.state.board import Board, ProjectView
 from services.cluster.inference import RemoteInference
 from services.core.domain import Project, Served
-from services.core.registry import Registry, ServingTable
+from services.core.registry import Registry, ServingTableReader
 from services.core.runs import Runs
 from services.core.settings import AuthSettings, ClusterSettings, ServingSettings, Settings
 from services.core.store.files import FileStore
@@ -66,7 +66,7 @@ def adapter(tmp_path: Path, desk: FakeEventSink) -> Iterator[httpx.AsyncClient]:
     publish_versions(registry, build_tiny_version(tmp_path / "made"), "v-1")
     write_serving_table(registry, {KEY: Served("v-1")})
     local = LocalInference(registry, ServingSettings(workers=1))
-    manager = ModelManager(local, ServingTable(registry.store), "reload")
+    manager = ModelManager(local, ServingTableReader(registry.store), "reload")
     manager.read_table()
     manager.load_missing()
     predictor = httpx.ASGITransport(Starlette(routes=Routes(local, manager).routes()))

@@ -7,7 +7,7 @@ from prometheus_client import REGISTRY
 
 from services import __version__
 from services.core.errors import LabelStudioError, LabelStudioNotFound, LabelStudioUnreachable, TokenRefused
-from services.core.registry import Registry, ServingTable
+from services.core.registry import Registry, ServingTableReader
 from services.core.telemetry import metrics
 from services.core.telemetry.metrics import Component, observe_label_studio_request
 from tests.support.metrics import metric_value
@@ -71,5 +71,5 @@ def test_reading_the_table_sets_the_generation_metric() -> None:
     store = MemoryStore()
     table = Registry(store).serving()
     Registry(store).write_serving(type(table)(term=1, generation=41))
-    ServingTable(store).read()
+    ServingTableReader(store).read()
     assert metric_value("fitloop_serving_generation") == 41
