@@ -122,7 +122,7 @@ def _print_finding(finding: Finding) -> None:
     }
     typer.secho(f"{finding.verdict:<8}", fg=colours.get(finding.verdict), nl=False)
     advice = f" -> {finding.advice}" if finding.advice else ""
-    typer.echo(f"{finding.name}: {finding.sentence}{advice}")
+    typer.echo(f"{finding.name}: {finding.message}{advice}")
 
 
 def _build_context(

@@ -56,8 +56,8 @@ def test_open_routes_are_named_without_the_secret_path(
     ingress.open = frozenset({route})
     finding = anonymous_access(secret_only(tmp_path, ingress))
     assert finding.verdict is Verdict.FAIL
-    assert finding.sentence.endswith(f" Answered: {named}")
-    assert SECRET not in finding.sentence + finding.advice
+    assert finding.message.endswith(f" Answered: {named}")
+    assert SECRET not in finding.message + finding.advice
 
 
 def test_a_secret_path_that_is_not_enforced_fails(ingress: FakeIngress, tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_the_verdict_without_credentials_depends_on_exposure(
     auth = AuthSettings(anonymous=anonymous)
     finding = anonymous_access(build_context(tmp_path, ingress.url, location, auth))
     assert finding.verdict is verdict
-    assert finding.sentence.startswith(sentence)
+    assert finding.message.startswith(sentence)
 
 
 def test_anonymous_access_beside_credentials_still_fails(ingress: FakeIngress, tmp_path: Path) -> None:

@@ -115,9 +115,9 @@ class TestCluster:
             one.name: one
             for one in run_checks([list(cluster.CHECKS), [consistency.VERSION_CHECKS[0]]], known)
         }
-        assert {name: one.sentence for name, one in found.items() if one.verdict is not Verdict.OK} == {}
-        assert found["releases"].sentence == "1 adapter runs release 1.2.3, as does the chart."
-        assert found["lease"].sentence == "fitloop-a leads."
+        assert {name: one.message for name, one in found.items() if one.verdict is not Verdict.OK} == {}
+        assert found["releases"].message == "1 adapter runs release 1.2.3, as does the chart."
+        assert found["lease"].message == "fitloop-a leads."
         assert inspector.accounts == {"fitloop-adapter"}, "asked about the adapter, not about the caller"
         assert inspector.kube.made[0]["kind"] == "Job"
 
@@ -137,17 +137,17 @@ class TestCluster:
 
     def test_missing_rights_are_named(self, known: Context, inspector: FakeInspector) -> None:
         inspector.lacking = {("delete", "jobs.batch"), ("update", "leases.coordination.k8s.io")}
-        assert cluster.rights(known).sentence == (
+        assert cluster.rights(known).message == (
             "The adapter's service account lacks rights: delete jobs.batch, update leases.coordination.k8s.io fitloop."
         )
 
     def test_a_job_that_kubernetes_refuses_fails(self, known: Context, inspector: FakeInspector) -> None:
         inspector.kube.refuses = ClusterError('unknown field "spec.tolerationz"', 422)
-        assert 'unknown field "spec.tolerationz"' in run_check(Check("job", cluster.job), known).sentence
+        assert 'unknown field "spec.tolerationz"' in run_check(Check("job", cluster.job), known).message
         inspector.maps["fitloop-job"] = {"job.yaml": "kind: Job"}
-        assert "apiVersion and kind" in run_check(Check("job", cluster.job), known).sentence
+        assert "apiVersion and kind" in run_check(Check("job", cluster.job), known).message
         inspector.maps["fitloop-job"] = {"job.yaml": "{"}
-        assert run_check(Check("job", cluster.job), known).sentence == (
+        assert run_check(Check("job", cluster.job), known).message == (
             "ConfigMap fitloop-job has no valid YAML under job.yaml."
         )
 
@@ -161,12 +161,10 @@ class TestCluster:
             inspector.maps["fitloop-job"] = {"job.yaml": yaml.safe_dump(made)}
             return cluster.gpu(known)
 
-        assert ask({"cpu": "2"}).sentence == "Runs request no GPU."
+        assert ask({"cpu": "2"}).message == "Runs request no GPU."
         assert ask({"nvidia.com/gpu": 1}, {"gpu": "yes"}).verdict is Verdict.OK
-        assert (
-            ask({"nvidia.com/gpu": "2"}).sentence == "No node has 2 nvidia.com/gpu: runs will wait forever."
-        )
-        assert ask({"nvidia.com/gpu": 1}, {"gpu": "no"}).sentence == (
+        assert ask({"nvidia.com/gpu": "2"}).message == "No node has 2 nvidia.com/gpu: runs will wait forever."
+        assert ask({"nvidia.com/gpu": 1}, {"gpu": "no"}).message == (
             "No node has 1 nvidia.com/gpu and the labels of trainer.nodeSelector: runs will wait forever."
         )
         inspector.rows[0]["spec"] = {"unschedulable": True}
@@ -175,18 +173,18 @@ class TestCluster:
     def test_predictors_that_are_not_ready_fail(self, known: Context, inspector: FakeInspector) -> None:
         why = {"type": "Ready", "status": "False", "reason": "Min", "message": "no pods."}
         inspector.kube.objects["inferenceservice", "fitloop"]["status"]["conditions"] = [why]
-        assert cluster.predictors(known).sentence == "The inferenceservice fitloop is not ready: Min no pods."
+        assert cluster.predictors(known).message == "The inferenceservice fitloop is not ready: Min no pods."
         del inspector.kube.objects["inferenceservice", "fitloop"]
-        assert cluster.predictors(known).sentence == "The inferenceservice fitloop does not exist."
+        assert cluster.predictors(known).message == "The inferenceservice fitloop does not exist."
 
     def test_a_lease_without_a_holder_or_renewal_fails(
         self, known: Context, inspector: FakeInspector
     ) -> None:
         spec = inspector.kube.objects["lease", "fitloop"]["spec"]
         spec["renewTime"] = datetime.fromtimestamp(time.time() - 60, UTC).isoformat()
-        assert re.search(r"last renewed (59|60) s ago", cluster.lease(known).sentence)
+        assert re.search(r"last renewed (59|60) s ago", cluster.lease(known).message)
         spec["holderIdentity"] = ""
-        assert cluster.lease(known).sentence == "No adapter holds the Lease fitloop, so no run starts."
+        assert cluster.lease(known).message == "No adapter holds the Lease fitloop, so no run starts."
         inspector.kube.objects.clear()
         assert cluster.lease(known).verdict is Verdict.FAIL
 
@@ -201,11 +199,11 @@ class TestCluster:
         ]
         finding = cluster.runs(known)
         assert finding.verdict is Verdict.WARN
-        assert "fitloop-1-2 is waiting: no node has a free nvidia.com/gpu" in finding.sentence
-        assert "fitloop-2-1 failed: it exceeded its time limit" in finding.sentence
+        assert "fitloop-1-2 is waiting: no node has a free nvidia.com/gpu" in finding.message
+        assert "fitloop-2-1 failed: it exceeded its time limit" in finding.message
         inspector.kube.listed["job"] = [waiting]
         inspector.kube.listed["pod"] = [build_pod("p", "Running", run="1-2")]
-        assert cluster.runs(known).sentence == (
+        assert cluster.runs(known).message == (
             "1 run active; none is waiting, and the latest ones did not fail."
         )
 
@@ -221,17 +219,17 @@ class TestVersions:
     ) -> None:
         inspector.answers["fitloop-a", 9090, "/health"] = json.dumps({"version": "1.2.2"})
         assert (
-            consistency.releases(known).sentence
+            consistency.releases(known).message
             == "Adapters run release 1.2.2, but the chart is release 1.2.3."
         )
         inspector.answers["fitloop-a", 9090, "/health"] = json.dumps({"version": "1.2.3"})
         second = build_component_pod("fitloop-predictor-b", "predictor")
         second["spec"]["containers"][0]["image"] = "fitloop/predictor:2"
         inspector.kube.listed["fitloop.io/predictor=fitloop"].append(second)
-        assert "2 different images" in consistency.releases(known).sentence
+        assert "2 different images" in consistency.releases(known).message
         inside = replace(known, location=Location.POD)
         del inspector.kube.listed["fitloop.io/predictor=fitloop"][1]
-        assert f"{__version__}, 1.2.3" in consistency.releases(inside).sentence, (
+        assert f"{__version__}, 1.2.3" in consistency.releases(inside).message, (
             "the doctor's own release counts in a pod"
         )
         inspector.kube.listed.clear()
@@ -247,20 +245,20 @@ class TestVersions:
         monkeypatch.setattr(storage, "reason_to_skip", lambda _: None)
         Registry(FileStore(tmp_path)).write_serving(TABLE)
         assert (
-            consistency.served_versions(known).sentence
+            consistency.served_versions(known).message
             == "1 predictor up to date with table 1.3, which serves 1 project."
         )
         inspector.answers |= build_state(replace(TABLE, generation=2))
-        assert "has read table 1.2, not 1.3" in consistency.served_versions(known).sentence
+        assert "has read table 1.2, not 1.3" in consistency.served_versions(known).message
         inspector.answers |= build_state(
             TABLE, refused={"5-1": {"v-2": "a byte differs", "v-1": "old"}, "9-9": {"v": ""}}
         )
         assert (
-            consistency.served_versions(known).sentence
+            consistency.served_versions(known).message
             == "fitloop-predictor-a refuses v-2 of project 5-1: a byte differs."
         )
         inspector.answers |= {("fitloop-predictor-a", 8081, "/state"): "no"}
-        assert consistency.served_versions(known).sentence == "fitloop-predictor-a does not answer."
+        assert consistency.served_versions(known).message == "fitloop-predictor-a does not answer."
         inspector.kube.listed.clear()
         assert consistency.served_versions(known).verdict is Verdict.FAIL
 
@@ -280,13 +278,13 @@ class TestStorage:
         monkeypatch.setattr(storage, "_LOW_DISK_BYTES", 1 << 60)
         assert storage.writable(known).verdict is Verdict.WARN
         monkeypatch.setattr(FileStore, "read", lambda *_: b"other")
-        assert "returned other bytes than were written." in storage.writable(known).sentence
+        assert "returned other bytes than were written." in storage.writable(known).message
 
         def refused(*_: object) -> None:
             raise StoreRefused("No right to write.")
 
         monkeypatch.setattr(FileStore, "write", refused)
-        assert storage.writable(known).sentence == "No right to write."
+        assert storage.writable(known).message == "No right to write."
 
     def test_a_laptop_skips_a_store_it_cannot_reach(self, tmp_path: Path) -> None:
         def at(endpoint: str, key: str = "", store: str = "s3://b/x/") -> Finding | None:
@@ -335,12 +333,12 @@ class TestStorage:
         known = self._bucket(tmp_path, monkeypatch, code)
         found = storage.rules(known)
         assert found.verdict is Verdict.SKIPPED
-        assert found.sentence.startswith("Not checked: ")
+        assert found.message.startswith("Not checked: ")
         assert "s3:GetLifecycleConfiguration" in found.advice
 
     def test_rules_of_a_missing_bucket_fail(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         known = self._bucket(tmp_path, monkeypatch, "NoSuchBucket")
-        assert "there is no bucket 'b'" in run_check(Check("store: rules", storage.rules), known).sentence
+        assert "there is no bucket 'b'" in run_check(Check("store: rules", storage.rules), known).message
 
     def _bucket(self, folder: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> Context:
         """A bucket whose rules are answered with that error."""
@@ -380,7 +378,7 @@ class TestStorage:
                 Verdict.OK,
                 Verdict.FAIL,
             )
-            assert found["store: rules"].sentence == (
+            assert found["store: rules"].message == (
                 "Lifecycle rules of the bucket remove versions, even served ones: 'tidy' removes keys that begin with '' "
                 "after 7 days."
             )
@@ -396,7 +394,7 @@ class TestClocks:
         found = consistency.clock_offset(format_datetime(at, usegmt=True), "the storage", 1_795_500_000.0)
         assert found.verdict is verdict
         if verdict is Verdict.FAIL:
-            assert found.sentence == "The clock of the storage is 900 s behind."
+            assert found.message == "The clock of the storage is 900 s behind."
 
     @respx.mock
     def test_the_clock_of_label_studio(self, tmp_path: Path) -> None:
@@ -406,12 +404,12 @@ class TestClocks:
         route.respond()
         assert (
             "Label Studio sends no valid Date header."
-            in consistency.label_studio_clock(build_context(tmp_path)).sentence
+            in consistency.label_studio_clock(build_context(tmp_path)).message
         )
         route.mock(side_effect=OSError)
         assert (
             "does not answer (no network leads there)"
-            in consistency.label_studio_clock(build_context(tmp_path)).sentence
+            in consistency.label_studio_clock(build_context(tmp_path)).message
         )
 
 
@@ -427,8 +425,8 @@ class TestExamine:
         ]
         bad, after, good = run_checks([checks], build_context(tmp_path))
         assert bad.verdict is Verdict.FAIL
-        assert bad.sentence == "The check itself failed with an unexpected error (RuntimeError)."
-        assert after.sentence == "The check 'bad' failed."
+        assert bad.message == "The check itself failed with an unexpected error (RuntimeError)."
+        assert after.message == "The check 'bad' failed."
         assert good == Finding(Verdict.OK, "fine", name="good")
 
     def test_a_check_that_hangs_is_abandoned(self, tmp_path: Path) -> None:
@@ -442,7 +440,7 @@ class TestExamine:
 
         found = run_check(Check("slow", hang, 0.05), build_context(tmp_path))
         forever.set()
-        assert found.sentence == "No answer within 0.05 s."
+        assert found.message == "No answer within 0.05 s."
 
     def test_every_check_is_documented(self, known: Context) -> None:
         names = [check.name for group in checks_of(known) for check in group]

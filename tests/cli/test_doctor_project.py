@@ -98,14 +98,14 @@ def find(known: Context) -> dict[str, Finding]:
 def test_a_healthy_project_passes_every_check(studio: FakeStudio, tmp_path: Path) -> None:
     found = find(build_context(tmp_path, studio.ingress.url))
     assert {one.verdict for one in found.values()} == {Verdict.OK}
-    assert found["label studio"].sentence == f"Label Studio 1.23.2 answers at {LABEL_STUDIO_URL}."
-    assert found["found"].sentence == "'Support', 0 of 9 tasks labelled."
-    assert found["rights"].sentence == "The token's user can read tasks and store predictions."
-    assert found["backend"].sentence == f"Label Studio reaches {studio.ingress.url}."
-    assert found["webhook"].sentence == "The webhook exists, is enabled, and sends the required events."
-    assert found["event"].sentence == "An event arrived after the project's title was saved unchanged."
-    assert found["state"].sentence == "Serving v-1. All is quiet."
-    assert found["private address"].sentence == (
+    assert found["label studio"].message == f"Label Studio 1.23.2 answers at {LABEL_STUDIO_URL}."
+    assert found["found"].message == "'Support', 0 of 9 tasks labelled."
+    assert found["rights"].message == "The token's user can read tasks and store predictions."
+    assert found["backend"].message == f"Label Studio reaches {studio.ingress.url}."
+    assert found["webhook"].message == "The webhook exists, is enabled, and sends the required events."
+    assert found["event"].message == "An event arrived after the project's title was saved unchanged."
+    assert found["state"].message == "Serving v-1. All is quiet."
+    assert found["private address"].message == (
         "127.0.0.1 is a private address, but Label Studio calls it nevertheless."
     )
 
@@ -113,7 +113,7 @@ def test_a_healthy_project_passes_every_check(studio: FakeStudio, tmp_path: Path
 def test_a_backend_with_another_url_fails(studio: FakeStudio, tmp_path: Path) -> None:
     found = find(build_context(tmp_path, "http://models.example.com"))
     assert found["backend"].verdict is Verdict.FAIL
-    assert found["backend"].sentence == (
+    assert found["backend"].message == (
         f"The project's ML backend is {studio.ingress.url}, not http://models.example.com."
     )
     assert found["webhook"].verdict is Verdict.SKIPPED
@@ -124,7 +124,7 @@ def test_a_project_without_a_backend_fails(studio: FakeStudio, tmp_path: Path) -
     found = find(build_context(tmp_path, studio.ingress.url))
     verdicts = [found[name].verdict for name in ("backend", "webhook", "event")]
     assert verdicts == [Verdict.FAIL, Verdict.SKIPPED, Verdict.SKIPPED]
-    assert found["backend"].sentence == "The project has no ML backend."
+    assert found["backend"].message == "The project has no ML backend."
 
 
 def test_an_unreachable_backends_error_shows_no_credentials(studio: FakeStudio, tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_an_unreachable_backends_error_shows_no_credentials(studio: FakeStudio, 
     studio.backends[0].update(state="DI", error_message=why)
     found = find(build_context(tmp_path, studio.ingress.url))["backend"]
     assert found.verdict is Verdict.FAIL
-    assert found.sentence == (
+    assert found.message == (
         f"Label Studio cannot reach {studio.ingress.url}: 500 Server Error: for url: http://127.0.0.1/health."
     )
 
@@ -167,19 +167,19 @@ def test_a_changed_webhook_fails(
     studio.hooks = [studio.hook(**change)]
     answer = find(build_context(tmp_path, studio.ingress.url))["webhook"]
     assert answer.verdict is Verdict.FAIL
-    assert answer.sentence.startswith(sentence)
+    assert answer.message.startswith(sentence)
 
 
 def test_a_missing_or_refused_webhook_fails(studio: FakeStudio, tmp_path: Path) -> None:
     studio.hooks = []
     found = find(build_context(tmp_path, studio.ingress.url))
-    assert found["webhook"].sentence == (
+    assert found["webhook"].message == (
         f"The project has no webhook to {studio.ingress.url}/webhook, so new labels are noticed only at the next poll."
     )
     assert "USE_DEFAULT_BANNED_SUBNETS=false" in found["webhook"].advice
     studio.hooks, studio.ingress.authorization = [studio.hook()], "Basic eA=="
     refused = webhook.webhook(build_context(tmp_path, studio.ingress.url), 5)
-    assert refused.sentence == "Its events are refused (401): webhooks send no password."
+    assert refused.message == "Its events are refused (401): webhooks send no password."
     studio.hooks = [studio.hook(headers={"Authorization": "Basic eA=="})]
     assert webhook.webhook(build_context(tmp_path, studio.ingress.url), 5).verdict is Verdict.OK
 
@@ -197,18 +197,18 @@ def test_a_lost_or_refused_event_fails(studio: FakeStudio, tmp_path: Path) -> No
 
     studio.router.patch("/api/projects/5/", json={"title": "Support"}).mock(side_effect=refuse)
     finding = webhook.event(build_context(tmp_path, studio.ingress.url), 5)
-    assert finding.sentence == "The event arrived but was refused: webhooks send no password."
+    assert finding.message == "The event arrived but was refused: webhooks send no password."
 
 
 def test_missing_rights_are_named(studio: FakeStudio, tmp_path: Path) -> None:
     gone = {"status_code": 404, "detail": "No Project matches the given query."}
     known = build_context(tmp_path, studio.ingress.url)
     studio.router.patch("/api/projects/5/", json={"title": "Support"}).respond(403, json={})
-    assert "title could not be saved (unchanged)." in webhook.event(known, 5).sentence
+    assert "title could not be saved (unchanged)." in webhook.event(known, 5).message
     studio.router.post("/api/projects/5/import/predictions", json=[]).respond(403, json={})
-    assert project.rights(known, 5).sentence.startswith("Predictions cannot be stored.")
+    assert project.rights(known, 5).message.startswith("Predictions cannot be stored.")
     studio.router.get("/api/tasks/").respond(403, json={})
-    assert project.rights(known, 5).sentence.startswith("Tasks cannot be read.")
+    assert project.rights(known, 5).message.startswith("Tasks cannot be read.")
     studio.router.get("/api/projects/5/").respond(404, json=gone)
     found = find(known)
     assert found["found"].verdict is Verdict.FAIL
@@ -225,7 +225,7 @@ def test_the_control_comes_from_the_backend_or_settings(studio: FakeStudio, tmp_
         "</View>", '<Choices name="mood" toName="text"><Choice value="glad"/></Choices></View>'
     )
     known = build_context(tmp_path, studio.ingress.url, trigger=TriggerSettings(controls="mood"))
-    assert project.question(known, 5).sentence.startswith("Choices 'mood' over Text")
+    assert project.question(known, 5).message.startswith("Choices 'mood' over Text")
     studio.backends[0]["extra_params"] = {"control": "topic"}
     assert project.question(known, 5).verdict is Verdict.FAIL
 
@@ -233,19 +233,19 @@ def test_the_control_comes_from_the_backend_or_settings(studio: FakeStudio, tmp_
 def test_problems_that_fitloop_reports_are_warnings(studio: FakeStudio, tmp_path: Path) -> None:
     known = build_context(tmp_path, studio.ingress.url)
     studio.ingress.project["problem"] = "Its token was refused."
-    assert project.state(known, 5).sentence == "Fitloop reports: Its token was refused."
+    assert project.state(known, 5).message == "Fitloop reports: Its token was refused."
     studio.ingress.project.clear()
-    assert project.state(known, 5).sentence == "Fitloop is not connected to the project yet."
+    assert project.state(known, 5).message == "Fitloop is not connected to the project yet."
 
 
 def test_a_project_without_countable_labels_is_a_warning(studio: FakeStudio, tmp_path: Path) -> None:
     known, words = build_context(tmp_path, studio.ingress.url), "3 annotations do not count: skipped."
     studio.ingress.project.update(labelled=0, not_counted_in_words=words)
     found = project.state(known, 5)
-    assert (found.verdict, found.sentence) == (Verdict.WARN, f"No label counts. {words}")
+    assert (found.verdict, found.message) == (Verdict.WARN, f"No label counts. {words}")
     studio.ingress.project["labelled"] = 9
     found = project.state(known, 5)
-    assert (found.verdict, found.sentence) == (Verdict.OK, f"Serving v-1. All is quiet. {words}")
+    assert (found.verdict, found.message) == (Verdict.OK, f"Serving v-1. All is quiet. {words}")
 
 
 def test_a_private_address_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,7 +257,7 @@ def test_a_private_address_is_a_warning(tmp_path: Path, monkeypatch: pytest.Monk
     known_as("10.1.2.3")
     finding = webhook.private_address(build_context(tmp_path, "http://a.example"))
     assert finding.verdict is Verdict.WARN
-    assert finding.sentence == (
+    assert finding.message == (
         "a.example (10.1.2.3) is a private address, which Label Studio 1.23.1 and later refuse by default."
     )
     assert webhook.private_address(build_context(tmp_path)).verdict is Verdict.SKIPPED
@@ -289,12 +289,12 @@ class TestProof:
         known = build_context(tmp_path, unknown, Location.POD)
         found = webhook.private_address(known)
         assert found.verdict is Verdict.OK
-        assert found.sentence == (
+        assert found.message == (
             "'fitloop.invalid' does not resolve here, but Label Studio reaches it, which is what counts."
         )
         checked = {one.name: one for one in run_checks([list(reach.CHECKS)], known)}
         assert checked["reach"].verdict is Verdict.SKIPPED
-        assert checked["reach"].sentence == (
+        assert checked["reach"].message == (
             f"{unknown} cannot be reached from here, but Label Studio reaches it, which is what counts."
         )
         assert not [one for one in checked.values() if one.verdict is Verdict.FAIL]
@@ -321,7 +321,7 @@ class TestProof:
         studio.ingress.is_fitloop = False
         found = reach.health(build_context(tmp_path, studio.ingress.url, Location.POD))
         assert found.verdict is Verdict.SKIPPED
-        assert found.sentence.endswith("but Label Studio reaches Fitloop there.")
+        assert found.message.endswith("but Label Studio reaches Fitloop there.")
 
 
 class TestLabelStudio:
@@ -341,17 +341,17 @@ class TestLabelStudio:
         studio.router.post("/api/token/refresh/").respond(json={"access": token("access", 1)})
         look = label_studio.token
         assert look(self.with_key(tmp_path, "")).verdict is Verdict.FAIL
-        assert look(self.with_key(tmp_path, "0" * 40)).sentence == "The legacy token is accepted."
-        assert look(self.with_key(tmp_path, token("access", 1))).sentence == (
+        assert look(self.with_key(tmp_path, "0" * 40)).message == "The legacy token is accepted."
+        assert look(self.with_key(tmp_path, token("access", 1))).message == (
             "LABEL_STUDIO_API_KEY is an access token, which expires within minutes."
         )
         assert (
-            look(self.with_key(tmp_path, token("refresh", 100))).sentence
+            look(self.with_key(tmp_path, token("refresh", 100))).message
             == "The personal access token is accepted."
         )
         soon = look(self.with_key(tmp_path, token("refresh", 3)))
         assert soon.verdict is Verdict.WARN
-        assert soon.sentence == "The personal access token is accepted but expires in 3 days."
+        assert soon.message == "The personal access token is accepted but expires in 3 days."
 
     def test_a_refused_token_fails_and_skips_the_projects(self, studio: FakeStudio, tmp_path: Path) -> None:
         studio.router.get("/api/projects/").respond(401, json={})
@@ -364,7 +364,7 @@ class TestLabelStudio:
         studio.router.get("/api/version/").respond(json=["hello"])
         assert label_studio.reachable(self.with_key(tmp_path, "0" * 40)).verdict is Verdict.FAIL
         studio.router.get("/api/version/").respond(404)
-        assert label_studio.reachable(self.with_key(tmp_path, "0" * 40)).sentence == (
+        assert label_studio.reachable(self.with_key(tmp_path, "0" * 40)).message == (
             f"The server at {LABEL_STUDIO_URL} is not Label Studio (status 404)."
         )
         studio.router.get("/api/version/").mock(side_effect=httpx.ConnectError("no"))

@@ -45,9 +45,9 @@ def test_a_good_url_passes_every_check(ingress: FakeIngress, tmp_path: Path) -> 
     found = find(build_context(tmp_path, ingress.url))
     assert found.pop("open doors").verdict is Verdict.WARN, "it asks for no credentials"
     assert {one.verdict for one in found.values()} == {Verdict.OK}
-    assert found["reach"].sentence == "It answers and redirects nothing."
-    assert found["body size"].sentence == "A /predict of 2 MB is accepted."
-    assert found["credentials"].sentence == "Label Studio needs no credentials at this URL."
+    assert found["reach"].message == "It answers and redirects nothing."
+    assert found["body size"].message == "A /predict of 2 MB is accepted."
+    assert found["credentials"].message == "Label Studio needs no credentials at this URL."
 
 
 async def test_the_real_app_answers_as_the_checks_expect(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_a_redirect_is_reported_with_its_target(
     ingress.status, ingress.location = status, "https://models.example.com"
     found = find(build_context(tmp_path, ingress.url))
     assert found["reach"].verdict is verdict
-    assert f"({status}) to https://models.example.com/health" in found["reach"].sentence
+    assert f"({status}) to https://models.example.com/health" in found["reach"].message
     if verdict is Verdict.FAIL:
         assert found["health"] == Finding(Verdict.SKIPPED, "The check 'reach' failed.", name="health")
     else:
@@ -82,7 +82,7 @@ def test_a_small_body_limit_of_the_ingress_is_found(ingress: FakeIngress, tmp_pa
     ingress.most = 1 << 20
     found = find(build_context(tmp_path, ingress.url))["body size"]
     assert found.verdict is Verdict.FAIL
-    assert found.sentence.startswith("A /predict of 2 MB is refused (413); 'Retrieve predictions'")
+    assert found.message.startswith("A /predict of 2 MB is refused (413); 'Retrieve predictions'")
 
 
 def test_an_answer_slower_than_label_studios_limit_fails(
@@ -98,20 +98,20 @@ def test_another_server_and_an_unready_adapter_differ(ingress: FakeIngress, tmp_
     ingress.is_fitloop = False
     found = find(build_context(tmp_path, ingress.url))
     assert {found[name].verdict for name in ("health", "setup", "credentials", "body size")} == {Verdict.FAIL}
-    assert found["health"].sentence == (
+    assert found["health"].message == (
         f"The server that answers /health at {ingress.url} is not Fitloop (status 200)."
     )
     ingress.is_fitloop, ingress.status = True, 503
     found = find(build_context(tmp_path, ingress.url))
     assert (
-        found["health"].sentence == f"{ingress.url} answers /health with 503: no adapter behind it is ready."
+        found["health"].message == f"{ingress.url} answers /health with 503: no adapter behind it is ready."
     )
 
 
 def test_a_url_that_does_not_answer(tmp_path: Path) -> None:
     found = find(build_context(tmp_path, "http://127.0.0.1:9"))
     assert found["reach"].verdict is Verdict.FAIL
-    assert found["reach"].sentence == "http://127.0.0.1:9 cannot be reached from here (connection refused)."
+    assert found["reach"].message == "http://127.0.0.1:9 cannot be reached from here (connection refused)."
     found = find(build_context(tmp_path, "http://127.0.0.1:9", Location.POD))
     assert found["reach"].verdict is Verdict.SKIPPED, "a pod may be unable to reach its own ingress"
     assert found["body size"].verdict is Verdict.SKIPPED
@@ -129,7 +129,7 @@ class TestCredentials:
         found = find(build_context(tmp_path, ingress.url, auth=auth))
         assert found["setup"].verdict is Verdict.OK
         assert found["credentials"].verdict is Verdict.FAIL
-        assert found["credentials"].sentence == (
+        assert found["credentials"].message == (
             "A password is required, but Label Studio's webhooks send none: they would be refused."
         )
 
@@ -138,14 +138,14 @@ class TestCredentials:
     ) -> None:
         found = find(build_context(tmp_path, ingress.url.replace("//", "//u:p@"), auth=auth))
         assert {one.verdict for one in found.values()} == {Verdict.OK}
-        assert not any("u:p" in one.sentence + one.advice for one in found.values())
+        assert not any("u:p" in one.message + one.advice for one in found.values())
 
     def test_wrong_credentials_fail(self, ingress: FakeIngress, auth: AuthSettings, tmp_path: Path) -> None:
         found = find(
             build_context(tmp_path, ingress.url, auth=AuthSettings(username="u", password=SecretStr("q")))
         )
         assert found["setup"].verdict is Verdict.FAIL
-        assert found["credentials"].sentence == (
+        assert found["credentials"].message == (
             "Neither the credentials in the URL nor BASIC_AUTH_USER and BASIC_AUTH_PASS are accepted."
         )
 
@@ -155,7 +155,7 @@ class TestCredentials:
             build_context(tmp_path, f"{ingress.url}/{SECRET}", auth=AuthSettings(secret_path=SECRET))
         )
         assert {one.verdict for one in found.values()} == {Verdict.OK}
-        assert found["credentials"].sentence == (
+        assert found["credentials"].message == (
             "The secret path in the URL admits Label Studio and its webhooks without a password."
         )
 

@@ -24,7 +24,7 @@ from services.core.errors import FitloopError, LabelStudioNotFound, LabelStudioU
 from services.core.inbox import ChangeNotice
 from services.core.retry import Backoff
 from services.core.telemetry.correlation import bind_ids
-from services.core.telemetry.logs import safe_traceback, unexpected_error_sentence
+from services.core.telemetry.logs import safe_traceback, unexpected_error_message
 
 log = structlog.get_logger()
 _MAX_REMEMBERED: Final = 1000
@@ -115,7 +115,7 @@ class ProjectSet:
             self._restart_later(reconciler, str(error), now)
         except Exception as error:  # noqa: BLE001  # a bug that one project triggers must not stop the others
             log.error("reconcile_error", project=project_id, frames=safe_traceback(error))
-            self._restart_later(reconciler, unexpected_error_sentence(error), now)
+            self._restart_later(reconciler, unexpected_error_message(error), now)
 
     def _keep_setup(self, notice: ChangeNotice) -> None:
         if len(self._setups) >= _MAX_REMEMBERED:
@@ -144,7 +144,7 @@ class ProjectSet:
             return not isinstance(error, LabelStudioUnreachable)
         except Exception as error:  # noqa: BLE001  # a bug that one project triggers must not stop the others
             log.error("project_unreadable", project=project_id, frames=safe_traceback(error))
-            self._discovery_failed(project_id, unexpected_error_sentence(error), now)
+            self._discovery_failed(project_id, unexpected_error_message(error), now)
         return True
 
     def _discovery_failed(self, project_id: int, problem: str, now: float) -> None:
@@ -171,7 +171,7 @@ class ProjectSet:
             self._report_unreadable(reconciler, str(error))
         except Exception as error:  # noqa: BLE001  # a bug that one project triggers must not stop the others
             log.error("project_unreadable", project=project_id, frames=safe_traceback(error))
-            self._report_unreadable(reconciler, unexpected_error_sentence(error))
+            self._report_unreadable(reconciler, unexpected_error_message(error))
 
     def _report_unreadable(self, reconciler: ProjectReconciler, problem: str) -> None:
         """Show why the project is not reconciled, with the version served last, which still predicts."""

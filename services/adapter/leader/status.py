@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from services.adapter.serving import sentences
-from services.adapter.serving.label_studio import RefreshProgress, progress_sentence
+from services.adapter.serving import messages
+from services.adapter.serving.label_studio import RefreshProgress, progress_message
 from services.adapter.serving.sync import LabelStudioSync
 from services.adapter.serving.versions import ProjectVersions, no_suggestions_reason
 from services.adapter.state.board import (
@@ -23,7 +23,7 @@ from services.adapter.training.run_queue import RunStarter
 from services.adapter.training.runs import RunHistory, RunRecord
 from services.core.domain import LabelSpace, Manifest, Pending, Project, RunState, RunStatus
 from services.core.errors import CorruptVersion, NotFound, StoreError, UnknownFormat
-from services.core.labels.uncounted import truncation_sentence
+from services.core.labels.uncounted import truncation_message
 from services.core.registry import Registry
 from services.core.runs import FINAL
 
@@ -69,7 +69,7 @@ class StatusBuilder:
             versions.refusal,
             versions.blocked_reason,
             self.starter.problem,
-            sentences.failure(last) if last else "",
+            messages.failure(last) if last else "",
         )
         decision = self._latest_decision.read(project.key, self.history.records)
         view = ProjectView(
@@ -93,20 +93,20 @@ class StatusBuilder:
         )
         view = with_earlier_labels(view, earlier)
         advice = (
-            *sentences.pending_advice(view.figures.pending),
-            *sentences.advice(self.sync.connection.seen_url, silent=webhook_silent),
+            *messages.pending_advice(view.figures.pending),
+            *messages.advice(self.sync.connection.seen_url, silent=webhook_silent),
             *((decision.truncation,) if decision and decision.truncation else ()),
         )
         return replace(view, hints=advice)
 
     def _sentence(self, project: Project, progress: RefreshProgress | None, now: float) -> str:
         active, outcome, versions = self.history.active, self.versions.outcome, self.versions
-        return sentences.join(
+        return messages.join(
             self._serving(project, now),
-            sentences.rolling_out(versions.target, versions.rollout_status),
+            messages.rolling_out(versions.target, versions.rollout_status),
             outcome.sentence if outcome and outcome.fate is not Outcome.PROMOTED else "",
-            sentences.training(project, active) if active else self.planner.reason,
-            progress_sentence(progress),
+            messages.training(project, active) if active else self.planner.reason,
+            progress_message(progress),
         )
 
     def _serving(self, project: Project, now: float) -> str:
@@ -116,7 +116,7 @@ class StatusBuilder:
                 self._manifest = self.registry.manifest(project.key, served.current)
             except StoreError:
                 self._manifest = None  # a problem of its own says that the version is broken
-        return sentences.serving(served.current, self._manifest, served.why, pinned=served.pinned)
+        return messages.serving(served.current, self._manifest, served.why, pinned=served.pinned)
 
 
 def build_figures(
@@ -223,7 +223,7 @@ class LatestDecisionReader:
             return None
         gate = manifest.gate
         return LatestDecision(
-            gate.promote, gate.kind, manifest.created_at, truncation_sentence(manifest.truncation)
+            gate.promote, gate.kind, manifest.created_at, truncation_message(manifest.truncation)
         )
 
 

@@ -93,6 +93,6 @@ FILTERS: Final[dict[str, Any]] = {
     "uncounted_in_report": uncounted_in_report,
     "of_tasks": task_rows,
     "phrases": uncounted_phrases,
-    "truncation": uncounted.truncation_sentence,
+    "truncation": uncounted.truncation_message,
     "with_code": with_code,
 }

@@ -83,36 +83,36 @@ def _confirm_train(view: ProjectView) -> Confirmation:
 
 def _confirm_promotion(served: Served, manifest: Manifest | None) -> Confirmation:
     version = manifest.version if manifest else "the version"
-    sentences = [_serving_sentence(version, served)]
+    sentences = [_serving_message(version, served)]
     if manifest:
-        sentences.append(_accuracy_sentence(manifest.estimate))
+        sentences.append(_accuracy_message(manifest.estimate))
         if not manifest.gate.promote:
             sentences.extend(manifest.gate.reasons)
-    return Confirmation(f"Promote {version}?", (*sentences, _pinning_sentence(version)), f"Promote {version}")
+    return Confirmation(f"Promote {version}?", (*sentences, _pinning_message(version)), f"Promote {version}")
 
 
 def _confirm_rollback(served: Served, manifest: Manifest | None) -> Confirmation:
     version = manifest.version if manifest else served.previous
     if version is None:
         return Confirmation("Roll back?", ("There is no previous version to roll back to.",), "Roll back")
-    sentences = (_serving_sentence(version, served), _pinning_sentence(version))
+    sentences = (_serving_message(version, served), _pinning_message(version))
     return Confirmation(f"Roll back to {version}?", sentences, f"Roll back to {version}")
 
 
-def _serving_sentence(version: str, served: Served) -> str:
+def _serving_message(version: str, served: Served) -> str:
     if version == served.current:
         return f"{version} is already the current version, and stays."
     instead = f" instead of {served.current}" if served.current else ""
     return f"Annotators get the suggestions of {version}{instead}."
 
 
-def _accuracy_sentence(estimate: Estimate) -> str:
+def _accuracy_message(estimate: Estimate) -> str:
     if not has_enough_texts(estimate):
         return "Too few labels to tell its accuracy."
     return f"Its accuracy is {accuracy(estimate)}: an estimate, usually low, on texts that it was not trained on."
 
 
-def _pinning_sentence(version: str) -> str:
+def _pinning_message(version: str) -> str:
     return f"{version} is then pinned: newer versions are held until you unpin it."
 
 

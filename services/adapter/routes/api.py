@@ -33,8 +33,8 @@ from services.core.documents import to_plain
 from services.core.domain import Action, Command, Estimate, Manifest, RunStatus, Served
 from services.core.errors import BadRequest
 from services.core.inbox import command_id
-from services.core.labels.uncounted import truncation_sentence as truncation_in_words
-from services.core.labels.uncounted import uncounted_sentence
+from services.core.labels.uncounted import truncation_message as truncation_in_words
+from services.core.labels.uncounted import uncounted_message
 from services.core.runs import Runs
 from services.core.settings.parameters import parse_run_parameters
 
@@ -51,7 +51,7 @@ def project_summary(view: ProjectView, now: float, rejected: Sequence[str] = ())
         **project,
         **found,
         "problem": " ".join(filter(None, (view.problem, *rejected))),
-        "not_counted_in_words": uncounted_sentence(
+        "not_counted_in_words": uncounted_message(
             view.not_counted, view.space.from_name if view.space else ""
         ),
     }
@@ -70,7 +70,7 @@ def version_summary(manifest: Manifest, served: Served) -> dict[str, Any]:
         "base_model": manifest.lineage.base_model,
         "engine": manifest.artefact.engine,
         "estimate": to_plain(manifest.estimate),
-        "right": accuracy_sentence(manifest.estimate),
+        "right": accuracy_text(manifest.estimate),
         "gate": to_plain(manifest.gate),
         "reasons": list(manifest.gate.reasons),
         "truncation_in_words": truncation_in_words(manifest.truncation),
@@ -86,7 +86,7 @@ def run_summary(status: RunStatus, log: str, waiting: str = "") -> dict[str, Any
     return {**to_plain(status), "waiting": waiting, "log": log.splitlines()[-MAX_LOG_LINES:]}
 
 
-def accuracy_sentence(estimate: Estimate) -> str:
+def accuracy_text(estimate: Estimate) -> str:
     """Return "16 of 34 (47 %, 95 % interval 33–61 %), an estimate, usually low"."""
     if not has_enough_texts(estimate):
         return f"{estimate.right} of {estimate.judged}: too few labels to tell"

@@ -205,14 +205,14 @@ class RefreshProgress:
     problem: str = ""
 
 
-def progress_sentence(progress: RefreshProgress | None) -> str:
+def progress_message(progress: RefreshProgress | None) -> str:
     """Return the progress for people; "" if there is none to report."""
     if progress is None or progress.done or progress.total is None:
         return ""
     return f"refreshing suggestions in Label Studio: {progress.pushed} of {progress.total}"
 
 
-def refused_sentence(job: RefreshJob, count: int) -> str:
+def refused_message(job: RefreshJob, count: int) -> str:
     """Return what to tell people about refused predictions; "" for none."""
     if not count:
         return ""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from services.adapter.ports import Rollout, RolloutStatus
-from services.adapter.serving import sentences
+from services.adapter.serving import messages
 from services.adapter.serving.table import RolloutTracker, ServingTableWriter
 from services.adapter.state.documents import Outcome, ProjectDocuments, VersionOutcome
 from services.core.domain import Project, Published, Served
@@ -185,7 +185,7 @@ class Promotions:
         if not published.promote:
             return Outcome.HELD, sentence
         if served.pinned:
-            return Outcome.HELD, sentences.pinned(project, served)
+            return Outcome.HELD, messages.pinned(project, served)
         if project.key in self._falling_back:
             return None
         try:
@@ -201,12 +201,12 @@ class Promotions:
         compared_with = self._evaluations.compared_with(project.key, version)
         if compared_with != served.current:
             if self._evaluations.is_newer(project.key, served.current, version):
-                return Outcome.HELD, sentences.superseded(version, served.current)
+                return Outcome.HELD, messages.superseded(version, served.current)
             replaces_broken = self._replaces_broken(project, compared_with, served)
             if replaces_broken is None:
                 return None
             if not replaces_broken:
-                return Outcome.STALE, sentences.stale(version, compared_with, served.current)
+                return Outcome.STALE, messages.stale(version, compared_with, served.current)
         if self._advance(project, version, published.sentence, now, pinned=False):
             return Outcome.PROMOTED, published.sentence
         return None

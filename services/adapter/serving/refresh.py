@@ -25,7 +25,7 @@ from services.adapter.serving.label_studio import (
     RefreshProgress,
     TitleResult,
     push_predictions,
-    refused_sentence,
+    refused_message,
     set_title,
 )
 from services.adapter.suggestions import build_prediction, readable_text
@@ -33,7 +33,7 @@ from services.core.errors import FitloopError
 from services.core.retry import Backoff
 from services.core.settings import AuthSettings
 from services.core.telemetry.correlation import bind_ids, new_request_id
-from services.core.telemetry.logs import safe_traceback, unexpected_error_sentence
+from services.core.telemetry.logs import safe_traceback, unexpected_error_message
 
 log = structlog.get_logger()
 CHUNK: Final = 200
@@ -145,12 +145,12 @@ class Refresher:
             self._failed(known, str(error), began)
         except Exception as error:  # noqa: BLE001  # a bug: other projects' jobs still run
             log.error("refresh_error", frames=safe_traceback(error))
-            self._failed(known, unexpected_error_sentence(error), began)
+            self._failed(known, unexpected_error_message(error), began)
 
     def _finish(self, known: RefreshProgress, title_problem: str) -> None:
         job, newest = known.job, self._newest(known)
         refused = newest.refused if newest else 0
-        problems = (refused_sentence(job, refused), title_problem)
+        problems = (refused_message(job, refused), title_problem)
         self._update(known, done=True, problem=" ".join(filter(None, problems)))
         if title_problem:
             log.warning("backend_not_recognised", project=job.project_id, reason=title_problem)

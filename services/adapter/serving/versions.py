@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from services.adapter.metrics import leader
 from services.adapter.ports import RolloutStatus
-from services.adapter.serving import sentences
+from services.adapter.serving import messages
 from services.adapter.serving.promotions import Promotions
 from services.adapter.state.documents import Outcome, ProjectDocuments, VersionOutcome
 from services.adapter.training.runs import RunHistory, RunRecord
@@ -56,7 +56,7 @@ class ProjectVersions:
     @property
     def blocked_reason(self) -> str:
         """Why the rollout is blocked; "" if it is not."""
-        return sentences.blocked(self.target, self.rollout_status)
+        return messages.blocked(self.target, self.rollout_status)
 
     @property
     def held_in_a_row(self) -> int:
@@ -86,7 +86,7 @@ class ProjectVersions:
         if isinstance(found, str):
             self.mark_served(found)
         elif self.target is None:
-            self.problem = sentences.blocked(self.served.current, found)
+            self.problem = messages.blocked(self.served.current, found)
 
     def mark_served(self, problem: str = "") -> None:
         """Note that the served version is loaded, or that nothing more can be done about its problem."""

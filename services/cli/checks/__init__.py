@@ -101,7 +101,7 @@ class Finding:
     """One line of output: what is the case, and what to do about it."""
 
     verdict: Verdict
-    sentence: str
+    message: str
     advice: str = ""
     name: str = ""
     """The check's name, set by `run_check`."""
@@ -118,17 +118,17 @@ class Check:
     """Earlier checks without which this one is skipped, so that one cause makes one failure."""
 
 
-def ok(sentence: str) -> Finding:
-    return Finding(Verdict.OK, sentence)
+def ok(message: str) -> Finding:
+    return Finding(Verdict.OK, message)
 
 
-def warn(sentence: str, advice: str) -> Finding:
+def warn(message: str, advice: str) -> Finding:
     """It works, or may work, but could be better."""
-    return Finding(Verdict.WARN, sentence, advice)
+    return Finding(Verdict.WARN, message, advice)
 
 
-def fail(sentence: str, advice: str = "") -> Finding:
-    return Finding(Verdict.FAIL, sentence, advice)
+def fail(message: str, advice: str = "") -> Finding:
+    return Finding(Verdict.FAIL, message, advice)
 
 
 def skipped(reason: str, advice: str = "") -> Finding:

@@ -51,7 +51,7 @@ class Unreachable(Exception):
     """There is no answer; `finding` reports why, or why that does not matter."""
 
     def __init__(self, finding: Finding) -> None:
-        super().__init__(finding.sentence)
+        super().__init__(finding.message)
         self.finding = finding
 
 

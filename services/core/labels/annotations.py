@@ -20,7 +20,7 @@ from services.core.labels.uncounted import (
     labels_by_normalised,
     normalise_label,
     plural,
-    uncounted_sentence,
+    uncounted_message,
 )
 
 MIN_LABELS = 2
@@ -132,7 +132,7 @@ def untrainable_reason(
     `left_out` is what does not count, under the Choices named `control`.
     """
     reason = _too_few({label: count for label, count in counts.items() if count > 0}, left_out)
-    return " ".join(filter(None, (reason, uncounted_sentence(left_out, control)))) if reason else None
+    return " ".join(filter(None, (reason, uncounted_message(left_out, control)))) if reason else None
 
 
 def _too_few(found: Mapping[str, int], left_out: Sequence[Uncounted]) -> str | None:

@@ -83,11 +83,11 @@ def summarise(causes: Mapping[Cause, int], space: LabelSpace) -> tuple[Uncounted
     )
 
 
-def uncounted_sentence(found: Iterable[Uncounted], control: str) -> str:
+def uncounted_message(found: Iterable[Uncounted], control: str) -> str:
     """Return `24 annotations do not count: 20 with a label that …, 4 skipped.`; "" if all count."""
     rows = list(found)
     sentences = [
-        _noun_sentence(noun, [row for row in rows if _noun(row.reason) == noun], control)
+        _noun_message(noun, [row for row in rows if _noun(row.reason) == noun], control)
         for noun in (*_REASONS, "case")
     ]
     if any(row.reason in _TO_CORRECT for row in rows):
@@ -110,7 +110,7 @@ def plural(count: int, noun: str = "text") -> str:
     return f"1 {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _noun_sentence(noun: str, rows: Sequence[Uncounted], control: str) -> str:
+def _noun_message(noun: str, rows: Sequence[Uncounted], control: str) -> str:
     if not rows:
         return ""
     total = sum(row.count for row in rows)
@@ -187,7 +187,7 @@ _MAX_LENGTH: Final = 8192
 """The maximum of FITLOOP_MAX_LENGTH."""
 
 
-def truncation_sentence(found: Truncation | None) -> str:
+def truncation_message(found: Truncation | None) -> str:
     """Return how many texts were truncated and what more tokens would cost; "" if none was, or it is unknown."""
     if found is None or not found.cut:
         return ""

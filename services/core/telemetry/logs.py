@@ -59,7 +59,7 @@ def _message(error: BaseException, frames: traceback.StackSummary) -> str:
     return ": " + " ".join(str(error).split())[:_MAX_CHARACTERS]
 
 
-def unexpected_error_sentence(error: BaseException) -> str:
+def unexpected_error_message(error: BaseException) -> str:
     """For people."""
     return f"Fitloop failed unexpectedly ({type(error).__name__}): its log says where. It tries again."
 

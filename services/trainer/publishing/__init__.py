@@ -29,7 +29,7 @@ from services.core.domain import (
     Truncation,
 )
 from services.core.errors import StoreError
-from services.core.labels.uncounted import truncation_sentence as truncation_in_words
+from services.core.labels.uncounted import truncation_message as truncation_in_words
 from services.engine.tokenise import encode, position_limit, truncation_length, untruncated_lengths
 from services.trainer.data import RunInputs
 from services.trainer.data.base_model import BaseModel

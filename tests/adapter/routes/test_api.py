@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from services.adapter.routes.api import accuracy_sentence
+from services.adapter.routes.api import accuracy_text
 from services.core.domain import Action, Estimate, RunState, RunStatus, Served, Uncounted
 from services.core.errors import Overloaded, StoreError
 from services.core.settings import AuthSettings
@@ -191,10 +191,8 @@ async def test_a_body_that_is_no_object_is_400(world: AppWorld, body: bytes) -> 
 
 
 def test_few_evaluated_texts_have_no_accuracy() -> None:
-    assert (
-        accuracy_sentence(Estimate(19, 15, 0.5, 0.9, 0.7, "cross-fit")) == "15 of 19: too few labels to tell"
-    )
-    assert accuracy_sentence(Estimate(0, 0, 0.0, 1.0, 0.0, "cross-fit")) == "0 of 0: too few labels to tell"
+    assert accuracy_text(Estimate(19, 15, 0.5, 0.9, 0.7, "cross-fit")) == "15 of 19: too few labels to tell"
+    assert accuracy_text(Estimate(0, 0, 0.0, 1.0, 0.0, "cross-fit")) == "0 of 0: too few labels to tell"
 
 
 async def test_whether_predictions_can_be_computed_is_told(world: AppWorld) -> None:

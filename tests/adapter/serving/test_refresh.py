@@ -11,7 +11,7 @@ from services.adapter.serving.label_studio import (
     RefreshJob,
     RefreshProgress,
     find_own_backend,
-    progress_sentence,
+    progress_message,
 )
 from services.adapter.serving.refresh import RECHECK_SECONDS, Refresher
 from services.adapter.state.documents import NotLeading
@@ -170,13 +170,13 @@ def test_error_is_reported_and_the_job_resumes_later(error: Exception) -> None:
     progress = world.refresher.progress(1)
     assert progress
     assert progress.problem == f"Suggestions of support-1 could not be refreshed: {error}"
-    assert progress_sentence(progress) == "refreshing suggestions in Label Studio: 200 of 250"
+    assert progress_message(progress) == "refreshing suggestions in Label Studio: 200 of 250"
     assert world.title == "fitloop"
     world.now += 1.0
     world.work(world.job())
     assert calls == [200, 50, 50]
     assert world.title == "support-1"
-    assert progress_sentence(world.refresher.progress(1)) == ""
+    assert progress_message(world.refresher.progress(1)) == ""
 
 
 def test_unanswered_push_is_awaited_before_the_retry() -> None:

@@ -7,18 +7,18 @@ from dataclasses import replace
 import pytest
 
 from services.core.domain import Truncation
-from services.core.labels.uncounted import required_length, truncation_sentence
+from services.core.labels.uncounted import required_length, truncation_message
 
 CUT = Truncation(texts=24, cut=24, longest=610, max_length=256, most=512, cost=1.98)
 
 
 def test_without_truncation_there_is_no_message() -> None:
-    assert truncation_sentence(None) == ""
-    assert truncation_sentence(replace(CUT, cut=0)) == ""
+    assert truncation_message(None) == ""
+    assert truncation_message(replace(CUT, cut=0)) == ""
 
 
 def test_truncation_is_reported_with_its_cost() -> None:
-    assert truncation_sentence(CUT) == (
+    assert truncation_message(CUT) == (
         "24 of 24 texts were cut at 256 tokens, and what stands behind is not read; the longest has 610. "
         "FITLOOP_MAX_LENGTH=512 would read as much as the base model can, and take about 2.0 times the computing, in training "
         "and for suggestions."
@@ -40,4 +40,4 @@ def test_what_to_set_depends_on_what_the_base_model_reads(
 ) -> None:
     found = replace(CUT, **changed)
     assert required_length(found) == length
-    assert said in truncation_sentence(found)
+    assert said in truncation_message(found)

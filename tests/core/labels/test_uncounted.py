@@ -14,8 +14,8 @@ from services.core.labels.uncounted import (
     quote,
     summarise,
     task_rows,
+    uncounted_message,
     uncounted_phrases,
-    uncounted_sentence,
 )
 
 SPACE = LabelSpace("topic", "text", "$text", ("shipping", "refund", "ret"), shown={"Return": "ret"})
@@ -26,7 +26,7 @@ ADVICE = (
 
 
 def said(causes: dict[Cause, int]) -> str:
-    return uncounted_sentence(summarise(causes, SPACE), SPACE.from_name)
+    return uncounted_message(summarise(causes, SPACE), SPACE.from_name)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_the_sums_do_not_depend_on_order(causes: dict[Cause, int]) -> None:
     found = summarise(causes, SPACE)
     assert sum(row.count for row in found) == sum(causes.values())
     assert summarise(dict(reversed(causes.items())), SPACE) == found
-    assert bool(uncounted_sentence(found, "topic")) == bool(found)
+    assert bool(uncounted_message(found, "topic")) == bool(found)
     for row in found:
         assert any(str(row.count) in phrase for phrase in uncounted_phrases(found, "topic"))
 

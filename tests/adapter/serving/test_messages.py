@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from services.adapter.ports import RolloutStatus
-from services.adapter.serving.sentences import advice, blocked, join, pending_advice
+from services.adapter.serving.messages import advice, blocked, join, pending_advice
 from services.core.domain import Pending
 
 GOOD = "http://fitloop.shop.svc.cluster.local:9090"
