@@ -204,7 +204,7 @@ async def _call(path: str, handler: Handler, request: Request) -> Response:
         return response
     except ClientDisconnect:
         return _error_answer(400, "The body is incomplete.", {})
-    except Exception as error:  # noqa: BLE001  # a bug: the caller gets a sentence, the log the frames
+    except Exception as error:  # noqa: BLE001  # a bug: the caller gets a message, the log the frames
         log.error("request_error", route=path, frames=safe_traceback(error))
         return _error_answer(500, "Unexpected error: see Fitloop's log.", {})
 
@@ -226,10 +226,10 @@ def _log_error(path: str, status: int, error: FitloopError) -> None:
 
 async def _no_route(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
-    sentence = f"{request.method} is not supported here: {HTTPStatus(status).phrase}."
+    message = f"{request.method} is not supported here: {HTTPStatus(status).phrase}."
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
-    return to_problem_page(request, _error_answer(status, sentence, headers))
+    return to_problem_page(request, _error_answer(status, message, headers))
 
 
-def _error_answer(status: int, sentence: str, headers: dict[str, str]) -> Response:
-    return json_response({"detail": sentence, "status": status}, status, headers)
+def _error_answer(status: int, message: str, headers: dict[str, str]) -> Response:
+    return json_response({"detail": message, "status": status}, status, headers)

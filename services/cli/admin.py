@@ -129,12 +129,12 @@ def _assignment(text: str) -> tuple[str, str]:
 
 
 def _status_row(row: dict[str, Any]) -> list[str]:
-    served, sentence = row["served"], row["sentence"]
+    served, status = row["served"], row["sentence"]
     not_counted = str(row.get("not_counted_in_words") or "").rstrip(".")
     judged = (row.get("figures") or {}).get("judged") or {}
     parts = (
-        sentence,
-        "" if not_counted in sentence else not_counted,
+        status,
+        "" if not_counted in status else not_counted,
         row["problem"],
         str(judged.get("truncation") or ""),
     )
@@ -189,7 +189,7 @@ def _print_ruled(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.table import Table
 
     ruled = Table(box=box.SIMPLE_HEAD)
-    ruled.add_column(head[0], no_wrap=True)  # names are copied from here, so sentences wrap instead
+    ruled.add_column(head[0], no_wrap=True)  # names are copied from here, so other columns wrap instead
     for title in head[1:]:
         ruled.add_column(title, overflow="fold")
     for row in rows:

@@ -70,7 +70,7 @@ def doctor(
             {
                 "name": one.name,
                 "verdict": one.verdict.lower(),
-                "sentence": one.sentence,
+                "sentence": one.message,
                 "advice": one.advice,
             }
             for one in findings

@@ -1,6 +1,6 @@
 """Redaction of library messages: one line of bounded length, without secrets, headers and logins.
 
-`redact` cleans any text; `safe_reason` returns an error's reason to embed in a sentence. `Settings.load` registers the
+`redact` cleans any text; `safe_reason` returns an error's reason to embed in a message. `Settings.load` registers the
 process's secrets once, so that they need not be passed around; their base64 and URL-quoted forms are redacted too.
 """
 
@@ -55,7 +55,7 @@ def redact(text: object, *more: str) -> str:
 
 
 def safe_reason(error: BaseException, *more: str) -> str:
-    """Return a library error's reason to embed in a sentence: redacted, without a full stop."""
+    """Return a library error's reason to embed in a message: redacted, without a full stop."""
     reason = getattr(error, "strerror", None) or str(error)
     return redact(reason, *more).rstrip(". ") or "no reason was given"
 

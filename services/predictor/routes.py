@@ -212,6 +212,6 @@ def _error_and_outcome(error: FitloopError) -> tuple[Response, str]:
     return _error_response(status, str(error)), outcome
 
 
-def _error_response(status: int, sentence: str) -> Response:
+def _error_response(status: int, message: str) -> Response:
     headers = {correlation.SAFE_ERROR_HEADER: "error", **({"Retry-After": "1"} if status == 503 else {})}
-    return JSONResponse({"error": sentence}, status, headers)
+    return JSONResponse({"error": message}, status, headers)

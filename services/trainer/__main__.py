@@ -1,7 +1,7 @@
 """`python -P -m services.trainer --run <store>/runs/<run>`: one run, from labels to published versions, top to bottom.
 
 Exit codes: 0 done; 75 asked to end or a service is away (run it again); 64, 65, 78 the request, the labels or the settings are
-wrong (do not); 1 anything else. status.json of the run says the same in a sentence. A run whose versions are already
+wrong (do not); 1 anything else. status.json of the run says the same in words. A run whose versions are already
 published ends with 0; an `auto` run that has published its first goes on with its second. Of several processes (see
 `services.trainer.ranks`) rank 0 writes, and the others end as it does.
 """
@@ -65,7 +65,7 @@ log = structlog.get_logger()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the process; whatever goes wrong becomes an exit code and a sentence."""
+    """Run the process; whatever goes wrong becomes an exit code and a message."""
     parser = argparse.ArgumentParser(
         "services.trainer", description="One run, from labels to published versions."
     )
@@ -238,9 +238,9 @@ def make_version(
     return manifest
 
 
-def _add_message(run: Run, sentence: str) -> None:
-    log.info("second_method_skipped", reason=sentence)
-    run.progress.set_message(f"{run.progress.status.message} {sentence}".strip())
+def _add_message(run: Run, text: str) -> None:
+    log.info("second_method_skipped", reason=text)
+    run.progress.set_message(f"{run.progress.status.message} {text}".strip())
 
 
 if __name__ == "__main__":

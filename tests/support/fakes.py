@@ -47,7 +47,7 @@ class FakeEventSink:
             raise self.error
         self.commands.append(command)
 
-    def remember(self, project_id: int, overrides: Mapping[str, str] | None, seen_url: str) -> None:
+    def remember_setup(self, project_id: int, overrides: Mapping[str, str] | None, seen_url: str) -> None:
         known, _ = self.remembered.get(project_id, ({}, ""))
         self.remembered[project_id] = (known if overrides is None else dict(overrides), seen_url)
 

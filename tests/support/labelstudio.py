@@ -149,8 +149,8 @@ class FakeLabelStudio:
             raise LabelStudioRejected("no such task")
         self.predictions.append(prediction)
 
-    def holding(self, project_id: int, version: str, tasks: Sequence[int]) -> dict[int, bool]:
-        self._answer("holding")
+    def have_prediction(self, project_id: int, version: str, tasks: Sequence[int]) -> dict[int, bool]:
+        self._answer("have prediction")
         held = {row["task"] for row in self.predictions if row["model_version"] == version}
         return {task: task in held for task in tasks if task in self.tasks[project_id]}
 

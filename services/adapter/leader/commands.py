@@ -2,7 +2,7 @@
 
 Handling a command twice has the same result as once, because the process may crash before the command leaves the inbox; a
 rollback therefore first becomes one that names its version. A promotion takes a while and stays in the inbox until it is
-decided; only the newest of several counts. A command that cannot be carried out is answered by the sentence that says why.
+decided; only the newest of several counts. A command that cannot be carried out is answered with the reason.
 """
 
 from __future__ import annotations

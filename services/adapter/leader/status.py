@@ -59,7 +59,7 @@ class StatusBuilder:
     ) -> ProjectView:
         """Return the view at `now`; `earlier` is the view that the last leader published."""
         progress = self.sync.progress(project.id)
-        status = self._sentence(project, progress, now)  # which reads the manifest of the version in effect
+        status = self._message(project, progress, now)  # which reads the manifest of the version in effect
         foreign = self.versions.foreign(space)
         active, last, planner, versions = self.history.active, self.history.last, self.planner, self.versions
         all_problems = (
@@ -99,7 +99,7 @@ class StatusBuilder:
         )
         return replace(view, hints=advice)
 
-    def _sentence(self, project: Project, progress: RefreshProgress | None, now: float) -> str:
+    def _message(self, project: Project, progress: RefreshProgress | None, now: float) -> str:
         active, outcome, versions = self.history.active, self.versions.outcome, self.versions
         return messages.join(
             self._serving(project, now),

@@ -74,8 +74,8 @@ def to_problem_page(request: Request, response: Response) -> Response:
     is_problem = response.status_code >= 400 and response.media_type == "application/json"
     if not is_problem or not prefers_html(request.headers.get("accept", "")):
         return response
-    sentence = str(orjson.loads(response.body).get("detail", ""))
-    return page_response(render("problem.html", request, sentence=sentence), response.status_code)
+    message = str(orjson.loads(response.body).get("detail", ""))
+    return page_response(render("problem.html", request, message=message), response.status_code)
 
 
 def prefers_html(accept: str) -> bool:

@@ -59,9 +59,9 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def capitalized(sentence: str) -> str:
+def capitalized(message: str) -> str:
     """Capitalize the first letter only."""
-    return sentence[:1].upper() + sentence[1:]
+    return message[:1].upper() + message[1:]
 
 
 def texts(count: int) -> str:
@@ -76,9 +76,9 @@ def uncounted_in_report(report: Report) -> tuple[Uncounted, ...]:
     )
 
 
-def with_code(sentence: str) -> Markup:
-    """Escape a sentence and mark text between backticks as code."""
-    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(sentence))))  # noqa: S704  # escaped before
+def with_code(message: str) -> Markup:
+    """Escape a message and mark text between backticks as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(message))))  # noqa: S704  # escaped before
 
 
 FILTERS: Final[dict[str, Any]] = {

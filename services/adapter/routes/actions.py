@@ -28,7 +28,7 @@ class Confirmation:
     """What a confirmation page says."""
 
     heading: str
-    sentences: tuple[str, ...]
+    lines: tuple[str, ...]
     button: str
 
 
@@ -72,31 +72,31 @@ def _confirm_cancel(view: ProjectView) -> Confirmation:
 
 
 def _confirm_train(view: ProjectView) -> Confirmation:
-    sentences = (
+    lines = (
         f"A run starts with all current labels; {view.changed} of {view.needed} have changed since the last run.",
         "If nothing has changed since the last run, none starts.",
     )
     if view.active:
-        sentences = (f"Run {view.active.run} is active: the new run starts after it.", *sentences[1:])
-    return Confirmation("Train now?", sentences, "Train now")
+        lines = (f"Run {view.active.run} is active: the new run starts after it.", *lines[1:])
+    return Confirmation("Train now?", lines, "Train now")
 
 
 def _confirm_promotion(served: Served, manifest: Manifest | None) -> Confirmation:
     version = manifest.version if manifest else "the version"
-    sentences = [_serving_message(version, served)]
+    lines = [_serving_message(version, served)]
     if manifest:
-        sentences.append(_accuracy_message(manifest.estimate))
+        lines.append(_accuracy_message(manifest.estimate))
         if not manifest.gate.promote:
-            sentences.extend(manifest.gate.reasons)
-    return Confirmation(f"Promote {version}?", (*sentences, _pinning_message(version)), f"Promote {version}")
+            lines.extend(manifest.gate.reasons)
+    return Confirmation(f"Promote {version}?", (*lines, _pinning_message(version)), f"Promote {version}")
 
 
 def _confirm_rollback(served: Served, manifest: Manifest | None) -> Confirmation:
     version = manifest.version if manifest else served.previous
     if version is None:
         return Confirmation("Roll back?", ("There is no previous version to roll back to.",), "Roll back")
-    sentences = (_serving_message(version, served), _pinning_message(version))
-    return Confirmation(f"Roll back to {version}?", sentences, f"Roll back to {version}")
+    lines = (_serving_message(version, served), _pinning_message(version))
+    return Confirmation(f"Roll back to {version}?", lines, f"Roll back to {version}")
 
 
 def _serving_message(version: str, served: Served) -> str:

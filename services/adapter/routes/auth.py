@@ -150,8 +150,8 @@ class AuthMiddleware:
             return _too_many()
         if delay:
             await self._delay(peer, delay)
-        sentence = _UNAUTHORIZED if self._policy.credentials else _CLOSED
-        return json_response({"detail": sentence, "status": 401}, 401, _CHALLENGE)
+        message = _UNAUTHORIZED if self._policy.credentials else _CLOSED
+        return json_response({"detail": message, "status": 401}, 401, _CHALLENGE)
 
     async def _delay(self, peer: str, seconds: float) -> None:
         self._attempts.count_delayed(peer, 1)

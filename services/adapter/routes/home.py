@@ -56,7 +56,7 @@ class Banners:
     _checking: asyncio.Task[None] | None = field(default=None, repr=False)
 
     async def current(self) -> list[str]:
-        """Return sentences that say what to do, the most severe first."""
+        """Return messages that say what to do, the most severe first."""
         await self._check_predictors()
         found = []
         if trouble := self.board.store_problem:

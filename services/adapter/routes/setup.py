@@ -87,7 +87,7 @@ class SetupRoutes:
             return
         overrides, problems = parse_parameters(body["extra_params"], self.training)
         if tuple(problems) != self.rejected.get(number, ()):
-            # Only how many: the sentences repeat what was sent, and are in the status.
+            # Only how many: the messages repeat what was sent, and are in the status.
             log.warning("extra_parameters_rejected", project=number, problems=len(problems))
             if len(self.rejected) >= _MAX_PROJECTS:
                 self.rejected.clear()

@@ -1,4 +1,4 @@
-"""The sentences of a project's status: what is served, what is in progress, what comes next, what could be better. Pure."""
+"""The messages of a project's status: what is served, what is in progress, what comes next, what could be better. Pure."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def advice(seen_url: str, *, silent: bool) -> tuple[str, ...]:
 def join(*parts: str) -> str:
     """Join the parts that are not empty into one line."""
     first, *others = [part.rstrip(".") for part in parts if part] or [""]
-    # The gate's sentences start with a capital; names of versions keep theirs.
+    # The gate's reasons start with a capital; names of versions keep theirs.
     return "; ".join([first, *(f"held{part[4:]}" if part.startswith("Held:") else part for part in others)])
 
 

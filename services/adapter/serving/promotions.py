@@ -145,7 +145,7 @@ class Promotions:
     def check_served(self, project: Project, now: float) -> str | RolloutStatus:
         """After a start, check that the served version is loaded; return a status while it is not.
 
-        A broken version is replaced by the previous one; return the sentence that says so, or "".
+        A broken version is replaced by the previous one; return a message about that, or "".
         """
         served = self.served(project.key)
         if served.current is None:
@@ -177,13 +177,13 @@ class Promotions:
         return f"{problem} {served.previous} is served instead."
 
     def _outcome_of(self, project: Project, published: Published, now: float) -> tuple[Outcome, str] | None:
-        """Return the version's outcome and its sentence; None while it is undecided."""
+        """Return the version's outcome and the reason; None while it is undecided."""
         served = self.served(project.key)
-        version, sentence = published.version, published.sentence
+        version, reason = published.version, published.sentence
         if version == served.current:
-            return Outcome.PROMOTED, sentence
+            return Outcome.PROMOTED, reason
         if not published.promote:
-            return Outcome.HELD, sentence
+            return Outcome.HELD, reason
         if served.pinned:
             return Outcome.HELD, messages.pinned(project, served)
         if project.key in self._falling_back:

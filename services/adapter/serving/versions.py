@@ -158,8 +158,8 @@ def _hold_for_other_control(control: str | None, record: RunRecord, published: P
     requested = record.request.parameters.control
     if not published.promote or control is None or requested in {None, control}:
         return published
-    sentence = f"Held: {published.version} answers {requested!r}, and the project now trains {control!r}."
-    return replace(published, promote=False, sentence=sentence)
+    reason = f"Held: {published.version} answers {requested!r}, and the project now trains {control!r}."
+    return replace(published, promote=False, sentence=reason)
 
 
 def no_suggestions_reason(served: Served, space: LabelSpace | None, foreign: tuple[str, ...]) -> str:

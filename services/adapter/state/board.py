@@ -104,7 +104,7 @@ class ProjectView:
     needed: int = 0
     """Changes that start a run."""
     sentence: str = ""
-    """The state in one sentence: "waiting: 6 of 10 labels changed"."""
+    """What the project is doing: "waiting: 6 of 10 labels changed"."""
     problem: str = ""
     """What is wrong and what to do; "" if nothing is."""
     active: RunStatus | None = None

@@ -2,7 +2,7 @@
 
 Each poll reads the project and its counts. Only when these changed are tasks read: those changed since the newest known change;
 the result must match the counts, or everything is read (a task was deleted, or this process has just started). Errors are
-retried with back-off and reported in one sentence; what was read stays.
+retried with back-off and reported in one message; what was read stays.
 """
 
 from __future__ import annotations

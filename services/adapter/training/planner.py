@@ -59,7 +59,7 @@ class Planner:
     _burst: trigger.Burst | None = None
     _considered_commands: frozenset[str] = field(default_factory=frozenset)
     _dismissal: tuple[Mapping[int, str], str] | None = None
-    """The labels on which a command was dismissed, and the sentence that says why."""
+    """The labels on which a command was dismissed, and the reason."""
 
     @property
     def policy(self) -> trigger.Policy:

@@ -41,7 +41,7 @@ class RunQueue:
             self._running.pop(project_id, None)
 
     def enqueue(self, project_id: int, now: float) -> str:
-        """Enqueue the project; return "" if a run may start now, else a sentence about what it waits for."""
+        """Enqueue the project; return "" if a run may start now, else what it waits for."""
         self._waiting.setdefault(project_id, now)
         if self.is_next(project_id):
             return ""
@@ -57,11 +57,11 @@ class RunQueue:
         return project_id in queue[: max(0, free)]
 
     def dequeue(self, project_id: int) -> None:
-        """Remove a project that does not want to train, or cannot tell."""
+        """Remove a project that does not want to train, or whose labels cannot be read."""
         self._waiting.pop(project_id, None)
 
     def remove(self, project_id: int) -> None:
-        """Remove a project that is gone."""
+        """Remove a project that Label Studio no longer has."""
         self.dequeue(project_id)
         self.set_running(project_id, None)
 
@@ -75,7 +75,7 @@ def request_run(
     term: int,
     now: float,
 ) -> None:
-    """Write the request of a new run, which is its start: whoever finds it launches it. Raises StoreError."""
+    """Write the request of a new run, which starts it: the leader launches every requested run. Raises StoreError."""
     project = history.project
     request = RunRequest(
         run=history.runs.next_name(project.id),

@@ -53,8 +53,8 @@ def clock_offset(date: str, whose: str, now: float) -> Finding:
         return skipped(f"{whose[0].upper()}{whose[1:]} sends no valid Date header.")
     if abs(seconds) <= _GOOD_SECONDS:
         return ok(f"The clocks of {whose} and of this machine agree.")
-    sentence = f"The clock of {whose} is {abs(seconds):.0f} s {'ahead' if seconds > 0 else 'behind'}."
-    return warn(sentence, _SYNC_CLOCKS) if abs(seconds) <= _BAD_SECONDS else fail(sentence, _SYNC_CLOCKS)
+    message = f"The clock of {whose} is {abs(seconds):.0f} s {'ahead' if seconds > 0 else 'behind'}."
+    return warn(message, _SYNC_CLOCKS) if abs(seconds) <= _BAD_SECONDS else fail(message, _SYNC_CLOCKS)
 
 
 def storage_clock(context: Context) -> Finding:

@@ -89,9 +89,9 @@ def state(context: Context, number: int) -> Finding:
             "Leave it so if the beginning of a text decides.",
         )
     served = (status.get("served") or {}).get("current") or "no version yet"
-    sentence = str(status.get("sentence") or "idle").rstrip(".")
-    rest = "" if not_counted.rstrip(".") in sentence else f" {not_counted}"
-    return ok(f"Serving {served}. {sentence[:1].upper()}{sentence[1:]}.{rest}")
+    status_text = str(status.get("sentence") or "idle").rstrip(".")
+    rest = "" if not_counted.rstrip(".") in status_text else f" {not_counted}"
+    return ok(f"Serving {served}. {status_text[:1].upper()}{status_text[1:]}.{rest}")
 
 
 _CHECKS: Final = (

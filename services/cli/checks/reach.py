@@ -101,14 +101,14 @@ def _unreachable(context: Context, request: httpx.Request, error: Exception) -> 
             f"The certificate of {url} is not trusted here.",
             "It must be trusted where Label Studio runs: set REQUESTS_CA_BUNDLE in its environment to the CA's certificate.",
         )
-    sentence = f"{url} cannot be reached from here ({describe_fault_briefly(error)})."
+    message = f"{url} cannot be reached from here ({describe_fault_briefly(error)})."
     if context.location is Location.POD:
         return skipped(
-            f"{sentence} A pod may be unable to reach its own ingress; what counts is whether Label Studio reaches the backend.",
+            f"{message} A pod may be unable to reach its own ingress; what counts is whether Label Studio reaches the backend.",
             _FROM_A_LAPTOP,
         )
     return fail(
-        sentence,
+        message,
         "Call it from where Label Studio runs. Check the host name, the ingress, and firewalls or NetworkPolicies in between.",
     )
 
@@ -213,17 +213,17 @@ def _timing(path: str, answers: list[httpx.Response], limit: float) -> Finding:
     median, worst = statistics.median(seconds), max(seconds)
     if worst > limit:
         return fail(f"{path} takes {worst:.1f} s, but Label Studio waits only {limit:g} s.", _SLOW)
-    sentence = f"{path} answers within {median * 1000:.0f} ms; Label Studio waits {limit:g} s."
-    return warn(sentence, _SLOW) if worst > limit / 2 else ok(sentence)
+    message = f"{path} answers within {median * 1000:.0f} ms; Label Studio waits {limit:g} s."
+    return warn(message, _SLOW) if worst > limit / 2 else ok(message)
 
 
 def _redirected(context: Context, method: str, path: str, answer: httpx.Response) -> Finding:
     target = context.redact(str(answer.url.join(answer.headers.get("location", ""))))
-    sentence = f"{method} {path} is redirected ({answer.status_code}) to {target}"
+    message = f"{method} {path} is redirected ({answer.status_code}) to {target}"
     advice = "Connect Label Studio to the target of the redirect (https://, or with the slash), or redirect with 308."
     if answer.status_code in _BODYLESS:
-        return fail(f"{sentence}. Label Studio's POSTs become GETs without a body.", advice)
-    return warn(f"{sentence}, which doubles the requests.", advice)
+        return fail(f"{message}. Label Studio's POSTs become GETs without a body.", advice)
+    return warn(f"{message}, which doubles the requests.", advice)
 
 
 def not_fitloop(context: Context, answer: httpx.Response, path: str) -> Finding:

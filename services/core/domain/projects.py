@@ -122,7 +122,7 @@ class RunStatus:
     texts_per_second: float | None = None
     seconds_left: float | None = None
     message: str = ""
-    """A sentence for people: what happened, and what to do."""
+    """For people: what happened, and what to do."""
     published: tuple[Published, ...] = ()
     exit_code: int | None = None
     attempt: int = 1
@@ -186,7 +186,7 @@ class LabelSpace:
     shown: Mapping[str, str] = field(default_factory=dict, hash=False)
     """What the editor shows of a choice → its label, for choices with an alias."""
     note: str = ""
-    """Which Choices was chosen and which were not: a sentence for the log and the status."""
+    """Which Choices was chosen and which were not, for the log and the status."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class GateDecision:
-    """Promote or hold, with the reasons as sentences."""
+    """Promote or hold, with the reasons."""
 
     promote: bool
     kind: str

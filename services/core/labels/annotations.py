@@ -127,7 +127,7 @@ def _unknown_label_cause(space: LabelSpace, found: str) -> Cause | None:
 def untrainable_reason(
     counts: Mapping[str, int], left_out: Sequence[Uncounted] = (), control: str = ""
 ) -> str | None:
-    """Return why the labels do not allow a model yet, with the counts, in sentences; None if they do.
+    """Return why the labels do not allow a model yet, with the counts; None if they do.
 
     `left_out` is what does not count, under the Choices named `control`.
     """

@@ -86,13 +86,13 @@ def summarise(causes: Mapping[Cause, int], space: LabelSpace) -> tuple[Uncounted
 def uncounted_message(found: Iterable[Uncounted], control: str) -> str:
     """Return `24 annotations do not count: 20 with a label that …, 4 skipped.`; "" if all count."""
     rows = list(found)
-    sentences = [
+    parts = [
         _noun_message(noun, [row for row in rows if _noun(row.reason) == noun], control)
         for noun in (*_REASONS, "case")
     ]
     if any(row.reason in _TO_CORRECT for row in rows):
-        sentences.append(_ADVICE)
-    return " ".join(filter(None, sentences))
+        parts.append(_ADVICE)
+    return " ".join(filter(None, parts))
 
 
 def uncounted_phrases(found: Iterable[Uncounted], control: str) -> list[str]:

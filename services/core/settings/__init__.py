@@ -144,7 +144,7 @@ def _variable(group: type[Group], location: tuple[int | str, ...]) -> str:
 
 
 def conflicting_variables() -> list[str]:
-    """Return a sentence for each setting that two variables set to different values.
+    """Return a message for each setting that two variables set to different values.
 
     AWS_ variables are ignored: they may be meant for other programs.
     """

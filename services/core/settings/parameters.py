@@ -33,9 +33,9 @@ _MOST_CHARACTERS = 300
 def parse_parameters(
     raw: object, training: TrainingSettings | None = None
 ) -> tuple[dict[str, str], list[str]]:
-    """Return the usable parameters of an object (or of its JSON), and a sentence for each unusable one.
+    """Return the usable parameters of an object (or of its JSON), and a message for each unusable one.
 
-    `training` restricts the base models. None, "" and {} are empty objects. Sentences repeat values of known
+    `training` restricts the base models. None, "" and {} are empty objects. Messages repeat values of known
     names only: others may be secrets.
     """
     try:
@@ -130,15 +130,15 @@ def _project_setting(project: str, name: str, value: object) -> str:
 
 
 def _object(raw: object) -> Mapping[str, object]:
-    sentence = 'Parameters must be a JSON object, as {"method": "finetune"}.'
+    message = 'Parameters must be a JSON object, as {"method": "finetune"}.'
     try:
         found = json.loads(raw.strip() or "null") if isinstance(raw, str) else raw
     except (ValueError, RecursionError) as error:
-        raise BadRequest(sentence) from error
+        raise BadRequest(message) from error
     if found is None:
         return {}
     if not isinstance(found, Mapping):
-        raise BadRequest(sentence)
+        raise BadRequest(message)
     return found
 
 

@@ -67,7 +67,7 @@ class TrainingSettings(Group):
     checkpoint_seconds: float = Field(60.0, gt=0)
     """Seconds between checkpoints of a fine-tune: the most that a killed process loses."""
     run_seconds: float = Field(0.0, ge=0)
-    """Seconds that one process may work on a run; less than its pod's deadline, so that it ends with a sentence. 0: as
+    """Seconds that one process may work on a run; less than its pod's deadline, so that it ends with a message. 0: as
     many as it takes."""
     require_gpu: bool = False
     """Whether a run without a CUDA device fails, because it was promised one."""

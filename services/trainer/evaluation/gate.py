@@ -2,7 +2,7 @@
 
 A veto rather than a contest: a version by the same method is promoted unless it is significantly worse, over all texts or on
 one label, and so is one that a person requested; another method has to be better on 100 texts or more. Differences are
-tested by the sign test. Reasons are sentences for an annotation lead.
+tested by the sign test. Reasons are written for an annotation lead.
 """
 
 from __future__ import annotations

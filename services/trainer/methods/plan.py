@@ -93,7 +93,7 @@ def plan_explicit(texts: int, one_fit: float, budget_seconds: float) -> Plan:
 
 
 def plan_second_method(texts: int, held_out: int, one_fit: float, seconds_left: float) -> Plan | str:
-    """Plan the second method of `auto` within the time left, or return the sentence that says why it is skipped."""
+    """Plan the second method of `auto` within the time left, or return the reason why it is skipped."""
     if texts < SECOND_METHOD_MIN_TEXTS:
         return (
             f"Fine-tuning is tried with {SECOND_METHOD_MIN_TEXTS} labelled texts or more; there are {texts}."

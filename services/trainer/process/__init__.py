@@ -97,10 +97,10 @@ def published_before(run: Run, project: Project) -> tuple[Manifest, ...]:
 
 def published_from(manifest: Manifest, pinned_to: str | None = None) -> Published:
     """Return what the run's status says of a version; a pinned project keeps serving what it is pinned to."""
-    sentence = " ".join(manifest.gate.reasons)
+    reason = " ".join(manifest.gate.reasons)
     if pinned_to is not None:
-        sentence += f" Not served: the project is pinned to {pinned_to}. Run `fitloop unpin` to serve new versions again."
-    return Published(manifest.version, manifest.gate.promote, sentence)
+        reason += f" Not served: the project is pinned to {pinned_to}. Run `fitloop unpin` to serve new versions again."
+    return Published(manifest.version, manifest.gate.promote, reason)
 
 
 class RetryingStore(WrappedStore):

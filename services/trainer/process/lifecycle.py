@@ -193,7 +193,7 @@ class Exit(NamedTuple):
 
 
 def exit_for(error: Exception, stage: str) -> Exit:
-    """Log the error and return the exit that it means, with a sentence for people."""
+    """Log the error and return the exit that it means, with a message for people."""
     if isinstance(error, FitloopError):
         is_preempted = error.exit_code == Preempted.exit_code
         (log.warning if is_preempted else log.error)("run_ended_early", reason=str(error))

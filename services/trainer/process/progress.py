@@ -101,7 +101,7 @@ class Progress:
             self._bar.update(self._bar.task_ids[0], completed=step)
 
     def set_message(self, message: str) -> None:
-        """Set the sentence for people."""
+        """Set the message for people."""
         self._update(message=message)
 
     def restore_published(self, versions: tuple[Published, ...]) -> None:

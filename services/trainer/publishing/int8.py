@@ -50,7 +50,7 @@ def attach_int8(
     *,
     logits: NDArray[np.float32] | None = None,
 ) -> tuple[str, str]:
-    """Build `folder`/ct2 if the architecture allows it and it is equal to fp32; return (engine, reason in a sentence).
+    """Build `folder`/ct2 if the architecture allows it and it is equal to fp32; return (engine, reason).
 
     `logits` (len(texts), labels) are fp32's of `texts`, not divided by `temperature`, if they are known already.
     Raises EngineError if the exported fp32 model itself cannot be loaded.

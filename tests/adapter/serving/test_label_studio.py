@@ -55,7 +55,7 @@ def test_only_missing_predictions_are_pushed_one_by_one() -> None:
     ]
     assert pushed(found, given) == 0
     assert stored(found) == [1, 2, 3, 4]
-    assert found.reads == ["push", "holding", "push one", "push one"]
+    assert found.reads == ["push", "have prediction", "push one", "push one"]
 
 
 def test_deleted_task_does_not_affect_the_others() -> None:
