@@ -170,7 +170,7 @@ def _build_adapter(
     from services.adapter.app import create_app
     from services.adapter.follower import Follower
     from services.adapter.leader.controller import Controller
-    from services.adapter.metrics import CountedInference, leader, observe_inference
+    from services.adapter.metrics import CountedInference, leader_metrics, observe_inference
     from services.adapter.replica import Replica
     from services.adapter.state.board import Board
     from services.adapter.state.events import EventBuffer
@@ -179,7 +179,7 @@ def _build_adapter(
     from services.core.runs import Runs
     from services.core.telemetry.metrics import Component, set_build_info
 
-    leader.project_names.max_named = settings.metrics.projects
+    leader_metrics.project_names.max_named = settings.metrics.projects
     set_build_info(Component.LOCAL if is_alone else Component.ADAPTER)
     inference = CountedInference(inference, observe_inference, *observers)
     board, events = Board(), EventBuffer(store, wakeup.set)

@@ -16,8 +16,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 
 from services.adapter import metrics as adapter
-from services.adapter.metrics import exposition, leader
-from services.adapter.metrics.leader import OTHER
+from services.adapter.metrics import exposition, leader_metrics
+from services.adapter.metrics.leader_metrics import OTHER
 from services.cli.reference import write_or_check
 from services.cluster import metrics as cluster
 from services.core.telemetry import metrics as core
@@ -49,9 +49,9 @@ _IMPORTED: Final = (type, CollectorRegistry)
 """Collectable objects that modules of metrics import but do not define."""
 _KNOWN_VALUES: Final = {
     ("fitloop_build_info", "component"): tuple(core.Component),
-    ("fitloop_runs_finished", "outcome"): leader.RUN_OUTCOMES,
-    ("fitloop_gate_decisions", "decision"): tuple(leader.GATE_KINDS),
-    ("fitloop_gate_decisions", "kind"): (*chain(*leader.GATE_KINDS.values()), OTHER),
+    ("fitloop_runs_finished", "outcome"): leader_metrics.RUN_OUTCOMES,
+    ("fitloop_gate_decisions", "decision"): tuple(leader_metrics.GATE_KINDS),
+    ("fitloop_gate_decisions", "kind"): (*chain(*leader_metrics.GATE_KINDS.values()), OTHER),
 }
 """Values of labels whose series exist only once there is a project or a process."""
 _UNITS: Final = (
@@ -114,7 +114,7 @@ def _of_leader() -> Iterator[MetricDoc]:
     yield _gauge(exposition.RUN_COUNT, {"state": tuple(state.value for state in exposition.ACTIVE_STATES)})
     for gauge in exposition.PROJECT_GAUGES:
         yield MetricDoc(gauge.name, "gauge", gauge.help, {"project": (), **gauge.labels})
-    for counted in leader.LEADER_METRICS:
+    for counted in leader_metrics.LEADER_METRICS:
         yield from _describe(counted)
 
 

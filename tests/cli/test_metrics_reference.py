@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from services.adapter import metrics as adapter
-from services.adapter.metrics import leader
+from services.adapter.metrics import leader_metrics
 from services.cli.metrics_reference import OPEN_LABELS, MetricDoc, main, reference, sections
 
 PAGE = Path("docs/metrics.md")
@@ -64,9 +64,9 @@ def test_only_info_metrics_have_open_labels_beside_project() -> None:
 
 
 def test_the_leaders_counters_start_with_the_documented_labels() -> None:
-    leader.add_project(779)
+    leader_metrics.add_project(779)
     documented = {one.name: one.labels for one in sections()["The leader"]}
-    for counted in leader.LEADER_METRICS:
+    for counted in leader_metrics.LEADER_METRICS:
         for family in counted.collect():
             for sample in family.samples:
                 known = documented.get(f"{family.name}_total", {})

@@ -14,7 +14,7 @@ import structlog
 
 from services.adapter.leader.commands import SERVING_ACTIONS, CommandHandler
 from services.adapter.leader.status import StatusBuilder
-from services.adapter.metrics import leader
+from services.adapter.metrics import leader_metrics
 from services.adapter.ports import Launcher
 from services.adapter.serving.promotions import Promotions
 from services.adapter.serving.refresh import Refresher
@@ -201,7 +201,7 @@ class ProjectReconciler:
         if planner.problem or polled:
             self.problems["parameters"] = planner.problem
         if planner.webhook.is_silent(now):
-            leader.count_unannounced(self.project.id)
+            leader_metrics.count_unannounced(self.project.id)
             self._webhook_silent_at = now
         if polled and planner.reading:
             self.sync.note_task_count(planner.reading.task_number)

@@ -12,8 +12,8 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from services.adapter.metrics import leader
-from services.adapter.metrics.leader import OTHER
+from services.adapter.metrics import leader_metrics
+from services.adapter.metrics.leader_metrics import OTHER
 from services.adapter.ports import Inference
 from services.core.errors import Overloaded, PredictorsUnreachable
 from services.core.telemetry.metrics import SECONDS
@@ -155,7 +155,7 @@ def count_predictions(outcome: PredictionOutcome, tasks: int = 1) -> None:
 
 
 def observe_scores(project_id: int, scores: Iterable[float]) -> None:
-    counted = _scores.labels(leader.project_names.label_of(project_id))
+    counted = _scores.labels(leader_metrics.project_names.label_of(project_id))
     for score in scores:
         counted.observe(score)
 
@@ -190,10 +190,10 @@ def observe_response(route: str, status: int, seconds: float) -> None:
 
 def forget_project(project_id: int) -> None:
     """Remove a project's series, unless other projects share its label."""
-    name = leader.project_names.label_of(project_id)
-    leader.project_names.remove(project_id)
+    name = leader_metrics.project_names.label_of(project_id)
+    leader_metrics.project_names.remove(project_id)
     if name != OTHER:
-        leader.remove_series(name)
+        leader_metrics.remove_series(name)
         _scores.remove_by_labels({"project": name})
 
 

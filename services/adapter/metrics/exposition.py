@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from prometheus_client import REGISTRY
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
-from services.adapter.metrics import leader
+from services.adapter.metrics import leader_metrics
 from services.adapter.metrics.gauges import STATE_GAUGES, ProjectGauge
 from services.adapter.metrics.run_gauges import RUN_GAUGES
 from services.adapter.metrics.version_gauges import VERSION_GAUGES
@@ -49,12 +49,12 @@ class BoardCollector:
         yield _family(PROJECT_COUNT, {(): float(len(views))})
         yield _family(RUN_COUNT, _runs(views))
         named = [
-            (leader.project_names.label_of(view.project.id), view, effective_served(view.served, now))
+            (leader_metrics.project_names.label_of(view.project.id), view, effective_served(view.served, now))
             for view in views
         ]
         for gauge in PROJECT_GAUGES:
             yield _family((gauge.name, gauge.help, ("project", *gauge.labels)), _series(gauge, named))
-        for counted in leader.LEADER_METRICS:
+        for counted in leader_metrics.LEADER_METRICS:
             yield from counted.collect()
 
 
@@ -81,10 +81,12 @@ def _family(
 
 def _served(views: _Views, now: float) -> GaugeMetricFamily:
     named = (
-        (leader.project_names.label_of(view.project.id), view.served.effective_version(now)) for view in views
+        (leader_metrics.project_names.label_of(view.project.id), view.served.effective_version(now))
+        for view in views
     )
     return _family(
-        SERVED_VERSION, {(name, version): 1.0 for name, version in named if version and name != leader.OTHER}
+        SERVED_VERSION,
+        {(name, version): 1.0 for name, version in named if version and name != leader_metrics.OTHER},
     )
 
 
@@ -97,7 +99,7 @@ def _series(gauge: ProjectGauge, named: _Named) -> dict[tuple[str, ...], float]:
     """Return values by labels; projects that share a label value are summed up or omitted."""
     found: defaultdict[tuple[str, ...], float] = defaultdict(float)
     for name, view, served in named:
-        if name == leader.OTHER and not gauge.summable:
+        if name == leader_metrics.OTHER and not gauge.summable:
             continue
         for labels, value in gauge.values(view, served):
             if value is not None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from itertools import chain
 from typing import Final
 
-from services.adapter.metrics import leader
+from services.adapter.metrics import leader_metrics
 from services.adapter.metrics.gauges import ProjectGauge, Read, Values, from_view
 from services.adapter.state.board import CurrentVersion, ProjectView
 from services.core.domain import Estimate, Served
@@ -42,7 +42,7 @@ def _served_since(view: ProjectView, served: Served) -> Values:
 
 def _gate_decided(view: ProjectView, _: Served) -> Values:
     if judged := view.figures.judged:
-        yield leader.decision_labels(promote=judged.promote, kind=judged.kind), judged.at
+        yield leader_metrics.decision_labels(promote=judged.promote, kind=judged.kind), judged.at
 
 
 def _rollout(view: ProjectView, _: Served) -> Values:
@@ -95,8 +95,8 @@ VERSION_GAUGES: Final = (
         "When the latest version was created, labelled with its gate decision; absent before the first.",
         _gate_decided,
         {
-            "decision": tuple(leader.GATE_KINDS),
-            "kind": (*chain(*leader.GATE_KINDS.values()), leader.OTHER),
+            "decision": tuple(leader_metrics.GATE_KINDS),
+            "kind": (*chain(*leader_metrics.GATE_KINDS.values()), leader_metrics.OTHER),
         },
     ),
     ProjectGauge(

@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 
-from services.adapter.metrics import leader
+from services.adapter.metrics import leader_metrics
 from services.adapter.ports import Rollout, RolloutStatus
 from services.adapter.state.documents import NotLeading
 from services.core.domain import Served, Serving
@@ -192,7 +192,7 @@ class RolloutTracker:
             ),
         )
         if wanted_since:
-            leader.observe_rollout(now - wanted_since)
+            leader_metrics.observe_rollout(now - wanted_since)
         self._statuses.pop(project_key, None)
         return True
 

@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from services.adapter.metrics import leader
+from services.adapter.metrics import leader_metrics
 from services.adapter.ports import RolloutStatus
 from services.adapter.serving import messages
 from services.adapter.serving.promotions import Promotions
@@ -105,7 +105,7 @@ class ProjectVersions:
                 self._note(record, outcomes[version])
                 with contextlib.suppress(StoreError):  # a deleted version is not counted
                     manifest = self.promotions.table.registry.manifest(project.key, version)
-                    leader.count_decision(project.id, manifest.gate)
+                    leader_metrics.count_decision(project.id, manifest.gate)
                 if outcomes[version].fate is Outcome.PROMOTED:
                     self.mark_served()
 

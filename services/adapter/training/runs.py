@@ -12,7 +12,7 @@ from typing import Final
 
 import structlog
 
-from services.adapter.metrics import leader
+from services.adapter.metrics import leader_metrics
 from services.adapter.ports import Launcher
 from services.adapter.state.board import ProjectView
 from services.adapter.training import trigger
@@ -211,7 +211,7 @@ class RunMetrics:
         self._begun = True
         was_active = before.active.run if before and before.active else ""
         had_started = before is not None and before.figures.started_at is not None
-        leader.add_project(self._project_id)
+        leader_metrics.add_project(self._project_id)
         for record in records:
             if record.started_at is not None and (record.run != was_active or had_started):
                 self._started.add(record.run)
@@ -224,10 +224,10 @@ class RunMetrics:
             started, outcome = record.started_at, record.outcome
             if started is not None and record.run not in self._started:
                 self._started.add(record.run)
-                leader.observe_run_started(started - record.request.created_at)
+                leader_metrics.observe_run_started(started - record.request.created_at)
             if outcome is not None and record.run not in self._ended:
                 self._ended.add(record.run)
-                leader.observe_run_ended(self._project_id, outcome, _duration(record))
+                leader_metrics.observe_run_ended(self._project_id, outcome, _duration(record))
 
 
 def _duration(record: RunRecord) -> float | None:

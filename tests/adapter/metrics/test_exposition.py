@@ -12,9 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from services.adapter import metrics
-from services.adapter.metrics import leader
+from services.adapter.metrics import leader_metrics
 from services.adapter.metrics.exposition import PROJECT_GAUGES, BoardCollector, ProcessCollector
-from services.adapter.metrics.leader import ProjectNames
+from services.adapter.metrics.leader_metrics import ProjectNames
 from services.adapter.ports import RolloutStatus
 from services.adapter.state.board import (
     BOARD_KEY,
@@ -38,9 +38,11 @@ NOW = 1_000_000.0
 
 @pytest.fixture(autouse=True)
 def _names(monkeypatch: pytest.MonkeyPatch) -> None:
-    for project_id in list(leader.project_names._known):  # other tests of this process have counted as well
+    for project_id in list(
+        leader_metrics.project_names._known
+    ):  # other tests of this process have counted as well
         metrics.forget_project(project_id)
-    monkeypatch.setattr(leader, "project_names", ProjectNames(3))
+    monkeypatch.setattr(leader_metrics, "project_names", ProjectNames(3))
 
 
 def scrape(board: Board, now: float = NOW) -> Series:
@@ -224,7 +226,7 @@ def test_an_unknown_gate_kind_is_exported_as_other() -> None:
 
 
 def test_a_follower_tells_what_it_serves_and_nothing_else() -> None:
-    leader.add_project(5)
+    leader_metrics.add_project(5)
     series = scrape(board(FULL, leads=False))
     metrics.forget_project(5)
     assert series == {"fitloop_served_version_info": {frozenset({"project=5", "version=v-3"}): 1.0}}
@@ -271,8 +273,8 @@ def test_beside_it_stands_all_that_the_process_counts() -> None:
     text = generate_latest(ProcessCollector(BoardCollector(board(FULL)))).decode()
     assert "fitloop_leader " in text
     assert 'fitloop_project_labels_waiting{project="5"} 4.0' in text
-    leader = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
-    assert len(leader) == len(set(leader))
+    leader_metrics = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
+    assert len(leader_metrics) == len(set(leader_metrics))
 
 
 def figures(world: ControllerWorld) -> Figures:
@@ -457,8 +459,8 @@ def test_a_failing_project_keeps_its_last_poll_time(world: ControllerWorld) -> N
 
 
 def test_a_project_that_is_gone_leaves_its_name_on_followers_too(world: ControllerWorld) -> None:
-    leader, follower = SimulatedReplica(world, leads=True), SimulatedReplica(world)
-    for replica in (leader, follower):
+    leader_metrics, follower = SimulatedReplica(world, leads=True), SimulatedReplica(world)
+    for replica in (leader_metrics, follower):
         replica.tick()
     metrics.observe_scores(1, [0.5])
     page = replace(documents.load(BoardDocument, world.store.read(BOARD_KEY), BOARD_KEY), views=())

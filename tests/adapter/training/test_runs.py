@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.adapter.metrics import leader
+from services.adapter.metrics import leader_metrics
 from services.adapter.state.board import Figures, ProjectView
 from services.adapter.training.runs import RunMetrics, RunRecord
 from services.core.domain import Attempt, LaunchState, Parameters, Project, RunRequest, RunState, RunStatus
@@ -22,9 +22,11 @@ DONE = RunRecord(REQUEST, LaunchState("31-1", (Attempt(1, 130.0, 190.0, 0),), Ru
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
     """The calls that count, in order."""
     made: list[tuple[object, ...]] = []
-    monkeypatch.setattr(leader, "observe_run_started", lambda seconds: made.append(("started", seconds)))
     monkeypatch.setattr(
-        leader,
+        leader_metrics, "observe_run_started", lambda seconds: made.append(("started", seconds))
+    )
+    monkeypatch.setattr(
+        leader_metrics,
         "observe_run_ended",
         lambda project, outcome, seconds: made.append((project, outcome.value, seconds)),
     )

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
 from services.adapter import metrics
-from services.adapter.metrics import leader
-from services.adapter.metrics.leader import OTHER, ProjectNames
+from services.adapter.metrics import leader_metrics
+from services.adapter.metrics.leader_metrics import OTHER, ProjectNames
 from services.core.domain import GateDecision, RunState
 
 
@@ -27,13 +27,13 @@ def test_there_are_never_more_names_than_allowed(asked: list[int], most: int) ->
 
 def series(name: str) -> dict[tuple[str, ...], float]:
     """Of the leader's counters: values by their labels' values."""
-    found = [metric for counted in leader.LEADER_METRICS for metric in counted.collect()]
+    found = [metric for counted in leader_metrics.LEADER_METRICS for metric in counted.collect()]
     samples = [sample for metric in found for sample in metric.samples if sample.name == name]
     return {tuple(sample.labels.values()): sample.value for sample in samples}
 
 
 def test_a_projects_counters_begin_at_zero_and_end_with_it() -> None:
-    leader.add_project(777)
+    leader_metrics.add_project(777)
     ended = series("fitloop_runs_finished_total")
     assert {key[1]: value for key, value in ended.items() if key[0] == "777"} == {
         "done": 0,
@@ -41,11 +41,13 @@ def test_a_projects_counters_begin_at_zero_and_end_with_it() -> None:
         "cancelled": 0,
     }
     said = {key[1:] for key in series("fitloop_gate_decisions_total") if key[0] == "777"}
-    assert said == {(decision, kind) for decision, kinds in leader.GATE_KINDS.items() for kind in kinds}
+    assert said == {
+        (decision, kind) for decision, kinds in leader_metrics.GATE_KINDS.items() for kind in kinds
+    }
     assert series("fitloop_project_unannounced_changes_total")["777",] == 0
-    leader.observe_run_ended(777, RunState.FAILED, None)
-    leader.count_decision(777, GateDecision(False, "worse", ()))
-    leader.count_unannounced(777)
+    leader_metrics.observe_run_ended(777, RunState.FAILED, None)
+    leader_metrics.count_decision(777, GateDecision(False, "worse", ()))
+    leader_metrics.count_unannounced(777)
     assert series("fitloop_runs_finished_total")["777", "failed"] == 1
     assert series("fitloop_gate_decisions_total")["777", "hold", "worse"] == 1
     metrics.forget_project(777)
@@ -53,7 +55,7 @@ def test_a_projects_counters_begin_at_zero_and_end_with_it() -> None:
 
 
 def test_a_reason_that_the_gate_did_not_have_is_other() -> None:
-    leader.count_decision(778, GateDecision(True, "of a newer release", ()))
+    leader_metrics.count_decision(778, GateDecision(True, "of a newer release", ()))
     assert series("fitloop_gate_decisions_total")["778", "promote", OTHER] == 1
     metrics.forget_project(778)
 
