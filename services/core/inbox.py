@@ -26,7 +26,7 @@ _Document = TypeVar("_Document")
 
 @dataclass(frozen=True, slots=True)
 class ChangeNotice:
-    """inbox/hint-<project id>.json: a project's events, and what its /setup request said."""
+    """inbox/hint-<project id>.json: a project's events, and the data of its /setup request."""
 
     project_id: int
     actions: tuple[str, ...] = ()
@@ -67,6 +67,19 @@ class Inbox:
     def delete_command(self, command_id: str) -> None:
         """Remove a command that was executed, or refused for good."""
         self.store.delete(f"{_COMMAND}{command_id}.json")
+
+    def close_command(self, command: Command, reason: str) -> None:
+        """Remove a handled command and log its result. Raises StoreError."""
+        self.delete_command(command.id)
+        log.info(
+            "command_handled",
+            project=command.project_id,
+            command=command.id,
+            action=command.action,
+            version=command.version,
+            asked_by=command.asked_by,
+            reason=reason,
+        )
 
     def add_notice(self, notice: ChangeNotice) -> None:
         """Store a notice, merged with the project's waiting one. Raises StoreError."""

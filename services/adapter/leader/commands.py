@@ -2,7 +2,7 @@
 
 Handling a command twice has the same result as once, because the process may crash before the command leaves the inbox; a
 rollback therefore first becomes one that names its version. A promotion takes a while and stays in the inbox until it is
-decided; only the newest of several counts. A command that cannot be carried out is answered with the reason.
+decided; only the newest of several counts. A command that cannot be executed is answered with the reason.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import Final
 from services.adapter.ports import Launcher
 from services.adapter.serving.promotions import Promotions
 from services.adapter.state.documents import ProjectDocuments
-from services.adapter.state.events import close_command
 from services.adapter.training.runs import RunHistory
 from services.core.domain import Action, Command, Project
 from services.core.errors import UNUSABLE_VERSION, BadRequest
@@ -38,7 +37,7 @@ def _drop_repeated(inbox: Inbox, commands: list[Command]) -> list[Command]:
     newest = {tuple(sorted(command.parameters.items())): command.id for command in trains}
     repeated = [command for command in trains if command.id not in newest.values()]
     for command in repeated:
-        close_command(inbox, command, "superseded by a newer one")
+        inbox.close_command(command, "superseded by a newer one")
     return [command for command in commands if command not in repeated]
 
 
@@ -62,11 +61,11 @@ class CommandHandler:
         if resolved != newest:
             self.inbox.add_command(resolved)
         for command in older:
-            close_command(self.inbox, command, "superseded by a newer one")
+            self.inbox.close_command(command, "superseded by a newer one")
         return [resolved if command is newest else command for command in commands if command not in older]
 
     def handle(self, project: Project, command: Command, now: float) -> str | None:
-        """Carry the command out and take it from the inbox; return why that was impossible, or "".
+        """Execute the command and remove it from the inbox; return why it failed, or "".
 
         None: it is still in progress and must be handled again. Raises StoreError, and then it stays in the inbox as well.
         """
@@ -76,7 +75,7 @@ class CommandHandler:
             refusal = ""
         except (BadRequest, *UNUSABLE_VERSION) as error:
             refusal = f"{command.action.value} failed: {error}"
-        close_command(self.inbox, command, refusal or "done")
+        self.inbox.close_command(command, refusal or "done")
         return refusal
 
     def _apply(self, project: Project, command: Command, now: float) -> bool:
@@ -99,9 +98,9 @@ class CommandHandler:
         return True
 
     def _resolve_rollback(self, project: Project, before: Command, command: Command) -> Command:
-        """Name the version of a rollback that follows another command which was not carried out yet.
+        """Name the version of a rollback that follows another command that was not executed yet.
 
-        After a promotion it takes that promotion back; after a rollback it is the same request once more.
+        After a promotion it undoes that promotion; after a rollback it is the same request once more.
         """
         if command.action is not Action.ROLLBACK or command.version:
             return command

@@ -11,13 +11,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
-import structlog
-
 from services.core.domain import Command
 from services.core.inbox import ChangeNotice, Inbox
 from services.core.store import ObjectStore
 
-log = structlog.get_logger()
 _MAX_PROJECTS: Final = 1000
 """Limit of projects in memory: project ids in events are not authenticated."""
 _REPEAT_SECONDS: Final = 60.0
@@ -52,7 +49,7 @@ class EventBuffer:
         self._wake()
 
     def remember_setup(self, project_id: int, overrides: Mapping[str, str] | None, seen_url: str) -> None:
-        """Buffer what /setup said: run parameters (None: nothing), and the URL by which Label Studio reached us."""
+        """Buffer the data of /setup: run parameters (None: it named none), and the URL by which Label Studio reached us."""
         now = self._clock()
         known = self._setups.get(project_id)
         (before, _), at = known or ((None, ""), 0.0)
@@ -65,7 +62,7 @@ class EventBuffer:
         self._add(ChangeNotice(project_id, (), None if overrides is None else dict(overrides), seen_url, now))
 
     def collect(self) -> list[ChangeNotice]:
-        """Take all notices out of the buffer."""
+        """Return all notices and empty the buffer."""
         now = self._clock()
         with self._lock:
             found, self._notices = list(self._notices.values()), {}
@@ -74,10 +71,10 @@ class EventBuffer:
         return found
 
     def requeue_collected(self) -> None:
-        """Buffer once more what was collected lately: its taker may have lost the lead, and handling a notice twice is harmless."""
+        """Buffer recently collected notices again: who collected them may no longer lead, and handling one twice is harmless."""
         with self._lock:
-            taken, self._collected = self._collected, []
-        for _, notice in taken:
+            collected, self._collected = self._collected, []
+        for _, notice in collected:
             self._add(notice)
 
     def _add(self, notice: ChangeNotice) -> None:
@@ -86,17 +83,3 @@ class EventBuffer:
             if known or len(self._notices) < _MAX_PROJECTS:
                 self._notices[notice.project_id] = known.merge(notice) if known else notice
         self._wake()
-
-
-def close_command(inbox: Inbox, command: Command, reason: str) -> None:
-    """Take a handled command out of the inbox. Raises StoreError."""
-    inbox.delete_command(command.id)
-    log.info(
-        "command_handled",
-        project=command.project_id,
-        command=command.id,
-        action=command.action,
-        version=command.version,
-        asked_by=command.asked_by,
-        reason=reason,
-    )

@@ -12,7 +12,6 @@ from typing import Final
 
 import structlog
 
-from services.adapter.state.events import close_command
 from services.adapter.training import trigger
 from services.adapter.training.label_reader import LabelReader, Reading
 from services.adapter.training.monitoring import WebhookMonitor
@@ -145,7 +144,7 @@ class Planner:
                 self.inbox.delete_command(answered)
         elif isinstance(decision, trigger.Ignore):
             for command in valid:
-                close_command(self.inbox, command, self.reason)
+                self.inbox.close_command(command, self.reason)
 
     def _resolve_parameters(
         self, trains: Sequence[Command], overrides: Mapping[str, str]
