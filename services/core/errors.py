@@ -34,7 +34,7 @@ class BadConfig(FitloopError):
 
 
 class Preempted(FitloopError):
-    """The process was told to stop and has saved its progress (exit 75); run it again."""
+    """The process was interrupted and has saved its progress (exit 75); run it again."""
 
     exit_code = 75
 

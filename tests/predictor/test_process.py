@@ -198,7 +198,7 @@ def test_waits_for_a_late_bucket(tmp_path: Path) -> None:
         tmp_path, **KEYS, **settings, FITLOOP_S3_REGION="here", FITLOOP_S3_TIMEOUT_SECONDS="2"
     )
     try:
-        eventually(lambda: "takes no connection" in predictor.log.read_text(), 60)
+        eventually(lambda: "accepts no connections" in predictor.log.read_text(), 60)
         assert not predictor.is_ready()
         live = predictor.get("/livez")
         assert live is not None

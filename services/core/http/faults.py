@@ -25,9 +25,9 @@ class Fault(StrEnum):
     HOST_MISMATCH = "The certificate of {at} is for other host names: use a name that it holds in {url}, or have one made for this host."
     EXPIRED = "The certificate of {at} has expired: renew it."
     NOT_YET_VALID = "The certificate of {at} is not valid yet: correct the clock here, or the certificate."
-    UNTRUSTED = "The certificate of {at} is not accepted: have it made anew, or set {ca} to the certificate of its authority (PEM)."
+    UNTRUSTED = "The certificate of {at} is not accepted: have it reissued, or set {ca} to the certificate of its authority (PEM)."
     CLIENT_CERTIFICATE = (
-        "{at} asks for a certificate of the client, which Fitloop has none of: use another address in {url}."
+        "{at} requires a client certificate, and Fitloop has none: use another address in {url}."
     )
     SPEAKS_HTTP = "{at} does not speak TLS: write http:// in {url}, or the port of its TLS."
     HANDSHAKE = (
@@ -35,12 +35,12 @@ class Fault(StrEnum):
     )
     SPEAKS_TLS = "{at} speaks TLS: write https:// in {url}."
     UNKNOWN_HOST = "The host of {at} is not known here: correct {url}, or make the name known to the DNS."
-    CONNECTION_REFUSED = "{at} takes no connection: start it, or correct the host and the port in {url}."
+    CONNECTION_REFUSED = "{at} accepts no connections: start it, or correct the host and the port in {url}."
     NO_ROUTE = "No network leads to {at}: correct {url}, or the network."
     CONNECT_TIMEOUT = (
-        "{at} takes no connection within its time: correct {url}, or let a firewall or NetworkPolicy pass it."
+        "{at} accepts no connection in time: correct {url}, or let a firewall or NetworkPolicy pass it."
     )
-    READ_TIMEOUT = "{at} takes a connection, and does not answer in time: see whether it is overloaded."
+    READ_TIMEOUT = "{at} accepts the connection but does not answer in time: see whether it is overloaded."
     CONNECTION_LOST = "{at} closes connections before it answers: see its log, or that of a proxy before it."
     CONNECTION_LOST_PLAIN = "{at} closes connections before it answers: write https:// in {url} if it speaks TLS; else see its log."
     TOO_MANY_REDIRECTS = "{at} redirects without end: correct {url}, or the proxy before it."
@@ -114,7 +114,7 @@ _BRIEF: Final = {
     Fault.EXPIRED: "a certificate that has expired",
     Fault.NOT_YET_VALID: "a certificate that is not valid yet",
     Fault.UNTRUSTED: "a certificate that is not accepted",
-    Fault.CLIENT_CERTIFICATE: "a certificate of the client is asked for",
+    Fault.CLIENT_CERTIFICATE: "a client certificate is required",
     Fault.SPEAKS_HTTP: "no TLS is spoken there",
     Fault.HANDSHAKE: "no common TLS",
     Fault.UNKNOWN_HOST: "its host is not known",

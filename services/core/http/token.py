@@ -17,7 +17,7 @@ from services.core.http import App, Receive, Scope, Send
 from services.core.settings import ClusterSettings
 
 OPEN_PATHS: Final = frozenset({"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
-_REFUSED: Final = "This predictor asks for a token: set FITLOOP_PREDICTOR_TOKEN to the same value on adapters and predictors."
+_REFUSED: Final = "This predictor requires a token: set FITLOOP_PREDICTOR_TOKEN to the same value on adapters and predictors."
 
 
 def bearer_headers(token: SecretStr) -> dict[str, str]:

@@ -198,4 +198,4 @@ def _why_not_chosen(one: Control | UnusableControl) -> str:
             f'<Choices name="{one.name}"> is shown in some tasks only, by {one.condition}: '
             f"FITLOOP_CONTROLS={one.name} has it learnt all the same"
         )
-    return f'<Choices name="{one.name}"> is not asked for'
+    return f'<Choices name="{one.name}"> is not selected'

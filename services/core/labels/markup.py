@@ -94,7 +94,7 @@ def read_markup(label_config: str) -> Tag:
     except (etree.XMLSyntaxError, ValueError) as error:  # ValueError: half of a surrogate pair, a NUL
         raise NoLabelSpace(f"The label config cannot be read as XML: {error}") from error
     if root.getroottree().docinfo.internalDTD is not None:
-        raise NoLabelSpace("The label config has a DOCTYPE, which Label Studio refuses: take it out.")
+        raise NoLabelSpace("The label config has a DOCTYPE, which Label Studio refuses: remove it.")
     return _tag(root, None)
 
 

@@ -113,7 +113,7 @@ def _is_in_repeater(tag: Tag, _: Names) -> Objection | None:
         return None
     on = around.written("on")
     return Objection(
-        on, f"stands in <Repeater {on}>, which makes a control of it for each item: put it outside"
+        on, f"is inside <Repeater {on}>, which makes a control of it for each item: put it outside"
     )
 
 
@@ -121,7 +121,7 @@ def _is_in_unknown_tag(tag: Tag, _: Names) -> Objection | None:
     around = next((one for one in tag.ancestors() if one.kind not in _CONTAINERS), None)
     if around is None:
         return None
-    return Objection("", f"stands in {around}, which shows no control of its own kind: put it outside")
+    return Objection("", f"is inside {around}, which shows no control of its own kind: put it outside")
 
 
 def _is_per_region(tag: Tag, _: Names) -> Objection | None:
@@ -129,7 +129,7 @@ def _is_per_region(tag: Tag, _: Names) -> Objection | None:
         if tag.is_set(attribute):
             found = tag.written(attribute)
             return Objection(
-                found, f"has {found}, so it is answered for {part} and not for the whole text: take that out"
+                found, f"has {found}, so it is answered for {part} and not for the whole text: remove that"
             )
     return None
 
@@ -140,8 +140,8 @@ def _is_conditional(tag: Tag, _: Names) -> Objection | None:
             is_gate = attribute == "whenrole" or one.get(attribute).strip().lower() == "region-selected"
             if one.get(attribute) and is_gate:
                 found = one.written(attribute)
-                where = f"has {found}" if one is tag else f"stands in {one} with {found}"
-                return Objection(found, f"{where}, so it is shown for a selected region alone: take that out")
+                where = f"has {found}" if one is tag else f"is inside {one} with {found}"
+                return Objection(found, f"{where}, so it is shown for a selected region alone: remove that")
     return None
 
 
@@ -158,7 +158,7 @@ def _is_read_only(tag: Tag, _: Names) -> Objection | None:
     if not tag.is_set("readonly"):
         return None
     found = tag.written("readonly")
-    return Objection(found, f"has {found}, so nobody can answer it: take that out")
+    return Objection(found, f"has {found}, so it cannot be answered: remove that")
 
 
 def _has_dynamic_labels(tag: Tag, _: Names) -> Objection | None:
@@ -168,7 +168,7 @@ def _has_dynamic_labels(tag: Tag, _: Names) -> Objection | None:
             where = f"has {found}" if one is tag else f"has <{one.name} {found}>"
             return Objection(
                 found,
-                f"{where}, so its labels stand in the tasks and differ between them: write each as a <Choice>",
+                f"{where}, so its labels are in the tasks and differ between them: write each as a <Choice>",
             )
     return None
 
@@ -204,13 +204,13 @@ def _has_no_text_target(tag: Tag, names: Names) -> Objection | None:
         )
     if any(one.kind not in _CONTAINERS for one in source.ancestors()):
         around = next(one for one in source.ancestors() if one.kind not in _CONTAINERS)
-        return Objection(found, f"reads {source}, which stands in {around}: put it outside")
+        return Objection(found, f"reads {source}, which is inside {around}: put it outside")
     given = source.get("valuetype").strip().lower()
     if given and given != _VALUE_TYPES[source.kind]:
         attribute = source.written("valuetype")
         return Objection(
             attribute,
-            f"reads {source} with {attribute}: the text itself must stand in the task, not its address",
+            f"reads {source} with {attribute}: the text itself must be in the task, not its address",
         )
     if not _VARIABLE.search(source.value):
         attribute = source.written("value")

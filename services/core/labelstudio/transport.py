@@ -35,7 +35,7 @@ _CONNECT_SECONDS: Final = 5.0
 _MB: Final = 1 << 20
 _LOGIN_WORDS: Final = ("login", "signin", "sign-in", "sso", "oauth", "saml", "authorize", "/auth")
 _PROXY_SCHEMES: Final = ("basic", "digest", "negotiate", "ntlm")
-"""Schemes by which Label Studio itself never asks for a login."""
+"""Schemes by which Label Studio itself never requires a login."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Transport:
             raise LabelStudioUnreachable(unreachable_message(error, url)) from error
         except (httpx.InvalidURL, ValueError) as error:
             raise LabelStudioError(
-                f"Label Studio at {url} cannot be asked ({safe_reason(error)}): correct {URL} or LABEL_STUDIO_API_KEY."
+                f"Label Studio at {url} cannot be queried ({safe_reason(error)}): correct {URL} or LABEL_STUDIO_API_KEY."
             ) from error
 
     @cached_property
@@ -177,7 +177,7 @@ def _redirected(response: httpx.Response, url: str, asked: str) -> str:
     shown = f"{target.scheme}://{target.netloc.decode('ascii').rpartition('@')[2]}{target.path}"
     message = f"Label Studio at {url} redirects {asked} to {shown}"
     if any(word in shown.lower() for word in _LOGIN_WORDS):
-        return f"{message}, a login page: let the proxy that asks for the login pass {url}/api/, or name another address in {URL}."
+        return f"{message}, a login page: let the proxy that requires the login pass {url}/api/, or name another address in {URL}."
     if urlsplit(url).scheme == "http" and target.scheme == "https":
         return f"{message}: write https:// in {URL}."
     return f"{message}: set {URL} to the address that answers itself."
@@ -187,7 +187,7 @@ def _access_denied(response: httpx.Response, url: str) -> LabelStudioError:
     asked = response.headers.get("www-authenticate", "").lower()
     if asked.startswith(_PROXY_SCHEMES):
         return LabelStudioError(
-            f"A proxy before Label Studio at {url} asks for a login of its own ({response.status_code}): let it pass "
+            f"A proxy before Label Studio at {url} requires a login of its own ({response.status_code}): let it pass "
             f"{url}/api/, or name another address in {URL}."
         )
     return TokenRefused(_token_refused(url, response.status_code))

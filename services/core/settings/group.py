@@ -44,7 +44,7 @@ class Inside(Enum):
     TOKEN = "as WORD, and ASCII alone: it is sent in a header"  # noqa: S105  # no password
     LINE = "one line"
     LINES = "any white space, as in JSON"
-    EXACT = "one line, taken as it is: a blank at an end is refused, since it may be meant and is not sent"
+    EXACT = "one line, used as it is: a blank at an end is refused, since it may be meant and is not sent"
 
 
 def trim(text: str, inside: Inside = Inside.WORD) -> str:
@@ -65,10 +65,10 @@ def value_problem(text: str, inside: Inside) -> str:
         return ""
     if inside is Inside.EXACT and text and (text[0].isspace() or text[-1].isspace()):
         return (
-            "it begins or ends with a blank, which Label Studio does not send: take it off, or choose another"
+            "it begins or ends with a blank, which Label Studio does not send: remove it, or choose another"
         )
     if inside in {Inside.WORD, Inside.TOKEN} and len(text) > 1 and text[0] == text[-1] and text[0] in _QUOTES:
-        return "it stands in quotation marks: leave them out"
+        return "it is in quotation marks: remove them"
     never = _BREAKS if inside in {Inside.LINE, Inside.EXACT} else _INVISIBLE
     bad = next((one for one in text if unicodedata.category(one) in never), "")
     if not bad and inside is Inside.TOKEN:

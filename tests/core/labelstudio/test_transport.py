@@ -218,7 +218,7 @@ def test_a_redirect_is_reported_not_followed(location: str, said: str) -> None:
             401,
             {"WWW_Authenticate": 'Basic realm="office"'},
             LabelStudioError,
-            "A proxy before Label Studio at .* asks for a login of its own",
+            "A proxy before Label Studio at .* requires a login of its own",
         ),
         (401, {"WWW_Authenticate": 'Bearer realm="api"'}, TokenRefused, "refused LABEL_STUDIO_API_KEY"),
         (407, {}, LabelStudioUnreachable, "The proxy that HTTP_PROXY"),
@@ -305,7 +305,7 @@ def test_an_endlessly_nested_answer_is_an_error() -> None:
 def test_a_refused_connection_is_recognised() -> None:
     with serve_http(_Studio) as url:
         pass
-    with pytest.raises(LabelStudioUnreachable, match="takes no connection: start it"):
+    with pytest.raises(LabelStudioUnreachable, match="accepts no connections: start it"):
         _client(url).backends(1)
     with pytest.raises(LabelStudioUnreachable, match="is not known here: correct LABEL_STUDIO_URL"):
         _client("http://no.such.host.invalid").backends(1)
@@ -316,7 +316,9 @@ def test_a_read_timeout_is_recognised() -> None:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        with pytest.raises(LabelStudioUnreachable, match="takes a connection, and does not answer in time"):
+        with pytest.raises(
+            LabelStudioUnreachable, match="accepts the connection but does not answer in time"
+        ):
             _client(url, seconds=0.1).backends(1)
 
 

@@ -166,7 +166,7 @@ def test_a_password_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch, password:
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ('"token"', "it stands in quotation marks"),
+        ('"token"', "it is in quotation marks"),
         ("tokén", "it holds the character U\\+00E9"),
         ("to\ufeffken", "it holds the character U\\+FEFF"),
         ("to\u00a0ken", "it holds the character U\\+00A0 \\(NO-BREAK SPACE\\)"),

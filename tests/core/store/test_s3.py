@@ -183,7 +183,7 @@ def test_a_refused_connection_is_recognised(cache: Path) -> None:
     for endpoint, sentence in (
         (
             faults.endpoint,
-            "takes no connection: start it, or correct the host and the port in FITLOOP_S3_ENDPOINT",
+            "accepts no connections: start it, or correct the host and the port in FITLOOP_S3_ENDPOINT",
         ),
         ("http://no.such.host.invalid", "The host of .* is not known here: correct FITLOOP_S3_ENDPOINT"),
     ):

@@ -84,7 +84,7 @@ class S3Errors:
                 found = StoreError(f"{failed}: {safe_reason(error)}.")
             case _:  # its text may be a whole header, signature and all
                 found = StoreRefused(
-                    f"{failed}: the client does not take the key, the bucket's name or the access keys. Check {self.url}, "
+                    f"{failed}: the client does not accept the key, the bucket's name or the access keys. Check {self.url}, "
                     "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
                 )
         return found
@@ -98,7 +98,7 @@ class S3Errors:
                 f"{failed}: the storage is busy or starting ({code or status}); it may pass."
             )
         if code in _FULL:
-            return StoreError(f"{failed}: the storage or its quota is full ({code}): make room.")
+            return StoreError(f"{failed}: the storage or its quota is full ({code}): free some space.")
         why = _REASONS.get(code, f"{{at}} answered {code or status}. See the storage's own log.")
         return StoreRefused(f"{failed}: {why.format(at=self._at, bucket=self.bucket, url=self.url)}")
 
