@@ -165,7 +165,7 @@ def _build_adapter(
 ) -> Adapter:
     """Build what both kinds share: an event buffer, a replica that leads or follows, and the routes.
 
-    `observers` are told of each request for scores. `rollout` builds the rollout of a new term. `is_alone`: no other adapter uses the store, and there is one port for all.
+    `observers` are called with each request for scores. `rollout` builds the rollout of a new term. `is_alone`: no other adapter uses the store, and there is one port for all.
     """
     from services.adapter.app import create_app
     from services.adapter.follower import Follower

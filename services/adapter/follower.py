@@ -109,8 +109,8 @@ class Follower:
         if self._document is None:
             return
         views = [self._current(view, now) for view in self._document.views]
-        for gone in self.board.views.keys() - {view.project.id for view in views}:
-            metrics.forget_project(gone)
+        for dropped in self.board.views.keys() - {view.project.id for view in views}:
+            metrics.forget_project(dropped)
         if views != list(self.board.views.values()):
             self.board.replace(views)
         self.board.ready.set()

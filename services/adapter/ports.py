@@ -76,7 +76,7 @@ class Rollout(Protocol):
         ...
 
     def check(self, project_key: str, version: str) -> RolloutStatus:
-        """Return whether the served version can be answered for; done as soon as one predictor can.
+        """Return whether the served version can answer requests; done as soon as it can on one predictor.
 
         Changes nothing on a cluster, where rarely used versions are loaded on demand. Blocks and raises as `advance` does.
         """
@@ -121,6 +121,6 @@ class EventSink(Protocol):
     def remember_setup(self, project_id: int, overrides: Mapping[str, str] | None, seen_url: str) -> None:
         """Keep the data of /setup: the project's run parameters, and the URL by which Label Studio reached us. Never blocks.
 
-        `overrides` None: it said nothing about parameters, and the known ones stay.
+        `overrides` None: it named no parameters, and the known ones stay.
         """
         ...

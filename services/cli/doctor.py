@@ -198,7 +198,7 @@ def container_variables(deployment: Document) -> dict[str, str]:
 
 
 def _known_projects(context: Context) -> tuple[int, ...]:
-    """Return the adapters' projects; none if they cannot be asked, which a check will report."""
+    """Return the adapters' projects; none if they cannot be queried, which a check will report."""
     from services.core.errors import FitloopError
 
     try:

@@ -97,7 +97,7 @@ class EventRecorder:
         }
 
     def _uid(self, about: str, kind: str, name: str) -> dict[str, str]:
-        """Return the object's uid, by which `kubectl describe` finds the Event; nothing if the object is gone."""
+        """Return the object's uid, by which `kubectl describe` finds the Event; nothing if the object was deleted."""
         uid = self._uids.get(about)
         if uid is None:
             found = self.kube.get(kind, name)

@@ -1,6 +1,6 @@
-"""Questions about a cluster that only the doctor asks: permissions, nodes, clock, ConfigMaps.
+"""Inspect a cluster for the doctor: permissions, nodes, clock, ConfigMaps.
 
-A running Fitloop needs none of them, and the chart's pods lack the permission for most.
+A running Fitloop needs none of this, and the chart's pods lack the permission for most.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ _REASONS: Final = {
 def launch_of(
     run: str, job: Document, pods: Sequence[Document], known: LaunchState | None, now: float
 ) -> LaunchState:
-    """Return the run's state by its Job; attempts whose pods are gone stay as they were known.
+    """Return the run's state by its Job; attempts whose pods were deleted stay as they were known.
 
     A known outcome is final, whatever the Job says.
     """
@@ -74,7 +74,7 @@ def launch_of(
 
 
 def launch_from_status(status: RunStatus, known: LaunchState | None) -> LaunchState:
-    """Return the state of a run whose Job is gone, by the run's own status."""
+    """Return the state of a run whose Job was deleted, by the run's own status."""
     *before, last = (known.attempts if known else ()) or (Attempt(status.attempt, status.updated_at),)
     if last.ended_at is None:
         last = replace(last, ended_at=status.updated_at, exit_code=status.exit_code)

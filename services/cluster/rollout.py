@@ -85,7 +85,7 @@ class ClusterRollout:
         return status
 
     def check(self, project_key: str, version: str) -> RolloutStatus:
-        """Return whether the served version can be answered for; a ready pod loads it on demand. Changes nothing.
+        """Return whether the served version can answer requests; a ready pod loads it on demand. Changes nothing.
 
         A version that one pod refuses and another has loaded is not bad. Raises EngineError, ClusterError.
         """

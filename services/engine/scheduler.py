@@ -176,8 +176,8 @@ class Scheduler:
             request.waited = now - request.entered
         return batch
 
-    def _dequeue(self, model: Model, gone: Iterable[_Item]) -> None:
-        for item in gone:
+    def _dequeue(self, model: Model, dropped: Iterable[_Item]) -> None:
+        for item in dropped:
             item.request.taken[item.row] = 1
             self._accepted -= 1
             self._tokens -= item.length
@@ -226,9 +226,9 @@ class Scheduler:
         with self._condition:
             for model in {request.model for request in requests} & self._queues.keys():
                 line = self._queues[model]
-                gone = [item for item in line if item.request in requests]
+                dropped = [item for item in line if item.request in requests]
                 line[:] = [item for item in line if item.request not in requests]
-                self._dequeue(model, gone)
+                self._dequeue(model, dropped)
 
 
 def _closed_error() -> Overloaded:

@@ -41,7 +41,7 @@ _ROLLOUT_SECONDS: Final = 0.25
 """Between ticks during a rollout: annotators wait for it."""
 _IDLE_SECONDS: Final = 5.0
 _INBOX_SECONDS: Final = 1.0
-"""Between looks at the inbox, if there are other replicas."""
+"""Between reads of the inbox, if there are other replicas."""
 
 
 class Controller:

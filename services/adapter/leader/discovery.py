@@ -40,7 +40,7 @@ class DiscoveryQueue:
             self.waiting.setdefault(project_id, Candidate())
 
     def add_commanded(self, project_ids: Iterable[int], now: float) -> None:
-        """Add projects that commands wait for, and those that have been gone for a while."""
+        """Add projects that commands wait for, and removed ones that are due for another lookup."""
         due = [project_id for project_id, backoff in self.removed.items() if backoff.until <= now]
         for project_id in due:
             self.removed[project_id].failed(now)
@@ -70,7 +70,7 @@ class DiscoveryQueue:
         self.waiting.pop(project_id, None)
 
     def mark_removed(self, project_id: int, now: float) -> None:
-        """Note that a connected project is gone."""
+        """Note that Label Studio no longer has a connected project."""
         self.remove(project_id)
         if project_id not in self.removed:
             self.removed[project_id] = Backoff(first=60.0, longest=3600.0)

@@ -50,7 +50,7 @@ class ProjectSet:
         self._discovery.mark_connected(project.id)
 
     def receive(self, notices: Iterable[ChangeNotice], now: float) -> None:
-        """Take change notices. /setup data is kept until a step has stored it."""
+        """Pass change notices to the reconcilers. /setup data is kept until a step has stored it."""
         for notice in notices:
             if _DELETED in notice.actions and len(self._deleted) < _MAX_REMEMBERED:
                 self._deleted[notice.project_id] = notice.at

@@ -125,7 +125,7 @@ class ProjectReconciler:
         self._started = True
 
     def receive(self, action: str, at: float) -> None:
-        """Take an event; /setup comes before every task that is shown, and says nothing about labels."""
+        """Handle an event. /setup precedes every task that is shown, and does not mean that labels changed."""
         if action != "SETUP":
             self.planner.event_received(at)
         self.sync.new_tasks = self.sync.new_tasks or action == "TASKS_CREATED"

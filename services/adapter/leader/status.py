@@ -206,7 +206,7 @@ class LatestDecisionReader:
     _decision: LatestDecision | None = None
 
     def read(self, project_key: str, records: Sequence[RunRecord]) -> LatestDecision | None:
-        """Return the decision on the version published last; None if there is none, or it is gone or unreadable."""
+        """Return the decision on the version published last; None if there is none, or it was deleted or is unreadable."""
         version = latest_published_version(records)
         if version != self._version:
             try:

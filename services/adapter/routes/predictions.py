@@ -68,17 +68,17 @@ class Predictions:
         if not self.board.ready.is_set():
             raise NotReady
         envelope, pieces = await _read(request)
-        number = parse_project_id(envelope.get("project"))
-        view, now = None if number is None else self.board.view(number), time.time()
-        answers, holding = list[bytes](), reservation_of(request)
+        project_id = parse_project_id(envelope.get("project"))
+        view, now = None if project_id is None else self.board.view(project_id), time.time()
+        answers, reservation = list[bytes](), reservation_of(request)
         while pieces:
             if answers and await request.is_disconnected():
                 raise ClientDisconnect
             piece = pieces.popleft()
             batch = await run_by_size(len(piece), _parse_piece, piece, not answers, view, now)
             answers.append(await self._predict(batch))
-            holding.release(len(piece))
-            holding.reserve(len(answers[-1]))
+            reservation.release(len(piece))
+            reservation.reserve(len(answers[-1]))
         return _respond(answers)
 
     async def _predict(self, batch: Batch) -> bytes:

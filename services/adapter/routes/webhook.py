@@ -73,27 +73,27 @@ class Webhook:
     commands: CommandWriter
 
     async def webhook(self, request: Request) -> Response:
-        """Take an event. Raises BadRequest, StoreError."""
+        """Accept an event. Raises BadRequest, StoreError."""
         try:
             event = await _read(request)
         except BadRequest:
             metrics.count_event(None, EventOutcome.MALFORMED)
             raise
-        action, number = event.get("action"), parse_project_id(event.get("project"))
-        if number is None:
+        action, project_id = event.get("action"), parse_project_id(event.get("project"))
+        if project_id is None:
             return self._ignored(action, EventOutcome.NO_PROJECT)
-        structlog.contextvars.bind_contextvars(project=number)
+        structlog.contextvars.bind_contextvars(project=project_id)
         if action == "START_TRAINING":
-            return await self._train(number, label_studio_requester(request))
+            return await self._train(project_id, label_studio_requester(request))
         if action not in metrics.EVENT_ACTIONS:
             return self._ignored(action, EventOutcome.UNKNOWN_ACTION)
-        self.events.notify(number, str(action))
+        self.events.notify(project_id, str(action))
         metrics.count_event(action, EventOutcome.NOTED)
         return json_response({"status": "ok"})
 
-    async def _train(self, number: int, asked_by: str) -> Response:
+    async def _train(self, project_id: int, asked_by: str) -> Response:
         now = time.time()
-        command = Command(command_id(now), number, Action.TRAIN, created_at=now, asked_by=asked_by)
+        command = Command(command_id(now), project_id, Action.TRAIN, created_at=now, asked_by=asked_by)
         try:
             await self.commands.submit(command)
         except StoreError:
@@ -109,8 +109,8 @@ class Webhook:
 
 async def _read(request: Request) -> dict[str, Any]:
     """Read the event without its lists, which may hold thousands of tasks. Raises BadRequest, BodyTooLarge."""
-    cutter, holding = ListSplitter(), reservation_of(request)
+    cutter, reservation = ListSplitter(), reservation_of(request)
     async for chunk in read_chunks(request, MAX_EVENT_BYTES):
         await run_by_size(len(chunk), cutter.feed, chunk)
-        holding.release(len(chunk))
+        reservation.release(len(chunk))
     return cutter.envelope()

@@ -34,7 +34,7 @@ _REPAIR_SECONDS: Final = 3.0
 
 
 class StaleTerm(NotLeading):
-    """Another process has written in a later term: what is known here is out of date."""
+    """Another process has written in a later term: this table is out of date."""
 
 
 @dataclass(slots=True)
@@ -76,13 +76,13 @@ class ServingTableWriter:
         `but`: the key of the project that has the id now.
         """
         projects = self.table().projects
-        gone = {key for key in projects if key.partition("-")[0] == str(project_id) and key != but}
-        if gone:
-            self._write({key: served for key, served in projects.items() if key not in gone})
+        dropped = {key for key in projects if key.partition("-")[0] == str(project_id) and key != but}
+        if dropped:
+            self._write({key: served for key, served in projects.items() if key not in dropped})
             log.info("project_dropped", project=project_id)
 
     def repair(self, now: float) -> None:
-        """Every few seconds, make serving.json say what is known here. Raises StaleTerm; other errors are retried."""
+        """Every few seconds, rewrite serving.json if it differs from this table. Raises StaleTerm; other errors are retried."""
         if now < self._repair_at:
             return
         self._repair_at = now + _REPAIR_SECONDS
@@ -182,7 +182,7 @@ class RolloutTracker:
         self._defer(project_key, version, deferred=status.deferred)
         if not status.done or now < self.table.served(project_key).since:
             return False
-        now += max(0.0, self.clock() - began)  # predictors that do not answer take their time
+        now += max(0.0, self.clock() - began)  # waiting for predictors that do not answer takes time
         since = now if immediately else now + self.rollout.flip_seconds
         wanted_since = self.table.served(project_key).target_since
         self.table.propose(
@@ -207,7 +207,7 @@ class RolloutTracker:
             self.table.propose(project_key, lambda known: replace(known, target=target))
 
     def check(self, project_key: str, version: str) -> RolloutStatus:
-        """Return whether the served version can be answered for. Raises UNUSABLE_VERSION, StoreError."""
+        """Return whether the served version can answer requests. Raises UNUSABLE_VERSION, StoreError."""
         return _tolerate_outage(lambda: self.rollout.check(project_key, version))
 
     def withdraw(self, project_key: str) -> None:

@@ -92,12 +92,14 @@ class ProjectVersions:
         """Note that the served version is loaded, or that nothing more can be done about its problem."""
         self.problem, self._served_checked = problem, True
 
-    def decide(self, project: Project, control: str | None, show: Callable[[], None], now: float) -> None:
-        """Decide published versions; `show` is called before that takes time. `control`: the one in use now."""
+    def decide(
+        self, project: Project, control: str | None, publish_status: Callable[[], None], now: float
+    ) -> None:
+        """Decide published versions; `publish_status` is called first, because that takes time. `control`: the one in use now."""
         waiting = self._undecided()
         if not waiting:
             return
-        show()  # loading may take seconds, and the run may have ended meanwhile
+        publish_status()  # loading may take seconds, and the run may have ended meanwhile
         published = [_hold_for_other_control(control, *one) for one in waiting.values()]
         outcomes = self.promotions.decide(project, published, self.documents, now)
         for version, (record, _) in waiting.items():
@@ -138,8 +140,8 @@ class ProjectVersions:
         """
         served = self.served
         versions = tuple(filter(None, (served.current, served.previous)))
-        for gone in self._controls.keys() - set(versions):
-            del self._controls[gone]
+        for dropped in self._controls.keys() - set(versions):
+            del self._controls[dropped]
         return tuple(version for version in versions if space and self._is_foreign(version, space))
 
     def _is_foreign(self, version: str, space: LabelSpace) -> bool:

@@ -84,7 +84,7 @@ class Figures:
     """`settled`, `moving` or `blocked`."""
     rollout_since: float | None = None
     agreement: Agreement | None = None
-    """None until Label Studio was asked."""
+    """None until Label Studio was queried."""
     judged: LatestDecision | None = None
     """None if no version was published yet, or the newest one was deleted."""
 

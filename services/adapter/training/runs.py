@@ -21,7 +21,7 @@ from services.core.runs import Runs
 
 log = structlog.get_logger()
 _MAX_REMEMBERED: Final = 50
-"""How many runs of a project decisions look back on."""
+"""The runs of a project that decisions consider."""
 _BASELINE_OUTCOMES: Final = frozenset({RunState.DONE, RunState.CANCELLED})
 
 

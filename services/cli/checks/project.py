@@ -14,7 +14,7 @@ from services.core.settings.parameters import parse_parameters
 
 
 def checks(context: Context) -> list[Check]:
-    """Return the checks of each project; a skipped one if no project is known or Label Studio cannot be asked."""
+    """Return the checks of each project; a skipped one if no project is known or Label Studio cannot be queried."""
     if not context.projects:
         return [Check("projects", _no_project)]
     is_asked = reason_to_skip(context) is None

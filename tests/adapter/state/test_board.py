@@ -17,7 +17,7 @@ ADDED = {
     "ProjectView": {"figures", "hints"},
     "Command": {"traceparent"},
     "RunStatus": {"resident_bytes", "gpu_memory_bytes", "gpu_memory_limit_bytes", "gpu_utilization"},
-    "Launch": {"pending"},
+    "LaunchState": {"pending"},
     "RunRequest": {"traceparent"},
     "Served": {"target_since"},
 }
