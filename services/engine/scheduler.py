@@ -39,14 +39,14 @@ class _Item(NamedTuple):
 
 
 class _Request:
-    __slots__ = ("entered", "finished", "future", "items", "left", "logits", "model", "taken", "waited")
+    __slots__ = ("dequeued", "entered", "finished", "future", "items", "left", "logits", "model", "waited")
 
     def __init__(self, model: Model, encoded: Sequence[TokenIds], serials: Iterator[int]) -> None:
         self.model = model
         self.future: Future[Scores] = Future()
         self.finished = False
         self.items = sorted(_Item(len(ids), next(serials), ids, self, row) for row, ids in enumerate(encoded))
-        self.taken = bytearray(len(encoded))
+        self.dequeued = bytearray(len(encoded))
         self.left = len(encoded)
         """Rows not answered yet."""
         self.logits = np.empty((len(encoded), len(model.labels)), np.float32)
@@ -56,7 +56,7 @@ class _Request:
 
     def anchor(self) -> _Item | None:
         """Return the longest text that is not in a batch yet."""
-        while self.items and self.taken[self.items[-1].row]:
+        while self.items and self.dequeued[self.items[-1].row]:
             self.items.pop()
         return self.items[-1] if self.items else None
 
@@ -178,7 +178,7 @@ class Scheduler:
 
     def _dequeue(self, model: Model, dropped: Iterable[_Item]) -> None:
         for item in dropped:
-            item.request.taken[item.row] = 1
+            item.request.dequeued[item.row] = 1
             self._accepted -= 1
             self._tokens -= item.length
         # An empty queue must keep neither models nor requests alive.

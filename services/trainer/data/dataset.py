@@ -98,7 +98,7 @@ class _Tally:
     signatures: dict[str, str] = field(default_factory=dict)
     by_key: defaultdict[str, list[_Candidate]] = field(default_factory=lambda: defaultdict(list))
 
-    def take(self, space: LabelSpace, task_id: int, task: Mapping[str, Any]) -> None:
+    def add(self, space: LabelSpace, task_id: int, task: Mapping[str, Any]) -> None:
         """Add a task: its signature, and its label if it has a text and a label."""
         annotations = _annotations(task, self.dropped)
         mark = signature(annotation for annotation in annotations if isinstance(annotation, Mapping))
@@ -143,7 +143,7 @@ def build_dataset(
     """
     tally = _Tally()
     for task_id, task in _distinct(tasks, tally.dropped):
-        tally.take(space, task_id, task)
+        tally.add(space, task_id, task)
     tally.causes[Cause("cancelled")] = max(skipped, tally.causes[Cause("cancelled")])
     examples = tally.merge()
     found = {example.label for example in examples}
