@@ -23,7 +23,7 @@ def readable_text(space: LabelSpace, task: object) -> str | None:
         return None
     try:
         size = len(text.encode())
-    except UnicodeEncodeError:  # a lone surrogate: no tokenizer takes it
+    except UnicodeEncodeError:  # a lone surrogate: no tokenizer accepts it
         return None
     return text if size <= MAX_TEXT_BYTES and not _is_binary(text[:_INSPECTED_CHARACTERS]) else None
 

@@ -52,7 +52,7 @@ def adapter(
     settings = Settings.load()
     try:
         settings.auth.check_credentials()
-    except BadConfig as error:  # its own exit code tells it from errors that are worth a retry
+    except BadConfig as error:  # its own exit code distinguishes it from errors that are worth a retry
         typer.secho(str(error), err=True, fg=typer.colors.RED)
         raise typer.Exit(error.exit_code) from error
     files = raise_file_limit()

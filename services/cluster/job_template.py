@@ -116,7 +116,7 @@ def job_name(release: str, run: str) -> str:
 
 
 def request_id(request: RunRequest) -> str:
-    """Return an id that tells this request from one of the same name in another bucket."""
+    """Return an id that distinguishes this request from one of the same name in another bucket."""
     return f"{request.created_at:.6f}"
 
 

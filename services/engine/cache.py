@@ -214,7 +214,7 @@ class ModelCache:
 
     def _refuse(self, key: VersionKey, entry: LoadedModel, error: FitloopError) -> None:
         with self._lock:
-            if not isinstance(error, Overloaded):  # which says nothing about the version
+            if not isinstance(error, Overloaded):  # which is not about the version
                 self._refused[key] = (self._clock(), error)
             if self._entries.get(key) is entry:
                 del self._entries[key]

@@ -216,7 +216,7 @@ class ModelManager:
 
     def _record_failure(self, key: VersionKey, error: FitloopError) -> None:
         reason = str(error)
-        if isinstance(error, UnknownFormat):  # the version may be good: a newer predictor can tell
+        if isinstance(error, UnknownFormat):  # the version may be good: a newer predictor can load it
             reason = f"this predictor is older than the version: {reason}"
             self._settle_until_retry(key)
         if isinstance(error, UNUSABLE_VERSION):

@@ -17,7 +17,7 @@ HEIGHT: Final = 260
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 14, 48
 
 _MAX_VERSIONS: Final = 60
-"""The newest versions drawn: more could not be told apart."""
+"""The newest versions drawn: more would be indistinguishable."""
 
 
 @dataclass(frozen=True, slots=True)

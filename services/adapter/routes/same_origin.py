@@ -2,7 +2,7 @@
 
 Browsers state a request's origin in headers that no page can change; programs send none, and are let through by the middleware.
 A form must provably come from this site, and bring the token that was in it. Without a password, only known host names are
-served: any page can make a name of its own point to 127.0.0.1, and the browser then takes both for one origin.
+served: any page can make a name of its own point to 127.0.0.1, and the browser then treats both as one origin.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class Connection:
     overrides: dict[str, str] = field(default_factory=dict)
     """Run parameters from /setup's extra_params."""
     seen_url: str = ""
-    """The URL by which Label Studio reaches us: it tells which of the project's backends we are."""
+    """The URL by which Label Studio reaches us: it identifies our backend among the project's."""
     paused: bool = False
     refreshed: str | None = None
     """The version whose predictions and title Label Studio has."""

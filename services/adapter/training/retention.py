@@ -94,7 +94,7 @@ def _is_half_deleted(history: RunHistory, run: str) -> bool:
 
 
 def _read_unremembered(history: RunHistory, run: str) -> RunRecord | None:
-    """Return what tells the age of a run; None if that cannot be read, for then it stays."""
+    """Return what gives the age of a run; None if that cannot be read: then the run is kept."""
     try:
         request = history.runs.request(run)
         return RunRecord(request, history.runs.launch(run)) if request else None
@@ -135,15 +135,15 @@ def survey(store: ObjectStore, settings: StorageSettings, now: float) -> list[St
     serving = registry.serving().projects
     found = []
     for key in sorted({*entries, *records}):
-        mine = records.get(key, [])
-        run_sizes = sum(_size(run_entries.get(record.run, ())) for record in mine)
+        project_records = records.get(key, [])
+        run_sizes = sum(_size(run_entries.get(record.run, ())) for record in project_records)
         versions = [entry for entry in entries.get(key, ()) if "/versions/" in entry.key]
         title = projects[key].title if key in projects else ""
         stored = StoredProject(key, title, _size(versions), run_sizes, orphaned=_orphaned(key, projects))
         if not stored.orphaned:
             served = serving.get(key, Served())
             leftovers = _leftover_versions(registry, key, versions, served, settings, now)
-            leftovers += _leftover_runs(runs, mine, run_entries, settings, now)
+            leftovers += _leftover_runs(runs, project_records, run_entries, settings, now)
             stored = replace(stored, leftovers=tuple(leftovers))
         found.append(stored)
     return found

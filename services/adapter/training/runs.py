@@ -195,7 +195,7 @@ class RunMetrics:
     """Counts the starts and ends of one project's runs, each once, for one term.
 
     What happened before this leader began was counted by the one before it, or ended while no adapter led: the last board
-    tells which.
+    shows which.
     """
 
     def __init__(self, project_id: int) -> None:

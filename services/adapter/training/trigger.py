@@ -174,7 +174,7 @@ def failures_in_a_row(past: tuple[EndedRun, ...]) -> int:
 
 
 def _same_run(seen: Observation, past: tuple[EndedRun, ...]) -> EndedRun | None:
-    """Return the last done run, if a run now would have the same inputs and its evaluation still holds."""
+    """Return the last done run, if a run now would have the same inputs and its evaluation is still valid."""
     done = next((run for run in reversed(past) if run.outcome is RunState.DONE), None)
     if done is None or done.fingerprint != seen.fingerprint or _needs_reevaluation(past):
         return None

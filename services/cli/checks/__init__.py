@@ -201,7 +201,7 @@ def is_cluster_local(url: str) -> bool:
 
 
 def host_and_path(url: str) -> tuple[str, str]:
-    """Return host with port, and path: what tells two backends apart."""
+    """Return host with port, and path: what distinguishes two backends."""
     parts = urlsplit(url)
     port = parts.port or {"https": 443}.get(parts.scheme, 80)
     return f"{parts.hostname}:{port}", parts.path.rstrip("/")

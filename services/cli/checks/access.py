@@ -28,7 +28,7 @@ _SET_CREDENTIALS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class _Probe:
-    """A request that must be refused. `admitted` tells Fitloop's answer from those of other servers at the same origin."""
+    """A request that must be refused. `admitted` distinguishes Fitloop's answer from those of other servers at the same origin."""
 
     method: str
     path: str

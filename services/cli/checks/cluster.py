@@ -46,7 +46,7 @@ def api(context: Context) -> Finding:
 
 
 def rights(context: Context) -> Finding:
-    """Check the rights of the adapter's service account: a pod asks about itself, a laptop about the account."""
+    """Check the rights of the adapter's service account: a pod queries its own, a laptop those of the account."""
     account = "" if context.location is Location.POD else f"{context.settings.cluster.release}-adapter"
     missing = [
         f"{verb} {resource}{f' {name}' if name else ''}"

@@ -66,7 +66,7 @@ def pod_command(context: Context) -> str:
 
 
 def reachable(context: Context) -> Finding:
-    """Ask Label Studio for its release, which needs no token."""
+    """Query Label Studio's release, which needs no token."""
     if skip := reason_to_skip(context):
         return skip
     known = context.settings.label_studio

@@ -98,7 +98,7 @@ def stored_value(choice: Tag) -> str:
 def _has_no_name(tag: Tag, _: Names) -> Objection | None:
     if tag.get("name"):
         return None
-    return Objection("", "has no name, so its answers cannot be told from others: give it one")
+    return Objection("", "has no name, so its answers cannot be distinguished from others: give it one")
 
 
 def _shares_name(tag: Tag, names: Names) -> Objection | None:

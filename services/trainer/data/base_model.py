@@ -145,7 +145,7 @@ def _document(name: str, source: Path) -> dict[str, Any]:
         )
     if found.get("quantization_config"):
         raise _unusable(
-            name, "its weights are quantized (quantization_config in its config.json): take the original"
+            name, "its weights are quantized (quantization_config in its config.json): use the original"
         )
     return dict(found)
 

@@ -1,7 +1,7 @@
 """What identifies a text, and its fold and holdout: pure functions of the text, so that no file has to keep them.
 
 Nearly equal texts have one split key, and so stay together; more data, edited labels and new task ids move none of them.
-`text_key` is stricter: it tells whether two tasks hold the same text.
+`text_key` is stricter: it decides whether two tasks have the same text.
 The share of the holdout falls at 10,000 and at 40,000 texts: texts leave the holdout then, and none enters it.
 """
 

@@ -57,7 +57,7 @@ def folds_of(context: TrainingContext) -> tuple[list[Fold], Rows]:
 
 
 def fit_folds(context: TrainingContext, method: Method, build: Build) -> TrainedModel:
-    """Train every fold, or take its logits from the checkpoint; the model is what `build` returns. Raises Preempted."""
+    """Train every fold, or read its logits from the checkpoint; the model is what `build` returns. Raises Preempted."""
     n, labels = len(context.inputs.dataset.examples), len(context.inputs.dataset.labels)
     recipe = recipe_for(method, n, context.inputs.base.width, context.run.request.parameters)
     folds, numbers = folds_of(context)

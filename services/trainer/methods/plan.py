@@ -2,7 +2,7 @@
 
 Settings that a person gave are used to the letter; the others follow from the data's size. The rules come from measurements
 on a small sentence encoder and from what is usual for BERT-base: small encoders take larger steps, and few texts more epochs.
-A new head learns ten times faster than the encoder, unless LEARNING_RATE was set, which then holds for all weights.
+A new head learns ten times faster than the encoder, unless LEARNING_RATE was set, which then applies to all weights.
 Five cross-fitted folds cost four fits of the whole data set, a holdout less than one; the refit on everything is one more.
 `auto` begins its second method only if the gate could promote it: on 100 pairs or more.
 """

@@ -142,7 +142,7 @@ def scratch() -> Iterator[Path]:
 
 
 def _make(parent: Path) -> tuple[Path, int]:
-    """Create a folder and its lock. It gets its name once it is locked, so that it is not taken for a dead process's."""
+    """Create a folder and its lock. It gets its name once it is locked, so that it is not mistaken for a dead process's."""
     made = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}", dir=parent))
     handle = os.open(made / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(handle, fcntl.LOCK_EX)

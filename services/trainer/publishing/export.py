@@ -38,7 +38,7 @@ _MODULES: Final = (
 def export_model(folder: Path, inputs: RunInputs, trained: TrainedModel, temperature: float) -> Artefact:
     """Write the model into `folder`, with its int8 engine if that is equal. Raises EngineError, StoreError.
 
-    A head takes the temperature into its weights; a classifier leaves it to the engine.
+    In a head the temperature is folded into the weights; for a classifier the engine applies it.
     """
     base, dataset = inputs.base, inputs.dataset
     try:
