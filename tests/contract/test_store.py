@@ -344,7 +344,7 @@ class TestFileStore(StoreContract):
 
 
 @pytest.fixture(scope="module")
-def temporary_bucket_url() -> Iterator[str]:
+def bucket_name() -> Iterator[str]:
     with temporary_bucket() as name:
         yield name
 
@@ -352,17 +352,19 @@ def temporary_bucket_url() -> Iterator[str]:
 @needs_s3
 class TestS3Store(StoreContract):
     @pytest.fixture(autouse=True)
-    def _store(self, a_bucket: str, tmp_path: Path) -> None:
+    def _store(self, bucket_name: str, tmp_path: Path) -> None:
         self.cache = tmp_path / "cache"
         self.store = self.s3 = build_s3_store(
-            f"s3://{a_bucket}/{secrets.token_hex(4)}/a prefix é/", self.cache
+            f"s3://{bucket_name}/{secrets.token_hex(4)}/a prefix é/", self.cache
         )
 
     def again(self) -> ObjectStore:
         return build_s3_store(self.store.url, self.cache)
 
-    def test_similar_prefixes_are_separate_stores(self, a_bucket: str) -> None:
-        one, ten = (build_s3_store(f"s3://{a_bucket}/models/{name}/", self.cache) for name in ("v1", "v10"))
+    def test_similar_prefixes_are_separate_stores(self, bucket_name: str) -> None:
+        one, ten = (
+            build_s3_store(f"s3://{bucket_name}/models/{name}/", self.cache) for name in ("v1", "v10")
+        )
         one.write("a/b", b"one")
         ten.write("a/b", b"ten")
         assert [list(store.keys()) for store in (one, ten)] == [["a/b"], ["a/b"]]
