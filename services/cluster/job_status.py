@@ -55,7 +55,7 @@ _REASONS: Final = {
 }
 
 
-def launch_of(
+def launch_state_of(
     run: str, job: Document, pods: Sequence[Document], known: LaunchState | None, now: float
 ) -> LaunchState:
     """Return the run's state by its Job; attempts whose pods were deleted stay as they were known.
@@ -73,7 +73,7 @@ def launch_of(
     return LaunchState(run, tuple(_with_end(one, ended) for one in attempts), outcome, reason=reason)
 
 
-def launch_from_status(status: RunStatus, known: LaunchState | None) -> LaunchState:
+def launch_state_from_status(status: RunStatus, known: LaunchState | None) -> LaunchState:
     """Return the state of a run whose Job was deleted, by the run's own status."""
     *before, last = (known.attempts if known else ()) or (Attempt(status.attempt, status.updated_at),)
     if last.ended_at is None:

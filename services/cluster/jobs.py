@@ -16,7 +16,13 @@ import structlog
 from services.cluster.client import ClusterError, Document, Kube
 from services.cluster.events import EventRecorder
 from services.cluster.informer import Informer
-from services.cluster.job_status import is_deleting, is_finished, is_terminated, launch_from_status, launch_of
+from services.cluster.job_status import (
+    is_deleting,
+    is_finished,
+    is_terminated,
+    launch_state_from_status,
+    launch_state_of,
+)
 from services.cluster.job_template import (
     RELEASE_LABEL,
     REQUESTED_ANNOTATION,
@@ -101,7 +107,7 @@ class JobLauncher:
         """Return the run's attempts and outcome, as far as known."""
         if run in self._ended:
             return self._ended[run]
-        written = self.runs.launch(run)
+        written = self.runs.launch_state(run)
         if written and written.outcome:
             self._ended[run] = written
             return written
@@ -115,7 +121,7 @@ class JobLauncher:
         if job is None:
             return self._observe_without_job(run, written) if self.jobs.listed.is_set() else written
         pods = self._final_pods(run) if is_finished(job) else self._pods_of(run)
-        return launch_of(run, job, pods, written, self._clock())
+        return launch_state_of(run, job, pods, written, self._clock())
 
     def _observe_without_job(self, run: str, written: LaunchState | None) -> LaunchState | None:
         """Return what the run without a Job reported itself."""
@@ -135,9 +141,9 @@ class JobLauncher:
             log.warning("job_lookup_failed", run=run, reason=str(error))
             return written
         if job is None or not self._is_of(job, run):
-            return launch_from_status(status, written)
+            return launch_state_from_status(status, written)
         self.jobs.put(job)
-        return launch_of(run, job, self._final_pods(run), written, self._clock())
+        return launch_state_of(run, job, self._final_pods(run), written, self._clock())
 
     def _write(self, launch: LaunchState) -> None:
         self.runs.write(launch)
@@ -210,7 +216,7 @@ class JobLauncher:
             run = job["metadata"]["labels"][RUN_LABEL]
             if is_finished(job) or is_deleting(job):
                 continue
-            known = self._ended.get(run) or self.runs.launch(run)
+            known = self._ended.get(run) or self.runs.launch_state(run)
             if known and known.outcome is RunState.CANCELLED:
                 self._delete_job(run)
 

@@ -45,7 +45,7 @@ class Runs:
         """Return the status that the run wrote last."""
         return self._read(run, "status.json", RunStatus)
 
-    def launch(self, run: str) -> LaunchState | None:
+    def launch_state(self, run: str) -> LaunchState | None:
         """Return what the leader knows of the run's processes."""
         return self._read(run, "launch.json", LaunchState)
 

@@ -177,7 +177,7 @@ class ChildLauncher:
     def launch(self, request: RunRequest) -> None:
         """Start the run's process, unless it is active, has an outcome, or the launcher is closed."""
         with self._lock:
-            known = self.runs.launch(request.run) or LaunchState(request.run)
+            known = self.runs.launch_state(request.run) or LaunchState(request.run)
             if self._closed or request.run in self._active or known.outcome is not None:
                 return
             run = _Run(self, request.run, known)
@@ -188,7 +188,7 @@ class ChildLauncher:
         """Cancel the run: SIGTERM, and SIGKILL 10 s later. Returns at once; `on_change` is called at the end."""
         with self._lock:
             active = self._active.get(run)
-            known = self.runs.launch(run) or LaunchState(run)
+            known = self.runs.launch_state(run) or LaunchState(run)
         if active:
             active.request_stop(StopReason.CANCEL)
             timer = threading.Timer(self._cancel_seconds, active.kill)
@@ -202,7 +202,7 @@ class ChildLauncher:
         """Return the run's attempts and outcome."""
         with self._lock:
             active = self._active.get(run)
-        return active.launch if active else self.runs.launch(run)
+        return active.launch if active else self.runs.launch_state(run)
 
     def close(self) -> None:
         """Send SIGTERM to all trainers, and SIGKILL 15 s later."""

@@ -58,7 +58,7 @@ def step(pair: ReplicaPair, replica: SimulatedReplica, number: int) -> None:
 
 def run_ends(pair: ReplicaPair) -> None:
     for name in pair.world.runs.names(1):
-        launch = pair.world.runs.launch(name)
+        launch = pair.world.runs.launch_state(name)
         if launch is None or launch.outcome is None:
             pair.world.train(name)
             pair.world.end(name)
@@ -94,7 +94,7 @@ def _check(pair: ReplicaPair) -> None:
     active = [
         name
         for name in pair.world.runs.names(1)
-        if (found := pair.world.runs.launch(name)) is None or found.outcome is None
+        if (found := pair.world.runs.launch_state(name)) is None or found.outcome is None
     ]
     assert len(active) <= 1
 
@@ -117,6 +117,6 @@ def _ends_well(pair: ReplicaPair) -> None:
     answered = Counter(command for request in pair.world.requests() for command in request.commands)
     assert all(times == 1 for times in answered.values())
     for name in pair.world.runs.names(1):
-        launch = pair.world.runs.launch(name)
+        launch = pair.world.runs.launch_state(name)
         assert launch
         assert launch.outcome is RunState.DONE

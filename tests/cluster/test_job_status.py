@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from services.cluster.job_status import (
     attempts_of,
     failure_reason,
-    launch_from_status,
-    launch_of,
+    launch_state_from_status,
+    launch_state_of,
     outcome_of,
     pending_kind,
     pod_waiting_reason,
@@ -52,7 +52,7 @@ def test_outcome_follows_job_conditions() -> None:
     ],
 )
 def test_failure_reasons(reason: str, sentence: str) -> None:
-    launch = launch_of("1-1", build_job("a", ("Failed", reason)), [], None, SOON)
+    launch = launch_state_of("1-1", build_job("a", ("Failed", reason)), [], None, SOON)
     assert launch == LaunchState("1-1", (), RunState.FAILED, reason=sentence)
     assert failure_reason(build_job("a", ("Failed", reason))) == sentence
 
@@ -63,7 +63,7 @@ def test_each_pod_is_an_attempt() -> None:
         build_pod("a", "Failed", started=CREATED + 5, ended=CREATED + 30, code=75),
         build_pod("c", "Pending", waiting={"reason": "ContainerCreating"}),
     ]
-    launch = launch_of("1-1", build_job(), pods, None, SOON)
+    launch = launch_state_of("1-1", build_job(), pods, None, SOON)
     assert launch.attempts == (
         Attempt(1, CREATED + 5, CREATED + 30, 75),
         Attempt(2, CREATED + 40, None, None),
@@ -85,7 +85,7 @@ def test_attempts_outlive_their_pods() -> None:
 
 def test_unseen_attempt_ends_with_its_job() -> None:
     known = LaunchState("1-1", (Attempt(1, CREATED + 1),))
-    launch = launch_of("1-1", build_job("a", ("Failed", "DeadlineExceeded")), [], known, LATE)
+    launch = launch_state_of("1-1", build_job("a", ("Failed", "DeadlineExceeded")), [], known, LATE)
     assert launch.attempts == (Attempt(1, CREATED + 1, CREATED + 100, None),)
 
 
@@ -97,7 +97,7 @@ def test_unstarted_container_starts_with_its_pod() -> None:
 
 def test_known_outcome_is_kept() -> None:
     known = LaunchState("1-1", (), RunState.CANCELLED)
-    assert launch_of("1-1", build_job("a", ("Complete", "")), [], known, LATE) == known
+    assert launch_state_of("1-1", build_job("a", ("Complete", "")), [], known, LATE) == known
 
 
 @pytest.mark.parametrize(
@@ -174,10 +174,10 @@ def test_slow_start_is_reported_after_90_seconds() -> None:
 def test_launch_from_status_without_a_job() -> None:
     status = RunStatus("1-1", RunState.FAILED, exit_code=65, attempt=2, updated_at=CREATED + 9)
     known = LaunchState("1-1", (Attempt(1, CREATED, CREATED + 1, 75), Attempt(2, CREATED + 2)))
-    assert launch_from_status(status, known) == LaunchState(
+    assert launch_state_from_status(status, known) == LaunchState(
         "1-1", (known.attempts[0], Attempt(2, CREATED + 2, CREATED + 9, 65)), RunState.FAILED
     )
-    assert launch_from_status(status, None).attempts == (Attempt(2, CREATED + 9, CREATED + 9, 65),)
+    assert launch_state_from_status(status, None).attempts == (Attempt(2, CREATED + 9, CREATED + 9, 65),)
 
 
 times = st.integers(0, 50).map(lambda seconds: CREATED + seconds)
@@ -196,9 +196,9 @@ def test_attempts_are_numbered_by_time(known: list[float], seen: list[float], ra
 def test_launch_of_is_idempotent(at: float, over: bool) -> None:
     found = build_job("a", ("Failed", "x")) if over else build_job()
     pods = [build_pod("a", "Failed", started=at, ended=at + 1, code=1)]
-    once = launch_of("1-1", found, pods, None, SOON)
-    assert launch_of("1-1", found, pods, once, LATE) == once
-    unseen = launch_of("1-1", found, [], once, SOON)
+    once = launch_state_of("1-1", found, pods, None, SOON)
+    assert launch_state_of("1-1", found, pods, once, LATE) == once
+    unseen = launch_state_of("1-1", found, [], once, SOON)
     assert replace(unseen, waiting="") == replace(once, waiting="")
 
 

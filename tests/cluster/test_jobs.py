@@ -154,7 +154,7 @@ def test_observe_writes_launch_json(api: FakeApiServer, make: BuildLauncher, run
     api.put("jobs", build_job(NAME, ("Complete", "")))
     eventually(lambda: outcome(launcher))
     done = LaunchState("1-1", (Attempt(1, CREATED + 1, CREATED + 3, 0),), RunState.DONE)
-    assert runs.launch("1-1") == done
+    assert runs.launch_state("1-1") == done
     api.remove("jobs", NAME)
     api.remove("pods", "p")
     other = make()
@@ -241,7 +241,7 @@ def test_finished_run_is_not_launched_again(api: FakeApiServer, make: BuildLaunc
     launcher.launch(REQUEST)
     assert api.list_objects("jobs") == []
     assert outcome(launcher) is RunState.DONE
-    assert runs.launch("1-1") == launcher.observe("1-1")
+    assert runs.launch_state("1-1") == launcher.observe("1-1")
 
 
 def test_failed_status_waits_for_an_unwatched_job(
@@ -265,7 +265,7 @@ def test_cancel_deletes_the_job_for_good(api: FakeApiServer, make: BuildLauncher
     make().launch(REQUEST)
     assert api.list_objects("jobs") == []
     launcher.cancel("1-1")
-    assert runs.launch("1-1") == LaunchState("1-1", (), RunState.CANCELLED)
+    assert runs.launch_state("1-1") == LaunchState("1-1", (), RunState.CANCELLED)
 
 
 def test_cancel_before_launch_is_final(api: FakeApiServer, make: BuildLauncher) -> None:

@@ -67,7 +67,7 @@ class LauncherContract:
         launcher = self.make()
         launcher.launch(build_request(self.runs, "1-1", "exit 0"))
         assert self._outcome(launcher, "1-1") is RunState.DONE
-        written = self.runs.launch("1-1")
+        written = self.runs.launch_state("1-1")
         assert exit_codes(written) == [0]
         assert written is not None
         assert written.outcome is RunState.DONE
@@ -120,7 +120,7 @@ class LauncherContract:
         first.launch(wanted)
         eventually(lambda: self._works(first, "1-1"))
         first.close()
-        left = self.runs.launch("1-1")
+        left = self.runs.launch_state("1-1")
         assert left is not None
         assert left.outcome is None
         second = self.make()
@@ -217,7 +217,7 @@ class TestChildLauncher(LauncherContract):
         first.launch(wanted)
         eventually(lambda: self._marks("1-1", 1))
         first.close()
-        left = self.runs.launch("1-1")
+        left = self.runs.launch_state("1-1")
         assert left is not None
         assert left.outcome is None
         assert exit_codes(left) == [None]

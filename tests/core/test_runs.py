@@ -36,12 +36,14 @@ def test_each_document_comes_back(runs: Runs) -> None:
     for document in (request, status, launch):
         runs.write(document)
     runs.write_snapshot("5-1", snapshot)
-    found = (runs.request("5-1"), runs.status("5-1"), runs.launch("5-1"), runs.snapshot("5-1"))
+    found = (runs.request("5-1"), runs.status("5-1"), runs.launch_state("5-1"), runs.snapshot("5-1"))
     assert found == (request, status, launch, snapshot)
 
 
 def test_what_is_not_there_is_none(runs: Runs) -> None:
-    assert (runs.request("5-1"), runs.status("5-1"), runs.launch("5-1"), runs.snapshot("5-1")) == (None,) * 4
+    assert (runs.request("5-1"), runs.status("5-1"), runs.launch_state("5-1"), runs.snapshot("5-1")) == (
+        None,
+    ) * 4
     assert runs.log("5-1") == ""
 
 

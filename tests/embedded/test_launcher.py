@@ -157,7 +157,7 @@ def test_close_kills_a_stubborn_process(tmp_path: Path) -> None:
     world.launcher.launch(REQUEST)
     eventually(lambda: world.runs.log("1-1"))
     world.launcher.close()
-    launch = world.runs.launch("1-1")
+    launch = world.runs.launch_state("1-1")
     assert launch is not None
     assert (launch.outcome, launch.attempts[0].exit_code) == (None, None)
 
@@ -239,7 +239,7 @@ def test_child_gets_sigterm_when_parent_is_killed(tmp_path: Path) -> None:
     eventually((tmp_path / "signal").exists)
     assert (tmp_path / "signal").read_text() == str(int(signal.SIGTERM))
     eventually(lambda: not is_alive(int((tmp_path / "pid").read_text())))
-    launch = world.runs.launch("1-1")
+    launch = world.runs.launch_state("1-1")
     assert launch is not None
     assert launch.outcome is None
 

@@ -93,7 +93,7 @@ class FakeLauncher:
     def launch(self, request: RunRequest) -> None:
         if self.error:
             raise self.error
-        known = self.runs.launch(request.run)
+        known = self.runs.launch_state(request.run)
         if (known and known.outcome) or request.run in self.active:
             return
         self.launched.append(request.run)
@@ -104,7 +104,7 @@ class FakeLauncher:
         self.end(run, RunState.CANCELLED, None, 0.0)
 
     def observe(self, run: str) -> LaunchState | None:
-        return self.runs.launch(run)
+        return self.runs.launch_state(run)
 
     def close(self) -> None:
         """Stop all runs."""

@@ -97,7 +97,7 @@ def _read_unremembered(history: RunHistory, run: str) -> RunRecord | None:
     """Return what gives the age of a run; None if that cannot be read: then the run is kept."""
     try:
         request = history.runs.request(run)
-        return RunRecord(request, history.runs.launch(run)) if request else None
+        return RunRecord(request, history.runs.launch_state(run)) if request else None
     except StoreError as error:
         log.warning("old_run_unreadable", run=run, reason=str(error))
         return None
@@ -224,7 +224,7 @@ def _records(runs: Runs) -> dict[str, list[RunRecord]]:
     for run in runs.store.folders("runs/"):
         try:
             request = runs.request(run)
-            record = RunRecord(request, runs.launch(run), runs.status(run)) if request else None
+            record = RunRecord(request, runs.launch_state(run), runs.status(run)) if request else None
         except StoreError as error:
             if error.transient:
                 raise

@@ -201,7 +201,7 @@ def first_status(runs: Runs, run: str) -> RunStatus:
     The leader may count an attempt in launch.json after its process has started, and a process may have died before its first
     status: the number is above all of those that any of them has left. Raises StoreError.
     """
-    last, launch = runs.status(run), runs.launch(run)
+    last, launch = runs.status(run), runs.launch_state(run)
     newest = launch.attempts[-1] if launch and launch.attempts else None
     launched = newest.number + (newest.ended_at is not None) if newest else 1
     checkpoints = (int(name) for name in runs.store.folders(f"runs/{run}/checkpoints/") if name.isdigit())

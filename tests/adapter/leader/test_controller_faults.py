@@ -186,7 +186,7 @@ class AnyLife(RuleBasedStateMachine):
 
     @property
     def active(self) -> list[str]:
-        found = [(name, self.world.runs.launch(name)) for name in self.world.runs.names(1)]
+        found = [(name, self.world.runs.launch_state(name)) for name in self.world.runs.names(1)]
         return [name for name, launch in found if launch is None or launch.outcome is None]
 
     @invariant()
