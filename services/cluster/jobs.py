@@ -79,7 +79,7 @@ class JobLauncher:
             return
         if not self.jobs.listed.is_set():
             raise ClusterError(f"The list of Jobs is not known yet: {self.jobs.error}")
-        # Pods of a deleted Job may still run, and two trainers of one run would write the same files. The API is asked,
+        # Pods of a deleted Job may still run, and two trainers of one run would write the same files. The API is queried,
         # because the pods' watch may lag behind the Jobs'.
         if any(not is_terminated(pod) for pod in self.kube.pods(self._selector(request.run))):
             return

@@ -1,6 +1,6 @@
 """`python -P -m services.trainer --run <store>/runs/<run>`: one run, from labels to published versions, top to bottom.
 
-Exit codes: 0 done; 75 asked to end or a service is away (run it again); 64, 65, 78 the request, the labels or the settings are
+Exit codes: 0 done; 75 interrupted, or a service is unreachable (run it again); 64, 65, 78 the request, the labels or the settings are
 wrong (do not); 1 anything else. status.json of the run says the same in words. A run whose versions are already
 published ends with 0; an `auto` run that has published its first goes on with its second. Of several processes (see
 `services.trainer.ranks`) rank 0 writes, and the others end as it does.

@@ -25,7 +25,7 @@ from services.trainer.process import parse_run_url
 
 _TRAINER = ("-P", "-m", "services.trainer")
 _SHUTDOWN_SECONDS = 600
-"""For processes that were asked to end: the pod's grace period is shorter, and ends them all."""
+"""For processes that were interrupted: the pod's grace period is shorter, and ends them all."""
 _RENDEZVOUS_SECONDS = 900
 """How long the other pods may take to join."""
 
@@ -89,7 +89,7 @@ def launch(topology: Topology, run: str, arguments: Sequence[str]) -> int:
     except ChildFailedError as error:
         return shell_exit_code(error.get_first_failure()[1].exitcode)
     except SignalException as error:
-        sys.stderr.write(f"The run was asked to stop ({error.sigval.name}).\n")
+        sys.stderr.write(f"The run was interrupted ({error.sigval.name}).\n")
         return Preempted.exit_code
     except RuntimeError as error:  # of its store and its rendezvous
         raise Preempted(
@@ -142,7 +142,7 @@ def _parse(arguments: Sequence[str] | None) -> tuple[Topology, str, list[str]]:
 
 def _on_sigterm(_number: int, _frame: FrameType | None) -> None:
     """Handle SIGTERM until torch's launcher does: the first process of a container ignores it by default."""
-    raise Preempted("The run was asked to end before its processes had joined.")
+    raise Preempted("The run was interrupted before its processes had joined.")
 
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ def published_from(manifest: Manifest, pinned_to: str | None = None) -> Publishe
 
 
 class RetryingStore(WrappedStore):
-    """An ObjectStore that retries transient errors for ten minutes, until the process is asked to end.
+    """An ObjectStore that retries transient errors for ten minutes, until the process is interrupted.
 
     For what the run cannot go on without: manifests, snapshot, versions. Status, log and checkpoints are written without
     retries, so that training goes on.

@@ -83,7 +83,7 @@ class Single:
         return array
 
     def stop_reason(self, stop: Stop) -> FitloopError | None:
-        """Return why all ranks end now: one was asked to, or rank 0's time is over. Raises PeerLost."""
+        """Return why all ranks end now: one was interrupted, or rank 0's time is over. Raises PeerLost."""
         return stop.reason()
 
 
@@ -167,7 +167,7 @@ class Distributed:
         return (mine or DeadlinePassed("It took longer than it may.")) if int(worst) == _LATE else None
 
     def wait_for_leader(self, stop: Stop) -> None:
-        """Wait until rank 0 has ended. Raises Preempted when this process is asked to end."""
+        """Wait until rank 0 has ended. Raises Preempted when this process is interrupted."""
         try:
             self.broadcast(b"", stop)
         except PeerLost:

@@ -86,7 +86,7 @@ class Stop:
             self.limit_seconds, self.limit = seconds, time.monotonic() + seconds
 
     def reason(self) -> FitloopError | None:
-        """Return Preempted once the process was asked to end, DeadlinePassed after `deadline`, RunTimeExceeded after `limit`."""
+        """Return Preempted once the process was interrupted, DeadlinePassed after `deadline`, RunTimeExceeded after `limit`."""
         if self.requested:
             return preempted()
         if time.monotonic() > self.limit:
@@ -146,8 +146,8 @@ class Stop:
 
 
 def preempted() -> Preempted:
-    """Return the error of a process that was asked to end."""
-    return Preempted("The run was asked to end and is continued when it is started again.")
+    """Return the error of a process that was interrupted."""
+    return Preempted("The run was interrupted and continues when it is started again.")
 
 
 def is_transient(error: Exception) -> bool:

@@ -36,7 +36,7 @@ _WAIT_SECONDS = 2.0
 _FINAL_SECONDS = 60.0
 """How long the last status is retried."""
 _FINAL_SECONDS_PREEMPTED = 10.0
-"""The same for a process that was asked to end."""
+"""The same for a process that was interrupted."""
 log = structlog.get_logger()
 
 
