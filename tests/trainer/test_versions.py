@@ -154,9 +154,7 @@ def test_version_of_another_control_is_not_compared(world: TrainerWorld) -> None
 
 def test_missing_control_is_bad_data(world: TrainerWorld) -> None:
     world.label(60)
-    with pytest.raises(
-        BadData, match="'topic' is to be learnt, and the label config has no control of that name"
-    ):
+    with pytest.raises(BadData, match="control 'topic', but the label config has no such control"):
         world.train(world.request(control="topic"))
 
 
@@ -293,7 +291,7 @@ def test_failed_second_method_keeps_the_first_version(
     assert status.state is RunState.DONE
     assert [one.version for one in status.published] == ["support-1"]
     if again:
-        assert "Fine-tuning failed: Nobody has labelled a text yet" in status.message
+        assert "Fine-tuning failed: No text has been labelled yet" in status.message
     else:
         assert "Fine-tuning failed: it crashed. This is a bug in Fitloop" in status.message
         assert status.message.startswith(status.published[0].sentence)

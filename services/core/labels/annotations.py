@@ -137,19 +137,19 @@ def untrainable_reason(
 
 def _too_few(found: Mapping[str, int], left_out: Sequence[Uncounted]) -> str | None:
     if not found:
-        opening = "No label counts yet" if left_out else "Nobody has labelled a text yet"
+        opening = "No label counts yet" if left_out else "No text has been labelled yet"
         return f"{opening}: {MIN_LABELS} labels with {MIN_EXAMPLES} examples each are needed."
     if len(found) < MIN_LABELS:
         ((label, count),) = found.items()
-        return f"{MIN_LABELS} labels with examples are needed, and only {label!r} has any ({plural(count)})."
+        return f"{MIN_LABELS} labels with examples are needed, but only {label!r} has any ({plural(count)})."
     enough = [label for label, count in found.items() if count >= MIN_EXAMPLES]
     if len(enough) >= MIN_LABELS:
         return None
-    has = f"only {enough[0]!r} has as many ({plural(found[enough[0]])})" if enough else "none has as many"
+    has = f"only {enough[0]!r} has that many ({plural(found[enough[0]])})" if enough else "none has that many"
     singles = f"{len(found) - len(enough)} {'others have' if enough else 'labels have'} one text each"
     if enough and len(found) == MIN_LABELS:
         singles = f"{next(label for label in found if label not in enough)!r} has one text"
-    return f"{MIN_LABELS} labels with {MIN_EXAMPLES} examples each are needed, and {has}; {singles}."
+    return f"{MIN_LABELS} labels with {MIN_EXAMPLES} examples each are needed, but {has}; {singles}."
 
 
 def parse_timestamp(value: object) -> float:

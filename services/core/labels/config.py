@@ -64,7 +64,7 @@ def parse_label_space(label_config: str, control: str | None = None) -> LabelSpa
     others = _listed(other for other in found if other is not chosen)
     space = chosen.space
     note = f"Choices {space.from_name!r} over {space.text_tag} {space.to_name!r}"
-    return replace(space, note=note + (f" (passed over: {others})" if others else ""))
+    return replace(space, note=note + (f" (skipped: {others})" if others else ""))
 
 
 @lru_cache(maxsize=512)
@@ -98,7 +98,7 @@ def _control(tag: Tag, names: Names) -> Control | UnusableControl:
         )
     twice = [label for label, count in Counter(labels).items() if count > 1]
     if twice:
-        reason = f"has several choices that read {twice[0]!r}: rename one of them"
+        reason = f"has several choices called {twice[0]!r}: rename one of them"
         return _unusable(tag, Objection(tag.written("allownested"), reason))
     attributes = {
         name: value for name, (_, value) in text.attributes.items() if name not in {"name", "value"}
@@ -176,11 +176,11 @@ def _by_name(found: tuple[Control | UnusableControl, ...], wanted: str) -> Contr
     advice = (
         f"Name one of {usable} in FITLOOP_CONTROLS, or as `control` of the project or of its backend's extra parameters"
         if usable
-        else "Nothing else in it can be learnt either"
+        else "None of its other controls can be used either"
     )
     asked = ", ".join(map(repr, names)) or repr(wanted)
-    why = f"that cannot be: {_listed(known)}" if known else "the label config has no control of that name"
-    raise NoLabelSpace(f"By the settings {asked} is to be learnt, and {why}. {advice}.")
+    why = f"it cannot be used: {_listed(known)}" if known else "the label config has no such control"
+    raise NoLabelSpace(f"The settings choose control {asked}, but {why}. {advice}.")
 
 
 def _listed(controls: Iterable[Control | UnusableControl]) -> str:
@@ -195,7 +195,7 @@ def _why_not_chosen(one: Control | UnusableControl) -> str:
         return str(one)
     if one.condition:
         return (
-            f'<Choices name="{one.name}"> is shown in some tasks only, by {one.condition}: '
-            f"FITLOOP_CONTROLS={one.name} has it learnt all the same"
+            f'<Choices name="{one.name}"> is only shown in some tasks, because of {one.condition}: '
+            f"set FITLOOP_CONTROLS={one.name} to train on it anyway"
         )
-    return f'<Choices name="{one.name}"> is not selected'
+    return f'<Choices name="{one.name}"> is not the chosen control'

@@ -67,7 +67,7 @@ class Objection:
 def find_objection(tag: Tag, names: Names) -> Objection | None:
     """Return the first reason why the control cannot be learnt; None if it can."""
     if tag.kind != "choices":
-        return Objection("", "is no <Choices>, and no other control is learnt")
+        return Objection("", "is not a <Choices>, the only control that Fitloop trains on")
     return next((found for rule in _RULES if (found := rule(tag, names)) is not None), None)
 
 
@@ -98,13 +98,13 @@ def stored_value(choice: Tag) -> str:
 def _has_no_name(tag: Tag, _: Names) -> Objection | None:
     if tag.get("name"):
         return None
-    return Objection("", "has no name, so its answers cannot be distinguished from others: give it one")
+    return Objection("", "has no name, so its answers cannot be told apart from others: give it a name")
 
 
 def _shares_name(tag: Tag, names: Names) -> Objection | None:
     if len(names.tags.get(tag.get("name"), ())) == 1:
         return None
-    return Objection(tag.written("name"), "has the name of another tag: rename one of them")
+    return Objection(tag.written("name"), "has the same name as another tag: rename one of them")
 
 
 def _is_in_repeater(tag: Tag, _: Names) -> Objection | None:
@@ -112,16 +112,14 @@ def _is_in_repeater(tag: Tag, _: Names) -> Objection | None:
     if around is None:
         return None
     on = around.written("on")
-    return Objection(
-        on, f"is inside <Repeater {on}>, which makes a control of it for each item: put it outside"
-    )
+    return Objection(on, f"is inside <Repeater {on}>, which repeats it for each item: move it out")
 
 
 def _is_in_unknown_tag(tag: Tag, _: Names) -> Objection | None:
     around = next((one for one in tag.ancestors() if one.kind not in _CONTAINERS), None)
     if around is None:
         return None
-    return Objection("", f"is inside {around}, which shows no control of its own kind: put it outside")
+    return Objection("", f"is inside {around}, which does not show such a control: move it out")
 
 
 def _is_per_region(tag: Tag, _: Names) -> Objection | None:
@@ -129,7 +127,7 @@ def _is_per_region(tag: Tag, _: Names) -> Objection | None:
         if tag.is_set(attribute):
             found = tag.written(attribute)
             return Objection(
-                found, f"has {found}, so it is answered for {part} and not for the whole text: remove that"
+                found, f"has {found}, so it is answered for {part} rather than for the whole text: remove it"
             )
     return None
 
@@ -141,7 +139,7 @@ def _is_conditional(tag: Tag, _: Names) -> Objection | None:
             if one.get(attribute) and is_gate:
                 found = one.written(attribute)
                 where = f"has {found}" if one is tag else f"is inside {one} with {found}"
-                return Objection(found, f"{where}, so it is shown for a selected region alone: remove that")
+                return Objection(found, f"{where}, so it is only shown for a selected region: remove it")
     return None
 
 
@@ -150,15 +148,19 @@ def _is_multiple_choice(tag: Tag, _: Names) -> Objection | None:
     if given in _SINGLE_CHOICE and ("choice" not in tag.attributes or given):
         return None
     found = tag.written("choice")
-    why = "which is not learnt yet" if given == "multiple" else "which Label Studio's editor does not know"
-    return Objection(found, f'has {found}, {why}: with choice="single" it is')
+    why = (
+        "which is not supported yet"
+        if given == "multiple"
+        else "which Label Studio's editor does not support"
+    )
+    return Objection(found, f'has {found}, {why}: use choice="single"')
 
 
 def _is_read_only(tag: Tag, _: Names) -> Objection | None:
     if not tag.is_set("readonly"):
         return None
     found = tag.written("readonly")
-    return Objection(found, f"has {found}, so it cannot be answered: remove that")
+    return Objection(found, f"has {found}, so nobody can answer it: remove it")
 
 
 def _has_dynamic_labels(tag: Tag, _: Names) -> Objection | None:
@@ -168,7 +170,7 @@ def _has_dynamic_labels(tag: Tag, _: Names) -> Objection | None:
             where = f"has {found}" if one is tag else f"has <{one.name} {found}>"
             return Objection(
                 found,
-                f"{where}, so its labels are in the tasks and differ between them: write each as a <Choice>",
+                f"{where}, so its labels come from the tasks and differ between them: write each label as a <Choice>",
             )
     return None
 
@@ -176,22 +178,23 @@ def _has_dynamic_labels(tag: Tag, _: Names) -> Objection | None:
 def _has_no_choices(tag: Tag, _: Names) -> Objection | None:
     if any(stored_value(choice) for choice in choices(tag)):
         return None
-    return Objection("", "has no <Choice> with a value: write one for each label")
+    return Objection("", "has no <Choice> with a value: add one for each label")
 
 
 def _has_no_single_target(tag: Tag, names: Names) -> Objection | None:
     found = tag.written("toname")
     if "," in tag.get("toname"):
         return Objection(
-            found, f"has {found}, so it reads several tags, and one text is learnt from: name one of them"
+            found,
+            f"has {found}, so it reads several tags, but a model is trained on one text: name one of them",
         )
     objects = _target_tags(tag, names)
     if tag.get("toname"):
-        why = f"has {found}, and the label config has no such tag" if not objects else ""
+        why = f"has {found}, but the label config has no such tag" if not objects else ""
     else:
         why = "has no toName" if len(objects) != 1 else ""
     if not why and len(objects) > 1:
-        why = f"has {found}, and several tags have that name"
+        why = f"has {found}, but several tags have that name"
     return Objection(found, f"{why}: name the <Text> that it reads") if why else None
 
 
@@ -200,23 +203,23 @@ def _has_no_text_target(tag: Tag, names: Names) -> Objection | None:
     found = tag.written("toname")
     if source.kind not in TEXT_TAGS:
         return Objection(
-            found, f"reads {source}, and only <Text>, <HyperText> and <Paragraphs> are learnt from"
+            found, f"reads {source}, but only <Text>, <HyperText> and <Paragraphs> are supported"
         )
     if any(one.kind not in _CONTAINERS for one in source.ancestors()):
         around = next(one for one in source.ancestors() if one.kind not in _CONTAINERS)
-        return Objection(found, f"reads {source}, which is inside {around}: put it outside")
+        return Objection(found, f"reads {source}, which is inside {around}: move it out")
     given = source.get("valuetype").strip().lower()
     if given and given != _VALUE_TYPES[source.kind]:
         attribute = source.written("valuetype")
         return Objection(
             attribute,
-            f"reads {source} with {attribute}: the text itself must be in the task, not its address",
+            f"reads {source} with {attribute}: the task must contain the text itself, not its URL",
         )
     if not _VARIABLE.search(source.value):
         attribute = source.written("value")
         return Objection(
             attribute,
-            f"reads {source} with {attribute}, which is the same in each task: write a $variable there",
+            f"reads {source} with {attribute}, which is the same in every task: use a $variable",
         )
     return None
 

@@ -17,26 +17,26 @@ from services.core.domain import LabelSpace, Truncation, Uncounted
 
 ANNOTATION_REASONS: Final = {
     "foreign_label": "with a label that {control} does not have",
-    "other_spelling": "with a label that {control} spells otherwise",
-    "value_for_alias": "with the value of a choice of {control} that has an alias, which annotations hold instead",
-    "other_control": "of another control than {control}",
+    "other_spelling": "with a label that {control} spells differently",
+    "value_for_alias": "with the value of a choice in {control} whose alias is stored instead",
+    "other_control": "of a control other than {control}",
     "several_labels": "with several labels",
-    "malformed": "not readable",
+    "malformed": "unreadable",
     "empty": "without an answer",
     "cancelled": "skipped",
-    "tied": "with as many for one label as for another, so that a third opinion is needed",
-    "superseded": "followed by a newer one of the same annotator",
+    "tied": "tied with an annotation with another label, so another opinion is needed",
+    "superseded": "superseded by a newer one from the same annotator",
     "outvoted": "outvoted by others",
 }
 """Reasons why an annotation does not count."""
 
 _TASK_REASONS: Final = {
-    "malformed_task": "not readable",
+    "malformed_task": "unreadable",
     "repeated_task": "read twice",
     "no_text": "without a text",
-    "tie": "with as many votes for one label as for another",
-    "duplicate_text": "with a text that another task has",
-    "outvoted_duplicate": "with a text to which more tasks give another label",
+    "tie": "with a tied vote between labels",
+    "duplicate_text": "with the same text as another task",
+    "outvoted_duplicate": "with a text that more tasks give another label",
     "conflicting_duplicates": "with a text that other tasks give another label",
 }
 
@@ -47,7 +47,7 @@ _REASONS: Final = {"annotation": ANNOTATION_REASONS, "task": _TASK_REASONS, "dra
 _TO_CORRECT: Final = frozenset({"foreign_label", "other_spelling", "value_for_alias"})
 
 _ADVICE: Final = (
-    "An annotation counts where it holds a choice letter by letter, its alias if it has one: correct the annotations or "
+    "An annotation counts only if it contains a choice exactly as written (its alias, if it has one): correct the annotations or "
     "the label config."
 )
 
@@ -123,7 +123,7 @@ def _noun_message(noun: str, rows: Sequence[Uncounted], control: str) -> str:
 
 def _reason_words(row: Uncounted, control: str) -> str:
     tag = f'<Choices name="{control}">' if control else "the label config"
-    words = _REASONS.get(_noun(row.reason), {}).get(row.reason, f"for a reason called {row.reason!r}")
+    words = _REASONS.get(_noun(row.reason), {}).get(row.reason, f"for reason {row.reason!r}")
     examples = f" ({'; '.join(row.examples)})" if row.examples else ""
     return words.format(control=tag) + examples
 
@@ -193,7 +193,7 @@ def truncation_message(found: Truncation | None) -> str:
         return ""
     were = "was" if found.cut == 1 else "were"
     cut = (
-        f"{found.cut} of {plural(found.texts)} {were} cut at {found.max_length} tokens, and what stands behind is not read; "
+        f"{found.cut} of {plural(found.texts)} {were} truncated at {found.max_length} tokens, and the rest is not read; "
         f"the longest has {found.longest}."
     )
     return f"{cut} {_length_advice(found)}"
@@ -208,10 +208,10 @@ def required_length(found: Truncation) -> int:
 def _length_advice(found: Truncation) -> str:
     length = required_length(found)
     if length <= found.max_length:
-        limit = "the base model reads no more" if found.most else "FITLOOP_MAX_LENGTH can be no more"
-        return f"That is all, since {limit}: set BASELINE_MODEL_NAME to one of more positions, or shorten the texts."
+        limit = "the base model cannot read more" if found.most else "FITLOOP_MAX_LENGTH cannot be higher"
+        return f"This is the maximum, since {limit}: set BASELINE_MODEL_NAME to a model with more positions, or shorten the texts."
     rest = "all of it" if length >= found.longest else "as much as the base model can"
     return (
-        f"FITLOOP_MAX_LENGTH={length} would read {rest}, and take about {found.cost:.1f} times the computing, in training and for "
+        f"FITLOOP_MAX_LENGTH={length} would read {rest}, at about {found.cost:.1f} times the compute, in training and for "
         "suggestions."
     )

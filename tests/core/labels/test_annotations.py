@@ -216,21 +216,21 @@ def test_one_more_vote_for_the_winner_changes_nothing(votes: list[Vote]) -> None
 @pytest.mark.parametrize(
     ("counts", "sentence"),
     [
-        ({}, "Nobody has labelled a text yet: 2 labels with 2 examples each are needed."),
-        ({"A": 0, "B": 0}, "Nobody has labelled a text yet: 2 labels with 2 examples each are needed."),
-        ({"refund": 14, "B": 0}, "2 labels with examples are needed, and only 'refund' has any (14 texts)."),
-        ({"A": 1}, "2 labels with examples are needed, and only 'A' has any (1 text)."),
+        ({}, "No text has been labelled yet: 2 labels with 2 examples each are needed."),
+        ({"A": 0, "B": 0}, "No text has been labelled yet: 2 labels with 2 examples each are needed."),
+        ({"refund": 14, "B": 0}, "2 labels with examples are needed, but only 'refund' has any (14 texts)."),
+        ({"A": 1}, "2 labels with examples are needed, but only 'A' has any (1 text)."),
         (
             {"A": 14, "B": 1},
-            "2 labels with 2 examples each are needed, and only 'A' has as many (14 texts); 'B' has one text.",
+            "2 labels with 2 examples each are needed, but only 'A' has that many (14 texts); 'B' has one text.",
         ),
         (
             {"A": 5, "B": 1, "C": 1},
-            "2 labels with 2 examples each are needed, and only 'A' has as many (5 texts); 2 others have one text each.",
+            "2 labels with 2 examples each are needed, but only 'A' has that many (5 texts); 2 others have one text each.",
         ),
         (
             {"A": 1, "B": 1},
-            "2 labels with 2 examples each are needed, and none has as many; 2 labels have one text each.",
+            "2 labels with 2 examples each are needed, but none has that many; 2 labels have one text each.",
         ),
     ],
 )

@@ -82,7 +82,7 @@ TWO = view(
 def test_a_setting_names_the_control(wanted: str | None, taken: str) -> None:
     space = parse_label_space(TWO, wanted)
     assert space.from_name == taken
-    assert space.note.startswith(f"Choices {taken!r} over Text 't' (passed over: ")
+    assert space.note.startswith(f"Choices {taken!r} over Text 't' (skipped: ")
 
 
 def test_a_name_with_a_comma_is_a_name() -> None:
@@ -92,10 +92,10 @@ def test_a_name_with_a_comma_is_a_name() -> None:
 @pytest.mark.parametrize(
     ("config", "wanted", "words"),
     [
-        (TWO, "absent", "'absent' is to be learnt, and the label config has no control of that name. Name one of 'first', 'second', 'why' in FITLOOP_CONTROLS, or as"),
-        (TWO, "spans", 'and that cannot be: <Choices name="spans"> has perRegion="true"'),
-        (TWO, "First", "no control of that name"),
-        (view(TEXT), "c", "Nothing else in it can be learnt either"),
+        (TWO, "absent", "The settings choose control 'absent', but the label config has no such control. Name one of 'first', 'second', 'why' in FITLOOP_CONTROLS, or as"),
+        (TWO, "spans", 'but it cannot be used: <Choices name="spans"> has perRegion="true"'),
+        (TWO, "First", "no such control"),
+        (view(TEXT), "c", "None of its other controls can be used either"),
     ],
 )  # fmt: skip
 def test_an_unusable_named_control_is_not_replaced(config: str, wanted: str, words: str) -> None:

@@ -19,8 +19,8 @@ def test_without_truncation_there_is_no_message() -> None:
 
 def test_truncation_is_reported_with_its_cost() -> None:
     assert truncation_message(CUT) == (
-        "24 of 24 texts were cut at 256 tokens, and what stands behind is not read; the longest has 610. "
-        "FITLOOP_MAX_LENGTH=512 would read as much as the base model can, and take about 2.0 times the computing, in training "
+        "24 of 24 texts were truncated at 256 tokens, and the rest is not read; the longest has 610. "
+        "FITLOOP_MAX_LENGTH=512 would read as much as the base model can, at about 2.0 times the compute, in training "
         "and for suggestions."
     )
 
@@ -30,9 +30,9 @@ def test_truncation_is_reported_with_its_cost() -> None:
     [
         ({"most": 1024}, 640, "FITLOOP_MAX_LENGTH=640 would read all of it"),
         ({"most": 0, "longest": 300}, 320, "FITLOOP_MAX_LENGTH=320 would read all of it"),
-        ({"most": 256}, 256, "the base model reads no more: set BASELINE_MODEL_NAME"),
-        ({"most": 0, "longest": 9000, "max_length": 8192}, 8192, "FITLOOP_MAX_LENGTH can be no more"),
-        ({"texts": 1, "cut": 1}, 512, "1 of 1 text was cut"),
+        ({"most": 256}, 256, "the base model cannot read more: set BASELINE_MODEL_NAME"),
+        ({"most": 0, "longest": 9000, "max_length": 8192}, 8192, "FITLOOP_MAX_LENGTH cannot be higher"),
+        ({"texts": 1, "cut": 1}, 512, "1 of 1 text was truncated"),
     ],
 )
 def test_what_to_set_depends_on_what_the_base_model_reads(

@@ -20,7 +20,7 @@ from services.core.labels.uncounted import (
 
 SPACE = LabelSpace("topic", "text", "$text", ("shipping", "refund", "ret"), shown={"Return": "ret"})
 ADVICE = (
-    " An annotation counts where it holds a choice letter by letter, its alias if it has one: correct the annotations or "
+    " An annotation counts only if it contains a choice exactly as written (its alias, if it has one): correct the annotations or "
     "the label config."
 )
 
@@ -40,13 +40,13 @@ def said(causes: dict[Cause, int]) -> str:
         ),
         (
             {Cause("other_spelling", "Shipping"): 20, Cause("other_control", "other"): 4},
-            '24 annotations do not count: 20 with a label that <Choices name="topic"> spells otherwise ("Shipping" for '
-            '"shipping"), 4 of another control than <Choices name="topic"> ("other").' + ADVICE,
+            '24 annotations do not count: 20 with a label that <Choices name="topic"> spells differently ("Shipping" for '
+            '"shipping"), 4 of a control other than <Choices name="topic"> ("other").' + ADVICE,
         ),
         (
             {Cause("value_for_alias", "Return"): 3},
-            '3 annotations do not count: with the value of a choice of <Choices name="topic"> that has an alias, which '
-            'annotations hold instead ("Return" for "ret").' + ADVICE,
+            '3 annotations do not count: with the value of a choice in <Choices name="topic"> whose alias is stored '
+            'instead ("Return" for "ret").' + ADVICE,
         ),
         (
             {Cause("foreign_label", "refunds"): 1, Cause("foreign_label", "fruit"): 2},
@@ -55,7 +55,7 @@ def said(causes: dict[Cause, int]) -> str:
         ),
         (
             {Cause("tied"): 2},
-            "2 annotations do not count: with as many for one label as for another, so that a third opinion is needed.",
+            "2 annotations do not count: tied with an annotation with another label, so another opinion is needed.",
         ),
         (
             {Cause("cancelled"): 2, Cause("no_text"): 3, Cause("draft"): 1},
@@ -64,7 +64,7 @@ def said(causes: dict[Cause, int]) -> str:
                 "submitted."
             ),
         ),
-        ({Cause("comet"): 2}, "2 cases do not count: for a reason called 'comet'."),
+        ({Cause("comet"): 2}, "2 cases do not count: for reason 'comet'."),
     ],
 )
 def test_the_sentence(causes: dict[Cause, int], words: str) -> None:

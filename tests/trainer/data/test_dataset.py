@@ -264,7 +264,7 @@ def test_two_labels_with_two_examples_are_trainable() -> None:
 @pytest.mark.parametrize(
     ("tasks", "sentence"),
     [
-        ([], "Nobody has labelled a text yet: 2 labels with 2 examples each are needed."),
+        ([], "No text has been labelled yet: 2 labels with 2 examples each are needed."),
         (
             [task(1, "one", annotation("A", was_cancelled=True)), task(2, None, annotation("A"))],
             (
@@ -279,9 +279,9 @@ def test_two_labels_with_two_examples_are_trainable() -> None:
                 task(3, "three", annotation("gone")),
             ],
             (
-                "2 labels with examples are needed, and only 'A' has any (2 texts). "
+                "2 labels with examples are needed, but only 'A' has any (2 texts). "
                 '1 annotation does not count: with a label that <Choices name="c"> does not have ("gone"). '
-                "An annotation counts where it holds a choice letter by letter, its alias if it has one: correct the "
+                "An annotation counts only if it contains a choice exactly as written (its alias, if it has one): correct the "
                 "annotations or the label config."
             ),
         ),
