@@ -408,7 +408,7 @@ class TestClocks:
         )
         route.mock(side_effect=OSError)
         assert (
-            "does not answer (no network leads there)"
+            "does not answer (no route to the host)"
             in consistency.label_studio_clock(build_context(tmp_path)).message
         )
 

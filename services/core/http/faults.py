@@ -21,31 +21,33 @@ from services.core.errors import BadConfig
 class Fault(StrEnum):
     """What went wrong on the way to a server, with its message."""
 
-    UNKNOWN_AUTHORITY = "The certificate of {at} is signed by an authority that is not known here: set {ca} to the authority's certificate (PEM)."
-    HOST_MISMATCH = "The certificate of {at} is for other host names: use a name that it holds in {url}, or have one made for this host."
+    UNKNOWN_AUTHORITY = "The certificate of {at} is signed by a CA that is not trusted here: set {ca} to the CA's certificate (PEM)."
+    HOST_MISMATCH = "The certificate of {at} is for other host names: use one of its names in {url}, or issue a certificate for this host."
     EXPIRED = "The certificate of {at} has expired: renew it."
-    NOT_YET_VALID = "The certificate of {at} is not valid yet: correct the clock here, or the certificate."
+    NOT_YET_VALID = (
+        "The certificate of {at} is not valid yet: correct the clock of this machine, or the certificate."
+    )
     UNTRUSTED = "The certificate of {at} is not accepted: have it reissued, or set {ca} to the certificate of its authority (PEM)."
     CLIENT_CERTIFICATE = (
         "{at} requires a client certificate, and Fitloop has none: use another address in {url}."
     )
-    SPEAKS_HTTP = "{at} does not speak TLS: write http:// in {url}, or the port of its TLS."
-    HANDSHAKE = (
-        "{at} speaks no TLS that is supported here (1.2 or later): correct its TLS settings, or {url}."
-    )
-    SPEAKS_TLS = "{at} speaks TLS: write https:// in {url}."
-    UNKNOWN_HOST = "The host of {at} is not known here: correct {url}, or make the name known to the DNS."
+    SPEAKS_HTTP = "{at} does not speak TLS: use http:// in {url}, or its TLS port."
+    HANDSHAKE = "{at} does not support TLS 1.2 or later: correct its TLS settings, or {url}."
+    SPEAKS_TLS = "{at} speaks TLS: use https:// in {url}."
+    UNKNOWN_HOST = "The host of {at} cannot be resolved: correct {url}, or add the name to the DNS."
     CONNECTION_REFUSED = "{at} accepts no connections: start it, or correct the host and the port in {url}."
-    NO_ROUTE = "No network leads to {at}: correct {url}, or the network."
+    NO_ROUTE = "There is no route to {at}: correct {url}, or the network."
     CONNECT_TIMEOUT = (
         "{at} accepts no connection in time: correct {url}, or let a firewall or NetworkPolicy pass it."
     )
-    READ_TIMEOUT = "{at} accepts the connection but does not answer in time: see whether it is overloaded."
-    CONNECTION_LOST = "{at} closes connections before it answers: see its log, or that of a proxy before it."
-    CONNECTION_LOST_PLAIN = "{at} closes connections before it answers: write https:// in {url} if it speaks TLS; else see its log."
-    TOO_MANY_REDIRECTS = "{at} redirects without end: correct {url}, or the proxy before it."
-    PROXY = "The proxy that HTTP_PROXY or HTTPS_PROXY names does not pass requests to {at}: correct it, or name the host in NO_PROXY."
-    UNKNOWN = "{at} does not answer: see whether it runs, and correct {url}."
+    READ_TIMEOUT = "{at} accepts the connection but does not answer in time: check whether it is overloaded."
+    CONNECTION_LOST = (
+        "{at} closes connections before it answers: see its log, or that of a proxy in front of it."
+    )
+    CONNECTION_LOST_PLAIN = "{at} closes connections before it answers: use https:// in {url} if it speaks TLS; otherwise see its log."
+    TOO_MANY_REDIRECTS = "{at} redirects endlessly: correct {url}, or the proxy in front of it."
+    PROXY = "The proxy set in HTTP_PROXY or HTTPS_PROXY does not pass requests to {at}: correct it, or add the host to NO_PROXY."
+    UNKNOWN = "{at} does not answer: check that it is running, and correct {url}."
 
     @property
     def is_tls(self) -> bool:
@@ -109,22 +111,22 @@ _BY_CLASS: Final[tuple[tuple[type[BaseException], Fault], ...]] = (
 """Fallback, in this order."""
 
 _BRIEF: Final = {
-    Fault.UNKNOWN_AUTHORITY: "a certificate of an authority that is not known here",
+    Fault.UNKNOWN_AUTHORITY: "a certificate of a CA that is not trusted here",
     Fault.HOST_MISMATCH: "a certificate for other host names",
     Fault.EXPIRED: "a certificate that has expired",
     Fault.NOT_YET_VALID: "a certificate that is not valid yet",
     Fault.UNTRUSTED: "a certificate that is not accepted",
     Fault.CLIENT_CERTIFICATE: "a client certificate is required",
-    Fault.SPEAKS_HTTP: "no TLS is spoken there",
-    Fault.HANDSHAKE: "no common TLS",
-    Fault.UNKNOWN_HOST: "its host is not known",
+    Fault.SPEAKS_HTTP: "the server does not speak TLS",
+    Fault.HANDSHAKE: "no common TLS version",
+    Fault.UNKNOWN_HOST: "its host cannot be resolved",
     Fault.CONNECTION_REFUSED: "connection refused",
-    Fault.NO_ROUTE: "no network leads there",
+    Fault.NO_ROUTE: "no route to the host",
     Fault.CONNECT_TIMEOUT: "no connection in time",
     Fault.READ_TIMEOUT: "no answer in time",
     Fault.CONNECTION_LOST: "the connection broke off",
-    Fault.TOO_MANY_REDIRECTS: "redirects without end",
-    Fault.PROXY: "a proxy does not pass it on",
+    Fault.TOO_MANY_REDIRECTS: "endless redirects",
+    Fault.PROXY: "a proxy does not pass the request on",
 }
 
 
@@ -212,6 +214,6 @@ def client_ssl_context(ca_file: Path | None, variable: str) -> ssl.SSLContext:
             context.load_verify_locations(ca_file)
         except (OSError, ssl.SSLError) as error:
             raise BadConfig(
-                f"{variable} {str(ca_file)!r} holds no readable certificate (PEM): mount the authority's there."
+                f"{variable} {str(ca_file)!r} holds no readable certificate (PEM): mount the CA's certificate there."
             ) from error
     return context

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import httpx
 
 URL_ADVICE: Final = (
-    "Use the whole name, as http://fitloop.<namespace>.svc.cluster.local, an IP address, or a host of the ingress with a "
+    "Use the full name, such as http://fitloop.<namespace>.svc.cluster.local, an IP address, or a host of the ingress with a "
     "dot in it."
 )
 
@@ -55,9 +55,9 @@ def backend_url_problem(url: str) -> str:
     if parts.scheme not in {"http", "https"} or not host:
         return "it must be http://<host> or https://<host>"
     if parts.query or parts.fragment:
-        return "it has a '?' or a '#', and Label Studio puts its paths behind that"
+        return "it has a '?' or a '#', and Label Studio appends its paths after that"
     if parts.path.rstrip("/").endswith(_ROUTES):
-        return "it ends in a route: Label Studio adds /health, /predict and so on of itself"
+        return "it ends in a route: Label Studio adds /health, /predict and so on itself"
     return _host_problem(host)
 
 
@@ -73,10 +73,10 @@ def _host_problem(host: str) -> str:
     if is_ip_address(host) or _HOST.fullmatch(host):
         return ""
     if "." not in host:
-        return f"its host {host!r} is one word: Label Studio connects to it and then makes no webhook, without a word"
+        return f"its host {host!r} is one word: Label Studio connects to it but creates no webhook, and reports no error"
     if "_" in host:
-        return f"its host {host!r} has a '_': Label Studio makes no webhook for it, without a word"
-    return f"its host {host!r} does not end as a domain does (letters alone): Label Studio makes no webhook for it"
+        return f"its host {host!r} has a '_': Label Studio creates no webhook for it, and reports no error"
+    return f"its host {host!r} does not end in a top-level domain (letters only): Label Studio creates no webhook for it"
 
 
 _REFRESH: Final = "api/token/refresh/"
@@ -155,16 +155,18 @@ def jwt_claims(key: str) -> dict[str, object]:
 def token_problem(key: str, now: float) -> str:
     """Return why no request with the token can succeed, as far as the token itself tells; else ""."""
     if not key:
-        return "LABEL_STUDIO_API_KEY is not set: give a token of Label Studio's Account & Settings page."
+        return "LABEL_STUDIO_API_KEY is not set: create a token on Label Studio's Account & Settings page."
     claims = jwt_claims(key)
     expires = claims.get("exp")
     if claims.get("token_type") == "access":
         return (
-            "LABEL_STUDIO_API_KEY is an access token, which lasts for minutes: give a personal access token of Label "
+            "LABEL_STUDIO_API_KEY is an access token, which expires within minutes: use a personal access token from Label "
             "Studio's Account & Settings page."
         )
     if isinstance(expires, int | float) and expires < now:
-        return "LABEL_STUDIO_API_KEY has expired: give a new token of Label Studio's Account & Settings page."
+        return (
+            "LABEL_STUDIO_API_KEY has expired: create a new token on Label Studio's Account & Settings page."
+        )
     return ""
 
 

@@ -123,7 +123,7 @@ def _too_large(error: ResponseTooLarge, url: str, asked: str = "") -> str:
 
 def _advice(path: str) -> str:
     if path.startswith("api/tasks"):
-        return "shorten the task that is so large, or raise the memory limit of this process."
+        return "shorten that task, or raise the memory limit of this process."
     return "is it a Label Studio?"
 
 
@@ -136,7 +136,7 @@ def response_error(response: httpx.Response, url: str, asked: str) -> LabelStudi
         return _access_denied(response, url)
     if status == httpx.codes.NOT_FOUND and _is_label_studio_404(response):
         return LabelStudioNotFound(
-            f"Label Studio at {url} has no {asked.partition(' ')[2]!r} that this token may see."
+            f"Label Studio at {url} has no {asked.partition(' ')[2]!r} that this token can see."
         )
     return _failure(response, url, asked) if status >= httpx.codes.BAD_REQUEST else None
 
@@ -162,7 +162,7 @@ def _json(response: httpx.Response, url: str, asked: str) -> Any:
     except (ValueError, RecursionError) as error:
         page = "html" in response.headers.get("content-type", "").lower()
         advice = (
-            f" A web page came: a login before it must let {url}/api/ pass, or {URL} lacks its path."
+            f" It answered with a web page: a login in front of it must let {url}/api/ pass, or {URL} lacks its path."
             if page
             else ""
         )
@@ -177,10 +177,10 @@ def _redirected(response: httpx.Response, url: str, asked: str) -> str:
     shown = f"{target.scheme}://{target.netloc.decode('ascii').rpartition('@')[2]}{target.path}"
     message = f"Label Studio at {url} redirects {asked} to {shown}"
     if any(word in shown.lower() for word in _LOGIN_WORDS):
-        return f"{message}, a login page: let the proxy that requires the login pass {url}/api/, or name another address in {URL}."
+        return f"{message}, a login page: let the proxy that requires the login pass {url}/api/, or set {URL} to another address."
     if urlsplit(url).scheme == "http" and target.scheme == "https":
-        return f"{message}: write https:// in {URL}."
-    return f"{message}: set {URL} to the address that answers itself."
+        return f"{message}: use https:// in {URL}."
+    return f"{message}: set {URL} to the address that answers without a redirect."
 
 
 def _access_denied(response: httpx.Response, url: str) -> LabelStudioError:
@@ -188,7 +188,7 @@ def _access_denied(response: httpx.Response, url: str) -> LabelStudioError:
     if asked.startswith(_PROXY_SCHEMES):
         return LabelStudioError(
             f"A proxy before Label Studio at {url} requires a login of its own ({response.status_code}): let it pass "
-            f"{url}/api/, or name another address in {URL}."
+            f"{url}/api/, or set {URL} to another address."
         )
     return TokenRefused(_token_refused(url, response.status_code))
 
@@ -218,5 +218,5 @@ def _is_label_studio_404(response: httpx.Response) -> bool:
 def _token_refused(url: str, status: int | None) -> str:
     return (
         f"Label Studio at {url} refused LABEL_STUDIO_API_KEY ({status}): use a personal access token of a user who may "
-        "see the project, or switch legacy tokens on."
+        "see the project, or enable legacy tokens."
     )

@@ -182,7 +182,7 @@ def _incomplete_login(auth: Group | None) -> str:
     there, absent = (
         ("BASIC_AUTH_USER", "BASIC_AUTH_PASS") if auth.username else ("BASIC_AUTH_PASS", "BASIC_AUTH_USER")
     )
-    return f"{there} is set and {absent} is not: set both, or neither to let everybody in"
+    return f"{there} is set and {absent} is not: set both, or neither to let anyone in"
 
 
 def trim_foreign_variables(environment: MutableMapping[str, str]) -> list[str]:

@@ -88,14 +88,16 @@ class AuthSettings(Group):
             return value
         names = tuple(name.strip() for name in value.split(",") if name.strip())
         if odd := next((name for name in names if not re.fullmatch(r"[\w.:\[\]-]+", name)), ""):
-            raise ValueError(f"{odd[:60]!r} is no host name: write names alone, as fitloop.example,10.0.0.7")
+            raise ValueError(
+                f"{odd[:60]!r} is not a host name: list names only, such as fitloop.example,10.0.0.7"
+            )
         return names
 
     @field_validator("username")
     @classmethod
     def _holds_no_colon(cls, value: str) -> str:
         if ":" in value:
-            raise ValueError("it holds a ':', which ends a user name in Basic auth: choose another")
+            raise ValueError("it contains a ':', which ends a user name in Basic auth: choose another")
         return value
 
     def check_credentials(self) -> None:
@@ -105,12 +107,12 @@ class AuthSettings(Group):
         if self.required:
             raise BadConfig(
                 "FITLOOP_AUTH_REQUIRED is set, and neither BASIC_AUTH_USER and BASIC_AUTH_PASS nor FITLOOP_SECRET_PATH is: "
-                "see that the Secret of auth.existingSecret is there, and that auth.existingSecretKeys names its keys."
+                "check that the Secret of auth.existingSecret exists, and that auth.existingSecretKeys names its keys."
             )
         if not self.anonymous:
             raise BadConfig(
-                "Neither BASIC_AUTH_USER and BASIC_AUTH_PASS nor FITLOOP_SECRET_PATH is set, so everybody could train and "
-                "promote models: set them, or FITLOOP_ANONYMOUS=true where that is meant."
+                "Neither BASIC_AUTH_USER and BASIC_AUTH_PASS nor FITLOOP_SECRET_PATH is set, so anyone could train and "
+                "promote models: set them, or FITLOOP_ANONYMOUS=true if that is intended."
             )
 
 

@@ -109,7 +109,7 @@ _MAX_LABEL_BYTES = 63
 
 _BAD_SCHEME = "it must begin with http:// or https://"
 
-_HAS_LOGIN = "a user name and a password have no place in it"
+_HAS_LOGIN = "it must not contain a user name or password"
 
 
 def http_url(value: str, *, path: bool = True, login: bool = False, instead: str = "") -> str:
@@ -126,7 +126,7 @@ def http_url(value: str, *, path: bool = True, login: bool = False, instead: str
     if "@" in parts.netloc and not login:
         raise ValueError(f"{_HAS_LOGIN}: {instead}" if instead else _HAS_LOGIN)
     if "?" in value or "#" in value:
-        raise ValueError("a query (?…) or a fragment (#…) has no place in it: leave it out")
+        raise ValueError("it must not contain a query (?…) or a fragment (#…): remove it")
     if "\\" in value or "//" in parts.path:
         raise ValueError("its path holds an empty part or a backslash: is it two addresses in one?")
     if parts.path and not path:

@@ -109,7 +109,7 @@ def accuracy_in_words(found: Estimate) -> str:
 def share_in_words(right: int, evaluated: int) -> str:
     """Return a share and its 95 % interval in per cent."""
     if evaluated < MIN_ESTIMATE_TEXTS:
-        return "too few labels to say"
+        return "too few labels to tell"
     low, high = wilson_interval(right, evaluated)
     return f"{100 * right / evaluated:.0f} % ({100 * low:.0f}–{100 * high:.0f})"
 

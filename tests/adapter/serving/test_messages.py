@@ -12,7 +12,7 @@ GOOD = "http://fitloop.shop.svc.cluster.local:9090"
 def test_backend_url_without_events_comes_with_advice() -> None:
     (sentence,) = advice("http://fitloop:9090/hush", silent=True)
     assert "one word" in sentence
-    assert "Use the whole name" in sentence
+    assert "Use the full name" in sentence
     assert "hush" not in sentence
 
 

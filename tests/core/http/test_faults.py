@@ -85,7 +85,7 @@ def test_each_message_names_the_setting(fault: Fault) -> None:
 
 def test_a_plain_address_that_breaks_off_may_be_one_of_tls() -> None:
     error = httpx.RemoteProtocolError("illegal status line: bytearray(b'\\x15\\x03')")
-    assert "write https:// in THE_URL if it speaks TLS" in describe_fault(error, SERVER, plain=True)
+    assert "use https:// in THE_URL if it speaks TLS" in describe_fault(error, SERVER, plain=True)
     assert describe_fault(error, SERVER, plain=False).startswith(
         "A server at https://host closes connections"
     )

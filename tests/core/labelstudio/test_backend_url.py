@@ -25,7 +25,7 @@ def test_a_good_backend_url_has_no_problem(url: str) -> None:
     [
         ("http://fitloop:9090", "one word"),
         ("http://fit_loop.example.com", "has a '_'"),
-        ("http://fitloop.svc.8", "does not end as a domain does"),
+        ("http://fitloop.svc.8", "does not end in a top-level domain"),
         ("ftp://fitloop.example.com", "must be http://"),
         ("http://fitloop.example.com/webhook", "ends in a route"),
         ("http://fitloop.example.com/?a=1", "'?'"),

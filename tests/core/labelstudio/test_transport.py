@@ -138,13 +138,13 @@ def test_a_missing_path_is_reported() -> None:
 @pytest.mark.parametrize(
     ("made", "trusts", "said"),
     [
-        ({}, False, "signed by an authority that is not known here: set FITLOOP_LABEL_STUDIO_CA_FILE"),
+        ({}, False, "signed by a CA that is not trusted here: set FITLOOP_LABEL_STUDIO_CA_FILE"),
         ({"begins": -3, "ends": -1}, True, "has expired: renew it"),
         ({"begins": 1, "ends": 2}, True, "is not valid yet"),
         (
             {"address": "127.0.0.2"},
             True,
-            "is for other host names: use a name that it holds in LABEL_STUDIO_URL",
+            "is for other host names: use one of its names in LABEL_STUDIO_URL",
         ),
     ],
 )
@@ -170,7 +170,7 @@ def test_a_certificate_for_another_name_of_the_same_server(authority: Certificat
 def test_https_spoken_to_a_plain_port() -> None:
     with (
         serve_http(_Studio) as url,
-        pytest.raises(LabelStudioUnreachable, match="does not speak TLS: write http:// in LABEL_STUDIO_URL"),
+        pytest.raises(LabelStudioUnreachable, match="does not speak TLS: use http:// in LABEL_STUDIO_URL"),
     ):
         _client(url.replace("http:", "https:")).backends(1)
 
@@ -178,13 +178,13 @@ def test_https_spoken_to_a_plain_port() -> None:
 def test_http_spoken_to_a_tls_port(authority: CertificateAuthority) -> None:
     with (
         serve_http(_Studio, tls=authority.server_context()) as url,
-        pytest.raises(LabelStudioUnreachable, match="write https:// in LABEL_STUDIO_URL if it speaks TLS"),
+        pytest.raises(LabelStudioUnreachable, match="use https:// in LABEL_STUDIO_URL if it speaks TLS"),
     ):
         _client(url.replace("https:", "http:")).backends(1)
     nginx = _answering(400, b"<title>400 The plain HTTP request was sent to HTTPS port</title>", "text/html")
     with (
         serve_http(nginx) as url,
-        pytest.raises(LabelStudioError, match="speaks TLS: write https:// in LABEL_STUDIO_URL"),
+        pytest.raises(LabelStudioError, match="speaks TLS: use https:// in LABEL_STUDIO_URL"),
     ):
         _client(url).backends(1)
 
@@ -194,14 +194,14 @@ def test_http_spoken_to_a_tls_port(authority: CertificateAuthority) -> None:
     [
         (
             "https://studio.example/api/ml/",
-            "to https://studio.example/api/ml/: write https:// in LABEL_STUDIO_URL",
+            "to https://studio.example/api/ml/: use https:// in LABEL_STUDIO_URL",
         ),
         ("/user/login/?next=/hush", "to http://127.0.0.1:.*/user/login/, a login page: let the proxy"),
         (
             "https://me:hush@idp.example/oauth2/authorize?state=hush",
             "to https://idp.example/oauth2/authorize, a login page",
         ),
-        ("http://elsewhere.example/x", "set LABEL_STUDIO_URL to the address that answers itself"),
+        ("http://elsewhere.example/x", "set LABEL_STUDIO_URL to the address that answers without a redirect"),
     ],
 )
 def test_a_redirect_is_reported_not_followed(location: str, said: str) -> None:
@@ -221,8 +221,8 @@ def test_a_redirect_is_reported_not_followed(location: str, said: str) -> None:
             "A proxy before Label Studio at .* requires a login of its own",
         ),
         (401, {"WWW_Authenticate": 'Bearer realm="api"'}, TokenRefused, "refused LABEL_STUDIO_API_KEY"),
-        (407, {}, LabelStudioUnreachable, "The proxy that HTTP_PROXY"),
-        (200, {}, LabelStudioError, "A web page came: a login before it must let"),
+        (407, {}, LabelStudioUnreachable, "The proxy set in HTTP_PROXY"),
+        (200, {}, LabelStudioError, "It answered with a web page: a login in front of it must let"),
         (502, {}, LabelStudioUnreachable, "answered 502"),
     ],
 )
@@ -307,7 +307,7 @@ def test_a_refused_connection_is_recognised() -> None:
         pass
     with pytest.raises(LabelStudioUnreachable, match="accepts no connections: start it"):
         _client(url).backends(1)
-    with pytest.raises(LabelStudioUnreachable, match="is not known here: correct LABEL_STUDIO_URL"):
+    with pytest.raises(LabelStudioUnreachable, match="cannot be resolved: correct LABEL_STUDIO_URL"):
         _client("http://no.such.host.invalid").backends(1)
 
 

@@ -183,7 +183,7 @@ def test_a_token_that_no_header_can_carry_is_refused(
 def test_a_user_name_that_basic_auth_would_cut_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BASIC_AUTH_USER", "domain:me")
     monkeypatch.setenv("BASIC_AUTH_PASS", "hush")
-    with pytest.raises(BadConfig, match="BASIC_AUTH_USER: it holds a ':'"):
+    with pytest.raises(BadConfig, match="BASIC_AUTH_USER: it contains a ':'"):
         _settings()
 
 

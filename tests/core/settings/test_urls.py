@@ -34,7 +34,7 @@ def test_addresses(value: str, address: str) -> None:
         ("http:/never-said", "must begin with"),
         ("http://", "must begin with"),
         ("http:///never-said", "names no host"),
-        ("http://me:never-said@host", "a user name and a password"),
+        ("http://me:never-said@host", "a user name or password"),
         ("http://host?never-said", "a query"),
         ("http://host/#never-said", "a query"),
         ("http://host:0", "port is 0"),

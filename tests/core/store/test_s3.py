@@ -86,8 +86,12 @@ def test_a_storage_that_stays_busy_is_transient(cache: Path, busy: Answer) -> No
 @pytest.mark.parametrize(
     ("code", "status", "sentence"),
     [
-        ("NoSuchBucket", 404, "there is no bucket 'bucket' at http://127.0.0.1:.* Make it"),
-        ("AccessDenied", 403, "the access key lacks a right. Allow it s3:ListBucket on the bucket 'bucket'"),
+        ("NoSuchBucket", 404, "there is no bucket 'bucket' at http://127.0.0.1:.* Create it"),
+        (
+            "AccessDenied",
+            403,
+            "the access key lacks a permission. Allow it s3:ListBucket on the bucket 'bucket'",
+        ),
         ("InvalidAccessKeyId", 403, "does not know the access key. Correct AWS_ACCESS_KEY_ID"),
         ("SignatureDoesNotMatch", 403, "Correct AWS_SECRET_ACCESS_KEY"),
         ("ExpiredToken", 400, "temporary keys have expired"),
@@ -185,7 +189,7 @@ def test_a_refused_connection_is_recognised(cache: Path) -> None:
             faults.endpoint,
             "accepts no connections: start it, or correct the host and the port in FITLOOP_S3_ENDPOINT",
         ),
-        ("http://no.such.host.invalid", "The host of .* is not known here: correct FITLOOP_S3_ENDPOINT"),
+        ("http://no.such.host.invalid", "The host of .* cannot be resolved: correct FITLOOP_S3_ENDPOINT"),
     ):
         store = build_s3_store("s3://bucket", cache, build_s3_settings(endpoint, "someone", SECRET))
         with pytest.raises(StoreUnreachable, match=sentence) as raised:
@@ -196,10 +200,10 @@ def test_a_refused_connection_is_recognised(cache: Path) -> None:
 @pytest.mark.parametrize(
     ("answer", "sentence"),
     [
-        (Answer(400, b"Client sent an HTTP request to an HTTPS server."), "speaks TLS. Write https://"),
-        (Answer(308, b"", {"Location": "https://elsewhere"}), "sends requests elsewhere"),
-        (Answer(404, b"<html>", {"Content-Type": "text/html"}), "is no S3 storage"),
-        (Answer(200, b"<!doctype html><p>hello", {"Content-Type": "text/html"}), "is no S3 storage"),
+        (Answer(400, b"Client sent an HTTP request to an HTTPS server."), "speaks TLS. Use https://"),
+        (Answer(308, b"", {"Location": "https://elsewhere"}), "redirects requests"),
+        (Answer(404, b"<html>", {"Content-Type": "text/html"}), "is not an S3 storage"),
+        (Answer(200, b"<!doctype html><p>hello", {"Content-Type": "text/html"}), "is not an S3 storage"),
     ],
 )
 def test_another_server_is_recognised(cache: Path, answer: Answer, sentence: str) -> None:
@@ -411,7 +415,7 @@ class TestTls:
         with serve_http(self.Handler, tls=authority.server_context()) as endpoint:
             settings = build_s3_settings(endpoint, "a", "b", region="r", ca_file=authority.path)
             assert build_s3_store("s3://bucket", cache, settings).read("a") == b"one"
-            with pytest.raises(StoreRefused, match="not known here: set FITLOOP_S3_CA_FILE"):
+            with pytest.raises(StoreRefused, match="not trusted here: set FITLOOP_S3_CA_FILE"):
                 build_s3_store("s3://bucket", cache, build_s3_settings(endpoint, "a", "b", region="r")).read(
                     "a"
                 )
@@ -420,7 +424,7 @@ class TestTls:
         ("made", "said"),
         [
             ({"begins": -3, "ends": -1}, "has expired: renew it"),
-            ({"address": "127.0.0.2"}, "use a name that it holds in FITLOOP_S3_ENDPOINT"),
+            ({"address": "127.0.0.2"}, "use one of its names in FITLOOP_S3_ENDPOINT"),
         ],
     )
     def test_each_certificate_fault_has_its_message(
@@ -434,13 +438,11 @@ class TestTls:
     def test_http_and_https_are_told_apart(self, cache: Path, authority: CertificateAuthority) -> None:
         with serving(OK) as faults:
             plain = faults.endpoint.replace("http:", "https:")
-            with pytest.raises(
-                StoreRefused, match="does not speak TLS: write http:// in FITLOOP_S3_ENDPOINT"
-            ):
+            with pytest.raises(StoreRefused, match="does not speak TLS: use http:// in FITLOOP_S3_ENDPOINT"):
                 build_s3_store("s3://bucket", cache, build_s3_settings(plain, "a", "b", region="r")).read("a")
         with serve_http(self.Handler, tls=authority.server_context()) as endpoint:
             settings = build_s3_settings(endpoint.replace("https:", "http:"), "a", "b", region="r")
-            with pytest.raises(StoreError, match="write https:// in FITLOOP_S3_ENDPOINT if it speaks TLS"):
+            with pytest.raises(StoreError, match="use https:// in FITLOOP_S3_ENDPOINT if it speaks TLS"):
                 build_s3_store("s3://bucket", cache, settings).read("a")
 
     @pytest.mark.parametrize("text", [None, "no certificate"])

@@ -81,12 +81,12 @@ def test_estimate_without_near_duplicates() -> None:
 def test_estimate_of_no_texts() -> None:
     found = estimate(np.zeros((0, 3), np.float32), np.zeros(0, np.int64), "holdout", np.zeros(0, np.bool_))
     assert (found.judged, found.low, found.high, found.macro_f1) == (0, 0.0, 1.0, 0.0)
-    assert accuracy_in_words(found) == "too few labels to say"
+    assert accuracy_in_words(found) == "too few labels to tell"
 
 
 def test_accuracy_is_shown_from_20_texts_on() -> None:
     assert share_in_words(14, 30) == "47 % (30–64)"
-    assert share_in_words(19, 19) == "too few labels to say"
+    assert share_in_words(19, 19) == "too few labels to tell"
     assert share_in_words(20, 20) == "100 % (84–100)"
     found = estimate(one_hot([0] * 30, 2), np.array([0] * 14 + [1] * 16), "cross-fit", None)
     assert accuracy_in_words(found) == "47 % (30–64)"

@@ -52,7 +52,7 @@ def test_report_counts_evaluated_texts() -> None:
     assert report["not_counted"][1] == {"reason": "foreign_label", "count": 1, "examples": ['"gone"']}
     assert report["third_opinion"] == [5, 6]
     assert report["estimate"]["right"] == 2
-    assert report["estimate"]["in_words"] == "too few labels to say"
+    assert report["estimate"]["in_words"] == "too few labels to tell"
     assert report["expected_calibration_error"] == pytest.approx((0.1 + 0.6 + 0.2) / 3, abs=1e-4)
 
 

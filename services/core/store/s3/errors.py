@@ -31,12 +31,12 @@ _BUSY = frozenset(
     ]
 )
 _FULL = frozenset(["XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "QuotaExceeded", "EntityTooLarge"])
-_NO_BUCKET = "there is no bucket {bucket!r} at {at}. Make it, or correct the name in the s3:// address."
-_EXPIRED = "the temporary keys have expired. Get new ones, or use keys that last."
-_REGION = "the bucket is in another region. Set FITLOOP_S3_REGION to the bucket's."
+_NO_BUCKET = "there is no bucket {bucket!r} at {at}. Create it, or correct the name in the s3:// address."
+_EXPIRED = "the temporary keys have expired. Get new ones, or use permanent keys."
+_REGION = "the bucket is in another region. Set FITLOOP_S3_REGION to the bucket's region."
 _DENIED = (
-    "the access key lacks a right. Allow it s3:ListBucket on the bucket {bucket!r} and s3:GetObject below {url}/, "
-    "s3:PutObject and s3:DeleteObject for who writes, and s3:GetBucketLocation unless FITLOOP_S3_REGION is set."
+    "the access key lacks a permission. Allow it s3:ListBucket on the bucket {bucket!r} and s3:GetObject below {url}/, "
+    "s3:PutObject and s3:DeleteObject for writers, and s3:GetBucketLocation unless FITLOOP_S3_REGION is set."
 )
 _REASONS = {
     "NoSuchBucket": _NO_BUCKET,
@@ -45,11 +45,11 @@ _REASONS = {
     "AllAccessDisabled": _DENIED,
     "AccountProblem": _DENIED,
     "InvalidAccessKeyId": "{at} does not know the access key. Correct AWS_ACCESS_KEY_ID.",
-    "SignatureDoesNotMatch": "the secret is not that of the access key. Correct AWS_SECRET_ACCESS_KEY.",
+    "SignatureDoesNotMatch": "the secret does not match the access key. Correct AWS_SECRET_ACCESS_KEY.",
     "ExpiredToken": _EXPIRED,
     "InvalidToken": _EXPIRED,
     "InvalidTokenId": _EXPIRED,
-    "RequestTimeTooSkewed": "the clock here and that of {at} differ too much. Set the clocks (NTP).",
+    "RequestTimeTooSkewed": "the clock here and that of {at} differ too much. Synchronise them (NTP).",
     "AuthorizationHeaderMalformed": _REGION,
     "InvalidRegion": _REGION,
     "PermanentRedirect": _REGION,
@@ -95,7 +95,7 @@ class S3Errors:
             return NotFound(f"{self.url} holds no {key!r}.")
         if status == 429 or code in _BUSY or (status >= 500 and code not in _FULL):
             return StoreUnreachable(
-                f"{failed}: the storage is busy or starting ({code or status}); it may pass."
+                f"{failed}: the storage is busy or starting ({code or status}); it may recover by itself."
             )
         if code in _FULL:
             return StoreError(f"{failed}: the storage or its quota is full ({code}): free some space.")
@@ -106,16 +106,16 @@ class S3Errors:
         status = status_of(error)
         if status == 429 or status >= 500:
             return StoreUnreachable(
-                f"{failed}: {self._at} is busy or starting (status {status}); it may pass."
+                f"{failed}: {self._at} is busy or starting (status {status}); it may recover by itself."
             )
         if status == 400 and "HTTPS" in str(error):
             return StoreRefused(
-                f"{self._at} speaks TLS. Write https:// in FITLOOP_S3_ENDPOINT, and its authority's certificate into "
-                "FITLOOP_S3_CA_FILE where it has its own."
+                f"{self._at} speaks TLS. Use https:// in FITLOOP_S3_ENDPOINT, and set FITLOOP_S3_CA_FILE to its CA's "
+                "certificate if that is not a public one."
             )
         if 300 <= status < 400:
             return StoreRefused(
-                f"{self._at} sends requests elsewhere. Set FITLOOP_S3_ENDPOINT to that address, with https://."
+                f"{self._at} redirects requests. Set FITLOOP_S3_ENDPOINT to the target's address, with https://."
             )
         return self._not_s3()
 
@@ -131,13 +131,13 @@ class S3Errors:
             return StoreRefused(message)
         if fault is Fault.READ_TIMEOUT:
             message = (
-                f"The object storage at {self._at} did not answer in time ({self.settings.timeout_seconds:g} s for a document): see whether "
+                f"The object storage at {self._at} did not answer in time ({self.settings.timeout_seconds:g} s for a document): check whether "
                 "it is overloaded."
             )
         return StoreUnreachable(f"{failed}. {message}")
 
     def _not_s3(self) -> StoreError:
-        return StoreRefused(f"What answers at {self._at} is no S3 storage. Correct FITLOOP_S3_ENDPOINT.")
+        return StoreRefused(f"The server at {self._at} is not an S3 storage. Correct FITLOOP_S3_ENDPOINT.")
 
     @property
     def _at(self) -> str:
