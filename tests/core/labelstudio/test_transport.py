@@ -273,8 +273,8 @@ def test_an_answer_that_is_too_large_is_named(monkeypatch: pytest.MonkeyPatch) -
     with serve_http(_LargeTasks) as url, pytest.raises(LabelStudioAnswerTooLarge) as raised:
         list(_client(url).unlabelled_tasks(1))
     assert str(raised.value) == (
-        f"What Label Studio at {url} answered to GET api/tasks/ has more than 8 MB, and no more is read: shorten the "
-        "task that is so large, or raise the memory limit of this process."
+        f"What Label Studio at {url} answered to GET api/tasks/ has more than 8 MB, and no more is read: shorten that "
+        "task, or raise the memory limit of this process."
     )
 
 
