@@ -140,7 +140,7 @@ class StorageSettings(Group):
 
 
 class TriggerSettings(Group):
-    """When a run begins."""
+    """When a run starts."""
 
     model_config = SettingsConfigDict(env_prefix="FITLOOP_")
 
@@ -160,7 +160,7 @@ class TriggerSettings(Group):
     parameters in Label Studio say goes before."""
 
     controls: Annotated[str | dict[int, str], NoDecode] = ""
-    """The control of the label config that is learnt: a name, or several with commas, of which the first usable one of
+    """The control of the label config to train on: a name, or several with commas, of which the first usable one of
     each label config is; or one for each project by its id, as JSON: `{"5": "topic"}`. Unset: the first usable
     control that is not conditional. `control` of a project, and of its backend's extra parameters, go before."""
 

@@ -26,7 +26,7 @@ class S3Settings(Group):
     )
     """Region of the bucket; unset: the storage is asked, which needs one more permission."""
     addressing: Literal["auto", "path", "host"] = "auto"
-    """`path` puts the bucket into the path, `host` into the host's name; `auto` is host on AWS alone."""
+    """`path` puts the bucket into the path, `host` into the host's name; `auto` is `host` on AWS only."""
     ca_file: Path | None = None
     """CA bundle (PEM) for the storage's certificate."""
     access_key: SecretStr = Field(SecretStr(""), validation_alias="AWS_ACCESS_KEY_ID")
@@ -105,9 +105,9 @@ class RolloutSettings(Group):
     """`rolling` starts new pods that load the version before they are ready; `reload` has running pods load it beside
     what they hold."""
     deadline_seconds: float = Field(600.0, gt=0)
-    """Seconds after which a rollout that does not come to its end is undone, to be tried again later."""
+    """Seconds after which an unfinished rollout is undone, to be retried later."""
     min_interval_seconds: float = Field(60.0, ge=0)
-    """Seconds between the beginnings of two rolling updates: versions that come meanwhile share the next."""
+    """Minimum seconds between the starts of two rolling updates: versions that arrive in between share the next one."""
     flip_seconds: float = Field(1.0, ge=0)
     """Seconds after the write at which all adapters announce the new version to Label Studio: two of their polls."""
 
