@@ -79,15 +79,15 @@ def series_of(query: str) -> list[tuple[str, list[tuple[str, str, str]]]]:
 
 def problems_of(query: str) -> list[str]:
     """Return series names, labels and label values in a query that the code does not export."""
-    said: list[str] = []
+    output: list[str] = []
     for name, chosen in series_of(query):
         if name not in exported():
-            said.append(name)
+            output.append(name)
             continue
         known = {**exported()[name].labels, **dict.fromkeys((*SERIES, "pod", "le"), ())}
         for label, operator, value in chosen:
             values = known.get(label, ("",))
             parts = value.split("|") if operator in {"=~", "!~"} else [value]
             if label not in known or (values and not set(parts) <= set(values)):
-                said.append(f"{name}{{{label}{operator}{value}}}")
-    return said
+                output.append(f"{name}{{{label}{operator}{value}}}")
+    return output

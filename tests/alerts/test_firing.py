@@ -98,8 +98,8 @@ def _series(name: str, values: str) -> dict[str, str]:
 def _expected(alert: Document, one: Document) -> Document:
     own = {key: value for key, value in one.items() if key != "value"}
     labels = {"namespace": NAMESPACE, "release": FULL, "severity": alert["labels"]["severity"], **own}
-    said = {key: _filled(text, labels, one.get("value", "")) for key, text in alert["annotations"].items()}
-    return {"exp_labels": labels, "exp_annotations": said}
+    actual = {key: _filled(text, labels, one.get("value", "")) for key, text in alert["annotations"].items()}
+    return {"exp_labels": labels, "exp_annotations": actual}
 
 
 def _filled(text: str, labels: dict[str, str], value: str) -> str:

@@ -171,8 +171,8 @@ def test_alerts_can_be_disabled_and_overridden() -> None:
     "rules", [{"disabled": ["FitloopNone"]}, {"overrides": {"FitloopNone": {"for": "1m"}}}]
 )
 def test_an_unknown_alert_is_refused(rules: dict[str, object]) -> None:
-    said = template({"monitoring": {"rules": {"enabled": True, **rules}}}).refusal
-    assert "monitoring.rules names FitloopNone, but there is no such alert" in said
+    actual = template({"monitoring": {"rules": {"enabled": True, **rules}}}).refusal
+    assert "monitoring.rules names FitloopNone, but there is no such alert" in actual
 
 
 def test_runbook_urls_follow_the_values() -> None:

@@ -129,12 +129,12 @@ def test_every_link_resolves(page: Path) -> None:
 def test_every_named_value_exists(page: Path) -> None:
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     thresholds = values["monitoring"]["rules"]["thresholds"]
-    for said in re.findall(r"`([a-zA-Z.]+)(?:=[^`]*)?`", page.read_text()):
-        first, *rest = said.split(".")
+    for actual in re.findall(r"`([a-zA-Z.]+)(?:=[^`]*)?`", page.read_text()):
+        first, *rest = actual.split(".")
         if first in values and rest:
-            assert _is_there(values, [first, *rest]), said
-        elif re.fullmatch(r"[a-z]+[A-Z]\w+", said) and said not in _FIELDS:
-            assert said in thresholds or said in values, said
+            assert _is_there(values, [first, *rest]), actual
+        elif re.fullmatch(r"[a-z]+[A-Z]\w+", actual) and actual not in _FIELDS:
+            assert actual in thresholds or actual in values, actual
 
 
 _FIELDS = {"holderIdentity", "renewTime"}

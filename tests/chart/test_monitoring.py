@@ -192,10 +192,12 @@ def test_series_carry_the_release_name() -> None:
 @EVERY
 def test_pods_have_scrape_annotations_by_default(profile: str) -> None:
     for component, pod in pods(template(profile=profile)).items():
-        said = pod["metadata"]["annotations"]
+        actual = pod["metadata"]["annotations"]
         port = port_of(pod, "management")
-        assert (said["prometheus.io/scrape"], said["prometheus.io/path"]) == ("true", "/metrics")
-        assert said["prometheus.io/port"] == str(port) == {"adapter": "9091", "predictor": "8081"}[component]
+        assert (actual["prometheus.io/scrape"], actual["prometheus.io/path"]) == ("true", "/metrics")
+        assert (
+            actual["prometheus.io/port"] == str(port) == {"adapter": "9091", "predictor": "8081"}[component]
+        )
 
 
 @pytest.mark.parametrize(
@@ -212,15 +214,15 @@ def test_pods_have_scrape_annotations_by_default(profile: str) -> None:
 def test_no_pod_is_scraped_twice(values: Document, annotated: set[str], profile: str) -> None:
     extra = {"trainer": {"gpus": 0, "allowCpu": True}}
     found = pods(template({**values, **extra}, profile))
-    said = {name for name, pod in found.items() if "prometheus.io/scrape" in pod["metadata"]["annotations"]}
-    assert said == annotated
+    actual = {name for name, pod in found.items() if "prometheus.io/scrape" in pod["metadata"]["annotations"]}
+    assert actual == annotated
 
 
 def test_user_annotations_take_precedence() -> None:
     values = {"adapter": {"podAnnotations": {"prometheus.io/scrape": "false", "note": "a"}}}
-    said = pods(template(values))["adapter"]["metadata"]["annotations"]
-    assert (said["prometheus.io/scrape"], said["note"]) == ("false", "a")
-    assert "checksum/config" in said
+    actual = pods(template(values))["adapter"]["metadata"]["annotations"]
+    assert (actual["prometheus.io/scrape"], actual["note"]) == ("false", "a")
+    assert "checksum/config" in actual
 
 
 def test_the_limit_of_project_series_is_configurable() -> None:
@@ -269,7 +271,7 @@ def test_rollout_alert_must_exceed_the_rollout_deadline() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "actual"),
     [
         ({"serviceMonitor": {"interval": "15"}}, "interval"),
         ({"rules": {"runbookUrl": "docs/"}}, "runbookUrl"),
@@ -281,5 +283,5 @@ def test_rollout_alert_must_exceed_the_rollout_deadline() -> None:
         ({"dashboards": {"label": ""}}, "label"),
     ],
 )
-def test_an_invalid_value_is_named(values: Document, said: str) -> None:
-    assert said in template({"monitoring": values}).refusal
+def test_an_invalid_value_is_named(values: Document, actual: str) -> None:
+    assert actual in template({"monitoring": values}).refusal

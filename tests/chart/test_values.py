@@ -45,12 +45,12 @@ def test_values_file_stays_short() -> None:
 
 
 def test_value_comments_match_the_schema() -> None:
-    said = comments()
+    actual = comments()
     for path, schema in leaves(SCHEMA):
         assert schema.get("description"), path
-        if path in said and not path.endswith((".requests", ".limits")):
-            assert said[path] == schema["description"], path
-    assert set(said) <= {path for path, _ in leaves(SCHEMA)}
+        if path in actual and not path.endswith((".requests", ".limits")):
+            assert actual[path] == schema["description"], path
+    assert set(actual) <= {path for path, _ in leaves(SCHEMA)}
 
 
 def test_unknown_keys_are_refused_everywhere() -> None:
@@ -60,7 +60,7 @@ def test_unknown_keys_are_refused_everywhere() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "actual"),
     [
         ({"adaptor": {}}, "adaptor"),
         ({"predictor": {"replica": 2}}, "replica"),
@@ -91,9 +91,9 @@ def test_unknown_keys_are_refused_everywhere() -> None:
         ({"podSecurity": {"runAsUser": 0}}, "/podSecurity/runAsUser"),
     ],
 )
-def test_an_invalid_value_is_named(values: dict[str, Any], said: str) -> None:
+def test_an_invalid_value_is_named(values: dict[str, Any], actual: str) -> None:
     refusal = template(values).refusal
-    assert said.replace("/", ".").lstrip(".") in refusal.replace("/", "."), refusal
+    assert actual.replace("/", ".").lstrip(".") in refusal.replace("/", "."), refusal
 
 
 def test_project_settings_reach_the_adapter() -> None:

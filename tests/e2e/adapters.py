@@ -76,9 +76,9 @@ def running_adapter(folder: Path, settings: Settings) -> Iterator[RunningAdapter
 def _follow(found: RunningAdapter, follower: Follower, over: threading.Event) -> None:
     """Follow the leader; now and then the simulated leader publishes its board again."""
     follower.start(time.time())
-    said = time.monotonic()
+    actual = time.monotonic()
     while not over.wait(_TICK_SECONDS):
-        if time.monotonic() - said > _LEADER_SECONDS:
-            said = time.monotonic()
+        if time.monotonic() - actual > _LEADER_SECONDS:
+            actual = time.monotonic()
             sample_projects.publish_board(found.store, found.views)
         follower.tick(time.time())

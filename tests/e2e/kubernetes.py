@@ -116,11 +116,11 @@ class Namespace:
         ]
         for pod in self.items("pods"):
             name = pod["metadata"]["name"]
-            said = subprocess.run(
+            output = subprocess.run(
                 ["kubectl", "-n", self.name, "logs", name, "--tail=30"],
                 capture_output=True,
                 text=True,
                 check=False,
             )
-            parts.append(f"--- {name}\n{said.stdout}{said.stderr}")
+            parts.append(f"--- {name}\n{output.stdout}{output.stderr}")
         return "\n".join(parts)

@@ -139,11 +139,11 @@ class Load:
         }
         versions = Counter(answer.version for answer in self.answers if answer.path == "/predict")
         failed = self.failures()
-        said = "; ".join(
+        actual = "; ".join(
             f"{answer.path} {answer.problem or 'wrong version ' + answer.version}" for answer in failed[:5]
         )
         slow = ", ".join(f"{path} {seconds:.2f} s" for path, seconds in slowest.items())
-        return f"{len(self.answers)} requests, {len(failed)} failed ({said}); slowest {slow}; versions {dict(versions)}"
+        return f"{len(self.answers)} requests, {len(failed)} failed ({actual}); slowest {slow}; versions {dict(versions)}"
 
 
 def _problem(response: httpx.Response) -> str:

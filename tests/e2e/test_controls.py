@@ -74,7 +74,7 @@ def test_the_control_of_a_project_can_be_changed(start_fitloop: Start, annotator
         json={"url": fitloop.url, "project": project, "extra_params": {"control": "of_span"}},
     )
     problem = eventually(
-        lambda: said if "'of_span'" in (said := fitloop.state(project)["problem"]) else "",
+        lambda: actual if "'of_span'" in (actual := fitloop.state(project)["problem"]) else "",
         60,
         what="a problem",
     )

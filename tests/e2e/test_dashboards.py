@@ -44,7 +44,7 @@ def test_gpu_panels_show_recorded_samples(on_gpu: Prometheus) -> None:
 
 
 @pytest.mark.parametrize(
-    ("expression", "legend", "said"),
+    ("expression", "legend", "expected"),
     [
         ("fitloop_build_info", "{{component}}", ""),
         ("fitloop_build_info{", "", "parse error"),
@@ -54,11 +54,11 @@ def test_gpu_panels_show_recorded_samples(on_gpu: Prometheus) -> None:
         ("fitloop_project_info * on (project) fitloop_build_info", "", "many-to-many"),
     ],
 )
-def test_an_empty_query_is_reported(on_gpu: Prometheus, expression: str, legend: str, said: str) -> None:
+def test_an_empty_query_is_reported(on_gpu: Prometheus, expression: str, legend: str, expected: str) -> None:
     for instant in (True, False):
         found = problem(on_gpu, Query("a: panel", expression, legend, instant), SHOWN, ENDED)
-        assert said in found
-        assert bool(said) == bool(found)
+        assert expected in found
+        assert bool(expected) == bool(found)
 
 
 def test_unsupported_monitor_fields_are_refused() -> None:

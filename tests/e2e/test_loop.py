@@ -223,6 +223,6 @@ def test_every_way_to_pass_credentials_works(
     connected = annotator.call("GET", f"/api/ml/{backend}")
     assert (connected["state"], connected["url"]) == ("CO", url)
     assert connected.get("basic_auth_pass_is_set", False) is bool(login)
-    said = httpx.get(f"{fitloop.url}/api/projects/{project}", auth=("ann", "secret")).json()
-    assert SECRET not in str(said)
+    actual = httpx.get(f"{fitloop.url}/api/projects/{project}", auth=("ann", "secret")).json()
+    assert SECRET not in str(actual)
     assert not [path for path in fitloop.folder.rglob("*.json") if SECRET in path.read_text()]

@@ -158,8 +158,8 @@ def outcome(world: TrainerWorld, method: Method) -> Outcome:
 
 def _named_and_why(sentence: str) -> tuple[str, str]:
     """Return the architecture that the sentence names, and the reason."""
-    said = sentence.partition(": its architecture, ")[2].partition(". Set ")[0]
-    named, _, why = said.partition(", ")
+    actual = sentence.partition(": its architecture, ")[2].partition(". Set ")[0]
+    named, _, why = actual.partition(", ")
     return named, why
 
 

@@ -126,10 +126,10 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == "/metrics":
             status, data = 200, ingress.metrics().encode()
         else:
-            status, said = ingress.answer(
+            status, actual = ingress.answer(
                 self.command, self.path, body, self.headers.get("Authorization", "")
             )
-            data = json.dumps(said).encode()
+            data = json.dumps(actual).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
         if ingress.location:

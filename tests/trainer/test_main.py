@@ -106,15 +106,15 @@ def test_crash_log_has_the_stack_and_no_text(
     run = world.request()
     monkeypatch.setattr(module, "train", broken)
     assert run_in_process(world, run, monkeypatch) == 1
-    said = capsys.readouterr().err
-    assert TEXTS[0] not in said
+    output = capsys.readouterr().err
+    assert TEXTS[0] not in output
     for part in (
         "RuntimeError",
         "ValueError",
         "in broken: raise RuntimeError(text) from error",
         "test_main.py",
     ):
-        assert part in said
+        assert part in output
 
 
 @pytest.mark.usefixtures("quiet")

@@ -37,8 +37,8 @@ def together(
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
-    _, said = process.communicate(timeout=120)
-    return process.returncode, said
+    _, actual = process.communicate(timeout=120)
+    return process.returncode, actual
 
 
 @pytest.fixture
@@ -59,8 +59,8 @@ def test_two_processes_train_the_same_model_as_one(
     alone, shared = still.request(Method.FINETUNE, **FINE), still.request(Method.FINETUNE, **FINE)
     assert run_in_process(still, alone, monkeypatch) == 0
     with serve_label_studio(still) as url:
-        code, said = ended(together(still, url, shared, FITLOOP_KEEP_LOG="true"))
-    assert code == 0, said
+        code, actual = ended(together(still, url, shared, FITLOOP_KEEP_LOG="true"))
+    assert code == 0, actual
     versions = ("support-1", "support-2")
     before, after = (still.registry.out_of_sample(still.key, name).answers for name in versions)
     assert before.keys() == after.keys()
@@ -86,12 +86,12 @@ def test_several_processes_resume_from_a_checkpoint(world: TrainerWorld) -> None
         process = together(world, url, run)
         eventually(lambda: _steps(world, run) > 3)
         process.send_signal(signal.SIGTERM)
-        code, said = ended(process)
-        assert code == 75, said
+        code, actual = ended(process)
+        assert code == 75, actual
         assert world.status(run).state is RunState.PREEMPTED
         assert list(world.store.keys(f"runs/{run}/checkpoints/"))
-        code, said = ended(together(world, url, run))
-    assert code == 0, said
+        code, actual = ended(together(world, url, run))
+    assert code == 0, actual
     assert world.manifest("support-1").lineage.resumed_from
 
 
@@ -102,8 +102,8 @@ def test_exit_code_is_that_of_the_failed_process(
     world.label(texts)
     run = world.request()
     with serve_label_studio(world) as url:
-        found, said = ended(together(world, url, run, 2, **more))
-    assert found == code, said
+        found, actual = ended(together(world, url, run, 2, **more))
+    assert found == code, actual
 
 
 def test_a_killed_process_ends_all(world: TrainerWorld) -> None:
@@ -113,8 +113,8 @@ def test_a_killed_process_ends_all(world: TrainerWorld) -> None:
         process = together(world, url, run)
         eventually(lambda: _steps(world, run) > 3)
         os.kill(_process_of_rank(process.pid, 1), signal.SIGKILL)
-        code, said = ended(process)
-    assert code == 137, said
+        code, actual = ended(process)
+    assert code == 137, actual
     assert world.status(run).state is RunState.PREEMPTED
     assert list(world.store.keys(f"runs/{run}/checkpoints/"))
 
@@ -123,8 +123,8 @@ def test_auto_by_two_processes(world: TrainerWorld) -> None:
     world.label(300)
     run = world.request(Method.AUTO, budget_seconds=1e6, num_train_epochs=2.0, learning_rate=5e-3)
     with serve_label_studio(world) as url:
-        code, said = ended(together(world, url, run))
-    assert code == 0, said
+        code, actual = ended(together(world, url, run))
+    assert code == 0, actual
     assert "support-1" in world.registry.versions(world.key)
     assert "Fine-tuning" in world.status(run).message or len(world.status(run).published) == 2
 
@@ -151,15 +151,15 @@ def test_one_process_becomes_the_trainer(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize(
-    ("layout", "said"),
+    ("layout", "actual"),
     [
         (Topology(0, 1, 0, ""), "There cannot be"),
         (Topology(1, 2, 2, "a:1"), "There cannot be"),
         (Topology(1, 2, 0, ""), "is not a host:port"),
     ],
 )
-def test_inconsistent_topologies_are_bad_config(layout: Topology, said: str) -> None:
-    with pytest.raises(BadConfig, match=said):
+def test_inconsistent_topologies_are_bad_config(layout: Topology, actual: str) -> None:
+    with pytest.raises(BadConfig, match=actual):
         layout.check()
 
 

@@ -307,9 +307,9 @@ async def test_echoed_secrets_are_not_logged(
             log.error("said", reason=str(caught.value))
         inference = RemoteInference(ClusterSettings(predictor_url=url))
         try:
-            with pytest.raises(FitloopError) as said:
+            with pytest.raises(FitloopError) as output:
                 await inference.scores("1-1", "v-1", [A_TEXT])
-            log.error("said", reason=str(said.value))
+            log.error("said", reason=str(output.value))
         finally:
             inference.close()
     written = capsys.readouterr().err

@@ -197,5 +197,5 @@ def test_a_trainer_continues_the_trace_of_its_request(tmp_path: Path) -> None:
     stages = {span.name: span for span in collector.spans if span is not whole}
     assert {"stage reading", "stage features", "stage judging", "stage publishing"} <= stages.keys()
     assert {span.parent_span_id for span in stages.values()} == {whole.span_id}
-    said = {one.key for span in collector.spans for one in span.attributes}
-    assert said == {"fitloop.run", "fitloop.project", "fitloop.attempt", "fitloop.stage"}
+    actual = {one.key for span in collector.spans for one in span.attributes}
+    assert actual == {"fitloop.run", "fitloop.project", "fitloop.attempt", "fitloop.stage"}

@@ -40,8 +40,8 @@ def test_a_projects_counters_begin_at_zero_and_end_with_it() -> None:
         "failed": 0,
         "cancelled": 0,
     }
-    said = {key[1:] for key in series("fitloop_gate_decisions_total") if key[0] == "777"}
-    assert said == {
+    actual = {key[1:] for key in series("fitloop_gate_decisions_total") if key[0] == "777"}
+    assert actual == {
         (decision, kind) for decision, kinds in leader_metrics.GATE_KINDS.items() for kind in kinds
     }
     assert series("fitloop_project_unannounced_changes_total")["777",] == 0

@@ -20,10 +20,10 @@ def test_near_duplicates_are_told_of_where_they_were_looked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"), [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (3600, "60 min"), (7500, "2 h 5 min")]
+    ("seconds", "actual"), [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (3600, "60 min"), (7500, "2 h 5 min")]
 )
-def test_spans(seconds: float, said: str) -> None:
-    assert formatting.duration(seconds) == said
+def test_spans(seconds: float, actual: str) -> None:
+    assert formatting.duration(seconds) == actual
 
 
 def test_a_report_of_an_earlier_release_counts_by_reason_alone() -> None:
@@ -39,5 +39,5 @@ def test_percent_of_none_is_a_dash() -> None:
 
 
 def test_only_backticks_become_markup() -> None:
-    said = formatting.with_code("Run `fitloop doctor` <b>now</b>")
-    assert said == "Run <code>fitloop doctor</code> &lt;b&gt;now&lt;/b&gt;"
+    actual = formatting.with_code("Run `fitloop doctor` <b>now</b>")
+    assert actual == "Run <code>fitloop doctor</code> &lt;b&gt;now&lt;/b&gt;"

@@ -103,11 +103,11 @@ async def test_every_action_becomes_a_stored_command(world: AppWorld, action: Ac
 async def test_a_command_and_the_log_say_who_asked(tmp_path: Path) -> None:
     async with AppWorld(tmp_path, AuthSettings(username="anna", password="secret")) as world:
         world.serve()
-        with capture_logs() as said:
+        with capture_logs() as lines:
             await world.client.post("/api/projects/5/pause", auth=("anna", "secret"))
     (command,) = world.events.commands
     assert command.asked_by == "anna from 127.0.0.1"
-    assert [line["asked_by"] for line in said if line.get("command") == command.id] == [command.asked_by]
+    assert [line["asked_by"] for line in lines if line.get("command") == command.id] == [command.asked_by]
 
 
 async def test_the_served_version_tells_why_it_serves(published: AppWorld) -> None:

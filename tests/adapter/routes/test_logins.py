@@ -80,8 +80,8 @@ def test_the_log_says_once_a_minute_how_many() -> None:
     with capture_logs() as lines:
         failed(found, "10.0.0.7", 50)
         failed(found, "10.0.0.7", 1, now=61.0)
-    said = [(line["event"], line["peer"], line["failures"]) for line in lines]
-    assert said == [("login_failed", "10.0.0.7", 1), ("login_failed", "10.0.0.7", 50)]
+    actual = [(line["event"], line["peer"], line["failures"]) for line in lines]
+    assert actual == [("login_failed", "10.0.0.7", 1), ("login_failed", "10.0.0.7", 50)]
 
 
 def test_addresses_without_end_are_not_all_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +109,7 @@ def basic(pair: str, encoding: str = "utf-8") -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("authorization", "said"),
+    ("authorization", "actual"),
     [
         (basic("anna:pass"), "anna from 10.0.0.7"),
         (basic("Zoë:p:q"), "Zoë from 10.0.0.7"),
@@ -125,8 +125,8 @@ def basic(pair: str, encoding: str = "utf-8") -> bytes:
         (basic("an\u202ena\r\n\x1b[31m:p"), "anna [31m from 10.0.0.7"),
     ],
 )
-def test_name_and_address(authorization: bytes, said: str) -> None:
-    assert requester_of(request(authorization)) == said
+def test_name_and_address(authorization: bytes, actual: str) -> None:
+    assert requester_of(request(authorization)) == actual
 
 
 def test_a_name_that_nothing_was_compared_with_is_not_repeated() -> None:
@@ -134,7 +134,7 @@ def test_a_name_that_nothing_was_compared_with_is_not_repeated() -> None:
 
 
 @pytest.mark.parametrize(
-    ("client", "said"),
+    ("client", "actual"),
     [
         (("2001:db8::1", 1), "anna from 2001:db8::1"),
         (("fe80::1%eth0", 1), "anna from fe80::1"),
@@ -143,15 +143,15 @@ def test_a_name_that_nothing_was_compared_with_is_not_repeated() -> None:
         (None, "anna"),
     ],
 )
-def test_only_an_address_is_taken_for_one(client: tuple[str, int] | None, said: str) -> None:
-    assert requester_of(request(basic("anna:p"), client)) == said
+def test_only_an_address_is_taken_for_one(client: tuple[str, int] | None, actual: str) -> None:
+    assert requester_of(request(basic("anna:p"), client)) == actual
 
 
 def test_it_is_bounded_whatever_is_sent() -> None:
     longest = ("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", 1)
-    said = requester_of(request(basic("é" * 5000 + ":p"), longest))
-    assert len(said) <= MAX_REQUESTER
-    assert said.endswith("é from ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")
+    actual = requester_of(request(basic("é" * 5000 + ":p"), longest))
+    assert len(actual) <= MAX_REQUESTER
+    assert actual.endswith("é from ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")
 
 
 def test_a_password_written_in_place_of_the_name_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:

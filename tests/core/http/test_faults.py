@@ -78,9 +78,9 @@ def test_without_a_cause_the_class_decides(error: Exception, fault: Fault) -> No
 
 @pytest.mark.parametrize("fault", Fault)
 def test_each_message_names_the_setting(fault: Fault) -> None:
-    said = fault.value.format(at=SERVER.at, url=SERVER.url, ca=SERVER.ca)
-    assert "a server at https://host" in said
-    assert said.endswith(".")
+    actual = fault.value.format(at=SERVER.at, url=SERVER.url, ca=SERVER.ca)
+    assert "a server at https://host" in actual
+    assert actual.endswith(".")
 
 
 def test_a_plain_address_that_breaks_off_may_be_one_of_tls() -> None:

@@ -40,15 +40,15 @@ class Chunks(httpx.SyncByteStream, httpx.AsyncByteStream):
 
 
 def _get(stream: Chunks, **headers: str) -> httpx.Response:
-    said = {name.replace("_", "-"): value for name, value in headers.items()}
-    transport = httpx.MockTransport(lambda _: httpx.Response(200, headers=said, stream=stream))
+    actual = {name.replace("_", "-"): value for name, value in headers.items()}
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, headers=actual, stream=stream))
     with httpx.Client(transport=transport, event_hooks={"response": [limit_response(MOST)]}) as client:
         return client.get("http://answers")
 
 
 def _get_async(stream: Chunks, **headers: str) -> httpx.Response:
-    said = {name.replace("_", "-"): value for name, value in headers.items()}
-    transport = httpx.MockTransport(lambda _: httpx.Response(200, headers=said, stream=stream))
+    actual = {name.replace("_", "-"): value for name, value in headers.items()}
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, headers=actual, stream=stream))
 
     async def get() -> httpx.Response:
         hooks = {"response": [limit_response_async(MOST)]}

@@ -149,7 +149,9 @@ def _can_be_answered(config: str, interface: LabelInterface, found: Control) -> 
     control, source = (_by_name(root, name) for name in (found.space.from_name, found.space.to_name))
     around = [(element.tag, _lower(element)) for element in (control, *control.iterancestors())]
     assert not any(_lower(control).get(name) == "true" for name in ("perregion", "peritem", "readonly"))
-    assert not any(said.get("visiblewhen") == "region-selected" or "whenrole" in said for _, said in around)
+    assert not any(
+        actual.get("visiblewhen") == "region-selected" or "whenrole" in actual for _, actual in around
+    )
     assert "Repeater" not in {tag for tag, _ in around}
     assert _lower(control).get("choice", "single") != "multiple"
     assert control.get("toName") == source.get("name")

@@ -26,7 +26,7 @@ def test_truncation_is_reported_with_its_cost() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "length", "said"),
+    ("changed", "length", "expected"),
     [
         ({"most": 1024}, 640, "FITLOOP_MAX_LENGTH=640 would read all of it"),
         ({"most": 0, "longest": 300}, 320, "FITLOOP_MAX_LENGTH=320 would read all of it"),
@@ -36,8 +36,8 @@ def test_truncation_is_reported_with_its_cost() -> None:
     ],
 )
 def test_what_to_set_depends_on_what_the_base_model_reads(
-    changed: dict[str, int], length: int, said: str
+    changed: dict[str, int], length: int, expected: str
 ) -> None:
     found = replace(CUT, **changed)
     assert required_length(found) == length
-    assert said in truncation_message(found)
+    assert expected in truncation_message(found)

@@ -21,7 +21,7 @@ def test_a_good_backend_url_has_no_problem(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "expected"),
     [
         ("http://fitloop:9090", "one word"),
         ("http://fit_loop.example.com", "has a '_'"),
@@ -32,8 +32,8 @@ def test_a_good_backend_url_has_no_problem(url: str) -> None:
         ("http://[", "cannot be read"),
     ],
 )
-def test_a_bad_backend_url_has_a_problem(url: str, said: str) -> None:
-    assert said in backend_url_problem(url)
+def test_a_bad_backend_url_has_a_problem(url: str, expected: str) -> None:
+    assert expected in backend_url_problem(url)
 
 
 def test_a_missing_token_names_label_studio() -> None:

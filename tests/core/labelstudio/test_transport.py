@@ -42,8 +42,8 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
 class _Handler(BaseHTTPRequestHandler):
     def answer(self, status: int, body: bytes, kind: str = "application/json", **headers: str) -> None:
         self.send_response(status)
-        said = {"Content_Type": kind, "Content_Length": str(len(body)), **headers}
-        for name, value in said.items():
+        actual = {"Content_Type": kind, "Content_Length": str(len(body)), **headers}
+        for name, value in actual.items():
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
         self.wfile.write(body)
@@ -136,7 +136,7 @@ def test_a_missing_path_is_reported() -> None:
 
 
 @pytest.mark.parametrize(
-    ("made", "trusts", "said"),
+    ("made", "trusts", "actual"),
     [
         ({}, False, "signed by a CA that is not trusted here: set FITLOOP_LABEL_STUDIO_CA_FILE"),
         ({"begins": -3, "ends": -1}, True, "has expired: renew it"),
@@ -149,11 +149,11 @@ def test_a_missing_path_is_reported() -> None:
     ],
 )
 def test_each_certificate_fault_has_its_message(
-    authority: CertificateAuthority, made: dict[str, str | float], *, trusts: bool, said: str
+    authority: CertificateAuthority, made: dict[str, str | float], *, trusts: bool, actual: str
 ) -> None:
     context = authority.server_context("studio.example", **made)  # type: ignore[arg-type]  # by name
     with serve_http(_Studio, tls=context) as url:
-        with pytest.raises(LabelStudioUnreachable, match=said) as raised:
+        with pytest.raises(LabelStudioUnreachable, match=actual) as raised:
             _client(url, authority.path if trusts else None).backends(1)
         assert url in str(raised.value)
 
@@ -190,7 +190,7 @@ def test_http_spoken_to_a_tls_port(authority: CertificateAuthority) -> None:
 
 
 @pytest.mark.parametrize(
-    ("location", "said"),
+    ("location", "actual"),
     [
         (
             "https://studio.example/api/ml/",
@@ -204,15 +204,15 @@ def test_http_spoken_to_a_tls_port(authority: CertificateAuthority) -> None:
         ("http://elsewhere.example/x", "set LABEL_STUDIO_URL to the address that answers without a redirect"),
     ],
 )
-def test_a_redirect_is_reported_not_followed(location: str, said: str) -> None:
+def test_a_redirect_is_reported_not_followed(location: str, actual: str) -> None:
     with serve_http(_answering(302, b"", "text/html", Location=location)) as url:
-        with pytest.raises(LabelStudioError, match=said) as raised:
+        with pytest.raises(LabelStudioError, match=actual) as raised:
             _client(url).backends(1)
         assert "hush" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("status", "headers", "error", "said"),
+    ("status", "headers", "error", "actual"),
     [
         (
             401,
@@ -227,10 +227,10 @@ def test_a_redirect_is_reported_not_followed(location: str, said: str) -> None:
     ],
 )
 def test_what_stands_before_it_is_told_from_label_studio(
-    status: int, headers: dict[str, str], error: type[Exception], said: str
+    status: int, headers: dict[str, str], error: type[Exception], actual: str
 ) -> None:
     before = _answering(status, b"<html>", "text/html", **headers)
-    with serve_http(before) as url, pytest.raises(error, match=said):
+    with serve_http(before) as url, pytest.raises(error, match=actual):
         _client(url).backends(1)
 
 
@@ -344,7 +344,7 @@ def test_an_unusable_proxy_is_reported(monkeypatch: pytest.MonkeyPatch, proxy: s
 
 
 def test_no_message_contains_a_token() -> None:
-    said = []
+    actual = []
     for handler in (
         _answering(401, b"{}"),
         _answering(302, b"", Location="/x?token=y"),
@@ -354,5 +354,5 @@ def test_no_message_contains_a_token() -> None:
             for key in (PERSONAL, "a-legacy-token-of-somebody"):
                 with pytest.raises(LabelStudioError) as raised:
                     _client(url, key=key).backends(1)
-                said.append(str(raised.value))
-    assert not [one for one in said if PERSONAL[:20] in one or "legacy-token-of" in one]
+                actual.append(str(raised.value))
+    assert not [one for one in actual if PERSONAL[:20] in one or "legacy-token-of" in one]

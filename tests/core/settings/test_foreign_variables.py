@@ -26,9 +26,9 @@ def test_foreign_variables_are_trimmed_in_place() -> None:
     [("HF_TOKEN", "hush never"), ("HF_TOKEN", "hush\nnever"), ("OTEL_EXPORTER_OTLP_HEADERS", "hush\nnever")],
 )
 def test_an_unsendable_token_is_refused_unrepeated(name: str, value: str) -> None:
-    (said,) = trim_foreign_variables({name: value})
-    assert said.startswith(f"{name}: it holds a ")
-    assert "hush" not in said
+    (actual,) = trim_foreign_variables({name: value})
+    assert actual.startswith(f"{name}: it holds a ")
+    assert "hush" not in actual
 
 
 def test_tokens_of_libraries_are_secrets() -> None:

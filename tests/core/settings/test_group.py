@@ -164,7 +164,7 @@ def test_a_password_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch, password:
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "actual"),
     [
         ('"token"', "it is in quotation marks"),
         ("tokén", "it holds the character U\\+00E9"),
@@ -173,10 +173,10 @@ def test_a_password_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch, password:
     ],
 )
 def test_a_token_that_no_header_can_carry_is_refused(
-    monkeypatch: pytest.MonkeyPatch, value: str, said: str
+    monkeypatch: pytest.MonkeyPatch, value: str, actual: str
 ) -> None:
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", value)
-    with pytest.raises(BadConfig, match=f"LABEL_STUDIO_API_KEY: {said}"):
+    with pytest.raises(BadConfig, match=f"LABEL_STUDIO_API_KEY: {actual}"):
         _settings()
 
 
@@ -210,5 +210,5 @@ def test_conflicting_variables_are_reported(monkeypatch: pytest.MonkeyPatch) -> 
     assert conflicting_variables() == []
     monkeypatch.setenv("LABEL_STUDIO_URL", "http://two")
     assert _settings().label_studio.url == "http://one"
-    (said,) = conflicting_variables()
-    assert said.startswith("LABEL_STUDIO_HOST and LABEL_STUDIO_URL are both set")
+    (actual,) = conflicting_variables()
+    assert actual.startswith("LABEL_STUDIO_HOST and LABEL_STUDIO_URL are both set")

@@ -26,7 +26,7 @@ def test_addresses(value: str, address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "expected"),
     [
         ("never-said", "must begin with http:// or https://"),
         ("never-said:8080", "must begin with"),
@@ -48,11 +48,11 @@ def test_addresses(value: str, address: str) -> None:
         ("http://never..said", "names no host"),
         ("http://never%20said", "names no host"),
         ("http://xn--zzzzzz9999", "not a name that can be looked up"),
-        (f"http://{'never-said' * 7}.example", "not a name that can be looked up"),
+        (f"http://{'never-expected' * 7}.example", "not a name that can be looked up"),
     ],
 )
-def test_what_is_none_is_refused_and_not_repeated(value: str, said: str) -> None:
-    with pytest.raises(ValueError, match=said) as raised:
+def test_what_is_none_is_refused_and_not_repeated(value: str, expected: str) -> None:
+    with pytest.raises(ValueError, match=expected) as raised:
         http_url(value)
     assert "never" not in str(raised.value)
 

@@ -421,18 +421,18 @@ class TestTls:
                 )
 
     @pytest.mark.parametrize(
-        ("made", "said"),
+        ("made", "expected"),
         [
             ({"begins": -3, "ends": -1}, "has expired: renew it"),
             ({"address": "127.0.0.2"}, "use one of its names in FITLOOP_S3_ENDPOINT"),
         ],
     )
     def test_each_certificate_fault_has_its_message(
-        self, cache: Path, authority: CertificateAuthority, made: dict[str, str | float], said: str
+        self, cache: Path, authority: CertificateAuthority, made: dict[str, str | float], expected: str
     ) -> None:
         with serve_http(self.Handler, tls=authority.server_context(**made)) as endpoint:  # type: ignore[arg-type]  # by name
             settings = build_s3_settings(endpoint, "a", "b", region="r", ca_file=authority.path)
-            with pytest.raises(StoreRefused, match=said):
+            with pytest.raises(StoreRefused, match=expected):
                 build_s3_store("s3://bucket", cache, settings).read("a")
 
     def test_http_and_https_are_told_apart(self, cache: Path, authority: CertificateAuthority) -> None:

@@ -173,10 +173,10 @@ def test_a_secret_is_masked_however_it_is_written(shape: str, capsys: pytest.Cap
     configure(LoggingSettings(format=shape), hidden=[secret])
     structlog.get_logger("services.somewhere").error("said", reason=f"{secret} again", given=[secret])
     logging.getLogger("library").warning(secret)
-    said = capsys.readouterr().err
-    assert said.count("[hidden]") == 3
-    assert "wörd" not in said
-    assert "rd" not in said.replace("[hidden]", "")
+    output = capsys.readouterr().err
+    assert output.count("[hidden]") == 3
+    assert "wörd" not in output
+    assert "rd" not in output.replace("[hidden]", "")
 
 
 def test_process_ids_are_on_the_lines_of_all_threads(
@@ -250,7 +250,7 @@ def test_a_crash_is_logged_without_its_message(
     structlog.get_logger("services.trainer").error("the run crashed", frames=safe_traceback(raised.value))
     written = capsys.readouterr().err
     assert "RuntimeError" in written
-    assert "test_tracebacks.py" in written
+    assert "test_logs.py" in written
     assert _SECRET_TEXT not in written
 
 

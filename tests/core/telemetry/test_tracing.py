@@ -43,14 +43,14 @@ def test_without_an_endpoint_the_sdk_is_not_imported() -> None:
         "assert tracing.traceparent() == ''\n"
         "print([name for name in sys.modules if name.startswith('opentelemetry.sdk')])"
     )
-    said = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-c", script],
         env={"PYTHONPATH": str(_ROOT)},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert said.stdout.strip() == "[]"
+    assert output.stdout.strip() == "[]"
 
 
 def test_without_an_endpoint_no_traceparent_is_passed_on() -> None:

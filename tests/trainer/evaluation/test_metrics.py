@@ -205,7 +205,7 @@ def test_expected_calibration_error() -> None:
 
 def test_bins_hold_their_upper_edge() -> None:
     probabilities = np.array([[1.0, 0.0], [0.5, 0.5], [0.6, 0.4]])
-    texts, said, right = reliability(probabilities, np.array([0, 1, 0]), bins=2)
+    texts, actual, right = reliability(probabilities, np.array([0, 1, 0]), bins=2)
     assert texts.tolist() == [1, 2]
-    assert said.tolist() == pytest.approx([0.5, 1.6])
+    assert actual.tolist() == pytest.approx([0.5, 1.6])
     assert right.tolist() == [0.0, 2.0]

@@ -113,8 +113,8 @@ def test_report_without_evaluated_texts() -> None:
     assert report["confusion"] == [[0, 0], [0, 0]]
 
 
-def answers_of(dataset: Dataset, said: list[str]) -> OutOfSample:
-    rows = zip(dataset.keys, said, strict=True)
+def answers_of(dataset: Dataset, expected: list[str]) -> OutOfSample:
+    rows = zip(dataset.keys, expected, strict=True)
     probabilities = {key: tuple(float(label == name) for name in dataset.labels) for key, label in rows}
     return OutOfSample(dataset.labels, "cross-fit", probabilities)
 

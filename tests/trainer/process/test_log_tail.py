@@ -69,9 +69,9 @@ def test_log_is_kept_if_requested(world: TrainerWorld, monkeypatch: pytest.Monke
     run = world.request()
     monkeypatch.setenv("FITLOOP_KEEP_LOG", str(kept).lower())
     assert run_in_process(world, run, monkeypatch) == 0
-    said = world.runs.log(run)
-    assert ("published" in said) == kept
-    assert not any(row["data"]["text"] in said for row in world.labelstudio.tasks[1].values())
+    output = world.runs.log(run)
+    assert ("published" in output) == kept
+    assert not any(row["data"]["text"] in output for row in world.labelstudio.tasks[1].values())
 
 
 def _full(*_: object) -> None:

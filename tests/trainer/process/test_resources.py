@@ -59,9 +59,9 @@ def on(monkeypatch: pytest.MonkeyPatch, cuda: object) -> Usage:
 
 def test_resident_memory_without_importing_torch() -> None:
     script = "import sys; from services.trainer.process.resources import measure_usage; print(measure_usage().resident_bytes, 'torch' in sys.modules)"
-    said = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
-    assert said.split()[1] == "False"
-    assert said.split()[0] == "None" or 3e6 < int(said.split()[0]) < 3e8
+    output = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
+    assert output.split()[1] == "False"
+    assert output.split()[0] == "None" or 3e6 < int(output.split()[0]) < 3e8
 
 
 def test_unknown_memory_is_none(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def gpus(monkeypatch: pytest.MonkeyPatch, count: int, cuda: str | None = "13.0")
 
 
 @pytest.mark.parametrize(
-    ("wanted", "there", "cuda", "said"),
+    ("wanted", "there", "cuda", "output"),
     [
         (1, 0, None, "promised a GPU and finds none: this image's torch was built for CPUs alone"),
         (1, 0, "13.0", "promised a GPU and finds none: its pod got no nvidia.com/gpu"),
@@ -111,10 +111,10 @@ def gpus(monkeypatch: pytest.MonkeyPatch, count: int, cuda: str | None = "13.0")
     ],
 )
 def test_missing_gpus_are_bad_config(
-    monkeypatch: pytest.MonkeyPatch, wanted: int, there: int, cuda: str | None, said: str
+    monkeypatch: pytest.MonkeyPatch, wanted: int, there: int, cuda: str | None, output: str
 ) -> None:
     gpus(monkeypatch, there, cuda)
-    with pytest.raises(BadConfig, match=said) as error:
+    with pytest.raises(BadConfig, match=output) as error:
         check_gpus(wanted)
     assert "trainer.allowCpu=true" in str(error.value)
 
