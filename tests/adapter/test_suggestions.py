@@ -1,4 +1,4 @@
-"""Which texts are read, and what Label Studio is told of their scores."""
+"""Which texts are read, and how their scores are answered to Label Studio."""
 
 from __future__ import annotations
 

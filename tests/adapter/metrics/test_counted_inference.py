@@ -1,4 +1,4 @@
-"""Requests for scores are counted by how they end, whoever answers."""
+"""Requests for scores are counted by outcome, with any inference."""
 
 from __future__ import annotations
 

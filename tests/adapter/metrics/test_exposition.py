@@ -1,4 +1,4 @@
-"""What Prometheus is told from the board: the leader of all projects, the others of what they serve; nothing that is not known."""
+"""Metrics from the board: the leader exports all projects, followers what they serve; unknown values are left out."""
 
 from __future__ import annotations
 
@@ -232,7 +232,7 @@ def test_a_follower_tells_what_it_serves_and_nothing_else() -> None:
     assert series == {"fitloop_served_version_info": {frozenset({"project=5", "version=v-3"}): 1.0}}
 
 
-def test_until_the_moment_of_the_change_it_is_the_version_before() -> None:
+def test_version_before_is_exported_until_the_flip_time() -> None:
     soon = replace(FULL, served=Served("v-4", "v-3", None, NOW + 1))
     series = scrape(board(soon))
     assert of(series, "served_version_info", project="5", version="v-3") == 1
@@ -458,7 +458,7 @@ def test_a_failing_project_keeps_its_last_poll_time(world: ControllerWorld) -> N
     assert counted(scrape(world.board, world.now), "project_checked_timestamp_seconds") == checked
 
 
-def test_a_project_that_is_gone_leaves_its_name_on_followers_too(world: ControllerWorld) -> None:
+def test_removed_project_keeps_its_name_on_followers(world: ControllerWorld) -> None:
     leader_metrics, follower = SimulatedReplica(world, leads=True), SimulatedReplica(world)
     for replica in (leader_metrics, follower):
         replica.tick()

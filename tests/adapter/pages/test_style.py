@@ -21,7 +21,7 @@ def test_colours_are_readable_in_light_and_dark(scheme: int) -> None:
 
 
 def test_every_rule_is_about_something_that_a_page_has() -> None:
-    """A slip of the pen in a selector is no error to a browser."""
+    """Browsers ignore a typo in a selector."""
     folder = Path(__file__).parents[3] / "services/adapter/pages"
     sheet = (folder / "style.css").read_text()
     pages = "".join(page.read_text() for page in folder.glob("*.html"))

@@ -300,7 +300,7 @@ async def test_a_request_without_credentials_is_no_failed_login(guarded: AppWorl
 @pytest.mark.parametrize(
     "secret", ["short", "fifteen-letters", "with/a-slash-in-it", "ünïcödé-is-no-path", "x" * 15]
 )
-def test_a_secret_path_that_can_be_guessed_or_is_none_is_refused(secret: str) -> None:
+def test_guessable_or_invalid_secret_path_is_refused(secret: str) -> None:
     with pytest.raises(ValueError, match="16 or more letters") as refused:
         AuthSettings(secret_path=secret)
     assert "openssl rand" in refused.value.errors()[0]["msg"]  # type: ignore[attr-defined]  # pydantic's

@@ -154,7 +154,7 @@ def test_it_is_bounded_whatever_is_sent() -> None:
     assert actual.endswith("é from ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")
 
 
-def test_a_password_written_in_place_of_the_name_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_password_in_place_of_the_user_name_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redaction, "_secrets", ["correct-horse"])
     assert requester_of(request(basic("correct-horse:x"))) == "[hidden] from 10.0.0.7"
 

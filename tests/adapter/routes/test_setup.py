@@ -122,9 +122,7 @@ async def test_the_access_token_is_logged_nowhere(
     assert "do-not-log-me" not in printed.out + printed.err
 
 
-async def test_versions_are_the_newest_first_of_all_projects_or_of_one(
-    world: AppWorld, tmp_path: Path
-) -> None:
+async def test_versions_are_newest_first_for_all_projects_or_one(world: AppWorld, tmp_path: Path) -> None:
     (tmp_path / "made").mkdir()
     view = world.serve()
     other = ProjectView(Project("6-1", 6, "Other", "", "", ""))

@@ -1,4 +1,4 @@
-"""POST /webhook: hints are passed on, wishes stored, and whatever else comes is answered and counted."""
+"""POST /webhook: change notices are passed on, commands stored, and all other requests answered and counted."""
 
 from __future__ import annotations
 

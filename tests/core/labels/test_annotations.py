@@ -24,8 +24,8 @@ from services.core.labels.uncounted import Cause
 SPACE = LabelSpace("c", "t", "$body", ("A", "B", "C"), shown={"Alpha": "A"})
 
 
-def actual(label: str, number: int = 1, **more: Any) -> dict[str, Any]:
-    """An annotation as Label Studio sends it; each by another annotator unless said otherwise."""
+def build_annotation(label: str, number: int = 1, **more: Any) -> dict[str, Any]:
+    """Build an annotation as Label Studio sends it; by default each has its own annotator."""
     region = {"from_name": "c", "to_name": "t", "type": "choices", "value": {"choices": [label]}}
     times = {"created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z"}
     return {"id": number, "completed_by": number, "result": [region], "was_cancelled": False, **times, **more}
@@ -36,37 +36,46 @@ def at(second: str) -> str:
 
 
 def test_one_annotation_is_the_label() -> None:
-    found = resolve(SPACE, [actual("A", 7)])
+    found = resolve(SPACE, [build_annotation("A", 7)])
     assert (found.label, found.reason, found.annotation_ids, found.dropped) == ("A", "", (7,), {})
 
 
 def test_no_annotation_is_no_label() -> None:
     assert resolve(SPACE, []).reason == "nothing"
-    assert resolve(SPACE, [actual("A", was_cancelled=True)]).reason == "nothing"
+    assert resolve(SPACE, [build_annotation("A", was_cancelled=True)]).reason == "nothing"
 
 
 @pytest.mark.parametrize(
     ("annotation", "reason"),
     [
-        (actual("A"), ""),
-        (actual("A", was_cancelled=True), "cancelled"),
-        (actual("A", result=[]), "empty"),
-        (actual("A", result=None), "empty"),
-        (actual("A", result="A"), "malformed"),
-        (actual("A", result=[7, {"value": {"choices": ["A"]}}]), "malformed"),
-        (actual("A", result=[{"from_name": "c", "value": {"choices": [None]}}]), "malformed"),
-        (actual("A", result=[{"from_name": "c", "value": {"choices": [True]}}]), "malformed"),
-        (actual("A", result=[{"from_name": "c", "value": {"choices": []}}]), "empty"),
-        (actual("A", result=[{"from_name": "c", "value": None}]), "empty"),
-        (actual("A", result=[{"from_name": "other", "value": {"choices": ["A"]}}]), "other_control"),
-        (actual("gone"), "foreign_label"),
-        (actual("a"), "other_spelling"),
-        (actual(" A "), "other_spelling"),
-        (actual("\uff21"), "other_spelling"),
-        (actual("Alpha"), "value_for_alias"),
-        (actual("alpha"), "other_spelling"),
-        (actual("A", result=[{"from_name": "c", "value": {"choices": ["A", "B"]}}]), "several_labels"),
-        (actual("A", result=[{"from_name": "c", "value": {"choices": ["A", "gone"]}}]), "several_labels"),
+        (build_annotation("A"), ""),
+        (build_annotation("A", was_cancelled=True), "cancelled"),
+        (build_annotation("A", result=[]), "empty"),
+        (build_annotation("A", result=None), "empty"),
+        (build_annotation("A", result="A"), "malformed"),
+        (build_annotation("A", result=[7, {"value": {"choices": ["A"]}}]), "malformed"),
+        (build_annotation("A", result=[{"from_name": "c", "value": {"choices": [None]}}]), "malformed"),
+        (build_annotation("A", result=[{"from_name": "c", "value": {"choices": [True]}}]), "malformed"),
+        (build_annotation("A", result=[{"from_name": "c", "value": {"choices": []}}]), "empty"),
+        (build_annotation("A", result=[{"from_name": "c", "value": None}]), "empty"),
+        (
+            build_annotation("A", result=[{"from_name": "other", "value": {"choices": ["A"]}}]),
+            "other_control",
+        ),
+        (build_annotation("gone"), "foreign_label"),
+        (build_annotation("a"), "other_spelling"),
+        (build_annotation(" A "), "other_spelling"),
+        (build_annotation("\uff21"), "other_spelling"),
+        (build_annotation("Alpha"), "value_for_alias"),
+        (build_annotation("alpha"), "other_spelling"),
+        (
+            build_annotation("A", result=[{"from_name": "c", "value": {"choices": ["A", "B"]}}]),
+            "several_labels",
+        ),
+        (
+            build_annotation("A", result=[{"from_name": "c", "value": {"choices": ["A", "gone"]}}]),
+            "several_labels",
+        ),
         (None, "malformed"),
         ("A", "malformed"),
         (7, "malformed"),
@@ -75,14 +84,14 @@ def test_no_annotation_is_no_label() -> None:
 def test_empty_annotations_are_dropped_with_a_reason(annotation: Any, reason: str) -> None:
     cause = exclusion_cause(SPACE, annotation)
     assert (cause.reason if cause else "") == reason
-    found = resolve(SPACE, [annotation, actual("B", 2, ground_truth=True)])
+    found = resolve(SPACE, [annotation, build_annotation("B", 2, ground_truth=True)])
     assert found.dropped == {reason or "outvoted": 1}
 
 
 def test_an_annotators_latest_label_counts() -> None:
     earlier, later = (
-        actual("A", 1, completed_by=5, updated_at=at("54.3")),
-        actual("B", 2, completed_by=5, updated_at=at("55")),
+        build_annotation("A", 1, completed_by=5, updated_at=at("54.3")),
+        build_annotation("B", 2, completed_by=5, updated_at=at("55")),
     )
     found = resolve(SPACE, [later, earlier])
     assert (found.label, found.annotation_ids, found.dropped) == ("B", (2,), {"superseded": 1})
@@ -91,55 +100,78 @@ def test_an_annotators_latest_label_counts() -> None:
 def test_a_whole_second_comes_before_its_fractions() -> None:
     """Label Studio leaves `.000000` out, so that times do not sort as strings."""
     earlier, later = (
-        actual("A", 1, completed_by=5, updated_at=at("54")),
-        actual("B", 2, completed_by=5, updated_at=at("54.3")),
+        build_annotation("A", 1, completed_by=5, updated_at=at("54")),
+        build_annotation("B", 2, completed_by=5, updated_at=at("54.3")),
     )
     assert resolve(SPACE, [later, earlier]).label == "B"
 
 
 def test_at_one_time_the_higher_id_is_later() -> None:
-    assert resolve(SPACE, [actual("B", 10, completed_by=5), actual("A", 9, completed_by=5)]).label == "B"
+    assert (
+        resolve(
+            SPACE, [build_annotation("B", 10, completed_by=5), build_annotation("A", 9, completed_by=5)]
+        ).label
+        == "B"
+    )
 
 
 def test_a_skip_keeps_an_annotators_label() -> None:
-    skip = actual("B", 2, completed_by=1, was_cancelled=True, updated_at=at("59"))
-    assert resolve(SPACE, [actual("A", 1), skip]).label == "A"
+    skip = build_annotation("B", 2, completed_by=1, was_cancelled=True, updated_at=at("59"))
+    assert resolve(SPACE, [build_annotation("A", 1), skip]).label == "A"
 
 
 @pytest.mark.parametrize("who", [5, {"id": 5}, {"id": 5, "email": "a@example.com"}, "5"])
 def test_an_annotator_is_recognised_in_any_format(who: Any) -> None:
-    assert resolve(SPACE, [actual("A", 1, completed_by=5), actual("B", 2, completed_by=who)]).label == "B"
+    assert (
+        resolve(
+            SPACE, [build_annotation("A", 1, completed_by=5), build_annotation("B", 2, completed_by=who)]
+        ).label
+        == "B"
+    )
 
 
 @pytest.mark.parametrize("who", [None, {}, {"id": None}])
 def test_unknown_annotators_are_several(who: Any) -> None:
-    annotations = [actual("A", 1, completed_by=who), actual("A", 2, completed_by=who), actual("B", 3)]
+    annotations = [
+        build_annotation("A", 1, completed_by=who),
+        build_annotation("A", 2, completed_by=who),
+        build_annotation("B", 3),
+    ]
     assert resolve(SPACE, annotations).label == "A"
 
 
 def test_the_majority_wins_and_the_others_are_counted() -> None:
-    found = resolve(SPACE, [actual("A", 1), actual("B", 2), actual("A", 3)])
+    found = resolve(SPACE, [build_annotation("A", 1), build_annotation("B", 2), build_annotation("A", 3)])
     assert (found.label, found.annotation_ids, found.dropped) == ("A", (1, 3), {"outvoted": 1})
 
 
 def test_a_tie_needs_a_third_opinion() -> None:
-    found = resolve(SPACE, [actual("A", 1), actual("B", 2)])
+    found = resolve(SPACE, [build_annotation("A", 1), build_annotation("B", 2)])
     assert (found.label, found.reason, found.annotation_ids) == (None, "tie", ())
     assert found.causes == {Cause("tied"): 2}
 
 
 def test_ground_truth_wins_against_any_majority() -> None:
-    found = resolve(SPACE, [actual("A", 1), actual("A", 2), actual("B", 3, ground_truth=True)])
+    found = resolve(
+        SPACE,
+        [build_annotation("A", 1), build_annotation("A", 2), build_annotation("B", 3, ground_truth=True)],
+    )
     assert (found.label, found.annotation_ids, found.ground_truth) == ("B", (3,), True)
 
 
 def test_contradicting_ground_truths_are_a_tie() -> None:
-    annotations = [actual("A", 1, ground_truth=True), actual("B", 2, ground_truth=True), actual("B", 3)]
+    annotations = [
+        build_annotation("A", 1, ground_truth=True),
+        build_annotation("B", 2, ground_truth=True),
+        build_annotation("B", 3),
+    ]
     assert resolve(SPACE, annotations).reason == "tie"
 
 
 def test_ids_that_are_no_numbers_are_left_out_of_the_lineage() -> None:
-    assert resolve(SPACE, [actual("A", id="x", updated_at=None), actual("A", 2)]).annotation_ids == (2,)
+    assert resolve(
+        SPACE, [build_annotation("A", id="x", updated_at=None), build_annotation("A", 2)]
+    ).annotation_ids == (2,)
 
 
 ANNOTATIONS = st.lists(
@@ -256,6 +288,6 @@ def test_uncounted_annotations_are_not_called_unlabelled() -> None:
 
 
 def test_what_was_found_instead_is_kept_cut() -> None:
-    assert exclusion_cause(SPACE, actual("x" * 500)) == Cause("foreign_label", "x" * 80)
+    assert exclusion_cause(SPACE, build_annotation("x" * 500)) == Cause("foreign_label", "x" * 80)
     other = [{"from_name": "other", "value": {"choices": ["A"]}}]
-    assert exclusion_cause(SPACE, actual("A", result=other)) == Cause("other_control", "other")
+    assert exclusion_cause(SPACE, build_annotation("A", result=other)) == Cause("other_control", "other")

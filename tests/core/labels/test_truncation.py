@@ -1,4 +1,4 @@
-"""What is said of texts that were read only in part."""
+"""Messages about texts that were read only in part."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""core.settings: known names work, empty means unset, and every problem is said at once."""
+"""core.settings: known names work, empty means unset, and all problems are reported at once."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ def test_a_full_storage_is_not_retried(cache: Path) -> None:
 def test_a_transient_refusal_is_retried(cache: Path) -> None:
     """MinIO refuses a write while another process removes the folder's last object."""
     with serving(refusal("AccessDenied", 403), OK) as faults:
-        store_at(faults, cache).write("a", b"x")
+        store_at(faults, cache).write("a", b"x")  # must not raise
 
 
 def test_an_object_that_is_not_there(cache: Path) -> None:
