@@ -176,7 +176,7 @@ def test_ids_that_are_no_numbers_are_left_out_of_the_lineage() -> None:
 
 ANNOTATIONS = st.lists(
     st.builds(
-        actual,
+        build_annotation,
         label=st.sampled_from(["A", "B", "C", "gone", "a", "Alpha"]),
         number=st.integers(1, 6),
         completed_by=st.sampled_from([1, 2, 3, None, {"id": 1}, {"id": 2}]),

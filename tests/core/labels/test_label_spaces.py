@@ -61,13 +61,13 @@ def test_equal_choices_below_two_parents_differ() -> None:
 def test_a_parent_choice_is_not_a_second_label() -> None:
     space = parse_label_space(TWICE)
 
-    def actual(*paths: list[str]) -> tuple[str, ...]:
+    def labels_of(*paths: list[str]) -> tuple[str, ...]:
         return parse_labels(space, [{"from_name": "c", "value": {"choices": list(paths)}}])
 
-    assert actual(["Shipping"], ["Shipping", "Other"]) == ("Shipping > Other",)
-    assert actual(["Shipping", "Other"], ["Shipping"]) == ("Shipping > Other",)
-    assert actual(["Shipping"], ["Billing", "Other"]) == ("Shipping", "Billing > Other")
-    assert actual(["Billing"], ["Billing", "Other"], ["Billing", "Late"]) == ("Billing > Other", "Late")
+    assert labels_of(["Shipping"], ["Shipping", "Other"]) == ("Shipping > Other",)
+    assert labels_of(["Shipping", "Other"], ["Shipping"]) == ("Shipping > Other",)
+    assert labels_of(["Shipping"], ["Billing", "Other"]) == ("Shipping", "Billing > Other")
+    assert labels_of(["Billing"], ["Billing", "Other"], ["Billing", "Late"]) == ("Billing > Other", "Late")
 
 
 def test_other_questions_choices_are_no_parents() -> None:

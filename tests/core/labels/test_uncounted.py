@@ -25,7 +25,7 @@ ADVICE = (
 )
 
 
-def actual(causes: dict[Cause, int]) -> str:
+def message_of(causes: dict[Cause, int]) -> str:
     return uncounted_message(summarise(causes, SPACE), SPACE.from_name)
 
 
@@ -68,7 +68,7 @@ def actual(causes: dict[Cause, int]) -> str:
     ],
 )
 def test_the_sentence(causes: dict[Cause, int], words: str) -> None:
-    assert actual(causes) == words
+    assert message_of(causes) == words
 
 
 def test_the_same_reason_by_itself() -> None:
