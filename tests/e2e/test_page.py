@@ -103,15 +103,15 @@ def _page(browser: Browser, **options: Any) -> Iterator[Page]:
     troubles: list[str] = []
     opened.on("pageerror", lambda error: troubles.append(str(error)))
     opened.on("dialog", lambda dialog: troubles.append(dialog.message))
-    opened.on("console", lambda expected: troubles.append(expected.text) if _is_trouble(expected) else None)
+    opened.on("console", lambda message: troubles.append(message.text) if _is_trouble(message) else None)
     yield opened
     context.close()
     assert troubles == []
 
 
-def _is_trouble(expected: ConsoleMessage) -> bool:
+def _is_trouble(message: ConsoleMessage) -> bool:
     """Return whether it is a policy violation or a script error; a network outage is neither."""
-    return expected.type == "error" and "net::ERR_INTERNET_DISCONNECTED" not in expected.text
+    return message.type == "error" and "net::ERR_INTERNET_DISCONNECTED" not in message.text
 
 
 def _keep(page: Page, name: str) -> None:

@@ -29,7 +29,7 @@ def test_what_never_fits_is_too_large() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "expected", "limit"),
+    ("name", "content", "limit"),
     [
         ("memory.max", "67108864\n", 64 * MB),
         ("memory/memory.limit_in_bytes", "67108864\n", 64 * MB),
@@ -39,8 +39,8 @@ def test_what_never_fits_is_too_large() -> None:
     ],
 )
 def test_the_memory_is_the_control_groups_or_the_machines(
-    tmp_path: Path, name: str, expected: str, limit: int | None
+    tmp_path: Path, name: str, content: str, limit: int | None
 ) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
-    (tmp_path / name).write_text(expected)
+    (tmp_path / name).write_text(content)
     assert memory_limit(tmp_path) == (limit or memory_limit(tmp_path / "nothing"))

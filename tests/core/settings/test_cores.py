@@ -19,7 +19,7 @@ def write(folder: Path, **files: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("message", "expected"),
+    ("cpu_max", "expected"),
     [
         ("100000 100000\n", 1.0),
         ("150000 100000\n", 1.5),
@@ -28,8 +28,8 @@ def write(folder: Path, **files: str) -> Path:
         ("", None),
     ],
 )
-def test_version_2(tmp_path: Path, message: str, expected: float | None) -> None:
-    assert cpu_quota(write(tmp_path, cpu_max=message)) == expected
+def test_version_2(tmp_path: Path, cpu_max: str, expected: float | None) -> None:
+    assert cpu_quota(write(tmp_path, cpu_max=cpu_max)) == expected
 
 
 @pytest.mark.parametrize(("most", "expected"), [("200000\n", 2.0), ("-1\n", None), ("nonsense\n", None)])
@@ -43,11 +43,11 @@ def test_no_control_group_sets_no_limit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("message", "expected"),
+    ("cpu_max", "expected"),
     [("100000 100000", 1), ("150000 100000", 1), ("350000 100000", 3), ("50000 100000", 1), ("max 1", 8)],
 )
 def test_a_pod_with_one_cpu_runs_one_thread(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, message: str, expected: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpu_max: str, expected: int
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-    assert available_cores(write(tmp_path, cpu_max=message)) == expected
+    assert available_cores(write(tmp_path, cpu_max=cpu_max)) == expected
