@@ -103,7 +103,7 @@ def build_cluster(settings: Settings) -> Adapter:
     known, pod = settings.cluster, settings.cluster.pod_name or socket.gethostname()
     template = load_template(known.job_template)
     if not settings.storage.store:
-        raise BadConfig("FITLOOP_STORE is not set: name the bucket, as s3://bucket/prefix/.")
+        raise BadConfig("FITLOOP_STORE is not set: name the bucket, such as s3://bucket/prefix/.")
     store = open_store(settings.storage.store, settings.s3, settings.storage)
     if why := unavailable_reason(store, write=True):
         log.warning("bucket_unavailable", reason=why)

@@ -46,7 +46,7 @@ def missing_in(folder: Path) -> str:
         return "there is no such folder"
     source = transformer_of(folder)
     if not weights_in(source):
-        return "config.json and model.safetensors are not both there"
+        return "config.json or model.safetensors is missing"
     if not has_tokenizer(source):
-        return "its tokenizer (tokenizer.json or vocab.txt) is not there"
+        return "its tokenizer (tokenizer.json or vocab.txt) is missing"
     return ""

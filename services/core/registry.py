@@ -100,7 +100,7 @@ class Registry:
         manifest = self.manifest(project_key, version)
         names = [name for name in manifest.files if name.startswith(prefix)]
         if not names:
-            raise CorruptVersion(f"Version {version} has no file that begins with {prefix!r}.")
+            raise CorruptVersion(f"Version {version} has no file whose name begins with {prefix!r}.")
         paths = [self._verified_path(manifest, name) for name in names]
         return paths[0].parents[names[0].count("/")]
 
@@ -144,8 +144,8 @@ class Registry:
         known = [table for key in keys if (table := self._load_or_none(Serving, key))]
         if not known and any(self._exists(key) for key in keys):
             raise StoreError(
-                f"{self.store.url} holds no readable table of what is served ({', '.join(keys)}): bring one of these "
-                "back from a backup, or delete them and promote a version by hand."
+                f"{self.store.url} has no readable serving table ({', '.join(keys)}): restore one of these "
+                "from a backup, or delete them and promote a version by hand."
             )
         return max(known, key=lambda table: (table.term, table.generation), default=Serving())
 

@@ -184,7 +184,7 @@ def build_model_server(routes: Routes, settings: ClusterSettings) -> Any:
 
 def _open_store(settings: Settings) -> ObjectStore:
     if not settings.storage.store:
-        raise BadConfig("FITLOOP_STORE is not set: name the bucket, as s3://bucket/prefix/.")
+        raise BadConfig("FITLOOP_STORE is not set: name the bucket, such as s3://bucket/prefix/.")
     store = open_store(settings.storage.store, settings.s3, settings.storage)
     if why := unavailable_reason(store, write=False):  # the manager retries
         log.warning("bucket_unavailable", reason=why)

@@ -57,7 +57,7 @@ def test_a_folder_of_some_files_is_the_versions_own(registry: Registry, folder: 
     registry.publish(folder, build_manifest("v-1"))
     found = registry.folder("5-1", "v-1", "ct2/")
     assert (found / "ct2" / "model.bin").read_bytes() == b"small"
-    with pytest.raises(CorruptVersion, match="no file that begins"):
+    with pytest.raises(CorruptVersion, match="no file whose name begins"):
         registry.folder("5-1", "v-1", "onnx/")
 
 
@@ -175,7 +175,7 @@ def test_a_newer_table_is_refused_beside_a_readable_one(registry: Registry) -> N
 
 def test_unreadable_tables_are_an_error_not_empty(registry: Registry) -> None:
     registry.store.write("serving.json", b"{")
-    with pytest.raises(StoreError, match=r"no readable table of what is served \(serving\.json\)"):
+    with pytest.raises(StoreError, match=r"no readable serving table \(serving\.json\)"):
         registry.serving()
 
 

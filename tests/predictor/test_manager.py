@@ -99,7 +99,7 @@ def test_broken_version_does_not_block_others(build_manager: BuildManager, regis
 
 @pytest.mark.parametrize(
     ("manifest", "reason"),
-    [(b"{", "is broken"), (None, "holds no|no such|No")],
+    [(b"{", "is broken"), (None, "has no object|no such|No")],
 )
 def test_unreadable_manifest_is_refused(
     build_manager: BuildManager, registry: Registry, manifest: bytes | None, reason: str

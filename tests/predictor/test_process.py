@@ -248,7 +248,7 @@ def _run(folder: Path, **others: str) -> tuple[int, str]:
     ("others", "code", "sentence"),
     [
         ({}, 78, "FITLOOP_STORE is not set"),
-        ({"FITLOOP_STORE": "ftp://x"}, 78, "names no store"),
+        ({"FITLOOP_STORE": "ftp://x"}, 78, "is not a store"),
         ({"FITLOOP_STORE": "s3://b/", "FITLOOP_ROLLOUT_MODE": "never"}, 78, "FITLOOP_ROLLOUT_MODE"),
     ],
 )

@@ -206,7 +206,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def client_ssl_context(ca_file: Path | None, variable: str) -> ssl.SSLContext:
-    """Return a client's SSL context. Raises BadConfig that names the variable if its file holds no certificate."""
+    """Return a client's SSL context. Raises BadConfig that names the variable if its file contains no certificate."""
     context = ssl.create_default_context()
     context.load_verify_locations(certifi.where())
     if ca_file:
@@ -214,6 +214,6 @@ def client_ssl_context(ca_file: Path | None, variable: str) -> ssl.SSLContext:
             context.load_verify_locations(ca_file)
         except (OSError, ssl.SSLError) as error:
             raise BadConfig(
-                f"{variable} {str(ca_file)!r} holds no readable certificate (PEM): mount the CA's certificate there."
+                f"{variable} {str(ca_file)!r} contains no readable certificate (PEM): mount the CA's certificate there."
             ) from error
     return context

@@ -37,7 +37,7 @@ class LabelStudioSettings(Group):
     @field_validator("url", "public_url")
     @classmethod
     def _is_http(cls, value: str) -> str:
-        return http_url(value, instead="LABEL_STUDIO_API_KEY is what counts") if value else ""
+        return http_url(value, instead="set LABEL_STUDIO_API_KEY instead") if value else ""
 
 
 class AuthSettings(Group):
@@ -48,24 +48,25 @@ class AuthSettings(Group):
     username: Annotated[str, Inside.EXACT] = Field("", validation_alias="BASIC_AUTH_USER")
     """User name for Basic auth; with a password, every route except the probes requires it."""
     password: Annotated[SecretStr, Inside.EXACT] = Field(SecretStr(""), validation_alias="BASIC_AUTH_PASS")
-    """Password of Basic auth. A line break at its end is taken off; one that begins or ends with a blank is refused,
-    because Label Studio sends it without."""
+    """Password for Basic auth. A trailing line break is removed; a password that begins or ends with a blank is refused,
+    because Label Studio sends it without the blank."""
     secret_path: str = Field("", repr=False)
-    """A path of 16 or more letters, digits, '-' and '_' that opens what Label Studio asks for (`/health`, `/setup`,
-    `/predict`, `/webhook`, `/versions`) and nothing else, because its webhooks carry no credentials: connect
-    `http://host:9090/<path>`. Pages and the API ask for the password all the same, and are closed without one."""
+    """A path of 16 or more letters, digits, '-' and '_' that gives access, without a password, to the routes
+    that Label Studio calls (`/health`, `/setup`, `/predict`, `/webhook`, `/versions`) and to nothing else, because its
+    webhooks carry no credentials: connect `http://host:9090/<path>`. Pages and the API still require the password, and
+    are closed if none is set."""
     required: bool = Field(False, validation_alias="FITLOOP_AUTH_REQUIRED")
-    """End at once where there is neither a password nor a secret path. The chart sets it, so that a Secret that is
-    missing, or whose keys have other names, opens nothing."""
+    """Exit at startup if neither a password nor a secret path is set. The chart sets it, so that a Secret that is missing,
+    or whose keys have other names, leaves nothing open."""
     anonymous: bool = False
-    """Answer everybody who reaches the port, without a password: they may train and promote models. `fitloop adapter`,
-    and `fitloop local` beyond this machine, do not start without credentials unless this is set."""
+    """Answer everyone who reaches the port, without a password: they may train and promote models. Without credentials,
+    `fitloop adapter`, and a `fitloop local` that other machines can reach, start only if this is set."""
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
-    """Host names, separated by commas, that are answered beside `localhost`, `127.0.0.1` and `::1` where there is no
+    """Host names, separated by commas, that are answered besides `localhost`, `127.0.0.1` and `::1` if there is no
     password: otherwise any web page could reach a Fitloop on its reader's machine (DNS rebinding). With
-    `FITLOOP_ANONYMOUS` and no names, all are answered."""
+    `FITLOOP_ANONYMOUS` and no names, all hosts are answered."""
     path_prefix: str = Field("", pattern=r"^(/.*)?$")
-    """Path prefix that an ingress passes on, as `/fitloop`; it is stripped."""
+    """Path prefix that an ingress passes on, such as `/fitloop`; it is stripped."""
 
     @property
     def has_credentials(self) -> bool:
@@ -77,7 +78,7 @@ class AuthSettings(Group):
     def _is_hard_to_guess(cls, value: str) -> str:
         if value and not re.fullmatch(r"[A-Za-z0-9_-]{16,}", value):  # not repeated: it is a secret
             raise ValueError(
-                "it must be 16 or more letters, digits, '-' and '_', as `openssl rand -hex 24` makes them"
+                "it must be 16 or more letters, digits, '-' and '_', such as the output of `openssl rand -hex 24`"
             )
         return value
 
@@ -122,16 +123,16 @@ class StorageSettings(Group):
     model_config = SettingsConfigDict(env_prefix="FITLOOP_")
 
     model_dir: Path = Field(Path("fitloop-data"), validation_alias="MODEL_DIR")
-    """Folder of `fitloop local`: everything that it knows is here, unless `FITLOOP_STORE` names a store."""
+    """Folder of `fitloop local`: all its data is here, unless `FITLOOP_STORE` names a store."""
     store: Annotated[str, Inside.LINE] = ""
-    """Where versions and runs are kept, as s3://bucket/prefix/; unset: in `MODEL_DIR`."""
+    """Where versions and runs are kept, such as s3://bucket/prefix/; unset: in `MODEL_DIR`."""
     cache_dir: Path | None = None
-    """Folder for copies of what is read from a bucket; unset: a temporary one."""
+    """Folder for cached copies of objects in a bucket; unset: a temporary one."""
     cache_mb: float = Field(4096.0, gt=0)
-    """Megabytes of such copies: beyond it those go that were not asked for longest, but none that was asked for in the
-    last ten minutes, because it may just be loaded."""
+    """Megabytes of cached copies: beyond that, the least recently used are deleted, but none that was used in the last ten
+    minutes, because it may still be loading."""
     keep_versions: int = Field(10, ge=1)
-    """Versions kept for each project, beside those that are served, were served last, or are younger than
+    """Versions kept for each project, besides those that are served, were served last, or are younger than
     `FITLOOP_KEEP_DAYS`."""
     keep_days: float = Field(30.0, ge=0)
     """Days for which no version is deleted, so that a rollback stays possible."""
@@ -145,7 +146,7 @@ class TriggerSettings(Group):
     model_config = SettingsConfigDict(env_prefix="FITLOOP_")
 
     every_n_updates: int = Field(10, ge=1, validation_alias="START_TRAINING_EACH_N_UPDATES")
-    """Labelled tasks that must have changed since the last run's snapshot to trigger the next run."""
+    """Number of labelled tasks that must have changed since the last run's snapshot to trigger the next run."""
     debounce_seconds: float = Field(2.0, ge=0)
     """Seconds without an event before labels are counted, so that a burst triggers one run."""
     reconcile_seconds: float = Field(15.0, gt=0)
@@ -156,13 +157,13 @@ class TriggerSettings(Group):
     """Minimum seconds between the end of a project's run and the next one, unless a person requests it; 0: none."""
     projects: Annotated[dict[int, dict[str, str]], NoDecode, Inside.LINES] = Field({})
     """Settings of single projects by their ids, as JSON: `{"5": {"method": "finetune",
-    "start_training_each_n_updates": "20"}}`. Names are those of a run's parameters; what a backend's extra
-    parameters in Label Studio say goes before."""
+    "start_training_each_n_updates": "20"}}`. Names are those of a run's parameters; a backend's extra parameters in
+    Label Studio take precedence."""
 
     controls: Annotated[str | dict[int, str], NoDecode] = ""
-    """The control of the label config to train on: a name, or several with commas, of which the first usable one of
-    each label config is; or one for each project by its id, as JSON: `{"5": "topic"}`. Unset: the first usable
-    control that is not conditional. `control` of a project, and of its backend's extra parameters, go before."""
+    """The control of the label config to train on: a name, or several separated by commas, of which the first
+    usable one in each label config is used; or one for each project by its id, as JSON: `{"5": "topic"}`. Unset: the first usable
+    control that is not conditional. `control` of a project, and of its backend's extra parameters, take precedence."""
 
     @field_validator("controls", mode="before")
     @classmethod

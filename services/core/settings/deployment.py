@@ -20,11 +20,11 @@ class S3Settings(Group):
         "https://s3.amazonaws.com",
         validation_alias=AliasChoices("FITLOOP_S3_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
     )
-    """Address of the object storage, as http://minio.minio.svc:9000."""
+    """Address of the object storage, such as http://minio.minio.svc:9000."""
     region: str = Field(
         "", validation_alias=AliasChoices("FITLOOP_S3_REGION", "AWS_REGION", "AWS_DEFAULT_REGION")
     )
-    """Region of the bucket; unset: the storage is asked, which needs one more permission."""
+    """Region of the bucket; unset: the storage is queried, which needs one more permission."""
     addressing: Literal["auto", "path", "host"] = "auto"
     """`path` puts the bucket into the path, `host` into the host's name; `auto` is `host` on AWS only."""
     ca_file: Path | None = None
@@ -137,8 +137,8 @@ class MetricsSettings(Group):
     model_config = SettingsConfigDict(env_prefix="FITLOOP_METRICS_")
 
     projects: int = Field(200, ge=1)
-    """Projects that have series of their own; those beyond are summed up as `other` where a sum says something, and
-    left out elsewhere."""
+    """Projects that have series of their own; the rest are summed up as `other` if a sum makes sense, and omitted
+    otherwise."""
 
 
 class TracingSettings(Group):
@@ -147,8 +147,8 @@ class TracingSettings(Group):
     model_config = SettingsConfigDict(env_prefix="FITLOOP_TRACES_")
 
     endpoint: str = Field("", repr=False)
-    """The collector's address, as http://collector:4318; unset: no traces. OpenTelemetry's own variables say the rest:
-    `OTEL_TRACES_SAMPLER`, `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`."""
+    """The collector's address, such as http://collector:4318; unset: no traces. OpenTelemetry's own variables set the
+    rest: `OTEL_TRACES_SAMPLER`, `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`."""
     disabled: bool = Field(False, validation_alias="OTEL_SDK_DISABLED")
     """Disables traces."""
 

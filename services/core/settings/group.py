@@ -40,11 +40,11 @@ _NAMES: Final[Mapping[str, str]] = MappingProxyType(
 class Inside(Enum):
     """What a value may contain."""
 
-    WORD = "no white space and nothing that is not seen"
-    TOKEN = "as WORD, and ASCII alone: it is sent in a header"  # noqa: S105  # no password
+    WORD = "no white space and no invisible characters"
+    TOKEN = "as WORD, and ASCII only: it is sent in a header"  # noqa: S105  # no password
     LINE = "one line"
     LINES = "any white space, as in JSON"
-    EXACT = "one line, used as it is: a blank at an end is refused, since it may be meant and is not sent"
+    EXACT = "one line, used verbatim: a blank at either end is refused, because it may be intended but is not sent"
 
 
 def trim(text: str, inside: Inside = Inside.WORD) -> str:
@@ -73,7 +73,7 @@ def value_problem(text: str, inside: Inside) -> str:
     bad = next((one for one in text if unicodedata.category(one) in never), "")
     if not bad and inside is Inside.TOKEN:
         bad = next((one for one in text if not one.isascii()), "")
-    return f"it holds {_character_name(bad)}: paste it again, without that" if bad else ""
+    return f"it contains {_character_name(bad)}: paste it again without it" if bad else ""
 
 
 def allowed_inside(field: FieldInfo) -> Inside:
@@ -113,7 +113,7 @@ _HAS_LOGIN = "it must not contain a user name or password"
 
 
 def http_url(value: str, *, path: bool = True, login: bool = False, instead: str = "") -> str:
-    """Return the URL without a trailing "/". Raises ValueError without repeating it: it may hold a password.
+    """Return the URL without a trailing "/". Raises ValueError without repeating it: it may contain a password.
 
     `path`: whether it may have one. `login`: whether `user:password@` may be in it. `instead`: where credentials
     belong.
@@ -128,7 +128,7 @@ def http_url(value: str, *, path: bool = True, login: bool = False, instead: str
     if "?" in value or "#" in value:
         raise ValueError("it must not contain a query (?…) or a fragment (#…): remove it")
     if "\\" in value or "//" in parts.path:
-        raise ValueError("its path holds an empty part or a backslash: is it two addresses in one?")
+        raise ValueError("its path contains an empty part or a backslash: is it two addresses in one?")
     if parts.path and not path:
         raise ValueError("it must be a host alone, without a path")
     _check_host(parts, port)
@@ -152,7 +152,7 @@ def _check_host(parts: SplitResult, port: int | None) -> None:
 
     host = parts.hostname or ""
     if not host or (":" not in host and ("%" in host or host.startswith(".") or ".." in host)):
-        raise ValueError("it names no host")
+        raise ValueError("it has no host")
     if parts.netloc.endswith(":"):
         raise ValueError("a port must follow the ':' after its host")
     try:

@@ -22,9 +22,9 @@ from services.core.settings.training import TrainingSettings
 PARAMETER_NAMES = tuple(field.name for field in fields(Parameters))
 BASE_MODEL = "base_model"
 EACH_N_UPDATES = "start_training_each_n_updates"
-"""A setting of a project that is no parameter of its runs."""
+"""A project setting that is not a run parameter."""
 CONTROL_IS_PER_PROJECT = (
-    "The control that is learnt is a project's and no run's: set it as `control` in the backend's extra parameters, in "
+    "The control to train on is set for a project, not for a run: set `control` in the backend's extra parameters, in "
     "FITLOOP_PROJECTS or in FITLOOP_CONTROLS."
 )
 _MOST_CHARACTERS = 300
@@ -78,7 +78,7 @@ def parse_controls(raw: object) -> str | dict[int, str]:
         return {_project_id(key): _checked_text("control", name) for key, name in _object(text).items()}
     except BadRequest as error:
         example = '"topic", "topic,intent" or {"5": "topic"}'
-        raise ValueError(f"{error} Give names of controls of label configs, as {example}.") from error
+        raise ValueError(f"{error} Give names of controls of label configs, such as {example}.") from error
 
 
 def parse_run_parameters(
@@ -107,13 +107,15 @@ def apply_overrides(
 def _project_id(key: object) -> int:
     text = str(key)
     if not (text.isascii() and text.isdigit()):
-        raise BadRequest(f"{text[:40]!r} is no project's id in Label Studio: it must be a number.")
+        raise BadRequest(f"{text[:40]!r} is not a project id in Label Studio: it must be a number.")
     return int(text)
 
 
 def _project_object(project: str, given: object) -> Mapping[str, object]:
     if not isinstance(given, Mapping):
-        raise BadRequest(f'Settings of project {project} must be a JSON object, as {{"method": "finetune"}}.')
+        raise BadRequest(
+            f'Settings of project {project} must be a JSON object, such as {{"method": "finetune"}}.'
+        )
     return given
 
 
@@ -130,7 +132,7 @@ def _project_setting(project: str, name: str, value: object) -> str:
 
 
 def _object(raw: object) -> Mapping[str, object]:
-    message = 'Parameters must be a JSON object, as {"method": "finetune"}.'
+    message = 'Parameters must be a JSON object, such as {"method": "finetune"}.'
     try:
         found = json.loads(raw.strip() or "null") if isinstance(raw, str) else raw
     except (ValueError, RecursionError) as error:
@@ -145,7 +147,7 @@ def _object(raw: object) -> Mapping[str, object]:
 def _checked_text(name: str, value: object) -> str:
     """Return the value as text once it is known to be valid."""
     if name in PARAMETER_NAMES and (isinstance(value, bool) or not isinstance(value, str | int | float)):
-        raise BadRequest(f"Parameter {name} must be a text or a number.")
+        raise BadRequest(f"Parameter {name} must be text or a number.")
     text = str(value) if name in PARAMETER_NAMES else ""
     _parse_value(name, text)
     return text.strip() if name == "control" else text
@@ -153,7 +155,7 @@ def _checked_text(name: str, value: object) -> str:
 
 def _parse_value(name: str, text: str) -> Any:
     if name not in PARAMETER_NAMES:
-        raise BadRequest(f"{name[:40]!r} is no parameter of a run: it may be {', '.join(PARAMETER_NAMES)}.")
+        raise BadRequest(f"{name[:40]!r} is not a run parameter: choose one of {', '.join(PARAMETER_NAMES)}.")
     if not text.strip() or len(text) > _MOST_CHARACTERS or not text.isprintable():
         raise BadRequest(f"Parameter {name} must be a text of 1 to {_MOST_CHARACTERS} printable characters.")
     try:

@@ -67,10 +67,10 @@ class TrainingSettings(Group):
     checkpoint_seconds: float = Field(60.0, gt=0)
     """Seconds between checkpoints of a fine-tune: the most that a killed process loses."""
     run_seconds: float = Field(0.0, ge=0)
-    """Seconds that one process may work on a run; less than its pod's deadline, so that it ends with a message. 0: as
-    many as it takes."""
+    """Seconds that one process may work on a run; set it below the pod's deadline, so that the run ends with a message.
+    0: no limit."""
     require_gpu: bool = False
-    """Whether a run without a CUDA device fails, because it was promised one."""
+    """Whether a run that finds no CUDA device fails, because it requested one."""
     keep_log: bool = False
     """Whether a run stores its log's tail in log.txt itself, because no parent process captures it."""
     processes_per_pod: int = Field(1, ge=1)
@@ -95,8 +95,8 @@ class TrainingSettings(Group):
         climbs = ".." in base_model.split("/")  # "*" matches "/" and ".." as well
         if climbs or not any(fnmatchcase(base_model, pattern) for pattern in patterns):
             raise BadRequest(
-                f"Base model {base_model!r} is not allowed here: FITLOOP_ALLOWED_BASE_MODELS is {', '.join(patterns)}. "
-                f"Choose one that it matches, or leave base_model out to use {self.base_model!r}."
+                f"Base model {base_model!r} is not allowed by FITLOOP_ALLOWED_BASE_MODELS ({', '.join(patterns)}). "
+                f"Choose one that matches, or omit base_model to use {self.base_model!r}."
             )
 
     def parameters(self) -> Parameters:
@@ -127,8 +127,8 @@ class ServingSettings(Group):
     loaded_models: int = Field(8, ge=2)
     """Versions kept in memory; the least recently used are evicted."""
     memory_mb: float = Field(0.0, ge=0, validation_alias="FITLOOP_MODEL_MEMORY_MB")
-    """Megabytes of weights in memory, both versions of a project counted while one takes the other's place; beyond it
-    the least recently used leave, and where all are in use the answer is 503. 0: no such limit."""
+    """Megabytes of weights in memory, counting both versions of a project while one replaces the other; beyond that, the
+    least recently used are evicted, and if all are in use the answer is 503. 0: no limit."""
     device: Literal["cpu", "cuda"] = "cpu"
     """`cpu` computes in int8 where the version has that; `cuda` in bf16, from the fp32 weights."""
     refresh_max_tasks: int = Field(10_000, ge=0)

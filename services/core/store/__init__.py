@@ -103,7 +103,7 @@ def open_store(url: str, s3: S3Settings | None = None, storage: StorageSettings 
             s3, storage = s3 or settings.s3, storage or settings.storage
         return CountingStore(S3Store(url, s3, storage))
     raise BadConfig(
-        f"{url!r} names no store that this release knows: use s3://bucket/prefix/ or file:///an/absolute/folder."
+        f"{url!r} is not a store that this release supports: use s3://bucket/prefix/ or file:///an/absolute/folder."
     )
 
 
@@ -158,7 +158,7 @@ def check_prefix(prefix: str) -> str:
     """Return the prefix of keys, which may be "". Raises StoreError if no key can begin with it."""
     *parts, _ = prefix.split("/")
     if problem := _problem(prefix, parts):
-        raise StoreError(f"{prefix[:80]!r} is the beginning of no key: {problem}.")
+        raise StoreError(f"No key can begin with {prefix[:80]!r}: {problem}.")
     return prefix
 
 
@@ -166,12 +166,14 @@ def _problem(text: str, parts: list[str]) -> str:
     if any(part in _RESERVED for part in parts):
         return "keys are relative, and no part between two '/' is empty, '.' or '..'"
     if any(part.startswith(PARTIAL) for part in parts):
-        return f"no part may begin with {PARTIAL!r}, as files do that are still being written"
+        return f"no part may begin with {PARTIAL!r}, the prefix of files that are still being written"
     if any(unicodedata.category(one) in {"Cc", "Cs"} for one in text) or "\\" in text:
-        return "it holds a control character or a backslash"
+        return "it contains a control character or a backslash"
     size = max(map(len, (part.encode() for part in parts)), default=0)
     if len(text.encode()) > MAX_KEY_BYTES or size > _MAX_PART_BYTES:
-        return f"it is longer than {MAX_KEY_BYTES} bytes, or a part of it than {_MAX_PART_BYTES}"
+        return (
+            f"it is longer than {MAX_KEY_BYTES} bytes, or one of its parts is longer than {_MAX_PART_BYTES}"
+        )
     return ""
 
 
@@ -199,6 +201,6 @@ def max_bytes(key: str) -> int:
 def object_too_large(key: str, url: str, size: int) -> ObjectTooLarge:
     """Return the error that names object, size and limit."""
     return ObjectTooLarge(
-        f"{key!r} in {url} has {size / _MB:.1f} MB, and no more than {max_bytes(key) // _MB} MB of such an object are read: "
-        "delete it, or put back what was there."
+        f"{key!r} in {url} is {size / _MB:.1f} MB, and objects of this kind may be at most {max_bytes(key) // _MB} MB: "
+        "delete it, or restore the earlier object."
     )

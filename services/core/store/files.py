@@ -33,7 +33,7 @@ class FileStore:
                 size = os.fstat(file.fileno()).st_size
                 data = file.read(most + 1) if size <= most else b""
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-            raise NotFound(f"{self.url} holds no {key!r}.") from error
+            raise NotFound(f"{self.url} has no object {key!r}.") from error
         except OSError as error:
             raise StoreError(f"{key!r} cannot be read from {self.url}: {error.strerror or error}.") from error
         if max(size, len(data)) > most:
@@ -66,7 +66,7 @@ class FileStore:
         with self._translate_errors(key, "read from"):
             is_there = path.is_file()
         if not is_there:
-            raise NotFound(f"{self.url} holds no {key!r}.")
+            raise NotFound(f"{self.url} has no object {key!r}.")
         return path
 
     def forget(self, key: str) -> bool:
@@ -152,7 +152,7 @@ class FileStore:
         try:
             yield
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise NotFound(f"{self.url} holds no {key!r}.") from error
+            raise NotFound(f"{self.url} has no object {key!r}.") from error
         except OSError as error:
             raise StoreError(f"{key!r} cannot be {verb} {self.url}: {error.strerror or error}.") from error
 

@@ -122,9 +122,9 @@ def _weights(name: str, source: Path) -> list[Path]:
     if others:
         raise _unusable(
             name,
-            f"its weights are in {', '.join(others)} files, and only safetensors are read, which hold no code",
+            f"its weights are in {', '.join(others)} files, and only safetensors, which contain no code, are read",
         )
-    raise _unusable(name, "config.json and model.safetensors are not both there")
+    raise _unusable(name, "config.json or model.safetensors is missing")
 
 
 def _document(name: str, source: Path) -> dict[str, Any]:
@@ -184,20 +184,21 @@ def _download(name: str) -> Path:
         if weights_in(transformer_of(cached)):
             return cached
     except HFValidationError as error:
-        raise _unusable(name, "there is no such folder, and it is no hub id either") from error
+        raise _unusable(name, "there is no such folder, and it is not a valid hub id") from error
     except (OSError, ValueError):
         pass  # not in the cache
     try:
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=_FILES))
     except Exception as error:  # the hub's client raises errors of several HTTP libraries
         raise _unusable(
-            name, f"there is no such folder, and the hub did not give it ({safe_reason(error)})"
+            name,
+            f"there is no such folder, and it could not be downloaded from the hub ({safe_reason(error)})",
         ) from error
 
 
 def _tokenizer(name: str, source: Path) -> Tokenizer:
     if not has_tokenizer(source):
-        raise _unusable(name, "its tokenizer (tokenizer.json or vocab.txt) is not there")
+        raise _unusable(name, "its tokenizer (tokenizer.json or vocab.txt) is missing")
     try:
         if (source / "tokenizer.json").is_file():
             return Tokenizer.from_file(str(source / "tokenizer.json"))

@@ -164,7 +164,7 @@ class Distributed:
             self._dist.all_reduce(worst, op=self._dist.ReduceOp.MAX)
         if int(worst) == _REQUESTED:
             return preempted()
-        return (mine or DeadlinePassed("It took longer than it may.")) if int(worst) == _LATE else None
+        return (mine or DeadlinePassed("It exceeded its time limit.")) if int(worst) == _LATE else None
 
     def wait_for_leader(self, stop: Stop) -> None:
         """Wait until rank 0 has ended. Raises Preempted when this process is interrupted."""

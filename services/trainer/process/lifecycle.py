@@ -55,7 +55,7 @@ _PERMANENT: Final = frozenset(
 
 
 class DeadlinePassed(FitloopError):
-    """Optional work has taken longer than it may."""
+    """Optional work has exceeded its time limit."""
 
 
 class RunTimeExceeded(BadConfig):
@@ -95,7 +95,7 @@ class Stop:
                 "trainer.activeDeadlineSeconds), a GPU, or less to do (METHOD=linear-probe, a smaller BASELINE_MODEL_NAME)."
             )
         if time.monotonic() > self.deadline:
-            return DeadlinePassed("It took longer than it may.")
+            return DeadlinePassed("It exceeded its time limit.")
         return None
 
     def check(self) -> None:

@@ -94,7 +94,7 @@ def limit_threads_to_cgroup() -> None:
 
 
 def check_gpus(wanted: int) -> None:
-    """Raise BadConfig if there are fewer CUDA devices than the run was promised."""
+    """Raise BadConfig if there are fewer CUDA devices than the run requested."""
     import torch
 
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -103,7 +103,7 @@ def check_gpus(wanted: int) -> None:
     promised = "a GPU" if wanted == 1 else f"{wanted} GPUs"
     there = "none" if found == 0 else f"only {found}"
     raise BadConfig(
-        f"This Job was promised {promised} and finds {there}: {_why(found)}. Correct that, or set trainer.allowCpu=true "
+        f"This Job requested {promised} and finds {there}: {_why(found)}. Correct that, or set trainer.allowCpu=true "
         "to train on CPU (outside a cluster: FITLOOP_REQUIRE_GPU=false)."
     )
 
@@ -112,10 +112,10 @@ def _why(found: int) -> str:
     import torch
 
     if found:
-        return "ask for more of them, or for fewer processes"
+        return "request more GPUs, or fewer processes"
     if torch.version.cuda is None:
-        return "this image's torch was built for CPUs alone"
-    return "its pod got no nvidia.com/gpu, or the node's driver or container runtime does not hand it on"
+        return "this image's torch was built for CPU only"
+    return "its pod got no nvidia.com/gpu, or the node's driver or container runtime does not expose it"
 
 
 @contextmanager

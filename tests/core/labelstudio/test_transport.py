@@ -329,7 +329,7 @@ def test_an_invalid_ca_file_fails_at_start(tmp_path: Path, text: str | None) -> 
     path = tmp_path / "ca.pem"
     if text is not None:
         path.write_text(text)
-    with pytest.raises(BadConfig, match="FITLOOP_LABEL_STUDIO_CA_FILE .* holds no readable certificate"):
+    with pytest.raises(BadConfig, match="FITLOOP_LABEL_STUDIO_CA_FILE .* contains no readable certificate"):
         _client("https://studio.example", path)
 
 

@@ -27,7 +27,7 @@ def test_foreign_variables_are_trimmed_in_place() -> None:
 )
 def test_an_unsendable_token_is_refused_unrepeated(name: str, value: str) -> None:
     (actual,) = trim_foreign_variables({name: value})
-    assert actual.startswith(f"{name}: it holds a ")
+    assert actual.startswith(f"{name}: it contains a ")
     assert "hush" not in actual
 
 

@@ -38,14 +38,14 @@ def test_an_object_and_the_json_of_one_are_the_same(raw: object) -> None:
 def test_anything_but_an_object_is_a_problem_in_a_sentence(raw: object) -> None:
     overrides, problems = parse_parameters(raw)
     assert overrides == {}
-    assert problems == ['Parameters must be a JSON object, as {"method": "finetune"}.']
+    assert problems == ['Parameters must be a JSON object, such as {"method": "finetune"}.']
 
 
 def test_good_values_are_kept_beside_bad_ones() -> None:
     overrides, problems = parse_parameters({"model": "x", "num_train_epochs": 3, "weight_decay": -1})
     assert overrides == {"num_train_epochs": "3"}
     assert problems == [
-        f"'model' is no parameter of a run: it may be {', '.join(PARAMETER_NAMES)}.",
+        f"'model' is not a run parameter: choose one of {', '.join(PARAMETER_NAMES)}.",
         "Parameter weight_decay cannot be '-1': Input should be greater than or equal to 0.",
     ]
 
@@ -79,7 +79,7 @@ def test_a_wrong_value_is_refused_with_its_name(name: str, value: str) -> None:
 
 @pytest.mark.parametrize("value", [True, None, [1], {"a": 1}])
 def test_a_value_is_a_text_or_a_number(value: Any) -> None:
-    assert parse_parameters({"seed": value}) == ({}, ["Parameter seed must be a text or a number."])
+    assert parse_parameters({"seed": value}) == ({}, ["Parameter seed must be text or a number."])
 
 
 def test_overrides_take_their_places_and_types() -> None:
@@ -133,13 +133,13 @@ def test_settings_of_projects_are_checked_as_parameters_are() -> None:
 @pytest.mark.parametrize(
     ("raw", "sentence"),
     [
-        ('{"5": {"learning_rte": "1"}}', "Project 5: 'learning_rte' is no parameter of a run"),
+        ('{"5": {"learning_rte": "1"}}', "Project 5: 'learning_rte' is not a run parameter"),
         ('{"5": {"method": "magic"}}', "Project 5: Parameter method cannot be 'magic'"),
         (
             '{"5": {"start_training_each_n_updates": 0}}',
             "Project 5: start_training_each_n_updates cannot be '0'",
         ),
-        ('{"reviews": {}}', "'reviews' is no project's id in Label Studio"),
+        ('{"reviews": {}}', "'reviews' is not a project id in Label Studio"),
         ('{"5": "finetune"}', "Settings of project 5 must be a JSON object"),
         ("[]", "Parameters must be a JSON object"),
     ],
@@ -163,8 +163,8 @@ def test_a_base_model_that_the_operator_allows_may_be_named(base: str) -> None:
 )
 def test_a_disallowed_base_model_names_the_setting(base: str) -> None:
     sentence = (
-        f"Base model {base!r} is not allowed here: FITLOOP_ALLOWED_BASE_MODELS is intfloat/*, s3://models/*. "
-        "Choose one that it matches, or leave base_model out to use '/opt/base'."
+        f"Base model {base!r} is not allowed by FITLOOP_ALLOWED_BASE_MODELS (intfloat/*, s3://models/*). "
+        "Choose one that matches, or omit base_model to use '/opt/base'."
     )
     assert parse_parameters({"base_model": base, "seed": 1}, _ALLOWED) == ({"seed": "1"}, [sentence])
     with pytest.raises(BadRequest, match="FITLOOP_ALLOWED_BASE_MODELS"):
@@ -192,9 +192,9 @@ def test_controls_are_named_for_all_projects_or_for_each(raw: object, controls: 
 @pytest.mark.parametrize(
     ("raw", "words"),
     [
-        ('{"reviews": "topic"}', "'reviews' is no project's id"),
+        ('{"reviews": "topic"}', "'reviews' is not a project id"),
         ('{"5": ""}', "Parameter control must be a text"),
-        ('{"5": ["a"]}', "Parameter control must be a text or a number"),
+        ('{"5": ["a"]}', "Parameter control must be text or a number"),
         ('{"5": "topic"', "must be a JSON object"),
         ("a\nb", "printable"),
     ],

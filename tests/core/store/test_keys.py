@@ -27,5 +27,5 @@ def test_an_invalid_prefix_makes_no_request(prefix: str, tmp_path: Path) -> None
         "s3://bucket/prefix", tmp_path, build_s3_settings("http://nobody.invalid", "a", "b", region="r")
     )
     for act in (store.keys, store.entries, store.folders):
-        with pytest.raises(StoreError, match="beginning of no key"):
+        with pytest.raises(StoreError, match="No key can begin"):
             list(act(prefix))

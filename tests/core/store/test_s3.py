@@ -51,9 +51,7 @@ def store_at(faults: Faults, cache: Path, timeout: float = 0.5) -> S3Store:
 def test_a_document_beyond_its_limit_is_not_retried(cache: Path) -> None:
     large = Answer(200, b"x" * ((1 << 20) + 1), {"ETag": '"e1"'})
     with serving(large, OK) as faults:
-        with pytest.raises(
-            ObjectTooLarge, match=r"^'runs/5-1/status.json' in s3://bucket/prefix has 1\.0 MB"
-        ):
+        with pytest.raises(ObjectTooLarge, match=r"^'runs/5-1/status.json' in s3://bucket/prefix is 1\.0 MB"):
             store_at(faults, cache).read("runs/5-1/status.json")
         assert store_at(faults, cache).read("a") == b"one"
 
@@ -138,7 +136,7 @@ def test_a_transient_refusal_is_retried(cache: Path) -> None:
 def test_an_object_that_is_not_there(cache: Path) -> None:
     with (
         serving(refusal("NoSuchKey", 404)) as faults,
-        pytest.raises(NotFound, match="s3://bucket/prefix holds no 'a'"),
+        pytest.raises(NotFound, match="s3://bucket/prefix has no object 'a'"),
     ):
         store_at(faults, cache).read("a")
 
@@ -332,7 +330,7 @@ class TestKeys:
         for name, text in (("AWS_ACCESS_KEY_ID", "someone"), ("AWS_SECRET_ACCESS_KEY", f"{SECRET}{bad}")):
             (tmp_path / name).write_text(text, encoding="utf-8")
         settings = S3Settings(endpoint="http://minio.invalid", region="r", credentials_dir=tmp_path)
-        with pytest.raises(StoreRefused, match="The file AWS_SECRET_ACCESS_KEY in .* it holds") as raised:
+        with pytest.raises(StoreRefused, match="The file AWS_SECRET_ACCESS_KEY in .* it contains") as raised:
             build_s3_store("s3://bucket", cache, settings).read("a")
         assert SECRET not in str(raised.value)
 
@@ -452,7 +450,7 @@ class TestTls:
         path = tmp_path / "ca.pem"
         if text:
             path.write_text(text)
-        with pytest.raises(BadConfig, match="FITLOOP_S3_CA_FILE .* holds no readable certificate"):
+        with pytest.raises(BadConfig, match="FITLOOP_S3_CA_FILE .* contains no readable certificate"):
             build_s3_store("s3://bucket", cache, build_s3_settings("https://minio", "a", "b", ca_file=path))
 
 

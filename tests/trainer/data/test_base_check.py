@@ -49,7 +49,10 @@ def refusal(folder: Path | str, method: Method = Method.AUTO) -> str:
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.gguf", "tf_model.h5"])
 def test_names_weights_that_are_not_safetensors(base: Path, name: str) -> None:
     (base / "model.safetensors").rename(base / name)
-    assert f"its weights are in {Path(name).suffix} files, and only safetensors are read" in refusal(base)
+    assert (
+        f"its weights are in {Path(name).suffix} files, and only safetensors, which contain no code, are read"
+        in refusal(base)
+    )
 
 
 def test_refuses_a_config_without_model_type(base: Path) -> None:
@@ -106,7 +109,7 @@ def test_refuses_weights_of_another_size(base: Path) -> None:
 
 def test_refuses_a_folder_without_tokenizer(base: Path) -> None:
     (base / "tokenizer.json").unlink()
-    assert "its tokenizer (tokenizer.json or vocab.txt) is not there" in refusal(base)
+    assert "its tokenizer (tokenizer.json or vocab.txt) is missing" in refusal(base)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

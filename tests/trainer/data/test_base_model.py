@@ -61,7 +61,7 @@ def test_a_slow_tokenizer_is_converted(folder: Path, tmp_path: Path) -> None:
 def test_refuses_an_incomplete_folder(folder: Path, tmp_path: Path, missing: str) -> None:
     base = Path(shutil.copytree(folder, tmp_path / "base"))
     (base / missing).unlink()
-    with pytest.raises(BadConfig, match=r"not both there\. Set BASELINE_MODEL_NAME to"):
+    with pytest.raises(BadConfig, match=r"is missing\. Set BASELINE_MODEL_NAME to"):
         load_base(str(base), 32)
 
 
@@ -114,7 +114,9 @@ def test_names_an_unreachable_hub(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ConnectionError("no network:\nAuthorization: Bearer hf_0123456789")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-    with pytest.raises(BadConfig, match=r"the hub did not give it \(no network: Authorization \[hidden\]\)"):
+    with pytest.raises(
+        BadConfig, match=r"it could not be downloaded from the hub \(no network: Authorization \[hidden\]\)"
+    ):
         load_base("someone/model", 32)
 
 

@@ -105,9 +105,9 @@ def gpus(monkeypatch: pytest.MonkeyPatch, count: int, cuda: str | None = "13.0")
 @pytest.mark.parametrize(
     ("wanted", "there", "cuda", "output"),
     [
-        (1, 0, None, "promised a GPU and finds none: this image's torch was built for CPUs alone"),
-        (1, 0, "13.0", "promised a GPU and finds none: its pod got no nvidia.com/gpu"),
-        (4, 2, "13.0", "promised 4 GPUs and finds only 2: ask for more of them"),
+        (1, 0, None, "requested a GPU and finds none: this image's torch was built for CPU only"),
+        (1, 0, "13.0", "requested a GPU and finds none: its pod got no nvidia.com/gpu"),
+        (4, 2, "13.0", "requested 4 GPUs and finds only 2: request more GPUs"),
     ],
 )
 def test_missing_gpus_are_bad_config(
@@ -135,7 +135,7 @@ def test_gpus_are_checked_before_anything_is_read(
     assert run_in_process(world, run, monkeypatch) == 78
     status = world.status(run)
     assert (status.state, status.exit_code, status.stage) == (RunState.FAILED, 78, "")
-    assert "promised a GPU and finds none" in status.message
+    assert "requested a GPU and finds none" in status.message
     assert world.runs.snapshot(run) is None
 
 

@@ -218,7 +218,7 @@ def _client(settings: S3Settings, provider: Provider, pool: urllib3.PoolManager)
         )
     except ValueError as error:
         raise BadConfig(
-            f"FITLOOP_S3_ENDPOINT {settings.endpoint!r} is no address that the client accepts: {safe_reason(error)}."
+            f"FITLOOP_S3_ENDPOINT {settings.endpoint!r} is not an address that the client accepts: {safe_reason(error)}."
         ) from error
     if settings.addressing == "path":
         client.disable_virtual_style_endpoint()

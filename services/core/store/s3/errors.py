@@ -92,7 +92,7 @@ class S3Errors:
     def _from_s3(self, error: S3Error, key: str, failed: str) -> StoreError:
         code, status = error.code or "", error.response.status
         if code == "NoSuchKey":
-            return NotFound(f"{self.url} holds no {key!r}.")
+            return NotFound(f"{self.url} has no object {key!r}.")
         if status == 429 or code in _BUSY or (status >= 500 and code not in _FULL):
             return StoreUnreachable(
                 f"{failed}: the storage is busy or starting ({code or status}); it may recover by itself."
