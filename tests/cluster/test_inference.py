@@ -153,7 +153,7 @@ def test_answer_size_is_bounded(inference: Make) -> None:
         200, headers={"Content-Length": str(MAX_ANSWER_BYTES + 1)}, stream=httpx.ByteStream(b"x")
     )
     predictor = FakePredictor(large)
-    with pytest.raises(EngineError, match="has more than 64 MB"):
+    with pytest.raises(EngineError, match="is larger than the limit of 64 MB"):
         asyncio.run(inference(predictor).scores("5-1", "v-1", ["a"]))
     assert len(predictor.asked) == 1
 

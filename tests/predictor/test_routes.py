@@ -170,4 +170,4 @@ async def test_oversized_body_is_refused(manager: ModelManager) -> None:
         larger = await found.post(V2, content=b"x", headers={"Content-Length": str(MAX_BODY_BYTES + 1)})
         zipped = await found.post(V2, content=b"x", headers={"Content-Encoding": "gzip"})
     assert [answer.status_code for answer in (large, larger, zipped)] == [413, 413, 415]
-    assert larger.json()["error"] == "The body has more than 64 MB: send fewer texts at once."
+    assert larger.json()["error"] == "The body is larger than 64 MB: send fewer texts at once."

@@ -161,7 +161,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _start_head_timer(self) -> None:
         if self._head_timer is None:
             self._head_timer = self.loop.call_later(
-                self.bounds.head_seconds, self._close, 408, "its head did not come"
+                self.bounds.head_seconds, self._close, 408, "its head did not arrive in time"
             )
 
     def _stop_head_timer(self) -> None:
@@ -185,12 +185,12 @@ class BoundedProtocol(HttpToolsProtocol):
         least = self.bounds.bytes_per_second * self.bounds.rate_window_seconds
         takes = self.flow.write_paused or self.transport.is_closing()
         if takes and before - unsent < min(least, before):
-            log.debug("connection_closed", reason="its answer is not taken")
+            log.debug("connection_closed", reason="the client does not read the answer")
             self.transport.abort()
         elif self._body_open and self.cycle.response_complete:
-            self._close(0, "its body goes on after the answer")
+            self._close(0, "its body continues after the answer")
         elif self._body_open and not self.flow.read_paused and self._is_too_slow(least):
-            self._close(408, "its body comes too slowly")
+            self._close(408, "its body arrives too slowly")
         elif self._body_open or (takes and unsent):
             self._unsent, self._body_bytes = unsent, 0
             self._start_rate_timer()

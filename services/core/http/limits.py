@@ -114,7 +114,7 @@ def body_too_large(
     most: int, what: str = "The body", advice: str = "send fewer tasks at once"
 ) -> BodyTooLarge:
     """Return the error that names the limit."""
-    return BodyTooLarge(f"{what} has more than {format_size(most)}: {advice}.")
+    return BodyTooLarge(f"{what} is larger than {format_size(most)}: {advice}.")
 
 
 def format_size(size: int) -> str:
@@ -162,7 +162,7 @@ class _LimitedDecoder:
         self._max_bytes, self._size = most, 0
         encoding = response.headers.get(_ENCODING, "identity").lower()
         if encoding not in {"identity", "gzip"}:
-            raise ResponseTooLarge(f"is compressed ({encoding[:20]!r}), which was not asked for")
+            raise ResponseTooLarge(f"is compressed ({encoding[:20]!r}), which was not requested")
         length = response.headers.get("content-length", "")
         if length.isdigit() and int(length) > most:
             raise self._too_large()
@@ -183,7 +183,7 @@ class _LimitedDecoder:
         return chunk
 
     def _too_large(self) -> ResponseTooLarge:
-        return ResponseTooLarge(f"has more than {format_size(self._max_bytes)}, and no more is read")
+        return ResponseTooLarge(f"is larger than the limit of {format_size(self._max_bytes)}")
 
 
 class _LimitedStream(httpx.SyncByteStream):

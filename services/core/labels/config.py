@@ -1,4 +1,4 @@
-"""Label configs: which controls classify the whole text, why others cannot be learnt, and which one is chosen. Pure.
+"""Label configs: which controls classify the whole text, why others cannot be trained on, and which one is chosen. Pure.
 
 Fitloop learns a single-choice Choices over one Text, HyperText or Paragraphs that shows a variable of the task. Everything
 else is refused with a message that names tag and attribute; a refusal never hides a usable control further down.
@@ -29,7 +29,7 @@ class Control:
 
     space: LabelSpace
     condition: str = ""
-    """Tag and attribute that show it in some tasks only; such a control is learnt only if a setting names it."""
+    """Tag and attribute that show it in some tasks only; such a control is used only if a setting names it."""
 
     @property
     def name(self) -> str:
@@ -39,7 +39,7 @@ class Control:
 
 @dataclass(frozen=True, slots=True)
 class UnusableControl:
-    """A control that cannot be learnt."""
+    """A control that cannot be trained on."""
 
     tag: str
     name: str

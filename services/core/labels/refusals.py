@@ -1,4 +1,4 @@
-"""Why a control cannot be learnt as the label of a whole text: one function per rule, in order of precedence. Pure.
+"""Why a control cannot be used as the label of a whole text: one function per rule, in order of precedence. Pure.
 
 The rules are those of Label Studio's editor: what it shows, when it shows it, and what it stores.
 """
@@ -56,7 +56,7 @@ class Names:
 
 @dataclass(frozen=True, slots=True)
 class Objection:
-    """Why one control cannot be learnt."""
+    """Why one control cannot be used."""
 
     attribute: str
     """As written; "" if the reason is not an attribute."""
@@ -65,7 +65,7 @@ class Objection:
 
 
 def find_objection(tag: Tag, names: Names) -> Objection | None:
-    """Return the first reason why the control cannot be learnt; None if it can."""
+    """Return the first reason why the control cannot be used; None if it can."""
     if tag.kind != "choices":
         return Objection("", "is not a <Choices>, the only control that Fitloop trains on")
     return next((found for rule in _RULES if (found := rule(tag, names)) is not None), None)

@@ -118,7 +118,7 @@ def unreachable_message(error: Exception, url: str) -> str:
 
 
 def _too_large(error: ResponseTooLarge, url: str, asked: str = "") -> str:
-    return f"What Label Studio at {url} answered {f'to {asked} ' if asked else ''}{error}"
+    return f"The answer of Label Studio at {url}{f' to {asked}' if asked else ''} {error}"
 
 
 def _advice(path: str) -> str:

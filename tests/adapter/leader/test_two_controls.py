@@ -125,7 +125,7 @@ def test_control_of_a_single_run_is_refused() -> None:
     world.label_studio.more_controls = MOOD
     world.command(Action.TRAIN, control="mood")
     world.tick()
-    assert "a project's and no run's" in world.view.problem
+    assert "set for a project, not for a run" in world.view.problem
     assert world.inbox.commands() == []
     assert world.launcher.launched == ["1-1"]
 

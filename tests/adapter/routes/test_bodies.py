@@ -80,7 +80,7 @@ async def test_a_body_without_end_is_refused(
 
     answer = await world.client.post(route, content=parts())
     assert answer.status_code == 413
-    assert answer.json()["detail"].startswith(("The body has more than 1 MB", "The body without its tasks"))
+    assert answer.json()["detail"].startswith(("The body is larger than 1 MB", "The body without its tasks"))
 
 
 async def test_a_declared_length_over_the_limit_is_refused_unread(world: AppWorld) -> None:
@@ -91,7 +91,7 @@ async def test_a_declared_length_over_the_limit_is_refused_unread(world: AppWorl
     answer = await world.client.post("/predict", content=unread(), headers=size)
     assert (answer.status_code, answer.json()["detail"]) == (
         413,
-        "The body has more than 256 MB: send fewer tasks at once.",
+        "The body is larger than 256 MB: send fewer tasks at once.",
     )
 
 
@@ -186,13 +186,13 @@ def test_every_list_of_the_object_is_cut_where_none_is_named() -> None:
 
 def test_an_element_is_refused_beyond_a_size() -> None:
     with pytest.raises(
-        BodyTooLarge, match=r"^One task of the body has more than 4 MB: send the others without it\.$"
+        BodyTooLarge, match=r"^One task of the body is larger than 4 MB: send the others without it\.$"
     ):
         cut(b'{"tasks": ["' + b"x" * (2 * MAX_ELEMENT_BYTES), 1 << 20)
 
 
 def test_an_envelope_is_refused_beyond_a_size() -> None:
-    with pytest.raises(BodyTooLarge, match=r"^The body without its tasks has more than 8 MB"):
+    with pytest.raises(BodyTooLarge, match=r"^The body without its tasks is larger than 8 MB"):
         cut(b'{"a": "' + b"x" * (2 * MAX_OBJECT_BYTES), 1 << 20)
 
 

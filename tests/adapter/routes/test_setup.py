@@ -74,7 +74,7 @@ async def test_valid_extra_params_are_kept_and_invalid_ones_shown(world: AppWorl
         answer = await world.client.post("/setup", json={"project": 5, "extra_params": extra})
         assert answer.status_code == 200
     assert world.events.remembered[5][0] == {"method": "finetune"}
-    assert "'model' is no parameter" in (await world.client.get("/api/projects/5")).json()["problem"]
+    assert "'model' is not a run parameter" in (await world.client.get("/api/projects/5")).json()["problem"]
     await world.client.post("/setup", json={"project": 5, "extra_params": None})
     assert (await world.client.get("/api/projects/5")).json()["problem"] == ""
 
@@ -84,7 +84,7 @@ async def test_a_body_without_extra_params_changes_nothing(world: AppWorld) -> N
     await world.client.post("/setup", json={"project": 5, "extra_params": {"seed": "3", "model": "x"}})
     await world.client.post("/setup", json={"project": 5})
     assert world.events.remembered[5][0] == {"seed": "3"}
-    assert "'model' is no parameter" in (await world.client.get("/api/projects/5")).json()["problem"]
+    assert "'model' is not a run parameter" in (await world.client.get("/api/projects/5")).json()["problem"]
 
 
 @pytest.mark.parametrize("extra", ["not json", [1], 7])
@@ -144,6 +144,6 @@ async def test_extra_params_name_only_base_models_that_are_allowed(tmp_path: Pat
         await world.client.post("/setup", json={"project": 5, "extra_params": {"base_model": "/etc"}})
         assert world.events.remembered[5][0] == {}
         problem = (await world.client.get("/api/projects/5")).json()["problem"]
-        assert "FITLOOP_ALLOWED_BASE_MODELS is acme/*" in problem
+        assert "FITLOOP_ALLOWED_BASE_MODELS (acme/*)" in problem
         asked = {"parameters": {"base_model": "/etc"}}
         assert (await world.client.post("/api/projects/5/train", json=asked)).status_code == 400

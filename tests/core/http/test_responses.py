@@ -13,7 +13,7 @@ from services.core.http.limits import GZIP_ONLY, ResponseTooLarge, limit_respons
 
 Get = Callable[..., httpx.Response]
 MOST = 1 << 20
-TOO_LARGE = "has more than 1 MB, and no more is read"
+TOO_LARGE = "is larger than the limit of 1 MB"
 
 
 class Chunks(httpx.SyncByteStream, httpx.AsyncByteStream):
