@@ -79,4 +79,4 @@ def test_the_control_of_a_project_can_be_changed(start_fitloop: Start, annotator
         what="a problem",
     )
     assert 'perregion="true"' in str(problem)
-    assert fitloop.state(project)["space"] is None
+    eventually(lambda: fitloop.state(project)["space"] is None, 60, what="no label space")

@@ -149,7 +149,9 @@ def test_an_interrupted_body_is_retried(cache: Path) -> None:
         assert store_at(faults, cache).local("a").read_bytes() == b"one"
     with serving(half) as faults:
         store = store_at(faults, cache)
-        with pytest.raises(StoreUnreachable, match="closes connections before it answers"):
+        with pytest.raises(
+            StoreUnreachable, match="closes connections before it answers|did not answer in time"
+        ):
             store.read("b")
         with pytest.raises(StoreUnreachable):
             store.local("b")
