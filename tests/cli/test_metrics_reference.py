@@ -99,8 +99,8 @@ def test_the_committed_page_is_up_to_date() -> None:
     assert ended.returncode == 0, ended.stderr
 
 
-def test_the_page_warns_of_a_flattering_metric() -> None:
-    assert "flatters the model" in reference()
+def test_the_page_warns_of_a_biased_metric() -> None:
+    assert "biased upwards" in reference()
     assert "fitloop_agreement_ratio" in reference()
 
 

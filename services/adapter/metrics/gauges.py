@@ -133,8 +133,8 @@ STATE_GAUGES: Final = (
     ),
     ProjectGauge(
         "fitloop_agreement_ratio",
-        "Share of recent annotations (up to 200) that agree with the suggestion. Not an accuracy: people tend to accept "
-        "suggestions, which flatters the model; only a drop is significant.",
+        "Share of recent annotations (up to 200) that agree with the suggestion. Not an accuracy: annotators tend to "
+        "accept suggestions, so it is biased upwards; only a drop is significant.",
         from_view(_agreement),
     ),
     ProjectGauge(

@@ -1,8 +1,8 @@
 """What polls reveal beside the labels: a lost webhook, and how often annotators agree with suggestions. Pure.
 
 Labels that no event announced indicate a lost webhook; an event may come a little before the poll that finds its label, or a
-little after it. Agreement flatters the model, because people accept what they see: it is not accuracy and never called so, but
-a drop deserves attention. Label Studio's API does not expose which prediction it noted on an annotation, so the suggestion is the
+little after it. Agreement is biased upwards, because annotators tend to accept suggestions: it is not accuracy and never called so,
+but a drop deserves attention. Label Studio's API does not expose which prediction it noted on an annotation, so the suggestion is the
 one that the annotation says it started from, or else the newest that was stored before the annotation was made.
 """
 

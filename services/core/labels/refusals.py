@@ -160,7 +160,7 @@ def _is_read_only(tag: Tag, _: Names) -> Objection | None:
     if not tag.is_set("readonly"):
         return None
     found = tag.written("readonly")
-    return Objection(found, f"has {found}, so nobody can answer it: remove it")
+    return Objection(found, f"has {found}, so it cannot be answered: remove it")
 
 
 def _has_dynamic_labels(tag: Tag, _: Names) -> Objection | None:

@@ -3,7 +3,7 @@
 `finetune` is AutoModelForSequenceClassification: it works for every architecture that transformers can classify with, and its
 new head needs more texts, or more epochs, than the probe. `lp-ft` starts from the linear probe's head on mean-pooled
 features, so that the encoder moves little and keeps what it knew. Each fold starts from the probe of its own texts: a head
-trained on the evaluated texts would flatter itself.
+trained on the evaluated texts would make the evaluation too optimistic.
 """
 
 from __future__ import annotations

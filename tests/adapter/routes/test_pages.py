@@ -202,7 +202,7 @@ async def test_advice_and_agreement_are_shown(world: AppWorld) -> None:
     page = text_of(await page_of(world, "/projects/1"))
     assert "Its host has one word." in page
     assert "agreed with the suggestion on 41 of the last 50" in page
-    assert "flatters" in page
+    assert "biased upwards" in page
 
 
 async def test_a_project_page_lists_25_versions_or_all(world: AppWorld) -> None:
