@@ -137,10 +137,9 @@ def _work(runs: Runs, request: RunRequest, progress: Progress, stop: Stop, log_t
 def train(run: Run) -> None:
     """Read the project, its labels and the base model, then make a version by each method that has none yet."""
     run.progress.stage("reading")
-    # Without retries: a checkpoint that cannot be written costs a checkpoint, and no time.
-    checkpoints = Checkpoints(
-        run.progress.runs.store, run.name, run.progress.status.attempt, run.checkpoint_seconds
-    )
+    # Written without retries: a checkpoint that cannot be written costs a checkpoint, and no time.
+    store = RetryingStore(run.progress.runs.store, run.stop, changes=False)
+    checkpoints = Checkpoints(store, run.name, run.progress.status.attempt, run.checkpoint_seconds)
     loading = BackgroundCall(partial(_load_base, run.request.parameters))
     project, space, skipped = read_project(run)
     before = published_before(run, project)

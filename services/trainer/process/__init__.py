@@ -107,16 +107,24 @@ class RetryingStore(WrappedStore):
     """An ObjectStore that retries transient errors for ten minutes, until the process is interrupted.
 
     For what the run cannot go on without: manifests, snapshot, versions. Status, log and checkpoints are written without
-    retries, so that training goes on.
+    retries, so that training goes on; `changes=False` passes writes and deletions on without them.
     """
 
     def __init__(
-        self, store: ObjectStore, stop: Stop, seconds: float = RETRY_SECONDS, pause: float = 0.5
+        self,
+        store: ObjectStore,
+        stop: Stop,
+        seconds: float = RETRY_SECONDS,
+        pause: float = 0.5,
+        *,
+        changes: bool = True,
     ) -> None:
         super().__init__(store)
-        self.stop, self.seconds, self.pause = stop, seconds, pause
+        self.stop, self.seconds, self.pause, self.changes = stop, seconds, pause, changes
 
-    def around(self, operation: StoreOperation, call: Callable[[], T]) -> T:  # noqa: ARG002  # any kind alike
+    def around(self, operation: StoreOperation, call: Callable[[], T]) -> T:
+        if operation in CHANGES and not self.changes:
+            return call()
         return self.stop.retry(call, self.seconds, self.pause)
 
 

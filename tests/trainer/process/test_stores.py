@@ -26,6 +26,12 @@ class FakeFlakyStore(FileStore):
             raise self.error("away")
         return super().read(key)
 
+    def write(self, key: str, data: bytes) -> None:
+        if self.times:
+            self.times -= 1
+            raise self.error("away")
+        super().write(key, data)
+
 
 def build_retrying_store(store: FileStore, stop: Stop | None = None, seconds: float = 600.0) -> RetryingStore:
     return RetryingStore(store, stop or Stop(), seconds, pause=0.001)
@@ -40,6 +46,16 @@ class TestRetryingStore(StoreContract):
 def test_retries_transient_errors(tmp_path: Path) -> None:
     FileStore(tmp_path).write("a", b"one")
     assert build_retrying_store(FakeFlakyStore(tmp_path, 3)).read("a") == b"one"
+
+
+def test_writes_may_pass_without_retries(tmp_path: Path) -> None:
+    flaky = FakeFlakyStore(tmp_path, 3)
+    store = RetryingStore(flaky, Stop(), pause=0.001, changes=False)
+    with pytest.raises(StoreUnreachable):
+        store.write("a", b"one")
+    assert flaky.times == 2
+    FileStore(tmp_path).write("a", b"one")
+    assert store.read("a") == b"one"
 
 
 def test_raises_permanent_errors_at_once(tmp_path: Path) -> None:
