@@ -52,14 +52,16 @@ class RunningAdapter:
 def running_adapter(folder: Path, settings: Settings) -> Iterator[RunningAdapter]:
     """Run the adapter until the end of the block."""
     store, board, over = FileStore(folder), Board(), threading.Event()
-    desk = EventBuffer(store, lambda: None)
-    app = create_app(settings, board, desk, FakeInference(), Registry(store), Runs(store))
+    event_buffer = EventBuffer(store, lambda: None)
+    app = create_app(settings, board, event_buffer, FakeInference(), Registry(store), Runs(store))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         found = RunningAdapter(store, f"http://localhost:{listener.getsockname()[1]}")
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=2))
         threads = [
             threading.Thread(target=lambda: server.run(sockets=[listener])),
-            threading.Thread(target=_follow, args=(found, Follower(store, board, desk.collect), over)),
+            threading.Thread(
+                target=_follow, args=(found, Follower(store, board, event_buffer.collect), over)
+            ),
         ]
         for thread in threads:
             thread.start()

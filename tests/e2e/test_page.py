@@ -71,7 +71,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAdapter]:
         for versions in made.values():
             sample_projects.publish_versions(found.store, versions)
         found.publish_board(
-            sample_projects.build_view(1, "Shop messages", made[1], active=sample_projects.build_run_status(1), sentence=_training(30)),
+            sample_projects.build_view(1, "Shop messages", made[1], labelled=246, active=sample_projects.build_run_status(1), sentence=_training(30)),
             sample_projects.build_view(2, sample_projects.HOSTILE, made[2]),
             sample_projects.build_view(3, sample_projects.LONG, made[3], problem="Run 3-3 failed: 'Refund' alone has examples. Label texts with another label."),
         )  # fmt: skip

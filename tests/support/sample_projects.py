@@ -91,8 +91,8 @@ def build_view(number: int, title: str, made: Sequence[BuiltVersion] = (), **cha
     through = [one.manifest.version for one in made if one.manifest.gate.promote]
     served = Served(through[-1], through[-2] if through[1:] else None) if through else Served()
     space = LabelSpace("intent", "text", "$text", INTENTS, note="Choices 'intent' of the text 'text'")
-    actual = f"serving {served.current}; waiting: 6 of 10 labelled tasks changed" if through else "waiting: 6 of 10 labelled tasks changed"  # fmt: skip
-    shown = ProjectView(build_project(number, title), space, served, 12, 6, 10, actual, checked_at=NOW)
+    sentence = f"serving {served.current}; waiting: 6 of 10 labelled tasks changed" if through else "waiting: 6 of 10 labelled tasks changed"  # fmt: skip
+    shown = ProjectView(build_project(number, title), space, served, 12, 6, 10, sentence, checked_at=NOW)
     return replace(shown, **changes)
 
 

@@ -55,12 +55,12 @@ def is_below(child: ReadableSpan, parent: ReadableSpan) -> bool:
 
 
 @pytest.fixture
-def desk() -> FakeEventSink:
+def event_sink() -> FakeEventSink:
     return FakeEventSink()
 
 
 @pytest.fixture
-def adapter(tmp_path: Path, desk: FakeEventSink) -> Iterator[httpx.AsyncClient]:
+def adapter(tmp_path: Path, event_sink: FakeEventSink) -> Iterator[httpx.AsyncClient]:
     """The real applications of adapter and predictor over a registry in a folder."""
     registry = Registry(FileStore(tmp_path / "store"))
     publish_versions(registry, build_tiny_version(tmp_path / "made"), "v-1")
@@ -76,7 +76,7 @@ def adapter(tmp_path: Path, desk: FakeEventSink) -> Iterator[httpx.AsyncClient]:
     board.put(ProjectView(project, replace(SPACE, labels=("A", "B")), Served("v-1")))
     board.ready.set()
     settings = Settings(auth=AuthSettings(secret_path=PATH))
-    app = create_app(settings, board, desk, remote, registry, Runs(registry.store))
+    app = create_app(settings, board, event_sink, remote, registry, Runs(registry.store))
     yield httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://fitloop.test")
     remote.close()
     local.close()
@@ -122,11 +122,11 @@ async def test_probes_are_not_traced(adapter: httpx.AsyncClient, exporter: InMem
 
 
 async def test_a_train_command_and_its_run_share_a_trace(
-    adapter: httpx.AsyncClient, desk: FakeEventSink, exporter: InMemorySpanExporter
+    adapter: httpx.AsyncClient, event_sink: FakeEventSink, exporter: InMemorySpanExporter
 ) -> None:
     async with adapter:
         await adapter.post(f"/{PATH}/webhook", json={"action": "START_TRAINING", "project": {"id": 5}})
-    (wish,) = desk.commands
+    (wish,) = event_sink.commands
     supervised = Supervised()
     supervised.connect()
     supervised.label_studio.label_many(5)  # fewer than begin a run by themselves

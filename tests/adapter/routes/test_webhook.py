@@ -51,11 +51,11 @@ async def test_start_training_that_cannot_be_stored_is_503(world: AppWorld) -> N
 
 
 async def test_a_slow_store_fails_before_label_studio_gives_up() -> None:
-    desk = FakeEventSink(blocked_until=threading.Event())
+    event_sink = FakeEventSink(blocked_until=threading.Event())
     with pytest.raises(StoreError, match="could not be stored within 0.01 s"):
-        await CommandWriter(desk, seconds=0.01).submit(Command("1", 5, Action.TRAIN))
-    assert desk.blocked_until
-    desk.blocked_until.set()
+        await CommandWriter(event_sink, seconds=0.01).submit(Command("1", 5, Action.TRAIN))
+    assert event_sink.blocked_until
+    event_sink.blocked_until.set()
     assert webhook.STORE_TIMEOUT_SECONDS <= 0.4
 
 
