@@ -1,4 +1,4 @@
-"""Settings for all tests: no deadlines for property tests, no secrets left behind, and which tests share a process.
+"""Settings for all tests: no deadlines for property tests, no state left behind, and which tests share a process.
 
 `make test` runs four processes. Tests that share a server run in one of them, and start first, because they take longest
 and mostly wait.
@@ -6,12 +6,14 @@ and mostly wait.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import structlog
 from hypothesis import settings
 
 from services.core.redaction import register_secrets
@@ -21,9 +23,17 @@ settings.load_profile("fitloop")
 
 
 @pytest.fixture(autouse=True)
-def _no_secrets() -> Iterator[None]:
+def _process_state() -> Iterator[None]:
+    """Leave neither secrets nor a configuration of logs to the next test of the process."""
+    root, ours = logging.getLogger(), logging.getLogger("services")
+    handlers, level, our_level = root.handlers[:], root.level, ours.level
     yield
     register_secrets(())
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    ours.setLevel(our_level)
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
 
 
 SHARED = (

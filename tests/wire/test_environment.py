@@ -5,8 +5,7 @@ WORKERS and THREADS are in tests/engine/test_model.py and tests/embedded/test_in
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -192,17 +191,6 @@ async def test_basic_auth_requires_user_and_password(tmp_path: Path, monkeypatch
             assert (await world.client.get("/api/projects", auth=auth)).status_code == status, pair
 
 
-@pytest.fixture
-def _logging() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
-
-
-@pytest.mark.usefixtures("_logging")
 @pytest.mark.parametrize(
     ("level", "written"),
     [

@@ -69,16 +69,11 @@ MALFORMED = (
 
 
 @pytest.fixture
-def _restore() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+def _library_levels() -> Iterator[None]:
     levels = {name: logging.getLogger(name).level for name in LIBRARIES}
     yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
     for library, before in levels.items():
         logging.getLogger(library).setLevel(before)
-    structlog.reset_defaults()
 
 
 def log_everything() -> None:
@@ -274,7 +269,7 @@ def test_debug_logs_of_a_predictor_leak_nothing(tmp_path: Path, made: tuple[Path
     ]
 
 
-@pytest.mark.usefixtures("_restore")
+@pytest.mark.usefixtures("_library_levels")
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422, 424, 429, 500, 503])
 async def test_echoed_secrets_are_not_logged(
     status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -317,7 +312,7 @@ async def test_echoed_secrets_are_not_logged(
     assert find_leaks(written) == []
 
 
-@pytest.mark.usefixtures("_restore")
+@pytest.mark.usefixtures("_library_levels")
 def test_the_kubernetes_token_is_not_logged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -337,7 +332,7 @@ def test_the_kubernetes_token_is_not_logged(
     assert find_leaks(capsys.readouterr().err) == []
 
 
-@pytest.mark.usefixtures("_restore")
+@pytest.mark.usefixtures("_library_levels")
 async def test_an_unexpected_error_is_logged_without_its_text(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

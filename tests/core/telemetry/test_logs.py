@@ -8,7 +8,6 @@ import json
 import logging
 import sys
 import threading
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import pytest
@@ -16,16 +15,6 @@ import structlog
 
 from services.core.settings import LoggingSettings
 from services.core.telemetry.logs import configure, log_uncaught, safe_traceback, use_root_handler
-
-
-@pytest.fixture(autouse=True)
-def _restore() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
 
 
 @pytest.mark.parametrize(("level", "lines"), [("DEBUG", 3), ("INFO", 2), ("ERROR", 0)])
