@@ -171,12 +171,12 @@ def test_an_answer_that_never_comes_times_out(cache: Path) -> None:
 def test_a_write_takes_no_longer_than_the_settings_say(cache: Path) -> None:
     """Slow and busy answers in a row: an adapter that leads counts on the bound."""
     slow = threading.Event()
-    with serving(replace(refusal("SlowDown", 503), wait=slow, longest=0.1)) as faults:
-        store = store_at(faults, cache, timeout=0.3)
+    with serving(replace(refusal("SlowDown", 503), wait=slow, longest=0.5)) as faults:
+        store = store_at(faults, cache, timeout=1.5)
         began = time.monotonic()
         with pytest.raises(StoreUnreachable):
             store.write("serving.json", b"x")
-        assert time.monotonic() - began < 0.6
+        assert time.monotonic() - began < 3.0
         assert len(faults.asked) == 2
         slow.set()
 
