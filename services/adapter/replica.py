@@ -97,7 +97,7 @@ class Replica:
         if self.controller is None:
             self.controller = self._new_controller()
             self.controller.start()
-            log.info("leading", reason="this adapter won the lead")
+            log.info("leading", reason="this replica became the leader")
         try:
             return self.controller.tick(now)
         except NotLeading as error:

@@ -69,7 +69,7 @@ def test_command_is_stored_before_it_is_answered() -> None:
 
 
 def test_recently_taken_notices_are_requeued() -> None:
-    """Their taker may have lost the lead: a new project's only notice would be lost."""
+    """The replica that collected them may have lost the lease: a new project's only notice would be lost."""
     at = At()
     at.buffer.notify(5, "SETUP")
     at.buffer.collect()
