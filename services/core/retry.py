@@ -1,8 +1,8 @@
-"""Retries: how long to wait until the next one, and which problem is news worth logging."""
+"""Retries: how long to wait until the next one, whether to ask a service that does not answer, and which problem is news."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
@@ -32,6 +32,45 @@ class Backoff:
     def succeeded(self) -> None:
         """Start over after a try that worked."""
         self.until = self._delay = 0.0
+
+
+@dataclass(slots=True)
+class CircuitBreaker:
+    """Limits requests to a service that does not answer: one at a time tries whether it does again, with back-off in between.
+
+    Closed until `threshold` requests in a row have failed. Every allowed request must be reported by `succeeded` or `failed`.
+    """
+
+    threshold: int = 2
+    backoff: Backoff = field(default_factory=Backoff)
+    _failures: int = 0
+    _is_probing: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the service does not answer, as far as known."""
+        return self._failures >= self.threshold
+
+    def allow(self, now: float) -> bool:
+        """Return whether a request may be made now; while the breaker is open, True once per pause."""
+        if not self.is_open:
+            return True
+        if self._is_probing or now < self.backoff.until:
+            return False
+        self._is_probing = True
+        return True
+
+    def succeeded(self) -> None:
+        """Close: the service has answered, even if with an error of its own."""
+        self._failures, self._is_probing = 0, False
+        self.backoff.succeeded()
+
+    def failed(self, now: float) -> None:
+        """Note a request without an answer. Of those that were in flight when the breaker opened, only the last delays the next."""
+        self._failures += 1
+        if self._is_probing or self._failures == self.threshold:
+            self.backoff.failed(now)
+        self._is_probing = False
 
 
 @dataclass(slots=True)
