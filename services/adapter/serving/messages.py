@@ -7,7 +7,7 @@ from typing import Final
 
 from services.adapter.ports import RolloutStatus
 from services.adapter.training.runs import RunRecord
-from services.core.domain import Estimate, Manifest, Pending, Project, RunState, Served
+from services.core.domain import Estimate, Manifest, Pending, Project, RunState
 from services.core.labelstudio.access import URL_ADVICE, backend_url_problem
 from services.core.runs import version_name
 
@@ -57,9 +57,20 @@ def training(project: Project, record: RunRecord) -> str:
     return f"training {name}: {', '.join(parts)}"
 
 
-def pinned(project: Project, served: Served) -> str:
+def pinned(project_id: int, current: str | None) -> str:
     """Return why a better version is not served."""
-    return f"held because pinned: {served.current} stays until `fitloop unpin {project.id}`"
+    return f"held because pinned: {current} stays until `fitloop unpin {project_id}`"
+
+
+def other_control(version: str, answered: str | None, control: str) -> str:
+    """Return why a version for another control than the one in use is not served."""
+    return f"Held: {version} answers {answered!r}, and the project now trains {control!r}."
+
+
+def refused(version: str, problem: str, current: str | None) -> str:
+    """Return why a version that a predictor refused is not served."""
+    stays = f"{current} stays" if current else "nothing is served yet"
+    return f"{version} was refused: {problem} {stays}."
 
 
 def stale(version: str, compared_with: str | None, current: str | None) -> str:

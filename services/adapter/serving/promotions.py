@@ -8,6 +8,7 @@ call this.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,59 +17,59 @@ import structlog
 
 from services.adapter.ports import Rollout, RolloutStatus
 from services.adapter.serving import messages
+from services.adapter.serving.promotion import (
+    Candidate,
+    Evaluation,
+    Hold,
+    Promote,
+    ServedState,
+    Situation,
+    decide,
+    next_to_decide,
+)
 from services.adapter.serving.table import RolloutTracker, ServingTableWriter
 from services.adapter.state.documents import Outcome, ProjectDocuments, VersionOutcome
 from services.core.domain import Project, Published, Served
-from services.core.errors import UNUSABLE_VERSION, BadRequest, NotFound, StoreError
+from services.core.errors import UNUSABLE_VERSION, BadRequest, NotFound, StoreError, UnknownFormat
 from services.core.registry import Registry
 
 log = structlog.get_logger()
 
 
 @dataclass(slots=True)
-class EvaluationIndex:
-    """What each version was compared with and when it was made: read once, because versions are immutable."""
+class EvaluationReader:
+    """The evaluations of versions: each is read once, because versions are immutable."""
 
     registry: Registry
-    _known: dict[tuple[str, str], tuple[str | None, float]] = field(default_factory=dict)
+    _known: dict[tuple[str, str], Evaluation] = field(default_factory=dict)
 
-    def compared_with(self, project_key: str, version: str) -> str | None:
-        """Return the version that the gate compared it with. Raises StoreError, NotFound."""
-        return self._comparison(project_key, version)[0]
-
-    def is_newer(self, project_key: str, version: str | None, other: str) -> bool:
-        """Return whether the version was made after the other one; False if one of them cannot be read."""
-        try:
-            return (
-                version is not None
-                and self._comparison(project_key, version)[1] > self._comparison(project_key, other)[1]
-            )
-        except StoreError:
-            return False
-
-    def next_to_decide(self, project_key: str, waiting: Sequence[Published]) -> Published:
-        """Return which of these (oldest first) is decided first: the newest, which supersedes the others.
-
-        But none before the version that it was compared with.
-        """
-        names = {one.version for one in waiting}
-        free = [
-            one for one in waiting if not one.promote or self._compared_with(project_key, one) not in names
-        ]
-        return (free or waiting)[-1]
-
-    def _compared_with(self, project_key: str, published: Published) -> str | None:
-        try:
-            return self.compared_with(project_key, published.version)
-        except StoreError:  # reported when the version is decided
-            return None
-
-    def _comparison(self, project_key: str, version: str) -> tuple[str | None, float]:
+    def read(self, project_key: str, version: str) -> Evaluation:
+        """Return what the version's manifest says. Raises StoreError."""
         name = (project_key, version)
         if name not in self._known:
             manifest = self.registry.manifest(*name)
-            self._known[name] = (manifest.gate.compared_with, manifest.created_at)
+            self._known[name] = Evaluation(manifest.gate.compared_with, manifest.created_at)
         return self._known[name]
+
+    def candidate(self, project_key: str, published: Published, control: str | None) -> Candidate | None:
+        """Return the version to decide on; None if a newer release wrote its manifest. Raises StoreError to be retried.
+
+        `control`: the one that its run was requested for.
+        """
+        if not published.promote:
+            return Candidate(published, None, control)
+        try:
+            return Candidate(published, self.read(project_key, published.version), control)
+        except UNUSABLE_VERSION as error:
+            return Candidate(published, None, control, str(error))
+        except UnknownFormat:
+            return None
+
+    def created_at(self, project_key: str, version: str | None) -> float | None:
+        """Return when the version was made; None if there is none, or its manifest cannot be read."""
+        with contextlib.suppress(StoreError):
+            return self.read(project_key, version).created_at if version else None
+        return None
 
 
 @dataclass(slots=True)
@@ -80,11 +81,11 @@ class Promotions:
     clock: Callable[[], float] = time.time
     _falling_back: set[str] = field(default_factory=set)
     """Projects whose broken version is being replaced by the previous one."""
-    _evaluations: EvaluationIndex = field(init=False)
+    evaluations: EvaluationReader = field(init=False)
     rollouts: RolloutTracker = field(init=False)
 
     def __post_init__(self) -> None:
-        self._evaluations = EvaluationIndex(self.table.registry)
+        self.evaluations = EvaluationReader(self.table.registry)
         self.rollouts = RolloutTracker(self.table, self.rollout, self.clock)
 
     def served(self, project_key: str) -> Served:
@@ -92,22 +93,28 @@ class Promotions:
         return self.table.served(project_key)
 
     def decide(
-        self, project: Project, waiting: Sequence[Published], documents: ProjectDocuments, now: float
+        self,
+        project: Project,
+        candidates: Sequence[Candidate],
+        control: str | None,
+        documents: ProjectDocuments,
+        now: float,
     ) -> dict[str, VersionOutcome]:
-        """Decide versions that runs have published, oldest first; return the outcomes, each of which is written once.
+        """Decide on versions that runs have published, oldest first; return the outcomes, each of which is written once.
 
-        A version without an outcome is being rolled out, or waits for one that is. Raises StoreError if it must be retried.
+        A version without an outcome is being rolled out, or waits for one that is. `control`: the one in use. Raises
+        StoreError if it must be retried.
         """
-        left, outcomes = list(waiting), dict[str, VersionOutcome]()
+        left, outcomes = list(candidates), dict[str, VersionOutcome]()
         while left:
-            published = self._evaluations.next_to_decide(project.key, left)
-            found = self._outcome_of(project, published, now)
+            candidate = next_to_decide(left)
+            found = self._apply(project, candidate, self._situation(project, control), now)
             if found is None:
                 break
-            left.remove(published)
-            outcome = VersionOutcome(published.version, *found, now, self.table.term)
+            left.remove(candidate)
+            outcome = VersionOutcome(candidate.version, found.outcome, found.reason, now, self.table.term)
             documents.write_outcome(outcome)
-            outcomes[published.version] = outcome
+            outcomes[candidate.version] = outcome
             log.info(
                 "version_decided",
                 project=project.id,
@@ -176,53 +183,40 @@ class Promotions:
         )
         return f"{problem} {served.previous} is served instead."
 
-    def _outcome_of(self, project: Project, published: Published, now: float) -> tuple[Outcome, str] | None:
-        """Return the version's outcome and the reason; None while it is undecided."""
+    def _situation(self, project: Project, control: str | None) -> Situation:
+        """Observe what decisions depend on. Raises StoreError."""
         served = self.served(project.key)
-        version, reason = published.version, published.sentence
-        if version == served.current:
-            return Outcome.PROMOTED, reason
-        if not published.promote:
-            return Outcome.HELD, reason
-        if served.pinned:
-            return Outcome.HELD, messages.pinned(project, served)
-        if project.key in self._falling_back:
-            return None
+        return Situation(
+            project.id,
+            served,
+            self._served_state(project.key, served),
+            self.evaluations.created_at(project.key, served.current),
+            control,
+            falling_back=project.key in self._falling_back,
+        )
+
+    def _served_state(self, project_key: str, served: Served) -> ServedState:
+        if served.current is None:
+            return ServedState.OK
         try:
-            return self._try_to_promote(project, published, served, now)
-        except UNUSABLE_VERSION as error:
-            stays = f"{served.current} stays" if served.current else "nothing is served yet"
-            return Outcome.REFUSED, f"{version} was refused: {error} {stays}."
-
-    def _try_to_promote(
-        self, project: Project, published: Published, served: Served, now: float
-    ) -> tuple[Outcome, str] | None:
-        version = published.version
-        compared_with = self._evaluations.compared_with(project.key, version)
-        if compared_with != served.current:
-            if self._evaluations.is_newer(project.key, served.current, version):
-                return Outcome.HELD, messages.superseded(version, served.current)
-            replaces_broken = self._replaces_broken(project, compared_with, served)
-            if replaces_broken is None:
-                return None
-            if not replaces_broken:
-                return Outcome.STALE, messages.stale(version, compared_with, served.current)
-        if self._advance(project, version, published.sentence, now, pinned=False):
-            return Outcome.PROMOTED, published.sentence
-        return None
-
-    def _replaces_broken(self, project: Project, compared_with: str | None, served: Served) -> bool | None:
-        """Return whether a version compared with nothing may replace the served one because that is broken; None: not known yet.
-
-        Otherwise nothing could ever replace it.
-        """
-        if compared_with is not None or served.current is None:
-            return False
-        try:
-            status = self.rollouts.check(project.key, served.current)
+            status = self.rollouts.check(project_key, served.current)
         except UNUSABLE_VERSION:
-            return True
-        return False if status.done else None
+            return ServedState.BROKEN
+        return ServedState.OK if status.done else ServedState.CHECKING
+
+    def _apply(self, project: Project, candidate: Candidate, situation: Situation, now: float) -> Hold | None:
+        """Apply the decision on a version; return its outcome, None while it has none. Raises StoreError."""
+        decision = decide(candidate, situation)
+        if isinstance(decision, Hold):
+            return decision
+        if not isinstance(decision, Promote):
+            return None
+        version, current = candidate.version, situation.served.current
+        try:
+            done = self._advance(project, version, decision.reason, now, pinned=False)
+        except UNUSABLE_VERSION as error:
+            return Hold(Outcome.REFUSED, messages.refused(version, str(error), current))
+        return Hold(Outcome.PROMOTED, decision.reason) if done else None
 
     def _advance(self, project: Project, version: str, why: str, now: float, *, pinned: bool) -> bool:
         falls_back = project.key in self._falling_back

@@ -167,11 +167,10 @@ class RolloutTracker:
 
         `immediately`: the served version is broken and must be replaced now; otherwise all replicas switch at one moment to come.
         """
-        began = self.clock()
         if self.target(project_key) != version:
             self.withdraw(project_key)
         if self.target(project_key) is None:
-            self.table.propose(project_key, lambda known: replace(known, target=version, target_since=began))
+            self.table.propose(project_key, lambda known: replace(known, target=version, target_since=now))
         self._wanted[project_key] = version
         try:
             status = _tolerate_outage(lambda: self.rollout.advance(project_key, version, now))
@@ -182,7 +181,7 @@ class RolloutTracker:
         self._defer(project_key, version, deferred=status.deferred)
         if not status.done or now < self.table.served(project_key).since:
             return False
-        now += max(0.0, self.clock() - began)  # waiting for predictors that do not answer takes time
+        now = max(now, self.clock())  # since the step began, predictors may have taken time to answer
         since = now if immediately else now + self.rollout.flip_seconds
         wanted_since = self.table.served(project_key).target_since
         self.table.propose(

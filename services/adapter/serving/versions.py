@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from services.adapter.metrics import leader_metrics
 from services.adapter.ports import RolloutStatus
@@ -100,8 +100,16 @@ class ProjectVersions:
         if not waiting:
             return
         publish_status()  # loading may take seconds, and the run may have ended meanwhile
-        published = [_hold_for_other_control(control, *one) for one in waiting.values()]
-        outcomes = self.promotions.decide(project, published, self.documents, now)
+        candidates = [
+            found
+            for record, published in waiting.values()
+            if (
+                found := self.promotions.evaluations.candidate(
+                    project.key, published, record.request.parameters.control
+                )
+            )
+        ]
+        outcomes = self.promotions.decide(project, candidates, control, self.documents, now)
         for version, (record, _) in waiting.items():
             if version in outcomes:
                 self._note(record, outcomes[version])
@@ -153,15 +161,6 @@ class ProjectVersions:
             self._controls[version] = (manifest.from_name, manifest.labels)
         control, labels = self._controls[version]
         return control != space.from_name if control else not set(labels) & set(space.labels)
-
-
-def _hold_for_other_control(control: str | None, record: RunRecord, published: Published) -> Published:
-    """Return what the run published; held if another control is in use since the run was requested."""
-    requested = record.request.parameters.control
-    if not published.promote or control is None or requested in {None, control}:
-        return published
-    reason = f"Held: {published.version} answers {requested!r}, and the project now trains {control!r}."
-    return replace(published, promote=False, sentence=reason)
 
 
 def no_suggestions_reason(served: Served, space: LabelSpace | None, foreign: tuple[str, ...]) -> str:
