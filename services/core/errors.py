@@ -71,6 +71,10 @@ class CorruptVersion(StoreError):
     """A version's file differs from its manifest, or is missing."""
 
 
+class CorruptLabels(StoreError):
+    """A segment of the label index is missing or broken: the labels are read from Label Studio again."""
+
+
 class UnknownFormat(StoreError):
     """A document was written by a newer release than this one."""
 

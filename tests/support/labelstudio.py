@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from services.core.domain import Project
+from services.core.domain import Counts, Project
 from services.core.errors import FitloopError, LabelStudioNotFound, LabelStudioRejected
 from services.core.labels import label_config_hash
-from services.core.labelstudio import Backend, Counts
+from services.core.labelstudio import Backend
 
 START = 1_790_000_000.0
 LABELS = ("card", "loan", "other")

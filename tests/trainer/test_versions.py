@@ -11,9 +11,10 @@ import pytest
 
 from services.core.domain import Method, Parameters, RunRequest, RunState, Served, Serving
 from services.core.errors import BadConfig, BadData, BadRequest, Preempted, StoreError
+from services.core.labels import text_key
 from services.core.store.files import FileStore
 from services.engine.model import load_model
-from services.trainer.data.split import is_in_holdout, split_key, text_key
+from services.trainer.data.split import is_in_holdout, split_key
 from services.trainer.evaluation import is_requested_by_person
 from services.trainer.methods import TrainedModel, TrainingContext, plan
 from services.trainer.methods.finetune import METHODS

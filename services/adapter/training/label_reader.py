@@ -18,12 +18,11 @@ import structlog
 
 from services.adapter.state.board import Agreement
 from services.adapter.training.monitoring import MAX_ANNOTATIONS, AgreementMonitor
-from services.core.domain import LabelSpace, Project, Uncounted
+from services.core.domain import Counts, LabelSpace, Project, Uncounted
 from services.core.errors import FitloopError, LabelStudioNotFound, NoLabelSpace
 from services.core.labels import is_usable, parse_label_space, signature
 from services.core.labels.annotations import parse_timestamp, resolve
 from services.core.labels.uncounted import Cause, summarise
-from services.core.labelstudio import Counts
 from services.core.retry import Backoff
 
 log = structlog.get_logger()

@@ -6,11 +6,11 @@ Times are seconds since the epoch. Probabilities are floats in [0, 1].
 
 from __future__ import annotations
 
+from services.core.domain.labels import Counts, LabelSegment, LabelSpace, LabelState, Snapshot
 from services.core.domain.projects import (
     Action,
     Attempt,
     Command,
-    LabelSpace,
     LaunchState,
     Method,
     Parameters,
@@ -20,7 +20,6 @@ from services.core.domain.projects import (
     RunRequest,
     RunState,
     RunStatus,
-    Snapshot,
 )
 from services.core.domain.versions import (
     Artefact,
@@ -49,11 +48,14 @@ __all__ = [
     "ChangedPrediction",
     "ChangedPredictions",
     "Command",
+    "Counts",
     "Estimate",
     "FileEntry",
     "GateDecision",
     "LabelMetrics",
+    "LabelSegment",
     "LabelSpace",
+    "LabelState",
     "LaunchState",
     "Lineage",
     "Manifest",

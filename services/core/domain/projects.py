@@ -1,12 +1,12 @@
-"""Projects, commands and runs. Requests, snapshots, statuses and launches are files of a run."""
+"""Projects, commands and runs. Requests, statuses and launches are files of a run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from services.core.documents import FORMAT
+from services.core.domain.labels import LabelState
 
 
 class Method(StrEnum):
@@ -60,20 +60,8 @@ class RunRequest:
     """The trace of the request; "" while traces are off."""
     asked_by: tuple[str, ...] = ()
     """Who gave those commands, each once; empty for a run triggered by labels, or from an earlier release."""
-    format: int = FORMAT
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """runs/<run>/snapshot.json: the labels that the run read; the trigger counts changes from here."""
-
-    tasks: dict[str, str]
-    """Task id → signature of its annotations (`core.labels.signature`)."""
-    label_config_hash: str
-    labels: tuple[str, ...]
-    taken_at: float
-    from_name: str = ""
-    """The control that it read; "" from an earlier release."""
+    labels: LabelState | None = None
+    """What the run trains on; None from an earlier release, whose runs read Label Studio and wrote snapshot.json."""
     format: int = FORMAT
 
 
@@ -165,28 +153,6 @@ class LaunchState:
     reason: str = ""
     """Details of a failure beyond the run's own message, for people."""
     format: int = FORMAT
-
-
-@dataclass(frozen=True, slots=True)
-class LabelSpace:
-    """The one question of a label config that Fitloop answers: which of `labels` a text has."""
-
-    from_name: str
-    to_name: str
-    text_value: str
-    """The Text tag's value as written: `$body`, `$a.b`, or a sentence with several `$names`."""
-    labels: tuple[str, ...]
-    """As annotations store them: a choice's alias if it has one, its path (`a > b`) if the name is not unique."""
-    paths: tuple[tuple[str, ...], ...] | None = None
-    """Each label's path from the root with `allowNested`, when results are paths; else None."""
-    text_tag: str = "Text"
-    """The object tag that shows the text: Text, HyperText or Paragraphs."""
-    text_attributes: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """Its other attributes as written, by lower-case name: the editor reads them in any case."""
-    shown: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """What the editor shows of a choice → its label, for choices with an alias."""
-    note: str = ""
-    """Which Choices was chosen and which were not, for the log and the status."""
 
 
 @dataclass(frozen=True, slots=True)

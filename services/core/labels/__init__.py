@@ -11,7 +11,7 @@ from services.core.labels.config import (
     parse_label_space,
 )
 from services.core.labels.results import build_region, is_usable, parse_answer, parse_labels, signature
-from services.core.labels.text import task_text
+from services.core.labels.text import task_text, text_key
 
 __all__ = [
     "Control",
@@ -25,4 +25,5 @@ __all__ = [
     "parse_labels",
     "signature",
     "task_text",
+    "text_key",
 ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import math
 import re
 import unicodedata
@@ -119,6 +120,12 @@ def task_text(space: LabelSpace, data: object) -> str | None:
     if text and space.text_tag == "HyperText":
         text = visible_text(text)
     return text if text and not is_blank(text) else None
+
+
+def text_key(text: str) -> str:
+    """Return 64 hex digits that are the same for texts that are equal after NFC and trimming, and for no others."""
+    same = unicodedata.normalize("NFC", text.strip())
+    return hashlib.sha256(f"fitloop1 text {same}".encode(errors="surrogatepass")).hexdigest()
 
 
 def is_blank(text: str) -> bool:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from services.core.domain import Project
+from services.core.domain import Counts, Project
 from services.core.errors import LabelStudioAnswerTooLarge, LabelStudioError
 from services.core.labels import label_config_hash
 from services.core.labelstudio.transport import Transport
@@ -30,19 +30,6 @@ _PREDICTIONS_PER_REQUEST = 500
 _SUGGESTED_FIELDS = (
     "id,annotations,predictions,result,was_cancelled,parent_prediction,created_at,model_version"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """Counts that Label Studio computes cheaply; any edit, deletion or addition of a label changes one of them."""
-
-    annotated_tasks: int
-    annotations: int
-    skipped: int
-    newest_change: str
-    """`updated_at` of the most recently changed task, ISO 8601; "" if there is no task."""
-    tasks: int = 0
-    """All tasks, labelled or not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,6 +189,7 @@ _LIMITS: Final = (
     (re.compile(r"^inbox/"), 1 * _MB),
     (re.compile(r"^serving"), 16 * _MB),  # 82 kB for 500 projects
     (re.compile(r"^projects/[^/]+/(project|connection)\.json$"), 16 * _MB),  # with the label config
+    (re.compile(r"^projects/[^/]+/labels/.*safetensors$"), 1024 * _MB),  # 47 bytes a labelled task
     (re.compile(r"^projects/[^/]+/verdicts/"), 1 * _MB),
 )
 

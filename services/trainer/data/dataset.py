@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from services.core.domain import LabelSpace, Snapshot, Uncounted
 from services.core.errors import BadData
-from services.core.labels import signature, task_text
+from services.core.labels import signature, task_text, text_key
 from services.core.labels.annotations import Vote, decide, parse_timestamp, resolve, untrainable_reason
 from services.core.labels.uncounted import Cause, summarise
-from services.trainer.data.split import split_keys, text_key
+from services.trainer.data.split import split_keys
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """What identifies a text, and its fold and holdout: pure functions of the text, so that no file has to keep them.
 
 Nearly equal texts have one split key, and so stay together; more data, edited labels and new task ids move none of them.
-`text_key` is stricter: it decides whether two tasks have the same text.
+`core.labels.text_key` is stricter: it decides whether two tasks have the same text.
 The share of the holdout falls at 10,000 and at 40,000 texts: texts leave the holdout then, and none enters it.
 """
 
@@ -12,15 +12,11 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Final
 
+from services.core.labels import text_key
+
 FOLDS: Final = 5
 _SALT: Final = "fitloop1"
 _BITS: Final = 256
-
-
-def text_key(text: str) -> str:
-    """Return 64 hex digits that are the same for texts that are equal after NFC and trimming, and for no others."""
-    same = unicodedata.normalize("NFC", text.strip())
-    return hashlib.sha256(f"{_SALT} text {same}".encode(errors="surrogatepass")).hexdigest()
 
 
 def split_key(text: str) -> str:

@@ -8,9 +8,8 @@ import pytest
 
 from services.adapter.ports import RolloutStatus
 from services.adapter.state.documents import Outcome, ProjectDocuments, VersionOutcome
-from services.core.domain import Action, Project, Served
+from services.core.domain import Action, Counts, Project, Served
 from services.core.errors import BadConfig
-from services.core.labelstudio import Counts
 from tests.support.controller import ControllerWorld, smoke_test_error
 
 ON_ITS_WAY = RolloutStatus(done=False, reason="1 of 2 predictors hold it")

@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 
 from services.core.domain import LabelSpace
 from services.core.errors import BadData
-from services.core.labels import signature
+from services.core.labels import signature, text_key
 from services.core.labels.text import is_blank
 from services.trainer.data.dataset import Dataset, build_dataset, check_trainable
-from services.trainer.data.split import text_key
 
 SPACE = LabelSpace("c", "t", "$body", ("B", "A", "unused"))
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.core.labels import text_key
 from services.trainer.data.split import (
     FOLDS,
     fold_of,
@@ -17,7 +18,6 @@ from services.trainer.data.split import (
     is_in_holdout,
     split_key,
     split_keys,
-    text_key,
 )
 
 KEYS = st.integers(0, 2**256 - 1).map(lambda number: f"{number:064x}")

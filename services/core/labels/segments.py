@@ -1,0 +1,177 @@
+"""The label index in the bucket: projects/<key>/labels/.
+
+Immutable segments hold the rows, without texts: a base, and deltas with the changes since, named by the sha256 of their bytes.
+head.json says which of them are the index now; the request of a run names its own. Deltas are merged, and folded into a new
+base, before reading them costs more than the base. Whoever observes the project is the one writer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+import structlog
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from services.core import documents
+from services.core.domain import LabelSegment, LabelState
+from services.core.errors import CorruptLabels, NotFound, ObjectTooLarge, StoreError
+from services.core.labels.index import EMPTY, LabelDelta, LabelIndex, difference
+from services.core.labels.rows import ROW, Causes
+from services.core.labels.uncounted import Cause
+from services.core.store import ObjectStore
+
+log = structlog.get_logger()
+_MAX_DELTAS: Final = 16
+"""Deltas beside a base; then they are merged into one."""
+_SMALL: Final = 1000
+"""Rows of deltas that never cause a new base."""
+_SUFFIX: Final = ".safetensors"
+_REMOVED: Final = "removed"
+_YOUNG_SECONDS: Final = 3600.0
+"""A segment younger than this is never deleted: the head or the request that names it may not be written yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelStore:
+    """The stored label index of one project."""
+
+    store: ObjectStore
+    project_key: str
+
+    def head(self) -> LabelState | None:
+        """Return the state that was written last; None if there is none that can be read."""
+        key = f"{self._prefix}head.json"
+        try:
+            return documents.load(LabelState, self.store.read(key), key)
+        except NotFound:
+            return None
+        except StoreError as error:
+            if error.transient:
+                raise
+            log.warning("label_head_unreadable", key=key, reason=str(error))
+            return None
+
+    def load(self, state: LabelState) -> LabelIndex:
+        """Return the index of a state. Raises CorruptLabels if a segment is missing or broken, StoreError."""
+        index = EMPTY
+        for segment in state.segments:
+            upserts, removed = self._read(segment)
+            index = index.merge(upserts, removed)
+        if index.digest != state.digest:
+            raise CorruptLabels(
+                f"The labels of project {self.project_key} differ from the digest of their state."
+            )
+        return index.compact()
+
+    def write(
+        self, state: LabelState, index: LabelIndex, before: tuple[LabelState, LabelIndex] | None = None
+    ) -> LabelState:
+        """Store the index and make it the head; return its state: `state` with segments, digest and number of labels.
+
+        `before`: the stored state that the index was made from, and its index; only the difference is written then.
+        """
+        segments = self._segments(index, before)
+        found = replace(state, segments=segments, digest=index.digest, labelled=int(index.labelled.sum()))
+        self.store.write(f"{self._prefix}head.json", documents.dump(found))
+        return found
+
+    def delete_unreferenced(self, states: Iterable[LabelState], now: float) -> int:
+        """Delete segments that none of these states names, and return how many; young ones are kept. Raises StoreError."""
+        kept = {self._key(segment) for state in states for segment in state.segments}
+        found = [
+            entry.key
+            for entry in self.store.entries(self._prefix)
+            if entry.key.endswith(_SUFFIX) and entry.key not in kept and now - entry.modified > _YOUNG_SECONDS
+        ]
+        for key in found:
+            self.store.delete(key)
+        return len(found)
+
+    def _segments(
+        self, index: LabelIndex, before: tuple[LabelState, LabelIndex] | None
+    ) -> tuple[LabelSegment, ...]:
+        if before is None or not before[0].segments:
+            return (self._put(_base(index)),)
+        (base, *deltas), change = before[0].segments, difference(before[1], index)
+        if not len(change):
+            return before[0].segments
+        if sum(one.rows + one.removed for one in deltas) + len(change) > max(_SMALL, base.rows // 2):
+            return (self._put(_base(index)),)
+        if len(deltas) < _MAX_DELTAS:
+            return (base, *deltas, self._put(change))
+        return base, self._put(_merged([*map(self._read, deltas), change]))
+
+    def _put(self, delta: LabelDelta) -> LabelSegment:
+        data = _encode(delta)
+        found = LabelSegment(
+            hashlib.sha256(data).hexdigest(), len(delta.upserts), len(delta.removed), len(data)
+        )
+        self.store.write(self._key(found), data)
+        return found
+
+    def _read(self, segment: LabelSegment) -> LabelDelta:
+        key = self._key(segment)
+        try:
+            data = self.store.read(key)
+        except (NotFound, ObjectTooLarge) as error:
+            raise CorruptLabels(
+                f"{key} is missing or too large: the labels are read from Label Studio again."
+            ) from error
+        if hashlib.sha256(data).hexdigest() != segment.sha256:
+            raise CorruptLabels(f"{key} differs from its name: the labels are read from Label Studio again.")
+        return _decode(data, key)
+
+    def _key(self, segment: LabelSegment) -> str:
+        return f"{self._prefix}{segment.sha256}{_SUFFIX}"
+
+    @property
+    def _prefix(self) -> str:
+        return f"projects/{self.project_key}/labels/"
+
+
+def _base(index: LabelIndex) -> LabelDelta:
+    return LabelDelta(index.compact(), np.empty(0, np.int64))
+
+
+def _merged(deltas: Iterable[LabelDelta]) -> LabelDelta:
+    """Return one delta with the effect of several, oldest first."""
+    found = LabelDelta(EMPTY, np.empty(0, np.int64))
+    for upserts, removed in deltas:
+        index = found.upserts.merge(upserts, removed)
+        gone = np.setdiff1d(np.union1d(found.removed, removed), index.tasks, assume_unique=True)
+        found = LabelDelta(index, gone)
+    return LabelDelta(found.upserts.compact(), found.removed)
+
+
+def _encode(delta: LabelDelta) -> bytes:
+    """Return one tensor for each column, the removed tasks, and the table of causes as metadata."""
+    rows, table = delta.upserts.rows, delta.upserts.causes
+    columns = {name: np.ascontiguousarray(rows[name]) for name in ROW.names or ()}
+    causes = [[[*cause, count] for cause, count in causes] for causes in table]
+    return save({**columns, _REMOVED: delta.removed}, {"causes": json.dumps(causes)})
+
+
+def _decode(data: bytes, key: str) -> LabelDelta:
+    """Raises CorruptLabels for bytes that a newer release, or something else, wrote."""
+    try:
+        tensors, table = load(data), _table(data)
+        rows = np.empty(len(tensors["task"]), ROW)
+        for name in ROW.names or ():
+            rows[name] = tensors[name]
+        if len(rows) and not 0 <= rows["causes"].min() <= rows["causes"].max() < len(table):
+            raise ValueError("causes beyond the table")  # noqa: TRY301  # reported like other unreadable bytes
+        return LabelDelta(LabelIndex(rows, table), tensors[_REMOVED].astype(np.int64))
+    except (SafetensorError, ValueError, LookupError, TypeError) as error:
+        raise CorruptLabels(f"{key} is not a segment that this release can read: {error}") from error
+
+
+def _table(data: bytes) -> tuple[Causes, ...]:
+    header: Mapping[str, Any] = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    rows = json.loads(header["__metadata__"]["causes"])
+    return tuple(tuple((Cause(reason, found), count) for reason, found, count in causes) for causes in rows)
