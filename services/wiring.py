@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 _WRITE_SECONDS = 60.0
 """Assumed for a write into a folder, which has no timeout; the folder's lock is never lost."""
+_OBSERVERS = 16
+"""Threads of the leader that wait for Label Studio and the bucket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +172,7 @@ def _build_adapter(
     from services.adapter.app import create_app
     from services.adapter.follower import Follower
     from services.adapter.leader.controller import Controller
+    from services.adapter.leader.workers import ThreadWorkers
     from services.adapter.metrics import CountedInference, leader_metrics, observe_inference
     from services.adapter.replica import Replica
     from services.adapter.state.board import Board
@@ -196,6 +199,7 @@ def _build_adapter(
             rollout(),
             board,
             events.collect,
+            ThreadWorkers(_OBSERVERS, "observe", wakeup.set),
             alone=is_alone,
             is_leading=leadership.leads,
         )

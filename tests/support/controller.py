@@ -38,6 +38,7 @@ from services.core.settings import Settings, StorageSettings, TrainingSettings, 
 from tests.support.fakes import FakeInference, FakeLauncher, FakeLeadership, FakeRollout
 from tests.support.labelstudio import LABELS, START, URL, FakeLabelStudio
 from tests.support.store import MemoryStore
+from tests.support.workers import InlineWorkers
 
 
 def build_settings(**trigger: Any) -> Settings:
@@ -95,6 +96,7 @@ class ControllerWorld:
 
     def build_controller(self, **options: Any) -> Controller:
         """Build the controller of a new term."""
+        self.workers = InlineWorkers()
         return Controller(
             self.settings,
             self.leader_store,
@@ -104,6 +106,7 @@ class ControllerWorld:
             self.rollout,
             self.board,
             self.events.collect,
+            self.workers,
             clock=self.clock,
             **options,
         )

@@ -16,6 +16,7 @@ from services.core.settings import Settings
 from tests.support.controller import ControllerWorld
 from tests.support.fakes import FakeLauncher, FakeLeadership
 from tests.support.store import MemoryStore
+from tests.support.workers import InlineWorkers
 
 WRITE_SECONDS = 5.0
 
@@ -95,6 +96,7 @@ class SimulatedReplica:
             world.rollout,
             self.board,
             self.events.collect,
+            InlineWorkers(),
             clock=self.clock,
             alone=False,
         )

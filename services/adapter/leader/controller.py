@@ -8,7 +8,7 @@ thread writes serving.json, requests of runs, outcomes of versions and the board
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import structlog
@@ -17,6 +17,8 @@ from services.adapter import metrics
 from services.adapter.leader.commands import waiting_commands
 from services.adapter.leader.projects import ProjectSet
 from services.adapter.leader.reconciler import ReconcilerContext
+from services.adapter.leader.work_queue import WorkQueue
+from services.adapter.leader.workers import Workers
 from services.adapter.ports import Inference, Launcher, Rollout
 from services.adapter.serving.label_studio import RefreshJob
 from services.adapter.serving.promotions import Promotions
@@ -26,7 +28,7 @@ from services.adapter.state.board import Board, BoardPublisher
 from services.adapter.state.documents import NotLeading
 from services.adapter.training.retention import Retention
 from services.adapter.training.run_queue import RunQueue
-from services.core.domain import Project
+from services.core.domain import Command, Project
 from services.core.inbox import ChangeNotice, Inbox
 from services.core.labelstudio import LabelStudio
 from services.core.registry import Registry
@@ -35,10 +37,8 @@ from services.core.settings import Settings
 from services.core.store import ObjectStore
 
 log = structlog.get_logger()
-_ACTIVE_SECONDS: Final = 0.5
-"""Between ticks while a run is active."""
-_ROLLOUT_SECONDS: Final = 0.25
-"""Between ticks during a rollout: annotators wait for it."""
+_BUDGET_SECONDS: Final = 0.1
+"""After which a tick starts no further step: the next tick does, after the commands that have come meanwhile."""
 _IDLE_SECONDS: Final = 5.0
 _INBOX_SECONDS: Final = 1.0
 """Between reads of the inbox, if there are other replicas."""
@@ -57,6 +57,7 @@ class Controller:
         rollout: Rollout,
         board: Board,
         collect: Callable[[], list[ChangeNotice]],
+        workers: Workers,
         clock: Callable[[], float] = time.time,
         *,
         alone: bool = True,
@@ -64,7 +65,7 @@ class Controller:
     ) -> None:
         """`store` refuses changes when this process does not lead. Nothing is read and no thread runs yet.
 
-        `collect` takes the change notices that this process's routes have buffered. `alone`: there are no other replicas.
+        `collect` takes the change notices that this process's routes have buffered. `workers` run what is slow. `alone`: there are no other replicas.
         `is_leading`: whether this process leads at this moment, for what the store cannot fence.
         """
         registry, max_tasks = Registry(store), settings.serving.refresh_max_tasks
@@ -82,6 +83,9 @@ class Controller:
             retention=Retention(registry, settings.storage),
             run_queue=RunQueue(settings.trigger.max_active_runs),
             board=board,
+            workers=workers,
+            queue=WorkQueue(),
+            clock=clock,
         )
         self.projects = ProjectSet(self._context)
         self._collect = collect
@@ -96,6 +100,7 @@ class Controller:
 
     def resign(self, *, wait: bool) -> None:
         """Stop; `wait` until the refresher's thread has ended. The board stays as it is."""
+        self._context.workers.stop()
         self.refresher.stop(wait=wait)
         self._context.board.is_leader = False
 
@@ -106,17 +111,30 @@ class Controller:
         self.serving_table.repair(now)
         self.projects.receive(self._collect_notices(), now)
         commands = waiting_commands(self._context.inbox)
-        began = self._clock()
+        self._context.workers.deliver()
         self.projects.discover(commands, now)
-        for reconciler in list(self.projects.reconcilers.values()):
-            late = max(
-                0.0, self._clock() - began
-            )  # Label Studio may have been slow for the projects before it
-            self.projects.reconcile(reconciler, commands.get(reconciler.project.id, []), now + late)
-            self._publish_board()
+        for project_id in (*commands, *self._context.run_queue.startable()):
+            self._context.queue.add(project_id, now)
+        handled: set[int] = set()
+        self._reconcile_due(commands, handled, now)
+        while self._context.workers.deliver():
+            self._reconcile_due(commands, handled, now)
         self._context.promotions.rollouts.poll(now)
         self._publish_board()
         return self._seconds_until_due(now)
+
+    def _reconcile_due(self, commands: Mapping[int, list[Command]], handled: set[int], now: float) -> None:
+        """Take a step with each project that is due, those with commands first, until the tick's time is used up.
+
+        `handled`: the projects whose commands were handled in this tick.
+        """
+        queue, began = self._context.queue, self._clock()
+        while (passed := max(0.0, self._clock() - began)) < _BUDGET_SECONDS:
+            if (due := queue.take(now, first=commands)) is None:
+                return
+            given = None if due in handled else commands.get(due, [])
+            handled.add(due)
+            self.projects.reconcile(due, given, now + passed)
 
     def _load(self, now: float) -> None:
         """Read the state that outlived the last leader. A project that cannot be read is shown so, and retried."""
@@ -153,9 +171,6 @@ class Controller:
         return current == (job.project_key, job.version)
 
     def _seconds_until_due(self, now: float) -> float:
-        if self.projects.is_rolling_out():
-            return _ROLLOUT_SECONDS
-        if self.projects.is_busy(now):
-            return _ACTIVE_SECONDS
         most = _INBOX_SECONDS if self._publisher else _IDLE_SECONDS
-        return max(0.0, min([most, *(at - now for at in self.projects.due_times())]))
+        next_at = min(self._context.queue.next_at(), self.projects.next_lookup_at())
+        return max(0.0, min(most, next_at - now))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import structlog
@@ -16,10 +17,11 @@ import structlog
 from services.adapter import metrics
 from services.adapter.leader.discovery import DiscoveryQueue
 from services.adapter.leader.reconciler import ProjectReconciler, ReconcilerContext
+from services.adapter.leader.workers import Finished
 from services.adapter.state.board import ProjectView
 from services.adapter.state.documents import NotLeading
 from services.adapter.training.planner import ProjectReplaced
-from services.core.domain import Command, Project
+from services.core.domain import Command, Counts, Project
 from services.core.errors import FitloopError, LabelStudioNotFound, LabelStudioUnreachable, StoreError
 from services.core.inbox import ChangeNotice
 from services.core.retry import Backoff
@@ -31,6 +33,8 @@ _MAX_REMEMBERED: Final = 1000
 """Limit of projects whose /setup data or deletion is kept in memory."""
 _DELETED: Final = "PROJECT_DELETED"
 _STILL_THERE_SECONDS: Final = 60.0
+_MIN_SECONDS: Final = 0.05
+"""Between two steps of a project, unless a worker has finished something for it."""
 
 
 class ProjectSet:
@@ -43,11 +47,13 @@ class ProjectSet:
         self._backoffs: dict[int, Backoff] = {}
         self._setups: dict[int, ChangeNotice] = {}
         self._deleted: dict[int, float] = {}
+        self._commands: Mapping[int, list[Command]] = {}
 
     def add(self, project: Project, now: float) -> None:
         """Reconcile the project from now on."""
         self._start(ProjectReconciler(project, self._context), now)
         self._discovery.mark_connected(project.id)
+        self._context.queue.add(project.id, now)
 
     def receive(self, notices: Iterable[ChangeNotice], now: float) -> None:
         """Pass change notices to the reconcilers. /setup data is kept until a step has stored it."""
@@ -57,6 +63,8 @@ class ProjectSet:
             if notice.seen_url or notice.overrides is not None:
                 self._keep_setup(notice)
             reconciler = self.reconcilers.get(notice.project_id)
+            if reconciler:
+                self._context.queue.add(notice.project_id, now)
             for action in notice.actions:
                 if reconciler:
                     reconciler.receive(action, min(notice.at, now))
@@ -65,33 +73,32 @@ class ProjectSet:
 
     def discover(self, commands: Mapping[int, list[Command]], now: float) -> None:
         """Look up a few of the projects that are not connected yet."""
+        self._commands = commands
         self._discovery.add_commanded(commands.keys() - self.reconcilers.keys(), now)
         for project_id in self._discovery.due(now):
-            if not self._discover_one(project_id, commands.get(project_id, []), now):
-                break
+            key = ("discover", project_id)
+            if not self._context.workers.is_busy(key) and self._context.breaker.allow(now):
+                work = partial(self._context.label_studio.project, project_id)
+                self._context.workers.submit(key, work, partial(self._discovered, project_id, now))
 
-    def reconcile(self, reconciler: ProjectReconciler, commands: list[Command], now: float) -> None:
-        """Reconcile one project, unless it is backing off. Raises NotLeading."""
-        with bind_ids(project=reconciler.project.id):
-            backoff = self._backoffs.setdefault(reconciler.project.id, Backoff(first=0.5))
+    def reconcile(self, project_id: int, commands: list[Command] | None, now: float) -> None:
+        """Take one step with a project that is due, unless it is backing off, and queue the next. Raises NotLeading."""
+        reconciler = self.reconcilers.get(project_id)
+        if reconciler is None:
+            return
+        with bind_ids(project=project_id):
+            backoff = self._backoffs.setdefault(project_id, Backoff(first=0.5))
             if now >= backoff.until:
                 self._reconcile(reconciler, commands, now)
+            if (reconciler := self.reconcilers.get(project_id)) is not None:
+                due_at = backoff.until if backoff.until > now else reconciler.due_at(now)
+                self._context.queue.add(project_id, max(due_at, now + _MIN_SECONDS))
 
-    def is_rolling_out(self) -> bool:
-        """Return whether the rollout of any version is under way and not blocked."""
-        return any(reconciler.versions.is_rolling_out() for reconciler in self.reconcilers.values())
+    def next_lookup_at(self) -> float:
+        """Return when the next lookup of a project that is not connected is due; infinity if none is."""
+        return min(self._discovery.due_times(), default=float("inf"))
 
-    def is_busy(self, now: float) -> bool:
-        """Return whether any project is changing or backing off."""
-        return any(reconciler.is_busy(now) for reconciler in self.reconcilers.values()) or any(
-            backoff.until > now for backoff in self._backoffs.values()
-        )
-
-    def due_times(self) -> list[float]:
-        """Return when polls of projects and lookups of new ones are due."""
-        return [one.planner.due_at() for one in self.reconcilers.values()] + self._discovery.due_times()
-
-    def _reconcile(self, reconciler: ProjectReconciler, commands: list[Command], now: float) -> None:
+    def _reconcile(self, reconciler: ProjectReconciler, commands: list[Command] | None, now: float) -> None:
         project_id = reconciler.project.id
         setup = self._setups.get(project_id)
         if setup:
@@ -105,7 +112,9 @@ class ProjectSet:
         except NotLeading:
             raise
         except ProjectReplaced as error:
-            self._drop_commands(commands)  # they were meant for the project that had this id before
+            self._drop_commands(
+                self._commands.get(project_id, [])
+            )  # they were meant for the project that had this id before
             self._remove(project_id, str(error))
             self._discovery.add(project_id)
         except LabelStudioNotFound as error:
@@ -123,29 +132,37 @@ class ProjectSet:
         known = self._setups.get(notice.project_id)
         self._setups[notice.project_id] = known.merge(notice) if known else notice
 
-    def _discover_one(self, project_id: int, commands: list[Command], now: float) -> bool:
-        """Connect a project that Label Studio knows; return whether Label Studio can be reached."""
+    def _discovered(self, project_id: int, began: float, finished: Finished[tuple[Project, Counts]]) -> None:
+        """Connect a project that Label Studio knows, or note why it is not connected."""
+        now = max(began, self._context.clock())
+        unreachable = isinstance(finished.error, LabelStudioUnreachable)
+        if unreachable:
+            self._context.breaker.failed(now)
+        else:
+            self._context.breaker.succeeded()
+        if project_id in self.reconcilers or project_id not in self._discovery.waiting:
+            return  # another answer was faster
         try:
-            project, _ = self._context.label_studio.project(project_id)
-            self._context.registry.write_project(project)
-            self._context.promotions.table.drop_project(project_id, but=project.key)
-            self.add(project, now)
-            log.info("project_connected", project=project_id, key=project.key)
+            self._connect(finished.result()[0], now)
         except LabelStudioNotFound as error:
             self._discovery.failed(project_id, now, missing=True)
             if self._discovery.is_missing(project_id):
                 if not self._discovery.was_connected(project_id):
-                    self._drop_commands(commands)
+                    self._drop_commands(self._commands.get(project_id, []))
                 self._remove(project_id, str(error))
         except NotLeading:
             raise
         except FitloopError as error:
             self._discovery_failed(project_id, str(error), now)
-            return not isinstance(error, LabelStudioUnreachable)
         except Exception as error:  # noqa: BLE001  # a bug that one project triggers must not stop the others
             log.error("project_unreadable", project=project_id, frames=safe_traceback(error))
             self._discovery_failed(project_id, unexpected_error_message(error), now)
-        return True
+
+    def _connect(self, project: Project, now: float) -> None:
+        self._context.registry.write_project(project)
+        self._context.promotions.table.drop_project(project.id, but=project.key)
+        self.add(project, now)
+        log.info("project_connected", project=project.id, key=project.key)
 
     def _discovery_failed(self, project_id: int, problem: str, now: float) -> None:
         delay = self._discovery.failed(project_id, now)

@@ -1,19 +1,23 @@
 """Reconciles one project: its versions, commands, labels and runs, one step at a time.
 
-A step deals with published versions, then commands, labels (if a poll is due) and the trigger, the board, the refresh. Each
-part reads what it needs from the store, or from memory that was read from there, so a step that was cut off anywhere is
-simply repeated.
+A step deals with published versions, then commands, labels and the trigger, the board, the refresh. It makes no request to
+Label Studio: a poll that is due is given to a worker, and a later step decides on its result. Each part reads what it needs
+from the store, or from memory that was read from there, so a step that was cut off anywhere is simply repeated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
 
 import structlog
 
 from services.adapter.leader.commands import SERVING_ACTIONS, CommandHandler
 from services.adapter.leader.status import StatusBuilder
+from services.adapter.leader.work_queue import WorkQueue
+from services.adapter.leader.workers import Finished, Workers
 from services.adapter.metrics import leader_metrics
 from services.adapter.ports import Launcher
 from services.adapter.serving.promotions import Promotions
@@ -22,7 +26,7 @@ from services.adapter.serving.sync import LabelStudioSync
 from services.adapter.serving.versions import ProjectVersions
 from services.adapter.state.board import Board, ProjectView
 from services.adapter.state.documents import ProjectDocuments
-from services.adapter.training.label_reader import LabelReader, LabelSource, label_space_of
+from services.adapter.training.label_reader import LabelReader, LabelSource, Reading, label_space_of
 from services.adapter.training.planner import Planner
 from services.adapter.training.retention import Retention
 from services.adapter.training.run_queue import RunQueue, RunStarter
@@ -30,14 +34,21 @@ from services.adapter.training.runs import RunHistory, RunMetrics
 from services.core.domain import Action, Command, LabelSpace, Project
 from services.core.inbox import Inbox
 from services.core.registry import Registry
+from services.core.retry import CircuitBreaker
 from services.core.runs import Runs
 from services.core.settings import Settings
 from services.core.settings.parameters import apply_overrides
 
 log = structlog.get_logger()
+_ROLLOUT_SECONDS: Final = 0.25
+"""Between steps during a rollout: annotators wait for it."""
+_ACTIVE_SECONDS: Final = 0.5
+"""Between steps while a run is active or a refresh is in progress."""
+_PROBE_SECONDS: Final = 5.0
+"""Between two looks at whether Label Studio answers again, while another project's poll tries it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ReconcilerContext:
     """What the reconcilers of all projects share."""
 
@@ -52,6 +63,13 @@ class ReconcilerContext:
     retention: Retention
     run_queue: RunQueue
     board: Board
+    workers: Workers
+    queue: WorkQueue
+    clock: Callable[[], float]
+    breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
+    """Of Label Studio as a whole."""
+    label_studio_problem: str = ""
+    """Why it did not answer the last time."""
 
 
 class ProjectReconciler:
@@ -88,17 +106,27 @@ class ProjectReconciler:
         self._update_label_space()
         self._train_commands: tuple[Command, ...] = ()
         self._started = False
+        self._poll_key = ("poll", project.id)
+        self._poll: Finished[Reading | None] | None = None
+        """A poll on whose result no step has decided yet."""
         self._sweep_due = True
         self._run_metrics = RunMetrics(project.id)
         self._earlier_view: ProjectView | None = None
         self._stored_bytes: int | None = None
         self._webhook_silent_at = 0.0
 
-    def is_busy(self, now: float) -> bool:
-        """Return whether a run, a refresh or a rollout is in progress."""
+    def due_at(self, now: float) -> float:
+        """Return when the next step is due, if nothing happens before. Raises StoreError."""
+        if self.versions.is_rolling_out():
+            return now + _ROLLOUT_SECONDS
+        if now < (takes_effect := self.versions.served.since):
+            return min(takes_effect, now + _ACTIVE_SECONDS)
         progress = self.sync.progress(self.project.id)
         is_refreshing = progress is not None and not progress.done
-        return self.history.active is not None or is_refreshing or self.versions.is_changing(now)
+        if self.history.active is not None or is_refreshing or self.versions.is_changing(now):
+            return now + _ACTIVE_SECONDS
+        poll_at = float("inf") if self.context.workers.is_busy(self._poll_key) else self.planner.due_at()
+        return min(poll_at, self.planner.webhook.due_at())
 
     def restarted(self, problem: str) -> ProjectReconciler:
         """Return a reconciler that reads the store again, because a write that failed half-way may have happened."""
@@ -130,8 +158,11 @@ class ProjectReconciler:
             self.planner.event_received(at)
         self.sync.new_tasks = self.sync.new_tasks or action == "TASKS_CREATED"
 
-    def reconcile(self, commands: Sequence[Command], now: float) -> None:
-        """Do what is due. Raises LabelStudioNotFound for a project that Label Studio no longer has, StoreError to be retried."""
+    def reconcile(self, commands: Sequence[Command] | None, now: float) -> None:
+        """Do what is due; `commands` None: those of the last step stay as they were handled there.
+
+        Raises LabelStudioNotFound for a project that Label Studio no longer has, StoreError to be retried.
+        """
         if not self._started:
             self.start(now)
         self.sync.save_setup()
@@ -141,9 +172,9 @@ class ProjectReconciler:
             self.planner.poll_soon()
         self._run_metrics.count(self.history.records)
         self._report_active_run()
-        self._reconcile_versions(commands, now)
+        if commands is not None:
+            self._reconcile_versions(commands, now)
         self.starter.ensure_running(now)
-        self._publish_status(now)  # before Label Studio is polled, which may take a while
         self._reconcile_labels(now)
         self.starter.ensure_running(now)
         self._publish_status(now)
@@ -195,21 +226,51 @@ class ProjectReconciler:
         return True
 
     def _reconcile_labels(self, now: float) -> None:
-        planner, connection = self.planner, self.sync.connection
-        polled = planner.plan(self._train_commands, connection.overrides, now, paused=connection.paused)
-        self.problems["label studio"] = planner.reader.problem
-        if planner.problem or polled:
-            self.problems["parameters"] = planner.problem
-        if planner.webhook.is_silent(now):
+        """Decide on the labels that a worker has read, and have them read again if that is due."""
+        finished, self._poll = self._poll, None
+        if finished:
+            self._decide(finished.result(), now)
+        if self.planner.webhook.is_silent(now):
             leader_metrics.count_unannounced(self.project.id)
             self._webhook_silent_at = now
-        if polled and planner.reading:
-            self.sync.note_task_count(planner.reading.task_number)
-            if (project := planner.reading.project) != self.project:
-                self.context.registry.write_project(project)
-                self.project = self.history.project = project
-                self._update_label_space()
-                log.info("project_changed", project=project.id, label_config=project.label_config_hash)
+        if self.planner.is_due(self._train_commands, now) and not self.context.workers.is_busy(
+            self._poll_key
+        ):
+            self._start_poll(now)
+
+    def _start_poll(self, now: float) -> None:
+        breaker = self.context.breaker
+        if not breaker.allow(now):
+            self.planner.postpone(max(breaker.backoff.until, now + _PROBE_SECONDS))
+            self.problems["label studio"] = self.context.label_studio_problem
+            return
+        poll = self.planner.start_poll(self._train_commands, self.sync.connection.overrides, now)
+        self.context.workers.submit(self._poll_key, poll, partial(self._poll_finished, now))
+
+    def _poll_finished(self, began: float, finished: Finished[Reading | None]) -> None:
+        """Keep the result for the next step. Runs in the leader's thread."""
+        reader, context = self.planner.reader, self.context
+        self._poll = finished
+        if reader.is_unreachable:
+            context.label_studio_problem = reader.problem
+            context.breaker.failed(max(began, context.clock()))
+        else:
+            context.breaker.succeeded()
+        context.queue.add(self.project.id, began)
+
+    def _decide(self, reading: Reading | None, now: float) -> None:
+        planner, connection = self.planner, self.sync.connection
+        self.problems["label studio"] = planner.reader.problem
+        planner.decide(reading, self._train_commands, connection.overrides, now, paused=connection.paused)
+        self.problems["parameters"] = planner.problem
+        if reading is None:
+            return
+        self.sync.note_task_count(reading.task_number)
+        if reading.project != self.project:
+            self.context.registry.write_project(reading.project)
+            self.project = self.history.project = reading.project
+            self._update_label_space()
+            log.info("project_changed", project=self.project.id, label_config=self.project.label_config_hash)
 
     def _update_label_space(self) -> None:
         """Parse the label config for the control that settings name, which may have changed since the last step."""

@@ -36,6 +36,8 @@ class ProjectVersions:
     _held_at: list[float] = field(default_factory=list)
     """When each version was decided that was not promoted."""
     _served_checked: bool = False
+    _has_undecided: bool = False
+    """Whether a published version has no outcome yet."""
     _controls: dict[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
     """The control and labels of each served version."""
 
@@ -67,7 +69,12 @@ class ProjectVersions:
     def is_changing(self, now: float) -> bool:
         """Return whether the next step may find another state than this one."""
         key = self.documents.project_key
-        return not self._served_checked or self.promotions.rollouts.is_changing(key, now)
+        return (
+            not self._served_checked
+            or self._has_undecided
+            or self.target is not None
+            or self.promotions.rollouts.is_changing(key, now)
+        )
 
     def is_rolling_out(self) -> bool:
         """Return whether a rollout is in progress and not blocked. Raises StoreError."""
@@ -97,6 +104,7 @@ class ProjectVersions:
     ) -> None:
         """Decide published versions; `publish_status` is called first, because that takes time. `control`: the one in use now."""
         waiting = self._undecided()
+        self._has_undecided = bool(waiting)
         if not waiting:
             return
         publish_status()  # loading may take seconds, and the run may have ended meanwhile
@@ -110,6 +118,7 @@ class ProjectVersions:
             )
         ]
         outcomes = self.promotions.decide(project, candidates, control, self.documents, now)
+        self._has_undecided = len(outcomes) < len(waiting)
         for version, (record, _) in waiting.items():
             if version in outcomes:
                 self._note(record, outcomes[version])

@@ -19,7 +19,12 @@ import structlog
 from services.adapter.state.board import Agreement
 from services.adapter.training.monitoring import MAX_ANNOTATIONS, AgreementMonitor
 from services.core.domain import Counts, LabelSpace, Project, Uncounted
-from services.core.errors import FitloopError, LabelStudioNotFound, NoLabelSpace
+from services.core.errors import (
+    FitloopError,
+    LabelStudioNotFound,
+    LabelStudioUnreachable,
+    NoLabelSpace,
+)
 from services.core.labels import is_usable, parse_label_space, signature
 from services.core.labels.annotations import parse_timestamp, resolve
 from services.core.labels.uncounted import Cause, summarise
@@ -106,6 +111,8 @@ class LabelReader:
     clock: Callable[[], float] = time.monotonic
     problem: str = ""
     """Why the last poll failed; "" after one that worked."""
+    is_unreachable: bool = False
+    """Whether it failed because Label Studio did not answer."""
     _was_missing: bool = False
     _counts: Counts | None = None
     _read_for: tuple[str, str | None] = ("", None)
@@ -128,11 +135,11 @@ class LabelReader:
             self._reset()
             took = self.clock() - began
             delay = self.backoff.failed(now, took if took > _SLOW_SECONDS else 0.0)
-            self.problem = str(error)
+            self.problem, self.is_unreachable = str(error), isinstance(error, LabelStudioUnreachable)
             log.warning("poll_failed", project=self.project_id, reason=str(error), retry_seconds=delay)
             return None
         self.backoff.succeeded()
-        self.problem, self._was_missing = "", False
+        self.problem, self.is_unreachable, self._was_missing = "", False, False
         return reading
 
     def _read(self, now: float, control: str | None) -> Reading:

@@ -48,6 +48,10 @@ class WebhookMonitor:
         if self.last_event_at is None or self.last_event_at < since - GRACE_SECONDS:
             self._suspected_at = now
 
+    def due_at(self) -> float:
+        """Return when `is_silent` may become true; infinity if nothing is suspected."""
+        return float("inf") if self._suspected_at is None else self._suspected_at + GRACE_SECONDS
+
     def is_silent(self, now: float) -> bool:
         """Return whether a change was not announced; True once per change."""
         if self._suspected_at is None or now < self._suspected_at + GRACE_SECONDS:

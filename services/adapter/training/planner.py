@@ -1,13 +1,15 @@
 """Plans the runs of one project: when to poll Label Studio, what the trigger decides, and the request of a run.
 
-A decision is only made on labels that were read after the last run was seen to end; otherwise what that run has read would count
-as changed once more. Events only make a poll due earlier.
+A worker polls; the leader's thread decides. A decision is only made on labels whose poll began after the last run was seen to
+end, otherwise what that run has read would count as changed once more; and a command is decided on a poll that began after it
+was given. Events only make a poll due earlier.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final
 
 import structlog
@@ -56,7 +58,12 @@ class Planner:
     """Whether a run would start, but for those of other projects."""
     _poll_at: float = 0.0
     _burst: trigger.Burst | None = None
-    _considered_commands: frozenset[str] = field(default_factory=frozenset)
+    _blocked_until: float = 0.0
+    """No poll before then, because Label Studio does not answer."""
+    _polled_commands: frozenset[str] = field(default_factory=frozenset)
+    """Ids of the TRAIN commands that were waiting when the last poll began."""
+    _is_outdated: bool = False
+    """Whether something happened since the last poll began on which its decision depends."""
     _dismissal: tuple[Mapping[int, str], str] | None = None
     """The labels on which a command was dismissed, and the reason."""
 
@@ -70,8 +77,12 @@ class Planner:
         self._burst = trigger.Burst(self._burst.first if self._burst else at, at)
 
     def poll_soon(self) -> None:
-        """Poll in the next step."""
-        self._poll_at = 0.0
+        """Poll in the next step, and decide on nothing that was read before."""
+        self._poll_at, self._is_outdated = 0.0, True
+
+    def postpone(self, until: float) -> None:
+        """Poll at `until` at the earliest, because Label Studio does not answer."""
+        self._blocked_until = until
 
     @property
     def is_quiet(self) -> bool:
@@ -81,25 +92,43 @@ class Planner:
     def due_at(self) -> float:
         """Return when the next poll is due."""
         if self.run_queue.is_next(self.reader.project_id):
-            return self.reader.backoff.until
+            return max(self.reader.backoff.until, self._blocked_until)
         quiet_at = trigger.quiet_at(self._burst, self.policy) if self._burst else self._poll_at
-        return min(self._poll_at, quiet_at)
+        return max(self._blocked_until, min(self._poll_at, quiet_at))
+
+    def is_due(self, trains: Sequence[Command], now: float) -> bool:
+        """Return whether to poll now: it is due, or a TRAIN command has come since the last poll began."""
+        is_new = any(command.id not in self._polled_commands for command in trains)
+        return now >= self.due_at() or (is_new and now >= self._blocked_until)
 
     def control(self, overrides: Mapping[str, str]) -> str | None:
         """Return the control that settings name; None: none does."""
         return overrides.get("control") or self.defaults.control
 
-    def plan(
-        self, trains: Sequence[Command], overrides: Mapping[str, str], now: float, *, paused: bool
-    ) -> bool:
-        """Poll and decide if that is due; return whether it was. Raises LabelStudioNotFound, StoreError."""
-        if now < self.due_at() and all(command.id in self._considered_commands for command in trains):
-            return False
-        reading = self.reader.poll(now, self.control(overrides))
+    def start_poll(
+        self, trains: Sequence[Command], overrides: Mapping[str, str], now: float
+    ) -> Callable[[], Reading | None]:
+        """Return the poll, for a worker; `decide` takes its result. Events from now on are a new burst."""
+        if self._burst and now >= trigger.quiet_at(self._burst, self.policy):
+            self._burst = None
+        self._polled_commands = frozenset(command.id for command in trains)
+        self._is_outdated = False
+        return partial(self.reader.poll, now, self.control(overrides))
+
+    def decide(
+        self,
+        reading: Reading | None,
+        trains: Sequence[Command],
+        overrides: Mapping[str, str],
+        now: float,
+        *,
+        paused: bool,
+    ) -> None:
+        """Decide on what was polled; None: the poll failed. Raises ProjectReplaced, StoreError."""
         if reading is None:
             self._burst, self._poll_at, self.is_queued = None, self.reader.backoff.until, False
             self.run_queue.dequeue(self.reader.project_id)
-            return False
+            return
         if reading.project.key != self.history.project.key:
             raise ProjectReplaced(
                 f"Project {reading.project.id} was deleted, and its id given to another project."
@@ -107,12 +136,11 @@ class Planner:
         changed = self.reading is not None and self.reading.tasks != reading.tasks
         self.webhook.labels_read(now, changed=changed)
         self.reading = reading
-        if self._burst and now >= trigger.quiet_at(self._burst, self.policy):
-            self._burst = None
-        self._decide(reading, trains, overrides, now, paused=paused)
+        if self._is_outdated:
+            return
+        polled = [command for command in trains if command.id in self._polled_commands]
+        self._decide(reading, polled, overrides, now, paused=paused)
         self._poll_at = now + self.settings.reconcile_seconds
-        self._considered_commands = frozenset(command.id for command in trains)
-        return True
 
     def _decide(
         self,

@@ -52,9 +52,12 @@ class RunQueue:
 
     def is_next(self, project_id: int) -> bool:
         """Return whether the project is enqueued and may start a run now."""
-        queue = sorted(self._waiting, key=lambda known: (self._waiting[known], known))
-        free = self.max_active - len(self._running)
-        return project_id in queue[: max(0, free)]
+        return project_id in self.startable()
+
+    def startable(self) -> list[int]:
+        """Return the enqueued projects that may start a run now, the longest waiting first."""
+        free = max(0, self.max_active - len(self._running))
+        return sorted(self._waiting, key=lambda known: (self._waiting[known], known))[:free]
 
     def dequeue(self, project_id: int) -> None:
         """Remove a project that does not want to train, or whose labels cannot be read."""

@@ -105,8 +105,8 @@ def test_quick_rollback_restores_the_title() -> None:
     world.settle()
     world.train("1-2")
     world.end("1-2")
-    world.tick()
-    world.tick()
+    world.tick(0.5)
+    world.tick(0.5)
     while world.controller.refresher.run_due_job(world.now):
         pass
     assert world.label_studio.backend_rows[1][0].title == "support-2"

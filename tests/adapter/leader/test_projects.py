@@ -136,7 +136,7 @@ def test_discovery_queue_is_bounded() -> None:
     for number in range(1, 3000):
         world.event("SETUP", number)
     world.tick()
-    assert len(world.label_studio.reads) == 1
+    assert len(world.label_studio.reads) <= 3
     for _ in range(200):
         world.tick(1.0)
     assert len(world.board.views) <= MAX_WAITING

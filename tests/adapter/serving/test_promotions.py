@@ -8,7 +8,7 @@ import pytest
 
 from services.adapter.ports import RolloutStatus
 from services.adapter.state.documents import Outcome, ProjectDocuments, VersionOutcome
-from services.core.domain import Action, Counts, Project, Served
+from services.core.domain import Action, Served
 from services.core.errors import BadConfig
 from tests.support.controller import ControllerWorld, smoke_test_error
 
@@ -145,30 +145,6 @@ def test_flip_time_accounts_for_slow_predictors(serving: ControllerWorld) -> Non
     serving.rollout.advance = slowly  # type: ignore[method-assign]
     serving.train("1-2")
     serving.tick(0.5)
-    assert serving.view.served.since == serving.now + 2.0
-
-
-def test_flip_time_accounts_for_slow_label_studio(
-    serving: ControllerWorld,
-) -> None:
-    serving.rollout.flip_seconds = 2.0
-    serving.connect(2)
-    serving.settle()
-    controller = serving.controller
-    reconcilers = controller.projects.reconcilers
-    first = reconcilers.pop(1)
-    reconcilers[1] = first  # after project 2
-    project = serving.label_studio.project
-
-    def slowly(project_id: int) -> tuple[Project, Counts]:
-        serving.now += 5.0 if project_id == 2 else 0.0
-        return project(project_id)
-
-    serving.label_studio.project = slowly  # type: ignore[method-assign]
-    serving.train("1-2")
-    before = serving.now
-    serving.tick(60.0)
-    assert serving.now == before + 65.0
     assert serving.view.served.since == serving.now + 2.0
 
 
