@@ -20,8 +20,9 @@ from services.core import documents
 from services.core.domain import LabelSpace, Project, Served
 from services.core.errors import NotFound, StoreError
 from services.core.inbox import ChangeNotice, Inbox
-from services.core.registry import Registry, ServingTableReader
+from services.core.registry import Registry
 from services.core.retry import LogOnce
+from services.core.serving_table import ServingTableReader
 from services.core.store import ObjectStore
 
 log = structlog.get_logger()

@@ -1,8 +1,7 @@
-"""Versions and the serving table: projects/<key>/versions/<version>/ and serving.json in the bucket.
+"""Projects and their versions: projects/<key>/versions/<version>/ in the bucket.
 
 A version is immutable and exists once its manifest does, which is written last and names every file with its sha256; files
-are verified when read. serving.json is the only object that changes. Only the leader writes it, and stores each generation
-beside it, so that the greatest one is found again after any crash. Followers and predictors poll it as `ServingTable`.
+are verified when read.
 """
 
 from __future__ import annotations
@@ -12,20 +11,13 @@ import hashlib
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
-
-import structlog
 
 from services.core import documents
 from services.core.domain import FileEntry, Manifest, OutOfSample, Project, Report, Serving
 from services.core.errors import CorruptVersion, NotFound, ObjectTooLarge, StoreError, UnknownFormat
+from services.core.serving_table import ServingTableFile, load_or_none
 from services.core.store import ObjectStore
-from services.core.telemetry import metrics
 
-log = structlog.get_logger()
-_Document = TypeVar("_Document")
-SERVING_KEY = "serving.json"
-_GENERATION = re.compile(r"^serving/(\d+)-")
 _VERSION_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
 
 
@@ -38,7 +30,7 @@ class Registry:
     def projects(self) -> list[Project]:
         """List every project that was ever connected."""
         keys = (f"projects/{key}/project.json" for key in self.store.folders("projects/"))
-        return [project for key in keys if (project := self._load_or_none(Project, key))]
+        return [project for key in keys if (project := load_or_none(Project, self.store, key))]
 
     def write_project(self, project: Project) -> None:
         """Store what Label Studio's API returned."""
@@ -55,7 +47,9 @@ class Registry:
     def manifests(self, project_key: str) -> list[Manifest]:
         """List the manifests of the project's versions, oldest first, without unreadable ones."""
         names = self.version_names(project_key)
-        found = (self._load_or_none(Manifest, _key(project_key, name, "manifest.json")) for name in names)
+        found = (
+            load_or_none(Manifest, self.store, _key(project_key, name, "manifest.json")) for name in names
+        )
         return sorted(
             (manifest for manifest in found if manifest),
             key=lambda manifest: (manifest.created_at, manifest.version),
@@ -136,62 +130,8 @@ class Registry:
             self.store.delete(key)
 
     def serving(self) -> Serving:
-        """Return the newest serving table, whatever a late or broken write left in serving.json.
-
-        Raises UnknownFormat if a newer release wrote it, StoreError if there are tables and none can be read.
-        """
-        keys = (SERVING_KEY, *self._generations()[-3:])
-        known = [table for key in keys if (table := self._load_or_none(Serving, key))]
-        if not known and any(self._exists(key) for key in keys):
-            raise StoreError(
-                f"{self.store.url} has no readable serving table ({', '.join(keys)}): restore one of these "
-                "from a backup, or delete them and promote a version by hand."
-            )
-        return max(known, key=lambda table: (table.term, table.generation), default=Serving())
-
-    def write_serving(self, serving: Serving) -> None:
-        """Store the generation, then make it the current table. Only the leader may call this."""
-        data = documents.dump(serving)
-        self.store.write(f"serving/{serving.term:08d}-{serving.generation:08d}.json", data)
-        self.store.write(SERVING_KEY, data)
-        for key in self._generations()[:-100]:
-            self.store.delete(key)
-
-    def read_current_table(self) -> Serving | None:
-        """Return the content of serving.json, late writes included; None if it is missing or broken."""
-        return self._load_or_none(Serving, SERVING_KEY)
-
-    def last_term(self) -> int:
-        """Return the greatest term of any table, readable or not; 0 before the first."""
-        terms = [int(match[1]) for key in self._generations()[-1:] if (match := _GENERATION.match(key))]
-        return max([self.serving().term, *terms])
-
-    def _generations(self) -> list[str]:
-        return list(self.store.keys("serving/"))
-
-    def _exists(self, key: str) -> bool:
-        with contextlib.suppress(NotFound):
-            self.store.read(key)
-            return True
-        return False
-
-    def _load_or_none(self, kind: type[_Document], key: str) -> _Document | None:
-        """Return the document; None if it is missing or broken, so that it does not block the others."""
-        try:
-            data = self.store.read(key)
-        except NotFound:
-            return None
-        except ObjectTooLarge as error:
-            reason = str(error)
-        else:
-            try:
-                return documents.load(kind, data, key)
-            except UnknownFormat:
-                raise
-            except StoreError as error:
-                reason = type(error.__cause__).__name__
-        log.error("document_skipped", key=key, reason=reason)
-        return None
+        """Return the newest serving table. Raises UnknownFormat, StoreError as `ServingTableFile.newest` does."""
+        return ServingTableFile(self.store).newest()
 
     def _verified_path(self, manifest: Manifest, name: str) -> Path:
         entry = manifest.files.get(name)
@@ -225,26 +165,3 @@ def _is_intact(path: Path, entry: FileEntry) -> bool:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@dataclass(slots=True)
-class ServingTableReader:
-    """The serving table as last read. Only one thread may call `read`."""
-
-    store: ObjectStore
-    last: Serving = Serving()  # noqa: RUF009  # frozen
-    _mark: str = ""
-
-    def read(self) -> Serving:
-        """Return the newest table seen. Raises StoreError; `last` stays unchanged."""
-        try:
-            found = self.store.read_changed(SERVING_KEY, self._mark)
-        except NotFound:
-            return self.last
-        if found is not None:
-            table = documents.load(Serving, found[0], SERVING_KEY)
-            self._mark = found[1]
-            if (table.term, table.generation) >= (self.last.term, self.last.generation):
-                self.last = table
-                metrics.set_generation(table.generation)
-        return self.last

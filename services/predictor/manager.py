@@ -24,8 +24,8 @@ from services.core.errors import (
     Overloaded,
     UnknownFormat,
 )
-from services.core.registry import ServingTableReader
 from services.core.retry import LogOnce
+from services.core.serving_table import ServingTableReader
 from services.core.telemetry.correlation import log_ids
 from services.core.telemetry.logs import safe_traceback
 from services.engine.compute import VersionKey

@@ -34,7 +34,8 @@ from services.core.http.connections import (
     raise_file_limit,
 )
 from services.core.http.token import RequireToken
-from services.core.registry import Registry, ServingTableReader
+from services.core.registry import Registry
+from services.core.serving_table import ServingTableReader
 from services.core.settings import ClusterSettings, Settings
 from services.core.store import ObjectStore, open_store, unavailable_reason
 from services.core.telemetry import tracing

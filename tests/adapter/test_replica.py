@@ -16,6 +16,7 @@ from services.adapter.state.documents import Connection, NotLeading, ProjectDocu
 from services.core.domain import Action, Command, Serving
 from services.core.errors import StoreError
 from services.core.inbox import Inbox, command_id
+from services.core.serving_table import ServingTableFile
 from tests.support.controller import ControllerWorld
 from tests.support.labelstudio import URL
 from tests.support.metrics import metric_value
@@ -227,11 +228,11 @@ def test_late_write_of_an_older_term_is_repaired(pair: ReplicaPair) -> None:
     late = Serving(
         before.term, before.generation + 5, {key: replace(before.projects[key], current="support-9")}
     )
-    pair.world.registry.write_serving(late)
+    ServingTableFile(pair.world.store).write(late)
     pair.first.tick()
     assert pair.first.served_version == "support-1"
     pair.advance(4.0)
-    written = pair.world.registry.read_current_table()
+    written = ServingTableFile(pair.world.store).current()
     assert written
     assert written.term == before.term + 1
     assert written.projects[key].current == "support-1"
@@ -240,14 +241,14 @@ def test_late_write_of_an_older_term_is_repaired(pair: ReplicaPair) -> None:
 def test_broken_table_is_written_again(pair: ReplicaPair) -> None:
     pair.world.store.data["serving.json"] = b"{"
     pair.advance(4.0)
-    written = pair.world.registry.read_current_table()
+    written = ServingTableFile(pair.world.store).current()
     assert written
     assert written == pair.world.registry.serving()
 
 
 def test_stale_leader_starts_a_new_term(pair: ReplicaPair) -> None:
     table = pair.world.registry.serving()
-    pair.world.registry.write_serving(replace(table, term=table.term + 7))
+    ServingTableFile(pair.world.store).write(replace(table, term=table.term + 7))
     pair.advance(4.0)
     assert pair.first.replica.controller is None
     pair.advance(1.0)

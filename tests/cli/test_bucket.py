@@ -25,6 +25,7 @@ from services.core.domain import (
 from services.core.errors import StoreUnreachable
 from services.core.registry import Registry
 from services.core.runs import Runs
+from services.core.serving_table import ServingTableFile
 from services.core.store.files import FileStore
 from tests.support.manifests import build_manifest
 from tests.support.terminal import Terminal
@@ -73,7 +74,9 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StoreWorld:
 def test_old_versions_are_deleted_unless_served(world: StoreWorld, terminal: Terminal) -> None:
     for number, days in enumerate((50, 49, 48, 47, 46, 10)):
         world.version(f"v-{number}", days)
-    world.registry.write_serving(Serving(1, 1, {"5-1": Served(current="v-1", previous="v-2", target="v-3")}))
+    ServingTableFile(world.registry.store).write(
+        Serving(1, 1, {"5-1": Served(current="v-1", previous="v-2", target="v-3")})
+    )
     before = list(world.store.keys())
     _, out, _ = terminal.run("gc", "--dry-run")
     assert "would delete: version v-0, 0.2 MB (beyond the newest 1, and old)" in out

@@ -41,7 +41,7 @@ from services.cluster.client import ClusterError
 from services.cluster.job_template import CONTAINER
 from services.core.domain import Served, Serving
 from services.core.errors import FitloopError, StoreRefused
-from services.core.registry import Registry
+from services.core.serving_table import ServingTableFile
 from services.core.settings import ClusterSettings, S3Settings, Settings, StorageSettings
 from services.core.store.files import FileStore
 from services.core.store.s3.lifecycle import _expiry, expiration_rules, prefixes_overlap
@@ -243,7 +243,7 @@ class TestVersions:
     ) -> None:
         monkeypatch.setattr(consistency, "_LAG_SECONDS", 0.0)
         monkeypatch.setattr(storage, "reason_to_skip", lambda _: None)
-        Registry(FileStore(tmp_path)).write_serving(TABLE)
+        ServingTableFile(FileStore(tmp_path)).write(TABLE)
         assert (
             consistency.served_versions(known).message
             == "1 predictor up to date with table 1.3, which serves 1 project."

@@ -15,7 +15,8 @@ from services.adapter.ports import Inference
 from services.cluster.inference import RemoteInference
 from services.core.domain import Artefact, Served
 from services.core.errors import FitloopError, Overloaded
-from services.core.registry import Registry, ServingTableReader
+from services.core.registry import Registry
+from services.core.serving_table import ServingTableReader
 from services.core.settings import ClusterSettings, ServingSettings
 from services.core.store.files import FileStore
 from services.engine.inference import LocalInference

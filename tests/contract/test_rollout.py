@@ -16,7 +16,8 @@ from services.cluster.pods import GENERATION, PredictorPods
 from services.cluster.rollout import ClusterRollout
 from services.core.domain import Artefact, Served
 from services.core.errors import UNUSABLE_VERSION
-from services.core.registry import Registry, ServingTableReader
+from services.core.registry import Registry
+from services.core.serving_table import ServingTableReader
 from services.core.settings import RolloutSettings, ServingSettings
 from services.core.store.files import FileStore
 from services.embedded.in_process import LocalRollout

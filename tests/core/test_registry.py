@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.core.domain import Manifest, Project, Served, Serving, expired_versions
-from services.core.errors import CorruptVersion, NotFound, StoreError, UnknownFormat
+from services.core.domain import Manifest, Project, expired_versions
+from services.core.errors import CorruptVersion, NotFound, StoreError
 from services.core.registry import Registry
 from services.core.store.files import FileStore
 from tests.support.manifests import build_manifest
@@ -114,69 +114,6 @@ def test_projects_are_listed_by_key(registry: Registry) -> None:
     registry.write_project(project)
     registry.store.write("projects/9-9/versions/x/model.bin", b"")
     assert registry.projects() == [project]
-
-
-def test_the_greatest_table_wins_over_a_late_write(registry: Registry) -> None:
-    assert registry.serving() == Serving()
-    newer = Serving(term=2, generation=7, projects={"5-1": Served(current="v-2")})
-    registry.write_serving(replace(newer, generation=6))
-    registry.write_serving(newer)
-    late = Serving(term=1, generation=9, projects={"5-1": Served(current="v-1")})
-    registry.write_serving(late)
-    assert registry.serving() == newer
-
-
-def test_the_current_table_includes_late_writes(registry: Registry) -> None:
-    assert registry.read_current_table() is None
-    registry.write_serving(Serving(term=2, generation=7))
-    late = Serving(term=1, generation=9)
-    registry.write_serving(late)
-    assert registry.read_current_table() == late
-    registry.store.write("serving.json", b"{")
-    assert registry.read_current_table() is None
-
-
-def test_the_last_term_counts_unreadable_tables(registry: Registry) -> None:
-    assert registry.last_term() == 0
-    registry.write_serving(Serving(term=2, generation=7))
-    assert registry.last_term() == 2
-    registry.store.write("serving/00000004-00000008.json", b"{")
-    assert registry.last_term() == 4
-
-
-def test_old_generations_are_deleted(registry: Registry) -> None:
-    for generation in range(105):
-        registry.write_serving(Serving(term=1, generation=generation))
-    assert len(list(registry.store.keys("serving/"))) == 100
-    assert registry.serving().generation == 104
-
-
-def test_a_newer_releases_table_is_refused_with_a_sentence(registry: Registry) -> None:
-    registry.store.write("serving.json", b'{"format": 99}')
-    with pytest.raises(UnknownFormat, match="upgrade Fitloop"):
-        registry.serving()
-
-
-@pytest.mark.parametrize("junk", [b"", b"{", b"[]", b'{"term": "x"}', b"\xff"])
-def test_a_broken_table_is_replaced_by_a_generation(registry: Registry, junk: bytes) -> None:
-    table = Serving(term=1, generation=2, projects={"5-1": Served(current="v-2")})
-    registry.write_serving(replace(table, generation=1))
-    registry.write_serving(table)
-    registry.store.write("serving.json", junk)
-    assert registry.serving() == table
-
-
-def test_a_newer_table_is_refused_beside_a_readable_one(registry: Registry) -> None:
-    registry.write_serving(Serving(term=1, generation=2))
-    registry.store.write("serving.json", b'{"format": 99}')
-    with pytest.raises(UnknownFormat):
-        registry.serving()
-
-
-def test_unreadable_tables_are_an_error_not_empty(registry: Registry) -> None:
-    registry.store.write("serving.json", b"{")
-    with pytest.raises(StoreError, match=r"no readable serving table \(serving\.json\)"):
-        registry.serving()
 
 
 def test_one_broken_document_hides_no_other_project_or_version(registry: Registry, folder: Path) -> None:

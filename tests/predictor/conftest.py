@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from services.core.domain import Artefact
-from services.core.registry import Registry, ServingTableReader
+from services.core.registry import Registry
+from services.core.serving_table import ServingTableReader
 from services.core.settings import ServingSettings
 from services.core.store.files import FileStore
 from services.engine.inference import LocalInference

@@ -17,7 +17,8 @@ import httpx
 import pytest
 
 from services.core.domain import Served
-from services.core.registry import Registry, ServingTableReader
+from services.core.registry import Registry
+from services.core.serving_table import ServingTableReader
 from services.core.settings import ServingSettings
 from services.engine.inference import LocalInference
 from services.predictor.manager import ModelManager

@@ -34,6 +34,7 @@ from services.core.domain import (
 )
 from services.core.registry import Registry
 from services.core.runs import Runs
+from services.core.serving_table import ServingTableFile
 from services.core.store import ObjectStore
 from services.trainer.data.dataset import Dataset, Example
 from services.trainer.evaluation.gate import decide, decide_first, pair_up
@@ -112,7 +113,7 @@ def publish_board(store: ObjectStore, views: Sequence[ProjectView]) -> None:
             runs.write(one.active)
             lines = (f"epoch 2 step {step} loss {1 / step:.3f}" for step in range(1, 61))
             store.write(f"runs/{one.active.run}/log.txt", "\n".join(lines).encode())
-    registry.write_serving(Serving(1, 1, {one.project.key: one.served for one in views}))
+    ServingTableFile(registry.store).write(Serving(1, 1, {one.project.key: one.served for one in views}))
     store.write(BOARD_KEY, documents.dump(BoardDocument(tuple(views), NOW, 1)))
 
 

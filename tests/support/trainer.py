@@ -19,6 +19,7 @@ from services.core.domain import (
 )
 from services.core.registry import Registry
 from services.core.runs import Runs
+from services.core.serving_table import ServingTableFile
 from services.core.store.files import FileStore
 from services.trainer.__main__ import train
 from services.trainer.process import RetryingStore, Run
@@ -124,4 +125,6 @@ class TrainerWorld:
 
     def serve(self, version: str, *, pinned: bool = False) -> None:
         """Serve a version, as the leader would."""
-        self.registry.write_serving(Serving(1, 1, {self.key: Served(current=version, pinned=pinned)}))
+        ServingTableFile(self.registry.store).write(
+            Serving(1, 1, {self.key: Served(current=version, pinned=pinned)})
+        )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from services.core.domain import Artefact, Served, Serving
 from services.core.registry import Registry
+from services.core.serving_table import ServingTableFile
 from services.trainer.data.base_model import load_base
 from services.trainer.methods import Head
 from services.trainer.publishing.export import write_sentence_transformers
@@ -42,7 +43,7 @@ def publish_versions(registry: Registry, made: tuple[Path, Artefact], *versions:
 def write_serving_table(registry: Registry, projects: dict[str, Served], term: int = 1) -> Serving:
     """Write the serving table of the next generation."""
     table = Serving(term, registry.serving().generation + 1, projects)
-    registry.write_serving(table)
+    ServingTableFile(registry.store).write(table)
     return table
 
 

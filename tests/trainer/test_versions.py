@@ -12,6 +12,7 @@ import pytest
 from services.core.domain import Method, Parameters, RunRequest, RunState, Served, Serving
 from services.core.errors import BadConfig, BadData, BadRequest, Preempted, StoreError
 from services.core.labels import text_key
+from services.core.serving_table import ServingTableFile
 from services.core.store.files import FileStore
 from services.engine.model import load_model
 from services.trainer.data.split import is_in_holdout, split_key
@@ -73,7 +74,7 @@ def test_which_versions_are_requested_by_a_person(asked: dict[str, str], method:
 def test_requested_method_is_promoted_on_few_texts(world: TrainerWorld) -> None:
     world.label(90)
     world.train(world.request())
-    world.registry.write_serving(Serving(projects={world.key: Served(current="support-1")}))
+    ServingTableFile(world.registry.store).write(Serving(projects={world.key: Served(current="support-1")}))
     world.train(world.request(Method.LP_FT, asked={"method": "lp-ft"}, num_train_epochs=1.0))
     gate = world.manifest("support-2").gate
     assert (gate.promote, gate.compared_with, gate.pairs < 100) == (True, "support-1", True)

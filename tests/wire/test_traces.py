@@ -21,8 +21,9 @@ from services.adapter.app import create_app
 from services.adapter.state.board import Board, ProjectView
 from services.cluster.inference import RemoteInference
 from services.core.domain import Project, Served
-from services.core.registry import Registry, ServingTableReader
+from services.core.registry import Registry
 from services.core.runs import Runs
+from services.core.serving_table import ServingTableReader
 from services.core.settings import AuthSettings, ClusterSettings, ServingSettings, Settings
 from services.core.store.files import FileStore
 from services.engine.inference import LocalInference

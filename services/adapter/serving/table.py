@@ -27,6 +27,7 @@ from services.core.errors import (
 )
 from services.core.registry import Registry
 from services.core.retry import LogOnce
+from services.core.serving_table import ServingTableFile
 from services.core.telemetry import metrics
 
 log = structlog.get_logger()
@@ -44,9 +45,13 @@ class ServingTableWriter:
     registry: Registry
     term: int = 0
     """0 before the table was read."""
+    _file: ServingTableFile = field(init=False)
     _table: Serving | None = None
     _repair_at: float = 0.0
     _logged: LogOnce = field(default_factory=LogOnce)
+
+    def __post_init__(self) -> None:
+        self._file = ServingTableFile(self.registry.store)
 
     def served(self, project_key: str) -> Served:
         """Return the project's row. Raises StoreError, StaleTerm."""
@@ -55,8 +60,8 @@ class ServingTableWriter:
     def table(self) -> Serving:
         """Return the table, in this term. Raises StoreError, StaleTerm."""
         if self._table is None:
-            found = self.registry.serving()
-            self.term = self.term or self.registry.last_term() + 1
+            found = self._file.newest()
+            self.term = self.term or self._file.last_term(found) + 1
             if found.term > self.term:
                 raise StaleTerm(
                     f"Another adapter leads in term {found.term}, and this one led in {self.term}."
@@ -99,7 +104,7 @@ class ServingTableWriter:
             self._logged.resolved()
 
     def _repair(self) -> None:
-        own, seen = self.table(), self.registry.read_current_table()
+        own, seen = self.table(), self._file.current()
         if seen is None or (seen.term, seen.generation) != (own.term, own.generation):
             if seen and seen.term > own.term:
                 raise StaleTerm(f"Another adapter leads in term {seen.term}, and this one led in {own.term}.")
@@ -109,7 +114,7 @@ class ServingTableWriter:
         table = self.table()
         changed = replace(table, generation=table.generation + 1, projects=projects)
         self._table = None  # a write that fails half-way may have made a generation: then it is read again
-        self.registry.write_serving(changed)
+        self._file.write(changed)
         self._table = changed
         metrics.set_generation(changed.generation)
 

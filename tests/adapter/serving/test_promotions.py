@@ -10,6 +10,7 @@ from services.adapter.ports import RolloutStatus
 from services.adapter.state.documents import Outcome, ProjectDocuments, VersionOutcome
 from services.core.domain import Action, Served
 from services.core.errors import BadConfig
+from services.core.serving_table import ServingTableFile
 from tests.support.controller import ControllerWorld, smoke_test_error
 
 ON_ITS_WAY = RolloutStatus(done=False, reason="1 of 2 predictors hold it")
@@ -335,7 +336,7 @@ def test_unwanted_target_is_withdrawn(serving: ControllerWorld) -> None:
     table = serving.registry.serving()
     left = Served(current="support-1", target="support-0")
     serving.restart()
-    serving.registry.write_serving(type(table)(table.term, table.generation + 1, {key: left}))
+    ServingTableFile(serving.store).write(type(table)(table.term, table.generation + 1, {key: left}))
     serving.tick()
     assert (serving.current, serving.view.served.target) == ("support-1", None)
     assert serving.rollout.withdrawn == ["support-0"]

@@ -7,7 +7,8 @@ from prometheus_client import REGISTRY
 
 from services import __version__
 from services.core.errors import LabelStudioError, LabelStudioNotFound, LabelStudioUnreachable, TokenRefused
-from services.core.registry import Registry, ServingTableReader
+from services.core.registry import Registry
+from services.core.serving_table import ServingTableFile, ServingTableReader
 from services.core.telemetry import metrics
 from services.core.telemetry.metrics import Component, observe_label_studio_request
 from tests.support.metrics import metric_value
@@ -70,6 +71,6 @@ def test_a_process_says_what_it_is_once() -> None:
 def test_reading_the_table_sets_the_generation_metric() -> None:
     store = MemoryStore()
     table = Registry(store).serving()
-    Registry(store).write_serving(type(table)(term=1, generation=41))
+    ServingTableFile(store).write(type(table)(term=1, generation=41))
     ServingTableReader(store).read()
     assert metric_value("fitloop_serving_generation") == 41
