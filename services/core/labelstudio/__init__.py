@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, NamedTuple
 
 import structlog
 
 from services.core.domain import Counts, Project
 from services.core.errors import LabelStudioAnswerTooLarge, LabelStudioError
-from services.core.labels import label_config_hash
+from services.core.labelstudio.answers import basic_auth_user, parse_counts, parse_project, parse_task
 from services.core.labelstudio.transport import Transport
 from services.core.settings import LabelStudioSettings
 
@@ -55,7 +54,7 @@ class LabelStudio:
         row = self._get(f"api/projects/{project_id}/")
         newest = self._page(project_id, 1, ordering="-tasks:updated_at", include="id,updated_at").tasks
         with self._parsing(f"project {project_id}"):
-            return _project(project_id, row), _counts(row, newest)
+            return parse_project(project_id, row), parse_counts(row, newest)
 
     def annotated_tasks(self, project_id: int, since: str | None = None) -> Iterator[dict[str, Any]]:
         """Yield tasks with annotations, by id: `id`, `data`, `annotations`. With `since`, all tasks changed since then."""
@@ -64,6 +63,15 @@ class LabelStudio:
         else:
             item = _filter("updated_at", "greater_or_equal", "Datetime", since)
         yield from self._tasks(project_id, item, fields="all", include=_ANNOTATED_FIELDS)
+
+    def texts(self, project_id: int, tasks: Collection[int]) -> Iterator[dict[str, Any]]:
+        """Yield these tasks, annotated or not, each once: `id`, `data`; deleted ones are omitted."""
+        missing = set(tasks)
+        annotated = _filter("total_annotations", "greater", "Number", 0)
+        yield from self._take(project_id, annotated, missing)
+        for first, last in _ranges(missing, self.settings.page_size):
+            item = _filter("id", "in", "Number", {"min": first, "max": last})
+            yield from self._take(project_id, item, missing)
 
     def suggested_tasks(self, project_id: int, most: int) -> list[dict[str, Any]]:
         """Return the most recently changed annotated tasks with predictions: `id`, `annotations`, `predictions`."""
@@ -116,7 +124,7 @@ class LabelStudio:
         """List the project's ML backends. Label Studio calls /health and /setup of each before it answers."""
         rows = self._get("api/ml/", project=project_id)
         with self._parsing(f"the ML backends of project {project_id}"):
-            return [Backend(row["id"], row["url"], row["title"] or "", _basic_auth_user(row)) for row in rows]
+            return [Backend(row["id"], row["url"], row["title"] or "", basic_auth_user(row)) for row in rows]
 
     def set_backend_title(self, project_id: int, backend: Backend, title: str, auth: dict[str, str]) -> None:
         """Rename the backend; Label Studio requires its URL, project and Basic credentials again."""
@@ -126,6 +134,16 @@ class LabelStudio:
     def ask(self, method: str, path: str, **options: Any) -> Any:
         """Make any other request, such as `api/webhooks/`, and return the JSON. Options are httpx's `params` and `json`."""
         return self._wire.request(method, path, **options)
+
+    def _take(self, project_id: int, item: dict[str, Any], missing: set[int]) -> Iterator[dict[str, Any]]:
+        """Yield the tasks that pass the filter and are missing, until none is."""
+        rows = self._tasks(project_id, item, fields="task_only", include="id,data") if missing else ()
+        for row in rows:
+            if row["id"] in missing:
+                yield row
+                missing.discard(row["id"])
+            if not missing:
+                return
 
     def _tasks(
         self, project_id: int, item: dict[str, Any], fields: str, include: str
@@ -154,7 +172,7 @@ class LabelStudio:
         params = {"project": project_id, "query": json.dumps(query), "fields": fields, "include": include}
         answer, size = self._get_page(size, params)
         with self._parsing(f"the tasks of project {project_id}"):
-            return _Page([_task(row) for row in answer["tasks"]], int(answer["total"]), size)
+            return _Page([parse_task(row) for row in answer["tasks"]], int(answer["total"]), size)
 
     def _get_page(self, size: int, params: dict[str, object]) -> tuple[Any, int]:
         """Return a page of tasks, halving its size while it is too large. Raises LabelStudioAnswerTooLarge for a single task."""
@@ -191,44 +209,19 @@ class _Page(NamedTuple):
     """Tasks that fit a page."""
 
 
-def _project(project_id: int, row: dict[str, Any]) -> Project:
-    created = datetime.fromisoformat(str(row["created_at"]))
-    label_config = str(row.get("label_config") or "")
-    return Project(
-        key=f"{project_id}-{int(created.timestamp())}",
-        id=project_id,
-        title=str(row.get("title") or ""),
-        label_config=label_config,
-        label_config_hash=label_config_hash(label_config),
-        created_at=str(row["created_at"]),
-    )
-
-
-def _counts(row: dict[str, Any], newest: list[dict[str, Any]]) -> Counts:
-    return Counts(
-        annotated_tasks=int(row.get("num_tasks_with_annotations") or 0),
-        annotations=int(row.get("total_annotations_number") or 0),
-        skipped=int(row.get("skipped_annotations_number") or 0),
-        newest_change=str(newest[0]["updated_at"]) if newest else "",
-        tasks=int(row.get("task_number") or 0),
-    )
-
-
-def _task(row: Any) -> dict[str, Any]:
-    """Return the row if it has the shape that callers rely on. Raises TypeError."""
-    found: dict[str, Any] = {**row}
-    nested = [one for name in ("annotations", "predictions") for one in found.get(name) or ()]
-    if not isinstance(found.get("id"), int) or not all(isinstance(one, dict) for one in nested):
-        raise TypeError("no task")
-    return found
-
-
 def _filter(column: str, operator: str, kind: str, value: object) -> dict[str, Any]:
     return {"filter": f"filter:tasks:{column}", "operator": operator, "type": kind, "value": value}
 
 
-def _basic_auth_user(row: dict[str, Any]) -> str:
-    """Return the backend's user name if it uses Basic auth: switching auth off leaves the old name in place."""
-    return (
-        str(row.get("basic_auth_user") or "") if row.get("auth_method", "BASIC_AUTH") == "BASIC_AUTH" else ""
-    )
+def _ranges(ids: Iterable[int], most: int) -> list[tuple[int, int]]:
+    """Return ranges that hold these ids, divided where `most` ids or more are not among them.
+
+    A range read by pages of that size takes no more requests than it holds ids.
+    """
+    found: list[tuple[int, int]] = []
+    for number in sorted(ids):
+        if found and number - found[-1][1] <= most:
+            found[-1] = (found[-1][0], number)
+        else:
+            found.append((number, number))
+    return found
