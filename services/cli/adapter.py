@@ -46,12 +46,14 @@ def adapter(
     from services.adapter.app import create_management_app
     from services.core.http.connections import MANAGEMENT_BOUNDS, public_bounds, raise_file_limit
     from services.core.settings import Settings
+    from services.core.settings.contradictions import check_contradictions
     from services.core.telemetry import logs, tracing
     from services.wiring import build_cluster
 
     settings = Settings.load()
     try:
         settings.auth.check_credentials()
+        check_contradictions(settings)
     except BadConfig as error:  # its own exit code distinguishes it from errors that are worth a retry
         typer.secho(str(error), err=True, fg=typer.colors.RED)
         raise typer.Exit(error.exit_code) from error

@@ -44,6 +44,39 @@ GPU = {"predictor": {"device": "cuda"}}
         ),
         ({"store": {"timeoutSeconds": 6}}, "store.timeoutSeconds is 6"),
         ({"store": {"timeoutSeconds": "7.5"}}, "set it below 6"),
+        ({"rollout": {"flipSeconds": 0.5}}, "rollout.flipSeconds is 0.5"),
+        (
+            {"training": {"budgetSeconds": 481}, "trainer": {"activeDeadlineSeconds": 600}},
+            "gives a run only 480 s: lower the first, or set the second to at least 601",
+        ),
+        (
+            {"training": {"checkpointSeconds": "61"}, "trainer": {"activeDeadlineSeconds": 180}},
+            "training.checkpointSeconds is 61",
+        ),
+        ({"ingress": {"enabled": True, "timeoutSeconds": 60}}, "ingress.timeoutSeconds is 60"),
+        (
+            {
+                "httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}], "timeoutSeconds": "99"},
+                "checkCluster": False,
+            },
+            "httpRoute.timeoutSeconds is 99",
+        ),
+        (
+            {
+                "monitoring": {"rules": {"enabled": True}},
+                "training": {"reconcileSeconds": 900},
+                "checkCluster": False,
+            },
+            "uncheckedSeconds is 900",
+        ),
+        (
+            {
+                "monitoring": {"rules": {"enabled": True}},
+                "training": {"minSecondsBetweenRuns": 3600},
+                "checkCluster": False,
+            },
+            "labelsWaitingSeconds is 3600",
+        ),
         (
             {"predictor": {"autoscaling": {"enabled": True, "external": True}}},
             "autoscaling.external are both true",
@@ -82,6 +115,21 @@ GPU = {"predictor": {"device": "cuda"}}
 def test_an_impossible_combination_is_refused(values: dict[str, Any], sentence: str) -> None:
     refusal = template(values).refusal
     assert sentence in refusal, refusal
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"store": {"timeoutSeconds": 5.9}, "rollout": {"flipSeconds": 1}},
+        {"training": {"budgetSeconds": 480}, "trainer": {"activeDeadlineSeconds": 600}},
+        {"trainer": {"activeDeadlineSeconds": 180}},
+        {"ingress": {"enabled": False, "timeoutSeconds": 1}},
+        {"ingress": {"enabled": True, "timeoutSeconds": 100}},
+        {"training": {"reconcileSeconds": 900, "minSecondsBetweenRuns": 3600}},
+    ],
+)
+def test_times_that_fit_together_are_accepted(values: dict[str, Any]) -> None:
+    assert template(values).refusal == ""
 
 
 def test_an_invalid_release_name_is_refused() -> None:

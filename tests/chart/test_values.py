@@ -139,9 +139,9 @@ def test_numbers_can_be_strings() -> None:
     assert (variables["LEARNING_RATE"], variables["FITLOOP_MAX_LENGTH"]) == ("3e-5", "512")
     assert rendered.one("Deployment", "loop-fitloop")["spec"]["replicas"] == 3
     assert "> 7200.5" in str(rendered.one("PrometheusRule", "loop-fitloop"))
-    given = template(None, "minikube-cpu", "--set=rollout.flipSeconds=0.5,store.timeoutSeconds=5.5")
+    given = template(None, "minikube-cpu", "--set=rollout.flipSeconds=1.5,store.timeoutSeconds=5.5")
     assert (
-        environment(container(given.pod("Deployment/loop-fitloop")))["FITLOOP_ROLLOUT_FLIP_SECONDS"] == "0.5"
+        environment(container(given.pod("Deployment/loop-fitloop")))["FITLOOP_ROLLOUT_FLIP_SECONDS"] == "1.5"
     )
 
 

@@ -216,6 +216,15 @@ def test_missing_required_credentials_exit_with_78(
     assert "auth.existingSecretKeys" in adapter.output()
 
 
+def test_a_store_timeout_beyond_the_lease_exits_with_78(
+    tmp_path: Path, api: FakeApiServer, started: list[AdapterProcess]
+) -> None:
+    adapter = AdapterProcess(tmp_path, api.kubeconfig(), 0, FITLOOP_S3_TIMEOUT_SECONDS="20")
+    started.append(adapter)
+    assert adapter.process.wait(60) == 78
+    assert "store.timeoutSeconds) is 20" in adapter.output()
+
+
 def test_an_invalid_job_template_is_refused_by_its_field(
     tmp_path: Path, api: FakeApiServer, started: list[AdapterProcess]
 ) -> None:

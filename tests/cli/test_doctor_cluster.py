@@ -135,6 +135,12 @@ class TestCluster:
         assert inspector.accounts == {""}
         assert cluster.gpu(inside).verdict is Verdict.SKIPPED
 
+    def test_contradicting_settings_fail(self, known: Context) -> None:
+        slow = replace(known, settings=replace(known.settings, s3=S3Settings(timeout_seconds=7)))
+        finding = cluster.settings(slow)
+        assert finding.verdict is Verdict.FAIL
+        assert "FITLOOP_S3_TIMEOUT_SECONDS" in finding.message
+
     def test_missing_rights_are_named(self, known: Context, inspector: FakeInspector) -> None:
         inspector.lacking = {("delete", "jobs.batch"), ("update", "leases.coordination.k8s.io")}
         assert cluster.rights(known).message == (

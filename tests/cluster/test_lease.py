@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from services.cluster.client import ClusterError, Document
 from services.cluster.lease import LEASE_SECONDS, RENEW_DEADLINE, RETRY_SECONDS, LeaseLeadership, boot_time
+from services.core.settings import S3Settings
+from services.core.settings.contradictions import STORE_TIMEOUT_LIMIT
 
 
 @dataclass
@@ -230,3 +232,9 @@ def test_never_two_leaders(script: list[tuple[str, float, str]]) -> None:
                 one.kube.after_get = lambda: pass_time(4)
             one.turn()
         pass_time(0)
+
+
+def test_accepted_store_timeouts_leave_time_to_write() -> None:
+    """Between two renewals, the lease is older than the pause between them by the time of a request."""
+    longest_write = S3Settings(timeout_seconds=STORE_TIMEOUT_LIMIT).write_seconds
+    assert longest_write + RETRY_SECONDS < LEASE_SECONDS

@@ -25,6 +25,7 @@ from services.cluster.job_template import (
 )
 from services.core.domain import RunState
 from services.core.errors import BadConfig
+from services.core.settings.contradictions import contradictions
 
 _RECENT_SECONDS: Final = 86_400.0
 _ROLE: Final = "Use the chart's Role (rbac.create=true), or add what is missing to your own."
@@ -43,6 +44,13 @@ _RIGHTS_BY_NAME: Final = {
 def api(context: Context) -> Finding:
     version, _ = context.kubernetes.version()
     return ok(f"Kubernetes {version} answers; namespace {context.kubernetes.kube.namespace}.")
+
+
+def settings(context: Context) -> Finding:
+    """Check the relations between settings without which an adapter refuses to start."""
+    if problems := contradictions(context.settings):
+        return fail("; ".join(problems) + ".", "An adapter with these settings exits with 78.")
+    return ok("The adapters' settings do not contradict each other.")
 
 
 def rights(context: Context) -> Finding:
@@ -161,6 +169,7 @@ def latest_jobs(jobs: list[Document]) -> list[Document]:
 
 _API: Final = ("kubernetes",)
 CHECKS: Final = (
+    Check("settings", settings),
     Check("kubernetes", api),
     Check("clock: kubernetes", kubernetes_clock, needs=_API),
     Check("rights", rights, 30.0, _API),

@@ -40,7 +40,8 @@ class S3Settings(Group):
     they change, so that keys can be replaced without a restart."""
     timeout_seconds: float = Field(5.0, gt=0)
     """Seconds that the storage may take to answer one request. With its retries, a document is read or written within
-    twice that, or it is an error; an adapter leads only while its lease lasts longer."""
+    twice that, or it is an error; an adapter leads only while its lease lasts longer, so `fitloop adapter` refuses 6 or
+    more."""
 
     @field_validator("endpoint")
     @classmethod
@@ -88,7 +89,8 @@ class ClusterSettings(Group):
     """Unix time before which a predictor answers requests without a token as well: for the minutes of an upgrade from
     a release whose adapters send none. A wrong token is refused at any time."""
     predict_timeout_seconds: float = Field(90.0, gt=0)
-    """Seconds for an answer of the predictors, a retry included: less than Label Studio's own 100."""
+    """Seconds for an answer of the predictors, a retry included: less than Label Studio's own 100, or
+    `fitloop adapter` does not start."""
 
     @field_validator("predictor_url")
     @classmethod
@@ -109,7 +111,8 @@ class RolloutSettings(Group):
     min_interval_seconds: float = Field(60.0, ge=0)
     """Minimum seconds between the starts of two rolling updates: versions that arrive in between share the next one."""
     flip_seconds: float = Field(1.0, ge=0)
-    """Seconds after the write at which all adapters announce the new version to Label Studio: two of their polls."""
+    """Seconds after the write at which all adapters announce the new version to Label Studio: two of their polls, or
+    `fitloop adapter` does not start."""
 
 
 class LoggingSettings(Group):

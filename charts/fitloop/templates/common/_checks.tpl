@@ -3,6 +3,7 @@
 {{- include "fitloop.checks.who" . -}}
 {{- include "fitloop.checks.store" . -}}
 {{- include "fitloop.checks.pods" . -}}
+{{- include "fitloop.checks.times" . -}}
 {{- include "fitloop.checks.network" . -}}
 {{- include "fitloop.checks.monitoring" . -}}
 {{- end -}}
@@ -70,6 +71,21 @@
 {{- if and (eq $gpus 0) (not $v.trainer.allowCpu) }}{{ fail "trainer.gpus is 0 and trainer.allowCpu is false: every run would fail without a GPU; set one of them" }}{{ end -}}
 {{- if and (gt $gpus 0) (gt (int $v.trainer.processes) $gpus) }}{{ fail "trainer.processes is greater than trainer.gpus: each process needs its own GPU" }}{{ end -}}
 {{- if and $v.trainer.queueName (hasKey (dig "spec" dict $v.trainer.jobOverrides) "suspend") }}{{ fail "trainer.queueName suspends Jobs until Kueue admits them: remove spec.suspend from trainer.jobOverrides" }}{{ end -}}
+{{- end -}}
+
+{{/* Times that depend on each other. A run's pod gets its time as in fitloop.trainer.env. */}}
+{{- define "fitloop.checks.times" -}}
+{{- $v := .Values -}}
+{{- if lt (float64 $v.rollout.flipSeconds) 1.0 }}{{ fail (printf "rollout.flipSeconds is %v, and adapters read the serving table every 0.5 s, so they would switch to a new version at different moments: set it to 1 or more" $v.rollout.flipSeconds) }}{{ end -}}
+{{- $run := max 60 (sub (int $v.trainer.activeDeadlineSeconds) 120) -}}
+{{- range $name := list "budgetSeconds" "checkpointSeconds" -}}
+{{- $seconds := index $v.training $name -}}
+{{- if gt (float64 $seconds) (float64 $run) }}{{ fail (printf "training.%s is %v, but trainer.activeDeadlineSeconds gives a run only %d s: lower the first, or set the second to at least %d" $name $seconds $run (int (ceil (addf (float64 $seconds) 120.0)))) }}{{ end -}}
+{{- end -}}
+{{- range $name := list "ingress" "httpRoute" -}}
+{{- $own := index $v $name -}}
+{{- if and $own.enabled (ne (toString $own.timeoutSeconds) "") (lt (int $own.timeoutSeconds) 100) }}{{ fail (printf "%s.timeoutSeconds is %v, but Label Studio waits 100 s for predictions, and those that take longer than %v s would fail: set it to 100 or more" $name $own.timeoutSeconds $own.timeoutSeconds) }}{{ end -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "fitloop.checks.network" -}}

@@ -14,6 +14,12 @@
 {{- if and $monitoring.rules.enabled (le (float64 $monitoring.rules.thresholds.rolloutSeconds) (float64 $v.rollout.deadlineSeconds)) -}}
 {{- fail (printf "monitoring.rules.thresholds.rolloutSeconds is %v, but a rollout may take rollout.deadlineSeconds, %v: set it higher" $monitoring.rules.thresholds.rolloutSeconds $v.rollout.deadlineSeconds) -}}
 {{- end -}}
+{{- if and $monitoring.rules.enabled (le (float64 $monitoring.rules.thresholds.uncheckedSeconds) (float64 $v.training.reconcileSeconds)) -}}
+{{- fail (printf "monitoring.rules.thresholds.uncheckedSeconds is %v, but projects are polled only every training.reconcileSeconds, %v: set it higher" $monitoring.rules.thresholds.uncheckedSeconds $v.training.reconcileSeconds) -}}
+{{- end -}}
+{{- if and $monitoring.rules.enabled (le (float64 $monitoring.rules.thresholds.labelsWaitingSeconds) (float64 $v.training.minSecondsBetweenRuns)) -}}
+{{- fail (printf "monitoring.rules.thresholds.labelsWaitingSeconds is %v, but labels may have to wait for training.minSecondsBetweenRuns, %v: set it higher" $monitoring.rules.thresholds.labelsWaitingSeconds $v.training.minSecondsBetweenRuns) -}}
+{{- end -}}
 {{- include "fitloop.checks.alerts" . -}}
 {{- end -}}
 
