@@ -60,6 +60,7 @@ class Adapter:
 
 def build_embedded(settings: Settings, leadership: Leadership) -> Adapter:
     """Build the adapter of `fitloop local`, which stores in `settings.storage.model_dir` unless a store is set."""
+    from services.adapter.leader.workers import ThreadWorkers
     from services.adapter.state.documents import FencedStore
     from services.core.registry import Registry
     from services.core.store import open_store
@@ -74,6 +75,7 @@ def build_embedded(settings: Settings, leadership: Leadership) -> Adapter:
     fenced = FencedStore(store, leadership, _WRITE_SECONDS)
     inference = LocalInference(Registry(store), settings.serving)
     export_versions(inference)
+    loading_workers = ThreadWorkers(1, "load", wakeup.set)
     return _build_adapter(
         settings,
         store,
@@ -82,7 +84,7 @@ def build_embedded(settings: Settings, leadership: Leadership) -> Adapter:
         launcher=ChildLauncher(fenced, folder / "locks", on_change=wakeup.set),
         inference=inference,
         observers=[observe_request],
-        rollout=lambda: LocalRollout(inference),
+        rollout=lambda: LocalRollout(inference, loading_workers),
         leadership=leadership,
         close_inference=inference.close,
         is_alone=True,
@@ -91,6 +93,7 @@ def build_embedded(settings: Settings, leadership: Leadership) -> Adapter:
 
 def build_cluster(settings: Settings) -> Adapter:
     """Build one of several adapters, over a bucket, Kubernetes and the predictors. Raises BadConfig."""
+    from services.adapter.leader.workers import ThreadWorkers
     from services.adapter.state.documents import FencedStore
     from services.cluster.client import connect
     from services.cluster.events import EventRecorder
@@ -100,6 +103,7 @@ def build_cluster(settings: Settings) -> Adapter:
     from services.cluster.lease import LeaseLeadership
     from services.cluster.pods import PredictorPods, ReadyPredictors
     from services.cluster.rollout import ClusterRollout
+    from services.cluster.workload import PredictorWorkload
     from services.core.store import open_store, unavailable_reason
 
     known, pod = settings.cluster, settings.cluster.pod_name or socket.gethostname()
@@ -119,6 +123,8 @@ def build_cluster(settings: Settings) -> Adapter:
     predictors = PredictorPods(
         kube, known.predictor_selector, known.predictor_state_port, known.predictor_token
     )
+    workload = PredictorWorkload(kube, known.predictor_workload)
+    rollout_workers = ThreadWorkers(1, "predictors", wakeup.set)
     ready_predictors = ReadyPredictors(kube, known.predictor_selector)
     ready_predictors.start()
     recorder.start()
@@ -131,9 +137,7 @@ def build_cluster(settings: Settings) -> Adapter:
         launcher=launcher,
         inference=inference,
         observers=[],
-        rollout=lambda: ClusterRollout(
-            kube, predictors, known.predictor_workload, settings.rollout, recorder
-        ),
+        rollout=lambda: ClusterRollout(workload, predictors, settings.rollout, recorder, rollout_workers),
         leadership=leadership,
         close_inference=inference.close,
         is_alone=False,

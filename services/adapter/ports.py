@@ -60,7 +60,7 @@ class RolloutStatus:
 
 
 class Rollout(Protocol):
-    """Brings versions to all predictors."""
+    """Brings versions to all predictors. No call waits for a predictor: each returns what is known, and has more found out."""
 
     flip_seconds: float
     """Seconds after the table was written at which all replicas switch to its version at once."""
@@ -68,17 +68,16 @@ class Rollout(Protocol):
     def advance(self, project_key: str, version: str, now: float) -> RolloutStatus:
         """Take the rollout of a version, which the table names as current or target, one step further; called until done.
 
-        The table does not name a deferred version; one that is deferred no longer is named right after this call.
-
-        Blocks while the version loads if the predictor is this process; takes milliseconds otherwise. Raises EngineError,
-        CorruptVersion or NotFound if a predictor refused the version: it is bad. Raises StoreError.
+        The table does not name a deferred version; one that is deferred no longer is named right after this call. Done means
+        that every ready predictor reported the version after it was first asked for. Raises EngineError, CorruptVersion or
+        NotFound if a predictor refused the version: it is bad. Raises StoreError.
         """
         ...
 
     def check(self, project_key: str, version: str) -> RolloutStatus:
         """Return whether the served version can answer requests; done as soon as it can on one predictor.
 
-        Changes nothing on a cluster, where rarely used versions are loaded on demand. Blocks and raises as `advance` does.
+        Changes nothing on a cluster, where rarely used versions are loaded on demand. Raises as `advance` does.
         """
         ...
 

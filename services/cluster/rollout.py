@@ -11,14 +11,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 
+from services.adapter.leader.workers import Workers
 from services.adapter.ports import RolloutStatus
-from services.cluster.client import ClusterError, Document, Kube
 from services.cluster.events import EventRecorder
-from services.cluster.pods import GENERATION, PredictorPod, PredictorPods
+from services.cluster.observer import Observation, PredictorObserver
+from services.cluster.pods import PredictorPod, PredictorPods
 from services.cluster.rolling_update import (
     FailedRollout,
     RollingUpdate,
@@ -30,55 +31,67 @@ from services.cluster.rolling_update import (
     suspects,
     timeout_reason,
 )
+from services.cluster.workload import PredictorWorkload, replicas_of
 from services.core.errors import EngineError
 from services.core.settings import RolloutSettings
 from services.core.telemetry.correlation import log_ids
 from services.engine.compute import VersionKey
 
 log = structlog.get_logger()
-_CACHE_SECONDS: Final = 0.2
-"""For which a read of the pods is reused: several projects may wait at once."""
+_MAX_AGE_SECONDS: Final = 20.0
+"""Of an observation that is decided on: more than the timeouts of Kubernetes' API and of a predictor together."""
 _POLL_SECONDS: Final = 5.0
 """Between polls of an update that no project waits for."""
-_ANNOTATION_PATHS: Final = {
-    "inferenceservice": ("spec", "predictor", "annotations"),
-    "deployment": ("spec", "template", "metadata", "annotations"),
-}
+_ASKING: Final = RolloutStatus(done=False, reason="the predictors are being asked")
+
+
+class _Wanted(NamedTuple):
+    since: float
+    """Seconds since the epoch."""
+    asked_from: float
+    """In seconds of `clock`: what was seen before says nothing about this rollout."""
 
 
 @dataclass
 class ClusterRollout:
-    """Rolls versions out to the predictors."""
+    """Rolls versions out to the predictors. It decides on what was observed last, and never waits for a predictor."""
 
-    kube: Kube
+    workload: PredictorWorkload
     predictors: PredictorPods
-    workload: str
     settings: RolloutSettings
     recorder: EventRecorder
+    workers: Workers
+    """Run the reads of pods and workload."""
     clock: Callable[[], float] = time.monotonic
+    observer: PredictorObserver = field(init=False)
     plan: RolloutPlan | None = None
     """None until this leader has read the pods."""
-    _wanted_since: dict[VersionKey, float] = field(default_factory=dict)
+    _wanted: dict[VersionKey, _Wanted] = field(default_factory=dict)
     _failed: dict[VersionKey, FailedRollout] = field(default_factory=dict)
     _polled_at: float = float("-inf")
-    _cached_pods: tuple[float, list[PredictorPod]] = (float("-inf"), [])
+    _annotated_at: float = float("-inf")
+    """In seconds of `clock`: observations that began before show the workload as it was."""
 
     def __post_init__(self) -> None:
         """Flip after two reads of the table by the other adapters."""
         self.flip_seconds = self.settings.flip_seconds
+        read_workload = self.workload.read if self.settings.mode == "rolling" else dict
+        self.observer = PredictorObserver(self.predictors.read, read_workload, self.workers, self.clock)
 
     def advance(self, project_key: str, version: str, now: float) -> RolloutStatus:
         """Take the next step of the version's rollout. Raises EngineError if a pod refused it, ClusterError."""
         key = VersionKey(project_key, version)
         if (failed := self._failed.get(key)) and (waits := failed.wait_status(now)):
             return waits
-        since = self._wanted_since.setdefault(key, now)
-        pods = self._pods()
-        self._raise_refusal(pods, key)
+        wanted = self._wanted.setdefault(key, _Wanted(now, self.clock()))
+        seen = self._observe(wanted.asked_from)
+        if seen is None:
+            return _ASKING
+        self._raise_refusal(seen.pods, key)
         if self.settings.mode == "reload":
-            status = self._reload_status(pods, key, now - since)
+            status = self._reload_status(seen.pods, key, now - wanted.since)
         else:
-            status = self._rolling_status(pods, key, now)
+            status = self._rolling_status(seen, key, now)
         if status.done:
             self._forget(key)
             self.recorder.record("VersionHeld", f"All ready predictors have loaded {version}.")
@@ -89,7 +102,10 @@ class ClusterRollout:
 
         A version that one pod refuses and another has loaded is not bad. Raises EngineError, ClusterError.
         """
-        pods, key = self._pods(), VersionKey(project_key, version)
+        seen, key = self._observe(), VersionKey(project_key, version)
+        if seen is None:
+            return _ASKING
+        pods = seen.pods
         if not any(pod.ready and key in pod.loaded for pod in pods):
             self._raise_refusal(pods, key)
         if any(pod.ready for pod in pods):
@@ -105,23 +121,25 @@ class ClusterRollout:
         is_idle = self.plan is not None and self.plan.update is None
         if self.settings.mode == "reload" or is_idle or now < self._polled_at + _POLL_SECONDS:
             return
-        self._polled_at = now
-        self._update_plan(self._pods(), self._workload(), now)
+        if seen := self._observe():
+            self._polled_at = now
+            self._update_plan(seen, now)
 
     def _forget(self, key: VersionKey) -> None:
-        self._wanted_since.pop(key, None)
+        self._wanted.pop(key, None)
         self._failed.pop(key, None)
+
+    def _observe(self, since: float = float("-inf")) -> Observation | None:
+        """Return the last observation; None if it is too old, or began before `since` or the last annotation. Raises ClusterError."""
+        seen = self.observer.latest()
+        oldest = max(since, self.clock() - _MAX_AGE_SECONDS)
+        return seen if seen and seen.began >= oldest and seen.began > self._annotated_at else None
 
     def _raise_refusal(self, pods: Sequence[PredictorPod], key: VersionKey) -> None:
         for pod in pods:
             if reason := pod.refused.get(key):
                 self.recorder.record("VersionRefused", f"{key.version}: {reason}", warning=True)
                 raise EngineError(reason)
-
-    def _pods(self) -> list[PredictorPod]:
-        if self.clock() - self._cached_pods[0] > _CACHE_SECONDS:
-            self._cached_pods = (self.clock(), self.predictors.read())
-        return self._cached_pods[1]
 
     def _reload_status(self, pods: list[PredictorPod], key: VersionKey, waited: float) -> RolloutStatus:
         status = loading_status(pods, key)
@@ -130,19 +148,22 @@ class ClusterRollout:
         self.recorder.record("RolloutBlocked", status.reason, warning=True)
         return replace(status, blocked=True)
 
-    def _rolling_status(self, pods: list[PredictorPod], key: VersionKey, now: float) -> RolloutStatus:
-        workload, self._polled_at = self._workload(), now
-        plan = self._update_plan(pods, workload, now)
+    def _rolling_status(self, seen: Observation, key: VersionKey, now: float) -> RolloutStatus:
+        self._polled_at = now
+        plan = self._update_plan(seen, now)
         if (failed := self._failed.get(key)) and (waits := failed.wait_status(now)):
             return waits
         if plan.update is not None:
-            return progress_status(pods, plan.update.generation)
-        return self._start_update(plan, pods, key, now, workload)
+            return progress_status(seen.pods, plan.update.generation)
+        if seen.began <= self._annotated_at:  # an update was just rolled back
+            return _ASKING
+        return self._start_update(plan, seen, key, now)
 
-    def _update_plan(self, pods: list[PredictorPod], workload: Document, now: float) -> RolloutPlan:
+    def _update_plan(self, seen: Observation, now: float) -> RolloutPlan:
         """Finish the update if it completed, or roll it back if it timed out."""
-        plan = self.plan or resume_plan(_generation_of(workload, self.workload), pods, now)
-        if plan.update is not None and is_rolled_out(pods, plan.update.generation, _replicas(workload)):
+        pods, workload = seen.pods, seen.workload
+        plan = self.plan or resume_plan(self.workload.generation_of(workload), pods, now)
+        if plan.update is not None and is_rolled_out(pods, plan.update.generation, replicas_of(workload)):
             plan = self._finish_update(plan, plan.update, pods, now)
         elif plan.update is not None and now - plan.update.started > self.settings.deadline_seconds:
             plan = self._roll_back(plan, plan.update, pods, now)
@@ -150,14 +171,14 @@ class ClusterRollout:
         return plan
 
     def _start_update(
-        self, plan: RolloutPlan, pods: list[PredictorPod], key: VersionKey, now: float, workload: Document
+        self, plan: RolloutPlan, seen: Observation, key: VersionKey, now: float
     ) -> RolloutStatus:
         """Start an update, unless none is needed or it must wait."""
-        if (status := loading_status(pods, key)).done:
+        if (status := loading_status(seen.pods, key)).done:
             return status
         if waits := plan.wait_status(now, self.settings.min_interval_seconds):
             return waits
-        started = plan.start(_generation_of(workload, self.workload), now)
+        started = plan.start(self.workload.generation_of(seen.workload), now)
         if started.update is not None:
             self._annotate(started.update.generation)
         self.plan = started
@@ -190,46 +211,17 @@ class ClusterRollout:
 
     def _versions_of(self, update: RollingUpdate) -> list[VersionKey]:
         """Return the versions that were wanted when the update started and still are, longest first."""
-        wanted = sorted(self._wanted_since.items(), key=lambda item: item[1])
-        return [key for key, since in wanted if since <= update.started]
+        wanted = sorted(self._wanted.items(), key=lambda item: item[1].since)
+        return [key for key, one in wanted if one.since <= update.started]
 
     def _defer(self, key: VersionKey, reason: str, now: float, position: int) -> None:
         """Make the version wait; it counts as newly wanted afterwards."""
-        del self._wanted_since[key]
+        del self._wanted[key]
         failed = self._failed[key] = self._failed.get(key, FailedRollout()).fail(reason, now, position)
         log.warning(
             "version_deferred", **log_ids(*key), reason=reason, retry_seconds=round(failed.until - now)
         )
 
     def _annotate(self, generation: str | None) -> None:
-        kind, _, name = self.workload.partition("/")
-        self.kube.patch(kind, name, _patch(self.workload, generation))
-
-    def _workload(self) -> Document:
-        kind, _, name = self.workload.partition("/")
-        found = self.kube.get(kind, name)
-        if found is None:
-            raise ClusterError(
-                f"{self.workload} does not exist: reinstall the chart, or set kserve.enabled back to its previous value."
-            )
-        return found
-
-
-def _replicas(workload: Document) -> int:
-    """Return how many pods must be ready."""
-    spec = workload["spec"]
-    return int(spec.get("replicas") or (spec.get("predictor") or {}).get("minReplicas") or 1)
-
-
-def _generation_of(workload: Document, kind: str) -> str:
-    found: object = workload
-    for key in _ANNOTATION_PATHS[kind.partition("/")[0]]:
-        found = found.get(key) if isinstance(found, dict) else None
-    return str(found.get(GENERATION) or "") if isinstance(found, dict) else ""
-
-
-def _patch(kind: str, generation: str | None) -> Document:
-    body: Document = {GENERATION: generation}
-    for key in reversed(_ANNOTATION_PATHS[kind.partition("/")[0]]):
-        body = {key: body}
-    return body
+        self.workload.annotate(generation)
+        self._annotated_at = self.clock()

@@ -6,11 +6,14 @@ import fcntl
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from services.adapter.leader.workers import Finished, Workers
 from services.adapter.ports import RolloutStatus
 from services.core.errors import BadConfig, FitloopError, Locked
+from services.engine.compute import VersionKey
 from services.predictor import metrics
 
 if TYPE_CHECKING:
@@ -76,37 +79,53 @@ class FileLeadership:
 
 
 class LocalRollout:
-    """A rollout that is done once this process has loaded the version."""
+    """A rollout that is done once this process has loaded the version. A worker loads, since that takes seconds."""
 
     flip_seconds = 0.0
     """No other process has to flip at the same time."""
 
-    def __init__(self, inference: LocalInference) -> None:
+    def __init__(self, inference: LocalInference, workers: Workers) -> None:
         self._inference = inference
+        self._workers = workers
+        self._loads: dict[VersionKey, Finished[None] | None] = {}
+        """The loads that somebody waits for; None while one is in progress."""
 
     def advance(self, project_key: str, version: str, now: float) -> RolloutStatus:
-        """Load, warm and smoke-test the version; blocks. Raises EngineError, StoreError."""
+        """Return done once the version is loaded, warmed and smoke-tested. Raises EngineError, StoreError."""
         del now
         return self.check(project_key, version)
 
     def check(self, project_key: str, version: str) -> RolloutStatus:
         """Do the same as `advance`: the served version is loaded here."""
-        is_load = (project_key, version) not in self._inference.loaded()
-        began = time.perf_counter()
-        try:
-            self._inference.prepare(project_key, version)
-        except FitloopError as error:
-            metrics.count_load("refused" if metrics.is_refusal(error) else "failed")
-            raise
-        if is_load:
-            metrics.count_load("loaded", time.perf_counter() - began)
+        key = VersionKey(project_key, version)
+        self._workers.deliver()
+        if self._loads.get(key) is None and key not in self._inference.loaded():
+            self._loads[key] = None
+            self._workers.submit(key, partial(self._load, key), partial(self._finished, key))
+            return RolloutStatus(done=False, reason="it is being loaded")
+        if finished := self._loads.pop(key, None):
+            finished.result()
         return RolloutStatus(done=True)
 
     def withdraw(self, project_key: str, version: str) -> None:
-        """Do nothing: an unused version is evicted in time."""
+        """Forget a load; an unused version is evicted in time."""
+        self._loads.pop(VersionKey(project_key, version), None)
 
     def poll(self, now: float) -> None:
         """Do nothing: no rollout is in progress between two calls."""
+
+    def _load(self, key: VersionKey) -> None:
+        began = time.perf_counter()
+        try:
+            self._inference.prepare(*key)
+        except FitloopError as error:
+            metrics.count_load("refused" if metrics.is_refusal(error) else "failed")
+            raise
+        metrics.count_load("loaded", time.perf_counter() - began)
+
+    def _finished(self, key: VersionKey, finished: Finished[None]) -> None:
+        if key in self._loads:
+            self._loads[key] = finished
 
 
 def export_versions(inference: LocalInference) -> None:

@@ -15,9 +15,11 @@ from services.adapter.ports import RolloutStatus
 from services.cluster.client import ClusterError, Document
 from services.cluster.pods import PredictorPod
 from services.cluster.rollout import ClusterRollout
+from services.cluster.workload import PredictorWorkload
 from services.core.errors import EngineError
 from services.core.settings import RolloutSettings
 from services.engine.compute import VersionKey
+from tests.support.workers import InlineWorkers
 
 
 @dataclass
@@ -35,6 +37,7 @@ class RolloutWorld:
     pods_now: list[PredictorPod] = field(default_factory=list)
     waits: str = ""
     spec: Document = field(default_factory=dict)
+    workers: InlineWorkers = field(default_factory=InlineWorkers)
     _born: float = 0.0
 
     def __post_init__(self) -> None:
@@ -52,7 +55,8 @@ class RolloutWorld:
     def rollout(self) -> ClusterRollout:
         """Return the rollout of a new leader."""
         this: Any = self
-        return ClusterRollout(this, this, f"{self.kind}/fitloop", self.settings(), this, lambda: self.now)
+        workload = PredictorWorkload(this, f"{self.kind}/fitloop")
+        return ClusterRollout(workload, this, self.settings(), this, self.workers, lambda: self.now)
 
     # As Kube.
     def get(self, kind: str, name: str) -> Document | None:
@@ -266,7 +270,7 @@ def test_version_that_never_fits_does_not_block_others(late: int) -> None:
         world.now += 1
     assert 600 < done_at < 700, "as soon as the first update was rolled back"
     began = [moment - zero for moment, generation in world.patches if generation == f"{int(moment * 1000)}"]
-    assert began == [0, 601, 721, 1562, 2643], "the second is the other one's"
+    assert began == [0, 602, 721, 1562, 2643], "the second is the other one's"
 
 
 def test_versions_that_fail_together_are_retried_alone() -> None:
@@ -279,6 +283,61 @@ def test_versions_that_fail_together_are_retried_alone() -> None:
         done_at = world.now - zero if world.ask(rollout, OTHER).done else 0.0
         world.now += 1
     assert 0 < done_at < 1500
+
+
+def test_update_after_a_failed_one_rolls_back_to_what_ran() -> None:
+    world = StuckRolloutWorld(targets={STUCK})
+    rollout = world.rollout()
+    while not world.ask(rollout, STUCK).deferred:
+        world.now += 1
+    world.targets.add(STUCK)  # so that the next update fails as well
+    while len(world.patches) < 4:
+        rollout.advance(*OTHER, world.now)
+        world.now += 1
+    assert [generation for _, generation in world.patches[1::2]] == [None, None]
+
+
+@pytest.mark.parametrize("mode", ["reload", "rolling"])
+def test_predictors_that_hang_delay_nothing(mode: Literal["rolling", "reload"]) -> None:
+    world = RolloutWorld(mode=mode)
+    world.workers.held.add("predictors")
+    rollout = world.rollout()
+    asking = RolloutStatus(done=False, reason="the predictors are being asked")
+    for _ in range(3):
+        assert rollout.advance(*V2, world.now) == rollout.check(*V2) == asking
+        rollout.poll(world.now)
+        world.now += 1
+    assert len(world.workers.submitted) == 1
+    world.pods_now = [replace(pod, loaded=frozenset({V2})) for pod in world.pods_now]
+    world.workers.release()
+    assert rollout.check(*V2).done
+    assert rollout.advance(*V2, world.now).done
+
+
+def test_only_what_was_seen_since_counts() -> None:
+    world = RolloutWorld(mode="reload")
+    rollout = world.rollout()
+    world.pods_now = [replace(pod, loaded=frozenset({V2}), refused={V3: "broken"}) for pod in world.pods_now]
+    assert rollout.check(*V2).done
+    world.workers.held.add("predictors")
+    world.now += 1
+    assert not rollout.advance(*V2, world.now).done
+    assert not rollout.advance(*V3, world.now).done, "a refusal may be an earlier one's"
+    world.workers.release()
+    with pytest.raises(EngineError, match="broken"):
+        rollout.advance(*V3, world.now)
+
+
+def test_old_observations_are_not_decided_on() -> None:
+    world = RolloutWorld(mode="reload")
+    world.pods_now = [replace(pod, loaded=frozenset({V2})) for pod in world.pods_now]
+    rollout = world.rollout()
+    assert rollout.advance(*V2, world.now).done
+    world.workers.held.add("predictors")
+    world.now += 19
+    assert rollout.check(*V2).done
+    world.now += 2
+    assert not rollout.check(*V2).done
 
 
 @pytest.mark.parametrize("waits", ["", "no node has room for it"])

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from services.adapter.leader.workers import ThreadWorkers
 from services.adapter.ports import Rollout, RolloutStatus
 from services.cluster.events import EventRecorder
 from services.cluster.pods import GENERATION, PredictorPods
 from services.cluster.rollout import ClusterRollout
+from services.cluster.workload import PredictorWorkload
 from services.core.domain import Artefact, Served
 from services.core.errors import UNUSABLE_VERSION
 from services.core.registry import Registry
@@ -56,8 +58,14 @@ class RolloutContract:
     def _advance(self, version: str, key: str = KEY) -> RolloutStatus:
         """Advance until the version is rolled out."""
 
+        return self._until_done(lambda: self.rollout.advance(key, version, time.time()))
+
+    def _check(self, version: str) -> RolloutStatus:
+        return self._until_done(lambda: self.rollout.check(KEY, version))
+
+    def _until_done(self, call: Callable[[], RolloutStatus]) -> RolloutStatus:
         def done() -> RolloutStatus | None:
-            status = self.rollout.advance(key, version, time.time())
+            status = call()
             return status if status.done else None
 
         found = eventually(done)
@@ -81,21 +89,21 @@ class RolloutContract:
             self._advance("v-2")
         self.rollout.withdraw(KEY, "v-2")
         write_serving_table(self.registry, {KEY: Served("v-1")})
-        assert self.rollout.check(KEY, "v-1").done
+        assert self._check("v-1").done
 
     def test_check_of_the_served_version_is_done(self) -> None:
-        assert self.rollout.check(KEY, "v-1") == RolloutStatus(done=True)
+        assert self._check("v-1") == RolloutStatus(done=True)
 
     def test_withdrawing_an_unknown_version_is_harmless(self) -> None:
         self.rollout.withdraw(KEY, "v-9")  # must not raise
-        assert self.rollout.check(KEY, "v-1").done
+        assert self._check("v-1").done
 
 
 class TestLocalRollout(RolloutContract):
     @pytest.fixture(autouse=True)
     def _rollout(self, _registry: None) -> Iterator[None]:
         inference = LocalInference(self.registry, ServingSettings(workers=1))
-        self.rollout = LocalRollout(inference)
+        self.rollout = LocalRollout(inference, ThreadWorkers(1, "load", lambda: None))
         yield
         inference.close()
 
@@ -167,6 +175,8 @@ class TestClusterRollout(RolloutContract):
             predictors = PredictorPods(kube, "fitloop.io/predictor=f", pods.port)
             settings = RolloutSettings(mode=mode, min_interval_seconds=0.0)
             events = EventRecorder(kube, "deployment/serving", "adapter")
-            self.rollout = ClusterRollout(kube, predictors, "deployment/serving", settings, events)
+            workload = PredictorWorkload(kube, "deployment/serving")
+            workers = ThreadWorkers(1, "predictors", lambda: None)
+            self.rollout = ClusterRollout(workload, predictors, settings, events, workers)
             yield
             pods.close()

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from services.adapter.metrics import CountedInference
+from services.adapter.ports import RolloutStatus
 from services.core.errors import BadConfig, CorruptVersion, FitloopError, Locked
 from services.core.registry import Registry
 from services.core.settings import ServingSettings
@@ -21,6 +22,7 @@ from services.engine.inference import LocalInference
 from services.predictor import metrics
 from tests.support.metrics import metric_growth, metric_value
 from tests.support.versions import KEY, build_tiny_version, corrupt_file, publish_versions
+from tests.support.workers import InlineWorkers
 
 HOLDER = """
 import sys
@@ -70,19 +72,44 @@ async def test_requests_are_counted_by_outcome(registry: Registry, local: LocalI
     assert metric_value("fitloop_predictor_versions", state="refused") == 2
 
 
+LOADING = RolloutStatus(done=False, reason="it is being loaded")
+
+
 def test_rollout_loads_are_counted_once(registry: Registry, local: LocalInference) -> None:
-    rollout = LocalRollout(local)
+    rollout = LocalRollout(local, InlineWorkers())
     assert rollout.flip_seconds == 0.0
     grown = {
         outcome: metric_growth("fitloop_predictor_loads_total", outcome=outcome)
         for outcome in ("loaded", "refused", "failed")
     }
     corrupt_file(registry, "v-2")
+    assert rollout.advance(KEY, "v-1", 0.0) == rollout.advance(KEY, "v-2", 0.0) == LOADING
     for _ in range(3):
         assert rollout.advance(KEY, "v-1", 0.0).done
     with pytest.raises(CorruptVersion):
         rollout.advance(KEY, "v-2", 0.0)
     assert {outcome: count() for outcome, count in grown.items()} == {"loaded": 1, "refused": 1, "failed": 0}
+
+
+def test_load_that_takes_long_delays_nothing(local: LocalInference) -> None:
+    workers = InlineWorkers()
+    workers.held.add(KEY)
+    rollout = LocalRollout(local, workers)
+    assert rollout.check(KEY, "v-1") == rollout.check(KEY, "v-2") == rollout.check(KEY, "v-1") == LOADING
+    assert workers.submitted == [(KEY, "v-1"), (KEY, "v-2")]
+    workers.release()
+    assert rollout.check(KEY, "v-1").done
+    assert rollout.check(KEY, "v-2").done
+
+
+def test_withdrawn_version_is_loaded_again(registry: Registry, local: LocalInference) -> None:
+    rollout = LocalRollout(local, InlineWorkers())
+    whole = corrupt_file(registry, "v-2")
+    rollout.advance(KEY, "v-2", 0.0)
+    rollout.withdraw(KEY, "v-2")
+    registry.store.write(f"projects/{KEY}/versions/v-2/ct2/model.bin", whole)
+    assert rollout.advance(KEY, "v-2", 0.0) == LOADING, "what the first load found is forgotten"
+    assert rollout.advance(KEY, "v-2", 0.0).done
 
 
 def test_second_process_learns_the_lock_holder(tmp_path: Path) -> None:
