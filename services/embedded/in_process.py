@@ -6,18 +6,22 @@ import fcntl
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from services.adapter.leader.workers import Finished, Workers
 from services.adapter.ports import RolloutStatus
-from services.core.errors import BadConfig, FitloopError, Locked
+from services.core.errors import UNUSABLE_VERSION, BadConfig, FitloopError, Locked
 from services.engine.compute import VersionKey
 from services.predictor import metrics
 
 if TYPE_CHECKING:
     from services.engine.inference import LocalInference
+
+_RETRY_SECONDS: Final = 60.0
+"""Until a bad version that is still wanted is loaded again: its files may have been restored."""
 
 
 def lock_folder(folder: Path) -> int:
@@ -78,17 +82,30 @@ class FileLeadership:
             os.close(handle)
 
 
+@dataclass(slots=True)
+class _Load:
+    """The load of a version."""
+
+    is_done: bool = False
+    error: Exception | None = None
+    """Of the last attempt. A bad version stays bad until it is withdrawn, or loaded after all."""
+    retry_at: float = 0.0
+
+
 class LocalRollout:
     """A rollout that is done once this process has loaded the version. A worker loads, since that takes seconds."""
 
     flip_seconds = 0.0
     """No other process has to flip at the same time."""
 
-    def __init__(self, inference: LocalInference, workers: Workers) -> None:
+    def __init__(
+        self, inference: LocalInference, workers: Workers, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._inference = inference
         self._workers = workers
-        self._loads: dict[VersionKey, Finished[None] | None] = {}
-        """The loads that somebody waits for; None while one is in progress."""
+        self._clock = clock
+        self._loads: dict[VersionKey, _Load] = {}
+        """The loads that somebody waits for."""
 
     def advance(self, project_key: str, version: str, now: float) -> RolloutStatus:
         """Return done once the version is loaded, warmed and smoke-tested. Raises EngineError, StoreError."""
@@ -99,13 +116,17 @@ class LocalRollout:
         """Do the same as `advance`: the served version is loaded here."""
         key = VersionKey(project_key, version)
         self._workers.deliver()
-        if self._loads.get(key) is None and key not in self._inference.loaded():
-            self._loads[key] = None
+        load = self._loads.setdefault(key, _Load())
+        if load.is_done or key in self._inference.loaded():
+            del self._loads[key]
+            return RolloutStatus(done=True)
+        if self._clock() >= load.retry_at:
             self._workers.submit(key, partial(self._load, key), partial(self._finished, key))
+        if load.error is None:
             return RolloutStatus(done=False, reason="it is being loaded")
-        if finished := self._loads.pop(key, None):
-            finished.result()
-        return RolloutStatus(done=True)
+        if not isinstance(load.error, UNUSABLE_VERSION):
+            del self._loads[key]
+        raise load.error
 
     def withdraw(self, project_key: str, version: str) -> None:
         """Forget a load; an unused version is evicted in time."""
@@ -124,8 +145,9 @@ class LocalRollout:
         metrics.count_load("loaded", time.perf_counter() - began)
 
     def _finished(self, key: VersionKey, finished: Finished[None]) -> None:
-        if key in self._loads:
-            self._loads[key] = finished
+        if load := self._loads.get(key):
+            load.is_done, load.error = finished.error is None, finished.error
+            load.retry_at = self._clock() + _RETRY_SECONDS
 
 
 def export_versions(inference: LocalInference) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from services.adapter.metrics import CountedInference
 from services.adapter.ports import RolloutStatus
-from services.core.errors import BadConfig, CorruptVersion, FitloopError, Locked
+from services.core.errors import BadConfig, CorruptVersion, FitloopError, Locked, StoreUnreachable
 from services.core.registry import Registry
 from services.core.settings import ServingSettings
 from services.core.store.files import FileStore
@@ -100,6 +100,40 @@ def test_load_that_takes_long_delays_nothing(local: LocalInference) -> None:
     workers.release()
     assert rollout.check(KEY, "v-1").done
     assert rollout.check(KEY, "v-2").done
+
+
+def test_bad_version_stays_bad_until_its_files_are_restored(
+    registry: Registry, local: LocalInference
+) -> None:
+    now, workers = 100.0, InlineWorkers()
+    rollout = LocalRollout(local, workers, lambda: now)
+    whole = corrupt_file(registry, "v-2")
+    assert rollout.check(KEY, "v-2") == LOADING
+    for _ in range(3):
+        with pytest.raises(CorruptVersion):
+            rollout.check(KEY, "v-2")
+    assert len(workers.submitted) == 1
+    registry.store.write(f"projects/{KEY}/versions/v-2/ct2/model.bin", whole)
+    now += 61
+    with pytest.raises(CorruptVersion):
+        rollout.check(KEY, "v-2")
+    assert rollout.check(KEY, "v-2").done
+
+
+def test_version_that_cannot_be_read_is_retried(
+    registry: Registry, local: LocalInference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(key: str) -> bytes:
+        raise StoreUnreachable(f"No answer for {key}.")
+
+    rollout = LocalRollout(local, InlineWorkers())
+    with monkeypatch.context() as patched:
+        patched.setattr(registry.store, "read", fail)
+        assert rollout.advance(KEY, "v-1", 0.0) == LOADING
+        with pytest.raises(StoreUnreachable):
+            rollout.advance(KEY, "v-1", 0.0)
+    assert rollout.advance(KEY, "v-1", 0.0) == LOADING
+    assert rollout.advance(KEY, "v-1", 0.0).done
 
 
 def test_withdrawn_version_is_loaded_again(registry: Registry, local: LocalInference) -> None:
