@@ -64,21 +64,25 @@ def launch_state_of(
     """
     if known and known.outcome:
         return known
-    outcome, attempts = outcome_of(job), attempts_of(pods, known.attempts if known else ())
+    before = replace(known or LaunchState(run), waiting="", pending="", reason="")
+    outcome, attempts = outcome_of(job), attempts_of(pods, before.attempts)
     if outcome is None:
         waiting = waiting_reason(job, pods, now)
-        return LaunchState(run, attempts, None, waiting, pending=pending_kind(job, pods) if waiting else "")
+        pending = pending_kind(job, pods) if waiting else ""
+        return replace(before, attempts=attempts, waiting=waiting, pending=pending)
     ended = ended_at(job)
     reason = failure_reason(job) if outcome is RunState.FAILED else ""
-    return LaunchState(run, tuple(_with_end(one, ended) for one in attempts), outcome, reason=reason)
+    attempts = tuple(_with_end(one, ended) for one in attempts)
+    return replace(before, attempts=attempts, outcome=outcome, reason=reason)
 
 
 def launch_state_from_status(status: RunStatus, known: LaunchState | None) -> LaunchState:
     """Return the state of a run whose Job was deleted, by the run's own status."""
-    *before, last = (known.attempts if known else ()) or (Attempt(status.attempt, status.updated_at),)
+    launch = replace(known or LaunchState(status.run), waiting="", pending="", reason="")
+    *before, last = launch.attempts or (Attempt(status.attempt, status.updated_at),)
     if last.ended_at is None:
         last = replace(last, ended_at=status.updated_at, exit_code=status.exit_code)
-    return LaunchState(status.run, (*before, last), status.state)
+    return replace(launch, attempts=(*before, last), outcome=status.state)
 
 
 def attempts_of(pods: Iterable[Document], known: Sequence[Attempt]) -> tuple[Attempt, ...]:
@@ -87,7 +91,10 @@ def attempts_of(pods: Iterable[Document], known: Sequence[Attempt]) -> tuple[Att
     for pod in pods:
         if _is_first_index(pod) and (seen := _attempt(pod)):
             before = found.get(seen.started_at)
-            found[seen.started_at] = seen if before is None or seen.ended_at else before
+            if before is None:
+                found[seen.started_at] = seen
+            elif seen.ended_at:
+                found[seen.started_at] = replace(seen, unknown=before.unknown)
     return tuple(replace(found[at], number=number) for number, at in enumerate(sorted(found), start=1))
 
 

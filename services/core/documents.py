@@ -1,20 +1,57 @@
 """Conversion of frozen dataclasses to JSON and back, for everything that is stored in the bucket.
 
 Every document has a `format` number. A reader accepts its own number and lower ones (new fields have defaults) and
-refuses higher ones with an explanation, so that an old process never misreads what a newer one wrote.
+refuses higher ones with an explanation, so that an old process never misreads what a newer one wrote. A document that is
+read, changed and written again inherits from Extensible, so that a later release's fields survive an earlier one.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import (
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from services.core.errors import StoreError, UnknownFormat
 
 FORMAT = 1
 T = TypeVar("T")
+_UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extensible:
+    """A document, or a part of one, that keeps JSON fields it does not know: they are loaded, and dumped again beside its own.
+
+    Change it with `dataclasses.replace`, which keeps them; a new instance has none.
+    """
+
+    unknown: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    """The fields of a later release, as in the JSON. A field that is itself named `unknown` is kept in here as well."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _set_unknown_apart(cls, plain: Any) -> Any:
+        if not isinstance(plain, dict):
+            return plain
+        found, unknown = dict[str, Any](), dict[str, Any]()
+        for name, value in plain.items():
+            is_known = name in cls.__dataclass_fields__ and name != _UNKNOWN
+            (found if is_known else unknown)[name] = value
+        return {**found, _UNKNOWN: unknown}
+
+    @model_serializer(mode="wrap")
+    def _put_unknown_back(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        plain: dict[str, Any] = serialise(self)
+        return {**plain.pop(_UNKNOWN), **plain}
 
 
 _adapters: dict[Any, TypeAdapter[Any]] = {}

@@ -14,7 +14,7 @@ from typing import TypeVar
 import structlog
 
 from services.core import documents
-from services.core.documents import FORMAT
+from services.core.documents import FORMAT, Extensible
 from services.core.domain import Command
 from services.core.errors import NotFound, ObjectTooLarge, StoreError, UnknownFormat
 from services.core.store import ObjectStore
@@ -25,7 +25,7 @@ _Document = TypeVar("_Document")
 
 
 @dataclass(frozen=True, slots=True)
-class ChangeNotice:
+class ChangeNotice(Extensible):
     """inbox/hint-<project id>.json: a project's events, and the data of its /setup request."""
 
     project_id: int
@@ -46,6 +46,7 @@ class ChangeNotice:
             overrides=self.overrides if later.overrides is None else later.overrides,
             seen_url=later.seen_url or self.seen_url,
             at=max(self.at, later.at),
+            unknown={**self.unknown, **later.unknown},
         )
 
 

@@ -33,8 +33,11 @@ class Registry:
         return [project for key in keys if (project := load_or_none(Project, self.store, key))]
 
     def write_project(self, project: Project) -> None:
-        """Store what Label Studio's API returned."""
-        self.store.write(f"projects/{project.key}/project.json", documents.dump(project))
+        """Store what Label Studio's API returned. Raises UnknownFormat rather than overwrite what a newer release stored."""
+        key = f"projects/{project.key}/project.json"
+        if before := load_or_none(Project, self.store, key):
+            project = replace(project, unknown=before.unknown)
+        self.store.write(key, documents.dump(project))
 
     def versions(self, project_key: str) -> list[str]:
         """Return the project's versions, oldest first (by manifest time)."""

@@ -95,6 +95,14 @@ def test_unstarted_container_starts_with_its_pod() -> None:
     assert attempt == Attempt(1, CREATED, CREATED + 3, 128)
 
 
+def test_fields_of_a_later_release_survive() -> None:
+    known = LaunchState("1-1", (Attempt(1, CREATED + 5, unknown={"node": "a"}),), unknown={"queue": "b"})
+    pods = [build_pod("a", "Failed", started=CREATED + 5, ended=CREATED + 30, code=75)]
+    launch = launch_state_of("1-1", build_job(), pods, known, SOON)
+    assert launch.attempts == (Attempt(1, CREATED + 5, CREATED + 30, 75),)
+    assert (launch.unknown, launch.attempts[0].unknown) == ({"queue": "b"}, {"node": "a"})
+
+
 def test_known_outcome_is_kept() -> None:
     known = LaunchState("1-1", (), RunState.CANCELLED)
     assert launch_state_of("1-1", build_job("a", ("Complete", "")), [], known, LATE) == known

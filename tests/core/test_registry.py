@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.core import documents
 from services.core.domain import Manifest, Project, expired_versions
-from services.core.errors import CorruptVersion, NotFound, StoreError
+from services.core.errors import CorruptVersion, NotFound, StoreError, UnknownFormat
 from services.core.registry import Registry
 from services.core.store.files import FileStore
 from tests.support.manifests import build_manifest
@@ -144,3 +146,23 @@ def test_retention_keeps_the_newest_the_young_and_the_served(
     assert not doomed & kept
     assert len(survivors) >= min(keep, len(manifests))
     assert all(1e9 - found.created_at > 30 * 86_400 for found in manifests if found.version in doomed)
+
+
+def test_a_project_keeps_what_a_later_release_stored(tmp_path: Path) -> None:
+    registry = Registry(FileStore(tmp_path))
+    project = Project("5-1", 5, "Support", "<View/>", "hash", "2026")
+    key = "projects/5-1/project.json"
+    registry.store.write(key, json.dumps({**documents.to_plain(project), "color": "red"}).encode())
+    registry.write_project(replace(project, title="Help"))
+    assert json.loads(registry.store.read(key)) == {
+        **documents.to_plain(replace(project, title="Help")),
+        "color": "red",
+    }
+
+
+def test_a_project_of_a_newer_format_is_not_overwritten(tmp_path: Path) -> None:
+    registry = Registry(FileStore(tmp_path))
+    registry.store.write("projects/5-1/project.json", b'{"format": 2}')
+    with pytest.raises(UnknownFormat, match=r"projects/5-1/project.json has format 2"):
+        registry.write_project(Project("5-1", 5, "Support", "<View/>", "hash", "2026"))
+    assert registry.store.read("projects/5-1/project.json") == b'{"format": 2}'

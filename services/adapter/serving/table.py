@@ -191,8 +191,15 @@ class RolloutTracker:
         wanted_since = self.table.served(project_key).target_since
         self.table.propose(
             project_key,
-            lambda known: Served(
-                current=version, previous=known.current, since=since, why=why, pinned=pinned
+            lambda known: replace(
+                known,
+                current=version,
+                previous=known.current,
+                target=None,
+                target_since=0.0,
+                since=since,
+                why=why,
+                pinned=pinned,
             ),
         )
         if wanted_since:

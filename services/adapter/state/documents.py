@@ -13,7 +13,7 @@ from typing import ClassVar, TypeVar
 
 from services.adapter.ports import Leadership
 from services.core import documents
-from services.core.documents import FORMAT
+from services.core.documents import FORMAT, Extensible
 from services.core.errors import NotFound, StoreError
 from services.core.store import ObjectStore
 from services.core.store.wrapped import CHANGES, WrappedStore
@@ -47,7 +47,7 @@ class FencedStore(WrappedStore):
 
 
 @dataclass(frozen=True, slots=True)
-class Connection:
+class Connection(Extensible):
     """projects/<key>/connection.json."""
 
     overrides: dict[str, str] = field(default_factory=dict)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from services.core.documents import FORMAT
+from services.core.documents import FORMAT, Extensible
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
-class LabelSegment:
+class LabelSegment(Extensible):
     """An immutable file of the label index: projects/<key>/labels/<sha256>.safetensors."""
 
     sha256: str
@@ -57,7 +57,7 @@ class LabelSegment:
 
 
 @dataclass(frozen=True, slots=True)
-class LabelState:
+class LabelState(Extensible):
     """projects/<key>/labels/head.json, and the part of request.json that says what a run trains on."""
 
     segments: tuple[LabelSegment, ...]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from services.core.documents import FORMAT
+from services.core.documents import FORMAT, Extensible
 from services.core.domain.labels import LabelState
 
 
@@ -129,7 +129,7 @@ class RunStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(Extensible):
     """One process of a run."""
 
     number: int
@@ -139,7 +139,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class LaunchState:
+class LaunchState(Extensible):
     """runs/<run>/launch.json: written by the leader alone."""
 
     run: str
@@ -156,7 +156,7 @@ class LaunchState:
 
 
 @dataclass(frozen=True, slots=True)
-class Project:
+class Project(Extensible):
     """project.json: what Label Studio's API last returned. `key` is id and creation time."""
 
     key: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from services.core.documents import FORMAT
+from services.core.documents import FORMAT, Extensible
 from services.core.domain.projects import Method, Parameters
 
 
@@ -143,7 +143,7 @@ class OutOfSample:
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class Served(Extensible):
     """The versions that one project serves."""
 
     current: str | None = None
@@ -162,7 +162,7 @@ class Served:
 
 
 @dataclass(frozen=True, slots=True)
-class Serving:
+class Serving(Extensible):
     """serving.json: the one object that changes; only the leader writes it."""
 
     term: int = 0

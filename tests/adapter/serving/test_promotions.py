@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 
 from services.adapter.ports import RolloutStatus
 from services.adapter.state.documents import Outcome, ProjectDocuments, VersionOutcome
+from services.core import documents
 from services.core.domain import Action, Served
 from services.core.errors import BadConfig
 from services.core.serving_table import ServingTableFile
@@ -329,6 +331,20 @@ def test_fallback_continues_after_a_restart(serving: ControllerWorld) -> None:
     serving.tick(1.0)
     assert serving.view.served.effective_version(serving.now) == "support-1"
     assert "support-1 is served instead" in serving.view.problem
+
+
+def test_fields_of_a_later_release_survive_a_promotion(serving: ControllerWorld) -> None:
+    key = serving.view.project.key
+    plain = documents.to_plain(serving.registry.serving())
+    plain["generation"] += 1
+    plain["policy"] = {"canary": [0.1]}
+    plain["projects"][key]["weight"] = 3
+    serving.store.write("serving.json", json.dumps(plain).encode())
+    serving.restart()
+    serving.complete_run("1-2")
+    after = json.loads(serving.store.read("serving.json"))
+    assert after["policy"] == {"canary": [0.1]}
+    assert (after["projects"][key]["current"], after["projects"][key]["weight"]) == ("support-2", 3)
 
 
 def test_unwanted_target_is_withdrawn(serving: ControllerWorld) -> None:

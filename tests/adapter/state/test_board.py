@@ -38,7 +38,7 @@ def as_json(document: Any, *, without: bool = False, later: bool = False) -> Any
     found = {
         one.name: as_json(getattr(document, one.name), without=without, later=later)
         for one in fields(document)
-        if one.name not in left
+        if one.name not in {*left, "unknown"}
     }
     return {**found, "of_a_release_to_come": {"a": [1]}} if later else found
 
