@@ -42,7 +42,13 @@ from tests.support.workers import InlineWorkers
 
 
 def build_settings(**trigger: Any) -> Settings:
-    given = {"every_n_updates": 6, "debounce_seconds": 2.0, "reconcile_seconds": 15.0, **trigger}
+    given = {
+        "every_n_updates": 6,
+        "debounce_seconds": 2.0,
+        "reconcile_seconds": 15.0,
+        "reconcile_max_seconds": 15.0,
+        **trigger,
+    }
     return Settings(
         trigger=TriggerSettings(**given),
         training=TrainingSettings(base_model="tiny"),
@@ -153,16 +159,11 @@ class ControllerWorld:
     def train(
         self, run: str, *, promote: bool = True, compared_with: str | None = "", letter: str = ""
     ) -> str:
-        """Read the labels and publish a version, as the trainer does; return its name. `compared_with` "" is the served version."""
+        """Publish a version, as the trainer does; return its name. `compared_with` "" is the served version."""
         request = self.runs.request(run)
         assert request
         project, _ = self.label_studio.project(request.project_id)
-        rows = self.label_studio.annotated_tasks(request.project_id)
-        tasks = {str(row["id"]): sign for row in rows if (sign := signature(row["annotations"]))}
         space = parse_label_space(project.label_config, request.parameters.control)
-        self.runs.write_snapshot(
-            run, Snapshot(tasks, project.label_config_hash, space.labels, self.now, space.from_name)
-        )
         if compared_with == "":
             served = self.registry.serving().projects.get(project.key)
             compared_with = served.current if served else None
@@ -177,6 +178,20 @@ class ControllerWorld:
             RunStatus(run, RunState.RUNNING, "linear-probe", 40, 120, seconds_left=12.0, published=published)
         )
         return version
+
+    def take_snapshot(self, run: str) -> None:
+        """Replace the labels that the run's request names by a snapshot of those there are, as in release 0.1.0."""
+        request = self.runs.request(run)
+        assert request
+        project, _ = self.label_studio.project(request.project_id)
+        rows = self.label_studio.annotated_tasks(request.project_id)
+        tasks = {str(row["id"]): sign for row in rows if (sign := signature(row["annotations"]))}
+        space = parse_label_space(project.label_config, request.parameters.control)
+        snapshot = Snapshot(tasks, project.label_config_hash, space.labels, self.now, space.from_name)
+        self.runs.write_snapshot(run, snapshot)
+        self.runs.write(replace(request, labels=None, fingerprint="of another release"))
+        for key in list(self.store.keys(f"projects/{project.key}/labels/")):
+            self.store.delete(key)
 
     def publish(
         self, project: Project, version: str, compared_with: str | None, run: str = "1-1", from_name: str = ""

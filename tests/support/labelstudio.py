@@ -113,6 +113,14 @@ class FakeLabelStudio:
             tasks=len(rows),
         )
 
+    def newest(self, project_id: int) -> tuple[int, int, str]:
+        self._answer("newest")
+        if project_id not in self.labels:
+            raise LabelStudioNotFound(f"no project {project_id}")
+        rows = self.tasks[project_id].values()
+        kept = [one for row in rows for one in row["annotations"] if not one["was_cancelled"]]
+        return len(rows), len(kept), max((row["updated_at"] for row in rows), default="")
+
     def annotated_tasks(self, project_id: int, since: str | None = None) -> Iterator[dict[str, Any]]:
         self._answer("all" if since is None else "since")
         for row in list(self.tasks[project_id].values()):

@@ -26,8 +26,10 @@ from services.adapter.serving.sync import LabelStudioSync
 from services.adapter.serving.versions import ProjectVersions
 from services.adapter.state.board import Board, ProjectView
 from services.adapter.state.documents import ProjectDocuments
-from services.adapter.training.label_reader import LabelReader, LabelSource, Reading, label_space_of
+from services.adapter.training.index_updater import LabelSource
+from services.adapter.training.label_reader import LabelReader, Reading, label_space_of
 from services.adapter.training.planner import Planner
+from services.adapter.training.poll_schedule import PollSchedule
 from services.adapter.training.retention import Retention
 from services.adapter.training.run_queue import RunQueue, RunStarter
 from services.adapter.training.runs import RunHistory, RunMetrics
@@ -88,10 +90,10 @@ class ProjectReconciler:
         )
         settings = context.settings
         self.planner = Planner(
-            settings.trigger.of(project.id),
+            PollSchedule(settings.trigger.of(project.id)),
             apply_overrides(settings.training.parameters(), settings.trigger.parameters_of(project.id)),
             settings.training,
-            LabelReader(context.label_studio, project.id),
+            LabelReader(context.label_studio, project.id, context.registry.store),
             self.history,
             context.inbox,
             context.run_queue,
@@ -155,7 +157,7 @@ class ProjectReconciler:
     def receive(self, action: str, at: float) -> None:
         """Handle an event. /setup precedes every task that is shown, and does not mean that labels changed."""
         if action != "SETUP":
-            self.planner.event_received(at)
+            self.planner.event_received(at, whole=action == "PROJECT_UPDATED")
         self.sync.new_tasks = self.sync.new_tasks or action == "TASKS_CREATED"
 
     def reconcile(self, commands: Sequence[Command] | None, now: float) -> None:
@@ -241,7 +243,7 @@ class ProjectReconciler:
     def _start_poll(self, now: float) -> None:
         breaker = self.context.breaker
         if not breaker.allow(now):
-            self.planner.postpone(max(breaker.backoff.until, now + _PROBE_SECONDS))
+            self.planner.schedule.postpone(max(breaker.backoff.until, now + _PROBE_SECONDS))
             self.problems["label studio"] = self.context.label_studio_problem
             return
         poll = self.planner.start_poll(self._train_commands, self.sync.connection.overrides, now)

@@ -15,15 +15,16 @@ from typing import Final
 import structlog
 
 from services.adapter.training import trigger
-from services.adapter.training.label_reader import LabelReader, Reading
+from services.adapter.training.label_reader import LabelReader, PollRequest, Reading
 from services.adapter.training.monitoring import WebhookMonitor
+from services.adapter.training.poll_schedule import PollSchedule
 from services.adapter.training.run_queue import RunQueue, request_run
 from services.adapter.training.runs import RunHistory
 from services.core.domain import Command, Parameters
 from services.core.errors import BadRequest, LabelStudioNotFound
 from services.core.inbox import Inbox
 from services.core.labels.annotations import untrainable_reason
-from services.core.settings import TrainingSettings, TriggerSettings
+from services.core.settings import TrainingSettings
 from services.core.settings.parameters import CONTROL_IS_PER_PROJECT, apply_overrides
 
 log = structlog.get_logger()
@@ -38,7 +39,7 @@ class ProjectReplaced(LabelStudioNotFound):
 class Planner:
     """Polls, decides and requests runs."""
 
-    settings: TriggerSettings
+    schedule: PollSchedule
     defaults: Parameters
     training: TrainingSettings
     reader: LabelReader
@@ -56,50 +57,44 @@ class Planner:
     webhook: WebhookMonitor = field(default_factory=WebhookMonitor)
     is_queued: bool = False
     """Whether a run would start, but for those of other projects."""
-    _poll_at: float = 0.0
-    _burst: trigger.Burst | None = None
-    _blocked_until: float = 0.0
-    """No poll before then, because Label Studio does not answer."""
     _polled_commands: frozenset[str] = field(default_factory=frozenset)
     """Ids of the TRAIN commands that were waiting when the last poll began."""
     _is_outdated: bool = False
     """Whether something happened since the last poll began on which its decision depends."""
-    _dismissal: tuple[Mapping[int, str], str] | None = None
-    """The labels on which a command was dismissed, and the reason."""
+    _dismissal: tuple[str, str] | None = None
+    """The digest of the labels on which a command was dismissed, and the reason."""
+    _whole: bool = False
+    """Whether the label config may have changed since the last poll began."""
 
     @property
     def policy(self) -> trigger.Policy:
-        given = self.settings
-        return trigger.Policy(given.every_n_updates, given.debounce_seconds, given.min_seconds_between_runs)
+        return self.schedule.policy
 
-    def event_received(self, at: float) -> None:
+    def event_received(self, at: float, *, whole: bool = False) -> None:
+        """Note an event; `whole`: one of the project itself, whose label config may have changed."""
         self.webhook.event_received(at)
-        self._burst = trigger.Burst(self._burst.first if self._burst else at, at)
+        self.schedule.event_received(at)
+        self._whole = self._whole or whole
 
     def poll_soon(self) -> None:
         """Poll in the next step, and decide on nothing that was read before."""
-        self._poll_at, self._is_outdated = 0.0, True
-
-    def postpone(self, until: float) -> None:
-        """Poll at `until` at the earliest, because Label Studio does not answer."""
-        self._blocked_until = until
+        self.schedule.poll_soon()
+        self._is_outdated = True
 
     @property
     def is_quiet(self) -> bool:
         """Whether there is no burst of events."""
-        return self._burst is None
+        return self.schedule.burst is None
 
     def due_at(self) -> float:
         """Return when the next poll is due."""
-        if self.run_queue.is_next(self.reader.project_id):
-            return max(self.reader.backoff.until, self._blocked_until)
-        quiet_at = trigger.quiet_at(self._burst, self.policy) if self._burst else self._poll_at
-        return max(self._blocked_until, min(self._poll_at, quiet_at))
+        may_start = self.run_queue.is_next(self.reader.project_id)
+        return self.schedule.due_at(self.reader.backoff.until if may_start else None)
 
     def is_due(self, trains: Sequence[Command], now: float) -> bool:
         """Return whether to poll now: it is due, or a TRAIN command has come since the last poll began."""
         is_new = any(command.id not in self._polled_commands for command in trains)
-        return now >= self.due_at() or (is_new and now >= self._blocked_until)
+        return now >= self.due_at() or (is_new and not self.schedule.is_blocked(now))
 
     def control(self, overrides: Mapping[str, str]) -> str | None:
         """Return the control that settings name; None: none does."""
@@ -109,11 +104,14 @@ class Planner:
         self, trains: Sequence[Command], overrides: Mapping[str, str], now: float
     ) -> Callable[[], Reading | None]:
         """Return the poll, for a worker; `decide` takes its result. Events from now on are a new burst."""
-        if self._burst and now >= trigger.quiet_at(self._burst, self.policy):
-            self._burst = None
+        self.schedule.began(now)
         self._polled_commands = frozenset(command.id for command in trains)
         self._is_outdated = False
-        return partial(self.reader.poll, now, self.control(overrides))
+        whole, self._whole = self._whole or bool(trains), False
+        active = self.history.active
+        in_use = (active.request.labels,) if active and active.request.labels else ()
+        asked = PollRequest(self.control(overrides), self.history.baselines, in_use, whole)
+        return partial(self.reader.poll, now, asked)
 
     def decide(
         self,
@@ -126,21 +124,22 @@ class Planner:
     ) -> None:
         """Decide on what was polled; None: the poll failed. Raises ProjectReplaced, StoreError."""
         if reading is None:
-            self._burst, self._poll_at, self.is_queued = None, self.reader.backoff.until, False
+            self.schedule.failed(self.reader.backoff.until)
+            self.is_queued = False
             self.run_queue.dequeue(self.reader.project_id)
             return
         if reading.project.key != self.history.project.key:
             raise ProjectReplaced(
                 f"Project {reading.project.id} was deleted, and its id given to another project."
             )
-        changed = self.reading is not None and self.reading.tasks != reading.tasks
+        changed = self.reading is not None and self.reading.digest != reading.digest
         self.webhook.labels_read(now, changed=changed)
         self.reading = reading
         if self._is_outdated:
             return
         polled = [command for command in trains if command.id in self._polled_commands]
         self._decide(reading, polled, overrides, now, paused=paused)
-        self._poll_at = now + self.settings.reconcile_seconds
+        self.schedule.succeeded(now, is_unchanged=reading.is_unchanged)
 
     def _decide(
         self,
@@ -157,7 +156,7 @@ class Planner:
             commands=tuple(command.id for command in valid),
             active=self.history.active.run if self.history.active else None,
             ended=self.history.ended,
-            burst=self._burst,
+            burst=self.schedule.burst,
             paused=paused,
         )
         decision = self._enqueue(trigger.decide(self.observation, situation, self.policy, now), now)
@@ -166,7 +165,9 @@ class Planner:
             control = reading.space.from_name if reading.space else parameters.control
             parameters = replace(parameters, control=control)
             fingerprint = self.observation.fingerprint
-            request_run(self.history, decision, parameters, valid, fingerprint, self.term(), now)
+            request_run(
+                self.history, decision, parameters, valid, reading.state, fingerprint, self.term(), now
+            )
             self.run_queue.set_running(self.reader.project_id, self.history.records[-1].run)
             for answered in decision.commands:
                 self.inbox.delete_command(answered)
@@ -206,25 +207,20 @@ class Planner:
             return parameters
 
     def _observe(self, reading: Reading, parameters: Parameters) -> trigger.Observation:
-        baseline = self.history.baseline
-        snapshot = baseline.snapshot if baseline else None
-        space, not_trainable = reading.space, reading.why_no_space or None
+        if reading.baseline:
+            self.history.note_baseline(reading.baseline)
+        space, not_trainable, found = reading.space, reading.why_no_space or None, reading.comparison
         if space:
             not_trainable = untrainable_reason(reading.counts, reading.not_counted, space.from_name)
         control = space.from_name if space else parameters.control
-        switched = trigger.switched_control(control, snapshot)
-        if switched:
-            snapshot = None  # every label is new to a model of another control
-        changed = trigger.changed_tasks(reading.tasks, snapshot)
-        tasks = {str(task): signature for task, signature in reading.tasks.items()}
         config = reading.project.label_config_hash
         return trigger.Observation(
-            changed=len(changed),
-            lost_labels=trigger.lost_labels(space.labels, snapshot) if space else (),
+            changed=found.changed,
+            lost_labels=found.lost_labels,
             not_trainable=not_trainable,
-            fingerprint=trigger.fingerprint(tasks, config, replace(parameters, control=control)),
-            switched_control=switched,
-            oldest_change=min((at for task in changed if (at := reading.changed_at.get(task))), default=None),
+            fingerprint=trigger.fingerprint(reading.digest, config, replace(parameters, control=control)),
+            switched_control=found.switched_control,
+            oldest_change=found.oldest_change,
         )
 
     def _enqueue(self, decision: trigger.Decision, now: float) -> trigger.Decision:
@@ -242,8 +238,8 @@ class Planner:
         is_launch = isinstance(decision, trigger.Launch)
         reason = decision.cause if isinstance(decision, trigger.Launch) else decision.reason
         if isinstance(decision, trigger.Ignore) and trains:
-            self._dismissal = (reading.tasks, reason)
-        if self._dismissal and self._dismissal[0] != reading.tasks:
+            self._dismissal = (reading.digest, reason)
+        if self._dismissal and self._dismissal[0] != reading.digest:
             self._dismissal = None
         if self._dismissal and self.observation and reason == trigger.progress(self.observation, self.policy):
             reason = self._dismissal[1]

@@ -13,7 +13,7 @@ from typing import Final
 
 import structlog
 
-from services.adapter.training.runs import RunHistory, RunRecord
+from services.adapter.training.runs import RunHistory, RunRecord, baseline_runs
 from services.core.domain import Project, Served, expired_versions
 from services.core.errors import StoreError
 from services.core.registry import Registry
@@ -34,10 +34,12 @@ def _is_expired(record: RunRecord, settings: StorageSettings, now: float) -> boo
 
 
 def _expired_runs(
-    ended: Sequence[RunRecord], baseline: str, settings: StorageSettings, now: float
+    ended: Sequence[RunRecord], baselines: frozenset[str], settings: StorageSettings, now: float
 ) -> list[RunRecord]:
-    """Return the old runs (`ended` is oldest first), except the last one and the one that labels are counted from."""
-    return [record for record in ended[:-1] if record.run != baseline and _is_expired(record, settings, now)]
+    """Return the old runs (`ended` is oldest first), except the last one and those that labels may be counted from."""
+    return [
+        record for record in ended[:-1] if record.run not in baselines and _is_expired(record, settings, now)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +61,11 @@ class Retention:
 
     def _sweep_runs(self, history: RunHistory, now: float) -> None:
         ended = [record for record in history.records if record.outcome is not None]
-        baseline = history.baseline
+        baselines = frozenset(run.run for run in history.baselines)
         for record in ended:
             for key in list(self.registry.store.keys(f"runs/{record.run}/checkpoints/")):
                 self.registry.store.delete(key)
-        for record in _expired_runs(ended, baseline.run if baseline else "", self.settings, now):
+        for record in _expired_runs(ended, baselines, self.settings, now):
             self._delete(history, record)
             history.remove(record.run)
 
@@ -143,7 +145,7 @@ def survey(store: ObjectStore, settings: StorageSettings, now: float) -> list[St
         if not stored.orphaned:
             served = serving.get(key, Served())
             leftovers = _leftover_versions(registry, key, versions, served, settings, now)
-            leftovers += _leftover_runs(runs, project_records, run_entries, settings, now)
+            leftovers += _leftover_runs(project_records, run_entries, settings, now)
             stored = replace(stored, leftovers=tuple(leftovers))
         found.append(stored)
     return found
@@ -198,14 +200,14 @@ def _leftover_versions(
 
 
 def _leftover_runs(
-    runs: Runs,
     records: list[RunRecord],
     entries: dict[str, list[Entry]],
     settings: StorageSettings,
     now: float,
 ) -> list[Leftover]:
     ended = [record for record in records if record.outcome is not None]
-    expired = _expired_runs(ended, _baseline_run(runs, ended), settings, now)
+    baselines = frozenset(run.run for run in baseline_runs(ended))
+    expired = _expired_runs(ended, baselines, settings, now)
     found = []
     for record in ended:
         files = entries.get(record.run, [])
@@ -232,12 +234,6 @@ def _records(runs: Runs) -> dict[str, list[RunRecord]]:
         if record:
             found.setdefault(record.request.project_key, []).append(record)
     return {key: sorted(records, key=lambda record: run_number(record.run)) for key, records in found.items()}
-
-
-def _baseline_run(runs: Runs, ended: Sequence[RunRecord]) -> str:
-    """Return the run whose snapshot labels are counted from; "" if there is none."""
-    with_snapshots = (replace(record, snapshot=runs.snapshot(record.run)) for record in reversed(ended))
-    return next((record.run for record in with_snapshots if record.can_be_baseline), "")
 
 
 def _leftover(name: str, why: str, entries: list[Entry], first: str = "") -> Leftover:

@@ -15,7 +15,7 @@ import structlog
 from services.adapter.ports import Launcher
 from services.adapter.training.runs import RunHistory
 from services.adapter.training.trigger import Launch
-from services.core.domain import Command, Parameters, RunRequest
+from services.core.domain import Command, LabelState, Parameters, RunRequest
 from services.core.errors import FitloopError, StoreError
 from services.core.retry import Backoff
 from services.core.runs import version_stem
@@ -74,6 +74,7 @@ def request_run(
     launch: Launch,
     parameters: Parameters,
     commands: Sequence[Command],
+    labels: LabelState,
     fingerprint: str,
     term: int,
     now: float,
@@ -92,6 +93,7 @@ def request_run(
         fingerprint=fingerprint,
         term=term,
         asked_by=tuple(dict.fromkeys(command.asked_by for command in commands if command.asked_by)),
+        labels=labels,
     )
     parent = next((command.traceparent for command in commands if command.traceparent), "")
     with tracing.span("request run", {"project": project.id, "run": request.run}, parent=parent):

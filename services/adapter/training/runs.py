@@ -6,7 +6,7 @@ again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -16,13 +16,13 @@ from services.adapter.metrics import leader_metrics
 from services.adapter.ports import Launcher
 from services.adapter.state.board import ProjectView
 from services.adapter.training import trigger
-from services.core.domain import LaunchState, Project, RunRequest, RunState, RunStatus, Snapshot
+from services.adapter.training.baseline import BaselineLabels, BaselineRun
+from services.core.domain import LaunchState, Project, RunRequest, RunState, RunStatus
 from services.core.runs import Runs
 
 log = structlog.get_logger()
 _MAX_REMEMBERED: Final = 50
 """The runs of a project that decisions consider."""
-_BASELINE_OUTCOMES: Final = frozenset({RunState.DONE, RunState.CANCELLED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +32,9 @@ class RunRecord:
     request: RunRequest
     launch: LaunchState | None = None
     status: RunStatus | None = None
-    snapshot: Snapshot | None = None
     stale: bool = False
     read_fingerprint: str = ""
-    """Fingerprint of what it read; "" if it read nothing. It stays when the snapshot is dropped from memory."""
+    """Of a run of release 0.1.0: the fingerprint of its snapshot, once that was read."""
 
     @property
     def run(self) -> str:
@@ -69,18 +68,16 @@ class RunRecord:
 
     @property
     def fingerprint(self) -> str:
-        """The fingerprint of what it read, or if it read nothing, of what was there when it was requested."""
-        if self.read_fingerprint or self.snapshot is None:
-            return self.read_fingerprint or self.request.fingerprint
-        parameters = replace(self.request.parameters, control=self.snapshot.from_name or None)
-        return trigger.fingerprint(self.snapshot.tasks, self.snapshot.label_config_hash, parameters)
+        """The fingerprint of what it was made of."""
+        return self.read_fingerprint or self.request.fingerprint
 
     @property
     def can_be_baseline(self) -> bool:
-        """Whether changes are counted from what it read: it was done or cancelled, or failed after publishing a version."""
+        """Whether changes are counted from its labels: it was done, cancelled while it ran, or failed after publishing a version."""
+        if self.outcome is RunState.CANCELLED:
+            return self.started_at is not None and self.status is not None
         has_version = bool(self.status and self.status.published)
-        counts = self.outcome in _BASELINE_OUTCOMES or (self.outcome is RunState.FAILED and has_version)
-        return counts and bool(self.read_fingerprint or self.snapshot)
+        return self.outcome is RunState.DONE or (self.outcome is RunState.FAILED and has_version)
 
     def as_ended(self) -> trigger.EndedRun:
         """Return the ended run for the trigger; one that failed after it had published counts as done."""
@@ -109,7 +106,6 @@ class RunHistory:
         for request in requests:
             if request and request.project_key == self.project.key:
                 self.records.append(self._read(RunRecord(request)))
-                self._drop_snapshots()
 
     def update(self) -> list[RunRecord]:
         """Read the active runs again; return those that ended since the last time."""
@@ -120,7 +116,6 @@ class RunHistory:
                 if self.records[index].outcome is not None:
                     ended.append(self.records[index])
                     _log_end(self.records[index])
-        self._drop_snapshots()
         return ended
 
     def add(self, request: RunRequest) -> None:
@@ -146,9 +141,18 @@ class RunHistory:
         return next((record for record in reversed(self.records) if record.outcome is not None), None)
 
     @property
-    def baseline(self) -> RunRecord | None:
-        """The last run that can be the baseline: changes of labels are counted from its snapshot."""
-        return next((record for record in reversed(self.records) if record.can_be_baseline), None)
+    def baselines(self) -> tuple[BaselineRun, ...]:
+        """The runs that changes of labels may be counted from, the preferred one first."""
+        return baseline_runs(self.records)
+
+    def note_baseline(self, baseline: BaselineLabels) -> None:
+        """Note what a run of release 0.1.0 was made of, now that its snapshot was read."""
+        for index, record in enumerate(self.records):
+            if record.run == baseline.run and record.request.labels is None and not record.read_fingerprint:
+                parameters = replace(record.request.parameters, control=baseline.from_name or None)
+                known = trigger.fingerprint(baseline.digest, baseline.label_config_hash, parameters)
+                self.records[index] = replace(record, read_fingerprint=known)
+                self._ended.pop(record.run, None)
 
     @property
     def ended(self) -> tuple[trigger.EndedRun, ...]:
@@ -163,20 +167,24 @@ class RunHistory:
         """Return whether a run was already requested for the command."""
         return any(command_id in record.request.commands for record in self.records)
 
-    def _drop_snapshots(self) -> None:
-        """Keep only the baseline's snapshot: the others are not needed, and would fill the memory."""
-        baseline = self.baseline
-        for index, record in enumerate(self.records):
-            if record.snapshot and record is not baseline:
-                self.records[index] = replace(record, snapshot=None)
-
     def _read(self, record: RunRecord) -> RunRecord:
         launch = self.launcher.observe(record.run)  # before the status: a final one is complete then
-        ended = launch is not None and launch.outcome is not None
-        snapshot = self.runs.snapshot(record.run) if ended else None
-        status = self.runs.status(record.run)
-        known = replace(record, launch=launch, status=status, snapshot=snapshot)
-        return replace(known, read_fingerprint=known.fingerprint) if snapshot else known
+        return replace(record, launch=launch, status=self.runs.status(record.run))
+
+
+def baseline_runs(records: Sequence[RunRecord]) -> tuple[BaselineRun, ...]:
+    """Return the runs (`records` is oldest first) that changes may be counted from, the preferred one first.
+
+    The last one has labels: its request names them, or it was done and so has a snapshot. Whether a run of release 0.1.0 that
+    was cancelled or failed has one, only the store shows.
+    """
+    found = []
+    for record in reversed(records):
+        if record.can_be_baseline:
+            found.append(BaselineRun(record.run, record.request.labels))
+            if record.request.labels or record.outcome is RunState.DONE:
+                break
+    return tuple(found)
 
 
 def _log_end(record: RunRecord) -> None:

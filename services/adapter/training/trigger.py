@@ -1,6 +1,6 @@
 """When to train: labels, commands, runs and the time in; Launch, Wait or Ignore out. Pure.
 
-A webhook only makes a poll due earlier. What decides is the difference between Label Studio's labels now and the snapshot of the
+A webhook only makes a poll due earlier. What decides is the difference between Label Studio's labels now and those of the
 baseline, the last run that was done, so a lost event, an edit, a deletion or a restart loses nothing. A run that was done on the
 same labels, label config and parameters is never repeated, not even by a command; one that failed is.
 """
@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Final
 
 from services.core import documents
-from services.core.domain import Parameters, RunState, Snapshot
+from services.core.domain import Parameters, RunState
 from services.core.errors import BadConfig, BadData, BadRequest
 
 MAX_BURST: Final = 5
@@ -61,7 +60,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """Label Studio as it was just polled, compared with the baseline: the snapshot of the last run that counts."""
+    """Label Studio as it was just polled, compared with the baseline: the labels of the last run that counts."""
 
     changed: int
     """Labelled tasks added, edited or removed since the baseline; all labelled ones if there is none."""
@@ -134,29 +133,10 @@ def quiet_at(burst: Burst, policy: Policy) -> float:
     return min(burst.last + policy.debounce_seconds, burst.first + MAX_BURST * policy.debounce_seconds)
 
 
-def changed_tasks(tasks: Mapping[int, str], baseline: Snapshot | None) -> set[int]:
-    """Return the tasks (id to signature) added, edited or removed since the baseline."""
-    before = {} if baseline is None else {int(task): known for task, known in baseline.tasks.items()}
-    return {task for task in tasks.keys() | before.keys() if tasks.get(task) != before.get(task)}
-
-
-def lost_labels(labels: tuple[str, ...], baseline: Snapshot | None) -> tuple[str, ...]:
-    """Return the baseline's labels that are no longer in the label config."""
-    return () if baseline is None else tuple(label for label in baseline.labels if label not in labels)
-
-
-def switched_control(control: str | None, baseline: Snapshot | None) -> str:
-    """Return that the baseline's labels are of another control; "" if they are not, or if that is not known."""
-    before = baseline.from_name if baseline else ""
-    if control and before not in {"", control}:
-        return f"the trained control changed from {before!r} to {control!r}"
-    return ""
-
-
-def fingerprint(tasks: Mapping[str, str], label_config_hash: str, parameters: Parameters) -> str:
-    """Return 16 hex digits of a run's inputs; the names of its versions do not count."""
+def fingerprint(digest: str, label_config_hash: str, parameters: Parameters) -> str:
+    """Return 16 hex digits of a run's inputs; the names of its versions do not count. `digest`: of the label index."""
     nameless = documents.to_plain(replace(parameters, model_name=None))
-    parts = [sorted(tasks.items()), label_config_hash, nameless]
+    parts = [digest, label_config_hash, nameless]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -56,6 +56,18 @@ class LabelStudio:
         with self._parsing(f"project {project_id}"):
             return parse_project(project_id, row), parse_counts(row, newest)
 
+    def newest(self, project_id: int) -> tuple[int, int, str]:
+        """Return the numbers of tasks and annotations, and `updated_at` of the task changed last, in one cheap request.
+
+        An annotation that is made, edited, skipped or deleted sets its task's `updated_at`, as does an edit of the task's data; a
+        task that is made or deleted changes the number of tasks. Not visible: a change of the label config or the title, and
+        annotations that go with a deleted user. Predictions that are imported change none of the three. Raises LabelStudioNotFound.
+        """
+        page = self._page(project_id, 1, ordering="-tasks:updated_at", include="id,updated_at")
+        with self._parsing(f"the tasks of project {project_id}"):
+            stamp = str(page.tasks[0]["updated_at"]) if page.tasks else ""
+            return page.total, page.annotations, stamp
+
     def annotated_tasks(self, project_id: int, since: str | None = None) -> Iterator[dict[str, Any]]:
         """Yield tasks with annotations, by id: `id`, `data`, `annotations`. With `since`, all tasks changed since then."""
         if since is None:
@@ -172,7 +184,10 @@ class LabelStudio:
         params = {"project": project_id, "query": json.dumps(query), "fields": fields, "include": include}
         answer, size = self._get_page(size, params)
         with self._parsing(f"the tasks of project {project_id}"):
-            return _Page([parse_task(row) for row in answer["tasks"]], int(answer["total"]), size)
+            annotations = int(answer.get("total_annotations") or 0)
+            return _Page(
+                [parse_task(row) for row in answer["tasks"]], int(answer["total"]), size, annotations
+            )
 
     def _get_page(self, size: int, params: dict[str, object]) -> tuple[Any, int]:
         """Return a page of tasks, halving its size while it is too large. Raises LabelStudioAnswerTooLarge for a single task."""
@@ -207,6 +222,8 @@ class _Page(NamedTuple):
     """Tasks that pass the filter, on this page or not."""
     size: int
     """Tasks that fit a page."""
+    annotations: int
+    """Annotations of those tasks, by Label Studio's counters."""
 
 
 def _filter(column: str, operator: str, kind: str, value: object) -> dict[str, Any]:

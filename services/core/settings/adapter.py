@@ -146,11 +146,14 @@ class TriggerSettings(Group):
     model_config = SettingsConfigDict(env_prefix="FITLOOP_")
 
     every_n_updates: int = Field(10, ge=1, validation_alias="START_TRAINING_EACH_N_UPDATES")
-    """Number of labelled tasks that must have changed since the last run's snapshot to trigger the next run."""
+    """Number of labelled tasks that must have changed since the last run to trigger the next run."""
     debounce_seconds: float = Field(2.0, ge=0)
     """Seconds without an event before labels are counted, so that a burst triggers one run."""
     reconcile_seconds: float = Field(15.0, gt=0)
-    """Seconds between polls of Label Studio, because a webhook may be lost."""
+    """Seconds between polls of a project whose labels have just changed, because a webhook may be lost."""
+    reconcile_max_seconds: float = Field(60.0, gt=0)
+    """Most seconds between polls: the interval doubles while nothing changes, and any event or
+    change resets it."""
     max_active_runs: int = Field(1, ge=1)
     """Runs that may be active at once, over all projects; others are queued, first in, first out."""
     min_seconds_between_runs: float = Field(0.0, ge=0)

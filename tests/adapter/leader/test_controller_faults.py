@@ -13,10 +13,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from services.adapter.training.runs import RunRecord
 from services.adapter.training.trigger import PERMANENT_FAILURES
-from services.core.domain import Action, RunState, Snapshot
+from services.core.domain import Action, LabelState, RunState
 from services.core.errors import LabelStudioUnreachable, StoreError
 from services.core.labels import signature
 from services.core.labels.annotations import untrainable_reason
+from services.core.labels.index import EMPTY
+from services.core.labels.segments import LabelStore
 from tests.support.controller import ControllerWorld
 from tests.support.store import Killed
 
@@ -202,9 +204,7 @@ class AnyLife(RuleBasedStateMachine):
     def no_labels_are_carried_through_twice_in_a_row(self) -> None:
         runs, launcher = self.world.runs, self.world.launcher
         records = [
-            RunRecord(
-                request, launcher.observe(request.run), runs.status(request.run), runs.snapshot(request.run)
-            )
+            RunRecord(request, launcher.observe(request.run), runs.status(request.run))
             for request in self.world.requests()
         ]
         done = [record for record in records if record.as_ended().outcome is RunState.DONE and record.outcome]
@@ -226,19 +226,21 @@ class AnyLife(RuleBasedStateMachine):
             world.label_studio.label_many(1)
             self._let_runs_end()
         there = {
-            str(number): sign
+            number: sign
             for number, row in world.label_studio.tasks[1].items()
             if (sign := signature(row["annotations"]))
         }
         counts = world.controller.projects.reconcilers[1].planner.reading.counts  # type: ignore[union-attr]
         if untrainable_reason(counts):
             return
-        taken = self._last_snapshot()
-        changed = [
-            task for task in there.keys() | taken.tasks.keys() if there.get(task) != taken.tasks.get(task)
-        ]
+        taken = self._last_labels()
+        index = LabelStore(world.store, world.view.project.key).load(taken) if taken else EMPTY
+        before = {row.task: f"{row.signature:012x}" for row in index if row.signature}
+        changed = [task for task in there.keys() | before.keys() if there.get(task) != before.get(task)]
         assert len(changed) < world.settings.trigger.every_n_updates
-        assert not set(taken.labels) - set(world.label_studio.labels[1])
+        assert taken is None or (
+            taken.space and not set(taken.space.labels) - set(world.label_studio.labels[1])
+        )
         assert not self.active
         assert world.inbox.commands() == []
 
@@ -258,16 +260,16 @@ class AnyLife(RuleBasedStateMachine):
             last and last.outcome is RunState.FAILED and last.attempts[-1].exit_code in PERMANENT_FAILURES
         )
 
-    def _last_snapshot(self) -> Snapshot:
+    def _last_labels(self) -> LabelState | None:
         seen = [(name, self.world.launcher.observe(name)) for name in self.world.runs.names(1)]
         ended = [name for name, launch in seen if launch and launch.outcome]
         names = [name for name in ended if self._has_done_its_work(name)]
-        found = self.world.runs.snapshot(names[-1]) if names else None
-        return found or Snapshot({}, "", (), 0.0)
+        request = self.world.runs.request(names[-1]) if names else None
+        return request.labels if request else None
 
     def _has_done_its_work(self, name: str) -> bool:
         launch, status = self.world.launcher.observe(name), self.world.runs.status(name)
-        published = bool(status and status.published) and self.world.runs.snapshot(name) is not None
+        published = bool(status and status.published)
         failed = bool(launch and launch.outcome is RunState.FAILED)
         return bool(launch and launch.outcome is RunState.DONE) or (failed and published)
 

@@ -69,18 +69,13 @@ def test_dismissal_reason_is_shown_until_labels_change() -> None:
     assert "waiting: 1 of 6" in world.view.sentence
 
 
-def test_only_the_baseline_snapshot_stays_in_memory() -> None:
+def test_a_new_leader_does_not_read_the_labels_again() -> None:
     world = ControllerWorld.serving()
-    for number in range(2, 6):
-        world.label_studio.label_many(6)
-        world.settle()
-        world.complete_run(f"1-{number}")
+    world.label_studio.reads.clear()
     world.restart()
-    for _ in range(2):
-        world.settle()
-        records = world.controller.projects.reconcilers[1].history.records
-        assert [record.run for record in records if record.snapshot] == ["1-5"]
-        assert len({record.fingerprint for record in records}) == 5
+    world.settle()
+    assert world.view.labelled == 6
+    assert "all" not in world.label_studio.reads
 
 
 def test_unannounced_tasks_get_predictions() -> None:

@@ -30,14 +30,18 @@ def served() -> ControllerWorld:
 
 def make_polls_fail(world: ControllerWorld, error: Exception, project_id: int = 1) -> None:
     """Make Label Studio's answers about the project fail."""
-    whole = world.label_studio.project
+    project, newest = world.label_studio.project, world.label_studio.newest
 
     def answer(asked: int) -> object:
         if asked == project_id:
             raise error
-        return whole(asked)
+        return project(asked)
+
+    def newest_of(asked: int) -> object:
+        return answer(asked) and newest(asked)
 
     world.label_studio.project = answer  # type: ignore[method-assign,assignment]
+    world.label_studio.newest = newest_of  # type: ignore[method-assign,assignment]
 
 
 def test_unexpected_error_delays_no_other_project(
@@ -107,14 +111,14 @@ def test_two_404s_remove_a_project_but_keep_its_commands() -> None:
     world = served()
     world.label_studio.label_many(2)
     world.command(Action.TRAIN, seed="5")
-    whole = world.label_studio.project
+    whole, newest = world.label_studio.project, world.label_studio.newest
     make_polls_fail(world, LabelStudioNotFound("404"))
     world.tick(20.0)
     assert world.current == "support-1"
     world.tick(20.0)
     assert world.board.views == {}
     assert len(world.inbox.commands()) == 1
-    world.label_studio.project = whole  # type: ignore[method-assign]
+    world.label_studio.project, world.label_studio.newest = whole, newest  # type: ignore[method-assign]
     world.tick(61.0)
     world.settle()
     assert world.launcher.launched[-1] == "1-2"

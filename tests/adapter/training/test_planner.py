@@ -79,16 +79,41 @@ def test_edits_and_deletions_count_as_changes(serving: ControllerWorld) -> None:
     assert serving.launcher.launched == ["1-1", "1-2"]
 
 
-def test_labels_made_during_a_run_count_from_its_snapshot(world: ControllerWorld) -> None:
+def test_labels_made_after_the_request_count_as_changed(world: ControllerWorld) -> None:
     world.label_studio.label_many(6)
     world.settle()
-    world.label_studio.label_many(4)
+    world.label_studio.label_many(3)
     world.train("1-1")
     world.label_studio.label_many(2)
     world.end("1-1")
     world.settle()
     assert world.launcher.launched == ["1-1"]
-    assert "waiting: 2 of 6" in world.view.sentence
+    assert "waiting: 5 of 6" in world.view.sentence
+    (request,) = world.requests()
+    assert request.labels
+    assert request.labels.labelled == 6
+
+
+def test_a_run_of_0_1_0_is_the_baseline(serving: ControllerWorld) -> None:
+    """Its request names no labels: changes are counted from the snapshot that it wrote."""
+    serving.take_snapshot("1-1")
+    serving.label_studio.label_many(2)
+    serving.command(Action.TRAIN)
+    serving.restart()
+    serving.settle()
+    assert serving.launcher.launched == ["1-1", "1-2"]
+    serving.end("1-2", RunState.FAILED, 64)
+    serving.settle()
+    assert serving.view.changed == 2
+
+
+def test_a_done_run_of_0_1_0_is_not_repeated(serving: ControllerWorld) -> None:
+    serving.take_snapshot("1-1")
+    serving.restart()
+    serving.command(Action.TRAIN)
+    serving.settle()
+    assert serving.launcher.launched == ["1-1"]
+    assert "nothing has changed since run 1-1" in serving.view.sentence
 
 
 def test_commands_during_a_run_become_one_pending_run(
@@ -154,6 +179,7 @@ def test_unsupported_config_is_connected_with_a_reason(
     world: ControllerWorld,
 ) -> None:
     world.label_studio.labels[1] = ()
+    world.event("PROJECT_UPDATED")
     world.settle()
     assert world.view.space is None
     assert "single-choice <Choices>" in world.view.problem

@@ -44,7 +44,7 @@ def test_checkpoints_are_deleted_after_a_run() -> None:
     assert list(world.store.keys("runs/1-1/checkpoints/"))
     world.complete_run("1-1")
     assert not list(world.store.keys("runs/1-1/checkpoints/"))
-    assert world.runs.snapshot("1-1")
+    assert world.runs.request("1-1")
 
 
 def test_old_runs_are_deleted_but_not_the_baseline() -> None:
@@ -88,7 +88,7 @@ def test_interrupted_sweep_is_repeated_after_a_restart() -> None:
     assert not list(world.store.keys("runs/1-1/checkpoints/"))
 
 
-@pytest.mark.parametrize("after", [1, 2, 3, 4])
+@pytest.mark.parametrize("after", [1, 2, 3])
 def test_half_deleted_run_is_not_launched_again(after: int) -> None:
     world = connected()
     one_more(world)

@@ -18,7 +18,7 @@ from services.adapter.training.trigger import (
     Wait,
     decide,
 )
-from services.core.domain import Parameters, RunState, Snapshot
+from services.core.domain import Parameters, RunState
 
 POLICY = Policy(every_n_updates=10, debounce_seconds=2.0)
 ENOUGH = Observation(changed=10, lost_labels=(), not_trainable=None, fingerprint="now")
@@ -146,25 +146,16 @@ def test_stale_version_is_evaluated_again_once() -> None:
     assert isinstance(decide(FEW, Situation(ended=(stale, stale)), POLICY, NOW), Ignore)
 
 
-def test_changed_tasks_are_added_edited_or_removed() -> None:
-    baseline = Snapshot({"1": "a", "2": "b", "3": "c"}, "hash", ("card", "loan"), 0.0)
-    assert trigger.changed_tasks({1: "a", 2: "edited", 4: "new"}, baseline) == {2, 3, 4}
-    assert trigger.changed_tasks({1: "a", 2: "b"}, None) == {1, 2}
-    assert trigger.lost_labels(("card",), baseline) == ("loan",)
-    assert trigger.lost_labels(("card",), None) == ()
-
-
 def test_fingerprint_depends_on_labels_config_and_parameters() -> None:
     prints = {
-        trigger.fingerprint({"1": "a"}, "hash", Parameters()),
-        trigger.fingerprint({"1": "b"}, "hash", Parameters()),
-        trigger.fingerprint({"1": "a"}, "other", Parameters()),
-        trigger.fingerprint({"1": "a"}, "hash", Parameters(seed=1)),
+        trigger.fingerprint("digest", "hash", Parameters()),
+        trigger.fingerprint("another", "hash", Parameters()),
+        trigger.fingerprint("digest", "other", Parameters()),
+        trigger.fingerprint("digest", "hash", Parameters(seed=1)),
     }
     assert len(prints) == 4
-    assert trigger.fingerprint({"2": "b", "1": "a"}, "h", Parameters()) == trigger.fingerprint(
-        {"1": "a", "2": "b"}, "h", Parameters()
-    )
+    named = Parameters(model_name="support")
+    assert trigger.fingerprint("d", "h", named) == trigger.fingerprint("d", "h", Parameters())
 
 
 PASTS = st.builds(
