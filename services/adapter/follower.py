@@ -17,8 +17,8 @@ from services.adapter.state.board import BOARD_KEY, Board, BoardDocument, Projec
 from services.adapter.state.documents import ProjectDocuments
 from services.adapter.training.label_reader import label_space_of
 from services.core import documents
-from services.core.domain import LabelSpace, Project, Served
-from services.core.errors import NotFound, StoreError
+from services.core.domain import Project, Served
+from services.core.errors import NotFound, StoreError, UnreadableDocument
 from services.core.inbox import ChangeNotice, Inbox
 from services.core.registry import Registry
 from services.core.retry import LogOnce
@@ -100,11 +100,17 @@ class Follower:
     def _board_from_store(self) -> BoardDocument:
         """Return the projects as they are in the store, until a leader has published a board."""
         projects = Registry(self.store).projects()
-        return BoardDocument(tuple(ProjectView(project, self._label_space(project)) for project in projects))
+        return BoardDocument(tuple(map(self._view_from_store, projects)))
 
-    def _label_space(self, project: Project) -> LabelSpace | None:
-        override = ProjectDocuments(self.store, project.key).connection().overrides.get("control")
-        return label_space_of(project, override or self.control_of(project.id))[0]
+    def _view_from_store(self, project: Project) -> ProjectView:
+        """Return the project with its label space; if its connection.json cannot be read, with that as its problem."""
+        override, problem = None, ""
+        try:
+            override = ProjectDocuments(self.store, project.key).connection().overrides.get("control")
+        except UnreadableDocument as error:
+            problem = str(error)
+        space, _ = label_space_of(project, override or self.control_of(project.id))
+        return ProjectView(project, space, problem=problem)
 
     def _show(self, now: float) -> None:
         if self._document is None:

@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from services.core.errors import StoreError, UnknownFormat
+from services.core.errors import UnknownFormat, UnreadableDocument
 
 FORMAT = 1
 T = TypeVar("T")
@@ -77,7 +77,7 @@ def to_plain(document: object) -> Any:
 def load(kind: type[T], data: bytes, name: str) -> T:
     """Parse `kind` from JSON. `name`, a key, is used in error messages.
 
-    Raises UnknownFormat for a newer format, StoreError for anything that is not such a document.
+    Raises UnknownFormat for a newer format, UnreadableDocument for anything that is not such a document.
     """
     try:
         found = json.loads(data)
@@ -88,10 +88,16 @@ def load(kind: type[T], data: bytes, name: str) -> T:
             )
         document: T = _adapter(kind).validate_python(found)
     except ValidationError as error:
-        raise StoreError(f"{name} is not a readable {kind.__name__}: {_field_errors(error)}") from error
-    except ValueError as error:
-        raise StoreError(f"{name} is not a readable {kind.__name__}: {error}") from error
+        raise _unreadable(kind, name, _field_errors(error)) from error
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(kind, name, str(error)) from error
     return document
+
+
+def _unreadable(kind: type[Any], name: str, reason: str) -> UnreadableDocument:
+    return UnreadableDocument(
+        f"{name} is not a readable {kind.__name__}: {reason}. Restore it from a backup, or delete it."
+    )
 
 
 def _field_errors(error: ValidationError) -> str:

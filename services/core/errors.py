@@ -75,7 +75,11 @@ class CorruptLabels(StoreError):
     """A segment of the label index is missing or broken: the labels are read from Label Studio again."""
 
 
-class UnknownFormat(StoreError):
+class UnreadableDocument(StoreError):
+    """A JSON document of the store is broken, or not what its name says: a person restores or deletes it."""
+
+
+class UnknownFormat(UnreadableDocument):
     """A document was written by a newer release than this one."""
 
 

@@ -11,6 +11,9 @@ import hashlib
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
+
+import structlog
 
 from services.core import documents
 from services.core.domain import FileEntry, Manifest, OutOfSample, Project, Report, Serving
@@ -18,6 +21,8 @@ from services.core.errors import CorruptVersion, NotFound, ObjectTooLarge, Store
 from services.core.serving_table import ServingTableFile, load_or_none
 from services.core.store import ObjectStore
 
+log = structlog.get_logger()
+_Document = TypeVar("_Document")
 _VERSION_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
 
 
@@ -28,9 +33,9 @@ class Registry:
     store: ObjectStore
 
     def projects(self) -> list[Project]:
-        """List every project that was ever connected."""
+        """List every project that was ever connected, without those whose project.json is unreadable or newer."""
         keys = (f"projects/{key}/project.json" for key in self.store.folders("projects/"))
-        return [project for key in keys if (project := load_or_none(Project, self.store, key))]
+        return [project for key in keys if (project := _readable_or_none(Project, self.store, key))]
 
     def write_project(self, project: Project) -> None:
         """Store what Label Studio's API returned. Raises UnknownFormat rather than overwrite what a newer release stored."""
@@ -48,11 +53,9 @@ class Registry:
         return sum(entry.size for entry in self.store.entries(f"projects/{project_key}/"))
 
     def manifests(self, project_key: str) -> list[Manifest]:
-        """List the manifests of the project's versions, oldest first, without unreadable ones."""
-        names = self.version_names(project_key)
-        found = (
-            load_or_none(Manifest, self.store, _key(project_key, name, "manifest.json")) for name in names
-        )
+        """List the manifests of the project's versions, oldest first, without those that are unreadable or newer."""
+        keys = (_key(project_key, name, "manifest.json") for name in self.version_names(project_key))
+        found = (_readable_or_none(Manifest, self.store, key) for key in keys)
         return sorted(
             (manifest for manifest in found if manifest),
             key=lambda manifest: (manifest.created_at, manifest.version),
@@ -155,6 +158,15 @@ class Registry:
                 f"File {name!r} of version {manifest.version} differs from its manifest: roll back or train again."
             )
         return path
+
+
+def _readable_or_none(kind: type[_Document], store: ObjectStore, key: str) -> _Document | None:
+    """Return the document; None if it is missing, broken or of a newer release: it concerns its project, not all of them."""
+    try:
+        return load_or_none(kind, store, key)
+    except UnknownFormat as error:
+        log.error("document_skipped", key=key, reason=str(error))
+        return None
 
 
 def _key(project_key: str, version: str, name: str) -> str:

@@ -15,7 +15,7 @@ import structlog
 
 from services.core import documents
 from services.core.domain import Serving
-from services.core.errors import NotFound, ObjectTooLarge, StoreError, UnknownFormat
+from services.core.errors import NotFound, ObjectTooLarge, StoreError, UnknownFormat, UnreadableDocument
 from services.core.store import ObjectStore
 from services.core.telemetry import metrics
 
@@ -107,8 +107,8 @@ def _parse_or_none(kind: type[_Document], data: bytes, key: str) -> _Document | 
         return documents.load(kind, data, key)
     except UnknownFormat:
         raise
-    except StoreError as error:
-        log.error("document_skipped", key=key, reason=type(error.__cause__).__name__)
+    except UnreadableDocument as error:
+        log.error("document_skipped", key=key, reason=str(error))
         return None
 
 

@@ -10,7 +10,7 @@ from typing import Final, Generic, TypeVar
 
 from services.adapter.state.documents import ProjectDocuments, VersionOutcome
 from services.core.domain import Manifest, Report
-from services.core.errors import CorruptVersion, NotFound
+from services.core.errors import CorruptVersion, NotFound, UnknownFormat, UnreadableDocument
 from services.core.registry import Registry
 
 T = TypeVar("T")
@@ -58,10 +58,10 @@ class VersionCache:
         return sorted(found, key=lambda manifest: (manifest.created_at, manifest.version), reverse=True)
 
     def manifest(self, project_key: str, version: str) -> Manifest | None:
-        """Return one version; None if it is incomplete, deleted or broken. Raises StoreError."""
+        """Return one version; None if it is incomplete, deleted, broken or of a newer release. Raises StoreError."""
         try:
             return self._manifests.get(project_key, version)
-        except (NotFound, CorruptVersion):
+        except (NotFound, CorruptVersion, UnknownFormat):
             return None
 
     def report(self, project_key: str, version: str) -> Report:
@@ -69,10 +69,10 @@ class VersionCache:
         return self._reports.get(project_key, version)
 
     def outcome(self, project_key: str, version: str) -> VersionOutcome | None:
-        """Return a version's outcome; None if there is none yet. Raises StoreError."""
+        """Return a version's outcome; None if there is none yet, or it is unreadable. Raises StoreError."""
         try:
             return self._outcomes.get(project_key, version)
-        except NotFound:
+        except (NotFound, UnreadableDocument):
             return None
 
     def _manifest(self, project_key: str, version: str) -> Manifest:
