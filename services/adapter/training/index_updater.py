@@ -26,7 +26,7 @@ log = structlog.get_logger()
 _COMMIT_DELAY: Final = timedelta(seconds=60)
 """A change has the time at which its request began, and is visible once committed: later ones may be visible before it."""
 _BATCH: Final = 5000
-"""Tasks that are held as Label Studio describes them while everything is read."""
+"""Rows that are added to the index at once: adding copies the index."""
 _TRIES: Final = 2
 """Counts that do not add up are believed after this many reads of what changed."""
 T = TypeVar("T")
@@ -135,10 +135,9 @@ class IndexUpdater:
         return index, counts
 
     def _read(self, space: LabelSpace | None, since: str | None, index: LabelIndex) -> LabelIndex:
-        for tasks in _batches(self.source.annotated_tasks(self.project_id, since), _BATCH):
-            rows = {int(task["id"]): label_row(space, task) for task in tasks}
-            removed = [task for task, row in rows.items() if row is None]
-            index = index.upsert(filter(None, rows.values()), removed)
+        tasks = self.source.annotated_tasks(self.project_id, since)
+        for rows in _batches(((int(task["id"]), label_row(space, task)) for task in tasks), _BATCH):
+            index = index.upsert((row for _, row in rows if row), (task for task, row in rows if row is None))
         return index
 
     def _write(
@@ -150,10 +149,10 @@ class IndexUpdater:
         except CorruptLabels:  # a delta that was to be merged
             found = labels.write(state, index)
         old, self.state, self.index = self.state, found, index
-        if old and old.segments[:1] != found.segments[:1]:
+        if old and not set(old.segments) <= set(found.segments):
             try:
                 labels.delete_unreferenced([found, old, *kept], now)
-            except StoreError as error:  # the next new base deletes them
+            except StoreError as error:  # the next time that segments are merged deletes them
                 log.warning("label_segments_not_deleted", project=self.project_id, reason=str(error))
 
 

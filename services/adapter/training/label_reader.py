@@ -27,7 +27,7 @@ from services.adapter.training.monitoring import MAX_ANNOTATIONS, AgreementMonit
 from services.core.domain import LabelSpace, LabelState, Project, Uncounted
 from services.core.errors import FitloopError, LabelStudioNotFound, LabelStudioUnreachable, NoLabelSpace
 from services.core.labels import parse_label_space
-from services.core.labels.examples import Examples, examples_of
+from services.core.labels.examples import examples_of
 from services.core.labels.index import LabelIndex
 from services.core.retry import Backoff
 from services.core.store import ObjectStore
@@ -112,7 +112,6 @@ class LabelReader:
     """That the last read of the project was for."""
     _quiet_polls: int = 0
     _last: Reading | None = None
-    _examples: tuple[LabelIndex, Examples] | None = None
     _agreement: AgreementMonitor = field(default_factory=AgreementMonitor)
     _updater: IndexUpdater = field(init=False)
     _baselines: BaselineReader = field(init=False)
@@ -152,19 +151,18 @@ class LabelReader:
         else:
             project, space, why_no_space, state = last.project, last.space, last.why_no_space, last.state
             self._quiet_polls += 1
-        examples = self._examples_of(self._updater.index)
+        index, control = self._updater.index, space.from_name if space else request.control
+        counts_by_label, not_counted = self._count(space, state)
         baseline = self._baselines.find(project.key, request.baselines)
         self._last = Reading(
             project=project,
             space=space,
             why_no_space=why_no_space,
-            index=self._updater.index,
+            index=index,
             state=state,
-            counts=examples.counts(space) if space else {},
-            not_counted=examples.not_counted(space, state.counts.skipped) if space else (),
-            comparison=compare(
-                self._updater.index, space, space.from_name if space else request.control, baseline
-            ),
+            counts=counts_by_label,
+            not_counted=not_counted,
+            comparison=compare(index, space, control, baseline),
             baseline=baseline,
             read_at=now,
             agreement=self._compare_with_suggestions(space, now),
@@ -182,10 +180,16 @@ class LabelReader:
     def _states_in_use(self, request: PollRequest) -> list[LabelState]:
         return [*request.in_use, *(run.labels for run in request.baselines if run.labels)]
 
-    def _examples_of(self, index: LabelIndex) -> Examples:
-        if self._examples is None or self._examples[0] is not index:
-            self._examples = index, examples_of(index)
-        return self._examples[1]
+    def _count(
+        self, space: LabelSpace | None, state: LabelState
+    ) -> tuple[Mapping[str, int], tuple[Uncounted, ...]]:
+        """Return the examples of each label, and what does not count; those of the last poll if nothing changed."""
+        if space is None:
+            return {}, ()
+        if self._last and (self._last.state, self._last.space) == (state, space):
+            return self._last.counts, self._last.not_counted
+        examples = examples_of(self._updater.index)  # not kept: they take as much memory as the index
+        return examples.counts(space), examples.not_counted(space, state.counts.skipped)
 
     def _compare_with_suggestions(self, space: LabelSpace | None, now: float) -> Agreement | None:
         """Return how often labels equal suggestions, computed anew if that is due; an error here does not fail the poll."""

@@ -424,3 +424,51 @@ def test_known_labels_equal_stored_ones_after_any_changes(steps: list[tuple[str,
     assert signatures(reading) == {number: int(sign, 16) for number, sign in there.items() if sign}
     made = [one for row in fake.tasks[1].values() for one in row["annotations"]]
     assert reading.labelled + sum(row.count for row in reading.not_counted) == len(made)
+
+
+def test_segments_that_nothing_names_are_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.core.labels.segments._MAX_DELTAS", 2)
+    fake, store = build_label_studio(), MemoryStore()
+    reader = build_reader(fake, store)
+    first = reader.poll(0.0)
+    assert first
+    in_use = PollRequest(in_use=(first.state,), baselines=(BaselineRun("1-1", first.state),))
+    for look in range(1, 9):
+        fake.label(look % 6 + 1, "other")
+        reader.poll(look * 10_000.0, in_use)
+    last = reader.poll(100_000.0, in_use)
+    assert last
+    named = {segment.sha256 for state in (first.state, last.state) for segment in state.segments}
+    stored = {key.rpartition("/")[2].partition(".")[0] for key in store.data if key.endswith(".safetensors")}
+    assert named <= stored
+    assert len(stored - named) <= 3
+
+
+def test_garbage_that_cannot_be_deleted_fails_no_poll(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.core.labels.segments._MAX_DELTAS", 1)
+    fake, store = build_label_studio(), MemoryStore()
+    reader = build_reader(fake, store)
+
+    def fail(key: str) -> None:
+        raise StoreUnreachable(key)
+
+    monkeypatch.setattr(store, "delete", fail)
+    for look in range(5):
+        fake.label(1, "other")
+        assert reader.poll(look * 10_000.0)
+
+
+def test_a_lost_delta_is_replaced_by_a_new_base(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.core.labels.segments._MAX_DELTAS", 2)
+    fake, store = build_label_studio(), MemoryStore()
+    reader = build_reader(fake, store)
+    for look in range(3):
+        fake.label(1, "other")
+        reader.poll(float(look))
+    for key in [key for key in store.data if key.endswith(".safetensors")]:
+        del store.data[key]
+    fake.label(2, "other")
+    found = reader.poll(9.0)
+    assert found
+    assert len(found.state.segments) == 1
+    assert LabelStore(store, found.project.key).load(found.state).digest == found.digest

@@ -89,6 +89,21 @@ def test_a_projects_key_is_its_id_and_creation_time(studio: respx.MockRouter) ->
     assert counts.newest_change == "2026-11-25T00:00:00Z"
 
 
+def test_newest_is_one_request_for_one_row(studio: respx.MockRouter) -> None:
+    row = {"id": 7, "updated_at": "2026-01-01T00:00:00Z"}
+    answer = {"tasks": [row], "total": 9, "total_annotations": 4, "total_predictions": 2}
+    route = studio.get("/api/tasks/").respond(json=answer)
+    assert _client().newest(5) == (9, 4, "2026-01-01T00:00:00Z")
+    (call,) = route.calls
+    assert call.request.url.params["page_size"] == "1"
+    assert json.loads(call.request.url.params["query"])["ordering"] == ["-tasks:updated_at"]
+
+
+def test_nothing_is_newest_without_tasks(studio: respx.MockRouter) -> None:
+    studio.get("/api/tasks/").respond(json={"tasks": [], "total": 0, "total_annotations": 0})
+    assert _client().newest(5) == (0, 0, "")
+
+
 def test_a_project_without_tasks_has_no_newest_change(studio: respx.MockRouter) -> None:
     studio.get("/api/projects/1/").respond(json=ROW)
     studio.get("/api/tasks/").mock(return_value=_page())
