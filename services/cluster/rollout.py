@@ -121,7 +121,7 @@ class ClusterRollout:
         is_idle = self.plan is not None and self.plan.update is None
         if self.settings.mode == "reload" or is_idle or now < self._polled_at + _POLL_SECONDS:
             return
-        if seen := self._observe():
+        if (seen := self._observe()) and not self._is_outdated(seen):
             self._polled_at = now
             self._update_plan(seen, now)
 
@@ -130,10 +130,13 @@ class ClusterRollout:
         self._failed.pop(key, None)
 
     def _observe(self, since: float = float("-inf")) -> Observation | None:
-        """Return the last observation; None if it is too old, or began before `since` or the last annotation. Raises ClusterError."""
+        """Return the last observation; None if it is too old, or began before `since`. Raises ClusterError."""
         seen = self.observer.latest()
-        oldest = max(since, self.clock() - _MAX_AGE_SECONDS)
-        return seen if seen and seen.began >= oldest and seen.began > self._annotated_at else None
+        return seen if seen and seen.began >= max(since, self.clock() - _MAX_AGE_SECONDS) else None
+
+    def _is_outdated(self, seen: Observation) -> bool:
+        """Return whether the observation may show the workload as it was before our last annotation."""
+        return seen.began <= self._annotated_at
 
     def _raise_refusal(self, pods: Sequence[PredictorPod], key: VersionKey) -> None:
         for pod in pods:
@@ -149,13 +152,15 @@ class ClusterRollout:
         return replace(status, blocked=True)
 
     def _rolling_status(self, seen: Observation, key: VersionKey, now: float) -> RolloutStatus:
+        if self._is_outdated(seen):
+            return _ASKING
         self._polled_at = now
         plan = self._update_plan(seen, now)
         if (failed := self._failed.get(key)) and (waits := failed.wait_status(now)):
             return waits
         if plan.update is not None:
             return progress_status(seen.pods, plan.update.generation)
-        if seen.began <= self._annotated_at:  # an update was just rolled back
+        if self._is_outdated(seen):  # an update was just rolled back
             return _ASKING
         return self._start_update(plan, seen, key, now)
 

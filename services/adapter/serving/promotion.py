@@ -59,6 +59,8 @@ class Situation:
     project_id: int
     served: Served
     served_state: ServedState = ServedState.OK
+    target: str | None = None
+    """The version being rolled out."""
     served_created_at: float | None = None
     """None if nothing is served, or its manifest cannot be read."""
     control: str | None = None
@@ -135,7 +137,10 @@ def _decide_uncompared(candidate: Candidate, evaluation: Evaluation, now: Situat
     if now.served_created_at is not None and now.served_created_at > evaluation.created_at:
         return Hold(Outcome.HELD, messages.superseded(version, current))
     if evaluation.compared_with is None and current is not None:
-        if now.served_state is ServedState.BROKEN:
+        # A rollout that has begun goes on while predictors do not answer: it began because the served version is broken.
+        if now.served_state is ServedState.BROKEN or (
+            now.served_state is ServedState.CHECKING and now.target == version
+        ):
             return Promote(candidate.published.sentence)
         if now.served_state is ServedState.CHECKING:
             return Wait(f"{current} is being checked")

@@ -79,8 +79,8 @@ class Promotions:
     table: ServingTableWriter
     rollout: Rollout
     clock: Callable[[], float] = time.time
-    _falling_back: set[str] = field(default_factory=set)
-    """Projects whose broken version is being replaced by the previous one."""
+    _falling_back: dict[str, str] = field(default_factory=dict)
+    """The projects whose broken version is being replaced by the previous one, each with what is wrong with it."""
     evaluations: EvaluationReader = field(init=False)
     rollouts: RolloutTracker = field(init=False)
 
@@ -157,24 +157,27 @@ class Promotions:
         served = self.served(project.key)
         if served.current is None:
             return ""
+        problem = self._falling_back.get(project.key, "")
         try:
             status = self.rollouts.check(project.key, served.current)
         except UNUSABLE_VERSION as error:
-            problem = f"{served.current} cannot be served: {error}"
-            if project.key not in self._falling_back:
+            if not problem:
+                problem = f"{served.current} cannot be served: {error}"
                 log.error("served_version_broken", project=project.id, reason=problem)
-            return self._fall_back(project, served, problem, now)
-        self._falling_back.discard(project.key)
-        return "" if status.done else status
+        else:
+            if status.done or not problem:
+                self._falling_back.pop(project.key, None)
+                return "" if status.done else status
+        return self._fall_back(project, served, problem, now)  # goes on while predictors do not answer
 
     def _fall_back(self, project: Project, served: Served, problem: str, now: float) -> str | RolloutStatus:
         if served.previous is None:
             return f"{problem} There is no version before it: train again."
-        self._falling_back.add(project.key)
+        self._falling_back[project.key] = problem
         try:
             done = self._advance(project, served.previous, problem, now, pinned=served.pinned)
         except UNUSABLE_VERSION as error:
-            self._falling_back.discard(project.key)
+            self._falling_back.pop(project.key, None)
             return f"{problem} Nor can {served.previous}: {error}"
         if not done:
             return self.rollouts.status(project.key) or RolloutStatus(done=False)
@@ -190,6 +193,7 @@ class Promotions:
             project.id,
             served,
             self._served_state(project.key, served),
+            self.rollouts.target(project.key),
             self.evaluations.created_at(project.key, served.current),
             control,
             falling_back=project.key in self._falling_back,
@@ -222,5 +226,5 @@ class Promotions:
         falls_back = project.key in self._falling_back
         done = self.rollouts.advance(project.key, version, why, now, pinned=pinned, immediately=falls_back)
         if done:
-            self._falling_back.discard(project.key)
+            self._falling_back.pop(project.key, None)
         return done

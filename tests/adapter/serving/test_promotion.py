@@ -106,6 +106,12 @@ def test_version_compared_with_nothing_replaces_a_broken_one(
     assert outcome(found) in {None, Outcome.STALE}
 
 
+def test_rollout_in_progress_goes_on_while_predictors_are_asked() -> None:
+    asking = replace(NOW, served_state=ServedState.CHECKING, target="v2")
+    assert isinstance(decide(build_candidate(compared_with=None), asking), Promote)
+    assert outcome(decide(build_candidate(compared_with="v0"), asking)) is Outcome.STALE
+
+
 @pytest.mark.parametrize("state", ServedState)
 def test_version_compared_with_another_one_is_stale(state: ServedState) -> None:
     found = decide(build_candidate(compared_with="v0"), replace(NOW, served_state=state))
@@ -139,6 +145,7 @@ situations = st.builds(
         pinned=st.booleans(),
     ),
     st.sampled_from(ServedState),
+    st.none() | versions,
     st.none() | st.sampled_from([50.0, 100.0, 150.0]),
     st.sampled_from([None, "topic", "tone"]),
     st.booleans(),
@@ -155,10 +162,20 @@ def test_only_a_justified_version_is_promoted(candidate: Candidate, now: Situati
     assert now.control is None or candidate.control in {None, now.control}
     assert candidate.evaluation is not None
     compared_with, current = candidate.evaluation.compared_with, now.served.current
-    replaces_broken = compared_with is None and now.served_state is ServedState.BROKEN
+    goes_on = now.served_state is ServedState.CHECKING and now.target == candidate.version
+    replaces_broken = compared_with is None and (now.served_state is ServedState.BROKEN or goes_on)
     assert compared_with == current or replaces_broken
     if compared_with != current and now.served_created_at is not None:
         assert candidate.evaluation.created_at >= now.served_created_at
+
+
+@given(candidates, situations)
+def test_promotion_goes_on_as_a_target(candidate: Candidate, now: Situation) -> None:
+    """Once it is the target, predictors that do not answer do not stop it."""
+    if isinstance(decide(candidate, now), Promote):
+        state = ServedState.CHECKING if now.served_state is ServedState.BROKEN else now.served_state
+        after = replace(now, target=candidate.version, served_state=state)
+        assert decide(candidate, after) == decide(candidate, now)
 
 
 @given(candidates, situations)

@@ -347,6 +347,36 @@ def test_fields_of_a_later_release_survive_a_promotion(serving: ControllerWorld)
     assert (after["projects"][key]["current"], after["projects"][key]["weight"]) == ("support-2", 3)
 
 
+def test_fallback_goes_on_while_predictors_do_not_answer(serving: ControllerWorld) -> None:
+    serving.complete_run("1-2")
+    serving.restart()
+    serving.rollout.broken["support-2"] = smoke_test_error("support-2")
+    serving.rollout.slow = {"support-1": ON_ITS_WAY, "support-2": BLOCKED}
+    serving.tick()
+    assert target_of(serving) == "support-1"
+    serving.rollout.broken.clear()
+    serving.rollout.withdrawn.clear()
+    for _ in range(3):
+        serving.tick(0.5)
+        assert target_of(serving) == "support-1"
+    assert serving.rollout.withdrawn == []
+    serving.rollout.slow.pop("support-1")
+    serving.tick(0.5)
+    assert (serving.current, serving.view.served.previous) == ("support-1", "support-2")
+    assert "support-1 is served instead" in serving.view.problem
+
+
+def test_fallback_ends_if_the_version_answers_after_all(serving: ControllerWorld) -> None:
+    serving.complete_run("1-2")
+    serving.restart()
+    serving.rollout.broken["support-2"] = smoke_test_error("support-2")
+    serving.rollout.slow["support-1"] = ON_ITS_WAY
+    serving.tick()
+    serving.rollout.broken.clear()
+    serving.tick(0.5)
+    assert (serving.current, target_of(serving), serving.view.problem) == ("support-2", "", "")
+
+
 def test_unwanted_target_is_withdrawn(serving: ControllerWorld) -> None:
     key = serving.view.project.key
     table = serving.registry.serving()
