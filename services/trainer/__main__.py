@@ -27,8 +27,10 @@ from services.core.runs import Runs
 from services.core.settings import Settings
 from services.core.telemetry import tracing
 from services.core.telemetry.logs import configure, log_uncaught, safe_traceback
-from services.trainer.data import RunInputs, read_dataset, read_project
+from services.trainer.data import RunInputs
+from services.trainer.data.dataset import build_dataset, check_trainable
 from services.trainer.data.features import Features, shared_features
+from services.trainer.data.labels import read_labels, read_project, read_texts
 from services.trainer.methods import TrainedModel, TrainingContext
 from services.trainer.methods.checkpoints import Checkpoints, agree_on_plan
 from services.trainer.methods.plan import plan_for, second_method_deadline
@@ -141,7 +143,7 @@ def train(run: Run) -> None:
     store = RetryingStore(run.progress.runs.store, run.stop, changes=False)
     checkpoints = Checkpoints(store, run.name, run.progress.status.attempt, run.checkpoint_seconds)
     loading = BackgroundCall(partial(_load_base, run.request.parameters))
-    project, space, skipped = read_project(run)
+    project, counts = read_project(run)
     before = published_before(run, project)
     known = {published.version: published for published in run.progress.status.published}
     run.progress.restore_published(
@@ -149,12 +151,11 @@ def train(run: Run) -> None:
     )
     try:
         if len(before) < len(methods_of(run.request.parameters.method)):
-            resuming, published = checkpoints.exist(), bool(before)
-            dataset = read_dataset(
-                run, project, space, skipped=skipped, resuming=resuming, published=published
-            )
+            labels = read_labels(run, project, counts)
+            dataset = build_dataset(labels, read_texts(run, labels))
+            check_trainable(dataset, labels.space)
             run.progress.stage("loading")
-            inputs = RunInputs(project, space, loading.result(run.stop), dataset)
+            inputs = RunInputs(project, labels.space, loading.result(run.stop), dataset)
             make_versions(run, inputs, checkpoints, before)
     except Preempted:
         raise

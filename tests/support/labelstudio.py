@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -127,6 +127,11 @@ class FakeLabelStudio:
             kept = [one for one in row["annotations"] if not one["was_cancelled"]]
             if kept if since is None else row["updated_at"] >= since:
                 yield row
+
+    def texts(self, project_id: int, tasks: Collection[int]) -> Iterator[dict[str, Any]]:
+        self._answer("texts")
+        known = self.tasks[project_id]
+        yield from [{"id": task, "data": known[task]["data"]} for task in tasks if task in known]
 
     def suggested_tasks(self, project_id: int, most: int) -> list[dict[str, Any]]:
         rows = [row for row in self.tasks[project_id].values() if row["annotations"]]

@@ -29,7 +29,6 @@ from services.core.domain import (
     RunStatus,
     Served,
     Serving,
-    Snapshot,
     Uncounted,
 )
 from services.core.registry import Registry
@@ -40,6 +39,7 @@ from services.trainer.data.dataset import Dataset, Example
 from services.trainer.evaluation.gate import decide, decide_first, pair_up
 from services.trainer.evaluation.metrics import estimate
 from services.trainer.evaluation.report import build_report, changed_texts
+from tests.support.label_states import EMPTY_STATE
 from tests.support.manifests import build_manifest as sample
 
 INTENTS = (
@@ -157,14 +157,14 @@ def _manifest(
 
 def _dataset(texts: int, labels: Sequence[str]) -> Dataset:
     examples = tuple(
-        Example(f"{number:064x}", f"text {number}", labels[number % len(labels)], 1000 + number, (number,))
+        Example(f"{number:064x}", f"text {number}", labels[number % len(labels)], 1000 + number)
         for number in range(texts)
     )
     names = tuple(labels)
     return Dataset(
         examples,
         names,
-        Snapshot({}, "hash", names, NOW),
+        EMPTY_STATE,
         (Uncounted("cancelled", 2), Uncounted("no_text", 1)),
         (1003, 1010),
     )

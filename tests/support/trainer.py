@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from services.core.domain import (
+    LabelState,
     Manifest,
     Method,
     Parameters,
@@ -26,6 +27,7 @@ from services.trainer.process import RetryingStore, Run
 from services.trainer.process.lifecycle import Stop
 from services.trainer.process.progress import Progress, first_status
 from tests.support.base_models import TEXTS
+from tests.support.label_states import write_label_state
 from tests.support.labelstudio import FakeLabelStudio
 
 WORDS = {
@@ -93,8 +95,22 @@ class TrainerWorld:
     def request(self, method: Method = Method.LINEAR_PROBE, asked: Any = None, **parameters: Any) -> str:
         name = self.runs.next_name(1)
         given = Parameters(method=method, base_model=str(self.base), max_length=32, **parameters)
-        self.runs.write(RunRequest(name, self.key, 1, "test", given, 1.0, asked=asked or {}))
+        labels = write_label_state(self.store, self.labelstudio, control=given.control)
+        self.runs.write(RunRequest(name, self.key, 1, "test", given, 1.0, asked=asked or {}, labels=labels))
         return name
+
+    def labels(self, run: str) -> LabelState:
+        """Return the labels that the run was requested for."""
+        request = self.runs.request(run)
+        assert request is not None
+        assert request.labels is not None
+        return request.labels
+
+    def forget_labels(self, run: str) -> None:
+        """Make the request one of release 0.1.0, which does not name labels."""
+        request = self.runs.request(run)
+        assert request is not None
+        self.runs.write(replace(request, labels=None))
 
     def train(self, run: str) -> None:
         """Do what the process does between its first status and its last."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -45,6 +46,21 @@ sys.addaudithook(hook)
 """
 
 
+def _passes(row: dict[str, Any], items: list[dict[str, Any]]) -> bool:
+    """Return whether a task passes the filters that a run uses."""
+    for item in items:
+        value = item["value"]
+        if item["filter"] == "filter:tasks:total_annotations":
+            passes = bool(row["annotations"])
+        elif item["operator"] == "in":
+            passes = value["min"] <= row["id"] <= value["max"]
+        else:
+            passes = row["id"] > value
+        if not passes:
+            return False
+    return True
+
+
 @contextmanager
 def serve_label_studio(world: TrainerWorld) -> Iterator[str]:
     """Serve Label Studio's API and yield the address."""
@@ -63,11 +79,8 @@ def serve_label_studio(world: TrainerWorld) -> Iterator[str]:
                     "num_tasks_with_annotations": counts.annotated_tasks,
                 }
             else:
-                filters = json.loads(query["query"])["filters"]["items"]
-                after = max(
-                    (int(row["value"]) for row in filters if row["filter"] == "filter:tasks:id"), default=0
-                )
-                rows = [row for row in world.labelstudio.annotated_tasks(1) if row["id"] > after]
+                items = json.loads(query["query"])["filters"]["items"]
+                rows = [row for row in world.labelstudio.tasks[1].values() if _passes(row, items)]
                 body = {"tasks": rows[: int(query["page_size"])], "total": len(rows)}
             data = json.dumps(body).encode()
             self.send_response(200 if self.headers["Authorization"] == "Token secret" else 401)

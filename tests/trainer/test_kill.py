@@ -9,7 +9,6 @@ import pytest
 from safetensors.numpy import load_file
 
 from services.core.domain import Manifest, Method, RunState
-from services.trainer.publishing import annotations_hash
 from tests.support.trainer import TrainerWorld
 from tests.support.trainer_process import run_in_process, run_with_signal, temporary, temporary_files
 
@@ -26,39 +25,42 @@ def killed(world: TrainerWorld, run: str, place: str, exists: str = "", says: by
 
 
 def is_whole(world: TrainerWorld, run: str, versions: list[str]) -> list[Manifest]:
-    """The run's end: these versions and no other, DONE, and the snapshot says what each has learnt."""
-    status, snapshot = world.status(run), world.runs.snapshot(run)
+    """The run's end: these versions and no other, DONE, trained on the labels that were requested."""
+    status, request = world.status(run), world.runs.request(run)
     assert (status.state, status.exit_code) == (RunState.DONE, 0), status.message
     assert world.registry.versions(world.key) == [one.version for one in status.published] == versions
     found = [world.manifest(version) for version in versions]
-    assert snapshot is not None
+    assert request is not None
+    assert request.labels is not None
     for manifest in found:
-        assert manifest.lineage.annotations_hash == annotations_hash(snapshot)
-        assert manifest.lineage.texts == len(snapshot.tasks), "each text is of one task"
+        assert manifest.lineage.annotations_hash == request.labels.digest
+        assert manifest.lineage.texts == request.labels.labelled, "each text is of one task"
         for name in manifest.files:
             world.registry.file(world.key, manifest.version, name)
     kept = {f"projects/{world.key}/versions/{one.version}/{name}" for one in found for name in one.files}
     manifests = {f"projects/{world.key}/versions/{one.version}/manifest.json" for one in found}
-    assert set(world.store.keys("projects/")) == kept | manifests, "nothing of the killed process is left"
+    versions_kept = set(world.store.keys(f"projects/{world.key}/versions/"))
+    assert versions_kept == kept | manifests, "nothing of the killed process is left"
+    assert world.runs.snapshot(run) is None
     assert not list(world.store.keys(f"runs/{run}/checkpoints/"))
     return found
 
 
 @pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize(
-    ("place", "exists"),
+    ("place", "exists", "says"),
     [
-        pytest.param(r"/status\.json$", "runs/{run}/snapshot.json", id="after the snapshot"),
-        pytest.param(r"/oos\.json$", f"{VERSION}/config.json", id="while files are put into the store"),
-        pytest.param(r"/manifest\.json$", f"{VERSION}/tokenizer.json", id="right before the manifest"),
+        pytest.param(r"/status\.json$", "", b'"stage": "loading"', id="after reading"),
+        pytest.param(r"/oos\.json$", f"{VERSION}/config.json", b"", id="while files are put into the store"),
+        pytest.param(r"/manifest\.json$", f"{VERSION}/tokenizer.json", b"", id="right before the manifest"),
     ],
 )
-def test_run_killed_before_publishing_reads_new_labels(
-    world: TrainerWorld, monkeypatch: pytest.MonkeyPatch, place: str, exists: str
+def test_run_killed_before_publishing_keeps_its_labels(
+    world: TrainerWorld, monkeypatch: pytest.MonkeyPatch, place: str, exists: str, says: bytes
 ) -> None:
     world.label(30)
     run = world.request()
-    killed(world, run, place, exists)
+    killed(world, run, place, exists, says)
     assert any(temporary_files(world)), "it could not even tidy up"
     assert world.registry.versions(world.key) == []
     world.label(6)
@@ -66,7 +68,7 @@ def test_run_killed_before_publishing_reads_new_labels(
     assert run_in_process(world, run, monkeypatch) == 0
     assert not any(temporary_files(world)), "the next process has tidied up after it"
     (version,) = is_whole(world, run, ["support-1"])
-    assert version.lineage.texts == 36
+    assert version.lineage.texts == 30, "the labels that came later wait for the next run"
 
 
 @pytest.mark.usefixtures("quiet")
@@ -90,9 +92,7 @@ def test_run_killed_after_publishing_keeps_its_labels(
     assert found[0] == first, "a version that exists is never made again"
     assert [one.method for one in found] == [Method.LINEAR_PROBE, Method.LP_FT]
     assert (found[1].lineage.resumed_from is not None) == (b"fold-3" in says)
-    snapshot = world.runs.snapshot(run)
-    assert snapshot is not None
-    assert len(snapshot.tasks) == 300, "the labels that came later wait for the next run"
+    assert found[1].lineage.texts == 300, "the labels that came later wait for the next run"
 
 
 @pytest.mark.usefixtures("quiet")

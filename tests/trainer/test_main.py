@@ -118,7 +118,7 @@ def test_crash_log_has_the_stack_and_no_text(
 
 
 @pytest.mark.usefixtures("quiet")
-@pytest.mark.parametrize("when", ["at once", "while its tasks are read"])
+@pytest.mark.parametrize("when", ["at once", "while its texts are read"])
 def test_a_deleted_project_is_a_bad_request(
     world: TrainerWorld, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
@@ -127,7 +127,7 @@ def test_a_deleted_project_is_a_bad_request(
 
     world.label(30)
     run = world.request()
-    name = "project" if when == "at once" else "annotated_tasks"
+    name = "project" if when == "at once" else "texts"
     monkeypatch.setattr(world.labelstudio, name, gone)
     assert run_in_process(world, run, monkeypatch) == 64
     status = world.status(run)

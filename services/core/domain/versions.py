@@ -53,7 +53,9 @@ class Lineage:
 
     run: str
     annotation_ids: tuple[int, ...]
+    """The annotations that gave its labels: the newest of each task; from an earlier release, all of each task."""
     annotations_hash: str
+    """Digest of the labels that the run was requested for (LabelState.digest)."""
     label_config_hash: str
     base_model: str
     base_digest: str

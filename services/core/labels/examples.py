@@ -48,7 +48,7 @@ def examples_of(index: LabelIndex) -> Examples:
     """Return the examples of an index."""
     rows = index.rows
     has_text = rows["text_key"] != NO_TEXT
-    voting = np.flatnonzero(has_text & (rows["label"] != NO_LABEL))
+    voting = np.flatnonzero(index.voting)
     voting = voting[
         np.argsort(rows["text_key"][voting], kind="stable")
     ]  # of equal texts the lowest task id first

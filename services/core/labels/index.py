@@ -16,7 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.core.domain import Snapshot
-from services.core.labels.rows import COUNTED, NO_SIGNATURE, ROW, Causes, LabelRow, signature_number
+from services.core.labels.rows import (
+    COUNTED,
+    NO_LABEL,
+    NO_SIGNATURE,
+    NO_TEXT,
+    ROW,
+    Causes,
+    LabelRow,
+    signature_number,
+)
 from services.core.labels.uncounted import Cause
 
 Rows = NDArray[np.void]
@@ -60,6 +69,11 @@ class LabelIndex:
     def labelled(self) -> NDArray[np.bool_]:
         """(tasks,) whether the task has a usable annotation."""
         return _marks(self.rows["signature"] != NO_SIGNATURE)
+
+    @property
+    def voting(self) -> NDArray[np.bool_]:
+        """(tasks,) whether the task has a text and a label, so that it may give an example."""
+        return _marks((self.rows["text_key"] != NO_TEXT) & (self.rows["label"] != NO_LABEL))
 
     @cached_property
     def totals(self) -> tuple[int, int]:

@@ -34,6 +34,8 @@ _TASK_REASONS: Final = {
     "malformed_task": "unreadable",
     "repeated_task": "read twice",
     "no_text": "without a text",
+    "deleted_task": "deleted since the run was requested",
+    "changed_text": "with a text that was edited since the run was requested",
     "tie": "with a tied vote between labels",
     "duplicate_text": "with the same text as another task",
     "outvoted_duplicate": "with a text that more tasks give another label",

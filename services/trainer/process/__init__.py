@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar, cast
 
-from services.core.domain import Manifest, Method, Project, Published, RunRequest
+from services.core.domain import Counts, Manifest, Method, Project, Published, RunRequest
 from services.core.errors import BadRequest, NotFound
 from services.core.registry import Registry
 from services.core.runs import Runs, version_name
@@ -24,8 +24,12 @@ T = TypeVar("T")
 class LabelSource(Protocol):
     """What a run reads from Label Studio."""
 
-    def project(self, project_id: int) -> tuple[Project, Any]:
+    def project(self, project_id: int) -> tuple[Project, Counts]:
         """Return the project as it is now, and its counts."""
+        ...
+
+    def texts(self, project_id: int, tasks: Collection[int]) -> Iterator[dict[str, Any]]:
+        """Yield these tasks without annotations; deleted ones are omitted."""
         ...
 
     def annotated_tasks(self, project_id: int) -> Iterator[dict[str, Any]]:
@@ -106,7 +110,7 @@ def published_from(manifest: Manifest, pinned_to: str | None = None) -> Publishe
 class RetryingStore(WrappedStore):
     """An ObjectStore that retries transient errors for ten minutes, until the process is interrupted.
 
-    For what the run cannot go on without: manifests, snapshot, versions. Status, log and checkpoints are written without
+    For what the run cannot go on without: labels, manifests, versions. Status, log and checkpoints are written without
     retries, so that training goes on; `changes=False` passes writes and deletions on without them.
     """
 

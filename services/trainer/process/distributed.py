@@ -61,9 +61,6 @@ class Single:
     leads = True
     """Whether this process decides and writes: rank 0 does."""
 
-    def barrier(self, stop: Stop) -> None:
-        """Wait until all ranks have called this. Raises Preempted."""
-
     def broadcast(self, data: bytes, stop: Stop) -> bytes:  # noqa: ARG002 - Distributed uses it
         """Return rank 0's `data`; that of other ranks is ignored. Raises Preempted."""
         return data
@@ -102,9 +99,6 @@ class Distributed:
         with _detect_lost_peer():
             dist.init_process_group("gloo", timeout=_CONTROL_TIMEOUT)
             self._gradients = dist.new_group(backend="nccl", timeout=_GRADIENT_TIMEOUT) if _on_gpu() else None
-
-    def barrier(self, stop: Stop) -> None:
-        self._wait(lambda: self._dist.barrier(async_op=True), stop)
 
     def broadcast(self, data: bytes, stop: Stop) -> bytes:
         import torch

@@ -5,7 +5,6 @@ Everything is written to a temporary folder first, and read back, loaded and com
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 import tempfile
@@ -25,7 +24,6 @@ from services.core.domain import (
     GateDecision,
     Lineage,
     Manifest,
-    Snapshot,
     Truncation,
 )
 from services.core.errors import StoreError
@@ -103,12 +101,6 @@ def measure_truncation(tokenizer: Tokenizer, texts: Sequence[str], most: int) ->
     )
 
 
-def annotations_hash(snapshot: Snapshot) -> str:
-    """Return a hash (lower-case hex) that changes with every annotation that a run has read."""
-    signatures = "\n".join(f"{task}:{mark}" for task, mark in sorted(snapshot.tasks.items()))
-    return hashlib.sha256(signatures.encode()).hexdigest()
-
-
 def _manifest(
     run: Run,
     version: str,
@@ -141,13 +133,12 @@ def _with_truncation(decision: GateDecision, found: Truncation) -> GateDecision:
 
 
 def _lineage(run: Run, inputs: RunInputs, trained: TrainedModel, parent: str | None) -> Lineage:
-    examples = inputs.dataset.examples
-    ids = sorted({id_ for example in examples for id_ in example.annotation_ids})
+    state = inputs.dataset.state
     return Lineage(
         run=run.name,
-        annotation_ids=tuple(ids),
-        annotations_hash=annotations_hash(inputs.dataset.snapshot),
-        label_config_hash=inputs.project.label_config_hash,
+        annotation_ids=inputs.dataset.annotation_ids,
+        annotations_hash=state.digest,
+        label_config_hash=state.label_config_hash,
         base_model=trained.parameters.base_model,
         base_digest=inputs.base.digest,
         code_version=_code_version(),

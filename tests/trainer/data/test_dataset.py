@@ -1,9 +1,10 @@
-"""data.dataset: one example per text, whatever the order; what is dropped is counted; malformed tasks never raise."""
+"""data.dataset: one example per text, whatever the order; what is dropped is counted."""
 
 from __future__ import annotations
 
 import json
 import unicodedata
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.core.domain import LabelSpace
+from services.core.domain import Counts, LabelSpace, LabelState
 from services.core.errors import BadData
-from services.core.labels import signature, text_key
+from services.core.labels import task_text, text_key
+from services.core.labels.index import LabelIndex
+from services.core.labels.rows import label_row
 from services.core.labels.text import is_blank
 from services.trainer.data.dataset import Dataset, build_dataset, check_trainable
+from services.trainer.data.labels import RunLabels
 
 SPACE = LabelSpace("c", "t", "$body", ("B", "A", "unused"))
 
@@ -35,8 +39,15 @@ def task(number: int, text: Any, *annotations: dict[str, Any], **more: Any) -> d
     return {"id": number, "data": {"body": text}, "annotations": list(annotations), **more}
 
 
-def build(*tasks: Any) -> Dataset:
-    return build_dataset(tasks, SPACE, "hash", 7.0)
+def build(*tasks: Any, now: Sequence[Any] | None = None, skipped: int | None = None) -> Dataset:
+    """Build a data set of tasks as they were when the run was requested; `now`: as they are when it reads their texts."""
+    rows = (label_row(SPACE, one) for one in tasks)
+    index = LabelIndex.of(row for row in rows if row)
+    found = sum(bool(given.get("was_cancelled")) for one in tasks for given in one["annotations"])
+    counts = Counts(len(tasks), len(tasks), found if skipped is None else skipped, "")
+    state = LabelState((), SPACE, "hash", index.digest, len(index), counts)
+    texts = {one["id"]: task_text(SPACE, one["data"]) for one in (tasks if now is None else now)}
+    return build_dataset(RunLabels(state, SPACE, index), texts)
 
 
 def labels_of(dataset: Dataset) -> dict[str, str]:
@@ -57,27 +68,8 @@ def test_examples_are_sorted_by_key_and_labels_by_the_config() -> None:
         example.label for example in dataset.examples
     ]
     assert dataset.dropped == {}
-    assert {(example.task_id, example.annotation_ids) for example in dataset.examples} == {
-        (1, (11,)),
-        (2, (12,)),
-        (3, (13,)),
-    }
-
-
-def test_snapshot_has_every_task_with_a_usable_annotation() -> None:
-    """Of what was dropped as well: an edit of it must count as a change."""
-    tasks = [
-        task(1, "one", annotation("A")),
-        task(2, "two", annotation("gone")),
-        task(3, None, annotation("A")),
-        task(4, "four", annotation("A", was_cancelled=True)),
-        task(5, "five", annotation("A", 1), annotation("B", 2)),
-    ]
-    snapshot = build(*tasks).snapshot
-    assert snapshot.tasks == {
-        str(number): signature(tasks[number - 1]["annotations"]) for number in (1, 2, 3, 5)
-    }
-    assert (snapshot.label_config_hash, snapshot.labels, snapshot.taken_at) == ("hash", SPACE.labels, 7.0)
+    assert {example.task_id for example in dataset.examples} == {1, 2, 3}
+    assert dataset.annotation_ids == (11, 12, 13)
 
 
 def test_what_is_dropped_is_counted_by_reason() -> None:
@@ -89,7 +81,7 @@ def test_what_is_dropped_is_counted_by_reason() -> None:
             annotation("B", 2, was_cancelled=True),
             annotation("B", 3, result=[]),
         ),
-        task(2, "two", annotation("gone"), drafts=[{"id": 1}, {"id": 2}]),
+        task(2, "two", annotation("gone")),
         task(3, "three", annotation("A", 1), annotation("B", 2)),
         task(4, "four", annotation("A", 1), annotation("A", 2), annotation("B", 3)),
         task(5, " ", annotation("A")),
@@ -98,7 +90,6 @@ def test_what_is_dropped_is_counted_by_reason() -> None:
     assert dataset.third_opinion == (3,)
     assert dataset.dropped == {
         "cancelled": 1,
-        "draft": 2,
         "empty": 1,
         "foreign_label": 1,
         "no_text": 1,
@@ -114,27 +105,15 @@ def test_counts_a_task_without_text(text: Any) -> None:
     assert dataset.dropped == {"no_text": 1}
 
 
-@pytest.mark.parametrize(
-    "junk", [None, 7, "task", [], {}, {"id": None}, {"id": "x", "data": {"body": "one"}}]
-)
-def test_counts_a_task_without_id(junk: Any) -> None:
-    assert build(junk).dropped == {"malformed_task": 1}
-
-
 @pytest.mark.parametrize("data", [None, 7, "text", [], {"other": "text"}])
 def test_counts_a_task_without_data(data: Any) -> None:
     assert build({"id": 1, "data": data, "annotations": [annotation("A")]}).dropped == {"no_text": 1}
 
 
-@pytest.mark.parametrize("annotations", [None, 7, "x", {}, [None], [7], [[]], [{"result": 7}]])
-def test_malformed_annotations_never_raise(annotations: Any) -> None:
-    assert build({"id": 1, "data": {"body": "one"}, "annotations": annotations}).examples == ()
-
-
 def test_equal_texts_become_one_example() -> None:
     dataset = build(task(9, " cafe\u0301\n", annotation("A", 19)), task(3, "café", annotation("A", 13)))
     (example,) = dataset.examples
-    assert (example.task_id, example.text, example.annotation_ids) == (3, "café", (13, 19))
+    assert (example.task_id, example.text, dataset.annotation_ids) == (3, "café", (13, 19))
     assert dataset.dropped == {"duplicate_text": 1}
 
 
@@ -177,7 +156,7 @@ def test_a_task_is_one_vote_among_equal_texts() -> None:
         task(3, "one", annotation("B", 5)),
     )
     (example,) = dataset.examples
-    assert (example.label, example.task_id, example.annotation_ids) == ("B", 2, (4, 5))
+    assert (example.label, example.task_id, dataset.annotation_ids) == ("B", 2, (4, 5))
     assert dataset.dropped == {"duplicate_text": 1, "outvoted_duplicate": 1}
 
 
@@ -199,14 +178,28 @@ def test_tied_duplicates_need_a_third_opinion() -> None:
     assert dataset.dropped == {"conflicting_duplicates": 2}
 
 
-def test_a_repeated_task_counts_once_in_its_last_state() -> None:
-    """A page that shifts while it is read brings a task twice."""
-    old = task(1, "one", annotation("A"), updated_at="2026-01-01T00:00:00Z")
-    new = task(1, "one", annotation("B"), updated_at="2026-01-01T00:00:00.5Z")
-    for tasks in ((old, new), (new, old)):
-        dataset = build(*tasks)
-        assert labels_of(dataset) == {"one": "B"}
-        assert dataset.dropped == {"repeated_task": 1}
+def test_a_deleted_task_gives_no_example() -> None:
+    tasks = [task(number, f"text {number}", annotation("AB"[number % 2], number)) for number in range(1, 4)]
+    dataset = build(*tasks, now=tasks[1:])
+    assert {example.task_id for example in dataset.examples} == {2, 3}
+    assert dataset.dropped == {"deleted_task": 1}
+    assert dataset.annotation_ids == (2, 3)
+
+
+@pytest.mark.parametrize("text", ["another", "One", "", None])
+def test_a_task_with_another_text_gives_no_example(text: Any) -> None:
+    """Its label was given to the text that it showed before."""
+    tasks = [task(number, f"text {number}", annotation("A")) for number in (1, 2)]
+    dataset = build(*tasks, now=[task(1, text), tasks[1]])
+    assert labels_of(dataset) == {"text 2": "A"}
+    assert dataset.dropped == {"changed_text": 1}
+
+
+def test_an_equal_text_takes_the_place_of_a_deleted_task() -> None:
+    tasks = [task(number, "one", annotation("A")) for number in (1, 2, 3)]
+    dataset = build(*tasks, now=tasks[1:])
+    assert [(example.text, example.task_id) for example in dataset.examples] == [("one", 2)]
+    assert dataset.dropped == {"deleted_task": 1, "duplicate_text": 1}
 
 
 TASKS = st.lists(
@@ -218,9 +211,9 @@ TASKS = st.lists(
             annotation, st.sampled_from(["A", "B", "gone"]), st.integers(1, 4), ground_truth=st.booleans()
         ),
         st.builds(annotation, st.sampled_from(["A", "B"]), st.integers(1, 4), was_cancelled=st.booleans()),
-    )
-    | st.sampled_from([None, {}, {"id": 3}]),
+    ),
     max_size=8,
+    unique_by=lambda one: one["id"],
 )
 
 
@@ -231,13 +224,14 @@ def test_the_order_of_tasks_does_not_matter(tasks: list[Any], random: Any) -> No
     assert build(*shuffled) == build(*tasks)
 
 
-@given(TASKS)
-def test_every_task_is_an_example_or_counted(tasks: list[Any]) -> None:
-    dataset = build(*tasks)
+@given(TASKS, st.sets(st.integers(1, 8)), st.sets(st.integers(1, 8)))
+def test_every_task_is_an_example_or_counted(tasks: list[Any], deleted: set[int], edited: set[int]) -> None:
+    edits = [task(one["id"], "edited") if one["id"] in edited else one for one in tasks]
+    dataset = build(*tasks, now=[one for one in edits if one["id"] not in deleted])
     by_task = (
-        "malformed_task",
-        "repeated_task",
         "no_text",
+        "deleted_task",
+        "changed_text",
         "duplicate_text",
         "outvoted_duplicate",
         "conflicting_duplicates",
@@ -246,13 +240,15 @@ def test_every_task_is_an_example_or_counted(tasks: list[Any]) -> None:
     unlabelled = len(tasks) - counted - len(dataset.examples)
     assert 0 <= unlabelled <= len(tasks)
     assert len(set(dataset.keys)) == len(dataset.examples)
-    json.dumps([dataset.dropped, dataset.third_opinion])
+    assert not {example.task_id for example in dataset.examples} & (deleted | edited)
+    json.dumps([dataset.dropped, dataset.third_opinion, dataset.annotation_ids])
 
 
-def test_counts_skipped_annotations_of_unsent_tasks() -> None:
-    tasks = [task(1, "one", annotation("A")), task(2, "two", annotation("A", was_cancelled=True))]
-    assert build_dataset(tasks, SPACE, "hash", 7.0, skipped=3).dropped == {"cancelled": 3}
-    assert build_dataset(tasks, SPACE, "hash", 7.0, skipped=0).dropped == {"cancelled": 1}
+@given(TASKS)
+def test_skipped_annotations_are_label_studios_count(tasks: list[Any]) -> None:
+    """It does not send those of tasks without another annotation."""
+    assert build(*tasks, skipped=30).dropped["cancelled"] == 30
+    assert "cancelled" not in build(*tasks, skipped=0).dropped
 
 
 def test_two_labels_with_two_examples_are_trainable() -> None:

@@ -10,24 +10,25 @@ import pytest
 from numpy.typing import NDArray
 
 from services.core import documents
-from services.core.domain import OutOfSample, Report, Snapshot, Uncounted
+from services.core.domain import OutOfSample, Report, Uncounted
 from services.trainer.data.dataset import Dataset, Example
 from services.trainer.evaluation.gate import pair_up
 from services.trainer.evaluation.metrics import estimate
 from services.trainer.evaluation.report import MAX_CHANGED, MAX_ERRORS, build_report, changed_texts
+from tests.support.label_states import EMPTY_STATE
 
 SECRET = "a text that must not leave"
 
 
 def dataset_of(labels: list[str], names: tuple[str, ...] = ("A", "B")) -> Dataset:
     examples = tuple(
-        Example(f"{number:064x}", f"{SECRET} {number}", label, 100 + number, (number,))
+        Example(f"{number:064x}", f"{SECRET} {number}", label, 100 + number)
         for number, label in enumerate(labels)
     )
     return Dataset(
         examples,
         names,
-        Snapshot({}, "hash", names, 0.0),
+        EMPTY_STATE,
         (Uncounted("cancelled", 2), Uncounted("foreign_label", 1, ('"gone"',))),
         (5, 6),
     )

@@ -1,29 +1,16 @@
-"""A run's URL, its request, and the labels that it reads."""
+"""A run's URL, its request, and the methods that it tries."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from services.core.domain import Method, Snapshot
+from services.core.domain import Method
 from services.core.errors import BadConfig, BadRequest
-from services.core.labels import signature
 from services.core.runs import Runs
 from services.core.store.files import FileStore
-from services.trainer.data import as_before
 from services.trainer.process import methods_of, parse_run_url, read_request
-
-STATES = st.dictionaries(st.integers(1, 20), st.integers(0, 3), max_size=20)
-
-
-def tasks_of(states: dict[int, int]) -> list[dict[str, object]]:
-    return [
-        {"id": task, "annotations": [{"id": task, "updated_at": f"at {state}", "result": [{}]}]}
-        for task, state in states.items()
-    ]
 
 
 def test_run_url_splits_store_and_name(tmp_path: Path) -> None:
@@ -53,11 +40,3 @@ def test_refuses_a_run_without_request(tmp_path: Path) -> None:
 def test_auto_is_linear_probe_then_lp_ft() -> None:
     assert methods_of(Method.AUTO) == (Method.LINEAR_PROBE, Method.LP_FT)
     assert methods_of(Method.FINETUNE) == (Method.FINETUNE,)
-
-
-@given(STATES, STATES)
-def test_resumed_run_uses_unchanged_labels(before: dict[int, int], now: dict[int, int]) -> None:
-    marks = {str(task["id"]): signature(task["annotations"]) or "" for task in tasks_of(before)}  # type: ignore[arg-type]
-    found = as_before(tasks_of(now), Snapshot(marks, "h", ("A",), 1.0))
-    unchanged = all(now.get(task) == state for task, state in before.items())
-    assert {task["id"] for task in found} == (before.keys() if unchanged else now.keys())
