@@ -83,7 +83,7 @@ class FakeLabelStudio:
             self.label(number, self.labels[project_id][number % len(self.labels[project_id])], project_id)
         return numbers
 
-    def project(self, project_id: int) -> tuple[Project, Counts]:
+    def project(self, project_id: int, newest_change: str | None = None) -> tuple[Project, Counts]:
         self._answer("project")
         if project_id not in self.labels:
             raise LabelStudioNotFound(f"no project {project_id}")
@@ -109,7 +109,7 @@ class FakeLabelStudio:
             annotated_tasks=len({row["id"] for row, one in kept if not one["ground_truth"]}),
             annotations=len(kept),
             skipped=sum(one["was_cancelled"] for row in rows for one in row["annotations"]),
-            newest_change=max((row["updated_at"] for row in rows), default=""),
+            newest_change=newest_change or max((row["updated_at"] for row in rows), default=""),
             tasks=len(rows),
         )
 

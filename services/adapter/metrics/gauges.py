@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from services.adapter.state.board import ProjectView
 from services.core.domain import Served
-from services.core.labels.uncounted import ANNOTATION_REASONS
+from services.core.labels.uncounted import ANNOTATION_REASONS, TASK_REASONS
 
 Values = Iterable[tuple[tuple[str, ...], float | None]]
 """Values by the labels besides `project`; None if unknown."""
@@ -44,9 +44,11 @@ def _agreement(view: ProjectView) -> float | None:
     return found.agreed / found.annotations if found and found.annotations else None
 
 
-def _not_counted(view: ProjectView, _: Served) -> Values:
-    """Return only reasons that occur: most of a project's would always be 0."""
-    return [((row.reason,), float(row.count)) for row in view.not_counted]
+def _not_counted(reasons: Collection[str]) -> Callable[[ProjectView, Served], Values]:
+    """Tell only reasons that occur: most of a project's would always be 0."""
+    return lambda view, _: [
+        ((row.reason,), float(row.count)) for row in view.not_counted if row.reason in reasons
+    ]
 
 
 STATE_GAUGES: Final = (
@@ -127,8 +129,15 @@ STATE_GAUGES: Final = (
     ProjectGauge(
         "fitloop_project_annotations_not_counted",
         "Annotations that do not count, by reason; reasons that do not occur are absent.",
-        _not_counted,
+        _not_counted(ANNOTATION_REASONS),
         {"reason": tuple(ANNOTATION_REASONS)},
+        summable=True,
+    ),
+    ProjectGauge(
+        "fitloop_project_tasks_not_counted",
+        "Labelled tasks that are no example of their own, by reason; reasons that do not occur are absent.",
+        _not_counted(TASK_REASONS),
+        {"reason": tuple(TASK_REASONS)},
         summable=True,
     ),
     ProjectGauge(

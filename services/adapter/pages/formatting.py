@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 
 from services.core.domain import Estimate, Report, Uncounted
 from services.core.labels import uncounted
-from services.core.labels.uncounted import task_rows, uncounted_phrases
+from services.core.labels.uncounted import uncounted_phrases
 
 MIN_EVALUATED_TEXTS: Final = 20
 """Evaluated texts below which no accuracy is shown."""
@@ -91,7 +91,6 @@ FILTERS: Final[dict[str, Any]] = {
     "capitalized": capitalized,
     "texts": texts,
     "uncounted_in_report": uncounted_in_report,
-    "of_tasks": task_rows,
     "phrases": uncounted_phrases,
     "truncation": uncounted.truncation_message,
     "with_code": with_code,

@@ -35,8 +35,8 @@ T = TypeVar("T")
 class LabelSource(Protocol):
     """The part of LabelStudio that polls use."""
 
-    def project(self, project_id: int) -> tuple[Project, Counts]:
-        """Return the project and its counts."""
+    def project(self, project_id: int, newest_change: str | None = None) -> tuple[Project, Counts]:
+        """Return the project and its counts, of which `newest_change` is known."""
         ...
 
     def newest(self, project_id: int) -> tuple[int, int, str]:
@@ -118,10 +118,10 @@ class IndexUpdater:
             found = _difference(index.totals, extra)
             if found == _totals(counts):
                 return index, counts
-            after = self.source.project(self.project_id)[1]
+            after = self.source.project(self.project_id, counts.newest_change)[1]
             if _is_between(found, _totals(counts), _totals(after)):
                 return index, _with_totals(counts, found)
-            counts = replace(after, newest_change=counts.newest_change)
+            counts = after
         log.info("labels_do_not_add_up", project=self.project_id, known=index.totals, found=_totals(counts))
         return None
 
@@ -129,7 +129,7 @@ class IndexUpdater:
         """Return the index of all tasks, and its counts. A difference that stays although nobody submits is Label Studio's own."""
         index = self._read(space, None, EMPTY)
         if index.totals != _totals(counts):
-            after = self.source.project(self.project_id)[1]
+            after = self.source.project(self.project_id, counts.newest_change)[1]
             if _totals(after) != _totals(counts):
                 counts = _with_totals(counts, index.totals)
         return index, counts

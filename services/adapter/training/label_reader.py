@@ -144,7 +144,7 @@ class LabelReader:
     def _read(self, now: float, request: PollRequest) -> Reading:
         newest, last = self.source.newest(self.project_id), self._last
         if last is None or self._must_read(newest, request):
-            project, counts = self.source.project(self.project_id)
+            project, counts = self.source.project(self.project_id, newest[2])
             space, why_no_space = label_space_of(project, request.control)
             state = self._updater.update(project, counts, space, self._states_in_use(request), now)
             self._newest, self._control, self._quiet_polls = newest, request.control, 0

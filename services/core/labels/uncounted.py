@@ -30,7 +30,7 @@ ANNOTATION_REASONS: Final = {
 }
 """Reasons why an annotation does not count."""
 
-_TASK_REASONS: Final = {
+TASK_REASONS: Final = {
     "malformed_task": "unreadable",
     "repeated_task": "read twice",
     "no_text": "without a text",
@@ -41,10 +41,11 @@ _TASK_REASONS: Final = {
     "outvoted_duplicate": "with a text that more tasks give another label",
     "conflicting_duplicates": "with a text that other tasks give another label",
 }
+"""Reasons why a task gives no example of its own."""
 
 _DRAFT_REASONS: Final = {"draft": "not submitted"}
 
-_REASONS: Final = {"annotation": ANNOTATION_REASONS, "task": _TASK_REASONS, "draft": _DRAFT_REASONS}
+_REASONS: Final = {"annotation": ANNOTATION_REASONS, "task": TASK_REASONS, "draft": _DRAFT_REASONS}
 
 _TO_CORRECT: Final = frozenset({"foreign_label", "other_spelling", "value_for_alias"})
 
@@ -100,11 +101,6 @@ def uncounted_message(found: Iterable[Uncounted], control: str) -> str:
 def uncounted_phrases(found: Iterable[Uncounted], control: str) -> list[str]:
     """Return one phrase per reason: `3 annotations with several labels`."""
     return [f"{plural(row.count, _noun(row.reason))} {_reason_words(row, control)}" for row in found]
-
-
-def task_rows(found: Iterable[Uncounted]) -> list[Uncounted]:
-    """Select the reasons that only a run can find: whole tasks, by their texts."""
-    return [row for row in found if row.reason in _TASK_REASONS]
 
 
 def plural(count: int, noun: str = "text") -> str:

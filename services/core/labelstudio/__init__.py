@@ -49,12 +49,12 @@ class LabelStudio:
         self.settings = settings
         self._wire = Transport(settings)
 
-    def project(self, project_id: int) -> tuple[Project, Counts]:
-        """Return the project and its counts. Raises LabelStudioNotFound."""
+    def project(self, project_id: int, newest_change: str | None = None) -> tuple[Project, Counts]:
+        """Return the project and its counts; `newest_change`: as `newest` returned it before. Raises LabelStudioNotFound."""
         row = self._get(f"api/projects/{project_id}/")
-        newest = self._page(project_id, 1, ordering="-tasks:updated_at", include="id,updated_at").tasks
+        stamp = self.newest(project_id)[2] if newest_change is None else newest_change
         with self._parsing(f"project {project_id}"):
-            return parse_project(project_id, row), parse_counts(row, newest)
+            return parse_project(project_id, row), parse_counts(row, stamp)
 
     def newest(self, project_id: int) -> tuple[int, int, str]:
         """Return the numbers of tasks and annotations, and `updated_at` of the task changed last, in one cheap request.

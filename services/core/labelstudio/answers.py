@@ -22,12 +22,12 @@ def parse_project(project_id: int, row: dict[str, Any]) -> Project:
     )
 
 
-def parse_counts(row: dict[str, Any], newest: list[dict[str, Any]]) -> Counts:
+def parse_counts(row: dict[str, Any], newest_change: str) -> Counts:
     return Counts(
         annotated_tasks=int(row.get("num_tasks_with_annotations") or 0),
         annotations=int(row.get("total_annotations_number") or 0),
         skipped=int(row.get("skipped_annotations_number") or 0),
-        newest_change=str(newest[0]["updated_at"]) if newest else "",
+        newest_change=newest_change,
         tasks=int(row.get("task_number") or 0),
     )
 

@@ -32,7 +32,7 @@ def make_polls_fail(world: ControllerWorld, error: Exception, project_id: int = 
     """Make Label Studio's answers about the project fail."""
     project, newest = world.label_studio.project, world.label_studio.newest
 
-    def answer(asked: int) -> object:
+    def answer(asked: int, *_: object) -> object:
         if asked == project_id:
             raise error
         return project(asked)

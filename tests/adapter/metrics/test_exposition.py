@@ -116,7 +116,11 @@ FULL = view(
         agreement=Agreement(30, 40),
         judged=LatestDecision(False, "worse", NOW - 40),
     ),
-    not_counted=(Uncounted("foreign_label", 20, ('"Shipping"',)), Uncounted("cancelled", 4)),
+    not_counted=(
+        Uncounted("foreign_label", 20, ('"Shipping"',)),
+        Uncounted("cancelled", 4),
+        Uncounted("no_text", 3),
+    ),
 )
 
 
@@ -192,6 +196,11 @@ def test_annotations_that_do_not_count_are_told_by_reason() -> None:
         frozenset({"project=5", "reason=foreign_label"}): 20,
         frozenset({"project=5", "reason=cancelled"}): 4,
     }
+
+
+def test_tasks_that_do_not_count_are_told_by_reason() -> None:
+    series = scrape(board(FULL))
+    assert series["fitloop_project_tasks_not_counted"] == {frozenset({"project=5", "reason=no_text"}): 3}
 
 
 def test_what_is_not_known_is_absent_and_never_zero() -> None:

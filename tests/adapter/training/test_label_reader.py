@@ -132,8 +132,8 @@ def test_a_difference_that_stays_is_label_studios_own() -> None:
     fake = build_label_studio()
     project = fake.project
 
-    def project_with_more(project_id: int) -> tuple[Project, Counts]:
-        found, counts = project(project_id)
+    def project_with_more(project_id: int, newest_change: str | None = None) -> tuple[Project, Counts]:
+        found, counts = project(project_id, newest_change)
         return found, replace(counts, annotations=counts.annotations + 1)
 
     fake.project = project_with_more  # type: ignore[method-assign]

@@ -13,7 +13,6 @@ from services.core.labels.uncounted import (
     plural,
     quote,
     summarise,
-    task_rows,
     uncounted_message,
     uncounted_phrases,
 )
@@ -80,7 +79,6 @@ def test_the_same_reason_by_itself() -> None:
     assert uncounted_phrases(found[:1], "") == [
         '1 annotation with a label that the label config does not have ("gone")'
     ]
-    assert task_rows(found) == [found[1]]
 
 
 def test_only_a_few_examples_are_named_the_commonest_first() -> None:
