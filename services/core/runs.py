@@ -1,6 +1,7 @@
-"""runs/<run>/ in the bucket: request, launch, snapshot, status and log of each run.
+"""runs/<run>/ in the bucket: request, launch, status and log of each run.
 
-Each document has one writer: the leader for request.json and launch.json, the run for snapshot.json, status.json and log.txt.
+Each document has one writer: the leader for request.json and launch.json, the run for status.json and log.txt. A run that was
+requested by release 0.1.0 has a snapshot.json of the labels that it read as well.
 A run is named `<project id>-<n>`, n being one more than the project's highest in the bucket.
 """
 
@@ -50,7 +51,7 @@ class Runs:
         return self._read(run, "launch.json", LaunchState)
 
     def snapshot(self, run: str) -> Snapshot | None:
-        """Return the labels that the run read."""
+        """Return the labels that a run of release 0.1.0 read."""
         return self._read(run, "snapshot.json", Snapshot)
 
     def log(self, run: str) -> str:
@@ -66,7 +67,7 @@ class Runs:
         self.store.write(f"runs/{document.run}/{name}.json", documents.dump(document))
 
     def write_snapshot(self, run: str, snapshot: Snapshot) -> None:
-        """Store the labels that the run read; the trigger counts changes from here."""
+        """Store the labels that a run of release 0.1.0 read; the trigger counts changes from here."""
         self.store.write(f"runs/{run}/snapshot.json", documents.dump(snapshot))
 
     def delete(self, run: str) -> None:

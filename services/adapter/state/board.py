@@ -100,7 +100,7 @@ class ProjectView:
     labelled: int = 0
     """Tasks with a usable annotation, at the last poll."""
     changed: int = 0
-    """Labelled tasks changed since the snapshot of the last run."""
+    """Labelled tasks changed since the labels of the last run."""
     needed: int = 0
     """Changes that start a run."""
     sentence: str = ""

@@ -52,7 +52,7 @@ def read_labels(run: Run, project: Project, counts: Counts) -> RunLabels:
         index = LabelStore(run.runs.store, run.request.project_key).load(state)
     except CorruptLabels as error:
         raise BadRequest(
-            f"The labels that run {run.name} was requested for cannot be read ({error}): request the run again."
+            f"Run {run.name} was requested for labels that cannot be read any more: request it again. {error}"
         ) from error
     return RunLabels(state, state.space, index)
 

@@ -73,9 +73,7 @@ def test_missing_labels_are_a_bad_request(world: TrainerWorld) -> None:
     world.label(30)
     run = world.request()
     world.store.delete(segment(world, run))
-    with pytest.raises(
-        BadRequest, match=f"run {run} was requested for cannot be read .*: request the run again"
-    ):
+    with pytest.raises(BadRequest, match=f"Run {run} was requested for labels that cannot be read any more"):
         world.train(run)
 
 
