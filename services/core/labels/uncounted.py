@@ -31,21 +31,30 @@ ANNOTATION_REASONS: Final = {
 """Reasons why an annotation does not count."""
 
 TASK_REASONS: Final = {
-    "malformed_task": "unreadable",
-    "repeated_task": "read twice",
     "no_text": "without a text",
-    "deleted_task": "deleted since the run was requested",
-    "changed_text": "with a text that was edited since the run was requested",
-    "tie": "with a tied vote between labels",
     "duplicate_text": "with the same text as another task",
     "outvoted_duplicate": "with a text that more tasks give another label",
     "conflicting_duplicates": "with a text that other tasks give another label",
 }
 """Reasons why a task gives no example of its own."""
 
+_RUN_REASONS: Final = {
+    "deleted_task": "deleted since the run was requested",
+    "changed_text": "with a text that was edited since the run was requested",
+    # of reports of release 0.1.0
+    "malformed_task": "unreadable",
+    "repeated_task": "read twice",
+    "tie": "with a tied vote between labels",
+}
+"""Reasons why a run cannot use a task."""
+
 _DRAFT_REASONS: Final = {"draft": "not submitted"}
 
-_REASONS: Final = {"annotation": ANNOTATION_REASONS, "task": TASK_REASONS, "draft": _DRAFT_REASONS}
+_REASONS: Final = {
+    "annotation": ANNOTATION_REASONS,
+    "task": {**TASK_REASONS, **_RUN_REASONS},
+    "draft": _DRAFT_REASONS,
+}
 
 _TO_CORRECT: Final = frozenset({"foreign_label", "other_spelling", "value_for_alias"})
 

@@ -63,6 +63,13 @@ def message_of(causes: dict[Cause, int]) -> str:
                 "submitted."
             ),
         ),
+        (
+            {Cause("deleted_task"): 1, Cause("changed_text"): 2},
+            (
+                "3 tasks do not count: 1 deleted since the run was requested, 2 with a text that was edited since the run was "
+                "requested."
+            ),
+        ),
         ({Cause("comet"): 2}, "2 cases do not count: for reason 'comet'."),
     ],
 )
