@@ -69,18 +69,20 @@ class IndexUpdater:
         self,
         project: Project,
         counts: Counts,
+        newest: tuple[int, int, str],
         space: LabelSpace | None,
         kept: Iterable[LabelState],
         now: float,
     ) -> LabelState:
         """Read what changed, and store it; return the state. Raises FitloopError, and then everything stays as it was.
 
-        `kept`: other states that are in use, whose segments are not deleted.
+        `newest`: what `LabelSource.newest` said before project and counts were read. `kept`: other states that are in use, whose
+        segments are not deleted.
         """
         labels = LabelStore(self.store, project.key)
         self._load(labels)
         found = self._read_changes(space, counts) if self._has_answers_to(space) else None
-        index, counts = found or self._read_all(space, counts)
+        index, counts = found or self._read_all(space, counts, newest)
         state = LabelState((), space, project.label_config_hash, index.digest, 0, counts, now, RULES)
         if self.state is None or index is not self.index or not _is_same(self.state, state):
             self._write(labels, state, index, kept, now)
@@ -125,13 +127,13 @@ class IndexUpdater:
         log.info("labels_do_not_add_up", project=self.project_id, known=index.totals, found=_totals(counts))
         return None
 
-    def _read_all(self, space: LabelSpace | None, counts: Counts) -> tuple[LabelIndex, Counts]:
-        """Return the index of all tasks, and its counts. A difference that stays although nobody submits is Label Studio's own."""
+    def _read_all(
+        self, space: LabelSpace | None, counts: Counts, newest: tuple[int, int, str]
+    ) -> tuple[LabelIndex, Counts]:
+        """Return the index of all tasks, and its counts. A difference although nothing has changed since is Label Studio's own."""
         index = self._read(space, None, EMPTY)
-        if index.totals != _totals(counts):
-            after = self.source.project(self.project_id, counts.newest_change)[1]
-            if _totals(after) != _totals(counts):
-                counts = _with_totals(counts, index.totals)
+        if index.totals != _totals(counts) and self.source.newest(self.project_id) != newest:
+            counts = _with_totals(counts, index.totals)
         return index, counts
 
     def _read(self, space: LabelSpace | None, since: str | None, index: LabelIndex) -> LabelIndex:

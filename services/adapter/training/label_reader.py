@@ -146,7 +146,7 @@ class LabelReader:
         if last is None or self._must_read(newest, request):
             project, counts = self.source.project(self.project_id, newest[2])
             space, why_no_space = label_space_of(project, request.control)
-            state = self._updater.update(project, counts, space, self._states_in_use(request), now)
+            state = self._updater.update(project, counts, newest, space, _states_in_use(request), now)
             self._newest, self._control, self._quiet_polls = newest, request.control, 0
         else:
             project, space, why_no_space, state = last.project, last.space, last.why_no_space, last.state
@@ -177,9 +177,6 @@ class LabelReader:
             or self._quiet_polls >= _QUIET_POLLS
         )
 
-    def _states_in_use(self, request: PollRequest) -> list[LabelState]:
-        return [*request.in_use, *(run.labels for run in request.baselines if run.labels)]
-
     def _count(
         self, space: LabelSpace | None, state: LabelState
     ) -> tuple[Mapping[str, int], tuple[Uncounted, ...]]:
@@ -204,6 +201,10 @@ class LabelReader:
                 monitor.compared_at = now
                 log.warning("agreement_not_read", project=self.project_id, reason=str(error))
         return monitor.value
+
+
+def _states_in_use(request: PollRequest) -> list[LabelState]:
+    return [*request.in_use, *(run.labels for run in request.baselines if run.labels)]
 
 
 def label_space_of(project: Project, control: str | None) -> tuple[LabelSpace | None, str]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services.adapter.training.baseline import BaselineRun
@@ -15,6 +15,8 @@ from services.adapter.training.label_reader import LabelReader, PollRequest, Rea
 from services.core.domain import Counts, Project, Snapshot, Uncounted
 from services.core.errors import LabelStudioNotFound, LabelStudioUnreachable, StoreUnreachable, TokenRefused
 from services.core.labels import signature
+from services.core.labels.index import LabelIndex
+from services.core.labels.rows import label_row
 from services.core.labels.segments import LabelStore
 from services.core.runs import Runs
 from tests.support.labelstudio import FakeLabelStudio
@@ -472,3 +474,47 @@ def test_a_lost_delta_is_replaced_by_a_new_base(monkeypatch: pytest.MonkeyPatch)
     assert found
     assert len(found.state.segments) == 1
     assert LabelStore(store, found.project.key).load(found.state).digest == found.digest
+
+
+_OPS = st.tuples(
+    st.sampled_from(["label", "edit", "unlabel", "delete", "skip", "import"]), st.integers(0, 20)
+)
+
+
+def change(fake: FakeLabelStudio, what: str, which: int) -> None:
+    known = list(fake.tasks[1])
+    task = known[which % len(known)] if known else fake.add_task()
+    if what == "label":
+        fake.label_many(1)
+    elif what == "import":
+        fake.add_task()
+    elif what == "unlabel":
+        fake.unlabel(task)
+    elif what == "delete":
+        fake.delete_task(task)
+    else:
+        fake.label(task, "other", was_cancelled=what == "skip")
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.lists(st.lists(_OPS, max_size=3), max_size=25), st.booleans())
+@example([[], [], [("label", 0)], [("delete", 0)]], new_leader=False)  # the counts are as before
+def test_changes_between_any_requests_are_found(steps: list[list[tuple[str, int]]], new_leader: bool) -> None:
+    """Each request is followed by changes; once they stop, one more poll knows all labels, whoever polls."""
+    fake, store, remaining = build_label_studio(3), MemoryStore(), iter(steps)
+    reader, answer = build_reader(fake, store), fake._answer
+
+    def answer_and_change(what: str) -> None:
+        answer(what)
+        for operation in next(remaining, ()):
+            change(fake, *operation)
+
+    fake._answer = answer_and_change  # type: ignore[method-assign]
+    for look in range(6):
+        assert reader.poll(float(look))
+    fake._answer = answer  # type: ignore[method-assign]
+    reading = (build_reader(fake, store) if new_leader else reader).poll(9.0)
+    assert reading
+    rows = [row for task in fake.tasks[1].values() if (row := label_row(reading.space, task))]
+    assert list(reading.index) == list(LabelIndex.of(rows))
+    assert list(LabelStore(store, reading.project.key).load(reading.state)) == list(reading.index)
