@@ -37,6 +37,13 @@ class Registry:
         keys = (f"projects/{key}/project.json" for key in self.store.folders("projects/"))
         return [project for key in keys if (project := _readable_or_none(Project, self.store, key))]
 
+    def project(self, project_key: str) -> Project:
+        """Return a project. Raises NotFound if its project.json is missing or broken, UnknownFormat, StoreError."""
+        key = f"projects/{project_key}/project.json"
+        if (project := load_or_none(Project, self.store, key)) is None:
+            raise NotFound(f"{key} in {self.store.url} is missing or broken.")
+        return project
+
     def write_project(self, project: Project) -> None:
         """Store what Label Studio's API returned. Raises UnknownFormat rather than overwrite what a newer release stored."""
         key = f"projects/{project.key}/project.json"

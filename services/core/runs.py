@@ -28,6 +28,14 @@ class Runs:
 
     store: ObjectStore
 
+    def names_by_project(self) -> dict[int, list[str]]:
+        """List all requested runs, oldest first, by project id, with one listing."""
+        found: dict[int, list[int]] = {}
+        for name in self.store.folders("runs/"):
+            if match := _NAME.match(name):
+                found.setdefault(int(match[1]), []).append(int(match[2]))
+        return {project: [f"{project}-{run}" for run in sorted(runs)] for project, runs in found.items()}
+
     def names(self, project_id: int) -> list[str]:
         """List the project's requested runs, oldest first."""
         found = [match for name in self.store.folders("runs/") if (match := _NAME.match(name))]

@@ -13,7 +13,6 @@ from typing import Final
 
 import structlog
 
-from services.adapter import metrics
 from services.adapter.leader.commands import waiting_commands
 from services.adapter.leader.projects import ProjectSet
 from services.adapter.leader.reconciler import ReconcilerContext
@@ -24,11 +23,11 @@ from services.adapter.serving.label_studio import RefreshJob
 from services.adapter.serving.promotions import Promotions
 from services.adapter.serving.refresh import Refresher
 from services.adapter.serving.table import ServingTableWriter
-from services.adapter.state.board import Board, BoardPublisher
+from services.adapter.state.board import Board, BoardPublisher, read_board
 from services.adapter.state.documents import NotLeading
 from services.adapter.training.retention import Retention
 from services.adapter.training.run_queue import RunQueue
-from services.core.domain import Command, Project
+from services.core.domain import Command
 from services.core.inbox import ChangeNotice, Inbox
 from services.core.labelstudio import LabelStudio
 from services.core.registry import Registry
@@ -92,7 +91,7 @@ class Controller:
         self._clock = clock
         self._is_leading = is_leading
         self._publisher = None if alone else BoardPublisher(store, board)
-        self._loaded = False
+        self._began = False
 
     def start(self) -> None:
         """Start the refresher's thread; all else happens in ticks."""
@@ -106,20 +105,22 @@ class Controller:
 
     def tick(self, now: float) -> float:
         """Do all that is due; return the seconds until the next tick. Raises StoreError, NotLeading."""
-        if not self._loaded:
-            self._load(now)
+        if not self._began:
+            self._begin()
         self.serving_table.repair(now)
         self.projects.receive(self._collect_notices(), now)
         commands = waiting_commands(self._context.inbox)
         self._context.workers.deliver()
-        self.projects.discover(commands, now)
+        self.projects.step(commands, now)
         for project_id in (*commands, *self._context.run_queue.startable()):
             self._context.queue.add(project_id, now)
         handled: set[int] = set()
         self._reconcile_due(commands, handled, now)
         while self._context.workers.deliver():
+            self.projects.step(commands, now)
             self._reconcile_due(commands, handled, now)
         self._context.promotions.rollouts.poll(now)
+        self._note_complete()
         self._publish_board()
         return self._seconds_until_due(now)
 
@@ -133,26 +134,24 @@ class Controller:
             if (due := queue.take(now, first=commands)) is None:
                 return
             given = None if due in handled else commands.get(due, [])
-            handled.add(due)
-            self.projects.reconcile(due, given, now + passed)
+            if self.projects.reconcile(due, given, now + passed):
+                handled.add(due)
 
-    def _load(self, now: float) -> None:
-        """Read the state that outlived the last leader. A project that cannot be read is shown so, and retried."""
-        self.serving_table.table()  # raises: without the table, nothing may be reported of any project
-        newest: dict[int, Project] = {}
-        for project in self._context.registry.projects():
-            known = newest.get(project.id)
-            if known is None or known.created_at < project.created_at:
-                newest[project.id] = project
-        for project in newest.values():
-            self.projects.add(project, now)
-        for project_id in self._context.board.views.keys() - newest.keys():
-            self._context.board.remove(project_id)
-            metrics.forget_project(project_id)
-        self._loaded = True
-        self._context.board.is_leader = True
-        self._context.board.ready.set()
-        log.info("leader_ready", projects=len(newest), term=self.serving_table.term)
+    def _begin(self) -> None:
+        """Report what is served, so that requests are answered; the projects are read by workers meanwhile. Raises StoreError."""
+        board, table = self._context.board, self.serving_table.table()
+        if not board.ready.is_set():
+            board.replace(read_board(self._context.registry.store, table))
+            board.ready.set()
+        self._began = True
+        log.info("term_begun", term=self.serving_table.term, served=len(table.projects))
+
+    def _note_complete(self) -> None:
+        """Export the metrics of all projects once each was read."""
+        board = self._context.board
+        if not board.is_leader and self.projects.is_complete:
+            board.is_leader = True
+            log.info("leader_ready", projects=len(self.projects.reconcilers), term=self.serving_table.term)
 
     def _collect_notices(self) -> list[ChangeNotice]:
         forwarded = self._context.inbox.take_notices() if self._publisher else []
@@ -172,5 +171,5 @@ class Controller:
 
     def _seconds_until_due(self, now: float) -> float:
         most = _INBOX_SECONDS if self._publisher else _IDLE_SECONDS
-        next_at = min(self._context.queue.next_at(), self.projects.next_lookup_at())
+        next_at = min(self._context.queue.next_at(), self.projects.next_at())
         return max(0.0, min(most, next_at - now))

@@ -7,11 +7,22 @@ wait for it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from functools import partial
+from typing import Final, Protocol
 
-from services.core.retry import Backoff
+import structlog
+
+from services.adapter.leader.workers import Finished, Workers
+from services.adapter.state.documents import NotLeading
+from services.adapter.training.index_updater import LabelSource
+from services.core.domain import Counts, Project
+from services.core.errors import FitloopError, LabelStudioNotFound, LabelStudioUnreachable
+from services.core.retry import Backoff, CircuitBreaker
+from services.core.telemetry.logs import safe_traceback, unexpected_error_message
+
+log = structlog.get_logger()
 
 MAX_WAITING: Final = 100
 _MAX_AT_ONCE: Final = 3
@@ -84,3 +95,84 @@ class DiscoveryQueue:
         """Return when the next lookups are due."""
         waiting = [one.backoff.until for one in self.waiting.values()]
         return waiting + [backoff.until for backoff in self.removed.values()]
+
+
+class DiscoveryResults(Protocol):
+    """What is done with the results of lookups."""
+
+    def connect(self, project: Project, now: float) -> None:
+        """Connect a project that Label Studio has. Raises StoreError."""
+        ...
+
+    def missing(self, project_id: int, reason: str, *, was_connected: bool) -> None:
+        """Forget a project that Label Studio reported missing twice."""
+        ...
+
+    def unreadable(self, project_id: int, problem: str) -> None:
+        """Report why a project could not be looked up; it is retried."""
+        ...
+
+
+class Discovery:
+    """Looks up projects in workers. Only the leader's thread may call it."""
+
+    def __init__(
+        self,
+        source: LabelSource,
+        workers: Workers,
+        breaker: CircuitBreaker,
+        clock: Callable[[], float],
+        results: DiscoveryResults,
+    ) -> None:
+        self._source = source
+        self._workers = workers
+        self._breaker = breaker
+        self._clock = clock
+        self._results = results
+        self._queue = DiscoveryQueue()
+        self.add, self.remove = self._queue.add, self._queue.remove
+        self.mark_removed = self._queue.mark_removed
+
+    def step(self, commanded: Iterable[int], now: float) -> None:
+        """Look up what is due; `commanded`: unknown projects that commands wait for."""
+        self._queue.add_commanded(commanded, now)
+        for project_id in self._queue.due(now):
+            key = ("discover", project_id)
+            if not self._workers.is_busy(key) and self._breaker.allow(now):
+                work = partial(self._source.project, project_id)
+                self._workers.submit(key, work, partial(self._done, project_id))
+
+    def next_at(self) -> float:
+        """Return when the next lookup is due; infinity if none is, or while Label Studio does not answer."""
+        due_at = min(self._queue.due_times(), default=float("inf"))
+        return max(due_at, self._breaker.backoff.until) if self._breaker.is_open else due_at
+
+    def _done(self, project_id: int, finished: Finished[tuple[Project, Counts]]) -> None:
+        """Connect a project that Label Studio has, or note why it is not connected."""
+        now = self._clock()
+        if isinstance(finished.error, LabelStudioUnreachable):
+            self._breaker.failed(now)
+        else:
+            self._breaker.succeeded()
+        if project_id not in self._queue.waiting:
+            return  # it was connected or removed meanwhile
+        try:
+            self._results.connect(finished.result()[0], now)
+            self._queue.mark_connected(project_id)
+        except LabelStudioNotFound as error:
+            self._queue.failed(project_id, now, missing=True)
+            if self._queue.is_missing(project_id):
+                was_connected = self._queue.was_connected(project_id)
+                self._results.missing(project_id, str(error), was_connected=was_connected)
+        except NotLeading:
+            raise
+        except FitloopError as error:
+            self._failed(project_id, str(error), now)
+        except Exception as error:  # noqa: BLE001  # a bug that one project triggers must not stop the others
+            log.error("project_unreadable", project=project_id, frames=safe_traceback(error))
+            self._failed(project_id, unexpected_error_message(error), now)
+
+    def _failed(self, project_id: int, problem: str, now: float) -> None:
+        delay = self._queue.failed(project_id, now)
+        log.warning("project_unreadable", project=project_id, reason=problem, retry_seconds=delay)
+        self._results.unreadable(project_id, problem)

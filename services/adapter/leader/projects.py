@@ -1,4 +1,4 @@
-"""The connected projects: how they are discovered, reconciled one by one, and removed.
+"""The connected projects: how they are loaded, reconciled one by one, and removed.
 
 A problem of one project does not affect the others: it is shown on the project's board and retried with back-off, from a
 fresh reading of the store.
@@ -7,22 +7,22 @@ fresh reading of the store.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Final
 
 import structlog
 
 from services.adapter import metrics
-from services.adapter.leader.discovery import DiscoveryQueue
+from services.adapter.leader.discovery import Discovery
+from services.adapter.leader.loading import LoadedProject, ProjectLoader, id_of
 from services.adapter.leader.reconciler import ProjectReconciler, ReconcilerContext
 from services.adapter.leader.workers import Finished
 from services.adapter.state.board import ProjectView
 from services.adapter.state.documents import NotLeading
 from services.adapter.training.planner import ProjectReplaced
-from services.core.domain import Command, Counts, Project
-from services.core.errors import FitloopError, LabelStudioNotFound, LabelStudioUnreachable, StoreError
+from services.core.domain import Command, Project
+from services.core.errors import FitloopError, LabelStudioNotFound, NotFound, StoreError
 from services.core.inbox import ChangeNotice
 from services.core.retry import Backoff
 from services.core.telemetry.correlation import bind_ids
@@ -30,7 +30,7 @@ from services.core.telemetry.logs import safe_traceback, unexpected_error_messag
 
 log = structlog.get_logger()
 _MAX_REMEMBERED: Final = 1000
-"""Limit of projects whose /setup data or deletion is kept in memory."""
+"""Limit of projects whose notices or deletion are kept in memory."""
 _DELETED: Final = "PROJECT_DELETED"
 _STILL_THERE_SECONDS: Final = 60.0
 _MIN_SECONDS: Final = 0.05
@@ -38,167 +38,167 @@ _MIN_SECONDS: Final = 0.05
 
 
 class ProjectSet:
-    """The reconcilers by Label Studio's project id, and the queue of projects that have none yet."""
+    """The reconcilers by Label Studio's project id, and the projects that have none yet."""
 
     def __init__(self, context: ReconcilerContext) -> None:
         self.reconcilers: dict[int, ProjectReconciler] = {}
+        self.loader = ProjectLoader(context.registry.store, context.workers, self._listed, self._loaded)
         self._context = context
-        self._discovery = DiscoveryQueue()
+        self._discovery = Discovery(
+            context.label_studio, context.workers, context.breaker, context.clock, self
+        )
+        self._fresh: dict[int, LoadedProject] = {}
+        """What was read of projects whose reconciler is to be replaced."""
         self._backoffs: dict[int, Backoff] = {}
-        self._setups: dict[int, ChangeNotice] = {}
+        self._notices: dict[int, ChangeNotice] = {}
+        """Events and /setup data that no step has handled yet."""
         self._deleted: dict[int, float] = {}
         self._commands: Mapping[int, list[Command]] = {}
 
-    def add(self, project: Project, now: float) -> None:
-        """Reconcile the project from now on."""
-        self._start(ProjectReconciler(project, self._context), now)
-        self._discovery.mark_connected(project.id)
-        self._context.queue.add(project.id, now)
-
     def receive(self, notices: Iterable[ChangeNotice], now: float) -> None:
-        """Pass change notices to the reconcilers. /setup data is kept until a step has stored it."""
+        """Keep change notices until a step has handled them; look up projects that are not connected."""
         for notice in notices:
             if _DELETED in notice.actions and len(self._deleted) < _MAX_REMEMBERED:
                 self._deleted[notice.project_id] = notice.at
-            if notice.seen_url or notice.overrides is not None:
-                self._keep_setup(notice)
-            reconciler = self.reconcilers.get(notice.project_id)
-            if reconciler:
+            if len(self._notices) >= _MAX_REMEMBERED:
+                self._notices.clear()
+            known = self._notices.get(notice.project_id)
+            self._notices[notice.project_id] = known.merge(notice) if known else notice
+            if notice.project_id in self.reconcilers:
                 self._context.queue.add(notice.project_id, now)
-            for action in notice.actions:
-                if reconciler:
-                    reconciler.receive(action, min(notice.at, now))
-                else:
-                    self._discovery.add(notice.project_id)
+            elif notice.actions and not self.loader.is_pending(notice.project_id):
+                self._discovery.add(notice.project_id)
 
-    def discover(self, commands: Mapping[int, list[Command]], now: float) -> None:
-        """Look up a few of the projects that are not connected yet."""
+    def step(self, commands: Mapping[int, list[Command]], now: float) -> None:
+        """Have workers read projects of the store that are due, and look up a few that are not connected."""
         self._commands = commands
-        self._discovery.add_commanded(commands.keys() - self.reconcilers.keys(), now)
-        for project_id in self._discovery.due(now):
-            key = ("discover", project_id)
-            if not self._context.workers.is_busy(key) and self._context.breaker.allow(now):
-                work = partial(self._context.label_studio.project, project_id)
-                self._context.workers.submit(key, work, partial(self._discovered, project_id, now))
+        self.loader.step(commands, now)
+        wanted = [
+            project_id
+            for project_id in commands.keys() - self.reconcilers.keys()
+            if not self.loader.is_pending(project_id)
+        ]
+        self._discovery.step(wanted, now)
 
-    def reconcile(self, project_id: int, commands: list[Command] | None, now: float) -> None:
-        """Take one step with a project that is due, unless it is backing off, and queue the next. Raises NotLeading."""
-        reconciler = self.reconcilers.get(project_id)
-        if reconciler is None:
-            return
+    def reconcile(self, project_id: int, commands: list[Command] | None, now: float) -> bool:
+        """Take one step with a project that is due, and queue the next; return whether it could be taken. Raises NotLeading."""
         with bind_ids(project=project_id):
-            backoff = self._backoffs.setdefault(project_id, Backoff(first=0.5))
-            if now >= backoff.until:
-                self._reconcile(reconciler, commands, now)
-            if (reconciler := self.reconcilers.get(project_id)) is not None:
-                due_at = backoff.until if backoff.until > now else reconciler.due_at(now)
-                self._context.queue.add(project_id, max(due_at, now + _MIN_SECONDS))
+            if fresh := self._fresh.pop(project_id, None):
+                self._guard(project_id, fresh.project.key, lambda: self._begin(fresh, now), now)
+            reconciler = self.reconcilers.get(project_id)
+            if reconciler is None or self.loader.is_pending(project_id):
+                return False
+            key = reconciler.project.key
+            self._guard(project_id, key, lambda: self._step(reconciler, commands, now), now)
+            if project_id in self.reconcilers and not self.loader.is_pending(project_id):
+                self._context.queue.add(project_id, max(reconciler.due_at(now), now + _MIN_SECONDS))
+            return True
 
-    def next_lookup_at(self) -> float:
-        """Return when the next lookup of a project that is not connected is due; infinity if none is."""
-        return min(self._discovery.due_times(), default=float("inf"))
+    @property
+    def is_complete(self) -> bool:
+        """Whether each project in the store is reconciled, or shown with why it is not."""
+        return self.loader.is_complete and not self._fresh
 
-    def _reconcile(self, reconciler: ProjectReconciler, commands: list[Command] | None, now: float) -> None:
+    def next_at(self) -> float:
+        """Return when the next project is to be read or looked up; infinity if none is."""
+        return min(self.loader.next_at(), self._discovery.next_at())
+
+    def connect(self, project: Project, now: float) -> None:
+        """Reconcile a project that Label Studio has. Raises StoreError."""
+        self._context.registry.write_project(project)
+        self._context.promotions.table.drop_project(project.id, but=project.key)
+        self.loader.add(project.key, now)
+        log.info("project_connected", project=project.id, key=project.key)
+
+    def missing(self, project_id: int, reason: str, *, was_connected: bool) -> None:
+        """Forget a project that Label Studio does not have."""
+        if not was_connected:
+            self._drop_commands(project_id)
+        self._remove(project_id, reason)
+
+    def unreadable(self, project_id: int, problem: str) -> None:
+        """Show why a project could not be looked up."""
+        nameless = Project(f"{project_id}-unknown", project_id, f"Project {project_id}", "", "", "")
+        self._context.board.put(ProjectView(nameless, problem=problem))
+
+    def _listed(self, project_ids: Collection[int]) -> None:
+        for project_id in self._context.board.views.keys() - project_ids:
+            self._context.board.remove(project_id)
+            metrics.forget_project(project_id)
+        for project_id in self._notices.keys() - project_ids:
+            self._discovery.add(project_id)
+
+    def _loaded(self, key: str, finished: Finished[LoadedProject]) -> None:
+        """Keep what was read for the project's next step, or retry later."""
+        project_id, now = id_of(key), self._context.clock()
+        if isinstance(finished.error, NotFound):
+            log.error("project_not_loaded", project=project_id, reason=str(finished.error))
+            self._discovery.add(project_id)
+        elif finished.error is not None:
+            self._guard(project_id, key, finished.result, now)
+        else:
+            self._fresh[project_id] = finished.result()
+            self._context.queue.add(project_id, now)
+
+    def _begin(self, loaded: LoadedProject, now: float) -> None:
+        project = loaded.project
+        before = self.reconcilers.get(project.id)
+        reconciler = ProjectReconciler(project, self._context)
+        self.reconcilers[project.id] = reconciler
+        reconciler.begin(loaded, before if before and before.project.key == project.key else None, now)
+
+    def _step(self, reconciler: ProjectReconciler, commands: list[Command] | None, now: float) -> None:
         project_id = reconciler.project.id
-        setup = self._setups.get(project_id)
-        if setup:
-            reconciler.sync.remember_setup(setup.overrides, setup.seen_url)
+        if notice := self._notices.get(project_id):
+            reconciler.receive(notice, now)
+        reconciler.problems["store"] = ""
+        reconciler.reconcile(commands, now)
+        self._backoffs.pop(project_id, None)
+        self._notices.pop(project_id, None)
+        self._clear_deletion(reconciler)
+
+    def _guard(self, project_id: int, key: str, work: Callable[[], object], now: float) -> None:
+        """Do what may fail for one project alone. Raises NotLeading."""
         try:
-            reconciler.reconcile(commands, now)
-            self._backoffs[project_id].succeeded()
-            reconciler.problems["store"] = ""
-            self._setups.pop(project_id, None)
-            self._clear_deletion(reconciler)
+            work()
         except NotLeading:
             raise
         except ProjectReplaced as error:
-            self._drop_commands(
-                self._commands.get(project_id, [])
-            )  # they were meant for the project that had this id before
+            self._drop_commands(project_id)  # they were meant for the project that had this id before
             self._remove(project_id, str(error))
             self._discovery.add(project_id)
         except LabelStudioNotFound as error:
             self._remove(project_id, str(error))
             self._discovery.mark_removed(project_id, now)
         except FitloopError as error:
-            self._restart_later(reconciler, str(error), now)
+            self._reload_later(project_id, key, str(error), now)
         except Exception as error:  # noqa: BLE001  # a bug that one project triggers must not stop the others
             log.error("reconcile_error", project=project_id, frames=safe_traceback(error))
-            self._restart_later(reconciler, unexpected_error_message(error), now)
+            self._reload_later(project_id, key, unexpected_error_message(error), now)
 
-    def _keep_setup(self, notice: ChangeNotice) -> None:
-        if len(self._setups) >= _MAX_REMEMBERED:
-            self._setups.clear()
-        known = self._setups.get(notice.project_id)
-        self._setups[notice.project_id] = known.merge(notice) if known else notice
+    def _reload_later(self, project_id: int, key: str, problem: str, now: float) -> None:
+        """Read the store again after an error: a write that failed half-way may still have happened; only the store knows."""
+        backoff = self._backoffs.setdefault(project_id, Backoff(first=0.5))
+        delay = backoff.failed(now)
+        log.error("reconcile_failed", project=project_id, reason=problem, retry_seconds=delay)
+        self._context.run_queue.dequeue(project_id)
+        self.loader.add(key, backoff.until)
+        self._report_unreadable(project_id, key, problem)
 
-    def _discovered(self, project_id: int, began: float, finished: Finished[tuple[Project, Counts]]) -> None:
-        """Connect a project that Label Studio knows, or note why it is not connected."""
-        now = max(began, self._context.clock())
-        unreachable = isinstance(finished.error, LabelStudioUnreachable)
-        if unreachable:
-            self._context.breaker.failed(now)
-        else:
-            self._context.breaker.succeeded()
-        if project_id in self.reconcilers or project_id not in self._discovery.waiting:
-            return  # another answer was faster
-        try:
-            self._connect(finished.result()[0], now)
-        except LabelStudioNotFound as error:
-            self._discovery.failed(project_id, now, missing=True)
-            if self._discovery.is_missing(project_id):
-                if not self._discovery.was_connected(project_id):
-                    self._drop_commands(self._commands.get(project_id, []))
-                self._remove(project_id, str(error))
-        except NotLeading:
-            raise
-        except FitloopError as error:
-            self._discovery_failed(project_id, str(error), now)
-        except Exception as error:  # noqa: BLE001  # a bug that one project triggers must not stop the others
-            log.error("project_unreadable", project=project_id, frames=safe_traceback(error))
-            self._discovery_failed(project_id, unexpected_error_message(error), now)
-
-    def _connect(self, project: Project, now: float) -> None:
-        self._context.registry.write_project(project)
-        self._context.promotions.table.drop_project(project.id, but=project.key)
-        self.add(project, now)
-        log.info("project_connected", project=project.id, key=project.key)
-
-    def _discovery_failed(self, project_id: int, problem: str, now: float) -> None:
-        delay = self._discovery.failed(project_id, now)
-        nameless = Project(f"{project_id}-unknown", project_id, f"Project {project_id}", "", "", "")
-        self._context.board.put(ProjectView(nameless, problem=problem))
-        log.warning("project_unreadable", project=project_id, reason=problem, retry_seconds=delay)
-
-    def _restart_later(self, reconciler: ProjectReconciler, problem: str, now: float) -> None:
-        """Replace the reconciler after an error: a write that failed half-way may still have happened; only the store knows."""
-        delay = self._backoffs[reconciler.project.id].failed(now)
-        log.error("reconcile_failed", project=reconciler.project.id, reason=problem, retry_seconds=delay)
-        self._context.run_queue.dequeue(reconciler.project.id)
-        self._start(reconciler.restarted(problem), now)
-
-    def _start(self, reconciler: ProjectReconciler, now: float) -> None:
-        """Start the reconciler; if its project cannot be read, show that, and let the next step retry."""
-        project_id = reconciler.project.id
-        self.reconcilers[project_id] = reconciler
-        try:
-            reconciler.start(now)
-        except FitloopError as error:
-            log.error("project_unreadable", project=project_id, reason=str(error))
-            self._report_unreadable(reconciler, str(error))
-        except Exception as error:  # noqa: BLE001  # a bug that one project triggers must not stop the others
-            log.error("project_unreadable", project=project_id, frames=safe_traceback(error))
-            self._report_unreadable(reconciler, unexpected_error_message(error))
-
-    def _report_unreadable(self, reconciler: ProjectReconciler, problem: str) -> None:
+    def _report_unreadable(self, project_id: int, key: str, problem: str) -> None:
         """Show why the project is not reconciled, with the version served last, which still predicts."""
-        reconciler.problems["store"] = problem
-        project = reconciler.project
-        known = self._context.board.view(project.id)
-        if known is None or known.project.key != project.key:
-            known = ProjectView(project, reconciler.space)
+        reconciler, known = self.reconcilers.get(project_id), self._context.board.view(project_id)
+        if reconciler:
+            reconciler.problems["store"] = problem
+        if known is None or known.project.key != key:
+            project = (
+                reconciler.project
+                if reconciler
+                else Project(key, project_id, f"Project {project_id}", "", "", "")
+            )
+            known = ProjectView(project, reconciler.space if reconciler else None)
             with contextlib.suppress(StoreError):  # then nothing is known of it
-                known = replace(known, served=self._context.promotions.served(project.key))
+                known = replace(known, served=self._context.promotions.served(key))
         self._context.board.put(replace(known, problem=problem))
 
     def _remove(self, project_id: int, reason: str) -> None:
@@ -208,8 +208,10 @@ class ProjectSet:
         project gets the same answer.
         """
         log.warning("project_removed", project=project_id, reason=reason)
-        self.reconcilers.pop(project_id, None)
-        self._backoffs.pop(project_id, None)
+        for known in (self.reconcilers, self._backoffs, self._notices, self._fresh):
+            known.pop(project_id, None)
+        self.loader.remove(project_id)
+        self._context.queue.remove(project_id)
         self._discovery.remove(project_id)
         self._context.run_queue.remove(project_id)
         self._context.board.remove(project_id)
@@ -225,6 +227,6 @@ class ProjectSet:
         if deleted_at is not None and reading and reading.read_at > deleted_at + _STILL_THERE_SECONDS:
             del self._deleted[reconciler.project.id]
 
-    def _drop_commands(self, commands: list[Command]) -> None:
-        for command in commands:
+    def _drop_commands(self, project_id: int) -> None:
+        for command in self._commands.get(project_id, []):
             self._context.inbox.delete_command(command.id)

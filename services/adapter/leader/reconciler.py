@@ -15,6 +15,7 @@ from typing import Final
 import structlog
 
 from services.adapter.leader.commands import SERVING_ACTIONS, CommandHandler
+from services.adapter.leader.loading import LoadedProject
 from services.adapter.leader.status import StatusBuilder
 from services.adapter.leader.work_queue import WorkQueue
 from services.adapter.leader.workers import Finished, Workers
@@ -26,6 +27,7 @@ from services.adapter.serving.sync import LabelStudioSync
 from services.adapter.serving.versions import ProjectVersions
 from services.adapter.state.board import Board, ProjectView
 from services.adapter.state.documents import ProjectDocuments
+from services.adapter.state.project_state import ProjectStateFile
 from services.adapter.training.index_updater import LabelSource
 from services.adapter.training.label_reader import LabelReader, Reading, label_space_of
 from services.adapter.training.planner import Planner
@@ -34,7 +36,7 @@ from services.adapter.training.retention import Retention
 from services.adapter.training.run_queue import RunQueue, RunStarter
 from services.adapter.training.runs import RunHistory, RunMetrics
 from services.core.domain import Action, Command, LabelSpace, Project
-from services.core.inbox import Inbox
+from services.core.inbox import ChangeNotice, Inbox
 from services.core.registry import Registry
 from services.core.retry import CircuitBreaker
 from services.core.runs import Runs
@@ -78,13 +80,16 @@ class ProjectReconciler:
     """Reconciles one project."""
 
     def __init__(self, project: Project, context: ReconcilerContext) -> None:
-        """Nothing is read before `start`."""
+        """Nothing is known before `begin`."""
         self.project = project
         self.context = context
         self.problems: dict[str, str] = {}
         documents = ProjectDocuments(context.registry.store, project.key)
         self.sync = LabelStudioSync(documents, context.refresher)
-        self.history = RunHistory(context.runs, context.launcher, project)
+        self.state_file = ProjectStateFile(
+            context.registry.store, project.key, lambda: context.promotions.table.term
+        )
+        self.history = RunHistory(context.runs, context.launcher, project, self.state_file)
         self.commands = CommandHandler(
             context.inbox, context.promotions, context.launcher, documents, self.history
         )
@@ -99,7 +104,7 @@ class ProjectReconciler:
             context.run_queue,
             lambda: context.promotions.table.term,
         )
-        self.versions = ProjectVersions(context.promotions, documents, self.history)
+        self.versions = ProjectVersions(context.promotions, documents, self.history, self.state_file)
         self.starter = RunStarter(context.launcher, self.history)
         self._status_builder = StatusBuilder(
             context.registry, self.history, self.planner, self.versions, self.sync, self.starter
@@ -107,14 +112,13 @@ class ProjectReconciler:
         self.space: LabelSpace | None = None
         self._update_label_space()
         self._train_commands: tuple[Command, ...] = ()
-        self._started = False
         self._poll_key = ("poll", project.id)
         self._poll: Finished[Reading | None] | None = None
         """A poll on whose result no step has decided yet."""
         self._sweep_due = True
-        self._run_metrics = RunMetrics(project.id)
+        self.run_metrics = RunMetrics(project.id)
         self._earlier_view: ProjectView | None = None
-        self._stored_bytes: int | None = None
+        self.stored_bytes: int | None = None
         self._webhook_silent_at = 0.0
 
     def due_at(self, now: float) -> float:
@@ -130,49 +134,51 @@ class ProjectReconciler:
         poll_at = float("inf") if self.context.workers.is_busy(self._poll_key) else self.planner.due_at()
         return min(poll_at, self.planner.webhook.due_at())
 
-    def restarted(self, problem: str) -> ProjectReconciler:
-        """Return a reconciler that reads the store again, because a write that failed half-way may have happened."""
-        new = ProjectReconciler(self.project, self.context)
-        new.problems["store"] = problem
-        new.sync.new_tasks = self.sync.new_tasks
-        new._run_metrics, new._stored_bytes = self._run_metrics, self._stored_bytes
-        return new
+    def begin(self, loaded: LoadedProject, before: ProjectReconciler | None, now: float) -> None:
+        """Go on from what the store has, and show the project. Raises StoreError.
 
-    def start(self, now: float) -> None:
-        """Read the store, continue from the last leader's board, and show the project. Raises StoreError."""
-        self.sync.load()
+        `before`: the project's reconciler in this term, whose knowledge of Label Studio stays.
+        """
+        self.sync.begin(loaded.connection)
         self._update_label_space()
-        self.history.load()
-        self.versions.reset()
-        before = self.context.board.view(self.project.id)
-        self._earlier_view = before = before if before and before.project.key == self.project.key else None
-        self._run_metrics.begin(self.history.records, before)
-        if before:  # nothing is counted twice, and nothing forgotten
-            self.planner.webhook.restore(before.figures.last_event_at)
-            self._stored_bytes = self._stored_bytes or before.figures.stored_bytes
+        self.state_file.state = loaded.state
+        for request in loaded.unwritten:
+            self.context.runs.write(request)
+        self.history.begin(loaded.records, loaded.last_run)
+        self.versions.begin(loaded.outcomes)
+        if before:
+            self.problems["store"] = before.problems.get("store", "")
+            self.sync.new_tasks = before.sync.new_tasks
+            self.planner.reader = before.planner.reader
+            self.run_metrics, self.stored_bytes = before.run_metrics, before.stored_bytes
+        shown = self.context.board.view(self.project.id)
+        self._earlier_view = shown = shown if shown and shown.project.key == self.project.key else None
+        self.run_metrics.begin(self.history.records, shown)
+        if shown:  # nothing is counted twice, and nothing forgotten
+            self.planner.webhook.restore(shown.figures.last_event_at)
+            self.stored_bytes = self.stored_bytes or shown.figures.stored_bytes
         self._report_active_run()
         self._publish_status(now)
-        self._started = True
 
-    def receive(self, action: str, at: float) -> None:
-        """Handle an event. /setup precedes every task that is shown, and does not mean that labels changed."""
-        if action != "SETUP":
-            self.planner.event_received(at, whole=action == "PROJECT_UPDATED")
-        self.sync.new_tasks = self.sync.new_tasks or action == "TASKS_CREATED"
+    def receive(self, notice: ChangeNotice, now: float) -> None:
+        """Handle events and the data of /setup, which precedes every task that is shown: no label has changed by that."""
+        if set(notice.actions) - {"SETUP"}:
+            self.planner.event_received(min(notice.at, now), whole="PROJECT_UPDATED" in notice.actions)
+        self.sync.new_tasks = self.sync.new_tasks or "TASKS_CREATED" in notice.actions
+        if notice.seen_url or notice.overrides is not None:
+            self.sync.remember_setup(notice.overrides, notice.seen_url)
 
     def reconcile(self, commands: Sequence[Command] | None, now: float) -> None:
         """Do what is due; `commands` None: those of the last step stay as they were handled there.
 
         Raises LabelStudioNotFound for a project that Label Studio no longer has, StoreError to be retried.
         """
-        if not self._started:
-            self.start(now)
         self.sync.save_setup()
         self._update_label_space()
         if self.history.update():
             self._sweep_due = True
             self.planner.poll_soon()
-        self._run_metrics.count(self.history.records)
+        self.run_metrics.count(self.history.records)
         self._report_active_run()
         if commands is not None:
             self._reconcile_versions(commands, now)
@@ -183,7 +189,7 @@ class ProjectReconciler:
         self._refresh(now)
         if self._sweep_due and self.history.last:
             self.context.retention.sweep(self.project, self.versions.served, self.history, now)
-            self._stored_bytes = self.context.registry.stored_bytes(self.project.key)
+            self.stored_bytes = self.context.registry.stored_bytes(self.project.key)
             self._sweep_due = False
 
     def _reconcile_versions(self, commands: Sequence[Command], now: float) -> None:
@@ -304,7 +310,7 @@ class ProjectReconciler:
             (self._no_space_reason, *self.problems.values()),
             now,
             pending=bool(self._train_commands),
-            stored_bytes=self._stored_bytes,
+            stored_bytes=self.stored_bytes,
             webhook_silent=self._webhook_silent_at > (self.planner.webhook.last_event_at or 0.0),
             earlier=self._earlier_view,
         )

@@ -17,10 +17,11 @@ from services.adapter.state.board import (
     effective_served,
 )
 from services.adapter.state.documents import Outcome
+from services.adapter.state.project_state import RunRecord
 from services.adapter.training import trigger
 from services.adapter.training.planner import Planner
 from services.adapter.training.run_queue import RunStarter
-from services.adapter.training.runs import RunHistory, RunRecord
+from services.adapter.training.runs import RunHistory
 from services.core.domain import LabelSpace, Manifest, Pending, Project, RunState, RunStatus
 from services.core.errors import CorruptVersion, NotFound, StoreError, UnknownFormat
 from services.core.labels.uncounted import truncation_message

@@ -70,6 +70,8 @@ class Predictions:
         envelope, pieces = await _read(request)
         project_id = parse_project_id(envelope.get("project"))
         view, now = None if project_id is None else self.board.view(project_id), time.time()
+        if view is not None and not view.is_read:
+            raise NotReady
         answers, reservation = list[bytes](), reservation_of(request)
         while pieces:
             if answers and await request.is_disconnected():

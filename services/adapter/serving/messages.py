@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from services.adapter.ports import RolloutStatus
-from services.adapter.training.runs import RunRecord
+from services.adapter.state.project_state import RunRecord
 from services.core.domain import Estimate, Manifest, Pending, Project, RunState
 from services.core.labelstudio.access import URL_ADVICE, backend_url_problem
 from services.core.runs import version_name

@@ -33,10 +33,14 @@ class LabelStudioSync:
     _title_due: bool = False
     _task_count: int = 0
 
+    def begin(self, connection: Connection) -> None:
+        """Go on from connection.json."""
+        self.connection = connection
+        self._known_urls.add(connection.seen_url)
+
     def load(self) -> None:
-        """Read connection.json. Raises StoreError."""
-        self.connection = self.documents.connection()
-        self._known_urls.add(self.connection.seen_url)
+        """Read connection.json, which a command has changed. Raises StoreError."""
+        self.begin(self.documents.connection())
 
     def remember_setup(self, overrides: Mapping[str, str] | None, seen_url: str) -> None:
         """Keep the data of /setup for `save_setup`; `overrides` None: nothing about parameters. From any thread."""

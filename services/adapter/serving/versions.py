@@ -6,7 +6,7 @@ Reads from the store, or from memory that was read from there. Only the controll
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from services.adapter.metrics import leader_metrics
@@ -14,7 +14,8 @@ from services.adapter.ports import RolloutStatus
 from services.adapter.serving import messages
 from services.adapter.serving.promotions import Promotions
 from services.adapter.state.documents import Outcome, ProjectDocuments, VersionOutcome
-from services.adapter.training.runs import RunHistory, RunRecord
+from services.adapter.state.project_state import ProjectStateFile, RunRecord
+from services.adapter.training.runs import RunHistory
 from services.core.domain import LabelSpace, Project, Published, Served
 from services.core.errors import StoreError
 
@@ -26,13 +27,14 @@ class ProjectVersions:
     promotions: Promotions
     documents: ProjectDocuments
     history: RunHistory
+    state_file: ProjectStateFile
     outcome: VersionOutcome | None = None
     """The last one."""
     refusal: str = ""
     """Why the version decided last is not served, if a predictor refused it."""
     problem: str = ""
     """What is wrong with the served version."""
-    _decided: set[str] = field(default_factory=set)
+    _outcomes: dict[str, VersionOutcome] = field(default_factory=dict)
     _held_at: list[float] = field(default_factory=list)
     """When each version was decided that was not promoted."""
     _served_checked: bool = False
@@ -80,10 +82,12 @@ class ProjectVersions:
         """Return whether a rollout is in progress and not blocked. Raises StoreError."""
         return self.served.target is not None and not (self.rollout_status and self.rollout_status.blocked)
 
-    def reset(self) -> None:
-        """Read all outcomes from the store again."""
-        self._decided.clear()
-        self._held_at.clear()
+    def begin(self, outcomes: Iterable[VersionOutcome]) -> None:
+        """Go on from these outcomes."""
+        known = {outcome.version: outcome for outcome in outcomes}
+        for record, published in self._published():
+            if outcome := known.get(published.version):
+                self._note(record, outcome)
 
     def check_served(self, project: Project, now: float) -> None:
         """After a start, check the served version until it is loaded or the previous one is served instead."""
@@ -127,22 +131,30 @@ class ProjectVersions:
                     leader_metrics.count_decision(project.id, manifest.gate)
                 if outcomes[version].fate is Outcome.PROMOTED:
                     self.mark_served()
+        self._save()
 
     def _undecided(self) -> dict[str, tuple[RunRecord, Published]]:
         """Return the versions without an outcome, oldest first."""
-        waiting: dict[str, tuple[RunRecord, Published]] = {}
+        return {
+            published.version: (record, published)
+            for record, published in self._published()
+            if published.version not in self._outcomes
+        }
+
+    def _published(self) -> Iterator[tuple[RunRecord, Published]]:
         for record in self.history.records:
             for published in record.status.published if record.status else ():
-                if published.version in self._decided:
-                    continue
-                if known := self.documents.outcome(published.version):
-                    self._note(record, known)
-                else:
-                    waiting[published.version] = (record, published)
-        return waiting
+                yield record, published
+
+    def _save(self) -> None:
+        """Write the outcomes of the remembered runs into state.json. Raises StoreError."""
+        names = [published.version for _, published in self._published()]
+        self.state_file.update(
+            outcomes=tuple(self._outcomes[name] for name in names if name in self._outcomes)
+        )
 
     def _note(self, record: RunRecord, outcome: VersionOutcome) -> None:
-        self._decided.add(outcome.version)
+        self._outcomes[outcome.version] = outcome
         if outcome.fate is not Outcome.PROMOTED:
             self._held_at.append(outcome.at)
         self.outcome = outcome

@@ -17,7 +17,7 @@ import structlog
 from services.adapter.state.documents import NotLeading
 from services.core import documents
 from services.core.documents import FORMAT
-from services.core.domain import Estimate, LabelSpace, Project, RunStatus, Served, Uncounted
+from services.core.domain import Estimate, LabelSpace, Project, RunStatus, Served, Serving, Uncounted
 from services.core.errors import StoreError
 from services.core.retry import LogOnce
 from services.core.store import ObjectStore
@@ -121,6 +121,8 @@ class ProjectView:
     figures: Figures = field(default_factory=Figures)
     not_counted: tuple[Uncounted, ...] = ()
     """Annotations that do not count, by reason, at the last poll."""
+    is_read: bool = True
+    """False: only what it serves is known so far."""
     foreign: tuple[str, ...] = ()
     """Served versions that were made for another control: nothing is predicted with them."""
 
@@ -180,6 +182,27 @@ class BoardDocument:
     written_at: float = 0.0
     term: int = 0
     format: int = FORMAT
+
+
+def read_board(store: ObjectStore, table: Serving) -> list[ProjectView]:
+    """Return the projects as the last leader has published them, with what the table serves; else what the table says alone.
+
+    Raises StoreError if the store does not answer.
+    """
+    try:
+        document = documents.load(BoardDocument, store.read(BOARD_KEY), BOARD_KEY)
+    except StoreError as error:
+        if error.transient:
+            raise
+        document = BoardDocument()  # none was published yet, or a newer release wrote it
+    views = {view.project.key: view for view in document.views}
+    served = {key: replace(views.get(key) or _unread(key), served=row) for key, row in table.projects.items()}
+    return list({**views, **served}.values())
+
+
+def _unread(project_key: str) -> ProjectView:
+    number = int(project_key.partition("-")[0])
+    return ProjectView(Project(project_key, number, f"Project {number}", "", "", ""), is_read=False)
 
 
 @dataclass(slots=True)

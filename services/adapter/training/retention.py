@@ -13,7 +13,8 @@ from typing import Final
 
 import structlog
 
-from services.adapter.training.runs import RunHistory, RunRecord, baseline_runs
+from services.adapter.state.project_state import RunRecord
+from services.adapter.training.runs import RunHistory, baseline_runs
 from services.core.domain import Project, Served, expired_versions
 from services.core.errors import StoreError
 from services.core.registry import Registry

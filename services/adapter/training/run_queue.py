@@ -82,7 +82,7 @@ def request_run(
     """Write the request of a new run, which starts it: the leader launches every requested run. Raises StoreError."""
     project = history.project
     request = RunRequest(
-        run=history.runs.next_name(project.id),
+        run=history.next_name(),
         project_key=project.key,
         project_id=project.id,
         cause=launch.cause,
@@ -98,8 +98,8 @@ def request_run(
     parent = next((command.traceparent for command in commands if command.traceparent), "")
     with tracing.span("request run", {"project": project.id, "run": request.run}, parent=parent):
         request = replace(request, traceparent=tracing.traceparent())
+        history.add(request)  # first, so that whoever leads next knows the run
         history.runs.write(request)
-    history.add(request)
     log.info(
         "run_requested",
         project=project.id,

@@ -1,7 +1,6 @@
 """The runs of one project as the controller sees them: request, processes, status, the labels read; and their metrics.
 
-Read once from the store, then kept: only the leader makes runs, and an ended run no longer changes. Only active runs are read
-again.
+Kept in state.json: only the leader makes runs, and an ended run no longer changes. Only active runs are read again.
 """
 
 from __future__ import annotations
@@ -15,78 +14,15 @@ import structlog
 from services.adapter.metrics import leader_metrics
 from services.adapter.ports import Launcher
 from services.adapter.state.board import ProjectView
+from services.adapter.state.project_state import ProjectStateFile, RunRecord
 from services.adapter.training import trigger
 from services.adapter.training.baseline import BaselineLabels, BaselineRun
-from services.core.domain import LaunchState, Project, RunRequest, RunState, RunStatus
-from services.core.runs import Runs
+from services.core.domain import Project, RunRequest, RunState
+from services.core.runs import Runs, run_number
 
 log = structlog.get_logger()
-_MAX_REMEMBERED: Final = 50
+MAX_REMEMBERED: Final = 50
 """The runs of a project that decisions consider."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunRecord:
-    """One run."""
-
-    request: RunRequest
-    launch: LaunchState | None = None
-    status: RunStatus | None = None
-    stale: bool = False
-    read_fingerprint: str = ""
-    """Of a run of release 0.1.0: the fingerprint of its snapshot, once that was read."""
-
-    @property
-    def run(self) -> str:
-        return self.request.run
-
-    @property
-    def outcome(self) -> RunState | None:
-        """DONE, FAILED or CANCELLED; None while it is active."""
-        return self.launch.outcome if self.launch else None
-
-    @property
-    def waiting_reason(self) -> str:
-        """Why no process works on it yet; "" while one does, and once it has ended."""
-        return self.launch.waiting if self.launch and self.outcome is None else ""
-
-    @property
-    def exit_code(self) -> int | None:
-        """The exit code of its last process."""
-        return self.launch.attempts[-1].exit_code if self.launch and self.launch.attempts else None
-
-    @property
-    def ended_at(self) -> float:
-        """When its last process ended."""
-        last = self.launch.attempts[-1] if self.launch and self.launch.attempts else None
-        return (last.ended_at if last else None) or self.request.created_at
-
-    @property
-    def started_at(self) -> float | None:
-        """When its first process started; None before."""
-        return self.launch.attempts[0].started_at if self.launch and self.launch.attempts else None
-
-    @property
-    def fingerprint(self) -> str:
-        """The fingerprint of what it was made of."""
-        return self.read_fingerprint or self.request.fingerprint
-
-    @property
-    def can_be_baseline(self) -> bool:
-        """Whether changes are counted from its labels: it was done, cancelled while it ran, or failed after publishing a version."""
-        if self.outcome is RunState.CANCELLED:
-            return self.started_at is not None and self.status is not None
-        has_version = bool(self.status and self.status.published)
-        return self.outcome is RunState.DONE or (self.outcome is RunState.FAILED and has_version)
-
-    def as_ended(self) -> trigger.EndedRun:
-        """Return the ended run for the trigger; one that failed after it had published counts as done."""
-        outcome = self.outcome or RunState.FAILED
-        if outcome is RunState.FAILED and self.can_be_baseline:
-            outcome = RunState.DONE
-        return trigger.EndedRun(
-            self.run, self.fingerprint, outcome, self.exit_code, self.ended_at, self.stale
-        )
 
 
 @dataclass(slots=True)
@@ -96,16 +32,29 @@ class RunHistory:
     runs: Runs
     launcher: Launcher
     project: Project
+    state_file: ProjectStateFile
     records: list[RunRecord] = field(default_factory=list)
     _ended: dict[str, trigger.EndedRun] = field(default_factory=dict)
+    _last_run: int = 0
 
-    def load(self) -> None:
-        """Read the runs from the store, once."""
-        requests = [self.runs.request(name) for name in self.runs.names(self.project.id)[-_MAX_REMEMBERED:]]
-        self.records = []
-        for request in requests:
-            if request and request.project_key == self.project.key:
-                self.records.append(self._read(RunRecord(request)))
+    def begin(self, records: Iterable[RunRecord], last_run: int) -> None:
+        """Go on from these runs; `last_run` is the highest number of any. Raises StoreError."""
+        self.records = list(records)
+        self._last_run = last_run
+        self.save()
+
+    def save(self) -> None:
+        """Write the runs into state.json if they have changed. Raises StoreError."""
+        baselines = {baseline.run for baseline in self.baselines}
+        runs = tuple(
+            record.for_state(is_baseline=record.run in baselines) for record in self.records[-MAX_REMEMBERED:]
+        )
+        self._last_run = max([self._last_run, *(run_number(run.run) for run in runs)])
+        self.state_file.update(runs=runs, last_run=self._last_run)
+
+    def next_name(self) -> str:
+        """Return a name that no run of the project has had."""
+        return f"{self.project.id}-{self._last_run + 1}"
 
     def update(self) -> list[RunRecord]:
         """Read the active runs again; return those that ended since the last time."""
@@ -116,10 +65,14 @@ class RunHistory:
                 if self.records[index].outcome is not None:
                     ended.append(self.records[index])
                     _log_end(self.records[index])
+        if ended:
+            self.save()
         return ended
 
     def add(self, request: RunRequest) -> None:
+        """Add a run, which has no request.json yet. Raises StoreError, and then there may be such a run."""
         self.records.append(RunRecord(request))
+        self.save()
 
     def mark_stale(self, run: str) -> None:
         """Note that the run's version was compared with one that is no longer served."""
@@ -127,9 +80,12 @@ class RunHistory:
             replace(record, stale=True) if record.run == run else record for record in self.records
         ]
         self._ended.pop(run, None)
+        self.save()
 
     def remove(self, run: str) -> None:
+        """Forget a run that was deleted. Raises StoreError."""
         self.records = [record for record in self.records if record.run != run]
+        self.save()
 
     @property
     def active(self) -> RunRecord | None:
@@ -160,7 +116,7 @@ class RunHistory:
         ended = [record for record in self.records if record.outcome is not None]
         for record in ended:
             if record.run not in self._ended:
-                self._ended[record.run] = record.as_ended()
+                self._ended[record.run] = as_ended(record)
         return tuple(self._ended[record.run] for record in ended)
 
     def has_run_for(self, command_id: str) -> bool:
@@ -170,6 +126,16 @@ class RunHistory:
     def _read(self, record: RunRecord) -> RunRecord:
         launch = self.launcher.observe(record.run)  # before the status: a final one is complete then
         return replace(record, launch=launch, status=self.runs.status(record.run))
+
+
+def as_ended(record: RunRecord) -> trigger.EndedRun:
+    """Return an ended run for the trigger; one that failed after it had published counts as done."""
+    outcome = record.outcome or RunState.FAILED
+    if outcome is RunState.FAILED and record.can_be_baseline:
+        outcome = RunState.DONE
+    return trigger.EndedRun(
+        record.run, record.fingerprint, outcome, record.exit_code, record.ended_at, record.stale
+    )
 
 
 def baseline_runs(records: Sequence[RunRecord]) -> tuple[BaselineRun, ...]:
@@ -185,6 +151,31 @@ def baseline_runs(records: Sequence[RunRecord]) -> tuple[BaselineRun, ...]:
             if record.request.labels or record.outcome is RunState.DONE:
                 break
     return tuple(found)
+
+
+def read_records(
+    runs: Runs, project_key: str, stored: Sequence[RunRecord], names: Sequence[str] | None
+) -> list[RunRecord]:
+    """Return the remembered runs: those of state.json, and those that a leader of an earlier release has added. Changes nothing.
+
+    `names`: of all runs in the store, oldest first; an ended run that is not among them was deleted. None: state.json knows
+    all. Raises StoreError.
+    """
+    known = {record.run: record for record in stored}
+    names = list(known) if names is None else names
+    there, records = set(names), list[RunRecord]()
+    for run in [*(known.keys() - there), *names[-MAX_REMEMBERED:]]:
+        record = known.get(run) or _read_unknown(runs, run, project_key)
+        if record and (run in there or record.outcome is None):
+            records.append(record)
+    return sorted(records, key=lambda record: run_number(record.run))
+
+
+def _read_unknown(runs: Runs, run: str, project_key: str) -> RunRecord | None:
+    request = runs.request(run)
+    if request is None or request.project_key != project_key:
+        return None
+    return RunRecord(request, runs.launch_state(run), runs.status(run))
 
 
 def _log_end(record: RunRecord) -> None:

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from services.adapter.training.runs import RunRecord
+from services.adapter.state.project_state import RunRecord
+from services.adapter.training.runs import as_ended
 from services.adapter.training.trigger import PERMANENT_FAILURES
 from services.core.domain import Action, LabelState, RunState
 from services.core.errors import LabelStudioUnreachable, StoreError
@@ -207,7 +208,7 @@ class AnyLife(RuleBasedStateMachine):
             RunRecord(request, launcher.observe(request.run), runs.status(request.run))
             for request in self.world.requests()
         ]
-        done = [record for record in records if record.as_ended().outcome is RunState.DONE and record.outcome]
+        done = [record for record in records if as_ended(record).outcome is RunState.DONE and record.outcome]
         stale = {run for run in (record.run for record in done) if self._is_stale(run)}
         for before, after in pairwise(done):
             assert before.fingerprint != after.fingerprint or before.run in stale

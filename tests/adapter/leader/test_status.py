@@ -8,7 +8,7 @@ import pytest
 
 from services.adapter.leader.status import LatestDecisionReader, latest_published_version
 from services.adapter.state.board import LatestDecision
-from services.adapter.training.runs import RunRecord
+from services.adapter.state.project_state import RunRecord
 from services.core.domain import Parameters, Published, RunRequest, RunState, RunStatus
 from services.core.errors import FitloopError, NotFound, StoreUnreachable, UnknownFormat
 from services.core.registry import Registry

@@ -28,7 +28,7 @@ from services.adapter.state.board import (
 )
 from services.core import documents
 from services.core.domain import Action, Estimate, Project, RunState, RunStatus, Served, Uncounted
-from services.core.errors import LabelStudioUnreachable
+from services.core.errors import LabelStudioUnreachable, StoreError
 from tests.support.controller import ControllerWorld, build_settings
 from tests.support.replicas import SimulatedReplica
 
@@ -460,9 +460,9 @@ def test_a_failing_project_keeps_its_last_poll_time(world: ControllerWorld) -> N
     world.settle()
     checked = counted(scrape(world.board, world.now), "project_checked_timestamp_seconds")
     world.label_studio.down = LabelStudioUnreachable("it is away")
-    world.controller.projects.reconcilers[1] = world.controller.projects.reconcilers[1].restarted(
-        "a step failed"
-    )
+    world.leader_store.error = StoreError("The disk is full.")
+    world.leader_store.fail_at = world.leader_store.changes + 1
+    world.command(Action.PAUSE)
     world.settle()
     assert counted(scrape(world.board, world.now), "project_checked_timestamp_seconds") == checked
 

@@ -106,7 +106,7 @@ async def test_a_compressed_body_is_refused(world: AppWorld) -> None:
 TEXTS = st.text(max_size=8) | st.sampled_from(['"]}', '\\"', "[{", "tasks", '"tasks": ['])
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXTS,
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | TEXTS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
     max_leaves=8,
 )

@@ -64,7 +64,7 @@ def test_old_runs_are_deleted_but_not_the_baseline() -> None:
 
 
 def test_unremembered_old_runs_are_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.adapter.training.runs._MAX_REMEMBERED", 2)
+    monkeypatch.setattr("services.adapter.training.runs.MAX_REMEMBERED", 2)
     world = connected()
     for _ in range(5):
         one_more(world)
