@@ -181,6 +181,7 @@ class ControllerWorld:
 
     def take_snapshot(self, run: str) -> None:
         """Replace the labels that the run's request names by a snapshot of those there are, as in release 0.1.0."""
+        del self.store.data[f"projects/{self.view.project.key}/state.json"]
         request = self.runs.request(run)
         assert request
         project, _ = self.label_studio.project(request.project_id)

@@ -43,10 +43,13 @@ class LoadedProject:
 
 
 def load_project(store: ObjectStore, project_key: str, run_names: Sequence[str] | None) -> LoadedProject:
-    """Read a project. `run_names` None: state.json knows all runs. Raises NotFound without a project.json, StoreError."""
+    """Read a project. `run_names` None: state.json knows all runs, if there is one. Raises NotFound without a project.json, StoreError."""
     runs, stored = Runs(store), ProjectDocuments(store, project_key)
     project = Registry(store).project(project_key)
-    state = read_project_state(store, project_key) or ProjectState()
+    state = read_project_state(store, project_key)
+    if state is None:
+        state = ProjectState()
+        run_names = runs.names(project.id) if run_names is None else run_names
     records = read_records(runs, project_key, state.runs, run_names)
     active = [record for record in records if record.outcome is None]
     return LoadedProject(
