@@ -498,7 +498,7 @@ def change(fake: FakeLabelStudio, what: str, which: int) -> None:
 
 @settings(deadline=None, max_examples=150)
 @given(st.lists(st.lists(_OPS, max_size=3), max_size=25), st.booleans())
-@example([[], [], [("label", 0)], [("delete", 0)]], new_leader=False)  # the counts are as before
+@example([[], [], [("label", 0)], [("delete", 0)]], False)  # the counts are as before
 def test_changes_between_any_requests_are_found(steps: list[list[tuple[str, int]]], new_leader: bool) -> None:
     """Each request is followed by changes; once they stop, one more poll knows all labels, whoever polls."""
     fake, store, remaining = build_label_studio(3), MemoryStore(), iter(steps)
