@@ -38,8 +38,8 @@ class Runs:
 
     def names(self, project_id: int) -> list[str]:
         """List the project's requested runs, oldest first."""
-        found = [match for name in self.store.folders("runs/") if (match := _NAME.match(name))]
-        numbers = sorted(int(match[2]) for match in found if int(match[1]) == project_id)
+        names = {key.split("/")[1] for key in self.store.keys(f"runs/{project_id}-")}
+        numbers = sorted(int(match[2]) for name in names if (match := _NAME.match(name)))
         return [f"{project_id}-{number}" for number in numbers]
 
     def next_name(self, project_id: int) -> str:

@@ -42,6 +42,18 @@ def _drop_repeated(inbox: Inbox, commands: list[Command]) -> list[Command]:
 
 
 @dataclass(frozen=True, slots=True)
+class Handled:
+    """What became of commands."""
+
+    trains: tuple[Command, ...]
+    """TRAINs, for the trigger."""
+    refusal: str | None
+    """Why the last one that was executed or refused failed, or ""; None if there was none."""
+    has_served: bool
+    """Whether one has changed the served version."""
+
+
+@dataclass(frozen=True, slots=True)
 class CommandHandler:
     """Handles the commands for one project."""
 
@@ -63,6 +75,31 @@ class CommandHandler:
         for command in older:
             self.inbox.close_command(command, "superseded by a newer one")
         return [resolved if command is newest else command for command in commands if command not in older]
+
+    def handle_all(self, project: Project, commands: Sequence[Command], now: float) -> Handled:
+        """Handle all commands but TRAIN. A CANCEL also cancels the TRAINs before it. Raises StoreError."""
+        trains: list[Command] = []
+        refusal: str | None = None
+        in_progress = has_served = False
+        for command in commands:
+            if self.history.has_run_for(command.id):
+                self.inbox.delete_command(command.id)
+            elif command.action is Action.TRAIN:
+                trains.append(command)
+            elif not (
+                in_progress and command.action is Action.UNPIN
+            ):  # which is about the promotion's result
+                if command.action is Action.CANCEL:
+                    for dropped in trains:
+                        self.inbox.delete_command(dropped.id)
+                    trains = []
+                answer = self.handle(project, command, now)
+                if answer is None:
+                    in_progress = True
+                    continue
+                refusal = answer
+                has_served = has_served or (not answer and command.action in SERVING_ACTIONS)
+        return Handled(tuple(trains), refusal, has_served=has_served)
 
     def handle(self, project: Project, command: Command, now: float) -> str | None:
         """Execute the command and remove it from the inbox; return why it failed, or "".

@@ -14,8 +14,8 @@ from typing import Final
 import structlog
 
 from services.adapter.leader.commands import waiting_commands
+from services.adapter.leader.context import ReconcilerContext
 from services.adapter.leader.projects import ProjectSet
-from services.adapter.leader.reconciler import ReconcilerContext
 from services.adapter.leader.work_queue import WorkQueue
 from services.adapter.leader.workers import Workers
 from services.adapter.ports import Inference, Launcher, Rollout

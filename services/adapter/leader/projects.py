@@ -14,9 +14,10 @@ from typing import Final
 import structlog
 
 from services.adapter import metrics
+from services.adapter.leader.context import ReconcilerContext
 from services.adapter.leader.discovery import Discovery
 from services.adapter.leader.loading import LoadedProject, ProjectLoader, id_of
-from services.adapter.leader.reconciler import ProjectReconciler, ReconcilerContext
+from services.adapter.leader.reconciler import ProjectReconciler
 from services.adapter.leader.workers import Finished
 from services.adapter.state.board import ProjectView
 from services.adapter.state.documents import NotLeading

@@ -7,40 +7,31 @@ from the store, or from memory that was read from there, so a step that was cut 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Sequence
 from typing import Final
 
 import structlog
 
 from services.adapter.leader.commands import SERVING_ACTIONS, CommandHandler
+from services.adapter.leader.context import ReconcilerContext
 from services.adapter.leader.loading import LoadedProject
+from services.adapter.leader.polling import LabelPolling
 from services.adapter.leader.status import StatusBuilder
-from services.adapter.leader.work_queue import WorkQueue
-from services.adapter.leader.workers import Finished, Workers
+from services.adapter.leader.sweeping import Sweeping
 from services.adapter.metrics import leader_metrics
-from services.adapter.ports import Launcher
-from services.adapter.serving.promotions import Promotions
-from services.adapter.serving.refresh import Refresher
 from services.adapter.serving.sync import LabelStudioSync
 from services.adapter.serving.versions import ProjectVersions
-from services.adapter.state.board import Board, ProjectView
+from services.adapter.state.board import ProjectView
 from services.adapter.state.documents import ProjectDocuments
 from services.adapter.state.project_state import ProjectStateFile
-from services.adapter.training.index_updater import LabelSource
 from services.adapter.training.label_reader import LabelReader, Reading, label_space_of
 from services.adapter.training.planner import Planner
 from services.adapter.training.poll_schedule import PollSchedule
-from services.adapter.training.retention import Retention
-from services.adapter.training.run_queue import RunQueue, RunStarter
-from services.adapter.training.runs import RunHistory, RunMetrics
-from services.core.domain import Action, Command, LabelSpace, Project
-from services.core.inbox import ChangeNotice, Inbox
-from services.core.registry import Registry
-from services.core.retry import CircuitBreaker
-from services.core.runs import Runs
-from services.core.settings import Settings
+from services.adapter.training.run_metrics import RunMetrics
+from services.adapter.training.run_queue import RunStarter
+from services.adapter.training.runs import RunHistory
+from services.core.domain import Command, LabelSpace, Project
+from services.core.inbox import ChangeNotice
 from services.core.settings.parameters import apply_overrides
 
 log = structlog.get_logger()
@@ -48,32 +39,6 @@ _ROLLOUT_SECONDS: Final = 0.25
 """Between steps during a rollout: annotators wait for it."""
 _ACTIVE_SECONDS: Final = 0.5
 """Between steps while a run is active or a refresh is in progress."""
-_PROBE_SECONDS: Final = 5.0
-"""Between two looks at whether Label Studio answers again, while another project's poll tries it."""
-
-
-@dataclass(slots=True)
-class ReconcilerContext:
-    """What the reconcilers of all projects share."""
-
-    settings: Settings
-    registry: Registry
-    runs: Runs
-    inbox: Inbox
-    label_studio: LabelSource
-    launcher: Launcher
-    promotions: Promotions
-    refresher: Refresher
-    retention: Retention
-    run_queue: RunQueue
-    board: Board
-    workers: Workers
-    queue: WorkQueue
-    clock: Callable[[], float]
-    breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
-    """Of Label Studio as a whole."""
-    label_studio_problem: str = ""
-    """Why it did not answer the last time."""
 
 
 class ProjectReconciler:
@@ -112,13 +77,10 @@ class ProjectReconciler:
         self.space: LabelSpace | None = None
         self._update_label_space()
         self._train_commands: tuple[Command, ...] = ()
-        self._poll_key = ("poll", project.id)
-        self._poll: Finished[Reading | None] | None = None
-        """A poll on whose result no step has decided yet."""
-        self._sweep_due = True
+        self.polling = LabelPolling(project.id, self.planner, context)
+        self.sweeping = Sweeping(self.history, context)
         self.run_metrics = RunMetrics(project.id)
         self._earlier_view: ProjectView | None = None
-        self.stored_bytes: int | None = None
         self._webhook_silent_at = 0.0
 
     def due_at(self, now: float) -> float:
@@ -131,8 +93,7 @@ class ProjectReconciler:
         is_refreshing = progress is not None and not progress.done
         if self.history.active is not None or is_refreshing or self.versions.is_changing(now):
             return now + _ACTIVE_SECONDS
-        poll_at = float("inf") if self.context.workers.is_busy(self._poll_key) else self.planner.due_at()
-        return min(poll_at, self.planner.webhook.due_at())
+        return min(self.polling.due_at(), self.planner.webhook.due_at(), self.sweeping.due_at)
 
     def begin(self, loaded: LoadedProject, before: ProjectReconciler | None, now: float) -> None:
         """Go on from what the store has, and show the project. Raises StoreError.
@@ -150,13 +111,14 @@ class ProjectReconciler:
             self.problems["store"] = before.problems.get("store", "")
             self.sync.new_tasks = before.sync.new_tasks
             self.planner.reader = before.planner.reader
-            self.run_metrics, self.stored_bytes = before.run_metrics, before.stored_bytes
+            self.run_metrics, self.sweeping.stored_bytes = before.run_metrics, before.sweeping.stored_bytes
         shown = self.context.board.view(self.project.id)
         self._earlier_view = shown = shown if shown and shown.project.key == self.project.key else None
         self.run_metrics.begin(self.history.records, shown)
         if shown:  # nothing is counted twice, and nothing forgotten
             self.planner.webhook.restore(shown.figures.last_event_at)
-            self.stored_bytes = self.stored_bytes or shown.figures.stored_bytes
+            self.sweeping.stored_bytes = self.sweeping.stored_bytes or shown.figures.stored_bytes
+        self.sweeping.begin(now)
         self._report_active_run()
         self._publish_status(now)
 
@@ -176,7 +138,7 @@ class ProjectReconciler:
         self.sync.save_setup()
         self._update_label_space()
         if self.history.update():
-            self._sweep_due = True
+            self.sweeping.due_at = now
             self.planner.poll_soon()
         self.run_metrics.count(self.history.records)
         self._report_active_run()
@@ -187,10 +149,7 @@ class ProjectReconciler:
         self.starter.ensure_running(now)
         self._publish_status(now)
         self._refresh(now)
-        if self._sweep_due and self.history.last:
-            self.context.retention.sweep(self.project, self.versions.served, self.history, now)
-            self.stored_bytes = self.context.registry.stored_bytes(self.project.key)
-            self._sweep_due = False
+        self.sweeping.step(self.project, now)
 
     def _reconcile_versions(self, commands: Sequence[Command], now: float) -> None:
         """Take one step towards the version to be served. People's requests precede the gate's decisions."""
@@ -199,76 +158,30 @@ class ProjectReconciler:
             self.versions.check_served(self.project, now)
             control = self.space.from_name if self.space else None
             self.versions.decide(self.project, control, lambda: self._publish_status(now), now)
-        self._train_commands = tuple(self._handle_commands(commands, now))
-        self.context.promotions.rollouts.cancel_unwanted(self.project.key)
-
-    def _handle_commands(self, commands: Sequence[Command], now: float) -> list[Command]:
-        """Handle all commands but TRAIN; return the waiting TRAINs. A CANCEL also cancels those before it."""
-        trains: list[Command] = []
-        in_progress = False
-        for command in commands:
-            if self.history.has_run_for(command.id):
-                self.context.inbox.delete_command(command.id)
-            elif command.action is Action.TRAIN:
-                trains.append(command)
-            elif not (
-                in_progress and command.action is Action.UNPIN
-            ):  # which is about the promotion's result
-                if command.action is Action.CANCEL:
-                    for dropped in trains:
-                        self.context.inbox.delete_command(dropped.id)
-                    trains = []
-                in_progress = not self._handle(command, now) or in_progress
-        return trains
-
-    def _handle(self, command: Command, now: float) -> bool:
-        """Return whether the command is decided."""
-        refusal = self.commands.handle(self.project, command, now)
-        self.problems["command"] = refusal or ""
-        if refusal is None:
-            return False
-        if not refusal and command.action in SERVING_ACTIONS:
+        handled = self.commands.handle_all(self.project, commands, now)
+        self._train_commands = handled.trains
+        self.problems["command"] = (
+            self.problems.get("command", "") if handled.refusal is None else handled.refusal
+        )
+        if handled.has_served:
             self.versions.mark_served()
-        self.sync.load()
-        self.planner.poll_soon()
-        return True
+        if handled.refusal is not None:
+            self.sync.load()
+            self.planner.poll_soon()
+        self.context.promotions.rollouts.cancel_unwanted(self.project.key)
 
     def _reconcile_labels(self, now: float) -> None:
         """Decide on the labels that a worker has read, and have them read again if that is due."""
-        finished, self._poll = self._poll, None
-        if finished:
+        if finished := self.polling.take():
             self._decide(finished.result(), now)
         if self.planner.webhook.is_silent(now):
             leader_metrics.count_unannounced(self.project.id)
             self._webhook_silent_at = now
-        if self.planner.is_due(self._train_commands, now) and not self.context.workers.is_busy(
-            self._poll_key
-        ):
-            self._start_poll(now)
-
-    def _start_poll(self, now: float) -> None:
-        breaker = self.context.breaker
-        if not breaker.allow(now):
-            self.planner.schedule.postpone(max(breaker.backoff.until, now + _PROBE_SECONDS))
-            self.problems["label studio"] = self.context.label_studio_problem
-            return
-        poll = self.planner.start_poll(self._train_commands, self.sync.connection.overrides, now)
-        self.context.workers.submit(self._poll_key, poll, partial(self._poll_finished, now))
-
-    def _poll_finished(self, began: float, finished: Finished[Reading | None]) -> None:
-        """Keep the result for the next step. Runs in the leader's thread."""
-        reader, context = self.planner.reader, self.context
-        self._poll = finished
-        if reader.is_unreachable:
-            context.label_studio_problem = reader.problem
-            context.breaker.failed(max(began, context.clock()))
-        else:
-            context.breaker.succeeded()
-        context.queue.add(self.project.id, began)
+        self.polling.start_if_due(self._train_commands, self.sync.connection.overrides, now)
+        self.problems["label studio"] = self.polling.problem
 
     def _decide(self, reading: Reading | None, now: float) -> None:
         planner, connection = self.planner, self.sync.connection
-        self.problems["label studio"] = planner.reader.problem
         planner.decide(reading, self._train_commands, connection.overrides, now, paused=connection.paused)
         self.problems["parameters"] = planner.problem
         if reading is None:
@@ -301,7 +214,8 @@ class ProjectReconciler:
 
     def _report_active_run(self) -> None:
         active = self.history.active
-        self.context.run_queue.set_running(self.project.id, active.run if active else None)
+        waits = active is not None and active.started_at is None and bool(active.waiting_reason)
+        self.context.run_queue.set_running(self.project.id, active.run if active else None, waits=waits)
 
     def _publish_status(self, now: float) -> None:
         view = self._status_builder.build(
@@ -310,7 +224,7 @@ class ProjectReconciler:
             (self._no_space_reason, *self.problems.values()),
             now,
             pending=bool(self._train_commands),
-            stored_bytes=self.stored_bytes,
+            stored_bytes=self.sweeping.stored_bytes,
             webhook_silent=self._webhook_silent_at > (self.planner.webhook.last_event_at or 0.0),
             earlier=self._earlier_view,
         )

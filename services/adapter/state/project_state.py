@@ -95,6 +95,8 @@ class ProjectState:
     """Of the versions that these runs have published."""
     last_run: int = 0
     """The highest number of any run."""
+    swept_run: int = 0
+    """The highest number of an ended run whose checkpoints were deleted."""
     missing_since: float | None = None
     """Since when Label Studio has not had the project; None while it has."""
     disconnected_since: float | None = None

@@ -7,14 +7,14 @@ killed process left. A project that is no longer connected is reported, and left
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
 
 from services.adapter.state.project_state import RunRecord
-from services.adapter.training.runs import RunHistory, baseline_runs
+from services.adapter.training.runs import Swept, baseline_runs
 from services.core.domain import Project, Served, expired_versions
 from services.core.errors import StoreError
 from services.core.registry import Registry
@@ -26,7 +26,7 @@ log = structlog.get_logger()
 _DAY_SECONDS: Final = 86_400.0
 
 
-def _kept_versions(served: Served) -> frozenset[str]:
+def kept_versions(served: Served) -> frozenset[str]:
     return frozenset(filter(None, (served.current, served.previous, served.target)))
 
 
@@ -50,60 +50,63 @@ class Retention:
     registry: Registry
     settings: StorageSettings
 
-    def sweep(self, project: Project, served: Served, history: RunHistory, now: float) -> None:
-        """Sweep after a run has ended. Raises StoreError; what was left is found by the next sweep."""
+    def sweep(
+        self,
+        project: Project,
+        is_kept: Callable[[str], bool],
+        records: Sequence[RunRecord],
+        baselines: frozenset[str],
+        swept_run: int,
+        now: float,
+    ) -> Swept:
+        """Delete what has expired, in a worker. Raises StoreError; what was left is found by the next sweep.
+
+        `is_kept`: whether a version is served at this moment, was served last or is a target. `records`: the remembered runs.
+        `swept_run`: the highest number of a run that an earlier sweep has seen.
+        """
         manifests, keep = self.registry.manifests(project.key), self.settings
-        kept = _kept_versions(served)
-        for version in expired_versions(manifests, kept, keep.keep_versions, keep.keep_days, now):
-            self.registry.delete(project.key, version)
-            log.info("version_deleted", project=project.id, version=version, reason="expired")
-        self._sweep_runs(history, now)
-        self._sweep_unremembered(project, history, now)
+        for version in expired_versions(manifests, frozenset(), keep.keep_versions, keep.keep_days, now):
+            if not is_kept(version):
+                self.registry.delete(project.key, version)
+                log.info("version_deleted", project=project.id, version=version, reason="expired")
+        ended = [record for record in records if record.outcome is not None]
+        last = max((run_number(record.run) for record in ended), default=0)
+        self._delete_checkpoints(record.run for record in ended if run_number(record.run) > swept_run)
+        expired = [record.run for record in _expired_runs(ended, baselines, keep, now)]
+        for run in [*expired, *self._expired_unremembered(project, records, now)]:
+            self.runs.delete(run)
+            log.info("run_deleted", run=run, reason=f"older than {keep.keep_runs_days:g} days")
+        return Swept(frozenset(expired), max(swept_run, last), self.registry.stored_bytes(project.key))
 
-    def _sweep_runs(self, history: RunHistory, now: float) -> None:
-        ended = [record for record in history.records if record.outcome is not None]
-        baselines = frozenset(run.run for run in history.baselines)
-        for record in ended:
-            for key in list(self.registry.store.keys(f"runs/{record.run}/checkpoints/")):
+    @property
+    def runs(self) -> Runs:
+        return Runs(self.registry.store)
+
+    def _delete_checkpoints(self, runs: Iterable[str]) -> None:
+        for run in runs:
+            for key in list(self.registry.store.keys(f"runs/{run}/checkpoints/")):
                 self.registry.store.delete(key)
-        for record in _expired_runs(ended, baselines, self.settings, now):
-            self._delete(history, record)
-            history.remove(record.run)
 
-    def _sweep_unremembered(self, project: Project, history: RunHistory, now: float) -> None:
-        """Delete old runs in the store that are too far back to be remembered, or of a project that had the id before."""
-        known = {record.run for record in history.records}
-        for run in history.runs.names(project.id):
-            if run in known:
+    def _expired_unremembered(
+        self, project: Project, records: Sequence[RunRecord], now: float
+    ) -> Iterator[str]:
+        """Yield old runs in the store that are too far back to be remembered, or of a project that had the id before.
+
+        A run without a request was half deleted: the request is written first of all and deleted first of all.
+        """
+        known = {record.run for record in records}
+        newest = max((run_number(run) for run in known), default=0)
+        for run in self.runs.names(project.id):
+            if run in known or run_number(run) > newest:  # requested since the sweep began
                 continue
-            if _is_half_deleted(history, run):
-                history.runs.delete(run)
+            try:
+                request = self.runs.request(run)
+                record = RunRecord(request, self.runs.launch_state(run)) if request else None
+            except StoreError as error:  # it is there, and broken
+                log.warning("old_run_unreadable", run=run, reason=str(error))
                 continue
-            record = _read_unremembered(history, run)
-            if record and _is_expired(record, self.settings, now):
-                self._delete(history, record)
-
-    def _delete(self, history: RunHistory, record: RunRecord) -> None:
-        history.runs.delete(record.run)
-        log.info("run_deleted", run=record.run, reason=f"older than {self.settings.keep_runs_days:g} days")
-
-
-def _is_half_deleted(history: RunHistory, run: str) -> bool:
-    """Return whether it has no request, which is written first of all and deleted first of all."""
-    try:
-        return history.runs.request(run) is None
-    except StoreError:  # it is there, and broken
-        return False
-
-
-def _read_unremembered(history: RunHistory, run: str) -> RunRecord | None:
-    """Return what gives the age of a run; None if that cannot be read: then the run is kept."""
-    try:
-        request = history.runs.request(run)
-        return RunRecord(request, history.runs.launch_state(run)) if request else None
-    except StoreError as error:
-        log.warning("old_run_unreadable", run=run, reason=str(error))
-        return None
+            if record is None or _is_expired(record, self.settings, now):
+                yield run
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +186,7 @@ def _leftover_versions(
     by_version: dict[str, list[Entry]] = {}
     for entry in entries:
         by_version.setdefault(entry.key.split("/")[3], []).append(entry)
-    kept, manifests = _kept_versions(served), registry.manifests(key)
+    kept, manifests = kept_versions(served), registry.manifests(key)
     expired = expired_versions(manifests, kept, settings.keep_versions, settings.keep_days, now)
     why = f"beyond the newest {settings.keep_versions}, and old"
     found = [

@@ -1,6 +1,6 @@
 """How runs are requested, queued and started.
 
-At most so many runs are active at once over all projects, and the longest waiting project is next. Only the controller's thread
+At most so many runs have started and not ended at once over all projects, and the longest waiting project is next. Only the controller's thread
 may call this. The queue is not stored: after a restart active runs are reported again, and waiting
 projects enqueue again. A project that cannot train at the moment leaves the queue, so that no other waits for it.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 import structlog
 
@@ -22,6 +23,8 @@ from services.core.runs import version_stem
 from services.core.telemetry import tracing
 
 log = structlog.get_logger()
+_MAX_PENDING: Final = 20
+"""Runs that wait for resources; beyond it, projects wait in the queue, as if these had started."""
 
 
 @dataclass(slots=True)
@@ -30,23 +33,25 @@ class RunQueue:
 
     max_active: int
     _running: dict[int, str] = field(default_factory=dict)
+    _pending: dict[int, str] = field(default_factory=dict)
+    """Runs that wait for resources, such as a GPU: they take no other project's turn."""
     _waiting: dict[int, float] = field(default_factory=dict)
 
-    def set_running(self, project_id: int, run: str | None) -> None:
-        """Set the project's active run; None: it has none."""
+    def set_running(self, project_id: int, run: str | None, *, waits: bool = False) -> None:
+        """Set the project's active run; None: it has none. `waits`: for resources, and has not started yet."""
+        self._running.pop(project_id, None)
+        self._pending.pop(project_id, None)
         if run:
-            self._running[project_id] = run
+            (self._pending if waits else self._running)[project_id] = run
             self._waiting.pop(project_id, None)
-        else:
-            self._running.pop(project_id, None)
 
     def enqueue(self, project_id: int, now: float) -> str:
         """Enqueue the project; return "" if a run may start now, else what it waits for."""
         self._waiting.setdefault(project_id, now)
         if self.is_next(project_id):
             return ""
-        if len(self._running) >= self.max_active:
-            active = " and ".join(f"run {run}" for run in self._running.values())
+        if self._free() <= 0:
+            active = " and ".join(f"run {run}" for run in (*self._running.values(), *self._pending.values()))
             return f"waiting for {active} of another project"
         return "waiting for projects that have waited longer"
 
@@ -56,8 +61,11 @@ class RunQueue:
 
     def startable(self) -> list[int]:
         """Return the enqueued projects that may start a run now, the longest waiting first."""
-        free = max(0, self.max_active - len(self._running))
+        free = max(0, self._free())
         return sorted(self._waiting, key=lambda known: (self._waiting[known], known))[:free]
+
+    def _free(self) -> int:
+        return min(self.max_active - len(self._running), _MAX_PENDING - len(self._pending))
 
     def dequeue(self, project_id: int) -> None:
         """Remove a project that does not want to train, or whose labels cannot be read."""

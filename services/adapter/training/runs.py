@@ -1,4 +1,4 @@
-"""The runs of one project as the controller sees them: request, processes, status, the labels read; and their metrics.
+"""The runs of one project as the controller sees them: request, processes, status, the labels read.
 
 Kept in state.json: only the leader makes runs, and an ended run no longer changes. Only active runs are read again.
 """
@@ -11,9 +11,7 @@ from typing import Final
 
 import structlog
 
-from services.adapter.metrics import leader_metrics
 from services.adapter.ports import Launcher
-from services.adapter.state.board import ProjectView
 from services.adapter.state.project_state import ProjectStateFile, RunRecord
 from services.adapter.training import trigger
 from services.adapter.training.baseline import BaselineLabels, BaselineRun
@@ -23,6 +21,17 @@ from services.core.runs import Runs, run_number
 log = structlog.get_logger()
 MAX_REMEMBERED: Final = 50
 """The runs of a project that decisions consider."""
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What a sweep has done."""
+
+    deleted_runs: frozenset[str]
+    last_run: int
+    """The highest number of an ended run that it has seen."""
+    stored_bytes: int
+    """Of the project, afterwards."""
 
 
 @dataclass(slots=True)
@@ -82,9 +91,16 @@ class RunHistory:
         self._ended.pop(run, None)
         self.save()
 
-    def remove(self, run: str) -> None:
-        """Forget a run that was deleted. Raises StoreError."""
-        self.records = [record for record in self.records if record.run != run]
+    @property
+    def has_unswept(self) -> bool:
+        """Whether a run has ended that no sweep has seen."""
+        last = self.last
+        return last is not None and run_number(last.run) > self.state_file.state.swept_run
+
+    def forget(self, swept: Swept) -> None:
+        """Forget the runs that a sweep has deleted. Raises StoreError."""
+        self.records = [record for record in self.records if record.run not in swept.deleted_runs]
+        self.state_file.update(swept_run=swept.last_run)
         self.save()
 
     @property
@@ -188,48 +204,3 @@ def _log_end(record: RunRecord) -> None:
         outcome=record.outcome,
         reason=" ".join(filter(None, (message, reason))),
     )
-
-
-class RunMetrics:
-    """Counts the starts and ends of one project's runs, each once, for one term.
-
-    What happened before this leader began was counted by the one before it, or ended while no adapter led: the last board
-    shows which.
-    """
-
-    def __init__(self, project_id: int) -> None:
-        self._project_id = project_id
-        self._started: set[str] = set()
-        self._ended: set[str] = set()
-        self._begun = False
-
-    def begin(self, records: Iterable[RunRecord], before: ProjectView | None) -> None:
-        """Note what was counted already; `before`: the project's view as the last leader published it."""
-        if self._begun:
-            return
-        self._begun = True
-        was_active = before.active.run if before and before.active else ""
-        had_started = before is not None and before.figures.started_at is not None
-        leader_metrics.add_project(self._project_id)
-        for record in records:
-            if record.started_at is not None and (record.run != was_active or had_started):
-                self._started.add(record.run)
-            if record.outcome is not None and record.run != was_active:
-                self._ended.add(record.run)
-
-    def count(self, records: Iterable[RunRecord]) -> None:
-        """Count what is new in the records."""
-        for record in records:
-            started, outcome = record.started_at, record.outcome
-            if started is not None and record.run not in self._started:
-                self._started.add(record.run)
-                leader_metrics.observe_run_started(started - record.request.created_at)
-            if outcome is not None and record.run not in self._ended:
-                self._ended.add(record.run)
-                leader_metrics.observe_run_ended(self._project_id, outcome, _duration(record))
-
-
-def _duration(record: RunRecord) -> float | None:
-    """Return the run's seconds; None if no process started, or the end of the last one is unknown, as after a cancel."""
-    started, ended = record.started_at, record.ended_at
-    return ended - started if started is not None and ended >= started else None

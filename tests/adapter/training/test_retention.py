@@ -69,8 +69,9 @@ def test_unremembered_old_runs_are_deleted(monkeypatch: pytest.MonkeyPatch) -> N
     for _ in range(5):
         one_more(world)
     world.store.data["runs/1-2/request.json"] = b"not JSON"
-    world.now += 2 * DAY
     world.restart()
+    world.tick()
+    world.now += 2 * DAY
     world.settle()
     assert world.runs.names(1) == ["1-2", "1-5"]
 

@@ -9,7 +9,7 @@ import pytest
 from services.adapter.metrics import leader_metrics
 from services.adapter.state.board import Figures, ProjectView
 from services.adapter.state.project_state import RunRecord
-from services.adapter.training.runs import RunMetrics
+from services.adapter.training.run_metrics import RunMetrics
 from services.core.domain import Attempt, LaunchState, Parameters, Project, RunRequest, RunState, RunStatus
 
 PROJECT = Project("31-1", 31, "Support", "<View/>", "hash", "2026-11-23T22:35:52Z")
