@@ -29,6 +29,7 @@ from services.adapter.routes.actions import ActionPages
 from services.adapter.routes.api import Api
 from services.adapter.routes.auth import AccessPolicy, AuthMiddleware, RefusedEvents
 from services.adapter.routes.bodies import Forbidden, NoSuchResource, NotReady, json_response
+from services.adapter.routes.garbage import GarbageRoutes
 from services.adapter.routes.home import Banners, StatusPages
 from services.adapter.routes.page_data import PageData
 from services.adapter.routes.predictions import Predictions
@@ -37,6 +38,7 @@ from services.adapter.routes.setup import SetupRoutes
 from services.adapter.routes.version_cache import VersionCache
 from services.adapter.routes.webhook import CommandWriter, Webhook
 from services.adapter.state.board import Board
+from services.adapter.state.gc_reports import GcReportFile
 from services.core.errors import BadRequest, EngineError, FitloopError, Overloaded, StoreError
 from services.core.http.limits import (
     MEMORY_SHARE,
@@ -118,6 +120,7 @@ def create_app(
     catalogue = VersionCache(registry)
     connection = SetupRoutes(board, events, catalogue, settings.training)
     api = Api(board, filing, catalogue, runs, connection, inference)
+    garbage = GarbageRoutes(filing, GcReportFile(registry.store))
     tokens, refusals = FormTokens(settings.auth), RefusedEvents()
     home = StatusPages(api, PageData(api), Banners(settings, inference, refusals, board), tokens, settings)
     wishes = ActionPages(api, tokens)
@@ -136,6 +139,8 @@ def create_app(
         _route("GET", "/api/projects", api.projects),
         _route("GET", "/api/projects/{id}", api.project),
         _route("POST", "/api/projects/{id}/{action}", api.submit),
+        _route("POST", "/api/gc", garbage.submit),
+        _route("GET", "/api/gc/{command}", garbage.report),
         *(_management(board) if management else ()),
     ]
     outer = [

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from services import __version__
-from services.cli import adapter, admin, bucket, doctor, local
+from services.cli import adapter, admin, bucket, doctor, garbage, local
 from services.core.errors import FitloopError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ local.register(app)
 adapter.register(app)
 admin.register(app)
 bucket.register(app)
+garbage.register(app)
 doctor.register(app)
 
 

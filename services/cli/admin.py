@@ -48,10 +48,10 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Show what each project serves, and what it is doing or waiting for."""
-    adapter = _adapter(url)
+    adapter = open_adapter(url)
     rows = adapter.projects() if project is None else [adapter.project(project)]
     if as_json:
-        _print_json(rows if project is None else rows[0])
+        print_json(rows if project is None else rows[0])
     elif not rows:
         typer.echo(f"No project is connected yet. Connect one in Label Studio (Settings > Model) to {url}.")
     else:
@@ -60,9 +60,9 @@ def status(
 
 def versions(project: Project, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     """List a project's versions, with their accuracy and the gate's decision."""
-    rows = _adapter(url).project(project)["versions"]
+    rows = open_adapter(url).project(project)["versions"]
     if as_json:
-        _print_json(rows)
+        print_json(rows)
     elif not rows:
         typer.echo(
             f"Project {project} has no version yet. `fitloop status {project}` shows what it is waiting for."
@@ -106,14 +106,15 @@ def _without_body(action: str) -> Any:
 
 
 def _send(url: str, project: int, action: str, body: dict[str, Any], *, as_json: bool) -> None:
-    answer = _adapter(url).send_command(project, action, body)
+    answer = open_adapter(url).send_command(project, action, body)
     if as_json:
-        _print_json(answer)
+        print_json(answer)
     else:
         typer.echo(f"Queued: {action} project {project}. Follow it with `fitloop status {project}`.")
 
 
-def _adapter(url: str) -> AdapterClient:
+def open_adapter(url: str) -> AdapterClient:
+    """Return a client with the credentials of the environment. Raises BadConfig."""
     from services.cli.client import connect
 
     return connect(url, os.environ)
@@ -154,7 +155,8 @@ def _version_row(row: dict[str, Any]) -> list[str]:
     return [str(row["version"]), served, str(row["method"]), str(row["right"]), gate]
 
 
-def _print_json(value: Any) -> None:
+def print_json(value: Any) -> None:
+    """Print JSON for programs."""
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 

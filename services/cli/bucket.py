@@ -1,9 +1,8 @@
-"""Commands for the store: `fitloop models` for base models, and `fitloop gc` to delete what is no longer needed."""
+"""Commands for the store: `fitloop models` for base models."""
 
 from __future__ import annotations
 
 import re
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +12,6 @@ from services.cli.admin import print_table
 from services.core.errors import BadConfig, BadRequest
 
 if TYPE_CHECKING:
-    from services.adapter.training.retention import StoredProject
     from services.core.store import ObjectStore
 
 _BASE_MODELS = "base-models/"
@@ -22,7 +20,6 @@ models = typer.Typer(help="Base models in the bucket, for BASELINE_MODEL_NAME.",
 
 def register(app: typer.Typer) -> None:
     app.add_typer(models, name="models")
-    app.command("gc")(collect_garbage)
 
 
 @models.command()
@@ -107,46 +104,3 @@ def _refuse_other_models(store: ObjectStore, names: list[str]) -> None:
             f"{store.url}/ already has {len(others)} other model files (such as {others[0]}): delete them, or pass another "
             "prefix with --to."
         )
-
-
-def collect_garbage(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be deleted.")] = False,
-) -> None:
-    """Delete old versions and runs, checkpoints of ended runs, and remains of interrupted runs.
-
-    The adapter does the same after each run, for the projects that it serves. It never deletes what is served, was served
-    last, or is younger than the retention settings say.
-    """
-    from services.adapter.training.retention import remove, survey
-    from services.core.settings import Settings
-    from services.core.store import open_store
-
-    settings = Settings.load()
-    store = open_store(
-        settings.storage.store or settings.storage.model_dir.absolute().as_uri(),
-        settings.s3,
-        settings.storage,
-    )
-    projects = survey(store, settings.storage, time.time())
-    for stored in projects:
-        _print_project(stored, "would delete" if dry_run else "deleting")
-        for leftover in () if dry_run else stored.leftovers:
-            remove(store, leftover)
-    freed = sum(leftover.size for stored in projects for leftover in stored.leftovers)
-    typer.echo(f"{store.url}: {_mb(freed)} {'would be freed' if dry_run else 'freed'}.")
-
-
-def _print_project(stored: StoredProject, verb: str) -> None:
-    typer.echo(
-        f"project {stored.project} {stored.title!r}: versions {_mb(stored.versions)}, runs {_mb(stored.runs)}"
-    )
-    if stored.orphaned:
-        typer.echo(
-            f"  kept: {stored.orphaned}. Delete projects/{stored.project}/ by hand if it is no longer needed."
-        )
-    for leftover in stored.leftovers:
-        typer.echo(f"  {verb}: {leftover.name}, {_mb(leftover.size)} ({leftover.why})")
-
-
-def _mb(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"

@@ -51,6 +51,18 @@ class AdapterClient:
         """Send a command. It is answered once it is stored, before it is carried out."""
         return self._ask("POST", f"/api/projects/{project}/{action}", body)
 
+    def collect_garbage(self, project: int, *, dry_run: bool) -> str:
+        """Send a GC command, for all projects if `project` is 0; return its id."""
+        answer = self._ask("POST", "/api/gc", {"project": project, "dry_run": dry_run})
+        return str(answer.get("command", ""))
+
+    def gc_report(self, command: str) -> dict[str, Any] | None:
+        """Return what the command has deleted; None before it has been carried out."""
+        try:
+            return self._ask("GET", f"/api/gc/{command}")
+        except BadRequest:
+            return None
+
     def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         auth = (self.user, self.password) if self.password else None
         try:

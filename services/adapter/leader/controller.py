@@ -15,6 +15,7 @@ import structlog
 
 from services.adapter.leader.commands import waiting_commands
 from services.adapter.leader.context import ReconcilerContext
+from services.adapter.leader.garbage import GarbageCollector, take_gc_commands
 from services.adapter.leader.projects import ProjectSet
 from services.adapter.leader.work_queue import WorkQueue
 from services.adapter.leader.workers import Workers
@@ -25,7 +26,7 @@ from services.adapter.serving.refresh import Refresher
 from services.adapter.serving.table import ServingTableWriter
 from services.adapter.state.board import Board, BoardPublisher, read_board
 from services.adapter.state.documents import NotLeading
-from services.adapter.training.retention import Retention
+from services.adapter.training.retention import Retention, kept_versions
 from services.adapter.training.run_queue import RunQueue
 from services.core.domain import Command
 from services.core.inbox import ChangeNotice, Inbox
@@ -87,6 +88,14 @@ class Controller:
             clock=clock,
         )
         self.projects = ProjectSet(self._context)
+        self._garbage = GarbageCollector(
+            store,
+            settings.storage,
+            self._context.inbox,
+            workers,
+            self._is_kept,
+            lambda: self.serving_table.term,
+        )
         self._collect = collect
         self._clock = clock
         self._is_leading = is_leading
@@ -110,6 +119,7 @@ class Controller:
         self.serving_table.repair(now)
         self.projects.receive(self._collect_notices(), now)
         commands = waiting_commands(self._context.inbox)
+        gc_commands = take_gc_commands(commands)
         self._context.workers.deliver()
         self.projects.step(commands, now)
         for project_id in (*commands, *self._context.run_queue.startable()):
@@ -121,6 +131,7 @@ class Controller:
             self._reconcile_due(commands, handled, now)
         self._context.promotions.rollouts.poll(now)
         self._note_complete()
+        self._garbage.step(gc_commands, now)
         self._publish_board()
         return self._seconds_until_due(now)
 
@@ -160,6 +171,11 @@ class Controller:
     def _publish_board(self) -> None:
         if self._publisher:
             self._publisher.publish(self.serving_table.term, self._clock())
+
+    def _is_kept(self, project_key: str, version: str) -> bool:
+        """Return whether the version must not be deleted, by the table in memory. Raises StoreError."""
+        target = self._context.promotions.rollouts.target(project_key)
+        return version in {*kept_versions(self.serving_table.served(project_key)), target}
 
     def _is_current(self, job: RefreshJob) -> bool:
         """Return whether the job's version is in effect. Raises NotLeading: a resumed process must not undo its successor's work."""

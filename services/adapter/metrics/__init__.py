@@ -86,6 +86,8 @@ ROUTES: Final = (
     "/api/projects",
     "/api/projects/{id}",
     "/api/projects/{id}/{action}",
+    "/api/gc",
+    "/api/gc/{command}",
 )
 
 _events = Counter("fitloop_webhook_events", "Events received from Label Studio.", ["action", "outcome"])

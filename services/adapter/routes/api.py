@@ -41,6 +41,8 @@ from services.core.settings.parameters import parse_run_parameters
 MAX_LOG_LINES: Final = 200
 """Lines shown of a run's log."""
 
+PROJECT_ACTIONS: Final = tuple(action for action in Action if action is not Action.GC)
+
 
 def project_summary(view: ProjectView, now: float, rejected: Sequence[str] = ()) -> dict[str, Any]:
     """Return a project's state now; `rejected` are problems of the extra_params given to /setup."""
@@ -212,8 +214,7 @@ class Api:
 
 
 def action_of(name: str) -> Action:
-    """Parse an action's name. Raises NoSuchResource."""
-    try:
-        return Action(name)
-    except ValueError as error:
-        raise NoSuchResource(f"{name[:20]!r} is not an action: use one of {', '.join(Action)}.") from error
+    """Parse the name of an action on one project. Raises NoSuchResource."""
+    if name not in PROJECT_ACTIONS:
+        raise NoSuchResource(f"{name[:20]!r} is not an action: use one of {', '.join(PROJECT_ACTIONS)}.")
+    return Action(name)

@@ -169,7 +169,7 @@ class Project(Extensible):
 
 
 class Action(StrEnum):
-    """Commands that a person can give for a project."""
+    """Commands that a person can give for a project; GC for all of them as well, with `project_id` 0."""
 
     TRAIN = "train"
     PROMOTE = "promote"
@@ -178,6 +178,8 @@ class Action(StrEnum):
     CANCEL = "cancel"
     PAUSE = "pause"
     RESUME = "resume"
+    GC = "gc"
+    """Delete old versions and runs, and what killed processes left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +191,7 @@ class Command:
     action: Action
     version: str | None = None
     parameters: dict[str, str] = field(default_factory=dict)
-    """For TRAIN: overrides of Parameters, checked when the run is requested."""
+    """For TRAIN: overrides of Parameters, checked when the run is requested. For GC: `dry_run` if nothing is to be deleted."""
     created_at: float = 0.0
     traceparent: str = ""
     """The trace of the request; "" while traces are off."""

@@ -10,6 +10,7 @@ import httpx
 import lxml.html
 import pytest
 
+from services.adapter.routes.api import PROJECT_ACTIONS
 from services.core.domain import Action, RunState, RunStatus, Served
 from services.core.errors import StoreError
 from services.core.settings import AuthSettings
@@ -59,7 +60,7 @@ async def test_a_promotion_is_confirmed_and_then_stored(world: AppWorld) -> None
     assert "Promotion requested." in page
 
 
-@pytest.mark.parametrize("action", [action for action in Action if action is not Action.PROMOTE])
+@pytest.mark.parametrize("action", [action for action in PROJECT_ACTIONS if action is not Action.PROMOTE])
 async def test_every_action_has_a_form(world: AppWorld, action: Action) -> None:
     fields = await asked(world, f"/projects/5/{action.value}")
     answer = await world.client.post(f"/projects/5/{action.value}", data=fields)

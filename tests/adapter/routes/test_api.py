@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from services.adapter.routes.api import accuracy_text
+from services.adapter.routes.api import PROJECT_ACTIONS, accuracy_text
 from services.core.domain import Action, Estimate, RunState, RunStatus, Served, Uncounted
 from services.core.errors import Overloaded, StoreError
 from services.core.settings import AuthSettings
@@ -90,7 +90,7 @@ async def test_an_unknown_project_is_404_with_a_sentence(world: AppWorld, method
     assert answer.json()["detail"].startswith("Fitloop knows no project '")
 
 
-@pytest.mark.parametrize("action", [action for action in Action if action is not Action.PROMOTE])
+@pytest.mark.parametrize("action", [action for action in PROJECT_ACTIONS if action is not Action.PROMOTE])
 @pytest.mark.parametrize("content", [b"", b"{}"])
 async def test_every_action_becomes_a_stored_command(world: AppWorld, action: Action, content: bytes) -> None:
     world.serve()
