@@ -89,6 +89,12 @@ class IndexUpdater:
         self.index = index
         return self.state or state
 
+    def forget_if_damaged(self) -> None:
+        """Have everything read again if a segment is missing from the bucket: no run could read its labels. Raises StoreError."""
+        if self.state and not LabelStore(self.store, self._loaded).is_complete(self.state):
+            log.warning("label_index_unreadable", project=self.project_id, reason="A segment is missing.")
+            self.state, self.index = None, EMPTY
+
     def _load(self, labels: LabelStore) -> None:
         if self._loaded == labels.project_key:
             return

@@ -146,6 +146,8 @@ class LabelReader:
         if last is None or self._must_read(newest, request):
             project, counts = self.source.project(self.project_id, newest[2])
             space, why_no_space = label_space_of(project, request.control)
+            if newest == self._newest or request.whole:  # seldom, since it lists the segments
+                self._updater.forget_if_damaged()
             state = self._updater.update(project, counts, newest, space, _states_in_use(request), now)
             self._newest, self._control, self._quiet_polls = newest, request.control, 0
         else:

@@ -69,6 +69,10 @@ class LabelStore:
             )
         return index.compact()
 
+    def is_complete(self, state: LabelState) -> bool:
+        """Return whether all segments of the state exist, whatever their content. Raises StoreError."""
+        return {self._key(segment) for segment in state.segments} <= set(self.store.keys(self._prefix))
+
     def write(
         self, state: LabelState, index: LabelIndex, before: tuple[LabelState, LabelIndex] | None = None
     ) -> LabelState:

@@ -428,6 +428,18 @@ def test_known_labels_equal_stored_ones_after_any_changes(steps: list[tuple[str,
     assert reading.labelled + sum(row.count for row in reading.not_counted) == len(made)
 
 
+def test_lost_segments_are_noticed_while_the_leader_lives() -> None:
+    fake, store = build_label_studio(), MemoryStore()
+    reader = build_reader(fake, store)
+    reader.poll(0.0)
+    for key in [key for key in store.data if key.endswith(".safetensors")]:
+        del store.data[key]
+    found = reader.poll(1.0, PollRequest(whole=True))
+    assert found
+    assert fake.reads.count("all") == 2
+    assert LabelStore(store, found.project.key).load(found.state).digest == found.digest
+
+
 def test_segments_that_nothing_names_are_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("services.core.labels.segments._MAX_DELTAS", 2)
     fake, store = build_label_studio(), MemoryStore()
