@@ -1,13 +1,14 @@
 """Metrics collected from the board at each scrape: on every adapter its served versions, on the leader the state of all projects.
 
-Followers do not export the leader's series. An unknown value is absent. Projects above the limit are summed up as `other` if a
-sum makes sense, and omitted otherwise.
+Followers do not export the leader's series. An unknown value is absent. Projects above the limit share the label
+value `other`: with their sum or with the worst of them, and without a series where neither makes sense.
 """
 
 from __future__ import annotations
 
+import operator
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from prometheus_client import REGISTRY
@@ -96,12 +97,14 @@ def _runs(views: _Views) -> dict[tuple[str, ...], float]:
 
 
 def _series(gauge: ProjectGauge, named: _Named) -> dict[tuple[str, ...], float]:
-    """Return values by labels; projects that share a label value are summed up or omitted."""
-    found: defaultdict[tuple[str, ...], float] = defaultdict(float)
+    """Return values by labels; those of projects that share `other` are summed up, or the worst of them, or omitted."""
+    found: dict[tuple[str, ...], float] = {}
     for name, view, served in named:
-        if name == leader_metrics.OTHER and not gauge.summable:
+        if name == leader_metrics.OTHER and not (gauge.among(view) and (gauge.summable or gauge.worst)):
             continue
         for labels, value in gauge.values(view, served):
             if value is not None:
-                found[name, *labels] += value
+                known = found.get((name, *labels))
+                combine = gauge.worst or operator.add
+                found[name, *labels] = value if known is None else combine(known, value)
     return found

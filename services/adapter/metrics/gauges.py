@@ -27,6 +27,10 @@ class ProjectGauge:
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     summable: bool = False
     """Whether a sum over projects makes sense."""
+    worst: Callable[[float, float], float] | None = None
+    """Which of two projects' values is the worse one, `min` or `max`: `other` has the worst of its projects, for alerts."""
+    among: Callable[[ProjectView], bool] = lambda _: True
+    """Whether a project counts in `other`: where an alert combines several series of a project, one project must meet all."""
 
 
 def from_view(read: Callable[[ProjectView], float | None]) -> Read:
@@ -49,6 +53,16 @@ def _not_counted(reasons: Collection[str]) -> Callable[[ProjectView, Served], Va
     return lambda view, _: [
         ((row.reason,), float(row.count)) for row in view.not_counted if row.reason in reasons
     ]
+
+
+def is_unpaused(view: ProjectView) -> bool:
+    """Return whether the project is meant to learn."""
+    return not view.paused
+
+
+def waits_for_a_run(view: ProjectView) -> bool:
+    """Return whether there are labels enough for a run, and none has started."""
+    return view.changed >= view.needed and is_unpaused(view) and view.figures.started_at is None
 
 
 STATE_GAUGES: Final = (
@@ -77,13 +91,17 @@ STATE_GAUGES: Final = (
     ),
     ProjectGauge(
         "fitloop_project_oldest_waiting_label_timestamp_seconds",
-        "When the oldest waiting label was created or last edited; absent if none waits.",
+        "When the oldest waiting label was created or last edited; absent if none waits. `other`: of projects with labels enough "
+        "for a run, and none active.",
         from_view(lambda view: view.figures.oldest_waiting_at),
+        worst=min,
+        among=waits_for_a_run,
     ),
     ProjectGauge(
         "fitloop_project_checked_timestamp_seconds",
-        "When Label Studio was last polled for the project successfully; absent before the first time.",
+        "When Label Studio was last polled for the project successfully; absent before the first time. `other`: the earliest.",
         from_view(lambda view: view.checked_at or None),
+        worst=min,
     ),
     ProjectGauge(
         "fitloop_project_paused",
@@ -99,9 +117,10 @@ STATE_GAUGES: Final = (
     ),
     ProjectGauge(
         "fitloop_project_problem",
-        "1 while the status page shows a problem of the project.",
+        "1 while the status page shows a problem of the project. `other`: number of projects with one that are not paused.",
         from_view(lambda view: bool(view.problem)),
         summable=True,
+        among=is_unpaused,
     ),
     ProjectGauge(
         "fitloop_project_last_event_timestamp_seconds",
@@ -116,15 +135,16 @@ STATE_GAUGES: Final = (
     ),
     ProjectGauge(
         "fitloop_project_failed_runs",
-        "Consecutive failed runs; 0 after one that did not fail.",
+        "Consecutive failed runs; 0 after one that did not fail. `other`: the most of a project that is not paused.",
         from_view(lambda view: view.figures.failed_in_a_row),
-        summable=True,
+        worst=max,
+        among=is_unpaused,
     ),
     ProjectGauge(
         "fitloop_project_held_versions",
-        "Consecutive versions that were not promoted since the served one.",
+        "Consecutive versions that were not promoted since the served one. `other`: the most of a project.",
         from_view(lambda view: view.figures.held_in_a_row),
-        summable=True,
+        worst=max,
     ),
     ProjectGauge(
         "fitloop_project_annotations_not_counted",

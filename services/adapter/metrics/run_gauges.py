@@ -85,8 +85,10 @@ RUN_GAUGES: Final = (
     ),
     ProjectGauge(
         "fitloop_run_requested_timestamp_seconds",
-        "When the active run was requested.",
+        "When the active run was requested. `other`: the earliest of those that the cluster cannot start.",
         from_view(lambda view: view.figures.requested_at),
+        worst=min,
+        among=lambda view: view.figures.pending not in {"", Pending.TURN},
     ),
     ProjectGauge(
         "fitloop_run_started_timestamp_seconds",

@@ -109,7 +109,8 @@ VERSION_GAUGES: Final = (
     ),
     ProjectGauge(
         "fitloop_rollout_started_timestamp_seconds",
-        "When the current rollout started; absent if there is none.",
+        "When the current rollout started; absent if there is none. `other`: the earliest.",
         from_view(lambda view: view.figures.rollout_since),
+        worst=min,
     ),
 )

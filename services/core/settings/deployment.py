@@ -140,8 +140,8 @@ class MetricsSettings(Group):
     model_config = SettingsConfigDict(env_prefix="FITLOOP_METRICS_")
 
     projects: int = Field(200, ge=1)
-    """Projects that have series of their own; the rest are summed up as `other` if a sum makes sense, and omitted
-    otherwise."""
+    """Projects that have series of their own; the rest share `other`, with their sum or the worst of them, or without a
+    series where neither makes sense."""
 
 
 class TracingSettings(Group):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from prometheus_client import generate_latest
@@ -276,6 +277,50 @@ def test_projects_beyond_the_cap_are_summed_up_or_left_out() -> None:
         "project=3",
         "project=other",
     }
+
+
+def test_alerts_see_the_worst_of_the_projects_beyond_the_cap() -> None:
+    def one(number: int, **changes: Any) -> ProjectView:
+        figures = Figures(**changes.pop("figures", {}))
+        return replace(FULL, project=view(number).project, figures=figures, **{"paused": False, **changes})
+
+    series = scrape(
+        board(
+            *(one(number) for number in range(1, 4)),
+            one(4, figures={"failed_in_a_row": 9}, paused=True, checked_at=NOW - 30),
+            one(5, figures={"failed_in_a_row": 2, "held_in_a_row": 3}, checked_at=NOW - 900),
+            one(6, figures={"requested_at": NOW - 50, "pending": "no_gpu"}, changed=10, needed=10),
+            one(7, figures={"requested_at": NOW - 90, "pending": "turn", "oldest_waiting_at": NOW - 70}, changed=9, needed=10),
+            one(8, figures={"oldest_waiting_at": NOW - 60}, changed=10, needed=10),
+            one(9, figures={"oldest_waiting_at": NOW - 80, "started_at": NOW}, changed=10, needed=10),
+            one(10, figures={"rollout_since": NOW - 20}),
+            one(11, figures={"rollout_since": NOW - 10}),
+        )
+    )  # fmt: skip
+    actual = {
+        name: of(series, name, project="other")
+        for name in (
+            "project_failed_runs", "project_held_versions", "project_checked_timestamp_seconds", "run_requested_timestamp_seconds",
+            "project_oldest_waiting_label_timestamp_seconds", "rollout_started_timestamp_seconds",
+        )
+    }  # fmt: skip
+    assert actual == {
+        "project_failed_runs": 2,
+        "project_held_versions": 3,
+        "project_checked_timestamp_seconds": NOW - 900,
+        "run_requested_timestamp_seconds": NOW - 50,
+        "project_oldest_waiting_label_timestamp_seconds": NOW - 60,
+        "rollout_started_timestamp_seconds": NOW - 20,
+    }
+
+
+def test_problems_of_paused_projects_beyond_the_cap_do_not_count() -> None:
+    many = (
+        replace(FULL, project=view(number).project, problem="x", paused=number % 2 == 0)
+        for number in range(1, 9)
+    )
+    series = scrape(board(*many))
+    assert of(series, "project_problem", project="other") == 2
 
 
 def test_beside_it_stands_all_that_the_process_counts() -> None:
