@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from services.adapter.ports import Launcher
-from services.adapter.serving.promotions import Promotions
+from services.adapter.serving.promotions import ProjectPromotions
 from services.adapter.state.documents import ProjectDocuments
 from services.adapter.training.runs import RunHistory
-from services.core.domain import Action, Command, Project
+from services.core.domain import Action, Command
 from services.core.errors import UNUSABLE_VERSION, BadRequest
 from services.core.inbox import Inbox
 
@@ -58,25 +58,25 @@ class CommandHandler:
     """Handles the commands for one project."""
 
     inbox: Inbox
-    promotions: Promotions
+    promotions: ProjectPromotions
     launcher: Launcher
     documents: ProjectDocuments
     history: RunHistory
 
-    def drop_superseded(self, project: Project, commands: Sequence[Command]) -> list[Command]:
+    def drop_superseded(self, commands: Sequence[Command]) -> list[Command]:
         """Drop the promotions and rollbacks that a newer one supersedes. Raises StoreError."""
         serving = [command for command in commands if command.action in SERVING_ACTIONS]
         if len(serving) < 2:
             return list(commands)
         *older, newest = serving
-        resolved = self._resolve_rollback(project, older[-1], newest)
+        resolved = self._resolve_rollback(older[-1], newest)
         if resolved != newest:
             self.inbox.add_command(resolved)
         for command in older:
             self.inbox.close_command(command, "superseded by a newer one")
         return [resolved if command is newest else command for command in commands if command not in older]
 
-    def handle_all(self, project: Project, commands: Sequence[Command], now: float) -> Handled:
+    def handle_all(self, commands: Sequence[Command], now: float) -> Handled:
         """Handle all commands but TRAIN. A CANCEL also cancels the TRAINs before it. Raises StoreError."""
         trains: list[Command] = []
         refusal: str | None = None
@@ -93,7 +93,7 @@ class CommandHandler:
                     for dropped in trains:
                         self.inbox.delete_command(dropped.id)
                     trains = []
-                answer = self.handle(project, command, now)
+                answer = self.handle(command, now)
                 if answer is None:
                     in_progress = True
                     continue
@@ -101,13 +101,13 @@ class CommandHandler:
                 has_served = has_served or (not answer and command.action in SERVING_ACTIONS)
         return Handled(tuple(trains), refusal, has_served=has_served)
 
-    def handle(self, project: Project, command: Command, now: float) -> str | None:
+    def handle(self, command: Command, now: float) -> str | None:
         """Execute the command and remove it from the inbox; return why it failed, or "".
 
         None: it is still in progress and must be handled again. Raises StoreError, and then it stays in the inbox as well.
         """
         try:
-            if not self._apply(project, command, now):
+            if not self._apply(command, now):
                 return None
             refusal = ""
         except (BadRequest, *UNUSABLE_VERSION) as error:
@@ -115,16 +115,16 @@ class CommandHandler:
         self.inbox.close_command(command, refusal or "done")
         return refusal
 
-    def _apply(self, project: Project, command: Command, now: float) -> bool:
+    def _apply(self, command: Command, now: float) -> bool:
         if command.action is Action.PROMOTE:
             if not command.version:
                 raise BadRequest("Say which version is to be served.")
             why = f"promoted by {_requester(command)}"
-            return self.promotions.force(project, command.version, why, now)
+            return self.promotions.force(command.version, why, now)
         if command.action is Action.ROLLBACK:
-            return self._roll_back(project, command, now)
+            return self._roll_back(command, now)
         if command.action is Action.UNPIN:
-            self.promotions.unpin(project.key)
+            self.promotions.rollout.unpin()
         elif command.action is Action.CANCEL:
             if self.history.active is None:
                 raise BadRequest("No run is active.")
@@ -134,27 +134,27 @@ class CommandHandler:
             self.documents.write_connection(replace(connection, paused=_PAUSES[command.action]))
         return True
 
-    def _resolve_rollback(self, project: Project, before: Command, command: Command) -> Command:
+    def _resolve_rollback(self, before: Command, command: Command) -> Command:
         """Name the version of a rollback that follows another command that was not executed yet.
 
         After a promotion it undoes that promotion; after a rollback it is the same request once more.
         """
         if command.action is not Action.ROLLBACK or command.version:
             return command
-        served = self.promotions.served(project.key)
+        served = self.promotions.rollout.served
         if before.action is Action.ROLLBACK:
             return replace(command, version=before.version or served.previous)
         return replace(command, version=served.current)
 
-    def _roll_back(self, project: Project, command: Command, now: float) -> bool:
-        served = self.promotions.served(project.key)
+    def _roll_back(self, command: Command, now: float) -> bool:
+        served = self.promotions.rollout.served
         version = command.version or served.previous
         if version is None:
             raise BadRequest("There is no earlier version to go back to.")
         if not command.version:
             self.inbox.add_command(replace(command, version=version))
         why = f"rolled back from {served.current} by {_requester(command)}"
-        return self.promotions.force(project, version, why, now)
+        return self.promotions.force(version, why, now)
 
 
 def _requester(command: Command) -> str:

@@ -16,6 +16,7 @@ import structlog
 from services.adapter.leader.commands import waiting_commands
 from services.adapter.leader.context import ReconcilerContext
 from services.adapter.leader.garbage import GarbageCollector, take_gc_commands
+from services.adapter.leader.loading import id_of
 from services.adapter.leader.projects import ProjectSet
 from services.adapter.leader.work_queue import WorkQueue
 from services.adapter.leader.workers import Workers
@@ -23,6 +24,7 @@ from services.adapter.ports import Inference, Launcher, Rollout
 from services.adapter.serving.label_studio import RefreshJob
 from services.adapter.serving.promotions import Promotions
 from services.adapter.serving.refresh import Refresher
+from services.adapter.serving.rollouts import RolloutPoller
 from services.adapter.serving.table import ServingTableWriter
 from services.adapter.state.board import Board, BoardPublisher, read_board
 from services.adapter.state.documents import NotLeading
@@ -70,6 +72,7 @@ class Controller:
         """
         registry, max_tasks = Registry(store), settings.serving.refresh_max_tasks
         self.serving_table = ServingTableWriter(registry)
+        self._rollouts = RolloutPoller(rollout)
         self.refresher = Refresher(label_studio, inference, settings.auth, max_tasks, self._is_current, clock)
         self._context = ReconcilerContext(
             settings=settings,
@@ -129,7 +132,7 @@ class Controller:
         while self._context.workers.deliver():
             self.projects.step(commands, now)
             self._reconcile_due(commands, handled, now)
-        self._context.promotions.rollouts.poll(now)
+        self._rollouts.poll(now)
         self._note_complete()
         self._garbage.step(gc_commands, now)
         self._publish_board()
@@ -174,8 +177,9 @@ class Controller:
 
     def _is_kept(self, project_key: str, version: str) -> bool:
         """Return whether the version must not be deleted, by the table in memory. Raises StoreError."""
-        target = self._context.promotions.rollouts.target(project_key)
-        return version in {*kept_versions(self.serving_table.served(project_key)), target}
+        reconciler = self.projects.reconcilers.get(id_of(project_key))
+        is_target = reconciler is not None and reconciler.versions.rollout.target == version
+        return is_target or version in kept_versions(self.serving_table.served(project_key))
 
     def _is_current(self, job: RefreshJob) -> bool:
         """Return whether the job's version is in effect. Raises NotLeading: a resumed process must not undo its successor's work."""

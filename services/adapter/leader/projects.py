@@ -199,7 +199,7 @@ class ProjectSet:
             )
             known = ProjectView(project, reconciler.space if reconciler else None)
             with contextlib.suppress(StoreError):  # then nothing is known of it
-                known = replace(known, served=self._context.promotions.served(key))
+                known = replace(known, served=self._context.promotions.table.served(key))
         self._context.board.put(replace(known, problem=problem))
 
     def _remove(self, project_id: int, reason: str) -> None:

@@ -55,9 +55,8 @@ class ProjectReconciler:
             context.registry.store, project.key, lambda: context.promotions.table.term
         )
         self.history = RunHistory(context.runs, context.launcher, project, self.state_file)
-        self.commands = CommandHandler(
-            context.inbox, context.promotions, context.launcher, documents, self.history
-        )
+        promotions = context.promotions.of(project, documents)
+        self.commands = CommandHandler(context.inbox, promotions, context.launcher, documents, self.history)
         settings = context.settings
         self.planner = Planner(
             PollSchedule(settings.trigger.of(project.id)),
@@ -69,7 +68,7 @@ class ProjectReconciler:
             context.run_queue,
             lambda: context.promotions.table.term,
         )
-        self.versions = ProjectVersions(context.promotions, documents, self.history, self.state_file)
+        self.versions = ProjectVersions(promotions, self.history, self.state_file)
         self.starter = RunStarter(context.launcher, self.history)
         self._status_builder = StatusBuilder(
             context.registry, self.history, self.planner, self.versions, self.sync, self.starter
@@ -87,7 +86,7 @@ class ProjectReconciler:
         """Return when the next step is due, if nothing happens before. Raises StoreError."""
         if self.versions.is_rolling_out():
             return now + _ROLLOUT_SECONDS
-        if now < (takes_effect := self.versions.served.since):
+        if now < (takes_effect := self.versions.rollout.served.since):
             return min(takes_effect, now + _ACTIVE_SECONDS)
         progress = self.sync.progress(self.project.id)
         is_refreshing = progress is not None and not progress.done
@@ -153,12 +152,12 @@ class ProjectReconciler:
 
     def _reconcile_versions(self, commands: Sequence[Command], now: float) -> None:
         """Take one step towards the version to be served. People's requests precede the gate's decisions."""
-        commands = self.commands.drop_superseded(self.project, commands)
+        commands = self.commands.drop_superseded(commands)
         if not any(command.action in SERVING_ACTIONS for command in commands):
-            self.versions.check_served(self.project, now)
+            self.versions.check_served(now)
             control = self.space.from_name if self.space else None
-            self.versions.decide(self.project, control, lambda: self._publish_status(now), now)
-        handled = self.commands.handle_all(self.project, commands, now)
+            self.versions.decide(control, now)
+        handled = self.commands.handle_all(commands, now)
         self._train_commands = handled.trains
         self.problems["command"] = (
             self.problems.get("command", "") if handled.refusal is None else handled.refusal
@@ -168,7 +167,7 @@ class ProjectReconciler:
         if handled.refusal is not None:
             self.sync.load()
             self.planner.poll_soon()
-        self.context.promotions.rollouts.cancel_unwanted(self.project.key)
+        self.versions.rollout.cancel_unwanted()
 
     def _reconcile_labels(self, now: float) -> None:
         """Decide on the labels that a worker has read, and have them read again if that is due."""
@@ -202,7 +201,7 @@ class ProjectReconciler:
 
     def _refresh(self, now: float) -> None:
         """Keep Label Studio's predictions and title in sync with the version in effect."""
-        version = self.versions.served.effective_version(now)
+        version = self.versions.rollout.served.effective_version(now)
         progress = self.sync.progress(self.project.id)
         self.problems["refresh"] = progress.problem if progress else ""
         if (

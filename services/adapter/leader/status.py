@@ -65,7 +65,7 @@ class StatusBuilder:
         active, last, planner, versions = self.history.active, self.history.last, self.planner, self.versions
         all_problems = (
             *problems,
-            no_suggestions_reason(versions.served, space, foreign),
+            no_suggestions_reason(versions.rollout.served, space, foreign),
             versions.problem,
             versions.refusal,
             versions.blocked_reason,
@@ -76,7 +76,7 @@ class StatusBuilder:
         view = ProjectView(
             project=project,
             space=space,
-            served=versions.served,
+            served=versions.rollout.served,
             labelled=planner.reading.labelled if planner.reading else 0,
             not_counted=planner.reading.not_counted if planner.reading else (),
             changed=planner.observation.changed if planner.observation else 0,
@@ -104,14 +104,14 @@ class StatusBuilder:
         active, outcome, versions = self.history.active, self.versions.outcome, self.versions
         return messages.join(
             self._serving(project, now),
-            messages.rolling_out(versions.target, versions.rollout_status),
+            messages.rolling_out(versions.rollout.target, versions.rollout.status),
             outcome.sentence if outcome and outcome.fate is not Outcome.PROMOTED else "",
             messages.training(project, active) if active else self.planner.reason,
             progress_message(progress),
         )
 
     def _serving(self, project: Project, now: float) -> str:
-        served = effective_served(self.versions.served, now)
+        served = effective_served(self.versions.rollout.served, now)
         if served.current and (self._manifest is None or self._manifest.version != served.current):
             try:
                 self._manifest = self.registry.manifest(project.key, served.current)
@@ -141,7 +141,7 @@ def build_figures(
         pending=_pending_kind(active, planner),
         current=_current_version(manifest),
         rollout=_rollout_state(versions),
-        rollout_since=versions.served.target_since or None if versions.target else None,
+        rollout_since=versions.rollout.served.target_since or None if versions.rollout.target else None,
         agreement=planner.reading.agreement if planner.reading else None,
         judged=decision,
     )
@@ -193,9 +193,9 @@ def _current_version(manifest: Manifest | None) -> CurrentVersion | None:
 
 
 def _rollout_state(versions: ProjectVersions) -> str:
-    if versions.target is None:
+    if versions.rollout.target is None:
         return "settled"
-    return "blocked" if versions.rollout_status and versions.rollout_status.blocked else "moving"
+    return "blocked" if versions.rollout.is_blocked else "moving"
 
 
 @dataclass(slots=True)

@@ -5,29 +5,27 @@ Reads from the store, or from memory that was read from there. Only the controll
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from services.adapter.metrics import leader_metrics
-from services.adapter.ports import RolloutStatus
 from services.adapter.serving import messages
-from services.adapter.serving.promotions import Promotions
-from services.adapter.state.documents import Outcome, ProjectDocuments, VersionOutcome
+from services.adapter.serving.promotions import ProjectPromotions
+from services.adapter.serving.rollouts import ProjectRollout
+from services.adapter.state.documents import Outcome, VersionOutcome
 from services.adapter.state.project_state import ProjectStateFile, RunRecord
 from services.adapter.training.runs import RunHistory
-from services.core.domain import LabelSpace, Project, Published, Served
-from services.core.errors import StoreError
+from services.core.domain import LabelSpace, Published, Served
 
 
 @dataclass(slots=True)
 class ProjectVersions:
     """The versions of one project."""
 
-    promotions: Promotions
-    documents: ProjectDocuments
+    promotions: ProjectPromotions
     history: RunHistory
     state_file: ProjectStateFile
+    rollout: ProjectRollout = field(init=False)
     outcome: VersionOutcome | None = None
     """The last one."""
     refusal: str = ""
@@ -40,47 +38,28 @@ class ProjectVersions:
     _served_checked: bool = False
     _has_undecided: bool = False
     """Whether a published version has no outcome yet."""
-    _controls: dict[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
-    """The control and labels of each served version."""
 
-    @property
-    def served(self) -> Served:
-        """What the project serves. Raises StoreError."""
-        return self.promotions.served(self.documents.project_key)
-
-    @property
-    def target(self) -> str | None:
-        """The version being rolled out."""
-        return self.promotions.rollouts.target(self.documents.project_key)
-
-    @property
-    def rollout_status(self) -> RolloutStatus | None:
-        return self.promotions.rollouts.status(self.documents.project_key)
+    def __post_init__(self) -> None:
+        self.rollout = self.promotions.rollout
 
     @property
     def blocked_reason(self) -> str:
         """Why the rollout is blocked; "" if it is not."""
-        return messages.blocked(self.target, self.rollout_status)
+        return messages.blocked(self.rollout.target, self.rollout.status)
 
     @property
     def held_in_a_row(self) -> int:
         """How many versions were not promoted since the current one was, by the gate or by hand."""
-        since = self.served.since
+        since = self.rollout.served.since
         return sum(at >= since for at in self._held_at)
 
     def is_changing(self, now: float) -> bool:
         """Return whether the next step may find another state than this one."""
-        key = self.documents.project_key
-        return (
-            not self._served_checked
-            or self._has_undecided
-            or self.target is not None
-            or self.promotions.rollouts.is_changing(key, now)
-        )
+        return not self._served_checked or self._has_undecided or self.rollout.is_changing(now)
 
     def is_rolling_out(self) -> bool:
         """Return whether a rollout is in progress and not blocked. Raises StoreError."""
-        return self.served.target is not None and not (self.rollout_status and self.rollout_status.blocked)
+        return self.rollout.served.target is not None and not self.rollout.is_blocked
 
     def begin(self, outcomes: Iterable[VersionOutcome]) -> None:
         """Go on from these outcomes."""
@@ -89,48 +68,38 @@ class ProjectVersions:
             if outcome := known.get(published.version):
                 self._note(record, outcome)
 
-    def check_served(self, project: Project, now: float) -> None:
+    def check_served(self, now: float) -> None:
         """After a start, check the served version until it is loaded or the previous one is served instead."""
         if self._served_checked:
             return
-        found = self.promotions.check_served(project, now)
+        found = self.promotions.check_served(now)
         if isinstance(found, str):
             self.mark_served(found)
-        elif self.target is None:
-            self.problem = messages.blocked(self.served.current, found)
+        elif self.rollout.target is None:
+            self.problem = messages.blocked(self.rollout.served.current, found)
 
     def mark_served(self, problem: str = "") -> None:
         """Note that the served version is loaded, or that nothing more can be done about its problem."""
         self.problem, self._served_checked = problem, True
 
-    def decide(
-        self, project: Project, control: str | None, publish_status: Callable[[], None], now: float
-    ) -> None:
-        """Decide published versions; `publish_status` is called first, because that takes time. `control`: the one in use now."""
+    def decide(self, control: str | None, now: float) -> None:
+        """Decide on published versions. `control`: the one in use now. Raises StoreError."""
         waiting = self._undecided()
         self._has_undecided = bool(waiting)
         if not waiting:
             return
-        publish_status()  # loading may take seconds, and the run may have ended meanwhile
-        candidates = [
-            found
+        found = (
+            self.promotions.candidate(published, record.request.parameters.control)
             for record, published in waiting.values()
-            if (
-                found := self.promotions.evaluations.candidate(
-                    project.key, published, record.request.parameters.control
-                )
-            )
-        ]
-        outcomes = self.promotions.decide(project, candidates, control, self.documents, now)
+        )
+        outcomes = self.promotions.decide([one for one in found if one], control, now)
         self._has_undecided = len(outcomes) < len(waiting)
-        for version, (record, _) in waiting.items():
-            if version in outcomes:
-                self._note(record, outcomes[version])
-                with contextlib.suppress(StoreError):  # a deleted version is not counted
-                    manifest = self.promotions.table.registry.manifest(project.key, version)
-                    leader_metrics.count_decision(project.id, manifest.gate)
-                if outcomes[version].fate is Outcome.PROMOTED:
-                    self.mark_served()
+        for version, outcome in outcomes.items():
+            self._note(waiting[version][0], outcome)
+            if manifest := self.promotions.manifests.find(version):  # a deleted version is not counted
+                leader_metrics.count_decision(self.promotions.project_id, manifest.gate)
+            if outcome.fate is Outcome.PROMOTED:
+                self.mark_served()
         self._save()
 
     def _undecided(self) -> dict[str, tuple[RunRecord, Published]]:
@@ -167,20 +136,16 @@ class ProjectVersions:
 
         A version's manifest names its control. One of release 0.1.0 names none: it is foreign if it shares no label with `space`.
         """
-        served = self.served
+        served = self.rollout.served
         versions = tuple(filter(None, (served.current, served.previous)))
-        for dropped in self._controls.keys() - set(versions):
-            del self._controls[dropped]
+        self.promotions.manifests.keep({*versions, *self._undecided()})
         return tuple(version for version in versions if space and self._is_foreign(version, space))
 
     def _is_foreign(self, version: str, space: LabelSpace) -> bool:
-        if version not in self._controls:
-            try:
-                manifest = self.promotions.table.registry.manifest(self.documents.project_key, version)
-            except StoreError:
-                return False  # a version that cannot be read predicts nothing, and has a problem of its own
-            self._controls[version] = (manifest.from_name, manifest.labels)
-        control, labels = self._controls[version]
+        manifest = self.promotions.manifests.find(version)
+        if manifest is None:
+            return False  # a version that cannot be read predicts nothing, and has a problem of its own
+        control, labels = manifest.from_name, manifest.labels
         return control != space.from_name if control else not set(labels) & set(space.labels)
 
 
