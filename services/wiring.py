@@ -208,7 +208,7 @@ def _build_adapter(
             is_leading=leadership.leads,
         )
 
-    follower = Follower(store, board, events.collect, settings.trigger.control_of)
+    follower = Follower(store, board, events, settings.trigger.control_of, wake=wakeup.set)
     replica = Replica(leadership, build_controller, follower, wakeup, write_seconds=fenced.write_seconds)
     app = create_app(settings, board, events, inference, Registry(store), Runs(store), management=is_alone)
     return Adapter(launcher, board, replica, app, close_inference)

@@ -36,7 +36,7 @@ from services.adapter.routes.predictions import Predictions
 from services.adapter.routes.same_origin import FormTokens, SameOriginMiddleware
 from services.adapter.routes.setup import SetupRoutes
 from services.adapter.routes.version_cache import VersionCache
-from services.adapter.routes.webhook import CommandWriter, Webhook
+from services.adapter.routes.webhook import Webhook
 from services.adapter.state.board import Board
 from services.adapter.state.gc_reports import GcReportFile
 from services.core.errors import BadRequest, EngineError, FitloopError, Overloaded, StoreError
@@ -116,11 +116,10 @@ def create_app(
     `management`: include probes and metrics, instead of a port of their own (`create_management_app`).
     `budget`: bytes of requests in flight; by default a share of the memory.
     """
-    filing = CommandWriter(events)
     catalogue = VersionCache(registry)
     connection = SetupRoutes(board, events, catalogue, settings.training)
-    api = Api(board, filing, catalogue, runs, connection, inference)
-    garbage = GarbageRoutes(filing, GcReportFile(registry.store))
+    api = Api(board, events, catalogue, runs, connection, inference)
+    garbage = GarbageRoutes(events, GcReportFile(registry.store))
     tokens, refusals = FormTokens(settings.auth), RefusedEvents()
     home = StatusPages(api, PageData(api), Banners(settings, inference, refusals, board), tokens, settings)
     wishes = ActionPages(api, tokens)
@@ -133,7 +132,7 @@ def create_app(
         _route("GET", "/health", connection.health),
         _route("POST", "/setup", connection.setup),
         _route("POST", "/predict", Predictions(board, inference).predict),
-        _route("POST", "/webhook", Webhook(events, filing).webhook),
+        _route("POST", "/webhook", Webhook(events).webhook),
         _route("GET", "/versions", connection.versions),
         _route("GET", "/api/predictors", api.predictors),
         _route("GET", "/api/projects", api.projects),

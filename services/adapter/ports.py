@@ -113,8 +113,11 @@ class EventSink(Protocol):
         """Report an event of the project, so that it is polled soon. Never blocks."""
         ...
 
-    def submit(self, command: Command) -> None:
-        """Store a command (blocks for milliseconds). Raises StoreError, and then it was not accepted."""
+    async def submit(self, command: Command) -> str:
+        """Store a command within 0.4 s; return the id under which it is stored. Raises StoreError, and then it was not accepted.
+
+        Requests for the same may share a stored command, which then has the id of the last one.
+        """
         ...
 
     def remember_setup(self, project_id: int, overrides: Mapping[str, str] | None, seen_url: str) -> None:

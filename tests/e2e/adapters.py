@@ -59,9 +59,7 @@ def running_adapter(folder: Path, settings: Settings) -> Iterator[RunningAdapter
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=2))
         threads = [
             threading.Thread(target=lambda: server.run(sockets=[listener])),
-            threading.Thread(
-                target=_follow, args=(found, Follower(store, board, event_buffer.collect), over)
-            ),
+            threading.Thread(target=_follow, args=(found, Follower(store, board, event_buffer), over)),
         ]
         for thread in threads:
             thread.start()

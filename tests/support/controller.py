@@ -120,7 +120,7 @@ class ControllerWorld:
     def build_replica(self) -> Replica:
         """Build a replica that runs by itself, in real time."""
         self.clock = time.time  # type: ignore[method-assign]
-        follower = Follower(self.leader_store, self.board, self.events.collect)
+        follower = Follower(self.leader_store, self.board, self.events)
         return Replica(FakeLeadership(), self.build_controller, follower, self.wakeup)
 
     def tick(self, seconds: float = 0.0) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -29,23 +28,21 @@ SPACE = LabelSpace("sentiment", "text", "$text", LABELS)
 
 @dataclass
 class FakeEventSink:
-    """An EventSink that records calls. `submit` raises `error`, after waiting for `blocked_until`."""
+    """An EventSink that records calls. `submit` raises `error`."""
 
     notified: list[tuple[int, str]] = field(default_factory=list)
     commands: list[Command] = field(default_factory=list)
     remembered: dict[int, tuple[dict[str, str], str]] = field(default_factory=dict)
     error: FitloopError | None = None
-    blocked_until: threading.Event | None = None
 
     def notify(self, project_id: int, action: str) -> None:
         self.notified.append((project_id, action))
 
-    def submit(self, command: Command) -> None:
-        if self.blocked_until:
-            self.blocked_until.wait(10)
+    async def submit(self, command: Command) -> str:
         if self.error:
             raise self.error
         self.commands.append(command)
+        return command.id
 
     def remember_setup(self, project_id: int, overrides: Mapping[str, str] | None, seen_url: str) -> None:
         known, _ = self.remembered.get(project_id, ({}, ""))

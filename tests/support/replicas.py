@@ -16,7 +16,7 @@ from services.core.settings import Settings
 from tests.support.controller import ControllerWorld
 from tests.support.fakes import FakeLauncher, FakeLeadership
 from tests.support.store import MemoryStore
-from tests.support.workers import InlineWorkers
+from tests.support.workers import InlineExecutor, InlineWorkers
 
 WRITE_SECONDS = 5.0
 
@@ -50,7 +50,10 @@ class SimulatedReplica:
         self.board, self.wakeup = Board(), threading.Event()
         self.launcher = FakeLauncher(self.fenced_store)
         self.events = EventBuffer(self.plain_store, self.wakeup.set, clock=self.clock)
-        follower = Follower(self.plain_store, self.board, self.events.collect)
+        self.executor = InlineExecutor()
+        follower = Follower(
+            self.plain_store, self.board, self.events, clock=self.clock, executor=self.executor
+        )
         self.replica = Replica(
             self.leadership,
             self._build_controller,

@@ -1,8 +1,9 @@
-"""Workers without threads: work is done when it is submitted, or when a test says so."""
+"""Workers and executors without threads: work is done when it is submitted, or when a test says so."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from concurrent.futures import Executor, Future
 from typing import Any
 
 from services.adapter.leader.workers import Finished, run_work
@@ -52,3 +53,33 @@ class InlineWorkers:
     def _work(self, key: Hashable) -> None:
         work, done = self._waiting.pop(key)
         self._finished.append((key, done, run_work(work)))
+
+
+class InlineExecutor(Executor):
+    """Does work when it is submitted; while `is_held`, when a test calls `release`."""
+
+    def __init__(self) -> None:
+        self.is_held = False
+        self._waiting: list[tuple[Future[Any], Callable[[], Any]]] = []
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        self._waiting.append((future, lambda: fn(*args, **kwargs)))
+        if not self.is_held:
+            self.release()
+        return future
+
+    @property
+    def in_flight(self) -> int:
+        """The number of calls that were submitted and are not done."""
+        return len(self._waiting)
+
+    def release(self) -> None:
+        """Do all work that waits."""
+        waiting, self._waiting = self._waiting, []
+        for future, work in waiting:
+            finished = run_work(work)
+            if finished.error:
+                future.set_exception(finished.error)
+            else:
+                future.set_result(finished.value)

@@ -7,7 +7,7 @@ decided; only the newest of several counts. A command that cannot be executed is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -24,21 +24,33 @@ SERVING_ACTIONS: Final = frozenset({Action.PROMOTE, Action.ROLLBACK})
 _PAUSES: Final = {Action.PAUSE: True, Action.RESUME: False}
 
 
-def waiting_commands(inbox: Inbox) -> dict[int, list[Command]]:
-    """Return the commands in the inbox by project; of TRAINs with the same parameters only the newest. Raises StoreError."""
+def group_commands(commands: Iterable[Command]) -> tuple[dict[int, list[Command]], list[Command]]:
+    """Return the commands by project, and the TRAINs that newer ones with the same parameters supersede.
+
+    Commands are given and returned oldest first. The one that stays names those who asked for the superseded ones as well.
+    """
+    newest: dict[tuple[int, tuple[tuple[str, str], ...]], Command] = {}
+    superseded: list[Command] = []
+    others: list[Command] = []
+    for command in commands:
+        if command.action is not Action.TRAIN:
+            others.append(command)
+            continue
+        same = (command.project_id, tuple(sorted(command.parameters.items())))
+        if older := newest.get(same):
+            superseded.append(older)
+            command = command.superseding(older)  # noqa: PLW2901  # with the names of those who asked before
+        newest[same] = command
     found: dict[int, list[Command]] = {}
-    for command in inbox.commands():
+    for command in sorted((*others, *newest.values()), key=lambda command: command.id):
         found.setdefault(command.project_id, []).append(command)
-    return {project_id: _drop_repeated(inbox, commands) for project_id, commands in found.items()}
+    return found, superseded
 
 
-def _drop_repeated(inbox: Inbox, commands: list[Command]) -> list[Command]:
-    trains = [command for command in commands if command.action is Action.TRAIN]
-    newest = {tuple(sorted(command.parameters.items())): command.id for command in trains}
-    repeated = [command for command in trains if command.id not in newest.values()]
-    for command in repeated:
+def close_superseded(inbox: Inbox, commands: Iterable[Command]) -> None:
+    """Remove commands that newer ones supersede. For a worker; the next pass repeats what failed. Raises StoreError."""
+    for command in commands:
         inbox.close_command(command, "superseded by a newer one")
-    return [command for command in commands if command not in repeated]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final
 
 import structlog
 
-from services.adapter.leader.commands import waiting_commands
+from services.adapter.leader.commands import close_superseded, group_commands
 from services.adapter.leader.context import ReconcilerContext
 from services.adapter.leader.garbage import GarbageCollector, take_gc_commands
 from services.adapter.leader.loading import id_of
@@ -44,6 +46,8 @@ _BUDGET_SECONDS: Final = 0.1
 _IDLE_SECONDS: Final = 5.0
 _INBOX_SECONDS: Final = 1.0
 """Between reads of the inbox, if there are other replicas."""
+_READERS: Final = 8
+"""Threads that read objects of the inbox, when there are many new ones."""
 
 
 class Controller:
@@ -104,6 +108,7 @@ class Controller:
         self._is_leading = is_leading
         self._publisher = None if alone else BoardPublisher(store, board)
         self._began = False
+        self._readers = ThreadPoolExecutor(_READERS, "inbox")
 
     def start(self) -> None:
         """Start the refresher's thread; all else happens in ticks."""
@@ -112,6 +117,7 @@ class Controller:
     def resign(self, *, wait: bool) -> None:
         """Stop; `wait` until the refresher's thread has ended. The board stays as it is."""
         self._context.workers.stop()
+        self._readers.shutdown(wait=False, cancel_futures=True)
         self.refresher.stop(wait=wait)
         self._context.board.is_leader = False
 
@@ -120,8 +126,7 @@ class Controller:
         if not self._began:
             self._begin()
         self.serving_table.repair(now)
-        self.projects.receive(self._collect_notices(), now)
-        commands = waiting_commands(self._context.inbox)
+        commands = self._read_inbox(now)
         gc_commands = take_gc_commands(commands)
         self._context.workers.deliver()
         self.projects.step(commands, now)
@@ -167,9 +172,17 @@ class Controller:
             board.is_leader = True
             log.info("leader_ready", projects=len(self.projects.reconcilers), term=self.serving_table.term)
 
-    def _collect_notices(self) -> list[ChangeNotice]:
-        forwarded = self._context.inbox.take_notices() if self._publisher else []
-        return [*forwarded, *self._collect()]
+    def _read_inbox(self, now: float) -> dict[int, list[Command]]:
+        """Pass on the change notices of all replicas; return the commands by project. Raises StoreError."""
+        inbox = self._context.inbox
+        contents = inbox.read(self._readers)
+        self.projects.receive([*contents.notices, *self._collect()], now)
+        inbox.delete_notices(contents.notice_keys)
+        commands, superseded = group_commands(contents.commands)
+        if superseded:
+            work = partial(close_superseded, inbox, superseded)
+            self._context.workers.submit("superseded", work, lambda _: None)  # retried in the next pass
+        return commands
 
     def _publish_board(self) -> None:
         if self._publisher:

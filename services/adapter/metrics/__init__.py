@@ -172,9 +172,10 @@ def observe_inference(error: BaseException | None, seconds: float) -> None:
     _inference_seconds.observe(seconds)
 
 
-def count_change_notice(*, stored: bool) -> None:
-    """Count a change notice; the next poll of Label Studio makes up for a lost one."""
-    _change_notices.labels("stored" if stored else "lost").inc()
+def count_change_notices(*, stored: int, lost: int) -> None:
+    """Count change notices; the next poll of Label Studio makes up for a lost one."""
+    _change_notices.labels("stored").inc(stored)
+    _change_notices.labels("lost").inc(lost)
 
 
 def set_leading(*, now: bool) -> None:

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services.adapter.pages.formatting import has_enough_texts
-from services.adapter.ports import Inference
+from services.adapter.ports import EventSink, Inference
 from services.adapter.routes.bodies import (
     NoSuchResource,
     NotReady,
@@ -27,7 +27,6 @@ from services.adapter.routes.bodies import (
 from services.adapter.routes.logins import requester_of
 from services.adapter.routes.setup import SetupRoutes
 from services.adapter.routes.version_cache import VersionCache
-from services.adapter.routes.webhook import CommandWriter
 from services.adapter.state.board import Board, ProjectView, effective_served
 from services.core.documents import to_plain
 from services.core.domain import Action, Command, Estimate, Manifest, RunStatus, Served
@@ -37,6 +36,7 @@ from services.core.labels.uncounted import truncation_message as truncation_in_w
 from services.core.labels.uncounted import uncounted_message
 from services.core.runs import Runs
 from services.core.settings.parameters import parse_run_parameters
+from services.core.telemetry import tracing
 
 MAX_LOG_LINES: Final = 200
 """Lines shown of a run's log."""
@@ -102,7 +102,7 @@ class Api:
     """Routes below /api, and what the pages read through them."""
 
     board: Board
-    commands: CommandWriter
+    events: EventSink
     versions: VersionCache
     runs: Runs
     setup: SetupRoutes
@@ -128,8 +128,8 @@ class Api:
         action = action_of(request.path_params["action"])
         body = await read_object(request, may_be_empty=True)
         parameters = self._parameters(action, body.get("parameters"))
-        command = await self.store(request, view, action, body.get("version"), parameters)
-        return json_response({"command": command.id})
+        stored = await self.store(request, view, action, body.get("version"), parameters)
+        return json_response({"command": stored})
 
     async def store(
         self,
@@ -138,8 +138,8 @@ class Api:
         action: Action,
         version: object = None,
         parameters: dict[str, str] | None = None,
-    ) -> Command:
-        """Store a command for the leader. Raises BadRequest, NoSuchResource, StoreError."""
+    ) -> str:
+        """Store a command for the leader; return the id under which it is stored. Raises BadRequest, NoSuchResource, StoreError."""
         now = time.time()
         command = Command(
             id=command_id(now),
@@ -148,10 +148,10 @@ class Api:
             version=await self.version_of(view, action, version),
             parameters=parameters or {},
             created_at=now,
+            traceparent=tracing.traceparent(),
             asked_by=requester_of(request),
         )
-        await self.commands.submit(command)
-        return command
+        return await self.events.submit(command)
 
     def summaries(self) -> list[dict[str, Any]]:
         """Return all projects without their versions. Raises NotReady."""

@@ -8,21 +8,22 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import Response
 
+from services.adapter.ports import EventSink
 from services.adapter.routes.bodies import NoSuchResource, json_response, read_object, run_store_read
 from services.adapter.routes.logins import requester_of
-from services.adapter.routes.webhook import CommandWriter
 from services.adapter.state.gc_reports import DRY_RUN, GcReportFile
 from services.core.documents import to_plain
 from services.core.domain import Action, Command
 from services.core.errors import BadRequest
 from services.core.inbox import command_id
+from services.core.telemetry import tracing
 
 
 @dataclass(frozen=True, slots=True)
 class GarbageRoutes:
     """The command and its report."""
 
-    commands: CommandWriter
+    events: EventSink
     reports: GcReportFile
 
     async def submit(self, request: Request) -> Response:
@@ -43,10 +44,10 @@ class GarbageRoutes:
             Action.GC,
             parameters=parameters,
             created_at=now,
+            traceparent=tracing.traceparent(),
             asked_by=requester_of(request),
         )
-        await self.commands.submit(command)
-        return json_response({"command": command.id})
+        return json_response({"command": await self.events.submit(command)})
 
     async def report(self, request: Request) -> Response:
         """Return what a command has deleted, or would delete. Raises NoSuchResource until it has been carried out, StoreError."""

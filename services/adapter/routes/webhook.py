@@ -7,11 +7,10 @@ person's request, stored as a command before the response.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
-from anyio import CapacityLimiter, fail_after, to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -27,42 +26,8 @@ from services.core.inbox import command_id
 from services.core.telemetry import tracing
 
 log = structlog.get_logger()
-STORE_TIMEOUT_SECONDS: Final = 0.4
-"""To store a command: the rest of Label Studio's second is for the network."""
 MAX_EVENT_BYTES: Final = 256 << 20
 """Bytes of an event, which may hold 5,000 tasks; little of it is kept in memory."""
-_STORE_THREADS: Final = 64
-"""Threads to store commands; of their own, so that none waits for a large /predict."""
-
-
-class CommandWriter:
-    """Stores commands in threads, within a time limit."""
-
-    def __init__(self, events: EventSink, seconds: float = STORE_TIMEOUT_SECONDS) -> None:
-        self._events = events
-        self._seconds = seconds
-        self._limiter: CapacityLimiter | None = None
-
-    async def submit(self, command: Command) -> None:
-        """Store the command. Raises StoreError if that fails or takes too long; it may still be stored later."""
-        self._limiter = self._limiter or CapacityLimiter(_STORE_THREADS)
-        command = replace(command, traceparent=tracing.traceparent())
-        try:
-            with fail_after(self._seconds):
-                await to_thread.run_sync(
-                    self._events.submit, command, abandon_on_cancel=True, limiter=self._limiter
-                )
-        except TimeoutError as error:
-            raise StoreError(
-                f"The command could not be stored within {self._seconds} s: the store is slow. Try again."
-            ) from error
-        log.info(
-            "command_stored",
-            project=command.project_id,
-            command=command.id,
-            action=command.action,
-            asked_by=command.asked_by,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +35,6 @@ class Webhook:
     """Route of /webhook."""
 
     events: EventSink
-    commands: CommandWriter
 
     async def webhook(self, request: Request) -> Response:
         """Accept an event. Raises BadRequest, StoreError."""
@@ -93,14 +57,21 @@ class Webhook:
 
     async def _train(self, project_id: int, asked_by: str) -> Response:
         now = time.time()
-        command = Command(command_id(now), project_id, Action.TRAIN, created_at=now, asked_by=asked_by)
+        command = Command(
+            command_id(now),
+            project_id,
+            Action.TRAIN,
+            created_at=now,
+            traceparent=tracing.traceparent(),
+            asked_by=asked_by,
+        )
         try:
-            await self.commands.submit(command)
+            stored = await self.events.submit(command)
         except StoreError:
             metrics.count_event("START_TRAINING", EventOutcome.NOT_STORED)
             raise
         metrics.count_event("START_TRAINING", EventOutcome.STORED)
-        return json_response({"status": "ok", "job": command.id})
+        return json_response({"status": "ok", "job": stored})
 
     def _ignored(self, action: Any, outcome: EventOutcome) -> Response:
         metrics.count_event(action, outcome)

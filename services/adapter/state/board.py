@@ -181,6 +181,8 @@ class BoardDocument:
     views: tuple[ProjectView, ...] = ()
     written_at: float = 0.0
     term: int = 0
+    reads_batches: bool = False
+    """Whether the leader reads the change notices of many projects from one object; earlier releases do not."""
     format: int = FORMAT
 
 
@@ -221,7 +223,7 @@ class BoardPublisher:
         if now - self._tried_at < (_UNCHANGED_SECONDS if views is self._published else _CHANGED_SECONDS):
             return
         self._tried_at = now
-        document = BoardDocument(tuple(views.values()), now, term)
+        document = BoardDocument(tuple(views.values()), now, term, reads_batches=True)
         try:
             self.store.write(BOARD_KEY, documents.dump(document))
         except NotLeading:

@@ -1,18 +1,18 @@
 """The buffer between routes and the replica's thread: events and /setup data in memory, commands in the bucket's inbox.
 
 Commands are stored before they are answered. Change notices stay in memory, merged by project, until they are collected: by
-the controller if this process leads, else to be forwarded to the leader.
+the controller if this process leads, else to be forwarded to the leader. Those that could not be forwarded are given back.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from services.core.domain import Command
-from services.core.inbox import ChangeNotice, Inbox
+from services.adapter.state.command_writer import CommandWriter
+from services.core.inbox import ChangeNotice, Inbox, merge_notices
 from services.core.store import ObjectStore
 
 _MAX_PROJECTS: Final = 1000
@@ -31,7 +31,7 @@ class EventBuffer:
         self, store: ObjectStore, wake: Callable[[], None], clock: Callable[[], float] = time.time
     ) -> None:
         """`wake` is called when something was added."""
-        self._inbox = Inbox(store)
+        self.submit = CommandWriter(Inbox(store), wake).submit
         self._wake = wake
         self._clock = clock
         self._notices: dict[int, ChangeNotice] = {}
@@ -42,11 +42,6 @@ class EventBuffer:
     def notify(self, project_id: int, action: str) -> None:
         """Buffer an event of the project."""
         self._add(ChangeNotice(project_id, (action,), at=self._clock()))
-
-    def submit(self, command: Command) -> None:
-        """Store a command. Raises StoreError, and then it was not accepted."""
-        self._inbox.add_command(command)
-        self._wake()
 
     def remember_setup(self, project_id: int, overrides: Mapping[str, str] | None, seen_url: str) -> None:
         """Buffer the data of /setup: run parameters (None: it named none), and the URL by which Label Studio reached us."""
@@ -70,12 +65,19 @@ class EventBuffer:
             self._collected = [*kept, *((now, notice) for notice in found)][-_MAX_PROJECTS:]
         return found
 
+    def give_back(self, notices: Iterable[ChangeNotice]) -> int:
+        """Buffer collected notices again, before those that came meanwhile; return how many projects' are beyond the limit."""
+        with self._lock:
+            merged = merge_notices((*notices, *self._notices.values()))
+            self._notices = {notice.project_id: notice for notice in merged[:_MAX_PROJECTS]}
+        return max(0, len(merged) - _MAX_PROJECTS)
+
     def requeue_collected(self) -> None:
         """Buffer recently collected notices again: who collected them may no longer lead, and handling one twice is harmless."""
         with self._lock:
             collected, self._collected = self._collected, []
-        for _, notice in collected:
-            self._add(notice)
+        self.give_back(notice for _, notice in collected)
+        self._wake()
 
     def _add(self, notice: ChangeNotice) -> None:
         with self._lock:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Final
 
 from services.core.documents import FORMAT, Extensible
 from services.core.domain.labels import LabelState
+
+_SEPARATOR: Final = ", "
+"""Between the names of those who asked for one command."""
+_MAX_REQUESTERS: Final = 5
 
 
 class Method(StrEnum):
@@ -196,5 +201,23 @@ class Command:
     traceparent: str = ""
     """The trace of the request; "" while traces are off."""
     asked_by: str = ""
-    """User name and address, as "anna from 10.0.0.7"; "" from an earlier release."""
+    """User name and address, as "anna from 10.0.0.7"; "" from an earlier release.
+
+    Of several people who asked for the same, the last ones, oldest first: "ben from 10.0.0.8, anna from 10.0.0.7".
+    """
     format: int = FORMAT
+
+    @property
+    def is_plain_train(self) -> bool:
+        """Whether it asks for a run without parameters of its own: any number of these is one request."""
+        return self.action is Action.TRAIN and not self.parameters and self.version is None
+
+    def superseding(self, older: Command) -> Command:
+        """Return this command with the names of those who asked for the older one as well."""
+        names = [*_requesters(older.asked_by), *_requesters(self.asked_by)]
+        latest = list(dict.fromkeys(reversed(names)))[:_MAX_REQUESTERS]
+        return replace(self, asked_by=_SEPARATOR.join(reversed(latest)))
+
+
+def _requesters(asked_by: str) -> list[str]:
+    return [name for name in asked_by.split(_SEPARATOR) if name]

@@ -168,15 +168,15 @@ def test_setup_data_is_stored(world: ControllerWorld) -> None:
     assert (kept.overrides, kept.seen_url) == ({"seed": "3"}, URL)
 
 
-def test_command_that_cannot_be_stored_is_not_accepted(world: ControllerWorld) -> None:
+async def test_command_that_cannot_be_stored_is_not_accepted(world: ControllerWorld) -> None:
     command = Command("1", 1, Action.TRAIN)
     world.leader_store.fail_at, world.leader_store.error = (
         world.leader_store.changes + 1,
         StoreError("The disk is full."),
     )
     with pytest.raises(StoreError):
-        world.events.submit(command)
-    world.events.submit(command)
+        await world.events.submit(command)
+    await world.events.submit(command)
     assert world.inbox.commands() == [command]
 
 

@@ -8,14 +8,15 @@ import pytest
 
 from services.adapter.follower import Follower
 from services.adapter.state.board import Board
+from services.adapter.state.events import EventBuffer
 from services.core import documents
 from services.core.domain import Action, Command, Project
 from services.core.errors import UnknownFormat, UnreadableDocument
-from services.core.inbox import ChangeNotice
 from services.core.registry import Registry
 from services.core.runs import Runs
 from tests.support.controller import ControllerWorld, build_settings
 from tests.support.store import MemoryStore
+from tests.support.workers import InlineExecutor
 
 NEWER = b'{"format": 99}'
 BROKEN = b'{"format": 1, "projects": '
@@ -154,7 +155,7 @@ def test_a_follower_without_a_board_shows_the_others(name: str, content: bytes) 
         )
     store.write(f"projects/1-1/{name}", content)
     board = Board()
-    Follower(store, board, list[ChangeNotice]).tick(1.0)
+    Follower(store, board, EventBuffer(store, lambda: None), executor=InlineExecutor()).tick(1.0)
     assert board.ready.is_set()
     assert board.store_problem == ""
     assert 2 in board.views

@@ -56,16 +56,43 @@ def test_buffered_projects_are_bounded() -> None:
     assert len(at.buffer.collect()) == 1000
 
 
-def test_command_is_stored_before_it_is_answered() -> None:
+async def test_command_is_stored_before_it_is_answered() -> None:
     at = At()
     command = Command("1", 5, Action.TRAIN)
     at.store.fail_at, at.store.error = 1, StoreError("The bucket does not answer.")
     with pytest.raises(StoreError):
-        at.buffer.submit(command)
+        await at.buffer.submit(command)
     assert at.rung == 0
-    at.buffer.submit(command)
+    assert await at.buffer.submit(command) == "1"
     assert Inbox(at.store).commands() == [command]
     assert at.rung == 1
+
+
+def test_given_back_notices_precede_later_ones() -> None:
+    at = At()
+    at.buffer.remember_setup(5, {"seed": "1"}, "http://a")
+    collected = at.buffer.collect()
+    at.now += 1.0
+    at.buffer.remember_setup(5, {"seed": "2"}, "http://a")
+    at.buffer.notify(6, "SETUP")
+    rung = at.rung
+    assert at.buffer.give_back(collected) == 0
+    five, six = at.buffer.collect()
+    assert (five.overrides, five.at, six.project_id) == ({"seed": "2"}, 101.0, 6)
+    assert at.rung == rung, "or the replica would try again at once"
+
+
+def test_given_back_notices_are_bounded() -> None:
+    at = At()
+    for number in range(600):
+        at.buffer.notify(number, "SETUP")
+    collected = at.buffer.collect()
+    for number in range(400, 1100):
+        at.buffer.notify(number, "TASKS_CREATED")
+    assert at.buffer.give_back(collected) == 100
+    found = at.buffer.collect()
+    assert [notice.project_id for notice in found] == list(range(1000))
+    assert found[500].actions == ("SETUP", "TASKS_CREATED")
 
 
 def test_recently_taken_notices_are_requeued() -> None:
