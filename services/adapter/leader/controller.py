@@ -84,6 +84,7 @@ class Controller:
             runs=Runs(store),
             inbox=Inbox(store),
             label_studio=label_studio,
+            backends=label_studio,
             launcher=launcher,
             promotions=Promotions(self.serving_table, rollout, clock),
             refresher=self.refresher,

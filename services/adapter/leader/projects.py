@@ -17,6 +17,7 @@ from services.adapter import metrics
 from services.adapter.leader.context import ReconcilerContext
 from services.adapter.leader.discovery import Discovery
 from services.adapter.leader.loading import LoadedProject, ProjectLoader, id_of
+from services.adapter.leader.missing import MissingProjects, is_gone
 from services.adapter.leader.reconciler import ProjectReconciler
 from services.adapter.leader.workers import Finished
 from services.adapter.state.board import ProjectView
@@ -54,6 +55,7 @@ class ProjectSet:
         self._notices: dict[int, ChangeNotice] = {}
         """Events and /setup data that no step has handled yet."""
         self._deleted: dict[int, float] = {}
+        self._missing = MissingProjects(context.promotions.table)
         self._commands: Mapping[int, list[Command]] = {}
 
     def receive(self, notices: Iterable[ChangeNotice], now: float) -> None:
@@ -108,6 +110,7 @@ class ProjectSet:
         """Reconcile a project that Label Studio has. Raises StoreError."""
         self._context.registry.write_project(project)
         self._context.promotions.table.drop_project(project.id, but=project.key)
+        self._missing.found(project.id)
         self.loader.add(project.key, now)
         log.info("project_connected", project=project.id, key=project.key)
 
@@ -116,6 +119,9 @@ class ProjectSet:
         if not was_connected:
             self._drop_commands(project_id)
         self._remove(project_id, reason)
+        readings = [one.planner.reading for one in self.reconcilers.values()]
+        read_at = [reading.read_at for reading in readings if reading]
+        self._missing.drop_if_gone(project_id, read_at, self._context.clock())
 
     def unreadable(self, project_id: int, problem: str) -> None:
         """Show why a project could not be looked up."""
@@ -135,6 +141,12 @@ class ProjectSet:
         if isinstance(finished.error, NotFound):
             log.error("project_not_loaded", project=project_id, reason=str(finished.error))
             self._discovery.add(project_id)
+        elif finished.error is None and is_gone(finished.result().state, now):
+            state_file = self._context.state_file(key)
+            state_file.state = finished.result().state
+            self._missing.note(project_id, state_file, now)
+            self._remove(project_id, "Label Studio has not had it for a day")
+            self._discovery.mark_removed(project_id, now)
         elif finished.error is not None:
             self._guard(project_id, key, finished.result, now)
         else:
@@ -169,6 +181,7 @@ class ProjectSet:
             self._remove(project_id, str(error))
             self._discovery.add(project_id)
         except LabelStudioNotFound as error:
+            self._missing.note(project_id, self.reconcilers[project_id].state_file, now)
             self._remove(project_id, str(error))
             self._discovery.mark_removed(project_id, now)
         except FitloopError as error:

@@ -13,17 +13,18 @@ from typing import Final
 import structlog
 
 from services.adapter.leader.commands import SERVING_ACTIONS, CommandHandler
+from services.adapter.leader.connection_check import ConnectionCheck
 from services.adapter.leader.context import ReconcilerContext
 from services.adapter.leader.loading import LoadedProject
 from services.adapter.leader.polling import LabelPolling
 from services.adapter.leader.status import StatusBuilder
 from services.adapter.leader.sweeping import Sweeping
 from services.adapter.metrics import leader_metrics
+from services.adapter.serving import messages
 from services.adapter.serving.sync import LabelStudioSync
 from services.adapter.serving.versions import ProjectVersions
 from services.adapter.state.board import ProjectView
 from services.adapter.state.documents import ProjectDocuments
-from services.adapter.state.project_state import ProjectStateFile
 from services.adapter.training.label_reader import LabelReader, Reading, label_space_of
 from services.adapter.training.planner import Planner
 from services.adapter.training.poll_schedule import PollSchedule
@@ -51,9 +52,7 @@ class ProjectReconciler:
         self.problems: dict[str, str] = {}
         documents = ProjectDocuments(context.registry.store, project.key)
         self.sync = LabelStudioSync(documents, context.refresher)
-        self.state_file = ProjectStateFile(
-            context.registry.store, project.key, lambda: context.promotions.table.term
-        )
+        self.state_file = context.state_file(project.key)
         self.history = RunHistory(context.runs, context.launcher, project, self.state_file)
         promotions = context.promotions.of(project, documents)
         self.commands = CommandHandler(context.inbox, promotions, context.launcher, documents, self.history)
@@ -78,6 +77,7 @@ class ProjectReconciler:
         self._train_commands: tuple[Command, ...] = ()
         self.polling = LabelPolling(project.id, self.planner, context)
         self.sweeping = Sweeping(self.history, context)
+        self.connection_check = ConnectionCheck(project.id, self.state_file, context)
         self.run_metrics = RunMetrics(project.id)
         self._earlier_view: ProjectView | None = None
         self._webhook_silent_at = 0.0
@@ -92,7 +92,12 @@ class ProjectReconciler:
         is_refreshing = progress is not None and not progress.done
         if self.history.active is not None or is_refreshing or self.versions.is_changing(now):
             return now + _ACTIVE_SECONDS
-        return min(self.polling.due_at(), self.planner.webhook.due_at(), self.sweeping.due_at)
+        return min(
+            self.polling.due_at(),
+            self.planner.webhook.due_at(),
+            self.sweeping.due_at,
+            self.connection_check.due_at,
+        )
 
     def begin(self, loaded: LoadedProject, before: ProjectReconciler | None, now: float) -> None:
         """Go on from what the store has, and show the project. Raises StoreError.
@@ -118,6 +123,7 @@ class ProjectReconciler:
             self.planner.webhook.restore(shown.figures.last_event_at)
             self.sweeping.stored_bytes = self.sweeping.stored_bytes or shown.figures.stored_bytes
         self.sweeping.begin(now)
+        self.connection_check.begin(now)
         self._report_active_run()
         self._publish_status(now)
 
@@ -144,6 +150,7 @@ class ProjectReconciler:
         if commands is not None:
             self._reconcile_versions(commands, now)
         self.starter.ensure_running(now)
+        self._check_connection(now)
         self._reconcile_labels(now)
         self.starter.ensure_running(now)
         self._publish_status(now)
@@ -179,12 +186,21 @@ class ProjectReconciler:
         self.polling.start_if_due(self._train_commands, self.sync.connection.overrides, now)
         self.problems["label studio"] = self.polling.problem
 
+    def _check_connection(self, now: float) -> None:
+        self.connection_check.step(self.sync.connection.seen_url, now)
+        is_gone = self.connection_check.is_disconnected(now)
+        if is_gone != bool(self.problems.get("connection")):
+            self.planner.poll_soon()
+        self.problems["connection"] = messages.disconnected(self.sync.connection.seen_url) if is_gone else ""
+
     def _decide(self, reading: Reading | None, now: float) -> None:
         planner, connection = self.planner, self.sync.connection
+        planner.is_disconnected = bool(self.problems["connection"])
         planner.decide(reading, self._train_commands, connection.overrides, now, paused=connection.paused)
         self.problems["parameters"] = planner.problem
         if reading is None:
             return
+        self.state_file.update(missing_since=None)
         self.sync.note_task_count(reading.task_number)
         if reading.project != self.project:
             self.context.registry.write_project(reading.project)

@@ -80,7 +80,7 @@ class StatusBuilder:
             labelled=planner.reading.labelled if planner.reading else 0,
             not_counted=planner.reading.not_counted if planner.reading else (),
             changed=planner.observation.changed if planner.observation else 0,
-            needed=planner.policy.every_n_updates,
+            needed=planner.schedule.policy.every_n_updates,
             sentence=status,
             problem=" ".join(filter(None, all_problems)),
             active=_status(active) if active else None,

@@ -133,6 +133,14 @@ def advice(seen_url: str, *, silent: bool) -> tuple[str, ...]:
     return ()
 
 
+def disconnected(seen_url: str) -> str:
+    """Return that Label Studio calls us for the project no more, and what to do."""
+    return (
+        f"None of the project's ML backends in Label Studio has had Fitloop's address ({seen_url}) for a day, so labels start no "
+        "runs: connect it again (Settings > Model), or ignore this if the project is finished."
+    )
+
+
 def join(*parts: str) -> str:
     """Join the parts that are not empty into one line."""
     first, *others = [part.rstrip(".") for part in parts if part] or [""]

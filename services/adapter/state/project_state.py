@@ -13,14 +13,14 @@ from typing import Any
 
 from services.adapter.state.documents import VersionOutcome
 from services.core import documents
-from services.core.documents import FORMAT
+from services.core.documents import FORMAT, Extensible
 from services.core.domain import LaunchState, RunRequest, RunState, RunStatus
 from services.core.errors import NotFound
 from services.core.store import ObjectStore
 
 
 @dataclass(frozen=True, slots=True)
-class RunRecord:
+class RunRecord(Extensible):
     """One run."""
 
     request: RunRequest
@@ -86,7 +86,7 @@ class RunRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class ProjectState:
+class ProjectState(Extensible):
     """projects/<key>/state.json."""
 
     runs: tuple[RunRecord, ...] = ()

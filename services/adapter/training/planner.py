@@ -57,6 +57,8 @@ class Planner:
     webhook: WebhookMonitor = field(default_factory=WebhookMonitor)
     is_queued: bool = False
     """Whether a run would start, but for those of other projects."""
+    is_disconnected: bool = False
+    """Whether Label Studio calls us for the project no more."""
     _polled_commands: frozenset[str] = field(default_factory=frozenset)
     """Ids of the TRAIN commands that were waiting when the last poll began."""
     _is_outdated: bool = False
@@ -65,10 +67,6 @@ class Planner:
     """The digest of the labels on which a command was dismissed, and the reason."""
     _whole: bool = False
     """Whether the label config may have changed since the last poll began."""
-
-    @property
-    def policy(self) -> trigger.Policy:
-        return self.schedule.policy
 
     def event_received(self, at: float, *, whole: bool = False) -> None:
         """Note an event; `whole`: one of the project itself, whose label config may have changed."""
@@ -92,8 +90,10 @@ class Planner:
         return self.schedule.due_at(self.reader.backoff.until if may_start else None)
 
     def is_due(self, trains: Sequence[Command], now: float) -> bool:
-        """Return whether to poll now: it is due, or a TRAIN command has come since the last poll began."""
-        is_new = any(command.id not in self._polled_commands for command in trains)
+        """Return whether to poll now: it is due, or a TRAIN command has come since the last poll began and no run is active."""
+        is_new = self.history.active is None and any(
+            command.id not in self._polled_commands for command in trains
+        )
         return now >= self.due_at() or (is_new and not self.schedule.is_blocked(now))
 
     def control(self, overrides: Mapping[str, str]) -> str | None:
@@ -158,8 +158,9 @@ class Planner:
             ended=self.history.ended,
             burst=self.schedule.burst,
             paused=paused,
+            disconnected=self.is_disconnected,
         )
-        decision = self._enqueue(trigger.decide(self.observation, situation, self.policy, now), now)
+        decision = self._enqueue(trigger.decide(self.observation, situation, self.schedule.policy, now), now)
         self._log_decision(decision, reading, valid)
         if isinstance(decision, trigger.Launch):
             control = reading.space.from_name if reading.space else parameters.control
@@ -241,7 +242,11 @@ class Planner:
             self._dismissal = (reading.digest, reason)
         if self._dismissal and self._dismissal[0] != reading.digest:
             self._dismissal = None
-        if self._dismissal and self.observation and reason == trigger.progress(self.observation, self.policy):
+        if (
+            self._dismissal
+            and self.observation
+            and reason == trigger.progress(self.observation, self.schedule.policy)
+        ):
             reason = self._dismissal[1]
         if reason != self.reason and not is_launch:  # which is logged with the run's name
             kind = type(decision).__name__.lower()

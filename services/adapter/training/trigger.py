@@ -109,6 +109,8 @@ class Situation:
     """Ended runs, oldest first."""
     burst: Burst | None = None
     paused: bool = False
+    disconnected: bool = False
+    """No ML backend of the project in Label Studio has had our URL for a day."""
 
 
 def decide(seen: Observation, situation: Situation, policy: Policy, now: float) -> Decision:
@@ -169,6 +171,10 @@ def _needs_reevaluation(past: tuple[EndedRun, ...]) -> bool:
 
 def _decide_automatic(seen: Observation, situation: Situation, policy: Policy, now: float) -> Decision:
     cause = _cause(seen, situation.ended, policy)
+    if isinstance(cause, str) and situation.disconnected:
+        cause = Wait(
+            f"{cause}, but the project is disconnected in Label Studio: connect it, or `fitloop train`"
+        )
     if isinstance(cause, Wait):
         return cause
     last = situation.ended[-1] if situation.ended else None

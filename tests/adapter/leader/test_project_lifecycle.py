@@ -125,3 +125,84 @@ def test_another_backend_url_sets_the_title_without_listing() -> None:
     assert "unlabelled" not in world.label_studio.reads
     assert world.leader_store.changes == before + 1
     assert world.controller.projects.reconcilers[1].sync.connection.overrides == {"seed": "3"}
+
+
+DAY = 86_400.0
+
+
+def test_project_missing_for_a_day_is_served_no_more() -> None:
+    """Label Studio sends no event for a deleted project."""
+    world = ControllerWorld.serving()
+    world.connect(2)
+    key = world.view.project.key
+    del world.label_studio.labels[1]
+    world.settle()
+    assert world.board.view(1) is None
+    for _ in range(30):
+        world.tick(DAY / 24)
+        world.tick(1.0)
+        world.tick(1.0)
+    assert key not in world.registry.serving().projects
+    assert world.board.view(2)
+
+
+def test_project_missing_while_no_other_answers_stays_served() -> None:
+    world = ControllerWorld.serving()
+    key = world.view.project.key
+    del world.label_studio.labels[1]
+    for _ in range(60):
+        world.tick(DAY / 24)
+        world.tick(1.0)
+    assert world.registry.serving().projects[key].current == "support-1"
+
+
+def test_missing_project_that_comes_back_is_connected_again() -> None:
+    world = ControllerWorld.serving()
+    labels = world.label_studio.labels.pop(1)
+    for _ in range(30):
+        world.tick(DAY / 24)
+        world.tick(1.0)
+    world.restart()
+    world.settle()
+    assert world.board.view(1) is None
+    world.label_studio.labels[1] = labels
+    world.connect()
+    world.settle()
+    assert world.current == "support-1"
+    world.restart()
+    world.settle()
+    assert world.current == "support-1"
+
+
+def test_disconnected_project_is_trained_no_more_until_connected() -> None:
+    world = ControllerWorld.serving()
+    rows, world.label_studio.backend_rows[1] = world.label_studio.backend_rows[1], []
+    for _ in range(30):
+        world.tick(DAY / 24)
+        world.tick(1.0)
+    world.label_studio.label_many(6)
+    world.settle()
+    assert world.launcher.launched == ["1-1"]
+    assert "disconnected in Label Studio" in world.view.sentence
+    assert URL in world.view.problem
+    world.restart()
+    world.settle()
+    assert world.launcher.launched == ["1-1"]
+    world.label_studio.backend_rows[1] = rows
+    for _ in range(3):
+        world.tick(DAY / 24)
+        world.tick(1.0)
+    assert world.launcher.launched == ["1-1", "1-2"]
+    assert world.view.problem == ""
+
+
+def test_person_may_train_a_disconnected_project() -> None:
+    world = ControllerWorld.serving()
+    world.label_studio.backend_rows[1] = []
+    for _ in range(30):
+        world.tick(DAY / 24)
+        world.tick(1.0)
+    world.label_studio.label_many(1)
+    world.command(Action.TRAIN)
+    world.settle()
+    assert world.launcher.launched == ["1-1", "1-2"]

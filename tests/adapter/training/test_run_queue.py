@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from services.adapter.training.run_queue import RunQueue
 from services.core.domain import RunRequest
 from services.core.errors import BadConfig
 from tests.support.controller import ControllerWorld, build_settings
@@ -92,3 +93,24 @@ def test_minimum_time_between_runs_yields_to_a_command() -> None:
     assert "6 labelled tasks changed; the next run starts in" in world.view.sentence
     world.tick(300.0)
     assert world.launcher.launched == ["1-1", "1-2"]
+
+
+def test_run_that_waits_for_resources_takes_no_turn() -> None:
+    queue = RunQueue(1)
+    queue.set_running(1, "1-1", waits=True)
+
+    assert queue.enqueue(2, 10.0) == ""
+
+    queue.set_running(2, "2-1")
+    assert queue.enqueue(3, 11.0) == "waiting for run 2-1 and run 1-1 of another project"
+
+
+def test_runs_that_wait_for_resources_are_bounded() -> None:
+    queue = RunQueue(1)
+    for project_id in range(1, 21):
+        queue.set_running(project_id, f"{project_id}-1", waits=True)
+
+    assert queue.enqueue(99, 10.0)
+
+    queue.set_running(5, None)
+    assert queue.startable() == [99]
