@@ -21,6 +21,7 @@ def serve_bucket(port: int, name: str = "bucket") -> Iterator[dict[str, bytes]]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # head and body are two packets, and the second would wait 40 ms
 
         def do_GET(self) -> None:
             bucket, _, key = unquote(urlsplit(self.path).path).lstrip("/").partition("/")
