@@ -45,7 +45,7 @@ class StoredWorld(ControllerWorld):
         self.launcher.close()
         self.store = self.leader_store = store  # type: ignore[assignment]  # nothing here makes it fail
         self.registry, self.runs, self.inbox = Registry(store), Runs(store), Inbox(store)
-        self.launcher = FakeLauncher(store)  # type: ignore[arg-type]
+        self.launcher = FakeLauncher(store)
         if before:
             self.label_studio, self.now = before.label_studio, before.now
         self.restart()

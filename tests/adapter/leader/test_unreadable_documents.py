@@ -97,10 +97,22 @@ def test_a_mended_document_ends_the_problem(content: bytes) -> None:
     assert world.view.problem == ""
 
 
-@CONTENTS
-def test_a_project_document_stops_no_other(content: bytes) -> None:
+def test_a_newer_project_document_stops_no_other() -> None:
     world = two_projects()
-    go_on_without(world, key_of(world, "project.json"), content)
+    key = key_of(world, "project.json")
+    go_on_without(world, key, NEWER)
+    assert f"{key} has format 99" in world.view.problem
+    assert world.current == "support-1"
+    assert world.store.data[key] == NEWER
+
+
+@pytest.mark.parametrize("content", [BROKEN, WRONG, DEEP], ids=["broken", "wrong", "deep"])
+def test_a_broken_project_document_is_read_from_label_studio_again(content: bytes) -> None:
+    world = two_projects()
+    good = world.store.data[key := key_of(world, "project.json")]
+    go_on_without(world, key, content)
+    assert world.store.data[key] == good
+    assert (world.current, world.view.problem) == ("support-1", "")
 
 
 @CONTENTS
