@@ -20,7 +20,7 @@ from safetensors.numpy import load, save
 
 from services.core import documents
 from services.core.domain import LabelSegment, LabelState
-from services.core.errors import CorruptLabels, NotFound, ObjectTooLarge, StoreError
+from services.core.errors import CorruptLabels, NotFound, ObjectTooLarge, StoreError, UnknownFormat
 from services.core.labels.index import EMPTY, LabelDelta, LabelIndex, difference
 from services.core.labels.rows import ROW, Causes
 from services.core.labels.uncounted import Cause
@@ -58,7 +58,12 @@ class LabelStore:
             return None
 
     def load(self, state: LabelState) -> LabelIndex:
-        """Return the index of a state. Raises CorruptLabels if a segment is missing or broken, StoreError."""
+        """Return the index of a state. Raises CorruptLabels if a segment is missing or broken, UnknownFormat, StoreError."""
+        if state.format > documents.FORMAT:
+            raise UnknownFormat(
+                f"The labels of project {self.project_key} have format {state.format}, and this release knows formats up to "
+                f"{documents.FORMAT}: upgrade Fitloop."
+            )
         index = EMPTY
         for segment in state.segments:
             upserts, removed = self._read(segment)

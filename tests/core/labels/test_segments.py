@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from services.core import documents
 from services.core.domain import LabelState
-from services.core.errors import CorruptLabels
+from services.core.errors import CorruptLabels, UnknownFormat
 from services.core.labels import segments
 from services.core.labels.index import EMPTY, LabelIndex
 from services.core.labels.rows import LabelRow
@@ -52,6 +52,12 @@ def test_any_deltas_give_the_index_built_from_scratch(
             assert labels.head() == state
             assert list(labels.load(state)) == list(index)
             assert list(LabelIndex.of(index)) == list(index)
+
+
+def test_labels_of_a_newer_release_are_refused(tmp_path: Path) -> None:
+    """A request of this format may name labels of a newer one."""
+    with pytest.raises(UnknownFormat, match=r"project 1-5 have format 2, .*: upgrade Fitloop"):
+        _labels(tmp_path).load(replace(STATE, format=2))
 
 
 def test_a_state_survives_json() -> None:
