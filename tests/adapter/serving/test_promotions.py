@@ -386,3 +386,23 @@ def test_unwanted_target_is_withdrawn(serving: ControllerWorld) -> None:
     serving.tick()
     assert (serving.current, serving.view.served.target) == ("support-1", None)
     assert serving.rollout.withdrawn == ["support-0"]
+
+
+def test_version_of_a_newer_release_waits_and_blocks_no_other(serving: ControllerWorld) -> None:
+    newer = serving.train("1-2", letter="b")
+    key = f"projects/{serving.view.project.key}/versions/{newer}/manifest.json"
+    manifest, serving.store.data[key] = serving.store.data[key], b'{"format": 99}'
+    serving.complete_run("1-2")
+    assert (serving.current, outcome_of(serving, newer)) == ("support-2", None)
+    serving.store.data[key] = manifest  # as after an upgrade
+    serving.tick(1.0)
+    found = outcome_of(serving, newer)
+    assert found
+    assert found.fate in {Outcome.HELD, Outcome.STALE}
+
+
+def test_promotion_writes_the_table_twice(serving: ControllerWorld) -> None:
+    before = serving.registry.serving().generation
+    serving.complete_run("1-2")
+    assert serving.current == "support-2"
+    assert serving.registry.serving().generation == before + 2
