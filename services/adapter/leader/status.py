@@ -16,7 +16,7 @@ from services.adapter.state.board import (
     ProjectView,
     effective_served,
 )
-from services.adapter.state.documents import Outcome
+from services.adapter.state.documents import PromotionResult
 from services.adapter.state.project_state import RunRecord
 from services.adapter.training import trigger
 from services.adapter.training.planner import Planner
@@ -105,7 +105,7 @@ class StatusBuilder:
         return messages.join(
             self._serving(project, now),
             messages.rolling_out(versions.rollout.target, versions.rollout.status),
-            outcome.sentence if outcome and outcome.fate is not Outcome.PROMOTED else "",
+            outcome.sentence if outcome and outcome.fate is not PromotionResult.PROMOTED else "",
             messages.training(project, active) if active else self.planner.reason,
             progress_message(progress),
         )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from services.adapter.serving import messages
-from services.adapter.state.documents import Outcome
+from services.adapter.state.documents import PromotionResult
 from services.core.domain import Published, Served
 
 
@@ -78,9 +78,9 @@ class Promote:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """The version has an outcome without any rollout: it is not served, or is served already (PROMOTED)."""
+    """The result is known without any rollout: the version is not served, or is served already (PROMOTED)."""
 
-    outcome: Outcome
+    result: PromotionResult
     reason: str
 
 
@@ -108,13 +108,15 @@ def decide(candidate: Candidate, now: Situation) -> Decision:
     """Decide on one published version. The same situation gives the same decision, also after the decision was applied."""
     served, published, evaluation = now.served, candidate.published, candidate.evaluation
     if published.version == served.current:
-        return Hold(Outcome.PROMOTED, published.sentence)
+        return Hold(PromotionResult.PROMOTED, published.sentence)
     if (reason := _held_by(candidate, now)) is not None:
-        return Hold(Outcome.HELD, reason)
+        return Hold(PromotionResult.HELD, reason)
     if now.falling_back:
         return Wait(f"{served.current} is broken and is being replaced by {served.previous}")
     if evaluation is None:
-        return Hold(Outcome.REFUSED, messages.refused(published.version, candidate.problem, served.current))
+        return Hold(
+            PromotionResult.REFUSED, messages.refused(published.version, candidate.problem, served.current)
+        )
     if evaluation.compared_with == served.current:
         return Promote(published.sentence)
     return _decide_uncompared(candidate, evaluation, now)
@@ -135,7 +137,7 @@ def _decide_uncompared(candidate: Candidate, evaluation: Evaluation, now: Situat
     """Decide on a version that the gate did not compare with the served one."""
     version, current = candidate.version, now.served.current
     if now.served_created_at is not None and now.served_created_at > evaluation.created_at:
-        return Hold(Outcome.HELD, messages.superseded(version, current))
+        return Hold(PromotionResult.HELD, messages.superseded(version, current))
     if evaluation.compared_with is None and current is not None:
         # A rollout that has begun goes on while predictors do not answer: it began because the served version is broken.
         if now.served_state is ServedState.BROKEN or (
@@ -144,7 +146,7 @@ def _decide_uncompared(candidate: Candidate, evaluation: Evaluation, now: Situat
             return Promote(candidate.published.sentence)
         if now.served_state is ServedState.CHECKING:
             return Wait(f"{current} is being checked")
-    return Hold(Outcome.STALE, messages.stale(version, evaluation.compared_with, current))
+    return Hold(PromotionResult.STALE, messages.stale(version, evaluation.compared_with, current))
 
 
 def _compared_with(candidate: Candidate) -> str | None:

@@ -29,7 +29,7 @@ from services.adapter.serving.promotion import (
 )
 from services.adapter.serving.rollouts import ProjectRollout
 from services.adapter.serving.table import ServingTableWriter
-from services.adapter.state.documents import Outcome, ProjectDocuments, VersionOutcome
+from services.adapter.state.documents import ProjectDocuments, PromotionResult, VersionOutcome
 from services.core.domain import Manifest, Project, Published, Served
 from services.core.errors import UNUSABLE_VERSION, BadRequest, NotFound, StoreError, UnknownFormat
 from services.core.registry import Registry
@@ -123,7 +123,7 @@ class ProjectPromotions:
                 break
             left.remove(candidate)
             term = self.rollout.table.term
-            outcome = VersionOutcome(candidate.version, found.outcome, found.reason, now, term)
+            outcome = VersionOutcome(candidate.version, found.result, found.reason, now, term)
             self.documents.write_outcome(outcome)
             outcomes[candidate.version] = outcome
             log.info(
@@ -212,7 +212,7 @@ class ProjectPromotions:
         return ServedState.OK if status.done else ServedState.CHECKING
 
     def _apply(self, candidate: Candidate, situation: Situation, now: float) -> Hold | None:
-        """Apply the decision on a version; return its outcome, None while it has none. Raises StoreError."""
+        """Apply the decision on a version; return its result, None while it has none. Raises StoreError."""
         decision = decide(candidate, situation)
         if isinstance(decision, Hold):
             return decision
@@ -222,8 +222,8 @@ class ProjectPromotions:
         try:
             done = self._advance(version, decision.reason, now, pinned=False)
         except UNUSABLE_VERSION as error:
-            return Hold(Outcome.REFUSED, messages.refused(version, str(error), current))
-        return Hold(Outcome.PROMOTED, decision.reason) if done else None
+            return Hold(PromotionResult.REFUSED, messages.refused(version, str(error), current))
+        return Hold(PromotionResult.PROMOTED, decision.reason) if done else None
 
     def _advance(self, version: str, why: str, now: float, *, pinned: bool) -> bool:
         done = self.rollout.advance(version, why, now, pinned=pinned, immediately=bool(self._falling_back))

@@ -12,7 +12,7 @@ from services.adapter.metrics import leader_metrics
 from services.adapter.serving import messages
 from services.adapter.serving.promotions import ProjectPromotions
 from services.adapter.serving.rollouts import ProjectRollout
-from services.adapter.state.documents import Outcome, VersionOutcome
+from services.adapter.state.documents import PromotionResult, VersionOutcome
 from services.adapter.state.project_state import ProjectStateFile, RunRecord
 from services.adapter.training.runs import RunHistory
 from services.core.domain import LabelSpace, Published, Served
@@ -98,7 +98,7 @@ class ProjectVersions:
             self._note(waiting[version][0], outcome)
             if manifest := self.promotions.manifests.find(version):  # a deleted version is not counted
                 leader_metrics.count_decision(self.promotions.project_id, manifest.gate)
-            if outcome.fate is Outcome.PROMOTED:
+            if outcome.fate is PromotionResult.PROMOTED:
                 self.mark_served()
         self._save()
 
@@ -124,11 +124,11 @@ class ProjectVersions:
 
     def _note(self, record: RunRecord, outcome: VersionOutcome) -> None:
         self._outcomes[outcome.version] = outcome
-        if outcome.fate is not Outcome.PROMOTED:
+        if outcome.fate is not PromotionResult.PROMOTED:
             self._held_at.append(outcome.at)
         self.outcome = outcome
-        self.refusal = outcome.sentence if outcome.fate is Outcome.REFUSED else ""
-        if outcome.fate is Outcome.STALE:
+        self.refusal = outcome.sentence if outcome.fate is PromotionResult.REFUSED else ""
+        if outcome.fate is PromotionResult.STALE:
             self.history.mark_stale(record.run)
 
     def foreign(self, space: LabelSpace | None) -> tuple[str, ...]:

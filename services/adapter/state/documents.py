@@ -60,7 +60,7 @@ class Connection(Extensible):
     format: int = FORMAT
 
 
-class Outcome(StrEnum):
+class PromotionResult(StrEnum):
     """What became of a published version."""
 
     PROMOTED = "promoted"
@@ -76,7 +76,7 @@ class VersionOutcome:
     """projects/<key>/verdicts/<version>.json."""
 
     version: str
-    fate: Outcome
+    fate: PromotionResult
     sentence: str
     at: float
     term: int = 0

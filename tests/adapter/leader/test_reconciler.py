@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.adapter.state.documents import Outcome, ProjectDocuments
+from services.adapter.state.documents import ProjectDocuments, PromotionResult
 from services.core.domain import Action
 from services.core.errors import CorruptVersion, StoreError
 from tests.support.controller import ControllerWorld, smoke_test_error
@@ -62,7 +62,7 @@ def test_broken_version_is_refused_and_the_old_one_stays(serving: ControllerWorl
     assert serving.view.problem.startswith("support-2 was refused: support-2 gives other answers")
     outcome = ProjectDocuments(serving.store, serving.view.project.key).outcome("support-2")
     assert outcome
-    assert outcome.fate is Outcome.REFUSED
+    assert outcome.fate is PromotionResult.REFUSED
     serving.rollout.broken.clear()
     serving.restart()
     serving.settle()

@@ -16,7 +16,7 @@ import lxml.html
 import pytest
 
 from services.adapter.state.board import Agreement
-from services.adapter.state.documents import Outcome, ProjectDocuments, VersionOutcome
+from services.adapter.state.documents import ProjectDocuments, PromotionResult, VersionOutcome
 from services.core.domain import RunState, RunStatus, Uncounted
 from services.core.settings import AuthSettings, LabelStudioSettings, Settings
 from tests.support import sample_projects
@@ -172,7 +172,7 @@ async def test_a_version_without_a_report_is_shown_all_the_same(world: AppWorld)
 
 async def test_an_outcome_is_shown_beside_the_gate_decision(world: AppWorld) -> None:
     hang(world, 1, "Shop", 1)
-    verdict = VersionOutcome("shop-1", Outcome.REFUSED, "shop-1 was refused: its file differs.", 1.0)
+    verdict = VersionOutcome("shop-1", PromotionResult.REFUSED, "shop-1 was refused: its file differs.", 1.0)
     ProjectDocuments(world.registry.store, "1-1").write_outcome(verdict)
     assert "Refused: shop-1 was refused" in text_of(await page_of(world, "/projects/1"))
 

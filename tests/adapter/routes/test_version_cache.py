@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.adapter.routes.version_cache import LruCache, VersionCache
-from services.adapter.state.documents import Outcome, ProjectDocuments, VersionOutcome
+from services.adapter.state.documents import ProjectDocuments, PromotionResult, VersionOutcome
 from services.core.errors import CorruptVersion, StoreError
 from services.core.registry import Registry
 from services.core.store.files import FileStore
@@ -80,10 +80,10 @@ def test_a_report_is_checked_when_it_is_read(store: CountingStore) -> None:
 def test_a_verdict_is_known_once_there_is_one(store: CountingStore) -> None:
     catalogue = VersionCache(Registry(store))
     assert catalogue.outcome("1-1", "shop-3") is None
-    ProjectDocuments(store, "1-1").write_outcome(VersionOutcome("shop-3", Outcome.HELD, "Held.", 1.0))
+    ProjectDocuments(store, "1-1").write_outcome(VersionOutcome("shop-3", PromotionResult.HELD, "Held.", 1.0))
     found = catalogue.outcome("1-1", "shop-3")
     assert found is not None
-    assert found.fate is Outcome.HELD
+    assert found.fate is PromotionResult.HELD
 
 
 def test_what_was_not_asked_for_longest_goes_first() -> None:

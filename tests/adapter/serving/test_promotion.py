@@ -21,7 +21,7 @@ from services.adapter.serving.promotion import (
     decide,
     next_to_decide,
 )
-from services.adapter.state.documents import Outcome
+from services.adapter.state.documents import PromotionResult
 from services.core.domain import Published, Served
 
 SERVED = Served("v1", previous="v0")
@@ -40,8 +40,8 @@ def build_candidate(
     return Candidate(published, Evaluation(compared_with, created_at), control)
 
 
-def outcome(decision: Decision) -> Outcome | None:
-    return decision.outcome if isinstance(decision, Hold) else None
+def result(decision: Decision) -> PromotionResult | None:
+    return decision.result if isinstance(decision, Hold) else None
 
 
 def test_version_compared_with_the_served_one_is_promoted() -> None:
@@ -54,18 +54,18 @@ def test_first_version_is_promoted() -> None:
 
 def test_served_version_is_recorded_as_promoted() -> None:
     pinned = replace(NOW, served=replace(SERVED, pinned=True), falling_back=True)
-    assert decide(build_candidate("v1", None), pinned) == Hold(Outcome.PROMOTED, "Gate of v1.")
+    assert decide(build_candidate("v1", None), pinned) == Hold(PromotionResult.PROMOTED, "Gate of v1.")
 
 
 @pytest.mark.parametrize("sentence", ["Held: no better.", ""])
 def test_gate_holds_a_version(sentence: str) -> None:
     held = Candidate(Published("v2", False, sentence), None)
-    assert decide(held, NOW) == Hold(Outcome.HELD, sentence)
+    assert decide(held, NOW) == Hold(PromotionResult.HELD, sentence)
 
 
 def test_pin_holds_a_version() -> None:
     found = decide(build_candidate(), replace(NOW, served=replace(SERVED, pinned=True)))
-    assert found == Hold(Outcome.HELD, "held because pinned: v1 stays until `fitloop unpin 1`")
+    assert found == Hold(PromotionResult.HELD, "held because pinned: v1 stays until `fitloop unpin 1`")
 
 
 @pytest.mark.parametrize(
@@ -74,13 +74,15 @@ def test_pin_holds_a_version() -> None:
 )
 def test_version_for_another_control_is_held(requested: str | None, in_use: str | None, held: bool) -> None:
     found = decide(build_candidate(control=requested), replace(NOW, control=in_use))
-    assert outcome(found) is (Outcome.HELD if held else None)
+    assert result(found) is (PromotionResult.HELD if held else None)
 
 
 def test_unusable_manifest_is_refused() -> None:
     broken = replace(build_candidate(), evaluation=None, problem="Its manifest is broken.")
-    assert decide(broken, NOW) == Hold(Outcome.REFUSED, "v2 was refused: Its manifest is broken. v1 stays.")
-    assert outcome(decide(broken, Situation(1, Served()))) is Outcome.REFUSED
+    assert decide(broken, NOW) == Hold(
+        PromotionResult.REFUSED, "v2 was refused: Its manifest is broken. v1 stays."
+    )
+    assert result(decide(broken, Situation(1, Served()))) is PromotionResult.REFUSED
 
 
 def test_version_waits_for_the_fall_back() -> None:
@@ -91,7 +93,7 @@ def test_version_waits_for_the_fall_back() -> None:
 
 def test_older_version_is_superseded() -> None:
     found = decide(build_candidate(compared_with="v0", created_at=99.0), NOW)
-    assert found == Hold(Outcome.HELD, "held: v1 is newer than v2 and is served already")
+    assert found == Hold(PromotionResult.HELD, "held: v1 is newer than v2 and is served already")
 
 
 @pytest.mark.parametrize(
@@ -103,19 +105,19 @@ def test_version_compared_with_nothing_replaces_a_broken_one(
 ) -> None:
     found = decide(build_candidate(compared_with=None), replace(NOW, served_state=state))
     assert isinstance(found, expected)
-    assert outcome(found) in {None, Outcome.STALE}
+    assert result(found) in {None, PromotionResult.STALE}
 
 
 def test_rollout_in_progress_goes_on_while_predictors_are_asked() -> None:
     asking = replace(NOW, served_state=ServedState.CHECKING, target="v2")
     assert isinstance(decide(build_candidate(compared_with=None), asking), Promote)
-    assert outcome(decide(build_candidate(compared_with="v0"), asking)) is Outcome.STALE
+    assert result(decide(build_candidate(compared_with="v0"), asking)) is PromotionResult.STALE
 
 
 @pytest.mark.parametrize("state", ServedState)
 def test_version_compared_with_another_one_is_stale(state: ServedState) -> None:
     found = decide(build_candidate(compared_with="v0"), replace(NOW, served_state=state))
-    assert outcome(found) is Outcome.STALE
+    assert result(found) is PromotionResult.STALE
 
 
 def test_newest_is_decided_first() -> None:
@@ -186,7 +188,7 @@ def test_decision_stands_once_applied(candidate: Candidate, now: Situation) -> N
         served = Served(candidate.version, now.served.current, why=decision.reason)
         created_at = candidate.evaluation.created_at if candidate.evaluation else None
         after = replace(now, served=served, served_created_at=created_at)
-        assert decide(candidate, after) == Hold(Outcome.PROMOTED, decision.reason)
+        assert decide(candidate, after) == Hold(PromotionResult.PROMOTED, decision.reason)
 
 
 @given(candidates, situations)

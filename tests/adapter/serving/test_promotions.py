@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from services.adapter.ports import RolloutStatus
-from services.adapter.state.documents import Outcome, ProjectDocuments, VersionOutcome
+from services.adapter.state.documents import ProjectDocuments, PromotionResult, VersionOutcome
 from services.core import documents
 from services.core.domain import Action, Served
 from services.core.errors import BadConfig
@@ -51,7 +51,7 @@ def test_version_is_a_target_until_all_have_loaded_it(serving: ControllerWorld) 
     assert (serving.current, serving.view.served.target) == ("support-2", None)
     found = outcome_of(serving, "support-2")
     assert found
-    assert found.fate is Outcome.PROMOTED
+    assert found.fate is PromotionResult.PROMOTED
 
 
 def test_table_is_written_once_during_a_rollout(serving: ControllerWorld) -> None:
@@ -188,7 +188,7 @@ def test_newer_version_replaces_a_target(serving: ControllerWorld) -> None:
     found = outcome_of(serving, "support-2")
     assert found
     assert (found.fate, found.sentence) == (
-        Outcome.HELD,
+        PromotionResult.HELD,
         "held: support-2b is newer than support-2 and is served already",
     )
     serving.end("1-2")
@@ -398,7 +398,7 @@ def test_version_of_a_newer_release_waits_and_blocks_no_other(serving: Controlle
     serving.tick(1.0)
     found = outcome_of(serving, newer)
     assert found
-    assert found.fate in {Outcome.HELD, Outcome.STALE}
+    assert found.fate in {PromotionResult.HELD, PromotionResult.STALE}
 
 
 def test_promotion_writes_the_table_twice(serving: ControllerWorld) -> None:
