@@ -105,6 +105,10 @@ class LabelStudioNotFound(LabelStudioError):
     """Label Studio itself answered 404: there is no such object, or this token may not see it."""
 
 
+class ProjectReplaced(LabelStudioNotFound):
+    """Label Studio has another project under this id: its key differs, so it starts from scratch."""
+
+
 class LabelStudioAnswerTooLarge(LabelStudioError):
     """Label Studio's answer is larger than the limit."""
 

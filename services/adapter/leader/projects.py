@@ -22,9 +22,8 @@ from services.adapter.leader.reconciler import ProjectReconciler
 from services.adapter.leader.workers import Finished
 from services.adapter.state.board import ProjectView
 from services.adapter.state.documents import NotLeading
-from services.adapter.training.planner import ProjectReplaced
 from services.core.domain import Command, Project
-from services.core.errors import FitloopError, LabelStudioNotFound, NotFound, StoreError
+from services.core.errors import FitloopError, LabelStudioNotFound, NotFound, ProjectReplaced, StoreError
 from services.core.inbox import ChangeNotice
 from services.core.retry import Backoff
 from services.core.telemetry.correlation import bind_ids

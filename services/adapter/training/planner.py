@@ -21,7 +21,7 @@ from services.adapter.training.poll_schedule import PollSchedule
 from services.adapter.training.run_queue import RunQueue, request_run
 from services.adapter.training.runs import RunHistory
 from services.core.domain import Command, Parameters
-from services.core.errors import BadRequest, LabelStudioNotFound
+from services.core.errors import BadRequest, ProjectReplaced
 from services.core.inbox import Inbox
 from services.core.labels.annotations import untrainable_reason
 from services.core.settings import TrainingSettings
@@ -29,10 +29,6 @@ from services.core.settings.parameters import CONTROL_IS_PER_PROJECT, apply_over
 
 log = structlog.get_logger()
 _TRAIN: Final = "train"
-
-
-class ProjectReplaced(LabelStudioNotFound):
-    """Label Studio has another project under this id: its key differs, so it starts from scratch."""
 
 
 @dataclass(slots=True)
