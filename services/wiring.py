@@ -209,6 +209,13 @@ def _build_adapter(
         )
 
     follower = Follower(store, board, events, settings.trigger.control_of, wake=wakeup.set)
-    replica = Replica(leadership, build_controller, follower, wakeup, write_seconds=fenced.write_seconds)
+    replica = Replica(
+        leadership,
+        build_controller,
+        follower,
+        wakeup,
+        write_seconds=fenced.write_seconds,
+        heartbeat=fenced.heartbeat,
+    )
     app = create_app(settings, board, events, inference, Registry(store), Runs(store), management=is_alone)
     return Adapter(launcher, board, replica, app, close_inference)

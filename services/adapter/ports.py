@@ -93,12 +93,19 @@ class Rollout(Protocol):
 class Leadership(Protocol):
     """Leader election: one replica leads at a time; the others follow."""
 
-    def start(self, on_change: Callable[[], None]) -> None:
-        """Start campaigning; `on_change` is called from any thread when the lead is won or lost. Raises Locked if this process must lead and cannot."""
+    def start(self, on_change: Callable[[], None], is_working: Callable[[], bool] = lambda: True) -> None:
+        """Start campaigning; `on_change` is called from any thread when the lead is won or lost. Raises Locked if this process must lead and cannot.
+
+        A lead that another process could take is not kept once `is_working`, which is asked every few seconds from any thread, is False.
+        """
         ...
 
     def leads(self, seconds: float = 0.0) -> bool:
         """Return whether this process leads now and certainly for `seconds` more. Never blocks."""
+        ...
+
+    def resign(self, seconds: float) -> None:
+        """Give up the lead and do not stand again for so many seconds, unless no other process could lead meanwhile. Never blocks."""
         ...
 
     def stop(self) -> None:

@@ -1,7 +1,8 @@
 """The Leadership port over a Kubernetes Lease: valid for 15 s, renewed every 2 s, resigned after 10 s without a renewal.
 
 Clocks of different machines are never compared: the holder counts from before its last renewal was sent, the other
-candidates from when they saw it change. Losing the lease or the API demotes this process and never ends it.
+candidates from when they saw it change. Losing the lease or the API demotes this process and never ends it. A candidate that
+resigns lets the lease expire instead of releasing it: a write that was started with enough of the lease left ends before another leads.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ LEASE_SECONDS: Final = 15.0
 RENEW_DEADLINE: Final = 10.0
 """Without a renewal for this long, the holder resigns: five seconds before another candidate may lead."""
 RETRY_SECONDS: Final = 2.0
+_STALLED_SECONDS: Final = 30.0
+"""For how long a process that does no work does not stand again."""
 _TIMEOUT_SECONDS: Final = (2.0, 3.0)
 """Connect and read timeout: after a call that hangs there is time for another one before the deadline."""
 _NEVER: Final = float("-inf")
@@ -43,6 +46,8 @@ class LeaseLeadership:
     name: str
     pod: str
     clock: Callable[[], float] = boot_time
+    is_working: Callable[[], bool] = lambda: True
+    """Asked before each renewal."""
     _renewed_at: float = _NEVER
     """When the last successful renewal was sent."""
     _other_holder: tuple[str, str] = ("", "")
@@ -52,6 +57,7 @@ class LeaseLeadership:
     _stopped: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
     _was_leading: bool = False
+    _resigned_until: float = _NEVER
     _error: str = ""
 
     def __post_init__(self) -> None:
@@ -60,16 +66,21 @@ class LeaseLeadership:
         self.kube = replace(self.kube, timeout=_TIMEOUT_SECONDS, tries=1)
         self._on_change: Callable[[], None] = lambda: None
 
-    def start(self, on_change: Callable[[], None]) -> None:
-        """Start competing for the lease in a thread."""
-        self._on_change = on_change
+    def start(self, on_change: Callable[[], None], is_working: Callable[[], bool] = lambda: True) -> None:
+        """Start competing for the lease in a thread, which asks `is_working` before each renewal."""
+        self._on_change, self.is_working = on_change, is_working
         self._thread = threading.Thread(target=self._loop, name="lease", daemon=True)
         self._thread.start()
 
     def leads(self, seconds: float = 0.0) -> bool:
         """Return whether this process leads now and no other can for so many more seconds. Never blocks."""
-        age = self.clock() - self._renewed_at
-        return age < RENEW_DEADLINE and age + seconds < LEASE_SECONDS
+        now = self.clock()
+        age = now - self._renewed_at
+        return now >= self._resigned_until and age < RENEW_DEADLINE and age + seconds < LEASE_SECONDS
+
+    def resign(self, seconds: float) -> None:
+        """Stop leading at once, let the lease expire, and do not compete for it for so many seconds."""
+        self._resigned_until = self.clock() + seconds
 
     def stop(self) -> None:
         """Resign and release the lease."""
@@ -85,8 +96,13 @@ class LeaseLeadership:
             log.warning("lease_release_failed", reason=str(error))
 
     def acquire_or_renew(self) -> None:
-        """Acquire or renew the lease if that is allowed. Raises ClusterError."""
+        """Acquire or renew the lease if that is allowed, unless this process has resigned. Raises ClusterError."""
+        if not self.is_working():
+            self._resign_stalled()
         sent = self.clock()
+        if sent < self._resigned_until:
+            self._renewed_at = _NEVER
+            return
         found = self.kube.get("lease", self.name)
         if found is None:
             self._create()
@@ -96,6 +112,11 @@ class LeaseLeadership:
             self._renewed_at = _NEVER
             return
         self._renewed_at = sent
+
+    def _resign_stalled(self) -> None:
+        if self.leads():
+            log.error("leader_stalled", reason="its thread makes no progress", retry_seconds=_STALLED_SECONDS)
+        self.resign(_STALLED_SECONDS)
 
     def _create(self) -> None:
         """Create the Lease; the chart creates it and grants no right to create one."""

@@ -64,8 +64,12 @@ class FileLeadership:
         self._folder = folder
         self._handle: int | None = None
 
-    def start(self, on_change: Callable[[], None]) -> None:
-        """Take the lock unless it is held already. Raises Locked with the holder's pid, or BadConfig."""
+    def start(self, on_change: Callable[[], None], is_working: Callable[[], bool] = lambda: True) -> None:
+        """Take the lock unless it is held already. Raises Locked with the holder's pid, or BadConfig.
+
+        The lead stays whether or not this process `is_working`: no other could take it.
+        """
+        del is_working
         if self._handle is None:
             self._handle = lock_folder(self._folder)
         on_change()
@@ -74,6 +78,9 @@ class FileLeadership:
         """Return whether the lock is held; no process can take it away, however long a write takes."""
         del seconds
         return self._handle is not None
+
+    def resign(self, seconds: float) -> None:
+        """Do nothing: no other process could lead meanwhile, so this one starts a new term at once."""
 
     def stop(self) -> None:
         """Release the lock."""

@@ -2,79 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import copy
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
-from services.cluster.client import ClusterError, Document
-from services.cluster.lease import LEASE_SECONDS, RENEW_DEADLINE, RETRY_SECONDS, LeaseLeadership, boot_time
+from services.cluster.client import ClusterError
+from services.cluster.lease import LEASE_SECONDS, RENEW_DEADLINE, RETRY_SECONDS, boot_time
 from services.core.settings import S3Settings
 from services.core.settings.contradictions import STORE_TIMEOUT_LIMIT
-
-
-@dataclass
-class FakeKube:
-    """One object with versions; `away` makes every request fail."""
-
-    namespace: str = "here"
-    timeout: tuple[float, float] = (1.0, 1.0)
-    tries: int = 1
-    shared: dict[str, Any] = field(default_factory=lambda: {"lease": None, "version": 0})
-    away: bool = False
-    after_get: Any = None
-    may_create: bool = True
-
-    def get(self, kind: str, name: str) -> Document | None:
-        self._ask()
-        found = copy.deepcopy(self.shared["lease"])
-        if self.after_get:
-            after, self.after_get = self.after_get, None
-            after()
-        return found  # type: ignore[no-any-return]  # a document
-
-    def create(self, kind: str, body: Document) -> Document:
-        self._ask()
-        if not self.may_create:
-            raise ClusterError("forbidden", 403)
-        if self.shared["lease"]:
-            raise ClusterError("there", 409)
-        return self._put(body)
-
-    def replace(self, kind: str, name: str, body: Document) -> Document:
-        self._ask()
-        if body["metadata"].get("resourceVersion") != self.shared["lease"]["metadata"]["resourceVersion"]:
-            raise ClusterError("changed", 409)
-        return self._put(body)
-
-    def _put(self, body: Document) -> Document:
-        self.shared["version"] += 1
-        made = copy.deepcopy(body)
-        made["metadata"]["resourceVersion"] = str(self.shared["version"])
-        self.shared["lease"] = made
-        return made
-
-    def _ask(self) -> None:
-        if self.away:
-            raise ClusterError("away")
-
-
-class Candidate:
-    """One process with a clock of its own, which started at another time than the others'."""
-
-    def __init__(self, shared: dict[str, Any], name: str, began: float = 0.0) -> None:
-        self.now = began
-        self.lease = LeaseLeadership(FakeKube(shared=shared), "fitloop", name, lambda: self.now)  # type: ignore[arg-type]  # as much of Kube as is used
-        self.kube: FakeKube = self.lease.kube  # type: ignore[assignment]  # a copy of it
-
-    def turn(self) -> bool:
-        with contextlib.suppress(ClusterError):
-            self.lease.acquire_or_renew()
-        return self.lease.leads()
+from tests.support.lease import Candidate
 
 
 @pytest.fixture
@@ -187,6 +126,61 @@ def test_stop_does_not_wait_for_an_unreachable_api(shared: dict[str, Any]) -> No
     assert not one.lease.leads()
 
 
+def test_resigned_candidate_lets_the_lease_expire(shared: dict[str, Any]) -> None:
+    """It is not released: a write that was started while it was valid for long enough may still be on its way."""
+    one, other = Candidate(shared, "a"), Candidate(shared, "b")
+    one.turn()
+    assert not other.turn()
+    one.lease.resign(30.0)
+    assert not one.lease.leads()
+    assert not one.turn()
+    other.now = LEASE_SECONDS
+    assert not other.turn()
+    other.now += 0.1
+    assert other.turn()
+
+
+def test_resigned_candidate_stands_again_after_the_wait(shared: dict[str, Any]) -> None:
+    one = Candidate(shared, "a")
+    one.turn()
+    one.lease.resign(30.0)
+    one.now = 29.9
+    assert not one.turn()
+    one.now = 30.0
+    assert one.turn()
+
+
+def test_renewal_in_flight_does_not_undo_a_resignation(shared: dict[str, Any]) -> None:
+    one = Candidate(shared, "a")
+    one.turn()
+    one.kube.after_get = lambda: one.lease.resign(30.0)
+    assert not one.turn()
+    one.now = 29.9
+    assert not one.turn()
+
+
+def test_process_that_does_no_work_neither_renews_nor_stands(shared: dict[str, Any]) -> None:
+    one, other = Candidate(shared, "a"), Candidate(shared, "b")
+    working = {one: True, other: False}
+    one.lease.is_working, other.lease.is_working = lambda: working[one], lambda: working[other]
+    assert one.turn()
+    assert not other.turn()
+    working[one] = False
+    with capture_logs() as lines:
+        assert not one.turn()
+    assert [line["event"] for line in lines] == ["leader_stalled"]
+    one.now = other.now = 100.0
+    assert not other.turn()
+    working[other] = True
+    other.now = 130.0
+    assert not other.turn(), "it sees the holder for the first time"
+    other.now += LEASE_SECONDS + 0.1
+    assert other.turn()
+    working[one] = True
+    one.now = 129.9
+    assert not one.turn()
+
+
 def test_restarted_pod_is_another_candidate(shared: dict[str, Any]) -> None:
     one, again = Candidate(shared, "a"), Candidate(shared, "a")
     one.turn()
@@ -201,7 +195,7 @@ steps = st.lists(
     st.tuples(
         st.sampled_from(["a", "b", "c"]),
         st.floats(0, 6),
-        st.sampled_from(["turn", "turn", "turn", "away", "back", "slow", "stop"]),
+        st.sampled_from(["turn", "turn", "turn", "away", "back", "slow", "stop", "resign"]),
     ),
     max_size=60,
 )
@@ -227,6 +221,8 @@ def test_never_two_leaders(script: list[tuple[str, float, str]]) -> None:
             one.kube.away = action == "away"
         elif action == "stop":
             one.lease.stop()
+        elif action == "resign":
+            one.lease.resign(seconds * 10)
         else:
             if action == "slow":
                 one.kube.after_get = lambda: pass_time(4)

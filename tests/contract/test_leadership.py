@@ -55,6 +55,14 @@ class LeadershipContract:
         self._start(other)
         eventually(other.leads, 5)
 
+    def test_resigned_candidate_leads_only_where_alone(self) -> None:
+        one, other = self.make(), self.make()
+        self._start(one)
+        eventually(one.leads)
+        self._start(other)
+        one.resign(60.0)
+        assert one.leads() is isinstance(one, FileLeadership)
+
     def test_stop_is_idempotent(self) -> None:
         one, other = self.make(), self.make()
         one.stop()

@@ -150,12 +150,19 @@ class FakeLeadership:
         self.is_leader = is_leader
         self.certain_seconds = 15.0
         self.on_change: Callable[[], None] | None = None
+        self.is_working: Callable[[], bool] | None = None
+        self.resigned: list[float] = []
+        """The seconds of each resignation."""
 
-    def start(self, on_change: Callable[[], None]) -> None:
-        self.on_change = on_change
+    def start(self, on_change: Callable[[], None], is_working: Callable[[], bool] = lambda: True) -> None:
+        self.on_change, self.is_working = on_change, is_working
 
     def leads(self, seconds: float = 0.0) -> bool:
         return self.is_leader and seconds <= self.certain_seconds
+
+    def resign(self, seconds: float) -> None:
+        self.is_leader = False
+        self.resigned.append(seconds)
 
     def stop(self) -> None:
         self.is_leader = False

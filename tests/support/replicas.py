@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from services.adapter.follower import Follower
 from services.adapter.leader.controller import Controller
+from services.adapter.ports import Leadership
 from services.adapter.replica import Replica
 from services.adapter.state.board import Board, ProjectView
 from services.adapter.state.documents import FencedStore
@@ -24,7 +25,7 @@ WRITE_SECONDS = 5.0
 class RecordingStore(MemoryStore):
     """Records changes made without leading, and calls `after_change`."""
 
-    def __init__(self, data: dict[str, bytes], leadership: FakeLeadership) -> None:
+    def __init__(self, data: dict[str, bytes], leadership: Leadership) -> None:
         super().__init__(data)
         self.leadership = leadership
         self.unfenced_changes: list[int] = []
@@ -32,7 +33,7 @@ class RecordingStore(MemoryStore):
 
     def _maybe_fail(self, *, before: bool) -> None:
         super()._maybe_fail(before=before)
-        if before and not self.leadership.is_leader:
+        if before and not self.leadership.leads():
             self.unfenced_changes.append(self.changes)
         if not before and self.after_change:
             self.after_change()
@@ -41,12 +42,16 @@ class RecordingStore(MemoryStore):
 class SimulatedReplica:
     """One replica on the world's store."""
 
-    def __init__(self, world: ControllerWorld, *, leads: bool = False) -> None:
+    def __init__(
+        self, world: ControllerWorld, *, leads: bool = False, candidate: Leadership | None = None
+    ) -> None:
+        """`candidate` decides who leads, instead of `leadership`, which tests set."""
         self.world = world
         self.leadership = FakeLeadership(is_leader=leads)
+        leadership = candidate or self.leadership
         self.plain_store = MemoryStore(world.store.data)
-        self.recording_store = RecordingStore(world.store.data, self.leadership)
-        self.fenced_store = FencedStore(self.recording_store, self.leadership, WRITE_SECONDS)
+        self.recording_store = RecordingStore(world.store.data, leadership)
+        self.fenced_store = FencedStore(self.recording_store, leadership, WRITE_SECONDS)
         self.board, self.wakeup = Board(), threading.Event()
         self.launcher = FakeLauncher(self.fenced_store)
         self.events = EventBuffer(self.plain_store, self.wakeup.set, clock=self.clock)
@@ -55,12 +60,13 @@ class SimulatedReplica:
             self.plain_store, self.board, self.events, clock=self.clock, executor=self.executor
         )
         self.replica = Replica(
-            self.leadership,
+            leadership,
             self._build_controller,
             follower,
             self.wakeup,
             self.clock,
             write_seconds=WRITE_SECONDS,
+            heartbeat=self.fenced_store.heartbeat,
         )
 
     def clock(self) -> float:

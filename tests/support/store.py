@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from services.core.errors import NotFound
+from services.core.errors import NotFound, StoreError
 from services.core.store import Entry
 
 
@@ -25,8 +25,11 @@ class MemoryStore:
         self.fail_at: int | None = None
         self.after = False
         self.error: BaseException = Killed()
+        self.away: StoreError | None = None
+        """Raised by every request."""
 
     def read(self, key: str) -> bytes:
+        self._answer()
         try:
             return self.data[key]
         except KeyError:
@@ -63,12 +66,19 @@ class MemoryStore:
         return iter([Entry(key, len(self.data[key]), 0.0) for key in self.keys(prefix)])
 
     def keys(self, prefix: str = "") -> Iterator[str]:
+        self._answer()
         return iter(sorted(key for key in self.data if key.startswith(prefix)))
 
     def folders(self, prefix: str) -> list[str]:
+        self._answer()
         return sorted({key[len(prefix) :].split("/")[0] for key in self.data if key.startswith(prefix)})
 
+    def _answer(self) -> None:
+        if self.away:
+            raise self.away
+
     def _maybe_fail(self, *, before: bool) -> None:
+        self._answer()
         self.changes += before
         if self.fail_at is not None and self.changes == self.fail_at and before is not self.after:
             raise self.error

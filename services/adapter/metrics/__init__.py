@@ -107,7 +107,7 @@ _responses = Counter("fitloop_responses", "HTTP responses by route and status cl
 
 _change_notices = Counter("fitloop_hints", "Change notices forwarded to the leader.", ["outcome"])
 
-_leader = Gauge("fitloop_leader", "1 while this adapter is the leader.")
+_leader = Gauge("fitloop_leader", "1 while this adapter is the leader and its ticks succeed.")
 
 _seconds = Histogram(
     "fitloop_request_seconds",

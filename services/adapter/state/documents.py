@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar, TypeVar
 
+from services.adapter.liveness import Heartbeat
 from services.adapter.ports import Leadership
 from services.core import documents
 from services.core.documents import FORMAT, Extensible
@@ -37,13 +38,17 @@ class FencedStore(WrappedStore):
     def __init__(self, store: ObjectStore, leadership: Leadership, write_seconds: float) -> None:
         """`write_seconds`: the longest time that one change may take."""
         super().__init__(store)
+        self.heartbeat = Heartbeat()
+        """Beats with each request that succeeded."""
         self.leadership = leadership
         self.write_seconds = write_seconds
 
     def around(self, operation: StoreOperation, call: Callable[[], T]) -> T:
         if operation in CHANGES and not self.leadership.leads(self.write_seconds):
             raise NotLeading("Another adapter leads, or will in a moment: this one writes nothing.")
-        return call()
+        result = call()
+        self.heartbeat.beat()
+        return result
 
 
 @dataclass(frozen=True, slots=True)
