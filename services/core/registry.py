@@ -136,9 +136,13 @@ class Registry:
                 self.delete(manifest.project_key, manifest.version)
             raise
 
+    def unpublish(self, project_key: str, version: str) -> None:
+        """Delete the version's manifest alone: it no longer exists then, and `delete` removes the rest."""
+        self.store.delete(_key(project_key, version, "manifest.json"))
+
     def delete(self, project_key: str, version: str) -> None:
         """Remove the version, its manifest first, so that no incomplete version is ever read."""
-        self.store.delete(_key(project_key, version, "manifest.json"))
+        self.unpublish(project_key, version)
         for key in list(self.store.keys(_key(project_key, version, ""))):
             self.store.delete(key)
 

@@ -76,7 +76,7 @@ class ProjectReconciler:
         self._update_label_space()
         self._train_commands: tuple[Command, ...] = ()
         self.polling = LabelPolling(project.id, self.planner, context)
-        self.sweeping = Sweeping(self.history, context)
+        self.sweeping = Sweeping(self.history, context, lambda: self.versions.rollout.target)
         self.connection_check = ConnectionCheck(project.id, self.state_file, context)
         self.run_metrics = RunMetrics(project.id)
         self._earlier_view: ProjectView | None = None

@@ -6,7 +6,7 @@ deals with one project after each of its runs; `fitloop gc` applies the same rul
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -52,22 +52,19 @@ class Retention:
     def sweep(
         self,
         project: Project,
-        is_kept: Callable[[str], bool],
+        kept: frozenset[str],
         records: Sequence[RunRecord],
         baselines: frozenset[str],
         swept_run: int,
         now: float,
     ) -> Swept:
-        """Delete what has expired, in a worker. Raises StoreError; what was left is found by the next sweep.
+        """Delete runs that have expired, and name such versions, in a worker. Raises StoreError; the next sweep finds what was left.
 
-        `is_kept`: whether a version is served at this moment, was served last or is a target. `records`: the remembered runs.
-        `swept_run`: the highest number of a run that an earlier sweep has seen.
+        `kept`: versions that are served, were served last or are targets. `records`: the remembered runs. `swept_run`: the highest
+        number of a run that an earlier sweep has seen.
         """
         manifests, keep = self.registry.manifests(project.key), self.settings
-        for version in expired_versions(manifests, frozenset(), keep.keep_versions, keep.keep_days, now):
-            if not is_kept(version):
-                self.registry.delete(project.key, version)
-                log.info("version_deleted", project=project.id, version=version, reason="expired")
+        versions = expired_versions(manifests, kept, keep.keep_versions, keep.keep_days, now)
         ended = [record for record in records if record.outcome is not None]
         last = max((run_number(record.run) for record in ended), default=0)
         self._delete_checkpoints(record.run for record in ended if run_number(record.run) > swept_run)
@@ -75,7 +72,15 @@ class Retention:
         for run in [*expired, *self._expired_unremembered(project, records, now)]:
             self.runs.delete(run)
             log.info("run_deleted", run=run, reason=f"older than {keep.keep_runs_days:g} days")
-        return Swept(frozenset(expired), max(swept_run, last), self.registry.stored_bytes(project.key))
+        size = self.registry.stored_bytes(project.key)
+        return Swept(frozenset(expired), max(swept_run, last), size, tuple(reversed(versions)))
+
+    def delete_versions(self, project: Project, versions: Sequence[str]) -> int:
+        """Delete versions whose manifests are gone, in a worker; return the bytes stored for the project then. Raises StoreError."""
+        for version in versions:
+            self.registry.delete(project.key, version)
+            log.info("version_deleted", project=project.id, version=version, reason="expired")
+        return self.registry.stored_bytes(project.key)
 
     @property
     def runs(self) -> Runs:

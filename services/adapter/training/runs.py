@@ -32,6 +32,8 @@ class Swept:
     """The highest number of an ended run that it has seen."""
     stored_bytes: int
     """Of the project, afterwards."""
+    expired_versions: tuple[str, ...] = ()
+    """Versions that may be deleted, oldest first, if they are still not served."""
 
 
 @dataclass(slots=True)

@@ -35,6 +35,30 @@ def test_served_and_previous_versions_are_never_deleted() -> None:
     assert (world.current, world.view.served.previous) == ("support-2", "support-1")
 
 
+def test_a_version_promoted_during_a_sweep_survives() -> None:
+    world = connected()
+    one_more(world)
+    one_more(world, promote=False)
+    one_more(world, promote=False)
+    world.label_studio.label_many(6)
+    world.settle()
+    key = world.view.project.key
+    world.train("1-4", promote=False)
+    world.end("1-4")
+    deliver = world.workers.deliver
+    world.workers.deliver = lambda: False  # type: ignore[method-assign]
+    world.tick(1.0)
+    assert world.workers.is_busy(("sweep", 1)), "it has found support-2, and the leader does not know yet"
+    world.command(Action.PROMOTE, "support-2")
+    world.tick(1.0)
+    assert world.current == "support-2"
+    world.workers.deliver = deliver  # type: ignore[method-assign]
+    world.settle()
+    assert world.current == "support-2"
+    assert "support-2" in world.registry.versions(key)
+    assert world.view.problem == ""
+
+
 def test_checkpoints_are_deleted_after_a_run() -> None:
     world = connected()
     world.label_studio.label_many(6)
