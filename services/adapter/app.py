@@ -117,7 +117,7 @@ def create_app(
     `budget`: bytes of requests in flight; by default a share of the memory.
     """
     catalogue = VersionCache(registry)
-    connection = SetupRoutes(board, events, catalogue, settings.training)
+    connection = SetupRoutes(board, events, settings.training)
     api = Api(board, events, catalogue, runs, connection, inference)
     garbage = GarbageRoutes(events, GcReportFile(registry.store))
     tokens, refusals = FormTokens(settings.auth), RefusedEvents()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Final
 
 from services.adapter.serving import messages
 from services.adapter.serving.label_studio import RefreshProgress, progress_message
@@ -27,6 +29,9 @@ from services.core.errors import CorruptVersion, NotFound, StoreError, UnknownFo
 from services.core.labels.uncounted import truncation_message
 from services.core.registry import Registry
 from services.core.runs import FINAL
+
+_MAX_VERSIONS: Final = 20
+"""Names of versions that a view lists."""
 
 
 @dataclass(slots=True)
@@ -91,6 +96,7 @@ class StatusBuilder:
             checked_at=planner.reading.read_at if planner.reading else 0.0,
             figures=build_figures(self.history, planner, versions, self._manifest, stored_bytes, decision),
             foreign=foreign,
+            version_names=published_versions(self.history.records),
         )
         view = with_earlier_labels(view, earlier)
         advice = (
@@ -208,7 +214,7 @@ class LatestDecisionReader:
 
     def read(self, project_key: str, records: Sequence[RunRecord]) -> LatestDecision | None:
         """Return the decision on the version published last; None if there is none, or it was deleted or is unreadable."""
-        version = latest_published_version(records)
+        version = next(iter(published_versions(records)), "")
         if version != self._version:
             try:
                 self._decision = self._read(project_key, version) if version else None
@@ -228,7 +234,8 @@ class LatestDecisionReader:
         )
 
 
-def latest_published_version(records: Sequence[RunRecord]) -> str:
-    """Return the version published last; "" for none. `records` are oldest first."""
-    published = (record.status.published for record in reversed(records) if record.status)
-    return next((found[-1].version for found in published if found), "")
+def published_versions(records: Sequence[RunRecord]) -> tuple[str, ...]:
+    """Return the versions published last, newest first. `records` are oldest first."""
+    statuses = (record.status for record in reversed(records) if record.status)
+    names = (found.version for status in statuses for found in reversed(status.published))
+    return tuple(islice(names, _MAX_VERSIONS))

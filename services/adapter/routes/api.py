@@ -161,7 +161,7 @@ class Api:
 
     def detail(self, view: ProjectView) -> dict[str, Any]:
         """Return one project with versions and runs; blocking. Raises StoreError."""
-        found = self.versions.manifests([view.project.key])
+        found = self.versions.manifests(view.project.key)
         status = view.active or view.last
         runs = [run_summary(status, self.runs.log(status.run), view.waiting)] if status else []
         served = effective_served(view.served, time.time())
@@ -197,7 +197,7 @@ class Api:
             return None
         if not isinstance(version, str) or not version:
             raise BadRequest(f'{action.value} needs "version": the name of one of the project\'s versions.')
-        found = await run_store_read(self.versions.manifests, [view.project.key])
+        found = await run_store_read(self.versions.manifests, view.project.key)
         known = [manifest.version for manifest in found]
         if version not in known:
             newest = f"; the newest is {known[0]}" if known else ""

@@ -95,7 +95,7 @@ class PageData:
         """Return a project's page; if the store fails, with what is known without it."""
         card, run = self._with_current(self.card(view)), view.active or view.last
         try:
-            found = self.api.versions.manifests([view.project.key])
+            found = self.api.versions.manifests(view.project.key)
             log = self.api.runs.log(run.run) if run else ""
             rows = tuple(self._row(one, card.served) for one in (found if all_rows else found[:MAX_ROWS]))
             judged = self._evaluated(_served_or_newest(found, card.served))
@@ -106,7 +106,7 @@ class PageData:
 
     def version(self, view: ProjectView, name: str) -> tuple[ProjectCard, VersionRow, EvaluatedVersion]:
         """Return a version's page. Raises Unknown, StoreError."""
-        names = [found.version for found in self.api.versions.manifests([view.project.key])]
+        names = [found.version for found in self.api.versions.manifests(view.project.key)]
         manifest = self.api.versions.manifest(view.project.key, name) if name in names else None
         if manifest is None:
             raise NoSuchResource(

@@ -22,10 +22,8 @@ from services.adapter.routes.bodies import (
     json_response,
     parse_project_id,
     read_object,
-    run_store_read,
 )
-from services.adapter.routes.version_cache import VersionCache
-from services.adapter.state.board import Board
+from services.adapter.state.board import Board, ProjectView
 from services.core.errors import BadRequest
 from services.core.settings import TrainingSettings
 from services.core.settings.parameters import parse_parameters
@@ -42,7 +40,6 @@ class SetupRoutes:
 
     board: Board
     events: EventSink
-    cache: VersionCache
     training: TrainingSettings
     rejected: dict[int, tuple[str, ...]] = field(default_factory=dict)
     """Problems of /setup's extra_params, by project, for their status."""
@@ -71,14 +68,17 @@ class SetupRoutes:
         )
 
     async def versions(self, request: Request) -> Response:
-        """List versions, newest first; of all projects unless `?project=` names one, which Label Studio does not."""
-        wanted = request.query_params.get("project")
-        number = None if wanted is None else parse_project_id(wanted)
+        """List versions of one project, newest first: of the one that `?project=` names, or of the only one. Raises BadRequest.
+
+        Label Studio names none and shows the answer to anybody; of several projects it is told nothing, since names of versions
+        say what other teams work on.
+        """
+        views, wanted = self.board.views, request.query_params.get("project")
+        number = next(iter(views)) if wanted is None and len(views) == 1 else parse_project_id(wanted)
         if wanted is not None and number is None:
             raise BadRequest("?project= must be Label Studio's id of a project.")
-        keys = [view.project.key for key, view in self.board.views.items() if number is None or key == number]
-        found = await run_store_read(self.cache.manifests, keys)
-        return json_response({"versions": [manifest.version for manifest in found]})
+        view = None if number is None else self.board.view(number)
+        return json_response({"versions": _version_names(view) if view else []})
 
     def _remember(self, number: int, body: Mapping[str, Any], request: Request) -> None:
         """Label Studio always sends extra_params, null for none; other callers may omit them."""
@@ -93,6 +93,13 @@ class SetupRoutes:
                 self.rejected.clear()
             self.rejected[number] = tuple(problems)
         self.events.remember_setup(number, overrides, backend_url(request))
+
+
+def _version_names(view: ProjectView) -> list[str]:
+    """Return the names of the published versions; the served ones are among them, however old they are."""
+    served = view.served
+    names = (*view.version_names, served.target, served.current, served.previous)
+    return [name for name in dict.fromkeys(names) if name]
 
 
 def backend_url(request: Request) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Final, Generic, TypeVar
 
@@ -42,19 +42,62 @@ class LruCache(Generic[T]):
         return found
 
 
+class ProjectCache(Generic[T]):
+    """Values by project key and version; beyond the limit, the projects not asked for longest go, never the one being read.
+
+    So going through the versions of one project, in any number, never drops what comes next. Thread-safe.
+    """
+
+    def __init__(self, read: Callable[[str, str], T], max_size: int) -> None:
+        self._read = read
+        self._max_size = max_size
+        self._projects: OrderedDict[str, dict[str, T]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, project_key: str, version: str) -> T:
+        """Return the cached value, or read it. Raises what reading raises; nothing is cached then."""
+        with self._lock:
+            known = self._touch(project_key)
+            if version in known:
+                return known[version]
+        found = self._read(project_key, version)
+        with self._lock:
+            self._touch(project_key)[version] = found
+            while len(self._projects) > 1 and self._size() > self._max_size:
+                self._projects.popitem(last=False)
+        return found
+
+    def retain(self, project_key: str, versions: Collection[str]) -> None:
+        """Drop the project's other versions, which no longer exist."""
+        with self._lock:
+            known = self._touch(project_key)
+            for version in known.keys() - set(versions):
+                del known[version]
+
+    def _touch(self, project_key: str) -> dict[str, T]:
+        known = self._projects.setdefault(project_key, {})
+        self._projects.move_to_end(project_key)
+        return known
+
+    def _size(self) -> int:
+        return sum(map(len, self._projects.values()))
+
+
 class VersionCache:
     """Manifests are cached without their annotation ids, of which a version may have thousands."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._manifests = LruCache(self._manifest, _MAX_MANIFESTS)
+        self._manifests = ProjectCache(self._manifest, _MAX_MANIFESTS)
         self._reports = LruCache(registry.report, _MAX_REPORTS)
-        self._outcomes = LruCache(self._outcome, _MAX_MANIFESTS)
+        self._outcomes = ProjectCache(self._outcome, _MAX_MANIFESTS)
 
-    def manifests(self, project_keys: Iterable[str]) -> list[Manifest]:
-        """Return the existing versions of these projects, newest first. Raises StoreError."""
-        named = ((key, name) for key in project_keys for name in self._registry.version_names(key))
-        found = [manifest for key, name in named if (manifest := self.manifest(key, name))]
+    def manifests(self, project_key: str) -> list[Manifest]:
+        """Return the existing versions of the project, newest first. Raises StoreError."""
+        names = self._registry.version_names(project_key)
+        self._manifests.retain(project_key, names)
+        self._outcomes.retain(project_key, names)
+        found = [manifest for name in names if (manifest := self.manifest(project_key, name))]
         return sorted(found, key=lambda manifest: (manifest.created_at, manifest.version), reverse=True)
 
     def manifest(self, project_key: str, version: str) -> Manifest | None:

@@ -125,6 +125,8 @@ class ProjectView:
     """False: only what it serves is known so far."""
     foreign: tuple[str, ...] = ()
     """Served versions that were made for another control: nothing is predicted with them."""
+    version_names: tuple[str, ...] = ()
+    """The versions published last, newest first."""
 
 
 def effective_served(served: Served, now: float) -> Served:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.adapter.leader.status import LatestDecisionReader, latest_published_version
+from services.adapter.leader.status import LatestDecisionReader, published_versions
 from services.adapter.state.board import LatestDecision
 from services.adapter.state.project_state import RunRecord
 from services.core.domain import Parameters, Published, RunRequest, RunState, RunStatus
@@ -22,10 +22,12 @@ def record(run: str, *versions: str) -> RunRecord:
     return RunRecord(request, status=RunStatus(run, RunState.DONE, published=published))
 
 
-def test_latest_version_is_of_the_last_publishing_run() -> None:
+def test_published_versions_are_newest_first_and_bounded() -> None:
     records = [record("1-1", "a-1"), record("1-2", "a-2", "a-2b"), record("1-3")]
-    assert latest_published_version(records) == "a-2b"
-    assert latest_published_version([replace(records[0], status=None)]) == ""
+    assert published_versions(records) == ("a-2b", "a-2", "a-1")
+    many = [record(f"1-{number}", f"a-{number}") for number in range(50)]
+    assert published_versions(many) == tuple(f"a-{number}" for number in range(49, 29, -1))
+    assert published_versions([replace(records[0], status=None)]) == ()
 
 
 def test_manifest_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from services.adapter.state.board import ProjectView
-from services.core.domain import Project
+from services.core.domain import Project, Served
 from services.core.settings import Settings, TrainingSettings
+from services.core.store.files import FileStore
 from tests.support.app import AppWorld
-from tests.support.manifests import build_manifest
 
 
 @pytest.mark.parametrize("project", [5, "5", "5.1795473352"])
@@ -122,19 +121,38 @@ async def test_the_access_token_is_logged_nowhere(
     assert "do-not-log-me" not in printed.out + printed.err
 
 
-async def test_versions_are_newest_first_for_all_projects_or_one(world: AppWorld, tmp_path: Path) -> None:
-    (tmp_path / "made").mkdir()
-    view = world.serve()
-    other = ProjectView(Project("6-1", 6, "Other", "", "", ""))
-    world.board.put(other)
-    for age, (name, key) in enumerate(
-        [("old", view.project.key), ("other", "6-1"), ("new", view.project.key)]
-    ):
-        world.registry.publish(tmp_path / "made", replace(build_manifest(name, key), created_at=float(age)))
-    assert (await world.client.get("/versions")).json() == {"versions": ["new", "other", "old"]}
-    assert (await world.client.get("/versions?project=5.1")).json() == {"versions": ["new", "old"]}
-    assert (await world.client.get("/versions?project=9")).json() == {"versions": []}
+async def test_versions_of_the_only_project_are_listed(world: AppWorld) -> None:
+    served = Served("shop-1", previous="shop-2", target="shop-4")
+    world.serve(served=served, version_names=("shop-4", "shop-3", "shop-2"))
+    for path in ("/versions", "/versions?project=5.1", "/versions?project=5"):
+        answer = await world.client.get(path)
+        assert answer.json() == {"versions": ["shop-4", "shop-3", "shop-2", "shop-1"]}
     assert (await world.client.get("/versions?project=x")).status_code == 400
+    assert (await world.client.get("/versions?project=")).status_code == 400
+
+
+async def test_versions_of_other_teams_are_not_listed(world: AppWorld) -> None:
+    """Label Studio names no project, and shows the answer to everybody who may open one."""
+    world.serve("shop-1")
+    world.board.put(ProjectView(Project("6-1", 6, "Layoffs", "", "", ""), served=Served("layoffs-1")))
+    assert (await world.client.get("/versions")).json() == {"versions": []}
+    assert (await world.client.get("/versions?project=6")).json() == {"versions": ["layoffs-1"]}
+    assert (await world.client.get("/versions?project=9")).json() == {"versions": []}
+
+
+async def test_versions_are_answered_without_the_store(
+    world: AppWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise AssertionError("The store was asked.")
+
+    for name in ("read", "keys", "entries", "folders"):
+        monkeypatch.setattr(FileStore, name, fails)
+    for number in range(500):
+        project = Project(f"{number}-1", number, "", "", "", "")
+        world.board.put(ProjectView(project, served=Served(f"v-{number}")))
+    assert (await world.client.get("/versions?project=7")).json() == {"versions": ["v-7"]}
+    assert (await world.client.get("/versions")).json() == {"versions": []}
 
 
 async def test_extra_params_name_only_base_models_that_are_allowed(tmp_path: Path) -> None:

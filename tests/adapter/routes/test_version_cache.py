@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.adapter.routes.version_cache import LruCache, VersionCache
+from services.adapter.routes.version_cache import LruCache, ProjectCache, VersionCache
 from services.adapter.state.documents import ProjectDocuments, PromotionResult, VersionOutcome
 from services.core.errors import CorruptVersion, StoreError
 from services.core.registry import Registry
@@ -38,16 +38,16 @@ def store(tmp_path: Path) -> CountingStore:
 def test_newest_first_and_each_manifest_is_read_once(store: CountingStore) -> None:
     catalogue = VersionCache(Registry(store))
     for _ in range(3):
-        assert [found.version for found in catalogue.manifests(["1-1"])] == ["shop-3", "shop-2", "shop-1"]
+        assert [found.version for found in catalogue.manifests("1-1")] == ["shop-3", "shop-2", "shop-1"]
     assert set(store.reads.values()) == {1}
 
 
 def test_a_new_version_is_found_and_a_deleted_one_is_not_shown(store: CountingStore) -> None:
     catalogue = VersionCache(Registry(store))
-    catalogue.manifests(["1-1"])
+    catalogue.manifests("1-1")
     sample_projects.publish_versions(store, sample_projects.build_versions("1-1", 4)[3:])
     Registry(store).delete("1-1", "shop-1")
-    assert [found.version for found in catalogue.manifests(["1-1"])] == ["shop-4", "shop-3", "shop-2"]
+    assert [found.version for found in catalogue.manifests("1-1")] == ["shop-4", "shop-3", "shop-2"]
 
 
 def test_an_incomplete_version_is_skipped_and_read_again(store: CountingStore) -> None:
@@ -57,7 +57,7 @@ def test_an_incomplete_version_is_skipped_and_read_again(store: CountingStore) -
     store.write(key, b"{")
     assert catalogue.manifest("1-1", "shop-2") is None
     store.delete(key)
-    assert [found.version for found in catalogue.manifests(["1-1"])] == ["shop-3", "shop-1"]
+    assert [found.version for found in catalogue.manifests("1-1")] == ["shop-3", "shop-1"]
     store.write(key, whole)
     assert catalogue.manifest("1-1", "shop-2") is not None
 
@@ -111,3 +111,42 @@ def test_an_error_is_not_kept() -> None:
     with pytest.raises(StoreError):
         kept.get("1-1", "a")
     assert kept.get("1-1", "a") == "a"
+
+
+def test_projects_with_more_versions_than_the_limit_are_read_once() -> None:
+    """Going through them in order would otherwise drop each one just before it is asked for."""
+    asked: list[str] = []
+
+    def read(_: str, version: str) -> str:
+        asked.append(version)
+        return version
+
+    kept = ProjectCache(read, 100)
+    for _ in range(3):
+        for number in range(500):
+            assert kept.get("1-1", str(number)) == str(number)
+    assert len(asked) == 500
+
+
+def test_projects_not_asked_for_longest_go_first() -> None:
+    asked: list[str] = []
+
+    def read(project_key: str, version: str) -> str:
+        asked.append(project_key)
+        return version
+
+    kept = ProjectCache(read, 2)
+    for project_key in "abacab":
+        kept.get(project_key, "v")
+    assert asked == ["a", "b", "c", "b"]
+
+
+def test_deleted_versions_are_dropped() -> None:
+    asked: list[str] = []
+    kept = ProjectCache(lambda _, version: asked.append(version), 9)
+    for version in "ab":
+        kept.get("1-1", version)
+    kept.retain("1-1", ["b", "c"])
+    for version in "ab":
+        kept.get("1-1", version)
+    assert asked == ["a", "b", "a"]
