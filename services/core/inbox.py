@@ -82,9 +82,12 @@ class InboxContents:
     commands: tuple[Command, ...] = ()
     """Oldest first."""
     notices: tuple[ChangeNotice, ...] = ()
-    """One per project."""
+    """One per project; each is returned once."""
     notice_keys: tuple[str, ...] = ()
-    """The objects with these notices: `delete_notices` once they were handled."""
+    """The objects with notices that an earlier pass has returned: `delete_notices`, in any thread.
+
+    Those of this pass stay until the next one, so that a leader that dies before it has handled them loses nothing.
+    """
     left: int = 0
     """Objects that were not read in this pass, because there are too many."""
 
@@ -97,7 +100,9 @@ class Inbox:
     _known: dict[str, tuple[Entry, Command | None]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
-    """By key, the commands that were read, and None for unreadable objects, so that none is read twice."""
+    """By key, the commands that were read, and None for unreadable objects and for notices that were returned."""
+    _returned: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+    """The keys of notices that were returned and are not deleted."""
 
     def add_command(self, command: Command) -> None:
         """Store the command. If this raises StoreError, the command must not be acknowledged."""
@@ -159,7 +164,7 @@ class Inbox:
         return list(self.read().commands)
 
     def read(self, executor: Executor | None = None, limit: int = MAX_OBJECTS) -> InboxContents:
-        """List the inbox once, read what is new, commands first and oldest first; return all that waits.
+        """List the inbox once, read what is new, commands first and oldest first; return all commands that wait.
 
         `executor`: reads objects in parallel if there are many. An unreadable object stays in place, is reported once and delays no other.
         Raises StoreError.
@@ -167,6 +172,8 @@ class Inbox:
         entries = {entry.key: entry for entry in self.store.entries("inbox/") if _kind_of(entry.key)}
         for key in [key for key, (entry, _) in self._known.items() if entries.get(key) != entry]:
             self._known.pop(key, None)
+            self._returned.discard(key)
+        handled = sorted(self._returned)
         new = [entry for key, entry in entries.items() if key not in self._known]
         notices: dict[str, tuple[ChangeNotice, ...]] = {}
         keys = [entry.key for entry in new[:limit]]
@@ -179,12 +186,14 @@ class Inbox:
                 _warn(key, found)
             elif found is not None:
                 notices[key] = found
+        self._known.update({key: (entries[key], None) for key in notices})
+        self._returned.update(notices)
         commands = (command for _, command in self._known.values() if command)
         one_by_one = (notice for batch in notices.values() for notice in batch)
         return InboxContents(
             tuple(sorted(commands, key=lambda command: command.id)),
             tuple(merge_notices(sorted(one_by_one, key=lambda notice: notice.at))),
-            tuple(notices),
+            tuple(handled),
             len(new) - len(keys),
         )
 

@@ -79,7 +79,7 @@ def test_follower_forwards_events_and_setup_data(pair: ReplicaPair) -> None:
     (key,) = pair.world.store.keys("inbox/")
     (notice,) = json.loads(pair.world.store.data[key])["notices"]
     assert notice["actions"] == ["ANNOTATION_CREATED"]
-    pair.advance(1.0)
+    pair.advance(1.0, 2)
     assert key not in pair.world.store.data
     pair.advance(2.0, 2)
     assert pair.world.runs.names(1) == ["1-1", "1-2"]

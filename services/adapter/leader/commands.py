@@ -47,10 +47,14 @@ def group_commands(commands: Iterable[Command]) -> tuple[dict[int, list[Command]
     return found, superseded
 
 
-def close_superseded(inbox: Inbox, commands: Iterable[Command]) -> None:
-    """Remove commands that newer ones supersede. For a worker; the next pass repeats what failed. Raises StoreError."""
-    for command in commands:
+def clean_inbox(inbox: Inbox, superseded: Iterable[Command], notice_keys: Iterable[str]) -> None:
+    """Remove commands that newer ones supersede, and handled notices. For a worker; the next pass repeats what failed.
+
+    Raises StoreError.
+    """
+    for command in superseded:
         inbox.close_command(command, "superseded by a newer one")
+    inbox.delete_notices(notice_keys)
 
 
 @dataclass(frozen=True, slots=True)

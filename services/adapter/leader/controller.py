@@ -15,7 +15,7 @@ from typing import Final
 
 import structlog
 
-from services.adapter.leader.commands import close_superseded, group_commands
+from services.adapter.leader.commands import clean_inbox, group_commands
 from services.adapter.leader.context import ReconcilerContext
 from services.adapter.leader.garbage import GarbageCollector, take_gc_commands
 from services.adapter.leader.loading import id_of
@@ -178,11 +178,10 @@ class Controller:
         inbox = self._context.inbox
         contents = inbox.read(self._readers)
         self.projects.receive([*contents.notices, *self._collect()], now)
-        inbox.delete_notices(contents.notice_keys)
         commands, superseded = group_commands(contents.commands)
-        if superseded:
-            work = partial(close_superseded, inbox, superseded)
-            self._context.workers.submit("superseded", work, lambda _: None)  # retried in the next pass
+        if superseded or contents.notice_keys:
+            work = partial(clean_inbox, inbox, superseded, contents.notice_keys)
+            self._context.workers.submit("inbox", work, lambda _: None)  # retried in the next pass
         return commands
 
     def _publish_board(self) -> None:

@@ -30,6 +30,8 @@ _STORE_THREADS: Final = 64
 """Threads to store commands; of their own, so that none waits for a large /predict."""
 _MAX_WRITES: Final = 1000
 """Writes that may wait for a thread while the store is slow."""
+_LEADER_SECONDS: Final = 1.0
+"""Until the leader reads a command, and longer: a younger one is taken to be waiting, which saves a request per write."""
 _MAX_PROJECTS: Final = 1000
 """Limit of projects whose last TRAIN is remembered: project ids in events are not authenticated."""
 
@@ -57,6 +59,7 @@ class CommandWriter:
         self._next: dict[Hashable, _Write] = {}
         """Commands that no thread has taken yet: by project for TRAINs without parameters, by id for all others."""
         self._writers: dict[Hashable, asyncio.Task[None]] = {}
+        self._deletions: set[asyncio.Task[None]] = set()
         self._trains: dict[int, Command] = {}
         """By project, the TRAIN without parameters that was stored last."""
 
@@ -113,9 +116,14 @@ class CommandWriter:
             write.stored.set_exception(error)
             return
         write.stored.set_result(write.command.id)
-        if replaced is not None:
-            with contextlib.suppress(StoreError):  # the leader closes superseded commands as well
-                await self._in_thread(self._inbox.delete_command, replaced.id)
+        if replaced is not None and len(self._deletions) < _MAX_WRITES:
+            deletion = asyncio.create_task(self._delete(replaced))  # the next write does not wait for it
+            self._deletions.add(deletion)
+            deletion.add_done_callback(self._deletions.discard)
+
+    async def _delete(self, replaced: Command) -> None:
+        with contextlib.suppress(StoreError):  # the leader closes superseded commands as well
+            await self._in_thread(self._inbox.delete_command, replaced.id)
 
     async def _in_thread(self, work: Callable[[T], R], argument: T) -> R:
         self._limiter = self._limiter or CapacityLimiter(_STORE_THREADS)
@@ -131,9 +139,11 @@ class CommandWriter:
             self._wake()
             return None
         before = self._trains.get(command.project_id)
-        if before is not None and not self._still_waits(before):
+        is_old = before is not None and command.created_at - before.created_at > _LEADER_SECONDS
+        if before is not None and is_old and not self._still_waits(before):
             before = None
-        self._inbox.add_command(command if before is None else command.superseding(before))
+        command = command if before is None else command.superseding(before)
+        self._inbox.add_command(command)
         self._remember(command)
         self._wake()
         return before

@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.adapter.leader.commands import close_superseded, group_commands
+from services.adapter.leader.commands import clean_inbox, group_commands
 from services.core.domain import Action, Command
 from services.core.inbox import Inbox
 from tests.support.store import MemoryStore
@@ -56,5 +56,5 @@ def test_superseded_commands_are_removed() -> None:
     commands = [Command(str(number), 5, Action.TRAIN) for number in range(3)]
     for command in commands:
         inbox.add_command(command)
-    close_superseded(inbox, group_commands(inbox.commands())[1])
+    clean_inbox(inbox, group_commands(inbox.commands())[1], ())
     assert inbox.commands() == commands[2:]

@@ -54,7 +54,7 @@ class At:
 
     def train(self, project_id: int = 5, asked_by: str = "", **parameters: str) -> Command:
         self._number += 1
-        at = float(self._number)
+        at = 2.0 * self._number
         return Command(
             command_id(at), project_id, Action.TRAIN, None, parameters, created_at=at, asked_by=asked_by
         )
@@ -64,8 +64,9 @@ class At:
 
     async def settle(self) -> None:
         """Wait until nothing is being written or deleted."""
-        while self.writer._writers:
-            await asyncio.wait(list(self.writer._writers.values()))
+        while tasks := [*self.writer._writers.values(), *self.writer._deletions]:
+            await asyncio.wait(tasks)
+            await asyncio.sleep(0)
 
 
 @pytest.fixture
@@ -135,6 +136,19 @@ async def test_an_executed_commands_requester_is_not_repeated(at: At) -> None:
     at.inbox.delete_command(first.id)
     await at.writer.submit(second)
     assert at.inbox.commands() == [second]
+
+
+async def test_a_stream_of_requests_is_one_write_each(at: At, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise AssertionError("It was read whether the last one still waits.")
+
+    monkeypatch.setattr(SlowStore, "read", fails)
+    for number in range(5):
+        await at.writer.submit(replace(at.train(asked_by=f"person {number}"), created_at=number / 10))
+    await at.settle()
+    monkeypatch.undo()
+    (command,) = at.inbox.commands()
+    assert command.asked_by == "person 0, person 1, person 2, person 3, person 4"
 
 
 async def test_commands_that_differ_are_stored_one_by_one(at: At) -> None:
