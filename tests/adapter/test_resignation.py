@@ -171,6 +171,22 @@ def test_table_of_a_newer_release_is_left_to_a_newer_replica() -> None:
     assert contest.seconds_until_one_works() <= 260
 
 
+def test_unreadable_table_keeps_what_is_served() -> None:
+    """The first replica has read the table before it led, when nothing was served."""
+    contest = Contest()
+    first, second = contest.replicas
+    contest.world.label_studio.label_many(6)
+    contest.advance(30)
+    contest.world.train("1-1")
+    contest.world.end("1-1")
+    contest.advance(30)
+    assert (first.replica.served_version, second.replica.served_version) == ("support-1", "support-1")
+    contest.world.store.data[SERVING_KEY] = b'{"format": 2}'
+    for _ in range(60):
+        contest.advance(4)
+        assert (first.replica.served_version, second.replica.served_version) == ("support-1", "support-1")
+
+
 def test_bug_in_the_leader_is_left_to_another_replica(monkeypatch: pytest.MonkeyPatch) -> None:
     contest = Contest()
     first, second = contest.replicas

@@ -54,6 +54,8 @@ class Follower:
     _table: ServingTableReader = field(init=False)
     _boards: BoardReader = field(init=False)
     _forwarder: NoticeForwarder = field(init=False)
+    _has_table: bool = False
+    """Whether the table was read since `start`: what was read in an earlier time as follower may be out of date."""
     _due_at: float = 0.0
     """When the table is read next."""
     _shown: tuple[BoardDocument, Serving, str] | None = None
@@ -67,7 +69,7 @@ class Follower:
 
     def start(self, now: float) -> None:
         """Start following: wait from now on for the board of the next leader."""
-        self._due_at, self._shown = now, None
+        self._due_at, self._shown, self._has_table = now, None, False
         self._boards.start(now)
 
     def tick(self, now: float) -> float:
@@ -91,12 +93,13 @@ class Follower:
             if self._problem.is_new(str(error)):
                 log.warning("serving_table_unreadable", reason=str(error))
         else:
+            self._has_table = True
             if self._problem.resolved():
                 log.info("serving_table_readable")
 
     def _show(self, now: float) -> None:
         document = self._boards.document
-        if document is None:
+        if document is None or not self._has_table:
             return
         shown = (document, self._table.last, self._silence(now))
         if shown == self._shown:

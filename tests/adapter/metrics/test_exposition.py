@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from services.adapter import metrics
+from services.adapter.follower import POLL_SECONDS
 from services.adapter.metrics import leader_metrics
 from services.adapter.metrics.exposition import PROJECT_GAUGES, BoardCollector, ProcessCollector
 from services.adapter.metrics.leader_metrics import ProjectNames
@@ -520,6 +521,7 @@ def test_removed_project_keeps_its_name_on_followers(world: ControllerWorld) -> 
     page = replace(documents.load(BoardDocument, world.store.read(BOARD_KEY), BOARD_KEY), views=())
     world.store.write(BOARD_KEY, documents.dump(page))
     assert follower.board.views
+    world.now += POLL_SECONDS
     follower.tick()
     assert not follower.board.views
     assert "1" not in {sample.labels.get("project") for sample in scores()}
