@@ -43,7 +43,13 @@ class ProjectSet:
 
     def __init__(self, context: ReconcilerContext) -> None:
         self.reconcilers: dict[int, ProjectReconciler] = {}
-        self.loader = ProjectLoader(context.registry.store, context.workers, self._listed, self._loaded)
+        self.loader = ProjectLoader(
+            context.registry.store,
+            context.workers,
+            context.promotions.table.served,
+            self._listed,
+            self._loaded,
+        )
         self._context = context
         self._discovery = Discovery(
             context.label_studio, context.workers, context.breaker, context.clock, self
