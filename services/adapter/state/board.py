@@ -218,8 +218,7 @@ class BoardPublisher:
     _published: Mapping[int, ProjectView] | None = None
     _tried_at: float = 0.0
     _logged: LogOnce = field(default_factory=LogOnce)
-    _dumped: dict[int, tuple[ProjectView, bytes]] = field(default_factory=dict)
-    """The JSON of each view: few have changed since the last time."""
+    _dumped: dict[int, tuple[ProjectView, bytes]] = field(default_factory=dict)  # few change at a time
 
     def publish(self, term: int, now: float) -> None:
         """Write board.json if it is due. A store error is logged and retried. Raises NotLeading."""
