@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from services.adapter.leader.status import LatestDecisionReader, published_versions
+from services.adapter.leader.status import LatestDecisionReader
 from services.adapter.serving.promotions import ManifestCache
 from services.adapter.state.board import LatestDecision
 from services.adapter.state.project_state import RunRecord
+from services.adapter.training.runs import published_versions
 from services.core.domain import Parameters, Published, RunRequest, RunState, RunStatus
 from services.core.errors import FitloopError, NotFound, StoreUnreachable, UnknownFormat
 from services.core.registry import Registry
