@@ -64,9 +64,9 @@ lint-imports: .venv/.stamp
 	@echo "== import-linter"
 	@$(BIN)/lint-imports --no-logo
 
-bench: .venv/.stamp .ls-venv/.stamp  ## measure speed, memory and accuracy (about 20 minutes, on an otherwise idle machine)
+bench: .venv/.stamp .ls-venv/.stamp  ## measure speed, memory, accuracy and scale (about 30 minutes, on an otherwise idle machine); ONLY=scale: one of them
 	@$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e '.[bench]'
-	@FITLOOP_LABEL_STUDIO="$(CURDIR)/$(LABEL_STUDIO)" $(BIN)/python -m bench --write docs/benchmarks.md
+	@FITLOOP_LABEL_STUDIO="$(CURDIR)/$(LABEL_STUDIO)" $(BIN)/python -m bench $(ONLY) --write docs/benchmarks.md
 
 docs: .venv/.stamp  ## generate docs/configuration.md, docs/metrics.md and docs/base-models.md from the code
 	@$(BIN)/python -m services.cli.reference docs/configuration.md

@@ -24,6 +24,7 @@ from bench.document import ORDER, document, verdict
 from bench.machine import describe, disturbance
 from bench.result import Options, Result, Skip, read_json, say, write_json
 from bench.rig import Rig
+from bench.scale import page
 from services.core.settings import LoggingSettings
 from services.core.telemetry.logs import configure
 
@@ -45,6 +46,9 @@ def main() -> int:
     if arguments.write:
         kept = [read_json(path) for name in ORDER if (path := KEPT / f"{name}.json").exists()]
         arguments.write.write_text(document(kept), encoding="utf-8")
+        for result in kept:
+            if result.figures:
+                page.write(result, arguments.write.with_name("scale.md"))
     return 1 if any(result is None or result.met is False for result in results) else 0
 
 

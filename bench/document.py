@@ -13,6 +13,7 @@ _TITLES = {
     "memory": "Memory",
     "finetune": "Fine-tuning",
     "cluster": "On a cluster",
+    "scale": "Many projects",
     "accuracy": "Accuracy, and the error of its estimate",
 }
 ORDER = tuple(_TITLES)

@@ -47,6 +47,8 @@ class Result:
     disturbed: str = ""
     """A note if other processes used the cores."""
     skipped: bool = False
+    figures: dict[str, Any] = field(default_factory=dict)
+    """What was measured, for plots."""
 
 
 def write_json(result: Result, path: Path) -> None:

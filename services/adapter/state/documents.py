@@ -77,7 +77,7 @@ class PromotionResult(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class VersionOutcome(Extensible):
+class VersionOutcome:
     """projects/<key>/verdicts/<version>.json."""
 
     version: str

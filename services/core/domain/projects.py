@@ -44,7 +44,7 @@ class Parameters:
 
 
 @dataclass(frozen=True, slots=True)
-class RunRequest(Extensible):
+class RunRequest:
     """runs/<run>/request.json: written by the leader before anything is launched."""
 
     run: str
@@ -94,7 +94,7 @@ class Pending(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Published(Extensible):
+class Published:
     """A version that a run published, and its gate decision."""
 
     version: str
@@ -103,7 +103,7 @@ class Published(Extensible):
 
 
 @dataclass(frozen=True, slots=True)
-class RunStatus(Extensible):
+class RunStatus:
     """runs/<run>/status.json: written by the run alone, at least every 2 s."""
 
     run: str
@@ -188,7 +188,7 @@ class Action(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Command(Extensible):
+class Command:
     """inbox/cmd-<id>.json: stored before the request is answered, executed by the leader."""
 
     id: str
