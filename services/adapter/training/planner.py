@@ -55,8 +55,8 @@ class Planner:
     """Whether a run would start, but for those of other projects."""
     is_disconnected: bool = False
     """Whether Label Studio calls us for the project no more."""
-    _polled_commands: frozenset[str] = field(default_factory=frozenset)
-    """Ids of the TRAIN commands that were waiting when the last poll began."""
+    _polled: tuple[Command, ...] = ()
+    """The TRAIN commands that were waiting when the last poll began."""
     _is_outdated: bool = False
     """Whether something happened since the last poll began on which its decision depends."""
     _dismissal: tuple[str, str] | None = None
@@ -87,9 +87,8 @@ class Planner:
 
     def is_due(self, trains: Sequence[Command], now: float) -> bool:
         """Return whether to poll now: it is due, or a TRAIN command has come since the last poll began and no run is active."""
-        is_new = self.history.active is None and any(
-            command.id not in self._polled_commands for command in trains
-        )
+        polled = {command.id for command in self._polled}
+        is_new = self.history.active is None and any(command.id not in polled for command in trains)
         return now >= self.due_at() or (is_new and not self.schedule.is_blocked(now))
 
     def control(self, overrides: Mapping[str, str]) -> str | None:
@@ -101,7 +100,7 @@ class Planner:
     ) -> Callable[[], Reading | None]:
         """Return the poll, for a worker; `decide` takes its result. Events from now on are a new burst."""
         self.schedule.began(now)
-        self._polled_commands = frozenset(command.id for command in trains)
+        self._polled = tuple(trains)
         self._is_outdated = False
         whole, self._whole = self._whole or bool(trains), False
         active = self.history.active
@@ -133,8 +132,7 @@ class Planner:
         self.reading = reading
         if self._is_outdated:
             return
-        polled = [command for command in trains if command.id in self._polled_commands]
-        self._decide(reading, polled, overrides, now, paused=paused)
+        self._decide(reading, trigger.still_asked(self._polled, trains), overrides, now, paused=paused)
         self.schedule.succeeded(now, is_unchanged=reading.is_unchanged)
 
     def _decide(

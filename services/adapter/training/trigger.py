@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Final
 
 from services.core import documents
-from services.core.domain import Parameters, RunState
+from services.core.domain import Command, Parameters, RunState
 from services.core.errors import BadConfig, BadData, BadRequest
 
 MAX_BURST: Final = 5
@@ -128,6 +129,18 @@ def decide(seen: Observation, situation: Situation, policy: Policy, now: float) 
     if situation.commands:
         return Launch("requested", situation.commands)
     return _decide_automatic(seen, situation, policy, now)
+
+
+def still_asked(polled: Sequence[Command], waiting: Sequence[Command]) -> list[Command]:
+    """Return the commands among `polled`, which were given before a poll began, that were not withdrawn since.
+
+    One that a newer command for the same has replaced still counts: in a stream of requests, faster than polls, each is replaced
+    before its poll has ended, and no run would ever start.
+    """
+    ids = {command.id for command in polled}
+    newer = [command.parameters for command in waiting if command.id not in ids]
+    left = {command.id for command in waiting}
+    return [command for command in polled if command.id in left or command.parameters in newer]
 
 
 def quiet_at(burst: Burst, policy: Policy) -> float:

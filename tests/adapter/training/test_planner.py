@@ -41,6 +41,25 @@ def test_steady_stream_of_events_still_starts_a_run(world: ControllerWorld) -> N
     assert world.launcher.launched == ["1-1"]
 
 
+def test_stream_of_requests_faster_than_polls_starts_a_run(world: ControllerWorld) -> None:
+    """A replica replaces the waiting command with each request: none is still there when its poll has ended."""
+    world.label_studio.label_many(5)
+    world.workers.held.add("poll")
+    waiting = world.command(Action.TRAIN, asked_by="anna")
+    for _ in range(5):
+        world.tick(1.0)
+        world.inbox.delete_command(waiting)
+        waiting = world.command(Action.TRAIN, asked_by="ben")
+    world.workers.release()
+    world.tick(0.1)
+    assert world.launcher.launched == ["1-1"]
+    (request,) = world.requests()
+    assert (request.cause, request.asked_by) == ("requested", ("anna",))
+    assert [command.id for command in world.inbox.commands()] == [waiting], (
+        "it came after the labels were read"
+    )
+
+
 def test_few_labels_wait_with_their_number_on_the_board(world: ControllerWorld) -> None:
     world.label_studio.label_many(5)
     world.settle()

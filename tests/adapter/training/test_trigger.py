@@ -18,7 +18,7 @@ from services.adapter.training.trigger import (
     Wait,
     decide,
 )
-from services.core.domain import Parameters, RunState
+from services.core.domain import Action, Command, Parameters, RunState
 
 POLICY = Policy(every_n_updates=10, debounce_seconds=2.0)
 ENOUGH = Observation(changed=10, lost_labels=(), not_trainable=None, fingerprint="now")
@@ -213,3 +213,15 @@ def test_steady_events_are_polled_within_five_debounces(gaps: list[float]) -> No
         last += gap
         assert trigger.quiet_at(Burst(first, last), POLICY) <= first + 5 * POLICY.debounce_seconds
         assert trigger.quiet_at(Burst(first, last), POLICY) <= last + POLICY.debounce_seconds
+
+
+def test_withdrawn_command_no_longer_counts_and_a_replaced_one_does() -> None:
+    first, second, other = (
+        Command("1", 5, Action.TRAIN),
+        Command("2", 5, Action.TRAIN),
+        Command("3", 5, Action.TRAIN, parameters={"seed": "1"}),
+    )
+    assert trigger.still_asked([first, other], [first]) == [first]
+    assert trigger.still_asked([first, other], [second]) == [first]
+    assert trigger.still_asked([first], [other]) == []
+    assert trigger.still_asked([], [first]) == []
