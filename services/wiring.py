@@ -6,6 +6,7 @@ Nothing runs until `Adapter.start`, except the watches of a cluster.
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from services.core.store import ObjectStore
 
 log = structlog.get_logger()
+_SWITCH_SECONDS = 0.0005
+"""For which a thread may keep the interpreter from others, a tenth of Python's default: a request to the bucket gives it up several
+times, and took ten times as long while workers read labels."""
 _WRITE_SECONDS = 60.0
 """Assumed for a write into a folder, which has no timeout; the folder's lock is never lost."""
 _OBSERVERS = 16
@@ -45,6 +49,7 @@ class Adapter:
 
     def start(self) -> None:
         """Start to lead or follow in a thread. Raises Locked if another process leads and must be the only one."""
+        sys.setswitchinterval(_SWITCH_SECONDS)
         self.replica.start()
 
     def resign(self) -> None:
