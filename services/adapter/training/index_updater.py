@@ -20,6 +20,7 @@ from services.core.errors import CorruptLabels, StoreError
 from services.core.labels.index import EMPTY, LabelIndex
 from services.core.labels.rows import RULES, label_row
 from services.core.labels.segments import LabelStore
+from services.core.labelstudio.transport import PARSING
 from services.core.store import ObjectStore
 
 log = structlog.get_logger()
@@ -144,8 +145,12 @@ class IndexUpdater:
 
     def _read(self, space: LabelSpace | None, since: str | None, index: LabelIndex) -> LabelIndex:
         tasks = self.source.annotated_tasks(self.project_id, since)
-        for rows in _batches(((int(task["id"]), label_row(space, task)) for task in tasks), _BATCH):
-            index = index.upsert((row for _, row in rows if row), (task for task, row in rows if row is None))
+        for batch in _batches(tasks, _BATCH):
+            with PARSING:
+                rows = [(int(task["id"]), label_row(space, task)) for task in batch]
+                index = index.upsert(
+                    (row for _, row in rows if row), (task for task, row in rows if row is None)
+                )
         return index
 
     def _write(

@@ -5,7 +5,9 @@ No request is retried and no redirect followed: a redirected POST becomes a GET,
 
 from __future__ import annotations
 
+import threading
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -33,6 +35,9 @@ URL: Final = "LABEL_STUDIO_URL"
 CA_FILE: Final = "FITLOOP_LABEL_STUDIO_CA_FILE"
 _CONNECT_SECONDS: Final = 5.0
 _MB: Final = 1 << 20
+_LARGE_BYTES: Final = 1 << 16
+PARSING: Final = threading.Lock()
+"""Held while a large answer is parsed or indexed: several threads at once would let every other thread wait for the interpreter."""
 _LOGIN_WORDS: Final = ("login", "signin", "sign-in", "sso", "oauth", "saml", "authorize", "/auth")
 _PROXY_SCHEMES: Final = ("basic", "digest", "negotiate", "ntlm")
 """Schemes by which Label Studio itself never requires a login."""
@@ -158,7 +163,8 @@ def _failure(response: httpx.Response, url: str, asked: str) -> LabelStudioError
 
 def _json(response: httpx.Response, url: str, asked: str) -> Any:
     try:
-        return response.json() if response.content else None
+        with PARSING if len(response.content) > _LARGE_BYTES else nullcontext():
+            return response.json() if response.content else None
     except (ValueError, RecursionError) as error:
         page = "html" in response.headers.get("content-type", "").lower()
         advice = (
