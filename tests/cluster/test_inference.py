@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -233,6 +234,13 @@ def test_requests_work_from_any_event_loop(inference: Make) -> None:
     remote = inference(FakePredictor())
     for _ in range(2):
         assert asyncio.run(remote.scores("5-1", "v-1", ["a"])).labels == ("A", "B")
+
+
+def test_requests_of_several_threads_work_at_once(inference: Make) -> None:
+    remote = inference(FakePredictor())
+    with ThreadPoolExecutor(4) as threads:
+        asked = [threads.submit(asyncio.run, remote.scores("1-1", "v-1", ["a text"])) for _ in range(40)]
+        assert all(len(one.result(30).probabilities) == 1 for one in asked)
 
 
 async def test_cancelling_a_request_cancels_it_downstream(inference: Make) -> None:
