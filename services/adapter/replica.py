@@ -27,6 +27,8 @@ log = structlog.get_logger()
 _RETRY_SECONDS: Final = 0.5
 _MAX_RETRY_SECONDS: Final = 4.0
 _ERROR_SECONDS: Final = 5.0
+_GATHER_SECONDS: Final = 0.05
+"""After a wakeup, so that one tick takes the results of many workers."""
 _CLOCK_TOLERANCE: Final = 5.0
 """Seconds by which the clock may go back without consequences."""
 _STOP_SECONDS: Final = 10.0
@@ -186,5 +188,6 @@ class Replica:
                 log.error("tick_error", frames=safe_traceback(error))
                 wait = _ERROR_SECONDS
             self._heartbeat.beat()
-            self._wakeup.wait(wait)
+            if self._wakeup.wait(wait) and wait:
+                self._stopping.wait(_GATHER_SECONDS)
             self._wakeup.clear()

@@ -38,7 +38,7 @@ class Backoff:
 class CircuitBreaker:
     """Limits requests to a service that does not answer: one at a time tries whether it does again, with back-off in between.
 
-    Closed until `threshold` requests in a row have failed. Every allowed request must be reported by `succeeded` or `failed`.
+    Closed until `threshold` requests in a row have failed. Every allowed request must be reported by `succeeded`, `failed` or `cancelled`.
     """
 
     threshold: int = 2
@@ -70,6 +70,10 @@ class CircuitBreaker:
         self._failures += 1
         if self._is_probing or self._failures == self.threshold:
             self.backoff.failed(now)
+        self._is_probing = False
+
+    def cancelled(self) -> None:
+        """Note that an allowed request was not made: another one may be."""
         self._is_probing = False
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.adapter.ports import RolloutStatus
 from services.core.domain import Action, RunState
 from tests.support.replicas import ReplicaPair, SimulatedReplica
+from tests.support.store import Killed
 
 LEADERS = st.sampled_from([0, 1, None])
 
@@ -120,3 +122,92 @@ def _ends_well(pair: ReplicaPair) -> None:
         launch = pair.world.runs.launch_state(name)
         assert launch
         assert launch.outcome is RunState.DONE
+
+
+def whole_story(pair: ReplicaPair) -> None:
+    """Connect, label, train, promote, roll back, train again; the last command waits until somebody leads."""
+    world = pair.world
+    world.label_studio.add_project()
+    pair.second.events.notify(1, "SETUP")
+    pair.advance(4.0, 3)
+    world.label_studio.label_many(6)
+    for _ in range(6):
+        run_ends(pair)
+        pair.advance(20.0, 2)
+    world.label_studio.label_many(6)
+    for _ in range(6):
+        run_ends(pair)
+        pair.advance(20.0, 2)
+    world.command(Action.ROLLBACK)
+    pair.advance(20.0, 3)
+
+
+def _result(pair: ReplicaPair) -> object:
+    (served,) = pair.world.registry.serving().projects.values()
+    launches = [(name, pair.world.runs.launch_state(name)) for name in pair.world.runs.names(1)]
+    outcomes = [key for key in sorted(pair.world.store.data) if "/verdicts/" in key]
+    return (
+        (served.current, served.previous, served.target, served.pinned),
+        [(name, launch.outcome if launch else None) for name, launch in launches],
+        outcomes,
+        pair.world.inbox.commands(),
+    )
+
+
+class _Frozen:
+    """Takes the lead from the first replica within its n-th change, and gives it to the second; the first comes back late."""
+
+    def __init__(self, pair: ReplicaPair, after: int) -> None:
+        self.pair, self.after, self.seen = pair, after, 0
+
+    def __call__(self) -> None:
+        self.seen += 1
+        if self.seen == self.after:
+            self.pair.hand_over()
+
+
+class _MortalPair(ReplicaPair):
+    """The first replica may be killed; a new process that follows takes its place, and the second one leads."""
+
+    def advance(self, seconds: float = 0.0, ticks: int = 1) -> None:
+        for _ in range(ticks):
+            try:
+                super().advance(seconds)
+            except Killed:
+                self.first = SimulatedReplica(self.world)
+                self.second.leadership.is_leader = True
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before the change", "after it"])
+def test_leader_killed_in_any_step_of_a_whole_story(after: bool) -> None:
+    undisturbed = ReplicaPair()
+    whole_story(undisturbed)
+    expected = _result(undisturbed)
+    for change in range(1, 200):
+        pair = _MortalPair()
+        store = pair.first.recording_store
+        store.fail_at, store.after = change, after
+        whole_story(pair)
+        _check(pair)
+        assert _result(pair) == expected, f"killed at change {change}"
+        if store.changes < change:
+            assert change > 20
+            return
+    raise AssertionError("the story never came to its end")
+
+
+def test_leader_frozen_in_any_step_of_a_whole_story() -> None:
+    undisturbed = ReplicaPair()
+    whole_story(undisturbed)
+    expected = _result(undisturbed)
+    for change in range(1, 200):
+        pair = ReplicaPair()
+        frozen = _Frozen(pair, change)
+        pair.first.recording_store.after_change = frozen
+        whole_story(pair)
+        _check(pair)
+        assert _result(pair) == expected, f"frozen at change {change}"
+        if frozen.seen < change:
+            assert change > 20
+            return
+    raise AssertionError("the story never came to its end")

@@ -10,9 +10,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.adapter.state.documents import Connection
+from services.adapter.state.documents import Connection, PromotionResult, VersionOutcome
+from services.adapter.state.project_state import ProjectState, RunRecord
 from services.core import documents
-from services.core.domain import Attempt, LaunchState, Manifest, RunState, Served, Serving
+from services.core.domain import (
+    Attempt,
+    LaunchState,
+    Manifest,
+    Parameters,
+    Published,
+    RunRequest,
+    RunState,
+    RunStatus,
+    Served,
+    Serving,
+)
 from services.core.errors import StoreError, UnknownFormat
 from services.core.inbox import ChangeNotice
 from tests.support.manifests import build_manifest
@@ -110,6 +122,27 @@ def test_unknown_fields_of_a_launch_and_its_attempts_survive(
     actual = dumped(replace(launch, outcome=RunState.DONE))
     assert actual == {**actual, **extra, "outcome": "done"}
     assert actual["attempts"] == [{**attempt, "ended_at": None, "exit_code": None}]
+
+
+def test_unknown_fields_of_a_runs_record_survive() -> None:
+    plain = documents.to_plain(
+        ProjectState(
+            (RunRecord(RunRequest("1-1", "1-1", 1, "labels", Parameters(), 1.0), LaunchState("1-1"), RunStatus("1-1", RunState.DONE, published=(Published("v-1", True, ""),))),),
+            (VersionOutcome("v-1", PromotionResult.PROMOTED, "", 1.0),),
+        )
+    )  # fmt: skip
+    run = plain["runs"][0]
+    for part in (
+        plain,
+        run,
+        run["request"],
+        run["status"],
+        run["status"]["published"][0],
+        plain["outcomes"][0],
+    ):
+        part["color"] = "red"
+    state = loaded(ProjectState, plain)
+    assert dumped(replace(state, last_run=2)) == {**plain, "last_run": 2}
 
 
 def test_a_change_notice_keeps_the_unknown_fields_of_both() -> None:

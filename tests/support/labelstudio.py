@@ -26,6 +26,8 @@ class FakeLabelStudio:
     tasks: dict[int, dict[int, dict[str, Any]]] = field(default_factory=dict)
     backend_rows: dict[int, list[Backend]] = field(default_factory=dict)
     predictions: list[dict[str, Any]] = field(default_factory=list)
+    stored: int = 0
+    """Predictions stored so far."""
     auth: dict[str, str] = field(default_factory=dict)
     down: FitloopError | None = None
     refused_tasks: set[int] = field(default_factory=set)
@@ -139,13 +141,32 @@ class FakeLabelStudio:
         stored = [one for one in self.predictions if one.get("task") in self.tasks[project_id]]
         return [{**row, "predictions": [one for one in stored if one["task"] == row["id"]]} for row in newest]
 
-    def unlabelled_tasks(self, project_id: int) -> Iterator[dict[str, Any]]:
-        self._answer("unlabelled")
-        yield from [row for row in self.tasks[project_id].values() if not row["annotations"]]
+    def count_unlabelled(self, project_id: int) -> int:
+        self._answer("count")
+        return sum(not row["annotations"] for row in self.tasks[project_id].values())
 
-    def predicted_tasks(self, project_id: int, version: str) -> set[int]:
-        self._answer("predicted")
-        return {row["task"] for row in self.predictions if row["model_version"] == version}
+    def unlabelled_ids(self, project_id: int) -> Iterator[list[int]]:
+        """Yield pages of two hundred ids, by the score of predictions of the backend's title, then by id."""
+        title = self.backend_rows[project_id][0].title if self.backend_rows[project_id] else None
+        scores = {one["task"]: one["score"] for one in self.predictions if one["model_version"] == title}
+        numbers = [number for number, row in self.tasks[project_id].items() if not row["annotations"]]
+        ordered = sorted(numbers, key=lambda number: (number not in scores, scores.get(number, 0.0), number))
+        for start in range(0, max(1, len(ordered)), 200):
+            self._answer("unlabelled")
+            yield ordered[start : start + 200]
+
+    def unlabelled_tasks(self, project_id: int, tasks: Sequence[int]) -> list[dict[str, Any]]:
+        self._answer("tasks")
+        rows = [self.tasks[project_id][task] for task in tasks if task in self.tasks[project_id]]
+        return [
+            {**row, "predictions": [one for one in self.predictions if one["task"] == row["id"]]}
+            for row in rows
+            if not row["annotations"]
+        ]
+
+    def delete_prediction(self, prediction_id: int) -> None:
+        self._answer("delete")
+        self.predictions = [one for one in self.predictions if one["id"] != prediction_id]
 
     def push_predictions(self, project_id: int, predictions: Sequence[dict[str, Any]]) -> int:
         """Import predictions like Label Studio: skip nested choices, and refuse all if a task does not exist."""
@@ -153,14 +174,15 @@ class FakeLabelStudio:
         if any(row["task"] not in self.tasks[project_id] for row in predictions):
             raise LabelStudioRejected("no such task")
         plain = [row for row in predictions if isinstance(row["result"][0]["value"]["choices"][0], str)]
-        self.predictions.extend(plain)
+        for row in plain:
+            self._store(row)
         return len(plain)
 
     def push_prediction(self, project_id: int, prediction: dict[str, Any]) -> None:
         self._answer("push one")
         if prediction["task"] not in self.tasks[project_id] or prediction["task"] in self.refused_tasks:
             raise LabelStudioRejected("no such task")
-        self.predictions.append(prediction)
+        self._store(prediction)
 
     def have_prediction(self, project_id: int, version: str, tasks: Sequence[int]) -> dict[int, bool]:
         self._answer("have prediction")
@@ -178,6 +200,10 @@ class FakeLabelStudio:
         self.backend_rows[project_id] = [
             replace(row, title=title) if row.id == backend.id else row for row in rows
         ]
+
+    def _store(self, prediction: dict[str, Any]) -> None:
+        self.stored += 1
+        self.predictions.append({**prediction, "id": self.stored})
 
     def _answer(self, what: str) -> None:
         self.reads.append(what)

@@ -99,8 +99,10 @@ def serve_label_studio(label_studio: FakeLabelStudio) -> Iterator[str]:
                 (int(one["value"]) for one in filters if one["filter"] == "filter:tasks:id"), default=0
             )
             unlabelled = any(one["operator"] == "equal" for one in filters)
-            source = label_studio.unlabelled_tasks if unlabelled else label_studio.annotated_tasks
-            return [row for row in source(1) if row["id"] > after]
+            if not unlabelled:
+                return [row for row in label_studio.annotated_tasks(1) if row["id"] > after]
+            numbers = sorted(number for page in label_studio.unlabelled_ids(1) for number in page)
+            return label_studio.unlabelled_tasks(1, [number for number in numbers if number > after])
 
     with serve_http(Handler) as url:
         yield url

@@ -23,6 +23,7 @@ from services.adapter.leader.projects import ProjectSet
 from services.adapter.leader.work_queue import WorkQueue
 from services.adapter.leader.workers import Workers
 from services.adapter.ports import Inference, Launcher, Rollout
+from services.adapter.serving.delivery import DeliveryPorts
 from services.adapter.serving.label_studio import RefreshJob
 from services.adapter.serving.promotions import Promotions
 from services.adapter.serving.refresh import Refresher
@@ -32,7 +33,7 @@ from services.adapter.state.board import Board, BoardPublisher, read_board
 from services.adapter.state.documents import NotLeading
 from services.adapter.training.retention import Retention, kept_versions
 from services.adapter.training.run_queue import RunQueue
-from services.core.domain import Command
+from services.core.domain import Command, Served
 from services.core.inbox import ChangeNotice, Inbox
 from services.core.labelstudio import LabelStudio
 from services.core.registry import Registry
@@ -74,10 +75,11 @@ class Controller:
         `collect` takes the change notices that this process's routes have buffered. `workers` run what is slow. `alone`: there are no other replicas.
         `is_leading`: whether this process leads at this moment, for what the store cannot fence.
         """
-        registry, max_tasks = Registry(store), settings.serving.refresh_max_tasks
+        registry = Registry(store)
         self.serving_table = ServingTableWriter(registry)
         self._rollouts = RolloutPoller(rollout)
-        self.refresher = Refresher(label_studio, inference, settings.auth, max_tasks, self._is_current, clock)
+        ports = DeliveryPorts(label_studio, inference, settings.auth, settings.serving, self._served)
+        self.refresher = Refresher(ports, self._is_current, clock)
         self._context = ReconcilerContext(
             settings=settings,
             registry=registry,
@@ -195,12 +197,15 @@ class Controller:
         return is_target or version in kept_versions(self.serving_table.served(project_key))
 
     def _is_current(self, job: RefreshJob) -> bool:
-        """Return whether the job's version is in effect. Raises NotLeading: a resumed process must not undo its successor's work."""
+        """Return whether the job's version is in effect. Raises NotLeading."""
+        return self._served(job).effective_version(self._clock()) == job.version
+
+    def _served(self, job: RefreshJob) -> Served:
+        """Return what the job's project serves. Raises NotLeading: a resumed process must not undo its successor's work."""
         if not self._is_leading():
             raise NotLeading("This adapter does not lead: it changes nothing in Label Studio.")
         view = self._context.board.view(job.project_id)
-        current = view and (view.project.key, view.served.effective_version(self._clock()))
-        return current == (job.project_key, job.version)
+        return view.served if view and view.project.key == job.project_key else Served()
 
     def _seconds_until_due(self, now: float) -> float:
         most = _INBOX_SECONDS if self._publisher else _IDLE_SECONDS

@@ -6,6 +6,7 @@ connection.json and state.json. Only runs and versions of a leader of an earlier
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,8 +16,9 @@ from typing import Final
 from services.adapter.leader.workers import Finished, Workers
 from services.adapter.state.documents import Connection, ProjectDocuments, VersionOutcome
 from services.adapter.state.project_state import ProjectState, RunRecord, read_project_state
-from services.adapter.training.runs import read_records
-from services.core.domain import Project, RunRequest
+from services.adapter.training.runs import published_versions, read_records
+from services.core.domain import Manifest, Project, RunRequest, Served
+from services.core.errors import StoreError
 from services.core.registry import Registry
 from services.core.runs import Runs, run_number
 from services.core.store import ObjectStore
@@ -38,11 +40,15 @@ class LoadedProject:
     """Of the versions that these runs have published."""
     last_run: int = 0
     """The highest number of any run."""
+    manifests: tuple[Manifest, ...] = ()
+    """Of the versions that it serves, and of the newest."""
     unwritten: tuple[RunRequest, ...] = ()
     """Requests of active runs without a request.json: the leader that added them died before it wrote that."""
 
 
-def load_project(store: ObjectStore, project_key: str, run_names: Sequence[str] | None) -> LoadedProject:
+def load_project(
+    store: ObjectStore, project_key: str, run_names: Sequence[str] | None, served: Served
+) -> LoadedProject:
     """Read a project. `run_names` None: state.json knows all runs, if there is one. Raises NotFound without a project.json, StoreError."""
     runs, stored = Runs(store), ProjectDocuments(store, project_key)
     project = Registry(store).project(project_key)
@@ -59,6 +65,7 @@ def load_project(store: ObjectStore, project_key: str, run_names: Sequence[str] 
         tuple(records),
         tuple(_outcomes(stored, state, records)),
         max([state.last_run, *(run_number(name) for name in run_names or ())]),
+        tuple(_manifests(Registry(store), project_key, served, records)),
         tuple(record.request for record in active if runs.request(record.run) is None),
     )
 
@@ -75,12 +82,24 @@ def _outcomes(
                 yield outcome
 
 
+def _manifests(
+    registry: Registry, project_key: str, served: Served, records: Sequence[RunRecord]
+) -> Iterator[Manifest]:
+    """Yield the manifests that can be read."""
+    names = (served.current, served.previous, served.target, *published_versions(records)[:1])
+    for version in dict.fromkeys(filter(None, names)):
+        with contextlib.suppress(StoreError):
+            yield registry.manifest(project_key, version)
+
+
 @dataclass(slots=True)
 class ProjectLoader:
     """The projects that are to be loaded. Only the leader's thread may call it."""
 
     store: ObjectStore
     workers: Workers
+    served: Callable[[str], Served]
+    """What the project with this key serves."""
     on_listed: Callable[[Collection[int]], None]
     """Called with the ids of all projects in the store."""
     on_loaded: Callable[[str, Finished[LoadedProject]], None]
@@ -120,7 +139,7 @@ class ProjectLoader:
         due = [project_id for project_id, (_, at) in self._due.items() if at <= now]
         for project_id in sorted(due, key=lambda project_id: project_id not in first):
             key, _ = self._due[project_id]
-            work = partial(load_project, self.store, key, self._run_names.get(project_id))
+            work = partial(load_project, self.store, key, self._run_names.get(project_id), self.served(key))
             self.workers.submit(("load", project_id), work, partial(self._loaded, project_id, key))
 
     def _listed(self, now: float, finished: Finished[tuple[list[str], dict[int, list[str]]]]) -> None:

@@ -43,7 +43,13 @@ class ProjectSet:
 
     def __init__(self, context: ReconcilerContext) -> None:
         self.reconcilers: dict[int, ProjectReconciler] = {}
-        self.loader = ProjectLoader(context.registry.store, context.workers, self._listed, self._loaded)
+        self.loader = ProjectLoader(
+            context.registry.store,
+            context.workers,
+            context.promotions.table.served,
+            self._listed,
+            self._loaded,
+        )
         self._context = context
         self._discovery = Discovery(
             context.label_studio, context.workers, context.breaker, context.clock, self
@@ -204,12 +210,9 @@ class ProjectSet:
         if reconciler:
             reconciler.problems["store"] = problem
         if known is None or known.project.key != key:
-            project = (
-                reconciler.project
-                if reconciler
-                else Project(key, project_id, f"Project {project_id}", "", "", "")
-            )
-            known = ProjectView(project, reconciler.space if reconciler else None)
+            known = ProjectView(Project(key, project_id, f"Project {project_id}", "", "", ""))
+            if reconciler:
+                known = ProjectView(reconciler.project, reconciler.space)
             with contextlib.suppress(StoreError):  # then nothing is known of it
                 known = replace(known, served=self._context.promotions.table.served(key))
         self._context.board.put(replace(known, problem=problem))

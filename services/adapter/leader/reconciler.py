@@ -70,7 +70,7 @@ class ProjectReconciler:
         self.versions = ProjectVersions(promotions, self.history, self.state_file)
         self.starter = RunStarter(context.launcher, self.history)
         self._status_builder = StatusBuilder(
-            context.registry, self.history, self.planner, self.versions, self.sync, self.starter
+            self.history, self.planner, self.versions, self.sync, self.starter
         )
         self.space: LabelSpace | None = None
         self._update_label_space()
@@ -110,6 +110,7 @@ class ProjectReconciler:
         for request in loaded.unwritten:
             self.context.runs.write(request)
         self.history.begin(loaded.records, loaded.last_run)
+        self.versions.promotions.manifests.begin(loaded.manifests)
         self.versions.begin(loaded.outcomes)
         if before:
             self.problems["store"] = before.problems.get("store", "")
@@ -142,10 +143,11 @@ class ProjectReconciler:
         """
         self.sync.save_setup()
         self._update_label_space()
-        if self.history.update():
+        if ended := self.history.update():
             self.sweeping.due_at = now
             self.planner.poll_soon()
-        self.run_metrics.count(self.history.records)
+        active = self.history.active
+        self.run_metrics.count([*ended, active] if active else ended)
         self._report_active_run()
         if commands is not None:
             self._reconcile_versions(commands, now)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
-from typing import Final
 
 from services.adapter.serving import messages
 from services.adapter.serving.label_studio import RefreshProgress, progress_message
+from services.adapter.serving.promotions import ManifestCache
 from services.adapter.serving.sync import LabelStudioSync
 from services.adapter.serving.versions import ProjectVersions, no_suggestions_reason
 from services.adapter.state.board import (
@@ -23,22 +22,17 @@ from services.adapter.state.project_state import RunRecord
 from services.adapter.training import trigger
 from services.adapter.training.planner import Planner
 from services.adapter.training.run_queue import RunStarter
-from services.adapter.training.runs import RunHistory
+from services.adapter.training.runs import RunHistory, published_versions
 from services.core.domain import LabelSpace, Manifest, Pending, Project, RunState, RunStatus
 from services.core.errors import CorruptVersion, NotFound, StoreError, UnknownFormat
 from services.core.labels.uncounted import truncation_message
-from services.core.registry import Registry
 from services.core.runs import FINAL
-
-_MAX_VERSIONS: Final = 20
-"""Names of versions that a view lists."""
 
 
 @dataclass(slots=True)
 class StatusBuilder:
     """Builds the views of one project."""
 
-    registry: Registry
     history: RunHistory
     planner: Planner
     versions: ProjectVersions
@@ -49,7 +43,7 @@ class StatusBuilder:
     _latest_decision: LatestDecisionReader = field(init=False)
 
     def __post_init__(self) -> None:
-        self._latest_decision = LatestDecisionReader(self.registry)
+        self._latest_decision = LatestDecisionReader(self.versions.promotions.manifests)
 
     def build(
         self,
@@ -66,7 +60,8 @@ class StatusBuilder:
         """Return the view at `now`; `earlier` is the view that the last leader published."""
         progress = self.sync.progress(project.id)
         status = self._message(project, progress, now)  # which reads the manifest of the version in effect
-        foreign = self.versions.foreign(space)
+        decision = self._latest_decision.read(self.history.records)
+        foreign = self.versions.foreign(space)  # which forgets all other manifests
         active, last, planner, versions = self.history.active, self.history.last, self.planner, self.versions
         all_problems = (
             *problems,
@@ -77,7 +72,6 @@ class StatusBuilder:
             self.starter.problem,
             messages.failure(last) if last else "",
         )
-        decision = self._latest_decision.read(project.key, self.history.records)
         view = ProjectView(
             project=project,
             space=space,
@@ -109,18 +103,18 @@ class StatusBuilder:
     def _message(self, project: Project, progress: RefreshProgress | None, now: float) -> str:
         active, outcome, versions = self.history.active, self.versions.outcome, self.versions
         return messages.join(
-            self._serving(project, now),
+            self._serving(now),
             messages.rolling_out(versions.rollout.target, versions.rollout.status),
             outcome.sentence if outcome and outcome.fate is not PromotionResult.PROMOTED else "",
             messages.training(project, active) if active else self.planner.reason,
             progress_message(progress),
         )
 
-    def _serving(self, project: Project, now: float) -> str:
+    def _serving(self, now: float) -> str:
         served = effective_served(self.versions.rollout.served, now)
         if served.current and (self._manifest is None or self._manifest.version != served.current):
             try:
-                self._manifest = self.registry.manifest(project.key, served.current)
+                self._manifest = self.versions.promotions.manifests.read(served.current)
             except StoreError:
                 self._manifest = None  # a problem of its own says that the version is broken
         return messages.serving(served.current, self._manifest, served.why, pinned=served.pinned)
@@ -208,34 +202,27 @@ def _rollout_state(versions: ProjectVersions) -> str:
 class LatestDecisionReader:
     """Reads the gate's decision on a project's newest version from its manifest, once."""
 
-    registry: Registry
+    manifests: ManifestCache
     _version: str = ""
     _decision: LatestDecision | None = None
 
-    def read(self, project_key: str, records: Sequence[RunRecord]) -> LatestDecision | None:
+    def read(self, records: Sequence[RunRecord]) -> LatestDecision | None:
         """Return the decision on the version published last; None if there is none, or it was deleted or is unreadable."""
         version = next(iter(published_versions(records)), "")
         if version != self._version:
             try:
-                self._decision = self._read(project_key, version) if version else None
+                self._decision = self._read(version) if version else None
             except StoreError:
                 return None  # retried the next time
             self._version = version
         return self._decision
 
-    def _read(self, project_key: str, version: str) -> LatestDecision | None:
+    def _read(self, version: str) -> LatestDecision | None:
         try:
-            manifest = self.registry.manifest(project_key, version)
+            manifest = self.manifests.read(version)
         except (NotFound, CorruptVersion, UnknownFormat):
             return None
         gate = manifest.gate
         return LatestDecision(
             gate.promote, gate.kind, manifest.created_at, truncation_message(manifest.truncation)
         )
-
-
-def published_versions(records: Sequence[RunRecord]) -> tuple[str, ...]:
-    """Return the versions published last, newest first. `records` are oldest first."""
-    statuses = (record.status for record in reversed(records) if record.status)
-    names = (found.version for status in statuses for found in reversed(status.published))
-    return tuple(islice(names, _MAX_VERSIONS))

@@ -197,8 +197,9 @@ class RefreshProgress:
 
     job: RefreshJob
     pushed: int = 0
+    """Tasks that have a prediction of the version, as far as known."""
     total: int | None = None
-    """Tasks without a prediction of the version; None until they are counted."""
+    """Tasks that are to have one; None until they are counted."""
     refused: int = 0
     """Predictions that Label Studio refuses."""
     done: bool = False
@@ -209,7 +210,9 @@ def progress_message(progress: RefreshProgress | None) -> str:
     """Return the progress for people; "" if there is none to report."""
     if progress is None or progress.done or progress.total is None:
         return ""
-    return f"refreshing suggestions in Label Studio: {progress.pushed} of {progress.total}"
+    return (
+        f"refreshing suggestions in Label Studio: {min(progress.pushed, progress.total)} of {progress.total}"
+    )
 
 
 def refused_message(job: RefreshJob, count: int) -> str:

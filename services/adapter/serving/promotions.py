@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -45,10 +45,15 @@ class ManifestCache:
     project_key: str
     _known: dict[str, Manifest] = field(default_factory=dict)
 
+    def begin(self, manifests: Iterable[Manifest]) -> None:
+        """Go on from these manifests."""
+        self._known |= {manifest.version: _without_annotations(manifest) for manifest in manifests}
+
     def read(self, version: str) -> Manifest:
-        """Return the version's manifest. Raises StoreError."""
+        """Return the version's manifest without its annotation ids, of which there may be thousands. Raises StoreError."""
         if version not in self._known:
-            self._known[version] = self.registry.manifest(self.project_key, version)
+            manifest = self.registry.manifest(self.project_key, version)
+            self._known[version] = _without_annotations(manifest)
         return self._known[version]
 
     def find(self, version: str | None) -> Manifest | None:
@@ -61,6 +66,10 @@ class ManifestCache:
         """Forget all others."""
         for version in self._known.keys() - versions:
             del self._known[version]
+
+
+def _without_annotations(manifest: Manifest) -> Manifest:
+    return replace(manifest, lineage=replace(manifest.lineage, annotation_ids=()))
 
 
 @dataclass(slots=True)

@@ -218,6 +218,7 @@ class BoardPublisher:
     _published: Mapping[int, ProjectView] | None = None
     _tried_at: float = 0.0
     _logged: LogOnce = field(default_factory=LogOnce)
+    _dumped: dict[int, tuple[ProjectView, bytes]] = field(default_factory=dict)  # few change at a time
 
     def publish(self, term: int, now: float) -> None:
         """Write board.json if it is due. A store error is logged and retried. Raises NotLeading."""
@@ -225,9 +226,9 @@ class BoardPublisher:
         if now - self._tried_at < (_UNCHANGED_SECONDS if views is self._published else _CHANGED_SECONDS):
             return
         self._tried_at = now
-        document = BoardDocument(tuple(views.values()), now, term, reads_batches=True)
+        empty = BoardDocument((), now, term, reads_batches=True)
         try:
-            self.store.write(BOARD_KEY, documents.dump(document))
+            self.store.write(BOARD_KEY, self._dump(empty, views))
         except NotLeading:
             raise
         except StoreError as error:
@@ -236,3 +237,14 @@ class BoardPublisher:
         else:
             self._published = views
             self._logged.resolved()
+
+    def _dump(self, empty: BoardDocument, views: Mapping[int, ProjectView]) -> bytes:
+        """Return the board with these views as JSON."""
+        for number, view in views.items():
+            known = self._dumped.get(number)
+            if known is None or known[0] is not view:
+                self._dumped[number] = (view, documents.dump(view))
+        for dropped in self._dumped.keys() - views.keys():
+            del self._dumped[dropped]
+        rows = b",".join(self._dumped[number][1] for number in views)
+        return documents.dump(empty).replace(b'"views": []', b'"views": [' + rows + b"]", 1)

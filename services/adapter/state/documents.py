@@ -77,7 +77,7 @@ class PromotionResult(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class VersionOutcome:
+class VersionOutcome(Extensible):
     """projects/<key>/verdicts/<version>.json."""
 
     version: str

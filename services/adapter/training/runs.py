@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Final
 
 import structlog
@@ -21,6 +22,8 @@ from services.core.runs import Runs, run_number
 log = structlog.get_logger()
 MAX_REMEMBERED: Final = 50
 """The runs of a project that decisions consider."""
+_MAX_VERSIONS: Final = 20
+"""Names of versions that a view lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +50,24 @@ class RunHistory:
     records: list[RunRecord] = field(default_factory=list)
     _ended: dict[str, trigger.EndedRun] = field(default_factory=dict)
     _last_run: int = 0
+    _active: int | None = None
+    """Index of the active run."""
 
     def begin(self, records: Iterable[RunRecord], last_run: int) -> None:
         """Go on from these runs; `last_run` is the highest number of any. Raises StoreError."""
         self.records = list(records)
         self._last_run = last_run
+        self._find_active()
         self.save()
 
-    def save(self) -> None:
-        """Write the runs into state.json if they have changed. Raises StoreError."""
+    def save(self, **changes: int) -> None:
+        """Write the runs, and other changes, into state.json if it has changed. Raises StoreError."""
         baselines = {baseline.run for baseline in self.baselines}
         runs = tuple(
             record.for_state(is_baseline=record.run in baselines) for record in self.records[-MAX_REMEMBERED:]
         )
         self._last_run = max([self._last_run, *(run_number(run.run) for run in runs)])
-        self.state_file.update(runs=runs, last_run=self._last_run)
+        self.state_file.update(runs=runs, last_run=self._last_run, **changes)
 
     def next_name(self) -> str:
         """Return a name that no run of the project has had."""
@@ -70,12 +76,13 @@ class RunHistory:
     def update(self) -> list[RunRecord]:
         """Read the active runs again; return those that ended since the last time."""
         ended = []
-        for index, record in enumerate(self.records):
+        while self._active is not None:
+            record = self.records[self._active] = self._read(self.records[self._active])
             if record.outcome is None:
-                self.records[index] = self._read(record)
-                if self.records[index].outcome is not None:
-                    ended.append(self.records[index])
-                    _log_end(self.records[index])
+                break
+            ended.append(record)
+            _log_end(record)
+            self._find_active()
         if ended:
             self.save()
         return ended
@@ -83,6 +90,7 @@ class RunHistory:
     def add(self, request: RunRequest) -> None:
         """Add a run, which has no request.json yet. Raises StoreError, and then there may be such a run."""
         self.records.append(RunRecord(request))
+        self._find_active()
         self.save()
 
     def mark_stale(self, run: str) -> None:
@@ -102,17 +110,22 @@ class RunHistory:
     def forget(self, swept: Swept) -> None:
         """Forget the runs that a sweep has deleted. Raises StoreError."""
         self.records = [record for record in self.records if record.run not in swept.deleted_runs]
-        self.state_file.update(swept_run=swept.last_run)
-        self.save()
+        self._find_active()
+        self.save(swept_run=swept.last_run)
 
     @property
     def active(self) -> RunRecord | None:
-        return next((record for record in self.records if record.outcome is None), None)
+        return self.records[self._active] if self._active is not None else None
 
     @property
     def last(self) -> RunRecord | None:
         """The run that ended last."""
         return next((record for record in reversed(self.records) if record.outcome is not None), None)
+
+    def _find_active(self) -> None:
+        """Note the active run: it is asked for in each step, and there are up to 50 runs."""
+        active = (index for index, record in enumerate(self.records) if record.outcome is None)
+        self._active = next(active, None)
 
     @property
     def baselines(self) -> tuple[BaselineRun, ...]:
@@ -206,3 +219,10 @@ def _log_end(record: RunRecord) -> None:
         outcome=record.outcome,
         reason=" ".join(filter(None, (message, reason))),
     )
+
+
+def published_versions(records: Sequence[RunRecord]) -> tuple[str, ...]:
+    """Return the versions published last, newest first. `records` are oldest first."""
+    statuses = (record.status for record in reversed(records) if record.status)
+    names = (found.version for status in statuses for found in reversed(status.published))
+    return tuple(islice(names, _MAX_VERSIONS))

@@ -44,7 +44,7 @@ class Parameters:
 
 
 @dataclass(frozen=True, slots=True)
-class RunRequest:
+class RunRequest(Extensible):
     """runs/<run>/request.json: written by the leader before anything is launched."""
 
     run: str
@@ -94,7 +94,7 @@ class Pending(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class Published(Extensible):
     """A version that a run published, and its gate decision."""
 
     version: str
@@ -103,7 +103,7 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True)
-class RunStatus:
+class RunStatus(Extensible):
     """runs/<run>/status.json: written by the run alone, at least every 2 s."""
 
     run: str
@@ -188,7 +188,7 @@ class Action(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class Command(Extensible):
     """inbox/cmd-<id>.json: stored before the request is answered, executed by the leader."""
 
     id: str

@@ -132,4 +132,7 @@ class ServingSettings(Group):
     device: Literal["cpu", "cuda"] = "cpu"
     """`cpu` computes in int8 where the version has that; `cuda` in bf16, from the fp32 weights."""
     refresh_max_tasks: int = Field(10_000, ge=0)
-    """Unlabelled tasks that get new predictions after a promotion; 0: none."""
+    """Unlabelled tasks that get new predictions after a promotion, the most uncertain first; 0: none."""
+    delete_old_predictions: bool = True
+    """Whether predictions of unlabelled tasks are deleted in Label Studio once two newer versions were served, so that its
+    database does not grow with every version. Predictions with names of others are never deleted."""

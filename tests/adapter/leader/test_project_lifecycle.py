@@ -91,7 +91,7 @@ def test_unannounced_tasks_get_predictions() -> None:
     assert more in {row["task"] for row in world.label_studio.predictions}
     world.label_studio.reads.clear()
     world.settle()
-    assert "unlabelled" not in world.label_studio.reads
+    assert "count" not in world.label_studio.reads
 
 
 def test_quick_rollback_restores_the_title() -> None:
@@ -122,7 +122,7 @@ def test_another_backend_url_sets_the_title_without_listing() -> None:
         while world.controller.refresher.run_due_job(world.now):
             pass
     assert world.label_studio.reads.count("backends") == 1
-    assert "unlabelled" not in world.label_studio.reads
+    assert "count" not in world.label_studio.reads
     assert world.leader_store.changes == before + 1
     assert world.controller.projects.reconcilers[1].sync.connection.overrides == {"seed": "3"}
 

@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from services.adapter.leader.status import LatestDecisionReader, published_versions
+from services.adapter.leader.status import LatestDecisionReader
+from services.adapter.serving.promotions import ManifestCache
 from services.adapter.state.board import LatestDecision
 from services.adapter.state.project_state import RunRecord
+from services.adapter.training.runs import published_versions
 from services.core.domain import Parameters, Published, RunRequest, RunState, RunStatus
 from services.core.errors import FitloopError, NotFound, StoreUnreachable, UnknownFormat
 from services.core.registry import Registry
@@ -35,11 +37,11 @@ def test_manifest_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     world.connect()
     project = world.view.project
     world.publish(project, "a-1", None)
-    newest, made = LatestDecisionReader(world.registry), world.now
-    assert newest.read(project.key, [record("1-1")]) is None
-    assert newest.read(project.key, [record("1-1", "a-1")]) == LatestDecision(True, "first", made)
+    newest, made = LatestDecisionReader(ManifestCache(world.registry, project.key)), world.now
+    assert newest.read([record("1-1")]) is None
+    assert newest.read([record("1-1", "a-1")]) == LatestDecision(True, "first", made)
     monkeypatch.setattr(Registry, "manifest", None)
-    assert newest.read(project.key, [record("1-1", "a-1")]) == LatestDecision(True, "first", made)
+    assert newest.read([record("1-1", "a-1")]) == LatestDecision(True, "first", made)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +57,7 @@ def test_only_transient_errors_are_retried(
         raise error
 
     monkeypatch.setattr(Registry, "manifest", manifest)
-    newest = LatestDecisionReader(ControllerWorld().registry)
+    newest = LatestDecisionReader(ManifestCache(ControllerWorld().registry, "1-1"))
     for _ in range(2):
-        assert newest.read("1-1", [record("1-1", "a-1")]) is None
+        assert newest.read([record("1-1", "a-1")]) is None
     assert asked == ["a-1"] * reads

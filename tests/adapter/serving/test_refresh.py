@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from services.adapter.serving.delivery import DeliveryPorts
 from services.adapter.serving.label_studio import (
     RefreshJob,
     RefreshProgress,
@@ -15,11 +16,11 @@ from services.adapter.serving.label_studio import (
 )
 from services.adapter.serving.refresh import RECHECK_SECONDS, Refresher
 from services.adapter.state.documents import NotLeading
-from services.core.domain import LabelSpace
+from services.core.domain import LabelSpace, Served
 from services.core.errors import LabelStudioUnreachable, Overloaded
 from services.core.labels import parse_label_space
 from services.core.labelstudio import Backend
-from services.core.settings import AuthSettings
+from services.core.settings import AuthSettings, ServingSettings
 from services.engine.compute import Scores
 from tests.support.fakes import FakeInference
 from tests.support.labelstudio import LABELS, START, URL, FakeLabelStudio
@@ -36,15 +37,15 @@ class RefreshWorld:
         self.tasks = [self.label_studio.add_task() for _ in range(tasks)]
         self.current = "support-1"
         self.now = START
-        auth = AuthSettings(username="fitloop", password="secret")
-        self.refresher = Refresher(
+        self.previous: str | None = None
+        ports = DeliveryPorts(
             self.label_studio,
             self.inference,
-            auth,
-            max_tasks,
-            lambda job: job.version == self.current,
-            lambda: self.now,
+            AuthSettings(username="fitloop", password="secret"),
+            ServingSettings(refresh_max_tasks=max_tasks),
+            lambda _: Served(current=self.current, previous=self.previous),
         )
+        self.refresher = Refresher(ports, lambda job: job.version == self.current, lambda: self.now)
 
     def job(self, version: str = "support-1", round_: int = 0) -> RefreshJob:
         project, _ = self.label_studio.project(1)
@@ -277,20 +278,20 @@ def test_unexpected_error_in_a_job_is_retried_later(
 ) -> None:
     world = RefreshWorld(1)
     world.label_studio.add_project(2)
-    whole, text = world.label_studio.predicted_tasks, "the text of a task"
+    whole, text = world.label_studio.count_unlabelled, "the text of a task"
 
-    def fail(project_id: int, version: str) -> set[int]:
+    def fail(project_id: int) -> int:
         if project_id == 1:
             raise ValueError(text)
-        return whole(project_id, version)
+        return whole(project_id)
 
-    world.label_studio.predicted_tasks = fail  # type: ignore[method-assign]
+    world.label_studio.count_unlabelled = fail  # type: ignore[method-assign]
     world.refresher.submit(world.job())
     world.work(replace(world.job(), project_id=2))
     assert world.label_studio.backend_rows[2][0].title == "support-1"
     assert "ValueError" in progress_of(world).problem
     assert "the text of a task" not in capsys.readouterr().out
-    world.label_studio.predicted_tasks = whole  # type: ignore[method-assign]
+    world.label_studio.count_unlabelled = whole  # type: ignore[method-assign]
     world.now += 1.0
     world.work(world.job())
     assert world.title == "support-1"
@@ -316,21 +317,21 @@ def test_title_only_job_lists_no_tasks() -> None:
     world = RefreshWorld(1)
     world.work(replace(world.job(), title_only=True))
     assert world.title == "support-1"
-    assert "unlabelled" not in world.label_studio.reads
+    assert "count" not in world.label_studio.reads
 
 
 def test_unexpected_error_does_not_end_the_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     world = RefreshWorld(1)
-    whole = world.label_studio.predicted_tasks
+    whole = world.label_studio.count_unlabelled
     errors = [ValueError("a bug")]
 
-    def fail(project_id: int, version: str) -> set[int]:
+    def fail(project_id: int) -> int:
         if errors:
             raise errors.pop()
         world.refresher._stop.set()
-        return whole(project_id, version)
+        return whole(project_id)
 
-    world.label_studio.predicted_tasks = fail  # type: ignore[method-assign]
+    world.label_studio.count_unlabelled = fail  # type: ignore[method-assign]
     times = iter(range(1000))
     world.refresher._clock = lambda: START + 2.0 * next(times)
     monkeypatch.setattr("services.adapter.serving.refresh._IDLE_SECONDS", 0.01)

@@ -33,7 +33,7 @@ def test_new_tasks_are_predicted_after_the_burst() -> None:
     assert not world.controller.refresher.run_due_job(world.now)
     world.settle()
     assert [row["task"] for row in world.label_studio.predictions] == tasks
-    assert world.label_studio.reads.count("unlabelled") == 2
+    assert world.label_studio.reads.count("count") == 2
 
 
 def test_restart_repeats_only_an_unfinished_refresh() -> None:
@@ -51,7 +51,7 @@ def test_restart_repeats_only_an_unfinished_refresh() -> None:
     world.label_studio.reads.clear()
     world.restart()
     world.settle(8)
-    assert world.label_studio.reads.count("unlabelled") == 1  # for tasks that came while nobody looked
+    assert world.label_studio.reads.count("count") == 1  # for tasks that came while nobody looked
     assert [row["task"] for row in world.label_studio.predictions] == [task]
 
 

@@ -128,13 +128,13 @@ def test_no_task_is_passed_over_while_others_leave_the_filter(studio: respx.Mock
 
     tasks = _Tasks(range(1, 11), label_the_first)
     studio.get("/api/tasks/").mock(side_effect=tasks)
-    found = {row["id"] for row in _client(page_size=3).unlabelled_tasks(1)}
+    found = {row["id"] for row in _client(page_size=3).annotated_tasks(1)}
     assert tasks.ids <= found
 
 
 def test_a_shortened_page_is_not_the_last(studio: respx.MockRouter) -> None:
     studio.get("/api/tasks/").mock(side_effect=[_page(1, 2, total=3), _page(3, total=1)])
-    assert [row["id"] for row in _client(page_size=100).unlabelled_tasks(1)] == [1, 2, 3]
+    assert [row["id"] for row in _client(page_size=100).annotated_tasks(1)] == [1, 2, 3]
 
 
 def test_a_404_in_the_middle_is_an_error_and_no_end(studio: respx.MockRouter) -> None:
@@ -148,14 +148,6 @@ def test_tasks_since_a_change_are_asked_by_their_time(studio: respx.MockRouter) 
     assert len(list(_client().annotated_tasks(1, since="2026-11-25T00:00:00.5Z"))) == 1
     item = json.loads(route.calls[0].request.url.params["query"])["filters"]["items"][0]
     assert (item["filter"], item["value"]) == ("filter:tasks:updated_at", "2026-11-25T00:00:00.5Z")
-
-
-def test_unlabelled_and_predicted_tasks(studio: respx.MockRouter) -> None:
-    rows = [{"id": 1, "predictions": [{"model_version": "v-1"}]}, {"id": 2, "predictions": []}]
-    studio.get("/api/tasks/").respond(json={"tasks": rows, "total": 2})
-    client = _client(page_size=9)
-    assert [row["id"] for row in client.unlabelled_tasks(1)] == [1, 2]
-    assert client.predicted_tasks(1, "v-1") == {1}
 
 
 def test_suggested_tasks_take_one_request(studio: respx.MockRouter) -> None:
@@ -197,9 +189,9 @@ def test_tasks_with_a_version_are_found(studio: respx.MockRouter) -> None:
         {"id": 4, "predictions": [{"model_version": "v-1"}]},
         {"id": 5, "predictions": [{"model_version": "v-0"}]},
     ]
-    route = studio.get("/api/tasks/").respond(json={"tasks": rows, "total": 3})
+    route = studio.get("/api/tasks/").respond(json={"tasks": rows[::2], "total": 2})
     assert _client().have_prediction(1, "v-1", [5, 3, 9]) == {3: True, 5: False}
-    assert _items(route.calls[0].request)[0]["value"] == {"min": 3, "max": 9}
+    assert _items(route.calls[0].request)[0]["value"] == [5, 3, 9]
 
 
 @pytest.mark.parametrize(("method", "user"), [("BASIC_AUTH", "u"), ("NONE", ""), (None, "")])

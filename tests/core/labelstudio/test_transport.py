@@ -261,7 +261,7 @@ def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_page_that_is_too_large_is_halved() -> None:
     with serve_http(_LargeTasks) as url, capture_logs() as logged:
         _LargeTasks.asked.clear()
-        found = _client(url).unlabelled_tasks(1)
+        found = _client(url).annotated_tasks(1)
         assert [row["id"] for row in found] == [1, 2, 3, 4, 5]
     assert logged[-1]["advice"] == "set FITLOOP_LABEL_STUDIO_PAGE_SIZE to 3 or less"
     assert _LargeTasks.asked == [500, 250, 125, 62, 31, 15, 7, 3, 3]
@@ -271,7 +271,7 @@ def test_a_page_that_is_too_large_is_halved() -> None:
 def test_an_answer_that_is_too_large_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_LargeTasks, "most", 0)
     with serve_http(_LargeTasks) as url, pytest.raises(LabelStudioAnswerTooLarge) as raised:
-        list(_client(url).unlabelled_tasks(1))
+        list(_client(url).annotated_tasks(1))
     assert str(raised.value) == (
         f"The answer of Label Studio at {url} to GET api/tasks/ is larger than the limit of 8 MB: shorten that "
         "task, or raise the memory limit of this process."
