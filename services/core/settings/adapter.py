@@ -155,7 +155,8 @@ class TriggerSettings(Group):
     """Most seconds between polls: the interval doubles while nothing changes, and any event or
     change resets it."""
     max_active_runs: int = Field(1, ge=1)
-    """Runs that may be active at once, over all projects; others are queued, first in, first out."""
+    """Runs that may have started and not ended at once, over all projects; others are queued, first in, first out. Runs that
+    wait for resources, such as a GPU, do not count, up to 20 of them."""
     min_seconds_between_runs: float = Field(0.0, ge=0)
     """Minimum seconds between the end of a project's run and the next one, unless a person requests it; 0: none."""
     projects: Annotated[dict[int, dict[str, str]], NoDecode, Inside.LINES] = Field({})
