@@ -52,11 +52,12 @@ class ConnectionCheck:
             self._state_file.update(disconnected_since=None if finished.result() else since or now)
         elif finished and finished.error:
             log.warning("backends_not_read", project=self._project_id, reason=safe_reason(finished.error))
-        breaker, workers, key = self._context.breaker, self._context.workers, ("backends", self._project_id)
-        if now < self.due_at or not seen_url or workers.is_busy(key) or not breaker.allow(now):
+        if now < self.due_at:
             return
         self.due_at = now + _CHECK_SECONDS
-        workers.submit(key, partial(self._is_connected, seen_url), self._done)
+        workers, key = self._context.workers, ("backends", self._project_id)
+        if seen_url and not workers.is_busy(key) and self._context.breaker.allow(now):
+            workers.submit(key, partial(self._is_connected, seen_url), self._done)
 
     def _is_connected(self, seen_url: str) -> bool:
         """Return whether one of the backends has our URL. Raises LabelStudioError."""

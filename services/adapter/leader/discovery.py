@@ -91,9 +91,9 @@ class DiscoveryQueue:
         self.remove(project_id)
         self.removed.pop(project_id, None)
 
-    def due_times(self) -> list[float]:
-        """Return when the next lookups are due."""
-        waiting = [one.backoff.until for one in self.waiting.values()]
+    def due_times(self, is_busy: Callable[[int], bool]) -> list[float]:
+        """Return when the next lookups are due, except those that are in progress."""
+        waiting = [one.backoff.until for number, one in self.waiting.items() if not is_busy(number)]
         return waiting + [backoff.until for backoff in self.removed.values()]
 
 
@@ -144,7 +144,8 @@ class Discovery:
 
     def next_at(self) -> float:
         """Return when the next lookup is due; infinity if none is, or while Label Studio does not answer."""
-        due_at = min(self._queue.due_times(), default=float("inf"))
+        times = self._queue.due_times(lambda number: self._workers.is_busy(("discover", number)))
+        due_at = min(times, default=float("inf"))
         return max(due_at, self._breaker.backoff.until) if self._breaker.is_open else due_at
 
     def _done(self, project_id: int, finished: Finished[tuple[Project, Counts]]) -> None:

@@ -128,8 +128,9 @@ class ProjectLoader:
         return self._unread is None or project_id in self._due
 
     def next_at(self) -> float:
-        """Return when the next project is due; infinity if none is."""
-        return min((at for _, at in self._due.values()), default=float("inf"))
+        """Return when the next project is due that no worker reads; infinity if none is."""
+        times = (at for number, (_, at) in self._due.items() if not self.workers.is_busy(("load", number)))
+        return min(times, default=float("inf"))
 
     def step(self, first: Collection[int], now: float) -> None:
         """Give the workers what is due, `first` before the others."""

@@ -119,3 +119,34 @@ def test_error_of_one_project_stops_no_other_poll() -> None:
         world.tick(1.0)
     assert world.launcher.launched == ["2-1"]
     assert "It answered with HTML." in world.view.problem
+
+
+def test_leader_sleeps_while_workers_wait() -> None:
+    """A tick that is due at once again and again would keep a core busy while Label Studio or the bucket hangs."""
+    world = ControllerWorld()
+    world.workers.held.update({"discover", "load", "list projects", "poll", "backends"})
+    for project_id in range(1, 6):
+        world.label_studio.add_project(project_id)
+        world.event("SETUP", project_id)
+    assert world.tick() > 0
+    world.workers.release()
+    world.workers.held.add("load")
+    assert world.tick() > 0
+    world.workers.release()
+    world.settle()
+    world.workers.held.update({"poll", "backends"})
+    for hours in range(30):
+        assert world.tick(3600.0 * (hours % 2)) > 0 or world.tick() > 0
+
+
+def test_projects_without_a_known_address_are_left_alone() -> None:
+    world = ControllerWorld()
+    for project_id in range(1, 6):
+        world.label_studio.add_project(project_id)
+        world.event("SETUP", project_id)
+    world.settle()
+    for _ in range(5):
+        world.tick(3600.0)
+        world.tick(1.0)
+        assert world.tick() > 1.0
+    assert "backends" not in world.label_studio.reads
