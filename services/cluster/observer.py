@@ -28,7 +28,7 @@ class Observation:
 
 
 class PredictorObserver:
-    """Has the predictors read again while somebody asks for them. Only the leader's thread may call it."""
+    """Has the predictors read again while a rollout needs them. Only the leader's thread may call it."""
 
     def __init__(
         self,

@@ -112,7 +112,7 @@ class LocalRollout:
         self._workers = workers
         self._clock = clock
         self._loads: dict[VersionKey, _Load] = {}
-        """The loads that somebody waits for."""
+        """The loads that a rollout waits for."""
 
     def advance(self, project_key: str, version: str, now: float) -> RolloutStatus:
         """Return done once the version is loaded, warmed and smoke-tested. Raises EngineError, StoreError."""

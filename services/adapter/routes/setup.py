@@ -70,7 +70,7 @@ class SetupRoutes:
     async def versions(self, request: Request) -> Response:
         """List versions of one project, newest first: of the one that `?project=` names, or of the only one. Raises BadRequest.
 
-        Label Studio names none and shows the answer to anybody; of several projects it is told nothing, since names of versions
+        Label Studio names none and shows the answer to every user; for several projects the list is empty, since names of versions
         say what other teams work on.
         """
         views, wanted = self.board.views, request.query_params.get("project")

@@ -130,7 +130,7 @@ class CommandWriter:
         return await to_thread.run_sync(work, argument, abandon_on_cancel=True, limiter=self._limiter)
 
     def _store(self, write: _Write) -> Command | None:
-        """Store the command, unless nobody waits for it any more; return the waiting one that it replaces. Raises StoreError."""
+        """Store the command, unless no request waits for it any more; return the waiting one that it replaces. Raises StoreError."""
         command = write.command
         if not write.waiting:
             raise StoreError("The command came too late to be stored.")

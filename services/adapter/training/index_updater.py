@@ -1,7 +1,7 @@
 """Brings the label index of one project up to date with Label Studio, and stores it.
 
 Only tasks that changed since the stored state are read. The counts of the index must then lie between Label Studio's counts before
-and after: somebody may submit between two requests. Only if they do not twice in a row (tasks were deleted), if the question of the
+and after: an annotator may submit between two requests. Only if they do not twice in a row (tasks were deleted), if the question of the
 label config is another one, or if the stored index cannot be read, everything is read.
 """
 
@@ -77,7 +77,7 @@ class IndexUpdater:
     ) -> LabelState:
         """Read what changed, and store it; return the state. Raises FitloopError, and then everything stays as it was.
 
-        `newest`: what `LabelSource.newest` said before project and counts were read. `kept`: other states that are in use, whose
+        `newest`: what `LabelSource.newest` returned before project and counts were read. `kept`: other states that are in use, whose
         segments are not deleted.
         """
         labels = LabelStore(self.store, project.key)

@@ -107,7 +107,7 @@ class LabelReader:
     """Whether it failed because Label Studio did not answer."""
     _was_missing: bool = False
     _newest: tuple[int, int, str] | None = None
-    """What Label Studio said before the last read of the project."""
+    """What Label Studio answered before the last read of the project."""
     _control: str | None = None
     """That the last read of the project was for."""
     _quiet_polls: int = 0

@@ -106,7 +106,7 @@ def request_run(
     parent = next((command.traceparent for command in commands if command.traceparent), "")
     with tracing.span("request run", {"project": project.id, "run": request.run}, parent=parent):
         request = replace(request, traceparent=tracing.traceparent())
-        history.add(request)  # first, so that whoever leads next knows the run
+        history.add(request)  # first, so that the next leader knows the run
         history.runs.write(request)
     log.info(
         "run_requested",

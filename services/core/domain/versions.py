@@ -190,7 +190,6 @@ class LabelMetrics:
 
     label: str
     examples: int = 0
-    """Texts that have this label."""
     judged: int = 0
     precision: float | None = None
     recall: float | None = None

@@ -53,7 +53,7 @@ class LabelRow(NamedTuple):
     newest_annotation: int
     """The highest id of the annotations that gave the label; 0 without a label."""
     label: int
-    """Index into the space's labels; NO_LABEL if nobody gave one, or in a tie."""
+    """Index into the space's labels; NO_LABEL without one, or in a tie."""
     causes: Causes
     """Why annotations of it do not count, sorted."""
     changed_at: int
