@@ -77,7 +77,7 @@ async def test_setup_returns_the_served_version(world: AppWorld, request_: dict[
 async def test_versions_is_a_list(world: AppWorld, request_: dict[str, Any]) -> None:
     answer = await replay(world, request_)
     assert answer.status_code == 200
-    assert answer.json() == {"versions": []}
+    assert answer.json() == {"versions": ["reviews-3"]}
 
 
 @pytest.mark.parametrize("request_", requests("/predict"))
