@@ -62,11 +62,12 @@ class ProjectVersions:
         return self.rollout.served.target is not None and not self.rollout.is_blocked
 
     def begin(self, outcomes: Iterable[VersionOutcome]) -> None:
-        """Go on from these outcomes."""
+        """Go on from these outcomes, which an earlier release may have stored elsewhere. Raises StoreError."""
         known = {outcome.version: outcome for outcome in outcomes}
         for record, published in self._published():
             if outcome := known.get(published.version):
                 self._note(record, outcome)
+        self._save()
 
     def check_served(self, now: float) -> None:
         """After a start, check the served version until it is loaded or the previous one is served instead."""
