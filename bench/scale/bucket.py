@@ -1,6 +1,6 @@
 """A bucket in memory behind the S3 protocol, in a process of its own: every request takes a set time.
 
-`/bench/…` sets the latency and tells what was asked and written, when, and by whom: a client's access key is its name.
+`/bench/…` sets the latency and returns what was read and written, when, and by which client: a client's access key is its name.
 """
 
 from __future__ import annotations

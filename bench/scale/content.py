@@ -1,4 +1,4 @@
-"""A bucket as release 0.1.0 leaves it, and the projects' labels, which the simulated Label Studio tells as well."""
+"""A bucket as release 0.1.0 leaves it, and the projects' labels, which the simulated Label Studio serves as well."""
 
 from __future__ import annotations
 

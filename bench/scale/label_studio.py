@@ -50,7 +50,7 @@ class Studio:
         more.extend([(self.labels + len(more) + number, stamp) for number in range(count)])
 
     def tasks(self, project_id: int) -> list[tuple[int, str]]:
-        """Number and time of the labelled tasks made meanwhile; the others are told by their number."""
+        """Number and time of the labelled tasks made meanwhile; the others follow from their number."""
         return self.more.get(project_id, [])
 
     def project(self, project_id: int) -> dict[str, Any]:

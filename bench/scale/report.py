@@ -71,6 +71,10 @@ def states(figures: Figures, what: str) -> dict[str, Mapping[str, float]]:
     return {name.removeprefix(prefix): found for name, found in figures.items() if name.startswith(prefix)}
 
 
+def _measure(write: Callable[[Any], str], figure: str) -> Callable[[Figures], str]:
+    return lambda figures: write(figures[figure])
+
+
 def _measures() -> dict[str, Callable[[Figures], str]]:
     found: dict[str, Callable[[Figures], str]] = {
         "tick at rest, ms: p50 / p99 / max": lambda figures: _milliseconds(figures["rest: ticks"]),
@@ -82,13 +86,9 @@ def _measures() -> dict[str, Callable[[Figures], str]]:
         ),
     }
     for state, name in STATE_NAMES.items():
-        found[f"tick, Label Studio {name}, ms"] = lambda figures, state=state: _milliseconds(
-            figures[f"ticks, {state}"]
-        )  # type: ignore[misc]
+        found[f"tick, Label Studio {name}, ms"] = _measure(_milliseconds, f"ticks, {state}")
     for state, name in STATE_NAMES.items():
-        found[f"command, Label Studio {name}, s"] = lambda figures, state=state: _spread(
-            figures[f"commands, {state}"]
-        )  # type: ignore[misc]
+        found[f"command, Label Studio {name}, s"] = _measure(_spread, f"commands, {state}")
     return {
         **found,
         "event to requested run, s (2 s of it: debounce)": lambda figures: _spread(

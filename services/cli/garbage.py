@@ -50,7 +50,7 @@ def _wait_for_report(adapter: AdapterClient, command: str) -> dict[str, Any]:
     while (report := adapter.gc_report(command)) is None:
         if time.monotonic() > until:
             raise FitloopError(
-                f"Command {command} is stored, and has not ended within {_WAIT_SECONDS:.0f} s: it goes on without this terminal. "
+                f"Command {command} is stored, and has not ended within {_WAIT_SECONDS:.0f} s: it continues without this terminal. "
                 f"Its report will be at {adapter.url}/api/gc/{command}; if there is none, `fitloop doctor` says whether an adapter leads."
             )
         time.sleep(_POLL_SECONDS)

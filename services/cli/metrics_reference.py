@@ -37,7 +37,7 @@ nothing: the leader exports what a run reports.
 - Known values of a label are exported from the start, at 0. A gauge whose value is unknown is absent. Times are exported as
   timestamps, never 0 and never as an age: an age is `time() - <the timestamp>`.
 - `project` is the project's id in Label Studio. No label contains a task's id, a text or a person's name. Projects beyond
-  `FITLOOP_METRICS_PROJECTS` (200) share the value `other`: with their sum or the worst of them, so that alerts tell that one is affected, and without a
+  `FITLOOP_METRICS_PROJECTS` (200) share the value `other`: with their sum or the worst of them, so that alerts show that one is affected, and without a
   series where neither makes sense.
 - `title`, `version` and `run` have one value at a time per project (a few on a predictor, which keeps several versions
   loaded), so they add no series.

@@ -2,7 +2,7 @@
 
 A command is a person's request: stored before it is answered, deleted once it is executed. A change notice summarises the
 events of one project; a lost notice only costs time, because the leader polls Label Studio anyway. No name is used twice, so
-that whoever deletes an object deletes what it has read, and nothing that came later.
+that the reader who deletes an object deletes what it has read, and nothing that came later.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from services.core.redaction import safe_reason
 
 log = structlog.get_logger()
 GONE_SECONDS: Final = 86_400.0
-"""After which a project or backend that Label Studio does not have is believed to be gone for good."""
+"""After which a project or backend that Label Studio does not have counts as deleted."""
 _CHECK_SECONDS: Final = 3600.0
 _SPREAD: Final = 613
 """Spreads the checks of projects with consecutive ids over the hour."""

@@ -65,7 +65,7 @@ class GcJob:
         return DRY_RUN in self.command.parameters
 
     def found(self, projects: list[StoredProject]) -> None:
-        """Go on with what the survey has found."""
+        """Continue with what the survey has found."""
         self.projects = projects
         if not self.is_dry:
             self.left.extend(
@@ -118,7 +118,7 @@ class GarbageCollector:
     _job: GcJob | None = None
 
     def step(self, commands: Sequence[Command], now: float) -> None:
-        """Go on with the command in progress, or begin with the oldest. Raises NotLeading, StoreError: then it is repeated."""
+        """Continue the command in progress, or begin with the oldest. Raises NotLeading, StoreError: then it is repeated."""
         if self._job is None:
             if not commands:
                 return

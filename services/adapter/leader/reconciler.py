@@ -100,7 +100,7 @@ class ProjectReconciler:
         )
 
     def begin(self, loaded: LoadedProject, before: ProjectReconciler | None, now: float) -> None:
-        """Go on from what the store has, and show the project. Raises StoreError.
+        """Continue from what the store has, and show the project. Raises StoreError.
 
         `before`: the project's reconciler in this term, whose knowledge of Label Studio stays.
         """

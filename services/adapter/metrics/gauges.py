@@ -49,7 +49,7 @@ def _agreement(view: ProjectView) -> float | None:
 
 
 def _not_counted(reasons: Collection[str]) -> Callable[[ProjectView, Served], Values]:
-    """Tell only reasons that occur: most of a project's would always be 0."""
+    """Return only reasons that occur: most of a project's would always be 0."""
     return lambda view, _: [
         ((row.reason,), float(row.count)) for row in view.not_counted if row.reason in reasons
     ]

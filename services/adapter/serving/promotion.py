@@ -139,7 +139,7 @@ def _decide_uncompared(candidate: Candidate, evaluation: Evaluation, now: Situat
     if now.served_created_at is not None and now.served_created_at > evaluation.created_at:
         return Hold(PromotionResult.HELD, messages.superseded(version, current))
     if evaluation.compared_with is None and current is not None:
-        # A rollout that has begun goes on while predictors do not answer: it began because the served version is broken.
+        # A rollout that has begun continues while predictors do not answer: it began because the served version is broken.
         if now.served_state is ServedState.BROKEN or (
             now.served_state is ServedState.CHECKING and now.target == version
         ):

@@ -46,7 +46,7 @@ class ManifestCache:
     _known: dict[str, Manifest] = field(default_factory=dict)
 
     def begin(self, manifests: Iterable[Manifest]) -> None:
-        """Go on from these manifests."""
+        """Continue from these manifests."""
         self._known |= {manifest.version: _without_annotations(manifest) for manifest in manifests}
 
     def read(self, version: str) -> Manifest:
@@ -179,7 +179,7 @@ class ProjectPromotions:
             if status.done or not self._falling_back:
                 self._falling_back = ""
                 return "" if status.done else status
-        return self._fall_back(served, self._falling_back, now)  # goes on while predictors do not answer
+        return self._fall_back(served, self._falling_back, now)  # continues while predictors do not answer
 
     def _fall_back(self, served: Served, problem: str, now: float) -> str | RolloutStatus:
         if served.previous is None:

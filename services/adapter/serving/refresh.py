@@ -70,7 +70,7 @@ class Refresher:
         self._clock = clock
         self._projects: dict[int, _Project] = {}
         self._busy: dict[int, Kind] = {}
-        """What is in flight, by project: the turn of a job that was replaced may go on for one request."""
+        """What is in flight, by project: the turn of a job that was replaced may continue for one request."""
         self._breaker = CircuitBreaker()
         self._wake = threading.Condition()
         """Its lock guards all of the above."""

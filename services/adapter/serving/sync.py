@@ -34,7 +34,7 @@ class LabelStudioSync:
     _task_count: int = 0
 
     def begin(self, connection: Connection) -> None:
-        """Go on from connection.json."""
+        """Continue from connection.json."""
         self.connection = connection
         self._known_urls.add(connection.seen_url)
 

@@ -62,7 +62,7 @@ class ProjectVersions:
         return self.rollout.served.target is not None and not self.rollout.is_blocked
 
     def begin(self, outcomes: Iterable[VersionOutcome]) -> None:
-        """Go on from these outcomes, which an earlier release may have stored elsewhere. Raises StoreError."""
+        """Continue from these outcomes, which an earlier release may have stored elsewhere. Raises StoreError."""
         known = {outcome.version: outcome for outcome in outcomes}
         for record, published in self._published():
             if outcome := known.get(published.version):

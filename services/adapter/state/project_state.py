@@ -1,4 +1,4 @@
-"""state.json of a project: what the leader must know of its runs and versions to go on, in one small object.
+"""state.json of a project: what the leader must know of its runs and versions to continue, in one small object.
 
 Only the leader's thread writes it. A new run is in it before its request.json exists, so that a leader that dies in between
 loses no run and a next one names none twice. Runs of a leader of an earlier release are missing from it, and added when it is

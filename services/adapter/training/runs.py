@@ -54,7 +54,7 @@ class RunHistory:
     """Index of the active run."""
 
     def begin(self, records: Iterable[RunRecord], last_run: int) -> None:
-        """Go on from these runs; `last_run` is the highest number of any. Raises StoreError."""
+        """Continue from these runs; `last_run` is the highest number of any. Raises StoreError."""
         self.records = list(records)
         self._last_run = last_run
         self._find_active()

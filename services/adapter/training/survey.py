@@ -34,7 +34,7 @@ class Leftover:
     version: str = ""
     """The version that must not be served for this to be deleted; "" for what belongs to a run."""
     interrupted: bool = False
-    """Whether it is a version that was not published: it is kept if its publication goes on."""
+    """Whether it is a version that was not published: it is kept while it is being published."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def survey(
 def remove(store: ObjectStore, leftover: Leftover, now: float) -> str:
     """Delete the leftover; return why it is kept, or "". Raises StoreError; what is left then is found again."""
     if leftover.interrupted and _goes_on(store, leftover, now):
-        return "its publication goes on"
+        return "it is being published"
     for key in leftover.keys:
         store.delete(key)
     return ""

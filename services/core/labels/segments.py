@@ -2,7 +2,7 @@
 
 Immutable segments hold the rows, without texts: a base, and deltas with the changes since, named by the sha256 of their bytes.
 head.json says which of them are the index now; the request of a run names its own. Deltas are merged, and folded into a new
-base, before reading them costs more than the base. Whoever observes the project is the one writer.
+base, before reading them costs more than the base. The worker that observes the project is the one writer.
 """
 
 from __future__ import annotations

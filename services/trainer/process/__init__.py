@@ -110,7 +110,7 @@ def published_from(manifest: Manifest, pinned_to: str | None = None) -> Publishe
 class RetryingStore(WrappedStore):
     """An ObjectStore that retries transient errors for ten minutes, until the process is interrupted.
 
-    For what the run cannot go on without: labels, manifests, versions. Status, log and checkpoints are written without
+    For what the run cannot continue without: labels, manifests, versions. Status, log and checkpoints are written without
     retries, so that training goes on; `changes=False` passes writes and deletions on without them.
     """
 

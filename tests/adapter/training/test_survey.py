@@ -110,7 +110,7 @@ def test_a_publication_that_goes_on_is_kept(world: StoreWorld) -> None:
     world.age("projects/5-1/versions/v-1/", 2)
     (leftover,) = world.leftovers()
     world.store.write("projects/5-1/versions/v-1/model.bin", b"by the run's next process")
-    assert remove(world.store, leftover, time.time()) == "its publication goes on"
+    assert remove(world.store, leftover, time.time()) == "it is being published"
     assert world.store.folders("projects/5-1/versions/") == ["v-1"]
 
 
