@@ -33,6 +33,15 @@ def _region(control: str, choice: str, **more: Any) -> dict[str, Any]:
     return {"from_name": control, "to_name": "text", "type": "choices", "value": value}
 
 
+def _wait_for_title(annotator: Annotator, project: int, version: str) -> None:
+    """Wait until our title is set: until then Label Studio may save the backend as it was read before, without a change made meanwhile."""
+    eventually(
+        lambda: annotator.call("GET", f"/api/projects/{project}")["model_version"] == version,
+        60,
+        what=f"the title {version}",
+    )
+
+
 def _controls(annotator: Annotator, project: int, version: str) -> set[str]:
     """Return the controls of all predictions of the version in Label Studio."""
     rows = annotator.call("GET", "/api/predictions/", params={"project": project})
@@ -57,6 +66,7 @@ def test_the_control_of_a_project_can_be_changed(start_fitloop: Start, annotator
     assert 'perregion="true"' in fitloop.state(project)["space"]["note"]
     eventually(lambda: _controls(annotator, project, first), 60, what="suggestions of the first version")
     assert _controls(annotator, project, first) == {"main"}
+    _wait_for_title(annotator, project, first)
 
     annotator.call(
         "PATCH",
@@ -67,12 +77,7 @@ def test_the_control_of_a_project_can_be_changed(start_fitloop: Start, annotator
     assert fitloop.state(project)["space"]["labels"] == list(TEAMS)
     eventually(lambda: _controls(annotator, project, second), 60, what="suggestions of the second version")
     assert _controls(annotator, project, second) == {"team"}
-    # While our title is being set, Label Studio saves a backend as it read it before: a change made meanwhile is lost.
-    eventually(
-        lambda: annotator.call("GET", f"/api/projects/{project}")["model_version"] == second,
-        60,
-        what="the title of the second version",
-    )
+    _wait_for_title(annotator, project, second)
 
     annotator.call(
         "PATCH",
